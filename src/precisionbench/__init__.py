@@ -1,0 +1,51 @@
+"""Measure any PyTorch model under every precision backend, side by side.
+
+    import precisionbench as pb
+
+    comparison = pb.compare(model, inputs, backends=["eager", "half"])
+    print(comparison)
+
+Importing this package imports neither torch nor numpy; each name loads what it needs when it is
+first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from precisionbench._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from precisionbench.backends.discovery import list_backends as list_backends
+    from precisionbench.comparison import Comparison as Comparison
+    from precisionbench.comparison import load as load
+    from precisionbench.results import Verdict as Verdict
+    from precisionbench.runner import Progress as Progress
+    from precisionbench.runner import compare as compare
+
+_HOMES = {
+    "Comparison": "comparison",
+    "Progress": "runner",
+    "Verdict": "results",
+    "compare": "runner",
+    "list_backends": "backends.discovery",
+    "load": "comparison",
+}
+_SUBMODULES = ("backends", "errors", "results")
+
+__all__ = ["Comparison", "Progress", "Verdict", "compare", "list_backends", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = found
+        return found
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES, *_SUBMODULES])

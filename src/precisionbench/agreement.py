@@ -1,0 +1,142 @@
+"""How near two outputs are, computed in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import attrs
+import torch
+
+from precisionbench.results import Agreement, TensorAgreement
+from precisionbench.trees import map_tensors, walk
+
+# float64 copies are made of at most this many elements at a time, so that the logits of a large
+# language model fit.
+_CHUNK_ELEMENTS = 1 << 22
+
+
+def kept(output: object) -> object:
+    """A copy of an output on the CPU, safe from whatever runs next.
+
+    Args:
+        output: any nesting of tensors.
+    """
+    return map_tensors(lambda tensor: tensor.detach().to("cpu", copy=True), output)
+
+
+def compare_outputs(output: object, reference: object) -> Agreement:
+    """Compare every tensor of an output with the reference's at the same place.
+
+    Args:
+        output: what `kept` gave for this row.
+        reference: what `kept` gave for the reference row.
+
+    Returns:
+        Figures for each pair of equal shape; missing tensors and other shapes are problems.
+    """
+    ours, theirs = dict(walk(output)), dict(walk(reference))
+    problems = [f"output{path} is missing" for path in theirs if path not in ours]
+    problems += [f"output{path} is not in the reference" for path in ours if path not in theirs]
+    tensors = []
+    for path in (path for path in ours if path in theirs):
+        if ours[path].shape == theirs[path].shape:
+            tensors.append(_compare(path, ours[path], theirs[path]))
+        else:
+            shapes = f"{tuple(ours[path].shape)}, the reference's {tuple(theirs[path].shape)}"
+            problems.append(f"output{path} has shape {shapes}")
+    if not ours and not theirs:
+        problems.append("the output holds no tensor")
+    return Agreement(tuple(tensors), tuple(problems))
+
+
+@attrs.define
+class _Sums:
+    """Running sums over chunks; from them every figure follows."""
+
+    error: float = 0.0
+    own: float = 0.0
+    reference: float = 0.0
+    product: float = 0.0
+    centred_error: float = 0.0
+    centred_reference: float = 0.0
+    max_abs_error: float = 0.0
+    nonfinite: int = 0
+    finite: int = 0
+
+    def add(self, own: torch.Tensor, reference: torch.Tensor) -> None:
+        """Add a chunk of shape (batch, columns)."""
+        same = (own == reference) | (own.isnan() & reference.isnan())
+        both = own.isfinite() & reference.isfinite()
+        self.nonfinite += int((~both & ~same).sum())
+        self.finite += int(both.sum())
+        own, reference = own.where(both, 0.0), reference.where(both, 0.0)
+        error = own - reference
+        self.error += _square(error)
+        self.own += _square(own)
+        self.reference += _square(reference)
+        self.product += float((own * reference).sum())
+        self.centred_error += _square(error - error.mean(0))
+        self.centred_reference += _square(reference - reference.mean(0))
+        self.max_abs_error = max(self.max_abs_error, float(error.abs().max()))
+
+
+def _square(values: torch.Tensor) -> float:
+    return float((values * values).sum())
+
+
+def _compare(path: str, own: torch.Tensor, reference: torch.Tensor) -> TensorAgreement:
+    sums = _Sums()
+    for pair in _chunks(own, reference):
+        sums.add(*pair)
+    batch = own.shape[0] if own.dim() else 1
+    any_finite = sums.finite > 0
+    return TensorAgreement(
+        path=path,
+        shape=tuple(own.shape),
+        dtype=str(own.dtype).removeprefix("torch."),
+        relative_l2=_root_ratio(sums.error, sums.reference) if any_finite else None,
+        cosine=_cosine(sums) if any_finite else None,
+        batch_centred_relative_l2=(
+            _root_ratio(sums.centred_error, sums.centred_reference)
+            if any_finite and batch > 1
+            else None
+        ),
+        max_abs_error=sums.max_abs_error if any_finite else None,
+        nonfinite_count=sums.nonfinite,
+    )
+
+
+def _chunks(
+    own: torch.Tensor, reference: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Both tensors as float64 matrices of all the batch and some columns."""
+    if not own.numel():
+        return
+    pair = [_matrix(own), _matrix(reference)]
+    columns = max(1, _CHUNK_ELEMENTS // pair[0].shape[0])
+    for start in range(0, pair[0].shape[1], columns):
+        a, b = (matrix[:, start : start + columns].double() for matrix in pair)
+        yield a, b
+
+
+def _matrix(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    return tensor.reshape(tensor.shape[0] if tensor.dim() else 1, -1)
+
+
+def _root_ratio(part: float, whole: float) -> float | None:
+    """sqrt(part / whole); 0 for 0 / 0, None where the reference is zero and the error is not."""
+    if whole == 0:
+        return 0.0 if part == 0 else None
+    return math.sqrt(part / whole)
+
+
+def _cosine(sums: _Sums) -> float | None:
+    norms = math.sqrt(sums.own) * math.sqrt(sums.reference)
+    if norms == 0:
+        return 1.0 if sums.own == sums.reference else None
+    return sums.product / norms

@@ -1,0 +1,10 @@
+"""Precision backends: the base class that plugins subclass, and how they are found.
+
+A plugin is an `attrs.frozen` subclass of `Backend`, registered under the entry-point group
+`precisionbench.backends`; `docs/backends.md` shows how to write one.
+"""
+
+from precisionbench.backends.base import Backend, Prepared
+from precisionbench.trees import Inputs
+
+__all__ = ["Backend", "Inputs", "Prepared"]

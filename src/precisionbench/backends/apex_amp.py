@@ -1,0 +1,141 @@
+"""NVIDIA Apex AMP, O0 to O3, and everything that O1 patches put back.
+
+Read in Apex 25.05: `amp.initialize(opt_level="O1")` replaces functions in torch,
+torch.nn.functional and torch.Tensor and the `_VF` of torch.nn.modules.rnn for the whole process
+(`apex/amp/amp.py`). Its own `AmpHandle._deactivate` writes the old functions back, but leaves
+`_VF` and about a hundred attributes on torch.Tensor that were inherited before.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import attrs
+import torch
+from torch import nn
+
+from precisionbench.backends.base import Backend, Prepared, require_cuda
+from precisionbench.errors import BackendUnavailableError, SpecError, one_line
+from precisionbench.torch_state import functions_restored
+from precisionbench.trees import Inputs
+
+_REMEDY = (
+    "put the Python package apex/ of https://github.com/NVIDIA/apex at tag 25.05 on the path "
+    "(apex.amp needs nothing compiled; it is gone from 25.07 on)"
+)
+# Packages that only NVIDIA's apex has; the project called apex on PyPI is a web toolkit.
+_NVIDIA_PACKAGES = ("normalization", "optimizers", "transformer", "contrib")
+
+
+@attrs.frozen
+class ApexAmp(Backend):
+    """NVIDIA Apex automatic mixed precision (`apex.amp`, up to release 25.05).
+
+    Attributes:
+        opt_level: `O0` float32; `O1` casts around torch's functions; `O2` half with float32
+            batch norm; `O3` half.
+        keep_batchnorm_fp32: overrides what O0, O2 and O3 do with batch norm; O1 does not allow it.
+    """
+
+    name: ClassVar[str] = "apex-amp"
+    opt_level: Literal["O0", "O1", "O2", "O3"] = "O1"
+    keep_batchnorm_fp32: bool | None = None
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        if self.opt_level == "O1" and self.keep_batchnorm_fp32 is not None:
+            raise SpecError(
+                "apex-amp: O1 takes no keep_batchnorm_fp32, because it patches functions and "
+                "leaves the weights alone",
+                "leave it out, or use O2 or O3",
+            )
+
+    def check_available(self) -> None:
+        """Raise if `apex.amp` is missing, is another project's, or there is no CUDA GPU.
+
+        Raises:
+            BackendUnavailableError: which of these, and what to do.
+        """
+        _check_installed()
+        if not torch.cuda.is_available():
+            raise BackendUnavailableError(
+                "a CUDA GPU (apex.amp.initialize takes CUDA models only)", "run it on one"
+            )
+
+    @contextmanager
+    def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
+        """Initialise Apex on the model, and put everything back; see `Backend.prepare`."""
+        require_cuda(inputs)
+        amp = _import_amp()
+        with functions_restored() as functions, _amp_state_restored(amp):
+            model = amp.initialize(
+                model,
+                opt_level=self.opt_level,
+                keep_batchnorm_fp32=self.keep_batchnorm_fp32,
+                verbosity=0,
+            )
+            details = {"apex": _version(), "patched_functions": len(functions.changes())}
+            yield Prepared(inputs.bind(model), model, details)
+
+
+def _check_installed() -> None:
+    place = _package_folder()
+    if place is None:
+        raise BackendUnavailableError("NVIDIA Apex, which is not installed", _REMEDY)
+    if (place / "amp").is_dir():
+        return
+    if any((place / name).is_dir() for name in _NVIDIA_PACKAGES):
+        raise BackendUnavailableError(
+            f"an NVIDIA Apex with amp, and {place} is one without (25.07 or newer)", _REMEDY
+        )
+    raise BackendUnavailableError(
+        f"NVIDIA's Apex, and {place} is the unrelated project called 'apex' on PyPI",
+        f"pip uninstall apex, then {_REMEDY}",
+    )
+
+
+def _package_folder() -> Path | None:
+    found = importlib.util.find_spec("apex")
+    places = list(found.submodule_search_locations or ()) if found else []
+    return Path(places[0]) if places else None
+
+
+def _import_amp() -> Any:
+    _check_installed()
+    try:
+        return importlib.import_module("apex.amp")
+    except Exception as exc:
+        raise BackendUnavailableError(
+            f"an NVIDIA Apex that imports ({one_line(exc)})", _REMEDY
+        ) from exc
+
+
+def _version() -> str:
+    try:
+        return version("apex")
+    except PackageNotFoundError:
+        return "not installed as a package"
+
+
+@contextmanager
+def _amp_state_restored(amp: Any) -> Iterator[None]:
+    """Put Apex's own globals back, so that a second `initialize` starts from nothing."""
+    core: Any = importlib.import_module("apex.amp.amp")
+    state = amp._amp_state
+    before, decorator_handle = dict(vars(state)), core._DECORATOR_HANDLE
+    try:
+        yield
+    finally:
+        handle = vars(state).get("handle")
+        if handle is not None and handle is not before.get("handle"):
+            handle._is_active = False  # for whoever kept a patched function
+            handle._clear_cache()  # it holds a half copy of every weight
+        vars(state).clear()
+        vars(state).update(before)
+        core._DECORATOR_HANDLE = decorator_handle

@@ -1,0 +1,170 @@
+"""What a backend is: it prepares a callable, and leaves everything as it found it."""
+
+from __future__ import annotations
+
+import abc
+import typing
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Literal
+
+import attrs
+from torch import nn
+
+from precisionbench.errors import BackendUnavailableError, SpecError
+from precisionbench.results import Json
+from precisionbench.trees import Inputs
+
+
+@attrs.frozen
+class Prepared:
+    """What `prepare` yields.
+
+    Attributes:
+        call: one forward pass on the current stream; it must not synchronise.
+        module: the module behind it, for layer-wise probes, where there is one.
+        details: what the engine chose, as JSON values; kept in the result.
+    """
+
+    call: Callable[[], object]
+    module: nn.Module | None = None
+    details: Mapping[str, Json] = attrs.field(factory=dict)
+
+
+def unrecorded(default: Any = None) -> Any:
+    """A field that is no option: it is left out of the spec and of the result.
+
+    Args:
+        default: its default.
+    """
+    return attrs.field(default=default, kw_only=True, eq=False, metadata={"recorded": False})
+
+
+@attrs.frozen
+class Backend(abc.ABC):
+    """One way to run a model. Subclasses are `attrs.frozen`; their fields are the options.
+
+    The library sets the common options around `prepare` and every call, so that a plugin needs to
+    do nothing for them: it is given a model and inputs that are in that memory format already.
+    float32 is IEEE float32 unless the plugin says otherwise.
+
+    Attributes:
+        name: the backend's name in specs, and of its entry point.
+        memory_format: layout of the model's and the inputs' 4-D and 5-D tensors.
+        cudnn_benchmark: let cuDNN try its algorithms on each shape instead of guessing.
+        grad_mode: how gradients are switched off around each call.
+    """
+
+    name: ClassVar[str]
+
+    memory_format: Literal["contiguous", "channels_last"] = attrs.field(
+        default="contiguous", kw_only=True
+    )
+    cudnn_benchmark: bool = attrs.field(default=False, kw_only=True)
+    grad_mode: Literal["inference_mode", "no_grad"] = attrs.field(
+        default="inference_mode", kw_only=True
+    )
+
+    def __attrs_post_init__(self) -> None:
+        hints = option_types(type(self))
+        for name, hint in hints.items():
+            check_option(self.name, name, getattr(self, name), hint)
+
+    def check_available(self) -> None:  # noqa: B027 - most backends need nothing
+        """Raise if this machine cannot run the backend.
+
+        Raises:
+            BackendUnavailableError: what is missing, and how to get it.
+        """
+
+    @abc.abstractmethod
+    def prepare(
+        self, model: nn.Module, inputs: Inputs
+    ) -> AbstractContextManager[Prepared | Callable[[], object]]:
+        """Get the model ready to be called again and again.
+
+        What runs before the `yield` is build time, the yielded call is what is timed, and what
+        runs after it undoes every change to anything that is not the plugin's own.
+
+        Args:
+            model: a private copy in eval mode, on the device; it may be changed.
+            inputs: private copies of the inputs, on the device.
+
+        Returns:
+            A context manager that yields `Prepared` or a bare callable.
+        """
+
+
+def require_cuda(inputs: Inputs) -> None:
+    """Raise unless the inputs are on a CUDA device.
+
+    Raises:
+        BackendUnavailableError: where they are instead.
+    """
+    device = inputs.tensors()[0][1].device
+    if device.type != "cuda":
+        raise BackendUnavailableError(
+            f"a CUDA device, and the inputs are on {device}", "choose device='cuda'"
+        )
+
+
+def option_fields(backend: type[Backend]) -> list[attrs.Attribute[Any]]:
+    """The fields of a backend that are options, the backend's own first."""
+    fields = [field for field in attrs.fields(backend) if field.metadata.get("recorded", True)]
+    common = {field.name for field in attrs.fields(Backend)}
+    return sorted(fields, key=lambda field: field.name in common)
+
+
+def option_types(backend: type[Backend]) -> dict[str, Any]:
+    """The type of each option of a backend."""
+    hints = typing.get_type_hints(backend)
+    return {field.name: hints[field.name] for field in option_fields(backend)}
+
+
+def options_of(backend: Backend) -> dict[str, Json]:
+    """Every option of a backend with its value, as JSON."""
+    return {
+        field.name: _as_json(getattr(backend, field.name)) for field in option_fields(type(backend))
+    }
+
+
+def _as_json(value: Any) -> Json:
+    return value if isinstance(value, (str, int, float, type(None))) else str(value)
+
+
+def alternatives(hint: Any) -> list[Any]:
+    """The members of `A | B | None`; of any other type, itself."""
+    members = typing.get_args(hint)
+    return list(members) if members and typing.get_origin(hint) is not Literal else [hint]
+
+
+def allowed_values(hint: Any) -> str:
+    """An option's type in words: `'fp32' or 'fp16'`, `true or false`, `a whole number`."""
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    parts: list[str] = []
+    for member in alternatives(hint):
+        if typing.get_origin(member) is Literal:
+            parts += [repr(value) for value in typing.get_args(member)]
+        elif member is type(None):
+            parts.append("none")
+        else:
+            parts.append(words.get(member, getattr(member, "__name__", str(member)).lower()))
+    return " or ".join(parts)
+
+
+def check_option(backend: str, name: str, value: Any, hint: Any) -> None:
+    """Refuse a value that is not of the option's type.
+
+    Raises:
+        SpecError: which option of which backend, and what it allows.
+    """
+    if not any(_fits(value, member) for member in alternatives(hint)):
+        raise SpecError(f"{backend}: {name} cannot be {value!r}", f"it is {allowed_values(hint)}")
+
+
+def _fits(value: Any, member: Any) -> bool:
+    if typing.get_origin(member) is Literal:
+        return value in typing.get_args(member)
+    if isinstance(value, bool) and member is not bool:
+        return False
+    return isinstance(value, (int, float) if member is float else member)

@@ -1,0 +1,63 @@
+"""PyTorch as it is, in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, Literal
+
+import attrs
+import torch
+from torch import nn
+
+from precisionbench.backends.base import Backend, Prepared, require_cuda
+from precisionbench.errors import BackendUnavailableError
+from precisionbench.torch_state import fp32_precision
+from precisionbench.trees import Inputs
+
+# TF32 came with Ampere: NVIDIA A100 whitepaper (2020), "TensorFloat-32".
+_TF32_CAPABILITY = (8, 0)
+
+
+@attrs.frozen
+class Eager(Backend):
+    """Eager PyTorch in float32: IEEE float32, or TF32 on the tensor cores.
+
+    A model of another floating-point dtype is cast to float32 first, so that the label holds.
+
+    Attributes:
+        precision: `fp32` switches TF32 off for matmuls, convolutions and RNNs; `tf32` switches
+            it on for all three. (PyTorch's own default is a mix: convolutions in TF32, matmuls
+            in IEEE float32.)
+    """
+
+    name: ClassVar[str] = "eager"
+    precision: Literal["fp32", "tf32"] = "fp32"
+
+    def check_available(self) -> None:
+        """Raise if TF32 is asked for and the GPU has none."""
+        if self.precision == "tf32" and not _device_has_tf32():
+            raise BackendUnavailableError(
+                "an NVIDIA GPU of compute capability 8.0 or newer, which is what has TF32",
+                "compare with 'eager' and 'half' here",
+            )
+
+    @contextmanager
+    def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
+        """Cast the model to float32 and set the precision; see `Backend.prepare`."""
+        if self.precision == "tf32":
+            require_cuda(inputs)
+        cast_from = sorted({_dtype_name(tensor) for tensor in model.parameters()} - {"float32"})
+        model, inputs = model.to(torch.float32), inputs.to(torch.float32)
+        with fp32_precision("ieee" if self.precision == "fp32" else "tf32"):
+            yield Prepared(inputs.bind(model), model, {"cast_from": cast_from} if cast_from else {})
+
+
+def _device_has_tf32() -> bool:
+    if not torch.cuda.is_available() or torch.version.hip:
+        return False
+    return torch.cuda.get_device_capability() >= _TF32_CAPABILITY
+
+
+def _dtype_name(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.") if tensor.is_floating_point() else "float32"

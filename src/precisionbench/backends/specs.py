@@ -1,0 +1,91 @@
+"""Backends as strings: `name:option=value,option=value`, parsed and written canonically."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import attrs
+
+from precisionbench.backends.base import (
+    Backend,
+    allowed_values,
+    alternatives,
+    option_fields,
+    option_types,
+)
+from precisionbench.errors import SpecError, did_you_mean
+from precisionbench.names import spec_text, value_text
+
+
+def from_options(backend: type[Backend], texts: Mapping[str, str]) -> Backend:
+    """Make a backend from options given as text.
+
+    Args:
+        backend: the plugin's class.
+        texts: option names and values, as written in a spec.
+
+    Raises:
+        SpecError: an unknown option, or a value that the option does not allow.
+    """
+    hints = option_types(backend)
+    for option in texts:
+        if option not in hints:
+            raise SpecError(
+                f"the backend {backend.name!r} has no option {option!r}",
+                did_you_mean(option, hints),
+            )
+    values = {
+        option: _parse(backend.name, option, text, hints[option]) for option, text in texts.items()
+    }
+    try:
+        return backend(**values)
+    except TypeError as exc:  # an option without a default was not given
+        raise SpecError(f"{backend.name}: {exc}", "write it as option=value") from exc
+
+
+def _parse(backend: str, option: str, text: str, hint: Any) -> Any:
+    for member in alternatives(hint):
+        try:
+            return _parse_as(text, member)
+        except ValueError:
+            continue
+    raise SpecError(f"{backend}: {option} cannot be {text!r}", f"it is {allowed_values(hint)}")
+
+
+def _parse_as(text: str, member: Any) -> Any:
+    """The text as a value of one type; ValueError where it is none."""
+    if get_origin(member) is Literal:
+        by_text = {value_text(value): value for value in get_args(member)}
+        if text in by_text:
+            return by_text[text]
+    elif member is type(None) or member is bool:
+        by_text = {"none": None} if member is type(None) else {"true": True, "false": False}
+        if text in by_text:
+            return by_text[text]
+    elif text and member in (int, float, str, Path):
+        return member(text)
+    raise ValueError(text)
+
+
+def canonical_spec(backend: Backend) -> str:
+    """The shortest spec of a backend: options that equal their default are left out.
+
+    Args:
+        backend: the backend.
+
+    Returns:
+        A spec that gives an equal backend when it is parsed.
+    """
+    options = {
+        field.name: value
+        for field in option_fields(type(backend))
+        if (value := getattr(backend, field.name)) != _default(field)
+    }
+    return spec_text(backend.name, options)
+
+
+def _default(field: attrs.Attribute[Any]) -> Any:
+    made = getattr(field.default, "factory", None)
+    return made() if made else field.default

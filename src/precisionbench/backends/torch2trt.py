@@ -1,0 +1,362 @@
+"""TensorRT through NVIDIA's torch2trt 0.5.0."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import attrs
+import torch
+from torch import nn
+
+from precisionbench.backends import tensorrt_engine as engines
+from precisionbench.backends.base import Backend, Prepared, options_of, require_cuda, unrecorded
+from precisionbench.errors import (
+    BackendUnavailableError,
+    PrecisionBenchWarning,
+    PreparationError,
+    SpecError,
+    one_line,
+)
+from precisionbench.results import Json
+from precisionbench.torch_state import functions_restored
+from precisionbench.trees import Inputs, walk
+
+# torch2trt's own default is 32 MiB (1 << 25), too little for many convolution tactics.
+_WORKSPACE_BYTES = 1 << 30
+# What torch2trt's Flattener takes for an input; any other tensor would be baked in as a constant.
+_INPUT_DTYPES = (torch.float16, torch.float32, torch.bool)
+_INSTALL = (
+    "pip install the master branch of https://github.com/NVIDIA-AI-IOT/torch2trt beside TensorRT "
+    "8 to 10"
+)
+
+
+@attrs.frozen
+class Torch2trt(Backend):
+    """TensorRT through torch2trt: a static engine for exactly these input shapes.
+
+    Inputs and outputs stay float32; the precision is what TensorRT *may* use inside, and the
+    details of the result say what it did use.
+
+    Attributes:
+        precision: `fp32`; `fp16` allows half; `int8` allows INT8, and half where that is faster.
+        tf32: allow TF32 where the engine computes in float32 (TensorRT's own default is on).
+        workspace_bytes: scratch memory that tactics may use.
+        use_onnx: convert through ONNX instead of torch2trt's own converters.
+        dla_core: run on this DLA core, with layers that it cannot run on the GPU; None is the GPU.
+        engine_cache: folder to keep built engines in; one that fits is loaded instead of built.
+        calibration: `package.module:function` that gives the INT8 calibration batches.
+        calibration_data: the batches themselves: a sequence of tensors or tuples of tensors, each
+            of the shapes of the benchmark's own inputs.
+    """
+
+    name: ClassVar[str] = "torch2trt"
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    tf32: bool = False
+    workspace_bytes: int = _WORKSPACE_BYTES
+    use_onnx: bool = False
+    dla_core: int | None = None
+    engine_cache: Path | str | None = None
+    calibration: str | None = None
+    calibration_data: Sequence[Any] | None = unrecorded()
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        calibrates = self.calibration is not None or self.calibration_data is not None
+        for wrong, reason, remedy in (
+            (
+                self.memory_format != "contiguous",
+                "the engine reads its inputs as contiguous memory, so channels_last would only "
+                "add a copy",
+                "leave memory_format out; TensorRT chooses its own layouts",
+            ),
+            (
+                self.dla_core is not None and self.precision == "fp32",
+                "a DLA computes in half or INT8 only",
+                "add precision=fp16 or precision=int8",
+            ),
+            (
+                calibrates and self.precision != "int8",
+                "only INT8 is calibrated",
+                "use precision=int8",
+            ),
+        ):
+            if wrong:
+                raise SpecError(f"torch2trt: {reason}", remedy)
+
+    def check_available(self) -> None:
+        """Raise if torch2trt, a TensorRT that it works with, or a CUDA GPU is missing.
+
+        Raises:
+            BackendUnavailableError: which of these, and how to get it.
+        """
+        _import_torch2trt()
+        if not torch.cuda.is_available():
+            raise BackendUnavailableError("a CUDA GPU", "run it on one")
+
+    @contextmanager
+    def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
+        """Build or reload the engine; see `Backend.prepare`."""
+        require_cuda(inputs)
+        trt, torch2trt = _import_torch2trt()
+        model, args = _positional(model.to(torch.float32), inputs.to(torch.float32))
+        _check_inputs(args)
+        with functions_restored(), torch.no_grad():
+            expected = model(*args)
+            _check_outputs(torch2trt, expected)
+            module, details = self._engine(trt, torch2trt, model, args, expected)
+            _check_shapes(module(*args), expected)
+        self._warn_of_fallback(details)
+        yield Prepared(Inputs(args).bind(module), module, details)
+
+    def _engine(
+        self, trt: Any, torch2trt: Any, model: nn.Module, args: tuple[Any, ...], expected: Any
+    ) -> tuple[nn.Module, dict[str, Json]]:
+        """The engine, reloaded or built, and what it says of itself."""
+        names = {
+            "input_names": _names("input", torch2trt.Flattener.from_value(args)),
+            "output_names": _names("output", torch2trt.Flattener.from_value(expected)),
+        }
+        batches = self._calibration_batches(args)
+        file = self._cache_file(trt, model, args, batches)
+        engine = engines.load_engine(trt, file) if file else None
+        if engine is not None:
+            module = torch2trt.TRTModule(
+                engine,
+                input_flattener=torch2trt.Flattener.from_value(args),
+                output_flattener=torch2trt.Flattener.from_value(expected),
+                **names,
+            )
+        else:
+            module = self._build(trt, torch2trt, model, args, batches, names)
+            if file:
+                engines.save_engine(file, module.engine)
+        details: dict[str, Json] = {
+            "tensorrt": str(trt.__version__),
+            "torch2trt": _version(),
+            "engine": "reloaded" if engine is not None else "built",
+            "calibration_batches": len(batches) if batches else None,
+            **engines.describe_engine(trt, module.engine),
+        }
+        return module, details
+
+    def _build(
+        self,
+        trt: Any,
+        torch2trt: Any,
+        model: nn.Module,
+        args: tuple[Any, ...],
+        batches: list[tuple[Any, ...]] | None,
+        names: dict[str, list[str]],
+    ) -> nn.Module:
+        options: dict[str, Any] = {
+            "fp16_mode": self.precision != "fp32",
+            "int8_mode": self.precision == "int8",
+            "max_workspace_size": self.workspace_bytes,
+            "use_onnx": self.use_onnx,
+            "keep_network": False,
+            **names,
+        }
+        if batches is not None:
+            options["int8_calib_dataset"] = torch2trt.ListDataset(batches)
+        if self.dla_core is not None:
+            _check_dla(trt, self.dla_core)
+            options |= {
+                "default_device_type": trt.DeviceType.DLA,
+                "dla_core": self.dla_core,
+                "gpu_fallback": True,
+            }
+        with engines.configured_builds(trt, self.tf32, self.workspace_bytes) as messages:
+            try:
+                return torch2trt.torch2trt(model, list(args), **options)  # type: ignore[no-any-return]
+            except Exception as exc:
+                raise _conversion_error(exc, messages) from exc
+
+    def _calibration_batches(self, args: tuple[Any, ...]) -> list[tuple[Any, ...]] | None:
+        """INT8 calibration batches on the inputs' device; None for other precisions."""
+        if self.precision != "int8":
+            return None
+        given = _called(self.calibration) if self.calibration else self.calibration_data
+        if given is None:
+            warnings.warn(
+                "INT8 was calibrated on the benchmark's own inputs: the speed holds, the "
+                "agreement does not; pass calibration_data= with real batches",
+                PrecisionBenchWarning,
+                stacklevel=2,
+            )
+            return [args]
+        return [_calibration_batch(item, args, index) for index, item in enumerate(given)]
+
+    def _cache_file(
+        self,
+        trt: Any,
+        model: nn.Module,
+        args: tuple[Any, ...],
+        batches: list[tuple[Any, ...]] | None,
+    ) -> Path | None:
+        if self.engine_cache is None:
+            return None
+        data = hashlib.sha256()
+        for _, tensor in walk(batches or []):
+            data.update(engines.tensor_bytes(tensor))
+        options = {key: value for key, value in options_of(self).items() if key != "engine_cache"}
+        parts: dict[str, Json] = {
+            "gpu": _gpu(args),
+            "tensorrt": str(trt.__version__),
+            "torch2trt": _version(),
+            "torch": str(torch.__version__),
+            "inputs": [[list(tensor.shape), str(tensor.dtype)] for _, tensor in walk(args)],
+            "options": options,
+            "calibration": data.hexdigest() if batches else None,
+        }
+        return Path(self.engine_cache) / f"{engines.cache_key(parts, model)}.engine"
+
+    def _warn_of_fallback(self, details: dict[str, Json]) -> None:
+        counts = details["layer_precision"]
+        wanted = {"fp16": ("fp16",), "int8": ("int8",)}.get(self.precision)
+        if wanted and isinstance(counts, dict) and not any(counts.get(name) for name in wanted):
+            warnings.warn(
+                f"{self.precision} was allowed but no layer of the engine writes it "
+                f"({counts}): TensorRT found other tactics faster, so this row is not "
+                f"{self.precision}",
+                PrecisionBenchWarning,
+                stacklevel=2,
+            )
+
+
+class _Positional(nn.Module):
+    """A model called with positional arguments only, which is how torch2trt calls it."""
+
+    def __init__(self, model: nn.Module, count: int, names: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.count, self.names = model, count, tuple(names)
+
+    def forward(self, *args: Any) -> Any:
+        named = zip(self.names, args[self.count :], strict=True)
+        return self.model(*args[: self.count], **dict(named))
+
+
+def _positional(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, tuple[Any, ...]]:
+    inputs = inputs.in_memory_format(channels_last=False)  # the engine is given raw pointers
+    if not inputs.kwargs:
+        return model, inputs.args
+    wrapped = _Positional(model, len(inputs.args), list(inputs.kwargs)).eval()
+    return wrapped, (*inputs.args, *inputs.kwargs.values())
+
+
+def _import_torch2trt() -> tuple[Any, Any]:
+    trt = engines.import_tensorrt()
+    try:
+        return trt, importlib.import_module("torch2trt")
+    except Exception as exc:
+        raise BackendUnavailableError(
+            f"torch2trt, which does not import here ({one_line(exc)})", _INSTALL
+        ) from exc
+
+
+def _version() -> str:
+    try:
+        return version("torch2trt")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _names(kind: str, flattener: Any) -> list[str]:
+    return [f"{kind}_{index}" for index in range(flattener.size)]
+
+
+def _gpu(args: tuple[Any, ...]) -> list[Json]:
+    device = next(tensor.device for _, tensor in walk(args))
+    if device.type != "cuda":
+        return [str(device)]
+    return [torch.cuda.get_device_name(device), *torch.cuda.get_device_capability(device)]
+
+
+def _check_inputs(args: tuple[Any, ...]) -> None:
+    for path, tensor in walk(args):
+        if tensor.dtype not in _INPUT_DTYPES:
+            raise PreparationError(
+                f"torch2trt would bake the {tensor.dtype} input {path} in as a constant",
+                "use another backend for models with integer inputs",
+            )
+
+
+def _check_outputs(torch2trt: Any, expected: Any) -> None:
+    paths = [path for path, _ in walk(expected)]
+    if torch2trt.Flattener.from_value(expected).size != len(paths):
+        raise PreparationError(
+            f"torch2trt gives back floating-point tensors in tuples, lists and dicts only, and "
+            f"the model's output has tensors at {', '.join(paths) or 'no place'}",
+            "wrap the model so that it returns such",
+        )
+
+
+def _check_shapes(output: Any, expected: Any) -> None:
+    """torch2trt 0.4 with TensorRT 8 gave batch 1 for batch 3 (torch2trt#740)."""
+    got = [(path, tuple(tensor.shape)) for path, tensor in walk(output)]
+    want = [(path, tuple(tensor.shape)) for path, tensor in walk(expected)]
+    if got != want:
+        raise PreparationError(
+            f"the engine gives outputs {got} where the model gives {want}",
+            "upgrade torch2trt to 0.5.0",
+        )
+
+
+def _check_dla(trt: Any, core: int) -> None:
+    count = int(trt.Builder(engines.message_recorder(trt)).num_DLA_cores)
+    if core >= count:
+        raise BackendUnavailableError(
+            f"DLA core {core}, and this device has {count} DLA cores",
+            "leave dla_core out to run on the GPU",
+        )
+
+
+def _called(place: str) -> Any:
+    module, _, function = place.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)()
+    except Exception as exc:
+        raise SpecError(
+            f"torch2trt: calibration={place} failed ({one_line(exc)})",
+            "name it 'package.module:function'; it takes no argument and gives the batches",
+        ) from exc
+
+
+def _calibration_batch(item: Any, args: tuple[Any, ...], index: int) -> tuple[Any, ...]:
+    """One batch, which must match the engine's shapes: TensorRT reads it by raw pointer."""
+    batch = item if isinstance(item, tuple) else (item,)
+    want = [tensor for _, tensor in walk(args)]
+    got = [tensor for _, tensor in walk(batch)]
+    if [tensor.shape for tensor in got] != [tensor.shape for tensor in want]:
+        raise PreparationError(
+            f"calibration batch {index} has shapes {[tuple(t.shape) for t in got]} where the "
+            f"engine's inputs have {[tuple(t.shape) for t in want]}",
+            "give batches of the benchmark's own batch size",
+        )
+    like = iter(want)
+
+    def prepared(tensor: torch.Tensor) -> torch.Tensor:
+        target = next(like)
+        return tensor.to(target.device, target.dtype).contiguous()
+
+    return Inputs(batch).map(prepared).args
+
+
+def _conversion_error(exc: Exception, messages: list[str]) -> PreparationError:
+    said = f"; TensorRT said: {messages[-1]}" if messages else ""
+    if isinstance(exc, AttributeError) and "_trt" in str(exc):
+        return PreparationError(
+            f"torch2trt has no converter for an operation of this model ({one_line(exc)}){said}",
+            "try use_onnx=true, or write a converter",
+        )
+    return PreparationError(
+        f"torch2trt could not build the engine ({one_line(exc)}){said}",
+        "see the row's log for what it warned of",
+    )

@@ -1,0 +1,220 @@
+"""The command line: a thin face over the library.
+
+Results go to standard output, everything for people beside them to standard error. Heavy modules
+are imported inside the commands, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from precisionbench._version import __version__
+from precisionbench.errors import (
+    BackendUnavailableError,
+    DeviceError,
+    ExecutionError,
+    MeasurementError,
+    PrecisionBenchError,
+    PreparationError,
+    StateLeakError,
+)
+
+if TYPE_CHECKING:
+    from precisionbench.comparison import Comparison
+    from precisionbench.runner import Progress
+
+_NOTHING_MEASURED = (
+    BackendUnavailableError,
+    DeviceError,
+    ExecutionError,
+    MeasurementError,
+    PreparationError,
+    StateLeakError,
+)
+
+
+class _Group(click.Group):
+    """Turns the library's errors into one sentence and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PrecisionBenchError as exc:
+            failed = isinstance(exc, _NOTHING_MEASURED)
+            raise (_NothingMeasured if failed else _BadUsage)(str(exc)) from exc
+
+
+class _BadUsage(click.ClickException):
+    exit_code = 2
+
+
+class _NothingMeasured(click.ClickException):
+    exit_code = 3
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Measure a PyTorch model under every precision backend, side by side.
+
+    \b
+    Example:
+      precisionbench compare torchvision:resnet50 --backend half --backend eager
+
+    Exit codes: 0 fine, 2 bad usage, 3 nothing could be measured.
+    """
+
+
+@main.command()
+@click.argument("model")
+@click.option(
+    "--backend",
+    "-b",
+    "backends",
+    multiple=True,
+    metavar="SPEC",
+    help="Backend as name:option=value,... (again for each; default: all that make sense).",
+)
+@click.option("--reference", default="eager", show_default=True, metavar="SPEC")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Items in one call.")
+@click.option("--device", help="cpu, cuda, cuda:1, ... (default: the GPU where there is one).")
+@click.option("--seed", type=click.IntRange(min=0), help="Of weights and inputs (default: drawn).")
+@click.option("--budget", "budget_s", type=float, metavar="SECONDS", help="To measure in, in all.")
+@click.option("--output", "-o", metavar="FILE", help="Save the result as JSON.")
+@click.option("--overwrite", is_flag=True, help="Let --output replace a file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON instead.")
+def compare(
+    model: str,
+    backends: tuple[str, ...],
+    reference: str,
+    batch_size: int | None,
+    device: str | None,
+    seed: int | None,
+    budget_s: float | None,
+    output: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Measure MODEL under several backends and show the table.
+
+    MODEL is torchvision:NAME, or package.module:function where the function gives a model and its
+    inputs; the working directory is on the path.
+
+    \b
+    Example:
+      precisionbench compare torchvision:resnet50 -b half -b half:memory_format=channels_last
+    """
+    from precisionbench import runner, storage
+
+    if output:
+        storage.check_writable(output, overwrite)
+    with _progress() as on_progress:
+        comparison = runner.compare(
+            model,
+            backends=backends or None,
+            reference=reference,
+            batch_size=batch_size,
+            device=device,
+            seed=seed,
+            budget_s=budget_s,
+            on_progress=on_progress,
+        )
+    if output:
+        comparison.save(output, overwrite=overwrite)
+    _print(comparison, as_json)
+
+
+@main.command()
+@click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option("--markdown", is_flag=True, help="Print it as Markdown.")
+def show(file: str, as_json: bool, markdown: bool) -> None:
+    """Show a result that was saved; this needs no GPU and no torch.
+
+    \b
+    Example:
+      precisionbench show result.json --markdown
+    """
+    from precisionbench.comparison import load
+
+    comparison = load(file)
+    if markdown:
+        click.echo(comparison.to_markdown())
+    else:
+        _print(comparison, as_json)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+def backends(as_json: bool) -> None:
+    """List installed backends, their options, and what is missing.
+
+    \b
+    Example:
+      precisionbench backends
+    """
+    import attrs
+
+    from precisionbench.backends.discovery import list_backends
+
+    found = list_backends()
+    if as_json:
+        click.echo(json.dumps([attrs.asdict(info) for info in found], indent=1))
+        return
+    for info in found:
+        state = "ready" if info.available else f"not here: needs {info.requirement}; {info.remedy}"
+        click.echo(f"{click.style(info.name, bold=True)}  {info.summary}")
+        click.echo(f"  {state}")
+        for option, allowed in info.options.items():
+            click.echo(f"    {option}={allowed.replace(' or ', '|').replace(chr(39), '')}")
+
+
+def _print(comparison: Comparison, as_json: bool) -> None:
+    if as_json:
+        click.echo(comparison.to_json(), nl=False)
+        return
+    from rich.console import Console
+
+    from precisionbench.report.text import show as show_table
+
+    console = Console(highlight=False, emoji=False)
+    if console.is_terminal:
+        show_table(comparison.data, console)
+    else:  # a pipe or a file gets plain text at the width it was asked for, 80 by default
+        click.echo(str(comparison))
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """Say on standard error what is being measured: a live line on a terminal, else one a row."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, emoji=False)
+    if not console.is_terminal:
+        yield lambda progress: _log(progress)
+        return
+    with console.status("looking at the model") as status:
+
+        def tell(progress: Progress) -> None:
+            if progress.stage == "failed":
+                console.print(
+                    f"{progress.backend}: {progress.message}", markup=False, style="yellow"
+                )
+            status.update(
+                f"\\[{progress.position}/{progress.total}] {progress.backend}: {progress.stage}"
+            )
+
+        yield tell
+
+
+def _log(progress: Progress) -> None:
+    if progress.stage in ("done", "failed"):
+        reason = f": {progress.message}" if progress.message else ""
+        where = f"[{progress.position}/{progress.total}]"
+        print(f"{where} {progress.backend} {progress.stage}{reason}", file=sys.stderr)

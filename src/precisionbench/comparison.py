@@ -1,0 +1,125 @@
+"""The comparison that people hold."""
+
+from __future__ import annotations
+
+import os
+
+from precisionbench import errors, storage
+from precisionbench.errors import RowNotFoundError, did_you_mean
+from precisionbench.names import same_row
+from precisionbench.report.markdown import to_markdown
+from precisionbench.report.text import to_text
+from precisionbench.results import BackendFailure, BackendResult, ComparisonData, Speedup
+
+
+class Comparison:
+    """One model under several backends: look rows up, compare them, print, save.
+
+    Args:
+        data: everything that was measured.
+    """
+
+    def __init__(self, data: ComparisonData) -> None:
+        self.data = data
+
+    @property
+    def results(self) -> tuple[BackendResult, ...]:
+        """Measured rows, in the order asked for."""
+        return self.data.results
+
+    @property
+    def failures(self) -> tuple[BackendFailure, ...]:
+        """Rows that could not be measured, in the order asked for."""
+        return self.data.failures
+
+    def __getitem__(self, backend: str) -> BackendResult:
+        """The measured row of a spec; default options may be spelled out.
+
+        Args:
+            backend: a spec, with `#2` for the second of two equal rows.
+
+        Raises:
+            RowNotFoundError: there is no such row; the rows there are.
+            PrecisionBenchError: the row failed; its own reason, as the error it failed with.
+        """
+        for row in self.results:
+            if backend == row.backend or same_row(backend, row.backend, row.options):
+                return row
+        for failure in self.failures:
+            if backend == failure.backend or same_row(backend, failure.backend, failure.options):
+                raise _error_of(failure)
+        names = [row.backend for row in self.results] + [row.backend for row in self.failures]
+        raise RowNotFoundError(f"there is no row {backend!r}", did_you_mean(backend, names))
+
+    def speedup(self, backend: str) -> Speedup:
+        """How many times as fast as the reference a row is.
+
+        Rows measured one after another cannot tell a small difference from drift, so the verdict
+        is `inconclusive` with the reason `not_interleaved`; the interval is the widest that the
+        two rows' own intervals allow.
+
+        Args:
+            backend: as for `comparison[...]`.
+
+        Raises:
+            PrecisionBenchError: there is no such row, or it or the reference failed.
+        """
+        row = self[backend]
+        found = self.data.speedup(row)
+        if found is None:
+            raise _error_of(next(f for f in self.failures if f.backend == self.data.reference))
+        return found
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write everything to a JSON file, whole or not at all.
+
+        Args:
+            path: file to write.
+            overwrite: replace a file that exists.
+
+        Raises:
+            OutputExistsError: the file exists and `overwrite` is false.
+            OutputError: it cannot be written.
+        """
+        storage.write(path, self.to_json(), overwrite=overwrite)
+
+    def to_json(self) -> str:
+        """Everything as versioned JSON text, as `save` writes it."""
+        return storage.to_json(self.data)
+
+    def to_markdown(self) -> str:
+        """The table with notes and failures as Markdown."""
+        return to_markdown(self.data)
+
+    def __str__(self) -> str:
+        return to_text(self.data)
+
+    def __repr__(self) -> str:
+        rows = ", ".join(row.backend for row in self.results)
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        return f"<Comparison of {self.data.workload.model}: {rows}{failed}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Comparison) and self.data == other.data
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def load(path: str | os.PathLike[str]) -> Comparison:
+    """Read a comparison that `save` wrote; it needs no torch and no GPU.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ResultFormatError: the file is missing, cut off, not ours, or of an unknown version.
+    """
+    return Comparison(storage.read(path))
+
+
+def _error_of(failure: BackendFailure) -> errors.PrecisionBenchError:
+    """The error that a row failed with, raised again from what was saved of it."""
+    kind = getattr(errors, failure.error, errors.PrecisionBenchError)
+    error: errors.PrecisionBenchError = kind(failure.reason, failure.remedy)
+    error.reason = f"{failure.backend}: {failure.reason}"
+    return error

@@ -1,0 +1,133 @@
+"""Every error this library raises on purpose.
+
+PrecisionBenchError
+ ├── SpecError                    a backend spec or option that cannot be understood
+ │    └── BackendNotFoundError    no backend of that name is installed
+ ├── WorkloadError                the model, its inputs or the device cannot be used
+ ├── BackendUnavailableError      this machine lacks what the backend needs
+ ├── PreparationError             the backend could not prepare the model
+ ├── ExecutionError               the prepared model failed when it was called
+ │    └── OutOfMemoryError        it does not fit in the device's memory
+ ├── MeasurementError             the clock gave something that is not a time
+ ├── StateLeakError               a backend changed torch for the whole process
+ ├── DeviceError                  the device stopped answering; nothing more can be measured
+ ├── ResultFormatError            a result file is missing, damaged, too new, or not ours
+ ├── RowNotFoundError             a comparison has no such row
+ ├── IncomparableError            two results must not be compared
+ └── OutputError                  a file cannot be written
+      └── OutputExistsError       it exists and may not be replaced
+
+Each says what is wrong (`reason`) and what to do next (`remedy`); `str()` gives both in one
+sentence.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PrecisionBenchError(Exception):
+    """What went wrong, and what to do about it.
+
+    Args:
+        reason: what is wrong, and where.
+        remedy: what to do next; empty where the reason says it.
+    """
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason, remedy)
+        self.reason = reason
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {self.remedy}" if self.remedy else self.reason
+
+
+class SpecError(PrecisionBenchError, ValueError):
+    """A backend spec, option or argument that cannot be understood."""
+
+
+class BackendNotFoundError(SpecError):
+    """No backend of that name is installed."""
+
+
+class WorkloadError(PrecisionBenchError, ValueError):
+    """The model, its inputs or the device cannot be used as given."""
+
+
+class BackendUnavailableError(PrecisionBenchError):
+    """This machine lacks what the backend needs.
+
+    Args:
+        requirement: what is needed, as a noun phrase ("an NVIDIA GPU").
+        remedy: how to get it.
+    """
+
+    def __init__(self, requirement: str, remedy: str = "") -> None:
+        super().__init__(requirement, remedy)
+        self.requirement = requirement
+        self.reason = f"needs {requirement}"
+
+
+class PreparationError(PrecisionBenchError):
+    """The backend could not prepare the model; its own error is the `__cause__`."""
+
+
+class ExecutionError(PrecisionBenchError):
+    """The prepared model failed when it was called; its own error is the `__cause__`."""
+
+
+class OutOfMemoryError(ExecutionError):
+    """The model and this batch do not fit in the device's memory."""
+
+
+class MeasurementError(PrecisionBenchError):
+    """The clock gave something that cannot be a time."""
+
+
+class StateLeakError(PrecisionBenchError):
+    """A backend left torch changed for the whole process; the reason names what."""
+
+
+class DeviceError(PrecisionBenchError):
+    """The device stopped answering, so nothing more can be measured in this process."""
+
+
+class ResultFormatError(PrecisionBenchError):
+    """A result file is missing, damaged, of an unknown version, or not ours."""
+
+
+class RowNotFoundError(PrecisionBenchError, KeyError):
+    """The comparison has no row of that name."""
+
+
+class IncomparableError(PrecisionBenchError):
+    """Two results differ in something that makes comparing them wrong."""
+
+
+class OutputError(PrecisionBenchError):
+    """A file cannot be written."""
+
+
+class OutputExistsError(OutputError, FileExistsError):
+    """The file exists and may not be replaced."""
+
+
+class PrecisionBenchWarning(UserWarning):
+    """Something a backend wants its row to say: a cause and a next action."""
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """The error's type and first line, for a message that has room for one sentence."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A remedy that offers the nearest known name, then lists them all."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    return f"{guess}known: {', '.join(names) or 'none'}"

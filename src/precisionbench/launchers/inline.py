@@ -1,0 +1,115 @@
+"""Backends in this process, one after another, each undone before the next."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import traceback
+from collections.abc import Iterator
+
+import attrs
+import torch
+
+from precisionbench.backends import Backend
+from precisionbench.errors import OutOfMemoryError, PrecisionBenchError, StateLeakError
+from precisionbench.launchers import session
+from precisionbench.launchers.session import Session
+from precisionbench.timer import Timer, clock_for
+from precisionbench.torch_state import Functions, flags_restored, rng_restored
+from precisionbench.workload import Workload
+
+
+@attrs.frozen
+class InlineLauncher:
+    """Opens sessions in this process.
+
+    Attributes:
+        workload: the model and inputs.
+        timer: times the calls on the workload's device.
+    """
+
+    workload: Workload
+    timer: Timer
+
+    name = "inline"
+
+    @classmethod
+    def on_device_of(cls, workload: Workload) -> InlineLauncher:
+        """A launcher with the clock of the workload's device."""
+        return cls(workload, Timer(clock_for(workload.device)))
+
+    @contextlib.contextmanager
+    def open(self, backend: Backend) -> Iterator[Session]:
+        """Prepare a backend; afterwards torch is as it was before, or a StateLeakError says not.
+
+        Args:
+            backend: what to prepare.
+
+        Raises:
+            PrecisionBenchError: as `session.opened`; also what the plugin left behind.
+        """
+        functions = Functions.now()
+        try:
+            with (
+                rng_restored(),
+                flags_restored(),
+                self._out_of_memory_explained(backend),
+                session.opened(backend, self.workload, self.timer) as opened,
+            ):
+                yield opened
+        finally:
+            leaked = functions.changes()
+            functions.restore()
+            _free_memory()
+        if leaked:
+            raise StateLeakError(
+                f"it left torch patched for the whole process ({_some(leaked)}), so its row and "
+                "later ones could not be trusted; all was put back",
+                "let its prepare undo this after the yield",
+            )
+
+    @contextlib.contextmanager
+    def _out_of_memory_explained(self, backend: Backend) -> Iterator[None]:
+        try:
+            yield
+        except OutOfMemoryError as exc:
+            failed = exc
+        else:
+            return
+        _drop_frames(failed)
+        batch = self.workload.info.batch_size
+        raise OutOfMemoryError(
+            failed.reason if batch is None else f"batch {batch}: {failed.reason}",
+            self._fitting_batch(backend, batch or 1),
+        ) from failed.__cause__
+
+    def _fitting_batch(self, backend: Backend, batch: int) -> str:
+        """Halve the batch until one call succeeds, and say which one did."""
+        while batch := batch // 2:
+            _free_memory()
+            try:
+                smaller = self.workload.with_batch(batch)
+                with session.opened(backend, smaller, self.timer):
+                    return f"batch {batch} fits"
+            except PrecisionBenchError as exc:  # memory again, or a model of one batch size only
+                _drop_frames(exc)
+        return "no smaller batch fits; use a smaller model, or free the device"
+
+
+def _drop_frames(exc: BaseException | None) -> None:
+    """Let go of the tensors that an error's tracebacks hold."""
+    while exc is not None:
+        traceback.clear_frames(exc.__traceback__)
+        exc = exc.__cause__
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        with contextlib.suppress(Exception):  # a lost device cannot be tidied
+            torch.cuda.empty_cache()
+
+
+def _some(names: list[str], shown: int = 3) -> str:
+    rest = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + rest

@@ -1,0 +1,288 @@
+"""A backend that is prepared and ready to be timed block by block."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import types
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import attrs
+import torch
+from torch import nn
+
+from precisionbench.agreement import kept
+from precisionbench.backends import Backend, Inputs, Prepared
+from precisionbench.errors import (
+    DeviceError,
+    ExecutionError,
+    OutOfMemoryError,
+    PrecisionBenchError,
+    PrecisionBenchWarning,
+    PreparationError,
+    one_line,
+)
+from precisionbench.results import Json
+from precisionbench.timer import Timer
+from precisionbench.torch_state import (
+    cudnn_benchmark,
+    fp32_precision,
+    read_flags,
+    seed_everything,
+)
+from precisionbench.workload import Workload
+
+
+@attrs.frozen
+class Session:
+    """What the Runner needs of a prepared backend.
+
+    Attributes:
+        timer: times its calls.
+        call: one forward pass.
+        build_s: time that `prepare` took, in seconds.
+        first_call_s: time of the first call, in seconds.
+        output: the first call's output, copied to the CPU.
+        flags: torch's settings while it runs.
+        details: what the engine chose.
+        warnings: what a reader of the row must know.
+        log: what was printed or warned by others meanwhile.
+    """
+
+    timer: Timer
+    call: Callable[[], object]
+    build_s: float
+    first_call_s: float
+    output: object
+    flags: Mapping[str, Json]
+    details: Mapping[str, Json]
+    warnings: tuple[str, ...]
+    log: tuple[str, ...]
+
+    def block(self, samples: int, calls_per_sample: int, settle_calls: int) -> tuple[float, ...]:
+        """Time one block; see `Timer.block`.
+
+        Raises:
+            ExecutionError: a call failed.
+            MeasurementError: the clock did not move forward.
+        """
+        with executing():
+            return self.timer.block(self.call, samples, calls_per_sample, settle_calls)
+
+
+@contextlib.contextmanager
+def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Session]:
+    """Prepare a backend in this process, call it once, and undo it afterwards.
+
+    Args:
+        backend: what to prepare.
+        workload: the model and inputs; copies are used.
+        timer: times the calls on the workload's device.
+
+    Raises:
+        BackendUnavailableError: this machine cannot run it.
+        PreparationError: `prepare` failed.
+        ExecutionError: the first call failed.
+        OutOfMemoryError: it does not fit.
+        DeviceError: the device stopped answering.
+    """
+    check_available(backend)
+    record = _Record()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(timer.clock.active())
+        stack.enter_context(fp32_precision("ieee"))
+        stack.enter_context(cudnn_benchmark(backend.cudnn_benchmark))
+        with record.recording():
+            model, inputs = workload.make_model(), workload.make_inputs()
+            model, inputs = arranged(backend, model, inputs, record)
+            seed_everything(workload.seed)
+            prepare = partial(stack.enter_context, preparing(backend, model, inputs))
+            prepared, build_s = timer.once(prepare)
+            stack.enter_context(grad_off(backend))
+            call = checked_call(prepared)
+            with executing():
+                output, first_call_s = timer.once(call)
+        yield Session(
+            timer=timer,
+            call=call,
+            build_s=build_s,
+            first_call_s=first_call_s,
+            output=kept(output),
+            flags={**read_flags(), "grad_mode": backend.grad_mode},
+            details=_json_details(prepared),
+            warnings=record.warnings(),
+            log=record.log(),
+        )
+
+
+def check_available(backend: Backend) -> None:
+    """Ask the plugin whether it can run; anything else it raises becomes a PreparationError."""
+    try:
+        backend.check_available()
+    except PrecisionBenchError:
+        raise
+    except Exception as exc:
+        raise PreparationError(f"its check_available failed ({one_line(exc)})") from exc
+
+
+def arranged(
+    backend: Backend, model: nn.Module, inputs: Inputs, record: _Record
+) -> tuple[nn.Module, Inputs]:
+    """The model and inputs in the backend's memory format; contiguous ones stay as they are."""
+    if backend.memory_format == "contiguous":
+        return model, inputs
+    arrangeable = [tensor for _, tensor in inputs.tensors() if tensor.dim() in (4, 5)]
+    if not arrangeable:
+        record.warn("channels_last changes nothing here: no input has 4 or 5 dimensions")
+    for parameter in model.parameters():
+        arranged_parameter = Inputs((parameter.data,)).in_memory_format(channels_last=True)
+        parameter.data = arranged_parameter.args[0]
+    return model, inputs.in_memory_format(channels_last=True)
+
+
+@contextlib.contextmanager
+def preparing(backend: Backend, model: nn.Module, inputs: Inputs) -> Iterator[Any]:
+    """Enter the plugin's `prepare`; whatever it raises on the way in is a PreparationError."""
+    try:
+        manager = backend.prepare(model, inputs)
+        if isinstance(manager, types.GeneratorType):
+            raise PreparationError(
+                "its prepare is a plain generator", "decorate it with @contextlib.contextmanager"
+            )
+        prepared = manager.__enter__()
+    except PrecisionBenchError:
+        raise
+    except Exception as exc:
+        _raise_if_out_of_memory(exc)
+        raise PreparationError(f"it could not prepare the model ({one_line(exc)})") from exc
+    with manager_left(manager):
+        yield prepared
+
+
+@contextlib.contextmanager
+def manager_left(manager: contextlib.AbstractContextManager[Any]) -> Iterator[None]:
+    """Leave an entered context manager whatever happens, as `with` would.
+
+    The plugin's cleanup is told of no exception: a generator without try/finally would otherwise
+    skip the code that undoes its changes.
+    """
+    try:
+        yield
+    finally:
+        try:
+            manager.__exit__(None, None, None)
+        except PrecisionBenchError:
+            raise
+        except Exception as exc:
+            raise PreparationError(f"its cleanup failed ({one_line(exc)})") from exc
+
+
+def checked_call(prepared: object) -> Callable[[], object]:
+    """The callable of what `prepare` yielded."""
+    call = prepared.call if isinstance(prepared, Prepared) else prepared
+    if not callable(call):
+        raise PreparationError(
+            f"its prepare yielded a {type(prepared).__name__}",
+            "let it yield Prepared(call=...) or a callable without arguments",
+        )
+    return call
+
+
+@contextlib.contextmanager
+def grad_off(backend: Backend) -> Iterator[None]:
+    """Switch gradients off the way the backend asks for."""
+    with torch.inference_mode() if backend.grad_mode == "inference_mode" else torch.no_grad():
+        yield
+
+
+@contextlib.contextmanager
+def executing() -> Iterator[None]:
+    """Turn what a call raises into an ExecutionError, or a DeviceError if the device is lost."""
+    try:
+        yield
+    except PrecisionBenchError:
+        raise
+    except Exception as exc:
+        _raise_if_out_of_memory(exc)
+        if _device_is_lost():
+            raise DeviceError(
+                f"the device stopped answering ({one_line(exc)})",
+                "start a new process; leave this backend out if it happens again",
+            ) from exc
+        raise ExecutionError(
+            f"the model failed in forward ({one_line(exc)})", _execution_remedy(exc)
+        ) from exc
+
+
+def _raise_if_out_of_memory(exc: Exception) -> None:
+    """PyTorch's own error on a GPU; on a CPU a RuntimeError that names the allocator."""
+    if isinstance(exc, (torch.cuda.OutOfMemoryError, MemoryError)) or "CPUAllocator" in str(exc):
+        raise OutOfMemoryError(f"it does not fit in memory ({one_line(exc)})") from exc
+
+
+def _execution_remedy(exc: Exception) -> str:
+    text = str(exc)
+    if "not implemented for" in text or "dtype" in text or "same type" in text:
+        return "an operation of the model does not take this dtype; try another precision"
+    return "run it once without precisionbench on the same inputs"
+
+
+def _device_is_lost() -> bool:
+    """After a fault such as an illegal address every CUDA call of the process fails."""
+    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
+        return False
+    try:
+        torch.cuda.synchronize()
+    except Exception:
+        return True
+    return False
+
+
+def _json_details(prepared: object) -> dict[str, Json]:
+    details = dict(prepared.details) if isinstance(prepared, Prepared) else {}
+    return json.loads(json.dumps(details, default=str))  # type: ignore[no-any-return]
+
+
+class _Record:
+    """Keeps what plugins and their libraries print and warn of, instead of showing it."""
+
+    def __init__(self) -> None:
+        self._text = io.StringIO()
+        self._caught: list[warnings.WarningMessage] = []
+        self._own: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self._own.append(message)
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        with (
+            warnings.catch_warnings(record=True) as caught,
+            contextlib.redirect_stdout(self._text),
+            contextlib.redirect_stderr(self._text),
+        ):
+            warnings.simplefilter("always")
+            try:
+                yield
+            finally:
+                self._caught += caught
+
+    def warnings(self) -> tuple[str, ...]:
+        ours = [
+            str(caught.message)
+            for caught in self._caught
+            if issubclass(caught.category, PrecisionBenchWarning)
+        ]
+        return tuple(dict.fromkeys(self._own + ours))
+
+    def log(self) -> tuple[str, ...]:
+        foreign = [
+            f"{caught.category.__name__}: {caught.message}"
+            for caught in self._caught
+            if not issubclass(caught.category, PrecisionBenchWarning)
+        ]
+        return tuple(dict.fromkeys([*self._text.getvalue().splitlines(), *foreign]))

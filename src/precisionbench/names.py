@@ -1,0 +1,78 @@
+"""The grammar of specs and row names; it needs no torch, so that saved results are addressable."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from precisionbench.errors import SpecError
+
+
+def split_spec(spec: str) -> tuple[str, dict[str, str]]:
+    """Split `name:option=value,option=value` into the name and the options' texts.
+
+    Args:
+        spec: the spec.
+
+    Raises:
+        SpecError: an option without `=`, or one that is given twice.
+    """
+    name, _, rest = spec.strip().partition(":")
+    options: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in rest.split(","))):
+        option, equals, value = part.partition("=")
+        if not equals:
+            raise SpecError(
+                f"{spec!r} has {part!r} where an option should stand",
+                f"write '{name}:option=value,option=value'",
+            )
+        if option in options:
+            raise SpecError(f"{spec!r} gives {option!r} twice", "give it once")
+        options[option] = value
+    return name, options
+
+
+def value_text(value: object) -> str:
+    """An option's value as it stands in a spec."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+def spec_text(name: str, options: Mapping[str, object]) -> str:
+    """The spec with these options, in their order."""
+    parts = ",".join(f"{option}={value_text(value)}" for option, value in options.items())
+    return f"{name}:{parts}" if parts else name
+
+
+def row_names(specs: Iterable[str]) -> list[str]:
+    """Names for rows of these specs: the spec, with `#2`, `#3` for further equal ones."""
+    seen: Counter[str] = Counter()
+    names = []
+    for spec in specs:
+        seen[spec] += 1
+        names.append(spec if seen[spec] == 1 else f"{spec}#{seen[spec]}")
+    return names
+
+
+def same_row(query: str, row: str, options: Mapping[str, object]) -> bool:
+    """Whether a query names a row, however many default options it spells out.
+
+    Args:
+        query: what a user wrote, such as `half:dtype=float16`.
+        row: the row's name, a canonical spec with or without `#2`.
+        options: all options of the row, defaults included.
+    """
+    query_spec, _, query_number = query.partition("#")
+    row_spec, _, row_number = row.partition("#")
+    try:
+        name, asked = split_spec(query_spec)
+    except SpecError:
+        return False
+    row_name, written = split_spec(row_spec)
+    texts = {option: value_text(value) for option, value in options.items()}
+    return (
+        (name, query_number) == (row_name, row_number)
+        and written.keys() <= asked.keys()
+        and all(texts.get(option) == value for option, value in asked.items())
+    )

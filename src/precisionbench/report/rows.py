@@ -1,0 +1,133 @@
+"""What every report says of each row, as text: one place for words and rounding."""
+
+from __future__ import annotations
+
+import attrs
+
+from precisionbench.errors import BackendUnavailableError
+from precisionbench.report import formatting
+from precisionbench.results import (
+    BackendFailure,
+    BackendResult,
+    ComparisonData,
+    WorkloadInfo,
+)
+from precisionbench.statistics import Interval
+
+NO_VERDICT = (
+    "Rows were measured one after another in one process: speed-ups carry no verdict, and the ± is "
+    "within this session."
+)
+_UNIT = {True: "items/s", False: "calls/s"}
+
+
+@attrs.frozen
+class RowText:
+    """One measured row in words.
+
+    Attributes:
+        backend: the row's name.
+        latency: with unit.
+        width: the interval's half-width.
+        throughput: items per second, or calls per second where the batch is not known.
+        speedup: against the reference.
+        agreement: the largest relative L2 error, or what is wrong.
+    """
+
+    backend: str
+    latency: str
+    width: str
+    throughput: str
+    speedup: str
+    agreement: str
+
+
+def title(data: ComparisonData) -> str:
+    """The model and the batch."""
+    return f"{data.workload.model}{_batch(data.workload)} on {device(data)}"
+
+
+def _batch(workload: WorkloadInfo) -> str:
+    return "" if workload.batch_size is None else f", batch {workload.batch_size}"
+
+
+def device(data: ComparisonData) -> str:
+    """What it was measured on."""
+    environment = data.environment
+    return environment.gpu.name if environment.gpu else environment.cpu
+
+
+def versions(data: ComparisonData) -> str:
+    """The versions that matter to a reader, and the date."""
+    environment = data.environment
+    parts = [f"torch {environment.torch}"]
+    if environment.gpu:
+        parts += [f"cuDNN {environment.cudnn}", f"driver {environment.gpu.driver or 'unknown'}"]
+    else:
+        parts.append(f"{environment.threads} threads")
+    return ", ".join([*parts, f"seed {data.seed}", data.created])
+
+
+def throughput_unit(data: ComparisonData) -> str:
+    """`items/s`, or `calls/s` where the batch size is not known."""
+    return _UNIT[data.workload.batch_size is not None]
+
+
+def row_text(data: ComparisonData, row: BackendResult) -> RowText:
+    """A measured row in words.
+
+    Args:
+        data: the comparison.
+        row: one of its results.
+    """
+    return RowText(
+        backend=row.backend,
+        latency=formatting.duration(row.latency),
+        width=formatting.half_width(row.latency),
+        throughput=formatting.number(row.throughput or row.latency.inverse_of(1)),
+        speedup=_speedup_text(data, row),
+        agreement=_agreement_text(data, row),
+    )
+
+
+def _speedup_text(data: ComparisonData, row: BackendResult) -> str:
+    found = data.speedup(row)
+    if found is None:
+        return "-"
+    if row.backend == data.reference:
+        return "1 (ref.)"
+    digits = min(3, formatting.supported_digits(Interval(found.value, found.low, found.high)))
+    return f"{formatting.significant(found.value, digits)}x"
+
+
+def _agreement_text(data: ComparisonData, row: BackendResult) -> str:
+    if row.backend == data.reference:
+        return "(ref.)"
+    if row.agreement is None:
+        return "-"
+    if row.agreement.nonfinite_count:
+        return f"{row.agreement.nonfinite_count:,} non-finite"
+    if row.agreement.problems:
+        return "differs in shape"
+    error = row.agreement.relative_l2
+    return "-" if error is None else formatting.scientific(error)
+
+
+def notes(data: ComparisonData) -> list[tuple[str, str]]:
+    """What a reader must know of single rows: (row, sentence)."""
+    found = []
+    for row in data.results:
+        found += [(row.backend, warning) for warning in row.warnings]
+        if row.agreement:
+            found += [(row.backend, problem) for problem in row.agreement.problems]
+    return found
+
+
+def failure_text(failure: BackendFailure) -> str:
+    """Why a row could not be measured and what to do."""
+    return f"{failure.reason}; {failure.remedy}" if failure.remedy else failure.reason
+
+
+def is_unavailable(failure: BackendFailure) -> bool:
+    """Whether this machine merely lacks what the backend needs."""
+    return failure.error == BackendUnavailableError.__name__

@@ -1,0 +1,90 @@
+"""The table, as text for a terminal."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from precisionbench.report import rows
+from precisionbench.results import ComparisonData
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+_PLAIN_WIDTH = 80
+
+
+def to_text(data: ComparisonData, width: int = _PLAIN_WIDTH) -> str:
+    """The comparison as plain text.
+
+    Args:
+        data: the comparison.
+        width: columns to fill at most.
+    """
+    from rich.console import Console
+
+    out = io.StringIO()
+    console = Console(file=out, width=width, no_color=True, highlight=False, emoji=False)
+    show(data, console)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def show(data: ComparisonData, console: Console) -> None:
+    """Write the comparison to a rich console.
+
+    Args:
+        data: the comparison.
+        console: where to.
+    """
+    for part in _parts(data):
+        console.print(part)
+
+
+def _parts(data: ComparisonData) -> list[RenderableType]:
+    from rich.text import Text
+
+    parts: list[RenderableType] = [
+        Text(rows.title(data), style="bold"),
+        Text(rows.versions(data), style="dim"),
+    ]
+    if data.results:
+        parts += [Text(), _table(data), Text(), Text(rows.NO_VERDICT, style="dim")]
+    if notes := rows.notes(data):
+        parts += [Text(), Text("Notes", style="bold"), _listed(notes)]
+    if data.failures:
+        lines = [(failure.backend, rows.failure_text(failure)) for failure in data.failures]
+        parts += [Text(), Text("Could not run", style="bold"), _listed(lines)]
+    return parts
+
+
+def _table(data: ComparisonData) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("backend", overflow="fold")
+    for heading in ("latency", "±", rows.throughput_unit(data), "speed-up", "rel. error"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in data.results:
+        text = rows.row_text(data, row)
+        cells = (
+            text.latency,
+            text.width.lstrip("±"),
+            text.throughput,
+            text.speedup,
+            text.agreement,
+        )
+        table.add_row(Text(text.backend), *map(Text, cells))
+    return table
+
+
+def _listed(lines: list[tuple[str, str]]) -> RenderableType:
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid()
+    for name, sentence in lines:
+        grid.add_row(Text.assemble((name, "bold"), ": ", sentence))
+    return Padding(grid, (0, 0, 0, 2))

@@ -1,0 +1,219 @@
+"""Results as versioned JSON files, written whole or not at all.
+
+Nothing in a file is ever evaluated or unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from precisionbench.errors import (
+    OutputError,
+    OutputExistsError,
+    ResultFormatError,
+    did_you_mean,
+    one_line,
+)
+from precisionbench.results import ComparisonData
+
+if TYPE_CHECKING:
+    from cattrs.preconf.json import JsonConverter
+
+FORMAT = "precisionbench.comparison"
+# 1: first version (0.1.0).
+VERSION = 1
+
+
+@cache
+def _converter() -> JsonConverter:
+    from cattrs.preconf.json import make_converter
+
+    converter = make_converter()
+    # Options, flags and details are JSON already, whatever the file holds there.
+    converter.register_structure_hook(Any, lambda value, _: value)
+    return converter
+
+
+def to_json(data: ComparisonData) -> str:
+    """The comparison as JSON text.
+
+    Args:
+        data: the comparison.
+
+    Returns:
+        Indented JSON with its format name and version first.
+    """
+    document = {"format": FORMAT, "version": VERSION, **_converter().unstructure(data)}
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"
+
+
+def from_json(text: str, source: str = "this text") -> ComparisonData:
+    """The comparison that JSON text holds.
+
+    Args:
+        text: what `to_json` gave.
+        source: where the text is from, for the error.
+
+    Raises:
+        ResultFormatError: the text is cut off, not ours, or of a version not known here.
+    """
+    document = _parse(text, source)
+    _check_header(document, source)
+    try:
+        return _converter().structure(document, ComparisonData)
+    except Exception as exc:  # cattrs raises groups and the constructors' own errors
+        from cattrs import transform_error
+
+        fault = transform_error(exc)[0] if transform_error(exc) else one_line(exc)
+        raise ResultFormatError(
+            f"{source} is a damaged precisionbench result ({fault})",
+            "measure again, or restore the file from where it was copied",
+        ) from exc
+
+
+def _parse(text: str, source: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except ValueError as exc:
+        raise ResultFormatError(
+            f"{source} is not complete JSON ({exc})",
+            "it was cut off or is no precisionbench result; measure again or copy it anew",
+        ) from exc
+    if not isinstance(document, dict):
+        raise ResultFormatError(
+            f"{source} holds JSON but no precisionbench result",
+            "give a file that comparison.save() or --output wrote",
+        )
+    return document
+
+
+def _check_header(document: dict[str, Any], source: str) -> None:
+    if document.pop("format", None) != FORMAT:
+        raise ResultFormatError(
+            f"{source} is no precisionbench result (its 'format' is not {FORMAT!r})",
+            "give a file that comparison.save() or --output wrote",
+        )
+    version = document.pop("version", None)
+    if version != VERSION:
+        raise ResultFormatError(
+            f"{source} has format version {version!r}, and this precisionbench reads {VERSION}",
+            "upgrade precisionbench, or measure again with this one",
+        )
+
+
+def read(path: str | os.PathLike[str]) -> ComparisonData:
+    """Read a comparison from a file.
+
+    Args:
+        path: a file that `write` wrote.
+
+    Raises:
+        ResultFormatError: the file is missing, unreadable, cut off, not ours, or too new.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError as exc:
+        near = [entry.name for entry in file.parent.glob("*.json")]
+        remedy = did_you_mean(file.name, near) if near else "check the path"
+        raise ResultFormatError(f"there is no file {str(file)!r}", remedy) from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ResultFormatError(
+            f"{str(file)!r} cannot be read as text ({one_line(exc)})",
+            "give a file that comparison.save() or --output wrote",
+        ) from exc
+    return from_json(text, repr(str(file)))
+
+
+def check_writable(path: str | os.PathLike[str], overwrite: bool) -> None:
+    """Raise now what `write` would raise after minutes of measuring.
+
+    Args:
+        path: file to be written later.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        OutputExistsError: the file exists and may not be replaced.
+        OutputError: its folder does not exist or may not be written to.
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise OutputError(f"{str(file)!r} is a folder", "give the name of a file in it")
+    if file.exists() and not overwrite:
+        raise _exists(file)
+    if not file.parent.is_dir():
+        raise OutputError(
+            f"there is no folder {str(file.parent)!r}", "create it, or choose another"
+        )
+    if not os.access(file.parent, os.W_OK):
+        raise OutputError(f"{str(file.parent)!r} may not be written to", "choose another folder")
+
+
+def write(path: str | os.PathLike[str], text: str, *, overwrite: bool = False) -> None:
+    """Write a file whole or not at all.
+
+    The text goes to a temporary file beside the target, which then takes its name in one step.
+
+    Args:
+        path: file to write.
+        text: its whole content.
+        overwrite: replace a file that exists.
+
+    Raises:
+        OutputExistsError: the file exists and `overwrite` is false.
+        OutputError: the folder is missing, may not be written to, or is full.
+    """
+    check_writable(path, overwrite)
+    file = Path(path)
+    try:
+        with _temporary_beside(file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+            (os.replace if overwrite else _link)(temporary, file)
+    except FileExistsError as exc:  # it came into being while we wrote
+        raise _exists(file) from exc
+    except OSError as exc:
+        raise OutputError(
+            f"{str(file)!r} could not be written ({one_line(exc)})", "choose another place"
+        ) from exc
+
+
+def _exists(file: Path) -> OutputExistsError:
+    return OutputExistsError(
+        f"{str(file)!r} exists", "choose another name, or pass overwrite (--overwrite)"
+    )
+
+
+@contextlib.contextmanager
+def _temporary_beside(file: Path) -> Iterator[Path]:
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
+    temporary.chmod(0o666 & ~_umask())
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _link(temporary: Path, file: Path) -> None:
+    """Give the file its name unless that name is taken; a link, unlike a rename, can tell."""
+    try:
+        os.link(temporary, file)
+    except OSError as exc:
+        if exc.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        os.replace(temporary, file)  # a file system without hard links

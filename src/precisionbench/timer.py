@@ -1,0 +1,253 @@
+"""Times any callable the same way: mark, call, mark; one wait at the end of a block.
+
+The clock is the one thing that differs between devices, and the one thing that tests replace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from statistics import median
+from typing import Any, Protocol
+
+import attrs
+import torch
+
+from precisionbench.errors import MeasurementError
+
+Mark = Callable[[], object]
+Call = Callable[[], object]
+
+# A sample of at least this length keeps the event clock's step of about 0.5 us (CUDA driver API,
+# cuEventElapsedTime) below 0.3 % of it.
+_MIN_EVENT_SAMPLE_S = 200e-6
+# A host-clock sample is at least this many times what reading the clock costs.
+_HOST_OVERHEADS_PER_SAMPLE = 100
+_CUDA_EVENT_RESOLUTION_S = 0.5e-6
+
+
+class Clock(Protocol):
+    """What the Timer needs of a device.
+
+    Attributes:
+        name: `cuda_events` or `host`, as recorded in results.
+        resolution_s: the smallest step it can tell.
+        min_sample_s: the shortest sample that it times well.
+    """
+
+    name: str
+    resolution_s: float
+    min_sample_s: float
+
+    def marks(self, count: int) -> tuple[Sequence[Mark], Callable[[], list[float]]]:
+        """Make `count` marks ahead of time.
+
+        Returns:
+            The marks, to be called in order, and what then waits for the device once and gives
+            the seconds between the first and second, the third and fourth, and so on.
+        """
+        ...
+
+    def wait(self) -> None:
+        """Wait until the device has done all it was given."""
+        ...
+
+    def active(self) -> contextlib.AbstractContextManager[None]:
+        """Where prepared calls live: on a GPU, its device and a stream of our own."""
+        ...
+
+
+class CudaEventClock:
+    """CUDA events on a stream of our own (TensorRT synchronises more on the default stream).
+
+    Args:
+        device: a CUDA device.
+    """
+
+    name = "cuda_events"
+    resolution_s = _CUDA_EVENT_RESOLUTION_S
+    min_sample_s = _MIN_EVENT_SAMPLE_S
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.stream = torch.cuda.Stream(device)
+        self._events: list[torch.cuda.Event] = []
+
+    def marks(self, count: int) -> tuple[Sequence[Mark], Callable[[], list[float]]]:
+        """Events created and recorded once beforehand, because PyTorch creates them lazily."""
+        while len(self._events) < count:
+            event = torch.cuda.Event(enable_timing=True)
+            event.record(self.stream)
+            self._events.append(event)
+        events = self._events[:count]
+        self.wait()
+        return [partial(event.record, self.stream) for event in events], partial(self._read, events)
+
+    def _read(self, events: list[torch.cuda.Event]) -> list[float]:
+        self.wait()
+        pairs = zip(events[::2], events[1::2], strict=True)
+        return [start.elapsed_time(end) * 1e-3 for start, end in pairs]
+
+    def wait(self) -> None:
+        """Wait for our stream."""
+        self.stream.synchronize()
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Our device and stream, which first waits for what other streams were given."""
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.device(self.device), torch.cuda.stream(self.stream):
+            yield
+        self.wait()
+
+
+class HostClock:
+    """`time.perf_counter_ns`, with the device drained before each reading.
+
+    Args:
+        device: any device that torch can synchronise; on a CPU there is nothing to wait for.
+    """
+
+    name = "host"
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._synchronize: Callable[[], object] = _synchronizer(device)
+        readings = [self._read_ns() for _ in range(101)]
+        steps = [after - before for before, after in itertools.pairwise(readings)]
+        self.resolution_s = max(
+            median(steps) * 1e-9, time.get_clock_info("perf_counter").resolution
+        )
+        self.min_sample_s = _HOST_OVERHEADS_PER_SAMPLE * self.resolution_s
+
+    def _read_ns(self) -> int:
+        self._synchronize()
+        return time.perf_counter_ns()
+
+    def marks(self, count: int) -> tuple[Sequence[Mark], Callable[[], list[float]]]:
+        """Marks that each append one reading to a list."""
+        readings: list[int] = []
+        append, read = readings.append, self._read_ns
+
+        def mark() -> None:
+            append(read())
+
+        def durations() -> list[float]:
+            pairs = zip(readings[::2], readings[1::2], strict=True)
+            return [(end - start) * 1e-9 for start, end in pairs]
+
+        return [mark] * count, durations
+
+    def wait(self) -> None:
+        """Wait for the device."""
+        self._synchronize()
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Nothing to set."""
+        yield
+
+
+def _synchronizer(device: torch.device) -> Callable[[], object]:
+    module: Any = getattr(torch, device.type, None)
+    return getattr(module, "synchronize", lambda: None)
+
+
+def clock_for(device: torch.device) -> Clock:
+    """CUDA events on an NVIDIA or AMD GPU, the host's clock elsewhere.
+
+    Args:
+        device: where the calls run.
+    """
+    return CudaEventClock(device) if device.type == "cuda" else HostClock(device)
+
+
+@attrs.frozen
+class Timer:
+    """Runs blocks of calls back to back and reads what each took.
+
+    Attributes:
+        clock: the device's clock.
+    """
+
+    clock: Clock
+
+    def calls_per_sample(self, call_s: float) -> int:
+        """How many calls one sample must span to be long enough for the clock.
+
+        Args:
+            call_s: about how long one call takes, in seconds.
+        """
+        return max(1, math.ceil(self.clock.min_sample_s / max(call_s, self.clock.resolution_s)))
+
+    def once(self, call: Call) -> tuple[object, float]:
+        """Run one call from a drained device to a drained device.
+
+        Args:
+            call: what to run.
+
+        Returns:
+            What the call gave, and the host's time in seconds.
+        """
+        self.clock.wait()
+        start_ns = time.perf_counter_ns()
+        result = call()
+        self.clock.wait()
+        return result, (time.perf_counter_ns() - start_ns) * 1e-9
+
+    def block(
+        self, call: Call, samples: int, calls_per_sample: int = 1, settle_calls: int = 0
+    ) -> tuple[float, ...]:
+        """Time one block.
+
+        Between the first mark and the last nothing happens but marks and calls: events exist
+        already, the garbage collector is off, and the one wait comes after.
+
+        Args:
+            call: what to time.
+            samples: number of samples, 1 or more.
+            calls_per_sample: calls that each sample spans.
+            settle_calls: unscored calls just before, so that the device's queue is as full at
+                the first sample as at the last.
+
+        Returns:
+            Seconds per call, one figure for each sample.
+
+        Raises:
+            MeasurementError: the clock did not move forward.
+        """
+        marks, read = self.clock.marks(2 * samples)
+        starts, ends = marks[::2], marks[1::2]
+        inner = range(calls_per_sample)
+        with _garbage_collection_off():
+            for _ in range(settle_calls):
+                call()
+            for start, end in zip(starts, ends, strict=True):
+                start()
+                for _ in inner:
+                    call()
+                end()
+            durations = read()
+        if min(durations) <= 0:
+            raise MeasurementError(
+                f"the clock {self.clock.name!r} read {min(durations)} s for a sample of "
+                f"{calls_per_sample} calls",
+                "measure again; if it stays so, the call does no work on this device",
+            )
+        return tuple(duration / calls_per_sample for duration in durations)
+
+
+@contextlib.contextmanager
+def _garbage_collection_off() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

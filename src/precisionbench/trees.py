@@ -1,0 +1,129 @@
+"""Walks through nested inputs and outputs: tuples, lists, dicts and dataclasses of tensors."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import torch
+from torch.nn.utils.rnn import PackedSequence
+
+TensorFunction = Callable[[torch.Tensor], torch.Tensor]
+
+
+def _fields(tree: object) -> list[str] | None:
+    """Names of the fields of a dataclass or attrs instance, else None."""
+    if isinstance(tree, type):
+        return None
+    if dataclasses.is_dataclass(tree):
+        return [field.name for field in dataclasses.fields(tree)]
+    kind: Any = type(tree)
+    return [field.name for field in attrs.fields(kind)] if attrs.has(kind) else None
+
+
+def walk(tree: object, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor in the tree with its path, such as `['boxes'][0]` or `.logits`.
+
+    Args:
+        tree: nested tuples, lists, mappings, dataclasses; other leaves are passed over.
+        path: what the paths begin with.
+    """
+    if isinstance(tree, torch.Tensor):
+        yield path, tree
+    elif isinstance(tree, Mapping):  # before dataclasses: a ModelOutput is both
+        for key, value in tree.items():
+            yield from walk(value, f"{path}[{key!r}]")
+    elif isinstance(tree, (tuple, list)):
+        for index, value in enumerate(tree):
+            yield from walk(value, f"{path}[{index}]")
+    else:
+        for name in _fields(tree) or ():
+            yield from walk(getattr(tree, name), f"{path}.{name}")
+
+
+def map_tensors(function: TensorFunction, tree: Any) -> Any:
+    """The same tree with every tensor replaced by `function(tensor)`; the tree is not changed.
+
+    Args:
+        function: tensor in, tensor out.
+        tree: as for `walk`.
+    """
+    recurse = functools.partial(map_tensors, function)
+    if isinstance(tree, torch.Tensor):
+        return function(tree)
+    if isinstance(tree, PackedSequence):  # its batch_sizes must stay on the CPU, as int64
+        data, sizes, *indices = tree
+        return PackedSequence(function(data), sizes, *map(recurse, indices))
+    if isinstance(tree, Mapping):
+        return _with_items(tree, {key: recurse(value) for key, value in tree.items()})
+    if isinstance(tree, (tuple, list)):
+        values = map(recurse, tree)
+        return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)
+    if names := _fields(tree):
+        twin = copy.copy(tree)
+        for name in names:
+            object.__setattr__(twin, name, recurse(getattr(tree, name)))
+        return twin
+    return tree
+
+
+def _with_items(tree: Mapping[Any, Any], items: dict[Any, Any]) -> Mapping[Any, Any]:
+    twin: Any = copy.copy(tree)
+    try:
+        for key, value in items.items():
+            twin[key] = value
+    except TypeError:  # a read-only mapping
+        return items
+    return twin  # type: ignore[no-any-return]
+
+
+def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def _arrange(tensor: torch.Tensor, channels_last: bool) -> torch.Tensor:
+    if not channels_last:
+        return tensor.contiguous()
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return tensor.contiguous(memory_format=formats.get(tensor.dim(), torch.preserve_format))
+
+
+@attrs.frozen
+class Inputs:
+    """The arguments of one forward pass.
+
+    Attributes:
+        args: positional arguments.
+        kwargs: keyword arguments.
+    """
+
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = attrs.field(factory=dict)
+
+    def map(self, function: TensorFunction) -> Inputs:
+        """The same arguments with every tensor replaced by `function(tensor)`."""
+        return Inputs(map_tensors(function, self.args), map_tensors(function, self.kwargs))
+
+    def to(self, dtype: torch.dtype) -> Inputs:
+        """The same arguments with floating-point tensors cast; integers stay integers."""
+        return self.map(lambda tensor: _cast(tensor, dtype))
+
+    def in_memory_format(self, channels_last: bool) -> Inputs:
+        """The same arguments with every 4-D and 5-D tensor in channels_last, or all contiguous."""
+        return self.map(lambda tensor: _arrange(tensor, channels_last))
+
+    def tensors(self) -> list[tuple[str, torch.Tensor]]:
+        """Every tensor with its path."""
+        return [*walk(self.args), *walk(self.kwargs)]
+
+    def bind(self, model: Callable[..., object]) -> Callable[[], object]:
+        """A callable without arguments that runs one forward pass.
+
+        Args:
+            model: what to call with these arguments.
+        """
+        return functools.partial(model, *self.args, **self.kwargs)
