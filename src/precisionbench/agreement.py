@@ -123,8 +123,6 @@ def _chunks(
 def _matrix(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
-    if tensor.is_quantized:
-        tensor = tensor.dequantize()
     return tensor.reshape(tensor.shape[0] if tensor.dim() else 1, -1)
 
 

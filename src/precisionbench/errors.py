@@ -23,7 +23,6 @@ sentence.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -127,6 +126,8 @@ def one_line(error: BaseException, limit: int = 300) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A remedy that offers the nearest known name, then lists them all."""
+    import difflib  # only a mistake needs it
+
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     guess = f"did you mean {near[0]!r}? " if near else ""

@@ -107,7 +107,8 @@ def fp32_precision(precision: str) -> Iterator[None]:
     """
     with flags_restored():
         for path in _LEGACY_PRECISION:
-            _write(path, precision == "tf32")
+            if _read(path) is not None:  # what cannot be read could not be put back
+                _write(path, precision == "tf32")
         if _has_fp32_precision():
             for path in _OPERATIONS:
                 # oneDNN knows no tf32 on most CPUs; there only ieee is asked for.
@@ -127,13 +128,17 @@ def cudnn_benchmark(enabled: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def rng_restored() -> Iterator[None]:
     """Put the random generators of torch (all devices), numpy and Python back afterwards."""
-    python, legacy_numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(legacy_numpy)
+    python, legacy_numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    gpus = [torch.cuda.get_rng_state(index) for index in range(torch.cuda.device_count())]
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy_numpy)
+        torch.set_rng_state(cpu)
+        with contextlib.suppress(RuntimeError):  # a lost device has no state to put back
+            for index, state in enumerate(gpus):
+                torch.cuda.set_rng_state(state, index)
 
 
 def seed_everything(seed: int) -> None:
@@ -165,10 +170,17 @@ def _contents(namespace: Any) -> Mapping[str, Any]:
     return namespace if isinstance(namespace, dict) else vars(namespace)
 
 
-def _is_function(name: str, value: object) -> bool:
-    """Whether a change here changes what a model computes; a lazily imported module does not."""
-    plain = (types.ModuleType, str, int, float, type(None))
-    return name != "__warningregistry__" and not isinstance(value, plain)
+_MISSING = object()
+
+
+def _matters(name: str, before: object, after: object) -> bool:
+    """Whether this change can change what a model computes."""
+    if name == "__warningregistry__":
+        return False
+    if before is _MISSING and isinstance(after, types.ModuleType):
+        return False  # a submodule that was imported meanwhile
+    plain = (str, int, float, type(None))
+    return not (isinstance(before, plain) and isinstance(after, plain))
 
 
 @attrs.frozen
@@ -198,13 +210,12 @@ class Functions:
 
     def _changed(self) -> list[tuple[str, str, bool, Any]]:
         found = []
-        missing = object()
         for space, namespace in _namespaces().items():
             old, new = self.contents[space], _contents(namespace)
             for name in [*old, *(name for name in new if name not in old)]:
-                before, after = old.get(name, missing), new.get(name, missing)
-                if before is not after and all(_is_function(name, v) for v in (before, after)):
-                    found.append((space, name, name in old, old.get(name)))
+                before, after = old.get(name, _MISSING), new.get(name, _MISSING)
+                if before is not after and _matters(name, before, after):
+                    found.append((space, name, name in old, before))
         return found
 
 

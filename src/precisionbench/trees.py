@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import attrs
@@ -72,13 +72,11 @@ def map_tensors(function: TensorFunction, tree: Any) -> Any:
 
 
 def _with_items(tree: Mapping[Any, Any], items: dict[Any, Any]) -> Mapping[Any, Any]:
-    twin: Any = copy.copy(tree)
-    try:
-        for key, value in items.items():
-            twin[key] = value
-    except TypeError:  # a read-only mapping
+    if not isinstance(tree, MutableMapping):
         return items
-    return twin  # type: ignore[no-any-return]
+    twin = copy.copy(tree)
+    twin.update(items)
+    return twin
 
 
 def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -1,0 +1,59 @@
+"""Fixtures, small models, and which marks this machine can run."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+from torch import nn
+
+
+def _has_apex() -> bool:
+    from precisionbench.backends.apex_amp import _package_folder
+
+    folder = _package_folder()
+    return folder is not None and (folder / "amp").is_dir()
+
+
+def _missing(mark: str) -> str | None:
+    """Why tests of this mark cannot run here; None where they can."""
+    if mark in ("gpu", "apex", "tensorrt") and not torch.cuda.is_available():
+        return "needs an NVIDIA GPU"
+    if mark == "apex" and not _has_apex():
+        return "needs NVIDIA Apex with apex.amp (25.05 or older) on the path"
+    if mark == "tensorrt" and not all(map(importlib.util.find_spec, ("tensorrt", "torch2trt"))):
+        return "needs TensorRT 8 to 10 and torch2trt"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in ("gpu", "apex", "tensorrt"):
+            if item.get_closest_marker(mark) and (reason := _missing(mark)):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+class SmallCnn(nn.Module):
+    """A convolution, a batch norm and a linear layer: everything that precision touches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.bn = nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = torch.relu(self.bn(self.conv(images)))
+        return self.head(features.mean((2, 3)))
+
+
+@pytest.fixture
+def cnn() -> SmallCnn:
+    torch.manual_seed(0)
+    return SmallCnn()
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from precisionbench import agreement
+from precisionbench.agreement import compare_outputs, kept
+
+
+def only(output, reference):
+    (tensor,) = compare_outputs(output, reference).tensors
+    return tensor
+
+
+def test_equal_outputs_agree_completely():
+    x = torch.rand(3, 4)
+    tensor = only(x, x.clone())
+    assert (tensor.relative_l2, tensor.max_abs_error, tensor.nonfinite_count) == (0, 0, 0)
+    assert tensor.cosine == pytest.approx(1)
+    assert tensor.batch_centred_relative_l2 == 0
+
+
+@given(st.integers(1, 5), st.integers(1, 7), st.integers(0, 2**31), st.sampled_from([3, 1 << 22]))
+@settings(deadline=None)
+def test_the_figures_are_those_of_the_textbook(batch, width, seed, chunk):
+    generator = torch.Generator().manual_seed(seed)
+    reference = torch.randn(batch, width, generator=generator, dtype=torch.float64)
+    output = reference + 0.1 * torch.randn(batch, width, generator=generator, dtype=torch.float64)
+    before, agreement._CHUNK_ELEMENTS = agreement._CHUNK_ELEMENTS, chunk
+    try:
+        tensor = only(output, reference)
+    finally:
+        agreement._CHUNK_ELEMENTS = before
+    error = output - reference
+    assert tensor.relative_l2 == pytest.approx(float(error.norm() / reference.norm()))
+    assert tensor.cosine == pytest.approx(
+        float((output * reference).sum() / (output.norm() * reference.norm()))
+    )
+    assert tensor.max_abs_error == pytest.approx(float(error.abs().max()))
+    if batch > 1:
+        centred = (error - error.mean(0)).norm() / (reference - reference.mean(0)).norm()
+        assert tensor.batch_centred_relative_l2 == pytest.approx(float(centred))
+    else:
+        assert tensor.batch_centred_relative_l2 is None
+
+
+def test_centring_uncovers_an_error_that_a_common_offset_hides():
+    """As in a random ResNet: every image gets nearly the same output."""
+    reference = 1000 + torch.randn(8, 10, dtype=torch.float64)
+    output = reference + 0.3 * torch.randn(8, 10, dtype=torch.float64)
+    tensor = only(output, reference)
+    assert tensor.cosine > 0.99999
+    assert tensor.relative_l2 < 1e-3
+    assert tensor.batch_centred_relative_l2 > 0.1
+
+
+def test_nonfinite_elements_are_counted_and_left_out_of_the_figures():
+    reference = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    output = torch.tensor([[1.0, math.inf, math.nan, 4.0]])
+    tensor = only(output, reference)
+    assert tensor.nonfinite_count == 2
+    assert tensor.relative_l2 == 0
+
+
+def test_infinities_that_the_reference_has_too_are_no_fault():
+    mask = torch.tensor([[0.0, -math.inf, math.nan]])
+    assert only(mask, mask.clone()).nonfinite_count == 0
+
+
+def test_an_output_without_any_finite_element_has_no_figures():
+    tensor = only(torch.full((2, 2), math.nan), torch.ones(2, 2))
+    assert tensor.nonfinite_count == 4
+    assert (tensor.relative_l2, tensor.cosine, tensor.max_abs_error) == (None, None, None)
+
+
+def test_a_zero_reference_gives_no_infinity():
+    zero = torch.zeros(2, 2)
+    assert only(zero, zero).relative_l2 == 0
+    assert only(zero, zero).cosine == 1
+    assert only(torch.ones(2, 2), zero).relative_l2 is None
+    assert only(torch.ones(2, 2), zero).cosine is None
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.tensor(3.0),
+        torch.tensor([1, 2, 3]),
+        torch.tensor([True, False]),
+        torch.tensor([1 + 2j, 3j]),
+        torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        torch.rand(3).to(torch.bfloat16),
+        torch.empty(0, 3),
+    ],
+    ids=str,
+)
+def test_every_kind_of_tensor_agrees_with_itself(tensor):
+    result = compare_outputs(kept(tensor), kept(tensor))
+    assert result.problems == ()
+    assert result.relative_l2 in (0, None if not tensor.numel() else 0)
+
+
+def test_structures_are_matched_by_path_and_the_worst_tensor_leads():
+    x = torch.ones(2, 3)
+    result = compare_outputs({"a": x * 1.1, "b": [x]}, {"b": [x], "a": x})
+    assert [tensor.path for tensor in result.tensors] == ["['a']", "['b'][0]"]
+    assert result.relative_l2 == pytest.approx(0.1)
+    assert result.max_abs_error == pytest.approx(0.1)
+    assert result.cosine == pytest.approx(1)
+    assert result.batch_centred_relative_l2 == 0 or result.batch_centred_relative_l2 is None
+
+
+def test_what_cannot_be_compared_is_said():
+    result = compare_outputs(
+        {"boxes": torch.ones(3, 4), "new": torch.ones(1)},
+        {"boxes": torch.ones(5, 4), "old": torch.ones(1)},
+    )
+    assert result.problems == (
+        "output['old'] is missing",
+        "output['new'] is not in the reference",
+        "output['boxes'] has shape (3, 4), the reference's (5, 4)",
+    )
+    assert result.relative_l2 is None
+
+
+def test_an_output_without_tensors_is_said():
+    assert compare_outputs("text", None).problems == ("the output holds no tensor",)
+
+
+def test_a_kept_output_is_a_copy():
+    x = torch.ones(2)
+    copy = kept([x])
+    x.zero_()
+    assert copy[0].sum() == 2

@@ -1,0 +1,90 @@
+"""The real Apex on a real GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import precisionbench as pb
+from precisionbench.errors import PreparationError
+from precisionbench.torch_state import Functions
+
+pytestmark = [pytest.mark.gpu, pytest.mark.apex]
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(64, 64, 3, padding=1)
+        self.bn = nn.BatchNorm2d(64)
+        self.lstm = nn.LSTM(64, 32, batch_first=True)
+        self.head = nn.Linear(32, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.bn(self.conv(x)))
+        y, _ = self.lstm(x.flatten(2).transpose(1, 2))
+        return self.head(y[:, -1])
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return Net().eval().cuda()
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    return torch.rand(4, 64, 8, 8, device="cuda")
+
+
+@pytest.mark.parametrize("level", ["O0", "O1", "O2", "O3"])
+def test_each_level_runs_and_puts_every_function_back(net, x, level):
+    functions = Functions.now()
+    own_attributes = set(vars(torch.Tensor))
+    comparison = pb.compare(net, x, backends=[f"apex-amp:opt_level={level}"], budget_s=3)
+    name = "apex-amp" if level == "O1" else f"apex-amp:opt_level={level}"
+    assert [row.backend for row in comparison.results] == ["eager", name]
+    assert functions.changes() == []
+    assert set(vars(torch.Tensor)) == own_attributes
+    patched = comparison[name].details["patched_functions"]
+    assert patched > 100 if level == "O1" else patched == 0
+
+
+def test_fp32_is_fp32_again_after_o1(net, x):
+    comparison = pb.compare(net, x, backends=["apex-amp:opt_level=O1", "eager", "eager"], budget_s=4)
+    assert comparison["eager#2"].agreement.relative_l2 < 1e-6
+    assert 1e-5 < comparison["apex-amp"].agreement.relative_l2 < 1e-2
+    with torch.no_grad():
+        assert net(x).dtype == torch.float32
+        assert torch.nn.functional.conv2d(x, net.conv.weight).dtype == torch.float32
+
+
+def test_apex_itself_would_have_left_torch_patched(net, x):
+    """The leak of the founding case is real; without this the tests above would prove nothing."""
+    from apex import amp
+
+    functions = Functions.now()
+    try:
+        with pytest.warns(Warning):
+            amp.initialize(net, opt_level="O1", verbosity=0)
+        amp._amp_state.handle._deactivate()
+        left_behind = functions.changes()
+        assert "torch.nn.modules.rnn._VF" in left_behind
+        assert len(left_behind) > 50
+    finally:
+        functions.restore()
+    assert functions.changes() == []
+
+
+def test_keep_batchnorm_fp32_is_passed_on(net, x):
+    spec = "apex-amp:opt_level=O3,keep_batchnorm_fp32=true"
+    comparison = pb.compare(net, x, backends=[spec, "apex-amp:opt_level=O3"], budget_s=3)
+    assert comparison[spec].options["keep_batchnorm_fp32"] is True
+    assert not comparison.failures
+
+
+def test_a_model_in_half_is_refused_with_apexs_own_words(net, x):
+    comparison = pb.compare(net.half(), x.half(), backends=["apex-amp:opt_level=O2"], budget_s=3)
+    assert comparison.failures[0].error == PreparationError.__name__
+    assert "HalfTensor" in comparison.failures[0].reason

@@ -1,0 +1,129 @@
+"""Plugins are found by entry point, and a broken one harms no other."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+import precisionbench as pb
+from precisionbench.backends import discovery
+from precisionbench.errors import BackendUnavailableError, SpecError
+
+GOOD = """
+    from contextlib import contextmanager
+    from typing import ClassVar
+    import attrs
+    from precisionbench.backends import Backend
+
+    @attrs.frozen
+    class Plain(Backend):
+        "A plugin of ours."
+        name: ClassVar[str] = "plain"
+
+        @contextmanager
+        def prepare(self, model, inputs):
+            yield inputs.bind(model)
+
+    class Rude(Plain):
+        name = "rude"
+        def check_available(self):
+            raise KeyError("what it needs")
+
+    class Elsewhere(Plain):
+        name = "another-name"
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Install a package of one module with entry points, as pip would lay it out."""
+
+    def installed(package: str, code: str, **entries: str) -> None:
+        module = package.replace("-", "_")
+        (tmp_path / f"{module}.py").write_text(textwrap.dedent(code))
+        metadata = tmp_path / f"{module}-1.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
+        lines = "\n".join(f"{name} = {module}:{value}" for name, value in entries.items())
+        (metadata / "entry_points.txt").write_text(f"[{discovery.GROUP}]\n{lines}\n")
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return installed
+
+
+def info(name: str) -> discovery.BackendInfo:
+    return next(info for info in pb.list_backends() if info.name == name)
+
+
+def test_the_built_ins_are_listed_with_their_options():
+    names = [info.name for info in pb.list_backends()]
+    assert names == ["apex-amp", "eager", "half", "torch2trt"]
+    assert info("half").available
+    assert info("half").distribution == "precisionbench"
+    assert info("half").options["dtype"] == "'float16' or 'bfloat16'"
+
+
+def test_a_strangers_plugin_is_listed_and_runs(install, cnn, images):
+    install("strangers-plugin", GOOD, plain="Plain")
+    assert info("plain").summary == "A plugin of ours."
+    comparison = pb.compare(cnn, images, backends=["plain"], device="cpu", budget_s=0.2)
+    assert comparison["plain"].agreement.relative_l2 == 0
+
+
+def test_a_plugin_that_does_not_import_is_named_with_its_error(install, cnn, images):
+    install("broken-plugin", "import no_such_engine", broken="Backend")
+    assert "No module named 'no_such_engine'" in info("broken").requirement
+    assert "'broken-plugin'" in info("broken").remedy
+    assert info("half").available
+    comparison = pb.compare(
+        cnn, images, backends=["broken:speed=9", "half"], device="cpu", budget_s=0.3
+    )
+    assert [row.backend for row in comparison.results] == ["eager", "half"]
+    assert comparison.failures[0].backend == "broken:speed=9"
+    assert comparison.failures[0].options == {"speed": "9"}
+    with pytest.raises(BackendUnavailableError, match="no_such_engine"):
+        comparison["broken:speed=9"]
+
+
+def test_a_plugin_whose_check_raises_anything_is_listed_with_it(install):
+    install("rude-plugin", GOOD, rude="Rude")
+    assert not info("rude").available
+    assert "what it needs" in info("rude").requirement
+
+
+def test_two_packages_with_one_name_are_an_error(install):
+    install("first-plugin", GOOD, plain="Plain")
+    install("second-plugin", GOOD, plain="Plain")
+    with pytest.raises(SpecError, match="two packages bring a backend 'plain': .*-plugin and"):
+        discovery.make("plain")
+    assert not info("plain").available
+
+
+def test_an_entry_point_that_is_no_backend_is_refused(install):
+    install("odd-plugin", GOOD, odd="contextmanager")
+    with pytest.raises(SpecError, match="'odd' of 'odd-plugin' is no subclass of Backend"):
+        discovery.make("odd")
+
+
+def test_a_plugin_must_bear_the_name_it_is_registered_under(install):
+    install("misnamed-plugin", GOOD, mine="Elsewhere")
+    with pytest.raises(SpecError, match="calls itself 'another-name'"):
+        discovery.make("mine")
+
+
+def test_names_come_from_metadata_without_importing(install):
+    install("lazy-plugin", "raise SystemExit('imported')", lazy="Backend")
+    assert "lazy" in discovery.installed()
+
+
+def test_the_example_plugin_is_eight_lines(cnn):
+    """`half` is the example in the documentation; it must stay as small as it is praised for."""
+    source = Path(discovery.__file__).with_name("half.py").read_text()
+    body = source[source.index("    @contextmanager") :].strip().splitlines()
+    assert len(body) <= 8
+    assert isinstance(cnn, torch.nn.Module)

@@ -1,0 +1,174 @@
+"""What only a GPU can show: CUDA events, TF32, memory, and that nothing else is in a block."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch._dynamo
+from torch import nn
+
+import precisionbench as pb
+from precisionbench.errors import ExecutionError, WorkloadError
+from precisionbench.timer import CudaEventClock, Timer
+from precisionbench.torch_state import Functions, read_flags
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture
+def timer() -> Timer:
+    return Timer(CudaEventClock(torch.device("cuda", 0)))
+
+
+def matmul(size: int = 2048, depth: int = 1) -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    layers = [nn.Linear(size, size, bias=False) for _ in range(depth)]
+    return nn.Sequential(*layers).cuda(), torch.rand(size, size, device="cuda")
+
+
+def test_a_gpu_is_timed_with_cuda_events_and_described():
+    model, x = matmul()
+    comparison = pb.compare(model, x, backends=["half"], budget_s=4)
+    assert comparison["half"].measurement.clock == "cuda_events"
+    gpu = comparison.data.environment.gpu
+    assert gpu is not None
+    assert gpu.name == torch.cuda.get_device_name()
+    assert gpu.driver is not None
+
+
+def test_half_is_faster_than_fp32_on_a_large_matmul():
+    model, x = matmul(4096)
+    assert pb.compare(model, x, backends=["half"], budget_s=4).speedup("half").low > 1.5
+
+
+def test_fp32_is_ieee_and_tf32_is_not():
+    model, x = matmul()
+    comparison = pb.compare(model, x, backends=["eager", "eager", "eager:precision=tf32"], budget_s=6)
+    assert comparison["eager#2"].agreement.relative_l2 < 1e-6
+    assert 1e-5 < comparison["eager:precision=tf32"].agreement.relative_l2 < 2e-3
+    assert comparison["eager:precision=tf32"].flags["cuda.matmul.allow_tf32"] is True
+    assert comparison["eager"].flags["cuda.matmul.allow_tf32"] is False
+
+
+def test_fp32_convolutions_are_ieee_whatever_the_user_had_set():
+    conv, x = nn.Conv2d(64, 64, 3).cuda(), torch.rand(16, 64, 56, 56, device="cuda")
+    torch.backends.cudnn.allow_tf32 = True
+    comparison = pb.compare(conv, x, backends=["eager:precision=tf32"], budget_s=4)
+    exact = conv.double()(x.double())
+    assert torch.backends.cudnn.allow_tf32 is True
+    assert comparison["eager"].flags["cudnn.allow_tf32"] is False
+    tf32_error = comparison["eager:precision=tf32"].agreement.relative_l2
+    assert tf32_error > 1e-5
+    assert exact.dtype == torch.float64
+
+
+def test_torch_is_afterwards_as_it_was():
+    model, x = matmul(512)
+    torch.cuda.manual_seed(7)
+    rng, flags, functions = torch.cuda.get_rng_state(), read_flags(), Functions.now()
+    pb.compare(model, x, backends=["half", "eager:precision=tf32"], budget_s=3)
+    assert torch.equal(rng, torch.cuda.get_rng_state())
+    assert read_flags() == flags
+    assert functions.changes() == []
+
+
+def test_inputs_left_on_the_cpu_are_refused_as_in_a_script_of_ones_own():
+    model, x = matmul(64)
+    with pytest.raises(WorkloadError, match="is on cpu but the model is on cuda:0"):
+        pb.compare(model, x.cpu())
+    comparison = pb.compare(model, x.cpu(), backends=["eager"], device="cuda", budget_s=1)
+    assert comparison.data.environment.device == "cuda:0"
+
+
+class TakesMemory(nn.Module):
+    """Needs an eighth of the GPU's memory for each item."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        total = torch.cuda.get_device_properties(x.device).total_memory
+        torch.empty(len(x), total // 8, dtype=torch.uint8, device=x.device)
+        return x
+
+
+def test_a_batch_that_does_not_fit_is_told_which_would():
+    with pytest.raises(ExecutionError, match="batch 16: it does not fit .*; batch 4 fits"):
+        pb.compare(TakesMemory(), torch.rand(16, 3, device="cuda"), backends=["eager"], budget_s=2)
+
+
+def test_spins_are_read_in_proportion(timer: Timer):
+    cycles = [200_000 * step for step in range(1, 9)]
+    with timer.clock.active():
+        medians = [np.median(timer.block(lambda n=n: torch.cuda._sleep(n), 9)) for n in cycles]
+    correlation = np.corrcoef(cycles, medians)[0, 1]
+    assert correlation**2 > 0.999
+
+
+class WatchedClock(CudaEventClock):
+    """Knows when a block is between its first mark and its last."""
+
+    inside = False
+
+    def marks(self, count):
+        marks, read = super().marks(count)
+        first, last = marks[0], marks[-1]
+
+        def begin() -> None:
+            first()
+            torch.cuda.set_sync_debug_mode("error")  # torch's own check of hidden waits
+            self.inside = True
+
+        def finish() -> None:
+            self.inside = False
+            torch.cuda.set_sync_debug_mode("default")
+            last()
+
+        return [begin, *marks[1:-1], finish], read
+
+
+def test_in_a_block_nothing_happens_but_marks_and_calls(monkeypatch):
+    """No synchronisation, no event made, no memory taken from the device, nothing compiled."""
+    clock, seen = WatchedClock(torch.device("cuda", 0)), []
+
+    def watch(owner: object, name: str) -> None:
+        original = getattr(owner, name)
+
+        def watched(*args, **kwargs):
+            seen.append((name, clock.inside))
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(torch.cuda, "synchronize")
+    watch(torch.cuda.Stream, "synchronize")
+    watch(torch.cuda.Event, "elapsed_time")
+    watch(torch.cuda, "Event")
+    model, x = matmul(1024, depth=3)
+    with clock.active(), torch.inference_mode():
+        Timer(clock).block(lambda: model(x), 50)
+        before = torch.cuda.memory_stats()["num_device_alloc"]
+        assert len(Timer(clock).block(lambda: model(x), 50)) == 50
+    assert {name for name, _ in seen} == {"Event", "synchronize", "elapsed_time"}
+    assert not [name for name, inside in seen if inside]
+    assert torch.cuda.memory_stats()["num_device_alloc"] == before
+    assert not torch._dynamo.utils.counters["frames"]
+
+
+def test_a_lost_device_ends_the_run_but_keeps_its_message():
+    """An illegal address poisons the process, so this runs in one of its own."""
+    import subprocess
+    import sys
+
+    script = """
+import torch, precisionbench as pb
+class Illegal(torch.nn.Module):
+    def forward(self, x):
+        if x.dtype == torch.float16:
+            index = torch.full((1,), 1 << 40, device=x.device)
+            return torch.gather(x.flatten(), 0, index)
+        return x * 1
+c = pb.compare(Illegal(), torch.rand(8, 8, device="cuda"), backends=["eager", "half", "half:dtype=bfloat16"], budget_s=3)
+print([r.backend for r in c.results], [(f.backend, f.error) for f in c.failures])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=180)
+    expected = "['eager'] [('half', 'DeviceError'), ('half:dtype=bfloat16', 'DeviceError')]"
+    assert expected in done.stdout, done.stderr

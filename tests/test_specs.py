@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from precisionbench.backends import Backend
+from precisionbench.backends.apex_amp import ApexAmp
+from precisionbench.backends.base import allowed_values, options_of, unrecorded
+from precisionbench.backends.discovery import make
+from precisionbench.backends.eager import Eager
+from precisionbench.backends.half import Half
+from precisionbench.backends.specs import canonical_spec, from_options
+from precisionbench.backends.torch2trt import Torch2trt
+from precisionbench.errors import BackendNotFoundError, SpecError
+from precisionbench.names import row_names, same_row, split_spec
+
+
+@attrs.frozen
+class Everything(Backend):
+    """One option of each type."""
+
+    name: ClassVar[str] = "everything"
+    choice: Literal["a", "b"] = "a"
+    level: Literal[1, 2] = 1
+    count: int = 3
+    rate: float = 0.5
+    folder: Path | None = None
+    label: str = "x"
+    flag: bool = False
+    extras: list[str] = attrs.field(factory=list, metadata={"recorded": False})
+    secret: object = unrecorded()
+
+    def prepare(self, model, inputs):
+        raise AssertionError
+
+
+def test_a_spec_sets_options_of_every_type():
+    made = from_options(
+        Everything,
+        {
+            "choice": "b",
+            "level": "2",
+            "count": "7",
+            "rate": "1e-3",
+            "folder": "/tmp",
+            "label": "text",
+            "flag": "true",
+            "memory_format": "channels_last",
+        },
+    )
+    assert made == Everything(
+        "b", 2, 7, 1e-3, Path("/tmp"), "text", True, memory_format="channels_last"
+    )
+
+
+@given(
+    st.builds(
+        Everything,
+        choice=st.sampled_from("ab"),
+        level=st.sampled_from([1, 2]),
+        count=st.integers(),
+        rate=st.floats(allow_nan=False),
+        folder=st.sampled_from([None, Path("a/b")]),
+        label=st.text("abc:.#/ ", min_size=1).filter(lambda text: text == text.strip()),
+        flag=st.booleans(),
+        cudnn_benchmark=st.booleans(),
+    )
+)
+def test_a_canonical_spec_gives_an_equal_backend_back(backend):
+    name, options = split_spec(canonical_spec(backend))
+    assert name == "everything"
+    assert from_options(Everything, options) == backend
+
+
+def test_a_canonical_spec_leaves_defaults_out():
+    assert canonical_spec(make("half:dtype=float16,memory_format=contiguous")) == "half"
+    assert canonical_spec(Half("bfloat16", cudnn_benchmark=True)) == (
+        "half:dtype=bfloat16,cudnn_benchmark=true"
+    )
+    assert canonical_spec(ApexAmp("O3", keep_batchnorm_fp32=False)) == (
+        "apex-amp:opt_level=O3,keep_batchnorm_fp32=false"
+    )
+
+
+def test_unrecorded_fields_are_no_options():
+    backend = Torch2trt("int8", calibration_data=[1])
+    assert canonical_spec(backend) == "torch2trt:precision=int8"
+    assert "calibration_data" not in options_of(backend)
+    with pytest.raises(SpecError, match="no option 'calibration_data'"):
+        make("torch2trt:calibration_data=x")
+
+
+def test_an_unknown_backend_is_answered_with_the_nearest_and_all():
+    with pytest.raises(BackendNotFoundError) as caught:
+        make("eagre")
+    assert str(caught.value) == (
+        "there is no backend 'eagre'; did you mean 'eager'? "
+        "known: apex-amp, eager, half, torch2trt"
+    )
+
+
+def test_an_unknown_option_is_answered_with_the_nearest_and_all():
+    with pytest.raises(SpecError) as caught:
+        make("half:dtpye=float16")
+    assert str(caught.value) == (
+        "the backend 'half' has no option 'dtpye'; did you mean 'dtype'? "
+        "known: cudnn_benchmark, dtype, grad_mode, memory_format"
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("half:dtype=float8", "half: dtype cannot be 'float8'; it is 'float16' or 'bfloat16'"),
+        ("half:cudnn_benchmark=yes", "cudnn_benchmark cannot be 'yes'; it is true or false"),
+        ("torch2trt:dla_core=x", "dla_core cannot be 'x'; it is a whole number or none"),
+        ("torch2trt:engine_cache=", "engine_cache cannot be ''"),
+        ("half:bfloat16", "has 'bfloat16' where an option should stand; write 'half:option=value"),
+        ("half:dtype=float16,dtype=bfloat16", "gives 'dtype' twice; give it once"),
+    ],
+)
+def test_a_wrong_spec_says_what_is_allowed(spec, message):
+    with pytest.raises(SpecError) as caught:
+        make(spec)
+    assert message in str(caught.value)
+
+
+def test_a_wrong_value_in_an_object_is_refused_like_one_in_a_spec():
+    with pytest.raises(SpecError, match="dtype cannot be 'float8'; it is 'float16' or 'bfloat16'"):
+        Half("float8")
+    with pytest.raises(SpecError, match="workspace_bytes cannot be True; it is a whole number"):
+        Torch2trt(workspace_bytes=True)
+
+
+def test_something_that_is_no_backend_is_refused():
+    with pytest.raises(SpecError, match="a backend is given as a int"):
+        make(3)
+
+
+def test_an_object_is_taken_as_it_is():
+    backend = Eager("tf32")
+    assert make(backend) is backend
+
+
+def test_a_mandatory_option_that_is_missing_is_named():
+    @attrs.frozen
+    class Needy(Backend):
+        name: ClassVar[str] = "needy"
+        path: str = attrs.field(kw_only=True)
+
+        def prepare(self, model, inputs):
+            raise AssertionError
+
+    with pytest.raises(SpecError, match="path"):
+        from_options(Needy, {})
+    assert canonical_spec(Needy(path="x")) == "needy:path=x"
+
+
+def test_allowed_values_are_said_in_words():
+    assert allowed_values(bool) == "true or false"
+    assert allowed_values(float) == "a number"
+    assert allowed_values(Path | None) == "path or none"
+
+
+def test_equal_rows_are_numbered():
+    assert row_names(["half", "eager", "half", "half"]) == ["half", "eager", "half#2", "half#3"]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("half", True),
+        ("half:dtype=float16", True),
+        ("half:dtype=float16,cudnn_benchmark=false", True),
+        ("half:dtype=bfloat16", False),
+        ("half#2", False),
+        ("half:nonsense", False),
+        ("eager", False),
+    ],
+)
+def test_a_row_is_found_with_its_defaults_spelled_out(query, found):
+    assert same_row(query, "half", options_of(Half())) is found
+
+
+def test_the_second_of_equal_rows_is_found_by_its_number():
+    assert same_row("half:dtype=float16#2", "half#2", options_of(Half()))
+    assert not same_row("half:dtype=float16", "half#2", options_of(Half()))

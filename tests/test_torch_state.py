@@ -1,0 +1,151 @@
+import random
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from precisionbench.torch_state import (
+    Functions,
+    cudnn_benchmark,
+    flags_restored,
+    fp32_precision,
+    functions_restored,
+    read_flags,
+    rng_restored,
+    seed_everything,
+)
+
+NEW_PRECISION = isinstance(getattr(torch.backends, "fp32_precision", None), str)
+
+
+@pytest.fixture(autouse=True)
+def flags_as_before():
+    with flags_restored():
+        yield
+
+
+def settings_of_a_user():
+    """What a script may have done to the precision switches, old and new, in any order."""
+    old = [
+        lambda: torch.set_float32_matmul_precision("high"),
+        lambda: torch.set_float32_matmul_precision("highest"),
+        lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True),
+        lambda: setattr(torch.backends.cudnn, "allow_tf32", True),
+        lambda: setattr(torch.backends.cudnn, "allow_tf32", False),
+    ]
+    new = [
+        lambda: setattr(torch.backends, "fp32_precision", "ieee"),
+        lambda: setattr(torch.backends, "fp32_precision", "tf32"),
+        lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
+        lambda: setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee"),
+        lambda: setattr(torch.backends.cudnn.rnn, "fp32_precision", "tf32"),
+    ]
+    return st.lists(st.sampled_from(old + new * NEW_PRECISION), max_size=4)
+
+
+@given(settings_of_a_user(), st.sampled_from(["ieee", "tf32"]))
+@settings(deadline=None, max_examples=200)
+def test_the_precision_is_set_and_the_users_own_comes_back(steps, precision):
+    with flags_restored(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for step in steps:
+            step()
+        before = read_flags()
+        with fp32_precision(precision):
+            during = read_flags()
+        assert read_flags() == before
+    for switch in ("cuda.matmul.allow_tf32", "cudnn.allow_tf32"):
+        if switch in before:  # torch refuses to read it after some mixtures
+            assert during[switch] is (precision == "tf32")
+    if NEW_PRECISION:
+        assert during["cuda.matmul.fp32_precision"] == precision
+        assert during["cudnn.conv.fp32_precision"] == precision
+        assert during["mkldnn.matmul.fp32_precision"] == "ieee"
+
+
+def test_flags_come_back_even_after_an_error():
+    before = read_flags()
+
+    def meddle() -> None:
+        with flags_restored():
+            torch.backends.cudnn.benchmark = not before["cudnn.benchmark"]
+            torch.use_deterministic_algorithms(True)
+            torch.set_default_dtype(torch.float64)
+            torch.set_num_threads(1)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        meddle()
+    assert read_flags() == before
+
+
+def test_cudnn_benchmark_is_set_for_a_while():
+    with cudnn_benchmark(True):
+        assert torch.backends.cudnn.benchmark is True
+    assert torch.backends.cudnn.benchmark is False
+
+
+def test_every_random_generator_comes_back():
+    with rng_restored():
+        expected = torch.rand(1).item(), np.random.rand(), random.random()
+    with rng_restored():
+        seed_everything(5)
+        assert (torch.rand(1).item(), np.random.rand(), random.random()) != expected
+    assert (torch.rand(1).item(), np.random.rand(), random.random()) == expected
+
+
+def test_seeding_repeats_every_generator():
+    def draw() -> tuple[float, ...]:
+        seed_everything(2**40 + 3)
+        return torch.rand(1).item(), np.random.rand(), random.random()
+
+    with rng_restored():
+        assert draw() == draw()
+
+
+def test_nothing_has_changed_when_nothing_was_done():
+    functions = Functions.now()
+    torch.nn.functional.relu(torch.ones(1))
+    assert functions.changes() == []
+
+
+def test_replaced_added_and_removed_functions_are_named_and_put_back():
+    original_relu, original_vf = torch.nn.functional.relu, torch.nn.modules.rnn._VF
+    gelu = torch.nn.functional.gelu
+    assert "__matmul__" not in vars(torch.Tensor)  # inherited
+    with functions_restored() as functions:
+        torch.nn.functional.relu = lambda x: x
+        torch.Tensor.__matmul__ = lambda a, b: a
+        torch.nn.modules.rnn._VF = object()  # a module, which Apex replaces by an object
+        torch.nn.modules.rnn._rnn_impls["RNN_TANH"] = len
+        del torch.nn.functional.gelu
+        assert set(functions.changes()) == {
+            "torch.nn.functional.relu",
+            "torch.nn.functional.gelu",
+            "torch.Tensor.__matmul__",
+            "torch.nn.modules.rnn._VF",
+            "torch.nn.modules.rnn._rnn_impls.RNN_TANH",
+        }
+    assert torch.nn.functional.relu is original_relu
+    assert torch.nn.functional.gelu is gelu
+    assert torch.nn.modules.rnn._VF is original_vf
+    assert "__matmul__" not in vars(torch.Tensor)
+    assert functions.changes() == []
+
+
+def test_an_added_key_of_a_table_is_removed():
+    with functions_restored():
+        torch.nn.modules.rnn._rnn_impls["NEW"] = len
+    assert "NEW" not in torch.nn.modules.rnn._rnn_impls
+
+
+def test_a_submodule_that_is_imported_meanwhile_is_no_leak():
+    functions = Functions.now()
+    torch.a_module_of_this_test = random  # what importing torch.something does
+    try:
+        assert functions.changes() == []
+    finally:
+        del torch.a_module_of_this_test

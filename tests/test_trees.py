@@ -1,0 +1,93 @@
+import dataclasses
+from collections import OrderedDict, UserDict, namedtuple
+from types import MappingProxyType
+
+import attrs
+import torch
+from torch.nn.utils.rnn import pack_sequence
+
+from precisionbench.trees import Inputs, map_tensors, walk
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    logits: torch.Tensor
+    name: str = "x"
+
+
+@attrs.frozen
+class AttrsOutput:
+    boxes: list
+
+
+Pair = namedtuple("Pair", "left right")
+
+
+class ModelOutput(OrderedDict):
+    """A mapping with attributes, as transformers' outputs are."""
+
+
+def test_walk_finds_every_tensor_with_its_path():
+    one = torch.ones(1)
+    tree = {"a": [one, (one, 3)], "b": Output(one), "c": AttrsOutput([one]), "d": Pair(one, None)}
+    assert [path for path, _ in walk(tree)] == [
+        "['a'][0]",
+        "['a'][1][0]",
+        "['b'].logits",
+        "['c'].boxes[0]",
+        "['d'][0]",
+    ]
+
+
+def test_map_keeps_every_type_and_changes_nothing_in_place():
+    one = torch.ones(1)
+    tree = (
+        {"a": one},
+        UserDict(b=one),
+        ModelOutput(c=one),
+        [one, "text"],
+        Pair(one, 5),
+        Output(one),
+        AttrsOutput([one]),
+    )
+    doubled = map_tensors(lambda tensor: tensor * 2, tree)
+    assert [type(value) for value in doubled] == [type(value) for value in tree]
+    assert all(tensor.item() == 2 for _, tensor in walk(doubled))
+    assert all(tensor.item() == 1 for _, tensor in walk(tree))
+    assert doubled[3][1] == "text"
+
+
+def test_a_read_only_mapping_becomes_a_dict():
+    mapped = map_tensors(lambda tensor: tensor + 1, MappingProxyType({"a": torch.zeros(1)}))
+    assert mapped["a"].item() == 1
+
+
+def test_a_packed_sequence_keeps_its_sizes_as_integers():
+    packed = pack_sequence([torch.ones(3, 2), torch.ones(1, 2)])
+    cast = map_tensors(lambda tensor: tensor.half(), packed)
+    assert cast.data.dtype == torch.float16
+    assert cast.batch_sizes.dtype == torch.int64
+
+
+def test_a_class_is_a_leaf():
+    assert list(walk(Output)) == []
+    assert map_tensors(lambda tensor: tensor, Output) is Output
+
+
+def test_casting_leaves_integers_and_booleans_alone():
+    inputs = Inputs((torch.ones(2, dtype=torch.int64), torch.ones(2)), {"m": torch.ones(1) > 0})
+    dtypes = [tensor.dtype for _, tensor in inputs.to(torch.float16).tensors()]
+    assert dtypes == [torch.int64, torch.float16, torch.bool]
+
+
+def test_channels_last_applies_to_four_and_five_dimensions_only():
+    inputs = Inputs((torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4, 4), torch.rand(2, 3)))
+    image, video, flat = inputs.in_memory_format(channels_last=True).args
+    assert image.is_contiguous(memory_format=torch.channels_last)
+    assert video.is_contiguous(memory_format=torch.channels_last_3d)
+    assert flat.is_contiguous()
+    assert inputs.in_memory_format(channels_last=False).args[0].is_contiguous()
+
+
+def test_bind_passes_positional_and_keyword_arguments():
+    assert Inputs((1, 2), {"c": 3}).bind(lambda a, b, c: (a, b, c))() == (1, 2, 3)
