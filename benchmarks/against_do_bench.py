@@ -33,7 +33,9 @@ def one_case(spec: str, batch_size: int) -> dict[str, object]:
         for _ in range(PAIRS):
             measurement, _ = measure(session, budget_s=10)
             ours_s.append(median(median(block) for block in measurement.blocks))
-            theirs_s.append(do_bench(session.call, warmup=200, rep=500, return_mode="median") * 1e-3)
+            theirs_s.append(
+                do_bench(session.call, warmup=200, rep=500, return_mode="median") * 1e-3
+            )
     ratios = [ours / theirs for ours, theirs in zip(ours_s, theirs_s, strict=True)]
     return {
         "backend": spec,

@@ -52,7 +52,9 @@ def test_each_level_runs_and_puts_every_function_back(net, x, level):
 
 
 def test_fp32_is_fp32_again_after_o1(net, x):
-    comparison = pb.compare(net, x, backends=["apex-amp:opt_level=O1", "eager", "eager"], budget_s=4)
+    comparison = pb.compare(
+        net, x, backends=["apex-amp:opt_level=O1", "eager", "eager"], budget_s=4
+    )
     assert comparison["eager#2"].agreement.relative_l2 < 1e-6
     assert 1e-5 < comparison["apex-amp"].agreement.relative_l2 < 1e-2
     with torch.no_grad():

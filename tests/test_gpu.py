@@ -44,7 +44,9 @@ def test_half_is_faster_than_fp32_on_a_large_matmul():
 
 def test_fp32_is_ieee_and_tf32_is_not():
     model, x = matmul()
-    comparison = pb.compare(model, x, backends=["eager", "eager", "eager:precision=tf32"], budget_s=6)
+    comparison = pb.compare(
+        model, x, backends=["eager", "eager", "eager:precision=tf32"], budget_s=6
+    )
     assert comparison["eager#2"].agreement.relative_l2 < 1e-6
     assert 1e-5 < comparison["eager:precision=tf32"].agreement.relative_l2 < 2e-3
     assert comparison["eager:precision=tf32"].flags["cuda.matmul.allow_tf32"] is True
@@ -169,6 +171,8 @@ class Illegal(torch.nn.Module):
 c = pb.compare(Illegal(), torch.rand(8, 8, device="cuda"), backends=["eager", "half", "half:dtype=bfloat16"], budget_s=3)
 print([r.backend for r in c.results], [(f.backend, f.error) for f in c.failures])
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=180)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=180
+    )
     expected = "['eager'] [('half', 'DeviceError'), ('half:dtype=bfloat16', 'DeviceError')]"
     assert expected in done.stdout, done.stderr

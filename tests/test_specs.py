@@ -99,8 +99,7 @@ def test_an_unknown_backend_is_answered_with_the_nearest_and_all():
     with pytest.raises(BackendNotFoundError) as caught:
         make("eagre")
     assert str(caught.value) == (
-        "there is no backend 'eagre'; did you mean 'eager'? "
-        "known: apex-amp, eager, half, torch2trt"
+        "there is no backend 'eagre'; did you mean 'eager'? known: apex-amp, eager, half, torch2trt"
     )
 
 

@@ -1,0 +1,31 @@
+"""A whole plugin: PyTorch in float64, what a result would be without rounding."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+import attrs
+import torch
+from torch import nn
+
+from precisionbench.backends import Backend, Inputs, Prepared
+
+
+@attrs.frozen
+class Float64(Backend):
+    """Eager PyTorch in float64.
+
+    Attributes:
+        threads: CPU threads to compute with; 0 leaves torch's own setting.
+    """
+
+    name: ClassVar[str] = "float64"
+    threads: int = 0
+
+    @contextmanager
+    def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
+        """Cast everything; torch's number of threads is put back by the library itself."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        model, inputs = model.double(), inputs.to(torch.float64)
+        yield Prepared(inputs.bind(model), model, {"threads": torch.get_num_threads()})

@@ -1,0 +1,33 @@
+"""TensorRT through torch2trt in three precisions, with INT8 calibrated on batches of your own.
+
+It needs a GPU, TensorRT 8 to 10 and torch2trt; without them the rows say so.
+
+    python examples/torch2trt_int8.py [BATCH_SIZE] [MODEL]
+"""
+
+import sys
+
+import torch
+
+import precisionbench as pb
+from precisionbench.backends.torch2trt import Torch2trt
+
+batch_size = int(sys.argv[1]) if len(sys.argv) > 1 else 8
+model = sys.argv[2] if len(sys.argv) > 2 else "torchvision:resnet50"
+
+# Stand-ins for real, preprocessed images. Each batch has the shape that will be measured.
+calibration = [torch.rand(batch_size, 3, 224, 224) for _ in range(4)]
+
+comparison = pb.compare(
+    model,
+    batch_size=batch_size,
+    backends=[
+        Torch2trt("fp32"),
+        Torch2trt("fp16"),
+        Torch2trt("int8", calibration_data=calibration, engine_cache="engines"),
+    ],
+)
+print(comparison)
+
+for row in comparison.results:
+    print(row.backend, row.details.get("layer_precision", ""))

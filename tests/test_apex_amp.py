@@ -1,0 +1,169 @@
+"""The apex-amp plugin with a stand-in for Apex; test_apex_gpu.py runs the real one."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+import precisionbench as pb
+from precisionbench.backends import apex_amp
+from precisionbench.backends.apex_amp import ApexAmp
+from precisionbench.errors import BackendUnavailableError, SpecError
+from precisionbench.torch_state import Functions
+from precisionbench.trees import Inputs
+
+# It patches what Apex 25.05 patches under O1, in the same places, and forgets the same ones.
+STAND_IN = {
+    "__init__.py": "",
+    "amp/amp.py": "_DECORATOR_HANDLE = None",
+    "amp/__init__.py": """
+        import warnings
+        import torch
+        from . import amp as core
+
+        class AmpState:
+            def __init__(self):
+                self.verbosity = 1
+
+        class Handle:
+            def __init__(self):
+                self._is_active = True
+                self.cache = {"weight": 1}
+            def _clear_cache(self):
+                self.cache.clear()
+
+        _amp_state = AmpState()
+
+        def initialize(models, optimizers=None, enabled=True, opt_level="O1", *,
+                       keep_batchnorm_fp32=None, verbosity=1):
+            warnings.warn("apex.amp is deprecated", FutureWarning)
+            _amp_state.verbosity = verbosity
+            _amp_state.asked = (opt_level, keep_batchnorm_fp32)
+            if opt_level == "O1":
+                _amp_state.handle = core._DECORATOR_HANDLE = Handle()
+                relu = torch.nn.functional.relu
+                torch.nn.functional.relu = lambda *a, **k: relu(*a, **k)
+                torch.relu = lambda x: x
+                torch.Tensor.__matmul__ = lambda a, b: a
+                torch.nn.modules.rnn._VF = object()
+            return models
+    """,
+}
+
+
+def install(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        file = folder / "apex" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(textwrap.dedent(text))
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A folder in front of the path, and no apex imported before or after."""
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+
+    def forget() -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "apex"]:
+            del sys.modules[name]
+
+    forget()
+    yield tmp_path
+    forget()
+
+
+@pytest.fixture
+def on_cpu(monkeypatch):
+    monkeypatch.setattr(apex_amp, "require_cuda", lambda _: None)
+    monkeypatch.setattr(ApexAmp, "check_available", lambda _: None)
+
+
+def test_everything_that_o1_patches_is_put_back(site, on_cpu, cnn, images):
+    install(site, STAND_IN)
+    functions = Functions.now()
+    comparison = pb.compare(
+        cnn, images, backends=["apex-amp", "eager", "eager"], device="cpu", budget_s=0.3
+    )
+    assert functions.changes() == []
+    assert comparison["apex-amp"].details["patched_functions"] == 4
+    assert comparison["eager#2"].agreement.relative_l2 == 0
+    assert any("apex.amp is deprecated" in line for line in comparison["apex-amp"].log)
+
+
+@pytest.mark.filterwarnings("ignore:apex.amp is deprecated")
+def test_apexs_own_state_is_put_back_and_its_casts_are_off(site, on_cpu, cnn, images):
+    install(site, STAND_IN)
+    with ApexAmp().prepare(cnn, Inputs((images,))) as prepared:
+        amp = sys.modules["apex.amp"]
+        handle = amp._amp_state.handle
+        assert amp._amp_state.asked == ("O1", None)
+        assert amp._amp_state.verbosity == 0
+        assert prepared.call().shape == (4, 5)
+    assert not hasattr(amp._amp_state, "handle")
+    assert amp._amp_state.verbosity == 1
+    assert not handle._is_active, "a wrapper that somebody kept must not cast any more"
+    assert handle.cache == {}
+    assert sys.modules["apex.amp.amp"]._DECORATOR_HANDLE is None
+
+
+@pytest.mark.filterwarnings("ignore:apex.amp is deprecated")
+def test_options_reach_apex(site, on_cpu, cnn, images):
+    install(site, STAND_IN)
+    backend = ApexAmp("O3", keep_batchnorm_fp32=True)
+    with backend.prepare(cnn, Inputs((images,))) as prepared:
+        assert sys.modules["apex.amp"]._amp_state.asked == ("O3", True)
+        assert prepared.details["patched_functions"] == 0
+
+
+def test_o1_takes_no_keep_batchnorm_fp32():
+    with pytest.raises(SpecError, match="O1 takes no keep_batchnorm_fp32"):
+        ApexAmp("O1", keep_batchnorm_fp32=True)
+
+
+def test_where_there_is_no_apex(site, monkeypatch):
+    monkeypatch.setattr(apex_amp.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(BackendUnavailableError, match="needs NVIDIA Apex, which is not installed"):
+        ApexAmp().check_available()
+
+
+def test_the_unrelated_apex_of_pypi_is_recognised(site):
+    install(site, {"__init__.py": "", "models.py": "", "views.py": ""})
+    with pytest.raises(BackendUnavailableError) as caught:
+        ApexAmp().check_available()
+    assert "is the unrelated project called 'apex' on PyPI; pip uninstall apex" in str(caught.value)
+
+
+def test_an_apex_without_amp_is_recognised(site):
+    install(site, {"__init__.py": "", "normalization/__init__.py": ""})
+    with pytest.raises(BackendUnavailableError, match="is one without .25.07 or newer"):
+        ApexAmp().check_available()
+
+
+def test_an_apex_that_does_not_import_says_why(site, on_cpu, cnn, images):
+    install(site, {"__init__.py": "", "amp/__init__.py": "raise RuntimeError('broken build')"})
+    with (
+        pytest.raises(BackendUnavailableError, match="broken build") as caught,
+        ApexAmp().prepare(cnn, Inputs((images,))),
+    ):
+        pass
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_apex_needs_cuda(site, cnn, images):
+    install(site, STAND_IN)
+    with pytest.raises(BackendUnavailableError, match="a CUDA GPU"):
+        ApexAmp().check_available()
+
+
+def test_a_workload_on_the_cpu_is_refused(site, cnn, images):
+    install(site, STAND_IN)
+    with (
+        pytest.raises(BackendUnavailableError, match="a CUDA device, and the inputs are on cpu"),
+        ApexAmp().prepare(cnn, Inputs((images,))),
+    ):
+        pass

@@ -1,0 +1,648 @@
+"""The main job, end to end, on a CPU."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import random
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import precisionbench as pb
+from precisionbench import runner
+from precisionbench.backends import Backend, Inputs, Prepared
+from precisionbench.errors import (
+    BackendUnavailableError,
+    ExecutionError,
+    OutOfMemoryError,
+    PrecisionBenchWarning,
+    PreparationError,
+    SpecError,
+    StateLeakError,
+    WorkloadError,
+)
+from precisionbench.launchers import session
+from precisionbench.timer import Timer
+from precisionbench.torch_state import Functions, functions_restored, read_flags
+from test_timer import FakeClock
+
+QUICK: dict[str, Any] = {"device": "cpu", "budget_s": 0.3, "seed": 0}
+
+
+@attrs.frozen
+class Base(Backend):
+    """A backend of this test; each subclass breaks or does one thing."""
+
+    name: ClassVar[str] = "mine"
+
+    def prepare(self, model: nn.Module, inputs: Inputs) -> Any:
+        return self.steps(model, inputs)
+
+    @contextmanager
+    def steps(self, model, inputs):
+        yield inputs.bind(model)
+
+
+def run(backend: Backend, model: nn.Module, inputs: Any, **options: Any) -> pb.Comparison:
+    return pb.compare(model, inputs, backends=[backend], **{**QUICK, **options})
+
+
+def failure(backend: Backend, model: nn.Module, inputs: Any) -> Any:
+    comparison = run(backend, model, inputs)
+    assert [row.backend for row in comparison.results] == ["eager"], "the others are measured"
+    return comparison.failures[0]
+
+
+def test_every_figure_a_user_asks_for_is_there(cnn, images):
+    comparison = pb.compare(cnn, images, backends=["half:dtype=bfloat16"], **QUICK)
+    row = comparison["half:dtype=bfloat16"]
+    assert 0 < row.latency.low <= row.latency.value <= row.latency.high
+    assert row.throughput.value == pytest.approx(4 / row.latency.value)
+    assert 1e-5 < row.agreement.relative_l2 < 0.1
+    assert comparison.speedup("half:dtype=bfloat16").reason == "not_interleaved"
+    assert row.measurement.clock == "host"
+    assert row.measurement.build_s > 0
+    assert row.measurement.first_call_s > 0
+    assert row.measurement.warmup_calls >= 3
+    assert row.flags["grad_mode"] == "inference_mode"
+    assert row.options["dtype"] == "bfloat16"
+    assert "eager" in str(comparison)
+
+
+def test_the_environment_is_recorded(cnn, images):
+    environment = pb.compare(cnn, images, backends=[], **QUICK).data.environment
+    assert environment.torch == torch.__version__
+    assert environment.device == "cpu"
+    assert environment.threads == torch.get_num_threads()
+    assert environment.packages["numpy"] == np.__version__
+    assert environment.flags["default_dtype"] == "float32"
+
+
+def test_the_reference_is_added_in_front_where_it_is_missing(cnn, images):
+    comparison = pb.compare(cnn, images, backends=["half"], **QUICK)
+    assert [row.backend for row in comparison.results] == ["eager", "half"]
+
+
+def test_rows_stay_in_the_order_asked_for_whatever_is_measured_first(cnn, images):
+    seen: list[str] = []
+    comparison = pb.compare(
+        cnn,
+        images,
+        backends=["half", "eager:memory_format=channels_last", "eager"],
+        on_progress=lambda progress: seen.append(f"{progress.backend} {progress.stage}"),
+        **QUICK,
+    )
+    assert [row.backend for row in comparison.results] == [
+        "half",
+        "eager:memory_format=channels_last",
+        "eager",
+    ]
+    assert seen[:3] == ["eager preparing", "eager measuring", "eager done"]
+    assert comparison["half"].agreement is not None
+
+
+def test_a_comparison_of_a_backend_with_itself_has_two_rows(cnn, images):
+    comparison = pb.compare(cnn, images, backends=["half", "half"], reference="half", **QUICK)
+    assert [row.backend for row in comparison.results] == ["half", "half#2"]
+    assert comparison["half#2"].agreement.relative_l2 == 0
+    assert comparison["half:dtype=float16"].backend == "half"
+
+
+def test_the_seed_makes_weights_and_inputs_repeatable():
+    def factory() -> tuple[nn.Module, torch.Tensor]:
+        return nn.Linear(8, 8), torch.rand(2, 8)
+
+    def error(seed: int | None) -> tuple[float, int]:
+        options = {**QUICK, "seed": seed}
+        comparison = pb.compare(factory, backends=["half:dtype=bfloat16"], **options)
+        return comparison.results[1].agreement.relative_l2, comparison.data.seed
+
+    assert error(5) == error(5)
+    assert error(5)[0] != error(6)[0]
+    assert error(None)[1] != error(None)[1]
+
+
+@pytest.mark.parametrize("grad_mode", ["inference_mode", "no_grad"])
+def test_gradients_are_off_in_the_way_asked_for(images, grad_mode):
+    seen = set()
+
+    class Looks(nn.Module):
+        def forward(self, x):
+            seen.add((torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
+            return x
+
+    pb.compare(
+        Looks(),
+        images,
+        backends=[f"eager:grad_mode={grad_mode}"],
+        reference=f"eager:grad_mode={grad_mode}",
+        **QUICK,
+    )
+    assert seen == {(False, grad_mode == "inference_mode")}
+
+
+def test_channels_last_reaches_model_and_input(images):
+    seen = set()
+
+    class Looks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3)
+
+        def forward(self, x):
+            layout = torch.channels_last
+            seen.add(
+                (
+                    x.is_contiguous(memory_format=layout),
+                    self.conv.weight.is_contiguous(memory_format=layout),
+                )
+            )
+            return self.conv(x)
+
+    pb.compare(Looks(), images, backends=[], reference="eager:memory_format=channels_last", **QUICK)
+    assert seen == {(True, True)}
+
+
+def test_channels_last_without_images_says_that_it_changes_nothing():
+    spec = "eager:memory_format=channels_last"
+    comparison = pb.compare(nn.Linear(4, 4), torch.rand(2, 4), backends=[spec], **QUICK)
+    assert comparison[spec].warnings[0].startswith("channels_last changes nothing here")
+    assert "channels_last changes nothing here" in str(comparison)
+
+
+def test_fp32_is_fp32_even_for_a_model_in_another_dtype(images):
+    comparison = pb.compare(
+        nn.Conv2d(3, 4, 3).to(torch.bfloat16), images.to(torch.bfloat16), backends=[], **QUICK
+    )
+    assert comparison["eager"].details == {"cast_from": ["bfloat16"]}
+
+
+def test_tf32_on_a_cpu_is_a_row_that_could_not_run(cnn, images):
+    comparison = pb.compare(cnn, images, backends=["eager:precision=tf32"], **QUICK)
+    with pytest.raises(BackendUnavailableError, match="compute capability 8.0|CUDA device"):
+        comparison["eager:precision=tf32"]
+
+
+# The model handed in, and torch, are afterwards as they were.
+
+
+def test_the_model_is_never_changed(cnn, images):
+    cnn.train()
+    before = {name: tensor.clone() for name, tensor in cnn.state_dict().items()}
+    image = images.clone()
+    pb.compare(
+        cnn,
+        images,
+        backends=["half", "half:dtype=bfloat16,memory_format=channels_last"],
+        **QUICK,
+    )
+    after = cnn.state_dict()
+    assert cnn.training
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert {tensor.dtype for tensor in after.values()} == {torch.float32, torch.int64}
+    assert cnn.conv.weight.is_contiguous()
+    assert not cnn._forward_hooks
+    assert torch.equal(image, images)
+
+
+def test_torch_and_every_random_state_are_as_before(cnn, images):
+    torch.manual_seed(1)
+    np.random.seed(1)
+    random.seed(1)
+    flags, functions = read_flags(), Functions.now()
+    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    pb.compare(lambda: nn.Conv2d(3, 4, 3), images, backends=["half", "nothing-such"][:1], **QUICK)
+    assert read_flags() == flags
+    assert functions.changes() == []
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert (states[1] == np.random.get_state()[1]).all()
+    assert states[2] == random.getstate()
+    assert torch.is_grad_enabled()
+
+
+def test_the_library_prints_nothing_and_warns_of_nothing(cnn, images, capfd):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pb.compare(cnn, images, backends=["half"], **QUICK)
+    assert capfd.readouterr() == ("", "")
+
+
+# One backend that fails is a row with a reason; the others are measured.
+
+
+def test_a_plugin_that_is_unavailable(cnn, images):
+    class Missing(Base):
+        def check_available(self):
+            raise BackendUnavailableError("a flux capacitor", "build one")
+
+    row = failure(Missing(), cnn, images)
+    assert (row.error, row.reason, row.remedy) == (
+        "BackendUnavailableError",
+        "needs a flux capacitor",
+        "build one",
+    )
+
+
+def test_a_plugin_whose_check_fails(cnn, images):
+    class Faulty(Base):
+        def check_available(self):
+            raise KeyError("x")
+
+    assert failure(Faulty(), cnn, images).reason == "its check_available failed (KeyError: 'x')"
+
+
+def test_a_plugin_that_cannot_prepare(cnn, images):
+    class Faulty(Base):
+        @contextmanager
+        def steps(self, model, inputs):
+            raise OSError("no engine\nwith details")
+            yield
+
+    row = failure(Faulty(), cnn, images)
+    assert row.error == "PreparationError"
+    assert row.reason == "it could not prepare the model (OSError: no engine)"
+
+
+def test_a_plugin_that_forgot_its_decorator(cnn, images):
+    class Faulty(Base):
+        def steps(self, model, inputs):
+            yield inputs.bind(model)
+
+    assert "decorate it with @contextlib.contextmanager" in failure(Faulty(), cnn, images).remedy
+
+
+def test_a_plugin_that_yields_nothing_callable(cnn, images):
+    class Faulty(Base):
+        @contextmanager
+        def steps(self, model, inputs):
+            yield 3
+
+    assert failure(Faulty(), cnn, images).reason == "its prepare yielded a int"
+
+
+def test_a_plugin_whose_cleanup_fails(cnn, images):
+    class Faulty(Base):
+        @contextmanager
+        def steps(self, model, inputs):
+            yield inputs.bind(model)
+            raise RuntimeError("stuck")
+
+    assert failure(Faulty(), cnn, images).reason == "its cleanup failed (RuntimeError: stuck)"
+
+
+def test_a_plugin_that_leaves_torch_patched_is_named_and_undone(cnn, images):
+    class Leaky(Base):
+        @contextmanager
+        def steps(self, model, inputs):
+            torch.nn.functional.relu = lambda x: x
+            torch.backends.cudnn.benchmark = True
+            yield inputs.bind(model)
+
+    with functions_restored() as functions:
+        row = failure(Leaky(), cnn, images)
+        assert row.error == StateLeakError.__name__
+        assert "torch.nn.functional.relu" in row.reason
+        assert functions.changes() == []
+    assert torch.backends.cudnn.benchmark is False
+
+
+def test_a_plugin_that_leaves_much_patched_is_summed_up(cnn, images):
+    class Leaky(Base):
+        @contextmanager
+        def steps(self, model, inputs):
+            for name in ("relu", "gelu", "silu", "mish", "elu"):
+                setattr(torch.nn.functional, name, None)
+            yield lambda: 0
+
+    with functions_restored():
+        assert "and 2 more" in failure(Leaky(), cnn, images).reason
+
+
+def test_cleanup_runs_even_when_the_call_fails(cnn, images):
+    cleaned = []
+
+    class Faulty(Base):
+        @contextmanager
+        def steps(self, model, inputs):
+            yield lambda: 1 / 0
+            cleaned.append(True)  # no try/finally: a plugin must not need one
+
+    row = failure(Faulty(), cnn, images)
+    assert row.error == "ExecutionError"
+    assert cleaned == [True]
+
+
+def test_a_call_that_fails_only_later_is_a_failure_too(cnn, images):
+    calls = []
+
+    class Faulty(Base):
+        @contextmanager
+        def steps(self, model, inputs):
+            def call():
+                calls.append(1)
+                if len(calls) > 4:
+                    raise RuntimeError("worn out")
+
+            yield call
+
+    assert "worn out" in failure(Faulty(), cnn, images).reason
+
+
+class OnlyFloat(nn.Module):
+    def forward(self, x):
+        if x.dtype != torch.float32:
+            raise RuntimeError("expected scalar type Float; this dtype is not supported")
+        return x
+
+
+def test_a_model_that_takes_no_half_is_a_failure_with_a_remedy(images):
+    comparison = pb.compare(OnlyFloat(), images, backends=["half"], **QUICK)
+    assert comparison.failures[0].remedy.startswith("an operation of the model does not take")
+    with pytest.raises(ExecutionError, match="half: the model failed in forward"):
+        comparison["half"]
+
+
+def test_a_model_that_fails_everywhere_raises_its_own_error_chained(images):
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise IndexError("off by one")
+
+    with pytest.raises(ExecutionError) as caught:
+        pb.compare(Broken(), images, backends=["half"], **QUICK)
+    assert str(caught.value).startswith(
+        "eager: the model failed in forward (IndexError: off by one); "
+    )
+    assert isinstance(caught.value.__cause__, IndexError)
+
+
+def test_a_reference_that_fails_leaves_the_others_measured(images):
+    class OnlyHalf(nn.Module):
+        def forward(self, x):
+            if x.dtype != torch.float16:
+                raise RuntimeError("half only")
+            return x * 1
+
+    comparison = pb.compare(OnlyHalf(), images, backends=["half"], **QUICK)
+    assert [row.backend for row in comparison.results] == ["half"]
+    assert comparison["half"].agreement is None
+    with pytest.raises(ExecutionError, match="half only"):
+        comparison.speedup("half")
+
+
+class TakesMemory(nn.Module):
+    """Fits up to so many items."""
+
+    def __init__(self, items: int, error: Exception) -> None:
+        super().__init__()
+        self.items, self.error = items, error
+
+    def forward(self, x):
+        if len(x) > self.items:
+            raise self.error
+        return x
+
+
+OUT_OF_MEMORY = [
+    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "cpu", "python"])
+def test_a_batch_that_does_not_fit_is_told_which_would(error):
+    with pytest.raises(OutOfMemoryError) as caught:
+        pb.compare(TakesMemory(5, error), torch.rand(32, 3), backends=[], **QUICK)
+    assert str(caught.value).startswith("eager: batch 32: it does not fit in memory (")
+    assert str(caught.value).endswith("; batch 4 fits")
+    assert isinstance(caught.value.__cause__, type(error))
+
+
+def test_where_no_batch_fits_that_is_said():
+    with pytest.raises(OutOfMemoryError, match="no smaller batch fits"):
+        pb.compare(TakesMemory(0, MemoryError()), torch.rand(4, 3), backends=[], **QUICK)
+    with pytest.raises(OutOfMemoryError, match="^eager: it does not fit .*no smaller batch fits"):
+        pb.compare(Unsized(), torch.tensor(1.0), backends=[], **QUICK)
+
+
+class Unsized(nn.Module):
+    def forward(self, x):
+        raise MemoryError
+
+
+def test_preparation_may_run_out_of_memory_too(cnn, images):
+    class Hungry(Base):
+        @contextmanager
+        def steps(self, model, inputs):
+            if len(inputs.args[0]) > 2:
+                raise MemoryError
+            yield inputs.bind(model)
+
+    row = failure(Hungry(), cnn, images)
+    assert (row.error, row.remedy) == ("OutOfMemoryError", "batch 2 fits")
+
+
+def test_after_a_lost_device_nothing_more_is_tried(cnn, images, monkeypatch):
+    """The real thing needs a GPU: test_gpu.py breaks one."""
+
+    class Fatal(Base):
+        @contextmanager
+        def steps(self, model, inputs):
+            monkeypatch.setattr(session, "_device_is_lost", lambda: True)
+            yield lambda: 1 / 0
+
+    comparison = pb.compare(cnn, images, backends=[Fatal(), "half"], **QUICK)
+    assert [row.backend for row in comparison.results] == ["eager"]
+    assert [row.error for row in comparison.failures] == ["DeviceError", "DeviceError"]
+    assert comparison.failures[1].reason == "the device stopped answering in mine"
+
+
+# What a plugin says beside its times.
+
+
+def test_a_plugins_own_warnings_are_shown_and_foreign_noise_is_kept_apart(cnn, images):
+    class Chatty(Base):
+        @contextmanager
+        def steps(self, model, inputs):
+            warnings.warn("mind the gap; step over it", PrecisionBenchWarning, stacklevel=1)
+            warnings.warn("deprecated", FutureWarning, stacklevel=1)
+            print("building")
+            print("engine", file=sys.stderr)
+            yield Prepared(inputs.bind(model), model, {"layers": 3, "path": object})
+
+    comparison = run(Chatty(), cnn, images)
+    row = comparison["mine"]
+    assert row.warnings == ("mind the gap; step over it",)
+    assert row.log == ("building", "engine", "FutureWarning: deprecated")
+    assert row.details == {"layers": 3, "path": "<class 'object'>"}
+    assert "mine: mind the gap" in str(comparison)
+
+
+# Arguments.
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"launcher": "cloud"}, "there is no launcher 'cloud'"),
+        ({"seed": -1}, "seed is -1; give a whole number of 0 or more"),
+        ({"seed": True}, "seed is True"),
+        ({"budget_s": 0}, "budget_s is 0; give a number of seconds above 0"),
+        ({"budget_s": float("inf")}, "budget_s is inf"),
+        ({"backends": "half"}, "backends is 'half'; give a list"),
+        ({"backends": ["hlaf"]}, "did you mean 'half'"),
+        ({"reference": "half:x=1"}, "has no option 'x'"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_built(options, message):
+    def never():
+        raise AssertionError("was built")
+
+    with pytest.raises(SpecError) as caught:
+        pb.compare(never, **{**QUICK, **options})
+    assert message in str(caught.value)
+
+
+def test_a_bad_workload_is_refused_before_anything_is_measured(cnn):
+    with pytest.raises(WorkloadError, match="did you mean the tuple"):
+        pb.compare(cnn, [torch.rand(2, 3, 8, 8)], device="cpu")
+
+
+def test_the_default_backends_are_understood():
+    rows, reference = runner.plan(runner.DEFAULT_BACKENDS)
+    assert reference == "eager"
+    assert [row.name for row in rows] == list(runner.DEFAULT_BACKENDS)
+
+
+def test_a_slow_model_ends_with_the_budget_and_says_what_that_means():
+    class Slow(nn.Module):
+        def forward(self, x):
+            time.sleep(0.1)
+            return x
+
+    comparison = pb.compare(Slow(), torch.rand(2, 3), backends=[], **{**QUICK, "budget_s": 0.35})
+    measurement = comparison["eager"].measurement
+    assert measurement.ended_by == "budget"
+    assert 1 <= len(measurement.blocks) < 6
+    assert "blocks fitted in the time" in comparison["eager"].warnings[0]
+
+
+def session_of(clock: FakeClock, durations_s: Iterator[float]) -> session.Session:
+    """A prepared backend whose calls take these times on a clock of the test's own."""
+    return session.Session(
+        timer=Timer(clock),
+        call=lambda: clock.work(next(durations_s))(),
+        build_s=0.5,
+        first_call_s=3.0,
+        output=None,
+        flags={},
+        details={},
+        warnings=(),
+        log=(),
+    )
+
+
+def test_a_steady_model_ends_when_its_interval_is_narrow():
+    measurement, notes = runner.measure(session_of(FakeClock(), itertools.repeat(0.01)), 1.0)
+    assert measurement.ended_by == "target"
+    assert len(measurement.blocks) == 12
+    assert {len(block) for block in measurement.blocks} <= {5, 6}
+    assert notes == ()
+
+
+def test_a_noisy_model_ends_after_the_last_round():
+    draw = random.Random(0)
+    durations = (draw.choice((0.01, 0.012)) for _ in itertools.count())
+    measurement, _ = runner.measure(session_of(FakeClock(), durations), 1.0)
+    assert measurement.ended_by == "rounds"
+    assert len(measurement.blocks) == 30
+
+
+def test_short_calls_are_measured_several_at_a_time():
+    measurement, _ = runner.measure(session_of(FakeClock(), itertools.repeat(50e-6)), 1.0)
+    assert measurement.calls_per_sample == 4
+    assert measurement.blocks[0][0] == pytest.approx(50e-6)
+
+
+# Any model.
+
+
+@dataclasses.dataclass
+class Output:
+    logits: torch.Tensor
+    hidden: tuple[torch.Tensor, ...]
+
+
+class Transformer(nn.Module):
+    """Keyword inputs of integers, and a dict with a dataclass as output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(50, 16)
+        layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(16, 50)
+
+    def forward(self, *, input_ids, attention_mask=None):
+        assert input_ids.dtype == torch.int64, "integers stay integers"
+        hidden = self.encoder(self.embedding(input_ids), src_key_padding_mask=~attention_mask)
+        return {"out": Output(self.head(hidden), (hidden,)), "loss": None}
+
+
+def test_a_transformer_with_keyword_inputs_and_dict_output():
+    inputs = {
+        "input_ids": torch.randint(0, 50, (3, 7)),
+        "attention_mask": torch.ones(3, 7, dtype=torch.bool),
+    }
+    comparison = pb.compare(Transformer(), inputs, backends=["half:dtype=bfloat16"], **QUICK)
+    tensors = comparison["half:dtype=bfloat16"].agreement.tensors
+    assert [tensor.path for tensor in tensors] == ["['out'].logits", "['out'].hidden[0]"]
+    assert comparison.data.workload.batch_size == 3
+    assert comparison.data.workload.inputs[0].dtype == "int64"
+
+
+def test_an_lstm_with_tuple_output():
+    lstm = nn.LSTM(8, 8, batch_first=True)
+    comparison = pb.compare(lstm, torch.rand(3, 5, 8), backends=["half:dtype=bfloat16"], **QUICK)
+    paths = [tensor.path for tensor in comparison.results[1].agreement.tensors]
+    assert paths == ["[0]", "[1][0]", "[1][1]"]
+
+
+@pytest.mark.slow
+def test_a_detection_model_with_list_inputs():
+    comparison = pb.compare(
+        "torchvision:ssdlite320_mobilenet_v3_large",
+        backends=["eager", "half:dtype=bfloat16"],
+        batch_size=2,
+        **{**QUICK, "budget_s": 1},
+    )
+    assert comparison.data.workload.batch_size == 2
+    assert [tensor.path for tensor in comparison.results[0].agreement.tensors][0] == "[0]['boxes']"
+
+
+@pytest.mark.slow
+def test_a_cnn_by_name():
+    comparison = pb.compare("torchvision:resnet18", batch_size=1, **{**QUICK, "budget_s": 2})
+    assert comparison["half"].agreement.relative_l2 < 5e-3
+    assert comparison.data.workload.model == "torchvision:resnet18"
+
+
+def test_preparation_errors_of_a_plugins_own_are_kept_as_they_are(cnn, images):
+    class Own(Base):
+        @contextmanager
+        def steps(self, model, inputs):
+            raise PreparationError("the moon is not full", "wait")
+            yield
+
+    row = failure(Own(), cnn, images)
+    assert (row.reason, row.remedy) == ("the moon is not full", "wait")

@@ -1,0 +1,88 @@
+"""Every example runs, at its smallest size."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SMALL = ["1", "torchvision:squeezenet1_1"]
+
+pytestmark = pytest.mark.slow
+
+
+def run(*command: str, cwd: Path, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("eager", ["eager", "IEEE float32: "]),
+        ("half", ["half:dtype=bfloat16", "half:memory_format=channels_last", "times as fast"]),
+        ("apex_amp", ["apex-amp", "half"]),
+        ("torch2trt_int8", ["torch2trt:precision=int8,engine_cache=engines"]),
+        ("compare_all", ["eager: ready", "1/4 eager preparing", "half"]),
+        ("founding_experiment", ["apex-amp:opt_level=O3", "eager"]),
+    ],
+)
+def test_an_example_runs_and_shows_its_rows(name, expected, tmp_path):
+    printed = run(str(EXAMPLES / f"{name}.py"), *SMALL, cwd=tmp_path)
+    assert all(text in printed for text in expected), printed
+    assert "rel. error" in printed
+    if not torch.cuda.is_available() and "apex" in printed:
+        assert "apex-amp" in printed.split("Could not run")[1]
+
+
+def test_the_example_with_a_model_of_ones_own_saves_its_result(tmp_path):
+    printed = run(str(EXAMPLES / "your_own_model.py"), "r.json", cwd=tmp_path)
+    assert "output['logits']: cosine 0.9" in printed
+    assert (tmp_path / "r.json").exists()
+
+
+def test_every_example_is_run_by_a_test():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        "apex_amp",
+        "compare_all",
+        "eager",
+        "founding_experiment",
+        "half",
+        "torch2trt_int8",
+        "your_own_model",
+    }
+
+
+def test_the_plugin_package_is_installed_and_run(tmp_path):
+    site = tmp_path / "site"
+    run(
+        *("-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"),
+        *("--target", str(site), str(EXAMPLES / "precisionbench-float64")),
+        cwd=tmp_path,
+    )
+    listed = run("-m", "precisionbench", "backends", cwd=tmp_path, PYTHONPATH=str(site))
+    assert "float64  Eager PyTorch in float64." in listed
+    assert "threads=a whole number" in listed
+    (tmp_path / "mine.py").write_text(
+        "import torch\ndef make(): return torch.nn.Linear(8, 8), torch.rand(4, 8)\n"
+    )
+    shown = run(
+        *("-m", "precisionbench", "compare", "mine:make", "--device", "cpu", "--budget", "1"),
+        *("-b", "float64", "-b", "float64:threads=1"),
+        cwd=tmp_path,
+        PYTHONPATH=str(site),
+    )
+    assert "float64:threads=1" in shown
+    assert "Could not run" not in shown

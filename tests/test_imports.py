@@ -1,0 +1,71 @@
+"""What is imported when, and in which direction."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import precisionbench as pb
+from test_storage import comparison_data
+
+
+def modules_after(code: str) -> set[str]:
+    """Names of the modules that a fresh interpreter has loaded after running some code."""
+    printed = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return set(printed.splitlines()[-1].split())
+
+
+HEAVY = {"torch", "numpy", "cattrs", "rich", "torchvision", "pynvml"}
+
+
+@pytest.mark.parametrize("code", ["import precisionbench", "import precisionbench.cli"])
+def test_importing_the_package_is_light(code):
+    assert not modules_after(code) & HEAVY
+
+
+def test_a_saved_result_is_read_and_printed_without_torch(tmp_path: Path):
+    pb.Comparison(comparison_data()).save(tmp_path / "r.json")
+    code = f"""
+import precisionbench as pb
+comparison = pb.load({str(tmp_path / "r.json")!r})
+print(comparison, comparison.to_markdown(), comparison.speedup("half"), comparison["half"].latency)
+comparison.save({str(tmp_path / "again.json")!r})
+"""
+    loaded = modules_after(code)
+    assert "cattrs" in loaded
+    assert not loaded & {"torch", "pynvml"}
+
+
+def test_every_public_name_is_there_and_says_what_it_is():
+    for name in pb.__all__:
+        assert getattr(pb, name).__doc__, name
+        assert name in dir(pb)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'benchmark'"):
+        pb.benchmark  # noqa: B018
+
+
+def test_no_public_function_shares_the_name_of_a_module():
+    modules = {path.stem for path in Path(pb.__file__).parent.iterdir()}
+    assert not modules & set(pb.__all__)
+
+
+def test_submodules_are_reached_without_importing_them():
+    code = (
+        "import precisionbench as pb; pb.errors.SpecError; pb.results.Interval; pb.backends.Backend"
+    )
+    modules_after(code)
+
+
+def test_the_package_is_typed():
+    assert Path(pb.__file__).with_name("py.typed").exists()

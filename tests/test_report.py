@@ -1,0 +1,186 @@
+"""The table as people read it."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import precisionbench as pb
+from precisionbench import errors
+from precisionbench.report import formatting
+from precisionbench.report.text import to_text
+from precisionbench.results import Agreement, TensorAgreement, Verdict
+from precisionbench.statistics import Interval
+from test_storage import comparison_data, measurement
+
+
+@pytest.fixture
+def comparison() -> pb.Comparison:
+    return pb.Comparison(comparison_data())
+
+
+def with_half(**changes) -> pb.Comparison:
+    data = comparison_data()
+    eager, half = data.results
+    return pb.Comparison(attrs.evolve(data, results=(eager, attrs.evolve(half, **changes))))
+
+
+def test_the_table_shows_every_figure_and_what_could_not_run(comparison):
+    text = str(comparison)
+    assert "Net, batch 4 on NVIDIA Test" in text
+    header, eager, half = (
+        next(line for line in text.splitlines() if line.startswith(start))
+        for start in ("backend", "eager", "half")
+    )
+    assert header.split() == ["backend", "latency", "±", "items/s", "speed-up", "rel.", "error"]
+    assert eager.split() == ["eager", "10.00", "ms", "0.0%", "400.0", "1", "(ref.)", "(ref.)"]
+    assert half.split() == ["half", "4.000", "ms", "0.0%", "1,000", "2.50x", "1.0e-03"]
+    assert "half: mind this" in text
+    assert "apex-amp: needs Apex; get it" in text
+    assert "no verdict" in text
+
+
+def test_the_table_fits_eighty_columns(comparison):
+    long = pb.Comparison(
+        attrs.evolve(
+            comparison.data,
+            results=(
+                comparison.results[0],
+                attrs.evolve(comparison.results[1], backend="torch2trt:" + "option=value," * 9),
+            ),
+        )
+    )
+    assert max(map(len, str(long).splitlines())) <= 80
+    assert "1.0e-03" in str(long)
+
+
+@pytest.mark.parametrize("width", [40, 60, 200])
+def test_narrow_and_wide_terminals(comparison, width):
+    text = to_text(comparison.data, width)
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_names_are_shown_as_they_are_and_never_as_markup():
+    data = comparison_data()
+    workload = attrs.evolve(data.workload, model="[bold]Net[/bold] :smile:")
+    text = str(pb.Comparison(attrs.evolve(data, workload=workload)))
+    assert "[bold]Net[/bold] :smile:" in text
+
+
+def test_markdown_is_a_table_with_everything_escaped():
+    data = comparison_data()
+    workload = attrs.evolve(data.workload, model="<script>|`*_Net")
+    markdown = pb.Comparison(attrs.evolve(data, workload=workload)).to_markdown()
+    assert r"\<script\>\|\`\*\_Net" in markdown
+    assert "| `half` | 4.000 ms | ±0.0% | 1,000 | 2.50x | 1.0e-03 |" in markdown
+    assert "- `apex-amp`: needs Apex; get it" in markdown
+    assert "- `half`: mind this" in markdown
+
+
+def test_a_result_without_rows_shows_its_failures(comparison):
+    empty = pb.Comparison(attrs.evolve(comparison.data, results=()))
+    assert "Could not run" in str(empty)
+    assert "backend  latency" not in str(empty)
+    assert "Could not run" in empty.to_markdown()
+
+
+def test_calls_are_counted_where_the_batch_is_not_known(comparison):
+    data = comparison.data
+    workload = attrs.evolve(data.workload, batch_size=None)
+    rows = tuple(attrs.evolve(row, batch_size=None) for row in data.results)
+    unknown = pb.Comparison(attrs.evolve(data, workload=workload, results=rows))
+    assert unknown["half"].throughput is None
+    assert "calls/s" in str(unknown)
+    assert "250.0" in str(unknown)
+
+
+def test_an_output_that_overflowed_is_shown_before_its_error():
+    tensor = TensorAgreement("", (4, 5), "float16", 1e-3, 0.9, None, 0.1, 1234)
+    assert "1,234 non-finite" in str(with_half(agreement=Agreement((tensor,))))
+
+
+def test_an_output_of_another_shape_is_shown_and_explained():
+    text = str(with_half(agreement=Agreement((), ("output has shape (1,), the reference's (2,)",))))
+    assert "differs in shape" in text
+    assert "half: output has shape (1,)" in text
+
+
+def test_an_output_without_figures_is_a_dash():
+    tensor = TensorAgreement("", (4, 5), "float16", None, None, None, None, 0)
+    assert str(with_half(agreement=Agreement((tensor,)))).splitlines()[6].endswith("-")
+    assert str(with_half(agreement=None)).splitlines()[6].endswith("-")
+
+
+def test_a_speedup_says_that_it_is_no_verdict(comparison):
+    speedup = comparison.speedup("half")
+    assert (speedup.value, speedup.low, speedup.high) == pytest.approx((2.5, 2.5, 2.5))
+    assert (speedup.verdict, speedup.reason) == (Verdict.INCONCLUSIVE, "not_interleaved")
+    assert speedup.verdict == "inconclusive"
+    assert comparison.speedup("eager").value == 1
+
+
+def test_a_speedup_interval_is_as_wide_as_both_rows(comparison):
+    wide = with_half(measurement=measurement(*[0.004] * 6, *[0.005] * 6))
+    speedup = wide.speedup("half")
+    assert speedup.low == pytest.approx(2.0)
+    assert speedup.high == pytest.approx(2.5)
+
+
+def test_without_the_reference_there_is_no_speedup(comparison):
+    data = attrs.evolve(comparison.data, reference="apex-amp")
+    without = pb.Comparison(data)
+    with pytest.raises(errors.BackendUnavailableError, match="apex-amp: needs Apex; get it"):
+        without.speedup("half")
+    assert "2.50x" not in str(without)
+
+
+def test_a_failed_row_raises_its_own_reason(comparison):
+    with pytest.raises(errors.BackendUnavailableError) as caught:
+        comparison["apex-amp"]
+    assert str(caught.value) == "apex-amp: needs Apex; get it"
+
+
+def test_an_unknown_row_is_answered_with_the_rows_there_are(comparison):
+    with pytest.raises(KeyError, match="there is no row 'hlaf'; did you mean 'half'"):
+        comparison["hlaf"]
+
+
+def test_a_comparison_describes_itself(comparison):
+    assert repr(comparison) == "<Comparison of Net: eager, half, 1 failed>"
+    assert comparison != "something else"
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [
+        (Interval(0.0100861, 0.01008, 0.01009), "10.09 ms"),
+        (Interval(0.0100861, 0.0099, 0.0103), "10.1 ms"),
+        (Interval(0.0100861, 0.005, 0.02), "10 ms"),
+        (Interval(12.345, 12.3449, 12.3451), "12.35 s"),
+        (Interval(4.2e-5, 4.2e-5, 4.2e-5), "42.00 µs"),
+        (Interval(5e-10, 5e-10, 5e-10), "0.5000 ns"),
+    ],
+)
+def test_a_time_has_the_digits_that_its_interval_supports(interval, text):
+    assert formatting.duration(interval) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(3174.6, 4, "3,175"), (9999.9, 4, "10,000"), (0.0, 3, "0"), (1234567.0, 2, "1,200,000")],
+)
+def test_significant_digits(value, digits, text):
+    assert formatting.significant(value, digits) == text
+
+
+@given(st.floats(1e-9, 1e6), st.floats(0, 0.5))
+def test_a_half_width_is_never_rounded_down(value, width):
+    interval = Interval(value, value * (1 - width), value * (1 + width))
+    shown = float(formatting.half_width(interval).strip("±%"))
+    assert shown >= interval.relative_half_width * 100 - 1e-9
+
+
+def test_an_exact_zero_error_is_zero():
+    assert formatting.scientific(0.0) == "0"

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+import attrs
+import pytest
+
+import precisionbench as pb
+from precisionbench import results, storage
+from precisionbench.errors import OutputError, OutputExistsError, ResultFormatError
+from precisionbench.results import (
+    Agreement,
+    BackendFailure,
+    BackendResult,
+    ComparisonData,
+    Environment,
+    Gpu,
+    Measurement,
+    TensorAgreement,
+    TensorInfo,
+    WorkloadInfo,
+)
+
+
+def measurement(*medians: float) -> Measurement:
+    blocks = tuple((median, median * 1.01, median * 0.99) for median in medians)
+    return Measurement("cuda_events", 5e-7, 1.5, 0.2, 30, 1, blocks, "target")
+
+
+def comparison_data(**changes) -> ComparisonData:
+    """A comparison that nobody measured, of the shape that a GPU gives."""
+    agreement = Agreement(
+        (TensorAgreement("['out']", (4, 5), "float16", 1e-3, 0.999, 2e-3, 0.5, 0),), ()
+    )
+    options = {"precision": "fp32", "memory_format": "contiguous"}
+    half = {"dtype": "float16", "memory_format": "contiguous"}
+    data = ComparisonData(
+        created="2026-11-23T12:00:00+00:00",
+        precisionbench="0.1.0",
+        workload=WorkloadInfo("Net", 20, (TensorInfo("[0]", (4, 5), "float32"),), 4),
+        environment=Environment(
+            device="cuda:0",
+            gpu=Gpu("NVIDIA Test", "9.0", 10**9, 132, driver="1.2", power_limit_w=700.0),
+            platform="Linux",
+            python="3.11",
+            torch="2.14.1",
+            cuda="13.0",
+            cudnn="9.19.0",
+            packages={"numpy": "2"},
+            cpu="CPU",
+            cpu_cores=2,
+            threads=2,
+            jetson=None,
+            flags={"cudnn.benchmark": False},
+        ),
+        seed=1,
+        launcher="inline",
+        reference="eager",
+        results=(
+            BackendResult("eager", "eager", options, 4, measurement(*[0.010] * 12), Agreement()),
+            BackendResult(
+                "half",
+                "half",
+                half,
+                4,
+                measurement(*[0.004] * 12),
+                agreement,
+                details={"layers": {"fp16": 3}},
+                warnings=("mind this",),
+                log=("printed",),
+            ),
+        ),
+        failures=(
+            BackendFailure(
+                "apex-amp", "apex-amp", {}, "BackendUnavailableError", "needs Apex", "get it"
+            ),
+        ),
+    )
+    return attrs.evolve(data, **changes)
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path):
+    comparison = pb.Comparison(comparison_data())
+    comparison.save(tmp_path / "r.json")
+    assert pb.load(tmp_path / "r.json") == comparison
+    assert storage.from_json(storage.to_json(comparison.data)) == comparison.data
+
+
+def test_raw_samples_are_kept_and_derived_figures_are_not():
+    document = json.loads(storage.to_json(comparison_data()))
+    assert document["results"][0]["measurement"]["blocks"][0] == [0.010, 0.0101, 0.0099]
+    assert "latency" not in document["results"][0]
+    assert (document["format"], document["version"]) == ("precisionbench.comparison", 1)
+
+
+def test_an_existing_file_is_not_overwritten_unasked(tmp_path):
+    file = tmp_path / "r.json"
+    file.write_text("mine")
+    comparison = pb.Comparison(comparison_data())
+    with pytest.raises(OutputExistsError, match="exists; choose another name"):
+        comparison.save(file)
+    assert file.read_text() == "mine"
+    comparison.save(file, overwrite=True)
+    assert pb.load(file) == comparison
+
+
+def test_a_file_that_comes_into_being_meanwhile_is_not_overwritten(tmp_path, monkeypatch):
+    file = tmp_path / "r.json"
+    monkeypatch.setattr(storage, "check_writable", lambda *_: None)
+    file.write_text("somebody else's")
+    with pytest.raises(OutputExistsError):
+        storage.write(file, "ours")
+    assert file.read_text() == "somebody else's"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(OutputError, match="could not be written .*No space left"):
+        storage.write(tmp_path / "r.json", "text")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_links_is_served_by_a_rename(tmp_path, monkeypatch):
+    def no_links(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    storage.write(tmp_path / "r.json", "text")
+    assert (tmp_path / "r.json").read_text() == "text"
+
+
+def test_other_errors_of_a_link_are_reported(tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "link", broken)
+    with pytest.raises(OutputError, match="Input/output error"):
+        storage.write(tmp_path / "r.json", "text")
+
+
+def test_a_saved_file_may_be_read_by_whom_the_umask_lets(tmp_path):
+    storage.write(tmp_path / "r.json", "text")
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "r.json").stat().st_mode) == 0o666 & ~mask
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [("missing/r.json", "there is no folder"), (".", "is a folder")],
+)
+def test_a_place_that_cannot_be_written_is_said_before_measuring(tmp_path, place, message):
+    with pytest.raises(OutputError, match=message):
+        storage.check_writable(tmp_path / place, overwrite=False)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_said(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="may not be written to"):
+        storage.check_writable(tmp_path / "r.json", overwrite=False)
+
+
+def test_a_folder_without_permission_is_said_to_root_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(OutputError, match="may not be written to"):
+        storage.check_writable(tmp_path / "r.json", overwrite=False)
+
+
+def text_of(**changes) -> str:
+    document = json.loads(storage.to_json(comparison_data()))
+    return json.dumps({**document, **changes})
+
+
+BAD_FILES = {
+    "truncated": (text_of()[:500], "is not complete JSON"),
+    "not ours": ('{"a": 1}', "its 'format' is not 'precisionbench.comparison'"),
+    "a list": ("[1]", "holds JSON but no precisionbench result"),
+    "too new": (text_of(version=2), "has format version 2, and this precisionbench reads 1"),
+    "without version": (text_of(version=None), "has format version None"),
+    "damaged": (text_of(results=[{"backend": "eager"}]), "is a damaged precisionbench result"),
+    "of a wrong type": (text_of(seed="x"), "is a damaged precisionbench result"),
+    "not text": ("\xff\xfe", None),
+    "code": ("__import__('os').abort()", "is not complete JSON"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_file_that_is_no_good_result_is_refused_in_one_sentence(tmp_path, case):
+    text, message = BAD_FILES[case]
+    file = tmp_path / "r.json"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ResultFormatError, match=message or "cannot be read as text") as caught:
+        pb.load(file)
+    assert "r.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_answered_with_the_nearest(tmp_path):
+    with pytest.raises(ResultFormatError, match="there is no file .*; check the path"):
+        pb.load(tmp_path / "r.json")
+    (tmp_path / "result.json").write_text("")
+    with pytest.raises(ResultFormatError, match=r"did you mean 'result.json'\?"):
+        pb.load(tmp_path / "resul.json")
+
+
+def test_every_name_that_results_offers_exists():
+    assert all(hasattr(results, name) for name in results.__all__)

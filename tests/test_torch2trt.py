@@ -1,0 +1,372 @@
+"""The torch2trt plugin against a double that refuses what torch2trt 0.5.0 does not declare.
+
+What the plugin asks for, and what it makes of the answer, is tested here on any machine;
+test_tensorrt.py runs the real TensorRT.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import precisionbench as pb
+from precisionbench.backends import tensorrt_engine
+from precisionbench.backends import torch2trt as plugin
+from precisionbench.backends.torch2trt import Torch2trt
+from precisionbench.errors import (
+    BackendUnavailableError,
+    PrecisionBenchWarning,
+    PreparationError,
+    SpecError,
+)
+from precisionbench.torch_state import Functions
+from precisionbench.trees import Inputs
+from tensorrt_double import Builder, BuilderFlag, Double, Engine, TRTModule
+
+
+@pytest.fixture
+def double(monkeypatch) -> Double:
+    double = Double()
+    double.install(monkeypatch)
+    monkeypatch.setattr(plugin, "require_cuda", lambda _: None)
+    monkeypatch.setattr(Engine, "layer_types", ("Half", "Half", "Float"))
+    return double
+
+
+def prepared(backend: Torch2trt, model: nn.Module, *args, **kwargs):
+    with backend.prepare(model.eval(), Inputs(args, kwargs)) as prepared:
+        return prepared, prepared.call()
+
+
+def calibration_batches() -> list[torch.Tensor]:
+    return [torch.rand(4, 3, 16, 16) for _ in range(3)]
+
+
+def test_the_engine_gives_the_models_output(double, cnn, images):
+    _, output = prepared(Torch2trt(), cnn, images)
+    assert torch.allclose(output, cnn(images))
+
+
+def test_it_runs_in_a_comparison_beside_the_others(double, cnn, images, monkeypatch):
+    monkeypatch.setattr(Torch2trt, "check_available", lambda _: None)
+    comparison = pb.compare(
+        cnn, images, backends=["torch2trt:precision=fp16"], device="cpu", budget_s=0.3
+    )
+    row = comparison["torch2trt:precision=fp16"]
+    assert row.details["layer_precision"] == {"fp16": 2, "fp32": 1}
+    assert row.details["engine_bytes"] > 0
+    assert row.log == ("Warning: Encountered known unsupported method torch.Tensor.dim",)
+
+
+@pytest.mark.parametrize(
+    ("precision", "fp16", "int8"),
+    [("fp32", False, False), ("fp16", True, False), ("int8", True, True)],
+)
+def test_each_precision_sets_its_flags(double, cnn, images, monkeypatch, precision, fp16, int8):
+    monkeypatch.setattr(Engine, "layer_types", ("Int8", "Half", "Float"))
+    data = calibration_batches() if int8 else None
+    prepared(Torch2trt(precision, calibration_data=data), cnn, images)
+    asked = double.calls[0]
+    assert (asked["fp16_mode"], asked["int8_mode"]) == (fp16, int8)
+    assert asked["keep_network"] is False
+    assert asked["strict_type_constraints"] is False
+
+
+def test_float32_is_ieee_and_every_layer_tells_its_precision(double, cnn, images):
+    """torch2trt makes its own builder config, with TF32 on and the layers' precision hidden."""
+    prepared(Torch2trt(), cnn, images)
+    (config,) = double.configs
+    assert BuilderFlag.TF32 not in config.flags
+    assert config.profiling_verbosity == "detailed"
+
+
+def test_tf32_is_left_on_where_asked_for(double, cnn, images):
+    prepared(Torch2trt(tf32=True), cnn, images)
+    assert BuilderFlag.TF32 in double.configs[0].flags
+
+
+def test_the_workspace_reaches_both_the_old_and_the_new_setting(double, cnn, images):
+    prepared(Torch2trt(workspace_bytes=1 << 28), cnn, images)
+    assert double.calls[0]["max_workspace_size"] == 1 << 28
+    assert double.configs[0].pools == {"workspace": 1 << 28}
+
+
+def test_tensorrts_classes_are_as_before_afterwards(double, cnn, images):
+    before = double.tensorrt.Logger, vars(Builder)["create_builder_config"]
+    functions = Functions.now()
+    prepared(Torch2trt(), cnn, images)
+    assert (double.tensorrt.Logger, vars(Builder)["create_builder_config"]) == before
+    assert functions.changes() == []
+
+
+def test_what_the_engine_chose_is_kept(double, cnn, images):
+    details = prepared(Torch2trt("fp16"), cnn, images)[0].details
+    assert details["layers"] == 3
+    assert details["reformat_layers"] == 1
+    assert details["layer_precision"] == {"fp16": 2, "fp32": 1}
+    assert details["engine"] == "built"
+    assert details["tensorrt"] == "10.3.0"
+
+
+def test_without_detailed_verbosity_the_precision_is_unavailable():
+    summary = tensorrt_engine.summarise_layers(["conv", "Reformatting CopyNode for Input"])
+    assert summary["reformat_layers"] == 1
+    assert summary["layer_precision"].startswith("unavailable")
+
+
+def test_an_inspector_that_fails_does_not_fail_the_row(double, cnn, images, monkeypatch):
+    monkeypatch.setattr(Engine, "get_engine_information", lambda *_: "no JSON")
+    details = prepared(Torch2trt(), cnn, images)[0].details
+    assert details["layer_precision"].startswith("unavailable: JSONDecodeError")
+
+
+@pytest.mark.parametrize(
+    ("text", "precision"),
+    [
+        ("Row major linear FP32", "fp32"),
+        ("Channel major FP16 format where channel % 8 == 0", "fp16"),
+        ("Thirty-two wide channel vectorized row major Int8 format.", "int8"),
+        ("Half", "fp16"),
+        ("Float", "fp32"),
+        ("BFloat16", "bf16"),
+        ("FP8", "fp8"),
+        ("Int64", "int64"),
+        ("", "unknown"),
+    ],
+)
+def test_the_inspectors_words_of_every_version_are_understood(text, precision):
+    layers = [{"LayerType": "x", "Outputs": [{"Format/Datatype": text}]}]
+    assert tensorrt_engine.summarise_layers(layers)["layer_precision"] == {precision: 1}
+
+
+def test_a_flag_that_permits_but_changes_nothing_is_said(double, cnn, images, monkeypatch):
+    """C8: TensorRT's FP16 flag permits half, it does not force it."""
+    monkeypatch.setattr(Engine, "layer_types", ("Float", "Float", "Float"))
+    with pytest.warns(PrecisionBenchWarning, match="fp16 was allowed but no layer .* writes it"):
+        prepared(Torch2trt("fp16"), cnn, images)
+
+
+# INT8 calibration.
+
+
+def test_int8_without_data_is_calibrated_on_the_inputs_and_says_what_that_costs(
+    double, cnn, images, monkeypatch
+):
+    monkeypatch.setattr(Engine, "layer_types", ("Int8", "Int8", "Float"))
+    with pytest.warns(PrecisionBenchWarning, match="the speed holds, the agreement does not"):
+        details = prepared(Torch2trt("int8"), cnn, images)[0].details
+    assert len(double.calls[0]["int8_calib_dataset"]) == 1
+    assert details["calibration_batches"] == 1
+
+
+def test_the_users_own_batches_are_used(double, cnn, images, monkeypatch):
+    monkeypatch.setattr(Engine, "layer_types", ("Int8", "Int8", "Float"))
+    prepared(Torch2trt("int8", calibration_data=calibration_batches()), cnn, images)
+    items = double.calls[0]["int8_calib_dataset"].items
+    assert len(items) == 3
+    assert all(item[0].dtype == torch.float32 and item[0].is_contiguous() for item in items)
+
+
+def test_batches_may_come_from_a_function_named_in_the_spec(double, cnn, images, monkeypatch):
+    monkeypatch.setattr(Engine, "layer_types", ("Int8", "Int8", "Float"))
+    place = f"{__name__}:calibration_batches"
+    sys.modules.setdefault(__name__, sys.modules[calibration_batches.__module__])
+    prepared(Torch2trt("int8", calibration=place), cnn, images)
+    assert len(double.calls[0]["int8_calib_dataset"]) == 3
+
+
+def test_a_function_that_is_not_there_is_named(double, cnn, images):
+    with pytest.raises(SpecError, match="calibration=no_module:f failed"):
+        prepared(Torch2trt("int8", calibration="no_module:f"), cnn, images)
+
+
+def test_batches_of_another_shape_are_refused(double, cnn, images):
+    """TensorRT would read beyond their end: it is given a raw pointer."""
+    with pytest.raises(
+        PreparationError, match=r"calibration batch 0 has shapes \[\(1, 3, 16, 16\)"
+    ):
+        prepared(Torch2trt("int8", calibration_data=[torch.rand(1, 3, 16, 16)]), cnn, images)
+
+
+# Options that cannot be.
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"memory_format": "channels_last"}, "reads its inputs as contiguous memory"),
+        ({"dla_core": 0}, "a DLA computes in half or INT8 only"),
+        ({"calibration": "a:b"}, "only INT8 is calibrated"),
+        ({"calibration_data": [1], "precision": "fp16"}, "only INT8 is calibrated"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options, message):
+    with pytest.raises(SpecError, match=message):
+        Torch2trt(**options)
+
+
+def test_a_dla_runs_with_the_gpu_as_fallback(double, cnn, images):
+    prepared(Torch2trt("fp16", dla_core=1), cnn, images)
+    asked = double.calls[0]
+    assert asked["default_device_type"] == "DLA"
+    assert asked["dla_core"] == 1
+    assert asked["gpu_fallback"] is True
+
+
+def test_a_dla_core_that_the_device_lacks_is_refused(double, cnn, images):
+    with pytest.raises(BackendUnavailableError, match="DLA core 2, and this device has 2"):
+        prepared(Torch2trt("fp16", dla_core=2), cnn, images)
+
+
+# Saved engines.
+
+
+def test_an_engine_is_saved_and_reloaded(double, cnn, images, tmp_path):
+    backend = Torch2trt("fp16", engine_cache=tmp_path / "engines")
+    first, output = prepared(backend, cnn, images)
+    second, again = prepared(backend, cnn, images)
+    assert [first.details["engine"], second.details["engine"]] == ["built", "reloaded"]
+    assert len(double.calls) == 1
+    assert torch.equal(output, again)
+    assert second.details["layer_precision"] == first.details["layer_precision"]
+
+
+def test_engines_do_not_fit_other_weights_shapes_options_or_versions(double, cnn, images, tmp_path):
+    def build(backend=None, model=cnn, x=images) -> int:
+        prepared(backend or Torch2trt("fp16", engine_cache=tmp_path), model, x)
+        return len(double.calls)
+
+    assert build() == build() == 1
+    assert build(x=images[:2]) == 2
+    assert build(Torch2trt("fp16", workspace_bytes=1, engine_cache=tmp_path)) == 3
+    double.tensorrt.__version__ = "10.4.0"
+    assert build() == 4
+    cnn.head.bias.data += 1
+    assert build() == 5
+
+
+def test_int8_engines_do_not_fit_other_calibration_data(double, cnn, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(Engine, "layer_types", ("Int8", "Int8", "Float"))
+    for _ in range(2):
+        data = calibration_batches()
+        backend = Torch2trt("int8", engine_cache=tmp_path, calibration_data=data)
+        assert prepared(backend, cnn, images)[0].details["engine"] == "built"
+    assert prepared(backend, cnn, images)[0].details["engine"] == "reloaded"
+
+
+def test_a_damaged_engine_is_built_anew(double, cnn, images, tmp_path):
+    backend = Torch2trt("fp16", engine_cache=tmp_path)
+    prepared(backend, cnn, images)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(b"damaged")
+    assert prepared(backend, cnn, images)[0].details["engine"] == "built"
+    assert file.read_bytes() != b"damaged"
+
+
+# Models.
+
+
+class Keywords(nn.Module):
+    def forward(self, x, *, scale, shift):
+        return {"y": x * scale + shift}
+
+
+def test_keyword_inputs_are_passed_by_position(double):
+    x = torch.rand(2, 3)
+    _, output = prepared(Torch2trt(), Keywords(), x, scale=x, shift=x)
+    assert torch.allclose(output["y"], x * x + x)
+    assert len(double.calls[0]["inputs"]) == 3
+
+
+def test_inputs_are_made_contiguous(double):
+    prepared(Torch2trt(), nn.Identity(), torch.rand(3, 2).t())
+    assert double.calls[0]["inputs"][0].is_contiguous()
+
+
+def test_integer_inputs_are_refused(double):
+    """torch2trt takes float16, float32 and bool; others become constants in silence."""
+    with pytest.raises(PreparationError, match=r"would bake the torch.int64 input \[0\] in"):
+        prepared(Torch2trt(), nn.Identity(), torch.ones(2, dtype=torch.int64))
+
+
+def test_outputs_that_torch2trt_would_lose_are_refused(double):
+    class Labels(nn.Module):
+        def forward(self, x):
+            return {"scores": x, "labels": x.argmax(1)}
+
+    with pytest.raises(PreparationError, match=r"tensors at \['scores'\], \['labels'\]"):
+        prepared(Torch2trt(), Labels(), torch.rand(2, 3))
+
+
+def test_an_engine_of_the_wrong_batch_is_refused(double, cnn, images, monkeypatch):
+    """C17: torch2trt 0.4 with TensorRT 8 gave batch 1 for batch 3."""
+    monkeypatch.setattr(TRTModule, "wrong_batch", True)
+    with pytest.raises(PreparationError, match=r"gives outputs \[\('', \(1, 5\)\)\]"):
+        prepared(Torch2trt(), cnn, images)
+
+
+def test_an_operation_without_converter_is_explained(double, cnn, images):
+    double.error = AttributeError("'Tensor' object has no attribute '_trt'")
+    double.messages = ["layer fell over"]
+    with pytest.raises(PreparationError) as caught:
+        prepared(Torch2trt(), cnn, images)
+    assert "no converter for an operation of this model" in str(caught.value)
+    assert "TensorRT said: layer fell over" in str(caught.value)
+    assert "use_onnx=true" in caught.value.remedy
+    assert caught.value.__cause__ is double.error
+
+
+def test_any_other_error_of_a_build_is_chained(double, cnn, images):
+    double.error = RuntimeError("out of tactics")
+    with pytest.raises(PreparationError, match="could not build the engine .*out of tactics"):
+        prepared(Torch2trt(), cnn, images)
+
+
+def test_onnx_is_passed_on(double, cnn, images):
+    prepared(Torch2trt(use_onnx=True), cnn, images)
+    assert double.calls[0]["use_onnx"] is True
+
+
+# What may be missing.
+
+
+def test_without_tensorrt(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(BackendUnavailableError, match="TensorRT 8 to 10 for Python, which does"):
+        Torch2trt().check_available()
+
+
+def test_with_a_tensorrt_that_torch2trt_cannot_use(double):
+    double.tensorrt.__version__ = "11.0.1"
+    with pytest.raises(BackendUnavailableError, match="and 11.0.1 is installed"):
+        Torch2trt().check_available()
+
+
+def test_without_torch2trt(double, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch2trt", None)
+    with pytest.raises(BackendUnavailableError, match="torch2trt, which does not import here"):
+        Torch2trt().check_available()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu(double):
+    with pytest.raises(BackendUnavailableError, match="needs a CUDA GPU"):
+        Torch2trt().check_available()
+
+
+def test_inputs_on_a_cpu_are_refused(cnn, images):
+    with pytest.raises(BackendUnavailableError, match="the inputs are on cpu"):
+        prepared(Torch2trt(), cnn, images)
+
+
+def test_the_double_refuses_a_name_that_torch2trt_does_not_declare(double, cnn, images):
+    with pytest.raises(TypeError, match="fp16"):
+        double.torch2trt.torch2trt(cnn, [images], fp16=True)
+
+
+def test_details_are_json(double, cnn, images):
+    json.dumps(dict(prepared(Torch2trt(), cnn, images)[0].details))

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import sys
+from collections import UserDict
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from precisionbench.errors import WorkloadError
+from precisionbench.trees import Inputs
+from precisionbench.workload import resolve
+
+
+@pytest.fixture
+def module_file(tmp_path, monkeypatch):
+    """Write a module into the working directory, which is what users import from."""
+    monkeypatch.chdir(tmp_path)
+    before = set(sys.modules)
+
+    def write(name: str, text: str) -> None:
+        Path(f"{name}.py").write_text(text)
+
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_a_model_is_copied_and_put_into_eval_mode(cnn, images):
+    cnn.train()
+    copy = resolve(cnn, images, device="cpu").make_model()
+    assert copy is not cnn
+    assert not copy.training
+    assert cnn.training
+    copy.head.weight.data.zero_()
+    assert cnn.head.weight.abs().sum() > 0
+
+
+def test_inputs_are_copied(cnn, images):
+    workload = resolve(cnn, images, device="cpu")
+    workload.make_inputs().args[0].zero_()
+    assert images.sum() > 0
+    assert workload.make_inputs().args[0].sum() > 0
+
+
+def test_a_factory_builds_the_same_model_each_time_whatever_the_random_state(images):
+    workload = resolve(lambda: nn.Linear(4, 4), torch.rand(2, 4), device="cpu", seed=3)
+    first = workload.make_model()
+    torch.rand(10)
+    assert torch.equal(first.weight, workload.make_model().weight)
+    other = resolve(lambda: nn.Linear(4, 4), torch.rand(2, 4), device="cpu", seed=4)
+    assert not torch.equal(first.weight, other.make_model().weight)
+
+
+def test_a_factory_may_bring_the_inputs():
+    workload = resolve(lambda: (nn.Linear(4, 4), torch.rand(2, 4)), device="cpu")
+    assert workload.info.batch_size == 2
+    assert workload.info.parameters == 20
+
+
+def test_inputs_may_come_from_a_factory_which_is_called_once(cnn):
+    calls = []
+    workload = resolve(cnn, lambda: calls.append(1) or torch.rand(2, 3, 8, 8), device="cpu")
+    workload.make_inputs()
+    workload.make_inputs()
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("inputs", "args", "kwargs"),
+    [
+        (torch.rand(2, 4), 1, []),
+        ((torch.rand(2, 4), 3), 2, []),
+        ({"x": torch.rand(2, 4)}, 0, ["x"]),
+        (UserDict(x=torch.rand(2, 4)), 0, ["x"]),  # what transformers' tokenizers give
+        (Inputs((torch.rand(2, 4),), {"y": 1}), 1, ["y"]),
+    ],
+    ids=["tensor", "tuple", "dict", "mapping", "Inputs"],
+)
+def test_inputs_of_every_form(inputs, args, kwargs):
+    workload = resolve(nn.Identity(), inputs, device="cpu")
+    assert len(workload.inputs.args) == args
+    assert list(workload.inputs.kwargs) == kwargs
+    assert workload.info.batch_size == 2
+
+
+def test_the_batch_of_a_list_of_images_is_its_length(cnn):
+    images = ([torch.rand(3, 8, 8), torch.rand(3, 9, 9)],)
+    assert resolve(cnn, images, device="cpu").info.batch_size == 2
+
+
+def test_a_batch_size_that_is_given_wins():
+    sequence_first = torch.rand(7, 2, 4)
+    assert resolve(nn.LSTM(4, 4), sequence_first, device="cpu", batch_size=2).info.batch_size == 2
+
+
+def test_a_tensor_without_dimensions_has_no_batch(cnn):
+    assert resolve(nn.Identity(), torch.tensor(1.0), device="cpu").info.batch_size is None
+
+
+def test_a_packed_sequence_is_one_argument():
+    packed = nn.utils.rnn.pack_sequence([torch.rand(3, 4), torch.rand(2, 4)])
+    workload = resolve(nn.LSTM(4, 4), packed, device="cpu", batch_size=2)
+    assert len(workload.inputs.args) == 1
+
+
+def test_a_smaller_batch_cuts_what_is_batched():
+    inputs = Inputs((torch.rand(8, 3), [1, 2, 3, 4, 5, 6, 7, 8]), {"bias": torch.rand(3)})
+    smaller = resolve(nn.Identity(), inputs, device="cpu").with_batch(2)
+    assert smaller.inputs.args[0].shape == (2, 3)
+    assert len(smaller.inputs.args[1]) == 2
+    assert smaller.inputs.kwargs["bias"].shape == (3,)
+    assert smaller.info.batch_size == 2
+
+
+def test_a_function_is_found_by_module_and_name(module_file):
+    module_file(
+        "my_models",
+        "import torch\n"
+        "def make(): return torch.nn.Linear(3, 3), torch.rand(5, 3)\n"
+        "def sized(batch_size=1): return torch.nn.Linear(3, 3), torch.rand(batch_size, 3)\n"
+        "ready = torch.nn.Linear(3, 3)\n",
+    )
+    path = list(sys.path)
+    assert resolve("my_models:make", device="cpu").info.batch_size == 5
+    assert resolve("my_models:sized", device="cpu", batch_size=7).info.inputs[0].shape == (7, 3)
+    assert resolve("my_models:ready", torch.rand(2, 3), device="cpu").info.parameters == 12
+    assert sys.path == path
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace")
+def test_scripted_and_exported_models_through_a_factory(images):
+    class Plain(nn.Module):
+        def forward(self, x):
+            return torch.relu(x)
+
+    scripted = resolve(lambda: torch.jit.trace(Plain(), images), images, device="cpu")
+    assert scripted.make_model()(images).shape == images.shape
+    exported = resolve(lambda: torch.export.export(Plain(), (images,)), images, device="cpu")
+    assert exported.make_model()(images).shape == images.shape
+
+
+class Uncopyable(nn.Linear):
+    def __deepcopy__(self, memo):
+        raise TypeError("no copies")
+
+
+BAD = {
+    "no colon": (
+        ("resnet50",),
+        {},
+        "the model 'resnet50' has no ':'; write 'torchvision:resnet50'",
+    ),
+    "unknown torchvision model": (
+        ("torchvision:resnet51",),
+        {},
+        "torchvision has no model 'resnet51'; did you mean 'resnet50'?",
+    ),
+    "unknown module": (
+        ("no_such_module:f",),
+        {},
+        "the module 'no_such_module' cannot be imported (ModuleNotFoundError: No module named",
+    ),
+    "unknown function": (
+        ("math:cosh2",),
+        {},
+        "the module 'math' has no function 'cosh2'; did you mean 'cosh'?",
+    ),
+    "not a model": ((3,), {}, "the model is a int; give an nn.Module, a function"),
+    "factory of no model": ((lambda: 3, 3), {}, "the model's factory gave a int; let it return"),
+    "factory that fails": (
+        (lambda: 1 / 0, 3),
+        {},
+        "the model '<lambda>' cannot be built or copied (ZeroDivisionError: division by zero)",
+    ),
+    "uncopyable": (
+        (Uncopyable(2, 2), torch.rand(2, 2)),
+        {},
+        "cannot be built or copied (TypeError: no copies); give a function without arguments",
+    ),
+    "no inputs": ((nn.Linear(2, 2),), {}, "came without inputs; pass inputs="),
+    "a list": (
+        (nn.Linear(2, 2), [torch.rand(2, 2)]),
+        {},
+        "did you mean the tuple `([...],)`",
+    ),
+    "inputs of no kind": ((nn.Linear(2, 2), 3.5), {}, "inputs is a float; give a tensor, a tuple"),
+    "inputs without tensor": ((nn.Linear(2, 2), (1, 2)), {}, "inputs holds no tensor"),
+    "inputs factory that fails": (
+        (nn.Linear(2, 2), lambda: 1 / 0),
+        {},
+        "inputs cannot be built or copied (ZeroDivisionError",
+    ),
+    "meta inputs": (
+        (nn.Linear(2, 2), torch.rand(2, 2, device="meta")),
+        {},
+        "is on 'meta' and holds no data",
+    ),
+    "meta device": ((nn.Linear(2, 2), torch.rand(2, 2)), {"device": "meta"}, "computes nothing"),
+    "meta model": (
+        (nn.Linear(2, 2, device="meta"), torch.rand(2, 2)),
+        {"device": "cpu"},
+        "the model cannot be moved to cpu",
+    ),
+    "unknown device": (
+        (nn.Linear(2, 2), torch.rand(2, 2)),
+        {"device": "gpu"},
+        "the device 'gpu' cannot be used",
+    ),
+    "batch of none": (
+        ("torchvision:resnet18",),
+        {"batch_size": 0},
+        "batch_size is 0; give a whole number of 1 or more",
+    ),
+    "batch of a half": (("torchvision:resnet18",), {"batch_size": 1.5}, "batch_size is 1.5"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_wrong_with_a_workload_is_said_in_one_sentence(case):
+    args, kwargs, message = BAD[case]
+    with pytest.raises(WorkloadError) as caught:
+        resolve(*args, **{"device": "cpu", **kwargs}).make_model()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_own_error_of_a_module_that_does_not_import_is_chained(module_file):
+    module_file("broken_module", "raise RuntimeError('on purpose')")
+    with pytest.raises(WorkloadError, match="on purpose") as caught:
+        resolve("broken_module:f", device="cpu")
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_without_a_gpu_is_refused(cnn, images):
+    with pytest.raises(WorkloadError, match="the device 'cuda' cannot be used"):
+        resolve(cnn, images, device="cuda")
+
+
+def test_without_torchvision_its_models_say_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(WorkloadError, match=r"pip install 'precisionbench\[torchvision\]'"):
+        resolve("torchvision:resnet18", device="cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "squeezenet1_1",
+        "inception_v3",
+        "vit_b_16",
+        "ssdlite320_mobilenet_v3_large",
+        "lraspp_mobilenet_v3_large",
+        "mc3_18",
+        "raft_small",
+    ],
+)
+def test_torchvision_models_of_every_family_run_on_the_inputs_made_for_them(name):
+    workload = resolve(f"torchvision:{name}", device="cpu", batch_size=2)
+    with torch.inference_mode():
+        workload.make_inputs().bind(workload.make_model())()
+    assert workload.info.batch_size == 2
