@@ -65,7 +65,7 @@ def main() -> None:
         with timer.clock.active():
             extra = [marked_loop_s(timer) - bare_loop_s() for _ in range(REPEATS)]
         print(f"{name}: the Timer adds {median(extra) * 1e6:.2f} us to a call on the host")
-    help_text = "import sys; sys.argv=['precisionbench', '--help']; from precisionbench.cli import main; main(standalone_mode=False)"
+    help_text = "from precisionbench.cli import main; main(['--help'], standalone_mode=False)"
     print(f"import precisionbench: {import_s('import precisionbench') * 1e3:.0f} ms")
     print(f"precisionbench --help: {import_s(help_text) * 1e3:.0f} ms")
 

@@ -627,7 +627,7 @@ def test_a_detection_model_with_list_inputs():
         **{**QUICK, "budget_s": 1},
     )
     assert comparison.data.workload.batch_size == 2
-    assert [tensor.path for tensor in comparison.results[0].agreement.tensors][0] == "[0]['boxes']"
+    assert "[0]['boxes']" in [tensor.path for tensor in comparison["eager"].agreement.tensors]
 
 
 @pytest.mark.slow

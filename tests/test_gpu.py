@@ -127,7 +127,14 @@ class WatchedClock(CudaEventClock):
         return [begin, *marks[1:-1], finish], read
 
 
-def test_in_a_block_nothing_happens_but_marks_and_calls(monkeypatch):
+@pytest.fixture
+def sync_debug_mode_reset():
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
+def test_in_a_block_nothing_happens_but_marks_and_calls(monkeypatch, sync_debug_mode_reset):
     """No synchronisation, no event made, no memory taken from the device, nothing compiled."""
     clock, seen = WatchedClock(torch.device("cuda", 0)), []
 
@@ -168,7 +175,8 @@ class Illegal(torch.nn.Module):
             index = torch.full((1,), 1 << 40, device=x.device)
             return torch.gather(x.flatten(), 0, index)
         return x * 1
-c = pb.compare(Illegal(), torch.rand(8, 8, device="cuda"), backends=["eager", "half", "half:dtype=bfloat16"], budget_s=3)
+backends = ["eager", "half", "half:dtype=bfloat16"]
+c = pb.compare(Illegal(), torch.rand(8, 8, device="cuda"), backends=backends, budget_s=3)
 print([r.backend for r in c.results], [(f.backend, f.error) for f in c.failures])
 """
     done = subprocess.run(
@@ -176,3 +184,19 @@ print([r.backend for r in c.results], [(f.backend, f.error) for f in c.failures]
     )
     expected = "['eager'] [('half', 'DeviceError'), ('half:dtype=bfloat16', 'DeviceError')]"
     assert expected in done.stdout, done.stderr
+
+
+def test_a_users_mixture_of_old_and_new_precision_switches_is_no_obstacle():
+    """torch refuses to read its old switches after some uses of the new ones."""
+    if not isinstance(getattr(torch.backends, "fp32_precision", None), str):
+        pytest.skip("this torch has the old switches only")
+    model, x = matmul()
+    before = torch.backends.cuda.matmul.fp32_precision
+    try:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        comparison = pb.compare(model, x, backends=["eager:precision=tf32"], budget_s=3)
+        assert not comparison.failures
+        assert comparison.results[1].agreement.relative_l2 > 1e-5
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before

@@ -26,7 +26,7 @@ def capture(device: torch.device) -> Environment:
     return Environment(
         device=str(device),
         gpu=_gpu(device) if device.type == "cuda" else None,
-        platform=platform.platform(),
+        platform=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         torch=str(torch.__version__),
         cuda=torch.version.cuda,
@@ -81,14 +81,12 @@ def _jetson() -> str | None:
 
 def _gpu(device: torch.device) -> Gpu:
     properties = torch.cuda.get_device_properties(device)
-    uuid = getattr(properties, "uuid", None)
     return Gpu(
         name=properties.name,
         compute_capability=f"{properties.major}.{properties.minor}",
         memory_bytes=properties.total_memory,
         multiprocessors=properties.multi_processor_count,
-        uuid=str(uuid) if uuid else None,
-        **_from_nvml(uuid),
+        **_from_nvml(getattr(properties, "uuid", None)),
     )
 
 

@@ -251,7 +251,6 @@ class Gpu:
     memory_bytes: int
     multiprocessors: int
     driver: str | None = None
-    uuid: str | None = None
     power_limit_w: float | None = None
     max_sm_clock_hz: float | None = None
 

@@ -1,0 +1,49 @@
+"""The README's promises that no other test keeps."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "README.md").exists(), reason="the tests stand alone, without the repository"
+)
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line]
+
+
+def test_ci_runs_the_readmes_test_command_word_for_word():
+    last = (ROOT / ".ci/run").read_text().splitlines()[-1]
+    assert last in commands()
+
+
+def test_the_first_two_commands_set_everything_up():
+    main, tests = commands()[:2]
+    assert main.startswith("python3 -m venv .venv && ")
+    assert main.endswith("precisionbench compare torchvision:resnet50")
+    assert tests.endswith("nox")
+
+
+def test_every_pinned_tool_is_one_that_the_project_asks_for():
+    asked = (ROOT / "pyproject.toml").read_text()
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = [line.partition("==")[0] for line in lines if not line.startswith("#")]
+    assert all(f'"{name}' in asked for name in pinned)
+
+
+def test_the_changelog_has_an_entry_for_this_version():
+    import precisionbench
+
+    assert f"## {precisionbench.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_local_links_of_the_documents_lead_somewhere():
+    for document in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
