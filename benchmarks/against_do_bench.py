@@ -19,7 +19,7 @@ from triton.testing import do_bench
 
 from precisionbench.backends import discovery
 from precisionbench.launchers.inline import InlineLauncher
-from precisionbench.runner import measure
+from precisionbench.rounds import measure
 from precisionbench.workload import resolve
 
 PAIRS = 5

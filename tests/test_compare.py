@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 import precisionbench as pb
-from precisionbench import runner
+from precisionbench import rounds, runner
 from precisionbench.backends import Backend, Inputs, Prepared
 from precisionbench.errors import (
     BackendUnavailableError,
@@ -553,7 +553,7 @@ def session_of(clock: FakeClock, durations_s: Iterator[float]) -> session.Sessio
 
 
 def test_a_steady_model_ends_when_its_interval_is_narrow():
-    measurement, notes = runner.measure(session_of(FakeClock(), itertools.repeat(0.01)), 1.0)
+    measurement, notes = rounds.measure(session_of(FakeClock(), itertools.repeat(0.01)), 1.0)
     assert measurement.ended_by == "target"
     assert len(measurement.blocks) == 12
     assert {len(block) for block in measurement.blocks} <= {5, 6}
@@ -563,13 +563,13 @@ def test_a_steady_model_ends_when_its_interval_is_narrow():
 def test_a_noisy_model_ends_after_the_last_round():
     draw = random.Random(0)
     durations = (draw.choice((0.01, 0.012)) for _ in itertools.count())
-    measurement, _ = runner.measure(session_of(FakeClock(), durations), 1.0)
+    measurement, _ = rounds.measure(session_of(FakeClock(), durations), 1.0)
     assert measurement.ended_by == "rounds"
     assert len(measurement.blocks) == 30
 
 
 def test_short_calls_are_measured_several_at_a_time():
-    measurement, _ = runner.measure(session_of(FakeClock(), itertools.repeat(50e-6)), 1.0)
+    measurement, _ = rounds.measure(session_of(FakeClock(), itertools.repeat(50e-6)), 1.0)
     assert measurement.calls_per_sample == 4
     assert measurement.blocks[0][0] == pytest.approx(50e-6)
 

@@ -136,6 +136,24 @@ def test_replaced_added_and_removed_functions_are_named_and_put_back():
     assert functions.changes() == []
 
 
+def test_what_torch_compile_does_to_torch_is_no_leak_and_stays():
+    functions = Functions.now()
+    torch.compile(torch.nn.Linear(4, 4), backend="eager")(torch.rand(2, 4))
+    patched = torch.nn.Module.__init__
+    assert functions.changes() == []
+    functions.restore()
+    assert torch.nn.Module.__init__ is patched
+
+
+def test_a_function_that_passes_for_torchs_own_by_name_is_still_named():
+    import functools
+
+    relu = torch.nn.functional.relu
+    with functions_restored() as functions:
+        torch.nn.functional.relu = functools.wraps(relu)(lambda x: x)  # as Apex does
+        assert functions.changes() == ["torch.nn.functional.relu"]
+
+
 def test_an_added_key_of_a_table_is_removed():
     with functions_restored():
         torch.nn.modules.rnn._rnn_impls["NEW"] = len

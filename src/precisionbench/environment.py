@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from precisionbench.packages import installed_version
 from precisionbench.results import Environment, Gpu
 from precisionbench.torch_state import read_flags
 
@@ -31,20 +31,13 @@ def capture(device: torch.device) -> Environment:
         torch=str(torch.__version__),
         cuda=torch.version.cuda,
         cudnn=_cudnn(),
-        packages={name: found for name in _PACKAGES if (found := _version(name))},
+        packages={name: found for name in _PACKAGES if (found := installed_version(name))},
         cpu=_cpu(),
         cpu_cores=_cores(),
         threads=torch.get_num_threads(),
         jetson=_jetson(),
         flags=read_flags(),
     )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _cudnn() -> str | None:

@@ -171,16 +171,22 @@ def _contents(namespace: Any) -> Mapping[str, Any]:
 
 
 _MISSING = object()
+# TorchDynamo wraps a few functions for good when it is first used; that is torch's own doing, it
+# changes no result, and undoing it would break Dynamo.
+_TORCHS_OWN_WRAPPERS = ("torch._dynamo", "torch._compile")
 
 
 def _matters(name: str, before: object, after: object) -> bool:
     """Whether this change can change what a model computes."""
     if name == "__warningregistry__":
         return False
-    if before is _MISSING and isinstance(after, types.ModuleType):
-        return False  # a submodule that was imported meanwhile
-    plain = (str, int, float, type(None))
-    return not (isinstance(before, plain) and isinstance(after, plain))
+    if before is _MISSING and isinstance(after, (types.ModuleType, str, int, float)):
+        return False  # a submodule that was imported meanwhile, or a note that torch left itself
+    if isinstance(after, types.FunctionType):
+        # Not __module__: functools.wraps copies that from what is wrapped.
+        home = str(after.__globals__.get("__name__", ""))
+        return not home.startswith(_TORCHS_OWN_WRAPPERS)
+    return True
 
 
 @attrs.frozen

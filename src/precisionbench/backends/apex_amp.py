@@ -12,7 +12,6 @@ import importlib
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -21,7 +20,8 @@ import torch
 from torch import nn
 
 from precisionbench.backends.base import Backend, Prepared, require_cuda
-from precisionbench.errors import BackendUnavailableError, SpecError, one_line
+from precisionbench.errors import BackendUnavailableError, SpecError
+from precisionbench.packages import import_engine, installed_version
 from precisionbench.torch_state import functions_restored
 from precisionbench.trees import Inputs
 
@@ -80,7 +80,10 @@ class ApexAmp(Backend):
                 keep_batchnorm_fp32=self.keep_batchnorm_fp32,
                 verbosity=0,
             )
-            details = {"apex": _version(), "patched_functions": len(functions.changes())}
+            details = {
+                "apex": installed_version("apex"),
+                "patched_functions": len(functions.changes()),
+            }
             yield Prepared(inputs.bind(model), model, details)
 
 
@@ -108,19 +111,7 @@ def _package_folder() -> Path | None:
 
 def _import_amp() -> Any:
     _check_installed()
-    try:
-        return importlib.import_module("apex.amp")
-    except Exception as exc:
-        raise BackendUnavailableError(
-            f"an NVIDIA Apex that imports ({one_line(exc)})", _REMEDY
-        ) from exc
-
-
-def _version() -> str:
-    try:
-        return version("apex")
-    except PackageNotFoundError:
-        return "not installed as a package"
+    return import_engine("apex.amp", "NVIDIA Apex", _REMEDY)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import json
 import os
 import tempfile
@@ -22,6 +21,7 @@ import torch
 from torch import nn
 
 from precisionbench.errors import BackendUnavailableError, one_line
+from precisionbench.packages import import_engine
 from precisionbench.results import Json
 
 # Words of the inspector's "Format/Datatype": up to TensorRT 9 a sentence ("Channel major FP16
@@ -43,14 +43,12 @@ def import_tensorrt() -> Any:
     Raises:
         BackendUnavailableError: it is missing, broken, or 11 and newer.
     """
-    try:
-        trt = importlib.import_module("tensorrt")
-    except Exception as exc:
-        raise BackendUnavailableError(
-            f"TensorRT 8 to 10 for Python, which does not import here ({one_line(exc)})",
-            "pip install 'tensorrt<11' (on a Jetson: it is part of JetPack; make the virtual "
-            "environment with --system-site-packages)",
-        ) from exc
+    trt = import_engine(
+        "tensorrt",
+        "TensorRT 8 to 10 for Python",
+        "pip install 'tensorrt<11' (on a Jetson: it is part of JetPack; make the virtual "
+        "environment with --system-site-packages)",
+    )
     if int(str(trt.__version__).partition(".")[0]) >= 11:
         raise BackendUnavailableError(
             f"TensorRT 8 to 10, and {trt.__version__} is installed (11 removed the precision "

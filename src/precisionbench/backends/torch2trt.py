@@ -7,7 +7,6 @@ import importlib
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -24,6 +23,7 @@ from precisionbench.errors import (
     SpecError,
     one_line,
 )
+from precisionbench.packages import import_engine, installed_version
 from precisionbench.results import Json
 from precisionbench.torch_state import functions_restored
 from precisionbench.trees import Inputs, walk
@@ -140,7 +140,7 @@ class Torch2trt(Backend):
                 engines.save_engine(file, module.engine)
         details: dict[str, Json] = {
             "tensorrt": str(trt.__version__),
-            "torch2trt": _version(),
+            "torch2trt": installed_version("torch2trt"),
             "engine": "reloaded" if engine is not None else "built",
             "calibration_batches": len(batches) if batches else None,
             **engines.describe_engine(trt, module.engine),
@@ -210,7 +210,7 @@ class Torch2trt(Backend):
         parts: dict[str, Json] = {
             "gpu": _gpu(args),
             "tensorrt": str(trt.__version__),
-            "torch2trt": _version(),
+            "torch2trt": installed_version("torch2trt"),
             "torch": str(torch.__version__),
             "inputs": [[list(tensor.shape), str(tensor.dtype)] for _, tensor in walk(args)],
             "options": options,
@@ -253,19 +253,7 @@ def _positional(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, tuple[Any,
 
 def _import_torch2trt() -> tuple[Any, Any]:
     trt = engines.import_tensorrt()
-    try:
-        return trt, importlib.import_module("torch2trt")
-    except Exception as exc:
-        raise BackendUnavailableError(
-            f"torch2trt, which does not import here ({one_line(exc)})", _INSTALL
-        ) from exc
-
-
-def _version() -> str:
-    try:
-        return version("torch2trt")
-    except PackageNotFoundError:
-        return "unknown"
+    return trt, import_engine("torch2trt", "torch2trt", _INSTALL)
 
 
 def _names(kind: str, flattener: Any) -> list[str]:

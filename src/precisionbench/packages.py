@@ -1,0 +1,40 @@
+"""Optional packages: whether they are there, and in which version."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from precisionbench.errors import BackendUnavailableError, one_line
+
+
+def installed_version(package: str) -> str | None:
+    """The version that a package was installed in; None where it was not installed as one.
+
+    Args:
+        package: its name as pip knows it.
+    """
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def import_engine(module: str, engine: str, remedy: str) -> Any:
+    """Import a module that a backend needs.
+
+    Args:
+        module: its name.
+        engine: what it is, for people.
+        remedy: how to get it.
+
+    Raises:
+        BackendUnavailableError: it does not import; its own error is chained.
+    """
+    try:
+        return importlib.import_module(module)
+    except Exception as exc:  # engines fail to import in every way there is
+        raise BackendUnavailableError(
+            f"{engine}, which does not import here ({one_line(exc)})", remedy
+        ) from exc

@@ -1,0 +1,98 @@
+"""Warm-up and blocks of one prepared backend, and when there are enough of them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from statistics import median
+
+from precisionbench.launchers.session import Session
+from precisionbench.results import Measurement
+from precisionbench.statistics import median_interval
+
+_WARMUP_S = 1.0  # clocks and caches settle within it on an H200
+_WARMUP_CALLS = 3
+_WARMUP_SHARE = 0.25  # of the budget, at most
+_BLOCK_S = 0.05
+_BLOCK_SAMPLES = 5
+_SETTLE_CALLS = 2
+_MIN_ROUNDS = 12
+_MAX_ROUNDS = 30
+_TARGET_HALF_WIDTH = 0.01  # of the median
+
+
+def measure(session: Session, budget_s: float) -> tuple[Measurement, tuple[str, ...]]:
+    """Warm a session up and time blocks until the interval is narrow enough.
+
+    Args:
+        session: a prepared backend.
+        budget_s: seconds for all of it.
+
+    Returns:
+        The raw times, and what a reader must know of them.
+    """
+    end_s = time.monotonic() + budget_s
+    warmup_calls, call_s = _warm_up(session, min(_WARMUP_S, budget_s * _WARMUP_SHARE))
+    calls_per_sample = session.timer.calls_per_sample(call_s)
+    samples = _block_samples(call_s * calls_per_sample, end_s - time.monotonic())
+    settle = _SETTLE_CALLS if session.timer.clock.name == "cuda_events" else 0
+    blocks: list[tuple[float, ...]] = []
+    ended_by = None
+    while ended_by is None:
+        blocks.append(session.block(samples, calls_per_sample, settle))
+        ended_by = _end_of(blocks, end_s)
+    measurement = Measurement(
+        clock=session.timer.clock.name,
+        resolution_s=session.timer.clock.resolution_s,
+        build_s=session.build_s,
+        first_call_s=session.first_call_s,
+        warmup_calls=warmup_calls,
+        calls_per_sample=calls_per_sample,
+        blocks=tuple(blocks),
+        ended_by=ended_by,
+    )
+    return measurement, _few_blocks(len(blocks))
+
+
+def _warm_up(session: Session, duration_s: float) -> tuple[int, float]:
+    """Call until the time is over; gives the calls made and the median seconds of the last few.
+
+    The estimate is per call of a block, not of single drained calls, because blocks are what it
+    is used to size.
+    """
+    end_s = time.monotonic() + duration_s
+    calls, recent = 0, [session.first_call_s]
+    while calls < _WARMUP_CALLS or time.monotonic() < end_s:
+        samples = max(1, min(100, math.ceil(0.25 * duration_s / recent[-1])))
+        calls += samples
+        recent.append(median(session.block(samples, 1, 0)))
+        if recent[-1] > duration_s:  # one call is longer than all the time there is
+            break
+    return calls, recent[-1]
+
+
+def _block_samples(sample_s: float, remaining_s: float) -> int:
+    """As many as a good block has, fewer where the budget would not hold 12 such blocks."""
+    wanted = max(_BLOCK_SAMPLES, math.ceil(_BLOCK_S / sample_s))
+    affordable = int(remaining_s / (_MIN_ROUNDS * sample_s))
+    return max(1, min(wanted, affordable))
+
+
+def _end_of(blocks: Sequence[Sequence[float]], end_s: float) -> str | None:
+    """What ends the measurement now, if anything does."""
+    if len(blocks) >= _MIN_ROUNDS:
+        if median_interval(blocks).relative_half_width <= _TARGET_HALF_WIDTH:
+            return "target"
+        if len(blocks) >= _MAX_ROUNDS:
+            return "rounds"
+    return "budget" if time.monotonic() >= end_s else None
+
+
+def _few_blocks(count: int) -> tuple[str, ...]:
+    if count >= 6:  # the fewest that give a 95 % interval
+        return ()
+    return (
+        f"only {count} of {_MIN_ROUNDS} blocks fitted in the time, so the interval is merely the "
+        "range seen; give a larger budget or a smaller batch",
+    )
