@@ -11,6 +11,7 @@ import json
 import pickle
 import sys
 import types
+import warnings
 from typing import Any
 
 import torch
@@ -114,7 +115,9 @@ class Runtime:
 
     def deserialize_cuda_engine(self, data: bytes) -> Engine | None:
         try:
-            return Engine(*pickle.loads(data))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch 2.4 warns of its own unpickling
+                return Engine(*pickle.loads(data))
         except Exception:
             return None  # what TensorRT does with bytes it does not take
 

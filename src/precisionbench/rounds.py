@@ -11,7 +11,8 @@ from precisionbench.launchers.session import Session
 from precisionbench.results import Measurement
 from precisionbench.statistics import median_interval
 
-_WARMUP_S = 1.0  # clocks and caches settle within it on an H200
+# On an H200 the first block after it was within 0.13 % of the last (docs/hardware.md).
+_WARMUP_S = 1.0
 _WARMUP_CALLS = 3
 _WARMUP_SHARE = 0.25  # of the budget, at most
 _BLOCK_S = 0.05
