@@ -18,13 +18,23 @@ class Net(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(64, 64, 3, padding=1)
         self.bn = nn.BatchNorm2d(64)
-        self.lstm = nn.LSTM(64, 32, batch_first=True)
-        self.head = nn.Linear(32, 8)
+        self.head = nn.Linear(64, 8)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.relu(self.bn(self.conv(x)))
-        y, _ = self.lstm(x.flatten(2).transpose(1, 2))
-        return self.head(y[:, -1])
+        return self.head(x.mean((2, 3)))
+
+
+class Recurrent(nn.Module):
+    """Takes its input through a matmul, which O1 casts, into an LSTM, whose `_VF` O1 replaces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(16, 32)
+        self.lstm = nn.LSTM(32, 32, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.lstm(self.embed(x))[0]
 
 
 @pytest.fixture
@@ -60,6 +70,20 @@ def test_fp32_is_fp32_again_after_o1(net, x):
     with torch.no_grad():
         assert net(x).dtype == torch.float32
         assert torch.nn.functional.conv2d(x, net.conv.weight).dtype == torch.float32
+
+
+def test_an_lstm_is_float32_again_after_o1_whether_or_not_o1_could_run_it():
+    """Apex 25.05 cannot run this one under torch 2.11, which checks the dtypes of RNN inputs."""
+    functions = Functions.now()
+    torch.manual_seed(0)
+    comparison = pb.compare(
+        Recurrent(), torch.rand(4, 8, 16), backends=["apex-amp", "eager", "eager"], budget_s=4
+    )
+    assert functions.changes() == []
+    assert comparison["eager#2"].agreement.tensors[0].dtype == "float32"
+    assert comparison["eager#2"].agreement.relative_l2 < 1e-6
+    for failure in comparison.failures:
+        assert "dtype" in failure.reason
 
 
 def test_apex_itself_would_have_left_torch_patched(net, x):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import precisionbench
+
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(
     not (ROOT / "README.md").exists(), reason="the tests stand alone, without the repository"
@@ -38,8 +40,6 @@ def test_every_pinned_tool_is_one_that_the_project_asks_for():
 
 
 def test_the_changelog_has_an_entry_for_this_version():
-    import precisionbench
-
     assert f"## {precisionbench.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
@@ -47,3 +47,10 @@ def test_local_links_of_the_documents_lead_somewhere():
     for document in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_tables_shown_are_those_of_the_saved_record():
+    shown = precisionbench.load(ROOT / "docs/records/h200-resnet50-batch100.json")
+    table = str(shown).partition("Rows were")[0].strip()
+    assert table in (ROOT / "README.md").read_text()
+    assert table in (ROOT / "docs/hardware.md").read_text()
