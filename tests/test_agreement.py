@@ -127,6 +127,12 @@ def test_what_cannot_be_compared_is_said():
     assert result.relative_l2 is None
 
 
+def test_a_tensor_without_plain_elements_is_said_not_to_compare():
+    sparse = torch.eye(3).to_sparse()
+    (problem,) = compare_outputs([sparse], [sparse]).problems
+    assert problem.startswith("output[0] cannot be compared (")
+
+
 def test_an_output_without_tensors_is_said():
     assert compare_outputs("text", None).problems == ("the output holds no tensor",)
 

@@ -34,6 +34,7 @@ from precisionbench.errors import (
 from precisionbench.launchers import session
 from precisionbench.timer import Timer
 from precisionbench.torch_state import Functions, functions_restored, read_flags
+from precisionbench.workload import Workload
 from test_timer import FakeClock
 
 QUICK: dict[str, Any] = {"device": "cpu", "budget_s": 0.3, "seed": 0}
@@ -64,7 +65,8 @@ def failure(backend: Backend, model: nn.Module, inputs: Any) -> Any:
 
 
 def test_every_figure_a_user_asks_for_is_there(cnn, images):
-    comparison = pb.compare(cnn, images, backends=["half:dtype=bfloat16"], **QUICK)
+    options = {**QUICK, "budget_s": 3}
+    comparison = pb.compare(cnn, images, backends=["half:dtype=bfloat16"], **options)
     row = comparison["half:dtype=bfloat16"]
     assert 0 < row.latency.low <= row.latency.value <= row.latency.high
     assert row.throughput.value == pytest.approx(4 / row.latency.value)
@@ -486,6 +488,29 @@ def test_a_plugins_own_warnings_are_shown_and_foreign_noise_is_kept_apart(cnn, i
     assert row.log == ("building", "engine", "FutureWarning: deprecated")
     assert row.details == {"layers": 3, "path": "<class 'object'>"}
     assert "mine: mind the gap" in str(comparison)
+
+
+def test_a_model_that_prints_and_warns_at_every_call_is_heard_once(images, capfd):
+    class Talks(nn.Module):
+        def forward(self, x):
+            print("hello")
+            warnings.warn("careful", UserWarning, stacklevel=1)
+            return x * 1
+
+    comparison = pb.compare(Talks(), images, backends=[], **QUICK)
+    assert comparison["eager"].log == ("hello", "UserWarning: careful")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_inputs_that_do_not_fit_are_a_failure_like_any_other(cnn, images, monkeypatch):
+    def full(self):
+        if len(self.inputs.args[0]) > 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return self.inputs
+
+    monkeypatch.setattr(Workload, "make_inputs", full)
+    with pytest.raises(OutOfMemoryError, match="batch 1 fits"):
+        pb.compare(cnn, images, backends=[], **QUICK)
 
 
 # Arguments.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import attrs
 import torch
 
+from precisionbench.errors import one_line
 from precisionbench.results import Agreement, TensorAgreement
 from precisionbench.trees import map_tensors, walk
 
@@ -40,11 +41,14 @@ def compare_outputs(output: object, reference: object) -> Agreement:
     problems += [f"output{path} is not in the reference" for path in ours if path not in theirs]
     tensors = []
     for path in (path for path in ours if path in theirs):
-        if ours[path].shape == theirs[path].shape:
-            tensors.append(_compare(path, ours[path], theirs[path]))
-        else:
+        if ours[path].shape != theirs[path].shape:
             shapes = f"{tuple(ours[path].shape)}, the reference's {tuple(theirs[path].shape)}"
             problems.append(f"output{path} has shape {shapes}")
+            continue
+        try:
+            tensors.append(_compare(path, ours[path], theirs[path]))
+        except Exception as exc:  # sparse, nested and other tensors without plain elements
+            problems.append(f"output{path} cannot be compared ({one_line(exc)})")
     if not ours and not theirs:
         problems.append("the output holds no tensor")
     return Agreement(tuple(tensors), tuple(problems))

@@ -14,6 +14,7 @@ from precisionbench.statistics import median_interval
 # On an H200 the first block after it was within 0.13 % of the last (docs/hardware.md).
 _WARMUP_S = 1.0
 _WARMUP_CALLS = 3
+_WARMUP_BLOCK = 100  # calls before the clock is looked at again
 _WARMUP_SHARE = 0.25  # of the budget, at most
 _BLOCK_S = 0.05
 _BLOCK_SAMPLES = 5
@@ -57,20 +58,21 @@ def measure(session: Session, budget_s: float) -> tuple[Measurement, tuple[str, 
 
 
 def _warm_up(session: Session, duration_s: float) -> tuple[int, float]:
-    """Call until the time is over; gives the calls made and the median seconds of the last few.
+    """Call until the time is over, and 3 times at least unless that takes twice the time.
 
-    The estimate is per call of a block, not of single drained calls, because blocks are what it
-    is used to size.
+    Returns:
+        The calls made, and the median seconds of the last ones. They are timed in blocks, because
+        a single drained call would take longer than those that are to be planned for.
     """
     end_s = time.monotonic() + duration_s
-    calls, recent = 0, [session.first_call_s]
-    while calls < _WARMUP_CALLS or time.monotonic() < end_s:
-        samples = max(1, min(100, math.ceil(0.25 * duration_s / recent[-1])))
+    calls, call_s = 0, session.first_call_s
+    while (now_s := time.monotonic()) < end_s or (
+        calls < _WARMUP_CALLS and now_s < end_s + duration_s
+    ):
+        samples = max(1, min(_WARMUP_BLOCK, math.ceil(0.25 * duration_s / call_s)))
         calls += samples
-        recent.append(median(session.block(samples, 1, 0)))
-        if recent[-1] > duration_s:  # one call is longer than all the time there is
-            break
-    return calls, recent[-1]
+        call_s = median(session.block(samples, 1, 0))
+    return calls, call_s
 
 
 def _block_samples(sample_s: float, remaining_s: float) -> int:

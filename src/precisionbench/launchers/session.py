@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
+import os
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -70,7 +73,7 @@ class Session:
             ExecutionError: a call failed.
             MeasurementError: the clock did not move forward.
         """
-        with executing():
+        with executing(), silence():
             return self.timer.block(self.call, samples, calls_per_sample, settle_calls)
 
 
@@ -97,8 +100,9 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
         stack.enter_context(fp32_precision("ieee"))
         stack.enter_context(cudnn_benchmark(backend.cudnn_benchmark))
         with record.recording():
-            model, inputs = workload.make_model(), workload.make_inputs()
-            model, inputs = arranged(backend, model, inputs, record)
+            with executing():
+                model, inputs = workload.make_model(), workload.make_inputs()
+                model, inputs = arranged(backend, model, inputs, record)
             seed_everything(workload.seed)
             prepare = partial(stack.enter_context, preparing(backend, model, inputs))
             prepared, build_s = timer.once(prepare)
@@ -106,12 +110,13 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
             call = checked_call(prepared)
             with executing():
                 output, first_call_s = timer.once(call)
+                output = kept(output)
         yield Session(
             timer=timer,
             call=call,
             build_s=build_s,
             first_call_s=first_call_s,
-            output=kept(output),
+            output=output,
             flags={**read_flags(), "grad_mode": backend.grad_mode},
             details=_json_details(prepared),
             warnings=record.warnings(),
@@ -138,9 +143,8 @@ def arranged(
     arrangeable = [tensor for _, tensor in inputs.tensors() if tensor.dim() in (4, 5)]
     if not arrangeable:
         record.warn("channels_last changes nothing here: no input has 4 or 5 dimensions")
-    for parameter in model.parameters():
-        arranged_parameter = Inputs((parameter.data,)).in_memory_format(channels_last=True)
-        parameter.data = arranged_parameter.args[0]
+    for tensor in itertools.chain(model.parameters(), model.buffers()):
+        (tensor.data,) = Inputs((tensor.data,)).in_memory_format(channels_last=True).args
     return model, inputs.in_memory_format(channels_last=True)
 
 
@@ -245,6 +249,22 @@ def _device_is_lost() -> bool:
 def _json_details(prepared: object) -> dict[str, Json]:
     details = dict(prepared.details) if isinstance(prepared, Prepared) else {}
     return json.loads(json.dumps(details, default=str))  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Let nothing that the model prints or warns of at every call reach the user's terminal.
+
+    What it says at its first call is in the row's log already.
+    """
+    with (
+        warnings.catch_warnings(),
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        warnings.simplefilter("ignore")
+        yield
 
 
 class _Record:
