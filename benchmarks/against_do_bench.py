@@ -31,7 +31,7 @@ def one_case(spec: str, batch_size: int) -> dict[str, object]:
     ours_s, theirs_s = [], []
     with InlineLauncher.on_device_of(workload).open(discovery.make(spec)) as session:
         for _ in range(PAIRS):
-            measurement, _ = measure(session, budget_s=10)
+            measurement = measure(session, budget_s=10)
             ours_s.append(median(median(block) for block in measurement.blocks))
             theirs_s.append(
                 do_bench(session.call, warmup=200, rep=500, return_mode="median") * 1e-3

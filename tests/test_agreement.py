@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from precisionbench import agreement
-from precisionbench.agreement import compare_outputs, kept
+from precisionbench.agreement import compare_outputs, differs, kept
 
 
 def only(output, reference):
@@ -80,9 +80,27 @@ def test_an_output_without_any_finite_element_has_no_figures():
 def test_a_zero_reference_gives_no_infinity():
     zero = torch.zeros(2, 2)
     assert only(zero, zero).relative_l2 == 0
-    assert only(zero, zero).cosine == 1
+    assert only(zero, zero).cosine is None, "a zero vector has no direction"
     assert only(torch.ones(2, 2), zero).relative_l2 is None
     assert only(torch.ones(2, 2), zero).cosine is None
+
+
+def test_an_error_against_a_zero_reference_is_said():
+    good, zero = torch.ones(2, 2), torch.zeros(2, 2)
+    result = compare_outputs([good, good * 7], [good, zero])
+    assert result.relative_l2 == 0
+    assert result.caveats == (
+        "output[1] is zero everywhere in the reference and differs by up to 7.0e+00 here",
+    )
+    assert differs(result, 1.0)
+
+
+def test_agreement_of_nothing_but_zeros_is_said_to_say_nothing():
+    """torchvision's vit_b_16 has a head of zeros until it is trained."""
+    good, zero = torch.ones(2, 2), torch.zeros(2, 2)
+    (caveat,) = compare_outputs([zero, zero], [zero, zero]).caveats
+    assert caveat.startswith("the output is zero everywhere, here and in the reference")
+    assert compare_outputs([zero, good], [zero, good]).caveats == ()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +152,9 @@ def test_a_tensor_without_plain_elements_is_said_not_to_compare():
 
 
 def test_an_output_without_tensors_is_said():
-    assert compare_outputs("text", None).problems == ("the output holds no tensor",)
+    (caveat,) = compare_outputs("text", None).caveats
+    assert caveat == "the output holds no tensor, so there is nothing to compare"
+    assert not differs(compare_outputs("text", None), 0)
 
 
 def test_a_kept_output_is_a_copy():

@@ -168,6 +168,26 @@ def test_a_bad_result_file_is_one_sentence(here, text, message):
     assert message in done.stderr
 
 
+def test_one_form_of_output_at_a_time(saved):
+    done = run("show", saved, "--json", "--markdown")
+    assert done.exit_code == 2
+    assert "exclude each other" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_output_that_cannot_be_written_is_one_sentence(saved):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "precisionbench", "show", saved],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2
+    assert "the output could not be written (OSError: [Errno 28] No space left" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def on_a_terminal(code: str) -> str:
     """Run Python code on a pseudo-terminal of 100 columns and give what appears on it."""
     import os
@@ -197,7 +217,8 @@ from precisionbench.cli import main
 main()
 """
     shown = on_a_terminal(code)
-    assert "[1/3] eager:" in shown
+    assert "[1/3] eager: measuring" in shown
+    assert "[2/3] half: measuring" in shown
     assert "apex-amp: needs" in shown
     assert "\x1b[" in shown
     assert "items/s" in shown

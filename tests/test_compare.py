@@ -239,6 +239,59 @@ def test_the_library_prints_nothing_and_warns_of_nothing(cnn, images, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_what_the_user_set_around_us_changes_no_row(cnn, images):
+    clean = pb.compare(cnn, images, backends=[], **QUICK)["eager"]
+    seen = set()
+
+    class Looks(nn.Module):
+        def forward(self, x):
+            seen.add((x @ x.mT).dtype)
+            return x * 1
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.rand(2, 2).matmul(torch.rand(2, 2)).dtype == torch.bfloat16
+        again = pb.compare(cnn, images, backends=[], **QUICK)["eager"]
+        pb.compare(Looks(), images, backends=[], **QUICK)
+        assert torch.is_autocast_enabled("cpu")
+    assert seen == {torch.float32}
+    assert again.agreement == clean.agreement
+
+
+def test_nothing_of_the_inputs_is_shared_with_the_model(images):
+    class Cache:
+        def __init__(self):
+            self.entries = []
+
+    class Writes(nn.Module):
+        def forward(self, x, cache, array):
+            cache.entries.append(1)
+            array += 1
+            return x * 1
+
+    cache, array = Cache(), np.zeros(3)
+    pb.compare(Writes(), (images, cache, array), backends=[], **QUICK)
+    assert cache.entries == []
+    assert (array == 0).all()
+
+
+def test_complex_weights_keep_their_imaginary_parts(images):
+    class Spectral(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.filter = nn.Parameter(torch.full((16, 9), 1j, dtype=torch.complex128))
+
+        def forward(self, x):
+            assert self.filter.dtype == torch.complex64
+            return torch.fft.irfft2(torch.fft.rfft2(x.float()) * self.filter)
+
+    comparison = pb.compare(Spectral(), images, backends=["half"], **QUICK)
+    assert comparison["half"].agreement.cosine == pytest.approx(1, abs=1e-3)
+    assert comparison["half"].warnings[0].startswith("the model's complex weights stay complex64")
+    assert comparison["eager"].details == {"cast_from": ["complex128"]}
+    expected = torch.fft.irfft2(torch.fft.rfft2(images) * 1j)
+    assert expected.abs().max() > 0.1, "the imaginary part matters here"
+
+
 # One backend that fails is a row with a reason; the others are measured.
 
 
@@ -431,10 +484,21 @@ def test_a_batch_that_does_not_fit_is_told_which_would(error):
 
 
 def test_where_no_batch_fits_that_is_said():
-    with pytest.raises(OutOfMemoryError, match="no smaller batch fits"):
+    with pytest.raises(OutOfMemoryError, match="not even batch 1 fits"):
         pb.compare(TakesMemory(0, MemoryError()), torch.rand(4, 3), backends=[], **QUICK)
-    with pytest.raises(OutOfMemoryError, match="^eager: it does not fit .*no smaller batch fits"):
+    with pytest.raises(OutOfMemoryError, match="^eager: it does not fit .*use smaller inputs"):
         pb.compare(Unsized(), torch.tensor(1.0), backends=[], **QUICK)
+
+
+def test_a_model_of_one_batch_size_only_is_not_told_that_none_fits():
+    class OnlyFour(TakesMemory):
+        def forward(self, x):
+            if len(x) < 4:
+                raise ValueError("4 items, please")
+            return super().forward(x)
+
+    with pytest.raises(OutOfMemoryError, match=r"use a smaller batch \(cutting these inputs did"):
+        pb.compare(OnlyFour(0, MemoryError()), torch.rand(4, 3), backends=[], **QUICK)
 
 
 class Unsized(nn.Module):
@@ -490,6 +554,98 @@ def test_a_plugins_own_warnings_are_shown_and_foreign_noise_is_kept_apart(cnn, i
     assert "mine: mind the gap" in str(comparison)
 
 
+def test_what_a_plugin_says_when_it_cleans_up_is_kept_too(cnn, images, capfd):
+    class Late(Base):
+        @contextmanager
+        def steps(self, model, inputs):
+            yield inputs.bind(model)
+            print("unloading")
+            warnings.warn("the engine was slow to end", PrecisionBenchWarning, stacklevel=1)
+
+    row = run(Late(), cnn, images)["mine"]
+    assert row.log == ("unloading",)
+    assert row.warnings[0] == "the engine was slow to end"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_details_of_any_kind_are_kept_as_json(cnn, images):
+    class Odd(Base):
+        @contextmanager
+        def steps(self, model, inputs):
+            details = {(3, 3): float("nan"), "sizes": (1, 2), "deep": {"path": object}}
+            yield Prepared(inputs.bind(model), model, details)
+
+    comparison = run(Odd(), cnn, images)
+    assert comparison["mine"].details == {
+        "(3, 3)": "nan",
+        "sizes": [1, 2],
+        "deep": {"path": "<class 'object'>"},
+    }
+    assert "nan" in comparison.to_json()
+
+
+@pytest.mark.parametrize("kind", ["no mapping", "holds itself"])
+def test_details_that_cannot_be_kept_are_a_failure(cnn, images, kind):
+    endless: dict[str, Any] = {}
+    endless["itself"] = endless
+
+    class Odd(Base):
+        @contextmanager
+        def steps(self, model, inputs):
+            yield Prepared(inputs.bind(model), model, 5 if kind == "no mapping" else endless)
+
+    assert failure(Odd(), cnn, images).reason.startswith("its details cannot be kept (")
+
+
+def test_a_factory_that_prints_does_not_spoil_the_users_output(images, capfd):
+    def factory():
+        print("building")
+        return nn.Conv2d(3, 4, 3)
+
+    comparison = pb.compare(factory, images, backends=[], **QUICK)
+    assert comparison["eager"].log == ("building",)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["grows", "is random", "changes its inputs"])
+def test_an_output_that_changes_from_call_to_call_is_noted(images, kind):
+    class Unsteady(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            if kind == "grows":
+                return x[:1].expand(self.calls, -1, -1, -1)
+            return x + torch.rand_like(x) if kind == "is random" else x.add_(1)
+
+    comparison = pb.compare(Unsteady(), images, backends=[], **QUICK)
+    assert comparison["eager"].warnings[0].startswith("the last call's output is not the first's")
+
+
+def test_a_steady_model_without_tensors_in_its_output_is_compared_with_nothing(images):
+    class Silent(nn.Module):
+        def forward(self, x):
+            return None
+
+    comparison = pb.compare(Silent(), images, backends=["half"], **QUICK)
+    assert comparison["half"].agreement.caveats == (
+        "the output holds no tensor, so there is nothing to compare",
+    )
+    assert "see notes" in str(comparison)
+    assert not any("first's" in warning for warning in comparison["half"].warnings)
+
+
+def test_an_output_that_is_computed_only_when_read_is_refused(images):
+    class Lazy(nn.Module):
+        def forward(self, x):
+            return (row * 2 for row in x)
+
+    with pytest.raises(ExecutionError, match="gave a generator, which computes nothing until"):
+        pb.compare(Lazy(), images, backends=[], **QUICK)
+
+
 def test_a_model_that_prints_and_warns_at_every_call_is_heard_once(images, capfd):
     class Talks(nn.Module):
         def forward(self, x):
@@ -520,11 +676,14 @@ def test_inputs_that_do_not_fit_are_a_failure_like_any_other(cnn, images, monkey
     ("options", "message"),
     [
         ({"launcher": "cloud"}, "there is no launcher 'cloud'"),
-        ({"seed": -1}, "seed is -1; give a whole number of 0 or more"),
+        ({"seed": -1}, "seed is -1; give a whole number from 0 to 2**63 - 1"),
+        ({"seed": 2**63}, "seed is 9223372036854775808; give"),
         ({"seed": True}, "seed is True"),
         ({"budget_s": 0}, "budget_s is 0; give a number of seconds above 0"),
         ({"budget_s": float("inf")}, "budget_s is inf"),
+        ({"budget_s": "1"}, "budget_s is '1'"),
         ({"backends": "half"}, "backends is 'half'; give a list"),
+        ({"backends": 5}, "backends is 5; give a list of specs"),
         ({"backends": ["hlaf"]}, "did you mean 'half'"),
         ({"reference": "half:x=1"}, "has no option 'x'"),
     ],
@@ -572,29 +731,28 @@ def session_of(clock: FakeClock, durations_s: Iterator[float]) -> session.Sessio
         output=None,
         flags={},
         details={},
-        warnings=(),
-        log=(),
+        record=session.Record(),
     )
 
 
 def test_a_steady_model_ends_when_its_interval_is_narrow():
-    measurement, notes = rounds.measure(session_of(FakeClock(), itertools.repeat(0.01)), 1.0)
+    measurement = rounds.measure(session_of(FakeClock(), itertools.repeat(0.01)), 1.0)
     assert measurement.ended_by == "target"
     assert len(measurement.blocks) == 12
     assert {len(block) for block in measurement.blocks} <= {5, 6}
-    assert notes == ()
+    assert rounds.few_blocks(measurement) == ()
 
 
 def test_a_noisy_model_ends_after_the_last_round():
     draw = random.Random(0)
     durations = (draw.uniform(0.01, 0.05) for _ in itertools.count())
-    measurement, _ = rounds.measure(session_of(FakeClock(), durations), 1.0)
+    measurement = rounds.measure(session_of(FakeClock(), durations), 1.0)
     assert measurement.ended_by == "rounds"
     assert len(measurement.blocks) == 30
 
 
 def test_short_calls_are_measured_several_at_a_time():
-    measurement, _ = rounds.measure(session_of(FakeClock(), itertools.repeat(50e-6)), 1.0)
+    measurement = rounds.measure(session_of(FakeClock(), itertools.repeat(50e-6)), 1.0)
     assert measurement.calls_per_sample == 4
     assert measurement.blocks[0][0] == pytest.approx(50e-6)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import precisionbench as pb
-from precisionbench.backends import discovery
+from precisionbench.backends import Backend, discovery
 from precisionbench.errors import BackendUnavailableError, SpecError
 
 GOOD = """
@@ -114,6 +114,49 @@ def test_a_plugin_must_bear_the_name_it_is_registered_under(install):
     install("misnamed-plugin", GOOD, mine="Elsewhere")
     with pytest.raises(SpecError, match="calls itself 'another-name'"):
         discovery.make("mine")
+
+
+BROKEN = {
+    "no name": ("class Mine(Backend):\n    prepare = None", "calls itself None"),
+    "an annotation that means nothing": (
+        "@attrs.frozen\nclass Mine(Backend):\n    name: ClassVar[str] = 'mine'\n"
+        "    speed: Unheard = 1\n    prepare = None",
+        "cannot be read (NameError: name 'Unheard' is not defined)",
+    ),
+    "a check of its own": (
+        "@attrs.frozen\nclass Mine(Backend):\n    name: ClassVar[str] = 'mine'\n"
+        "    prepare = None\n    def __attrs_post_init__(self): raise ValueError('not today')",
+        "mine refuses these options (ValueError: not today)",
+    ),
+    "an option without default": (
+        "@attrs.frozen(kw_only=True)\nclass Mine(Backend):\n    name: ClassVar[str] = 'mine'\n"
+        "    speed: int\n    prepare = None",
+        "write it as option=value",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_plugin_that_is_wrongly_made_harms_no_other(install, case):
+    code, message = BROKEN[case]
+    header = "from __future__ import annotations\nfrom typing import ClassVar\nimport attrs\n"
+    header += "from precisionbench.backends import Backend\n"
+    install("wrong-plugin", header + code, mine="Mine")
+    listed = info("mine")
+    assert not listed.available
+    assert info("half").available
+    with pytest.raises(SpecError) as caught:
+        discovery.make("mine")
+    assert message in str(caught.value)
+    assert message in f"{listed.requirement}; {listed.remedy}"
+
+
+def test_a_backend_object_without_a_name_is_refused(cnn, images):
+    class Nameless(Backend):
+        prepare = None
+
+    with pytest.raises(SpecError, match="Nameless has no name that a spec could begin with"):
+        Nameless()
 
 
 def test_names_come_from_metadata_without_importing(install):

@@ -80,7 +80,7 @@ def test_markdown_is_a_table_with_everything_escaped():
 
 
 def test_a_result_without_rows_shows_its_failures(comparison):
-    empty = pb.Comparison(attrs.evolve(comparison.data, results=()))
+    empty = pb.Comparison(attrs.evolve(comparison.data, results=(), reference="apex-amp"))
     assert "Could not run" in str(empty)
     assert "backend  latency" not in str(empty)
     assert "Could not run" in empty.to_markdown()
@@ -103,7 +103,7 @@ def test_an_output_that_overflowed_is_shown_before_its_error():
 
 def test_an_output_of_another_shape_is_shown_and_explained():
     text = str(with_half(agreement=Agreement((), ("output has shape (1,), the reference's (2,)",))))
-    assert "differs in shape" in text
+    assert "see notes" in text
     assert "half: output has shape (1,)" in text
 
 
@@ -140,6 +140,25 @@ def test_a_failed_row_raises_its_own_reason(comparison):
     with pytest.raises(errors.BackendUnavailableError) as caught:
         comparison["apex-amp"]
     assert str(caught.value) == "apex-amp: needs Apex; get it"
+    assert caught.value.requirement == "Apex"
+
+
+@pytest.mark.parametrize("name", ["annotations", "one_line", "no_such_error"])
+def test_a_file_cannot_name_anything_but_one_of_our_errors(comparison, name):
+    failures = (attrs.evolve(comparison.failures[0], error=name),)
+    tampered = pb.Comparison(attrs.evolve(comparison.data, failures=failures))
+    with pytest.raises(errors.PrecisionBenchError, match="apex-amp: needs Apex; get it"):
+        tampered["apex-amp"]
+
+
+def test_a_comparison_is_a_collection_of_measured_rows(comparison):
+    assert [row.backend for row in comparison] == ["eager", "half"]
+    assert len(comparison) == 2
+    assert "half:dtype=float16" in comparison
+    assert "apex-amp" not in comparison, "it could not be measured"
+    assert 0 not in comparison
+    with pytest.raises(KeyError, match="rows are found by name, and 0 is none"):
+        comparison[0]
 
 
 def test_an_unknown_row_is_answered_with_the_rows_there_are(comparison):

@@ -136,6 +136,12 @@ def test_a_wrong_value_in_an_object_is_refused_like_one_in_a_spec():
         Torch2trt(workspace_bytes=True)
 
 
+@pytest.mark.parametrize("text", ["a,b", " a", ""])
+def test_a_text_that_no_spec_could_say_is_refused(text):
+    with pytest.raises(SpecError, match="label cannot be .*because no spec could say that"):
+        Everything(label=text)
+
+
 def test_something_that_is_no_backend_is_refused():
     with pytest.raises(SpecError, match="a backend is given as a int"):
         make(3)
@@ -177,6 +183,7 @@ def test_equal_rows_are_numbered():
         ("half:dtype=float16", True),
         ("half:dtype=float16,cudnn_benchmark=false", True),
         ("half:dtype=bfloat16", False),
+        ("half#1", True),
         ("half#2", False),
         ("half:nonsense", False),
         ("eager", False),

@@ -151,6 +151,22 @@ def test_a_saved_file_may_be_read_by_whom_the_umask_lets(tmp_path):
     assert stat.S_IMODE((tmp_path / "r.json").stat().st_mode) == 0o666 & ~mask
 
 
+def test_a_link_stays_a_link_and_what_it_names_is_replaced(tmp_path):
+    target, link = tmp_path / "target.json", tmp_path / "link.json"
+    target.write_text("old")
+    link.symlink_to(target)
+    storage.write(link, "new", overwrite=True)
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+
+
+def test_a_pipe_or_a_device_is_never_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", "/dev/null"):
+        with pytest.raises(OutputError, match="is a device or a pipe; give the name of a file"):
+            storage.write(place, "text", overwrite=True)
+
+
 @pytest.mark.parametrize(
     ("place", "message"),
     [("missing/r.json", "there is no folder"), (".", "is a folder")],
@@ -178,7 +194,23 @@ def text_of(**changes) -> str:
     return json.dumps({**document, **changes})
 
 
+def text_with_blocks(blocks: str) -> str:
+    good = text_of()
+    document = json.loads(good)
+    document["results"][0]["measurement"]["blocks"] = "BLOCKS"
+    return json.dumps(document).replace('"BLOCKS"', blocks)
+
+
 BAD_FILES = {
+    "of no blocks": (text_with_blocks("[]"), "a measurement needs blocks with samples"),
+    "of an empty block": (text_with_blocks("[[]]"), "a measurement needs blocks with samples"),
+    "of no time": (text_with_blocks("[[0.0]]"), "a sample must be a time above 0"),
+    "of negative time": (text_with_blocks("[[-1.0]]"), "a sample must be a time above 0"),
+    "of endless time": (text_with_blocks("[[1e999]]"), "a sample must be a time above 0"),
+    "of no number": (text_with_blocks("[[NaN]]"), "NaN is no JSON"),
+    "of unknown reference": (text_of(reference="x"), "the reference 'x' is none of the rows"),
+    "of twins": (text_of(failures=[], results=2 * json.loads(text_of())["results"]), "same name"),
+    "nested without end": ("[" * 100_000, "is not complete JSON"),
     "truncated": (text_of()[:500], "is not complete JSON"),
     "not ours": ('{"a": 1}', "its 'format' is not 'precisionbench.comparison'"),
     "a list": ("[1]", "holds JSON but no precisionbench result"),

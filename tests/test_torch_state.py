@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from precisionbench.torch_state import (
     Functions,
+    autocast_off,
     cudnn_benchmark,
     flags_restored,
     fp32_precision,
@@ -32,6 +33,7 @@ def settings_of_a_user():
     old = [
         lambda: torch.set_float32_matmul_precision("high"),
         lambda: torch.set_float32_matmul_precision("highest"),
+        lambda: torch.set_float32_matmul_precision("medium"),
         lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True),
         lambda: setattr(torch.backends.cudnn, "allow_tf32", True),
         lambda: setattr(torch.backends.cudnn, "allow_tf32", False),
@@ -72,14 +74,33 @@ def test_flags_come_back_even_after_an_error():
     def meddle() -> None:
         with flags_restored():
             torch.backends.cudnn.benchmark = not before["cudnn.benchmark"]
-            torch.use_deterministic_algorithms(True)
+            torch.use_deterministic_algorithms(True, warn_only=True)
             torch.set_default_dtype(torch.float64)
+            torch.set_default_device("meta")
+            torch.set_grad_enabled(False)
+            torch.backends.cuda.enable_math_sdp(False)
+            torch.set_float32_matmul_precision("medium")
             torch.set_num_threads(1)
             raise KeyError
 
     with pytest.raises(KeyError):
         meddle()
     assert read_flags() == before
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_the_matmul_precision_of_a_user_can_still_be_read_afterwards(precision):
+    torch.set_float32_matmul_precision(precision)
+    with fp32_precision("ieee"):
+        assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.get_float32_matmul_precision() == precision
+
+
+def test_a_surrounding_autocast_is_off_for_a_while():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast_off("cpu"):
+            assert torch.rand(2, 2).matmul(torch.rand(2, 2)).dtype == torch.float32
+        assert torch.is_autocast_enabled("cpu")
 
 
 def test_cudnn_benchmark_is_set_for_a_while():
@@ -121,11 +142,17 @@ def test_replaced_added_and_removed_functions_are_named_and_put_back():
         torch.Tensor.__matmul__ = lambda a, b: a
         torch.nn.modules.rnn._VF = object()  # a module, which Apex replaces by an object
         torch.nn.modules.rnn._rnn_impls["RNN_TANH"] = len
+        torch.nn.Linear.forward = lambda self, x: x
+        torch.nn.modules.batchnorm._BatchNorm.forward = lambda self, x: x
+        torch.linalg.norm = len
         del torch.nn.functional.gelu
         assert set(functions.changes()) == {
             "torch.nn.functional.relu",
             "torch.nn.functional.gelu",
             "torch.Tensor.__matmul__",
+            "torch.nn.modules.linear.Linear.forward",
+            "torch.nn.modules.batchnorm._BatchNorm.forward",
+            "torch.linalg.norm",
             "torch.nn.modules.rnn._VF",
             "torch.nn.modules.rnn._rnn_impls.RNN_TANH",
         }

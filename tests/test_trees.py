@@ -24,7 +24,12 @@ Pair = namedtuple("Pair", "left right")
 
 
 class ModelOutput(OrderedDict):
-    """A mapping with attributes, as transformers' outputs are."""
+    """A mapping as transformers' outputs are: keys are set one at a time only."""
+
+    def update(self, *args, **kwargs):
+        raise Exception("You cannot use `update` on a ModelOutput instance.")
+
+    __delitem__ = setdefault = pop = update
 
 
 def test_walk_finds_every_tensor_with_its_path():
@@ -41,10 +46,12 @@ def test_walk_finds_every_tensor_with_its_path():
 
 def test_map_keeps_every_type_and_changes_nothing_in_place():
     one = torch.ones(1)
+    output = ModelOutput()
+    output["c"] = one
     tree = (
         {"a": one},
         UserDict(b=one),
-        ModelOutput(c=one),
+        output,
         [one, "text"],
         Pair(one, 5),
         Output(one),
@@ -67,6 +74,18 @@ def test_a_packed_sequence_keeps_its_sizes_as_integers():
     cast = map_tensors(lambda tensor: tensor.half(), packed)
     assert cast.data.dtype == torch.float16
     assert cast.batch_sizes.dtype == torch.int64
+
+
+def test_what_is_no_tensor_may_be_copied_on_the_way():
+    tree = ([3, torch.ones(1)], {"a": "text"})
+    assert map_tensors(lambda tensor: tensor, tree, leaf=str)[0][0] == "3"
+    assert Inputs(([3],), {"b": 4}).map(lambda t: t, leaf=str) == Inputs((["3"],), {"b": "4"})
+
+
+def test_casting_keeps_complex_tensors_complex():
+    (cast,) = Inputs((torch.full((1,), 1j, dtype=torch.complex128),)).to(torch.float16).args
+    assert cast.dtype == torch.complex64
+    assert cast.item() == 1j
 
 
 def test_a_class_is_a_leaf():

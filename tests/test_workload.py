@@ -37,6 +37,15 @@ def test_a_model_is_copied_and_put_into_eval_mode(cnn, images):
     assert cnn.head.weight.abs().sum() > 0
 
 
+def test_inputs_that_cannot_be_copied_are_named(cnn, images):
+    class Handle:
+        def __deepcopy__(self, memo):
+            raise TypeError("a handle is one of its kind")
+
+    with pytest.raises(WorkloadError, match=r"hold a Handle that cannot be copied \(TypeError: a "):
+        resolve(cnn, (images, Handle()), device="cpu").make_inputs()
+
+
 def test_inputs_are_copied(cnn, images):
     workload = resolve(cnn, images, device="cpu")
     workload.make_inputs().args[0].zero_()
@@ -95,14 +104,26 @@ def test_a_batch_size_that_is_given_wins():
     assert resolve(nn.LSTM(4, 4), sequence_first, device="cpu", batch_size=2).info.batch_size == 2
 
 
+def test_a_batch_that_is_no_dimension_may_be_smaller_than_the_rows():
+    """Graphs are batched as rows of nodes."""
+    nodes = torch.rand(100, 4)
+    assert resolve(nn.Linear(4, 4), nodes, device="cpu", batch_size=8).info.batch_size == 8
+
+
+def test_a_tuple_as_first_argument_is_no_batch():
+    pair = (torch.rand(5, 3), torch.rand(5, 3))
+    assert resolve(nn.Identity(), (pair,), device="cpu").info.batch_size == 5
+
+
 def test_a_tensor_without_dimensions_has_no_batch(cnn):
     assert resolve(nn.Identity(), torch.tensor(1.0), device="cpu").info.batch_size is None
 
 
 def test_a_packed_sequence_is_one_argument():
     packed = nn.utils.rnn.pack_sequence([torch.rand(3, 4), torch.rand(2, 4)])
-    workload = resolve(nn.LSTM(4, 4), packed, device="cpu", batch_size=2)
+    workload = resolve(nn.LSTM(4, 4), packed, device="cpu")
     assert len(workload.inputs.args) == 1
+    assert workload.info.batch_size == 2
 
 
 def test_a_smaller_batch_cuts_what_is_batched():
@@ -127,6 +148,24 @@ def test_a_function_is_found_by_module_and_name(module_file):
     assert resolve("my_models:sized", device="cpu", batch_size=7).info.inputs[0].shape == (7, 3)
     assert resolve("my_models:ready", torch.rand(2, 3), device="cpu").info.parameters == 12
     assert sys.path == path
+    with pytest.raises(WorkloadError, match="'my_models:make' takes no batch_size; give it a"):
+        resolve("my_models:make", device="cpu", batch_size=7)
+
+
+def test_a_function_may_import_from_the_working_directory_when_it_is_called(module_file):
+    module_file("late_part", "import torch\nmodel = torch.nn.Linear(3, 3)\n")
+    module_file(
+        "late_models",
+        "import torch\ndef make():\n    import late_part\n"
+        "    return late_part.model, torch.rand(5, 3)\n",
+    )
+    assert resolve("late_models:make", device="cpu").info.batch_size == 5
+
+
+def test_a_module_that_ends_the_program_is_an_error(module_file):
+    module_file("ends", "import sys\nsys.exit('usage: ends')\n")
+    with pytest.raises(WorkloadError, match=r"'ends' cannot be imported \(SystemExit: usage: ends"):
+        resolve("ends:make", device="cpu")
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.trace")
@@ -212,6 +251,17 @@ BAD = {
         ("torchvision:resnet18",),
         {"batch_size": 0},
         "batch_size is 0; give a whole number of 1 or more",
+    ),
+    "more items than there are": (
+        (nn.Linear(2, 2), torch.rand(4, 2)),
+        {"batch_size": 64},
+        "batch_size is 64, but the inputs hold 4 items; make the inputs of that size",
+    ),
+    "no items": ((nn.Linear(2, 2), torch.rand(0, 2)), {}, "a batch of 0 items; give at least one"),
+    "lazy": (
+        (nn.LazyLinear(2), torch.rand(4, 2)),
+        {},
+        "the model's weight is lazy and has no shape yet; call the model once",
     ),
     "batch of a half": (("torchvision:resnet18",), {"batch_size": 1.5}, "batch_size is 1.5"),
 }

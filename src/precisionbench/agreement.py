@@ -49,9 +49,22 @@ def compare_outputs(output: object, reference: object) -> Agreement:
             tensors.append(_compare(path, ours[path], theirs[path]))
         except Exception as exc:  # sparse, nested and other tensors without plain elements
             problems.append(f"output{path} cannot be compared ({one_line(exc)})")
-    if not ours and not theirs:
-        problems.append("the output holds no tensor")
     return Agreement(tuple(tensors), tuple(problems))
+
+
+def differs(agreement: Agreement, relative_l2: float) -> bool:
+    """Whether two outputs differ by more than a relative error, or in anything else.
+
+    Args:
+        agreement: of the two outputs.
+        relative_l2: the largest error that is let pass.
+    """
+    return bool(
+        agreement.problems
+        or agreement.nonfinite_count
+        or agreement.zero_references
+        or (agreement.relative_l2 or 0) > relative_l2
+    )
 
 
 @attrs.define
@@ -139,6 +152,6 @@ def _root_ratio(part: float, whole: float) -> float | None:
 
 def _cosine(sums: _Sums) -> float | None:
     norms = math.sqrt(sums.own) * math.sqrt(sums.reference)
-    if norms == 0:
-        return 1.0 if sums.own == sums.reference else None
+    if norms == 0:  # a zero vector has no direction
+        return None
     return sums.product / norms

@@ -6,10 +6,13 @@ are imported inside the commands, so that `--help` is quick.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,6 +26,7 @@ from precisionbench.errors import (
     PrecisionBenchError,
     PreparationError,
     StateLeakError,
+    one_line,
 )
 
 if TYPE_CHECKING:
@@ -44,10 +48,23 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
         except PrecisionBenchError as exc:
             failed = isinstance(exc, _NOTHING_MEASURED)
             raise (_NothingMeasured if failed else _BadUsage)(str(exc)) from exc
+        except BrokenPipeError:  # whoever reads us has seen enough; click ends quietly
+            raise
+        except OSError as exc:
+            _abandon_stdout()
+            raise _BadUsage(f"the output could not be written ({one_line(exc)})") from exc
+        return result
+
+
+def _abandon_stdout() -> None:
+    """Let Python not try again, and fail again, when it exits."""
+    with contextlib.suppress(OSError), Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 class _BadUsage(click.ClickException):
@@ -143,6 +160,8 @@ def show(file: str, as_json: bool, markdown: bool) -> None:
     """
     from precisionbench.comparison import load
 
+    if as_json and markdown:
+        raise click.UsageError("--json and --markdown exclude each other; give one of them")
     comparison = load(file)
     if markdown:
         click.echo(comparison.to_markdown())
@@ -194,21 +213,25 @@ def _print(comparison: Comparison, as_json: bool) -> None:
 def _progress() -> Iterator[Any]:
     """Say on standard error what is being measured: a live line on a terminal, else one a row."""
     from rich.console import Console
+    from rich.live import Live
+    from rich.spinner import Spinner
+    from rich.text import Text
 
     console = Console(stderr=True, highlight=False, emoji=False)
     if not console.is_terminal:
         yield lambda progress: _log(progress)
         return
-    with console.status("looking at the model") as status:
+    spinner = Spinner("dots", "looking at the model")
+    with Live(spinner, console=console, transient=True) as live:
 
         def tell(progress: Progress) -> None:
             if progress.stage == "failed":
                 console.print(
                     f"{progress.backend}: {progress.message}", markup=False, style="yellow"
                 )
-            status.update(
-                f"\\[{progress.position}/{progress.total}] {progress.backend}: {progress.stage}"
-            )
+            where = f"[{progress.position}/{progress.total}]"
+            spinner.update(text=Text(f"{where} {progress.backend}: {progress.stage}"))
+            live.refresh()
 
         yield tell
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from precisionbench import errors, storage
-from precisionbench.errors import RowNotFoundError, did_you_mean
+from precisionbench.errors import (
+    BackendUnavailableError,
+    PrecisionBenchError,
+    RowNotFoundError,
+    did_you_mean,
+)
 from precisionbench.names import same_row
 from precisionbench.report.markdown import to_markdown
 from precisionbench.report.text import to_text
@@ -42,6 +48,11 @@ class Comparison:
             RowNotFoundError: there is no such row; the rows there are.
             PrecisionBenchError: the row failed; its own reason, as the error it failed with.
         """
+        if not isinstance(backend, str):
+            raise RowNotFoundError(
+                f"rows are found by name, and {backend!r} is none",
+                "use comparison.results[...] for a row by its place",
+            )
         for row in self.results:
             if backend == row.backend or same_row(backend, row.backend, row.options):
                 return row
@@ -50,6 +61,21 @@ class Comparison:
                 raise _error_of(failure)
         names = [row.backend for row in self.results] + [row.backend for row in self.failures]
         raise RowNotFoundError(f"there is no row {backend!r}", did_you_mean(backend, names))
+
+    def __iter__(self) -> Iterator[BackendResult]:
+        """The measured rows, in the order asked for."""
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        """How many rows were measured."""
+        return len(self.results)
+
+    def __contains__(self, backend: object) -> bool:
+        """Whether a row of this spec was measured."""
+        return isinstance(backend, str) and any(
+            backend == row.backend or same_row(backend, row.backend, row.options)
+            for row in self.results
+        )
 
     def speedup(self, backend: str) -> Speedup:
         """How many times as fast as the reference a row is.
@@ -117,9 +143,14 @@ def load(path: str | os.PathLike[str]) -> Comparison:
     return Comparison(storage.read(path))
 
 
-def _error_of(failure: BackendFailure) -> errors.PrecisionBenchError:
+def _error_of(failure: BackendFailure) -> PrecisionBenchError:
     """The error that a row failed with, raised again from what was saved of it."""
-    kind = getattr(errors, failure.error, errors.PrecisionBenchError)
-    error: errors.PrecisionBenchError = kind(failure.reason, failure.remedy)
+    kind = getattr(errors, failure.error, None)
+    if not (isinstance(kind, type) and issubclass(kind, PrecisionBenchError)):
+        kind = PrecisionBenchError
+    reason = failure.reason
+    if kind is BackendUnavailableError:
+        reason = reason.removeprefix("needs ")
+    error: PrecisionBenchError = kind(reason, failure.remedy)
     error.reason = f"{failure.backend}: {failure.reason}"
     return error

@@ -55,6 +55,11 @@ def row_names(specs: Iterable[str]) -> list[str]:
     return names
 
 
+def _split_number(name: str) -> tuple[str, int]:
+    spec, _, number = name.rpartition("#")
+    return (spec, int(number)) if spec and number.isdecimal() else (name, 1)
+
+
 def same_row(query: str, row: str, options: Mapping[str, object]) -> bool:
     """Whether a query names a row, however many default options it spells out.
 
@@ -63,8 +68,8 @@ def same_row(query: str, row: str, options: Mapping[str, object]) -> bool:
         row: the row's name, a canonical spec with or without `#2`.
         options: all options of the row, defaults included.
     """
-    query_spec, _, query_number = query.partition("#")
-    row_spec, _, row_number = row.partition("#")
+    query_spec, query_number = _split_number(query)
+    row_spec, row_number = _split_number(row)
     try:
         name, asked = split_spec(query_spec)
     except SpecError:

@@ -1,8 +1,12 @@
-"""Optional packages: whether they are there, and in which version."""
+"""Code that is found by name: optional packages, and what a user names as `module:function`."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import sys
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -38,3 +42,17 @@ def import_engine(module: str, engine: str, remedy: str) -> Any:
         raise BackendUnavailableError(
             f"{engine}, which does not import here ({one_line(exc)})", remedy
         ) from exc
+
+
+@contextlib.contextmanager
+def working_directory_on_path() -> Iterator[None]:
+    """Let modules of the working directory be imported meanwhile, as `python -m` does."""
+    here = os.getcwd()
+    added = here not in sys.path
+    if added:
+        sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        if added and here in sys.path:
+            sys.path.remove(here)

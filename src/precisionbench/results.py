@@ -5,6 +5,7 @@ Raw samples are kept; whatever can be derived from them is a property.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from enum import Enum
 from functools import cached_property
@@ -31,6 +32,33 @@ __all__ = [
 ]
 
 Json = Any  # what json.loads gives: dict, list, str, int, float, bool, None
+
+
+def as_json(value: object) -> Json:
+    """A value as JSON holds it: keys become text, and so does whatever JSON does not have.
+
+    Args:
+        value: anything; infinities and NaN are among what JSON does not have.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, (str, int, float, type(None))) else str(value)
+
+
+def _check_blocks(_: object, __: object, blocks: tuple[tuple[float, ...], ...]) -> None:
+    if not blocks or not all(blocks):
+        raise ValueError("a measurement needs blocks with samples")
+    if not all(0 < sample < math.inf for block in blocks for sample in block):
+        raise ValueError("a sample must be a time above 0")
+
+
+def _check_batch_size(_: object, __: object, batch_size: int | None) -> None:
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"a batch size cannot be {batch_size}")
 
 
 class Verdict(str, Enum):
@@ -83,7 +111,7 @@ class Measurement:
     first_call_s: float
     warmup_calls: int
     calls_per_sample: int
-    blocks: tuple[tuple[float, ...], ...]
+    blocks: tuple[tuple[float, ...], ...] = attrs.field(validator=_check_blocks)
     ended_by: str
 
 
@@ -155,6 +183,28 @@ class Agreement:
         """The sum over all output tensors."""
         return sum(tensor.nonfinite_count for tensor in self.tensors)
 
+    @property
+    def zero_references(self) -> tuple[TensorAgreement, ...]:
+        """Tensors that are zero everywhere in the reference only, so that no ratio exists."""
+        return tuple(t for t in self.tensors if t.relative_l2 is None and t.max_abs_error)
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What a reader must know before believing the figures."""
+        found = [
+            f"output{tensor.path} is zero everywhere in the reference and differs by up to "
+            f"{tensor.max_abs_error:.1e} here"
+            for tensor in self.zero_references
+        ]
+        if not self.tensors and not self.problems:
+            found.append("the output holds no tensor, so there is nothing to compare")
+        elif self.tensors and all(t.relative_l2 == 0 and t.cosine is None for t in self.tensors):
+            found.append(
+                "the output is zero everywhere, here and in the reference, so agreement says "
+                "nothing; use trained weights"
+            )
+        return (*self.problems, *found)
+
 
 @attrs.frozen(slots=False)
 class BackendResult:
@@ -176,7 +226,7 @@ class BackendResult:
     backend: str
     name: str
     options: Mapping[str, Json]
-    batch_size: int | None
+    batch_size: int | None = attrs.field(validator=_check_batch_size)
     measurement: Measurement
     agreement: Agreement | None = None
     flags: Mapping[str, Json] = attrs.field(factory=dict)
@@ -239,7 +289,7 @@ class WorkloadInfo:
     model: str
     parameters: int | None
     inputs: tuple[TensorInfo, ...]
-    batch_size: int | None
+    batch_size: int | None = attrs.field(validator=_check_batch_size)
 
 
 @attrs.frozen
@@ -299,6 +349,13 @@ class ComparisonData:
     reference: str
     results: tuple[BackendResult, ...]
     failures: tuple[BackendFailure, ...]
+
+    def __attrs_post_init__(self) -> None:
+        names = [row.backend for row in self.results] + [row.backend for row in self.failures]
+        if self.reference not in names:
+            raise ValueError(f"the reference {self.reference!r} is none of the rows")
+        if len(set(names)) < len(names):
+            raise ValueError("two rows have the same name")
 
     def speedup(self, row: BackendResult) -> Speedup | None:
         """How many times as fast as the reference a row is; None where that was not measured.

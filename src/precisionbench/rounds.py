@@ -24,7 +24,7 @@ _MAX_ROUNDS = 30
 _TARGET_HALF_WIDTH = 0.01  # of the median
 
 
-def measure(session: Session, budget_s: float) -> tuple[Measurement, tuple[str, ...]]:
+def measure(session: Session, budget_s: float) -> Measurement:
     """Warm a session up and time blocks until the interval is narrow enough.
 
     Args:
@@ -32,7 +32,7 @@ def measure(session: Session, budget_s: float) -> tuple[Measurement, tuple[str, 
         budget_s: seconds for all of it.
 
     Returns:
-        The raw times, and what a reader must know of them.
+        The raw times.
     """
     end_s = time.monotonic() + budget_s
     warmup_calls, call_s = _warm_up(session, min(_WARMUP_S, budget_s * _WARMUP_SHARE))
@@ -44,7 +44,7 @@ def measure(session: Session, budget_s: float) -> tuple[Measurement, tuple[str, 
     while ended_by is None:
         blocks.append(session.block(samples, calls_per_sample, settle))
         ended_by = _end_of(blocks, end_s)
-    measurement = Measurement(
+    return Measurement(
         clock=session.timer.clock.name,
         resolution_s=session.timer.clock.resolution_s,
         build_s=session.build_s,
@@ -54,7 +54,6 @@ def measure(session: Session, budget_s: float) -> tuple[Measurement, tuple[str, 
         blocks=tuple(blocks),
         ended_by=ended_by,
     )
-    return measurement, _few_blocks(len(blocks))
 
 
 def _warm_up(session: Session, duration_s: float) -> tuple[int, float]:
@@ -92,7 +91,9 @@ def _end_of(blocks: Sequence[Sequence[float]], end_s: float) -> str | None:
     return "budget" if time.monotonic() >= end_s else None
 
 
-def _few_blocks(count: int) -> tuple[str, ...]:
+def few_blocks(measurement: Measurement) -> tuple[str, ...]:
+    """What a reader must know of a measurement that the budget cut short."""
+    count = len(measurement.blocks)
     if count >= 6:  # the fewest that give a 95 % interval
         return ()
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -25,7 +25,7 @@ from precisionbench.errors import (
     SpecError,
 )
 from precisionbench.launchers.inline import InlineLauncher
-from precisionbench.launchers.session import Session
+from precisionbench.launchers.session import Session, silence
 from precisionbench.names import row_names, split_spec
 from precisionbench.results import (
     Agreement,
@@ -33,8 +33,9 @@ from precisionbench.results import (
     BackendResult,
     ComparisonData,
     Json,
+    Measurement,
 )
-from precisionbench.rounds import measure
+from precisionbench.rounds import few_blocks, measure
 from precisionbench.torch_state import rng_restored
 from precisionbench.workload import resolve
 
@@ -52,6 +53,7 @@ DEFAULT_BACKENDS = (
 # far earlier, when their interval is narrow enough. On a CPU a row must not take all day.
 _BUDGET_S = {"cuda": 60.0}
 _BUDGET_ELSEWHERE_S = 15.0
+_SEEDS = 2**63  # what torch's generators take
 
 
 @attrs.frozen
@@ -93,9 +95,12 @@ class Row:
     error: PrecisionBenchError | None = None
 
     @property
-    def options(self) -> dict[str, Json]:
-        """Every option, or what the spec gives where the plugin is not known."""
-        return dict(split_spec(self.spec)[1]) if self.backend is None else options_of(self.backend)
+    def identity(self) -> dict[str, Json]:
+        """The row's name, the backend's, and its options: what the spec gives, where the plugin
+        is not known."""
+        name, texts = split_spec(self.spec)
+        options = texts if self.backend is None else options_of(self.backend)
+        return {"backend": self.name, "name": name, "options": options}
 
 
 def compare(
@@ -141,14 +146,14 @@ def compare(
     Raises:
         SpecError: a backend, option or argument that cannot be understood.
         WorkloadError: what is wrong with the model, inputs or device.
-        PrecisionBenchError: nothing at all could be measured; the reference's (or the first
-            row's) own error.
+        PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
     _check_arguments(launcher, seed, budget_s)
     rows, reference_name = plan(DEFAULT_BACKENDS if backends is None else backends, reference)
     seed = secrets.randbits(32) if seed is None else seed
     with rng_restored():
-        workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed)
+        with silence():  # what a factory prints is in each row's log: it is called again there
+            workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed)
         described = environment.capture(workload.device)
         started = datetime.datetime.now(datetime.timezone.utc)
         share_s = _share_of_budget(budget_s, workload.device.type, len(rows))
@@ -172,9 +177,10 @@ def compare(
 def _check_arguments(launcher: str, seed: int | None, budget_s: float | None) -> None:
     if launcher != "inline":
         raise SpecError(f"there is no launcher {launcher!r}", "this version has 'inline'")
-    if seed is not None and (type(seed) is not int or seed < 0):
-        raise SpecError(f"seed is {seed!r}", "give a whole number of 0 or more")
-    if budget_s is not None and not (budget_s > 0 and math.isfinite(budget_s)):
+    if seed is not None and (type(seed) is not int or not 0 <= seed < _SEEDS):
+        raise SpecError(f"seed is {seed!r}", "give a whole number from 0 to 2**63 - 1")
+    is_number = isinstance(budget_s, (int, float)) and not isinstance(budget_s, bool)
+    if budget_s is not None and not (is_number and 0 < budget_s < math.inf):
         raise SpecError(f"budget_s is {budget_s!r}", "give a number of seconds above 0")
 
 
@@ -194,6 +200,8 @@ def plan(
     """
     if isinstance(backends, (str, Backend)):
         raise SpecError(f"backends is {backends!r}", f"give a list: [{backends!r}]")
+    if not isinstance(backends, Iterable):
+        raise SpecError(f"backends is {backends!r}", "give a list of specs or Backend objects")
     made = [_row(backend) for backend in backends]
     base = _row(reference)
     if base.spec not in [row.spec for row in made]:
@@ -224,7 +232,7 @@ class _Run:
         self.results: dict[str, BackendResult] = {}
         self.failures: dict[str, BackendFailure] = {}
         self.errors: dict[str, PrecisionBenchError] = {}
-        self.reference_output: object = None
+        self.reference_output: tuple[object] | None = None  # a model may well give None
 
     def measure_all(self, rows: Sequence[Row], reference: str) -> None:
         ordered = sorted(rows, key=lambda row: row.name != reference)
@@ -240,12 +248,13 @@ class _Run:
             tell("preparing")
             with self.launcher.open(_importable(row)) as session:
                 tell("measuring")
-                result = self._result(row, reference, session)
+                measurement = measure(session, self.budget_s)
+                session.check_steady()
         except PrecisionBenchError as exc:
             self._fail(row, exc)
             tell("failed", str(exc))
-        else:
-            self.results[row.name] = result
+        else:  # after the plugin's cleanup, which may have said something
+            self.results[row.name] = self._result(row, reference, session, measurement)
             tell("done")
 
     def _refuse_on_lost_device(self) -> None:
@@ -253,34 +262,31 @@ class _Run:
             if isinstance(error, DeviceError):
                 raise DeviceError(f"the device stopped answering in {name}", error.remedy)
 
-    def _result(self, row: Row, reference: str, session: Session) -> BackendResult:
-        measurement, warnings = measure(session, self.budget_s)
+    def _result(
+        self, row: Row, reference: str, session: Session, measurement: Measurement
+    ) -> BackendResult:
         return BackendResult(
-            backend=row.name,
-            name=split_spec(row.spec)[0],
-            options=row.options,
+            **row.identity,
             batch_size=self.launcher.workload.info.batch_size,
             measurement=measurement,
             agreement=self._agreement(row.name == reference, session.output),
             flags=session.flags,
             details=session.details,
-            warnings=session.warnings + warnings,
-            log=session.log,
+            warnings=session.record.warnings() + few_blocks(measurement),
+            log=session.record.log(),
         )
 
     def _agreement(self, is_reference: bool, output: object) -> Agreement | None:
         if is_reference:
-            self.reference_output = output
+            self.reference_output = (output,)
         if self.reference_output is None:
             return None
-        return compare_outputs(output, self.reference_output)
+        return compare_outputs(output, *self.reference_output)
 
     def _fail(self, row: Row, error: PrecisionBenchError) -> None:
         self.errors[row.name] = error
         self.failures[row.name] = BackendFailure(
-            backend=row.name,
-            name=split_spec(row.spec)[0],
-            options=row.options,
+            **row.identity,
             error=type(error).__name__,
             reason=error.reason,
             remedy=error.remedy,

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist, median
+from statistics import median
 
 import attrs
-
-# Above this many values the exact binomial sum and the normal approximation give the same rank.
-_EXACT_UP_TO = 500
 
 
 @attrs.frozen
@@ -68,9 +65,6 @@ def _lower_rank(count: int, confidence: float) -> int:
     if count < 1:
         raise ValueError("an interval needs at least one block")
     tail = (1 - confidence) / 2
-    if count > _EXACT_UP_TO:
-        z = NormalDist().inv_cdf(1 - tail)
-        return max(0, math.floor((count - z * math.sqrt(count)) / 2) - 1)
     cumulative, rank = 0.0, 0
     for k in range(count // 2):
         cumulative += math.comb(count, k) / 2**count

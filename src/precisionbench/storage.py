@@ -70,19 +70,27 @@ def from_json(text: str, source: str = "this text") -> ComparisonData:
     try:
         return _converter().structure(document, ComparisonData)
     except Exception as exc:  # cattrs raises groups and the constructors' own errors
-        from cattrs import transform_error
-
-        fault = transform_error(exc)[0] if transform_error(exc) else one_line(exc)
         raise ResultFormatError(
-            f"{source} is a damaged precisionbench result ({fault})",
+            f"{source} is a damaged precisionbench result ({_fault(exc)})",
             "measure again, or restore the file from where it was copied",
         ) from exc
 
 
+def _fault(error: Exception) -> str:
+    """What is wrong, and where in the document."""
+    from cattrs import transform_error
+    from cattrs.v import format_exception
+
+    def said(exc: BaseException, kind: type | None) -> str:
+        return str(exc) if type(exc) is ValueError else format_exception(exc, kind)
+
+    return next(iter(transform_error(error, format_exception=said)), one_line(error))
+
+
 def _parse(text: str, source: str) -> dict[str, Any]:
     try:
-        document = json.loads(text)
-    except ValueError as exc:
+        document = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as exc:
         raise ResultFormatError(
             f"{source} is not complete JSON ({exc})",
             "it was cut off or is no precisionbench result; measure again or copy it anew",
@@ -93,6 +101,10 @@ def _parse(text: str, source: str) -> dict[str, Any]:
             "give a file that comparison.save() or --output wrote",
         )
     return document
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _check_header(document: dict[str, Any], source: str) -> None:
@@ -147,6 +159,8 @@ def check_writable(path: str | os.PathLike[str], overwrite: bool) -> None:
     file = Path(path)
     if file.is_dir():
         raise OutputError(f"{str(file)!r} is a folder", "give the name of a file in it")
+    if file.exists() and not file.is_file():
+        raise OutputError(f"{str(file)!r} is a device or a pipe", "give the name of a file")
     if file.exists() and not overwrite:
         raise _exists(file)
     if not file.parent.is_dir():
@@ -172,7 +186,7 @@ def write(path: str | os.PathLike[str], text: str, *, overwrite: bool = False) -
         OutputError: the folder is missing, may not be written to, or is full.
     """
     check_writable(path, overwrite)
-    file = Path(path)
+    file = Path(os.path.realpath(path))  # a link stays, and what it names is replaced
     try:
         with _temporary_beside(file) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -32,22 +32,79 @@ _FP32_PRECISION = (
 )
 _OPERATIONS = _FP32_PRECISION[3:]
 # The older switches. They come before the newer ones when both are set, because they write both.
-_LEGACY_PRECISION = ("cuda.matmul.allow_tf32", "cudnn.allow_tf32")
+_LEGACY_SWITCHES = ("cuda.matmul.allow_tf32", "cudnn.allow_tf32")
+_LEGACY_PRECISION = (*_LEGACY_SWITCHES, "float32_matmul_precision")
 _SWITCHES = (
     "cudnn.enabled",
     "cudnn.benchmark",
     "cudnn.deterministic",
     "cuda.matmul.allow_fp16_reduced_precision_reduction",
     "cuda.matmul.allow_bf16_reduced_precision_reduction",
+    "deterministic_algorithms",
+    "default_dtype",
+    "default_device",
+    "grad_enabled",
+    "num_threads",
+    "cuda.flash_sdp",
+    "cuda.mem_efficient_sdp",
+    "cuda.math_sdp",
+    "cuda.cudnn_sdp",
 )
+_ALL = _LEGACY_PRECISION + _FP32_PRECISION + _SWITCHES
+
+
+def _default_device() -> str:
+    return str(torch.get_default_device())
+
+
+def _set_default_device(name: str) -> None:
+    torch.set_default_device(None if name == "cpu" else name)
+
+
+def _deterministic() -> str:
+    if not torch.are_deterministic_algorithms_enabled():
+        return "off"
+    return "warn" if torch.is_deterministic_algorithms_warn_only_enabled() else "on"
+
+
+def _set_deterministic(level: str) -> None:
+    torch.use_deterministic_algorithms(level != "off", warn_only=level == "warn")
+
+
+def _default_dtype() -> str:
+    return str(torch.get_default_dtype()).removeprefix("torch.")
+
+
+# Settings that are functions of torch, not attributes below torch.backends: how to read and write.
+_BY_FUNCTION: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
+    "float32_matmul_precision": (
+        torch.get_float32_matmul_precision,
+        torch.set_float32_matmul_precision,
+    ),
+    "deterministic_algorithms": (_deterministic, _set_deterministic),
+    "default_dtype": (_default_dtype, lambda name: torch.set_default_dtype(getattr(torch, name))),
+    "default_device": (_default_device, _set_default_device),
+    "grad_enabled": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "num_threads": (torch.get_num_threads, torch.set_num_threads),
+    **{
+        f"cuda.{kind}_sdp": (
+            attrgetter(f"{kind}_sdp_enabled")(torch.backends.cuda),
+            attrgetter(f"enable_{kind}_sdp")(torch.backends.cuda),
+        )
+        for kind in ("flash", "mem_efficient", "math", "cudnn")
+        if hasattr(torch.backends.cuda, f"{kind}_sdp_enabled")  # cudnn: from torch 2.5 on
+    },
+}
 
 
 def _read(path: str) -> Any:
-    """A flag below torch.backends; None where this torch lacks it or refuses to read it.
+    """A setting; None where this torch lacks it or refuses to read it.
 
     torch raises when old and new precision switches were mixed, so reading one must not fail.
     """
     try:
+        if path in _BY_FUNCTION:
+            return _BY_FUNCTION[path][0]()
         return attrgetter(path)(torch.backends)
     except (AttributeError, RuntimeError):
         return None
@@ -56,7 +113,10 @@ def _read(path: str) -> Any:
 def _write(path: str, value: object) -> None:
     owner, _, name = path.rpartition(".")
     try:
-        setattr(attrgetter(owner)(torch.backends) if owner else torch.backends, name, value)
+        if path in _BY_FUNCTION:
+            _BY_FUNCTION[path][1](value)
+        else:
+            setattr(attrgetter(owner)(torch.backends) if owner else torch.backends, name, value)
     except (AttributeError, RuntimeError):  # this torch has no such operation
         return
 
@@ -67,23 +127,13 @@ def _has_fp32_precision() -> bool:
 
 def read_flags() -> dict[str, Any]:
     """Torch's global settings as JSON values; a setting that torch refuses to read is left out."""
-    paths = _LEGACY_PRECISION + _FP32_PRECISION + _SWITCHES
-    flags = {path: value for path in paths if (value := _read(path)) is not None}
-    flags["deterministic_algorithms"] = torch.are_deterministic_algorithms_enabled()
-    flags["default_dtype"] = str(torch.get_default_dtype()).removeprefix("torch.")
-    flags["num_threads"] = torch.get_num_threads()
-    return flags
+    return {path: value for path in _ALL if (value := _read(path)) is not None}
 
 
 def _restore_flags(flags: Mapping[str, Any]) -> None:
-    for path in _LEGACY_PRECISION + _FP32_PRECISION + _SWITCHES:
+    for path in _ALL:
         if path in flags and _read(path) != flags[path]:
             _write(path, flags[path])
-    if torch.are_deterministic_algorithms_enabled() != flags["deterministic_algorithms"]:
-        torch.use_deterministic_algorithms(flags["deterministic_algorithms"])
-    torch.set_default_dtype(getattr(torch, flags["default_dtype"]))
-    if torch.get_num_threads() != flags["num_threads"]:
-        torch.set_num_threads(flags["num_threads"])
 
 
 @contextlib.contextmanager
@@ -106,7 +156,7 @@ def fp32_precision(precision: str) -> Iterator[None]:
         precision: `ieee` (true float32) or `tf32` (tensor cores with a 10-bit mantissa).
     """
     with flags_restored():
-        for path in _LEGACY_PRECISION:
+        for path in _LEGACY_SWITCHES:
             if _read(path) is not None:  # what cannot be read could not be put back
                 _write(path, precision == "tf32")
         if _has_fp32_precision():
@@ -122,6 +172,20 @@ def cudnn_benchmark(enabled: bool) -> Iterator[None]:
     """Let cuDNN try its algorithms on each new shape (`enabled`) or choose by heuristics."""
     with flags_restored():
         torch.backends.cudnn.benchmark = enabled
+        yield
+
+
+@contextlib.contextmanager
+def autocast_off(device_type: str) -> Iterator[None]:
+    """Switch off the autocast that a caller may have around us: it would change every row.
+
+    Args:
+        device_type: `cpu`, `cuda`, ...
+    """
+    with contextlib.ExitStack() as stack:
+        for kind in {"cpu", device_type}:
+            if torch.amp.is_autocast_available(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
         yield
 
 
@@ -159,11 +223,22 @@ def _namespaces() -> dict[str, Any]:
     return {
         "torch": torch,
         "torch.nn.functional": torch.nn.functional,
+        "torch.linalg": torch.linalg,
+        "torch.fft": torch.fft,
+        "torch.special": torch.special,
         "torch.Tensor": torch.Tensor,
-        "torch.nn.Module": torch.nn.Module,
         "torch.nn.modules.rnn": rnn,
         "torch.nn.modules.rnn._rnn_impls": rnn._rnn_impls,
+        **_layer_classes(),
     }
+
+
+def _layer_classes() -> dict[str, type]:
+    """torch.nn's modules and their base classes, by name."""
+    modules = (kind for kind in vars(torch.nn).values() if isinstance(kind, type))
+    bases = (base for kind in modules for base in kind.__mro__)
+    ours = (base for base in bases if base.__module__.startswith("torch.nn.modules."))
+    return {f"{base.__module__}.{base.__qualname__}": base for base in ours}
 
 
 def _contents(namespace: Any) -> Mapping[str, Any]:
@@ -171,6 +246,8 @@ def _contents(namespace: Any) -> Mapping[str, Any]:
 
 
 _MISSING = object()
+# Python and torch fill these in as they go; no model computes with them.
+_BOOKKEEPING = {"__warningregistry__", "__annotations__", "__annotations_cache__", "__doc__"}
 # TorchDynamo wraps a few functions for good when it is first used; that is torch's own doing, it
 # changes no result, and undoing it would break Dynamo.
 _TORCHS_OWN_WRAPPERS = ("torch._dynamo", "torch._compile")
@@ -178,7 +255,7 @@ _TORCHS_OWN_WRAPPERS = ("torch._dynamo", "torch._compile")
 
 def _matters(name: str, before: object, after: object) -> bool:
     """Whether this change can change what a model computes."""
-    if name == "__warningregistry__":
+    if name in _BOOKKEEPING:
         return False
     if before is _MISSING and isinstance(after, (types.ModuleType, str, int, float)):
         return False  # a submodule that was imported meanwhile, or a note that torch left itself

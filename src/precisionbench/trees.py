@@ -13,6 +13,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 TensorFunction = Callable[[torch.Tensor], torch.Tensor]
+LeafFunction = Callable[[Any], Any]
 
 
 def _fields(tree: object) -> list[str] | None:
@@ -45,14 +46,19 @@ def walk(tree: object, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
             yield from walk(getattr(tree, name), f"{path}.{name}")
 
 
-def map_tensors(function: TensorFunction, tree: Any) -> Any:
+def _itself(leaf: Any) -> Any:
+    return leaf
+
+
+def map_tensors(function: TensorFunction, tree: Any, leaf: LeafFunction = _itself) -> Any:
     """The same tree with every tensor replaced by `function(tensor)`; the tree is not changed.
 
     Args:
         function: tensor in, tensor out.
         tree: as for `walk`.
+        leaf: what to do with everything else that the tree holds (numpy arrays, caches, numbers).
     """
-    recurse = functools.partial(map_tensors, function)
+    recurse = functools.partial(map_tensors, function, leaf=leaf)
     if isinstance(tree, torch.Tensor):
         return function(tree)
     if isinstance(tree, PackedSequence):  # its batch_sizes must stay on the CPU, as int64
@@ -68,18 +74,29 @@ def map_tensors(function: TensorFunction, tree: Any) -> Any:
         for name in names:
             object.__setattr__(twin, name, recurse(getattr(tree, name)))
         return twin
-    return tree
+    return leaf(tree)
 
 
 def _with_items(tree: Mapping[Any, Any], items: dict[Any, Any]) -> Mapping[Any, Any]:
     if not isinstance(tree, MutableMapping):
         return items
     twin = copy.copy(tree)
-    twin.update(items)
+    for key, value in items.items():  # a ModelOutput of transformers refuses update()
+        twin[key] = value
     return twin
 
 
-def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A floating-point tensor in another dtype; integers stay integers.
+
+    Complex tensors stay complex, in complex64: torch has no arithmetic to speak of for half of it.
+
+    Args:
+        tensor: any tensor.
+        dtype: a floating-point dtype.
+    """
+    if tensor.is_complex():
+        return tensor.to(torch.complex64)
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
@@ -102,13 +119,20 @@ class Inputs:
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = attrs.field(factory=dict)
 
-    def map(self, function: TensorFunction) -> Inputs:
-        """The same arguments with every tensor replaced by `function(tensor)`."""
-        return Inputs(map_tensors(function, self.args), map_tensors(function, self.kwargs))
+    def map(self, function: TensorFunction, leaf: LeafFunction = _itself) -> Inputs:
+        """The same arguments with every tensor replaced by `function(tensor)`.
+
+        Args:
+            function: tensor in, tensor out.
+            leaf: what to do with everything that is no tensor.
+        """
+        return Inputs(
+            map_tensors(function, self.args, leaf), map_tensors(function, self.kwargs, leaf)
+        )
 
     def to(self, dtype: torch.dtype) -> Inputs:
         """The same arguments with floating-point tensors cast; integers stay integers."""
-        return self.map(lambda tensor: _cast(tensor, dtype))
+        return self.map(lambda tensor: cast(tensor, dtype))
 
     def in_memory_format(self, channels_last: bool) -> Inputs:
         """The same arguments with every 4-D and 5-D tensor in channels_last, or all contiguous."""

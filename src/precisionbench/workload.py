@@ -6,18 +6,20 @@ import contextlib
 import copy
 import importlib
 import inspect
-import os
-import sys
+import itertools
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import attrs
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
 
 from precisionbench.builtin_models import TorchvisionModel
 from precisionbench.errors import WorkloadError, did_you_mean, one_line
+from precisionbench.packages import working_directory_on_path
 from precisionbench.results import TensorInfo, WorkloadInfo
 from precisionbench.torch_state import rng_restored, seed_everything
 from precisionbench.trees import Inputs
@@ -60,7 +62,7 @@ class Workload:
 
     def make_inputs(self) -> Inputs:
         """Private copies of the inputs on the device."""
-        return self.inputs.map(self._copied)
+        return self.inputs.map(self._copied, _copied_leaf)
 
     def with_batch(self, batch_size: int) -> Workload:
         """The same workload with the first items of its batch only.
@@ -79,6 +81,16 @@ class Workload:
 
     def _copied(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.detach().to(self.device, copy=True)
+
+
+def _copied_leaf(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception as exc:
+        raise WorkloadError(
+            f"the inputs hold a {type(value).__name__} that cannot be copied ({one_line(exc)})",
+            "give tensors, and other values that copy.deepcopy takes",
+        ) from exc
 
 
 def resolve(
@@ -101,20 +113,21 @@ def resolve(
             GPU, else the CPU.
         batch_size: items that one call serves, where the first tensor's first dimension (or the
             length of a first argument that is a list) does not say it; for `torchvision:NAME`
-            the size of the batch to make.
+            and functions with a `batch_size` parameter the size of the batch to make.
         seed: of weights and inputs made by factories.
 
     Raises:
         WorkloadError: what is wrong with the model, the inputs or the device, and what to do.
     """
     target = _choose_device(model, device)
-    name, build = _factory(model, _default_batch(batch_size, target))
+    name, build = _factory(model, batch_size, target)
     with _seeded(seed):
         built, made_inputs = _split(_call(build, f"the model {name!r}"))
         given = inputs if inputs is not None else made_inputs
         arguments = _as_inputs(_call(given, "inputs") if _is_factory(given) else given, name)
     _check_devices(built, arguments, free=device is not None or not isinstance(model, nn.Module))
-    size = batch_size if batch_size is not None else _batch_of(arguments)
+    _check_complete(built)
+    size = _batch_size(batch_size, arguments)
     return Workload(_describe(name, built, arguments, size), build, arguments, target, seed)
 
 
@@ -163,20 +176,16 @@ def _device_of(model: nn.Module) -> torch.device | None:
     return tensors[0].device if tensors else None
 
 
-def _default_batch(batch_size: int | None, device: torch.device) -> int:
-    if batch_size is None:
-        return DEFAULT_BATCH_SIZE.get(device.type, DEFAULT_BATCH_SIZE_ELSEWHERE)
-    if type(batch_size) is not int or batch_size < 1:
-        raise WorkloadError(f"batch_size is {batch_size!r}", "give a whole number of 1 or more")
-    return batch_size
-
-
-def _factory(model: object, batch_size: int) -> tuple[str, ModelFactory]:
+def _factory(
+    model: object, batch_size: int | None, device: torch.device
+) -> tuple[str, ModelFactory]:
     """The model's name, and what builds it."""
+    if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+        raise WorkloadError(f"batch_size is {batch_size!r}", "give a whole number of 1 or more")
     if isinstance(model, nn.Module):
         return type(model).__name__, lambda: copy.deepcopy(model)
     if isinstance(model, str):
-        return model, _named(model, batch_size)
+        return model, _named(model, batch_size, device)
     if callable(model):
         return getattr(model, "__name__", type(model).__name__), model
     raise WorkloadError(
@@ -186,59 +195,64 @@ def _factory(model: object, batch_size: int) -> tuple[str, ModelFactory]:
     )
 
 
-def _named(name: str, batch_size: int) -> ModelFactory:
+def _named(name: str, batch_size: int | None, device: torch.device) -> ModelFactory:
     place, colon, attribute = name.partition(":")
     if not colon or not place or not attribute:
         raise WorkloadError(
             f"the model {name!r} has no ':'",
             f"write 'torchvision:{name or 'resnet50'}' or 'package.module:function'",
         )
+    default = DEFAULT_BATCH_SIZE.get(device.type, DEFAULT_BATCH_SIZE_ELSEWHERE)
+    size = default if batch_size is None else batch_size
     if place == "torchvision":
-        return TorchvisionModel(attribute, batch_size)
-    return _with_batch_size(_imported(place, attribute), batch_size)
+        return TorchvisionModel(attribute, size)
+    factory = _imported(place, attribute)
+    if isinstance(factory, nn.Module):
+        return lambda: copy.deepcopy(factory)
+    if _takes_batch_size(factory):
+        return _in_working_directory(partial(factory, batch_size=size))
+    if batch_size is not None:
+        raise WorkloadError(
+            f"the function {name!r} takes no batch_size",
+            "give it a parameter of that name, or leave the batch size out",
+        )
+    return _in_working_directory(factory)
 
 
-def _imported(place: str, attribute: str) -> ModelFactory:
-    with _working_directory_on_path():
+def _imported(place: str, attribute: str) -> Any:
+    with working_directory_on_path():
         try:
             module = importlib.import_module(place)
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             raise WorkloadError(
                 f"the module {place!r} cannot be imported ({one_line(exc)})",
                 "the working directory is on the path; check the name and run it alone with "
                 f"python -c 'import {place}'",
             ) from exc
     factory = getattr(module, attribute, None)
-    if isinstance(factory, nn.Module):
-        return lambda: copy.deepcopy(factory)
     if not callable(factory):
         known = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
         raise WorkloadError(
             f"the module {place!r} has no function {attribute!r}", did_you_mean(attribute, known)
         )
-    return factory  # type: ignore[no-any-return]
+    return factory
 
 
-@contextlib.contextmanager
-def _working_directory_on_path() -> Iterator[None]:
-    here = os.getcwd()
-    added = here not in sys.path
-    if added:
-        sys.path.insert(0, here)
+def _in_working_directory(factory: ModelFactory) -> ModelFactory:
+    """A factory may import further modules of the working directory when it is called."""
+
+    def build() -> Any:
+        with working_directory_on_path():
+            return factory()
+
+    return build
+
+
+def _takes_batch_size(factory: ModelFactory) -> bool:
     try:
-        yield
-    finally:
-        if added and here in sys.path:
-            sys.path.remove(here)
-
-
-def _with_batch_size(factory: ModelFactory, batch_size: int) -> ModelFactory:
-    """A factory that has a `batch_size` parameter gets it."""
-    try:
-        accepts = "batch_size" in inspect.signature(factory).parameters
+        return "batch_size" in inspect.signature(factory).parameters
     except (TypeError, ValueError):  # builtins have no signature
-        return factory
-    return (lambda: factory(batch_size=batch_size)) if accepts else factory  # type: ignore[call-arg]
+        return False
 
 
 def _call(build: ModelFactory, what: str) -> Any:
@@ -331,9 +345,36 @@ def _check_devices(model: nn.Module, inputs: Inputs, free: bool) -> None:
             )
 
 
+def _check_complete(model: nn.Module) -> None:
+    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
+        if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
+            raise WorkloadError(
+                f"the model's {name} is lazy and has no shape yet",
+                "call the model once on its inputs first, in the factory or before you pass it",
+            )
+
+
+def _batch_size(given: int | None, inputs: Inputs) -> int | None:
+    """What the user says, unless the inputs cannot hold so many items; else what the inputs say."""
+    found = _batch_of(inputs)
+    if found == 0:
+        raise WorkloadError("the inputs hold a batch of 0 items", "give at least one item")
+    if given is None or found is None:
+        return given or found
+    dimensions = {size for _, tensor in inputs.tensors() for size in tensor.shape}
+    if given > found and given not in dimensions:  # fewer may be: graphs are batched as nodes
+        raise WorkloadError(
+            f"batch_size is {given}, but the inputs hold {found} items",
+            "make the inputs of that size, or leave batch_size out",
+        )
+    return given
+
+
 def _batch_of(inputs: Inputs) -> int | None:
     first = inputs.args[0] if inputs.args else None
-    if isinstance(first, (list, tuple)):
+    if isinstance(first, PackedSequence):
+        return int(first.batch_sizes[0])
+    if isinstance(first, list):
         return len(first)
     tensor = inputs.tensors()[0][1]
     return len(tensor) if tensor.dim() else None

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import abc
+import itertools
+import re
 import typing
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import attrs
+import torch
 from torch import nn
 
-from precisionbench.errors import BackendUnavailableError, SpecError
-from precisionbench.results import Json
-from precisionbench.trees import Inputs
+from precisionbench.errors import BackendUnavailableError, PrecisionBenchWarning, SpecError
+from precisionbench.results import Json, as_json
+from precisionbench.trees import Inputs, cast
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 @attrs.frozen
@@ -66,6 +73,11 @@ class Backend(abc.ABC):
     )
 
     def __attrs_post_init__(self) -> None:
+        if not _NAME.fullmatch(str(getattr(self, "name", ""))):
+            raise SpecError(
+                f"the backend class {type(self).__name__} has no name that a spec could begin with",
+                'write name: ClassVar[str] = "..." in it: letters, digits, -, _ and .',
+            )
         hints = option_types(type(self))
         for name, hint in hints.items():
             check_option(self.name, name, getattr(self, name), hint)
@@ -93,6 +105,26 @@ class Backend(abc.ABC):
         Returns:
             A context manager that yields `Prepared` or a bare callable.
         """
+
+
+def cast_model(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Cast a model's floating-point parameters and buffers, in place; see `trees.cast`.
+
+    `model.to(dtype)` would cast complex ones too and drop their imaginary parts.
+
+    Args:
+        model: the private copy that `prepare` was given.
+        dtype: a floating-point dtype. Complex tensors stay complex; a 16-bit row warns of that.
+    """
+    tensors = itertools.chain(model.parameters(), model.buffers())
+    if dtype.itemsize == 2 and any(tensor.is_complex() for tensor in tensors):
+        warnings.warn(
+            "the model's complex weights stay complex64: torch computes with no smaller ones",
+            PrecisionBenchWarning,
+            stacklevel=2,
+        )
+    model._apply(lambda tensor: cast(tensor, dtype))
+    return model
 
 
 def require_cuda(inputs: Inputs) -> None:
@@ -124,12 +156,8 @@ def option_types(backend: type[Backend]) -> dict[str, Any]:
 def options_of(backend: Backend) -> dict[str, Json]:
     """Every option of a backend with its value, as JSON."""
     return {
-        field.name: _as_json(getattr(backend, field.name)) for field in option_fields(type(backend))
+        field.name: as_json(getattr(backend, field.name)) for field in option_fields(type(backend))
     }
-
-
-def _as_json(value: Any) -> Json:
-    return value if isinstance(value, (str, int, float, type(None))) else str(value)
 
 
 def alternatives(hint: Any) -> list[Any]:
@@ -160,6 +188,12 @@ def check_option(backend: str, name: str, value: Any, hint: Any) -> None:
     """
     if not any(_fits(value, member) for member in alternatives(hint)):
         raise SpecError(f"{backend}: {name} cannot be {value!r}", f"it is {allowed_values(hint)}")
+    text = str(value)
+    if isinstance(value, (str, Path)) and (not text or "," in text or text != text.strip()):
+        raise SpecError(
+            f"{backend}: {name} cannot be {text!r}, because no spec could say that",
+            "give a text without commas or outer spaces",
+        )
 
 
 def _fits(value: Any, member: Any) -> bool:

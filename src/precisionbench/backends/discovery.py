@@ -88,11 +88,19 @@ def _imported(entry: EntryPoint) -> type[Backend]:
             f"the plugin {entry.name!r} of {home!r} is no subclass of Backend",
             "ask its author to mend the entry point",
         )
-    if found.name != entry.name:
+    if (own_name := getattr(found, "name", None)) != entry.name:
         raise SpecError(
-            f"the plugin {entry.name!r} of {home!r} calls itself {found.name!r}",
-            "ask its author to use one name",
+            f"the plugin {entry.name!r} of {home!r} calls itself {own_name!r}",
+            f"ask its author to write name: ClassVar[str] = {entry.name!r}",
         )
+    try:
+        option_types(found)
+    except Exception as exc:  # an annotation that does not resolve
+        raise SpecError(
+            f"the options of the plugin {entry.name!r} of {home!r} cannot be read "
+            f"({one_line(exc)})",
+            "ask its author to mend the annotations",
+        ) from exc
     return found
 
 
@@ -140,9 +148,11 @@ def _info(name: str, entry: EntryPoint) -> BackendInfo:
     summary = (backend.__doc__ or "").strip().partition("\n")[0]
     options = {option: allowed_values(hint) for option, hint in option_types(backend).items()}
     try:
-        backend().check_available()
+        from_options(backend, {}).check_available()
     except BackendUnavailableError as exc:
         return BackendInfo(name, False, summary, options, home, exc.requirement, exc.remedy)
+    except PrecisionBenchError as exc:
+        return BackendInfo(name, False, summary, options, home, exc.reason, exc.remedy)
     except Exception as exc:  # a stranger's plugin may raise anything
         return BackendInfo(name, False, summary, options, home, one_line(exc), "ask its author")
     return BackendInfo(name, True, summary, options, home)

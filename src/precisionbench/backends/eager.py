@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Literal
@@ -10,7 +11,7 @@ import attrs
 import torch
 from torch import nn
 
-from precisionbench.backends.base import Backend, Prepared, require_cuda
+from precisionbench.backends.base import Backend, Prepared, cast_model, require_cuda
 from precisionbench.errors import BackendUnavailableError
 from precisionbench.torch_state import fp32_precision
 from precisionbench.trees import Inputs
@@ -47,8 +48,9 @@ class Eager(Backend):
         """Cast the model to float32 and set the precision; see `Backend.prepare`."""
         if self.precision == "tf32":
             require_cuda(inputs)
-        cast_from = sorted({_dtype_name(tensor) for tensor in model.parameters()} - {"float32"})
-        model, inputs = model.to(torch.float32), inputs.to(torch.float32)
+        tensors = itertools.chain(model.parameters(), model.buffers())
+        cast_from = sorted({_dtype_name(tensor) for tensor in tensors} - {"float32", "complex64"})
+        model, inputs = cast_model(model, torch.float32), inputs.to(torch.float32)
         with fp32_precision("ieee" if self.precision == "fp32" else "tf32"):
             yield Prepared(inputs.bind(model), model, {"cast_from": cast_from} if cast_from else {})
 
@@ -60,4 +62,5 @@ def _device_has_tf32() -> bool:
 
 
 def _dtype_name(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.") if tensor.is_floating_point() else "float32"
+    computes = tensor.is_floating_point() or tensor.is_complex()
+    return str(tensor.dtype).removeprefix("torch.") if computes else "float32"

@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import nn
 
-from precisionbench.backends.base import Backend, Prepared
+from precisionbench.backends.base import Backend, Prepared, cast_model
 from precisionbench.trees import Inputs
 
 
@@ -29,5 +29,5 @@ class Half(Backend):
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
         """Cast the model and the inputs; see `Backend.prepare`."""
         dtype = getattr(torch, self.dtype)
-        model, inputs = model.to(dtype), inputs.to(dtype)
+        model, inputs = cast_model(model, dtype), inputs.to(dtype)
         yield Prepared(inputs.bind(model), model)

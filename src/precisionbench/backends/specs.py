@@ -15,7 +15,7 @@ from precisionbench.backends.base import (
     option_fields,
     option_types,
 )
-from precisionbench.errors import SpecError, did_you_mean
+from precisionbench.errors import PrecisionBenchError, SpecError, did_you_mean, one_line
 from precisionbench.names import spec_text, value_text
 
 
@@ -41,8 +41,15 @@ def from_options(backend: type[Backend], texts: Mapping[str, str]) -> Backend:
     }
     try:
         return backend(**values)
+    except PrecisionBenchError:
+        raise
     except TypeError as exc:  # an option without a default was not given
         raise SpecError(f"{backend.name}: {exc}", "write it as option=value") from exc
+    except Exception as exc:  # a plugin's own check of its options
+        raise SpecError(
+            f"{backend.name} refuses these options ({one_line(exc)})",
+            f"see the options with 'precisionbench backends', or ask the author of {backend.name}",
+        ) from exc
 
 
 def _parse(backend: str, option: str, text: str, hint: Any) -> Any:

@@ -23,7 +23,7 @@ from precisionbench.errors import (
     SpecError,
     one_line,
 )
-from precisionbench.packages import import_engine, installed_version
+from precisionbench.packages import import_engine, installed_version, working_directory_on_path
 from precisionbench.results import Json
 from precisionbench.torch_state import functions_restored
 from precisionbench.trees import Inputs, walk
@@ -309,7 +309,8 @@ def _check_dla(trt: Any, core: int) -> None:
 def _called(place: str) -> Any:
     module, _, function = place.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)()
+        with working_directory_on_path():
+            return getattr(importlib.import_module(module), function)()
     except Exception as exc:
         raise SpecError(
             f"torch2trt: calibration={place} failed ({one_line(exc)})",

@@ -78,13 +78,17 @@ class InlineLauncher:
             return
         _drop_frames(failed)
         batch = self.workload.info.batch_size
+        if batch is None:
+            raise OutOfMemoryError(
+                failed.reason, "use smaller inputs or a smaller model, or free the device"
+            ) from failed.__cause__
         raise OutOfMemoryError(
-            failed.reason if batch is None else f"batch {batch}: {failed.reason}",
-            self._fitting_batch(backend, batch or 1),
+            f"batch {batch}: {failed.reason}", self._fitting_batch(backend, batch)
         ) from failed.__cause__
 
     def _fitting_batch(self, backend: Backend, batch: int) -> str:
         """Halve the batch until one call succeeds, and say which one did."""
+        others = 0
         while batch := batch // 2:
             _free_memory()
             try:
@@ -93,7 +97,10 @@ class InlineLauncher:
                     return f"batch {batch} fits"
             except PrecisionBenchError as exc:  # memory again, or a model of one batch size only
                 _drop_frames(exc)
-        return "no smaller batch fits; use a smaller model, or free the device"
+                others += not isinstance(exc, OutOfMemoryError)
+        if others:
+            return "use a smaller batch (cutting these inputs did not work), or free the device"
+        return "not even batch 1 fits; use a smaller model, or free the device"
 
 
 def _drop_frames(exc: BaseException | None) -> None:

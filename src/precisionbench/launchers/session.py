@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-import json
 import os
 import types
 import warnings
@@ -18,7 +17,7 @@ import attrs
 import torch
 from torch import nn
 
-from precisionbench.agreement import kept
+from precisionbench.agreement import compare_outputs, differs, kept
 from precisionbench.backends import Backend, Inputs, Prepared
 from precisionbench.errors import (
     DeviceError,
@@ -29,15 +28,20 @@ from precisionbench.errors import (
     PreparationError,
     one_line,
 )
-from precisionbench.results import Json
+from precisionbench.results import Json, as_json
 from precisionbench.timer import Timer
 from precisionbench.torch_state import (
+    autocast_off,
     cudnn_benchmark,
     fp32_precision,
     read_flags,
     seed_everything,
 )
 from precisionbench.workload import Workload
+
+# Two calls of the same half-precision model on the same inputs differ by less than this, whatever
+# order its sums are taken in; float16 rounds to 5e-4.
+_STEADY_ERROR = 1e-2
 
 
 @attrs.frozen
@@ -52,8 +56,7 @@ class Session:
         output: the first call's output, copied to the CPU.
         flags: torch's settings while it runs.
         details: what the engine chose.
-        warnings: what a reader of the row must know.
-        log: what was printed or warned by others meanwhile.
+        record: what a reader must know, and what others printed, the plugin's cleanup included.
     """
 
     timer: Timer
@@ -63,8 +66,7 @@ class Session:
     output: object
     flags: Mapping[str, Json]
     details: Mapping[str, Json]
-    warnings: tuple[str, ...]
-    log: tuple[str, ...]
+    record: Record
 
     def block(self, samples: int, calls_per_sample: int, settle_calls: int) -> tuple[float, ...]:
         """Time one block; see `Timer.block`.
@@ -75,6 +77,20 @@ class Session:
         """
         with executing(), silence():
             return self.timer.block(self.call, samples, calls_per_sample, settle_calls)
+
+    def check_steady(self) -> None:
+        """Call once more, and note it where the output is no longer that of the first call.
+
+        Raises:
+            ExecutionError: the call failed.
+        """
+        with executing(), silence():
+            last = kept(self.call())
+        if differs(compare_outputs(last, self.output), _STEADY_ERROR):
+            self.record.warn(
+                "the last call's output is not the first's: the model is random, keeps state, or "
+                "changes its inputs; agreement is that of the first call"
+            )
 
 
 @contextlib.contextmanager
@@ -94,8 +110,9 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
         DeviceError: the device stopped answering.
     """
     check_available(backend)
-    record = _Record()
+    record = Record()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(autocast_off(workload.device.type))
         stack.enter_context(timer.clock.active())
         stack.enter_context(fp32_precision("ieee"))
         stack.enter_context(cudnn_benchmark(backend.cudnn_benchmark))
@@ -104,13 +121,13 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
                 model, inputs = workload.make_model(), workload.make_inputs()
                 model, inputs = arranged(backend, model, inputs, record)
             seed_everything(workload.seed)
-            prepare = partial(stack.enter_context, preparing(backend, model, inputs))
+            prepare = partial(stack.enter_context, preparing(backend, model, inputs, record))
             prepared, build_s = timer.once(prepare)
             stack.enter_context(grad_off(backend))
             call = checked_call(prepared)
             with executing():
                 output, first_call_s = timer.once(call)
-                output = kept(output)
+                output = kept(_readable(output))
         yield Session(
             timer=timer,
             call=call,
@@ -119,8 +136,7 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
             output=output,
             flags={**read_flags(), "grad_mode": backend.grad_mode},
             details=_json_details(prepared),
-            warnings=record.warnings(),
-            log=record.log(),
+            record=record,
         )
 
 
@@ -135,7 +151,7 @@ def check_available(backend: Backend) -> None:
 
 
 def arranged(
-    backend: Backend, model: nn.Module, inputs: Inputs, record: _Record
+    backend: Backend, model: nn.Module, inputs: Inputs, record: Record
 ) -> tuple[nn.Module, Inputs]:
     """The model and inputs in the backend's memory format; contiguous ones stay as they are."""
     if backend.memory_format == "contiguous":
@@ -149,7 +165,7 @@ def arranged(
 
 
 @contextlib.contextmanager
-def preparing(backend: Backend, model: nn.Module, inputs: Inputs) -> Iterator[Any]:
+def preparing(backend: Backend, model: nn.Module, inputs: Inputs, record: Record) -> Iterator[Any]:
     """Enter the plugin's `prepare`; whatever it raises on the way in is a PreparationError."""
     try:
         manager = backend.prepare(model, inputs)
@@ -163,12 +179,12 @@ def preparing(backend: Backend, model: nn.Module, inputs: Inputs) -> Iterator[An
     except Exception as exc:
         _raise_if_out_of_memory(exc)
         raise PreparationError(f"it could not prepare the model ({one_line(exc)})") from exc
-    with manager_left(manager):
+    with manager_left(manager, record):
         yield prepared
 
 
 @contextlib.contextmanager
-def manager_left(manager: contextlib.AbstractContextManager[Any]) -> Iterator[None]:
+def manager_left(manager: contextlib.AbstractContextManager[Any], record: Record) -> Iterator[None]:
     """Leave an entered context manager whatever happens, as `with` would.
 
     The plugin's cleanup is told of no exception: a generator without try/finally would otherwise
@@ -178,7 +194,8 @@ def manager_left(manager: contextlib.AbstractContextManager[Any]) -> Iterator[No
         yield
     finally:
         try:
-            manager.__exit__(None, None, None)
+            with record.recording():
+                manager.__exit__(None, None, None)
         except PrecisionBenchError:
             raise
         except Exception as exc:
@@ -247,8 +264,24 @@ def _device_is_lost() -> bool:
 
 
 def _json_details(prepared: object) -> dict[str, Json]:
-    details = dict(prepared.details) if isinstance(prepared, Prepared) else {}
-    return json.loads(json.dumps(details, default=str))  # type: ignore[no-any-return]
+    if not isinstance(prepared, Prepared):
+        return {}
+    try:
+        return as_json(dict(prepared.details))  # type: ignore[no-any-return]
+    except Exception as exc:  # no mapping, or one that holds itself
+        raise PreparationError(
+            f"its details cannot be kept ({one_line(exc)})",
+            "let it give a dict of plain values",
+        ) from exc
+
+
+def _readable(output: object) -> object:
+    if isinstance(output, (Iterator, types.AsyncGeneratorType, types.CoroutineType)):
+        raise ExecutionError(
+            f"the model gave a {type(output).__name__}, which computes nothing until it is read",
+            "wrap the model so that its forward returns tensors",
+        )
+    return output
 
 
 @contextlib.contextmanager
@@ -267,7 +300,7 @@ def silence() -> Iterator[None]:
         yield
 
 
-class _Record:
+class Record:
     """Keeps what plugins and their libraries print and warn of, instead of showing it."""
 
     def __init__(self) -> None:
@@ -276,10 +309,12 @@ class _Record:
         self._own: list[str] = []
 
     def warn(self, message: str) -> None:
+        """Keep something that a reader of the row must know."""
         self._own.append(message)
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
+        """Keep what is printed and warned meanwhile."""
         with (
             warnings.catch_warnings(record=True) as caught,
             contextlib.redirect_stdout(self._text),
@@ -292,6 +327,7 @@ class _Record:
                 self._caught += caught
 
     def warnings(self) -> tuple[str, ...]:
+        """What a reader of the row must know."""
         ours = [
             str(caught.message)
             for caught in self._caught
@@ -300,6 +336,7 @@ class _Record:
         return tuple(dict.fromkeys(self._own + ours))
 
     def log(self) -> tuple[str, ...]:
+        """What was printed, and warned by others."""
         foreign = [
             f"{caught.category.__name__}: {caught.message}"
             for caught in self._caught

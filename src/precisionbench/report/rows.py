@@ -107,8 +107,8 @@ def _agreement_text(data: ComparisonData, row: BackendResult) -> str:
         return "-"
     if row.agreement.nonfinite_count:
         return f"{row.agreement.nonfinite_count:,} non-finite"
-    if row.agreement.problems:
-        return "differs in shape"
+    if row.agreement.caveats:
+        return "see notes"
     error = row.agreement.relative_l2
     return "-" if error is None else formatting.scientific(error)
 
@@ -119,7 +119,7 @@ def notes(data: ComparisonData) -> list[tuple[str, str]]:
     for row in data.results:
         found += [(row.backend, warning) for warning in row.warnings]
         if row.agreement:
-            found += [(row.backend, problem) for problem in row.agreement.problems]
+            found += [(row.backend, caveat) for caveat in row.agreement.caveats]
     return found
 
 
