@@ -79,6 +79,20 @@ def test_markdown_is_a_table_with_everything_escaped():
     assert "- `half`: mind this" in markdown
 
 
+def test_what_is_true_of_several_rows_is_said_once(comparison):
+    rows = tuple(attrs.evolve(row, warnings=("same for all",)) for row in comparison.results)
+    both = pb.Comparison(attrs.evolve(comparison.data, results=rows))
+    assert str(both).count("same for all") == 1
+    assert "eager, half: same for all" in str(both)
+    assert "- `eager`, `half`: same for all" in both.to_markdown()
+
+
+def test_a_rows_name_cannot_break_a_markdown_table(comparison):
+    rows = (comparison.results[0], attrs.evolve(comparison.results[1], backend="x:path=a|b`c"))
+    odd = pb.Comparison(attrs.evolve(comparison.data, results=rows))
+    assert r"| `x:path=a\|b'c` |" in odd.to_markdown()
+
+
 def test_a_result_without_rows_shows_its_failures(comparison):
     empty = pb.Comparison(attrs.evolve(comparison.data, results=(), reference="apex-amp"))
     assert "Could not run" in str(empty)

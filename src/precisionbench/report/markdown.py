@@ -15,12 +15,11 @@ def to_markdown(data: ComparisonData) -> str:
     lines = [f"**{_escaped(rows.title(data))}**", "", _escaped(rows.versions(data)), ""]
     if data.results:
         lines += [*_table(data), "", rows.NO_VERDICT, ""]
-    notes = [(f"{name}", text) for name, text in rows.notes(data)]
-    failures = [(failure.backend, rows.failure_text(failure)) for failure in data.failures]
-    for heading, items in (("Notes", notes), ("Could not run", failures)):
+    failures = [([failure.backend], rows.failure_text(failure)) for failure in data.failures]
+    for heading, items in (("Notes", rows.notes(data)), ("Could not run", failures)):
         if items:
             lines += [f"{heading}:", ""]
-            lines += [f"- `{name}`: {_escaped(text)}" for name, text in items] + [""]
+            lines += [f"- {_codes(names)}: {_escaped(text)}" for names, text in items] + [""]
     return "\n".join(lines)
 
 
@@ -30,8 +29,13 @@ def _table(data: ComparisonData) -> list[str]:
     for row in data.results:
         text = rows.row_text(data, row)
         cells = (text.latency, text.width, text.throughput, text.speedup, text.agreement)
-        lines.append(f"| `{text.backend}` | {' | '.join(map(_escaped, cells))} |")
+        lines.append(f"| {_codes([text.backend])} | {' | '.join(map(_escaped, cells))} |")
     return lines
+
+
+def _codes(names: list[str]) -> str:
+    """Rows' names as code; a pipe would end a table's cell, and a backtick the code."""
+    return ", ".join("`" + name.replace("|", "\\|").replace("`", "'") + "`" for name in names)
 
 
 def _escaped(text: str) -> str:

@@ -113,14 +113,14 @@ def _agreement_text(data: ComparisonData, row: BackendResult) -> str:
     return "-" if error is None else formatting.scientific(error)
 
 
-def notes(data: ComparisonData) -> list[tuple[str, str]]:
-    """What a reader must know of single rows: (row, sentence)."""
-    found = []
+def notes(data: ComparisonData) -> list[tuple[list[str], str]]:
+    """What a reader must know of single rows: (their names, sentence), each sentence once."""
+    rows_by_sentence: dict[str, list[str]] = {}
     for row in data.results:
-        found += [(row.backend, warning) for warning in row.warnings]
-        if row.agreement:
-            found += [(row.backend, caveat) for caveat in row.agreement.caveats]
-    return found
+        caveats = row.agreement.caveats if row.agreement else ()
+        for sentence in (*row.warnings, *caveats):
+            rows_by_sentence.setdefault(sentence, []).append(row.backend)
+    return [(names, sentence) for sentence, names in rows_by_sentence.items()]
 
 
 def failure_text(failure: BackendFailure) -> str:

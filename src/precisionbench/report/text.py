@@ -52,7 +52,7 @@ def _parts(data: ComparisonData) -> list[RenderableType]:
     if notes := rows.notes(data):
         parts += [Text(), Text("Notes", style="bold"), _listed(notes)]
     if data.failures:
-        lines = [(failure.backend, rows.failure_text(failure)) for failure in data.failures]
+        lines = [([failure.backend], rows.failure_text(failure)) for failure in data.failures]
         parts += [Text(), Text("Could not run", style="bold"), _listed(lines)]
     return parts
 
@@ -79,12 +79,12 @@ def _table(data: ComparisonData) -> RenderableType:
     return table
 
 
-def _listed(lines: list[tuple[str, str]]) -> RenderableType:
+def _listed(lines: list[tuple[list[str], str]]) -> RenderableType:
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     grid = Table.grid()
-    for name, sentence in lines:
-        grid.add_row(Text.assemble((name, "bold"), ": ", sentence))
+    for names, sentence in lines:
+        grid.add_row(Text.assemble((", ".join(names), "bold"), ": ", sentence))
     return Padding(grid, (0, 0, 0, 2))
