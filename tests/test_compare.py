@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import random
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -292,6 +293,50 @@ def test_complex_weights_keep_their_imaginary_parts(images):
     assert expected.abs().max() > 0.1, "the imaginary part matters here"
 
 
+def test_comparisons_of_several_threads_run_one_after_another(cnn, images):
+    events: list[str] = []
+
+    def compare(name: str) -> None:
+        tell = lambda progress: events.append(f"{name} {progress.stage}")  # noqa: E731
+        pb.compare(cnn, images, backends=["half"], on_progress=tell, **QUICK)
+
+    threads = [threading.Thread(target=compare, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    whole = ["preparing", "measuring", "done"] * 2
+    first = events[0][0]
+    second = "b" if first == "a" else "a"
+    assert events == [f"{name} {stage}" for name in (first, second) for stage in whole]
+
+
+def test_a_callback_may_compare_something_itself(cnn, images):
+    inner = []
+
+    def tell(progress: pb.Progress) -> None:
+        if progress.stage == "done":
+            inner.append(pb.compare(cnn, images, backends=[], **QUICK))
+
+    assert len(pb.compare(cnn, images, backends=["half"], on_progress=tell, **QUICK)) == 2
+    assert [len(comparison) for comparison in inner] == [1, 1]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, ZeroDivisionError])
+def test_an_interruption_leaves_everything_as_it_was(cnn, images, stop):
+    flags, functions = read_flags(), Functions.now()
+
+    def tell(progress: pb.Progress) -> None:
+        if progress.stage == "measuring":
+            raise stop
+
+    with pytest.raises(stop):
+        pb.compare(cnn, images, backends=["half"], on_progress=tell, **QUICK)
+    assert read_flags() == flags
+    assert functions.changes() == []
+    assert not torch.is_inference_mode_enabled()
+
+
 # One backend that fails is a row with a reason; the others are measured.
 
 
@@ -416,7 +461,7 @@ def test_a_call_that_fails_only_later_is_a_failure_too(cnn, images):
 class OnlyFloat(nn.Module):
     def forward(self, x):
         if x.dtype != torch.float32:
-            raise RuntimeError("expected scalar type Float; this dtype is not supported")
+            raise RuntimeError("expected scalar type Float but found Half")
         return x
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import secrets
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -54,6 +55,9 @@ DEFAULT_BACKENDS = (
 _BUDGET_S = {"cuda": 60.0}
 _BUDGET_ELSEWHERE_S = 15.0
 _SEEDS = 2**63  # what torch's generators take
+# Two threads would measure each other, and torch's settings are the process's. A comparison that a
+# callback starts within another one is let through.
+_one_at_a_time = threading.RLock()
 
 
 @attrs.frozen
@@ -151,7 +155,7 @@ def compare(
     _check_arguments(launcher, seed, budget_s)
     rows, reference_name = plan(DEFAULT_BACKENDS if backends is None else backends, reference)
     seed = secrets.randbits(32) if seed is None else seed
-    with rng_restored():
+    with _one_at_a_time, rng_restored():
         with silence():  # what a factory prints is in each row's log: it is called again there
             workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed)
         described = environment.capture(workload.device)

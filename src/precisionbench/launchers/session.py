@@ -245,9 +245,13 @@ def _raise_if_out_of_memory(exc: Exception) -> None:
         raise OutOfMemoryError(f"it does not fit in memory ({one_line(exc)})") from exc
 
 
+# How torch's messages about an operand of the wrong dtype begin or end.
+_ABOUT_DTYPES = ("not implemented for", "dtype", "same type", "scalar type")
+
+
 def _execution_remedy(exc: Exception) -> str:
     text = str(exc)
-    if "not implemented for" in text or "dtype" in text or "same type" in text:
+    if any(words in text for words in _ABOUT_DTYPES):
         return "an operation of the model does not take this dtype; try another precision"
     return "run it once without precisionbench on the same inputs"
 
