@@ -145,10 +145,31 @@ def test_what_cannot_be_compared_is_said():
     assert result.relative_l2 is None
 
 
-def test_a_tensor_without_plain_elements_is_said_not_to_compare():
-    sparse = torch.eye(3).to_sparse()
-    (problem,) = compare_outputs([sparse], [sparse]).problems
+@pytest.mark.filterwarnings("ignore:.*nested:UserWarning", "ignore:.*deprecated:UserWarning")
+@pytest.mark.parametrize("kind", ["sparse", "quantized", "nested"])
+def test_tensors_of_every_layout_are_compared(kind):
+    def stored(value: float) -> torch.Tensor:
+        x = torch.eye(3) * value
+        if kind == "sparse":
+            return x.to_sparse()
+        if kind == "quantized":
+            return torch.quantize_per_tensor(x, 0.1, 0, torch.qint8)
+        return torch.nested.nested_tensor([x, x[:2]])
+
+    tensor = only(stored(1.5), stored(1.0))
+    assert tensor.relative_l2 == pytest.approx(0.5)
+
+
+def test_a_tensor_that_does_not_tell_its_elements_is_said_not_to_compare():
+    meta = torch.ones(3, device="meta")
+    (problem,) = compare_outputs([meta], [meta]).problems
     assert problem.startswith("output[0] cannot be compared (")
+
+
+def test_figures_that_overflow_are_a_problem_and_no_infinity():
+    huge = torch.full((2, 2), 1e200, dtype=torch.float64)
+    (problem,) = compare_outputs(huge, -huge).problems
+    assert "cannot be compared (OverflowError: its squares do not fit into float64)" in problem
 
 
 def test_an_output_without_tensors_is_said():

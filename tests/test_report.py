@@ -122,9 +122,14 @@ def test_an_output_of_another_shape_is_shown_and_explained():
 
 
 def test_an_output_without_figures_is_a_dash():
-    tensor = TensorAgreement("", (4, 5), "float16", None, None, None, None, 0)
-    assert str(with_half(agreement=Agreement((tensor,)))).splitlines()[6].endswith("-")
     assert str(with_half(agreement=None)).splitlines()[6].endswith("-")
+
+
+def test_an_output_without_one_finite_element_is_explained():
+    tensor = TensorAgreement("", (4, 5), "float16", None, None, None, None, 0)
+    text = str(with_half(agreement=Agreement((tensor,))))
+    assert text.splitlines()[6].endswith("see notes")
+    assert "half: the output has no finite element to compare" in text
 
 
 def test_a_speedup_says_that_it_is_no_verdict(comparison):

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import attrs
 import pytest
@@ -20,6 +21,11 @@ from precisionbench.errors import BackendNotFoundError, SpecError
 from precisionbench.names import row_names, same_row, split_spec
 
 
+class Mode(Enum):
+    QUICK = "quick"
+    THOROUGH = "thorough"
+
+
 @attrs.frozen
 class Everything(Backend):
     """One option of each type."""
@@ -32,6 +38,8 @@ class Everything(Backend):
     folder: Path | None = None
     label: str = "x"
     flag: bool = False
+    mode: Mode = Mode.QUICK
+    name_or_none: str | None = "y"
     extras: list[str] = attrs.field(factory=list, metadata={"recorded": False})
     secret: object = unrecorded()
 
@@ -50,12 +58,42 @@ def test_a_spec_sets_options_of_every_type():
             "folder": "/tmp",
             "label": "text",
             "flag": "true",
+            "mode": "thorough",
+            "name_or_none": "none",
             "memory_format": "channels_last",
         },
     )
     assert made == Everything(
-        "b", 2, 7, 1e-3, Path("/tmp"), "text", True, memory_format="channels_last"
+        "b",
+        2,
+        7,
+        1e-3,
+        Path("/tmp"),
+        "text",
+        True,
+        Mode.THOROUGH,
+        None,
+        memory_format="channels_last",
     )
+    assert canonical_spec(made).endswith(
+        ",flag=true,mode=thorough,name_or_none=none,memory_format=channels_last"
+    )
+    assert options_of(made)["mode"] == "thorough"
+
+
+def test_an_option_that_is_no_text_is_given_in_an_object():
+    @attrs.frozen
+    class Lists(Everything):
+        sizes: list[int] = attrs.field(factory=list)
+        anything: Any = None
+
+    assert Lists(sizes=[1, 2], anything=open).sizes == [1, 2]
+    with pytest.raises(SpecError, match="sizes cannot be 3"):
+        Lists(sizes=3)
+
+
+def test_a_number_is_written_one_way():
+    assert canonical_spec(Everything(rate=2)) == canonical_spec(Everything(rate=2.0))
 
 
 @given(

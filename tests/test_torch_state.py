@@ -187,6 +187,14 @@ def test_an_added_key_of_a_table_is_removed():
     assert "NEW" not in torch.nn.modules.rnn._rnn_impls
 
 
+def test_a_hook_on_every_module_is_named_and_removed():
+    with functions_restored() as functions:
+        torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
+        assert len(functions.changes()) == 1
+        assert "_global_forward_hooks" in functions.changes()[0]
+    assert not torch.nn.modules.module._global_forward_hooks
+
+
 def test_a_submodule_that_is_imported_meanwhile_is_no_leak():
     functions = Functions.now()
     torch.a_module_of_this_test = random  # what importing torch.something does

@@ -41,13 +41,14 @@ def compare_outputs(output: object, reference: object) -> Agreement:
     problems += [f"output{path} is not in the reference" for path in ours if path not in theirs]
     tensors = []
     for path in (path for path in ours if path in theirs):
-        if ours[path].shape != theirs[path].shape:
-            shapes = f"{tuple(ours[path].shape)}, the reference's {tuple(theirs[path].shape)}"
-            problems.append(f"output{path} has shape {shapes}")
-            continue
         try:
-            tensors.append(_compare(path, ours[path], theirs[path]))
-        except Exception as exc:  # sparse, nested and other tensors without plain elements
+            own, other = _plain(ours[path]), _plain(theirs[path])
+            if own.shape == other.shape:
+                tensors.append(_compare(path, own, other))
+            else:
+                shapes = f"{tuple(own.shape)}, the reference's {tuple(other.shape)}"
+                problems.append(f"output{path} has shape {shapes}")
+        except Exception as exc:  # tensors of a kind that does not say what its elements are
             problems.append(f"output{path} cannot be compared ({one_line(exc)})")
     return Agreement(tuple(tensors), tuple(problems))
 
@@ -65,6 +66,15 @@ def differs(agreement: Agreement, relative_l2: float) -> bool:
         or agreement.zero_references
         or (agreement.relative_l2 or 0) > relative_l2
     )
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor with one element a place, whatever it is stored as."""
+    if tensor.is_nested:
+        return tensor.to_padded_tensor(0.0)
+    if tensor.is_quantized:
+        return tensor.dequantize()
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()
 
 
 @attrs.define
@@ -106,6 +116,8 @@ def _compare(path: str, own: torch.Tensor, reference: torch.Tensor) -> TensorAgr
     sums = _Sums()
     for pair in _chunks(own, reference):
         sums.add(*pair)
+    if not math.isfinite(sums.error + sums.own + sums.reference):
+        raise OverflowError("its squares do not fit into float64")
     batch = own.shape[0] if own.dim() else 1
     any_finite = sums.finite > 0
     return TensorAgreement(

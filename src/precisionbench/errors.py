@@ -113,22 +113,37 @@ class OutputExistsError(OutputError, FileExistsError):
     """The file exists and may not be replaced."""
 
 
+# What code that is not ours may raise: some of it ends the program where it should raise.
+FOREIGN = (Exception, SystemExit)
+
+
 class PrecisionBenchWarning(UserWarning):
     """Something a backend wants its row to say: a cause and a next action."""
 
 
+_NAMES_LISTED = 20
+
+
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """The error's type and first line, for a message that has room for one sentence."""
+    """The error's type and its telling line, for a message that has room for one sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    text = f"{type(error).__name__}: {_telling(lines)}" if lines else type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def _telling(lines: list[str]) -> str:
+    """The first line, unless that is a heading, as in torch.compile's and TorchScript's errors."""
+    if lines[0].endswith("interpreter."):
+        return lines[-1]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A remedy that offers the nearest known name, then lists them all."""
+    """A remedy that offers the nearest known name, then lists them all, or the first of many."""
     import difflib  # only a mistake needs it
 
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     guess = f"did you mean {near[0]!r}? " if near else ""
-    return f"{guess}known: {', '.join(names) or 'none'}"
+    more = f" and {len(names) - _NAMES_LISTED} more" if len(names) > _NAMES_LISTED else ""
+    return f"{guess}known: {', '.join(names[:_NAMES_LISTED]) or 'none'}{more}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from enum import Enum
 
 from precisionbench.errors import SpecError
 
@@ -36,6 +37,8 @@ def value_text(value: object) -> str:
     """An option's value as it stands in a spec."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Enum):
+        return value_text(value.value)
     return str(value)
 
 

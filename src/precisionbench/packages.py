@@ -47,8 +47,11 @@ def import_engine(module: str, engine: str, remedy: str) -> Any:
 @contextlib.contextmanager
 def working_directory_on_path() -> Iterator[None]:
     """Let modules of the working directory be imported meanwhile, as `python -m` does."""
-    here = os.getcwd()
-    added = here not in sys.path
+    try:
+        here = os.getcwd()
+    except OSError:  # it was deleted
+        here = ""
+    added = bool(here) and here not in sys.path
     if added:
         sys.path.insert(0, here)
     try:

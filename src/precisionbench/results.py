@@ -42,6 +42,8 @@ def as_json(value: object) -> Json:
     """
     if isinstance(value, Mapping):
         return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, Enum):
+        return as_json(value.value)
     if isinstance(value, (list, tuple)):
         return [as_json(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
@@ -52,13 +54,13 @@ def as_json(value: object) -> Json:
 def _check_blocks(_: object, __: object, blocks: tuple[tuple[float, ...], ...]) -> None:
     if not blocks or not all(blocks):
         raise ValueError("a measurement needs blocks with samples")
-    if not all(0 < sample < math.inf for block in blocks for sample in block):
-        raise ValueError("a sample must be a time above 0")
+    if not all(1e-12 < sample < 1e12 for block in blocks for sample in block):
+        raise ValueError("a sample must be a time above 0, in seconds")
 
 
 def _check_batch_size(_: object, __: object, batch_size: int | None) -> None:
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"a batch size cannot be {batch_size}")
+    if batch_size is not None and not 0 < batch_size < 2**63:
+        raise ValueError(f"a batch size cannot be {batch_size:.3g}")
 
 
 class Verdict(str, Enum):
@@ -198,6 +200,8 @@ class Agreement:
         ]
         if not self.tensors and not self.problems:
             found.append("the output holds no tensor, so there is nothing to compare")
+        elif self.tensors and all(t.max_abs_error is None for t in self.tensors):
+            found.append("the output has no finite element to compare")
         elif self.tensors and all(t.relative_l2 == 0 and t.cosine is None for t in self.tensors):
             found.append(
                 "the output is zero everywhere, here and in the reference, so agreement says "

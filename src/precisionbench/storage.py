@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -89,7 +90,7 @@ def _fault(error: Exception) -> str:
 
 def _parse(text: str, source: str) -> dict[str, Any]:
     try:
-        document = json.loads(text, parse_constant=_refuse_constant)
+        document = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as exc:
         raise ResultFormatError(
             f"{source} is not complete JSON ({exc})",
@@ -107,6 +108,13 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is no number of ours")
+    return number
+
+
 def _check_header(document: dict[str, Any], source: str) -> None:
     if document.pop("format", None) != FORMAT:
         raise ResultFormatError(
@@ -114,7 +122,7 @@ def _check_header(document: dict[str, Any], source: str) -> None:
             "give a file that comparison.save() or --output wrote",
         )
     version = document.pop("version", None)
-    if version != VERSION:
+    if type(version) is not int or version != VERSION:
         raise ResultFormatError(
             f"{source} has format version {version!r}, and this precisionbench reads {VERSION}",
             "upgrade precisionbench, or measure again with this one",
@@ -130,7 +138,7 @@ def read(path: str | os.PathLike[str]) -> ComparisonData:
     Raises:
         ResultFormatError: the file is missing, unreadable, cut off, not ours, or too new.
     """
-    file = Path(path)
+    file = _path(path)
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError as exc:
@@ -145,6 +153,23 @@ def read(path: str | os.PathLike[str]) -> ComparisonData:
     return from_json(text, repr(str(file)))
 
 
+def _path(path: str | os.PathLike[str]) -> Path:
+    name = os.fsdecode(path)
+    if "\0" in name:
+        raise OutputError(f"{name!r} is no name of a file", "leave the null character out")
+    return Path(name)
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    """Where to write: a link stays, and what it names is replaced."""
+    try:
+        return Path(os.path.realpath(_path(path)))
+    except OSError as exc:  # the working directory is gone, or links go in a circle
+        raise OutputError(
+            f"{str(path)!r} leads nowhere ({one_line(exc)})", "choose another place"
+        ) from exc
+
+
 def check_writable(path: str | os.PathLike[str], overwrite: bool) -> None:
     """Raise now what `write` would raise after minutes of measuring.
 
@@ -156,7 +181,7 @@ def check_writable(path: str | os.PathLike[str], overwrite: bool) -> None:
         OutputExistsError: the file exists and may not be replaced.
         OutputError: its folder does not exist or may not be written to.
     """
-    file = Path(path)
+    file = _path(path)
     if file.is_dir():
         raise OutputError(f"{str(file)!r} is a folder", "give the name of a file in it")
     if file.exists() and not file.is_file():
@@ -186,7 +211,7 @@ def write(path: str | os.PathLike[str], text: str, *, overwrite: bool = False) -
         OutputError: the folder is missing, may not be written to, or is full.
     """
     check_writable(path, overwrite)
-    file = Path(os.path.realpath(path))  # a link stays, and what it names is replaced
+    file = _target(path)
     try:
         with _temporary_beside(file) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -207,7 +232,7 @@ def _exists(file: Path) -> OutputExistsError:
 
 @contextlib.contextmanager
 def _temporary_beside(file: Path) -> Iterator[Path]:
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".precisionbench-", suffix=".tmp")
     os.close(handle)
     temporary = Path(name)
     temporary.chmod(0o666 & ~_umask())

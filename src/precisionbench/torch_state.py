@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
@@ -38,6 +39,7 @@ _SWITCHES = (
     "cudnn.enabled",
     "cudnn.benchmark",
     "cudnn.deterministic",
+    "mkldnn.enabled",
     "cuda.matmul.allow_fp16_reduced_precision_reduction",
     "cuda.matmul.allow_bf16_reduced_precision_reduction",
     "deterministic_algorithms",
@@ -95,6 +97,9 @@ _BY_FUNCTION: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
         if hasattr(torch.backends.cuda, f"{kind}_sdp_enabled")  # cudnn: from torch 2.5 on
     },
 }
+
+
+_MANY_COMPILATIONS = 1 << 20
 
 
 def _read(path: str) -> Any:
@@ -190,6 +195,23 @@ def autocast_off(device_type: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def recompile_limit_lifted() -> Iterator[None]:
+    """Let TorchDynamo compile each row's copy of a compiled model; it gives up after 8 otherwise.
+
+    It counts by the code of `forward`, which all copies share.
+    """
+    dynamo: Any = sys.modules.get("torch._dynamo")
+    if dynamo is None:  # nothing is compiled here
+        yield
+        return
+    names = ("recompile_limit", "accumulated_recompile_limit")
+    if not hasattr(dynamo.config, names[0]):  # their names up to torch 2.6
+        names = ("cache_size_limit", "accumulated_cache_size_limit")
+    with dynamo.config.patch(**dict.fromkeys(names, _MANY_COMPILATIONS)):
+        yield
+
+
+@contextlib.contextmanager
 def rng_restored() -> Iterator[None]:
     """Put the random generators of torch (all devices), numpy and Python back afterwards."""
     python, legacy_numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
@@ -216,9 +238,12 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
 
 
+_GLOBAL_HOOKS = ("_global_forward_pre_hooks", "_global_forward_hooks")
+
+
 def _namespaces() -> dict[str, Any]:
     """Where torch's functions are looked up when a model runs, by name."""
-    from torch.nn.modules import rnn
+    from torch.nn.modules import module, rnn
 
     return {
         "torch": torch,
@@ -229,6 +254,7 @@ def _namespaces() -> dict[str, Any]:
         "torch.Tensor": torch.Tensor,
         "torch.nn.modules.rnn": rnn,
         "torch.nn.modules.rnn._rnn_impls": rnn._rnn_impls,
+        **{f"torch.nn.modules.module.{hooks}": vars(module)[hooks] for hooks in _GLOBAL_HOOKS},
         **_layer_classes(),
     }
 

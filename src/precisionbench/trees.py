@@ -101,10 +101,13 @@ def cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _arrange(tensor: torch.Tensor, channels_last: bool) -> torch.Tensor:
+    if tensor.layout != torch.strided:
+        return tensor
     if not channels_last:
         return tensor.contiguous()
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    return tensor.contiguous(memory_format=formats.get(tensor.dim(), torch.preserve_format))
+    layout = formats.get(tensor.dim())
+    return tensor if layout is None else tensor.contiguous(memory_format=layout)
 
 
 @attrs.frozen

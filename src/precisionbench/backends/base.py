@@ -5,10 +5,12 @@ from __future__ import annotations
 import abc
 import itertools
 import re
+import types
 import typing
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -162,8 +164,8 @@ def options_of(backend: Backend) -> dict[str, Json]:
 
 def alternatives(hint: Any) -> list[Any]:
     """The members of `A | B | None`; of any other type, itself."""
-    members = typing.get_args(hint)
-    return list(members) if members and typing.get_origin(hint) is not Literal else [hint]
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return list(typing.get_args(hint)) if is_union else [hint]
 
 
 def allowed_values(hint: Any) -> str:
@@ -173,6 +175,8 @@ def allowed_values(hint: Any) -> str:
     for member in alternatives(hint):
         if typing.get_origin(member) is Literal:
             parts += [repr(value) for value in typing.get_args(member)]
+        elif isinstance(member, type) and issubclass(member, Enum):
+            parts += [repr(value.value) for value in member]
         elif member is type(None):
             parts.append("none")
         else:
@@ -199,6 +203,9 @@ def check_option(backend: str, name: str, value: Any, hint: Any) -> None:
 def _fits(value: Any, member: Any) -> bool:
     if typing.get_origin(member) is Literal:
         return value in typing.get_args(member)
+    if member is Any:
+        return True
     if isinstance(value, bool) and member is not bool:
         return False
-    return isinstance(value, (int, float) if member is float else member)
+    kind = typing.get_origin(member) or member  # list[int] is a list
+    return isinstance(value, (int, float) if member is float else kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -53,7 +54,8 @@ def from_options(backend: type[Backend], texts: Mapping[str, str]) -> Backend:
 
 
 def _parse(backend: str, option: str, text: str, hint: Any) -> Any:
-    for member in alternatives(hint):
+    # None first: "none" is also a text.
+    for member in sorted(alternatives(hint), key=lambda member: member is not type(None)):
         try:
             return _parse_as(text, member)
         except ValueError:
@@ -71,6 +73,10 @@ def _parse_as(text: str, member: Any) -> Any:
         by_text = {"none": None} if member is type(None) else {"true": True, "false": False}
         if text in by_text:
             return by_text[text]
+    elif isinstance(member, type) and issubclass(member, Enum):
+        by_text = {value_text(value): value for value in member}
+        if text in by_text:
+            return by_text[text]
     elif text and member in (int, float, str, Path):
         return member(text)
     raise ValueError(text)
@@ -85,8 +91,9 @@ def canonical_spec(backend: Backend) -> str:
     Returns:
         A spec that gives an equal backend when it is parsed.
     """
+    hints = option_types(type(backend))
     options = {
-        field.name: value
+        field.name: float(value) if hints[field.name] is float else value
         for field in option_fields(type(backend))
         if (value := getattr(backend, field.name)) != _default(field)
     }
