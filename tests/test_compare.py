@@ -33,6 +33,7 @@ from precisionbench.errors import (
     WorkloadError,
 )
 from precisionbench.launchers import session
+from precisionbench.recording import Record
 from precisionbench.timer import Timer
 from precisionbench.torch_state import Functions, functions_restored, read_flags
 from precisionbench.workload import Workload
@@ -96,7 +97,7 @@ def test_the_reference_is_added_in_front_where_it_is_missing(cnn, images):
     assert [row.backend for row in comparison.results] == ["eager", "half"]
 
 
-def test_rows_stay_in_the_order_asked_for_whatever_is_measured_first(cnn, images):
+def test_rows_are_measured_and_shown_in_the_order_asked_for(cnn, images):
     seen: list[str] = []
     comparison = pb.compare(
         cnn,
@@ -110,8 +111,10 @@ def test_rows_stay_in_the_order_asked_for_whatever_is_measured_first(cnn, images
         "eager:memory_format=channels_last",
         "eager",
     ]
-    assert seen[:3] == ["eager preparing", "eager measuring", "eager done"]
-    assert comparison["half"].agreement is not None
+    assert seen[:3] == ["half preparing", "half measuring", "half done"]
+    assert seen[-3:] == ["eager preparing", "eager measuring", "eager done"]
+    assert 0 < comparison["half"].agreement.relative_l2 < 1e-2, "compared once eager was there"
+    assert comparison["eager"].agreement.relative_l2 == 0
 
 
 def test_a_comparison_of_a_backend_with_itself_has_two_rows(cnn, images):
@@ -130,7 +133,7 @@ def test_the_seed_makes_weights_and_inputs_repeatable():
         comparison = pb.compare(factory, backends=["half:dtype=bfloat16"], **options)
         return comparison.results[1].agreement.relative_l2, comparison.data.seed
 
-    assert error(5) == error(5)
+    assert error(5) == error(5) == error(np.int64(5))
     assert error(5)[0] != error(6)[0]
     assert error(None)[1] != error(None)[1]
 
@@ -322,6 +325,64 @@ def test_a_callback_may_compare_something_itself(cnn, images):
     assert [len(comparison) for comparison in inner] == [1, 1]
 
 
+def test_a_factory_that_gives_the_users_own_model_does_not_hand_it_over(cnn, images):
+    """Half casts what it is given: the user's weights must not be among that."""
+    wrapped = [lambda: cnn, lambda: nn.Sequential(cnn), lambda: (cnn, images)]
+    for factory in wrapped:
+        comparison = pb.compare(factory, images, backends=["half", "eager"], **QUICK)
+        assert {parameter.dtype for parameter in cnn.parameters()} == {torch.float32}
+        assert comparison["eager"].details == {}, "it was given float32 weights"
+
+
+def test_what_building_the_model_does_to_torch_is_said_in_every_row_and_blamed_on_no_plugin(
+    images,
+):
+    def factory():
+        torch.nn.functional.gelu = lambda x: x
+        torch.backends.cudnn.benchmark = True
+        return nn.Conv2d(3, 4, 3)
+
+    with functions_restored():
+        comparison = pb.compare(factory, images, backends=["half"], **QUICK)
+        for row in comparison:
+            assert row.flags["cudnn.benchmark"] is False
+            assert row.warnings[0].startswith(
+                "importing or building the model or a plugin patched torch for the whole process "
+                "(torch.nn.functional.gelu)"
+            )
+    assert len(comparison) == 2
+    assert torch.backends.cudnn.benchmark is False
+
+
+@pytest.mark.slow
+def test_a_compiled_model_is_compiled_for_every_row(images):
+    """TorchDynamo counts by code, and gives up after 8 compilations of the same forward."""
+    seen = []
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return self.conv(x)
+
+    def backend(module, example):
+        seen.append(example)
+        return module.forward
+
+    compiled = torch.compile(Net(), backend=backend)
+    rows = [
+        f"{backend},memory_format={layout},grad_mode={mode}"
+        for backend in ("eager:precision=fp32", "half:dtype=float16", "half:dtype=bfloat16")
+        for layout in ("contiguous", "channels_last")
+        for mode in ("inference_mode", "no_grad")
+    ]
+    comparison = pb.compare(compiled, images, backends=rows, **{**QUICK, "budget_s": 1.2})
+    assert not comparison.failures
+    assert len(seen) >= len(rows) > 8
+
+
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, ZeroDivisionError])
 def test_an_interruption_leaves_everything_as_it_was(cnn, images, stop):
     flags, functions = read_flags(), Functions.now()
@@ -359,6 +420,24 @@ def test_a_plugin_whose_check_fails(cnn, images):
             raise KeyError("x")
 
     assert failure(Faulty(), cnn, images).reason == "its check_available failed (KeyError: 'x')"
+
+
+@pytest.mark.parametrize("where", ["check", "prepare", "call", "cleanup"])
+def test_a_plugin_that_ends_the_program_is_a_row_that_failed(cnn, images, where):
+    class Exits(Base):
+        def check_available(self):
+            if where == "check":
+                sys.exit("no licence")
+
+        @contextmanager
+        def steps(self, model, inputs):
+            if where == "prepare":
+                sys.exit("no licence")
+            yield (lambda: sys.exit("no licence")) if where == "call" else inputs.bind(model)
+            if where == "cleanup":
+                sys.exit("no licence")
+
+    assert "SystemExit: no licence" in failure(Exits(), cnn, images).reason
 
 
 def test_a_plugin_that_cannot_prepare(cnn, images):
@@ -483,6 +562,39 @@ def test_a_model_that_fails_everywhere_raises_its_own_error_chained(images):
         "eager: the model failed in forward (IndexError: off by one); "
     )
     assert isinstance(caught.value.__cause__, IndexError)
+
+
+def test_a_failed_row_raises_with_its_own_cause_while_it_is_at_hand(images, tmp_path):
+    comparison = pb.compare(OnlyFloat(), images, backends=["half"], **QUICK)
+    with pytest.raises(ExecutionError) as caught:
+        comparison["half"]
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    comparison.save(tmp_path / "r.json")
+    with pytest.raises(ExecutionError) as caught:
+        pb.load(tmp_path / "r.json")["half"]
+    assert caught.value.__cause__ is None
+
+
+def test_a_reference_that_is_merely_missing_does_not_hide_what_went_wrong(images):
+    class Missing(Base):
+        def check_available(self):
+            raise BackendUnavailableError("a flux capacitor")
+
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise IndexError("off by one")
+
+    with pytest.raises(ExecutionError, match="half: the model failed in forward"):
+        pb.compare(Broken(), images, backends=["half"], reference=Missing(), **QUICK)
+
+
+def test_a_forward_that_needs_gradients_is_told_how(images):
+    class Differentiates(nn.Module):
+        def forward(self, x):
+            return torch.autograd.grad((x * x).sum(), x)[0]
+
+    with pytest.raises(ExecutionError, match="add grad_mode=no_grad to the spec"):
+        pb.compare(Differentiates(), images, backends=[], **QUICK)
 
 
 def test_a_reference_that_fails_leaves_the_others_measured(images):
@@ -724,6 +836,7 @@ def test_inputs_that_do_not_fit_are_a_failure_like_any_other(cnn, images, monkey
         ({"seed": -1}, "seed is -1; give a whole number from 0 to 2**63 - 1"),
         ({"seed": 2**63}, "seed is 9223372036854775808; give"),
         ({"seed": True}, "seed is True"),
+        ({"on_progress": 5}, "on_progress is 5; give a function"),
         ({"budget_s": 0}, "budget_s is 0; give a number of seconds above 0"),
         ({"budget_s": float("inf")}, "budget_s is inf"),
         ({"budget_s": "1"}, "budget_s is '1'"),
@@ -776,7 +889,7 @@ def session_of(clock: FakeClock, durations_s: Iterator[float]) -> session.Sessio
         output=None,
         flags={},
         details={},
-        record=session.Record(),
+        record=Record(),
     )
 
 

@@ -4,6 +4,7 @@ import sys
 from collections import UserDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -110,6 +111,24 @@ def test_a_batch_that_is_no_dimension_may_be_smaller_than_the_rows():
     assert resolve(nn.Linear(4, 4), nodes, device="cpu", batch_size=8).info.batch_size == 8
 
 
+def test_the_batch_of_a_list_given_by_name_is_its_length():
+    inputs = {"images": [torch.rand(3, 8, 8)] * 5, "scale": torch.rand(3)}
+    workload = resolve(nn.Identity(), inputs, device="cpu")
+    assert workload.info.batch_size == 5
+    assert len(workload.with_batch(2).inputs.kwargs["images"]) == 2
+
+
+def test_a_batch_size_of_numpys_is_a_whole_number():
+    workload = resolve(nn.Identity(), torch.rand(4, 2), device="cpu", batch_size=np.int32(2))
+    assert (workload.info.batch_size, type(workload.info.batch_size)) == (2, int)
+
+
+def test_inputs_without_a_batch_cannot_be_cut():
+    nodes = torch.rand(100, 4)
+    with pytest.raises(WorkloadError, match="no batch that can be cut"):
+        resolve(nn.Identity(), nodes, device="cpu", batch_size=8).with_batch(4)
+
+
 def test_a_tuple_as_first_argument_is_no_batch():
     pair = (torch.rand(5, 3), torch.rand(5, 3))
     assert resolve(nn.Identity(), (pair,), device="cpu").info.batch_size == 5
@@ -185,6 +204,17 @@ class Uncopyable(nn.Linear):
         raise TypeError("no copies")
 
 
+class NoCopy(nn.Linear):
+    def __deepcopy__(self, memo):
+        return self
+
+
+def compiled_in_place() -> nn.Module:
+    model = nn.Sequential(nn.Linear(2, 2))
+    model[0].compile()
+    return model
+
+
 BAD = {
     "no colon": (
         ("resnet50",),
@@ -240,7 +270,32 @@ BAD = {
     "meta model": (
         (nn.Linear(2, 2, device="meta"), torch.rand(2, 2)),
         {"device": "cpu"},
-        "the model cannot be moved to cpu",
+        "the model's weight is on 'meta' and holds no data; load its weights first",
+    ),
+    "keys that are no names": (
+        (nn.Linear(2, 2), {1: torch.rand(2, 2)}),
+        {},
+        "inputs has the key 1, and keyword arguments are named by text",
+    ),
+    "nested": (
+        (nn.Linear(2, 2), torch.nested.nested_tensor([torch.rand(2, 2)], layout=torch.jagged)),
+        {},
+        "inputs[0] is a nested tensor, which has no single shape; give a padded tensor",
+    ),
+    "copy that is none": (
+        (NoCopy(2, 2), torch.rand(2, 2)),
+        {},
+        "copy.deepcopy of the model shares weights with the original; pass a function",
+    ),
+    "compiled in place": (
+        (compiled_in_place(), torch.rand(2, 2)),
+        {},
+        "model.compile() does not survive the copy that each backend gets; pass torch.compile(",
+    ),
+    "factory that ends the program": (
+        (lambda: sys.exit("bye"), 3),
+        {},
+        "the model '<lambda>' cannot be built or copied (SystemExit: bye)",
     ),
     "unknown device": (
         (nn.Linear(2, 2), torch.rand(2, 2)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from precisionbench import errors, storage
 from precisionbench.errors import (
@@ -23,10 +23,14 @@ class Comparison:
 
     Args:
         data: everything that was measured.
+        causes: the errors of the rows that failed, while they are at hand.
     """
 
-    def __init__(self, data: ComparisonData) -> None:
+    def __init__(
+        self, data: ComparisonData, causes: Mapping[str, PrecisionBenchError] | None = None
+    ) -> None:
         self.data = data
+        self._causes = dict(causes or {})
 
     @property
     def results(self) -> tuple[BackendResult, ...]:
@@ -54,11 +58,11 @@ class Comparison:
                 "use comparison.results[...] for a row by its place",
             )
         for row in self.results:
-            if backend == row.backend or same_row(backend, row.backend, row.options):
+            if _is_row(row, backend):
                 return row
         for failure in self.failures:
-            if backend == failure.backend or same_row(backend, failure.backend, failure.options):
-                raise _error_of(failure)
+            if _is_row(failure, backend):
+                raise self._error_of(failure)
         names = [row.backend for row in self.results] + [row.backend for row in self.failures]
         raise RowNotFoundError(f"there is no row {backend!r}", did_you_mean(backend, names))
 
@@ -72,10 +76,7 @@ class Comparison:
 
     def __contains__(self, backend: object) -> bool:
         """Whether a row of this spec was measured."""
-        return isinstance(backend, str) and any(
-            backend == row.backend or same_row(backend, row.backend, row.options)
-            for row in self.results
-        )
+        return isinstance(backend, str) and any(_is_row(row, backend) for row in self.results)
 
     def speedup(self, backend: str) -> Speedup:
         """How many times as fast as the reference a row is.
@@ -93,7 +94,8 @@ class Comparison:
         row = self[backend]
         found = self.data.speedup(row)
         if found is None:
-            raise _error_of(next(f for f in self.failures if f.backend == self.data.reference))
+            failed = (row for row in self.failures if row.backend == self.data.reference)
+            raise self._error_of(next(failed))
         return found
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -117,6 +119,12 @@ class Comparison:
         """The table with notes and failures as Markdown."""
         return to_markdown(self.data)
 
+    def _error_of(self, failure: BackendFailure) -> PrecisionBenchError:
+        error = _error_of(failure)
+        cause = self._causes.get(failure.backend)
+        error.__cause__ = cause.__cause__ if cause else None
+        return error
+
     def __str__(self) -> str:
         return to_text(self.data)
 
@@ -129,6 +137,10 @@ class Comparison:
         return isinstance(other, Comparison) and self.data == other.data
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _is_row(row: BackendResult | BackendFailure, query: str) -> bool:
+    return query == row.backend or same_row(query, row.backend, row.options)
 
 
 def load(path: str | os.PathLike[str]) -> Comparison:

@@ -113,8 +113,8 @@ class OutputExistsError(OutputError, FileExistsError):
     """The file exists and may not be replaced."""
 
 
-# What code that is not ours may raise: some of it ends the program where it should raise.
-FOREIGN = (Exception, SystemExit)
+# What code that is not ours may raise; some of it ends the program where it should raise.
+FOREIGN_ERRORS = (Exception, SystemExit)
 
 
 class PrecisionBenchWarning(UserWarning):
@@ -122,6 +122,13 @@ class PrecisionBenchWarning(UserWarning):
 
 
 _NAMES_LISTED = 20
+_NAMES_TOLD = 3
+
+
+def some(names: list[str]) -> str:
+    """The first few of many names, and how many more there are."""
+    more = len(names) - _NAMES_TOLD
+    return ", ".join(names[:_NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from precisionbench.errors import BackendUnavailableError, one_line
+from precisionbench.errors import FOREIGN_ERRORS, BackendUnavailableError, one_line
 
 
 def installed_version(package: str) -> str | None:
@@ -38,7 +38,7 @@ def import_engine(module: str, engine: str, remedy: str) -> Any:
     """
     try:
         return importlib.import_module(module)
-    except Exception as exc:  # engines fail to import in every way there is
+    except FOREIGN_ERRORS as exc:  # engines fail to import in every way there is
         raise BackendUnavailableError(
             f"{engine}, which does not import here ({one_line(exc)})", remedy
         ) from exc

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import numbers
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -24,12 +25,13 @@ from precisionbench.errors import (
     DeviceError,
     PrecisionBenchError,
     SpecError,
+    some,
 )
-from precisionbench.launchers.inline import InlineLauncher
-from precisionbench.launchers.session import Session, silence
+from precisionbench.launchers.inline import InlineLauncher, drop_frames
+from precisionbench.launchers.session import Session
 from precisionbench.names import row_names, split_spec
+from precisionbench.recording import silence
 from precisionbench.results import (
-    Agreement,
     BackendFailure,
     BackendResult,
     ComparisonData,
@@ -37,8 +39,8 @@ from precisionbench.results import (
     Measurement,
 )
 from precisionbench.rounds import few_blocks, measure
-from precisionbench.torch_state import rng_restored
-from precisionbench.workload import resolve
+from precisionbench.torch_state import Functions, rng_restored
+from precisionbench.workload import Workload, resolve
 
 # What is worth comparing where the user names nothing. Rows that a machine cannot run say why.
 DEFAULT_BACKENDS = (
@@ -131,9 +133,9 @@ def compare(
             every backend with the same random seed.
         inputs: one forward pass's arguments: a tensor, a tuple, a mapping of keyword arguments,
             or a function that gives one of these.
-        backends: specs such as `"half:dtype=bfloat16"` or `Backend` objects; None is
-            `DEFAULT_BACKENDS`.
-        reference: the row that the others are compared with; measured also if not in `backends`.
+        backends: specs such as `"half:dtype=bfloat16"` or `Backend` objects, measured in this
+            order; None is `DEFAULT_BACKENDS`.
+        reference: the row that the others are compared with; measured first if not in `backends`.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`; None takes the model's GPU, else the current GPU,
             else the CPU.
         batch_size: items that one call serves, where the inputs' first dimension does not say it;
@@ -152,16 +154,20 @@ def compare(
         WorkloadError: what is wrong with the model, inputs or device.
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
-    _check_arguments(launcher, seed, budget_s)
-    rows, reference_name = plan(DEFAULT_BACKENDS if backends is None else backends, reference)
-    seed = secrets.randbits(32) if seed is None else seed
+    _check_arguments(launcher, seed, budget_s, on_progress)
+    seed = secrets.randbits(32) if seed is None else int(seed)
     with _one_at_a_time, rng_restored():
+        functions = Functions.now()
         with silence():  # what a factory prints is in each row's log: it is called again there
+            rows, reference_name = plan(
+                DEFAULT_BACKENDS if backends is None else backends, reference
+            )
             workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed)
+        notes = _about_patches(functions.changes())
         described = environment.capture(workload.device)
         started = datetime.datetime.now(datetime.timezone.utc)
         share_s = _share_of_budget(budget_s, workload.device.type, len(rows))
-        run = _Run(InlineLauncher.on_device_of(workload), share_s, on_progress or (lambda _: None))
+        run = _Run(workload, share_s, on_progress or (lambda _: None), notes)
         run.measure_all(rows, reference_name)
     run.raise_if_nothing_measured(reference_name)
     data = ComparisonData(
@@ -175,17 +181,32 @@ def compare(
         results=tuple(run.results[row.name] for row in rows if row.name in run.results),
         failures=tuple(run.failures[row.name] for row in rows if row.name in run.failures),
     )
-    return Comparison(data)
+    return Comparison(data, causes=run.errors)
 
 
-def _check_arguments(launcher: str, seed: int | None, budget_s: float | None) -> None:
+def _check_arguments(
+    launcher: str, seed: int | None, budget_s: float | None, on_progress: OnProgress | None
+) -> None:
     if launcher != "inline":
         raise SpecError(f"there is no launcher {launcher!r}", "this version has 'inline'")
-    if seed is not None and (type(seed) is not int or not 0 <= seed < _SEEDS):
+    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
+    if seed is not None and not (whole and 0 <= seed < _SEEDS):
         raise SpecError(f"seed is {seed!r}", "give a whole number from 0 to 2**63 - 1")
+    if on_progress is not None and not callable(on_progress):
+        raise SpecError(f"on_progress is {on_progress!r}", "give a function of one Progress")
     is_number = isinstance(budget_s, (int, float)) and not isinstance(budget_s, bool)
     if budget_s is not None and not (is_number and 0 < budget_s < math.inf):
         raise SpecError(f"budget_s is {budget_s!r}", "give a number of seconds above 0")
+
+
+def _about_patches(names: list[str]) -> tuple[str, ...]:
+    """What every row must say where importing or building something has patched torch."""
+    if not names:
+        return ()
+    return (
+        f"importing or building the model or a plugin patched torch for the whole process "
+        f"({some(names)}), and this row ran so",
+    )
 
 
 def plan(
@@ -229,21 +250,24 @@ def _share_of_budget(budget_s: float | None, device_type: str, rows: int) -> flo
 
 
 class _Run:
-    """Measures rows one after another, the reference first, and keeps what came of each."""
+    """Measures rows one after another, in the order asked for, and keeps what came of each."""
 
-    def __init__(self, launcher: InlineLauncher, budget_s: float, tell: OnProgress) -> None:
-        self.launcher, self.budget_s, self.tell = launcher, budget_s, tell
+    def __init__(
+        self, workload: Workload, budget_s: float, tell: OnProgress, notes: tuple[str, ...]
+    ) -> None:
+        self.launcher = InlineLauncher.on_device_of(workload)
+        self.budget_s, self.tell, self.notes = budget_s, tell, notes
         self.results: dict[str, BackendResult] = {}
         self.failures: dict[str, BackendFailure] = {}
         self.errors: dict[str, PrecisionBenchError] = {}
-        self.reference_output: tuple[object] | None = None  # a model may well give None
+        self.outputs: dict[str, object] = {}  # of the reference, and of rows measured before it
 
     def measure_all(self, rows: Sequence[Row], reference: str) -> None:
-        ordered = sorted(rows, key=lambda row: row.name != reference)
-        for position, row in enumerate(ordered, start=1):
-            self._measure(row, reference, position, len(rows))
+        for position, row in enumerate(rows, start=1):
+            self._measure(row, position, len(rows))
+            self._compare_outputs(reference)
 
-    def _measure(self, row: Row, reference: str, position: int, total: int) -> None:
+    def _measure(self, row: Row, position: int, total: int) -> None:
         def tell(stage: str, message: str = "") -> None:
             self.tell(Progress(row.name, stage, position, total, message))
 
@@ -258,7 +282,8 @@ class _Run:
             self._fail(row, exc)
             tell("failed", str(exc))
         else:  # after the plugin's cleanup, which may have said something
-            self.results[row.name] = self._result(row, reference, session, measurement)
+            self.outputs[row.name] = session.output
+            self.results[row.name] = self._result(row, session, measurement)
             tell("done")
 
     def _refuse_on_lost_device(self) -> None:
@@ -266,28 +291,30 @@ class _Run:
             if isinstance(error, DeviceError):
                 raise DeviceError(f"the device stopped answering in {name}", error.remedy)
 
-    def _result(
-        self, row: Row, reference: str, session: Session, measurement: Measurement
-    ) -> BackendResult:
+    def _result(self, row: Row, session: Session, measurement: Measurement) -> BackendResult:
         return BackendResult(
             **row.identity,
             batch_size=self.launcher.workload.info.batch_size,
             measurement=measurement,
-            agreement=self._agreement(row.name == reference, session.output),
             flags=session.flags,
             details=session.details,
-            warnings=session.record.warnings() + few_blocks(measurement),
+            warnings=self.notes + session.record.warnings() + few_blocks(measurement),
             log=session.record.log(),
         )
 
-    def _agreement(self, is_reference: bool, output: object) -> Agreement | None:
-        if is_reference:
-            self.reference_output = (output,)
-        if self.reference_output is None:
-            return None
-        return compare_outputs(output, *self.reference_output)
+    def _compare_outputs(self, reference: str) -> None:
+        """Compare what has not been compared yet, as soon as there is a reference."""
+        if reference not in self.outputs:
+            return
+        expected = self.outputs[reference]
+        for name, output in self.outputs.items():
+            if self.results[name].agreement is None:
+                agreement = compare_outputs(output, expected)
+                self.results[name] = attrs.evolve(self.results[name], agreement=agreement)
+        self.outputs = {reference: expected}
 
     def _fail(self, row: Row, error: PrecisionBenchError) -> None:
+        drop_frames(error)
         self.errors[row.name] = error
         self.failures[row.name] = BackendFailure(
             **row.identity,
@@ -297,11 +324,14 @@ class _Run:
         )
 
     def raise_if_nothing_measured(self, reference: str) -> None:
-        """The reference's own error, chained to what caused it."""
-        if not self.results:
-            error = self.errors[reference]
-            error.reason = f"{reference}: {error.reason}"
-            raise error
+        """The reference's own error, or another's where the reference is merely unavailable."""
+        if self.results:
+            return
+        errors = {reference: self.errors[reference], **self.errors}
+        tried = [n for n, e in errors.items() if not isinstance(e, BackendUnavailableError)]
+        name = tried[0] if tried else reference
+        errors[name].reason = f"{name}: {errors[name].reason}"
+        raise errors[name]
 
 
 def _importable(row: Row) -> Backend:

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import importlib
-import inspect
+import gc
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
-from torch.nn.utils.rnn import PackedSequence
 
-from precisionbench.builtin_models import TorchvisionModel
-from precisionbench.errors import WorkloadError, did_you_mean, one_line
-from precisionbench.packages import working_directory_on_path
+from precisionbench import arguments
+from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, one_line
+from precisionbench.factories import ModelFactory, model_factory, private_copy, tensors_of
 from precisionbench.results import TensorInfo, WorkloadInfo
-from precisionbench.torch_state import rng_restored, seed_everything
+from precisionbench.torch_state import flags_restored, rng_restored, seed_everything
 from precisionbench.trees import Inputs
-
-# Batch of the built-in models where the user names none: the founding case's on a GPU; on a CPU
-# one that answers within seconds.
-DEFAULT_BATCH_SIZE = {"cuda": 100}
-DEFAULT_BATCH_SIZE_ELSEWHERE = 4
-
-ModelFactory = Callable[[], Any]
 
 
 @attrs.frozen
@@ -56,41 +46,26 @@ class Workload:
         Raises:
             WorkloadError: the model cannot be copied, built, or moved to the device.
         """
-        with _seeded(self.seed):
+        with _as_first_built(self.seed):
             model, _ = _split(_call(self.build, f"the model {self.info.model!r}"))
         return _in_eval_mode(_moved(model, self.device))
 
     def make_inputs(self) -> Inputs:
         """Private copies of the inputs on the device."""
-        return self.inputs.map(self._copied, _copied_leaf)
+        return arguments.copied(self.inputs, self.device)
 
     def with_batch(self, batch_size: int) -> Workload:
         """The same workload with the first items of its batch only.
 
         Args:
             batch_size: items to keep, fewer than there are.
+
+        Raises:
+            WorkloadError: nothing in the inputs is as long as the batch.
         """
-
-        def cut(tensor: torch.Tensor) -> torch.Tensor:
-            batched = tensor.dim() > 0 and len(tensor) == self.info.batch_size
-            return tensor[:batch_size] if batched else tensor
-
-        args = tuple(arg[:batch_size] if isinstance(arg, list) else arg for arg in self.inputs.args)
+        inputs = arguments.first_items(self.inputs, self.info.batch_size or 0, batch_size)
         info = attrs.evolve(self.info, batch_size=batch_size)
-        return attrs.evolve(self, info=info, inputs=attrs.evolve(self.inputs, args=args).map(cut))
-
-    def _copied(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.detach().to(self.device, copy=True)
-
-
-def _copied_leaf(value: Any) -> Any:
-    try:
-        return copy.deepcopy(value)
-    except Exception as exc:
-        raise WorkloadError(
-            f"the inputs hold a {type(value).__name__} that cannot be copied ({one_line(exc)})",
-            "give tensors, and other values that copy.deepcopy takes",
-        ) from exc
+        return attrs.evolve(self, info=info, inputs=inputs)
 
 
 def resolve(
@@ -119,16 +94,22 @@ def resolve(
     Raises:
         WorkloadError: what is wrong with the model, the inputs or the device, and what to do.
     """
+    batch_size = arguments.whole_batch_size(batch_size)
     target = _choose_device(model, device)
-    name, build = _factory(model, batch_size, target)
-    with _seeded(seed):
+    name, build = model_factory(model, batch_size, target)
+    with _as_first_built(seed):
         built, made_inputs = _split(_call(build, f"the model {name!r}"))
         given = inputs if inputs is not None else made_inputs
-        arguments = _as_inputs(_call(given, "inputs") if _is_factory(given) else given, name)
-    _check_devices(built, arguments, free=device is not None or not isinstance(model, nn.Module))
+        given = _call(given, "inputs") if arguments.is_factory(given) else given
+        checked = arguments.as_inputs(given, name)
+    _check_devices(built, checked, free=device is not None or not isinstance(model, nn.Module))
     _check_complete(built)
-    size = _batch_size(batch_size, arguments)
-    return Workload(_describe(name, built, arguments, size), build, arguments, target, seed)
+    info = _describe(name, built, checked, arguments.batch_size_of(batch_size, checked))
+    parts = [weakref.ref(part) for part in (*built.modules(), *tensors_of(built))]
+    del built, made_inputs
+    if _still_held(parts):  # a later call would give the same weights, which a row may have cast
+        build = _copying(build)
+    return Workload(info, build, checked, target, seed)
 
 
 def _describe(name: str, model: nn.Module, inputs: Inputs, batch_size: int | None) -> WorkloadInfo:
@@ -144,10 +125,24 @@ def _describe(name: str, model: nn.Module, inputs: Inputs, batch_size: int | Non
 
 
 @contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    with rng_restored():
+def _as_first_built(seed: int) -> Iterator[None]:
+    """The same random state for each building of a model, which changes no global setting."""
+    with rng_restored(), flags_restored():
         seed_everything(seed)
         yield
+
+
+def _still_held(parts: list[weakref.ref[Any]]) -> bool:
+    gc.collect()
+    return any(part() is not None for part in parts)
+
+
+def _copying(build: ModelFactory) -> ModelFactory:
+    def build_copy() -> Any:
+        model, inputs = _split(build())
+        return private_copy(model), inputs
+
+    return build_copy
 
 
 def _choose_device(model: object, device: str | torch.device | None) -> torch.device:
@@ -172,87 +167,8 @@ def _choose_device(model: object, device: str | torch.device | None) -> torch.de
 
 
 def _device_of(model: nn.Module) -> torch.device | None:
-    tensors = [*model.parameters(), *model.buffers()]
+    tensors = tensors_of(model)
     return tensors[0].device if tensors else None
-
-
-def _factory(
-    model: object, batch_size: int | None, device: torch.device
-) -> tuple[str, ModelFactory]:
-    """The model's name, and what builds it."""
-    if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
-        raise WorkloadError(f"batch_size is {batch_size!r}", "give a whole number of 1 or more")
-    if isinstance(model, nn.Module):
-        return type(model).__name__, lambda: copy.deepcopy(model)
-    if isinstance(model, str):
-        return model, _named(model, batch_size, device)
-    if callable(model):
-        return getattr(model, "__name__", type(model).__name__), model
-    raise WorkloadError(
-        f"the model is a {type(model).__name__}",
-        "give an nn.Module, a function that builds one, 'torchvision:NAME' or "
-        "'package.module:function'",
-    )
-
-
-def _named(name: str, batch_size: int | None, device: torch.device) -> ModelFactory:
-    place, colon, attribute = name.partition(":")
-    if not colon or not place or not attribute:
-        raise WorkloadError(
-            f"the model {name!r} has no ':'",
-            f"write 'torchvision:{name or 'resnet50'}' or 'package.module:function'",
-        )
-    default = DEFAULT_BATCH_SIZE.get(device.type, DEFAULT_BATCH_SIZE_ELSEWHERE)
-    size = default if batch_size is None else batch_size
-    if place == "torchvision":
-        return TorchvisionModel(attribute, size)
-    factory = _imported(place, attribute)
-    if isinstance(factory, nn.Module):
-        return lambda: copy.deepcopy(factory)
-    if _takes_batch_size(factory):
-        return _in_working_directory(partial(factory, batch_size=size))
-    if batch_size is not None:
-        raise WorkloadError(
-            f"the function {name!r} takes no batch_size",
-            "give it a parameter of that name, or leave the batch size out",
-        )
-    return _in_working_directory(factory)
-
-
-def _imported(place: str, attribute: str) -> Any:
-    with working_directory_on_path():
-        try:
-            module = importlib.import_module(place)
-        except (Exception, SystemExit) as exc:
-            raise WorkloadError(
-                f"the module {place!r} cannot be imported ({one_line(exc)})",
-                "the working directory is on the path; check the name and run it alone with "
-                f"python -c 'import {place}'",
-            ) from exc
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        known = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
-        raise WorkloadError(
-            f"the module {place!r} has no function {attribute!r}", did_you_mean(attribute, known)
-        )
-    return factory
-
-
-def _in_working_directory(factory: ModelFactory) -> ModelFactory:
-    """A factory may import further modules of the working directory when it is called."""
-
-    def build() -> Any:
-        with working_directory_on_path():
-            return factory()
-
-    return build
-
-
-def _takes_batch_size(factory: ModelFactory) -> bool:
-    try:
-        return "batch_size" in inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # builtins have no signature
-        return False
 
 
 def _call(build: ModelFactory, what: str) -> Any:
@@ -260,7 +176,7 @@ def _call(build: ModelFactory, what: str) -> Any:
         return build()
     except WorkloadError:
         raise
-    except Exception as exc:
+    except FOREIGN_ERRORS as exc:
         raise WorkloadError(
             f"{what} cannot be built or copied ({one_line(exc)})",
             "give a function without arguments that builds it",
@@ -296,42 +212,6 @@ def _in_eval_mode(model: nn.Module) -> nn.Module:
     return model
 
 
-def _is_factory(inputs: object) -> bool:
-    return callable(inputs) and not isinstance(inputs, (torch.Tensor, Mapping, Inputs))
-
-
-def _as_inputs(given: Any, name: str) -> Inputs:
-    if given is None:
-        raise WorkloadError(
-            f"the model {name!r} came without inputs",
-            "pass inputs=, or let the factory return (model, inputs)",
-        )
-    if isinstance(given, list):
-        raise WorkloadError(
-            "inputs is a list, which could mean one argument or several",
-            "did you mean the tuple `([...],)` for one argument that is a list, or `(a, b)`?",
-        )
-    inputs = _wrapped(given)
-    if inputs is None:
-        raise WorkloadError(
-            f"inputs is a {type(given).__name__}",
-            "give a tensor, a tuple of arguments, a dict of keyword arguments, or a factory",
-        )
-    if not inputs.tensors():
-        raise WorkloadError("inputs holds no tensor", "give at least one tensor")
-    return inputs
-
-
-def _wrapped(given: Any) -> Inputs | None:
-    if isinstance(given, Inputs):
-        return given
-    if isinstance(given, (torch.Tensor, PackedSequence)):
-        return Inputs((given,))
-    if isinstance(given, Mapping):
-        return Inputs(kwargs=dict(given))
-    return Inputs(given) if isinstance(given, tuple) else None
-
-
 def _check_devices(model: nn.Module, inputs: Inputs, free: bool) -> None:
     """Refuse what would fail in the user's own script, unless copies may go where they like."""
     placed = _device_of(model)
@@ -352,29 +232,7 @@ def _check_complete(model: nn.Module) -> None:
                 f"the model's {name} is lazy and has no shape yet",
                 "call the model once on its inputs first, in the factory or before you pass it",
             )
-
-
-def _batch_size(given: int | None, inputs: Inputs) -> int | None:
-    """What the user says, unless the inputs cannot hold so many items; else what the inputs say."""
-    found = _batch_of(inputs)
-    if found == 0:
-        raise WorkloadError("the inputs hold a batch of 0 items", "give at least one item")
-    if given is None or found is None:
-        return given or found
-    dimensions = {size for _, tensor in inputs.tensors() for size in tensor.shape}
-    if given > found and given not in dimensions:  # fewer may be: graphs are batched as nodes
-        raise WorkloadError(
-            f"batch_size is {given}, but the inputs hold {found} items",
-            "make the inputs of that size, or leave batch_size out",
-        )
-    return given
-
-
-def _batch_of(inputs: Inputs) -> int | None:
-    first = inputs.args[0] if inputs.args else None
-    if isinstance(first, PackedSequence):
-        return int(first.batch_sizes[0])
-    if isinstance(first, list):
-        return len(first)
-    tensor = inputs.tensors()[0][1]
-    return len(tensor) if tensor.dim() else None
+        if tensor.is_meta:
+            raise WorkloadError(
+                f"the model's {name} is on 'meta' and holds no data", "load its weights first"
+            )

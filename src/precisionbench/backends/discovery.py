@@ -9,6 +9,7 @@ import attrs
 from precisionbench.backends.base import Backend, allowed_values, option_types
 from precisionbench.backends.specs import from_options
 from precisionbench.errors import (
+    FOREIGN_ERRORS,
     BackendNotFoundError,
     BackendUnavailableError,
     PrecisionBenchError,
@@ -78,7 +79,7 @@ def _imported(entry: EntryPoint) -> type[Backend]:
     home = _distribution(entry)
     try:
         found = entry.load()
-    except Exception as exc:
+    except FOREIGN_ERRORS as exc:
         raise BackendUnavailableError(
             f"a plugin {entry.name!r} that imports ({one_line(exc)})",
             f"repair or upgrade the package {home!r}",
@@ -153,6 +154,6 @@ def _info(name: str, entry: EntryPoint) -> BackendInfo:
         return BackendInfo(name, False, summary, options, home, exc.requirement, exc.remedy)
     except PrecisionBenchError as exc:
         return BackendInfo(name, False, summary, options, home, exc.reason, exc.remedy)
-    except Exception as exc:  # a stranger's plugin may raise anything
+    except FOREIGN_ERRORS as exc:  # a stranger's plugin may raise anything
         return BackendInfo(name, False, summary, options, home, one_line(exc), "ask its author")
     return BackendInfo(name, True, summary, options, home)

@@ -17,6 +17,7 @@ from torch import nn
 from precisionbench.backends import tensorrt_engine as engines
 from precisionbench.backends.base import Backend, Prepared, options_of, require_cuda, unrecorded
 from precisionbench.errors import (
+    FOREIGN_ERRORS,
     BackendUnavailableError,
     PrecisionBenchWarning,
     PreparationError,
@@ -311,7 +312,7 @@ def _called(place: str) -> Any:
     try:
         with working_directory_on_path():
             return getattr(importlib.import_module(module), function)()
-    except Exception as exc:
+    except FOREIGN_ERRORS as exc:
         raise SpecError(
             f"torch2trt: calibration={place} failed ({one_line(exc)})",
             "name it 'package.module:function'; it takes no argument and gives the batches",

@@ -11,11 +11,11 @@ import attrs
 import torch
 
 from precisionbench.backends import Backend
-from precisionbench.errors import OutOfMemoryError, PrecisionBenchError, StateLeakError
+from precisionbench.errors import OutOfMemoryError, PrecisionBenchError
 from precisionbench.launchers import session
 from precisionbench.launchers.session import Session
 from precisionbench.timer import Timer, clock_for
-from precisionbench.torch_state import Functions, flags_restored, rng_restored
+from precisionbench.torch_state import flags_restored, functions_restored, rng_restored
 from precisionbench.workload import Workload
 
 
@@ -40,33 +40,25 @@ class InlineLauncher:
 
     @contextlib.contextmanager
     def open(self, backend: Backend) -> Iterator[Session]:
-        """Prepare a backend; afterwards torch is as it was before, or a StateLeakError says not.
+        """Prepare a backend; afterwards torch is as it was before.
 
         Args:
             backend: what to prepare.
 
         Raises:
-            PrecisionBenchError: as `session.opened`; also what the plugin left behind.
+            PrecisionBenchError: as `session.opened`.
         """
-        functions = Functions.now()
         try:
             with (
                 rng_restored(),
+                functions_restored(),
                 flags_restored(),
                 self._out_of_memory_explained(backend),
                 session.opened(backend, self.workload, self.timer) as opened,
             ):
                 yield opened
         finally:
-            leaked = functions.changes()
-            functions.restore()
             _free_memory()
-        if leaked:
-            raise StateLeakError(
-                f"it left torch patched for the whole process ({_some(leaked)}), so its row and "
-                "later ones could not be trusted; all was put back",
-                "let its prepare undo this after the yield",
-            )
 
     @contextlib.contextmanager
     def _out_of_memory_explained(self, backend: Backend) -> Iterator[None]:
@@ -76,7 +68,7 @@ class InlineLauncher:
             failed = exc
         else:
             return
-        _drop_frames(failed)
+        drop_frames(failed)
         batch = self.workload.info.batch_size
         if batch is None:
             raise OutOfMemoryError(
@@ -96,14 +88,14 @@ class InlineLauncher:
                 with session.opened(backend, smaller, self.timer):
                     return f"batch {batch} fits"
             except PrecisionBenchError as exc:  # memory again, or a model of one batch size only
-                _drop_frames(exc)
+                drop_frames(exc)
                 others += not isinstance(exc, OutOfMemoryError)
         if others:
             return "use a smaller batch (cutting these inputs did not work), or free the device"
         return "not even batch 1 fits; use a smaller model, or free the device"
 
 
-def _drop_frames(exc: BaseException | None) -> None:
+def drop_frames(exc: BaseException | None) -> None:
     """Let go of the tensors that an error's tracebacks hold."""
     while exc is not None:
         traceback.clear_frames(exc.__traceback__)
@@ -115,8 +107,3 @@ def _free_memory() -> None:
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         with contextlib.suppress(Exception):  # a lost device cannot be tidied
             torch.cuda.empty_cache()
-
-
-def _some(names: list[str], shown: int = 3) -> str:
-    rest = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + rest

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
-import os
 import types
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -20,21 +16,26 @@ from torch import nn
 from precisionbench.agreement import compare_outputs, differs, kept
 from precisionbench.backends import Backend, Inputs, Prepared
 from precisionbench.errors import (
+    FOREIGN_ERRORS,
     DeviceError,
     ExecutionError,
     OutOfMemoryError,
     PrecisionBenchError,
-    PrecisionBenchWarning,
     PreparationError,
+    StateLeakError,
     one_line,
+    some,
 )
+from precisionbench.recording import Record, silence
 from precisionbench.results import Json, as_json
 from precisionbench.timer import Timer
 from precisionbench.torch_state import (
+    Functions,
     autocast_off,
     cudnn_benchmark,
     fp32_precision,
     read_flags,
+    recompile_limit_lifted,
     seed_everything,
 )
 from precisionbench.workload import Workload
@@ -108,8 +109,8 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
         ExecutionError: the first call failed.
         OutOfMemoryError: it does not fit.
         DeviceError: the device stopped answering.
+        StateLeakError: the plugin left torch patched.
     """
-    check_available(backend)
     record = Record()
     with contextlib.ExitStack() as stack:
         stack.enter_context(autocast_off(workload.device.type))
@@ -117,10 +118,13 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
         stack.enter_context(fp32_precision("ieee"))
         stack.enter_context(cudnn_benchmark(backend.cudnn_benchmark))
         with record.recording():
+            check_available(backend)
             with executing():
                 model, inputs = workload.make_model(), workload.make_inputs()
                 model, inputs = arranged(backend, model, inputs, record)
             seed_everything(workload.seed)
+            stack.enter_context(recompile_limit_lifted())
+            stack.enter_context(leaks_refused())
             prepare = partial(stack.enter_context, preparing(backend, model, inputs, record))
             prepared, build_s = timer.once(prepare)
             stack.enter_context(grad_off(backend))
@@ -146,7 +150,7 @@ def check_available(backend: Backend) -> None:
         backend.check_available()
     except PrecisionBenchError:
         raise
-    except Exception as exc:
+    except FOREIGN_ERRORS as exc:
         raise PreparationError(f"its check_available failed ({one_line(exc)})") from exc
 
 
@@ -176,7 +180,7 @@ def preparing(backend: Backend, model: nn.Module, inputs: Inputs, record: Record
         prepared = manager.__enter__()
     except PrecisionBenchError:
         raise
-    except Exception as exc:
+    except FOREIGN_ERRORS as exc:
         _raise_if_out_of_memory(exc)
         raise PreparationError(f"it could not prepare the model ({one_line(exc)})") from exc
     with manager_left(manager, record):
@@ -198,7 +202,7 @@ def manager_left(manager: contextlib.AbstractContextManager[Any], record: Record
                 manager.__exit__(None, None, None)
         except PrecisionBenchError:
             raise
-        except Exception as exc:
+        except FOREIGN_ERRORS as exc:
             raise PreparationError(f"its cleanup failed ({one_line(exc)})") from exc
 
 
@@ -211,6 +215,19 @@ def checked_call(prepared: object) -> Callable[[], object]:
             "let it yield Prepared(call=...) or a callable without arguments",
         )
     return call
+
+
+@contextlib.contextmanager
+def leaks_refused() -> Iterator[None]:
+    """Raise a StateLeakError where torch's functions are not afterwards what they were."""
+    functions = Functions.now()
+    yield
+    if leaked := functions.changes():
+        raise StateLeakError(
+            f"it left torch patched for the whole process ({some(leaked)}), so its row and later "
+            "ones could not be trusted; all was put back",
+            "let its prepare undo this after the yield",
+        )
 
 
 @contextlib.contextmanager
@@ -227,7 +244,7 @@ def executing() -> Iterator[None]:
         yield
     except PrecisionBenchError:
         raise
-    except Exception as exc:
+    except FOREIGN_ERRORS as exc:
         _raise_if_out_of_memory(exc)
         if _device_is_lost():
             raise DeviceError(
@@ -239,20 +256,29 @@ def executing() -> Iterator[None]:
         ) from exc
 
 
-def _raise_if_out_of_memory(exc: Exception) -> None:
+def _raise_if_out_of_memory(exc: BaseException) -> None:
     """PyTorch's own error on a GPU; on a CPU a RuntimeError that names the allocator."""
     if isinstance(exc, (torch.cuda.OutOfMemoryError, MemoryError)) or "CPUAllocator" in str(exc):
         raise OutOfMemoryError(f"it does not fit in memory ({one_line(exc)})") from exc
 
 
 # How torch's messages about an operand of the wrong dtype begin or end.
-_ABOUT_DTYPES = ("not implemented for", "dtype", "same type", "scalar type")
+_ABOUT_DTYPES = (
+    "not implemented for",
+    "dtype",
+    "same type",
+    "scalar type",
+    "should be the same",
+)
+_ABOUT_GRADIENTS = ("does not require grad", "Inference tensors")
 
 
-def _execution_remedy(exc: Exception) -> str:
+def _execution_remedy(exc: BaseException) -> str:
     text = str(exc)
     if any(words in text for words in _ABOUT_DTYPES):
         return "an operation of the model does not take this dtype; try another precision"
+    if any(words in text for words in _ABOUT_GRADIENTS):
+        return "its forward needs gradients or changes tensors: add grad_mode=no_grad to the spec"
     return "run it once without precisionbench on the same inputs"
 
 
@@ -286,64 +312,3 @@ def _readable(output: object) -> object:
             "wrap the model so that its forward returns tensors",
         )
     return output
-
-
-@contextlib.contextmanager
-def silence() -> Iterator[None]:
-    """Let nothing that the model prints or warns of at every call reach the user's terminal.
-
-    What it says at its first call is in the row's log already.
-    """
-    with (
-        warnings.catch_warnings(),
-        Path(os.devnull).open("w") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
-    ):
-        warnings.simplefilter("ignore")
-        yield
-
-
-class Record:
-    """Keeps what plugins and their libraries print and warn of, instead of showing it."""
-
-    def __init__(self) -> None:
-        self._text = io.StringIO()
-        self._caught: list[warnings.WarningMessage] = []
-        self._own: list[str] = []
-
-    def warn(self, message: str) -> None:
-        """Keep something that a reader of the row must know."""
-        self._own.append(message)
-
-    @contextlib.contextmanager
-    def recording(self) -> Iterator[None]:
-        """Keep what is printed and warned meanwhile."""
-        with (
-            warnings.catch_warnings(record=True) as caught,
-            contextlib.redirect_stdout(self._text),
-            contextlib.redirect_stderr(self._text),
-        ):
-            warnings.simplefilter("always")
-            try:
-                yield
-            finally:
-                self._caught += caught
-
-    def warnings(self) -> tuple[str, ...]:
-        """What a reader of the row must know."""
-        ours = [
-            str(caught.message)
-            for caught in self._caught
-            if issubclass(caught.category, PrecisionBenchWarning)
-        ]
-        return tuple(dict.fromkeys(self._own + ours))
-
-    def log(self) -> tuple[str, ...]:
-        """What was printed, and warned by others."""
-        foreign = [
-            f"{caught.category.__name__}: {caught.message}"
-            for caught in self._caught
-            if not issubclass(caught.category, PrecisionBenchWarning)
-        ]
-        return tuple(dict.fromkeys([*self._text.getvalue().splitlines(), *foreign]))
