@@ -48,6 +48,13 @@ class SmallCnn(nn.Module):
         return self.head(features.mean((2, 3)))
 
 
+@pytest.fixture(autouse=True)
+def no_wish_for_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have set these for programs of their own."""
+    for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def cnn() -> SmallCnn:
     torch.manual_seed(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 
 import precisionbench as pb
 from precisionbench.cli import main
+from precisionbench.errors import OutputError
 from test_storage import comparison_data
 
 MODEL = """
@@ -94,7 +96,7 @@ def test_backends_lists_what_there_is_and_how_to_get_the_rest():
     assert "precision=fp32|tf32" in done.stdout
     assert "workspace_bytes=a whole number" in done.stdout
     listed = json.loads(run("backends", "--json").stdout)
-    assert [entry["name"] for entry in listed] == ["apex-amp", "eager", "half", "torch2trt"]
+    assert {"apex-amp", "eager", "half", "torch2trt"} <= {entry["name"] for entry in listed}
 
 
 def test_show_needs_no_torch(saved):
@@ -134,6 +136,7 @@ USAGE = {
     "unknown option": (["cli_models:tiny", "-b", "half:type=x"], "has no option 'type'"),
     "wrong value": (["cli_models:tiny", "-b", "half:dtype=x"], "'float16' or 'bfloat16'"),
     "unknown device": (["cli_models:tiny", "--device", "tpu9"], "the device 'tpu9' cannot be used"),
+    "no name": (["cli_models:tiny", "-o", ""], "'.' is a folder; give the name of a file"),
     "no folder": (["cli_models:tiny", "-o", "no/r.json"], "there is no folder 'no'"),
     "batch of none": (["cli_models:tiny", "--batch-size", "0"], "0 is not in the range x>=1"),
 }
@@ -174,6 +177,37 @@ def test_one_form_of_output_at_a_time(saved):
     assert "exclude each other" in done.stderr
 
 
+def shown_by_a_process(*args: str, **environ: str) -> bytes:
+    command = [sys.executable, "-m", "precisionbench", *args]
+    return subprocess.run(
+        command, env={**os.environ, **environ}, capture_output=True, check=True, timeout=120
+    ).stdout
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])
+def test_a_terminal_that_lacks_our_signs_gets_plain_ones(saved, encoding):
+    text = shown_by_a_process("show", saved, PYTHONIOENCODING=encoding).decode(encoding)
+    assert "------" in text
+    assert "±" in text
+    assert "eager" in text
+
+
+def test_a_pipe_gets_no_colours_unless_asked_for(saved):
+    assert b"\x1b[" not in shown_by_a_process("show", saved)
+    assert b"\x1b[" in shown_by_a_process("show", saved, FORCE_COLOR="1")
+
+
+def test_a_result_that_cannot_be_saved_has_been_shown(here, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(pb.Comparison, "save", full)
+    done = compare("cli_models:tiny", "-b", "eager", "-o", "r.json")
+    assert done.exit_code == 2
+    assert "the disk is full" in done.stderr
+    assert "cli_models:tiny, batch" in done.stdout
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_an_output_that_cannot_be_written_is_one_sentence(saved):
     with Path("/dev/full").open("w") as full:
@@ -190,20 +224,23 @@ def test_an_output_that_cannot_be_written_is_one_sentence(saved):
 
 def on_a_terminal(code: str) -> str:
     """Run Python code on a pseudo-terminal of 100 columns and give what appears on it."""
-    import os
     import pty
 
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ.update(COLUMNS="100", TERM="xterm")
-        os.execv(sys.executable, [sys.executable, "-c", code])
+    terminal, theirs = pty.openpty()
+    environ = {**os.environ, "COLUMNS": "100", "TERM": "xterm"}
+    command = [sys.executable, "-c", code]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ)
+    os.close(theirs)
     output = b""
     try:
         while chunk := os.read(terminal, 4096):
             output += chunk
     except OSError:  # the other end is closed
         pass
-    os.waitpid(pid, 0)
+    finally:
+        process.kill()
+        process.wait(60)
+        os.close(terminal)
     return output.decode()
 
 

@@ -179,6 +179,25 @@ def test_channels_last_reaches_model_and_input(images):
     assert seen == {(True, True)}
 
 
+def test_contiguous_is_contiguous_even_for_a_model_in_channels_last(images):
+    strides = set()
+
+    class Looks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 1)
+
+        def forward(self, x):
+            strides.add((x.stride(), self.conv.weight.stride()))
+            return self.conv(x)
+
+    layout = torch.channels_last
+    pb.compare(
+        Looks().to(memory_format=layout), images.to(memory_format=layout), backends=[], **QUICK
+    )
+    assert strides == {((768, 256, 16, 1), (3, 1, 1, 1))}
+
+
 def test_channels_last_without_images_says_that_it_changes_nothing():
     spec = "eager:memory_format=channels_last"
     comparison = pb.compare(nn.Linear(4, 4), torch.rand(2, 4), backends=[spec], **QUICK)

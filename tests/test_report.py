@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import attrs
 import pytest
 from hypothesis import given
@@ -56,10 +58,28 @@ def test_the_table_fits_eighty_columns(comparison):
     assert "1.0e-03" in str(long)
 
 
-@pytest.mark.parametrize("width", [40, 60, 200])
+def test_a_text_is_plain_whatever_the_environment_asks_of_terminals(comparison, monkeypatch):
+    plain = str(comparison)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    assert str(comparison) == plain
+
+
+def test_printing_draws_no_random_numbers(comparison):
+    state = random.getstate()
+    str(comparison)
+    assert random.getstate() == state
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
 def test_narrow_and_wide_terminals(comparison, width):
     text = to_text(comparison.data, width)
     assert max(map(len, text.splitlines())) <= width
+
+
+def test_on_a_very_narrow_terminal_lines_wrap_but_no_figure_is_lost(comparison):
+    assert to_text(comparison.data, 20) == to_text(comparison.data, 60)
+    assert "1.0e-03" in to_text(comparison.data, 20)
 
 
 def test_names_are_shown_as_they_are_and_never_as_markup():

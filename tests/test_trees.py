@@ -6,7 +6,7 @@ import attrs
 import torch
 from torch.nn.utils.rnn import pack_sequence
 
-from precisionbench.trees import Inputs, map_tensors, walk
+from precisionbench.trees import Inputs, arrange, map_tensors, walk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,11 +101,18 @@ def test_casting_leaves_integers_and_booleans_alone():
 
 def test_channels_last_applies_to_four_and_five_dimensions_only():
     inputs = Inputs((torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4, 4), torch.rand(2, 3)))
-    image, video, flat = inputs.in_memory_format(channels_last=True).args
+    image, video, flat = inputs.in_memory_format("channels_last").args
     assert image.is_contiguous(memory_format=torch.channels_last)
     assert video.is_contiguous(memory_format=torch.channels_last_3d)
     assert flat.is_contiguous()
-    assert inputs.in_memory_format(channels_last=False).args[0].is_contiguous()
+    assert inputs.in_memory_format("contiguous").args[0].is_contiguous()
+
+
+def test_a_format_is_in_the_strides_even_where_both_would_be_right():
+    weight = torch.rand(8, 3, 1, 1)
+    assert arrange(weight, "channels_last").stride() == (3, 1, 3, 3)
+    assert arrange(arrange(weight, "channels_last"), "contiguous").stride() == weight.stride()
+    assert arrange(weight, "contiguous") is weight
 
 
 def test_bind_passes_positional_and_keyword_arguments():

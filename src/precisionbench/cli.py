@@ -6,6 +6,7 @@ are imported inside the commands, so that `--help` is quick.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -43,13 +44,33 @@ _NOTHING_MEASURED = (
 )
 
 
+# What stands for our few signs on a terminal that cannot show them.
+_PLAIN_SIGNS = str.maketrans({"─": "-", "±": "+-", "µ": "u", "…": "..."})
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end].translate(_PLAIN_SIGNS)
+    return text.encode("ascii", "replace").decode(), error.end
+
+
+def _write_plainly_where_needed() -> None:
+    """Let no sign that the terminal's encoding lacks end the program."""
+    codecs.register_error("precisionbench.plain", _plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="precisionbench.plain")
+
+
 class _Group(click.Group):
     """Turns the library's errors into one sentence and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        _write_plainly_where_needed()
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except PrecisionBenchError as exc:
             failed = isinstance(exc, _NOTHING_MEASURED)
             raise (_NothingMeasured if failed else _BadUsage)(str(exc)) from exc
@@ -84,7 +105,7 @@ def main() -> None:
     Example:
       precisionbench compare torchvision:resnet50 --backend half --backend eager
 
-    Exit codes: 0 fine, 2 bad usage, 3 nothing could be measured.
+    Exit codes: 0 fine, 1 interrupted, 2 bad usage, 3 nothing could be measured.
     """
 
 
@@ -129,7 +150,7 @@ def compare(
     """
     from precisionbench import runner, storage
 
-    if output:
+    if output is not None:
         storage.check_writable(output, overwrite)
     with _progress() as on_progress:
         comparison = runner.compare(
@@ -142,9 +163,9 @@ def compare(
             budget_s=budget_s,
             on_progress=on_progress,
         )
-    if output:
+    _print(comparison, as_json)  # before saving: a full disk must not take the figures with it
+    if output is not None:
         comparison.save(output, overwrite=overwrite)
-    _print(comparison, as_json)
 
 
 @main.command()
@@ -209,6 +230,10 @@ def _print(comparison: Comparison, as_json: bool) -> None:
         click.echo(str(comparison))
 
 
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
 @contextmanager
 def _progress() -> Iterator[Any]:
     """Say on standard error what is being measured: a live line on a terminal, else one a row."""
@@ -217,10 +242,10 @@ def _progress() -> Iterator[Any]:
     from rich.spinner import Spinner
     from rich.text import Text
 
-    console = Console(stderr=True, highlight=False, emoji=False)
-    if not console.is_terminal:
-        yield lambda progress: _log(progress)
+    if not _is_terminal(sys.stderr):
+        yield _log
         return
+    console = Console(stderr=True, highlight=False, emoji=False)
     spinner = Spinner("dots", "looking at the model")
     with Live(spinner, console=console, transient=True) as live:
 

@@ -100,14 +100,25 @@ def cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def _arrange(tensor: torch.Tensor, channels_last: bool) -> torch.Tensor:
-    if tensor.layout != torch.strided:
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def arrange(tensor: torch.Tensor, memory_format: str) -> torch.Tensor:
+    """A 4-D or 5-D tensor in a memory format; any other tensor as it is.
+
+    `tensor.contiguous()` would not do: it leaves the strides of a 1x1 convolution's weight, which
+    are right for both formats, and by which cuDNN then chooses.
+
+    Args:
+        tensor: any tensor.
+        memory_format: `contiguous` or `channels_last`.
+    """
+    if tensor.layout != torch.strided or tensor.dim() not in _CHANNELS_LAST:
         return tensor
-    if not channels_last:
-        return tensor.contiguous()
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    layout = formats.get(tensor.dim())
-    return tensor if layout is None else tensor.contiguous(memory_format=layout)
+    channels_last = memory_format == "channels_last"
+    layout = _CHANNELS_LAST[tensor.dim()] if channels_last else torch.contiguous_format
+    like = torch.empty(tensor.shape, device="meta", memory_format=layout)
+    return tensor if tensor.stride() == like.stride() else tensor.clone(memory_format=layout)
 
 
 @attrs.frozen
@@ -137,9 +148,9 @@ class Inputs:
         """The same arguments with floating-point tensors cast; integers stay integers."""
         return self.map(lambda tensor: cast(tensor, dtype))
 
-    def in_memory_format(self, channels_last: bool) -> Inputs:
-        """The same arguments with every 4-D and 5-D tensor in channels_last, or all contiguous."""
-        return self.map(lambda tensor: _arrange(tensor, channels_last))
+    def in_memory_format(self, memory_format: str) -> Inputs:
+        """The same arguments with every 4-D and 5-D tensor arranged; see `arrange`."""
+        return self.map(lambda tensor: arrange(tensor, memory_format))
 
     def tensors(self) -> list[tuple[str, torch.Tensor]]:
         """Every tensor with its path."""

@@ -245,7 +245,7 @@ class _Positional(nn.Module):
 
 
 def _positional(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, tuple[Any, ...]]:
-    inputs = inputs.in_memory_format(channels_last=False)  # the engine is given raw pointers
+    inputs = inputs.map(torch.Tensor.contiguous)  # the engine is given raw pointers
     if not inputs.kwargs:
         return model, inputs.args
     wrapped = _Positional(model, len(inputs.args), list(inputs.kwargs)).eval()

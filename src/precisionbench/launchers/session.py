@@ -38,6 +38,7 @@ from precisionbench.torch_state import (
     recompile_limit_lifted,
     seed_everything,
 )
+from precisionbench.trees import arrange
 from precisionbench.workload import Workload
 
 # Two calls of the same half-precision model on the same inputs differ by less than this, whatever
@@ -121,7 +122,7 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
             check_available(backend)
             with executing():
                 model, inputs = workload.make_model(), workload.make_inputs()
-                model, inputs = arranged(backend, model, inputs, record)
+                model, inputs = in_memory_format(backend, model, inputs, record)
             seed_everything(workload.seed)
             stack.enter_context(recompile_limit_lifted())
             stack.enter_context(leaks_refused())
@@ -154,18 +155,18 @@ def check_available(backend: Backend) -> None:
         raise PreparationError(f"its check_available failed ({one_line(exc)})") from exc
 
 
-def arranged(
+def in_memory_format(
     backend: Backend, model: nn.Module, inputs: Inputs, record: Record
 ) -> tuple[nn.Module, Inputs]:
-    """The model and inputs in the backend's memory format; contiguous ones stay as they are."""
-    if backend.memory_format == "contiguous":
-        return model, inputs
+    """The model and inputs in the backend's memory format, whatever they were in before."""
     arrangeable = [tensor for _, tensor in inputs.tensors() if tensor.dim() in (4, 5)]
-    if not arrangeable:
+    if backend.memory_format == "channels_last" and not arrangeable:
         record.warn("channels_last changes nothing here: no input has 4 or 5 dimensions")
     for tensor in itertools.chain(model.parameters(), model.buffers()):
-        (tensor.data,) = Inputs((tensor.data,)).in_memory_format(channels_last=True).args
-    return model, inputs.in_memory_format(channels_last=True)
+        data = tensor.data
+        if (arranged := arrange(data, backend.memory_format)) is not data:
+            tensor.data = arranged
+    return model, inputs.in_memory_format(backend.memory_format)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from typing import TYPE_CHECKING
 
 from precisionbench.report import rows
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _PLAIN_WIDTH = 80
+# On narrower terminals a table whose lines wrap tells more than one without its figures.
+_MIN_WIDTH = 60
+_MIN_NAME_WIDTH = 12
 
 
 def to_text(data: ComparisonData, width: int = _PLAIN_WIDTH) -> str:
@@ -19,13 +23,17 @@ def to_text(data: ComparisonData, width: int = _PLAIN_WIDTH) -> str:
 
     Args:
         data: the comparison.
-        width: columns to fill at most.
+        width: columns to fill at most; 60 at least.
     """
     from rich.console import Console
 
     out = io.StringIO()
-    console = Console(file=out, width=width, no_color=True, highlight=False, emoji=False)
+    console = Console(
+        file=out, width=width, force_terminal=False, no_color=True, highlight=False, emoji=False
+    )
+    state = random.getstate()  # rich draws a number for each style
     show(data, console)
+    random.setstate(state)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
@@ -36,6 +44,7 @@ def show(data: ComparisonData, console: Console) -> None:
         data: the comparison.
         console: where to.
     """
+    console.width = max(console.width, _MIN_WIDTH)
     for part in _parts(data):
         console.print(part)
 
@@ -63,7 +72,7 @@ def _table(data: ComparisonData) -> RenderableType:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column("backend", overflow="fold")
+    table.add_column("backend", overflow="fold", min_width=_MIN_NAME_WIDTH)
     for heading in ("latency", "±", rows.throughput_unit(data), "speed-up", "rel. error"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in data.results:
