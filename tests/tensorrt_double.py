@@ -12,7 +12,7 @@ import pickle
 import sys
 import types
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -110,10 +110,14 @@ class Engine:
 
 
 class Runtime:
+    cores: ClassVar[list[int | None]] = []  # of each runtime, when it loads an engine
+
     def __init__(self, logger: ILogger) -> None:
         assert isinstance(logger, ILogger)
+        self.DLA_core: int | None = None
 
     def deserialize_cuda_engine(self, data: bytes) -> Engine | None:
+        self.cores.append(self.DLA_core)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch 2.4 warns of its own unpickling
@@ -148,6 +152,13 @@ class ListDataset:
         return len(self.items)
 
 
+def by_key(value: Any) -> Any:
+    """What torch2trt's Flattener does to dicts."""
+    if isinstance(value, dict):
+        return {key: by_key(value[key]) for key in sorted(value)}
+    return type(value)(map(by_key, value)) if isinstance(value, (list, tuple)) else value
+
+
 class TRTModule(torch.nn.Module):
     wrong_batch = False
 
@@ -165,7 +176,7 @@ class TRTModule(torch.nn.Module):
         assert len(output_names) == output_flattener.size
 
     def forward(self, *inputs: Any) -> Any:
-        output = self.engine.module(*inputs)
+        output = by_key(self.engine.module(*inputs))
         return output[:1] if self.wrong_batch else output
 
 
@@ -176,7 +187,9 @@ class Double:
         self.calls: list[dict[str, Any]] = []
         self.configs: list[BuilderConfig] = []
         self.error: Exception | None = None
-        self.messages: list[str] = []
+        self.messages: list[str] = []  # warnings that a build logs
+        self.errors: list[str] = []
+        self.builds_nothing = False  # what TensorRT does when it fails: no exception, no engine
         self.tensorrt: Any = types.ModuleType("tensorrt")
         self.torch2trt: Any = types.ModuleType("torch2trt")
         for item in (
@@ -241,12 +254,21 @@ class Double:
             for message in double.messages:
                 logger.log(trt.ILogger.WARNING, message)
                 logger.log(trt.ILogger.VERBOSE, "never mind")
+            for message in double.errors:
+                logger.log(trt.ILogger.ERROR, message)
             if double.error:
                 raise double.error
             assert not strict_type_constraints, "raises on TensorRT 10"
+            for tensor in inputs:
+                assert not hasattr(tensor, "_trt"), "torch2trt would make a constant of it"
+                tensor._trt = object()
+            runtime = trt.Runtime(logger)
+            runtime.cores.append(runtime.DLA_core)
+            if use_onnx:
+                torch.onnx.export(module, tuple(inputs), None)
             engine = Engine(module, config.profiling_verbosity)
             return TRTModule(
-                engine,
+                None if double.builds_nothing else engine,
                 input_names,
                 output_names,
                 Flattener.from_value(inputs),

@@ -6,6 +6,7 @@ test_tensorrt.py runs the real TensorRT.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 
@@ -25,7 +26,7 @@ from precisionbench.errors import (
 )
 from precisionbench.torch_state import Functions
 from precisionbench.trees import Inputs
-from tensorrt_double import Builder, BuilderFlag, Double, Engine, TRTModule
+from tensorrt_double import Builder, BuilderFlag, Double, Engine, ILogger, Runtime, TRTModule
 
 
 @pytest.fixture
@@ -34,6 +35,7 @@ def double(monkeypatch) -> Double:
     double.install(monkeypatch)
     monkeypatch.setattr(plugin, "require_cuda", lambda _: None)
     monkeypatch.setattr(Engine, "layer_types", ("Half", "Half", "Float"))
+    monkeypatch.setattr(Runtime, "cores", [])
     return double
 
 
@@ -53,13 +55,17 @@ def test_the_engine_gives_the_models_output(double, cnn, images):
 
 def test_it_runs_in_a_comparison_beside_the_others(double, cnn, images, monkeypatch):
     monkeypatch.setattr(Torch2trt, "check_available", lambda _: None)
+    double.messages = ["a layer was forced to FP32"]
     comparison = pb.compare(
         cnn, images, backends=["torch2trt:precision=fp16"], device="cpu", budget_s=0.3
     )
     row = comparison["torch2trt:precision=fp16"]
     assert row.details["layer_precision"] == {"fp16": 2, "fp32": 1}
     assert row.details["engine_bytes"] > 0
-    assert row.log == ("Warning: Encountered known unsupported method torch.Tensor.dim",)
+    assert row.log == (
+        "Warning: Encountered known unsupported method torch.Tensor.dim",
+        "TensorRT: a layer was forced to FP32",
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,6 +106,7 @@ def test_tensorrts_classes_are_as_before_afterwards(double, cnn, images):
     functions = Functions.now()
     prepared(Torch2trt(), cnn, images)
     assert (double.tensorrt.Logger, vars(Builder)["create_builder_config"]) == before
+    assert double.tensorrt.Runtime is Runtime
     assert functions.changes() == []
 
 
@@ -192,6 +199,11 @@ def test_batches_of_another_shape_are_refused(double, cnn, images):
         prepared(Torch2trt("int8", calibration_data=[torch.rand(1, 3, 16, 16)]), cnn, images)
 
 
+def test_no_batches_at_all_are_refused(double, cnn, images):
+    with pytest.raises(PreparationError, match="there are no calibration batches"):
+        prepared(Torch2trt("int8", calibration_data=[]), cnn, images)
+
+
 # Options that cannot be.
 
 
@@ -202,6 +214,8 @@ def test_batches_of_another_shape_are_refused(double, cnn, images):
         ({"dla_core": 0}, "a DLA computes in half or INT8 only"),
         ({"calibration": "a:b"}, "only INT8 is calibrated"),
         ({"calibration_data": [1], "precision": "fp16"}, "only INT8 is calibrated"),
+        ({"dla_core": -1, "precision": "fp16"}, "there is no DLA core -1"),
+        ({"workspace_bytes": 0}, "workspace_bytes is 0"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(options, message):
@@ -215,6 +229,13 @@ def test_a_dla_runs_with_the_gpu_as_fallback(double, cnn, images):
     assert asked["default_device_type"] == "DLA"
     assert asked["dla_core"] == 1
     assert asked["gpu_fallback"] is True
+    assert Runtime.cores == [1], "torch2trt would load the engine on core 0"
+
+
+def test_a_saved_engine_is_loaded_on_the_dla_it_was_built_for(double, cnn, images, tmp_path):
+    for _ in range(2):
+        prepared(Torch2trt("fp16", dla_core=1, engine_cache=tmp_path), cnn, images)
+    assert Runtime.cores == [1, 1]
 
 
 def test_a_dla_core_that_the_device_lacks_is_refused(double, cnn, images):
@@ -247,6 +268,48 @@ def test_engines_do_not_fit_other_weights_shapes_options_or_versions(double, cnn
     assert build() == 4
     cnn.head.bias.data += 1
     assert build() == 5
+
+
+class Table(nn.Module):
+    """Computes with a buffer that is not saved, and has a state that cannot be asked for."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.full((1,), value), persistent=False)
+
+    def forward(self, x):
+        return x * self.table
+
+    def get_extra_state(self):
+        raise RuntimeError("asked for the state")
+
+
+def test_engines_do_not_fit_other_buffers_even_those_that_are_not_saved(double, images, tmp_path):
+    backend = Torch2trt("fp16", engine_cache=tmp_path)
+    for value in (1.0, 1.1):
+        prepared(backend, Table(value), images)
+    assert len(double.calls) == len(list(tmp_path.iterdir())) == 2
+
+
+class Signed(nn.Module):
+    """Computes with a plain number, which is no weight."""
+
+    def __init__(self, sign: float) -> None:
+        super().__init__()
+        self.sign = sign
+
+    def forward(self, x):
+        return x * self.sign
+
+
+def test_an_engine_of_a_model_that_only_looks_the_same_is_built_anew(double, images, tmp_path):
+    """The key knows structure and weights, not the code of `forward` nor plain attributes."""
+    backend = Torch2trt("fp16", engine_cache=tmp_path)
+    engines = [
+        prepared(backend, Signed(sign), images)[0].details["engine"] for sign in (1.0, -1.0, -1.0)
+    ]
+    assert engines == ["built", "built", "reloaded"]
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_int8_engines_do_not_fit_other_calibration_data(double, cnn, images, tmp_path, monkeypatch):
@@ -320,15 +383,72 @@ def test_an_operation_without_converter_is_explained(double, cnn, images):
     assert caught.value.__cause__ is double.error
 
 
+def test_a_build_that_gives_no_engine_says_what_tensorrt_said(double, cnn, images):
+    double.builds_nothing = True
+    double.messages, double.errors = ["careful"], ["no tactic for conv1", "cannot build"]
+    with pytest.raises(PreparationError, match=r"built no engine \(cannot build\); mend what it"):
+        prepared(Torch2trt(), cnn, images)
+
+
+def test_an_engine_that_does_not_run_is_refused(double, cnn, images, monkeypatch):
+    """execute_async gives false, which torch2trt does not look at, and logs why."""
+
+    def forward(self, x):
+        tensorrt_engine.message_recorder(double.tensorrt).log(ILogger.ERROR, "illegal address")
+        return torch.zeros(4, 5)
+
+    monkeypatch.setattr(TRTModule, "forward", forward)
+    with pytest.raises(PreparationError, match=r"does not run \(illegal address\)"):
+        prepared(Torch2trt(), cnn, images)
+
+
+class Heads(nn.Module):
+    def forward(self, x):
+        return {"scores": x, "boxes": x[:, :2]}
+
+
+def test_outputs_in_dicts_may_come_in_any_order(double):
+    _, output = prepared(Torch2trt(), Heads(), torch.rand(2, 3))
+    assert list(output) == ["boxes", "scores"]
+
+
+def test_a_model_may_be_converted_twice_with_the_same_inputs(double, cnn, images):
+    """torch2trt leaves attributes of its own on its inputs."""
+    args = Inputs((images,))
+    for _ in range(2):
+        with Torch2trt().prepare(cnn.eval(), args) as prepared:
+            prepared.call()
+    assert len(double.calls) == 2
+    assert not hasattr(images, "_trt")
+
+
+def test_inputs_in_dataclasses_are_refused(double):
+    @dataclasses.dataclass
+    class Batch:
+        x: torch.Tensor
+
+    class Takes(nn.Module):
+        def forward(self, batch):
+            return batch.x
+
+    with pytest.raises(PreparationError, match=r"finds inputs in tuples, .* are at \[0\]\.x"):
+        prepared(Torch2trt(), Takes(), Batch(torch.rand(2, 3)))
+
+
 def test_any_other_error_of_a_build_is_chained(double, cnn, images):
     double.error = RuntimeError("out of tactics")
     with pytest.raises(PreparationError, match="could not build the engine .*out of tactics"):
         prepared(Torch2trt(), cnn, images)
 
 
-def test_onnx_is_passed_on(double, cnn, images):
+def test_onnx_is_passed_on_with_the_exporter_that_torch2trt_knows(double, cnn, images, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **options: asked.append(options))
+    export = torch.onnx.export
     prepared(Torch2trt(use_onnx=True), cnn, images)
     assert double.calls[0]["use_onnx"] is True
+    assert asked == [{"dynamo": False}]
+    assert torch.onnx.export is export
 
 
 # What may be missing.
@@ -344,6 +464,18 @@ def test_with_a_tensorrt_that_torch2trt_cannot_use(double):
     double.tensorrt.__version__ = "11.0.1"
     with pytest.raises(BackendUnavailableError, match="and 11.0.1 is installed"):
         Torch2trt().check_available()
+
+
+def test_with_a_tensorrt_that_is_too_old(double):
+    double.tensorrt.__version__ = "7.1.3"
+    with pytest.raises(BackendUnavailableError, match="TensorRT 8 to 10, and 7.1.3 is installed"):
+        Torch2trt().check_available()
+
+
+def test_without_onnx(double, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(BackendUnavailableError, match="onnx for use_onnx=true, .*; pip install"):
+        Torch2trt(use_onnx=True).check_available()
 
 
 def test_without_torch2trt(double, monkeypatch):

@@ -5,13 +5,10 @@ Nothing in a file is ever evaluated or unpickled.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import math
 import os
-import tempfile
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +20,7 @@ from precisionbench.errors import (
     did_you_mean,
     one_line,
 )
+from precisionbench.files import temporary_beside
 from precisionbench.results import ComparisonData
 
 if TYPE_CHECKING:
@@ -213,7 +211,7 @@ def write(path: str | os.PathLike[str], text: str, *, overwrite: bool = False) -
     check_writable(path, overwrite)
     file = _target(path)
     try:
-        with _temporary_beside(file) as temporary:
+        with temporary_beside(file) as temporary:
             temporary.write_text(text, encoding="utf-8")
             (os.replace if overwrite else _link)(temporary, file)
     except FileExistsError as exc:  # it came into being while we wrote
@@ -230,24 +228,6 @@ def _exists(file: Path) -> OutputExistsError:
     )
 
 
-@contextlib.contextmanager
-def _temporary_beside(file: Path) -> Iterator[Path]:
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".precisionbench-", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    temporary.chmod(0o666 & ~_umask())
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def _link(temporary: Path, file: Path) -> None:
     """Give the file its name unless that name is taken; a link, unlike a rename, can tell."""
     try:
@@ -255,4 +235,5 @@ def _link(temporary: Path, file: Path) -> None:
     except OSError as exc:
         if exc.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
             raise
-        os.replace(temporary, file)  # a file system without hard links
+        with file.open("xb") as new:  # a file system without hard links
+            new.write(temporary.read_bytes())

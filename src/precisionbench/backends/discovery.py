@@ -18,6 +18,7 @@ from precisionbench.errors import (
     one_line,
 )
 from precisionbench.names import split_spec
+from precisionbench.recording import silence
 
 GROUP = "precisionbench.backends"
 
@@ -137,7 +138,8 @@ def list_backends() -> tuple[BackendInfo, ...]:
         One entry for each backend, by name. Plugins are imported one at a time; one that fails
         is listed with its error.
     """
-    return tuple(_info(name, entries[0]) for name, entries in installed().items())
+    with silence():  # a plugin may print when it is imported
+        return tuple(_info(name, entries[0]) for name, entries in installed().items())
 
 
 def _info(name: str, entry: EntryPoint) -> BackendInfo:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from precisionbench.errors import BackendUnavailableError, one_line
+from precisionbench.files import temporary_beside
 from precisionbench.packages import import_engine
 from precisionbench.results import Json
 
@@ -41,7 +42,7 @@ def import_tensorrt() -> Any:
     """TensorRT's Python package, of a version that torch2trt 0.5.0 works with.
 
     Raises:
-        BackendUnavailableError: it is missing, broken, or 11 and newer.
+        BackendUnavailableError: it is missing, broken, older than 8, or 11 and newer.
     """
     trt = import_engine(
         "tensorrt",
@@ -49,7 +50,13 @@ def import_tensorrt() -> Any:
         "pip install 'tensorrt<11' (on a Jetson: it is part of JetPack; make the virtual "
         "environment with --system-site-packages)",
     )
-    if int(str(trt.__version__).partition(".")[0]) >= 11:
+    major = int(str(trt.__version__).partition(".")[0])
+    if major < 8:
+        raise BackendUnavailableError(
+            f"TensorRT 8 to 10, and {trt.__version__} is installed",
+            "upgrade it (on a Jetson: with JetPack)",
+        )
+    if major >= 11:
         raise BackendUnavailableError(
             f"TensorRT 8 to 10, and {trt.__version__} is installed (11 removed the precision "
             "flags and calibrators that torch2trt uses)",
@@ -60,7 +67,7 @@ def import_tensorrt() -> Any:
 
 @cache
 def message_recorder(trt: Any) -> Any:
-    """A TensorRT logger that keeps warnings and errors in `messages` instead of printing them.
+    """A TensorRT logger that keeps what it is told in `warnings` and `errors`, not on the terminal.
 
     TensorRT keeps the first logger that a process gives it, so there is one for all engines.
     """
@@ -68,11 +75,18 @@ def message_recorder(trt: Any) -> Any:
     class Recorder(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.messages: list[str] = []
+            self.warnings: list[str] = []
+            self.errors: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
-            if int(severity) <= int(trt.ILogger.WARNING):
-                self.messages.append(message)
+            if int(severity) <= int(trt.ILogger.ERROR):
+                self.errors.append(message)
+            elif int(severity) == int(trt.ILogger.WARNING):
+                self.warnings.append(message)
+
+        def clear(self) -> None:
+            self.warnings.clear()
+            self.errors.clear()
 
         def __enter__(self) -> Recorder:
             return self
@@ -95,14 +109,15 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def configured_builds(trt: Any, tf32: bool, workspace_bytes: int) -> Iterator[list[str]]:
+def configured_builds(
+    trt: Any, tf32: bool, workspace_bytes: int, dla_core: int | None
+) -> Iterator[None]:
     """Set what torch2trt does not let one set, on every builder config made meanwhile.
 
     torch2trt makes its own config: TF32 on (TensorRT's default), profiling verbosity that hides
-    every layer's precision, the workspace ignored from TensorRT 10 on, and warnings hidden.
-
-    Yields:
-        The warnings and errors that TensorRT logs meanwhile.
+    every layer's precision, the workspace ignored from TensorRT 10 on, and warnings hidden. It
+    loads what it built on DLA core 0, whichever was asked for, and it leaves the ONNX exporter to
+    torch's default, which from torch 2.9 on is one that it cannot use.
     """
     create: Callable[[Any], Any] = trt.Builder.create_builder_config
 
@@ -115,13 +130,20 @@ def configured_builds(trt: Any, tf32: bool, workspace_bytes: int) -> Iterator[li
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
         return config
 
-    recorder = message_recorder(trt)
-    recorder.messages.clear()
+    recorder, make_runtime = message_recorder(trt), trt.Runtime
     with (
         replaced(trt, "Logger", lambda *_: recorder),
+        replaced(trt, "Runtime", lambda logger: _on_dla(make_runtime(logger), dla_core)),
         replaced(trt.Builder, "create_builder_config", create_configured),
+        replaced(torch.onnx, "export", partial(torch.onnx.export, dynamo=False)),
     ):
-        yield recorder.messages
+        yield
+
+
+def _on_dla(runtime: Any, dla_core: int | None) -> Any:
+    if dla_core is not None:
+        runtime.DLA_core = dla_core
+    return runtime
 
 
 def describe_engine(trt: Any, engine: Any) -> dict[str, Json]:
@@ -193,7 +215,8 @@ def cache_key(parts: Mapping[str, Json], model: nn.Module) -> str:
     """
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
     digest.update(repr(model).encode())
-    for name, tensor in model.state_dict().items():
+    # Not state_dict(), which leaves out buffers that are not persistent.
+    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor_bytes(tensor))
     return digest.hexdigest()[:40]
@@ -207,14 +230,20 @@ def tensor_bytes(tensor: torch.Tensor) -> bytes:
 def save_engine(file: Path, engine: Any) -> None:
     """Write an engine whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-    with os.fdopen(handle, "wb") as temporary:
-        temporary.write(bytes(engine.serialize()))
-    os.replace(name, file)
+    with temporary_beside(file) as temporary:
+        temporary.write_bytes(bytes(engine.serialize()))
+        os.replace(temporary, file)
 
 
-def load_engine(trt: Any, file: Path) -> Any | None:
-    """The engine of a file; None where there is none or TensorRT refuses it."""
+def load_engine(trt: Any, file: Path, dla_core: int | None) -> Any | None:
+    """The engine of a file; None where there is none or TensorRT refuses it.
+
+    Args:
+        trt: the `tensorrt` module.
+        file: what `save_engine` wrote.
+        dla_core: where it is to run; None is the GPU.
+    """
     if not file.is_file():
         return None
-    return trt.Runtime(message_recorder(trt)).deserialize_cuda_engine(file.read_bytes())
+    runtime = _on_dla(trt.Runtime(message_recorder(trt)), dla_core)
+    return runtime.deserialize_cuda_engine(file.read_bytes())

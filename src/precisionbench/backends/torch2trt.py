@@ -14,8 +14,16 @@ import attrs
 import torch
 from torch import nn
 
+from precisionbench.agreement import compare_outputs, differs, kept
 from precisionbench.backends import tensorrt_engine as engines
-from precisionbench.backends.base import Backend, Prepared, options_of, require_cuda, unrecorded
+from precisionbench.backends.base import (
+    Backend,
+    Prepared,
+    cast_model,
+    options_of,
+    require_cuda,
+    unrecorded,
+)
 from precisionbench.errors import (
     FOREIGN_ERRORS,
     BackendUnavailableError,
@@ -33,6 +41,10 @@ from precisionbench.trees import Inputs, walk
 _WORKSPACE_BYTES = 1 << 30
 # What torch2trt's Flattener takes for an input; any other tensor would be baked in as a constant.
 _INPUT_DTYPES = (torch.float16, torch.float32, torch.bool)
+# A reloaded engine that is further off than this, even in INT8, is of another model: the key knows
+# the weights but not the code of `forward`.
+_OTHER_MODEL = 0.5
+_REMEDY = "mend what it names, or try use_onnx=true, another precision or a smaller batch"
 _INSTALL = (
     "pip install the master branch of https://github.com/NVIDIA-AI-IOT/torch2trt beside TensorRT "
     "8 to 10"
@@ -88,17 +100,30 @@ class Torch2trt(Backend):
                 "only INT8 is calibrated",
                 "use precision=int8",
             ),
+            (
+                self.dla_core is not None and self.dla_core < 0,
+                f"there is no DLA core {self.dla_core}",
+                "count them from 0, or leave dla_core out to run on the GPU",
+            ),
+            (
+                self.workspace_bytes <= 0,
+                f"workspace_bytes is {self.workspace_bytes}",
+                "give a number of bytes above 0",
+            ),
         ):
             if wrong:
                 raise SpecError(f"torch2trt: {reason}", remedy)
 
     def check_available(self) -> None:
-        """Raise if torch2trt, a TensorRT that it works with, or a CUDA GPU is missing.
+        """Raise if torch2trt, a TensorRT that it works with, ONNX or a CUDA GPU is missing.
 
         Raises:
             BackendUnavailableError: which of these, and how to get it.
         """
         _import_torch2trt()
+        if self.use_onnx:
+            for package in ("onnx", "onnx_graphsurgeon"):
+                import_engine(package, f"{package} for use_onnx=true", f"pip install {package}")
         if not torch.cuda.is_available():
             raise BackendUnavailableError("a CUDA GPU", "run it on one")
 
@@ -107,13 +132,13 @@ class Torch2trt(Backend):
         """Build or reload the engine; see `Backend.prepare`."""
         require_cuda(inputs)
         trt, torch2trt = _import_torch2trt()
-        model, args = _positional(model.to(torch.float32), inputs.to(torch.float32))
-        _check_inputs(args)
+        model, args = _positional(cast_model(model, torch.float32), inputs.to(torch.float32))
+        _check_inputs(torch2trt, args)
         with functions_restored(), torch.no_grad():
             expected = model(*args)
             _check_outputs(torch2trt, expected)
             module, details = self._engine(trt, torch2trt, model, args, expected)
-            _check_shapes(module(*args), expected)
+            _check_shapes(_first_call(trt, module, args), expected)
         self._warn_of_fallback(details)
         yield Prepared(Inputs(args).bind(module), module, details)
 
@@ -121,32 +146,37 @@ class Torch2trt(Backend):
         self, trt: Any, torch2trt: Any, model: nn.Module, args: tuple[Any, ...], expected: Any
     ) -> tuple[nn.Module, dict[str, Json]]:
         """The engine, reloaded or built, and what it says of itself."""
-        names = {
-            "input_names": _names("input", torch2trt.Flattener.from_value(args)),
-            "output_names": _names("output", torch2trt.Flattener.from_value(expected)),
-        }
+        engines.message_recorder(trt).clear()
         batches = self._calibration_batches(args)
         file = self._cache_file(trt, model, args, batches)
-        engine = engines.load_engine(trt, file) if file else None
-        if engine is not None:
-            module = torch2trt.TRTModule(
-                engine,
-                input_flattener=torch2trt.Flattener.from_value(args),
-                output_flattener=torch2trt.Flattener.from_value(expected),
-                **names,
-            )
-        else:
-            module = self._build(trt, torch2trt, model, args, batches, names)
-            if file:
-                engines.save_engine(file, module.engine)
+        reloaded = self._reload(trt, torch2trt, file, args, expected) if file else None
+        module = reloaded or self._build(trt, torch2trt, model, args, batches, expected)
+        if file and not reloaded:
+            engines.save_engine(file, module.engine)
         details: dict[str, Json] = {
             "tensorrt": str(trt.__version__),
             "torch2trt": installed_version("torch2trt"),
-            "engine": "reloaded" if engine is not None else "built",
+            "engine": "reloaded" if reloaded else "built",
             "calibration_batches": len(batches) if batches else None,
             **engines.describe_engine(trt, module.engine),
         }
         return module, details
+
+    def _reload(
+        self, trt: Any, torch2trt: Any, file: Path, args: tuple[Any, ...], expected: Any
+    ) -> nn.Module | None:
+        """The saved engine, unless there is none or it computes another model's output."""
+        engine = engines.load_engine(trt, file, self.dla_core)
+        if engine is None:
+            return None
+        module: nn.Module = torch2trt.TRTModule(
+            engine,
+            input_flattener=torch2trt.Flattener.from_value(args),
+            output_flattener=torch2trt.Flattener.from_value(expected),
+            **_names(torch2trt, args, expected),
+        )
+        same = compare_outputs(kept(_first_call(trt, module, args)), kept(expected))
+        return None if differs(same, _OTHER_MODEL) else module
 
     def _build(
         self,
@@ -155,7 +185,7 @@ class Torch2trt(Backend):
         model: nn.Module,
         args: tuple[Any, ...],
         batches: list[tuple[Any, ...]] | None,
-        names: dict[str, list[str]],
+        expected: Any,
     ) -> nn.Module:
         options: dict[str, Any] = {
             "fp16_mode": self.precision != "fp32",
@@ -163,7 +193,7 @@ class Torch2trt(Backend):
             "max_workspace_size": self.workspace_bytes,
             "use_onnx": self.use_onnx,
             "keep_network": False,
-            **names,
+            **_names(torch2trt, args, expected),
         }
         if batches is not None:
             options["int8_calib_dataset"] = torch2trt.ListDataset(batches)
@@ -174,11 +204,21 @@ class Torch2trt(Backend):
                 "dla_core": self.dla_core,
                 "gpu_fallback": True,
             }
-        with engines.configured_builds(trt, self.tf32, self.workspace_bytes) as messages:
+        # torch2trt leaves its own attributes on the tensors it is given, so it gets new ones.
+        fresh = Inputs(args).map(torch.Tensor.detach).args
+        said = engines.message_recorder(trt)
+        with engines.configured_builds(trt, self.tf32, self.workspace_bytes, self.dla_core):
             try:
-                return torch2trt.torch2trt(model, list(args), **options)  # type: ignore[no-any-return]
+                module: nn.Module = torch2trt.torch2trt(model, list(fresh), **options)
             except Exception as exc:
-                raise _conversion_error(exc, messages) from exc
+                raise _conversion_error(exc, said) from exc
+        if module.engine is None:  # TensorRT raises nothing when it fails
+            raise PreparationError(
+                f"TensorRT built no engine ({_last(said) or 'it does not say why'})", _REMEDY
+            )
+        for message in said.warnings:
+            print(f"TensorRT: {message}")  # into the row's log
+        return module
 
     def _calibration_batches(self, args: tuple[Any, ...]) -> list[tuple[Any, ...]] | None:
         """INT8 calibration batches on the inputs' device; None for other precisions."""
@@ -193,7 +233,13 @@ class Torch2trt(Backend):
                 stacklevel=2,
             )
             return [args]
-        return [_calibration_batch(item, args, index) for index, item in enumerate(given)]
+        batches = [_calibration_batch(item, args, index) for index, item in enumerate(given)]
+        if not batches:
+            raise PreparationError(
+                "there are no calibration batches to calibrate INT8 with",
+                "give some, or leave them out to calibrate on the benchmark's own inputs",
+            )
+        return batches
 
     def _cache_file(
         self,
@@ -257,8 +303,14 @@ def _import_torch2trt() -> tuple[Any, Any]:
     return trt, import_engine("torch2trt", "torch2trt", _INSTALL)
 
 
-def _names(kind: str, flattener: Any) -> list[str]:
-    return [f"{kind}_{index}" for index in range(flattener.size)]
+def _names(torch2trt: Any, args: Any, expected: Any) -> dict[str, list[str]]:
+    def numbered(kind: str, value: Any) -> list[str]:
+        return [f"{kind}_{index}" for index in range(torch2trt.Flattener.from_value(value).size)]
+
+    return {
+        "input_names": numbered("input", args),
+        "output_names": numbered("output", expected),
+    }
 
 
 def _gpu(args: tuple[Any, ...]) -> list[Json]:
@@ -268,13 +320,20 @@ def _gpu(args: tuple[Any, ...]) -> list[Json]:
     return [torch.cuda.get_device_name(device), *torch.cuda.get_device_capability(device)]
 
 
-def _check_inputs(args: tuple[Any, ...]) -> None:
+def _check_inputs(torch2trt: Any, args: tuple[Any, ...]) -> None:
     for path, tensor in walk(args):
         if tensor.dtype not in _INPUT_DTYPES:
             raise PreparationError(
                 f"torch2trt would bake the {tensor.dtype} input {path} in as a constant",
                 "use another backend for models with integer inputs",
             )
+    paths = [path for path, _ in walk(args)]
+    if torch2trt.Flattener.from_value(args).size != len(paths):
+        raise PreparationError(
+            f"torch2trt finds inputs in tuples, lists and dicts only, and the tensors are at "
+            f"{', '.join(paths)}",
+            "wrap the model so that it takes such",
+        )
 
 
 def _check_outputs(torch2trt: Any, expected: Any) -> None:
@@ -291,7 +350,7 @@ def _check_shapes(output: Any, expected: Any) -> None:
     """torch2trt 0.4 with TensorRT 8 gave batch 1 for batch 3 (torch2trt#740)."""
     got = [(path, tuple(tensor.shape)) for path, tensor in walk(output)]
     want = [(path, tuple(tensor.shape)) for path, tensor in walk(expected)]
-    if got != want:
+    if dict(got) != dict(want):  # torch2trt gives dicts back in the order of their keys
         raise PreparationError(
             f"the engine gives outputs {got} where the model gives {want}",
             "upgrade torch2trt to 0.5.0",
@@ -339,14 +398,30 @@ def _calibration_batch(item: Any, args: tuple[Any, ...], index: int) -> tuple[An
     return Inputs(batch).map(prepared).args
 
 
-def _conversion_error(exc: Exception, messages: list[str]) -> PreparationError:
-    said = f"; TensorRT said: {messages[-1]}" if messages else ""
+def _first_call(trt: Any, module: nn.Module, args: tuple[Any, ...]) -> Any:
+    """The engine's output; an engine that fails logs an error and gives memory as it was."""
+    said = engines.message_recorder(trt)
+    known = len(said.errors)
+    output = module(*args)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    if said.errors[known:]:
+        raise PreparationError(f"the engine does not run ({said.errors[-1]})", _REMEDY)
+    return output
+
+
+def _last(said: Any) -> str:
+    """The last error that TensorRT logged, or else the last warning."""
+    return next(iter((said.errors or said.warnings)[-1:]), "")
+
+
+def _conversion_error(exc: Exception, recorder: Any) -> PreparationError:
+    said = f"; TensorRT said: {_last(recorder)}" if _last(recorder) else ""
     if isinstance(exc, AttributeError) and "_trt" in str(exc):
         return PreparationError(
             f"torch2trt has no converter for an operation of this model ({one_line(exc)}){said}",
             "try use_onnx=true, or write a converter",
         )
     return PreparationError(
-        f"torch2trt could not build the engine ({one_line(exc)}){said}",
-        "see the row's log for what it warned of",
+        f"torch2trt could not build the engine ({one_line(exc)}){said}", _REMEDY
     )
