@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,10 +11,9 @@ from torch import nn
 
 
 def _has_apex() -> bool:
-    from precisionbench.backends.apex_amp import _package_folder
-
-    folder = _package_folder()
-    return folder is not None and (folder / "amp").is_dir()
+    found = importlib.util.find_spec("apex")
+    folders = found.submodule_search_locations or () if found else ()
+    return any((Path(folder) / "amp").is_dir() for folder in folders)
 
 
 def _missing(mark: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import types
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,13 @@ from precisionbench.errors import BackendUnavailableError, SpecError
 from precisionbench.torch_state import Functions
 from precisionbench.trees import Inputs
 
-# It patches what Apex 25.05 patches under O1, in the same places, and forgets the same ones.
+# Under O1 it patches one function in each place where Apex 25.05 patches its 219.
 STAND_IN = {
     "__init__.py": "",
-    "amp/amp.py": "_DECORATOR_HANDLE = None",
+    "amp/amp.py": """
+        _DECORATOR_HANDLE = None
+        _USER_CAST_REGISTRY, _USER_PROMOTE_REGISTRY = set(), set()
+    """,
     "amp/__init__.py": """
         import warnings
         import torch
@@ -50,6 +54,10 @@ STAND_IN = {
                 torch.relu = lambda x: x
                 torch.Tensor.__matmul__ = lambda a, b: a
                 torch.nn.modules.rnn._VF = object()
+                for registry in (core._USER_CAST_REGISTRY, core._USER_PROMOTE_REGISTRY):
+                    for place in registry:
+                        setattr(*place[:2], "patched")
+                    registry.clear()
             return models
     """,
 }
@@ -103,11 +111,26 @@ def test_apexs_own_state_is_put_back_and_its_casts_are_off(site, on_cpu, cnn, im
         assert amp._amp_state.asked == ("O1", None)
         assert amp._amp_state.verbosity == 0
         assert prepared.call().shape == (4, 5)
-    assert not hasattr(amp._amp_state, "handle")
+    assert amp._amp_state.handle is handle, "a wrapper that somebody kept asks for it"
+    assert not handle._is_active, "and must not cast any more"
     assert amp._amp_state.verbosity == 1
-    assert not handle._is_active, "a wrapper that somebody kept must not cast any more"
     assert handle.cache == {}
     assert sys.modules["apex.amp.amp"]._DECORATOR_HANDLE is None
+
+
+@pytest.mark.filterwarnings("ignore:apex.amp is deprecated")
+def test_functions_that_the_user_registered_are_patched_for_one_row_each(site, on_cpu, cnn, images):
+    install(site, STAND_IN)
+    import apex.amp.amp as core
+
+    mine = types.ModuleType("mine")
+    mine.attend, mine.mix = len, max
+    core._USER_CAST_REGISTRY.add((mine, "attend", "half"))
+    core._USER_PROMOTE_REGISTRY.add((mine, "mix"))
+    for _ in range(2):
+        with ApexAmp().prepare(cnn, Inputs((images,))):
+            assert (mine.attend, mine.mix) == ("patched", "patched")
+        assert (mine.attend, mine.mix) == (len, max)
 
 
 @pytest.mark.filterwarnings("ignore:apex.amp is deprecated")
@@ -135,6 +158,12 @@ def test_the_unrelated_apex_of_pypi_is_recognised(site):
     with pytest.raises(BackendUnavailableError) as caught:
         ApexAmp().check_available()
     assert "is the unrelated project called 'apex' on PyPI; pip uninstall apex" in str(caught.value)
+
+
+def test_an_unrelated_single_file_is_recognised(site):
+    (site / "apex.py").write_text("")
+    with pytest.raises(BackendUnavailableError, match=r"apex\.py is the unrelated project"):
+        ApexAmp().check_available()
 
 
 def test_an_apex_without_amp_is_recognised(site):

@@ -103,6 +103,46 @@ def test_apex_itself_would_have_left_torch_patched(net, x):
     assert functions.changes() == []
 
 
+def test_a_patched_function_that_somebody_kept_works_and_casts_no_more(net, x):
+    """A module that is imported while O1 is on may keep torch.cat as it was then."""
+    seen = {}
+
+    class Keeps(nn.Module):
+        def forward(self, x):
+            if torch.cat is not unpatched:
+                seen.update(cat=torch.cat, relu=torch.relu, matmul=torch.matmul)
+            return torch.matmul(x, x)
+
+    unpatched = torch.cat
+    x = torch.rand(4, 4, device="cuda")
+    assert not pb.compare(Keeps(), x, backends=["apex-amp"], budget_s=2).failures
+    assert seen["cat"] is not torch.cat
+    assert seen["cat"]([x, x.half()]).dtype == torch.float32
+    assert seen["matmul"](x, x).dtype == torch.float32
+
+
+def test_functions_that_the_user_registered_are_the_users_again(net, x):
+    import types
+
+    from apex import amp
+
+    mine = types.ModuleType("mine")
+    mine.double = original = lambda x: x + x
+
+    class Uses(nn.Module):
+        def forward(self, x):
+            return mine.double(x)
+
+    amp.register_half_function(mine, "double")
+    try:
+        comparison = pb.compare(Uses(), x, backends=["apex-amp", "apex-amp", "eager"], budget_s=3)
+    finally:
+        amp.amp._USER_CAST_REGISTRY.clear()
+    dtypes = [row.agreement.tensors[0].dtype for row in comparison]
+    assert dtypes == ["float16", "float16", "float32"]
+    assert mine.double is original
+
+
 def test_keep_batchnorm_fp32_is_passed_on(net, x):
     spec = "apex-amp:opt_level=O3,keep_batchnorm_fp32=true"
     comparison = pb.compare(net, x, backends=[spec, "apex-amp:opt_level=O3"], budget_s=3)

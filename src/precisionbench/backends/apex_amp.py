@@ -73,7 +73,12 @@ class ApexAmp(Backend):
         """Initialise Apex on the model, and put everything back; see `Backend.prepare`."""
         require_cuda(inputs)
         amp = _import_amp()
-        with functions_restored() as functions, _amp_state_restored(amp):
+        core: Any = importlib.import_module("apex.amp.amp")
+        with (
+            functions_restored() as functions,
+            _amp_state_restored(amp, core),
+            _registered_functions_restored(core),
+        ):
             model = amp.initialize(
                 model,
                 opt_level=self.opt_level,
@@ -88,7 +93,7 @@ class ApexAmp(Backend):
 
 
 def _check_installed() -> None:
-    place = _package_folder()
+    place = _package()
     if place is None:
         raise BackendUnavailableError("NVIDIA Apex, which is not installed", _REMEDY)
     if (place / "amp").is_dir():
@@ -103,10 +108,11 @@ def _check_installed() -> None:
     )
 
 
-def _package_folder() -> Path | None:
+def _package() -> Path | None:
+    """Where `import apex` leads: a folder, or the file of a project that is a single module."""
     found = importlib.util.find_spec("apex")
-    places = list(found.submodule_search_locations or ()) if found else []
-    return Path(places[0]) if places else None
+    places = [*(found.submodule_search_locations or ()), found.origin] if found else []
+    return next((Path(place) for place in places if place), None)
 
 
 def _import_amp() -> Any:
@@ -115,9 +121,8 @@ def _import_amp() -> Any:
 
 
 @contextmanager
-def _amp_state_restored(amp: Any) -> Iterator[None]:
+def _amp_state_restored(amp: Any, core: Any) -> Iterator[None]:
     """Put Apex's own globals back, so that a second `initialize` starts from nothing."""
-    core: Any = importlib.import_module("apex.amp.amp")
     state = amp._amp_state
     before, decorator_handle = dict(vars(state)), core._DECORATOR_HANDLE
     try:
@@ -125,8 +130,28 @@ def _amp_state_restored(amp: Any) -> Iterator[None]:
     finally:
         handle = vars(state).get("handle")
         if handle is not None and handle is not before.get("handle"):
-            handle._is_active = False  # for whoever kept a patched function
+            # Whoever kept a patched function asks this handle, for good, whether to cast.
+            handle._is_active = False
             handle._clear_cache()  # it holds a half copy of every weight
+            before.setdefault("handle", handle)
         vars(state).clear()
         vars(state).update(before)
         core._DECORATOR_HANDLE = decorator_handle
+
+
+@contextmanager
+def _registered_functions_restored(core: Any) -> Iterator[None]:
+    """Put back what the user's own `amp.register_half_function` and its kin let O1 patch.
+
+    Apex forgets the registrations when it has used them; the next row needs them again.
+    """
+    registries = (core._USER_CAST_REGISTRY, core._USER_PROMOTE_REGISTRY)
+    registered = [set(registry) for registry in registries]
+    functions = [(*place[:2], getattr(*place[:2])) for places in registered for place in places]
+    try:
+        yield
+    finally:
+        for module, name, function in functions:
+            setattr(module, name, function)
+        for registry, places in zip(registries, registered, strict=True):
+            registry.update(places)
