@@ -8,6 +8,7 @@ import random
 import sys
 import threading
 import time
+import types
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -246,7 +247,7 @@ def test_torch_and_every_random_state_are_as_before(cnn, images):
     random.seed(1)
     flags, functions = read_flags(), Functions.now()
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    pb.compare(lambda: nn.Conv2d(3, 4, 3), images, backends=["half", "nothing-such"][:1], **QUICK)
+    pb.compare(lambda: nn.Conv2d(3, 4, 3), images, backends=["half"], **QUICK)
     assert read_flags() == flags
     assert functions.changes() == []
     assert torch.equal(states[0], torch.get_rng_state())
@@ -262,8 +263,7 @@ def test_the_library_prints_nothing_and_warns_of_nothing(cnn, images, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_the_user_set_around_us_changes_no_row(cnn, images):
-    clean = pb.compare(cnn, images, backends=[], **QUICK)["eager"]
+def test_an_autocast_around_us_changes_no_row(images):
     seen = set()
 
     class Looks(nn.Module):
@@ -273,11 +273,9 @@ def test_what_the_user_set_around_us_changes_no_row(cnn, images):
 
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.rand(2, 2).matmul(torch.rand(2, 2)).dtype == torch.bfloat16
-        again = pb.compare(cnn, images, backends=[], **QUICK)["eager"]
         pb.compare(Looks(), images, backends=[], **QUICK)
         assert torch.is_autocast_enabled("cpu")
     assert seen == {torch.float32}
-    assert again.agreement == clean.agreement
 
 
 def test_nothing_of_the_inputs_is_shared_with_the_model(images):
@@ -898,6 +896,14 @@ def test_a_slow_model_ends_with_the_budget_and_says_what_that_means():
     assert "blocks fitted in the time" in comparison["eager"].warnings[0]
 
 
+@pytest.fixture
+def clock(monkeypatch) -> FakeClock:
+    """The clock of the calls and of the budget."""
+    clock = FakeClock()
+    monkeypatch.setattr(rounds, "time", types.SimpleNamespace(monotonic=lambda: clock.now_s))
+    return clock
+
+
 def session_of(clock: FakeClock, durations_s: Iterator[float]) -> session.Session:
     """A prepared backend whose calls take these times on a clock of the test's own."""
     return session.Session(
@@ -912,24 +918,30 @@ def session_of(clock: FakeClock, durations_s: Iterator[float]) -> session.Sessio
     )
 
 
-def test_a_steady_model_ends_when_its_interval_is_narrow():
-    measurement = rounds.measure(session_of(FakeClock(), itertools.repeat(0.01)), 1.0)
+def test_a_steady_model_ends_when_its_interval_is_narrow(clock):
+    measurement = rounds.measure(session_of(clock, itertools.repeat(0.01)), 1.0)
     assert measurement.ended_by == "target"
-    assert len(measurement.blocks) == 12
-    assert {len(block) for block in measurement.blocks} <= {5, 6}
+    assert 0.25 <= measurement.warmup_calls * 0.01 < 0.35
+    assert [len(block) for block in measurement.blocks] == [5] * 12
     assert rounds.few_blocks(measurement) == ()
 
 
-def test_a_noisy_model_ends_after_the_last_round():
+def test_a_steady_model_ends_with_the_budget_where_that_is_short(clock):
+    measurement = rounds.measure(session_of(clock, itertools.repeat(0.01)), 0.1)
+    assert measurement.ended_by == "budget"
+    assert sum(map(len, measurement.blocks)) * 0.01 <= 0.1
+
+
+def test_a_noisy_model_ends_after_the_last_round(clock):
     draw = random.Random(0)
     durations = (draw.uniform(0.01, 0.05) for _ in itertools.count())
-    measurement = rounds.measure(session_of(FakeClock(), durations), 1.0)
+    measurement = rounds.measure(session_of(clock, durations), 20.0)
     assert measurement.ended_by == "rounds"
     assert len(measurement.blocks) == 30
 
 
-def test_short_calls_are_measured_several_at_a_time():
-    measurement = rounds.measure(session_of(FakeClock(), itertools.repeat(50e-6)), 1.0)
+def test_short_calls_are_measured_several_at_a_time(clock):
+    measurement = rounds.measure(session_of(clock, itertools.repeat(50e-6)), 1.0)
     assert measurement.calls_per_sample == 4
     assert measurement.blocks[0][0] == pytest.approx(50e-6)
 
@@ -988,6 +1000,10 @@ def test_a_detection_model_with_list_inputs():
     )
     assert comparison.data.workload.batch_size == 2
     assert "[0]['boxes']" in [tensor.path for tensor in comparison["eager"].agreement.tensors]
+    names = {row.backend for row in (*comparison.results, *comparison.failures)}
+    assert names == {"eager", "half:dtype=bfloat16"}
+    for failed in comparison.failures:  # torchvision's own operators take no bfloat16 on some CPUs
+        assert failed.remedy.startswith("an operation of the model does not take this dtype")
 
 
 @pytest.mark.slow

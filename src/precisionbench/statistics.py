@@ -28,10 +28,6 @@ class Interval:
         """Half of the interval's width as a share of the value."""
         return (self.high - self.low) / (2 * abs(self.value)) if self.value else math.inf
 
-    def scaled(self, factor: float) -> Interval:
-        """The same interval in another unit; `factor` is positive."""
-        return Interval(self.value * factor, self.low * factor, self.high * factor)
-
     def inverse_of(self, numerator: float) -> Interval:
         """The interval of `numerator / x` for a positive x in this interval."""
         return Interval(numerator / self.value, numerator / self.high, numerator / self.low)

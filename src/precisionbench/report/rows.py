@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import attrs
 
-from precisionbench.errors import BackendUnavailableError
 from precisionbench.report import formatting
 from precisionbench.results import (
     BackendFailure,
@@ -126,8 +125,3 @@ def notes(data: ComparisonData) -> list[tuple[list[str], str]]:
 def failure_text(failure: BackendFailure) -> str:
     """Why a row could not be measured and what to do."""
     return f"{failure.reason}; {failure.remedy}" if failure.remedy else failure.reason
-
-
-def is_unavailable(failure: BackendFailure) -> bool:
-    """Whether this machine merely lacks what the backend needs."""
-    return failure.error == BackendUnavailableError.__name__
