@@ -36,7 +36,7 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
         ("half", ["half:dtype=bfloat16", "half:memory_format=channels_last", "times as fast"]),
         ("apex_amp", ["apex-amp", "half"]),
         ("torch2trt_int8", ["torch2trt:precision=int8,engine_cache=engines"]),
-        ("compare_all", ["eager: ready", "1/4 eager preparing", "half"]),
+        ("compare_all", ["eager: ready", "2/4 eager preparing", "half"]),
         ("founding_experiment", ["apex-amp:opt_level=O3", "eager"]),
     ],
 )
