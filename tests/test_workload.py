@@ -211,7 +211,7 @@ class NoCopy(nn.Linear):
 
 def compiled_in_place() -> nn.Module:
     model = nn.Sequential(nn.Linear(2, 2))
-    model[0].compile()
+    model[0].compile(backend="eager")
     return model
 
 
