@@ -11,7 +11,7 @@ from precisionbench.launchers.session import Session
 from precisionbench.results import Measurement
 from precisionbench.statistics import median_interval
 
-# On an H200 the first block after it was within 0.18 % of the last (docs/hardware.md).
+# On an H200 the first block after it was within 0.22 % of the last (docs/hardware.md).
 _WARMUP_S = 1.0
 _WARMUP_CALLS = 3
 _WARMUP_BLOCK = 100  # calls before the clock is looked at again
