@@ -56,7 +56,10 @@ _ALL = _LEGACY_PRECISION + _FP32_PRECISION + _SWITCHES
 
 
 def _default_device() -> str:
-    return str(torch.get_default_device())
+    try:
+        return str(torch.get_default_device())
+    except AttributeError:  # torch 2.4, where a device was set and taken back
+        return "cpu"
 
 
 def _set_default_device(name: str) -> None:
