@@ -115,13 +115,22 @@ def whole_batch_size(given: object) -> int | None:
     Raises:
         WorkloadError: it is no whole number of 1 or more.
     """
-    if given is None:
+    size = whole_number(given, 1)
+    if given is not None and size is None:
+        raise WorkloadError(f"batch_size is {given!r}", "give a whole number of 1 or more")
+    return size
+
+
+def whole_number(given: object, lowest: int) -> int | None:
+    """A whole number below 2**63, numpy's too, as a plain int; None where it is no such number.
+
+    Args:
+        given: anything; True is no number.
+        lowest: the smallest that is allowed.
+    """
+    if not isinstance(given, numbers.Integral) or isinstance(given, bool):
         return None
-    if isinstance(given, numbers.Integral) and not isinstance(given, bool):
-        size = int(given)
-        if 0 < size < 2**63:
-            return size
-    raise WorkloadError(f"batch_size is {given!r}", "give a whole number of 1 or more")
+    return int(given) if lowest <= int(given) < 2**63 else None
 
 
 def first_items(inputs: Inputs, batch_size: int, count: int) -> Inputs:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import math
-import numbers
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +15,7 @@ from torch import nn
 from precisionbench import environment
 from precisionbench._version import __version__
 from precisionbench.agreement import compare_outputs
+from precisionbench.arguments import whole_number
 from precisionbench.backends import Backend, discovery
 from precisionbench.backends.base import options_of
 from precisionbench.backends.specs import canonical_spec
@@ -56,7 +56,6 @@ DEFAULT_BACKENDS = (
 # far earlier, when their interval is narrow enough. On a CPU a row must not take all day.
 _BUDGET_S = {"cuda": 60.0}
 _BUDGET_ELSEWHERE_S = 15.0
-_SEEDS = 2**63  # what torch's generators take
 # Two threads would measure each other, and torch's settings are the process's. A comparison that a
 # callback starts within another one is let through.
 _one_at_a_time = threading.RLock()
@@ -189,8 +188,7 @@ def _check_arguments(
 ) -> None:
     if launcher != "inline":
         raise SpecError(f"there is no launcher {launcher!r}", "this version has 'inline'")
-    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
-    if seed is not None and not (whole and 0 <= seed < _SEEDS):
+    if seed is not None and whole_number(seed, 0) is None:
         raise SpecError(f"seed is {seed!r}", "give a whole number from 0 to 2**63 - 1")
     if on_progress is not None and not callable(on_progress):
         raise SpecError(f"on_progress is {on_progress!r}", "give a function of one Progress")

@@ -327,8 +327,7 @@ def _check_inputs(torch2trt: Any, args: tuple[Any, ...]) -> None:
                 f"torch2trt would bake the {tensor.dtype} input {path} in as a constant",
                 "use another backend for models with integer inputs",
             )
-    paths = [path for path, _ in walk(args)]
-    if torch2trt.Flattener.from_value(args).size != len(paths):
+    if paths := _overlooked(torch2trt, args):
         raise PreparationError(
             f"torch2trt finds inputs in tuples, lists and dicts only, and the tensors are at "
             f"{', '.join(paths)}",
@@ -337,13 +336,18 @@ def _check_inputs(torch2trt: Any, args: tuple[Any, ...]) -> None:
 
 
 def _check_outputs(torch2trt: Any, expected: Any) -> None:
-    paths = [path for path, _ in walk(expected)]
-    if torch2trt.Flattener.from_value(expected).size != len(paths):
+    if paths := _overlooked(torch2trt, expected):
         raise PreparationError(
             f"torch2trt gives back floating-point tensors in tuples, lists and dicts only, and "
             f"the model's output has tensors at {', '.join(paths) or 'no place'}",
             "wrap the model so that it returns such",
         )
+
+
+def _overlooked(torch2trt: Any, value: Any) -> list[str]:
+    """Where a value's tensors are, unless torch2trt's Flattener finds every one of them."""
+    paths = [path for path, _ in walk(value)]
+    return paths if torch2trt.Flattener.from_value(value).size != len(paths) else []
 
 
 def _check_shapes(output: Any, expected: Any) -> None:

@@ -114,10 +114,7 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
     """
     record = Record()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(autocast_off(workload.device.type))
-        stack.enter_context(timer.clock.active())
-        stack.enter_context(fp32_precision("ieee"))
-        stack.enter_context(cudnn_benchmark(backend.cudnn_benchmark))
+        stack.enter_context(common_settings(backend, workload, timer))
         with record.recording():
             check_available(backend)
             with executing():
@@ -143,6 +140,18 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
             details=_json_details(prepared),
             record=record,
         )
+
+
+@contextlib.contextmanager
+def common_settings(backend: Backend, workload: Workload, timer: Timer) -> Iterator[None]:
+    """What holds around `prepare` and every call of any backend, unless its plugin sets more."""
+    with (
+        autocast_off(workload.device.type),
+        timer.clock.active(),
+        fp32_precision("ieee"),
+        cudnn_benchmark(backend.cudnn_benchmark),
+    ):
+        yield
 
 
 def check_available(backend: Backend) -> None:
