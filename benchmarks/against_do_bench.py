@@ -11,6 +11,7 @@ It ends with 1 where a ratio is more than 2 % from 1.
 from __future__ import annotations
 
 import json
+import random
 import sys
 from pathlib import Path
 from statistics import median
@@ -21,7 +22,7 @@ from triton.testing import do_bench
 
 from precisionbench.backends import discovery
 from precisionbench.launchers.inline import InlineLauncher
-from precisionbench.rounds import measure
+from precisionbench.rounds import Lane, Rules, run_rounds
 from precisionbench.workload import resolve
 
 PAIRS = 5
@@ -34,8 +35,9 @@ def one_case(spec: str, batch_size: int) -> dict[str, Any]:
     ours_s, theirs_s = [], []
     with InlineLauncher.on_device_of(workload).open(discovery.make(spec)) as session:
         for _ in range(PAIRS):
-            measurement = measure(session, budget_s=10)
-            ours_s.append(median(median(block) for block in measurement.blocks))
+            lane = Lane(spec, [session])
+            run_rounds([lane], Rules(10.0, spec, random.Random(0)))
+            ours_s.append(median(block.median_s for block in lane.blocks))
             theirs_s.append(
                 do_bench(session.call, warmup=200, rep=500, return_mode="median") * 1e-3
             )

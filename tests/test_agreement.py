@@ -182,4 +182,4 @@ def test_a_kept_output_is_a_copy():
     x = torch.ones(2)
     copy = kept([x])
     x.zero_()
-    assert copy[0].sum() == 2
+    assert copy["[0]"].sum() == 2

@@ -94,7 +94,12 @@ def test_everything_that_o1_patches_is_put_back(site, on_cpu, cnn, images):
     install(site, STAND_IN)
     functions = Functions.now()
     comparison = pb.compare(
-        cnn, images, backends=["apex-amp", "eager", "eager"], device="cpu", budget_s=0.3
+        cnn,
+        images,
+        backends=["apex-amp", "eager", "eager"],
+        device="cpu",
+        launcher="inline",
+        budget_s=0.3,
     )
     assert functions.changes() == []
     assert comparison["apex-amp"].details["patched_functions"] == 4

@@ -52,7 +52,9 @@ def x() -> torch.Tensor:
 def test_each_level_runs_and_puts_every_function_back(net, x, level):
     functions = Functions.now()
     own_attributes = set(vars(torch.Tensor))
-    comparison = pb.compare(net, x, backends=[f"apex-amp:opt_level={level}"], budget_s=3)
+    comparison = pb.compare(
+        net, x, backends=[f"apex-amp:opt_level={level}"], launcher="inline", budget_s=3
+    )
     name = "apex-amp" if level == "O1" else f"apex-amp:opt_level={level}"
     assert [row.backend for row in comparison.results] == ["eager", name]
     assert functions.changes() == []
@@ -63,7 +65,7 @@ def test_each_level_runs_and_puts_every_function_back(net, x, level):
 
 def test_fp32_is_fp32_again_after_o1(net, x):
     comparison = pb.compare(
-        net, x, backends=["apex-amp:opt_level=O1", "eager", "eager"], budget_s=4
+        net, x, backends=["apex-amp:opt_level=O1", "eager", "eager"], launcher="inline", budget_s=4
     )
     assert comparison["eager#2"].agreement.relative_l2 < 1e-6
     assert 1e-5 < comparison["apex-amp"].agreement.relative_l2 < 1e-2
@@ -77,7 +79,11 @@ def test_an_lstm_is_float32_again_after_o1_whether_or_not_o1_could_run_it():
     functions = Functions.now()
     torch.manual_seed(0)
     comparison = pb.compare(
-        Recurrent(), torch.rand(4, 8, 16), backends=["apex-amp", "eager", "eager"], budget_s=4
+        Recurrent(),
+        torch.rand(4, 8, 16),
+        backends=["apex-amp", "eager", "eager"],
+        launcher="inline",
+        budget_s=4,
     )
     assert functions.changes() == []
     assert comparison["eager#2"].agreement.tensors[0].dtype == "float32"
@@ -115,7 +121,7 @@ def test_a_patched_function_that_somebody_kept_works_and_casts_no_more(net, x):
 
     unpatched = torch.cat
     x = torch.rand(4, 4, device="cuda")
-    assert not pb.compare(Keeps(), x, backends=["apex-amp"], budget_s=2).failures
+    assert not pb.compare(Keeps(), x, backends=["apex-amp"], launcher="inline", budget_s=2).failures
     assert seen["cat"] is not torch.cat
     assert seen["cat"]([x, x.half()]).dtype == torch.float32
     assert seen["matmul"](x, x).dtype == torch.float32
@@ -135,7 +141,9 @@ def test_functions_that_the_user_registered_are_the_users_again(net, x):
 
     amp.register_half_function(mine, "double")
     try:
-        comparison = pb.compare(Uses(), x, backends=["apex-amp", "apex-amp", "eager"], budget_s=3)
+        comparison = pb.compare(
+            Uses(), x, backends=["apex-amp", "apex-amp", "eager"], launcher="inline", budget_s=3
+        )
     finally:
         amp.amp._USER_CAST_REGISTRY.clear()
     dtypes = [row.agreement.tensors[0].dtype for row in comparison]
@@ -145,12 +153,16 @@ def test_functions_that_the_user_registered_are_the_users_again(net, x):
 
 def test_keep_batchnorm_fp32_is_passed_on(net, x):
     spec = "apex-amp:opt_level=O3,keep_batchnorm_fp32=true"
-    comparison = pb.compare(net, x, backends=[spec, "apex-amp:opt_level=O3"], budget_s=3)
+    comparison = pb.compare(
+        net, x, backends=[spec, "apex-amp:opt_level=O3"], launcher="inline", budget_s=3
+    )
     assert comparison[spec].options["keep_batchnorm_fp32"] is True
     assert not comparison.failures
 
 
 def test_a_model_in_half_is_refused_with_apexs_own_words(net, x):
-    comparison = pb.compare(net.half(), x.half(), backends=["apex-amp:opt_level=O2"], budget_s=3)
+    comparison = pb.compare(
+        net.half(), x.half(), backends=["apex-amp:opt_level=O2"], launcher="inline", budget_s=3
+    )
     assert comparison.failures[0].error == PreparationError.__name__
     assert "HalfTensor" in comparison.failures[0].reason

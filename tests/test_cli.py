@@ -48,7 +48,7 @@ def run(*args: str) -> Result:
 
 
 def compare(*args: str) -> Result:
-    return run("compare", *args, "--device", "cpu", "--budget", "0.4")
+    return run("compare", *args, "--device", "cpu", "--launcher", "inline", "--budget", "0.4")
 
 
 def test_compare_prints_the_table_and_tells_its_progress_beside_it(here):
@@ -248,7 +248,7 @@ def test_a_terminal_gets_a_live_line_and_colours(here):
     code = f"""
 import sys
 sys.argv = ["precisionbench", "compare", "cli_models:tiny", "-b", "half", "-b", "apex-amp",
-            "--device", "cpu", "--budget", "0.5"]
+            "--device", "cpu", "--launcher", "inline", "--budget", "0.5"]
 sys.path.insert(0, {str(here)!r})
 from precisionbench.cli import main
 main()

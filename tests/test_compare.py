@@ -8,7 +8,6 @@ import random
 import sys
 import threading
 import time
-import types
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,13 +33,14 @@ from precisionbench.errors import (
     WorkloadError,
 )
 from precisionbench.launchers import session
-from precisionbench.recording import Record
+from precisionbench.launchers.seat import Opening
+from precisionbench.results import Measurement
 from precisionbench.timer import Timer
 from precisionbench.torch_state import Functions, functions_restored, read_flags
 from precisionbench.workload import Workload
 from test_timer import FakeClock
 
-QUICK: dict[str, Any] = {"device": "cpu", "budget_s": 0.3, "seed": 0}
+QUICK: dict[str, Any] = {"device": "cpu", "launcher": "inline", "budget_s": 0.3, "seed": 0}
 
 
 @attrs.frozen
@@ -893,57 +893,64 @@ def test_a_slow_model_ends_with_the_budget_and_says_what_that_means():
     measurement = comparison["eager"].measurement
     assert measurement.ended_by == "budget"
     assert 1 <= len(measurement.blocks) < 6
-    assert "blocks fitted in the time" in comparison["eager"].warnings[0]
+    assert "rounds fitted in the time" in comparison["eager"].warnings[0]
 
 
 @pytest.fixture
-def clock(monkeypatch) -> FakeClock:
+def clock() -> FakeClock:
     """The clock of the calls and of the budget."""
-    clock = FakeClock()
-    monkeypatch.setattr(rounds, "time", types.SimpleNamespace(monotonic=lambda: clock.now_s))
-    return clock
+    return FakeClock()
 
 
-def session_of(clock: FakeClock, durations_s: Iterator[float]) -> session.Session:
+@attrs.frozen
+class Seat:
     """A prepared backend whose calls take these times on a clock of the test's own."""
-    return session.Session(
-        timer=Timer(clock),
-        call=lambda: clock.work(next(durations_s))(),
-        build_s=0.5,
-        first_call_s=3.0,
-        output=None,
-        flags={},
-        details={},
-        record=Record(),
-    )
+
+    clock: FakeClock
+    durations_s: Iterator[float]
+    call_s: float = 0.01
+
+    @property
+    def opening(self) -> Opening:
+        return Opening("fake", 1e-9, 200e-6, 0.5, 3.0, 3, self.call_s, {}, {})
+
+    def block(self, samples, calls_per_sample, settle_calls):
+        call = lambda: self.clock.work(next(self.durations_s))()  # noqa: E731
+        return Timer(self.clock).block(call, samples, calls_per_sample, settle_calls)
+
+
+def measured(seat: Seat, budget_s: float) -> Measurement:
+    lane = rounds.Lane("mine", [seat])
+    rules = rounds.Rules(budget_s, "mine", random.Random(0), now=lambda: seat.clock.now_s)
+    return lane.measurement(rounds.run_rounds([lane], rules))
 
 
 def test_a_steady_model_ends_when_its_interval_is_narrow(clock):
-    measurement = rounds.measure(session_of(clock, itertools.repeat(0.01)), 1.0)
+    measurement = measured(Seat(clock, itertools.repeat(0.01)), 8.0)
     assert measurement.ended_by == "target"
-    assert 0.25 <= measurement.warmup_calls * 0.01 < 0.35
-    assert [len(block) for block in measurement.blocks] == [5] * 12
-    assert rounds.few_blocks(measurement) == ()
+    assert 1.0 <= (measurement.warmup_calls - 3) * 0.01 < 1.2
+    assert [len(block.samples) for block in measurement.blocks] == [5] * 14
+    assert rounds.few_rounds(measurement) == ()
 
 
 def test_a_steady_model_ends_with_the_budget_where_that_is_short(clock):
-    measurement = rounds.measure(session_of(clock, itertools.repeat(0.01)), 0.1)
+    measurement = measured(Seat(clock, itertools.repeat(0.01)), 0.1)
     assert measurement.ended_by == "budget"
-    assert sum(map(len, measurement.blocks)) * 0.01 <= 0.1
+    assert sum(len(block.samples) for block in measurement.blocks) * 0.01 <= 0.1
 
 
 def test_a_noisy_model_ends_after_the_last_round(clock):
     draw = random.Random(0)
     durations = (draw.uniform(0.01, 0.05) for _ in itertools.count())
-    measurement = rounds.measure(session_of(clock, durations), 20.0)
+    measurement = measured(Seat(clock, durations), 90.0)
     assert measurement.ended_by == "rounds"
-    assert len(measurement.blocks) == 30
+    assert len(measurement.blocks) == 100
 
 
 def test_short_calls_are_measured_several_at_a_time(clock):
-    measurement = rounds.measure(session_of(clock, itertools.repeat(50e-6)), 1.0)
+    measurement = measured(Seat(clock, itertools.repeat(50e-6), 50e-6), 8.0)
     assert measurement.calls_per_sample == 4
-    assert measurement.blocks[0][0] == pytest.approx(50e-6)
+    assert measurement.blocks[0].samples[0] == pytest.approx(50e-6)
 
 
 # Any model.

@@ -71,7 +71,9 @@ def test_the_built_ins_are_listed_with_their_options():
 def test_a_strangers_plugin_is_listed_and_runs(install, cnn, images):
     install("strangers-plugin", GOOD, plain="Plain")
     assert info("plain").summary == "A plugin of ours."
-    comparison = pb.compare(cnn, images, backends=["plain"], device="cpu", budget_s=0.2)
+    comparison = pb.compare(
+        cnn, images, backends=["plain"], device="cpu", launcher="inline", budget_s=0.2
+    )
     assert comparison["plain"].agreement.relative_l2 == 0
 
 
@@ -81,7 +83,12 @@ def test_a_plugin_that_does_not_import_is_named_with_its_error(install, cnn, ima
     assert "'broken-plugin'" in info("broken").remedy
     assert info("half").available
     comparison = pb.compare(
-        cnn, images, backends=["broken:speed=9", "half"], device="cpu", budget_s=0.3
+        cnn,
+        images,
+        backends=["broken:speed=9", "half"],
+        device="cpu",
+        launcher="inline",
+        budget_s=0.3,
     )
     assert [row.backend for row in comparison.results] == ["eager", "half"]
     assert comparison.failures[0].backend == "broken:speed=9"

@@ -14,10 +14,12 @@ from precisionbench.results import (
     Agreement,
     BackendFailure,
     BackendResult,
+    Block,
     ComparisonData,
     Environment,
     Gpu,
     Measurement,
+    Preparation,
     TensorAgreement,
     TensorInfo,
     WorkloadInfo,
@@ -25,8 +27,12 @@ from precisionbench.results import (
 
 
 def measurement(*medians: float) -> Measurement:
-    blocks = tuple((median, median * 1.01, median * 0.99) for median in medians)
-    return Measurement("cuda_events", 5e-7, 1.5, 0.2, 30, 1, blocks, "target")
+    """Rounds of one replica."""
+    blocks = tuple(
+        Block(round_, 0, 0, (median, median * 1.01, median * 0.99))
+        for round_, median in enumerate(medians)
+    )
+    return Measurement("cuda_events", 5e-7, 1, (Preparation(1.5, 0.2, 30),), blocks, "target")
 
 
 def comparison_data(**changes) -> ComparisonData:
@@ -90,9 +96,9 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
 
 def test_raw_samples_are_kept_and_derived_figures_are_not():
     document = json.loads(storage.to_json(comparison_data()))
-    assert document["results"][0]["measurement"]["blocks"][0] == [0.010, 0.0101, 0.0099]
+    assert document["results"][0]["measurement"]["blocks"][0]["samples"] == [0.010, 0.0101, 0.0099]
     assert "latency" not in document["results"][0]
-    assert (document["format"], document["version"]) == ("precisionbench.comparison", 1)
+    assert (document["format"], document["version"]) == ("precisionbench.comparison", 2)
 
 
 def test_an_existing_file_is_not_overwritten_unasked(tmp_path):
@@ -201,23 +207,28 @@ def text_with_blocks(blocks: str) -> str:
     return json.dumps(document).replace('"BLOCKS"', blocks)
 
 
+def text_with_samples(samples: str) -> str:
+    block = f'{{"round": 0, "position": 0, "replica": 0, "samples": {samples}}}'
+    return text_with_blocks(f"[{block}]")
+
+
 BAD_FILES = {
     "of no blocks": (text_with_blocks("[]"), "a measurement needs blocks with samples"),
-    "of an empty block": (text_with_blocks("[[]]"), "a measurement needs blocks with samples"),
-    "of no time": (text_with_blocks("[[0.0]]"), "a sample must be a time above 0"),
-    "of negative time": (text_with_blocks("[[-1.0]]"), "a sample must be a time above 0"),
-    "of endless time": (text_with_blocks("[[1e99]]"), "a sample must be a time above 0"),
-    "of infinite time": (text_with_blocks("[[1e999]]"), "1e999 is no number of ours"),
-    "of a vanishing time": (text_with_blocks("[[1e-300]]"), "a sample must be a time above 0"),
+    "of an empty block": (text_with_samples("[]"), "a measurement needs blocks with samples"),
+    "of no time": (text_with_samples("[0.0]"), "a sample must be a time above 0"),
+    "of negative time": (text_with_samples("[-1.0]"), "a sample must be a time above 0"),
+    "of endless time": (text_with_samples("[1e99]"), "a sample must be a time above 0"),
+    "of infinite time": (text_with_samples("[1e999]"), "1e999 is no number of ours"),
+    "of a vanishing time": (text_with_samples("[1e-300]"), "a sample must be a time above 0"),
     "of a truth for a version": (text_of(version=True), "has format version True"),
-    "of no number": (text_with_blocks("[[NaN]]"), "NaN is no JSON"),
+    "of no number": (text_with_samples("[NaN]"), "NaN is no JSON"),
     "of unknown reference": (text_of(reference="x"), "the reference 'x' is none of the rows"),
     "of twins": (text_of(failures=[], results=2 * json.loads(text_of())["results"]), "same name"),
     "nested without end": ("[" * 100_000, "is not complete JSON"),
     "truncated": (text_of()[:500], "is not complete JSON"),
     "not ours": ('{"a": 1}', "its 'format' is not 'precisionbench.comparison'"),
     "a list": ("[1]", "holds JSON but no precisionbench result"),
-    "too new": (text_of(version=2), "has format version 2, and this precisionbench reads 1"),
+    "too new": (text_of(version=3), "has format version 3, and this precisionbench reads 2"),
     "without version": (text_of(version=None), "has format version None"),
     "damaged": (text_of(results=[{"backend": "eager"}]), "is a damaged precisionbench result"),
     "of a wrong type": (text_of(seed="x"), "is a damaged precisionbench result"),

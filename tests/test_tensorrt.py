@@ -191,6 +191,7 @@ def test_it_runs_in_a_comparison_beside_the_others(net, images):
         net,
         images,
         backends=["eager", "half", "torch2trt:precision=fp16"],
+        launcher="inline",
         budget_s=6,
     )
     assert not comparison.failures

@@ -57,7 +57,12 @@ def test_it_runs_in_a_comparison_beside_the_others(double, cnn, images, monkeypa
     monkeypatch.setattr(Torch2trt, "check_available", lambda _: None)
     double.messages = ["a layer was forced to FP32"]
     comparison = pb.compare(
-        cnn, images, backends=["torch2trt:precision=fp16"], device="cpu", budget_s=0.3
+        cnn,
+        images,
+        backends=["torch2trt:precision=fp16"],
+        device="cpu",
+        launcher="inline",
+        budget_s=0.3,
     )
     row = comparison["torch2trt:precision=fp16"]
     assert row.details["layer_precision"] == {"fp16": 2, "fp32": 1}

@@ -3,40 +3,54 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import attrs
 import torch
 
 from precisionbench.errors import one_line
 from precisionbench.results import Agreement, TensorAgreement
-from precisionbench.trees import map_tensors, walk
+from precisionbench.trees import walk
 
 # float64 copies are made of at most this many elements at a time, so that the logits of a large
 # language model fit.
 _CHUNK_ELEMENTS = 1 << 22
 
 
-def kept(output: object) -> object:
-    """A copy of an output on the CPU, safe from whatever runs next.
+def kept(output: object) -> dict[str, torch.Tensor]:
+    """Copies on the CPU of every tensor in an output, by path, safe from whatever runs next.
 
     Args:
         output: any nesting of tensors.
     """
-    return map_tensors(lambda tensor: tensor.detach().to("cpu", copy=True), output)
+    return {path: tensor.detach().to("cpu", copy=True) for path, tensor in walk(output)}
 
 
 def compare_outputs(output: object, reference: object) -> Agreement:
     """Compare every tensor of an output with the reference's at the same place.
 
     Args:
-        output: what `kept` gave for this row.
-        reference: what `kept` gave for the reference row.
+        output: any nesting of tensors.
+        reference: the same of the reference row.
+
+    Returns:
+        As `compare_tensors`.
+    """
+    return compare_tensors(dict(walk(output)), dict(walk(reference)))
+
+
+def compare_tensors(
+    ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]
+) -> Agreement:
+    """Compare tensors with the reference's of the same path.
+
+    Args:
+        ours: what `kept` gave for this row.
+        theirs: what `kept` gave for the reference row.
 
     Returns:
         Figures for each pair of equal shape; missing tensors and other shapes are problems.
     """
-    ours, theirs = dict(walk(output)), dict(walk(reference))
     problems = [f"output{path} is missing" for path in theirs if path not in ours]
     problems += [f"output{path} is not in the reference" for path in ours if path not in theirs]
     tensors = []

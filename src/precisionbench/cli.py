@@ -122,6 +122,21 @@ def main() -> None:
 @click.option("--reference", default="eager", show_default=True, metavar="SPEC")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Items in one call.")
 @click.option("--device", help="cpu, cuda, cuda:1, ... (default: the GPU where there is one).")
+@click.option(
+    "--launcher",
+    type=click.Choice(["process", "inline"]),
+    default="process",
+    show_default=True,
+    help="Worker processes in interleaved rounds, or this process, one backend after another.",
+)
+@click.option("--replicas", type=click.IntRange(1, 64), help="Fresh processes of each backend.")
+@click.option(
+    "--sessions",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Repeat the whole with new processes.",
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Of weights and inputs (default: drawn).")
 @click.option("--budget", "budget_s", type=float, metavar="SECONDS", help="To measure in, in all.")
 @click.option("--output", "-o", metavar="FILE", help="Save the result as JSON.")
@@ -133,6 +148,9 @@ def compare(
     reference: str,
     batch_size: int | None,
     device: str | None,
+    launcher: str,
+    replicas: int | None,
+    sessions: int,
     seed: int | None,
     budget_s: float | None,
     output: str | None,
@@ -159,6 +177,9 @@ def compare(
             reference=reference,
             batch_size=batch_size,
             device=device,
+            launcher=launcher,
+            replicas=replicas,
+            sessions=sessions,
             seed=seed,
             budget_s=budget_s,
             on_progress=on_progress,
@@ -254,11 +275,18 @@ def _progress() -> Iterator[Any]:
                 console.print(
                     f"{progress.backend}: {progress.message}", markup=False, style="yellow"
                 )
-            where = f"[{progress.position}/{progress.total}]"
-            spinner.update(text=Text(f"{where} {progress.backend}: {progress.stage}"))
+            spinner.update(text=Text(_progress_text(progress)))
             live.refresh()
 
         yield tell
+
+
+def _progress_text(progress: Progress) -> str:
+    if progress.backend:
+        where = f"[{progress.position}/{progress.total}]"
+        return f"{where} {progress.backend}: {progress.stage}"
+    left = "" if progress.remaining_s is None else f", about {progress.remaining_s:.0f} s left"
+    return f"round {progress.position}{left}"
 
 
 def _log(progress: Progress) -> None:

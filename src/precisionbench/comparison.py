@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 from precisionbench import errors, storage
 from precisionbench.errors import (
@@ -16,6 +17,7 @@ from precisionbench.names import same_row
 from precisionbench.report.markdown import to_markdown
 from precisionbench.report.text import to_text
 from precisionbench.results import BackendFailure, BackendResult, ComparisonData, Speedup
+from precisionbench.speedups import speedups
 
 
 class Comparison:
@@ -31,6 +33,10 @@ class Comparison:
     ) -> None:
         self.data = data
         self._causes = dict(causes or {})
+
+    @cached_property
+    def _speedups(self) -> dict[str, Speedup]:
+        return speedups(self.data)
 
     @property
     def results(self) -> tuple[BackendResult, ...]:
@@ -81,9 +87,9 @@ class Comparison:
     def speedup(self, backend: str) -> Speedup:
         """How many times as fast as the reference a row is.
 
-        Rows measured one after another cannot tell a small difference from drift, so the verdict
-        is `inconclusive` with the reason `not_interleaved`; the interval is the widest that the
-        two rows' own intervals allow.
+        The interval is simultaneous over all rows (95 %), and carries a verdict with its reason.
+        Rows measured one after another (`launcher="inline"`) cannot tell a small difference from
+        drift: there the verdict is `inconclusive` with the reason `not_interleaved`.
 
         Args:
             backend: as for `comparison[...]`.
@@ -92,7 +98,7 @@ class Comparison:
             PrecisionBenchError: there is no such row, or it or the reference failed.
         """
         row = self[backend]
-        found = self.data.speedup(row)
+        found = self._speedups.get(row.backend)
         if found is None:
             failed = (row for row in self.failures if row.backend == self.data.reference)
             raise self._error_of(next(failed))

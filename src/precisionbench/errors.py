@@ -8,6 +8,7 @@ PrecisionBenchError
  ├── PreparationError             the backend could not prepare the model
  ├── ExecutionError               the prepared model failed when it was called
  │    └── OutOfMemoryError        it does not fit in the device's memory
+ ├── WorkerError                  a worker process died or stopped answering
  ├── MeasurementError             the clock gave something that is not a time
  ├── StateLeakError               a backend changed torch for the whole process
  ├── DeviceError                  the device stopped answering; nothing more can be measured
@@ -83,6 +84,10 @@ class OutOfMemoryError(ExecutionError):
 
 class MeasurementError(PrecisionBenchError):
     """The clock gave something that cannot be a time."""
+
+
+class WorkerError(PrecisionBenchError):
+    """A backend's worker process died, or did not answer and was ended."""
 
 
 class StateLeakError(PrecisionBenchError):

@@ -9,11 +9,12 @@ import math
 from collections.abc import Mapping
 from enum import Enum
 from functools import cached_property
+from statistics import median
 from typing import Any
 
 import attrs
 
-from precisionbench.statistics import Interval, median_interval, unpaired_ratio_interval
+from precisionbench.statistics import Interval, Verdict, quantile_interval
 
 __all__ = [
     "Agreement",
@@ -30,6 +31,9 @@ __all__ = [
     "Verdict",
     "WorkloadInfo",
 ]
+
+# A host that needs more than this share of the device's time can soon become the bottleneck.
+_HOST_RISK = 0.8
 
 Json = Any  # what json.loads gives: dict, list, str, int, float, bool, None
 
@@ -51,26 +55,22 @@ def as_json(value: object) -> Json:
     return value if isinstance(value, (str, int, float, type(None))) else str(value)
 
 
-def _check_blocks(_: object, __: object, blocks: tuple[tuple[float, ...], ...]) -> None:
-    if not blocks or not all(blocks):
-        raise ValueError("a measurement needs blocks with samples")
-    if not all(1e-12 < sample < 1e12 for block in blocks for sample in block):
+def _check_samples(_: object, __: object, samples: tuple[float, ...]) -> None:
+    if not all(1e-12 < sample < 1e12 for sample in samples):
         raise ValueError("a sample must be a time above 0, in seconds")
+
+
+def _check_blocks(_: object, __: object, blocks: tuple[Block, ...]) -> None:
+    if not blocks or not all(block.samples for block in blocks):
+        raise ValueError("a measurement needs blocks with samples")
+    places = {(block.session, block.round, block.replica) for block in blocks}
+    if len(places) < len(blocks):
+        raise ValueError("two blocks have the same session, round and replica")
 
 
 def _check_batch_size(_: object, __: object, batch_size: int | None) -> None:
     if batch_size is not None and not 0 < batch_size < 2**63:
         raise ValueError(f"a batch size cannot be {batch_size:.3g}")
-
-
-class Verdict(str, Enum):
-    """What a speed-up's interval allows to be said."""
-
-    FASTER = "faster"
-    SLOWER = "slower"
-    EQUIVALENT = "equivalent"
-    DIFFERENT_BUT_SMALL = "different_but_small"
-    INCONCLUSIVE = "inconclusive"
 
 
 @attrs.frozen
@@ -93,28 +93,149 @@ class Speedup:
 
 
 @attrs.frozen
+class DeviceState:
+    """The GPU around one block; what it does not tell is None.
+
+    Attributes:
+        sm_clock_hz: clock of the multiprocessors, right after the block.
+        power_w: power drawn, right after the block.
+        temperature_c: temperature, right after the block.
+        throttled: what held the clocks down during the block, e.g. `sw_power_cap`.
+    """
+
+    sm_clock_hz: float | None = None
+    power_w: float | None = None
+    temperature_c: float | None = None
+    throttled: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Block:
+    """Calls of one replica, back to back.
+
+    Attributes:
+        round: its round, from 0; in each round every replica of every row is measured once.
+        position: its place in the round's order, from 0.
+        replica: which fresh preparation of the backend, from 0.
+        samples: seconds per call, in the order taken.
+        session: which repetition of the whole, from 0.
+        state: the GPU around it; None where nothing tells.
+    """
+
+    round: int
+    position: int
+    replica: int
+    samples: tuple[float, ...] = attrs.field(validator=_check_samples)
+    session: int = 0
+    state: DeviceState | None = None
+
+    @property
+    def median_s(self) -> float:
+        """The median of the samples, in seconds per call."""
+        return median(self.samples)
+
+
+@attrs.frozen
+class Preparation:
+    """How one replica came to be.
+
+    Attributes:
+        build_s: time that `prepare` took.
+        first_call_s: time of the first call alone (it may load, tune or compile).
+        warmup_calls: unscored calls before the first block, the first call not counted.
+        replica: which replica it is.
+        session: which repetition of the whole.
+    """
+
+    build_s: float
+    first_call_s: float
+    warmup_calls: int
+    replica: int = 0
+    session: int = 0
+
+
+@attrs.frozen
 class Measurement:
     """The times of one backend, raw.
 
     Attributes:
         clock: `cuda_events` or `host`.
         resolution_s: the smallest step of that clock, in seconds.
-        build_s: time that `prepare` took.
-        first_call_s: time of the first call alone (it may load, tune or compile).
-        warmup_calls: unscored calls before the first block, the first call not counted.
         calls_per_sample: how many calls one sample spans (more than one for very short calls).
-        blocks: for each block, its samples in seconds per call, in the order taken.
-        ended_by: `target` (interval narrow enough), `rounds` (maximum reached) or `budget`.
+        preparations: one for each replica.
+        blocks: all blocks, in the order taken.
+        ended_by: `target` (intervals narrow enough), `process_level` (more rounds would not
+            narrow them), `rounds` (maximum reached), `budget`, `interrupted`, or `failed` (it
+            broke later; the finished rounds are kept).
     """
 
     clock: str
     resolution_s: float
-    build_s: float
-    first_call_s: float
-    warmup_calls: int
     calls_per_sample: int
-    blocks: tuple[tuple[float, ...], ...] = attrs.field(validator=_check_blocks)
+    preparations: tuple[Preparation, ...] = attrs.field(validator=attrs.validators.min_len(1))
+    blocks: tuple[Block, ...] = attrs.field(validator=_check_blocks)
     ended_by: str
+
+    @property
+    def build_s(self) -> float:
+        """Time that `prepare` took, in seconds: the median of the replicas."""
+        return median(preparation.build_s for preparation in self.preparations)
+
+    @property
+    def first_call_s(self) -> float:
+        """Time of the first call, in seconds: the median of the replicas."""
+        return median(preparation.first_call_s for preparation in self.preparations)
+
+    @property
+    def warmup_calls(self) -> int:
+        """Unscored calls of all replicas before their first blocks."""
+        return sum(preparation.warmup_calls for preparation in self.preparations)
+
+    @property
+    def rounds(self) -> tuple[tuple[float, ...], ...]:
+        """The samples of each round, of all replicas together."""
+        found: dict[tuple[int, int], list[float]] = {}
+        for block in self.blocks:
+            found.setdefault((block.session, block.round), []).extend(block.samples)
+        return tuple(tuple(samples) for samples in found.values())
+
+    @property
+    def medians(self) -> dict[tuple[int, int, int], float]:
+        """The median of each block by (session, replica, round), in seconds per call."""
+        return {
+            (block.session, block.replica, block.round): block.median_s for block in self.blocks
+        }
+
+
+@attrs.frozen
+class Passes:
+    """What is measured of one replica beside the headline, each in a pass of its own.
+
+    Attributes:
+        device_s: GPU time of a call with the host's time hidden; empty where it is not known.
+        enqueue_s: the host's time of a call, from a drained queue.
+        wall_s: from a drained device to a drained device.
+        graph_s: replays of the call captured as a CUDA graph.
+        unknown: for each of these that is missing, why.
+        labels: `sync_inside` (the call waits for the device; then `latency` is the host's
+            clock), `stream_escape` (its work runs on another stream than ours; likewise).
+        peak_allocated_bytes: most that torch's allocator had given out during a call.
+        peak_reserved_bytes: most that it had taken from the device.
+        driver_bytes: what the whole process takes of the device, engines that bypass torch
+            included.
+        energy_j: energy of one call, in joules.
+    """
+
+    device_s: tuple[float, ...] = attrs.field(default=(), validator=_check_samples)
+    enqueue_s: tuple[float, ...] = attrs.field(default=(), validator=_check_samples)
+    wall_s: tuple[float, ...] = attrs.field(default=(), validator=_check_samples)
+    graph_s: tuple[float, ...] = attrs.field(default=(), validator=_check_samples)
+    unknown: Mapping[str, str] = attrs.field(factory=dict)
+    labels: tuple[str, ...] = ()
+    peak_allocated_bytes: int | None = None
+    peak_reserved_bytes: int | None = None
+    driver_bytes: int | None = None
+    energy_j: float | None = None
 
 
 @attrs.frozen
@@ -225,6 +346,7 @@ class BackendResult:
         details: what the engine said of itself.
         warnings: what a reader of the row must know.
         log: what the backend and its libraries printed or warned while preparing.
+        passes: what was measured beside the latency.
     """
 
     backend: str
@@ -237,16 +359,56 @@ class BackendResult:
     details: Mapping[str, Json] = attrs.field(factory=dict)
     warnings: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
+    passes: Passes = attrs.field(factory=Passes)
 
     @cached_property
     def latency(self) -> Interval:
         """Median time of one call in seconds, with its interval within this session."""
-        return median_interval(self.measurement.blocks)
+        measurement = self.measurement
+        step_s = measurement.resolution_s / measurement.calls_per_sample
+        return quantile_interval(measurement.rounds, resolution=step_s)
+
+    @property
+    def device_s(self) -> float | None:
+        """GPU time of one call with the host's time hidden, the median; None where not known."""
+        return _median(self.passes.device_s)
+
+    @property
+    def enqueue_s(self) -> float | None:
+        """The host's time of one call from a drained queue, the median; None without a GPU."""
+        return _median(self.passes.enqueue_s)
+
+    @property
+    def wall_s(self) -> float | None:
+        """From a drained device to a drained device, the median; None without a GPU."""
+        return _median(self.passes.wall_s)
+
+    @property
+    def graph_s(self) -> float | None:
+        """One replay of the call as a CUDA graph, the median; None where not capturable."""
+        return _median(self.passes.graph_s)
+
+    @property
+    def launch_bound(self) -> str | None:
+        """`host_bound` (the host needs as long as the device), `host_risk` (nearly), or None.
+
+        Where the device's own time is not known, the replay of the CUDA graph stands for it.
+        """
+        device_s = self.device_s or self.graph_s
+        if device_s is None or self.enqueue_s is None:
+            return None
+        if self.enqueue_s >= device_s:
+            return "host_bound"
+        return "host_risk" if self.enqueue_s > _HOST_RISK * device_s else None
 
     @property
     def throughput(self) -> Interval | None:
         """Items per second, batch_size / latency; None where the batch size is not known."""
         return self.latency.inverse_of(self.batch_size) if self.batch_size else None
+
+
+def _median(samples: tuple[float, ...]) -> float | None:
+    return median(samples) if samples else None
 
 
 @attrs.frozen
@@ -338,7 +500,10 @@ class ComparisonData:
         workload: what was measured.
         environment: where.
         seed: of weights and inputs made by factories.
-        launcher: where the backends lived (`inline`: one process, one after another).
+        launcher: where the backends lived: `process` (each in workers of its own) or `inline`.
+        schedule: `rounds`, `restarts` or `sequential`; see `precisionbench.speedups`.
+        noise_floor: spread between processes that was taken to be known of this device, as a log.
+        notes: what a reader must know of the whole run.
         reference: row that the others are compared with.
         results: measured rows, in the order asked for.
         failures: rows that could not be measured, in the order asked for.
@@ -353,6 +518,9 @@ class ComparisonData:
     reference: str
     results: tuple[BackendResult, ...]
     failures: tuple[BackendFailure, ...]
+    schedule: str = "sequential"
+    noise_floor: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         names = [row.backend for row in self.results] + [row.backend for row in self.failures]
@@ -360,20 +528,3 @@ class ComparisonData:
             raise ValueError(f"the reference {self.reference!r} is none of the rows")
         if len(set(names)) < len(names):
             raise ValueError("two rows have the same name")
-
-    def speedup(self, row: BackendResult) -> Speedup | None:
-        """How many times as fast as the reference a row is; None where that was not measured.
-
-        Rows measured one after another cannot tell a small difference from drift, so there is no
-        verdict yet; the interval is the widest that the rows' own intervals allow.
-
-        Args:
-            row: one of the results.
-        """
-        reference = next((other for other in self.results if other.backend == self.reference), None)
-        if reference is None:
-            return None
-        if row is reference:
-            return Speedup(1.0, 1.0, 1.0, Verdict.INCONCLUSIVE, "reference")
-        ratio = unpaired_ratio_interval(reference.latency, row.latency)
-        return Speedup(ratio.value, ratio.low, ratio.high, Verdict.INCONCLUSIVE, "not_interleaved")

@@ -1,102 +1,370 @@
-"""Warm-up and blocks of one prepared backend, and when there are enough of them."""
+"""Interleaved rounds over prepared backends, and when there are enough of them.
+
+In every round each replica of each row is measured for one block, in a new random order: drift
+and clock states then fall on all rows alike, which no fixed order achieves.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
+from typing import Any, Protocol
 
-from precisionbench.launchers.session import Session
-from precisionbench.results import Measurement
-from precisionbench.statistics import median_interval
+import attrs
 
-# On an H200 the first block after it was within 0.22 % of the last (docs/hardware.md).
-_WARMUP_S = 1.0
-_WARMUP_CALLS = 3
-_WARMUP_BLOCK = 100  # calls before the clock is looked at again
-_WARMUP_SHARE = 0.25  # of the budget, at most
+from precisionbench.errors import PrecisionBenchError
+from precisionbench.launchers.seat import Opening, Seat
+from precisionbench.results import Block, DeviceState, Measurement, Preparation
+from precisionbench.speedups import FLOOR_ROUNDS, ratio_of, within_share
+from precisionbench.statistics import has_settled, quantile_interval
+
+# Why these: docs/between-processes.md.
+MIN_ROUNDS = 12
+MAX_ROUNDS = 100
+_TARGET_RATIO = 0.005  # half-width of the speed-up
+_TARGET_MEDIAN = 0.01  # half-width of the latency
+_CHECKS_IN_A_ROW = 2
+_CHECK_EVERY = 2
+# More rounds are of no use where noise within a process is this small a share of the variance.
+_USELESS_SHARE = 0.1
 _BLOCK_S = 0.05
 _BLOCK_SAMPLES = 5
+_SETTLE_S = 0.02
 _SETTLE_CALLS = 2
-_MIN_ROUNDS = 12
-_MAX_ROUNDS = 30
-_TARGET_HALF_WIDTH = 0.01  # of the median
+_SETTLE_SHARE = 0.25  # of a block, at most, beyond the least
+_WARMUP_S = 1.0  # for each row
+_WARMUP_LIMIT_S = 10.0
+_WARMUP_BLOCKS = 3
+_WARMUP_SHARE = 0.25  # of the budget, at most
 
 
-def measure(session: Session, budget_s: float) -> Measurement:
-    """Warm a session up and time blocks until the interval is narrow enough.
+class Watch(Protocol):
+    """Looks at the device before and after a block, never inside."""
+
+    def before(self) -> None:
+        """Called just before a block."""
+        ...
+
+    def after(self) -> DeviceState | None:
+        """Called just after it."""
+        ...
+
+
+class Unwatched:
+    """Nothing tells of the device."""
+
+    def before(self) -> None:
+        """Nothing."""
+
+    def after(self) -> None:
+        """Nothing."""
+
+
+@attrs.define
+class Lane:
+    """One row while it is measured.
+
+    Attributes:
+        name: the row's name.
+        seats: its replicas.
+        session: which repetition of the whole.
+        samples: in a block.
+        calls_per_sample: for short calls.
+        settle_calls: before a block.
+        warmup_calls: made so far, of each seat.
+        blocks: scored so far.
+        warnings: what a reader of the row must know.
+        error: what ended it early.
+    """
+
+    name: str
+    seats: list[Any]  # of Seat; lists of remote ones are no lists of Seat to a type checker
+    session: int = 0
+    samples: int = 1
+    calls_per_sample: int = 1
+    settle_calls: int = 0
+    warmup_calls: list[int] = attrs.field(factory=list)
+    blocks: list[Block] = attrs.field(factory=list)
+    warnings: list[str] = attrs.field(factory=list)
+    error: PrecisionBenchError | None = None
+
+    @property
+    def call_s(self) -> float:
+        """About how long a call takes."""
+        return median(opening.call_s for opening in self.openings)
+
+    @property
+    def block_s(self) -> float:
+        """About how long a block takes, of all replicas together."""
+        calls = self.settle_calls + self.samples * self.calls_per_sample
+        return calls * self.call_s * len(self.seats)
+
+    @property
+    def complete_rounds(self) -> int:
+        """Rounds in which every replica was measured."""
+        return len(self.blocks) // len(self.seats)
+
+    @property
+    def openings(self) -> list[Opening]:
+        """What its seats said of themselves."""
+        return [seat.opening for seat in self.seats]
+
+    def measurement(self, ended_by: str) -> Measurement:
+        """What it leaves behind.
+
+        Args:
+            ended_by: what ended the rounds; a row with an error was ended by that.
+        """
+        openings = self.openings
+        return Measurement(
+            clock=openings[0].clock,
+            resolution_s=openings[0].resolution_s,
+            calls_per_sample=self.calls_per_sample,
+            preparations=tuple(
+                Preparation(o.build_s, o.first_call_s, o.warmup_calls + calls, i, self.session)
+                for i, (o, calls) in enumerate(zip(openings, self.warmup_calls, strict=True))
+            ),
+            blocks=tuple(self.blocks),
+            ended_by="failed" if self.error else ended_by,
+        )
+
+
+@attrs.frozen
+class Status:
+    """How far the rounds are.
+
+    Attributes:
+        round: rounds finished.
+        remaining_s: about how long it will take still; None before that can be told.
+    """
+
+    round: int
+    remaining_s: float | None
+
+
+@attrs.frozen
+class Rules:
+    """How the rounds are run.
+
+    Attributes:
+        budget_s: seconds for warm-up and all rounds.
+        reference: the row that the others are compared with.
+        rng: draws the orders.
+        floor: spread between processes that is known of this device.
+        watch: looks at the device around blocks.
+        stopped: asked after each block; true ends the rounds.
+        on_round: told after each round.
+        now: the clock of the budget.
+        shuffle: false only to show that a fixed order fails.
+    """
+
+    budget_s: float
+    reference: str
+    rng: random.Random
+    floor: float = 0.0
+    watch: Watch = attrs.field(factory=Unwatched)
+    stopped: Callable[[], bool] = lambda: False
+    on_round: Callable[[Status], object] = lambda _: None
+    now: Callable[[], float] = time.monotonic
+    shuffle: bool = True
+
+
+def run_rounds(lanes: Sequence[Lane], rules: Rules) -> str:
+    """Warm all rows up and measure them, block by block, until there is enough.
+
+    A row whose seat breaks is left out from then on; what it had measured stays.
 
     Args:
-        session: a prepared backend.
-        budget_s: seconds for all of it.
+        lanes: one for each row; their blocks are filled.
+        rules: how.
 
     Returns:
-        The raw times.
+        What ended it: `target`, `process_level`, `rounds`, `budget` or `interrupted`.
     """
-    end_s = time.monotonic() + budget_s
-    warmup_calls, call_s = _warm_up(session, min(_WARMUP_S, budget_s * _WARMUP_SHARE))
-    calls_per_sample = session.timer.calls_per_sample(call_s)
-    samples = _block_samples(call_s * calls_per_sample, end_s - time.monotonic())
-    settle = _SETTLE_CALLS if session.timer.clock.name == "cuda_events" else 0
-    blocks: list[tuple[float, ...]] = []
-    ended_by = None
-    while ended_by is None:
-        blocks.append(session.block(samples, calls_per_sample, settle))
-        ended_by = _end_of(blocks, end_s)
-    return Measurement(
-        clock=session.timer.clock.name,
-        resolution_s=session.timer.clock.resolution_s,
-        build_s=session.build_s,
-        first_call_s=session.first_call_s,
-        warmup_calls=warmup_calls,
-        calls_per_sample=calls_per_sample,
-        blocks=tuple(blocks),
-        ended_by=ended_by,
-    )
+    begun_s = rules.now()
+    end_s = begun_s + rules.budget_s
+    _plan_warmup(lanes)
+    _warm_up(lanes, rules, begun_s)
+    _plan_blocks(lanes, end_s - rules.now())
+    started_s, met = rules.now(), 0
+    for number in range(MAX_ROUNDS):
+        if not _one_round(lanes, number, rules):
+            return "interrupted"
+        done, now_s = number + 1, rules.now()
+        rules.on_round(Status(done, _remaining_s(lanes, rules, done, now_s - started_s, end_s)))
+        if not any(lane.error is None for lane in lanes) or now_s >= end_s:
+            return "budget"
+        if done >= MIN_ROUNDS and done % _CHECK_EVERY == 0:
+            reason = _enough(lanes, rules)
+            met = met + 1 if reason else 0
+            if reason and met >= _CHECKS_IN_A_ROW:
+                return reason
+    return "rounds"
 
 
-def _warm_up(session: Session, duration_s: float) -> tuple[int, float]:
-    """Call until the time is over, and 3 times at least unless that takes twice the time.
+def single_rounds(lane: Lane, place: tuple[int, int]) -> None:
+    """Warm up and measure the newest seat of a row once, where rows are started anew each round.
 
-    Returns:
-        The calls made, and the median seconds of the last ones. They are timed in blocks, because
-        a single drained call would take longer than those that are to be planned for.
+    Args:
+        lane: of the row.
+        place: the round, and the row's position in it.
+
+    Raises:
+        PrecisionBenchError: the seat broke.
     """
-    end_s = time.monotonic() + duration_s
-    calls, call_s = 0, session.first_call_s
-    while (now_s := time.monotonic()) < end_s or (
-        calls < _WARMUP_CALLS and now_s < end_s + duration_s
-    ):
-        samples = max(1, min(_WARMUP_BLOCK, math.ceil(0.25 * duration_s / call_s)))
-        calls += samples
-        call_s = median(session.block(samples, 1, 0))
-    return calls, call_s
+    newest = Lane(lane.name, [lane.seats[-1]])
+    rules = Rules(math.inf, lane.name, random.Random(0))
+    _plan_warmup([newest])
+    _warm_up([newest], rules, rules.now())
+    _plan_blocks([newest], math.inf)
+    if not newest.error:
+        _one_round([newest], place[0], rules)
+    if newest.error:
+        raise newest.error
+    lane.calls_per_sample = lane.calls_per_sample if lane.blocks else newest.calls_per_sample
+    lane.warmup_calls += newest.warmup_calls
+    replica = len(lane.seats) - 1
+    lane.blocks += [
+        attrs.evolve(block, position=place[1], replica=replica) for block in newest.blocks
+    ]
 
 
-def _block_samples(sample_s: float, remaining_s: float) -> int:
-    """As many as a good block has, fewer where the budget would not hold 12 such blocks."""
-    wanted = max(_BLOCK_SAMPLES, math.ceil(_BLOCK_S / sample_s))
-    affordable = int(remaining_s / (_MIN_ROUNDS * sample_s))
-    return max(1, min(wanted, affordable))
+def _seats(lanes: Sequence[Lane], rules: Rules) -> list[tuple[Lane, int]]:
+    """Every replica of every row that still runs, in this round's order."""
+    seats = [(lane, i) for lane in lanes if lane.error is None for i in range(len(lane.seats))]
+    if rules.shuffle:
+        rules.rng.shuffle(seats)
+    return seats
 
 
-def _end_of(blocks: Sequence[Sequence[float]], end_s: float) -> str | None:
-    """What ends the measurement now, if anything does."""
-    if len(blocks) >= _MIN_ROUNDS:
-        if median_interval(blocks).relative_half_width <= _TARGET_HALF_WIDTH:
-            return "target"
-        if len(blocks) >= _MAX_ROUNDS:
-            return "rounds"
-    return "budget" if time.monotonic() >= end_s else None
+def _one_round(lanes: Sequence[Lane], number: int, rules: Rules) -> bool:
+    """Measure each replica once; false where the user has asked to stop."""
+    for position, (lane, replica) in enumerate(_seats(lanes, rules)):
+        if lane.error is not None:
+            continue
+        rules.watch.before()
+        samples = _block(lane, replica)
+        state = rules.watch.after()
+        if samples:
+            block = Block(number, position, replica, samples, lane.session, state)
+            lane.blocks.append(block)
+        if rules.stopped():
+            return False
+    return True
 
 
-def few_blocks(measurement: Measurement) -> tuple[str, ...]:
-    """What a reader must know of a measurement that the budget cut short."""
-    count = len(measurement.blocks)
-    if count >= 6:  # the fewest that give a 95 % interval
+def _block(lane: Lane, replica: int) -> tuple[float, ...]:
+    try:
+        seat: Seat = lane.seats[replica]
+        return seat.block(lane.samples, lane.calls_per_sample, lane.settle_calls)
+    except PrecisionBenchError as exc:
+        lane.error = exc
+        return ()
+
+
+def _plan_warmup(lanes: Sequence[Lane]) -> None:
+    for lane in lanes:
+        opening, call_s = lane.seats[0].opening, lane.call_s
+        shortest = max(call_s, opening.resolution_s)
+        lane.calls_per_sample = max(1, math.ceil(opening.min_sample_s / shortest))
+        lane.samples = max(1, math.ceil(_BLOCK_S / (call_s * lane.calls_per_sample)))
+        lane.warmup_calls = [0] * len(lane.seats)
+
+
+def _warm_up(lanes: Sequence[Lane], rules: Rules, begun_s: float) -> None:
+    """Unscored rounds until each row had its time and seems settled; never longer than the cap."""
+    cap_s = min(_WARMUP_LIMIT_S * len(lanes), rules.budget_s * _WARMUP_SHARE)
+    seen: dict[str, list[float]] = {lane.name: [] for lane in lanes}
+    while rules.now() < begun_s + cap_s and not all(_is_warm(lane, seen) for lane in lanes):
+        for lane, replica in _seats(lanes, rules):
+            if lane.error is None and (samples := _block(lane, replica)):
+                seen[lane.name].append(median(samples))
+                lane.warmup_calls[replica] += len(samples) * lane.calls_per_sample
+            if rules.now() >= begun_s + cap_s:
+                return
+
+
+def _is_warm(lane: Lane, seen: dict[str, list[float]]) -> bool:
+    medians = seen[lane.name]
+    enough = len(medians) >= _WARMUP_BLOCKS * len(lane.seats)
+    long = sum(lane.warmup_calls) * lane.call_s >= _WARMUP_S
+    return lane.error is not None or (enough and long and has_settled(medians, _noise(medians)))
+
+
+def _noise(medians: Sequence[float]) -> float:
+    """Relative spread of neighbouring blocks: halves that differ by less say nothing."""
+    last = medians[-8:]
+    steps = [abs(b / a - 1) for a, b in itertools.pairwise(last)]
+    return median(steps) if steps else 0.0
+
+
+def _plan_blocks(lanes: Sequence[Lane], remaining_s: float) -> None:
+    """Blocks as long as they should be, shorter where the budget would not hold enough rounds."""
+    for lane in lanes:
+        sample_s = lane.call_s * lane.calls_per_sample
+        lane.samples = max(_BLOCK_SAMPLES, math.ceil(_BLOCK_S / sample_s))
+        scored_s = lane.samples * sample_s
+        allowed = scored_s * _SETTLE_SHARE / (1 - _SETTLE_SHARE)
+        settle_s = min(max(_SETTLE_CALLS * lane.call_s, _SETTLE_S), allowed)
+        lane.settle_calls = max(1, math.ceil(settle_s / lane.call_s))
+        if lane.seats[0].opening.clock == "host":
+            lane.settle_calls = 1
+    round_s = sum(lane.block_s for lane in lanes)
+    share = remaining_s / (MIN_ROUNDS * round_s) if round_s else 1.0
+    if share < 1:
+        for lane in lanes:
+            lane.samples = max(1, int(lane.samples * share))
+
+
+def _enough(lanes: Sequence[Lane], rules: Rules) -> str | None:
+    """Why no more rounds are needed, if that is so."""
+    alive = [lane for lane in lanes if lane.error is None]
+    rows = {lane.name: lane.blocks for lane in alive}
+    wide = [name for name, blocks in rows.items() if _median_width(blocks) > _TARGET_MEDIAN]
+    others = [name for name in rows if name != rules.reference and rules.reference in rows]
+    ratios = {name: ratio_of(rows, rules.reference, name, 0.95, rules.floor) for name in others}
+    loose = [name for name, found in ratios.items() if found.relative_half_width > _TARGET_RATIO]
+    if not wide and not loose:
+        return "target"
+    if any(within_share(rows[name]) > _USELESS_SHARE for name in {*wide, *loose}):
+        return None
+    return None if wide else "process_level"
+
+
+def _median_width(blocks: Sequence[Block]) -> float:
+    return quantile_interval(by_round(blocks)).relative_half_width
+
+
+def by_round(blocks: Sequence[Block]) -> list[list[float]]:
+    """All samples of each round."""
+    found: dict[tuple[int, int], list[float]] = {}
+    for block in blocks:
+        found.setdefault((block.session, block.round), []).extend(block.samples)
+    return list(found.values())
+
+
+def _remaining_s(
+    lanes: Sequence[Lane], rules: Rules, done: int, spent_s: float, end_s: float
+) -> float | None:
+    """R (half-width / target)^2 rounds in all, within the limits; None before it can be told."""
+    if done < FLOOR_ROUNDS:
+        return None
+    widths = [_median_width(lane.blocks) for lane in lanes if lane.error is None]
+    needed = done * max((w / _TARGET_MEDIAN) ** 2 for w in widths) if widths else done
+    total = min(MAX_ROUNDS, max(MIN_ROUNDS, needed))
+    return max(0.0, min((total - done) * spent_s / done, end_s - rules.now()))
+
+
+def few_rounds(measurement: Measurement) -> tuple[str, ...]:
+    """What a reader must know of a measurement that was cut short."""
+    count = len(measurement.rounds)
+    if count >= FLOOR_ROUNDS:
         return ()
     return (
-        f"only {count} of {_MIN_ROUNDS} blocks fitted in the time, so the interval is merely the "
+        f"only {count} of {MIN_ROUNDS} rounds fitted in the time, so the interval is merely the "
         "range seen; give a larger budget or a smaller batch",
     )

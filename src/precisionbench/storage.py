@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from cattrs.preconf.json import JsonConverter
 
 FORMAT = "precisionbench.comparison"
-# 1: first version (0.1.0).
-VERSION = 1
+# 1: one process, rows one after another. 2: replicas, rounds, passes.
+VERSION = 2
 
 
 @cache

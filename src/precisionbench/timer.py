@@ -201,7 +201,12 @@ class Timer:
         return result, (time.perf_counter_ns() - start_ns) * 1e-9
 
     def block(
-        self, call: Call, samples: int, calls_per_sample: int = 1, settle_calls: int = 0
+        self,
+        call: Call,
+        samples: int,
+        calls_per_sample: int = 1,
+        settle_calls: int = 0,
+        flush: Call | None = None,
     ) -> tuple[float, ...]:
         """Time one block.
 
@@ -214,6 +219,7 @@ class Timer:
             calls_per_sample: calls that each sample spans.
             settle_calls: unscored calls just before, so that the device's queue is as full at
                 the first sample as at the last.
+            flush: called before each sample and not timed: it enqueues what empties the cache.
 
         Returns:
             Seconds per call, one figure for each sample.
@@ -223,6 +229,8 @@ class Timer:
         """
         marks, read = self.clock.marks(2 * samples)
         starts, ends = marks[::2], marks[1::2]
+        if flush is not None:
+            starts = [_both(flush, start) for start in starts]
         inner = range(calls_per_sample)
         with _garbage_collection_off():
             for _ in range(settle_calls):
@@ -240,6 +248,14 @@ class Timer:
                 "measure again; if it stays so, the call does no work on this device",
             )
         return tuple(duration / calls_per_sample for duration in durations)
+
+
+def _both(first: Call, second: Call) -> Call:
+    def call() -> None:
+        first()
+        second()
+
+    return call
 
 
 @contextlib.contextmanager

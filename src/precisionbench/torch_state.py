@@ -214,6 +214,19 @@ def recompile_limit_lifted() -> Iterator[None]:
         yield
 
 
+def compilations() -> int:
+    """How many graphs TorchDynamo has compiled in this process."""
+    dynamo: Any = sys.modules.get("torch._dynamo.utils")
+    return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
+
+
+def device_allocations() -> int:
+    """How often torch's allocator has asked a GPU for memory in this process."""
+    if not torch.cuda.is_initialized():
+        return 0
+    return int(torch.cuda.memory_stats().get("num_device_alloc", 0))
+
+
 @contextlib.contextmanager
 def rng_restored() -> Iterator[None]:
     """Put the random generators of torch (all devices), numpy and Python back afterwards."""
@@ -276,7 +289,13 @@ def _contents(namespace: Any) -> Mapping[str, Any]:
 
 _MISSING = object()
 # Python and torch fill these in as they go; no model computes with them.
-_BOOKKEEPING = {"__warningregistry__", "__annotations__", "__annotations_cache__", "__doc__"}
+_BOOKKEEPING = {
+    "__warningregistry__",
+    "__slotnames__",
+    "__annotations__",
+    "__annotations_cache__",
+    "__doc__",
+}
 # TorchDynamo wraps a few functions for good when it is first used; that is torch's own doing, it
 # changes no result, and undoing it would break Dynamo.
 _TORCHS_OWN_WRAPPERS = ("torch._dynamo", "torch._compile")

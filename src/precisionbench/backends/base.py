@@ -62,6 +62,7 @@ class Backend(abc.ABC):
         memory_format: layout of the model's and the inputs' 4-D and 5-D tensors.
         cudnn_benchmark: let cuDNN try its algorithms on each shape instead of guessing.
         grad_mode: how gradients are switched off around each call.
+        l2_cache: leave the GPU's L2 cache as the last call left it, or empty it before each one.
     """
 
     name: ClassVar[str]
@@ -73,6 +74,7 @@ class Backend(abc.ABC):
     grad_mode: Literal["inference_mode", "no_grad"] = attrs.field(
         default="inference_mode", kw_only=True
     )
+    l2_cache: Literal["warm", "cold"] = attrs.field(default="warm", kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if not _NAME.fullmatch(str(getattr(self, "name", ""))):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 import types
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from statistics import median
 from typing import Any
 
 import attrs
 import torch
 from torch import nn
 
-from precisionbench.agreement import compare_outputs, differs, kept
+from precisionbench.agreement import compare_tensors, differs, kept
 from precisionbench.backends import Backend, Inputs, Prepared
 from precisionbench.errors import (
     FOREIGN_ERRORS,
@@ -26,13 +28,18 @@ from precisionbench.errors import (
     one_line,
     some,
 )
+from precisionbench.launchers.seat import Closing, Opening
+from precisionbench.probes.passes import l2_flush, take_passes
+from precisionbench.probes.qualification import qualify
 from precisionbench.recording import Record, silence
-from precisionbench.results import Json, as_json
-from precisionbench.timer import Timer
+from precisionbench.results import Json, Passes, as_json
+from precisionbench.timer import Call, CudaEventClock, HostClock, Timer
 from precisionbench.torch_state import (
     Functions,
     autocast_off,
+    compilations,
     cudnn_benchmark,
+    device_allocations,
     fp32_precision,
     read_flags,
     recompile_limit_lifted,
@@ -44,31 +51,33 @@ from precisionbench.workload import Workload
 # Two calls of the same half-precision model on the same inputs differ by less than this, whatever
 # order its sums are taken in; float16 rounds to 5e-4.
 _STEADY_ERROR = 1e-2
+# Calls in a row without a compilation or an allocation, and how long they are waited for.
+_QUIET_CALLS = 3
+_MAX_WARMUP_CALLS = 50
+_WARMUP_LIMIT_S = 10.0
 
 
 @attrs.frozen
 class Session:
-    """What the Runner needs of a prepared backend.
+    """A seat in this process.
 
     Attributes:
+        opening: what it said of itself when it was opened.
         timer: times its calls.
         call: one forward pass.
-        build_s: time that `prepare` took, in seconds.
-        first_call_s: time of the first call, in seconds.
-        output: the first call's output, copied to the CPU.
-        flags: torch's settings while it runs.
-        details: what the engine chose.
+        output: the tensors of the first call's output by their paths, on the CPU.
         record: what a reader must know, and what others printed, the plugin's cleanup included.
+        events: the clock of the passes that need CUDA events; None without a GPU.
+        flush: empties the L2 cache before each sample; None where it stays warm.
     """
 
+    opening: Opening
     timer: Timer
-    call: Callable[[], object]
-    build_s: float
-    first_call_s: float
-    output: object
-    flags: Mapping[str, Json]
-    details: Mapping[str, Json]
+    call: Call
+    output: Mapping[str, torch.Tensor]
     record: Record
+    events: CudaEventClock | None
+    flush: Call | None = None
 
     def block(self, samples: int, calls_per_sample: int, settle_calls: int) -> tuple[float, ...]:
         """Time one block; see `Timer.block`.
@@ -78,7 +87,9 @@ class Session:
             MeasurementError: the clock did not move forward.
         """
         with executing(), silence():
-            return self.timer.block(self.call, samples, calls_per_sample, settle_calls)
+            return self.timer.block(
+                self.call, samples, calls_per_sample, settle_calls, flush=self.flush
+            )
 
     def check_steady(self) -> None:
         """Call once more, and note it where the output is no longer that of the first call.
@@ -88,11 +99,30 @@ class Session:
         """
         with executing(), silence():
             last = kept(self.call())
-        if differs(compare_outputs(last, self.output), _STEADY_ERROR):
+        if differs(compare_tensors(last, self.output), _STEADY_ERROR):
             self.record.warn(
                 "the last call's output is not the first's: the model is random, keeps state, or "
                 "changes its inputs; agreement is that of the first call"
             )
+
+    def passes(self, call_s: float, capture: bool) -> Passes:
+        """Everything about a call that is not its latency, each in a pass of its own.
+
+        Args:
+            call_s: about how long a call takes, in seconds.
+            capture: also try a CUDA graph; a capture that fails can spoil the process.
+
+        Raises:
+            ExecutionError: a call failed.
+        """
+        if self.events is None:
+            return Passes()
+        with executing(), silence():
+            return take_passes(self.events, self.call, call_s, self.opening.labels, capture)
+
+    def closing(self) -> Closing:
+        """What is known once it has been closed."""
+        return Closing(self.record.warnings(), self.record.log())
 
 
 @contextlib.contextmanager
@@ -130,16 +160,71 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
             with executing():
                 output, first_call_s = timer.once(call)
                 output = kept(_readable(output))
-        yield Session(
-            timer=timer,
-            call=call,
-            build_s=build_s,
-            first_call_s=first_call_s,
-            output=output,
-            flags={**read_flags(), "grad_mode": backend.grad_mode},
-            details=_json_details(prepared),
-            record=record,
-        )
+                times = _Times(build_s, first_call_s, *warm_up(call, timer))
+                labels = _labels(timer.clock, call)
+        flags = {**read_flags(), "grad_mode": backend.grad_mode}
+        yield _session(backend, timer, call, output, labels, times, flags, prepared, record)
+
+
+@attrs.frozen
+class _Times:
+    build_s: float
+    first_call_s: float
+    warmup_calls: int
+    call_s: float
+
+
+def _session(
+    backend: Backend,
+    timer: Timer,
+    call: Call,
+    output: Mapping[str, torch.Tensor],
+    labels: tuple[str, ...],
+    times: _Times,
+    flags: Mapping[str, Json],
+    prepared: object,
+    record: Record,
+) -> Session:
+    """A session on the clock that the labels allow."""
+    events = timer.clock if isinstance(timer.clock, CudaEventClock) else None
+    if events and labels:  # its events would not say how long the work takes
+        timer = Timer(HostClock(events.device))
+    cold = backend.l2_cache == "cold"
+    opening = Opening(
+        clock=timer.clock.name,
+        resolution_s=timer.clock.resolution_s,
+        min_sample_s=0.0 if cold else timer.clock.min_sample_s,
+        flags=flags,
+        details=_json_details(prepared),
+        labels=labels,
+        **attrs.asdict(times),
+    )
+    flush = l2_flush(events.device) if events and cold else None
+    return Session(opening, timer, call, output, record, events, flush)
+
+
+def _labels(clock: object, call: Call) -> tuple[str, ...]:
+    return qualify(clock, call) if isinstance(clock, CudaEventClock) else ()
+
+
+def warm_up(call: Call, timer: Timer) -> tuple[int, float]:
+    """Call until some calls in a row neither compile nor take memory from the device.
+
+    Args:
+        call: one forward pass, called before.
+        timer: of the device.
+
+    Returns:
+        The calls made, and about how many seconds the last ones took each.
+    """
+    end_s = time.monotonic() + _WARMUP_LIMIT_S
+    calls, quiet = 0, 0
+    while quiet < _QUIET_CALLS and calls < _MAX_WARMUP_CALLS and time.monotonic() < end_s:
+        before = (compilations(), device_allocations())
+        call()
+        calls += 1
+        quiet = quiet + 1 if (compilations(), device_allocations()) == before else 0
+    return calls + _QUIET_CALLS, median(timer.block(call, _QUIET_CALLS))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ def to_markdown(data: ComparisonData) -> str:
     """
     lines = [f"**{_escaped(rows.title(data))}**", "", _escaped(rows.versions(data)), ""]
     if data.results:
-        lines += [*_table(data), "", rows.NO_VERDICT, ""]
+        lines += [*_table(data), "", rows.legend(data), ""]
     failures = [([failure.backend], rows.failure_text(failure)) for failure in data.failures]
     for heading, items in (("Notes", rows.notes(data)), ("Could not run", failures)):
         if items:

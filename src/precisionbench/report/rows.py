@@ -11,8 +11,10 @@ from precisionbench.results import (
     ComparisonData,
     WorkloadInfo,
 )
-from precisionbench.statistics import Interval
+from precisionbench.speedups import speedups
+from precisionbench.statistics import Interval, Verdict
 
+WITHIN_SESSION = "speed-ups hold at 95 % over all rows; the ± of a latency is within this session."
 NO_VERDICT = (
     "Rows were measured one after another in one process: speed-ups carry no verdict, and the ± is "
     "within this session."
@@ -90,13 +92,30 @@ def row_text(data: ComparisonData, row: BackendResult) -> RowText:
 
 
 def _speedup_text(data: ComparisonData, row: BackendResult) -> str:
-    found = data.speedup(row)
+    found = speedups(data).get(row.backend)
     if found is None:
         return "-"
     if row.backend == data.reference:
         return "1 (ref.)"
     digits = min(3, formatting.supported_digits(Interval(found.value, found.low, found.high)))
-    return f"{formatting.significant(found.value, digits)}x"
+    return f"{formatting.significant(found.value, digits)}x{_MARKS.get(found.verdict, '')}"
+
+
+_MARKS = {Verdict.EQUIVALENT: " =", Verdict.DIFFERENT_BUT_SMALL: " ~", Verdict.INCONCLUSIVE: " ?"}
+_MEANINGS = {
+    Verdict.EQUIVALENT: "= the same within 1 %",
+    Verdict.DIFFERENT_BUT_SMALL: "~ different, by less than 1 %",
+    Verdict.INCONCLUSIVE: "? not told apart",
+}
+
+
+def legend(data: ComparisonData) -> str:
+    """What the reader of the table must know of its speed-ups and intervals."""
+    if data.schedule == "sequential":
+        return NO_VERDICT
+    verdicts = {found.verdict for name, found in speedups(data).items() if name != data.reference}
+    marks = [text for verdict, text in _MEANINGS.items() if verdict in verdicts]
+    return "; ".join([*marks, WITHIN_SESSION])
 
 
 def _agreement_text(data: ComparisonData, row: BackendResult) -> str:

@@ -57,7 +57,7 @@ def _parts(data: ComparisonData) -> list[RenderableType]:
         Text(rows.versions(data), style="dim"),
     ]
     if data.results:
-        parts += [Text(), _table(data), Text(), Text(rows.NO_VERDICT, style="dim")]
+        parts += [Text(), _table(data), Text(), Text(rows.legend(data), style="dim")]
     if notes := rows.notes(data):
         parts += [Text(), Text("Notes", style="bold"), _listed(notes)]
     if data.failures:

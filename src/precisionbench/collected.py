@@ -1,0 +1,135 @@
+"""What comes of the rows of a run while it goes on: results, failures, and agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from precisionbench.agreement import compare_tensors
+from precisionbench.errors import BackendUnavailableError, PrecisionBenchError
+from precisionbench.launchers.inline import drop_frames
+from precisionbench.launchers.seat import Closing, Opening
+from precisionbench.plan import Row
+from precisionbench.results import BackendFailure, BackendResult, Measurement, Passes
+from precisionbench.rounds import few_rounds
+
+
+@attrs.frozen
+class Progress:
+    """What `on_progress` is told.
+
+    Attributes:
+        backend: the row; empty where all rows are measured together.
+        stage: `preparing`, `measuring`, `done` or `failed`.
+        position: the row's place in the run, from 1; while all are measured, rounds finished.
+        total: number of rows; while all are measured, the most rounds there can be.
+        message: the reason, where it failed.
+        remaining_s: about how long measuring will still take, where that can be told.
+    """
+
+    backend: str
+    stage: str
+    position: int
+    total: int
+    message: str = ""
+    remaining_s: float | None = None
+
+
+OnProgress = Callable[[Progress], object]
+
+
+class Collected:
+    """Results and failures by row, and agreement as soon as there is a reference.
+
+    Args:
+        rows: all rows of the run.
+        reference: name of the reference row.
+        batch_size: items in one call, where that is known.
+        notes: what every row must say.
+        tell: is told of progress.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        reference: str,
+        batch_size: int | None,
+        notes: tuple[str, ...],
+        tell: OnProgress,
+    ) -> None:
+        self.rows, self.reference = rows, reference
+        self.batch_size, self.notes, self._tell = batch_size, notes, tell
+        self.results: dict[str, BackendResult] = {}
+        self.failures: dict[str, BackendFailure] = {}
+        self.errors: dict[str, PrecisionBenchError] = {}
+        self._outputs: dict[str, Mapping[str, Any]] = {}
+        self.run_notes: list[str] = []
+
+    def tell(self, row: Row, stage: str, message: str = "") -> None:
+        """Say how far a row is."""
+        position = 1 + [other.name for other in self.rows].index(row.name)
+        self._tell(Progress(row.name, stage, position, len(self.rows), message))
+
+    def tell_of_all(self, position: int, total: int, remaining_s: float | None) -> None:
+        """Say how far the rounds are."""
+        self._tell(Progress("", "measuring", position, total, remaining_s=remaining_s))
+
+    def keep(
+        self,
+        row: Row,
+        opening: Opening,
+        measurement: Measurement,
+        closing: Closing,
+        passes: Passes,
+        output: Mapping[str, Any],
+    ) -> None:
+        """Keep a row that was measured."""
+        warnings = (*self.notes, *closing.warnings, *few_rounds(measurement))
+        self.results[row.name] = BackendResult(
+            **row.identity,
+            batch_size=self.batch_size,
+            measurement=measurement,
+            flags=opening.flags,
+            details=opening.details,
+            warnings=tuple(dict.fromkeys(warnings)),
+            log=closing.log,
+            passes=passes,
+        )
+        self._outputs[row.name] = output
+        self._compare_outputs()
+        self.tell(row, "done")
+
+    def _compare_outputs(self) -> None:
+        """Compare what has not been compared yet, as soon as there is a reference."""
+        if self.reference not in self._outputs:
+            return
+        expected = self._outputs[self.reference]
+        for name, output in self._outputs.items():
+            if self.results[name].agreement is None:
+                agreement = compare_tensors(output, expected)
+                self.results[name] = attrs.evolve(self.results[name], agreement=agreement)
+        self._outputs = {self.reference: expected}
+
+    def fail(self, row: Row, error: PrecisionBenchError) -> None:
+        """Keep why a row could not be measured."""
+        drop_frames(error)
+        self.errors[row.name] = error
+        self.failures[row.name] = BackendFailure(
+            **row.identity,
+            error=type(error).__name__,
+            reason=error.reason,
+            remedy=error.remedy,
+        )
+        self.tell(row, "failed", str(error))
+
+    def raise_if_nothing_measured(self) -> None:
+        """The reference's own error, or another's where the reference is merely unavailable."""
+        if self.results:
+            return
+        errors = {self.reference: self.errors[self.reference], **self.errors}
+        tried = [n for n, e in errors.items() if not isinstance(e, BackendUnavailableError)]
+        name = tried[0] if tried else self.reference
+        errors[name].reason = f"{name}: {errors[name].reason}"
+        raise errors[name]

@@ -1,0 +1,302 @@
+"""Backends in worker processes of their own, one for each replica.
+
+Nothing that one of them does to torch can reach another, and one that crashes or hangs takes
+nobody with it. Workers import side by side; preparing is left to the Runner, one at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from precisionbench import errors
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    PrecisionBenchError,
+    WorkerError,
+    WorkloadError,
+    one_line,
+)
+from precisionbench.launchers.seat import Closing, Opening
+from precisionbench.results import Passes
+
+# How long a worker may be silent. Building an engine can take an hour; a block cannot.
+START_LIMIT_S = 300.0
+PREPARE_LIMIT_S = 3600.0
+BLOCK_LIMIT_S = 60.0
+CLOSE_LIMIT_S = 10.0
+_BLOCK_FACTOR = 20.0  # times as long as a block should take
+_LOG_TAIL_LINES = 20
+
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from precisionbench.launchers.worker import main; main()"
+)
+
+
+class Crew:
+    """The workers of one run and the folder that they share; none of them outlives it.
+
+    Use it as a context manager.
+    """
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="precisionbench-"))
+        self._workers: list[Worker] = []
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self) -> Worker:
+        """Start one worker; it imports torch while others do, too."""
+        worker = Worker(self.folder / f"worker-{len(self._workers)}.log")
+        self._workers.append(worker)
+        return worker
+
+    def write(self, name: str, value: object) -> Path:
+        """Write something for workers to load; tensors in it are mapped there, not copied.
+
+        Args:
+            name: of the file.
+            value: what to write.
+
+        Raises:
+            WorkloadError: it cannot be pickled.
+        """
+        import cloudpickle
+
+        path = self.folder / name
+        try:
+            torch.save(value, path, pickle_module=cloudpickle, pickle_protocol=5)
+        except OSError as exc:
+            raise WorkloadError(
+                f"the model could not be written for the workers ({one_line(exc)})",
+                f"free space in {self.folder.parent}, or set TMPDIR to another folder",
+            ) from exc
+        except FOREIGN_ERRORS as exc:
+            raise WorkloadError(
+                f"the model or its inputs cannot be sent to a worker process ({one_line(exc)})",
+                "pass a function that builds the model, or launcher='inline'",
+            ) from exc
+        return path
+
+
+class Worker:
+    """A worker process, seen from its parent.
+
+    Args:
+        log: file that takes what it prints.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        with log.open("wb") as sink:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, json.dumps(sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=sink,
+                text=True,
+                encoding="utf-8",
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
+            )
+        self._answers: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+        self._ready = False
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def _listen(self) -> None:
+        assert self._process.stdout
+        with contextlib.suppress(ValueError, OSError):
+            for line in self._process.stdout:
+                self._answers.put(line)
+        self._answers.put(None)
+
+    def wait_until_ready(self) -> None:
+        """Wait until it has imported torch.
+
+        Raises:
+            WorkerError: it could not start.
+        """
+        if not self._ready:
+            self._receive("start", START_LIMIT_S)
+            self._ready = True
+
+    def ask(self, what: str, limit_s: float, **arguments: Any) -> Any:
+        """Send a request and wait for its answer.
+
+        Args:
+            what: a method of the worker's server.
+            limit_s: seconds to wait; then the worker is killed.
+            **arguments: JSON values.
+
+        Raises:
+            WorkerError: it died, or did not answer in time.
+            PrecisionBenchError: what the worker raised.
+        """
+        self.wait_until_ready()
+        assert self._process.stdin
+        with contextlib.suppress(OSError):  # it is dead; that it has no answer says so
+            self._process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
+            self._process.stdin.flush()
+        return self._receive(what, limit_s)
+
+    def _receive(self, what: str, limit_s: float) -> Any:
+        try:
+            line = self._answers.get(timeout=limit_s)
+        except queue.Empty:
+            self.kill()
+            raise WorkerError(
+                f"its worker process did not answer within {limit_s:.0f} s ({what}) and was ended",
+                "the backend or the model hangs; run it with launcher='inline' to see where",
+            ) from None
+        if line is None:
+            raise self._death(what)
+        message = json.loads(line)
+        if "error" in message:
+            raise _rebuilt(**message["error"])
+        return message.get("value")
+
+    def _death(self, what: str) -> WorkerError:
+        self._answers.put(None)  # whoever asks next is told the same
+        code = self._process.wait()
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        told = self.tail()
+        said = f"; it last said: {told[-1]}" if told else ""
+        return WorkerError(f"its worker process {how} ({what}){said}", _DEATHS.get(-code, _CRASHED))
+
+    def tail(self) -> list[str]:
+        """The last lines that it printed."""
+        try:
+            text = self.log.read_bytes().decode("utf-8", "replace")
+        except OSError:
+            return []
+        return [line for line in text.splitlines() if line.strip()][-_LOG_TAIL_LINES:]
+
+    def kill(self) -> None:
+        """End it now, and what it has started with it."""
+        if self._process.poll() is None:
+            with contextlib.suppress(OSError):
+                if hasattr(os, "killpg"):
+                    os.killpg(self.pid, 9)
+                else:
+                    self._process.kill()
+        self._process.wait()
+        if self._process.stdin:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
+
+_CRASHED = "the backend or a library of its crashed; run it with launcher='inline' to see where"
+_DEATHS = {
+    9: "the system may have run out of memory: use a smaller batch or fewer replicas",
+    11: "a library of the backend crashed; try another version of it",
+}
+
+
+class RemoteError(Exception):
+    """An error that was raised in a worker process; its text is the traceback there."""
+
+
+def _rebuilt(kind: str, reason: str, remedy: str, cause: str) -> PrecisionBenchError:
+    """The error that a worker described."""
+    found = getattr(errors, kind, PrecisionBenchError)
+    error: PrecisionBenchError = found(reason, remedy)
+    error.__cause__ = RemoteError(cause) if cause else None
+    return error
+
+
+class RemoteSeat:
+    """A backend that is prepared in a worker.
+
+    Args:
+        worker: where it lives.
+        workload: the file that holds the workload.
+        backend: the file that holds the backend.
+
+    Raises:
+        PrecisionBenchError: as `session.opened`.
+    """
+
+    def __init__(self, worker: Worker, workload: Path, backend: Path) -> None:
+        self.worker = worker
+        told = worker.ask(
+            "open",
+            PREPARE_LIMIT_S,
+            workload=str(workload),
+            backend=str(backend),
+            threads=torch.get_num_threads(),
+        )
+        self.opening = Opening(**{**told, "labels": tuple(told["labels"])})
+        self._closing = Closing()
+
+    @property
+    def output(self) -> Mapping[str, torch.Tensor]:
+        """The tensors of the first call's output by their paths, on the CPU."""
+        path = self.worker.log.with_suffix(".output")
+        self.worker.ask("output", BLOCK_LIMIT_S, path=str(path))
+        try:
+            return torch.load(path, weights_only=False)  # type: ignore[no-any-return]
+        finally:
+            path.unlink(missing_ok=True)
+
+    def block(self, samples: int, calls_per_sample: int, settle_calls: int) -> tuple[float, ...]:
+        """Time one block; see `Timer.block`."""
+        calls = samples * calls_per_sample + settle_calls
+        limit_s = BLOCK_LIMIT_S + _BLOCK_FACTOR * calls * self.opening.call_s
+        return tuple(
+            self.worker.ask(
+                "block",
+                limit_s,
+                samples=samples,
+                calls_per_sample=calls_per_sample,
+                settle_calls=settle_calls,
+            )
+        )
+
+    def check_steady(self) -> None:
+        """Note it where the output has changed since the first call."""
+        self.worker.ask("check_steady", BLOCK_LIMIT_S + _BLOCK_FACTOR * self.opening.call_s)
+
+    def passes(self, call_s: float, capture: bool) -> Passes:
+        """Everything about a call that is not its latency."""
+        limit_s = BLOCK_LIMIT_S + 100 * _BLOCK_FACTOR * call_s
+        told = self.worker.ask("passes", limit_s, call_s=call_s, capture=capture)
+        found: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
+        return Passes(**found)
+
+    def close(self) -> None:
+        """Undo the backend and let the worker go.
+
+        Raises:
+            PrecisionBenchError: what its cleanup raised.
+        """
+        told = self.worker.ask("close", CLOSE_LIMIT_S)
+        printed = self.worker.tail()
+        self._closing = Closing(tuple(told["warnings"]), (*told["log"], *printed))
+
+    def closing(self) -> Closing:
+        """What is known once it has been closed."""
+        return self._closing

@@ -1,0 +1,157 @@
+"""A worker's side: one backend, alone in a process, that does as its parent says.
+
+The parent writes a line of JSON for each request and reads a line for each answer. Nothing else
+may reach that channel, so the file descriptors of standard input and output are taken over first,
+and whatever is printed, by native code too, goes to a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, one_line
+
+_PR_SET_PDEATHSIG = 1
+_SIGKILL = 9
+
+
+def main() -> None:
+    """Serve the parent until it closes the channel."""
+    _die_with_parent()
+    requests, answers = _channel()
+    inbox: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_listen, args=(requests, inbox), daemon=True).start()
+    _answer(answers, {"ready": os.getpid()}, _imported)
+    with contextlib.ExitStack() as stack:
+        server = _Server(stack)
+        while True:
+            request = json.loads(inbox.get())
+            name = request.pop("do")
+            _answer(answers, {}, lambda: getattr(server, name)(**request))  # noqa: B023
+            if name == "close":
+                _leave()
+
+
+def _die_with_parent() -> None:
+    """Let Linux end this process when its parent ends, however busy it is at that moment."""
+    with contextlib.suppress(Exception):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+
+
+def _channel() -> tuple[TextIO, TextIO]:
+    requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+    return requests, answers
+
+
+def _listen(requests: TextIO, inbox: queue.Queue[str]) -> None:
+    for line in requests:
+        inbox.put(line)
+    os._exit(1)  # the parent is gone, and nobody waits for what is under way
+
+
+def _imported() -> None:
+    import torch  # noqa: F401
+
+    import precisionbench.launchers.session  # noqa: F401
+
+
+def _answer(answers: TextIO, header: dict[str, Any], action: Callable[[], Any]) -> None:
+    """Run an action and write what it gave, or what it raised, as one line."""
+    try:
+        message = {**header, "value": action()}
+    except PrecisionBenchError as exc:
+        message = {**header, "error": _described(exc)}
+    except FOREIGN_ERRORS as exc:
+        # One of ours, because it is none of the user's code that runs here unguarded.
+        error = PrecisionBenchError(f"the worker failed ({one_line(exc)})")
+        error.__cause__ = exc
+        message = {**header, "error": _described(error)}
+    answers.write(json.dumps(message) + "\n")
+    answers.flush()
+
+
+def _described(error: PrecisionBenchError) -> dict[str, str]:
+    """An error as text: foreign ones may not survive pickling, and their classes may be unknown."""
+    cause = error.__cause__
+    reason = getattr(error, "requirement", error.reason)
+    return {
+        "kind": type(error).__name__,
+        "reason": reason,
+        "remedy": error.remedy,
+        "cause": "".join(traceback.format_exception(cause)) if cause else "",
+    }
+
+
+def _leave() -> None:
+    """End now: threads that a plugin left running are not waited for."""
+    os._exit(0)
+
+
+class _Server:
+    """What a parent can ask for; each method's result is JSON."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self.stack = stack
+        self.session: Any = None
+
+    def open(self, workload: str, backend: str, threads: int | None = None) -> Any:
+        """Load the workload and prepare the backend; gives the opening."""
+        import attrs
+        import torch
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        loaded, made = _load(workload), _load(backend)
+        from precisionbench.launchers.inline import InlineLauncher
+
+        launcher = InlineLauncher.on_device_of(loaded)
+        self.session = self.stack.enter_context(launcher.open(made))
+        return attrs.asdict(self.session.opening)
+
+    def output(self, path: str) -> None:
+        """Write the first output's tensors to a file."""
+        import torch
+
+        torch.save(self.session.output, path)
+
+    def block(self, samples: int, calls_per_sample: int, settle_calls: int) -> Any:
+        """Time one block; gives its samples."""
+        return self.session.block(samples, calls_per_sample, settle_calls)
+
+    def passes(self, call_s: float, capture: bool) -> Any:
+        """All passes beside the latency."""
+        import attrs
+
+        return attrs.asdict(self.session.passes(call_s, capture))
+
+    def check_steady(self) -> None:
+        """Compare the output with the first one."""
+        self.session.check_steady()
+
+    def close(self) -> Any:
+        """Undo the backend; gives the closing."""
+        import attrs
+
+        self.stack.close()
+        return attrs.asdict(self.session.closing()) if self.session else {}
+
+
+def _load(path: str) -> Any:
+    """What the parent wrote; tensors are mapped from the file, not copied."""
+    import torch
+
+    return torch.load(path, mmap=True, map_location="cpu", weights_only=False)

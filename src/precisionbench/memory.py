@@ -1,0 +1,60 @@
+"""How many workers fit: what the host and the device have left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+# What a worker takes of the host beside the model: torch and a CUDA context.
+_WORKER_BYTES = {"cuda": 2 << 30}
+_WORKER_BYTES_ELSEWHERE = 600 << 20
+_USABLE_SHARE = 0.8
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def workers_that_fit(device: torch.device, model_bytes: int) -> int | None:
+    """How many workers the host's memory holds; None where the system does not tell.
+
+    Args:
+        device: where the model runs.
+        model_bytes: size of its weights.
+    """
+    free = free_host_bytes()
+    if free is None:
+        return None
+    each = _WORKER_BYTES.get(device.type, _WORKER_BYTES_ELSEWHERE) + 2 * model_bytes
+    return int(_USABLE_SHARE * free / each)
+
+
+def free_host_bytes(root: Path = Path("/")) -> int | None:
+    """Memory that new processes can take, within the container's limit."""
+    found = [_meminfo(root), _cgroup_free(root)]
+    known = [value for value in found if value is not None]
+    return min(known) if known else None
+
+
+def _meminfo(root: Path) -> int | None:
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    values = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(values[0]) << 10 if values else None
+
+
+def _cgroup_free(root: Path) -> int | None:
+    folder = root / _CGROUP.relative_to("/")
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        used = int((folder / "memory.current").read_text())
+    except (OSError, ValueError):
+        return None
+    return None if limit == "max" else max(0, int(limit) - used)
+
+
+def free_device_bytes(device: torch.device) -> int | None:
+    """Memory that the driver has left on a GPU; None elsewhere."""
+    if device.type != "cuda":
+        return None
+    return int(torch.cuda.mem_get_info(device)[0])

@@ -1,0 +1,61 @@
+"""All passes over one prepared call, in the order in which they disturb least."""
+
+from __future__ import annotations
+
+import torch
+
+from precisionbench.probes import timing
+from precisionbench.probes.memory import peak_bytes
+from precisionbench.results import Passes
+from precisionbench.timer import Call, CudaEventClock, HostClock
+
+_PASS_S = 0.3  # seconds for each pass
+# An H100 has 50 MB of L2; what a GPU does not tell is taken to be that.
+_L2_BYTES = 50 << 20
+_FLUSHES = 2  # times the L2 cache's size, so that nothing of it survives
+
+
+def take_passes(
+    clock: CudaEventClock, call: Call, call_s: float, labels: tuple[str, ...], capture: bool
+) -> Passes:
+    """Device, enqueue and wall time, memory, and CUDA-graph replay of one call.
+
+    Args:
+        clock: CUDA events.
+        call: one forward pass, warm.
+        call_s: about how long it takes, in seconds.
+        labels: what qualification said of it.
+        capture: also try a CUDA graph.
+    """
+    samples = timing.samples_for(call_s, _PASS_S)
+    host, unknown = HostClock(clock.device), dict[str, str]()
+    if labels:
+        unknown["device"] = f"events on our stream do not see its work ({', '.join(labels)})"
+    if not capture:
+        unknown["graph"] = "not tried in this process: a failed capture could spoil later rows"
+    allocated, reserved = peak_bytes(clock.device, call)
+    return Passes(
+        enqueue_s=timing.enqueue(host, call, samples),
+        wall_s=timing.wall(host, call, samples),
+        device_s=timing.told(unknown, "device", lambda: timing.primed(clock, call, samples))
+        if not labels
+        else (),
+        graph_s=timing.told(unknown, "graph", lambda: timing.graph_replay(clock, call, samples))
+        if capture
+        else (),
+        unknown=unknown,
+        labels=labels,
+        peak_allocated_bytes=allocated,
+        peak_reserved_bytes=reserved,
+    )
+
+
+def l2_flush(device: torch.device) -> Call:
+    """What enqueues a write over twice the L2 cache and does not wait for it.
+
+    Args:
+        device: a CUDA device.
+    """
+    size = getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0) or _L2_BYTES
+    buffer = torch.empty(_FLUSHES * size, dtype=torch.int8, device=device)
+    return buffer.zero_

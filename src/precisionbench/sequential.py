@@ -1,0 +1,56 @@
+"""Rows one after another in this process: for debugging, a single backend, or small memory."""
+
+from __future__ import annotations
+
+import random
+
+from precisionbench.collected import Collected
+from precisionbench.errors import DeviceError, PrecisionBenchError
+from precisionbench.launchers.inline import InlineLauncher
+from precisionbench.plan import Row
+from precisionbench.rounds import Lane, Rules, run_rounds
+from precisionbench.workload import Workload
+
+
+def measure(workload: Workload, collected: Collected, budget_s: float) -> None:
+    """Measure every row, in the order asked for.
+
+    Args:
+        workload: the model and inputs.
+        collected: holds the rows, and takes what comes of each.
+        budget_s: seconds for each row.
+    """
+    launcher = InlineLauncher.on_device_of(workload)
+    for row in collected.rows:
+        _measure(row, launcher, collected, budget_s)
+
+
+def _measure(row: Row, launcher: InlineLauncher, collected: Collected, budget_s: float) -> None:
+    try:
+        _refuse_on_lost_device(collected)
+        collected.tell(row, "preparing")
+        with launcher.open(row.importable()) as session:
+            collected.tell(row, "measuring")
+            lane = Lane(row.name, [session])
+            ended_by = run_rounds([lane], Rules(budget_s, row.name, random.Random(0)))
+            if lane.error:
+                raise lane.error
+            passes = session.passes(lane.call_s, capture=False)
+            session.check_steady()
+    except PrecisionBenchError as exc:
+        collected.fail(row, exc)
+    else:  # after the plugin's cleanup, which may have said something
+        collected.keep(
+            row,
+            session.opening,
+            lane.measurement(ended_by),
+            session.closing(),
+            passes,
+            session.output,
+        )
+
+
+def _refuse_on_lost_device(collected: Collected) -> None:
+    for name, error in collected.errors.items():
+        if isinstance(error, DeviceError):
+            raise DeviceError(f"the device stopped answering in {name}", error.remedy)

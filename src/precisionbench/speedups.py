@@ -1,0 +1,176 @@
+"""From a run's blocks to speed-ups: which statistics its way of measuring allows.
+
+`rounds`: all replicas alive at once, one block of each in every round, in a random order. Drift
+cancels within a round, and replicas tell how much processes differ.
+`restarts`: the device cannot hold all rows at once; in each round every row is started anew. The
+differences between processes are in the rounds then, and drift cancels only as far as a round is
+short.
+`sequential`: one row after another; nothing cancels, so there is no verdict.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
+from statistics import median
+
+from precisionbench.results import Block, ComparisonData, Speedup
+from precisionbench.statistics import (
+    Interval,
+    Spread,
+    Verdict,
+    pooled_spread,
+    ratio_interval,
+    unpaired_ratio_interval,
+    verdicts,
+)
+from precisionbench.statistics.ratios import level_interval, levels
+
+# Fewer rounds give no 95 % interval.
+FLOOR_ROUNDS = 6
+Rows = Mapping[str, Sequence[Block]]
+
+
+def speedups(data: ComparisonData) -> dict[str, Speedup]:
+    """How many times as fast as the reference each row is; empty where that was not measured.
+
+    Args:
+        data: the comparison.
+    """
+    rows = {row.backend: row for row in data.results}
+    if data.reference not in rows:
+        return {}
+    found = {data.reference: Speedup(1.0, 1.0, 1.0, Verdict.INCONCLUSIVE, "reference")}
+    others = [name for name in rows if name != data.reference]
+    if data.schedule == "sequential":
+        base = rows[data.reference].latency
+        for name in others:
+            ratio = unpaired_ratio_interval(base, rows[name].latency)
+            found[name] = _speedup(ratio, Verdict.INCONCLUSIVE, "not_interleaved")
+        return found
+    blocks = {name: row.measurement.blocks for name, row in rows.items()}
+    comparisons = {
+        name: partial(_ratio, blocks, data.reference, name, data.noise_floor, data.schedule)
+        for name in others
+    }
+    for name, (interval, verdict, reason) in verdicts(comparisons).items():
+        if shared_rounds(blocks[data.reference], blocks[name]) < FLOOR_ROUNDS:
+            verdict, reason = Verdict.INCONCLUSIVE, "too_few_rounds"
+        found[name] = _speedup(interval, verdict, reason)
+    return found
+
+
+def _speedup(interval: Interval, verdict: Verdict, reason: str) -> Speedup:
+    return Speedup(interval.value, interval.low, interval.high, verdict, reason)
+
+
+def _ratio(
+    rows: Rows, reference: str, name: str, floor: float, schedule: str, confidence: float
+) -> Interval:
+    if schedule == "restarts":
+        return _by_round_only(rows[reference], rows[name], confidence)
+    return ratio_of(rows, reference, name, confidence, floor)
+
+
+def ratio_of(
+    rows: Rows, reference: str, name: str, confidence: float, floor: float = 0.0
+) -> Interval:
+    """The ratio reference / row of rows measured in the same rounds.
+
+    Args:
+        rows: the blocks of every row of the run.
+        reference: name of the base.
+        name: name of the other.
+        confidence: probability that the interval holds the ratio.
+        floor: spread between processes that is known of this device, as a log.
+    """
+    pair = rows[reference], rows[name]
+    if min(len(replicas(blocks)) for blocks in pair) < 2:
+        return _one_replica(*pair, confidence, floor)
+    base, other = row_levels(pair)
+    interval = level_interval(base, other, confidence, run_spread(rows), floor)
+    return Interval(*(math.exp(x) for x in (interval.value, interval.low, interval.high)))
+
+
+def _one_replica(
+    base: Sequence[Block], other: Sequence[Block], confidence: float, floor: float
+) -> Interval:
+    ours, theirs = _round_medians(base), _round_medians(other)
+    shared = [key for key in ours if key in theirs]
+    pairs = [ours[key] for key in shared], [theirs[key] for key in shared]
+    return ratio_interval(*pairs, confidence=confidence, floor=floor)
+
+
+def _by_round_only(base: Sequence[Block], other: Sequence[Block], confidence: float) -> Interval:
+    return _one_replica(base, other, confidence, 0.0)
+
+
+def _round_medians(blocks: Sequence[Block]) -> dict[Hashable, float]:
+    found: dict[Hashable, list[float]] = {}
+    for block in blocks:
+        found.setdefault((block.session, block.round), []).append(block.median_s)
+    return {key: median(values) for key, values in found.items()}
+
+
+def shared_rounds(base: Sequence[Block], other: Sequence[Block]) -> int:
+    """Rounds in which both rows were measured."""
+    return len(_round_medians(base).keys() & _round_medians(other).keys())
+
+
+def replicas(blocks: Sequence[Block]) -> set[tuple[int, int]]:
+    """The fresh preparations that blocks come from, by (session, replica)."""
+    return {(block.session, block.replica) for block in blocks}
+
+
+def row_levels(rows: Sequence[Sequence[Block]]) -> list[list[float]]:
+    """For each row, the levels of its replicas as logs, what is common to a round taken off.
+
+    Args:
+        rows: blocks of rows that were measured in the same rounds.
+    """
+    found: list[list[float]] = [[] for _ in rows]
+    for session in sorted({block.session for blocks in rows for block in blocks}):
+        tables = [
+            {(b.replica, b.round): math.log(b.median_s) for b in blocks if b.session == session}
+            for blocks in rows
+        ]
+        for row, level in zip(found, levels(tables), strict=True):
+            row.extend(level.values())
+    return found
+
+
+def run_spread(rows: Rows) -> Spread:
+    """How much replicas differ, over all rows of a run.
+
+    Args:
+        rows: the blocks of every row.
+    """
+    return pooled_spread(
+        [row_levels([blocks])[0] for blocks in rows.values() if len(replicas(blocks)) > 1]
+    )
+
+
+def within_share(blocks: Sequence[Block]) -> float:
+    """Which share of the variance of replicas' levels is noise within a process.
+
+    That share falls with more rounds; the rest stays.
+
+    Args:
+        blocks: of one row.
+    """
+    tables: dict[tuple[int, int], list[float]] = {}
+    for block in blocks:
+        tables.setdefault((block.session, block.replica), []).append(math.log(block.median_s))
+    if len(tables) < 2:
+        return 1.0
+    noise = _step_variance(tables) / max(1, min(map(len, tables.values())))
+    total = run_spread({"": blocks}).sd ** 2
+    return min(1.0, noise / total) if total else 1.0
+
+
+def _step_variance(tables: Mapping[tuple[int, int], Sequence[float]]) -> float:
+    """Variance of single blocks, from the robust size of the steps between neighbours."""
+    steps = [abs(b - a) for logs in tables.values() for a, b in itertools.pairwise(logs)]
+    return (median(steps) / (0.6745 * math.sqrt(2))) ** 2 if steps else 0.0

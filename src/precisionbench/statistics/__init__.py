@@ -1,0 +1,49 @@
+"""Statistics on plain numbers: no torch, no devices.
+
+`intervals` holds single quantities, `ratios` the speed-up of one backend over another, `verdicts`
+what may be said of it, `series` what a run of values over time looks like.
+"""
+
+from precisionbench.statistics.intervals import (
+    Interval,
+    median_interval,
+    quantile_interval,
+    tail_is_supported,
+)
+from precisionbench.statistics.ratios import (
+    Spread,
+    pooled_spread,
+    ratio_interval,
+    signed_rank_rank,
+    unpaired_ratio_interval,
+)
+from precisionbench.statistics.series import (
+    Steadiness,
+    carryover,
+    drift,
+    has_settled,
+    outliers,
+    steadiness,
+)
+from precisionbench.statistics.verdicts import Verdict, verdict_of, verdicts
+
+__all__ = [
+    "Interval",
+    "Spread",
+    "Steadiness",
+    "Verdict",
+    "carryover",
+    "drift",
+    "has_settled",
+    "median_interval",
+    "outliers",
+    "pooled_spread",
+    "quantile_interval",
+    "ratio_interval",
+    "signed_rank_rank",
+    "steadiness",
+    "tail_is_supported",
+    "unpaired_ratio_interval",
+    "verdict_of",
+    "verdicts",
+]

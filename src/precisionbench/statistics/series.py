@@ -1,0 +1,189 @@
+"""What a run of values over time looks like: settled, drifting, stepping, carried over."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Hashable, Sequence
+from enum import Enum
+from statistics import mean, median
+
+import attrs
+
+# Warm-up has settled when, over this many block medians, the halves differ by no more than this
+# (or by no more than the noise) and the drift over all of them is no more than that.
+_SETTLED_BLOCKS = 8
+_SETTLED_DIFFERENCE = 0.005
+_SETTLED_DRIFT = 0.01
+# Barrett et al. (OOPSLA 2017) use PELT with penalty 15 ln n for the same question.
+_PENALTY = 15.0
+_MIN_SEGMENT = 2
+# Segments whose levels differ by less than this are the same state for any practical use.
+_SAME_LEVEL = 0.005
+_CARRYOVER_ALPHA = 0.01
+_MIN_AFTER_EACH = 3
+
+
+class Steadiness(str, Enum):
+    """What a row's rounds look like over time."""
+
+    FLAT = "flat"
+    WARMUP = "warmup"
+    SLOWDOWN = "slowdown"
+    NO_STEADY_STATE = "no_steady_state"
+
+
+@attrs.frozen
+class Outliers:
+    """Samples far from the rest; they are counted and stay.
+
+    Attributes:
+        count: how many lie beyond median +- 3 (p90 - p10).
+        total: of how many.
+        mean: with them, in the samples' unit.
+        median: which hardly knows of them.
+    """
+
+    count: int
+    total: int
+    mean: float
+    median: float
+
+
+def drift(values: Sequence[float]) -> float:
+    """The relative change from the first value to the last, along the Theil-Sen line.
+
+    The slope is the median of the slopes of all pairs (Sen, JASA 63, 1968).
+
+    Args:
+        values: evenly spaced in time, positive.
+    """
+    count = len(values)
+    if count < 2:
+        return 0.0
+    slopes = [(values[j] - values[i]) / (j - i) for i, j in itertools.combinations(range(count), 2)]
+    return median(slopes) * (count - 1) / median(values)
+
+
+def has_settled(medians: Sequence[float], noise: float = 0.0) -> bool:
+    """Whether the last block medians show that warm-up is over.
+
+    Args:
+        medians: block medians in the order taken.
+        noise: relative difference of halves that is mere noise here.
+    """
+    if len(medians) < _SETTLED_BLOCKS:
+        return False
+    last = medians[-_SETTLED_BLOCKS:]
+    half = _SETTLED_BLOCKS // 2
+    difference = abs(median(last[:half]) / median(last[half:]) - 1)
+    return difference <= max(_SETTLED_DIFFERENCE, noise) and abs(drift(last)) <= _SETTLED_DRIFT
+
+
+def steadiness(values: Sequence[float]) -> Steadiness:
+    """Whether a row was in one state through all its rounds. A flag; nothing is left out for it.
+
+    Args:
+        values: one per round, in seconds.
+
+    Returns:
+        `flat`; `warmup` where it got faster and stayed so; `slowdown` where it got slower and
+        stayed so; `no_steady_state` where it changed to and fro.
+    """
+    parts = change_points(values)
+    means = [mean(values[a:b]) for a, b in itertools.pairwise(parts)]
+    steps = [b / a - 1 for a, b in itertools.pairwise(means) if abs(b / a - 1) > _SAME_LEVEL]
+    if not steps:
+        return Steadiness.FLAT
+    if all(step < 0 for step in steps):
+        return Steadiness.WARMUP
+    return Steadiness.SLOWDOWN if all(step > 0 for step in steps) else Steadiness.NO_STEADY_STATE
+
+
+def change_points(values: Sequence[float]) -> list[int]:
+    """Where the level changes: the bounds of the segments, 0 and the length included.
+
+    Optimal partitioning with a normal mean-shift cost on values scaled by their robust noise, and
+    a penalty of 15 ln n a change; what PELT (Killick et al., JASA 107, 2012) computes faster.
+
+    Args:
+        values: in the order taken.
+    """
+    count = len(values)
+    if count < 2 * _MIN_SEGMENT:
+        return [0, count]
+    scaled = _scaled(values)
+    sums = [0.0, *itertools.accumulate(scaled)]
+    squares = [0.0, *itertools.accumulate(x * x for x in scaled)]
+    penalty = _PENALTY * math.log(count)
+    best, came_from = [-penalty] + [math.inf] * count, [0] * (count + 1)
+    for end in range(_MIN_SEGMENT, count + 1):
+        for start in [0, *range(_MIN_SEGMENT, end - _MIN_SEGMENT + 1)]:
+            total, length = sums[end] - sums[start], end - start
+            cost = squares[end] - squares[start] - total * total / length
+            if best[start] + cost + penalty < best[end]:
+                best[end], came_from[end] = best[start] + cost + penalty, start
+    return _bounds(came_from, count)
+
+
+def _bounds(came_from: list[int], count: int) -> list[int]:
+    bounds = [count]
+    while bounds[0]:
+        bounds.insert(0, came_from[bounds[0]])
+    return bounds
+
+
+def _scaled(values: Sequence[float]) -> list[float]:
+    """Values in units of their noise: the median step between neighbours over 0.954.
+
+    The difference of two normal values has a median size of 0.6745 sqrt(2) standard deviations.
+    """
+    steps = [abs(b - a) for a, b in itertools.pairwise(values)]
+    centre = median(values)
+    noise = median(steps) / (0.6745 * math.sqrt(2)) or centre * 1e-4
+    return [(value - centre) / noise for value in values]
+
+
+def carryover(values: Sequence[float], predecessors: Sequence[Hashable]) -> bool:
+    """Whether a row's blocks depend on which row ran just before them.
+
+    The Kruskal-Wallis test over predecessors, at 1 %.
+
+    Args:
+        values: one per block, round effects taken off.
+        predecessors: what ran before each.
+    """
+    groups: dict[Hashable, list[float]] = {}
+    for value, before in zip(values, predecessors, strict=True):
+        groups.setdefault(before, []).append(value)
+    kept = [group for group in groups.values() if len(group) >= _MIN_AFTER_EACH]
+    if len(kept) < 2 or len({x for group in kept for x in group}) < 2:
+        return False
+    return _kruskal_wallis_p(kept) < _CARRYOVER_ALPHA
+
+
+def _kruskal_wallis_p(groups: list[list[float]]) -> float:
+    """The p-value from the chi-squared limit, without a correction for ties (continuous times)."""
+    from scipy.special import chdtrc
+
+    order = sorted((value, i) for i, group in enumerate(groups) for value in group)
+    ranks = [0.0] * len(groups)
+    for rank, (_, i) in enumerate(order, start=1):
+        ranks[i] += rank
+    n = len(order)
+    within = sum(total**2 / len(group) for total, group in zip(ranks, groups, strict=True))
+    return float(chdtrc(len(groups) - 1, 12 / (n * (n + 1)) * within - 3 * (n + 1)))
+
+
+def outliers(samples: Sequence[float]) -> Outliers:
+    """How many samples lie far from the rest, with the mean that they pull on.
+
+    Args:
+        samples: all of a row, in any unit.
+    """
+    import numpy as np
+
+    array = np.asarray(samples, dtype=float)
+    low, middle, high = (float(x) for x in np.quantile(array, (0.1, 0.5, 0.9)))
+    far = int((np.abs(array - middle) > 3 * (high - low)).sum()) if high > low else 0
+    return Outliers(far, len(array), float(array.mean()), middle)
