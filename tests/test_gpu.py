@@ -196,7 +196,8 @@ class Illegal(torch.nn.Module):
             return torch.gather(x.flatten(), 0, index)
         return x * 1
 backends = ["eager", "half", "half:dtype=bfloat16"]
-c = pb.compare(Illegal(), torch.rand(8, 8, device="cuda"), backends=backends, launcher='inline', budget_s=3)
+x = torch.rand(8, 8, device="cuda")
+c = pb.compare(Illegal(), x, backends=backends, launcher="inline", budget_s=3)
 print([r.backend for r in c.results], [(f.backend, f.error) for f in c.failures])
 """
     done = subprocess.run(

@@ -228,7 +228,8 @@ BAD_FILES = {
     "truncated": (text_of()[:500], "is not complete JSON"),
     "not ours": ('{"a": 1}', "its 'format' is not 'precisionbench.comparison'"),
     "a list": ("[1]", "holds JSON but no precisionbench result"),
-    "too new": (text_of(version=3), "has format version 3, and this precisionbench reads 2"),
+    "too new": (text_of(version=3), "has format version 3, and this precisionbench reads up to 2"),
+    "old and damaged": (text_of(version=1, results=[{}]), "damaged .* of format version 1"),
     "without version": (text_of(version=None), "has format version None"),
     "damaged": (text_of(results=[{"backend": "eager"}]), "is a damaged precisionbench result"),
     "of a wrong type": (text_of(seed="x"), "is a damaged precisionbench result"),
@@ -246,6 +247,18 @@ def test_a_file_that_is_no_good_result_is_refused_in_one_sentence(tmp_path, case
         pb.load(file)
     assert "r.json" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_the_first_version_is_read_as_one_replica_in_rounds_of_its_own():
+    document = json.loads(text_of(version=1))
+    for row in document["results"]:
+        measured = row["measurement"]
+        measured |= {"build_s": 1.0, "first_call_s": 2.0, "warmup_calls": 3}
+        del measured["preparations"]
+        measured["blocks"] = [[0.1, 0.2], [0.3]]
+    measured = storage.from_json(json.dumps(document)).results[0].measurement
+    assert (measured.build_s, measured.first_call_s, measured.warmup_calls) == (1.0, 2.0, 3)
+    assert measured.rounds == ((0.1, 0.2), (0.3,))
 
 
 def test_a_missing_file_is_answered_with_the_nearest(tmp_path):

@@ -9,6 +9,7 @@ import errno
 import json
 import math
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,11 +121,37 @@ def _check_header(document: dict[str, Any], source: str) -> None:
             "give a file that comparison.save() or --output wrote",
         )
     version = document.pop("version", None)
-    if type(version) is not int or version != VERSION:
+    if type(version) is not int or version not in (*_UPGRADES, VERSION):
         raise ResultFormatError(
-            f"{source} has format version {version!r}, and this precisionbench reads {VERSION}",
+            f"{source} has format version {version!r}, and this precisionbench reads up to "
+            f"{VERSION}",
             "upgrade precisionbench, or measure again with this one",
         )
+    try:
+        for older in range(version, VERSION):
+            _UPGRADES[older](document)
+    except (AttributeError, KeyError, TypeError) as exc:
+        raise ResultFormatError(
+            f"{source} is a damaged precisionbench result of format version {version} "
+            f"({one_line(exc)})",
+            "measure again, or restore the file from where it was copied",
+        ) from exc
+
+
+def _from_version_1(document: dict[str, Any]) -> None:
+    """Rows were measured one after another, each in one process."""
+    for row in document["results"]:
+        measured = row["measurement"]
+        prepared = {key: measured.pop(key) for key in ("build_s", "first_call_s", "warmup_calls")}
+        measured["preparations"] = [prepared]
+        measured["blocks"] = [
+            {"round": number, "position": 0, "replica": 0, "samples": samples}
+            for number, samples in enumerate(measured["blocks"])
+        ]
+
+
+# For each older version, what turns such a document into one of the next.
+_UPGRADES: dict[int, Callable[[dict[str, Any]], None]] = {1: _from_version_1}
 
 
 def read(path: str | os.PathLike[str]) -> ComparisonData:

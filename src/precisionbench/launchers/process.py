@@ -39,6 +39,7 @@ BLOCK_LIMIT_S = 60.0
 CLOSE_LIMIT_S = 10.0
 _BLOCK_FACTOR = 20.0  # times as long as a block should take
 _LOG_TAIL_LINES = 20
+_LISTENER_LIMIT_S = 5.0
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -119,7 +120,8 @@ class Worker:
                 start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
             )
         self._answers: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         self._ready = False
 
     @property
@@ -204,9 +206,11 @@ class Worker:
                 else:
                     self._process.kill()
         self._process.wait()
-        if self._process.stdin:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
+        self._listener.join(_LISTENER_LIMIT_S)  # a child of its own may hold the pipe open
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None and not self._listener.is_alive():
+                with contextlib.suppress(OSError):
+                    pipe.close()
 
 
 _CRASHED = "the backend or a library of its crashed; run it with launcher='inline' to see where"

@@ -98,7 +98,8 @@ def _speedup_text(data: ComparisonData, row: BackendResult) -> str:
     if row.backend == data.reference:
         return "1 (ref.)"
     digits = min(3, formatting.supported_digits(Interval(found.value, found.low, found.high)))
-    return f"{formatting.significant(found.value, digits)}x{_MARKS.get(found.verdict, '')}"
+    mark = "" if data.schedule == "sequential" else _MARKS.get(found.verdict, "")
+    return f"{formatting.significant(found.value, digits)}x{mark}"
 
 
 _MARKS = {Verdict.EQUIVALENT: " =", Verdict.DIFFERENT_BUT_SMALL: " ~", Verdict.INCONCLUSIVE: " ?"}
