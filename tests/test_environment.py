@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from precisionbench import environment
+from precisionbench import environment, nvml
 
 
 @pytest.mark.parametrize(
@@ -20,14 +20,14 @@ def test_cudnn_numbers_of_both_ways_of_counting(monkeypatch, number, text):
 
 def test_a_machine_without_the_drivers_library_tells_nothing(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert environment._from_nvml("uuid") == {}
+    assert environment._from_driver(torch.device("cuda")) == {}
 
 
 def test_a_question_that_the_driver_refuses_is_not_told():
     def refused():
         raise RuntimeError("Not Supported")
 
-    assert environment._asked(refused) is None
+    assert nvml.asked(refused) is None
 
 
 def test_a_jetson_is_known_by_its_release_file(monkeypatch):

@@ -170,7 +170,7 @@ def compare(
 
     if output is not None:
         storage.check_writable(output, overwrite)
-    with _progress() as on_progress:
+    with _journal_beside(output) as journal, _progress() as on_progress:
         comparison = runner.compare(
             model,
             backends=backends or None,
@@ -183,10 +183,27 @@ def compare(
             seed=seed,
             budget_s=budget_s,
             on_progress=on_progress,
+            journal=journal,
         )
     _print(comparison, as_json)  # before saving: a full disk must not take the figures with it
     if output is not None:
         comparison.save(output, overwrite=overwrite)
+        if journal is not None:  # it has done its duty
+            journal.unlink(missing_ok=True)
+
+
+@contextmanager
+def _journal_beside(output: str | None) -> Iterator[Path | None]:
+    """Where blocks are written as they are finished; after an interrupt, say where they are."""
+    from precisionbench.journal import free_name
+
+    journal = None if output is None else free_name(Path(output))
+    try:
+        yield journal
+    except KeyboardInterrupt:
+        if journal is not None and journal.exists():
+            click.echo(f"finished rounds are kept: precisionbench show {str(journal)!r}", err=True)
+        raise
 
 
 @main.command()

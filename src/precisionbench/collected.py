@@ -9,11 +9,17 @@ import attrs
 
 from precisionbench.agreement import compare_tensors
 from precisionbench.errors import BackendUnavailableError, PrecisionBenchError
+from precisionbench.journal import Journal
 from precisionbench.launchers.inline import drop_frames
 from precisionbench.launchers.seat import Closing, Opening
 from precisionbench.plan import Row
-from precisionbench.results import BackendFailure, BackendResult, Measurement, Passes
-from precisionbench.rounds import few_rounds
+from precisionbench.results import (
+    BackendFailure,
+    BackendResult,
+    Measurement,
+    Passes,
+)
+from precisionbench.rounds import Lane, few_rounds
 
 
 @attrs.frozen
@@ -49,6 +55,7 @@ class Collected:
         batch_size: items in one call, where that is known.
         notes: what every row must say.
         tell: is told of progress.
+        journal: takes blocks as they are finished.
     """
 
     def __init__(
@@ -58,7 +65,9 @@ class Collected:
         batch_size: int | None,
         notes: tuple[str, ...],
         tell: OnProgress,
+        journal: Journal | None = None,
     ) -> None:
+        self._journal = journal
         self.rows, self.reference = rows, reference
         self.batch_size, self.notes, self._tell = batch_size, notes, tell
         self.results: dict[str, BackendResult] = {}
@@ -76,6 +85,18 @@ class Collected:
         """Say how far the rounds are."""
         self._tell(Progress("", "measuring", position, total, remaining_s=remaining_s))
 
+    def write_down(self, lane: Lane) -> None:
+        """Add a row's newest block to the journal."""
+        if self._journal is None:
+            return
+        newest = lane.blocks[-1]
+        if not self._journal.has(lane.name, newest.session):
+            row = next(row for row in self.rows if row.name == lane.name)
+            so_far = lane.measurement("interrupted")
+            result = self._result(row, lane.openings[0], so_far, Closing(), Passes())
+            self._journal.row(result, newest.session)
+        self._journal.block(lane.name, newest)
+
     def keep(
         self,
         row: Row,
@@ -86,8 +107,22 @@ class Collected:
         output: Mapping[str, Any],
     ) -> None:
         """Keep a row that was measured."""
-        warnings = (*self.notes, *closing.warnings, *few_rounds(measurement))
-        self.results[row.name] = BackendResult(
+        known = attrs.evolve(closing, warnings=(*closing.warnings, *few_rounds(measurement)))
+        self.results[row.name] = self._result(row, opening, measurement, known, passes)
+        self._outputs[row.name] = output
+        self._compare_outputs()
+        self.tell(row, "done")
+
+    def _result(
+        self,
+        row: Row,
+        opening: Opening,
+        measurement: Measurement,
+        closing: Closing,
+        passes: Passes,
+    ) -> BackendResult:
+        warnings = (*self.notes, *closing.warnings)
+        return BackendResult(
             **row.identity,
             batch_size=self.batch_size,
             measurement=measurement,
@@ -97,9 +132,6 @@ class Collected:
             log=closing.log,
             passes=passes,
         )
-        self._outputs[row.name] = output
-        self._compare_outputs()
-        self.tell(row, "done")
 
     def _compare_outputs(self) -> None:
         """Compare what has not been compared yet, as soon as there is a reference."""
@@ -122,6 +154,8 @@ class Collected:
             reason=error.reason,
             remedy=error.remedy,
         )
+        if self._journal is not None:
+            self._journal.failure(self.failures[row.name])
         self.tell(row, "failed", str(error))
 
     def raise_if_nothing_measured(self) -> None:

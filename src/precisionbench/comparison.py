@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
-from precisionbench import errors, storage
+from precisionbench import errors, journal, storage
 from precisionbench.errors import (
     BackendUnavailableError,
     PrecisionBenchError,
@@ -153,12 +153,14 @@ def load(path: str | os.PathLike[str]) -> Comparison:
     """Read a comparison that `save` wrote; it needs no torch and no GPU.
 
     Args:
-        path: the file.
+        path: the file, or the journal of a run that did not come to its end.
 
     Raises:
         ResultFormatError: the file is missing, cut off, not ours, or of an unknown version.
     """
-    return Comparison(storage.read(path))
+    text, source = storage.read_text(path)
+    parse = journal.from_text if journal.is_journal(text) else storage.from_json
+    return Comparison(parse(text, source))
 
 
 def _error_of(failure: BackendFailure) -> PrecisionBenchError:

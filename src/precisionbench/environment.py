@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from precisionbench import nvml
+from precisionbench.nvml import asked
 from precisionbench.packages import installed_version
 from precisionbench.results import Environment, Gpu
 from precisionbench.torch_state import read_flags
@@ -37,6 +40,7 @@ def capture(device: torch.device) -> Environment:
         threads=torch.get_num_threads(),
         jetson=_jetson(),
         flags=read_flags(),
+        power_mode=_power_mode(),
     )
 
 
@@ -72,6 +76,25 @@ def _jetson() -> str | None:
         return None
 
 
+def _power_mode() -> str | None:
+    """A Jetson's power mode, such as `MAXN`; it sets the clocks and how many cores run."""
+    program = shutil.which("nvpmodel")
+    if program is None:
+        return None
+    try:
+        done = subprocess.run(
+            [program, "-q"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    names = [
+        line.partition(":")[2].strip()
+        for line in done.stdout.splitlines()
+        if line.startswith("NV Power Mode")
+    ]
+    return names[0] if names else None
+
+
 def _gpu(device: torch.device) -> Gpu:
     properties = torch.cuda.get_device_properties(device)
     return Gpu(
@@ -79,33 +102,20 @@ def _gpu(device: torch.device) -> Gpu:
         compute_capability=f"{properties.major}.{properties.minor}",
         memory_bytes=properties.total_memory,
         multiprocessors=properties.multi_processor_count,
-        **_from_nvml(getattr(properties, "uuid", None)),
+        **_from_driver(device),
     )
 
 
-def _from_nvml(uuid: object) -> dict[str, Any]:
-    """What only the driver's management library tells; each call may be unsupported on its own."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # no library, no driver, no permission: all mean "not told"
-        return {}
-    try:
-        handle = _asked(lambda: pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode()))
-        power_mw = _asked(lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle))
-        clock_mhz = _asked(lambda: pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM))
+def _from_driver(device: torch.device) -> dict[str, Any]:
+    """What only the driver's management library tells."""
+    with nvml.opened(device) as found:
+        if found is None:
+            return {}
+        library, handle = found
+        power_mw = asked(lambda: library.nvmlDeviceGetEnforcedPowerLimit(handle))
+        clock_mhz = asked(lambda: library.nvmlDeviceGetMaxClockInfo(handle, library.NVML_CLOCK_SM))
         return {
-            "driver": _asked(pynvml.nvmlSystemGetDriverVersion),
+            "driver": asked(library.nvmlSystemGetDriverVersion),
             "power_limit_w": power_mw / 1e3 if power_mw else None,
             "max_sm_clock_hz": clock_mhz * 1e6 if clock_mhz else None,
         }
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _asked(question: Callable[[], Any]) -> Any:
-    try:
-        return question()
-    except Exception:  # NVMLError_NotSupported and its relatives
-        return None

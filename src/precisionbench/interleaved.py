@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
+from precisionbench import finished
 from precisionbench.collected import Collected
-from precisionbench.errors import OutOfMemoryError, PrecisionBenchError
+from precisionbench.errors import MeasurementError, OutOfMemoryError, PrecisionBenchError
+from precisionbench.finished import Finished
 from precisionbench.interrupts import Interrupts
 from precisionbench.launchers.process import Crew, RemoteSeat, Worker
-from precisionbench.launchers.seat import Closing
 from precisionbench.launchers.session import check_available
 from precisionbench.memory import free_device_bytes, workers_that_fit
 from precisionbench.plan import Row
-from precisionbench.results import Measurement, Passes
 from precisionbench.rounds import MAX_ROUNDS, Lane, Rules, Status, run_rounds, single_rounds
-from precisionbench.speedups import FLOOR_ROUNDS
+from precisionbench.telemetry import watching
 from precisionbench.workload import Workload
 
 # Two processes of the same code differ on a GPU; three tell by how much
@@ -55,6 +56,14 @@ class _DoesNotFitError(Exception):
     """The device or the host cannot hold one worker of every row."""
 
 
+class _CrowdedError(Exception):
+    """A row found no memory beside the others; it may well fit alone."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(row.name)
+        self.row = row
+
+
 def measure(workload: Workload, collected: Collected, options: Options) -> str:
     """Measure every row in worker processes.
 
@@ -68,8 +77,10 @@ def measure(workload: Workload, collected: Collected, options: Options) -> str:
 
     Raises:
         WorkloadError: the model cannot be sent to a worker.
+        KeyboardInterrupt: the user stopped it before anything was measured, or a second time.
     """
     run = _Run(workload, collected, options)
+    schedule = "rounds"
     try:
         for session in range(options.sessions):
             run.session(session)
@@ -79,10 +90,11 @@ def measure(workload: Workload, collected: Collected, options: Options) -> str:
             "only. Use a smaller batch, or fewer backends, to measure them side by side"
         )
         run.restarts()
-        run.keep()
-        return "restarts"
-    run.keep()
-    return "rounds"
+        schedule = "restarts"
+    for row in collected.rows:
+        if row.name in run.finished:
+            finished.keep(collected, row, run.finished[row.name])
+    return schedule
 
 
 class _Run:
@@ -93,7 +105,7 @@ class _Run:
         self.rng = random.Random(options.seed)
         self.interrupts = Interrupts()
         self.rows = [row for row in collected.rows if self._is_available(row)]
-        self.finished: dict[str, list[_Finished]] = {}
+        self.finished: dict[str, list[Finished]] = {}
 
     def _is_available(self, row: Row) -> bool:
         try:
@@ -103,23 +115,55 @@ class _Run:
             return False
         return True
 
+    def _failed(self, row: Row, error: PrecisionBenchError) -> None:
+        """A row that fails in a later session keeps what the earlier ones measured."""
+        self.rows.remove(row)
+        if row.name in self.finished:
+            self.finished[row.name][0].warnings.append(f"a later session failed: {error}")
+        else:
+            self.collected.fail(row, error)
+
     # --- rounds: all rows at once -------------------------------------------------------------
 
     def session(self, number: int) -> None:
         """Start all workers, measure, and keep what they leave."""
-        if not self.rows or self.interrupts.requested:
-            return
+        with contextlib.ExitStack() as stack:
+            if number:  # from the second session on there is something to lose
+                stack.enter_context(self.interrupts.held())
+            while self.rows and not self.interrupts.requested:
+                try:
+                    self._session(number)
+                except _CrowdedError as exc:
+                    self._try_alone(exc.row)
+                else:
+                    return
+
+    def _try_alone(self, row: Row) -> None:
+        """Whether a row that found no memory beside the others has it alone decides what to do."""
+        with Crew() as crew:
+            files = self._files(crew)
+            try:
+                RemoteSeat(crew.start(files[""], files[row.name]))
+            except PrecisionBenchError as exc:
+                self._failed(row, exc)
+            else:
+                raise _DoesNotFitError("the device's memory cannot hold all rows at once")
+
+    def _session(self, number: int) -> None:
         replicas = self._replicas()
         with Crew() as crew:
             files = self._files(crew)
-            workers = [[crew.start() for _ in self.rows] for _ in range(replicas)]
-            lanes = self._open(workers, files, number)
-            if not lanes:
-                return
-            ended_by = self._rounds(list(lanes.values()))
-            for row in list(self.rows):
-                if row.name in lanes:
-                    self._finish(row, lanes[row.name], ended_by)
+            workers = {
+                row.name: [crew.start(files[""], files[row.name]) for _ in range(replicas)]
+                for row in self.rows
+            }
+            crew.wait_until_loaded()
+            lanes = self._open(workers, number)
+            with self.interrupts.held():
+                ended_by = self._rounds(list(lanes.values()))
+                self._refuse_nothing(lanes)
+                done = [self._finish(row, lanes[row.name], ended_by) for row in list(self.rows)]
+                finished.close([part for part in done if part])
 
     def _replicas(self) -> int:
         device, parameters = self.workload.device, self.workload.info.parameters
@@ -137,26 +181,21 @@ class _Run:
             files[row.name] = crew.write(f"backend-{index}.pt", row.importable())
         return files
 
-    def _open(
-        self, workers: Sequence[Sequence[Worker]], files: dict[str, Path], session: int
-    ) -> dict[str, Lane]:
+    def _open(self, workers: Mapping[str, Sequence[Worker]], session: int) -> dict[str, Lane]:
         """Prepare all replicas, one at a time: building and tuning must not be disturbed."""
         lanes: dict[str, Lane] = {}
         took: dict[str, int] = {}
-        for replica, of_rows in enumerate(workers):
-            for row, worker in zip(list(self.rows), of_rows, strict=False):
-                if replica == 0:
-                    self._open_first(row, worker, files, lanes, took, session)
-                elif row.name in lanes:
-                    self._open_further(row, worker, files, lanes[row.name], took)
-            self.rows = [row for row in self.rows if row.name in lanes]
+        for row in list(self.rows):
+            self._open_first(row, workers[row.name], lanes, took, session)
+        for replica in range(1, max(map(len, workers.values()))):
+            for row in self.rows:
+                self._open_further(workers[row.name][replica], lanes[row.name], took[row.name])
         return lanes
 
     def _open_first(
         self,
         row: Row,
-        worker: Worker,
-        files: dict[str, Path],
+        workers: Sequence[Worker],
         lanes: dict[str, Lane],
         took: dict[str, int],
         session: int,
@@ -164,40 +203,29 @@ class _Run:
         self.collected.tell(row, "preparing")
         free = free_device_bytes(self.workload.device)
         try:
-            seat = RemoteSeat(worker, files[""], files[row.name])
-        except OutOfMemoryError as exc:
-            worker.kill()
-            if lanes:
-                raise _DoesNotFitError("the device cannot hold all rows at once") from exc
-            self.collected.fail(row, exc)
+            seat = RemoteSeat(workers[0])
         except PrecisionBenchError as exc:
-            worker.kill()
+            for worker in workers:
+                worker.kill()
+            if isinstance(exc, OutOfMemoryError) and len(self.rows) > 1:
+                raise _CrowdedError(row) from exc
             self._failed(row, exc)
         else:
             left = free_device_bytes(self.workload.device)
             took[row.name] = max(0, (free or 0) - (left or 0))
             lanes[row.name] = Lane(row.name, [seat], session)
 
-    def _failed(self, row: Row, error: PrecisionBenchError) -> None:
-        """A row that fails in a later session keeps what the earlier ones measured."""
-        if row.name in self.finished:
-            self.finished[row.name][0].warnings.append(f"a later session failed: {error}")
-        else:
-            self.collected.fail(row, error)
-
-    def _open_further(
-        self, row: Row, worker: Worker, files: dict[str, Path], lane: Lane, took: dict[str, int]
-    ) -> None:
+    def _open_further(self, worker: Worker, lane: Lane, took: int) -> None:
         free = free_device_bytes(self.workload.device)
         build_s = lane.seats[0].opening.build_s
         why = ""
         if build_s > _LONG_BUILD_S:
             why = f"building it takes {build_s:.0f} s"
-        elif free is not None and free < _HEADROOM * took[row.name]:
+        elif free is not None and free < _HEADROOM * took:
             why = "the device's memory is full"
         else:
             try:
-                lane.seats.append(RemoteSeat(worker, files[""], files[row.name]))
+                lane.seats.append(RemoteSeat(worker))
             except PrecisionBenchError as exc:
                 why = f"the next one failed ({exc.reason})"
         if why:
@@ -208,62 +236,46 @@ class _Run:
             )
 
     def _rounds(self, lanes: Sequence[Lane]) -> str:
-        rules = Rules(
-            self.options.budget_s,
-            self.collected.reference,
-            self.rng,
-            floor=self.options.floor,
-            stopped=lambda: self.interrupts.requested,
-            on_round=self._tell,
-        )
-        with self.interrupts.held():
+        if not lanes:
+            return "budget"
+        with watching(self.workload.device) as watch:
+            rules = Rules(
+                self.options.budget_s,
+                self.collected.reference,
+                self.rng,
+                floor=self.options.floor,
+                watch=watch,
+                stopped=lambda: self.interrupts.requested,
+                on_round=self._tell,
+                on_block=self.collected.write_down,
+            )
             return run_rounds(lanes, rules)
 
     def _tell(self, status: Status) -> None:
         self.collected.tell_of_all(status.round, MAX_ROUNDS, status.remaining_s)
 
-    # --- what is left behind ------------------------------------------------------------------
+    def _refuse_nothing(self, lanes: Mapping[str, Lane]) -> None:
+        """Where the user stopped before a first round was complete, there is nothing to return."""
+        nothing = not any(lane.complete_rounds for lane in lanes.values())
+        if self.interrupts.requested and nothing and not self.finished:
+            raise KeyboardInterrupt
 
-    def _finish(self, row: Row, lane: Lane, ended_by: str) -> None:
-        """Passes, last looks and farewells of one row's workers."""
-        if lane.error and lane.complete_rounds < FLOOR_ROUNDS:
-            self._failed(row, lane.error)
-            self.rows.remove(row)
-            return
+    def _finish(self, row: Row, lane: Lane, ended_by: str) -> Finished | None:
+        """Keep a row's rounds, and have the last looks at its first worker."""
+        if not lane.complete_rounds:
+            self._failed(row, lane.error or _interrupted())
+            return None
         if lane.error:
             self.rows.remove(row)
             lane.warnings.append(
                 f"it failed after {lane.complete_rounds} rounds, which are kept: {lane.error}"
             )
-        first = not self.finished.get(row.name)
-        done = _Finished(lane.measurement(ended_by), lane.seats, lane.warnings)
-        seat = lane.seats[0]
-        if first:
-            guarded(done, lambda: done.take_output(seat))
-        if first and not self.interrupts.requested and not lane.error:
-            guarded(done, lambda: done.take_passes(seat, lane.call_s))
-            guarded(done, seat.check_steady)
-        for each in lane.seats:
-            guarded(done, each.close)
-        self.finished.setdefault(row.name, []).append(done)
-
-    def keep(self) -> None:
-        """Hand every row that was measured to the collection."""
-        for row in self.collected.rows:
-            if row.name not in self.finished:
-                continue
-            parts = self.finished[row.name]
-            seat, first = parts[0].seats[0], parts[0]
-            closing = seat.closing()
-            warnings = [text for part in parts for text in part.warnings]
-            self.collected.keep(
-                row,
-                seat.opening,
-                _merged([part.measurement for part in parts]),
-                Closing((*closing.warnings, *warnings), closing.log),
-                first.passes,
-                first.output,
-            )
+        done = Finished.of(lane, ended_by)
+        parts = self.finished.setdefault(row.name, [])
+        parts.append(done)
+        if len(parts) == 1 and not lane.error:
+            done.look(lane.call_s, everything=not self.interrupts.requested)
+        return done
 
     # --- restarts: where not all rows fit -----------------------------------------------------
 
@@ -281,12 +293,8 @@ class _Run:
                     self._restart(crew, files, row, lanes, (number, position))
                 self._tell(Status(number + 1, max(0.0, end_s - time.monotonic())))
         ended_by = "interrupted" if self.interrupts.requested else "budget"
-        for row in self.collected.rows:
-            if row.name in lanes:
-                lane, done = lanes[row.name], self.finished[row.name][0]
-                self.finished[row.name] = [
-                    attrs.evolve(done, measurement=lane.measurement(ended_by), seats=lane.seats)
-                ]
+        for name, (done,) in self.finished.items():
+            done.measurement, done.seats = lanes[name].measurement(ended_by), lanes[name].seats
 
     def _restart(
         self,
@@ -298,58 +306,22 @@ class _Run:
     ) -> None:
         if not place[0]:
             self.collected.tell(row, "preparing")
-        worker = crew.start()
+        worker = crew.start(files[""], files[row.name])
+        lane = lanes.setdefault(row.name, Lane(row.name, []))
         try:
-            seat = RemoteSeat(worker, files[""], files[row.name])
-            lane = lanes.get(row.name) or Lane(row.name, [])
-            lane.seats.append(seat)
-            single_rounds(lane, place)
+            seat = RemoteSeat(worker)
+            single_rounds(lane, seat, place)
+            self.collected.write_down(lane)
             if row.name not in self.finished:
-                done = _Finished(lane.measurement("budget"), lane.seats, lane.warnings)
-                guarded(done, lambda: done.take_output(seat))
-                guarded(done, lambda: done.take_passes(seat, lane.call_s))
+                done = Finished.of(lane, "budget")
+                done.look(lane.call_s, everything=True)
                 self.finished[row.name] = [done]
-            guarded(self.finished[row.name][0], seat.close)
-            lanes[row.name] = lane
+                finished.close([attrs.evolve(done, seats=[seat])])
         except PrecisionBenchError as exc:
             self._failed(row, exc)
-            self.rows.remove(row)
         finally:
             worker.kill()
 
 
-@attrs.define
-class _Finished:
-    """What one session leaves of a row."""
-
-    measurement: Measurement
-    seats: Sequence[RemoteSeat]
-    warnings: list[str]
-    passes: Passes = attrs.field(factory=Passes)
-    output: dict[str, object] = attrs.field(factory=dict)
-
-    def take_output(self, seat: RemoteSeat) -> None:
-        """Fetch the first output."""
-        self.output = dict(seat.output)
-
-    def take_passes(self, seat: RemoteSeat, call_s: float) -> None:
-        """Run the passes beside the latency."""
-        self.passes = seat.passes(call_s, capture=True)
-
-
-def guarded(done: _Finished, action: Callable[[], object]) -> None:
-    """What fails after a row was measured is said, and takes nothing away."""
-    try:
-        action()
-    except PrecisionBenchError as exc:
-        done.warnings.append(f"after it had been measured: {exc}")
-
-
-def _merged(parts: Sequence[Measurement]) -> Measurement:
-    """The measurements of all sessions as one."""
-    return attrs.evolve(
-        parts[0],
-        preparations=tuple(p for part in parts for p in part.preparations),
-        blocks=tuple(block for part in parts for block in part.blocks),
-        ended_by=parts[-1].ended_by,
-    )
+def _interrupted() -> PrecisionBenchError:
+    return MeasurementError("it was interrupted before its first round", "measure again")

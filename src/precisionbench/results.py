@@ -488,6 +488,7 @@ class Environment:
     threads: int
     jetson: str | None
     flags: Mapping[str, Json]
+    power_mode: str | None = None
 
 
 @attrs.frozen

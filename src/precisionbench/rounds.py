@@ -12,15 +12,16 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 
 from precisionbench.errors import PrecisionBenchError
 from precisionbench.launchers.seat import Opening, Seat
-from precisionbench.results import Block, DeviceState, Measurement, Preparation
+from precisionbench.results import Block, Measurement, Preparation
 from precisionbench.speedups import FLOOR_ROUNDS, ratio_of, within_share
 from precisionbench.statistics import has_settled, quantile_interval
+from precisionbench.telemetry import Unwatched, Watch
 
 # Why these: docs/between-processes.md.
 MIN_ROUNDS = 12
@@ -40,28 +41,6 @@ _WARMUP_S = 1.0  # for each row
 _WARMUP_LIMIT_S = 10.0
 _WARMUP_BLOCKS = 3
 _WARMUP_SHARE = 0.25  # of the budget, at most
-
-
-class Watch(Protocol):
-    """Looks at the device before and after a block, never inside."""
-
-    def before(self) -> None:
-        """Called just before a block."""
-        ...
-
-    def after(self) -> DeviceState | None:
-        """Called just after it."""
-        ...
-
-
-class Unwatched:
-    """Nothing tells of the device."""
-
-    def before(self) -> None:
-        """Nothing."""
-
-    def after(self) -> None:
-        """Nothing."""
 
 
 @attrs.define
@@ -158,6 +137,7 @@ class Rules:
         watch: looks at the device around blocks.
         stopped: asked after each block; true ends the rounds.
         on_round: told after each round.
+        on_block: told of each scored block: its lane, whose last block it is.
         now: the clock of the budget.
         shuffle: false only to show that a fixed order fails.
     """
@@ -169,6 +149,7 @@ class Rules:
     watch: Watch = attrs.field(factory=Unwatched)
     stopped: Callable[[], bool] = lambda: False
     on_round: Callable[[Status], object] = lambda _: None
+    on_block: Callable[[Lane], object] = lambda _: None
     now: Callable[[], float] = time.monotonic
     shuffle: bool = True
 
@@ -198,7 +179,7 @@ def run_rounds(lanes: Sequence[Lane], rules: Rules) -> str:
         rules.on_round(Status(done, _remaining_s(lanes, rules, done, now_s - started_s, end_s)))
         if not any(lane.error is None for lane in lanes) or now_s >= end_s:
             return "budget"
-        if done >= MIN_ROUNDS and done % _CHECK_EVERY == 0:
+        if done >= MIN_ROUNDS + _throttled_rounds(lanes) and done % _CHECK_EVERY == 0:
             reason = _enough(lanes, rules)
             met = met + 1 if reason else 0
             if reason and met >= _CHECKS_IN_A_ROW:
@@ -206,17 +187,29 @@ def run_rounds(lanes: Sequence[Lane], rules: Rules) -> str:
     return "rounds"
 
 
-def single_rounds(lane: Lane, place: tuple[int, int]) -> None:
-    """Warm up and measure the newest seat of a row once, where rows are started anew each round.
+def _throttled_rounds(lanes: Sequence[Lane]) -> int:
+    """Rounds to add for those in which the device was held down; never more than the least."""
+    rounds = {
+        (block.session, block.round)
+        for lane in lanes
+        for block in lane.blocks
+        if block.state and block.state.throttled
+    }
+    return min(MIN_ROUNDS, len(rounds))
+
+
+def single_rounds(lane: Lane, seat: Seat, place: tuple[int, int]) -> None:
+    """Warm up and measure a fresh seat of a row once, where rows are started anew each round.
 
     Args:
-        lane: of the row.
+        lane: of the row; it takes the seat where that does not break.
+        seat: as it was opened.
         place: the round, and the row's position in it.
 
     Raises:
         PrecisionBenchError: the seat broke.
     """
-    newest = Lane(lane.name, [lane.seats[-1]])
+    newest = Lane(lane.name, [seat])
     rules = Rules(math.inf, lane.name, random.Random(0))
     _plan_warmup([newest])
     _warm_up([newest], rules, rules.now())
@@ -227,7 +220,8 @@ def single_rounds(lane: Lane, place: tuple[int, int]) -> None:
         raise newest.error
     lane.calls_per_sample = lane.calls_per_sample if lane.blocks else newest.calls_per_sample
     lane.warmup_calls += newest.warmup_calls
-    replica = len(lane.seats) - 1
+    replica = len(lane.seats)
+    lane.seats.append(seat)
     lane.blocks += [
         attrs.evolve(block, position=place[1], replica=replica) for block in newest.blocks
     ]
@@ -244,6 +238,8 @@ def _seats(lanes: Sequence[Lane], rules: Rules) -> list[tuple[Lane, int]]:
 def _one_round(lanes: Sequence[Lane], number: int, rules: Rules) -> bool:
     """Measure each replica once; false where the user has asked to stop."""
     for position, (lane, replica) in enumerate(_seats(lanes, rules)):
+        if rules.stopped():
+            return False
         if lane.error is not None:
             continue
         rules.watch.before()
@@ -252,9 +248,8 @@ def _one_round(lanes: Sequence[Lane], number: int, rules: Rules) -> bool:
         if samples:
             block = Block(number, position, replica, samples, lane.session, state)
             lane.blocks.append(block)
-        if rules.stopped():
-            return False
-    return True
+            rules.on_block(lane)
+    return not rules.stopped()
 
 
 def _block(lane: Lane, replica: int) -> tuple[float, ...]:
@@ -284,7 +279,7 @@ def _warm_up(lanes: Sequence[Lane], rules: Rules, begun_s: float) -> None:
             if lane.error is None and (samples := _block(lane, replica)):
                 seen[lane.name].append(median(samples))
                 lane.warmup_calls[replica] += len(samples) * lane.calls_per_sample
-            if rules.now() >= begun_s + cap_s:
+            if rules.now() >= begun_s + cap_s or rules.stopped():
                 return
 
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import math
+import os
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from precisionbench import environment, interleaved, sequential
+from precisionbench import environment, interleaved, sequential, storage
 from precisionbench._version import __version__
 from precisionbench.arguments import whole_number
 from precisionbench.backends import Backend
 from precisionbench.collected import Collected, OnProgress, Progress
 from precisionbench.comparison import Comparison
 from precisionbench.errors import SpecError, some
-from precisionbench.plan import DEFAULT_BACKENDS, plan
+from precisionbench.journal import Journal
+from precisionbench.plan import DEFAULT_BACKENDS, Row, plan
 from precisionbench.recording import silence
 from precisionbench.results import ComparisonData
 from precisionbench.torch_state import Functions, rng_restored
@@ -54,6 +57,7 @@ def compare(
     seed: int | None = None,
     budget_s: float | None = None,
     on_progress: OnProgress | None = None,
+    journal: str | os.PathLike[str] | None = None,
 ) -> Comparison:
     """Measure one model under several precision backends.
 
@@ -82,13 +86,18 @@ def compare(
         budget_s: seconds to spend on measuring in all, shared evenly; building is not counted.
             None is 60 s for each backend on a GPU and 15 s elsewhere; most rows end earlier.
         on_progress: called with a `Progress` at each step.
+        journal: new file that takes every block as it is finished; `load` reads it, also after
+            a run that died.
 
     Returns:
-        The comparison; a backend that failed is one of its `failures`.
+        The comparison; a backend that failed is one of its `failures`. After a first Ctrl-C it
+        holds the finished rounds, and `ended_by` is `interrupted`.
 
     Raises:
         SpecError: a backend, option or argument that cannot be understood.
         WorkloadError: what is wrong with the model, inputs or device.
+        OutputError: the journal cannot be created.
+        KeyboardInterrupt: a Ctrl-C before any round was finished, or a second one.
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
     _check_arguments(launcher, seed, budget_s, on_progress)
@@ -102,29 +111,69 @@ def compare(
             )
             workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed)
         notes = _about_patches(functions.changes()) if launcher == "inline" else ()
-        described = environment.capture(workload.device)
-        started = datetime.datetime.now(datetime.timezone.utc)
-        tell = on_progress or (lambda _: None)
-        collected = Collected(rows, reference_name, workload.info.batch_size, notes, tell)
         total_s = _budget(budget_s, workload.device.type, len(rows))
         floor = _NOISE_FLOOR.get(workload.device.type, 0.0)
-        schedule = _measure(workload, collected, launcher, total_s, replicas, sessions, seed, floor)
+        header = _header(workload, seed, launcher, reference_name, floor)
+        with _written_down(journal, header, rows) as written:
+            collected = Collected(
+                rows,
+                reference_name,
+                workload.info.batch_size,
+                notes,
+                on_progress or (lambda _: None),
+                written,
+            )
+            header["schedule"] = _measure(
+                workload, collected, launcher, total_s, replicas, sessions, seed, floor
+            )
+            if written is not None and written.trouble:
+                collected.run_notes.append(written.trouble)
     collected.raise_if_nothing_measured()
-    data = ComparisonData(
-        created=started.isoformat(timespec="seconds"),
-        precisionbench=__version__,
-        workload=workload.info,
-        environment=described,
-        seed=seed,
-        launcher=launcher,
-        reference=reference_name,
-        results=tuple(collected.results[r.name] for r in rows if r.name in collected.results),
-        failures=tuple(collected.failures[r.name] for r in rows if r.name in collected.failures),
-        schedule=schedule,
-        noise_floor=floor,
+    return Comparison(_data(header, rows, collected), causes=collected.errors)
+
+
+def _header(
+    workload: Workload, seed: int, launcher: str, reference: str, floor: float
+) -> dict[str, Any]:
+    """What is known of a run before anything is measured: fields of `ComparisonData`."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return {
+        "created": now.isoformat(timespec="seconds"),
+        "precisionbench": __version__,
+        "workload": workload.info,
+        "environment": environment.capture(workload.device),
+        "seed": seed,
+        "launcher": launcher,
+        "reference": reference,
+        "schedule": "sequential" if launcher == "inline" else "rounds",
+        "noise_floor": floor,
+    }
+
+
+@contextlib.contextmanager
+def _written_down(
+    file: str | os.PathLike[str] | None, header: Mapping[str, Any], rows: Sequence[Row]
+) -> Iterator[Journal | None]:
+    """A journal of the run where one is asked for."""
+    if file is None:
+        yield None
+        return
+    known = {name: storage.unstructured(value) for name, value in header.items()}
+    journal = Journal(file, known, [row.identity for row in rows])
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def _data(header: Mapping[str, Any], rows: Sequence[Row], collected: Collected) -> ComparisonData:
+    results, failures = collected.results, collected.failures
+    return ComparisonData(
+        **header,
+        results=tuple(results[row.name] for row in rows if row.name in results),
+        failures=tuple(failures[row.name] for row in rows if row.name in failures),
         notes=tuple(collected.run_notes),
     )
-    return Comparison(data, causes=collected.errors)
 
 
 def _measure(

@@ -32,7 +32,8 @@ def _measure(row: Row, launcher: InlineLauncher, collected: Collected, budget_s:
         with launcher.open(row.importable()) as session:
             collected.tell(row, "measuring")
             lane = Lane(row.name, [session])
-            ended_by = run_rounds([lane], Rules(budget_s, row.name, random.Random(0)))
+            rules = Rules(budget_s, row.name, random.Random(0), on_block=collected.write_down)
+            ended_by = run_rounds([lane], rules)
             if lane.error:
                 raise lane.error
             passes = session.passes(lane.call_s, capture=False)

@@ -42,6 +42,11 @@ def _converter() -> JsonConverter:
     return converter
 
 
+def unstructured(value: Any) -> Any:
+    """One of the classes in `results` as JSON values."""
+    return _converter().unstructure(value)
+
+
 def to_json(data: ComparisonData) -> str:
     """The comparison as JSON text.
 
@@ -51,7 +56,7 @@ def to_json(data: ComparisonData) -> str:
     Returns:
         Indented JSON with its format name and version first.
     """
-    document = {"format": FORMAT, "version": VERSION, **_converter().unstructure(data)}
+    document = {"format": FORMAT, "version": VERSION, **unstructured(data)}
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 
@@ -154,14 +159,17 @@ def _from_version_1(document: dict[str, Any]) -> None:
 _UPGRADES: dict[int, Callable[[dict[str, Any]], None]] = {1: _from_version_1}
 
 
-def read(path: str | os.PathLike[str]) -> ComparisonData:
-    """Read a comparison from a file.
+def read_text(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """The text of a result's file.
 
     Args:
-        path: a file that `write` wrote.
+        path: a file that `write` wrote, or a journal.
+
+    Returns:
+        The text, and what to call the file in an error.
 
     Raises:
-        ResultFormatError: the file is missing, unreadable, cut off, not ours, or too new.
+        ResultFormatError: the file is missing or no text.
     """
     file = _path(path)
     try:
@@ -175,7 +183,7 @@ def read(path: str | os.PathLike[str]) -> ComparisonData:
             f"{str(file)!r} cannot be read as text ({one_line(exc)})",
             "give a file that comparison.save() or --output wrote",
         ) from exc
-    return from_json(text, repr(str(file)))
+    return text, repr(str(file))
 
 
 def _path(path: str | os.PathLike[str]) -> Path:

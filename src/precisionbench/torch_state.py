@@ -138,8 +138,14 @@ def read_flags() -> dict[str, Any]:
     return {path: value for path in _ALL if (value := _read(path)) is not None}
 
 
-def _restore_flags(flags: Mapping[str, Any]) -> None:
-    for path in _ALL:
+def set_flags(flags: Mapping[str, Any]) -> None:
+    """Set torch's global settings.
+
+    Args:
+        flags: what `read_flags` gave, perhaps in another process.
+    """
+    # Twice, because the older switches rewrite the newer ones and the other way round.
+    for path in 2 * _ALL:
         if path in flags and _read(path) != flags[path]:
             _write(path, flags[path])
 
@@ -151,9 +157,7 @@ def flags_restored() -> Iterator[None]:
     try:
         yield
     finally:
-        # Twice, because the older switches rewrite the newer ones and the other way round.
-        _restore_flags(before)
-        _restore_flags(before)
+        set_flags(before)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from precisionbench.errors import (
 )
 from precisionbench.launchers.seat import Closing, Opening
 from precisionbench.results import Passes
+from precisionbench.torch_state import read_flags
 
 # How long a worker may be silent. Building an engine can take an hour; a block cannot.
 START_LIMIT_S = 300.0
@@ -65,11 +67,24 @@ class Crew:
             worker.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start(self) -> Worker:
-        """Start one worker; it imports torch while others do, too."""
+    def start(self, workload: Path, backend: Path) -> Worker:
+        """Start one worker; it imports and loads while others do, too.
+
+        Args:
+            workload: the file that holds the workload.
+            backend: the file that holds the backend.
+        """
         worker = Worker(self.folder / f"worker-{len(self._workers)}.log")
         self._workers.append(worker)
+        worker.begin(
+            "load", START_LIMIT_S, workload=str(workload), backend=str(backend), flags=read_flags()
+        )
         return worker
+
+    def wait_until_loaded(self) -> None:
+        """Wait for all workers: whoever still imports would disturb those that prepare."""
+        for worker in self._workers:
+            worker.settle()
 
     def write(self, name: str, value: object) -> Path:
         """Write something for workers to load; tensors in it are mapped there, not copied.
@@ -122,7 +137,8 @@ class Worker:
         self._answers: queue.Queue[str | None] = queue.Queue()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-        self._ready = False
+        self._awaited = deque([("start", START_LIMIT_S)])
+        self._error: PrecisionBenchError | None = None
 
     @property
     def pid(self) -> int:
@@ -136,15 +152,27 @@ class Worker:
                 self._answers.put(line)
         self._answers.put(None)
 
-    def wait_until_ready(self) -> None:
-        """Wait until it has imported torch.
+    def begin(self, what: str, limit_s: float, **arguments: Any) -> None:
+        """Send a request whose answer is awaited later.
 
-        Raises:
-            WorkerError: it could not start.
+        Args:
+            what: a method of the worker's server.
+            limit_s: seconds to wait once the answer is awaited; then the worker is killed.
+            **arguments: JSON values.
         """
-        if not self._ready:
-            self._receive("start", START_LIMIT_S)
-            self._ready = True
+        assert self._process.stdin
+        with contextlib.suppress(OSError, ValueError):  # it is dead; that it has no answer says so
+            self._process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
+            self._process.stdin.flush()
+        self._awaited.append((what, limit_s))
+
+    def settle(self) -> None:
+        """Wait for all answers still awaited; the first error among them is raised when asked."""
+        while self._awaited and self._error is None:
+            try:
+                self._receive(*self._awaited.popleft())
+            except PrecisionBenchError as exc:
+                self._error = exc
 
     def ask(self, what: str, limit_s: float, **arguments: Any) -> Any:
         """Send a request and wait for its answer.
@@ -158,12 +186,22 @@ class Worker:
             WorkerError: it died, or did not answer in time.
             PrecisionBenchError: what the worker raised.
         """
-        self.wait_until_ready()
-        assert self._process.stdin
-        with contextlib.suppress(OSError):  # it is dead; that it has no answer says so
-            self._process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
-            self._process.stdin.flush()
-        return self._receive(what, limit_s)
+        self.settle()
+        self.begin(what, limit_s, **arguments)
+        return self.answer()
+
+    def answer(self) -> Any:
+        """The answer to what was begun last.
+
+        Raises:
+            WorkerError: it died, or did not answer in time.
+            PrecisionBenchError: what the worker raised.
+        """
+        while len(self._awaited) > 1 and self._error is None:
+            self._receive(*self._awaited.popleft())
+        if self._error is not None:
+            raise self._error
+        return self._receive(*self._awaited.popleft())
 
     def _receive(self, what: str, limit_s: float) -> Any:
         try:
@@ -237,22 +275,14 @@ class RemoteSeat:
 
     Args:
         worker: where it lives.
-        workload: the file that holds the workload.
-        backend: the file that holds the backend.
 
     Raises:
         PrecisionBenchError: as `session.opened`.
     """
 
-    def __init__(self, worker: Worker, workload: Path, backend: Path) -> None:
+    def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        told = worker.ask(
-            "open",
-            PREPARE_LIMIT_S,
-            workload=str(workload),
-            backend=str(backend),
-            threads=torch.get_num_threads(),
-        )
+        told = worker.ask("open", PREPARE_LIMIT_S)
         self.opening = Opening(**{**told, "labels": tuple(told["labels"])})
         self._closing = Closing()
 
@@ -291,13 +321,17 @@ class RemoteSeat:
         found: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
         return Passes(**found)
 
+    def leave(self) -> None:
+        """Begin to undo the backend; `close` waits for it."""
+        self.worker.begin("close", CLOSE_LIMIT_S)
+
     def close(self) -> None:
-        """Undo the backend and let the worker go.
+        """Wait until the backend is undone, after `leave`.
 
         Raises:
             PrecisionBenchError: what its cleanup raised.
         """
-        told = self.worker.ask("close", CLOSE_LIMIT_S)
+        told = self.worker.answer()
         printed = self.worker.tail()
         self._closing = Closing(tuple(told["warnings"]), (*told["log"], *printed))
 

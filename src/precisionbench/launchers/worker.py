@@ -107,19 +107,30 @@ class _Server:
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self.stack = stack
         self.session: Any = None
+        self.workload: Any = None
+        self.backend: Any = None
 
-    def open(self, workload: str, backend: str, threads: int | None = None) -> Any:
-        """Load the workload and prepare the backend; gives the opening."""
-        import attrs
+    def load(self, workload: str, backend: str, flags: dict[str, Any]) -> None:
+        """Set torch as the parent has it, load everything, and start the device."""
         import torch
 
-        if threads is not None:
-            torch.set_num_threads(threads)
-        loaded, made = _load(workload), _load(backend)
+        from precisionbench.launchers.session import executing
+        from precisionbench.torch_state import set_flags
+
+        set_flags(flags)
+        self.workload, self.backend = _load(workload), _load(backend)
+        if self.workload.device.type == "cuda":
+            with executing():
+                torch.zeros(1, device=self.workload.device)
+
+    def open(self) -> Any:
+        """Prepare the backend; gives the opening."""
+        import attrs
+
         from precisionbench.launchers.inline import InlineLauncher
 
-        launcher = InlineLauncher.on_device_of(loaded)
-        self.session = self.stack.enter_context(launcher.open(made))
+        launcher = InlineLauncher.on_device_of(self.workload)
+        self.session = self.stack.enter_context(launcher.open(self.backend))
         return attrs.asdict(self.session.opening)
 
     def output(self, path: str) -> None:

@@ -19,7 +19,7 @@ def to_markdown(data: ComparisonData) -> str:
     for heading, items in (("Notes", rows.notes(data)), ("Could not run", failures)):
         if items:
             lines += [f"{heading}:", ""]
-            lines += [f"- {_codes(names)}: {_escaped(text)}" for names, text in items] + [""]
+            lines += [f"- {_about(names)}{_escaped(text)}" for names, text in items] + [""]
     return "\n".join(lines)
 
 
@@ -31,6 +31,10 @@ def _table(data: ComparisonData) -> list[str]:
         cells = (text.latency, text.width, text.throughput, text.speedup, text.agreement)
         lines.append(f"| {_codes([text.backend])} | {' | '.join(map(_escaped, cells))} |")
     return lines
+
+
+def _about(names: list[str]) -> str:
+    return f"{_codes(names)}: " if names else ""
 
 
 def _codes(names: list[str]) -> str:

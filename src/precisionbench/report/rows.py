@@ -133,8 +133,11 @@ def _agreement_text(data: ComparisonData, row: BackendResult) -> str:
 
 
 def notes(data: ComparisonData) -> list[tuple[list[str], str]]:
-    """What a reader must know of single rows: (their names, sentence), each sentence once."""
-    rows_by_sentence: dict[str, list[str]] = {}
+    """What a reader must know: (the rows that it is about, sentence), each sentence once.
+
+    What is about the whole run comes first, without rows.
+    """
+    rows_by_sentence: dict[str, list[str]] = {sentence: [] for sentence in data.notes}
     for row in data.results:
         caveats = row.agreement.caveats if row.agreement else ()
         for sentence in (*row.warnings, *caveats):

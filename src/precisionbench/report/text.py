@@ -95,5 +95,6 @@ def _listed(lines: list[tuple[list[str], str]]) -> RenderableType:
 
     grid = Table.grid()
     for names, sentence in lines:
-        grid.add_row(Text.assemble((", ".join(names), "bold"), ": ", sentence))
+        about = Text(f"{', '.join(names)}: " if names else "", style="bold")
+        grid.add_row(about + Text(sentence))
     return Padding(grid, (0, 0, 0, 2))

@@ -1,0 +1,112 @@
+"""What the workers of a row leave behind, session by session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from precisionbench.collected import Collected
+from precisionbench.errors import PrecisionBenchError
+from precisionbench.launchers.process import RemoteSeat
+from precisionbench.launchers.seat import Closing
+from precisionbench.plan import Row
+from precisionbench.results import Measurement, Passes
+from precisionbench.rounds import Lane
+
+
+@attrs.define
+class Finished:
+    """What one session leaves of a row.
+
+    Attributes:
+        measurement: its blocks.
+        seats: its workers.
+        warnings: what a reader of the row must know.
+        passes: what was measured beside the latency.
+        output: the first call's.
+    """
+
+    measurement: Measurement
+    seats: Sequence[RemoteSeat]
+    warnings: list[str]
+    passes: Passes = attrs.field(factory=Passes)
+    output: dict[str, object] = attrs.field(factory=dict)
+
+    @classmethod
+    def of(cls, lane: Lane, ended_by: str) -> Finished:
+        """What a lane has come to.
+
+        Args:
+            lane: with at least one block.
+            ended_by: what ended the rounds.
+        """
+        return cls(lane.measurement(ended_by), lane.seats, lane.warnings)
+
+    def look(self, call_s: float, everything: bool) -> None:
+        """Fetch the first output, and run the passes beside the latency.
+
+        Args:
+            call_s: about how long a call takes.
+            everything: not the output alone.
+        """
+        seat = self.seats[0]
+        self._guarded(lambda: self.output.update(seat.output))
+        if everything:
+            self._guarded(lambda: self._pass(seat, call_s))
+            self._guarded(seat.check_steady)
+
+    def _pass(self, seat: RemoteSeat, call_s: float) -> None:
+        self.passes = seat.passes(call_s, capture=True)
+
+    def _guarded(self, action: Callable[[], object]) -> None:
+        """What fails after a row was measured is said, and takes nothing away."""
+        try:
+            action()
+        except PrecisionBenchError as exc:
+            self.warnings.append(f"after it had been measured: {exc}")
+
+    def close(self) -> None:
+        """Wait until all its workers, which were told to leave, have undone their backends."""
+        for seat in self.seats:
+            self._guarded(seat.close)
+
+
+def close(rows: Sequence[Finished]) -> None:
+    """Let the workers of all rows undo their backends side by side."""
+    for done in rows:
+        for seat in done.seats:
+            seat.leave()
+    for done in rows:
+        done.close()
+
+
+def keep(collected: Collected, row: Row, parts: Sequence[Finished]) -> None:
+    """Hand what all sessions left of a row to the collection.
+
+    Args:
+        collected: takes it.
+        row: whose it is.
+        parts: one for each session.
+    """
+    first = parts[0]
+    closing = first.seats[0].closing()
+    warnings = [text for part in parts for text in part.warnings]
+    collected.keep(
+        row,
+        first.seats[0].opening,
+        _merged([part.measurement for part in parts]),
+        Closing((*closing.warnings, *warnings), closing.log),
+        first.passes,
+        first.output,
+    )
+
+
+def _merged(parts: Sequence[Measurement]) -> Measurement:
+    """The measurements of all sessions as one."""
+    return attrs.evolve(
+        parts[0],
+        preparations=tuple(p for part in parts for p in part.preparations),
+        blocks=tuple(block for part in parts for block in part.blocks),
+        ended_by=parts[-1].ended_by,
+    )
