@@ -1,0 +1,191 @@
+"""What the method promises, on devices that exist on a virtual clock only (measurement.md, 6)."""
+
+from __future__ import annotations
+
+import math
+import random
+from statistics import mean
+
+import pytest
+
+from precisionbench import rounds
+from precisionbench.results import DeviceState
+from precisionbench.speedups import ratio_of
+from precisionbench.statistics import (
+    Interval,
+    Verdict,
+    carryover,
+    quantile_interval,
+    ratio_interval,
+    signed_rank_rank,
+    verdict_of,
+    verdicts,
+)
+from worlds import ENVIRONMENTS, World, drifting, session
+
+SESSIONS = 100
+FLOOR = 0.0025  # what processes on a GPU are taken to differ by where nobody has measured it
+WRONG = (Verdict.FASTER, Verdict.SLOWER)
+
+
+def ratio(seed: int, environment, ratios=(1.0, 1.0), spread=0.0, **rules) -> Interval:
+    world = World(random.Random(seed), environment)
+    rows = session(world, ratios, spread, floor=FLOOR, **rules)
+    return ratio_of(rows, "0", "1", 0.95, FLOOR)
+
+
+def share(found: list[bool]) -> float:
+    return sum(found) / len(found)
+
+
+@pytest.mark.parametrize(
+    ("count", "rank"), [(5, 0), (6, 1), (10, 9), (12, 14), (16, 30), (20, 53), (30, 138)]
+)
+def test_the_signed_rank_constants(count, rank):
+    assert signed_rank_rank(count) == rank  # Hollander & Wolfe, table A.4
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_a_row_against_itself_is_not_told_apart(name):
+    found = [ratio(seed, ENVIRONMENTS[name]) for seed in range(SESSIONS)]
+    assert share([verdict_of(interval)[0] in WRONG for interval in found]) <= 0.05
+    assert share([interval.excludes_1 for interval in found]) <= 0.07
+
+
+def test_processes_that_differ_by_nature_are_not_told_apart():
+    found = [ratio(seed, ENVIRONMENTS["steady"], spread=0.003) for seed in range(SESSIONS)]
+    assert share([verdict_of(interval)[0] in WRONG for interval in found]) <= 0.05
+    assert share([interval.excludes_1 for interval in found]) <= 0.07
+
+
+def one_process(seed: int) -> Interval:
+    draw = random.Random(seed)
+    levels = [math.exp(draw.gauss(0, 0.003)) for _ in range(2)]
+    base, other = ([x * math.exp(draw.gauss(0, 0.0003)) for _ in range(20)] for x in levels)
+    return ratio_interval(base, other)
+
+
+def test_an_interval_from_one_process_alone_would_be_a_lie():
+    """The negative control of the level between processes."""
+    assert share([one_process(seed).excludes_1 for seed in range(SESSIONS)]) > 0.5
+
+
+def test_drift_does_not_bias_the_ratio():
+    found = [ratio(seed, drifting, (1.0, 1.03)) for seed in range(SESSIONS)]
+    assert abs(mean(interval.value for interval in found) / 1.03 - 1) <= 0.001
+
+
+def test_in_a_fixed_order_drift_does_bias_it():
+    """The negative control of the random order."""
+    found = [ratio(s, drifting, (1.0, 1.03), shuffle=False) for s in range(SESSIONS)]
+    assert abs(mean(interval.value for interval in found) / 1.03 - 1) > 0.001
+
+
+def test_a_true_effect_lies_in_the_interval():
+    found = [ratio(seed, ENVIRONMENTS["steady"], (1.0, 1.02), 0.002) for seed in range(SESSIONS)]
+    assert 0.93 <= share([interval.low <= 1.02 <= interval.high for interval in found]) <= 0.98
+
+
+def five_samples(draw: random.Random, level: float) -> float:
+    return sorted(level * math.exp(draw.gauss(0, 0.01)) for _ in range(5))[2]
+
+
+def test_one_percent_is_found_in_twenty_rounds():
+    found = []
+    for seed in range(SESSIONS):
+        draw = random.Random(seed)
+        base, other = ([five_samples(draw, x) for _ in range(20)] for x in (1.01, 1.0))
+        found.append(ratio_interval(base, other).excludes_1)
+    assert share(found) >= 0.95
+
+
+def iid(draw: random.Random) -> list[list[float]]:
+    return [[draw.gauss(1, 0.05) for _ in range(10)] for _ in range(20)]
+
+
+def heavy(draw: random.Random) -> list[list[float]]:
+    return [[draw.lognormvariate(0, 0.5) for _ in range(10)] for _ in range(20)]
+
+
+def bimodal(draw: random.Random) -> list[list[float]]:
+    return [[draw.gauss(draw.choice((0.9, 1.1)), 0.05) for _ in range(10)] for _ in range(20)]
+
+
+def ar(draw: random.Random) -> list[list[float]]:
+    phi, state, rows = math.exp(-1 / 20), draw.gauss(0, 1), []
+    for _ in range(20):
+        row = []
+        for _ in range(10):
+            state = phi * state + draw.gauss(0, math.sqrt(1 - phi * phi))
+            row.append(10 + state)
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize(("noise", "truth"), [(iid, 1.0), (heavy, 1.0), (bimodal, 1.0), (ar, 10.0)])
+def test_the_median_lies_in_its_interval_as_often_as_promised(noise, truth):
+    found = [quantile_interval(noise(random.Random(seed))) for seed in range(1000)]
+    assert share([interval.low <= truth <= interval.high for interval in found]) >= 0.93
+
+
+@pytest.mark.parametrize("noise", [iid, heavy, bimodal])
+def test_the_ratio_lies_in_its_interval_as_often_as_promised(noise):
+    found = []
+    for seed in range(1000):
+        draw = random.Random(seed)
+        base, other = ([sorted(row)[5] for row in noise(draw)] for _ in range(2))
+        found.append(not ratio_interval(base, other).excludes_1)
+    assert 0.93 <= share(found) <= 0.98
+
+
+def test_stopping_when_it_is_narrow_enough_finds_no_more_than_stopping_late():
+    """The rounds end on widths, never on significance."""
+    found = [ratio(seed, ENVIRONMENTS["autocorrelated"], spread=0.002) for seed in range(SESSIONS)]
+    assert share([interval.excludes_1 for interval in found]) <= 0.07
+
+
+def five_way(seed: int) -> bool:
+    rows = session(World(random.Random(seed)), (1.0,) * 5, 0.003, floor=FLOOR)
+    comparisons = {
+        name: lambda confidence, name=name: ratio_of(rows, "0", name, confidence, FLOOR)
+        for name in rows
+        if name != "0"
+    }
+    wrong = (*WRONG, Verdict.DIFFERENT_BUT_SMALL)
+    return any(verdict in wrong for _, verdict, _ in verdicts(comparisons).values())
+
+
+def test_five_equal_rows_are_hardly_ever_told_apart():
+    assert share([five_way(seed) for seed in range(100)]) <= 0.06
+
+
+def test_what_one_row_leaves_for_the_next_is_seen():
+    draw = random.Random(0)
+    before = [draw.choice("ab") for _ in range(40)]
+    clean = [draw.gauss(0, 0.001) for _ in before]
+    carried = [value + 0.003 * (b == "b") for value, b in zip(clean, before, strict=True)]
+    assert carryover(carried, before)
+    assert not carryover(clean, before)
+
+
+class Throttled:
+    def before(self) -> None:
+        pass
+
+    def after(self) -> DeviceState:
+        return DeviceState(throttled=("sw_power_cap",))
+
+
+def test_a_device_that_throttles_throughout_is_measured_longer_and_nothing_is_thrown_away():
+    world = World(random.Random(0), noise=lambda _: 0.0)
+    rows = session(world, watch=Throttled(), budget_s=1e6)
+    count = {name: len(blocks) // 3 for name, blocks in rows.items()}
+    assert set(count.values()) == {26}
+    assert all(b.state.throttled == ("sw_power_cap",) for row in rows.values() for b in row)
+
+
+def test_the_remaining_time_is_told_and_shrinks():
+    told: list[rounds.Status] = []
+    session(World(random.Random(0)), on_round=told.append)
+    assert told[0].remaining_s is None
+    assert told[6].remaining_s > told[-1].remaining_s
