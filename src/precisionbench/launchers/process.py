@@ -235,6 +235,11 @@ class Worker:
             return []
         return [line for line in text.splitlines() if line.strip()][-_LOG_TAIL_LINES:]
 
+    def wait(self) -> None:
+        """Let it end by itself, after it was closed; `kill` ends it where it does not."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_LISTENER_LIMIT_S)
+
     def kill(self) -> None:
         """End it now, and what it has started with it."""
         if self._process.poll() is None:
@@ -332,6 +337,7 @@ class RemoteSeat:
             PrecisionBenchError: what its cleanup raised.
         """
         told = self.worker.answer()
+        self.worker.wait()
         printed = self.worker.tail()
         self._closing = Closing(tuple(told["warnings"]), (*told["log"], *printed))
 

@@ -1,0 +1,379 @@
+"""What breaks, and what is kept: real worker processes that are made to fail (docs/faults.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import attrs
+import pytest
+import torch
+from torch import nn
+
+import precisionbench as pb
+from precisionbench import journal as journals
+from precisionbench.backends import Backend
+from precisionbench.errors import OutputError, PrecisionBenchError, WorkloadError
+from precisionbench.launchers import process
+
+OPTIONS: dict[str, Any] = {"device": "cpu", "replicas": 1, "seed": 0}
+
+
+class Tiny(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x):
+        time.sleep(0.002)
+        return self.linear(x)
+
+
+def children() -> set[int]:
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {int(pid) for task in tasks for pid in task.read_text().split()}
+
+
+def blocks_of(name: str, journal: str) -> int:
+    with contextlib.suppress(OSError):
+        return Path(journal).read_text().count(f'"of": "{name}')
+    return 0
+
+
+def raise_unpicklable() -> None:
+    class LocalError(Exception):
+        def __init__(self) -> None:
+            super().__init__("cannot travel")
+            self.lock = threading.Lock()
+
+    raise LocalError
+
+
+def patch_torch() -> None:
+    torch.nn.functional.relu = lambda x: x
+
+
+def stay() -> None:
+    threading.Thread(target=time.sleep, args=(600,)).start()
+
+
+AT_ONCE = {
+    "exit": lambda: os._exit(3),
+    "hang": lambda: time.sleep(600),
+    "unpicklable": raise_unpicklable,
+    "print": lambda: os.write(1, b"noise on standard output\n"),
+    "threads": stay,
+    "patch": patch_torch,
+}
+
+
+@attrs.frozen
+class Faulty(Backend):
+    """Fails at once, or after two of its blocks were written down."""
+
+    name: ClassVar[str] = "faulty"
+    fault: str = ""
+    journal: str = ""
+
+    @contextlib.contextmanager
+    def prepare(self, model, inputs):
+        AT_ONCE.get(self.fault, lambda: None)()
+        call = inputs.bind(model)
+        spec = f"faulty:fault={self.fault}"
+
+        def measured():
+            number = getattr(signal, self.fault, None)
+            if number is not None and blocks_of(spec, self.journal) >= 2:
+                os.kill(os.getpid(), number)
+            return call()
+
+        yield measured
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory):
+    """One run in which nearly everything breaks; its result, its journal, and who is left over."""
+    journal = str(tmp_path_factory.mktemp("faults") / "run.journal")
+    faults = [*AT_ONCE, "SIGSEGV", "SIGKILL"]
+    backends = ["eager", *(Faulty(fault, journal) for fault in faults)]
+    before = children()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "PREPARE_LIMIT_S", 12.0)
+        found = pb.compare(
+            Tiny(), torch.rand(2, 8), backends=backends, budget_s=20, journal=journal, **OPTIONS
+        )
+    return found, journal, children() - before
+
+
+def row(comparison: pb.Comparison, fault: str) -> Any:
+    rows = {r.options.get("fault"): r for r in comparison.data.results}
+    return rows[fault]
+
+
+def failure(comparison: pb.Comparison, fault: str) -> Any:
+    return next(f for f in comparison.data.failures if f.options.get("fault") == fault)
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("exit", "ended with exit code 3"),
+        ("hang", "did not answer within 12 s"),
+        ("unpicklable", "LocalError: cannot travel"),
+    ],
+)
+def test_a_worker_that_breaks_at_once_is_a_row_that_failed(faulty, fault, sentence):
+    assert sentence in failure(faulty[0], fault).reason
+
+
+@pytest.mark.parametrize(("fault", "number"), [("SIGSEGV", 11), ("SIGKILL", 9)])
+def test_a_worker_that_dies_later_keeps_its_finished_rounds(faulty, fault, number):
+    found = row(faulty[0], fault)
+    assert found.measurement.ended_by == "failed"
+    assert len(found.measurement.blocks) >= 2
+    assert any(f"ended by signal {number}" in text for text in found.warnings)
+
+
+def test_the_other_rows_are_complete(faulty):
+    assert len(faulty[0]["eager"].measurement.rounds) >= 12
+    assert faulty[0]["eager"].measurement.ended_by != "failed"
+
+
+def test_what_a_worker_prints_reaches_no_channel_of_ours(faulty):
+    assert any("noise on standard output" in line for line in row(faulty[0], "print").log)
+
+
+def test_threads_that_a_plugin_leaves_are_not_waited_for(faulty):
+    assert row(faulty[0], "threads").measurement.ended_by != "failed"
+
+
+def test_a_patched_torch_reaches_no_other_row(faulty):
+    assert torch.nn.functional.relu.__module__ == "torch.nn.functional"
+    assert any("relu" in text for text in row(faulty[0], "patch").warnings) or failure(
+        faulty[0], "patch"
+    )
+
+
+def test_no_process_is_left_over(faulty):
+    assert faulty[2] == set()
+
+
+def test_the_journal_tells_the_same_as_the_result(faulty):
+    written = pb.load(faulty[1])
+    for name in ("eager", *(r.backend for r in faulty[0].data.results)):
+        assert len(written[name].measurement.blocks) == len(faulty[0][name].measurement.blocks)
+    assert {f.backend for f in written.data.failures} == {
+        f.backend for f in faulty[0].data.failures
+    }
+
+
+@attrs.frozen
+class Crowded(Backend):
+    name: ClassVar[str] = "crowded"
+
+    def prepare(self, model, inputs):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def test_a_row_that_finds_no_memory_even_alone_is_a_failure():
+    found = pb.compare(
+        Tiny(), torch.rand(2, 8), backends=["eager", Crowded()], budget_s=2, **OPTIONS
+    )
+    assert found.data.failures[0].error == "OutOfMemoryError"
+    assert found["eager"].measurement.blocks
+
+
+@attrs.frozen
+class FitsAlone(Backend):
+    """Has memory only where no other worker of this run holds the file."""
+
+    name: ClassVar[str] = "fits-alone"
+    file: str = ""
+
+    @contextlib.contextmanager
+    def prepare(self, model, inputs):
+        holder = Path(self.file)
+        if holder.exists() and Path(f"/proc/{holder.read_text() or 0}").exists():
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        holder.write_text(str(os.getpid()))
+        yield inputs.bind(model)
+
+
+def test_rows_that_do_not_fit_together_are_started_anew_in_every_round(tmp_path):
+    backends = [FitsAlone(str(tmp_path / "memory")), Held(str(tmp_path / "memory"))]
+    found = pb.compare(
+        Tiny(), torch.rand(2, 8), backends=backends, reference=backends[0], budget_s=1, **OPTIONS
+    )
+    assert found.data.schedule == "restarts"
+    assert "cannot hold all rows at once" in found.data.notes[0]
+    assert len(found.data.results) == 2
+
+
+@attrs.frozen
+class Held(FitsAlone):
+    name: ClassVar[str] = "held"
+
+
+@pytest.fixture
+def interrupting():
+    """A callback that presses Ctrl-C after some rounds, once or twice."""
+
+    def make(times: int):
+        def tell(progress: pb.Progress) -> None:
+            if not progress.backend and progress.position == 2:
+                for _ in range(times):
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        return tell
+
+    return make
+
+
+def test_the_first_ctrl_c_returns_the_finished_rounds(interrupting):
+    before = children()
+    found = pb.compare(
+        Tiny(),
+        torch.rand(2, 8),
+        backends=["eager"],
+        budget_s=20,
+        on_progress=interrupting(1),
+        **OPTIONS,
+    )
+    assert found["eager"].measurement.ended_by == "interrupted"
+    assert len(found["eager"].measurement.rounds) == 2
+    assert children() == before
+
+
+def test_the_second_ctrl_c_ends_it_and_leaves_no_process(interrupting):
+    before = children()
+    with pytest.raises(KeyboardInterrupt):
+        pb.compare(
+            Tiny(),
+            torch.rand(2, 8),
+            backends=["eager"],
+            budget_s=20,
+            on_progress=interrupting(2),
+            **OPTIONS,
+        )
+    assert children() == before
+
+
+def test_a_model_that_cannot_be_sent_is_told_what_to_do():
+    lock = threading.Lock()
+    with pytest.raises(WorkloadError, match=r"cannot be sent to a worker.*launcher='inline'"):
+        pb.compare(lambda: (lock, Tiny())[1], torch.rand(2, 8), backends=["eager"], **OPTIONS)
+
+
+SCRIPT = """
+import sys, torch, precisionbench as pb
+class Mine(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(8, 8)
+    def forward(self, x):
+        return self.linear(x)
+found = pb.compare(Mine(), torch.rand(2, 8), backends=["eager"], device="cpu", replicas=1,
+                   budget_s=float(sys.argv[1]), journal=sys.argv[2])
+print(found["eager"].measurement.ended_by)
+"""
+
+
+def test_models_of_a_script_without_a_main_guard_reach_the_workers(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, "1", str(tmp_path / "journal")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout.split()[-1] in ("budget", "target", "process_level")
+
+
+def descendants(pid: int) -> set[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return {int(child) for task in tasks for child in task.read_text().split()}
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def test_workers_end_with_a_parent_that_is_killed_and_its_rounds_are_on_disk(tmp_path):
+    journal = tmp_path / "journal"
+    parent = subprocess.Popen([sys.executable, "-c", SCRIPT, "600", str(journal)])
+    try:
+        end_s = time.monotonic() + 120
+        while blocks_of("eager", str(journal)) < 1 and time.monotonic() < end_s:
+            time.sleep(0.05)
+        workers = descendants(parent.pid)
+    finally:
+        parent.kill()
+        parent.wait()
+    assert workers
+    end_s = time.monotonic() + 10
+    while any(map(alive, workers)) and time.monotonic() < end_s:
+        time.sleep(0.05)
+    assert not any(map(alive, workers))
+    assert pb.load(journal)["eager"].measurement.blocks
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_disk_that_is_full_costs_the_journal_alone(tmp_path, monkeypatch):
+    class Full(journals.Journal):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self._out.close()
+            self._out = Path("/dev/full").open("w")  # noqa: SIM115
+
+    monkeypatch.setattr("precisionbench.runner.Journal", Full)
+    found = pb.compare(
+        Tiny(), torch.rand(2, 8), backends=["eager"], budget_s=1, journal=tmp_path / "j", **OPTIONS
+    )
+    assert found["eager"].measurement.blocks
+    assert "could not be written any further" in found.data.notes[0]
+
+
+def test_a_journal_never_replaces_a_file(tmp_path):
+    kept = tmp_path / "journal"
+    kept.write_text("mine")
+    with pytest.raises(OutputError, match="choose another name"):
+        pb.compare(Tiny(), torch.rand(2, 8), backends=["eager"], journal=kept, **OPTIONS)
+    assert kept.read_text() == "mine"
+
+
+def test_a_journal_that_was_cut_off_is_read_up_to_there(faulty, tmp_path):
+    lines = Path(faulty[1]).read_text().splitlines()
+    cut = tmp_path / "cut.journal"
+    cut.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])
+    assert pb.load(cut)["eager"].measurement.blocks
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda lines: [lines[0]], "without a single finished block"),
+        (lambda lines: [lines[0], "{", *lines[1:]], "line 2"),
+        (lambda lines: [lines[0], '{"block": {}, "of": "nobody"}', *lines[1:]], "damaged"),
+    ],
+)
+def test_a_damaged_journal_is_refused(faulty, tmp_path, change, sentence):
+    broken = tmp_path / "broken.journal"
+    broken.write_text("\n".join(change(Path(faulty[1]).read_text().splitlines())))
+    with pytest.raises(PrecisionBenchError, match=sentence):
+        pb.load(broken)
+
+
+def test_a_journal_beside_a_result_takes_a_name_that_is_free(tmp_path):
+    output = tmp_path / "result.json"
+    first = journals.free_name(output)
+    first.touch()
+    assert journals.free_name(output) != first

@@ -1,0 +1,47 @@
+"""The passes beside the latency on a clock of the test's own; test_gpu.py has the rest."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from precisionbench.probes import timing
+from precisionbench.probes.memory import peak_bytes
+from precisionbench.timer import HostClock
+from test_timer import FakeClock
+
+
+def test_enqueue_stops_before_the_device_is_drained_and_wall_after():
+    clock = FakeClock()
+    timing.enqueue(clock, clock.work(0.0), 1)
+    assert clock.events == ["wait", "call"]
+    clock.events.clear()
+    timing.wall(clock, clock.work(0.0), 1)
+    assert clock.events == ["wait", "call", "wait"]
+
+
+def test_the_host_clock_reads_how_long_a_call_takes():
+    clock = HostClock(torch.device("cpu"))
+    assert min(timing.wall(clock, lambda: time.sleep(0.002), 3)) >= 0.002
+
+
+def test_passes_take_as_many_samples_as_fit():
+    assert timing.samples_for(1e-4, 0.3) == 50
+    assert timing.samples_for(0.01, 0.3) == 30
+    assert timing.samples_for(10.0, 0.3) == 3
+
+
+def test_a_pass_that_tells_nothing_keeps_the_reason():
+    def take() -> tuple[float, ...]:
+        raise timing.UnknownError("not capturable: it waits")
+
+    unknown: dict[str, str] = {}
+    assert timing.told(unknown, "graph", take) == ()
+    assert unknown == {"graph": "not capturable: it waits"}
+    assert timing.told(unknown, "device", lambda: (1.0,)) == (1.0,)
+
+
+def test_torch_counts_no_memory_on_a_cpu():
+    assert peak_bytes(torch.device("cpu"), lambda: pytest.fail("called")) == (None, None)

@@ -1,0 +1,140 @@
+"""Speed-ups and what may be said of them, on plain numbers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from precisionbench.results import Block
+from precisionbench.speedups import ratio_of, run_spread, shared_rounds, within_share
+from precisionbench.statistics import (
+    Interval,
+    Spread,
+    Verdict,
+    pooled_spread,
+    ratio_interval,
+    verdict_of,
+    verdicts,
+)
+from precisionbench.statistics.ratios import level_interval, levels
+
+
+def test_twice_as_fast_is_a_ratio_of_two():
+    found = ratio_interval([2.0] * 12, [1.0] * 12)
+    assert (found.value, found.low, found.high) == pytest.approx((2.0, 2.0, 2.0))
+
+
+def test_what_is_common_to_a_round_cancels():
+    drift = [1 + 0.1 * i for i in range(12)]
+    found = ratio_interval([1.5 * d for d in drift], drift)
+    assert found.high - found.low < 1e-9
+
+
+def test_with_too_few_rounds_the_interval_is_the_range_seen():
+    found = ratio_interval([2.0, 4.0, 3.0], [1.0, 1.0, 1.0])
+    assert (found.low, found.high) == pytest.approx((2.0, 4.0))
+
+
+def test_a_floor_widens_the_interval_of_one_process():
+    found = ratio_interval([1.0] * 12, [1.0] * 12, floor=0.0025)
+    assert found.high - 1 == pytest.approx(1.96 * math.sqrt(2) * 0.0025, rel=0.01)
+
+
+def test_processes_that_differ_widen_the_interval_though_their_rounds_do_not():
+    base = [1.0] * 6 + [1.01] * 6 + [0.99] * 6
+    found = ratio_interval(base, [1.0] * 18, groups=[0] * 6 + [1] * 6 + [2] * 6)
+    assert found.low < 0.99
+    assert found.high > 1.01
+
+
+@pytest.mark.parametrize(
+    ("base", "other", "groups", "message"),
+    [
+        ([], [], None, "no pairs"),
+        ([1.0], [1.0, 2.0], None, "no pairs"),
+        ([0.0], [1.0], None, "positive"),
+        ([1.0], [math.inf], None, "positive"),
+        ([1.0], [1.0], [1, 2], "groups"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(base, other, groups, message):
+    with pytest.raises(ValueError, match=message):
+        ratio_interval(base, other, groups=groups)
+
+
+def test_levels_come_from_rounds_that_are_complete():
+    rows = [{("a", 0): 0.0, ("a", 1): 0.0}, {("b", 0): 1.0, ("b", 2): 9.0}]
+    assert [next(iter(row.values())) for row in levels(rows)] == [-0.5, 0.5]
+    with pytest.raises(ValueError, match="no round"):
+        levels([{("a", 0): 0.0}, {("b", 1): 0.0}])
+
+
+def test_a_spread_of_all_rows_is_used_unless_this_pair_varies_far_more():
+    quiet, loud = Spread(0.001, 20), Spread(0.01, 20)
+    base, other = [0.0, 0.004, -0.004], [0.0, 0.004, -0.004]
+    own = level_interval(base, other, 0.95)
+    assert level_interval(base, other, 0.95, quiet) == own
+    assert level_interval(base, other, 0.95, loud).high > own.high
+    assert level_interval([0.0], [0.0], 0.95).high == 0.0
+
+
+def test_the_pooled_spread_counts_the_degrees_of_freedom():
+    assert pooled_spread([[1.0, 1.0, 1.0], [2.0, 4.0]]) == Spread(math.sqrt(2 / 3), 3)
+    assert pooled_spread([[1.0]]) == Spread(0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict", "reason"),
+    [
+        (Interval(1.5, 1.4, 1.6), Verdict.FASTER, "excludes_1"),
+        (Interval(0.5, 0.4, 0.6), Verdict.SLOWER, "excludes_1"),
+        (Interval(1.0, 0.995, 1.005), Verdict.EQUIVALENT, "within_margin"),
+        (Interval(1.004, 1.001, 1.007), Verdict.EQUIVALENT, "within_margin"),
+        (Interval(1.008, 1.001, 1.015), Verdict.DIFFERENT_BUT_SMALL, "small_effect"),
+        (Interval(1.05, 0.9, 1.2), Verdict.INCONCLUSIVE, "includes_1"),
+    ],
+)
+def test_the_first_verdict_that_holds(interval, verdict, reason):
+    assert verdict_of(interval) == (verdict, reason)
+
+
+def test_what_holm_alone_tells_apart_says_so():
+    def clear(confidence: float) -> Interval:
+        return Interval(2.0, 1.9, 2.1)
+
+    def close(confidence: float) -> Interval:
+        return Interval(1.05, 1.001 if confidence < 0.96 else 0.99, 1.1)
+
+    found = verdicts({"clear": clear, "close": close})
+    assert found["clear"][1:] == (Verdict.FASTER, "excludes_1")
+    assert found["close"][1:] == (Verdict.FASTER, "holm")
+    assert not found["close"][0].excludes_1  # the interval shown is the simultaneous one
+
+
+def blocks(levels_s: list[float], rounds: int = 12, noise: float = 0.0) -> list[Block]:
+    return [
+        Block(r, i, i, (level * (1 + noise * (-1) ** r),))
+        for r in range(rounds)
+        for i, level in enumerate(levels_s)
+    ]
+
+
+def test_one_replica_a_row_counts_rounds_and_several_count_processes():
+    one = ratio_of({"a": blocks([2.0]), "b": blocks([1.0])}, "a", "b", 0.95)
+    several = {"a": blocks([2.0, 2.02, 1.98]), "b": blocks([1.0, 1.01, 0.99])}
+    three = ratio_of(several, "a", "b", 0.95)
+    assert one.relative_half_width < 1e-9
+    assert three.value == pytest.approx(2.0, rel=1e-3)
+    assert three.relative_half_width > 0.01
+    assert run_spread(several).degrees == 4
+
+
+def test_rounds_that_only_one_row_has_do_not_count():
+    assert shared_rounds(blocks([1.0], 5), blocks([1.0], 9)) == 5
+
+
+def test_the_share_of_noise_within_processes():
+    assert within_share(blocks([1.0])) == 1.0
+    assert within_share(blocks([1.0, 1.01, 0.99])) < 0.1
+    assert within_share(blocks([1.0, 1.0001, 0.9999], noise=0.01)) == 1.0

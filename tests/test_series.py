@@ -1,0 +1,61 @@
+"""What a run of values over time looks like."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from precisionbench.statistics import Steadiness, carryover, drift, has_settled, outliers
+from precisionbench.statistics.series import change_points, steadiness
+
+
+def noisy(levels: list[float], seed: int = 0) -> list[float]:
+    draw = random.Random(seed)
+    return [level * (1 + draw.gauss(0, 0.001)) for level in levels]
+
+
+@pytest.mark.parametrize(
+    ("levels", "state"),
+    [
+        ([1.0] * 20, Steadiness.FLAT),
+        ([1.05] * 6 + [1.0] * 14, Steadiness.WARMUP),
+        ([1.0] * 12 + [1.05] * 8, Steadiness.SLOWDOWN),
+        ([1.0] * 7 + [1.05] * 7 + [1.0] * 6, Steadiness.NO_STEADY_STATE),
+        ([1.0, 2.0, 1.0], Steadiness.FLAT),
+    ],
+)
+def test_the_state_of_a_row_over_time(levels, state):
+    assert steadiness(noisy(levels)) is state
+
+
+def test_values_that_are_all_alike_have_no_change():
+    assert change_points([1.0] * 10) == [0, 10]
+
+
+def test_drift_is_told_from_first_to_last_and_an_outlier_does_not_matter():
+    values = [1 + 0.01 * i for i in range(11)]
+    values[5] = 9.0
+    assert drift(values) == pytest.approx(0.1 / 1.05, rel=0.1)
+    assert drift([1.0]) == 0.0
+
+
+def test_warm_up_has_settled_when_its_halves_agree():
+    assert not has_settled([1.0] * 7)
+    assert has_settled([2.0, 1.5, *[1.0] * 8])
+    assert not has_settled([1.08, 1.07, 1.06, 1.05, 1.03, 1.02, 1.01, 1.0])
+    stepping = [1.0] * 4 + [1.006] * 4
+    assert not has_settled(stepping)
+    assert has_settled(stepping, noise=0.01)
+
+
+def test_outliers_stay_and_are_counted():
+    found = outliers([1.0, 1.01, 0.99] * 20 + [9.0])
+    assert (found.count, found.total) == (1, 61)
+    assert found.mean > found.median
+    assert outliers([1.0] * 5).count == 0
+
+
+def test_carryover_needs_several_blocks_after_each():
+    assert not carryover([1.0, 2.0, 1.0, 2.0], ["a", "b", "a", "b"])
+    assert not carryover([1.0] * 12, ["a", "b"] * 6)
