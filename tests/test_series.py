@@ -6,7 +6,14 @@ import random
 
 import pytest
 
-from precisionbench.statistics import Steadiness, carryover, drift, has_settled, outliers
+from precisionbench.statistics import (
+    Steadiness,
+    bimodality,
+    carryover,
+    drift,
+    has_settled,
+    outliers,
+)
 from precisionbench.statistics.series import change_points, steadiness
 
 
@@ -57,5 +64,37 @@ def test_outliers_stay_and_are_counted():
 
 
 def test_carryover_needs_several_blocks_after_each():
-    assert not carryover([1.0, 2.0, 1.0, 2.0], ["a", "b", "a", "b"])
-    assert not carryover([1.0] * 12, ["a", "b"] * 6)
+    assert not carryover([1.0, 2.0, 1.0, 2.0], ["a", "b", "a", "b"], 0.01)
+    assert not carryover([1.0] * 12, ["a", "b"] * 6, 0.01)
+
+
+def draws(count: int, draw) -> list[float]:
+    source = random.Random(1)
+    return [draw(source) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda r: r.gauss(1, 0.05),
+        lambda r: r.uniform(0.9, 1.1),
+        lambda r: 1 + r.expovariate(20),
+        lambda r: 1 + 0.002 * r.choice((-1, 1)),
+        lambda r: 1.5 if r.random() < 0.03 else r.gauss(1, 0.01),
+    ],
+    ids=["normal", "uniform", "exponential", "two processes on a GPU", "a few outliers"],
+)
+def test_one_group_is_not_called_two(draw):
+    assert bimodality(draws(400, draw)) is None
+
+
+def test_two_groups_are_found_with_their_gap_and_share():
+    found = bimodality(draws(400, lambda r: r.gauss(1.1 if r.random() < 0.3 else 1.0, 0.005)))
+    assert found
+    assert found.gap == pytest.approx(0.1, rel=0.05)
+    assert found.slow_share == pytest.approx(0.3, abs=0.05)
+
+
+def test_few_or_equal_samples_are_no_groups():
+    assert bimodality([1.0, 2.0, 1.0]) is None
+    assert bimodality([1.0] * 50) is None

@@ -5,7 +5,6 @@ The real driver is asked in test_gpu.py; a real Jetson has not been asked (docs/
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -95,31 +94,6 @@ def test_without_a_gpu_nothing_is_watched():
         assert isinstance(watch, Unwatched)
         watch.before()
         assert watch.after() is None
-
-
-@pytest.fixture
-def jetson(tmp_path: Path) -> Path:
-    """The files of an AGX Xavier, as its documentation lists them."""
-    files = {
-        "etc/nv_tegra_release": "# R32 (release), REVISION: 4.3",
-        "sys/class/devfreq/17000000.gv11b/cur_freq": "1377000000\n",
-        "sys/class/hwmon/hwmon3/name": "ina3221\n",
-        "sys/class/hwmon/hwmon3/in1_label": "GPU\n",
-        "sys/class/hwmon/hwmon3/in1_input": "19000\n",
-        "sys/class/hwmon/hwmon3/curr1_input": "1000\n",
-        "sys/class/hwmon/hwmon3/in2_label": "CPU\n",
-        "sys/class/hwmon/hwmon3/in2_input": "19000\n",
-        "sys/class/hwmon/hwmon3/curr2_input": "500\n",
-        "sys/class/hwmon/hwmon0/name": "tmp451\n",
-        "sys/class/thermal/thermal_zone0/type": "CPU-therm\n",
-        "sys/class/thermal/thermal_zone1/type": "GPU-therm\n",
-        "sys/class/thermal/thermal_zone1/temp": "43500\n",
-    }
-    for name, text in files.items():
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    return tmp_path
 
 
 def test_a_jetson_is_read_from_its_files(jetson):

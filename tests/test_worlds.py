@@ -164,8 +164,8 @@ def test_what_one_row_leaves_for_the_next_is_seen():
     before = [draw.choice("ab") for _ in range(40)]
     clean = [draw.gauss(0, 0.001) for _ in before]
     carried = [value + 0.003 * (b == "b") for value, b in zip(clean, before, strict=True)]
-    assert carryover(carried, before)
-    assert not carryover(clean, before)
+    assert carryover(carried, before, 0.01)
+    assert not carryover(clean, before, 0.01)
 
 
 class Throttled:

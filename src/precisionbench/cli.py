@@ -139,6 +139,7 @@ def main() -> None:
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Of weights and inputs (default: drawn).")
 @click.option("--budget", "budget_s", type=float, metavar="SECONDS", help="To measure in, in all.")
+@click.option("--noise-floor", type=float, metavar="SHARE", help="As `doctor` measured it.")
 @click.option("--output", "-o", metavar="FILE", help="Save the result as JSON.")
 @click.option("--overwrite", is_flag=True, help="Let --output replace a file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON instead.")
@@ -153,6 +154,7 @@ def compare(
     sessions: int,
     seed: int | None,
     budget_s: float | None,
+    noise_floor: float | None,
     output: str | None,
     overwrite: bool,
     as_json: bool,
@@ -182,6 +184,7 @@ def compare(
             sessions=sessions,
             seed=seed,
             budget_s=budget_s,
+            noise_floor=noise_floor,
             on_progress=on_progress,
             journal=journal,
         )

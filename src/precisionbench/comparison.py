@@ -14,6 +14,7 @@ from precisionbench.errors import (
     did_you_mean,
 )
 from precisionbench.names import same_row
+from precisionbench.quality import Observation, observations
 from precisionbench.report.markdown import to_markdown
 from precisionbench.report.text import to_text
 from precisionbench.results import BackendFailure, BackendResult, ComparisonData, Speedup
@@ -37,6 +38,10 @@ class Comparison:
     @cached_property
     def _speedups(self) -> dict[str, Speedup]:
         return speedups(self.data)
+
+    @cached_property
+    def _observations(self) -> dict[str, tuple[Observation, ...]]:
+        return observations(self.data)
 
     @property
     def results(self) -> tuple[BackendResult, ...]:
@@ -103,6 +108,17 @@ class Comparison:
             failed = (row for row in self.failures if row.backend == self.data.reference)
             raise self._error_of(next(failed))
         return found
+
+    def observations(self, backend: str) -> tuple[Observation, ...]:
+        """What a row's samples say about how far it can be trusted, e.g. drift or throttling.
+
+        Args:
+            backend: as for `comparison[...]`.
+
+        Raises:
+            PrecisionBenchError: there is no such row, or it failed.
+        """
+        return self._observations[self[backend].backend]
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write everything to a JSON file, whole or not at all.

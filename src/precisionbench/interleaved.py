@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
+import torch
 
-from precisionbench import finished
+from precisionbench import finished, nvml
 from precisionbench.collected import Collected
 from precisionbench.errors import MeasurementError, OutOfMemoryError, PrecisionBenchError
 from precisionbench.finished import Finished
@@ -159,11 +161,25 @@ class _Run:
             }
             crew.wait_until_loaded()
             lanes = self._open(workers, number)
+            self._name_strangers(lanes)
             with self.interrupts.held():
                 ended_by = self._rounds(list(lanes.values()))
+                self._name_strangers(lanes)
                 self._refuse_nothing(lanes)
                 done = [self._finish(row, lanes[row.name], ended_by) for row in list(self.rows)]
                 finished.close([part for part in done if part])
+
+    def _name_strangers(self, lanes: Mapping[str, Lane]) -> None:
+        """Say who else computes on the device: what they do is in every figure."""
+        device = self.workload.device
+        ours = [seat.worker.pid for lane in lanes.values() for seat in lane.seats if not lane.error]
+        if device.type == "cuda" and torch.cuda.is_initialized():
+            ours.append(os.getpid())
+        with nvml.opened(device) as found:
+            listed = nvml.processes(*found) if found else {}
+        note = nvml.about_strangers(nvml.strangers(listed, ours))
+        if note and note not in self.collected.run_notes:
+            self.collected.run_notes.append(note)
 
     def _replicas(self) -> int:
         device, parameters = self.workload.device, self.workload.info.parameters

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
+
+from precisionbench.errors import some
 
 
 @contextlib.contextmanager
@@ -70,6 +72,35 @@ def processes(library: Any, handle: Any) -> dict[int, str]:
     """
     running = asked(lambda: library.nvmlDeviceGetComputeRunningProcesses(handle)) or []
     return {process.pid: _name(library, process.pid) for process in running}
+
+
+def strangers(listed: Mapping[int, str], ours: Collection[int]) -> list[str]:
+    """Who of those that compute on the device is none of us.
+
+    A container has process ids of its own. Where ours are not on the list, all that it tells is
+    how many there are.
+
+    Args:
+        listed: names by process id, as the driver lists them.
+        ours: process ids of ours that surely compute on it.
+    """
+    if all(pid in listed for pid in ours):
+        return [f"{name} (process {pid})" for pid, name in listed.items() if pid not in ours]
+    return ["a process outside this container"] * max(0, len(listed) - len(ours))
+
+
+def about_strangers(names: list[str]) -> str:
+    """A sentence about others that compute on the device; empty where there is nobody.
+
+    Args:
+        names: as `strangers` gives them.
+    """
+    if not names:
+        return ""
+    return (
+        f"others compute on this GPU ({some(names)}), and what they do is in every figure; end "
+        "them, or measure when they are idle"
+    )
 
 
 def _name(library: Any, pid: int) -> str:

@@ -221,9 +221,10 @@ class Passes:
             clock), `stream_escape` (its work runs on another stream than ours; likewise).
         peak_allocated_bytes: most that torch's allocator had given out during a call.
         peak_reserved_bytes: most that it had taken from the device.
-        driver_bytes: what the whole process takes of the device, engines that bypass torch
-            included.
-        energy_j: energy of one call, in joules.
+        driver_bytes: device memory that the driver gave for preparing and the first calls,
+            engines that bypass torch's allocator included, the CUDA context not.
+        energy_j: energy of one call in joules, of the whole board, over a second of calls back
+            to back.
     """
 
     device_s: tuple[float, ...] = attrs.field(default=(), validator=_check_samples)
@@ -387,6 +388,12 @@ class BackendResult:
     def graph_s(self) -> float | None:
         """One replay of the call as a CUDA graph, the median; None where not capturable."""
         return _median(self.passes.graph_s)
+
+    @property
+    def energy_per_item_j(self) -> float | None:
+        """Energy of one item of a batch in joules; None where it or the batch is not known."""
+        energy_j = self.passes.energy_j
+        return None if energy_j is None or not self.batch_size else energy_j / self.batch_size
 
     @property
     def launch_bound(self) -> str | None:

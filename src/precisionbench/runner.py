@@ -32,7 +32,7 @@ __all__ = ["DEFAULT_BACKENDS", "Progress", "compare", "plan"]
 # Seconds for warm-up and blocks of one backend; building is not counted. On a GPU most rows end
 # far earlier, when their interval is narrow enough. On a CPU a row must not take all day.
 _BUDGET_S = {"cuda": 60.0}
-_BUDGET_ELSEWHERE_S = 15.0
+_BUDGET_ELSEWHERE_S = 10.0
 _MOST_S = 900.0  # for all rows, unless the user gives a budget
 _MOST_REPLICAS = 64
 # What processes of the same code differ by on a GPU where nobody has measured it
@@ -56,6 +56,7 @@ def compare(
     sessions: int = 1,
     seed: int | None = None,
     budget_s: float | None = None,
+    noise_floor: float | None = None,
     on_progress: OnProgress | None = None,
     journal: str | os.PathLike[str] | None = None,
 ) -> Comparison:
@@ -84,7 +85,10 @@ def compare(
         sessions: how often to repeat the whole with new processes.
         seed: of weights and inputs made here; None draws one. It is kept in the result.
         budget_s: seconds to spend on measuring in all, shared evenly; building is not counted.
-            None is 60 s for each backend on a GPU and 15 s elsewhere; most rows end earlier.
+            None is 60 s for each backend on a GPU and 10 s elsewhere; most rows end earlier.
+        noise_floor: what processes of the same code are known to differ by on this machine
+            (standard deviation of the log), as `precisionbench doctor` measures it; no interval is
+            narrower than it allows. None is 0.0025 on a GPU and 0 elsewhere.
         on_progress: called with a `Progress` at each step.
         journal: new file that takes every block as it is finished; `load` reads it, also after
             a run that died.
@@ -102,6 +106,7 @@ def compare(
     """
     _check_arguments(launcher, seed, budget_s, on_progress)
     _check_repeats(launcher, replicas, sessions)
+    _check_noise_floor(noise_floor)
     seed = secrets.randbits(32) if seed is None else int(seed)
     with _one_at_a_time, rng_restored():
         functions = Functions.now()
@@ -112,7 +117,8 @@ def compare(
             workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed)
         notes = _about_patches(functions.changes()) if launcher == "inline" else ()
         total_s = _budget(budget_s, workload.device.type, len(rows))
-        floor = _NOISE_FLOOR.get(workload.device.type, 0.0)
+        known = _NOISE_FLOOR.get(workload.device.type, 0.0)
+        floor = known if noise_floor is None else float(noise_floor)
         header = _header(workload, seed, launcher, reference_name, floor)
         with _written_down(journal, header, rows) as written:
             collected = Collected(
@@ -202,9 +208,17 @@ def _check_arguments(
         raise SpecError(f"seed is {seed!r}", "give a whole number from 0 to 2**63 - 1")
     if on_progress is not None and not callable(on_progress):
         raise SpecError(f"on_progress is {on_progress!r}", "give a function of one Progress")
-    is_number = isinstance(budget_s, (int, float)) and not isinstance(budget_s, bool)
-    if budget_s is not None and not (is_number and 0 < budget_s < math.inf):
+    if budget_s is not None and not (_is_number(budget_s) and 0 < budget_s < math.inf):
         raise SpecError(f"budget_s is {budget_s!r}", "give a number of seconds above 0")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_noise_floor(value: float | None) -> None:
+    if value is not None and not (_is_number(value) and 0 <= value < 1):
+        raise SpecError(f"noise_floor is {value!r}", "give a share such as 0.0025")
 
 
 def _check_repeats(launcher: str, replicas: int | None, sessions: int) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 
+import torch
+
 from precisionbench.collected import Collected
 from precisionbench.errors import DeviceError, PrecisionBenchError
 from precisionbench.launchers.inline import InlineLauncher
 from precisionbench.plan import Row
 from precisionbench.rounds import Lane, Rules, run_rounds
+from precisionbench.telemetry import watching
 from precisionbench.workload import Workload
 
 
@@ -32,8 +35,7 @@ def _measure(row: Row, launcher: InlineLauncher, collected: Collected, budget_s:
         with launcher.open(row.importable()) as session:
             collected.tell(row, "measuring")
             lane = Lane(row.name, [session])
-            rules = Rules(budget_s, row.name, random.Random(0), on_block=collected.write_down)
-            ended_by = run_rounds([lane], rules)
+            ended_by = _rounds(lane, launcher.workload.device, collected, budget_s)
             if lane.error:
                 raise lane.error
             passes = session.passes(lane.call_s, capture=False)
@@ -49,6 +51,13 @@ def _measure(row: Row, launcher: InlineLauncher, collected: Collected, budget_s:
             passes,
             session.output,
         )
+
+
+def _rounds(lane: Lane, device: torch.device, collected: Collected, budget_s: float) -> str:
+    with watching(device) as watch:
+        order = random.Random(0)
+        rules = Rules(budget_s, lane.name, order, watch=watch, on_block=collected.write_down)
+        return run_rounds([lane], rules)
 
 
 def _refuse_on_lost_device(collected: Collected) -> None:

@@ -165,11 +165,11 @@ class JetsonFiles:
         temperature = _number(self._temperature) if self._temperature else None
         return DeviceState(
             sm_clock_hz=_number(self._clock),
-            power_w=self._power_w(),
+            power_w=self.power_w(),
             temperature_c=None if temperature is None else temperature * 1e-3,
         )
 
-    def _power_w(self) -> float | None:
+    def power_w(self) -> float | None:
         """The whole module's input where there is such a rail, else all rails together."""
         rails: dict[str, float] = {}
         for folder in self._power:

@@ -29,6 +29,7 @@ from precisionbench.errors import (
     some,
 )
 from precisionbench.launchers.seat import Closing, Opening
+from precisionbench.memory import free_device_bytes
 from precisionbench.probes.passes import l2_flush, take_passes
 from precisionbench.probes.qualification import qualify
 from precisionbench.recording import Record, silence
@@ -69,6 +70,7 @@ class Session:
         record: what a reader must know, and what others printed, the plugin's cleanup included.
         events: the clock of the passes that need CUDA events; None without a GPU.
         flush: empties the L2 cache before each sample; None where it stays warm.
+        driver_bytes: device memory taken while it was opened; None where that is not told.
     """
 
     opening: Opening
@@ -78,6 +80,7 @@ class Session:
     record: Record
     events: CudaEventClock | None
     flush: Call | None = None
+    driver_bytes: int | None = None
 
     def block(self, samples: int, calls_per_sample: int, settle_calls: int) -> tuple[float, ...]:
         """Time one block; see `Timer.block`.
@@ -118,7 +121,8 @@ class Session:
         if self.events is None:
             return Passes()
         with executing(), silence():
-            return take_passes(self.events, self.call, call_s, self.opening.labels, capture)
+            found = take_passes(self.events, self.call, call_s, self.opening.labels, capture)
+        return attrs.evolve(found, driver_bytes=self.driver_bytes)
 
     def closing(self) -> Closing:
         """What is known once it has been closed."""
@@ -148,6 +152,7 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
         with record.recording():
             check_available(backend)
             with executing():
+                free = free_device_bytes(workload.device)
                 model, inputs = workload.make_model(), workload.make_inputs()
                 model, inputs = in_memory_format(backend, model, inputs, record)
             seed_everything(workload.seed)
@@ -162,8 +167,15 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
                 output = kept(_readable(output))
                 times = _Times(build_s, first_call_s, *warm_up(call, timer))
                 labels = _labels(timer.clock, call)
+                taken = _taken(free, workload.device)
         flags = {**read_flags(), "grad_mode": backend.grad_mode}
-        yield _session(backend, timer, call, output, labels, times, flags, prepared, record)
+        session = _session(backend, timer, call, output, labels, times, flags, prepared, record)
+        yield attrs.evolve(session, driver_bytes=taken)
+
+
+def _taken(before: int | None, device: torch.device) -> int | None:
+    after = free_device_bytes(device)
+    return None if before is None or after is None else max(0, before - after)
 
 
 @attrs.frozen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from precisionbench.probes import timing
+from precisionbench.probes.energy import device_joules, energy_j
 from precisionbench.probes.memory import peak_bytes
 from precisionbench.results import Passes
 from precisionbench.timer import Call, CudaEventClock, HostClock
@@ -18,7 +19,7 @@ _FLUSHES = 2  # times the L2 cache's size, so that nothing of it survives
 def take_passes(
     clock: CudaEventClock, call: Call, call_s: float, labels: tuple[str, ...], capture: bool
 ) -> Passes:
-    """Device, enqueue and wall time, memory, and CUDA-graph replay of one call.
+    """Device, enqueue and wall time, memory, energy, and CUDA-graph replay of one call.
 
     Args:
         clock: CUDA events.
@@ -34,6 +35,7 @@ def take_passes(
     if not capture:
         unknown["graph"] = "not tried in this process: a failed capture could spoil later rows"
     allocated, reserved = peak_bytes(clock.device, call)
+    energy = timing.told(unknown, "energy", lambda: (_energy_j(clock, call, call_s),))
     return Passes(
         enqueue_s=timing.enqueue(host, call, samples),
         wall_s=timing.wall(host, call, samples),
@@ -45,9 +47,14 @@ def take_passes(
         else (),
         unknown=unknown,
         labels=labels,
+        energy_j=energy[0] if energy else None,
         peak_allocated_bytes=allocated,
         peak_reserved_bytes=reserved,
     )
+
+
+def _energy_j(clock: CudaEventClock, call: Call, call_s: float) -> float:
+    return energy_j(clock, call, call_s, lambda run: device_joules(clock.device, run))
 
 
 def l2_flush(device: torch.device) -> Call:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from precisionbench.quality import observations
 from precisionbench.report import formatting
 from precisionbench.results import (
     BackendFailure,
@@ -138,9 +139,11 @@ def notes(data: ComparisonData) -> list[tuple[list[str], str]]:
     What is about the whole run comes first, without rows.
     """
     rows_by_sentence: dict[str, list[str]] = {sentence: [] for sentence in data.notes}
+    observed = observations(data)
     for row in data.results:
         caveats = row.agreement.caveats if row.agreement else ()
-        for sentence in (*row.warnings, *caveats):
+        seen = [found.text for found in observed[row.backend]]
+        for sentence in (*row.warnings, *seen, *caveats):
             rows_by_sentence.setdefault(sentence, []).append(row.backend)
     return [(names, sentence) for sentence, names in rows_by_sentence.items()]
 

@@ -18,7 +18,9 @@ from precisionbench.statistics.ratios import (
     unpaired_ratio_interval,
 )
 from precisionbench.statistics.series import (
+    Modes,
     Steadiness,
+    bimodality,
     carryover,
     drift,
     has_settled,
@@ -29,9 +31,11 @@ from precisionbench.statistics.verdicts import Verdict, verdict_of, verdicts
 
 __all__ = [
     "Interval",
+    "Modes",
     "Spread",
     "Steadiness",
     "Verdict",
+    "bimodality",
     "carryover",
     "drift",
     "has_settled",

@@ -1,0 +1,102 @@
+"""Energy over whole seconds, and who else computes on the device: a driver's double, and files.
+
+The real driver counts in test_gpu.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from precisionbench import nvml
+from precisionbench.probes import energy
+from precisionbench.probes.energy import device_joules, energy_j
+from precisionbench.probes.timing import UnknownError
+from precisionbench.timer import HostClock
+
+CPU = torch.device("cpu")
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture
+def counter(monkeypatch):
+    """Makes the driver count; its readings, in millijoules."""
+
+    def make(*readings_mj: float) -> None:
+        left = iter(readings_mj)
+        library = SimpleNamespace(nvmlDeviceGetTotalEnergyConsumption=lambda _: next(left))
+        opened = contextlib.nullcontext((library, "handle"))
+        monkeypatch.setattr(energy.nvml, "opened", lambda _: opened)
+
+    return make
+
+
+def test_energy_is_shared_by_as_many_calls_as_fill_a_second():
+    calls = itertools.count()
+
+    def joules_during(run):
+        run()
+        return 300.0
+
+    found = energy_j(HostClock(CPU), lambda: next(calls), 0.01, joules_during)
+    assert next(calls) == 100
+    assert found == 3.0
+
+
+def test_a_slow_call_is_made_once():
+    assert energy_j(HostClock(CPU), lambda: None, 5.0, lambda run: 300.0) == 300.0
+
+
+def test_a_device_that_counts_nothing_has_no_energy():
+    with pytest.raises(UnknownError, match="does not tell"):
+        energy_j(HostClock(CPU), lambda: None, 1.0, lambda run: None)
+
+
+def test_the_drivers_counter_is_read_before_and_after(counter):
+    counter(12_000, 12_500)
+    assert device_joules(CUDA, lambda: None) == 0.5
+
+
+def test_a_counter_that_stands_still_tells_nothing(counter):
+    counter(12_000, 12_000)
+    assert device_joules(CUDA, lambda: None) is None
+
+
+def test_without_a_driver_nothing_is_counted():
+    assert device_joules(CPU, lambda: None) is None
+
+
+def test_a_jetsons_power_is_integrated(jetson):
+    found = device_joules(CUDA, lambda: time.sleep(0.2), jetson)
+    assert found == pytest.approx(28.5 * 0.2, rel=0.2)
+
+
+def test_a_jetson_without_power_monitors_tells_nothing(jetson):
+    (jetson / "sys/class/hwmon/hwmon3/name").unlink()
+    assert device_joules(CUDA, lambda: time.sleep(0.05), jetson) is None
+
+
+@pytest.mark.parametrize(
+    ("listed", "ours", "strangers"),
+    [
+        ({1: "python", 2: "python"}, [1, 2], []),
+        ({1: "python", 7: "Xorg"}, [1], ["Xorg (process 7)"]),
+        ({}, [1, 2], []),
+        ({901: "python", 902: "python"}, [1, 2], []),
+        ({901: "python", 902: "python", 903: "x"}, [1, 2], ["a process outside this container"]),
+    ],
+)
+def test_who_is_none_of_us(listed, ours, strangers):
+    assert nvml.strangers(listed, ours) == strangers
+
+
+def test_strangers_are_named_with_what_to_do():
+    assert nvml.about_strangers([]) == ""
+    text = nvml.about_strangers(["Xorg (process 7)"])
+    assert "Xorg (process 7)" in text
+    assert "end them" in text
