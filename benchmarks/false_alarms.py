@@ -1,12 +1,13 @@
 """How often the same code is called different: many real sessions of a row against itself.
 
-    python benchmarks/false_alarms.py record.json [--batch N] [--sessions N] [--affinity]
+    python benchmarks/false_alarms.py record.json [--batch 1 100] [--sessions 100] [--affinity 12]
 
-Each session is half ResNet-50 twice, three fresh worker processes each, measured by the Runner's
-own rounds and judged by its own statistics. Workers of a few sessions are started together, which
-saves most of the time that importing takes, and wait until their session's turn; each serves one
-session. With `--affinity` every session is then measured a second time with all its workers on the
-same two cores. The record keeps each block's median, so that other statistics can be tried on it.
+Each session is half ResNet-50 twice, three fresh worker processes each, opened one at a time,
+measured by the Runner's own rounds and judged by its own statistics. Workers of a few sessions are
+started together, which saves most of the time that importing takes, and wait until their session's
+turn. A session's six processes serve once at each batch, and at the first batch once more with all
+of them on the same two cores where `--affinity` asks for it. The record keeps each block's median,
+so that other statistics can be tried on it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import random
 import statistics
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,17 @@ from typing import Any
 import torch
 
 from precisionbench.backends.half import Half
-from precisionbench.launchers.process import Crew, RemoteSeat
+from precisionbench.launchers.process import START_LIMIT_S, Crew, RemoteSeat, Worker
 from precisionbench.rounds import Lane, Rules, run_rounds
 from precisionbench.runner import _NOISE_FLOOR
 from precisionbench.speedups import ratio_of
 from precisionbench.statistics import verdicts
-from precisionbench.workload import resolve
+from precisionbench.torch_state import read_flags
+from precisionbench.workload import Workload, resolve
 
 REPLICAS = 3
 NAMES = ("half", "half#2")
+SIZE = len(NAMES) * REPLICAS
 PACK = 4  # sessions whose workers are started together
 CORES = 2
 
@@ -44,66 +46,99 @@ CORES = 2
 def main() -> None:
     options = _options()
     record: list[dict[str, Any]] = []
-    while len(record) < options.sessions * (1 + options.affinity):
-        record += pack(options, len(record))
+    end_s = time.monotonic() + options.limit
+    for number in range(0, options.sessions, PACK):
+        if time.monotonic() > end_s:
+            break
+        record += pack(options, number)
         Path(options.record).write_text(json.dumps(record))
-    for affinity in (False, True)[: 1 + options.affinity]:
-        print(summary([one for one in record if one["affinity"] is affinity]))
+    for batch, affinity in itertools.product(options.batch, (False, True)):
+        wanted = [one for one in record if (one["batch"], one["affinity"]) == (batch, affinity)]
+        if wanted:
+            print(summary(wanted))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("record")
-    parser.add_argument("--batch", type=int, default=100)
-    parser.add_argument("--sessions", type=int, default=100)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 100])
+    parser.add_argument("--sessions", type=int, default=100, help="at each batch")
     parser.add_argument("--budget", type=float, default=7.0, help="seconds for each session")
+    parser.add_argument("--limit", type=float, default=math.inf, help="start nothing after this")
     parser.add_argument("--model", default="torchvision:resnet50")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--affinity", action="store_true")
+    parser.add_argument("--affinity", type=int, default=0, help="sessions to repeat on two cores")
     return parser.parse_args()
 
 
 def pack(options: argparse.Namespace, number: int) -> list[dict[str, Any]]:
-    """Some sessions, each in processes of its own."""
+    """Some sessions at each batch, each in processes of its own."""
     begun_s = time.monotonic()
-    device = torch.device(options.device)
-    workload = resolve(options.model, None, device=device, batch_size=options.batch, seed=number)
+    found: list[dict[str, Any]] = []
     with Crew() as crew:
-        files = crew.write("workload.pt", workload), crew.write("half.pt", Half())
-        workers = [crew.start(*files) for _ in range(PACK * len(NAMES) * REPLICAS)]
+        files = [crew.write(f"{batch}.pt", workload(options, batch)) for batch in options.batch]
+        backend = crew.write("half.pt", Half())
+        workers = [crew.start(files[0], backend) for _ in range(PACK * SIZE)]
         crew.wait_until_loaded()
-        with ThreadPoolExecutor() as pool:
-            seats = list(pool.map(RemoteSeat, workers))
-        ready_s = time.monotonic() - begun_s
-        size = len(NAMES) * REPLICAS
-        crews = [seats[i : i + size] for i in range(0, len(seats), size)]
-        found = [one for i, crew in enumerate(crews) for one in arms(options, crew, number + i)]
-    shown = ", ".join(f"{one['value']:.4f} {one['verdict']}" for one in found)
-    print(f"{ready_s:.0f} + {time.monotonic() - begun_s - ready_s:.0f} s: {shown}", flush=True)
+        print(f"{PACK * SIZE} workers loaded after {time.monotonic() - begun_s:.0f} s", flush=True)
+        for i in range(PACK):
+            mine = workers[i * SIZE : (i + 1) * SIZE]
+            for batch, file in zip(options.batch, files, strict=True):
+                found += sessions(options, mine, batch, file, backend, number + i)
+            for worker in mine:
+                worker.kill()
     return found
 
 
-def arms(
-    options: argparse.Namespace, seats: Sequence[RemoteSeat], seed: int
+def workload(options: argparse.Namespace, batch: int) -> Workload:
+    device = torch.device(options.device)
+    return resolve(options.model, None, device=device, batch_size=batch, seed=batch)
+
+
+def sessions(
+    options: argparse.Namespace,
+    workers: Sequence[Worker],
+    batch: int,
+    file: Path,
+    backend: Path,
+    number: int,
 ) -> list[dict[str, Any]]:
     """One session, and the same workers again on the same cores where that is asked for."""
-    found = [session(options, seats, seed, affinity=False)]
-    if options.affinity:
-        for seat in seats:
-            confine(seat.worker.pid)
-        found.append(session(options, seats, seed, affinity=True))
+    begun_s = time.monotonic()
+    if batch != options.batch[0]:
+        for worker in workers:
+            worker.ask(
+                "load", START_LIMIT_S, workload=str(file), backend=str(backend), flags=read_flags()
+            )
+    seats = [RemoteSeat(worker) for worker in workers]
+    opened_s = time.monotonic() - begun_s
+    found = [session(options, seats, batch, number, affinity=False)]
+    if batch == options.batch[0] and number < options.affinity:
+        before = [confine(worker.pid) for worker in workers]
+        found.append(session(options, seats, batch, number, affinity=True))
+        for worker, cores in zip(workers, before, strict=True):
+            confine(worker.pid, cores)
+    one = found[0]
+    told = f"{one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}] {one['verdict']}"
+    print(f"batch {batch}, {opened_s:.1f} + {one['took_s']:.1f} s: {told}", flush=True)
     return found
 
 
-def confine(pid: int) -> None:
-    """Let all threads of a process run on the first few cores only."""
-    cores = sorted(os.sched_getaffinity(0))[:CORES]
+def confine(pid: int, cores: Sequence[int] = ()) -> Sequence[int]:
+    """Let all threads of a process run on some cores only; gives those that it ran on before."""
+    before = sorted(os.sched_getaffinity(pid))
+    cores = cores or before[:CORES]
     for task in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(task.name), cores)
+    return before
 
 
 def session(
-    options: argparse.Namespace, seats: Sequence[RemoteSeat], seed: int, affinity: bool
+    options: argparse.Namespace,
+    seats: Sequence[RemoteSeat],
+    batch: int,
+    seed: int,
+    affinity: bool,
 ) -> dict[str, Any]:
     """The Runner's rounds on two equal rows, and what its statistics say."""
     lanes = [Lane(NAMES[0], list(seats[:REPLICAS])), Lane(NAMES[1], list(seats[REPLICAS:]))]
@@ -113,7 +148,7 @@ def session(
     rows = {lane.name: lane.blocks for lane in lanes}
     ((interval, verdict, reason),) = verdicts({NAMES[1]: partial(_ratio, rows, floor)}).values()
     return {
-        "batch": options.batch,
+        "batch": batch,
         "affinity": affinity,
         "value": interval.value,
         "low": interval.low,

@@ -39,6 +39,10 @@ class TorchvisionModel:
         model = models.get_model(self.name, weights=None, **keywords)
         return model, self._inputs(models)
 
+    def preload(self) -> None:
+        """Import what building it needs: a worker does so while others import, too."""
+        _torchvision_models(self.name)
+
     def _family(self, models: Any) -> str:
         builder = models.get_model_builder(self.name)
         parts = builder.__module__.removeprefix("torchvision.models.").split(".")

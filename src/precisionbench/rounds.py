@@ -10,7 +10,7 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -273,21 +273,30 @@ def _plan_warmup(lanes: Sequence[Lane]) -> None:
 def _warm_up(lanes: Sequence[Lane], rules: Rules, begun_s: float) -> None:
     """Unscored rounds until each row had its time and seems settled; never longer than the cap."""
     cap_s = min(_WARMUP_LIMIT_S * len(lanes), rules.budget_s * _WARMUP_SHARE)
-    seen: dict[str, list[float]] = {lane.name: [] for lane in lanes}
+    seen: dict[str, list[tuple[int, float]]] = {lane.name: [] for lane in lanes}
     while rules.now() < begun_s + cap_s and not all(_is_warm(lane, seen) for lane in lanes):
         for lane, replica in _seats(lanes, rules):
             if lane.error is None and (samples := _block(lane, replica)):
-                seen[lane.name].append(median(samples))
+                seen[lane.name].append((replica, median(samples)))
                 lane.warmup_calls[replica] += len(samples) * lane.calls_per_sample
             if rules.now() >= begun_s + cap_s or rules.stopped():
                 return
 
 
-def _is_warm(lane: Lane, seen: dict[str, list[float]]) -> bool:
-    medians = seen[lane.name]
+def _is_warm(lane: Lane, seen: Mapping[str, Sequence[tuple[int, float]]]) -> bool:
+    medians = _beyond_replicas(seen[lane.name])
     enough = len(medians) >= _WARMUP_BLOCKS * len(lane.seats)
     long = sum(lane.warmup_calls) * lane.call_s >= _WARMUP_S
     return lane.error is not None or (enough and long and has_settled(medians, _noise(medians)))
+
+
+def _beyond_replicas(seen: Sequence[tuple[int, float]]) -> list[float]:
+    """Block medians in units of their replica's: that processes differ is no warm-up."""
+    levels: dict[int, list[float]] = {}
+    for replica, value in seen:
+        levels.setdefault(replica, []).append(value)
+    centres = {replica: median(values) for replica, values in levels.items()}
+    return [value / centres[replica] for replica, value in seen]
 
 
 def _noise(medians: Sequence[float]) -> float:

@@ -50,6 +50,10 @@ class Workload:
             model, _ = _split(_call(self.build, f"the model {self.info.model!r}"))
         return _in_eval_mode(_moved(model, self.device))
 
+    def preload(self) -> None:
+        """Import what building the model needs, where that is known."""
+        getattr(self.build, "preload", lambda: None)()
+
     def make_inputs(self) -> Inputs:
         """Private copies of the inputs on the device."""
         return arguments.copied(self.inputs, self.device)

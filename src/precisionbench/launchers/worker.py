@@ -119,6 +119,7 @@ class _Server:
 
         set_flags(flags)
         self.workload, self.backend = _load(workload), _load(backend)
+        self.workload.preload()
         if self.workload.device.type == "cuda":
             with executing():
                 torch.zeros(1, device=self.workload.device)
