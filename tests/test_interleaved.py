@@ -1,0 +1,199 @@
+"""How many replicas there are, and what comes of those that cannot be had.
+
+Worker processes are doubles here; real ones fail in test_faults.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from types import SimpleNamespace
+
+import attrs
+import pytest
+import torch
+from torch import nn
+
+import worlds
+from precisionbench import interleaved, memory
+from precisionbench.collected import Collected
+from precisionbench.errors import OutOfMemoryError, PreparationError, WorkerError
+from precisionbench.interrupts import Interrupts
+from precisionbench.launchers.process import RemoteSeat
+from precisionbench.plan import plan
+from precisionbench.workload import resolve
+
+GIB = 1 << 30
+
+
+class Worker:
+    """A process that opens as its world says, or fails."""
+
+    def __init__(self, call_s: float = worlds.CALL_S, error: Exception | None = None) -> None:
+        self.call_s, self.error, self.killed = call_s, error, False
+        self.pid = 7
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """A run of two rows whose seats are simulated."""
+    world = worlds.World(random.Random(0))
+
+    def seat(worker: Worker):
+        if worker.error:
+            raise worker.error
+        return SimpleNamespace(
+            worker=worker,
+            opening=worlds.Seat(world, worker.call_s).opening,
+            block=worlds.Seat(world, worker.call_s).block,
+        )
+
+    monkeypatch.setattr(interleaved, "RemoteSeat", seat)
+    rows, reference = plan(["half"], "eager")
+    workload = resolve(nn.Linear(2, 2), torch.rand(1, 2), device="cpu", batch_size=None, seed=0)
+    collected = Collected(rows, reference, 1, (), lambda _: None)
+    return interleaved._Run(workload, collected, interleaved.Options(1.0, None, 1, 0, 0.0))
+
+
+@pytest.mark.parametrize(("fit", "replicas"), [(None, 2), (2, 1), (3, 1), (4, 2), (100, 2)])
+def test_as_many_replicas_as_the_host_holds(run, monkeypatch, fit, replicas):
+    monkeypatch.setattr(interleaved, "workers_that_fit", lambda *_: fit)
+    assert run._replicas() == replicas
+
+
+def test_a_host_that_cannot_hold_one_worker_of_each_row(run, monkeypatch):
+    monkeypatch.setattr(interleaved, "workers_that_fit", lambda *_: 1)
+    with pytest.raises(interleaved._DoesNotFitError, match="holds 1 workers at once"):
+        run._replicas()
+
+
+def opened(run, *further: Worker, free: list[int | None] | None = None, monkeypatch=None):
+    """Both rows opened, the first of them with further workers; its lane."""
+    if free is not None:
+        told = iter(free)
+        monkeypatch.setattr(interleaved, "free_device_bytes", lambda _: next(told))
+    workers = {"eager": [Worker(), *further], "half": [Worker(), *[Worker() for _ in further]]}
+    return run._open(workers, 0)["eager"]
+
+
+def test_a_further_replica_that_fails_leaves_the_row_with_fewer(run):
+    broken = Worker(error=PreparationError("no engine", "try again"))
+    lane = opened(run, broken)
+    assert broken.killed
+    assert "1 replica(s) only, because the next one failed (no engine)" in lane.warnings[0]
+
+
+def test_a_backend_that_takes_long_to_build_has_one_replica(run, monkeypatch):
+    monkeypatch.setattr(interleaved, "_LONG_BUILD_S", 0.1)
+    lane = opened(run, Worker())
+    assert "because building it takes 0 s" in lane.warnings[0]
+
+
+def test_a_replica_that_the_device_has_no_room_for_is_not_started(run, monkeypatch):
+    free = [10 * GIB, 6 * GIB, 6 * GIB, 4 * GIB, 4 * GIB, 9 * GIB]
+    crowded = Worker()
+    lane = opened(run, crowded, free=free, monkeypatch=monkeypatch)
+    assert crowded.killed
+    assert "because the device's memory is full" in lane.warnings[0]
+
+
+def test_a_row_without_memory_beside_the_others_is_told_apart_from_one_that_fails(run):
+    crowded = {"eager": [Worker(error=OutOfMemoryError("full"))], "half": [Worker()]}
+    with pytest.raises(interleaved._CrowdedError):
+        run._open(crowded, 0)
+
+
+def test_a_row_that_fails_in_a_later_session_keeps_the_earlier_ones(run):
+    row = run.rows[1]
+    run.finished[row.name] = [SimpleNamespace(warnings=[])]
+    run._failed(row, WorkerError("it died", "look"))
+    assert run.finished[row.name][0].warnings == ["a later session failed: it died; look"]
+    assert row not in run.rows
+    assert not run.collected.failures
+
+
+def test_strangers_on_the_gpu_are_a_note_of_the_run_once(run, monkeypatch):
+    monkeypatch.setattr(interleaved.nvml, "processes", lambda *_: {7: "python", 9: "Xorg"})
+    monkeypatch.setattr(interleaved.nvml, "opened", lambda _: contextlib.nullcontext(("", "")))
+    lanes = {"eager": opened(run)}
+    run._name_strangers(lanes)
+    run._name_strangers(lanes)
+    (note,) = run.collected.run_notes
+    assert "Xorg (process 9)" in note
+
+
+def test_rounds_without_a_row_that_could_be_opened_are_none(run):
+    assert run._rounds([]) == "budget"
+
+
+def test_only_the_main_thread_under_pythons_own_handler_takes_ctrl_c(monkeypatch):
+    interrupts = Interrupts()
+    monkeypatch.setattr("signal.getsignal", lambda _: "an application's own")
+    with interrupts.held():
+        pass
+    assert not interrupts.requested
+
+
+@pytest.fixture
+def host(tmp_path):
+    def make(**files: str):
+        for name, text in files.items():
+            file = tmp_path / name.replace("__", "/").replace("_dot_", ".")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        return tmp_path
+
+    return make
+
+
+def test_free_memory_is_the_containers_where_that_is_less(host):
+    root = host(
+        proc__meminfo="MemTotal: 16 kB\nMemAvailable:    1024 kB\n",
+        sys__fs__cgroup__memory_dot_max="600000\n",
+        sys__fs__cgroup__memory_dot_current="100000\n",
+    )
+    assert memory.free_host_bytes(root) == 500_000
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, None),
+        ({"proc__meminfo": "nothing known\n"}, None),
+        ({"proc__meminfo": "MemAvailable: 1 kB\n"}, 1024),
+        (
+            {
+                "sys__fs__cgroup__memory_dot_max": "max\n",
+                "sys__fs__cgroup__memory_dot_current": "5\n",
+            },
+            None,
+        ),
+    ],
+)
+def test_what_a_system_does_not_tell_is_left_open(host, files, free):
+    assert memory.free_host_bytes(host(**files)) == free
+
+
+def test_workers_that_fit_depend_on_the_model(monkeypatch):
+    monkeypatch.setattr(memory, "free_host_bytes", lambda: 10 * GIB)
+    cpu = torch.device("cpu")
+    small, large = memory.workers_that_fit(cpu, 0), memory.workers_that_fit(cpu, 2 * GIB)
+    assert small == 13
+    assert large == 1
+    monkeypatch.setattr(memory, "free_host_bytes", lambda: None)
+    assert memory.workers_that_fit(cpu, 0) is None
+
+
+def test_a_seat_is_what_its_worker_says():
+    told = worlds.Seat(worlds.World(random.Random(0)), 0.01).opening
+
+    class Answers:
+        def ask(self, what, limit_s, **arguments):
+            return {**attrs.asdict(told), "labels": ["sync_inside"]} if what == "open" else [0.01]
+
+    seat = RemoteSeat(Answers())
+    assert seat.opening.labels == ("sync_inside",)
+    assert seat.block(1, 1, 0) == (0.01,)
