@@ -1,13 +1,13 @@
 """How often the same code is called different: many real sessions of a row against itself.
 
-    python benchmarks/false_alarms.py record.json [--batch 1 100] [--sessions 100] [--affinity 12]
+    python benchmarks/false_alarms.py record.json [--batch 1 100] [--cores 0 2] [--sessions 100]
 
 Each session is half ResNet-50 twice, three fresh worker processes each, opened one at a time,
 measured by the Runner's own rounds and judged by its own statistics. Workers of a few sessions are
 started together, which saves most of the time that importing takes, and wait until their session's
-turn. A session's six processes serve once at each batch, and at the first batch once more with all
-of them on the same two cores where `--affinity` asks for it. The record keeps each block's median,
-so that other statistics can be tried on it.
+turn. A session's six processes serve once at each batch, and there once for each number of cores
+that `--cores` asks them to share. The record keeps each block's median, so that other statistics
+can be tried on it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,6 @@ REPLICAS = 3
 NAMES = ("half", "half#2")
 SIZE = len(NAMES) * REPLICAS
 PACK = 4  # sessions whose workers are started together
-CORES = 2
 
 
 def main() -> None:
@@ -50,10 +49,12 @@ def main() -> None:
     for number in range(0, options.sessions, PACK):
         if time.monotonic() > end_s:
             break
-        record += pack(options, number)
-        Path(options.record).write_text(json.dumps(record))
-    for batch, affinity in itertools.product(options.batch, (False, True)):
-        wanted = [one for one in record if (one["batch"], one["affinity"]) == (batch, affinity)]
+        for one in pack(options, number):
+            record.append(one)
+            Path(options.record).write_text(json.dumps(record))
+            print(told(one), flush=True)
+    for batch, cores in itertools.product(options.batch, options.cores):
+        wanted = [one for one in record if (one["batch"], one["cores"]) == (batch, cores)]
         if wanted:
             print(summary(wanted))
 
@@ -62,19 +63,18 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("record")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 100])
+    parser.add_argument("--cores", type=int, nargs="+", default=[0], help="0: all of them")
     parser.add_argument("--sessions", type=int, default=100, help="at each batch")
     parser.add_argument("--budget", type=float, default=7.0, help="seconds for each session")
     parser.add_argument("--limit", type=float, default=math.inf, help="start nothing after this")
     parser.add_argument("--model", default="torchvision:resnet50")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--affinity", type=int, default=0, help="sessions to repeat on two cores")
     return parser.parse_args()
 
 
-def pack(options: argparse.Namespace, number: int) -> list[dict[str, Any]]:
+def pack(options: argparse.Namespace, number: int) -> Iterator[dict[str, Any]]:
     """Some sessions at each batch, each in processes of its own."""
     begun_s = time.monotonic()
-    found: list[dict[str, Any]] = []
     with Crew() as crew:
         files = [crew.write(f"{batch}.pt", workload(options, batch)) for batch in options.batch]
         backend = crew.write("half.pt", Half())
@@ -84,10 +84,9 @@ def pack(options: argparse.Namespace, number: int) -> list[dict[str, Any]]:
         for i in range(PACK):
             mine = workers[i * SIZE : (i + 1) * SIZE]
             for batch, file in zip(options.batch, files, strict=True):
-                found += sessions(options, mine, batch, file, backend, number + i)
+                yield from arms(options, mine, batch, (file, backend), number + i)
             for worker in mine:
                 worker.kill()
-    return found
 
 
 def workload(options: argparse.Namespace, batch: int) -> Workload:
@@ -95,61 +94,49 @@ def workload(options: argparse.Namespace, batch: int) -> Workload:
     return resolve(options.model, None, device=device, batch_size=batch, seed=batch)
 
 
-def sessions(
+def arms(
     options: argparse.Namespace,
     workers: Sequence[Worker],
     batch: int,
-    file: Path,
-    backend: Path,
+    files: tuple[Path, Path],
     number: int,
-) -> list[dict[str, Any]]:
-    """One session, and the same workers again on the same cores where that is asked for."""
-    begun_s = time.monotonic()
+) -> Iterator[dict[str, Any]]:
+    """One session for each number of cores that all its workers share, in a random order."""
+    rng = random.Random(number)
     if batch != options.batch[0]:
+        names = {"workload": str(files[0]), "backend": str(files[1])}
         for worker in workers:
-            worker.ask(
-                "load", START_LIMIT_S, workload=str(file), backend=str(backend), flags=read_flags()
-            )
-    seats = [RemoteSeat(worker) for worker in workers]
-    opened_s = time.monotonic() - begun_s
-    found = [session(options, seats, batch, number, affinity=False)]
-    if batch == options.batch[0] and number < options.affinity:
-        before = [confine(worker.pid) for worker in workers]
-        found.append(session(options, seats, batch, number, affinity=True))
-        for worker, cores in zip(workers, before, strict=True):
-            confine(worker.pid, cores)
-    one = found[0]
-    told = f"{one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}] {one['verdict']}"
-    print(f"batch {batch}, {opened_s:.1f} + {one['took_s']:.1f} s: {told}", flush=True)
-    return found
+            worker.ask("load", START_LIMIT_S, **names, flags=read_flags())
+    lanes = [Lane(name, []) for name in NAMES]
+    for worker, lane in zip(workers, itertools.cycle(lanes), strict=False):  # as the Runner does
+        lane.seats.append(RemoteSeat(worker))
+    everywhere = os.sched_getaffinity(0)
+    for cores in rng.sample(options.cores, len(options.cores)):
+        allowed = set(sorted(everywhere)[-cores:]) if cores else everywhere
+        for worker in workers:
+            confine(worker.pid, allowed)
+        fresh = [Lane(lane.name, lane.seats) for lane in lanes]
+        yield {"batch": batch, "cores": cores, **session(options, fresh, rng)}
+    for worker in workers:
+        confine(worker.pid, everywhere)
 
 
-def confine(pid: int, cores: Sequence[int] = ()) -> Sequence[int]:
-    """Let all threads of a process run on some cores only; gives those that it ran on before."""
-    before = sorted(os.sched_getaffinity(pid))
-    cores = cores or before[:CORES]
+def confine(pid: int, cores: set[int]) -> None:
+    """Let all threads of a process run on these cores only."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(task.name), cores)
-    return before
 
 
 def session(
-    options: argparse.Namespace,
-    seats: Sequence[RemoteSeat],
-    batch: int,
-    seed: int,
-    affinity: bool,
+    options: argparse.Namespace, lanes: Sequence[Lane], rng: random.Random
 ) -> dict[str, Any]:
     """The Runner's rounds on two equal rows, and what its statistics say."""
-    lanes = [Lane(NAMES[0], list(seats[:REPLICAS])), Lane(NAMES[1], list(seats[REPLICAS:]))]
     floor = _NOISE_FLOOR.get(torch.device(options.device).type, 0.0)
     begun_s = time.monotonic()
-    ended_by = run_rounds(lanes, Rules(options.budget, NAMES[0], random.Random(seed), floor=floor))
+    ended_by = run_rounds(lanes, Rules(options.budget, NAMES[0], rng, floor=floor))
     rows = {lane.name: lane.blocks for lane in lanes}
     ((interval, verdict, reason),) = verdicts({NAMES[1]: partial(_ratio, rows, floor)}).values()
     return {
-        "batch": batch,
-        "affinity": affinity,
         "value": interval.value,
         "low": interval.low,
         "high": interval.high,
@@ -169,6 +156,12 @@ def _ratio(rows: Any, floor: float, confidence: float) -> Any:
     return ratio_of(rows, *NAMES, confidence, floor)
 
 
+def told(one: dict[str, Any]) -> str:
+    interval = f"{one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}] {one['verdict']}"
+    where = f"batch {one['batch']}, {one['cores'] or 'all'} cores"
+    return f"{where}: {interval}, {one['rounds']} rounds in {one['took_s']:.1f} s"
+
+
 def summary(record: Sequence[dict[str, Any]]) -> str:
     count = len(record)
     excluded = sum(not one["low"] <= 1 <= one["high"] for one in record)
@@ -179,7 +172,7 @@ def summary(record: Sequence[dict[str, Any]]) -> str:
     ]
     call_s = statistics.median(times)
     return (
-        f"batch {record[0]['batch']}, affinity {record[0]['affinity']}: {count} sessions, "
+        f"batch {record[0]['batch']}, {record[0]['cores'] or 'all'} cores: {count} sessions, "
         f"faster or slower in {false}, interval excludes 1 in {excluded}; "
         f"median half-width {widths[count // 2]:.2%}, call {call_s * 1e3:.3g} ms"
     )
