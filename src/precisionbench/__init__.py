@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from precisionbench.backends.discovery import list_backends as list_backends
     from precisionbench.comparison import Comparison as Comparison
     from precisionbench.comparison import load as load
+    from precisionbench.doctor.examining import examine as examine
     from precisionbench.results import Verdict as Verdict
     from precisionbench.runner import Progress as Progress
     from precisionbench.runner import compare as compare
@@ -29,12 +30,13 @@ _HOMES = {
     "Progress": "runner",
     "Verdict": "results",
     "compare": "runner",
+    "examine": "doctor.examining",
     "list_backends": "backends.discovery",
     "load": "comparison",
 }
 _SUBMODULES = ("backends", "errors", "results")
 
-__all__ = ["Comparison", "Progress", "Verdict", "compare", "list_backends", "load"]
+__all__ = ["Comparison", "Progress", "Verdict", "compare", "examine", "list_backends", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -31,6 +31,8 @@ from precisionbench.errors import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from precisionbench.comparison import Comparison
     from precisionbench.runner import Progress
 
@@ -88,6 +90,9 @@ def _abandon_stdout() -> None:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
+_THRESHOLD_MISSED = 1
+
+
 class _BadUsage(click.ClickException):
     exit_code = 2
 
@@ -105,7 +110,7 @@ def main() -> None:
     Example:
       precisionbench compare torchvision:resnet50 --backend half --backend eager
 
-    Exit codes: 0 fine, 1 interrupted, 2 bad usage, 3 nothing could be measured.
+    Exit codes: 0 fine, 1 slower than allowed or interrupted, 2 bad usage, 3 nothing measured.
     """
 
 
@@ -188,7 +193,9 @@ def compare(
             on_progress=on_progress,
             journal=journal,
         )
-    _print(comparison, as_json)  # before saving: a full disk must not take the figures with it
+    _print_comparison(
+        comparison, as_json
+    )  # before saving: a full disk must not take the figures with it
     if output is not None:
         comparison.save(output, overwrite=overwrite)
         if journal is not None:  # it has done its duty
@@ -228,7 +235,40 @@ def show(file: str, as_json: bool, markdown: bool) -> None:
     if markdown:
         click.echo(comparison.to_markdown())
     else:
-        _print(comparison, as_json)
+        _print_comparison(comparison, as_json)
+
+
+@main.command()
+@click.argument("old")
+@click.argument("new")
+@click.option("--force", is_flag=True, help="Compare runs that are not alike, and say in what.")
+@click.option("--fail-if-slower", is_flag=True, help="End with 1 where a row became slower.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def diff(old: str, new: str, force: bool, fail_if_slower: bool, as_json: bool) -> None:
+    """Hold the result NEW against the result OLD, row by row; this needs no GPU and no torch.
+
+    Runs that differ in something else that changes times (the GPU, its power mode or driver, the
+    batch, torch, ...) are refused with what differs.
+
+    \b
+    Example:
+      precisionbench diff main.json branch.json --fail-if-slower
+    """
+    from precisionbench import storage
+    from precisionbench.comparison import load
+    from precisionbench.report.changes import show as show_changes
+    from precisionbench.report.changes import to_text
+
+    found = load(new).against(load(old), force=force)
+    if as_json:
+        document = {"format": "precisionbench.difference", "version": 1}
+        click.echo(json.dumps({**document, **storage.unstructured(found)}, indent=1))
+    else:
+        _print(to_text(found), lambda console: show_changes(found, console))
+    if fail_if_slower and found.slower:
+        names = ", ".join(row.backend for row in found.slower)
+        click.echo(f"slower than before: {names}", err=True)
+        sys.exit(_THRESHOLD_MISSED)
 
 
 @main.command()
@@ -256,19 +296,56 @@ def backends(as_json: bool) -> None:
             click.echo(f"    {option}={allowed.replace(' or ', '|').replace(chr(39), '')}")
 
 
-def _print(comparison: Comparison, as_json: bool) -> None:
+@main.command()
+@click.option("--device", help="cpu, cuda, cuda:1, ... (default: the GPU where there is one).")
+@click.option("--quick", is_flag=True, help="Leave out the trials of noise (about a minute).")
+@click.option(
+    "--replicas",
+    type=click.IntRange(2, 32),
+    default=3,
+    show_default=True,
+    help="Processes on each side of a trial.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def doctor(device: str | None, quick: bool, replicas: int, as_json: bool) -> None:
+    """Measure this machine: what it can do, how well it can be measured, what stands in the way.
+
+    It compares small models with themselves in fresh processes, so that you know which speed-up
+    is too small to be told here, and holds matmuls and copies against the device's peaks.
+
+    \b
+    Example:
+      precisionbench doctor
+    """
+    from precisionbench.doctor.examining import examine
+    from precisionbench.doctor.text import show
+
+    with _progress() as on_progress:
+        found = examine(device, quick=quick, replicas=replicas, on_progress=on_progress)
+    if as_json:
+        click.echo(found.to_json(), nl=False)
+    else:
+        _print(str(found), lambda console: show(found.checks, found.noise_floor, console))
+
+
+def _print_comparison(comparison: Comparison, as_json: bool) -> None:
     if as_json:
         click.echo(comparison.to_json(), nl=False)
         return
-    from rich.console import Console
-
     from precisionbench.report.text import show as show_table
+
+    _print(str(comparison), lambda console: show_table(comparison.data, console))
+
+
+def _print(plain: str, show_on: Callable[[Console], None]) -> None:
+    """In colour on a terminal; a pipe or a file gets plain text, 80 columns wide."""
+    from rich.console import Console
 
     console = Console(highlight=False, emoji=False)
     if console.is_terminal:
-        show_table(comparison.data, console)
-    else:  # a pipe or a file gets plain text at the width it was asked for, 80 by default
-        click.echo(str(comparison))
+        show_on(console)
+    else:
+        click.echo(plain)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
-from precisionbench import errors, journal, storage
+from precisionbench import comparability, errors, journal, storage
+from precisionbench.differences import Difference, difference
 from precisionbench.errors import (
     BackendUnavailableError,
     PrecisionBenchError,
@@ -119,6 +120,26 @@ class Comparison:
             PrecisionBenchError: there is no such row, or it failed.
         """
         return self._observations[self[backend].backend]
+
+    def against(self, old: Comparison, force: bool = False) -> Difference:
+        """What has changed since an older run of the same thing.
+
+        Args:
+            old: the run to compare with.
+            force: compare them although something else differs, too; the result names it.
+
+        Returns:
+            For each row measured in both: old latency / new latency with its interval over both
+            runs' processes, and a verdict.
+
+        Raises:
+            IncomparableError: they differ in something that changes times, such as the GPU, the
+                power mode, the batch or a version; the reason names each.
+        """
+        found = comparability.mismatches(old.data, self.data)
+        if not force:
+            comparability.refuse(found)
+        return difference(old.data, self.data, found)
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write everything to a JSON file, whole or not at all.

@@ -152,6 +152,17 @@ def run_spread(rows: Rows) -> Spread:
     )
 
 
+def process_levels(blocks: Sequence[Block]) -> dict[tuple[int, int], float]:
+    """The level of each (session, replica) by itself, as a log: the median of its blocks.
+
+    Nothing that is common to a round is taken off: it is for runs that share no rounds.
+
+    Args:
+        blocks: of one row.
+    """
+    return {key: median(logs) for key, logs in _logs_by_replica(blocks).items()}
+
+
 def within_share(blocks: Sequence[Block]) -> float:
     """Which share of the variance of replicas' levels is noise within a process.
 
@@ -160,17 +171,33 @@ def within_share(blocks: Sequence[Block]) -> float:
     Args:
         blocks: of one row.
     """
-    tables: dict[tuple[int, int], list[float]] = {}
-    for block in blocks:
-        tables.setdefault((block.session, block.replica), []).append(math.log(block.median_s))
+    tables = [*_logs_by_replica(blocks).values()]
     if len(tables) < 2:
         return 1.0
-    noise = _step_variance(tables) / max(1, min(map(len, tables.values())))
+    noise = _step_variance(tables) / max(1, min(map(len, tables)))
     total = run_spread({"": blocks}).sd ** 2
     return min(1.0, noise / total) if total else 1.0
 
 
-def _step_variance(tables: Mapping[tuple[int, int], Sequence[float]]) -> float:
+def within_sd(rows: Sequence[Sequence[Block]]) -> float:
+    """How much blocks of the same process differ: standard deviation of the log.
+
+    Args:
+        rows: blocks of each row.
+    """
+    return math.sqrt(
+        _step_variance([logs for blocks in rows for logs in _logs_by_replica(blocks).values()])
+    )
+
+
+def _logs_by_replica(blocks: Sequence[Block]) -> dict[tuple[int, int], list[float]]:
+    found: dict[tuple[int, int], list[float]] = {}
+    for block in blocks:
+        found.setdefault((block.session, block.replica), []).append(math.log(block.median_s))
+    return found
+
+
+def _step_variance(tables: Sequence[Sequence[float]]) -> float:
     """Variance of single blocks, from the robust size of the steps between neighbours."""
-    steps = [abs(b - a) for logs in tables.values() for a, b in itertools.pairwise(logs)]
+    steps = [abs(b - a) for logs in tables for a, b in itertools.pairwise(logs)]
     return (median(steps) / (0.6745 * math.sqrt(2))) ** 2 if steps else 0.0

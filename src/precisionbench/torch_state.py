@@ -52,6 +52,8 @@ _SWITCHES = (
     "cuda.math_sdp",
     "cuda.cudnn_sdp",
 )
+# TF32 came with Ampere: NVIDIA A100 whitepaper (2020), "TensorFloat-32".
+_TF32_CAPABILITY = (8, 0)
 _ALL = _LEGACY_PRECISION + _FP32_PRECISION + _SWITCHES
 
 
@@ -177,6 +179,19 @@ def fp32_precision(precision: str) -> Iterator[None]:
                 asked = "ieee" if path.startswith("mkldnn") else precision
                 _write(path, asked)
         yield
+
+
+def has_tf32(device: torch.device | None = None) -> bool:
+    """Whether a device computes in TF32.
+
+    Args:
+        device: None is the current GPU.
+    """
+    if not torch.cuda.is_available() or torch.version.hip:
+        return False
+    if device is not None and device.type != "cuda":
+        return False
+    return torch.cuda.get_device_capability(device) >= _TF32_CAPABILITY
 
 
 @contextlib.contextmanager

@@ -13,11 +13,8 @@ from torch import nn
 
 from precisionbench.backends.base import Backend, Prepared, cast_model, require_cuda
 from precisionbench.errors import BackendUnavailableError
-from precisionbench.torch_state import fp32_precision
+from precisionbench.torch_state import fp32_precision, has_tf32
 from precisionbench.trees import Inputs
-
-# TF32 came with Ampere: NVIDIA A100 whitepaper (2020), "TensorFloat-32".
-_TF32_CAPABILITY = (8, 0)
 
 
 @attrs.frozen
@@ -37,7 +34,7 @@ class Eager(Backend):
 
     def check_available(self) -> None:
         """Raise if TF32 is asked for and the GPU has none."""
-        if self.precision == "tf32" and not _device_has_tf32():
+        if self.precision == "tf32" and not has_tf32():
             raise BackendUnavailableError(
                 "an NVIDIA GPU of compute capability 8.0 or newer, which is what has TF32",
                 "compare with 'eager' and 'half' here",
@@ -53,12 +50,6 @@ class Eager(Backend):
         model, inputs = cast_model(model, torch.float32), inputs.to(torch.float32)
         with fp32_precision("ieee" if self.precision == "fp32" else "tf32"):
             yield Prepared(inputs.bind(model), model, {"cast_from": cast_from} if cast_from else {})
-
-
-def _device_has_tf32() -> bool:
-    if not torch.cuda.is_available() or torch.version.hip:
-        return False
-    return torch.cuda.get_device_capability() >= _TF32_CAPABILITY
 
 
 def _dtype_name(tensor: torch.Tensor) -> str:

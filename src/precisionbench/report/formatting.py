@@ -38,8 +38,38 @@ def duration(interval: Interval) -> str:
     Args:
         interval: in seconds.
     """
-    scale, unit = next((pair for pair in _TIME_UNITS if interval.value >= pair[0]), _TIME_UNITS[-1])
+    scale, unit = _unit(interval.value)
     return f"{significant(interval.value / scale, supported_digits(interval))} {unit}"
+
+
+def time_text(seconds: float, digits: int = 2) -> str:
+    """A time without an interval, such as `4.1 µs`.
+
+    Args:
+        seconds: above 0.
+        digits: how many are significant.
+    """
+    scale, unit = _unit(seconds)
+    return f"{significant(seconds / scale, digits)} {unit}"
+
+
+def _unit(seconds: float) -> tuple[float, str]:
+    return next((pair for pair in _TIME_UNITS if seconds >= pair[0]), _TIME_UNITS[-1])
+
+
+_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def scaled(value: float, unit: str, digits: int = 3) -> str:
+    """A rate with a prefix, such as `52.1 TFLOP/s`.
+
+    Args:
+        value: in the unit.
+        unit: such as `FLOP/s`.
+        digits: how many are significant.
+    """
+    scale, prefix = next((pair for pair in _PREFIXES if value >= pair[0]), (1.0, ""))
+    return f"{significant(value / scale, digits)} {prefix}{unit}"
 
 
 def half_width(interval: Interval) -> str:

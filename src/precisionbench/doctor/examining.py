@@ -1,0 +1,235 @@
+"""Measures a machine: rates and clocks in this process, noise in fresh ones."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+
+from precisionbench import environment, nvml, runner, storage
+from precisionbench.arguments import whole_number
+from precisionbench.backends.discovery import list_backends
+from precisionbench.collected import OnProgress
+from precisionbench.comparison import Comparison
+from precisionbench.doctor import workloads
+from precisionbench.doctor.checks import Check, checks_of
+from precisionbench.doctor.readings import Readiness, Readings, Trial
+from precisionbench.doctor.text import to_text
+from precisionbench.errors import PrecisionBenchError, SpecError, WorkloadError
+from precisionbench.probes import machine
+from precisionbench.results import DeviceState
+from precisionbench.speedups import replicas as processes_of
+from precisionbench.speedups import run_spread, within_sd
+from precisionbench.telemetry import watching
+from precisionbench.timer import clock_for
+from precisionbench.torch_state import autocast_off, flags_restored, rng_restored
+
+_REPLICAS = 3
+_TRIAL_S = {"cuda": 12.0}
+_TRIAL_ELSEWHERE_S = 8.0
+_BATCH = {"cuda": 64}
+_BATCH_ELSEWHERE = 2
+_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+
+
+@attrs.frozen(slots=False)
+class Examination:
+    """What an examination found.
+
+    Attributes:
+        readings: every figure.
+    """
+
+    readings: Readings
+
+    @cached_property
+    def checks(self) -> tuple[Check, ...]:
+        """One line for each thing looked at, with a verdict and a remedy."""
+        return checks_of(self.readings)
+
+    @property
+    def noise_floor(self) -> float | None:
+        """What processes of the same device-bound code differ by (sd of the log).
+
+        It is for `compare(noise_floor=...)`; None where it was not measured.
+        """
+        return next((t.between for t in self.readings.trials if t.name == "device_bound"), None)
+
+    def to_json(self) -> str:
+        """Readings and checks as JSON text."""
+        document = {
+            "format": "precisionbench.examination",
+            "version": 1,
+            "noise_floor": self.noise_floor,
+            "checks": storage.unstructured(self.checks),
+            "readings": storage.unstructured(self.readings),
+        }
+        return json.dumps(document, indent=1, allow_nan=False) + "\n"
+
+    def __str__(self) -> str:
+        return to_text(self.checks, self.noise_floor)
+
+
+def examine(
+    device: Any = None,
+    *,
+    quick: bool = False,
+    replicas: int = _REPLICAS,
+    on_progress: OnProgress | None = None,
+) -> Examination:
+    """Measure this machine: what it can do, how well it can be measured, what stands in the way.
+
+    Args:
+        device: `"cpu"`, `"cuda"`, `"cuda:1"`; None takes the current GPU, else the CPU.
+        quick: leave out the A/A trials, which take about a minute.
+        replicas: processes on each side of a trial, 2 or more.
+        on_progress: called with a `Progress` at each step of a trial.
+
+    Returns:
+        The readings, and one check for each with a verdict and a remedy.
+
+    Raises:
+        WorkloadError: there is no such device.
+        SpecError: `replicas` is no whole number of 2 or more.
+    """
+    if whole_number(replicas, 2) is None:
+        raise SpecError(f"replicas is {replicas!r}", "give a whole number of 2 or more")
+    chosen = _chosen(device)
+    readings = _readings(chosen)
+    if not quick:
+        trials, trouble = _trials(chosen, replicas, on_progress)
+        readings = attrs.evolve(readings, trials=trials, trouble=trouble)
+    return Examination(readings)
+
+
+def _chosen(device: Any) -> torch.device:
+    """The device, which must answer."""
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        if chosen.type == "cuda" and chosen.index is None:
+            chosen = torch.device("cuda", torch.cuda.current_device())
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as exc:
+        raise WorkloadError(
+            f"device {str(device)!r} cannot be used ({str(exc).splitlines()[0]})",
+            "give 'cpu', 'cuda' or 'cuda:1'",
+        ) from exc
+    return chosen
+
+
+def _readings(device: torch.device) -> Readings:
+    load = _load()  # before our own work adds to it
+    clock = clock_for(device)
+    with _undisturbed(device), clock.active():
+        step_s = machine.clock_step_s(clock)
+        launch_s = machine.launch_s(device)
+        rates, unknown = machine.rates(clock, device)
+        state = _state_under_load(device, partial(machine.load, clock, device))
+    return Readings(
+        environment=environment.capture(device),
+        clock=clock.name,
+        clock_step_s=step_s,
+        launch_s=launch_s,
+        rates=rates,
+        unknown=unknown,
+        state=state,
+        load=load,
+        governor=_governor(),
+        strangers=tuple(_strangers(device)),
+        backends=tuple(
+            Readiness(b.name, b.available, b.requirement, b.remedy) for b in list_backends()
+        ),
+    )
+
+
+@contextlib.contextmanager
+def _undisturbed(device: torch.device) -> Iterator[None]:
+    """Whatever the caller has set in torch neither changes the figures nor is changed."""
+    with rng_restored(), flags_restored(), autocast_off(device.type), torch.inference_mode():
+        yield
+
+
+def _state_under_load(device: torch.device, load: Callable[[], object]) -> DeviceState | None:
+    with watching(device) as watch:
+        watch.before()
+        load()
+        return watch.after()
+
+
+def _load() -> float | None:
+    try:
+        return os.getloadavg()[0] / (os.cpu_count() or 1)
+    except OSError:
+        return None
+
+
+def _governor() -> str | None:
+    with contextlib.suppress(OSError):
+        return _GOVERNOR.read_text().strip()
+    return None
+
+
+def _strangers(device: torch.device) -> list[str]:
+    with nvml.opened(device) as found:
+        listed = nvml.processes(*found) if found else {}
+    return nvml.strangers(listed, [os.getpid()])
+
+
+# --- noise ----------------------------------------------------------------------------------------
+
+
+def _trials(
+    device: torch.device, replicas: int, on_progress: OnProgress | None
+) -> tuple[tuple[Trial, ...], str]:
+    batch = _BATCH.get(device.type, _BATCH_ELSEWHERE)
+    models: Mapping[str, Any] = {
+        "device_bound": partial(workloads.convolutions, batch),
+        "host_bound": workloads.many_small,
+    }
+    trials = []
+    for name, model in models.items():
+        try:
+            comparison = runner.compare(
+                model,
+                backends=["eager", "eager"],
+                device=device,
+                replicas=replicas,
+                budget_s=_TRIAL_S.get(device.type, _TRIAL_ELSEWHERE_S),
+                noise_floor=0.0,
+                on_progress=on_progress,
+            )
+            trials.append(trial_of(name, comparison))
+        except PrecisionBenchError as exc:
+            return tuple(trials), f"it could not be measured ({exc})"
+    return tuple(trials), ""
+
+
+def trial_of(name: str, comparison: Comparison) -> Trial:
+    """What a comparison of a row with itself says about noise.
+
+    Args:
+        name: of the trial.
+        comparison: of `["eager", "eager"]`.
+
+    Raises:
+        PrecisionBenchError: one of the two rows failed.
+    """
+    first, second = comparison["eager"], comparison["eager#2"]
+    rows = {row.backend: row.measurement.blocks for row in (first, second)}
+    return Trial(
+        name=name,
+        latency_s=first.latency.value,
+        within=within_sd([*rows.values()]),
+        between=run_spread(rows).sd,
+        processes=sum(len(processes_of(blocks)) for blocks in rows.values()),
+        speedup=comparison.speedup("eager#2"),
+    )

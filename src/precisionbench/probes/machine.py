@@ -1,0 +1,151 @@
+"""What a machine does without any model: its clock's step, its rates of launching and computing."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from functools import partial
+from statistics import median
+
+import torch
+
+from precisionbench.errors import FOREIGN_ERRORS, one_line
+from precisionbench.probes import timing
+from precisionbench.probes.timing import UnknownError
+from precisionbench.timer import Call, Clock, CudaEventClock, HostClock, Timer
+from precisionbench.torch_state import fp32_precision, has_tf32
+
+# Large enough to fill a device; on a CPU small enough not to take a minute.
+_MATMUL_SIZES = ((16 << 30, 8192), (2 << 30, 4096), (0, 2048))  # (memory in bytes, rows)
+_MATMUL_SIZE_ELSEWHERE = 1024
+_COPY_SHARE = 8  # of the device's memory, at most 1 GiB
+_MOST_COPIED = 1 << 30
+_COPIED_ELSEWHERE = 256 << 20
+_WARM_S, _MEASURED_S, _LOAD_S = 0.3, 0.4, 1.0
+_LAUNCHES = 200  # few enough to fit into the launch queue
+_SPINS = range(2_000, 2_400)  # cycles: 400 lengths a nanosecond or so apart
+_DTYPES = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+
+
+def clock_step_s(clock: Clock) -> float:
+    """The smallest step between two readings of a clock, in seconds.
+
+    Args:
+        clock: CUDA events are read around spins that differ by single cycles; of the host's
+            clock it is what one reading takes.
+    """
+    if not isinstance(clock, CudaEventClock):
+        return clock.resolution_s
+    marks, read = clock.marks(2 * len(_SPINS))
+    for cycles, (start, end) in zip(_SPINS, zip(marks[::2], marks[1::2], strict=True), strict=True):
+        start()
+        torch.cuda._sleep(cycles)
+        end()
+    seen = sorted(set(read()))
+    return min((b - a for a, b in itertools.pairwise(seen)), default=clock.resolution_s)
+
+
+def launch_s(device: torch.device) -> float:
+    """What the host needs to start one small operation from Python, in seconds.
+
+    Args:
+        device: on a CPU this is what running it takes.
+    """
+    x = torch.ones(64, device=device)
+
+    def launches() -> None:
+        for _ in range(_LAUNCHES):
+            x.add_(1)
+
+    launches()
+    return median(timing.enqueue(HostClock(device), launches, 20)) / _LAUNCHES
+
+
+def rates(clock: Clock, device: torch.device) -> tuple[dict[str, float], dict[str, str]]:
+    """How many operations a second square matmuls reach, and bytes a second a copy.
+
+    Args:
+        clock: of the device.
+        device: where to multiply.
+
+    Returns:
+        FLOP/s for `fp32` (IEEE), `tf32`, `fp16`, `bf16`, and byte/s for `bandwidth` (bytes read
+        and written); and for each that is missing, why.
+    """
+    found: dict[str, float] = {}
+    unknown: dict[str, str] = {}
+    questions: Mapping[str, Callable[[], float]] = {
+        **{rate: partial(_matmul_flops, clock, device, rate) for rate in _DTYPES},
+        "bandwidth": partial(_copied_bytes_per_s, clock, device),
+    }
+    for rate, ask in questions.items():
+        try:
+            found[rate] = ask()
+        except UnknownError as exc:
+            unknown[rate] = str(exc)
+        except FOREIGN_ERRORS as exc:  # a dtype that this device or build does not multiply
+            unknown[rate] = one_line(exc)
+    return found, unknown
+
+
+def _matmul_flops(clock: Clock, device: torch.device, rate: str) -> float:
+    if rate == "tf32" and not has_tf32(device):
+        raise UnknownError("this device has no TF32")
+    size = _matmul_size(device)
+    a, b = (torch.rand(size, size, device=device).to(_DTYPES[rate]) for _ in range(2))
+    out = torch.empty_like(a)
+    with fp32_precision("tf32" if rate == "tf32" else "ieee"):
+        return 2 * size**3 / _call_s(clock, lambda: torch.mm(a, b, out=out))
+
+
+def _memory_bytes(device: torch.device) -> int:
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def _matmul_size(device: torch.device) -> int:
+    if device.type != "cuda":
+        return _MATMUL_SIZE_ELSEWHERE
+    memory = _memory_bytes(device)
+    return next(size for least, size in _MATMUL_SIZES if memory >= least)
+
+
+def _copied_bytes_per_s(clock: Clock, device: torch.device) -> float:
+    count = _COPIED_ELSEWHERE
+    if device.type == "cuda":
+        count = min(_MOST_COPIED, _memory_bytes(device) // _COPY_SHARE)
+    source = torch.ones(count, dtype=torch.uint8, device=device)
+    target = torch.zeros_like(source)
+    return 2 * count / _call_s(clock, lambda: target.copy_(source))
+
+
+def load(clock: Clock, device: torch.device) -> None:
+    """Keep the device busy with matmuls for a second or so, and wait for it.
+
+    Args:
+        clock: of the device.
+        device: where to multiply.
+    """
+    size = _matmul_size(device)
+    a = torch.rand(size, size, device=device)
+    a = a.half() if device.type == "cuda" else a
+    out = torch.empty_like(a)
+    timer = Timer(clock)
+
+    def multiply() -> None:
+        torch.mm(a, a, out=out)
+
+    _, first_s = timer.once(multiply)
+    timer.block(multiply, timing.samples_for(first_s, _LOAD_S, most=5000))
+
+
+def _call_s(clock: Clock, call: Call) -> float:
+    """The median time of a call once it has run for a while."""
+    timer = Timer(clock)
+    _, first_s = timer.once(call)
+    timer.block(call, timing.samples_for(first_s, _WARM_S))
+    return median(timer.block(call, timing.samples_for(first_s, _MEASURED_S)))

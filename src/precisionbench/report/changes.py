@@ -1,0 +1,112 @@
+"""What has changed between two runs, as text for a terminal."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from precisionbench.differences import Difference, RowChange
+from precisionbench.report import formatting
+from precisionbench.statistics import Interval, Verdict
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+_PLAIN_WIDTH = 80
+_MIN_WIDTH = 60
+_STYLES = {Verdict.FASTER: "green", Verdict.SLOWER: "red"}
+_LEGEND = (
+    "change is old / new, above 1 is faster now; its interval (95 % over all rows) knows what "
+    "processes and sessions of the same code differ by."
+)
+_WORDS = {
+    Verdict.FASTER: "faster",
+    Verdict.SLOWER: "slower",
+    Verdict.EQUIVALENT: "the same within 1 %",
+    Verdict.DIFFERENT_BUT_SMALL: "different, by less than 1 %",
+    Verdict.INCONCLUSIVE: "not told apart",
+}
+_REASONS = {"one_process": "not told: one process each"}
+
+
+def to_text(found: Difference, width: int = _PLAIN_WIDTH) -> str:
+    """The changes as plain text.
+
+    Args:
+        found: two runs held against each other.
+        width: columns to fill at most; 60 at least.
+    """
+    from rich.console import Console
+
+    out = io.StringIO()
+    show(found, Console(file=out, width=width, no_color=True, highlight=False, emoji=False))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def show(found: Difference, console: Console) -> None:
+    """Write the changes to a rich console.
+
+    Args:
+        found: two runs held against each other.
+        console: where to.
+    """
+    console.width = max(console.width, _MIN_WIDTH)
+    for part in _parts(found):
+        console.print(part)
+
+
+def _parts(found: Difference) -> list[RenderableType]:
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    if found.mismatches:
+        differing = "; ".join(map(str, found.mismatches))
+        parts += [Text(f"NOT LIKE WITH LIKE: the runs differ in {differing}", "bold red"), Text()]
+    parts.append(Text(f"{found.old_created} (old) to {found.new_created} (new)", style="bold"))
+    if found.rows:
+        parts += [Text(), _table(found), Text(), Text(_LEGEND, style="dim")]
+    else:
+        parts += [Text(), Text("no row was measured in both runs")]
+    if notes := _notes(found):
+        parts += [Text(), Text("Notes", style="bold"), *(Text(f"  {note}") for note in notes)]
+    return parts
+
+
+def _notes(found: Difference) -> list[str]:
+    of_rows = [f"{row.backend}: {note}" for row in found.rows for note in row.notes]
+    return [*found.notes, *of_rows]
+
+
+def _table(found: Difference) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("backend", overflow="fold", min_width=12)
+    for heading in ("old", "new", "change", "interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for row in found.rows:
+        style = _STYLES.get(row.speedup.verdict, "")
+        table.add_row(Text(row.backend), *map(Text, _figures(row)), Text(_verdict(row), style))
+    return table
+
+
+def _figures(row: RowChange) -> tuple[str, str, str, str]:
+    speedup = row.speedup
+    interval = Interval(speedup.value, speedup.low, speedup.high)
+    digits = max(3, formatting.supported_digits(interval))
+    value, low, high = (
+        formatting.significant(x, digits) for x in (speedup.value, speedup.low, speedup.high)
+    )
+    return (
+        formatting.duration(row.old),
+        formatting.duration(row.new),
+        f"{value}x",
+        f"{low} to {high}",
+    )
+
+
+def _verdict(row: RowChange) -> str:
+    return _REASONS.get(row.speedup.reason, _WORDS[row.speedup.verdict])

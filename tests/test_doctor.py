@@ -1,0 +1,240 @@
+"""What `doctor` says of a machine: from readings of machines to lines that can be acted on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from click.testing import CliRunner
+
+import precisionbench as pb
+from precisionbench.cli import main
+from precisionbench.doctor import examining
+from precisionbench.doctor.checks import Check, State, checks_of
+from precisionbench.doctor.readings import Readiness, Readings, Trial
+from precisionbench.doctor.text import to_text
+from precisionbench.errors import SpecError, WorkerError, WorkloadError
+from precisionbench.results import DeviceState, Gpu, Speedup, Verdict
+from test_storage import comparison_data
+
+H200 = Gpu("NVIDIA H200", "9.0", 139 << 30, 132, "580.1", 700.0, 1980e6)
+QUIET = Trial("device_bound", 3e-3, 2e-4, 2e-3, 6, Speedup(1.0, 0.996, 1.004, "equivalent", ""))
+RATES = {"fp32": 52e12, "tf32": 400e12, "fp16": 700e12, "bf16": 710e12, "bandwidth": 4.1e12}
+
+
+def healthy(**changes: Any) -> Readings:
+    """An H200 on which nothing is wrong."""
+    environment = attrs.evolve(comparison_data().environment, gpu=H200)
+    found = Readings(
+        environment=environment,
+        clock="cuda_events",
+        clock_step_s=0.5e-6,
+        launch_s=4e-6,
+        rates=RATES,
+        unknown={},
+        state=DeviceState(1980e6, 650.0, 60.0),
+        load=0.1,
+        governor="performance",
+        strangers=(),
+        backends=(Readiness("eager", True),),
+        trials=(QUIET, attrs.evolve(QUIET, name="host_bound")),
+    )
+    return attrs.evolve(found, **changes)
+
+
+def of_gpu(readings: Readings, **changes: Any) -> Readings:
+    environment = readings.environment
+    gpu = attrs.evolve(environment.gpu, **changes)
+    return attrs.evolve(readings, environment=attrs.evolve(environment, gpu=gpu))
+
+
+def line(readings: Readings, subject: str) -> Check:
+    return next(check for check in checks_of(readings) if check.subject == subject)
+
+
+def test_a_healthy_machine_has_nothing_to_mend():
+    assert [check.subject for check in checks_of(healthy()) if check.state is not State.GOOD] == []
+    assert "Nothing stands in the way" in to_text(checks_of(healthy()), 0.002)
+
+
+CPU_ONLY = attrs.evolve(healthy().environment, gpu=None, cuda=None)
+
+
+@pytest.mark.parametrize(
+    ("readings", "subject", "finding", "remedy"),
+    [
+        (healthy(environment=CPU_ONLY), "device", "no GPU", "built without CUDA"),
+        (
+            healthy(environment=attrs.evolve(CPU_ONLY, cuda="13.0")),
+            "device",
+            "no GPU",
+            "nvidia-smi",
+        ),
+        (healthy(clock_step_s=5e-6), "clock", "step in 5.0 µs", "larger batches"),
+        (healthy(launch_s=30e-6), "launch overhead", "30 µs", "CUDA graphs"),
+        (
+            healthy(rates={**RATES, "fp16": 200e12}),
+            "matmul FP16",
+            "20% of the peak of 990 TFLOP/s (cited)",
+            "power mode",
+        ),
+        (healthy(rates={**RATES, "fp32": 90e12}), "matmul FP32 (IEEE)", "134%", "report it"),
+        (
+            healthy(rates={**RATES, "bandwidth": 1e12}),
+            "copy on the device",
+            "1.00 TB/s, 21%",
+            "power mode",
+        ),
+        (
+            healthy(rates={"fp32": 9e12, "fp16": 0.2e12, "bf16": 1e12}),
+            "half precision",
+            "0.022 times",
+            "stay with FP32",
+        ),
+        (
+            healthy(rates={"fp32": 1e12, "fp16": 1e12, "bf16": 3e12}),
+            "half precision",
+            "1.0 times",
+            "dtype=bfloat16",
+        ),
+        (
+            healthy(state=DeviceState(1200e6, 700.0, 85.0, ("sw_power_cap",))),
+            "clocks under load",
+            "1200 MHz of at most 1980, 700 of 700 W, 85 °C, held down by sw_power_cap",
+            "lock the clocks",
+        ),
+        (
+            healthy(environment=attrs.evolve(healthy().environment, power_mode="MODE_15W")),
+            "power mode",
+            "MODE_15W",
+            "nvpmodel -m 0",
+        ),
+        (healthy(load=0.9), "host load", "0.90", "end other programs"),
+        (healthy(governor="schedutil"), "CPU governor", "schedutil", "performance"),
+        (healthy(strangers=("Xorg (process 9)",)), "other processes", "Xorg", "end them"),
+        (
+            healthy(backends=(Readiness("torch2trt", False, "TensorRT", "install it"),)),
+            "backend torch2trt",
+            "needs TensorRT",
+            "install it",
+        ),
+        (
+            healthy(
+                trials=(
+                    attrs.evolve(QUIET, speedup=Speedup(1.0, 0.9, 1.1, Verdict.INCONCLUSIVE, "")),
+                )
+            ),
+            "noise, device-bound",
+            "can tell is 1.1",
+            "replicas",
+        ),
+        (
+            healthy(
+                trials=(attrs.evolve(QUIET, speedup=Speedup(1.02, 1.01, 1.03, Verdict.FASTER, "")),)
+            ),
+            "noise, device-bound",
+            "was called faster than itself",
+            "sessions=3",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) and " " not in value else "",
+)
+def test_what_is_wrong_is_said_with_its_figure_and_a_remedy(readings, subject, finding, remedy):
+    check = line(readings, subject)
+    assert check.state is State.ATTENTION
+    assert finding in check.finding
+    assert remedy in check.remedy
+    assert subject in to_text(checks_of(readings), None)
+
+
+def test_what_is_not_told_is_unknown_and_no_accusation():
+    readings = healthy(
+        rates={},
+        unknown={"tf32": "this device has no TF32"},
+        state=None,
+        governor=None,
+        trials=(),
+        trouble="it could not be measured (a worker died)",
+    )
+    states = {check.subject: check.state for check in checks_of(readings)}
+    assert states["matmul TF32"] is State.UNKNOWN
+    assert states["clocks under load"] is State.UNKNOWN
+    assert states["CPU governor"] is State.UNKNOWN
+    assert states["noise"] is State.UNKNOWN
+    assert line(readings, "matmul TF32").finding == "this device has no TF32"
+
+
+def test_a_device_whose_peak_is_not_known_is_not_judged_by_one():
+    check = line(of_gpu(healthy(), name="NVIDIA Unheard Of"), "matmul FP16")
+    assert check.state is State.GOOD
+    assert "peak is not known" in check.finding
+
+
+def test_the_smallest_effect_is_a_little_larger_than_the_interval():
+    assert QUIET.half_width == pytest.approx(0.004, rel=0.01)
+    assert 1.5 < QUIET.smallest_effect / QUIET.half_width < 1.7  # t(4) is 2.78
+
+
+# --- on this machine ------------------------------------------------------------------------------
+
+
+def test_this_machine_is_measured_and_left_as_it_was():
+    precision, state = torch.get_float32_matmul_precision(), torch.get_rng_state()
+    found = pb.examine("cpu", quick=True)
+    assert torch.get_float32_matmul_precision() == precision
+    assert torch.equal(torch.get_rng_state(), state)
+    readings = found.readings
+    assert readings.rates["fp32"] > 1e8
+    assert readings.rates["bandwidth"] > 1e8
+    assert readings.unknown["tf32"] == "this device has no TF32"
+    assert 0 < readings.clock_step_s < readings.launch_s < 1e-3
+    assert {backend.name for backend in readings.backends} >= {"eager", "half", "torch2trt"}
+    assert found.noise_floor is None
+
+
+@pytest.mark.slow
+def test_the_trial_of_noise_is_made_in_fresh_processes():
+    told: list[Any] = []
+    (device_bound, host_bound), trouble = examining._trials(torch.device("cpu"), 2, told.append)
+    assert trouble == ""
+    assert (device_bound.processes, host_bound.processes) == (4, 4)
+    assert device_bound.latency_s > host_bound.latency_s
+    assert device_bound.between > 0
+    assert told
+
+
+def test_a_trial_that_cannot_be_made_takes_nothing_else_away(monkeypatch):
+    def failing(*_: object, **__: object) -> None:
+        raise WorkerError("a worker died", "look")
+
+    monkeypatch.setattr(examining.runner, "compare", failing)
+    trials, trouble = examining._trials(torch.device("cpu"), 3, None)
+    assert trials == ()
+    assert "a worker died; look" in trouble
+
+
+def test_a_device_that_is_not_there_is_told():
+    with pytest.raises(WorkloadError, match="device 'cuda:77' cannot be used"):
+        pb.examine("cuda:77")
+
+
+def test_one_replica_tells_nothing_of_processes():
+    with pytest.raises(SpecError, match="replicas is 1"):
+        pb.examine("cpu", replicas=1)
+
+
+def test_the_command_prints_lines_and_with_json_nothing_else():
+    runner = CliRunner()
+    plain = runner.invoke(main, ["doctor", "--device", "cpu", "--quick"])
+    assert plain.exit_code == 0
+    assert "launch overhead" in plain.stdout
+    assert max(map(len, plain.stdout.splitlines())) <= 80
+    document = json.loads(
+        runner.invoke(main, ["doctor", "--device", "cpu", "--quick", "--json"]).stdout
+    )
+    assert document["format"] == "precisionbench.examination"
+    assert {check["state"] for check in document["checks"]} <= {"good", "attention", "unknown"}
+    assert document["readings"]["rates"]["fp32"] > 0
