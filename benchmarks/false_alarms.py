@@ -1,18 +1,20 @@
 """How often the same code is called different: many real sessions of a row against itself.
 
-    python benchmarks/false_alarms.py record.json [--batch 1 100] [--cores 0 2] [--sessions 100]
+    python benchmarks/false_alarms.py record.json [--batch 1 100] [--sessions 100] [--arms 0]
 
-Each session is half ResNet-50 twice, three fresh worker processes each, opened one at a time,
-measured by the Runner's own rounds and judged by its own statistics. Workers of a few sessions are
-started together, which saves most of the time that importing takes, and wait until their session's
-turn. A session's six processes serve once at each batch, and there once for each number of cores
-that `--cores` asks them to share. The record keeps each block's median, so that other statistics
-can be tried on it.
+A pack is four sessions. Each is half ResNet-50 twice, three fresh worker processes a row, as
+`compare` starts them; the 24 processes of a pack are measured in the same rounds, as the rows of
+one comparison are, and every pair of rows is judged by itself with the library's statistics. The
+processes serve once at each batch, and in the first `--arms` packs once more with all of them on
+the same two cores. They open side by side, and a pack's successors load while it is measured at
+the largest batch, where the host does not matter; both disturb, and neither is in the favour of
+what is to be shown. The record keeps each block's median, so that other statistics can be tried.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import math
@@ -25,35 +27,60 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 
 from precisionbench.backends.half import Half
-from precisionbench.launchers.process import START_LIMIT_S, Crew, RemoteSeat, Worker
+from precisionbench.builtin_models import TorchvisionModel
+from precisionbench.launchers.process import (
+    PREPARE_LIMIT_S,
+    START_LIMIT_S,
+    Crew,
+    RemoteSeat,
+    Worker,
+)
+from precisionbench.launchers.seat import Closing, Opening
 from precisionbench.rounds import Lane, Rules, run_rounds
 from precisionbench.runner import _NOISE_FLOOR
 from precisionbench.speedups import ratio_of
-from precisionbench.statistics import verdicts
+from precisionbench.statistics import Interval, verdicts
 from precisionbench.torch_state import read_flags
 from precisionbench.workload import Workload, resolve
 
 REPLICAS = 3
-NAMES = ("half", "half#2")
-SIZE = len(NAMES) * REPLICAS
-PACK = 4  # sessions whose workers are started together
+SESSIONS = 4  # of a pack
+ROWS = 2 * SESSIONS
+SHARED_CORES = 2
+Rows = dict[str, list[Any]]
+# Workers, and what names the files of each batch.
+Pack = tuple[list[Worker], list[dict[str, str]]]
+
+
+class Opened(RemoteSeat):
+    """A worker that was told to open before, with others at the same time."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        told = worker.answer()
+        self.opening = Opening(**{**told, "labels": tuple(told["labels"])})
+        self._closing = Closing()
+
+    def undisturbed(self) -> Opened:
+        """The same once it knows how long a call takes when nobody else opens."""
+        call_s = statistics.median(self.block(5, 1, 2))
+        self.opening = attrs.evolve(self.opening, call_s=call_s)
+        return self
 
 
 def main() -> None:
     options = _options()
     record: list[dict[str, Any]] = []
-    end_s = time.monotonic() + options.limit
-    for number in range(0, options.sessions, PACK):
-        if time.monotonic() > end_s:
-            break
-        for one in pack(options, number):
+    with contextlib.closing(Packs(options)) as packs:
+        for one in packs.sessions():
             record.append(one)
             Path(options.record).write_text(json.dumps(record))
             print(told(one), flush=True)
-    for batch, cores in itertools.product(options.batch, options.cores):
+    for batch, cores in itertools.product(options.batch, (0, SHARED_CORES)):
         wanted = [one for one in record if (one["batch"], one["cores"]) == (batch, cores)]
         if wanted:
             print(summary(wanted))
@@ -63,110 +90,157 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("record")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 100])
-    parser.add_argument("--cores", type=int, nargs="+", default=[0], help="0: all of them")
     parser.add_argument("--sessions", type=int, default=100, help="at each batch")
-    parser.add_argument("--budget", type=float, default=7.0, help="seconds for each session")
-    parser.add_argument("--limit", type=float, default=math.inf, help="start nothing after this")
+    parser.add_argument("--arms", type=int, default=0, help="packs to repeat on two cores")
+    parser.add_argument(
+        "--budget", type=float, nargs="+", default=[14.0, 10.0], help="seconds of a pack at each"
+    )
+    parser.add_argument("--limit", type=float, default=math.inf, help="start no pack after this")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="torchvision:resnet50")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args()
 
 
-def pack(options: argparse.Namespace, number: int) -> Iterator[dict[str, Any]]:
-    """Some sessions at each batch, each in processes of its own."""
-    begun_s = time.monotonic()
-    with Crew() as crew:
-        files = [crew.write(f"{batch}.pt", workload(options, batch)) for batch in options.batch]
+class Packs:
+    """Crews of 24 workers, one after another; the next loads while the last is still measured."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.rng = random.Random(options.seed)
+        self.end_s = time.monotonic() + options.limit
+        self.workloads = [workload(options, batch) for batch in options.batch]
+        self.crews: list[Crew] = []
+
+    def close(self) -> None:
+        for crew in self.crews:
+            crew.__exit__()
+
+    def sessions(self) -> Iterator[dict[str, Any]]:
+        """Every session of every pack."""
+        following: Pack | None = self._started()
+        for number in itertools.count():
+            if following is None:
+                return
+            pack, following = following, None
+            begun_s = time.monotonic()
+            for index, batch in enumerate(self.options.batch):
+                lanes = self._opened(pack, index)
+                last = index == len(self.options.batch) - 1
+                if last and (number + 1) * SESSIONS < self.options.sessions and self._has_time():
+                    following = self._started()
+                yield from self._measured(lanes, batch, number, 0)
+                if number < self.options.arms and not last:
+                    yield from self._measured(lanes, batch, number, SHARED_CORES)
+            self.crews.pop(0).__exit__()
+            print(f"pack {number}: {time.monotonic() - begun_s:.0f} s", flush=True)
+
+    def _has_time(self) -> bool:
+        return bool(time.monotonic() < self.end_s)
+
+    def _started(self) -> Pack:
+        """Workers that begin to load the first workload, and what names each batch's files."""
+        crew = Crew()
+        self.crews.append(crew)
         backend = crew.write("half.pt", Half())
-        workers = [crew.start(files[0], backend) for _ in range(PACK * SIZE)]
-        crew.wait_until_loaded()
-        print(f"{PACK * SIZE} workers loaded after {time.monotonic() - begun_s:.0f} s", flush=True)
-        for i in range(PACK):
-            mine = workers[i * SIZE : (i + 1) * SIZE]
-            for batch, file in zip(options.batch, files, strict=True):
-                yield from arms(options, mine, batch, (file, backend), number + i)
-            for worker in mine:
-                worker.kill()
+        files = [crew.write(f"{i}.pt", one) for i, one in enumerate(self.workloads)]
+        workers = [crew.start(files[0], backend) for _ in range(ROWS * REPLICAS)]
+        return workers, [{"workload": str(file), "backend": str(backend)} for file in files]
+
+    def _opened(self, pack: Pack, index: int) -> list[Lane]:
+        workers, files = pack
+        if index:
+            for worker in workers:
+                worker.begin("load", START_LIMIT_S, **files[index], flags=read_flags())
+        for worker in workers:
+            worker.begin("open", PREPARE_LIMIT_S)
+        seats = [Opened(worker) for worker in workers]
+        lanes = [Lane(str(row), []) for row in range(ROWS)]
+        for seat, lane in zip(seats, itertools.cycle(lanes), strict=False):
+            lane.seats.append(seat.undisturbed())
+        return lanes
+
+    def _measured(
+        self, lanes: Sequence[Lane], batch: int, pack: int, cores: int
+    ) -> Iterator[dict[str, Any]]:
+        """All rows in common rounds, on some cores only where that is asked for."""
+        everywhere = os.sched_getaffinity(0)
+        allowed = set(sorted(everywhere)[-cores:]) if cores else everywhere
+        pids = [seat.worker.pid for lane in lanes for seat in lane.seats]
+        for pid in pids:
+            confine(pid, allowed)
+        fresh = [Lane(lane.name, lane.seats) for lane in lanes]
+        begun_s = time.monotonic()
+        budget_s = self.options.budget[self.options.batch.index(batch)]
+        ended_by = run_rounds(fresh, Rules(budget_s, "0", self.rng, floor=self._floor()))
+        took_s = time.monotonic() - begun_s
+        for pid in pids:
+            confine(pid, everywhere)
+        rows = {lane.name: lane.blocks for lane in fresh}
+        labels = sorted({label for lane in fresh for o in lane.openings for label in o.labels})
+        for base in range(0, ROWS, 2):
+            pair = {name: rows[name] for name in (str(base), str(base + 1))}
+            yield {
+                "batch": batch,
+                "cores": cores,
+                "pack": pack,
+                "ended_by": ended_by,
+                "pack_s": took_s,
+                "samples": fresh[base].samples,
+                "labels": labels,
+                **judged(pair, self._floor()),
+            }
+
+    def _floor(self) -> float:
+        return _NOISE_FLOOR.get(torch.device(self.options.device).type, 0.0)
 
 
 def workload(options: argparse.Namespace, batch: int) -> Workload:
+    """The model as an object: its weights are mapped and not made anew by each worker."""
     device = torch.device(options.device)
-    return resolve(options.model, None, device=device, batch_size=batch, seed=batch)
-
-
-def arms(
-    options: argparse.Namespace,
-    workers: Sequence[Worker],
-    batch: int,
-    files: tuple[Path, Path],
-    number: int,
-) -> Iterator[dict[str, Any]]:
-    """One session for each number of cores that all its workers share, in a random order."""
-    rng = random.Random(number)
-    if batch != options.batch[0]:
-        names = {"workload": str(files[0]), "backend": str(files[1])}
-        for worker in workers:
-            worker.ask("load", START_LIMIT_S, **names, flags=read_flags())
-    lanes = [Lane(name, []) for name in NAMES]
-    for worker, lane in zip(workers, itertools.cycle(lanes), strict=False):  # as the Runner does
-        lane.seats.append(RemoteSeat(worker))
-    everywhere = os.sched_getaffinity(0)
-    for cores in rng.sample(options.cores, len(options.cores)):
-        allowed = set(sorted(everywhere)[-cores:]) if cores else everywhere
-        for worker in workers:
-            confine(worker.pid, allowed)
-        fresh = [Lane(lane.name, lane.seats) for lane in lanes]
-        yield {"batch": batch, "cores": cores, **session(options, fresh, rng)}
-    for worker in workers:
-        confine(worker.pid, everywhere)
+    name = options.model.removeprefix("torchvision:")
+    model, inputs = TorchvisionModel(name, batch)()
+    return resolve(model, inputs, device=device, batch_size=batch, seed=batch)
 
 
 def confine(pid: int, cores: set[int]) -> None:
     """Let all threads of a process run on these cores only."""
     for task in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(task.name), cores)
+        with contextlib.suppress(ProcessLookupError):  # a thread that has ended
+            os.sched_setaffinity(int(task.name), cores)
 
 
-def session(
-    options: argparse.Namespace, lanes: Sequence[Lane], rng: random.Random
-) -> dict[str, Any]:
-    """The Runner's rounds on two equal rows, and what its statistics say."""
-    floor = _NOISE_FLOOR.get(torch.device(options.device).type, 0.0)
-    begun_s = time.monotonic()
-    ended_by = run_rounds(lanes, Rules(options.budget, NAMES[0], rng, floor=floor))
-    rows = {lane.name: lane.blocks for lane in lanes}
-    ((interval, verdict, reason),) = verdicts({NAMES[1]: partial(_ratio, rows, floor)}).values()
+def judged(pair: Rows, floor: float) -> dict[str, Any]:
+    """What the library's statistics say of two equal rows."""
+    base, other = pair
+    comparison = {other: partial(ratio_of, pair, base, other, floor=floor)}
+    ((interval, verdict, reason),) = verdicts(comparison).values()
     return {
         "value": interval.value,
         "low": interval.low,
         "high": interval.high,
         "verdict": verdict.value,
         "reason": reason,
-        "ended_by": ended_by,
-        "rounds": min(lane.complete_rounds for lane in lanes),
-        "took_s": time.monotonic() - begun_s,
+        "rounds": len({block.round for block in pair[base]}),
         "blocks": {
             name: [(b.round, b.position, b.replica, b.median_s) for b in blocks]
-            for name, blocks in rows.items()
+            for name, blocks in pair.items()
         },
     }
-
-
-def _ratio(rows: Any, floor: float, confidence: float) -> Any:
-    return ratio_of(rows, *NAMES, confidence, floor)
 
 
 def told(one: dict[str, Any]) -> str:
     interval = f"{one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}] {one['verdict']}"
     where = f"batch {one['batch']}, {one['cores'] or 'all'} cores"
-    return f"{where}: {interval}, {one['rounds']} rounds in {one['took_s']:.1f} s"
+    return f"{where}: {interval}, {one['rounds']} rounds in {one['pack_s']:.1f} s"
 
 
 def summary(record: Sequence[dict[str, Any]]) -> str:
     count = len(record)
-    excluded = sum(not one["low"] <= 1 <= one["high"] for one in record)
+    intervals = [Interval(one["value"], one["low"], one["high"]) for one in record]
+    excluded = sum(interval.excludes_1 for interval in intervals)
     false = sum(one["verdict"] in ("faster", "slower") for one in record)
-    widths = sorted(math.log(one["high"] / one["low"]) / 2 for one in record)
+    widths = sorted(interval.relative_half_width for interval in intervals)
     times = [
         median_s for one in record for _, _, _, median_s in itertools.chain(*one["blocks"].values())
     ]

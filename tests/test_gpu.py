@@ -34,7 +34,7 @@ def matmul(size: int = 2048, depth: int = 1) -> tuple[nn.Module, torch.Tensor]:
 
 def test_a_gpu_is_timed_with_cuda_events_and_described():
     model, x = matmul()
-    comparison = pb.compare(model, x, backends=["half"], budget_s=4)
+    comparison = pb.compare(model, x, backends=["half"], budget_s=3, replicas=1)
     assert comparison["half"].measurement.clock == "cuda_events"
     gpu = comparison.data.environment.gpu
     assert gpu is not None
@@ -44,13 +44,18 @@ def test_a_gpu_is_timed_with_cuda_events_and_described():
 
 def test_half_is_faster_than_fp32_on_a_large_matmul():
     model, x = matmul(4096)
-    assert pb.compare(model, x, backends=["half"], budget_s=4).speedup("half").low > 1.5
+    found = pb.compare(model, x, backends=["half"], budget_s=4, launcher="inline")
+    assert found.speedup("half").low > 1.5
 
 
 def test_fp32_is_ieee_and_tf32_is_not():
     model, x = matmul()
     comparison = pb.compare(
-        model, x, backends=["eager", "eager", "eager:precision=tf32"], budget_s=6
+        model,
+        x,
+        backends=["eager", "eager", "eager:precision=tf32"],
+        budget_s=3,
+        launcher="inline",
     )
     assert comparison["eager#2"].agreement.relative_l2 < 1e-6
     if "eager:precision=tf32" not in comparison:
@@ -77,7 +82,9 @@ TF32 = ["eager", "eager:precision=tf32"]
 def test_fp32_convolutions_are_ieee_whatever_the_user_had_set():
     conv, x = nn.Conv2d(64, 64, 3).cuda(), torch.rand(16, 64, 56, 56, device="cuda")
     torch.backends.cudnn.allow_tf32 = True
-    comparison = pb.compare(conv, x, backends=[Exact(), *TF32], reference=Exact(), budget_s=6)
+    comparison = pb.compare(
+        conv, x, backends=[Exact(), *TF32], reference=Exact(), budget_s=3, launcher="inline"
+    )
     assert torch.backends.cudnn.allow_tf32 is True
     assert comparison["eager"].flags["cudnn.allow_tf32"] is False
     assert comparison["eager"].agreement.relative_l2 < 1e-6
@@ -89,7 +96,7 @@ def test_torch_is_afterwards_as_it_was():
     model, x = matmul(512)
     torch.cuda.manual_seed(7)
     rng, flags, functions = torch.cuda.get_rng_state(), read_flags(), Functions.now()
-    pb.compare(model, x, backends=["half", "eager:precision=tf32"], budget_s=3)
+    pb.compare(model, x, backends=["half", "eager:precision=tf32"], budget_s=3, replicas=1)
     assert torch.equal(rng, torch.cuda.get_rng_state())
     assert read_flags() == flags
     assert functions.changes() == []
@@ -99,7 +106,9 @@ def test_inputs_left_on_the_cpu_are_refused_as_in_a_script_of_ones_own():
     model, x = matmul(64)
     with pytest.raises(WorkloadError, match="is on cpu but the model is on cuda:0"):
         pb.compare(model, x.cpu())
-    comparison = pb.compare(model, x.cpu(), backends=["eager"], device="cuda", budget_s=1)
+    comparison = pb.compare(
+        model, x.cpu(), backends=["eager"], device="cuda", budget_s=1, launcher="inline"
+    )
     assert comparison.data.environment.device == "cuda:0"
 
 
@@ -215,7 +224,9 @@ def test_a_users_mixture_of_old_and_new_precision_switches_is_no_obstacle():
     before = torch.backends.cuda.matmul.fp32_precision
     try:
         torch.backends.cuda.matmul.fp32_precision = "tf32"
-        comparison = pb.compare(model, x, backends=["eager:precision=tf32"], budget_s=3)
+        comparison = pb.compare(
+            model, x, backends=["eager:precision=tf32"], budget_s=2, launcher="inline"
+        )
         if torch.cuda.get_device_capability() < (8, 0):
             pytest.skip("this GPU has no TF32")
         assert comparison.results[1].agreement.relative_l2 > 1e-5

@@ -138,6 +138,25 @@ def test_the_ratio_lies_in_its_interval_as_often_as_promised(noise):
     assert 0.93 <= share(found) <= 0.98
 
 
+def shared_ar(draw: random.Random) -> tuple[list[float], list[float]]:
+    """Two rows on one device whose speed is autocorrelated, in a random order per round."""
+    phi, state = math.exp(-1 / 20), draw.gauss(0, 1)
+    rows: tuple[list[float], list[float]] = ([], [])
+    for _ in range(20):
+        for row in draw.sample(rows, 2):
+            samples = []
+            for _ in range(10):
+                state = phi * state + draw.gauss(0, math.sqrt(1 - phi * phi))
+                samples.append(10 + state)
+            row.append(sorted(samples)[5])
+    return rows
+
+
+def test_the_ratio_keeps_its_promise_on_a_device_whose_speed_is_autocorrelated():
+    found = [not ratio_interval(*shared_ar(random.Random(seed))).excludes_1 for seed in range(1000)]
+    assert 0.93 <= share(found) <= 0.98
+
+
 def test_stopping_when_it_is_narrow_enough_finds_no_more_than_stopping_late():
     """The rounds end on widths, never on significance."""
     found = [ratio(seed, ENVIRONMENTS["autocorrelated"], spread=0.002) for seed in range(SESSIONS)]

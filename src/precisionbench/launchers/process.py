@@ -166,13 +166,21 @@ class Worker:
             self._process.stdin.flush()
         self._awaited.append((what, limit_s))
 
+    def wait_until_imported(self) -> None:
+        """Wait until it has imported torch and can take requests."""
+        if self._awaited and self._awaited[0][0] == "start" and self._error is None:
+            self._settle_one()
+
     def settle(self) -> None:
         """Wait for all answers still awaited; the first error among them is raised when asked."""
         while self._awaited and self._error is None:
-            try:
-                self._receive(*self._awaited.popleft())
-            except PrecisionBenchError as exc:
-                self._error = exc
+            self._settle_one()
+
+    def _settle_one(self) -> None:
+        try:
+            self._receive(*self._awaited.popleft())
+        except PrecisionBenchError as exc:
+            self._error = exc
 
     def ask(self, what: str, limit_s: float, **arguments: Any) -> Any:
         """Send a request and wait for its answer.

@@ -1,0 +1,341 @@
+"""That what the Timer reads on a GPU is true: known lengths, planted faults, and other tools."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any, ClassVar
+
+import attrs
+import pytest
+import torch
+from torch import nn
+
+import precisionbench as pb
+from precisionbench import nvml
+from precisionbench.backends import Backend
+from precisionbench.devices import device_of
+from precisionbench.probes import machine, timing
+from precisionbench.probes.passes import l2_flush
+from precisionbench.probes.qualification import STREAM_ESCAPE, SYNC_INSIDE, qualify
+from precisionbench.timer import CudaEventClock, HostClock, Timer
+
+pytestmark = pytest.mark.gpu
+DEVICE = torch.device("cuda", 0)
+
+
+@pytest.fixture
+def clock() -> Iterator[CudaEventClock]:
+    clock = CudaEventClock(DEVICE)
+    with clock.active(), torch.inference_mode():
+        yield clock
+
+
+def gemm(size: int, dtype: torch.dtype = torch.float16) -> Any:
+    a = torch.rand(size, size, device=DEVICE).to(dtype)
+    out = torch.empty_like(a)
+    return lambda: torch.mm(a, a, out=out)
+
+
+# --- known lengths --------------------------------------------------------------------------------
+
+
+def cycles_per_s() -> float:
+    """By the host's clock, over a spin so long that launching it does not matter."""
+    cycles = 500_000_000
+    torch.cuda._sleep(cycles)  # so that the clock has risen
+    took = []
+    for _ in range(3):
+        torch.cuda.synchronize()
+        begun_s = time.perf_counter()
+        torch.cuda._sleep(cycles)
+        torch.cuda.synchronize()
+        took.append(time.perf_counter() - begun_s)
+    return cycles / median(took)
+
+
+@pytest.mark.parametrize("length_s", [50e-6, 200e-6, 1e-3, 10e-3])
+def test_a_spin_of_known_length_is_read_as_that_long(clock, length_s):
+    """Against the host's clock; between two events lies a launch besides."""
+    rate = cycles_per_s()
+    cycles = round(length_s * rate)
+    read_s = median(Timer(clock).block(lambda: torch.cuda._sleep(cycles), 20, settle_calls=5))
+    empty_s = median(Timer(clock).block(lambda: torch.cuda._sleep(1), 20, settle_calls=5))
+    assert read_s - empty_s == pytest.approx(length_s, rel=0.01, abs=2e-6)
+
+
+def test_a_cold_cache_is_slower_than_a_warm_one(clock):
+    x = torch.rand(4 << 20, device=DEVICE)  # 16 MiB, which a large L2 holds
+
+    def call() -> None:
+        x.sum()
+
+    timer = Timer(clock)
+    warm_s = median(timer.block(call, 50, settle_calls=5))
+    cold_s = median(timer.block(call, 50, settle_calls=5, flush=l2_flush(DEVICE)))
+    assert cold_s > 1.05 * warm_s
+
+
+# --- planted faults -------------------------------------------------------------------------------
+
+
+def test_a_call_that_waits_for_the_device_is_told(clock):
+    x = torch.rand(1024, 1024, device=DEVICE)
+    assert SYNC_INSIDE in qualify(clock, lambda: (x @ x).sum().item())
+
+
+def test_work_on_another_stream_is_told(clock):
+    other, multiply = torch.cuda.Stream(), gemm(4096)
+
+    def call() -> None:
+        with torch.cuda.stream(other):
+            multiply()
+
+    assert STREAM_ESCAPE in qualify(clock, call)
+
+
+def test_a_plain_call_has_no_labels(clock):
+    assert qualify(clock, gemm(4096)) == ()
+
+
+@attrs.frozen
+class Elsewhere(Backend):
+    """Runs the model on a stream of its own, as an engine may."""
+
+    name: ClassVar[str] = "elsewhere"
+
+    @contextmanager
+    def prepare(self, model, inputs):
+        stream, call = torch.cuda.Stream(), inputs.bind(model)
+
+        def escaping() -> object:
+            with torch.cuda.stream(stream):
+                return call()
+
+        yield escaping
+
+
+def test_a_backend_on_another_stream_is_timed_by_the_host(clock):
+    model, x = nn.Linear(4096, 4096).cuda(), torch.rand(4096, 4096, device=DEVICE)
+    found = pb.compare(model, x, backends=[Elsewhere()], launcher="inline", budget_s=4)
+    row = found["elsewhere"]
+    assert row.passes.labels == (STREAM_ESCAPE,)
+    assert row.measurement.clock == "host"
+    assert row.latency.value == pytest.approx(found["eager"].latency.value, rel=0.2)
+
+
+class ManySmall(nn.Module):
+    """Two hundred tiny kernels."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(200):
+            x = x + 1
+        return x
+
+
+def inline(model: Any, x: torch.Tensor) -> Any:
+    return pb.compare(model.cuda(), x, backends=["eager"], launcher="inline", budget_s=2)["eager"]
+
+
+def test_many_tiny_kernels_are_bound_by_the_host():
+    row = inline(ManySmall(), torch.rand(64, device=DEVICE))
+    assert row.launch_bound == "host_bound"
+    assert row.enqueue_s > (row.device_s or 0)
+
+
+def test_one_large_matmul_is_not():
+    row = inline(nn.Linear(8192, 8192), torch.rand(8192, 8192, device=DEVICE))
+    assert row.launch_bound is None
+    assert row.device_s / row.latency.value > 0.95  # the device is busy while it is timed
+    assert row.wall_s >= row.device_s
+
+
+# --- other tools ----------------------------------------------------------------------------------
+
+
+def ours_s(clock: CudaEventClock, call: Any, cold: bool = False) -> float:
+    flush = l2_flush(DEVICE) if cold else None
+    return median(Timer(clock).block(call, 60, settle_calls=5, flush=flush))
+
+
+@pytest.mark.parametrize("size", [4096, 8192])
+def test_it_agrees_with_do_bench_on_a_cold_cache(clock, size):
+    testing = pytest.importorskip("triton.testing")
+    call = gemm(size)
+    for _ in range(3):
+        ours_s(clock, call)
+    ratios = [ours_s(clock, call, cold=True) / do_bench_s(testing, call) for _ in range(5)]
+    assert median(ratios) == pytest.approx(1, abs=0.02)
+
+
+def do_bench_s(testing: Any, call: Any) -> float:
+    return float(testing.do_bench(call, rep=200, return_mode="median")) * 1e-3
+
+
+def test_it_agrees_with_torchs_own_timer_where_the_device_is_the_bottleneck(clock):
+    import torch.utils.benchmark as benchmark
+
+    call = gemm(8192)
+
+    def theirs_s() -> float:
+        timer = benchmark.Timer("call()", globals={"call": call})
+        return float(timer.blocked_autorange(min_run_time=0.3).median)
+
+    ours_s(clock, call)
+    ratios = [ours_s(clock, call) / theirs_s() for _ in range(5)]
+    assert median(ratios) == pytest.approx(1, abs=0.02)
+
+
+def test_a_replay_agrees_with_do_bench_cudagraph(clock):
+    testing = pytest.importorskip("triton.testing")
+    call = gemm(4096)
+    ratios = []
+    for _ in range(5):
+        ours = median(timing.graph_replay(clock, call, 50))
+        ratios.append(ours / (testing.do_bench_cudagraph(call, rep=100) * 1e-3))
+    assert median(ratios) == pytest.approx(1, abs=0.03)
+
+
+CUDA_BENCH = """
+import json, sys, torch
+from cuda import bench
+from cuda.bench.results import BenchmarkResult
+a = torch.rand(8192, 8192, device="cuda").half()
+out = torch.empty_like(a)
+torch.mm(a, a, out=out)
+def multiply(state):
+    def launch(launch):
+        with torch.cuda.stream(torch.cuda.ExternalStream(launch.get_stream().addressof())):
+            torch.mm(a, a, out=out)
+    state.exec(launch, batched=False)
+bench.register(multiply)
+bench.run_all_benchmarks(["multiply", "--jsonbin", sys.argv[1], "--timeout", "3"])
+(state,) = BenchmarkResult.from_json(sys.argv[1])["multiply"]
+print("median", sorted(state.samples)[len(state.samples) // 2])
+"""
+
+
+def test_it_agrees_with_cuda_bench(clock, tmp_path):
+    pytest.importorskip("cuda.bench")
+    command = [sys.executable, "-c", CUDA_BENCH, str(tmp_path / "found.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "median " in done.stdout, done.stdout + done.stderr
+    theirs_s = float(done.stdout.rpartition("median ")[2])
+    call = gemm(8192)
+    ours_s(clock, call)
+    assert ours_s(clock, call, cold=True) / theirs_s == pytest.approx(1, abs=0.03)
+
+
+# --- passes and workers ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def compared() -> pb.Comparison:
+    """Two equal rows and a faster one in worker processes of their own."""
+    torch.manual_seed(0)
+    layers = [m for _ in range(6) for m in (nn.Conv2d(64, 64, 3, padding=1), nn.ReLU())]
+    x = torch.rand(64, 64, 56, 56)
+    return pb.compare(
+        nn.Sequential(*layers), x, backends=["eager", "eager", "half"], device="cuda", budget_s=9
+    )
+
+
+def test_the_same_in_fresh_processes_is_not_told_apart(compared):
+    assert compared.data.schedule == "rounds"
+    assert len({block.replica for block in compared["eager"].measurement.blocks}) == 3
+    assert compared.speedup("eager#2").verdict not in (pb.Verdict.FASTER, pb.Verdict.SLOWER)
+    assert compared.speedup("half").verdict is pb.Verdict.FASTER
+    assert compared["half"].measurement.rounds[11:]
+
+
+def test_every_pass_has_a_figure_or_a_reason(compared):
+    for row in compared.results:
+        passes = row.passes
+        assert passes.labels == ()
+        assert row.device_s <= 1.02 * row.latency.value
+        assert row.enqueue_s < row.latency.value < 1.5 * row.wall_s
+        assert row.graph_s == pytest.approx(row.device_s, rel=0.2)
+        assert passes.peak_allocated_bytes >= 2 * 64 * 64 * 56 * 56 * 2
+        assert passes.driver_bytes is None or passes.driver_bytes > 0
+        assert passes.energy_j is not None or "energy" in passes.unknown
+    if compared["half"].passes.energy_j and compared["eager"].passes.energy_j:
+        assert compared["half"].energy_per_item_j < compared["eager"].energy_per_item_j
+
+
+def test_the_device_is_looked_at_around_every_block(compared):
+    states = [block.state for row in compared.results for block in row.measurement.blocks]
+    assert all(state is not None for state in states)
+    if any(state.sm_clock_hz for state in states):
+        assert all(100e6 < state.sm_clock_hz < 5e9 for state in states)
+
+
+class Greedy(nn.Module):
+    """Keeps more than half of the device's memory."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        total = torch.cuda.get_device_properties(x.device).total_memory
+        torch.empty(int(0.6 * total), dtype=torch.uint8, device=x.device)
+        return x * 2
+
+
+@pytest.mark.slow
+def test_rows_that_do_not_fit_side_by_side_are_started_anew_in_every_round():
+    found = pb.compare(
+        Greedy(), torch.rand(8, 8), backends=["half"], device="cuda", budget_s=1, replicas=1
+    )
+    assert found.data.schedule == "restarts"
+    assert len(found.results) == 2
+    assert any("started anew in every round" in note for note in found.data.notes)
+
+
+@pytest.mark.slow
+def test_another_process_on_the_same_gpu_is_named():
+    script = "import torch; torch.zeros(1, device='cuda'); print('here', flush=True); input()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout.readline()
+        with nvml.opened(DEVICE) as found:
+            listed = nvml.processes(*found) if found else {}
+        if not listed:
+            pytest.skip("the driver does not list processes here")
+        x = torch.rand(64, 64, device=DEVICE)
+        compared = pb.compare(
+            nn.Linear(64, 64).cuda(), x, backends=["eager"], budget_s=1, replicas=1
+        )
+        assert any("others compute on this GPU" in note for note in compared.data.notes)
+    finally:
+        other.kill()
+        other.wait()
+        other.stdin.close()
+        other.stdout.close()
+
+
+# --- the machine ----------------------------------------------------------------------------------
+
+
+def test_the_doctors_readings_are_those_of_this_gpu():
+    found = pb.examine(quick=True)
+    rates = found.readings.rates
+    assert set(rates) | set(found.readings.unknown) == {"fp32", "tf32", "fp16", "bf16", "bandwidth"}
+    gpu = found.readings.environment.gpu
+    device = device_of(gpu)
+    for rate, value in rates.items():
+        if device and rate in device.peaks:
+            assert 0.3 < value / device.peaks[rate].value < 1.05, rate
+    if "tf32" in rates:
+        assert rates["fp32"] < 0.8 * rates["tf32"]  # so that FP32 is none of it
+    assert found.readings.clock == "cuda_events"
+    assert 1e-9 < found.readings.clock_step_s < 2e-6
+    assert 1e-6 < found.readings.launch_s < 100e-6
+
+
+def test_the_host_waits_for_no_single_launch(clock):
+    assert machine.launch_s(DEVICE) < median(
+        timing.wall(HostClock(DEVICE), lambda: torch.cuda._sleep(200_000), 5)
+    )
