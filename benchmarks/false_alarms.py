@@ -93,7 +93,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sessions", type=int, default=100, help="at each batch")
     parser.add_argument("--arms", type=int, default=0, help="packs to repeat on two cores")
     parser.add_argument(
-        "--budget", type=float, nargs="+", default=[14.0, 10.0], help="seconds of a pack at each"
+        "--budget", type=float, nargs="+", default=[10.0, 10.0], help="seconds of a pack at each"
     )
     parser.add_argument("--limit", type=float, default=math.inf, help="start no pack after this")
     parser.add_argument("--seed", type=int, default=0)
@@ -149,6 +149,7 @@ class Packs:
 
     def _opened(self, pack: Pack, index: int) -> list[Lane]:
         workers, files = pack
+        begun_s = time.monotonic()
         if index:
             for worker in workers:
                 worker.begin("load", START_LIMIT_S, **files[index], flags=read_flags())
@@ -158,6 +159,7 @@ class Packs:
         lanes = [Lane(str(row), []) for row in range(ROWS)]
         for seat, lane in zip(seats, itertools.cycle(lanes), strict=False):
             lane.seats.append(seat.undisturbed())
+        print(f"opened after {time.monotonic() - begun_s:.1f} s", flush=True)
         return lanes
 
     def _measured(
@@ -196,11 +198,12 @@ class Packs:
 
 
 def workload(options: argparse.Namespace, batch: int) -> Workload:
-    """The model as an object: its weights are mapped and not made anew by each worker."""
+    """The model as a traced object: workers neither make its weights nor import torchvision."""
     device = torch.device(options.device)
     name = options.model.removeprefix("torchvision:")
     model, inputs = TorchvisionModel(name, batch)()
-    return resolve(model, inputs, device=device, batch_size=batch, seed=batch)
+    traced = torch.fx.symbolic_trace(model.eval())
+    return resolve(traced, inputs, device=device, batch_size=batch, seed=batch)
 
 
 def confine(pid: int, cores: set[int]) -> None:

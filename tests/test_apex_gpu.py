@@ -10,7 +10,12 @@ import precisionbench as pb
 from precisionbench.errors import PreparationError
 from precisionbench.torch_state import Functions
 
-pytestmark = [pytest.mark.gpu, pytest.mark.apex]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.apex,
+    # whichever test imports Apex first compiles its docstrings with invalid escapes
+    pytest.mark.filterwarnings("ignore::SyntaxWarning"),
+]
 
 
 class Net(nn.Module):

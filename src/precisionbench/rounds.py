@@ -83,6 +83,11 @@ class Lane:
         return calls * self.call_s * len(self.seats)
 
     @property
+    def settle_s(self) -> float:
+        """About how long the unscored calls before a block take."""
+        return self.settle_calls * self.call_s
+
+    @property
     def complete_rounds(self) -> int:
         """Rounds in which every replica was measured."""
         return len(self.blocks) // len(self.seats)
@@ -169,8 +174,8 @@ def run_rounds(lanes: Sequence[Lane], rules: Rules) -> str:
     begun_s = rules.now()
     end_s = begun_s + rules.budget_s
     _plan_warmup(lanes)
-    _warm_up(lanes, rules, begun_s)
-    _plan_blocks(lanes, end_s - rules.now())
+    overhead_s = _warm_up(lanes, rules, begun_s)
+    _plan_blocks(lanes, end_s - rules.now(), overhead_s)
     started_s, met = rules.now(), 0
     for number in range(MAX_ROUNDS):
         if not _one_round(lanes, number, rules):
@@ -213,7 +218,7 @@ def single_rounds(lane: Lane, seat: Seat, place: tuple[int, int]) -> None:
     rules = Rules(math.inf, lane.name, random.Random(0))
     _plan_warmup([newest])
     _warm_up([newest], rules, rules.now())
-    _plan_blocks([newest], math.inf)
+    _plan_blocks([newest], math.inf, 0.0)
     if not newest.error:
         _one_round([newest], place[0], rules)
     if newest.error:
@@ -270,17 +275,38 @@ def _plan_warmup(lanes: Sequence[Lane]) -> None:
         lane.warmup_calls = [0] * len(lane.seats)
 
 
-def _warm_up(lanes: Sequence[Lane], rules: Rules, begun_s: float) -> None:
-    """Unscored rounds until each row had its time and seems settled; never longer than the cap."""
+def _warm_up(lanes: Sequence[Lane], rules: Rules, begun_s: float) -> float:
+    """Unscored rounds until each row had its time and seems settled; never longer than the cap.
+
+    Returns:
+        Seconds that a block takes beside its calls: the looks at the device, the way to a worker.
+    """
     cap_s = min(_WARMUP_LIMIT_S * len(lanes), rules.budget_s * _WARMUP_SHARE)
     seen: dict[str, list[tuple[int, float]]] = {lane.name: [] for lane in lanes}
+    beside: list[float] = []
     while rules.now() < begun_s + cap_s and not all(_is_warm(lane, seen) for lane in lanes):
         for lane, replica in _seats(lanes, rules):
-            if lane.error is None and (samples := _block(lane, replica)):
-                seen[lane.name].append((replica, median(samples)))
-                lane.warmup_calls[replica] += len(samples) * lane.calls_per_sample
+            if lane.error is None:
+                beside.append(_warm_up_block(lane, replica, rules, seen[lane.name]))
             if rules.now() >= begun_s + cap_s or rules.stopped():
-                return
+                return _typical(beside)
+    return _typical(beside)
+
+
+def _warm_up_block(lane: Lane, replica: int, rules: Rules, seen: list[tuple[int, float]]) -> float:
+    """One unscored block; the seconds that it took beside its calls."""
+    begun_s = rules.now()
+    rules.watch.before()
+    samples = _block(lane, replica)
+    rules.watch.after()
+    if samples:
+        seen.append((replica, median(samples)))
+        lane.warmup_calls[replica] += len(samples) * lane.calls_per_sample
+    return max(0.0, rules.now() - begun_s - sum(samples) * lane.calls_per_sample)
+
+
+def _typical(seconds: Sequence[float]) -> float:
+    return median(seconds) if seconds else 0.0
 
 
 def _is_warm(lane: Lane, seen: Mapping[str, Sequence[tuple[int, float]]]) -> bool:
@@ -306,8 +332,14 @@ def _noise(medians: Sequence[float]) -> float:
     return median(steps) if steps else 0.0
 
 
-def _plan_blocks(lanes: Sequence[Lane], remaining_s: float) -> None:
-    """Blocks as long as they should be, shorter where the budget would not hold enough rounds."""
+def _plan_blocks(lanes: Sequence[Lane], remaining_s: float, overhead_s: float) -> None:
+    """Blocks as long as they should be, shorter where the budget would not hold enough rounds.
+
+    Args:
+        lanes: whose blocks to plan.
+        remaining_s: for all rounds.
+        overhead_s: what a block takes beside its calls.
+    """
     for lane in lanes:
         sample_s = lane.call_s * lane.calls_per_sample
         lane.samples = max(_BLOCK_SAMPLES, math.ceil(_BLOCK_S / sample_s))
@@ -317,8 +349,9 @@ def _plan_blocks(lanes: Sequence[Lane], remaining_s: float) -> None:
         lane.settle_calls = max(1, math.ceil(settle_s / lane.call_s))
         if lane.seats[0].opening.clock == "host":
             lane.settle_calls = 1
-    round_s = sum(lane.block_s for lane in lanes)
-    share = remaining_s / (MIN_ROUNDS * round_s) if round_s else 1.0
+    beside_s = sum((overhead_s + lane.settle_s) * len(lane.seats) for lane in lanes)
+    scored_s = sum(lane.block_s - lane.settle_s * len(lane.seats) for lane in lanes)
+    share = (remaining_s / MIN_ROUNDS - beside_s) / scored_s if scored_s else 1.0
     if share < 1:
         for lane in lanes:
             lane.samples = max(1, int(lane.samples * share))

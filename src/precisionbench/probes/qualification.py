@@ -47,17 +47,18 @@ def qualify(clock: CudaEventClock, call: Call) -> tuple[str, ...]:
 
 def synchronises(call: Call) -> bool:
     """Whether an operation of torch inside the call waits for the device, e.g. `.item()`."""
-    with warnings.catch_warnings(record=True) as caught, _sync_debug_mode():
-        warnings.simplefilter("always")
-        call()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")  # first of all: entering the mode warns, too
+        with _sync_debug_mode():
+            call()
     return any(_SYNC_WARNING in str(warning.message) for warning in caught)
 
 
 @contextlib.contextmanager
 def _sync_debug_mode() -> Iterator[None]:
     before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("warn")
     try:
+        torch.cuda.set_sync_debug_mode("warn")
         yield
     finally:
         torch.cuda.set_sync_debug_mode(before)
