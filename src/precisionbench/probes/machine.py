@@ -139,13 +139,18 @@ def load(clock: Clock, device: torch.device) -> None:
     def multiply() -> None:
         torch.mm(a, a, out=out)
 
-    _, first_s = timer.once(multiply)
-    timer.block(multiply, timing.samples_for(first_s, _LOAD_S, most=5000))
+    timer.block(multiply, timing.samples_for(_once_s(timer, multiply), _LOAD_S, most=5000))
+
+
+def _once_s(timer: Timer, call: Call) -> float:
+    """About how long a call takes, once whatever it needs is loaded."""
+    timer.once(call)
+    return timer.once(call)[1]
 
 
 def _call_s(clock: Clock, call: Call) -> float:
     """The median time of a call once it has run for a while."""
     timer = Timer(clock)
-    _, first_s = timer.once(call)
-    timer.block(call, timing.samples_for(first_s, _WARM_S))
-    return median(timer.block(call, timing.samples_for(first_s, _MEASURED_S)))
+    once_s = _once_s(timer, call)
+    timer.block(call, timing.samples_for(once_s, _WARM_S))
+    return median(timer.block(call, timing.samples_for(once_s, _MEASURED_S)))
