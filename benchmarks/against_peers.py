@@ -58,8 +58,8 @@ def main() -> None:
     if options.child is not None:
         child(options.child, options.ours_sessions)
         return
-    record = measured(options)
-    Path(options.record).write_text(json.dumps(record))
+    for record in measured(options):
+        Path(options.record).write_text(json.dumps(record))
     print(report(record, options.ours))
 
 
@@ -211,8 +211,8 @@ def in_process(batch: int) -> dict[str, Any]:
 # --- all processes --------------------------------------------------------------------------------
 
 
-def measured(options: argparse.Namespace) -> dict[str, Any]:
-    """Fresh processes that load side by side and measure one at a time."""
+def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Fresh processes that load side by side and measure one at a time; the record as it grows."""
     begun_s = time.monotonic()
     children = [started(options.record, options.repeats, options.ours_sessions)]
     answer(children[0])
@@ -222,22 +222,25 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         answer(one)
     starting_s = time.monotonic() - begun_s
     print(f"{len(children)} processes ready after {starting_s:.1f} s", flush=True)
-    found = []
-    for one in children:
-        one.stdin.write("go\n")
-        one.stdin.flush()
-        found.append(json.loads(answer(one)))
-        one.wait()
-        print(f"a process is through after {time.monotonic() - begun_s:.0f} s", flush=True)
-    return {
+    record: dict[str, Any] = {
         "device": torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d"),
         "alone_s": alone_s,
         "starting_s": starting_s,
-        "processes": found,
-        "compares": [compared() for _ in range(options.compares)],
+        "processes": [],
+        "compares": [],
     }
+    for one in children:
+        one.stdin.write("go\n")
+        one.stdin.flush()
+        record["processes"].append(json.loads(answer(one)))
+        one.wait()
+        print(f"a process is through after {time.monotonic() - begun_s:.0f} s", flush=True)
+        yield record
+    for _ in range(options.compares):
+        record["compares"].append(compared())
+        yield record
 
 
 def started(record: str, repeats: int, ours_sessions: int) -> Any:

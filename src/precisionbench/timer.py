@@ -23,9 +23,9 @@ from precisionbench.errors import MeasurementError
 Mark = Callable[[], object]
 Call = Callable[[], object]
 
-# A sample of at least this length keeps the event clock's step of about 0.5 us (CUDA driver API,
-# cuEventElapsedTime) below 0.3 % of it.
-_MIN_EVENT_SAMPLE_S = 200e-6
+# A pair of events reads 2.7 us more than what lies between them takes in a train of calls (on an
+# H100, docs/hardware.md). A sample of at least this length keeps that below 0.6 % of it.
+_MIN_EVENT_SAMPLE_S = 500e-6
 # A host-clock sample is at least this many times what reading the clock costs.
 _HOST_OVERHEADS_PER_SAMPLE = 100
 _CUDA_EVENT_RESOLUTION_S = 0.5e-6
