@@ -40,8 +40,7 @@ import precisionbench as pb
 from precisionbench.backends.half import Half
 from precisionbench.launchers.inline import InlineLauncher
 from precisionbench.rounds import Lane, Rules, run_rounds
-from precisionbench.runner import _NOISE_FLOOR
-from precisionbench.speedups import ratio_of
+from precisionbench.speedups import KNOWN_SPREAD, ratio_of
 from precisionbench.statistics import Interval, verdict_of
 from precisionbench.workload import resolve
 
@@ -49,7 +48,7 @@ BATCHES = (1, 100)
 TARGET = 0.005
 RESAMPLES = 1000
 OURS_S = 3.0  # for one of our sessions in one process
-FLOOR = _NOISE_FLOOR["cuda"]
+FLOOR = KNOWN_SPREAD["cuda"]
 Call = Callable[[], object]
 
 

@@ -5,9 +5,9 @@
 A pack is four sessions (`--pack`). Each is half ResNet-50 twice, three fresh worker processes a
 row, as `compare` starts them; the 24 processes of a pack are measured in the same rounds, as the
 rows of one comparison are, and every pair of rows is judged by itself with the library's
-statistics. The processes serve once at each batch, and in the first `--arms` packs once more with all of them on
-the same two cores. Nothing loads or opens while anything is measured: that was tried, and at batch
-100 made blocks of one process differ by 5 % instead of 0.02 %. The record keeps each block's
+statistics. The processes serve once at each batch, and in the first `--arms` packs once more with
+all of them on the same two cores. Nothing loads or opens while anything is measured: that was
+tried, and at batch 100 intervals became twenty times as wide. The record keeps each block's
 median, so that other statistics can be tried.
 """
 
@@ -41,8 +41,7 @@ from precisionbench.launchers.process import (
 )
 from precisionbench.launchers.seat import Closing, Opening
 from precisionbench.rounds import Lane, Rules, run_rounds
-from precisionbench.runner import _NOISE_FLOOR
-from precisionbench.speedups import ratio_of
+from precisionbench.speedups import KNOWN_SPREAD, ratio_of
 from precisionbench.statistics import Interval, verdicts
 from precisionbench.torch_state import read_flags
 from precisionbench.workload import Workload, resolve
@@ -183,7 +182,7 @@ class Packs:
             }
 
     def _floor(self) -> float:
-        return _NOISE_FLOOR.get(torch.device(self.options.device).type, 0.0)
+        return KNOWN_SPREAD.get(torch.device(self.options.device).type, 0.0)
 
 
 def workload(options: argparse.Namespace, batch: int) -> Workload:

@@ -178,6 +178,13 @@ def test_the_smallest_effect_is_a_little_larger_than_the_interval():
     assert 1.5 < QUIET.smallest_effect / QUIET.half_width < 1.7  # t(4) is 2.78
 
 
+def test_the_noise_floor_is_never_below_what_is_known_of_such_devices():
+    assert examining.Examination(healthy()).noise_floor == 0.0025
+    noisy = healthy(trials=(attrs.evolve(QUIET, between=0.01),))
+    assert examining.Examination(noisy).noise_floor == 0.01
+    assert examining.Examination(healthy(trials=())).noise_floor is None
+
+
 # --- on this machine ------------------------------------------------------------------------------
 
 

@@ -56,6 +56,12 @@ def test_an_example_runs_and_shows_its_rows(name, expected, tmp_path):
         assert "apex-amp" in printed.split("Could not run")[1]
 
 
+def test_the_example_of_two_runs_says_what_has_changed(tmp_path):
+    printed = run(str(EXAMPLES / "compare_two_runs.py"), cwd=tmp_path)
+    rows = [line.partition(":")[0] for line in printed.splitlines()]
+    assert rows == ["eager", "half", "slower"]
+
+
 def test_the_example_with_a_model_of_ones_own_saves_its_result(tmp_path):
     printed = run("-c", QUICKLY, str(EXAMPLES / "your_own_model.py"), "r.json", cwd=tmp_path)
     assert "output['logits']: cosine 0.9" in printed

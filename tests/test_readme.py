@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 import precisionbench
+from precisionbench import storage
+from precisionbench.doctor.checks import checks_of
+from precisionbench.doctor.readings import Readings
+from precisionbench.doctor.text import to_text
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(
@@ -54,3 +59,12 @@ def test_the_tables_shown_are_those_of_the_saved_record():
     table = str(shown).partition("Rows were")[0].strip()
     assert table in (ROOT / "README.md").read_text()
     assert table in (ROOT / "docs/hardware.md").read_text()
+
+
+def test_the_doctors_lines_shown_are_what_the_saved_readings_give():
+    document = json.loads((ROOT / "docs/records/h100-doctor.json").read_text())
+    readings = storage.structured(document["readings"], Readings)
+    shown = (ROOT / "docs/doctor.md").read_text()
+    assert to_text(checks_of(readings), max(document["noise_floor"], 0.0025)) in shown
+    for block in re.findall(r"```text\n(ok  matmul.*?)```", (ROOT / "README.md").read_text(), re.S):
+        assert all(line in shown for line in block.splitlines())

@@ -24,6 +24,7 @@ from precisionbench.journal import Journal
 from precisionbench.plan import DEFAULT_BACKENDS, Row, plan
 from precisionbench.recording import silence
 from precisionbench.results import ComparisonData
+from precisionbench.speedups import KNOWN_SPREAD
 from precisionbench.torch_state import Functions, rng_restored
 from precisionbench.workload import Workload, resolve
 
@@ -35,9 +36,6 @@ _BUDGET_S = {"cuda": 60.0}
 _BUDGET_ELSEWHERE_S = 10.0
 _MOST_S = 900.0  # for all rows, unless the user gives a budget
 _MOST_REPLICAS = 64
-# What processes of the same code differ by on a GPU where nobody has measured it
-# (docs/between-processes.md), as a log.
-_NOISE_FLOOR = {"cuda": 0.0025}
 # Two threads would measure each other, and torch's settings are the process's. A comparison that a
 # callback starts within another one is let through.
 _one_at_a_time = threading.RLock()
@@ -117,7 +115,7 @@ def compare(
             workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed)
         notes = _about_patches(functions.changes()) if launcher == "inline" else ()
         total_s = _budget(budget_s, workload.device.type, len(rows))
-        known = _NOISE_FLOOR.get(workload.device.type, 0.0)
+        known = KNOWN_SPREAD.get(workload.device.type, 0.0)
         floor = known if noise_floor is None else float(noise_floor)
         header = _header(workload, seed, launcher, reference_name, floor)
         with _written_down(journal, header, rows) as written:

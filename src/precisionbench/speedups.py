@@ -30,6 +30,9 @@ from precisionbench.statistics.ratios import level_interval, levels
 
 # Fewer rounds give no 95 % interval.
 FLOOR_ROUNDS = 6
+# What processes of the same code are taken to differ by, as a log, where nobody has measured it
+# (docs/between-processes.md), by the type of device.
+KNOWN_SPREAD: Mapping[str, float] = {"cuda": 0.0025}
 Rows = Mapping[str, Sequence[Block]]
 
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from precisionbench.errors import (
     OutputError,
@@ -27,6 +27,7 @@ from precisionbench.results import ComparisonData
 if TYPE_CHECKING:
     from cattrs.preconf.json import JsonConverter
 
+T = TypeVar("T")
 FORMAT = "precisionbench.comparison"
 # 1: one process, rows one after another. 2: replicas, rounds, passes.
 VERSION = 2
@@ -45,6 +46,16 @@ def _converter() -> JsonConverter:
 def unstructured(value: Any) -> Any:
     """One of the classes in `results` as JSON values."""
     return _converter().unstructure(value)
+
+
+def structured(document: Any, kind: type[T]) -> T:
+    """JSON values as one of our frozen classes; the inverse of `unstructured`.
+
+    Args:
+        document: what `unstructured` gave.
+        kind: the class.
+    """
+    return _converter().structure(document, kind)
 
 
 def to_json(data: ComparisonData) -> str:
@@ -73,7 +84,7 @@ def from_json(text: str, source: str = "this text") -> ComparisonData:
     document = _parse(text, source)
     _check_header(document, source)
     try:
-        return _converter().structure(document, ComparisonData)
+        return structured(document, ComparisonData)
     except Exception as exc:  # cattrs raises groups and the constructors' own errors
         raise ResultFormatError(
             f"{source} is a damaged precisionbench result ({_fault(exc)})",

@@ -25,8 +25,8 @@ from precisionbench.doctor.text import to_text
 from precisionbench.errors import PrecisionBenchError, SpecError, WorkloadError
 from precisionbench.probes import machine
 from precisionbench.results import DeviceState
+from precisionbench.speedups import KNOWN_SPREAD, run_spread, within_sd
 from precisionbench.speedups import replicas as processes_of
-from precisionbench.speedups import run_spread, within_sd
 from precisionbench.telemetry import watching
 from precisionbench.timer import clock_for
 from precisionbench.torch_state import autocast_off, flags_restored, rng_restored
@@ -56,11 +56,15 @@ class Examination:
 
     @property
     def noise_floor(self) -> float | None:
-        """What processes of the same device-bound code differ by (sd of the log).
+        """What processes of the same device-bound code may differ by (sd of the log).
 
-        It is for `compare(noise_floor=...)`; None where it was not measured.
+        It is for `compare(noise_floor=...)`, and no less than what is taken to be known of such
+        devices: one model's processes can be alike where another's are not. None where it was not
+        measured.
         """
-        return next((t.between for t in self.readings.trials if t.name == "device_bound"), None)
+        seen = [t.between for t in self.readings.trials if t.name == "device_bound"]
+        known = KNOWN_SPREAD.get(self.readings.environment.device.partition(":")[0], 0.0)
+        return max(seen[0], known) if seen else None
 
     def to_json(self) -> str:
         """Readings and checks as JSON text."""

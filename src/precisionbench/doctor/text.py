@@ -76,6 +76,6 @@ def summary(checks: Sequence[Check], noise_floor: float | None) -> str:
     if noise_floor is None:
         return found
     return (
-        f"{found} Processes of the same code differ by {noise_floor:.2%} here: give that as "
-        f"--noise-floor {noise_floor:.4f} where only one replica fits."
+        f"{found} Take processes of the same code to differ by {noise_floor:.2%} here: give "
+        f"compare --noise-floor {noise_floor:.4f} where only one replica fits."
     )

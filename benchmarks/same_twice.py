@@ -1,0 +1,71 @@
+"""How often `compare` itself calls the same backend different: real calls, as a user makes them.
+
+    python benchmarks/same_twice.py record.json [--sessions 100] [--budget 5] [--device cpu]
+
+Each session is `compare` of the doctor's convolutions under `["eager", "eager"]` with every
+default, so in fresh worker processes. It needs no GPU. `benchmarks/false_alarms.py` asks the same
+of a GPU, where starting processes one session at a time would take hours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+import precisionbench as pb
+from precisionbench.doctor.workloads import convolutions
+from precisionbench.statistics import Interval
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("record")
+    parser.add_argument("--sessions", type=int, default=100)
+    parser.add_argument("--budget", type=float, default=5.0)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    record: list[dict[str, Any]] = []
+    for number in range(options.sessions):
+        record.append(session(options, number))
+        Path(options.record).write_text(json.dumps(record))
+    print(summary(record))
+
+
+def session(options: argparse.Namespace, seed: int) -> dict[str, Any]:
+    begun_s = time.monotonic()
+    comparison = pb.compare(
+        partial(convolutions, 1),
+        backends=["eager", "eager"],
+        device=options.device,
+        budget_s=options.budget,
+        seed=seed,
+    )
+    found = comparison.speedup("eager#2")
+    rounds = len(comparison["eager"].measurement.rounds)
+    print(
+        f"{seed}: {found.value:.4f} [{found.low:.4f}, {found.high:.4f}] {found.verdict.value}, "
+        f"{rounds} rounds, {time.monotonic() - begun_s:.1f} s",
+        flush=True,
+    )
+    return {**attrs.asdict(found), "verdict": found.verdict.value, "rounds": rounds}
+
+
+def summary(record: list[dict[str, Any]]) -> str:
+    intervals = [Interval(one["value"], one["low"], one["high"]) for one in record]
+    false = sum(one["verdict"] in ("faster", "slower") for one in record)
+    strict = sum(interval.excludes_1 for interval in intervals)
+    widths = sorted(interval.relative_half_width for interval in intervals)
+    return (
+        f"{len(record)} sessions: faster or slower in {false}, interval excludes 1 in {strict}; "
+        f"median half-width {widths[len(widths) // 2]:.1%}"
+    )
+
+
+if __name__ == "__main__":
+    main()
