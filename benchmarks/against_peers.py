@@ -286,7 +286,7 @@ def compared() -> dict[str, Any]:
         "first_round_s": marks[0] - begun_s,
         "reached_s": None if reached is None else marks[reached - 1] - begun_s,
         "rounds": len(marks),
-        "half_width": widths[-1][1],
+        "half_width": widths[-1][1] if widths else math.inf,
         "ended_by": row.measurement.ended_by,
         "speedup": comparison.speedup(rows[1]).value,
         "device_share": {

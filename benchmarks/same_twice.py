@@ -2,9 +2,9 @@
 
     python benchmarks/same_twice.py record.json [--sessions 100] [--budget 5] [--device cpu]
 
-Each session is `compare` of the doctor's convolutions under `["eager", "eager"]` with every
-default, so in fresh worker processes. It needs no GPU. `benchmarks/false_alarms.py` asks the same
-of a GPU, where starting processes one session at a time would take hours.
+Each session is `compare` of the doctor's convolutions under `["eager", "eager"]`, with every
+default but for the time, so in fresh worker processes. It needs no GPU; there
+`benchmarks/false_alarms.py` asks the same with processes that are started together.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import attrs
@@ -106,12 +107,6 @@ CPU_ONLY = attrs.evolve(healthy().environment, gpu=None, cuda=None)
             "1200 MHz of at most 1980, 700 of 700 W, 85 °C, held down by sw_power_cap",
             "lock the clocks",
         ),
-        (
-            healthy(environment=attrs.evolve(healthy().environment, power_mode="MODE_15W")),
-            "power mode",
-            "MODE_15W",
-            "nvpmodel -m 0",
-        ),
         (healthy(load=0.9), "host load", "0.90", "end other programs"),
         (healthy(governor="schedutil"), "CPU governor", "schedutil", "performance"),
         (healthy(strangers=("Xorg (process 9)",)), "other processes", "Xorg", "end them"),
@@ -122,13 +117,9 @@ CPU_ONLY = attrs.evolve(healthy().environment, gpu=None, cuda=None)
             "install it",
         ),
         (
-            healthy(
-                trials=(
-                    attrs.evolve(QUIET, speedup=Speedup(1.0, 0.9, 1.1, Verdict.INCONCLUSIVE, "")),
-                )
-            ),
+            healthy(trials=(attrs.evolve(QUIET, between=0.03),)),
             "noise, device-bound",
-            "can tell is 1.1",
+            "a difference of 12 %",
             "replicas",
         ),
         (
@@ -173,16 +164,49 @@ def test_a_device_whose_peak_is_not_known_is_not_judged_by_one():
     assert "peak is not known" in check.finding
 
 
-def test_the_smallest_effect_is_a_little_larger_than_the_interval():
-    assert QUIET.half_width == pytest.approx(0.004, rel=0.01)
-    assert 1.5 < QUIET.smallest_effect / QUIET.half_width < 1.7  # t(4) is 2.78
+def test_the_smallest_effect_is_what_compares_own_interval_and_luck_leave():
+    noisy = attrs.evolve(QUIET, between=0.01)
+    reach = 2.776 * 0.01 * math.sqrt(2 / 3)  # t(4), three processes a side
+    assert noisy.smallest_effect(0.0) == pytest.approx(reach * (1 + 1.645 / 2.776), rel=0.02)
+    still = attrs.evolve(QUIET, between=1e-9)
+    assert still.smallest_effect(0.0025) == pytest.approx(
+        1.96 * 0.0025 * math.sqrt(2 / 3), rel=0.01
+    )
 
 
 def test_the_noise_floor_is_never_below_what_is_known_of_such_devices():
-    assert examining.Examination(healthy()).noise_floor == 0.0025
-    noisy = healthy(trials=(attrs.evolve(QUIET, between=0.01),))
-    assert examining.Examination(noisy).noise_floor == 0.01
-    assert examining.Examination(healthy(trials=())).noise_floor is None
+    assert healthy().noise_floor == 0.0025
+    assert healthy(trials=(attrs.evolve(QUIET, between=0.01),)).noise_floor == 0.01
+    assert healthy(trials=()).noise_floor is None
+
+
+@pytest.mark.parametrize(
+    "changes", [{"processes": 2}, {"rounds": 3}, {"schedule": "restarts", "between": 0.0}]
+)
+def test_a_trial_that_was_too_short_says_nothing_good(changes):
+    readings = healthy(trials=(attrs.evolve(QUIET, **changes),))
+    check = line(readings, "noise, device-bound")
+    assert check.state is State.UNKNOWN
+    assert "too few to tell" in check.finding
+    assert readings.noise_floor is None
+
+
+def test_a_jetsons_lower_power_mode_is_no_accusation():
+    """Not every board has a MAXN."""
+    modes = {
+        mode: line(with_mode(mode), "power mode").state for mode in ("MAXN", "MAXN_SUPER", "15W")
+    }
+    assert modes == {"MAXN": State.GOOD, "MAXN_SUPER": State.GOOD, "15W": State.UNKNOWN}
+    assert "/etc/nvpmodel.conf" in line(with_mode("15W"), "power mode").remedy
+
+
+def with_mode(mode: str) -> Readings:
+    return healthy(environment=attrs.evolve(healthy().environment, power_mode=mode))
+
+
+def test_where_nobody_can_be_seen_nobody_is_said_to_be_absent():
+    assert line(healthy(strangers=None), "other processes").state is State.UNKNOWN
+    assert examining._strangers(torch.device("cpu")) is None
 
 
 # --- on this machine ------------------------------------------------------------------------------
@@ -199,7 +223,7 @@ def test_this_machine_is_measured_and_left_as_it_was():
     assert readings.unknown["tf32"] == "this device has no TF32"
     assert 0 < readings.clock_step_s < readings.launch_s < 1e-3
     assert {backend.name for backend in readings.backends} >= {"eager", "half", "torch2trt"}
-    assert found.noise_floor is None
+    assert found.readings.noise_floor is None
 
 
 @pytest.mark.slow
@@ -223,14 +247,44 @@ def test_a_trial_that_cannot_be_made_takes_nothing_else_away(monkeypatch):
     assert "a worker died; look" in trouble
 
 
+def test_ctrl_c_in_a_trial_ends_the_examination(monkeypatch):
+    interrupted = comparison_data(schedule="rounds")
+    rows = [attrs.evolve(interrupted.results[0], backend=name) for name in ("eager", "eager#2")]
+    rows = [
+        attrs.evolve(row, measurement=attrs.evolve(row.measurement, ended_by="interrupted"))
+        for row in rows
+    ]
+    data = attrs.evolve(interrupted, results=tuple(rows))
+    monkeypatch.setattr(examining.runner, "compare", lambda *_, **__: pb.Comparison(data))
+    trials, trouble = examining._trials(torch.device("cpu"), 3, None)
+    assert [trial.name for trial in trials] == ["device_bound"]
+    assert not trials[0].tells
+    assert trouble == "it was interrupted"
+
+
+def test_a_trial_whose_rows_did_not_fit_side_by_side_tells_nothing():
+    data = comparison_data(schedule="restarts")
+    rows = tuple(attrs.evolve(data.results[0], backend=name) for name in ("eager", "eager#2"))
+    found = examining.trial_of("device_bound", pb.Comparison(attrs.evolve(data, results=rows)))
+    assert (found.schedule, found.tells) == ("restarts", False)
+
+
+def test_no_memory_for_a_load_leaves_the_state_unknown():
+    def load() -> None:
+        raise torch.cuda.OutOfMemoryError
+
+    assert examining._state_under_load(torch.device("cpu"), load) is None
+
+
 def test_a_device_that_is_not_there_is_told():
     with pytest.raises(WorkloadError, match="device 'cuda:77' cannot be used"):
         pb.examine("cuda:77")
 
 
-def test_one_replica_tells_nothing_of_processes():
-    with pytest.raises(SpecError, match="replicas is 1"):
-        pb.examine("cpu", replicas=1)
+@pytest.mark.parametrize("replicas", [1, 100, "3"])
+def test_a_number_of_replicas_that_makes_no_trial(replicas):
+    with pytest.raises(SpecError, match=f"replicas is {replicas!r}"):
+        pb.examine("cpu", replicas=replicas)
 
 
 def test_the_command_prints_lines_and_with_json_nothing_else():

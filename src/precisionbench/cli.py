@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from precisionbench.comparison import Comparison
+    from precisionbench.differences import Difference
     from precisionbench.runner import Progress
 
 _NOTHING_MEASURED = (
@@ -242,7 +243,11 @@ def show(file: str, as_json: bool, markdown: bool) -> None:
 @click.argument("old")
 @click.argument("new")
 @click.option("--force", is_flag=True, help="Compare runs that are not alike, and say in what.")
-@click.option("--fail-if-slower", is_flag=True, help="End with 1 where a row became slower.")
+@click.option(
+    "--fail-if-slower",
+    is_flag=True,
+    help="End with 1 where a row became slower, fails now, or nothing could be compared.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def diff(old: str, new: str, force: bool, fail_if_slower: bool, as_json: bool) -> None:
     """Hold the result NEW against the result OLD, row by row; this needs no GPU and no torch.
@@ -262,13 +267,22 @@ def diff(old: str, new: str, force: bool, fail_if_slower: bool, as_json: bool) -
     found = load(new).against(load(old), force=force)
     if as_json:
         document = {"format": "precisionbench.difference", "version": 1}
-        click.echo(json.dumps({**document, **storage.unstructured(found)}, indent=1))
+        text = json.dumps({**document, **storage.unstructured(found)}, indent=1, allow_nan=False)
+        click.echo(text)
     else:
         _print(to_text(found), lambda console: show_changes(found, console))
-    if fail_if_slower and found.slower:
-        names = ", ".join(row.backend for row in found.slower)
-        click.echo(f"slower than before: {names}", err=True)
+    if fail_if_slower and (missed := _missed(found)):
+        click.echo(missed, err=True)
         sys.exit(_THRESHOLD_MISSED)
+
+
+def _missed(found: Difference) -> str:
+    """Why a newer run does not pass; empty where it does. What is not told apart passes."""
+    if found.slower:
+        return f"slower than before: {', '.join(row.backend for row in found.slower)}"
+    if found.broken:
+        return f"measured before and failing now: {', '.join(found.broken)}"
+    return "" if found.rows else "no row was measured in both runs"
 
 
 @main.command()
@@ -325,7 +339,7 @@ def doctor(device: str | None, quick: bool, replicas: int, as_json: bool) -> Non
     if as_json:
         click.echo(found.to_json(), nl=False)
     else:
-        _print(str(found), lambda console: show(found.checks, found.noise_floor, console))
+        _print(str(found), lambda console: show(found.checks, found.readings.noise_floor, console))
 
 
 def _print_comparison(comparison: Comparison, as_json: bool) -> None:

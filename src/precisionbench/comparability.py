@@ -35,14 +35,15 @@ class Mismatch:
 def mismatches(old: ComparisonData, new: ComparisonData) -> tuple[Mismatch, ...]:
     """Everything that makes comparing two runs wrong.
 
-    The seed and the versions of Python's minor releases and of packages that no row uses are not
-    among it.
+    The seed, Python's patch release, and packages that no common row uses are not among it; what
+    a plugin of somebody else's depends on is not known here.
 
     Args:
         old: the run to compare with.
         new: the run to judge.
     """
-    before, now = _conditions(old), _conditions(new)
+    packages = _packages(old, new)
+    before, now = _conditions(old, packages), _conditions(new, packages)
     found = [
         Mismatch(field, _text(before[field]), _text(now[field]))
         for field in before
@@ -55,7 +56,7 @@ def _text(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _conditions(data: ComparisonData) -> dict[str, object]:
+def _conditions(data: ComparisonData, packages: list[str]) -> dict[str, object]:
     environment, gpu, workload = data.environment, data.environment.gpu, data.workload
     return {
         "model": workload.model,
@@ -79,14 +80,16 @@ def _conditions(data: ComparisonData) -> dict[str, object]:
         "torch": environment.torch,
         "CUDA": environment.cuda,
         "cuDNN": environment.cudnn,
-        **{name: environment.packages.get(name) for name in _packages(data)},
+        "precisionbench": data.precisionbench,
+        **{name: environment.packages.get(name) for name in packages},
     }
 
 
-def _packages(data: ComparisonData) -> list[str]:
-    rows = {row.name for row in data.results}
-    needed = [package for row in sorted(rows) for package in _PACKAGES_OF.get(row, ())]
-    if data.workload.model.startswith("torchvision:"):
+def _packages(old: ComparisonData, new: ComparisonData) -> list[str]:
+    """What the rows of both runs, or either's model, use beside torch."""
+    common = {row.name for row in old.results} & {row.name for row in new.results}
+    needed = [package for row in sorted(common) for package in _PACKAGES_OF.get(row, ())]
+    if any(data.workload.model.startswith("torchvision:") for data in (old, new)):
         needed.append("torchvision")
     return needed
 

@@ -102,6 +102,7 @@ def _gpu(device: torch.device) -> Gpu:
         compute_capability=f"{properties.major}.{properties.minor}",
         memory_bytes=properties.total_memory,
         multiprocessors=properties.multi_processor_count,
+        uuid=str(uuid) if (uuid := getattr(properties, "uuid", None)) else None,
         **_from_driver(device),
     )
 

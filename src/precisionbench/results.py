@@ -476,6 +476,7 @@ class Gpu:
     driver: str | None = None
     power_limit_w: float | None = None
     max_sm_clock_hz: float | None = None
+    uuid: str | None = None
 
 
 @attrs.frozen

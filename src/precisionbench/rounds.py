@@ -83,11 +83,6 @@ class Lane:
         return calls * self.call_s * len(self.seats)
 
     @property
-    def settle_s(self) -> float:
-        """About how long the unscored calls before a block take."""
-        return self.settle_calls * self.call_s
-
-    @property
     def complete_rounds(self) -> int:
         """Rounds in which every replica was measured."""
         return len(self.blocks) // len(self.seats)
@@ -342,19 +337,25 @@ def _plan_blocks(lanes: Sequence[Lane], remaining_s: float, overhead_s: float) -
     """
     for lane in lanes:
         sample_s = lane.call_s * lane.calls_per_sample
-        lane.samples = max(_BLOCK_SAMPLES, math.ceil(_BLOCK_S / sample_s))
-        scored_s = lane.samples * sample_s
-        allowed = scored_s * _SETTLE_SHARE / (1 - _SETTLE_SHARE)
-        settle_s = min(max(_SETTLE_CALLS * lane.call_s, _SETTLE_S), allowed)
-        lane.settle_calls = max(1, math.ceil(settle_s / lane.call_s))
-        if lane.seats[0].opening.clock == "host":
-            lane.settle_calls = 1
-    beside_s = sum((overhead_s + lane.settle_s) * len(lane.seats) for lane in lanes)
-    scored_s = sum(lane.block_s - lane.settle_s * len(lane.seats) for lane in lanes)
-    share = (remaining_s / MIN_ROUNDS - beside_s) / scored_s if scored_s else 1.0
+        _set_samples(lane, max(_BLOCK_SAMPLES, math.ceil(_BLOCK_S / sample_s)))
+    seats = sum(len(lane.seats) for lane in lanes)
+    block_s = sum(lane.block_s for lane in lanes)
+    share = (remaining_s / MIN_ROUNDS - overhead_s * seats) / block_s if block_s else 1.0
     if share < 1:
         for lane in lanes:
-            lane.samples = max(1, int(lane.samples * share))
+            _set_samples(lane, max(1, int(lane.samples * share)))
+
+
+def _set_samples(lane: Lane, samples: int) -> None:
+    """So many samples in a block, after settling calls that are a quarter of it at most."""
+    lane.samples = samples
+    if lane.seats[0].opening.clock == "host":
+        lane.settle_calls = 1
+        return
+    scored_s = samples * lane.call_s * lane.calls_per_sample
+    allowed_s = scored_s * _SETTLE_SHARE / (1 - _SETTLE_SHARE)
+    settle_s = min(max(_SETTLE_CALLS * lane.call_s, _SETTLE_S), allowed_s)
+    lane.settle_calls = max(1, math.ceil(settle_s / lane.call_s))
 
 
 def _enough(lanes: Sequence[Lane], rules: Rules) -> str | None:

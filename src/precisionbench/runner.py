@@ -35,7 +35,7 @@ __all__ = ["DEFAULT_BACKENDS", "Progress", "compare", "plan"]
 _BUDGET_S = {"cuda": 60.0}
 _BUDGET_ELSEWHERE_S = 10.0
 _MOST_S = 900.0  # for all rows, unless the user gives a budget
-_MOST_REPLICAS = 64
+MOST_REPLICAS = 64
 # Two threads would measure each other, and torch's settings are the process's. A comparison that a
 # callback starts within another one is let through.
 _one_at_a_time = threading.RLock()
@@ -223,8 +223,8 @@ def _check_repeats(launcher: str, replicas: int | None, sessions: int) -> None:
     counts = {"replicas": replicas, "sessions": sessions}
     for name, given in counts.items():
         number = whole_number(given, 1)
-        if given is not None and (number is None or number > _MOST_REPLICAS):
-            raise SpecError(f"{name} is {given!r}", f"give a whole number up to {_MOST_REPLICAS}")
+        if given is not None and (number is None or number > MOST_REPLICAS):
+            raise SpecError(f"{name} is {given!r}", f"give a whole number up to {MOST_REPLICAS}")
     if launcher == "inline" and (sessions != 1 or replicas not in (None, 1)):
         raise SpecError(
             "launcher='inline' measures each backend once, in this process",

@@ -155,6 +155,21 @@ def run_spread(rows: Rows) -> Spread:
     )
 
 
+def round_shifts(rows: Sequence[Sequence[Block]]) -> list[float]:
+    """How far each round lay from the run's level, as a log, in what all its processes share.
+
+    Args:
+        rows: blocks of every row of a run.
+    """
+    found: dict[Hashable, list[float]] = {}
+    for blocks in rows:
+        levels = process_levels(blocks)
+        for block in blocks:
+            beyond = math.log(block.median_s) - levels[block.session, block.replica]
+            found.setdefault((block.session, block.round), []).append(beyond)
+    return [sum(values) / len(values) for values in found.values()]
+
+
 def process_levels(blocks: Sequence[Block]) -> dict[tuple[int, int], float]:
     """The level of each (session, replica) by itself, as a log: the median of its blocks.
 

@@ -190,9 +190,9 @@ def _power(readings: Readings) -> Iterator[Check]:
         highest = environment.power_mode.upper().startswith("MAXN")
         yield Check(
             "power mode",
-            State.GOOD if highest else State.ATTENTION,
+            State.GOOD if highest else State.UNKNOWN,
             environment.power_mode,
-            "" if highest else "nvpmodel -m 0 gives the highest, and jetson_clocks fixes clocks",
+            "" if highest else _POWER_MODES,
         )
     if environment.gpu is None:
         return
@@ -205,6 +205,12 @@ def _power(readings: Readings) -> Iterator[Check]:
         )
         return
     yield _clocks(readings)
+
+
+_POWER_MODES = (
+    "see /etc/nvpmodel.conf whether the board has a higher mode (nvpmodel -m NUMBER); "
+    "jetson_clocks fixes the clocks"
+)
 
 
 def _clocks(readings: Readings) -> Check:
@@ -262,7 +268,9 @@ def _host(readings: Readings) -> Iterator[Check]:
 def _others(readings: Readings) -> Iterator[Check]:
     if readings.environment.gpu is None:
         return
-    if readings.strangers:
+    if readings.strangers is None:
+        yield Check("other processes", State.UNKNOWN, "the driver does not list them")
+    elif readings.strangers:
         text = f"{some(list(readings.strangers))} on this GPU"
         remedy = "end them, or measure when they are idle: what they do is in every figure"
         yield Check("other processes", State.ATTENTION, text, remedy)
@@ -283,24 +291,31 @@ _NOISY = {
 
 
 def _noise(readings: Readings) -> Iterator[Check]:
-    if readings.trouble:
-        yield Check("noise", State.UNKNOWN, readings.trouble, "measure with launcher='inline'")
     for trial in readings.trials:
-        yield _trial(trial)
+        yield _trial(trial, readings.known_spread)
+    if readings.trouble:
+        yield Check("noise", State.UNKNOWN, readings.trouble)
 
 
-def _trial(trial: Trial) -> Check:
+def _trial(trial: Trial, floor: float) -> Check:
+    subject = _TRIAL_NAMES.get(trial.name, trial.name)
+    if not trial.tells:
+        text = (
+            f"{trial.rounds} rounds of {trial.processes} processes ({trial.schedule}) fitted in, "
+            "too few to tell"
+        )
+        return Check(subject, State.UNKNOWN, text, "free memory, or end what slows the machine")
+    smallest = trial.smallest_effect(floor)
     text = (
         f"{trial.processes} processes of the same code differ by {trial.between:.2%} (sd), blocks "
-        f"within one by {trial.within:.2%}; the smallest speed-up that 19 of 20 runs can tell is "
-        f"{1 + trial.smallest_effect:.4g}x"
+        f"within one by {trial.within:.2%}; 19 of 20 runs tell a difference of "
+        f"{significant(100 * smallest, 2)} %"
     )
-    subject = _TRIAL_NAMES.get(trial.name, trial.name)
     if trial.speedup.verdict in _WRONG:
         wrong = f"{text}; the same code was called {trial.speedup.verdict.value} than itself"
         remedy = "one run in twenty may; if it happens again, give sessions=3"
         return Check(subject, State.ATTENTION, wrong, remedy)
-    if trial.smallest_effect > 2 * MARGIN:
+    if smallest > 2 * MARGIN:
         return Check(subject, State.ATTENTION, text, _NOISY.get(trial.name, ""))
     return Check(subject, State.GOOD, text)
 

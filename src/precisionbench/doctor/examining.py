@@ -22,11 +22,18 @@ from precisionbench.doctor import workloads
 from precisionbench.doctor.checks import Check, checks_of
 from precisionbench.doctor.readings import Readiness, Readings, Trial
 from precisionbench.doctor.text import to_text
-from precisionbench.errors import PrecisionBenchError, SpecError, WorkloadError
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    PrecisionBenchError,
+    SpecError,
+    WorkloadError,
+)
+from precisionbench.launchers.inline import free_memory
+from precisionbench.launchers.session import executing
 from precisionbench.probes import machine
 from precisionbench.results import DeviceState
-from precisionbench.speedups import KNOWN_SPREAD, run_spread, within_sd
 from precisionbench.speedups import replicas as processes_of
+from precisionbench.speedups import run_spread, shared_rounds, within_sd
 from precisionbench.telemetry import watching
 from precisionbench.timer import clock_for
 from precisionbench.torch_state import autocast_off, flags_restored, rng_restored
@@ -54,31 +61,19 @@ class Examination:
         """One line for each thing looked at, with a verdict and a remedy."""
         return checks_of(self.readings)
 
-    @property
-    def noise_floor(self) -> float | None:
-        """What processes of the same device-bound code may differ by (sd of the log).
-
-        It is for `compare(noise_floor=...)`, and no less than what is taken to be known of such
-        devices: one model's processes can be alike where another's are not. None where it was not
-        measured.
-        """
-        seen = [t.between for t in self.readings.trials if t.name == "device_bound"]
-        known = KNOWN_SPREAD.get(self.readings.environment.device.partition(":")[0], 0.0)
-        return max(seen[0], known) if seen else None
-
     def to_json(self) -> str:
         """Readings and checks as JSON text."""
         document = {
             "format": "precisionbench.examination",
             "version": 1,
-            "noise_floor": self.noise_floor,
+            "noise_floor": self.readings.noise_floor,
             "checks": storage.unstructured(self.checks),
             "readings": storage.unstructured(self.readings),
         }
         return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
     def __str__(self) -> str:
-        return to_text(self.checks, self.noise_floor)
+        return to_text(self.checks, self.readings.noise_floor)
 
 
 def examine(
@@ -103,11 +98,14 @@ def examine(
         WorkloadError: there is no such device.
         SpecError: `replicas` is no whole number of 2 or more.
     """
-    if whole_number(replicas, 2) is None:
-        raise SpecError(f"replicas is {replicas!r}", "give a whole number of 2 or more")
+    number = whole_number(replicas, 2)
+    if number is None or number > runner.MOST_REPLICAS:
+        most = runner.MOST_REPLICAS
+        raise SpecError(f"replicas is {replicas!r}", f"give a whole number from 2 to {most}")
     chosen = _chosen(device)
     readings = _readings(chosen)
     if not quick:
+        free_memory()
         trials, trouble = _trials(chosen, replicas, on_progress)
         readings = attrs.evolve(readings, trials=trials, trouble=trouble)
     return Examination(readings)
@@ -133,7 +131,7 @@ def _chosen(device: Any) -> torch.device:
 def _readings(device: torch.device) -> Readings:
     load = _load()  # before our own work adds to it
     clock = clock_for(device)
-    with _undisturbed(device), clock.active():
+    with _undisturbed(device), clock.active(), executing():
         step_s = machine.clock_step_s(clock)
         launch_s = machine.launch_s(device)
         rates, unknown = machine.rates(clock, device)
@@ -148,7 +146,7 @@ def _readings(device: torch.device) -> Readings:
         state=state,
         load=load,
         governor=_governor(),
-        strangers=tuple(_strangers(device)),
+        strangers=_strangers(device),
         backends=tuple(
             Readiness(b.name, b.available, b.requirement, b.remedy) for b in list_backends()
         ),
@@ -165,7 +163,10 @@ def _undisturbed(device: torch.device) -> Iterator[None]:
 def _state_under_load(device: torch.device, load: Callable[[], object]) -> DeviceState | None:
     with watching(device) as watch:
         watch.before()
-        load()
+        try:
+            load()
+        except FOREIGN_ERRORS:  # no memory for it, or no half matmul: the line then says unknown
+            return None
         return watch.after()
 
 
@@ -182,10 +183,11 @@ def _governor() -> str | None:
     return None
 
 
-def _strangers(device: torch.device) -> list[str]:
+def _strangers(device: torch.device) -> tuple[str, ...] | None:
+    """Who else computes on the GPU; None where the driver does not even list us."""
     with nvml.opened(device) as found:
         listed = nvml.processes(*found) if found else {}
-    return nvml.strangers(listed, [os.getpid()])
+    return tuple(nvml.strangers(listed, [os.getpid()])) if listed else None
 
 
 # --- noise ----------------------------------------------------------------------------------------
@@ -199,7 +201,7 @@ def _trials(
         "device_bound": partial(workloads.convolutions, batch),
         "host_bound": workloads.many_small,
     }
-    trials = []
+    trials: list[Trial] = []
     for name, model in models.items():
         try:
             comparison = runner.compare(
@@ -208,12 +210,13 @@ def _trials(
                 device=device,
                 replicas=replicas,
                 budget_s=_TRIAL_S.get(device.type, _TRIAL_ELSEWHERE_S),
-                noise_floor=0.0,
                 on_progress=on_progress,
             )
             trials.append(trial_of(name, comparison))
         except PrecisionBenchError as exc:
             return tuple(trials), f"it could not be measured ({exc})"
+        if comparison["eager"].measurement.ended_by == "interrupted":
+            return tuple(trials), "it was interrupted"
     return tuple(trials), ""
 
 
@@ -229,11 +232,14 @@ def trial_of(name: str, comparison: Comparison) -> Trial:
     """
     first, second = comparison["eager"], comparison["eager#2"]
     rows = {row.backend: row.measurement.blocks for row in (first, second)}
+    side_by_side = comparison.data.schedule == "rounds"
     return Trial(
         name=name,
         latency_s=first.latency.value,
         within=within_sd([*rows.values()]),
-        between=run_spread(rows).sd,
+        between=run_spread(rows).sd if side_by_side else 0.0,
         processes=sum(len(processes_of(blocks)) for blocks in rows.values()),
         speedup=comparison.speedup("eager#2"),
+        rounds=shared_rounds(*rows.values()),
+        schedule=comparison.data.schedule,
     )

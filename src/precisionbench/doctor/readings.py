@@ -8,8 +8,11 @@ from collections.abc import Mapping
 import attrs
 
 from precisionbench.results import DeviceState, Environment, Speedup
+from precisionbench.speedups import FLOOR_ROUNDS, KNOWN_SPREAD
 
 _Z_95 = 1.645  # the normal distribution's 95th percentile
+_TAIL = 0.975  # of a 95 % interval
+_LEAST_PROCESSES = 4
 
 
 @attrs.frozen
@@ -21,8 +24,10 @@ class Trial:
         latency_s: of one call.
         within: standard deviation of blocks within a process, as a log (0.002 is 0.2 %).
         between: standard deviation between processes, likewise; noise within them is part of it.
-        processes: how many there were.
+        processes: how many there were, of both sides together.
         speedup: of the one half of them over the other.
+        rounds: how many there were.
+        schedule: how they were measured; see `precisionbench.speedups`.
     """
 
     name: str
@@ -31,23 +36,29 @@ class Trial:
     between: float
     processes: int
     speedup: Speedup
+    rounds: int = FLOOR_ROUNDS
+    schedule: str = "rounds"
 
     @property
-    def half_width(self) -> float:
-        """Half of the interval around no difference, as a share."""
-        return math.sqrt(self.speedup.high / self.speedup.low) - 1
+    def tells(self) -> bool:
+        """Whether it says anything of noise: several processes a side, in enough rounds."""
+        enough = self.processes >= _LEAST_PROCESSES and self.rounds >= FLOOR_ROUNDS
+        return self.schedule == "rounds" and enough
 
-    @property
-    def smallest_effect(self) -> float:
+    def smallest_effect(self, floor: float) -> float:
         """The smallest difference that 19 of 20 such runs tell from none, as a share.
 
-        The interval's half-width is t times the estimate's standard error; the effect must be
-        larger by another 1.645 of these.
-        """
-        from scipy.special import stdtrit
+        It is as far as the interval of `compare` reaches, and another 1.645 standard errors.
 
-        t = float(stdtrit(max(1, self.processes - 2), 0.975))
-        return self.half_width * (1 + _Z_95 / t)
+        Args:
+            floor: spread between processes that `compare` takes to be known.
+        """
+        from scipy.special import ndtri, stdtrit
+
+        t = float(stdtrit(self.processes - 2, _TAIL))
+        reach = max(t * self.between, float(ndtri(_TAIL)) * floor)
+        per_side = self.processes / 2
+        return math.expm1((reach + _Z_95 * self.between) * math.sqrt(2 / per_side))
 
 
 @attrs.frozen
@@ -81,7 +92,7 @@ class Readings:
         state: the GPU right after a second of matmuls; None where nothing tells.
         load: processes that wanted to run in the last minute, for each core; None if not told.
         governor: the CPU's frequency governor; None if not told.
-        strangers: others that compute on the GPU.
+        strangers: others that compute on the GPU; None where nobody tells.
         backends: whether each can run.
         trials: A/A trials; empty where they were left out.
         trouble: why they could not be made.
@@ -96,7 +107,23 @@ class Readings:
     state: DeviceState | None
     load: float | None
     governor: str | None
-    strangers: tuple[str, ...]
+    strangers: tuple[str, ...] | None
     backends: tuple[Readiness, ...]
     trials: tuple[Trial, ...] = ()
     trouble: str = ""
+
+    @property
+    def known_spread(self) -> float:
+        """What processes are taken to differ by on such a device where nobody has measured it."""
+        return KNOWN_SPREAD.get(self.environment.device.partition(":")[0], 0.0)
+
+    @property
+    def noise_floor(self) -> float | None:
+        """What processes of the same device-bound code may differ by (sd of the log).
+
+        It is for `compare(noise_floor=...)`, and no less than what is taken to be known of such
+        devices: one model's processes can be alike where another's are not. None where it was not
+        measured.
+        """
+        seen = [t.between for t in self.trials if t.name == "device_bound" and t.tells]
+        return max(seen[0], self.known_spread) if seen else None

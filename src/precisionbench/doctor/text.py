@@ -77,5 +77,5 @@ def summary(checks: Sequence[Check], noise_floor: float | None) -> str:
         return found
     return (
         f"{found} Take processes of the same code to differ by {noise_floor:.2%} here: give "
-        f"compare --noise-floor {noise_floor:.4f} where only one replica fits."
+        f"compare --noise-floor {noise_floor:.2g} where only one replica fits."
     )

@@ -58,7 +58,7 @@ class InlineLauncher:
             ):
                 yield opened
         finally:
-            _free_memory()
+            free_memory()
 
     @contextlib.contextmanager
     def _out_of_memory_explained(self, backend: Backend) -> Iterator[None]:
@@ -82,7 +82,7 @@ class InlineLauncher:
         """Halve the batch until one call succeeds, and say which one did."""
         others = 0
         while batch := batch // 2:
-            _free_memory()
+            free_memory()
             try:
                 smaller = self.workload.with_batch(batch)
                 with session.opened(backend, smaller, self.timer):
@@ -102,7 +102,8 @@ def drop_frames(exc: BaseException | None) -> None:
         exc = exc.__cause__
 
 
-def _free_memory() -> None:
+def free_memory() -> None:
+    """Give back what torch holds of the GPU's memory and nobody uses."""
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         with contextlib.suppress(Exception):  # a lost device cannot be tidied

@@ -5,19 +5,23 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from precisionbench.differences import Difference, RowChange
+from precisionbench.differences import Difference
 from precisionbench.report import formatting
+from precisionbench.results import Speedup
 from precisionbench.statistics import Interval, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
 _PLAIN_WIDTH = 80
 _MIN_WIDTH = 60
 _STYLES = {Verdict.FASTER: "green", Verdict.SLOWER: "red"}
 _LEGEND = (
-    "change is old / new, above 1 is faster now; its interval (95 % over all rows) knows what "
-    "processes and sessions of the same code differ by."
+    "change is old / new, above 1 is faster now; its interval (95 % over all rows) allows for what "
+    "processes differ by and for drift between the runs. Of a speed-up over the reference, drift "
+    "cancels."
 )
 _WORDS = {
     Verdict.FASTER: "faster",
@@ -26,7 +30,11 @@ _WORDS = {
     Verdict.DIFFERENT_BUT_SMALL: "different, by less than 1 %",
     Verdict.INCONCLUSIVE: "not told apart",
 }
-_REASONS = {"one_process": "not told: one process each"}
+_REASONS = {
+    "one_process": "not told: one process",
+    "too_few_rounds": "not told: few rounds",
+    "not_interleaved": "not told: inline",
+}
 
 
 def to_text(found: Difference, width: int = _PLAIN_WIDTH) -> str:
@@ -88,25 +96,35 @@ def _table(found: Difference) -> RenderableType:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict")
     for row in found.rows:
-        style = _STYLES.get(row.speedup.verdict, "")
-        table.add_row(Text(row.backend), *map(Text, _figures(row)), Text(_verdict(row), style))
+        figures = _figures(row.old, row.new, row.speedup)
+        table.add_row(Text(row.backend), *map(Text, figures), _verdict(row.speedup))
+        if row.relative is not None:
+            _add_relative(table, row.relative)
     return table
 
 
-def _figures(row: RowChange) -> tuple[str, str, str, str]:
-    speedup = row.speedup
-    interval = Interval(speedup.value, speedup.low, speedup.high)
-    digits = max(3, formatting.supported_digits(interval))
+def _add_relative(table: Table, found: Speedup) -> None:
+    from rich.text import Text
+
+    value, interval = _ratio(found)
+    cells = [Text(cell, "dim") for cell in ("  over the reference", "", "", value, interval)]
+    table.add_row(*cells, _verdict(found))
+
+
+def _figures(old: Interval, new: Interval, found: Speedup) -> tuple[str, str, str, str]:
+    return formatting.duration(old), formatting.duration(new), *_ratio(found)
+
+
+def _ratio(found: Speedup) -> tuple[str, str]:
+    digits = max(3, formatting.supported_digits(Interval(found.value, found.low, found.high)))
     value, low, high = (
-        formatting.significant(x, digits) for x in (speedup.value, speedup.low, speedup.high)
+        formatting.significant(x, digits) for x in (found.value, found.low, found.high)
     )
-    return (
-        formatting.duration(row.old),
-        formatting.duration(row.new),
-        f"{value}x",
-        f"{low} to {high}",
-    )
+    return f"{value}x", f"{low} to {high}"
 
 
-def _verdict(row: RowChange) -> str:
-    return _REASONS.get(row.speedup.reason, _WORDS[row.speedup.verdict])
+def _verdict(found: Speedup) -> Text:
+    from rich.text import Text
+
+    words = _REASONS.get(found.reason, _WORDS[found.verdict])
+    return Text(words, _STYLES.get(found.verdict, ""))
