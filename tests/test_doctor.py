@@ -119,7 +119,7 @@ CPU_ONLY = attrs.evolve(healthy().environment, gpu=None, cuda=None)
         (
             healthy(trials=(attrs.evolve(QUIET, between=0.03),)),
             "noise, device-bound",
-            "a difference of 12 %",
+            "a difference of 11 %",
             "replicas",
         ),
         (

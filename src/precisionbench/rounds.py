@@ -352,10 +352,9 @@ def _set_samples(lane: Lane, samples: int) -> None:
     if lane.seats[0].opening.clock == "host":
         lane.settle_calls = 1
         return
-    scored_s = samples * lane.call_s * lane.calls_per_sample
-    allowed_s = scored_s * _SETTLE_SHARE / (1 - _SETTLE_SHARE)
-    settle_s = min(max(_SETTLE_CALLS * lane.call_s, _SETTLE_S), allowed_s)
-    lane.settle_calls = max(1, math.ceil(settle_s / lane.call_s))
+    wanted = max(_SETTLE_CALLS, math.ceil(_SETTLE_S / lane.call_s))
+    allowed = samples * lane.calls_per_sample * _SETTLE_SHARE / (1 - _SETTLE_SHARE)
+    lane.settle_calls = max(1, min(wanted, round(allowed)))
 
 
 def _enough(lanes: Sequence[Lane], rules: Rules) -> str | None:
