@@ -6,9 +6,9 @@ A pack is four sessions (`--pack`). Each is half ResNet-50 twice, three fresh wo
 row, as `compare` starts them; the 24 processes of a pack are measured in the same rounds, as the
 rows of one comparison are, and every pair of rows is judged by itself with the library's
 statistics. The processes serve once at each batch, and in the first `--arms` packs once more with
-all of them on the same two cores. Nothing loads or opens while anything is measured: that was
-tried, and at batch 100 intervals became twenty times as wide. The record keeps each block's
-median, so that other statistics can be tried.
+all of them on the same two cores, before or after by chance. Nothing loads or opens while anything
+is measured: that was tried, and at batch 100 intervals became twenty times as wide. The record
+keeps each block's median, so that other statistics can be tried.
 """
 
 from __future__ import annotations
@@ -124,9 +124,9 @@ class Packs:
         pack = self._started(crew)
         for index, batch in enumerate(self.options.batch):
             lanes = self._opened(pack, index)
-            yield from self._measured(lanes, batch, number, 0)
-            if number < self.options.arms:
-                yield from self._measured(lanes, batch, number, SHARED_CORES)
+            arms = [0, SHARED_CORES] if number < self.options.arms else [0]
+            for cores in self.rng.sample(arms, len(arms)):
+                yield from self._measured(lanes, batch, number, cores)
 
     def _started(self, crew: Crew) -> Pack:
         """Workers that begin to load the first workload, and what names each batch's files."""

@@ -72,6 +72,7 @@ def test_every_example_is_run_by_a_test():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
         "apex_amp",
         "compare_all",
+        "compare_two_runs",
         "eager",
         "founding_experiment",
         "half",

@@ -223,7 +223,12 @@ class Held(FitsAlone):
 
 @pytest.fixture
 def interrupting():
-    """A callback that presses Ctrl-C after some rounds, once or twice."""
+    """A callback that presses Ctrl-C after some rounds, once or twice.
+
+    Python's own handler is in force meanwhile: whoever started the tests in the background of a
+    shell had interrupts ignored.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def make(times: int):
         def tell(progress: pb.Progress) -> None:
@@ -233,7 +238,8 @@ def interrupting():
 
         return tell
 
-    return make
+    yield make
+    signal.signal(signal.SIGINT, before)
 
 
 def test_the_first_ctrl_c_returns_the_finished_rounds(interrupting):
