@@ -1,6 +1,9 @@
+"""What is recorded of a machine, and what it does not tell."""
+
 from __future__ import annotations
 
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,78 @@ def test_cudnn_numbers_of_both_ways_of_counting(monkeypatch, number, text):
 def test_a_machine_without_the_drivers_library_tells_nothing(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert environment._from_driver(torch.device("cuda")) == {}
+
+
+class Driver(types.ModuleType):
+    """pynvml as far as an environment asks it; test_gpu.py asks the real one."""
+
+    NVML_CLOCK_SM = 1
+    closed = False
+
+    def nvmlInit(self) -> None:
+        pass
+
+    def nvmlShutdown(self) -> None:
+        self.closed = True
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: bytes) -> str:
+        return {b"GPU-7": "handle"}[uuid]
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle: str) -> int:
+        return 700_000
+
+    def nvmlDeviceGetMaxClockInfo(self, handle: str, clock: int) -> int:
+        raise RuntimeError("Not Supported")
+
+    def nvmlSystemGetDriverVersion(self) -> str:
+        return "580.1"
+
+
+@pytest.fixture
+def driver(monkeypatch) -> Driver:
+    """A machine with one GPU, of which the driver tells all but its highest clock."""
+    driver = Driver("pynvml")
+    properties = types.SimpleNamespace(
+        name="NVIDIA Test",
+        major=9,
+        minor=0,
+        total_memory=1 << 30,
+        multi_processor_count=132,
+        uuid=7,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    return driver
+
+
+def test_a_gpu_is_described_by_torch_and_by_its_driver(driver):
+    found = environment._gpu(torch.device("cuda", 0))
+    assert (found.name, found.compute_capability, found.uuid) == ("NVIDIA Test", "9.0", "7")
+    assert (found.driver, found.power_limit_w, found.max_sm_clock_hz) == ("580.1", 700.0, None)
+    assert driver.closed
+
+
+def test_a_gpu_that_the_driver_does_not_know_is_described_by_torch_alone(driver, monkeypatch):
+    monkeypatch.delattr(Driver, "nvmlDeviceGetHandleByUUID")
+    found = environment._gpu(torch.device("cuda", 0))
+    assert (found.name, found.driver) == ("NVIDIA Test", None)
+    assert driver.closed
+
+
+def nvpmodel(tmp_path: Path, text: str, code: int = 0) -> str:
+    program = tmp_path / "nvpmodel"
+    program.write_text(f"#!/bin/sh\necho '{text}'\nexit {code}\n")
+    program.chmod(0o755)
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "mode"),
+    [("NV Power Mode: MAXN\n0", 0, "MAXN"), ("no such tool", 1, None), ("nothing", 0, None)],
+)
+def test_a_jetsons_power_mode_is_what_nvpmodel_says(tmp_path, monkeypatch, text, code, mode):
+    monkeypatch.setenv("PATH", nvpmodel(tmp_path, text, code))
+    assert environment._power_mode() == mode
 
 
 def test_a_question_that_the_driver_refuses_is_not_told():

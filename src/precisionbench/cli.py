@@ -48,7 +48,7 @@ _NOTHING_MEASURED = (
 
 
 # What stands for our few signs on a terminal that cannot show them.
-_PLAIN_SIGNS = str.maketrans({"─": "-", "±": "+-", "µ": "u", "…": "..."})
+_PLAIN_SIGNS = str.maketrans({"─": "-", "±": "+-", "µ": "u", "…": "...", "°": " deg "})
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:
@@ -194,9 +194,8 @@ def compare(
             on_progress=on_progress,
             journal=journal,
         )
-    _print_comparison(
-        comparison, as_json
-    )  # before saving: a full disk must not take the figures with it
+    # before saving: a full disk must not take the figures with it
+    _print_comparison(comparison, as_json)
     if output is not None:
         comparison.save(output, overwrite=overwrite)
         if journal is not None:  # it has done its duty
