@@ -14,7 +14,6 @@ keeps each block's median, so that other statistics can be tried.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import json
 import math
@@ -154,18 +153,18 @@ class Packs:
         self, lanes: Sequence[Lane], batch: int, pack: int, cores: int
     ) -> Iterator[dict[str, Any]]:
         """All rows in common rounds, on some cores only where that is asked for."""
-        everywhere = os.sched_getaffinity(0)
-        allowed = set(sorted(everywhere)[-cores:]) if cores else everywhere
-        pids = [seat.worker.pid for lane in lanes for seat in lane.seats]
-        for pid in pids:
-            confine(pid, allowed)
+        everywhere = sorted(os.sched_getaffinity(0))
+        allowed = everywhere[-cores:] if cores else everywhere
+        workers = [seat.worker for lane in lanes for seat in lane.seats]
+        for worker in workers:
+            worker.run_on(allowed)
         fresh = [Lane(lane.name, lane.seats) for lane in lanes]
         begun_s = time.monotonic()
         budget_s = self.options.budget[self.options.batch.index(batch)]
         ended_by = run_rounds(fresh, Rules(budget_s, "0", self.rng, floor=self._floor()))
         took_s = time.monotonic() - begun_s
-        for pid in pids:
-            confine(pid, everywhere)
+        for worker in workers:
+            worker.run_on(everywhere)
         rows = {lane.name: lane.blocks for lane in fresh}
         labels = sorted({label for lane in fresh for o in lane.openings for label in o.labels})
         for base in range(0, self.rows, 2):
@@ -192,13 +191,6 @@ def workload(options: argparse.Namespace, batch: int) -> Workload:
     model, inputs = TorchvisionModel(name, batch)()
     traced = torch.fx.symbolic_trace(model.eval())
     return resolve(traced, inputs, device=device, batch_size=batch, seed=batch)
-
-
-def confine(pid: int, cores: set[int]) -> None:
-    """Let all threads of a process run on these cores only."""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(ProcessLookupError):  # a thread that has ended
-            os.sched_setaffinity(int(task.name), cores)
 
 
 def judged(pair: Rows, floor: float) -> dict[str, Any]:

@@ -146,6 +146,11 @@ def main() -> None:
 @click.option("--seed", type=click.IntRange(min=0), help="Of weights and inputs (default: drawn).")
 @click.option("--budget", "budget_s", type=float, metavar="SECONDS", help="To measure in, in all.")
 @click.option("--noise-floor", type=float, metavar="SHARE", help="As `doctor` measured it.")
+@click.option(
+    "--shared-cores",
+    type=click.IntRange(min=1),
+    help="Let all workers share so many cores: steadier small batches.",
+)
 @click.option("--output", "-o", metavar="FILE", help="Save the result as JSON.")
 @click.option("--overwrite", is_flag=True, help="Let --output replace a file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON instead.")
@@ -161,6 +166,7 @@ def compare(
     seed: int | None,
     budget_s: float | None,
     noise_floor: float | None,
+    shared_cores: int | None,
     output: str | None,
     overwrite: bool,
     as_json: bool,
@@ -191,6 +197,7 @@ def compare(
             seed=seed,
             budget_s=budget_s,
             noise_floor=noise_floor,
+            shared_cores=shared_cores,
             on_progress=on_progress,
             journal=journal,
         )

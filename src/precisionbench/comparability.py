@@ -66,6 +66,7 @@ def _conditions(data: ComparisonData, packages: list[str]) -> dict[str, object]:
         ),
         "batch size": workload.batch_size,
         "way of measuring": data.schedule,
+        "shared cores": data.shared_cores,
         "GPU": gpu.name if gpu else None,
         "multiprocessors": gpu.multiprocessors if gpu else None,
         "driver": gpu.driver if gpu else None,

@@ -45,6 +45,7 @@ class Options:
         sessions: how often the whole is repeated with new processes.
         seed: of the orders.
         floor: spread between processes that is known of this device, as a log.
+        shared_cores: how many cores all workers share while they are measured; None: all.
     """
 
     budget_s: float
@@ -52,6 +53,7 @@ class Options:
     sessions: int
     seed: int
     floor: float
+    shared_cores: int | None = None
 
 
 class _DoesNotFitError(Exception):
@@ -161,6 +163,8 @@ class _Run:
             }
             crew.wait_until_loaded()
             lanes = self._open(workers, number)
+            for lane in lanes.values():
+                self._share_cores(lane)
             self._name_strangers(lanes)
             with self.interrupts.held():
                 ended_by = self._rounds(list(lanes.values()))
@@ -168,6 +172,13 @@ class _Run:
                 self._refuse_nothing(lanes)
                 done = [self._finish(row, lanes[row.name], ended_by) for row in list(self.rows)]
                 finished.close([part for part in done if part])
+
+    def _share_cores(self, lane: Lane) -> None:
+        """Only once all is built: compilers and tuners may use all cores."""
+        if (count := self.options.shared_cores) is not None:
+            cores = sorted(os.sched_getaffinity(0))[-count:]
+            for seat in lane.seats:
+                seat.worker.run_on(cores)
 
     def _name_strangers(self, lanes: Mapping[str, Lane]) -> None:
         """Say who else computes on the device: what they do is in every figure."""
@@ -326,6 +337,7 @@ class _Run:
         lane = lanes.setdefault(row.name, Lane(row.name, []))
         try:
             seat = RemoteSeat(worker)
+            self._share_cores(Lane(row.name, [seat]))
             single_rounds(lane, seat, place)
             self.collected.write_down(lane)
             if row.name not in self.finished:

@@ -512,6 +512,7 @@ class ComparisonData:
         launcher: where the backends lived: `process` (each in workers of its own) or `inline`.
         schedule: `rounds`, `restarts` or `sequential`; see `precisionbench.speedups`.
         noise_floor: spread between processes that was taken to be known of this device, as a log.
+        shared_cores: how many cores all workers shared while they were measured; None: all.
         notes: what a reader must know of the whole run.
         reference: row that the others are compared with.
         results: measured rows, in the order asked for.
@@ -529,6 +530,7 @@ class ComparisonData:
     failures: tuple[BackendFailure, ...]
     schedule: str = "sequential"
     noise_floor: float = 0.0
+    shared_cores: int | None = None
     notes: tuple[str, ...] = ()
 
     def __attrs_post_init__(self) -> None:

@@ -55,6 +55,7 @@ def compare(
     seed: int | None = None,
     budget_s: float | None = None,
     noise_floor: float | None = None,
+    shared_cores: int | None = None,
     on_progress: OnProgress | None = None,
     journal: str | os.PathLike[str] | None = None,
 ) -> Comparison:
@@ -87,6 +88,9 @@ def compare(
         noise_floor: what processes of the same code are known to differ by on this machine
             (standard deviation of the log), as `precisionbench doctor` measures it; no interval is
             narrower than it allows. None is 0.0025 on a GPU and 0 elsewhere.
+        shared_cores: while they are measured, let all workers run on the same few cores (Linux).
+            Processes of small batches then differ by less; models that compute on several cores
+            become slower. None leaves them all cores.
         on_progress: called with a `Progress` at each step.
         journal: new file that takes every block as it is finished; `load` reads it, also after
             a run that died.
@@ -105,6 +109,7 @@ def compare(
     _check_arguments(launcher, seed, budget_s, on_progress)
     _check_repeats(launcher, replicas, sessions)
     _check_noise_floor(noise_floor)
+    _check_shared_cores(launcher, shared_cores)
     seed = secrets.randbits(32) if seed is None else int(seed)
     with _one_at_a_time, rng_restored():
         functions = Functions.now()
@@ -118,6 +123,7 @@ def compare(
         known = KNOWN_SPREAD.get(workload.device.type, 0.0)
         floor = known if noise_floor is None else float(noise_floor)
         header = _header(workload, seed, launcher, reference_name, floor)
+        header["shared_cores"] = shared_cores
         with _written_down(journal, header, rows) as written:
             collected = Collected(
                 rows,
@@ -127,9 +133,10 @@ def compare(
                 on_progress or (lambda _: None),
                 written,
             )
-            header["schedule"] = _measure(
-                workload, collected, launcher, total_s, replicas, sessions, seed, floor
+            options = interleaved.Options(
+                total_s / sessions, replicas, sessions, seed, floor, shared_cores
             )
+            header["schedule"] = _measure(workload, collected, launcher, options)
             if written is not None and written.trouble:
                 collected.run_notes.append(written.trouble)
     collected.raise_if_nothing_measured()
@@ -181,19 +188,11 @@ def _data(header: Mapping[str, Any], rows: Sequence[Row], collected: Collected) 
 
 
 def _measure(
-    workload: Workload,
-    collected: Collected,
-    launcher: str,
-    budget_s: float,
-    replicas: int | None,
-    sessions: int,
-    seed: int,
-    floor: float,
+    workload: Workload, collected: Collected, launcher: str, options: interleaved.Options
 ) -> str:
     if launcher == "inline":
-        sequential.measure(workload, collected, budget_s / len(collected.rows))
+        sequential.measure(workload, collected, options.budget_s / len(collected.rows))
         return "sequential"
-    options = interleaved.Options(budget_s / sessions, replicas, sessions, seed, floor)
     return interleaved.measure(workload, collected, options)
 
 
@@ -217,6 +216,20 @@ def _is_number(value: object) -> bool:
 def _check_noise_floor(value: float | None) -> None:
     if value is not None and not (_is_number(value) and 0 <= value < 1):
         raise SpecError(f"noise_floor is {value!r}", "give a share such as 0.0025")
+
+
+def _check_shared_cores(launcher: str, count: int | None) -> None:
+    if count is None:
+        return
+    if launcher != "process" or not hasattr(os, "sched_setaffinity"):
+        raise SpecError(
+            "shared_cores is for worker processes on Linux", "leave it out, or use taskset"
+        )
+    most = len(os.sched_getaffinity(0))
+    if (number := whole_number(count, 1)) is None or number > most:
+        raise SpecError(
+            f"shared_cores is {count!r}", f"give a whole number from 1 to {most}, as there are here"
+        )
 
 
 def _check_repeats(launcher: str, replicas: int | None, sessions: int) -> None:

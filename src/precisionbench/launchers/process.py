@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +234,16 @@ class Worker:
         told = self.tail()
         said = f"; it last said: {told[-1]}" if told else ""
         return WorkerError(f"its worker process {how} ({what}){said}", _DEATHS.get(-code, _CRASHED))
+
+    def run_on(self, cores: Sequence[int]) -> None:
+        """Let all its threads run on these cores only (Linux).
+
+        Args:
+            cores: their numbers.
+        """
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):  # a thread that has just ended
+                os.sched_setaffinity(int(task.name), cores)
 
     def tail(self) -> list[str]:
         """The last lines that it printed."""
