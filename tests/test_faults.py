@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -19,9 +20,16 @@ from torch import nn
 
 import precisionbench as pb
 from precisionbench import journal as journals
+from precisionbench import storage
 from precisionbench.backends import Backend
-from precisionbench.errors import OutputError, PrecisionBenchError, WorkloadError
-from precisionbench.launchers import process
+from precisionbench.errors import (
+    OutOfMemoryError,
+    OutputError,
+    PrecisionBenchError,
+    WorkloadError,
+)
+from precisionbench.launchers import process, session
+from test_storage import comparison_data
 
 OPTIONS: dict[str, Any] = {"device": "cpu", "replicas": 1, "seed": 0}
 
@@ -383,3 +391,86 @@ def test_a_journal_beside_a_result_takes_a_name_that_is_free(tmp_path):
     first = journals.free_name(output)
     first.touch()
     assert journals.free_name(output) != first
+
+
+def lines_of(*extra: dict[str, Any], rows: tuple[str, ...] = ("eager",)) -> str:
+    """A journal of one row with two blocks, and more lines."""
+    data = comparison_data(schedule="rounds")
+    header = {
+        "format": journals.FORMAT,
+        "version": storage.VERSION,
+        "rows": [
+            {"backend": r.backend, "name": r.name, "options": dict(r.options)}
+            for r in data.results
+            if r.backend in rows
+        ],
+        **{
+            name: storage.unstructured(getattr(data, name))
+            for name in ("created", "precisionbench", "workload", "environment", "seed")
+        },
+        "launcher": "process",
+        "reference": "eager",
+        "schedule": "rounds",
+    }
+    eager = storage.unstructured(data.results[0])
+    blocks = eager["measurement"]["blocks"][:2]
+    eager["measurement"]["blocks"] = []
+    lines = [header, {"row": eager}, *({"block": b, "of": "eager"} for b in blocks), *extra]
+    return "\n".join(json.dumps(line) for line in lines)
+
+
+def test_a_journal_of_a_row_that_broke_after_its_first_block_is_read():
+    failure = {
+        "backend": "eager",
+        "name": "eager",
+        "options": {},
+        "error": "WorkerError",
+        "reason": "it died",
+        "remedy": "",
+    }
+    found = journals.from_text(lines_of({"failure": failure}), "it")
+    assert not found.failures
+    assert found.results[0].measurement.ended_by == "failed"
+    assert "it failed later: it died" in found.results[0].warnings
+
+
+def test_a_journal_of_rows_that_were_started_anew_knows_only_these():
+    row = json.loads(lines_of().splitlines()[1])
+    block = {"round": 0, "position": 0, "replica": 0, "samples": [0.5]}
+    again = lines_of({"schedule": "restarts"}, row, {"block": block, "of": "eager"})
+    found = journals.from_text(again, "it")
+    assert found.schedule == "restarts"
+    assert [b.samples for b in found.results[0].measurement.blocks] == [(0.5,)]
+    assert str(pb.Comparison(found))
+
+
+class Spawns(nn.Module):
+    """Starts a program of its own and leaves it running."""
+
+    def forward(self, x):
+        if not Path(self.mark).exists():
+            Path(self.mark).write_text(str(subprocess.Popen(["sleep", "97"]).pid))
+        return x + 1
+
+
+def test_what_a_model_starts_ends_with_its_worker(tmp_path):
+    model = Spawns()
+    model.mark = str(tmp_path / "pid")
+    pb.compare(model, torch.rand(2, 8), backends=["eager"], budget_s=1, **OPTIONS)
+    pid = int(Path(model.mark).read_text())
+    state = Path(f"/proc/{pid}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_an_import_path_that_is_no_text_is_passed_over(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path])
+    found = pb.compare(Tiny(), torch.rand(2, 8), backends=["eager"], budget_s=1, **OPTIONS)
+    assert found["eager"].latency.value > 0
+
+
+@pytest.mark.parametrize(
+    "text", ["CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED when calling"]
+)
+def test_memory_that_cuda_itself_lacks_is_memory(text):
+    with pytest.raises(OutOfMemoryError):
+        session._raise_if_out_of_memory(RuntimeError(text))

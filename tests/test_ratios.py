@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 
+import attrs
 import pytest
 
+from precisionbench.report.text import to_text
 from precisionbench.results import Block
-from precisionbench.speedups import ratio_of, run_spread, shared_rounds, within_share
+from precisionbench.speedups import ratio_of, run_spread, shared_rounds, speedups, within_share
 from precisionbench.statistics import (
     Interval,
     Spread,
@@ -18,6 +21,7 @@ from precisionbench.statistics import (
     verdicts,
 )
 from precisionbench.statistics.ratios import level_interval, levels
+from test_storage import comparison_data
 
 
 def test_twice_as_fast_is_a_ratio_of_two():
@@ -138,3 +142,50 @@ def test_the_share_of_noise_within_processes():
     assert within_share(blocks([1.0])) == 1.0
     assert within_share(blocks([1.0, 1.01, 0.99])) < 0.1
     assert within_share(blocks([1.0, 1.0001, 0.9999], noise=0.01)) == 1.0
+
+
+# --- several sessions -----------------------------------------------------------------------------
+
+
+def blocks_of(draw, ratio: float, sessions: int, count: int) -> list[Block]:
+    """A row's blocks in several sessions of fresh processes that differ by 0.3 %."""
+    found = []
+    for session in range(sessions):
+        for replica in range(count):
+            level = 0.01 / ratio * math.exp(draw.gauss(0, 0.003))
+            for round_ in range(6):
+                samples = tuple(level * math.exp(draw.gauss(0, 3e-4)) for _ in range(3))
+                found.append(Block(round_, replica, replica, samples, session))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("sessions", "count", "rows"),
+    [(2, 2, 2), (3, 2, 2), (3, 3, 2), (3, 2, 5), (3, 1, 2), (5, 1, 2)],
+)
+def test_several_sessions_keep_the_promise_of_one(sessions, count, rows):
+    excluded = 0
+    for seed in range(300):
+        draw = random.Random(seed)
+        made = {str(i): blocks_of(draw, 1.0, sessions, count) for i in range(rows)}
+        excluded += ratio_of(made, "0", "1", 0.95).excludes_1
+    assert excluded / 300 <= 0.08
+
+
+def test_a_row_that_is_missing_from_a_session_is_not_averaged_with_nothing():
+    draw = random.Random(0)
+    rows = {"0": blocks_of(draw, 1.0, 2, 3), "1": blocks_of(draw, 2.0, 1, 3)}
+    found = ratio_of(rows, "0", "1", 0.95)
+    assert found.value == pytest.approx(2.0, rel=0.01)
+    assert ratio_of(rows, "1", "0", 0.95).value == pytest.approx(0.5, rel=0.01)
+
+
+def test_rows_without_a_common_round_have_a_ratio_and_no_verdict():
+    data = comparison_data(schedule="rounds")
+    eager, half = data.results
+    later = tuple(attrs.evolve(b, session=1) for b in half.measurement.blocks)
+    half = attrs.evolve(half, measurement=attrs.evolve(half.measurement, blocks=later))
+    found = speedups(attrs.evolve(data, results=(eager, half)))["half"]
+    assert (found.verdict, found.reason) == (Verdict.INCONCLUSIVE, "no_shared_rounds")
+    assert found.value == pytest.approx(2.5)
+    assert "2.5" in to_text(attrs.evolve(data, results=(eager, half)))

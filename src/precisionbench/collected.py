@@ -85,6 +85,11 @@ class Collected:
         """Say how far the rounds are."""
         self._tell(Progress("", "measuring", position, total, remaining_s=remaining_s))
 
+    def begin_anew(self, schedule: str) -> None:
+        """Tell the journal that all rows are measured anew, in another way."""
+        if self._journal is not None:
+            self._journal.schedule(schedule)
+
     def write_down(self, lane: Lane) -> None:
         """Add a row's newest block to the journal."""
         if self._journal is None:
@@ -104,13 +109,14 @@ class Collected:
         measurement: Measurement,
         closing: Closing,
         passes: Passes,
-        output: Mapping[str, Any],
+        output: Mapping[str, Any] | None,
     ) -> None:
-        """Keep a row that was measured."""
+        """Keep a row that was measured; without an output it is compared with none."""
         known = attrs.evolve(closing, warnings=(*closing.warnings, *few_rounds(measurement)))
         self.results[row.name] = self._result(row, opening, measurement, known, passes)
-        self._outputs[row.name] = output
-        self._compare_outputs()
+        if output is not None:
+            self._outputs[row.name] = output
+            self._compare_outputs()
         self.tell(row, "done")
 
     def _result(

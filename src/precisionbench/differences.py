@@ -21,11 +21,11 @@ from precisionbench.speedups import (
     process_levels,
     replicas,
     round_shifts,
-    row_levels,
+    session_levels,
     shared_rounds,
 )
 from precisionbench.statistics import Interval, Spread, Verdict, pooled_spread, verdicts
-from precisionbench.statistics.ratios import level_interval, widened
+from precisionbench.statistics.ratios import level_interval, sessions_interval, widened
 from precisionbench.statistics.verdicts import MARGIN
 
 # What the level of a session differs by at least, beside its processes, as a log; where rounds of a
@@ -37,6 +37,9 @@ _EVENT_PAIR_S = 2.7e-6
 _ERROR_GREW = 3.0
 _LEAST_ERROR = 1e-6
 _MEMORY_GREW = 1.05
+
+
+_Sessions = list[tuple[list[float], list[float]]]
 
 
 @attrs.frozen
@@ -148,7 +151,12 @@ class _Pair:
             return []
         if first.reference != second.reference or first.reference not in self.names:
             return []
-        return [name for name in self.names if name != first.reference]
+        return [
+            name
+            for name in self.names
+            if name != first.reference
+            and all(self._over_reference(rows, name) for rows in (self.old, self.new))
+        ]
 
     @cached_property
     def sessions(self) -> bool:
@@ -234,19 +242,18 @@ class _Pair:
 
     # --- a row over the reference ----------------------------------------------------------------
 
-    def _over_reference(self, rows: Mapping[str, BackendResult], name: str) -> list[list[float]]:
-        """Log levels of the reference's processes and the row's, what rounds share taken off."""
-        names = self.runs[0].reference, name
-        return row_levels([rows[name].measurement.blocks for name in names])
+    def _over_reference(self, rows: Mapping[str, BackendResult], name: str) -> _Sessions:
+        """Log levels of the reference's processes and the row's in each session of a run."""
+        blocks = [rows[key].measurement.blocks for key in (self.runs[0].reference, name)]
+        return [(base, other) for base, other in session_levels(blocks)]
 
     def relative(self, name: str, confidence: float) -> Interval:
         """The ratio new / old of a row's speed-up over the reference."""
-        old, new = (self._over_reference(rows, name) for rows in (self.old, self.new))
-        spread = pooled_spread([*old, *new])
-        reach = level_interval(new[0], new[1], confidence, spread, self.floor)
-        before = level_interval(old[0], old[1], confidence, spread, self.floor)
-        value = reach.value - before.value
-        width = math.hypot(reach.high - reach.value, before.high - before.value)
+        runs = [self._over_reference(rows, name) for rows in (self.old, self.new)]
+        spread = pooled_spread([levels for run in runs for pair in run for levels in pair])
+        before, now = (sessions_interval(run, confidence, spread, self.floor) for run in runs)
+        value = now.value - before.value
+        width = math.hypot(now.high - now.value, before.high - before.value)
         return _exp(Interval(value, value - width, value + width))
 
 

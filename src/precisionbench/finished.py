@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
@@ -24,14 +24,14 @@ class Finished:
         seats: its workers.
         warnings: what a reader of the row must know.
         passes: what was measured beside the latency.
-        output: the first call's.
+        output: the first call's; None where it could not be had.
     """
 
     measurement: Measurement
     seats: Sequence[RemoteSeat]
     warnings: list[str]
     passes: Passes = attrs.field(factory=Passes)
-    output: dict[str, object] = attrs.field(factory=dict)
+    output: Mapping[str, object] | None = None
 
     @classmethod
     def of(cls, lane: Lane, ended_by: str) -> Finished:
@@ -51,10 +51,13 @@ class Finished:
             everything: not the output alone.
         """
         seat = self.seats[0]
-        self._guarded(lambda: self.output.update(seat.output))
+        self._guarded(lambda: self._fetch(seat))
         if everything:
             self._guarded(lambda: self._pass(seat, call_s))
             self._guarded(seat.check_steady)
+
+    def _fetch(self, seat: RemoteSeat) -> None:
+        self.output = seat.output
 
     def _pass(self, seat: RemoteSeat, call_s: float) -> None:
         self.passes = seat.passes(call_s, capture=True)

@@ -33,6 +33,9 @@ _REPLICAS_ELSEWHERE = 2
 _LONG_BUILD_S = 60.0
 # A further replica must find this many times the device memory that the first one took.
 _HEADROOM = 1.2
+# Building is not counted in the budget; where it comes again in every round, all together may
+# take so many times as long.
+_RESTARTS_LIMIT = 3.0
 
 
 @attrs.frozen
@@ -93,8 +96,10 @@ def measure(workload: Workload, collected: Collected, options: Options) -> str:
             f"{exc}; each row was started anew in every round, so slow drift is cancelled in part "
             "only. Use a smaller batch, or fewer backends, to measure them side by side"
         )
+        collected.begin_anew("restarts")
         run.restarts()
         schedule = "restarts"
+    run.tell_what_was_interrupted()
     for row in collected.rows:
         if row.name in run.finished:
             finished.keep(collected, row, run.finished[row.name])
@@ -110,6 +115,7 @@ class _Run:
         self.interrupts = Interrupts()
         self.rows = [row for row in collected.rows if self._is_available(row)]
         self.finished: dict[str, list[Finished]] = {}
+        self.measured_s = 0.0  # of rows that are started anew
 
     def _is_available(self, row: Row) -> bool:
         try:
@@ -118,6 +124,18 @@ class _Run:
             self.collected.fail(row, exc)
             return False
         return True
+
+    def tell_what_was_interrupted(self) -> None:
+        """After a Ctrl-C rows that were finished before say so, and how many sessions there are."""
+        if not self.interrupts.requested:
+            return
+        parts = [part for row in self.finished.values() for part in row]
+        for part in parts:
+            part.measurement = attrs.evolve(part.measurement, ended_by="interrupted")
+        if self.options.sessions > 1:
+            done = max(map(len, self.finished.values()), default=0)
+            note = f"it was interrupted: {done} of {self.options.sessions} sessions were measured"
+            self.collected.run_notes.append(note)
 
     def _failed(self, row: Row, error: PrecisionBenchError) -> None:
         """A row that fails in a later session keeps what the earlier ones measured."""
@@ -183,7 +201,9 @@ class _Run:
     def _name_strangers(self, lanes: Mapping[str, Lane]) -> None:
         """Say who else computes on the device: what they do is in every figure."""
         device = self.workload.device
-        ours = [seat.worker.pid for lane in lanes.values() for seat in lane.seats if not lane.error]
+        if any(lane.error for lane in lanes.values()):
+            return  # which of our processes the driver still lists is not known then
+        ours = [seat.worker.pid for lane in lanes.values() for seat in lane.seats]
         if device.type == "cuda" and torch.cuda.is_initialized():
             ours.append(os.getpid())
         with nvml.opened(device) as found:
@@ -200,7 +220,15 @@ class _Run:
             return wanted
         if fit < len(self.rows):
             raise _DoesNotFitError(f"the host's memory holds {fit} workers at once")
-        return max(1, min(wanted, fit // len(self.rows)))
+        count = max(1, min(wanted, fit // len(self.rows)))
+        if count < wanted:
+            note = (
+                f"the host's memory holds {fit} workers at once, so each row has {count} and not "
+                f"{wanted}; use fewer backends, or free memory"
+            )
+            if note not in self.collected.run_notes:
+                self.collected.run_notes.append(note)
+        return count
 
     def _files(self, crew: Crew) -> dict[str, Path]:
         files = {"": crew.write("workload.pt", self.workload)}
@@ -257,9 +285,10 @@ class _Run:
                 why = f"the next one failed ({exc.reason})"
         if why:
             worker.kill()
+            known = "; what processes are known to differ on this kind of device is added"
             lane.warnings.append(
-                f"{len(lane.seats)} replica(s) only, because {why}; what processes are known to "
-                "differ on this kind of device is added to its interval"
+                f"{len(lane.seats)} replica(s) only, because {why}"
+                f"{known if self.options.floor else ''}"
             )
 
     def _rounds(self, lanes: Sequence[Lane]) -> str:
@@ -290,7 +319,8 @@ class _Run:
     def _finish(self, row: Row, lane: Lane, ended_by: str) -> Finished | None:
         """Keep a row's rounds, and have the last looks at its first worker."""
         if not lane.complete_rounds:
-            self._failed(row, lane.error or _interrupted())
+            if lane.error or row.name not in self.finished:
+                self._failed(row, lane.error or _interrupted())
             return None
         if lane.error:
             self.rows.remove(row)
@@ -310,15 +340,18 @@ class _Run:
         """Start every row anew in each round, in a random order, for as long as there is time."""
         self.finished.clear()
         lanes: dict[str, Lane] = {}
-        end_s = time.monotonic() + self.options.budget_s
+        budget_s = self.options.budget_s * self.options.sessions
+        end_s = time.monotonic() + _RESTARTS_LIMIT * budget_s
         with Crew() as crew, self.interrupts.held():
             files = self._files(crew)
             for number in range(MAX_ROUNDS):
-                if number and (time.monotonic() >= end_s or self.interrupts.requested):
+                over = self.measured_s >= budget_s or time.monotonic() >= end_s
+                if number and (over or self.interrupts.requested):
                     break
                 for position, row in enumerate(self.rng.sample(self.rows, len(self.rows))):
                     self._restart(crew, files, row, lanes, (number, position))
-                self._tell(Status(number + 1, max(0.0, end_s - time.monotonic())))
+                left_s = max(0.0, end_s - time.monotonic())
+                self._tell(Status(number + 1, left_s))
         ended_by = "interrupted" if self.interrupts.requested else "budget"
         for name, (done,) in self.finished.items():
             done.measurement, done.seats = lanes[name].measurement(ended_by), lanes[name].seats
@@ -338,7 +371,9 @@ class _Run:
         try:
             seat = RemoteSeat(worker)
             self._share_cores(Lane(row.name, [seat]))
+            begun_s = time.monotonic()
             single_rounds(lane, seat, place)
+            self.measured_s += time.monotonic() - begun_s
             self.collected.write_down(lane)
             if row.name not in self.finished:
                 done = Finished.of(lane, "budget")

@@ -71,6 +71,11 @@ class Journal:
         """Add a block of a row."""
         self._write({"block": storage.unstructured(block), "of": name})
 
+    def schedule(self, schedule: str) -> None:
+        """Say that from here on rows are measured in another way, all of them anew."""
+        self._seen.clear()
+        self._write({"schedule": schedule})
+
     def failure(self, failure: BackendFailure) -> None:
         """Add a row that failed."""
         self._write({"failure": storage.unstructured(failure)})
@@ -131,6 +136,9 @@ def from_text(text: str, source: str) -> ComparisonData:
     failures: dict[str, Any] = {}
     try:
         for line in rest:
+            if "schedule" in line:  # what was measured before in another way does not count
+                header["schedule"] = line["schedule"]
+                rows.clear()
             _add(line, rows, failures)
         for identity in planned:
             if identity["backend"] not in {*rows, *failures}:
@@ -140,6 +148,10 @@ def from_text(text: str, source: str) -> ComparisonData:
             f"{source} is a damaged journal ({one_line(exc)})", "measure again"
         ) from exc
     measured = {name: row for name, row in rows.items() if row["measurement"]["blocks"]}
+    for name in measured.keys() & failures.keys():  # it broke after blocks that are worth keeping
+        reason = failures.pop(name)["reason"]
+        measured[name]["measurement"]["ended_by"] = "failed"
+        measured[name].setdefault("warnings", []).append(f"it failed later: {reason}")
     if not measured:
         raise ResultFormatError(
             f"{source} is a journal without a single finished block", "measure again"

@@ -50,7 +50,17 @@ def _cgroup_free(root: Path) -> int | None:
         used = int((folder / "memory.current").read_text())
     except (OSError, ValueError):
         return None
-    return None if limit == "max" else max(0, int(limit) - used)
+    return None if limit == "max" else max(0, int(limit) - used + _cached_files(folder))
+
+
+def _cached_files(folder: Path) -> int:
+    """What counts as used and is given back at once: files that were read a while ago."""
+    try:
+        lines = (folder / "memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    values = [line.split()[1] for line in lines if line.startswith("inactive_file ")]
+    return int(values[0]) if values else 0
 
 
 def free_device_bytes(device: torch.device) -> int | None:

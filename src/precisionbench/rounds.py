@@ -401,6 +401,8 @@ def few_rounds(measurement: Measurement) -> tuple[str, ...]:
     count = len(measurement.rounds)
     if count >= FLOOR_ROUNDS:
         return ()
+    if measurement.ended_by in ("failed", "interrupted"):
+        return (f"only {count} rounds were finished, so the interval is merely the range seen",)
     return (
         f"only {count} of {MIN_ROUNDS} rounds fitted in the time, so the interval is merely the "
         "range seen; give a larger budget or a smaller batch",

@@ -21,6 +21,7 @@ from precisionbench.collected import Collected, OnProgress, Progress
 from precisionbench.comparison import Comparison
 from precisionbench.errors import SpecError, some
 from precisionbench.journal import Journal
+from precisionbench.launchers.inline import free_memory
 from precisionbench.plan import DEFAULT_BACKENDS, Row, plan
 from precisionbench.recording import silence
 from precisionbench.results import ComparisonData
@@ -124,6 +125,8 @@ def compare(
         floor = known if noise_floor is None else float(noise_floor)
         header = _header(workload, seed, launcher, reference_name, floor)
         header["shared_cores"] = shared_cores
+        if launcher == "process":
+            free_memory()  # a factory may have built on the GPU, where the workers need the room
         with _written_down(journal, header, rows) as written:
             collected = Collected(
                 rows,

@@ -26,7 +26,7 @@ from precisionbench.statistics import (
     unpaired_ratio_interval,
     verdicts,
 )
-from precisionbench.statistics.ratios import level_interval, levels
+from precisionbench.statistics.ratios import has_complete_round, levels, sessions_interval
 
 # Fewer rounds give no 95 % interval.
 FLOOR_ROUNDS = 6
@@ -54,15 +54,26 @@ def speedups(data: ComparisonData) -> dict[str, Speedup]:
             found[name] = _speedup(ratio, Verdict.INCONCLUSIVE, "not_interleaved")
         return found
     blocks = {name: row.measurement.blocks for name, row in rows.items()}
+    apart = {name for name in others if not _share_rounds(blocks, data, name)}
+    for name in apart:
+        ratio = unpaired_ratio_interval(rows[data.reference].latency, rows[name].latency)
+        found[name] = _speedup(ratio, Verdict.INCONCLUSIVE, "no_shared_rounds")
     comparisons = {
         name: partial(_ratio, blocks, data.reference, name, data.noise_floor, data.schedule)
         for name in others
+        if name not in apart
     }
     for name, (interval, verdict, reason) in verdicts(comparisons).items():
         if shared_rounds(blocks[data.reference], blocks[name]) < FLOOR_ROUNDS:
             verdict, reason = Verdict.INCONCLUSIVE, "too_few_rounds"
         found[name] = _speedup(interval, verdict, reason)
     return found
+
+
+def _share_rounds(rows: Rows, data: ComparisonData, name: str) -> bool:
+    """Whether there is a round in which all processes of the reference and the row took part."""
+    pair = rows[data.reference], rows[name]
+    return bool(shared_rounds(*pair) if data.schedule == "restarts" else session_levels(pair))
 
 
 def _speedup(interval: Interval, verdict: Verdict, reason: str) -> Speedup:
@@ -90,10 +101,11 @@ def ratio_of(
         floor: spread between processes that is known of this device, as a log.
     """
     pair = rows[reference], rows[name]
-    if min(len(replicas(blocks)) for blocks in pair) < 2:
+    sessions = session_levels(pair)
+    if len(sessions) == 1 and min(map(len, sessions[0])) < 2:
         return _one_replica(*pair, confidence, floor)
-    base, other = row_levels(pair)
-    interval = level_interval(base, other, confidence, run_spread(rows), floor)
+    pairs = [(base, other) for base, other in sessions]
+    interval = sessions_interval(pairs, confidence, run_spread(rows), floor)
     return Interval(*(math.exp(x) for x in (interval.value, interval.low, interval.high)))
 
 
@@ -127,31 +139,35 @@ def replicas(blocks: Sequence[Block]) -> set[tuple[int, int]]:
     return {(block.session, block.replica) for block in blocks}
 
 
-def row_levels(rows: Sequence[Sequence[Block]]) -> list[list[float]]:
-    """For each row, the levels of its replicas as logs, what is common to a round taken off.
+def session_levels(rows: Sequence[Sequence[Block]]) -> list[list[list[float]]]:
+    """For each session and each row, the levels of its processes as logs, what is common to a
+    round taken off.
+
+    Sessions in which not all rows were measured in some round are left out: what is common to a
+    round is not known there.
 
     Args:
         rows: blocks of rows that were measured in the same rounds.
     """
-    found: list[list[float]] = [[] for _ in rows]
+    found = []
     for session in sorted({block.session for blocks in rows for block in blocks}):
         tables = [
             {(b.replica, b.round): math.log(b.median_s) for b in blocks if b.session == session}
             for blocks in rows
         ]
-        for row, level in zip(found, levels(tables), strict=True):
-            row.extend(level.values())
+        if all(tables) and has_complete_round(tables):
+            found.append([list(level.values()) for level in levels(tables)])
     return found
 
 
 def run_spread(rows: Rows) -> Spread:
-    """How much replicas differ, over all rows of a run.
+    """How much replicas of the same session differ, over all rows of a run.
 
     Args:
         rows: the blocks of every row.
     """
     return pooled_spread(
-        [row_levels([blocks])[0] for blocks in rows.values() if len(replicas(blocks)) > 1]
+        [row for blocks in rows.values() for (row,) in session_levels([blocks]) if len(row) > 1]
     )
 
 

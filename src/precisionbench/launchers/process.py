@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,11 +43,18 @@ CLOSE_LIMIT_S = 10.0
 _BLOCK_FACTOR = 20.0  # times as long as a block should take
 _LOG_TAIL_LINES = 20
 _LISTENER_LIMIT_S = 5.0
+_POLL_S = 0.01
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from precisionbench.launchers.worker import main; main()"
 )
+
+
+def _import_path() -> list[str]:
+    """Where this process imports from; Python itself passes over entries that are no text."""
+    entries: list[Any] = [*sys.path]
+    return [entry for entry in entries if isinstance(entry, str)]
 
 
 class Crew:
@@ -63,9 +71,15 @@ class Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self._workers:
-            worker.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            for worker in self._workers:
+                worker.kill()
+        except BaseException:  # an impatient Ctrl-C must leave nobody behind
+            for worker in self._workers:
+                worker.kill()
+            raise
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self, workload: Path, backend: Path) -> Worker:
         """Start one worker; it imports and loads while others do, too.
@@ -125,7 +139,7 @@ class Worker:
         self.log = log
         with log.open("wb") as sink:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, json.dumps(sys.path)],
+                [sys.executable, "-c", _BOOT, json.dumps(_import_path())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=sink,
@@ -229,7 +243,9 @@ class Worker:
 
     def _death(self, what: str) -> WorkerError:
         self._answers.put(None)  # whoever asks next is told the same
-        code = self._process.wait()
+        self._wait_until_ended(_LISTENER_LIMIT_S)
+        self.kill()
+        code = self._process.returncode
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         told = self.tail()
         said = f"; it last said: {told[-1]}" if told else ""
@@ -255,12 +271,24 @@ class Worker:
 
     def wait(self) -> None:
         """Let it end by itself, after it was closed; `kill` ends it where it does not."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_LISTENER_LIMIT_S)
+        self._wait_until_ended(_LISTENER_LIMIT_S)
+
+    def _wait_until_ended(self, limit_s: float) -> None:
+        """Wait for its end without taking note of it: its group keeps its number until then."""
+        if not hasattr(os, "waitid"):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(limit_s)
+            return
+        end_s = time.monotonic() + limit_s
+        while self._process.returncode is None and time.monotonic() < end_s:
+            with contextlib.suppress(ChildProcessError):
+                if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                    return
+            time.sleep(_POLL_S)
 
     def kill(self) -> None:
-        """End it now, and what it has started with it."""
-        if self._process.poll() is None:
+        """End it now, and what it has started with it, also where it has ended by itself."""
+        if self._process.returncode is None:
             with contextlib.suppress(OSError):
                 if hasattr(os, "killpg"):
                     os.killpg(self.pid, 9)

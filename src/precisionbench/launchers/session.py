@@ -364,11 +364,20 @@ def executing() -> Iterator[None]:
 
 
 def _raise_if_out_of_memory(exc: BaseException) -> None:
-    """PyTorch's own error on a GPU; on a CPU a RuntimeError that names the allocator."""
-    if isinstance(exc, (torch.cuda.OutOfMemoryError, MemoryError)) or "CPUAllocator" in str(exc):
+    """PyTorch's own error on a GPU; elsewhere, and from CUDA's libraries, one that names it."""
+    named = any(words in str(exc) for words in _ABOUT_MEMORY)
+    if isinstance(exc, (torch.cuda.OutOfMemoryError, MemoryError)) or named:
         raise OutOfMemoryError(f"it does not fit in memory ({one_line(exc)})") from exc
 
 
+# What errors say that are about memory and of another class: torch's on a CPU, CUDA's when a
+# process starts, and its libraries'.
+_ABOUT_MEMORY = (
+    "CPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 # How torch's messages about an operand of the wrong dtype begin or end.
 _ABOUT_DTYPES = (
     "not implemented for",

@@ -208,6 +208,15 @@ def _replicas(row: Mapping[Any, float]) -> list[Hashable]:
     return list(dict.fromkeys(replica for replica, _ in row))
 
 
+def has_complete_round(rows: Sequence[Mapping[Any, float]]) -> bool:
+    """Whether there is a round in which every replica of every row was measured.
+
+    Args:
+        rows: as for `levels`.
+    """
+    return bool(_complete_rounds(rows))
+
+
 def _complete_rounds(rows: Sequence[Mapping[Any, float]]) -> list[Hashable]:
     sets = [
         {r for replica, r in row if replica == wanted} for row in rows for wanted in _replicas(row)
@@ -249,12 +258,43 @@ def level_interval(
         spread: of all rows of the run together.
         floor: standard deviation between processes known of this device.
     """
+    return sessions_interval([(base, other)], confidence, spread, floor)
+
+
+def sessions_interval(
+    sessions: Sequence[tuple[Sequence[float], Sequence[float]]],
+    confidence: float,
+    spread: Spread | None = None,
+    floor: float = 0.0,
+) -> Interval:
+    """The same over several sessions, each with processes of its own.
+
+    What a session shifts is in both rows and cancels. Where every session has one process of each
+    row, sessions stand for themselves: Student's t over their differences.
+
+    Args:
+        sessions: for each, the levels of the one row's replicas and of the other's.
+        confidence: probability that the interval holds the log ratio.
+        spread: between processes, of all rows of the run together.
+        floor: standard deviation between processes known of this device.
+    """
+    differences = [sum(b) / len(b) - sum(o) / len(o) for b, o in sessions]
+    count = len(differences)
+    factor = math.sqrt(sum(1 / len(b) + 1 / len(o) for b, o in sessions)) / count
+    own = pooled_spread([row for pair in sessions for row in pair])
+    used = spread if spread and spread.sd >= _TRUSTED_SHARE * own.sd else own
+    value = sum(differences) / count
+    if not own.degrees and count > 1:
+        squares = sum((d - value) ** 2 for d in differences)
+        used = Spread(math.sqrt(squares / (count - 1) / 2), count - 1)
+    reach = _reach(used, floor, confidence) * factor
+    return Interval(value, value - reach, value + reach)
+
+
+def _reach(spread: Spread, floor: float, confidence: float) -> float:
+    """How far one process's level may lie from the mean of all."""
     from scipy.special import ndtri, stdtrit
 
-    own = pooled_spread([base, other])
-    used = spread if spread and spread.sd >= _TRUSTED_SHARE * own.sd else own
     tail = (1 + confidence) / 2
-    seen = float(stdtrit(used.degrees, tail)) * used.sd if used.degrees else 0.0
-    reach = max(seen, float(ndtri(tail)) * floor) * math.sqrt(1 / len(base) + 1 / len(other))
-    value = sum(base) / len(base) - sum(other) / len(other)
-    return Interval(value, value - reach, value + reach)
+    seen = float(stdtrit(spread.degrees, tail)) * spread.sd if spread.degrees else 0.0
+    return max(seen, float(ndtri(tail)) * floor)
