@@ -112,6 +112,24 @@ def test_inputs_left_on_the_cpu_are_refused_as_in_a_script_of_ones_own():
     assert comparison.data.environment.device == "cuda:0"
 
 
+class Masked(nn.Module):
+    """Keeps a tensor on the GPU that is neither a parameter nor a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mask = torch.ones(8, device="cuda")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.mask
+
+
+def test_plain_tensors_of_a_model_are_on_the_gpu_in_workers_too():
+    found = pb.compare(
+        Masked(), torch.rand(2, 8, device="cuda"), backends=["eager"], budget_s=1, replicas=1
+    )
+    assert found["eager"].latency.value > 0
+
+
 class TakesMemory(nn.Module):
     """Needs an eighth of the GPU's memory for each item."""
 

@@ -4,11 +4,13 @@ import sys
 from collections import UserDict
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from precisionbench import workload
 from precisionbench.errors import WorkloadError
 from precisionbench.trees import Inputs
 from precisionbench.workload import resolve
@@ -368,3 +370,23 @@ def test_torchvision_models_of_every_family_run_on_the_inputs_made_for_them(name
     with torch.inference_mode():
         workload.make_inputs().bind(workload.make_model())()
     assert workload.info.batch_size == 2
+
+
+class Masked(nn.Module):
+    """Keeps a tensor that is neither a parameter nor a buffer."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.inner = nn.Linear(2, 2)
+        self.inner.mask = torch.ones(2, device=device)
+
+
+def test_plain_tensors_of_modules_are_where_the_user_had_them():
+    """A worker gets the model on the CPU; `model.to` passes over such tensors."""
+    device = torch.device("meta")
+    assert workload._attached(Masked("meta"), device) == (("inner", "mask"),)
+    assert workload._attached(Masked("cpu"), device) == ()
+    assert workload._attached(Masked("cpu"), torch.device("cpu")) == ()
+    resolved = resolve(Masked("cpu"), torch.rand(1, 2), device="cpu", seed=0)
+    elsewhere = attrs.evolve(resolved, device=device, attached=(("inner", "mask"),))
+    assert elsewhere.make_model().inner.mask.device == device

@@ -32,6 +32,9 @@ class Workload:
         inputs: the arguments of one forward pass, as the user gave them.
         device: where it is to run.
         seed: of the random state in which `build` is called.
+        attached: plain tensors on the device that are attributes of modules, as (module's path,
+            attribute): `model.to` moves parameters and buffers only, and a worker gets all of them
+            on the CPU.
     """
 
     info: WorkloadInfo
@@ -39,6 +42,7 @@ class Workload:
     inputs: Inputs
     device: torch.device
     seed: int
+    attached: tuple[tuple[str, str], ...] = ()
 
     def make_model(self) -> nn.Module:
         """A private copy of the model, in eval mode, on the device.
@@ -48,7 +52,11 @@ class Workload:
         """
         with _as_first_built(self.seed):
             model, _ = _split(_call(self.build, f"the model {self.info.model!r}"))
-        return _in_eval_mode(_moved(model, self.device))
+        model = _in_eval_mode(_moved(model, self.device))
+        for path, attribute in self.attached:
+            module = model.get_submodule(path)
+            setattr(module, attribute, getattr(module, attribute).to(self.device))
+        return model
 
     def preload(self) -> None:
         """Import what building the model needs, where that is known."""
@@ -109,11 +117,12 @@ def resolve(
     _check_devices(built, checked, free=device is not None or not isinstance(model, nn.Module))
     _check_complete(built)
     info = _describe(name, built, checked, arguments.batch_size_of(batch_size, checked))
+    attached = _attached(built, target)
     parts = [weakref.ref(part) for part in (*built.modules(), *tensors_of(built))]
     del built, made_inputs
     if _still_held(parts):  # a later call would give the same weights, which a row may have cast
         build = _copying(build)
-    return Workload(info, build, checked, target, seed)
+    return Workload(info, build, checked, target, seed, attached)
 
 
 def _describe(name: str, model: nn.Module, inputs: Inputs, batch_size: int | None) -> WorkloadInfo:
@@ -207,6 +216,18 @@ def _moved(model: nn.Module, device: torch.device) -> nn.Module:
             f"the model cannot be moved to {device} ({one_line(exc)})",
             "use a smaller model or another device",
         ) from exc
+
+
+def _attached(model: nn.Module, device: torch.device) -> tuple[tuple[str, str], ...]:
+    """Plain tensors on a device other than the CPU that are attributes of modules."""
+    if device.type == "cpu":
+        return ()
+    return tuple(
+        (path, attribute)
+        for path, module in model.named_modules()
+        for attribute, value in vars(module).items()
+        if isinstance(value, torch.Tensor) and value.device.type == device.type
+    )
 
 
 def _in_eval_mode(model: nn.Module) -> nn.Module:
