@@ -236,9 +236,8 @@ class _Pair:
             )
             floor /= math.sqrt(per_session)
         logs = level_interval(self._units(old), self._units(new), confidence, self._spread, floor)
-        return _exp(
-            widened(logs, math.hypot(self.session_spread, _event_bias(old, new)), confidence)
-        )
+        beside = math.hypot(self.session_spread, _event_bias(old, new))
+        return widened(logs, beside, confidence).exp()
 
     # --- a row over the reference ----------------------------------------------------------------
 
@@ -254,11 +253,7 @@ class _Pair:
         before, now = (sessions_interval(run, confidence, spread, self.floor) for run in runs)
         value = now.value - before.value
         width = math.hypot(now.high - now.value, before.high - before.value)
-        return _exp(Interval(value, value - width, value + width))
-
-
-def _exp(logs: Interval) -> Interval:
-    return Interval(*(math.exp(x) for x in (logs.value, logs.low, logs.high)))
+        return Interval(value, value - width, value + width).exp()
 
 
 def _speedup(interval: Interval, verdict: Verdict, reason: str) -> Speedup:

@@ -105,8 +105,7 @@ def ratio_of(
     if len(sessions) == 1 and min(map(len, sessions[0])) < 2:
         return _one_replica(*pair, confidence, floor)
     pairs = [(base, other) for base, other in sessions]
-    interval = sessions_interval(pairs, confidence, run_spread(rows), floor)
-    return Interval(*(math.exp(x) for x in (interval.value, interval.low, interval.high)))
+    return sessions_interval(pairs, confidence, run_spread(rows), floor).exp()
 
 
 def _one_replica(

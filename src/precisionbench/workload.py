@@ -107,7 +107,7 @@ def resolve(
         WorkloadError: what is wrong with the model, the inputs or the device, and what to do.
     """
     batch_size = arguments.whole_batch_size(batch_size)
-    target = _choose_device(model, device)
+    target = usable_device(device, model)
     name, build = model_factory(model, batch_size, target)
     with _as_first_built(seed):
         built, made_inputs = _split(_call(build, f"the model {name!r}"))
@@ -158,7 +158,16 @@ def _copying(build: ModelFactory) -> ModelFactory:
     return build_copy
 
 
-def _choose_device(model: object, device: str | torch.device | None) -> torch.device:
+def usable_device(device: str | torch.device | None, model: object = None) -> torch.device:
+    """The device to measure on, which answers.
+
+    Args:
+        device: as the user gave it; None takes the model's GPU, else the current GPU, else the CPU.
+        model: what is to be measured, where there is a model.
+
+    Raises:
+        WorkloadError: there is no such device, or it computes nothing.
+    """
     if device is None:
         placed = _device_of(model) if isinstance(model, nn.Module) else None
         if placed is not None and placed.type != "cpu":

@@ -22,12 +22,7 @@ from precisionbench.doctor import workloads
 from precisionbench.doctor.checks import Check, checks_of
 from precisionbench.doctor.readings import Readiness, Readings, Trial
 from precisionbench.doctor.text import to_text
-from precisionbench.errors import (
-    FOREIGN_ERRORS,
-    PrecisionBenchError,
-    SpecError,
-    WorkloadError,
-)
+from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, SpecError
 from precisionbench.launchers.inline import free_memory
 from precisionbench.launchers.session import executing
 from precisionbench.probes import machine
@@ -37,6 +32,7 @@ from precisionbench.speedups import run_spread, shared_rounds, within_sd
 from precisionbench.telemetry import watching
 from precisionbench.timer import clock_for
 from precisionbench.torch_state import autocast_off, flags_restored, rng_restored
+from precisionbench.workload import usable_device
 
 _REPLICAS = 3
 _TRIAL_S = {"cuda": 12.0}
@@ -102,30 +98,13 @@ def examine(
     if number is None or number > runner.MOST_REPLICAS:
         most = runner.MOST_REPLICAS
         raise SpecError(f"replicas is {replicas!r}", f"give a whole number from 2 to {most}")
-    chosen = _chosen(device)
+    chosen = usable_device(device)
     readings = _readings(chosen)
     if not quick:
         free_memory()
         trials, trouble = _trials(chosen, replicas, on_progress)
         readings = attrs.evolve(readings, trials=trials, trouble=trouble)
     return Examination(readings)
-
-
-def _chosen(device: Any) -> torch.device:
-    """The device, which must answer."""
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-        if chosen.type == "cuda" and chosen.index is None:
-            chosen = torch.device("cuda", torch.cuda.current_device())
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as exc:
-        raise WorkloadError(
-            f"device {str(device)!r} cannot be used ({str(exc).splitlines()[0]})",
-            "give 'cpu', 'cuda' or 'cuda:1'",
-        ) from exc
-    return chosen
 
 
 def _readings(device: torch.device) -> Readings:

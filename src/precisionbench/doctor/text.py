@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from precisionbench.doctor.checks import Check, State
+from precisionbench.report.plain import WIDTH, plain_text, widen
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _MARKS = {State.GOOD: "ok", State.ATTENTION: "!", State.UNKNOWN: "?"}
 _STYLES = {State.GOOD: "green", State.ATTENTION: "yellow", State.UNKNOWN: "dim"}
-_PLAIN_WIDTH = 80
-_MIN_WIDTH = 60
 
 
-def to_text(checks: Sequence[Check], noise_floor: float | None, width: int = _PLAIN_WIDTH) -> str:
+def to_text(checks: Sequence[Check], noise_floor: float | None, width: int = WIDTH) -> str:
     """An examination as plain text.
 
     Args:
@@ -25,11 +23,7 @@ def to_text(checks: Sequence[Check], noise_floor: float | None, width: int = _PL
         noise_floor: what it measured of that.
         width: columns to fill at most; 60 at least.
     """
-    from rich.console import Console
-
-    out = io.StringIO()
-    show(checks, noise_floor, Console(file=out, width=width, no_color=True, highlight=False))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+    return plain_text(lambda console: show(checks, noise_floor, console), width)
 
 
 def show(checks: Sequence[Check], noise_floor: float | None, console: Console) -> None:
@@ -43,7 +37,7 @@ def show(checks: Sequence[Check], noise_floor: float | None, console: Console) -
     from rich.table import Table
     from rich.text import Text
 
-    console.width = max(console.width, _MIN_WIDTH)
+    widen(console)
     table = Table.grid(padding=(0, 2, 0, 0))
     for check in checks:
         finding = Text(check.finding)

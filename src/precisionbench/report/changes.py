@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 from precisionbench.differences import Difference
 from precisionbench.report import formatting
+from precisionbench.report.plain import WIDTH, plain_text, widen
 from precisionbench.results import Speedup
 from precisionbench.statistics import Interval, Verdict
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_PLAIN_WIDTH = 80
-_MIN_WIDTH = 60
 _STYLES = {Verdict.FASTER: "green", Verdict.SLOWER: "red"}
 _LEGEND = (
     "change is old / new, above 1 is faster now; its interval (95 % over all rows) allows for what "
@@ -37,18 +35,14 @@ _REASONS = {
 }
 
 
-def to_text(found: Difference, width: int = _PLAIN_WIDTH) -> str:
+def to_text(found: Difference, width: int = WIDTH) -> str:
     """The changes as plain text.
 
     Args:
         found: two runs held against each other.
         width: columns to fill at most; 60 at least.
     """
-    from rich.console import Console
-
-    out = io.StringIO()
-    show(found, Console(file=out, width=width, no_color=True, highlight=False, emoji=False))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+    return plain_text(lambda console: show(found, console), width)
 
 
 def show(found: Difference, console: Console) -> None:
@@ -58,7 +52,7 @@ def show(found: Difference, console: Console) -> None:
         found: two runs held against each other.
         console: where to.
     """
-    console.width = max(console.width, _MIN_WIDTH)
+    widen(console)
     for part in _parts(found):
         console.print(part)
 

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import io
-import random
 from typing import TYPE_CHECKING
 
 from precisionbench.report import rows
+from precisionbench.report.plain import WIDTH, plain_text, widen
 from precisionbench.results import ComparisonData
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-_PLAIN_WIDTH = 80
-# On narrower terminals a table whose lines wrap tells more than one without its figures.
-_MIN_WIDTH = 60
 _MIN_NAME_WIDTH = 12
 
 
-def to_text(data: ComparisonData, width: int = _PLAIN_WIDTH) -> str:
+def to_text(data: ComparisonData, width: int = WIDTH) -> str:
     """The comparison as plain text.
 
     Args:
         data: the comparison.
         width: columns to fill at most; 60 at least.
     """
-    from rich.console import Console
-
-    out = io.StringIO()
-    console = Console(
-        file=out, width=width, force_terminal=False, no_color=True, highlight=False, emoji=False
-    )
-    state = random.getstate()  # rich draws a number for each style
-    show(data, console)
-    random.setstate(state)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+    return plain_text(lambda console: show(data, console), width)
 
 
 def show(data: ComparisonData, console: Console) -> None:
@@ -44,7 +31,7 @@ def show(data: ComparisonData, console: Console) -> None:
         data: the comparison.
         console: where to.
     """
-    console.width = max(console.width, _MIN_WIDTH)
+    widen(console)
     for part in _parts(data):
         console.print(part)
 

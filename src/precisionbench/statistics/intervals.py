@@ -33,6 +33,10 @@ class Interval:
         """Whether 1 lies outside."""
         return not self.low <= 1 <= self.high
 
+    def exp(self) -> Interval:
+        """The interval of what this one holds the logarithm of."""
+        return Interval(math.exp(self.value), math.exp(self.low), math.exp(self.high))
+
     def inverse_of(self, numerator: float) -> Interval:
         """The interval of `numerator / x` for a positive x in this interval."""
         return Interval(numerator / self.value, numerator / self.high, numerator / self.low)

@@ -85,19 +85,15 @@ def ratio_interval(
     kinds = list(dict.fromkeys(labels))
     if len(kinds) == 1:
         within = signed_rank_interval([b - o for b, o in zip(*logs, strict=True)], confidence)
-        return _exp(widened(within, floor, confidence))
+        return widened(within, floor, confidence).exp()
     levels = paired_levels(logs[0], logs[1], labels)
-    return _exp(level_interval(*levels, confidence=confidence, spread=spread, floor=floor))
+    return level_interval(*levels, confidence=confidence, spread=spread, floor=floor).exp()
 
 
 def _logs(values: Sequence[float]) -> list[float]:
     if not all(0 < value < math.inf for value in values):
         raise ValueError("a block's value must be a positive number of seconds")
     return [math.log(value) for value in values]
-
-
-def _exp(interval: Interval) -> Interval:
-    return Interval(*(math.exp(x) for x in (interval.value, interval.low, interval.high)))
 
 
 def signed_rank_interval(differences: Sequence[float], confidence: float) -> Interval:
