@@ -38,6 +38,7 @@ import torch
 
 import precisionbench as pb
 from precisionbench.backends.half import Half
+from precisionbench.launchers import affinity
 from precisionbench.launchers.inline import InlineLauncher
 from precisionbench.rounds import Lane, Rules, run_rounds
 from precisionbench.speedups import KNOWN_SPREAD, ratio_of
@@ -348,7 +349,7 @@ def report(record: dict[str, Any], alarms: str | None) -> str:
         across = [
             Interval(one["value"], one["low"], one["high"])
             for one in fresh
-            if (one["batch"], one["cores"]) == (batch, 0)
+            if (one["batch"], one["cores"]) == (batch, affinity.SHARED_CORES)
         ]
         lines.append(f"| ours | {batch} | {told(inside)} | {told(across)} |")
     return "\n".join([*lines, "", *costs(record, tools)])

@@ -1,14 +1,14 @@
 """How often the same code is called different: many real sessions of a row against itself.
 
-    python benchmarks/false_alarms.py record.json [--batch 1 100] [--sessions 100] [--arms 0]
+    python benchmarks/false_alarms.py record.json [--batch 1 100] [--sessions 100] [--cores 2]
 
 A pack is four sessions (`--pack`). Each is half ResNet-50 twice, three fresh worker processes a
 row, as `compare` starts them; the 24 processes of a pack are measured in the same rounds, as the
 rows of one comparison are, and every pair of rows is judged by itself with the library's
-statistics. The processes serve once at each batch, and in the first `--arms` packs once more with
-all of them on the same two cores, before or after by chance. Nothing loads or opens while anything
-is measured: that was tried, and at batch 100 intervals became twenty times as wide. The record
-keeps each block's median, so that other statistics can be tried.
+statistics. The processes serve once at each batch, all on the same `--cores`, and in the first
+`--arms` packs once more on every core, before or after by chance. Nothing loads or opens while
+anything is measured: that was tried, and at batch 100 intervals became twenty times as wide. The
+record keeps each block's median, so that other statistics can be tried.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import argparse
 import itertools
 import json
 import math
-import os
 import random
 import statistics
 import time
@@ -31,6 +30,7 @@ import torch
 
 from precisionbench.backends import discovery
 from precisionbench.builtin_models import TorchvisionModel
+from precisionbench.launchers import affinity
 from precisionbench.launchers.process import (
     PREPARE_LIMIT_S,
     START_LIMIT_S,
@@ -46,7 +46,6 @@ from precisionbench.torch_state import read_flags
 from precisionbench.workload import Workload, resolve
 
 REPLICAS = 3
-SHARED_CORES = 2
 Rows = dict[str, list[Any]]
 # Workers, and what names the files of each batch.
 Pack = tuple[list[Worker], list[dict[str, str]]]
@@ -75,7 +74,7 @@ def main() -> None:
         record.append(one)
         Path(options.record).write_text(json.dumps(record))
         print(told(one), flush=True)
-    for batch, cores in itertools.product(options.batch, (0, SHARED_CORES)):
+    for batch, cores in itertools.product(options.batch, sorted({0, options.cores})):
         wanted = [one for one in record if (one["batch"], one["cores"]) == (batch, cores)]
         if wanted:
             print(summary(wanted))
@@ -87,7 +86,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 100])
     parser.add_argument("--sessions", type=int, default=100, help="at each batch")
     parser.add_argument("--pack", type=int, default=4, help="sessions that share their rounds")
-    parser.add_argument("--arms", type=int, default=0, help="packs to repeat on two cores")
+    parser.add_argument("--cores", type=int, default=affinity.SHARED_CORES, help="0: all")
+    parser.add_argument("--arms", type=int, default=0, help="packs to repeat on all cores")
     parser.add_argument(
         "--budget", type=float, nargs="+", default=[10.0, 10.0], help="seconds of a pack at each"
     )
@@ -123,7 +123,7 @@ class Packs:
         pack = self._started(crew)
         for index, batch in enumerate(self.options.batch):
             lanes = self._opened(pack, index)
-            arms = [0, SHARED_CORES] if number < self.options.arms else [0]
+            arms = [self.options.cores, 0] if number < self.options.arms else [self.options.cores]
             for cores in self.rng.sample(arms, len(arms)):
                 yield from self._measured(lanes, batch, number, cores)
 
@@ -153,8 +153,8 @@ class Packs:
         self, lanes: Sequence[Lane], batch: int, pack: int, cores: int
     ) -> Iterator[dict[str, Any]]:
         """All rows in common rounds, on some cores only where that is asked for."""
-        everywhere = sorted(os.sched_getaffinity(0))
-        allowed = everywhere[-cores:] if cores else everywhere
+        everywhere = affinity.available()
+        allowed = affinity.chosen(cores) if cores else everywhere
         workers = [seat.worker for lane in lanes for seat in lane.seats]
         for worker in workers:
             worker.run_on(allowed)

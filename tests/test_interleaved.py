@@ -125,6 +125,21 @@ def test_strangers_on_the_gpu_are_a_note_of_the_run_once(run, monkeypatch):
     assert "Xorg (process 9)" in note
 
 
+@pytest.mark.parametrize(
+    ("wanted", "busy", "left"), [(None, 1.1, 2), (None, 3.4, None), (2, 3.4, 2), (0, 1.1, None)]
+)
+def test_models_that_compute_on_several_cores_keep_them(run, monkeypatch, wanted, busy, left):
+    monkeypatch.setattr(interleaved.affinity, "default_count", lambda _: 2)
+    run.options = attrs.evolve(run.options, shared_cores=wanted)
+    run.shared_cores = interleaved.shared_cores(wanted, "cuda")
+    lane = opened(run)
+    lane.seats[0].opening = attrs.evolve(lane.seats[0].opening, cores_busy=busy)
+    run._leave_cores([lane])
+    assert run.shared_cores == left
+    told = "calls of eager keep 3.4 CPU cores busy" in " ".join(run.collected.run_notes)
+    assert told == (wanted is None and left is None)
+
+
 def test_rounds_without_a_row_that_could_be_opened_are_none(run):
     assert run._rounds([]) == "budget"
 

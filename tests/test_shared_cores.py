@@ -1,9 +1,10 @@
-"""All workers on the same few cores while they are measured, where a user asks for it."""
+"""All workers on the same few cores while they are measured: by default on a GPU."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,7 +15,11 @@ from torch import nn
 
 import precisionbench as pb
 from precisionbench.backends import Backend
+from precisionbench.backends.eager import Eager
 from precisionbench.errors import SpecError
+from precisionbench.launchers import affinity
+from precisionbench.launchers.inline import InlineLauncher
+from precisionbench.workload import resolve
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity"), reason="only Linux tells processes where to run"
@@ -53,7 +58,7 @@ def cores_of(file: Path) -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("shared", [None, 1])
+@pytest.mark.parametrize("shared", [None, 0, 1])
 def test_workers_share_cores_once_they_are_prepared(tmp_path, shared):
     mine = sorted(os.sched_getaffinity(0))
     file = tmp_path / "cores"
@@ -67,7 +72,7 @@ def test_workers_share_cores_once_they_are_prepared(tmp_path, shared):
         budget_s=1,
         shared_cores=shared,
     )
-    assert found.data.shared_cores == shared
+    assert found.data.shared_cores == (shared or None)
     told = cores_of(file)
     assert len(told) == 2
     for calls in told.values():
@@ -79,8 +84,8 @@ def test_workers_share_cores_once_they_are_prepared(tmp_path, shared):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"shared_cores": 0}, "shared_cores is 0"),
-        ({"shared_cores": 10_000}, "give a whole number from 1 to"),
+        ({"shared_cores": -1}, "shared_cores is -1"),
+        ({"shared_cores": 10_000}, "give a whole number from 0 to"),
         ({"shared_cores": "2"}, "shared_cores is '2'"),
         ({"shared_cores": 1, "launcher": "inline"}, "for worker processes"),
     ],
@@ -88,3 +93,51 @@ def test_workers_share_cores_once_they_are_prepared(tmp_path, shared):
 def test_what_cannot_be_shared_is_refused_before_anything_is_measured(arguments, sentence):
     with pytest.raises(SpecError, match=sentence):
         pb.compare(nn.Linear(8, 8), torch.rand(2, 8), device="cpu", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "count"),
+    [("cuda", 16, 2), ("cuda", 4, 2), ("cuda", 3, None), ("cpu", 16, None)],
+)
+def test_two_are_shared_on_a_gpu_where_there_are_enough(monkeypatch, device, cores, count):
+    monkeypatch.setattr(affinity, "available", lambda: tuple(range(cores)))
+    assert affinity.default_count(device) == count
+
+
+@pytest.mark.parametrize(
+    ("speeds", "chosen"),
+    [
+        ({}, (6, 7)),
+        ({0: 3900, 1: 5100, 2: 5100, 3: 3900, 6: 2800, 7: 2800}, (1, 2)),
+        (dict.fromkeys(range(8), 1024), (6, 7)),
+    ],
+)
+def test_the_fastest_cores_are_chosen(monkeypatch, tmp_path, speeds, chosen):
+    monkeypatch.setattr(affinity, "available", lambda: tuple(range(8)))
+    monkeypatch.setattr(affinity, "_CPUS", tmp_path)
+    for core, speed in speeds.items():
+        folder = tmp_path / f"cpu{core}" / "cpufreq"
+        folder.mkdir(parents=True)
+        (folder / "cpuinfo_max_freq").write_text(f"{speed}000\n")
+    assert affinity.chosen(2) == chosen
+
+
+def test_a_worker_says_how_many_cores_a_call_keeps_busy():
+    class Sleeper(nn.Module):
+        def forward(self, x):
+            time.sleep(0.05)
+            return x
+
+    assert busy_cores(Sleeper()) < 0.5
+    assert 0.5 < busy_cores(nn.Linear(1000, 1000)) < 1.5
+
+
+def busy_cores(model: nn.Module) -> float:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        workload = resolve(model, torch.rand(1000, 1000), device="cpu", batch_size=None, seed=0)
+        with InlineLauncher.on_device_of(workload).open(Eager()) as seat:
+            return seat.opening.cores_busy
+    finally:
+        torch.set_num_threads(threads)

@@ -148,8 +148,8 @@ def main() -> None:
 @click.option("--noise-floor", type=float, metavar="SHARE", help="As `doctor` measured it.")
 @click.option(
     "--shared-cores",
-    type=click.IntRange(min=1),
-    help="Let all workers share so many cores: steadier small batches.",
+    type=click.IntRange(min=0),
+    help="Let all workers share so many CPU cores, or 0: all. [default: 2 on a GPU]",
 )
 @click.option("--output", "-o", metavar="FILE", help="Save the result as JSON.")
 @click.option("--overwrite", is_flag=True, help="Let --output replace a file.")

@@ -16,6 +16,7 @@ from precisionbench.plan import Row
 from precisionbench.results import (
     BackendFailure,
     BackendResult,
+    Json,
     Measurement,
     Passes,
 )
@@ -89,6 +90,11 @@ class Collected:
         """Tell the journal that all rows are measured anew, in another way."""
         if self._journal is not None:
             self._journal.schedule(schedule)
+
+    def decided(self, **fields: Json) -> None:
+        """Tell the journal how rows are measured, as soon as that is known."""
+        if self._journal is not None:
+            self._journal.conditions(**fields)
 
     def write_down(self, lane: Lane) -> None:
         """Add a row's newest block to the journal."""

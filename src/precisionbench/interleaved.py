@@ -6,7 +6,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -17,6 +17,7 @@ from precisionbench.collected import Collected
 from precisionbench.errors import MeasurementError, OutOfMemoryError, PrecisionBenchError
 from precisionbench.finished import Finished
 from precisionbench.interrupts import Interrupts
+from precisionbench.launchers import affinity
 from precisionbench.launchers.process import Crew, RemoteSeat, Worker
 from precisionbench.launchers.session import check_available
 from precisionbench.memory import free_device_bytes, workers_that_fit
@@ -48,7 +49,8 @@ class Options:
         sessions: how often the whole is repeated with new processes.
         seed: of the orders.
         floor: spread between processes that is known of this device, as a log.
-        shared_cores: how many cores all workers share while they are measured; None: all.
+        shared_cores: how many cores all workers share while they are measured; 0: they keep all;
+            None chooses.
     """
 
     budget_s: float
@@ -57,6 +59,29 @@ class Options:
     seed: int
     floor: float
     shared_cores: int | None = None
+
+
+@attrs.frozen
+class Outcome:
+    """How the rows were measured in the end.
+
+    Attributes:
+        schedule: `rounds`, or `restarts` where not all rows fit at once.
+        shared_cores: how many cores all workers shared; None: all.
+    """
+
+    schedule: str
+    shared_cores: int | None
+
+
+def shared_cores(wanted: int | None, device_type: str) -> int | None:
+    """How many cores workers are to share; None: they keep all.
+
+    Args:
+        wanted: as in `Options`.
+        device_type: such as `cuda`.
+    """
+    return affinity.default_count(device_type) if wanted is None else wanted or None
 
 
 class _DoesNotFitError(Exception):
@@ -71,7 +96,7 @@ class _CrowdedError(Exception):
         self.row = row
 
 
-def measure(workload: Workload, collected: Collected, options: Options) -> str:
+def measure(workload: Workload, collected: Collected, options: Options) -> Outcome:
     """Measure every row in worker processes.
 
     Args:
@@ -80,7 +105,7 @@ def measure(workload: Workload, collected: Collected, options: Options) -> str:
         options: how.
 
     Returns:
-        The schedule: `rounds`, or `restarts` where not all rows fit at once.
+        How they were measured in the end.
 
     Raises:
         WorkloadError: the model cannot be sent to a worker.
@@ -103,7 +128,7 @@ def measure(workload: Workload, collected: Collected, options: Options) -> str:
     for row in collected.rows:
         if row.name in run.finished:
             finished.keep(collected, row, run.finished[row.name])
-    return schedule
+    return Outcome(schedule, run.shared_cores)
 
 
 class _Run:
@@ -116,6 +141,7 @@ class _Run:
         self.rows = [row for row in collected.rows if self._is_available(row)]
         self.finished: dict[str, list[Finished]] = {}
         self.measured_s = 0.0  # of rows that are started anew
+        self.shared_cores = shared_cores(options.shared_cores, workload.device.type)
 
     def _is_available(self, row: Row) -> bool:
         try:
@@ -181,6 +207,8 @@ class _Run:
             }
             crew.wait_until_loaded()
             lanes = self._open(workers, number)
+            self._leave_cores(lanes.values())
+            self.collected.decided(shared_cores=self.shared_cores)
             for lane in lanes.values():
                 self._share_cores(lane)
             self._name_strangers(lanes)
@@ -191,10 +219,23 @@ class _Run:
                 done = [self._finish(row, lanes[row.name], ended_by) for row in list(self.rows)]
                 finished.close([part for part in done if part])
 
+    def _leave_cores(self, lanes: Iterable[Lane]) -> None:
+        """Unless the user wants it, few cores are not for models that compute on several."""
+        if self.options.shared_cores is not None or self.shared_cores is None:
+            return
+        busy = [(seat.opening.cores_busy, lane.name) for lane in lanes for seat in lane.seats]
+        most, name = max(busy, default=(0.0, ""))
+        if affinity.uses_several(most):
+            self.collected.run_notes.append(
+                f"calls of {name} keep {most:.1f} CPU cores busy, so all workers were left all "
+                f"cores; give shared_cores={self.shared_cores} to hold them to few all the same"
+            )
+            self.shared_cores = None
+
     def _share_cores(self, lane: Lane) -> None:
         """Only once all is built: compilers and tuners may use all cores."""
-        if (count := self.options.shared_cores) is not None:
-            cores = sorted(os.sched_getaffinity(0))[-count:]
+        if self.shared_cores is not None:
+            cores = affinity.chosen(self.shared_cores)
             for seat in lane.seats:
                 seat.worker.run_on(cores)
 
@@ -339,6 +380,9 @@ class _Run:
     def restarts(self) -> None:
         """Start every row anew in each round, in a random order, for as long as there is time."""
         self.finished.clear()
+        if self.options.shared_cores is None:  # the rows never meet, to be asked what they use
+            self.shared_cores = None
+        self.collected.decided(shared_cores=self.shared_cores)
         lanes: dict[str, Lane] = {}
         budget_s = self.options.budget_s * self.options.sessions
         end_s = time.monotonic() + _RESTARTS_LIMIT * budget_s

@@ -17,7 +17,7 @@ import attrs
 
 from precisionbench import storage
 from precisionbench.errors import OutputError, ResultFormatError, one_line
-from precisionbench.results import BackendFailure, BackendResult, Block, ComparisonData
+from precisionbench.results import BackendFailure, BackendResult, Block, ComparisonData, Json
 
 FORMAT = "precisionbench.journal"
 _UNFINISHED = "the run ended before a round of this row was finished"
@@ -75,6 +75,10 @@ class Journal:
         """Say that from here on rows are measured in another way, all of them anew."""
         self._seen.clear()
         self._write({"schedule": schedule})
+
+    def conditions(self, **fields: Json) -> None:
+        """Add what of the header was decided only after the workers were ready."""
+        self._write({"header": fields})
 
     def failure(self, failure: BackendFailure) -> None:
         """Add a row that failed."""
@@ -139,6 +143,7 @@ def from_text(text: str, source: str) -> ComparisonData:
             if "schedule" in line:  # what was measured before in another way does not count
                 header["schedule"] = line["schedule"]
                 rows.clear()
+            header.update(line.get("header", {}))
             _add(line, rows, failures)
         for identity in planned:
             if identity["backend"] not in {*rows, *failures}:

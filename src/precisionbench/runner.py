@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import attrs
 from torch import nn
 
 from precisionbench import environment, interleaved, sequential, storage
@@ -21,10 +22,11 @@ from precisionbench.collected import Collected, OnProgress, Progress
 from precisionbench.comparison import Comparison
 from precisionbench.errors import SpecError, some
 from precisionbench.journal import Journal
+from precisionbench.launchers import affinity
 from precisionbench.launchers.inline import free_memory
 from precisionbench.plan import DEFAULT_BACKENDS, Row, plan
 from precisionbench.recording import silence
-from precisionbench.results import ComparisonData
+from precisionbench.results import ComparisonData, Json
 from precisionbench.speedups import KNOWN_SPREAD
 from precisionbench.torch_state import Functions, rng_restored
 from precisionbench.workload import Workload, resolve
@@ -89,9 +91,9 @@ def compare(
         noise_floor: what processes of the same code are known to differ by on this machine
             (standard deviation of the log), as `precisionbench doctor` measures it; no interval is
             narrower than it allows. None is 0.0025 on a GPU and 0 elsewhere.
-        shared_cores: while they are measured, let all workers run on the same few cores (Linux).
-            Processes of small batches then differ by less; models that compute on several cores
-            become slower. None leaves them all cores.
+        shared_cores: while they are measured, let all workers run on the same few CPU cores
+            (Linux), so that processes of small batches differ by less; 0 leaves them all cores.
+            None is 2 on a GPU, unless calls keep several cores busy, and 0 elsewhere.
         on_progress: called with a `Progress` at each step.
         journal: new file that takes every block as it is finished; `load` reads it, also after
             a run that died.
@@ -124,7 +126,6 @@ def compare(
         known = KNOWN_SPREAD.get(workload.device.type, 0.0)
         floor = known if noise_floor is None else float(noise_floor)
         header = _header(workload, seed, launcher, reference_name, floor)
-        header["shared_cores"] = shared_cores
         if launcher == "process":
             free_memory()  # a factory may have built on the GPU, where the workers need the room
         with _written_down(journal, header, rows) as written:
@@ -139,7 +140,7 @@ def compare(
             options = interleaved.Options(
                 total_s / sessions, replicas, sessions, seed, floor, shared_cores
             )
-            header["schedule"] = _measure(workload, collected, launcher, options)
+            header.update(_measure(workload, collected, launcher, options))
             if written is not None and written.trouble:
                 collected.run_notes.append(written.trouble)
     collected.raise_if_nothing_measured()
@@ -192,11 +193,12 @@ def _data(header: Mapping[str, Any], rows: Sequence[Row], collected: Collected) 
 
 def _measure(
     workload: Workload, collected: Collected, launcher: str, options: interleaved.Options
-) -> str:
+) -> dict[str, Json]:
+    """Measure, and say how it was done in the end: fields of `ComparisonData`."""
     if launcher == "inline":
         sequential.measure(workload, collected, options.budget_s / len(collected.rows))
-        return "sequential"
-    return interleaved.measure(workload, collected, options)
+        return {"schedule": "sequential", "shared_cores": None}
+    return attrs.asdict(interleaved.measure(workload, collected, options))
 
 
 def _check_arguments(
@@ -222,16 +224,16 @@ def _check_noise_floor(value: float | None) -> None:
 
 
 def _check_shared_cores(launcher: str, count: int | None) -> None:
-    if count is None:
+    if count is None or (whole_number(count, 0) == 0):
         return
-    if launcher != "process" or not hasattr(os, "sched_setaffinity"):
+    most = len(affinity.available())
+    if launcher != "process" or not most:
         raise SpecError(
             "shared_cores is for worker processes on Linux", "leave it out, or use taskset"
         )
-    most = len(os.sched_getaffinity(0))
     if (number := whole_number(count, 1)) is None or number > most:
         raise SpecError(
-            f"shared_cores is {count!r}", f"give a whole number from 1 to {most}, as there are here"
+            f"shared_cores is {count!r}", f"give a whole number from 0 to {most}, as there are here"
         )
 
 

@@ -286,7 +286,7 @@ _NOISY = {
     "device_bound": "close what else runs, see the lines on clocks, and give more replicas= or "
     "sessions=",
     "host_bound": "small batches are noisy on every host: trust the device time beside the "
-    "latency, use larger batches or CUDA graphs, or give shared_cores=2 or more replicas=",
+    "latency, use larger batches or CUDA graphs, or give more replicas=",
 }
 
 

@@ -25,6 +25,7 @@ class Opening:
         flags: torch's settings while it runs.
         details: what the engine chose.
         labels: what keeps CUDA events from timing it.
+        cores_busy: CPU seconds of this process for each second of a call; 0 where not told.
     """
 
     clock: str
@@ -37,6 +38,7 @@ class Opening:
     flags: Mapping[str, Json]
     details: Mapping[str, Json]
     labels: tuple[str, ...] = ()
+    cores_busy: float = 0.0
 
 
 @attrs.frozen

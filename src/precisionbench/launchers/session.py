@@ -184,6 +184,7 @@ class _Times:
     first_call_s: float
     warmup_calls: int
     call_s: float
+    cores_busy: float
 
 
 def _session(
@@ -219,7 +220,7 @@ def _labels(clock: object, call: Call) -> tuple[str, ...]:
     return qualify(clock, call) if isinstance(clock, CudaEventClock) else ()
 
 
-def warm_up(call: Call, timer: Timer) -> tuple[int, float]:
+def warm_up(call: Call, timer: Timer) -> tuple[int, float, float]:
     """Call until some calls in a row neither compile nor take memory from the device.
 
     Args:
@@ -227,7 +228,8 @@ def warm_up(call: Call, timer: Timer) -> tuple[int, float]:
         timer: of the device.
 
     Returns:
-        The calls made, and about how many seconds the last ones took each.
+        The calls made, about how many seconds the last ones took each, and how many CPU cores
+        they kept busy.
     """
     end_s = time.monotonic() + _WARMUP_LIMIT_S
     calls, quiet = 0, 0
@@ -236,7 +238,10 @@ def warm_up(call: Call, timer: Timer) -> tuple[int, float]:
         call()
         calls += 1
         quiet = quiet + 1 if (compilations(), device_allocations()) == before else 0
-    return calls + _QUIET_CALLS, median(timer.block(call, _QUIET_CALLS))
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    call_s = median(timer.block(call, _QUIET_CALLS))
+    wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
+    return calls + _QUIET_CALLS, call_s, cpu_s / wall_s
 
 
 @contextlib.contextmanager
