@@ -9,6 +9,7 @@ import attrs
 
 from precisionbench.agreement import compare_tensors
 from precisionbench.errors import BackendUnavailableError, PrecisionBenchError
+from precisionbench.evidence import Evidence
 from precisionbench.journal import Journal
 from precisionbench.launchers.inline import drop_frames
 from precisionbench.launchers.seat import Closing, Opening
@@ -116,10 +117,12 @@ class Collected:
         closing: Closing,
         passes: Passes,
         output: Mapping[str, Any] | None,
+        evidence: Evidence | None,
     ) -> None:
         """Keep a row that was measured; without an output it is compared with none."""
         known = attrs.evolve(closing, warnings=(*closing.warnings, *few_rounds(measurement)))
-        self.results[row.name] = self._result(row, opening, measurement, known, passes)
+        result = self._result(row, opening, measurement, known, passes)
+        self.results[row.name] = attrs.evolve(result, evidence=evidence)
         if output is not None:
             self._outputs[row.name] = output
             self._compare_outputs()

@@ -8,6 +8,8 @@ import attrs
 
 from precisionbench.collected import Collected
 from precisionbench.errors import PrecisionBenchError
+from precisionbench.evidence import Evidence
+from precisionbench.examination import Truth
 from precisionbench.launchers.process import RemoteSeat
 from precisionbench.launchers.seat import Closing
 from precisionbench.plan import Row
@@ -25,6 +27,7 @@ class Finished:
         warnings: what a reader of the row must know.
         passes: what was measured beside the latency.
         output: the first call's; None where it could not be had.
+        evidence: what ran in a call; None where that was not looked at.
     """
 
     measurement: Measurement
@@ -32,6 +35,7 @@ class Finished:
     warnings: list[str]
     passes: Passes = attrs.field(factory=Passes)
     output: Mapping[str, object] | None = None
+    evidence: Evidence | None = None
 
     @classmethod
     def of(cls, lane: Lane, ended_by: str) -> Finished:
@@ -55,6 +59,18 @@ class Finished:
         if everything:
             self._guarded(lambda: self._pass(seat, call_s))
             self._guarded(seat.check_steady)
+
+    def examine(self, call_s: float, truth: Truth) -> None:
+        """See what runs in a call, in the last replica: profilers leave traces in a process.
+
+        Args:
+            call_s: about how long a call takes.
+            truth: what the layers give in float64.
+        """
+        self._guarded(lambda: self._examine(call_s, truth))
+
+    def _examine(self, call_s: float, truth: Truth) -> None:
+        self.evidence = truth.evidence(self.seats[-1], call_s)
 
     def _fetch(self, seat: RemoteSeat) -> None:
         self.output = seat.output
@@ -102,6 +118,7 @@ def keep(collected: Collected, row: Row, parts: Sequence[Finished]) -> None:
         Closing((*closing.warnings, *warnings), closing.log),
         first.passes,
         first.output,
+        first.evidence,
     )
 
 

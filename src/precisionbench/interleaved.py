@@ -15,6 +15,7 @@ import torch
 from precisionbench import finished, nvml
 from precisionbench.collected import Collected
 from precisionbench.errors import MeasurementError, OutOfMemoryError, PrecisionBenchError
+from precisionbench.examination import Truth
 from precisionbench.finished import Finished
 from precisionbench.interrupts import Interrupts
 from precisionbench.launchers import affinity
@@ -216,7 +217,12 @@ class _Run:
                 ended_by = self._rounds(list(lanes.values()))
                 self._name_strangers(lanes)
                 self._refuse_nothing(lanes)
-                done = [self._finish(row, lanes[row.name], ended_by) for row in list(self.rows)]
+                truth = Truth(crew.folder)
+                if not number and not self.interrupts.requested:
+                    truth.ask(lane.seats[-1] for lane in lanes.values() if not lane.error)
+                done = [
+                    self._finish(row, lanes[row.name], ended_by, truth) for row in list(self.rows)
+                ]
                 finished.close([part for part in done if part])
 
     def _leave_cores(self, lanes: Iterable[Lane]) -> None:
@@ -357,7 +363,7 @@ class _Run:
         if self.interrupts.requested and nothing and not self.finished:
             raise KeyboardInterrupt
 
-    def _finish(self, row: Row, lane: Lane, ended_by: str) -> Finished | None:
+    def _finish(self, row: Row, lane: Lane, ended_by: str, truth: Truth) -> Finished | None:
         """Keep a row's rounds, and have the last looks at its first worker."""
         if not lane.complete_rounds:
             if lane.error or row.name not in self.finished:
@@ -373,6 +379,8 @@ class _Run:
         parts.append(done)
         if len(parts) == 1 and not lane.error:
             done.look(lane.call_s, everything=not self.interrupts.requested)
+            if not self.interrupts.requested:
+                done.examine(lane.call_s, truth)
         return done
 
     # --- restarts: where not all rows fit -----------------------------------------------------
@@ -387,13 +395,13 @@ class _Run:
         budget_s = self.options.budget_s * self.options.sessions
         end_s = time.monotonic() + _RESTARTS_LIMIT * budget_s
         with Crew() as crew, self.interrupts.held():
-            files = self._files(crew)
+            files, truth = self._files(crew), Truth(crew.folder)
             for number in range(MAX_ROUNDS):
                 over = self.measured_s >= budget_s or time.monotonic() >= end_s
                 if number and (over or self.interrupts.requested):
                     break
                 for position, row in enumerate(self.rng.sample(self.rows, len(self.rows))):
-                    self._restart(crew, files, row, lanes, (number, position))
+                    self._restart(crew, files, row, lanes, (number, position), truth)
                 left_s = max(0.0, end_s - time.monotonic())
                 self._tell(Status(number + 1, left_s))
         ended_by = "interrupted" if self.interrupts.requested else "budget"
@@ -407,6 +415,7 @@ class _Run:
         row: Row,
         lanes: dict[str, Lane],
         place: tuple[int, int],
+        truth: Truth,
     ) -> None:
         if not place[0]:
             self.collected.tell(row, "preparing")
@@ -422,6 +431,8 @@ class _Run:
             if row.name not in self.finished:
                 done = Finished.of(lane, "budget")
                 done.look(lane.call_s, everything=True)
+                truth.ask([seat])
+                done.examine(lane.call_s, truth)
                 self.finished[row.name] = [done]
                 finished.close([attrs.evolve(done, seats=[seat])])
         except PrecisionBenchError as exc:

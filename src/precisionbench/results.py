@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from precisionbench.evidence import Evidence
 from precisionbench.statistics import Interval, Verdict, quantile_interval
 
 __all__ = [
@@ -348,6 +349,7 @@ class BackendResult:
         warnings: what a reader of the row must know.
         log: what the backend and its libraries printed or warned while preparing.
         passes: what was measured beside the latency.
+        evidence: what ran in a call; None where that was not looked at.
     """
 
     backend: str
@@ -361,6 +363,7 @@ class BackendResult:
     warnings: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
     passes: Passes = attrs.field(factory=Passes)
+    evidence: Evidence | None = None
 
     @cached_property
     def latency(self) -> Interval:

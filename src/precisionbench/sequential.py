@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
+import tempfile
+from pathlib import Path
 
 import torch
 
 from precisionbench.collected import Collected
 from precisionbench.errors import DeviceError, PrecisionBenchError
+from precisionbench.evidence import Evidence
+from precisionbench.examination import Truth
 from precisionbench.launchers.inline import InlineLauncher
+from precisionbench.launchers.session import Session
 from precisionbench.plan import Row
 from precisionbench.rounds import Lane, Rules, run_rounds
 from precisionbench.telemetry import watching
@@ -40,6 +45,7 @@ def _measure(row: Row, launcher: InlineLauncher, collected: Collected, budget_s:
                 raise lane.error
             passes = session.passes(lane.call_s, capture=False)
             session.check_steady()
+            evidence = _evidence(session, lane.call_s)
     except PrecisionBenchError as exc:
         collected.fail(row, exc)
     else:  # after the plugin's cleanup, which may have said something
@@ -50,7 +56,16 @@ def _measure(row: Row, launcher: InlineLauncher, collected: Collected, budget_s:
             session.closing(),
             passes,
             session.output,
+            evidence,
         )
+
+
+def _evidence(session: Session, call_s: float) -> Evidence:
+    """With the layers' errors where torch is as it was made."""
+    with tempfile.TemporaryDirectory(prefix="precisionbench-") as folder:
+        truth = Truth(Path(folder))
+        truth.ask([session])
+        return truth.evidence(session, call_s)
 
 
 def _rounds(lane: Lane, device: torch.device, collected: Collected, budget_s: float) -> str:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FORMAT = "precisionbench.comparison"
-# 1: one process, rows one after another. 2: replicas, rounds, passes.
-VERSION = 2
+# 1: one process, rows one after another. 2: replicas, rounds, passes. 3: evidence.
+VERSION = 3
 
 
 @cache
@@ -167,7 +167,10 @@ def _from_version_1(document: dict[str, Any]) -> None:
 
 
 # For each older version, what turns such a document into one of the next.
-_UPGRADES: dict[int, Callable[[dict[str, Any]], None]] = {1: _from_version_1}
+_UPGRADES: dict[int, Callable[[dict[str, Any]], None]] = {
+    1: _from_version_1,
+    2: lambda _: None,  # evidence may be missing
+}
 
 
 def read_text(path: str | os.PathLike[str]) -> tuple[str, str]:

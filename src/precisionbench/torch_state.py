@@ -333,6 +333,33 @@ def _matters(name: str, before: object, after: object) -> bool:
     return True
 
 
+# Namespaces of torch that hold nothing but torch's own functions.
+_PURE = ("torch", "torch.nn.functional", "torch.Tensor", "torch.nn.modules.rnn")
+
+# Whose decorators wrap some of them.
+_HOMES = ("torch", "functools", "typing", "typing_extensions", "contextlib", "warnings")
+
+
+def foreign_functions() -> tuple[str, ...]:
+    """Functions in torch's namespaces whose code is not torch's: somebody has patched them.
+
+    Unlike `Functions`, this needs no look at the state before.
+    """
+    spaces = _namespaces()
+    return tuple(
+        f"{space}.{name}"
+        for space in _PURE
+        for name, value in _contents(spaces[space]).items()
+        if isinstance(value, types.FunctionType) and not _is_torchs(value)
+    )
+
+
+def _is_torchs(function: types.FunctionType) -> bool:
+    """By where its code stands: functools.wraps copies names."""
+    home = str(function.__globals__.get("__name__", ""))
+    return home.partition(".")[0] in _HOMES
+
+
 @attrs.frozen
 class Functions:
     """torch's functions at one moment, to tell what has changed since and to put it back.

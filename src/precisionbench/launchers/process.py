@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from precisionbench import errors
+from precisionbench import errors, storage
 from precisionbench.errors import (
     FOREIGN_ERRORS,
     PrecisionBenchError,
@@ -31,6 +31,7 @@ from precisionbench.errors import (
     WorkloadError,
     one_line,
 )
+from precisionbench.evidence import Evidence
 from precisionbench.launchers.seat import Closing, Opening
 from precisionbench.results import Passes
 from precisionbench.torch_state import read_flags
@@ -40,6 +41,7 @@ START_LIMIT_S = 300.0
 PREPARE_LIMIT_S = 3600.0
 BLOCK_LIMIT_S = 60.0
 CLOSE_LIMIT_S = 10.0
+EVIDENCE_LIMIT_S = 300.0
 _BLOCK_FACTOR = 20.0  # times as long as a block should take
 _LOG_TAIL_LINES = 20
 _LISTENER_LIMIT_S = 5.0
@@ -371,6 +373,16 @@ class RemoteSeat:
         told = self.worker.ask("passes", limit_s, call_s=call_s, capture=capture)
         found: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
         return Passes(**found)
+
+    def truth(self, path: str) -> None:
+        """Write what the model's layers give in float64 to a file."""
+        self.worker.ask("truth", EVIDENCE_LIMIT_S, path=path)
+
+    def evidence(self, call_s: float, truth_path: str | None) -> Evidence:
+        """What runs in a call, and how far each layer's output is from float64's."""
+        limit_s = EVIDENCE_LIMIT_S + 10 * _BLOCK_FACTOR * call_s
+        told = self.worker.ask("evidence", limit_s, call_s=call_s, truth_path=truth_path)
+        return storage.structured(told, Evidence)
 
     def leave(self) -> None:
         """Begin to undo the backend; `close` waits for it."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from precisionbench.evidence import Evidence
 from precisionbench.results import Json, Passes
 
 
@@ -81,6 +82,14 @@ class Seat(Protocol):
 
     def passes(self, call_s: float, capture: bool) -> Passes:
         """Everything about a call that is not its latency."""
+        ...
+
+    def truth(self, path: str) -> None:
+        """Write what the model's layers give in float64 to a file."""
+        ...
+
+    def evidence(self, call_s: float, truth_path: str | None) -> Evidence:
+        """What runs in a call, and how far each layer's output is from float64's."""
         ...
 
     def closing(self) -> Closing:

@@ -28,9 +28,12 @@ from precisionbench.errors import (
     one_line,
     some,
 )
+from precisionbench.evidence import Evidence
 from precisionbench.launchers.seat import Closing, Opening
 from precisionbench.memory import free_device_bytes
 from precisionbench.probes.passes import l2_flush, take_passes
+from precisionbench.probes.precision import errors, truth
+from precisionbench.probes.profile import look
 from precisionbench.probes.qualification import qualify
 from precisionbench.recording import Record, silence
 from precisionbench.results import Json, Passes, as_json
@@ -71,6 +74,8 @@ class Session:
         events: the clock of the passes that need CUDA events; None without a GPU.
         flush: empties the L2 cache before each sample; None where it stays warm.
         driver_bytes: device memory taken while it was opened; None where that is not told.
+        workload: what it was prepared from.
+        module: the model behind the call, where the plugin gave one.
     """
 
     opening: Opening
@@ -81,6 +86,8 @@ class Session:
     events: CudaEventClock | None
     flush: Call | None = None
     driver_bytes: int | None = None
+    workload: Workload | None = None
+    module: nn.Module | None = None
 
     def block(self, samples: int, calls_per_sample: int, settle_calls: int) -> tuple[float, ...]:
         """Time one block; see `Timer.block`.
@@ -123,6 +130,39 @@ class Session:
         with executing(), silence():
             found = take_passes(self.events, self.call, call_s, self.opening.labels, capture)
         return attrs.evolve(found, driver_bytes=self.driver_bytes)
+
+    def truth(self, path: str) -> None:
+        """Write what the model's layers give in float64 to a file, for `evidence`.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            ExecutionError: the model does not run in float64.
+            PreparationError: torch is patched in this process.
+        """
+        assert self.workload is not None
+        with executing(), silence():
+            torch.save(truth(self.workload), path)
+
+    def evidence(self, call_s: float, truth_path: str | None) -> Evidence:
+        """What runs in a call, and how far each layer's output is from float64's.
+
+        Args:
+            call_s: about how long a call takes, in seconds.
+            truth_path: what `truth` wrote; None leaves the errors out.
+
+        Raises:
+            ExecutionError: a call failed.
+        """
+        assert self.workload is not None
+        batch = self.workload.info.batch_size
+        with executing(), silence():
+            found = look(self.call, call_s, self.workload.device, self.module)
+            if truth_path is None:
+                return found
+            expected = torch.load(truth_path, weights_only=False)
+            return attrs.evolve(found, errors=errors(self.call, self.module, batch, expected))
 
     def closing(self) -> Closing:
         """What is known once it has been closed."""
@@ -170,7 +210,8 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
                 taken = _taken(free, workload.device)
         flags = {**read_flags(), "grad_mode": backend.grad_mode}
         session = _session(backend, timer, call, output, labels, times, flags, prepared, record)
-        yield attrs.evolve(session, driver_bytes=taken)
+        module = prepared.module if isinstance(prepared, Prepared) else None
+        yield attrs.evolve(session, driver_bytes=taken, workload=workload, module=module)
 
 
 def _taken(before: int | None, device: torch.device) -> int | None:

@@ -150,6 +150,16 @@ class _Server:
 
         return attrs.asdict(self.session.passes(call_s, capture))
 
+    def truth(self, path: str) -> None:
+        """Write what the model's layers give in float64 to a file."""
+        self.session.truth(path)
+
+    def evidence(self, call_s: float, truth_path: str | None) -> Any:
+        """What runs in a call, layer by layer."""
+        from precisionbench import storage
+
+        return storage.unstructured(self.session.evidence(call_s, truth_path))
+
     def check_steady(self) -> None:
         """Compare the output with the first one."""
         self.session.check_steady()

@@ -1,0 +1,44 @@
+"""Looks at a model's modules while it runs, without changing what runs.
+
+Each module's `forward` is wrapped for the time of the look. Hooks would not do: some modules of
+torch take another path when hooks are attached (`nn.TransformerEncoderLayer`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+Forward = Callable[..., Any]
+Wrap = Callable[[str, nn.Module, Forward], Forward]
+
+
+@contextlib.contextmanager
+def wrapped(model: nn.Module, wrap: Wrap) -> Iterator[None]:
+    """Wrap the forward of every module in a model, and undo it afterwards.
+
+    Args:
+        model: whose modules; scripted ones cannot be wrapped and are passed over.
+        wrap: gets a module's path, the module and its forward, and gives the new forward.
+    """
+    undo: list[tuple[nn.Module, Any]] = []
+    try:
+        for path, module in model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule) or not hasattr(module, "forward"):
+                continue
+            undo.append((module, module.__dict__.get("forward", _ABSENT)))
+            module.__dict__["forward"] = wrap(path, module, module.forward)
+        yield
+    finally:
+        for module, before in undo:
+            if before is _ABSENT:
+                module.__dict__.pop("forward", None)
+            else:
+                module.__dict__["forward"] = before
+
+
+_ABSENT = object()

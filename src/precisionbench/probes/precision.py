@@ -1,0 +1,147 @@
+"""How far each layer's output is from what the model gives in float64."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import torch
+from torch import nn
+
+from precisionbench.backends.base import cast_model
+from precisionbench.errors import PreparationError
+from precisionbench.evidence import LayerError
+from precisionbench.probes.layers import Forward, wrapped
+from precisionbench.timer import Call
+from precisionbench.torch_state import foreign_functions
+from precisionbench.trees import walk
+from precisionbench.workload import Workload
+
+# Elements of an output that are compared; a few thousand tell a relative error to a few per cent.
+_SAMPLES = 1 << 14
+# Items of a batch that are compared: they do not depend on each other.
+ITEMS = 2
+
+
+@attrs.frozen
+class Seen:
+    """A layer's output.
+
+    Attributes:
+        shape: of the items compared.
+        values: samples of it in float64.
+        max_abs: the largest finite magnitude of all of it.
+        nonfinite_count: elements of all of it that are infinite or NaN.
+    """
+
+    shape: tuple[int, ...]
+    values: torch.Tensor
+    max_abs: float
+    nonfinite_count: int
+
+
+Truth = Mapping[str, Seen]
+
+
+def truth(workload: Workload) -> Truth:
+    """Every module's output, and the model's own under an empty path, computed in float64.
+
+    Args:
+        workload: of its batch a few items are taken.
+
+    Raises:
+        PreparationError: torch is patched in this process, so that it could not be trusted.
+    """
+    if patched := foreign_functions():
+        raise PreparationError(f"torch is patched here ({patched[0]} and others)")
+    batch = workload.info.batch_size
+    small = workload.with_batch(ITEMS) if batch and batch > ITEMS else workload
+    model = cast_model(small.make_model(), torch.float64)
+    inputs = small.make_inputs().to(torch.float64)
+    with torch.inference_mode():
+        return outputs_of(inputs.bind(model), model, None)
+
+
+def outputs_of(call: Callable[[], Any], module: nn.Module | None, batch: int | None) -> Truth:
+    """What every module gives in a call, and the call itself.
+
+    Args:
+        call: one forward pass.
+        module: the model behind it; None where there is none to look into.
+        batch: the first dimension of a tensor that holds more items than are compared.
+    """
+    found: dict[str, tuple[Any, ...]] = {}
+
+    def wrap(path: str, _: nn.Module, forward: Forward) -> Forward:
+        @functools.wraps(forward)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            output = forward(*args, **kwargs)
+            if path not in found:
+                _add(found, path, output, batch)
+            return output
+
+        return watched
+
+    if module is None:
+        _add(found, "", call(), batch)
+    else:
+        with wrapped(module, wrap):
+            output = call()
+        found.pop("", None)
+        _add(found, "", output, batch)
+    return {path: _seen(*parts) for path, parts in found.items()}
+
+
+def _add(found: dict[str, tuple[Any, ...]], path: str, output: Any, batch: int | None) -> None:
+    """Take samples at once, because the next layer may work in place; look at them later."""
+    tensor = next((t for _, t in walk(output) if t.is_floating_point()), None)
+    if tensor is None or not tensor.numel() or tensor.layout != torch.strided:
+        return
+    finite = tensor.isfinite()
+    largest = tensor.where(finite, 0).abs().amax()
+    bad = (~finite).sum()
+    if batch is not None and tensor.dim() and tensor.shape[0] == batch > ITEMS:
+        tensor = tensor[:ITEMS]
+    flat = tensor.reshape(-1)
+    step = max(1, math.ceil(flat.numel() / _SAMPLES))
+    found[path] = (tuple(tensor.shape), flat[::step].double().clone(), largest, bad)
+
+
+def _seen(shape: tuple[int, ...], values: Any, largest: Any, bad: Any) -> Seen:
+    return Seen(shape, values.cpu(), float(largest), int(bad))
+
+
+def errors(
+    call: Call, module: nn.Module | None, batch: int | None, expected: Truth
+) -> tuple[LayerError, ...]:
+    """How far each module's output, and the call's own, are from float64's, in order.
+
+    Args:
+        call: one forward pass.
+        module: the model behind it; None where there is none to look into.
+        batch: items in the call.
+        expected: what `truth` gave; modules that are missing there, or of other shapes, are left
+            out.
+    """
+    seen = outputs_of(call, module, batch)
+    return tuple(
+        _error(path, own, expected[path])
+        for path, own in seen.items()
+        if path in expected and expected[path].shape == own.shape
+    )
+
+
+def _error(path: str, own: Seen, reference: Seen) -> LayerError:
+    finite = own.values.isfinite() & reference.values.isfinite()
+    mine, theirs = own.values[finite], reference.values[finite]
+    norm = float(theirs.norm())
+    return LayerError(
+        path=path,
+        relative_l2=float((mine - theirs).norm()) / norm if norm else None,
+        max_abs=own.max_abs,
+        nonfinite_count=max(0, own.nonfinite_count - reference.nonfinite_count),
+        reference_max_abs=reference.max_abs,
+    )

@@ -1,0 +1,201 @@
+"""What runs in a call: a profile by torch's profiler, FLOPs, and what the layers see."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import nn
+
+from precisionbench.errors import FOREIGN_ERRORS, one_line
+from precisionbench.evidence import Evidence, Layer, Tensor
+from precisionbench.probes.layers import Forward, wrapped
+from precisionbench.timer import Call
+from precisionbench.torch_state import device_allocations, foreign_functions
+from precisionbench.traces import CALL, LAYER, profile_of
+from precisionbench.trees import walk
+
+_PROFILE_S = 0.5  # of calls, about
+_LEAST_CALLS, _MOST_CALLS = 2, 10
+_KINETO = "KINETO_LOG_LEVEL"
+
+
+def look(call: Call, call_s: float, device: torch.device, module: nn.Module | None) -> Evidence:
+    """Look at what runs in a call; whatever cannot be seen is `unknown`, with the reason.
+
+    Args:
+        call: one forward pass, warm.
+        call_s: about how long it takes, in seconds.
+        device: where it runs.
+        module: the model behind it, where there is one in eager mode.
+    """
+    unknown: dict[str, str] = {}
+    found: dict[str, Any] = {"foreign_functions": foreign_functions()}
+    steps: dict[str, Callable[[], dict[str, Any]]] = {
+        "allocations": lambda: {"device_allocations": allocations(call)},
+        "profile": lambda: profiled(call, call_s, device, module),
+        "layers": lambda: {"layers": layers_of(call, module)},
+        "outputs": lambda: {"outputs": tuple(map(_seen, (t for _, t in walk(call()))))},
+    }
+    for name, step in steps.items():
+        try:
+            found.update(step())
+        except FOREIGN_ERRORS as exc:
+            unknown[name] = one_line(exc)
+    try:
+        found.update(counted(call, module, found.get("layers", ())))
+    except FOREIGN_ERRORS as exc:
+        unknown["flops"] = one_line(exc)
+    return Evidence(**found, unknown=unknown)
+
+
+def allocations(call: Call) -> float:
+    """How often a call takes memory from the driver."""
+    before = device_allocations()
+    call()
+    call()
+    return (device_allocations() - before) / 2
+
+
+def profiled(
+    call: Call, call_s: float, device: torch.device, module: nn.Module | None
+) -> dict[str, Any]:
+    """Kernels, operations and copies of a call; fields of `Evidence`.
+
+    The first of the calls is left out: the profiler itself is then still starting.
+    """
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if device.type == "cuda":
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    calls = max(_LEAST_CALLS, min(_MOST_CALLS, round(_PROFILE_S / call_s)))
+    with (
+        _no_warnings(),
+        torch.profiler.profile(activities=activities, record_shapes=True) as profiler,
+        _annotated(module),
+    ):
+        for _ in range(1 + calls):
+            with torch.profiler.record_function(CALL):
+                call()
+            _drain(device)
+    found = profile_of(_exported(profiler), skip=1)
+    return {field.name: getattr(found, field.name) for field in attrs.fields(type(found))}
+
+
+def _drain(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """The profiler warns and prints what is none of the user's business."""
+    before = os.environ.get(_KINETO)
+    os.environ.setdefault(_KINETO, "99")  # read when it is first used
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if before is None:
+            del os.environ[_KINETO]
+
+
+def _exported(profiler: Any) -> Any:
+    with tempfile.TemporaryDirectory(prefix="precisionbench-") as folder:
+        file = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(file))
+        return json.loads(file.read_text(encoding="utf-8", errors="replace"))
+
+
+@contextlib.contextmanager
+def _annotated(module: nn.Module | None) -> Iterator[None]:
+    def wrap(path: str, _: nn.Module, forward: Forward) -> Forward:
+        @functools.wraps(forward)
+        def annotated(*args: Any, **kwargs: Any) -> Any:
+            with torch.profiler.record_function(LAYER + path):
+                return forward(*args, **kwargs)
+
+        return annotated
+
+    with wrapped(module, wrap) if module is not None else contextlib.nullcontext():
+        yield
+
+
+def layers_of(call: Call, module: nn.Module | None) -> tuple[Layer, ...]:
+    """The modules that run in a call, in the order in which they first begin."""
+    if module is None:
+        return ()
+    seen: dict[str, list[Any]] = {}
+
+    def wrap(path: str, part: nn.Module, forward: Forward) -> Forward:
+        @functools.wraps(forward)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            mine = seen.setdefault(path, [part, (), (), 0])
+            output = forward(*args, **kwargs)
+            mine[1] = tuple(map(_seen, (t for _, t in walk((args, kwargs)))))
+            mine[2] = tuple(map(_seen, (t for _, t in walk(output))))
+            mine[3] += 1
+            return output
+
+        return watched
+
+    with wrapped(module, wrap):
+        call()
+    return tuple(
+        Layer(
+            path=path,
+            kind=type(part).__name__,
+            inputs=inputs,
+            outputs=outputs,
+            parameters=tuple(_seen(p) for p in part.parameters(recurse=False)),
+            calls=count,
+        )
+        for path, (part, inputs, outputs, count) in seen.items()
+    )
+
+
+def _seen(tensor: torch.Tensor) -> Tensor:
+    return Tensor(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+
+
+def counted(call: Call, module: nn.Module | None, layers: tuple[Layer, ...]) -> dict[str, Any]:
+    """FLOPs by `torch.utils.flop_counter`; fields of `Evidence`.
+
+    It counts what its registry knows and passes over everything else without a word, so the names
+    of what it counted are kept. Compiled and scripted models would not run as they do.
+    """
+    if module is None or any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
+        return {}
+    from torch.utils.flop_counter import FlopCounterMode
+
+    by_layer: dict[str, float] = {}
+
+    def wrap(path: str, _: nn.Module, forward: Forward) -> Forward:
+        @functools.wraps(forward)
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            before, inner = counter.get_total_flops(), sum(by_layer.values())
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                own = counter.get_total_flops() - before - (sum(by_layer.values()) - inner)
+                by_layer[path] = by_layer.get(path, 0.0) + own
+
+        return counting
+
+    with _no_warnings(), FlopCounterMode(display=False) as counter, wrapped(module, wrap):
+        call()
+    names = counter.get_flop_counts().get("Global", {})
+    return {
+        "flops": float(counter.get_total_flops()),
+        "counted": tuple(sorted(str(name) for name in names)),
+        "layers": tuple(attrs.evolve(one, flops=by_layer.get(one.path, 0.0)) for one in layers),
+    }
