@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,8 +23,10 @@ from torch import nn
 import precisionbench as pb
 from precisionbench.backends import Backend, Prepared
 from precisionbench.errors import PrecisionBenchError
+from precisionbench.trees import Inputs
 
-Build = Callable[[], Any]
+Build = Any  # of a model with its inputs, or a name
+Planted = dict[str, tuple[str, ...]]
 
 
 @attrs.frozen
@@ -35,25 +38,17 @@ class Case:
         backends: beside the reference.
         planted: causes by row; a row that is not named has none.
         launcher: `process` where one row must not see the other.
+        batch_size: for a name.
     """
 
     build: Build
     backends: tuple[Any, ...] = ("half",)
-    planted: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
+    planted: Planted = attrs.field(factory=dict)
     launcher: str = "inline"
+    batch_size: int | None = None
 
 
 # --- models ---------------------------------------------------------------------------------------
-
-
-def torchvision_model(name: str, batch: int) -> Build:
-    def build() -> Any:
-        import torchvision
-
-        size = 299 if name == "inception_v3" else 224
-        return torchvision.models.get_model(name), torch.randn(batch, 3, size, size)
-
-    return build
 
 
 def matmuls(width: int = 4096, layers: int = 4, batch: int = 4096) -> Any:
@@ -76,7 +71,7 @@ class Waiting(nn.Module):
         super().__init__()
         self.body, self.scale = nn.Linear(1024, 1024), 1.0
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         for _ in range(8):
             x = self.body(x)
             self.scale = float(x.abs().max().item())
@@ -90,9 +85,9 @@ class ThroughTheHost(nn.Module):
         super().__init__()
         self.body = nn.Conv2d(64, 64, 3, padding=1)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.body(x)
-        return self.body(x.cpu().to(x.device))
+        return self.body(x.cpu().to(x.device))  # type: ignore[no-any-return]
 
 
 def transformer(batch: int = 32, length: int = 256, width: int = 1024, fast: bool = True) -> Any:
@@ -106,8 +101,9 @@ class Recurrent(nn.Module):
         super().__init__()
         self.body = nn.LSTM(1024, 1024, num_layers=2, batch_first=True)
 
-    def forward(self, x):
-        return self.body(x)[0]
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output, _ = self.body(x)
+        return output  # type: ignore[no-any-return]
 
 
 def normalised(channels: int = 256, batch: int = 64) -> Any:
@@ -127,9 +123,9 @@ class Growing(nn.Module):
         super().__init__()
         self.parts = nn.ModuleList(nn.Linear(1024, 1024, bias=False) for _ in range(5))
         for part in self.parts:
-            nn.init.normal_(part.weight, std=2.0)
+            nn.init.normal_(part.get_parameter("weight"), std=2.0)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         for part in self.parts:
             x = part(x)
         return x
@@ -141,14 +137,12 @@ class Autocast(Backend):
 
     name: ClassVar[str] = "autocast-each-call"
 
-    def prepare(self, model, inputs):
-        import contextlib
-
-        @contextlib.contextmanager
-        def prepared():
+    def prepare(self, model: nn.Module, inputs: Inputs) -> AbstractContextManager[Prepared]:
+        @contextmanager
+        def prepared() -> Iterator[Prepared]:
             call = inputs.bind(model)
 
-            def cast():
+            def cast() -> object:
                 with torch.autocast("cuda", torch.float16):
                     return call()
 
@@ -164,11 +158,9 @@ class Mislabelled(Backend):
     name: ClassVar[str] = "half-by-name"
     dtype: str = "float16"
 
-    def prepare(self, model, inputs):
-        import contextlib
-
-        @contextlib.contextmanager
-        def prepared():
+    def prepare(self, model: nn.Module, inputs: Inputs) -> AbstractContextManager[Prepared]:
+        @contextmanager
+        def prepared() -> Iterator[Prepared]:
             yield Prepared(inputs.bind(model), model)
 
         return prepared()
@@ -186,57 +178,64 @@ def wide(batch: int) -> Any:
     return nn.Sequential(*parts), torch.randn(batch, 64)
 
 
+CL = "half:memory_format=channels_last"
+FIVE = ("eager:precision=tf32", "half", CL, "half:dtype=bfloat16")
+RESNET = "torchvision:resnet50"
+
+
+def images(name: str, batch: int, *backends: str, planted: Planted | None = None) -> Case:
+    """One of torchvision's models."""
+    return Case(f"torchvision:{name}", backends or (CL,), planted or {}, batch_size=batch)
+
+
 CASES = {
     # planted
-    "resnet50-five": Case(
-        torchvision_model("resnet50", 100),
-        ("eager:precision=tf32", "half", "half:memory_format=channels_last", "half:dtype=bfloat16"),
-        {"half": ("C10", "C14"), "half:dtype=bfloat16": ("C10", "C14")},
-        "process",
-    ),
-    "apex": Case(
-        torchvision_model("resnet50", 64),
-        ("apex-amp:opt_level=O1", "apex-amp:opt_level=O2"),
-        {"apex-amp:opt_level=O1": ("C7",)},
-        "process",
-    ),
-    "resnet50-batch1": Case(
-        torchvision_model("resnet50", 1), ("half",), {"eager": ("C2",), "half": ("C2",)}, "process"
-    ),
-    "small-launches": Case(
-        lambda: wide(16), ("half",), {"eager": ("C2",), "half": ("C2",)}, "process"
-    ),
-    "nchw": Case(
-        lambda: convolutions(128), ("half", "half:memory_format=channels_last"), {"half": ("C10",)}
-    ),
-    "grouped": Case(lambda: convolutions(256, groups=32), ("half",), {"half": ("C12",)}),
-    "depthwise": Case(lambda: convolutions(256, groups=256), ("half",), {"half": ("C12",)}),
-    "channels-50": Case(lambda: convolutions(50), ("half",), {"half": ("C12",)}),
-    "channels-25": Case(lambda: convolutions(25), ("half",), {"half": ("C12",)}),
-    "linear-1001": Case(lambda: matmuls(1001), ("half",), {"half": ("C12",)}),
+    "nchw": Case(lambda: convolutions(128), ("half", CL), {"half": ("C10",)}),
+    "grouped": Case(lambda: convolutions(256, groups=32), planted={"half": ("C12",)}),
+    "depthwise": Case(lambda: convolutions(256, groups=256), planted={"half": ("C12",)}),
+    "channels-50": Case(lambda: convolutions(50), planted={"half": ("C12",)}),
+    "channels-25": Case(lambda: convolutions(25), planted={"half": ("C12",)}),
+    "linear-1001": Case(lambda: matmuls(1001), planted={"half": ("C12",)}),
     "autocast": Case(lambda: matmuls(2048, 8, 256), (Autocast(),), {"autocast-each-call": ("C7",)}),
-    "item": Case(lambda: (Waiting(), torch.randn(256, 1024)), ("half",), {"half": ("C16",)}),
+    "item": Case(lambda: (Waiting(), torch.randn(256, 1024)), planted={"half": ("C16",)}),
     "host-copy": Case(
-        lambda: (ThroughTheHost(), torch.randn(32, 64, 56, 56)), ("half",), {"half": ("C16",)}
+        lambda: (ThroughTheHost(), torch.randn(32, 64, 56, 56)), planted={"half": ("C16",)}
     ),
-    "normalised": Case(normalised, ("half",), {"half": ("C14",)}),
-    "overflow": Case(lambda: (Growing(), torch.randn(4096, 1024)), ("half",), {"half": ("C23",)}),
-    "resnet152": Case(torchvision_model("resnet152", 16), ("half",), {"half": ("C23", "C10")}),
-    "zeros": Case(zeros, ("half",), {"eager": ("C22",)}),
+    "normalised": Case(normalised, planted={"half": ("C14",)}),
+    "overflow": Case(lambda: (Growing(), torch.randn(4096, 1024)), planted={"half": ("C23",)}),
+    "resnet152": images("resnet152", 16, "half", planted={"half": ("C23", "C10")}),
+    "zeros": Case(zeros, planted={"eager": ("C22",)}),
     "mislabelled": Case(matmuls, (Mislabelled(),), {"half-by-name": ("L1",)}),
+    "small-launches": Case(lambda: wide(16), planted={"eager": ("C2",), "half": ("C2",)}),
     # clean
     "matmuls": Case(matmuls, ("eager:precision=tf32", "half", "half:dtype=bfloat16")),
     "transformer": Case(transformer, ("eager:precision=tf32", "half", "half:dtype=bfloat16")),
-    "transformer-math": Case(lambda: transformer(fast=False), ("half",)),
-    "vit": Case(torchvision_model("vit_b_16", 64), ("half",)),
-    "lstm": Case(lambda: (Recurrent(), torch.randn(64, 128, 1024)), ("half",)),
-    "vgg-cl": Case(torchvision_model("vgg16", 64), ("half:memory_format=channels_last",)),
-    "convs-cl": Case(lambda: convolutions(128), ("half:memory_format=channels_last",)),
-    "mobilenet": Case(
-        torchvision_model("mobilenet_v3_large", 64), ("half:memory_format=channels_last",)
+    "transformer-slow": Case(lambda: transformer(fast=False)),
+    "vit": images("vit_b_16", 64, "half"),
+    "lstm": Case(lambda: (Recurrent(), torch.randn(64, 128, 1024))),
+    "vgg-cl": images("vgg16", 64),
+    "convs-cl": Case(lambda: convolutions(128), (CL,)),
+    "mobilenet-cl": images("mobilenet_v3_large", 64),
+    "convnext-cl": images("convnext_tiny", 64),
+    "regnet-cl": images("regnet_x_8gf", 32),
+    # in processes of their own
+    "resnet50-batch1": Case(
+        RESNET, ("half",), {"eager": ("C2",), "half": ("C2",)}, "process", batch_size=1
     ),
-    "convnext": Case(torchvision_model("convnext_tiny", 64), ("half:memory_format=channels_last",)),
-    "regnet": Case(torchvision_model("regnet_x_8gf", 32), ("half:memory_format=channels_last",)),
+    "apex": Case(
+        RESNET,
+        ("apex-amp:opt_level=O1", "apex-amp:opt_level=O2"),
+        {"apex-amp:opt_level=O1": ("C7",)},
+        "process",
+        batch_size=64,
+    ),
+    "resnet50-five": Case(
+        RESNET,
+        FIVE,
+        {"half": ("C10", "C14"), "half:dtype=bfloat16": ("C10", "C14")},
+        "process",
+        batch_size=100,
+    ),
 }
 
 
@@ -254,7 +253,7 @@ def main() -> None:
             try:
                 measure(name, file, options)
             except PrecisionBenchError as exc:
-                print(f"{name}: {exc}")
+                print(f"{name}: {exc}", flush=True)
 
 
 def measure(name: str, file: Path, options: argparse.Namespace) -> None:
@@ -264,17 +263,18 @@ def measure(name: str, file: Path, options: argparse.Namespace) -> None:
         case.build,
         backends=case.backends,
         device=options.device,
+        batch_size=case.batch_size,
         launcher=case.launcher,
         budget_s=options.budget * rows * (3 if case.launcher == "process" else 1),
         seed=0,
-        replicas=2 if case.launcher == "process" else None,
+        replicas=1 if case.launcher == "process" else None,
     )
     comparison.save(file)
-    print(f"{name}: {time.monotonic() - begun_s:.1f} s")
-    print(comparison)
+    print(f"{name}: {time.monotonic() - begun_s:.1f} s", comparison, sep="\n")
     for row in comparison:
         evidence = row.evidence
-        print(row.backend, "none" if evidence is None else dict(evidence.unknown))
+        unknown = "none" if evidence is None else dict(evidence.unknown)
+        print(row.backend, unknown, row.warnings, flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from statistics import stdev
+from statistics import median, stdev
 
 import pytest
 
@@ -16,6 +16,7 @@ from precisionbench.doctor.readings import Readings
 from precisionbench.doctor.text import to_text
 from precisionbench.results import Block
 from precisionbench.speedups import round_shifts, run_spread, within_sd
+from precisionbench.statistics import Interval
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(
@@ -69,30 +70,60 @@ def test_no_document_holds_a_placeholder():
         assert not re.findall(r"@[A-Z]+@|TODO|XXX", document.read_text()), document.name
 
 
-def test_the_figures_of_the_trial_at_batch_1_are_those_of_its_record():
-    record = json.loads((ROOT / "docs/records/h100-same-code-batch1.json").read_text())
+@pytest.fixture(scope="module")
+def same_code():
+    """Sessions of a row against itself, by batch and cores."""
+    record = json.loads((ROOT / "docs/records/h100-same-code.json").read_text())
+    found: dict[tuple[int, int], list[dict]] = {}
+    for one in record:
+        found.setdefault((one["batch"], one["cores"]), []).append(one)
+    return found
+
+
+ARMS = [(1, 0), (1, 2), (100, 0), (100, 2)]
+
+
+def test_the_figures_of_the_trial_of_cores_are_those_of_its_record(same_code):
     page = (ROOT / "docs/between-processes.md").read_text()
-
-    def rows(pack: str, cores: int) -> list[list[Block]]:
-        sessions = [one for one in record if (one["pack"], one["cores"]) == (pack, cores)]
-        return [
-            [Block(round_, place, replica, (s,)) for round_, place, replica, s in blocks]
-            for one in sessions
-            for blocks in one["blocks"].values()
-        ]
-
-    packs = [rows("a0", 0), rows("a0", 2), rows("b0", 0), rows("c0", 0)]
+    packs = [packs_of(same_code[arm]) for arm in ARMS]
+    widths = [[Interval(o["value"], o["low"], o["high"]) for o in same_code[arm]] for arm in ARMS]
     shown = {
-        "blocks within one process": [within_sd(pack) for pack in packs],
         "processes, what rounds share": [
-            run_spread({str(i): row for i, row in enumerate(pack)}).sd for pack in packs
+            median(run_spread({str(i): row for i, row in enumerate(p)}).sd for p in arm)
+            for arm in packs
         ],
-        "what rounds share": [stdev(round_shifts(pack)) for pack in packs],
+        "blocks within one process (sd) |": [median(map(within_sd, arm)) for arm in packs],
+        "what rounds share": [median(stdev(round_shifts(p)) for p in arm) for arm in packs],
+        "half-width of the intervals": [
+            median(w.relative_half_width for w in arm) for arm in widths
+        ],
     }
+    table = page.partition("## One affinity")[2]
     for name, values in shown.items():
-        line = next(line for line in page.splitlines() if line.startswith(f"| {name}"))
-        found = [float(number) for number in re.findall(r"\d+\.\d", line)]
-        assert found == [round(100 * value, 1) for value in values], name
+        line = next(line for line in table.splitlines() if line.startswith(f"| {name}"))
+        found = [float(number) for number in re.findall(r"\d+\.\d+", line)]
+        assert found == pytest.approx([100 * value for value in values], rel=0.02, abs=0.006), name
+
+
+def packs_of(sessions: list[dict]) -> list[list[list[Block]]]:
+    """The rows' blocks of each pack."""
+    packs: dict[str, list[list[Block]]] = {}
+    for one in sessions:
+        for blocks in one["blocks"].values():
+            row = [Block(round_, place, replica, (s,)) for round_, place, replica, s in blocks]
+            packs.setdefault(one["pack"], []).append(row)
+    return list(packs.values())
+
+
+def test_the_false_alarms_shown_are_those_of_the_record(same_code):
+    page = (ROOT / "docs/between-processes.md").read_text()
+    cores = {0: "all cores", 2: "two cores (the default)"}
+    for arm in ARMS:
+        sessions = same_code[arm]
+        false = sum(one["verdict"] in ("faster", "slower") for one in sessions)
+        excluded = sum(not one["low"] <= 1 <= one["high"] for one in sessions)
+        counts = f"{len(sessions)} | {false} | {excluded} |"
+        assert f"| NVIDIA H100, batch {arm[0]}, {cores[arm[1]]} | {counts}" in page
 
 
 def test_the_doctors_lines_shown_are_what_the_saved_readings_give():

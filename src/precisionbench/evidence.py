@@ -140,6 +140,7 @@ class Evidence:
         flops: of a call, 2 x multiply-add; None where they were not counted.
         counted: names of the operations that were counted.
         device_allocations: how often a call takes memory from the driver.
+        input_zero_share: of the elements of floating-point inputs; None where there are none.
         foreign_functions: functions in torch's namespaces whose code is not torch's.
         unknown: for what is missing, why.
     """
@@ -156,5 +157,6 @@ class Evidence:
     flops: float | None = None
     counted: tuple[str, ...] = ()
     device_allocations: float | None = None
+    input_zero_share: float | None = None
     foreign_functions: tuple[str, ...] = ()
     unknown: Mapping[str, str] = attrs.field(factory=dict)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import itertools
+import sys
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -35,6 +37,7 @@ class Workload:
         attached: plain tensors on the device that are attributes of modules, as (module's path,
             attribute): `model.to` moves parameters and buffers only, and a worker gets all of them
             on the CPU.
+        imports: packages that the first building imported: a worker imports them beforehand.
     """
 
     info: WorkloadInfo
@@ -43,6 +46,7 @@ class Workload:
     device: torch.device
     seed: int
     attached: tuple[tuple[str, str], ...] = ()
+    imports: tuple[str, ...] = ()
 
     def make_model(self) -> nn.Module:
         """A private copy of the model, in eval mode, on the device.
@@ -61,6 +65,9 @@ class Workload:
     def preload(self) -> None:
         """Import what building the model needs, where that is known."""
         getattr(self.build, "preload", lambda: None)()
+        for package in self.imports:
+            with contextlib.suppress(*FOREIGN_ERRORS):  # building will say it better
+                importlib.import_module(package)
 
     def make_inputs(self) -> Inputs:
         """Private copies of the inputs on the device."""
@@ -109,6 +116,7 @@ def resolve(
     batch_size = arguments.whole_batch_size(batch_size)
     target = usable_device(device, model)
     name, build = model_factory(model, batch_size, target)
+    before = set(sys.modules)
     with _as_first_built(seed):
         built, made_inputs = _split(_call(build, f"the model {name!r}"))
         given = inputs if inputs is not None else made_inputs
@@ -122,7 +130,13 @@ def resolve(
     del built, made_inputs
     if _still_held(parts):  # a later call would give the same weights, which a row may have cast
         build = _copying(build)
-    return Workload(info, build, checked, target, seed, attached)
+    return Workload(info, build, checked, target, seed, attached, _packages_since(before))
+
+
+def _packages_since(modules: set[str]) -> tuple[str, ...]:
+    """Packages that were imported since these modules were all there was."""
+    old = {name.partition(".")[0] for name in modules}
+    return tuple(sorted({name.partition(".")[0] for name in set(sys.modules) - modules} - old))
 
 
 def _describe(name: str, model: nn.Module, inputs: Inputs, batch_size: int | None) -> WorkloadInfo:

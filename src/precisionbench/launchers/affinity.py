@@ -1,7 +1,7 @@
 """On which CPU cores all workers run while they are measured.
 
-Where the host is the bottleneck, processes that wander over many cores differ by 5 % (standard
-deviation) and on the same two cores by 2 %; where the device is, it makes no difference
+Where the host is the bottleneck, processes that wander over many cores differ by 8 % (standard
+deviation) and on the same two cores by 3 %; where the device is, it makes no difference
 (docs/between-processes.md).
 """
 

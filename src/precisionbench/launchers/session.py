@@ -158,7 +158,7 @@ class Session:
         assert self.workload is not None
         batch = self.workload.info.batch_size
         with executing(), silence():
-            found = look(self.call, call_s, self.workload.device, self.module)
+            found = look(self.call, call_s, self.workload, self.module)
             if truth_path is None:
                 return found
             expected = torch.load(truth_path, weights_only=False)

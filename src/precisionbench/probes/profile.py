@@ -22,28 +22,30 @@ from precisionbench.probes.layers import Forward, wrapped
 from precisionbench.timer import Call
 from precisionbench.torch_state import device_allocations, foreign_functions
 from precisionbench.traces import CALL, LAYER, profile_of
-from precisionbench.trees import walk
+from precisionbench.trees import Inputs, walk
+from precisionbench.workload import Workload
 
 _PROFILE_S = 0.5  # of calls, about
 _LEAST_CALLS, _MOST_CALLS = 2, 10
 _KINETO = "KINETO_LOG_LEVEL"
 
 
-def look(call: Call, call_s: float, device: torch.device, module: nn.Module | None) -> Evidence:
+def look(call: Call, call_s: float, workload: Workload, module: nn.Module | None) -> Evidence:
     """Look at what runs in a call; whatever cannot be seen is `unknown`, with the reason.
 
     Args:
         call: one forward pass, warm.
         call_s: about how long it takes, in seconds.
-        device: where it runs.
+        workload: what it was prepared from.
         module: the model behind it, where there is one in eager mode.
     """
     unknown: dict[str, str] = {}
     found: dict[str, Any] = {"foreign_functions": foreign_functions()}
     steps: dict[str, Callable[[], dict[str, Any]]] = {
         "allocations": lambda: {"device_allocations": allocations(call)},
-        "profile": lambda: profiled(call, call_s, device, module),
+        "profile": lambda: profiled(call, call_s, workload.device, module),
         "layers": lambda: {"layers": layers_of(call, module)},
+        "inputs": lambda: {"input_zero_share": zero_share(workload.inputs)},
         "outputs": lambda: {"outputs": tuple(map(_seen, (t for _, t in walk(call()))))},
     }
     for name, step in steps.items():
@@ -56,6 +58,13 @@ def look(call: Call, call_s: float, device: torch.device, module: nn.Module | No
     except FOREIGN_ERRORS as exc:
         unknown["flops"] = one_line(exc)
     return Evidence(**found, unknown=unknown)
+
+
+def zero_share(inputs: Inputs) -> float | None:
+    """The share of zeros in floating-point inputs."""
+    tensors = [t for _, t in inputs.tensors() if t.is_floating_point() and t.numel()]
+    total = sum(t.numel() for t in tensors)
+    return sum(int((t == 0).sum()) for t in tensors) / total if total else None
 
 
 def allocations(call: Call) -> float:
