@@ -151,6 +151,11 @@ def main() -> None:
     type=click.IntRange(min=0),
     help="Let all workers share so many CPU cores, or 0: all. [default: 2 on a GPU]",
 )
+@click.option(
+    "--evidence/--no-evidence",
+    default=True,
+    help="See what runs in each row's calls once they are measured.  [default: evidence]",
+)
 @click.option("--output", "-o", metavar="FILE", help="Save the result as JSON.")
 @click.option("--overwrite", is_flag=True, help="Let --output replace a file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON instead.")
@@ -167,6 +172,7 @@ def compare(
     budget_s: float | None,
     noise_floor: float | None,
     shared_cores: int | None,
+    evidence: bool,
     output: str | None,
     overwrite: bool,
     as_json: bool,
@@ -198,6 +204,7 @@ def compare(
             budget_s=budget_s,
             noise_floor=noise_floor,
             shared_cores=shared_cores,
+            evidence=evidence,
             on_progress=on_progress,
             journal=journal,
         )

@@ -24,6 +24,7 @@ class Finished:
     Attributes:
         measurement: its blocks.
         seats: its workers.
+        call_s: about how long a call takes.
         warnings: what a reader of the row must know.
         passes: what was measured beside the latency.
         output: the first call's; None where it could not be had.
@@ -32,6 +33,7 @@ class Finished:
 
     measurement: Measurement
     seats: Sequence[RemoteSeat]
+    call_s: float
     warnings: list[str]
     passes: Passes = attrs.field(factory=Passes)
     output: Mapping[str, object] | None = None
@@ -45,38 +47,41 @@ class Finished:
             lane: with at least one block.
             ended_by: what ended the rounds.
         """
-        return cls(lane.measurement(ended_by), lane.seats, lane.warnings)
+        return cls(lane.measurement(ended_by), lane.seats, lane.call_s, lane.warnings)
 
-    def look(self, call_s: float, everything: bool) -> None:
+    def look(self, everything: bool) -> None:
         """Fetch the first output, and run the passes beside the latency.
 
         Args:
-            call_s: about how long a call takes.
             everything: not the output alone.
         """
         seat = self.seats[0]
         self._guarded(lambda: self._fetch(seat))
         if everything:
-            self._guarded(lambda: self._pass(seat, call_s))
+            self._guarded(lambda: self._pass(seat))
             self._guarded(seat.check_steady)
 
-    def examine(self, call_s: float, truth: Truth) -> None:
-        """See what runs in a call, in the last replica: profilers leave traces in a process.
+    @property
+    def examined(self) -> RemoteSeat:
+        """The last replica: a profiler would leave traces in the first one's passes."""
+        return self.seats[-1]
+
+    def examine(self, truth: Truth) -> None:
+        """See what runs in a call.
 
         Args:
-            call_s: about how long a call takes.
             truth: what the layers give in float64.
         """
-        self._guarded(lambda: self._examine(call_s, truth))
+        self._guarded(lambda: self._examine(truth))
 
-    def _examine(self, call_s: float, truth: Truth) -> None:
-        self.evidence = truth.evidence(self.seats[-1], call_s)
+    def _examine(self, truth: Truth) -> None:
+        self.evidence = truth.evidence(self.examined, self.call_s)
 
     def _fetch(self, seat: RemoteSeat) -> None:
         self.output = seat.output
 
-    def _pass(self, seat: RemoteSeat, call_s: float) -> None:
-        self.passes = seat.passes(call_s, capture=True)
+    def _pass(self, seat: RemoteSeat) -> None:
+        self.passes = seat.passes(self.call_s, capture=True)
 
     def _guarded(self, action: Callable[[], object]) -> None:
         """What fails after a row was measured is said, and takes nothing away."""

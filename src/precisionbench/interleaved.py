@@ -52,6 +52,7 @@ class Options:
         floor: spread between processes that is known of this device, as a log.
         shared_cores: how many cores all workers share while they are measured; 0: they keep all;
             None chooses.
+        evidence: see what runs in each row's calls, once they are measured.
     """
 
     budget_s: float
@@ -60,6 +61,7 @@ class Options:
     seed: int
     floor: float
     shared_cores: int | None = None
+    evidence: bool = True
 
 
 @attrs.frozen
@@ -217,13 +219,11 @@ class _Run:
                 ended_by = self._rounds(list(lanes.values()))
                 self._name_strangers(lanes)
                 self._refuse_nothing(lanes)
-                truth = Truth(crew.folder)
-                if not number and not self.interrupts.requested:
-                    truth.ask(lane.seats[-1] for lane in lanes.values() if not lane.error)
-                done = [
-                    self._finish(row, lanes[row.name], ended_by, truth) for row in list(self.rows)
-                ]
-                finished.close([part for part in done if part])
+                ended = [self._finish(row, lanes[row.name], ended_by) for row in list(self.rows)]
+                done = [part for part in ended if part]
+                if not number:
+                    self._examine(done, Truth(crew.folder))
+                finished.close(done)
 
     def _leave_cores(self, lanes: Iterable[Lane]) -> None:
         """Unless the user wants it, few cores are not for models that compute on several."""
@@ -363,7 +363,7 @@ class _Run:
         if self.interrupts.requested and nothing and not self.finished:
             raise KeyboardInterrupt
 
-    def _finish(self, row: Row, lane: Lane, ended_by: str, truth: Truth) -> Finished | None:
+    def _finish(self, row: Row, lane: Lane, ended_by: str) -> Finished | None:
         """Keep a row's rounds, and have the last looks at its first worker."""
         if not lane.complete_rounds:
             if lane.error or row.name not in self.finished:
@@ -378,10 +378,20 @@ class _Run:
         parts = self.finished.setdefault(row.name, [])
         parts.append(done)
         if len(parts) == 1 and not lane.error:
-            done.look(lane.call_s, everything=not self.interrupts.requested)
-            if not self.interrupts.requested:
-                done.examine(lane.call_s, truth)
+            done.look(everything=not self.interrupts.requested)
         return done
+
+    def _examine(self, done: Sequence[Finished], truth: Truth) -> None:
+        """See what runs in each row's calls, one row at a time, once all are ready for it."""
+        if not self.options.evidence or self.interrupts.requested:
+            return
+        whole = [part for part in done if part.measurement.ended_by != "failed"]
+        for part in whole:
+            part.examined.worker.run_on(affinity.available())
+            part.examined.get_ready_to_profile()
+        truth.ask(part.examined for part in whole)
+        for part in whole:
+            part.examine(truth)
 
     # --- restarts: where not all rows fit -----------------------------------------------------
 
@@ -430,9 +440,8 @@ class _Run:
             self.collected.write_down(lane)
             if row.name not in self.finished:
                 done = Finished.of(lane, "budget")
-                done.look(lane.call_s, everything=True)
-                truth.ask([seat])
-                done.examine(lane.call_s, truth)
+                done.look(everything=True)
+                self._examine([done], truth)
                 self.finished[row.name] = [done]
                 finished.close([attrs.evolve(done, seats=[seat])])
         except PrecisionBenchError as exc:

@@ -59,6 +59,7 @@ def compare(
     budget_s: float | None = None,
     noise_floor: float | None = None,
     shared_cores: int | None = None,
+    evidence: bool = True,
     on_progress: OnProgress | None = None,
     journal: str | os.PathLike[str] | None = None,
 ) -> Comparison:
@@ -94,6 +95,8 @@ def compare(
         shared_cores: while they are measured, let all workers run on the same few CPU cores
             (Linux), so that processes of small batches differ by less; 0 leaves them all cores.
             None is 2 on a GPU, unless calls keep several cores busy, and 0 elsewhere.
+        evidence: see what runs in each row's calls, layer by layer, once all are measured; it is
+            what `diagnose` reads.
         on_progress: called with a `Progress` at each step.
         journal: new file that takes every block as it is finished; `load` reads it, also after
             a run that died.
@@ -138,7 +141,7 @@ def compare(
                 written,
             )
             options = interleaved.Options(
-                total_s / sessions, replicas, sessions, seed, floor, shared_cores
+                total_s / sessions, replicas, sessions, seed, floor, shared_cores, evidence
             )
             header.update(_measure(workload, collected, launcher, options))
             if written is not None and written.trouble:
@@ -196,7 +199,8 @@ def _measure(
 ) -> dict[str, Json]:
     """Measure, and say how it was done in the end: fields of `ComparisonData`."""
     if launcher == "inline":
-        sequential.measure(workload, collected, options.budget_s / len(collected.rows))
+        budget_s = options.budget_s / len(collected.rows)
+        sequential.measure(workload, collected, budget_s, options.evidence)
         return {"schedule": "sequential", "shared_cores": None}
     return attrs.asdict(interleaved.measure(workload, collected, options))
 

@@ -20,20 +20,25 @@ from precisionbench.telemetry import watching
 from precisionbench.workload import Workload
 
 
-def measure(workload: Workload, collected: Collected, budget_s: float) -> None:
+def measure(
+    workload: Workload, collected: Collected, budget_s: float, evidence: bool = True
+) -> None:
     """Measure every row, in the order asked for.
 
     Args:
         workload: the model and inputs.
         collected: holds the rows, and takes what comes of each.
         budget_s: seconds for each row.
+        evidence: see what runs in each row's calls, once they are measured.
     """
     launcher = InlineLauncher.on_device_of(workload)
     for row in collected.rows:
-        _measure(row, launcher, collected, budget_s)
+        _measure(row, launcher, collected, budget_s, evidence)
 
 
-def _measure(row: Row, launcher: InlineLauncher, collected: Collected, budget_s: float) -> None:
+def _measure(
+    row: Row, launcher: InlineLauncher, collected: Collected, budget_s: float, evidence: bool
+) -> None:
     try:
         _refuse_on_lost_device(collected)
         collected.tell(row, "preparing")
@@ -45,7 +50,7 @@ def _measure(row: Row, launcher: InlineLauncher, collected: Collected, budget_s:
                 raise lane.error
             passes = session.passes(lane.call_s, capture=False)
             session.check_steady()
-            evidence = _evidence(session, lane.call_s)
+            seen = _evidence(session, lane.call_s) if evidence else None
     except PrecisionBenchError as exc:
         collected.fail(row, exc)
     else:  # after the plugin's cleanup, which may have said something
@@ -56,7 +61,7 @@ def _measure(row: Row, launcher: InlineLauncher, collected: Collected, budget_s:
             session.closing(),
             passes,
             session.output,
-            evidence,
+            seen,
         )
 
 

@@ -190,6 +190,7 @@ def _trials(
                 replicas=replicas,
                 budget_s=_TRIAL_S.get(device.type, _TRIAL_ELSEWHERE_S),
                 on_progress=on_progress,
+                evidence=False,
             )
             trials.append(trial_of(name, comparison))
         except PrecisionBenchError as exc:

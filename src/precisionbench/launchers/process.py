@@ -374,6 +374,10 @@ class RemoteSeat:
         found: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
         return Passes(**found)
 
+    def get_ready_to_profile(self) -> None:
+        """Begin to start the profiler, which takes seconds; what is asked next waits for it."""
+        self.worker.begin("get_ready_to_profile", EVIDENCE_LIMIT_S)
+
     def truth(self, path: str) -> None:
         """Write what the model's layers give in float64 to a file."""
         self.worker.ask("truth", EVIDENCE_LIMIT_S, path=path)

@@ -150,6 +150,12 @@ class _Server:
 
         return attrs.asdict(self.session.passes(call_s, capture))
 
+    def get_ready_to_profile(self) -> None:
+        """Start the profiler once, side by side with other workers."""
+        from precisionbench.probes.profile import start_profiler
+
+        start_profiler(self.workload.device)
+
     def truth(self, path: str) -> None:
         """Write what the model's layers give in float64 to a file."""
         self.session.truth(path)

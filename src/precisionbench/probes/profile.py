@@ -60,6 +60,31 @@ def look(call: Call, call_s: float, workload: Workload, module: nn.Module | None
     return Evidence(**found, unknown=unknown)
 
 
+def start_profiler(device: torch.device) -> None:
+    """Let the profiler start its machinery, so that `look` need not wait for it.
+
+    Args:
+        device: that will be profiled.
+    """
+    import torch.utils.flop_counter
+
+    with contextlib.suppress(*FOREIGN_ERRORS), _profiler(device):
+        torch.zeros(1, device=device).add_(1)
+
+
+@contextlib.contextmanager
+def _profiler(device: torch.device) -> Iterator[torch.profiler.profile]:
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if device.type == "cuda":
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with (
+        _no_warnings(),
+        torch.profiler.profile(activities=activities, record_shapes=True) as profiler,
+    ):
+        yield profiler
+        _drain(device)
+
+
 def zero_share(inputs: Inputs) -> float | None:
     """The share of zeros in floating-point inputs."""
     tensors = [t for _, t in inputs.tensors() if t.is_floating_point() and t.numel()]
@@ -82,15 +107,8 @@ def profiled(
 
     The first of the calls is left out: the profiler itself is then still starting.
     """
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    if device.type == "cuda":
-        activities.append(torch.profiler.ProfilerActivity.CUDA)
     calls = max(_LEAST_CALLS, min(_MOST_CALLS, round(_PROFILE_S / call_s)))
-    with (
-        _no_warnings(),
-        torch.profiler.profile(activities=activities, record_shapes=True) as profiler,
-        _annotated(module),
-    ):
+    with _profiler(device) as profiler, _annotated(module):
         for _ in range(1 + calls):
             with torch.profiler.record_function(CALL):
                 call()
