@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from precisionbench.backends.discovery import list_backends as list_backends
     from precisionbench.comparison import Comparison as Comparison
     from precisionbench.comparison import load as load
+    from precisionbench.diagnosis.findings import Diagnosis as Diagnosis
     from precisionbench.doctor.examining import examine as examine
+    from precisionbench.explaining import diagnose as diagnose
     from precisionbench.results import Verdict as Verdict
     from precisionbench.runner import Progress as Progress
     from precisionbench.runner import compare as compare
@@ -29,14 +31,26 @@ _HOMES = {
     "Comparison": "comparison",
     "Progress": "runner",
     "Verdict": "results",
+    "Diagnosis": "diagnosis.findings",
     "compare": "runner",
+    "diagnose": "explaining",
     "examine": "doctor.examining",
     "list_backends": "backends.discovery",
     "load": "comparison",
 }
 _SUBMODULES = ("backends", "errors", "results")
 
-__all__ = ["Comparison", "Progress", "Verdict", "compare", "examine", "list_backends", "load"]
+__all__ = [
+    "Comparison",
+    "Diagnosis",
+    "Progress",
+    "Verdict",
+    "compare",
+    "diagnose",
+    "examine",
+    "list_backends",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

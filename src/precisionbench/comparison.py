@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from typing import Any
 
 from precisionbench import comparability, errors, journal, storage
 from precisionbench.differences import Difference, difference
@@ -28,12 +29,17 @@ class Comparison:
     Args:
         data: everything that was measured.
         causes: the errors of the rows that failed, while they are at hand.
+        backends: what was measured by row, while it is at hand.
     """
 
     def __init__(
-        self, data: ComparisonData, causes: Mapping[str, PrecisionBenchError] | None = None
+        self,
+        data: ComparisonData,
+        causes: Mapping[str, PrecisionBenchError] | None = None,
+        backends: Mapping[str, Any] | None = None,
     ) -> None:
         self.data = data
+        self.backends = dict(backends or {})
         self._causes = dict(causes or {})
 
     @cached_property

@@ -5,6 +5,7 @@ Nothing here is judged: `precisionbench.diagnosis` does that, also from a saved 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import attrs
@@ -59,6 +60,12 @@ class Operation:
     time_s: float
     kernels: tuple[Kernel, ...] = ()
     parents: tuple[str, ...] = ()
+
+    @property
+    def elements(self) -> float:
+        """Elements that all of them must at least move in a call: arguments and a result."""
+        sizes = [math.prod(tensor.shape) for tensor in self.inputs]
+        return self.count * (sum(sizes) + max(sizes, default=0))
 
 
 @attrs.frozen

@@ -147,7 +147,8 @@ def compare(
             if written is not None and written.trouble:
                 collected.run_notes.append(written.trouble)
     collected.raise_if_nothing_measured()
-    return Comparison(_data(header, rows, collected), causes=collected.errors)
+    given = {row.name: row.backend for row in rows if row.backend is not None}
+    return Comparison(_data(header, rows, collected), collected.errors, given)
 
 
 def _header(

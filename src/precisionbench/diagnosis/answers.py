@@ -1,0 +1,168 @@
+"""Ten questions that everybody asks, answered for one comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from precisionbench.diagnosis.facts import Facts
+from precisionbench.diagnosis.findings import (
+    Answer,
+    Ceiling,
+    Finding,
+    Label,
+    Precision,
+    Status,
+)
+from precisionbench.diagnosis.labels import FP32, HALF
+from precisionbench.errors import some
+from precisionbench.results import Speedup
+from precisionbench.statistics import Verdict
+
+_LIVE = (Status.CONFIRMED, Status.SUSPECTED)
+
+
+def answers_of(
+    rows: Mapping[str, Facts],
+    speedups: Mapping[str, Speedup],
+    labels: Sequence[Label],
+    findings: Sequence[Finding],
+    ceiling: Ceiling,
+    precisions: Sequence[Precision],
+) -> tuple[Answer, ...]:
+    """The answers, each with its figures.
+
+    Args:
+        rows: facts by row.
+        speedups: over the reference.
+        labels: of all rows.
+        findings: of all rows.
+        ceiling: of half precision.
+        precisions: of all rows' outputs.
+    """
+    live = [finding for finding in findings if finding.status in _LIVE]
+    half = [label for label in labels if label.claim in HALF]
+    return (
+        Answer("Is half actually running?", _half_runs(half, labels)),
+        Answer("Is the float32 row really float32?", _float32_is(labels)),
+        Answer(
+            "Is 16 bits slower than float32 here, and is that expected?",
+            _slower(half, speedups, live),
+        ),
+        Answer("What could half precision bring here at most?", _most(ceiling)),
+        Answer("Are tensor cores used, and which layers miss out?", _tensor_cores(rows, half)),
+        Answer("Is it bound by the host (no gain at small batches)?", _host(rows, live)),
+        Answer("Are the timings right?", _timings(rows)),
+        Answer("Did TensorRT use the precision that it was allowed?", _tensorrt(rows, labels)),
+        Answer("What makes each row slower than it could be?", _causes(live)),
+        Answer("Is the output close enough, or is the model overflowing?", _close(precisions)),
+    )
+
+
+def _half_runs(half: Sequence[Label], labels: Sequence[Label]) -> str:
+    silent = [
+        f"{label.row} claims no precision and ran {label.ran}."
+        for label in labels
+        if not label.claim and label.ran
+    ]
+    return " ".join([*map(_said, half), *silent]) or "No row claims half precision."
+
+
+def _float32_is(labels: Sequence[Label]) -> str:
+    single = [label for label in labels if label.claim == FP32]
+    return " ".join(_said(label) for label in single) or "No row claims float32."
+
+
+def _said(label: Label) -> str:
+    if label.verdict == "true":
+        says = label.witnesses[0].says if label.witnesses else ""
+        return f"{label.row}: yes, {says}."
+    return f"{label.sentence}."
+
+
+def _slower(half: Sequence[Label], speedups: Mapping[str, Speedup], live: Sequence[Finding]) -> str:
+    rows = [label.row for label in half if label.row in speedups]
+    slow = [row for row in rows if speedups[row].verdict is Verdict.SLOWER]
+    if not rows:
+        return "No 16-bit row was compared."
+    if not slow:
+        return f"No: {', '.join(f'{row} {speedups[row].value:.3g}x' for row in rows)}."
+    why = {row: [f.title for f in live if f.row == row] for row in slow}
+    told = (
+        f"{row} ({speedups[row].value:.3g}x): {some(causes) if causes else 'no cause was found'}"
+        for row, causes in why.items()
+    )
+    return "Yes. " + "; ".join(told) + "."
+
+
+def _most(ceiling: Ceiling) -> str:
+    if ceiling.best is None:
+        return f"Not known: {ceiling.reason}."
+    text = (
+        f"{ceiling.best.low:.2g}x by what layers of these shapes usually reach, "
+        f"{ceiling.best.high:.2g}x by the device's peaks"
+    )
+    if ceiling.brought is not None:
+        text += f"; {ceiling.row} brought {ceiling.brought.value:.3g}x"
+    shares = ", ".join(f"{n.value:.0%} {n.name}" for n in ceiling.shares if n.value > 0.005)
+    return f"{text}. Of the float32 row's time: {shares}."
+
+
+def _tensor_cores(rows: Mapping[str, Facts], half: Sequence[Label]) -> str:
+    texts = []
+    for facts in (rows[label.row] for label in half):
+        if not facts.matrix_s or not facts.on_gpu:
+            continue
+        unknown = max(0.0, 1 - facts.tensor_core_share - facts.cuda_core_share)
+        text = f"{facts.row.backend}: {facts.tensor_core_share:.0%} of its matrix time"
+        text += f", {unknown:.0%} in kernels of unknown names" if unknown > 0.005 else ""
+        missing = [
+            f"{w.operation.layer or w.operation.name} ({w.obstacles[0]})"
+            for w in facts.work
+            if w.obstacles
+        ]
+        texts.append(f"{text}; {some(missing)}" if missing else text)
+    return ". ".join(texts) + "." if texts else "No 16-bit row's kernels were seen."
+
+
+def _host(rows: Mapping[str, Facts], live: Sequence[Finding]) -> str:
+    bound = {f.row: f for f in live if f.cause == "launch-bound"}
+    if not bound:
+        known = [facts.row for facts in rows.values() if facts.row.enqueue_s is not None]
+        return "No." if known else "Not known: that needs a CUDA GPU."
+    told = (
+        f"{row}: a CUDA graph would be {f.factor.value:.2g}x as fast"
+        if f.experiment and f.factor
+        else f"{row}: yes"
+        for row, f in bound.items()
+    )
+    return "; ".join(told) + "."
+
+
+def _timings(rows: Mapping[str, Facts]) -> str:
+    naive = [
+        f"{facts.row.backend} {facts.row.enqueue_s * 1e3:.3g} ms instead of "
+        f"{facts.row.latency.value * 1e3:.3g} ms"
+        for facts in rows.values()
+        if facts.row.enqueue_s is not None
+        and facts.row.enqueue_s < 0.8 * facts.row.latency.value
+        and facts.row.launch_bound is None
+    ]
+    text = "Each row is timed by events or after the device is drained, in interleaved rounds."
+    return f"{text} A loop without synchronize could read {some(naive)}." if naive else text
+
+
+def _tensorrt(rows: Mapping[str, Facts], labels: Sequence[Label]) -> str:
+    engines = [label for label in labels if rows[label.row].row.name == "torch2trt"]
+    return " ".join(_said(label) for label in engines) or "No TensorRT row was measured."
+
+
+def _causes(live: Sequence[Finding]) -> str:
+    texts = []
+    for finding in live:
+        gain = f" ({finding.factor.value:.3g}x)" if finding.factor else ""
+        texts.append(f"{finding.row}: {finding.title}{gain}, {finding.status.value}")
+    return "; ".join(texts) + "." if texts else "Nothing was found."
+
+
+def _close(precisions: Sequence[Precision]) -> str:
+    return " ".join(f"{p.row}: {p.reason}." for p in precisions) or "No output was compared."

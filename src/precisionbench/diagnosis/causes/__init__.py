@@ -1,0 +1,56 @@
+"""The catalogue of causes: one file for each, and this list.
+
+A new cause is a new file with a `CAUSE`, its name here, a page in `docs/causes` and a case in
+`tests/test_causes.py`.
+"""
+
+from __future__ import annotations
+
+from precisionbench.diagnosis.causes import (
+    batch_norm_in_float32,
+    constant_inputs,
+    device_allocations,
+    half_on_a_cpu,
+    host_copies,
+    kernel_choice,
+    launch_bound,
+    layout_conversions,
+    memory_bound,
+    no_fast_half,
+    overflow,
+    patched_functions,
+    recast_weights,
+    tensor_core_obstacles,
+    tensorrt_defaults,
+    tensorrt_fell_back,
+    tf32_baseline,
+    throttled,
+    waits_inside,
+    wrong_batch,
+)
+from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+
+CAUSES: tuple[Cause, ...] = (
+    waits_inside.CAUSE,
+    launch_bound.CAUSE,
+    no_fast_half.CAUSE,
+    throttled.CAUSE,
+    device_allocations.CAUSE,
+    recast_weights.CAUSE,
+    tensorrt_fell_back.CAUSE,
+    tensorrt_defaults.CAUSE,
+    layout_conversions.CAUSE,
+    kernel_choice.CAUSE,
+    tensor_core_obstacles.CAUSE,
+    tf32_baseline.CAUSE,
+    memory_bound.CAUSE,
+    patched_functions.CAUSE,
+    host_copies.CAUSE,
+    wrong_batch.CAUSE,
+    batch_norm_in_float32.CAUSE,
+    constant_inputs.CAUSE,
+    overflow.CAUSE,
+    half_on_a_cpu.CAUSE,
+)
+
+__all__ = ["CAUSES", "Cause", "Found", "Scene"]

@@ -1,0 +1,100 @@
+"""What a cause is: a rule that looks for it in a row's facts, and what would prove it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from precisionbench.diagnosis.facts import Facts
+from precisionbench.diagnosis.findings import Finding, Label, Number, Status
+from precisionbench.diagnosis.labels import HALF
+from precisionbench.results import ComparisonData, Speedup
+from precisionbench.statistics import Interval
+
+
+@attrs.frozen
+class Scene:
+    """What a rule may look at.
+
+    Attributes:
+        data: the comparison.
+        facts: of the row.
+        label: whether the row is what its name says.
+        base: facts of the reference row; None where it failed.
+        speedup: of the row over the reference; None for the reference itself.
+    """
+
+    data: ComparisonData
+    facts: Facts
+    label: Label
+    base: Facts | None
+    speedup: Speedup | None
+
+    @property
+    def claims_half(self) -> bool:
+        """Whether the row's name says that it computes in 16 bits."""
+        return self.label.claim in HALF
+
+
+@attrs.frozen
+class Cause:
+    """An entry of the catalogue.
+
+    Attributes:
+        name: of the cause and of its page in `docs/causes`.
+        number: in the catalogue.
+        title: in a few words.
+        remedy: what to do, in a sentence.
+        look: gives what it found in a row, or None.
+        experiment: what would prove it, by its name in `precisionbench.experiments`; empty where
+            nothing can, or its own figures are the proof.
+    """
+
+    name: str
+    number: str
+    title: str
+    remedy: str
+    look: Callable[[Scene], Found | None]
+    experiment: str = ""
+
+    def finding(self, scene: Scene) -> Finding | None:
+        """What it has to say of a row."""
+        found = self.look(scene)
+        if found is None:
+            return None
+        return Finding(
+            cause=self.name,
+            row=scene.facts.row.backend,
+            title=self.title,
+            status=Status.CONFIRMED if found.proof else Status.SUSPECTED,
+            factor=found.factor,
+            evidence=found.numbers,
+            remedy=found.remedy or self.remedy,
+            experiment=found.proof,
+            reason=found.reason,
+        )
+
+
+@attrs.frozen
+class Found:
+    """What a rule found.
+
+    Attributes:
+        numbers: the figures.
+        factor: how many times as fast the row would be without the cause.
+        proof: the counterfactual that was measured already; empty where none was.
+        remedy: a better one than the cause's own.
+        reason: in a sentence, where the figures do not say it.
+    """
+
+    numbers: tuple[Number, ...]
+    factor: Interval | None = None
+    proof: str = ""
+    remedy: str = ""
+    reason: str = ""
+
+
+def without(share: float) -> Interval:
+    """How many times as fast something is at most without a share of its time."""
+    return Interval(1 / (1 - share), 1.0, 1 / (1 - share))

@@ -1,0 +1,37 @@
+"""Normalisation runs in float32 within a half model."""
+
+from __future__ import annotations
+
+from precisionbench.diagnosis.causes.base import Cause, Found, Scene, without
+from precisionbench.diagnosis.findings import Number
+from precisionbench.diagnosis.parts import NORM
+
+_LEAST_SHARE = 0.1
+
+
+def look(scene: Scene) -> Found | None:
+    """Normalisation of tensors that are float32, in a row that claims half."""
+    facts = scene.facts
+    if not scene.claims_half or not facts.on_gpu or not facts.busy_s:
+        return None
+    spent_s = sum(
+        part.time_s
+        for part in facts.parts
+        if part.category == NORM
+        and part.operation.inputs
+        and part.operation.inputs[0].dtype == "float32"
+    )
+    share = spent_s / facts.busy_s
+    if share <= _LEAST_SHARE:
+        return None
+    return Found((Number("time normalising float32 tensors", share, "share"),), without(share / 2))
+
+
+CAUSE = Cause(
+    "batch-norm-in-float32",
+    "C20",
+    "normalisation moves float32 tensors in a half model",
+    "let it take half tensors: cuDNN computes in float32 inside anyway (Apex: O3, or O2 with "
+    "keep_batchnorm_fp32=false)",
+    look,
+)

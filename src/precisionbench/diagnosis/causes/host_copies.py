@@ -1,0 +1,36 @@
+"""A call copies between the host's memory and the device's."""
+
+from __future__ import annotations
+
+from precisionbench.diagnosis.causes.base import Cause, Found, Scene, without
+from precisionbench.diagnosis.findings import Number
+
+_LEAST_SHARE = 0.02
+
+
+def look(scene: Scene) -> Found | None:
+    """The time of copies over the bus against the latency; single numbers are no copies."""
+    facts = scene.facts
+    copies = [c for c in facts.evidence.copies if c.kind in ("HtoD", "DtoH")]
+    spent_s = sum(copy.time_s for copy in copies)
+    share = min(0.99, spent_s / facts.row.latency.value)
+    if share <= _LEAST_SHARE:
+        return None
+    return Found(
+        (
+            Number("time in copies between host and device", share, "share"),
+            Number("copied in a call", sum(copy.size_bytes for copy in copies), "byte"),
+            Number("copies in a call", sum(copy.count for copy in copies), "count"),
+        ),
+        without(share),
+        proof="copy-time",
+    )
+
+
+CAUSE = Cause(
+    "host-copies",
+    "C16",
+    "tensors go through the host's memory in every call",
+    "keep tensors on the device, load inputs beforehand, and report compute and end-to-end apart",
+    look,
+)

@@ -1,0 +1,43 @@
+"""The host takes longer to launch the work than the device to do it."""
+
+from __future__ import annotations
+
+from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.findings import Number
+from precisionbench.statistics import Interval, quantile_interval
+
+# A replay without launch cost must win this much to prove it.
+_LEAST_GAIN = 1.1
+
+
+def look(scene: Scene) -> Found | None:
+    """Proved by the replay of its CUDA graph, which has been measured already."""
+    row = scene.facts.row
+    if row.launch_bound != "host_bound" or row.enqueue_s is None:
+        return None
+    numbers = [Number("the host's time of a call", row.enqueue_s, "s")]
+    if row.device_s is not None:
+        numbers.append(Number("the device's time of a call", row.device_s, "s"))
+    if scene.facts.evidence.launches:
+        numbers.append(Number("kernels launched in a call", scene.facts.evidence.launches, "count"))
+    if row.graph_s is None:
+        other_s = row.device_s or row.latency.value
+        gain = max(1.0, row.latency.value / other_s)
+        return Found(tuple(numbers), Interval(gain, 1.0, gain))
+    numbers.append(Number("replayed as a CUDA graph", row.graph_s, "s"))
+    replay = quantile_interval([list(row.passes.graph_s)])
+    latency = row.latency
+    factor = Interval(
+        latency.value / row.graph_s, latency.low / replay.high, latency.high / replay.low
+    )
+    return Found(tuple(numbers), factor, "graph-replay" if factor.low > _LEAST_GAIN else "")
+
+
+CAUSE = Cause(
+    "launch-bound",
+    "C2",
+    "bound by the host, which launches kernels more slowly than the device runs them",
+    "use a larger batch, a CUDA graph or torch.compile(mode='reduce-overhead'); "
+    "precision hardly matters here",
+    look,
+)

@@ -1,0 +1,37 @@
+"""Most of the time is moving memory: batch norm, activations, additions."""
+
+from __future__ import annotations
+
+from precisionbench.diagnosis.causes.base import Cause, Found, Scene, without
+from precisionbench.diagnosis.findings import Number
+from precisionbench.diagnosis.parts import COPY, MATRIX, NORM, POINTWISE, REDUCTION
+
+_MOST_MATRIX_SHARE = 0.6
+
+
+def look(scene: Scene) -> Found | None:
+    """A half row in which unfused operations take more than two fifths of the time."""
+    facts = scene.facts
+    if not scene.claims_half or not facts.on_gpu or not facts.busy_s:
+        return None
+    share = facts.share(NORM, POINTWISE, REDUCTION, COPY)
+    if share <= 1 - _MOST_MATRIX_SHARE:
+        return None
+    return Found(
+        (
+            Number("time in operations that are bound by memory", share, "share"),
+            Number("of it in normalisation", facts.share(NORM), "share"),
+            Number("time in matrix work", facts.share(MATRIX), "share"),
+        ),
+        without(facts.share(NORM)),
+    )
+
+
+CAUSE = Cause(
+    "memory-bound",
+    "C14",
+    "unfused operations that are bound by memory",
+    "fold batch norm into the convolutions, or fuse with torch.compile or TensorRT",
+    look,
+    "folded-batch-norm",
+)

@@ -1,0 +1,42 @@
+"""Values pass the range of float16."""
+
+from __future__ import annotations
+
+from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.findings import Number
+
+FLOAT16_MAX = 65504.0
+
+
+def look(scene: Scene) -> Found | None:
+    """Non-finite elements where float64 has finite ones, and the first layer that has them."""
+    errors = scene.facts.evidence.errors
+    first = next((error for error in errors if error.nonfinite_count), None)
+    agreement = scene.facts.row.agreement
+    count = agreement.nonfinite_count if agreement else 0
+    if first is None and not count:
+        return None
+    if first is None:
+        return Found((Number("non-finite outputs", count, "count"),), proof="counted")
+    largest = first.reference_max_abs
+    return Found(
+        (
+            Number("non-finite elements there", first.nonfinite_count, "count"),
+            Number("largest magnitude there in float64", largest, ""),
+        ),
+        proof="counted",
+        reason=f"first in {first.path or 'the output'}",
+        remedy="use bfloat16, which has float32's range, or keep that layer in float32"
+        if largest > FLOAT16_MAX
+        else "look at that layer: its values fit into float16, so a sum or a product on the way "
+        "does not, or there is a division by a number that became zero",
+    )
+
+
+CAUSE = Cause(
+    "overflow",
+    "C23",
+    "outputs are infinite or NaN where float64 gives numbers",
+    "use bfloat16, or keep the layers in question in float32",
+    look,
+)

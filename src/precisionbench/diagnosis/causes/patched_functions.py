@@ -1,0 +1,32 @@
+"""Somebody has patched torch in the process that the row ran in."""
+
+from __future__ import annotations
+
+from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.findings import Number
+
+# Backends whose way of working it is.
+_BY_DESIGN = ("apex-amp",)
+
+
+def look(scene: Scene) -> Found | None:
+    """Functions in torch's namespaces whose code is not torch's."""
+    names = scene.facts.evidence.foreign_functions
+    if not names or scene.facts.row.name in _BY_DESIGN:
+        return None
+    proof = "label-check" if scene.label.verdict in ("false", "partly") else ""
+    return Found(
+        (Number("functions of torch that are not torch's own", len(names), "count"),),
+        proof=proof,
+        reason=f"e.g. {names[0]}",
+    )
+
+
+CAUSE = Cause(
+    "patched-functions",
+    "C15",
+    "torch was patched in the process in which the row ran",
+    "measure it in a fresh process (launcher='process') without what patches torch, e.g. Apex O1",
+    look,
+    "fresh-process",
+)

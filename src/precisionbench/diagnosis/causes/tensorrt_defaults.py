@@ -1,0 +1,23 @@
+"""torch2trt's defaults leave the fast paths off."""
+
+from __future__ import annotations
+
+from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.findings import Number
+
+
+def look(scene: Scene) -> Found | None:
+    """A TensorRT row without a 16-bit or 8-bit mode."""
+    options = scene.facts.row.options
+    if scene.facts.row.name != "torch2trt" or options.get("fp16_mode") or options.get("int8_mode"):
+        return None
+    return Found((Number("precision modes switched on", 0, "count"),))
+
+
+CAUSE = Cause(
+    "tensorrt-defaults",
+    "C9",
+    "torch2trt builds float32 engines unless told otherwise",
+    "add fp16_mode=true, or int8_mode=true with calibration data",
+    look,
+)

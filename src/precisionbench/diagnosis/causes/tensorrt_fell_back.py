@@ -1,0 +1,28 @@
+"""TensorRT was allowed 16 bits and used float32."""
+
+from __future__ import annotations
+
+from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.findings import Number
+from precisionbench.diagnosis.labels import FP16, FP32, INT8, TF32
+
+_LEAST_SHARE = 0.2
+
+
+def look(scene: Scene) -> Found | None:
+    """By its kernels' names: the flag permits a precision and does not force it."""
+    if scene.facts.row.name != "torch2trt" or scene.label.claim not in (FP16, INT8):
+        return None
+    wide = scene.facts.kernel_share_of(FP32, TF32)
+    if wide < _LEAST_SHARE:
+        return None
+    return Found((Number("matrix time in float32 kernels", wide, "share"),))
+
+
+CAUSE = Cause(
+    "tensorrt-fell-back",
+    "C8",
+    "TensorRT chose float32 for layers that it was allowed to run in fewer bits",
+    "build a strongly typed engine, or look at the engine's layers for what has no 16-bit kernel",
+    look,
+)

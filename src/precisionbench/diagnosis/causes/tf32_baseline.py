@@ -1,0 +1,26 @@
+"""The float32 row ran in TF32."""
+
+from __future__ import annotations
+
+from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.findings import Number
+from precisionbench.diagnosis.labels import FP32, TF32
+
+_LEAST_SHARE = 0.05
+
+
+def look(scene: Scene) -> Found | None:
+    """TF32 kernels in a row that claims float32."""
+    share = scene.facts.kernel_share_of(TF32)
+    if scene.label.claim != FP32 or share <= _LEAST_SHARE:
+        return None
+    return Found((Number("matrix time in TF32 kernels", share, "share"),), proof="kernel-names")
+
+
+CAUSE = Cause(
+    "tf32-baseline",
+    "C13",
+    "the float32 row computes in TF32",
+    "compare with both: eager (IEEE float32) and eager:precision=tf32",
+    look,
+)

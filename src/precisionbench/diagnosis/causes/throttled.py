@@ -1,0 +1,47 @@
+"""The device was held below its clocks while the row was measured."""
+
+from __future__ import annotations
+
+from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.findings import Number
+from precisionbench.statistics import Interval
+
+# Fewer blocks than this are passed over: a device that becomes warm says so once.
+_LEAST_SHARE = 0.2
+_LOW_CLOCK = 0.75
+
+
+def look(scene: Scene) -> Found | None:
+    """By what the driver said around each block."""
+    states = [block.state for block in scene.facts.row.measurement.blocks if block.state]
+    if not states:
+        return None
+    held = [state for state in states if set(state.throttled) - _HARMLESS]
+    gpu = scene.data.environment.gpu
+    most_hz = gpu.max_sm_clock_hz if gpu else None
+    clocks = [state.sm_clock_hz for state in states if state.sm_clock_hz]
+    clock = sorted(clocks)[len(clocks) // 2] / most_hz if clocks and most_hz else 1.0
+    share = len(held) / len(states)
+    if share < _LEAST_SHARE and clock >= _LOW_CLOCK:
+        return None
+    return Found(
+        (
+            Number("blocks in which the driver held the clocks down", share, "share"),
+            Number("clock over the highest", clock, "ratio"),
+        ),
+        Interval(1 / clock, 1.0, 1 / clock),
+        reason=", ".join(sorted({name for state in held for name in state.throttled})),
+    )
+
+
+# The power cap is how a device of today is meant to run under full load.
+_HARMLESS = {"sw_power_cap", "gpu_idle", "applications_clocks_setting"}
+
+CAUSE = Cause(
+    "throttled",
+    "C5",
+    "the device ran below its clocks",
+    "cool it, give it more power, choose its fastest power mode (on a Jetson: nvpmodel, "
+    "jetson_clocks), and quote the clocks with the number",
+    look,
+)

@@ -1,0 +1,34 @@
+"""The output holds another batch than the input."""
+
+from __future__ import annotations
+
+from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.findings import Number
+
+
+def look(scene: Scene) -> Found | None:
+    """Against the reference's output, which says what the model gives."""
+    if scene.base is None or scene.base is scene.facts:
+        return None
+    ours, theirs = scene.facts.evidence.outputs, scene.base.evidence.outputs
+    pairs = [
+        (own.shape[0], other.shape[0])
+        for own, other in zip(ours, theirs, strict=False)
+        if own.shape and other.shape and own.shape[0] != other.shape[0]
+    ]
+    if not pairs:
+        return None
+    own_batch, batch = pairs[0]
+    return Found(
+        (Number("items given", own_batch, "count"), Number("items wanted", batch, "count")),
+        proof="output-shape",
+    )
+
+
+CAUSE = Cause(
+    "wrong-batch",
+    "C17",
+    "the engine gave another number of items than it was given",
+    "build a static engine for the measured batch; throughput counts items that were not computed",
+    look,
+)

@@ -1,0 +1,141 @@
+"""What half precision could bring at most, from the float32 row's own layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from precisionbench.diagnosis.facts import Facts
+from precisionbench.diagnosis.findings import Ceiling, Number
+from precisionbench.diagnosis.labels import FP32, HALF, claim_of
+from precisionbench.diagnosis.parts import CAST, LAYOUT, MATRIX, MEMORY_BOUND, MatrixWork
+from precisionbench.results import Speedup
+from precisionbench.statistics import Interval
+
+# Shares of the half peak and of the bandwidth that layers of these shapes usually reach; the best
+# that there can be is all of it.
+_USUAL_COMPUTE, _USUAL_BANDWIDTH = 0.4, 0.6
+# Layers whose sizes are no multiples of 8 are padded and cut again: so many times the bytes.
+_PADDED_BYTES = 4.0
+# What memory alone bounds usually does not quite halve with its bytes.
+_HALVED_USUAL, _HALVED_BEST = 1.7, 2.0
+_HALF_BYTES = 2
+
+
+@attrs.frozen
+class _Seconds:
+    """What some time becomes in half precision: usually, and at best."""
+
+    usual: float
+    best: float
+
+    def __add__(self, other: _Seconds) -> _Seconds:
+        return _Seconds(self.usual + other.usual, self.best + other.best)
+
+
+def ceiling_of(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> Ceiling:
+    """The best speed-up that half precision could bring, beside what it brought.
+
+    Every operation of the float32 row becomes as fast as the half peak and the bandwidth allow:
+    40 % of one and 60 % of the other are what is usual, all of them the best. Layout conversions
+    and casts vanish at best, and time in which the device waits for the host stays.
+
+    Args:
+        rows: of the comparison.
+        speedups: over the reference, by row.
+    """
+    base = next((row for row in rows if claim_of(row.row) == FP32 and row.parts), None)
+    row, brought = _brought(rows, speedups)
+    if base is None:
+        return Ceiling(None, brought, row, (), "there is no float32 row whose kernels were seen")
+    limits = _Limits.of(base)
+    if limits is None:
+        reason = "this device's peaks in half precision and of its memory are not known"
+        return Ceiling(None, brought, row, (), reason)
+    idle_s = max(0.0, base.row.latency.value - base.busy_s)
+    idle_s *= base.row.launch_bound is not None or idle_s > 0.1 * base.row.latency.value
+    after = _matrix(base.work, limits) + _memory(base, limits) + _Seconds(idle_s, idle_s)
+    before_s = base.busy_s + idle_s
+    usual, best = before_s / after.usual, before_s / after.best
+    return Ceiling(
+        Interval((usual * best) ** 0.5, min(usual, best), max(usual, best)),
+        brought,
+        row,
+        tuple(_shares(base, before_s, idle_s)),
+    )
+
+
+def _brought(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> tuple[str, Interval | None]:
+    half = [r.row.backend for r in rows if claim_of(r.row) in HALF and r.row.backend in speedups]
+    if not half:
+        return "", None
+    best = max(half, key=lambda name: speedups[name].value)
+    found = speedups[best]
+    return best, Interval(found.value, found.low, found.high)
+
+
+@attrs.frozen
+class _Limits:
+    """Peaks of the device.
+
+    Attributes:
+        half: FLOP/s of its tensor cores in half precision.
+        plain: FLOP/s of its ordinary cores in half precision: twice float32's.
+        bandwidth: byte/s.
+    """
+
+    half: float
+    plain: float
+    bandwidth: float
+
+    @classmethod
+    def of(cls, base: Facts) -> _Limits | None:
+        half, bandwidth, single = base.peak("fp16"), base.peak("bandwidth"), base.peak("fp32")
+        if half is None or bandwidth is None or single is None:
+            return None
+        return cls(half, 2 * single, bandwidth)
+
+
+def _matrix(work: Sequence[MatrixWork], limits: _Limits) -> _Seconds:
+    total = _Seconds(0.0, 0.0)
+    for one in work:
+        total += _after(one, limits)
+    return total
+
+
+def _after(work: MatrixWork, limits: _Limits) -> _Seconds:
+    """Never slower than in float32, which would be kept."""
+    peak = limits.plain if work.groups > 1 and work.obstacles else limits.half
+    padding = _PADDED_BYTES if work.obstacles and work.groups == 1 else 1.0
+    compute_s = (work.flops or 0.0) / peak
+    memory_s = work.elements * _HALF_BYTES / limits.bandwidth
+    usual_s = max(compute_s / _USUAL_COMPUTE, padding * memory_s / _USUAL_BANDWIDTH)
+    if not usual_s:  # nothing is known of it
+        return _Seconds(work.time_s / _HALVED_USUAL, work.time_s / _HALVED_BEST)
+    best_s = max(compute_s, memory_s)
+    return _Seconds(min(work.time_s, usual_s), min(work.time_s, best_s))
+
+
+def _memory(base: Facts, limits: _Limits) -> _Seconds:
+    total = _Seconds(0.0, 0.0)
+    for part in base.parts:
+        if part.category in (LAYOUT, CAST):
+            total += _Seconds(part.time_s / _HALVED_USUAL, 0.0)
+        elif part.category != MATRIX:
+            least_s = part.operation.elements * _HALF_BYTES / limits.bandwidth
+            best_s = min(part.time_s / _HALVED_BEST, least_s or part.time_s)
+            total += _Seconds(part.time_s / _HALVED_USUAL, best_s)
+    return total
+
+
+def _shares(base: Facts, total_s: float, idle_s: float) -> list[Number]:
+    eligible_s = sum(w.time_s for w in base.work if not w.obstacles)
+    matrix_s = sum(w.time_s for w in base.work)
+    moved_s = sum(base.by_category.get(c, 0.0) for c in MEMORY_BOUND)
+    return [
+        Number("matrix work that tensor cores can take", eligible_s / total_s, "share"),
+        Number("matrix work that they cannot", (matrix_s - eligible_s) / total_s, "share"),
+        Number("bound by memory", moved_s / total_s, "share"),
+        Number("the device waits", idle_s / total_s, "share"),
+    ]

@@ -1,0 +1,133 @@
+"""From a comparison, and experiments if any were made, to a diagnosis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
+
+from precisionbench.diagnosis.answers import answers_of
+from precisionbench.diagnosis.causes import CAUSES, Scene
+from precisionbench.diagnosis.ceiling import ceiling_of
+from precisionbench.diagnosis.facts import Facts, facts_of
+from precisionbench.diagnosis.findings import (
+    Diagnosis,
+    Finding,
+    Label,
+    LayerPair,
+    Status,
+    Trial,
+)
+from precisionbench.diagnosis.labels import label_of
+from precisionbench.diagnosis.layers import layer_pairs
+from precisionbench.diagnosis.precisions import precision_of
+from precisionbench.diagnosis.roofline import roofs_of
+from precisionbench.results import ComparisonData, Speedup
+from precisionbench.speedups import speedups
+
+# A counterfactual that wins less than this has shown that the cause costs nothing to speak of.
+_MATTERS = 1.01
+
+
+def diagnosis_of(data: ComparisonData, trials: Sequence[Trial] = ()) -> Diagnosis:
+    """Why the rows of a comparison are as fast as they are.
+
+    Args:
+        data: the comparison, with its rows' evidence.
+        trials: experiments that were made.
+
+    Returns:
+        Findings are suspected until a trial, or a counterfactual that the rows were measured
+        with, has confirmed them or ruled them out.
+    """
+    rows = {row.backend: facts_of(data, row) for row in data.results}
+    base = rows.get(data.reference)
+    found = speedups(data)
+    labels = {name: label_of(facts) for name, facts in rows.items()}
+    findings = tuple(judged(f, trials) for f in _findings(data, rows, labels, base, found))
+    ceiling = ceiling_of(list(rows.values()), found)
+    precisions = tuple(precision_of(facts, base) for facts in rows.values())
+    return Diagnosis(
+        labels=tuple(labels.values()),
+        ceiling=ceiling,
+        findings=tuple(sorted(findings, key=_weight)),
+        layers=_pairs(rows, base),
+        precisions=precisions,
+        roofs={name: roofs_of(facts) for name, facts in rows.items()},
+        answers=answers_of(rows, found, tuple(labels.values()), findings, ceiling, precisions),
+        notes=tuple(_notes(rows.values(), trials)),
+    )
+
+
+def _findings(
+    data: ComparisonData,
+    rows: Mapping[str, Facts],
+    labels: Mapping[str, Label],
+    base: Facts | None,
+    found: Mapping[str, Speedup],
+) -> Iterable[Finding]:
+    for name, facts in rows.items():
+        speedup = None if name == data.reference else found.get(name)
+        scene = Scene(data, facts, labels[name], base, speedup)
+        for cause in CAUSES:
+            finding = cause.finding(scene)
+            if finding is not None:
+                yield finding
+
+
+def judged(finding: Finding, trials: Sequence[Trial]) -> Finding:
+    """A finding after the experiment that was made for it, if one was.
+
+    Args:
+        finding: as its rule gave it.
+        trials: all experiments.
+    """
+    mine = [t for t in trials if (t.cause, t.row) == (finding.cause, finding.row)]
+    if not mine or finding.status is Status.CONFIRMED:
+        return finding
+    trial = mine[0]
+    if trial.speedup is None:
+        return attrs.evolve(finding, reason=_joined(finding.reason, f"not tried: {trial.failure}"))
+    change = attrs.evolve(finding, factor=trial.speedup, experiment=trial.experiment)
+    if trial.speedup.low > _MATTERS:
+        return attrs.evolve(change, status=Status.CONFIRMED)
+    if trial.speedup.high < _MATTERS:
+        return attrs.evolve(
+            change,
+            status=Status.RULED_OUT,
+            reason=_joined(finding.reason, "the change that would cure it won nothing"),
+        )
+    return attrs.evolve(change, reason=_joined(finding.reason, "the experiment was inconclusive"))
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
+
+
+def _weight(finding: Finding) -> tuple[int, float]:
+    """Confirmed before suspected before ruled out, and the largest factor first."""
+    order = (Status.CONFIRMED, Status.SUSPECTED, Status.RULED_OUT)
+    return order.index(finding.status), -(finding.factor.value if finding.factor else 1.0)
+
+
+def _pairs(rows: Mapping[str, Facts], base: Facts | None) -> tuple[LayerPair, ...]:
+    if base is None:
+        return ()
+    others = [facts for facts in rows.values() if facts is not base]
+    return tuple(pair for facts in others for pair in layer_pairs(base, facts))
+
+
+def _notes(rows: Iterable[Facts], trials: Sequence[Trial]) -> Iterable[str]:
+    for facts in rows:
+        name = facts.row.backend
+        if facts.row.evidence is None:
+            yield f"{name}: what ran in its calls was not looked at (evidence=False, or an old run)"
+            continue
+        for what, why in facts.evidence.unknown.items():
+            yield f"{name}: its {what} could not be seen ({why})"
+        covered = facts.covered
+        if covered is not None and covered < 1 - 1e-3:
+            yield f"{name}: FLOPs were counted for {covered:.0%} of its matrix time only"
+    for trial in trials:
+        if trial.speedup is None:
+            yield f"{trial.row}: the experiment {trial.experiment} failed ({trial.failure})"

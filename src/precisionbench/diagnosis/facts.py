@@ -1,0 +1,195 @@
+"""The numbers of a row that labels, ceilings and causes are judged by."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import attrs
+
+from precisionbench.devices import Device, device_of
+from precisionbench.diagnosis.kernels import CUDA_CORE, TENSOR_CORE
+from precisionbench.diagnosis.parts import (
+    CAST,
+    LAYOUT,
+    MATRIX,
+    MatrixWork,
+    Part,
+    is_cast,
+    matrix_work,
+    parts_of,
+    time_by_category,
+)
+from precisionbench.evidence import Evidence
+from precisionbench.results import BackendResult, ComparisonData
+
+# Winograd's algorithm does a 3x3 convolution in up to this many times fewer multiplications, so
+# a rate counted with the usual ones may be above the peak by that much without being impossible.
+_WINOGRAD = 4.0
+
+
+@attrs.frozen(slots=False)
+class Facts:
+    """A measured row with what was seen of it.
+
+    Attributes:
+        row: as it was measured.
+        evidence: what the probes saw; nothing where they were not run.
+        device: the peaks of its GPU; None where they are not known.
+        on_gpu: whether it ran on a CUDA GPU.
+    """
+
+    row: BackendResult
+    evidence: Evidence
+    device: Device | None
+    on_gpu: bool
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """Where its time goes."""
+        return parts_of(self.evidence)
+
+    @cached_property
+    def work(self) -> tuple[MatrixWork, ...]:
+        """What multiplies matrices."""
+        return matrix_work(self.evidence)
+
+    @cached_property
+    def by_category(self) -> dict[str, float]:
+        """Seconds of a call by category."""
+        return time_by_category(self.parts)
+
+    @cached_property
+    def busy_s(self) -> float:
+        """Seconds of a call in kernels (on a CPU: in operations)."""
+        return sum(part.time_s for part in self.parts)
+
+    def share(self, *categories: str) -> float:
+        """The share of its busy time in some categories."""
+        spent_s = sum(self.by_category.get(category, 0.0) for category in categories)
+        return spent_s / self.busy_s if self.busy_s else 0.0
+
+    @cached_property
+    def matrix_s(self) -> float:
+        """Seconds of a call in matrix kernels."""
+        return self.by_category.get(MATRIX, 0.0)
+
+    def matrix_share_on(self, unit: str) -> float:
+        """The share of its matrix time on a unit that the kernels' names tell."""
+        spent_s = sum(
+            p.time_s for p in self.parts if p.category == MATRIX and p.kernel_class.unit == unit
+        )
+        return spent_s / self.matrix_s if self.matrix_s else 0.0
+
+    @property
+    def tensor_core_share(self) -> float:
+        """The share of its matrix time in kernels that are known to use tensor cores."""
+        return self.matrix_share_on(TENSOR_CORE)
+
+    @property
+    def cuda_core_share(self) -> float:
+        """The share of its matrix time in kernels that are known not to."""
+        return self.matrix_share_on(CUDA_CORE)
+
+    def matrix_share_of(self, *dtypes: str) -> float:
+        """The share of its matrix time in operations whose operands have one of these dtypes."""
+        total_s = sum(work.time_s for work in self.work)
+        spent_s = sum(work.time_s for work in self.work if work.dtype in dtypes)
+        return spent_s / total_s if total_s else 0.0
+
+    def kernel_share_of(self, *dtypes: str) -> float:
+        """The share of its matrix time in kernels whose names tell one of these dtypes."""
+        spent_s = sum(
+            part.time_s
+            for part in self.parts
+            if part.category == MATRIX and part.kernel_class.dtype in dtypes
+        )
+        return spent_s / self.matrix_s if self.matrix_s else 0.0
+
+    @cached_property
+    def casts(self) -> float:
+        """Casts in a call."""
+        return sum(o.count for o in self.evidence.operations if is_cast(o))
+
+    @cached_property
+    def weight_casts(self) -> float:
+        """Casts in a call of tensors that have the shape of one of their layer's parameters."""
+        shapes = {p.shape for layer in self.evidence.layers for p in layer.parameters}
+        large = {shape for shape in shapes if len(shape) > 1}
+        return sum(
+            o.count
+            for o in self.evidence.operations
+            if is_cast(o) and any(t.shape in large for t in o.inputs)
+        )
+
+    @property
+    def cast_s(self) -> float:
+        """Seconds of a call in casts."""
+        return self.by_category.get(CAST, 0.0)
+
+    @property
+    def layout_s(self) -> float:
+        """Seconds of a call in layout conversions."""
+        return self.by_category.get(LAYOUT, 0.0)
+
+    @property
+    def covered(self) -> float | None:
+        """The share of matrix time whose FLOPs were counted; None where nothing was counted."""
+        if self.evidence.flops is None or not self.work:
+            return None
+        total_s = sum(work.time_s for work in self.work)
+        spent_s = sum(work.time_s for work in self.work if self._is_counted(work))
+        return spent_s / total_s if total_s else None
+
+    def _is_counted(self, work: MatrixWork) -> bool:
+        names = (work.operation.name, *work.operation.parents)
+        counted = {name.rpartition(".")[2] for name in self.evidence.counted}
+        return any(name.rpartition("::")[2] in counted for name in names)
+
+    @property
+    def flop_rate(self) -> float | None:
+        """FLOP/s of a call as measured; None where not nearly all of it was counted."""
+        flops = self.evidence.flops
+        if not flops or (self.covered or 0.0) < _COUNTED:
+            return None
+        return flops / self.row.latency.value
+
+    @property
+    def certain_flop_rate(self) -> float | None:
+        """FLOP/s that it reaches at least, whatever algorithm its convolutions use.
+
+        What was not counted can only add to it; 3x3 convolutions are taken for a quarter.
+        """
+        flops = self.evidence.flops
+        if not flops:
+            return None
+        small = sum(work.flops or 0.0 for work in self.work if _may_be_winograd(work))
+        return (flops - small * (1 - 1 / _WINOGRAD)) / self.row.latency.value
+
+    def peak(self, rate: str) -> float | None:
+        """A peak of its device; None where it is not known."""
+        found = self.device.peaks.get(rate) if self.device else None
+        return found.value if found else None
+
+
+_COUNTED = 0.95
+
+
+def _may_be_winograd(work: MatrixWork) -> bool:
+    shapes = [t.shape for t in work.operation.inputs if len(t.shape) == 4]
+    return "conv" in work.operation.name and len(shapes) > 1 and shapes[1][2:] == (3, 3)
+
+
+def facts_of(data: ComparisonData, row: BackendResult) -> Facts:
+    """A row of a comparison with its device.
+
+    Args:
+        data: the comparison.
+        row: one of its rows.
+    """
+    gpu = data.environment.gpu
+    return Facts(
+        row=row,
+        evidence=row.evidence or Evidence(),
+        device=device_of(gpu) if gpu else None,
+        on_gpu=gpu is not None,
+    )

@@ -1,0 +1,80 @@
+"""What a GPU kernel's name says of it, by the rules in `data/kernels.toml`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from functools import cache
+from importlib.resources import files
+
+import attrs
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+UNKNOWN = "unknown"
+TENSOR_CORE = "tensor_core"
+CUDA_CORE = "cuda_core"
+
+
+@attrs.frozen
+class KernelClass:
+    """A kernel, as far as its name tells.
+
+    Attributes:
+        kind: `product`, `convolution`, `attention`, `recurrent`, `layout`, `norm`, `copy`, `pool`,
+            `reduction`, `pointwise` or `unknown`.
+        unit: `tensor_core`, `cuda_core` or `unknown`; of kinds that multiply matrices only.
+        dtype: of its operands: `float32`, `tf32`, `float16`, `bfloat16`, `int8`, `float8` or
+            `unknown`.
+    """
+
+    kind: str
+    unit: str
+    dtype: str
+
+
+MATRIX_KINDS = ("product", "convolution", "attention", "recurrent")
+
+
+@attrs.frozen
+class _Rule:
+    pattern: re.Pattern[str]
+    unless: re.Pattern[str] | None
+    answer: str
+
+    def matches(self, name: str) -> bool:
+        return bool(self.pattern.search(name)) and not (self.unless and self.unless.search(name))
+
+
+@cache
+def _rules() -> dict[str, tuple[_Rule, ...]]:
+    text = (files("precisionbench") / "data" / "kernels.toml").read_text(encoding="utf-8")
+    return {
+        question: tuple(
+            _Rule(
+                re.compile(rule["pattern"]),
+                re.compile(rule["not"]) if "not" in rule else None,
+                rule["is"],
+            )
+            for rule in rules
+        )
+        for question, rules in tomllib.loads(text).items()
+    }
+
+
+@cache
+def classify(name: str) -> KernelClass:
+    """Sort a kernel by its name.
+
+    Args:
+        name: as a profiler gives it.
+    """
+    kind, unit, dtype = (_answer(question, name) for question in ("kind", "unit", "dtype"))
+    return KernelClass(kind, unit if kind in MATRIX_KINDS else UNKNOWN, dtype)
+
+
+def _answer(question: str, name: str) -> str:
+    return next((r.answer for r in _rules()[question] if r.matches(name)), UNKNOWN)

@@ -1,0 +1,154 @@
+"""Whether a row is what its name says, by several witnesses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from precisionbench.diagnosis.facts import Facts
+from precisionbench.diagnosis.findings import Label, Witness
+from precisionbench.results import BackendResult, Json
+
+FP32, TF32, FP16, BF16, INT8 = "float32", "tf32", "float16", "bfloat16", "int8"
+HALF = (FP16, BF16)
+# Below this share of the matrix time another precision is a detail: a first or last layer.
+_DETAIL = 0.05
+# From this share on the row is not what it says at all.
+_MOST = 0.5
+_APEX = {"O0": FP32, "O1": FP16, "O2": FP16, "O3": FP16}
+
+
+def claim_of(row: BackendResult) -> str:
+    """The precision that a row's name and options claim; empty where they claim none."""
+    options = row.options
+    if row.name == "eager":
+        return TF32 if options.get("precision") == "tf32" else FP32
+    if row.name == "apex-amp":
+        return _APEX.get(str(options.get("opt_level")), "")
+    if row.name == "torch2trt":
+        return _engine_claim(options)
+    for name in ("dtype", "precision"):
+        if (found := _NAMES.get(str(options.get(name)))) is not None:
+            return found
+    return ""
+
+
+_NAMES = {
+    "float16": FP16,
+    "fp16": FP16,
+    "half": FP16,
+    "bfloat16": BF16,
+    "bf16": BF16,
+    "tf32": TF32,
+    "float32": FP32,
+    "fp32": FP32,
+}
+
+
+def _engine_claim(options: Mapping[str, Json]) -> str:
+    if options.get("int8_mode"):
+        return INT8
+    return FP16 if options.get("fp16_mode") else ""
+
+
+def label_of(facts: Facts) -> Label:
+    """Check a row's label.
+
+    Args:
+        facts: of the row.
+    """
+    claim = claim_of(facts.row)
+    witnesses = tuple(_witnesses(facts, claim)) if claim else ()
+    ran = _ran(facts)
+    wrong = _wrong_share(facts, claim)
+    impossible = any(w.against and w.name == "rate" for w in witnesses)
+    if not claim or (wrong is None and not impossible):
+        verdict = "unknown"
+    elif impossible or (wrong or 0.0) >= _MOST:
+        verdict = "false"
+    else:
+        verdict = "partly" if (wrong or 0.0) > _DETAIL else "true"
+    return Label(facts.row.backend, claim, verdict, ran or "in another precision", witnesses)
+
+
+def _wrong_share(facts: Facts, claim: str) -> float | None:
+    """The share of the matrix time that is known to have run in another precision."""
+    if not facts.work or not claim:
+        return None
+    if claim in HALF:
+        return 1 - facts.matrix_share_of(claim) if _dtypes_are_told(facts) else None
+    if claim == TF32:
+        return facts.matrix_share_of(*HALF) + facts.kernel_share_of(FP32)
+    if claim == FP32:
+        return min(1.0, facts.matrix_share_of(*HALF) + facts.kernel_share_of(TF32))
+    return 1 - facts.kernel_share_of(claim) if facts.kernel_share_of(claim) else None
+
+
+def _dtypes_are_told(facts: Facts) -> bool:
+    return any(work.operation.inputs for work in facts.work)
+
+
+def _ran(facts: Facts) -> str:
+    """In which precisions its matrix work ran, in words."""
+    shares = {
+        "in float16": facts.matrix_share_of(FP16),
+        "in bfloat16": facts.matrix_share_of(BF16),
+        "in TF32": facts.matrix_share_of(FP32) * facts.kernel_share_of(TF32),
+        "in mixed precision": facts.matrix_share_of("mixed"),
+        "in float64": facts.matrix_share_of("float64"),
+    }
+    shares["in float32"] = facts.matrix_share_of(FP32) - shares["in TF32"]
+    most = max(shares, key=lambda name: shares[name])
+    return most if shares[most] > _DETAIL else ""
+
+
+def _witnesses(facts: Facts, claim: str) -> Iterator[Witness]:
+    yield from _operands(facts, claim)
+    yield from _kernels(facts, claim)
+    yield from _rate(facts, claim)
+    yield from _output(facts, claim)
+    yield from _functions(facts)
+
+
+def _operands(facts: Facts, claim: str) -> Iterator[Witness]:
+    if not _dtypes_are_told(facts):
+        return
+    stored = FP32 if claim == TF32 else claim
+    right = facts.matrix_share_of(stored)
+    others = sorted({w.dtype for w in facts.work if w.dtype != stored and w.time_s})
+    says = f"{right:.0%} of the matrix time has {stored} operands"
+    if others:
+        says += f", the rest {' and '.join(others)}"
+    yield Witness("operands", says, right < 1 - _DETAIL)
+
+
+def _kernels(facts: Facts, claim: str) -> Iterator[Witness]:
+    known = {d: facts.kernel_share_of(d) for d in (FP32, TF32, FP16, BF16, INT8)}
+    found = ", ".join(f"{share:.0%} {name}" for name, share in known.items() if share > _DETAIL)
+    if found:
+        wrong = sum(share for name, share in known.items() if name != claim)
+        yield Witness("kernels", f"its matrix kernels are {found} by name", wrong > _DETAIL)
+
+
+def _rate(facts: Facts, claim: str) -> Iterator[Witness]:
+    """A rate above the peak of what it claims is impossible."""
+    rates = {FP32: "fp32", TF32: "tf32", FP16: "fp16", BF16: "bf16"}
+    rate, peak = facts.certain_flop_rate, facts.peak(rates.get(claim, ""))
+    if rate is None or peak is None:
+        return
+    says = f"{rate / 1e12:.3g} TFLOP/s of {peak / 1e12:.3g} that the device reaches in {claim}"
+    yield Witness("rate", says, rate > peak)
+
+
+def _output(facts: Facts, claim: str) -> Iterator[Witness]:
+    """A half output of a float32 row says that something is half; nothing else says much."""
+    dtypes = sorted({t.dtype for t in facts.evidence.outputs if "float" in t.dtype})
+    if dtypes:
+        wrong = claim in (FP32, TF32) and any(dtype in HALF for dtype in dtypes)
+        yield Witness("output", f"its output is {' and '.join(dtypes)}", wrong or None)
+
+
+def _functions(facts: Facts) -> Iterator[Witness]:
+    names = facts.evidence.foreign_functions
+    if names:
+        says = f"{len(names)} of torch's functions were patched, e.g. {names[0]}"
+        yield Witness("functions", says, None)

@@ -1,0 +1,81 @@
+"""Whether a row's output is near enough to what float64 gives."""
+
+from __future__ import annotations
+
+from precisionbench.diagnosis.facts import Facts
+from precisionbench.diagnosis.findings import Precision
+from precisionbench.diagnosis.labels import BF16, FP16, FP32, INT8, TF32, claim_of
+
+# Relative L2 error of a whole network's output that is usual for a dtype.
+_BOUNDS = {FP32: 1e-4, TF32: 2e-3, FP16: 5e-3, BF16: 3e-2, INT8: 0.1}
+# A model that magnifies float32's own rounding magnifies the others', too: so many times the
+# larger unit of rounding over float32's (2**-24) is allowed as well.
+_ROUNDING = {FP32: 2.0**-24, TF32: 2.0**-11, FP16: 2.0**-11, BF16: 2.0**-8, INT8: 2.0**-7}
+_FACTOR = 2.0
+_UNSTEADY = "the last call's output is not the first's"
+
+
+def precision_of(facts: Facts, base: Facts | None) -> Precision:
+    """Judge a row's output.
+
+    Args:
+        facts: of the row.
+        base: of the reference row; None where it failed.
+    """
+    row, errors = facts.row, facts.evidence.errors
+    output = next((error for error in errors if error.path == ""), None)
+    first_bad = next((error.path for error in errors if error.nonfinite_count), "")
+    claim = claim_of(row)
+    bound = bound_for(claim, _own_error(base))
+
+    def judged(verdict: str, reason: str, layer: str = "") -> Precision:
+        error = output.relative_l2 if output else None
+        return Precision(row.backend, verdict, error, bound, layer, reason)
+
+    if any(_UNSTEADY in warning for warning in row.warnings):
+        return judged("unstable", "it does not even agree with itself from call to call")
+    if (row.agreement and row.agreement.nonfinite_count) or (output and output.nonfinite_count):
+        where = f", first in {first_bad}" if first_bad else ""
+        return judged("non_finite", f"its output is infinite or NaN{where}", first_bad)
+    if output is None or output.relative_l2 is None:
+        return judged("unknown", facts.evidence.unknown.get("errors", "it was not compared"))
+    if bound is None:
+        return judged("unknown", "no precision is claimed that a bound would belong to")
+    if output.relative_l2 <= bound:
+        return judged("fine", f"its error {output.relative_l2:.1e} is within {bound:.1e}")
+    layer = _worst_layer(facts)
+    where = f"; it grows most in {layer}" if layer else ""
+    return judged(
+        "inaccurate", f"its error {output.relative_l2:.1e} is above {bound:.1e}{where}", layer
+    )
+
+
+def _own_error(base: Facts | None) -> float | None:
+    """float32's own error, where the reference is that."""
+    if base is None or claim_of(base.row) != FP32:
+        return None
+    return next((e.relative_l2 for e in base.evidence.errors if e.path == ""), None)
+
+
+def bound_for(claim: str, own_error: float | None) -> float | None:
+    """The error allowed: what is usual for the dtype, or what the model itself magnifies.
+
+    Args:
+        claim: the precision.
+        own_error: of the same model in float32; None where not known.
+    """
+    usual = _BOUNDS.get(claim)
+    if usual is None or own_error is None:
+        return usual
+    return max(usual, _FACTOR * own_error * _ROUNDING[claim] / _ROUNDING[FP32])
+
+
+def _worst_layer(facts: Facts) -> str:
+    """Where the error grows most from one layer to the next."""
+    before, most, found = 0.0, 0.0, ""
+    for error in facts.evidence.errors:
+        if error.path and error.relative_l2 is not None:
+            if error.relative_l2 - before > most:
+                most, found = error.relative_l2 - before, error.path
+            before = error.relative_l2
+    return found

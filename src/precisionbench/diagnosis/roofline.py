@@ -1,0 +1,62 @@
+"""Where a row's time goes against what its device can do."""
+
+from __future__ import annotations
+
+from precisionbench.diagnosis.facts import Facts
+from precisionbench.diagnosis.findings import Roof
+from precisionbench.diagnosis.labels import BF16, FP16, FP32, TF32
+from precisionbench.diagnosis.parts import BYTES, MATRIX, Part
+
+_RATES = {FP32: "fp32", TF32: "tf32", FP16: "fp16", BF16: "bf16"}
+
+
+def roofs_of(facts: Facts) -> tuple[Roof, ...]:
+    """Each category of a row's time with the rates that it reaches.
+
+    Bytes are what operands and results take: what a kernel must move at least.
+
+    Args:
+        facts: of the row.
+    """
+    return tuple(
+        _roof(facts, category, time_s) for category, time_s in facts.by_category.items() if time_s
+    )
+
+
+def _roof(facts: Facts, category: str, time_s: float) -> Roof:
+    flops = _flops(facts) if category == MATRIX else None
+    moved = _bytes([part for part in facts.parts if part.category == category])
+    bandwidth, peak = facts.peak("bandwidth"), facts.peak(_rate(facts))
+    flop_rate = flops / time_s if flops else None
+    byte_rate = moved / time_s if moved else None
+    return Roof(
+        category=category,
+        time_s=time_s,
+        share=time_s / facts.busy_s,
+        flop_rate=flop_rate,
+        of_peak=flop_rate / peak if flop_rate and peak else None,
+        byte_rate=byte_rate,
+        of_bandwidth=byte_rate / bandwidth if byte_rate and bandwidth else None,
+    )
+
+
+def _flops(facts: Facts) -> float | None:
+    """Of matrix work, where all of it is known."""
+    found = [work.flops for work in facts.work if work.time_s]
+    return sum(f for f in found if f) if found and all(found) else None
+
+
+def _rate(facts: Facts) -> str:
+    """The peak that its matrix work is held against: of the precision that most of it ran in."""
+    shares = {name: facts.kernel_share_of(name) for name in _RATES}
+    return _RATES[max(shares, key=lambda name: shares[name])] if any(shares.values()) else ""
+
+
+def _bytes(parts: list[Part]) -> float:
+    """Of the operations whose time is in this category alone."""
+    operations = {id(part.operation): part.operation for part in parts}
+    total = 0.0
+    for operation in operations.values():
+        sizes = [BYTES.get(tensor.dtype, 4) for tensor in operation.inputs]
+        total += operation.elements * (sum(sizes) / len(sizes) if sizes else 0)
+    return total

@@ -1,0 +1,198 @@
+"""Experiments: a row with one thing changed, measured beside it as it is, in fresh processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from precisionbench import runner
+from precisionbench.backends import Backend, discovery
+from precisionbench.backends.eager import Eager
+from precisionbench.backends.half import Half
+from precisionbench.backends.specs import canonical_spec
+from precisionbench.changes import CHANGES, WithChange
+from precisionbench.comparison import Comparison
+from precisionbench.diagnosis.causes import CAUSES
+from precisionbench.diagnosis.findings import Finding, Status, Trial
+from precisionbench.errors import PrecisionBenchError, SpecError, did_you_mean
+from precisionbench.speedups import ratio_of
+from precisionbench.statistics import Interval
+
+# Without these nothing is gained by proving a finding.
+_LEAST_GAIN = 1.02
+_REPLICAS = 2
+# A row of an experiment takes about so long: starting and preparing two processes, and rounds.
+_ROW_S = 6.0
+_START_S = 15.0
+_ROUNDS_S = 2.0  # of each row
+
+
+def _option(**options: Any) -> Callable[[Backend], Backend]:
+    return lambda backend: attrs.evolve(backend, **options)
+
+
+def _change(name: str) -> Callable[[Backend], Backend]:
+    def changed(backend: Backend) -> Backend:
+        common = {f.name: getattr(backend, f.name) for f in attrs.fields(Backend)}
+        return WithChange(
+            canonical_spec(backend).replace(",", "+"), name, backend=backend, **common
+        )
+
+    return changed
+
+
+# For each experiment, what makes the changed row of a row.
+EXPERIMENTS: Mapping[str, Callable[[Backend], Backend]] = {
+    "channels-last": _option(memory_format="channels_last"),
+    "cudnn-benchmark": _option(cudnn_benchmark=True),
+    "cast-once": lambda backend: Half(
+        memory_format=backend.memory_format, cudnn_benchmark=backend.cudnn_benchmark
+    ),
+    "ieee-float32": lambda backend: Eager(memory_format=backend.memory_format),
+    **{name: _change(name) for name in CHANGES},
+}
+_OF_CAUSE = {cause.name: cause.experiment for cause in CAUSES}
+
+
+@attrs.frozen
+class Plan:
+    """An experiment to make.
+
+    Attributes:
+        finding: that it is for.
+        name: of the experiment.
+        row: the row as it is.
+        changed: with one thing changed.
+    """
+
+    finding: Finding
+    name: str
+    row: Backend
+    changed: Backend
+
+    def trial(self, speedup: Interval | None, failure: str = "") -> Trial:
+        """What came of it."""
+        return Trial(self.name, self.finding.cause, self.finding.row, speedup, failure)
+
+
+def planned(
+    findings: Sequence[Finding],
+    backends: Mapping[str, Backend],
+    wanted: str | Sequence[str],
+    budget_s: float,
+) -> tuple[list[Plan], list[Trial]]:
+    """Which experiments to make, those that promise most first, as many as the time allows.
+
+    Args:
+        findings: of the diagnosis without experiments.
+        backends: of the rows, by name.
+        wanted: `auto`, `none`, or names of experiments.
+        budget_s: seconds for all of them.
+
+    Returns:
+        The experiments, and those that cannot be made, with the reason.
+    """
+    names = _names(wanted)
+    able: list[Plan] = []
+    unable: list[Trial] = []
+    for finding in sorted(findings, key=_promise):
+        name = _OF_CAUSE[finding.cause]
+        if finding.status is not Status.SUSPECTED or name not in EXPERIMENTS or name not in names:
+            continue
+        if wanted == "auto" and finding.factor and finding.factor.high < _LEAST_GAIN:
+            continue
+        row = backends.get(finding.row)
+        if row is None:
+            reason = "the row's backend is not at hand; diagnose in the process that measured it"
+            unable.append(Trial(name, finding.cause, finding.row, None, reason))
+            continue
+        able.append(Plan(finding, name, row, EXPERIMENTS[name](row)))
+    return _affordable(able, budget_s), unable
+
+
+def _names(wanted: str | Sequence[str]) -> set[str]:
+    if wanted == "none":
+        return set()
+    if wanted == "auto":
+        return set(EXPERIMENTS)
+    given = [wanted] if isinstance(wanted, str) else list(wanted)
+    for name in given:
+        if name not in EXPERIMENTS:
+            known = [*EXPERIMENTS, "auto", "none"]
+            raise SpecError(f"there is no experiment {name!r}", did_you_mean(str(name), known))
+    return set(given)
+
+
+def _promise(finding: Finding) -> float:
+    return -(finding.factor.high if finding.factor else 1.5)
+
+
+def _affordable(plans: Sequence[Plan], budget_s: float) -> list[Plan]:
+    chosen: list[Plan] = []
+    for plan in plans:
+        rows = _rows([*chosen, plan])
+        if not chosen or _START_S + _ROW_S * len(rows) <= budget_s:
+            chosen.append(plan)
+    return chosen
+
+
+def _rows(plans: Sequence[Plan]) -> list[Backend]:
+    """Every backend once, each changed one with the one that it is compared with."""
+    found: dict[str, Backend] = {}
+    for plan in plans:
+        for backend in (plan.row, plan.changed):
+            found.setdefault(canonical_spec(backend), backend)
+    return list(found.values())
+
+
+def backends_of(comparison: Comparison) -> dict[str, Backend]:
+    """The backends of a comparison's rows: as they were given, or made from their specs."""
+    found: dict[str, Backend] = {}
+    for row in comparison.results:
+        given = comparison.backends.get(row.backend)
+        try:
+            found[row.backend] = given or discovery.make(row.backend.partition("#")[0])
+        except PrecisionBenchError:
+            continue
+    return found
+
+
+def made(plans: Sequence[Plan], model: Any, inputs: Any, **options: Any) -> list[Trial]:
+    """Make experiments: all their rows in common rounds, in fresh processes.
+
+    Args:
+        plans: which.
+        model: as for `compare`.
+        inputs: as for `compare`.
+        **options: further arguments of `compare`.
+    """
+    if not plans:
+        return []
+    rows = _rows(plans)
+    try:
+        comparison = runner.compare(
+            model,
+            inputs,
+            backends=rows,
+            reference=rows[0],
+            replicas=_REPLICAS,
+            budget_s=_ROUNDS_S * len(rows),
+            evidence=False,
+            **options,
+        )
+    except PrecisionBenchError as exc:
+        return [plan.trial(None, str(exc)) for plan in plans]
+    return [_result(plan, comparison) for plan in plans]
+
+
+def _result(plan: Plan, comparison: Comparison) -> Trial:
+    names = [canonical_spec(plan.row), canonical_spec(plan.changed)]
+    failed = {f.backend: f.reason for f in comparison.failures}
+    for name in names:
+        if name in failed:
+            return plan.trial(None, failed[name])
+    data = comparison.data
+    blocks = {row.backend: row.measurement.blocks for row in data.results}
+    return plan.trial(ratio_of(blocks, names[0], names[1], 0.95, data.noise_floor))

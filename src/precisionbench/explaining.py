@@ -1,0 +1,65 @@
+"""Why a comparison's rows are as fast as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from precisionbench.comparison import Comparison
+from precisionbench.diagnosis.diagnosing import diagnosis_of
+from precisionbench.diagnosis.findings import Diagnosis
+from precisionbench.errors import SpecError
+
+EXPERIMENTS_S = 45.0
+
+
+def diagnose(
+    comparison: Comparison,
+    workload: Any = None,
+    experiments: str | Sequence[str] = "none",
+    *,
+    budget_s: float = EXPERIMENTS_S,
+) -> Diagnosis:
+    """Find out why the rows of a comparison are as fast as they are.
+
+    Without a workload nothing is run, torch is not needed, and findings stay suspected unless
+    what was measured already proves them.
+
+    Args:
+        comparison: as `compare` or `load` gave it.
+        workload: `(model, inputs)` as they were given to `compare`, or a model's name or factory:
+            experiments are made on it.
+        experiments: `"auto"` makes those that promise most within the budget, `"none"` makes none;
+            or names of experiments, as in `precisionbench.experiments.EXPERIMENTS`.
+        budget_s: seconds that `"auto"` may take, about.
+
+    Returns:
+        Labels, findings, layers and answers; printed, it is a text.
+
+    Raises:
+        SpecError: experiments without a workload, or an unknown one.
+        WorkloadError: what is wrong with the workload.
+    """
+    first = diagnosis_of(comparison.data)
+    if experiments == "none":
+        return first
+    if workload is None:
+        raise SpecError(
+            "experiments need the model, and there is no workload",
+            "give workload=(model, inputs), or experiments='none'",
+        )
+    from precisionbench import experiments as laboratory
+
+    model, inputs = workload if isinstance(workload, tuple) else (workload, None)
+    backends = laboratory.backends_of(comparison)
+    plans, unable = laboratory.planned(first.findings, backends, experiments, budget_s)
+    info, environment = comparison.data.workload, comparison.data.environment
+    made = laboratory.made(
+        plans,
+        model,
+        inputs,
+        device=environment.device,
+        batch_size=info.batch_size if isinstance(model, str) else None,
+        seed=comparison.data.seed,
+    )
+    return diagnosis_of(comparison.data, [*made, *unable])

@@ -1,0 +1,92 @@
+"""A diagnosis as text for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+
+from precisionbench.diagnosis.findings import Diagnosis, Finding, Label, LayerPair, Number, Status
+from precisionbench.report.formatting import scaled, time_text
+from precisionbench.report.plain import WIDTH
+
+_LAYERS_SHOWN = 5
+_SIGNS = {
+    Status.CONFIRMED: "confirmed",
+    Status.SUSPECTED: "suspected",
+    Status.RULED_OUT: "ruled out",
+}
+
+
+def to_text(diagnosis: Diagnosis) -> str:
+    """What a reader should know first comes first: labels, findings, layers, answers."""
+    return "\n".join(_lines(diagnosis))
+
+
+def _lines(diagnosis: Diagnosis) -> Iterator[str]:
+    yield from _section("Labels that do not hold", map(label_line, wrong_labels(diagnosis)))
+    yield from _section("Findings", map(_finding, diagnosis.findings))
+    for row in dict.fromkeys(pair.row for pair in diagnosis.layers):
+        pairs = [pair for pair in diagnosis.layers if pair.row == row][:_LAYERS_SHOWN]
+        yield from _section(f"Layers that take longest in {row}", map(_layer, pairs))
+    yield from _section("Ten questions", (f"{a.question} {a.answer}" for a in diagnosis.answers))
+    yield from _section("Notes", diagnosis.notes)
+
+
+def wrong_labels(diagnosis: Diagnosis) -> list[Label]:
+    """Labels that are false in part or in whole."""
+    return [label for label in diagnosis.labels if label.verdict in ("false", "partly")]
+
+
+def label_line(label: Label) -> str:
+    """A label's sentence."""
+    return label.sentence
+
+
+def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
+    found = list(lines)
+    if found:
+        yield title
+        for line in found:
+            yield from textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="    ")
+        yield ""
+
+
+def _finding(finding: Finding) -> str:
+    figures = ", ".join(f"{number.name} {figure(number)}" for number in finding.evidence)
+    gain = ""
+    if finding.factor is not None and finding.factor.value > 1.005:
+        proved = finding.status is not Status.SUSPECTED
+        low, high = finding.factor.low, finding.factor.high
+        gain = (
+            f" [{finding.factor.value:.3g}x without it, {low:.3g} to {high:.3g}]"
+            if proved
+            else f" [up to {high:.3g}x]"
+        )
+    tried = f" by {finding.experiment}" if finding.experiment else ""
+    reason = f" ({finding.reason})" if finding.reason else ""
+    what = f"{finding.row}: {finding.title}, {_SIGNS[finding.status]}{tried}{gain}"
+    return f"{what}: {figures}{reason}. Remedy: {finding.remedy}. See {finding.link}"
+
+
+def figure(number: Number) -> str:
+    """A figure with its unit, as short as it can be."""
+    if number.unit == "share":
+        return f"{number.value:.0%}"
+    if number.unit == "s":
+        return time_text(number.value)
+    if number.unit == "ratio":
+        return f"{number.value:.3g}x"
+    if number.unit == "byte":
+        return scaled(number.value, "B")
+    if number.unit == "FLOP/s":
+        return scaled(number.value, "FLOP/s")
+    return f"{number.value:,.6g}"
+
+
+def _layer(pair: LayerPair) -> str:
+    error = f", error {pair.error:.1e}" if pair.error is not None else ""
+    obstacle = f", {pair.obstacles[0]}" if pair.obstacles else ""
+    return (
+        f"{pair.path or '(the model)'} {pair.kind}: {time_text(pair.time_s)}, in the reference "
+        f"{time_text(pair.reference_s)} ({pair.ratio:.2g}x){error}{obstacle}"
+    )
