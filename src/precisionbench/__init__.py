@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from precisionbench.backends.discovery import list_backends as list_backends
     from precisionbench.comparison import Comparison as Comparison
     from precisionbench.comparison import load as load
-    from precisionbench.diagnosis.findings import Diagnosis as Diagnosis
     from precisionbench.doctor.examining import examine as examine
+    from precisionbench.explaining import Diagnosis as Diagnosis
     from precisionbench.explaining import diagnose as diagnose
     from precisionbench.results import Verdict as Verdict
     from precisionbench.runner import Progress as Progress
@@ -31,7 +31,7 @@ _HOMES = {
     "Comparison": "comparison",
     "Progress": "runner",
     "Verdict": "results",
-    "Diagnosis": "diagnosis.findings",
+    "Diagnosis": "explaining",
     "compare": "runner",
     "diagnose": "explaining",
     "examine": "doctor.examining",

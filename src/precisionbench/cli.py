@@ -159,6 +159,13 @@ def main() -> None:
 @click.option("--output", "-o", metavar="FILE", help="Save the result as JSON.")
 @click.option("--overwrite", is_flag=True, help="Let --output replace a file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON instead.")
+@click.option("--explain", is_flag=True, help="Say why the rows are as fast as they are, too.")
+@click.option(
+    "--experiments",
+    multiple=True,
+    metavar="NAME",
+    help="Of --explain: auto, none, or names (again for each).  [default: auto]",
+)
 def compare(
     model: str,
     backends: tuple[str, ...],
@@ -176,6 +183,8 @@ def compare(
     output: str | None,
     overwrite: bool,
     as_json: bool,
+    explain: bool,
+    experiments: tuple[str, ...],
 ) -> None:
     """Measure MODEL under several backends and show the table.
 
@@ -188,6 +197,8 @@ def compare(
     """
     from precisionbench import runner, storage
 
+    if explain and not evidence:
+        raise click.UsageError("--explain needs the evidence; leave --no-evidence out")
     if output is not None:
         storage.check_writable(output, overwrite)
     with _journal_beside(output) as journal, _progress() as on_progress:
@@ -214,6 +225,8 @@ def compare(
         comparison.save(output, overwrite=overwrite)
         if journal is not None:  # it has done its duty
             journal.unlink(missing_ok=True)
+    if explain:
+        _explain(comparison, model, experiments or ("auto",), to_stderr=as_json)
 
 
 @contextmanager
@@ -250,6 +263,50 @@ def show(file: str, as_json: bool, markdown: bool) -> None:
         click.echo(comparison.to_markdown())
     else:
         _print_comparison(comparison, as_json)
+
+
+def _explain(
+    comparison: Comparison, model: str | None, experiments: tuple[str, ...], to_stderr: bool = False
+) -> None:
+    from precisionbench.explaining import diagnose
+
+    wanted: Any = experiments[0] if len(experiments) == 1 else experiments
+    click.echo(err=to_stderr)
+    click.echo(str(diagnose(comparison, model, wanted)), err=to_stderr)
+
+
+@main.command()
+@click.argument("file")
+@click.argument("model", required=False)
+@click.option(
+    "--experiments",
+    multiple=True,
+    metavar="NAME",
+    help="auto, none, or names (again for each); they need MODEL.  [default: auto with MODEL]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def explain(file: str, model: str | None, experiments: tuple[str, ...], as_json: bool) -> None:
+    """Say why the rows of a saved result are as fast as they are.
+
+    Without MODEL nothing is run, and neither a GPU nor torch is needed; with it, experiments are
+    made that prove causes or rule them out.
+
+    \b
+    Example:
+      precisionbench explain result.json torchvision:resnet50
+    """
+    from precisionbench import storage
+    from precisionbench.comparison import load
+    from precisionbench.explaining import diagnose
+
+    wanted: Any = experiments or ("auto" if model else "none",)
+    found = diagnose(load(file), model, wanted[0] if len(wanted) == 1 else wanted)
+    if as_json:
+        document = {"format": "precisionbench.diagnosis", "version": 1}
+        text = json.dumps({**document, **storage.unstructured(found)}, indent=1, allow_nan=False)
+        click.echo(text)
+    else:
+        click.echo(str(found))
 
 
 @main.command()

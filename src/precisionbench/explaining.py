@@ -5,12 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import attrs
+
 from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.diagnosing import diagnosis_of
-from precisionbench.diagnosis.findings import Diagnosis
+from precisionbench.diagnosis.findings import DiagnosisData, Trial
 from precisionbench.errors import SpecError
+from precisionbench.report.diagnosis import to_text
 
 EXPERIMENTS_S = 45.0
+
+
+@attrs.frozen
+class Diagnosis(DiagnosisData):
+    """Why the rows of a comparison are as fast as they are; printed, it is a text."""
+
+    def __str__(self) -> str:
+        return to_text(self)
+
+
+def _diagnosis(comparison: Comparison, trials: Sequence[Trial] = ()) -> Diagnosis:
+    found = diagnosis_of(comparison.data, trials)
+    return Diagnosis(**{f.name: getattr(found, f.name) for f in attrs.fields(DiagnosisData)})
 
 
 def diagnose(
@@ -40,7 +56,7 @@ def diagnose(
         SpecError: experiments without a workload, or an unknown one.
         WorkloadError: what is wrong with the workload.
     """
-    first = diagnosis_of(comparison.data)
+    first = _diagnosis(comparison)
     if experiments == "none":
         return first
     if workload is None:
@@ -62,4 +78,4 @@ def diagnose(
         batch_size=info.batch_size if isinstance(model, str) else None,
         seed=comparison.data.seed,
     )
-    return diagnosis_of(comparison.data, [*made, *unable])
+    return _diagnosis(comparison, [*made, *unable])

@@ -11,7 +11,7 @@ from precisionbench.diagnosis.causes import CAUSES, Scene
 from precisionbench.diagnosis.ceiling import ceiling_of
 from precisionbench.diagnosis.facts import Facts, facts_of
 from precisionbench.diagnosis.findings import (
-    Diagnosis,
+    DiagnosisData,
     Finding,
     Label,
     LayerPair,
@@ -27,9 +27,10 @@ from precisionbench.speedups import speedups
 
 # A counterfactual that wins less than this has shown that the cause costs nothing to speak of.
 _MATTERS = 1.01
+_FLATTERING = {cause.name for cause in CAUSES if cause.flatters}
 
 
-def diagnosis_of(data: ComparisonData, trials: Sequence[Trial] = ()) -> Diagnosis:
+def diagnosis_of(data: ComparisonData, trials: Sequence[Trial] = ()) -> DiagnosisData:
     """Why the rows of a comparison are as fast as they are.
 
     Args:
@@ -47,7 +48,7 @@ def diagnosis_of(data: ComparisonData, trials: Sequence[Trial] = ()) -> Diagnosi
     findings = tuple(judged(f, trials) for f in _findings(data, rows, labels, base, found))
     ceiling = ceiling_of(list(rows.values()), found)
     precisions = tuple(precision_of(facts, base) for facts in rows.values())
-    return Diagnosis(
+    return DiagnosisData(
         labels=tuple(labels.values()),
         ceiling=ceiling,
         findings=tuple(sorted(findings, key=_weight)),
@@ -89,14 +90,14 @@ def judged(finding: Finding, trials: Sequence[Trial]) -> Finding:
     if trial.speedup is None:
         return attrs.evolve(finding, reason=_joined(finding.reason, f"not tried: {trial.failure}"))
     change = attrs.evolve(finding, factor=trial.speedup, experiment=trial.experiment)
-    if trial.speedup.low > _MATTERS:
+    low, high = trial.speedup.low, trial.speedup.high
+    if finding.cause in _FLATTERING:  # it makes the row look faster, so the cure costs time
+        low, high = 1 / high, 1 / low
+    if low > _MATTERS:
         return attrs.evolve(change, status=Status.CONFIRMED)
-    if trial.speedup.high < _MATTERS:
-        return attrs.evolve(
-            change,
-            status=Status.RULED_OUT,
-            reason=_joined(finding.reason, "the change that would cure it won nothing"),
-        )
+    if high < _MATTERS:
+        reason = _joined(finding.reason, "the change that would cure it made no such difference")
+        return attrs.evolve(change, status=Status.RULED_OUT, reason=reason)
     return attrs.evolve(change, reason=_joined(finding.reason, "the experiment was inconclusive"))
 
 

@@ -244,7 +244,7 @@ class Answer:
 
 
 @attrs.frozen
-class Diagnosis:
+class DiagnosisData:
     """Why the rows of a comparison are as fast as they are.
 
     Attributes:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from precisionbench.diagnosis.findings import Diagnosis, Finding, Label, LayerPair, Number, Status
+from precisionbench.diagnosis.findings import (
+    DiagnosisData,
+    Finding,
+    Label,
+    LayerPair,
+    Number,
+    Status,
+)
 from precisionbench.report.formatting import scaled, time_text
 from precisionbench.report.plain import WIDTH
 
@@ -17,12 +24,12 @@ _SIGNS = {
 }
 
 
-def to_text(diagnosis: Diagnosis) -> str:
+def to_text(diagnosis: DiagnosisData) -> str:
     """What a reader should know first comes first: labels, findings, layers, answers."""
     return "\n".join(_lines(diagnosis))
 
 
-def _lines(diagnosis: Diagnosis) -> Iterator[str]:
+def _lines(diagnosis: DiagnosisData) -> Iterator[str]:
     yield from _section("Labels that do not hold", map(label_line, wrong_labels(diagnosis)))
     yield from _section("Findings", map(_finding, diagnosis.findings))
     for row in dict.fromkeys(pair.row for pair in diagnosis.layers):
@@ -32,7 +39,7 @@ def _lines(diagnosis: Diagnosis) -> Iterator[str]:
     yield from _section("Notes", diagnosis.notes)
 
 
-def wrong_labels(diagnosis: Diagnosis) -> list[Label]:
+def wrong_labels(diagnosis: DiagnosisData) -> list[Label]:
     """Labels that are false in part or in whole."""
     return [label for label in diagnosis.labels if label.verdict in ("false", "partly")]
 

@@ -13,6 +13,8 @@ def to_markdown(data: ComparisonData) -> str:
         data: the comparison.
     """
     lines = [f"**{_escaped(rows.title(data))}**", "", _escaped(rows.versions(data)), ""]
+    if wrong := rows.wrong_labels(data):
+        lines += ["Not what they say:", "", *(f"- {_escaped(text)}" for text in wrong), ""]
     if data.results:
         lines += [*_table(data), "", rows.legend(data), ""]
     failures = [([failure.backend], rows.failure_text(failure)) for failure in data.failures]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 
+from precisionbench.diagnosis.facts import facts_of
+from precisionbench.diagnosis.labels import label_of
 from precisionbench.quality import observations
 from precisionbench.report import formatting
 from precisionbench.results import (
@@ -131,6 +133,12 @@ def _agreement_text(data: ComparisonData, row: BackendResult) -> str:
         return "see notes"
     error = row.agreement.relative_l2
     return "-" if error is None else formatting.scientific(error)
+
+
+def wrong_labels(data: ComparisonData) -> list[str]:
+    """What a reader must know before anything else: rows that are not what their names say."""
+    labels = (label_of(facts_of(data, row)) for row in data.results if row.evidence is not None)
+    return [label.sentence for label in labels if label.verdict in ("false", "partly")]
 
 
 def notes(data: ComparisonData) -> list[tuple[list[str], str]]:

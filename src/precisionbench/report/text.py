@@ -43,13 +43,16 @@ def _parts(data: ComparisonData) -> list[RenderableType]:
         Text(rows.title(data), style="bold"),
         Text(rows.versions(data), style="dim"),
     ]
+    if wrong := rows.wrong_labels(data):
+        lines: list[tuple[list[str], str]] = [([], sentence) for sentence in wrong]
+        parts += [Text(), Text("Not what they say", style="bold red"), _listed(lines)]
     if data.results:
         parts += [Text(), _table(data), Text(), Text(rows.legend(data), style="dim")]
     if notes := rows.notes(data):
         parts += [Text(), Text("Notes", style="bold"), _listed(notes)]
     if data.failures:
-        lines = [([failure.backend], rows.failure_text(failure)) for failure in data.failures]
-        parts += [Text(), Text("Could not run", style="bold"), _listed(lines)]
+        failed = [([failure.backend], rows.failure_text(failure)) for failure in data.failures]
+        parts += [Text(), Text("Could not run", style="bold"), _listed(failed)]
     return parts
 
 

@@ -49,6 +49,7 @@ class Cause:
         look: gives what it found in a row, or None.
         experiment: what would prove it, by its name in `precisionbench.experiments`; empty where
             nothing can, or its own figures are the proof.
+        flatters: whether it makes a row look faster than it is.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Cause:
     remedy: str
     look: Callable[[Scene], Found | None]
     experiment: str = ""
+    flatters: bool = False
 
     def finding(self, scene: Scene) -> Finding | None:
         """What it has to say of a row."""

@@ -24,4 +24,5 @@ CAUSE = Cause(
     "agreement of zeros says nothing",
     look,
     "random-inputs",
+    flatters=True,
 )
