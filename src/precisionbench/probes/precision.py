@@ -100,6 +100,7 @@ def _add(found: dict[str, tuple[Any, ...]], path: str, output: Any, batch: int |
     tensor = next((t for _, t in walk(output) if t.is_floating_point()), None)
     if tensor is None or not tensor.numel() or tensor.layout != torch.strided:
         return
+    tensor = tensor.detach()
     finite = tensor.isfinite()
     largest = tensor.where(finite, 0).abs().amax()
     bad = (~finite).sum()

@@ -7,22 +7,33 @@ from precisionbench.diagnosis.findings import Number
 
 # 16-bit peak over float32's, below which there is little to win.
 _LEAST_RATIO = 1.3
+# By compute capability, where a device's peaks are not known: none before 5.3, and a 64th on 6.1
+# (CUDA C++ Programming Guide, table of arithmetic throughput).
+_OF_CAPABILITY = {"5.0": 1.0, "5.2": 1.0, "6.1": 1 / 64}
 
 
 def look(scene: Scene) -> Found | None:
     """By the device's peaks; measured ones are `precisionbench doctor`'s."""
-    single, half = scene.facts.peak("fp32"), scene.facts.peak("fp16")
     gain = scene.speedup.value if scene.speedup else 1.0
-    if not scene.claims_half or not scene.facts.on_gpu or single is None or half is None:
+    ratio = _ratio(scene)
+    if not scene.claims_half or ratio is None:
         return None
-    if half / single >= _LEAST_RATIO or gain >= _LEAST_RATIO:
+    if ratio >= _LEAST_RATIO or gain >= _LEAST_RATIO:
         return None
     return Found(
         (
-            Number("peak in half over float32", half / single, "ratio"),
+            Number("peak in half over float32", ratio, "ratio"),
             Number("speed-up over the reference", gain, "ratio"),
         )
     )
+
+
+def _ratio(scene: Scene) -> float | None:
+    single, half = scene.facts.peak("fp32"), scene.facts.peak("fp16")
+    if single is not None and half is not None:
+        return half / single
+    gpu = scene.data.environment.gpu
+    return _OF_CAPABILITY.get(gpu.compute_capability) if gpu else None
 
 
 CAUSE = Cause(

@@ -1,0 +1,374 @@
+"""Each cause is found where it is planted and nowhere else; the evidence is made up here.
+
+The same rules on evidence of a real GPU are in test_recorded.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+from precisionbench.diagnosis.causes import CAUSES
+from precisionbench.diagnosis.diagnosing import diagnosis_of, judged
+from precisionbench.diagnosis.findings import Status, Trial
+from precisionbench.evidence import Copy, Kernel, LayerError, Tensor
+from precisionbench.results import (
+    Agreement,
+    Block,
+    ComparisonData,
+    DeviceState,
+    Passes,
+    TensorAgreement,
+)
+from precisionbench.statistics import Interval
+from scenes import (
+    CAST,
+    CLEAN,
+    HALF_CONV,
+    HALF_ON_CUDA_CORES,
+    LAYOUT,
+    NORM,
+    TF32_CONV,
+    comparison,
+    conv,
+    evidence,
+    findings,
+    layer,
+    other,
+)
+
+DOCS = Path(__file__).parent.parent / "docs" / "causes"
+HALF_LAYER = layer(dtype="float16")
+
+
+def half(*operations, layers=(HALF_LAYER,), **more):
+    return evidence(*operations, layers=layers, **more)
+
+
+def good(time_s: float = 0.2e-3):
+    return conv(time_s, "float16", HALF_CONV)
+
+
+def throttled() -> ComparisonData:
+    data = comparison(**CLEAN)
+    row = data.results[0]
+    state = DeviceState(sm_clock_hz=1.0e9, throttled=("hw_thermal_slowdown",))
+    blocks = tuple(
+        Block(b.round, b.position, b.replica, b.samples, state=state)
+        for b in row.measurement.blocks
+    )
+    slow = attrs.evolve(row, measurement=attrs.evolve(row.measurement, blocks=blocks))
+    return attrs.evolve(data, results=(slow, data.results[1]))
+
+
+def with_row(name: str, options: dict, seen=None) -> ComparisonData:
+    row = {"name": name, "options": options}
+    return comparison(CLEAN["base"], seen or CLEAN["half"], half_row=row)
+
+
+def nonfinite(path: str, largest: float):
+    errors = (LayerError(path, None, 65504.0, 12, largest), LayerError("", None, 0.0, 5, largest))
+    return half(good(), errors=errors)
+
+
+# For each cause a comparison in which it is, and the row in which it must be found.
+PLANTED = {
+    "waits-inside": (
+        comparison(
+            **CLEAN,
+            passes=(Passes(), Passes(labels=("sync_inside",))),
+        ),
+        "half",
+    ),
+    "launch-bound": (
+        comparison(
+            **CLEAN,
+            passes=(
+                Passes(),
+                Passes(device_s=(0.1e-3,) * 5, enqueue_s=(0.34e-3,) * 5, graph_s=(0.09e-3,) * 9),
+            ),
+        ),
+        "half",
+    ),
+    "no-fast-half": (
+        comparison(
+            **CLEAN,
+            times_s=(1e-3, 1e-3),
+            gpu=attrs.evolve(
+                comparison().environment.gpu,
+                name="NVIDIA GeForce GTX 1080 Ti",
+                compute_capability="6.1",
+                multiprocessors=28,
+            ),
+        ),
+        "half",
+    ),
+    "throttled": (throttled(), "eager"),
+    "device-allocations": (
+        comparison(CLEAN["base"], half(good(), device_allocations=3.0)),
+        "half",
+    ),
+    "recast-weights": (
+        comparison(
+            CLEAN["base"],
+            half(
+                good(),
+                attrs.evolve(
+                    other("aten::copy_", CAST, 0.1e-3, ("float16", "float32"), "conv"),
+                    inputs=(Tensor((64, 64, 3, 3), "float16"), Tensor((64, 64, 3, 3), "float32")),
+                ),
+            ),
+        ),
+        "half",
+    ),
+    "tensorrt-fell-back": (
+        with_row("torch2trt", {"fp16_mode": True}, evidence(conv(0.9e-3))),
+        "half",
+    ),
+    "tensorrt-defaults": (with_row("torch2trt", {"fp16_mode": False}), "half"),
+    "layout-conversions": (
+        comparison(
+            CLEAN["base"],
+            half(conv(0.2e-3, "float16", HALF_CONV, extra=(Kernel(LAYOUT, 2.0, 0.1e-3),))),
+        ),
+        "half",
+    ),
+    "kernel-choice": (
+        comparison(CLEAN["base"], half(conv(0.9e-3, "float16", HALF_ON_CUDA_CORES))),
+        "half",
+    ),
+    "tensor-core-obstacles": (
+        comparison(
+            CLEAN["base"],
+            half(
+                conv(0.2e-3, "float16", HALF_CONV, channels=50),
+                layers=(layer(channels=50, dtype="float16"),),
+            ),
+        ),
+        "half",
+    ),
+    "tf32-baseline": (
+        comparison(evidence(conv(0.5e-3, kernel=TF32_CONV)), CLEAN["half"]),
+        "eager",
+    ),
+    "memory-bound": (
+        comparison(
+            CLEAN["base"], half(good(0.1e-3), other("aten::native_batch_norm", NORM, 0.2e-3))
+        ),
+        "half",
+    ),
+    "patched-functions": (
+        comparison(evidence(conv(), foreign_functions=("torch.conv2d",)), CLEAN["half"]),
+        "eager",
+    ),
+    "host-copies": (
+        comparison(
+            CLEAN["base"],
+            half(good(), copies=(Copy("HtoD", "pageable", 1.0, 0.1e-3, 6.0e6),)),
+        ),
+        "half",
+    ),
+    "wrong-batch": (
+        comparison(
+            attrs.evolve(CLEAN["base"], outputs=(Tensor((32, 10), "float32"),)),
+            half(good(), outputs=(Tensor((1, 10), "float16"),)),
+        ),
+        "half",
+    ),
+    "batch-norm-in-float32": (
+        comparison(
+            CLEAN["base"],
+            half(good(), other("aten::cudnn_batch_norm", NORM, 0.1e-3, ("float32",))),
+        ),
+        "half",
+    ),
+    "constant-inputs": (
+        comparison(attrs.evolve(CLEAN["base"], input_zero_share=1.0), CLEAN["half"]),
+        "eager",
+    ),
+    "overflow": (comparison(CLEAN["base"], nonfinite("conv", 1e6)), "half"),
+    "half-on-a-cpu": (
+        comparison(evidence(conv()), half(good()), gpu=None, times_s=(1e-3, 1.5e-3)),
+        "half",
+    ),
+}
+
+
+@pytest.mark.parametrize("cause", PLANTED)
+def test_a_planted_cause_is_named(cause):
+    data, row = PLANTED[cause]
+    (finding,) = findings(data, cause)
+    assert finding.row == row
+    assert finding.status is not Status.RULED_OUT
+    assert finding.remedy
+    assert finding.evidence
+
+
+def test_every_cause_of_the_catalogue_is_planted_here():
+    assert sorted(PLANTED) == sorted(cause.name for cause in CAUSES)
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="the tests stand alone, without the repository")
+@pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
+def test_every_cause_has_a_page_that_names_its_experiment(cause):
+    page = (DOCS / f"{cause.name}.md").read_text()
+    assert f"`{cause.name}`, {cause.number} in the catalogue." in page
+    if cause.experiment and cause.experiment != "fresh-process":
+        assert f"`{cause.experiment}`" in page
+
+
+def test_a_clean_comparison_is_accused_of_nothing():
+    assert diagnosis_of(comparison(**CLEAN)).findings == ()
+
+
+@pytest.mark.parametrize("cause", PLANTED)
+def test_without_evidence_nothing_is_said_of_what_was_not_seen(cause):
+    data, _ = PLANTED[cause]
+    bare = attrs.evolve(
+        data, results=tuple(attrs.evolve(row, evidence=None) for row in data.results)
+    )
+    seen_otherwise = {
+        *("waits-inside", "launch-bound", "throttled", "no-fast-half"),
+        *("tensorrt-defaults", "half-on-a-cpu"),
+    }
+    assert bool(findings(bare, cause)) == (cause in seen_otherwise)
+
+
+@pytest.mark.parametrize(
+    ("cause", "data"),
+    [
+        # a name with `nhwc` in it is a convolution's
+        ("layout-conversions", comparison(CLEAN["base"], half(good()))),
+        # a detail: 3 % of the time
+        (
+            "layout-conversions",
+            comparison(
+                CLEAN["base"],
+                half(conv(0.97e-3, "float16", HALF_CONV, extra=(Kernel(LAYOUT, 1.0, 0.03e-3),))),
+            ),
+        ),
+        # an unknown kernel is not said to miss the tensor cores
+        ("kernel-choice", comparison(CLEAN["base"], half(conv(1e-3, "float16", "future_gemm")))),
+        # the three channels of a stem are normal
+        (
+            "tensor-core-obstacles",
+            comparison(
+                CLEAN["base"],
+                half(
+                    attrs.evolve(
+                        good(),
+                        inputs=(
+                            Tensor((32, 3, 224, 224), "float16"),
+                            Tensor((64, 3, 7, 7), "float16"),
+                        ),
+                    )
+                ),
+            ),
+        ),
+        # of float32 rows nobody expects tensor cores
+        (
+            "tensor-core-obstacles",
+            comparison(evidence(conv(channels=50), layers=(layer(channels=50),)), CLEAN["half"]),
+        ),
+        # Apex patches by design
+        (
+            "patched-functions",
+            with_row(
+                "apex-amp", {"opt_level": "O1"}, half(good(), foreign_functions=("torch.conv2d",))
+            ),
+        ),
+        # casts of activations are no weights'
+        (
+            "recast-weights",
+            comparison(
+                CLEAN["base"],
+                half(good(), other("aten::copy_", CAST, 0.1e-3, ("float16", "float32"))),
+            ),
+        ),
+        ("half-on-a-cpu", comparison(evidence(conv()), half(good()), gpu=None)),
+        # a single number that is fetched is no copy to speak of
+        (
+            "host-copies",
+            comparison(CLEAN["base"], half(good(), copies=(Copy("DtoH", "", 1.0, 1e-6, 4.0),))),
+        ),
+    ],
+)
+def test_what_only_looks_like_a_cause_is_none(cause, data):
+    assert findings(data, cause) == []
+
+
+def test_a_replayed_graph_proves_that_the_host_is_the_bottleneck():
+    (finding,) = findings(PLANTED["launch-bound"][0], "launch-bound")
+    assert finding.status is Status.CONFIRMED
+    assert finding.experiment == "graph-replay"
+    assert finding.factor.low <= 0.35e-3 / 0.09e-3 <= finding.factor.high
+
+
+def test_without_a_graph_it_stays_a_suspicion():
+    passes = Passes(device_s=(0.1e-3,) * 5, enqueue_s=(0.34e-3,) * 5)
+    (finding,) = findings(comparison(**CLEAN, passes=(Passes(), passes)), "launch-bound")
+    assert finding.status is Status.SUSPECTED
+
+
+@pytest.mark.parametrize(
+    ("largest", "remedy"), [(1e6, "use bfloat16"), (100.0, "look at that layer")]
+)
+def test_an_overflow_names_the_first_layer_and_what_fits(largest, remedy):
+    (finding,) = findings(comparison(CLEAN["base"], nonfinite("conv", largest)), "overflow")
+    assert finding.status is Status.CONFIRMED
+    assert "first in conv" in finding.reason
+    assert finding.remedy.startswith(remedy)
+
+
+def test_non_finite_outputs_are_found_without_a_look_into_the_layers():
+    tensor = TensorAgreement("", (4, 5), "float16", None, None, None, None, 20)
+    data = comparison(**CLEAN, half_row={"agreement": Agreement((tensor,), ())})
+    (finding,) = findings(data, "overflow")
+    assert finding.evidence[0].value == 20
+
+
+SUSPECTED = PLANTED["layout-conversions"][0]
+
+
+@pytest.mark.parametrize(
+    ("speedup", "status"),
+    [
+        (Interval(1.4, 1.3, 1.5), Status.CONFIRMED),
+        (Interval(1.0, 0.99, 1.005), Status.RULED_OUT),
+        (Interval(0.8, 0.7, 0.9), Status.RULED_OUT),
+        (Interval(1.1, 0.9, 1.3), Status.SUSPECTED),
+    ],
+)
+def test_only_an_experiment_confirms_or_rules_out(speedup, status):
+    (before,) = findings(SUSPECTED, "layout-conversions")
+    assert before.status is Status.SUSPECTED
+    trial = Trial("channels-last", "layout-conversions", "half", speedup)
+    after = judged(before, [trial])
+    assert after.status is status
+    assert after.factor == speedup
+    assert after.experiment == "channels-last"
+
+
+def test_an_experiment_that_failed_leaves_the_suspicion_and_says_so():
+    (before,) = findings(SUSPECTED, "layout-conversions")
+    after = judged(before, [Trial("channels-last", before.cause, "half", None, "no memory")])
+    assert after.status is Status.SUSPECTED
+    assert "not tried: no memory" in after.reason
+
+
+def test_zeros_are_proved_by_data_that_are_slower():
+    (before,) = findings(PLANTED["constant-inputs"][0], "constant-inputs")
+    slower = Trial("random-inputs", before.cause, "eager", Interval(0.9, 0.88, 0.92))
+    same = Trial("random-inputs", before.cause, "eager", Interval(1.0, 0.995, 1.005))
+    assert judged(before, [slower]).status is Status.CONFIRMED
+    assert judged(before, [same]).status is Status.RULED_OUT
+
+
+def test_confirmed_findings_come_first_and_the_largest_factor_before_smaller_ones():
+    base, seen = PLANTED["layout-conversions"][0].results
+    data = comparison(base.evidence, attrs.evolve(seen.evidence, device_allocations=2.0))
+    trials = [Trial("x", "device-allocations", "half", Interval(1.5, 1.4, 1.6))]
+    order = [f.cause for f in diagnosis_of(data, trials).findings]
+    assert order == ["device-allocations", "layout-conversions"]

@@ -1,0 +1,152 @@
+"""What half precision could bring, agreement, and the layers side by side."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from precisionbench.diagnosis.diagnosing import diagnosis_of
+from precisionbench.diagnosis.layers import worth_float32
+from precisionbench.diagnosis.precisions import bound_for
+from precisionbench.evidence import LayerError, Operation, Tensor
+from precisionbench.results import Agreement, TensorAgreement
+from scenes import CLEAN, HALF_CONV, NORM, comparison, conv, evidence, layer, other
+
+CONV_ONLY = (layer(),)
+
+
+def ceiling(*operations: Operation, times_s=(1.02e-3, 0.35e-3), layers=CONV_ONLY, **more):
+    return diagnosis_of(
+        comparison(evidence(*operations, layers=layers), CLEAN["half"], times_s=times_s, **more)
+    ).ceiling
+
+
+def test_work_for_tensor_cores_can_become_much_faster():
+    found = ceiling(conv())
+    assert found.best.low > 3
+    assert found.brought.value == pytest.approx(1.02 / 0.35, rel=0.01)
+    assert found.row == "half"
+
+
+def test_what_memory_bounds_can_halve_and_no_more_than_its_bytes_allow():
+    norm = other("aten::native_batch_norm", NORM, 1e-3, ("float32",))
+    found = ceiling(norm)
+    assert found.best.low == pytest.approx(1.7)
+    bytes_s = 2 * 32 * 64 * 56 * 56 * 2 / 3.35e12
+    assert found.best.high == pytest.approx(1e-3 / bytes_s, rel=0.01)
+
+
+def test_time_in_which_the_device_waits_stays():
+    assert ceiling(conv(0.1e-3), times_s=(1e-3, 1e-3)).best.high < 1.2
+
+
+def test_half_is_never_promised_to_be_slower_than_float32():
+    tiny = conv(1e-9)
+    assert ceiling(tiny, times_s=(1e-9, 1e-9)).best.low >= 1
+
+
+def test_an_unknown_device_has_no_ceiling_and_says_why():
+    gpu = attrs.evolve(comparison().environment.gpu, name="NVIDIA Future")
+    found = ceiling(conv(), gpu=gpu)
+    assert found.best is None
+    assert "are not known" in found.reason
+
+
+def test_a_comparison_without_float32_has_none():
+    data = comparison(None, CLEAN["half"])
+    assert "no float32 row" in diagnosis_of(data).ceiling.reason
+
+
+def test_shares_of_the_float32_row_add_up():
+    norm = other("aten::native_batch_norm", NORM, 0.2e-3, ("float32",))
+    found = ceiling(conv(0.8e-3), norm, times_s=(2e-3, 1e-3))
+    assert sum(number.value for number in found.shares) == pytest.approx(1)
+
+
+# --- agreement ------------------------------------------------------------------------------------
+
+
+def errors(*pairs: tuple[str, float]) -> tuple[LayerError, ...]:
+    return tuple(LayerError(path, error, 1.0, 0, 1.0) for path, error in pairs)
+
+
+def precision(base_errors, half_errors, **row):
+    data = comparison(
+        attrs.evolve(CLEAN["base"], errors=base_errors),
+        attrs.evolve(CLEAN["half"], errors=half_errors),
+        half_row=row,
+    )
+    return next(p for p in diagnosis_of(data).precisions if p.row == "half")
+
+
+def test_a_small_error_is_fine():
+    found = precision(errors(("", 1e-7)), errors(("a", 4e-4), ("", 5e-4)))
+    assert (found.verdict, found.error) == ("fine", 5e-4)
+
+
+def test_a_large_error_names_the_layer_in_which_it_grows_most():
+    found = precision(
+        errors(("", 1e-7)), errors(("a", 1e-3), ("b", 4e-2), ("c", 4.1e-2), ("", 4.1e-2))
+    )
+    assert (found.verdict, found.layer) == ("inaccurate", "b")
+
+
+def test_a_model_that_magnifies_float32s_own_error_is_allowed_more():
+    assert bound_for("float16", 1e-7) == 5e-3
+    assert bound_for("float16", 1e-5) == pytest.approx(2 * 1e-5 * 2**13)
+    assert bound_for("", None) is None
+
+
+def test_non_finite_and_unsteady_outputs_are_verdicts_of_their_own():
+    tensor = TensorAgreement("", (4, 5), "float16", None, None, None, None, 20)
+    found = precision(errors(("", 1e-7)), errors(), agreement=Agreement((tensor,), ()))
+    assert found.verdict == "non_finite"
+    random = ("the last call's output is not the first's: the model is random",)
+    assert precision(errors(), errors(("", 1e-3)), warnings=random).verdict == "unstable"
+
+
+def test_what_was_not_compared_is_unknown():
+    assert precision(errors(), errors()).verdict == "unknown"
+
+
+# --- layers side by side --------------------------------------------------------------------------
+
+
+def pairs():
+    base = evidence(
+        conv(1e-3, layer="a"), conv(0.2e-3, layer="b"), layers=(layer("a"), layer("b")),
+        errors=errors(("a", 1e-7), ("b", 1e-7)),
+    )  # fmt: skip
+    half = evidence(
+        conv(0.1e-3, "float16", HALF_CONV, layer="a"),
+        conv(0.2e-3, "float16", HALF_CONV, layer="b", channels=50),
+        layers=(layer("a"), layer("b", channels=50)),
+        errors=errors(("a", 1e-3), ("b", 2e-2)),
+    )
+    return diagnosis_of(comparison(base, half)).layers
+
+
+def test_layers_are_held_side_by_side_the_longest_first():
+    first, second = pairs()
+    assert (first.path, second.path) == ("b", "a")
+    assert second.ratio == pytest.approx(10)
+    assert first.obstacles
+    assert (first.error, first.reference_error) == (2e-2, 1e-7)
+
+
+def test_the_layers_worth_float32_are_those_in_which_the_error_grows_most():
+    assert [pair.path for pair in worth_float32(pairs(), most=1)] == ["b"]
+
+
+def test_rates_are_held_against_the_peaks():
+    data = comparison(evidence(conv()), CLEAN["half"])
+    roofs = diagnosis_of(data).roofs["eager"]
+    (matrix,) = roofs
+    assert matrix.flop_rate == pytest.approx(layer().flops / 1e-3)
+    assert matrix.of_peak == pytest.approx(layer().flops / 1e-3 / 67e12)
+    assert 0 < matrix.of_bandwidth < 1
+
+
+def test_tensors_of_an_unknown_dtype_do_not_stop_anything():
+    odd = Operation("aten::add", "", (Tensor((4,), "strange"),), 1.0, 1e-5)
+    assert diagnosis_of(comparison(evidence(odd, layers=()), CLEAN["half"])).roofs["eager"]

@@ -1,0 +1,218 @@
+"""What the probes see of a call, on a CPU; on a GPU: test_gpu_evidence.py."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+import precisionbench as pb
+from precisionbench import storage
+from precisionbench.backends import Backend, Prepared
+from precisionbench.errors import PreparationError
+from precisionbench.evidence import Evidence, Tensor
+from precisionbench.launchers.inline import InlineLauncher
+from precisionbench.probes import precision, profile
+from precisionbench.probes.layers import wrapped
+from precisionbench.workload import resolve
+
+
+class Two(nn.Module):
+    """One layer used twice, and a product that is in no layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(64, 64)
+        self.weight = nn.Parameter(torch.randn(64, 64) / 8)
+
+    def forward(self, x):
+        return self.body(self.body(x).relu()) @ self.weight
+
+
+def seen(model: nn.Module, x: torch.Tensor, backend: str = "eager") -> Evidence:
+    workload = resolve(model, x, device="cpu", seed=0)
+    from precisionbench.backends.discovery import make
+
+    with InlineLauncher.on_device_of(workload).open(make(backend)) as seat:
+        return seat.evidence(0.001, None)
+
+
+def test_operations_are_told_with_their_layer_and_the_dtypes_that_ran():
+    found = seen(Two(), torch.randn(32, 64), "half:dtype=bfloat16")
+    products = [o for o in found.operations if o.name in ("aten::addmm", "aten::mm")]
+    assert {o.layer for o in products} == {"body", ""}
+    assert {t.dtype for o in products for t in o.inputs} == {"bfloat16"}
+    assert found.unknown == {}
+    assert found.outputs == (Tensor((32, 64), "bfloat16"),)
+
+
+def test_flops_are_counted_for_each_layer():
+    found = seen(Two(), torch.randn(32, 64))
+    layers = {layer.path: layer for layer in found.layers}
+    one = 2 * 32 * 64 * 64
+    assert found.flops == 3 * one
+    assert layers["body"].flops == 2 * one
+    assert layers["body"].calls == 2
+    assert layers[""].flops == one
+    assert layers["body"].parameters[0] == Tensor((64, 64), "float32")
+
+
+def test_what_the_counter_does_not_know_is_not_among_what_it_counted():
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.LSTM(32, 32)
+
+        def forward(self, x):
+            return self.body(x)[0]
+
+    found = seen(Recurrent(), torch.randn(4, 2, 32))
+    assert not found.flops or "aten.lstm" not in found.counted
+
+
+def test_zeros_among_the_inputs_are_counted():
+    assert seen(nn.Linear(8, 8), torch.zeros(2, 8)).input_zero_share == 1
+    assert seen(nn.Linear(8, 8), torch.ones(2, 8)).input_zero_share == 0
+    assert seen(nn.Embedding(8, 8), torch.zeros(2, dtype=torch.int64)).input_zero_share is None
+
+
+def test_a_patched_function_is_seen_for_what_it_is(monkeypatch):
+    plain = torch.nn.functional.linear
+
+    def patched(*args):
+        return plain(*args)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", patched)
+    assert seen(nn.Linear(8, 8), torch.ones(2, 8)).foreign_functions == (
+        "torch.nn.functional.linear",
+    )
+
+
+def test_what_cannot_be_seen_is_unknown_with_the_reason(monkeypatch):
+    def broken(*_: object) -> object:
+        raise RuntimeError("no profiler here")
+
+    monkeypatch.setattr(profile, "profiled", broken)
+    found = seen(nn.Linear(8, 8), torch.ones(2, 8))
+    assert found.unknown == {"profile": "RuntimeError: no profiler here"}
+    assert found.flops
+
+
+def test_looking_changes_nothing_of_what_runs():
+    """Hooks would switch the fast path of this layer off."""
+    layer = nn.TransformerEncoderLayer(32, 4, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    found = seen(model, torch.randn(2, 8, 32))
+    assert any("_transformer_encoder_layer_fwd" in name for o in found.operations
+               for name in (o.name, *o.parents))  # fmt: skip
+
+
+def test_modules_are_afterwards_as_they_were():
+    model = Two()
+    own = model.body.forward
+    model.weight_forward = None
+    with wrapped(model, lambda _, __, forward: lambda *args: forward(*args)):
+        assert "forward" in vars(model.body)
+    assert "forward" not in vars(model.body)
+    assert model.body.forward == own
+
+
+def test_a_forward_that_somebody_has_set_is_set_again():
+    model = nn.Linear(2, 2)
+
+    def theirs(x):
+        return x + 1
+
+    model.forward = theirs
+    with wrapped(model, lambda _, __, forward: lambda x: forward(x)):
+        assert model(torch.zeros(1)) == 1
+    assert model.forward is theirs
+
+
+def test_scripted_models_are_seen_as_one():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        scripted = torch.jit.script(nn.Sequential(nn.Linear(8, 8), nn.ReLU()))
+        found = seen(scripted, torch.ones(2, 8))
+    assert {o.layer for o in found.operations} == {""}
+
+
+def test_each_layers_error_is_taken_against_float64(cnn, images):
+    workload = resolve(cnn, images, device="cpu", seed=0)
+    truth = precision.truth(workload)
+    model = workload.make_model()
+
+    def call():
+        with torch.inference_mode():
+            return model(images)
+
+    found = {e.path: e for e in precision.errors(call, model, images.shape[0], truth)}
+    assert list(found)[-1] == ""
+    assert all(0 <= error.relative_l2 < 1e-5 for error in found.values())
+    half = model.to(torch.bfloat16)
+    coarse = precision.errors(lambda: half(images.bfloat16()), half, images.shape[0], truth)
+    assert all(e.relative_l2 > 1e-4 for e in coarse if e.relative_l2)
+
+
+def test_an_overflow_is_counted_where_it_begins():
+    model = nn.Sequential(nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False))
+    for part in model:
+        nn.init.constant_(part.weight, 100.0)
+    x = torch.full((4, 8), 100.0)
+    truth = precision.truth(resolve(model, x, device="cpu", seed=0))
+    half = model.half()
+    found = {e.path: e for e in precision.errors(lambda: half(x.half()), half, 4, truth)}
+    assert found["0"].nonfinite_count == 4 * 8
+    assert found["0"].reference_max_abs == pytest.approx(80_000)
+
+
+def test_float64_is_not_asked_of_a_process_in_which_torch_is_patched(monkeypatch):
+    monkeypatch.setattr(precision, "foreign_functions", lambda: ("torch.conv2d",))
+    workload = resolve(nn.Linear(2, 2), torch.ones(1, 2), device="cpu", seed=0)
+    with pytest.raises(PreparationError, match="torch is patched here"):
+        precision.truth(workload)
+
+
+@pytest.mark.parametrize("launcher", ["inline", "process"])
+def test_every_row_is_seen_after_it_was_measured(cnn, images, launcher):
+    found = pb.compare(
+        cnn, images, backends=["half:dtype=bfloat16"], device="cpu", launcher=launcher, budget_s=1,
+        **({"replicas": 1} if launcher == "process" else {}),
+    )  # fmt: skip
+    for row in found:
+        assert row.evidence is not None
+        assert row.evidence.operations
+        assert [error.path for error in row.evidence.errors][-1] == ""
+    assert storage.from_json(found.to_json()) == found.data
+
+
+def test_it_can_be_left_out(cnn, images):
+    found = pb.compare(
+        cnn, images, backends=["eager"], device="cpu", launcher="inline", budget_s=1, evidence=False
+    )
+    assert found["eager"].evidence is None
+
+
+def test_a_call_that_breaks_when_it_is_looked_at_costs_the_look_only(cnn, images):
+    class Shy(Backend):
+        name = "shy"
+
+        def prepare(self, model, inputs):
+            import contextlib
+
+            @contextlib.contextmanager
+            def prepared():
+                class Wrong(nn.Module):
+                    def forward(self):
+                        raise RuntimeError
+
+                yield Prepared(inputs.bind(model), Wrong())
+
+            return prepared()
+
+    found = pb.compare(
+        cnn, images, backends=[Shy()], reference=Shy(), device="cpu", launcher="inline", budget_s=1
+    )
+    assert found["shy"].evidence.operations

@@ -1,0 +1,167 @@
+"""Experiments: what is changed, what is chosen, and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+import precisionbench as pb
+from precisionbench import changes, experiments
+from precisionbench.backends.half import Half
+from precisionbench.cli import main
+from precisionbench.diagnosis.causes import CAUSES
+from precisionbench.diagnosis.findings import Finding, Status
+from precisionbench.errors import PreparationError, SpecError
+from precisionbench.statistics import Interval
+from precisionbench.trees import Inputs
+
+
+class Narrow(nn.Module):
+    """Channels of 10 and 50, with batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm = nn.Conv2d(10, 50, 3, padding=1), nn.BatchNorm2d(50)
+        self.b, self.head = nn.Conv2d(50, 50, 3), nn.Linear(50, 5)
+
+    def forward(self, x):
+        return self.head(self.b(self.norm(self.a(x))).mean((2, 3)))
+
+
+X = torch.randn(4, 10, 16, 16)
+
+
+@pytest.mark.parametrize("change", ["padded-channels", "folded-batch-norm"])
+def test_a_changed_model_computes_the_same(change):
+    model = Narrow().eval()
+    nn.init.uniform_(model.norm.running_mean)
+    before = model(X)
+    changed, _ = changes.CHANGES[change](model, Inputs((X,), {}))
+    torch.testing.assert_close(changed(X), before, rtol=1e-4, atol=1e-5)
+
+
+def test_padding_makes_every_size_a_multiple_of_eight():
+    changed, _ = changes.padded_channels(Narrow().eval(), Inputs((X,), {}))
+    for part in changed.modules():
+        if isinstance(part, (nn.Conv2d, nn.Linear)):
+            assert not any(size % 8 for size in part.weight.shape[:2])
+
+
+@pytest.mark.parametrize("change", [changes.padded_channels, changes.folded_batch_norm])
+def test_a_model_with_nothing_to_change_says_so(change):
+    with pytest.raises(PreparationError, match="the model has no"):
+        change(nn.Sequential(nn.Linear(8, 8)), Inputs((torch.ones(1, 8),), {}))
+
+
+def test_random_inputs_leave_whole_numbers_alone():
+    inputs = Inputs((torch.zeros(3), torch.zeros(3, dtype=torch.int64)), {})
+    _, changed = changes.random_inputs(nn.Identity(), inputs)
+    assert changed.args[0].any()
+    assert not changed.args[1].any()
+
+
+def finding(cause: str, gain: float | None = 1.5, row: str = "eager") -> Finding:
+    factor = None if gain is None else Interval(gain, 1.0, gain)
+    return Finding(cause, row, "title", Status.SUSPECTED, factor, (), "remedy")
+
+
+BACKENDS = {"eager": Half(), "half": Half()}
+
+
+def test_what_promises_most_is_tried_first_and_as_much_as_the_time_allows():
+    found = [finding("kernel-choice", 1.1), finding("layout-conversions", 1.9)]
+    plans, _ = experiments.planned(found, BACKENDS, "auto", 1.0)
+    assert [plan.name for plan in plans] == ["channels-last"]
+    plans, _ = experiments.planned(found, BACKENDS, "auto", 100.0)
+    assert [plan.name for plan in plans] == ["channels-last", "cudnn-benchmark"]
+
+
+def test_what_promises_nothing_is_tried_only_where_it_is_asked_for():
+    found = [finding("layout-conversions", 1.01)]
+    assert experiments.planned(found, BACKENDS, "auto", 100.0) == ([], [])
+    plans, _ = experiments.planned(found, BACKENDS, ["channels-last"], 100.0)
+    assert [plan.name for plan in plans] == ["channels-last"]
+
+
+def test_a_row_whose_backend_is_gone_says_so():
+    _, (trial,) = experiments.planned(
+        [finding("layout-conversions", row="mine")], BACKENDS, "auto", 9.0
+    )
+    assert "not at hand" in trial.failure
+
+
+def test_an_unknown_experiment_is_refused_with_those_there_are():
+    with pytest.raises(SpecError, match="channels-last"):
+        experiments.planned([], {}, ["chanels-last"], 9.0)
+
+
+def test_every_experiment_of_a_cause_exists():
+    named = {cause.experiment for cause in CAUSES if cause.experiment} - {"fresh-process"}
+    assert named <= set(experiments.EXPERIMENTS)
+
+
+def test_experiments_are_measured_beside_the_row_as_it_is():
+    found = [finding("memory-bound"), finding("layout-conversions")]
+    plans, _ = experiments.planned(found, {"eager": Half(dtype="bfloat16")}, "auto", 100.0)
+    trials = experiments.made(plans, Narrow(), X, device="cpu", seed=0)
+    assert [trial.experiment for trial in trials] == ["folded-batch-norm", "channels-last"]
+    assert all(trial.speedup and trial.speedup.low > 0 for trial in trials)
+
+
+def test_an_experiment_that_cannot_run_is_a_trial_with_the_reason():
+    plans, _ = experiments.planned(
+        [finding("memory-bound")], {"eager": Half(dtype="bfloat16")}, "auto", 100.0
+    )
+    (trial,) = experiments.made(plans, nn.Linear(10, 8), torch.ones(4, 10), device="cpu", seed=0)
+    assert trial.speedup is None
+    assert "no batch norm" in trial.failure
+
+
+# --- as people call it ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def zeros():
+    return pb.compare(
+        nn.Linear(64, 64), torch.zeros(8, 64), backends=["half:dtype=bfloat16"], device="cpu",
+        launcher="inline", budget_s=1,
+    )  # fmt: skip
+
+
+def test_a_diagnosis_is_printed_as_a_text(zeros):
+    text = str(pb.diagnose(zeros))
+    assert "eager: the inputs are zeros, suspected" in " ".join(text.split())
+    assert "Ten questions" in text
+
+
+def test_experiments_without_a_model_are_refused(zeros):
+    with pytest.raises(SpecError, match="experiments need the model"):
+        pb.diagnose(zeros, experiments="auto")
+
+
+def test_with_the_model_experiments_are_made(zeros):
+    found = pb.diagnose(zeros, workload=(nn.Linear(64, 64), torch.zeros(8, 64)), experiments="auto")
+    (said,) = (f for f in found.findings if f.cause == "constant-inputs")
+    assert said.experiment == "random-inputs"
+
+
+def test_a_saved_result_is_explained_on_the_command_line(zeros, tmp_path):
+    file = tmp_path / "r.json"
+    zeros.save(file)
+    shown = CliRunner().invoke(main, ["explain", str(file)])
+    assert shown.exit_code == 0
+    assert "Ten questions" in shown.output
+    told = CliRunner().invoke(main, ["explain", str(file), "--json"])
+    document = json.loads(told.output)
+    assert document["format"] == "precisionbench.diagnosis"
+    assert document["findings"][0]["cause"] == "constant-inputs"
+
+
+def test_explain_without_evidence_is_refused():
+    shown = CliRunner().invoke(main, ["compare", "a.b:c", "--explain", "--no-evidence"])
+    assert shown.exit_code == 2
+    assert "needs the evidence" in shown.output

@@ -1,0 +1,129 @@
+"""Whether a row is what its name says: several witnesses, and what each can tell."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from precisionbench.diagnosis.diagnosing import diagnosis_of
+from precisionbench.diagnosis.facts import facts_of
+from precisionbench.diagnosis.findings import Label
+from precisionbench.diagnosis.labels import claim_of, label_of
+from precisionbench.evidence import Operation, Tensor
+from precisionbench.report.markdown import to_markdown
+from precisionbench.report.text import to_text
+from scenes import CLEAN, HALF_CONV, TF32_CONV, comparison, conv, evidence, layer
+
+
+def label(data, row: str) -> Label:
+    return next(one for one in diagnosis_of(data).labels if one.row == row)
+
+
+def test_rows_that_are_what_they_say():
+    data = comparison(**CLEAN)
+    assert [label(data, row).verdict for row in ("eager", "half")] == ["true", "true"]
+
+
+def test_a_float32_row_that_ran_in_half_is_false():
+    """The founding case: Apex had patched the process."""
+    leaked = evidence(conv(0.3e-3, "float16", HALF_CONV), foreign_functions=("torch.conv2d",))
+    found = label(comparison(leaked, CLEAN["half"]), "eager")
+    assert (found.verdict, found.ran) == ("false", "in float16")
+    against = {witness.name for witness in found.witnesses if witness.against}
+    assert {"operands", "kernels"} <= against
+    assert "functions" in {witness.name for witness in found.witnesses}
+
+
+def test_a_float32_row_that_ran_in_tf32_is_false():
+    found = label(comparison(evidence(conv(kernel=TF32_CONV)), CLEAN["half"]), "eager")
+    assert (found.verdict, found.ran) == ("false", "in TF32")
+
+
+def test_a_half_row_that_computes_in_float32_is_false():
+    found = label(comparison(CLEAN["base"], evidence(conv(0.9e-3))), "half")
+    assert (found.verdict, found.ran) == ("false", "in float32")
+
+
+def test_a_row_of_which_a_part_is_another_precision_is_said_to_be_partly_so():
+    mixed = evidence(
+        conv(0.2e-3, "float16", HALF_CONV), conv(0.1e-3, layer="head"), layers=(layer(),)
+    )
+    found = label(comparison(CLEAN["base"], mixed), "half")
+    assert found.verdict == "partly"
+    assert "67% of the matrix time has float16 operands, the rest float32" in found.sentence
+
+
+def test_a_rate_above_the_peak_is_impossible_whatever_the_names_say():
+    """At 1x1, so that no fast algorithm can explain it."""
+    x, weight = Tensor((4096, 4096), "float32"), Tensor((4096, 4096), "float32")
+    product = Operation("aten::mm", "conv", (x, weight), 1.0, 1e-3)
+    linear = attrs.evolve(layer(), kind="Linear", flops=2.0 * 4096**3)
+    seen = evidence(product, layers=(linear,), flops=2.0 * 4096**3, counted=("aten.mm",))
+    found = label(comparison(seen, CLEAN["half"]), "eager")  # 135 of 67 TFLOP/s
+    assert found.verdict == "false"
+    (rate,) = (witness for witness in found.witnesses if witness.name == "rate")
+    assert rate.against
+    assert "of 67 that the device reaches in float32" in rate.says
+
+
+def test_a_fast_algorithm_for_small_convolutions_is_not_called_impossible():
+    flops = layer().flops
+    seen = evidence(conv(0.06e-3), flops=flops, counted=("aten.convolution",))
+    data = comparison(seen, CLEAN["half"], times_s=(0.07e-3, 0.35e-3))
+    rate = facts_of(data, data.results[0]).flop_rate
+    assert rate > 67e12  # as one would count it
+    assert label(data, "eager").verdict == "true"
+
+
+def test_an_uncounted_part_lets_no_rate_be_told():
+    seen = evidence(conv(0.5e-3), conv(0.5e-3, layer="other"), flops=1e9, counted=("aten.mm",))
+    data = comparison(seen, CLEAN["half"])
+    facts = facts_of(data, data.results[0])
+    assert facts.covered == 0
+    assert facts.flop_rate is None
+
+
+def test_without_evidence_a_label_is_unknown():
+    assert label(comparison(), "eager").verdict == "unknown"
+
+
+def test_a_half_output_of_a_float32_row_is_a_witness():
+    seen = evidence(conv(), outputs=(Tensor((4, 10), "float16"),))
+    found = label(comparison(seen, CLEAN["half"]), "eager")
+    assert any(w.name == "output" and w.against for w in found.witnesses)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "claim"),
+    [
+        ("eager", {"precision": "fp32"}, "float32"),
+        ("eager", {"precision": "tf32"}, "tf32"),
+        ("half", {"dtype": "bfloat16"}, "bfloat16"),
+        ("apex-amp", {"opt_level": "O0"}, "float32"),
+        ("apex-amp", {"opt_level": "O1"}, "float16"),
+        ("torch2trt", {"int8_mode": True, "fp16_mode": True}, "int8"),
+        ("torch2trt", {"fp16_mode": True}, "float16"),
+        ("torch2trt", {}, ""),
+        ("someones", {"dtype": "bf16"}, "bfloat16"),
+        ("someones", {"mode": "fast"}, ""),
+    ],
+)
+def test_what_a_rows_name_claims(name, options, claim):
+    row = comparison().results[0]
+    assert claim_of(attrs.evolve(row, name=name, options=options)) == claim
+
+
+def test_a_false_label_is_the_first_thing_that_the_table_says():
+    leaked = evidence(conv(0.3e-3, "float16", HALF_CONV))
+    data = comparison(leaked, CLEAN["half"])
+    text = to_text(data)
+    assert text.index("Not what they say") < text.index("backend")
+    assert "eager is labelled float32 and ran in float16" in " ".join(text.split())
+    assert "Not what they say:" in to_markdown(data)
+    assert "Not what they say" not in to_text(comparison(**CLEAN))
+
+
+def test_it_is_a_pure_function_of_the_facts():
+    data = comparison(**CLEAN)
+    facts = facts_of(data, data.results[0])
+    assert label_of(facts) == label_of(facts)

@@ -1,0 +1,121 @@
+"""A profiler's trace: which kernel belongs to which operation of which layer."""
+
+from __future__ import annotations
+
+import pytest
+
+from precisionbench.evidence import Copy, Tensor
+from precisionbench.traces import CALL, LAYER, profile_of
+
+
+class Trace:
+    """A trace that is written event by event; times in microseconds."""
+
+    def __init__(self) -> None:
+        self.events: list[dict] = []
+
+    def host(self, kind: str, name: str, begin: float, length: float, thread: int = 1, **args):
+        self.events.append(
+            {"ph": "X", "cat": kind, "name": name, "ts": begin, "dur": length, "pid": 1,
+             "tid": thread, "args": args}
+        )  # fmt: skip
+
+    def launch(self, at: float, correlation: int, name: str = "cudaLaunchKernel", thread: int = 1):
+        self.host("cuda_runtime", name, at, 1, thread, correlation=correlation)
+
+    def gpu(self, kind: str, name: str, begin: float, length: float, correlation: int, **args):
+        self.host(kind, name, begin, length, 7, correlation=correlation, **args)
+
+    def profile(self, skip: int = 0):
+        return profile_of({"traceEvents": self.events}, skip)
+
+
+def call_with_a_convolution(trace: Trace, begin: float, number: int, kernel_us: float) -> None:
+    trace.host("user_annotation", CALL, begin, 100)
+    trace.host("user_annotation", f"{LAYER}conv1", begin + 5, 60)
+    types = {"Input type": ["c10::Half", "c10::Half", "Scalar"]}
+    dims = {"Input Dims": [[1, 3, 8, 8], [4, 3, 3, 3], []]}
+    trace.host("cpu_op", "aten::conv2d", begin + 10, 50, **{**types, **dims})
+    trace.host("cpu_op", "aten::cudnn_convolution", begin + 12, 40, **{**types, **dims})
+    trace.launch(begin + 20, number)
+    trace.gpu("kernel", "some_fprop", begin + 200, kernel_us, number)
+
+
+def test_a_kernel_belongs_to_the_innermost_operation_and_its_layer():
+    trace = Trace()
+    call_with_a_convolution(trace, 0, 1, 30)
+    found = trace.profile()
+    (operation,) = found.operations
+    assert (operation.name, operation.layer) == ("aten::cudnn_convolution", "conv1")
+    assert operation.parents == ("aten::conv2d",)
+    assert operation.inputs == (
+        Tensor((1, 3, 8, 8), "float16"),
+        Tensor((4, 3, 3, 3), "float16"),
+    )
+    assert operation.time_s == pytest.approx(30e-6)
+    assert operation.kernels[0].name == "some_fprop"
+    assert found.launches == 1
+
+
+def test_figures_are_of_one_call_and_the_first_is_left_out():
+    trace = Trace()
+    for number, kernel_us in enumerate([500, 30, 50]):
+        call_with_a_convolution(trace, 1000 * number, number, kernel_us)
+    found = trace.profile(skip=1)
+    assert found.calls == 2
+    assert found.operations[0].time_s == pytest.approx(40e-6)
+    assert found.operations[0].count == 1
+
+
+def test_kernels_that_nobody_of_torch_launched_are_kept_without_a_name():
+    trace = Trace()
+    trace.host("user_annotation", CALL, 0, 100)
+    trace.launch(10, 1, thread=2)  # an engine's own thread
+    trace.gpu("kernel", "trt_kernel", 50, 20, 1)
+    (operation,) = trace.profile().operations
+    assert (operation.name, operation.layer) == ("", "")
+
+
+def test_what_ran_between_calls_is_not_theirs():
+    trace = Trace()
+    call_with_a_convolution(trace, 0, 1, 30)
+    trace.launch(500, 2)
+    trace.gpu("kernel", "a stranger", 600, 1000, 2)
+    assert trace.profile().launches == 1
+
+
+def test_copies_are_told_by_direction_and_memory():
+    trace = Trace()
+    trace.host("user_annotation", CALL, 0, 100)
+    trace.launch(10, 1, "cudaMemcpyAsync")
+    trace.gpu("gpu_memcpy", "Memcpy HtoD (Pageable -> Device)", 20, 8, 1, bytes=4096)
+    (copy,) = trace.profile().copies
+    assert copy == Copy("HtoD", "pageable", 1.0, pytest.approx(8e-6), 4096.0)
+
+
+def test_replays_of_graphs_and_waits_for_the_device_are_counted():
+    trace = Trace()
+    trace.host("user_annotation", CALL, 0, 100)
+    trace.launch(10, 1, "cudaGraphLaunch")
+    trace.launch(20, 2, "cudaStreamSynchronize")
+    trace.launch(30, 3, "cudaMemcpyAsync")
+    found = trace.profile()
+    assert found.graph_launches == 1
+    assert found.host_waits == {"cudaStreamSynchronize": 1.0}
+
+
+def test_on_a_cpu_an_operations_time_is_its_own_without_that_of_what_it_calls():
+    trace = Trace()
+    trace.host("user_annotation", CALL, 0, 100)
+    trace.host("cpu_op", "aten::linear", 10, 50)
+    trace.host("cpu_op", "aten::addmm", 20, 30)
+    found = trace.profile()
+    assert {o.name: o.time_s for o in found.operations} == pytest.approx(
+        {"aten::linear": 20e-6, "aten::addmm": 30e-6}
+    )
+    assert found.launches is None
+
+
+def test_a_trace_without_calls_is_refused():
+    with pytest.raises(ValueError, match="holds no call"):
+        Trace().profile()
