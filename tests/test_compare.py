@@ -40,7 +40,13 @@ from precisionbench.torch_state import Functions, functions_restored, read_flags
 from precisionbench.workload import Workload
 from test_timer import FakeClock
 
-QUICK: dict[str, Any] = {"device": "cpu", "launcher": "inline", "budget_s": 0.3, "seed": 0}
+QUICK: dict[str, Any] = {
+    "device": "cpu",
+    "launcher": "inline",
+    "budget_s": 0.3,
+    "seed": 0,
+    "evidence": False,  # what it sees: test_evidence.py
+}
 
 
 @attrs.frozen

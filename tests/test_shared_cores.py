@@ -71,6 +71,7 @@ def test_workers_share_cores_once_they_are_prepared(tmp_path, shared):
         replicas=2,
         budget_s=1,
         shared_cores=shared,
+        evidence=False,  # it takes all cores again
     )
     assert found.data.shared_cores == (shared or None)
     told = cores_of(file)

@@ -98,7 +98,7 @@ def test_raw_samples_are_kept_and_derived_figures_are_not():
     document = json.loads(storage.to_json(comparison_data()))
     assert document["results"][0]["measurement"]["blocks"][0]["samples"] == [0.010, 0.0101, 0.0099]
     assert "latency" not in document["results"][0]
-    assert (document["format"], document["version"]) == ("precisionbench.comparison", 2)
+    assert (document["format"], document["version"]) == ("precisionbench.comparison", 3)
 
 
 def test_an_existing_file_is_not_overwritten_unasked(tmp_path):
@@ -228,7 +228,7 @@ BAD_FILES = {
     "truncated": (text_of()[:500], "is not complete JSON"),
     "not ours": ('{"a": 1}', "its 'format' is not 'precisionbench.comparison'"),
     "a list": ("[1]", "holds JSON but no precisionbench result"),
-    "too new": (text_of(version=3), "has format version 3, and this precisionbench reads up to 2"),
+    "too new": (text_of(version=4), "has format version 4, and this precisionbench reads up to 3"),
     "old and damaged": (text_of(version=1, results=[{}]), "damaged .* of format version 1"),
     "without version": (text_of(version=None), "has format version None"),
     "damaged": (text_of(results=[{"backend": "eager"}]), "is a damaged precisionbench result"),

@@ -85,13 +85,18 @@ def _slower(half: Sequence[Label], speedups: Mapping[str, Speedup], live: Sequen
     if not rows:
         return "No 16-bit row was compared."
     if not slow:
-        return f"No: {', '.join(f'{row} {speedups[row].value:.3g}x' for row in rows)}."
+        return f"No: {', '.join(_compared(row, speedups[row]) for row in rows)}."
     why = {row: [f.title for f in live if f.row == row] for row in slow}
     told = (
         f"{row} ({speedups[row].value:.3g}x): {some(causes) if causes else 'no cause was found'}"
         for row, causes in why.items()
     )
     return "Yes. " + "; ".join(told) + "."
+
+
+def _compared(row: str, speedup: Speedup) -> str:
+    unsure = " (not told apart)" if speedup.verdict is Verdict.INCONCLUSIVE else ""
+    return f"{row} {speedup.value:.3g}x{unsure}"
 
 
 def _most(ceiling: Ceiling) -> str:
