@@ -183,3 +183,13 @@ def test_a_kept_output_is_a_copy():
     copy = kept([x])
     x.zero_()
     assert copy["[0]"].sum() == 2
+
+
+def test_top_1_is_told_only_where_it_says_something():
+    reference = torch.eye(4)
+    own = reference.clone()
+    own[0] = own[1]
+    assert compare_outputs(own, reference).top1 == 0.75
+    same = torch.tensor([[1.0, 0.0], [2.0, 0.0]])  # one class for all items
+    assert compare_outputs(same, same).top1 is None
+    assert compare_outputs(torch.ones(3), torch.ones(3)).top1 is None

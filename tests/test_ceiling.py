@@ -6,7 +6,6 @@ import attrs
 import pytest
 
 from precisionbench.diagnosis.diagnosing import diagnosis_of
-from precisionbench.diagnosis.layers import worth_float32
 from precisionbench.diagnosis.precisions import bound_for
 from precisionbench.evidence import LayerError, Operation, Tensor
 from precisionbench.results import Agreement, TensorAgreement
@@ -134,8 +133,18 @@ def test_layers_are_held_side_by_side_the_longest_first():
     assert (first.error, first.reference_error) == (2e-2, 1e-7)
 
 
-def test_the_layers_worth_float32_are_those_in_which_the_error_grows_most():
-    assert [pair.path for pair in worth_float32(pairs(), most=1)] == ["b"]
+def test_an_inaccurate_row_is_told_which_layers_to_keep_in_float32_and_what_that_costs():
+    base = evidence(conv(1e-3, layer="a"), conv(0.5e-3, layer="b"), errors=errors(("", 1e-7)))
+    half = evidence(
+        conv(0.1e-3, "float16", HALF_CONV, layer="a"),
+        conv(0.2e-3, "float16", HALF_CONV, layer="b"),
+        errors=errors(("a", 1e-3), ("b", 4e-2), ("", 4e-2)),
+    )
+    found = diagnosis_of(comparison(base, half))
+    (precision,) = (p for p in found.precisions if p.row == "half")
+    assert precision.keep == ("b", "a")
+    assert precision.keep_s == pytest.approx(1.2e-3)
+    assert "keeping b, a in float32 would cost about 1.2 ms" in found.answers[-1].answer
 
 
 def test_rates_are_held_against_the_peaks():

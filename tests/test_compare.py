@@ -1035,3 +1035,32 @@ def test_preparation_errors_of_a_plugins_own_are_kept_as_they_are(cnn, images):
 
     row = failure(Own(), cnn, images)
     assert (row.reason, row.remedy) == ("the moon is not full", "wait")
+
+
+def test_chosen_layers_of_a_half_model_stay_in_float32(images):
+    seen = {}
+
+    class Looks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 5)
+
+        def forward(self, x):
+            y = self.body(x).mean((2, 3))
+            seen["between"] = y.dtype
+            return self.head(y)
+
+    found = pb.compare(
+        Looks(), images, backends=["half:dtype=bfloat16,fp32_layers=body+head"], **QUICK
+    )
+    assert seen["between"] is torch.bfloat16
+    row = found.results[1]
+    assert row.agreement.tensors[0].dtype == "bfloat16"
+    assert row.agreement.relative_l2 < 1e-2
+
+
+def test_a_layer_that_is_not_there_is_named(images):
+    found = pb.compare(
+        nn.Sequential(nn.Flatten()), images, backends=["half:fp32_layers=9"], **QUICK
+    )
+    assert "no module '9'" in found.failures[0].reason

@@ -99,6 +99,7 @@ def test_a_half_output_of_a_float32_row_is_a_witness():
         ("eager", {"precision": "fp32"}, "float32"),
         ("eager", {"precision": "tf32"}, "tf32"),
         ("half", {"dtype": "bfloat16"}, "bfloat16"),
+        ("half", {"dtype": "bfloat16", "fp32_layers": "head"}, ""),
         ("apex-amp", {"opt_level": "O0"}, "float32"),
         ("apex-amp", {"opt_level": "O1"}, "float16"),
         ("torch2trt", {"int8_mode": True, "fp16_mode": True}, "int8"),

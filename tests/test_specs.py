@@ -146,7 +146,7 @@ def test_an_unknown_option_is_answered_with_the_nearest_and_all():
         make("half:dtpye=float16")
     assert str(caught.value) == (
         "the backend 'half' has no option 'dtpye'; did you mean 'dtype'? "
-        "known: cudnn_benchmark, dtype, grad_mode, l2_cache, memory_format"
+        "known: cudnn_benchmark, dtype, fp32_layers, grad_mode, l2_cache, memory_format"
     )
 
 

@@ -150,6 +150,7 @@ class Evidence:
         input_zero_share: of the elements of floating-point inputs; None where there are none.
         foreign_functions: functions in torch's namespaces whose code is not torch's.
         unknown: for what is missing, why.
+        took_s: seconds that each look took.
     """
 
     operations: tuple[Operation, ...] = ()
@@ -167,3 +168,4 @@ class Evidence:
     input_zero_share: float | None = None
     foreign_functions: tuple[str, ...] = ()
     unknown: Mapping[str, str] = attrs.field(factory=dict)
+    took_s: Mapping[str, float] = attrs.field(factory=dict)

@@ -255,6 +255,9 @@ class TensorAgreement:
         max_abs_error: max |out - ref|.
         nonfinite_count: elements that are infinite or NaN here and finite in the reference,
             or the other way round. They are left out of the figures above.
+        top1: share of items whose largest class is the reference's; None where the output is no
+            table of classes, or the reference has the same one for all items, so that it would
+            say nothing.
     """
 
     path: str
@@ -265,6 +268,7 @@ class TensorAgreement:
     batch_centred_relative_l2: float | None
     max_abs_error: float | None
     nonfinite_count: int
+    top1: float | None = None
 
 
 @attrs.frozen
@@ -302,6 +306,11 @@ class Agreement:
     def max_abs_error(self) -> float | None:
         """The largest over all output tensors."""
         return max(self._all("max_abs_error"), default=None)
+
+    @property
+    def top1(self) -> float | None:
+        """The smallest over all output tensors that tell classes."""
+        return min(self._all("top1"), default=None)
 
     @property
     def nonfinite_count(self) -> int:

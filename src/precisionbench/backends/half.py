@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from precisionbench.backends.base import Backend, Prepared, cast_model
+from precisionbench.backends.kept import keep_in_float32
 from precisionbench.trees import Inputs
 
 
@@ -20,14 +21,18 @@ class Half(Backend):
 
     Attributes:
         dtype: the type; integers stay integers.
+        fp32_layers: paths of modules to keep in float32, joined by `+`: their inputs are cast
+            before and their outputs after.
     """
 
     name: ClassVar[str] = "half"
     dtype: Literal["float16", "bfloat16"] = "float16"
+    fp32_layers: str | None = None
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
         """Cast the model and the inputs; see `Backend.prepare`."""
         dtype = getattr(torch, self.dtype)
         model, inputs = cast_model(model, dtype), inputs.to(dtype)
+        keep_in_float32(model, self.fp32_layers, dtype)
         yield Prepared(inputs.bind(model), model)

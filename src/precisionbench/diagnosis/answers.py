@@ -170,4 +170,15 @@ def _causes(live: Sequence[Finding]) -> str:
 
 
 def _close(precisions: Sequence[Precision]) -> str:
-    return " ".join(f"{p.row}: {p.reason}." for p in precisions) or "No output was compared."
+    return " ".join(map(_near, precisions)) or "No output was compared."
+
+
+def _near(precision: Precision) -> str:
+    text = f"{precision.row}: {precision.reason}"
+    if precision.keep:
+        layers = ", ".join(precision.keep)
+        text += f"; keeping {layers} in float32 would cost about {precision.keep_s * 1e3:.2g} ms"
+        text += f" (half:fp32_layers={'+'.join(precision.keep)})"
+    if precision.top1 is not None:
+        text += f"; {precision.top1:.1%} of the items have the reference's class"
+    return f"{text}."

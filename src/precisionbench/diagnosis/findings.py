@@ -197,6 +197,9 @@ class Precision:
         bound: the error allowed.
         layer: the first layer that has non-finite elements, or adds most of the error.
         reason: why, in a sentence.
+        keep: layers that would best be kept in float32, where the output is inaccurate.
+        keep_s: about what that would cost in a call.
+        top1: share of items of the reference's class; None where that would say nothing.
     """
 
     row: str
@@ -205,6 +208,9 @@ class Precision:
     bound: float | None
     layer: str
     reason: str
+    keep: tuple[str, ...] = ()
+    keep_s: float = 0.0
+    top1: float | None = None
 
 
 @attrs.frozen

@@ -20,6 +20,8 @@ _APEX = {"O0": FP32, "O1": FP16, "O2": FP16, "O3": FP16}
 def claim_of(row: BackendResult) -> str:
     """The precision that a row's name and options claim; empty where they claim none."""
     options = row.options
+    if options.get("fp32_layers"):  # mixed, as was asked for
+        return ""
     if row.name == "eager":
         return TF32 if options.get("precision") == "tf32" else FP32
     if row.name == "apex-amp":

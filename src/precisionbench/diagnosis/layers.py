@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import attrs
 
 from precisionbench.diagnosis.facts import Facts
@@ -64,28 +62,26 @@ def layer_pairs(base: Facts, other: Facts) -> tuple[LayerPair, ...]:
     return tuple(sorted(pairs, key=lambda pair: -pair.time_s))
 
 
-def worth_float32(pairs: Sequence[LayerPair], most: int = 3) -> tuple[LayerPair, ...]:
-    """The few layers that gain least from 16 bits for the error that they add.
+def worth_float32(base: Facts, other: Facts, most: int = 3) -> tuple[tuple[str, ...], float]:
+    """The few layers in which a row's error grows most, and what float32 would cost there.
 
     Args:
-        pairs: of one row, with errors.
-        most: how many at most.
+        base: the reference row, in float32.
+        other: a row with fewer bits.
+        most: how many layers at most.
 
     Returns:
-        Layers in which the error grows most, with what keeping them in float32 would cost in time
-        (`reference_s - time_s`).
+        Their paths, and seconds of a call that float32 takes longer there.
     """
-    grown: list[tuple[float, LayerPair]] = []
-    by_path = {pair.path: pair for pair in pairs}
+    parents = {path.rpartition(".")[0] for path in (e.path for e in other.evidence.errors) if path}
+    growth: list[tuple[float, str]] = []
     before = 0.0
-    for path in _in_order(pairs):
-        pair = by_path[path]
-        if pair.error is not None:
-            grown.append((pair.error - before, pair))
-            before = pair.error
-    grown.sort(key=lambda item: -item[0])
-    return tuple(pair for growth, pair in grown[:most] if growth > 0)
-
-
-def _in_order(pairs: Sequence[LayerPair]) -> list[str]:
-    return [pair.path for pair in pairs]
+    for error in other.evidence.errors:
+        if error.relative_l2 is not None and error.path and error.path not in parents:
+            growth.append((error.relative_l2 - before, error.path))
+            before = error.relative_l2
+    grown = sorted((pair for pair in growth if pair[0] > 0), reverse=True)[:most]
+    paths = tuple(path for _, path in grown)
+    ours, theirs = _times(other), _times(base)
+    cost_s = sum(theirs[p].time_s - ours[p].time_s for p in paths if p in ours and p in theirs)
+    return paths, max(0.0, cost_s)

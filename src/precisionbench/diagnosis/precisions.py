@@ -5,6 +5,7 @@ from __future__ import annotations
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Precision
 from precisionbench.diagnosis.labels import BF16, FP16, FP32, INT8, TF32, claim_of
+from precisionbench.diagnosis.layers import worth_float32
 
 # Relative L2 error of a whole network's output that is usual for a dtype.
 _BOUNDS = {FP32: 1e-4, TF32: 2e-3, FP16: 5e-3, BF16: 3e-2, INT8: 0.1}
@@ -30,7 +31,10 @@ def precision_of(facts: Facts, base: Facts | None) -> Precision:
 
     def judged(verdict: str, reason: str, layer: str = "") -> Precision:
         error = output.relative_l2 if output else None
-        return Precision(row.backend, verdict, error, bound, layer, reason)
+        top1 = row.agreement.top1 if row.agreement else None
+        wanted = verdict == "inaccurate" and base is not None
+        keep, keep_s = worth_float32(base, facts) if wanted and base else ((), 0.0)
+        return Precision(row.backend, verdict, error, bound, layer, reason, keep, keep_s, top1)
 
     if any(_UNSTEADY in warning for warning in row.warnings):
         return judged("unstable", "it does not even agree with itself from call to call")

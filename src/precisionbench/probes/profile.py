@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,18 +47,18 @@ def look(call: Call, call_s: float, workload: Workload, module: nn.Module | None
         "profile": lambda: profiled(call, call_s, workload.device, module),
         "layers": lambda: {"layers": layers_of(call, module)},
         "inputs": lambda: {"input_zero_share": zero_share(workload.inputs)},
+        "flops": lambda: counted(call, module, found.get("layers", ())),
         "outputs": lambda: {"outputs": tuple(map(_seen, (t for _, t in walk(call()))))},
     }
+    took_s: dict[str, float] = {}
     for name, step in steps.items():
+        begun_s = time.monotonic()
         try:
             found.update(step())
         except FOREIGN_ERRORS as exc:
             unknown[name] = one_line(exc)
-    try:
-        found.update(counted(call, module, found.get("layers", ())))
-    except FOREIGN_ERRORS as exc:
-        unknown["flops"] = one_line(exc)
-    return Evidence(**found, unknown=unknown)
+        took_s[name] = time.monotonic() - begun_s
+    return Evidence(**found, unknown=unknown, took_s=took_s)
 
 
 def start_profiler(device: torch.device) -> None:

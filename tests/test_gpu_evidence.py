@@ -1,0 +1,140 @@
+"""What is seen of calls on a real GPU, and what the diagnosis makes of it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+import precisionbench as pb
+from precisionbench.diagnosis.facts import facts_of
+from precisionbench.diagnosis.findings import Status
+
+pytestmark = pytest.mark.gpu
+
+INLINE = {"device": "cuda", "launcher": "inline", "budget_s": 3, "seed": 0}
+
+
+def convolutions(channels: int, groups: int = 1, size: int = 56, batch: int = 64):
+    parts: list[nn.Module] = []
+    for _ in range(4):
+        parts += [nn.Conv2d(channels, channels, 3, padding=1, groups=groups, bias=False), nn.ReLU()]
+    return nn.Sequential(*parts), torch.randn(batch, channels, size, size)
+
+
+def products(width: int = 4096):
+    parts = [nn.Linear(width, width, bias=False) for _ in range(3)]
+    return nn.Sequential(*parts), torch.randn(width, width)
+
+
+@pytest.fixture(scope="module")
+def three():
+    return pb.compare(*products(), backends=["eager:precision=tf32", "half"], **INLINE)
+
+
+def test_kernels_add_up_to_the_devices_time(three):
+    for row in three:
+        facts = facts_of(three.data, row)
+        assert facts.busy_s == pytest.approx(row.device_s, rel=0.1)
+        assert row.evidence.launches >= 3
+
+
+def test_each_precision_is_seen_for_what_it_is(three):
+    labels = {label.row: label for label in pb.diagnose(three).labels}
+    assert {label.verdict for label in labels.values()} == {"true"}
+    assert labels["eager:precision=tf32"].ran == "in TF32"
+    assert labels["half"].ran == "in float16"
+
+
+def test_large_products_are_accused_of_nothing(three):
+    assert pb.diagnose(three).findings == ()
+
+
+def test_half_brings_what_its_ceiling_allows(three):
+    ceiling = pb.diagnose(three).ceiling
+    assert ceiling.best.low <= ceiling.brought.value <= ceiling.best.high
+
+
+def test_a_float32_row_after_a_switch_to_tf32_is_called_false():
+    from precisionbench.backends import Backend, Prepared
+
+    class Claims(Backend):
+        name = "claims"
+        precision: str = "fp32"
+
+        def prepare(self, model, inputs):
+            import contextlib
+
+            @contextlib.contextmanager
+            def prepared():
+                torch.backends.cuda.matmul.allow_tf32 = True
+                yield Prepared(inputs.bind(model), model)
+                torch.backends.cuda.matmul.allow_tf32 = False
+
+            return prepared()
+
+    import attrs
+
+    claims = attrs.frozen(Claims)
+    found = pb.compare(*products(), backends=[claims()], reference=claims(), **INLINE)
+    (label,) = pb.diagnose(found).labels
+    assert (label.claim, label.verdict, label.ran) == ("float32", "false", "in TF32")
+    assert "Not what they say" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("workload", "cause"),
+    [
+        (convolutions(128), "layout-conversions"),
+        (convolutions(50), "tensor-core-obstacles"),
+        (convolutions(256, groups=32), "tensor-core-obstacles"),
+    ],
+)
+def test_a_planted_cause_is_named(workload, cause):
+    found = pb.compare(*workload, backends=["half"], **INLINE)
+    assert cause in {f.cause for f in pb.diagnose(found).findings if f.row == "half"}
+
+
+def test_channels_last_proves_layout_conversions():
+    model, images = convolutions(128)
+    found = pb.compare(model, images, backends=["half"], **INLINE)
+    diagnosis = pb.diagnose(found, workload=(model, images), experiments=["channels-last"])
+    (finding,) = (f for f in diagnosis.findings if f.cause == "layout-conversions")
+    assert finding.status is Status.CONFIRMED
+    assert finding.factor.low > 1
+
+
+def test_a_call_that_waits_and_one_that_copies_are_told():
+    class Waits(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Linear(1024, 1024)
+
+        def forward(self, x):
+            x = self.body(x)
+            return self.body(x.cpu().to(x.device)) * x.max().item()
+
+    found = pb.compare(Waits(), torch.randn(4096, 1024), backends=["half"], **INLINE)
+    causes = {f.cause for f in pb.diagnose(found).findings if f.row == "half"}
+    assert {"waits-inside", "host-copies"} <= causes
+
+
+def test_a_diagnosis_with_experiments_takes_less_than_a_minute():
+    begun_s = time.monotonic()
+    rows = [
+        "eager:precision=tf32",
+        "half",
+        "half:dtype=bfloat16",
+        "half:memory_format=channels_last",
+    ]
+    found = pb.compare(
+        "torchvision:resnet50", backends=rows, batch_size=100, device="cuda", evidence=True
+    )
+    measured_s = time.monotonic() - begun_s
+    diagnosis = pb.diagnose(found, "torchvision:resnet50", "auto")
+    print(f"{measured_s:.0f} s, then {time.monotonic() - begun_s - measured_s:.0f} s")
+    print(found, diagnosis, sep="\n\n")
+    assert any(f.status is Status.CONFIRMED for f in diagnosis.findings)
+    assert time.monotonic() - begun_s - measured_s <= 60
