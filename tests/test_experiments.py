@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from precisionbench.diagnosis.findings import Finding, Status
 from precisionbench.errors import PreparationError, SpecError
 from precisionbench.statistics import Interval
 from precisionbench.trees import Inputs
+from test_storage import comparison_data
 
 
 class Narrow(nn.Module):
@@ -66,10 +68,12 @@ def test_random_inputs_leave_whole_numbers_alone():
 
 def finding(cause: str, gain: float | None = 1.5, row: str = "eager") -> Finding:
     factor = None if gain is None else Interval(gain, 1.0, gain)
-    return Finding(cause, row, "title", Status.SUSPECTED, factor, (), "remedy")
+    experiment = next(c.experiment for c in CAUSES if c.name == cause)
+    return Finding(cause, row, "title", Status.SUSPECTED, factor, (), "remedy", proposed=experiment)
 
 
 BACKENDS = {"eager": Half(), "half": Half()}
+NOTHING = pb.Comparison(comparison_data())
 
 
 def test_what_promises_most_is_tried_first_and_as_much_as_the_time_allows():
@@ -99,15 +103,24 @@ def test_an_unknown_experiment_is_refused_with_those_there_are():
         experiments.planned([], {}, ["chanels-last"], 9.0)
 
 
+def test_a_row_that_is_changed_already_is_not_measured_against_itself():
+    row = {"half": Half(memory_format="channels_last")}
+    plans, (trial,) = experiments.planned(
+        [finding("layout-conversions", row="half")], row, "auto", 100.0
+    )
+    assert plans == []
+    assert trial.failure == "the row is so already"
+
+
 def test_every_experiment_of_a_cause_exists():
-    named = {cause.experiment for cause in CAUSES if cause.experiment} - {"fresh-process"}
+    named = {cause.experiment for cause in CAUSES if cause.experiment}
     assert named <= set(experiments.EXPERIMENTS)
 
 
 def test_experiments_are_measured_beside_the_row_as_it_is():
     found = [finding("memory-bound"), finding("layout-conversions")]
     plans, _ = experiments.planned(found, {"eager": Half(dtype="bfloat16")}, "auto", 100.0)
-    trials = experiments.made(plans, Narrow(), X, device="cpu", seed=0)
+    trials = experiments.made(plans, NOTHING, Narrow(), X, device="cpu", seed=0)
     assert [trial.experiment for trial in trials] == ["folded-batch-norm", "channels-last"]
     assert all(trial.speedup and trial.speedup.low > 0 for trial in trials)
 
@@ -116,7 +129,9 @@ def test_an_experiment_that_cannot_run_is_a_trial_with_the_reason():
     plans, _ = experiments.planned(
         [finding("memory-bound")], {"eager": Half(dtype="bfloat16")}, "auto", 100.0
     )
-    (trial,) = experiments.made(plans, nn.Linear(10, 8), torch.ones(4, 10), device="cpu", seed=0)
+    (trial,) = experiments.made(
+        plans, NOTHING, nn.Linear(10, 8), torch.ones(4, 10), device="cpu", seed=0
+    )
     assert trial.speedup is None
     assert "no batch norm" in trial.failure
 
@@ -165,3 +180,26 @@ def test_explain_without_evidence_is_refused():
     shown = CliRunner().invoke(main, ["compare", "a.b:c", "--explain", "--no-evidence"])
     assert shown.exit_code == 2
     assert "needs the evidence" in shown.output
+
+
+def test_a_row_of_a_patched_process_is_measured_in_a_fresh_one():
+    model, x = nn.Linear(64, 64), torch.rand(8, 64)
+    slow = pb.compare(
+        Slowed(model), x, backends=["eager"], device="cpu", launcher="inline", budget_s=1
+    )
+    plans, _ = experiments.planned(
+        [finding("patched-functions")], experiments.backends_of(slow), "auto", 100.0
+    )
+    (trial,) = experiments.made(plans, slow, model, x, device="cpu", seed=0)
+    assert trial.experiment == "fresh-process"
+    assert trial.speedup.low > 2  # it is another model here, and fast
+
+
+class Slowed(nn.Module):
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, x):
+        time.sleep(0.01)
+        return self.part(x)

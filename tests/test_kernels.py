@@ -21,6 +21,9 @@ NAMES = {
     "turing_fp16_s1688cudnn_fp16_128x128_ldg8_relu_f2f_exp_interior_nhwc_tn_v1": (
         "convolution", "tensor_core", "float16"),
     "turing_h1688gemm_128x64_ldg8_stages_32x1_tn": ("product", "tensor_core", "float16"),
+    "turing_s1688gemm_fp16_128x128_ldg8_f2f_tn": ("product", "tensor_core", "float16"),
+    "void cutlass::Kernel<cutlass_75_tensorop_s1688gemm_f16_128x128_nn_align8>": (
+        "product", "tensor_core", "float16"),
     # Ampere
     "ampere_sgemm_128x64_tn": ("product", "cuda_core", "float32"),
     "ampere_scudnn_128x32_relu_interior_nn_v1": ("convolution", "cuda_core", "float32"),
@@ -79,6 +82,10 @@ NAMES = {
         "copy", "unknown", "float16"),
     "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>": (
         "pointwise", "unknown", "float32"),
+    "void cudnn::ops::convertTensor_kernel<float, __half, float>": (
+        "layout", "unknown", "float16"),
+    "triton_poi_fused__scaled_dot_product_efficient_attention_add_3": (
+        "pointwise", "unknown", "unknown"),
     "triton_poi_fused_add_relu_0": ("pointwise", "unknown", "unknown"),
     "void (anonymous namespace)::softmax_warp_forward<float, float, float, 8, false, false>": (
         "reduction", "unknown", "float32"),

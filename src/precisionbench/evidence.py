@@ -147,7 +147,7 @@ class Evidence:
         flops: of a call, 2 x multiply-add; None where they were not counted.
         counted: names of the operations that were counted.
         device_allocations: how often a call takes memory from the driver.
-        input_zero_share: of the elements of floating-point inputs; None where there are none.
+        input_zero_share: of zeros in the largest input; None where that is no floating point.
         foreign_functions: functions in torch's namespaces whose code is not torch's.
         unknown: for what is missing, why.
         took_s: seconds that each look took.

@@ -14,11 +14,10 @@ from precisionbench.backends.half import Half
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.changes import CHANGES, WithChange
 from precisionbench.comparison import Comparison
-from precisionbench.diagnosis.causes import CAUSES
 from precisionbench.diagnosis.findings import Finding, Status, Trial
 from precisionbench.errors import PrecisionBenchError, SpecError, did_you_mean
 from precisionbench.speedups import ratio_of
-from precisionbench.statistics import Interval
+from precisionbench.statistics import Interval, unpaired_ratio_interval
 
 # Without these nothing is gained by proving a finding.
 _LEAST_GAIN = 1.02
@@ -27,6 +26,12 @@ _REPLICAS = 2
 _ROW_S = 6.0
 _START_S = 15.0
 _ROUNDS_S = 2.0  # of each row
+FRESH_PROCESS = "fresh-process"
+CAST_ONCE = "cast-once"
+
+
+def _common(backend: Backend) -> dict[str, Any]:
+    return {field.name: getattr(backend, field.name) for field in attrs.fields(Backend)}
 
 
 def _option(**options: Any) -> Callable[[Backend], Backend]:
@@ -35,10 +40,8 @@ def _option(**options: Any) -> Callable[[Backend], Backend]:
 
 def _change(name: str) -> Callable[[Backend], Backend]:
     def changed(backend: Backend) -> Backend:
-        common = {f.name: getattr(backend, f.name) for f in attrs.fields(Backend)}
-        return WithChange(
-            canonical_spec(backend).replace(",", "+"), name, backend=backend, **common
-        )
+        of = canonical_spec(backend).replace(",", "+")
+        return WithChange(of, name, backend=backend, **_common(backend))
 
     return changed
 
@@ -47,13 +50,11 @@ def _change(name: str) -> Callable[[Backend], Backend]:
 EXPERIMENTS: Mapping[str, Callable[[Backend], Backend]] = {
     "channels-last": _option(memory_format="channels_last"),
     "cudnn-benchmark": _option(cudnn_benchmark=True),
-    "cast-once": lambda backend: Half(
-        memory_format=backend.memory_format, cudnn_benchmark=backend.cudnn_benchmark
-    ),
-    "ieee-float32": lambda backend: Eager(memory_format=backend.memory_format),
+    "ieee-float32": lambda backend: Eager(**_common(backend)),
+    FRESH_PROCESS: lambda backend: backend,
+    CAST_ONCE: lambda backend: Half(**_common(backend)),
     **{name: _change(name) for name in CHANGES},
 }
-_OF_CAUSE = {cause.name: cause.experiment for cause in CAUSES}
 
 
 @attrs.frozen
@@ -98,8 +99,8 @@ def planned(
     able: list[Plan] = []
     unable: list[Trial] = []
     for finding in sorted(findings, key=_promise):
-        name = _OF_CAUSE[finding.cause]
-        if finding.status is not Status.SUSPECTED or name not in EXPERIMENTS or name not in names:
+        name = finding.proposed
+        if finding.status is not Status.SUSPECTED or name not in names:
             continue
         if wanted == "auto" and finding.factor and finding.factor.high < _LEAST_GAIN:
             continue
@@ -108,7 +109,11 @@ def planned(
             reason = "the row's backend is not at hand; diagnose in the process that measured it"
             unable.append(Trial(name, finding.cause, finding.row, None, reason))
             continue
-        able.append(Plan(finding, name, row, EXPERIMENTS[name](row)))
+        changed = EXPERIMENTS[name](row)
+        if name != FRESH_PROCESS and canonical_spec(changed) == canonical_spec(row):
+            unable.append(Trial(name, finding.cause, finding.row, None, "the row is so already"))
+            continue
+        able.append(Plan(finding, name, row, changed))
     return _affordable(able, budget_s), unable
 
 
@@ -159,11 +164,14 @@ def backends_of(comparison: Comparison) -> dict[str, Backend]:
     return found
 
 
-def made(plans: Sequence[Plan], model: Any, inputs: Any, **options: Any) -> list[Trial]:
+def made(
+    plans: Sequence[Plan], before: Comparison, model: Any, inputs: Any, **options: Any
+) -> list[Trial]:
     """Make experiments: all their rows in common rounds, in fresh processes.
 
     Args:
         plans: which.
+        before: the comparison that they are to explain.
         model: as for `compare`.
         inputs: as for `compare`.
         **options: further arguments of `compare`.
@@ -184,15 +192,18 @@ def made(plans: Sequence[Plan], model: Any, inputs: Any, **options: Any) -> list
         )
     except PrecisionBenchError as exc:
         return [plan.trial(None, str(exc)) for plan in plans]
-    return [_result(plan, comparison) for plan in plans]
+    return [_result(plan, before, comparison) for plan in plans]
 
 
-def _result(plan: Plan, comparison: Comparison) -> Trial:
+def _result(plan: Plan, before: Comparison, comparison: Comparison) -> Trial:
     names = [canonical_spec(plan.row), canonical_spec(plan.changed)]
     failed = {f.backend: f.reason for f in comparison.failures}
     for name in names:
         if name in failed:
             return plan.trial(None, failed[name])
+    if plan.name == FRESH_PROCESS:
+        old, new = before[plan.finding.row].latency, comparison[names[0]].latency
+        return plan.trial(unpaired_ratio_interval(old, new))
     data = comparison.data
     blocks = {row.backend: row.measurement.blocks for row in data.results}
     return plan.trial(ratio_of(blocks, names[0], names[1], 0.95, data.noise_floor))

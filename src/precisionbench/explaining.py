@@ -72,6 +72,7 @@ def diagnose(
     info, environment = comparison.data.workload, comparison.data.environment
     made = laboratory.made(
         plans,
+        comparison,
         model,
         inputs,
         device=environment.device,

@@ -57,6 +57,8 @@ def ceiling_of(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> Ceilin
     idle_s *= base.row.launch_bound is not None or idle_s > 0.1 * base.row.latency.value
     after = _matrix(base.work, limits) + _memory(base, limits) + _Seconds(idle_s, idle_s)
     before_s = base.busy_s + idle_s
+    if not after.best:
+        return Ceiling(None, brought, row, (), "nothing of it would be left")
     usual, best = before_s / after.usual, before_s / after.best
     return Ceiling(
         Interval((usual * best) ** 0.5, min(usual, best), max(usual, best)),
@@ -80,13 +82,13 @@ class _Limits:
     """Peaks of the device.
 
     Attributes:
-        half: FLOP/s of its tensor cores in half precision.
-        plain: FLOP/s of its ordinary cores in half precision: twice float32's.
+        half: FLOP/s in half precision.
+        single: FLOP/s in float32; ordinary cores do twice as many in half.
         bandwidth: byte/s.
     """
 
     half: float
-    plain: float
+    single: float
     bandwidth: float
 
     @classmethod
@@ -94,7 +96,7 @@ class _Limits:
         half, bandwidth, single = base.peak("fp16"), base.peak("bandwidth"), base.peak("fp32")
         if half is None or bandwidth is None or single is None:
             return None
-        return cls(half, 2 * single, bandwidth)
+        return cls(half, single, bandwidth)
 
 
 def _matrix(work: Sequence[MatrixWork], limits: _Limits) -> _Seconds:
@@ -106,15 +108,17 @@ def _matrix(work: Sequence[MatrixWork], limits: _Limits) -> _Seconds:
 
 def _after(work: MatrixWork, limits: _Limits) -> _Seconds:
     """Never slower than in float32, which would be kept."""
-    peak = limits.plain if work.groups > 1 and work.obstacles else limits.half
-    padding = _PADDED_BYTES if work.obstacles and work.groups == 1 else 1.0
-    compute_s = (work.flops or 0.0) / peak
+    if work.flops is None:  # recurrent layers and the like: between their bytes and the peaks
+        return _Seconds(work.time_s / _HALVED_USUAL, work.time_s * limits.single / limits.half)
+    grouped = work.groups > 1 and work.obstacles
+    padding = _PADDED_BYTES if work.obstacles and not grouped else 1.0
+    usual_peak = 2 * limits.single if grouped else limits.half
     memory_s = work.elements * _HALF_BYTES / limits.bandwidth
-    usual_s = max(compute_s / _USUAL_COMPUTE, padding * memory_s / _USUAL_BANDWIDTH)
-    if not usual_s:  # nothing is known of it
-        return _Seconds(work.time_s / _HALVED_USUAL, work.time_s / _HALVED_BEST)
-    best_s = max(compute_s, memory_s)
-    return _Seconds(min(work.time_s, usual_s), min(work.time_s, best_s))
+    usual_s = max(work.flops / usual_peak / _USUAL_COMPUTE, padding * memory_s / _USUAL_BANDWIDTH)
+    # What small tensors move may never leave the L2 cache.
+    best_s = max(work.flops / limits.half, min(memory_s, work.time_s / _HALVED_BEST))
+    best_s = min(work.time_s, best_s)
+    return _Seconds(max(best_s, min(work.time_s, usual_s)), best_s)
 
 
 def _memory(base: Facts, limits: _Limits) -> _Seconds:

@@ -25,6 +25,7 @@ from precisionbench.results import BackendResult, ComparisonData
 # Winograd's algorithm does a 3x3 convolution in up to this many times fewer multiplications, so
 # a rate counted with the usual ones may be above the peak by that much without being impossible.
 _WINOGRAD = 4.0
+_SMALL = 3
 
 
 @attrs.frozen(slots=False)
@@ -91,8 +92,11 @@ class Facts:
         return self.matrix_share_on(CUDA_CORE)
 
     def matrix_share_of(self, *dtypes: str) -> float:
-        """The share of its matrix time in operations whose operands have one of these dtypes."""
-        total_s = sum(work.time_s for work in self.work)
+        """The share of its matrix time in operations whose operands have one of these dtypes.
+
+        Operations whose operands are not told are left out.
+        """
+        total_s = sum(work.time_s for work in self.work if work.dtype)
         spent_s = sum(work.time_s for work in self.work if work.dtype in dtypes)
         return spent_s / total_s if total_s else 0.0
 
@@ -112,13 +116,17 @@ class Facts:
 
     @cached_property
     def weight_casts(self) -> float:
-        """Casts in a call of tensors that have the shape of one of their layer's parameters."""
-        shapes = {p.shape for layer in self.evidence.layers for p in layer.parameters}
-        large = {shape for shape in shapes if len(shape) > 1}
+        """Casts in a call of a layer's own parameters, by shape and dtype."""
+        own = {
+            (layer.path, p.shape, p.dtype)
+            for layer in self.evidence.layers
+            for p in layer.parameters
+            if len(p.shape) > 1
+        }
         return sum(
             o.count
             for o in self.evidence.operations
-            if is_cast(o) and any(t.shape in large for t in o.inputs)
+            if is_cast(o) and (o.layer, o.inputs[1].shape, o.inputs[1].dtype) in own
         )
 
     @property
@@ -157,13 +165,20 @@ class Facts:
     def certain_flop_rate(self) -> float | None:
         """FLOP/s that it reaches at least, whatever algorithm its convolutions use.
 
-        What was not counted can only add to it; 3x3 convolutions are taken for a quarter.
+        What was not counted can only add to it. 3x3 convolutions are taken for a quarter, larger
+        ones for nothing, and convolutions of unknown FLOPs let all count for a quarter.
         """
         flops = self.evidence.flops
         if not flops:
             return None
-        small = sum(work.flops or 0.0 for work in self.work if _may_be_winograd(work))
-        return (flops - small * (1 - 1 / _WINOGRAD)) / self.row.latency.value
+        spatial = [work for work in self.work if work.is_convolution and work.kernel_size > 1]
+        if any(work.flops is None for work in spatial):
+            return flops / _WINOGRAD / self.row.latency.value
+        saved = sum(
+            (work.flops or 0.0) * (1 - 1 / _WINOGRAD if work.kernel_size == _SMALL else 1.0)
+            for work in spatial
+        )
+        return max(0.0, flops - saved) / self.row.latency.value
 
     def peak(self, rate: str) -> float | None:
         """A peak of its device; None where it is not known."""
@@ -172,11 +187,6 @@ class Facts:
 
 
 _COUNTED = 0.95
-
-
-def _may_be_winograd(work: MatrixWork) -> bool:
-    shapes = [t.shape for t in work.operation.inputs if len(t.shape) == 4]
-    return "conv" in work.operation.name and len(shapes) > 1 and shapes[1][2:] == (3, 3)
 
 
 def facts_of(data: ComparisonData, row: BackendResult) -> Facts:

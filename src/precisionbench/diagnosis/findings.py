@@ -49,6 +49,7 @@ class Finding:
         remedy: what to do, in a sentence.
         experiment: what proved it or ruled it out; empty where nothing was tried.
         reason: why it has its status.
+        proposed: the experiment that could prove it; empty where there is none.
     """
 
     cause: str
@@ -60,6 +61,7 @@ class Finding:
     remedy: str
     experiment: str = ""
     reason: str = ""
+    proposed: str = ""
 
     @property
     def link(self) -> str:

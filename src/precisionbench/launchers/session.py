@@ -31,6 +31,7 @@ from precisionbench.errors import (
 from precisionbench.evidence import Evidence
 from precisionbench.launchers.seat import Closing, Opening
 from precisionbench.memory import free_device_bytes
+from precisionbench.probes.layers import eager_module
 from precisionbench.probes.passes import l2_flush, take_passes
 from precisionbench.probes.precision import errors, truth
 from precisionbench.probes.profile import look
@@ -210,7 +211,7 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
                 taken = _taken(free, workload.device)
         flags = {**read_flags(), "grad_mode": backend.grad_mode}
         session = _session(backend, timer, call, output, labels, times, flags, prepared, record)
-        module = prepared.module if isinstance(prepared, Prepared) else None
+        module = eager_module(prepared.module) if isinstance(prepared, Prepared) else None
         yield attrs.evolve(session, driver_bytes=taken, workload=workload, module=module)
 
 

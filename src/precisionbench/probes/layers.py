@@ -17,6 +17,24 @@ Forward = Callable[..., Any]
 Wrap = Callable[[str, nn.Module, Forward], Forward]
 
 
+def eager_module(module: nn.Module | None) -> nn.Module | None:
+    """The module where its layers run as Python calls; None where it is compiled in any part.
+
+    Looking into compiled models would compile them anew, or run them eagerly.
+
+    Args:
+        module: the model.
+    """
+    if module is None or any(map(_is_compiled, module.modules())):
+        return None
+    return module
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    compiled = getattr(module, "_compiled_call_impl", None) is not None
+    return compiled or type(module).__name__ == "OptimizedModule"
+
+
 @contextlib.contextmanager
 def wrapped(model: nn.Module, wrap: Wrap) -> Iterator[None]:
     """Wrap the forward of every module in a model, and undo it afterwards.

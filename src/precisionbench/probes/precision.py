@@ -32,15 +32,17 @@ class Seen:
 
     Attributes:
         shape: of the items compared.
-        values: samples of it in float64.
-        max_abs: the largest finite magnitude of all of it.
-        nonfinite_count: elements of all of it that are infinite or NaN.
+        values: samples of them in float64.
+        max_abs: the largest finite magnitude of the whole batch.
+        nonfinite_count: elements of the items compared that are infinite or NaN.
+        nonfinite_in_all: of the whole batch.
     """
 
     shape: tuple[int, ...]
     values: torch.Tensor
     max_abs: float
     nonfinite_count: int
+    nonfinite_in_all: int
 
 
 Truth = Mapping[str, Seen]
@@ -103,16 +105,17 @@ def _add(found: dict[str, tuple[Any, ...]], path: str, output: Any, batch: int |
     tensor = tensor.detach()
     finite = tensor.isfinite()
     largest = tensor.where(finite, 0).abs().amax()
-    bad = (~finite).sum()
+    bad_in_all = (~finite).sum()
     if batch is not None and tensor.dim() and tensor.shape[0] == batch > ITEMS:
         tensor = tensor[:ITEMS]
+    bad = (~tensor.isfinite()).sum()
     flat = tensor.reshape(-1)
     step = max(1, math.ceil(flat.numel() / _SAMPLES))
-    found[path] = (tuple(tensor.shape), flat[::step].double().clone(), largest, bad)
+    found[path] = (tuple(tensor.shape), flat[::step].double().clone(), largest, bad, bad_in_all)
 
 
-def _seen(shape: tuple[int, ...], values: Any, largest: Any, bad: Any) -> Seen:
-    return Seen(shape, values.cpu(), float(largest), int(bad))
+def _seen(shape: tuple[int, ...], values: Any, largest: Any, bad: Any, bad_in_all: Any) -> Seen:
+    return Seen(shape, values.cpu(), float(largest), int(bad), int(bad_in_all))
 
 
 def errors(
@@ -135,6 +138,13 @@ def errors(
     )
 
 
+def _new_nonfinite(own: Seen, reference: Seen) -> int:
+    """In the whole batch only where float64 has none: masks put infinities into every item."""
+    if reference.nonfinite_count == 0:
+        return own.nonfinite_in_all
+    return max(0, own.nonfinite_count - reference.nonfinite_count)
+
+
 def _error(path: str, own: Seen, reference: Seen) -> LayerError:
     finite = own.values.isfinite() & reference.values.isfinite()
     mine, theirs = own.values[finite], reference.values[finite]
@@ -143,6 +153,6 @@ def _error(path: str, own: Seen, reference: Seen) -> LayerError:
         path=path,
         relative_l2=float((mine - theirs).norm()) / norm if norm else None,
         max_abs=own.max_abs,
-        nonfinite_count=max(0, own.nonfinite_count - reference.nonfinite_count),
+        nonfinite_count=_new_nonfinite(own, reference),
         reference_max_abs=reference.max_abs,
     )

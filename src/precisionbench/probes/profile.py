@@ -87,10 +87,14 @@ def _profiler(device: torch.device) -> Iterator[torch.profiler.profile]:
 
 
 def zero_share(inputs: Inputs) -> float | None:
-    """The share of zeros in floating-point inputs."""
-    tensors = [t for _, t in inputs.tensors() if t.is_floating_point() and t.numel()]
-    total = sum(t.numel() for t in tensors)
-    return sum(int((t == 0).sum()) for t in tensors) / total if total else None
+    """The share of zeros in the largest input, where that is floating-point data.
+
+    Masks and states of zeros beside it are normal.
+    """
+    largest = max((t for _, t in inputs.tensors()), key=torch.Tensor.numel, default=None)
+    if largest is None or not largest.is_floating_point() or not largest.numel():
+        return None
+    return float((largest == 0).double().mean())
 
 
 def allocations(call: Call) -> float:

@@ -75,6 +75,7 @@ class Cause:
             remedy=found.remedy or self.remedy,
             experiment=found.proof,
             reason=found.reason,
+            proposed="" if found.proof or found.untestable else self.experiment,
         )
 
 
@@ -88,6 +89,7 @@ class Found:
         proof: the counterfactual that was measured already; empty where none was.
         remedy: a better one than the cause's own.
         reason: in a sentence, where the figures do not say it.
+        untestable: whether the cause's experiment cannot be made here.
     """
 
     numbers: tuple[Number, ...]
@@ -95,8 +97,13 @@ class Found:
     proof: str = ""
     remedy: str = ""
     reason: str = ""
+    untestable: bool = False
+
+
+_NEARLY_ALL = 0.99
 
 
 def without(share: float) -> Interval:
     """How many times as fast something is at most without a share of its time."""
+    share = min(share, _NEARLY_ALL)
     return Interval(1 / (1 - share), 1.0, 1 / (1 - share))

@@ -6,6 +6,8 @@ from precisionbench.diagnosis.causes.base import Cause, Found, Scene, without
 from precisionbench.diagnosis.findings import Number
 
 _LEAST_SHARE = 0.02
+# Less is a number or two, and what costs time then is the wait.
+_LEAST_BYTES = 64 * 1024
 
 
 def look(scene: Scene) -> Found | None:
@@ -14,7 +16,7 @@ def look(scene: Scene) -> Found | None:
     copies = [c for c in facts.evidence.copies if c.kind in ("HtoD", "DtoH")]
     spent_s = sum(copy.time_s for copy in copies)
     share = min(0.99, spent_s / facts.row.latency.value)
-    if share <= _LEAST_SHARE:
+    if share <= _LEAST_SHARE or sum(c.size_bytes for c in copies) < _LEAST_BYTES:
         return None
     return Found(
         (
@@ -23,7 +25,6 @@ def look(scene: Scene) -> Found | None:
             Number("copies in a call", sum(copy.count for copy in copies), "count"),
         ),
         without(share),
-        proof="copy-time",
     )
 
 

@@ -4,33 +4,43 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, Found, Scene
 from precisionbench.diagnosis.findings import Number
+from precisionbench.diagnosis.parts import MatrixWork
 
 _LEAST_SHARE = 0.1
 
 
 def look(scene: Scene) -> Found | None:
-    """Kernels known to use ordinary cores, of layers without an obstacle."""
+    """Kernels known to use ordinary cores, of convolutions without an obstacle.
+
+    Products of few rows run there rightly: they are bound by memory.
+    """
     facts = scene.facts
     if not scene.claims_half or not facts.on_gpu or not facts.busy_s:
         return None
-    spent_s = sum(w.cuda_core_s for w in facts.work if not w.obstacles and not w.is_stem)
+    if facts.row.launch_bound == "host_bound":  # kernels are not what takes the time
+        return None
+    spent_s = sum(w.cuda_core_s for w in facts.work if w.is_convolution and _is_eligible(w))
     share = spent_s / facts.busy_s
     if share <= _LEAST_SHARE:
         return None
     cudnn = scene.data.environment.cudnn or ""
     return Found(
         (
-            Number("time of eligible layers on ordinary cores", share, "share"),
+            Number("time of eligible convolutions on ordinary cores", share, "share"),
             Number("matrix time on tensor cores", facts.tensor_core_share, "share"),
         ),
         reason=f"cuDNN {cudnn}" if cudnn else "",
     )
 
 
+def _is_eligible(work: MatrixWork) -> bool:
+    return not work.obstacles and not work.is_stem
+
+
 CAUSE = Cause(
     "kernel-choice",
     "C11",
-    "layers that tensor cores could take run on ordinary cores",
+    "convolutions that tensor cores could take run on ordinary cores",
     "let cuDNN try its algorithms (cudnn_benchmark=true), or take another cuDNN version",
     look,
     "cudnn-benchmark",

@@ -24,6 +24,7 @@ def look(scene: Scene) -> Found | None:
             Number("time in matrix work", facts.share(MATRIX), "share"),
         ),
         without(facts.share(NORM)),
+        untestable=not any("batch_norm" in o.name for o in facts.evidence.operations),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, Found, Scene
 from precisionbench.diagnosis.findings import Number
+from precisionbench.diagnosis.labels import BF16
 
 # 16-bit peak over float32's, below which there is little to win.
 _LEAST_RATIO = 1.3
@@ -29,9 +30,11 @@ def look(scene: Scene) -> Found | None:
 
 
 def _ratio(scene: Scene) -> float | None:
-    single, half = scene.facts.peak("fp32"), scene.facts.peak("fp16")
-    if single is not None and half is not None:
-        return half / single
+    device = scene.facts.device
+    rate = "bf16" if scene.label.claim == BF16 else "fp16"
+    single, half = scene.facts.peak("fp32"), scene.facts.peak(rate)
+    if device is not None and single is not None:
+        return half / single if half is not None else 1.0  # a known device without that rate
     gpu = scene.data.environment.gpu
     return _OF_CAPABILITY.get(gpu.compute_capability) if gpu else None
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from precisionbench.diagnosis.causes.base import Cause, Found, Scene
 from precisionbench.diagnosis.findings import Number
 
-FLOAT16_MAX = 65504.0
+# Near enough to the end of float16, 65504, to say that the range is what is missing.
+_NEAR_THE_END = 2e4
 
 
 def look(scene: Scene) -> Found | None:
@@ -18,16 +19,16 @@ def look(scene: Scene) -> Found | None:
         return None
     if first is None:
         return Found((Number("non-finite outputs", count, "count"),), proof="counted")
-    largest = first.reference_max_abs
+    largest = max(first.reference_max_abs, first.max_abs)
     return Found(
         (
             Number("non-finite elements there", first.nonfinite_count, "count"),
-            Number("largest magnitude there in float64", largest, ""),
+            Number("largest finite magnitude seen there", largest, ""),
         ),
         proof="counted",
         reason=f"first in {first.path or 'the output'}",
         remedy="use bfloat16, which has float32's range, or keep that layer in float32"
-        if largest > FLOAT16_MAX
+        if largest > _NEAR_THE_END
         else "look at that layer: its values fit into float16, so a sum or a product on the way "
         "does not, or there is a division by a number that became zero",
     )

@@ -29,4 +29,5 @@ CAUSE = Cause(
     "measure it in a fresh process (launcher='process') without what patches torch, e.g. Apex O1",
     look,
     "fresh-process",
+    flatters=True,
 )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Number
+from precisionbench.diagnosis.parts import MatrixWork
 from precisionbench.errors import some
 
 _LEAST_SHARE = 0.1
@@ -14,12 +18,14 @@ def look(scene: Scene) -> Found | None:
     facts = scene.facts
     if not scene.claims_half or not facts.on_gpu or not facts.busy_s:
         return None
+    if facts.row.launch_bound == "host_bound":  # kernels are not what takes the time
+        return None
     bad = [work for work in facts.work if work.obstacles]
     share = sum(work.time_s + work.around_s for work in bad) / facts.busy_s
-    if share <= _LEAST_SHARE:
+    grouped = any(work.groups > 1 for work in bad)
+    if share <= _LEAST_SHARE or not (grouped or _matters(facts, bad)):
         return None
     named = [f"{work.operation.layer or work.operation.name} ({work.obstacles[0]})" for work in bad]
-    grouped = any(work.groups > 1 for work in bad)
     return Found(
         (
             Number("time in layers that tensor cores cannot take well", share, "share"),
@@ -30,6 +36,14 @@ def look(scene: Scene) -> Found | None:
         if grouped
         else "",
     )
+
+
+def _matters(facts: Facts, bad: Sequence[MatrixWork]) -> bool:
+    """A head of ten classes takes time like any small kernel, and padding it would win nothing."""
+    known = [work for work in facts.work if work.flops]
+    total = sum(work.flops or 0.0 for work in known)
+    mine = sum(work.flops or 0.0 for work in bad)
+    return not total or mine / total > _LEAST_SHARE
 
 
 CAUSE = Cause(

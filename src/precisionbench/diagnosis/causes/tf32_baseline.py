@@ -14,7 +14,7 @@ def look(scene: Scene) -> Found | None:
     share = scene.facts.kernel_share_of(TF32)
     if scene.label.claim != FP32 or share <= _LEAST_SHARE:
         return None
-    return Found((Number("matrix time in TF32 kernels", share, "share"),), proof="kernel-names")
+    return Found((Number("matrix time in TF32 kernels", share, "share"),))
 
 
 CAUSE = Cause(
@@ -23,4 +23,6 @@ CAUSE = Cause(
     "the float32 row computes in TF32",
     "compare with both: eager (IEEE float32) and eager:precision=tf32",
     look,
+    "ieee-float32",
+    flatters=True,
 )

@@ -22,7 +22,8 @@ def look(scene: Scene) -> Found | None:
     clocks = [state.sm_clock_hz for state in states if state.sm_clock_hz]
     clock = sorted(clocks)[len(clocks) // 2] / most_hz if clocks and most_hz else 1.0
     share = len(held) / len(states)
-    if share < _LEAST_SHARE and clock >= _LOW_CLOCK:
+    capped = sum("sw_power_cap" in state.throttled for state in states) / len(states)
+    if share < _LEAST_SHARE and (clock >= _LOW_CLOCK or capped >= _LEAST_SHARE):
         return None
     return Found(
         (
