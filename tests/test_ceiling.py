@@ -6,8 +6,9 @@ import attrs
 import pytest
 
 from precisionbench.diagnosis.diagnosing import diagnosis_of
+from precisionbench.diagnosis.parts import known_flops
 from precisionbench.diagnosis.precisions import bound_for
-from precisionbench.evidence import LayerError, Operation, Tensor
+from precisionbench.evidence import Kernel, LayerError, Operation, Tensor
 from precisionbench.results import Agreement, TensorAgreement
 from scenes import CLEAN, HALF_CONV, NORM, comparison, conv, evidence, layer, other
 
@@ -42,6 +43,25 @@ def test_time_in_which_the_device_waits_stays():
 def test_half_is_never_promised_to_be_slower_than_float32():
     tiny = conv(1e-9)
     assert ceiling(tiny, times_s=(1e-9, 1e-9)).best.low >= 1
+
+
+def test_layers_of_unknown_flops_are_promised_no_more_than_the_peaks_allow():
+    x = Tensor((64, 128, 1024), "float32")
+    lstm = Operation("aten::_cudnn_rnn", "conv", (x,), 1.0, 1e-3, (Kernel("lstm", 1.0, 1e-3),))
+    found = ceiling(lstm, layers=(attrs.evolve(layer(), flops=None),))
+    assert found.best.high == pytest.approx(990 / 67, rel=0.01)
+
+
+def test_what_stays_in_the_cache_can_become_twice_as_fast():
+    x, weight = Tensor((1, 2048), "float32"), Tensor((2048, 2048), "float32")
+    fast = Operation("aten::mm", "conv", (x, weight), 1.0, 3e-6)  # 5.6 TB/s
+    assert ceiling(fast, times_s=(3e-6, 1.5e-6)).best.high >= 2
+
+
+def test_attention_is_counted_by_its_shapes():
+    query = Tensor((2, 8, 128, 64), "float32")
+    seen = Operation("aten::_scaled_dot_product_flash_attention", "", (query,) * 3, 1.0, 1e-3)
+    assert known_flops(seen) == 4 * 2 * 8 * 128 * 128 * 64
 
 
 def test_an_unknown_device_has_no_ceiling_and_says_why():

@@ -15,7 +15,7 @@ from precisionbench.errors import PreparationError
 from precisionbench.evidence import Evidence, Tensor
 from precisionbench.launchers.inline import InlineLauncher
 from precisionbench.probes import precision, profile
-from precisionbench.probes.layers import wrapped
+from precisionbench.probes.layers import eager_module, wrapped
 from precisionbench.workload import resolve
 
 
@@ -166,6 +166,42 @@ def test_an_overflow_is_counted_where_it_begins():
     found = {e.path: e for e in precision.errors(lambda: half(x.half()), half, 4, truth)}
     assert found["0"].nonfinite_count == 4 * 8
     assert found["0"].reference_max_abs == pytest.approx(80_000)
+
+
+def test_masks_are_no_overflow():
+    class Masked(nn.Module):
+        def forward(self, x):
+            return x.masked_fill(x < 0, float("-inf"))
+
+    model, x = nn.Sequential(Masked(), nn.Softmax(1)), torch.randn(16, 8)
+    truth = precision.truth(resolve(model, x, device="cpu", seed=0))
+    assert {e.nonfinite_count for e in precision.errors(lambda: model(x), model, 16, truth)} == {0}
+
+
+def test_an_overflow_in_a_later_item_is_found_too():
+    model, x = nn.Sequential(nn.Linear(8, 8, bias=False)), torch.ones(16, 8)
+    nn.init.constant_(model[0].weight, 100.0)
+    x[9] = 1000
+    truth = precision.truth(resolve(model, x, device="cpu", seed=0))
+    half = model.half()
+    found = {e.path: e for e in precision.errors(lambda: half(x.half()), half, 16, truth)}
+    assert found["0"].nonfinite_count == 8
+
+
+def test_masks_and_states_of_zeros_are_no_inputs_of_zeros():
+    class Two(nn.Module):
+        def forward(self, ids, mask):
+            return ids + mask
+
+    ids, mask = torch.ones(4, 8, dtype=torch.int64), torch.zeros(4, 8)
+    assert seen(Two(), (ids, mask)).input_zero_share is None
+
+
+def test_compiled_models_are_not_looked_through():
+    model = nn.Sequential(nn.Linear(8, 8))
+    assert eager_module(model) is model
+    model[0].compile(backend="eager")
+    assert eager_module(model) is None
 
 
 def test_float64_is_not_asked_of_a_process_in_which_torch_is_patched(monkeypatch):

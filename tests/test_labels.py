@@ -9,10 +9,10 @@ from precisionbench.diagnosis.diagnosing import diagnosis_of
 from precisionbench.diagnosis.facts import facts_of
 from precisionbench.diagnosis.findings import Label
 from precisionbench.diagnosis.labels import claim_of, label_of
-from precisionbench.evidence import Operation, Tensor
+from precisionbench.evidence import Kernel, Operation, Tensor
 from precisionbench.report.markdown import to_markdown
 from precisionbench.report.text import to_text
-from scenes import CLEAN, HALF_CONV, TF32_CONV, comparison, conv, evidence, layer
+from scenes import CLEAN, FP32_CONV, HALF_CONV, TF32_CONV, comparison, conv, evidence, layer
 
 
 def label(data, row: str) -> Label:
@@ -128,3 +128,59 @@ def test_it_is_a_pure_function_of_the_facts():
     data = comparison(**CLEAN)
     facts = facts_of(data, data.results[0])
     assert label_of(facts) == label_of(facts)
+
+
+def kernel_only(name: str, time_s: float = 1e-3) -> Operation:
+    """What an engine launches by itself: no operation of torch, no operands."""
+    return Operation("", "", (), 1.0, time_s, (Kernel(name, 1.0, time_s),))
+
+
+FLASH = "void flash::flash_fwd_kernel<Flash_fwd_kernel_traits<64, 128, 4, cutlass::half_t>"
+
+
+def test_kernels_of_others_in_a_half_model_do_not_make_its_label_false():
+    seen = evidence(conv(0.3e-3, "float16", HALF_CONV), kernel_only(FLASH), kernel_only("secret"))
+    assert label(comparison(CLEAN["base"], seen), "half").verdict == "true"
+
+
+@pytest.mark.parametrize(
+    ("options", "kernel", "verdict"),
+    [
+        ({"fp16_mode": True}, HALF_CONV, "true"),
+        ({"fp16_mode": True}, FP32_CONV, "false"),
+        ({"int8_mode": True}, HALF_CONV, "false"),
+        ({"int8_mode": True}, "sm80_xmma_fprop_implicit_gemm_i8i8_i8i32_f32_tensor16x8x32", "true"),
+        ({"fp16_mode": True}, "a secret of theirs", "unknown"),
+    ],
+)
+def test_engines_are_judged_by_their_kernels_names(options, kernel, verdict):
+    row = {"name": "torch2trt", "options": options}
+    seen = evidence(kernel_only(kernel), layers=())
+    assert label(comparison(CLEAN["base"], seen, half_row=row), "half").verdict == verdict
+
+
+def test_tf32_is_a_permission_that_depthwise_layers_cannot_use():
+    seen = evidence(conv(0.3e-3, kernel=TF32_CONV), conv(0.6e-3, layer="dw", groups=64))
+    data = comparison(seen, CLEAN["half"], base_row={"options": {"precision": "tf32"}})
+    assert label(data, "eager").verdict == "true"
+
+
+def test_a_board_that_is_clocked_a_little_higher_is_not_impossible():
+    x, weight = Tensor((4096, 4096), "float32"), Tensor((4096, 4096), "float32")
+    flops = 2.0 * 4096**3
+    product = Operation("aten::mm", "conv", (x, weight), 1.0, flops / 70e12)
+    seen = evidence(product, flops=flops, counted=("aten.mm",))
+    data = comparison(seen, CLEAN["half"], times_s=(flops / 70e12, 1e-3))  # of 67
+    assert label(data, "eager").verdict == "true"
+
+
+def test_convolutions_of_unknown_flops_let_no_rate_be_called_impossible():
+    """One head over several levels of a pyramid: its FLOPs are shared out."""
+    total = layer().flops
+    two = (conv(0.05e-3), attrs.evolve(conv(0.05e-3), count=2.0))
+    seen = evidence(*two, flops=3 * total, counted=("aten.convolution",),
+                    layers=(attrs.evolve(layer(), flops=3 * total),))  # fmt: skip
+    data = comparison(seen, CLEAN["half"], times_s=(0.11e-3, 1e-3))
+    work = facts_of(data, data.results[0]).work
+    assert [one.flops for one in work] == pytest.approx([total, 2 * total])
+    assert label(data, "eager").verdict == "true"
