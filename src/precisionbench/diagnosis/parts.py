@@ -57,6 +57,7 @@ _FUSED = (
     "_flash_attention",
     "_efficient_attention",
     "_cudnn_rnn",
+    "mkldnn_rnn_layer",
     "_cudnn_attention",
 )
 _COPIES = ("copy_", "_to_copy", "clone", "contiguous", "cat", "stack", "_foreach_copy_")

@@ -41,8 +41,10 @@ def precision_of(facts: Facts, base: Facts | None) -> Precision:
     if (row.agreement and row.agreement.nonfinite_count) or (output and output.nonfinite_count):
         where = f", first in {first_bad}" if first_bad else ""
         return judged("non_finite", f"its output is infinite or NaN{where}", first_bad)
-    if output is None or output.relative_l2 is None:
+    if output is None:
         return judged("unknown", facts.evidence.unknown.get("errors", "it was not compared"))
+    if output.relative_l2 is None:
+        return judged("unknown", "its output is zero everywhere in float64; use trained weights")
     if bound is None:
         return judged("unknown", "no precision is claimed that a bound would belong to")
     if output.relative_l2 <= bound:

@@ -27,7 +27,7 @@ from precisionbench.trees import Inputs, walk
 from precisionbench.workload import Workload
 
 _PROFILE_S = 0.5  # of calls, about
-_LEAST_CALLS, _MOST_CALLS = 2, 10
+_MOST_CALLS = 10
 _KINETO = "KINETO_LOG_LEVEL"
 
 
@@ -43,12 +43,11 @@ def look(call: Call, call_s: float, workload: Workload, module: nn.Module | None
     unknown: dict[str, str] = {}
     found: dict[str, Any] = {"foreign_functions": foreign_functions()}
     steps: dict[str, Callable[[], dict[str, Any]]] = {
-        "allocations": lambda: {"device_allocations": allocations(call)},
+        "allocations": lambda: allocations(call, workload.device),
         "profile": lambda: profiled(call, call_s, workload.device, module),
-        "layers": lambda: {"layers": layers_of(call, module)},
+        "layers": lambda: layers_of(call, module),
         "inputs": lambda: {"input_zero_share": zero_share(workload.inputs)},
         "flops": lambda: counted(call, module, found.get("layers", ())),
-        "outputs": lambda: {"outputs": tuple(map(_seen, (t for _, t in walk(call()))))},
     }
     took_s: dict[str, float] = {}
     for name, step in steps.items():
@@ -97,12 +96,14 @@ def zero_share(inputs: Inputs) -> float | None:
     return float((largest == 0).double().mean())
 
 
-def allocations(call: Call) -> float:
-    """How often a call takes memory from the driver."""
+def allocations(call: Call, device: torch.device) -> dict[str, Any]:
+    """How often a call takes memory from the driver; a field of `Evidence`."""
+    if device.type != "cuda":
+        return {}
     before = device_allocations()
     call()
     call()
-    return (device_allocations() - before) / 2
+    return {"device_allocations": (device_allocations() - before) / 2}
 
 
 def profiled(
@@ -112,7 +113,7 @@ def profiled(
 
     The first of the calls is left out: the profiler itself is then still starting.
     """
-    calls = max(_LEAST_CALLS, min(_MOST_CALLS, round(_PROFILE_S / call_s)))
+    calls = max(1, min(_MOST_CALLS, round(_PROFILE_S / call_s)))
     with _profiler(device) as profiler, _annotated(module):
         for _ in range(1 + calls):
             with torch.profiler.record_function(CALL):
@@ -162,10 +163,9 @@ def _annotated(module: nn.Module | None) -> Iterator[None]:
         yield
 
 
-def layers_of(call: Call, module: nn.Module | None) -> tuple[Layer, ...]:
-    """The modules that run in a call, in the order in which they first begin."""
-    if module is None:
-        return ()
+def layers_of(call: Call, module: nn.Module | None) -> dict[str, Any]:
+    """The model's outputs, and the modules that run in a call in the order in which they first
+    begin; fields of `Evidence`."""
     seen: dict[str, list[Any]] = {}
 
     def wrap(path: str, part: nn.Module, forward: Forward) -> Forward:
@@ -173,16 +173,14 @@ def layers_of(call: Call, module: nn.Module | None) -> tuple[Layer, ...]:
         def watched(*args: Any, **kwargs: Any) -> Any:
             mine = seen.setdefault(path, [part, (), (), 0])
             output = forward(*args, **kwargs)
-            mine[1] = tuple(map(_seen, (t for _, t in walk((args, kwargs)))))
-            mine[2] = tuple(map(_seen, (t for _, t in walk(output))))
-            mine[3] += 1
+            mine[1:] = _all_seen((args, kwargs)), _all_seen(output), mine[3] + 1
             return output
 
         return watched
 
-    with wrapped(module, wrap):
-        call()
-    return tuple(
+    with wrapped(module, wrap) if module is not None else contextlib.nullcontext():
+        output = call()
+    layers = tuple(
         Layer(
             path=path,
             kind=type(part).__name__,
@@ -193,6 +191,11 @@ def layers_of(call: Call, module: nn.Module | None) -> tuple[Layer, ...]:
         )
         for path, (part, inputs, outputs, count) in seen.items()
     )
+    return {"layers": layers, "outputs": _all_seen(output)}
+
+
+def _all_seen(tree: Any) -> tuple[Tensor, ...]:
+    return tuple(_seen(tensor) for _, tensor in walk(tree))
 
 
 def _seen(tensor: torch.Tensor) -> Tensor:
