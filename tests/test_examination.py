@@ -1,0 +1,52 @@
+"""Who computes the model in float64, and what is said where nobody can."""
+
+from __future__ import annotations
+
+import pytest
+
+from precisionbench.errors import ExecutionError, PreparationError
+from precisionbench.evidence import Evidence
+from precisionbench.examination import Truth
+
+
+class Seat:
+    """A row's process that can compute in float64, or cannot."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error, self.asked, self.given = error, 0, ""
+
+    def truth(self, path: str) -> None:
+        self.asked += 1
+        if self.error:
+            raise self.error
+
+    def evidence(self, call_s: float, truth_path: str | None) -> Evidence:
+        self.given = truth_path
+        return Evidence()
+
+
+PATCHED = PreparationError("torch is patched here (torch.conv2d and others)")
+
+
+def test_a_process_in_which_torch_is_patched_is_passed_over(tmp_path):
+    seats = [Seat(PATCHED), Seat(), Seat()]
+    truth = Truth(tmp_path)
+    truth.ask(seats)
+    assert [seat.asked for seat in seats] == [1, 1, 0]
+    assert truth.evidence(seats[0], 1.0).unknown == {}
+    assert seats[0].given == str(tmp_path / "truth.pt")
+
+
+@pytest.mark.parametrize(
+    ("seats", "reason"),
+    [
+        ([], "no row could compute the model in float64"),
+        ([Seat(ExecutionError("no float64 here"))], "in float64: no float64 here"),
+    ],
+)
+def test_where_nobody_can_the_errors_are_unknown_and_why(tmp_path, seats, reason):
+    truth = Truth(tmp_path)
+    truth.ask(seats)
+    seat = Seat()
+    assert truth.evidence(seat, 1.0).unknown["errors"].endswith(reason)
+    assert seat.given is None
