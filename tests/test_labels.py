@@ -184,3 +184,15 @@ def test_convolutions_of_unknown_flops_let_no_rate_be_called_impossible():
     work = facts_of(data, data.results[0]).work
     assert [one.flops for one in work] == pytest.approx([total, 2 * total])
     assert label(data, "eager").verdict == "true"
+
+
+def test_an_engines_rate_is_that_of_the_models_flops():
+    x, weight = Tensor((4096, 4096), "float32"), Tensor((4096, 4096), "float32")
+    flops = 2.0 * 4096**3
+    product = Operation("aten::mm", "conv", (x, weight), 1.0, 3e-3)
+    base = evidence(product, flops=flops, counted=("aten.mm",), layers=())
+    row = {"name": "someones", "options": {"precision": "fp32"}}
+    data = comparison(base, evidence(layers=()), times_s=(3e-3, 1e-3), half_row=row)
+    found = label(data, "half")  # 137 of 67 TFLOP/s
+    assert found.verdict == "false"
+    assert "TFLOP/s of 67" in found.sentence

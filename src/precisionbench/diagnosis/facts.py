@@ -37,12 +37,15 @@ class Facts:
         evidence: what the probes saw; nothing where they were not run.
         device: the peaks of its GPU; None where they are not known.
         on_gpu: whether it ran on a CUDA GPU.
+        model_flops: FLOPs of a call of the reference at least, for rows whose own were not counted,
+            such as engines; None where they are not known.
     """
 
     row: BackendResult
     evidence: Evidence
     device: Device | None
     on_gpu: bool
+    model_flops: float | None = None
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
@@ -163,7 +166,13 @@ class Facts:
 
     @property
     def certain_flop_rate(self) -> float | None:
-        """FLOP/s that it reaches at least, whatever algorithm its convolutions use.
+        """FLOP/s that it reaches at least; None where nothing was counted."""
+        flops = self.certain_flops or self.model_flops
+        return flops / self.row.latency.value if flops else None
+
+    @property
+    def certain_flops(self) -> float | None:
+        """FLOPs of a call at least, whatever algorithm its convolutions use.
 
         What was not counted can only add to it. 3x3 convolutions are taken for a quarter, larger
         ones for nothing, and convolutions of unknown FLOPs let all count for a quarter.
@@ -173,12 +182,12 @@ class Facts:
             return None
         spatial = [work for work in self.work if work.is_convolution and work.kernel_size > 1]
         if any(work.flops is None for work in spatial):
-            return flops / _WINOGRAD / self.row.latency.value
+            return flops / _WINOGRAD
         saved = sum(
             (work.flops or 0.0) * (1 - 1 / _WINOGRAD if work.kernel_size == _SMALL else 1.0)
             for work in spatial
         )
-        return max(0.0, flops - saved) / self.row.latency.value
+        return max(0.0, flops - saved)
 
     def peak(self, rate: str) -> float | None:
         """A peak of its device; None where it is not known."""
@@ -196,6 +205,14 @@ def facts_of(data: ComparisonData, row: BackendResult) -> Facts:
         data: the comparison.
         row: one of its rows.
     """
+    facts = _own_facts(data, row)
+    base = next((one for one in data.results if one.backend == data.reference), None)
+    if base is None or base is row:
+        return facts
+    return attrs.evolve(facts, model_flops=_own_facts(data, base).certain_flops)
+
+
+def _own_facts(data: ComparisonData, row: BackendResult) -> Facts:
     gpu = data.environment.gpu
     return Facts(
         row=row,
