@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import attrs
@@ -68,7 +69,7 @@ class _Node:
 
 @attrs.frozen
 class Profile:
-    """What a trace says of one call, on average.
+    """What a trace says of one call.
 
     Attributes:
         operations: with their kernels.
@@ -95,7 +96,7 @@ def profile_of(trace: Mapping[str, Any], skip: int = 0) -> Profile:
         skip: calls to leave out at the start.
 
     Returns:
-        Averages over the remaining calls.
+        Times are medians over the remaining calls, counts averages.
 
     Raises:
         ValueError: no annotated call is left in it.
@@ -114,11 +115,11 @@ def profile_of(trace: Mapping[str, Any], skip: int = 0) -> Profile:
     kernels = [(e, n) for e, n in ours if e["cat"] == "kernel"]
     found = _Operations(count)
     for event, node in kernels:
-        found.add_kernel(event, node)
+        found.add_kernel(event, node, within.index(node.event))
     if not kernels:  # a CPU's
         for node in nodes:
             if node.is_operation and within(node.event):
-                found.add_own_time(node)
+                found.add_own_time(node, within.index(node.event))
     operations = found.all()
     return Profile(
         operations=operations if kernels else _that_matter(operations),
@@ -147,10 +148,13 @@ class _Within:
         self.begins = [float(call["ts"]) for call in calls]
         self.ends = [float(call["ts"]) + float(call["dur"]) for call in calls]
 
+    def index(self, event: Event) -> int:
+        """Which call it begins in, or the last before it."""
+        return bisect.bisect_right(self.begins, float(event["ts"])) - 1
+
     def __call__(self, event: Event) -> bool:
-        begun = float(event["ts"])
-        index = bisect.bisect_right(self.begins, begun) - 1
-        return index >= 0 and begun <= self.ends[index]
+        index = self.index(event)
+        return index >= 0 and float(event["ts"]) <= self.ends[index]
 
 
 def _nested(events: Iterable[Event]) -> Iterator[_Node]:
@@ -192,27 +196,35 @@ def _end(event: Event) -> float:
 
 
 class _Operations:
-    """Sums equal operations of each layer."""
+    """Sums equal operations of each layer, call by call."""
 
     def __init__(self, calls: int) -> None:
         self.calls = calls
-        self.found: dict[tuple[Any, ...], dict[str, list[float]]] = {}
+        # for each operation, by kernel, (call, seconds)
+        self.found: dict[tuple[Any, ...], dict[str, list[tuple[int, float]]]] = {}
         self.nodes: dict[tuple[Any, ...], set[int]] = {}
 
-    def add_kernel(self, event: Event, launch: _Node) -> None:
+    def add_kernel(self, event: Event, launch: _Node, call: int) -> None:
         """Add a kernel to the innermost operation that launched it."""
         operation = next((n for n in launch.around() if n.is_operation), None)
         key = self._key(launch, operation)
         self.nodes.setdefault(key, set()).add(id(operation or launch))
         kernels = self.found.setdefault(key, {})
-        kernels.setdefault(str(event["name"]), []).append(float(event["dur"]) * _US)
+        kernels.setdefault(str(event["name"]), []).append((call, float(event["dur"]) * _US))
 
-    def add_own_time(self, operation: _Node) -> None:
+    def add_own_time(self, operation: _Node, call: int) -> None:
         """Add an operation's time on the host without that of operations in it."""
         key = self._key(operation, operation)
         self.nodes.setdefault(key, set()).add(id(operation))
         own_s = float(operation.event["dur"]) * _US - operation.inner_s
-        self.found.setdefault(key, {}).setdefault("", []).append(max(0.0, own_s))
+        self.found.setdefault(key, {}).setdefault("", []).append((call, max(0.0, own_s)))
+
+    def _typical_s(self, times: Iterable[tuple[int, float]]) -> float:
+        """The median over calls: one that was disturbed must not rule."""
+        sums = [0.0] * self.calls
+        for call, seconds in times:
+            sums[call] += seconds
+        return median(sums)
 
     def _key(self, node: _Node, operation: _Node | None) -> tuple[Any, ...]:
         around = list(node.around())
@@ -231,9 +243,9 @@ class _Operations:
                 layer=layer,
                 inputs=inputs,
                 count=len(self.nodes[name, layer, inputs, parents]) / self.calls,
-                time_s=sum(map(sum, kernels.values())) / self.calls,
+                time_s=sum(map(self._typical_s, kernels.values())),
                 kernels=tuple(
-                    Kernel(kernel, len(times) / self.calls, sum(times) / self.calls)
+                    Kernel(kernel, len(times) / self.calls, self._typical_s(times))
                     for kernel, times in kernels.items()
                     if kernel
                 ),

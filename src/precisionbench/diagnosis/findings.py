@@ -50,6 +50,7 @@ class Finding:
         experiment: what proved it or ruled it out; empty where nothing was tried.
         reason: why it has its status.
         proposed: the experiment that could prove it; empty where there is none.
+        costs_time: whether it makes the row slower; others make a figure wrong.
     """
 
     cause: str
@@ -62,6 +63,7 @@ class Finding:
     experiment: str = ""
     reason: str = ""
     proposed: str = ""
+    costs_time: bool = True
 
     @property
     def link(self) -> str:

@@ -27,6 +27,7 @@ MATRIX, LAYOUT, CAST, COPY, NORM, POINTWISE, REDUCTION, OTHER = (
     "reduction",
     "other",
 )
+_WRAPPER = "(calls others)"
 # In which the arithmetic is little and the time is that of memory.
 MEMORY_BOUND = (LAYOUT, CAST, COPY, NORM, POINTWISE, REDUCTION)
 _OF_KIND = {
@@ -95,7 +96,15 @@ class Part:
 
 def parts_of(evidence: Evidence) -> tuple[Part, ...]:
     """Every kernel of a call with its category; on a CPU every operation."""
-    return tuple(part for operation in evidence.operations for part in _parts(operation))
+    return tuple(part for operation in _placed(evidence) for part in _parts(operation))
+
+
+def _placed(evidence: Evidence) -> Iterator[Operation]:
+    """A CPU's operations; of those that only call others the own time is nobody's work."""
+    wrappers = {name for operation in evidence.operations for name in operation.parents}
+    for operation in evidence.operations:
+        wraps = not operation.kernels and operation.name in wrappers
+        yield attrs.evolve(operation, name=_WRAPPER) if wraps else operation
 
 
 def _parts(operation: Operation) -> Iterator[Part]:
@@ -116,6 +125,8 @@ def category(operation: Operation, kernel: KernelClass) -> str:
     """
     if kernel.kind == "layout":
         return LAYOUT
+    if operation.name == _WRAPPER:
+        return OTHER
     name = operation.name.rpartition("::")[2]
     if is_matrix(operation):
         # The small ones in a convolution move and pad; those in attention may be anything.
@@ -247,7 +258,7 @@ def matrix_work(evidence: Evidence) -> tuple[MatrixWork, ...]:
     """Every operation of a call that multiplies matrices."""
     layers = {layer.path: layer for layer in evidence.layers}
     by_layer: dict[str, list[Operation]] = {}
-    for operation in evidence.operations:
+    for operation in _placed(evidence):
         if is_matrix(operation) or _runs_matrix_kernels(operation):
             by_layer.setdefault(operation.layer, []).append(operation)
     found: list[MatrixWork] = []

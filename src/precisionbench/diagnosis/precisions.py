@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Precision
-from precisionbench.diagnosis.labels import BF16, FP16, FP32, INT8, TF32, claim_of
+from precisionbench.diagnosis.labels import BF16, FP16, FP32, INT8, TF32, claim_of, label_of
 from precisionbench.diagnosis.layers import worth_float32
 
 # Relative L2 error of a whole network's output that is usual for a dtype.
@@ -13,6 +13,8 @@ _BOUNDS = {FP32: 1e-4, TF32: 2e-3, FP16: 5e-3, BF16: 3e-2, INT8: 0.1}
 # larger unit of rounding over float32's (2**-24) is allowed as well.
 _ROUNDING = {FP32: 2.0**-24, TF32: 2.0**-11, FP16: 2.0**-11, BF16: 2.0**-8, INT8: 2.0**-7}
 _FACTOR = 2.0
+# No output is near enough beyond this, and a float32 error beyond that is none of rounding.
+_MOST, _MOST_OF_FLOAT32 = 0.3, 1e-3
 _UNSTEADY = "the last call's output is not the first's"
 
 
@@ -27,7 +29,7 @@ def precision_of(facts: Facts, base: Facts | None) -> Precision:
     output = next((error for error in errors if error.path == ""), None)
     first_bad = next((error.path for error in errors if error.nonfinite_count), "")
     claim = claim_of(row)
-    bound = bound_for(claim, _own_error(base))
+    bound = bound_for(claim, None if base is facts else _own_error(base))
 
     def judged(verdict: str, reason: str, layer: str = "") -> Precision:
         error = output.relative_l2 if output else None
@@ -42,7 +44,7 @@ def precision_of(facts: Facts, base: Facts | None) -> Precision:
         where = f", first in {first_bad}" if first_bad else ""
         return judged("non_finite", f"its output is infinite or NaN{where}", first_bad)
     if output is None:
-        return judged("unknown", facts.evidence.unknown.get("errors", "it was not compared"))
+        return judged("unknown", _not_compared(facts))
     if output.relative_l2 is None:
         return judged("unknown", "its output is zero everywhere in float64; use trained weights")
     if bound is None:
@@ -56,11 +58,21 @@ def precision_of(facts: Facts, base: Facts | None) -> Precision:
     )
 
 
+def _not_compared(facts: Facts) -> str:
+    why = facts.evidence.unknown.get("errors", "it was not compared with float64")
+    agreement = facts.row.agreement
+    if agreement is not None and agreement.relative_l2 is not None:
+        return f"its error is {agreement.relative_l2:.1e} against the reference; {why}"
+    return why
+
+
 def _own_error(base: Facts | None) -> float | None:
     """float32's own error, where the reference is that."""
     if base is None or claim_of(base.row) != FP32:
         return None
-    return next((e.relative_l2 for e in base.evidence.errors if e.path == ""), None)
+    own = next((e.relative_l2 for e in base.evidence.errors if e.path == ""), None)
+    trusted = own is not None and own <= _MOST_OF_FLOAT32 and label_of(base).verdict != "false"
+    return own if trusted else None
 
 
 def bound_for(claim: str, own_error: float | None) -> float | None:
@@ -73,7 +85,8 @@ def bound_for(claim: str, own_error: float | None) -> float | None:
     usual = _BOUNDS.get(claim)
     if usual is None or own_error is None:
         return usual
-    return max(usual, _FACTOR * own_error * _ROUNDING[claim] / _ROUNDING[FP32])
+    magnified = _FACTOR * own_error * _ROUNDING[claim] / _ROUNDING[FP32]
+    return max(usual, min(_MOST, magnified))
 
 
 def _worst_layer(facts: Facts) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from precisionbench.backends.base import cast_model
-from precisionbench.errors import PreparationError
+from precisionbench.errors import FOREIGN_ERRORS, PreparationError
 from precisionbench.evidence import LayerError
 from precisionbench.probes.layers import Forward, wrapped
 from precisionbench.timer import Call
@@ -24,6 +24,8 @@ from precisionbench.workload import Workload
 _SAMPLES = 1 << 14
 # Items of a batch that are compared: they do not depend on each other.
 ITEMS = 2
+_FIRST = 256
+_SAME = 1e-6
 
 
 @attrs.frozen
@@ -36,6 +38,7 @@ class Seen:
         max_abs: the largest finite magnitude of the whole batch.
         nonfinite_count: elements of the items compared that are infinite or NaN.
         nonfinite_in_all: of the whole batch.
+        first: the beginning of the first item, as it is.
     """
 
     shape: tuple[int, ...]
@@ -43,6 +46,7 @@ class Seen:
     max_abs: float
     nonfinite_count: int
     nonfinite_in_all: int
+    first: torch.Tensor
 
 
 Truth = Mapping[str, Seen]
@@ -52,7 +56,7 @@ def truth(workload: Workload) -> Truth:
     """Every module's output, and the model's own under an empty path, computed in float64.
 
     Args:
-        workload: of its batch a few items are taken.
+        workload: of its batch two items are taken, or all where they depend on each other.
 
     Raises:
         PreparationError: torch is patched in this process, so that it could not be trusted.
@@ -60,11 +64,28 @@ def truth(workload: Workload) -> Truth:
     if patched := foreign_functions():
         raise PreparationError(f"torch is patched here ({patched[0]} and others)")
     batch = workload.info.batch_size
-    small = workload.with_batch(ITEMS) if batch and batch > ITEMS else workload
-    model = cast_model(small.make_model(), torch.float64)
-    inputs = small.make_inputs().to(torch.float64)
+    if batch is None or batch <= ITEMS or _depends_on_batch(workload):
+        return _truth(workload)
+    return _truth(workload.with_batch(ITEMS))
+
+
+def _truth(workload: Workload) -> Truth:
+    model = cast_model(workload.make_model(), torch.float64)
+    inputs = workload.make_inputs().to(torch.float64)
     with torch.no_grad():  # within a session, gradients are off in its own way already
-        return outputs_of(inputs.bind(model), model, None)
+        return outputs_of(inputs.bind(model), model, workload.info.batch_size)
+
+
+def _depends_on_batch(workload: Workload) -> bool:
+    """Whether an item's output changes with the others beside it, or fewer items do not run."""
+    try:
+        one, some = (_truth(workload.with_batch(count))[""] for count in (1, ITEMS))
+    except FOREIGN_ERRORS:
+        return True
+    if one.shape[1:] != some.shape[1:] or some.shape[:1] != (ITEMS,):
+        return True
+    first = some.first
+    return not torch.allclose(one.first, first, rtol=_SAME, atol=_SAME, equal_nan=True)
 
 
 def outputs_of(call: Callable[[], Any], module: nn.Module | None, batch: int | None) -> Truth:
@@ -112,10 +133,15 @@ def _add(found: dict[str, tuple[Any, ...]], path: str, output: Any, batch: int |
     flat = tensor.reshape(-1)
     step = max(1, math.ceil(flat.numel() / _SAMPLES))
     found[path] = (tuple(tensor.shape), flat[::step].double().clone(), largest, bad, bad_in_all)
+    found[path] += (
+        tensor.reshape(tensor.shape[0] if tensor.dim() else 1, -1)[0, :_FIRST].double(),
+    )
 
 
-def _seen(shape: tuple[int, ...], values: Any, largest: Any, bad: Any, bad_in_all: Any) -> Seen:
-    return Seen(shape, values.cpu(), float(largest), int(bad), int(bad_in_all))
+def _seen(
+    shape: tuple[int, ...], values: Any, largest: Any, bad: Any, bad_in_all: Any, first: Any
+) -> Seen:
+    return Seen(shape, values.cpu(), float(largest), int(bad), int(bad_in_all), first.cpu())
 
 
 def errors(

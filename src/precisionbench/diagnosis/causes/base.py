@@ -50,6 +50,7 @@ class Cause:
         experiment: what would prove it, by its name in `precisionbench.experiments`; empty where
             nothing can, or its own figures are the proof.
         flatters: whether it makes a row look faster than it is.
+        costs_time: whether it makes a row slower; others make a figure wrong.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Cause:
     look: Callable[[Scene], Found | None]
     experiment: str = ""
     flatters: bool = False
+    costs_time: bool = True
 
     def finding(self, scene: Scene) -> Finding | None:
         """What it has to say of a row."""
@@ -76,6 +78,7 @@ class Cause:
             experiment=found.proof,
             reason=found.reason,
             proposed="" if found.proof or found.untestable else self.experiment,
+            costs_time=self.costs_time and not self.flatters,
         )
 
 

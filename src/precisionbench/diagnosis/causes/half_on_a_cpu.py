@@ -1,16 +1,15 @@
-"""float16 on a CPU that has no fast arithmetic for it."""
+"""16 bits on a CPU that has no fast arithmetic for them."""
 
 from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, Found, Scene
 from precisionbench.diagnosis.findings import Number
-from precisionbench.diagnosis.labels import FP16
 from precisionbench.statistics import Verdict
 
 
 def look(scene: Scene) -> Found | None:
-    """A float16 row on a CPU that is not faster than the reference."""
-    if scene.facts.on_gpu or scene.label.claim != FP16 or scene.speedup is None:
+    """A 16-bit row on a CPU that is not faster than the reference."""
+    if scene.facts.on_gpu or not scene.claims_half or scene.speedup is None:
         return None
     if scene.speedup.verdict is Verdict.FASTER:
         return None
@@ -20,7 +19,7 @@ def look(scene: Scene) -> Found | None:
 CAUSE = Cause(
     "half-on-a-cpu",
     "C28",
-    "most CPUs have no fast float16 arithmetic",
-    "try bfloat16 on a CPU with AMX or AVX512-BF16, or stay in float32",
+    "most CPUs have no fast 16-bit arithmetic",
+    "stay in float32, or use a CPU with AMX or AVX512-BF16 for bfloat16, AVX512-FP16 for float16",
     look,
 )

@@ -40,4 +40,5 @@ CAUSE = Cause(
     "outputs are infinite or NaN where float64 gives numbers",
     "use bfloat16, or keep the layers in question in float32",
     look,
+    costs_time=False,
 )

@@ -35,4 +35,5 @@ CAUSE = Cause(
     "the engine gave another number of items than it was given",
     "build a static engine for the measured batch; throughput counts items that were not computed",
     look,
+    costs_time=False,
 )
