@@ -20,7 +20,7 @@ def main() -> None:
         nn.BatchNorm2d(50),
     )
     images = torch.rand(8, 16, 56, 56)
-    comparison = pb.compare(model, images, backends=["half", "half:dtype=bfloat16"], budget_s=6)
+    comparison = pb.compare(model, images, backends=["half", "half:dtype=bfloat16"], budget_s=4)
     print(comparison)
     print()
     print(pb.diagnose(comparison, workload=(model, images), experiments="auto"))

@@ -179,3 +179,21 @@ def test_rates_are_held_against_the_peaks():
 def test_tensors_of_an_unknown_dtype_do_not_stop_anything():
     odd = Operation("aten::add", "", (Tensor((4,), "strange"),), 1.0, 1e-5)
     assert diagnosis_of(comparison(evidence(odd, layers=()), CLEAN["half"])).roofs["eager"]
+
+
+def test_a_float32_row_cannot_allow_itself_its_own_error():
+    data = comparison(
+        attrs.evolve(CLEAN["base"], errors=errors(("", 4e-4))),
+        attrs.evolve(CLEAN["half"], errors=errors(("", 0.9))),
+    )
+    verdicts = {p.row: p.verdict for p in diagnosis_of(data).precisions}
+    assert verdicts == {"eager": "inaccurate", "half": "inaccurate"}
+
+
+def test_a_float32_error_that_is_none_of_rounding_allows_nothing_more():
+    assert bound_for("float16", 1e-3) == 0.3
+    data = comparison(
+        attrs.evolve(CLEAN["base"], errors=errors(("", 0.5))),
+        attrs.evolve(CLEAN["half"], errors=errors(("", 0.01))),
+    )
+    assert diagnosis_of(data).precisions[1].bound == 5e-3

@@ -252,3 +252,29 @@ def test_a_call_that_breaks_when_it_is_looked_at_costs_the_look_only(cnn, images
         cnn, images, backends=[Shy()], reference=Shy(), device="cpu", launcher="inline", budget_s=1
     )
     assert found["shy"].evidence.operations
+
+
+def test_items_that_depend_on_each_other_are_compared_as_the_whole_batch():
+    class Centred(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Linear(8, 8)
+
+        def forward(self, x):
+            y = self.body(x)
+            return y - y.mean(0, keepdim=True)
+
+    model, x = Centred(), torch.randn(16, 8)
+    truth = precision.truth(resolve(model, x, device="cpu", seed=0))
+    found = {e.path: e for e in precision.errors(lambda: model(x), model, 16, truth)}
+    assert found[""].relative_l2 < 1e-5
+
+
+def test_a_model_of_one_batch_size_is_compared_at_that():
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return x.view(16, 8) * 2
+
+    model, x = Fixed(), torch.randn(16, 8)
+    truth = precision.truth(resolve(model, x, device="cpu", seed=0))
+    assert precision.errors(lambda: model(x), model, 16, truth)[-1].relative_l2 < 1e-6

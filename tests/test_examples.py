@@ -68,6 +68,12 @@ def test_the_example_with_a_model_of_ones_own_saves_its_result(tmp_path):
     assert (tmp_path / "r.json").exists()
 
 
+def test_the_example_that_asks_why_answers(tmp_path):
+    printed = run(str(EXAMPLES / "why.py"), cwd=tmp_path)
+    assert "Ten questions" in printed
+    assert "is labelled" not in printed
+
+
 def test_every_example_is_run_by_a_test():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
         "apex_amp",
@@ -77,6 +83,7 @@ def test_every_example_is_run_by_a_test():
         "founding_experiment",
         "half",
         "torch2trt_int8",
+        "why",
         "your_own_model",
     }
 

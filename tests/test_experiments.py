@@ -16,7 +16,7 @@ from precisionbench.backends.half import Half
 from precisionbench.cli import main
 from precisionbench.diagnosis.causes import CAUSES
 from precisionbench.diagnosis.findings import Finding, Status
-from precisionbench.errors import PreparationError, SpecError
+from precisionbench.errors import PreparationError, SpecError, WorkloadError
 from precisionbench.statistics import Interval
 from precisionbench.trees import Inputs
 from test_storage import comparison_data
@@ -78,24 +78,64 @@ NOTHING = pb.Comparison(comparison_data())
 
 def test_what_promises_most_is_tried_first_and_as_much_as_the_time_allows():
     found = [finding("kernel-choice", 1.1), finding("layout-conversions", 1.9)]
-    plans, _ = experiments.planned(found, BACKENDS, "auto", 1.0)
+    plans, *_ = experiments.planned(found, BACKENDS, "auto", 1.0)
     assert [plan.name for plan in plans] == ["channels-last"]
-    plans, _ = experiments.planned(found, BACKENDS, "auto", 100.0)
+    plans, *_ = experiments.planned(found, BACKENDS, "auto", 100.0)
     assert [plan.name for plan in plans] == ["channels-last", "cudnn-benchmark"]
 
 
 def test_what_promises_nothing_is_tried_only_where_it_is_asked_for():
     found = [finding("layout-conversions", 1.01)]
-    assert experiments.planned(found, BACKENDS, "auto", 100.0) == ([], [])
-    plans, _ = experiments.planned(found, BACKENDS, ["channels-last"], 100.0)
+    assert experiments.planned(found, BACKENDS, "auto", 100.0)[:2] == ([], [])
+    plans, *_ = experiments.planned(found, BACKENDS, ["channels-last"], 100.0)
     assert [plan.name for plan in plans] == ["channels-last"]
 
 
 def test_a_row_whose_backend_is_gone_says_so():
-    _, (trial,) = experiments.planned(
+    _, (trial,), _ = experiments.planned(
         [finding("layout-conversions", row="mine")], BACKENDS, "auto", 9.0
     )
     assert "not at hand" in trial.failure
+
+
+def test_what_was_made_and_what_was_left_out_is_told():
+    found = [finding("kernel-choice", 1.1), finding("layout-conversions", 1.9)]
+    *_, notes = experiments.planned(found, BACKENDS, "auto", 1.0)
+    assert notes[0] == "experiments made: channels-last (eager)"
+    assert notes[1].startswith("left out for lack of time: cudnn-benchmark (eager)")
+    *_, notes = experiments.planned([], BACKENDS, ["channels-last"], 9.0)
+    assert notes == ["no suspected finding asks for channels-last, so it was not made"]
+    *_, notes = experiments.planned([], BACKENDS, "auto", 9.0)
+    assert notes == ["no suspected finding asks for an experiment, so none was made"]
+
+
+@pytest.mark.parametrize(
+    ("workload", "sentence"),
+    [
+        ((nn.Linear(64, 10), torch.rand(8, 64)), "its parameters 650, where 'Linear' had 4160"),
+        ((nn.Linear(64, 64), torch.rand(3, 64)), "its batch size 3, where 'Linear' had 8"),
+        ((nn.Linear(64, 64), torch.rand(8, 2, 64)), "its inputs 8x2x64 float32"),
+        ("nope:nothing", "nope"),
+    ],
+)
+def test_another_model_than_was_measured_is_refused(zeros, workload, sentence):
+    with pytest.raises(WorkloadError, match=sentence):
+        pb.diagnose(zeros, workload, "auto")
+
+
+@pytest.mark.parametrize("wanted", [3, ["nonsense"]])
+def test_experiments_that_make_no_sense_are_refused(zeros, wanted):
+    with pytest.raises(SpecError):
+        pb.diagnose(zeros, (nn.Linear(64, 64), torch.rand(8, 64)), wanted)
+
+
+def test_a_workload_that_is_no_pair_is_refused(zeros):
+    with pytest.raises(SpecError, match="a tuple of 1"):
+        pb.diagnose(zeros, (nn.Linear(64, 64),), "auto")
+
+
+def test_words_may_stand_in_a_list(zeros):
+    assert pb.diagnose(zeros, experiments=["none"]) == pb.diagnose(zeros)
 
 
 def test_an_unknown_experiment_is_refused_with_those_there_are():
@@ -105,7 +145,7 @@ def test_an_unknown_experiment_is_refused_with_those_there_are():
 
 def test_a_row_that_is_changed_already_is_not_measured_against_itself():
     row = {"half": Half(memory_format="channels_last")}
-    plans, (trial,) = experiments.planned(
+    plans, (trial,), _ = experiments.planned(
         [finding("layout-conversions", row="half")], row, "auto", 100.0
     )
     assert plans == []
@@ -119,14 +159,14 @@ def test_every_experiment_of_a_cause_exists():
 
 def test_experiments_are_measured_beside_the_row_as_it_is():
     found = [finding("memory-bound"), finding("layout-conversions")]
-    plans, _ = experiments.planned(found, {"eager": Half(dtype="bfloat16")}, "auto", 100.0)
+    plans, *_ = experiments.planned(found, {"eager": Half(dtype="bfloat16")}, "auto", 100.0)
     trials = experiments.made(plans, NOTHING, Narrow(), X, device="cpu", seed=0)
     assert [trial.experiment for trial in trials] == ["folded-batch-norm", "channels-last"]
     assert all(trial.speedup and trial.speedup.low > 0 for trial in trials)
 
 
 def test_an_experiment_that_cannot_run_is_a_trial_with_the_reason():
-    plans, _ = experiments.planned(
+    plans, *_ = experiments.planned(
         [finding("memory-bound")], {"eager": Half(dtype="bfloat16")}, "auto", 100.0
     )
     (trial,) = experiments.made(
@@ -187,7 +227,7 @@ def test_a_row_of_a_patched_process_is_measured_in_a_fresh_one():
     slow = pb.compare(
         Slowed(model), x, backends=["eager"], device="cpu", launcher="inline", budget_s=1
     )
-    plans, _ = experiments.planned(
+    plans, *_ = experiments.planned(
         [finding("patched-functions")], experiments.backends_of(slow), "auto", 100.0
     )
     (trial,) = experiments.made(plans, slow, model, x, device="cpu", seed=0)

@@ -270,9 +270,8 @@ def _explain(
 ) -> None:
     from precisionbench.explaining import diagnose
 
-    wanted: Any = experiments[0] if len(experiments) == 1 else experiments
     click.echo(err=to_stderr)
-    click.echo(str(diagnose(comparison, model, wanted)), err=to_stderr)
+    click.echo(str(diagnose(comparison, model, experiments)), err=to_stderr)
 
 
 @main.command()
@@ -299,8 +298,7 @@ def explain(file: str, model: str | None, experiments: tuple[str, ...], as_json:
     from precisionbench.comparison import load
     from precisionbench.explaining import diagnose
 
-    wanted: Any = experiments or ("auto" if model else "none",)
-    found = diagnose(load(file), model, wanted[0] if len(wanted) == 1 else wanted)
+    found = diagnose(load(file), model, experiments or ("auto" if model else "none",))
     if as_json:
         document = {"format": "precisionbench.diagnosis", "version": 1}
         text = json.dumps({**document, **storage.unstructured(found)}, indent=1, allow_nan=False)

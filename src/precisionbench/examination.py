@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from precisionbench.errors import PrecisionBenchError
+from precisionbench.errors import PrecisionBenchError, WorkerError
 from precisionbench.evidence import Evidence
 from precisionbench.launchers.seat import Seat
 
@@ -40,6 +40,9 @@ class Truth:
                 return
             try:
                 seat.truth(path)
+            except WorkerError as exc:  # the next would take as long, and end likewise
+                self.reason = f"{_NOBODY}: {exc.reason}"
+                return
             except PrecisionBenchError as exc:
                 self.reason = f"{_NOBODY}: {exc.reason}"
             else:

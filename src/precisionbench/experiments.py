@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -15,9 +15,10 @@ from precisionbench.backends.specs import canonical_spec
 from precisionbench.changes import CHANGES, WithChange
 from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.findings import Finding, Status, Trial
-from precisionbench.errors import PrecisionBenchError, SpecError, did_you_mean
+from precisionbench.errors import PrecisionBenchError, SpecError, WorkloadError, did_you_mean
 from precisionbench.speedups import ratio_of
 from precisionbench.statistics import Interval, unpaired_ratio_interval
+from precisionbench.workload import resolve
 
 # Without these nothing is gained by proving a finding.
 _LEAST_GAIN = 1.02
@@ -83,7 +84,7 @@ def planned(
     backends: Mapping[str, Backend],
     wanted: str | Sequence[str],
     budget_s: float,
-) -> tuple[list[Plan], list[Trial]]:
+) -> tuple[list[Plan], list[Trial], list[str]]:
     """Which experiments to make, those that promise most first, as many as the time allows.
 
     Args:
@@ -93,7 +94,8 @@ def planned(
         budget_s: seconds for all of them.
 
     Returns:
-        The experiments, and those that cannot be made, with the reason.
+        The experiments; those that cannot be made, with the reason; and what to tell of the
+        others.
     """
     names = _names(wanted)
     able: list[Plan] = []
@@ -114,7 +116,48 @@ def planned(
             unable.append(Trial(name, finding.cause, finding.row, None, "the row is so already"))
             continue
         able.append(Plan(finding, name, row, changed))
-    return _affordable(able, budget_s), unable
+    chosen = _affordable(able, budget_s) if wanted == "auto" else able
+    return chosen, unable, list(_told(wanted, able, chosen, unable))
+
+
+def _told(
+    wanted: str | Sequence[str], able: Sequence[Plan], chosen: Sequence[Plan], bad: Sequence[Trial]
+) -> Iterator[str]:
+    if chosen:
+        yield f"experiments made: {', '.join(f'{p.name} ({p.finding.row})' for p in chosen)}"
+    left = [f"{p.name} ({p.finding.row})" for p in able if p not in chosen]
+    if left:
+        yield f"left out for lack of time: {', '.join(left)}; give budget_s, or names"
+    asked = set() if wanted == "auto" else _names(wanted)
+    unasked = asked - {p.name for p in able} - {t.experiment for t in bad}
+    if unasked:
+        yield f"no suspected finding asks for {', '.join(sorted(unasked))}, so it was not made"
+    if wanted == "auto" and not able and not bad:
+        yield "no suspected finding asks for an experiment, so none was made"
+
+
+def check_same(comparison: Comparison, model: Any, inputs: Any, options: Mapping[str, Any]) -> None:
+    """Refuse another model, or other inputs, than were measured.
+
+    Raises:
+        WorkloadError: what differs, or what is wrong with the workload.
+    """
+    given = resolve(model, inputs, **options).info
+    measured = comparison.data.workload
+    for what in ("parameters", "batch_size", "inputs"):
+        ours, theirs = getattr(given, what), getattr(measured, what)
+        if ours != theirs:
+            raise WorkloadError(
+                f"the workload is not what was measured: its {what.replace('_', ' ')} "
+                f"{_short(ours)}, where {measured.model!r} had {_short(theirs)}",
+                "give the model and inputs that were given to compare",
+            )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(f"{'x'.join(map(str, t.shape))} {t.dtype}" for t in value)
+    return str(value)
 
 
 def _names(wanted: str | Sequence[str]) -> set[str]:

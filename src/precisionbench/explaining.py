@@ -24,8 +24,10 @@ class Diagnosis(DiagnosisData):
         return to_text(self)
 
 
-def _diagnosis(comparison: Comparison, trials: Sequence[Trial] = ()) -> Diagnosis:
-    found = diagnosis_of(comparison.data, trials)
+def _diagnosis(
+    comparison: Comparison, trials: Sequence[Trial] = (), notes: Sequence[str] = ()
+) -> Diagnosis:
+    found = diagnosis_of(comparison.data, trials, notes)
     return Diagnosis(**{f.name: getattr(found, f.name) for f in attrs.fields(DiagnosisData)})
 
 
@@ -54,29 +56,48 @@ def diagnose(
 
     Raises:
         SpecError: experiments without a workload, or an unknown one.
-        WorkloadError: what is wrong with the workload.
+        WorkloadError: what is wrong with the workload, or that it is not what was measured.
     """
+    wanted = _wanted(experiments)
     first = _diagnosis(comparison)
-    if experiments == "none":
+    if wanted == "none":
         return first
     if workload is None:
         raise SpecError(
             "experiments need the model, and there is no workload",
-            "give workload=(model, inputs), or experiments='none'",
+            "give workload=(model, inputs), or MODEL on the command line",
         )
     from precisionbench import experiments as laboratory
 
-    model, inputs = workload if isinstance(workload, tuple) else (workload, None)
+    model, inputs = _model_and_inputs(workload)
+    environment = comparison.data.environment
+    options = {
+        "device": environment.device,
+        "batch_size": comparison.data.workload.batch_size if isinstance(model, str) else None,
+        "seed": comparison.data.seed,
+    }
+    laboratory.check_same(comparison, model, inputs, options)
     backends = laboratory.backends_of(comparison)
-    plans, unable = laboratory.planned(first.findings, backends, experiments, budget_s)
-    info, environment = comparison.data.workload, comparison.data.environment
-    made = laboratory.made(
-        plans,
-        comparison,
-        model,
-        inputs,
-        device=environment.device,
-        batch_size=info.batch_size if isinstance(model, str) else None,
-        seed=comparison.data.seed,
-    )
-    return _diagnosis(comparison, [*made, *unable])
+    plans, unable, notes = laboratory.planned(first.findings, backends, wanted, budget_s)
+    made = laboratory.made(plans, comparison, model, inputs, **options)
+    return _diagnosis(comparison, [*made, *unable], notes)
+
+
+def _wanted(experiments: str | Sequence[str]) -> str | Sequence[str]:
+    """`auto` and `none` may stand in a list, too, as the command line gives them."""
+    if isinstance(experiments, str):
+        return experiments
+    if not isinstance(experiments, Sequence):
+        raise SpecError(f"experiments is {experiments!r}", "give 'auto', 'none' or a list of names")
+    words = list(experiments)
+    return words[0] if words in (["auto"], ["none"]) else words
+
+
+def _model_and_inputs(workload: Any) -> tuple[Any, Any]:
+    if not isinstance(workload, tuple):
+        return workload, None
+    if len(workload) != 2:
+        raise SpecError(
+            f"workload is a tuple of {len(workload)}", "give (model, inputs), as to compare"
+        )
+    return workload

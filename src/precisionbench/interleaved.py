@@ -391,6 +391,8 @@ class _Run:
             part.examined.get_ready_to_profile()
         truth.ask(part.examined for part in whole)
         for part in whole:
+            if self.interrupts.requested:
+                return
             part.examine(truth)
 
     # --- restarts: where not all rows fit -----------------------------------------------------

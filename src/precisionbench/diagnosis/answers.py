@@ -82,21 +82,25 @@ def _said(label: Label) -> str:
 def _slower(half: Sequence[Label], speedups: Mapping[str, Speedup], live: Sequence[Finding]) -> str:
     rows = [label.row for label in half if label.row in speedups]
     slow = [row for row in rows if speedups[row].verdict is Verdict.SLOWER]
+    fast = [row for row in rows if speedups[row].verdict in _NOT_SLOWER]
+    unsure = [row for row in rows if row not in (*slow, *fast)]
     if not rows:
         return "No 16-bit row was compared."
-    if not slow:
-        return f"No: {', '.join(_compared(row, speedups[row]) for row in rows)}."
-    why = {row: [f.title for f in live if f.row == row] for row in slow}
-    told = (
-        f"{row} ({speedups[row].value:.3g}x): {some(causes) if causes else 'no cause was found'}"
-        for row, causes in why.items()
-    )
-    return "Yes. " + "; ".join(told) + "."
+    texts = [f"{row}: yes, {speedups[row].value:.3g}x ({_why(row, live)})" for row in slow]
+    texts += [f"{row}: no, {speedups[row].value:.3g}x" for row in fast]
+    texts += [
+        f"{row}: not told, it reads {speedups[row].value:.3g}x ({speedups[row].reason})"
+        for row in unsure
+    ]
+    return ". ".join(texts) + "."
 
 
-def _compared(row: str, speedup: Speedup) -> str:
-    unsure = " (not told apart)" if speedup.verdict is Verdict.INCONCLUSIVE else ""
-    return f"{row} {speedup.value:.3g}x{unsure}"
+_NOT_SLOWER = (Verdict.FASTER, Verdict.EQUIVALENT, Verdict.DIFFERENT_BUT_SMALL)
+
+
+def _why(row: str, live: Sequence[Finding]) -> str:
+    causes = [f.title for f in live if f.row == row and f.costs_time]
+    return some(causes) if causes else "no cause was found"
 
 
 def _most(ceiling: Ceiling) -> str:
@@ -152,7 +156,7 @@ def _timings(rows: Mapping[str, Facts]) -> str:
         and facts.row.enqueue_s < 0.8 * facts.row.latency.value
         and facts.row.launch_bound is None
     ]
-    text = "Each row is timed by events or after the device is drained, in interleaved rounds."
+    text = "Each row is timed by events or after the device is drained."
     return f"{text} A loop without synchronize could read {some(naive)}." if naive else text
 
 
@@ -163,7 +167,7 @@ def _tensorrt(rows: Mapping[str, Facts], labels: Sequence[Label]) -> str:
 
 def _causes(live: Sequence[Finding]) -> str:
     texts = []
-    for finding in live:
+    for finding in (one for one in live if one.costs_time):
         gain = f" ({finding.factor.value:.3g}x)" if finding.factor else ""
         texts.append(f"{finding.row}: {finding.title}{gain}, {finding.status.value}")
     return "; ".join(texts) + "." if texts else "Nothing was found."

@@ -22,6 +22,7 @@ from precisionbench.diagnosis.labels import label_of
 from precisionbench.diagnosis.layers import layer_pairs
 from precisionbench.diagnosis.precisions import precision_of
 from precisionbench.diagnosis.roofline import roofs_of
+from precisionbench.errors import some
 from precisionbench.results import ComparisonData, Speedup
 from precisionbench.speedups import speedups
 
@@ -30,12 +31,15 @@ _MATTERS = 1.01
 _FLATTERING = {cause.name for cause in CAUSES if cause.flatters}
 
 
-def diagnosis_of(data: ComparisonData, trials: Sequence[Trial] = ()) -> DiagnosisData:
+def diagnosis_of(
+    data: ComparisonData, trials: Sequence[Trial] = (), notes: Sequence[str] = ()
+) -> DiagnosisData:
     """Why the rows of a comparison are as fast as they are.
 
     Args:
         data: the comparison, with its rows' evidence.
         trials: experiments that were made.
+        notes: what a reader must know of them.
 
     Returns:
         Findings are suspected until a trial, or a counterfactual that the rows were measured
@@ -56,7 +60,7 @@ def diagnosis_of(data: ComparisonData, trials: Sequence[Trial] = ()) -> Diagnosi
         precisions=precisions,
         roofs={name: roofs_of(facts) for name, facts in rows.items()},
         answers=answers_of(rows, found, tuple(labels.values()), findings, ceiling, precisions),
-        notes=tuple(_notes(rows.values(), trials)),
+        notes=(*_notes(list(rows.values()), trials), *notes),
     )
 
 
@@ -118,17 +122,33 @@ def _pairs(rows: Mapping[str, Facts], base: Facts | None) -> tuple[LayerPair, ..
     return tuple(pair for facts in others for pair in layer_pairs(base, facts))
 
 
-def _notes(rows: Iterable[Facts], trials: Sequence[Trial]) -> Iterable[str]:
+def _notes(rows: Sequence[Facts], trials: Sequence[Trial]) -> Iterable[str]:
+    blind = [facts.row.backend for facts in rows if facts.row.evidence is None]
+    if blind:
+        yield (
+            f"what ran in the calls of {some(blind)} is not in this result (evidence=False, an "
+            "older version, or it failed: see the row's notes); most questions need it"
+        )
     for facts in rows:
-        name = facts.row.backend
-        if facts.row.evidence is None:
-            yield f"{name}: what ran in its calls was not looked at (evidence=False, or an old run)"
-            continue
         for what, why in facts.evidence.unknown.items():
-            yield f"{name}: its {what} could not be seen ({why})"
-        covered = facts.covered
-        if covered is not None and covered < 1 - 1e-3:
-            yield f"{name}: FLOPs were counted for {covered:.0%} of its matrix time only"
+            yield f"{facts.row.backend}: its {what} could not be seen ({why})"
+        if facts.busy_s > _ROUGH * facts.row.latency.value:
+            ratio = facts.busy_s / facts.row.latency.value
+            yield (
+                f"{facts.row.backend}: under the profiler a call took {ratio:.1f} times its "
+                "latency, so the times of its layers are rough"
+            )
+    covered = [facts.covered for facts in rows if facts.covered is not None]
+    if covered and min(covered) < _COUNTED:
+        yield (
+            f"FLOPs were counted for {min(covered):.0%} of the matrix time at least: torch's "
+            "counter passes over some operations, such as fused attention and recurrent layers"
+        )
     for trial in trials:
         if trial.speedup is None:
-            yield f"{trial.row}: the experiment {trial.experiment} failed ({trial.failure})"
+            yield f"{trial.row}: the experiment {trial.experiment} was not made ({trial.failure})"
+
+
+# Beyond this the profiler itself, or a disturbance, is most of what it saw.
+_ROUGH = 1.5
+_COUNTED = 0.9

@@ -41,7 +41,7 @@ START_LIMIT_S = 300.0
 PREPARE_LIMIT_S = 3600.0
 BLOCK_LIMIT_S = 60.0
 CLOSE_LIMIT_S = 10.0
-EVIDENCE_LIMIT_S = 300.0
+EVIDENCE_LIMIT_S = 60.0
 _BLOCK_FACTOR = 20.0  # times as long as a block should take
 _LOG_TAIL_LINES = 20
 _LISTENER_LIMIT_S = 5.0
@@ -380,7 +380,8 @@ class RemoteSeat:
 
     def truth(self, path: str) -> None:
         """Write what the model's layers give in float64 to a file."""
-        self.worker.ask("truth", EVIDENCE_LIMIT_S, path=path)
+        limit_s = EVIDENCE_LIMIT_S + 10 * _BLOCK_FACTOR * self.opening.call_s
+        self.worker.ask("truth", limit_s, path=path)
 
     def evidence(self, call_s: float, truth_path: str | None) -> Evidence:
         """What runs in a call, and how far each layer's output is from float64's."""

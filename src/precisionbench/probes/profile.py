@@ -28,6 +28,7 @@ from precisionbench.workload import Workload
 
 _PROFILE_S = 0.5  # of calls, about
 _MOST_CALLS = 10
+_MOST_PARTS = 5000  # modules times calls: traces grow with both
 _KINETO = "KINETO_LOG_LEVEL"
 
 
@@ -113,7 +114,9 @@ def profiled(
 
     The first of the calls is left out: the profiler itself is then still starting.
     """
-    calls = max(1, min(_MOST_CALLS, round(_PROFILE_S / call_s)))
+    parts = sum(1 for _ in module.modules()) if module is not None else 0
+    most = min(_MOST_CALLS, _MOST_PARTS // (parts + 1))
+    calls = max(1, min(most, round(_PROFILE_S / call_s)))
     with _profiler(device) as profiler, _annotated(module):
         for _ in range(1 + calls):
             with torch.profiler.record_function(CALL):
@@ -131,15 +134,15 @@ def _drain(device: torch.device) -> None:
 @contextlib.contextmanager
 def _no_warnings() -> Iterator[None]:
     """The profiler warns and prints what is none of the user's business."""
-    before = os.environ.get(_KINETO)
+    before = dict(os.environ)
     os.environ.setdefault(_KINETO, "99")  # read when it is first used
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        if before is None:
-            del os.environ[_KINETO]
+        for name in set(os.environ) - set(before):  # what torch adds for itself, too
+            del os.environ[name]
 
 
 def _exported(profiler: Any) -> Any:
@@ -213,16 +216,18 @@ def counted(call: Call, module: nn.Module | None, layers: tuple[Layer, ...]) -> 
     from torch.utils.flop_counter import FlopCounterMode
 
     by_layer: dict[str, float] = {}
+    told = [0.0]  # of layers that are through, whatever they are in
 
     def wrap(path: str, _: nn.Module, forward: Forward) -> Forward:
         @functools.wraps(forward)
         def counting(*args: Any, **kwargs: Any) -> Any:
-            before, inner = counter.get_total_flops(), sum(by_layer.values())
+            before, inner = counter.get_total_flops(), told[0]
             try:
                 return forward(*args, **kwargs)
             finally:
-                own = counter.get_total_flops() - before - (sum(by_layer.values()) - inner)
+                own = counter.get_total_flops() - before - (told[0] - inner)
                 by_layer[path] = by_layer.get(path, 0.0) + own
+                told[0] += own
 
         return counting
 
