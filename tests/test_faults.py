@@ -483,3 +483,38 @@ def test_an_import_path_that_is_no_text_is_passed_over(monkeypatch, tmp_path):
 def test_memory_that_cuda_itself_lacks_is_memory(text):
     with pytest.raises(OutOfMemoryError):
         session._raise_if_out_of_memory(RuntimeError(text))
+
+
+class FailsInFloat64(nn.Module):
+    """Well while it is measured, and not when its layers are looked into."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self.fault, self.linear = fault, nn.Linear(8, 8)
+
+    def forward(self, x):
+        if x.dtype == torch.float64:
+            AT_ONCE[self.fault]()
+        return self.linear(x)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("hang", "did not answer within"), ("exit", "ended with exit code 3")]
+)
+def test_a_worker_that_breaks_when_it_is_looked_into_costs_the_look_only(
+    monkeypatch, fault, reason
+):
+    monkeypatch.setattr(process, "EVIDENCE_LIMIT_S", 2.0)
+    before = children()
+    found = pb.compare(
+        FailsInFloat64(fault), torch.rand(4, 8), backends=["half:dtype=bfloat16"], budget_s=2,
+        **OPTIONS,
+    )  # fmt: skip
+    eager, half = found
+    assert eager.measurement.blocks
+    assert half.measurement.blocks
+    assert any(reason in warning for warning in eager.warnings)
+    assert eager.evidence is None
+    assert half.evidence.operations
+    assert reason in half.evidence.unknown["errors"]
+    assert children() <= before

@@ -232,10 +232,11 @@ class Worker:
             line = self._answers.get(timeout=limit_s)
         except queue.Empty:
             self.kill()
-            raise WorkerError(
+            self._error = WorkerError(  # whoever asks next is told the same
                 f"its worker process did not answer within {limit_s:.0f} s ({what}) and was ended",
                 "the backend or the model hangs; run it with launcher='inline' to see where",
-            ) from None
+            )
+            raise self._error from None
         if line is None:
             raise self._death(what)
         message = json.loads(line)
