@@ -259,3 +259,23 @@ main()
     assert "apex-amp: needs" in shown
     assert "\x1b[" in shown
     assert "items/s" in shown
+
+
+def test_a_function_in_the_working_directory_is_found_by_the_installed_command(tmp_path):
+    """Unlike `python -m`, the command that pip installs does not have it on the path."""
+    (tmp_path / "mine.py").write_text(
+        "import torch\ndef make(): return torch.nn.Linear(8, 8), torch.zeros(4, 8)\n"
+    )
+    command = ["-m", "precisionbench", "compare", "mine:make", "--device", "cpu", "--budget", "1"]
+    done = subprocess.run(
+        [sys.executable, *command, "-b", "half:dtype=bfloat16", "--explain"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "half:dtype=bfloat16" in done.stdout
+    assert "the inputs are zeros" in done.stdout
+    assert "experiments made: random-inputs (eager)" in done.stdout

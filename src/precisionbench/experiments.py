@@ -136,14 +136,29 @@ def _told(
         yield "no suspected finding asks for an experiment, so none was made"
 
 
-def check_same(comparison: Comparison, model: Any, inputs: Any, options: Mapping[str, Any]) -> None:
-    """Refuse another model, or other inputs, than were measured.
+def as_measured(comparison: Comparison, model: Any, inputs: Any) -> dict[str, Any]:
+    """The arguments of `compare` with which a workload is the one that was measured.
+
+    Args:
+        comparison: what was measured.
+        model: as for `compare`.
+        inputs: as for `compare`.
 
     Raises:
         WorkloadError: what differs, or what is wrong with the workload.
     """
-    given = resolve(model, inputs, **options).info
     measured = comparison.data.workload
+    options: dict[str, Any] = {
+        "device": comparison.data.environment.device,
+        "seed": comparison.data.seed,
+    }
+    by_name = isinstance(model, str)
+    if by_name and model.startswith(_TAKES_A_BATCH):
+        options["batch_size"] = measured.batch_size
+    given = resolve(model, inputs, **options).info
+    if by_name and given.batch_size != measured.batch_size:  # it was asked for by --batch-size
+        options["batch_size"] = measured.batch_size
+        given = resolve(model, inputs, **options).info
     for what in ("parameters", "batch_size", "inputs"):
         ours, theirs = getattr(given, what), getattr(measured, what)
         if ours != theirs:
@@ -152,6 +167,10 @@ def check_same(comparison: Comparison, model: Any, inputs: Any, options: Mapping
                 f"{_short(ours)}, where {measured.model!r} had {_short(theirs)}",
                 "give the model and inputs that were given to compare",
             )
+    return options
+
+
+_TAKES_A_BATCH = "torchvision:"
 
 
 def _short(value: Any) -> str:

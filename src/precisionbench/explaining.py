@@ -70,13 +70,7 @@ def diagnose(
     from precisionbench import experiments as laboratory
 
     model, inputs = _model_and_inputs(workload)
-    environment = comparison.data.environment
-    options = {
-        "device": environment.device,
-        "batch_size": comparison.data.workload.batch_size if isinstance(model, str) else None,
-        "seed": comparison.data.seed,
-    }
-    laboratory.check_same(comparison, model, inputs, options)
+    options = laboratory.as_measured(comparison, model, inputs)
     backends = laboratory.backends_of(comparison)
     plans, unable, notes = laboratory.planned(first.findings, backends, wanted, budget_s)
     made = laboratory.made(plans, comparison, model, inputs, **options)

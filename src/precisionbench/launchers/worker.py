@@ -182,4 +182,7 @@ def _load(path: str) -> Any:
     """What the parent wrote; tensors are mapped from the file, not copied."""
     import torch
 
-    return torch.load(path, mmap=True, map_location="cpu", weights_only=False)
+    from precisionbench.packages import working_directory_on_path
+
+    with working_directory_on_path():  # where the parent found `package.module:function`
+        return torch.load(path, mmap=True, map_location="cpu", weights_only=False)
