@@ -1,16 +1,21 @@
 """How often `compare` itself calls the same backend different: real calls, as a user makes them.
 
     python benchmarks/same_twice.py record.json [--sessions 100] [--budget 5] [--device cpu]
+        [--inline]
 
 Each session is `compare` of the doctor's convolutions under `["eager", "eager"]`, with every
 default but for the time, so in fresh worker processes. It needs no GPU; there
 `benchmarks/false_alarms.py` asks the same with processes that are started together.
+
+With `--inline` each session is our rounds over the backend prepared twice in this process, judged
+with what processes are known to differ by: what the other tools do in `against_peers.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import time
 from functools import partial
 from pathlib import Path
@@ -19,8 +24,13 @@ from typing import Any
 import attrs
 
 import precisionbench as pb
+from precisionbench.backends.eager import Eager
 from precisionbench.doctor.workloads import convolutions
-from precisionbench.statistics import Interval
+from precisionbench.launchers.inline import InlineLauncher
+from precisionbench.rounds import Lane, Rules, run_rounds
+from precisionbench.speedups import KNOWN_SPREAD, ratio_of
+from precisionbench.statistics import Interval, verdicts
+from precisionbench.workload import resolve
 
 
 def main() -> None:
@@ -29,10 +39,11 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=100)
     parser.add_argument("--budget", type=float, default=5.0)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--inline", action="store_true")
     options = parser.parse_args()
     record: list[dict[str, Any]] = []
     for number in range(options.sessions):
-        record.append(session(options, number))
+        record.append((inline_session if options.inline else session)(options, number))
         Path(options.record).write_text(json.dumps(record))
     print(summary(record))
 
@@ -54,6 +65,21 @@ def session(options: argparse.Namespace, seed: int) -> dict[str, Any]:
         flush=True,
     )
     return {**attrs.asdict(found), "verdict": found.verdict.value, "rounds": rounds}
+
+
+def inline_session(options: argparse.Namespace, seed: int) -> dict[str, Any]:
+    workload = resolve(partial(convolutions, 1), device=options.device, seed=seed)
+    launcher = InlineLauncher.on_device_of(workload)
+    floor = KNOWN_SPREAD.get(workload.device.type, 0.0)
+    with launcher.open(Eager()) as first, launcher.open(Eager()) as second:
+        lanes = [Lane("a", [first]), Lane("b", [second])]
+        run_rounds(lanes, Rules(options.budget, "a", random.Random(seed), floor=floor))
+    rows = {lane.name: lane.blocks for lane in lanes}
+    ratio = partial(ratio_of, rows, "a", "b", floor=floor)
+    ((interval, verdict, reason),) = verdicts({"b": ratio}).values()
+    print(f"{seed}: {interval} {verdict.value}", flush=True)
+    told = {**attrs.asdict(interval), "verdict": verdict.value, "reason": reason}
+    return {**told, "rounds": lanes[0].complete_rounds}
 
 
 def summary(record: list[dict[str, Any]]) -> str:
