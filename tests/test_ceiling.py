@@ -6,8 +6,8 @@ import attrs
 import pytest
 
 from precisionbench.diagnosis.diagnosing import diagnosis_of
-from precisionbench.diagnosis.parts import known_flops
 from precisionbench.diagnosis.precisions import bound_for
+from precisionbench.diagnosis.work import known_flops
 from precisionbench.evidence import Kernel, LayerError, Operation, Tensor
 from precisionbench.results import Agreement, TensorAgreement
 from scenes import CLEAN, HALF_CONV, NORM, comparison, conv, evidence, layer, other

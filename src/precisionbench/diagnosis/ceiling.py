@@ -9,7 +9,8 @@ import attrs
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Ceiling, Number
 from precisionbench.diagnosis.labels import FP32, HALF, claim_of
-from precisionbench.diagnosis.parts import CAST, LAYOUT, MATRIX, MEMORY_BOUND, MatrixWork
+from precisionbench.diagnosis.parts import CAST, LAYOUT, MATRIX, MEMORY_BOUND
+from precisionbench.diagnosis.work import MatrixWork
 from precisionbench.results import Speedup
 from precisionbench.statistics import Interval
 

@@ -12,13 +12,12 @@ from precisionbench.diagnosis.parts import (
     CAST,
     LAYOUT,
     MATRIX,
-    MatrixWork,
     Part,
     is_cast,
-    matrix_work,
     parts_of,
     time_by_category,
 )
+from precisionbench.diagnosis.work import MatrixWork, matrix_work
 from precisionbench.evidence import Evidence
 from precisionbench.results import BackendResult, ComparisonData
 

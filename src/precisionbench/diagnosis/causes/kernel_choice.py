@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, Found, Scene
 from precisionbench.diagnosis.findings import Number
-from precisionbench.diagnosis.parts import MatrixWork
+from precisionbench.diagnosis.work import MatrixWork
 
 _LEAST_SHARE = 0.1
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from precisionbench.diagnosis.causes.base import Cause, Found, Scene
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Number
-from precisionbench.diagnosis.parts import MatrixWork
+from precisionbench.diagnosis.work import MatrixWork
 from precisionbench.errors import some
 
 _LEAST_SHARE = 0.1

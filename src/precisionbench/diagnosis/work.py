@@ -1,0 +1,218 @@
+"""What multiplies matrices in a call: FLOPs, dtypes, and what tensor cores ask of its shapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+
+from precisionbench.diagnosis.kernels import CUDA_CORE, MATRIX_KINDS, UNKNOWN, classify
+from precisionbench.diagnosis.parts import (
+    CONVOLUTIONS,
+    MATRIX,
+    is_matrix,
+    parts_of_one,
+    placed,
+)
+from precisionbench.evidence import Evidence, Operation, Tensor
+
+
+@attrs.frozen
+class MatrixWork:
+    """An operation that multiplies matrices, and what tensor cores ask of it.
+
+    Attributes:
+        operation: the operation.
+        outputs: the tensors that its layer gave, where it is the only one in it.
+        flops: of a call, 2 x multiply-add; None where that is not known.
+        groups: of a convolution; 1 of everything else.
+        sizes: the sizes that tensor cores want to be multiples of 8, by what they are.
+        kernel_size: of a convolution, its largest; 0 of everything else.
+        time_s: seconds of a call in its matrix kernels.
+        around_s: seconds of a call in its other kernels: layout, casts.
+        cuda_core_s: seconds of a call in kernels that are known to run on ordinary cores.
+    """
+
+    operation: Operation
+    outputs: tuple[Tensor, ...]
+    flops: float | None
+    groups: int
+    sizes: Mapping[str, int]
+    kernel_size: int
+    time_s: float
+    around_s: float
+    cuda_core_s: float
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether it is one."""
+        return self.kernel_size > 0
+
+    @property
+    def dtype(self) -> str:
+        """Of its operands; `mixed` where they differ, empty where nothing tells."""
+        told = {t.dtype for t in self.operation.inputs if "float" in t.dtype or t.dtype == "int8"}
+        if told:
+            return told.pop() if len(told) == 1 else "mixed"
+        named = {classify(kernel.name).dtype for kernel in self.operation.kernels} - {UNKNOWN}
+        found = named.pop() if len(named) == 1 else ""
+        return "float32" if found == "tf32" else found
+
+    @property
+    def obstacles(self) -> tuple[str, ...]:
+        """What keeps 16-bit tensor cores from being used well; empty where nothing does."""
+        found = [
+            f"{name} {size} is no multiple of {_ALIGNMENT}"
+            for name, size in self.sizes.items()
+            if size % _ALIGNMENT and not self.is_stem
+        ]
+        if self.groups > 1:
+            each = self.sizes.get("input channels", self.groups) // self.groups
+            if each < _CHANNELS_OF_A_GROUP:
+                found.insert(0, f"{self.groups} groups of {each} channels")
+        return tuple(found)
+
+    @property
+    def is_stem(self) -> bool:
+        """A first convolution over images: its few channels are normal, and it is one of many."""
+        return self.sizes.get("input channels", _ALIGNMENT) <= _STEM_CHANNELS and self.groups == 1
+
+    @property
+    def elements(self) -> float:
+        """Elements that a call must at least move: operands and result."""
+        results = float(sum(math.prod(t.shape) for t in self.outputs))
+        if not results:
+            results = _product_elements(self.operation)
+        return self.operation.count * (results + _elements(self.operation))
+
+
+_ALIGNMENT = 8
+_STEM_CHANNELS = 4
+# With fewer channels in a group than this, a tensor core's tile is mostly empty.
+_CHANNELS_OF_A_GROUP = 16
+# Products of two activations: their sizes are not the model's to choose.
+_OF_WEIGHTS = ("mm", "addmm", "linear", "mv", "addmv", "_scaled_mm")
+
+
+def _elements(operation: Operation) -> float:
+    return float(sum(math.prod(t.shape) for t in operation.inputs))
+
+
+def _product_elements(operation: Operation) -> float:
+    matrices = [t.shape for t in operation.inputs if len(t.shape) >= 2][-2:]
+    if len(matrices) < 2:
+        return 0.0
+    return math.prod(matrices[0][:-1]) * float(matrices[1][-1])
+
+
+def matrix_work(evidence: Evidence) -> tuple[MatrixWork, ...]:
+    """Every operation of a call that multiplies matrices."""
+    layers = {layer.path: layer for layer in evidence.layers}
+    by_layer: dict[str, list[Operation]] = {}
+    for operation in placed(evidence):
+        if is_matrix(operation) or _runs_matrix_kernels(operation):
+            by_layer.setdefault(operation.layer, []).append(operation)
+    found: list[MatrixWork] = []
+    for path, operations in by_layer.items():
+        layer = layers.get(path)
+        outputs = layer.outputs if layer is not None and len(operations) == 1 else ()
+        flops = _flops_of(operations, layer.flops if layer is not None else None)
+        found += [_work(o, outputs, f) for o, f in zip(operations, flops, strict=True)]
+    return tuple(found)
+
+
+def _runs_matrix_kernels(operation: Operation) -> bool:
+    return any(classify(kernel.name).kind in MATRIX_KINDS for kernel in operation.kernels)
+
+
+def _flops_of(operations: Sequence[Operation], counted: float | None) -> list[float | None]:
+    """FLOPs of each operation of a layer: from its shapes, or its share of what was counted."""
+    known = [known_flops(operation) for operation in operations]
+    if all(flops is not None for flops in known) or not counted:
+        return known
+    left = counted - sum(flops or 0.0 for flops in known)
+    weights = [
+        0.0 if flops is not None else _convolution_weight(operation)
+        for flops, operation in zip(known, operations, strict=True)
+    ]
+    unknown = sum(flops is None for flops in known)
+    if left <= 0 or (not all(w for w, f in zip(weights, known, strict=True) if f is None)):
+        return known if unknown > 1 or left <= 0 else [left if f is None else f for f in known]
+    total = sum(weights)
+    return [
+        left * weight / total if flops is None else flops
+        for flops, weight in zip(known, weights, strict=True)
+    ]
+
+
+def _convolution_weight(operation: Operation) -> float:
+    """What the FLOPs of convolutions of one layer are in proportion to; 0 of other operations."""
+    x, weight = _convolved(operation)
+    return operation.count * math.prod(x) / x[1] * math.prod(weight) if x else 0.0
+
+
+def _convolved(operation: Operation) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shapes of a convolution's input and weight; empty of other operations."""
+    name = operation.name.rpartition("::")[2]
+    shapes = [tensor.shape for tensor in operation.inputs]
+    if not any(word in name for word in CONVOLUTIONS):
+        return (), ()
+    return next(((a, b) for a, b in _pairs(shapes) if len(a) == len(b) >= 3), ((), ()))
+
+
+def _work(operation: Operation, outputs: tuple[Tensor, ...], flops: float | None) -> MatrixWork:
+    parts = list(parts_of_one(operation))
+    matrix = [part for part in parts if part.category == MATRIX]
+    groups, sizes, kernel_size = _geometry(operation)
+    return MatrixWork(
+        operation=operation,
+        outputs=outputs,
+        flops=flops,
+        groups=groups,
+        sizes=sizes,
+        kernel_size=kernel_size,
+        time_s=sum(part.time_s for part in matrix),
+        around_s=sum(part.time_s for part in parts if part.category != MATRIX),
+        cuda_core_s=sum(p.time_s for p in matrix if p.kernel_class.unit == CUDA_CORE),
+    )
+
+
+def _geometry(operation: Operation) -> tuple[int, dict[str, int], int]:
+    x, weight = _convolved(operation)
+    if x:
+        kernel_size = max(weight[2:])
+        if any("transpose" in name for name in (operation.name, *operation.parents)):
+            return 1, {"input channels": x[1], "output channels": weight[1]}, kernel_size
+        groups = max(1, x[1] // weight[1]) if weight[1] else 1
+        return groups, {"input channels": x[1], "output channels": weight[0]}, kernel_size
+    if operation.name.rpartition("::")[2] in _OF_WEIGHTS:
+        matrices = [t.shape for t in operation.inputs if len(t.shape) >= 2][-2:]
+        if len(matrices) == 2 and len(matrices[0]) == len(matrices[1]):
+            return 1, {"inner size": matrices[0][-1], "output size": matrices[1][-1]}, 0
+    return 1, {}, 0
+
+
+def _pairs(shapes: list[tuple[int, ...]]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    for i, first in enumerate(shapes):
+        for second in shapes[i + 1 :]:
+            yield first, second
+
+
+def known_flops(operation: Operation) -> float | None:
+    """FLOPs of products and attention from their shapes, of a call; None for other operations."""
+    name = operation.name.rpartition("::")[2]
+    shapes = [t.shape for t in operation.inputs]
+    if name in ("mm", "addmm", "bmm", "baddbmm"):
+        matrices = [shape for shape in shapes if len(shape) >= 2][-2:]
+        if len(matrices) == 2 and len(matrices[0]) == len(matrices[1]):
+            return operation.count * 2.0 * math.prod(matrices[0]) * matrices[1][-1]
+        return None
+    if name.startswith(_ATTENTION) and len(shapes) > 1 and len(shapes[0]) == len(shapes[1]) == 4:
+        query, key = shapes[:2]
+        length = key[2] if name.startswith("_scaled") else key[1]  # (B, H, L, D) or (B, L, H, D)
+        return operation.count * 4.0 * math.prod(query) * length
+    return None
+
+
+_ATTENTION = ("_scaled_dot_product", "_flash_attention", "_efficient_attention", "_cudnn_attention")
