@@ -126,6 +126,15 @@ def test_the_false_alarms_shown_are_those_of_the_record(same_code):
         assert f"| NVIDIA H100, batch {arm[0]}, {cores[arm[1]]} | {counts}" in page
 
 
+def test_the_sessions_in_one_process_shown_are_those_of_the_record():
+    record = json.loads((ROOT / "docs/records/cpu-same-twice-inline.json").read_text())
+    false = sum(one["verdict"] in ("faster", "slower") for one in record)
+    page = " ".join((ROOT / "docs/between-processes.md").read_text().split())
+    assert (
+        f"On two CPU cores {len(record)} such sessions were called different in {false} (" in page
+    )
+
+
 def test_the_doctors_lines_shown_are_what_the_saved_readings_give():
     document = json.loads((ROOT / "docs/records/h100-doctor.json").read_text())
     readings = storage.structured(document["readings"], Readings)
