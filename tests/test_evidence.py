@@ -278,3 +278,16 @@ def test_a_model_of_one_batch_size_is_compared_at_that():
     model, x = Fixed(), torch.randn(16, 8)
     truth = precision.truth(resolve(model, x, device="cpu", seed=0))
     assert precision.errors(lambda: model(x), model, 16, truth)[-1].relative_l2 < 1e-6
+
+
+def test_outputs_of_whole_numbers_leave_the_layers_to_compare():
+    class Classes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Linear(8, 8)
+
+        def forward(self, x):
+            return self.body(x).argmax(1)
+
+    truth = precision.truth(resolve(Classes(), torch.randn(16, 8), device="cpu", seed=0))
+    assert list(truth) == ["body"]

@@ -63,29 +63,34 @@ def truth(workload: Workload) -> Truth:
     """
     if patched := foreign_functions():
         raise PreparationError(f"torch is patched here ({patched[0]} and others)")
-    batch = workload.info.batch_size
-    if batch is None or batch <= ITEMS or _depends_on_batch(workload):
-        return _truth(workload)
-    return _truth(workload.with_batch(ITEMS))
-
-
-def _truth(workload: Workload) -> Truth:
     model = cast_model(workload.make_model(), torch.float64)
+    batch = workload.info.batch_size
+    if batch is not None and batch > ITEMS:
+        found = _of_items(workload, model)
+        if found is not None:
+            return found
+    return _computed(workload, model)
+
+
+def _computed(workload: Workload, model: nn.Module) -> Truth:
     inputs = workload.make_inputs().to(torch.float64)
     with torch.no_grad():  # within a session, gradients are off in its own way already
         return outputs_of(inputs.bind(model), model, workload.info.batch_size)
 
 
-def _depends_on_batch(workload: Workload) -> bool:
-    """Whether an item's output changes with the others beside it, or fewer items do not run."""
+def _of_items(workload: Workload, model: nn.Module) -> Truth | None:
+    """Of a few items; None where an item's output changes with the others, or few do not run."""
     try:
-        one, some = (_truth(workload.with_batch(count))[""] for count in (1, ITEMS))
+        alone, found = (_computed(workload.with_batch(n), model) for n in (1, ITEMS))
     except FOREIGN_ERRORS:
-        return True
+        return None
+    one, some = alone.get(""), found.get("")
+    if one is None or some is None:  # whole numbers, such as classes: nothing to compare anyway
+        return found
     if one.shape[1:] != some.shape[1:] or some.shape[:1] != (ITEMS,):
-        return True
-    first = some.first
-    return not torch.allclose(one.first, first, rtol=_SAME, atol=_SAME, equal_nan=True)
+        return None
+    same = torch.allclose(one.first, some.first, rtol=_SAME, atol=_SAME, equal_nan=True)
+    return found if same else None
 
 
 def outputs_of(call: Callable[[], Any], module: nn.Module | None, batch: int | None) -> Truth:
