@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_the_example_of_two_runs_says_what_has_changed(tmp_path):
 
 def test_the_example_with_a_model_of_ones_own_saves_its_result(tmp_path):
     printed = run("-c", QUICKLY, str(EXAMPLES / "your_own_model.py"), "r.json", cwd=tmp_path)
-    assert "output['logits']: cosine 0.9" in printed
+    assert re.search(r"output\['logits'\]: cosine (0\.9|1\.0)", printed)  # of random weights
     assert (tmp_path / "r.json").exists()
 
 
