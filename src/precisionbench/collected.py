@@ -78,6 +78,11 @@ class Collected:
         self._outputs: dict[str, Mapping[str, Any]] = {}
         self.run_notes: list[str] = []
 
+    def note(self, text: str) -> None:
+        """Keep what a reader must know of the whole run, once."""
+        if text not in self.run_notes:
+            self.run_notes.append(text)
+
     def tell(self, row: Row, stage: str, message: str = "") -> None:
         """Say how far a row is."""
         position = 1 + [other.name for other in self.rows].index(row.name)

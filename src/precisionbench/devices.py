@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import attrs
 
+from precisionbench.bundled import read_toml
 from precisionbench.results import Gpu
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 # Rates by the names that `Device.peaks` uses, and what the file's figures are multiplied by.
 RATES: Mapping[str, float] = {
@@ -83,8 +77,7 @@ class Device:
 @cache
 def known() -> tuple[Device, ...]:
     """All devices of the data file."""
-    text = (files("precisionbench") / "data" / "devices.toml").read_text(encoding="utf-8")
-    return tuple(_device(entry) for entry in tomllib.loads(text)["device"])
+    return tuple(_device(entry) for entry in read_toml("devices.toml")["device"])
 
 
 def _device(entry: dict[str, Any]) -> Device:

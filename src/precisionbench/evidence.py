@@ -62,6 +62,11 @@ class Operation:
     parents: tuple[str, ...] = ()
 
     @property
+    def short_name(self) -> str:
+        """Its name without the namespace, such as `mm` of `aten::mm`."""
+        return self.name.rpartition("::")[2]
+
+    @property
     def elements(self) -> float:
         """Elements that all of them must at least move in a call: arguments and a result."""
         sizes = [math.prod(tensor.shape) for tensor in self.inputs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -101,23 +102,29 @@ def planned(
     able: list[Plan] = []
     unable: list[Trial] = []
     for finding in sorted(findings, key=_promise):
-        name = finding.proposed
-        if finding.status is not Status.SUSPECTED or name not in names:
+        if finding.status is not Status.SUSPECTED or finding.proposed not in names:
             continue
         if wanted == "auto" and finding.factor and finding.factor.high < _LEAST_GAIN:
             continue
-        row = backends.get(finding.row)
-        if row is None:
-            reason = "the row's backend is not at hand; diagnose in the process that measured it"
-            unable.append(Trial(name, finding.cause, finding.row, None, reason))
-            continue
-        changed = EXPERIMENTS[name](row)
-        if name != FRESH_PROCESS and canonical_spec(changed) == canonical_spec(row):
-            unable.append(Trial(name, finding.cause, finding.row, None, "the row is so already"))
-            continue
-        able.append(Plan(finding, name, row, changed))
+        plan = _planned(finding, backends.get(finding.row))
+        if isinstance(plan, Plan):
+            able.append(plan)
+        else:
+            unable.append(plan)
     chosen = _affordable(able, budget_s) if wanted == "auto" else able
     return chosen, unable, list(_told(wanted, able, chosen, unable))
+
+
+def _planned(finding: Finding, row: Backend | None) -> Plan | Trial:
+    """The experiment that a finding proposes, or why it cannot be made."""
+    name = finding.proposed
+    failed = partial(Trial, name, finding.cause, finding.row, None)
+    if row is None:
+        return failed("the row's backend is not at hand; diagnose in the process that measured it")
+    changed = EXPERIMENTS[name](row)
+    if name != FRESH_PROCESS and canonical_spec(changed) == canonical_spec(row):
+        return failed("the row is so already")
+    return Plan(finding, name, row, changed)
 
 
 def _told(

@@ -120,7 +120,7 @@ def measure(workload: Workload, collected: Collected, options: Options) -> Outco
         for session in range(options.sessions):
             run.session(session)
     except _DoesNotFitError as exc:
-        collected.run_notes.append(
+        collected.note(
             f"{exc}; each row was started anew in every round, so slow drift is cancelled in part "
             "only. Use a smaller batch, or fewer backends, to measure them side by side"
         )
@@ -164,7 +164,7 @@ class _Run:
         if self.options.sessions > 1:
             done = max(map(len, self.finished.values()), default=0)
             note = f"it was interrupted: {done} of {self.options.sessions} sessions were measured"
-            self.collected.run_notes.append(note)
+            self.collected.note(note)
 
     def _failed(self, row: Row, error: PrecisionBenchError) -> None:
         """A row that fails in a later session keeps what the earlier ones measured."""
@@ -232,7 +232,7 @@ class _Run:
         busy = [(seat.opening.cores_busy, lane.name) for lane in lanes for seat in lane.seats]
         most, name = max(busy, default=(0.0, ""))
         if affinity.uses_several(most):
-            self.collected.run_notes.append(
+            self.collected.note(
                 f"calls of {name} keep {most:.1f} CPU cores busy, so all workers were left all "
                 f"cores; give shared_cores={self.shared_cores} to hold them to few all the same"
             )
@@ -256,8 +256,8 @@ class _Run:
         with nvml.opened(device) as found:
             listed = nvml.processes(*found) if found else {}
         note = nvml.about_strangers(nvml.strangers(listed, ours))
-        if note and note not in self.collected.run_notes:
-            self.collected.run_notes.append(note)
+        if note:
+            self.collected.note(note)
 
     def _replicas(self) -> int:
         device, parameters = self.workload.device, self.workload.info.parameters
@@ -269,12 +269,10 @@ class _Run:
             raise _DoesNotFitError(f"the host's memory holds {fit} workers at once")
         count = max(1, min(wanted, fit // len(self.rows)))
         if count < wanted:
-            note = (
+            self.collected.note(
                 f"the host's memory holds {fit} workers at once, so each row has {count} and not "
                 f"{wanted}; use fewer backends, or free memory"
             )
-            if note not in self.collected.run_notes:
-                self.collected.run_notes.append(note)
         return count
 
     def _files(self, crew: Crew) -> dict[str, Path]:

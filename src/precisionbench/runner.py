@@ -145,7 +145,7 @@ def compare(
             )
             header.update(_measure(workload, collected, launcher, options))
             if written is not None and written.trouble:
-                collected.run_notes.append(written.trouble)
+                collected.note(written.trouble)
     collected.raise_if_nothing_measured()
     given = {row.name: row.backend for row in rows if row.backend is not None}
     return Comparison(_data(header, rows, collected), collected.errors, given)

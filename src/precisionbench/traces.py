@@ -109,9 +109,9 @@ def profile_of(trace: Mapping[str, Any], skip: int = 0) -> Profile:
     within = _Within(calls)
     count = len(calls)
     driver = [n for n in nodes if n.event.get("cat") in _DRIVER and within(n.event)]
-    launched = {n.event["args"].get("correlation"): n for n in driver}
+    launched = {_id(n.event): n for n in driver}
     gpu = [e for e in events if e.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
-    ours = [(e, launched[e["args"].get("correlation")]) for e in gpu if _id(e) in launched]
+    ours = [(e, launched[_id(e)]) for e in gpu if _id(e) in launched]
     kernels = [(e, n) for e, n in ours if e["cat"] == "kernel"]
     found = _Operations(count)
     for event, node in kernels:

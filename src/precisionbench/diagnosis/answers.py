@@ -124,11 +124,7 @@ def _tensor_cores(rows: Mapping[str, Facts], half: Sequence[Label]) -> str:
         unknown = max(0.0, 1 - facts.tensor_core_share - facts.cuda_core_share)
         text = f"{facts.row.backend}: {facts.tensor_core_share:.0%} of its matrix time"
         text += f", {unknown:.0%} in kernels of unknown names" if unknown > 0.005 else ""
-        missing = [
-            f"{w.operation.layer or w.operation.name} ({w.obstacles[0]})"
-            for w in facts.work
-            if w.obstacles
-        ]
+        missing = [work.complaint for work in facts.work if work.obstacles]
         texts.append(f"{text}; {some(missing)}" if missing else text)
     return ". ".join(texts) + "." if texts else "No 16-bit row's kernels were seen."
 

@@ -22,6 +22,7 @@ _PADDED_BYTES = 4.0
 # What memory alone bounds usually does not quite halve with its bytes.
 _HALVED_USUAL, _HALVED_BEST = 1.7, 2.0
 _HALF_BYTES = 2
+_LEAST_IDLE = 0.1  # of a call
 
 
 @attrs.frozen
@@ -54,8 +55,7 @@ def ceiling_of(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> Ceilin
     if limits is None:
         reason = "this device's peaks in half precision and of its memory are not known"
         return Ceiling(None, brought, row, (), reason)
-    idle_s = max(0.0, base.row.latency.value - base.busy_s)
-    idle_s *= base.row.launch_bound is not None or idle_s > 0.1 * base.row.latency.value
+    idle_s = _idle_s(base)
     after = _matrix(base.work, limits) + _memory(base, limits) + _Seconds(idle_s, idle_s)
     before_s = base.busy_s + idle_s
     if not after.best:
@@ -67,6 +67,13 @@ def ceiling_of(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> Ceilin
         row,
         tuple(_shares(base, before_s, idle_s)),
     )
+
+
+def _idle_s(base: Facts) -> float:
+    """Time in which the device waits; a little between kernels is no waiting."""
+    latency_s = base.row.latency.value
+    idle_s = max(0.0, latency_s - base.busy_s)
+    return idle_s if base.row.launch_bound or idle_s > _LEAST_IDLE * latency_s else 0.0
 
 
 def _brought(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> tuple[str, Interval | None]:
@@ -101,10 +108,7 @@ class _Limits:
 
 
 def _matrix(work: Sequence[MatrixWork], limits: _Limits) -> _Seconds:
-    total = _Seconds(0.0, 0.0)
-    for one in work:
-        total += _after(one, limits)
-    return total
+    return sum((_after(one, limits) for one in work), _Seconds(0.0, 0.0))
 
 
 def _after(work: MatrixWork, limits: _Limits) -> _Seconds:

@@ -9,7 +9,7 @@ import attrs
 from precisionbench.diagnosis.answers import answers_of
 from precisionbench.diagnosis.causes import CAUSES, Scene
 from precisionbench.diagnosis.ceiling import ceiling_of
-from precisionbench.diagnosis.facts import Facts, facts_of
+from precisionbench.diagnosis.facts import Facts, facts_of_rows
 from precisionbench.diagnosis.findings import (
     DiagnosisData,
     Finding,
@@ -45,7 +45,7 @@ def diagnosis_of(
         Findings are suspected until a trial, or a counterfactual that the rows were measured
         with, has confirmed them or ruled them out.
     """
-    rows = {row.backend: facts_of(data, row) for row in data.results}
+    rows = facts_of_rows(data)
     base = rows.get(data.reference)
     found = speedups(data)
     labels = {name: label_of(facts) for name, facts in rows.items()}

@@ -197,25 +197,33 @@ class Facts:
 _COUNTED = 0.95
 
 
+def facts_of_rows(data: ComparisonData) -> dict[str, Facts]:
+    """Every row of a comparison with its device, by name.
+
+    Args:
+        data: the comparison.
+    """
+    gpu = data.environment.gpu
+    device = device_of(gpu) if gpu else None
+    rows = {
+        row.backend: Facts(row, row.evidence or Evidence(), device, gpu is not None)
+        for row in data.results
+    }
+    base = rows.get(data.reference)
+    if base is None:
+        return rows
+    flops = base.certain_flops
+    return {
+        name: facts if facts is base else attrs.evolve(facts, model_flops=flops)
+        for name, facts in rows.items()
+    }
+
+
 def facts_of(data: ComparisonData, row: BackendResult) -> Facts:
-    """A row of a comparison with its device.
+    """One row of a comparison with its device.
 
     Args:
         data: the comparison.
         row: one of its rows.
     """
-    facts = _own_facts(data, row)
-    base = next((one for one in data.results if one.backend == data.reference), None)
-    if base is None or base is row:
-        return facts
-    return attrs.evolve(facts, model_flops=_own_facts(data, base).certain_flops)
-
-
-def _own_facts(data: ComparisonData, row: BackendResult) -> Facts:
-    gpu = data.environment.gpu
-    return Facts(
-        row=row,
-        evidence=row.evidence or Evidence(),
-        device=device_of(gpu) if gpu else None,
-        on_gpu=gpu is not None,
-    )
+    return facts_of_rows(data)[row.backend]

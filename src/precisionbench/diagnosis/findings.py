@@ -125,6 +125,11 @@ class Label:
     witnesses: tuple[Witness, ...]
 
     @property
+    def is_wrong(self) -> bool:
+        """Whether it is false in part or in whole."""
+        return self.verdict in ("false", "partly")
+
+    @property
     def sentence(self) -> str:
         """The label's verdict for a reader."""
         against = "; ".join(w.says for w in self.witnesses if w.against)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from functools import cache
-from importlib.resources import files
 
 import attrs
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from precisionbench.bundled import read_toml
 
 UNKNOWN = "unknown"
 TENSOR_CORE = "tensor_core"
@@ -51,7 +46,6 @@ class _Rule:
 
 @cache
 def _rules() -> dict[str, tuple[_Rule, ...]]:
-    text = (files("precisionbench") / "data" / "kernels.toml").read_text(encoding="utf-8")
     return {
         question: tuple(
             _Rule(
@@ -61,7 +55,7 @@ def _rules() -> dict[str, tuple[_Rule, ...]]:
             )
             for rule in rules
         )
-        for question, rules in tomllib.loads(text).items()
+        for question, rules in read_toml("kernels.toml").items()
     }
 
 

@@ -10,6 +10,8 @@ from precisionbench.results import BackendResult, Json
 
 FP32, TF32, FP16, BF16, INT8 = "float32", "tf32", "float16", "bfloat16", "int8"
 HALF = (FP16, BF16)
+# Names of the devices' peaks.
+RATES = {FP32: "fp32", TF32: "tf32", FP16: "fp16", BF16: "bf16"}
 # Below this share of the matrix time another precision is a detail: a first or last layer.
 _DETAIL = 0.05
 # From this share on the row is not what it says at all.
@@ -143,8 +145,7 @@ def _kernels(facts: Facts, claim: str) -> Iterator[Witness]:
 
 def _rate(facts: Facts, claim: str) -> Iterator[Witness]:
     """A rate well above the peak of what it claims is impossible; peaks are of one clock."""
-    rates = {FP32: "fp32", TF32: "tf32", FP16: "fp16", BF16: "bf16"}
-    rate, peak = facts.certain_flop_rate, facts.peak(rates.get(claim, ""))
+    rate, peak = facts.certain_flop_rate, facts.peak(RATES.get(claim, ""))
     if rate is None or peak is None:
         return
     says = f"{rate / 1e12:.3g} TFLOP/s of {peak / 1e12:.3g} that the device reaches in {claim}"

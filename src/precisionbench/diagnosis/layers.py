@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import LayerPair
 from precisionbench.diagnosis.parts import Part
+from precisionbench.evidence import LayerError
 
 
 @attrs.define
@@ -62,6 +65,17 @@ def layer_pairs(base: Facts, other: Facts) -> tuple[LayerPair, ...]:
     return tuple(sorted(pairs, key=lambda pair: -pair.time_s))
 
 
+def error_growth(errors: Iterable[LayerError]) -> list[tuple[float, str]]:
+    """By how much the error grows from one layer to the next, with the layer's path.
+
+    Args:
+        errors: of modules in order; the model's own is passed over.
+    """
+    told = [(e.relative_l2, e.path) for e in errors if e.path and e.relative_l2 is not None]
+    before = [0.0, *(error for error, _ in told)]
+    return [(error - last, path) for last, (error, path) in zip(before, told, strict=False)]
+
+
 def worth_float32(base: Facts, other: Facts, most: int = 3) -> tuple[tuple[str, ...], float]:
     """The few layers in which a row's error grows most, and what float32 would cost there.
 
@@ -73,13 +87,9 @@ def worth_float32(base: Facts, other: Facts, most: int = 3) -> tuple[tuple[str, 
     Returns:
         Their paths, and seconds of a call that float32 takes longer there.
     """
-    parents = {path.rpartition(".")[0] for path in (e.path for e in other.evidence.errors) if path}
-    growth: list[tuple[float, str]] = []
-    before = 0.0
-    for error in other.evidence.errors:
-        if error.relative_l2 is not None and error.path and error.path not in parents:
-            growth.append((error.relative_l2 - before, error.path))
-            before = error.relative_l2
+    errors = other.evidence.errors
+    parents = {error.path.rpartition(".")[0] for error in errors if error.path}
+    growth = error_growth([error for error in errors if error.path not in parents])
     grown = sorted((pair for pair in growth if pair[0] > 0), reverse=True)[:most]
     paths = tuple(path for _, path in grown)
     ours, theirs = _times(other), _times(base)

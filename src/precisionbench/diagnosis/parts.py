@@ -126,11 +126,11 @@ def category(operation: Operation, kernel: KernelClass) -> str:
         return LAYOUT
     if operation.name == _WRAPPER:
         return OTHER
-    name = operation.name.rpartition("::")[2]
+    name = operation.short_name
     if is_matrix(operation):
         # The small ones in a convolution move and pad; those in attention may be anything.
         moves = kernel.kind in ("pointwise", "copy", "reduction")
-        return (_OF_KIND[kernel.kind] if moves else MATRIX) if kernel.kind != UNKNOWN else MATRIX
+        return _OF_KIND[kernel.kind] if moves else MATRIX
     if name in _COPIES:
         return CAST if is_cast(operation) else COPY
     if any(word in name for word in _NORMS):
@@ -144,7 +144,7 @@ def category(operation: Operation, kernel: KernelClass) -> str:
 
 def is_matrix(operation: Operation) -> bool:
     """Whether it multiplies matrices: products, convolutions, attention, recurrent layers."""
-    name = operation.name.rpartition("::")[2]
+    name = operation.short_name
     return (
         name in _PRODUCTS or any(word in name for word in CONVOLUTIONS) or name.startswith(_FUSED)
     )
@@ -153,7 +153,7 @@ def is_matrix(operation: Operation) -> bool:
 def is_cast(operation: Operation) -> bool:
     """Whether it copies into another dtype."""
     dtypes = {tensor.dtype for tensor in operation.inputs[:2]}
-    name = operation.name.rpartition("::")[2]
+    name = operation.short_name
     return name in ("copy_", "_to_copy") and len(operation.inputs) > 1 and len(dtypes) > 1
 
 

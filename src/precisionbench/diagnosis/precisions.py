@@ -5,7 +5,7 @@ from __future__ import annotations
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Precision
 from precisionbench.diagnosis.labels import BF16, FP16, FP32, INT8, TF32, claim_of, label_of
-from precisionbench.diagnosis.layers import worth_float32
+from precisionbench.diagnosis.layers import error_growth, worth_float32
 
 # Relative L2 error of a whole network's output that is usual for a dtype.
 _BOUNDS = {FP32: 1e-4, TF32: 2e-3, FP16: 5e-3, BF16: 3e-2, INT8: 0.1}
@@ -34,8 +34,7 @@ def precision_of(facts: Facts, base: Facts | None) -> Precision:
     def judged(verdict: str, reason: str, layer: str = "") -> Precision:
         error = output.relative_l2 if output else None
         top1 = row.agreement.top1 if row.agreement else None
-        wanted = verdict == "inaccurate" and base is not None
-        keep, keep_s = worth_float32(base, facts) if wanted and base else ((), 0.0)
+        keep, keep_s = worth_float32(base, facts) if verdict == "inaccurate" and base else ((), 0.0)
         return Precision(row.backend, verdict, error, bound, layer, reason, keep, keep_s, top1)
 
     if any(_UNSTEADY in warning for warning in row.warnings):
@@ -91,10 +90,6 @@ def bound_for(claim: str, own_error: float | None) -> float | None:
 
 def _worst_layer(facts: Facts) -> str:
     """Where the error grows most from one layer to the next."""
-    before, most, found = 0.0, 0.0, ""
-    for error in facts.evidence.errors:
-        if error.path and error.relative_l2 is not None:
-            if error.relative_l2 - before > most:
-                most, found = error.relative_l2 - before, error.path
-            before = error.relative_l2
-    return found
+    growth = error_growth(facts.evidence.errors)
+    most, path = max(growth, key=lambda pair: pair[0], default=(0.0, ""))
+    return path if most > 0 else ""

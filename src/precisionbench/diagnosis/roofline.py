@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Roof
-from precisionbench.diagnosis.labels import BF16, FP16, FP32, TF32
+from precisionbench.diagnosis.labels import RATES
 from precisionbench.diagnosis.parts import BYTES, MATRIX, Part
-
-_RATES = {FP32: "fp32", TF32: "tf32", FP16: "fp16", BF16: "bf16"}
 
 
 def roofs_of(facts: Facts) -> tuple[Roof, ...]:
@@ -48,8 +46,8 @@ def _flops(facts: Facts) -> float | None:
 
 def _rate(facts: Facts) -> str:
     """The peak that its matrix work is held against: of the precision that most of it ran in."""
-    shares = {name: facts.kernel_share_of(name) for name in _RATES}
-    return _RATES[max(shares, key=lambda name: shares[name])] if any(shares.values()) else ""
+    shares = {name: facts.kernel_share_of(name) for name in RATES}
+    return RATES[max(shares, key=lambda name: shares[name])] if any(shares.values()) else ""
 
 
 def _bytes(parts: list[Part]) -> float:

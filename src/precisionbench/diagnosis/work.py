@@ -74,6 +74,11 @@ class MatrixWork:
         return tuple(found)
 
     @property
+    def complaint(self) -> str:
+        """Where it stands and its first obstacle, of an operation that has one."""
+        return f"{self.operation.layer or self.operation.name} ({self.obstacles[0]})"
+
+    @property
     def is_stem(self) -> bool:
         """A first convolution over images: its few channels are normal, and it is one of many."""
         return self.sizes.get("input channels", _ALIGNMENT) <= _STEM_CHANNELS and self.groups == 1
@@ -99,11 +104,15 @@ def _elements(operation: Operation) -> float:
     return float(sum(math.prod(t.shape) for t in operation.inputs))
 
 
-def _product_elements(operation: Operation) -> float:
+def _multiplied(operation: Operation) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shapes of the two matrices that an operation was given last; empty without two."""
     matrices = [t.shape for t in operation.inputs if len(t.shape) >= 2][-2:]
-    if len(matrices) < 2:
-        return 0.0
-    return math.prod(matrices[0][:-1]) * float(matrices[1][-1])
+    return (matrices[0], matrices[1]) if len(matrices) == 2 else ((), ())
+
+
+def _product_elements(operation: Operation) -> float:
+    first, second = _multiplied(operation)
+    return math.prod(first[:-1]) * float(second[-1]) if second else 0.0
 
 
 def matrix_work(evidence: Evidence) -> tuple[MatrixWork, ...]:
@@ -129,21 +138,13 @@ def _runs_matrix_kernels(operation: Operation) -> bool:
 def _flops_of(operations: Sequence[Operation], counted: float | None) -> list[float | None]:
     """FLOPs of each operation of a layer: from its shapes, or its share of what was counted."""
     known = [known_flops(operation) for operation in operations]
-    if all(flops is not None for flops in known) or not counted:
+    missing = [o for o, flops in zip(operations, known, strict=True) if flops is None]
+    left = (counted or 0.0) - sum(flops or 0.0 for flops in known)
+    weights = [_convolution_weight(o) for o in missing] if len(missing) > 1 else [1.0]
+    if not missing or left <= 0 or not all(weights):
         return known
-    left = counted - sum(flops or 0.0 for flops in known)
-    weights = [
-        0.0 if flops is not None else _convolution_weight(operation)
-        for flops, operation in zip(known, operations, strict=True)
-    ]
-    unknown = sum(flops is None for flops in known)
-    if left <= 0 or (not all(w for w, f in zip(weights, known, strict=True) if f is None)):
-        return known if unknown > 1 or left <= 0 else [left if f is None else f for f in known]
-    total = sum(weights)
-    return [
-        left * weight / total if flops is None else flops
-        for flops, weight in zip(known, weights, strict=True)
-    ]
+    shares = iter([left * weight / sum(weights) for weight in weights])
+    return [next(shares) if flops is None else flops for flops in known]
 
 
 def _convolution_weight(operation: Operation) -> float:
@@ -154,7 +155,7 @@ def _convolution_weight(operation: Operation) -> float:
 
 def _convolved(operation: Operation) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The shapes of a convolution's input and weight; empty of other operations."""
-    name = operation.name.rpartition("::")[2]
+    name = operation.short_name
     shapes = [tensor.shape for tensor in operation.inputs]
     if not any(word in name for word in CONVOLUTIONS):
         return (), ()
@@ -186,10 +187,10 @@ def _geometry(operation: Operation) -> tuple[int, dict[str, int], int]:
             return 1, {"input channels": x[1], "output channels": weight[1]}, kernel_size
         groups = max(1, x[1] // weight[1]) if weight[1] else 1
         return groups, {"input channels": x[1], "output channels": weight[0]}, kernel_size
-    if operation.name.rpartition("::")[2] in _OF_WEIGHTS:
-        matrices = [t.shape for t in operation.inputs if len(t.shape) >= 2][-2:]
-        if len(matrices) == 2 and len(matrices[0]) == len(matrices[1]):
-            return 1, {"inner size": matrices[0][-1], "output size": matrices[1][-1]}, 0
+    if operation.short_name in _OF_WEIGHTS:
+        first, second = _multiplied(operation)
+        if second and len(first) == len(second):
+            return 1, {"inner size": first[-1], "output size": second[-1]}, 0
     return 1, {}, 0
 
 
@@ -201,12 +202,12 @@ def _pairs(shapes: list[tuple[int, ...]]) -> Iterator[tuple[tuple[int, ...], tup
 
 def known_flops(operation: Operation) -> float | None:
     """FLOPs of products and attention from their shapes, of a call; None for other operations."""
-    name = operation.name.rpartition("::")[2]
+    name = operation.short_name
     shapes = [t.shape for t in operation.inputs]
     if name in ("mm", "addmm", "bmm", "baddbmm"):
-        matrices = [shape for shape in shapes if len(shape) >= 2][-2:]
-        if len(matrices) == 2 and len(matrices[0]) == len(matrices[1]):
-            return operation.count * 2.0 * math.prod(matrices[0]) * matrices[1][-1]
+        first, second = _multiplied(operation)
+        if second and len(first) == len(second):
+            return operation.count * 2.0 * math.prod(first) * second[-1]
         return None
     if name.startswith(_ATTENTION) and len(shapes) > 1 and len(shapes[0]) == len(shapes[1]) == 4:
         query, key = shapes[:2]

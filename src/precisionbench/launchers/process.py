@@ -324,6 +324,11 @@ def _rebuilt(kind: str, reason: str, remedy: str, cause: str) -> PrecisionBenchE
     return error
 
 
+def _look_limit_s(call_s: float) -> float:
+    """How long a look into calls of this length may take: it makes about ten."""
+    return EVIDENCE_LIMIT_S + 10 * _BLOCK_FACTOR * call_s
+
+
 class RemoteSeat:
     """A backend that is prepared in a worker.
 
@@ -381,12 +386,11 @@ class RemoteSeat:
 
     def truth(self, path: str) -> None:
         """Write what the model's layers give in float64 to a file."""
-        limit_s = EVIDENCE_LIMIT_S + 10 * _BLOCK_FACTOR * self.opening.call_s
-        self.worker.ask("truth", limit_s, path=path)
+        self.worker.ask("truth", _look_limit_s(self.opening.call_s), path=path)
 
     def evidence(self, call_s: float, truth_path: str | None) -> Evidence:
         """What runs in a call, and how far each layer's output is from float64's."""
-        limit_s = EVIDENCE_LIMIT_S + 10 * _BLOCK_FACTOR * call_s
+        limit_s = _look_limit_s(call_s)
         told = self.worker.ask("evidence", limit_s, call_s=call_s, truth_path=truth_path)
         return storage.structured(told, Evidence)
 

@@ -7,6 +7,7 @@ torch take another path when hooks are attached (`nn.TransformerEncoderLayer`).
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -36,20 +37,21 @@ def _is_compiled(module: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def wrapped(model: nn.Module, wrap: Wrap) -> Iterator[None]:
+def wrapped(model: nn.Module | None, wrap: Wrap) -> Iterator[None]:
     """Wrap the forward of every module in a model, and undo it afterwards.
 
     Args:
-        model: whose modules; scripted ones cannot be wrapped and are passed over.
+        model: whose modules; scripted ones cannot be wrapped and are passed over. None has none.
         wrap: gets a module's path, the module and its forward, and gives the new forward.
     """
     undo: list[tuple[nn.Module, Any]] = []
     try:
-        for path, module in model.named_modules():
+        for path, module in model.named_modules() if model is not None else ():
             if isinstance(module, torch.jit.ScriptModule) or not hasattr(module, "forward"):
                 continue
             undo.append((module, module.__dict__.get("forward", _ABSENT)))
-            module.__dict__["forward"] = wrap(path, module, module.forward)
+            forward = module.forward
+            module.__dict__["forward"] = functools.wraps(forward)(wrap(path, module, forward))
         yield
     finally:
         for module, before in undo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -104,7 +103,6 @@ def outputs_of(call: Callable[[], Any], module: nn.Module | None, batch: int | N
     found: dict[str, tuple[Any, ...]] = {}
 
     def wrap(path: str, _: nn.Module, forward: Forward) -> Forward:
-        @functools.wraps(forward)
         def watched(*args: Any, **kwargs: Any) -> Any:
             output = forward(*args, **kwargs)
             if path not in found:
@@ -113,13 +111,10 @@ def outputs_of(call: Callable[[], Any], module: nn.Module | None, batch: int | N
 
         return watched
 
-    if module is None:
-        _add(found, "", call(), batch)
-    else:
-        with wrapped(module, wrap):
-            output = call()
-        found.pop("", None)
-        _add(found, "", output, batch)
+    with wrapped(module, wrap):
+        output = call()
+    found.pop("", None)  # a plugin's call may do more than its module
+    _add(found, "", output, batch)
     return {path: _seen(*parts) for path, parts in found.items()}
 
 
@@ -137,9 +132,15 @@ def _add(found: dict[str, tuple[Any, ...]], path: str, output: Any, batch: int |
     bad = (~tensor.isfinite()).sum()
     flat = tensor.reshape(-1)
     step = max(1, math.ceil(flat.numel() / _SAMPLES))
-    found[path] = (tuple(tensor.shape), flat[::step].double().clone(), largest, bad, bad_in_all)
-    found[path] += (
-        tensor.reshape(tensor.shape[0] if tensor.dim() else 1, -1)[0, :_FIRST].double(),
+    items = tensor.shape[0] if tensor.dim() else 1
+    first = flat[: min(_FIRST, flat.numel() // items)].double().clone()
+    found[path] = (
+        tuple(tensor.shape),
+        flat[::step].double().clone(),
+        largest,
+        bad,
+        bad_in_all,
+        first,
     )
 
 

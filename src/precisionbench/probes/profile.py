@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import tempfile
@@ -155,14 +154,13 @@ def _exported(profiler: Any) -> Any:
 @contextlib.contextmanager
 def _annotated(module: nn.Module | None) -> Iterator[None]:
     def wrap(path: str, _: nn.Module, forward: Forward) -> Forward:
-        @functools.wraps(forward)
         def annotated(*args: Any, **kwargs: Any) -> Any:
             with torch.profiler.record_function(LAYER + path):
                 return forward(*args, **kwargs)
 
         return annotated
 
-    with wrapped(module, wrap) if module is not None else contextlib.nullcontext():
+    with wrapped(module, wrap):
         yield
 
 
@@ -172,7 +170,6 @@ def layers_of(call: Call, module: nn.Module | None) -> dict[str, Any]:
     seen: dict[str, list[Any]] = {}
 
     def wrap(path: str, part: nn.Module, forward: Forward) -> Forward:
-        @functools.wraps(forward)
         def watched(*args: Any, **kwargs: Any) -> Any:
             mine = seen.setdefault(path, [part, (), (), 0])
             output = forward(*args, **kwargs)
@@ -181,7 +178,7 @@ def layers_of(call: Call, module: nn.Module | None) -> dict[str, Any]:
 
         return watched
 
-    with wrapped(module, wrap) if module is not None else contextlib.nullcontext():
+    with wrapped(module, wrap):
         output = call()
     layers = tuple(
         Layer(
@@ -219,7 +216,6 @@ def counted(call: Call, module: nn.Module | None, layers: tuple[Layer, ...]) -> 
     told = [0.0]  # of layers that are through, whatever they are in
 
     def wrap(path: str, _: nn.Module, forward: Forward) -> Forward:
-        @functools.wraps(forward)
         def counting(*args: Any, **kwargs: Any) -> Any:
             before, inner = counter.get_total_flops(), told[0]
             try:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from precisionbench.diagnosis.findings import (
     DiagnosisData,
     Finding,
-    Label,
     LayerPair,
     Number,
     Status,
@@ -30,23 +29,14 @@ def to_text(diagnosis: DiagnosisData) -> str:
 
 
 def _lines(diagnosis: DiagnosisData) -> Iterator[str]:
-    yield from _section("Labels that do not hold", map(label_line, wrong_labels(diagnosis)))
+    wrong = [label.sentence for label in diagnosis.labels if label.is_wrong]
+    yield from _section("Labels that do not hold", wrong)
     yield from _section("Findings", map(_finding, diagnosis.findings))
     for row in dict.fromkeys(pair.row for pair in diagnosis.layers):
         pairs = [pair for pair in diagnosis.layers if pair.row == row][:_LAYERS_SHOWN]
         yield from _section(f"Layers that take longest in {row}", map(_layer, pairs))
     yield from _section("Ten questions", (f"{a.question} {a.answer}" for a in diagnosis.answers))
     yield from _section("Notes", diagnosis.notes)
-
-
-def wrong_labels(diagnosis: DiagnosisData) -> list[Label]:
-    """Labels that are false in part or in whole."""
-    return [label for label in diagnosis.labels if label.verdict in ("false", "partly")]
-
-
-def label_line(label: Label) -> str:
-    """A label's sentence."""
-    return label.sentence
 
 
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:

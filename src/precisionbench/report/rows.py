@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from precisionbench.diagnosis.facts import facts_of
+from precisionbench.diagnosis.facts import facts_of_rows
 from precisionbench.diagnosis.labels import label_of
 from precisionbench.quality import observations
 from precisionbench.report import formatting
@@ -137,8 +137,9 @@ def _agreement_text(data: ComparisonData, row: BackendResult) -> str:
 
 def wrong_labels(data: ComparisonData) -> list[str]:
     """What a reader must know before anything else: rows that are not what their names say."""
-    labels = (label_of(facts_of(data, row)) for row in data.results if row.evidence is not None)
-    return [label.sentence for label in labels if label.verdict in ("false", "partly")]
+    rows = facts_of_rows(data).values()
+    labels = (label_of(facts) for facts in rows if facts.row.evidence is not None)
+    return [label.sentence for label in labels if label.is_wrong]
 
 
 def notes(data: ComparisonData) -> list[tuple[list[str], str]]:

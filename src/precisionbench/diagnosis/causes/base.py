@@ -36,6 +36,11 @@ class Scene:
         """Whether the row's name says that it computes in 16 bits."""
         return self.label.claim in HALF
 
+    @property
+    def half_kernels_were_seen(self) -> bool:
+        """Whether it claims half, ran on a GPU, and its kernels are known."""
+        return self.claims_half and self.facts.on_gpu and self.facts.busy_s > 0
+
 
 @attrs.frozen
 class Cause:

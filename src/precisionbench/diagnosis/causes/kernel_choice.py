@@ -15,7 +15,7 @@ def look(scene: Scene) -> Found | None:
     Products of few rows run there rightly: they are bound by memory.
     """
     facts = scene.facts
-    if not scene.claims_half or not facts.on_gpu or not facts.busy_s:
+    if not scene.half_kernels_were_seen:
         return None
     if facts.row.launch_bound == "host_bound":  # kernels are not what takes the time
         return None

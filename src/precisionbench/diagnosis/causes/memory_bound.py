@@ -12,7 +12,7 @@ _MOST_MATRIX_SHARE = 0.6
 def look(scene: Scene) -> Found | None:
     """A half row in which unfused operations take more than two fifths of the time."""
     facts = scene.facts
-    if not scene.claims_half or not facts.on_gpu or not facts.busy_s:
+    if not scene.half_kernels_were_seen:
         return None
     share = facts.share(NORM, POINTWISE, REDUCTION, COPY)
     if share <= 1 - _MOST_MATRIX_SHARE:

@@ -14,7 +14,7 @@ def look(scene: Scene) -> Found | None:
     names = scene.facts.evidence.foreign_functions
     if not names or scene.facts.row.name in _BY_DESIGN:
         return None
-    proof = "label-check" if scene.label.verdict in ("false", "partly") else ""
+    proof = "label-check" if scene.label.is_wrong else ""
     return Found(
         (Number("functions of torch that are not torch's own", len(names), "count"),),
         proof=proof,

@@ -16,7 +16,7 @@ _LEAST_SHARE = 0.1
 def look(scene: Scene) -> Found | None:
     """The time of a half row in such layers, their conversions included."""
     facts = scene.facts
-    if not scene.claims_half or not facts.on_gpu or not facts.busy_s:
+    if not scene.half_kernels_were_seen:
         return None
     if facts.row.launch_bound == "host_bound":  # kernels are not what takes the time
         return None
@@ -25,13 +25,12 @@ def look(scene: Scene) -> Found | None:
     grouped = any(work.groups > 1 for work in bad)
     if share <= _LEAST_SHARE or not (grouped or _matters(facts, bad)):
         return None
-    named = [f"{work.operation.layer or work.operation.name} ({work.obstacles[0]})" for work in bad]
     return Found(
         (
             Number("time in layers that tensor cores cannot take well", share, "share"),
             Number("such operations", sum(work.operation.count for work in bad), "count"),
         ),
-        reason=some(named),
+        reason=some([work.complaint for work in bad]),
         remedy="use fewer groups or plain convolutions there, or leave those layers in float32"
         if grouped
         else "",

@@ -1,0 +1,22 @@
+"""Data files that come with the library."""
+
+from __future__ import annotations
+
+import sys
+from importlib.resources import files
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def read_toml(name: str) -> dict[str, Any]:
+    """What a file of the folder `data` holds.
+
+    Args:
+        name: of the file, such as `devices.toml`.
+    """
+    text = (files("precisionbench") / "data" / name).read_text(encoding="utf-8")
+    return tomllib.loads(text)
