@@ -67,14 +67,15 @@ def convolutions(channels: int, batch: int = 64, groups: int = 1, size: int = 56
 class Waiting(nn.Module):
     """Reads a number from the device in every call."""
 
-    def __init__(self) -> None:
+    def __init__(self, waits: bool = True) -> None:
         super().__init__()
-        self.body, self.scale = nn.Linear(1024, 1024), 1.0
+        self.body, self.scale, self.waits = nn.Linear(1024, 1024), 1.0, waits
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for _ in range(8):
             x = self.body(x)
-            self.scale = float(x.abs().max().item())
+            if self.waits:
+                self.scale = float(x.abs().max().item())
         return x
 
 
@@ -117,13 +118,13 @@ def normalised(channels: int = 256, batch: int = 64) -> Any:
 
 
 class Growing(nn.Module):
-    """Activations that pass 65504 in its third layer."""
+    """Activations that pass 65504 in its third layer, or keep their size with `std` 1/32."""
 
-    def __init__(self) -> None:
+    def __init__(self, std: float = 2.0) -> None:
         super().__init__()
         self.parts = nn.ModuleList(nn.Linear(1024, 1024, bias=False) for _ in range(5))
         for part in self.parts:
-            nn.init.normal_(part.get_parameter("weight"), std=2.0)
+            nn.init.normal_(part.get_parameter("weight"), std=std)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for part in self.parts:
@@ -171,6 +172,10 @@ def zeros() -> Any:
     return model, torch.zeros_like(x)
 
 
+def _pictures(channels: int) -> torch.Tensor:
+    return torch.randn(128, channels, 56, 56)
+
+
 def wide(batch: int) -> Any:
     parts: list[nn.Module] = []
     for _ in range(30):
@@ -181,6 +186,7 @@ def wide(batch: int) -> Any:
 CL = "half:memory_format=channels_last"
 FIVE = ("eager:precision=tf32", "half", CL, "half:dtype=bfloat16")
 RESNET = "torchvision:resnet50"
+DEEPLAB = "torchvision:deeplabv3_resnet50"
 
 
 def images(name: str, batch: int, *backends: str, planted: Planted | None = None) -> Case:
@@ -199,7 +205,9 @@ CASES = {
     ),
     "channels-50": Case(lambda: convolutions(50), planted={"half": ("tensor-core-obstacles",)}),
     "channels-25": Case(lambda: convolutions(25), planted={"half": ("tensor-core-obstacles",)}),
-    "linear-1001": Case(lambda: matmuls(1001), planted={"half": ("tensor-core-obstacles",)}),
+    "linear-1001": Case(
+        lambda: matmuls(1001, batch=32768), planted={"half": ("tensor-core-obstacles",)}
+    ),
     "autocast": Case(
         lambda: matmuls(2048, 8, 256), (Autocast(),), {"autocast-each-call": ("recast-weights",)}
     ),
@@ -231,6 +239,20 @@ CASES = {
     "mobilenet-cl": images("mobilenet_v3_large", 64),
     "convnext-cl": images("convnext_tiny", 64),
     "regnet-cl": images("regnet_x_8gf", 32),
+    "groups-of-all": Case(lambda: convolutions(256), (CL,)),
+    "channels-64": Case(lambda: convolutions(64), (CL,)),
+    "linear-1024": Case(lambda: matmuls(1024, batch=32768)),
+    "linear-2048": Case(lambda: matmuls(2048, 8, 16384)),
+    "no-item": Case(lambda: (Waiting(waits=False), torch.randn(65536, 1024))),
+    "no-host-copy": Case(lambda: (nn.Conv2d(64, 64, 3, padding=1), _pictures(64)), (CL,)),
+    "no-overflow": Case(lambda: (Growing(1 / 32), torch.randn(32768, 1024))),
+    "large-launches": Case(lambda: matmuls(8192, 2, 2048)),
+    "deconvolution": Case(
+        lambda: (nn.ConvTranspose2d(256, 128, 4, 2, 1, bias=False), _pictures(256)), (CL,)
+    ),
+    "efficientnet-cl": images("efficientnet_v2_s", 32),
+    "deeplab-cl": Case(DEEPLAB, (CL,), batch_size=8),
+    "swin": images("swin_t", 64, "half"),
     # in processes of their own
     "resnet50-batch1": Case(
         RESNET,
