@@ -361,6 +361,28 @@ def test_without_a_graph_it_stays_a_suspicion():
     assert finding.status is Status.SUSPECTED
 
 
+@pytest.mark.parametrize("graph", [(), (0.33e-3,) * 9])
+def test_a_host_that_is_hardly_slower_than_the_device_is_no_cause(graph):
+    passes = Passes(device_s=(0.34e-3,) * 5, enqueue_s=(0.345e-3,) * 5, graph_s=graph)
+    assert not findings(comparison(**CLEAN, passes=(Passes(), passes)), "launch-bound")
+
+
+@pytest.mark.parametrize("cause", ["layout-conversions", "memory-bound", "recast-weights"])
+def test_kernels_are_no_cause_where_the_device_waits_for_most_of_a_call(cause):
+    waiting = PLANTED[cause][0]
+    slow = attrs.evolve(waiting, results=tuple(_slower(row, 30.0) for row in waiting.results))
+    assert findings(waiting, cause)
+    assert not findings(slow, cause)
+
+
+def _slower(row, times):
+    blocks = tuple(
+        attrs.evolve(block, samples=tuple(times * sample for sample in block.samples))
+        for block in row.measurement.blocks
+    )
+    return attrs.evolve(row, measurement=attrs.evolve(row.measurement, blocks=blocks))
+
+
 @pytest.mark.parametrize(
     ("largest", "remedy"), [(1e6, "use bfloat16"), (100.0, "look at that layer")]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import pytest
@@ -154,6 +155,16 @@ def test_each_layers_error_is_taken_against_float64(cnn, images):
     half = model.to(torch.bfloat16)
     coarse = precision.errors(lambda: half(images.bfloat16()), half, images.shape[0], truth)
     assert all(e.relative_l2 > 1e-4 for e in coarse if e.relative_l2)
+
+
+def test_errors_are_right_where_cpu_has_been_made_to_cast(cnn, images, monkeypatch):
+    """Apex O1 does so with tensors of a GPU."""
+    model = cnn.eval()
+    double = copy.deepcopy(model).double()
+    truth = precision.outputs_of(lambda: double(images.double()), double, images.shape[0])
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: self.float().mul(2))
+    found = precision.errors(lambda: model(images), model, images.shape[0], truth)
+    assert all(error.relative_l2 < 1e-5 for error in found)
 
 
 def test_an_overflow_is_counted_where_it_begins():

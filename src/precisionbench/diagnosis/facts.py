@@ -67,9 +67,14 @@ class Facts:
         return sum(part.time_s for part in self.parts)
 
     def share(self, *categories: str) -> float:
-        """The share of its busy time in some categories."""
+        """The share of a call's time in some categories.
+
+        Where the device waits for most of a call, kernels are not what takes the time. A profile
+        can be slower than the calls that were timed; then it is the share of the profile.
+        """
         spent_s = sum(self.by_category.get(category, 0.0) for category in categories)
-        return spent_s / self.busy_s if self.busy_s else 0.0
+        whole_s = max(self.busy_s, self.row.latency.value)
+        return spent_s / whole_s if self.busy_s else 0.0
 
     @cached_property
     def matrix_s(self) -> float:

@@ -163,7 +163,11 @@ class Session:
             if truth_path is None:
                 return found
             expected = torch.load(truth_path, weights_only=False)
-            return attrs.evolve(found, errors=errors(self.call, self.module, batch, expected))
+            try:
+                return attrs.evolve(found, errors=errors(self.call, self.module, batch, expected))
+            except FOREIGN_ERRORS as exc:
+                unknown = {**found.unknown, "errors": one_line(exc)}
+                return attrs.evolve(found, unknown=unknown)
 
     def closing(self) -> Closing:
         """What is known once it has been closed."""

@@ -147,7 +147,8 @@ def _add(found: dict[str, tuple[Any, ...]], path: str, output: Any, batch: int |
 def _seen(
     shape: tuple[int, ...], values: Any, largest: Any, bad: Any, bad_in_all: Any, first: Any
 ) -> Seen:
-    return Seen(shape, values.cpu(), float(largest), int(bad), int(bad_in_all), first.cpu())
+    host = torch.device("cpu")  # Apex O1 makes .cpu() cast to float32
+    return Seen(shape, values.to(host), float(largest), int(bad), int(bad_in_all), first.to(host))
 
 
 def errors(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, Found, Scene
 from precisionbench.diagnosis.findings import Number
+from precisionbench.results import BackendResult
 from precisionbench.statistics import Interval, quantile_interval
 
-# A replay without launch cost must win this much to prove it.
+# Less is not worth naming, and a replay without launch cost must win this much to prove it.
 _LEAST_GAIN = 1.1
 
 
@@ -15,22 +16,30 @@ def look(scene: Scene) -> Found | None:
     row = scene.facts.row
     if row.launch_bound != "host_bound" or row.enqueue_s is None:
         return None
+    factor = _gain(row)
+    if factor.value < _LEAST_GAIN:
+        return None
     numbers = [Number("the host's time of a call", row.enqueue_s, "s")]
     if row.device_s is not None:
         numbers.append(Number("the device's time of a call", row.device_s, "s"))
     if scene.facts.evidence.launches:
         numbers.append(Number("kernels launched in a call", scene.facts.evidence.launches, "count"))
-    if row.graph_s is None:
-        other_s = row.device_s or row.latency.value
-        gain = max(1.0, row.latency.value / other_s)
-        return Found(tuple(numbers), Interval(gain, 1.0, gain))
-    numbers.append(Number("replayed as a CUDA graph", row.graph_s, "s"))
-    replay = quantile_interval([list(row.passes.graph_s)])
+    if row.graph_s is not None:
+        numbers.append(Number("replayed as a CUDA graph", row.graph_s, "s"))
+    proved = row.graph_s is not None and factor.low > _LEAST_GAIN
+    return Found(tuple(numbers), factor, "graph-replay" if proved else "")
+
+
+def _gain(row: BackendResult) -> Interval:
+    """Of a replay; where there is none, at most that of a host which takes no time."""
     latency = row.latency
-    factor = Interval(
+    if row.graph_s is None:
+        gain = max(1.0, latency.value / (row.device_s or latency.value))
+        return Interval(gain, 1.0, gain)
+    replay = quantile_interval([list(row.passes.graph_s)])
+    return Interval(
         latency.value / row.graph_s, latency.low / replay.high, latency.high / replay.low
     )
-    return Found(tuple(numbers), factor, "graph-replay" if factor.low > _LEAST_GAIN else "")
 
 
 CAUSE = Cause(
