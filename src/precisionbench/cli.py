@@ -247,22 +247,65 @@ def _journal_beside(output: str | None) -> Iterator[Path | None]:
 @click.argument("file")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @click.option("--markdown", is_flag=True, help="Print it as Markdown.")
-def show(file: str, as_json: bool, markdown: bool) -> None:
+@click.option("--rules", is_flag=True, help="Show rows as trtexec, MLPerf, ... would state them.")
+@click.option(
+    "--backend", "-b", "backends", multiple=True, metavar="SPEC", help="Of --rules: only this row."
+)
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    metavar="SPEC",
+    help="Of --rules: a row of another engine (a DLA) that jetson_benchmarks would add.",
+)
+def show(
+    file: str,
+    as_json: bool,
+    markdown: bool,
+    rules: bool,
+    backends: tuple[str, ...],
+    engines: tuple[str, ...],
+) -> None:
     """Show a result that was saved; this needs no GPU and no torch.
 
     \b
     Example:
       precisionbench show result.json --markdown
+      precisionbench show result.json --rules --backend half
     """
     from precisionbench.comparison import load
 
     if as_json and markdown:
         raise click.UsageError("--json and --markdown exclude each other; give one of them")
+    if (backends or engines) and not rules:
+        raise click.UsageError("--backend and --engine belong to --rules; add it")
     comparison = load(file)
-    if markdown:
+    if rules:
+        click.echo(_under_rules(comparison, backends, engines, as_json, markdown))
+    elif markdown:
         click.echo(comparison.to_markdown())
     else:
         _print_comparison(comparison, as_json)
+
+
+def _under_rules(
+    comparison: Comparison,
+    backends: tuple[str, ...],
+    engines: tuple[str, ...],
+    as_json: bool,
+    markdown: bool,
+) -> str:
+    """What others would say of these rows, or of all."""
+    from precisionbench import storage
+    from precisionbench.report import rules
+
+    rows = [comparison[name].backend for name in backends] or [row.backend for row in comparison]
+    found = {name: comparison.under_rules(name, engines) for name in rows}
+    if as_json:
+        document = {"format": "precisionbench.statements", "version": 1}
+        statements = {name: storage.unstructured(said) for name, said in found.items()}
+        return json.dumps({**document, "rows": statements}, indent=1, allow_nan=False)
+    return rules.to_markdown(found) if markdown else rules.to_text(found)
 
 
 def _explain(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from precisionbench import comparability, errors, journal, storage
+from precisionbench import comparability, errors, journal, rules, storage
 from precisionbench.differences import Difference, difference
 from precisionbench.errors import (
     BackendUnavailableError,
@@ -126,6 +126,23 @@ class Comparison:
             PrecisionBenchError: there is no such row, or it failed.
         """
         return self._observations[self[backend].backend]
+
+    def under_rules(self, backend: str, engines: Sequence[str] = ()) -> tuple[rules.Statement, ...]:
+        """A row as others would state it: trtexec, jetson_benchmarks, MLPerf, a naive wall clock.
+
+        Args:
+            backend: as for `comparison[...]`.
+            engines: rows of other engines of the device (DLAs), whose rates `jetson_benchmarks`
+                would add to this one's.
+
+        Returns:
+            One statement for each figure of each rule, in a fixed order. What cannot be stated
+            has no value and says why.
+
+        Raises:
+            PrecisionBenchError: there is no such row, or it failed.
+        """
+        return rules.statements(self[backend], [self[engine] for engine in engines])
 
     def against(self, old: Comparison, force: bool = False) -> Difference:
         """What has changed since an older run of the same thing.

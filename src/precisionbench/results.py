@@ -226,6 +226,8 @@ class Passes:
             engines that bypass torch's allocator included, the CUDA context not.
         energy_j: energy of one call in joules, of the whole board, over a second of calls back
             to back.
+        to_device_s: copying the inputs, as they were given, from pinned host memory to the device.
+        to_host_s: copying the outputs from the device to pinned host memory.
     """
 
     device_s: tuple[float, ...] = attrs.field(default=(), validator=_check_samples)
@@ -238,6 +240,8 @@ class Passes:
     peak_reserved_bytes: int | None = None
     driver_bytes: int | None = None
     energy_j: float | None = None
+    to_device_s: tuple[float, ...] = attrs.field(default=(), validator=_check_samples)
+    to_host_s: tuple[float, ...] = attrs.field(default=(), validator=_check_samples)
 
 
 @attrs.frozen

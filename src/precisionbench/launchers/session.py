@@ -128,8 +128,11 @@ class Session:
         """
         if self.events is None:
             return Passes()
+        assert self.workload is not None
+        inputs = [tensor for _, tensor in self.workload.inputs.tensors()]
+        labels = self.opening.labels
         with executing(), silence():
-            found = take_passes(self.events, self.call, call_s, self.opening.labels, capture)
+            found = take_passes(self.events, self.call, call_s, labels, capture, inputs)
         return attrs.evolve(found, driver_bytes=self.driver_bytes)
 
     def truth(self, path: str) -> None:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
-from precisionbench.probes import timing
+from precisionbench.probes import timing, transfers
 from precisionbench.probes.energy import device_joules, energy_j
 from precisionbench.probes.memory import peak_bytes
 from precisionbench.results import Passes
 from precisionbench.timer import Call, CudaEventClock, HostClock
+from precisionbench.trees import walk
 
 _PASS_S = 0.3  # seconds for each pass
+# LoadGen wants at least 64 queries one after another (precisionbench.rules.mlperf).
+_MAX_WALL_SAMPLES = 200
 # An H100 has 50 MB of L2; what a GPU does not tell is taken to be that.
 _L2_BYTES = 50 << 20
 _FLUSHES = 2  # times the L2 cache's size, so that nothing of it survives
 
 
 def take_passes(
-    clock: CudaEventClock, call: Call, call_s: float, labels: tuple[str, ...], capture: bool
+    clock: CudaEventClock,
+    call: Call,
+    call_s: float,
+    labels: tuple[str, ...],
+    capture: bool,
+    inputs: Sequence[torch.Tensor],
 ) -> Passes:
-    """Device, enqueue and wall time, memory, energy, and CUDA-graph replay of one call.
+    """Device, enqueue and wall time, memory, energy, transfers, and CUDA-graph replay of one call.
 
     Args:
         clock: CUDA events.
@@ -27,6 +37,7 @@ def take_passes(
         call_s: about how long it takes, in seconds.
         labels: what qualification said of it.
         capture: also try a CUDA graph.
+        inputs: tensors that would be brought to the device for the call.
     """
     samples = timing.samples_for(call_s, _PASS_S)
     host, unknown = HostClock(clock.device), dict[str, str]()
@@ -36,12 +47,16 @@ def take_passes(
         unknown["graph"] = "not tried in this process: a failed capture could spoil later rows"
     allocated, reserved = peak_bytes(clock.device, call)
     energy = timing.told(unknown, "energy", lambda: (_energy_j(clock, call, call_s),))
+    wall_samples = timing.samples_for(call_s, _PASS_S, most=_MAX_WALL_SAMPLES)
+    outputs = [tensor for _, tensor in walk(call())]
     return Passes(
         enqueue_s=timing.enqueue(host, call, samples),
-        wall_s=timing.wall(host, call, samples),
+        wall_s=timing.wall(host, call, wall_samples),
         device_s=timing.told(unknown, "device", lambda: timing.primed(clock, call, samples))
         if not labels
         else (),
+        to_device_s=timing.told(unknown, "transfers", lambda: transfers.to_device(clock, inputs)),
+        to_host_s=timing.told(unknown, "transfers", lambda: transfers.to_host(clock, outputs)),
         graph_s=timing.told(unknown, "graph", lambda: timing.graph_replay(clock, call, samples))
         if capture
         else (),

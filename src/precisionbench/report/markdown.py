@@ -12,16 +12,16 @@ def to_markdown(data: ComparisonData) -> str:
     Args:
         data: the comparison.
     """
-    lines = [f"**{_escaped(rows.title(data))}**", "", _escaped(rows.versions(data)), ""]
+    lines = [f"**{escaped(rows.title(data))}**", "", escaped(rows.versions(data)), ""]
     if wrong := rows.wrong_labels(data):
-        lines += ["Not what they say:", "", *(f"- {_escaped(text)}" for text in wrong), ""]
+        lines += ["Not what they say:", "", *(f"- {escaped(text)}" for text in wrong), ""]
     if data.results:
         lines += [*_table(data), "", rows.legend(data), ""]
     failures = [([failure.backend], rows.failure_text(failure)) for failure in data.failures]
     for heading, items in (("Notes", rows.notes(data)), ("Could not run", failures)):
         if items:
             lines += [f"{heading}:", ""]
-            lines += [f"- {_about(names)}{_escaped(text)}" for names, text in items] + [""]
+            lines += [f"- {_about(names)}{escaped(text)}" for names, text in items] + [""]
     return "\n".join(lines)
 
 
@@ -31,20 +31,20 @@ def _table(data: ComparisonData) -> list[str]:
     for row in data.results:
         text = rows.row_text(data, row)
         cells = (text.latency, text.width, text.throughput, text.speedup, text.agreement)
-        lines.append(f"| {_codes([text.backend])} | {' | '.join(map(_escaped, cells))} |")
+        lines.append(f"| {codes([text.backend])} | {' | '.join(map(escaped, cells))} |")
     return lines
 
 
 def _about(names: list[str]) -> str:
-    return f"{_codes(names)}: " if names else ""
+    return f"{codes(names)}: " if names else ""
 
 
-def _codes(names: list[str]) -> str:
+def codes(names: list[str]) -> str:
     """Rows' names as code; a pipe would end a table's cell, and a backtick the code."""
     return ", ".join("`" + name.replace("|", "\\|").replace("`", "'") + "`" for name in names)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Text that Markdown shows as it is; model names and errors are not ours."""
     for character in ("\\", "`", "*", "_", "|", "<", ">", "[", "]"):
         text = text.replace(character, "\\" + character)

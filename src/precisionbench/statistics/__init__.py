@@ -1,9 +1,14 @@
 """Statistics on plain numbers: no torch, no devices.
 
 `intervals` holds single quantities, `ratios` the speed-up of one backend over another, `verdicts`
-what may be said of it, `series` what a run of values over time looks like.
+what may be said of it, `series` what a run of values over time looks like, and
+`early_stopping` a bound on percentiles.
 """
 
+from precisionbench.statistics.early_stopping import (
+    early_stopping_estimate,
+    early_stopping_minimum,
+)
 from precisionbench.statistics.intervals import (
     Interval,
     median_interval,
@@ -38,6 +43,8 @@ __all__ = [
     "bimodality",
     "carryover",
     "drift",
+    "early_stopping_estimate",
+    "early_stopping_minimum",
     "has_settled",
     "median_interval",
     "outliers",

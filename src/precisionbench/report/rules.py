@@ -1,0 +1,128 @@
+"""A row as others would state it, as text and Markdown."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from precisionbench.report import formatting
+from precisionbench.report.markdown import codes, escaped
+from precisionbench.report.plain import WIDTH, plain_text
+from precisionbench.rules import Source, Statement
+from precisionbench.statistics import Interval
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Rows = Mapping[str, Sequence[Statement]]
+_HEADINGS = ("rule", "figure", "says", "how")
+_DIGITS = 4
+
+
+def to_text(found: Rows, width: int = WIDTH) -> str:
+    """One table for each row, then what is inside each figure and its source, as plain text.
+
+    Args:
+        found: statements by row.
+        width: columns to fill at most.
+    """
+    return plain_text(lambda console: _show(found, console), width)
+
+
+def to_markdown(found: Rows) -> str:
+    """The same as GitHub-flavoured Markdown.
+
+    Args:
+        found: statements by row.
+    """
+    lines: list[str] = []
+    for backend, statements in found.items():
+        heading = [f"**{codes([backend])}**, under whose rules", ""]
+        lines += [*heading, f"| {' | '.join(_HEADINGS)} |", "|---|---|---:|---|"]
+        lines += [f"| {' | '.join(map(escaped, _cells(found)))} |" for found in statements]
+        lines += ["", *(f"- {escaped(note)}" for note in _notes(statements)), ""]
+    lines += ["What is inside:", ""]
+    lines += [
+        f"- {escaped(text)} ([{escaped(source.title)}]({source.url}))"
+        for text, source in _insides(found)
+    ]
+    return "\n".join(lines)
+
+
+def _show(found: Rows, console: Console) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    for backend, statements in found.items():
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+        for heading in _HEADINGS:
+            right = heading == "says"
+            table.add_column(heading, justify="right" if right else "left", no_wrap=right)
+        for statement in statements:
+            table.add_row(*map(Text, _cells(statement)))
+        console.print(Text(f"{backend}, under whose rules", style="bold"), table, Text())
+        _print_list(_notes(statements), console)
+    console.print(Text("What is inside", style="bold"))
+    insides = _insides(found)
+    _print_list([f"{text} ({source.title})" for text, source in insides], console)
+    console.print(Text("Sources", style="bold"))
+    sources = dict.fromkeys(source for _, source in insides)
+    _print_list([f"{source.title}: {source.url}" for source in sources], console)
+
+
+def _print_list(lines: Sequence[str], console: Console) -> None:
+    from rich.text import Text
+
+    for line in lines:
+        wrapped = textwrap.wrap(
+            line,
+            console.width,
+            initial_indent="  ",
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        console.print(Text("\n".join(wrapped)), soft_wrap=True)
+
+
+def _cells(statement: Statement) -> tuple[str, str, str, str]:
+    how = "not stated" if statement.value is None else statement.kind
+    return statement.rule, statement.figure, value_text(statement), how
+
+
+def value_text(statement: Statement) -> str:
+    """The figure with its unit, a derived range as `low to high`; `-` where it is not stated."""
+    value, low, high = statement.value, statement.low, statement.high
+    if value is None:
+        return "-"
+    if statement.kind == "derived" and low is not None and high is not None and low < high:
+        rates = [formatting.significant(end, _DIGITS) for end in (low, high)]
+        return f"{rates[0]} to {rates[1]} {statement.unit}"
+    digits = _DIGITS
+    if low is not None and high is not None:
+        digits = formatting.supported_digits(Interval(value, low, high))
+    if statement.unit == "s":
+        return formatting.time_text(value, digits)
+    return f"{formatting.significant(value, digits)} {statement.unit}"
+
+
+def _notes(statements: Sequence[Statement]) -> list[str]:
+    """What is not stated and why, and which conditions a rule has that the run does not meet."""
+    notes = [f"{s.rule}, {s.figure}: not stated: {s.missing}" for s in statements if s.missing]
+    notes += [f"{s.rule}: {'; '.join(s.unmet)}" for s in statements if s.unmet]
+    return notes
+
+
+def _insides(found: Rows) -> list[tuple[str, Source]]:
+    """What is inside each figure, and where that stands, each sentence once."""
+    figures: dict[tuple[str, str, Source], list[str]] = {}
+    for statements in found.values():
+        for s in statements:
+            names = figures.setdefault((s.rule, s.inside, s.source), [])
+            names += [s.figure] if s.figure not in names else []
+    return [
+        (f"{rule}, {'; '.join(names)}: {inside}", source)
+        for (rule, inside, source), names in figures.items()
+    ]

@@ -1,0 +1,34 @@
+"""What this library itself says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from precisionbench.results import BackendResult
+from precisionbench.rules.statement import Source, Statement, by_events, items_of, unit_of
+
+RULE = "precisionbench"
+_SOURCE = Source("precisionbench, what is measured and how", "docs/measuring.md")
+_EVENTS = (
+    "the call on the device, between two CUDA events, calls back to back; gaps in which the "
+    "device waits for the host are inside, transfers of inputs and outputs are not"
+)
+_HOST = "the call, from a drained device to a drained device, by the host's clock"
+
+
+def statements(row: BackendResult) -> Iterator[Statement]:
+    """Median latency, and the throughput that follows from it, with their intervals.
+
+    Args:
+        row: a measured row.
+    """
+    inside = _EVENTS if by_events(row) else _HOST
+    latency = row.latency
+    rate = latency.inverse_of(items_of(row))
+    for figure, unit, found in (
+        ("latency, median", "s", latency),
+        ("throughput", unit_of(row), rate),
+    ):
+        yield Statement(
+            RULE, figure, unit, inside, _SOURCE, value=found.value, low=found.low, high=found.high
+        )
