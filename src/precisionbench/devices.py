@@ -18,7 +18,13 @@ RATES: Mapping[str, float] = {
     "tf32": 1e12,
     "fp16": 1e12,
     "bf16": 1e12,
+    "fp8": 1e12,
+    "int8": 1e12,
     "bandwidth": 1e9,
+    "sm_clock": 1e6,
+    "dlas": 1,
+    "dla_int8": 1e12,
+    "dla_fp16": 1e12,
 }
 
 
@@ -27,7 +33,8 @@ class Peak:
     """A rate that a device reaches at most.
 
     Attributes:
-        value: in FLOP/s, or byte/s for `bandwidth`; dense, at the boost clock.
+        value: in FLOP/s (`int8`: operations), dense, at the boost clock; byte/s for `bandwidth`,
+            Hz for `sm_clock`, a number for `dlas`; rates of a DLA are those of one.
         status: `cited`, `derived` or `unverified`.
         source: where it stands, or what it was derived from.
     """

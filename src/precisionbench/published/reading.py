@@ -42,6 +42,7 @@ _CHOICES = {
 }
 _POSITIVE = ("value", "latency_limit_s")
 _MOST = 1e15  # of any number
+_NOWHERE = -1
 _COUNTS = {"batch": 1, "dla_batch": 1, "gpus": 0, "dlas": 0}  # the least that each can be
 _DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
 _HEADER = re.compile(r"\s*(\[.*\])\s*(#.*)?$")
@@ -87,7 +88,7 @@ class _Place:
     """A table of the file, as errors name it.
 
     Attributes:
-        line: of its header, from 1; 0 where it is not found.
+        line: of its header, from 1; 0 for the file itself, -1 where it is not found.
         what: the table in words.
     """
 
@@ -201,13 +202,13 @@ class _Reader:
 
     def _refuse(self, place: _Place, field: str, reason: str, remedy: str) -> None:
         line = self._line_of_field(place.line, field)
-        where = f"{self._name}, line {line}" if line else self._name
+        where = f"{self._name}, line {line}" if line > 0 else self._name
         raise PublishedDataError(f"{where}: {reason} ({place.what})", remedy)
 
     def _places(self, tables: list[Table]) -> list[_Place]:
         lines = [i for i, line in self._headers() if re.fullmatch(r"\[\[\s*record\s*\]\]", line)]
         if len(lines) != len(tables):  # written in another way than ours
-            lines = [0] * len(tables)
+            lines = [_NOWHERE] * len(tables)
         named = [repr(t["id"]) if "id" in t else f"number {i + 1}" for i, t in enumerate(tables)]
         return [_Place(line, f"record {name}") for line, name in zip(lines, named, strict=True)]
 
@@ -218,11 +219,14 @@ class _Reader:
 
     def _line_of(self, header: str) -> int:
         plain = header.replace('"', "")
-        return next((i for i, line in self._headers() if line.replace('"', "") == plain), 0)
+        return next((i for i, line in self._headers() if line.replace('"', "") == plain), _NOWHERE)
 
     def _line_of_field(self, start: int, field: str) -> int:
         """The line of a field of the table that begins at `start`; else where that begins."""
-        written = re.compile(rf'\s*"?{re.escape(field)}"?\s*[=.]')
+        if start == _NOWHERE:
+            return start
+        name = rf'"?{re.escape(field)}"?'
+        written = re.compile(rf"\s*({name}\s*[=.]|\[+\s*{name}\s*[\].])")
         for i, line in enumerate(self._lines[start:], start + 1):
             if written.match(line):
                 return i

@@ -155,12 +155,44 @@ def find(
     return records
 
 
+def what_exists(
+    device: str | None, model: str | None, precision: str | None, file: str | Path | None = None
+) -> str:
+    """A sentence that says what there is, for a search that found nothing.
+
+    Args:
+        device: that was asked for.
+        model: likewise.
+        precision: likewise.
+        file: as in `everything`.
+    """
+    words = (model or "any model", precision and f"in {precision}", device and f"on {device}")
+    asked = " ".join(filter(None, words))
+    precisions = {record.precision for record in find(device, model, file=file)}
+    models = {record.model for record in find(device, file=file)}
+    places = {record.device for record in find(None, model, file=file)}
+    there = (
+        f"in {_list(precisions)}"
+        if precisions
+        else f"of other models: {_list(models)}"
+        if models
+        else f"on other devices: {_list(places)}"
+    )
+    return f"nothing is published here of {asked}; there are numbers {there}"
+
+
+def _list(names: Iterable[str | None]) -> str:
+    return ", ".join(sorted(filter(None, names)))
+
+
 def _of_device(records: tuple[Record, ...], name: str) -> tuple[Record, ...]:
     wanted = _identities(name)
     found = tuple(record for record in records if _identities(record.device) <= wanted)
     if not found and not devices.named(name):
         known = {record.device for record in records} | {d.id for d in devices.known()}
-        raise SpecError(f"no device {name!r} is known", did_you_mean(name, known))
+        aliases = {alias for device in devices.known() for alias in device.aliases}
+        near = _near(name.lower(), sorted(known | aliases))
+        raise SpecError(f"no device {name!r} is known", f"{near}known: {_list(known)}")
     return found
 
 
