@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from precisionbench.devices import RATES, device_of, known
+from precisionbench.devices import RATES, device_of, known, named
 from precisionbench.results import Gpu
 
 
@@ -57,6 +57,46 @@ def test_every_device_has_sensible_peaks_with_sources(device):
         assert peak.source or peak.status == "unverified"
     order = [device.peaks[rate].value for rate in ("fp32", "tf32", "fp16") if rate in device.peaks]
     assert order == sorted(order)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("agx xavier", {"jetson-agx-xavier"}),
+        ("Jetson AGX Xavier (MAXN)", {"jetson-agx-xavier"}),
+        ("xavier-nx", {"jetson-xavier-nx"}),
+        ("Xavier", {"jetson-agx-xavier", "jetson-xavier-nx"}),  # the driver's name of both
+        ("nano", {"jetson-nano"}),
+        ("Orin Nano", {"jetson-orin-nano-8gb", "jetson-orin-nano-super"}),
+        ("NVIDIA A100-SXM4-80GB", {"a100-sxm4-80gb"}),
+        ("a100 pcie", {"a100-pcie-40gb", "a100-pcie-80gb"}),
+        ("V100", {"v100-sxm2", "v100-pcie"}),
+        ("Tesla T4", {"t4"}),
+        ("NVIDIA H100 80GB HBM3", {"h100-sxm"}),
+        ("NVIDIA H200", {"h200-sxm"}),
+        ("NVIDIA H200 NVL", set()),
+        ("GH200 96GB", set()),
+        ("", set()),
+    ],
+)
+def test_a_device_is_found_by_any_of_its_names(name, expected):
+    assert {device.id for device in named(name)} == expected
+
+
+def test_a_name_in_full_is_of_one_device_only():
+    for device in known():
+        assert named(device.id) == named(device.name) == (device,)
+
+
+@pytest.mark.parametrize("device", known(), ids=lambda device: device.id)
+def test_engines_and_clocks_are_of_a_sensible_size(device):
+    peaks = device.peaks
+    assert ("dla_int8" in peaks) == ("dlas" in peaks)
+    assert 5e8 < peaks["sm_clock"].value < 3e9
+    if "fp8" in peaks:
+        assert peaks["fp8"].value == pytest.approx(peaks["int8"].value, rel=1e-3)
+    if "int8" in peaks and device.compute_capability != "7.0":  # the V100 has no such tensor cores
+        assert peaks["int8"].value == pytest.approx(2 * peaks["fp16"].value, rel=0.02)
 
 
 def test_identities_are_unique():

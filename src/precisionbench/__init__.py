@@ -38,7 +38,7 @@ _HOMES = {
     "list_backends": "backends.discovery",
     "load": "comparison",
 }
-_SUBMODULES = ("backends", "errors", "results")
+_SUBMODULES = ("backends", "errors", "published", "results")
 
 __all__ = [
     "Comparison",

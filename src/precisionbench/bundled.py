@@ -12,11 +12,19 @@ else:
     import tomli as tomllib
 
 
+def read_text(name: str) -> str:
+    """The text of a file of the folder `data`.
+
+    Args:
+        name: of the file, such as `devices.toml`.
+    """
+    return (files("precisionbench") / "data" / name).read_text(encoding="utf-8")
+
+
 def read_toml(name: str) -> dict[str, Any]:
     """What a file of the folder `data` holds.
 
     Args:
         name: of the file, such as `devices.toml`.
     """
-    text = (files("precisionbench") / "data" / name).read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    return tomllib.loads(read_text(name))

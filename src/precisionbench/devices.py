@@ -18,7 +18,13 @@ RATES: Mapping[str, float] = {
     "tf32": 1e12,
     "fp16": 1e12,
     "bf16": 1e12,
+    "fp8": 1e12,
+    "int8": 1e12,
     "bandwidth": 1e9,
+    "sm_clock": 1e6,
+    "dlas": 1,
+    "dla_int8": 1e12,
+    "dla_fp16": 1e12,
 }
 
 
@@ -27,7 +33,8 @@ class Peak:
     """A rate that a device reaches at most.
 
     Attributes:
-        value: in FLOP/s, or byte/s for `bandwidth`; dense, at the boost clock.
+        value: in FLOP/s (`int8`: operations), dense, at the boost clock; byte/s for `bandwidth`,
+            Hz for `sm_clock`, a number for `dlas`; rates of a DLA are those of one.
         status: `cited`, `derived` or `unverified`.
         source: where it stands, or what it was derived from.
     """
@@ -49,6 +56,7 @@ class Device:
         multiprocessors: how many it has.
         memory_gib: least and most memory, where boards differ in nothing else.
         peaks: by rate; one that is missing is not known or not supported.
+        aliases: what else people call it; several devices may share one.
     """
 
     id: str
@@ -58,6 +66,7 @@ class Device:
     multiprocessors: int
     memory_gib: tuple[float, float] | None
     peaks: Mapping[str, Peak]
+    aliases: tuple[str, ...] = ()
 
     def is_model_of(self, gpu: Gpu) -> bool:
         """Whether this GPU is such a device.
@@ -87,7 +96,9 @@ def _device(entry: dict[str, Any]) -> Device:
         if (found := entry.pop(rate, None)) is not None
     }
     low_high = entry.pop("memory_gib", None)
-    return Device(**entry, memory_gib=tuple(low_high) if low_high else None, peaks=peaks)
+    aliases = tuple(entry.pop("aliases", ()))
+    memory_gib = tuple(low_high) if low_high else None
+    return Device(**entry, memory_gib=memory_gib, peaks=peaks, aliases=aliases)
 
 
 def device_of(gpu: Gpu) -> Device | None:
@@ -98,3 +109,29 @@ def device_of(gpu: Gpu) -> Device | None:
     """
     found = [device for device in known() if device.is_model_of(gpu)]
     return found[0] if len(found) == 1 else None
+
+
+def named(name: str) -> tuple[Device, ...]:
+    """The devices that a person's or a driver's name fits; several where it does not tell.
+
+    Args:
+        name: an id, a name in full, an alias such as `agx xavier`, or as the driver says it.
+    """
+    wanted = key(name)
+    exact = tuple(
+        device
+        for device in known()
+        if wanted in map(key, (device.id, device.name, *device.aliases))
+    )
+    return exact or tuple(d for d in known() if re.search(d.pattern, name, re.IGNORECASE))
+
+
+def key(name: str) -> str:
+    """A device's name without what writers differ in: maker, family, signs, remarks in brackets.
+
+    Args:
+        name: of the device.
+    """
+    plain = re.sub(r"\(.*?\)", "", name.lower())
+    plain = re.sub(r"\b(nvidia|tesla|jetson|geforce)\b", "", plain)
+    return re.sub(r"[^a-z0-9]", "", plain)

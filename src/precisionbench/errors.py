@@ -14,6 +14,8 @@ PrecisionBenchError
  ├── DeviceError                  the device stopped answering; nothing more can be measured
  ├── ResultFormatError            a result file is missing, damaged, too new, or not ours
  ├── RowNotFoundError             a comparison has no such row
+ ├── PublishedDataError           a file of published numbers is wrong
+ ├── RecordNotFoundError          no published number has this id
  ├── IncomparableError            two results must not be compared
  └── OutputError                  a file cannot be written
       └── OutputExistsError       it exists and may not be replaced
@@ -104,6 +106,14 @@ class ResultFormatError(PrecisionBenchError):
 
 class RowNotFoundError(PrecisionBenchError, KeyError):
     """The comparison has no row of that name."""
+
+
+class PublishedDataError(PrecisionBenchError):
+    """A file of published numbers cannot be read, or something in it is wrong."""
+
+
+class RecordNotFoundError(PrecisionBenchError, KeyError):
+    """No published number has this id."""
 
 
 class IncomparableError(PrecisionBenchError):

@@ -19,11 +19,9 @@ from precisionbench.diagnosis.parts import (
 )
 from precisionbench.diagnosis.work import MatrixWork, matrix_work
 from precisionbench.evidence import Evidence
+from precisionbench.flops import WINOGRAD
 from precisionbench.results import BackendResult, ComparisonData
 
-# Winograd's algorithm does a 3x3 convolution in up to this many times fewer multiplications, so
-# a rate counted with the usual ones may be above the peak by that much without being impossible.
-_WINOGRAD = 4.0
 _SMALL = 3
 
 
@@ -186,9 +184,9 @@ class Facts:
             return None
         spatial = [work for work in self.work if work.is_convolution and work.kernel_size > 1]
         if any(work.flops is None for work in spatial):
-            return flops / _WINOGRAD
+            return flops / WINOGRAD
         saved = sum(
-            (work.flops or 0.0) * (1 - 1 / _WINOGRAD if work.kernel_size == _SMALL else 1.0)
+            (work.flops or 0.0) * (1 - 1 / WINOGRAD if work.kernel_size == _SMALL else 1.0)
             for work in spatial
         )
         return max(0.0, flops - saved)

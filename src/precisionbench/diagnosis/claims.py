@@ -1,0 +1,260 @@
+"""Whether a claimed rate can be true: held against what the device can do at most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import attrs
+
+from precisionbench.devices import Device, Peak, named
+from precisionbench.diagnosis.facts import Facts
+from precisionbench.flops import ItemFlops, entries
+from precisionbench.published import Record
+from precisionbench.published.searching import model_key
+
+IMPOSSIBLE, UNLIKELY, POSSIBLE, UNKNOWN = "impossible", "unlikely", "possible", "unknown"
+# Precisions in which libraries have Winograd's algorithm.
+_WINOGRAD_IN = ("fp32", "tf32", "fp16", "bf16")
+# Peaks of what is not named like its precision.
+_RATES = {"mixed": "fp16"}
+_TENSOR_CORES_SKIP_ZEROS = (8, 0)  # compute capability from which 2:4 sparsity doubles their rate
+_SPARSE = 2.0
+_STATUSES = ("cited", "derived", "unverified")  # the last is worth least
+_WORDS = {"images/s": "img/s", "ms": "items/s"}
+_TERA = 1e12
+_WHOLE = 100.0  # from here on decimals tell nothing
+
+
+@attrs.frozen
+class Claim:
+    """So many items per second, in a precision, on one device.
+
+    Attributes:
+        items_per_s: of one accelerator.
+        precision: such as `fp16`, as in `published.record.PRECISIONS`.
+        device: that it is said of.
+        flops: of an item.
+        gpus: 1, or 0 where only DLAs worked.
+        dlas: how many worked beside it.
+        sparsity: `dense`, `2:4`, or None where it is not told.
+        unit: of the rate, in words.
+    """
+
+    items_per_s: float
+    precision: str
+    device: Device
+    flops: ItemFlops
+    gpus: int = 1
+    dlas: int = 0
+    sparsity: str | None = "dense"
+    unit: str = "items/s"
+
+    @property
+    def engines(self) -> str:
+        """What is said to have worked, in words."""
+        dlas = "" if not self.dlas else "a DLA" if self.dlas == 1 else f"{self.dlas} DLAs"
+        if not self.gpus:
+            return f"{dlas} alone" if dlas else "nothing"
+        return f"the GPU and {dlas}" if dlas else "the GPU alone"
+
+    @property
+    def flop_rate(self) -> float:
+        """FLOP/s, as they are usually counted."""
+        return self.items_per_s * self.flops.usual
+
+    @property
+    def least_flop_rate(self) -> float:
+        """FLOP/s that cannot be avoided, whatever algorithm convolutions use."""
+        return self.items_per_s * self.least_flops
+
+    @property
+    def least_flops(self) -> float:
+        """FLOPs of an item that cannot be avoided in this precision."""
+        return self.flops.least if self.precision in _WINOGRAD_IN else self.flops.usual
+
+    @property
+    def peak(self) -> Peak | None:
+        """Of all engines together; None where one of them is not known."""
+        rate = _RATES.get(self.precision, self.precision)
+        peaks = self.device.peaks
+        needed = [(self.gpus, peaks.get(rate)), (self.dlas, peaks.get(f"dla_{rate}"))]
+        used = [(count, peak) for count, peak in needed if count]
+        if not used or any(peak is None for _, peak in used):
+            return None
+        known = [(count, peak) for count, peak in used if peak is not None]
+        return Peak(
+            value=self.sparse_factor * sum(count * peak.value for count, peak in known),
+            status=max((peak.status for _, peak in known), key=_STATUSES.index),
+            source="; ".join(peak.source for _, peak in known),
+        )
+
+    @property
+    def sparse_factor(self) -> float:
+        """How much faster than dense it could have been."""
+        capability = tuple(map(int, self.device.compute_capability.split(".")))
+        skips = capability >= _TENSOR_CORES_SKIP_ZEROS and self.precision != "fp32"
+        return _SPARSE if skips and self.sparsity != "dense" else 1.0
+
+
+@attrs.frozen
+class Judgement:
+    """What there is to say of a claim.
+
+    Attributes:
+        verdict: `impossible` (above the peak whatever the algorithm), `unlikely` (below it only
+            with Winograd's algorithm wherever it could be used), `possible` (the peak does not
+            forbid it, which proves nothing), or `unknown`.
+        sentence: the verdict with its figures; figures that are not cited say so.
+        claim: what was judged; None where too little of it is known.
+    """
+
+    verdict: str
+    sentence: str
+    claim: Claim | None = None
+
+
+def judge(claim: Claim) -> Judgement:
+    """Hold a claim against the device's peak: x items/s of F FLOPs each are x F FLOP/s.
+
+    Args:
+        claim: what is claimed.
+    """
+    peak = claim.peak
+    if peak is None:
+        reason = (
+            f"no peak of {claim.engines} of {claim.device.name} in {_precision(claim)} is known"
+        )
+        return Judgement(UNKNOWN, reason, claim)
+    if claim.flop_rate <= peak.value:
+        return Judgement(POSSIBLE, _possible(claim, peak), claim)
+    verdict = IMPOSSIBLE if claim.least_flop_rate > peak.value else UNLIKELY
+    sentence = f"{_above(claim, peak)}: {_conclusion(claim, peak, verdict)}"
+    return Judgement(verdict, sentence, claim)
+
+
+def _possible(claim: Claim, peak: Peak) -> str:
+    share = claim.flop_rate / peak.value
+    return f"{_rate(claim)}, {share:.0%} of the {_peak(claim, peak)}: the peak does not forbid it"
+
+
+def _above(claim: Claim, peak: Peak) -> str:
+    usual, least = peak.value / claim.flops.usual, peak.value / claim.least_flops
+    most = f"at most {usual:,.0f} {claim.unit}"
+    if least > usual:
+        most += f", or {least:,.0f} with Winograd's algorithm wherever it could be used"
+    return f"{_rate(claim)}, above the {_peak(claim, peak)} ({most})"
+
+
+def _conclusion(claim: Claim, peak: Peak, verdict: str) -> str:
+    what = f"{_precision(claim)} on {claim.engines}"
+    if verdict == IMPOSSIBLE:
+        return f"it cannot be {what}"
+    share = claim.least_flop_rate / peak.value
+    return f"it is hardly {what}, which would need that algorithm and {share:.0%} of the peak"
+
+
+def _rate(claim: Claim) -> str:
+    rate = f"{_tera(claim.flop_rate)} {_unit(claim)}"
+    return f"{claim.items_per_s:,.0f} {claim.unit} of {claim.flops.of} is {rate}"
+
+
+def _peak(claim: Claim, peak: Peak) -> str:
+    sparse = " with 2:4 sparsity" if claim.sparse_factor > 1 else ""
+    label = "" if peak.status == "cited" else f" ({peak.status})"
+    rate = f"{_tera(peak.value)} {_unit(claim)}{label}"
+    what = f"{_precision(claim)}{sparse} on {claim.engines}"
+    return f"{rate} that the {claim.device.name} can do in {what}"
+
+
+def _tera(rate: float) -> str:
+    value = rate / _TERA
+    return f"{value:,.0f}" if value >= _WHOLE else f"{value:.3g}"
+
+
+def _unit(claim: Claim) -> str:
+    return "TOP/s" if claim.precision.startswith("int") else "TFLOP/s"
+
+
+def _precision(claim: Claim) -> str:
+    return "mixed precision" if claim.precision == "mixed" else claim.precision.upper()
+
+
+def judgements_of(record: Record) -> tuple[Judgement, ...]:
+    """Judge a published number as it is told, and what its number says of simpler readings.
+
+    A number whose precision or engines are not told, that is INT8, or that sums several engines, is
+    also held against the GPU alone, in its own precision and in FP16. Where the source does not
+    tell the model's variant, each variant is judged.
+
+    Args:
+        record: the published number.
+    """
+    rate, devices = record.items_per_s, named(record.device)
+    costs = item_flops(record.model, record.variant, record.input)
+    if rate is None:
+        return (Judgement(UNKNOWN, "its batch, and so its rate, is not known"),)
+    if not devices:
+        return (Judgement(UNKNOWN, f"no peak of {record.device} is known"),)
+    if not costs:
+        where = record.input or "its input, which is not told"
+        return (Judgement(UNKNOWN, f"the FLOPs of {record.model} at {where} are not known"),)
+    unit = _WORDS.get(record.unit, record.unit)
+    claims = [
+        Claim(rate, precision, devices[0], flops, gpus, dlas, record.sparsity, unit)
+        for flops in costs
+        for precision, gpus, dlas in _readings(record)
+    ]
+    found = tuple(judge(_on_the_fastest(claim, devices)) for claim in claims)
+    return found or (Judgement(UNKNOWN, "neither its precision nor its engines are told"),)
+
+
+def _on_the_fastest(claim: Claim, devices: tuple[Device, ...]) -> Claim:
+    """The claim on that device, of those that it may be said of, whose peak is highest."""
+    claims = [attrs.evolve(claim, device=device) for device in devices]
+    return max(claims, key=lambda one: one.peak.value if one.peak else math.inf)
+
+
+def _readings(record: Record) -> Iterator[tuple[str, int, int]]:
+    """Precision, GPUs and DLAs: as told, and what a reader might take it for."""
+    own, dlas = record.precision, record.dlas
+    gpus = None if record.gpus is None else min(1, record.gpus)
+    if own is not None and gpus is not None and dlas is not None:
+        yield own, gpus, dlas
+    if gpus == 0:
+        return
+    if own != "fp16" and own in ("int8", None):
+        yield "fp16", 1, 0
+    if own is not None and (gpus is None or dlas != 0):
+        yield own, 1, 0
+
+
+def item_flops(model: str, variant: str = "", input: str | None = None) -> tuple[ItemFlops, ...]:
+    """FLOPs of an item of a model; one for each variant where that is not told, none if unknown.
+
+    Args:
+        model: its name, in any writing that `published.find` understands.
+        variant: such as `v1.5`.
+        input: of one item, such as `3x224x224`; None fits any.
+    """
+    wanted, written = model_key(model)
+    variant = variant or written
+    return tuple(
+        entry.flops
+        for entry in entries()
+        if model_key(entry.name)[0] == wanted
+        and entry.variant in (variant or entry.variant, "")
+        and entry.input == (input or entry.input)
+    )
+
+
+def measured_flops(facts: Facts) -> ItemFlops | None:
+    """FLOPs of an item as they were counted in a measured row; None where they were not.
+
+    Args:
+        facts: of the row.
+    """
+    flops, least, items = facts.evidence.flops, facts.certain_flops, facts.row.batch_size
+    if not flops or not least or not items:
+        return None
+    return ItemFlops(flops / items, least / items, "the measured model")

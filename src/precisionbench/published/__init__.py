@@ -1,0 +1,15 @@
+"""Numbers that others published, each with its conditions and where it stands.
+
+    import precisionbench as pb
+
+    for record in pb.published.find(device="agx xavier", model="resnet50"):
+        print(record.id, record.value_per_accelerator, record.unit)
+
+None of them was measured here; `status` and `confidence` say how far each can be trusted.
+"""
+
+from precisionbench.published.reading import read
+from precisionbench.published.record import Record
+from precisionbench.published.searching import everything, find, get
+
+__all__ = ["Record", "everything", "find", "get", "read"]

@@ -1,0 +1,247 @@
+"""All published numbers, and those that fit: by device, model and conditions."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from precisionbench import devices
+from precisionbench.bundled import read_text
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    PublishedDataError,
+    RecordNotFoundError,
+    SpecError,
+    did_you_mean,
+    one_line,
+)
+from precisionbench.published.reading import parse, read
+from precisionbench.published.record import METRICS, PRECISIONS, Record
+
+GROUP = "precisionbench.published"
+VARIABLE = "PRECISIONBENCH_PUBLISHED"
+_BUNDLED = "published.toml"
+_PRECISION_NAMES = {
+    "float32": "fp32",
+    "single": "fp32",
+    "float16": "fp16",
+    "half": "fp16",
+    "bfloat16": "bf16",
+    "float8": "fp8",
+    "amp": "mixed",
+}
+_VARIANT = re.compile(r"(resnet\D?\d+)[\s_-]*(v\d(?:\.\d)?)$")
+_NEAR = 3
+
+
+def everything(file: str | Path | None = None) -> tuple[Record, ...]:
+    """All published numbers: ours, those of other packages, and the user's own.
+
+    Args:
+        file: a TOML file with more of them; the one that the environment variable
+            `PRECISIONBENCH_PUBLISHED` names is read as well.
+
+    Raises:
+        PublishedDataError: a file is wrong, or an id stands in two of them.
+    """
+    found = {record.id: record for record in _bundled()}
+    for name, records in _of_others(file):
+        for record in records:
+            if record.id in found:
+                where = found[record.id].origin
+                raise PublishedDataError(
+                    f"the id {record.id!r} of {name} stands in {where} already", "give it another"
+                )
+            found[record.id] = record
+    return tuple(found.values())
+
+
+def _of_others(file: str | Path | None) -> Iterator[tuple[str, tuple[Record, ...]]]:
+    for entry in entry_points(group=GROUP):
+        path = _path_of(entry)
+        yield str(path), read(path)
+    given = [path for path in (os.environ.get(VARIABLE), file) if path]
+    for path in dict.fromkeys(Path(path).absolute() for path in given):
+        yield str(path), read(path)
+
+
+def _path_of(entry: EntryPoint) -> Path:
+    """The file that a package brings: a path, or a function that gives one."""
+    home = entry.dist.name if entry.dist else "a package"
+    try:
+        found = entry.load()
+        return Path(found() if callable(found) else found)
+    except FOREIGN_ERRORS as exc:
+        raise PublishedDataError(
+            f"the published numbers {entry.name!r} of {home} cannot be had ({one_line(exc)})",
+            f"uninstall or repair {home}",
+        ) from exc
+
+
+@cache
+def _bundled() -> tuple[Record, ...]:
+    return parse(read_text(_BUNDLED), _BUNDLED)
+
+
+def get(id: str, *, file: str | Path | None = None) -> Record:
+    """The published number of this id.
+
+    Args:
+        id: such as `mlperf-v4.1-h200-resnet50-offline`.
+        file: as in `everything`.
+
+    Raises:
+        RecordNotFoundError: there is none; with near matches.
+        PublishedDataError: as in `everything`.
+    """
+    records = {record.id: record for record in everything(file)}
+    if id not in records:
+        raise RecordNotFoundError(
+            f"no published number has the id {id!r}",
+            f"{_near(id, records)}`precisionbench published` lists all {len(records)}",
+        )
+    return records[id]
+
+
+def _near(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(names), n=_NEAR)
+    return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+
+
+def find(
+    device: str | None = None,
+    model: str | None = None,
+    precision: str | None = None,
+    batch: int | None = None,
+    *,
+    metric: str | None = None,
+    file: str | Path | None = None,
+) -> tuple[Record, ...]:
+    """The published numbers that fit, in the order of the files; what is left out fits all.
+
+    A record whose device is one of several that its source does not tell apart ("A100") is found
+    by their common name only.
+
+    Args:
+        device: such as `agx xavier`, `jetson-agx-xavier`, `H200`, or the driver's name of it.
+        model: such as `resnet50`, `torchvision:resnet50` or `ResNet-50 v1.5`.
+        precision: such as `int8` or `float16`.
+        batch: items at once.
+        metric: one of `METRICS`.
+        file: as in `everything`.
+
+    Raises:
+        SpecError: nobody knows a device, model, precision or metric of this name.
+        PublishedDataError: as in `everything`.
+    """
+    records = everything(file)
+    if device is not None:
+        records = _of_device(records, device)
+    if model is not None:
+        records = _of_model(records, model, everything(file))
+    if precision is not None:
+        wanted = _precision(precision)
+        records = tuple(record for record in records if record.precision == wanted)
+    if batch is not None:
+        records = tuple(record for record in records if record.batch == batch)
+    if metric is not None:
+        _check_metric(metric)
+        records = tuple(record for record in records if record.metric == metric)
+    return records
+
+
+def what_exists(
+    device: str | None, model: str | None, precision: str | None, file: str | Path | None = None
+) -> str:
+    """A sentence that says what there is, for a search that found nothing.
+
+    Args:
+        device: that was asked for.
+        model: likewise.
+        precision: likewise.
+        file: as in `everything`.
+    """
+    words = (model or "any model", precision and f"in {precision}", device and f"on {device}")
+    asked = " ".join(filter(None, words))
+    precisions = {record.precision for record in find(device, model, file=file)}
+    models = {record.model for record in find(device, file=file)}
+    places = {record.device for record in find(None, model, file=file)}
+    there = (
+        f"in {_list(precisions)}"
+        if precisions
+        else f"of other models: {_list(models)}"
+        if models
+        else f"on other devices: {_list(places)}"
+    )
+    return f"nothing is published here of {asked}; there are numbers {there}"
+
+
+def _list(names: Iterable[str | None]) -> str:
+    return ", ".join(sorted(filter(None, names)))
+
+
+def _of_device(records: tuple[Record, ...], name: str) -> tuple[Record, ...]:
+    wanted = _identities(name)
+    found = tuple(record for record in records if _identities(record.device) <= wanted)
+    if not found and not devices.named(name):
+        known = {record.device for record in records} | {d.id for d in devices.known()}
+        aliases = {alias for device in devices.known() for alias in device.aliases}
+        near = _near(name.lower(), sorted(known | aliases))
+        raise SpecError(f"no device {name!r} is known", f"{near}known: {_list(known)}")
+    return found
+
+
+def _identities(name: str) -> frozenset[str]:
+    """The ids of the devices that a name fits, or the name itself where it fits none."""
+    return frozenset(device.id for device in devices.named(name)) or frozenset([devices.key(name)])
+
+
+def _of_model(
+    records: tuple[Record, ...], name: str, known: tuple[Record, ...]
+) -> tuple[Record, ...]:
+    wanted, variant = model_key(name)
+    if wanted not in {model_key(record.model)[0] for record in known}:
+        models = {record.model for record in known}
+        raise SpecError(f"nothing is published of a model {name!r}", did_you_mean(name, models))
+    return tuple(
+        record
+        for record in records
+        if model_key(record.model)[0] == wanted and variant in ("", _variant(record))
+    )
+
+
+def _variant(record: Record) -> str:
+    return record.variant or model_key(record.model)[1]
+
+
+def model_key(name: str) -> tuple[str, str]:
+    """A model's name without what writers differ in, and its variant.
+
+    Args:
+        name: such as `torchvision:resnet50` or `ResNet-50 v1.5`.
+
+    Returns:
+        The key and the variant, such as `("resnet50", "v1.5")`; empty where the name has none.
+    """
+    plain = name.strip().lower().removeprefix("torchvision:").removeprefix("torchvision.models.")
+    match = _VARIANT.match(plain)
+    plain, variant = match.groups() if match else (plain, "")
+    return re.sub(r"[^a-z0-9]", "", plain), variant
+
+
+def _precision(name: str) -> str:
+    found = _PRECISION_NAMES.get(name.lower(), name.lower())
+    if found not in PRECISIONS:
+        known = (*PRECISIONS, *_PRECISION_NAMES)
+        raise SpecError(f"{name!r} is no precision", did_you_mean(name, known))
+    return found
+
+
+def _check_metric(name: str) -> None:
+    if name not in METRICS:
+        raise SpecError(f"{name!r} is no metric", did_you_mean(name, METRICS))

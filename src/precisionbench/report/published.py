@@ -1,0 +1,191 @@
+"""Published numbers, as text for a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from precisionbench.diagnosis.claims import judgements_of
+from precisionbench.published import Record
+from precisionbench.published.record import METRICS, MS, STATUSES
+from precisionbench.report.plain import WIDTH, plain_text, widen
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.text import Text
+
+_LEGEND = (
+    "Rates are of one accelerator; none was measured here. All of one: precisionbench published "
+    "--id ID"
+)
+_NOT_TOLD = "not told"
+_STYLES = {"reported": "yellow", "unverified": "red"}
+_FEW_DIGITS = 100.0  # rates from here on are shown without decimals
+
+
+def to_text(records: Sequence[Record], width: int = WIDTH) -> str:
+    """Some records as plain text.
+
+    Args:
+        records: to be shown.
+        width: columns to fill at most.
+    """
+    return plain_text(lambda console: show(records, console), width)
+
+
+def show(records: Sequence[Record], console: Console) -> None:
+    """Write some records to a rich console, two lines for each, by device.
+
+    An id has a line of its own, so that it can be copied.
+
+    Args:
+        records: to be shown.
+        console: where to.
+    """
+    from rich.text import Text
+
+    widen(console)
+    for device in dict.fromkeys(record.device for record in records):
+        console.print(Text(device, style="bold"))
+        for record in records:
+            if record.device == device:
+                console.print(_heading(record), soft_wrap=True)
+                console.print(Text(_line(record)), soft_wrap=True)
+        console.print()
+    console.print(Text(_LEGEND, style="dim"))
+
+
+def _heading(record: Record) -> Text:
+    from rich.text import Text
+
+    text = Text(f"  {record.id}")
+    if record.status != "cited":
+        text.append(f"  {record.status}", _STYLES[record.status])
+    return text
+
+
+def _line(record: Record) -> str:
+    batch = "batch ?" if record.batch is None else f"batch {record.batch}"
+    if record.dla_batch is not None:
+        batch += f"+{record.dla_batch}"
+    cells = (
+        f"{_figure(record):>10} {record.unit:<11}",
+        f"{record.precision or '?':<5}",
+        f"{batch:<12}",
+        f"{record.engines if record.n_accelerators == 1 else 'GPU':<12}",
+        record.metric,
+    )
+    return f"  {'  '.join(cells)}".rstrip()
+
+
+def _figure(record: Record) -> str:
+    value = record.value_per_accelerator
+    if record.unit == MS or value < _FEW_DIGITS:
+        return f"{value:.4g}"
+    return f"{value:,.0f}"
+
+
+def card_text(record: Record, width: int = WIDTH) -> str:
+    """All of one record as plain text.
+
+    Args:
+        record: to be shown.
+        width: columns to fill at most.
+    """
+    return plain_text(lambda console: show_card(record, console), width)
+
+
+def show_card(record: Record, console: Console) -> None:
+    """Write all of one record to a rich console.
+
+    Args:
+        record: to be shown.
+        console: where to.
+    """
+    from rich.text import Text
+
+    widen(console)
+    console.print(Text(record.id, style="bold"), soft_wrap=True)
+    console.print(Text(f"  {record.source_url}"), soft_wrap=True)
+    console.print(_grid(_fields(record)))
+    console.print()
+    console.print(Text("What the device's peaks say of it", style="bold"))
+    console.print(_grid((j.verdict, j.sentence) for j in judgements_of(record)))
+
+
+def _grid(fields: Iterable[tuple[str, str]]) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in fields:
+        table.add_row(Text(f"  {name}", style="dim"), Text(value))
+    return table
+
+
+def _fields(record: Record) -> Iterable[tuple[str, str]]:
+    yield "value", f"{record.value:,.10g} {record.unit}"
+    if record.n_accelerators > 1:
+        each = f"{_figure(record)} {record.unit} of each of {record.n_accelerators}"
+        yield "per accelerator", each
+    yield "device", record.device
+    yield "model", f"{record.model} {record.variant}".strip()
+    yield "input", _told(record.input)
+    yield "precision", _noted(_told(record.precision), record.precision_note)
+    batch = _told(record.batch)
+    yield "batch", batch if record.dla_batch is None else f"{batch}, {record.dla_batch} on each DLA"
+    yield "engines", record.engines
+    yield "sparsity", _told(record.sparsity)
+    if record.latency_limit_s is not None:
+        yield "latency limit", f"{record.latency_limit_s * 1e3:g} ms"
+    yield "power mode", _told(record.power_mode)
+    yield "framework", record.framework or _NOT_TOLD
+    yield "software", _told(record.software)
+    yield "timed", f"{record.metric} ({_noted(METRICS[record.metric], record.metric_note)})"
+    yield "date", record.date or _NOT_TOLD
+    yield "source", record.source_title
+    if record.quote:
+        yield "quote", record.quote
+    yield "status", f"{record.status} ({STATUSES[record.status]})"
+    yield "confidence", record.confidence
+    if record.notes:
+        yield "notes", record.notes
+    yield "file", record.origin
+
+
+def _told(value: object) -> str:
+    return _NOT_TOLD if value is None else str(value)
+
+
+def _noted(text: str, note: str) -> str:
+    return f"{text}; {note}" if note else text
+
+
+def to_json(records: Sequence[Record]) -> str:
+    """Some records as JSON text, with what is derived from them.
+
+    Args:
+        records: to be written.
+    """
+    document = {
+        "format": "precisionbench.published",
+        "version": 1,
+        "records": [
+            {
+                **attrs.asdict(record),
+                "n_accelerators": record.n_accelerators,
+                "value_per_accelerator": record.value_per_accelerator,
+                "judgements": [
+                    {"verdict": judgement.verdict, "sentence": judgement.sentence}
+                    for judgement in judgements_of(record)
+                ],
+            }
+            for record in records
+        ],
+    }
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"

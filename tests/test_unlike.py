@@ -1,0 +1,227 @@
+"""What is told to differ before a published number and a measured row are compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from precisionbench import published
+from precisionbench.comparison import load
+from precisionbench.diagnosis.unlike import Conditions, conditions_of, differences
+from precisionbench.published.record import CONDITIONS
+from precisionbench.results import DeviceState, TensorInfo
+from scenes import HALF_CONV, comparison, conv, evidence
+from test_storage import comparison_data
+
+ALL = published.everything()
+RECORDS = Path(__file__).parents[1] / "docs" / "records"
+H200 = load(RECORDS / "h200-resnet50-batch100.json").data
+MLPERF = published.get("mlperf-v4.1-h200-resnet50-offline")
+
+
+def of_row(name: str) -> Conditions:
+    return conditions_of(H200, next(row for row in H200.results if row.backend == name))
+
+
+def told(record, measured) -> dict[str, bool]:
+    return {found.condition: found.is_known for found in differences(record, measured)}
+
+
+def test_a_measured_row_tells_its_conditions():
+    found = of_row("half:memory_format=channels_last")
+    assert found == Conditions(
+        device="h200-sxm",
+        model="torchvision:resnet50",
+        variant="v1.5",
+        input="3x224x224",
+        precision="fp16",
+        batch=100,
+        gpus=1,
+        dlas=0,
+        sparsity="dense",
+        metric="device-time",
+        framework="PyTorch eager",
+        software="torch 2.11.0+cu130, CUDA 13.0, cuDNN 9.19.0",
+    )
+
+
+def test_everything_that_differs_from_mlperf_is_listed():
+    assert told(MLPERF, of_row("half")) == {
+        "precision": True,
+        "batch": True,
+        "number of accelerators": True,
+        "sparsity": False,
+        "timed region": True,
+        "framework": True,
+        "software": True,
+        "power mode": False,
+    }
+
+
+def test_a_difference_is_a_sentence_of_both():
+    found = {d.condition: str(d) for d in differences(MLPERF, of_row("half"))}
+    assert found["batch"] == "the batch differs (published: 2048; measured: 100)"
+    assert found["sparsity"] == (
+        "not known whether the sparsity is the same (published: not told; measured: dense)"
+    )
+    assert "8; their rate is divided by that" in found["number of accelerators"]
+
+
+def test_of_a_page_that_could_not_be_read_most_is_not_known():
+    found = told(published.get("nvidia-blog-agx-xavier-resnet50"), of_row("half"))
+    assert found["device"] is True
+    assert found["precision"] is True
+    not_known = {"batch", "set of engines", "sparsity", "timed region", "variant of the model"}
+    assert not any(found[condition] for condition in not_known)
+
+
+def test_a_sum_over_engines_is_no_gpu_alone():
+    record = published.get("mlperf-v0.7-agx-xavier-resnet50-offline")
+    found = {d.condition: d for d in differences(record, of_row("half"))}
+    assert found["set of engines"].published == "GPU + 2 DLAs"
+    assert found["set of engines"].measured == "GPU"
+    assert "64 on the GPU and 32 on each DLA" in found["batch"].published
+
+
+def test_a_label_that_is_doubtful_is_no_agreement():
+    record = published.get("founding-agxxavier-resnet50-b100-float32")
+    found = told(record, attrs.evolve(of_row("eager"), device="jetson-agx-xavier"))
+    assert found["precision"] is False
+    assert "device" not in found
+    assert "batch" not in found
+
+
+def test_a_row_that_did_not_run_in_what_it_is_labelled_says_so():
+    half = conv(dtype="float16", kernel=HALF_CONV)
+    data = comparison(base=evidence(half))
+    found = conditions_of(data, data.results[0])
+    assert found.precision == "fp32"
+    assert found.ran == "by its label; it ran in float16"
+    record = attrs.evolve(MLPERF, precision="fp32")
+    differing = {d.condition: d for d in differences(record, found)}
+    assert differing["precision"].is_known
+    assert "it ran in float16" in differing["precision"].measured
+
+
+def test_a_board_that_is_one_of_several_is_not_known_to_be_it():
+    record = published.get("gist-v100-resnet50-b256-fp16")
+    measured = attrs.evolve(of_row("half"), device="v100-pcie")
+    assert told(record, measured)["device"] is False
+    assert told(record, attrs.evolve(measured, device="t4"))["device"] is True
+
+
+def test_a_class_of_models_does_not_tell_which_model_it_is():
+    assert told(MLPERF, attrs.evolve(of_row("half"), model="ResNet"))["model"] is False
+    other = attrs.evolve(of_row("half"), model="torchvision:resnet18")
+    assert told(MLPERF, other)["model"] is True
+
+
+def test_a_limit_on_latency_is_listed():
+    limited = attrs.evolve(MLPERF, latency_limit_s=0.016)
+    found = {d.condition: d for d in differences(limited, of_row("half"))}
+    assert found["limit on latency"].published == "no call longer than 16 ms"
+
+
+def test_the_time_of_the_engine_alone_is_what_events_take_too():
+    alone = attrs.evolve(MLPERF, metric="gpu-compute")
+    assert "timed region" not in told(alone, of_row("half"))
+
+
+def test_what_a_machine_does_not_tell_is_not_known():
+    data = comparison_data()
+    row = data.results[0]
+    found = conditions_of(data, row)
+    assert found.device == "NVIDIA Test"
+    assert found.power_mode is None
+    several = attrs.evolve(data.workload, inputs=(TensorInfo("[0]", (4, 5), "float32"),) * 2)
+    assert conditions_of(attrs.evolve(data, workload=several), row).input is None
+    plugin = attrs.evolve(row, name="somebodys", options={})
+    stranger = conditions_of(data, plugin)
+    assert (stranger.precision, stranger.sparsity) == (None, None)
+    assert stranger.framework == "somebodys"
+
+
+def test_a_sequence_is_told_by_its_length():
+    data = comparison_data()
+    tokens = attrs.evolve(data.workload, inputs=(TensorInfo("[0]", (4, 384), "int64"),))
+    found = conditions_of(attrs.evolve(data, workload=tokens), data.results[0])
+    assert found.input == "sequence 384"
+
+
+def test_clocks_that_were_seen_are_told():
+    data = comparison_data()
+    row = data.results[0]
+    blocks = tuple(
+        attrs.evolve(block, state=DeviceState(sm_clock_hz=1.3e9 + 1e7 * i))
+        for i, block in enumerate(row.measurement.blocks[:2])
+    )
+    row = attrs.evolve(row, measurement=attrs.evolve(row.measurement, blocks=blocks))
+    environment = attrs.evolve(data.environment, power_mode="MAXN")
+    found = conditions_of(attrs.evolve(data, environment=environment), row)
+    assert found.power_mode.startswith("MAXN, 1300 to 13")
+
+
+@pytest.mark.parametrize(("level", "precision"), [("O0", "fp32"), ("O1", "mixed"), ("O3", "fp16")])
+def test_apex_levels_are_told_as_they_compute(level, precision):
+    data = comparison_data()
+    row = attrs.evolve(data.results[0], name="apex-amp", options={"opt_level": level})
+    assert conditions_of(data, row).precision == precision
+
+
+def test_a_dla_is_told():
+    data = comparison_data()
+    options = {"dla_core": 0, "int8_mode": True}
+    row = attrs.evolve(data.results[0], name="torch2trt", options=options)
+    assert conditions_of(data, row).dlas == 1
+
+
+def as_published(record: published.Record) -> Conditions:
+    """The conditions of a measurement that did just what the record says."""
+    return Conditions(
+        device=record.device,
+        model=record.model,
+        variant=record.variant or None,
+        input=record.input,
+        precision=record.precision,
+        batch=record.batch,
+        gpus=None if record.gpus is None else min(1, record.gpus),
+        dlas=record.dlas,
+        sparsity=record.sparsity,
+        power_mode=record.power_mode,
+        framework=record.framework or None,
+        software=record.software,
+    )
+
+
+SAME = {"input": "input", "batch": "batch", "sparsity": "sparsity", "software": "software"}
+
+
+@given(st.sampled_from(ALL))
+def test_what_is_measured_alike_differs_only_in_what_is_not_told(record):
+    found = differences(record, as_published(record))
+    allowed = {"timed region", "number of accelerators"}
+    allowed |= {"batch"} if record.dla_batch else set()
+    assert {d.condition for d in found if d.is_known} <= allowed
+    for condition in record.unknown:
+        if condition in SAME and condition in CONDITIONS:
+            assert SAME[condition] in {d.condition for d in found if not d.is_known}
+
+
+@given(st.sampled_from(ALL))
+def test_of_a_measurement_of_which_nothing_is_known_everything_is_listed_as_not_known(record):
+    found = differences(record, Conditions())
+    assert {d.condition for d in found if d.is_known} <= {"number of accelerators"}
+    listed = {d.condition for d in found}
+    assert {"device", "model", "input", "precision", "batch", "set of engines"} <= listed
+    assert {"sparsity", "timed region", "software", "power mode"} <= listed
+
+
+@given(st.sampled_from(ALL), st.integers(1, 10**6))
+def test_another_batch_is_never_passed_over(record, batch):
+    measured = attrs.evolve(as_published(record), batch=batch)
+    if batch != record.batch:
+        assert "batch" in told(record, measured)
