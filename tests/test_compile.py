@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+import weakref
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ import torch._dynamo
 import torch._inductor.config
 from torch import nn
 
+from precisionbench.backends import compiling
 from precisionbench.backends.compiling import Compile
 from precisionbench.backends.discovery import make
 from precisionbench.errors import BackendUnavailableError, PreparationError, SpecError
@@ -97,6 +100,35 @@ def test_a_callers_own_compiled_model_is_neither_used_nor_lost(cnn, images):
     with torch.inference_mode():
         own(images)
     assert len(compiled) == 1
+
+
+class OneLayer(nn.Module):
+    """Compiled by nobody else in this process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x):
+        return self.conv(x).relu()
+
+
+@needs_compiler
+@slow
+def test_its_weights_are_let_go(images, monkeypatch):
+    """TorchDynamo would keep compiled code for good, and frozen weights are part of it."""
+    made: list[weakref.ref[nn.Module]] = []
+
+    def watched(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+        made.append(weakref.ref(model.conv.weight))
+        return model
+
+    monkeypatch.setattr(compiling, "cast_model", watched)
+    for _ in range(2):
+        with opened(OneLayer(), images, "compile:freezing=true"):
+            assert made[-1]() is not None
+        gc.collect()
+        assert made[-1]() is None
 
 
 @needs_compiler

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import sys
+import types
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -113,6 +114,7 @@ class Compile(Backend):
             stack.enter_context(fp32_precision("ieee" if self.precision == "fp32" else "tf32"))
             counters = stack.enter_context(_own_counters())
             stack.enter_context(recompile_limit_lifted())
+            stack.enter_context(_code_dropped())
             compiled: Any = torch.compile(
                 model,
                 backend=_own_inductor(self.mode, self.dynamic),
@@ -227,6 +229,38 @@ def _check_compiler() -> None:
             f"a C++ compiler, with which TorchInductor builds kernels, and there is no {wanted!r}",
             "install g++ (Linux), Xcode's tools (macOS) or MSVC (Windows), or set CXX to one",
         )
+
+
+@contextmanager
+def _code_dropped() -> Iterator[None]:
+    """Let go afterwards of what was compiled meanwhile, with its weights and CUDA graphs.
+
+    TorchDynamo keeps it for good with the code of the functions that it compiled. A function that
+    others had compiled before keeps all: one entry cannot be dropped alone, and
+    `torch._dynamo.reset` would drop theirs, too.
+    """
+    import torch._dynamo.eval_frame as frames
+
+    others = {id(code) for code in _codes() if _entries(code)}
+    try:
+        yield
+    finally:
+        for code in _codes():
+            if id(code) not in others:
+                frames.reset_code(code)  # type: ignore[attr-defined,unused-ignore]
+
+
+def _codes() -> list[types.CodeType]:
+    """Functions that TorchDynamo has looked at, as `torch._dynamo.reset` finds them."""
+    import torch._dynamo.convert_frame as frames
+
+    seen = [*frames.input_codes.seen, *frames.output_codes.seen]
+    return [code for weak in seen if (code := weak()) is not None]
+
+
+def _entries(code: types.CodeType) -> list[Any]:
+    entries: list[Any] = torch._dynamo.eval_frame._debug_get_cache_entry_list(code)
+    return entries
 
 
 @contextmanager
