@@ -62,7 +62,7 @@ def info(name: str) -> discovery.BackendInfo:
 def test_the_built_ins_are_listed_with_their_options():
     names = [info.name for info in pb.list_backends()]
     assert names == sorted(names)
-    assert {"apex-amp", "eager", "half", "torch2trt"} <= set(names)
+    assert {"apex-amp", "autocast", "compile", "eager", "half", "torch2trt"} <= set(names)
     assert info("half").available
     assert info("half").distribution == "precisionbench"
     assert info("half").options["dtype"] == "'float16' or 'bfloat16'"

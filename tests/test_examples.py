@@ -45,7 +45,8 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
         ("half", ["half:dtype=bfloat16", "half:memory_format=channels_last", "times as fast"]),
         ("apex_amp", ["apex-amp", "half"]),
         ("torch2trt_int8", ["torch2trt:precision=int8,engine_cache=engines"]),
-        ("compare_all", ["eager: ready", "2/4 eager preparing", "half"]),
+        ("compare_all", ["eager: ready", "compile: ready", "4/6 eager preparing", "half"]),
+        ("compile_and_graphs", ["compile:dtype=float16,freezing=true", "times as fast as"]),
         ("founding_experiment", ["apex-amp:opt_level=O3", "eager"]),
     ],
 )
@@ -80,6 +81,7 @@ def test_every_example_is_run_by_a_test():
         "apex_amp",
         "compare_all",
         "compare_two_runs",
+        "compile_and_graphs",
         "eager",
         "founding_experiment",
         "half",

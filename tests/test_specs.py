@@ -137,7 +137,8 @@ def test_an_unknown_backend_is_answered_with_the_nearest_and_all():
     with pytest.raises(BackendNotFoundError) as caught:
         make("eagre")
     assert str(caught.value) == (
-        "there is no backend 'eagre'; did you mean 'eager'? known: apex-amp, eager, half, torch2trt"
+        "there is no backend 'eagre'; did you mean 'eager'? "
+        "known: apex-amp, autocast, compile, eager, half, torch2trt"
     )
 
 
@@ -146,7 +147,8 @@ def test_an_unknown_option_is_answered_with_the_nearest_and_all():
         make("half:dtpye=float16")
     assert str(caught.value) == (
         "the backend 'half' has no option 'dtpye'; did you mean 'dtype'? "
-        "known: cudnn_benchmark, dtype, fp32_layers, grad_mode, l2_cache, memory_format"
+        "known: cuda_graph, cudnn_benchmark, dtype, fold_batch_norm, fp32_layers, grad_mode, "
+        "l2_cache, memory_format"
     )
 
 

@@ -48,22 +48,6 @@ class WithChange(Backend):
             yield prepared
 
 
-def folded_batch_norm(model: nn.Module, inputs: Inputs) -> Changed:
-    """Batch norm folded into the convolutions before it.
-
-    Raises:
-        PreparationError: the model cannot be traced, or there is nothing to fold.
-    """
-    from torch.fx.experimental.optimization import fuse
-
-    if not any(isinstance(module, _BATCH_NORMS) for module in model.modules()):
-        raise PreparationError("the model has no batch norm to fold")
-    return fuse(model, no_trace=False), inputs
-
-
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-
 def padded_channels(model: nn.Module, inputs: Inputs) -> Changed:
     """Convolutions and linear layers with sizes that are multiples of 8, padded and cut again.
 
@@ -117,7 +101,6 @@ def random_inputs(model: nn.Module, inputs: Inputs) -> Changed:
 
 
 CHANGES: dict[str, Callable[[nn.Module, Inputs], Changed]] = {
-    "folded-batch-norm": folded_batch_norm,
     "padded-channels": padded_channels,
     "random-inputs": random_inputs,
 }

@@ -52,6 +52,7 @@ def _change(name: str) -> Callable[[Backend], Backend]:
 EXPERIMENTS: Mapping[str, Callable[[Backend], Backend]] = {
     "channels-last": _option(memory_format="channels_last"),
     "cudnn-benchmark": _option(cudnn_benchmark=True),
+    "folded-batch-norm": _option(fold_batch_norm=True),
     "ieee-float32": lambda backend: Eager(**_common(backend)),
     FRESH_PROCESS: lambda backend: backend,
     CAST_ONCE: lambda backend: Half(**_common(backend)),

@@ -14,12 +14,14 @@ from precisionbench.names import row_names, split_spec
 from precisionbench.results import Json
 
 # What is worth comparing where the user names nothing. Rows that a machine cannot run say why.
+# Compiling takes longer than all of them together, so `compile` is for those who ask for it.
 DEFAULT_BACKENDS = (
     "eager",
     "eager:precision=tf32",
     "half",
     "half:dtype=bfloat16",
     "half:memory_format=channels_last",
+    "autocast",
     "apex-amp",
     "torch2trt:precision=fp16",
 )

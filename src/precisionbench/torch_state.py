@@ -217,6 +217,17 @@ def autocast_off(device_type: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def gradients_off(mode: str) -> Iterator[None]:
+    """Switch gradients off for a while.
+
+    Args:
+        mode: `inference_mode` or `no_grad`.
+    """
+    with torch.inference_mode() if mode == "inference_mode" else torch.no_grad():
+        yield
+
+
+@contextlib.contextmanager
 def recompile_limit_lifted() -> Iterator[None]:
     """Let TorchDynamo compile each row's copy of a compiled model; it gives up after 8 otherwise.
 

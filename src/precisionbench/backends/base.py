@@ -20,8 +20,10 @@ from torch import nn
 
 from precisionbench.errors import BackendUnavailableError, PrecisionBenchWarning, SpecError
 from precisionbench.results import Json, as_json
+from precisionbench.torch_state import has_tf32
 from precisionbench.trees import Inputs, cast
 
+GradMode = Literal["inference_mode", "no_grad"]
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -63,6 +65,9 @@ class Backend(abc.ABC):
         cudnn_benchmark: let cuDNN try its algorithms on each shape instead of guessing.
         grad_mode: how gradients are switched off around each call.
         l2_cache: leave the GPU's L2 cache as the last call left it, or empty it before each one.
+        fold_batch_norm: fold each batch norm into the convolution or linear layer before it, ahead
+            of `prepare`; see `folding.folded`.
+        cuda_graph: capture the prepared call as a CUDA graph, and time its replay.
     """
 
     name: ClassVar[str]
@@ -71,10 +76,10 @@ class Backend(abc.ABC):
         default="contiguous", kw_only=True
     )
     cudnn_benchmark: bool = attrs.field(default=False, kw_only=True)
-    grad_mode: Literal["inference_mode", "no_grad"] = attrs.field(
-        default="inference_mode", kw_only=True
-    )
+    grad_mode: GradMode = attrs.field(default="inference_mode", kw_only=True)
     l2_cache: Literal["warm", "cold"] = attrs.field(default="warm", kw_only=True)
+    fold_batch_norm: bool = attrs.field(default=False, kw_only=True)
+    cuda_graph: bool = attrs.field(default=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if not _NAME.fullmatch(str(getattr(self, "name", ""))):
@@ -141,6 +146,19 @@ def require_cuda(inputs: Inputs) -> None:
     if device.type != "cuda":
         raise BackendUnavailableError(
             f"a CUDA device, and the inputs are on {device}", "choose device='cuda'"
+        )
+
+
+def check_tf32() -> None:
+    """Raise unless the GPU computes in TF32.
+
+    Raises:
+        BackendUnavailableError: what would.
+    """
+    if not has_tf32():
+        raise BackendUnavailableError(
+            "an NVIDIA GPU of compute capability 8.0 or newer, which is what has TF32",
+            "compare with 'eager' and 'half' here",
         )
 
 

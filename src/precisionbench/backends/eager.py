@@ -11,9 +11,8 @@ import attrs
 import torch
 from torch import nn
 
-from precisionbench.backends.base import Backend, Prepared, cast_model, require_cuda
-from precisionbench.errors import BackendUnavailableError
-from precisionbench.torch_state import fp32_precision, has_tf32
+from precisionbench.backends.base import Backend, Prepared, cast_model, check_tf32, require_cuda
+from precisionbench.torch_state import fp32_precision
 from precisionbench.trees import Inputs
 
 
@@ -34,11 +33,8 @@ class Eager(Backend):
 
     def check_available(self) -> None:
         """Raise if TF32 is asked for and the GPU has none."""
-        if self.precision == "tf32" and not has_tf32():
-            raise BackendUnavailableError(
-                "an NVIDIA GPU of compute capability 8.0 or newer, which is what has TF32",
-                "compare with 'eager' and 'half' here",
-            )
+        if self.precision == "tf32":
+            check_tf32()
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

@@ -26,7 +26,7 @@ def claim_of(row: BackendResult) -> str:
     options = row.options
     if options.get("fp32_layers"):  # mixed, as was asked for
         return ""
-    if row.name == "eager":
+    if row.name == "eager" or (row.name == "compile" and options.get("dtype") == FP32):
         return TF32 if options.get("precision") == "tf32" else FP32
     if row.name == "apex-amp":
         return _APEX.get(str(options.get("opt_level")), "")

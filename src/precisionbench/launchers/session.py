@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import torch
@@ -17,6 +17,7 @@ from torch import nn
 
 from precisionbench.agreement import compare_tensors, differs, kept
 from precisionbench.backends import Backend, Inputs, Prepared
+from precisionbench.backends.folding import folded
 from precisionbench.errors import (
     FOREIGN_ERRORS,
     DeviceError,
@@ -29,8 +30,10 @@ from precisionbench.errors import (
     some,
 )
 from precisionbench.evidence import Evidence
+from precisionbench.launchers.capturing import captured
 from precisionbench.launchers.seat import Closing, Opening
 from precisionbench.memory import free_device_bytes
+from precisionbench.probes.graphs import Replay
 from precisionbench.probes.layers import eager_module
 from precisionbench.probes.passes import l2_flush, take_passes
 from precisionbench.probes.precision import errors, truth
@@ -46,6 +49,7 @@ from precisionbench.torch_state import (
     cudnn_benchmark,
     device_allocations,
     fp32_precision,
+    gradients_off,
     read_flags,
     recompile_limit_lifted,
     seed_everything,
@@ -146,7 +150,8 @@ class Session:
             PreparationError: torch is patched in this process.
         """
         assert self.workload is not None
-        with executing(), silence():
+        device_type = self.workload.device.type
+        with executing(), silence(), autocast_off(device_type):  # the row's own, too
             torch.save(truth(self.workload), path)
 
     def evidence(self, call_s: float, truth_path: str | None) -> Evidence:
@@ -202,15 +207,19 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
             with executing():
                 free = free_device_bytes(workload.device)
                 model, inputs = workload.make_model(), workload.make_inputs()
+                model = folded(model) if backend.fold_batch_norm else model
                 model, inputs = in_memory_format(backend, model, inputs, record)
             seed_everything(workload.seed)
             stack.enter_context(recompile_limit_lifted())
             stack.enter_context(leaks_refused())
             prepare = partial(stack.enter_context, preparing(backend, model, inputs, record))
             prepared, build_s = timer.once(prepare)
-            stack.enter_context(grad_off(backend))
+            stack.enter_context(gradients_off(backend.grad_mode))
             call = checked_call(prepared)
             with executing():
+                if backend.cuda_graph:
+                    replay, capture_s = timer.once(partial(captured, timer.clock, call))
+                    call, build_s = cast(Replay, replay), build_s + capture_s
                 output, first_call_s = timer.once(call)
                 output = kept(_readable(output))
                 times = _Times(build_s, first_call_s, *warm_up(call, timer))
@@ -218,8 +227,15 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
                 taken = _taken(free, workload.device)
         flags = {**read_flags(), "grad_mode": backend.grad_mode}
         session = _session(backend, timer, call, output, labels, times, flags, prepared, record)
-        module = eager_module(prepared.module) if isinstance(prepared, Prepared) else None
+        module = _module_to_look_into(prepared, call)
         yield attrs.evolve(session, driver_bytes=taken, workload=workload, module=module)
+
+
+def _module_to_look_into(prepared: object, call: Call) -> nn.Module | None:
+    """A graph's replay runs none of the module's Python."""
+    if not isinstance(prepared, Prepared) or isinstance(call, Replay):
+        return None
+    return eager_module(prepared.module)
 
 
 def _taken(before: int | None, device: torch.device) -> int | None:
@@ -389,13 +405,6 @@ def leaks_refused() -> Iterator[None]:
             "ones could not be trusted; all was put back",
             "let its prepare undo this after the yield",
         )
-
-
-@contextlib.contextmanager
-def grad_off(backend: Backend) -> Iterator[None]:
-    """Switch gradients off the way the backend asks for."""
-    with torch.inference_mode() if backend.grad_mode == "inference_mode" else torch.no_grad():
-        yield
 
 
 @contextlib.contextmanager

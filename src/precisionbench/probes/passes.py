@@ -8,6 +8,7 @@ import torch
 
 from precisionbench.probes import timing, transfers
 from precisionbench.probes.energy import device_joules, energy_j
+from precisionbench.probes.graphs import Replay
 from precisionbench.probes.memory import peak_bytes
 from precisionbench.results import Passes
 from precisionbench.timer import Call, CudaEventClock, HostClock
@@ -43,9 +44,13 @@ def take_passes(
     host, unknown = HostClock(clock.device), dict[str, str]()
     if labels:
         unknown["device"] = f"events on our stream do not see its work ({', '.join(labels)})"
-    if not capture:
+    if isinstance(call, Replay):
+        capture, unknown["graph"] = False, "the call is the replay of a CUDA graph already"
+    elif not capture:
         unknown["graph"] = "not tried in this process: a failed capture could spoil later rows"
     allocated, reserved = peak_bytes(clock.device, call)
+    if isinstance(call, Replay):  # a graph's memory is all taken when it is captured
+        allocated, unknown["peak_allocated"] = None, "a CUDA graph keeps its memory reserved"
     energy = timing.told(unknown, "energy", lambda: (_energy_j(clock, call, call_s),))
     wall_samples = timing.samples_for(call_s, _PASS_S, most=_MAX_WALL_SAMPLES)
     outputs = [tensor for _, tensor in walk(call())]

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from precisionbench.backends.base import cast_model
+from precisionbench.backends.folding import is_folded
 from precisionbench.errors import FOREIGN_ERRORS, PreparationError
 from precisionbench.evidence import LayerError
 from precisionbench.probes.layers import Forward, wrapped
@@ -161,13 +162,14 @@ def errors(
         module: the model behind it; None where there is none to look into.
         batch: items in the call.
         expected: what `truth` gave; modules that are missing there, or of other shapes, are left
-            out.
+            out, and so are those that hold a folded batch norm, whose outputs are another thing.
     """
     seen = outputs_of(call, module, batch)
+    other = {path for path, part in module.named_modules() if is_folded(part)} if module else ()
     return tuple(
         _error(path, own, expected[path])
         for path, own in seen.items()
-        if path in expected and expected[path].shape == own.shape
+        if path in expected and expected[path].shape == own.shape and path not in other
     )
 
 

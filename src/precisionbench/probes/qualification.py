@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -47,11 +48,20 @@ def qualify(clock: CudaEventClock, call: Call) -> tuple[str, ...]:
 
 def synchronises(call: Call) -> bool:
     """Whether an operation of torch inside the call waits for the device, e.g. `.item()`."""
+    return bool(waits(call))
+
+
+def waits(call: Call) -> list[str]:
+    """Where operations of torch inside the call wait for the device, such as `model.py:12`."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")  # first of all: entering the mode warns, too
         with _sync_debug_mode():
             call()
-    return any(_SYNC_WARNING in str(warning.message) for warning in caught)
+    return [
+        f"{Path(warning.filename).name}:{warning.lineno}"
+        for warning in caught
+        if _SYNC_WARNING in str(warning.message)
+    ]
 
 
 @contextlib.contextmanager

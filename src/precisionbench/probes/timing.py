@@ -12,6 +12,7 @@ from statistics import median
 import torch
 
 from precisionbench.errors import FOREIGN_ERRORS, one_line
+from precisionbench.probes.graphs import capture
 from precisionbench.timer import Call, Clock, CudaEventClock, Timer
 
 # A spin this many times as long as the host needs for the call hides the host's time.
@@ -123,18 +124,13 @@ def graph_replay(clock: CudaEventClock, call: Call, samples: int) -> tuple[float
     Raises:
         UnknownError: the call cannot be captured; the text says why.
     """
-    graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph, stream=clock.stream):
-            output = call()  # its memory must live as long as the graph is replayed
+        replay = capture(clock, call)
     except FOREIGN_ERRORS as exc:
         raise UnknownError(f"not capturable: {one_line(exc)}") from exc
     timer = Timer(clock)
-    graph.replay()
-    once_s = median(timer.block(graph.replay, 3))
-    replays = timer.block(graph.replay, samples, timer.calls_per_sample(once_s), settle_calls=2)
-    del output
-    return replays
+    once_s = median(timer.block(replay, 3))
+    return timer.block(replay, samples, timer.calls_per_sample(once_s), settle_calls=2)
 
 
 def samples_for(call_s: float, seconds: float, least: int = 3, most: int = 50) -> int:

@@ -1,0 +1,35 @@
+"""What removing the host's work and fusing operations bring beside a smaller dtype.
+
+Each row adds one thing: the dtype, the layout, a CUDA graph, and at last torch.compile with frozen
+weights. Compiling takes a while and is no part of what is timed. Without a GPU the row with a CUDA
+graph says why it cannot run.
+
+    python examples/compile_and_graphs.py [BATCH_SIZE] [MODEL]
+"""
+
+import sys
+
+import precisionbench as pb
+
+batch_size = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+model = sys.argv[2] if len(sys.argv) > 2 else "torchvision:resnet50"
+
+COMPILED = "compile:dtype=float16,freezing=true,memory_format=channels_last"
+comparison = pb.compare(
+    model,
+    batch_size=batch_size,
+    backends=[
+        "eager",
+        "autocast",  # float32 weights, each cast once
+        "half",
+        "half:memory_format=channels_last",
+        "half:memory_format=channels_last,cuda_graph=true",
+        COMPILED,
+    ],
+)
+print(comparison)
+
+speedup = comparison.speedup(COMPILED)
+print(f"compiled it is {speedup.low:.2f} to {speedup.high:.2f} times as fast as float32 here")
+details = comparison[COMPILED].details
+print(f"{details['graphs']} graphs, {details['graph_breaks']} graph breaks")

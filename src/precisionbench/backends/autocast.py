@@ -1,0 +1,69 @@
+"""PyTorch's automatic mixed precision: float32 weights, cast where an operation gains by it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, Literal
+
+import attrs
+import torch
+from torch import nn
+
+from precisionbench.backends.base import Backend, GradMode, Prepared, cast_model
+from precisionbench.errors import PrecisionBenchWarning, PreparationError
+from precisionbench.trees import Inputs
+
+
+@attrs.frozen
+class Autocast(Backend):
+    """`torch.autocast` over float32 weights: one context around all calls, so its cache lives.
+
+    Each weight is cast once, in the first call. That needs four things, and torch says nothing
+    where one is missing: the cache is emptied when the outermost autocast is left, so there is one
+    context around all calls; and it takes only float32 leaf tensors that require gradients, and
+    none under `inference_mode`, so the parameters require gradients and `no_grad` switches them
+    off. A script that enters autocast anew for each call, or runs under `inference_mode`, casts
+    every weight in every call: `cache_enabled=false` is what it gets.
+
+    Attributes:
+        dtype: what matrix work is cast to.
+        cache_enabled: keep the cast weights from call to call.
+        grad_mode: `no_grad` here by default; see above.
+    """
+
+    name: ClassVar[str] = "autocast"
+    dtype: Literal["float16", "bfloat16"] = "float16"
+    cache_enabled: bool = True
+    grad_mode: GradMode = attrs.field(default="no_grad", kw_only=True)
+
+    @contextmanager
+    def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
+        """Enter autocast until the row ends; see `Backend.prepare`."""
+        model, inputs = cast_model(model, torch.float32), inputs.to(torch.float32)
+        for parameter in model.parameters():
+            if parameter.is_floating_point() and parameter.is_leaf:
+                parameter.requires_grad_(True)
+        cached = self.cache_enabled and self.grad_mode == "no_grad"
+        if self.cache_enabled and not cached:
+            warnings.warn(
+                "under inference_mode autocast keeps no weights, and casts each in each call; "
+                "leave grad_mode out",
+                PrecisionBenchWarning,
+                stacklevel=2,
+            )
+        device = inputs.tensors()[0][1].device.type
+        context = torch.autocast(device, getattr(torch, self.dtype), True, self.cache_enabled)
+        with context:
+            self._check_on(device)
+            yield Prepared(inputs.bind(model), model, {"weights_cached": cached})
+        torch.clear_autocast_cache()  # a caller's own autocast would keep our weights until it ends
+
+    def _check_on(self, device: str) -> None:
+        """Torch only warns, and computes in float32, where it has no autocast of this dtype."""
+        if not torch.is_autocast_enabled(device):
+            raise PreparationError(
+                f"this torch has no autocast to {self.dtype} on {device}",
+                "use dtype=bfloat16, or 'half'",
+            )
