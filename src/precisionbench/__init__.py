@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from precisionbench.comparison import load as load
     from precisionbench.doctor.examining import examine as examine
     from precisionbench.explaining import Diagnosis as Diagnosis
+    from precisionbench.explaining import GapLedger as GapLedger
     from precisionbench.explaining import diagnose as diagnose
+    from precisionbench.explaining import explain_gap as explain_gap
     from precisionbench.results import Verdict as Verdict
     from precisionbench.runner import Progress as Progress
     from precisionbench.runner import compare as compare
@@ -34,6 +36,8 @@ _HOMES = {
     "Diagnosis": "explaining",
     "compare": "runner",
     "diagnose": "explaining",
+    "explain_gap": "explaining",
+    "GapLedger": "explaining",
     "examine": "doctor.examining",
     "list_backends": "backends.discovery",
     "load": "comparison",
@@ -43,11 +47,13 @@ _SUBMODULES = ("backends", "errors", "published", "results")
 __all__ = [
     "Comparison",
     "Diagnosis",
+    "GapLedger",
     "Progress",
     "Verdict",
     "compare",
     "diagnose",
     "examine",
+    "explain_gap",
     "list_backends",
     "load",
 ]

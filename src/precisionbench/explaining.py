@@ -10,7 +10,12 @@ import attrs
 from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.diagnosing import diagnosis_of
 from precisionbench.diagnosis.findings import DiagnosisData, Trial
+from precisionbench.diagnosis.gap.explained import gap_of
+from precisionbench.diagnosis.gap.ledger import Factor, GapData
+from precisionbench.diagnosis.gap.measured import fastest
 from precisionbench.errors import SpecError
+from precisionbench.published.record import Record
+from precisionbench.report import ledger as ledger_text
 from precisionbench.report.diagnosis import to_text
 
 EXPERIMENTS_S = 45.0
@@ -22,6 +27,58 @@ class Diagnosis(DiagnosisData):
 
     def __str__(self) -> str:
         return to_text(self)
+
+
+@attrs.frozen
+class GapLedger(GapData):
+    """Why a measured rate is not the published one; printed, it is a waterfall with its sources."""
+
+    def __str__(self) -> str:
+        return ledger_text.to_text(self)
+
+    def to_markdown(self) -> str:
+        """The same for a page or a pull request."""
+        return ledger_text.to_markdown(self)
+
+
+def explain_gap(
+    comparison: Comparison,
+    backend: str,
+    published: str | Record,
+    *,
+    through: str | None = None,
+    factors: Sequence[Factor] = (),
+) -> GapLedger:
+    """Explain the gap between a measured row and a published number, factor by factor.
+
+    The way leads through the comparison's other rows, by single changes as far as rows differ in
+    single things; from the last of them on by published pairs of numbers that differ in one
+    condition, and by the devices' peaks. What remains is unexplained, and always told.
+
+    Args:
+        comparison: as `compare` or `load` gave it.
+        backend: the row to begin with, as for `comparison[...]`.
+        published: a published number, or its id, such as `mlperf-v4.1-h200-resnet50-offline`.
+        through: the row at which measuring ends; None is the fastest one.
+        factors: others that you know, each with its kind and source; one of the name of a factor
+            that would have been derived takes its place.
+
+    Returns:
+        Rows whose product is exactly the gap; printed, a waterfall.
+
+    Raises:
+        RecordNotFoundError: no published number has this id.
+        RowNotFoundError: there is no such row.
+        IncomparableError: one of the two is no rate, or they are of different models.
+        SpecError: a factor is called unexplained.
+    """
+    from precisionbench.published import everything, get
+
+    record = published if isinstance(published, Record) else get(published)
+    data, start = comparison.data, comparison[backend].backend
+    goal = fastest(data) if through is None else comparison[through].backend
+    found = gap_of(data, start, goal, record, everything(), factors)
+    return GapLedger(**{f.name: getattr(found, f.name) for f in attrs.fields(GapData)})
 
 
 def _diagnosis(

@@ -16,7 +16,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from statistics import median
 
-from precisionbench.results import Block, ComparisonData, Speedup
+from precisionbench.results import BackendResult, Block, ComparisonData, Speedup
 from precisionbench.statistics import (
     Interval,
     Spread,
@@ -39,6 +39,8 @@ Rows = Mapping[str, Sequence[Block]]
 def speedups(data: ComparisonData) -> dict[str, Speedup]:
     """How many times as fast as the reference each row is; empty where that was not measured.
 
+    Rows whose calls serve more items are compared by items per second.
+
     Args:
         data: the comparison.
     """
@@ -51,15 +53,26 @@ def speedups(data: ComparisonData) -> dict[str, Speedup]:
         base = rows[data.reference].latency
         for name in others:
             ratio = unpaired_ratio_interval(base, rows[name].latency)
-            found[name] = _speedup(ratio, Verdict.INCONCLUSIVE, "not_interleaved")
+            scaled = _times(ratio, _items(rows, data.reference, name))
+            found[name] = _speedup(scaled, Verdict.INCONCLUSIVE, "not_interleaved")
         return found
     blocks = {name: row.measurement.blocks for name, row in rows.items()}
-    apart = {name for name in others if not _share_rounds(blocks, data, name)}
+    share = partial(_share_rounds, blocks, data.reference, schedule=data.schedule)
+    apart = {name for name in others if not share(name)}
     for name in apart:
         ratio = unpaired_ratio_interval(rows[data.reference].latency, rows[name].latency)
-        found[name] = _speedup(ratio, Verdict.INCONCLUSIVE, "no_shared_rounds")
+        scaled = _times(ratio, _items(rows, data.reference, name))
+        found[name] = _speedup(scaled, Verdict.INCONCLUSIVE, "no_shared_rounds")
     comparisons = {
-        name: partial(_ratio, blocks, data.reference, name, data.noise_floor, data.schedule)
+        name: partial(
+            _ratio,
+            blocks,
+            data.reference,
+            name,
+            data.noise_floor,
+            data.schedule,
+            items=_items(rows, data.reference, name),
+        )
         for name in others
         if name not in apart
     }
@@ -70,10 +83,36 @@ def speedups(data: ComparisonData) -> dict[str, Speedup]:
     return found
 
 
-def _share_rounds(rows: Rows, data: ComparisonData, name: str) -> bool:
-    """Whether there is a round in which all processes of the reference and the row took part."""
-    pair = rows[data.reference], rows[name]
-    return bool(shared_rounds(*pair) if data.schedule == "restarts" else session_levels(pair))
+def per_item_ratio(data: ComparisonData, base: str, other: str) -> Interval:
+    """How many times as many items per second a row serves as another one (95 %).
+
+    Args:
+        data: the comparison.
+        base: name of a row.
+        other: name of another.
+    """
+    rows = {row.backend: row for row in data.results}
+    items = _items(rows, base, other)
+    blocks = {name: row.measurement.blocks for name, row in rows.items()}
+    if data.schedule == "sequential" or not _share_rounds(blocks, base, other, data.schedule):
+        return _times(unpaired_ratio_interval(rows[base].latency, rows[other].latency), items)
+    return _ratio(blocks, base, other, data.noise_floor, data.schedule, 0.95, items)
+
+
+def _items(rows: Mapping[str, BackendResult], base: str, other: str) -> float:
+    """How many times as many items a call of a row serves as one of another row."""
+    mine, theirs = rows[base].batch_size, rows[other].batch_size
+    return theirs / mine if mine and theirs else 1.0
+
+
+def _times(ratio: Interval, items: float) -> Interval:
+    return Interval(ratio.value * items, ratio.low * items, ratio.high * items)
+
+
+def _share_rounds(rows: Rows, base: str, name: str, schedule: str) -> bool:
+    """Whether there is a round in which all processes of two rows took part."""
+    pair = rows[base], rows[name]
+    return bool(shared_rounds(*pair) if schedule == "restarts" else session_levels(pair))
 
 
 def _speedup(interval: Interval, verdict: Verdict, reason: str) -> Speedup:
@@ -81,11 +120,17 @@ def _speedup(interval: Interval, verdict: Verdict, reason: str) -> Speedup:
 
 
 def _ratio(
-    rows: Rows, reference: str, name: str, floor: float, schedule: str, confidence: float
+    rows: Rows,
+    reference: str,
+    name: str,
+    floor: float,
+    schedule: str,
+    confidence: float,
+    items: float = 1.0,
 ) -> Interval:
     if schedule == "restarts":
-        return _by_round_only(rows[reference], rows[name], confidence)
-    return ratio_of(rows, reference, name, confidence, floor)
+        return _times(_by_round_only(rows[reference], rows[name], confidence), items)
+    return _times(ratio_of(rows, reference, name, confidence, floor), items)
 
 
 def ratio_of(

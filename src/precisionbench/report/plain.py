@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,3 +38,24 @@ def plain_text(show: Callable[[Console], None], width: int = WIDTH) -> str:
 def widen(console: Console) -> None:
     """Let a narrow console wrap lines, where it would cut figures otherwise."""
     console.width = max(console.width, MIN_WIDTH)
+
+
+def print_list(lines: Iterable[str], console: Console) -> None:
+    """Print sentences, each wrapped with its later lines indented; addresses are not cut.
+
+    Args:
+        lines: one sentence each.
+        console: where to.
+    """
+    from rich.text import Text
+
+    for line in lines:
+        wrapped = textwrap.wrap(
+            line,
+            console.width,
+            initial_indent="  ",
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        console.print(Text("\n".join(wrapped)), soft_wrap=True)

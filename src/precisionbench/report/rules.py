@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from precisionbench.report import formatting
 from precisionbench.report.markdown import codes, escaped
-from precisionbench.report.plain import WIDTH, plain_text
+from precisionbench.report.plain import WIDTH, plain_text, print_list
 from precisionbench.rules import Source, Statement
 from precisionbench.statistics import Interval
 
@@ -63,28 +62,13 @@ def _show(found: Rows, console: Console) -> None:
         for statement in statements:
             table.add_row(*map(Text, _cells(statement)))
         console.print(Text(f"{backend}, under whose rules", style="bold"), table, Text())
-        _print_list(_notes(statements), console)
+        print_list(_notes(statements), console)
     console.print(Text("What is inside", style="bold"))
     insides = _insides(found)
-    _print_list([f"{text} ({source.title})" for text, source in insides], console)
+    print_list([f"{text} ({source.title})" for text, source in insides], console)
     console.print(Text("Sources", style="bold"))
     sources = dict.fromkeys(source for _, source in insides)
-    _print_list([f"{source.title}: {source.url}" for source in sources], console)
-
-
-def _print_list(lines: Sequence[str], console: Console) -> None:
-    from rich.text import Text
-
-    for line in lines:
-        wrapped = textwrap.wrap(
-            line,
-            console.width,
-            initial_indent="  ",
-            subsequent_indent="    ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        console.print(Text("\n".join(wrapped)), soft_wrap=True)
+    print_list([f"{source.title}: {source.url}" for source in sources], console)
 
 
 def _cells(statement: Statement) -> tuple[str, str, str, str]:

@@ -1,0 +1,100 @@
+"""Factors that were measured: the way through a comparison's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from precisionbench.diagnosis.gap.ledger import Factor, Kind
+from precisionbench.diagnosis.gap.states import LAYOUT, PRECISION, Hop, route, state_of
+from precisionbench.results import BackendResult, ComparisonData
+from precisionbench.speedups import per_item_ratio
+from precisionbench.statistics import Interval
+
+# Two changes whose effects are known to depend on each other: where both have been measured each
+# without the other, what they do together is a factor of its own.
+_INTERACTING = (PRECISION, LAYOUT)
+
+
+def measured_factors(data: ComparisonData, start: str, goal: str) -> tuple[Factor, ...]:
+    """What the changes between two rows of one comparison are worth, one by one.
+
+    Args:
+        data: the comparison.
+        start: name of the row to begin with.
+        goal: name of the row to arrive at.
+    """
+    hops = route(data.results, start, goal)
+    found: list[Factor] = []
+    place = 0
+    while place < len(hops):
+        together = _both_orders(data, hops[place : place + 2])
+        found += together or [_factor(data, hops[place])]
+        place += 2 if together else 1
+    return tuple(found)
+
+
+def _factor(data: ComparisonData, hop: Hop) -> Factor:
+    ratio = per_item_ratio(data, hop.before, hop.after)
+    name = "; ".join(hop.changes) or "the same once more"
+    return _known(data, name, ratio, f"{hop.after} over {hop.before}")
+
+
+def _both_orders(data: ComparisonData, hops: Sequence[Hop]) -> list[Factor]:
+    """Two changes each by itself, and what both together make of it; empty where not measured."""
+    if [hop.changes and hop.changes[0].partition(":")[0] for hop in hops] != [*_INTERACTING]:
+        return []
+    if any(len(hop.changes) != 1 for hop in hops):
+        return []
+    first, second = hops
+    corner = _row_like(data.results, first.before, LAYOUT, second.after)
+    if corner is None:
+        return []
+    alone = [
+        per_item_ratio(data, first.before, first.after),
+        per_item_ratio(data, first.before, corner.backend),
+    ]
+    other = per_item_ratio(data, corner.backend, second.after)  # the first, after the second
+    interaction = Interval(
+        other.value / alone[0].value, other.low / alone[0].high, other.high / alone[0].low
+    )
+    why = "what each is worth depends on the other, so neither order would be right alone"
+    both = f"{second.after} over {corner.backend} against {first.after} over {first.before}"
+    one, two = (hop.changes[0] for hop in hops)
+    return [
+        _known(data, one, alone[0], f"{first.after} over {first.before}", "by itself"),
+        _known(data, two, alone[1], f"{corner.backend} over {first.before}", "by itself"),
+        _known(data, f"both together ({' and '.join(_INTERACTING)})", interaction, both, why),
+    ]
+
+
+def _known(
+    data: ComparisonData, name: str, factor: Interval, rows: str, reason: str = ""
+) -> Factor:
+    ways = {"rounds": "in common rounds", "restarts": "started anew in each round"}
+    how = ways.get(data.schedule, "one after another")
+    return Factor(name, Kind.MEASURED, factor, f"{rows}, {how}, {data.created[:10]}", reason)
+
+
+def _row_like(
+    rows: Sequence[BackendResult], name: str, change: str, taken_from: str
+) -> BackendResult | None:
+    """The row that is as one, but in one thing as another."""
+    states: Mapping[str, Mapping[str, str]] = {row.backend: state_of(row) for row in rows}
+    wanted = {**states[name], change: states[taken_from][change]}
+    return next((row for row in rows if states[row.backend] == wanted), None)
+
+
+def fastest(data: ComparisonData, among: Sequence[str] | None = None) -> str:
+    """Name of the row with the highest rate.
+
+    Args:
+        data: a comparison with at least one row.
+        among: names to choose from; None is all.
+    """
+    return max(_rates(data, among))[1]
+
+
+def _rates(data: ComparisonData, among: Sequence[str] | None) -> Iterator[tuple[float, str]]:
+    for row in data.results:
+        if among is None or row.backend in among:
+            yield (row.batch_size or 1) / row.latency.value, row.backend

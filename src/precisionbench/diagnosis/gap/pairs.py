@@ -1,0 +1,126 @@
+"""Factors from published pairs: two numbers that differ in one condition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import attrs
+
+from precisionbench.diagnosis.gap.ledger import Factor, Kind
+from precisionbench.errors import some
+from precisionbench.published.record import Record
+from precisionbench.statistics import Interval
+
+# What a pair must have in common, but for the condition in which it differs.
+_CONDITIONS: dict[str, Callable[[Record], object]] = {
+    "precision": lambda r: r.precision,
+    "batch": lambda r: r.batch,
+    "engines": lambda r: (r.gpus and 1, r.dlas),
+    "framework": lambda r: family(r.framework),
+    "metric": lambda r: r.metric,
+    "sparsity": lambda r: r.sparsity,
+    "input": lambda r: r.input,
+}
+_MOST_TOLD = 3
+
+
+def family(framework: str) -> str:
+    """What runs the model, without its version: `TensorRT (MLPerf ...)` is TensorRT.
+
+    Args:
+        framework: in a record's words.
+    """
+    words = framework.split()
+    return " ".join(words[:2] if words[:1] == ["PyTorch"] else words[:1])
+
+
+@attrs.frozen
+class Step:
+    """A condition that changes.
+
+    Attributes:
+        condition: a key of the conditions that pairs have in common.
+        before: its value at the measured end.
+        after: its value at the published end.
+        name: of the factor.
+    """
+
+    condition: str
+    before: object
+    after: object
+    name: str
+
+
+def factor_of_pairs(step: Step, records: Sequence[Record], target: Record) -> Factor | None:
+    """The factor of one changed condition, from published pairs; None where there are none.
+
+    Pairs of the target's own device and model make it derived; those of other devices make it
+    assumed. The range is that of all pairs.
+
+    Args:
+        step: what changes.
+        records: published numbers.
+        target: the number that is to be explained.
+    """
+    alike = [r for r in records if r.model == target.model and _is_usable(r)]
+    own = [r for r in alike if r.device == target.device]
+    if found := _ratios(step, own, target):
+        return _factor(step, found, Kind.DERIVED, "")
+    others = [r for r in alike if r.device != target.device]
+    if found := _ratios(step, others, target):
+        return _factor(step, found, Kind.ASSUMED, "no published pair of this device; of others")
+    return None
+
+
+def _is_usable(record: Record) -> bool:
+    return record.items_per_s is not None and record.status != "unverified"
+
+
+Pair = tuple[Record, Record]
+
+
+def _ratios(step: Step, records: Iterable[Record], target: Record) -> list[Pair]:
+    """Pairs that differ in the step alone, those nearest to the target's other conditions."""
+    mine = _CONDITIONS[step.condition]
+    records = list(records)
+    before = [r for r in records if mine(r) == step.before]
+    after = [r for r in records if mine(r) == step.after]
+    pairs = [(a, b) for a in before for b in after if _differ_in_one(step.condition, a, b)]
+    if not pairs:
+        return []
+    nearest = min(_distance(b, target) for _, b in pairs)
+    return [(a, b) for a, b in pairs if _distance(b, target) == nearest]
+
+
+def _differ_in_one(condition: str, one: Record, other: Record) -> bool:
+    rest = [look for name, look in _CONDITIONS.items() if name != condition]
+    return one.device == other.device and all(look(one) == look(other) for look in rest)
+
+
+def _distance(record: Record, target: Record) -> int:
+    return sum(look(record) != look(target) for look in _CONDITIONS.values())
+
+
+def _factor(step: Step, pairs: Sequence[Pair], kind: Kind, reason: str) -> Factor:
+    ratios = [(b.items_per_s or 1.0) / (a.items_per_s or 1.0) for a, b in pairs]
+    low, high = min(ratios), max(ratios)
+    told = [f"{a.id} to {b.id} ({b.source_url})" for a, b in pairs[:_MOST_TOLD]]
+    more = f" and {len(pairs) - _MOST_TOLD} more" if len(pairs) > _MOST_TOLD else ""
+    alone = "one published pair, whose own uncertainty is not known" if len(pairs) == 1 else ""
+    reasons = [r for r in (reason, alone, _unlike(step, pairs)) if r]
+    return Factor(
+        step.name,
+        kind,
+        Interval(math.sqrt(low * high), low, high),
+        f"published pairs: {'; '.join(told)}{more}",
+        "; ".join(reasons),
+    )
+
+
+def _unlike(step: Step, pairs: Sequence[Pair]) -> str:
+    """Under which conditions the pairs were published, where those are few words."""
+    batches = sorted({str(b.batch or "?") for _, b in pairs})
+    metrics = sorted({b.metric for _, b in pairs})
+    at = "" if step.condition == "batch" else f"at batch {some(batches)}, "
+    return f"{at}metric {some(metrics)}"

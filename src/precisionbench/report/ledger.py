@@ -1,0 +1,165 @@
+"""The ledger of a gap as text and Markdown: the published number on top, the measured below."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from precisionbench.diagnosis.gap.ledger import Factor, GapData, Kind
+from precisionbench.report.formatting import significant
+from precisionbench.report.markdown import escaped
+from precisionbench.report.plain import WIDTH, plain_text, print_list
+from precisionbench.statistics import Interval
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_HEADINGS = ("items/s", "factor", "range", "how", "what")
+_BAR = 14
+
+
+def to_text(gap: GapData, width: int = WIDTH) -> str:
+    """What is not known first where that is most; then the waterfall, five sentences, and notes.
+
+    Args:
+        gap: the ledger.
+        width: columns to fill at most.
+    """
+    return plain_text(lambda console: _show(gap, console), width)
+
+
+def to_markdown(gap: GapData) -> str:
+    """The same as GitHub-flavoured Markdown.
+
+    Args:
+        gap: the ledger.
+    """
+    lines = [f"**{gap.warning}**", ""] if gap.warning else []
+    lines += [
+        escaped(_headline(gap)),
+        "",
+        f"| {' | '.join(_HEADINGS)} |",
+        "|---:|---:|---|---|---|",
+    ]
+    lines += [f"| {' | '.join(map(escaped, cells))} |" for cells, _ in _rows(gap)]
+    lines += ["", *(escaped(sentence) for sentence in sentences(gap)), ""]
+    for title, texts in _sections(gap):
+        lines += [f"{title}:", "", *(f"- {escaped(text)}" for text in texts), ""]
+    return "\n".join(lines)
+
+
+def sentences(gap: GapData) -> tuple[str, ...]:
+    """The ledger in five sentences.
+
+    Args:
+        gap: the ledger.
+    """
+    known = [row for row in gap.factors if row.kind is not Kind.UNEXPLAINED]
+    largest = max(known, key=lambda row: abs(math.log(row.factor.value)), default=None)
+    rest = gap.unexplained.factor
+    return (
+        _headline(gap),
+        f"{_product(known, Kind.MEASURED)} of it was measured here and "
+        f"{_product(known, Kind.DERIVED)} is derived from cited figures.",
+        f"{_product(known, Kind.ASSUMED)} is assumed, and {_times(rest)} "
+        f"({_range(rest)}) stays unexplained.",
+        "No factor is known." if largest is None else
+        f"The largest factor is {largest.name}: {_times(largest.factor)}, {largest.kind.value}.",
+        f"The two numbers differ or may differ in {len(gap.differences)} conditions, which are "
+        "listed below." if gap.differences else "No condition is known in which they differ.",
+    )  # fmt: skip
+
+
+def _headline(gap: GapData) -> str:
+    mine, theirs = gap.measured, gap.published
+    return (
+        f"{_rate(mine.items_per_s.value)} items/s ({mine.name}) against "
+        f"{_rate(theirs.items_per_s.value)} ({theirs.name}): a gap of {gap.gap:.3g}x."
+    )
+
+
+def _product(rows: Sequence[Factor], kind: Kind) -> str:
+    mine = [row.factor.value for row in rows if row.kind is kind]
+    return f"{math.prod(mine):.3g}x" if mine else "nothing"
+
+
+def _times(factor: Interval) -> str:
+    return f"{factor.value:.3g}x"
+
+
+def _range(factor: Interval) -> str:
+    low, high = f"{factor.low:.3g}", f"{factor.high:.3g}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _rate(value: float) -> str:
+    return significant(value, max(3, len(str(int(value)))))
+
+
+def _rows(gap: GapData) -> Iterator[tuple[tuple[str, ...], tuple[float, float]]]:
+    """Cells from the top down, each with where its bar begins and ends on the way."""
+    rates = [gap.measured.items_per_s.value]
+    for row in gap.factors:
+        rates.append(rates[-1] * row.factor.value)
+    top = gap.published
+    yield (_rate(top.items_per_s.value), "", "", "published", top.name), (rates[0], rates[-1])
+    for place in range(len(gap.factors) - 1, -1, -1):
+        row = gap.factors[place]
+        how = row.kind.value + (" (confirmed)" if row.is_confirmed else "")
+        cells = (_rate(rates[place + 1]), _times(row.factor), _range(row.factor), how, row.name)
+        yield cells, (rates[place], rates[place + 1])
+    bottom = gap.measured
+    yield (_rate(rates[0]), "", "", "measured", bottom.name), (rates[0], rates[0])
+
+
+def _bar(ends: tuple[float, float], whole: tuple[float, float], encoding: str) -> str:
+    """A bar on a logarithmic axis."""
+    low, high = math.log(whole[0]), math.log(whole[1])
+    span = high - low or 1.0
+    a, b = sorted(round((math.log(end) - low) / span * _BAR) for end in ends)
+    block = "█" if encoding.lower().startswith("utf") else "#"
+    return " " * a + block * max(1, b - a)
+
+
+def _show(gap: GapData, console: Console) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    if gap.warning:
+        console.print(Text(gap.warning, style="bold red"), Text())
+    rows = list(_rows(gap))
+    rates = [rate for _, ends in rows for rate in ends]
+    whole = min(rates), max(rates)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    for heading in (*_HEADINGS, ""):
+        right = heading in ("items/s", "factor")
+        table.add_column(
+            heading,
+            justify="right" if right else "left",
+            no_wrap=heading != "what",
+            min_width=_BAR if not heading else None,
+        )
+    for cells, ends in rows:
+        table.add_row(*map(Text, cells), Text(_bar(ends, whole, console.encoding)))
+    console.print(table, Text())
+    print_list(sentences(gap), console)
+    for title, lines in _sections(gap):
+        console.print(Text(), Text(title, style="bold"))
+        print_list(lines, console)
+
+
+def _sections(gap: GapData) -> Iterator[tuple[str, list[str]]]:
+    sources = [
+        f"{row.name}: {row.source}" + (f" ({row.reason})" if row.reason else "")
+        for row in gap.factors
+    ]
+    ends = [f"{rate.name}: {rate.source}" for rate in (gap.published, gap.measured)]
+    sections = {
+        "What arithmetic says": list(gap.claims),
+        "What differs": list(gap.differences),
+        "Sources": [*ends, *sources],
+        "Notes": list(gap.notes),
+    }
+    yield from ((title, lines) for title, lines in sections.items() if lines)
