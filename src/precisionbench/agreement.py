@@ -67,6 +67,22 @@ def compare_tensors(
     return Agreement(tuple(tensors), tuple(problems))
 
 
+def first_items(
+    output: Mapping[str, torch.Tensor], batch_size: int, count: int
+) -> dict[str, torch.Tensor]:
+    """The first items of every tensor that holds a batch.
+
+    Args:
+        output: as for `compare_tensors`.
+        batch_size: items that it holds.
+        count: items to keep.
+    """
+    return {
+        path: tensor[:count] if tensor.dim() and tensor.shape[0] == batch_size else tensor
+        for path, tensor in output.items()
+    }
+
+
 def differs(agreement: Agreement, relative_l2: float) -> bool:
     """Whether two outputs differ by more than a relative error, or in anything else.
 

@@ -133,27 +133,39 @@ def whole_number(given: object, lowest: int) -> int | None:
     return int(given) if lowest <= int(given) < 2**63 else None
 
 
-def first_items(inputs: Inputs, batch_size: int, count: int) -> Inputs:
-    """The same arguments with the first items of their batch only.
+def with_items(inputs: Inputs, batch_size: int, count: int) -> Inputs:
+    """The same arguments with the first items of their batch only, or with all of them repeated.
 
     Args:
         inputs: the arguments.
         batch_size: items that they hold.
-        count: items to keep, fewer than that.
+        count: items to have, another number.
 
     Raises:
         WorkloadError: nothing in them is as long as the batch.
     """
 
-    def cut(value: Any) -> Any:
-        sized = isinstance(value, list) or (isinstance(value, torch.Tensor) and value.dim() > 0)
-        return value[:count] if sized and len(value) == batch_size else value
+    places = [place % batch_size for place in range(count)] if batch_size else []
 
-    kwargs = {name: cut(value) for name, value in inputs.kwargs.items()}
-    fewer = Inputs(tuple(map(cut, inputs.args)), kwargs).map(cut)
-    if _shapes(fewer) == _shapes(inputs):
-        raise WorkloadError("the inputs have no batch that can be cut", "make smaller ones")
-    return fewer
+    def of_size(tensor: torch.Tensor) -> torch.Tensor:
+        is_batch = bool(batch_size) and tensor.dim() > 0 and len(tensor) == batch_size
+        return tensor[places] if is_batch else tensor
+
+    def listed(value: Any) -> Any:
+        is_batch = isinstance(value, list) and bool(batch_size) and len(value) == batch_size
+        return [value[place] for place in places] if is_batch else value
+
+    kwargs = {name: listed(value) for name, value in inputs.kwargs.items()}
+    changed = Inputs(tuple(map(listed, inputs.args)), kwargs)
+    if len(changed.tensors()) == len(inputs.tensors()):  # items of a list may have any length
+        changed = changed.map(of_size)
+    if _shapes(changed) == _shapes(inputs):
+        raise WorkloadError(
+            f"nothing in the inputs holds {batch_size or 'a known number of'} items, so there is "
+            "no batch to change",
+            "make inputs of that size",
+        )
+    return changed
 
 
 def copied(inputs: Inputs, device: torch.device) -> Inputs:

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from precisionbench.agreement import compare_tensors
+from precisionbench.agreement import compare_tensors, first_items
 from precisionbench.errors import BackendUnavailableError, PrecisionBenchError
 from precisionbench.evidence import Evidence
 from precisionbench.journal import Journal
@@ -144,7 +144,7 @@ class Collected:
         warnings = (*self.notes, *closing.warnings)
         return BackendResult(
             **row.identity,
-            batch_size=self.batch_size,
+            batch_size=opening.batch_size or self.batch_size,
             measurement=measurement,
             flags=opening.flags,
             details=opening.details,
@@ -160,9 +160,19 @@ class Collected:
         expected = self._outputs[self.reference]
         for name, output in self._outputs.items():
             if self.results[name].agreement is None:
-                agreement = compare_tensors(output, expected)
+                agreement = compare_tensors(*self._items_of_both(name, output, expected))
                 self.results[name] = attrs.evolve(self.results[name], agreement=agreement)
         self._outputs = {self.reference: expected}
+
+    def _items_of_both(
+        self, name: str, output: Mapping[str, Any], expected: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The items that a row of another batch has in common with the reference."""
+        mine, theirs = (self.results[row].batch_size for row in (name, self.reference))
+        if mine == theirs or mine is None or theirs is None:
+            return output, expected
+        count = min(mine, theirs)
+        return first_items(output, mine, count), first_items(expected, theirs, count)
 
     def fail(self, row: Row, error: PrecisionBenchError) -> None:
         """Keep why a row could not be measured."""

@@ -74,15 +74,15 @@ class Workload:
         return arguments.copied(self.inputs, self.device)
 
     def with_batch(self, batch_size: int) -> Workload:
-        """The same workload with the first items of its batch only.
+        """The same workload with the first items of its batch only, or with them repeated.
 
         Args:
-            batch_size: items to keep, fewer than there are.
+            batch_size: items to have, another number than there are.
 
         Raises:
             WorkloadError: nothing in the inputs is as long as the batch.
         """
-        inputs = arguments.first_items(self.inputs, self.info.batch_size or 0, batch_size)
+        inputs = arguments.with_items(self.inputs, self.info.batch_size or 0, batch_size)
         info = attrs.evolve(self.info, batch_size=batch_size)
         return attrs.evolve(self, info=info, inputs=inputs)
 

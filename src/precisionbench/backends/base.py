@@ -68,6 +68,8 @@ class Backend(abc.ABC):
         fold_batch_norm: fold each batch norm into the convolution or linear layer before it, ahead
             of `prepare`; see `folding.folded`.
         cuda_graph: capture the prepared call as a CUDA graph, and time its replay.
+        batch_size: items in one call, where that is to be another number than the inputs hold:
+            the first of them, or all of them repeated.
     """
 
     name: ClassVar[str]
@@ -79,6 +81,7 @@ class Backend(abc.ABC):
     grad_mode: GradMode = attrs.field(default="inference_mode", kw_only=True)
     l2_cache: Literal["warm", "cold"] = attrs.field(default="warm", kw_only=True)
     fold_batch_norm: bool = attrs.field(default=False, kw_only=True)
+    batch_size: int | None = attrs.field(default=None, kw_only=True)
     cuda_graph: bool = attrs.field(default=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
@@ -90,6 +93,10 @@ class Backend(abc.ABC):
         hints = option_types(type(self))
         for name, hint in hints.items():
             check_option(self.name, name, getattr(self, name), hint)
+        if self.batch_size is not None and self.batch_size < 1:
+            raise SpecError(
+                f"{self.name}: batch_size cannot be {self.batch_size}", "give 1 or more"
+            )
 
     def check_available(self) -> None:  # noqa: B027 - most backends need nothing
         """Raise if this machine cannot run the backend.

@@ -27,6 +27,7 @@ class Opening:
         details: what the engine chose.
         labels: what keeps CUDA events from timing it.
         cores_busy: CPU seconds of this process for each second of a call; 0 where not told.
+        batch_size: items that one call serves; None where it is not known.
     """
 
     clock: str
@@ -40,6 +41,7 @@ class Opening:
     details: Mapping[str, Json]
     labels: tuple[str, ...] = ()
     cores_busy: float = 0.0
+    batch_size: int | None = None
 
 
 @attrs.frozen

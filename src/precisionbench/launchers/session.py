@@ -206,6 +206,7 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
             check_available(backend)
             with executing():
                 free = free_device_bytes(workload.device)
+                workload = at_batch(backend, workload)
                 model, inputs = workload.make_model(), workload.make_inputs()
                 model = folded(model) if backend.fold_batch_norm else model
                 model, inputs = in_memory_format(backend, model, inputs, record)
@@ -227,8 +228,23 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
                 taken = _taken(free, workload.device)
         flags = {**read_flags(), "grad_mode": backend.grad_mode}
         session = _session(backend, timer, call, output, labels, times, flags, prepared, record)
+        opening = attrs.evolve(session.opening, batch_size=workload.info.batch_size)
         module = _module_to_look_into(prepared, call)
-        yield attrs.evolve(session, driver_bytes=taken, workload=workload, module=module)
+        yield attrs.evolve(
+            session, opening=opening, driver_bytes=taken, workload=workload, module=module
+        )
+
+
+def at_batch(backend: Backend, workload: Workload) -> Workload:
+    """The workload with as many items as the backend asks for.
+
+    Raises:
+        WorkloadError: it is not known what in the inputs is an item.
+    """
+    wanted = backend.batch_size
+    if wanted is None or wanted == workload.info.batch_size:
+        return workload
+    return workload.with_batch(wanted)
 
 
 def _module_to_look_into(prepared: object, call: Call) -> nn.Module | None:

@@ -10,7 +10,7 @@ def look(scene: Scene) -> Found | None:
     """Against the reference's output, which says what the model gives."""
     if scene.base is None or scene.base is scene.facts:
         return None
-    batch = scene.data.workload.batch_size
+    batch = scene.facts.row.batch_size
     ours, theirs = scene.facts.evidence.outputs, scene.base.evidence.outputs
     if len(ours) != len(theirs):
         return None

@@ -40,7 +40,11 @@ def derived_factors(
         found += [device] if device else []
         unknown += [] if device else ["the device: peaks of both are not known"]
     for step in _steps(measured, target):
-        factor = factor_of_pairs(step, records, target) or _from_peaks(step, devices[1])
+        factor = (
+            factor_of_pairs(step, records, target)
+            or _from_peaks(step, devices[1])
+            or factor_of_pairs(step, records, target, of_others=True)
+        )
         if factor is None:
             unknown.append(f"{step.name}: no published pair that differs in it alone")
         else:

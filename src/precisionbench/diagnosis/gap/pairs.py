@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -52,7 +52,9 @@ class Step:
     name: str
 
 
-def factor_of_pairs(step: Step, records: Sequence[Record], target: Record) -> Factor | None:
+def factor_of_pairs(
+    step: Step, records: Sequence[Record], target: Record, of_others: bool = False
+) -> Factor | None:
     """The factor of one changed condition, from published pairs; None where there are none.
 
     Pairs of the target's own device and model make it derived; those of other devices make it
@@ -62,15 +64,20 @@ def factor_of_pairs(step: Step, records: Sequence[Record], target: Record) -> Fa
         step: what changes.
         records: published numbers.
         target: the number that is to be explained.
+        of_others: take pairs of other devices.
     """
-    alike = [r for r in records if r.model == target.model and _is_usable(r)]
-    own = [r for r in alike if r.device == target.device]
-    if found := _ratios(step, own, target):
-        return _factor(step, found, Kind.DERIVED, "")
-    others = [r for r in alike if r.device != target.device]
-    if found := _ratios(step, others, target):
-        return _factor(step, found, Kind.ASSUMED, "no published pair of this device; of others")
-    return None
+    alike = [
+        record
+        for record in records
+        if record.model == target.model
+        and (record.device != target.device) == of_others
+        and _is_usable(record)
+    ]
+    pairs = _ratios(step, alike, target)
+    if not pairs:
+        return None
+    reason = "no published pair of this device; of others" if of_others else ""
+    return _factor(step, pairs, Kind.ASSUMED if of_others else Kind.DERIVED, reason)
 
 
 def _is_usable(record: Record) -> bool:
@@ -80,10 +87,9 @@ def _is_usable(record: Record) -> bool:
 Pair = tuple[Record, Record]
 
 
-def _ratios(step: Step, records: Iterable[Record], target: Record) -> list[Pair]:
+def _ratios(step: Step, records: Sequence[Record], target: Record) -> list[Pair]:
     """Pairs that differ in the step alone, those nearest to the target's other conditions."""
     mine = _CONDITIONS[step.condition]
-    records = list(records)
     before = [r for r in records if mine(r) == step.before]
     after = [r for r in records if mine(r) == step.after]
     pairs = [(a, b) for a in before for b in after if _differ_in_one(step.condition, a, b)]

@@ -24,7 +24,7 @@ _GRAPH_MODES = ("reduce-overhead", "max-autotune")
 _TOLD = {
     *("dtype", "precision", "mode", "freezing", "cuda_graph", "memory_format"),
     *("fold_batch_norm", "opt_level", "fp16_mode", "int8_mode", "grad_mode", "dynamic"),
-    *("fullgraph", "change", "of"),
+    *("fullgraph", "batch_size"),
 }
 PRECISION, ENGINE, LAYOUT, BATCH = "precision", "engine", "memory format", "batch"
 
@@ -48,7 +48,7 @@ def state_of(row: BackendResult) -> State:
         "autotuning": "on" if mode.startswith("max-autotune") else "off",
         BATCH: str(row.batch_size),
     }
-    rest = {name: str(value) for name, value in options.items() if name not in _TOLD}
+    rest = {n: str(v) for n, v in options.items() if n not in _TOLD and v not in (None, False)}
     return {**state, **rest}
 
 
@@ -68,7 +68,7 @@ def _different(before: State, after: State) -> dict[str, tuple[str, str]]:
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-_NONE = "false"  # options that only one of the backends has
+_NONE = "off"  # an option that only one of the backends has, or that is off
 
 
 @attrs.frozen
