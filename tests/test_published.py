@@ -21,7 +21,7 @@ from precisionbench.cli import main
 from precisionbench.devices import named
 from precisionbench.errors import PublishedDataError, RecordNotFoundError, SpecError
 from precisionbench.published.reading import parse
-from precisionbench.published.record import CONDITIONS
+from precisionbench.published.record import CONDITIONS, METRICS, STATUSES
 
 ALL = published.everything()
 # Devices whose peaks are not known here, of which numbers were published all the same.
@@ -373,3 +373,21 @@ def test_where_nothing_fits_the_command_says_what_there_is(args, said):
     done = run(*args)
     assert done.exit_code == 0
     assert said in done.stdout
+
+
+def test_the_example_in_the_documentation_is_read():
+    page = Path(__file__).parents[1] / "docs" / "published.md"
+    if not page.exists():
+        pytest.skip("the tests stand alone, without the repository")
+    example = re.search(r"```toml\n(\[source\..*?)```", page.read_text(), re.DOTALL)
+    (record,) = parse(example[1], "the example")
+    assert (record.id, record.value) == ("our-lab-agx-xavier-resnet50-b8-fp16", 250.5)
+
+
+def test_the_documentation_names_every_metric_and_status():
+    page = Path(__file__).parents[1] / "docs" / "published.md"
+    if not page.exists():
+        pytest.skip("the tests stand alone, without the repository")
+    text = page.read_text()
+    assert all(f"`{metric}`" in text for metric in METRICS)
+    assert all(f"**{status}**" in text for status in STATUSES)
