@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from precisionbench import published
@@ -211,6 +211,7 @@ def as_published(record: published.Record) -> Conditions:
 SAME = {"input": "input", "batch": "batch", "sparsity": "sparsity", "software": "software"}
 
 
+@settings(deadline=None)
 @given(st.sampled_from(ALL))
 def test_what_is_measured_alike_differs_only_in_what_is_not_told(record):
     found = differences(record, as_published(record))
@@ -222,6 +223,7 @@ def test_what_is_measured_alike_differs_only_in_what_is_not_told(record):
             assert SAME[condition] in {d.condition for d in found if not d.is_known}
 
 
+@settings(deadline=None)
 @given(st.sampled_from(ALL))
 def test_of_a_measurement_of_which_nothing_is_known_everything_is_listed_as_not_known(record):
     found = differences(record, Conditions())
@@ -231,6 +233,7 @@ def test_of_a_measurement_of_which_nothing_is_known_everything_is_listed_as_not_
     assert {"sparsity", "timed region", "software", "power mode"} <= listed
 
 
+@settings(deadline=None)
 @given(st.sampled_from(ALL), st.integers(1, 10**6))
 def test_another_batch_is_never_passed_over(record, batch):
     measured = attrs.evolve(as_published(record), batch=batch)
