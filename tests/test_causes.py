@@ -126,10 +126,10 @@ PLANTED = {
         "half",
     ),
     "tensorrt-fell-back": (
-        with_row("torch2trt", {"fp16_mode": True}, evidence(conv(0.9e-3))),
+        with_row("torch2trt", {"precision": "fp16"}, evidence(conv(0.9e-3))),
         "half",
     ),
-    "tensorrt-defaults": (with_row("torch2trt", {"fp16_mode": False}), "half"),
+    "tensorrt-defaults": (with_row("torch2trt", {"precision": "fp32"}), "half"),
     "layout-conversions": (
         comparison(
             CLEAN["base"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from precisionbench import published
@@ -163,6 +163,7 @@ def test_nothing_published_is_impossible_as_it_is_told_but_the_founding_labels(r
 ORDER = [POSSIBLE, UNLIKELY, IMPOSSIBLE]
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(known()),
     st.sampled_from(entries()),

@@ -44,6 +44,16 @@ comparison.save({str(tmp_path / "again.json")!r})
     assert not loaded & {"torch", "pynvml"}
 
 
+def test_published_numbers_are_found_and_judged_without_torch():
+    code = """
+import precisionbench as pb
+from precisionbench.report.published import to_json, to_text
+records = pb.published.find(device="agx xavier")
+assert to_json(records) and to_text(records)
+"""
+    assert not modules_after(code) & {"torch", "pynvml"}
+
+
 def test_every_public_name_is_there_and_says_what_it_is():
     for name in pb.__all__:
         assert getattr(pb, name).__doc__, name

@@ -102,8 +102,8 @@ def test_a_half_output_of_a_float32_row_is_a_witness():
         ("half", {"dtype": "bfloat16", "fp32_layers": "head"}, ""),
         ("apex-amp", {"opt_level": "O0"}, "float32"),
         ("apex-amp", {"opt_level": "O1"}, "float16"),
-        ("torch2trt", {"int8_mode": True, "fp16_mode": True}, "int8"),
-        ("torch2trt", {"fp16_mode": True}, "float16"),
+        ("torch2trt", {"precision": "int8"}, "int8"),
+        ("torch2trt", {"precision": "fp16"}, "float16"),
         ("torch2trt", {}, ""),
         ("someones", {"dtype": "bf16"}, "bfloat16"),
         ("someones", {"mode": "fast"}, ""),
@@ -146,11 +146,11 @@ def test_kernels_of_others_in_a_half_model_do_not_make_its_label_false():
 @pytest.mark.parametrize(
     ("options", "kernel", "verdict"),
     [
-        ({"fp16_mode": True}, HALF_CONV, "true"),
-        ({"fp16_mode": True}, FP32_CONV, "false"),
-        ({"int8_mode": True}, HALF_CONV, "false"),
-        ({"int8_mode": True}, "sm80_xmma_fprop_implicit_gemm_i8i8_i8i32_f32_tensor16x8x32", "true"),
-        ({"fp16_mode": True}, "a secret of theirs", "unknown"),
+        ({"precision": "fp16"}, HALF_CONV, "true"),
+        ({"precision": "fp16"}, FP32_CONV, "false"),
+        ({"precision": "int8"}, HALF_CONV, "false"),
+        ({"precision": "int8"}, "sm80_xmma_fprop_implicit_gemm_i8i8_i8i32_f32_tensor16x8x32", "true"),
+        ({"precision": "fp16"}, "a secret of theirs", "unknown"),
     ],
 )
 def test_engines_are_judged_by_their_kernels_names(options, kernel, verdict):

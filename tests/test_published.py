@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import attrs
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import precisionbench as pb
@@ -21,7 +22,7 @@ from precisionbench.cli import main
 from precisionbench.devices import named
 from precisionbench.errors import PublishedDataError, RecordNotFoundError, SpecError
 from precisionbench.published.reading import parse
-from precisionbench.published.record import CONDITIONS
+from precisionbench.published.record import CONDITIONS, METRICS, STATUSES
 
 ALL = published.everything()
 # Devices whose peaks are not known here, of which numbers were published all the same.
@@ -249,7 +250,7 @@ def test_a_package_brings_numbers_by_entry_point(written, monkeypatch, tmp_path,
     written(code, "their_numbers.py")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "their_numbers", raising=False)
-    monkeypatch.setattr(published.searching, "entry_points", lambda group: [entry(value)])
+    monkeypatch.setattr(published.searching, "entry_points", lambda group: [entry(value)] * 2)
     assert published.get("mine-1").origin == str(path)
 
 
@@ -265,6 +266,7 @@ names = st.text(st.characters(codec="utf-8", exclude_characters="\x7f"), min_siz
 )
 
 
+@settings(deadline=None)
 @given(
     value=st.floats(1e-6, 1e12),
     batch=st.none() | st.integers(1, 10**6),
@@ -287,6 +289,43 @@ def test_what_is_written_is_what_is_read(value, batch, gpus, model, notes):
     assert ("batch" in record.unknown) == (batch is None)
 
 
+@settings(deadline=None, max_examples=300)
+@given(
+    st.integers(0, len(FILE)),
+    st.integers(0, 12),
+    st.sampled_from(
+        ["", "3", "true", "[]", "{}", '"', "\n", "[3]", "[[record]]", "x = 1\n", "nan"]
+    ),
+)
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(start, length, put):
+    with contextlib.suppress(PublishedDataError):
+        parse(FILE[:start] + put + FILE[start + length :], "damaged")
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        "My own",
+        "resnet50",
+        "wall-",
+        "reported",
+        "high",
+        "mine-1",
+        "mine",
+        "3x2",
+        "fp16",
+        "sparsity",
+    ],
+)
+@pytest.mark.parametrize("value", ["3", "true", "[]", "{ a = 1 }", "[[1], {}]", "1979-05-27"])
+def test_a_value_of_another_kind_is_refused(old, value):
+    line = next(line for line in FILE.splitlines() if "=" in line and old in line.partition("=")[2])
+    text = FILE.replace(line, f"{line.partition('=')[0]}= {value}")
+    with pytest.raises(PublishedDataError):
+        parse(text, "another kind")
+
+
+@settings(deadline=None)
 @given(st.sampled_from(ALL), st.sampled_from(["items", "img/s", "FPS", "", "MS", "images"]))
 def test_no_unit_but_ours_is_read(record, unit):
     with pytest.raises(PublishedDataError, match="unit"):
@@ -373,3 +412,21 @@ def test_where_nothing_fits_the_command_says_what_there_is(args, said):
     done = run(*args)
     assert done.exit_code == 0
     assert said in done.stdout
+
+
+def test_the_example_in_the_documentation_is_read():
+    page = Path(__file__).parents[1] / "docs" / "published.md"
+    if not page.exists():
+        pytest.skip("the tests stand alone, without the repository")
+    example = re.search(r"```toml\n(\[source\..*?)```", page.read_text(), re.DOTALL)
+    (record,) = parse(example[1], "the example")
+    assert (record.id, record.value) == ("our-lab-agx-xavier-resnet50-b8-fp16", 250.5)
+
+
+def test_the_documentation_names_every_metric_and_status():
+    page = Path(__file__).parents[1] / "docs" / "published.md"
+    if not page.exists():
+        pytest.skip("the tests stand alone, without the repository")
+    text = page.read_text()
+    assert all(f"`{metric}`" in text for metric in METRICS)
+    assert all(f"**{status}**" in text for status in STATUSES)

@@ -51,9 +51,8 @@ _NAMES = {
 
 
 def _engine_claim(options: Mapping[str, Json]) -> str:
-    if options.get("int8_mode"):
-        return INT8
-    return FP16 if options.get("fp16_mode") else ""
+    claim = {"fp32": FP32, "fp16": FP16, "int8": INT8}.get(str(options.get("precision")), "")
+    return TF32 if claim == FP32 and options.get("tf32") else claim
 
 
 def label_of(facts: Facts) -> Label:

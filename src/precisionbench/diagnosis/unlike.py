@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from precisionbench.devices import device_of, named
+from precisionbench.devices import device_of, key, named
 from precisionbench.diagnosis.facts import facts_of
 from precisionbench.diagnosis.labels import BF16, FP16, FP32, INT8, TF32, claim_of, label_of
 from precisionbench.published import Record
@@ -106,7 +106,7 @@ def differences(record: Record, measured: Conditions) -> tuple[Difference, ...]:
 
 def _device(record: Record, measured: Conditions) -> Iterator[Difference]:
     ours, theirs = measured.device, {device.id for device in named(record.device)}
-    if ours == record.device or (ours is not None and theirs == {ours}):
+    if ours is not None and (theirs == {ours} or key(ours) == key(record.device)):
         return
     known = ours is not None and ours not in theirs
     yield Difference("device", record.device, ours or _NOT_TOLD, known)

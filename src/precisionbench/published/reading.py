@@ -78,7 +78,7 @@ def parse(text: str, name: str) -> tuple[Record, ...]:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
+    except (tomllib.TOMLDecodeError, RecursionError) as exc:
         raise PublishedDataError(f"{name} is no TOML ({exc})", "correct that line") from exc
     return _Reader(name, text, document).records()
 

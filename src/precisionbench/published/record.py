@@ -59,7 +59,7 @@ class Record:
         input: of one item, such as `3x224x224`.
         precision: one of `PRECISIONS`.
         precision_note: what is doubtful or particular about it.
-        batch: items that the GPU (or the only engine) takes at once.
+        batch: items that each GPU (or the only engine) takes at once.
         dla_batch: items that each DLA takes at once.
         gpus: how many GPUs worked, in all.
         dlas: how many DLAs worked beside them.
@@ -129,11 +129,6 @@ class Record:
             return "not known"
         parts = [_count(self.gpus, "GPU"), _count(self.dlas, "DLA")]
         return " + ".join(part for part in parts if part)
-
-    @property
-    def is_summed(self) -> bool | None:
-        """Whether DLAs worked beside a GPU; None where that is not known."""
-        return None if self.dlas is None or self.gpus is None else bool(self.gpus and self.dlas)
 
 
 def _count(n: int | None, engine: str) -> str:

@@ -62,7 +62,8 @@ def everything(file: str | Path | None = None) -> tuple[Record, ...]:
 
 
 def _of_others(file: str | Path | None) -> Iterator[tuple[str, tuple[Record, ...]]]:
-    for entry in entry_points(group=GROUP):
+    # A package that is installed twice, such as beside its sources, is listed twice.
+    for entry in {entry.value: entry for entry in entry_points(group=GROUP)}.values():
         path = _path_of(entry)
         yield str(path), read(path)
     given = [path for path in (os.environ.get(VARIABLE), file) if path]

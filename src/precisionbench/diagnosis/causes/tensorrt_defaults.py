@@ -9,7 +9,7 @@ from precisionbench.diagnosis.findings import Number
 def look(scene: Scene) -> Found | None:
     """A TensorRT row without a 16-bit or 8-bit mode."""
     options = scene.facts.row.options
-    if scene.facts.row.name != "torch2trt" or options.get("fp16_mode") or options.get("int8_mode"):
+    if scene.facts.row.name != "torch2trt" or options.get("precision") != "fp32":
         return None
     return Found((Number("precision modes switched on", 0, "count"),))
 
@@ -18,6 +18,6 @@ CAUSE = Cause(
     "tensorrt-defaults",
     "C9",
     "torch2trt builds float32 engines unless told otherwise",
-    "add fp16_mode=true, or int8_mode=true with calibration data",
+    "add precision=fp16, or precision=int8 with calibration data",
     look,
 )

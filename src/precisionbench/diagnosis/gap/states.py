@@ -23,7 +23,7 @@ _GRAPH_MODES = ("reduce-overhead", "max-autotune")
 # Options that a state tells by other names, or that are no step anybody would take.
 _TOLD = {
     *("dtype", "precision", "mode", "freezing", "cuda_graph", "memory_format"),
-    *("fold_batch_norm", "opt_level", "fp16_mode", "int8_mode", "grad_mode", "dynamic"),
+    *("fold_batch_norm", "opt_level", "grad_mode", "dynamic"),
     *("fullgraph", "batch_size"),
 }
 PRECISION, ENGINE, LAYOUT, BATCH = "precision", "engine", "memory format", "batch"
