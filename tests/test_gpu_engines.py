@@ -158,6 +158,24 @@ def test_a_call_that_breaks_its_capture_fails_alone():
     assert "cannot be captured as a CUDA graph" in found.failures[0].reason
 
 
+class Elsewhere(nn.Module):
+    """Does all its work on a stream that no capture sees."""
+
+    def forward(self, x):
+        with torch.cuda.stream(torch.cuda.default_stream()):
+            return x + 1
+
+
+def test_a_call_whose_work_is_on_another_stream_is_refused():
+    x = torch.rand(8, device="cuda")
+    found = pb.compare(
+        Elsewhere().cuda(), x, backends=["eager:cuda_graph=true"], budget_s=2, replicas=1
+    )
+    (failure,) = found.failures
+    assert failure.error == "PreparationError"
+    assert "CUDA graph" in failure.reason
+
+
 def test_folded_batch_norms_agree_and_are_no_kernels(cnn, image):
     counts, outputs = [], []
     for spec in ("eager", "eager:fold_batch_norm=true"):

@@ -45,7 +45,12 @@ def folded(model: nn.Module) -> nn.Module:
         ) from exc
     _refuse_shared(traced)
     before = dict(traced.named_modules())
-    fused: nn.Module = fuse(traced, inplace=True, no_trace=True)
+    try:
+        fused: nn.Module = fuse(traced, inplace=True, no_trace=True)
+    except FOREIGN_ERRORS as exc:
+        raise PreparationError(
+            f"its batch norms cannot be folded ({one_line(exc)})", "leave fold_batch_norm out"
+        ) from exc
     layers = {path: m for path, m in fused.named_modules() if isinstance(m, _AHEAD)}
     changed = [layer for path, layer in layers.items() if before.get(path) is not layer]
     if not changed:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 
+import torch
+
 from precisionbench.agreement import compare_tensors, differs, kept
 from precisionbench.errors import FOREIGN_ERRORS, PreparationError, one_line
 from precisionbench.probes.graphs import Replay, capture
@@ -34,22 +36,8 @@ def captured(clock: Clock, call: Call) -> Replay:
         )
     for _ in range(_WARMUP_CALLS):
         before = kept(call())
-    if places := waits(call):
-        raise PreparationError(
-            f"its call waits for the GPU inside ({places[0]}), so it cannot be captured as a CUDA "
-            "graph",
-            "keep .item(), .cpu(), .to(device) and branches on values out of its forward, or "
-            "leave cuda_graph out",
-        )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The CUDA Graph is empty")  # seen below
-        try:
-            replay = capture(clock, call)
-        except FOREIGN_ERRORS as exc:
-            raise PreparationError(
-                f"its call cannot be captured as a CUDA graph ({one_line(exc)})",
-                _LEAVE_OUT,
-            ) from exc
+    _refuse_waits(call)
+    replay = _captured(clock, call)
     if differs(compare_tensors(kept(replay()), before), _SAME):
         raise PreparationError(
             "its replay as a CUDA graph gives another output than the call: the call uses another "
@@ -57,3 +45,28 @@ def captured(clock: Clock, call: Call) -> Replay:
             _LEAVE_OUT,
         )
     return replay
+
+
+def _refuse_waits(call: Call) -> None:
+    """Found beforehand, because a capture that breaks can spoil the process."""
+    if places := waits(call):
+        raise PreparationError(
+            f"its call waits for the GPU inside ({places[0]}), so it cannot be captured as a CUDA "
+            "graph",
+            "keep .item(), .cpu(), .to(device) and branches on values out of its forward, or "
+            "leave cuda_graph out",
+        )
+
+
+def _captured(clock: CudaEventClock, call: Call) -> Replay:
+    with warnings.catch_warnings():
+        # All its work is on a stream of its own: a replay would do nothing.
+        warnings.filterwarnings("error", message="The CUDA Graph is empty")
+        try:
+            return capture(clock, call)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except FOREIGN_ERRORS as exc:
+            raise PreparationError(
+                f"its call cannot be captured as a CUDA graph ({one_line(exc)})", _LEAVE_OUT
+            ) from exc
