@@ -127,7 +127,7 @@ def test_a_batch_size_of_numpys_is_a_whole_number():
 
 def test_inputs_without_a_batch_cannot_be_cut():
     nodes = torch.rand(100, 4)
-    with pytest.raises(WorkloadError, match="no batch that can be cut"):
+    with pytest.raises(WorkloadError, match="holds 8 items, so there is no batch"):
         resolve(nn.Identity(), nodes, device="cpu", batch_size=8).with_batch(4)
 
 
