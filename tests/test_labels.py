@@ -153,7 +153,11 @@ def test_kernels_of_others_in_a_half_model_do_not_make_its_label_false():
         ({"precision": "fp16"}, HALF_CONV, "true"),
         ({"precision": "fp16"}, FP32_CONV, "false"),
         ({"precision": "int8"}, HALF_CONV, "false"),
-        ({"precision": "int8"}, "sm80_xmma_fprop_implicit_gemm_i8i8_i8i32_f32_tensor16x8x32", "true"),
+        (
+            {"precision": "int8"},
+            "sm80_xmma_fprop_implicit_gemm_i8i8_i8i32_f32_tensor16x8x32",
+            "true",
+        ),
         ({"precision": "fp16"}, "a secret of theirs", "unknown"),
     ],
 )
