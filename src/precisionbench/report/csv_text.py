@@ -47,13 +47,13 @@ _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_csv(data: ComparisonData) -> str:
-    """The rows as CSV (RFC 4180), measured ones first; what is not known is empty.
+    """The rows as CSV, measured ones first; what is not known is empty.
 
     Args:
         data: the comparison.
     """
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\r\n")
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     found = speedups(data)
     writer.writerows(_measured(row, found) for row in data.results)

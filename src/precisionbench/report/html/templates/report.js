@@ -57,6 +57,7 @@
   // --- the data, saved without any network ---
   const download = byId("download");
   download.hidden = false;
+  byId("no-download").hidden = true;
   const unpacked = (text) => {
     const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
