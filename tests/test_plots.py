@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from enum import Enum
 
 import attrs
 import pytest
@@ -28,7 +29,7 @@ from precisionbench.report.html.waterfall import TOTAL, waterfall
 from precisionbench.results import Block, DeviceState, Speedup
 from precisionbench.speedups import speedups
 from precisionbench.statistics import Verdict
-from scenes import CLEAN, comparison, recorded
+from scenes import CLEAN, comparison, conv, evidence, recorded
 from test_storage import comparison_data
 
 # --- axes ---------------------------------------------------------------------------------------
@@ -107,6 +108,11 @@ def test_a_gap_that_is_mostly_assumed_says_so_first():
         "63% of this gap is assumed or unexplained, and not measured."
     )
     assert waterfall([]).bars[0].factor == 1
+
+
+def test_a_kind_may_be_of_an_enum():
+    kind = Enum("Kind", {"MEASURED": "measured"}, type=str).MEASURED
+    assert waterfall([("a", kind, 2, None, None)]).bars[0].kind == "measured"
 
 
 @pytest.mark.parametrize(
@@ -225,6 +231,12 @@ def test_the_parts_of_a_bar_are_the_times_of_the_diagnosis(name):
         assert sum(segment.share for segment in bar.segments) == pytest.approx(1)
         for before, after in itertools.pairwise(bar.segments):
             assert before.at + before.width == pytest.approx(after.at, abs=0.01)
+
+
+def test_a_bar_that_the_profiler_made_longer_says_so():
+    slow = evidence(conv(5e-3))
+    (bar,) = time_plot(comparison(slow), diagnosis_of(comparison(slow)).roofs).bars
+    assert bar.text == "5.00 ms under the profiler, 1.02 ms without"
 
 
 def test_without_evidence_there_is_no_time_to_draw():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import median
 
 import attrs
@@ -119,7 +119,7 @@ def _span(ordered: Sequence[float]) -> tuple[float, float]:
     return low - lacking, high + lacking
 
 
-def _dots(places: _Places, low: float, high: float, y) -> Iterator[Dots]:  # type: ignore[no-untyped-def]
+def _dots(places: _Places, low: float, high: float, y: Callable[[float], int]) -> Iterator[Dots]:
     workers = sorted({(block.session, block.replica) for block, _ in places})
     tones = {worker: n % _TONES for n, worker in enumerate(workers)}
     for tone in range(min(len(workers), _TONES)):
@@ -127,7 +127,7 @@ def _dots(places: _Places, low: float, high: float, y) -> Iterator[Dots]:  # typ
         yield Dots(tone, _path((x, y(s)) for xs in mine for x, s in xs if low <= s <= high))
 
 
-def _path(points) -> str:  # type: ignore[no-untyped-def]
+def _path(points: Iterable[tuple[int, int]]) -> str:
     """Dots, each once: strokes without length, which round caps make visible."""
     return "".join(f"M{x} {y}h0" for x, y in dict.fromkeys(points))
 
@@ -161,7 +161,11 @@ def _text(row: BackendResult, ordered: Sequence[float], far: int) -> str:
     rounds = len({(block.session, block.round) for block in blocks})
     text = (
         f"median {time_text(median(ordered), _DIGITS)}, 90 % of {len(ordered):,} samples between "
-        f"{time_text(low, _DIGITS)} and {time_text(high, _DIGITS)}; {rounds} rounds, "
-        f"{workers} {'worker' if workers == 1 else 'workers'}"
+        f"{time_text(low, _DIGITS)} and {time_text(high, _DIGITS)}; {_counted(rounds, 'round')}, "
+        f"{_counted(workers, 'worker')}"
     )
     return f"{text}; {far} far out, up to {time_text(ordered[-1], _DIGITS)}" if far else text
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -23,7 +23,7 @@ from precisionbench.report.diagnosis import figure
 from precisionbench.report.headline import headline
 from precisionbench.report.html import escaping, tables
 from precisionbench.report.html.latency_plot import HEIGHT, WIDTH, latency_panel
-from precisionbench.report.html.roofline_plot import roofline_plot
+from precisionbench.report.html.roofline_plot import FRAME, roofline_plot
 from precisionbench.report.html.speedup_plot import speedup_plot
 from precisionbench.report.html.time_plot import time_plot
 from precisionbench.report.html.waterfall import LedgerRow, waterfall
@@ -121,6 +121,7 @@ def _context(data: ComparisonData, diagnosis: DiagnosisData) -> dict[str, Any]:
         "speedup_plot": speedup_plot(data, summary["speedups"]),
         "panels": [latency_panel(row, observed[row.backend]) for row in data.results],
         "panel_size": (WIDTH, HEIGHT),
+        "frame": FRAME,
         "roofline": roofline_plot(facts_of_rows(data)),
         "time_plot": time_plot(data, diagnosis.roofs),
         "roofs": diagnosis.roofs,

@@ -13,14 +13,26 @@ from precisionbench.diagnosis.roofline import rate_of
 from precisionbench.report.formatting import scaled, significant, time_text
 from precisionbench.report.html.scales import Scale, Tick
 
-HEIGHT = 340
-_TOP, _BOTTOM, _LEFT, _RIGHT = 12.0, 306.0, 11.0, 98.0
 _RATES = ("fp32", "tf32", "fp16", "bf16")
 # Classes with less of a row's matrix time are left out.
 _LEAST_SHARE = 0.02
 _LEAST_RADIUS, _MOST_RADIUS = 8.0, 14.0
 _LEAST_DECADES = 100.0
 TONES = 8
+
+
+@attrs.frozen
+class Frame:
+    """The picture's edges: `left` and `right` in percent, the others in pixels."""
+
+    left: float = 11.0
+    right: float = 98.0
+    top: float = 12.0
+    bottom: float = 306.0
+    height: float = 340.0
+
+
+FRAME = Frame()
 
 
 @attrs.frozen
@@ -166,8 +178,8 @@ def _scales(
     x = Scale.around([*(one.intensity for one in classes), *ridges], _LEAST_DECADES)
     y = Scale.around([*(one.flop_rate for one in classes), *peaks], _LEAST_DECADES)
     return (
-        Scale(x.low / 1.5, x.high * 2, True, _LEFT, _RIGHT),
-        Scale(y.low / 1.5, y.high * 1.6, True, _BOTTOM, _TOP),
+        Scale(x.low / 1.5, x.high * 2, True, FRAME.left, FRAME.right),
+        Scale(y.low / 1.5, y.high * 1.6, True, FRAME.bottom, FRAME.top),
     )
 
 

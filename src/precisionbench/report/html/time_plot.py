@@ -13,6 +13,8 @@ from precisionbench.report.html.scales import Scale, Tick
 from precisionbench.results import ComparisonData
 
 OUTSIDE = "outside"
+# A call that takes so many times its latency under the profiler is said to.
+_SLOWED = 1.1
 WORDS = {
     parts.MATRIX: "matrix products and convolutions",
     parts.LAYOUT: "layout conversions",
@@ -55,7 +57,7 @@ class TimeBar:
 
     Attributes:
         name: the row's.
-        text: its whole length with its unit.
+        text: its whole length with its unit, and the latency where the profiler slowed it down.
         segments: in the order of the legend.
     """
 
@@ -79,9 +81,7 @@ class TimePlot:
     ticks: tuple[Tick, ...]
 
 
-def time_plot(
-    data: ComparisonData, roofs: Mapping[str, Sequence[Roof]], most: float | None = None
-) -> TimePlot | None:
+def time_plot(data: ComparisonData, roofs: Mapping[str, Sequence[Roof]]) -> TimePlot | None:
     """Seconds of a call by kernel class; None where no kernels were seen.
 
     What the latency holds beyond its kernels' time is a part of its own: there the device waits.
@@ -89,20 +89,20 @@ def time_plot(
     Args:
         data: the comparison.
         roofs: as the diagnosis has them, by row.
-        most: seconds at the end of the axis; None for the longest row's.
     """
+    latencies_s = {row.backend: row.latency.value for row in data.results}
     times = {
-        row.backend: _times(roofs[row.backend], row.latency.value)
-        for row in data.results
-        if roofs.get(row.backend)
+        name: _times(roofs[name], latency_s)
+        for name, latency_s in latencies_s.items()
+        if roofs.get(name)
     }
     if not times:
         return None
     longest_s = max(sum(found.values()) for found in times.values())
-    scale = Scale(0.0, most or longest_s, start=0.0, end=100.0)
+    scale = Scale(0.0, longest_s, start=0.0, end=100.0)
     occurring = [c for c in WORDS if any(found.get(c) for found in times.values())]
     return TimePlot(
-        tuple(_bar(name, found, scale) for name, found in times.items()),
+        tuple(_bar(name, found, latencies_s[name], scale) for name, found in times.items()),
         tuple((category, WORDS[category]) for category in occurring),
         scale.ticks(),
     )
@@ -115,7 +115,7 @@ def _times(roofs: Sequence[Roof], latency_s: float) -> dict[str, float]:
     return {**ordered, OUTSIDE: beyond_s} if beyond_s > 0 else ordered
 
 
-def _bar(name: str, times: Mapping[str, float], scale: Scale) -> TimeBar:
+def _bar(name: str, times: Mapping[str, float], latency_s: float, scale: Scale) -> TimeBar:
     total_s = sum(times.values())
     segments, start_s = [], 0.0
     for category, time_s in times.items():
@@ -124,4 +124,11 @@ def _bar(name: str, times: Mapping[str, float], scale: Scale) -> TimeBar:
         share, width = time_s / total_s, round(scale.at(start_s) - at, 3)
         text = time_text(time_s, 3)
         segments.append(Segment(category, WORDS[category], time_s, text, share, at, width))
-    return TimeBar(name, time_text(total_s, 3), tuple(segments))
+    return TimeBar(name, _length(total_s, latency_s), tuple(segments))
+
+
+def _length(total_s: float, latency_s: float) -> str:
+    """A bar's length; the profiler slows some rows down, and then both are said."""
+    if total_s <= _SLOWED * latency_s:
+        return time_text(total_s, 3)
+    return f"{time_text(total_s, 3)} under the profiler, {time_text(latency_s, 3)} without"

@@ -89,6 +89,7 @@ def waterfall(ledger: Iterable[LedgerRow]) -> Waterfall:
 def _checked(row: Sequence[object]) -> LedgerRow:
     try:
         label, kind, factor, low, high = row
+        kind = getattr(kind, "value", kind)  # of an enum
         numbers = [float(str(n)) for n in (factor, low, high) if n is not None]
         fit = kind in KINDS and factor is not None and all(map(_is_factor, numbers))
     except (TypeError, ValueError):
