@@ -121,7 +121,7 @@ def _large_evidence(names: list[str], dtype: str, kernel: str, draw: random.Rand
     )
 
 
-_VOID = {"meta", "link", "br", "input", "img"}
+_VOID = {"meta", "link", "br", "input", "img", "wbr"}
 
 
 class Page(html.parser.HTMLParser):

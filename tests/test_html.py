@@ -236,6 +236,13 @@ def test_a_shortened_name_keeps_its_ends_and_its_length(text, length):
         assert whole.endswith(end)
 
 
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"])))
+def test_a_name_that_may_break_is_the_same_name(text):
+    found = Page(f"<p>{escaping.breakable(text)}</p>")
+    assert "".join(found.texts.get("p", [])) == text
+    assert {tag for tag, _ in found.elements} <= {"p", "wbr"}
+
+
 @given(st.text())
 def test_json_in_a_script_has_no_markup_and_is_the_same_json(text):
     shown = escaping.script_json({"name": text})

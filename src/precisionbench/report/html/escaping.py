@@ -11,6 +11,10 @@ import gzip
 import json
 import re
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 NAME_LENGTH = 64
 _TITLE_LENGTH = 400
@@ -18,6 +22,7 @@ _ELLIPSIS = "…"
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # Controls, and what overrides the direction of the text that follows (U+202A to E, U+2066 to 9).
 _UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+_SEPARATOR = re.compile(r"[.:=,_/]")
 _LONG_WORD = re.compile(rf"\S{{{2 * NAME_LENGTH},}}")
 
 
@@ -46,6 +51,18 @@ def shortened(text: object, length: int = NAME_LENGTH) -> str:
     while end and unicodedata.combining(end[0]):
         end = end[1:]
     return f"{start}{_ELLIPSIS}{end}"
+
+
+def breakable(text: str) -> Markup:
+    """A name as markup, that a line may end in after each of its separators.
+
+    Args:
+        text: a name, not yet escaped.
+    """
+    from markupsafe import Markup, escape  # Jinja's own
+
+    # None of the separators occurs in what escaping writes, such as `&#39;`.
+    return Markup(_SEPARATOR.sub(r"\g<0><wbr>", str(escape(text))))
 
 
 def in_full(text: object) -> str:

@@ -176,6 +176,7 @@ def _environment() -> jinja2.Environment:
     }
     environment.filters |= {
         "short": escaping.shortened,
+        "breakable": escaping.breakable,
         "full": escaping.in_full,
         "said": escaping.said,
         "figure": figure,
