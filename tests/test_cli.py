@@ -171,10 +171,56 @@ def test_a_bad_result_file_is_one_sentence(here, text, message):
     assert message in done.stderr
 
 
-def test_one_form_of_output_at_a_time(saved):
-    done = run("show", saved, "--json", "--markdown")
+@pytest.mark.parametrize("forms", [("--json", "--markdown"), ("--csv", "--markdown")])
+def test_one_form_of_output_at_a_time(saved, forms):
+    done = run("show", saved, *forms)
     assert done.exit_code == 2
     assert "exclude each other" in done.stderr
+
+
+def test_show_prints_csv(saved):
+    done = run("show", saved, "--csv")
+    assert done.stdout == pb.load(saved).to_csv()
+
+
+def test_show_writes_the_report_and_never_over_another_file(saved, tmp_path):
+    file = str(tmp_path / "r.html")
+    done = run("show", saved, "--html", file)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert Path(file).read_text().startswith("<!doctype html>")
+    again = run("show", saved, "--html", file)
+    assert again.exit_code == 2
+    assert "exists; choose another name, or pass overwrite" in again.stderr
+    assert run("show", saved, "--html", file, "--overwrite", "--json").stdout.startswith("{")
+
+
+def test_compare_writes_the_report_with_its_experiments(here):
+    done = compare(
+        "cli_models:tiny",
+        "-b",
+        "half:dtype=bfloat16",
+        "--html",
+        "r.html",
+        "--explain",
+        *("--experiments", "none"),
+    )
+    assert done.exit_code == 0, done.output
+    assert "cli_models:tiny" in Path("r.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--html", "no/folder/r.html"), "there is no folder"),
+        (("--html", "cli_models.py"), "'cli_models.py' exists"),
+        (("--html", "r", "--output", "./r"), "--output and --html name the same file"),
+    ],
+)
+def test_a_report_that_could_not_be_written_is_told_before_measuring(here, options, message):
+    done = compare("cli_models:tiny", *options)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert "eager" not in done.stderr
 
 
 def shown_by_a_process(*args: str, **environ: str) -> bytes:

@@ -76,6 +76,14 @@ def test_the_example_that_asks_why_answers(tmp_path):
     assert "is labelled" not in printed
 
 
+def test_the_example_of_a_report_writes_one_that_loads_nothing(tmp_path):
+    printed = run(str(EXAMPLES / "html_report.py"), "r.html", cwd=tmp_path)
+    text = (tmp_path / "r.html").read_text()
+    assert "r.html" in printed
+    assert "default-src 'none'" in text
+    assert 'id="gap"' in text
+
+
 def test_every_example_is_run_by_a_test():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
         "apex_amp",
@@ -85,6 +93,7 @@ def test_every_example_is_run_by_a_test():
         "eager",
         "founding_experiment",
         "half",
+        "html_report",
         "torch2trt_int8",
         "why",
         "your_own_model",

@@ -23,7 +23,7 @@ def modules_after(code: str) -> set[str]:
     return set(printed.splitlines()[-1].split())
 
 
-HEAVY = {"torch", "numpy", "cattrs", "rich", "torchvision", "pynvml"}
+HEAVY = {"torch", "numpy", "cattrs", "rich", "torchvision", "pynvml", "jinja2"}
 
 
 @pytest.mark.parametrize("code", ["import precisionbench", "import precisionbench.cli"])
@@ -36,12 +36,26 @@ def test_a_saved_result_is_read_and_printed_without_torch(tmp_path: Path):
     code = f"""
 import precisionbench as pb
 comparison = pb.load({str(tmp_path / "r.json")!r})
-print(comparison, comparison.to_markdown(), comparison.speedup("half"), comparison["half"].latency)
+print(comparison, comparison.to_markdown(), comparison.to_csv())
+print(comparison.speedup("half"), comparison["half"].latency)
 comparison.save({str(tmp_path / "again.json")!r})
 """
     loaded = modules_after(code)
     assert "cattrs" in loaded
-    assert not loaded & {"torch", "pynvml"}
+    assert not loaded & {"torch", "pynvml", "jinja2"}
+
+
+def test_a_report_is_made_without_torch(tmp_path: Path):
+    pb.Comparison(comparison_data()).save(tmp_path / "r.json")
+    code = f"""
+import precisionbench as pb
+comparison = pb.load({str(tmp_path / "r.json")!r})
+comparison.to_html({str(tmp_path / "r.html")!r})
+comparison._repr_html_()
+"""
+    loaded = modules_after(f"{code}\nprint()")
+    assert "jinja2" in loaded
+    assert not loaded & {"torch", "pynvml", "rich"}
 
 
 def test_published_numbers_are_found_and_judged_without_torch():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import random
 
 import attrs
@@ -97,6 +99,24 @@ def test_markdown_is_a_table_with_everything_escaped():
     assert "| `half` | 4.000 ms | ±0.1% | 1,000 | 2.50x | 1.0e-03 |" in markdown
     assert "- `apex-amp`: needs Apex; get it" in markdown
     assert "- `half`: mind this" in markdown
+
+
+def test_csv_has_every_row_in_full_precision(comparison):
+    eager, half, apex = csv.DictReader(io.StringIO(comparison.to_csv(), newline=""))
+    assert [row["backend"] for row in (eager, half, apex)] == ["eager", "half", "apex-amp"]
+    assert float(half["latency_s"]) == comparison["half"].latency.value
+    assert float(half["speedup_low"]) == comparison.speedup("half").low
+    assert half["verdict_reason"] == "not_interleaved"
+    assert float(half["relative_l2"]) == 1e-3
+    assert half["energy_j"] == ""
+    assert (apex["failure"], apex["latency_s"]) == ("needs Apex", "")
+
+
+def test_no_cell_of_a_csv_is_taken_for_a_formula(comparison):
+    failed = attrs.evolve(comparison.failures[0], reason='=HYPERLINK("http://x")')
+    odd = pb.Comparison(attrs.evolve(comparison.data, failures=(failed,)))
+    rows = list(csv.DictReader(io.StringIO(odd.to_csv(), newline="")))
+    assert rows[-1]["failure"] == """'=HYPERLINK("http://x")"""
 
 
 def test_what_is_true_of_several_rows_is_said_once(comparison):

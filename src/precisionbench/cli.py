@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from precisionbench.comparison import Comparison
     from precisionbench.differences import Difference
+    from precisionbench.explaining import Diagnosis
     from precisionbench.runner import Progress
 
 _NOTHING_MEASURED = (
@@ -157,7 +158,8 @@ def main() -> None:
     help="See what runs in each row's calls once they are measured.  [default: evidence]",
 )
 @click.option("--output", "-o", metavar="FILE", help="Save the result as JSON.")
-@click.option("--overwrite", is_flag=True, help="Let --output replace a file.")
+@click.option("--html", metavar="FILE", help="Write the report: one file for a browser.")
+@click.option("--overwrite", is_flag=True, help="Let --output and --html replace a file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON instead.")
 @click.option("--explain", is_flag=True, help="Say why the rows are as fast as they are, too.")
 @click.option(
@@ -181,6 +183,7 @@ def compare(
     shared_cores: int | None,
     evidence: bool,
     output: str | None,
+    html: str | None,
     overwrite: bool,
     as_json: bool,
     explain: bool,
@@ -195,12 +198,11 @@ def compare(
     Example:
       precisionbench compare torchvision:resnet50 -b half -b half:memory_format=channels_last
     """
-    from precisionbench import runner, storage
+    from precisionbench import runner
 
     if explain and not evidence:
         raise click.UsageError("--explain needs the evidence; leave --no-evidence out")
-    if output is not None:
-        storage.check_writable(output, overwrite)
+    _check_outputs(output, html, overwrite)
     with _journal_beside(output) as journal, _progress() as on_progress:
         comparison = runner.compare(
             model,
@@ -225,8 +227,22 @@ def compare(
         comparison.save(output, overwrite=overwrite)
         if journal is not None:  # it has done its duty
             journal.unlink(missing_ok=True)
+    diagnosis = None
     if explain:
-        _explain(comparison, model, experiments or ("auto",), to_stderr=as_json)
+        diagnosis = _explain(comparison, model, experiments or ("auto",), to_stderr=as_json)
+    if html is not None:
+        comparison.to_html(html, overwrite=overwrite, diagnosis=diagnosis)
+
+
+def _check_outputs(output: str | None, html: str | None, overwrite: bool) -> None:
+    """Refuse now what could not be written after minutes of measuring."""
+    from precisionbench import storage
+
+    named = [path for path in (output, html) if path is not None]
+    for path in named:
+        storage.check_writable(path, overwrite)
+    if len({os.path.realpath(path) for path in named}) < len(named):
+        raise click.UsageError("--output and --html name the same file; give two")
 
 
 @contextmanager
@@ -258,6 +274,9 @@ def _journal_beside(output: str | None) -> Iterator[Path | None]:
     metavar="SPEC",
     help="Of --rules: a row of another engine (a DLA) that jetson_benchmarks would add.",
 )
+@click.option("--csv", "as_csv", is_flag=True, help="Print its rows as CSV, in full precision.")
+@click.option("--html", metavar="FILE", help="Write the report: one file for a browser.")
+@click.option("--overwrite", is_flag=True, help="Let --html replace a file.")
 def show(
     file: str,
     as_json: bool,
@@ -265,6 +284,9 @@ def show(
     rules: bool,
     backends: tuple[str, ...],
     engines: tuple[str, ...],
+    as_csv: bool,
+    html: str | None,
+    overwrite: bool,
 ) -> None:
     """Show a result that was saved; this needs no GPU and no torch.
 
@@ -272,19 +294,24 @@ def show(
     Example:
       precisionbench show result.json --markdown
       precisionbench show result.json --rules --backend half
+      precisionbench show result.json --html report.html
     """
     from precisionbench.comparison import load
 
-    if as_json and markdown:
-        raise click.UsageError("--json and --markdown exclude each other; give one of them")
+    if as_json + markdown + as_csv > 1:
+        raise click.UsageError("--json, --markdown and --csv exclude each other; give one of them")
     if (backends or engines) and not rules:
         raise click.UsageError("--backend and --engine belong to --rules; add it")
     comparison = load(file)
+    if html is not None:
+        comparison.to_html(html, overwrite=overwrite)
     if rules:
         click.echo(_under_rules(comparison, backends, engines, as_json, markdown))
     elif markdown:
         click.echo(comparison.to_markdown())
-    else:
+    elif as_csv:
+        click.echo(comparison.to_csv(), nl=False)
+    elif html is None or as_json:
         _print_comparison(comparison, as_json)
 
 
@@ -310,11 +337,13 @@ def _under_rules(
 
 def _explain(
     comparison: Comparison, model: str | None, experiments: tuple[str, ...], to_stderr: bool = False
-) -> None:
+) -> Diagnosis:
     from precisionbench.explaining import diagnose
 
+    found = diagnose(comparison, model, experiments)
     click.echo(err=to_stderr)
-    click.echo(str(diagnose(comparison, model, experiments)), err=to_stderr)
+    click.echo(str(found), err=to_stderr)
+    return found
 
 
 @main.command()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from precisionbench import comparability, errors, journal, rules, storage
 from precisionbench.differences import Difference, difference
@@ -17,10 +17,15 @@ from precisionbench.errors import (
 )
 from precisionbench.names import same_row
 from precisionbench.quality import Observation, observations
+from precisionbench.report.csv_text import to_csv
 from precisionbench.report.markdown import to_markdown
 from precisionbench.report.text import to_text
 from precisionbench.results import BackendFailure, BackendResult, ComparisonData, Speedup
 from precisionbench.speedups import speedups
+
+if TYPE_CHECKING:
+    from precisionbench.diagnosis.findings import DiagnosisData
+    from precisionbench.report.html.waterfall import LedgerRow
 
 
 class Comparison:
@@ -184,6 +189,44 @@ class Comparison:
     def to_markdown(self) -> str:
         """The table with notes and failures as Markdown."""
         return to_markdown(self.data)
+
+    def to_csv(self) -> str:
+        """The rows as CSV in full precision, for a spreadsheet."""
+        return to_csv(self.data)
+
+    def to_html(
+        self,
+        path: str | os.PathLike[str],
+        overwrite: bool = False,
+        *,
+        ledger: Iterable[LedgerRow] | None = None,
+        diagnosis: DiagnosisData | None = None,
+    ) -> None:
+        """Write the report: one HTML file that opens offline and loads nothing from anywhere.
+
+        Args:
+            path: file to write.
+            overwrite: replace a file that exists.
+            ledger: a gap, to be drawn as a waterfall: rows of (label, kind, factor, low, high),
+                where a kind is `measured`, `derived`, `assumed` or `unexplained`, and low and high
+                may be None.
+            diagnosis: as `diagnose` gave it, with its experiments; None for one without.
+
+        Raises:
+            OutputExistsError: the file exists and `overwrite` is false.
+            OutputError: it cannot be written.
+            SpecError: a row of the ledger is none.
+        """
+        from precisionbench.report.html.page import to_html  # Jinja is for those who want a page
+
+        storage.check_writable(path, overwrite)
+        storage.write(path, to_html(self.data, ledger, diagnosis), overwrite=overwrite)
+
+    def _repr_html_(self) -> str:
+        """The table, for a notebook."""
+        from precisionbench.report.html.page import table_html
+
+        return table_html(self.data)
 
     def _error_of(self, failure: BackendFailure) -> PrecisionBenchError:
         error = _error_of(failure)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import cache
 from statistics import mean, median
 
 import attrs
 
-from precisionbench.results import BackendResult, Block, ComparisonData
+from precisionbench.results import BackendResult, Block, ComparisonData, Speedup
 from precisionbench.speedups import FLOOR_ROUNDS, Rows, shared_rounds, speedups
 from precisionbench.statistics import bimodality, carryover, outliers, steadiness
 from precisionbench.statistics.series import Steadiness
@@ -63,11 +64,12 @@ def observations(data: ComparisonData) -> dict[str, tuple[Observation, ...]]:
     """
     rows = {row.backend: row.measurement.blocks for row in data.results}
     after = _carried_over(rows) if data.schedule == "rounds" else set[str]()
+    calm = cache(lambda: _calm_speedups(data))  # once, and only where something was throttled
     return {
         row.backend: (
             *_labels(row),
             *_launching(row),
-            *_throttled(data, row),
+            *_throttled(row, data.reference, calm),
             *(_over_time(row) or _two_groups(row)),
             *([_CARRYOVER] if row.backend in after else []),
             *_far_out(row),
@@ -109,7 +111,9 @@ def _launching(row: BackendResult) -> Iterator[Observation]:
 # --- throttling ---------------------------------------------------------------------------------
 
 
-def _throttled(data: ComparisonData, row: BackendResult) -> Iterator[Observation]:
+def _throttled(
+    row: BackendResult, reference: str, calm: Callable[[], Mapping[str, Speedup]]
+) -> Iterator[Observation]:
     blocks = row.measurement.blocks
     held = [block.state.throttled for block in blocks if block.state and block.state.throttled]
     if not held:
@@ -117,15 +121,18 @@ def _throttled(data: ComparisonData, row: BackendResult) -> Iterator[Observation
     share = len(held) / len(blocks)
     reasons = ", ".join(sorted({reason for reasons in held for reason in reasons}))
     text = f"the device held its clocks down in {share:.0%} of its blocks ({reasons})"
-    yield Observation("throttled", share, text + _without(data, row.backend))
+    without = "" if row.backend == reference else _without(calm().get(row.backend))
+    yield Observation("throttled", share, text + without)
 
 
-def _without(data: ComparisonData, name: str) -> str:
-    """The speed-up from the rounds in which nothing was throttled, as the end of a sentence."""
-    if name == data.reference:
-        return ""
+def _calm_speedups(data: ComparisonData) -> Mapping[str, Speedup]:
+    """Speed-ups from the rounds in which nothing was throttled; empty if few are left."""
     calm = unthrottled(data)
-    found = speedups(calm).get(name) if calm else None
+    return speedups(calm) if calm else {}
+
+
+def _without(found: Speedup | None) -> str:
+    """The speed-up without throttling, as the end of a sentence."""
     if found is None:
         return "; too few rounds are without it to say what it would be otherwise"
     interval = f"{found.value:.3g}x [{found.low:.3g}, {found.high:.3g}]"

@@ -67,8 +67,16 @@ def to_json(data: ComparisonData) -> str:
     Returns:
         Indented JSON with its format name and version first.
     """
-    document = {"format": FORMAT, "version": VERSION, **unstructured(data)}
-    return json.dumps(document, indent=1, allow_nan=False) + "\n"
+    return json.dumps(as_document(data), indent=1, allow_nan=False) + "\n"
+
+
+def as_document(data: ComparisonData) -> dict[str, Any]:
+    """The comparison as JSON values, with its format name and version first.
+
+    Args:
+        data: the comparison.
+    """
+    return {"format": FORMAT, "version": VERSION, **unstructured(data)}
 
 
 def from_json(text: str, source: str = "this text") -> ComparisonData:

@@ -24,7 +24,7 @@ def roofs_of(facts: Facts) -> tuple[Roof, ...]:
 def _roof(facts: Facts, category: str, time_s: float) -> Roof:
     flops = _flops(facts) if category == MATRIX else None
     moved = _bytes([part for part in facts.parts if part.category == category])
-    bandwidth, peak = facts.peak("bandwidth"), facts.peak(_rate(facts))
+    bandwidth, peak = facts.peak("bandwidth"), facts.peak(rate_of(facts))
     flop_rate = flops / time_s if flops else None
     byte_rate = moved / time_s if moved else None
     return Roof(
@@ -44,8 +44,15 @@ def _flops(facts: Facts) -> float | None:
     return sum(f for f in found if f) if found and all(found) else None
 
 
-def _rate(facts: Facts) -> str:
-    """The peak that its matrix work is held against: of the precision that most of it ran in."""
+def rate_of(facts: Facts) -> str:
+    """The peak that a row's matrix work is held against: of the precision that most of it ran in.
+
+    Args:
+        facts: of the row.
+
+    Returns:
+        Its name, as `Facts.peak` takes it; empty where nothing tells.
+    """
     shares = {name: facts.kernel_share_of(name) for name in RATES}
     return RATES[max(shares, key=lambda name: shares[name])] if any(shares.values()) else ""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from precisionbench.differences import Difference
 from precisionbench.report import formatting
 from precisionbench.report.plain import WIDTH, plain_text, widen
+from precisionbench.report.rows import WORDS, ratio_texts
 from precisionbench.results import Speedup
 from precisionbench.statistics import Interval, Verdict
 
@@ -21,13 +22,6 @@ _LEGEND = (
     "processes differ by and for drift between the runs. Of a speed-up over the reference, drift "
     "cancels."
 )
-_WORDS = {
-    Verdict.FASTER: "faster",
-    Verdict.SLOWER: "slower",
-    Verdict.EQUIVALENT: "the same within 1 %",
-    Verdict.DIFFERENT_BUT_SMALL: "different, by less than 1 %",
-    Verdict.INCONCLUSIVE: "not told apart",
-}
 _REASONS = {
     "one_process": "not told: one process",
     "too_few_rounds": "not told: few rounds",
@@ -110,15 +104,12 @@ def _figures(old: Interval, new: Interval, found: Speedup) -> tuple[str, str, st
 
 
 def _ratio(found: Speedup) -> tuple[str, str]:
-    digits = max(3, formatting.supported_digits(Interval(found.value, found.low, found.high)))
-    value, low, high = (
-        formatting.significant(x, digits) for x in (found.value, found.low, found.high)
-    )
+    value, low, high = ratio_texts(found)
     return f"{value}x", f"{low} to {high}"
 
 
 def _verdict(found: Speedup) -> Text:
     from rich.text import Text
 
-    words = _REASONS.get(found.reason, _WORDS[found.verdict])
+    words = _REASONS.get(found.reason, WORDS[found.verdict])
     return Text(words, _STYLES.get(found.verdict, ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from precisionbench.report import rows
 from precisionbench.results import ComparisonData
+from precisionbench.speedups import speedups
 
 
 def to_markdown(data: ComparisonData) -> str:
@@ -28,8 +29,9 @@ def to_markdown(data: ComparisonData) -> str:
 def _table(data: ComparisonData) -> list[str]:
     headings = ("latency", "±", rows.throughput_unit(data), "speed-up", "relative L2 error")
     lines = [f"| backend | {' | '.join(headings)} |", "|---" + "|---:" * len(headings) + "|"]
+    found = speedups(data)
     for row in data.results:
-        text = rows.row_text(data, row)
+        text = rows.row_text(data, row, found.get(row.backend))
         cells = (text.latency, text.width, text.throughput, text.speedup, text.agreement)
         lines.append(f"| {codes([text.backend])} | {' | '.join(map(escaped, cells))} |")
     return lines

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import attrs
 
 from precisionbench.diagnosis.facts import facts_of_rows
 from precisionbench.diagnosis.labels import label_of
-from precisionbench.quality import observations
+from precisionbench.quality import Observation, observations
 from precisionbench.report import formatting
 from precisionbench.results import (
     BackendFailure,
     BackendResult,
     ComparisonData,
+    Speedup,
     WorkloadInfo,
 )
 from precisionbench.speedups import speedups
@@ -77,32 +80,68 @@ def throughput_unit(data: ComparisonData) -> str:
     return _UNIT[data.workload.batch_size is not None]
 
 
-def row_text(data: ComparisonData, row: BackendResult) -> RowText:
+def row_text(data: ComparisonData, row: BackendResult, speedup: Speedup | None) -> RowText:
     """A measured row in words.
 
     Args:
         data: the comparison.
         row: one of its results.
+        speedup: the row's over the reference; None where there is none.
     """
     return RowText(
         backend=row.backend,
         latency=formatting.duration(row.latency),
         width=formatting.half_width(row.latency),
         throughput=formatting.number(row.throughput or row.latency.inverse_of(1)),
-        speedup=_speedup_text(data, row),
+        speedup=_speedup_text(data, row, speedup),
         agreement=_agreement_text(data, row),
     )
 
 
-def _speedup_text(data: ComparisonData, row: BackendResult) -> str:
-    found = speedups(data).get(row.backend)
+def _speedup_text(data: ComparisonData, row: BackendResult, found: Speedup | None) -> str:
     if found is None:
         return "-"
     if row.backend == data.reference:
         return "1 (ref.)"
-    digits = min(3, formatting.supported_digits(Interval(found.value, found.low, found.high)))
+    digits = min(3, formatting.supported_digits(_interval(found)))
     mark = "" if data.schedule == "sequential" else _MARKS.get(found.verdict, "")
     return f"{formatting.significant(found.value, digits)}x{mark}"
+
+
+def _interval(found: Speedup) -> Interval:
+    return Interval(found.value, found.low, found.high)
+
+
+def ratio_texts(found: Speedup) -> tuple[str, str, str]:
+    """A speed-up and the ends of its interval, without a sign.
+
+    Args:
+        found: of a row.
+    """
+    digits = max(3, formatting.supported_digits(_interval(found)))
+    value, low, high = (
+        formatting.significant(x, digits) for x in (found.value, found.low, found.high)
+    )
+    return value, low, high
+
+
+WORDS = {
+    Verdict.FASTER: "faster",
+    Verdict.SLOWER: "slower",
+    Verdict.EQUIVALENT: "the same within 1 %",
+    Verdict.DIFFERENT_BUT_SMALL: "different, by less than 1 %",
+    Verdict.INCONCLUSIVE: "not told apart",
+}
+_NO_VERDICTS = ("not_interleaved", "no_shared_rounds", "too_few_rounds")
+
+
+def verdict_words(found: Speedup) -> str:
+    """What may be said of a speed-up.
+
+    Args:
+        found: of a row.
+    """
+    return "no verdict" if found.reason in _NO_VERDICTS else WORDS[found.verdict]
 
 
 _MARKS = {Verdict.EQUIVALENT: " =", Verdict.DIFFERENT_BUT_SMALL: " ~", Verdict.INCONCLUSIVE: " ?"}
@@ -142,13 +181,19 @@ def wrong_labels(data: ComparisonData) -> list[str]:
     return [label.sentence for label in labels if label.is_wrong]
 
 
-def notes(data: ComparisonData) -> list[tuple[list[str], str]]:
+def notes(
+    data: ComparisonData, observed: Mapping[str, Sequence[Observation]] | None = None
+) -> list[tuple[list[str], str]]:
     """What a reader must know: (the rows that it is about, sentence), each sentence once.
 
     What is about the whole run comes first, without rows.
+
+    Args:
+        data: the comparison.
+        observed: what the samples say, where that is known already.
     """
     rows_by_sentence: dict[str, list[str]] = {sentence: [] for sentence in data.notes}
-    observed = observations(data)
+    observed = observations(data) if observed is None else observed
     for row in data.results:
         caveats = row.agreement.caveats if row.agreement else ()
         seen = [found.text for found in observed[row.backend]]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from precisionbench.report import rows
 from precisionbench.report.plain import WIDTH, plain_text, widen
 from precisionbench.results import ComparisonData
+from precisionbench.speedups import speedups
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -65,8 +66,9 @@ def _table(data: ComparisonData) -> RenderableType:
     table.add_column("backend", overflow="fold", min_width=_MIN_NAME_WIDTH)
     for heading in ("latency", "±", rows.throughput_unit(data), "speed-up", "rel. error"):
         table.add_column(heading, justify="right", no_wrap=True)
+    found = speedups(data)
     for row in data.results:
-        text = rows.row_text(data, row)
+        text = rows.row_text(data, row, found.get(row.backend))
         cells = (
             text.latency,
             text.width.lstrip("±"),

@@ -1,0 +1,39 @@
+"""Measure, explain, and write it all into one file that a colleague opens in a browser.
+
+python examples/html_report.py [report.html]
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch import nn
+
+import precisionbench as pb
+
+
+def main() -> None:
+    file = sys.argv[1] if len(sys.argv) > 1 else "report.html"
+    model = nn.Sequential(nn.Conv2d(16, 50, 3), nn.BatchNorm2d(50), nn.ReLU(), nn.Conv2d(50, 50, 3))
+    images = torch.rand(8, 16, 32, 32)
+    comparison = pb.compare(model, images, backends=["half:dtype=bfloat16"], budget_s=3)
+    print(comparison)
+
+    # A gap to somebody else's number can be drawn, too: what is known of it, and how.
+    gap = [
+        (
+            "another precision",
+            "measured",
+            comparison.speedup("half:dtype=bfloat16").value,
+            None,
+            None,
+        ),
+        ("a larger batch", "assumed", 1.2, 1.0, 1.5),
+    ]
+    comparison.to_html(file, overwrite=True, ledger=gap, diagnosis=pb.diagnose(comparison))
+    print(f"open {file} in a browser")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The rows as CSV, for a spreadsheet: one line a row, in full precision."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+
+from precisionbench.results import BackendFailure, BackendResult, ComparisonData, Speedup
+from precisionbench.speedups import speedups
+
+COLUMNS = (
+    "backend",
+    "latency_s",
+    "latency_low_s",
+    "latency_high_s",
+    "throughput_per_s",
+    "batch_size",
+    "speedup",
+    "speedup_low",
+    "speedup_high",
+    "verdict",
+    "verdict_reason",
+    "relative_l2",
+    "cosine",
+    "max_abs_error",
+    "nonfinite_count",
+    "top1",
+    "device_s",
+    "enqueue_s",
+    "wall_s",
+    "graph_s",
+    "peak_allocated_bytes",
+    "peak_reserved_bytes",
+    "driver_bytes",
+    "energy_j",
+    "build_s",
+    "first_call_s",
+    "failure",
+)
+_OF_ROW = ("device_s", "enqueue_s", "wall_s", "graph_s")
+_OF_PASSES = ("peak_allocated_bytes", "peak_reserved_bytes", "driver_bytes", "energy_j")
+_OF_AGREEMENT = ("relative_l2", "cosine", "max_abs_error", "nonfinite_count", "top1")
+_OF_MEASUREMENT = ("build_s", "first_call_s")
+# A spreadsheet takes text that begins so for a formula, and would run it.
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def to_csv(data: ComparisonData) -> str:
+    """The rows as CSV, measured ones first; what is not known is empty.
+
+    Args:
+        data: the comparison.
+    """
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    found = speedups(data)
+    writer.writerows(_measured(row, found) for row in data.results)
+    writer.writerows(_failed(failure) for failure in data.failures)
+    return out.getvalue()
+
+
+def _measured(row: BackendResult, found: Mapping[str, Speedup]) -> dict[str, object]:
+    latency, throughput, speedup = row.latency, row.throughput, found.get(row.backend)
+    cells: dict[str, object] = {
+        "backend": _text(row.backend),
+        "latency_s": latency.value,
+        "latency_low_s": latency.low,
+        "latency_high_s": latency.high,
+        "throughput_per_s": throughput.value if throughput else None,
+        "batch_size": row.batch_size,
+        **{name: getattr(row, name) for name in _OF_ROW},
+        **{name: getattr(row.passes, name) for name in _OF_PASSES},
+        **{name: getattr(row.measurement, name) for name in _OF_MEASUREMENT},
+    }
+    if row.agreement is not None:
+        cells |= {name: getattr(row.agreement, name) for name in _OF_AGREEMENT}
+    if speedup is not None:
+        cells |= {
+            "speedup": speedup.value,
+            "speedup_low": speedup.low,
+            "speedup_high": speedup.high,
+            "verdict": speedup.verdict.value,
+            "verdict_reason": speedup.reason,
+        }
+    return cells
+
+
+def _failed(failure: BackendFailure) -> dict[str, object]:
+    return {"backend": _text(failure.backend), "failure": _text(failure.reason)}
+
+
+def _text(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULAS) else text

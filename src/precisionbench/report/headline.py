@@ -1,0 +1,62 @@
+"""What came out, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from precisionbench.diagnosis.findings import Precision
+from precisionbench.report.rows import ratio_texts
+from precisionbench.results import ComparisonData, Speedup
+from precisionbench.statistics import Verdict
+
+_NOT_CLOSE = ("inaccurate", "non_finite", "unstable")
+
+
+def headline(
+    data: ComparisonData, speedups: Mapping[str, Speedup], precisions: Sequence[Precision] = ()
+) -> str:
+    """The verdict in one sentence.
+
+    Args:
+        data: the comparison.
+        speedups: over the reference, by row.
+        precisions: whether each row's output is near enough, where that was looked at.
+    """
+    if not data.results:
+        return "No backend could be measured."
+    if not speedups:
+        return f"The reference {data.reference} could not be measured, so there are no speed-ups."
+    others = {name: found for name, found in speedups.items() if name != data.reference}
+    if not others:
+        return f"Only the reference {data.reference} was measured."
+    best = max(others, key=lambda n: (others[n].verdict is Verdict.FASTER, others[n].value))
+    close = {precision.row: precision for precision in precisions}.get(best)
+    return _speed(data, best, others[best]) + _closeness(close) + "."
+
+
+def _speed(data: ComparisonData, name: str, found: Speedup) -> str:
+    value, low, high = ratio_texts(found)
+    against = f"{value} times as fast as {data.reference}"
+    if found.verdict is Verdict.FASTER:
+        return f"{name} is the fastest: {against} ({low} to {high})"
+    if found.verdict is Verdict.INCONCLUSIVE:
+        return f"{name} reads {against} ({low} to {high}), {_WHY.get(found.reason, _UNSURE)}"
+    if found.verdict is Verdict.SLOWER:
+        return f"Nothing is as fast as {data.reference}: the next, {name}, is {against}"
+    return f"Nothing is faster than {data.reference} to speak of: {name} is {against}"
+
+
+_UNSURE = "which is not told apart from 1"
+_WHY = {
+    "not_interleaved": "which is no verdict, because rows were measured one after another",
+    "no_shared_rounds": "which is no verdict, because the two share no rounds",
+    "too_few_rounds": "which is no verdict, because there were too few rounds",
+}
+
+
+def _closeness(precision: Precision | None) -> str:
+    if precision is None or precision.verdict not in ("fine", *_NOT_CLOSE):
+        return ""
+    if precision.verdict == "fine":
+        return ", and its output is close enough to float64's"
+    return f", but its output is not to be used as it is: {precision.reason}"

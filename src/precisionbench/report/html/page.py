@@ -1,0 +1,190 @@
+"""The comparison as one HTML file: opened offline, it makes no request to anywhere.
+
+Jinja escapes whatever the template shows; a content security policy lets nothing be loaded and
+no script run but our own, whose hash it names.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from precisionbench import storage
+from precisionbench.diagnosis.diagnosing import diagnosis_of
+from precisionbench.diagnosis.facts import facts_of_rows
+from precisionbench.diagnosis.findings import DiagnosisData, Finding, Status
+from precisionbench.quality import Observation, observations
+from precisionbench.report import formatting, rows
+from precisionbench.report.diagnosis import figure
+from precisionbench.report.headline import headline
+from precisionbench.report.html import escaping, tables
+from precisionbench.report.html.latency_plot import HEIGHT, WIDTH, latency_panel
+from precisionbench.report.html.roofline_plot import FRAME, roofline_plot
+from precisionbench.report.html.speedup_plot import speedup_plot
+from precisionbench.report.html.time_plot import time_plot
+from precisionbench.report.html.waterfall import LedgerRow, waterfall
+from precisionbench.results import ComparisonData
+from precisionbench.speedups import speedups
+
+if TYPE_CHECKING:
+    import jinja2
+
+# More characters of JSON than this are packed.
+_MOST_PLAIN = 1_000_000
+_SAYING = {
+    Status.CONFIRMED: "confirmed",
+    Status.SUSPECTED: "suspected",
+    Status.RULED_OUT: "ruled out",
+}
+
+
+def to_html(
+    data: ComparisonData,
+    ledger: Iterable[LedgerRow] | None = None,
+    diagnosis: DiagnosisData | None = None,
+) -> str:
+    """The whole report.
+
+    Args:
+        data: the comparison.
+        ledger: a gap as rows of (label, kind, factor, low, high), to be drawn as a waterfall.
+        diagnosis: one that experiments have been made for; None for one without.
+
+    Raises:
+        SpecError: a row of the ledger is none.
+    """
+    style, script = _asset("style.css"), _asset("report.js")
+    context = _context(data, diagnosis or diagnosis_of(data))
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            context,
+            style=style,
+            style_hash=_hash(style),
+            script=script,
+            script_hash=_hash(script),
+            gap=None if ledger is None else waterfall(ledger),
+            **_embedded(data),
+        )
+    )
+
+
+def _embedded(data: ComparisonData) -> dict[str, Any]:
+    """Everything that was measured: JSON, or packed JSON where that would be heavy."""
+    document = escaping.script_json(storage.as_document(data))
+    is_packed = len(document) > _MOST_PLAIN
+    return {"document": escaping.packed(document) if is_packed else document, "packed": is_packed}
+
+
+def table_html(data: ComparisonData) -> str:
+    """The table alone, for a notebook: no script, and no style but the notebook's.
+
+    Args:
+        data: the comparison.
+    """
+    context = _summary_context(data, rows.wrong_labels(data), observations(data))
+    return _environment().get_template("notebook.html").render(context)
+
+
+def _summary_context(
+    data: ComparisonData,
+    wrong_labels: Sequence[str],
+    observed: Mapping[str, Sequence[Observation]],
+) -> dict[str, Any]:
+    found = speedups(data)
+    return {
+        "data": data,
+        "title": rows.title(data),
+        "versions": rows.versions(data),
+        "unit": rows.throughput_unit(data),
+        "legend": rows.legend(data),
+        "wrong_labels": wrong_labels,
+        "summary": tables.summary(data, found),
+        "notes": rows.notes(data, observed),
+        "failures": [(failure.backend, rows.failure_text(failure)) for failure in data.failures],
+        "speedups": found,
+    }
+
+
+def _context(data: ComparisonData, diagnosis: DiagnosisData) -> dict[str, Any]:
+    observed = observations(data)
+    wrong_labels = [label.sentence for label in diagnosis.labels if label.is_wrong]
+    summary = _summary_context(data, wrong_labels, observed)
+    return {
+        **summary,
+        "headline": headline(data, summary["speedups"], diagnosis.precisions),
+        "speedup_plot": speedup_plot(data, summary["speedups"]),
+        "panels": [latency_panel(row, observed[row.backend]) for row in data.results],
+        "panel_size": (WIDTH, HEIGHT),
+        "frame": FRAME,
+        "roofline": roofline_plot(facts_of_rows(data)),
+        "time_plot": time_plot(data, diagnosis.roofs),
+        "roofs": diagnosis.roofs,
+        "layers": tables.layer_table(diagnosis.layers),
+        "agreement": tables.agreement_table(data, diagnosis.precisions),
+        "diagnosis": diagnosis,
+        "environment": tables.environment_table(data),
+    }
+
+
+def _gain(finding: Finding) -> str:
+    """What would be won without a cause; empty where nothing tells."""
+    factor = finding.factor
+    if factor is None or factor.value <= 1.005:
+        return ""
+    if finding.status is Status.SUSPECTED:
+        return f"up to {factor.high:.3g}x as fast without it"
+    return f"{factor.value:.3g}x as fast without it ({factor.low:.3g} to {factor.high:.3g})"
+
+
+def _si(value: float) -> str:
+    """A tick's label, such as `100 T`."""
+    return f"{value:g}" if value < 1e3 else formatting.scaled(value, "", 1)
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """What a content security policy knows an inline script or style by."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_asset),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        "ratio": lambda value: f"{value:g}x",
+        "duration": lambda seconds: f"{formatting.time_text(seconds)}" if seconds else "0",
+        "si": _si,
+    }
+    environment.filters |= {
+        "short": escaping.shortened,
+        "breakable": escaping.breakable,
+        "full": escaping.in_full,
+        "said": escaping.said,
+        "figure": figure,
+        "gain": _gain,
+        "status": _SAYING.__getitem__,
+        "duration": lambda seconds: formatting.time_text(seconds, 3),
+        "flop_rate": lambda rate: formatting.scaled(rate, "FLOP/s"),
+        "byte_rate": lambda rate: formatting.scaled(rate, "B/s"),
+        "brief": lambda number: f"{number:.3g}",
+    }
+    return environment

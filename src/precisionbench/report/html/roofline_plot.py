@@ -1,0 +1,231 @@
+"""The roofline: what classes of layers reach, against what the device allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
+
+from precisionbench.devices import Device
+from precisionbench.diagnosis.facts import Facts
+from precisionbench.diagnosis.layer_classes import LayerClass, layer_classes
+from precisionbench.diagnosis.roofline import rate_of
+from precisionbench.report.formatting import scaled, significant, time_text
+from precisionbench.report.html.scales import Scale, Tick
+
+_RATES = ("fp32", "tf32", "fp16", "bf16")
+# Classes with less of a row's matrix time are left out.
+_LEAST_SHARE = 0.02
+_LEAST_RADIUS, _MOST_RADIUS = 8.0, 14.0
+_LEAST_DECADES = 100.0
+TONES = 8
+
+
+@attrs.frozen
+class Frame:
+    """The picture's edges: `left` and `right` in percent, the others in pixels."""
+
+    left: float = 11.0
+    right: float = 98.0
+    top: float = 12.0
+    bottom: float = 306.0
+    height: float = 340.0
+
+
+FRAME = Frame()
+
+
+@attrs.frozen
+class Point:
+    """A class of layers in a row.
+
+    Attributes:
+        number: by which the table names it.
+        tone: its row's colour, from 0.
+        row: its row.
+        kind: its class.
+        x: percent.
+        y: pixels.
+        radius: pixels; the area grows with its share of the time.
+        time: seconds in a call, with unit.
+        share: of the row's matrix time.
+        rate: FLOP/s, with unit.
+        intensity: FLOP/byte.
+        of_roof: which share of what the device allows there; None where that is not known.
+    """
+
+    number: int
+    tone: int
+    row: str
+    kind: str
+    x: float
+    y: float
+    radius: float
+    time: str
+    share: float
+    rate: str
+    intensity: str
+    of_roof: float | None
+
+
+@attrs.frozen
+class Roof:
+    """A peak of the device.
+
+    Attributes:
+        text: whose, and how much.
+        y: pixels.
+        ridge_x: percent at which the bandwidth stops being the limit.
+    """
+
+    text: str
+    y: float
+    ridge_x: float
+
+
+@attrs.frozen
+class Slope:
+    """What the bandwidth allows.
+
+    Attributes:
+        text: how much.
+        x1: percent.
+        y1: pixels.
+        x2: percent.
+        y2: pixels.
+    """
+
+    text: str
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+@attrs.frozen
+class RooflinePlot:
+    """All points and the device's roofs.
+
+    Attributes:
+        points: the longest of each row first.
+        roofs: the peaks, each once.
+        slope: of the bandwidth; None where it is not known.
+        x_ticks: FLOP/byte.
+        y_ticks: FLOP/s; `at` in pixels.
+        device: whose peaks; empty where they are not known.
+    """
+
+    points: tuple[Point, ...]
+    roofs: tuple[Roof, ...]
+    slope: Slope | None
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    device: str
+
+
+def roofline_plot(rows: Mapping[str, Facts]) -> RooflinePlot | None:
+    """The classes of layers of all rows; None where nothing of them is known.
+
+    Args:
+        rows: facts by row.
+    """
+    found = [(facts, one) for facts in rows.values() for one in _worth_showing(facts)]
+    if not found:
+        return None
+    device = found[0][0].device
+    peaks = _peaks(device)
+    bandwidth = _peak(device, "bandwidth")
+    x, y = _scales([one for _, one in found], peaks, bandwidth)
+    tones = {name: n % TONES for n, name in enumerate(rows)}
+    points = [
+        _point(n, tones[f.row.backend], f, one, x, y) for n, (f, one) in enumerate(found, start=1)
+    ]
+    return RooflinePlot(
+        tuple(points),
+        tuple(_roofs(peaks, bandwidth, x, y)),
+        _slope(peaks, bandwidth, x, y),
+        x.ticks(),
+        y.ticks(),
+        device.name if device else "",
+    )
+
+
+def _worth_showing(facts: Facts) -> Sequence[LayerClass]:
+    classes = layer_classes(facts)
+    total_s = sum(one.time_s for one in classes)
+    return [one for one in classes if one.time_s >= _LEAST_SHARE * total_s]
+
+
+def _peak(device: Device | None, name: str) -> float | None:
+    found = device.peaks.get(name) if device else None
+    return found.value if found else None
+
+
+def _peaks(device: Device | None) -> dict[float, list[str]]:
+    """Names of precisions by their peak."""
+    found: dict[float, list[str]] = {}
+    for name in _RATES:
+        peak = _peak(device, name)
+        if peak is not None:
+            found.setdefault(peak, []).append(name)
+    return found
+
+
+def _scales(
+    classes: Sequence[LayerClass], peaks: Iterable[float], bandwidth: float | None
+) -> tuple[Scale, Scale]:
+    ridges = [peak / bandwidth for peak in peaks] if bandwidth else []
+    x = Scale.around([*(one.intensity for one in classes), *ridges], _LEAST_DECADES)
+    y = Scale.around([*(one.flop_rate for one in classes), *peaks], _LEAST_DECADES)
+    return (
+        Scale(x.low / 1.5, x.high * 2, True, FRAME.left, FRAME.right),
+        Scale(y.low / 1.5, y.high * 1.6, True, FRAME.bottom, FRAME.top),
+    )
+
+
+def _point(number: int, tone: int, facts: Facts, one: LayerClass, x: Scale, y: Scale) -> Point:
+    share = one.time_s / facts.matrix_s if facts.matrix_s else 0.0
+    return Point(
+        number=number,
+        tone=tone,
+        row=facts.row.backend,
+        kind=one.kind,
+        x=x.at(one.intensity),
+        y=y.at(one.flop_rate),
+        radius=round(max(_LEAST_RADIUS, _MOST_RADIUS * min(1.0, share) ** 0.5), 1),
+        time=time_text(one.time_s, 3),
+        share=share,
+        rate=scaled(one.flop_rate, "FLOP/s"),
+        intensity=significant(one.intensity, 3),
+        of_roof=_of_roof(facts, one),
+    )
+
+
+def _of_roof(facts: Facts, one: LayerClass) -> float | None:
+    """Against the largest peak of the device in the precision that the row's work ran in."""
+    bandwidth = facts.peak("bandwidth")
+    peak = facts.peak(rate_of(facts))
+    if bandwidth is None or peak is None:
+        return None
+    return one.flop_rate / min(peak, one.intensity * bandwidth)
+
+
+def _roofs(
+    peaks: Mapping[float, Sequence[str]], bandwidth: float | None, x: Scale, y: Scale
+) -> Iterable[Roof]:
+    for peak, names in peaks.items():
+        ridge = peak / bandwidth if bandwidth else x.low
+        text = f"{' and '.join(names)} {scaled(peak, 'FLOP/s')}"
+        yield Roof(text, y.at(peak), x.at(ridge))
+
+
+def _slope(peaks: Iterable[float], bandwidth: float | None, x: Scale, y: Scale) -> Slope | None:
+    """From the lower or the left edge up to the highest peak."""
+    highest = max(peaks, default=None)
+    if bandwidth is None or highest is None:
+        return None
+    start = max(x.low, y.low / bandwidth)
+    end = highest / bandwidth
+    return Slope(
+        scaled(bandwidth, "B/s"), x.at(start), y.at(start * bandwidth), x.at(end), y.at(highest)
+    )

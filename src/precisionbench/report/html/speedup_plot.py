@@ -1,0 +1,81 @@
+"""Speed-ups as dots with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from precisionbench.report import rows
+from precisionbench.report.html.scales import Scale, Tick
+from precisionbench.results import ComparisonData, Speedup
+from precisionbench.statistics import Verdict
+
+_TONES = {Verdict.FASTER: "good", Verdict.SLOWER: "bad"}
+
+
+@attrs.frozen
+class Whisker:
+    """A dot with its interval.
+
+    Attributes:
+        name: the row's.
+        value: the speed-up.
+        at: where the dot stands, in percent.
+        low_at: where the interval starts.
+        high_at: where it ends.
+        text: the same in words.
+        tone: `good`, `bad` or `even`.
+    """
+
+    name: str
+    value: float
+    at: float
+    low_at: float
+    high_at: float
+    text: str
+    tone: str
+
+
+@attrs.frozen
+class SpeedupPlot:
+    """All rows on one axis.
+
+    Attributes:
+        whiskers: of all rows but the reference.
+        ticks: of the axis.
+        one_at: where 1 stands.
+    """
+
+    whiskers: tuple[Whisker, ...]
+    ticks: tuple[Tick, ...]
+    one_at: float
+
+
+def speedup_plot(data: ComparisonData, speedups: Mapping[str, Speedup]) -> SpeedupPlot | None:
+    """The speed-ups of all rows over the reference; None where there are none.
+
+    Args:
+        data: the comparison.
+        speedups: by row.
+    """
+    found = {name: one for name, one in speedups.items() if name != data.reference}
+    if not found:
+        return None
+    scale = Scale.around([1.0, *(x for one in found.values() for x in (one.low, one.high))])
+    whiskers = tuple(_whisker(name, one, scale) for name, one in found.items())
+    return SpeedupPlot(whiskers, scale.ticks(), scale.at(1.0))
+
+
+def _whisker(name: str, found: Speedup, scale: Scale) -> Whisker:
+    value, low, high = rows.ratio_texts(found)
+    words = rows.verdict_words(found)
+    return Whisker(
+        name,
+        found.value,
+        scale.at(found.value),
+        scale.at(found.low),
+        scale.at(found.high),
+        f"{value}x ({low} to {high}), {words}",
+        _TONES.get(found.verdict, "even"),
+    )

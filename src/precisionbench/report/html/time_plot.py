@@ -1,0 +1,134 @@
+"""Where the time of a call goes, as one stacked bar for each row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from precisionbench.diagnosis import parts
+from precisionbench.diagnosis.findings import Roof
+from precisionbench.report.formatting import time_text
+from precisionbench.report.html.scales import Scale, Tick
+from precisionbench.results import ComparisonData
+
+OUTSIDE = "outside"
+# A call that takes so many times its latency under the profiler is said to.
+_SLOWED = 1.1
+WORDS = {
+    parts.MATRIX: "matrix products and convolutions",
+    parts.LAYOUT: "layout conversions",
+    parts.CAST: "casts",
+    parts.COPY: "copies",
+    parts.NORM: "normalisation",
+    parts.POINTWISE: "pointwise",
+    parts.REDUCTION: "pooling and reductions",
+    parts.OTHER: "other",
+    OUTSIDE: "outside of kernels",
+}
+
+
+@attrs.frozen
+class Segment:
+    """A part of a bar.
+
+    Attributes:
+        category: of time.
+        words: the same for a reader.
+        time_s: seconds in a call.
+        text: the time with its unit.
+        share: of the whole bar.
+        at: where it starts, in percent.
+        width: in percent.
+    """
+
+    category: str
+    words: str
+    time_s: float
+    text: str
+    share: float
+    at: float
+    width: float
+
+
+@attrs.frozen
+class TimeBar:
+    """A row's time.
+
+    Attributes:
+        name: the row's.
+        text: its whole length with its unit, and the latency where the profiler slowed it down.
+        segments: in the order of the legend.
+    """
+
+    name: str
+    text: str
+    segments: tuple[Segment, ...]
+
+
+@attrs.frozen
+class TimePlot:
+    """All rows on one axis.
+
+    Attributes:
+        bars: one for each row whose kernels were seen.
+        legend: categories that occur, with words.
+        ticks: of the axis, in seconds.
+    """
+
+    bars: tuple[TimeBar, ...]
+    legend: tuple[tuple[str, str], ...]
+    ticks: tuple[Tick, ...]
+
+
+def time_plot(data: ComparisonData, roofs: Mapping[str, Sequence[Roof]]) -> TimePlot | None:
+    """Seconds of a call by kernel class; None where no kernels were seen.
+
+    What the latency holds beyond its kernels' time is a part of its own: there the device waits.
+
+    Args:
+        data: the comparison.
+        roofs: as the diagnosis has them, by row.
+    """
+    latencies_s = {row.backend: row.latency.value for row in data.results}
+    times = {
+        name: _times(roofs[name], latency_s)
+        for name, latency_s in latencies_s.items()
+        if roofs.get(name)
+    }
+    if not times:
+        return None
+    longest_s = max(sum(found.values()) for found in times.values())
+    scale = Scale(0.0, longest_s, start=0.0, end=100.0)
+    occurring = [c for c in WORDS if any(found.get(c) for found in times.values())]
+    return TimePlot(
+        tuple(_bar(name, found, latencies_s[name], scale) for name, found in times.items()),
+        tuple((category, WORDS[category]) for category in occurring),
+        scale.ticks(),
+    )
+
+
+def _times(roofs: Sequence[Roof], latency_s: float) -> dict[str, float]:
+    found = {roof.category: roof.time_s for roof in roofs}
+    ordered = {category: found[category] for category in WORDS if category in found}
+    beyond_s = latency_s - sum(found.values())
+    return {**ordered, OUTSIDE: beyond_s} if beyond_s > 0 else ordered
+
+
+def _bar(name: str, times: Mapping[str, float], latency_s: float, scale: Scale) -> TimeBar:
+    total_s = sum(times.values())
+    segments, start_s = [], 0.0
+    for category, time_s in times.items():
+        at = scale.at(start_s)
+        start_s += time_s
+        share, width = time_s / total_s, round(scale.at(start_s) - at, 3)
+        text = time_text(time_s, 3)
+        segments.append(Segment(category, WORDS[category], time_s, text, share, at, width))
+    return TimeBar(name, _length(total_s, latency_s), tuple(segments))
+
+
+def _length(total_s: float, latency_s: float) -> str:
+    """A bar's length; the profiler slows some rows down, and then both are said."""
+    if total_s <= _SLOWED * latency_s:
+        return time_text(total_s, 3)
+    return f"{time_text(total_s, 3)} under the profiler, {time_text(latency_s, 3)} without"

@@ -1,0 +1,276 @@
+"""The report as a browser shows it: Chromium, without a window."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import precisionbench as pb
+from pages import LEDGER, RECORDED, hostile, large
+from precisionbench import storage
+from precisionbench.report.html import page as page_module
+from scenes import recorded
+
+pytestmark = pytest.mark.browser
+# Browsers that distributions install; else playwright's own is taken.
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium; without one, tests are skipped with what was wrong."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    path = os.environ.get("PRECISIONBENCH_CHROMIUM") or next(
+        filter(None, map(shutil.which, NAMES)), None
+    )
+    with playwright.sync_playwright() as driver:
+        try:
+            found = driver.chromium.launch(executable_path=path)
+        except playwright.Error as exc:
+            pytest.skip(
+                f"needs a Chromium (playwright install chromium): {str(exc).splitlines()[0]}"
+            )
+        yield found
+        found.close()
+
+
+class Shown:
+    """A page in the browser, and what it complained of or asked for."""
+
+    def __init__(self, browser: Any, file: Path, **options: Any) -> None:
+        self.context = browser.new_context(**{"viewport": DESK, **options})
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(file.as_uri())
+
+    def __enter__(self) -> Any:
+        return self.page
+
+    def __exit__(self, *_: object) -> None:
+        self.context.close()
+        assert self.complaints == []
+        assert [
+            url for url in self.requests if not url.startswith(("file:", "data:", "blob:"))
+        ] == []
+        assert len([url for url in self.requests if url.startswith("file:")]) == 1
+
+
+SCENES = {
+    **{name: lambda name=name: recorded(name) for name in RECORDED},
+    "hostile": hostile,
+    "large": lambda: large(8, 200),
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("reports")
+    found = {}
+    for name, make in SCENES.items():
+        found[name] = folder / f"{name}.html"
+        pb.Comparison(make()).to_html(found[name], ledger=LEDGER)
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
+@pytest.mark.parametrize("name", SCENES)
+def test_it_opens_quietly_and_never_scrolls_sideways(browser, files, name, viewport, scheme):
+    with Shown(browser, files[name], viewport=viewport, color_scheme=scheme) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+        assert page.title() != "owned"
+        assert page.locator("h1").is_visible()
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_nothing_in_it_is_wider_than_a_phone_unless_it_scrolls(browser, files, name):
+    with Shown(browser, files[name], viewport=PHONE) as page:
+        wide = page.evaluate(
+            """() => [...document.querySelectorAll("main *, header *")]
+                .filter((e) => !e.closest(".scroll, .skip, svg, .summary thead"))
+                .filter((e) => e.getBoundingClientRect().right > innerWidth + 1)
+                .map((e) => e.outerHTML.slice(0, 80))"""
+        )
+        assert wide == []
+
+
+def column(page: Any, number: int) -> list[str]:
+    """The visible cells of a column of the layer table."""
+    rows = page.locator(f"#layer-table tbody tr:not([hidden]) > :nth-child({number})")
+    return [text.strip() for text in rows.all_inner_texts()]
+
+
+def seconds(texts: list[str]) -> list[float]:
+    units = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
+    return [float(text.split()[0]) * units[text.split()[1]] for text in texts]
+
+
+def test_layers_are_sorted_by_a_click_and_by_keyboard(browser, files):
+    with Shown(browser, files["channels-50"]) as page:
+        time = page.get_by_role("button", name="time", exact=True)
+        time.click()
+        assert seconds(column(page, 4)) == sorted(seconds(column(page, 4)))
+        assert page.locator("#layer-table th[aria-sort]").get_attribute("aria-sort") == "ascending"
+        time.press("Enter")
+        assert seconds(column(page, 4)) == sorted(seconds(column(page, 4)), reverse=True)
+        assert page.locator("#layer-table th[aria-sort]").get_attribute("aria-sort") == "descending"
+        page.get_by_role("button", name="class").click()
+        assert column(page, 2) == ["Conv2d"] * 6 + ["ReLU"] * 6
+
+
+def test_what_is_not_known_is_sorted_last_either_way(browser, files):
+    with Shown(browser, files["channels-50"]) as page:
+        for _ in range(2):
+            page.get_by_role("button", name="dtype").click()
+            assert column(page, 8) == ["float16"] * 6 + [""] * 6
+
+
+def test_layers_are_found_by_any_of_their_words(browser, files):
+    with Shown(browser, files["channels-50"]) as page:
+        page.locator("#layer-search").fill("relu")
+        assert set(column(page, 2)) == {"ReLU"}
+        assert page.locator("#layer-count").inner_text() == "6 of 12 shown"
+        page.get_by_role("button", name="layer", exact=True).click()
+        page.locator("#layer-search").fill("no such layer")
+        assert column(page, 1) == []
+        page.locator("#layer-search").fill("")
+        assert len(column(page, 1)) == 12
+
+
+def test_layers_of_one_backend_are_shown_alone(browser, files):
+    with Shown(browser, files["large"]) as page:
+        page.locator("#layer-row").select_option(label="half:variant=3")
+        assert set(column(page, 3)) == {"half:variant=3"}
+        assert page.locator("#layer-count").inner_text() == "200 of 1400 shown"
+
+
+def test_the_bars_of_the_waterfall_are_as_long_as_the_ledgers_factors(browser, files):
+    with Shown(browser, files["channels-50"]) as page:
+        bars = page.locator("#waterfall rect.bar").evaluate_all(
+            "bars => bars.map((b) => [b.dataset.kind, b.getBoundingClientRect().x, "
+            "b.getBoundingClientRect().width])"
+        )
+        labels = page.locator("#waterfall bdi").all_inner_texts()
+    assert labels == [*(row[0] for row in LEDGER), "together"]
+    assert [kind for kind, _, _ in bars] == [*(row[1] for row in LEDGER), "total"]
+    factors = [*(row[2] for row in LEDGER), math.prod(row[2] for row in LEDGER)]
+    unit = bars[-1][2] / math.log(factors[-1])
+    for (_, _, width), factor in zip(bars, factors, strict=True):
+        assert width == pytest.approx(unit * abs(math.log(factor)), abs=1)
+    assert bars[0][1] == pytest.approx(bars[-1][1], abs=1)
+
+
+def saved(page: Any, folder: Path) -> dict[str, Any]:
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as JSON").click()
+    assert download.value.suggested_filename == "precisionbench.json"
+    download.value.save_as(folder / "saved.json")
+    return json.loads((folder / "saved.json").read_text())
+
+
+def test_the_data_is_saved_from_the_page_and_read_again(browser, files, tmp_path):
+    with Shown(browser, files["channels-50"]) as page:
+        saved(page, tmp_path)
+    assert pb.load(tmp_path / "saved.json") == pb.Comparison(recorded("channels-50"))
+
+
+def test_packed_data_is_unpacked_when_it_is_saved(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "_MOST_PLAIN", 10)
+    data = hostile()
+    pb.Comparison(data).to_html(tmp_path / "r.html")
+    with Shown(browser, tmp_path / "r.html") as page:
+        assert saved(page, tmp_path) == storage.as_document(data)
+
+
+def test_without_scripts_it_is_a_plain_page(browser, files):
+    with Shown(browser, files["channels-50"], java_script_enabled=False) as page:
+        assert page.locator("#layer-table tbody tr").count() == 12
+        assert not page.locator("#layer-search").is_visible()
+        assert not page.locator("#download").is_visible()
+        assert page.get_by_text("Saving it needs JavaScript").is_visible()
+
+
+CONTRAST = """() => {
+  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = (colour) => {
+    const [r, g, b] = numbers(colour).slice(0, 3).map((v) => v / 255)
+      .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (e) => {
+    for (; e; e = e.parentElement) {
+      const colour = getComputedStyle(e).backgroundColor;
+      if (numbers(colour)[3] !== 0) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const found = [];
+  for (const e of document.querySelectorAll("body *")) {
+    const text = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    const svg = e.closest("svg");
+    if (!text || !e.getClientRects().length || e.closest("title, script, style")) continue;
+    const rect = svg && e.parentElement.querySelector("rect, circle");
+    const ground = rect && /in-part|middle/.test(e.getAttribute("class")) && e.parentElement !== svg
+      ? getComputedStyle(rect).fill : behind(svg ? svg.parentElement : e);
+    const style = getComputedStyle(e);
+    const [a, b] = [light(svg ? style.fill : style.color), light(ground)];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) found.push([e.outerHTML.slice(0, 90), ratio.toFixed(2)]);
+  }
+  return found;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["autocast", "channels-50", "large"])
+def test_all_text_can_be_read_against_what_is_behind_it(browser, files, name, scheme):
+    """WCAG 2.2, 1.4.3: a contrast of 4.5 at least."""
+    with Shown(browser, files[name], color_scheme=scheme) as page:
+        assert page.evaluate(CONTRAST) == []
+
+
+def test_light_and_dark_are_as_the_reader_has_them(browser, files):
+    grounds = []
+    for scheme in ("light", "dark"):
+        with Shown(browser, files["depthwise"], color_scheme=scheme) as page:
+            grounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert grounds == ["rgb(255, 255, 255)", "rgb(15, 20, 25)"]
+
+
+def test_printed_it_is_light_unfolded_and_without_buttons(browser, files, tmp_path):
+    with Shown(browser, files["channels-50"], color_scheme="dark") as page:
+        page.pdf(path=tmp_path / "r.pdf", prefer_css_page_size=True)
+        assert (tmp_path / "r.pdf").stat().st_size > 10_000
+        page.emulate_media(media="print")
+        assert (
+            page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        )
+        assert page.locator("details").evaluate("e => e.open")
+        assert not page.locator("#download").is_visible()
+        assert not page.locator("nav").is_visible()
+
+
+def test_all_of_it_is_reached_by_keyboard(browser, files):
+    with Shown(browser, files["channels-50"]) as page:
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the report"
+        seen = set()
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            seen.add(
+                page.evaluate("document.activeElement.id || document.activeElement.textContent")
+            )
+        assert {"layer-search", "layer-row", "download", "time", "error"} <= seen

@@ -1,0 +1,361 @@
+"""Where the marks of the report's plots stand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from enum import Enum
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pages import LEDGER, large
+from precisionbench.diagnosis.diagnosing import diagnosis_of
+from precisionbench.diagnosis.facts import facts_of, facts_of_rows
+from precisionbench.diagnosis.layer_classes import layer_classes
+from precisionbench.errors import SpecError
+from precisionbench.quality import observations
+from precisionbench.report.headline import headline
+from precisionbench.report.html import tables
+from precisionbench.report.html.latency_plot import HEIGHT, WIDTH, latency_panel
+from precisionbench.report.html.roofline_plot import roofline_plot
+from precisionbench.report.html.scales import Scale
+from precisionbench.report.html.speedup_plot import speedup_plot
+from precisionbench.report.html.time_plot import OUTSIDE, time_plot
+from precisionbench.report.html.waterfall import TOTAL, waterfall
+from precisionbench.results import Block, DeviceState, Speedup
+from precisionbench.speedups import speedups
+from precisionbench.statistics import Verdict
+from scenes import CLEAN, comparison, conv, evidence, recorded
+from test_storage import comparison_data
+
+# --- axes ---------------------------------------------------------------------------------------
+
+ratios = st.floats(1e-6, 1e15)
+
+
+@given(st.lists(ratios, min_size=1), st.sampled_from([1.5, 100.0]))
+def test_an_axis_holds_all_values_and_keeps_their_order(values, least):
+    scale = Scale.around(values, least)
+    places = [scale.at(value) for value in sorted(values)]
+    assert places == sorted(places)
+    assert places[0] > scale.start - 1e-9
+    assert places[-1] < scale.end + 1e-9
+    assert scale.high / scale.low >= least * 0.999
+
+
+@given(ratios, st.floats(1.01, 1e9))
+def test_ticks_are_few_round_and_on_the_axis(low, ratio):
+    scale = Scale(low, low * ratio, log=True)
+    ticks = scale.ticks()
+    assert len(ticks) <= 8
+    for tick in ticks:
+        assert scale.start <= tick.at <= scale.end
+        assert float(f"{tick.value:.2g}") == pytest.approx(tick.value)
+
+
+@given(st.floats(0, 1e3), st.floats(1e-6, 1e6))
+def test_ticks_of_an_even_axis_are_even(low, span):
+    values = [tick.value for tick in Scale(low, low + span).ticks()]
+    steps = [b - a for a, b in itertools.pairwise(values)]
+    assert all(step == pytest.approx(steps[0], rel=1e-3) for step in steps)
+    assert len(values) <= 8
+
+
+def test_equal_ratios_are_equal_lengths_on_a_logarithmic_axis():
+    scale = Scale(1.0, 100.0, log=True, start=0, end=100)
+    assert [scale.at(x) for x in (1, 10, 100, 1000)] == [0, 50, 100, 100]
+
+
+# --- the gap ------------------------------------------------------------------------------------
+
+
+def test_the_bars_of_a_waterfall_are_the_rows_of_its_ledger():
+    found = waterfall(LEDGER)
+    assert [(b.label, b.kind, b.factor) for b in found.bars[:-1]] == [row[:3] for row in LEDGER]
+    total = found.bars[-1]
+    assert total.kind == TOTAL
+    assert total.factor == pytest.approx(math.prod(row[2] for row in LEDGER), rel=1e-12)
+
+
+def test_equal_lengths_of_a_waterfall_are_equal_factors_and_each_starts_where_the_last_ended():
+    found = waterfall(LEDGER)
+    unit = found.bars[0].width / abs(math.log(found.bars[0].factor))
+    end = found.one_at
+    for bar in found.bars[:-1]:
+        assert bar.width == pytest.approx(unit * abs(math.log(bar.factor)), abs=0.01)
+        start, stop = (bar.at, bar.at + bar.width)[:: 1 if bar.factor > 1 else -1]
+        assert start == pytest.approx(end, abs=0.01)
+        end = stop
+    assert found.bars[-1].at == pytest.approx(found.one_at, abs=0.01)
+    assert found.bars[-1].at + found.bars[-1].width == pytest.approx(end, abs=0.01)
+
+
+def test_ranges_of_a_waterfall_are_shown_where_they_are_known():
+    found = waterfall(LEDGER)
+    assert found.bars[0].text == "1.47x (1.42 to 1.52)"
+    assert found.bars[0].low_at < found.bars[0].at + found.bars[0].width < found.bars[0].high_at
+    assert (found.bars[3].text, found.bars[3].low_at) == ("0.930x", None)
+
+
+def test_a_gap_that_is_mostly_assumed_says_so_first():
+    assert waterfall(LEDGER).warning == ""
+    rows = [("half", "measured", 1.5, None, None), ("INT8", "assumed", 2.0, None, None)]
+    assert waterfall(rows).warning == (
+        "63% of this gap is assumed or unexplained, and not measured."
+    )
+    assert waterfall([]).bars[0].factor == 1
+
+
+def test_a_kind_may_be_of_an_enum():
+    kind = Enum("Kind", {"MEASURED": "measured"}, type=str).MEASURED
+    assert waterfall([("a", kind, 2, None, None)]).bars[0].kind == "measured"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ("a", "measured", 0.0, None, None),
+        ("a", "measured", math.inf, None, None),
+        ("a", "measured", None, None, None),
+        ("a", "measured", 2.0, -1.0, 3.0),
+        ("a", "total", 2.0, None, None),
+        ("a", "measured", 2.0),
+        ("a", "measured", "many", None, None),
+    ],
+)
+def test_what_is_no_row_of_a_ledger_is_refused(row):
+    with pytest.raises(SpecError, match="is no row of a ledger; give .*measured, derived"):
+        waterfall([row])
+
+
+# --- speed-ups ----------------------------------------------------------------------------------
+
+
+def test_a_speedup_stands_within_its_interval_and_right_of_one_if_it_is_faster():
+    data = large(4, 2)
+    found = speedup_plot(data, speedups(data))
+    assert [whisker.name for whisker in found.whiskers] == [f"half:variant={n}" for n in (1, 2, 3)]
+    for whisker in found.whiskers:
+        assert found.one_at < whisker.low_at <= whisker.at <= whisker.high_at
+        assert whisker.tone == "good"
+        assert whisker.text.endswith("faster")
+
+
+def test_without_a_reference_there_are_no_speedups_to_draw():
+    data = attrs.evolve(comparison_data(), reference="apex-amp")
+    assert speedup_plot(data, speedups(data)) is None
+
+
+# --- latencies ----------------------------------------------------------------------------------
+
+
+def points(path: str) -> list[tuple[int, int]]:
+    return [(int(x), int(y)) for x, y in re.findall(r"M(\d+) (\d+)h0", path)]
+
+
+def row_of(*blocks: Block):
+    row = comparison_data().results[1]
+    return attrs.evolve(row, measurement=attrs.evolve(row.measurement, blocks=blocks))
+
+
+def test_samples_stand_in_the_order_taken_and_slower_ones_higher():
+    panel = latency_panel(row_of(Block(1, 0, 0, (3e-3, 4e-3)), Block(0, 0, 0, (1e-3, 2e-3))))
+    (dots,) = panel.dots
+    xs, ys = zip(*points(dots.path), strict=True)
+    assert xs == (125, 375, 625, 875)
+    assert list(ys) == sorted(ys, reverse=True)
+    assert all(0 < y < HEIGHT for y in ys)
+    assert (panel.bottom, panel.top) == ("1.000 ms", "4.000 ms")
+    assert panel.bands == f"M625 0H875V{HEIGHT}H625z"
+
+
+def test_each_worker_has_a_colour_and_each_session_an_end():
+    blocks = [
+        Block(r, k, k, (1e-3,) * 5, session=s) for s in (0, 1) for r in (0, 1) for k in (0, 1)
+    ]
+    panel = latency_panel(row_of(*blocks))
+    assert [dots.tone for dots in panel.dots] == [0, 1, 2, 3]
+    assert panel.sessions.count("M") == 1
+    assert "2 rounds" not in panel.text
+    assert "4 rounds, 4 workers" in panel.text
+
+
+def test_throttled_blocks_are_underlined():
+    held = DeviceState(throttled=("sw_power_cap",))
+    panel = latency_panel(
+        row_of(Block(0, 0, 0, (1e-3,) * 5), Block(1, 0, 0, (1e-3,) * 5, state=held))
+    )
+    assert panel.throttled == f"M550 {HEIGHT - 3}H951"
+
+
+def test_far_samples_are_at_the_edge_and_said():
+    times_s = tuple(1e-3 * (1 + n / 1e4) for n in range(100))
+    panel = latency_panel(row_of(Block(0, 0, 0, (*times_s, 0.5))))
+    assert len(points(panel.far)) == 1
+    assert "1 far out, up to 500.0 ms" in panel.text
+    assert len(points(panel.dots[0].path)) == 100
+
+
+def test_equal_samples_are_drawn_in_the_middle_and_not_divided_by_nothing():
+    panel = latency_panel(row_of(Block(0, 0, 0, (1e-3,) * 8)))
+    assert {y for _, y in points(panel.dots[0].path)} == {HEIGHT // 2}
+    assert panel.far == ""
+
+
+def test_what_was_observed_is_named():
+    data = recorded("autocast")
+    row = data.results[1]
+    panel = latency_panel(row, observations(data)[row.backend])
+    assert panel.flags == ("host bound", "no steady state")
+    assert max(x for x, _ in points(panel.dots[0].path)) <= WIDTH
+
+
+# --- where the time goes ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["autocast", "channels-50"])
+def test_the_parts_of_a_bar_are_the_times_of_the_diagnosis(name):
+    data = recorded(name)
+    roofs = diagnosis_of(data).roofs
+    for bar in time_plot(data, roofs).bars:
+        told = {roof.category: roof.time_s for roof in roofs[bar.name]}
+        parts = {segment.category: segment for segment in bar.segments}
+        assert {c: s.time_s for c, s in parts.items() if c != OUTSIDE} == told
+        latency_s = next(r.latency.value for r in data.results if r.backend == bar.name)
+        total_s = sum(segment.time_s for segment in bar.segments)
+        assert total_s == pytest.approx(max(latency_s, sum(told.values())))
+        assert sum(segment.share for segment in bar.segments) == pytest.approx(1)
+        for before, after in itertools.pairwise(bar.segments):
+            assert before.at + before.width == pytest.approx(after.at, abs=0.01)
+
+
+def test_a_bar_that_the_profiler_made_longer_says_so():
+    slow = evidence(conv(5e-3))
+    (bar,) = time_plot(comparison(slow), diagnosis_of(comparison(slow)).roofs).bars
+    assert bar.text == "5.00 ms under the profiler, 1.02 ms without"
+
+
+def test_without_evidence_there_is_no_time_to_draw():
+    data = comparison()
+    assert time_plot(data, diagnosis_of(data).roofs) is None
+    assert roofline_plot(facts_of_rows(data)) is None
+
+
+# --- the roofline -------------------------------------------------------------------------------
+
+
+def test_classes_of_layers_have_the_flops_and_bytes_of_their_operations():
+    data = comparison(**CLEAN)
+    (found,) = layer_classes(facts_of(data, data.results[0]))
+    assert (found.kind, found.count, found.time_s) == ("Conv2d", 1, 1e-3)
+    assert found.flops == 2.0 * 32 * 56 * 56 * 64 * 64 * 9
+    assert found.bytes == 4 * (2 * 32 * 64 * 56 * 56 + 64 * 64 * 3 * 3)
+    assert found.flop_rate == pytest.approx(found.flops / 1e-3)
+
+
+def test_half_has_twice_the_intensity_and_stands_higher():
+    found = roofline_plot(facts_of_rows(recorded("channels-50")))
+    eager, half = found.points
+    assert (eager.row, half.row) == ("eager", "half")
+    assert half.x > eager.x
+    assert half.y < eager.y
+    assert float(half.intensity) == pytest.approx(2 * float(eager.intensity), rel=0.01)
+    assert 0 < half.of_roof < 1
+
+
+def test_the_roofs_are_the_devices_peaks_each_once():
+    found = roofline_plot(facts_of_rows(recorded("depthwise")))
+    assert [roof.text.partition(" FLOP")[0].rsplit(" ", 2)[0] for roof in found.roofs] == [
+        "fp32",
+        "tf32",
+        "fp16 and bf16",
+    ]
+    heights = [roof.y for roof in found.roofs]
+    assert heights == sorted(heights, reverse=True)
+    assert found.slope.y2 == pytest.approx(min(heights))
+    ridges = [roof.ridge_x for roof in found.roofs]
+    assert ridges == sorted(ridges)
+
+
+def test_an_unknown_device_has_points_and_no_roofs():
+    data = comparison(**CLEAN, gpu=attrs.evolve(recorded("depthwise").environment.gpu, name="X1"))
+    found = roofline_plot(facts_of_rows(data))
+    assert (found.roofs, found.slope, found.device) == ((), None, "")
+    assert [point.of_roof for point in found.points] == [None, None]
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def test_the_layers_that_are_shown_are_the_longest_and_the_rest_is_counted():
+    pairs = diagnosis_of(recorded("channels-50")).layers
+    found = tables.layer_table(pairs, most=4)
+    assert [row.path for row in found.rows] == [pair.path for pair in pairs[:4]]
+    assert found.left_out == len(pairs) - 4
+    assert 0 < found.left_out_share < 1
+    assert tables.layer_table(pairs).left_out == 0
+    assert tables.layer_table(()).rows == ()
+
+
+def test_energy_is_of_an_item_where_the_batch_is_known():
+    data = recorded("channels-50")
+    unknown = attrs.evolve(data.results[0], batch_size=None)
+    rows = tables.summary(attrs.evolve(data, results=(unknown, data.results[1])), {})
+    assert [row.energy for row in rows] == ["1.45 J/call", "7.04 mJ/item"]
+
+
+# --- the verdict in one sentence ----------------------------------------------------------------
+
+
+def said(verdict: Verdict, reason: str = "", value: float = 2.0) -> str:
+    data = comparison_data()
+    one = Speedup(1, 1, 1, Verdict.INCONCLUSIVE, "reference")
+    return headline(data, {"eager": one, "half": Speedup(value, value, value, verdict, reason)})
+
+
+def test_the_verdict_is_one_sentence():
+    assert (
+        said(Verdict.FASTER)
+        == "half is the fastest: 2.000 times as fast as eager (2.000 to 2.000)."
+    )
+    assert said(Verdict.SLOWER, value=0.5).startswith("Nothing is as fast as eager: the next, half")
+    assert said(Verdict.EQUIVALENT, value=1.0).startswith(
+        "Nothing is faster than eager to speak of"
+    )
+    assert said(Verdict.INCONCLUSIVE).endswith("which is not told apart from 1.")
+    assert "measured one after another" in said(Verdict.INCONCLUSIVE, "not_interleaved")
+
+
+def test_a_told_difference_comes_before_a_larger_one_that_is_not():
+    data = comparison_data()
+    found = {
+        "half": Speedup(2, 1.9, 2.1, Verdict.FASTER, "excludes_1"),
+        "other": Speedup(3, 0.9, 9, Verdict.INCONCLUSIVE, "includes_1"),
+    }
+    assert headline(data, found).startswith("half is the fastest")
+
+
+def test_the_verdict_knows_whether_the_output_is_near_enough():
+    data = recorded("depthwise")
+    found = {"half": Speedup(2, 1.9, 2.1, Verdict.FASTER, "excludes_1")}
+    precisions = diagnosis_of(data).precisions
+    assert headline(data, found, precisions).endswith(
+        "and its output is close enough to float64's."
+    )
+    bad = [attrs.evolve(p, verdict="non_finite", reason="it is infinite") for p in precisions]
+    assert headline(data, found, bad).endswith("is not to be used as it is: it is infinite.")
+
+
+def test_a_run_without_results_has_a_verdict_too():
+    data = comparison_data()
+    assert (
+        headline(attrs.evolve(data, results=(), reference="apex-amp"), {})
+        == "No backend could be measured."
+    )
+    assert "The reference eager could not be measured" in headline(data, {})
+    alone = {"eager": Speedup(1, 1, 1, Verdict.INCONCLUSIVE, "reference")}
+    assert headline(data, alone) == "Only the reference eager was measured."
