@@ -18,6 +18,8 @@ from precisionbench._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from precisionbench.backends.discovery import list_backends as list_backends
+    from precisionbench.climbing.ladder import Ladder as Ladder
+    from precisionbench.climbing.ladder import ladder as ladder
     from precisionbench.comparison import Comparison as Comparison
     from precisionbench.comparison import load as load
     from precisionbench.doctor.examining import examine as examine
@@ -38,6 +40,8 @@ _HOMES = {
     "diagnose": "explaining",
     "explain_gap": "explaining",
     "GapLedger": "explaining",
+    "Ladder": "climbing.ladder",
+    "ladder": "climbing.ladder",
     "examine": "doctor.examining",
     "list_backends": "backends.discovery",
     "load": "comparison",
@@ -48,12 +52,14 @@ __all__ = [
     "Comparison",
     "Diagnosis",
     "GapLedger",
+    "Ladder",
     "Progress",
     "Verdict",
     "compare",
     "diagnose",
     "examine",
     "explain_gap",
+    "ladder",
     "list_backends",
     "load",
 ]

@@ -99,6 +99,14 @@ class GapData:
         """What the other factors leave of the gap, with its range."""
         return self.factors[-1]
 
+    @property
+    def rows(self) -> tuple[tuple[str, str, float, float, float], ...]:
+        """The factors as label, kind, factor, low and high, as a chart takes them."""
+        return tuple(
+            (one.name, one.kind.value, one.factor.value, one.factor.low, one.factor.high)
+            for one in self.factors
+        )
+
     def share(self, *kinds: Kind) -> float:
         """Which share of the way some kinds of factors make, in logarithms, up and down alike.
 

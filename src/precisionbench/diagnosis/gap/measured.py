@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from precisionbench.diagnosis.gap.ledger import Factor, Kind
 from precisionbench.diagnosis.gap.states import LAYOUT, PRECISION, Hop, route, state_of
@@ -13,6 +13,7 @@ from precisionbench.statistics import Interval
 # Two changes whose effects are known to depend on each other: where both have been measured each
 # without the other, what they do together is a factor of its own.
 _INTERACTING = (PRECISION, LAYOUT)
+BY_ITSELF = "by itself"
 
 
 def measured_factors(data: ComparisonData, start: str, goal: str) -> tuple[Factor, ...]:
@@ -28,15 +29,29 @@ def measured_factors(data: ComparisonData, start: str, goal: str) -> tuple[Facto
     place = 0
     while place < len(hops):
         together = _both_orders(data, hops[place : place + 2])
-        found += together or [_factor(data, hops[place])]
+        found += together or [_factor(data, hops[place], start)]
         place += 2 if together else 1
     return tuple(found)
 
 
-def _factor(data: ComparisonData, hop: Hop) -> Factor:
+def _factor(data: ComparisonData, hop: Hop, start: str) -> Factor:
     ratio = per_item_ratio(data, hop.before, hop.after)
     name = "; ".join(hop.changes) or "the same once more"
-    return _known(data, name, ratio, f"{hop.after} over {hop.before}")
+    return _known(data, name, ratio, f"{hop.after} over {hop.before}", _as_first(data, hop, start))
+
+
+def _as_first(data: ComparisonData, hop: Hop, start: str) -> str:
+    """What the same change is worth as the first one, where that has been measured, too."""
+    if len(hop.changes) != 1 or hop.before == start:
+        return ""
+    change = hop.changes[0].partition(":")[0]
+    corner = _row_like(data.results, start, change, hop.after)
+    if corner is None or corner.backend == start:
+        return ""
+    found = per_item_ratio(data, start, corner.backend)
+    return (
+        f"as the first change it is worth {found.value:.3g}x ({found.low:.3g} to {found.high:.3g})"
+    )
 
 
 def _both_orders(data: ComparisonData, hops: Sequence[Hop]) -> list[Factor]:
@@ -61,8 +76,8 @@ def _both_orders(data: ComparisonData, hops: Sequence[Hop]) -> list[Factor]:
     both = f"{second.after} over {corner.backend} against {first.after} over {first.before}"
     one, two = (hop.changes[0] for hop in hops)
     return [
-        _known(data, one, alone[0], f"{first.after} over {first.before}", "by itself"),
-        _known(data, two, alone[1], f"{corner.backend} over {first.before}", "by itself"),
+        _known(data, one, alone[0], f"{first.after} over {first.before}", BY_ITSELF),
+        _known(data, two, alone[1], f"{corner.backend} over {first.before}", BY_ITSELF),
         _known(data, f"both together ({' and '.join(_INTERACTING)})", interaction, both, why),
     ]
 
@@ -80,7 +95,7 @@ def _row_like(
 ) -> BackendResult | None:
     """The row that is as one, but in one thing as another."""
     states: Mapping[str, Mapping[str, str]] = {row.backend: state_of(row) for row in rows}
-    wanted = {**states[name], change: states[taken_from][change]}
+    wanted = {**states[name], change: states[taken_from].get(change, "")}
     return next((row for row in rows if states[row.backend] == wanted), None)
 
 
@@ -91,10 +106,16 @@ def fastest(data: ComparisonData, among: Sequence[str] | None = None) -> str:
         data: a comparison with at least one row.
         among: names to choose from; None is all.
     """
-    return max(_rates(data, among))[1]
+    names = [row.backend for row in data.results]
+    return max(among or names, key=lambda name: rate_of(data, name))
 
 
-def _rates(data: ComparisonData, among: Sequence[str] | None) -> Iterator[tuple[float, str]]:
-    for row in data.results:
-        if among is None or row.backend in among:
-            yield (row.batch_size or 1) / row.latency.value, row.backend
+def rate_of(data: ComparisonData, name: str) -> float:
+    """Items per second of a row; calls per second where it is not known what a call serves.
+
+    Args:
+        data: the comparison.
+        name: of the row.
+    """
+    row = next(row for row in data.results if row.backend == name)
+    return (row.batch_size or 1) / row.latency.value

@@ -1,0 +1,212 @@
+"""`ladder()`: measure the rungs side by side, and say what each change is worth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from torch import nn
+
+from precisionbench import runner
+from precisionbench.backends import discovery
+from precisionbench.backends.specs import canonical_spec
+from precisionbench.climbing.rungs import Ground, rungs, stopped
+from precisionbench.collected import OnProgress
+from precisionbench.comparison import Comparison
+from precisionbench.devices import device_of
+from precisionbench.diagnosis.gap.ledger import Factor
+from precisionbench.diagnosis.gap.measured import fastest, measured_factors
+from precisionbench.diagnosis.gap.states import route
+from precisionbench.environment import capture
+from precisionbench.explaining import GapLedger, explain_gap
+from precisionbench.published import get
+from precisionbench.published.record import Record
+from precisionbench.report.ladder import to_text
+from precisionbench.results import BackendResult
+from precisionbench.workload import Workload, resolve
+
+# Seconds of measuring for each row; most end earlier, when their interval is narrow enough.
+_ROW_S = 5.0
+_REPLICAS = 2
+_IMAGE_DIMENSIONS = (4, 5)
+
+
+@attrs.frozen
+class Ladder:
+    """From a row to the fastest one, change by change; printed, it is a table.
+
+    Attributes:
+        comparison: all rungs, measured in common rounds.
+        start: name of the row at the bottom.
+        top: name of the fastest row whose output is sound.
+        rungs: what each change on the way is worth.
+        off: names of rows that are not on the way: changes that did not pay, or other orders.
+        stopped: where this machine cannot climb on, and why.
+        gap: the ledger up to the published number; None where none was asked for.
+    """
+
+    comparison: Comparison
+    start: str
+    top: str
+    rungs: tuple[Factor, ...]
+    off: tuple[str, ...]
+    stopped: tuple[str, ...]
+    gap: GapLedger | None = None
+
+    def __str__(self) -> str:
+        ends = self.start, self.top
+        way = to_text(self.comparison.data, ends, self.rungs, self.off, self.stopped)
+        return way if self.gap is None else f"{self.gap}\n\n{way}"
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write the comparison of all rungs, from which `of` makes the ladder again.
+
+        Args:
+            path: file to write.
+            overwrite: replace a file that exists.
+
+        Raises:
+            OutputExistsError: the file exists and `overwrite` is false.
+            OutputError: it cannot be written.
+        """
+        self.comparison.save(path, overwrite=overwrite)
+
+    def to_html(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write the comparison's report, with the gap as a waterfall where there is one.
+
+        Args:
+            path: file to write.
+            overwrite: replace a file that exists.
+
+        Raises:
+            OutputExistsError: the file exists and `overwrite` is false.
+            OutputError: it cannot be written.
+        """
+        rows = None if self.gap is None else self.gap.rows
+        self.comparison.to_html(path, overwrite, ledger=rows)
+
+    @classmethod
+    def of(
+        cls, comparison: Comparison, start: str, to: str | Record | None = None,
+        stopped: tuple[str, ...] = (),
+    ) -> Ladder:  # fmt: skip
+        """The ladder through the rows of a comparison that was measured already.
+
+        Args:
+            comparison: its rows are the rungs.
+            start: the row at the bottom.
+            to: a published number, or its id.
+            stopped: where no more could be measured, and why.
+
+        Raises:
+            RowNotFoundError: there is no such row.
+            RecordNotFoundError: no published number has this id.
+        """
+        bottom = comparison[start].backend
+        sound = [row.backend for row in comparison if is_sound(row)] or [bottom]
+        top = fastest(comparison.data, sound)
+        way = {bottom, *(hop.after for hop in route(comparison.results, bottom, top))}
+        return cls(
+            comparison=comparison,
+            start=bottom,
+            top=top,
+            rungs=measured_factors(comparison.data, bottom, top),
+            off=tuple(row.backend for row in comparison if row.backend not in way),
+            stopped=stopped,
+            gap=None if to is None else explain_gap(comparison, bottom, to, through=top),
+        )
+
+
+def is_sound(row: BackendResult) -> bool:
+    """Whether a row's output is finite wherever the reference's is.
+
+    Args:
+        row: of a comparison.
+    """
+    return row.agreement is None or not row.agreement.nonfinite_count
+
+
+def ladder(
+    model: nn.Module | Callable[[], Any] | str,
+    inputs: Any = None,
+    *,
+    to: str | Record | None = None,
+    start: str = "eager",
+    batch_size: int | None = None,
+    device: Any = None,
+    seed: int | None = None,
+    replicas: int | None = None,
+    budget_s: float | None = None,
+    evidence: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Ladder:
+    """Climb from a row to the fastest one that this machine has, and on to a published number.
+
+    Rows that differ in one thing each are measured in common rounds: float32, TF32, half,
+    channels_last, `torch.compile`, freezing, CUDA graphs, the published batch, TensorRT. Where two
+    changes depend on each other, both orders are measured. Where the machine cannot climb on, the
+    rest of the way is derived or assumed from published figures.
+
+    Args:
+        model: as for `compare`.
+        inputs: as for `compare`.
+        to: a published number, or its id (`precisionbench published`); None climbs without aim.
+        start: spec of the row to begin with.
+        batch_size: as for `compare`.
+        device: as for `compare`.
+        seed: as for `compare`.
+        replicas: fresh processes of each row; None is 2.
+        budget_s: seconds of measuring in all; None is 5 for each row. Building is not counted.
+        evidence: as for `compare`; off here, because it takes longer than the measuring.
+        on_progress: as for `compare`.
+
+    Returns:
+        The rungs with their factors; printed, a table, with the gap's ledger where `to` is given.
+
+    Raises:
+        RecordNotFoundError: no published number has this id; before anything is measured.
+        SpecError: `start` cannot be understood.
+        WorkloadError: what is wrong with the model, inputs or device.
+        PrecisionBenchError: nothing at all could be measured.
+    """
+    record = get(to) if isinstance(to, str) else to
+    bottom = canonical_spec(discovery.make(start))
+    workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed or 0)
+    ground = _ground(workload)
+    goal = record.batch if record is not None and ground.device == "cuda" else None
+    rows = rungs(bottom, ground, goal if ground.batch_size else None)
+    comparison = runner.compare(
+        model,
+        inputs,
+        backends=rows,
+        reference=bottom,
+        device=device,
+        batch_size=batch_size,
+        seed=seed,
+        replicas=_REPLICAS if replicas is None else replicas,
+        budget_s=_ROW_S * len(rows) if budget_s is None else budget_s,
+        evidence=evidence,
+        on_progress=on_progress,
+    )
+    return Ladder.of(comparison, bottom, record, stopped(ground))
+
+
+def _ground(workload: Workload) -> Ground:
+    gpu = capture(workload.device).gpu
+    known = device_of(gpu) if gpu else None
+    capability = tuple(map(int, gpu.compute_capability.split("."))) if gpu else (0, 0)
+    dlas = known.peaks.get("dlas") if known else None
+    return Ground(
+        device=workload.device.type,
+        capability=capability,
+        has_images=any(len(t.shape) in _IMAGE_DIMENSIONS for t in workload.info.inputs),
+        batch_size=workload.info.batch_size,
+        missing={
+            info.name: f"it needs {info.requirement}; {info.remedy}"
+            for info in discovery.list_backends()
+            if not info.available
+        },
+        dlas=int(dlas.value) if dlas else 0,
+    )
