@@ -60,6 +60,11 @@ class Ladder:
         way = to_text(self.comparison.data, ends, self.rungs, self.off, self.stopped)
         return way if self.gap is None else f"{self.gap}\n\n{way}"
 
+    def as_data(self) -> dict[str, Any]:
+        """What was found, without the samples: for machines."""
+        names = ("start", "top", "rungs", "off", "stopped", "gap")
+        return {name: getattr(self, name) for name in names}
+
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the comparison of all rungs, from which `of` makes the ladder again.
 

@@ -1,0 +1,156 @@
+"""`precisionbench compare`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from precisionbench.cli.explain import print_diagnosis
+from precisionbench.cli.output import print_comparison, progress
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--backend",
+    "-b",
+    "backends",
+    multiple=True,
+    metavar="SPEC",
+    help="Backend as name:option=value,... (again for each; default: all that make sense).",
+)
+@click.option("--reference", default="eager", show_default=True, metavar="SPEC")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Items in one call.")
+@click.option("--device", help="cpu, cuda, cuda:1, ... (default: the GPU where there is one).")
+@click.option(
+    "--launcher",
+    type=click.Choice(["process", "inline"]),
+    default="process",
+    show_default=True,
+    help="Worker processes in interleaved rounds, or this process, one backend after another.",
+)
+@click.option("--replicas", type=click.IntRange(1, 64), help="Fresh processes of each backend.")
+@click.option(
+    "--sessions",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Repeat the whole with new processes.",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Of weights and inputs (default: drawn).")
+@click.option("--budget", "budget_s", type=float, metavar="SECONDS", help="To measure in, in all.")
+@click.option("--noise-floor", type=float, metavar="SHARE", help="As `doctor` measured it.")
+@click.option(
+    "--shared-cores",
+    type=click.IntRange(min=0),
+    help="Let all workers share so many CPU cores, or 0: all. [default: 2 on a GPU]",
+)
+@click.option(
+    "--evidence/--no-evidence",
+    default=True,
+    help="See what runs in each row's calls once they are measured.  [default: evidence]",
+)
+@click.option("--output", "-o", metavar="FILE", help="Save the result as JSON.")
+@click.option("--html", metavar="FILE", help="Write the report: one file for a browser.")
+@click.option("--overwrite", is_flag=True, help="Let --output and --html replace a file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON instead.")
+@click.option("--explain", is_flag=True, help="Say why the rows are as fast as they are, too.")
+@click.option(
+    "--experiments",
+    multiple=True,
+    metavar="NAME",
+    help="Of --explain: auto, none, or names (again for each).  [default: auto]",
+)
+def compare(
+    model: str,
+    backends: tuple[str, ...],
+    reference: str,
+    batch_size: int | None,
+    device: str | None,
+    launcher: str,
+    replicas: int | None,
+    sessions: int,
+    seed: int | None,
+    budget_s: float | None,
+    noise_floor: float | None,
+    shared_cores: int | None,
+    evidence: bool,
+    output: str | None,
+    html: str | None,
+    overwrite: bool,
+    as_json: bool,
+    explain: bool,
+    experiments: tuple[str, ...],
+) -> None:
+    """Measure MODEL under several backends and show the table.
+
+    MODEL is torchvision:NAME, or package.module:function where the function gives a model and its
+    inputs; the working directory is on the path.
+
+    \b
+    Example:
+      precisionbench compare torchvision:resnet50 -b half -b half:memory_format=channels_last
+    """
+    from precisionbench import runner
+
+    if explain and not evidence:
+        raise click.UsageError("--explain needs the evidence; leave --no-evidence out")
+    _check_outputs(output, html, overwrite)
+    with _journal_beside(output) as journal, progress() as on_progress:
+        comparison = runner.compare(
+            model,
+            backends=backends or None,
+            reference=reference,
+            batch_size=batch_size,
+            device=device,
+            launcher=launcher,
+            replicas=replicas,
+            sessions=sessions,
+            seed=seed,
+            budget_s=budget_s,
+            noise_floor=noise_floor,
+            shared_cores=shared_cores,
+            evidence=evidence,
+            on_progress=on_progress,
+            journal=journal,
+        )
+    # before saving: a full disk must not take the figures with it
+    print_comparison(comparison, as_json)
+    if output is not None:
+        comparison.save(output, overwrite=overwrite)
+        if journal is not None:  # it has done its duty
+            journal.unlink(missing_ok=True)
+    diagnosis = None
+    if explain:
+        diagnosis = print_diagnosis(comparison, model, experiments or ("auto",), to_stderr=as_json)
+    if html is not None:
+        comparison.to_html(html, overwrite=overwrite, diagnosis=diagnosis)
+
+
+def _check_outputs(output: str | None, html: str | None, overwrite: bool) -> None:
+    """Refuse now what could not be written after minutes of measuring."""
+    from precisionbench import storage
+
+    named = [path for path in (output, html) if path is not None]
+    for path in named:
+        storage.check_writable(path, overwrite)
+    if len({os.path.realpath(path) for path in named}) < len(named):
+        raise click.UsageError("--output and --html name the same file; give two")
+
+
+@contextmanager
+def _journal_beside(output: str | None) -> Iterator[Path | None]:
+    """Where blocks are written as they are finished; after an interrupt, say where they are."""
+    from precisionbench.journal import free_name
+
+    journal = None if output is None else free_name(Path(output))
+    try:
+        yield journal
+    except KeyboardInterrupt:
+        if journal is not None and journal.exists():
+            click.echo(f"finished rounds are kept: precisionbench show {str(journal)!r}", err=True)
+        raise

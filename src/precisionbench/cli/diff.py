@@ -1,0 +1,56 @@
+"""`precisionbench diff`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from precisionbench.cli.output import THRESHOLD_MISSED, print_json, print_text
+
+if TYPE_CHECKING:
+    from precisionbench.differences import Difference
+
+
+@click.command()
+@click.argument("old")
+@click.argument("new")
+@click.option("--force", is_flag=True, help="Compare runs that are not alike, and say in what.")
+@click.option(
+    "--fail-if-slower",
+    is_flag=True,
+    help="End with 1 where a row became slower, fails now, or nothing could be compared.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def diff(old: str, new: str, force: bool, fail_if_slower: bool, as_json: bool) -> None:
+    """Hold the result NEW against the result OLD, row by row; this needs no GPU and no torch.
+
+    Runs that differ in something else that changes times (the GPU, its power mode or driver, the
+    batch, torch, ...) are refused with what differs.
+
+    \b
+    Example:
+      precisionbench diff main.json branch.json --fail-if-slower
+    """
+    from precisionbench.comparison import load
+    from precisionbench.report.changes import show as show_changes
+    from precisionbench.report.changes import to_text
+
+    found = load(new).against(load(old), force=force)
+    if as_json:
+        print_json("precisionbench.difference", found)
+    else:
+        print_text(to_text(found), lambda console: show_changes(found, console))
+    if fail_if_slower and (missed := _missed(found)):
+        click.echo(missed, err=True)
+        sys.exit(THRESHOLD_MISSED)
+
+
+def _missed(found: Difference) -> str:
+    """Why a newer run does not pass; empty where it does. What is not told apart passes."""
+    if found.slower:
+        return f"slower than before: {', '.join(row.backend for row in found.slower)}"
+    if found.broken:
+        return f"measured before and failing now: {', '.join(found.broken)}"
+    return "" if found.rows else "no row was measured in both runs"

@@ -1,0 +1,47 @@
+"""`precisionbench published`."""
+
+from __future__ import annotations
+
+import click
+
+from precisionbench.cli.output import print_text
+
+
+@click.command()
+@click.option("--device", metavar="NAME", help="Such as 'agx xavier', h200, a100.")
+@click.option("--model", metavar="NAME", help="Such as resnet50, or 'ResNet-50 v1.5'.")
+@click.option("--precision", metavar="NAME", help="Such as int8 or fp16.")
+@click.option("--id", metavar="ID", help="Show all of one, with what the device's peaks say of it.")
+@click.option("--file", metavar="FILE", help="A TOML file with more of them.")
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+def published(
+    device: str | None,
+    model: str | None,
+    precision: str | None,
+    id: str | None,
+    file: str | None,
+    as_json: bool,
+) -> None:
+    """List numbers that others published, with their conditions; this needs no GPU and no torch.
+
+    None of them was measured here, and each says how far it can be trusted.
+
+    \b
+    Example:
+      precisionbench published --device "agx xavier" --model resnet50
+    """
+    from precisionbench.published import find, get
+    from precisionbench.published.searching import what_exists
+    from precisionbench.report import published as report
+
+    if id is not None and (device or model or precision):
+        raise click.UsageError("--id names one record; leave --device, --model, --precision out")
+    found = (get(id, file=file),) if id else find(device, model, precision, file=file)
+    if as_json:
+        click.echo(report.to_json(found), nl=False)
+    elif id:
+        print_text(report.card_text(found[0]), lambda console: report.show_card(found[0], console))
+    elif found:
+        print_text(report.to_text(found), lambda console: report.show(found, console))
+    else:
+        click.echo(what_exists(device, model, precision, file=file))
