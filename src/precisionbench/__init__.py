@@ -18,6 +18,8 @@ from precisionbench._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from precisionbench.backends.discovery import list_backends as list_backends
+    from precisionbench.checking.running import Check as Check
+    from precisionbench.checking.running import check as check
     from precisionbench.comparison import Comparison as Comparison
     from precisionbench.comparison import load as load
     from precisionbench.doctor.examining import examine as examine
@@ -28,10 +30,12 @@ if TYPE_CHECKING:
     from precisionbench.runner import compare as compare
 
 _HOMES = {
+    "Check": "checking.running",
     "Comparison": "comparison",
     "Progress": "runner",
     "Verdict": "results",
     "Diagnosis": "explaining",
+    "check": "checking.running",
     "compare": "runner",
     "diagnose": "explaining",
     "examine": "doctor.examining",
@@ -41,10 +45,12 @@ _HOMES = {
 _SUBMODULES = ("backends", "errors", "results")
 
 __all__ = [
+    "Check",
     "Comparison",
     "Diagnosis",
     "Progress",
     "Verdict",
+    "check",
     "compare",
     "diagnose",
     "examine",

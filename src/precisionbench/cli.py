@@ -33,6 +33,7 @@ from precisionbench.errors import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from precisionbench.checking.breaches import CheckData
     from precisionbench.comparison import Comparison
     from precisionbench.differences import Difference
     from precisionbench.runner import Progress
@@ -92,6 +93,7 @@ def _abandon_stdout() -> None:
 
 
 _THRESHOLD_MISSED = 1
+_GATE_BROKEN = 1
 
 
 class _BadUsage(click.ClickException):
@@ -408,6 +410,43 @@ def doctor(device: str | None, quick: bool, replicas: int, as_json: bool) -> Non
         click.echo(found.to_json(), nl=False)
     else:
         _print(str(found), lambda console: show(found.checks, found.readings.noise_floor, console))
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="End it after this.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.argument("script")
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def check(timeout_s: float | None, as_json: bool, script: str, args: tuple[str, ...]) -> None:
+    """Run a benchmark SCRIPT of your own as it is, and say which validity gates it breaks.
+
+    Such as: the clock is read before the GPU is done, Apex O1 has patched torch for a later model,
+    no warm-up. What comes after SCRIPT goes to it; what it prints goes to standard error.
+
+    Exit codes: 0 nothing broken, 1 a gate is broken or it was interrupted, 2 no such script, 3 it
+    could not be seen to its end.
+
+    \b
+    Example:
+      precisionbench check my_benchmark.py --batch 64
+    """
+    from precisionbench import storage
+    from precisionbench.checking.running import check as run
+
+    found = run(script, args, timeout_s=timeout_s)
+    if as_json:
+        document = {"format": "precisionbench.check", "version": 1}
+        text = json.dumps({**document, **storage.unstructured(found)}, indent=1, allow_nan=False)
+        click.echo(text)
+    else:
+        click.echo(str(found))
+    sys.exit(_check_status(found))
+
+
+def _check_status(found: CheckData) -> int:
+    if found.broken or found.ending.kind == "interrupted":
+        return _GATE_BROKEN
+    return 0 if found.models and found.ending.is_whole else _NothingMeasured.exit_code
 
 
 def _print_comparison(comparison: Comparison, as_json: bool) -> None:
