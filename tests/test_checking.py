@@ -209,7 +209,7 @@ class TestPatches:
         assert gates(check) == ["leaked-patches", "missing-synchronize"]
         assert check.ending.is_whole
 
-    def test_one_that_are_undone_in_time_are_nobodys_affair(self, here):
+    def test_those_that_are_undone_in_time_are_nobodys_affair(self, here):
         undone = FOUNDING.replace("results = []", "results, own = [], dict(vars(F))")
         undone = undone.replace("    results.append", "    vars(F).update(own)\n    results.append")
         assert checked(undone).breaches == ()
@@ -457,15 +457,9 @@ assert x.to(torch.float64).dtype == torch.float64 and x.cpu() is x
         assert check.ending == Ending("killed", 139, "SIGSEGV")
         assert "what had been seen is lost" in str(check)
 
-    @pytest.mark.parametrize(
-        "line",
-        [
-            "while True: pass",
-            "while True:\n    try: time.sleep(60)\n    except BaseException: pass",
-        ],
-    )
-    def test_one_that_never_ends_is_ended_and_tells_what_was_seen(self, here, line):
-        check = checked(CASES_SOURCE + line + "\n", timeout_s=20)
+    def test_one_that_never_ends_is_ended_and_tells_what_was_seen(self, here):
+        stubborn = "while True:\n    try: time.sleep(0)\n    except BaseException: pass\n"
+        check = checked(CASES_SOURCE + stubborn, timeout_s=20)
         assert check.ending == Ending("timeout")
         assert gates(check) == ["constant-inputs"]
 
@@ -617,14 +611,6 @@ for level in ["O1", "O0"]:
 
     def test_a_cpu_script_is_not_suspected(self, here):
         assert not read(self.SCRIPT.replace("cuda", "cpu"), "s.py").uses_cuda
-
-    def test_the_founding_script(self):
-        script = ROOT.parent / "shared/founding/script.py"
-        if not script.exists():
-            pytest.skip("the founding script is not part of the project")
-        text = read(script.read_text(), "script.py")
-        assert [patch.place.line for patch in text.patches] == [26]
-        assert [one.end.line for one in text.unsynchronized] == [40, 65]
 
 
 def observed(model: Model, calls: Calls, read_s: float = 1.0, **region) -> Scene:

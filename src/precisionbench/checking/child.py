@@ -174,23 +174,22 @@ class _Finder(importlib.abc.MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """The spec that another finder has, its loader followed by the action."""
-        action = self._actions.pop(fullname, None)
-        if action is None:
+        if fullname not in self._actions:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
         found = (other.find_spec(fullname, path, target) for other in others)
         spec = next(filter(None, found), None)
         if spec is not None and spec.loader is not None:
-            _follow(spec.loader, action)
+            self._follow(spec.loader, fullname)
         return spec
 
+    def _follow(self, loader: Any, name: str) -> None:
+        execute = loader.exec_module
 
-def _follow(loader: Any, action: Callable[[ModuleType], None]) -> None:
-    execute = loader.exec_module
+        def followed(module: ModuleType) -> None:
+            del loader.exec_module
+            execute(module)
+            if (action := self._actions.pop(name, None)) is not None:
+                action(module)
 
-    def followed(module: ModuleType) -> None:
-        del loader.exec_module
-        execute(module)
-        action(module)
-
-    loader.exec_module = followed
+        loader.exec_module = followed

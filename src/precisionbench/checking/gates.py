@@ -60,8 +60,10 @@ class Scene:
 
     @property
     def saw_a_gpu(self) -> bool:
-        """Whether there was a device to be asked at a reading."""
-        return any(reading.pending is not None for reading in self.seen.readings)
+        """Whether the script used a GPU that could be looked at."""
+        return bool(self.seen.gpu) or any(
+            reading.pending is not None for reading in self.seen.readings
+        )
 
 
 @attrs.frozen
@@ -163,10 +165,14 @@ def _patched(scene: Scene, number: int, half: Calls | None) -> Sight:
     effect = f"; its parameters are float32 and its output {half.outputs[0]}" if half else ""
     return Sight(
         model.place,
-        f"{model.kind} (model {number + 1}) ran with {model.patches} functions of torch patched "
+        f"{model.kind} (model {number + 1}) ran with {_functions(model.patches)} of torch patched "
         f"since {by}{source.kind} (model {(model.patched_for or 0) + 1}, {source.place}), e.g. "
         f"{model.patched[0]}{effect}",
     )
+
+
+def _functions(count: int) -> str:
+    return f"{count} function{'s' * (count != 1)}"
 
 
 def _patches_in_the_text(scene: Scene) -> Found | None:

@@ -115,9 +115,18 @@ def _calls(key: tuple[Any, ...], group: _Group) -> Calls:
         training,
         gradients,
         autocast,
-        inputs,
-        outputs,
+        _names(inputs),
+        _names(outputs),
     )
+
+
+def dtype_name(dtype: Any) -> str:
+    """Such as `float32`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _names(dtypes: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(dtype_name, dtypes)))
 
 
 class Log:

@@ -21,24 +21,11 @@ import torch
 from torch import nn
 
 from precisionbench.checking.device import Cuda, Device
-from precisionbench.checking.log import Log, place_of
+from precisionbench.checking.log import Log, dtype_name, place_of
 from precisionbench.checking.observations import Ending, Model, Observations
 from precisionbench.errors import one_line
 from precisionbench.torch_state import Functions, has_tf32, tf32_operations
 
-# A patch of any other function comes with a new model, or goes unseen until one comes.
-_PROBED = (
-    "nn.functional.conv2d",
-    "nn.functional.linear",
-    "nn.functional.conv1d",
-    "nn.functional.conv3d",
-    "conv2d",
-    "matmul",
-    "mm",
-    "bmm",
-    "addmm",
-    "relu",
-)
 _PATCHABLE = ("torch.nn.functional.", "torch.Tensor.", "torch.nn.modules.rnn.")
 _NAMES_KEPT = 3
 _FETCHES = ("item", "cpu", "numpy", "tolist", "__bool__", "__float__", "__int__")
@@ -69,6 +56,7 @@ class Observer:
         self._inside = False
         self._models: list[Model] = []
         self._numbers: dict[tuple[Any, ...], tuple[weakref.ref[nn.Module], int]] = {}
+        self._parameters: dict[int, tuple[weakref.ref[nn.Module], weakref.ref[torch.Tensor]]] = {}
         self._shapes: set[tuple[Any, ...]] = set()
         self._first: dict[int, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
         self._by_design: list[weakref.ref[nn.Module]] = []
@@ -119,7 +107,7 @@ class Observer:
 
         @functools.wraps(call)
         def watched(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if self._inside or torch.jit.is_tracing():
+            if self._inside or torch._C._is_tracing():
                 return call(module, *args, **kwargs)
             self._inside = True
             try:
@@ -129,7 +117,8 @@ class Observer:
             finally:
                 self._inside = False
             try:
-                self._saw(module, (args, kwargs), output, took_s, sys._getframe(1))
+                given = (*args, *kwargs.values())
+                self._saw(module, given, output, took_s, sys._getframe(1))
             except Exception as exc:  # whatever it is, the script must not feel it
                 self.log.fault = one_line(exc)
             self.log.spent(perf_counter() - begin - took_s)
@@ -138,7 +127,7 @@ class Observer:
         nn.Module.__call__ = watched  # type: ignore[method-assign]
 
     def _saw(self, module: nn.Module, given: Any, output: Any, took_s: float, frame: Any) -> None:
-        inputs, outputs = list(_tensors(given)), list(_tensors(output))
+        inputs, outputs = _tensors(given), _tensors(output)
         where = self.log.frames.place(frame)
         model, kind = self._number(module, where)
         shapes = (model, *[(tensor.dtype, tensor.shape) for tensor in inputs])
@@ -152,19 +141,18 @@ class Observer:
             module.training,
             any(tensor.requires_grad for tensor in outputs),
             torch.is_autocast_enabled(kind),
-            _dtypes(inputs),
-            _dtypes(outputs),
+            tuple([tensor.dtype for tensor in inputs]),
+            tuple([tensor.dtype for tensor in outputs]),
         )
         self.log.called(key, took_s, fresh)
 
     def _number(self, module: nn.Module, where: tuple[str, int]) -> tuple[int, str]:
         """The model's number, and the kind of device that it is on."""
-        parameter = next(module.parameters(), None)
+        parameter = self._parameter(module)
         kind = "cpu" if parameter is None else parameter.device.type
         self._patches.look_where_probed()
-        state = None if parameter is None else (parameter.dtype, parameter.device)
-        key = (id(module), state, self._patches.epoch)
-        known, number = self._numbers.get(key, (None, -1))
+        state = None if parameter is None else (parameter.dtype, kind)
+        known, number = self._numbers.get((id(module), state, self._patches.epoch), (None, -1))
         if known is None or known() is not module:
             if parameter is not None:
                 self.device.follow(parameter.device)
@@ -174,10 +162,22 @@ class Observer:
             self._models.append(self._described(module, number, where))
         return number, kind
 
+    def _parameter(self, module: nn.Module) -> torch.Tensor | None:
+        """The first of a module's parameters; to look it up takes longer than anything else."""
+        owner, known = self._parameters.get(id(module), (None, None))
+        parameter = (
+            known() if known is not None and owner is not None and owner() is module else None
+        )
+        if parameter is None:
+            parameter = next(module.parameters(), None)
+            if parameter is not None:
+                self._parameters[id(module)] = weakref.ref(module), weakref.ref(parameter)
+        return parameter
+
     def _described(self, module: nn.Module, number: int, where: tuple[str, int]) -> Model:
         parameters: Counter[str] = Counter()
         for parameter in module.parameters():
-            parameters[_name(parameter.dtype)] += parameter.numel()
+            parameters[dtype_name(parameter.dtype)] += parameter.numel()
         first = next(module.parameters(), None)
         layers = list(module.modules())
         used = {
@@ -275,19 +275,15 @@ class _Patches:
 
     def __init__(self) -> None:
         self._before = Functions.now()
-        self._probes = [attrgetter(name) for name in _PROBED]
-        self._probe = self._probed()
+        self._probe = _probe()
         self._owner: int | None = None
         self._functions: list[object] = []
         self.names: tuple[str, ...] = ()
         self.epoch = 0
 
-    def _probed(self) -> list[object]:
-        return [probe(torch) for probe in self._probes]
-
     def look_where_probed(self) -> None:
         """Look at all functions where one of the most important has changed."""
-        probe = self._probed()
+        probe = _probe()
         if probe != self._probe:
             self._probe = probe
             self.look()
@@ -308,6 +304,11 @@ class _Patches:
         return self._owner
 
 
+def _probe() -> tuple[object, ...]:
+    """A patch of other functions comes with a new model, or goes unseen until one comes."""
+    return nn.functional.conv2d, nn.functional.linear, torch.matmul
+
+
 def _is_patchable(name: str) -> bool:
     return name.startswith(_PATCHABLE) or name.count(".") == 1
 
@@ -323,15 +324,14 @@ def _replace(owner: Any, name: str, watching: Callable[[Any], Callable[..., Any]
     setattr(owner, name, watching(getattr(owner, name)))
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
+def _tensors(value: Any) -> list[torch.Tensor]:
     if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from _tensors(part)
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from _tensors(part)
+        return [value]
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return []
+    return [tensor for part in value for tensor in _tensors(part)]
 
 
 def _modules(value: Any) -> Iterator[nn.Module]:
@@ -340,14 +340,6 @@ def _modules(value: Any) -> Iterator[nn.Module]:
     elif isinstance(value, (list, tuple)):
         for part in value:
             yield from _modules(part)
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _dtypes(tensors: list[torch.Tensor]) -> tuple[str, ...]:
-    return tuple({_name(tensor.dtype): None for tensor in tensors})
 
 
 def _held(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
