@@ -292,6 +292,11 @@ print(stop - start)
         loop = "t0 = now()\nwhile now() - t0 < 0.05:\n    model(x)\nsynchronize()\nstart = now()"
         assert checked(self.SYNCHRONIZED.replace("start = now()", loop)).breaches == ()
 
+    def test_nor_where_the_script_is_named_by_its_whole_path(self, here, slow_device):
+        loop = "t0 = now()\nwhile now() - t0 < 0.05:\n    model(x)\nsynchronize()\nstart = now()"
+        Path("s.py").write_text(self.SYNCHRONIZED.replace("start = now()", loop))
+        assert pb.check(here / "s.py").breaches == ()
+
     def test_timeit_is_seen(self, here, slow_device):
         source = self.SYNCHRONIZED.partition("start = now()")[0]
         source += "import timeit\nprint(timeit.timeit(lambda: model(x), number=20))\n"
@@ -526,6 +531,8 @@ threading.Thread(target=later).start()
             pb.check("none.py")
         with pytest.raises(SpecError, match="there is no script"):
             pb.check(str(here))
+        with pytest.raises(SpecError, match="give a list"):
+            pb.check("none.py", "--batch 8")
 
 
 CASES_SOURCE = CLEAN.replace("torch.rand(", "torch.zeros(")

@@ -413,7 +413,13 @@ def doctor(device: str | None, quick: bool, replicas: int, as_json: bool) -> Non
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="End it after this.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="End it after this.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @click.argument("script")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)

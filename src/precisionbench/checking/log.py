@@ -6,7 +6,6 @@ It is written to inside the script's own timed regions, so everything here is sh
 from __future__ import annotations
 
 import sysconfig
-from collections import Counter
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -86,7 +85,7 @@ class _Open:
 
     def __init__(self) -> None:
         self.calls: dict[tuple[Any, ...], _Group] = {}
-        self.waits: Counter[tuple[str, tuple[str, int], bool]] = Counter()
+        self.waits: dict[tuple[str, tuple[str, int], bool], int] = {}
         self.backwards = 0
         self.own_s = 0.0
 
@@ -179,7 +178,8 @@ class Log:
 
     def waited(self, kind: str, frame: FrameType, inside: bool) -> None:
         """Something copied between host and device, or waited."""
-        self._segments[-1].waits[kind, self.frames.place(frame), inside] += 1
+        waits, key = self._segments[-1].waits, (kind, self.frames.place(frame), inside)
+        waits[key] = waits.get(key, 0) + 1
 
     def went_backward(self) -> None:
         """Gradients were computed."""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import tokenize
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -19,6 +20,7 @@ from precisionbench import storage
 from precisionbench.checking.breaches import CheckData, TimedModel
 from precisionbench.checking.child import OBSERVATIONS, TOLD
 from precisionbench.checking.gates import Scene, breaches
+from precisionbench.checking.log import place_of
 from precisionbench.checking.notes import notes
 from precisionbench.checking.observations import NOTHING, Ending, Observations
 from precisionbench.checking.reading import read
@@ -62,11 +64,14 @@ def check(
     Raises:
         SpecError: there is no such script, or it cannot be read.
     """
+    if isinstance(args, str):
+        raise SpecError(f"args is the text {args!r}", "give a list: args=['--batch', '8']")
     name = os.fspath(script)
     source = _source(name)
     seen = _observed(name, list(args), timeout_s)
-    text = read(source, name)
-    scene = Scene(seen, regions(seen, text.conditions, name), text)
+    file = place_of((name, 0)).file
+    text = read(source, file)
+    scene = Scene(seen, regions(seen, text.conditions, file), text)
     return Check(
         script=name,
         breaches=breaches(scene),
@@ -81,8 +86,9 @@ def check(
 
 def _source(name: str) -> str:
     try:
-        return Path(name).read_text(encoding="utf-8")
-    except UnicodeDecodeError:  # Python may know its encoding; we read it another time
+        with tokenize.open(name) as file:
+            return file.read()
+    except (SyntaxError, UnicodeDecodeError):  # Python will say so itself when it runs it
         return ""
     except (OSError, ValueError) as exc:
         raise SpecError(
