@@ -234,6 +234,26 @@ class TestPatches:
         assert check.broken == ()
         assert [breach.gate for breach in check.breaches] == ["leaked-patches"]
 
+    @pytest.mark.parametrize(
+        ("levels", "accused"), [(["O1", "O0"], 1), (["O1", "O1"], 0), (["O2", "O0"], 0)]
+    )
+    def test_whoever_was_given_to_apex_at_o1_is_meant_to_be_patched(self, here, levels, accused):
+        """A stand-in for Apex; test_gpu_check.py has the real one."""
+        (here / "apex").mkdir()
+        (here / "apex/__init__.py").write_text("from . import amp\n")
+        patcher = PATCHER.partition("def net")[0].replace("level", "opt_level")
+        (here / "apex/amp.py").write_text(f"import torch\n{patcher}")
+        source = CLEAN.replace("import torch\n", "import torch\nimport apex.amp as amp\n")
+        source = source.replace("nn.BatchNorm2d(8), ", "")
+        source = source.replace('["first", "second"]', str(levels))
+        check = checked(
+            source.replace("net().eval()", "amp.initialize(net().eval(), opt_level=name)")
+        )
+        assert len(check.broken) == bool(accused)
+        if accused:
+            assert check.broken[0].evidence[0].value == accused
+            assert "since Apex O1 for Sequential (model 1" in check.broken[0].sights[0].says
+
 
 @pytest.fixture
 def slow_device(monkeypatch):
@@ -667,6 +687,56 @@ class TestTf32:
 
         scene = observed(attrs.evolve(GPU_MODEL, **model), attrs.evolve(GPU_CALLS, **calls))
         assert breaches(scene) == ()
+
+
+def timed(*bounds: tuple[int, int], clock: str = "time.perf_counter", readings: int = 4):
+    """What was timed, where a model was called between any two readings."""
+    segment = Segment((GPU_CALLS,))
+    seen = Observations(
+        (GPU_MODEL,),
+        tuple(Reading(clock, Place("s.py", at), float(at), None) for at in range(readings)),
+        (segment,) * (readings + 1),
+        tuple(Timing(a, b, b - a, None, Place("s.py", 100 + b)) for a, b in bounds),
+        Ending("finished", 0),
+    )
+    found = regions(seen, frozenset({101}), "s.py")
+    return [(region.start.line, region.end.line) for region in found]
+
+
+def test_a_timing_that_holds_another_is_no_result():
+    assert timed((1, 2), (0, 3), (2, 3)) == [(1, 2), (2, 3)]
+
+
+def test_a_difference_that_is_only_compared_is_no_result():
+    assert timed((0, 1), (2, 3)) == [(2, 3)]
+
+
+def test_readings_that_were_never_subtracted_are_neighbours_unless_they_tell_the_date():
+    assert timed() == [(0, 1), (1, 2), (2, 3)]
+    assert timed(clock="time.time") == []
+    assert timed((0, 3)) == [(0, 3)]
+    assert timed((0, 1), readings=5) == [(0, 1), (2, 3), (3, 4)]
+
+
+def test_too_many_readings_are_told(here):
+    source = CLEAN.replace(
+        "for _ in range(40):", "for _ in range(21000): time.time()\n        for _ in [1]:"
+    )
+    check = checked(source)
+    assert check.ending.is_whole
+    assert any("readings of clocks were too many" in note for note in check.notes)
+
+
+def test_a_model_that_cannot_be_looked_at_does_not_feel_it(here):
+    source = CLEAN.replace(
+        "def net",
+        "class Odd(nn.Module):\n"
+        "    def parameters(self, *_):\n        raise KeyError('odd')\n"
+        "    def forward(self, x):\n        return x\n\ndef net",
+    )
+    check = checked(source.replace("output = model(x)", "output = Odd()(model(x))"))
+    assert check.ending == Ending("finished", 0)
+    assert any("could not be looked at (KeyError: 'odd')" in note for note in check.notes)
 
 
 def test_every_gate_is_explained():

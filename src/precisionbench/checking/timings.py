@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import accumulate, pairwise
 
 import attrs
 
@@ -82,13 +84,18 @@ def regions(seen: Observations, conditions: frozenset[int], script: str) -> tupl
 
 
 def _unsubtracted(seen: Observations) -> Iterator[Timing]:
-    """Neighbouring readings of a clock for times that were in no difference."""
+    """Neighbouring readings of a clock for times, where no difference was taken around them."""
+    steps: Counter[int] = Counter()
+    for timing in seen.timings:
+        steps[timing.start] += 1
+        steps[timing.end] -= 1
     used = {number for timing in seen.timings for number in (timing.start, timing.end)}
-    for end in range(1, len(seen.readings)):
-        first, last = seen.readings[end - 1], seen.readings[end]
+    around = list(accumulate(steps[number] for number in range(len(seen.readings))))
+    for start, (first, last) in enumerate(pairwise(seen.readings)):
         for_times = last.clock.partition(".")[2].startswith(_CLOCKS_FOR_TIMES)
-        if for_times and first.clock == last.clock and not used & {end - 1, end}:
-            yield Timing(end - 1, end, last.at_s - first.at_s, None, last.place)
+        free = not around[start] and not used & {start, start + 1}
+        if for_times and first.clock == last.clock and free:
+            yield Timing(start, start + 1, last.at_s - first.at_s, None, last.place)
 
 
 def _innermost(timings: list[Timing]) -> Iterator[Timing]:
