@@ -715,7 +715,7 @@ def test_readings_that_were_never_subtracted_are_neighbours_unless_they_tell_the
     assert timed() == [(0, 1), (1, 2), (2, 3)]
     assert timed(clock="time.time") == []
     assert timed((0, 3)) == [(0, 3)]
-    assert timed((0, 1), readings=5) == [(0, 1), (2, 3), (3, 4)]
+    assert timed((1, 2), readings=6) == [(1, 2), (3, 4), (4, 5)]
 
 
 def test_too_many_readings_are_told(here):

@@ -28,6 +28,8 @@ from precisionbench.torch_state import Functions, has_tf32, tf32_operations
 
 _PATCHABLE = ("torch.nn.functional.", "torch.Tensor.", "torch.nn.modules.rnn.")
 _NAMES_KEPT = 3
+# They say most to a reader.
+_TELLING = ("torch.nn.functional.conv2d", "torch.nn.functional.linear", "torch.matmul")
 _FETCHES = ("item", "cpu", "numpy", "tolist", "__bool__", "__float__", "__int__")
 _CONVOLUTIONS = (nn.modules.conv._ConvNd, nn.RNNBase)
 _MATMULS = (nn.Linear, nn.Bilinear, nn.MultiheadAttention)
@@ -187,12 +189,13 @@ class Observer:
         allowed = tf32_operations()
         on_tf32 = first is not None and first.is_cuda and has_tf32(first.device)
         patches = self._patches.names if parameters else ()
+        telling = sorted(patches, key=lambda name: name not in _TELLING)
         return Model(
             kind=type(getattr(module, "_orig_mod", module)).__name__,
             place=place_of(where),
             parameters=dict(parameters),
             device=str(first.device) if first is not None else "",
-            patched=patches[:_NAMES_KEPT],
+            patched=tuple(telling[:_NAMES_KEPT]),
             patches=len(patches),
             patched_for=self._patches.belong_to(number) if patches else None,
             by_design=any(ref() is module for ref in self._by_design),
