@@ -14,7 +14,7 @@ import pytest
 import precisionbench as pb
 from precisionbench.checking import running
 from precisionbench.checking.breaches import PAGE
-from precisionbench.checking.gates import GATES, Scene, breaches
+from precisionbench.checking.gates import GATES, breaches
 from precisionbench.checking.observations import (
     Calls,
     Ending,
@@ -26,6 +26,7 @@ from precisionbench.checking.observations import (
     Timing,
 )
 from precisionbench.checking.reading import Text, read
+from precisionbench.checking.scene import Scene
 from precisionbench.checking.timings import regions
 from precisionbench.diagnosis.findings import Status
 from precisionbench.errors import SpecError

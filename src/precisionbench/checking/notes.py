@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from precisionbench.checking.gates import Scene
+from precisionbench.checking.scene import Scene
 
 _OWN_SHARE_TOLD = 0.01
 

@@ -19,11 +19,12 @@ import attrs
 from precisionbench import storage
 from precisionbench.checking.breaches import CheckData, TimedModel
 from precisionbench.checking.child import OBSERVATIONS, TOLD
-from precisionbench.checking.gates import Scene, breaches
+from precisionbench.checking.gates import breaches
 from precisionbench.checking.log import place_of
 from precisionbench.checking.notes import notes
 from precisionbench.checking.observations import NOTHING, Ending, Observations
 from precisionbench.checking.reading import read
+from precisionbench.checking.scene import Scene
 from precisionbench.checking.text import to_text
 from precisionbench.checking.timings import Region, by_place, regions
 from precisionbench.errors import SpecError, one_line
