@@ -18,6 +18,8 @@ from precisionbench._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from precisionbench.backends.discovery import list_backends as list_backends
+    from precisionbench.checking.running import Check as Check
+    from precisionbench.checking.running import check as check
     from precisionbench.climbing.ladder import Ladder as Ladder
     from precisionbench.climbing.ladder import ladder as ladder
     from precisionbench.comparison import Comparison as Comparison
@@ -32,10 +34,12 @@ if TYPE_CHECKING:
     from precisionbench.runner import compare as compare
 
 _HOMES = {
+    "Check": "checking.running",
     "Comparison": "comparison",
     "Progress": "runner",
     "Verdict": "results",
     "Diagnosis": "explaining",
+    "check": "checking.running",
     "compare": "runner",
     "diagnose": "explaining",
     "explain_gap": "explaining",
@@ -49,12 +53,14 @@ _HOMES = {
 _SUBMODULES = ("backends", "errors", "published", "results")
 
 __all__ = [
+    "Check",
     "Comparison",
     "Diagnosis",
     "GapLedger",
     "Ladder",
     "Progress",
     "Verdict",
+    "check",
     "compare",
     "diagnose",
     "examine",

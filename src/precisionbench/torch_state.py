@@ -194,6 +194,23 @@ def has_tf32(device: torch.device | None = None) -> bool:
     return torch.cuda.get_device_capability(device) >= _TF32_CAPABILITY
 
 
+def tf32_operations() -> tuple[str, ...]:
+    """Which of `convolutions` and `matmuls` torch's settings let a GPU compute in TF32."""
+    flags = read_flags()
+    settings = {
+        "convolutions": ("cudnn.conv.fp32_precision", "cudnn.fp32_precision", "cudnn.allow_tf32"),
+        "matmuls": ("cuda.matmul.fp32_precision", "fp32_precision", "cuda.matmul.allow_tf32"),
+    }
+    return tuple(name for name, paths in settings.items() if _allows_tf32(flags, *paths))
+
+
+def _allows_tf32(flags: Mapping[str, Any], own: str, parent: str, legacy: str) -> bool:
+    for path in (own, parent, "fp32_precision"):
+        if flags.get(path, "none") != "none":  # this one decides; `none` leaves it to the next
+            return bool(flags[path] == "tf32")
+    return bool(flags.get(legacy, False))
+
+
 @contextlib.contextmanager
 def cudnn_benchmark(enabled: bool) -> Iterator[None]:
     """Let cuDNN try its algorithms on each new shape (`enabled`) or choose by heuristics."""

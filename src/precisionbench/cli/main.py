@@ -17,11 +17,13 @@ import click
 
 from precisionbench._version import __version__
 from precisionbench.cli.backends import backends
+from precisionbench.cli.check import check
 from precisionbench.cli.compare import compare
 from precisionbench.cli.diff import diff
 from precisionbench.cli.doctor import doctor
 from precisionbench.cli.explain import explain
 from precisionbench.cli.ladder import ladder
+from precisionbench.cli.output import BAD_USAGE, NOTHING_MEASURED
 from precisionbench.cli.published import published
 from precisionbench.cli.show import show
 from precisionbench.errors import (
@@ -90,11 +92,11 @@ def _abandon_stdout() -> None:
 
 
 class _BadUsage(click.ClickException):
-    exit_code = 2
+    exit_code = BAD_USAGE
 
 
 class _NothingMeasured(click.ClickException):
-    exit_code = 3
+    exit_code = NOTHING_MEASURED
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -110,5 +112,5 @@ def main() -> None:
     """
 
 
-for _command in (compare, explain, ladder, show, diff, published, backends, doctor):
+for _command in (compare, explain, ladder, show, diff, published, backends, doctor, check):
     main.add_command(_command)

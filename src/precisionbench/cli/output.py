@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from precisionbench.comparison import Comparison
     from precisionbench.runner import Progress
 
-THRESHOLD_MISSED = 1
+# Exit codes; 0 is fine.
+THRESHOLD_MISSED = 1  # a threshold was missed, or a gate is broken
+BAD_USAGE = 2
+NOTHING_MEASURED = 3
 
 
 def print_comparison(comparison: Comparison, as_json: bool) -> None:

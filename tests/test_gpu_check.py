@@ -1,0 +1,170 @@
+"""`precisionbench check` on a real GPU and with the real Apex."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import precisionbench as pb
+from precisionbench.checking.observations import Ending
+from precisionbench.diagnosis.findings import Status
+
+pytestmark = pytest.mark.gpu
+
+# The structure of the founding script, in our own words: Apex levels in one process, then plain
+# float32; a half batch for Apex; no synchronize. IEEE float32, so that TF32 is not in the way.
+FOUNDING = """
+import time
+import torch
+import apex.amp as amp
+from torch import nn
+
+torch.backends.cudnn.allow_tf32 = False
+
+def build():
+    layers = [nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU()] * 8
+    return nn.Sequential(*layers).eval().to("cuda")
+
+def timed(name, model, batch):
+    with torch.no_grad():
+        for _ in range(3):
+            model(batch)
+        tic = time.perf_counter()
+        for _ in range(30):
+            model(batch)
+        toc = time.perf_counter()
+    print(name, toc - tic)
+
+full = torch.rand([64, 64, 56, 56]).to("cuda")
+for opt_level in ["O3", "O2", "O1", "O0"]:
+    timed(opt_level, amp.initialize(build(), opt_level=opt_level), full.half())
+timed("Float32", build(), full)
+"""
+PLAIN = FOUNDING.replace("import apex.amp as amp\n", "").replace(
+    'for opt_level in ["O3", "O2", "O1", "O0"]:\n'
+    "    timed(opt_level, amp.initialize(build(), opt_level=opt_level), full.half())\n",
+    "",
+)
+SYNCHRONIZED = PLAIN.replace(
+    "        toc", "        torch.cuda.synchronize()\n        toc"
+).replace("        tic", "        torch.cuda.synchronize()\n        tic")
+EVENTS = (
+    PLAIN.replace(
+        "tic = time.perf_counter()",
+        "tic, toc = (torch.cuda.Event(enable_timing=True) for _ in 'ab')\n        tic.record()",
+    )
+    .replace("toc = time.perf_counter()", "toc.record()\n        toc.synchronize()")
+    .replace("toc - tic", "tic.elapsed_time(toc)")
+)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def checked(source: str) -> pb.Check:
+    Path("script.py").write_text(source)
+    check = pb.check("script.py", timeout_s=300)
+    print(check)
+    return check
+
+
+def gates(check: pb.Check) -> list[str]:
+    return [breach.gate for breach in check.broken]
+
+
+@pytest.mark.apex
+def test_the_founding_scripts_two_errors_with_the_real_apex(here):
+    check = checked(FOUNDING)
+    assert check.ending == Ending("finished", 0)
+    assert gates(check) == ["leaked-patches", "missing-synchronize"]
+    assert [breach.gate for breach in check.breaches[2:]] == ["half-into-float32"]  # O0, too
+    patches, synchronize = check.breaches[:2]
+    assert [number.value for number in patches.evidence[:1]] == [2]  # O0 and Float32
+    assert patches.evidence[1].value > 50
+    assert "its parameters are float32 and its output float16" in patches.sights[-1].says
+    assert synchronize.evidence[0].value == 5
+
+
+@pytest.mark.apex
+def test_o0_alone_hides_that_it_is_fed_half(here):
+    source = FOUNDING.replace('["O3", "O2", "O1", "O0"]', '["O0"]')
+    assert gates(checked(source)) == ["missing-synchronize", "half-into-float32"]
+
+
+@pytest.mark.apex
+def test_o1_alone_is_no_leak(here):
+    source = FOUNDING.replace('["O3", "O2", "O1", "O0"]', '["O3", "O2", "O1"]')
+    source = source.replace('timed("Float32", build(), full)', "")
+    assert "leaked-patches" not in {breach.gate for breach in checked(source).breaches}
+
+
+def test_a_missing_synchronize_is_measured(here):
+    check = checked(PLAIN)
+    assert gates(check) == ["missing-synchronize"]
+    early, was_read, really, share = check.breaches[0].evidence
+    assert early.value == 1
+    assert was_read.value < really.value
+    assert share.value < 0.97
+    true = checked(SYNCHRONIZED).timed[0]
+    assert true.device_s == pytest.approx(true.read_s, rel=0.02)
+    assert really.value == pytest.approx(true.device_s, rel=0.15)
+
+
+@pytest.mark.parametrize("source", [SYNCHRONIZED, EVENTS], ids=["synchronize", "events"])
+def test_a_script_that_waits_is_accused_of_nothing(here, source):
+    check = checked(source)
+    assert check.breaches == ()
+    assert check.gpu == torch.cuda.get_device_name()
+    assert check.timed[0].calls == 30
+
+
+def test_tf32_in_a_float32_run(here):
+    if torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("this GPU has no TF32")
+    by_default = SYNCHRONIZED.replace("torch.backends.cudnn.allow_tf32 = False\n", "")
+    assert gates(checked(by_default)) == ["tf32-baseline"]
+    asked = by_default.replace(
+        "def build", "torch.set_float32_matmul_precision('high')\n\ndef build"
+    )
+    (breach,) = checked(asked).breaches
+    assert (breach.gate, breach.status) == ("tf32-baseline", Status.SUSPECTED)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("model(batch).sum().item()", ".item()"),
+        ("model(batch).cpu()", ".cpu()"),
+        ("model(host.to('cuda'))", ".to('cuda')"),
+        ("model(host.cuda())", ".to('cuda')"),
+    ],
+)
+def test_copies_and_waits_in_the_loop(here, line, kind):
+    loop = "range(30):\n            "
+    source = SYNCHRONIZED.replace(f"{loop}model(batch)", f"{loop}{line}")
+    check = checked(source.replace("full = ", "host = torch.rand([64, 64, 56, 56])\nfull = "))
+    assert gates(check) == ["host-copies"]
+    assert check.breaches[0].evidence[0].name.startswith(f"{kind} at script.py:")
+
+
+def test_an_overflow_in_half(here):
+    source = SYNCHRONIZED.replace(
+        'timed("Float32", build(), full)', 'timed("Half", build().half(), 1e5 * full.half())'
+    )
+    assert gates(checked(source)) == ["non-finite-outputs"]
+
+
+def test_what_watching_costs(here):
+    """The script's own figure with and without: a percent, and noise."""
+    import subprocess
+    import sys
+
+    Path("script.py").write_text(SYNCHRONIZED)
+    alone = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True)
+    alone_s = float(alone.stdout.split()[-1])
+    assert checked(SYNCHRONIZED).timed[0].read_s == pytest.approx(alone_s, rel=0.05)
