@@ -10,6 +10,7 @@ import attrs
 
 from precisionbench import runner
 from precisionbench.backends import Backend, discovery
+from precisionbench.backends.compiling import Compile
 from precisionbench.backends.eager import Eager
 from precisionbench.backends.half import Half
 from precisionbench.backends.specs import canonical_spec
@@ -48,10 +49,17 @@ def _change(name: str) -> Callable[[Backend], Backend]:
     return changed
 
 
+def _compiled(backend: Backend) -> Backend:
+    if type(backend) is not Half or backend.fp32_layers:
+        raise SpecError("there is no compiled row like this one", "measure 'compile' beside it")
+    return Compile(backend.dtype, **_common(backend))
+
+
 # For each experiment, what makes the changed row of a row.
 EXPERIMENTS: Mapping[str, Callable[[Backend], Backend]] = {
     "channels-last": _option(memory_format="channels_last"),
     "cudnn-benchmark": _option(cudnn_benchmark=True),
+    "compiled": _compiled,
     "folded-batch-norm": _option(fold_batch_norm=True),
     "ieee-float32": lambda backend: Eager(**_common(backend)),
     FRESH_PROCESS: lambda backend: backend,
@@ -103,11 +111,11 @@ def planned(
     able: list[Plan] = []
     unable: list[Trial] = []
     for finding in sorted(findings, key=_promise):
-        if finding.status is not Status.SUSPECTED or finding.proposed not in names:
+        if finding.status is not Status.SUSPECTED or not _asks_for(finding, names):
             continue
         if wanted == "auto" and finding.factor and finding.factor.high < _LEAST_GAIN:
             continue
-        plan = _planned(finding, backends.get(finding.row))
+        plan = _planned(finding, _asks_for(finding, names), backends.get(finding.row))
         if isinstance(plan, Plan):
             able.append(plan)
         else:
@@ -116,13 +124,21 @@ def planned(
     return chosen, unable, list(_told(wanted, able, chosen, unable))
 
 
-def _planned(finding: Finding, row: Backend | None) -> Plan | Trial:
-    """The experiment that a finding proposes, or why it cannot be made."""
-    name = finding.proposed
+def _asks_for(finding: Finding, names: set[str]) -> str:
+    """The first of the wanted experiments that a finding proposes; empty where there is none."""
+    proposed = (finding.proposed, *finding.alternatives)
+    return next((name for name in proposed if name in names), "")
+
+
+def _planned(finding: Finding, name: str, row: Backend | None) -> Plan | Trial:
+    """An experiment that a finding proposes, or why it cannot be made."""
     failed = partial(Trial, name, finding.cause, finding.row, None)
     if row is None:
         return failed("the row's backend is not at hand; diagnose in the process that measured it")
-    changed = EXPERIMENTS[name](row)
+    try:
+        changed = EXPERIMENTS[name](row)
+    except PrecisionBenchError as exc:
+        return failed(str(exc))
     if name != FRESH_PROCESS and canonical_spec(changed) == canonical_spec(row):
         return failed("the row is so already")
     return Plan(finding, name, row, changed)
@@ -258,6 +274,7 @@ def made(
             replicas=_REPLICAS,
             budget_s=_ROUNDS_S * len(rows),
             evidence=False,
+            build_together=True,
             **options,
         )
     except PrecisionBenchError as exc:

@@ -193,6 +193,7 @@ def ladder(
         replicas=_REPLICAS if replicas is None else replicas,
         budget_s=_ROW_S * len(rows) if budget_s is None else budget_s,
         evidence=evidence,
+        build_together=True,
         on_progress=on_progress,
     )
     return Ladder.of(comparison, bottom, record, stopped(ground))

@@ -182,6 +182,15 @@ class Worker:
             self._process.stdin.flush()
         self._awaited.append((what, limit_s))
 
+    def begin_to_open(self) -> None:
+        """Begin to prepare its backend, while others do; a `RemoteSeat` waits for it."""
+        self.begin("open", PREPARE_LIMIT_S)
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether it has begun to prepare its backend, and nobody has asked for the answer."""
+        return any(what == "open" for what, _ in self._awaited)
+
     def wait_until_imported(self) -> None:
         """Wait until it has imported torch and can take requests."""
         if self._awaited and self._awaited[0][0] == "start" and self._error is None:
@@ -341,7 +350,7 @@ class RemoteSeat:
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        told = worker.ask("open", PREPARE_LIMIT_S)
+        told = worker.answer() if worker.is_opening else worker.ask("open", PREPARE_LIMIT_S)
         self.opening = Opening(**{**told, "labels": tuple(told["labels"])})
         self._closing = Closing()
 
