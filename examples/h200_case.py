@@ -62,7 +62,7 @@ def case() -> pb.GapLedger:
             "the precision differs (published: int8; measured: float16)",
             "the batch differs (published: 2048; measured: 100 and 256)",
             "the engine differs (published: TensorRT; measured: PyTorch, compiled at the end)",
-            "the timed region differs (published: MLPerf Offline; measured: single calls on the GPU)",
+            "the timed region differs (published: MLPerf Offline; measured: calls on the GPU)",
         ),
         notes=(
             "measured by triton's do_bench, which empties the L2 cache before each call",
