@@ -55,6 +55,7 @@ class Options:
             None chooses.
         evidence: see what runs in each row's calls, once they are measured.
         build_together: prepare all rows at the same time.
+        passes: take the passes of the last looks: device, enqueue and wall time, memory, ...
     """
 
     budget_s: float
@@ -65,6 +66,7 @@ class Options:
     shared_cores: int | None = None
     evidence: bool = True
     build_together: bool = False
+    passes: bool = True
 
 
 @attrs.frozen
@@ -296,7 +298,20 @@ class _Run:
         for replica in range(1, max(map(len, workers.values()))):
             for row in self.rows:
                 self._open_further(workers[row.name][replica], lanes[row.name], took[row.name])
+        if self.options.build_together:
+            self._look_alone(lanes)
         return lanes
+
+    def _look_alone(self, lanes: dict[str, Lane]) -> None:
+        """One after another, once nothing else is being built."""
+        for row in list(self.rows):
+            try:
+                for seat in lanes[row.name].seats:
+                    seat.look_alone()
+            except PrecisionBenchError as exc:
+                for seat in lanes.pop(row.name).seats:
+                    seat.worker.kill()
+                self._failed(row, exc)
 
     def _open_first(
         self,
@@ -390,7 +405,7 @@ class _Run:
         parts = self.finished.setdefault(row.name, [])
         parts.append(done)
         if len(parts) == 1 and not lane.error:
-            done.look(everything=not self.interrupts.requested)
+            done.look(not self.interrupts.requested, self.options.passes)
         return done
 
     def _examine(self, done: Sequence[Finished], truth: Truth) -> None:

@@ -61,6 +61,7 @@ def compare(
     shared_cores: int | None = None,
     evidence: bool = True,
     build_together: bool = False,
+    passes: bool = True,
     on_progress: OnProgress | None = None,
     journal: str | os.PathLike[str] | None = None,
 ) -> Comparison:
@@ -100,6 +101,8 @@ def compare(
             what `diagnose` reads.
         build_together: prepare all rows at the same time, which is quicker where they compile;
             build times, and what a backend tunes by trying, then disturb each other.
+        passes: once the rounds are over, measure device, enqueue and wall time, a graph's replay,
+            memory and energy in passes of their own (`launcher="process"`).
         on_progress: called with a `Progress` at each step.
         journal: new file that takes every block as it is finished; `load` reads it, also after
             a run that died.
@@ -152,6 +155,7 @@ def compare(
                 shared_cores,
                 evidence,
                 build_together,
+                passes,
             )
             header.update(_measure(workload, collected, launcher, options))
             if written is not None and written.trouble:

@@ -28,7 +28,7 @@ from precisionbench.results import BackendResult
 from precisionbench.workload import Workload, resolve
 
 # Seconds of measuring for each row; most end earlier, when their interval is narrow enough.
-_ROW_S = 5.0
+_ROW_S = 3.0
 _REPLICAS = 2
 _IMAGE_DIMENSIONS = (4, 5)
 
@@ -163,7 +163,7 @@ def ladder(
         device: as for `compare`.
         seed: as for `compare`.
         replicas: fresh processes of each row; None is 2.
-        budget_s: seconds of measuring in all; None is 5 for each row. Building is not counted.
+        budget_s: seconds of measuring in all; None is 3 for each row. Building is not counted.
         evidence: as for `compare`; off here, because it takes longer than the measuring.
         on_progress: as for `compare`.
 
@@ -194,6 +194,7 @@ def ladder(
         budget_s=_ROW_S * len(rows) if budget_s is None else budget_s,
         evidence=evidence,
         build_together=True,
+        passes=evidence,
         on_progress=on_progress,
     )
     return Ladder.of(comparison, bottom, record, stopped(ground))

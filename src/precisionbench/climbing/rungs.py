@@ -47,7 +47,7 @@ def rungs(start: str, ground: Ground, batch_size: int | None = None) -> tuple[st
         batch_size: the published batch, where it is to be climbed to.
     """
     rows = [start, *_eager(ground), *_compiled(ground)]
-    if batch_size not in (None, ground.batch_size):
+    if batch_size is not None and batch_size != ground.batch_size:
         at = {"batch_size": batch_size}
         rows += [_with(start, at), *(_with(rows[-1], at) for _ in [0] if len(rows) > 1)]
     rows += _engines(ground)

@@ -338,6 +338,10 @@ def _look_limit_s(call_s: float) -> float:
     return EVIDENCE_LIMIT_S + 10 * _BLOCK_FACTOR * call_s
 
 
+def _opening(told: Mapping[str, Any]) -> Opening:
+    return Opening(**{**told, "labels": tuple(told["labels"])})
+
+
 class RemoteSeat:
     """A backend that is prepared in a worker.
 
@@ -351,8 +355,16 @@ class RemoteSeat:
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         told = worker.answer() if worker.is_opening else worker.ask("open", PREPARE_LIMIT_S)
-        self.opening = Opening(**{**told, "labels": tuple(told["labels"])})
+        self.opening = _opening(told)
         self._closing = Closing()
+
+    def look_alone(self) -> None:
+        """Look again at what others disturbed that were prepared meanwhile.
+
+        Raises:
+            PrecisionBenchError: a call failed.
+        """
+        self.opening = _opening(self.worker.ask("look_alone", PREPARE_LIMIT_S))
 
     @property
     def output(self) -> Mapping[str, torch.Tensor]:
