@@ -139,6 +139,7 @@ def _show(gap: GapData, console: Console) -> None:
             heading,
             justify="right" if right else "left",
             no_wrap=heading != "what",
+            overflow="fold",
             min_width=_BAR if not heading else None,
         )
     for cells, ends in rows:
