@@ -40,6 +40,11 @@ class GapLedger(GapData):
         """The same for a page or a pull request."""
         return ledger_text.to_markdown(self)
 
+    def as_data(self) -> dict[str, Any]:
+        """All of it, with the gap and what must be said first: for machines."""
+        names = ("warning", "gap", *(field.name for field in attrs.fields(GapData)))
+        return {name: getattr(self, name) for name in names}
+
 
 def explain_gap(
     comparison: Comparison,

@@ -64,8 +64,9 @@ class Ladder:
 
     def as_data(self) -> dict[str, Any]:
         """What was found, without the samples: for machines."""
-        names = ("start", "top", "rungs", "off", "stopped", "gap")
-        return {name: getattr(self, name) for name in names}
+        names = ("start", "top", "rungs", "off", "stopped")
+        gap = None if self.gap is None else self.gap.as_data()
+        return {**{name: getattr(self, name) for name in names}, "gap": gap}
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the comparison of all rungs, from which `of` makes the ladder again.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _HEADINGS = ("items/s", "factor", "range", "how", "what")
 _BAR = 14
+_ADDRESS = re.compile(r"(https?://[^\s<>|]+)")
 
 
 def to_text(gap: GapData, width: int = WIDTH) -> str:
@@ -45,8 +47,14 @@ def to_markdown(gap: GapData) -> str:
     lines += [f"| {' | '.join(map(escaped, cells))} |" for cells, _ in _rows(gap)]
     lines += ["", *(escaped(sentence) for sentence in sentences(gap)), ""]
     for title, texts in _sections(gap):
-        lines += [f"{title}:", "", *(f"- {escaped(text)}" for text in texts), ""]
+        lines += [f"{title}:", "", *(f"- {_with_addresses(text)}" for text in texts), ""]
     return "\n".join(lines)
+
+
+def _with_addresses(text: str) -> str:
+    """Escaped but for addresses, which signs before their underscores would break."""
+    parts = _ADDRESS.split(text)
+    return "".join(part if place % 2 else escaped(part) for place, part in enumerate(parts))
 
 
 def sentences(gap: GapData) -> tuple[str, ...]:
