@@ -733,7 +733,7 @@ def test_markdown_has_a_row_for_each_factor_and_no_markup_of_names():
     assert "<b>" not in text
     assert "eager\\|" in text
     whole = gap(run(*SQUARE)).to_markdown()
-    assert published.get(MLPERF).source_url in whole
+    assert f" {published.get(MLPERF).source_url} \\[cited\\]" in whole, "addresses are whole"
 
 
 def test_what_is_confirmed_says_so():

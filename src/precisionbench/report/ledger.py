@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _HEADINGS = ("items/s", "factor", "range", "how", "what")
 _BAR = 14
-_ADDRESS = re.compile(r"(https?://[^\s<>|]+)")
+_ADDRESS = re.compile(r"https?://[^<>|]+")
 
 
 def to_text(gap: GapData, width: int = WIDTH) -> str:
@@ -53,8 +53,14 @@ def to_markdown(gap: GapData) -> str:
 
 def _with_addresses(text: str) -> str:
     """Escaped but for addresses, which signs before their underscores would break."""
-    parts = _ADDRESS.split(text)
-    return "".join(part if place % 2 else escaped(part) for place, part in enumerate(parts))
+    return " ".join(map(_word, text.split()))
+
+
+def _word(word: str) -> str:
+    found = _ADDRESS.search(word)
+    if found is None:
+        return escaped(word)
+    return escaped(word[: found.start()]) + found[0] + escaped(word[found.end() :])
 
 
 def sentences(gap: GapData) -> tuple[str, ...]:
