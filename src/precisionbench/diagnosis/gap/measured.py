@@ -113,10 +113,10 @@ def _known(
 def _row_like(
     rows: Sequence[BackendResult], name: str, change: str, taken_from: str
 ) -> BackendResult | None:
-    """The row that is as one, but in one thing as another."""
+    """The row that is as one, but in one thing as another, and whose output is sound."""
     states: Mapping[str, Mapping[str, str]] = {row.backend: state_of(row) for row in rows}
     wanted = {**states[name], change: states[taken_from].get(change, "")}
-    return next((row for row in rows if states[row.backend] == wanted), None)
+    return next((row for row in rows if states[row.backend] == wanted and is_sound(row)), None)
 
 
 def fastest(data: ComparisonData) -> str:
