@@ -18,7 +18,7 @@ from precisionbench.diagnosis.facts import facts_of
 from precisionbench.diagnosis.gap.derived import derived_factors
 from precisionbench.diagnosis.gap.ledger import Factor, GapData, Kind, Rate, ledger
 from precisionbench.diagnosis.gap.measured import measured_factors
-from precisionbench.diagnosis.labels import label_of
+from precisionbench.diagnosis.labels import BEYOND, label_of
 from precisionbench.diagnosis.unlike import Conditions, conditions_of, differences, model_difference
 from precisionbench.errors import IncomparableError
 from precisionbench.published.record import STATUSES, Record
@@ -153,7 +153,7 @@ def _judged(data: ComparisonData, row: BackendResult, measured: Conditions) -> l
 def _label(data: ComparisonData, row: BackendResult, judged: Sequence[Judgement]) -> list[Factor]:
     """The first step where a row is not what its name says: its rate stays, its name changes."""
     label = label_of(facts_of(data, row))
-    is_impossible = bool(judged) and all(one.verdict == IMPOSSIBLE for one in judged)
+    is_impossible = bool(judged) and all(map(_is_beyond_doubt, judged))
     if not label.is_wrong and not is_impossible:
         return []
     extent = "only partly" if label.verdict == "partly" and not is_impossible else "not"
@@ -166,6 +166,19 @@ def _label(data: ComparisonData, row: BackendResult, judged: Sequence[Judgement]
             _EXACT,
             "; ".join([*seen, *(one.sentence for one in judged if is_impossible)]),
             f"{ran}; the rate stays, its name changes: what that precision brings is in it already",
-            is_confirmed=label.is_wrong or not any("(unverified)" in j.sentence for j in judged),
+            is_confirmed=label.is_wrong or all(_peak_is_verified(one) for one in judged),
         )
     ]
+
+
+def _is_beyond_doubt(judged: Judgement) -> bool:
+    """Peaks are of one clock, and boards differ in theirs."""
+    claim = judged.claim
+    if judged.verdict != IMPOSSIBLE or claim is None or claim.peak is None:
+        return False
+    return claim.least_flop_rate > BEYOND * claim.peak.value
+
+
+def _peak_is_verified(judged: Judgement) -> bool:
+    peak = judged.claim.peak if judged.claim else None
+    return peak is not None and peak.status != "unverified"
