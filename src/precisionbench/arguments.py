@@ -11,7 +11,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from precisionbench.errors import WorkloadError, one_line
-from precisionbench.trees import Inputs
+from precisionbench.trees import Inputs, map_tensors, walk
 
 
 def is_factory(inputs: object) -> bool:
@@ -136,36 +136,49 @@ def whole_number(given: object, lowest: int) -> int | None:
 def with_items(inputs: Inputs, batch_size: int, count: int) -> Inputs:
     """The same arguments with the first items of their batch only, or with all of them repeated.
 
+    Where the first argument is a list, its elements are the items, of whatever shapes; otherwise
+    items lie along the first dimension of tensors.
+
     Args:
         inputs: the arguments.
-        batch_size: items that they hold.
+        batch_size: items that they hold; 0 where that is not known.
         count: items to have, another number.
 
     Raises:
-        WorkloadError: nothing in them is as long as the batch.
+        WorkloadError: nothing in them is as long as the batch, or they are packed sequences.
     """
-
+    values = (*inputs.args, *inputs.kwargs.values())
+    if any(isinstance(value, PackedSequence) for value in values):
+        raise WorkloadError(
+            "the inputs hold packed sequences, whose batch cannot be changed",
+            "make inputs of that size",
+        )
     places = [place % batch_size for place in range(count)] if batch_size else []
+    in_lists = isinstance(values[0], list)
 
     def of_size(tensor: torch.Tensor) -> torch.Tensor:
         is_batch = bool(batch_size) and tensor.dim() > 0 and len(tensor) == batch_size
         return tensor[places] if is_batch else tensor
 
-    def listed(value: Any) -> Any:
-        is_batch = isinstance(value, list) and bool(batch_size) and len(value) == batch_size
-        return [value[place] for place in places] if is_batch else value
+    def changed(value: Any) -> Any:
+        if isinstance(value, list) and len(value) == batch_size and (in_lists or _is_plain(value)):
+            return [value[place] for place in places]
+        return map_tensors(of_size, value)
 
-    kwargs = {name: listed(value) for name, value in inputs.kwargs.items()}
-    changed = Inputs(tuple(map(listed, inputs.args)), kwargs)
-    if len(changed.tensors()) == len(inputs.tensors()):  # items of a list may have any length
-        changed = changed.map(of_size)
-    if _shapes(changed) == _shapes(inputs):
+    kwargs = {name: changed(value) for name, value in inputs.kwargs.items()}
+    found = Inputs(tuple(map(changed, inputs.args)), kwargs)
+    if _shapes(found) == _shapes(inputs):
         raise WorkloadError(
             f"nothing in the inputs holds {batch_size or 'a known number of'} items, so there is "
             "no batch to change",
             "make inputs of that size",
         )
-    return changed
+    return found
+
+
+def _is_plain(value: list[Any]) -> bool:
+    """Whether a list holds no tensors: texts, for example, one of each item."""
+    return not any(True for _ in walk(value))
 
 
 def copied(inputs: Inputs, device: torch.device) -> Inputs:

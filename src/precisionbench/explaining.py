@@ -45,6 +45,11 @@ class GapLedger(GapData):
         """The same for a page or a pull request."""
         return ledger_text.to_markdown(self)
 
+    def as_data(self) -> dict[str, Any]:
+        """All of it, with the gap and what must be said first: for machines."""
+        names = ("warning", "gap", *(field.name for field in attrs.fields(GapData)))
+        return {name: getattr(self, name) for name in names}
+
 
 def explain_gap(
     comparison: Comparison,
@@ -64,7 +69,8 @@ def explain_gap(
         comparison: as `compare` or `load` gave it.
         backend: the row to begin with, as for `comparison[...]`.
         published: a published number, or its id, such as `mlperf-v4.1-h200-resnet50-offline`.
-        through: the row at which measuring ends; None is the fastest one.
+        through: the row at which measuring ends; None is the fastest one whose output is finite
+            wherever the reference's is.
         factors: others that you know, each with its kind and source; one of the name of a factor
             that would have been derived takes its place.
 

@@ -77,7 +77,7 @@ def _print_gap(
 
     gap = explain_gap(comparison, backend or comparison.data.reference, to, through=through)
     if as_json:
-        print_json("precisionbench.gap", gap)
+        print_json("precisionbench.gap", gap.as_data())
     else:
         click.echo(gap.to_markdown() if markdown else str(gap))
 

@@ -16,15 +16,17 @@ from precisionbench.climbing.rungs import Ground, rungs, stopped
 from precisionbench.collected import OnProgress
 from precisionbench.comparison import Comparison
 from precisionbench.devices import device_of
+from precisionbench.diagnosis.gap.explained import check_comparable
 from precisionbench.diagnosis.gap.ledger import Factor
-from precisionbench.diagnosis.gap.measured import fastest, measured_factors
-from precisionbench.diagnosis.gap.states import route
+from precisionbench.diagnosis.gap.measured import fastest, measured_factors, way
 from precisionbench.environment import capture
+from precisionbench.errors import IncomparableError
 from precisionbench.explaining import GapLedger, explain_gap
+from precisionbench.launchers.session import check_available
 from precisionbench.published import get
 from precisionbench.published.record import Record
 from precisionbench.report.ladder import to_text
-from precisionbench.results import BackendResult
+from precisionbench.results import WorkloadInfo
 from precisionbench.workload import Workload, resolve
 
 # Seconds of measuring for each row; most end earlier, when their interval is narrow enough.
@@ -62,8 +64,9 @@ class Ladder:
 
     def as_data(self) -> dict[str, Any]:
         """What was found, without the samples: for machines."""
-        names = ("start", "top", "rungs", "off", "stopped", "gap")
-        return {name: getattr(self, name) for name in names}
+        names = ("start", "top", "rungs", "off", "stopped")
+        gap = None if self.gap is None else self.gap.as_data()
+        return {**{name: getattr(self, name) for name in names}, "gap": gap}
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the comparison of all rungs, from which `of` makes the ladder again.
@@ -94,9 +97,12 @@ class Ladder:
 
     @classmethod
     def of(
-        cls, comparison: Comparison, start: str, to: str | Record | None = None,
+        cls,
+        comparison: Comparison,
+        start: str,
+        to: str | Record | None = None,
         stopped: tuple[str, ...] = (),
-    ) -> Ladder:  # fmt: skip
+    ) -> Ladder:
         """The ladder through the rows of a comparison that was measured already.
 
         Args:
@@ -108,29 +114,20 @@ class Ladder:
         Raises:
             RowNotFoundError: there is no such row.
             RecordNotFoundError: no published number has this id.
+            IncomparableError: as for `explain_gap`.
         """
         bottom = comparison[start].backend
-        sound = [row.backend for row in comparison if is_sound(row)] or [bottom]
-        top = fastest(comparison.data, sound)
-        way = {bottom, *(hop.after for hop in route(comparison.results, bottom, top))}
+        top = fastest(comparison.data)
+        passed = {bottom, *(hop.after for hop in way(comparison.data, bottom, top))}
         return cls(
             comparison=comparison,
             start=bottom,
             top=top,
             rungs=measured_factors(comparison.data, bottom, top),
-            off=tuple(row.backend for row in comparison if row.backend not in way),
+            off=tuple(row.backend for row in comparison if row.backend not in passed),
             stopped=stopped,
             gap=None if to is None else explain_gap(comparison, bottom, to, through=top),
         )
-
-
-def is_sound(row: BackendResult) -> bool:
-    """Whether a row's output is finite wherever the reference's is.
-
-    Args:
-        row: of a comparison.
-    """
-    return row.agreement is None or not row.agreement.nonfinite_count
 
 
 def ladder(
@@ -171,17 +168,24 @@ def ladder(
         The rungs with their factors; printed, a table, with the gap's ledger where `to` is given.
 
     Raises:
-        RecordNotFoundError: no published number has this id; before anything is measured.
+        RecordNotFoundError: no published number has this id.
+        IncomparableError: it is of another model, or one of the two is no rate. This and all of
+            the above is found before anything is measured.
         SpecError: `start` cannot be understood.
+        BackendUnavailableError: `start` cannot run on this machine.
         WorkloadError: what is wrong with the model, inputs or device.
         PrecisionBenchError: nothing at all could be measured.
     """
     record = get(to) if isinstance(to, str) else to
-    bottom = canonical_spec(discovery.make(start))
+    backend = discovery.make(start)
+    check_available(backend)
+    bottom = canonical_spec(backend)
     workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed or 0)
     ground = _ground(workload)
-    goal = record.batch if record is not None and ground.device == "cuda" else None
-    rows = rungs(bottom, ground, goal if ground.batch_size else None)
+    _check(workload.info, record)
+    goal = None if record is None else record.batch
+    planned = rungs(bottom, ground, goal)
+    rows = tuple(dict.fromkeys(canonical_spec(discovery.make(spec)) for spec in planned))
     comparison = runner.compare(
         model,
         inputs,
@@ -197,7 +201,20 @@ def ladder(
         passes=evidence,
         on_progress=on_progress,
     )
-    return Ladder.of(comparison, bottom, record, stopped(ground))
+    return Ladder.of(comparison, bottom, record, stopped(ground, goal))
+
+
+def _check(workload: WorkloadInfo, record: Record | None) -> None:
+    """Refuse, before anything is measured, what no gap could be told of."""
+    if record is None:
+        return
+    check_comparable(workload.model, record)
+    if workload.batch_size is None:
+        raise IncomparableError(
+            f"{record.id} is a rate, and it is not known how many items a call of "
+            f"{workload.model} serves",
+            "give batch_size",
+        )
 
 
 def _ground(workload: Workload) -> Ground:

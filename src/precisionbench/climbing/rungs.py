@@ -12,6 +12,7 @@ from precisionbench.names import spec_text, split_spec
 _TF32_FROM = (8, 0)
 _CHANNELS_LAST = {"memory_format": "channels_last"}
 _TENSORRT = "torch2trt"
+_TIMES_LARGER = 8
 
 
 @attrs.frozen
@@ -39,19 +40,31 @@ def rungs(start: str, ground: Ground, batch_size: int | None = None) -> tuple[st
     """Specs of the rows to measure, from the user's own on.
 
     Layouts are measured in float32, too: what a layout is worth depends on the precision. The
-    row at the published batch is measured as the first change as well as the last one.
+    published batch is measured as the first change as well as the last one; on GPUs only, because
+    elsewhere a call could take minutes.
 
     Args:
         start: spec of the row to begin with.
         ground: what there is.
-        batch_size: the published batch, where it is to be climbed to.
+        batch_size: the published batch, where there is one.
     """
     rows = [start, *_eager(ground), *_compiled(ground)]
-    if batch_size is not None and batch_size != ground.batch_size:
+    if _climbs_to(batch_size, ground):
         at = {"batch_size": batch_size}
-        rows += [_with(start, at), *(_with(rows[-1], at) for _ in [0] if len(rows) > 1)]
+        rows += [*_both_batches(start, at, ground), _with(rows[-1], at)]
     rows += _engines(ground)
     return tuple(dict.fromkeys(rows))
+
+
+def _climbs_to(batch_size: int | None, ground: Ground) -> bool:
+    known = batch_size is not None and ground.batch_size is not None
+    return known and batch_size != ground.batch_size and ground.device == "cuda"
+
+
+def _both_batches(start: str, at: Mapping[str, int | None], ground: Ground) -> Iterator[str]:
+    """A batch far larger than the user's own may leave no room for the others in float32."""
+    if (at["batch_size"] or 0) <= _TIMES_LARGER * (ground.batch_size or 0):
+        yield _with(start, at)
 
 
 def _eager(ground: Ground) -> Iterator[str]:
@@ -93,13 +106,18 @@ def _with(spec: str, options: Mapping[str, object]) -> str:
     return spec_text(name, {**known, **options})
 
 
-def stopped(ground: Ground) -> tuple[str, ...]:
+def stopped(ground: Ground, batch_size: int | None = None) -> tuple[str, ...]:
     """Where this machine cannot climb on, each in a sentence with the reason.
 
     Args:
         ground: what there is.
+        batch_size: the published batch, where there is one.
     """
     reasons = []
+    if batch_size not in (None, ground.batch_size) and not _climbs_to(batch_size, ground):
+        reasons.append(
+            f"the published batch of {batch_size} was left out: it is measured on a GPU only"
+        )
     if "compile" in ground.missing:
         reasons.append(f"compiled rows were left out: {ground.missing['compile']}")
     if ground.device != "cuda":

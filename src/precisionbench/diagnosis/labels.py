@@ -17,7 +17,7 @@ _DETAIL = 0.05
 # From this share on the row is not what it says at all.
 _MOST = 0.5
 # Boards differ in clocks, and some peaks are rounded.
-_BEYOND = 1.2
+BEYOND = 1.2
 _APEX = {"O0": FP32, "O1": FP16, "O2": FP16, "O3": FP16}
 
 
@@ -148,7 +148,7 @@ def _rate(facts: Facts, claim: str) -> Iterator[Witness]:
     if rate is None or peak is None:
         return
     says = f"{rate / 1e12:.3g} TFLOP/s of {peak / 1e12:.3g} that the device reaches in {claim}"
-    yield Witness("rate", says, rate > _BEYOND * peak)
+    yield Witness("rate", says, rate > BEYOND * peak)
 
 
 def _output(facts: Facts, claim: str) -> Iterator[Witness]:

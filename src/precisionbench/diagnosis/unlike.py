@@ -10,6 +10,7 @@ import attrs
 from precisionbench.devices import device_of, key, named
 from precisionbench.diagnosis.facts import facts_of
 from precisionbench.diagnosis.labels import BF16, FP16, FP32, INT8, TF32, claim_of, label_of
+from precisionbench.flops import entries
 from precisionbench.published import Record
 from precisionbench.published.record import METRICS
 from precisionbench.published.searching import model_key
@@ -113,12 +114,28 @@ def _device(record: Record, measured: Conditions) -> Iterator[Difference]:
 
 
 def _model(record: Record, measured: Conditions) -> Iterator[Difference]:
-    name = measured.model
+    found = model_difference(record, measured.model)
+    if found is not None:
+        yield found
+
+
+def model_difference(record: Record, name: str | None) -> Difference | None:
+    """Whether a published number is of another model, or may be; None where it is of this one.
+
+    Args:
+        record: the published number.
+        name: of the measured model; None where it is not known.
+    """
     if name is not None and model_key(name)[0] == model_key(record.model)[0]:
-        return
-    # A class's name does not tell which of its models it is.
-    known = name is not None and name.startswith("torchvision:")
-    yield Difference("model", record.model, name or _NOT_TOLD, known)
+        return None
+    known = name is not None and _tells_its_model(name)
+    return Difference("model", record.model, name or _NOT_TOLD, known)
+
+
+def _tells_its_model(name: str) -> bool:
+    """A class's or a function's name of one's own does not tell which model it is."""
+    known = {model_key(entry.name)[0] for entry in entries()}
+    return name.startswith("torchvision:") or model_key(name)[0] in known
 
 
 def _variant(record: Record, measured: Conditions) -> Iterator[Difference]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from precisionbench.diagnosis.gap.ledger import Factor
-from precisionbench.diagnosis.gap.measured import BY_ITSELF, rate_of
+from precisionbench.diagnosis.gap.measured import BY_ITSELF, is_sound, rate_of
 from precisionbench.report.formatting import half_width, significant
 from precisionbench.report.plain import WIDTH, plain_text, print_list
 from precisionbench.results import ComparisonData
@@ -66,16 +66,28 @@ def _show(
             _rate(rate), f"{rung.factor.value:.3g}x", half_width(rung.factor), Text(rung.name)
         )
     console.print(table, Text())
-    whole = per_item_ratio(data, bottom, top)
-    lines = [
-        f"{top} serves {_rate(rate_of(data, top))} items/s: {whole.value:.3g} times as many as "
-        f"{bottom} ({whole.low:.3g} to {whole.high:.3g}, these two rows by themselves)."
-    ]
+    lines = [_whole(data, bottom, top)]
     lines += [f"{one.name}: {one.reason}." for one in rungs if one.reason not in ("", BY_ITSELF)]
-    lines += [f"beside the way: {name}, {_rate(rate_of(data, name))} items/s." for name in off]
+    lines += [_beside(data, name) for name in off]
     lines += [f"{failure.backend} could not be measured: {failure.reason}."
               for failure in data.failures]  # fmt: skip
     print_list([*lines, *(f"{reason}." for reason in stopped)], console)
+
+
+def _whole(data: ComparisonData, bottom: str, top: str) -> str:
+    if bottom == top:
+        return f"no other row whose output is finite is faster here than {bottom}."
+    whole = per_item_ratio(data, bottom, top)
+    return (
+        f"{top} serves {_rate(rate_of(data, top))} items/s: {whole.value:.3g} times as many as "
+        f"{bottom} ({whole.low:.3g} to {whole.high:.3g}, these two rows by themselves)."
+    )
+
+
+def _beside(data: ComparisonData, name: str) -> str:
+    row = next(row for row in data.results if row.backend == name)
+    doubt = "" if is_sound(row) else "; its output is not finite where the reference's is"
+    return f"beside the way: {name}, {_rate(rate_of(data, name))} items/s{doubt}."
 
 
 def _rate(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _HEADINGS = ("items/s", "factor", "range", "how", "what")
 _BAR = 14
+_ADDRESS = re.compile(r"https?://[^<>|]+")
 
 
 def to_text(gap: GapData, width: int = WIDTH) -> str:
@@ -45,8 +47,20 @@ def to_markdown(gap: GapData) -> str:
     lines += [f"| {' | '.join(map(escaped, cells))} |" for cells, _ in _rows(gap)]
     lines += ["", *(escaped(sentence) for sentence in sentences(gap)), ""]
     for title, texts in _sections(gap):
-        lines += [f"{title}:", "", *(f"- {escaped(text)}" for text in texts), ""]
+        lines += [f"{title}:", "", *(f"- {_with_addresses(text)}" for text in texts), ""]
     return "\n".join(lines)
+
+
+def _with_addresses(text: str) -> str:
+    """Escaped but for addresses, which signs before their underscores would break."""
+    return " ".join(map(_word, text.split()))
+
+
+def _word(word: str) -> str:
+    found = _ADDRESS.search(word)
+    if found is None:
+        return escaped(word)
+    return escaped(word[: found.start()]) + found[0] + escaped(word[found.end() :])
 
 
 def sentences(gap: GapData) -> tuple[str, ...]:
@@ -139,6 +153,7 @@ def _show(gap: GapData, console: Console) -> None:
             heading,
             justify="right" if right else "left",
             no_wrap=heading != "what",
+            overflow="fold",
             min_width=_BAR if not heading else None,
         )
     for cells, ends in rows:

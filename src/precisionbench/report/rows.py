@@ -155,10 +155,16 @@ _MEANINGS = {
 def legend(data: ComparisonData) -> str:
     """What the reader of the table must know of its speed-ups and intervals."""
     if data.schedule == "sequential":
-        return NO_VERDICT
+        return " ".join([NO_VERDICT, *(f"{text.capitalize()}." for text in _per_item(data))])
     verdicts = {found.verdict for name, found in speedups(data).items() if name != data.reference}
     marks = [text for verdict, text in _MEANINGS.items() if verdict in verdicts]
-    return "; ".join([*marks, WITHIN_SESSION])
+    return "; ".join([*marks, *_per_item(data), WITHIN_SESSION])
+
+
+def _per_item(data: ComparisonData) -> list[str]:
+    """Rows whose calls serve other numbers of items are compared by items, not by calls."""
+    batches = {row.batch_size for row in data.results}
+    return ["rows of another batch are compared by items per second"] if len(batches) > 1 else []
 
 
 def _agreement_text(data: ComparisonData, row: BackendResult) -> str:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from precisionbench.devices import Device, Peak
+from precisionbench.devices import Device, Peak, key
 from precisionbench.diagnosis.gap.ledger import Factor, Kind
 from precisionbench.diagnosis.gap.pairs import Step, factor_of_pairs, family
 from precisionbench.diagnosis.unlike import Conditions
 from precisionbench.published.record import Record
 from precisionbench.statistics import Interval
 
+# Whose peak it is that a mixed precision runs into.
 _MIXED = {"mixed": "fp16"}
 _SPARSE = 2.0
+_MIDDLE = "the factor is the middle of its range, on a logarithmic scale"
 
 
 def derived_factors(
@@ -21,8 +23,11 @@ def derived_factors(
     target: Record,
     records: Sequence[Record],
     devices: tuple[Device | None, Device | None],
-) -> tuple[tuple[Factor, ...], tuple[str, ...]]:
+) -> tuple[tuple[Factor, ...], tuple[tuple[str, str], ...]]:
     """What the conditions that still differ are worth, and for which ones nobody knows.
+
+    Published pairs of the published number's own device come first, then peaks, then published
+    pairs of other devices.
 
     Args:
         measured: conditions of the row that the way through measured rows ends at.
@@ -31,27 +36,33 @@ def derived_factors(
         devices: the measured one and the published one; None where its peaks are not known.
 
     Returns:
-        The factors, and a sentence for each difference that no figure is known for.
+        The factors, and each difference that no figure is known for: its name, and why.
     """
     found: list[Factor] = []
-    unknown: list[str] = []
-    if measured.device != target.device:
+    unknown: list[tuple[str, str]] = []
+    if not _is_same_device(measured, target, devices[1]):
         device = _device(measured, *devices)
         found += [device] if device else []
-        unknown += [] if device else ["the device: peaks of both are not known"]
+        unknown += [] if device else [("device", "the peaks of both are needed, and not known")]
     for step in _steps(measured, target):
         factor = (
             factor_of_pairs(step, records, target)
             or _from_peaks(step, devices[1])
             or factor_of_pairs(step, records, target, of_others=True)
+            or _from_sparsity(step)
         )
         if factor is None:
-            unknown.append(f"{step.name}: no published pair that differs in it alone")
+            unknown.append((step.name, "no published pair differs in it alone"))
         else:
             found.append(factor)
-    if target.sparsity == "2:4":
-        found.append(_sparsity())
     return tuple(found), tuple(unknown)
+
+
+def _is_same_device(measured: Conditions, target: Record, theirs: Device | None) -> bool:
+    ours = measured.device
+    if ours is None:
+        return False
+    return ours == (theirs.id if theirs else None) or key(ours) == key(target.device)
 
 
 def _steps(measured: Conditions, target: Record) -> Iterator[Step]:
@@ -67,30 +78,43 @@ def _steps(measured: Conditions, target: Record) -> Iterator[Step]:
             "batch", measured.batch, target.batch, f"batch {measured.batch} to {target.batch}"
         )
     if target.dlas and target.gpus and not measured.dlas:
-        yield Step("engines", (1, 0), (1, target.dlas), f"{target.dlas} DLAs beside the GPU")
+        dlas = "1 DLA" if target.dlas == 1 else f"{target.dlas} DLAs"
+        yield Step("engines", (1, 0), (1, target.dlas), f"{dlas} beside the GPU")
+    if target.sparsity == "2:4" and measured.sparsity != "2:4":
+        yield Step("sparsity", "dense", "2:4", "2:4 sparsity")
 
 
 def _device(measured: Conditions, mine: Device | None, theirs: Device | None) -> Factor | None:
     """Between the ratios of peaks and of bandwidths, whichever the model is bound by."""
-    rate = _MIXED.get(measured.precision or "", measured.precision or "fp16")
+    rate = _MIXED.get(measured.precision or "", measured.precision or "")
     if mine is None or theirs is None:
         return None
-    pairs = [(mine.peaks.get(name), theirs.peaks.get(name)) for name in (rate, "bandwidth")]
-    known = [(a, b) for a, b in pairs if a is not None and b is not None]
-    if not known:
+    pairs = [_both(name, mine, theirs) for name in (rate, "bandwidth")]
+    known = [pair for pair in pairs if pair is not None]
+    if len(known) < len(pairs):
         return None
-    ratios = [b.value / a.value for a, b in known]
     return Factor(
         f"device: {mine.name} to {theirs.name}",
-        Kind.DERIVED,
-        _range(ratios),
+        _kind(*known[0], *known[1]),
+        _range([b.value / a.value for a, b in known]),
         f"peaks: {'; '.join(_told(peak) for pair in known for peak in pair)}",
-        f"between the ratios of the {rate} peak and of the memory's bandwidth",
+        f"between the ratios of the {rate} peak and of the memory's bandwidth, which holds where "
+        f"the model is bound by one of them on both; {_MIDDLE}",
     )
 
 
+def _both(name: str, mine: Device, theirs: Device) -> tuple[Peak, Peak] | None:
+    a, b = mine.peaks.get(name), theirs.peaks.get(name)
+    return None if a is None or b is None else (a, b)
+
+
+def _kind(*peaks: Peak) -> Kind:
+    """From cited figures, unless nobody has verified one of them."""
+    return Kind.ASSUMED if any(peak.status == "unverified" for peak in peaks) else Kind.DERIVED
+
+
 def _told(peak: Peak) -> str:
-    return f"{peak.source} [{peak.status}]"
+    return f"{peak.source or 'no source'} [{peak.status}]"
 
 
 def _range(ratios: Sequence[float]) -> Interval:
@@ -99,7 +123,7 @@ def _range(ratios: Sequence[float]) -> Interval:
 
 
 def _from_peaks(step: Step, device: Device | None) -> Factor | None:
-    """A precision brings from nothing to the ratio of the peaks."""
+    """A precision brings from nothing to the ratio of the peaks; where between is assumed."""
     if step.condition != "precision" or device is None:
         return None
     before, after = (device.peaks.get(str(p)) for p in (step.before, step.after))
@@ -108,18 +132,20 @@ def _from_peaks(step: Step, device: Device | None) -> Factor | None:
     ratio = after.value / before.value
     return Factor(
         step.name,
-        Kind.DERIVED,
+        Kind.ASSUMED,
         _range([1.0, ratio]),
         f"peaks of {device.name}: {_told(before)}; {_told(after)}",
-        "no published pair: anything between nothing and the ratio of the peaks",
+        f"no published pair: anything between nothing and the ratio of the peaks; {_MIDDLE}",
     )
 
 
-def _sparsity() -> Factor:
+def _from_sparsity(step: Step) -> Factor | None:
+    if step.condition != "sparsity":
+        return None
     return Factor(
-        "2:4 sparsity",
+        step.name,
         Kind.ASSUMED,
         _range([1.0, _SPARSE]),
         "sparse tensor cores skip every second product (NVIDIA A100 whitepaper)",
-        "anything between nothing and twice",
+        f"no published pair: anything between nothing and twice; {_MIDDLE}",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from precisionbench.devices import Device, named
 from precisionbench.diagnosis.claims import (
@@ -18,10 +18,10 @@ from precisionbench.diagnosis.facts import facts_of
 from precisionbench.diagnosis.gap.derived import derived_factors
 from precisionbench.diagnosis.gap.ledger import Factor, GapData, Kind, Rate, ledger
 from precisionbench.diagnosis.gap.measured import measured_factors
-from precisionbench.diagnosis.labels import label_of
-from precisionbench.diagnosis.unlike import Conditions, conditions_of, differences
+from precisionbench.diagnosis.labels import BEYOND, label_of
+from precisionbench.diagnosis.unlike import Conditions, conditions_of, differences, model_difference
 from precisionbench.errors import IncomparableError
-from precisionbench.published.record import Record
+from precisionbench.published.record import STATUSES, Record
 from precisionbench.results import BackendResult, ComparisonData
 from precisionbench.statistics import Interval
 
@@ -47,30 +47,68 @@ def gap_of(
         extra: factors that the caller knows, each with its source.
 
     Raises:
-        IncomparableError: one of the two is no rate.
+        IncomparableError: one of the two is no rate, or they are of different models.
     """
+    check_comparable(data.workload.model, record)
     rows = {row.backend: row for row in data.results}
-    mine, last = rows[start], conditions_of(data, rows[goal])
-    first = conditions_of(data, mine)
-    judged = _judged(data, mine, first)
+    first, last = (conditions_of(data, rows[name]) for name in (start, goal))
+    judged = _judged(data, rows[start], first)
     derived, unknown = derived_factors(
         last, record, records, (_device(last.device), _device(record.device))
     )
     taken = {factor.name for factor in extra}
     factors = [
-        *_label(data, mine, judged),
+        *_label(data, rows[start], judged),
         *measured_factors(data, start, goal),
         *extra,
         *(factor for factor in derived if factor.name not in taken),
     ]
     return ledger(
-        _measured(mine, data),
+        _measured(rows[start], data),
         _published(record),
         factors,
         differences=[one.sentence for one in differences(record, first)],
         claims=[one.sentence for one in (*judged, *judgements_of(record))],
-        notes=[f"part of what is unexplained: {text}" for text in unknown if text not in taken],
+        notes=[*_doubts(data, record), *_unknown(unknown, taken)],
     )
+
+
+def check_comparable(model: str, record: Record) -> None:
+    """Refuse a published number that no rate of a model can be held against.
+
+    Args:
+        model: the measured one's name.
+        record: the published number.
+
+    Raises:
+        IncomparableError: it is of another model, or no rate.
+    """
+    difference = model_difference(record, model)
+    if difference is not None and difference.is_known:
+        raise IncomparableError(
+            f"{record.id} is of {record.model}, and {model} was measured",
+            f"measure {record.model}, or choose a number from `precisionbench published`",
+        )
+    _published(record)
+
+
+def _doubts(data: ComparisonData, record: Record) -> Iterator[str]:
+    """What the whole ledger depends on."""
+    model = data.workload.model
+    if model_difference(record, model) is not None:
+        yield (
+            f"nothing tells whether {model} is {record.model}: the ledger holds only where it is"
+        )
+    if record.status == "unverified":
+        yield f"the published number is unverified: {STATUSES['unverified']}"
+
+
+def _unknown(unknown: Sequence[tuple[str, str]], taken: Collection[str]) -> Iterator[str]:
+    """Differences without a factor, but for those that the caller's own factors are of."""
+    for name, why in unknown:
+        if not any(one == name or one.startswith(f"{name}:") for one in taken):
+            yield f"part of what is unexplained: {name}: {why}"
+    yield "conditions listed above that have no factor are part of what is unexplained"
 
 
 def _device(name: str | None) -> Device | None:
@@ -101,31 +139,46 @@ def _published(record: Record) -> Rate:
 
 
 def _judged(data: ComparisonData, row: BackendResult, measured: Conditions) -> list[Judgement]:
-    """What arithmetic says of the measured row's own claim."""
+    """What arithmetic says of the measured row's own claim, for each variant it may be of."""
     device = _device(measured.device)
     costs = measured_flops(facts_of(data, row))
-    flops = [costs] if costs else list(item_flops(data.workload.model, measured.variant or ""))
-    if device is None or not flops or row.throughput is None or measured.precision is None:
+    known = item_flops(data.workload.model, measured.variant or "", measured.input)
+    if device is None or row.throughput is None or measured.precision is None:
         return []
     rate = row.throughput.value
-    precision = "fp16" if measured.precision == "mixed" else measured.precision
-    return [judge(Claim(rate, precision, device, flops[0], unit="img/s"))]
+    flops = [costs] if costs else list(known)
+    return [judge(Claim(rate, measured.precision, device, one)) for one in flops]
 
 
 def _label(data: ComparisonData, row: BackendResult, judged: Sequence[Judgement]) -> list[Factor]:
     """The first step where a row is not what its name says: its rate stays, its name changes."""
     label = label_of(facts_of(data, row))
-    impossible = [one.sentence for one in judged if one.verdict == IMPOSSIBLE]
-    if not label.is_wrong and not impossible:
+    is_impossible = bool(judged) and all(map(_is_beyond_doubt, judged))
+    if not label.is_wrong and not is_impossible:
         return []
-    ran = f"it ran {label.ran}; " if label.is_wrong else ""
+    extent = "only partly" if label.verdict == "partly" and not is_impossible else "not"
+    ran = f"it ran {label.ran}" if label.is_wrong else "what it ran in was not seen"
+    seen = [label.sentence] if label.is_wrong else []
     return [
         Factor(
-            f"the baseline is not {label.claim or 'what its name says'}",
+            f"the baseline is {extent} {label.claim or 'what its name says'}",
             Kind.MEASURED,
             _EXACT,
-            "; ".join(impossible) or "what was seen of the row",
-            f"{ran}the rate stays, its name changes: half precision is in it already",
-            is_confirmed=True,
+            "; ".join([*seen, *(one.sentence for one in judged if is_impossible)]),
+            f"{ran}; the rate stays, its name changes: what that precision brings is in it already",
+            is_confirmed=label.is_wrong or all(_peak_is_verified(one) for one in judged),
         )
     ]
+
+
+def _is_beyond_doubt(judged: Judgement) -> bool:
+    """Peaks are of one clock, and boards differ in theirs."""
+    claim = judged.claim
+    if judged.verdict != IMPOSSIBLE or claim is None or claim.peak is None:
+        return False
+    return claim.least_flop_rate > BEYOND * claim.peak.value
+
+
+def _peak_is_verified(judged: Judgement) -> bool:
+    peak = judged.claim.peak if judged.claim else None
+    return peak is not None and peak.status != "unverified"

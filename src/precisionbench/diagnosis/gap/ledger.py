@@ -28,9 +28,12 @@ class Kind(str, Enum):
     UNEXPLAINED = "unexplained"
 
 
-def _check_factor(_: object, __: object, value: Interval) -> None:
+def _check_factor(factor: Factor, _: object, value: Interval) -> None:
     if not (0 < value.low <= value.value <= value.high < math.inf):
-        raise ValueError(f"a factor cannot be {value.value} from {value.low} to {value.high}")
+        raise SpecError(
+            f"the factor {factor.name!r} cannot be {value.value} from {value.low} to {value.high}",
+            "give a number above 0 that lies in its range",
+        )
 
 
 @attrs.frozen
@@ -44,6 +47,9 @@ class Factor:
         source: the experiment, the cited figures with their addresses, or the estimate.
         reason: in a sentence, what else there is to know.
         is_confirmed: whether an experiment or arithmetic has proved that this is so.
+
+    Raises:
+        SpecError: the factor is no number above 0, or lies outside its range.
     """
 
     name: str

@@ -14,17 +14,22 @@ from precisionbench.statistics import Interval
 # without the other, what they do together is a factor of its own.
 _INTERACTING = (PRECISION, LAYOUT)
 BY_ITSELF = "by itself"
+_WAYS = {"rounds": "in common rounds", "restarts": "started anew in each round"}
 
 
 def measured_factors(data: ComparisonData, start: str, goal: str) -> tuple[Factor, ...]:
     """What the changes between two rows of one comparison are worth, one by one.
+
+    The rows come from one run, so that the product of the factors is the ratio of the two rows.
+    Where a precision and a memory format have been measured each without the other, both count by
+    themselves, and what both together make of it is a factor of its own.
 
     Args:
         data: the comparison.
         start: name of the row to begin with.
         goal: name of the row to arrive at.
     """
-    hops = route(data.results, start, goal)
+    hops = way(data, start, goal)
     found: list[Factor] = []
     place = 0
     while place < len(hops):
@@ -34,17 +39,34 @@ def measured_factors(data: ComparisonData, start: str, goal: str) -> tuple[Facto
     return tuple(found)
 
 
+def way(data: ComparisonData, start: str, goal: str) -> tuple[Hop, ...]:
+    """From one row to another by single changes, through rows whose output is sound.
+
+    Args:
+        data: the comparison.
+        start: name of the row to begin with.
+        goal: name of the row to arrive at.
+    """
+    rows = [row for row in data.results if is_sound(row) or row.backend in (start, goal)]
+    return route(rows, start, goal)
+
+
 def _factor(data: ComparisonData, hop: Hop, start: str) -> Factor:
     ratio = per_item_ratio(data, hop.before, hop.after)
     name = "; ".join(hop.changes) or "the same once more"
     return _known(data, name, ratio, f"{hop.after} over {hop.before}", _as_first(data, hop, start))
 
 
+def _changed(hop: Hop) -> str:
+    """What changes in a hop; empty where that is not one thing."""
+    return hop.changes[0].partition(":")[0] if len(hop.changes) == 1 else ""
+
+
 def _as_first(data: ComparisonData, hop: Hop, start: str) -> str:
     """What the same change is worth as the first one, where that has been measured, too."""
-    if len(hop.changes) != 1 or hop.before == start:
+    change = _changed(hop)
+    if not change or hop.before == start:
         return ""
-    change = hop.changes[0].partition(":")[0]
     corner = _row_like(data.results, start, change, hop.after)
     if corner is None or corner.backend == start:
         return ""
@@ -56,12 +78,11 @@ def _as_first(data: ComparisonData, hop: Hop, start: str) -> str:
 
 def _both_orders(data: ComparisonData, hops: Sequence[Hop]) -> list[Factor]:
     """Two changes each by itself, and what both together make of it; empty where not measured."""
-    if [hop.changes and hop.changes[0].partition(":")[0] for hop in hops] != [*_INTERACTING]:
-        return []
-    if any(len(hop.changes) != 1 for hop in hops):
+    changed = [_changed(hop) for hop in hops]
+    if sorted(changed) != sorted(_INTERACTING):
         return []
     first, second = hops
-    corner = _row_like(data.results, first.before, LAYOUT, second.after)
+    corner = _row_like(data.results, first.before, changed[1], second.after)
     if corner is None:
         return []
     alone = [
@@ -85,29 +106,37 @@ def _both_orders(data: ComparisonData, hops: Sequence[Hop]) -> list[Factor]:
 def _known(
     data: ComparisonData, name: str, factor: Interval, rows: str, reason: str = ""
 ) -> Factor:
-    ways = {"rounds": "in common rounds", "restarts": "started anew in each round"}
-    how = ways.get(data.schedule, "one after another")
+    how = _WAYS.get(data.schedule, "one after another, drift between them not in the range")
     return Factor(name, Kind.MEASURED, factor, f"{rows}, {how}, {data.created[:10]}", reason)
 
 
 def _row_like(
     rows: Sequence[BackendResult], name: str, change: str, taken_from: str
 ) -> BackendResult | None:
-    """The row that is as one, but in one thing as another."""
+    """The row that is as one, but in one thing as another, and whose output is sound."""
     states: Mapping[str, Mapping[str, str]] = {row.backend: state_of(row) for row in rows}
     wanted = {**states[name], change: states[taken_from].get(change, "")}
-    return next((row for row in rows if states[row.backend] == wanted), None)
+    return next((row for row in rows if states[row.backend] == wanted and is_sound(row)), None)
 
 
-def fastest(data: ComparisonData, among: Sequence[str] | None = None) -> str:
-    """Name of the row with the highest rate.
+def fastest(data: ComparisonData) -> str:
+    """Name of the row with the highest rate whose output is sound; of any row where none is.
 
     Args:
         data: a comparison with at least one row.
-        among: names to choose from; None is all.
     """
     names = [row.backend for row in data.results]
-    return max(among or names, key=lambda name: rate_of(data, name))
+    sound = [row.backend for row in data.results if is_sound(row)]
+    return max(sound or names, key=lambda name: rate_of(data, name))
+
+
+def is_sound(row: BackendResult) -> bool:
+    """Whether a row's output is finite wherever the reference's is.
+
+    Args:
+        row: of a comparison.
+    """
+    return row.agreement is None or not row.agreement.nonfinite_count
 
 
 def rate_of(data: ComparisonData, name: str) -> float:

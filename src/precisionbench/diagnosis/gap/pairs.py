@@ -10,18 +10,25 @@ import attrs
 from precisionbench.diagnosis.gap.ledger import Factor, Kind
 from precisionbench.errors import some
 from precisionbench.published.record import Record
+from precisionbench.published.searching import model_key
 from precisionbench.statistics import Interval
 
-# What a pair must have in common, but for the condition in which it differs.
+# What a pair must have in common, but for the condition in which it differs; None is not told.
 _CONDITIONS: dict[str, Callable[[Record], object]] = {
     "precision": lambda r: r.precision,
     "batch": lambda r: r.batch,
-    "engines": lambda r: (r.gpus and 1, r.dlas),
-    "framework": lambda r: family(r.framework),
-    "metric": lambda r: r.metric,
+    "engines": lambda r: None if r.dlas is None else (r.gpus and 1, r.dlas),
+    "framework": lambda r: family(r.framework) or None,
+    "timed region": lambda r: None if r.metric == "not-stated" else r.metric,
     "sparsity": lambda r: r.sparsity,
     "input": lambda r: r.input,
+    "variant": lambda r: r.variant or None,
+    "software": lambda r: r.software,
+    "power mode": lambda r: r.power_mode,
+    "limit on latency": lambda r: r.latency_limit_s,
 }
+# Of these, silence says that there is none.
+_NONE_WHERE_NOT_TOLD = ("variant", "limit on latency")
 _MOST_TOLD = 3
 
 
@@ -40,7 +47,7 @@ class Step:
     """A condition that changes.
 
     Attributes:
-        condition: a key of the conditions that pairs have in common.
+        condition: a key of the conditions that pairs must have in common otherwise.
         before: its value at the measured end.
         after: its value at the published end.
         name: of the factor.
@@ -58,7 +65,8 @@ def factor_of_pairs(
     """The factor of one changed condition, from published pairs; None where there are none.
 
     Pairs of the target's own device and model make it derived; those of other devices make it
-    assumed. The range is that of all pairs.
+    assumed. Of all pairs those are taken whose other conditions are nearest to the target's. The
+    range is theirs, and the factor its middle, on a logarithmic scale.
 
     Args:
         step: what changes.
@@ -69,7 +77,7 @@ def factor_of_pairs(
     alike = [
         record
         for record in records
-        if record.model == target.model
+        if model_key(record.model)[0] == model_key(target.model)[0]
         and (record.device != target.device) == of_others
         and _is_usable(record)
     ]
@@ -100,8 +108,19 @@ def _ratios(step: Step, records: Sequence[Record], target: Record) -> list[Pair]
 
 
 def _differ_in_one(condition: str, one: Record, other: Record) -> bool:
-    rest = [look for name, look in _CONDITIONS.items() if name != condition]
-    return one.device == other.device and all(look(one) == look(other) for look in rest)
+    """What neither of two numbers tells is the same only where one source publishes both."""
+    rest = [(name, look) for name, look in _CONDITIONS.items() if name != condition]
+    of_one_source = one.source_title == other.source_title
+    return one.device == other.device and all(
+        look(one) == look(other) and (of_one_source or name not in _silent(one))
+        for name, look in rest
+    )
+
+
+def _silent(record: Record) -> list[str]:
+    """Conditions that a number does not tell, though it has them."""
+    untold = [name for name, look in _CONDITIONS.items() if look(record) is None]
+    return [name for name in untold if name not in _NONE_WHERE_NOT_TOLD]
 
 
 def _distance(record: Record, target: Record) -> int:
@@ -129,4 +148,6 @@ def _unlike(step: Step, pairs: Sequence[Pair]) -> str:
     batches = sorted({str(b.batch or "?") for _, b in pairs})
     metrics = sorted({b.metric for _, b in pairs})
     at = "" if step.condition == "batch" else f"at batch {some(batches)}, "
-    return f"{at}metric {some(metrics)}"
+    silent = sorted({name for _, b in pairs for name in _silent(b)} - {"timed region", "batch"})
+    untold = f", not told of either: {', '.join(silent)}" if silent else ""
+    return f"{at}metric {some(metrics)}{untold}"

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from precisionbench.diagnosis.labels import claim_of
-from precisionbench.results import BackendResult
+from precisionbench.results import BackendResult, Json
 
 State = Mapping[str, str]
+_OFF = "off"
 
 _ENGINES = {
     "eager": "eager PyTorch",
@@ -20,12 +21,14 @@ _ENGINES = {
     "torch2trt": "TensorRT",
 }
 _GRAPH_MODES = ("reduce-overhead", "max-autotune")
-# Options that a state tells by other names, or that are no step anybody would take.
+# Options that a state tells by other names, or that change nothing about what runs.
 _TOLD = {
     *("dtype", "precision", "mode", "freezing", "cuda_graph", "memory_format"),
-    *("fold_batch_norm", "opt_level", "grad_mode", "dynamic"),
-    *("fullgraph", "batch_size"),
+    *("fold_batch_norm", "opt_level", "batch_size", "tf32", "engine_cache"),
+    *("fp32_layers", "dla_core"),
 }
+_OF_ENGINE = {"grad_mode"}  # autocast has its own
+_MIXED_LEVELS = ("O1", "O2")  # of Apex
 PRECISION, ENGINE, LAYOUT, BATCH = "precision", "engine", "memory format", "batch"
 
 
@@ -39,8 +42,8 @@ def state_of(row: BackendResult) -> State:
     mode = str(options.get("mode", "default"))
     graph = bool(options.get("cuda_graph")) or mode in _GRAPH_MODES
     state = {
-        PRECISION: claim_of(row) or str(options.get("opt_level") or "mixed"),
-        ENGINE: _ENGINES.get(row.name, row.name),
+        PRECISION: _precision(row),
+        ENGINE: _engine(row),
         LAYOUT: str(options.get("memory_format", "contiguous")),
         "batch norm": "folded" if options.get("fold_batch_norm") else "as it is",
         "weights": "frozen" if options.get("freezing") else "variables",
@@ -48,8 +51,30 @@ def state_of(row: BackendResult) -> State:
         "autotuning": "on" if mode.startswith("max-autotune") else "off",
         BATCH: str(row.batch_size),
     }
-    rest = {n: str(v) for n, v in options.items() if n not in _TOLD and v not in (None, False)}
+    rest = {name: _value(value) for name, value in options.items() if name not in _TOLD}
     return {**state, **rest}
+
+
+def _engine(row: BackendResult) -> str:
+    name = _ENGINES.get(row.name, row.name)
+    return name if row.options.get("dla_core") is None else f"{name} on a DLA"
+
+
+def _precision(row: BackendResult) -> str:
+    """The precision that a row claims; some engines choose one for each operation."""
+    options, claim = row.options, claim_of(row)
+    level = str(options.get("opt_level") or "")
+    if level in _MIXED_LEVELS:
+        return f"mixed {claim} ({level})"
+    if layers := options.get("fp32_layers"):
+        return f"mixed {options.get('dtype')} ({layers} in float32)"
+    if row.name == "autocast":
+        return f"mixed {claim}"
+    return claim or "not told"
+
+
+def _value(option: Json) -> str:
+    return _OFF if option is None or option is False else str(option)
 
 
 def changes(before: State, after: State) -> tuple[str, ...]:
@@ -63,12 +88,13 @@ def changes(before: State, after: State) -> tuple[str, ...]:
 
 
 def _different(before: State, after: State) -> dict[str, tuple[str, str]]:
+    """An option that only one of two engines has comes and goes with the engine."""
     names = [*before, *(name for name in after if name not in before)]
-    pairs = {name: (before.get(name, _NONE), after.get(name, _NONE)) for name in names}
+    if before[ENGINE] != after[ENGINE]:
+        common = before.keys() & after.keys() - _OF_ENGINE
+        names = [name for name in names if name in common]
+    pairs = {name: (before.get(name, _OFF), after.get(name, _OFF)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-
-_NONE = "off"  # an option that only one of the backends has, or that is off
 
 
 @attrs.frozen

@@ -1,0 +1,426 @@
+"""The ladder: which rows are planned, and what is made of them once they are measured."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import nn
+
+import precisionbench as pb
+from precisionbench import published, runner
+from precisionbench.backends import discovery
+from precisionbench.backends.specs import canonical_spec
+from precisionbench.cli import main
+from precisionbench.climbing.ladder import Ladder, ladder
+from precisionbench.climbing.rungs import Ground, rungs, stopped
+from precisionbench.diagnosis.gap.measured import is_sound
+from precisionbench.diagnosis.gap.states import changes, state_of
+from precisionbench.errors import (
+    BackendNotFoundError,
+    BackendUnavailableError,
+    IncomparableError,
+    RecordNotFoundError,
+    RowNotFoundError,
+    SpecError,
+)
+from precisionbench.results import BackendFailure
+from test_gap import EAGER, HALF, MLPERF, SQUARE, TOP, overflowing, row, run
+
+CUDA = Ground("cuda", (9, 0), has_images=True, batch_size=100, missing={"torch2trt": "it needs X"})
+CPU = Ground("cpu", has_images=True, batch_size=4)
+
+
+# The plan
+
+
+def test_on_a_gpu_every_rung_changes_one_thing():
+    assert rungs("eager", CUDA) == (
+        "eager",
+        "eager:precision=tf32",
+        "half",
+        "eager:memory_format=channels_last",
+        "half:memory_format=channels_last",
+        "compile:dtype=float16,memory_format=channels_last",
+        "compile:dtype=float16,memory_format=channels_last,freezing=true",
+        "compile:dtype=float16,memory_format=channels_last,freezing=true,mode=reduce-overhead",
+    )
+
+
+def planned_states(specs: tuple[str, ...], batch_size: int) -> list[Any]:
+    """What rows of these specs would be made of."""
+    found = []
+    for spec in specs:
+        backend = discovery.make(spec)
+        options = attrs.asdict(backend)
+        batch = options["batch_size"] or batch_size
+        found.append(
+            state_of(attrs.evolve(EAGER, name=backend.name, options=options, batch_size=batch))
+        )
+    return found
+
+
+@pytest.mark.parametrize("batch", [None, 2048])
+@pytest.mark.parametrize("start", ["eager", "half", "compile:dtype=float16"])
+@pytest.mark.parametrize("ground", [CUDA, attrs.evolve(CUDA, missing={}), CPU])
+def test_every_rung_is_one_change_from_some_other(ground, start, batch):
+    """TensorRT's own layout is no choice, so that going there changes the layout as well."""
+    specs = rungs(start, ground, batch)
+    states = planned_states(specs, ground.batch_size)
+    for spec, state in zip(specs[1:], states[1:], strict=True):
+        fewest = min(len(changes(other, state)) for other in states if other is not state)
+        assert fewest == 1, spec
+
+
+def test_on_a_cpu_there_is_no_tf32_no_graph_and_no_float16():
+    found = rungs("eager", CPU)
+    assert "half:dtype=bfloat16" in found
+    assert not any(word in spec for spec in found for word in ("tf32", "=float16", "reduce"))
+    assert any("TensorRT, CUDA graphs and DLAs" in reason for reason in stopped(CPU))
+
+
+def test_an_old_gpu_has_no_tf32():
+    volta = attrs.evolve(CUDA, capability=(7, 2))
+    assert "eager:precision=tf32" not in rungs("eager", volta)
+
+
+def test_without_images_there_is_no_layout_to_choose():
+    text = attrs.evolve(CUDA, has_images=False)
+    assert not any("channels_last" in spec for spec in rungs("eager", text))
+    assert "compile:dtype=float16,freezing=true,mode=reduce-overhead" in rungs("eager", text)
+
+
+def test_tensorrt_is_left_out_where_it_is_missing_and_the_reason_is_told():
+    assert not any(spec.startswith("torch2trt") for spec in rungs("eager", CUDA))
+    assert stopped(CUDA) == ("TensorRT was left out, and with it INT8 and DLAs: it needs X",)
+
+
+def test_tensorrt_and_dlas_are_climbed_to_where_they_are():
+    xavier = attrs.evolve(CUDA, missing={}, dlas=2)
+    assert rungs("eager", xavier)[-4:] == (
+        "torch2trt:precision=fp16",
+        "torch2trt:precision=int8",
+        "torch2trt:precision=int8,dla_core=0",
+        "torch2trt:precision=int8,dla_core=1",
+    )
+    assert stopped(xavier) == ()
+
+
+def test_where_nothing_compiles_the_compiled_rungs_are_left_out():
+    bare = attrs.evolve(CPU, missing={"compile": "it needs a compiler"})
+    assert not any(spec.startswith("compile") for spec in rungs("eager", bare))
+    assert "compiled rows were left out: it needs a compiler" in stopped(bare)
+
+
+def test_the_published_batch_is_the_first_change_and_the_last():
+    found = [spec for spec in rungs("eager", CUDA, 2048) if "batch_size=2048" in spec]
+    assert found == [
+        "eager:batch_size=2048",
+        "compile:dtype=float16,memory_format=channels_last,freezing=true,mode=reduce-overhead,"
+        "batch_size=2048",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ground", "batch"),
+    [
+        (CUDA, None),
+        (CUDA, 100),
+        (attrs.evolve(CUDA, batch_size=None), 2048),
+        (CPU, 2048),
+    ],
+    ids=["none asked for", "the same", "of unknown batch", "on a CPU"],
+)
+def test_no_other_batch_is_measured(ground, batch):
+    assert not any("batch_size" in spec for spec in rungs("eager", ground, batch))
+
+
+def test_a_published_batch_that_is_not_measured_is_told():
+    assert "the published batch of 2048 was left out" in stopped(CPU, 2048)[0]
+    assert not any("published batch" in reason for reason in stopped(CUDA, 2048))
+    assert not any("published batch" in reason for reason in stopped(CPU, 4))
+
+
+def test_the_users_own_row_comes_first_once():
+    assert rungs("half", CUDA)[0] == "half"
+    assert rungs("half", CUDA).count("half") == 1
+    graph = "half:cuda_graph=true"
+    found = rungs(graph, CUDA, 2048)
+    assert found[0] == graph
+    assert "half:cuda_graph=true,batch_size=2048" in found
+    assert rungs("eager:batch_size=8", CUDA, 2048)[0] == "eager:batch_size=8"
+    assert "eager:batch_size=2048" in rungs("eager:batch_size=8", CUDA, 2048)
+
+
+# From measured rows
+
+
+def test_a_comparison_that_was_measured_already_is_a_ladder():
+    found = Ladder.of(pb.Comparison(run(*SQUARE, row("autocast", 12e-3))), "eager", to=MLPERF)
+    assert (found.start, found.top) == ("eager", TOP)
+    product = math.prod(one.factor.value for one in found.rungs)
+    assert product == pytest.approx(5, rel=1e-6)
+    assert found.off == ("eager:memory_format=channels_last", "autocast")
+    assert found.gap.measured.name == "eager, batch 100"
+    assert found.gap.factors[:3] == found.rungs
+
+
+def test_it_is_printed_from_the_bottom_up_with_what_lies_beside_the_way():
+    failure = BackendFailure("compile", "compile", {}, "PreparationError", "no compiler", "get one")
+    data = run(EAGER, overflowing(HALF), *SQUARE[2:], failures=(failure,))
+    text = str(Ladder.of(pb.Comparison(data), "eager", stopped=("TensorRT was left out",)))
+    assert max(map(len, text.splitlines())) <= 80
+    lines = " ".join(text.split())
+    assert lines.startswith("torchvision:resnet50 on NVIDIA H200")
+    assert lines.index("3,333 eager") < lines.index("2,500 0.75x") < lines.index("16,667 6.67x")
+    assert f"{TOP} serves 16,667 items/s: 5 times as many as eager" in lines
+    assert (
+        "beside the way: half, 10,000 items/s; its output is not finite where the reference's is."
+    ) in lines
+    assert "compile could not be measured: no compiler." in lines
+    assert lines.endswith("TensorRT was left out.")
+
+
+def test_with_an_aim_the_gap_stands_first():
+    text = str(Ladder.of(pb.Comparison(run(*SQUARE)), "eager", to=MLPERF))
+    assert text.startswith("items/s  factor")
+    assert text.index("94,620") < text.index("torchvision:resnet50 on")
+
+
+def test_where_nothing_is_faster_it_says_so():
+    found = Ladder.of(pb.Comparison(run(EAGER, row("half", 40e-3))), "eager")
+    assert (found.top, found.rungs, found.off) == ("eager", (), ("half",))
+    assert "no other row whose output is finite is faster here than eager." in str(found)
+
+
+def test_both_orders_are_told_as_such():
+    text = " ".join(str(Ladder.of(pb.Comparison(run(*SQUARE)), "eager")).split())
+    assert "both together (precision and memory format): what each is worth depends" in text
+
+
+def test_a_row_that_overflows_is_not_sound():
+    assert is_sound(EAGER)
+    assert not is_sound(overflowing(HALF))
+    assert is_sound(attrs.evolve(HALF, agreement=None)), "nothing is known against it"
+    found = Ladder.of(pb.Comparison(run(EAGER, overflowing(HALF), row("autocast", 20e-3))), "eager")
+    assert found.top == "autocast"
+
+
+def test_what_it_keeps_is_enough_to_make_it_again(tmp_path):
+    made = Ladder.of(pb.Comparison(run(*SQUARE)), "eager", to=MLPERF)
+    made.save(tmp_path / "r.json")
+    assert Ladder.of(pb.load(tmp_path / "r.json"), "eager", to=MLPERF) == made
+    made.to_html(tmp_path / "r.html")
+    assert 'id="gap"' in (tmp_path / "r.html").read_text()
+
+
+def test_unknown_rows_are_answered_with_what_there_is():
+    with pytest.raises(RowNotFoundError, match="half"):
+        Ladder.of(pb.Comparison(run(*SQUARE)), "haft")
+
+
+# What is refused before anything is measured
+
+
+class Tiny(nn.Module):
+    """A model that is built in no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.norm(self.conv(images))).mean((2, 3))
+
+
+IMAGES = torch.rand(4, 3, 16, 16)
+
+
+@pytest.fixture
+def unmeasured(monkeypatch):
+    def refused(*_: Any, **__: Any) -> None:
+        raise AssertionError("it was measured")
+
+    monkeypatch.setattr(runner, "compare", refused)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"to": "mlperf-v4.1-h200"}, RecordNotFoundError, "did you mean"),
+        ({"start": "eagre"}, BackendNotFoundError, "eager"),
+        ({"start": "eager:precision=fp99"}, SpecError, "fp99"),
+        ({"start": "torch2trt"}, BackendUnavailableError, "needs"),
+    ],
+    ids=["id", "name", "option", "missing"],
+)
+def test_what_cannot_end_in_a_ladder_is_refused_first(unmeasured, options, error, said):
+    with pytest.raises(error, match=said):
+        ladder(Tiny(), IMAGES, device="cpu", **options)
+
+
+def test_another_model_is_refused_first(unmeasured):
+    pytest.importorskip("torchvision")
+    with pytest.raises(IncomparableError, match="torchvision:squeezenet1_1 was measured"):
+        ladder("torchvision:squeezenet1_1", device="cpu", to=MLPERF)
+
+
+def test_a_number_that_is_no_rate_is_refused_first(unmeasured):
+    latency = attrs.evolve(published.get(MLPERF), unit="ms", batch=None)
+    with pytest.raises(IncomparableError, match="is a latency whose batch is not known"):
+        ladder(Tiny(), IMAGES, device="cpu", to=latency)
+
+
+class Scalar(nn.Module):
+    """A model whose input has no first dimension."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+
+def test_calls_of_unknown_batch_are_refused_first(unmeasured):
+    with pytest.raises(IncomparableError, match=r"how many items a call of Scalar.*batch_size"):
+        ladder(Scalar(), torch.tensor(1.0), device="cpu", to=MLPERF)
+
+
+def test_one_row_written_in_two_ways_is_measured_once(monkeypatch):
+    """Options stand in another order in a plan than in a spec."""
+    asked: list[tuple[str, ...]] = []
+
+    class Enough(Exception):
+        pass
+
+    def look(*_: Any, backends: tuple[str, ...], **__: Any) -> None:
+        asked.append(backends)
+        raise Enough
+
+    monkeypatch.setattr(runner, "compare", look)
+    start = "compile:dtype=bfloat16,freezing=true,memory_format=channels_last"
+    with pytest.raises(Enough):
+        ladder(Tiny(), IMAGES, device="cpu", start=start)
+    assert asked[0][0] == canonical_spec(discovery.make(start))
+    assert len(asked[0]) == len(set(asked[0]))
+    assert sum("freezing=true" in spec for spec in asked[0]) == 1
+
+
+# Measured
+
+QUICK: dict[str, Any] = {"device": "cpu", "budget_s": 1.5, "replicas": 1, "seed": 0}
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """Compiling takes a minute on two cores; the real thing is below."""
+    found = discovery.list_backends()
+    told = tuple(
+        attrs.evolve(info, available=False, requirement="time", remedy="wait")
+        if info.name == "compile"
+        else info
+        for info in found
+    )
+    monkeypatch.setattr(discovery, "list_backends", lambda: told)
+
+
+def test_a_model_without_images_is_climbed(uncompiled):
+    lstm = nn.LSTM(8, 16, batch_first=True)
+    seen: list[str] = []
+    found = ladder(
+        lstm,
+        torch.rand(4, 6, 8),
+        on_progress=lambda progress: seen.append(progress.stage),
+        **QUICK,
+    )
+    assert [one.backend for one in found.comparison.results] == ["eager", "half:dtype=bfloat16"]
+    assert found.comparison.data.schedule == "rounds"
+    assert found.top in ("eager", "half:dtype=bfloat16")
+    assert "compiled rows were left out: it needs time; wait" in found.stopped
+    assert "measuring" in seen
+
+
+@pytest.mark.slow
+def test_every_rung_is_measured_with_compiled_ones(tmp_path):
+    found = ladder(Tiny(), IMAGES, to=MLPERF, **{**QUICK, "budget_s": 6})
+    names = [one.backend for one in found.comparison.results]
+    assert "compile:dtype=bfloat16,freezing=true,memory_format=channels_last" in names
+    assert not found.comparison.failures
+    product = math.prod(one.factor.value for one in found.gap.factors)
+    assert product == pytest.approx(found.gap.gap, rel=1e-9)
+    assert "nothing tells whether Tiny is resnet50" in " ".join(found.gap.notes)
+    assert any("published batch of 2048" in reason for reason in found.stopped)
+
+
+@pytest.mark.slow
+def test_a_transformer_is_climbed():
+    layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+    found = ladder(layer, torch.rand(2, 5, 32), **{**QUICK, "budget_s": 6})
+    assert not found.comparison.failures
+    assert not any("channels_last" in one.backend for one in found.comparison.results)
+    assert str(found)
+
+
+MODEL = """
+import torch
+def tiny(batch_size=4):
+    return torch.nn.Conv2d(3, 8, 3), torch.rand(batch_size, 3, 16, 16)
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ladder_models.py").write_text(MODEL)
+    return tmp_path
+
+
+def command(*args: str) -> Result:
+    quick = ("--device", "cpu", "--budget", "1.5", "--replicas", "1", "--seed", "0")
+    return CliRunner().invoke(main, ["ladder", *args, *quick])
+
+
+@pytest.mark.slow
+def test_the_command_prints_saves_and_draws_the_ladder(here, uncompiled):
+    done = command(
+        *("ladder_models:tiny", "--batch-size", "3", "--to", MLPERF, "--json"),
+        *("-o", "r.json", "--html", "r.html"),
+    )
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert (document["format"], document["version"]) == ("precisionbench.ladder", 1)
+    assert document["start"] == "eager"
+    assert document["gap"]["measured"]["name"] == "eager, batch 3"
+    factors = [one["factor"]["value"] for one in document["gap"]["factors"]]
+    assert math.prod(factors) == pytest.approx(document["gap"]["gap"], rel=1e-9)
+    assert "eager done" in done.stderr
+    assert pb.load("r.json").data.workload.batch_size == 3
+    assert 'id="gap"' in Path("r.html").read_text()
+
+
+def test_the_command_prints_a_table(here, uncompiled):
+    done = command("ladder_models:tiny", "--start", "half:dtype=bfloat16")
+    assert done.exit_code == 0, done.output
+    assert "ladder_models:tiny on " in done.stdout
+    assert "TensorRT, CUDA graphs and DLAs were left out" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["ladder_models:tiny", "--to", "mlperf-v4.1-h200-resnet"], "did you mean"),
+        (["ladder_models:tiny", "--start", "eagre"], "did you mean 'eager'"),
+        (["ladder_models:tiny", "-o", "mine.json"], "'mine.json' exists"),
+        (["ladder_models:tiny", "--html", "mine.json"], "'mine.json' exists"),
+    ],
+)
+def test_bad_input_ends_the_command_before_measuring(here, unmeasured, args, said):
+    (here / "mine.json").write_text("mine")
+    done = command(*args)
+    assert done.exit_code == 2, done.output
+    assert said in done.output
+    assert (here / "mine.json").read_text() == "mine"
