@@ -119,9 +119,9 @@ def of_function(function: Any, text: str) -> Iterator[str]:
     signature = inspect.signature(function)
     parameters = [name for name in signature.parameters if name != "self"]
     yield from _unnamed(parameters, text, "Args")
-    if parameters and signature.return_annotation not in ("None", None):
-        if "Returns:\n" not in text and "Yields:\n" not in text:
-            yield "says nothing of what it returns"
+    gives = signature.return_annotation not in ("None", None)
+    if parameters and gives and "Returns:\n" not in text:
+        yield "says nothing of what it returns"
     yield from _unnamed(raised(function), text, "Raises")
 
 

@@ -1,4 +1,6 @@
-"""Every error this library raises on purpose::
+"""Every error this library raises on purpose.
+
+::
 
     PrecisionBenchError
      ├── SpecError                    a backend spec or option that cannot be understood

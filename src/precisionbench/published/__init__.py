@@ -1,4 +1,6 @@
-"""Numbers that others published, each with its conditions and where it stands::
+"""Numbers that others published, each with its conditions and where it stands.
+
+::
 
     import precisionbench as pb
 
