@@ -36,7 +36,6 @@ exclude_patterns = ["images/*.md"]
 nitpicky = True
 # Names of other libraries: their pages are not asked, so that a build needs no network.
 nitpick_ignore_regex = [("py:.*", r"(?!precisionbench).*")]
-suppress_warnings = ["toc.empty_glob"]  # a folder may wait for its first page
 
 myst_heading_anchors = 4  # links to headings work as on a code host
 myst_enable_extensions = ["attrs_block"]
@@ -60,13 +59,14 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 # Pages that list their folder: a code host shows the list, here it is the navigation as well.
 LISTS = ("causes/README", "tutorials/README", "how-to/README", "case-studies/README")
-NAVIGATION = "\n\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
 
 
-def with_navigation(_: Sphinx, name: str, source: list[str]) -> None:
+def with_navigation(app: Sphinx, name: str, source: list[str]) -> None:
     """Append to a page that lists its folder what Sphinx needs for the navigation."""
     if name in LISTS:
-        source[0] += NAVIGATION
+        pages = sorted(page.stem for page in (app.srcdir / name).parent.glob("*.md"))
+        pages.remove("README")
+        source[0] += "\n\n" + "\n".join(["```{toctree}", ":hidden:", "", *pages, "```", ""])
 
 
 def by_short_name(_: Sphinx, env: BuildEnvironment, node: pending_xref, content: Any) -> Any:
