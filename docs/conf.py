@@ -6,18 +6,15 @@ files along; pydata-sphinx-theme wants Bootstrap and a navigation bar for sites 
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+import re
 from typing import Any
 
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject  # type: ignore[attr-defined]
 from sphinx.environment import BuildEnvironment
 
 import precisionbench
-
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "examples/precisionbench-float64/src"))
 
 project = "precisionbench"
 author = "The precisionbench authors"
@@ -32,13 +29,11 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_click",
 ]
-exclude_patterns = ["images/*.md"]
 nitpicky = True
 # Names of other libraries: their pages are not asked, so that a build needs no network.
 nitpick_ignore_regex = [("py:.*", r"(?!precisionbench).*")]
 
 myst_heading_anchors = 4  # links to headings work as on a code host
-myst_enable_extensions = ["attrs_block"]
 
 default_role = "code"
 add_module_names = False
@@ -49,13 +44,20 @@ autodoc_typehints_description_target = "documented"
 autosummary_generate = False
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+python_use_unqualified_type_names = True
+
+for field in PyObject.doc_field_types:
+    if field.name == "variable":
+        field.label = "Attributes"  # as the docstrings call them
 
 html_theme = "furo"
 html_title = f"precisionbench {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sphinx = False
-copybutton_exclude = ".linenos, .gp, .go"
+html_show_sourcelink = html_copy_source = False
+html_theme_options: dict[str, list[str]] = {"top_of_page_buttons": []}
+pygments_dark_style = "monokai"
 
 # Pages that list their folder: a code host shows the list, here it is the navigation as well.
 LISTS = ("causes/README", "tutorials/README", "how-to/README", "case-studies/README")
@@ -66,10 +68,30 @@ def with_navigation(app: Sphinx, name: str, source: list[str]) -> None:
     if name in LISTS:
         pages = sorted(page.stem for page in (app.srcdir / name).parent.glob("*.md"))
         pages.remove("README")
-        source[0] += "\n\n" + "\n".join(["```{toctree}", ":hidden:", "", *pages, "```", ""])
+        if pages:
+            source[0] += "\n\n" + "\n".join(["```{toctree}", ":hidden:", "", *pages, "```", ""])
 
 
-def by_short_name(_: Sphinx, env: BuildEnvironment, node: pending_xref, content: Any) -> Any:
+def with_options_as_code(_: Sphinx, __: Any, lines: list[str]) -> None:
+    """Show `--option` in a command's help as code; in a sentence two dashes become a long one."""
+    lines[:] = [
+        line if ".. " in line else re.sub(r"(?<![\w`-])--[a-z][a-z-]*", r"``\g<0>``", line)
+        for line in lines
+    ]
+
+
+def with_example_as_code(_: Sphinx, __: Any, lines: list[str]) -> None:
+    """Show the command under `Example:` in a command's help as code."""
+    if "| Example:" in lines:
+        start = lines.index("| Example:")
+        end = next(
+            (n for n in range(start, len(lines)) if not lines[n].startswith("|")), len(lines)
+        )
+        example = [line.removeprefix("|") for line in lines[start + 1 : end]]
+        lines[start:end] = ["Example:", "", ".. code-block:: sh", "", *example, ""]
+
+
+def by_short_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: Any) -> Any:
     """Find `SpecError`, as docstrings write it, where only one public name ends so."""
     domain = env.domains.python_domain
     target = node.get("reftarget", "").rpartition(".")[2]
@@ -82,11 +104,13 @@ def by_short_name(_: Sphinx, env: BuildEnvironment, node: pending_xref, content:
         return None
     node["reftarget"] = next(iter(names.values()))
     return domain.resolve_xref(
-        env, node["refdoc"], env.app.builder, node["reftype"], node["reftarget"], node, content
+        env, node["refdoc"], app.builder, node["reftype"], node["reftarget"], node, content
     )
 
 
 def setup(app: Sphinx) -> None:
-    """Connect both to the build."""
+    """Connect these to the build."""
     app.connect("source-read", with_navigation)
+    app.connect("sphinx-click-process-description", with_example_as_code)
+    app.connect("sphinx-click-process-options", with_options_as_code)
     app.connect("missing-reference", by_short_name)

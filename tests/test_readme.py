@@ -69,6 +69,13 @@ def test_a_folder_of_pages_lists_all_of_them(folder):
     assert {name for name in pages if f"]({name})" not in listed} == set()
 
 
+def test_the_reference_shows_every_public_name():
+    shown = "".join(page.read_text() for page in (ROOT / "docs/reference").glob("*.md"))
+    whole = ("precisionbench.published", "precisionbench.results")  # all members are shown
+    assert all(f".. automodule:: {module}\n" in shown for module in whole)
+    assert {n for n in precisionbench.__all__ if not re.search(rf":: {n}\b", shown)} == set()
+
+
 def test_a_run_that_the_tutorials_read_is_the_one_that_the_tests_diagnose():
     shown = precisionbench.load(ROOT / "docs/records/h100-channels-50.json")
     assert shown.data == recorded("channels-50")
