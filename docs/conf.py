@@ -63,13 +63,11 @@ pygments_dark_style = "monokai"
 LISTS = ("causes/README", "tutorials/README", "how-to/README", "case-studies/README")
 
 
-def with_navigation(app: Sphinx, name: str, source: list[str]) -> None:
-    """Append to a page that lists its folder what Sphinx needs for the navigation."""
-    if name in LISTS:
-        pages = sorted(page.stem for page in (app.srcdir / name).parent.glob("*.md"))
-        pages.remove("README")
-        if pages:
-            source[0] += "\n\n" + "\n".join(["```{toctree}", ":hidden:", "", *pages, "```", ""])
+def with_navigation(_: Sphinx, name: str, source: list[str]) -> None:
+    """Append to a page that lists its folder what Sphinx needs for the navigation, in its order."""
+    pages = re.findall(r"\]\(([\w-]+)\.md\)", source[0]) if name in LISTS else []
+    if pages:
+        source[0] += "\n\n" + "\n".join(["```{toctree}", ":hidden:", "", *pages, "```", ""])
 
 
 def with_options_as_code(_: Sphinx, __: Any, lines: list[str]) -> None:
