@@ -15,7 +15,7 @@ import nox
 
 MIN_BRANCHES = 0.9
 nox.options.default_venv_backend = "none"
-nox.options.sessions = ["lint", "types", "tests"]
+nox.options.sessions = ["lint", "types", "docs", "tests"]
 
 
 def _python(session: nox.Session, *args: str) -> None:
@@ -57,6 +57,12 @@ def _check_branches(session: nox.Session) -> None:
     session.log(f"{covered:.1%} of {totals['num_branches']} branches are covered")
     if covered < MIN_BRANCHES:
         session.error(f"fewer than {MIN_BRANCHES:.0%} of the branches are covered")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site into build/docs; a warning or a dead link is an error. It needs no network."""
+    _python(session, "sphinx", "-W", "--keep-going", "-E", "-q", "docs", "build/docs")
 
 
 @nox.session(default=False)

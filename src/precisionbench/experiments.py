@@ -85,7 +85,15 @@ class Plan:
     changed: Backend
 
     def trial(self, speedup: Interval | None, failure: str = "") -> Trial:
-        """What came of it."""
+        """What came of it.
+
+        Args:
+            speedup: of the changed row over the row as it was; None where it failed.
+            failure: why it failed.
+
+        Returns:
+            The experiment with its result.
+        """
         return Trial(self.name, self.finding.cause, self.finding.row, speedup, failure)
 
 
@@ -106,6 +114,9 @@ def planned(
     Returns:
         The experiments; those that cannot be made, with the reason; and what to tell of the
         others.
+
+    Raises:
+        SpecError: there is no experiment of a name that was asked for.
     """
     names = _names(wanted)
     able: list[Plan] = []
@@ -167,6 +178,9 @@ def as_measured(comparison: Comparison, model: Any, inputs: Any) -> dict[str, An
         comparison: what was measured.
         model: as for `compare`.
         inputs: as for `compare`.
+
+    Returns:
+        The device and seed that were used, and the batch size where it was asked for.
 
     Raises:
         WorkloadError: what differs, or what is wrong with the workload.
@@ -239,7 +253,14 @@ def _rows(plans: Sequence[Plan]) -> list[Backend]:
 
 
 def backends_of(comparison: Comparison) -> dict[str, Backend]:
-    """The backends of a comparison's rows: as they were given, or made from their specs."""
+    """The backends of a comparison's rows: as they were given, or made from their specs.
+
+    Args:
+        comparison: what was measured.
+
+    Returns:
+        Backends by row; a row is left out whose backend is not installed here.
+    """
     found: dict[str, Backend] = {}
     for row in comparison.results:
         given = comparison.backends.get(row.backend)
@@ -261,6 +282,9 @@ def made(
         model: as for `compare`.
         inputs: as for `compare`.
         **options: further arguments of `compare`.
+
+    Returns:
+        One result for each plan, in their order; what failed says why.
     """
     if not plans:
         return []
