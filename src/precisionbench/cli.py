@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from precisionbench.differences import Difference
     from precisionbench.explaining import Diagnosis
     from precisionbench.runner import Progress
+    from precisionbench.thresholds import Threshold
 
 _NOTHING_MEASURED = (
     BackendUnavailableError,
@@ -93,6 +94,13 @@ def _abandon_stdout() -> None:
 
 
 _THRESHOLD_MISSED = 1
+_fail_under = click.option(
+    "--fail-under",
+    multiple=True,
+    metavar="THRESHOLD",
+    help="End with 1 unless it holds: 'half>=1.5' (the lower end of the speed-up's interval) or "
+    "'half error<=0.01' (again for each).",
+)
 
 
 class _BadUsage(click.ClickException):
@@ -112,7 +120,7 @@ def main() -> None:
     Example:
       precisionbench compare torchvision:resnet50 --backend half --backend eager
 
-    Exit codes: 0 fine, 1 slower than allowed or interrupted, 2 bad usage, 3 nothing measured.
+    Exit codes: 0 fine, 1 a threshold missed or interrupted, 2 bad usage, 3 nothing measured.
     """
 
 
@@ -168,6 +176,7 @@ def main() -> None:
     metavar="NAME",
     help="Of --explain: auto, none, or names (again for each).  [default: auto]",
 )
+@_fail_under
 def compare(
     model: str,
     backends: tuple[str, ...],
@@ -188,6 +197,7 @@ def compare(
     as_json: bool,
     explain: bool,
     experiments: tuple[str, ...],
+    fail_under: tuple[str, ...],
 ) -> None:
     """Measure MODEL under several backends and show the table.
 
@@ -198,10 +208,15 @@ def compare(
     Example:
       precisionbench compare torchvision:resnet50 -b half -b half:memory_format=channels_last
     """
-    from precisionbench import runner
+    from precisionbench import runner, thresholds
 
     if explain and not evidence:
         raise click.UsageError("--explain needs the evidence; leave --no-evidence out")
+    wanted = [thresholds.parse(text) for text in fail_under]
+    if wanted:
+        rows, reference_name = runner.plan(backends or runner.DEFAULT_BACKENDS, reference)
+        known = [(row.name, row.identity["options"]) for row in rows]
+        thresholds.check_rows(wanted, known, reference_name)
     _check_outputs(output, html, overwrite)
     with _journal_beside(output) as journal, _progress() as on_progress:
         comparison = runner.compare(
@@ -232,6 +247,18 @@ def compare(
         diagnosis = _explain(comparison, model, experiments or ("auto",), to_stderr=as_json)
     if html is not None:
         comparison.to_html(html, overwrite=overwrite, diagnosis=diagnosis)
+    _end_where_missed(wanted, comparison)
+
+
+def _end_where_missed(wanted: Sequence[Threshold], comparison: Comparison) -> None:
+    """One sentence for each threshold that is missed, and the exit code that says so."""
+    from precisionbench import thresholds
+
+    found = thresholds.missed(wanted, comparison)
+    for sentence in found:
+        click.echo(sentence, err=True)
+    if found:
+        sys.exit(_THRESHOLD_MISSED)
 
 
 def _check_outputs(output: str | None, html: str | None, overwrite: bool) -> None:
@@ -277,6 +304,7 @@ def _journal_beside(output: str | None) -> Iterator[Path | None]:
 @click.option("--csv", "as_csv", is_flag=True, help="Print its rows as CSV, in full precision.")
 @click.option("--html", metavar="FILE", help="Write the report: one file for a browser.")
 @click.option("--overwrite", is_flag=True, help="Let --html replace a file.")
+@_fail_under
 def show(
     file: str,
     as_json: bool,
@@ -287,6 +315,7 @@ def show(
     as_csv: bool,
     html: str | None,
     overwrite: bool,
+    fail_under: tuple[str, ...],
 ) -> None:
     """Show a result that was saved; this needs no GPU and no torch.
 
@@ -295,14 +324,18 @@ def show(
       precisionbench show result.json --markdown
       precisionbench show result.json --rules --backend half
       precisionbench show result.json --html report.html
+      precisionbench show result.json --fail-under "half>=1.5"
     """
+    from precisionbench import thresholds
     from precisionbench.comparison import load
 
     if as_json + markdown + as_csv > 1:
         raise click.UsageError("--json, --markdown and --csv exclude each other; give one of them")
     if (backends or engines) and not rules:
         raise click.UsageError("--backend and --engine belong to --rules; add it")
+    wanted = [thresholds.parse(text) for text in fail_under]
     comparison = load(file)
+    thresholds.check_rows(wanted, thresholds.rows_of(comparison), comparison.data.reference)
     if html is not None:
         comparison.to_html(html, overwrite=overwrite)
     if rules:
@@ -313,6 +346,7 @@ def show(
         click.echo(comparison.to_csv(), nl=False)
     elif html is None or as_json:
         _print_comparison(comparison, as_json)
+    _end_where_missed(wanted, comparison)
 
 
 def _under_rules(
