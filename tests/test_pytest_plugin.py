@@ -268,7 +268,7 @@ def test_a_test_is_held_against_its_baseline(nested):
     rewrite(only_file("b"), lambda sample: sample * 1e5)
     done = nested(APART, *options)
     done.assert_outcomes(passed=1)
-    assert "not slower than the baseline of" in text(done)
+    assert "no row is told to be slower than the baseline of" in text(done)
     rewrite(only_file("b"), lambda sample: sample * 1e-8)
     kept = only_file("b").read_bytes()
     done = nested(APART, *options)
@@ -311,7 +311,9 @@ def test_what_came_of_a_baseline_is_said_in_a_sentence(tmp_path):
     assert "saved as" in baselines.hold(old, file, save=True, overwrite=False)
     for save in (False, True):
         said = baselines.hold(new, file, save=save, overwrite=False)
-        assert re.match(r"not slower than the baseline of 2026.*: eager [01]\.\d+ times", said)
+        assert re.match(
+            r"no row is told to be slower than the baseline of 2026.*: eager [01]\.\d+ times", said
+        )
         with pytest.raises(AssertionError, match="slower than on 2026"):
             baselines.hold(slower, file, save=save, overwrite=False)
     other = attrs.evolve(new.data, environment=attrs.evolve(new.data.environment, cpu_cores=64))
@@ -328,6 +330,37 @@ def test_tests_whose_names_read_alike_have_files_of_their_own():
     assert len(set(files)) == len(files)
     assert all(re.fullmatch(r"[\w.-]+\.json", file) for file in files)
     assert max(len(file.encode()) for file in files) < 255
+
+
+# --- the example ----------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "examples/in_ci/test_precision.py"
+
+
+def test_the_example_runs_and_needs_a_gpu_for_one_half(pytester):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU; the test marked gpu runs the whole example")
+    pytester.makepyfile(test_precision=EXAMPLE.read_text())
+    done = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-W", "error")
+    done.assert_outcomes(passed=1, skipped=1)
+
+
+@pytest.mark.gpu
+def test_the_example_passes_on_a_gpu(pytester):
+    pytester.makepyfile(test_precision=EXAMPLE.read_text())
+    pytester.runpytest_subprocess("-W", "error").assert_outcomes(passed=2)
+
+
+@pytest.mark.skipif(not (ROOT / "docs").exists(), reason="the tests stand alone")
+def test_the_tutorial_shows_the_example_word_for_word():
+    page = (ROOT / "docs/tutorials/in-ci-with-pytest.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert squeezed("".join(blocks)) in squeezed(EXAMPLE.read_text())
+
+
+def squeezed(text: str) -> str:
+    return "".join(text.split())
 
 
 # --- beside others --------------------------------------------------------------------------------

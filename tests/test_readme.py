@@ -29,6 +29,14 @@ def commands() -> list[str]:
     return [line for block in blocks for line in block.splitlines() if line]
 
 
+def documents() -> list[Path]:
+    return [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs/tutorials").glob("*.md"),
+    ]
+
+
 def test_ci_runs_the_readmes_test_command_word_for_word():
     last = (ROOT / ".ci/run").read_text().splitlines()[-1]
     assert last in commands()
@@ -53,7 +61,7 @@ def test_the_changelog_has_an_entry_for_this_version():
 
 
 def test_local_links_of_the_documents_lead_somewhere():
-    for document in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]:
+    for document in documents():
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
@@ -66,7 +74,7 @@ def test_the_tables_shown_are_those_of_the_saved_record():
 
 
 def test_no_document_holds_a_placeholder():
-    for document in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]:
+    for document in documents():
         assert not re.findall(r"@[A-Z]+@|TODO|XXX", document.read_text()), document.name
 
 

@@ -56,4 +56,4 @@ def hold(comparison: Comparison, file: Path, *, save: bool, overwrite: bool) -> 
             f"the baseline {file} is not like this run: {exc.reason}", _REPLACE
         ) from exc
     rows = "; ".join(map(change_text, found.rows))
-    return f"not slower than the baseline of {found.old_created}: {rows}"
+    return f"no row is told to be slower than the baseline of {found.old_created}: {rows}"
