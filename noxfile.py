@@ -21,6 +21,7 @@ DIST = Path("dist")
 # Of the extra `dev`, what the tests can do without.
 NOT_FOR_TESTS = ("precisionbench", "nox", "mypy", "ruff", "import-linter")
 nox.options.default_venv_backend = "none"
+nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["lint", "types", "tests"]
 
 
@@ -97,8 +98,9 @@ def minimums(session: nox.Session) -> None:
     wheel = _wheel(session)
     session.install("uv")  # pip knows highest versions only
     into = ("uv", "pip", "install", "--python", session.virtualenv.location)
-    lowest = f"precisionbench[torchvision] @ {wheel.as_uri()}"
-    session.run(*into, "--resolution", "lowest-direct", lowest)
+    lowest = ("--resolution", "lowest-direct", "-r", "pyproject.toml", "--extra", "torchvision")
+    session.run(*into, *lowest)
+    session.run(*into, "--no-deps", str(wheel))
     wanted = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["dev"]
     session.run(*into, *(tool for tool in wanted if not tool.startswith(NOT_FOR_TESTS)))
     session.run("uv", "pip", "list", "--python", session.virtualenv.location)
