@@ -73,6 +73,13 @@ def test_the_tables_shown_are_those_of_the_saved_record():
     assert table in (ROOT / "docs/hardware.md").read_text()
 
 
+def test_the_sessions_that_are_described_are_those_that_there_are():
+    there = re.findall(r"^def ([a-z]\w*)\(session", (ROOT / "noxfile.py").read_text(), re.MULTILINE)
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("| session |")[2].partition("\n\n")[0]
+    described = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\|(.*?)\|", table, re.MULTILINE)))
+    assert sorted(described) == sorted(there)
+
+
 def test_no_document_holds_a_placeholder():
     for document in documents():
         assert not re.findall(r"@[A-Z]+@|TODO|XXX", document.read_text()), document.name
