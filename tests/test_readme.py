@@ -33,6 +33,14 @@ def commands() -> list[str]:
     return [line for block in blocks for line in block.splitlines() if line]
 
 
+def documents() -> list[Path]:
+    return [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs/tutorials").glob("*.md"),
+    ]
+
+
 def test_ci_runs_the_readmes_test_command_word_for_word():
     last = (ROOT / ".ci/run").read_text().splitlines()[-1]
     assert last in commands()
@@ -86,6 +94,13 @@ def test_the_tables_shown_are_those_of_the_saved_record():
     table = str(shown).partition("Rows were")[0].strip()
     assert table in (ROOT / "README.md").read_text()
     assert table in (ROOT / "docs/hardware.md").read_text()
+
+
+def test_the_sessions_that_are_described_are_those_that_there_are():
+    there = re.findall(r"^def ([a-z]\w*)\(session", (ROOT / "noxfile.py").read_text(), re.MULTILINE)
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("| session |")[2].partition("\n\n")[0]
+    described = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\|(.*?)\|", table, re.MULTILINE)))
+    assert sorted(described) == sorted(there)
 
 
 def test_no_document_holds_a_placeholder():
