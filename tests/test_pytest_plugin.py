@@ -354,7 +354,7 @@ def test_the_example_passes_on_a_gpu(pytester):
 
 @pytest.mark.skipif(not (ROOT / "docs").exists(), reason="the tests stand alone")
 def test_the_tutorial_shows_the_example_word_for_word():
-    page = (ROOT / "docs/tutorials/in-ci-with-pytest.md").read_text()
+    page = (ROOT / "docs/tutorials/6-in-ci-with-pytest.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert squeezed("".join(blocks)) in squeezed(EXAMPLE.read_text())
 
