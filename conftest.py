@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
+import doctest
+import io
+
 import pytest
-from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from sybil import Example, Sybil
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser, SkipParser
+
+
+class Recorded(PythonEvaluator):
+    """Runs a block, and keeps what it printed for the block of text that follows."""
+
+    def __call__(self, example: Example) -> None:
+        """Run it, in the page's namespace."""
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            super().__call__(example)
+        example.namespace["_printed"] = printed.getvalue()
+        print(printed.getvalue())
+
+
+def is_what_was_printed(example: Example) -> str | None:
+    """Hold a block that begins with ```text printed against what the block before it printed.
+
+    Three dots stand for anything, as in doctest.
+    """
+    shown, printed = example.parsed, example.namespace.get("_printed", "")
+    if doctest.OutputChecker().check_output(shown, printed, doctest.ELLIPSIS):
+        return None
+    return f"the page shows\n{shown}\nand this was printed\n{printed}"
+
 
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(), SkipParser()],
-    patterns=["README.md", "docs/*.md"],
+    parsers=[
+        CodeBlockParser("python", Recorded()),
+        CodeBlockParser("text printed", is_what_was_printed),
+        SkipParser(),
+    ],
+    patterns=["README.md", "docs/*.md", "docs/*/*.md"],
     fixtures=["workers_uncounted"],
 ).pytest()
 

@@ -1,8 +1,11 @@
 """What contributors and CI run. `nox` runs the checks; `nox --list` shows all there is.
 
-The sessions share the environment that nox itself runs in, because torch alone takes 5 GB:
+All sessions but `minimums` share the environment that nox itself runs in, because torch alone takes
+5 GB:
 
     python3 -m venv .venv && .venv/bin/pip install -c constraints.txt '.[dev]' && .venv/bin/nox
+
+What stands after `--` goes to pytest: `nox -s tests -- tests/test_cli.py`.
 """
 
 from __future__ import annotations
@@ -14,8 +17,12 @@ from pathlib import Path
 import nox
 
 MIN_BRANCHES = 0.9
+DIST = Path("dist")
+# Of the extra `dev`, what the tests can do without.
+NOT_FOR_TESTS = ("precisionbench", "nox", "mypy", "ruff", "import-linter")
 nox.options.default_venv_backend = "none"
-nox.options.sessions = ["lint", "types", "tests"]
+nox.options.error_on_missing_interpreters = True
+nox.options.sessions = ["lint", "types", "docs", "tests"]
 
 
 def _python(session: nox.Session, *args: str) -> None:
@@ -38,14 +45,26 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Install the built wheel and run all tests that this machine can, with branch coverage."""
-    install = ("pip", "install", "--quiet", "--no-deps", "--no-build-isolation")
-    _python(session, *install, "--force-reinstall", ".")
+    """Build and install the wheel, and run all tests that this machine can, with coverage."""
+    _install_wheel(session)
     _python(session, "coverage", "erase")
+    # coverage is started before pytest loads plugins, of which our own is one
     _python(session, "coverage", "run", "-m", "pytest", *session.posargs)
     _python(session, "coverage", "combine", "--quiet")
-    _python(session, "coverage", "report")
-    _check_branches(session)
+    _python(session, "coverage", "report", *(["--fail-under=0"] if session.posargs else []))
+    if not session.posargs:
+        _check_branches(session)
+
+
+def _wheel(session: nox.Session) -> Path:
+    """Build what would be published, and say where the wheel is."""
+    _python(session, "hatchling", "build", "--clean", "-d", str(DIST))
+    return max(DIST.glob("*.whl"), key=lambda wheel: wheel.stat().st_mtime).resolve()
+
+
+def _install_wheel(session: nox.Session) -> None:
+    options = ("--quiet", "--no-deps", "--force-reinstall")
+    _python(session, "pip", "install", *options, str(_wheel(session)))
 
 
 def _check_branches(session: nox.Session) -> None:
@@ -59,13 +78,42 @@ def _check_branches(session: nox.Session) -> None:
         session.error(f"fewer than {MIN_BRANCHES:.0%} of the branches are covered")
 
 
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site into build/docs; a warning or a dead link is an error. It needs no network."""
+    _python(session, "sphinx", "-W", "--keep-going", "-E", "-q", "docs", "build/docs")
+
+
+@nox.session(default=False)
+def examples(session: nox.Session) -> None:
+    """Run every example at its smallest size, against the wheel."""
+    _install_wheel(session)
+    files = ("tests/test_examples.py", "tests/test_pytest_plugin.py")
+    _python(session, "pytest", "-k", "example", *files, *session.posargs)
+
+
 @nox.session(default=False)
 def gpu(session: nox.Session) -> None:
     """Run what needs a GPU: the suites marked gpu, apex and tensorrt."""
     _python(session, "pytest", "-m", "gpu or apex or tensorrt", "tests", *session.posargs)
 
 
+@nox.session(default=False, venv_backend="venv", python="3.10")
+def minimums(session: nox.Session) -> None:
+    """Run the tests on the lowest Python and versions that pyproject.toml allows (6 GB of disk)."""
+    wheel = _wheel(session)
+    session.install("uv")  # pip knows highest versions only
+    into = ("uv", "pip", "install", "--python", session.virtualenv.location)
+    lowest = ("--resolution", "lowest-direct", "-r", "pyproject.toml", "--extra", "torchvision")
+    session.run(*into, *lowest)
+    session.run(*into, "--no-deps", str(wheel))
+    wanted = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["dev"]
+    session.run(*into, *(tool for tool in wanted if not tool.startswith(NOT_FOR_TESTS)))
+    session.run("uv", "pip", "list", "--python", session.virtualenv.location)
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
 @nox.session(default=False)
 def build(session: nox.Session) -> None:
-    """Build the wheel into dist/."""
-    _python(session, "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", "dist", ".")
+    """Build the wheel and the source distribution into dist/, as they would be published."""
+    session.log(f"built {_wheel(session)}")

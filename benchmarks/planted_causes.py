@@ -257,6 +257,11 @@ CASES = {
     "autocast": Case(
         lambda: matmuls(2048, 8, 256), (Autocast(),), {"autocast-each-call": ("recast-weights",)}
     ),
+    "recast": Case(
+        lambda: matmuls(4096, 4, 1024),
+        ("autocast:cache_enabled=false",),
+        {"autocast:cache_enabled=false": ("recast-weights",)},
+    ),
     "item": Case(
         lambda: (Waiting(), torch.randn(256, 1024)),
         planted={"eager": ("waits-inside",), "half": ("waits-inside",)},
@@ -277,6 +282,7 @@ CASES = {
     # nothing is wrong
     "matmuls": clean(matmuls, "eager:precision=tf32", "half", "half:dtype=bfloat16"),
     "large-launches": clean(lambda: matmuls(8192, 2, 2048)),
+    "cast-once": clean(lambda: matmuls(4096, 4, 1024), "autocast"),
     "linear-1024": clean(lambda: matmuls(1024, batch=32768)),
     "linear-2048": clean(lambda: matmuls(2048, 8, 16384)),
     "odd-batch": clean(lambda: matmuls(batch=4095)),
@@ -324,8 +330,8 @@ CASES = {
     "apex": Case(
         lambda: matmuls(4096, 4, 1024),
         ("apex-amp:opt_level=O1", "apex-amp:opt_level=O3"),
-        {"apex-amp": ("recast-weights",)},
-        "process",
+        launcher="process",
+        clean=True,  # Apex keeps cast weights from call to call
     ),
     "resnet50-five": Case(
         RESNET,

@@ -443,10 +443,11 @@ def test_a_row_of_nothing_but_normalisation_is_diagnosed():
     assert finding.factor.value == pytest.approx(100)
 
 
-def test_without_batch_norm_there_is_none_to_fold():
+def test_folding_is_proposed_only_beside_compiling():
     busy = half(good(0.1e-3), other("aten::layer_norm", "vectorized_layer_norm_kernel", 0.2e-3))
     (finding,) = findings(comparison(CLEAN["base"], busy), "memory-bound")
-    assert finding.proposed == ""
+    assert finding.proposed == "compiled"
+    assert finding.alternatives == ("folded-batch-norm",)
 
 
 def test_confirmed_findings_come_first_and_the_largest_factor_before_smaller_ones():

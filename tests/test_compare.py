@@ -1064,3 +1064,23 @@ def test_a_layer_that_is_not_there_is_named(images):
         nn.Sequential(nn.Flatten()), images, backends=["half:fp32_layers=9"], **QUICK
     )
     assert "no module '9'" in found.failures[0].reason
+
+
+def test_rows_that_are_built_at_the_same_time_are_measured_like_others(cnn, images):
+    found = pb.compare(
+        cnn,
+        images,
+        backends=["eager", "half:dtype=bfloat16", "eager:grad_mode=no_grad"],
+        device="cpu",
+        replicas=2,
+        budget_s=3,
+        evidence=False,
+        build_together=True,
+    )
+    assert [row.backend for row in found] == [
+        "eager",
+        "half:dtype=bfloat16",
+        "eager:grad_mode=no_grad",
+    ]
+    assert {row.measurement.preparations[0].build_s > 0 for row in found} == {True}
+    assert all(len({block.replica for block in row.measurement.blocks}) == 2 for row in found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+import attrs
 import pytest
 import torch
 from click.testing import CliRunner
@@ -150,7 +151,7 @@ def test_a_row_that_is_changed_already_is_not_measured_against_itself():
 
 
 def test_every_experiment_of_a_cause_exists():
-    named = {cause.experiment for cause in CAUSES if cause.experiment}
+    named = {name for one in CAUSES for name in (one.experiment, *one.alternatives) if name}
     assert named <= set(experiments.EXPERIMENTS)
 
 
@@ -158,19 +159,28 @@ def test_experiments_are_measured_beside_the_row_as_it_is():
     found = [finding("memory-bound"), finding("layout-conversions")]
     plans, *_ = experiments.planned(found, {"eager": Half(dtype="bfloat16")}, "auto", 100.0)
     trials = experiments.made(plans, NOTHING, Narrow(), X, device="cpu", seed=0)
-    assert [trial.experiment for trial in trials] == ["folded-batch-norm", "channels-last"]
+    assert [trial.experiment for trial in trials] == ["compiled", "channels-last"]
     assert all(trial.speedup and trial.speedup.low > 0 for trial in trials)
 
 
 def test_an_experiment_that_cannot_run_is_a_trial_with_the_reason():
+    asked = [attrs.evolve(finding("memory-bound"), alternatives=("folded-batch-norm",))]
     plans, *_ = experiments.planned(
-        [finding("memory-bound")], {"eager": Half(dtype="bfloat16")}, "auto", 100.0
+        asked, {"eager": Half(dtype="bfloat16")}, ["folded-batch-norm"], 100.0
     )
     (trial,) = experiments.made(
         plans, NOTHING, nn.Linear(10, 8), torch.ones(4, 10), device="cpu", seed=0
     )
     assert trial.speedup is None
     assert "no batch norm" in trial.failure
+
+
+def test_a_row_that_has_no_compiled_form_says_so():
+    plans, (trial,), _ = experiments.planned(
+        [finding("memory-bound")], {"eager": Half(fp32_layers="head")}, "auto", 100.0
+    )
+    assert plans == []
+    assert "no compiled row like this one" in trial.failure
 
 
 # --- as people call it ----------------------------------------------------------------------------

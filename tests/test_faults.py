@@ -504,7 +504,8 @@ class FailsInFloat64(nn.Module):
 def test_a_worker_that_breaks_when_it_is_looked_into_costs_the_look_only(
     monkeypatch, fault, reason
 ):
-    monkeypatch.setattr(process, "EVIDENCE_LIMIT_S", 2.0)
+    if fault == "hang":  # a crash is seen at once
+        monkeypatch.setattr(process, "EVIDENCE_LIMIT_S", 2.0)
     before = children()
     found = pb.compare(
         FailsInFloat64(fault), torch.rand(4, 8), backends=["half:dtype=bfloat16"], budget_s=2,

@@ -744,7 +744,7 @@ def test_markdown_has_a_row_for_each_factor_and_no_markup_of_names():
 
 
 def test_what_is_confirmed_says_so():
-    assert "measured (confirmed)" in gap(leaked()).to_markdown()
+    assert "| confirmed |" in gap(leaked()).to_markdown()
 
 
 def test_an_unverified_number_is_called_so():

@@ -239,19 +239,21 @@ def test_a_compiled_call_can_be_captured(cnn, image):
 def test_afterwards_torch_other_rows_and_memory_are_as_before(cnn, image):
     with opened(cnn, image, "eager") as session:
         expected = session.output[""]
-    before = read_flags(), allocated_bytes()
-    functions = Functions.now()
-    for spec in (
-        "autocast",
-        "autocast:cuda_graph=true",
-        "compile:mode=reduce-overhead,freezing=true",
-        "half:fold_batch_norm=true,cuda_graph=true",
-        "compile:precision=tf32",
-    ):
-        with opened(cnn, image, spec):
-            pass
-    assert read_flags() == before[0]
-    assert allocated_bytes() <= before[1] + (1 << 20)
+    flags, functions = read_flags(), Functions.now()
+    taken = []  # what libraries keep once is no leak; what each row leaves behind would be
+    for _ in range(2):
+        for spec in (
+            "autocast",
+            "autocast:cuda_graph=true",
+            "compile:mode=reduce-overhead,freezing=true",
+            "half:fold_batch_norm=true,cuda_graph=true",
+            "compile:precision=tf32",
+        ):
+            with opened(cnn, image, spec):
+                pass
+        taken.append(allocated_bytes())
+    assert read_flags() == flags
+    assert taken[1] <= taken[0] + (1 << 18)
     assert functions.changes() == []
     with opened(cnn, image, "eager") as session:
         assert torch.equal(session.output[""], expected)

@@ -29,6 +29,8 @@ GIB = 1 << 30
 class Worker:
     """A process that opens as its world says, or fails."""
 
+    is_opening = False
+
     def __init__(self, call_s: float = worlds.CALL_S, error: Exception | None = None) -> None:
         self.call_s, self.error, self.killed = call_s, error, False
         self.pid = 7
@@ -206,6 +208,8 @@ def test_a_seat_is_what_its_worker_says():
     told = worlds.Seat(worlds.World(random.Random(0)), 0.01).opening
 
     class Answers:
+        is_opening = False
+
         def ask(self, what, limit_s, **arguments):
             return {**attrs.asdict(told), "labels": ["sync_inside"]} if what == "open" else [0.01]
 

@@ -56,6 +56,14 @@ NAMES = {
         "convolution", "tensor_core", "float16"),
     "void cutlass__5x_cudnn::Kernel<cutlass_tensorop_f16_s16816fprop_optimized_f16_256x64_32x4_"
     "nhwc_align8>(...)": ("convolution", "tensor_core", "float16"),
+    "void gemmSN_TN_kernel<float, 128, 16, 2, 4, 8, 9, false, cublasGemvTensorStridedBatched": (
+        "product", "cuda_core", "float32"),
+    "void cudnn::detail::dgrad_engine<float, 512, 6, 5, 3, 3, 3, false>(int, int, int)": (
+        "convolution", "cuda_core", "float32"),
+    "void elemWiseRNNcell<__half, __half, float, (cudnnRNNMode_t)2, (cudnnRNNBiasMode_t)2>(int)": (
+        "pointwise", "unknown", "float16"),
+    "void flip_filter<float, float>(float*, float const*, int, int, int, int)": (
+        "layout", "unknown", "float32"),
     "nvjet_hsh_128x256_64x4_2x1_v_bz_coopA_NNN": ("product", "tensor_core", "float16"),
     "nvjet_tst_192x192_64x4_2x1_v_bz_coopB_TNN": ("product", "tensor_core", "bfloat16"),
     "void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<64, 128, 4, cutlass::half_t>":

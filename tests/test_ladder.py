@@ -119,12 +119,18 @@ def test_where_nothing_compiles_the_compiled_rungs_are_left_out():
 
 
 def test_the_published_batch_is_the_first_change_and_the_last():
-    found = [spec for spec in rungs("eager", CUDA, 2048) if "batch_size=2048" in spec]
+    found = [spec for spec in rungs("eager", CUDA, 800) if "batch_size=800" in spec]
     assert found == [
-        "eager:batch_size=2048",
+        "eager:batch_size=800",
         "compile:dtype=float16,memory_format=channels_last,freezing=true,mode=reduce-overhead,"
-        "batch_size=2048",
+        "batch_size=800",
     ]
+
+
+def test_a_batch_that_is_far_larger_is_measured_as_the_last_change_only():
+    found = [spec for spec in rungs("eager", CUDA, 2048) if "batch_size=2048" in spec]
+    assert len(found) == 1
+    assert found[0].startswith("compile")
 
 
 @pytest.mark.parametrize(
@@ -151,11 +157,11 @@ def test_the_users_own_row_comes_first_once():
     assert rungs("half", CUDA)[0] == "half"
     assert rungs("half", CUDA).count("half") == 1
     graph = "half:cuda_graph=true"
-    found = rungs(graph, CUDA, 2048)
+    found = rungs(graph, CUDA, 800)
     assert found[0] == graph
-    assert "half:cuda_graph=true,batch_size=2048" in found
-    assert rungs("eager:batch_size=8", CUDA, 2048)[0] == "eager:batch_size=8"
-    assert "eager:batch_size=2048" in rungs("eager:batch_size=8", CUDA, 2048)
+    assert "half:cuda_graph=true,batch_size=800" in found
+    assert rungs("eager:batch_size=8", CUDA, 800)[0] == "eager:batch_size=8"
+    assert "eager:batch_size=800" in rungs("eager:batch_size=8", CUDA, 800)
 
 
 # From measured rows

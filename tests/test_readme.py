@@ -17,8 +17,12 @@ from precisionbench.doctor.text import to_text
 from precisionbench.results import Block
 from precisionbench.speedups import round_shifts, run_spread, within_sd
 from precisionbench.statistics import Interval
+from scenes import recorded
 
 ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Folders whose README.md lists their pages.
+LISTED = ("causes", "tutorials", "how-to", "case-studies")
 pytestmark = pytest.mark.skipif(
     not (ROOT / "README.md").exists(), reason="the tests stand alone, without the repository"
 )
@@ -27,6 +31,14 @@ pytestmark = pytest.mark.skipif(
 def commands() -> list[str]:
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if line]
+
+
+def documents() -> list[Path]:
+    return [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs/tutorials").glob("*.md"),
+    ]
 
 
 def test_ci_runs_the_readmes_test_command_word_for_word():
@@ -53,9 +65,28 @@ def test_the_changelog_has_an_entry_for_this_version():
 
 
 def test_local_links_of_the_documents_lead_somewhere():
-    for document in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]:
+    for document in DOCUMENTS:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+@pytest.mark.parametrize("folder", LISTED)
+def test_a_folder_of_pages_lists_all_of_them(folder):
+    listed = (ROOT / "docs" / folder / "README.md").read_text()
+    pages = {page.name for page in (ROOT / "docs" / folder).glob("*.md")} - {"README.md"}
+    assert {name for name in pages if f"]({name})" not in listed} == set()
+
+
+def test_the_reference_shows_every_public_name():
+    shown = "".join(page.read_text() for page in (ROOT / "docs/reference").glob("*.md"))
+    whole = ("precisionbench.published", "precisionbench.results")  # all members are shown
+    assert all(f".. automodule:: {module}\n" in shown for module in whole)
+    assert {n for n in precisionbench.__all__ if not re.search(rf":: {n}\b", shown)} == set()
+
+
+def test_a_run_that_the_tutorials_read_is_the_one_that_the_tests_diagnose():
+    shown = precisionbench.load(ROOT / "docs/records/h100-channels-50.json")
+    assert shown.data == recorded("channels-50")
 
 
 def test_the_tables_shown_are_those_of_the_saved_record():
@@ -65,8 +96,15 @@ def test_the_tables_shown_are_those_of_the_saved_record():
     assert table in (ROOT / "docs/hardware.md").read_text()
 
 
+def test_the_sessions_that_are_described_are_those_that_there_are():
+    there = re.findall(r"^def ([a-z]\w*)\(session", (ROOT / "noxfile.py").read_text(), re.MULTILINE)
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("| session |")[2].partition("\n\n")[0]
+    described = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\|(.*?)\|", table, re.MULTILINE)))
+    assert sorted(described) == sorted(there)
+
+
 def test_no_document_holds_a_placeholder():
-    for document in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]:
+    for document in DOCUMENTS:
         assert not re.findall(r"@[A-Z]+@|TODO|XXX", document.read_text()), document.name
 
 

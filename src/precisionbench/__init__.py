@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 from precisionbench._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from precisionbench.assertions import assert_agrees as assert_agrees
+    from precisionbench.assertions import assert_not_slower as assert_not_slower
+    from precisionbench.assertions import assert_speedup as assert_speedup
     from precisionbench.backends.discovery import list_backends as list_backends
     from precisionbench.checking.running import Check as Check
     from precisionbench.checking.running import check as check
@@ -39,6 +42,9 @@ _HOMES = {
     "Progress": "runner",
     "Verdict": "results",
     "Diagnosis": "explaining",
+    "assert_agrees": "assertions",
+    "assert_not_slower": "assertions",
+    "assert_speedup": "assertions",
     "check": "checking.running",
     "compare": "runner",
     "diagnose": "explaining",
@@ -60,6 +66,9 @@ __all__ = [
     "Ladder",
     "Progress",
     "Verdict",
+    "assert_agrees",
+    "assert_not_slower",
+    "assert_speedup",
     "check",
     "compare",
     "diagnose",

@@ -71,6 +71,9 @@ class Comparison:
         Args:
             backend: a spec, with `#2` for the second of two equal rows.
 
+        Returns:
+            The row.
+
         Raises:
             RowNotFoundError: there is no such row; the rows there are.
             PrecisionBenchError: the row failed; its own reason, as the error it failed with.
@@ -111,6 +114,9 @@ class Comparison:
         Args:
             backend: as for `comparison[...]`.
 
+        Returns:
+            Reference latency over the row's latency, with its interval, verdict and reason.
+
         Raises:
             PrecisionBenchError: there is no such row, or it or the reference failed.
         """
@@ -126,6 +132,9 @@ class Comparison:
 
         Args:
             backend: as for `comparison[...]`.
+
+        Returns:
+            One observation for each thing that was seen, each with a sentence; often none.
 
         Raises:
             PrecisionBenchError: there is no such row, or it failed.
@@ -257,6 +266,9 @@ def load(path: str | os.PathLike[str]) -> Comparison:
 
     Args:
         path: the file, or the journal of a run that did not come to its end.
+
+    Returns:
+        The comparison, equal to the one that was saved.
 
     Raises:
         ResultFormatError: the file is missing, cut off, not ours, or of an unknown version.

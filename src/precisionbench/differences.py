@@ -104,6 +104,9 @@ def difference(
         old: the run to compare with.
         new: the run to judge.
         found: what else differs, where they are compared all the same.
+
+    Returns:
+        What has changed, for each row measured in both.
     """
     pair = _Pair(old, new)
     changes, relatives = (

@@ -1,24 +1,26 @@
 """Every error this library raises on purpose.
 
-PrecisionBenchError
- ├── SpecError                    a backend spec or option that cannot be understood
- │    └── BackendNotFoundError    no backend of that name is installed
- ├── WorkloadError                the model, its inputs or the device cannot be used
- ├── BackendUnavailableError      this machine lacks what the backend needs
- ├── PreparationError             the backend could not prepare the model
- ├── ExecutionError               the prepared model failed when it was called
- │    └── OutOfMemoryError        it does not fit in the device's memory
- ├── WorkerError                  a worker process died or stopped answering
- ├── MeasurementError             the clock gave something that is not a time
- ├── StateLeakError               a backend changed torch for the whole process
- ├── DeviceError                  the device stopped answering; nothing more can be measured
- ├── ResultFormatError            a result file is missing, damaged, too new, or not ours
- ├── RowNotFoundError             a comparison has no such row
- ├── PublishedDataError           a file of published numbers is wrong
- ├── RecordNotFoundError          no published number has this id
- ├── IncomparableError            two results must not be compared
- └── OutputError                  a file cannot be written
-      └── OutputExistsError       it exists and may not be replaced
+::
+
+    PrecisionBenchError
+     ├── SpecError                    a backend spec or option that cannot be understood
+     │    └── BackendNotFoundError    no backend of that name is installed
+     ├── WorkloadError                the model, its inputs or the device cannot be used
+     ├── BackendUnavailableError      this machine lacks what the backend needs
+     ├── PreparationError             the backend could not prepare the model
+     ├── ExecutionError               the prepared model failed when it was called
+     │    └── OutOfMemoryError        it does not fit in the device's memory
+     ├── WorkerError                  a worker process died or stopped answering
+     ├── MeasurementError             the clock gave something that is not a time
+     ├── StateLeakError               a backend changed torch for the whole process
+     ├── DeviceError                  the device stopped answering; nothing more can be measured
+     ├── ResultFormatError            a result file is missing, damaged, too new, or not ours
+     ├── RowNotFoundError             a comparison has no such row
+     ├── PublishedDataError           a file of published numbers is wrong
+     ├── RecordNotFoundError          no published number has this id
+     ├── IncomparableError            two results must not be compared
+     └── OutputError                  a file cannot be written
+          └── OutputExistsError       it exists and may not be replaced
 
 Each says what is wrong (`reason`) and what to do next (`remedy`); `str()` gives both in one
 sentence.

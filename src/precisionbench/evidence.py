@@ -143,7 +143,7 @@ class Evidence:
         operations: what ran in a call.
         copies: between memories in a call.
         layers: modules that ran, in order.
-        errors: of modules' outputs and of the model's (path ``), against float64; in order.
+        errors: of modules' outputs and of the model's (an empty path), against float64; in order.
         outputs: the tensors of the model's output.
         calls: how many calls the profile spans.
         launches: kernels launched in a call; None where nothing tells.

@@ -10,6 +10,7 @@ import attrs
 
 from precisionbench import runner
 from precisionbench.backends import Backend, discovery
+from precisionbench.backends.compiling import Compile
 from precisionbench.backends.eager import Eager
 from precisionbench.backends.half import Half
 from precisionbench.backends.specs import canonical_spec
@@ -48,10 +49,17 @@ def _change(name: str) -> Callable[[Backend], Backend]:
     return changed
 
 
+def _compiled(backend: Backend) -> Backend:
+    if type(backend) is not Half or backend.fp32_layers:
+        raise SpecError("there is no compiled row like this one", "measure 'compile' beside it")
+    return Compile(backend.dtype, **_common(backend))
+
+
 # For each experiment, what makes the changed row of a row.
 EXPERIMENTS: Mapping[str, Callable[[Backend], Backend]] = {
     "channels-last": _option(memory_format="channels_last"),
     "cudnn-benchmark": _option(cudnn_benchmark=True),
+    "compiled": _compiled,
     "folded-batch-norm": _option(fold_batch_norm=True),
     "ieee-float32": lambda backend: Eager(**_common(backend)),
     FRESH_PROCESS: lambda backend: backend,
@@ -77,7 +85,15 @@ class Plan:
     changed: Backend
 
     def trial(self, speedup: Interval | None, failure: str = "") -> Trial:
-        """What came of it."""
+        """What came of it.
+
+        Args:
+            speedup: of the changed row over the row as it was; None where it failed.
+            failure: why it failed.
+
+        Returns:
+            The experiment with its result.
+        """
         return Trial(self.name, self.finding.cause, self.finding.row, speedup, failure)
 
 
@@ -98,16 +114,19 @@ def planned(
     Returns:
         The experiments; those that cannot be made, with the reason; and what to tell of the
         others.
+
+    Raises:
+        SpecError: there is no experiment of a name that was asked for.
     """
     names = _names(wanted)
     able: list[Plan] = []
     unable: list[Trial] = []
     for finding in sorted(findings, key=_promise):
-        if finding.status is not Status.SUSPECTED or finding.proposed not in names:
+        if finding.status is not Status.SUSPECTED or not _asks_for(finding, names):
             continue
         if wanted == "auto" and finding.factor and finding.factor.high < _LEAST_GAIN:
             continue
-        plan = _planned(finding, backends.get(finding.row))
+        plan = _planned(finding, _asks_for(finding, names), backends.get(finding.row))
         if isinstance(plan, Plan):
             able.append(plan)
         else:
@@ -116,13 +135,21 @@ def planned(
     return chosen, unable, list(_told(wanted, able, chosen, unable))
 
 
-def _planned(finding: Finding, row: Backend | None) -> Plan | Trial:
-    """The experiment that a finding proposes, or why it cannot be made."""
-    name = finding.proposed
+def _asks_for(finding: Finding, names: set[str]) -> str:
+    """The first of the wanted experiments that a finding proposes; empty where there is none."""
+    proposed = (finding.proposed, *finding.alternatives)
+    return next((name for name in proposed if name in names), "")
+
+
+def _planned(finding: Finding, name: str, row: Backend | None) -> Plan | Trial:
+    """An experiment that a finding proposes, or why it cannot be made."""
     failed = partial(Trial, name, finding.cause, finding.row, None)
     if row is None:
         return failed("the row's backend is not at hand; diagnose in the process that measured it")
-    changed = EXPERIMENTS[name](row)
+    try:
+        changed = EXPERIMENTS[name](row)
+    except PrecisionBenchError as exc:
+        return failed(str(exc))
     if name != FRESH_PROCESS and canonical_spec(changed) == canonical_spec(row):
         return failed("the row is so already")
     return Plan(finding, name, row, changed)
@@ -151,6 +178,9 @@ def as_measured(comparison: Comparison, model: Any, inputs: Any) -> dict[str, An
         comparison: what was measured.
         model: as for `compare`.
         inputs: as for `compare`.
+
+    Returns:
+        The device and seed that were used, and the batch size where it was asked for.
 
     Raises:
         WorkloadError: what differs, or what is wrong with the workload.
@@ -223,7 +253,14 @@ def _rows(plans: Sequence[Plan]) -> list[Backend]:
 
 
 def backends_of(comparison: Comparison) -> dict[str, Backend]:
-    """The backends of a comparison's rows: as they were given, or made from their specs."""
+    """The backends of a comparison's rows: as they were given, or made from their specs.
+
+    Args:
+        comparison: what was measured.
+
+    Returns:
+        Backends by row; a row is left out whose backend is not installed here.
+    """
     found: dict[str, Backend] = {}
     for row in comparison.results:
         given = comparison.backends.get(row.backend)
@@ -245,6 +282,9 @@ def made(
         model: as for `compare`.
         inputs: as for `compare`.
         **options: further arguments of `compare`.
+
+    Returns:
+        One result for each plan, in their order; what failed says why.
     """
     if not plans:
         return []
@@ -258,6 +298,7 @@ def made(
             replicas=_REPLICAS,
             budget_s=_ROUNDS_S * len(rows),
             evidence=False,
+            build_together=True,
             **options,
         )
     except PrecisionBenchError as exc:

@@ -36,6 +36,11 @@ class GapLedger(GapData):
     def __str__(self) -> str:
         return ledger_text.to_text(self)
 
+    @classmethod
+    def of(cls, gap: GapData) -> GapLedger:
+        """The ledger to print, of one that was put together by `diagnosis.gap.ledger`."""
+        return cls(**{f.name: getattr(gap, f.name) for f in attrs.fields(GapData)})
+
     def to_markdown(self) -> str:
         """The same for a page or a pull request."""
         return ledger_text.to_markdown(self)
@@ -83,8 +88,7 @@ def explain_gap(
     record = published if isinstance(published, Record) else get(published)
     data, start = comparison.data, comparison[backend].backend
     goal = fastest(data) if through is None else comparison[through].backend
-    found = gap_of(data, start, goal, record, everything(), factors)
-    return GapLedger(**{f.name: getattr(found, f.name) for f in attrs.fields(GapData)})
+    return GapLedger.of(gap_of(data, start, goal, record, everything(), factors))
 
 
 def _diagnosis(

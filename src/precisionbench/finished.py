@@ -49,16 +49,18 @@ class Finished:
         """
         return cls(lane.measurement(ended_by), lane.seats, lane.call_s, lane.warnings)
 
-    def look(self, everything: bool) -> None:
+    def look(self, everything: bool, passes: bool = True) -> None:
         """Fetch the first output, and run the passes beside the latency.
 
         Args:
             everything: not the output alone.
+            passes: whether they are wanted at all.
         """
         seat = self.seats[0]
         self._guarded(lambda: self._fetch(seat))
-        if everything:
+        if everything and passes:
             self._guarded(lambda: self._pass(seat))
+        if everything:
             self._guarded(seat.check_steady)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import time
@@ -53,6 +54,8 @@ class Options:
         shared_cores: how many cores all workers share while they are measured; 0: they keep all;
             None chooses.
         evidence: see what runs in each row's calls, once they are measured.
+        build_together: prepare all rows at the same time.
+        passes: take the passes of the last looks: device, enqueue and wall time, memory, ...
     """
 
     budget_s: float
@@ -62,6 +65,8 @@ class Options:
     floor: float
     shared_cores: int | None = None
     evidence: bool = True
+    build_together: bool = False
+    passes: bool = True
 
 
 @attrs.frozen
@@ -282,15 +287,31 @@ class _Run:
         return files
 
     def _open(self, workers: Mapping[str, Sequence[Worker]], session: int) -> dict[str, Lane]:
-        """Prepare all replicas, one at a time: building and tuning must not be disturbed."""
+        """Prepare all replicas, as a rule one at a time: building must not be disturbed."""
         lanes: dict[str, Lane] = {}
         took: dict[str, int] = {}
+        if self.options.build_together:
+            for worker in itertools.chain.from_iterable(workers.values()):
+                worker.begin_to_open()
         for row in list(self.rows):
             self._open_first(row, workers[row.name], lanes, took, session)
         for replica in range(1, max(map(len, workers.values()))):
             for row in self.rows:
                 self._open_further(workers[row.name][replica], lanes[row.name], took[row.name])
+        if self.options.build_together:
+            self._look_alone(lanes)
         return lanes
+
+    def _look_alone(self, lanes: dict[str, Lane]) -> None:
+        """One after another, once nothing else is being built."""
+        for row in list(self.rows):
+            try:
+                for seat in lanes[row.name].seats:
+                    seat.look_alone()
+            except PrecisionBenchError as exc:
+                for seat in lanes.pop(row.name).seats:
+                    seat.worker.kill()
+                self._failed(row, exc)
 
     def _open_first(
         self,
@@ -319,15 +340,14 @@ class _Run:
         free = free_device_bytes(self.workload.device)
         build_s = lane.seats[0].opening.build_s
         why = ""
-        if build_s > _LONG_BUILD_S:
+        if worker.is_opening:
+            why = self._add(worker, lane)
+        elif build_s > _LONG_BUILD_S:
             why = f"building it takes {build_s:.0f} s"
         elif free is not None and free < _HEADROOM * took:
             why = "the device's memory is full"
         else:
-            try:
-                lane.seats.append(RemoteSeat(worker))
-            except PrecisionBenchError as exc:
-                why = f"the next one failed ({exc.reason})"
+            why = self._add(worker, lane)
         if why:
             worker.kill()
             known = "; what processes are known to differ on this kind of device is added"
@@ -335,6 +355,15 @@ class _Run:
                 f"{len(lane.seats)} replica(s) only, because {why}"
                 f"{known if self.options.floor else ''}"
             )
+
+    @staticmethod
+    def _add(worker: Worker, lane: Lane) -> str:
+        """Take a further worker into a row; why it could not be."""
+        try:
+            lane.seats.append(RemoteSeat(worker))
+        except PrecisionBenchError as exc:
+            return f"the next one failed ({exc.reason})"
+        return ""
 
     def _rounds(self, lanes: Sequence[Lane]) -> str:
         if not lanes:
@@ -376,7 +405,7 @@ class _Run:
         parts = self.finished.setdefault(row.name, [])
         parts.append(done)
         if len(parts) == 1 and not lane.error:
-            done.look(everything=not self.interrupts.requested)
+            done.look(not self.interrupts.requested, self.options.passes)
         return done
 
     def _examine(self, done: Sequence[Finished], truth: Truth) -> None:

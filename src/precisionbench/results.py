@@ -21,11 +21,15 @@ __all__ = [
     "Agreement",
     "BackendFailure",
     "BackendResult",
+    "Block",
     "ComparisonData",
+    "DeviceState",
     "Environment",
     "Gpu",
     "Interval",
     "Measurement",
+    "Passes",
+    "Preparation",
     "Speedup",
     "TensorAgreement",
     "TensorInfo",
@@ -252,11 +256,11 @@ class TensorAgreement:
         path: where the tensor stands in the output, e.g. `['logits']`; empty for a bare tensor.
         shape: its shape.
         dtype: its dtype in this row.
-        relative_l2: ||out - ref|| / ||ref||.
-        cosine: <out, ref> / (||out|| ||ref||).
+        relative_l2: `‖out - ref‖ / ‖ref‖`.
+        cosine: `⟨out, ref⟩ / (‖out‖ ‖ref‖)`.
         batch_centred_relative_l2: the same as relative_l2 after each side's mean over the batch
             (first dimension) is subtracted; None where there is one item only.
-        max_abs_error: max |out - ref|.
+        max_abs_error: `max |out - ref|`.
         nonfinite_count: elements that are infinite or NaN here and finite in the reference,
             or the other way round. They are left out of the figures above.
         top1: share of items whose largest class is the reference's; None where the output is no
@@ -457,7 +461,13 @@ class BackendFailure:
 
 @attrs.frozen
 class TensorInfo:
-    """An input tensor's place, shape and dtype."""
+    """An input tensor.
+
+    Attributes:
+        path: where it stands in the inputs, e.g. `[0]` or `['input_ids']`.
+        shape: its shape.
+        dtype: its dtype, e.g. `float32`.
+    """
 
     path: str
     shape: tuple[int, ...]
@@ -483,7 +493,18 @@ class WorkloadInfo:
 
 @attrs.frozen
 class Gpu:
-    """The GPU that was used; what the machine does not tell is None."""
+    """The GPU that was used; what the machine does not tell is None.
+
+    Attributes:
+        name: as the driver tells it.
+        compute_capability: such as `9.0`.
+        memory_bytes: of the device, in all.
+        multiprocessors: how many.
+        driver: its version.
+        power_limit_w: most power that it may draw, in watts.
+        max_sm_clock_hz: highest clock of its multiprocessors.
+        uuid: of this very board.
+    """
 
     name: str
     compute_capability: str
@@ -497,7 +518,24 @@ class Gpu:
 
 @attrs.frozen
 class Environment:
-    """The machine, the versions and torch's settings before anything was measured."""
+    """The machine, the versions and torch's settings before anything was measured.
+
+    Attributes:
+        device: as for `compare`, such as `cuda:0`.
+        gpu: the GPU; None on a CPU.
+        platform: the operating system.
+        python: version of Python.
+        torch: version of torch.
+        cuda: version of CUDA that torch was built for; None without.
+        cudnn: version of cuDNN; None without.
+        packages: versions of packages that can matter, by name.
+        cpu: its name.
+        cpu_cores: how many this process may use.
+        threads: with which torch computes.
+        jetson: the release of a Jetson's software; None elsewhere.
+        flags: torch's global settings.
+        power_mode: a Jetson's, such as `MAXN`; None elsewhere.
+    """
 
     device: str
     gpu: Gpu | None

@@ -60,6 +60,8 @@ def compare(
     noise_floor: float | None = None,
     shared_cores: int | None = None,
     evidence: bool = True,
+    build_together: bool = False,
+    passes: bool = True,
     on_progress: OnProgress | None = None,
     journal: str | os.PathLike[str] | None = None,
 ) -> Comparison:
@@ -97,6 +99,10 @@ def compare(
             None is 2 on a GPU, unless calls keep several cores busy, and 0 elsewhere.
         evidence: see what runs in each row's calls, layer by layer, once all are measured; it is
             what `diagnose` reads.
+        build_together: prepare all rows at the same time, which is quicker where they compile;
+            build times, and what a backend tunes by trying, then disturb each other.
+        passes: once the rounds are over, measure device, enqueue and wall time, a graph's replay,
+            memory and energy in passes of their own (`launcher="process"`).
         on_progress: called with a `Progress` at each step.
         journal: new file that takes every block as it is finished; `load` reads it, also after
             a run that died.
@@ -141,7 +147,15 @@ def compare(
                 written,
             )
             options = interleaved.Options(
-                total_s / sessions, replicas, sessions, seed, floor, shared_cores, evidence
+                total_s / sessions,
+                replicas,
+                sessions,
+                seed,
+                floor,
+                shared_cores,
+                evidence,
+                build_together,
+                passes,
             )
             header.update(_measure(workload, collected, launcher, options))
             if written is not None and written.trouble:

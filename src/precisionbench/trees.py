@@ -139,17 +139,34 @@ class Inputs:
         Args:
             function: tensor in, tensor out.
             leaf: what to do with everything that is no tensor.
+
+        Returns:
+            New inputs; these are not changed.
         """
         return Inputs(
             map_tensors(function, self.args, leaf), map_tensors(function, self.kwargs, leaf)
         )
 
     def to(self, dtype: torch.dtype) -> Inputs:
-        """The same arguments with floating-point tensors cast; integers stay integers."""
+        """The same arguments with floating-point tensors cast; integers stay integers.
+
+        Args:
+            dtype: a floating-point dtype, as for `cast`.
+
+        Returns:
+            New inputs; these are not changed.
+        """
         return self.map(lambda tensor: cast(tensor, dtype))
 
     def in_memory_format(self, memory_format: str) -> Inputs:
-        """The same arguments with every 4-D and 5-D tensor arranged; see `arrange`."""
+        """The same arguments with every 4-D and 5-D tensor arranged.
+
+        Args:
+            memory_format: `contiguous` or `channels_last`, as for `arrange`.
+
+        Returns:
+            New inputs; these are not changed.
+        """
         return self.map(lambda tensor: arrange(tensor, memory_format))
 
     def tensors(self) -> list[tuple[str, torch.Tensor]]:
@@ -161,5 +178,8 @@ class Inputs:
 
         Args:
             model: what to call with these arguments.
+
+        Returns:
+            The callable; it gives what the model gives.
         """
         return functools.partial(model, *self.args, **self.kwargs)

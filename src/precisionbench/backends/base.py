@@ -47,6 +47,9 @@ def unrecorded(default: Any = None) -> Any:
 
     Args:
         default: its default.
+
+    Returns:
+        What `attrs.field` gives, to be written behind the field's annotation.
     """
     return attrs.field(default=default, kw_only=True, eq=False, metadata={"recorded": False})
 
@@ -131,6 +134,9 @@ def cast_model(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     Args:
         model: the private copy that `prepare` was given.
         dtype: a floating-point dtype. Complex tensors stay complex; a 16-bit row warns of that.
+
+    Returns:
+        The same model.
     """
     tensors = itertools.chain(model.parameters(), model.buffers())
     if dtype.itemsize == 2 and any(tensor.is_complex() for tensor in tensors):
@@ -145,6 +151,9 @@ def cast_model(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 def require_cuda(inputs: Inputs) -> None:
     """Raise unless the inputs are on a CUDA device.
+
+    Args:
+        inputs: that `prepare` was given.
 
     Raises:
         BackendUnavailableError: where they are instead.

@@ -62,6 +62,9 @@ def load(name: str) -> type[Backend]:
     Args:
         name: its name in specs.
 
+    Returns:
+        The class; nothing is made of it yet.
+
     Raises:
         BackendNotFoundError: no such backend; the nearest and all known names.
         SpecError: two packages bring a backend of this name, or the entry point is no Backend.
@@ -115,6 +118,9 @@ def make(backend: str | Backend) -> Backend:
 
     Args:
         backend: `name:option=value,...` or an object.
+
+    Returns:
+        The backend; options that the spec leaves out have their defaults.
 
     Raises:
         SpecError: the spec cannot be understood.

@@ -10,7 +10,12 @@ from pathlib import Path
 import click
 
 from precisionbench.cli.explain import print_diagnosis
-from precisionbench.cli.output import print_comparison, progress
+from precisionbench.cli.output import (
+    end_where_missed,
+    fail_under_option,
+    print_comparison,
+    progress,
+)
 
 
 @click.command()
@@ -65,6 +70,7 @@ from precisionbench.cli.output import print_comparison, progress
     metavar="NAME",
     help="Of --explain: auto, none, or names (again for each).  [default: auto]",
 )
+@fail_under_option
 def compare(
     model: str,
     backends: tuple[str, ...],
@@ -85,6 +91,7 @@ def compare(
     as_json: bool,
     explain: bool,
     experiments: tuple[str, ...],
+    fail_under: tuple[str, ...],
 ) -> None:
     """Measure MODEL under several backends and show the table.
 
@@ -95,10 +102,15 @@ def compare(
     Example:
       precisionbench compare torchvision:resnet50 -b half -b half:memory_format=channels_last
     """
-    from precisionbench import runner
+    from precisionbench import runner, thresholds
 
     if explain and not evidence:
         raise click.UsageError("--explain needs the evidence; leave --no-evidence out")
+    wanted = [thresholds.parse(text) for text in fail_under]
+    if wanted:
+        rows, reference_name = runner.plan(backends or runner.DEFAULT_BACKENDS, reference)
+        known = [(row.name, row.identity["options"]) for row in rows]
+        thresholds.check_rows(wanted, known, reference_name)
     _check_outputs(output, html, overwrite)
     with _journal_beside(output) as journal, progress() as on_progress:
         comparison = runner.compare(
@@ -129,6 +141,7 @@ def compare(
         diagnosis = print_diagnosis(comparison, model, experiments or ("auto",), to_stderr=as_json)
     if html is not None:
         comparison.to_html(html, overwrite=overwrite, diagnosis=diagnosis)
+    end_where_missed(wanted, comparison)
 
 
 def _check_outputs(output: str | None, html: str | None, overwrite: bool) -> None:

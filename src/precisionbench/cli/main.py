@@ -108,7 +108,7 @@ def main() -> None:
     Example:
       precisionbench compare torchvision:resnet50 --backend half --backend eager
 
-    Exit codes: 0 fine, 1 slower than allowed or interrupted, 2 bad usage, 3 nothing measured.
+    Exit codes: 0 fine, 1 a threshold missed or interrupted, 2 bad usage, 3 nothing measured.
     """
 
 

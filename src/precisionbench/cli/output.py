@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -15,11 +15,20 @@ if TYPE_CHECKING:
 
     from precisionbench.comparison import Comparison
     from precisionbench.runner import Progress
+    from precisionbench.thresholds import Threshold
 
 # Exit codes; 0 is fine.
 THRESHOLD_MISSED = 1  # a threshold was missed, or a gate is broken
 BAD_USAGE = 2
 NOTHING_MEASURED = 3
+
+fail_under_option = click.option(
+    "--fail-under",
+    multiple=True,
+    metavar="THRESHOLD",
+    help="End with 1 unless it holds: 'half>=1.5' (the lower end of the speed-up's interval) or "
+    "'half error<=0.01' (again for each).",
+)
 
 
 def print_comparison(comparison: Comparison, as_json: bool) -> None:
@@ -41,6 +50,17 @@ def print_text(plain: str, show_on: Callable[[Console], None]) -> None:
         show_on(console)
     else:
         click.echo(plain)
+
+
+def end_where_missed(wanted: Sequence[Threshold], comparison: Comparison) -> None:
+    """One sentence for each threshold that is missed, and the exit code that says so."""
+    from precisionbench import thresholds
+
+    found = thresholds.missed(wanted, comparison)
+    for sentence in found:
+        click.echo(sentence, err=True)
+    if found:
+        sys.exit(THRESHOLD_MISSED)
 
 
 def print_json(format: str, data: Any) -> None:

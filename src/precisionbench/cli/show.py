@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from precisionbench.cli.output import print_comparison
+from precisionbench.cli.output import end_where_missed, fail_under_option, print_comparison
 
 if TYPE_CHECKING:
     from precisionbench.comparison import Comparison
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--csv", "as_csv", is_flag=True, help="Print its rows as CSV, in full precision.")
 @click.option("--html", metavar="FILE", help="Write the report: one file for a browser.")
 @click.option("--overwrite", is_flag=True, help="Let --html replace a file.")
+@fail_under_option
 def show(
     file: str,
     as_json: bool,
@@ -41,6 +42,7 @@ def show(
     as_csv: bool,
     html: str | None,
     overwrite: bool,
+    fail_under: tuple[str, ...],
 ) -> None:
     """Show a result that was saved; this needs no GPU and no torch.
 
@@ -49,14 +51,18 @@ def show(
       precisionbench show result.json --markdown
       precisionbench show result.json --rules --backend half
       precisionbench show result.json --html report.html
+      precisionbench show result.json --fail-under "half>=1.5"
     """
+    from precisionbench import thresholds
     from precisionbench.comparison import load
 
     if as_json + markdown + as_csv > 1:
         raise click.UsageError("--json, --markdown and --csv exclude each other; give one of them")
     if (backends or engines) and not rules:
         raise click.UsageError("--backend and --engine belong to --rules; add it")
+    wanted = [thresholds.parse(text) for text in fail_under]
     comparison = load(file)
+    thresholds.check_rows(wanted, thresholds.rows_of(comparison), comparison.data.reference)
     if html is not None:
         comparison.to_html(html, overwrite=overwrite)
     if rules:
@@ -67,6 +73,7 @@ def show(
         click.echo(comparison.to_csv(), nl=False)
     elif html is None or as_json:
         print_comparison(comparison, as_json)
+    end_where_missed(wanted, comparison)
 
 
 def _under_rules(

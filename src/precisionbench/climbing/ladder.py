@@ -30,7 +30,7 @@ from precisionbench.results import WorkloadInfo
 from precisionbench.workload import Workload, resolve
 
 # Seconds of measuring for each row; most end earlier, when their interval is narrow enough.
-_ROW_S = 5.0
+_ROW_S = 3.0
 _REPLICAS = 2
 _IMAGE_DIMENSIONS = (4, 5)
 
@@ -160,7 +160,7 @@ def ladder(
         device: as for `compare`.
         seed: as for `compare`.
         replicas: fresh processes of each row; None is 2.
-        budget_s: seconds of measuring in all; None is 5 for each row. Building is not counted.
+        budget_s: seconds of measuring in all; None is 3 for each row. Building is not counted.
         evidence: as for `compare`; off here, because it takes longer than the measuring.
         on_progress: as for `compare`.
 
@@ -197,6 +197,8 @@ def ladder(
         replicas=_REPLICAS if replicas is None else replicas,
         budget_s=_ROW_S * len(rows) if budget_s is None else budget_s,
         evidence=evidence,
+        build_together=True,
+        passes=evidence,
         on_progress=on_progress,
     )
     return Ladder.of(comparison, bottom, record, stopped(ground, goal))

@@ -12,6 +12,7 @@ from precisionbench.names import spec_text, split_spec
 _TF32_FROM = (8, 0)
 _CHANNELS_LAST = {"memory_format": "channels_last"}
 _TENSORRT = "torch2trt"
+_TIMES_LARGER = 8
 
 
 @attrs.frozen
@@ -50,7 +51,7 @@ def rungs(start: str, ground: Ground, batch_size: int | None = None) -> tuple[st
     rows = [start, *_eager(ground), *_compiled(ground)]
     if _climbs_to(batch_size, ground):
         at = {"batch_size": batch_size}
-        rows += [_with(start, at), _with(rows[-1], at)]
+        rows += [*_both_batches(start, at, ground), _with(rows[-1], at)]
     rows += _engines(ground)
     return tuple(dict.fromkeys(rows))
 
@@ -58,6 +59,12 @@ def rungs(start: str, ground: Ground, batch_size: int | None = None) -> tuple[st
 def _climbs_to(batch_size: int | None, ground: Ground) -> bool:
     known = batch_size is not None and ground.batch_size is not None
     return known and batch_size != ground.batch_size and ground.device == "cuda"
+
+
+def _both_batches(start: str, at: Mapping[str, int | None], ground: Ground) -> Iterator[str]:
+    """A batch far larger than the user's own may leave no room for the others in float32."""
+    if (at["batch_size"] or 0) <= _TIMES_LARGER * (ground.batch_size or 0):
+        yield _with(start, at)
 
 
 def _eager(ground: Ground) -> Iterator[str]:

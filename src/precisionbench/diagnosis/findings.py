@@ -51,6 +51,7 @@ class Finding:
         reason: why it has its status.
         proposed: the experiment that could prove it; empty where there is none.
         costs_time: whether it makes the row slower; others make a figure wrong.
+        alternatives: other experiments that could tell something of it, where they are asked for.
     """
 
     cause: str
@@ -64,6 +65,7 @@ class Finding:
     reason: str = ""
     proposed: str = ""
     costs_time: bool = True
+    alternatives: tuple[str, ...] = ()
 
     @property
     def link(self) -> str:

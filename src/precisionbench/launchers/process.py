@@ -182,6 +182,15 @@ class Worker:
             self._process.stdin.flush()
         self._awaited.append((what, limit_s))
 
+    def begin_to_open(self) -> None:
+        """Begin to prepare its backend, while others do; a `RemoteSeat` waits for it."""
+        self.begin("open", PREPARE_LIMIT_S)
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether it has begun to prepare its backend, and nobody has asked for the answer."""
+        return any(what == "open" for what, _ in self._awaited)
+
     def wait_until_imported(self) -> None:
         """Wait until it has imported torch and can take requests."""
         if self._awaited and self._awaited[0][0] == "start" and self._error is None:
@@ -329,6 +338,10 @@ def _look_limit_s(call_s: float) -> float:
     return EVIDENCE_LIMIT_S + 10 * _BLOCK_FACTOR * call_s
 
 
+def _opening(told: Mapping[str, Any]) -> Opening:
+    return Opening(**{**told, "labels": tuple(told["labels"])})
+
+
 class RemoteSeat:
     """A backend that is prepared in a worker.
 
@@ -341,9 +354,17 @@ class RemoteSeat:
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        told = worker.ask("open", PREPARE_LIMIT_S)
-        self.opening = Opening(**{**told, "labels": tuple(told["labels"])})
+        told = worker.answer() if worker.is_opening else worker.ask("open", PREPARE_LIMIT_S)
+        self.opening = _opening(told)
         self._closing = Closing()
+
+    def look_alone(self) -> None:
+        """Look again at what others disturbed that were prepared meanwhile.
+
+        Raises:
+            PrecisionBenchError: a call failed.
+        """
+        self.opening = _opening(self.worker.ask("look_alone", PREPARE_LIMIT_S))
 
     @property
     def output(self) -> Mapping[str, torch.Tensor]:

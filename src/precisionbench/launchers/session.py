@@ -139,6 +139,29 @@ class Session:
             found = take_passes(self.events, self.call, call_s, labels, capture, inputs)
         return attrs.evolve(found, driver_bytes=self.driver_bytes)
 
+    def looked_at_alone(self) -> Session:
+        """The same with what only an undisturbed device can tell: its clock, and a call's length.
+
+        Raises:
+            ExecutionError: a call failed.
+        """
+        timer = Timer(self.events) if self.events else self.timer
+        with executing(), silence():
+            calls, call_s, cores_busy = warm_up(self.call, timer)
+            labels = _labels(timer.clock, self.call)
+        timer = _on_fitting_clock(timer, labels)
+        opening = attrs.evolve(
+            self.opening,
+            clock=timer.clock.name,
+            resolution_s=timer.clock.resolution_s,
+            min_sample_s=0.0 if self.flush else timer.clock.min_sample_s,
+            labels=labels,
+            warmup_calls=self.opening.warmup_calls + calls,
+            call_s=call_s,
+            cores_busy=cores_busy,
+        )
+        return attrs.evolve(self, opening=opening, timer=timer)
+
     def truth(self, path: str) -> None:
         """Write what the model's layers give in float64 to a file, for `evidence`.
 
@@ -281,8 +304,7 @@ def _session(
 ) -> Session:
     """A session on the clock that the labels allow."""
     events = timer.clock if isinstance(timer.clock, CudaEventClock) else None
-    if events and labels:  # its events would not say how long the work takes
-        timer = Timer(HostClock(events.device))
+    timer = _on_fitting_clock(timer, labels)
     cold = backend.l2_cache == "cold"
     opening = Opening(
         clock=timer.clock.name,
@@ -295,6 +317,12 @@ def _session(
     )
     flush = l2_flush(events.device) if events and cold else None
     return Session(opening, timer, call, output, record, events, flush)
+
+
+def _on_fitting_clock(timer: Timer, labels: tuple[str, ...]) -> Timer:
+    """The host's clock where events would not say how long the work takes."""
+    clock = timer.clock
+    return Timer(HostClock(clock.device)) if labels and isinstance(clock, CudaEventClock) else timer
 
 
 def _labels(clock: object, call: Call) -> tuple[str, ...]:

@@ -134,6 +134,13 @@ class _Server:
         self.session = self.stack.enter_context(launcher.open(self.backend))
         return attrs.asdict(self.session.opening)
 
+    def look_alone(self) -> Any:
+        """Look again at what others disturbed that were prepared meanwhile; gives the opening."""
+        import attrs
+
+        self.session = self.session.looked_at_alone()
+        return attrs.asdict(self.session.opening)
+
     def output(self, path: str) -> None:
         """Write the first output's tensors to a file."""
         import torch

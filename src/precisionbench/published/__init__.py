@@ -1,5 +1,7 @@
 """Numbers that others published, each with its conditions and where it stands.
 
+::
+
     import precisionbench as pb
 
     for record in pb.published.find(device="agx xavier", model="resnet50"):

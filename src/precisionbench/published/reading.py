@@ -54,6 +54,9 @@ def read(path: str | Path) -> tuple[Record, ...]:
     Args:
         path: of the file; docs/published.md describes it.
 
+    Returns:
+        The records, in the file's order.
+
     Raises:
         PublishedDataError: it cannot be read, or something in it is wrong; with the line.
     """

@@ -46,6 +46,9 @@ def everything(file: str | Path | None = None) -> tuple[Record, ...]:
         file: a TOML file with more of them; the one that the environment variable
             `PRECISIONBENCH_PUBLISHED` names is read as well.
 
+    Returns:
+        Ours first, in the order of the files.
+
     Raises:
         PublishedDataError: a file is wrong, or an id stands in two of them.
     """
@@ -96,6 +99,9 @@ def get(id: str, *, file: str | Path | None = None) -> Record:
         id: such as `mlperf-v4.1-h200-resnet50-offline`.
         file: as in `everything`.
 
+    Returns:
+        The record.
+
     Raises:
         RecordNotFoundError: there is none; with near matches.
         PublishedDataError: as in `everything`.
@@ -135,6 +141,9 @@ def find(
         batch: items at once.
         metric: one of `METRICS`.
         file: as in `everything`.
+
+    Returns:
+        The records; none where all names are known and nothing fits.
 
     Raises:
         SpecError: nobody knows a device, model, precision or metric of this name.

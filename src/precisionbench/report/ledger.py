@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _HEADINGS = ("items/s", "factor", "range", "how", "what")
-_BAR = 14
+_BAR, _WHAT = 9, 24
 _ADDRESS = re.compile(r"https?://[^<>|]+")
 
 
@@ -120,11 +120,12 @@ def _rows(gap: GapData) -> Iterator[tuple[tuple[str, ...], tuple[float, float]]]
     yield (_rate(top.items_per_s.value), "", "", "published", top.name), (rates[0], rates[-1])
     for place in range(len(gap.factors) - 1, -1, -1):
         row = gap.factors[place]
-        how = row.kind.value + (" (confirmed)" if row.is_confirmed else "")
+        how = "confirmed" if row.is_confirmed else row.kind.value
         cells = (_rate(rates[place + 1]), _times(row.factor), _range(row.factor), how, row.name)
         yield cells, (rates[place], rates[place + 1])
     bottom = gap.measured
-    yield (_rate(rates[0]), "", "", "measured", bottom.name), (rates[0], rates[0])
+    how = bottom.source.partition(" ")[0]  # measured, or reported
+    yield (_rate(rates[0]), "", "", how, bottom.name), (rates[0], rates[0])
 
 
 def _bar(ends: tuple[float, float], whole: tuple[float, float], encoding: str) -> str:
@@ -154,7 +155,7 @@ def _show(gap: GapData, console: Console) -> None:
             justify="right" if right else "left",
             no_wrap=heading != "what",
             overflow="fold",
-            min_width=_BAR if not heading else None,
+            min_width={"": _BAR, "what": _WHAT}.get(heading),
         )
     for cells, ends in rows:
         table.add_row(*map(Text, cells), Text(_bar(ends, whole, console.encoding)))

@@ -38,7 +38,14 @@ class Interval:
         return Interval(math.exp(self.value), math.exp(self.low), math.exp(self.high))
 
     def inverse_of(self, numerator: float) -> Interval:
-        """The interval of `numerator / x` for a positive x in this interval."""
+        """The interval of `numerator / x` for a positive x in this interval.
+
+        Args:
+            numerator: positive, in any unit.
+
+        Returns:
+            The interval in that unit over this one's.
+        """
         return Interval(numerator / self.value, numerator / self.high, numerator / self.low)
 
 

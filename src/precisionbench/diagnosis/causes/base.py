@@ -56,6 +56,7 @@ class Cause:
             nothing can, or its own figures are the proof.
         flatters: whether it makes a row look faster than it is.
         costs_time: whether it makes a row slower; others make a figure wrong.
+        alternatives: other experiments that tell something of it; made where they are asked for.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Cause:
     experiment: str = ""
     flatters: bool = False
     costs_time: bool = True
+    alternatives: tuple[str, ...] = ()
 
     def finding(self, scene: Scene) -> Finding | None:
         """What it has to say of a row."""
@@ -83,6 +85,7 @@ class Cause:
             experiment=found.proof,
             reason=found.reason,
             proposed="" if found.proof or found.untestable else self.experiment,
+            alternatives=() if found.proof else self.alternatives,
             costs_time=self.costs_time and not self.flatters,
         )
 

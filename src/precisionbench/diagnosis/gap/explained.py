@@ -17,7 +17,7 @@ from precisionbench.diagnosis.claims import (
 from precisionbench.diagnosis.facts import facts_of
 from precisionbench.diagnosis.gap.derived import derived_factors
 from precisionbench.diagnosis.gap.ledger import Factor, GapData, Kind, Rate, ledger
-from precisionbench.diagnosis.gap.measured import measured_factors
+from precisionbench.diagnosis.gap.measured import REPORTED, measured_factors
 from precisionbench.diagnosis.labels import BEYOND, label_of
 from precisionbench.diagnosis.unlike import Conditions, conditions_of, differences, model_difference
 from precisionbench.errors import IncomparableError
@@ -122,9 +122,9 @@ def _measured(row: BackendResult, data: ComparisonData) -> Rate:
             f"{row.backend} has no rate, because it is not known how many items a call serves",
             "measure it with batch_size=",
         )
-    return Rate(
-        f"{row.backend}, batch {row.batch_size}", row.throughput, f"measured {data.created[:10]}"
-    )
+    how = "reported" if data.launcher == REPORTED else "measured"
+    where = f"{how} {data.created[:10]}"
+    return Rate(f"{row.backend}, batch {row.batch_size}", row.throughput, where)
 
 
 def _published(record: Record) -> Rate:
@@ -162,7 +162,7 @@ def _label(data: ComparisonData, row: BackendResult, judged: Sequence[Judgement]
     return [
         Factor(
             f"the baseline is {extent} {label.claim or 'what its name says'}",
-            Kind.MEASURED,
+            Kind.MEASURED if label.is_wrong else Kind.DERIVED,
             _EXACT,
             "; ".join([*seen, *(one.sentence for one in judged if is_impossible)]),
             f"{ran}; the rate stays, its name changes: what that precision brings is in it already",

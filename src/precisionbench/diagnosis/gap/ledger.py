@@ -118,6 +118,9 @@ class GapData:
 
         Args:
             kinds: which.
+
+        Returns:
+            Between 0 and 1; 0 where there is no gap.
         """
         whole = sum(abs(math.log(row.factor.value)) for row in self.factors)
         part = sum(abs(math.log(row.factor.value)) for row in self.factors if row.kind in kinds)
@@ -152,6 +155,9 @@ def ledger(
         differences: conditions that differ, in sentences.
         claims: what arithmetic says of both numbers.
         notes: what there is to know besides.
+
+    Returns:
+        The gap, with what remains as its last factor.
 
     Raises:
         SpecError: a factor is of the kind that only a remainder can be.

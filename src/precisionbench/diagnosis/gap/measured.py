@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from precisionbench.diagnosis.gap.ledger import Factor, Kind
 from precisionbench.diagnosis.gap.states import LAYOUT, PRECISION, Hop, route, state_of
 from precisionbench.results import BackendResult, ComparisonData
-from precisionbench.speedups import per_item_ratio
+from precisionbench.speedups import FLOOR_ROUNDS, per_item_ratio
 from precisionbench.statistics import Interval
 
 # Two changes whose effects are known to depend on each other: where both have been measured each
 # without the other, what they do together is a factor of its own.
 _INTERACTING = (PRECISION, LAYOUT)
 BY_ITSELF = "by itself"
+# What `ComparisonData.launcher` says where figures were read and not measured.
+REPORTED = "reported"
 _WAYS = {"rounds": "in common rounds", "restarts": "started anew in each round"}
 
 
@@ -106,8 +108,16 @@ def _both_orders(data: ComparisonData, hops: Sequence[Hop]) -> list[Factor]:
 def _known(
     data: ComparisonData, name: str, factor: Interval, rows: str, reason: str = ""
 ) -> Factor:
+    day = data.created[:10]
+    if data.launcher == REPORTED:
+        source = f"{rows}, reported {day}, not measured here"
+        return Factor(name, Kind.DERIVED, factor, source, reason)
     how = _WAYS.get(data.schedule, "one after another, drift between them not in the range")
-    return Factor(name, Kind.MEASURED, factor, f"{rows}, {how}, {data.created[:10]}", reason)
+    rounds = min(len({(b.session, b.round) for b in row.measurement.blocks})
+                 for row in data.results)  # fmt: skip
+    few = f"{rounds} round(s) only, so the range is merely what was seen"
+    reason = "; ".join(filter(None, (reason, few if rounds < FLOOR_ROUNDS else "")))
+    return Factor(name, Kind.MEASURED, factor, f"{rows}, {how}, {day}", reason)
 
 
 def _row_like(

@@ -1,0 +1,292 @@
+"""The pytest plugin: the fixture `precision_benchmark`, baselines, result files, and a summary.
+
+pytest loads it through its entry point, also for people who never use it. So nothing of the
+library, torch least of all, is imported before a test measures something. `-p no:precisionbench`
+leaves it out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from precisionbench.backends import Backend
+    from precisionbench.comparison import Comparison
+
+_MARK = "precision_device"
+
+
+class Settings(NamedTuple):
+    """What the options ask for.
+
+    Attributes:
+        output: folder for one result file for each comparison; None: none are written.
+        baselines: folder of the baselines; None: nothing is held against any.
+        save: whether to make baselines where there are none.
+        overwrite: whether result files and, with `save`, baselines may be replaced.
+        written: result files of this run, which a test that is run again may replace.
+    """
+
+    output: Path | None
+    baselines: Path | None
+    save: bool
+    overwrite: bool
+    written: set[Path]
+
+
+class Measured(NamedTuple):
+    """What a test has measured, and what came of holding it against baselines."""
+
+    comparisons: list[Comparison]
+    sentences: list[str]
+
+
+_SETTINGS = pytest.StashKey[Settings]()
+_MEASURED = pytest.StashKey[Measured]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add our options."""
+    group = parser.getgroup("precisionbench", "speed under several precisions")
+    group.addoption(
+        "--precisionbench-output",
+        metavar="DIR",
+        help="Save each comparison as a JSON file here.",
+    )
+    group.addoption(
+        "--precisionbench-baselines",
+        metavar="DIR",
+        help="Fail tests whose rows became slower than in the results saved here.",
+    )
+    group.addoption(
+        "--precisionbench-save",
+        action="store_true",
+        help="Make the baselines that are missing, from tests that pass.",
+    )
+    group.addoption(
+        "--precisionbench-overwrite",
+        action="store_true",
+        help="Let --precisionbench-output and --precisionbench-save replace files.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read our options and make the mark known."""
+    config.addinivalue_line(
+        "markers",
+        f"{_MARK}(device): measure on this device, and skip the test where there is none",
+    )
+    option = config.getoption
+    output, baselines, save, overwrite = (
+        option(f"--precisionbench-{name}") for name in ("output", "baselines", "save", "overwrite")
+    )
+    if save and not baselines:
+        raise pytest.UsageError("--precisionbench-save needs --precisionbench-baselines DIR")
+    if overwrite and not (save or output):
+        raise pytest.UsageError(
+            "--precisionbench-overwrite needs --precisionbench-save or --precisionbench-output DIR"
+        )
+    config.stash[_SETTINGS] = Settings(
+        _folder(config, output), _folder(config, baselines), save, overwrite, set()
+    )
+    config.pluginmanager.register(_Summary(), "precisionbench-summary")
+
+
+def _folder(config: pytest.Config, name: str | None) -> Path | None:
+    return None if name is None else Path(config.invocation_params.dir, name)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose mark asks for a device that is not here."""
+    device = _marked_device(item)
+    if device is not None:
+        _skip_without(device)
+
+
+def _marked_device(item: pytest.Item) -> str | None:
+    mark = item.get_closest_marker(_MARK)
+    if mark is None:
+        return None
+    if len(mark.args) != 1 or mark.kwargs:
+        raise pytest.UsageError(f'{item.nodeid}: write @pytest.mark.{_MARK}("cuda")')
+    return str(mark.args[0])
+
+
+def _skip_without(device: Any) -> None:
+    """Skip where torch knows such a device and there is none; a name it does not know is wrong."""
+    import torch
+
+    from precisionbench.errors import WorkloadError
+    from precisionbench.workload import usable_device
+
+    try:
+        usable_device(device)
+    except WorkloadError as exc:
+        with contextlib.suppress(RuntimeError, TypeError):
+            torch.device(device)
+            pytest.skip(exc.reason)
+        raise
+
+
+class PrecisionBenchmark:
+    """What the fixture `precision_benchmark` gives: `compare`, as tests need it.
+
+    Args:
+        item: the test.
+        lock: held while something is measured.
+    """
+
+    def __init__(self, item: pytest.Item, lock: AbstractContextManager[object]) -> None:
+        self._item = item
+        self._lock = lock
+        self._settings = item.config.stash[_SETTINGS]
+        self._measured = item.stash[_MEASURED] = Measured([], [])
+
+    def __call__(
+        self,
+        model: Any,
+        inputs: Any = None,
+        *,
+        backends: Sequence[str | Backend] | None = None,
+        device: Any = None,
+        **options: Any,
+    ) -> Comparison:
+        """Measure one model under several precision backends.
+
+        Args:
+            model: as for `compare`.
+            inputs: as for `compare`: a tensor, a tuple, a mapping, or a function.
+            backends: specs or `Backend` objects; None is `DEFAULT_BACKENDS`.
+            device: as for `compare`; None takes what the mark `precision_device` says. Where
+                there is no such device, the test is skipped.
+            options: all others of `compare`, such as `budget_s`.
+
+        Returns:
+            The comparison. It is shown at the end of the run and, as the options of pytest ask,
+            saved to a file, and held against a baseline once the test has passed.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed.
+            OutputExistsError: the result's file exists; nothing was measured.
+            PrecisionBenchError: as `compare`.
+        """
+        from precisionbench.runner import compare
+
+        device = _marked_device(self._item) if device is None else device
+        if device is not None:
+            _skip_without(device)
+        file = self._output_file()
+        with self._lock:
+            found = compare(model, inputs, backends=backends, device=device, **options)
+        if any(row.measurement.ended_by == "interrupted" for row in found):
+            raise KeyboardInterrupt  # whoever pressed Ctrl-C wanted to end more than this row
+        self._measured.comparisons.append(found)
+        if file is not None:
+            found.save(file, overwrite=self._may_replace(file))
+            self._settings.written.add(file)
+        return found
+
+    def _output_file(self) -> Path | None:
+        """Where to save the next comparison, known to be writable before it is measured."""
+        from precisionbench import baselines, storage
+
+        folder = self._settings.output
+        if folder is None:
+            return None
+        number = len(self._measured.comparisons) + 1
+        file = folder / baselines.file_name(self._item.nodeid, number)
+        folder.mkdir(parents=True, exist_ok=True)
+        storage.check_writable(file, self._may_replace(file))
+        return file
+
+    def _may_replace(self, file: Path) -> bool:
+        return self._settings.overwrite or file in self._settings.written
+
+
+@pytest.fixture
+def precision_benchmark(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> PrecisionBenchmark:
+    """Measure a model under several precision backends: `precision_benchmark(model, inputs)`."""
+    return PrecisionBenchmark(request.node, _lock(tmp_path_factory))
+
+
+def _lock(tmp_path_factory: pytest.TempPathFactory) -> AbstractContextManager[object]:
+    """Lets one of pytest-xdist's workers measure at a time; alone there is nobody to wait for."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return contextlib.nullcontext()
+    from filelock import FileLock
+
+    # the folder that all workers of a run have in common
+    return FileLock(tmp_path_factory.getbasetemp().parent / "precisionbench.lock")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Hold what a test measured against baselines once it has passed."""
+    result = yield
+    settings, measured = item.config.stash[_SETTINGS], item.stash.get(_MEASURED, None)
+    if settings.baselines is not None and measured is not None:
+        _hold_all(item.nodeid, settings.baselines, settings, measured)
+    return result
+
+
+def _hold_all(test: str, folder: Path, settings: Settings, measured: Measured) -> None:
+    from precisionbench import baselines
+    from precisionbench.errors import PrecisionBenchError
+
+    save, overwrite = settings.save, settings.overwrite
+    if save:
+        folder.mkdir(parents=True, exist_ok=True)
+    for number, comparison in enumerate(measured.comparisons, 1):
+        file = folder / baselines.file_name(test, number)
+        try:
+            said = baselines.hold(comparison, file, save=save, overwrite=overwrite)
+        except (AssertionError, PrecisionBenchError) as exc:
+            # no line of the test is at fault, so none is shown
+            raise pytest.fail.Exception(str(exc), pytrace=False) from None
+        measured.sentences.append(said)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let what was measured travel with the report, also from a worker of pytest-xdist."""
+    report = yield
+    measured = item.stash.get(_MEASURED, None)
+    if call.when == "call" and measured is not None:
+        report.__dict__["precisionbench"] = [*map(str, measured.comparisons), *measured.sentences]
+    return report
+
+
+class _Summary:
+    """Collects reports, and shows their tables when all tests are done."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, list[str]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep what a test measured."""
+        if texts := getattr(report, "precisionbench", None):
+            self._texts[report.nodeid] = texts
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show it."""
+        if not self._texts:
+            return
+        terminalreporter.section("precisionbench")
+        for test, texts in self._texts.items():
+            terminalreporter.write_line(test, bold=True)
+            for text in texts:
+                terminalreporter.write_line(f"\n{text}")
+            terminalreporter.write_line("")
