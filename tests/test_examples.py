@@ -84,6 +84,13 @@ def test_the_example_of_a_report_writes_one_that_loads_nothing(tmp_path):
     assert 'id="gap"' in text
 
 
+def test_the_example_of_a_gap_explains_the_saved_record(tmp_path):
+    printed = run(str(EXAMPLES / "explain_gap.py"), cwd=tmp_path)
+    assert printed.startswith("MOST OF THIS IS NOT KNOWN")
+    assert re.search(r"2\.99x  measured     precision: float32 to float16\n", printed)
+    assert printed.endswith("  29.8x  in all\n")
+
+
 def test_every_example_is_run_by_a_test():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
         "apex_amp",
@@ -91,6 +98,7 @@ def test_every_example_is_run_by_a_test():
         "compare_two_runs",
         "compile_and_graphs",
         "eager",
+        "explain_gap",
         "founding_experiment",
         "half",
         "html_report",

@@ -1,0 +1,27 @@
+"""Why is a measured rate not the published one? The ledger of a saved result; nothing is run.
+
+python examples/explain_gap.py [result.json [published id]]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import precisionbench as pb
+
+RECORD = Path(__file__).parent.parent / "docs/records/h200-resnet50-batch100.json"
+
+
+def main(result: str = str(RECORD), published: str = "mlperf-v4.1-h200-resnet50-offline") -> None:
+    comparison = pb.load(result)
+    gap = pb.explain_gap(comparison, comparison.data.reference, published)
+    print(gap)
+    print()
+    for one in gap.factors:
+        print(f"{one.factor.value:6.3g}x  {one.kind.value:11}  {one.name}")
+    print(f"{gap.gap:6.3g}x  in all")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
