@@ -1059,6 +1059,18 @@ def test_chosen_layers_of_a_half_model_stay_in_float32(images):
     assert row.agreement.relative_l2 < 1e-2
 
 
+def test_weights_of_layers_that_stay_in_float32_are_not_rounded():
+    from precisionbench.backends.kept import cast_but_for
+
+    model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 8)).eval()
+    whole = [parameter.clone() for parameter in model[2].parameters()]
+    changed = cast_but_for(model, "1+2", torch.bfloat16)
+    assert all(map(torch.equal, changed[2].parameters(), whole))
+    assert changed[1].running_var.dtype == torch.float32
+    assert changed[0].weight.dtype == torch.bfloat16
+    assert changed(torch.ones(2, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
 def test_a_layer_that_is_not_there_is_named(images):
     found = pb.compare(
         nn.Sequential(nn.Flatten()), images, backends=["half:fp32_layers=9"], **QUICK

@@ -10,8 +10,8 @@ import attrs
 import torch
 from torch import nn
 
-from precisionbench.backends.base import Backend, Prepared, cast_model
-from precisionbench.backends.kept import keep_in_float32
+from precisionbench.backends.base import Backend, Prepared
+from precisionbench.backends.kept import cast_but_for
 from precisionbench.trees import Inputs
 
 
@@ -33,6 +33,5 @@ class Half(Backend):
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
         """Cast the model and the inputs; see `Backend.prepare`."""
         dtype = getattr(torch, self.dtype)
-        model, inputs = cast_model(model, dtype), inputs.to(dtype)
-        keep_in_float32(model, self.fp32_layers, dtype)
+        model, inputs = cast_but_for(model, self.fp32_layers, dtype), inputs.to(dtype)
         yield Prepared(inputs.bind(model), model)

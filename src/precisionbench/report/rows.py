@@ -71,7 +71,7 @@ def versions(data: ComparisonData) -> str:
     if environment.gpu:
         parts += [f"cuDNN {environment.cudnn}", f"driver {environment.gpu.driver or 'unknown'}"]
     else:
-        parts.append(f"{environment.threads} threads")
+        parts.append(f"{environment.threads} thread{'s' * (environment.threads != 1)}")
     return ", ".join([*parts, f"seed {data.seed}", data.created])
 
 

@@ -6,12 +6,15 @@ from precisionbench.diagnosis.causes.base import Cause, Found, Scene
 from precisionbench.diagnosis.findings import Number
 from precisionbench.statistics import Verdict
 
+# Rows measured one after another have no verdict; so much more is a gain all the same.
+_GAIN = 1.05
+
 
 def look(scene: Scene) -> Found | None:
     """A 16-bit row on a CPU that is not faster than the reference."""
     if scene.facts.on_gpu or not scene.claims_half or scene.speedup is None:
         return None
-    if scene.speedup.verdict is Verdict.FASTER:
+    if scene.speedup.verdict is Verdict.FASTER or scene.speedup.value > _GAIN:
         return None
     return Found((Number("speed-up over the reference", scene.speedup.value, "ratio"),))
 
