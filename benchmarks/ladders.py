@@ -124,7 +124,14 @@ def report(folder: Path, start: str) -> str:
 def _agreement(folder: Path, file: Path, start: str) -> list[str]:
     batch = file.stem.partition("-")[2]
     found = Ladder.of(pb.load(folder / f"resnet50-{batch}.json"), start)
-    *rungs, whole = json.loads(file.read_text())
+    told = json.loads(file.read_text())
+    ends = {"before": found.start, "after": found.top}
+    rungs = [pair for pair in told if not ends.items() <= pair.items()]
+    direct = next((pair["value"] for pair in told if ends.items() <= pair.items()), None)
+    where = "as a pair of their own"
+    if direct is None:
+        direct = per_item_ratio(found.comparison.data, found.start, found.top).value
+        where = "in the ladder's own rounds"
     lines = [f"batch {batch}", "", "| rung | ladder | pair | agree |", "|---|---|---|---|"]
     for pair in rungs:
         mine = per_item_ratio(found.comparison.data, pair["before"], pair["after"])
@@ -135,8 +142,8 @@ def _agreement(folder: Path, file: Path, start: str) -> list[str]:
             f"{'yes' if agree else 'no'} |"
         )
     product = math.prod(pair["value"] for pair in rungs)
-    off = product / whole["value"] - 1
-    lines += ["", f"product of the pairs {product:.3f}, first against last {whole['value']:.3f}: "
+    off = product / direct - 1
+    lines += ["", f"product of the pairs {product:.3f}, first against last {where} {direct:.3f}: "
               f"{off:+.1%} ({'within' if abs(off) <= _WHOLE else 'beyond'} 5 %)"]  # fmt: skip
     return lines
 
