@@ -2,7 +2,8 @@
 
 The figures were measured on an H200 on 2026-11-23, with CUDA events and triton's `do_bench`
 (`docs/records/h200-founding-case.json`); this script measures nothing. Where that machine could not
-climb on (it had no TensorRT), factors are derived from peaks, and what remains is unexplained.
+climb on (it had no TensorRT), a factor is assumed between nothing and the ratio of the peaks, and
+what remains is unexplained.
 
     python examples/h200_case.py
 """
@@ -90,7 +91,7 @@ def _int8() -> Factor:
     fp16, int8 = (h200.peaks[name] for name in ("fp16", "int8"))
     ratio = int8.value / fp16.value
     return Factor(
-        "fp16 to int8", Kind.DERIVED, Interval(math.sqrt(ratio), 1.0, ratio),
+        "fp16 to int8", Kind.ASSUMED, Interval(math.sqrt(ratio), 1.0, ratio),
         f"peaks: {fp16.source} [{fp16.status}]; {int8.source} [{int8.status}]",
         "anything between nothing and the ratio of the peaks",
     )  # fmt: skip

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +93,31 @@ def test_the_example_of_a_gap_explains_the_saved_record(tmp_path):
     assert printed.endswith("  29.8x  in all\n")
 
 
+def test_the_founding_case_is_a_ledger_of_6_28_and_says_first_that_most_is_assumed(tmp_path):
+    saved = tmp_path / "xavier.json"
+    printed = run(str(EXAMPLES / "founding_case.py"), str(saved), cwd=tmp_path)
+    assert "a gap of 6.28x" in printed
+    assert "MOST OF THIS IS NOT KNOWN" in printed
+    assert re.search(r"1x  1 +confirmed +the baseline is not", printed)
+    assert "reported, not measured here" in printed
+    kept = EXAMPLES.parent / "docs/records/xavier-2020-reported.json"
+    assert saved.read_text() == kept.read_text()
+
+
+def test_the_rows_of_both_cases_multiply_to_their_gaps():
+    for name in ("founding_case", "h200_case"):
+        found = runpy.run_path(str(EXAMPLES / f"{name}.py"))["case"]()
+        gap = found[1] if isinstance(found, tuple) else found
+        product = math.prod(row.factor.value for row in gap.factors)
+        assert product == pytest.approx(gap.gap, rel=1e-9)
+
+
+def test_the_case_of_an_h200_is_what_its_record_says(tmp_path):
+    printed = run(str(EXAMPLES / "h200_case.py"), cwd=tmp_path)
+    assert "a gap of 8.83x" in printed
+    assert "stays unexplained" in printed
+
+
 def test_every_example_is_run_by_a_test():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
         "apex_amp",
@@ -99,7 +126,9 @@ def test_every_example_is_run_by_a_test():
         "compile_and_graphs",
         "eager",
         "explain_gap",
+        "founding_case",
         "founding_experiment",
+        "h200_case",
         "half",
         "html_report",
         "torch2trt_int8",

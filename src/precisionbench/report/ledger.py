@@ -124,7 +124,7 @@ def _rows(gap: GapData) -> Iterator[tuple[tuple[str, ...], tuple[float, float]]]
         cells = (_rate(rates[place + 1]), _times(row.factor), _range(row.factor), how, row.name)
         yield cells, (rates[place], rates[place + 1])
     bottom = gap.measured
-    how = bottom.source.partition(" ")[0]  # measured, or reported
+    how = "reported" if bottom.source.startswith("reported") else "measured"
     yield (_rate(rates[0]), "", "", how, bottom.name), (rates[0], rates[0])
 
 
