@@ -95,7 +95,7 @@ def test_backends_lists_what_there_is_and_how_to_get_the_rest():
     assert "eager  Eager PyTorch in float32" in done.stdout
     assert "precision=fp32|tf32" in done.stdout
     assert "workspace_bytes=a whole number" in done.stdout
-    listed = json.loads(run("backends", "--json").stdout)
+    listed = json.loads(run("backends", "--json").stdout)["backends"]
     assert {"apex-amp", "eager", "half", "torch2trt"} <= {entry["name"] for entry in listed}
 
 

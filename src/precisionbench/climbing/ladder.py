@@ -13,7 +13,6 @@ from precisionbench import runner
 from precisionbench.backends import discovery
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.climbing.rungs import Ground, rungs, stopped
-from precisionbench.collected import OnProgress
 from precisionbench.comparison import Comparison
 from precisionbench.devices import device_of
 from precisionbench.diagnosis.gap.ledger import Factor
@@ -21,9 +20,13 @@ from precisionbench.diagnosis.gap.measured import fastest, measured_factors
 from precisionbench.diagnosis.gap.states import route
 from precisionbench.environment import capture
 from precisionbench.explaining import GapLedger, explain_gap
+from precisionbench.progress import OnProgress
 from precisionbench.published import get
 from precisionbench.published.record import Record
+from precisionbench.recording import silence
+from precisionbench.report import ledger
 from precisionbench.report.ladder import to_text
+from precisionbench.report.plain import WIDTH
 from precisionbench.results import BackendResult
 from precisionbench.workload import Workload, resolve
 
@@ -56,9 +59,17 @@ class Ladder:
     gap: GapLedger | None = None
 
     def __str__(self) -> str:
+        return self.to_text()
+
+    def to_text(self, width: int = WIDTH) -> str:
+        """The ledger of the gap, where there is one, and the way up.
+
+        Args:
+            width: columns to fill at most.
+        """
         ends = self.start, self.top
-        way = to_text(self.comparison.data, ends, self.rungs, self.off, self.stopped)
-        return way if self.gap is None else f"{self.gap}\n\n{way}"
+        way = to_text(self.comparison.data, ends, self.rungs, self.off, self.stopped, width)
+        return way if self.gap is None else f"{ledger.to_text(self.gap, width)}\n\n{way}"
 
     def as_data(self) -> dict[str, Any]:
         """What was found, without the samples: for machines."""
@@ -178,7 +189,8 @@ def ladder(
     """
     record = get(to) if isinstance(to, str) else to
     bottom = canonical_spec(discovery.make(start))
-    workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed or 0)
+    with silence():  # what a factory prints is in each row's log
+        workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed or 0)
     ground = _ground(workload)
     goal = record.batch if record is not None and ground.device == "cuda" else None
     rows = rungs(bottom, ground, goal if ground.batch_size else None)
