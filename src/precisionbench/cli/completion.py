@@ -86,7 +86,8 @@ def specs(incomplete: str) -> Iterator[str]:
     if not colon:
         yield from sorted(entries)
     elif name in entries:
-        options = {**_options(_BASE), **_options(entries[name])}
+        own, common = _options(entries[name]), _options(_BASE)
+        options = {**own, **{o: values for o, values in common.items() if not own.get(o)}}
         done, _, last = given.rpartition(",")
         head = f"{name}:{done}," if done else f"{name}:"
         option, equals, _ = last.partition("=")
@@ -94,7 +95,8 @@ def specs(incomplete: str) -> Iterator[str]:
             yield from (f"{head}{option}={value}" for value in options.get(option, ()))
         else:
             taken = {one.partition("=")[0] for one in done.split(",")}
-            yield from (f"{head}{other}=" for other in options if other not in taken)
+            left = ((other, values) for other, values in options.items() if other not in taken)
+            yield from (f"{head}{other}={value}" for other, vs in left for value in vs or ("",))
 
 
 def _options(entry: EntryPoint) -> Mapping[str, tuple[str, ...]]:

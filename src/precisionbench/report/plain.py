@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 WIDTH = 80
 # On narrower terminals than this, lines wrap: that tells more than a text without its figures.
 MIN_WIDTH = 40
-# A name that is broken into narrower pieces than this cannot be read.
-_MIN_NAME_WIDTH = 16
+# Pieces of a name up to this are never cut; longer ones must not spoil the table for all others.
+_MOST_PIECE = 40
 _GAP = 2  # between columns
+_INDENT = "  "
 _NO_BREAK = "\N{NO-BREAK SPACE}"
-_PIECE = re.compile(r"[^\s,:/]*(?:[,:/]+|\s+|$)")
+_PIECE = re.compile(r"[^\s,:/]*(?:[,:/]+|\s+(?:%\s*)?|$)")
 
 
 def plain_text(show: Callable[[Console], None], width: int = WIDTH) -> str:
@@ -121,8 +122,15 @@ def _widths(
     for place in reversed([i for i, column in enumerate(columns) if column.breaks]):
         excess = sum(widths) - room
         if excess > 0:
-            widths[place] = max(min(widths[place], _MIN_NAME_WIDTH), widths[place] - excess)
+            least = max([len(columns[place].heading), *(_least(row[place].plain) for row in rows)])
+            widths[place] = max(least, widths[place] - excess)
     return widths if sum(widths) <= room else None
+
+
+def _least(name: str) -> int:
+    """How narrow a name can be without being cut within a piece."""
+    first, *others = [len(piece.rstrip()) for piece in _PIECE.findall(name)] or [0]
+    return min(_MOST_PIECE, max([first, *(len(_INDENT) + other for other in others)]))
 
 
 def _table(
@@ -160,7 +168,13 @@ def _list(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int)
             if column.heading and cell.plain.strip()
         ]
         parts.append(Text(broken(name.plain, width), style="bold"))
-        lines = textwrap.wrap(", ".join(told), width, initial_indent="  ", subsequent_indent="  ")
+        lines = textwrap.wrap(
+            ", ".join(told),
+            width,
+            initial_indent=_INDENT,
+            subsequent_indent=_INDENT,
+            break_on_hyphens=False,
+        )
         parts.append(Text("\n".join(lines).replace(_NO_BREAK, " ")))
     return Group(*parts)
 
@@ -180,9 +194,8 @@ def broken(text: str, width: int) -> str:
     """
     lines = [""]
     for piece in _PIECE.findall(text):
-        indent = "  " if len(lines) > 1 or lines[0] else ""
         if lines[-1].strip() and len((lines[-1] + piece).rstrip()) > width:
-            lines.append(indent + piece)
+            lines.append(_INDENT + piece)
         else:
             lines[-1] += piece
     return "\n".join(line.rstrip() for line in lines)
