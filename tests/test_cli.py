@@ -442,6 +442,11 @@ def test_json_is_one_document_of_a_known_format_and_0_is_fine(ready, command):
     name, version = FORMATS[command]
     assert (document["format"], document["version"]) == (f"precisionbench.{name}", version)
     assert done.stderr == "", "it was asked to be quiet"
+    page = Path(__file__).parent.parent / "docs/command-line.md"
+    if page.exists():  # the tests can stand alone, without the repository
+        text = page.read_text(encoding="utf-8")
+        assert not [key for key in document if f"`{key}`" not in text]
+        assert f"| `{document['format']}` | {version} |" in text
 
 
 PROGRESSES = ("compare", "explain", "ladder", "doctor")

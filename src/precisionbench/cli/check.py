@@ -40,6 +40,7 @@ def check(timeout_s: float | None, as_json: bool, script: str, args: tuple[str, 
     \b
     Example:
       precisionbench check my_benchmark.py --batch 64
+      precisionbench check --json my_benchmark.py --batch 64
     """
     from precisionbench.checking.running import check as run
     from precisionbench.checking.text import to_text

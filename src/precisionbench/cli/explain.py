@@ -96,7 +96,7 @@ def _print_gap(
     if as_json:
         print_json("precisionbench.gap", gap)
     elif markdown:
-        click.echo(gap.to_markdown())
+        print(gap.to_markdown())
     else:
         print_prose(partial(to_text, gap))
 
@@ -110,6 +110,6 @@ def print_diagnosis(
 
     with progress(quiet) as on_progress:
         found = diagnose(comparison, model, experiments, on_progress=on_progress)
-    click.echo()
+    print()
     print_prose(partial(to_text, found))
     return found

@@ -1,4 +1,8 @@
-"""What commands have in common: results to standard output, all else to standard error."""
+"""What commands have in common: results to standard output, all else to standard error.
+
+Results are printed, not echoed: click would write UTF-8 where the terminal is said to know ASCII
+only.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +59,7 @@ def print_text(plain: str | Callable[[int], str], show_on: Callable[[Console], N
     if console.is_terminal:
         show_on(console)
     else:
-        click.echo(plain if isinstance(plain, str) else plain(WIDTH))
+        print(plain if isinstance(plain, str) else plain(WIDTH))
 
 
 def print_prose(text: Callable[[int], str]) -> None:
@@ -70,7 +74,7 @@ def print_prose(text: Callable[[int], str]) -> None:
 
     console = Console()
     width = console.width if console.is_terminal else WIDTH
-    click.echo(text(min(max(width, MIN_WIDTH), _MOST_READABLE)))
+    print(text(min(max(width, MIN_WIDTH), _MOST_READABLE)))
 
 
 def print_json(format: str, data: Any) -> None:

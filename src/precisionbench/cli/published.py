@@ -57,4 +57,4 @@ def published(
             lambda console: report.show(found, console),
         )
     else:
-        click.echo(what_exists(device, model, precision, file=file))
+        print(what_exists(device, model, precision, file=file))

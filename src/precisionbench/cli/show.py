@@ -77,9 +77,9 @@ def show(
     if rules:
         _show_rules(comparison, backends, engines, as_json, markdown)
     elif markdown:
-        click.echo(comparison.to_markdown())
+        print(comparison.to_markdown())
     elif as_csv:
-        click.echo(comparison.to_csv(), nl=False)
+        print(comparison.to_csv(), end="")
     elif html is None or as_json:
         print_comparison(comparison, as_json, wide)
 
@@ -101,6 +101,6 @@ def _show_rules(
         statements = {name: storage.unstructured(said) for name, said in found.items()}
         print_json("precisionbench.statements", {"rows": statements})
     elif markdown:
-        click.echo(rules.to_markdown(found))
+        print(rules.to_markdown(found))
     else:
         print_prose(partial(rules.to_text, found))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _INDENT = 2
+_MOST_READABLE = 100  # columns of prose
 _MANY = 3  # a note on all of so many rows is on every row
 
 
@@ -122,9 +123,11 @@ def _more(data: ComparisonData) -> tuple[list[Column], list[list[Text]]]:
 
 
 def _item(about: str, sentence: str, width: int) -> RenderableType:
+    from rich.constrain import Constrain
     from rich.padding import Padding
     from rich.text import Text
 
-    room = width - _INDENT
+    room = min(width, _MOST_READABLE) - _INDENT
     name = Text(readable(f"{about}: ", room) if about else "", style="bold")
-    return Padding(name + Text(readable(sentence, room)), (0, 0, 0, _INDENT))
+    said = name + Text(readable(sentence, room))
+    return Constrain(Padding(said, (0, 0, 0, _INDENT)), room + _INDENT)
