@@ -124,7 +124,7 @@ def compare(
 
     \b
     Example:
-      precisionbench compare torchvision:resnet50 -b half -b half:memory_format=channels_last
+      precisionbench compare torchvision:resnet50 -b half -b autocast -o r.json
     """
     from precisionbench import runner
 

@@ -133,7 +133,8 @@ def _fields(
     for line in node.body:
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
             text = ast.unparse(line.annotation)
-            if not text.startswith("ClassVar") and not line.target.id.startswith("_"):
+            hidden = line.target.id.startswith("_") or "unrecorded(" in ast.unparse(line)
+            if not text.startswith("ClassVar") and not hidden:
                 yield line.target.id, tuple(_values(aliases.get(text, line.annotation), text))
 
 

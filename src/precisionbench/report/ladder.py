@@ -68,11 +68,7 @@ def _show(
         steps.append((_rate(rate), factor, half_width(rung.factor).lstrip("±"), rung.name))
     cells = [[Text(text) for text in step] for step in steps]
     console.print(table(_COLUMNS, cells, console.width), Text())
-    whole = per_item_ratio(data, bottom, top)
-    lines = [
-        f"{top} serves {_rate(rate_of(data, top))} items/s: {whole.value:.3g} times as many as "
-        f"{bottom} ({whole.low:.3g} to {whole.high:.3g}, these two rows by themselves)."
-    ]
+    lines = [_summary(data, bottom, top)]
     lines += [f"{one.name}: {one.reason}." for one in rungs if one.reason not in ("", BY_ITSELF)]
     lines += [f"beside the way: {name}, {_rate(rate_of(data, name))} items/s." for name in off]
     lines += [f"{failure.backend} could not be measured: {failure.reason}."
@@ -82,3 +78,13 @@ def _show(
 
 def _rate(value: float) -> str:
     return significant(value, max(3, len(str(int(value)))))
+
+
+def _summary(data: ComparisonData, bottom: str, top: str) -> str:
+    if top == bottom:
+        return f"nothing measured here is faster than {bottom}."
+    whole = per_item_ratio(data, bottom, top)
+    return (
+        f"{top} serves {_rate(rate_of(data, top))} items/s: {whole.value:.3g} times as many as "
+        f"{bottom} ({whole.low:.3g} to {whole.high:.3g}, these two rows by themselves)."
+    )
