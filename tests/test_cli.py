@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 import precisionbench as pb
 from precisionbench.cli import main
 from precisionbench.errors import OutputError
+from terminals import running
 from test_storage import comparison_data
 
 MODEL = """
@@ -25,7 +29,23 @@ def broken():
         def forward(self, x):
             raise IndexError("off by one")
     return Broken(), torch.rand(2, 8)
+def hanging():
+    import threading
+    class Hanging(torch.nn.Module):
+        def forward(self, x):
+            threading.Event().wait()
+    return Hanging(), torch.rand(2, 8)
+def talking():
+    import os
+    print("from Python")
+    os.write(1, b"from native code\\n")
+    return tiny()
 """
+
+
+COMMANDS = (
+    "compare", "explain", "ladder", "show", "diff", "published", "backends", "doctor", "check"
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -95,7 +115,7 @@ def test_backends_lists_what_there_is_and_how_to_get_the_rest():
     assert "eager  Eager PyTorch in float32" in done.stdout
     assert "precision=fp32|tf32" in done.stdout
     assert "workspace_bytes=a whole number" in done.stdout
-    listed = json.loads(run("backends", "--json").stdout)
+    listed = json.loads(run("backends", "--json").stdout)["backends"]
     assert {"apex-amp", "eager", "half", "torch2trt"} <= {entry["name"] for entry in listed}
 
 
@@ -122,11 +142,29 @@ def test_python_m_is_the_same_command():
 
 
 def test_help_shows_an_example_for_each_command():
-    for command in ("compare", "show", "backends"):
+    for command in COMMANDS:
         done = run(command, "--help")
         assert "Example:" in done.stdout
-        assert f"precisionbench {command}" in done.stdout
-    assert "Exit codes" in run("--help").stdout
+        assert f"  precisionbench {command}" in done.stdout
+        assert "Exit codes: 0 fine, 1 " in done.stdout
+        assert "--debug" in done.stdout
+
+
+def test_help_lists_commands_in_the_order_in_which_they_are_needed():
+    text = run("--help").stdout
+    listed = [line.split()[0] for line in text.partition("Commands:")[2].splitlines() if line[2:]]
+    assert tuple(listed[:9]) == COMMANDS
+    assert "..." not in text.partition("Commands:")[2], "a summary is cut"
+    assert "Exit codes: 0 fine, 1 a threshold was missed" in text
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_help_fits_terminals(width):
+    for command in COMMANDS:
+        done = CliRunner().invoke(main, [command, "--help"], terminal_width=width)
+        options = done.stdout.partition("Options:")[2]
+        lines = (options if width < 80 else done.stdout).splitlines()
+        assert max(map(len, lines)) <= width, command
 
 
 USAGE = {
@@ -268,45 +306,63 @@ def test_an_output_that_cannot_be_written_is_one_sentence(saved):
     assert len(done.stderr.splitlines()) == 1
 
 
-def on_a_terminal(code: str) -> str:
-    """Run Python code on a pseudo-terminal of 100 columns and give what appears on it."""
-    import pty
-
-    terminal, theirs = pty.openpty()
-    environ = {**os.environ, "COLUMNS": "100", "TERM": "xterm"}
-    command = [sys.executable, "-c", code]
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ)
-    os.close(theirs)
-    output = b""
-    try:
-        while chunk := os.read(terminal, 4096):
-            output += chunk
-    except OSError:  # the other end is closed
-        pass
-    finally:
-        process.kill()
-        process.wait(60)
-        os.close(terminal)
-    return output.decode()
-
-
 def test_a_terminal_gets_a_live_line_and_colours(here):
-    code = f"""
-import sys
-sys.argv = ["precisionbench", "compare", "cli_models:tiny", "-b", "half", "-b", "apex-amp",
-            "--device", "cpu", "--launcher", "inline", "--budget", "0.5"]
-sys.path.insert(0, {str(here)!r})
-from precisionbench.cli import main
-main()
-"""
-    shown = on_a_terminal(code)
+    rows = ("-b", "half", "-b", "apex-amp")
+    options = ("--device", "cpu", "--launcher", "inline", "--budget", "0.5")
+    with running("compare", "cli_models:tiny", *rows, *options) as terminal:
+        assert terminal.exit_code() == 0
+        shown = terminal.plain()
     assert "[1/3] eager: measuring" in shown
     assert "[2/3] half: measuring" in shown
     assert "apex-amp: needs" in shown
-    assert "\x1b[" in shown
+    assert "\x1b[" in terminal.shown
     assert "items/s" in shown
 
 
+LONG_RUN = ("compare", "cli_models:tiny", "-b", "half:dtype=bfloat16", "--device", "cpu")
+
+
+@pytest.mark.slow
+def test_a_first_ctrl_c_says_what_is_kept_and_shows_it(here):
+    with running(*LONG_RUN, "--replicas", "1", "--budget", "30", "-o", "r.json") as terminal:
+        terminal.read_until("round 2")
+        terminal.interrupt()
+        terminal.read_until("stopping; what is finished is kept")
+        assert terminal.exit_code() == 1
+        shown = " ".join(terminal.plain().split())
+    assert "the run was interrupted: " in shown
+    assert pb.load("r.json")["eager"].measurement.ended_by == "interrupted"
+    assert not Path("r.json.journal").exists()
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_says_where_the_finished_rounds_are(here):
+    with running(*LONG_RUN, "--replicas", "1", "--budget", "30", "-o", "r.json") as terminal:
+        terminal.read_until("round 3")
+        terminal.interrupt()
+        terminal.read_until("stopping")
+        terminal.interrupt()
+        assert terminal.exit_code() == 1
+        shown = " ".join(terminal.plain().split())
+    if "Interrupted" not in shown:
+        pytest.skip("it had come to its end when the second one came")
+    assert "Interrupted: finished rounds are kept; precisionbench show 'r.json.journal'" in shown
+    assert len(pb.load("r.json.journal"))
+    assert not Path("r.json").exists()
+
+
+@pytest.mark.slow
+def test_a_ctrl_c_while_a_backend_hangs_leaves_nothing(here):
+    hanging = ("compare", "cli_models:hanging", "-b", "eager", "--device", "cpu")
+    with running(*hanging, "--replicas", "1", "-o", "r.json") as terminal:
+        terminal.read_until("[1/1] eager: preparing, first call")
+        terminal.interrupt()
+        assert terminal.exit_code() == 1
+        assert "Interrupted: no round was finished, so nothing is kept" in terminal.plain()
+    assert not list(here.glob("r.json*"))
+
+
+@pytest.mark.slow
 def test_a_function_in_the_working_directory_is_found_by_the_installed_command(tmp_path):
     """Unlike `python -m`, the command that pip installs does not have it on the path."""
     (tmp_path / "mine.py").write_text(
@@ -325,3 +381,259 @@ def test_a_function_in_the_working_directory_is_found_by_the_installed_command(t
     assert "half:dtype=bfloat16" in done.stdout
     assert "the inputs are zeros" in done.stdout
     assert "experiments made: random-inputs (eager)" in done.stdout
+
+
+# What each command's exit code says; the first is what ends with 0.
+ENDS_WELL = {
+    "compare": ("cli_models:tiny", "-b", "eager", "--device", "cpu", "--launcher", "inline",
+                "--budget", "0.4", "--no-evidence"),
+    "explain": ("saved.json",),
+    "ladder": ("cli_models:tiny", "--device", "cpu", "--budget", "1", "--replicas", "1"),
+    "show": ("saved.json",),
+    "diff": ("saved.json", "saved.json"),
+    "published": ("--device", "h200"),
+    "backends": (),
+    "doctor": ("--quick", "--device", "cpu"),
+    "check": ("good.py",),
+}  # fmt: skip
+FORMATS = {
+    "compare": ("comparison", 3),
+    "explain": ("diagnosis", 1),
+    "ladder": ("ladder", 1),
+    "show": ("comparison", 3),
+    "diff": ("difference", 1),
+    "published": ("published", 1),
+    "backends": ("backends", 1),
+    "doctor": ("examination", 1),
+    "check": ("check", 1),
+}
+BAD = {
+    "compare": ("cli_models:tiny", "-b", "hlaf"),
+    "explain": ("saved.json", "--to", "no-such-id"),
+    "ladder": ("cli_models:tiny", "--to", "no-such-id"),
+    "show": ("nothing.json",),
+    "diff": ("saved.json", "nothing.json"),
+    "published": ("--id", "no-such-id"),
+    "backends": ("--no-such-option",),
+    "doctor": ("--device", "tpu9"),
+    "check": ("nothing.py",),
+}
+GOOD_SCRIPT = """
+import time, torch
+print("from the script")
+model, x = torch.nn.Linear(8, 8), torch.rand(2, 8)
+for _ in range(20):
+    model(x)
+"""
+BAD_SCRIPT = GOOD_SCRIPT.replace("for _", "begun = time.perf_counter()\nfor _") + (
+    "print(time.perf_counter() - begun)\n"
+)
+
+
+@pytest.fixture
+def ready(here, saved) -> Path:
+    """The working directory with a result and scripts."""
+    (here / "good.py").write_text(GOOD_SCRIPT)
+    (here / "bad.py").write_text(BAD_SCRIPT)
+    return here
+
+
+SLOW = ("ladder", "doctor")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in COMMANDS],
+)
+def test_json_is_one_document_of_a_known_format_and_0_is_fine(ready, command):
+    options = ("--json", *(() if command not in PROGRESSES else ("--quiet",)))
+    done = run(command, *options, *ENDS_WELL[command])
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    name, version = FORMATS[command]
+    assert (document["format"], document["version"]) == (f"precisionbench.{name}", version)
+    assert done.stderr == "", "it was asked to be quiet"
+    page = Path(__file__).parent.parent / "docs/command-line.md"
+    if page.exists():  # the tests can stand alone, without the repository
+        text = page.read_text(encoding="utf-8")
+        assert not [key for key in document if f"`{key}`" not in text]
+        assert f"| `{document['format']}` | {version} |" in text
+
+
+PROGRESSES = ("compare", "explain", "ladder", "doctor")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_bad_usage_of_any_command_is_one_sentence_and_2(ready, command):
+    done = run(command, *(("--json",) if command != "backends" else ()), *BAD[command])
+    assert done.exit_code == 2, done.output
+    assert done.stdout == ""
+    assert "Error: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_threshold_that_is_missed_is_1(ready):
+    data = comparison_data()
+    failing = attrs.evolve(data.failures[0], backend="half", name="half")
+    broken = attrs.evolve(data, results=data.results[:1], failures=(failing,))
+    pb.Comparison(broken).save("broken.json")
+    assert run("diff", "saved.json", "broken.json").exit_code == 0
+    assert run("diff", "saved.json", "broken.json", "--fail-if-slower").exit_code == 1
+    assert run("check", "bad.py").exit_code == 1
+
+
+@pytest.mark.slow
+def test_what_could_not_be_measured_is_3(ready):
+    (ready / "empty.py").write_text("print('no model here')\n")
+    assert run("check", "empty.py").exit_code == 3
+    done = run("ladder", "cli_models:broken", "--device", "cpu", "--replicas", "1")
+    assert done.exit_code == 3
+    assert "off by one" in done.stderr
+
+
+def test_whatever_models_print_json_stands_alone(here):
+    arguments = ("--device", "cpu", "--launcher", "inline", "--budget", "0.4", "-b", "eager")
+    command = [sys.executable, "-m", "precisionbench", "compare", "cli_models:talking", "--json"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
+    assert json.loads(done.stdout)["format"] == "precisionbench.comparison"
+    assert "from native code" in done.stderr
+
+
+def test_a_mistake_of_ours_is_no_missed_threshold(monkeypatch, saved):
+    monkeypatch.setattr("precisionbench.report.text.to_text", lambda *_, **__: 1 / 0)
+    done = run("show", saved)
+    assert done.exit_code == 3
+    assert "precisionbench itself failed (ZeroDivisionError: division by zero)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("way", ["option", "variable", "before the command"])
+def test_debug_shows_how_an_error_came_about(here, monkeypatch, way):
+    options = ("--device", "cpu", "--launcher", "inline", "--budget", "0.4")
+    args = ["compare", "cli_models:broken", "-b", "eager", *options]
+    if way == "variable":
+        monkeypatch.setenv("PRECISIONBENCH_DEBUG", "1")
+    else:
+        args.insert(0 if way == "before the command" else len(args), "--debug")
+    done = run(*args)
+    assert done.exit_code == 3
+    assert "Traceback" in done.stderr
+    assert "IndexError: off by one" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: eager: the model failed in forward")
+
+
+def test_debug_shows_why_single_rows_failed_too(here, monkeypatch):
+    monkeypatch.setattr(
+        "precisionbench.backends.half.Half.prepare", lambda *_: [].pop(), raising=True
+    )
+    done = compare("cli_models:tiny", "-b", "half", "--debug")
+    assert done.exit_code == 0
+    assert "IndexError: pop from empty list" in done.stderr
+    assert "Traceback" in done.stderr
+
+
+def test_quiet_says_nothing_of_the_progress(here):
+    assert compare("cli_models:tiny", "-b", "eager", "--quiet").stderr == ""
+
+
+def test_wide_shows_memory_however_narrow_it_is(tmp_path):
+    data = comparison_data()
+    passes = pb.results.Passes(peak_allocated_bytes=10**9)
+    row = attrs.evolve(data.results[0], passes=passes)
+    pb.Comparison(attrs.evolve(data, results=(row, data.results[1]))).save(tmp_path / "r.json")
+    assert "1.00 GB" in run("show", str(tmp_path / "r.json"), "--wide").stdout
+
+
+@pytest.mark.parametrize("columns", ["40", "60", "200"])
+def test_a_terminals_width_is_kept(saved, columns):
+    shown = shown_by_a_process(
+        "show", saved, COLUMNS=columns, FORCE_COLOR="1", NO_COLOR="1", TERM="xterm"
+    )
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()
+    assert max(map(len, lines)) <= int(columns)
+    assert "1.0e-03" in shown.decode()
+
+
+def test_no_color_leaves_no_colour(saved):
+    shown = shown_by_a_process("show", saved, FORCE_COLOR="1", NO_COLOR="1", TERM="xterm").decode()
+    colours = re.findall(r"\x1b\[(?:\d+;)*(?:3|4|9|10)\d(?:;\d+)*m", shown)
+    assert not colours
+
+
+@pytest.mark.parametrize("command", ["show", "diff", "published", "backends", "explain"])
+def test_a_terminal_that_knows_ascii_only_gets_ascii(saved, command):
+    args = {"show": (saved,), "diff": (saved, saved), "explain": (saved,)}.get(command, ())
+    shown = shown_by_a_process(command, *args, PYTHONIOENCODING="ascii", LANG="C", LC_ALL="C")
+    assert shown.isascii()
+    if command == "show":
+        assert b"+-" in shown
+        assert b"------" in shown
+
+
+# --- completion -----------------------------------------------------------------------------------
+
+
+def completed(*args: str) -> list[str]:
+    """What a shell is offered for the last of the words."""
+    shell = ShellComplete(main, {}, "precisionbench", "_PRECISIONBENCH_COMPLETE")
+    return [item.value for item in shell.get_completions(list(args[:-1]), args[-1])]
+
+
+def test_backends_are_completed_with_their_options_and_values():
+    assert completed("compare", "m", "-b", "ha") == ["half"]
+    assert {"eager", "half", "torch2trt"} <= set(completed("compare", "m", "--reference", ""))
+    assert completed("compare", "m", "-b", "half:dtype=") == [
+        "half:dtype=float16",
+        "half:dtype=bfloat16",
+    ]
+    further = completed("compare", "m", "-b", "half:dtype=bfloat16,")
+    assert "half:dtype=bfloat16,memory_format=channels_last" in further
+    assert "half:dtype=bfloat16,batch_size=" in further
+    assert not [word for word in further if word.count("dtype=") > 1]
+    assert "compile:mode=max-autotune" in completed("ladder", "m", "--start", "compile:mode=")
+    assert completed("compare", "m", "-b", "nothing:") == []
+
+
+def test_what_is_completed_are_the_options_that_there_are():
+    for info in pb.list_backends():
+        offered = completed("compare", "m", "-b", f"{info.name}:")
+        names = {word.partition(":")[2].partition("=")[0] for word in offered}
+        assert names == set(info.options), info.name
+
+
+def test_published_ids_are_completed():
+    assert "mlperf-v4.1-h200-resnet50-offline" in completed(
+        "explain", "r", "--to", "mlperf-v4.1-h2"
+    )
+    assert completed("published", "--id", "mlperf-v4.1-h200-res")
+
+
+def test_result_files_are_completed(here):
+    for name in ("run.json", "run.json.journal", "notes.txt"):
+        Path(name).touch()
+    assert completed("show", "") == ["run.json", "run.json.journal"]
+    assert completed("diff", "run.json", "./run.json.") == ["./run.json.journal"]
+    assert completed("show", "no") == ["no"], "the shell completes any file"
+
+
+def test_completing_imports_no_torch(tmp_path):
+    environ = {
+        "_PRECISIONBENCH_COMPLETE": "zsh_complete",
+        "COMP_WORDS": "precisionbench compare m -b half:dty",
+        "COMP_CWORD": "4",
+        "PYTHONPROFILEIMPORTTIME": "1",
+    }
+    command = [sys.executable, "-m", "precisionbench"]
+    done = subprocess.run(command, env={**os.environ, **environ}, capture_output=True, text=True)
+    assert "half:dtype=float16" in done.stdout.replace("\\", "")
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "click" in imported
+    assert not {"torch", "numpy"} & imported
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_is_given_its_script(shell):
+    environ = {**os.environ, "_PRECISIONBENCH_COMPLETE": f"{shell}_source"}
+    command = [sys.executable, "-m", "precisionbench"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert "_PRECISIONBENCH_COMPLETE" in done.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import random
+import re
 
 import attrs
 import pytest
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 
 import precisionbench as pb
 from precisionbench import errors
-from precisionbench.report import formatting
+from precisionbench.report import formatting, rows
 from precisionbench.report.text import to_text
-from precisionbench.results import Agreement, TensorAgreement, Verdict
+from precisionbench.results import Agreement, Passes, TensorAgreement, Verdict
 from precisionbench.statistics import Interval
 from test_storage import comparison_data, measurement
 
@@ -80,8 +81,103 @@ def test_narrow_and_wide_terminals(comparison, width):
 
 
 def test_on_a_very_narrow_terminal_lines_wrap_but_no_figure_is_lost(comparison):
-    assert to_text(comparison.data, 20) == to_text(comparison.data, 60)
+    assert to_text(comparison.data, 20) == to_text(comparison.data, 40)
     assert "1.0e-03" in to_text(comparison.data, 20)
+
+
+LONG = "compile:dtype=bfloat16,freezing=true,memory_format=channels_last"
+
+
+def renamed(data, name: str = LONG):
+    eager, half = data.results
+    return attrs.evolve(data, results=(eager, attrs.evolve(half, backend=name)))
+
+
+def test_long_names_end_lines_at_their_commas(comparison):
+    lines = to_text(renamed(comparison.data), 80).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("compile"))
+    assert lines[start].split() == [
+        "compile:dtype=bfloat16,", "4.000", "ms", "0.1%", "1,000", "2.50x", "1.0e-03"
+    ]  # fmt: skip
+    assert lines[start + 1 : start + 3] == ["  freezing=true,", "  memory_format=channels_last"]
+
+
+def test_where_the_table_has_no_room_each_row_is_a_list_of_its_figures(comparison):
+    text = to_text(renamed(comparison.data), 40)
+    assert (
+        "compile:dtype=bfloat16,freezing=true,\n"
+        "  memory_format=channels_last\n"
+        "  latency 4.000 ms, ± 0.1%,\n"
+        "  items/s 1,000, speed-up 2.50x,\n"
+        "  rel. error 1.0e-03\n"
+    ) in text
+    assert "───" not in text
+
+
+def test_an_endless_name_does_not_spoil_the_table(comparison):
+    lines = to_text(renamed(comparison.data, "x" * 1000), 100).splitlines()
+    assert any("4.000 ms" in line and line.startswith("xxx") for line in lines)
+    assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_no_word_that_fits_a_line_is_cut(comparison, width):
+    noted = attrs.evolve(renamed(comparison.data), notes=(f"the row {LONG} has a note",))
+    text = to_text(noted, width)
+    for piece in ("compile:", "dtype=bfloat16,", "freezing=true,", "memory_format=channels_last"):
+        assert text.count(piece) >= 2, piece
+
+
+def with_energy(data):
+    passes = Passes(peak_allocated_bytes=180_000_000, energy_j=0.5)
+    eager, half = data.results
+    return attrs.evolve(data, results=(eager, attrs.evolve(half, passes=passes)))
+
+
+def test_memory_and_energy_are_shown_where_they_are_known_and_there_is_room(comparison):
+    data = with_energy(comparison.data)
+    table = to_text(data, 100)
+    assert re.search(r"peak memory +energy\n", table)
+    assert re.search(r"1.0e-03 +180 MB  125 mJ/item\n", table)
+    assert "energy" not in to_text(data, 60)
+    assert "energy" not in to_text(comparison.data, 200), "nobody measured it"
+
+
+def test_memory_and_energy_are_shown_on_request(comparison):
+    text = to_text(with_energy(comparison.data), 60, wide=True)
+    assert "180 MB" in text
+    assert "125 mJ/item" in text
+    assert max(map(len, text.splitlines())) <= 60
+
+
+def test_what_is_true_of_every_row_does_not_name_them_all():
+    data = comparison_data()
+    eager, half = data.results
+    three = (eager, half, attrs.evolve(half, backend="half#2"))
+    rows = tuple(attrs.evolve(row, warnings=("same for all",)) for row in three)
+    assert "every row: same for all" in to_text(attrs.evolve(data, results=rows))
+
+
+def interrupted(data):
+    def cut(row):
+        return attrs.evolve(row, measurement=attrs.evolve(row.measurement, ended_by="interrupted"))
+
+    return attrs.evolve(data, results=tuple(map(cut, data.results)))
+
+
+def test_an_interrupted_run_says_so_first_of_its_notes(comparison):
+    data = interrupted(comparison.data)
+    sentence = (
+        "the run was interrupted: 12 rounds were finished, and whether rows are what their names "
+        "say was not looked at"
+    )
+    assert rows.notes(data)[0] == ([], sentence)
+    assert "the run was interrupted" in pb.Comparison(data).to_markdown()
+    assert "interrupted" not in str(comparison)
+
+
+def test_a_width_that_says_nothing_is_not_told_in_figures():
+    assert formatting.half_width(Interval(1.0, 0.1, 400.0)) == "±>100%"
 
 
 def test_names_are_shown_as_they_are_and_never_as_markup():

@@ -32,14 +32,15 @@ if TYPE_CHECKING:
     from precisionbench.explaining import GapLedger as GapLedger
     from precisionbench.explaining import diagnose as diagnose
     from precisionbench.explaining import explain_gap as explain_gap
+    from precisionbench.progress import Progress as Progress
+    from precisionbench.report.progress import progress_display as progress_display
     from precisionbench.results import Verdict as Verdict
-    from precisionbench.runner import Progress as Progress
     from precisionbench.runner import compare as compare
 
 _HOMES = {
     "Check": "checking.running",
     "Comparison": "comparison",
-    "Progress": "runner",
+    "Progress": "progress",
     "Verdict": "results",
     "Diagnosis": "explaining",
     "assert_agrees": "assertions",
@@ -55,6 +56,7 @@ _HOMES = {
     "examine": "doctor.examining",
     "list_backends": "backends.discovery",
     "load": "comparison",
+    "progress_display": "report.progress",
 }
 _SUBMODULES = ("backends", "errors", "published", "results")
 
@@ -77,6 +79,7 @@ __all__ = [
     "ladder",
     "list_backends",
     "load",
+    "progress_display",
 ]
 
 

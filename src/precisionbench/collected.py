@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -14,6 +15,7 @@ from precisionbench.journal import Journal
 from precisionbench.launchers.inline import drop_frames
 from precisionbench.launchers.seat import Closing, Opening
 from precisionbench.plan import Row
+from precisionbench.progress import OnProgress, Progress
 from precisionbench.results import (
     BackendFailure,
     BackendResult,
@@ -22,30 +24,7 @@ from precisionbench.results import (
     Passes,
 )
 from precisionbench.rounds import Lane, few_rounds
-
-
-@attrs.frozen
-class Progress:
-    """What `on_progress` is told.
-
-    Attributes:
-        backend: the row; empty where all rows are measured together.
-        stage: `preparing`, `measuring`, `done` or `failed`.
-        position: the row's place in the run, from 1; while all are measured, rounds finished.
-        total: number of rows; while all are measured, the most rounds there can be.
-        message: the reason, where it failed.
-        remaining_s: about how long measuring will still take, where that can be told.
-    """
-
-    backend: str
-    stage: str
-    position: int
-    total: int
-    message: str = ""
-    remaining_s: float | None = None
-
-
-OnProgress = Callable[[Progress], object]
+from precisionbench.statistics import Interval
 
 
 class Collected:
@@ -56,7 +35,7 @@ class Collected:
         reference: name of the reference row.
         batch_size: items in one call, where that is known.
         notes: what every row must say.
-        tell: is told of progress.
+        tell: is told of progress; None where nobody listens.
         journal: takes blocks as they are finished.
     """
 
@@ -66,7 +45,7 @@ class Collected:
         reference: str,
         batch_size: int | None,
         notes: tuple[str, ...],
-        tell: OnProgress,
+        tell: OnProgress | None,
         journal: Journal | None = None,
     ) -> None:
         self._journal = journal
@@ -77,20 +56,39 @@ class Collected:
         self.errors: dict[str, PrecisionBenchError] = {}
         self._outputs: dict[str, Mapping[str, Any]] = {}
         self.run_notes: list[str] = []
+        self._begun_s = time.monotonic()
 
     def note(self, text: str) -> None:
         """Keep what a reader must know of the whole run, once."""
         if text not in self.run_notes:
             self.run_notes.append(text)
 
-    def tell(self, row: Row, stage: str, message: str = "") -> None:
+    @property
+    def is_followed(self) -> bool:
+        """Whether somebody is told of progress."""
+        return self._tell is not None
+
+    def tell(self, row: Row, stage: str, message: str = "", step: str = "") -> None:
         """Say how far a row is."""
         position = 1 + [other.name for other in self.rows].index(row.name)
-        self._tell(Progress(row.name, stage, position, len(self.rows), message))
+        self._say(Progress(row.name, stage, position, len(self.rows), message, step=step))
 
-    def tell_of_all(self, position: int, total: int, remaining_s: float | None) -> None:
-        """Say how far the rounds are."""
-        self._tell(Progress("", "measuring", position, total, remaining_s=remaining_s))
+    def tell_of_all(
+        self,
+        stage: str,
+        position: int = 0,
+        total: int = 0,
+        remaining_s: float | None = None,
+        speedups: Mapping[str, Interval] | None = None,
+    ) -> None:
+        """Say how far all rows together are."""
+        known = dict(speedups or {})
+        self._say(Progress("", stage, position, total, remaining_s=remaining_s, speedups=known))
+
+    def _say(self, progress: Progress) -> None:
+        if self._tell is not None:
+            elapsed_s = time.monotonic() - self._begun_s
+            self._tell(attrs.evolve(progress, elapsed_s=elapsed_s))
 
     def begin_anew(self, schedule: str) -> None:
         """Tell the journal that all rows are measured anew, in another way."""

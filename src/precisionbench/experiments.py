@@ -18,6 +18,7 @@ from precisionbench.changes import CHANGES, WithChange
 from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.findings import Finding, Status, Trial
 from precisionbench.errors import PrecisionBenchError, SpecError, WorkloadError, did_you_mean
+from precisionbench.recording import silence
 from precisionbench.speedups import ratio_of
 from precisionbench.statistics import Interval, unpaired_ratio_interval
 from precisionbench.workload import resolve
@@ -193,10 +194,11 @@ def as_measured(comparison: Comparison, model: Any, inputs: Any) -> dict[str, An
     by_name = isinstance(model, str)
     if by_name and model.startswith(_TAKES_A_BATCH):
         options["batch_size"] = measured.batch_size
-    given = resolve(model, inputs, **options).info
-    if by_name and given.batch_size != measured.batch_size:  # it was asked for by --batch-size
-        options["batch_size"] = measured.batch_size
+    with silence():  # what a factory prints is in each row's log
         given = resolve(model, inputs, **options).info
+        if by_name and given.batch_size != measured.batch_size:  # it was asked for by --batch-size
+            options["batch_size"] = measured.batch_size
+            given = resolve(model, inputs, **options).info
     for what in ("parameters", "batch_size", "inputs"):
         ours, theirs = getattr(given, what), getattr(measured, what)
         if ours != theirs:

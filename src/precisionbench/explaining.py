@@ -14,6 +14,7 @@ from precisionbench.diagnosis.gap.explained import gap_of
 from precisionbench.diagnosis.gap.ledger import Factor, GapData
 from precisionbench.diagnosis.gap.measured import fastest
 from precisionbench.errors import SpecError
+from precisionbench.progress import OnProgress, in_phase
 from precisionbench.published.record import Record
 from precisionbench.report import ledger as ledger_text
 from precisionbench.report.diagnosis import to_text
@@ -104,6 +105,7 @@ def diagnose(
     experiments: str | Sequence[str] = "none",
     *,
     budget_s: float = EXPERIMENTS_S,
+    on_progress: OnProgress | None = None,
 ) -> Diagnosis:
     """Find out why the rows of a comparison are as fast as they are.
 
@@ -117,6 +119,7 @@ def diagnose(
         experiments: `"auto"` makes those that promise most within the budget, `"none"` makes none;
             or names of experiments, as in `precisionbench.experiments.EXPERIMENTS`.
         budget_s: seconds that `"auto"` may take, about.
+        on_progress: called with a `Progress` at each step of the experiments.
 
     Returns:
         Labels, findings, layers and answers; printed, it is a text.
@@ -140,6 +143,7 @@ def diagnose(
     options = laboratory.as_measured(comparison, model, inputs)
     backends = laboratory.backends_of(comparison)
     plans, unable, notes = laboratory.planned(first.findings, backends, wanted, budget_s)
+    options["on_progress"] = in_phase(on_progress, "experiments")
     made = laboratory.made(plans, comparison, model, inputs, **options)
     return _diagnosis(comparison, [*made, *unable], notes)
 

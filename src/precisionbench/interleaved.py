@@ -7,7 +7,7 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -18,6 +18,7 @@ from precisionbench.collected import Collected
 from precisionbench.errors import MeasurementError, OutOfMemoryError, PrecisionBenchError
 from precisionbench.examination import Truth
 from precisionbench.finished import Finished
+from precisionbench.following import Following
 from precisionbench.interrupts import Interrupts
 from precisionbench.launchers import affinity
 from precisionbench.launchers.process import Crew, RemoteSeat, Worker
@@ -145,7 +146,8 @@ class _Run:
     def __init__(self, workload: Workload, collected: Collected, options: Options) -> None:
         self.workload, self.collected, self.options = workload, collected, options
         self.rng = random.Random(options.seed)
-        self.interrupts = Interrupts()
+        self.interrupts = Interrupts(lambda: collected.tell_of_all("interrupted"))
+        self.following = Following(collected.reference, options.floor)
         self.rows = [row for row in collected.rows if self._is_available(row)]
         self.finished: dict[str, list[Finished]] = {}
         self.measured_s = 0.0  # of rows that are started anew
@@ -208,6 +210,7 @@ class _Run:
     def _session(self, number: int) -> None:
         replicas = self._replicas()
         with Crew() as crew:
+            self.collected.tell_of_all("starting", total=replicas * len(self.rows))
             files = self._files(crew)
             workers = {
                 row.name: [crew.start(files[""], files[row.name]) for _ in range(replicas)]
@@ -224,11 +227,13 @@ class _Run:
                 ended_by = self._rounds(list(lanes.values()))
                 self._name_strangers(lanes)
                 self._refuse_nothing(lanes)
-                ended = [self._finish(row, lanes[row.name], ended_by) for row in list(self.rows)]
-                done = [part for part in ended if part]
+                ended = [
+                    (row, self._finish(row, lanes[row.name], ended_by)) for row in list(self.rows)
+                ]
+                done = [(row, part) for row, part in ended if part]
                 if not number:
                     self._examine(done, Truth(crew.folder))
-                finished.close(done)
+                finished.close([part for _, part in done])
 
     def _leave_cores(self, lanes: Iterable[Lane]) -> None:
         """Unless the user wants it, few cores are not for models that compute on several."""
@@ -297,7 +302,7 @@ class _Run:
             self._open_first(row, workers[row.name], lanes, took, session)
         for replica in range(1, max(map(len, workers.values()))):
             for row in self.rows:
-                self._open_further(workers[row.name][replica], lanes[row.name], took[row.name])
+                self._open_further(row, workers[row.name][replica], lanes[row.name], took)
         if self.options.build_together:
             self._look_alone(lanes)
         return lanes
@@ -324,7 +329,7 @@ class _Run:
         self.collected.tell(row, "preparing")
         free = free_device_bytes(self.workload.device)
         try:
-            seat = RemoteSeat(workers[0])
+            seat = RemoteSeat(workers[0], self._steps_of(row))
         except PrecisionBenchError as exc:
             for worker in workers:
                 worker.kill()
@@ -336,18 +341,18 @@ class _Run:
             took[row.name] = max(0, (free or 0) - (left or 0))
             lanes[row.name] = Lane(row.name, [seat], session)
 
-    def _open_further(self, worker: Worker, lane: Lane, took: int) -> None:
+    def _open_further(self, row: Row, worker: Worker, lane: Lane, took: Mapping[str, int]) -> None:
         free = free_device_bytes(self.workload.device)
         build_s = lane.seats[0].opening.build_s
         why = ""
         if worker.is_opening:
-            why = self._add(worker, lane)
+            why = self._add(row, worker, lane)
         elif build_s > _LONG_BUILD_S:
             why = f"building it takes {build_s:.0f} s"
-        elif free is not None and free < _HEADROOM * took:
+        elif free is not None and free < _HEADROOM * took[row.name]:
             why = "the device's memory is full"
         else:
-            why = self._add(worker, lane)
+            why = self._add(row, worker, lane)
         if why:
             worker.kill()
             known = "; what processes are known to differ on this kind of device is added"
@@ -356,11 +361,10 @@ class _Run:
                 f"{known if self.options.floor else ''}"
             )
 
-    @staticmethod
-    def _add(worker: Worker, lane: Lane) -> str:
+    def _add(self, row: Row, worker: Worker, lane: Lane) -> str:
         """Take a further worker into a row; why it could not be."""
         try:
-            lane.seats.append(RemoteSeat(worker))
+            lane.seats.append(RemoteSeat(worker, self._steps_of(row, len(lane.seats))))
         except PrecisionBenchError as exc:
             return f"the next one failed ({exc.reason})"
         return ""
@@ -376,13 +380,24 @@ class _Run:
                 floor=self.options.floor,
                 watch=watch,
                 stopped=lambda: self.interrupts.requested,
-                on_round=self._tell,
+                on_warm_up=lambda: self.collected.tell_of_all("warming_up"),
+                on_round=lambda status: self._tell(status, lanes),
                 on_block=self.collected.write_down,
             )
             return run_rounds(lanes, rules)
 
-    def _tell(self, status: Status) -> None:
-        self.collected.tell_of_all(status.round, MAX_ROUNDS, status.remaining_s)
+    def _tell(self, status: Status, lanes: Sequence[Lane] = ()) -> None:
+        if not self.collected.is_followed:
+            return
+        speedups = self.following.look(lanes)
+        self.collected.tell_of_all(
+            "measuring", status.round, MAX_ROUNDS, status.remaining_s, speedups
+        )
+
+    def _steps_of(self, row: Row, replica: int = 0) -> Callable[[str], object]:
+        """Tells what a worker does while it prepares a row."""
+        which = f"process {replica + 1}, " if replica else ""
+        return lambda step: self.collected.tell(row, "preparing", step=f"{which}{step}")
 
     def _refuse_nothing(self, lanes: Mapping[str, Lane]) -> None:
         """Where the user stopped before a first round was complete, there is nothing to return."""
@@ -405,21 +420,24 @@ class _Run:
         parts = self.finished.setdefault(row.name, [])
         parts.append(done)
         if len(parts) == 1 and not lane.error:
+            self.collected.tell(row, "finishing")
             done.look(not self.interrupts.requested, self.options.passes)
         return done
 
-    def _examine(self, done: Sequence[Finished], truth: Truth) -> None:
+    def _examine(self, done: Sequence[tuple[Row, Finished]], truth: Truth) -> None:
         """See what runs in each row's calls, one row at a time, once all are ready for it."""
         if not self.options.evidence or self.interrupts.requested:
             return
-        whole = [part for part in done if part.measurement.ended_by != "failed"]
-        for part in whole:
+        whole = [(row, part) for row, part in done if part.measurement.ended_by != "failed"]
+        for row, part in whole:
+            self.collected.tell(row, "examining", step="starting the profiler")
             part.examined.worker.run_on(affinity.available())
             part.examined.get_ready_to_profile()
-        truth.ask(part.examined for part in whole)
-        for part in whole:
+        truth.ask(part.examined for _, part in whole)
+        for row, part in whole:
             if self.interrupts.requested:
                 return
+            self.collected.tell(row, "examining")
             part.examine(truth)
 
     # --- restarts: where not all rows fit -----------------------------------------------------
@@ -470,7 +488,7 @@ class _Run:
             if row.name not in self.finished:
                 done = Finished.of(lane, "budget")
                 done.look(everything=True)
-                self._examine([done], truth)
+                self._examine([(row, done)], truth)
                 self.finished[row.name] = [done]
                 finished.close([attrs.evolve(done, seats=[seat])])
         except PrecisionBenchError as exc:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 
 class Interrupts:
     """Counts the user's interrupts while rounds are measured.
 
+    Args:
+        on_first: called when the first has come, from within its handling.
+
     Attributes:
         requested: whether the first has come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_first: Callable[[], object] = lambda: None) -> None:
         self.requested = False
+        self._on_first = on_first
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -39,3 +43,4 @@ class Interrupts:
     def _first(self, _: int, __: FrameType | None) -> None:
         self.requested = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._on_first()

@@ -177,7 +177,7 @@ def _over_time(row: BackendResult) -> list[Observation]:
     if kind is not Steadiness.NO_STEADY_STATE:
         part = max(1, len(values) // 4)
         size = abs(median(values[-part:]) / median(values[:part]) - 1)
-    return [Observation(kind.value, size, _STEADINESS_TEXT[kind].format(f"{size:.1%}"))]
+    return [Observation(kind.value, size, _STEADINESS_TEXT[kind].format(_apart(size)))]
 
 
 def _by_round(blocks: Sequence[Block]) -> list[float]:
@@ -254,13 +254,17 @@ def _far_out(row: BackendResult) -> Iterator[Observation]:
         )
 
 
+def _apart(gap: float) -> str:
+    return f"{gap:.1%}" if gap < 1 else f"a factor of {1 + gap:.3g}"
+
+
 def _two_groups(row: BackendResult) -> list[Observation]:
     """Of a row that was steady; one that changed its speed has two groups for that reason."""
     modes = bimodality(_samples(row))
     if modes is None:
         return []
     text = (
-        f"its samples fall into two groups, {modes.gap:.1%} apart, the slower one with "
+        f"its samples fall into two groups, {_apart(modes.gap)} apart, the slower one with "
         f"{modes.slow_share:.0%} of them; the median may jump between them"
     )
     return [Observation("bimodal", modes.gap, text)]

@@ -136,6 +136,7 @@ class Rules:
         floor: spread between processes that is known of this device.
         watch: looks at the device around blocks.
         stopped: asked after each block; true ends the rounds.
+        on_warm_up: told before the warm-up.
         on_round: told after each round.
         on_block: told of each scored block: its lane, whose last block it is.
         now: the clock of the budget.
@@ -148,6 +149,7 @@ class Rules:
     floor: float = 0.0
     watch: Watch = attrs.field(factory=Unwatched)
     stopped: Callable[[], bool] = lambda: False
+    on_warm_up: Callable[[], object] = lambda: None
     on_round: Callable[[Status], object] = lambda _: None
     on_block: Callable[[Lane], object] = lambda _: None
     now: Callable[[], float] = time.monotonic
@@ -169,6 +171,7 @@ def run_rounds(lanes: Sequence[Lane], rules: Rules) -> str:
     begun_s = rules.now()
     end_s = begun_s + rules.budget_s
     _plan_warmup(lanes)
+    rules.on_warm_up()
     overhead_s = _warm_up(lanes, rules, begun_s)
     _plan_blocks(lanes, end_s - rules.now(), overhead_s)
     started_s, met = rules.now(), 0

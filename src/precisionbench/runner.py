@@ -18,13 +18,14 @@ from precisionbench import environment, interleaved, sequential, storage
 from precisionbench._version import __version__
 from precisionbench.arguments import whole_number
 from precisionbench.backends import Backend
-from precisionbench.collected import Collected, OnProgress, Progress
+from precisionbench.collected import Collected
 from precisionbench.comparison import Comparison
 from precisionbench.errors import SpecError, some
 from precisionbench.journal import Journal
 from precisionbench.launchers import affinity
 from precisionbench.launchers.inline import free_memory
 from precisionbench.plan import DEFAULT_BACKENDS, Row, plan
+from precisionbench.progress import OnProgress, Progress
 from precisionbench.recording import silence
 from precisionbench.results import ComparisonData, Json
 from precisionbench.speedups import KNOWN_SPREAD
@@ -143,7 +144,7 @@ def compare(
                 reference_name,
                 workload.info.batch_size,
                 notes,
-                on_progress or (lambda _: None),
+                on_progress,
                 written,
             )
             options = interleaved.Options(

@@ -12,6 +12,7 @@ from precisionbench.report.formatting import time_text
 from precisionbench.report.plain import WIDTH
 
 _SIGHTS_SHOWN = 4
+_INNER = "   "
 _ENDINGS = {
     "finished": "ran to its end",
     "exited": "ended itself",
@@ -22,28 +23,29 @@ _ENDINGS = {
 }
 
 
-def to_text(check: CheckData) -> str:
+def to_text(check: CheckData, width: int = WIDTH) -> str:
     """What is broken first, then what was timed, then what could not be seen.
 
     Args:
         check: what came of it.
+        width: columns to fill at most.
     """
-    return "\n".join(_lines(check))
+    wrapped = (_wrapped(line, indent, width) for indent, line in _lines(check))
+    return "\n".join(line for lines in wrapped for line in lines)
 
 
-def _lines(check: CheckData) -> Iterator[str]:
-    yield from _wrapped(_headline(check), "")
-    yield ""
+def _lines(check: CheckData) -> Iterator[tuple[str, str]]:
+    """Each with its indent, not yet wrapped."""
+    yield "", _headline(check)
+    yield "", ""
     for position, breach in enumerate(check.breaches, 1):
         yield from _breach(position, breach)
-        yield ""
+        yield "", ""
     if check.timed:
-        yield "What it timed"
-        for timed in check.timed:
-            yield from _wrapped(_timed(timed), "  ")
-        yield ""
-    for note in check.notes:
-        yield from _wrapped(f"Note: {note}.", "")
+        yield "", "What it timed"
+        yield from (("  ", _timed(timed)) for timed in check.timed)
+        yield "", ""
+    yield from (("", f"Note: {note}.") for note in check.notes)
 
 
 def _headline(check: CheckData) -> str:
@@ -63,17 +65,16 @@ def _count(check: CheckData) -> str:
     return ", ".join(told)
 
 
-def _breach(position: int, breach: Breach) -> Iterator[str]:
+def _breach(position: int, breach: Breach) -> Iterator[tuple[str, str]]:
     sure = "broken" if breach.status is Status.CONFIRMED else f"suspected ({breach.reason})"
     number = f"{breach.number} " if breach.number else ""
-    yield from _wrapped(f"{position}. {number}{breach.gate}, {sure}: {breach.title}", "")
-    for sight in breach.sights[:_SIGHTS_SHOWN]:
-        yield from _wrapped(f"{sight.place}  {sight.says}", "   ")
+    yield "", f"{position}. {number}{breach.gate}, {sure}: {breach.title}"
+    yield from ((_INNER, f"{one.place}  {one.says}") for one in breach.sights[:_SIGHTS_SHOWN])
     if len(breach.sights) > _SIGHTS_SHOWN:
-        yield f"   and at {len(breach.sights) - _SIGHTS_SHOWN} more places"
+        yield _INNER, f"and at {len(breach.sights) - _SIGHTS_SHOWN} more places"
     figures = ", ".join(f"{number.name} {figure(number)}" for number in breach.evidence)
-    yield from _wrapped(f"Evidence: {figures}.", "   ")
-    yield from _wrapped(f"Remedy: {breach.remedy}. See {breach.link}", "   ")
+    yield _INNER, f"Evidence: {figures}."
+    yield _INNER, f"Remedy: {breach.remedy}. See {breach.link}"
 
 
 def _timed(timed: TimedModel) -> str:
@@ -84,12 +85,13 @@ def _timed(timed: TimedModel) -> str:
     return f"{timed.place}  {timed.model} ({dtypes}): {said}, read {read}{device}"
 
 
-def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(
+def _wrapped(text: str, indent: str, width: int) -> list[str]:
+    lines = textwrap.wrap(
         text,
-        WIDTH,
+        width,
         initial_indent=indent,
         subsequent_indent=f"{indent}  ",
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return lines or [""]

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
+from precisionbench.cli.exits import OWN_FAILURE, exit_codes
+from precisionbench.cli.options import json_option
+from precisionbench.cli.output import print_json, print_text
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from precisionbench.backends.discovery import BackendInfo
+
+
+@click.command(
+    short_help="List backends, their options, and what is missing.",
+    epilog=exit_codes(three=OWN_FAILURE),
+)
+@json_option("the list")
 def backends(as_json: bool) -> None:
     """List installed backends, their options, and what is missing.
 
@@ -16,17 +29,28 @@ def backends(as_json: bool) -> None:
     Example:
       precisionbench backends
     """
-    import attrs
-
     from precisionbench.backends.discovery import list_backends
+    from precisionbench.report.plain import plain_text
 
     found = list_backends()
     if as_json:
-        click.echo(json.dumps([attrs.asdict(info) for info in found], indent=1))
-        return
+        print_json("precisionbench.backends", {"backends": found})
+    else:
+        print_text(
+            lambda width: plain_text(lambda console: _show(found, console), width),
+            lambda console: _show(found, console),
+        )
+
+
+def _show(found: Sequence[BackendInfo], console: Console) -> None:
+    from rich.text import Text
+
+    from precisionbench.report.plain import print_list
+
     for info in found:
         state = "ready" if info.available else f"not here: needs {info.requirement}; {info.remedy}"
-        click.echo(f"{click.style(info.name, bold=True)}  {info.summary}")
-        click.echo(f"  {state}")
+        console.print(Text(info.name, style="bold") + Text(f"  {info.summary}"), soft_wrap=True)
+        print_list([state], console)
         for option, allowed in info.options.items():
-            click.echo(f"    {option}={allowed.replace(' or ', '|').replace(chr(39), '')}")
+            choices = allowed.replace(" or ", "|").replace("'", "")
+            console.print(Text(f"    {option}={choices}"), soft_wrap=True)

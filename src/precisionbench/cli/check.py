@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from precisionbench.cli.output import NOTHING_MEASURED, THRESHOLD_MISSED, print_json
+from precisionbench.cli.exits import NOTHING_MEASURED, THRESHOLD_MISSED, exit_codes
+from precisionbench.cli.options import json_option
+from precisionbench.cli.output import print_json, print_prose
 
 if TYPE_CHECKING:
     from precisionbench.checking.breaches import CheckData
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    short_help="Run your own benchmark script and say what is wrong.",
+    epilog=exit_codes("a gate is broken, or it was interrupted", "it could not be seen to its end"),
+)
 @click.option(
     "--timeout",
     "timeout_s",
@@ -21,8 +28,8 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="End it after this.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-@click.argument("script")
+@json_option()
+@click.argument("script", type=click.Path())
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def check(timeout_s: float | None, as_json: bool, script: str, args: tuple[str, ...]) -> None:
     """Run a benchmark SCRIPT of your own as it is, and say which validity gates it breaks.
@@ -30,20 +37,19 @@ def check(timeout_s: float | None, as_json: bool, script: str, args: tuple[str, 
     Such as: the clock is read before the GPU is done, Apex O1 has patched torch for a later model,
     no warm-up. What comes after SCRIPT goes to it; what it prints goes to standard error.
 
-    Exit codes: 0 nothing broken, 1 a gate is broken or it was interrupted, 2 no such script, 3 it
-    could not be seen to its end.
-
     \b
     Example:
       precisionbench check my_benchmark.py --batch 64
+      precisionbench check --json my_benchmark.py --batch 64
     """
     from precisionbench.checking.running import check as run
+    from precisionbench.checking.text import to_text
 
     found = run(script, args, timeout_s=timeout_s)
     if as_json:
         print_json("precisionbench.check", found)
     else:
-        click.echo(str(found))
+        print_prose(partial(to_text, found))
     sys.exit(_check_status(found))
 
 

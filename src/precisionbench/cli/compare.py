@@ -9,28 +9,52 @@ from pathlib import Path
 
 import click
 
+from precisionbench.cli.exits import Interrupted, exit_codes
 from precisionbench.cli.explain import print_diagnosis
+from precisionbench.cli.options import (
+    SPEC,
+    device_option,
+    html_option,
+    json_option,
+    output_option,
+    overwrite_option,
+    quiet_option,
+    wide_option,
+)
 from precisionbench.cli.output import (
     end_where_missed,
+    exit_if_interrupted,
     fail_under_option,
+    print_chains,
     print_comparison,
     progress,
 )
 
 
-@click.command()
+@click.command(
+    short_help="Measure MODEL under several backends.",
+    epilog=exit_codes(),
+)
 @click.argument("model")
 @click.option(
     "--backend",
     "-b",
     "backends",
+    type=SPEC,
     multiple=True,
     metavar="SPEC",
     help="Backend as name:option=value,... (again for each; default: all that make sense).",
 )
-@click.option("--reference", default="eager", show_default=True, metavar="SPEC")
+@click.option(
+    "--reference",
+    type=SPEC,
+    default="eager",
+    show_default=True,
+    metavar="SPEC",
+    help="The row that the others are compared with.",
+)
 @click.option("--batch-size", type=click.IntRange(min=1), help="Items in one call.")
-@click.option("--device", help="cpu, cuda, cuda:1, ... (default: the GPU where there is one).")
+@device_option()
 @click.option(
     "--launcher",
     type=click.Choice(["process", "inline"]),
@@ -59,10 +83,12 @@ from precisionbench.cli.output import (
     default=True,
     help="See what runs in each row's calls once they are measured.  [default: evidence]",
 )
-@click.option("--output", "-o", metavar="FILE", help="Save the result as JSON.")
-@click.option("--html", metavar="FILE", help="Write the report: one file for a browser.")
-@click.option("--overwrite", is_flag=True, help="Let --output and --html replace a file.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON instead.")
+@output_option("the result")
+@html_option()
+@overwrite_option("--output and --html")
+@json_option("the result")
+@wide_option()
+@quiet_option()
 @click.option("--explain", is_flag=True, help="Say why the rows are as fast as they are, too.")
 @click.option(
     "--experiments",
@@ -89,6 +115,8 @@ def compare(
     html: str | None,
     overwrite: bool,
     as_json: bool,
+    wide: bool,
+    quiet: bool,
     explain: bool,
     experiments: tuple[str, ...],
     fail_under: tuple[str, ...],
@@ -100,7 +128,7 @@ def compare(
 
     \b
     Example:
-      precisionbench compare torchvision:resnet50 -b half -b half:memory_format=channels_last
+      precisionbench compare torchvision:resnet50 -b half -b autocast -o r.json
     """
     from precisionbench import runner, thresholds
 
@@ -112,7 +140,7 @@ def compare(
         known = [(row.name, row.identity["options"]) for row in rows]
         thresholds.check_rows(wanted, known, reference_name)
     _check_outputs(output, html, overwrite)
-    with _journal_beside(output) as journal, progress() as on_progress:
+    with _journal_beside(output) as journal, progress(quiet) as on_progress:
         comparison = runner.compare(
             model,
             backends=backends or None,
@@ -131,16 +159,18 @@ def compare(
             journal=journal,
         )
     # before saving: a full disk must not take the figures with it
-    print_comparison(comparison, as_json)
+    print_chains(comparison)
+    print_comparison(comparison, as_json, wide)
     if output is not None:
         comparison.save(output, overwrite=overwrite)
         if journal is not None:  # it has done its duty
             journal.unlink(missing_ok=True)
     diagnosis = None
     if explain:
-        diagnosis = print_diagnosis(comparison, model, experiments or ("auto",), to_stderr=as_json)
+        diagnosis = print_diagnosis(comparison, model, experiments or ("auto",), quiet)
     if html is not None:
         comparison.to_html(html, overwrite=overwrite, diagnosis=diagnosis)
+    exit_if_interrupted(comparison)
     end_where_missed(wanted, comparison)
 
 
@@ -164,6 +194,20 @@ def _journal_beside(output: str | None) -> Iterator[Path | None]:
     try:
         yield journal
     except KeyboardInterrupt:
-        if journal is not None and journal.exists():
-            click.echo(f"finished rounds are kept: precisionbench show {str(journal)!r}", err=True)
-        raise
+        raise Interrupted(_what_is_kept(journal)) from None
+
+
+def _what_is_kept(journal: Path | None) -> str:
+    from precisionbench.comparison import load
+    from precisionbench.errors import PrecisionBenchError
+
+    if journal is None:
+        return "nothing is kept; with --output, finished rounds are"
+    try:
+        kept = len(load(journal))
+    except PrecisionBenchError:  # no round was finished
+        kept = 0
+    if kept:
+        return f"finished rounds are kept; precisionbench show {str(journal)!r} has them"
+    journal.unlink(missing_ok=True)
+    return "no round was finished, so nothing is kept"

@@ -7,22 +7,28 @@ from typing import TYPE_CHECKING
 
 import click
 
-from precisionbench.cli.output import THRESHOLD_MISSED, print_json, print_text
+from precisionbench.cli.completion import ResultFile
+from precisionbench.cli.exits import OWN_FAILURE, THRESHOLD_MISSED, exit_codes
+from precisionbench.cli.options import json_option
+from precisionbench.cli.output import print_json, print_text
 
 if TYPE_CHECKING:
     from precisionbench.differences import Difference
 
 
-@click.command()
-@click.argument("old")
-@click.argument("new")
+@click.command(
+    short_help="Hold a newer result against an older one.",
+    epilog=exit_codes("--fail-if-slower says no", OWN_FAILURE),
+)
+@click.argument("old", type=ResultFile())
+@click.argument("new", type=ResultFile())
 @click.option("--force", is_flag=True, help="Compare runs that are not alike, and say in what.")
 @click.option(
     "--fail-if-slower",
     is_flag=True,
     help="End with 1 where a row became slower, fails now, or nothing could be compared.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@json_option()
 def diff(old: str, new: str, force: bool, fail_if_slower: bool, as_json: bool) -> None:
     """Hold the result NEW against the result OLD, row by row; this needs no GPU and no torch.
 
@@ -41,7 +47,9 @@ def diff(old: str, new: str, force: bool, fail_if_slower: bool, as_json: bool) -
     if as_json:
         print_json("precisionbench.difference", found)
     else:
-        print_text(to_text(found), lambda console: show_changes(found, console))
+        print_text(
+            lambda width: to_text(found, width), lambda console: show_changes(found, console)
+        )
     if fail_if_slower and (missed := _missed(found)):
         click.echo(missed, err=True)
         sys.exit(THRESHOLD_MISSED)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
-from precisionbench.cli.output import print_text, progress
+from precisionbench.cli.exits import THRESHOLD_MISSED, exit_codes
+from precisionbench.cli.options import device_option, json_option, quiet_option
+from precisionbench.cli.output import print_text, progress, write_json
 
 
-@click.command()
-@click.option("--device", help="cpu, cuda, cuda:1, ... (default: the GPU where there is one).")
+@click.command(
+    short_help="Measure this machine, and what stands in the way.",
+    epilog=exit_codes(),
+)
+@device_option()
 @click.option("--quick", is_flag=True, help="Leave out the trials of noise (about a minute).")
 @click.option(
     "--replicas",
@@ -17,8 +24,9 @@ from precisionbench.cli.output import print_text, progress
     show_default=True,
     help="Processes on each side of a trial.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def doctor(device: str | None, quick: bool, replicas: int, as_json: bool) -> None:
+@json_option()
+@quiet_option()
+def doctor(device: str | None, quick: bool, replicas: int, as_json: bool, quiet: bool) -> None:
     """Measure this machine: what it can do, how well it can be measured, what stands in the way.
 
     It compares small models with themselves in fresh processes, so that you know which speed-up
@@ -28,14 +36,16 @@ def doctor(device: str | None, quick: bool, replicas: int, as_json: bool) -> Non
     Example:
       precisionbench doctor
     """
-    from precisionbench.doctor.examining import examine
+    from precisionbench.doctor.examining import INTERRUPTED, examine
     from precisionbench.doctor.text import show
 
-    with progress() as on_progress:
+    with progress(quiet) as on_progress:
         found = examine(device, quick=quick, replicas=replicas, on_progress=on_progress)
     if as_json:
-        click.echo(found.to_json(), nl=False)
+        write_json(found.to_json())
     else:
         print_text(
             str(found), lambda console: show(found.checks, found.readings.noise_floor, console)
         )
+    if found.readings.trouble == INTERRUPTED:
+        sys.exit(THRESHOLD_MISSED)

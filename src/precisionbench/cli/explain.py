@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from precisionbench.cli.output import print_json
+from precisionbench.cli.completion import ResultFile
+from precisionbench.cli.exits import exit_codes
+from precisionbench.cli.options import RECORD_ID, SPEC, json_option, quiet_option
+from precisionbench.cli.output import print_json, print_prose, progress
 
 if TYPE_CHECKING:
     from precisionbench.comparison import Comparison
     from precisionbench.explaining import Diagnosis
 
 
-@click.command()
-@click.argument("file")
+@click.command(
+    short_help="Say why a saved result is what it is.",
+    epilog=exit_codes(),
+)
+@click.argument("file", type=ResultFile())
 @click.argument("model", required=False)
 @click.option(
     "--experiments",
@@ -22,11 +29,16 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="auto, none, or names (again for each); they need MODEL.  [default: auto with MODEL]",
 )
-@click.option("--to", metavar="ID", help="Explain the gap to a published number instead.")
-@click.option("--backend", "-b", metavar="SPEC", help="Of --to: the row to begin with.")
-@click.option("--through", metavar="SPEC", help="Of --to: the row at which measuring ends.")
+@click.option(
+    "--to", type=RECORD_ID, metavar="ID", help="Explain the gap to a published number instead."
+)
+@click.option("--backend", "-b", type=SPEC, metavar="SPEC", help="Of --to: the row to begin with.")
+@click.option(
+    "--through", type=SPEC, metavar="SPEC", help="Of --to: the row at which measuring ends."
+)
 @click.option("--markdown", is_flag=True, help="Of --to: print it as Markdown.")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@json_option()
+@quiet_option()
 def explain(
     file: str,
     model: str | None,
@@ -36,6 +48,7 @@ def explain(
     through: str | None,
     markdown: bool,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Say why the rows of a saved result are as fast as they are, or not as a published number.
 
@@ -49,6 +62,7 @@ def explain(
     """
     from precisionbench.comparison import load
     from precisionbench.explaining import diagnose
+    from precisionbench.report.diagnosis import to_text
 
     comparison = load(file)
     if to is not None:
@@ -58,11 +72,13 @@ def explain(
         return
     if backend or through or markdown:
         raise click.UsageError("--backend, --through and --markdown belong to --to; add it")
-    found = diagnose(comparison, model, experiments or ("auto" if model else "none",))
+    with progress(quiet or model is None) as on_progress:
+        wanted = experiments or ("auto" if model else "none",)
+        found = diagnose(comparison, model, wanted, on_progress=on_progress)
     if as_json:
         print_json("precisionbench.diagnosis", found)
     else:
-        click.echo(str(found))
+        print_prose(partial(to_text, found))
 
 
 def _print_gap(
@@ -74,21 +90,26 @@ def _print_gap(
     as_json: bool,
 ) -> None:
     from precisionbench.explaining import explain_gap
+    from precisionbench.report.ledger import to_text
 
     gap = explain_gap(comparison, backend or comparison.data.reference, to, through=through)
     if as_json:
         print_json("precisionbench.gap", gap.as_data())
+    elif markdown:
+        print(gap.to_markdown())
     else:
-        click.echo(gap.to_markdown() if markdown else str(gap))
+        print_prose(partial(to_text, gap))
 
 
 def print_diagnosis(
-    comparison: Comparison, model: str | None, experiments: tuple[str, ...], to_stderr: bool = False
+    comparison: Comparison, model: str, experiments: tuple[str, ...], quiet: bool
 ) -> Diagnosis:
     """Diagnose a comparison, and print what was found below its table."""
     from precisionbench.explaining import diagnose
+    from precisionbench.report.diagnosis import to_text
 
-    found = diagnose(comparison, model, experiments)
-    click.echo(err=to_stderr)
-    click.echo(str(found), err=to_stderr)
+    with progress(quiet) as on_progress:
+        found = diagnose(comparison, model, experiments, on_progress=on_progress)
+    print()
+    print_prose(partial(to_text, found))
     return found

@@ -4,23 +4,53 @@ from __future__ import annotations
 
 import click
 
-from precisionbench.cli.output import print_json, progress
+from precisionbench.cli.exits import exit_codes
+from precisionbench.cli.options import (
+    RECORD_ID,
+    SPEC,
+    device_option,
+    html_option,
+    json_option,
+    output_option,
+    overwrite_option,
+    quiet_option,
+)
+from precisionbench.cli.output import (
+    exit_if_interrupted,
+    print_chains,
+    print_json,
+    print_prose,
+    progress,
+)
 
 
-@click.command()
+@click.command(
+    short_help="Climb to the fastest row, one change at a time.",
+    epilog=exit_codes(),
+)
 @click.argument("model")
-@click.option("--to", metavar="ID", help="A published number to climb to; see `published`.")
-@click.option("--start", default="eager", show_default=True, metavar="SPEC")
+@click.option(
+    "--to", type=RECORD_ID, metavar="ID", help="A published number to climb to; see `published`."
+)
+@click.option(
+    "--start",
+    type=SPEC,
+    default="eager",
+    show_default=True,
+    metavar="SPEC",
+    help="The row at the bottom.",
+)
 @click.option("--batch-size", type=click.IntRange(min=1), help="Items in one call.")
-@click.option("--device", help="cpu, cuda, cuda:1, ... (default: the GPU where there is one).")
+@device_option()
 @click.option("--replicas", type=click.IntRange(1, 64), help="Fresh processes of each row.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of weights and inputs (default: drawn).")
 @click.option("--budget", "budget_s", type=float, metavar="SECONDS", help="To measure in, in all.")
 @click.option("--evidence/--no-evidence", default=False, help="See what runs in each row, too.")
-@click.option("--output", "-o", metavar="FILE", help="Save the measured rows as JSON.")
-@click.option("--html", metavar="FILE", help="Write the report: one file for a browser.")
-@click.option("--overwrite", is_flag=True, help="Let --output and --html replace files.")
-@click.option("--json", "as_json", is_flag=True, help="Print the rungs and the gap as JSON.")
+@output_option("the measured rows")
+@html_option()
+@overwrite_option("--output and --html")
+@json_option("the rungs and the gap")
+@quiet_option()
 def ladder(
     model: str,
     to: str | None,
@@ -35,6 +65,7 @@ def ladder(
     html: str | None,
     overwrite: bool,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Climb from a row of MODEL to the fastest one here, one change at a time, and on to a
     published number.
@@ -49,7 +80,7 @@ def ladder(
 
     for path in filter(None, (output, html)):
         storage.check_writable(path, overwrite)
-    with progress() as on_progress:
+    with progress(quiet) as on_progress:
         found = climb(
             model,
             to=to,
@@ -62,11 +93,13 @@ def ladder(
             evidence=evidence,
             on_progress=on_progress,
         )
+    print_chains(found.comparison)
     if as_json:
         print_json("precisionbench.ladder", found.as_data())
     else:
-        click.echo(str(found))
+        print_prose(found.to_text)
     if output is not None:
         found.save(output, overwrite=overwrite)
     if html is not None:
         found.to_html(html, overwrite=overwrite)
+    exit_if_interrupted(found.comparison)

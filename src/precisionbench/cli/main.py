@@ -21,9 +21,11 @@ from precisionbench.cli.check import check
 from precisionbench.cli.compare import compare
 from precisionbench.cli.diff import diff
 from precisionbench.cli.doctor import doctor
+from precisionbench.cli.exits import BadUsage, Interrupted, NothingMeasured, exit_codes
 from precisionbench.cli.explain import explain
 from precisionbench.cli.ladder import ladder
-from precisionbench.cli.output import BAD_USAGE, NOTHING_MEASURED
+from precisionbench.cli.options import debug_option
+from precisionbench.cli.output import print_chain
 from precisionbench.cli.published import published
 from precisionbench.cli.show import show
 from precisionbench.errors import (
@@ -48,7 +50,9 @@ _NOTHING_MEASURED = (
 
 
 # What stands for our few signs on a terminal that cannot show them.
-_PLAIN_SIGNS = str.maketrans({"─": "-", "±": "+-", "µ": "u", "…": "...", "°": " deg "})
+_PLAIN_SIGNS = str.maketrans(
+    {"─": "-", "±": "+-", "µ": "u", "…": "...", "°": " deg ", "█": "#", "×": "x"}
+)
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:
@@ -75,14 +79,30 @@ class _Group(click.Group):
             if sys.stdout is not None:
                 sys.stdout.flush()
         except PrecisionBenchError as exc:
+            print_chain(exc)
             failed = isinstance(exc, _NOTHING_MEASURED)
-            raise (_NothingMeasured if failed else _BadUsage)(str(exc)) from exc
+            raise (NothingMeasured if failed else BadUsage)(str(exc)) from exc
+        except KeyboardInterrupt:
+            raise Interrupted("nothing is kept") from None
         except BrokenPipeError:  # whoever reads us has seen enough; click ends quietly
             raise
         except OSError as exc:
+            print_chain(exc)
             _abandon_stdout()
-            raise _BadUsage(f"the output could not be written ({one_line(exc)})") from exc
+            raise BadUsage(f"the output could not be written ({one_line(exc)})") from exc
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as exc:  # a mistake of ours; a 1 would be taken for a missed threshold
+            print_chain(exc)
+            raise NothingMeasured(
+                f"precisionbench itself failed ({one_line(exc)}); please report it with what "
+                "--debug shows"
+            ) from exc
         return result
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which they are needed, not by name."""
+        return list(self.commands)
 
 
 def _abandon_stdout() -> None:
@@ -91,26 +111,22 @@ def _abandon_stdout() -> None:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
-class _BadUsage(click.ClickException):
-    exit_code = BAD_USAGE
-
-
-class _NothingMeasured(click.ClickException):
-    exit_code = NOTHING_MEASURED
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=exit_codes("a threshold was missed, or it was interrupted"),
+)
 @click.version_option(__version__)
 def main() -> None:
     """Measure a PyTorch model under every precision backend, side by side.
 
     \b
     Example:
-      precisionbench compare torchvision:resnet50 --backend half --backend eager
-
-    Exit codes: 0 fine, 1 a threshold missed or interrupted, 2 bad usage, 3 nothing measured.
+      precisionbench compare torchvision:resnet50 --backend half --backend autocast
     """
 
 
 for _command in (compare, explain, ladder, show, diff, published, backends, doctor, check):
+    _command.params.append(debug_option())
     main.add_command(_command)
+main.params.append(debug_option())

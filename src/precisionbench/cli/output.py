@@ -1,26 +1,34 @@
-"""What commands have in common: results to standard output, all else to standard error."""
+"""What commands have in common: results to standard output, all else to standard error.
+
+Results are printed, not echoed: click would write UTF-8 where the terminal is said to know ASCII
+only.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+
+from precisionbench.cli.exits import THRESHOLD_MISSED
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from precisionbench.comparison import Comparison
-    from precisionbench.runner import Progress
+    from precisionbench.progress import OnProgress
     from precisionbench.thresholds import Threshold
 
-# Exit codes; 0 is fine.
-THRESHOLD_MISSED = 1  # a threshold was missed, or a gate is broken
-BAD_USAGE = 2
-NOTHING_MEASURED = 3
+_MACHINE = "precisionbench.machine"  # in the context: where JSON goes
+_DEBUG = "precisionbench.debug"
+_MOST_READABLE = 100  # columns of prose
 
 fail_under_option = click.option(
     "--fail-under",
@@ -31,25 +39,51 @@ fail_under_option = click.option(
 )
 
 
-def print_comparison(comparison: Comparison, as_json: bool) -> None:
+def print_comparison(comparison: Comparison, as_json: bool, wide: bool = False) -> None:
     """The table, or everything as JSON."""
     if as_json:
-        click.echo(comparison.to_json(), nl=False)
+        write_json(comparison.to_json())
         return
-    from precisionbench.report.text import show as show_table
+    from precisionbench.report.text import show, to_text
 
-    print_text(str(comparison), lambda console: show_table(comparison.data, console))
+    data = comparison.data
+    print_text(
+        lambda width: to_text(data, width, wide=wide),
+        lambda console: show(data, console, wide=wide),
+    )
 
 
-def print_text(plain: str, show_on: Callable[[Console], None]) -> None:
-    """In colour on a terminal; a pipe or a file gets plain text, 80 columns wide."""
+def print_text(plain: str | Callable[[int], str], show_on: Callable[[Console], None]) -> None:
+    """In colour and as wide as the terminal; a pipe or a file gets plain text of 80 columns.
+
+    Args:
+        plain: the text, or what makes it for a width.
+        show_on: writes to a console.
+    """
     from rich.console import Console
+
+    from precisionbench.report.plain import WIDTH
 
     console = Console(highlight=False, emoji=False)
     if console.is_terminal:
         show_on(console)
     else:
-        click.echo(plain)
+        print(plain if isinstance(plain, str) else plain(WIDTH))
+
+
+def print_prose(text: Callable[[int], str]) -> None:
+    """Text that is as wide as the terminal, within what can be read.
+
+    Args:
+        text: makes it for a width.
+    """
+    from rich.console import Console
+
+    from precisionbench.report.plain import MIN_WIDTH, WIDTH
+
+    console = Console()
+    width = console.width if console.is_terminal else WIDTH
+    print(text(min(max(width, MIN_WIDTH), _MOST_READABLE)))
 
 
 def end_where_missed(wanted: Sequence[Threshold], comparison: Comparison) -> None:
@@ -68,49 +102,92 @@ def print_json(format: str, data: Any) -> None:
     from precisionbench import storage
 
     document = {"format": format, "version": 1, **storage.unstructured(data)}
-    click.echo(json.dumps(document, indent=1, allow_nan=False))
+    write_json(json.dumps(document, indent=1, allow_nan=False))
 
 
-def _is_terminal(stream: TextIO | None) -> bool:
-    return stream is not None and stream.isatty()
+def write_json(text: str) -> None:
+    """Write a document where nothing else is written."""
+    stream = click.get_current_context().meta.get(_MACHINE, sys.stdout)
+    assert stream is not None
+    stream.write(text if text.endswith("\n") else f"{text}\n")
+    stream.flush()
 
 
-@contextmanager
-def progress() -> Iterator[Any]:
-    """Say on standard error what is being measured: a live line on a terminal, else one a row."""
-    from rich.console import Console
-    from rich.live import Live
-    from rich.spinner import Spinner
-    from rich.text import Text
+@contextlib.contextmanager
+def machine_output(ctx: click.Context) -> Iterator[None]:
+    """Keep standard output for one document: all that anybody else prints goes to standard error.
 
-    if not _is_terminal(sys.stderr):
-        yield _log
+    What native code prints, too: models and plugins do not know whom they talk to.
+    """
+    out = sys.stdout
+    with contextlib.ExitStack() as stack:
+        ctx.meta[_MACHINE] = stack.enter_context(_own_descriptor(out))
+        sys.stdout = sys.stderr
+        try:
+            yield
+        finally:
+            sys.stdout = out
+
+
+@contextlib.contextmanager
+def _own_descriptor(out: TextIO) -> Iterator[TextIO]:
+    """A stream that goes where file descriptor 1 went, which goes to standard error meanwhile."""
+    try:
+        out.flush()
+        own = os.dup(out.fileno()) if out.fileno() == 1 else None
+        if own is not None:
+            os.dup2(2, 1)
+    except (OSError, AttributeError, io.UnsupportedOperation):  # closed, or no real stream
+        own = None
+    if own is None:
+        yield out
         return
-    console = Console(stderr=True, highlight=False, emoji=False)
-    spinner = Spinner("dots", "looking at the model")
-    with Live(spinner, console=console, transient=True) as live:
-
-        def tell(progress: Progress) -> None:
-            if progress.stage == "failed":
-                console.print(
-                    f"{progress.backend}: {progress.message}", markup=False, style="yellow"
-                )
-            spinner.update(text=Text(_progress_text(progress)))
-            live.refresh()
-
-        yield tell
+    try:
+        with open(own, "w", encoding="utf-8", closefd=False) as stream:
+            yield stream
+    finally:
+        os.dup2(own, 1)
+        os.close(own)
 
 
-def _progress_text(progress: Progress) -> str:
-    if progress.backend:
-        where = f"[{progress.position}/{progress.total}]"
-        return f"{where} {progress.backend}: {progress.stage}"
-    left = "" if progress.remaining_s is None else f", about {progress.remaining_s:.0f} s left"
-    return f"round {progress.position}{left}"
+def set_debug(ctx: click.Context) -> None:
+    """Let errors show how they came about."""
+    ctx.meta[_DEBUG] = True
 
 
-def _log(progress: Progress) -> None:
-    if progress.stage in ("done", "failed"):
-        reason = f": {progress.message}" if progress.message else ""
-        where = f"[{progress.position}/{progress.total}]"
-        print(f"{where} {progress.backend} {progress.stage}{reason}", file=sys.stderr)
+def print_chain(error: BaseException) -> None:
+    """With --debug, the error with all that led to it, worker processes included."""
+    ctx = click.get_current_context(silent=True)
+    if ctx is not None and ctx.meta.get(_DEBUG):
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+
+
+def print_chains(comparison: Comparison) -> None:
+    """The same for rows that failed."""
+    for failure in comparison.failures:
+        try:
+            comparison[failure.backend]
+        except Exception as exc:
+            print_chain(exc)
+
+
+def exit_if_interrupted(comparison: Comparison) -> None:
+    """What was finished before a Ctrl-C has been shown; whoever asked for all must know."""
+    if any(row.measurement.ended_by == "interrupted" for row in comparison.results):
+        sys.exit(THRESHOLD_MISSED)
+
+
+@contextlib.contextmanager
+def progress(quiet: bool = False) -> Iterator[OnProgress | None]:
+    """Say on standard error what is being measured.
+
+    Args:
+        quiet: say nothing.
+    """
+    if quiet:
+        yield None
+        return
+    from precisionbench.report.progress import progress_display
+
+    with progress_display() as on_progress:
+        yield on_progress

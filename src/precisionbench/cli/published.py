@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import click
 
-from precisionbench.cli.output import print_text
+from precisionbench.cli.exits import OWN_FAILURE, exit_codes
+from precisionbench.cli.options import RECORD_ID, json_option
+from precisionbench.cli.output import print_text, write_json
 
 
-@click.command()
+@click.command(
+    short_help="List numbers that others published.",
+    epilog=exit_codes(three=OWN_FAILURE),
+)
 @click.option("--device", metavar="NAME", help="Such as 'agx xavier', h200, a100.")
 @click.option("--model", metavar="NAME", help="Such as resnet50, or 'ResNet-50 v1.5'.")
 @click.option("--precision", metavar="NAME", help="Such as int8 or fp16.")
-@click.option("--id", metavar="ID", help="Show all of one, with what the device's peaks say of it.")
-@click.option("--file", metavar="FILE", help="A TOML file with more of them.")
-@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+@click.option(
+    "--id", type=RECORD_ID, metavar="ID", help="Show all of one, with what the device's peaks say."
+)
+@click.option("--file", type=click.Path(), metavar="FILE", help="A TOML file with more of them.")
+@json_option("them")
 def published(
     device: str | None,
     model: str | None,
@@ -38,10 +45,16 @@ def published(
         raise click.UsageError("--id names one record; leave --device, --model, --precision out")
     found = (get(id, file=file),) if id else find(device, model, precision, file=file)
     if as_json:
-        click.echo(report.to_json(found), nl=False)
+        write_json(report.to_json(found))
     elif id:
-        print_text(report.card_text(found[0]), lambda console: report.show_card(found[0], console))
+        print_text(
+            lambda width: report.card_text(found[0], width),
+            lambda console: report.show_card(found[0], console),
+        )
     elif found:
-        print_text(report.to_text(found), lambda console: report.show(found, console))
+        print_text(
+            lambda width: report.to_text(found, width),
+            lambda console: report.show(found, console),
+        )
     else:
-        click.echo(what_exists(device, model, precision, file=file))
+        print(what_exists(device, model, precision, file=file))

@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from precisionbench.cli.output import end_where_missed, fail_under_option, print_comparison
+from precisionbench.cli.completion import ResultFile
+from precisionbench.cli.exits import OWN_FAILURE, exit_codes
+from precisionbench.cli.options import SPEC, html_option, json_option, overwrite_option, wide_option
+from precisionbench.cli.output import (
+    end_where_missed,
+    fail_under_option,
+    print_comparison,
+    print_json,
+    print_prose,
+)
 
 if TYPE_CHECKING:
     from precisionbench.comparison import Comparison
 
 
-@click.command()
-@click.argument("file")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.command(
+    short_help="Show a saved result, also as Markdown, CSV or HTML.",
+    epilog=exit_codes(three=OWN_FAILURE),
+)
+@click.argument("file", type=ResultFile())
+@json_option()
 @click.option("--markdown", is_flag=True, help="Print it as Markdown.")
 @click.option("--rules", is_flag=True, help="Show rows as trtexec, MLPerf, ... would state them.")
 @click.option(
-    "--backend", "-b", "backends", multiple=True, metavar="SPEC", help="Of --rules: only this row."
+    "--backend",
+    "-b",
+    "backends",
+    type=SPEC,
+    multiple=True,
+    metavar="SPEC",
+    help="Of --rules: only this row.",
 )
 @click.option(
     "--engine",
     "engines",
+    type=SPEC,
     multiple=True,
     metavar="SPEC",
     help="Of --rules: a row of another engine (a DLA) that jetson_benchmarks would add.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print its rows as CSV, in full precision.")
-@click.option("--html", metavar="FILE", help="Write the report: one file for a browser.")
-@click.option("--overwrite", is_flag=True, help="Let --html replace a file.")
+@html_option()
+@overwrite_option("--html")
+@wide_option()
 @fail_under_option
 def show(
     file: str,
@@ -42,6 +62,7 @@ def show(
     as_csv: bool,
     html: str | None,
     overwrite: bool,
+    wide: bool,
     fail_under: tuple[str, ...],
 ) -> None:
     """Show a result that was saved; this needs no GPU and no torch.
@@ -66,23 +87,23 @@ def show(
     if html is not None:
         comparison.to_html(html, overwrite=overwrite)
     if rules:
-        click.echo(_under_rules(comparison, backends, engines, as_json, markdown))
+        _show_rules(comparison, backends, engines, as_json, markdown)
     elif markdown:
-        click.echo(comparison.to_markdown())
+        print(comparison.to_markdown())
     elif as_csv:
-        click.echo(comparison.to_csv(), nl=False)
+        print(comparison.to_csv(), end="")
     elif html is None or as_json:
-        print_comparison(comparison, as_json)
+        print_comparison(comparison, as_json, wide)
     end_where_missed(wanted, comparison)
 
 
-def _under_rules(
+def _show_rules(
     comparison: Comparison,
     backends: tuple[str, ...],
     engines: tuple[str, ...],
     as_json: bool,
     markdown: bool,
-) -> str:
+) -> None:
     """What others would say of these rows, or of all."""
     from precisionbench import storage
     from precisionbench.report import rules
@@ -90,7 +111,9 @@ def _under_rules(
     rows = [comparison[name].backend for name in backends] or [row.backend for row in comparison]
     found = {name: comparison.under_rules(name, engines) for name in rows}
     if as_json:
-        document = {"format": "precisionbench.statements", "version": 1}
         statements = {name: storage.unstructured(said) for name, said in found.items()}
-        return json.dumps({**document, "rows": statements}, indent=1, allow_nan=False)
-    return rules.to_markdown(found) if markdown else rules.to_text(found)
+        print_json("precisionbench.statements", {"rows": statements})
+    elif markdown:
+        print(rules.to_markdown(found))
+    else:
+        print_prose(partial(rules.to_text, found))

@@ -13,7 +13,6 @@ from precisionbench import runner
 from precisionbench.backends import discovery
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.climbing.rungs import Ground, rungs, stopped
-from precisionbench.collected import OnProgress
 from precisionbench.comparison import Comparison
 from precisionbench.devices import device_of
 from precisionbench.diagnosis.gap.explained import check_comparable
@@ -23,9 +22,13 @@ from precisionbench.environment import capture
 from precisionbench.errors import IncomparableError
 from precisionbench.explaining import GapLedger, explain_gap
 from precisionbench.launchers.session import check_available
+from precisionbench.progress import OnProgress
 from precisionbench.published import get
 from precisionbench.published.record import Record
+from precisionbench.recording import silence
+from precisionbench.report import ledger
 from precisionbench.report.ladder import to_text
+from precisionbench.report.plain import WIDTH
 from precisionbench.results import WorkloadInfo
 from precisionbench.workload import Workload, resolve
 
@@ -58,9 +61,17 @@ class Ladder:
     gap: GapLedger | None = None
 
     def __str__(self) -> str:
+        return self.to_text()
+
+    def to_text(self, width: int = WIDTH) -> str:
+        """The ledger of the gap, where there is one, and the way up.
+
+        Args:
+            width: columns to fill at most.
+        """
         ends = self.start, self.top
-        way = to_text(self.comparison.data, ends, self.rungs, self.off, self.stopped)
-        return way if self.gap is None else f"{self.gap}\n\n{way}"
+        way = to_text(self.comparison.data, ends, self.rungs, self.off, self.stopped, width)
+        return way if self.gap is None else f"{ledger.to_text(self.gap, width)}\n\n{way}"
 
     def as_data(self) -> dict[str, Any]:
         """What was found, without the samples: for machines."""
@@ -180,7 +191,8 @@ def ladder(
     backend = discovery.make(start)
     check_available(backend)
     bottom = canonical_spec(backend)
-    workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed or 0)
+    with silence():  # what a factory prints is in each row's log
+        workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed or 0)
     ground = _ground(workload)
     _check(workload.info, record)
     goal = None if record is None else record.batch

@@ -16,7 +16,6 @@ import torch
 from precisionbench import environment, nvml, runner, storage
 from precisionbench.arguments import whole_number
 from precisionbench.backends.discovery import list_backends
-from precisionbench.collected import OnProgress
 from precisionbench.comparison import Comparison
 from precisionbench.doctor import workloads
 from precisionbench.doctor.checks import Check, checks_of
@@ -26,6 +25,7 @@ from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, SpecError
 from precisionbench.launchers.inline import free_memory
 from precisionbench.launchers.session import executing
 from precisionbench.probes import machine
+from precisionbench.progress import OnProgress, Progress, in_phase
 from precisionbench.results import DeviceState
 from precisionbench.speedups import replicas as processes_of
 from precisionbench.speedups import run_spread, shared_rounds, within_sd
@@ -34,6 +34,7 @@ from precisionbench.timer import clock_for
 from precisionbench.torch_state import autocast_off, flags_restored, rng_restored
 from precisionbench.workload import usable_device
 
+INTERRUPTED = "it was interrupted"
 _REPLICAS = 3
 _TRIAL_S = {"cuda": 12.0}
 _TRIAL_ELSEWHERE_S = 8.0
@@ -85,7 +86,7 @@ def examine(
         device: `"cpu"`, `"cuda"`, `"cuda:1"`; None takes the current GPU, else the CPU.
         quick: leave out the A/A trials, which take about a minute.
         replicas: processes on each side of a trial, 2 or more.
-        on_progress: called with a `Progress` at each step of a trial.
+        on_progress: called with a `Progress` at each step.
 
     Returns:
         The readings, and one check for each with a verdict and a remedy.
@@ -99,6 +100,8 @@ def examine(
         most = runner.MOST_REPLICAS
         raise SpecError(f"replicas is {replicas!r}", f"give a whole number from 2 to {most}")
     chosen = usable_device(device)
+    if on_progress is not None:
+        on_progress(Progress("", "looking", 0, 0, step="clocks, matmuls and copies"))
     readings = _readings(chosen)
     if not quick:
         free_memory()
@@ -189,14 +192,14 @@ def _trials(
                 device=device,
                 replicas=replicas,
                 budget_s=_TRIAL_S.get(device.type, _TRIAL_ELSEWHERE_S),
-                on_progress=on_progress,
+                on_progress=in_phase(on_progress, f"noise, {name.replace('_', '-')}"),
                 evidence=False,
             )
             trials.append(trial_of(name, comparison))
         except PrecisionBenchError as exc:
             return tuple(trials), f"it could not be measured ({exc})"
         if comparison["eager"].measurement.ended_by == "interrupted":
-            return tuple(trials), "it was interrupted"
+            return tuple(trials), INTERRUPTED
     return tuple(trials), ""
 
 

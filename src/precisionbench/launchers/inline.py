@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import attrs
 import torch
@@ -39,11 +39,14 @@ class InlineLauncher:
         return cls(workload, Timer(clock_for(workload.device)))
 
     @contextlib.contextmanager
-    def open(self, backend: Backend) -> Iterator[Session]:
+    def open(
+        self, backend: Backend, tell: Callable[[str], object] = lambda _: None
+    ) -> Iterator[Session]:
         """Prepare a backend; afterwards torch is as it was before.
 
         Args:
             backend: what to prepare.
+            tell: told of each step.
 
         Raises:
             PrecisionBenchError: as `session.opened`.
@@ -54,7 +57,7 @@ class InlineLauncher:
                 functions_restored(),
                 flags_restored(),
                 self._out_of_memory_explained(backend),
-                session.opened(backend, self.workload, self.timer) as opened,
+                session.opened(backend, self.workload, self.timer, tell) as opened,
             ):
                 yield opened
         finally:

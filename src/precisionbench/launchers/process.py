@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,9 @@ class Worker:
 
     Args:
         log: file that takes what it prints.
+
+    Attributes:
+        on_step: told of what it does meanwhile, while an answer is awaited.
     """
 
     def __init__(self, log: Path) -> None:
@@ -154,6 +157,7 @@ class Worker:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self._awaited = deque([("start", START_LIMIT_S)])
+        self.on_step: Callable[[str], object] = lambda _: None
         self._error: PrecisionBenchError | None = None
 
     @property
@@ -237,8 +241,17 @@ class Worker:
         return self._receive(*self._awaited.popleft())
 
     def _receive(self, what: str, limit_s: float) -> Any:
+        end_s = time.monotonic() + limit_s
+        while "step" in (message := self._message(what, limit_s, end_s)):
+            self.on_step(message["step"])
+        if "error" in message:
+            raise _rebuilt(**message["error"])
+        return message.get("value")
+
+    def _message(self, what: str, limit_s: float, end_s: float) -> dict[str, Any]:
+        """The next line that it writes."""
         try:
-            line = self._answers.get(timeout=limit_s)
+            line = self._answers.get(timeout=max(0.0, end_s - time.monotonic()))
         except queue.Empty:
             self.kill()
             self._error = WorkerError(  # whoever asks next is told the same
@@ -248,10 +261,7 @@ class Worker:
             raise self._error from None
         if line is None:
             raise self._death(what)
-        message = json.loads(line)
-        if "error" in message:
-            raise _rebuilt(**message["error"])
-        return message.get("value")
+        return json.loads(line)  # type: ignore[no-any-return]
 
     def _death(self, what: str) -> WorkerError:
         self._answers.put(None)  # whoever asks next is told the same
@@ -347,13 +357,15 @@ class RemoteSeat:
 
     Args:
         worker: where it lives.
+        on_step: told of what it does while it prepares.
 
     Raises:
         PrecisionBenchError: as `session.opened`.
     """
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, on_step: Callable[[str], object] = lambda _: None) -> None:
         self.worker = worker
+        worker.on_step = on_step
         told = worker.answer() if worker.is_opening else worker.ask("open", PREPARE_LIMIT_S)
         self.opening = _opening(told)
         self._closing = Closing()

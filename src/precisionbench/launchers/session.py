@@ -206,13 +206,19 @@ class Session:
 
 
 @contextlib.contextmanager
-def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Session]:
+def opened(
+    backend: Backend,
+    workload: Workload,
+    timer: Timer,
+    tell: Callable[[str], object] = lambda _: None,
+) -> Iterator[Session]:
     """Prepare a backend in this process, call it once, and undo it afterwards.
 
     Args:
         backend: what to prepare.
         workload: the model and inputs; copies are used.
         timer: times the calls on the workload's device.
+        tell: told of each step, before it begins.
 
     Raises:
         BackendUnavailableError: this machine cannot run it.
@@ -227,6 +233,7 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
         stack.enter_context(common_settings(backend, workload, timer))
         with record.recording():
             check_available(backend)
+            tell("loading the model")
             with executing():
                 free = free_device_bytes(workload.device)
                 workload = at_batch(backend, workload)
@@ -237,15 +244,19 @@ def opened(backend: Backend, workload: Workload, timer: Timer) -> Iterator[Sessi
             stack.enter_context(recompile_limit_lifted())
             stack.enter_context(leaks_refused())
             prepare = partial(stack.enter_context, preparing(backend, model, inputs, record))
+            tell("building")
             prepared, build_s = timer.once(prepare)
             stack.enter_context(gradients_off(backend.grad_mode))
             call = checked_call(prepared)
             with executing():
                 if backend.cuda_graph:
+                    tell("capturing a CUDA graph")
                     replay, capture_s = timer.once(partial(captured, timer.clock, call))
                     call, build_s = cast(Replay, replay), build_s + capture_s
+                tell("first call")
                 output, first_call_s = timer.once(call)
                 output = kept(_readable(output))
+                tell("warm-up calls")
                 times = _Times(build_s, first_call_s, *warm_up(call, timer))
                 labels = _labels(timer.clock, call)
                 taken = _taken(free, workload.device)

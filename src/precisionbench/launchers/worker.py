@@ -31,7 +31,7 @@ def main() -> None:
     threading.Thread(target=_listen, args=(requests, inbox), daemon=True).start()
     _answer(answers, {"ready": os.getpid()}, _imported)
     with contextlib.ExitStack() as stack:
-        server = _Server(stack)
+        server = _Server(stack, lambda step: _write(answers, {"step": step}))
         while True:
             request = json.loads(inbox.get())
             name = request.pop("do")
@@ -80,6 +80,10 @@ def _answer(answers: TextIO, header: dict[str, Any], action: Callable[[], Any]) 
         error = PrecisionBenchError(f"the worker failed ({one_line(exc)})")
         error.__cause__ = exc
         message = {**header, "error": _described(error)}
+    _write(answers, message)
+
+
+def _write(answers: TextIO, message: dict[str, Any]) -> None:
     answers.write(json.dumps(message) + "\n")
     answers.flush()
 
@@ -104,8 +108,8 @@ def _leave() -> None:
 class _Server:
     """What a parent can ask for; each method's result is JSON."""
 
-    def __init__(self, stack: contextlib.ExitStack) -> None:
-        self.stack = stack
+    def __init__(self, stack: contextlib.ExitStack, tell: Callable[[str], object]) -> None:
+        self.stack, self.tell = stack, tell
         self.session: Any = None
         self.workload: Any = None
         self.backend: Any = None
@@ -131,7 +135,7 @@ class _Server:
         from precisionbench.launchers.inline import InlineLauncher
 
         launcher = InlineLauncher.on_device_of(self.workload)
-        self.session = self.stack.enter_context(launcher.open(self.backend))
+        self.session = self.stack.enter_context(launcher.open(self.backend, self.tell))
         return attrs.asdict(self.session.opening)
 
     def look_alone(self) -> Any:

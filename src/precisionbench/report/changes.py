@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 from precisionbench.differences import Difference
 from precisionbench.report import formatting
-from precisionbench.report.plain import WIDTH, plain_text, widen
+from precisionbench.report.plain import WIDTH, Column, plain_text, table, widen
 from precisionbench.report.rows import WORDS, ratio_texts
 from precisionbench.results import Speedup
 from precisionbench.statistics import Interval, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.table import Table
     from rich.text import Text
 
 _STYLES = {Verdict.FASTER: "green", Verdict.SLOWER: "red"}
@@ -34,7 +33,7 @@ def to_text(found: Difference, width: int = WIDTH) -> str:
 
     Args:
         found: two runs held against each other.
-        width: columns to fill at most; 60 at least.
+        width: columns to fill at most; 40 at least.
     """
     return plain_text(lambda console: show(found, console), width)
 
@@ -47,11 +46,11 @@ def show(found: Difference, console: Console) -> None:
         console: where to.
     """
     widen(console)
-    for part in _parts(found):
+    for part in _parts(found, console.width):
         console.print(part)
 
 
-def _parts(found: Difference) -> list[RenderableType]:
+def _parts(found: Difference, width: int) -> list[RenderableType]:
     from rich.text import Text
 
     parts: list[RenderableType] = []
@@ -60,7 +59,7 @@ def _parts(found: Difference) -> list[RenderableType]:
         parts += [Text(f"NOT LIKE WITH LIKE: the runs differ in {differing}", "bold red"), Text()]
     parts.append(Text(f"{found.old_created} (old) to {found.new_created} (new)", style="bold"))
     if found.rows:
-        parts += [Text(), _table(found), Text(), Text(_LEGEND, style="dim")]
+        parts += [Text(), _table(found, width), Text(), Text(_LEGEND, style="dim")]
     else:
         parts += [Text(), Text("no row was measured in both runs")]
     if notes := _notes(found):
@@ -73,30 +72,25 @@ def _notes(found: Difference) -> list[str]:
     return [*found.notes, *of_rows]
 
 
-def _table(found: Difference) -> RenderableType:
-    from rich import box
-    from rich.table import Table
+_COLUMNS = (
+    Column("backend", right=False, breaks=True),
+    *map(Column, ("old", "new", "change", "interval")),
+    Column("verdict", right=False, breaks=True),
+)
+
+
+def _table(found: Difference, width: int) -> RenderableType:
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column("backend", overflow="fold", min_width=12)
-    for heading in ("old", "new", "change", "interval"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("verdict")
+    lines: list[list[Text]] = []
     for row in found.rows:
         figures = _figures(row.old, row.new, row.speedup)
-        table.add_row(Text(row.backend), *map(Text, figures), _verdict(row.speedup))
+        lines.append([Text(row.backend), *map(Text, figures), _verdict(row.speedup)])
         if row.relative is not None:
-            _add_relative(table, row.relative)
-    return table
-
-
-def _add_relative(table: Table, found: Speedup) -> None:
-    from rich.text import Text
-
-    value, interval = _ratio(found)
-    cells = [Text(cell, "dim") for cell in ("  over the reference", "", "", value, interval)]
-    table.add_row(*cells, _verdict(found))
+            value, interval = _ratio(row.relative)
+            cells = ("  over the reference", "", "", value, interval)
+            lines.append([*(Text(cell, "dim") for cell in cells), _verdict(row.relative)])
+    return table(_COLUMNS, lines, width)
 
 
 def _figures(old: Interval, new: Interval, found: Speedup) -> tuple[str, str, str, str]:

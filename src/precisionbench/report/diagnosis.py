@@ -16,6 +16,7 @@ from precisionbench.report.formatting import scaled, time_text
 from precisionbench.report.plain import WIDTH
 
 _LAYERS_SHOWN = 5
+_INDENT = "  "
 _SIGNS = {
     Status.CONFIRMED: "confirmed",
     Status.SUSPECTED: "suspected",
@@ -23,9 +24,23 @@ _SIGNS = {
 }
 
 
-def to_text(diagnosis: DiagnosisData) -> str:
-    """What a reader should know first comes first: labels, findings, layers, answers."""
-    return "\n".join(_lines(diagnosis))
+def to_text(diagnosis: DiagnosisData, width: int = WIDTH) -> str:
+    """What a reader should know first comes first: labels, findings, layers, answers.
+
+    Args:
+        diagnosis: what was found.
+        width: columns to fill at most.
+    """
+    return "\n".join(_wrapped(_lines(diagnosis), width))
+
+
+def _wrapped(lines: Iterable[str], width: int) -> Iterator[str]:
+    """Lines that are indented, each wrapped with its later lines indented further."""
+    for line in lines:
+        if line.startswith(_INDENT):
+            yield from textwrap.wrap(line, width, subsequent_indent=2 * _INDENT)
+        else:
+            yield line
 
 
 def _lines(diagnosis: DiagnosisData) -> Iterator[str]:
@@ -43,8 +58,7 @@ def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
     found = list(lines)
     if found:
         yield title
-        for line in found:
-            yield from textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="    ")
+        yield from (f"{_INDENT}{line}" for line in found)
         yield ""
 
 

@@ -9,6 +9,7 @@ from precisionbench.statistics import Interval
 _TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _MAX_DIGITS = 4
 _MIN_DIGITS = 2
+_MOST_PERCENT = 100  # more says that nothing is known
 
 
 def significant(value: float, digits: int) -> str:
@@ -75,6 +76,8 @@ def scaled(value: float, unit: str, digits: int = 3) -> str:
 def half_width(interval: Interval) -> str:
     """The interval's half-width in percent, such as `±0.3%`, rounded up."""
     percent = interval.relative_half_width * 100
+    if percent > _MOST_PERCENT:
+        return f"±>{_MOST_PERCENT}%"
     digits = 1 if percent < 10 else 0
     return f"±{math.ceil(percent * 10**digits) / 10**digits:.{digits}f}%"
 

@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING
 
 from precisionbench.diagnosis.gap.ledger import Factor
 from precisionbench.diagnosis.gap.measured import BY_ITSELF, is_sound, rate_of
-from precisionbench.report.formatting import half_width, significant
-from precisionbench.report.plain import WIDTH, plain_text, print_list
+from precisionbench.report.formatting import half_width, significant, supported_digits
+from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, table, widen
 from precisionbench.results import ComparisonData
 from precisionbench.speedups import per_item_ratio
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+_COLUMNS = (
+    *map(Column, ("items/s", "factor", "±")),
+    Column("change", right=False, breaks=True),
+)
 
 
 def to_text(
@@ -45,27 +51,23 @@ def _show(
     stopped: Sequence[str],
     console: Console,
 ) -> None:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
+    widen(console)
     gpu = data.environment.gpu
     where = gpu.name if gpu else data.environment.cpu
     console.print(Text(f"{data.workload.model} on {where}", style="bold"))
     console.print(Text())
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
-    for heading, justify in (("items/s", "right"), ("factor", "right"), ("±", "right")):
-        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("change")
     bottom, top = ends
     rate = rate_of(data, bottom)
-    table.add_row(_rate(rate), "", "", Text(bottom))
+    steps = [(_rate(rate), "", "", bottom)]
     for rung in rungs:
         rate *= rung.factor.value
-        table.add_row(
-            _rate(rate), f"{rung.factor.value:.3g}x", half_width(rung.factor), Text(rung.name)
-        )
-    console.print(table, Text())
+        digits = min(3, supported_digits(rung.factor))
+        factor = f"{significant(rung.factor.value, digits)}x"
+        steps.append((_rate(rate), factor, half_width(rung.factor).lstrip("±"), rung.name))
+    cells = [[Text(text) for text in step] for step in steps]
+    console.print(table(_COLUMNS, cells, console.width), Text())
     lines = [_whole(data, bottom, top)]
     lines += [f"{one.name}: {one.reason}." for one in rungs if one.reason not in ("", BY_ITSELF)]
     lines += [_beside(data, name) for name in off]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from precisionbench.diagnosis.gap.ledger import Factor, GapData, Kind
 from precisionbench.report.formatting import significant
 from precisionbench.report.markdown import escaped
-from precisionbench.report.plain import WIDTH, plain_text, print_list
+from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, table, widen
 from precisionbench.statistics import Interval
 
 if TYPE_CHECKING:
@@ -138,28 +138,19 @@ def _bar(ends: tuple[float, float], whole: tuple[float, float], encoding: str) -
 
 
 def _show(gap: GapData, console: Console) -> None:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
+    widen(console)
     if gap.warning:
         console.print(Text(gap.warning, style="bold red"), Text())
     rows = list(_rows(gap))
     rates = [rate for _, ends in rows for rate in ends]
     whole = min(rates), max(rates)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    for heading in (*_HEADINGS, ""):
-        right = heading in ("items/s", "factor")
-        table.add_column(
-            heading,
-            justify="right" if right else "left",
-            no_wrap=heading != "what",
-            overflow="fold",
-            min_width={"": _BAR, "what": _WHAT}.get(heading),
-        )
-    for cells, ends in rows:
-        table.add_row(*map(Text, cells), Text(_bar(ends, whole, console.encoding)))
-    console.print(table, Text())
+    columns = [
+        Column(h, right=h in ("items/s", "factor"), breaks=h == "what") for h in (*_HEADINGS, "")
+    ]
+    drawn = [[*map(Text, cells), Text(_bar(ends, whole, console.encoding))] for cells, ends in rows]
+    console.print(table(columns, drawn, console.width), Text())
     print_list(sentences(gap), console)
     for title, lines in _sections(gap):
         console.print(Text(), Text(title, style="bold"))

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import io
 import random
+import re
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import attrs
+
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+    from rich.text import Text
 
 WIDTH = 80
-# On narrower terminals a table whose lines wrap tells more than one without its figures.
-MIN_WIDTH = 60
+# On narrower terminals than this, lines wrap: that tells more than a text without its figures.
+MIN_WIDTH = 40
+# Pieces of a name up to this are never cut; longer ones must not spoil the table for all others.
+_MOST_PIECE = 40
+_GAP = 2  # between columns
+_INDENT = "  "
+_NO_BREAK = "\N{NO-BREAK SPACE}"
+_PIECE = re.compile(r"[^\s,:/]*(?:[,:/]+|\s+(?:%\s*)?|$)")
 
 
 def plain_text(show: Callable[[Console], None], width: int = WIDTH) -> str:
@@ -59,3 +69,143 @@ def print_list(lines: Iterable[str], console: Console) -> None:
             break_on_hyphens=False,
         )
         console.print(Text("\n".join(wrapped)), soft_wrap=True)
+
+
+@attrs.frozen
+class Column:
+    """A column of a table.
+
+    Attributes:
+        heading: its first line.
+        right: whether its cells end at the same place.
+        breaks: whether its cells may take several lines.
+    """
+
+    heading: str
+    right: bool = True
+    breaks: bool = False
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int) -> RenderableType:
+    """A table in which no figure is cut; where it finds no room, a list of its cells.
+
+    Args:
+        columns: of the table; the first one names its rows.
+        rows: cells in their order.
+        width: columns to fill at most.
+    """
+    widths = _widths(columns, rows, width)
+    return _table(columns, rows, widths) if widths else _list(columns, rows, width)
+
+
+def table_width(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> int:
+    """How wide a table is whose cells take one line each.
+
+    Args:
+        columns: of the table.
+        rows: cells in their order.
+    """
+    return sum(_natural(columns, rows)) + _GAP * (len(columns) - 1)
+
+
+def _natural(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> list[int]:
+    lengths = ([row[i].cell_len for row in rows] for i in range(len(columns)))
+    return [max([len(c.heading), *found]) for c, found in zip(columns, lengths, strict=True)]
+
+
+def _widths(
+    columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int
+) -> list[int] | None:
+    """How wide each column is to be; None where there is no room for all."""
+    widths = _natural(columns, rows)
+    room = width - _GAP * (len(columns) - 1)
+    for place in reversed([i for i, column in enumerate(columns) if column.breaks]):
+        excess = sum(widths) - room
+        if excess > 0:
+            least = max([len(columns[place].heading), *(_least(row[place].plain) for row in rows)])
+            widths[place] = max(least, widths[place] - excess)
+    return widths if sum(widths) <= room else None
+
+
+def _least(name: str) -> int:
+    """How narrow a name can be without being cut within a piece."""
+    first, *others = [len(piece.rstrip()) for piece in _PIECE.findall(name)] or [0]
+    return min(_MOST_PIECE, max([first, *(len(_INDENT) + other for other in others)]))
+
+
+def _table(
+    columns: Sequence[Column], rows: Sequence[Sequence[Text]], widths: Sequence[int]
+) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+
+    found = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    for column, width in zip(columns, widths, strict=True):
+        justify = "right" if column.right else "left"
+        found.add_column(
+            column.heading,
+            justify=justify,  # type: ignore[arg-type]
+            width=width,
+            no_wrap=not column.breaks,
+            overflow="fold",
+        )
+    for row in rows:
+        cells = zip(columns, row, widths, strict=True)
+        found.add_row(*(_broken(cell, width) if c.breaks else cell for c, cell, width in cells))
+    return found
+
+
+def _list(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int) -> RenderableType:
+    """Each row as its name, with all its cells named below it."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[Text] = []
+    for name, *cells in rows:
+        told = [
+            f"{column.heading} {cell.plain.strip()}".replace(" ", _NO_BREAK)
+            for column, cell in zip(columns[1:], cells, strict=True)
+            if column.heading and cell.plain.strip()
+        ]
+        parts.append(Text(broken(name.plain, width), style="bold"))
+        lines = textwrap.wrap(
+            ", ".join(told),
+            width,
+            initial_indent=_INDENT,
+            subsequent_indent=_INDENT,
+            break_on_hyphens=False,
+        )
+        parts.append(Text("\n".join(lines).replace(_NO_BREAK, " ")))
+    return Group(*parts)
+
+
+def _broken(cell: Text, width: int) -> Text:
+    from rich.text import Text
+
+    return cell if cell.cell_len <= width else Text(broken(cell.plain, width), style=cell.style)
+
+
+def broken(text: str, width: int) -> str:
+    """A name in lines that end at its separators, as far as they do; later ones are indented.
+
+    Args:
+        text: such as a spec.
+        width: columns to fill at most.
+    """
+    lines = [""]
+    for piece in _PIECE.findall(text):
+        if lines[-1].strip() and len((lines[-1] + piece).rstrip()) > width:
+            lines.append(_INDENT + piece)
+        else:
+            lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def readable(text: str, width: int) -> str:
+    """A sentence in which words that are longer than a line end lines at their separators.
+
+    Args:
+        text: a sentence with names in it.
+        width: of a line.
+    """
+    return re.sub(rf"\S{{{width + 1},}}", lambda word: broken(word.group(), width), text)

@@ -20,11 +20,8 @@ from precisionbench.results import (
 from precisionbench.speedups import speedups
 from precisionbench.statistics import Interval, Verdict
 
-WITHIN_SESSION = "speed-ups hold at 95 % over all rows; the ± of a latency is within this session."
-NO_VERDICT = (
-    "Rows were measured one after another in one process: speed-ups carry no verdict, and the ± is "
-    "within this session."
-)
+WITHIN_SESSION = "Speed-ups hold at 95 % over all rows, ± within this session."
+NO_VERDICT = "Rows were measured one after another: no verdicts, ± within this session."
 _UNIT = {True: "items/s", False: "calls/s"}
 
 
@@ -158,7 +155,8 @@ def legend(data: ComparisonData) -> str:
         return " ".join([NO_VERDICT, *(f"{text.capitalize()}." for text in _per_item(data))])
     verdicts = {found.verdict for name, found in speedups(data).items() if name != data.reference}
     marks = [text for verdict, text in _MEANINGS.items() if verdict in verdicts]
-    return "; ".join([*marks, *_per_item(data), WITHIN_SESSION])
+    marks += _per_item(data)
+    return " ".join([f"{'; '.join(marks)}.", WITHIN_SESSION]) if marks else WITHIN_SESSION
 
 
 def _per_item(data: ComparisonData) -> list[str]:
@@ -180,6 +178,34 @@ def _agreement_text(data: ComparisonData, row: BackendResult) -> str:
     return "-" if error is None else formatting.scientific(error)
 
 
+def memory_text(row: BackendResult) -> str:
+    """Peak memory of torch's allocator, or the driver's for engines that bypass it; may be empty.
+
+    Args:
+        row: of the comparison.
+    """
+    size = row.passes.peak_allocated_bytes or row.passes.driver_bytes
+    return formatting.scaled(size, "B") if size else ""
+
+
+def energy_text(row: BackendResult) -> str:
+    """Energy of an item, or of a call where the batch is not known; empty where not measured.
+
+    Args:
+        row: of the comparison.
+    """
+    per_item_j, per_call_j = row.energy_per_item_j, row.passes.energy_j
+    if per_item_j is not None:
+        return f"{_joules(per_item_j)}/item"
+    return f"{_joules(per_call_j)}/call" if per_call_j is not None else ""
+
+
+def _joules(value: float) -> str:
+    if value >= 1:
+        return f"{formatting.significant(value, 3)} J"
+    return f"{formatting.significant(value * 1e3, 3)} mJ"
+
+
 def wrong_labels(data: ComparisonData) -> list[str]:
     """What a reader must know before anything else: rows that are not what their names say."""
     rows = facts_of_rows(data).values()
@@ -198,7 +224,8 @@ def notes(
         data: the comparison.
         observed: what the samples say, where that is known already.
     """
-    rows_by_sentence: dict[str, list[str]] = {sentence: [] for sentence in data.notes}
+    about_all = (*_interruption(data), *data.notes)
+    rows_by_sentence: dict[str, list[str]] = {sentence: [] for sentence in about_all}
     observed = observations(data) if observed is None else observed
     for row in data.results:
         caveats = row.agreement.caveats if row.agreement else ()
@@ -206,6 +233,18 @@ def notes(
         for sentence in (*row.warnings, *seen, *caveats):
             rows_by_sentence.setdefault(sentence, []).append(row.backend)
     return [(names, sentence) for sentence, names in rows_by_sentence.items()]
+
+
+def _interruption(data: ComparisonData) -> tuple[str, ...]:
+    """Whoever reads the table must know that it is not what was asked for."""
+    ended = [row.measurement for row in data.results if row.measurement.ended_by == "interrupted"]
+    if not ended:
+        return ()
+    rounds = max(len(measurement.rounds) for measurement in ended)
+    looked_at = any(row.evidence is not None for row in data.results)
+    unchecked = "" if looked_at else ", and whether rows are what their names say was not looked at"
+    were = "rounds were" if rounds != 1 else "round was"
+    return (f"the run was interrupted: {rounds} {were} finished{unchecked}",)
 
 
 def failure_text(failure: BackendFailure) -> str:

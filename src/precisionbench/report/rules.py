@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from precisionbench.report import formatting
 from precisionbench.report.markdown import codes, escaped
-from precisionbench.report.plain import WIDTH, plain_text, print_list
+from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, table, widen
 from precisionbench.rules import Source, Statement
 from precisionbench.statistics import Interval
 
@@ -50,18 +50,14 @@ def to_markdown(found: Rows) -> str:
 
 
 def _show(found: Rows, console: Console) -> None:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
+    widen(console)
+    columns = [Column(h, right=h == "says", breaks=h in ("rule", "figure")) for h in _HEADINGS]
     for backend, statements in found.items():
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-        for heading in _HEADINGS:
-            right = heading == "says"
-            table.add_column(heading, justify="right" if right else "left", no_wrap=right)
-        for statement in statements:
-            table.add_row(*map(Text, _cells(statement)))
-        console.print(Text(f"{backend}, under whose rules", style="bold"), table, Text())
+        cells = [[*map(Text, _cells(statement))] for statement in statements]
+        console.print(Text(f"{backend}, under whose rules", style="bold"))
+        console.print(table(columns, cells, console.width), Text())
         print_list(_notes(statements), console)
     console.print(Text("What is inside", style="bold"))
     insides = _insides(found)

@@ -5,39 +5,52 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from precisionbench.report import rows
-from precisionbench.report.plain import WIDTH, plain_text, widen
+from precisionbench.report.plain import (
+    WIDTH,
+    Column,
+    plain_text,
+    readable,
+    table,
+    table_width,
+    widen,
+)
 from precisionbench.results import ComparisonData
 from precisionbench.speedups import speedups
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
-_MIN_NAME_WIDTH = 12
+_INDENT = 2
+_MOST_READABLE = 100  # columns of prose
+_MANY = 3  # a note on all of so many rows is on every row
 
 
-def to_text(data: ComparisonData, width: int = WIDTH) -> str:
+def to_text(data: ComparisonData, width: int = WIDTH, *, wide: bool = False) -> str:
     """The comparison as plain text.
 
     Args:
         data: the comparison.
-        width: columns to fill at most; 60 at least.
+        width: columns to fill at most; 40 at least.
+        wide: show every column, also where names find little room beside them.
     """
-    return plain_text(lambda console: show(data, console), width)
+    return plain_text(lambda console: show(data, console, wide=wide), width)
 
 
-def show(data: ComparisonData, console: Console) -> None:
+def show(data: ComparisonData, console: Console, *, wide: bool = False) -> None:
     """Write the comparison to a rich console.
 
     Args:
         data: the comparison.
         console: where to.
+        wide: as for `to_text`.
     """
     widen(console)
-    for part in _parts(data):
+    for part in _parts(data, console.width, wide):
         console.print(part)
 
 
-def _parts(data: ComparisonData) -> list[RenderableType]:
+def _parts(data: ComparisonData, width: int, wide: bool) -> list[RenderableType]:
     from rich.text import Text
 
     parts: list[RenderableType] = [
@@ -45,48 +58,76 @@ def _parts(data: ComparisonData) -> list[RenderableType]:
         Text(rows.versions(data), style="dim"),
     ]
     if wrong := rows.wrong_labels(data):
-        lines: list[tuple[list[str], str]] = [([], sentence) for sentence in wrong]
-        parts += [Text(), Text("Not what they say", style="bold red"), _listed(lines)]
+        parts += [Text(), Text("Not what they say", style="bold red")]
+        parts += [_item("", sentence, width) for sentence in wrong]
     if data.results:
-        parts += [Text(), _table(data), Text(), Text(rows.legend(data), style="dim")]
+        parts += [Text(), _table(data, width, wide), Text(), Text(rows.legend(data), style="dim")]
     if notes := rows.notes(data):
-        parts += [Text(), Text("Notes", style="bold"), _listed(notes)]
+        parts += [Text(), Text("Notes", style="bold")]
+        parts += [_item(_about(names, data), sentence, width) for names, sentence in notes]
     if data.failures:
-        failed = [([failure.backend], rows.failure_text(failure)) for failure in data.failures]
-        parts += [Text(), Text("Could not run", style="bold"), _listed(failed)]
+        parts += [Text(), Text("Could not run", style="bold")]
+        parts += [_item(f.backend, rows.failure_text(f), width) for f in data.failures]
     return parts
 
 
-def _table(data: ComparisonData) -> RenderableType:
-    from rich import box
-    from rich.table import Table
+def _about(names: list[str], data: ComparisonData) -> str:
+    if len(names) >= _MANY and len(names) == len(data.results):
+        return "every row"
+    return ", ".join(names)
+
+
+def _table(data: ComparisonData, width: int, wide: bool) -> RenderableType:
+    columns = [
+        Column("backend", right=False, breaks=True),
+        *map(Column, ("latency", "±", rows.throughput_unit(data), "speed-up", "rel. error")),
+    ]
+    lines = _lines(data)
+    more, cells = _more(data)
+    if more:
+        whole = [[*line, *extra] for line, extra in zip(lines, cells, strict=True)]
+        if wide or table_width([*columns, *more], whole) <= width:
+            return table([*columns, *more], whole, width)
+    return table(columns, lines, width)
+
+
+def _lines(data: ComparisonData) -> list[list[Text]]:
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column("backend", overflow="fold", min_width=_MIN_NAME_WIDTH)
-    for heading in ("latency", "±", rows.throughput_unit(data), "speed-up", "rel. error"):
-        table.add_column(heading, justify="right", no_wrap=True)
     found = speedups(data)
-    for row in data.results:
-        text = rows.row_text(data, row, found.get(row.backend))
-        cells = (
-            text.latency,
-            text.width.lstrip("±"),
-            text.throughput,
-            text.speedup,
-            text.agreement,
-        )
-        table.add_row(Text(text.backend), *map(Text, cells))
-    return table
+    texts = [rows.row_text(data, row, found.get(row.backend)) for row in data.results]
+    return [
+        [
+            Text(text.backend),
+            Text(text.latency),
+            Text(text.width.lstrip("±")),
+            Text(text.throughput),
+            Text(text.speedup),
+            Text(text.agreement),
+        ]
+        for text in texts
+    ]
 
 
-def _listed(lines: list[tuple[list[str], str]]) -> RenderableType:
-    from rich.padding import Padding
-    from rich.table import Table
+def _more(data: ComparisonData) -> tuple[list[Column], list[list[Text]]]:
+    """Columns of what was measured beside the latency, as far as any row has it."""
     from rich.text import Text
 
-    grid = Table.grid()
-    for names, sentence in lines:
-        about = Text(f"{', '.join(names)}: " if names else "", style="bold")
-        grid.add_row(about + Text(sentence))
-    return Padding(grid, (0, 0, 0, 2))
+    known = {
+        "peak memory": [rows.memory_text(row) for row in data.results],
+        "energy": [rows.energy_text(row) for row in data.results],
+    }
+    found = {heading: texts for heading, texts in known.items() if any(texts)}
+    cells = [[Text(text or "-") for text in line] for line in zip(*found.values(), strict=True)]
+    return [Column(heading) for heading in found], cells
+
+
+def _item(about: str, sentence: str, width: int) -> RenderableType:
+    from rich.constrain import Constrain
+    from rich.padding import Padding
+    from rich.text import Text
+
+    room = min(width, _MOST_READABLE) - _INDENT
+    name = Text(readable(f"{about}: ", room) if about else "", style="bold")
+    said = name + Text(readable(sentence, room))
+    return Constrain(Padding(said, (0, 0, 0, _INDENT)), room + _INDENT)

@@ -60,28 +60,9 @@ def _summary_row(data: ComparisonData, row: BackendResult, found: Speedup | None
         interval=interval,
         verdict=verdict,
         tone={"faster": "good", "slower": "bad"}.get(verdict, "even"),
-        memory=_memory(row),
-        energy=_energy(row),
+        memory=rows.memory_text(row),
+        energy=rows.energy_text(row),
     )
-
-
-def _memory(row: BackendResult) -> str:
-    """Torch's allocator, or the driver's for engines that bypass it."""
-    size = row.passes.peak_allocated_bytes or row.passes.driver_bytes
-    return formatting.scaled(size, "B") if size else ""
-
-
-def _energy(row: BackendResult) -> str:
-    per_item_j, per_call_j = row.energy_per_item_j, row.passes.energy_j
-    if per_item_j is not None:
-        return f"{_joules(per_item_j)}/item"
-    return f"{_joules(per_call_j)}/call" if per_call_j is not None else ""
-
-
-def _joules(value: float) -> str:
-    if value >= 1:
-        return f"{formatting.significant(value, 3)} J"
-    return f"{formatting.significant(value * 1e3, 3)} mJ"
 
 
 @attrs.frozen
