@@ -14,10 +14,13 @@ from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, t
 from precisionbench.statistics import Interval
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+    from rich.text import Text
 
 _HEADINGS = ("items/s", "factor", "range", "how", "what")
+_RIGHT = ("items/s", "factor")
 _BAR, _WHAT = 9, 24
+_ROOM_FOR_BARS = 72  # columns
 _ADDRESS = re.compile(r"https?://[^<>|]+")
 
 
@@ -146,15 +149,34 @@ def _show(gap: GapData, console: Console) -> None:
     rows = list(_rows(gap))
     rates = [rate for _, ends in rows for rate in ends]
     whole = min(rates), max(rates)
-    columns = [
-        Column(h, right=h in ("items/s", "factor"), breaks=h == "what") for h in (*_HEADINGS, "")
-    ]
     drawn = [[*map(Text, cells), Text(_bar(ends, whole, console.encoding))] for cells, ends in rows]
-    console.print(table(columns, drawn, console.width), Text())
+    console.print(_chart(drawn, console.width), Text())
     print_list(sentences(gap), console)
     for title, lines in _sections(gap):
         console.print(Text(), Text(title, style="bold"))
         print_list(lines, console)
+
+
+def _chart(rows: Sequence[Sequence[Text]], width: int) -> RenderableType:
+    """With bars where there is room; names break at their words."""
+    from rich import box
+    from rich.table import Table
+
+    if width < _ROOM_FOR_BARS:
+        columns = [Column(h, right=h in _RIGHT, breaks=h == "what") for h in _HEADINGS]
+        return table(columns, [row[:-1] for row in rows], width)
+    found = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    for heading in (*_HEADINGS, ""):
+        found.add_column(
+            heading,
+            justify="right" if heading in _RIGHT else "left",
+            no_wrap=heading != "what",
+            overflow="fold",
+            min_width={"": _BAR, "what": _WHAT}.get(heading),
+        )
+    for row in rows:
+        found.add_row(*row)
+    return found
 
 
 def _sections(gap: GapData) -> Iterator[tuple[str, list[str]]]:
