@@ -184,7 +184,7 @@ def test_it_is_printed_from_the_bottom_up_with_what_lies_beside_the_way():
     assert max(map(len, text.splitlines())) <= 80
     lines = " ".join(text.split())
     assert lines.startswith("torchvision:resnet50 on NVIDIA H200")
-    assert lines.index("3,333 eager") < lines.index("2,500 0.75x") < lines.index("16,667 6.67x")
+    assert lines.index("3,333 eager") < lines.index("2,500 0.750x") < lines.index("16,667 6.67x")
     assert f"{TOP} serves 16,667 items/s: 5 times as many as eager" in lines
     assert (
         "beside the way: half, 10,000 items/s; its output is not finite where the reference's is."
