@@ -22,7 +22,6 @@ from precisionbench.cli.options import (
     wide_option,
 )
 from precisionbench.cli.output import (
-    exit_if_interrupted,
     print_chains,
     print_comparison,
     progress,
@@ -161,7 +160,6 @@ def compare(
         diagnosis = print_diagnosis(comparison, model, experiments or ("auto",), quiet)
     if html is not None:
         comparison.to_html(html, overwrite=overwrite, diagnosis=diagnosis)
-    exit_if_interrupted(comparison)
 
 
 def _check_outputs(output: str | None, html: str | None, overwrite: bool) -> None:
