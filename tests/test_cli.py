@@ -35,6 +35,8 @@ def hanging():
         def forward(self, x):
             threading.Event().wait()
     return Hanging(), torch.rand(2, 8)
+def zeros():
+    return torch.nn.Linear(8, 8), torch.zeros(4, 8)
 def talking():
     import os
     print("from Python")
@@ -360,6 +362,18 @@ def test_a_ctrl_c_while_a_backend_hangs_leaves_nothing(here):
         assert terminal.exit_code() == 1
         assert "Interrupted: no round was finished, so nothing is kept" in terminal.plain()
     assert not list(here.glob("r.json*"))
+
+
+@pytest.mark.slow
+def test_experiments_that_are_interrupted_prove_nothing_and_end_with_1(here):
+    assert compare("cli_models:zeros", "-b", "eager", "-o", "r.json").exit_code == 0
+    with running("explain", "r.json", "cli_models:zeros") as terminal:
+        terminal.read_until("experiments: round 2")
+        terminal.interrupt()
+        assert terminal.exit_code() == 1
+        shown = " ".join(terminal.plain().split())
+    assert "stopping; what is finished is kept" in shown
+    assert "it was interrupted" in shown
 
 
 @pytest.mark.slow

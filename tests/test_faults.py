@@ -112,12 +112,14 @@ def faulty(tmp_path_factory):
     faults = [*AT_ONCE, "SIGSEGV", "SIGKILL"]
     backends = ["eager", *(Faulty(fault, journal) for fault in faults)]
     before = children()
+    told: list[pb.Progress] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(process, "PREPARE_LIMIT_S", 12.0)
         found = pb.compare(
-            Tiny(), torch.rand(2, 8), backends=backends, budget_s=20, journal=journal, **OPTIONS
-        )
-    return found, journal, children() - before
+            Tiny(), torch.rand(2, 8), backends=backends, budget_s=20, journal=journal,
+            on_progress=told.append, **OPTIONS,
+        )  # fmt: skip
+    return found, journal, children() - before, told
 
 
 def row(comparison: pb.Comparison, fault: str) -> Any:
@@ -147,6 +149,21 @@ def test_a_worker_that_dies_later_keeps_its_finished_rounds(faulty, fault, numbe
     assert found.measurement.ended_by == "failed"
     assert len(found.measurement.blocks) >= 2
     assert any(f"ended by signal {number}" in text for text in found.warnings)
+
+
+def test_what_breaks_is_told_when_it_does_and_once(faulty):
+    told = faulty[3]
+    rounds = [i for i, progress in enumerate(told) if progress.stage == "measuring"]
+    for fault, later in (("exit", False), ("hang", False), ("SIGSEGV", True), ("SIGKILL", True)):
+        stages = [
+            (i, p.stage)
+            for i, p in enumerate(told)
+            if p.backend.startswith(f"faulty:fault={fault}")
+        ]
+        ((place, _),) = [one for one in stages if one[1] == "failed"]
+        assert (place > rounds[0]) is later
+        assert place < rounds[-1]
+        assert ("done" in [stage for _, stage in stages]) is later
 
 
 def test_the_other_rows_are_complete(faulty):
@@ -504,8 +521,8 @@ class FailsInFloat64(nn.Module):
 def test_a_worker_that_breaks_when_it_is_looked_into_costs_the_look_only(
     monkeypatch, fault, reason
 ):
-    if fault == "hang":  # a crash is seen at once
-        monkeypatch.setattr(process, "EVIDENCE_LIMIT_S", 2.0)
+    # starting a profiler takes seconds where others compute, too
+    monkeypatch.setattr(process, "EVIDENCE_LIMIT_S", 2.0 if fault == "hang" else 60.0)
     before = children()
     found = pb.compare(
         FailsInFloat64(fault), torch.rand(4, 8), backends=["half:dtype=bfloat16"], budget_s=2,

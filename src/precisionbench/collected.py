@@ -56,6 +56,7 @@ class Collected:
         self.errors: dict[str, PrecisionBenchError] = {}
         self._outputs: dict[str, Mapping[str, Any]] = {}
         self.run_notes: list[str] = []
+        self._told_broken: set[str] = set()
         self._begun_s = time.monotonic()
 
     def note(self, text: str) -> None:
@@ -72,6 +73,12 @@ class Collected:
         """Say how far a row is."""
         position = 1 + [other.name for other in self.rows].index(row.name)
         self._say(Progress(row.name, stage, position, len(self.rows), message, step=step))
+
+    def tell_broken(self, row: Row, message: str) -> None:
+        """Say that a row has failed, when it does and only then."""
+        if row.name not in self._told_broken:
+            self._told_broken.add(row.name)
+            self.tell(row, "failed", message)
 
     def tell_of_all(
         self,
@@ -184,7 +191,7 @@ class Collected:
         )
         if self._journal is not None:
             self._journal.failure(self.failures[row.name])
-        self.tell(row, "failed", str(error))
+        self.tell_broken(row, str(error))
 
     def raise_if_nothing_measured(self) -> None:
         """The reference's own error, or another's where the reference is merely unavailable."""

@@ -305,6 +305,8 @@ def made(
         )
     except PrecisionBenchError as exc:
         return [plan.trial(None, str(exc)) for plan in plans]
+    if any(row.measurement.ended_by == "interrupted" for row in comparison):
+        return [plan.trial(None, "it was interrupted") for plan in plans]
     return [_result(plan, before, comparison) for plan in plans]
 
 

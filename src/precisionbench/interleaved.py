@@ -177,7 +177,9 @@ class _Run:
         """A row that fails in a later session keeps what the earlier ones measured."""
         self.rows.remove(row)
         if row.name in self.finished:
-            self.finished[row.name][0].warnings.append(f"a later session failed: {error}")
+            text = f"a later session failed: {error}"
+            self.finished[row.name][0].warnings.append(text)
+            self.collected.tell_broken(row, text)
         else:
             self.collected.fail(row, error)
 
@@ -389,6 +391,10 @@ class _Run:
     def _tell(self, status: Status, lanes: Sequence[Lane] = ()) -> None:
         if not self.collected.is_followed:
             return
+        broken = {lane.name: str(lane.error) for lane in lanes if lane.error}
+        for row in self.rows:
+            if row.name in broken:
+                self.collected.tell_broken(row, broken[row.name])
         speedups = self.following.look(lanes)
         self.collected.tell_of_all(
             "measuring", status.round, MAX_ROUNDS, status.remaining_s, speedups

@@ -16,10 +16,11 @@ class Progress:
     Attributes:
         backend: the row; empty where it is about all rows together.
         stage: of a row `preparing`, `measuring` (`launcher="inline"`), `finishing` (memory, energy
-            and other passes beside the latency), `examining` (the evidence), `done` or `failed`;
-            of all together `starting`, `warming_up`, `measuring` (after each round),
-            `interrupted` (told from within the handling of the first Ctrl-C, so be brief) or
-            `looking` (what `doctor` measures by itself).
+            and other passes beside the latency), `examining` (the evidence), `done`, or
+            `failed` (at once; a row that keeps finished rounds is `done` later); of all together
+            `starting`, `warming_up`, `measuring` (after each round), `interrupted` (told from
+            within the handling of the first Ctrl-C, so be brief) or `looking` (what `doctor`
+            measures by itself).
         position: the row's place in the run, from 1; while all are measured, rounds finished.
         total: number of rows; while all are measured, the most rounds there can be.
         message: the reason, where it failed.

@@ -23,7 +23,6 @@ from precisionbench.cli.options import (
 )
 from precisionbench.cli.output import (
     end_where_missed,
-    exit_if_interrupted,
     fail_under_option,
     print_chains,
     print_comparison,
@@ -170,7 +169,6 @@ def compare(
         diagnosis = print_diagnosis(comparison, model, experiments or ("auto",), quiet)
     if html is not None:
         comparison.to_html(html, overwrite=overwrite, diagnosis=diagnosis)
-    exit_if_interrupted(comparison)
     end_where_missed(wanted, comparison)
 
 

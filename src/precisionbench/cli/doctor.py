@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from precisionbench.cli.exits import THRESHOLD_MISSED, exit_codes
+from precisionbench.cli.exits import exit_codes
 from precisionbench.cli.options import device_option, json_option, quiet_option
 from precisionbench.cli.output import print_text, progress, write_json
 
@@ -36,7 +34,7 @@ def doctor(device: str | None, quick: bool, replicas: int, as_json: bool, quiet:
     Example:
       precisionbench doctor
     """
-    from precisionbench.doctor.examining import INTERRUPTED, examine
+    from precisionbench.doctor.examining import examine
     from precisionbench.doctor.text import show
 
     with progress(quiet) as on_progress:
@@ -47,5 +45,3 @@ def doctor(device: str | None, quick: bool, replicas: int, as_json: bool, quiet:
         print_text(
             str(found), lambda console: show(found.checks, found.readings.noise_floor, console)
         )
-    if found.readings.trouble == INTERRUPTED:
-        sys.exit(THRESHOLD_MISSED)

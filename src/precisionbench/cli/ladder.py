@@ -16,7 +16,6 @@ from precisionbench.cli.options import (
     quiet_option,
 )
 from precisionbench.cli.output import (
-    exit_if_interrupted,
     print_chains,
     print_json,
     print_prose,
@@ -102,4 +101,3 @@ def ladder(
         found.save(output, overwrite=overwrite)
     if html is not None:
         found.to_html(html, overwrite=overwrite)
-    exit_if_interrupted(found.comparison)

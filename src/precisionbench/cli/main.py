@@ -21,11 +21,17 @@ from precisionbench.cli.check import check
 from precisionbench.cli.compare import compare
 from precisionbench.cli.diff import diff
 from precisionbench.cli.doctor import doctor
-from precisionbench.cli.exits import BadUsage, Interrupted, NothingMeasured, exit_codes
+from precisionbench.cli.exits import (
+    THRESHOLD_MISSED,
+    BadUsage,
+    Interrupted,
+    NothingMeasured,
+    exit_codes,
+)
 from precisionbench.cli.explain import explain
 from precisionbench.cli.ladder import ladder
 from precisionbench.cli.options import debug_option
-from precisionbench.cli.output import print_chain
+from precisionbench.cli.output import print_chain, was_interrupted
 from precisionbench.cli.published import published
 from precisionbench.cli.show import show
 from precisionbench.errors import (
@@ -78,6 +84,8 @@ class _Group(click.Group):
             result = super().invoke(ctx)
             if sys.stdout is not None:
                 sys.stdout.flush()
+            if was_interrupted(ctx):
+                ctx.exit(THRESHOLD_MISSED)
         except PrecisionBenchError as exc:
             print_chain(exc)
             failed = isinstance(exc, _NOTHING_MEASURED)

@@ -17,17 +17,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from precisionbench.cli.exits import THRESHOLD_MISSED
-
 if TYPE_CHECKING:
     from rich.console import Console
 
     from precisionbench.comparison import Comparison
-    from precisionbench.progress import OnProgress
+    from precisionbench.progress import OnProgress, Progress
     from precisionbench.thresholds import Threshold
 
 _MACHINE = "precisionbench.machine"  # in the context: where JSON goes
 _DEBUG = "precisionbench.debug"
+_INTERRUPTED = "precisionbench.interrupted"
 _MOST_READABLE = 100  # columns of prose
 
 fail_under_option = click.option(
@@ -171,21 +170,33 @@ def print_chains(comparison: Comparison) -> None:
             print_chain(exc)
 
 
-def exit_if_interrupted(comparison: Comparison) -> None:
-    """What was finished before a Ctrl-C has been shown; whoever asked for all must know."""
-    if any(row.measurement.ended_by == "interrupted" for row in comparison.results):
-        sys.exit(THRESHOLD_MISSED)
+def was_interrupted(ctx: click.Context) -> bool:
+    """Whether a Ctrl-C has cut short what was measured, although there is something to show."""
+    return bool(ctx.meta.get(_INTERRUPTED))
 
 
 @contextlib.contextmanager
-def progress(quiet: bool = False) -> Iterator[OnProgress | None]:
-    """Say on standard error what is being measured.
+def progress(quiet: bool = False) -> Iterator[OnProgress]:
+    """Say on standard error what is being measured, and keep in mind whether it was interrupted.
 
     Args:
         quiet: say nothing.
     """
+    meta = click.get_current_context().meta
+    with _display(quiet) as show:
+
+        def tell(progress: Progress) -> None:
+            if progress.stage == "interrupted":
+                meta[_INTERRUPTED] = True
+            show(progress)
+
+        yield tell
+
+
+@contextlib.contextmanager
+def _display(quiet: bool) -> Iterator[OnProgress]:
     if quiet:
-        yield None
+        yield lambda _: None
         return
     from precisionbench.report.progress import progress_display
 

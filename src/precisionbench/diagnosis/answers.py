@@ -89,12 +89,18 @@ def _slower(half: Sequence[Label], speedups: Mapping[str, Speedup], live: Sequen
     texts = [f"{row}: yes, {speedups[row].value:.3g}x ({_why(row, live)})" for row in slow]
     texts += [f"{row}: no, {speedups[row].value:.3g}x" for row in fast]
     texts += [
-        f"{row}: not told, it reads {speedups[row].value:.3g}x ({speedups[row].reason})"
+        f"{row}: not told, it reads {speedups[row].value:.3g}x"
+        f" ({_UNTOLD.get(speedups[row].reason, 'its interval holds 1')})"
         for row in unsure
     ]
     return ". ".join(texts) + "."
 
 
+_UNTOLD = {
+    "not_interleaved": "rows were measured one after another",
+    "no_shared_rounds": "it shares no rounds with the reference",
+    "too_few_rounds": "there were too few rounds",
+}
 _NOT_SLOWER = (Verdict.FASTER, Verdict.EQUIVALENT, Verdict.DIFFERENT_BUT_SMALL)
 
 

@@ -34,7 +34,6 @@ from precisionbench.timer import clock_for
 from precisionbench.torch_state import autocast_off, flags_restored, rng_restored
 from precisionbench.workload import usable_device
 
-INTERRUPTED = "it was interrupted"
 _REPLICAS = 3
 _TRIAL_S = {"cuda": 12.0}
 _TRIAL_ELSEWHERE_S = 8.0
@@ -199,7 +198,7 @@ def _trials(
         except PrecisionBenchError as exc:
             return tuple(trials), f"it could not be measured ({exc})"
         if comparison["eager"].measurement.ended_by == "interrupted":
-            return tuple(trials), INTERRUPTED
+            return tuple(trials), "it was interrupted"
     return tuple(trials), ""
 
 
