@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from precisionbench.cli.exits import THRESHOLD_MISSED
+
 if TYPE_CHECKING:
     from rich.console import Console
 
