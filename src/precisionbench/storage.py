@@ -39,7 +39,8 @@ def _converter() -> JsonConverter:
 
     converter = make_converter()
     # Options, flags and details are JSON already, whatever the file holds there.
-    converter.register_structure_hook(Any, lambda value, _: value)
+    # By predicate, because Any is no class before Python 3.11.
+    converter.register_structure_hook_func(lambda kind: kind is Any, lambda value, _: value)
     return converter
 
 
