@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from statistics import median, stdev
@@ -15,7 +16,7 @@ from precisionbench.doctor.checks import checks_of
 from precisionbench.doctor.readings import Readings
 from precisionbench.doctor.text import to_text
 from precisionbench.results import Block
-from precisionbench.speedups import round_shifts, run_spread, within_sd
+from precisionbench.speedups import per_item_ratio, round_shifts, run_spread, within_sd
 from precisionbench.statistics import Interval
 from scenes import recorded
 
@@ -180,3 +181,34 @@ def test_the_doctors_lines_shown_are_what_the_saved_readings_give():
     assert to_text(checks_of(readings), readings.noise_floor) in shown
     for block in re.findall(r"```text\n(ok  matmul.*?)```", (ROOT / "README.md").read_text(), re.S):
         assert all(line in shown for line in block.splitlines())
+
+
+def test_the_ladders_that_are_shown_are_those_of_their_record():
+    ladders = json.loads((ROOT / "docs/records/h100-ladders.json").read_text())["ladders"]
+    page = (ROOT / "docs/ladder.md").read_text()
+    names = ("resnet50-1", "resnet50-100", "resnet50-256")
+    for rows in zip(*(ladders[name]["rows"] for name in names), strict=True):
+        cells = [
+            f"{row['items_per_s']:,.0f} images/s"
+            if row["factor"] is None
+            else f"{row['factor']:.3g}x ±{row['half_width_percent']:.2g} %"
+            for row in rows
+        ]
+        assert f"| {rows[0]['change']} | {' | '.join(cells)} |" in page
+    assert f"All three took {sum(ladders[name]['seconds'] for name in names):.0f} s" in page
+
+
+def test_each_rung_agrees_with_a_pair_of_its_own_and_their_product_with_first_over_last():
+    data = precisionbench.load(ROOT / "docs/records/h100-ladder-256.json").data
+    pairs = json.loads((ROOT / "docs/records/h100-ladder-256-pairs.json").read_text())
+    for pair in pairs:
+        mine = per_item_ratio(data, pair["before"], pair["after"])
+        assert mine.low <= pair["high"]
+        assert pair["low"] <= mine.high
+    product = math.prod(pair["value"] for pair in pairs)
+    direct = per_item_ratio(data, pairs[0]["before"], pairs[-1]["after"]).value
+    assert product == pytest.approx(direct, rel=0.05)
+    page = (ROOT / "docs/ladder.md").read_text()
+    assert f"{product:.3f}, and first against last, in the ladder's own rounds, {direct:.3f}" in (
+        " ".join(page.split())
+    )
