@@ -44,7 +44,7 @@ def run(monkeypatch):
     """A run of two rows whose seats are simulated."""
     world = worlds.World(random.Random(0))
 
-    def seat(worker: Worker):
+    def seat(worker: Worker, *_):
         if worker.error:
             raise worker.error
         return SimpleNamespace(

@@ -156,7 +156,16 @@ class Region:
         self._last = Progress("", "looking", 0, 0, step="the model")
         self._speedups: Mapping[str, Interval] = {}
         self._ticker = Ticker()
-        self._live = Live(console=console, auto_refresh=False, transient=True)
+        own_streams = (
+            not console.is_jupyter
+        )  # a notebook has a place of its own for what is printed
+        self._live = Live(
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=own_streams,
+            redirect_stderr=own_streams,
+        )
 
     def __enter__(self) -> Region:
         self._live.start()
