@@ -175,6 +175,23 @@ def test_an_experiment_that_cannot_run_is_a_trial_with_the_reason():
     assert "no batch norm" in trial.failure
 
 
+def test_a_larger_batch_is_compared_by_items():
+    asked = [attrs.evolve(finding("launch-bound"), alternatives=("larger-batch",))]
+    plans, *_ = experiments.planned(
+        asked, {"eager": Half(dtype="bfloat16")}, ["larger-batch"], 9.0, 4
+    )
+    assert plans[0].changed.batch_size == 32
+    model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(40)))
+    (trial,) = experiments.made(plans, NOTHING, model, torch.ones(4, 8), device="cpu", seed=0)
+    assert trial.speedup.low > 2  # forty tiny calls take about as long for eight times the items
+
+
+def test_where_no_batch_is_known_there_is_no_larger_one():
+    asked = [attrs.evolve(finding("launch-bound"), alternatives=("larger-batch",))]
+    _, (trial,), _ = experiments.planned(asked, {"eager": Half()}, ["larger-batch"], 9.0)
+    assert "not known how many items" in trial.failure
+
+
 def test_a_row_that_has_no_compiled_form_says_so():
     plans, (trial,), _ = experiments.planned(
         [finding("memory-bound")], {"eager": Half(fp32_layers="head")}, "auto", 100.0

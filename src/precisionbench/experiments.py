@@ -19,7 +19,7 @@ from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.findings import Finding, Status, Trial
 from precisionbench.errors import PrecisionBenchError, SpecError, WorkloadError, did_you_mean
 from precisionbench.recording import silence
-from precisionbench.speedups import ratio_of
+from precisionbench.speedups import per_item_ratio
 from precisionbench.statistics import Interval, unpaired_ratio_interval
 from precisionbench.workload import resolve
 
@@ -31,6 +31,8 @@ _ROW_S = 6.0
 _START_S = 15.0
 _ROUNDS_S = 2.0  # of each row
 FRESH_PROCESS = "fresh-process"
+LARGER_BATCH = "larger-batch"
+_TIMES_LARGER = 8
 CAST_ONCE = "cast-once"
 
 
@@ -56,12 +58,22 @@ def _compiled(backend: Backend) -> Backend:
     return Compile(backend.dtype, **_common(backend))
 
 
+def _larger_batch(backend: Backend, items: int | None) -> Backend:
+    if items is None:
+        raise SpecError(
+            "it is not known how many items a call serves", "give batch_size= when you measure"
+        )
+    return attrs.evolve(backend, batch_size=_TIMES_LARGER * items)
+
+
 # For each experiment, what makes the changed row of a row.
 EXPERIMENTS: Mapping[str, Callable[[Backend], Backend]] = {
     "channels-last": _option(memory_format="channels_last"),
     "cudnn-benchmark": _option(cudnn_benchmark=True),
     "compiled": _compiled,
     "folded-batch-norm": _option(fold_batch_norm=True),
+    "cuda-graph": _option(cuda_graph=True),
+    LARGER_BATCH: lambda backend: _larger_batch(backend, backend.batch_size),
     "ieee-float32": lambda backend: Eager(**_common(backend)),
     FRESH_PROCESS: lambda backend: backend,
     CAST_ONCE: lambda backend: Half(**_common(backend)),
@@ -103,6 +115,7 @@ def planned(
     backends: Mapping[str, Backend],
     wanted: str | Sequence[str],
     budget_s: float,
+    batch_size: int | None = None,
 ) -> tuple[list[Plan], list[Trial], list[str]]:
     """Which experiments to make, those that promise most first, as many as the time allows.
 
@@ -111,6 +124,7 @@ def planned(
         backends: of the rows, by name.
         wanted: `auto`, `none`, or names of experiments.
         budget_s: seconds for all of them.
+        batch_size: items that a call serves; None where it is not known.
 
     Returns:
         The experiments; those that cannot be made, with the reason; and what to tell of the
@@ -127,7 +141,8 @@ def planned(
             continue
         if wanted == "auto" and finding.factor and finding.factor.high < _LEAST_GAIN:
             continue
-        plan = _planned(finding, _asks_for(finding, names), backends.get(finding.row))
+        name = _asks_for(finding, names)
+        plan = _planned(finding, name, backends.get(finding.row), batch_size)
         if isinstance(plan, Plan):
             able.append(plan)
         else:
@@ -142,13 +157,18 @@ def _asks_for(finding: Finding, names: set[str]) -> str:
     return next((name for name in proposed if name in names), "")
 
 
-def _planned(finding: Finding, name: str, row: Backend | None) -> Plan | Trial:
+def _planned(
+    finding: Finding, name: str, row: Backend | None, batch_size: int | None
+) -> Plan | Trial:
     """An experiment that a finding proposes, or why it cannot be made."""
     failed = partial(Trial, name, finding.cause, finding.row, None)
     if row is None:
         return failed("the row's backend is not at hand; diagnose in the process that measured it")
     try:
-        changed = EXPERIMENTS[name](row)
+        if name == LARGER_BATCH:
+            changed = _larger_batch(row, row.batch_size or batch_size)
+        else:
+            changed = EXPERIMENTS[name](row)
     except PrecisionBenchError as exc:
         return failed(str(exc))
     if name != FRESH_PROCESS and canonical_spec(changed) == canonical_spec(row):
@@ -319,6 +339,4 @@ def _result(plan: Plan, before: Comparison, comparison: Comparison) -> Trial:
     if plan.name == FRESH_PROCESS:
         old, new = before[plan.finding.row].latency, comparison[names[0]].latency
         return plan.trial(unpaired_ratio_interval(old, new))
-    data = comparison.data
-    blocks = {row.backend: row.measurement.blocks for row in data.results}
-    return plan.trial(ratio_of(blocks, names[0], names[1], 0.95, data.noise_floor))
+    return plan.trial(per_item_ratio(comparison.data, names[0], names[1]))

@@ -142,7 +142,10 @@ def diagnose(
     model, inputs = _model_and_inputs(workload)
     options = laboratory.as_measured(comparison, model, inputs)
     backends = laboratory.backends_of(comparison)
-    plans, unable, notes = laboratory.planned(first.findings, backends, wanted, budget_s)
+    batch_size = comparison.data.workload.batch_size
+    plans, unable, notes = laboratory.planned(
+        first.findings, backends, wanted, budget_s, batch_size
+    )
     options["on_progress"] = in_phase(on_progress, "experiments")
     made = laboratory.made(plans, comparison, model, inputs, **options)
     return _diagnosis(comparison, [*made, *unable], notes)

@@ -49,4 +49,6 @@ CAUSE = Cause(
     "use a larger batch, a CUDA graph or torch.compile(mode='reduce-overhead'); "
     "precision hardly matters here",
     look,
+    "cuda-graph",
+    alternatives=("larger-batch",),
 )
