@@ -225,6 +225,32 @@ def test_a_clean_comparison_is_accused_of_nothing():
     assert diagnosis_of(comparison(**CLEAN)).findings == ()
 
 
+def host_answer(data) -> str:
+    (found,) = (a.answer for a in diagnosis_of(data).answers if "bound by the host" in a.question)
+    return found
+
+
+def test_rows_whose_host_time_is_not_known_are_not_said_to_be_free_of_it():
+    seen = Passes(device_s=(1e-3,) * 5, enqueue_s=(0.1e-3,) * 5)
+    assert host_answer(comparison(**CLEAN, passes=(seen, seen))) == "No."
+    assert host_answer(comparison(**CLEAN, passes=(seen, Passes()))) == (
+        "No. Not known of half: the host's time was not measured."
+    )
+    assert host_answer(comparison(**CLEAN, passes=(Passes(), Passes()))).startswith(
+        "Not known: the"
+    )
+    assert "CUDA GPU" in host_answer(comparison(**CLEAN, passes=(Passes(), Passes()), gpu=None))
+
+
+def test_the_references_error_against_itself_is_not_told():
+    tensor = TensorAgreement("", (4,), "float32", 0.0, 0.0, 0.0, 0.0, 0)
+    agreed = {"agreement": Agreement((tensor,), ())}
+    data = comparison(evidence(conv()), evidence(conv()), base_row=agreed, half_row=agreed)
+    base, half = (one.reason for one in diagnosis_of(data).precisions)
+    assert "against the reference" not in base
+    assert "against the reference" in half
+
+
 @pytest.mark.parametrize("cause", PLANTED)
 def test_without_evidence_nothing_is_said_of_what_was_not_seen(cause):
     data, _ = PLANTED[cause]

@@ -15,12 +15,12 @@ from precisionbench.diagnosis.claims import (
     UNKNOWN,
     UNLIKELY,
     Claim,
-    item_flops,
     judge,
     judgements_of,
     measured_flops,
 )
 from precisionbench.diagnosis.facts import facts_of
+from precisionbench.diagnosis.models import item_flops
 from precisionbench.flops import entries
 from scenes import recorded
 

@@ -397,6 +397,14 @@ def test_a_function_in_the_working_directory_is_found_by_the_installed_command(t
     assert "experiments made: random-inputs (eager)" in done.stdout
 
 
+def test_experiments_without_a_model_ask_for_it_as_the_command_line_gives_it(tmp_path):
+    pb.Comparison(comparison_data()).save(tmp_path / "r.json")
+    command = ["explain", str(tmp_path / "r.json"), "--experiments", "channels-last"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 2
+    assert "experiments need the model: give MODEL after FILE" in done.stderr
+
+
 # What each command's exit code says; the first is what ends with 0.
 ENDS_WELL = {
     "compare": ("cli_models:tiny", "-b", "eager", "--device", "cpu", "--launcher", "inline",

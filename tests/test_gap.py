@@ -522,7 +522,7 @@ def test_a_precision_without_pairs_lies_between_nothing_and_the_ratio_of_the_pea
     (found,), _ = derive(measured_on(batch=8), TARGET)
     assert found.kind is Kind.ASSUMED
     assert found.factor == Interval(pytest.approx(math.sqrt(2)), 1, 2)
-    assert found.source == "peaks of T4: t4's page [cited]; t4's page [cited]"
+    assert found.source == "peaks of T4: t4's page [cited]"
     assert "the middle of its range" in found.reason
 
 
@@ -595,6 +595,58 @@ def test_factors_of_ones_own_take_the_place_of_those_of_their_name():
     assert rows == [mine]
     assert not any("batch 100 to 2048" in note for note in found.notes), "it is known now"
     assert product(found) == pytest.approx(found.gap, rel=1e-9)
+
+
+def test_a_factor_that_was_measured_already_is_refused():
+    mine = known_factor("precision: float32 to float16", 3.0)
+    with pytest.raises(SpecError, match=r"'precision: float32 to float16' is in the ledger"):
+        gap(run(*SQUARE), factors=[mine])
+    with pytest.raises(SpecError, match="would count twice"):
+        gap(run(EAGER), factors=[known_factor("a fan", 1.1), known_factor("a fan", 1.1)])
+
+
+def test_a_kind_may_be_written_as_a_word_and_a_wrong_one_is_refused():
+    there = pb.Interval(2, 1, 3)
+    assert pb.Factor("a fan", "assumed", there, "a guess").kind is Kind.ASSUMED
+    with pytest.raises(SpecError, match="did you mean 'measured'"):
+        pb.Factor("a fan", "mesured", there, "a guess")
+
+
+def test_a_published_number_that_is_neither_an_id_nor_a_record_is_refused():
+    with pytest.raises(SpecError, match="published is 3; give an id"):
+        gap(run(EAGER), 3)
+
+
+def test_an_id_is_never_cut_in_the_table():
+    record = attrs.evolve(published.get(MLPERF), id="a-number-whose-id-is-longer-than-its-column")
+    text = str(gap(run(EAGER), record))
+    assert record.id in text
+    assert "(its id is below)" in text
+
+
+def test_the_same_source_of_two_peaks_stands_once():
+    cpu = attrs.evolve(run(EAGER).environment, gpu=Gpu("Jetson AGX Xavier", "7.2", 0, 8))
+    (device,) = (one for one in gap(run(EAGER, environment=cpu)).factors if "device" in one.name)
+    sources = device.source.removeprefix("peaks: ").split("; ")
+    assert len(sources) == len(set(sources))
+
+
+@needs_repository
+def test_what_was_reported_is_not_called_measured_and_both_explanations_agree():
+    data = pb.load(RECORD.parent / "xavier-2020-reported.json")
+    answers = {one.question: one.answer for one in pb.diagnose(data).answers}
+    assert "Nothing was measured here" in answers["Are the timings right?"]
+    assert "the host's time was not measured" in " ".join(answers.values())
+    assert "eager is labelled float32 and ran in another precision" in " ".join(answers.values())
+    found = pb.explain_gap(data, "eager", XAVIER, through="apex-amp:opt_level=O3")
+    names = [one.name for one in found.factors]
+    assert names[:3] == [
+        "the baseline is not float32",
+        "engine: eager PyTorch to apex-amp",
+        "as labelled: precision: float32 to float16",
+    ]
+    assert {one.kind for one in found.factors[:3]} == {Kind.DERIVED}
+    assert "Nothing of it was measured here" in str(found)
 
 
 def test_a_device_of_ones_own_measurement_is_no_longer_unknown():

@@ -12,6 +12,7 @@ from precisionbench.diagnosis.labels import claim_of, label_of
 from precisionbench.evidence import Kernel, Operation, Tensor
 from precisionbench.report.markdown import to_markdown
 from precisionbench.report.text import to_text
+from precisionbench.results import TensorInfo
 from scenes import CLEAN, FP32_CONV, HALF_CONV, TF32_CONV, comparison, conv, evidence, layer
 
 
@@ -64,6 +65,24 @@ def test_a_rate_above_the_peak_is_impossible_whatever_the_names_say():
     (rate,) = (witness for witness in found.witnesses if witness.name == "rate")
     assert rate.against
     assert "of 67 that the device reaches in float32" in rate.says
+
+
+@pytest.mark.parametrize(
+    ("side", "model", "verdict"),
+    [
+        (224, "torchvision:resnet50", "false"),
+        (64, "torchvision:resnet50", "unknown"),
+        (224, "my_models:resnet50", "unknown"),
+    ],
+)
+def test_a_known_model_needs_no_counting_to_be_impossible(side, model, verdict):
+    """32 images of 224 x 224 in a millisecond would take an H100 four times its float32 peak."""
+    images = TensorInfo("[0]", (32, 3, side, side), "float32")
+    data = comparison(evidence(), CLEAN["half"], base_row={"batch_size": 32})
+    workload = attrs.evolve(data.workload, model=model, inputs=(images,), batch_size=32)
+    found = label(attrs.evolve(data, workload=workload), "eager")
+    assert found.verdict == verdict
+    assert bool(found.ran) == (verdict == "false")
 
 
 def test_a_fast_algorithm_for_small_convolutions_is_not_called_impossible():

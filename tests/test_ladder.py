@@ -20,7 +20,7 @@ from precisionbench.backends.specs import canonical_spec
 from precisionbench.cli import main
 from precisionbench.climbing.ladder import Ladder, ladder
 from precisionbench.climbing.rungs import Ground, rungs, stopped
-from precisionbench.diagnosis.gap.measured import is_sound
+from precisionbench.diagnosis.gap.measured import arrivals, is_sound
 from precisionbench.diagnosis.gap.states import changes, state_of
 from precisionbench.errors import (
     BackendNotFoundError,
@@ -185,12 +185,22 @@ def test_it_is_printed_from_the_bottom_up_with_what_lies_beside_the_way():
     lines = " ".join(text.split())
     assert lines.startswith("torchvision:resnet50 on NVIDIA H200")
     assert lines.index("3,333 eager") < lines.index("2,500 0.750x") < lines.index("16,667 6.67x")
-    assert f"{TOP} serves 16,667 items/s: 5 times as many as eager" in lines
+    assert f"{TOP} serves 16,667 items/s: directly 5 times as many as eager" in lines
     assert (
         "beside the way: half, 10,000 items/s; its output is not finite where the reference's is."
     ) in lines
     assert "compile could not be measured: no compiler." in lines
     assert lines.endswith("TensorRT was left out.")
+
+
+def test_each_rung_shows_its_own_rows_rate_and_the_product_stands_beside_the_direct_ratio():
+    found = Ladder.of(pb.Comparison(run(*SQUARE)), "eager")
+    lines = str(found).splitlines()
+    rates = [line.split()[0] for line in lines if "by " not in line and "x  " in line]
+    assert rates[0] == "10,000"
+    assert rates[-1] == "16,667"
+    assert arrivals(found.comparison.data, "eager", TOP) == ("half", "", TOP)
+    assert "the product of the rungs is 5." in " ".join(str(found).split())
 
 
 def test_with_an_aim_the_gap_stands_first():

@@ -71,6 +71,15 @@ def test_this_library_says_the_median_and_items_over_it():
     assert said(found, "precisionbench", "throughput").value == pytest.approx(10_000)
 
 
+def test_what_was_reported_is_said_to_be_and_nothing_else_is_stated():
+    found = statements(row(clock="reported"))
+    assert {s.kind for s in found if s.value is not None} == {"reported"}
+    assert all("how it was timed is what its source says" in s.inside for s in found[:2])
+    others = [s for s in found if s.rule != "precisionbench"]
+    assert others
+    assert all("reported, not measured here" in s.missing for s in others)
+
+
 # --- trtexec --------------------------------------------------------------------------------------
 
 

@@ -106,6 +106,21 @@ def test_a_label_that_is_doubtful_is_no_agreement():
     assert "batch" not in found
 
 
+@pytest.mark.parametrize(
+    ("clocks_hz", "said"), [((1.98e9, 1.98e9), "1980 MHz"), ((1.2e9, 1.98e9), "1200 to 1980 MHz")]
+)
+def test_clocks_are_one_figure_where_they_are_one(clocks_hz, said):
+    data = comparison()
+    (row, *_) = data.results
+    blocks = tuple(
+        attrs.evolve(block, state=DeviceState(sm_clock_hz=clock))
+        for block, clock in zip(row.measurement.blocks, clocks_hz, strict=False)
+    )
+    row = attrs.evolve(row, measurement=attrs.evolve(row.measurement, blocks=blocks))
+    data = attrs.evolve(data, results=(row, *data.results[1:]))
+    assert (conditions_of(data, row).power_mode or "").split(", ")[-1] == said
+
+
 def test_a_row_that_did_not_run_in_what_it_is_labelled_says_so():
     half = conv(dtype="float16", kernel=HALF_CONV)
     data = comparison(base=evidence(half))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from precisionbench.climbing.ladder import ladder as ladder
     from precisionbench.comparison import Comparison as Comparison
     from precisionbench.comparison import load as load
+    from precisionbench.diagnosis.gap.ledger import Factor as Factor
     from precisionbench.doctor.examining import examine as examine
     from precisionbench.explaining import Diagnosis as Diagnosis
     from precisionbench.explaining import GapLedger as GapLedger
@@ -36,10 +37,13 @@ if TYPE_CHECKING:
     from precisionbench.report.progress import progress_display as progress_display
     from precisionbench.results import Verdict as Verdict
     from precisionbench.runner import compare as compare
+    from precisionbench.statistics import Interval as Interval
 
 _HOMES = {
     "Check": "checking.running",
     "Comparison": "comparison",
+    "Factor": "diagnosis.gap.ledger",
+    "Interval": "statistics",
     "Progress": "progress",
     "Verdict": "results",
     "Diagnosis": "explaining",
@@ -64,7 +68,9 @@ __all__ = [
     "Check",
     "Comparison",
     "Diagnosis",
+    "Factor",
     "GapLedger",
+    "Interval",
     "Ladder",
     "Progress",
     "Verdict",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from precisionbench.comparison import Comparison
 from precisionbench.differences import Difference, RowChange
 from precisionbench.report.rows import ratio_texts
-from precisionbench.thresholds import ErrorThreshold, SpeedupThreshold
+from precisionbench.thresholds import ErrorThreshold, SpeedupThreshold, verdict_text
 
 
 def assert_speedup(comparison: Comparison, row: str, at_least: float) -> None:
@@ -77,7 +77,7 @@ def change_text(row: RowChange) -> str:
         row: as `against` gives it.
     """
     value, low, high = ratio_texts(row.speedup)
-    verdict = f"{row.speedup.verdict.value}: {row.speedup.reason}"
+    verdict = verdict_text(row.speedup.verdict, row.speedup.reason)
     return f"{row.backend} {value} times as fast, {low} to {high} ({verdict}){_relative(row)}"
 
 
@@ -85,7 +85,7 @@ def _relative(row: RowChange) -> str:
     if row.relative is None:
         return ""
     value, low, high = ratio_texts(row.relative)
-    verdict = f"{row.relative.verdict.value}: {row.relative.reason}"
+    verdict = verdict_text(row.relative.verdict, row.relative.reason)
     return f", over the reference {value}, {low} to {high} ({verdict})"
 
 

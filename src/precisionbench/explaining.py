@@ -73,7 +73,8 @@ def explain_gap(
         through: the row at which measuring ends; None is the fastest one whose output is finite
             wherever the reference's is.
         factors: others that you know, each with its kind and source; one of the name of a factor
-            that would have been derived takes its place.
+            that would have been derived takes its place, and one of the name of a measured factor
+            is refused, because it would count twice.
 
     Returns:
         Rows whose product is exactly the gap; printed, a waterfall.
@@ -82,14 +83,24 @@ def explain_gap(
         RecordNotFoundError: no published number has this id.
         RowNotFoundError: there is no such row.
         IncomparableError: one of the two is no rate, or they are of different models.
-        SpecError: a factor is called unexplained.
+        SpecError: a factor is called unexplained, or is in the ledger already; or `published` is
+            neither an id nor a record.
     """
     from precisionbench.published import everything, get
 
-    record = published if isinstance(published, Record) else get(published)
+    record = published if isinstance(published, Record) else get(_id(published))
     data, start = comparison.data, comparison[backend].backend
     goal = fastest(data) if through is None else comparison[through].backend
     return GapLedger.of(gap_of(data, start, goal, record, everything(), factors))
+
+
+def _id(published: object) -> str:
+    if not isinstance(published, str):
+        raise SpecError(
+            f"published is {published!r}",
+            "give an id, such as 'mlperf-v4.1-h200-resnet50-offline', or a published record",
+        )
+    return published
 
 
 def _diagnosis(

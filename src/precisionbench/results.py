@@ -37,6 +37,8 @@ __all__ = [
     "WorkloadInfo",
 ]
 
+# What `Measurement.clock` and `ComparisonData.launcher` say where figures were read, not measured.
+REPORTED = "reported"
 # A host that needs more than this share of the device's time can soon become the bottleneck.
 _HOST_RISK = 0.8
 
@@ -164,7 +166,7 @@ class Measurement:
     """The times of one backend, raw.
 
     Attributes:
-        clock: `cuda_events` or `host`.
+        clock: `cuda_events`, `host`, or `reported` where nothing was timed here.
         resolution_s: the smallest step of that clock, in seconds.
         calls_per_sample: how many calls one sample spans (more than one for very short calls).
         preparations: one for each replica.
@@ -180,6 +182,11 @@ class Measurement:
     preparations: tuple[Preparation, ...] = attrs.field(validator=attrs.validators.min_len(1))
     blocks: tuple[Block, ...] = attrs.field(validator=_check_blocks)
     ended_by: str
+
+    @property
+    def is_reported(self) -> bool:
+        """Whether its times are somebody's figures and were not measured here."""
+        return self.clock == REPORTED
 
     @property
     def build_s(self) -> float:

@@ -22,7 +22,7 @@ from precisionbench.errors import (
 from precisionbench.names import same_row, split_spec
 from precisionbench.report.formatting import scientific
 from precisionbench.report.rows import ratio_texts
-from precisionbench.results import Agreement, BackendResult, Json, Speedup
+from precisionbench.results import Agreement, BackendResult, Json, Speedup, Verdict
 
 _LONGER = "measure longer (budget_s, replicas, sessions), or ask for less"
 _WHY = "the diagnosis of the comparison says what limits it (pb.diagnose, or --explain)"
@@ -221,10 +221,35 @@ def _check_rows(
             )
 
 
+_REASONS = {
+    "excludes_1": "the interval does not hold 1",
+    "includes_1": "the interval holds 1",
+    "within_margin": "the interval lies within the margin",
+    "small_effect": "the difference is within the margin",
+    "not_interleaved": "rows were measured one after another",
+    "no_shared_rounds": "it shares no rounds with the reference",
+    "too_few_rounds": "there were too few rounds",
+}
+
+
 def _said(name: str, reference: str, found: Speedup) -> str:
     value, low, high = ratio_texts(found)
-    verdict = f"{found.verdict.value}: {found.reason}"
+    verdict = verdict_text(found.verdict, found.reason)
     return f"{name} is {value} times as fast as {reference}, {low} to {high} ({verdict})"
+
+
+def verdict_text(verdict: Verdict, reason: str) -> str:
+    """A verdict with its reason, in words.
+
+    Args:
+        verdict: of a speed-up.
+        reason: its code, as `precisionbench.statistics.verdict_of` gives it.
+
+    Returns:
+        Such as `faster: the interval does not hold 1`.
+    """
+    why = _REASONS.get(reason, reason.replace("_", " "))
+    return f"{verdict.value.replace('_', ' ')}: {why}"
 
 
 def _text_below(value: float, bound: float) -> str:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from precisionbench.explaining import Diagnosis
 
 
+_WITH_MODEL = "give MODEL after FILE, as in `precisionbench explain result.json my_code:build`"
+
+
 @click.command(
     short_help="Say why a saved result is what it is.",
     epilog=exit_codes(),
@@ -72,6 +75,8 @@ def explain(
         return
     if backend or through or markdown:
         raise click.UsageError("--backend, --through and --markdown belong to --to; add it")
+    if model is None and experiments not in ((), ("none",)):
+        raise click.UsageError(f"experiments need the model: {_WITH_MODEL}")
     with progress(quiet or model is None) as on_progress:
         wanted = experiments or ("auto" if model else "none",)
         found = diagnose(comparison, model, wanted, on_progress=on_progress)

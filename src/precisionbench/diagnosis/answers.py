@@ -138,8 +138,7 @@ def _tensor_cores(rows: Mapping[str, Facts], half: Sequence[Label]) -> str:
 def _host(rows: Mapping[str, Facts], live: Sequence[Finding]) -> str:
     bound = {f.row: f for f in live if f.cause == "launch-bound"}
     if not bound:
-        known = [facts.row for facts in rows.values() if facts.row.enqueue_s is not None]
-        return "No." if known else "Not known: that needs a CUDA GPU."
+        return _host_unbound(rows)
     told = (
         f"{row}: a CUDA graph would be {f.factor.value:.2g}x as fast"
         if f.experiment and f.factor
@@ -149,7 +148,20 @@ def _host(rows: Mapping[str, Facts], live: Sequence[Finding]) -> str:
     return "; ".join(told) + "."
 
 
+def _host_unbound(rows: Mapping[str, Facts]) -> str:
+    """What to say where no row is held up: of rows whose host's time is not known, nothing."""
+    unknown = [name for name, facts in rows.items() if facts.row.enqueue_s is None]
+    if not any(facts.on_gpu for facts in rows.values()):
+        return "Not known: that needs a CUDA GPU."
+    if len(unknown) == len(rows):
+        return "Not known: the host's time was not measured."
+    rest = f" Not known of {some(unknown)}: the host's time was not measured." if unknown else ""
+    return f"No.{rest}"
+
+
 def _timings(rows: Mapping[str, Facts]) -> str:
+    if any(facts.row.measurement.is_reported for facts in rows.values()):
+        return "Nothing was measured here; how it was timed is what its source says."
     naive = [
         f"{facts.row.backend} {facts.row.enqueue_s * 1e3:.3g} ms instead of "
         f"{facts.row.latency.value * 1e3:.3g} ms"

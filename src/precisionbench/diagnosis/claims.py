@@ -9,9 +9,9 @@ import attrs
 
 from precisionbench.devices import Device, Peak, named
 from precisionbench.diagnosis.facts import Facts
-from precisionbench.flops import ItemFlops, entries
+from precisionbench.diagnosis.models import item_flops
+from precisionbench.flops import ItemFlops
 from precisionbench.published import Record
-from precisionbench.published.searching import model_key
 
 IMPOSSIBLE, UNLIKELY, POSSIBLE, UNKNOWN = "impossible", "unlikely", "possible", "unknown"
 # Precisions in which libraries have Winograd's algorithm.
@@ -227,25 +227,6 @@ def _readings(record: Record) -> Iterator[tuple[str, int, int]]:
         yield "fp16", 1, 0
     if own is not None and (gpus is None or dlas != 0):
         yield own, 1, 0
-
-
-def item_flops(model: str, variant: str = "", input: str | None = None) -> tuple[ItemFlops, ...]:
-    """FLOPs of an item of a model; one for each variant where that is not told, none if unknown.
-
-    Args:
-        model: its name, in any writing that `published.find` understands.
-        variant: such as `v1.5`.
-        input: of one item, such as `3x224x224`; None fits any.
-    """
-    wanted, written = model_key(model)
-    variant = variant or written
-    return tuple(
-        entry.flops
-        for entry in entries()
-        if model_key(entry.name)[0] == wanted
-        and entry.variant in (variant or entry.variant, "")
-        and entry.input == (input or entry.input)
-    )
 
 
 def measured_flops(facts: Facts) -> ItemFlops | None:

@@ -8,6 +8,7 @@ import attrs
 
 from precisionbench.devices import Device, device_of
 from precisionbench.diagnosis.kernels import CUDA_CORE, TENSOR_CORE
+from precisionbench.diagnosis.models import least_flops
 from precisionbench.diagnosis.parts import (
     CAST,
     LAYOUT,
@@ -34,8 +35,8 @@ class Facts:
         evidence: what the probes saw; nothing where they were not run.
         device: the peaks of its GPU; None where they are not known.
         on_gpu: whether it ran on a CUDA GPU.
-        model_flops: FLOPs of a call of the reference at least, for rows whose own were not counted,
-            such as engines; None where they are not known.
+        model_flops: FLOPs of a call at least, for rows whose own were not counted, such as engines:
+            of the reference, or of a known model by its name; None where they are not known.
     """
 
     row: BackendResult
@@ -213,13 +214,21 @@ def facts_of_rows(data: ComparisonData) -> dict[str, Facts]:
         for row in data.results
     }
     base = rows.get(data.reference)
-    if base is None:
-        return rows
-    flops = base.certain_flops
+    counted = base.certain_flops if base else None
+    if counted:
+        return {
+            name: facts if facts is base else attrs.evolve(facts, model_flops=counted)
+            for name, facts in rows.items()
+        }
+    known = least_flops(data.workload)
     return {
-        name: facts if facts is base else attrs.evolve(facts, model_flops=flops)
+        name: attrs.evolve(facts, model_flops=_of_call(facts.row, known))
         for name, facts in rows.items()
     }
+
+
+def _of_call(row: BackendResult, item_flops: float | None) -> float | None:
+    return item_flops * row.batch_size if item_flops and row.batch_size else None
 
 
 def facts_of(data: ComparisonData, row: BackendResult) -> Facts:

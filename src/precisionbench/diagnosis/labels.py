@@ -18,6 +18,8 @@ _DETAIL = 0.05
 _MOST = 0.5
 # Boards differ in clocks, and some peaks are rounded.
 BEYOND = 1.2
+# The witness that knows no precision, only that it cannot be the one that is claimed.
+RATE = "rate"
 _APEX = {"O0": FP32, "O1": FP16, "O2": FP16, "O3": FP16}
 
 
@@ -65,14 +67,16 @@ def label_of(facts: Facts) -> Label:
     witnesses = tuple(_witnesses(facts, claim)) if claim else ()
     ran = _ran(facts)
     wrong = _wrong_share(facts, claim)
-    impossible = any(w.against and w.name == "rate" for w in witnesses)
+    impossible = any(w.against and w.name == RATE for w in witnesses)
     if not claim or (wrong is None and not impossible):
         verdict = "unknown"
     elif impossible or (wrong or 0.0) >= _MOST:
         verdict = "false"
     else:
         verdict = "partly" if (wrong or 0.0) > _DETAIL else "true"
-    return Label(facts.row.backend, claim, verdict, ran or "in another precision", witnesses)
+    if not ran and verdict in ("false", "partly"):
+        ran = "in another precision"
+    return Label(facts.row.backend, claim, verdict, ran, witnesses)
 
 
 def _wrong_share(facts: Facts, claim: str) -> float | None:
@@ -148,7 +152,7 @@ def _rate(facts: Facts, claim: str) -> Iterator[Witness]:
     if rate is None or peak is None:
         return
     says = f"{rate / 1e12:.3g} TFLOP/s of {peak / 1e12:.3g} that the device reaches in {claim}"
-    yield Witness("rate", says, rate > BEYOND * peak)
+    yield Witness(RATE, says, rate > BEYOND * peak)
 
 
 def _output(facts: Facts, claim: str) -> Iterator[Witness]:

@@ -43,7 +43,7 @@ def precision_of(facts: Facts, base: Facts | None) -> Precision:
         where = f", first in {first_bad}" if first_bad else ""
         return judged("non_finite", f"its output is infinite or NaN{where}", first_bad)
     if output is None:
-        return judged("unknown", _not_compared(facts))
+        return judged("unknown", _not_compared(facts, is_reference=base is facts))
     if output.relative_l2 is None:
         return judged("unknown", "its output is zero everywhere in float64; use trained weights")
     if bound is None:
@@ -57,10 +57,10 @@ def precision_of(facts: Facts, base: Facts | None) -> Precision:
     )
 
 
-def _not_compared(facts: Facts) -> str:
+def _not_compared(facts: Facts, *, is_reference: bool) -> str:
     why = facts.evidence.unknown.get("errors", "it was not compared with float64")
     agreement = facts.row.agreement
-    if agreement is not None and agreement.relative_l2 is not None:
+    if agreement is not None and agreement.relative_l2 is not None and not is_reference:
         return f"its error is {agreement.relative_l2:.1e} against the reference; {why}"
     return why
 

@@ -10,11 +10,12 @@ import attrs
 from precisionbench.devices import device_of, key, named
 from precisionbench.diagnosis.facts import facts_of
 from precisionbench.diagnosis.labels import BF16, FP16, FP32, INT8, TF32, claim_of, label_of
+from precisionbench.diagnosis.models import input_of, variant_of
 from precisionbench.flops import entries
 from precisionbench.published import Record
 from precisionbench.published.record import METRICS
 from precisionbench.published.searching import model_key
-from precisionbench.results import BackendResult, ComparisonData, WorkloadInfo
+from precisionbench.results import BackendResult, ComparisonData
 
 _PRECISIONS = {FP32: "fp32", TF32: "tf32", FP16: "fp16", BF16: "bf16", INT8: "int8"}
 # Backends that never run structured-sparse kernels.
@@ -271,8 +272,8 @@ def conditions_of(data: ComparisonData, row: BackendResult) -> Conditions:
     return Conditions(
         device=device.id if device else gpu.name if gpu else data.environment.cpu,
         model=workload.model,
-        variant=_variant_of(workload.model),
-        input=_input_of(workload),
+        variant=variant_of(workload.model),
+        input=input_of(workload),
         precision=_precision_of(row),
         ran=f"by its label; it ran {label.ran}" if label.is_wrong else "",
         batch=row.batch_size,
@@ -284,25 +285,6 @@ def conditions_of(data: ComparisonData, row: BackendResult) -> Conditions:
         framework=_framework_of(row),
         software=_software_of(data, row),
     )
-
-
-def _variant_of(model: str) -> str | None:
-    """Of torchvision's ResNets, which have their stride on the 3x3 convolution, that is v1.5."""
-    key, variant = model_key(model)
-    if variant or not model.startswith("torchvision:"):
-        return variant or None
-    return "v1.5" if key in ("resnet50", "resnet101", "resnet152") else None
-
-
-def _input_of(workload: WorkloadInfo) -> str | None:
-    """One item of the only input tensor; None where there are several."""
-    if len(workload.inputs) != 1:
-        return None
-    shape, batch = workload.inputs[0].shape, workload.batch_size
-    item = shape[1:] if shape and shape[0] == batch else shape
-    if "int" in workload.inputs[0].dtype and len(item) == 1:
-        return f"sequence {item[0]}"
-    return "x".join(map(str, item)) or None
 
 
 def _precision_of(row: BackendResult) -> str | None:
@@ -332,5 +314,6 @@ def _power_mode_of(data: ComparisonData, row: BackendResult) -> str | None:
     seen = sorted(clock for clock in clocks if clock is not None and math.isfinite(clock))
     told = [data.environment.power_mode] if data.environment.power_mode else []
     if seen:
-        told.append(f"{seen[0] / 1e6:.0f} to {seen[-1] / 1e6:.0f} MHz")
+        ends = dict.fromkeys(f"{clock / 1e6:.0f}" for clock in (seen[0], seen[-1]))
+        told.append(f"{' to '.join(ends)} MHz")
     return ", ".join(told) or None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from precisionbench.diagnosis.gap.ledger import Factor
-from precisionbench.diagnosis.gap.measured import BY_ITSELF, is_sound, rate_of
+from precisionbench.diagnosis.gap.measured import BY_ITSELF, arrivals, is_sound, rate_of
 from precisionbench.report.formatting import half_width, significant, supported_digits
 from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, table, widen
 from precisionbench.results import ComparisonData
@@ -59,16 +60,15 @@ def _show(
     console.print(Text(f"{data.workload.model} on {where}", style="bold"))
     console.print(Text())
     bottom, top = ends
-    rate = rate_of(data, bottom)
-    steps = [(_rate(rate), "", "", bottom)]
-    for rung in rungs:
-        rate *= rung.factor.value
+    steps = [(_rate(rate_of(data, bottom)), "", "", bottom)]
+    for rung, row in zip(rungs, arrivals(data, bottom, top), strict=True):
         digits = min(3, supported_digits(rung.factor))
         factor = f"{significant(rung.factor.value, digits)}x"
-        steps.append((_rate(rate), factor, half_width(rung.factor).lstrip("±"), rung.name))
+        rate = _rate(rate_of(data, row)) if row else ""
+        steps.append((rate, factor, half_width(rung.factor).lstrip("±"), rung.name))
     cells = [[Text(text) for text in step] for step in steps]
     console.print(table(_COLUMNS, cells, console.width), Text())
-    lines = [_whole(data, bottom, top)]
+    lines = [_whole(data, bottom, top, rungs)]
     lines += [f"{one.name}: {one.reason}." for one in rungs if one.reason not in ("", BY_ITSELF)]
     lines += [_beside(data, name) for name in off]
     lines += [f"{failure.backend} could not be measured: {failure.reason}."
@@ -76,13 +76,15 @@ def _show(
     print_list([*lines, *(f"{reason}." for reason in stopped)], console)
 
 
-def _whole(data: ComparisonData, bottom: str, top: str) -> str:
+def _whole(data: ComparisonData, bottom: str, top: str, rungs: Sequence[Factor]) -> str:
     if bottom == top:
         return f"no other row whose output is finite is faster here than {bottom}."
     whole = per_item_ratio(data, bottom, top)
+    product = math.prod(rung.factor.value for rung in rungs)
     return (
-        f"{top} serves {_rate(rate_of(data, top))} items/s: {whole.value:.3g} times as many as "
-        f"{bottom} ({whole.low:.3g} to {whole.high:.3g}, these two rows by themselves)."
+        f"{top} serves {_rate(rate_of(data, top))} items/s: directly {whole.value:.3g} times as "
+        f"many as {bottom} ({whole.low:.3g} to {whole.high:.3g}); the product of the rungs is "
+        f"{product:.3g}."
     )
 
 

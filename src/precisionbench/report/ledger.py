@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _HEADINGS = ("items/s", "factor", "range", "how", "what")
 _RIGHT = ("items/s", "factor")
 _BAR, _WHAT = 9, 24
+_BELOW = "(its id is below)"
 _ROOM_FOR_BARS = 72  # columns
 _ADDRESS = re.compile(r"https?://[^<>|]+")
 
@@ -75,7 +76,7 @@ def sentences(gap: GapData) -> tuple[str, ...]:
     known = [row for row in gap.factors if row.kind is not Kind.UNEXPLAINED]
     largest = max(known, key=lambda row: abs(math.log(row.factor.value)), default=None)
     rest = gap.unexplained.factor
-    return (
+    texts = (
         _headline(gap),
         f"{_product(known, Kind.MEASURED)} of it was measured here and "
         f"{_product(known, Kind.DERIVED)} is derived from cited figures.",
@@ -86,6 +87,7 @@ def sentences(gap: GapData) -> tuple[str, ...]:
         f"The two numbers differ or may differ in {len(gap.differences)} conditions, which are "
         "listed below." if gap.differences else "No condition is known in which they differ.",
     )  # fmt: skip
+    return tuple(text[:1].upper() + text[1:] for text in texts)
 
 
 def _headline(gap: GapData) -> str:
@@ -149,12 +151,19 @@ def _show(gap: GapData, console: Console) -> None:
     rows = list(_rows(gap))
     rates = [rate for _, ends in rows for rate in ends]
     whole = min(rates), max(rates)
+    rows = [((*cells[:-1], _copyable(cells[-1], console.width)), ends) for cells, ends in rows]
     drawn = [[*map(Text, cells), Text(_bar(ends, whole, console.encoding))] for cells, ends in rows]
     console.print(_chart(drawn, console.width), Text())
     print_list(sentences(gap), console)
     for title, lines in _sections(gap):
         console.print(Text(), Text(title, style="bold"))
         print_list(lines, console)
+
+
+def _copyable(name: str, width: int) -> str:
+    """A name as it is, or that it stands below, where it would be cut: an id is to be copied."""
+    room = _WHAT + max(0, width - WIDTH)
+    return _BELOW if len(name) > room and " " not in name else name
 
 
 def _chart(rows: Sequence[Sequence[Text]], width: int) -> RenderableType:

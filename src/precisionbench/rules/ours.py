@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from precisionbench.results import BackendResult
+from precisionbench.results import REPORTED, BackendResult
 from precisionbench.rules.statement import Source, Statement, by_events, items_of, unit_of
 
 RULE = "precisionbench"
@@ -14,6 +14,7 @@ _EVENTS = (
     "device waits for the host are inside, transfers of inputs and outputs are not"
 )
 _HOST = "the call, from a drained device to a drained device, by the host's clock"
+_REPORTED = "not measured here; how it was timed is what its source says"
 
 
 def statements(row: BackendResult) -> Iterator[Statement]:
@@ -22,7 +23,9 @@ def statements(row: BackendResult) -> Iterator[Statement]:
     Args:
         row: a measured row.
     """
-    inside = _EVENTS if by_events(row) else _HOST
+    is_reported = row.measurement.is_reported
+    inside = _REPORTED if is_reported else _EVENTS if by_events(row) else _HOST
+    kind = REPORTED if is_reported else "measured"
     latency = row.latency
     rate = latency.inverse_of(items_of(row))
     for figure, unit, found in (
@@ -30,5 +33,5 @@ def statements(row: BackendResult) -> Iterator[Statement]:
         ("throughput", unit_of(row), rate),
     ):
         yield Statement(
-            RULE, figure, unit, inside, _SOURCE, value=found.value, low=found.low, high=found.high
+            RULE, figure, unit, inside, _SOURCE, found.value, found.low, found.high, kind
         )

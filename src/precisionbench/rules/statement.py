@@ -6,7 +6,7 @@ from statistics import mean
 
 import attrs
 
-from precisionbench.results import BackendResult
+from precisionbench.results import REPORTED, BackendResult
 
 
 @attrs.frozen
@@ -40,8 +40,9 @@ class Statement:
         value: in the unit; None where it cannot be stated.
         low: lower end of its interval or range; None where there is none.
         high: upper end; likewise.
-        kind: `measured` (computed from samples as the rule does) or `derived` (from samples that
-            were not taken in the way of the rule, or with a model).
+        kind: `measured` (computed from samples as the rule does), `derived` (from samples that
+            were not taken in the way of the rule, or with a model) or `reported` (not measured
+            here).
         missing: why it cannot be stated; empty where it is.
         unmet: what the rule asks for and this run does not meet.
     """
@@ -55,7 +56,7 @@ class Statement:
     low: float | None = None
     high: float | None = None
     kind: str = attrs.field(
-        default="measured", validator=attrs.validators.in_(("measured", "derived"))
+        default="measured", validator=attrs.validators.in_(("measured", "derived", REPORTED))
     )
     missing: str = attrs.field(default="", validator=_check_missing)
     unmet: tuple[str, ...] = ()

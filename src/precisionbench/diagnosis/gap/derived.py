@@ -97,7 +97,7 @@ def _device(measured: Conditions, mine: Device | None, theirs: Device | None) ->
         f"device: {mine.name} to {theirs.name}",
         _kind(*known[0], *known[1]),
         _range([b.value / a.value for a, b in known]),
-        f"peaks: {'; '.join(_told(peak) for pair in known for peak in pair)}",
+        f"peaks: {_told(*(peak for pair in known for peak in pair))}",
         f"between the ratios of the {rate} peak and of the memory's bandwidth, which holds where "
         f"the model is bound by one of them on both; {_MIDDLE}",
     )
@@ -113,8 +113,11 @@ def _kind(*peaks: Peak) -> Kind:
     return Kind.ASSUMED if any(peak.status == "unverified" for peak in peaks) else Kind.DERIVED
 
 
-def _told(peak: Peak) -> str:
-    return f"{peak.source or 'no source'} [{peak.status}]"
+def _told(*peaks: Peak) -> str:
+    """Where peaks come from, each source once."""
+    return "; ".join(
+        dict.fromkeys(f"{peak.source or 'no source'} [{peak.status}]" for peak in peaks)
+    )
 
 
 def _range(ratios: Sequence[float]) -> Interval:
@@ -134,7 +137,7 @@ def _from_peaks(step: Step, device: Device | None) -> Factor | None:
         step.name,
         Kind.ASSUMED,
         _range([1.0, ratio]),
-        f"peaks of {device.name}: {_told(before)}; {_told(after)}",
+        f"peaks of {device.name}: {_told(before, after)}",
         f"no published pair: anything between nothing and the ratio of the peaks; {_MIDDLE}",
     )
 

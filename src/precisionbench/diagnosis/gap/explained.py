@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+import attrs
+
 from precisionbench.devices import Device, named
 from precisionbench.diagnosis.claims import (
     IMPOSSIBLE,
     Claim,
     Judgement,
-    item_flops,
     judge,
     judgements_of,
     measured_flops,
@@ -17,14 +18,17 @@ from precisionbench.diagnosis.claims import (
 from precisionbench.diagnosis.facts import facts_of
 from precisionbench.diagnosis.gap.derived import derived_factors
 from precisionbench.diagnosis.gap.ledger import Factor, GapData, Kind, Rate, ledger
-from precisionbench.diagnosis.gap.measured import REPORTED, measured_factors
-from precisionbench.diagnosis.labels import BEYOND, label_of
+from precisionbench.diagnosis.gap.measured import measured_factors
+from precisionbench.diagnosis.gap.states import PRECISION
+from precisionbench.diagnosis.labels import BEYOND, RATE, label_of
+from precisionbench.diagnosis.models import item_flops
 from precisionbench.diagnosis.unlike import Conditions, conditions_of, differences, model_difference
-from precisionbench.errors import IncomparableError
+from precisionbench.errors import IncomparableError, SpecError
 from precisionbench.published.record import STATUSES, Record
-from precisionbench.results import BackendResult, ComparisonData
+from precisionbench.results import REPORTED, BackendResult, ComparisonData
 from precisionbench.statistics import Interval
 
+_AS_LABELLED = "as labelled: "
 _EXACT = Interval(1.0, 1.0, 1.0)
 
 
@@ -48,6 +52,7 @@ def gap_of(
 
     Raises:
         IncomparableError: one of the two is no rate, or they are of different models.
+        SpecError: one of the caller's factors is among the measured ones, or stands there twice.
     """
     check_comparable(data.workload.model, record)
     rows = {row.backend: row for row in data.results}
@@ -56,10 +61,13 @@ def gap_of(
     derived, unknown = derived_factors(
         last, record, records, (_device(last.device), _device(record.device))
     )
+    here = _named_as_labelled(
+        _label(data, rows[start], judged), measured_factors(data, start, goal)
+    )
     taken = {factor.name for factor in extra}
+    _check_new(extra, here)
     factors = [
-        *_label(data, rows[start], judged),
-        *measured_factors(data, start, goal),
+        *here,
         *extra,
         *(factor for factor in derived if factor.name not in taken),
     ]
@@ -157,18 +165,41 @@ def _label(data: ComparisonData, row: BackendResult, judged: Sequence[Judgement]
     if not label.is_wrong and not is_impossible:
         return []
     extent = "only partly" if label.verdict == "partly" and not is_impossible else "not"
-    ran = f"it ran {label.ran}" if label.is_wrong else "what it ran in was not seen"
-    seen = [label.sentence] if label.is_wrong else []
+    is_seen = any(w.against and w.name != RATE for w in label.witnesses)
+    ran = f"it ran {label.ran}" if is_seen else "what it ran in was not seen"
+    seen = [label.sentence] if is_seen or not is_impossible else []
     return [
         Factor(
             f"the baseline is {extent} {label.claim or 'what its name says'}",
-            Kind.MEASURED if label.is_wrong else Kind.DERIVED,
+            Kind.MEASURED if is_seen else Kind.DERIVED,
             _EXACT,
             "; ".join([*seen, *(one.sentence for one in judged if is_impossible)]),
             f"{ran}; the rate stays, its name changes: what that precision brings is in it already",
-            is_confirmed=label.is_wrong or all(_peak_is_verified(one) for one in judged),
+            is_confirmed=is_seen or all(_peak_is_verified(one) for one in judged),
         )
     ]
+
+
+def _named_as_labelled(label: Sequence[Factor], measured: Sequence[Factor]) -> list[Factor]:
+    """After a label that is wrong, the first step to another precision is one by labels only."""
+    steps = [place for place, one in enumerate(measured) if f"{PRECISION}: " in one.name]
+    found = list(measured)
+    if label and steps:
+        first = steps[0]
+        found[first] = attrs.evolve(found[first], name=f"{_AS_LABELLED}{found[first].name}")
+    return [*label, *found]
+
+
+def _check_new(extra: Sequence[Factor], here: Sequence[Factor]) -> None:
+    """Refuse what would be counted twice."""
+    seen = {one.name.removeprefix(_AS_LABELLED) for one in here}
+    for factor in extra:
+        if factor.name.removeprefix(_AS_LABELLED) in seen:
+            raise SpecError(
+                f"the factor {factor.name!r} is in the ledger already, and would count twice",
+                "leave it out, end the measured way before it (through=), or name it otherwise",
+            )
+        seen.add(factor.name)
 
 
 def _is_beyond_doubt(judged: Judgement) -> bool:

@@ -8,7 +8,7 @@ from enum import Enum
 
 import attrs
 
-from precisionbench.errors import SpecError
+from precisionbench.errors import SpecError, did_you_mean
 from precisionbench.statistics import Interval
 
 # Above this share of the gap, what is not known is said first.
@@ -28,6 +28,14 @@ class Kind(str, Enum):
     UNEXPLAINED = "unexplained"
 
 
+def _kind(kind: Kind | str) -> Kind:
+    try:
+        return Kind(kind)
+    except ValueError as error:
+        known = did_you_mean(str(kind), [one.value for one in Kind])
+        raise SpecError(f"{kind!r} is no kind of factor", known) from error
+
+
 def _check_factor(factor: Factor, _: object, value: Interval) -> None:
     if not (0 < value.low <= value.value <= value.high < math.inf):
         raise SpecError(
@@ -42,18 +50,19 @@ class Factor:
 
     Attributes:
         name: what changes, in a few words.
-        kind: how it is known.
+        kind: how it is known; a word such as `assumed` will do.
         factor: how many times the rate that makes; its range is an interval where it was measured.
         source: the experiment, the cited figures with their addresses, or the estimate.
         reason: in a sentence, what else there is to know.
         is_confirmed: whether an experiment or arithmetic has proved that this is so.
 
     Raises:
-        SpecError: the factor is no number above 0, or lies outside its range.
+        SpecError: the factor is no number above 0, or lies outside its range; or there is no such
+            kind.
     """
 
     name: str
-    kind: Kind
+    kind: Kind = attrs.field(converter=_kind)
     factor: Interval = attrs.field(validator=_check_factor)
     source: str
     reason: str = ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from precisionbench.diagnosis.gap.ledger import Factor, Kind
 from precisionbench.diagnosis.gap.states import LAYOUT, PRECISION, Hop, route, state_of
-from precisionbench.results import BackendResult, ComparisonData
+from precisionbench.results import REPORTED, BackendResult, ComparisonData
 from precisionbench.speedups import FLOOR_ROUNDS, per_item_ratio
 from precisionbench.statistics import Interval
 
@@ -14,15 +14,14 @@ from precisionbench.statistics import Interval
 # without the other, what they do together is a factor of its own.
 _INTERACTING = (PRECISION, LAYOUT)
 BY_ITSELF = "by itself"
-# What `ComparisonData.launcher` says where figures were read and not measured.
-REPORTED = "reported"
 _WAYS = {"rounds": "in common rounds", "restarts": "started anew in each round"}
 
 
 def measured_factors(data: ComparisonData, start: str, goal: str) -> tuple[Factor, ...]:
     """What the changes between two rows of one comparison are worth, one by one.
 
-    The rows come from one run, so that the product of the factors is the ratio of the two rows.
+    The product of the factors is about the ratio of the two rows, within their intervals: each
+    factor is estimated from the rounds of its own two rows.
     Where a precision and a memory format have been measured each without the other, both count by
     themselves, and what both together make of it is a factor of its own.
 
@@ -37,6 +36,28 @@ def measured_factors(data: ComparisonData, start: str, goal: str) -> tuple[Facto
     while place < len(hops):
         together = _both_orders(data, hops[place : place + 2])
         found += together or [_factor(data, hops[place], start)]
+        place += 2 if together else 1
+    return tuple(found)
+
+
+def arrivals(data: ComparisonData, start: str, goal: str) -> tuple[str, ...]:
+    """The row that each of the measured factors arrives at.
+
+    Args:
+        data: the comparison.
+        start: name of the row to begin with.
+        goal: name of the row to arrive at.
+
+    Returns:
+        A name for each of `measured_factors`; empty where a factor is of a row beside the way.
+    """
+    hops = way(data, start, goal)
+    found: list[str] = []
+    place = 0
+    while place < len(hops):
+        together = len(_both_orders(data, hops[place : place + 2])) > 0
+        first = hops[place].after
+        found += [first, "", hops[place + 1].after] if together else [first]
         place += 2 if together else 1
     return tuple(found)
 

@@ -1,0 +1,66 @@
+"""What is known of a model by its name: its variant, one item of its input, and FLOPs."""
+
+from __future__ import annotations
+
+from precisionbench.flops import ItemFlops, entries
+from precisionbench.published.searching import model_key
+from precisionbench.results import WorkloadInfo
+
+
+def item_flops(model: str, variant: str = "", input: str | None = None) -> tuple[ItemFlops, ...]:
+    """FLOPs of an item of a model; one for each variant where that is not told, none if unknown.
+
+    Args:
+        model: its name, in any writing that `published.find` understands.
+        variant: such as `v1.5`.
+        input: of one item, such as `3x224x224`; None fits any.
+    """
+    wanted, written = model_key(model)
+    variant = variant or written
+    return tuple(
+        entry.flops
+        for entry in entries()
+        if model_key(entry.name)[0] == wanted
+        and entry.variant in (variant or entry.variant, "")
+        and entry.input == (input or entry.input)
+    )
+
+
+def least_flops(workload: WorkloadInfo) -> float | None:
+    """FLOPs of an item at least, whichever variant it is; None where the model is not known.
+
+    Args:
+        workload: whose name and input must be known ones.
+    """
+    input = input_of(workload)
+    if input is None or not workload.model.startswith("torchvision:"):
+        return None
+    found = item_flops(workload.model, variant_of(workload.model) or "", input)
+    return min((flops.least for flops in found), default=None)
+
+
+def variant_of(model: str) -> str | None:
+    """Of torchvision's ResNets, which have their stride on the 3x3 convolution, that is v1.5.
+
+    Args:
+        model: its name.
+    """
+    key, variant = model_key(model)
+    if variant or not model.startswith("torchvision:"):
+        return variant or None
+    return "v1.5" if key in ("resnet50", "resnet101", "resnet152") else None
+
+
+def input_of(workload: WorkloadInfo) -> str | None:
+    """One item of the only input tensor; None where there are several.
+
+    Args:
+        workload: what was measured.
+    """
+    if len(workload.inputs) != 1:
+        return None
+    shape, batch = workload.inputs[0].shape, workload.batch_size
+    item = shape[1:] if shape and shape[0] == batch else shape
+    if "int" in workload.inputs[0].dtype and len(item) == 1:
+        return f"sequence {item[0]}"
+    return "x".join(map(str, item)) or None
