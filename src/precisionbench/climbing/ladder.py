@@ -68,6 +68,9 @@ class Ladder:
 
         Args:
             width: columns to fill at most.
+
+        Returns:
+            The text.
         """
         ends = self.start, self.top
         way = to_text(self.comparison.data, ends, self.rungs, self.off, self.stopped, width)

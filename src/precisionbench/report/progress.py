@@ -273,8 +273,8 @@ def progress_display(console: Console | None = None) -> Iterator[OnProgress]:
     Args:
         console: a rich console; None is standard error.
 
-    Yields:
-        What to give as `on_progress`.
+    Returns:
+        A context manager of what to pass as `on_progress`.
     """
     from rich.console import Console
 
