@@ -223,3 +223,12 @@ def test_an_engines_rate_is_that_of_the_models_flops():
     found = label(data, "half")  # 137 of 67 TFLOP/s
     assert found.verdict == "false"
     assert "TFLOP/s of 67" in found.sentence
+
+
+def test_flops_of_a_row_of_another_batch_are_those_of_its_own_items():
+    data = comparison(evidence(conv(), flops=64e9), evidence(), half_row={"batch_size": 1})
+    data = attrs.evolve(
+        data, results=(attrs.evolve(data.results[0], batch_size=32), data.results[1])
+    )
+    base, other = (facts_of(data, row) for row in data.results)
+    assert other.model_flops == pytest.approx(base.certain_flops / 32)

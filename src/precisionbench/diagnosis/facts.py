@@ -215,16 +215,23 @@ def facts_of_rows(data: ComparisonData) -> dict[str, Facts]:
     }
     base = rows.get(data.reference)
     counted = base.certain_flops if base else None
-    if counted:
+    if base and counted:
         return {
-            name: facts if facts is base else attrs.evolve(facts, model_flops=counted)
+            name: facts if facts is base
+            else attrs.evolve(facts, model_flops=counted * _items(facts.row, base.row))
             for name, facts in rows.items()
-        }
+        }  # fmt: skip
     known = least_flops(data.workload)
     return {
         name: attrs.evolve(facts, model_flops=_of_call(facts.row, known))
         for name, facts in rows.items()
     }
+
+
+def _items(row: BackendResult, base: BackendResult) -> float:
+    """How many times as many items a row's call serves as the reference's."""
+    known = row.batch_size and base.batch_size
+    return (row.batch_size or 1) / (base.batch_size or 1) if known else 1.0
 
 
 def _of_call(row: BackendResult, item_flops: float | None) -> float | None:
