@@ -142,6 +142,8 @@ class Session:
     def looked_at_alone(self) -> Session:
         """The same with what only an undisturbed device can tell: its clock, and a call's length.
 
+        The driver's memory is no longer told: others took theirs while this one was opened.
+
         Raises:
             ExecutionError: a call failed.
         """
@@ -160,7 +162,7 @@ class Session:
             call_s=call_s,
             cores_busy=cores_busy,
         )
-        return attrs.evolve(self, opening=opening, timer=timer)
+        return attrs.evolve(self, opening=opening, timer=timer, driver_bytes=None)
 
     def truth(self, path: str) -> None:
         """Write what the model's layers give in float64 to a file, for `evidence`.
