@@ -27,6 +27,7 @@ from precisionbench.errors import (
     BackendUnavailableError,
     ExecutionError,
     IncomparableError,
+    OutputError,
     RecordNotFoundError,
     RowNotFoundError,
     SpecError,
@@ -450,6 +451,48 @@ def test_the_command_prints_a_table(here, uncompiled):
     assert "TensorRT, CUDA graphs and DLAs were left out" in " ".join(done.stdout.split())
 
 
+@pytest.fixture
+def measured(monkeypatch) -> pb.Comparison:
+    """What measuring comes to, at once."""
+    found = pb.Comparison(run(*SQUARE))
+    monkeypatch.setattr(runner, "compare", lambda *_, **__: found)
+    return found
+
+
+def test_a_ladder_that_cannot_be_saved_is_printed(here, measured, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(pb.Comparison, "save", full)
+    done = command("ladder_models:tiny", "-o", "r.json")
+    assert done.exit_code == 2
+    assert "the disk is full" in done.stderr
+    assert "torchvision:resnet50 on NVIDIA H200" in done.stdout
+
+
+def test_a_ladder_that_cannot_be_printed_is_saved(here, measured, monkeypatch):
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(Ladder, "to_text", closed)
+    assert command("ladder_models:tiny", "-o", "r.json").exit_code != 0
+    assert pb.load("r.json") == measured
+
+
+def test_finished_rounds_of_a_ladder_are_kept_until_it_is_saved(here, measured, monkeypatch):
+    journals: list[Path] = []
+
+    def journaled(*_: object, journal: Path, **__: object) -> pb.Comparison:
+        journals.append(journal)
+        journal.write_text("{}")
+        return measured
+
+    monkeypatch.setattr(runner, "compare", journaled)
+    assert command("ladder_models:tiny", "-o", "r.json").exit_code == 0
+    assert journals == [Path("r.json.journal")]
+    assert not journals[0].exists()
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -457,6 +500,7 @@ def test_the_command_prints_a_table(here, uncompiled):
         (["ladder_models:tiny", "--start", "eagre"], "did you mean 'eager'"),
         (["ladder_models:tiny", "-o", "mine.json"], "'mine.json' exists"),
         (["ladder_models:tiny", "--html", "mine.json"], "'mine.json' exists"),
+        (["ladder_models:tiny", "--html", "r", "-o", "./r"], "name the same file; give two"),
     ],
 )
 def test_bad_input_ends_the_command_before_measuring(here, unmeasured, args, said):
