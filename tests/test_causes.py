@@ -455,6 +455,24 @@ def test_an_experiment_that_failed_leaves_the_suspicion_and_says_so():
     assert "not tried: no memory" in after.reason
 
 
+@pytest.mark.parametrize(
+    ("speedup", "status", "reason"),
+    [
+        (Interval(3.0, 2.8, 3.2), Status.CONFIRMED, ""),
+        (Interval(1.2, 1.15, 1.25), Status.SUSPECTED, "won 1.2x (1.15 to 1.25), which may have"),
+        (Interval(1.6, 1.4, 1.8), Status.SUSPECTED, "more than 1.5x would prove it"),
+        (Interval(1.0, 0.99, 1.005), Status.RULED_OUT, "made no such difference"),
+    ],
+)
+def test_a_larger_batch_must_win_much_to_prove_that_the_host_was_too_slow(speedup, status, reason):
+    (before,) = findings(PLANTED["launch-bound"][0], "launch-bound")
+    before = attrs.evolve(before, status=Status.SUSPECTED)
+    after = judged(before, [Trial("larger-batch", before.cause, before.row, speedup)])
+    assert after.status is status
+    assert after.factor == speedup
+    assert reason in after.reason
+
+
 def test_zeros_are_proved_by_data_that_are_slower():
     (before,) = findings(PLANTED["constant-inputs"][0], "constant-inputs")
     slower = Trial("random-inputs", before.cause, "eager", Interval(0.9, 0.88, 0.92))

@@ -211,11 +211,27 @@ def test_a_bad_result_file_is_one_sentence(here, text, message):
     assert message in done.stderr
 
 
-@pytest.mark.parametrize("forms", [("--json", "--markdown"), ("--csv", "--markdown")])
+@pytest.mark.parametrize(
+    "forms", [("--json", "--markdown"), ("--csv", "--markdown"), ("--rules", "--csv")]
+)
 def test_one_form_of_output_at_a_time(saved, forms):
     done = run("show", saved, *forms)
     assert done.exit_code == 2
     assert "exclude each other" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "belongs"),
+    [
+        (("show", "saved.json"), "--html"),
+        (("compare", "cli_models:tiny"), "--output and --html"),
+        (("ladder", "cli_models:tiny"), "--output and --html"),
+    ],
+)
+def test_nothing_is_overwritten_where_nothing_is_written(ready, command, belongs):
+    done = run(*command, "--overwrite")
+    assert done.exit_code == 2
+    assert f"--overwrite belongs to {belongs}; add" in done.stderr
 
 
 def test_show_prints_csv(saved):

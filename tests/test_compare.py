@@ -22,6 +22,7 @@ from torch import nn
 import precisionbench as pb
 from precisionbench import rounds, runner
 from precisionbench.backends import Backend, Inputs, Prepared
+from precisionbench.backends.eager import Eager
 from precisionbench.errors import (
     BackendUnavailableError,
     ExecutionError,
@@ -35,9 +36,9 @@ from precisionbench.errors import (
 from precisionbench.launchers import session
 from precisionbench.launchers.seat import Opening
 from precisionbench.results import Measurement
-from precisionbench.timer import Timer
+from precisionbench.timer import HostClock, Timer
 from precisionbench.torch_state import Functions, functions_restored, read_flags
-from precisionbench.workload import Workload
+from precisionbench.workload import Workload, resolve
 from test_timer import FakeClock
 
 QUICK: dict[str, Any] = {
@@ -1076,6 +1077,13 @@ def test_a_layer_that_is_not_there_is_named(images):
         nn.Sequential(nn.Flatten()), images, backends=["half:fp32_layers=9"], **QUICK
     )
     assert "no module '9'" in found.failures[0].reason
+
+
+def test_what_others_took_of_the_devices_memory_meanwhile_is_not_told_of_a_row(cnn, images):
+    workload = resolve(cnn, images, device="cpu", seed=0)
+    with session.opened(Eager(), workload, Timer(HostClock(workload.device))) as one:
+        disturbed = attrs.evolve(one, driver_bytes=1 << 30)
+        assert disturbed.looked_at_alone().driver_bytes is None
 
 
 def test_rows_that_are_built_at_the_same_time_are_measured_like_others(cnn, images):

@@ -17,7 +17,7 @@ from precisionbench.backends.half import Half
 from precisionbench.cli import main
 from precisionbench.diagnosis.causes import CAUSES
 from precisionbench.diagnosis.findings import Finding, Status
-from precisionbench.errors import PreparationError, SpecError, WorkloadError
+from precisionbench.errors import MeasurementError, PreparationError, SpecError, WorkloadError
 from precisionbench.statistics import Interval
 from precisionbench.trees import Inputs
 from test_storage import comparison_data
@@ -161,6 +161,24 @@ def test_experiments_are_measured_beside_the_row_as_it_is():
     trials = experiments.made(plans, NOTHING, Narrow(), X, device="cpu", seed=0)
     assert [trial.experiment for trial in trials] == ["compiled", "channels-last"]
     assert all(trial.speedup and trial.speedup.low > 0 for trial in trials)
+
+
+def test_experiments_are_timed_and_nothing_else(monkeypatch):
+    asked: dict[str, object] = {}
+
+    def look(*_: object, **options: object) -> None:
+        asked.update(options)
+        raise MeasurementError("enough")
+
+    monkeypatch.setattr(experiments.runner, "compare", look)
+    plans, *_ = experiments.planned([finding("memory-bound")], BACKENDS, "auto", 100.0)
+    experiments.made(plans, NOTHING, Narrow(), X)
+    assert (asked["passes"], asked["evidence"]) == (False, False)
+
+
+def test_at_least_one_experiment_is_made_whatever_the_time():
+    plans, *_ = experiments.planned([finding("memory-bound")], BACKENDS, "auto", 0.0)
+    assert len(plans) == 1
 
 
 def test_an_experiment_that_cannot_run_is_a_trial_with_the_reason():

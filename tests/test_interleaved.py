@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from pathlib import Path
 from types import SimpleNamespace
 
 import attrs
@@ -31,9 +32,21 @@ class Worker:
 
     is_opening = False
 
-    def __init__(self, call_s: float = worlds.CALL_S, error: Exception | None = None) -> None:
-        self.call_s, self.error, self.killed = call_s, error, False
+    def __init__(
+        self,
+        call_s: float = worlds.CALL_S,
+        error: Exception | None = None,
+        error_alone: Exception | None = None,
+    ) -> None:
+        self.call_s, self.error, self.error_alone, self.killed = call_s, error, error_alone, False
         self.pid = 7
+
+    def begin_to_open(self) -> None:
+        self.is_opening = True
+
+    def look_alone(self) -> None:
+        if self.error_alone:
+            raise self.error_alone
 
     def kill(self) -> None:
         self.killed = True
@@ -51,6 +64,7 @@ def run(monkeypatch):
             worker=worker,
             opening=worlds.Seat(world, worker.call_s).opening,
             block=worlds.Seat(world, worker.call_s).block,
+            look_alone=worker.look_alone,
         )
 
     monkeypatch.setattr(interleaved, "RemoteSeat", seat)
@@ -106,6 +120,79 @@ def test_a_row_without_memory_beside_the_others_is_told_apart_from_one_that_fail
     crowded = {"eager": [Worker(error=OutOfMemoryError("full"))], "half": [Worker()]}
     with pytest.raises(interleaved._CrowdedError):
         run._open(crowded, 0)
+
+
+def opened_together(run, *workers: Worker):
+    """Both rows prepared at the same time, the first of them in these workers."""
+    run.options = attrs.evolve(run.options, build_together=True)
+    return run._open({"eager": workers, "half": [Worker() for _ in workers]}, 0)
+
+
+def test_a_replica_that_fails_alone_takes_no_other_with_it(run):
+    broken, whole = Worker(error_alone=PreparationError("no call", "try again")), Worker()
+    lanes = opened_together(run, broken, whole)
+    assert (broken.killed, whole.killed) == (True, False)
+    assert [seat.worker for seat in lanes["eager"].seats] == [whole]
+    assert "1 replica(s) only, because another one failed (no call)" in lanes["eager"].warnings[0]
+    assert not run.collected.failures
+
+
+def test_a_row_without_a_replica_that_works_alone_has_failed(run):
+    lanes = opened_together(run, *(Worker(error_alone=PreparationError("no call")) for _ in "12"))
+    assert list(lanes) == ["half"]
+    assert [row.name for row in run.rows] == ["half"]
+    assert "eager" in run.collected.failures
+
+
+def test_a_row_that_finds_no_memory_when_it_is_called_again_is_crowded(run):
+    full = OutOfMemoryError("full")
+    with pytest.raises(interleaved._CrowdedError):
+        opened_together(run, Worker(error_alone=full), Worker(error_alone=full))
+
+
+class Crew:
+    """Starts doubles; from its second start on, a row's may fail."""
+
+    folder = Path()
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error, self.started = error, set[Path]()
+
+    def write(self, name: str, _: object) -> Path:
+        return Path(name)
+
+    def start(self, _: Path, row: Path) -> Worker:
+        again = row in self.started
+        self.started.add(row)
+        return Worker(error=self.error if again and row.stem == "backend-1" else None)
+
+
+def restarted(run, monkeypatch, rounds: int, error: Exception | None = None) -> list[bool]:
+    """Rows that are started anew in each round; whether each was asked for its passes."""
+    asked: list[bool] = []
+    monkeypatch.setattr(interleaved, "MAX_ROUNDS", rounds)
+    monkeypatch.setattr(interleaved, "Crew", lambda: contextlib.nullcontext(Crew(error)))
+    monkeypatch.setattr(interleaved.finished, "close", lambda _: None)
+    monkeypatch.setattr(
+        interleaved.Finished, "look", lambda _, everything, passes=True: asked.append(passes)
+    )
+    run.options = attrs.evolve(run.options, budget_s=60.0, evidence=False)
+    run.restarts()
+    return asked
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_rows_that_are_started_anew_are_asked_for_the_passes_that_are_wanted(
+    run, monkeypatch, passes
+):
+    run.options = attrs.evolve(run.options, passes=passes)
+    assert restarted(run, monkeypatch, 1) == [passes, passes]
+
+
+def test_a_row_that_fails_when_it_is_started_anew_keeps_its_rounds(run, monkeypatch):
+    restarted(run, monkeypatch, 2, WorkerError("it died", "look"))
+    assert "a later round failed: it died; look" in run.finished["half"][0].warnings
+    assert not run.collected.failures
 
 
 def test_a_row_that_fails_in_a_later_session_keeps_the_earlier_ones(run):

@@ -20,12 +20,14 @@ from precisionbench.backends.specs import canonical_spec
 from precisionbench.cli import main
 from precisionbench.climbing.ladder import Ladder, ladder
 from precisionbench.climbing.rungs import Ground, rungs, stopped
-from precisionbench.diagnosis.gap.measured import arrivals, is_sound
+from precisionbench.diagnosis.gap.measured import arrivals, is_sound, slowest
 from precisionbench.diagnosis.gap.states import changes, state_of
 from precisionbench.errors import (
     BackendNotFoundError,
     BackendUnavailableError,
+    ExecutionError,
     IncomparableError,
+    OutputError,
     RecordNotFoundError,
     RowNotFoundError,
     SpecError,
@@ -82,7 +84,7 @@ def test_on_a_cpu_there_is_no_tf32_no_graph_and_no_float16():
     found = rungs("eager", CPU)
     assert "half:dtype=bfloat16" in found
     assert not any(word in spec for spec in found for word in ("tf32", "=float16", "reduce"))
-    assert any("TensorRT, CUDA graphs and DLAs" in reason for reason in stopped(CPU))
+    assert any("TensorRT, CUDA graphs and DLAs" in reason for reason in stopped("eager", CPU))
 
 
 def test_an_old_gpu_has_no_tf32():
@@ -98,7 +100,9 @@ def test_without_images_there_is_no_layout_to_choose():
 
 def test_tensorrt_is_left_out_where_it_is_missing_and_the_reason_is_told():
     assert not any(spec.startswith("torch2trt") for spec in rungs("eager", CUDA))
-    assert stopped(CUDA) == ("TensorRT was left out, and with it INT8 and DLAs: it needs X",)
+    assert stopped("eager", CUDA) == (
+        "TensorRT was left out, and with it INT8 and DLAs: it needs X",
+    )
 
 
 def test_tensorrt_and_dlas_are_climbed_to_where_they_are():
@@ -109,13 +113,13 @@ def test_tensorrt_and_dlas_are_climbed_to_where_they_are():
         "torch2trt:precision=int8,dla_core=0",
         "torch2trt:precision=int8,dla_core=1",
     )
-    assert stopped(xavier) == ()
+    assert stopped("eager", xavier) == ()
 
 
 def test_where_nothing_compiles_the_compiled_rungs_are_left_out():
     bare = attrs.evolve(CPU, missing={"compile": "it needs a compiler"})
     assert not any(spec.startswith("compile") for spec in rungs("eager", bare))
-    assert "compiled rows were left out: it needs a compiler" in stopped(bare)
+    assert "compiled rows were left out: it needs a compiler" in stopped("eager", bare)
 
 
 def test_the_published_batch_is_the_first_change_and_the_last():
@@ -131,6 +135,10 @@ def test_a_batch_that_is_far_larger_is_measured_as_the_last_change_only():
     found = [spec for spec in rungs("eager", CUDA, 2048) if "batch_size=2048" in spec]
     assert len(found) == 1
     assert found[0].startswith("compile")
+
+    told = stopped("eager", CUDA, 2048)[0]
+    assert told.startswith("eager was not measured at the published batch of 2048")
+    assert "more than 8 times the batch of 100" in told
 
 
 @pytest.mark.parametrize(
@@ -148,9 +156,9 @@ def test_no_other_batch_is_measured(ground, batch):
 
 
 def test_a_published_batch_that_is_not_measured_is_told():
-    assert "the published batch of 2048 was left out" in stopped(CPU, 2048)[0]
-    assert not any("published batch" in reason for reason in stopped(CUDA, 2048))
-    assert not any("published batch" in reason for reason in stopped(CPU, 4))
+    assert "the published batch of 2048 was left out" in stopped("eager", CPU, 2048)[0]
+    assert not any("published batch" in reason for reason in stopped("eager", CUDA, 800))
+    assert not any("published batch" in reason for reason in stopped("eager", CPU, 4))
 
 
 def test_the_users_own_row_comes_first_once():
@@ -418,11 +426,81 @@ def test_the_command_prints_saves_and_draws_the_ladder(here, uncompiled):
     assert 'id="gap"' in Path("r.html").read_text()
 
 
+class OnlyHalf(nn.Module):
+    """A model that does not run in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dtype is torch.float32:
+            raise ValueError("no float32 here")
+        return self.layer(x)
+
+
+def test_where_the_first_row_fails_the_others_are_a_ladder_all_the_same(uncompiled):
+    found = ladder(OnlyHalf(), torch.rand(4, 8), **QUICK)
+    assert (found.start, found.top) == ("half:dtype=bfloat16",) * 2
+    assert found.stopped[0].startswith("eager could not be measured (the model failed in forward")
+    assert found.stopped[0].endswith("the ladder begins with half:dtype=bfloat16")
+    assert "begins with half" in " ".join(str(found).split())
+    with pytest.raises(ExecutionError, match="no float32 here"):
+        Ladder.of(found.comparison, "eager")
+
+
+def test_a_ladder_without_its_first_row_begins_with_the_slowest_that_is_sound():
+    rows = run(overflowing(row("half", 90e-3)), row("autocast", 20e-3), row("compile", 5e-3))
+    assert slowest(rows) == "autocast"
+
+
 def test_the_command_prints_a_table(here, uncompiled):
     done = command("ladder_models:tiny", "--start", "half:dtype=bfloat16")
     assert done.exit_code == 0, done.output
     assert "ladder_models:tiny on " in done.stdout
     assert "TensorRT, CUDA graphs and DLAs were left out" in " ".join(done.stdout.split())
+
+
+@pytest.fixture
+def measured(monkeypatch) -> pb.Comparison:
+    """What measuring comes to, at once."""
+    found = pb.Comparison(run(*SQUARE))
+    monkeypatch.setattr(runner, "compare", lambda *_, **__: found)
+    return found
+
+
+def test_a_ladder_that_cannot_be_saved_is_printed(here, measured, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(pb.Comparison, "save", full)
+    done = command("ladder_models:tiny", "-o", "r.json")
+    assert done.exit_code == 2
+    assert "the disk is full" in done.stderr
+    assert "torchvision:resnet50 on NVIDIA H200" in done.stdout
+
+
+def test_a_ladder_that_cannot_be_printed_is_saved(here, measured, monkeypatch):
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(Ladder, "to_text", closed)
+    assert command("ladder_models:tiny", "-o", "r.json").exit_code != 0
+    assert pb.load("r.json") == measured
+
+
+def test_finished_rounds_of_a_ladder_are_kept_until_it_is_saved(here, measured, monkeypatch):
+    journals: list[Path] = []
+
+    def journaled(*_: object, journal: Path, **__: object) -> pb.Comparison:
+        journals.append(journal)
+        journal.write_text("{}")
+        return measured
+
+    monkeypatch.setattr(runner, "compare", journaled)
+    assert command("ladder_models:tiny", "-o", "r.json").exit_code == 0
+    assert journals == [Path("r.json.journal")]
+    assert not journals[0].exists()
 
 
 @pytest.mark.parametrize(
@@ -432,6 +510,7 @@ def test_the_command_prints_a_table(here, uncompiled):
         (["ladder_models:tiny", "--start", "eagre"], "did you mean 'eager'"),
         (["ladder_models:tiny", "-o", "mine.json"], "'mine.json' exists"),
         (["ladder_models:tiny", "--html", "mine.json"], "'mine.json' exists"),
+        (["ladder_models:tiny", "--html", "r", "-o", "./r"], "name the same file; give two"),
     ],
 )
 def test_bad_input_ends_the_command_before_measuring(here, unmeasured, args, said):

@@ -31,28 +31,31 @@ _ROW_S = 6.0
 _START_S = 15.0
 _ROUNDS_S = 2.0  # of each row
 FRESH_PROCESS = "fresh-process"
-LARGER_BATCH = "larger-batch"
-_TIMES_LARGER = 8
 CAST_ONCE = "cast-once"
+_TIMES_LARGER = 8
+# Models whose batch is an option, and no matter of the inputs that they are given.
+_TAKES_A_BATCH = "torchvision:"
+# Makes the changed row of a row; the number is that of items in one of its calls, where known.
+_Changing = Callable[[Backend, int | None], Backend]
 
 
 def _common(backend: Backend) -> dict[str, Any]:
     return {field.name: getattr(backend, field.name) for field in attrs.fields(Backend)}
 
 
-def _option(**options: Any) -> Callable[[Backend], Backend]:
-    return lambda backend: attrs.evolve(backend, **options)
+def _option(**options: Any) -> _Changing:
+    return lambda backend, _: attrs.evolve(backend, **options)
 
 
-def _change(name: str) -> Callable[[Backend], Backend]:
-    def changed(backend: Backend) -> Backend:
+def _change(name: str) -> _Changing:
+    def changed(backend: Backend, _: int | None) -> Backend:
         of = canonical_spec(backend).replace(",", "+")
         return WithChange(of, name, backend=backend, **_common(backend))
 
     return changed
 
 
-def _compiled(backend: Backend) -> Backend:
+def _compiled(backend: Backend, _: int | None) -> Backend:
     if type(backend) is not Half or backend.fp32_layers:
         raise SpecError("there is no compiled row like this one", "measure 'compile' beside it")
     return Compile(backend.dtype, **_common(backend))
@@ -67,16 +70,16 @@ def _larger_batch(backend: Backend, items: int | None) -> Backend:
 
 
 # For each experiment, what makes the changed row of a row.
-EXPERIMENTS: Mapping[str, Callable[[Backend], Backend]] = {
+EXPERIMENTS: Mapping[str, _Changing] = {
     "channels-last": _option(memory_format="channels_last"),
     "cudnn-benchmark": _option(cudnn_benchmark=True),
     "compiled": _compiled,
     "folded-batch-norm": _option(fold_batch_norm=True),
     "cuda-graph": _option(cuda_graph=True),
-    LARGER_BATCH: lambda backend: _larger_batch(backend, backend.batch_size),
-    "ieee-float32": lambda backend: Eager(**_common(backend)),
-    FRESH_PROCESS: lambda backend: backend,
-    CAST_ONCE: lambda backend: Half(**_common(backend)),
+    "larger-batch": _larger_batch,
+    "ieee-float32": lambda backend, _: Eager(**_common(backend)),
+    FRESH_PROCESS: lambda backend, _: backend,
+    CAST_ONCE: lambda backend, _: Half(**_common(backend)),
     **{name: _change(name) for name in CHANGES},
 }
 
@@ -165,10 +168,7 @@ def _planned(
     if row is None:
         return failed("the row's backend is not at hand; diagnose in the process that measured it")
     try:
-        if name == LARGER_BATCH:
-            changed = _larger_batch(row, row.batch_size or batch_size)
-        else:
-            changed = EXPERIMENTS[name](row)
+        changed = EXPERIMENTS[name](row, row.batch_size or batch_size)
     except PrecisionBenchError as exc:
         return failed(str(exc))
     if name != FRESH_PROCESS and canonical_spec(changed) == canonical_spec(row):
@@ -228,9 +228,6 @@ def as_measured(comparison: Comparison, model: Any, inputs: Any) -> dict[str, An
                 "give the model and inputs that were given to compare",
             )
     return options
-
-
-_TAKES_A_BATCH = "torchvision:"
 
 
 def _short(value: Any) -> str:
@@ -321,6 +318,7 @@ def made(
             budget_s=_ROUNDS_S * len(rows),
             evidence=False,
             build_together=True,
+            passes=False,
             **options,
         )
     except PrecisionBenchError as exc:

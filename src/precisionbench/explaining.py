@@ -129,7 +129,7 @@ def diagnose(
             experiments are made on it.
         experiments: `"auto"` makes those that promise most within the budget, `"none"` makes none;
             or names of experiments, as in `precisionbench.experiments.EXPERIMENTS`.
-        budget_s: seconds that `"auto"` may take, about.
+        budget_s: seconds that `"auto"` may take, about; at least one experiment is made.
         on_progress: called with a `Progress` at each step of the experiments.
 
     Returns:

@@ -151,6 +151,7 @@ class _Run:
         self.rows = [row for row in collected.rows if self._is_available(row)]
         self.finished: dict[str, list[Finished]] = {}
         self.measured_s = 0.0  # of rows that are started anew
+        self.repeated = "session"  # what a row that was measured before can fail in
         self.shared_cores = shared_cores(options.shared_cores, workload.device.type)
 
     def _is_available(self, row: Row) -> bool:
@@ -174,10 +175,10 @@ class _Run:
             self.collected.note(note)
 
     def _failed(self, row: Row, error: PrecisionBenchError) -> None:
-        """A row that fails in a later session keeps what the earlier ones measured."""
+        """A row that fails in a later session or round keeps what the earlier ones measured."""
         self.rows.remove(row)
         if row.name in self.finished:
-            text = f"a later session failed: {error}"
+            text = f"a later {self.repeated} failed: {error}"
             self.finished[row.name][0].warnings.append(text)
             self.collected.tell_broken(row, text)
         else:
@@ -312,13 +313,27 @@ class _Run:
     def _look_alone(self, lanes: dict[str, Lane]) -> None:
         """One after another, once nothing else is being built."""
         for row in list(self.rows):
-            try:
-                for seat in lanes[row.name].seats:
+            lane = lanes[row.name]
+            for seat in list(lane.seats):
+                try:
                     seat.look_alone()
-            except PrecisionBenchError as exc:
-                for seat in lanes.pop(row.name).seats:
+                except PrecisionBenchError as exc:
                     seat.worker.kill()
-                self._failed(row, exc)
+                    self._leave_out(row, lane, seat, exc)
+            if not lane.seats:
+                del lanes[row.name]
+
+    def _leave_out(
+        self, row: Row, lane: Lane, seat: RemoteSeat, error: PrecisionBenchError
+    ) -> None:
+        """A replica that fails takes the row with it only where it is the last one."""
+        lane.seats.remove(seat)
+        if lane.seats:
+            self._warn_of_few(lane, f"another one failed ({error.reason})")
+        elif isinstance(error, OutOfMemoryError) and len(self.rows) > 1:
+            raise _CrowdedError(row) from error
+        else:
+            self._failed(row, error)
 
     def _open_first(
         self,
@@ -357,11 +372,13 @@ class _Run:
             why = self._add(row, worker, lane)
         if why:
             worker.kill()
-            known = "; what processes are known to differ on this kind of device is added"
-            lane.warnings.append(
-                f"{len(lane.seats)} replica(s) only, because {why}"
-                f"{known if self.options.floor else ''}"
-            )
+            self._warn_of_few(lane, why)
+
+    def _warn_of_few(self, lane: Lane, why: str) -> None:
+        known = "; what processes are known to differ on this kind of device is added"
+        lane.warnings.append(
+            f"{len(lane.seats)} replica(s) only, because {why}{known if self.options.floor else ''}"
+        )
 
     def _add(self, row: Row, worker: Worker, lane: Lane) -> str:
         """Take a further worker into a row; why it could not be."""
@@ -451,6 +468,7 @@ class _Run:
     def restarts(self) -> None:
         """Start every row anew in each round, in a random order, for as long as there is time."""
         self.finished.clear()
+        self.repeated = "round"
         if self.options.shared_cores is None:  # the rows never meet, to be asked what they use
             self.shared_cores = None
         self.collected.decided(shared_cores=self.shared_cores)
@@ -493,7 +511,7 @@ class _Run:
             self.collected.write_down(lane)
             if row.name not in self.finished:
                 done = Finished.of(lane, "budget")
-                done.look(everything=True)
+                done.look(everything=True, passes=self.options.passes)
                 self._examine([(row, done)], truth)
                 self.finished[row.name] = [done]
                 finished.close([attrs.evolve(done, seats=[seat])])

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
 import click
 
-from precisionbench.cli.exits import Interrupted, exit_codes
+from precisionbench.cli.exits import exit_codes
 from precisionbench.cli.explain import print_diagnosis
 from precisionbench.cli.options import (
     SPEC,
@@ -28,6 +23,7 @@ from precisionbench.cli.output import (
     print_comparison,
     progress,
 )
+from precisionbench.cli.saving import check_outputs, journal_beside
 
 
 @click.command(
@@ -138,8 +134,8 @@ def compare(
         rows, reference_name = runner.plan(backends or runner.DEFAULT_BACKENDS, reference)
         known = [(row.name, row.identity["options"]) for row in rows]
         thresholds.check_rows(wanted, known, reference_name)
-    _check_outputs(output, html, overwrite)
-    with _journal_beside(output) as journal, progress(quiet) as on_progress:
+    check_outputs(output, html, overwrite)
+    with journal_beside(output) as journal, progress(quiet) as on_progress:
         comparison = runner.compare(
             model,
             backends=backends or None,
@@ -170,42 +166,3 @@ def compare(
     if html is not None:
         comparison.to_html(html, overwrite=overwrite, diagnosis=diagnosis)
     end_where_missed(wanted, comparison)
-
-
-def _check_outputs(output: str | None, html: str | None, overwrite: bool) -> None:
-    """Refuse now what could not be written after minutes of measuring."""
-    from precisionbench import storage
-
-    named = [path for path in (output, html) if path is not None]
-    for path in named:
-        storage.check_writable(path, overwrite)
-    if len({os.path.realpath(path) for path in named}) < len(named):
-        raise click.UsageError("--output and --html name the same file; give two")
-
-
-@contextmanager
-def _journal_beside(output: str | None) -> Iterator[Path | None]:
-    """Where blocks are written as they are finished; after an interrupt, say where they are."""
-    from precisionbench.journal import free_name
-
-    journal = None if output is None else free_name(Path(output))
-    try:
-        yield journal
-    except KeyboardInterrupt:
-        raise Interrupted(_what_is_kept(journal)) from None
-
-
-def _what_is_kept(journal: Path | None) -> str:
-    from precisionbench.comparison import load
-    from precisionbench.errors import PrecisionBenchError
-
-    if journal is None:
-        return "nothing is kept; with --output, finished rounds are"
-    try:
-        kept = len(load(journal))
-    except PrecisionBenchError:  # no round was finished
-        kept = 0
-    if kept:
-        return f"finished rounds are kept; precisionbench show {str(journal)!r} has them"
-    journal.unlink(missing_ok=True)
-    return "no round was finished, so nothing is kept"

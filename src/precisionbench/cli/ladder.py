@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import TYPE_CHECKING
+
 import click
 
 from precisionbench.cli.exits import exit_codes
@@ -21,6 +24,10 @@ from precisionbench.cli.output import (
     print_prose,
     progress,
 )
+from precisionbench.cli.saving import check_outputs, journal_beside
+
+if TYPE_CHECKING:
+    from precisionbench.climbing.ladder import Ladder
 
 
 @click.command(
@@ -74,12 +81,10 @@ def ladder(
       precisionbench ladder torchvision:resnet50 --batch-size 100 \\
         --to mlperf-v4.1-h200-resnet50-offline
     """
-    from precisionbench import storage
     from precisionbench.climbing.ladder import ladder as climb
 
-    for path in filter(None, (output, html)):
-        storage.check_writable(path, overwrite)
-    with progress(quiet) as on_progress:
+    check_outputs(output, html, overwrite)
+    with journal_beside(output) as journal, progress(quiet) as on_progress:
         found = climb(
             model,
             to=to,
@@ -91,13 +96,22 @@ def ladder(
             budget_s=budget_s,
             evidence=evidence,
             on_progress=on_progress,
+            journal=journal,
         )
+    with contextlib.ExitStack() as stack:
+        # a full disk must not take the figures with it, nor a closed pipe the file
+        stack.callback(_print, found, as_json)
+        if output is not None:
+            found.save(output, overwrite=overwrite)
+            if journal is not None:  # it has done its duty
+                journal.unlink(missing_ok=True)
+        if html is not None:
+            found.to_html(html, overwrite=overwrite)
+
+
+def _print(found: Ladder, as_json: bool) -> None:
     print_chains(found.comparison)
     if as_json:
         print_json("precisionbench.ladder", found.as_data())
     else:
         print_prose(found.to_text)
-    if output is not None:
-        found.save(output, overwrite=overwrite)
-    if html is not None:
-        found.to_html(html, overwrite=overwrite)

@@ -79,6 +79,12 @@ def show(
 
     if as_json + markdown + as_csv > 1:
         raise click.UsageError("--json, --markdown and --csv exclude each other; give one of them")
+    if rules and as_csv:
+        raise click.UsageError(
+            "--rules and --csv exclude each other; --rules --json is for machines"
+        )
+    if overwrite and html is None:
+        raise click.UsageError("--overwrite belongs to --html; add it")
     if (backends or engines) and not rules:
         raise click.UsageError("--backend and --engine belong to --rules; add it")
     wanted = [thresholds.parse(text) for text in fail_under]

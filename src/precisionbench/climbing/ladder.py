@@ -17,7 +17,7 @@ from precisionbench.comparison import Comparison
 from precisionbench.devices import device_of
 from precisionbench.diagnosis.gap.explained import check_comparable
 from precisionbench.diagnosis.gap.ledger import Factor
-from precisionbench.diagnosis.gap.measured import fastest, measured_factors, way
+from precisionbench.diagnosis.gap.measured import fastest, measured_factors, slowest, way
 from precisionbench.environment import capture
 from precisionbench.errors import IncomparableError
 from precisionbench.explaining import GapLedger, explain_gap
@@ -127,6 +127,7 @@ class Ladder:
 
         Raises:
             RowNotFoundError: there is no such row.
+            PrecisionBenchError: the row at the bottom failed; its own reason.
             RecordNotFoundError: no published number has this id.
             IncomparableError: as for `explain_gap`.
         """
@@ -157,13 +158,15 @@ def ladder(
     budget_s: float | None = None,
     evidence: bool = False,
     on_progress: OnProgress | None = None,
+    journal: str | os.PathLike[str] | None = None,
 ) -> Ladder:
     """Climb from a row to the fastest one that this machine has, and on to a published number.
 
     Rows that differ in one thing each are measured in common rounds: float32, TF32, half,
     channels_last, `torch.compile`, freezing, CUDA graphs, the published batch, TensorRT. Where two
     changes depend on each other, both orders are measured. Where the machine cannot climb on, the
-    rest of the way is derived or assumed from published figures.
+    rest of the way is derived or assumed from published figures. Where `start` itself cannot be
+    measured, the slowest row whose output is sound takes its place, and `stopped` says so.
 
     Args:
         model: as for `compare`.
@@ -177,6 +180,7 @@ def ladder(
         budget_s: seconds of measuring in all; None is 3 for each row. Building is not counted.
         evidence: as for `compare`; off here, because it takes longer than the measuring.
         on_progress: as for `compare`.
+        journal: as for `compare`.
 
     Returns:
         The rungs with their factors; printed, a table, with the gap's ledger where `to` is given.
@@ -188,6 +192,7 @@ def ladder(
         SpecError: `start` cannot be understood.
         BackendUnavailableError: `start` cannot run on this machine.
         WorkloadError: what is wrong with the model, inputs or device.
+        OutputError: the journal cannot be created.
         PrecisionBenchError: nothing at all could be measured.
     """
     record = get(to) if isinstance(to, str) else to
@@ -215,8 +220,19 @@ def ladder(
         build_together=True,
         passes=evidence,
         on_progress=on_progress,
+        journal=journal,
     )
-    return Ladder.of(comparison, bottom, record, stopped(ground, goal))
+    begin, notes = _bottom(comparison, bottom)
+    return Ladder.of(comparison, begin, record, (*notes, *stopped(bottom, ground, goal)))
+
+
+def _bottom(comparison: Comparison, start: str) -> tuple[str, tuple[str, ...]]:
+    """The row to begin with; where it failed, what was measured of the others is not lost."""
+    if start in comparison:
+        return start, ()
+    reason = next(row.reason for row in comparison.failures if row.backend == start)
+    begin = slowest(comparison.data)
+    return begin, (f"{start} could not be measured ({reason}); the ladder begins with {begin}",)
 
 
 def _check(workload: WorkloadInfo, record: Record | None) -> None:

@@ -12,7 +12,8 @@ from precisionbench.names import spec_text, split_spec
 _TF32_FROM = (8, 0)
 _CHANNELS_LAST = {"memory_format": "channels_last"}
 _TENSORRT = "torch2trt"
-_TIMES_LARGER = 8
+# In float32 a batch so many times as large as the user's own may leave no room for other rows.
+_MOST_TIMES_LARGER = 8
 
 
 @attrs.frozen
@@ -41,7 +42,8 @@ def rungs(start: str, ground: Ground, batch_size: int | None = None) -> tuple[st
 
     Layouts are measured in float32, too: what a layout is worth depends on the precision. The
     published batch is measured as the first change as well as the last one; on GPUs only, because
-    elsewhere a call could take minutes.
+    elsewhere a call could take minutes. Where it is more than eight times the user's own, it is
+    measured as the last change only.
 
     Args:
         start: spec of the row to begin with.
@@ -51,7 +53,8 @@ def rungs(start: str, ground: Ground, batch_size: int | None = None) -> tuple[st
     rows = [start, *_eager(ground), *_compiled(ground)]
     if _climbs_to(batch_size, ground):
         at = {"batch_size": batch_size}
-        rows += [*_both_batches(start, at, ground), _with(rows[-1], at)]
+        first = [_with(start, at)] if _fits_as_first(batch_size, ground) else []
+        rows += [*first, _with(rows[-1], at)]
     rows += _engines(ground)
     return tuple(dict.fromkeys(rows))
 
@@ -61,10 +64,8 @@ def _climbs_to(batch_size: int | None, ground: Ground) -> bool:
     return known and batch_size != ground.batch_size and ground.device == "cuda"
 
 
-def _both_batches(start: str, at: Mapping[str, int | None], ground: Ground) -> Iterator[str]:
-    """A batch far larger than the user's own may leave no room for the others in float32."""
-    if (at["batch_size"] or 0) <= _TIMES_LARGER * (ground.batch_size or 0):
-        yield _with(start, at)
+def _fits_as_first(batch_size: int | None, ground: Ground) -> bool:
+    return (batch_size or 0) <= _MOST_TIMES_LARGER * (ground.batch_size or 0)
 
 
 def _eager(ground: Ground) -> Iterator[str]:
@@ -106,10 +107,11 @@ def _with(spec: str, options: Mapping[str, object]) -> str:
     return spec_text(name, {**known, **options})
 
 
-def stopped(ground: Ground, batch_size: int | None = None) -> tuple[str, ...]:
+def stopped(start: str, ground: Ground, batch_size: int | None = None) -> tuple[str, ...]:
     """Where this machine cannot climb on, each in a sentence with the reason.
 
     Args:
+        start: spec of the row to begin with.
         ground: what there is.
         batch_size: the published batch, where there is one.
     """
@@ -117,6 +119,12 @@ def stopped(ground: Ground, batch_size: int | None = None) -> tuple[str, ...]:
     if batch_size not in (None, ground.batch_size) and not _climbs_to(batch_size, ground):
         reasons.append(
             f"the published batch of {batch_size} was left out: it is measured on a GPU only"
+        )
+    elif _climbs_to(batch_size, ground) and not _fits_as_first(batch_size, ground):
+        reasons.append(
+            f"{start} was not measured at the published batch of {batch_size}, only the last row "
+            f"was: it is more than {_MOST_TIMES_LARGER} times the batch of {ground.batch_size}, "
+            "and might leave the others no memory"
         )
     if "compile" in ground.missing:
         reasons.append(f"compiled rows were left out: {ground.missing['compile']}")

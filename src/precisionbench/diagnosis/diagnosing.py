@@ -25,9 +25,13 @@ from precisionbench.diagnosis.roofline import roofs_of
 from precisionbench.errors import some
 from precisionbench.results import ComparisonData, Speedup
 from precisionbench.speedups import speedups
+from precisionbench.statistics import Interval
 
 # A counterfactual that wins less than this has shown that the cause costs nothing to speak of.
 _MATTERS = 1.01
+# A change that helps for other reasons, too, must win more to prove the cause: a larger batch also
+# fills the device better.
+_PROVES = {"larger-batch": 1.5}
 _FLATTERING = {cause.name for cause in CAUSES if cause.flatters}
 
 
@@ -97,12 +101,22 @@ def judged(finding: Finding, trials: Sequence[Trial]) -> Finding:
     low, high = trial.speedup.low, trial.speedup.high
     if finding.cause in _FLATTERING:  # it makes the row look faster, so the cure costs time
         low, high = 1 / high, 1 / low
-    if low > _MATTERS:
+    least = _PROVES.get(trial.experiment, _MATTERS)
+    if low > least:
         return attrs.evolve(change, status=Status.CONFIRMED)
     if high < _MATTERS:
         reason = _joined(finding.reason, "the change that would cure it made no such difference")
         return attrs.evolve(change, status=Status.RULED_OUT, reason=reason)
-    return attrs.evolve(change, reason=_joined(finding.reason, "the experiment was inconclusive"))
+    return attrs.evolve(change, reason=_joined(finding.reason, _inconclusive(trial.speedup, least)))
+
+
+def _inconclusive(speedup: Interval, least: float) -> str:
+    if least == _MATTERS:
+        return "the experiment was inconclusive"
+    return (
+        f"the experiment won {speedup.value:.3g}x ({speedup.low:.3g} to {speedup.high:.3g}), which "
+        f"may have other causes; more than {least:g}x would prove it"
+    )
 
 
 def _joined(*parts: str) -> str:

@@ -142,6 +142,8 @@ class Session:
     def looked_at_alone(self) -> Session:
         """The same with what only an undisturbed device can tell: its clock, and a call's length.
 
+        The driver's memory is no longer told: others took theirs while this one was opened.
+
         Raises:
             ExecutionError: a call failed.
         """
@@ -160,7 +162,7 @@ class Session:
             call_s=call_s,
             cores_busy=cores_busy,
         )
-        return attrs.evolve(self, opening=opening, timer=timer)
+        return attrs.evolve(self, opening=opening, timer=timer, driver_bytes=None)
 
     def truth(self, path: str) -> None:
         """Write what the model's layers give in float64 to a file, for `evidence`.
@@ -237,9 +239,7 @@ def opened(
             with executing():
                 free = free_device_bytes(workload.device)
                 workload = at_batch(backend, workload)
-                model, inputs = workload.make_model(), workload.make_inputs()
-                model = folded(model) if backend.fold_batch_norm else model
-                model, inputs = in_memory_format(backend, model, inputs, record)
+                model, inputs = _loaded(backend, workload, record)
             seed_everything(workload.seed)
             stack.enter_context(recompile_limit_lifted())
             stack.enter_context(leaks_refused())
@@ -249,24 +249,18 @@ def opened(
             stack.enter_context(gradients_off(backend.grad_mode))
             call = checked_call(prepared)
             with executing():
-                if backend.cuda_graph:
-                    tell("capturing a CUDA graph")
-                    replay, capture_s = timer.once(partial(captured, timer.clock, call))
-                    call, build_s = cast(Replay, replay), build_s + capture_s
-                tell("first call")
-                output, first_call_s = timer.once(call)
-                output = kept(_readable(output))
-                tell("warm-up calls")
-                times = _Times(build_s, first_call_s, *warm_up(call, timer))
-                labels = _labels(timer.clock, call)
+                called = _called(backend, call, build_s, timer, tell)
                 taken = _taken(free, workload.device)
-        flags = {**read_flags(), "grad_mode": backend.grad_mode}
-        session = _session(backend, timer, call, output, labels, times, flags, prepared, record)
+        session = _session(backend, timer, called, prepared, record)
         opening = attrs.evolve(session.opening, batch_size=workload.info.batch_size)
-        module = _module_to_look_into(prepared, call)
-        yield attrs.evolve(
-            session, opening=opening, driver_bytes=taken, workload=workload, module=module
-        )
+        yield attrs.evolve(session, opening=opening, driver_bytes=taken, workload=workload)
+
+
+def _loaded(backend: Backend, workload: Workload, record: Record) -> tuple[nn.Module, Inputs]:
+    """Copies of the model and inputs, as the backend's common options want them."""
+    model, inputs = workload.make_model(), workload.make_inputs()
+    model = folded(model) if backend.fold_batch_norm else model
+    return in_memory_format(backend, model, inputs, record)
 
 
 def at_batch(backend: Backend, workload: Workload) -> Workload:
@@ -302,18 +296,38 @@ class _Times:
     cores_busy: float
 
 
+@attrs.frozen
+class _Called:
+    """What the first calls have told."""
+
+    call: Call
+    output: Mapping[str, torch.Tensor]
+    labels: tuple[str, ...]
+    times: _Times
+
+
+def _called(
+    backend: Backend, call: Call, build_s: float, timer: Timer, tell: Callable[[str], object]
+) -> _Called:
+    """Capture the call where that is wanted, call it for the first time, and warm it up."""
+    if backend.cuda_graph:
+        tell("capturing a CUDA graph")
+        replay, capture_s = timer.once(partial(captured, timer.clock, call))
+        call, build_s = cast(Replay, replay), build_s + capture_s
+    tell("first call")
+    first, first_call_s = timer.once(call)
+    output = kept(_readable(first))
+    del first  # a large output must not stay on the device
+    tell("warm-up calls")
+    times = _Times(build_s, first_call_s, *warm_up(call, timer))
+    return _Called(call, output, _labels(timer.clock, call), times)
+
+
 def _session(
-    backend: Backend,
-    timer: Timer,
-    call: Call,
-    output: Mapping[str, torch.Tensor],
-    labels: tuple[str, ...],
-    times: _Times,
-    flags: Mapping[str, Json],
-    prepared: object,
-    record: Record,
+    backend: Backend, timer: Timer, called: _Called, prepared: object, record: Record
 ) -> Session:
     """A session on the clock that the labels allow."""
+    call, labels = called.call, called.labels
     events = timer.clock if isinstance(timer.clock, CudaEventClock) else None
     timer = _on_fitting_clock(timer, labels)
     cold = backend.l2_cache == "cold"
@@ -321,13 +335,14 @@ def _session(
         clock=timer.clock.name,
         resolution_s=timer.clock.resolution_s,
         min_sample_s=0.0 if cold else timer.clock.min_sample_s,
-        flags=flags,
+        flags={**read_flags(), "grad_mode": backend.grad_mode},
         details=_json_details(prepared),
         labels=labels,
-        **attrs.asdict(times),
+        **attrs.asdict(called.times),
     )
     flush = l2_flush(events.device) if events and cold else None
-    return Session(opening, timer, call, output, record, events, flush)
+    module = _module_to_look_into(prepared, call)
+    return Session(opening, timer, call, called.output, record, events, flush, module=module)
 
 
 def _on_fitting_clock(timer: Timer, labels: tuple[str, ...]) -> Timer:

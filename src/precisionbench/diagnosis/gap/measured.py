@@ -156,9 +156,21 @@ def fastest(data: ComparisonData) -> str:
     Args:
         data: a comparison with at least one row.
     """
+    return max(_eligible(data), key=lambda name: rate_of(data, name))
+
+
+def slowest(data: ComparisonData) -> str:
+    """Name of the row with the lowest rate whose output is sound; of any row where none is.
+
+    Args:
+        data: a comparison with at least one row.
+    """
+    return min(_eligible(data), key=lambda name: rate_of(data, name))
+
+
+def _eligible(data: ComparisonData) -> list[str]:
     names = [row.backend for row in data.results]
-    sound = [row.backend for row in data.results if is_sound(row)]
-    return max(sound or names, key=lambda name: rate_of(data, name))
+    return [row.backend for row in data.results if is_sound(row)] or names
 
 
 def is_sound(row: BackendResult) -> bool:
