@@ -48,7 +48,7 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
         ("apex_amp", ["apex-amp", "half"]),
         ("torch2trt_int8", ["torch2trt:precision=int8,engine_cache=engines"]),
         ("compare_all", ["eager: ready", "compile: ready", "4/6 eager preparing", "half"]),
-        ("compile_and_graphs", ["compile:dtype=float16,freezing=true", "times as fast as"]),
+        ("compile_and_graphs", ["compile:dtype=float16,", "freezing=true", "times as fast as"]),
         ("founding_experiment", ["apex-amp:opt_level=O3", "eager"]),
     ],
 )
