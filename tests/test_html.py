@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import json
 import re
-import time
 from pathlib import Path
 
 import attrs
@@ -256,12 +255,10 @@ def test_json_in_a_script_has_no_markup_and_is_the_same_json(text):
 # --- the size of it -----------------------------------------------------------------------------
 
 
-def test_eight_backends_of_a_thousand_layers_take_three_seconds_and_five_megabytes(tmp_path):
+def test_eight_backends_of_a_thousand_layers_take_five_megabytes_at_most(tmp_path):
+    """How long it takes is in `benchmarks/report_of_many_layers.py`."""
     found = pb.Comparison(large())
-    page(recorded("depthwise"))  # imports are not counted
-    start = time.process_time()
     found.to_html(tmp_path / "r.html")
-    assert time.process_time() - start < 3
     assert (tmp_path / "r.html").stat().st_size < 5e6
     assert "are in the data only" in (tmp_path / "r.html").read_text()
 

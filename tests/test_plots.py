@@ -210,7 +210,7 @@ def test_what_was_observed_is_named():
     data = recorded("autocast")
     row = data.results[1]
     panel = latency_panel(row, observations(data)[row.backend])
-    assert panel.flags == ("host bound", "no steady state")
+    assert panel.flags == ("host bound", "outliers")
     assert max(x for x, _ in points(panel.dots[0].path)) <= WIDTH
 
 
