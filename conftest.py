@@ -45,8 +45,18 @@ pytest_collect_file = Sybil(
 ).pytest()
 
 
+# What runs in other processes is counted in these tests only.
+COUNTED = (
+    "test_faults",
+    "test_both_errors_of_the_founding_script",
+    "test_copies_and_waits_in_the_loop",
+    "test_readings_are_numbers_as_before",
+    "test_whoever_was_given_to_apex",
+)
+
+
 @pytest.fixture(autouse=True)
 def workers_uncounted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Coverage makes importing torch twice as slow; the tests of faults show what workers run."""
-    if "test_faults" not in request.node.nodeid:
+    """Coverage makes importing torch twice as slow; a few tests show what other processes run."""
+    if not any(name in request.node.nodeid for name in COUNTED):
         monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
