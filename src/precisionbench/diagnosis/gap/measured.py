@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from precisionbench.diagnosis.gap.ledger import Factor, Kind
 from precisionbench.diagnosis.gap.states import LAYOUT, PRECISION, Hop, route, state_of
@@ -30,14 +30,23 @@ def measured_factors(data: ComparisonData, start: str, goal: str) -> tuple[Facto
         start: name of the row to begin with.
         goal: name of the row to arrive at.
     """
-    hops = way(data, start, goal)
     found: list[Factor] = []
+    for hops, together in _strides(data, start, goal):
+        found += together or [_factor(data, hops[0], start)]
+    return tuple(found)
+
+
+def _strides(
+    data: ComparisonData, start: str, goal: str
+) -> Iterator[tuple[tuple[Hop, ...], list[Factor]]]:
+    """The way hop by hop; two at once, with their factors, where both orders were measured."""
+    hops = way(data, start, goal)
     place = 0
     while place < len(hops):
-        together = _both_orders(data, hops[place : place + 2])
-        found += together or [_factor(data, hops[place], start)]
+        pair = hops[place : place + 2]
+        together = _both_orders(data, pair)
+        yield (pair if together else pair[:1]), together
         place += 2 if together else 1
-    return tuple(found)
 
 
 def arrivals(data: ComparisonData, start: str, goal: str) -> tuple[str, ...]:
@@ -51,14 +60,10 @@ def arrivals(data: ComparisonData, start: str, goal: str) -> tuple[str, ...]:
     Returns:
         A name for each of `measured_factors`; empty where a factor is of a row beside the way.
     """
-    hops = way(data, start, goal)
     found: list[str] = []
-    place = 0
-    while place < len(hops):
-        together = len(_both_orders(data, hops[place : place + 2])) > 0
-        first = hops[place].after
-        found += [first, "", hops[place + 1].after] if together else [first]
-        place += 2 if together else 1
+    for hops, together in _strides(data, start, goal):
+        first, last = hops[0].after, hops[-1].after
+        found += [first, "", last] if together else [first]
     return tuple(found)
 
 
