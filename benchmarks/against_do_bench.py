@@ -21,9 +21,9 @@ import torch
 from triton.testing import do_bench
 
 from precisionbench.backends import discovery
-from precisionbench.launchers.inline import InlineLauncher
-from precisionbench.rounds import Lane, Rules, run_rounds
-from precisionbench.workload import resolve
+from precisionbench.measure.rounds import Lane, Rules, run_rounds
+from precisionbench.measure.worker.local import InlineLauncher
+from precisionbench.model.workload import resolve
 
 PAIRS = 5
 TOLERANCE = 0.02

@@ -37,13 +37,13 @@ import numpy as np
 import torch
 
 import precisionbench as pb
+from precisionbench.analysis.speedups import KNOWN_SPREAD, ratio_of
 from precisionbench.backends.half import Half
-from precisionbench.launchers import affinity
-from precisionbench.launchers.inline import InlineLauncher
-from precisionbench.rounds import Lane, Rules, run_rounds
-from precisionbench.speedups import KNOWN_SPREAD, ratio_of
+from precisionbench.measure.rounds import Lane, Rules, run_rounds
+from precisionbench.measure.worker.local import InlineLauncher
+from precisionbench.model.workload import resolve
 from precisionbench.statistics import Interval, verdict_of
-from precisionbench.workload import resolve
+from precisionbench.system import cpu_affinity
 
 BATCHES = (1, 100)
 TARGET = 0.005
@@ -353,7 +353,7 @@ def report(record: dict[str, Any], alarms: str | None) -> str:
         across = [
             Interval(one["value"], one["low"], one["high"])
             for one in fresh
-            if (one["batch"], one["cores"]) == (batch, affinity.SHARED_CORES)
+            if (one["batch"], one["cores"]) == (batch, cpu_affinity.SHARED_CORES)
         ]
         lines.append(f"| ours | {batch} | {told(inside)} | {told(across)} |")
     return "\n".join([*lines, "", *costs(record, tools)])

@@ -28,22 +28,22 @@ from typing import Any
 import attrs
 import torch
 
+from precisionbench.analysis.speedups import KNOWN_SPREAD, ratio_of
 from precisionbench.backends import discovery
-from precisionbench.builtin_models import TorchvisionModel
-from precisionbench.launchers import affinity
-from precisionbench.launchers.process import (
+from precisionbench.measure.rounds import Lane, Rules, run_rounds
+from precisionbench.measure.worker.client import (
     PREPARE_LIMIT_S,
     START_LIMIT_S,
     Crew,
     RemoteSeat,
     Worker,
 )
-from precisionbench.launchers.seat import Closing, Opening
-from precisionbench.rounds import Lane, Rules, run_rounds
-from precisionbench.speedups import KNOWN_SPREAD, ratio_of
+from precisionbench.measure.worker.protocol import Closing, Opening
+from precisionbench.model.torchvision_models import TorchvisionModel
+from precisionbench.model.workload import Workload, resolve
 from precisionbench.statistics import Interval, verdicts
-from precisionbench.torch_state import read_flags
-from precisionbench.workload import Workload, resolve
+from precisionbench.system import cpu_affinity
+from precisionbench.torchtools.global_state import read_flags
 
 REPLICAS = 3
 Rows = dict[str, list[Any]]
@@ -86,7 +86,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 100])
     parser.add_argument("--sessions", type=int, default=100, help="at each batch")
     parser.add_argument("--pack", type=int, default=4, help="sessions that share their rounds")
-    parser.add_argument("--cores", type=int, default=affinity.SHARED_CORES, help="0: all")
+    parser.add_argument("--cores", type=int, default=cpu_affinity.SHARED_CORES, help="0: all")
     parser.add_argument("--arms", type=int, default=0, help="packs to repeat on all cores")
     parser.add_argument(
         "--budget", type=float, nargs="+", default=[10.0, 10.0], help="seconds of a pack at each"
@@ -153,8 +153,8 @@ class Packs:
         self, lanes: Sequence[Lane], batch: int, pack: int, cores: int
     ) -> Iterator[dict[str, Any]]:
         """All rows in common rounds, on some cores only where that is asked for."""
-        everywhere = affinity.available()
-        allowed = affinity.chosen(cores) if cores else everywhere
+        everywhere = cpu_affinity.available()
+        allowed = cpu_affinity.chosen(cores) if cores else everywhere
         workers = [seat.worker for lane in lanes for seat in lane.seats]
         for worker in workers:
             worker.run_on(allowed)

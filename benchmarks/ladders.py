@@ -24,9 +24,9 @@ import torch
 from torch import nn
 
 import precisionbench as pb
-from precisionbench.climbing.ladder import Ladder
+from precisionbench.analysis.speedups import per_item_ratio
 from precisionbench.diagnosis.gap.states import route
-from precisionbench.speedups import per_item_ratio
+from precisionbench.workflows.ladder import Ladder
 
 RESNET = "torchvision:resnet50"
 _WHOLE = 0.05  # the product of the pairs against first over last

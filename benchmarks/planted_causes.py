@@ -26,7 +26,7 @@ from torch import nn
 import precisionbench as pb
 from precisionbench.backends import Backend, Prepared
 from precisionbench.errors import PrecisionBenchError
-from precisionbench.trees import Inputs
+from precisionbench.torchtools.tensors import Inputs
 
 Build = Any  # of a model with its inputs, or a name
 Planted = dict[str, tuple[str, ...]]

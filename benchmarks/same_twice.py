@@ -24,13 +24,13 @@ from typing import Any
 import attrs
 
 import precisionbench as pb
+from precisionbench.analysis.speedups import KNOWN_SPREAD, ratio_of
 from precisionbench.backends.eager import Eager
 from precisionbench.doctor.workloads import convolutions
-from precisionbench.launchers.inline import InlineLauncher
-from precisionbench.rounds import Lane, Rules, run_rounds
-from precisionbench.speedups import KNOWN_SPREAD, ratio_of
+from precisionbench.measure.rounds import Lane, Rules, run_rounds
+from precisionbench.measure.worker.local import InlineLauncher
+from precisionbench.model.workload import resolve
 from precisionbench.statistics import Interval, verdicts
-from precisionbench.workload import resolve
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from precisionbench.backends.eager import Eager
-from precisionbench.launchers.process import Crew
-from precisionbench.workload import resolve
+from precisionbench.measure.worker.client import Crew
+from precisionbench.model.workload import resolve
 
 WORKERS = 4
 TIMES = 5

@@ -16,7 +16,7 @@ from statistics import median
 
 import torch
 
-from precisionbench.timer import Timer, clock_for
+from precisionbench.torchtools.timer import Timer, clock_for
 
 CALLS = 1000
 REPEATS = 15

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import precisionbench as pb
-from precisionbench.devices import named
 from precisionbench.diagnosis.gap.ledger import Factor, Kind, Rate, ledger
+from precisionbench.reference_data.peaks import named
 from precisionbench.statistics import Interval
 
 RECORD = Path(__file__).parents[1] / "docs/records/h200-founding-case.json"

@@ -8,10 +8,9 @@ import random
 
 import attrs
 
-from precisionbench import storage
-from precisionbench.evidence import Evidence, Kernel, LayerError, Tensor
 from precisionbench.report.html.page import to_html
-from precisionbench.results import Block, ComparisonData, DeviceState, Preparation
+from precisionbench.results import Block, ComparisonData, DeviceState, Preparation, json_format
+from precisionbench.results.evidence import Evidence, Kernel, LayerError, Tensor
 from scenes import CAST, FP32_CONV, HALF_CONV, LAYOUT, comparison, conv, evidence, layer
 
 RECORDED = ("autocast", "channels-25", "channels-50", "depthwise")
@@ -176,7 +175,7 @@ class Page(html.parser.HTMLParser):
     def data(self) -> ComparisonData:
         """The data embedded as JSON."""
         document = self.texts["script"][0]
-        return storage.from_json(json.dumps(json.loads(document)))
+        return json_format.from_json(json.dumps(json.loads(document)))
 
 
 def page(data: ComparisonData, **more) -> Page:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import attrs
 
-from precisionbench import storage
-from precisionbench.diagnosis.diagnosing import diagnosis_of
+from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import Finding
-from precisionbench.evidence import Evidence, Kernel, Layer, Operation, Tensor
-from precisionbench.results import Agreement, Block, ComparisonData, Gpu, Passes
+from precisionbench.results import Agreement, Block, ComparisonData, Gpu, Passes, json_format
+from precisionbench.results.evidence import Evidence, Kernel, Layer, Operation, Tensor
 from test_storage import comparison_data
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -103,7 +102,7 @@ def findings(data: ComparisonData, cause: str, row: str | None = None) -> list[F
 def recorded(name: str) -> ComparisonData:
     """A comparison that was measured on a real GPU."""
     text = gzip.decompress((RECORDED / f"{name}.json.gz").read_bytes()).decode()
-    return storage.from_json(text, name)
+    return json_format.from_json(text, name)
 
 
 CLEAN = {

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from precisionbench import agreement
-from precisionbench.agreement import compare_outputs, differs, kept
+from precisionbench.torchtools import agreement
+from precisionbench.torchtools.agreement import compare_outputs, differs, kept
 
 
 def only(output, reference):

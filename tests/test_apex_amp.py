@@ -14,8 +14,8 @@ import precisionbench as pb
 from precisionbench.backends import apex_amp
 from precisionbench.backends.apex_amp import ApexAmp
 from precisionbench.errors import BackendUnavailableError, SpecError
-from precisionbench.torch_state import Functions
-from precisionbench.trees import Inputs
+from precisionbench.torchtools.global_state import Functions
+from precisionbench.torchtools.tensors import Inputs
 
 # Under O1 it patches one function in each place where Apex 25.05 patches its 219.
 STAND_IN = {

@@ -8,7 +8,7 @@ from torch import nn
 
 import precisionbench as pb
 from precisionbench.errors import PreparationError
-from precisionbench.torch_state import Functions
+from precisionbench.torchtools.global_state import Functions
 
 pytestmark = [
     pytest.mark.gpu,

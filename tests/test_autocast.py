@@ -9,9 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from precisionbench.backends.discovery import make
 from precisionbench.errors import PreparationError
-from precisionbench.launchers.inline import InlineLauncher
-from precisionbench.torch_state import Functions, read_flags
-from precisionbench.workload import Workload, resolve
+from precisionbench.measure.worker.local import InlineLauncher
+from precisionbench.model.workload import Workload, resolve
+from precisionbench.torchtools.global_state import Functions, read_flags
 
 CACHED = "autocast:dtype=bfloat16"
 

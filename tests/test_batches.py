@@ -13,14 +13,14 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
 import precisionbench as pb
-from precisionbench.agreement import first_items
-from precisionbench.arguments import with_items
+from precisionbench.analysis.speedups import per_item_ratio, speedups
 from precisionbench.errors import SpecError, WorkloadError
+from precisionbench.model.inputs import with_items
+from precisionbench.model.workload import resolve
 from precisionbench.results import ComparisonData
-from precisionbench.speedups import per_item_ratio, speedups
 from precisionbench.statistics import Verdict
-from precisionbench.trees import Inputs
-from precisionbench.workload import resolve
+from precisionbench.torchtools.agreement import first_items
+from precisionbench.torchtools.tensors import Inputs
 from test_gap import EAGER, row, run
 
 QUICK: dict[str, Any] = {"device": "cpu", "launcher": "inline", "budget_s": 0.6, "seed": 0}

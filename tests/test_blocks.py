@@ -7,7 +7,7 @@ import random
 import attrs
 import pytest
 
-from precisionbench import rounds
+from precisionbench.measure import rounds
 from worlds import Seat, World
 
 ROUNDS = rounds.MIN_ROUNDS

@@ -14,8 +14,8 @@ import pytest
 
 import precisionbench as pb
 from pages import LEDGER, RECORDED, hostile, large
-from precisionbench import storage
 from precisionbench.report.html import page as page_module
+from precisionbench.results import json_format
 from scenes import recorded
 
 pytestmark = pytest.mark.browser
@@ -192,7 +192,7 @@ def test_packed_data_is_unpacked_when_it_is_saved(browser, tmp_path, monkeypatch
     data = hostile()
     pb.Comparison(data).to_html(tmp_path / "r.html")
     with Shown(browser, tmp_path / "r.html") as page:
-        assert saved(page, tmp_path) == storage.as_document(data)
+        assert saved(page, tmp_path) == json_format.as_document(data)
 
 
 def test_without_scripts_it_is_a_plain_page(browser, files):

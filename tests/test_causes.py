@@ -11,9 +11,8 @@ import attrs
 import pytest
 
 from precisionbench.diagnosis.causes import CAUSES
-from precisionbench.diagnosis.diagnosing import diagnosis_of, judged
+from precisionbench.diagnosis.diagnose import diagnosis_of, judged
 from precisionbench.diagnosis.findings import Status, Trial
-from precisionbench.evidence import Copy, Kernel, LayerError, Operation, Tensor
 from precisionbench.results import (
     Agreement,
     Block,
@@ -22,6 +21,7 @@ from precisionbench.results import (
     Passes,
     TensorAgreement,
 )
+from precisionbench.results.evidence import Copy, Kernel, LayerError, Operation, Tensor
 from precisionbench.statistics import Interval
 from scenes import (
     CAST,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from precisionbench.diagnosis.diagnosing import diagnosis_of
-from precisionbench.diagnosis.precisions import bound_for
+from precisionbench.diagnosis.accuracy import bound_for
+from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.work import known_flops
-from precisionbench.evidence import Kernel, LayerError, Operation, Tensor
 from precisionbench.results import Agreement, TensorAgreement
+from precisionbench.results.evidence import Kernel, LayerError, Operation, Tensor
 from scenes import CLEAN, HALF_CONV, NORM, comparison, conv, evidence, layer, other
 
 CONV_ONLY = (layer(),)

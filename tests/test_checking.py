@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import precisionbench as pb
-from precisionbench.checking import running
-from precisionbench.checking.breaches import PAGE
-from precisionbench.checking.gates import GATES, breaches
-from precisionbench.checking.observations import (
+from precisionbench.diagnosis.findings import Status
+from precisionbench.errors import SpecError
+from precisionbench.scriptcheck import check
+from precisionbench.scriptcheck.events import (
     Calls,
     Ending,
     Model,
@@ -25,11 +25,11 @@ from precisionbench.checking.observations import (
     Segment,
     Timing,
 )
-from precisionbench.checking.reading import Text, read
-from precisionbench.checking.scene import Scene
-from precisionbench.checking.timings import regions
-from precisionbench.diagnosis.findings import Status
-from precisionbench.errors import SpecError
+from precisionbench.scriptcheck.rule import Scene
+from precisionbench.scriptcheck.rules import GATES, breaches
+from precisionbench.scriptcheck.static_analysis import Text, read
+from precisionbench.scriptcheck.timed_regions import regions
+from precisionbench.scriptcheck.violations import PAGE
 
 ROOT = Path(__file__).parent.parent
 
@@ -260,11 +260,11 @@ class TestPatches:
 def slow_device(monkeypatch):
     """Let the script's device be one that works on its own time."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    boot = running.BOOT.replace(
+    boot = check.BOOT.replace(
         "main(sys.argv[1:])", "import slow_device; main(sys.argv[1:], slow_device.SlowDevice)"
     )
-    assert boot != running.BOOT
-    monkeypatch.setattr(running, "BOOT", boot)
+    assert boot != check.BOOT
+    monkeypatch.setattr(check, "BOOT", boot)
 
 
 class TestDevice:
@@ -437,7 +437,7 @@ assert 0.01 <= time.perf_counter() - b < 5 and time.monotonic_ns() - n >= 10_000
     def test_torch_is_not_confused(self, here):
         source = """
 import copy, pickle, torch
-from precisionbench.torch_state import read_flags
+from precisionbench.torchtools.global_state import read_flags
 model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.TransformerEncoderLayer(4, 2, 8))
 model = pickle.loads(pickle.dumps(copy.deepcopy(model.eval())))
 x = torch.rand(2, 3, 4)

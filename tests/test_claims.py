@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from precisionbench import published
-from precisionbench.devices import known, named
 from precisionbench.diagnosis.claims import (
     IMPOSSIBLE,
     POSSIBLE,
@@ -21,7 +20,8 @@ from precisionbench.diagnosis.claims import (
 )
 from precisionbench.diagnosis.facts import facts_of
 from precisionbench.diagnosis.models import item_flops
-from precisionbench.flops import entries
+from precisionbench.reference_data.model_flops import entries
+from precisionbench.reference_data.peaks import known, named
 from scenes import recorded
 
 (XAVIER,) = named("agx xavier")

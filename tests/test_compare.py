@@ -20,7 +20,6 @@ import torch
 from torch import nn
 
 import precisionbench as pb
-from precisionbench import rounds, runner
 from precisionbench.backends import Backend, Inputs, Prepared
 from precisionbench.backends.eager import Eager
 from precisionbench.errors import (
@@ -33,12 +32,13 @@ from precisionbench.errors import (
     StateLeakError,
     WorkloadError,
 )
-from precisionbench.launchers import session
-from precisionbench.launchers.seat import Opening
+from precisionbench.measure import compare, rounds
+from precisionbench.measure.worker import session
+from precisionbench.measure.worker.protocol import Opening
+from precisionbench.model.workload import Workload, resolve
 from precisionbench.results import Measurement
-from precisionbench.timer import HostClock, Timer
-from precisionbench.torch_state import Functions, functions_restored, read_flags
-from precisionbench.workload import Workload, resolve
+from precisionbench.torchtools.global_state import Functions, functions_restored, read_flags
+from precisionbench.torchtools.timer import HostClock, Timer
 from test_timer import FakeClock
 
 QUICK: dict[str, Any] = {
@@ -885,9 +885,9 @@ def test_a_bad_workload_is_refused_before_anything_is_measured(cnn):
 
 
 def test_the_default_backends_are_understood():
-    rows, reference = runner.plan(runner.DEFAULT_BACKENDS)
+    rows, reference = compare.plan(compare.DEFAULT_BACKENDS)
     assert reference == "eager"
-    assert [row.name for row in rows] == list(runner.DEFAULT_BACKENDS)
+    assert [row.name for row in rows] == list(compare.DEFAULT_BACKENDS)
 
 
 def test_a_slow_model_ends_with_the_budget_and_says_what_that_means():
@@ -1061,7 +1061,7 @@ def test_chosen_layers_of_a_half_model_stay_in_float32(images):
 
 
 def test_weights_of_layers_that_stay_in_float32_are_not_rounded():
-    from precisionbench.backends.kept import cast_but_for
+    from precisionbench.backends.fp32_layers import cast_but_for
 
     model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 8)).eval()
     whole = [parameter.clone() for parameter in model[2].parameters()]

@@ -13,14 +13,14 @@ import torch._dynamo
 import torch._inductor.config
 from torch import nn
 
-from precisionbench.backends import compiling
-from precisionbench.backends.compiling import Compile
+from precisionbench.backends import compile
+from precisionbench.backends.compile import Compile
 from precisionbench.backends.discovery import make
 from precisionbench.errors import BackendUnavailableError, PreparationError, SpecError
-from precisionbench.launchers.inline import InlineLauncher
-from precisionbench.torch_state import Functions, compilations, read_flags
-from precisionbench.trees import Inputs
-from precisionbench.workload import resolve
+from precisionbench.measure.worker.local import InlineLauncher
+from precisionbench.model.workload import resolve
+from precisionbench.torchtools.global_state import Functions, compilations, read_flags
+from precisionbench.torchtools.tensors import Inputs
 
 needs_compiler = pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None,
@@ -123,7 +123,7 @@ def test_its_weights_are_let_go(images, monkeypatch):
         made.append(weakref.ref(model.conv.weight))
         return model
 
-    monkeypatch.setattr(compiling, "cast_model", watched)
+    monkeypatch.setattr(compile, "cast_model", watched)
     for _ in range(2):
         with opened(OneLayer(), images, "compile:freezing=true"):
             assert made[-1]() is not None

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from precisionbench.devices import RATES, device_of, known, named
+from precisionbench.reference_data.peaks import RATES, device_of, known, named
 from precisionbench.results import Gpu
 
 

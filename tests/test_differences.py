@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 import precisionbench as pb
+from precisionbench.analysis.comparable import mismatches
+from precisionbench.analysis.run_diff import SESSION_SPREAD, difference
 from precisionbench.cli import main
-from precisionbench.comparability import mismatches
-from precisionbench.differences import SESSION_SPREAD, difference
 from precisionbench.errors import IncomparableError
 from precisionbench.report.changes import to_text
 from precisionbench.results import Block, ComparisonData, Passes, Verdict

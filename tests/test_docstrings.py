@@ -23,7 +23,7 @@ MODULES = (
     "precisionbench.diagnosis.findings",
     "precisionbench.diagnosis.gap.ledger",
     "precisionbench.errors",
-    "precisionbench.experiments",
+    "precisionbench.workflows.experiments",
     "precisionbench.published",
     "precisionbench.results",
 )
@@ -33,11 +33,11 @@ NAMES = (
     "precisionbench.backends.base.unrecorded",
     "precisionbench.backends.discovery.BackendInfo",
     "precisionbench.backends.discovery.make",
-    "precisionbench.differences.Difference",
-    "precisionbench.differences.RowChange",
+    "precisionbench.analysis.run_diff.Difference",
+    "precisionbench.analysis.run_diff.RowChange",
     "precisionbench.doctor.checks.Check",
-    "precisionbench.doctor.examining.Examination",
-    "precisionbench.quality.Observation",
+    "precisionbench.doctor.examine.Examination",
+    "precisionbench.analysis.data_quality.Observation",
     "precisionbench.rules.statement.Statement",
 )
 # An override that says what is its own, and leaves the rest to the method that it overrides.

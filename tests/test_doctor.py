@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import precisionbench as pb
 from precisionbench.cli import main
-from precisionbench.doctor import examining
+from precisionbench.doctor import examine
 from precisionbench.doctor.checks import Check, State, checks_of
 from precisionbench.doctor.readings import Readiness, Readings, Trial
 from precisionbench.doctor.text import to_text
@@ -206,7 +206,7 @@ def with_mode(mode: str) -> Readings:
 
 def test_where_nobody_can_be_seen_nobody_is_said_to_be_absent():
     assert line(healthy(strangers=None), "other processes").state is State.UNKNOWN
-    assert examining._strangers(torch.device("cpu")) is None
+    assert examine._strangers(torch.device("cpu")) is None
 
 
 # --- on this machine ------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ def test_this_machine_is_measured_and_left_as_it_was():
 @pytest.mark.slow
 def test_the_trial_of_noise_is_made_in_fresh_processes():
     told: list[Any] = []
-    (device_bound, host_bound), trouble = examining._trials(torch.device("cpu"), 2, told.append)
+    (device_bound, host_bound), trouble = examine._trials(torch.device("cpu"), 2, told.append)
     assert trouble == ""
     assert (device_bound.processes, host_bound.processes) == (4, 4)
     assert device_bound.latency_s > host_bound.latency_s
@@ -241,8 +241,8 @@ def test_a_trial_that_cannot_be_made_takes_nothing_else_away(monkeypatch):
     def failing(*_: object, **__: object) -> None:
         raise WorkerError("a worker died", "look")
 
-    monkeypatch.setattr(examining.runner, "compare", failing)
-    trials, trouble = examining._trials(torch.device("cpu"), 3, None)
+    monkeypatch.setattr(examine.runner, "compare", failing)
+    trials, trouble = examine._trials(torch.device("cpu"), 3, None)
     assert trials == ()
     assert "a worker died; look" in trouble
 
@@ -255,8 +255,8 @@ def test_ctrl_c_in_a_trial_ends_the_examination(monkeypatch):
         for row in rows
     ]
     data = attrs.evolve(interrupted, results=tuple(rows))
-    monkeypatch.setattr(examining.runner, "compare", lambda *_, **__: pb.Comparison(data))
-    trials, trouble = examining._trials(torch.device("cpu"), 3, None)
+    monkeypatch.setattr(examine.runner, "compare", lambda *_, **__: pb.Comparison(data))
+    trials, trouble = examine._trials(torch.device("cpu"), 3, None)
     assert [trial.name for trial in trials] == ["device_bound"]
     assert not trials[0].tells
     assert trouble == "it was interrupted"
@@ -265,7 +265,7 @@ def test_ctrl_c_in_a_trial_ends_the_examination(monkeypatch):
 def test_a_trial_whose_rows_did_not_fit_side_by_side_tells_nothing():
     data = comparison_data(schedule="restarts")
     rows = tuple(attrs.evolve(data.results[0], backend=name) for name in ("eager", "eager#2"))
-    found = examining.trial_of("device_bound", pb.Comparison(attrs.evolve(data, results=rows)))
+    found = examine.trial_of("device_bound", pb.Comparison(attrs.evolve(data, results=rows)))
     assert (found.schedule, found.tells) == ("restarts", False)
 
 
@@ -273,7 +273,7 @@ def test_no_memory_for_a_load_leaves_the_state_unknown():
     def load() -> None:
         raise torch.cuda.OutOfMemoryError
 
-    assert examining._state_under_load(torch.device("cpu"), load) is None
+    assert examine._state_under_load(torch.device("cpu"), load) is None
 
 
 def test_a_device_that_is_not_there_is_told():
@@ -296,6 +296,6 @@ def test_the_command_prints_lines_and_with_json_nothing_else():
     document = json.loads(
         runner.invoke(main, ["doctor", "--device", "cpu", "--quick", "--json"]).stdout
     )
-    assert document["format"] == "precisionbench.examination"
+    assert document["format"] == "precisionbench.measure.examination"
     assert {check["state"] for check in document["checks"]} <= {"good", "attention", "unknown"}
     assert document["readings"]["rates"]["fp32"] > 0

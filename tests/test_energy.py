@@ -13,11 +13,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from precisionbench import nvml
 from precisionbench.probes import energy
 from precisionbench.probes.energy import device_joules, energy_j
 from precisionbench.probes.timing import UnknownError
-from precisionbench.timer import HostClock
+from precisionbench.system import nvml
+from precisionbench.torchtools.timer import HostClock
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")

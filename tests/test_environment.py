@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from precisionbench import environment, nvml
+from precisionbench.system import environment, nvml
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from precisionbench.errors import ExecutionError, PreparationError
-from precisionbench.evidence import Evidence
-from precisionbench.examination import Truth
+from precisionbench.measure.examination import Truth
+from precisionbench.results.evidence import Evidence
 
 
 class Seat:

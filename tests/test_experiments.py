@@ -12,14 +12,14 @@ from click.testing import CliRunner
 from torch import nn
 
 import precisionbench as pb
-from precisionbench import changes, experiments
 from precisionbench.backends.half import Half
 from precisionbench.cli import main
 from precisionbench.diagnosis.causes import CAUSES
 from precisionbench.diagnosis.findings import Finding, Status
 from precisionbench.errors import MeasurementError, PreparationError, SpecError, WorkloadError
 from precisionbench.statistics import Interval
-from precisionbench.trees import Inputs
+from precisionbench.torchtools.tensors import Inputs
+from precisionbench.workflows import experiments, model_edits
 from test_storage import comparison_data
 
 
@@ -41,12 +41,12 @@ X = torch.randn(4, 10, 16, 16)
 def test_a_padded_model_computes_the_same():
     model = Narrow().eval()
     before = model(X)
-    changed, _ = changes.padded_channels(model, Inputs((X,), {}))
+    changed, _ = model_edits.padded_channels(model, Inputs((X,), {}))
     torch.testing.assert_close(changed(X), before, rtol=1e-4, atol=1e-5)
 
 
 def test_padding_makes_every_size_a_multiple_of_eight():
-    changed, _ = changes.padded_channels(Narrow().eval(), Inputs((X,), {}))
+    changed, _ = model_edits.padded_channels(Narrow().eval(), Inputs((X,), {}))
     for part in changed.modules():
         if isinstance(part, (nn.Conv2d, nn.Linear)):
             assert not any(size % 8 for size in part.weight.shape[:2])
@@ -54,12 +54,12 @@ def test_padding_makes_every_size_a_multiple_of_eight():
 
 def test_a_model_with_nothing_to_pad_says_so():
     with pytest.raises(PreparationError, match="the model has no"):
-        changes.padded_channels(nn.Sequential(nn.Linear(8, 8)), Inputs((torch.ones(1, 8),), {}))
+        model_edits.padded_channels(nn.Sequential(nn.Linear(8, 8)), Inputs((torch.ones(1, 8),), {}))
 
 
 def test_random_inputs_leave_whole_numbers_alone():
     inputs = Inputs((torch.zeros(3), torch.zeros(3, dtype=torch.int64)), {})
-    _, changed = changes.random_inputs(nn.Identity(), inputs)
+    _, changed = model_edits.random_inputs(nn.Identity(), inputs)
     assert changed.args[0].any()
     assert not changed.args[1].any()
 

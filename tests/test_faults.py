@@ -19,8 +19,6 @@ import torch
 from torch import nn
 
 import precisionbench as pb
-from precisionbench import journal as journals
-from precisionbench import storage
 from precisionbench.backends import Backend
 from precisionbench.errors import (
     OutOfMemoryError,
@@ -28,7 +26,9 @@ from precisionbench.errors import (
     PrecisionBenchError,
     WorkloadError,
 )
-from precisionbench.launchers import process, session
+from precisionbench.measure.worker import client, session
+from precisionbench.results import journal as journals
+from precisionbench.results import json_format
 from test_storage import comparison_data
 
 OPTIONS: dict[str, Any] = {"device": "cpu", "replicas": 1, "seed": 0}
@@ -114,7 +114,7 @@ def faulty(tmp_path_factory):
     before = children()
     told: list[pb.Progress] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(process, "PREPARE_LIMIT_S", 12.0)
+        patch.setattr(client, "PREPARE_LIMIT_S", 12.0)
         found = pb.compare(
             Tiny(), torch.rand(2, 8), backends=backends, budget_s=20, journal=journal,
             on_progress=told.append, **OPTIONS,
@@ -365,7 +365,7 @@ def test_a_disk_that_is_full_costs_the_journal_alone(tmp_path, monkeypatch):
             self._out.close()
             self._out = Path("/dev/full").open("w")  # noqa: SIM115
 
-    monkeypatch.setattr("precisionbench.runner.Journal", Full)
+    monkeypatch.setattr("precisionbench.measure.compare.Journal", Full)
     found = pb.compare(
         Tiny(), torch.rand(2, 8), backends=["eager"], budget_s=1, journal=tmp_path / "j", **OPTIONS
     )
@@ -415,21 +415,21 @@ def lines_of(*extra: dict[str, Any], rows: tuple[str, ...] = ("eager",)) -> str:
     data = comparison_data(schedule="rounds")
     header = {
         "format": journals.FORMAT,
-        "version": storage.VERSION,
+        "version": json_format.VERSION,
         "rows": [
             {"backend": r.backend, "name": r.name, "options": dict(r.options)}
             for r in data.results
             if r.backend in rows
         ],
         **{
-            name: storage.unstructured(getattr(data, name))
+            name: json_format.unstructured(getattr(data, name))
             for name in ("created", "precisionbench", "workload", "environment", "seed")
         },
         "launcher": "process",
         "reference": "eager",
         "schedule": "rounds",
     }
-    eager = storage.unstructured(data.results[0])
+    eager = json_format.unstructured(data.results[0])
     blocks = eager["measurement"]["blocks"][:2]
     eager["measurement"]["blocks"] = []
     lines = [header, {"row": eager}, *({"block": b, "of": "eager"} for b in blocks), *extra]
@@ -522,7 +522,7 @@ def test_a_worker_that_breaks_when_it_is_looked_into_costs_the_look_only(
     monkeypatch, fault, reason
 ):
     # starting a profiler takes seconds where others compute, too
-    monkeypatch.setattr(process, "EVIDENCE_LIMIT_S", 2.0 if fault == "hang" else 60.0)
+    monkeypatch.setattr(client, "EVIDENCE_LIMIT_S", 2.0 if fault == "hang" else 60.0)
     before = children()
     found = pb.compare(
         FailsInFloat64(fault), torch.rand(4, 8), backends=["half:dtype=bfloat16"], budget_s=2,

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 import precisionbench as pb
+from precisionbench.backends.batch_norm_folding import folded
 from precisionbench.backends.discovery import make
-from precisionbench.backends.folding import folded
 from precisionbench.errors import PreparationError
-from precisionbench.launchers.inline import InlineLauncher
-from precisionbench.workload import resolve
+from precisionbench.measure.worker.local import InlineLauncher
+from precisionbench.model.workload import resolve
 
 FOLDED = "eager:fold_batch_norm=true"
 

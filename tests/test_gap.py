@@ -19,13 +19,12 @@ from hypothesis import strategies as st
 import precisionbench as pb
 from precisionbench import published
 from precisionbench.cli import main
-from precisionbench.devices import Device, Peak, known
 from precisionbench.diagnosis.gap.derived import derived_factors
 from precisionbench.diagnosis.gap.ledger import Factor, GapData, Kind, Rate, ledger
 from precisionbench.diagnosis.gap.measured import fastest, measured_factors, way
 from precisionbench.diagnosis.gap.pairs import Step, factor_of_pairs, family
 from precisionbench.diagnosis.gap.states import changes, route, state_of
-from precisionbench.diagnosis.unlike import Conditions
+from precisionbench.diagnosis.published_conditions import Conditions
 from precisionbench.errors import (
     IncomparableError,
     RecordNotFoundError,
@@ -33,6 +32,7 @@ from precisionbench.errors import (
     SpecError,
 )
 from precisionbench.published.record import Record
+from precisionbench.reference_data.peaks import Device, Peak, known
 from precisionbench.results import (
     Agreement,
     BackendResult,

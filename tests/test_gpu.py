@@ -15,8 +15,8 @@ from torch import nn
 import precisionbench as pb
 from precisionbench.backends import Backend
 from precisionbench.errors import ExecutionError, WorkloadError
-from precisionbench.timer import CudaEventClock, Timer
-from precisionbench.torch_state import Functions, read_flags
+from precisionbench.torchtools.global_state import Functions, read_flags
+from precisionbench.torchtools.timer import CudaEventClock, Timer
 
 pytestmark = pytest.mark.gpu
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import precisionbench as pb
-from precisionbench.checking.observations import Ending
 from precisionbench.diagnosis.findings import Status
+from precisionbench.scriptcheck.events import Ending
 
 pytestmark = pytest.mark.gpu
 

@@ -12,9 +12,9 @@ from torch import nn
 import precisionbench as pb
 from precisionbench.backends.discovery import make
 from precisionbench.errors import PreparationError
-from precisionbench.launchers.inline import InlineLauncher
-from precisionbench.torch_state import Functions, compilations, read_flags
-from precisionbench.workload import resolve
+from precisionbench.measure.worker.local import InlineLauncher
+from precisionbench.model.workload import resolve
+from precisionbench.torchtools.global_state import Functions, compilations, read_flags
 from test_autocast import WeightCasts
 
 pytestmark = pytest.mark.gpu

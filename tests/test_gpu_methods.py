@@ -17,13 +17,13 @@ import torch
 from torch import nn
 
 import precisionbench as pb
-from precisionbench import nvml
 from precisionbench.backends import Backend
-from precisionbench.devices import device_of
 from precisionbench.probes import machine, timing
-from precisionbench.probes.passes import l2_flush
-from precisionbench.probes.qualification import STREAM_ESCAPE, SYNC_INSIDE, qualify
-from precisionbench.timer import CudaEventClock, HostClock, Timer
+from precisionbench.probes.event_timing_checks import STREAM_ESCAPE, SYNC_INSIDE, qualify
+from precisionbench.probes.run_all import l2_flush
+from precisionbench.reference_data.peaks import device_of
+from precisionbench.system import nvml
+from precisionbench.torchtools.timer import CudaEventClock, HostClock, Timer
 
 pytestmark = pytest.mark.gpu
 DEVICE = torch.device("cuda", 0)

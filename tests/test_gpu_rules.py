@@ -13,7 +13,7 @@ from torch import nn
 import precisionbench as pb
 from precisionbench.probes import timing, transfers
 from precisionbench.rules.wall_clock import Loop
-from precisionbench.timer import CudaEventClock, HostClock, Timer
+from precisionbench.torchtools.timer import CudaEventClock, HostClock, Timer
 
 pytestmark = pytest.mark.gpu
 DEVICE = torch.device("cuda", 0)

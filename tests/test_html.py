@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 import precisionbench as pb
 from pages import HOSTILE, LEDGER, RECORDED, Page, hostile, large, page
-from precisionbench import storage
-from precisionbench.diagnosis.diagnosing import diagnosis_of
+from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import Trial
 from precisionbench.errors import OutputExistsError, SpecError
 from precisionbench.report.html import escaping
 from precisionbench.report.html import page as page_module
 from precisionbench.report.html.page import to_html
+from precisionbench.results import json_format
 from precisionbench.statistics import Interval
 from scenes import CLEAN, HALF_CONV, comparison, conv, evidence, recorded
 from test_storage import comparison_data
@@ -124,7 +124,7 @@ def test_every_field_has_a_label(any_page):
 @pytest.mark.parametrize("name", SCENES)
 def test_it_holds_everything_that_was_measured(name):
     data = SCENES[name]()
-    assert storage.as_document(page(data).data) == storage.as_document(data)
+    assert json_format.as_document(page(data).data) == json_format.as_document(data)
 
 
 def test_data_that_would_be_heavy_is_packed(monkeypatch):
@@ -133,7 +133,7 @@ def test_data_that_would_be_heavy_is_packed(monkeypatch):
     found = page(data)
     packed = found.texts["script"][0]
     text = gzip.decompress(base64.b64decode(packed)).decode()
-    assert pb.Comparison(data) == pb.Comparison(storage.from_json(text))
+    assert pb.Comparison(data) == pb.Comparison(json_format.from_json(text))
     assert found.all("script")[0]["type"] == "application/gzip"
 
 

@@ -16,13 +16,14 @@ import torch
 from torch import nn
 
 import worlds
-from precisionbench import interleaved, memory
-from precisionbench.collected import Collected
+from precisionbench._internal.interrupts import Interrupts
 from precisionbench.errors import OutOfMemoryError, PreparationError, WorkerError
-from precisionbench.interrupts import Interrupts
-from precisionbench.launchers.process import RemoteSeat
-from precisionbench.plan import plan
-from precisionbench.workload import resolve
+from precisionbench.measure import interleaved
+from precisionbench.measure.collector import Collected
+from precisionbench.measure.rows import plan
+from precisionbench.measure.worker.client import RemoteSeat
+from precisionbench.model.workload import resolve
+from precisionbench.system import memory
 
 GIB = 1 << 30
 

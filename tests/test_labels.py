@@ -5,14 +5,14 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from precisionbench.diagnosis.diagnosing import diagnosis_of
+from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.facts import facts_of
 from precisionbench.diagnosis.findings import Label
 from precisionbench.diagnosis.labels import claim_of, label_of
-from precisionbench.evidence import Kernel, Operation, Tensor
 from precisionbench.report.markdown import to_markdown
 from precisionbench.report.text import to_text
 from precisionbench.results import TensorInfo
+from precisionbench.results.evidence import Kernel, Operation, Tensor
 from scenes import CLEAN, FP32_CONV, HALF_CONV, TF32_CONV, comparison, conv, evidence, layer
 
 

@@ -14,12 +14,10 @@ from click.testing import CliRunner, Result
 from torch import nn
 
 import precisionbench as pb
-from precisionbench import published, runner
+from precisionbench import published
 from precisionbench.backends import discovery
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.cli import main
-from precisionbench.climbing.ladder import Ladder, ladder
-from precisionbench.climbing.rungs import Ground, rungs, stopped
 from precisionbench.diagnosis.gap.measured import arrivals, is_sound, slowest
 from precisionbench.diagnosis.gap.states import changes, state_of
 from precisionbench.errors import (
@@ -32,7 +30,10 @@ from precisionbench.errors import (
     RowNotFoundError,
     SpecError,
 )
+from precisionbench.measure import compare
 from precisionbench.results import BackendFailure
+from precisionbench.workflows.ladder import Ladder, ladder
+from precisionbench.workflows.ladder_rungs import Ground, rungs, stopped
 from test_gap import EAGER, HALF, MLPERF, SQUARE, TOP, overflowing, row, run
 
 CUDA = Ground("cuda", (9, 0), has_images=True, batch_size=100, missing={"torch2trt": "it needs X"})
@@ -272,7 +273,7 @@ def unmeasured(monkeypatch):
     def refused(*_: Any, **__: Any) -> None:
         raise AssertionError("it was measured")
 
-    monkeypatch.setattr(runner, "compare", refused)
+    monkeypatch.setattr(compare, "compare", refused)
 
 
 @pytest.mark.parametrize(
@@ -325,7 +326,7 @@ def test_one_row_written_in_two_ways_is_measured_once(monkeypatch):
         asked.append(backends)
         raise Enough
 
-    monkeypatch.setattr(runner, "compare", look)
+    monkeypatch.setattr(compare, "compare", look)
     start = "compile:dtype=bfloat16,freezing=true,memory_format=channels_last"
     with pytest.raises(Enough):
         ladder(Tiny(), IMAGES, device="cpu", start=start)
@@ -465,7 +466,7 @@ def test_the_command_prints_a_table(here, uncompiled):
 def measured(monkeypatch) -> pb.Comparison:
     """What measuring comes to, at once."""
     found = pb.Comparison(run(*SQUARE))
-    monkeypatch.setattr(runner, "compare", lambda *_, **__: found)
+    monkeypatch.setattr(compare, "compare", lambda *_, **__: found)
     return found
 
 
@@ -497,7 +498,7 @@ def test_finished_rounds_of_a_ladder_are_kept_until_it_is_saved(here, measured, 
         journal.write_text("{}")
         return measured
 
-    monkeypatch.setattr(runner, "compare", journaled)
+    monkeypatch.setattr(compare, "compare", journaled)
     assert command("ladder_models:tiny", "-o", "r.json").exit_code == 0
     assert journals == [Path("r.json.journal")]
     assert not journals[0].exists()

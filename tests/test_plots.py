@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pages import LEDGER, large
-from precisionbench.diagnosis.diagnosing import diagnosis_of
+from precisionbench.analysis.data_quality import observations
+from precisionbench.analysis.speedups import speedups
+from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.facts import facts_of, facts_of_rows
 from precisionbench.diagnosis.layer_classes import layer_classes
 from precisionbench.errors import SpecError
-from precisionbench.quality import observations
 from precisionbench.report.headline import headline
 from precisionbench.report.html import tables
 from precisionbench.report.html.latency_plot import HEIGHT, WIDTH, latency_panel
@@ -27,7 +28,6 @@ from precisionbench.report.html.speedup_plot import speedup_plot
 from precisionbench.report.html.time_plot import OUTSIDE, time_plot
 from precisionbench.report.html.waterfall import TOTAL, waterfall
 from precisionbench.results import Block, DeviceState, Speedup
-from precisionbench.speedups import speedups
 from precisionbench.statistics import Verdict
 from scenes import CLEAN, comparison, conv, evidence, recorded
 from test_storage import comparison_data

@@ -9,7 +9,7 @@ import torch
 
 from precisionbench.probes import timing
 from precisionbench.probes.memory import peak_bytes
-from precisionbench.timer import HostClock
+from precisionbench.torchtools.timer import HostClock
 from test_timer import FakeClock
 
 

@@ -13,11 +13,11 @@ import torch
 from rich.console import Console
 
 import precisionbench as pb
-from precisionbench.following import Following
-from precisionbench.progress import Progress, in_phase
+from precisionbench.measure.live_speedups import Following
+from precisionbench.measure.rounds import Lane
 from precisionbench.report import progress as display
 from precisionbench.report.progress import Lines, Region, Ticker, progress_display, stage_text
-from precisionbench.rounds import Lane
+from precisionbench.results.progress import Progress, in_phase
 from precisionbench.statistics import Interval
 from worlds import World, session, steady
 

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 import precisionbench as pb
 from precisionbench import published
 from precisionbench.cli import main
-from precisionbench.devices import named
 from precisionbench.errors import PublishedDataError, RecordNotFoundError, SpecError
 from precisionbench.published.reading import parse
 from precisionbench.published.record import CONDITIONS, METRICS, STATUSES
+from precisionbench.reference_data.peaks import named
 
 ALL = published.everything()
 # Devices whose peaks are not known here, of which numbers were published all the same.

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import precisionbench as pb
-from precisionbench import baselines
 from precisionbench.errors import IncomparableError
+from precisionbench.testing import baselines
 from test_differences import run
 
 pytest_plugins = ("pytester",)

@@ -11,8 +11,8 @@ import pytest
 
 import precisionbench as pb
 import worlds
+from precisionbench.analysis.data_quality import observations, unthrottled
 from precisionbench.errors import PrecisionBenchError
-from precisionbench.quality import observations, unthrottled
 from precisionbench.results import Block, ComparisonData, DeviceState, Measurement, Passes
 from test_storage import comparison_data
 

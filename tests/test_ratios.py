@@ -8,9 +8,15 @@ import random
 import attrs
 import pytest
 
+from precisionbench.analysis.speedups import (
+    ratio_of,
+    run_spread,
+    shared_rounds,
+    speedups,
+    within_share,
+)
 from precisionbench.report.text import to_text
 from precisionbench.results import Block
-from precisionbench.speedups import ratio_of, run_spread, shared_rounds, speedups, within_share
 from precisionbench.statistics import (
     Interval,
     Spread,

@@ -11,12 +11,11 @@ from statistics import median, stdev
 import pytest
 
 import precisionbench
-from precisionbench import storage
+from precisionbench.analysis.speedups import per_item_ratio, round_shifts, run_spread, within_sd
 from precisionbench.doctor.checks import checks_of
 from precisionbench.doctor.readings import Readings
 from precisionbench.doctor.text import to_text
-from precisionbench.results import Block
-from precisionbench.speedups import per_item_ratio, round_shifts, run_spread, within_sd
+from precisionbench.results import Block, json_format
 from precisionbench.statistics import Interval
 from scenes import recorded
 
@@ -176,7 +175,7 @@ def test_the_sessions_in_one_process_shown_are_those_of_the_record():
 
 def test_the_doctors_lines_shown_are_what_the_saved_readings_give():
     document = json.loads((ROOT / "docs/records/h100-doctor.json").read_text())
-    readings = storage.structured(document["readings"], Readings)
+    readings = json_format.structured(document["readings"], Readings)
     shown = (ROOT / "docs/doctor.md").read_text()
     assert to_text(checks_of(readings), readings.noise_floor) in shown
     for block in re.findall(r"```text\n(ok  matmul.*?)```", (ROOT / "README.md").read_text(), re.S):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from precisionbench.diagnosis.diagnosing import diagnosis_of
+from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.facts import facts_of
 from precisionbench.report.diagnosis import to_text
 from scenes import RECORDED, recorded

@@ -7,8 +7,8 @@ import sys
 import threading
 import warnings
 
+from precisionbench._internal.output_capture import Record, silence
 from precisionbench.errors import PrecisionBenchWarning
-from precisionbench.recording import Record, silence
 
 
 def test_text_and_warnings_are_kept_and_not_shown(capsys):

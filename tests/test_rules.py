@@ -13,11 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import precisionbench as pb
-from precisionbench import storage
 from precisionbench.cli import main
 from precisionbench.errors import RowNotFoundError
-from precisionbench.evidence import Evidence
-from precisionbench.results import BackendResult, Block, Measurement, Passes, Preparation
+from precisionbench.results import (
+    BackendResult,
+    Block,
+    Measurement,
+    Passes,
+    Preparation,
+    json_format,
+)
+from precisionbench.results.evidence import Evidence
 from precisionbench.rules import Statement, statements
 from precisionbench.rules.statement import Source
 from precisionbench.rules.trtexec import percentile
@@ -383,12 +389,12 @@ def test_transfers_are_saved_and_files_without_them_are_read():
     data = comparison_data()
     first = attrs.evolve(data.results[0], passes=Passes(**COPIES))
     with_copies = attrs.evolve(data, results=(first, *data.results[1:]))
-    text = storage.to_json(with_copies)
-    assert storage.from_json(text) == with_copies
+    text = json_format.to_json(with_copies)
+    assert json_format.from_json(text) == with_copies
     document = json.loads(text)
     for name in COPIES:
         del document["results"][0]["passes"][name]
-    assert storage.from_json(json.dumps(document)).results[0].passes.to_device_s == ()
+    assert json_format.from_json(json.dumps(document)).results[0].passes.to_device_s == ()
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from precisionbench.backends.half import Half
 from precisionbench.backends.specs import canonical_spec, from_options
 from precisionbench.backends.torch2trt import Torch2trt
 from precisionbench.errors import BackendNotFoundError, SpecError
-from precisionbench.names import row_names, same_row, split_spec
+from precisionbench.spec_syntax import row_names, same_row, split_spec
 
 
 class Mode(Enum):

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 import precisionbench as pb
-from precisionbench import results, storage
+from precisionbench import results
 from precisionbench.errors import OutputError, OutputExistsError, ResultFormatError
 from precisionbench.results import (
     Agreement,
@@ -23,6 +23,7 @@ from precisionbench.results import (
     TensorAgreement,
     TensorInfo,
     WorkloadInfo,
+    json_format,
 )
 
 
@@ -91,11 +92,11 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
     comparison = pb.Comparison(comparison_data())
     comparison.save(tmp_path / "r.json")
     assert pb.load(tmp_path / "r.json") == comparison
-    assert storage.from_json(storage.to_json(comparison.data)) == comparison.data
+    assert json_format.from_json(json_format.to_json(comparison.data)) == comparison.data
 
 
 def test_raw_samples_are_kept_and_derived_figures_are_not():
-    document = json.loads(storage.to_json(comparison_data()))
+    document = json.loads(json_format.to_json(comparison_data()))
     assert document["results"][0]["measurement"]["blocks"][0]["samples"] == [0.010, 0.0101, 0.0099]
     assert "latency" not in document["results"][0]
     assert (document["format"], document["version"]) == ("precisionbench.comparison", 3)
@@ -114,10 +115,10 @@ def test_an_existing_file_is_not_overwritten_unasked(tmp_path):
 
 def test_a_file_that_comes_into_being_meanwhile_is_not_overwritten(tmp_path, monkeypatch):
     file = tmp_path / "r.json"
-    monkeypatch.setattr(storage, "check_writable", lambda *_: None)
+    monkeypatch.setattr(json_format, "check_writable", lambda *_: None)
     file.write_text("somebody else's")
     with pytest.raises(OutputExistsError):
-        storage.write(file, "ours")
+        json_format.write(file, "ours")
     assert file.read_text() == "somebody else's"
     assert [entry.name for entry in tmp_path.iterdir()] == ["r.json"]
 
@@ -128,7 +129,7 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.write_text", full)
     with pytest.raises(OutputError, match="could not be written .*No space left"):
-        storage.write(tmp_path / "r.json", "text")
+        json_format.write(tmp_path / "r.json", "text")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -137,7 +138,7 @@ def test_a_file_system_without_links_is_served_by_a_rename(tmp_path, monkeypatch
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_links)
-    storage.write(tmp_path / "r.json", "text")
+    json_format.write(tmp_path / "r.json", "text")
     assert (tmp_path / "r.json").read_text() == "text"
 
 
@@ -147,11 +148,11 @@ def test_other_errors_of_a_link_are_reported(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", broken)
     with pytest.raises(OutputError, match="Input/output error"):
-        storage.write(tmp_path / "r.json", "text")
+        json_format.write(tmp_path / "r.json", "text")
 
 
 def test_a_saved_file_may_be_read_by_whom_the_umask_lets(tmp_path):
-    storage.write(tmp_path / "r.json", "text")
+    json_format.write(tmp_path / "r.json", "text")
     mask = os.umask(0)
     os.umask(mask)
     assert stat.S_IMODE((tmp_path / "r.json").stat().st_mode) == 0o666 & ~mask
@@ -161,7 +162,7 @@ def test_a_link_stays_a_link_and_what_it_names_is_replaced(tmp_path):
     target, link = tmp_path / "target.json", tmp_path / "link.json"
     target.write_text("old")
     link.symlink_to(target)
-    storage.write(link, "new", overwrite=True)
+    json_format.write(link, "new", overwrite=True)
     assert link.is_symlink()
     assert target.read_text() == "new"
 
@@ -170,7 +171,7 @@ def test_a_pipe_or_a_device_is_never_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", "/dev/null"):
         with pytest.raises(OutputError, match="is a device or a pipe; give the name of a file"):
-            storage.write(place, "text", overwrite=True)
+            json_format.write(place, "text", overwrite=True)
 
 
 @pytest.mark.parametrize(
@@ -179,24 +180,24 @@ def test_a_pipe_or_a_device_is_never_replaced(tmp_path):
 )
 def test_a_place_that_cannot_be_written_is_said_before_measuring(tmp_path, place, message):
     with pytest.raises(OutputError, match=message):
-        storage.check_writable(tmp_path / place, overwrite=False)
+        json_format.check_writable(tmp_path / place, overwrite=False)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_said(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="may not be written to"):
-        storage.check_writable(tmp_path / "r.json", overwrite=False)
+        json_format.check_writable(tmp_path / "r.json", overwrite=False)
 
 
 def test_a_folder_without_permission_is_said_to_root_too(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(OutputError, match="may not be written to"):
-        storage.check_writable(tmp_path / "r.json", overwrite=False)
+        json_format.check_writable(tmp_path / "r.json", overwrite=False)
 
 
 def text_of(**changes) -> str:
-    document = json.loads(storage.to_json(comparison_data()))
+    document = json.loads(json_format.to_json(comparison_data()))
     return json.dumps({**document, **changes})
 
 
@@ -256,7 +257,7 @@ def test_a_file_of_the_first_version_is_read_as_one_replica_in_rounds_of_its_own
         measured |= {"build_s": 1.0, "first_call_s": 2.0, "warmup_calls": 3}
         del measured["preparations"]
         measured["blocks"] = [[0.1, 0.2], [0.3]]
-    measured = storage.from_json(json.dumps(document)).results[0].measurement
+    measured = json_format.from_json(json.dumps(document)).results[0].measurement
     assert (measured.build_s, measured.first_call_s, measured.warmup_calls) == (1.0, 2.0, 3)
     assert measured.rounds == ((0.1, 0.2), (0.3,))
 

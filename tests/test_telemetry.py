@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from precisionbench import nvml
-from precisionbench.telemetry import JetsonFiles, NvmlWatch, Unwatched, watching
+from precisionbench.system import nvml
+from precisionbench.system.telemetry import JetsonFiles, NvmlWatch, Unwatched, watching
 
 POWER_CAP_FIELD = 112
 

@@ -17,8 +17,8 @@ from torch import nn
 import precisionbench as pb
 from precisionbench.backends.torch2trt import Torch2trt
 from precisionbench.errors import PrecisionBenchWarning, PreparationError
-from precisionbench.torch_state import Functions
-from precisionbench.trees import Inputs
+from precisionbench.torchtools.global_state import Functions
+from precisionbench.torchtools.tensors import Inputs
 from tensorrt_double import Double
 
 pytestmark = [

@@ -12,7 +12,7 @@ import precisionbench as pb
 from precisionbench.cli import main
 from precisionbench.errors import IncomparableError, RowNotFoundError, SpecError
 from precisionbench.results import Agreement
-from precisionbench.thresholds import ErrorThreshold, SpeedupThreshold, parse
+from precisionbench.testing.thresholds import ErrorThreshold, SpeedupThreshold, parse
 from scenes import comparison as scene
 from scenes import conv, evidence
 from test_differences import run

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from precisionbench.errors import MeasurementError
-from precisionbench.timer import HostClock, Timer, clock_for
+from precisionbench.torchtools.timer import HostClock, Timer, clock_for
 
 
 class FakeClock:

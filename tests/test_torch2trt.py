@@ -24,8 +24,8 @@ from precisionbench.errors import (
     PreparationError,
     SpecError,
 )
-from precisionbench.torch_state import Functions
-from precisionbench.trees import Inputs
+from precisionbench.torchtools.global_state import Functions
+from precisionbench.torchtools.tensors import Inputs
 from tensorrt_double import Builder, BuilderFlag, Double, Engine, ILogger, Runtime, TRTModule
 
 

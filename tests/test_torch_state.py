@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from precisionbench.torch_state import (
+from precisionbench.torchtools.global_state import (
     Functions,
     autocast_off,
     cudnn_benchmark,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from precisionbench.evidence import Copy, Tensor
-from precisionbench.traces import CALL, LAYER, profile_of
+from precisionbench.probes.trace import CALL, LAYER, profile_of
+from precisionbench.results.evidence import Copy, Tensor
 
 
 class Trace:

@@ -6,7 +6,7 @@ import attrs
 import torch
 from torch.nn.utils.rnn import pack_sequence
 
-from precisionbench.trees import Inputs, arrange, map_tensors, walk
+from precisionbench.torchtools.tensors import Inputs, arrange, map_tensors, walk
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from precisionbench import published
-from precisionbench.diagnosis.unlike import Conditions, conditions_of, differences
+from precisionbench.diagnosis.published_conditions import Conditions, conditions_of, differences
 from precisionbench.published.record import CONDITIONS
 from precisionbench.results import ComparisonData, DeviceState, Gpu, TensorInfo, WorkloadInfo
 from scenes import HALF_CONV, comparison, conv, evidence

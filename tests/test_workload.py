@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from precisionbench import workload
 from precisionbench.errors import WorkloadError
-from precisionbench.trees import Inputs
-from precisionbench.workload import resolve
+from precisionbench.model import workload
+from precisionbench.model.workload import resolve
+from precisionbench.torchtools.tensors import Inputs
 
 
 @pytest.fixture

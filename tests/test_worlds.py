@@ -8,9 +8,9 @@ from statistics import mean
 
 import pytest
 
-from precisionbench import rounds
+from precisionbench.analysis.speedups import ratio_of
+from precisionbench.measure import rounds
 from precisionbench.results import DeviceState
-from precisionbench.speedups import ratio_of
 from precisionbench.statistics import (
     Interval,
     Verdict,

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import attrs
 
-from precisionbench import rounds
-from precisionbench.launchers.seat import Opening
+from precisionbench.measure import rounds
+from precisionbench.measure.worker.protocol import Opening
 from precisionbench.results import Block
 
 CALL_S = 0.01

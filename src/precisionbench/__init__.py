@@ -17,47 +17,47 @@ from typing import TYPE_CHECKING, Any
 from precisionbench._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from precisionbench.assertions import assert_agrees as assert_agrees
-    from precisionbench.assertions import assert_not_slower as assert_not_slower
-    from precisionbench.assertions import assert_speedup as assert_speedup
     from precisionbench.backends.discovery import list_backends as list_backends
-    from precisionbench.checking.running import Check as Check
-    from precisionbench.checking.running import check as check
-    from precisionbench.climbing.ladder import Ladder as Ladder
-    from precisionbench.climbing.ladder import ladder as ladder
     from precisionbench.comparison import Comparison as Comparison
     from precisionbench.comparison import load as load
     from precisionbench.diagnosis.gap.ledger import Factor as Factor
-    from precisionbench.doctor.examining import examine as examine
-    from precisionbench.explaining import Diagnosis as Diagnosis
-    from precisionbench.explaining import GapLedger as GapLedger
-    from precisionbench.explaining import diagnose as diagnose
-    from precisionbench.explaining import explain_gap as explain_gap
-    from precisionbench.progress import Progress as Progress
+    from precisionbench.doctor.examine import examine as examine
+    from precisionbench.measure.compare import compare as compare
     from precisionbench.report.progress import progress_display as progress_display
-    from precisionbench.results import Verdict as Verdict
-    from precisionbench.runner import compare as compare
+    from precisionbench.results.progress import Progress as Progress
+    from precisionbench.results.records import Verdict as Verdict
+    from precisionbench.scriptcheck.check import Check as Check
+    from precisionbench.scriptcheck.check import check as check
     from precisionbench.statistics import Interval as Interval
+    from precisionbench.testing.assertions import assert_agrees as assert_agrees
+    from precisionbench.testing.assertions import assert_not_slower as assert_not_slower
+    from precisionbench.testing.assertions import assert_speedup as assert_speedup
+    from precisionbench.workflows.diagnose import Diagnosis as Diagnosis
+    from precisionbench.workflows.diagnose import GapLedger as GapLedger
+    from precisionbench.workflows.diagnose import diagnose as diagnose
+    from precisionbench.workflows.diagnose import explain_gap as explain_gap
+    from precisionbench.workflows.ladder import Ladder as Ladder
+    from precisionbench.workflows.ladder import ladder as ladder
 
 _HOMES = {
-    "Check": "checking.running",
+    "Check": "scriptcheck.check",
     "Comparison": "comparison",
     "Factor": "diagnosis.gap.ledger",
     "Interval": "statistics",
-    "Progress": "progress",
-    "Verdict": "results",
-    "Diagnosis": "explaining",
-    "assert_agrees": "assertions",
-    "assert_not_slower": "assertions",
-    "assert_speedup": "assertions",
-    "check": "checking.running",
-    "compare": "runner",
-    "diagnose": "explaining",
-    "explain_gap": "explaining",
-    "GapLedger": "explaining",
-    "Ladder": "climbing.ladder",
-    "ladder": "climbing.ladder",
-    "examine": "doctor.examining",
+    "Progress": "results.progress",
+    "Verdict": "results.records",
+    "Diagnosis": "workflows.diagnose",
+    "assert_agrees": "testing.assertions",
+    "assert_not_slower": "testing.assertions",
+    "assert_speedup": "testing.assertions",
+    "check": "scriptcheck.check",
+    "compare": "measure.compare",
+    "diagnose": "workflows.diagnose",
+    "explain_gap": "workflows.diagnose",
+    "GapLedger": "workflows.diagnose",
+    "Ladder": "workflows.ladder",
+    "ladder": "workflows.ladder",
+    "examine": "doctor.examine",
     "list_backends": "backends.discovery",
     "load": "comparison",
     "progress_display": "report.progress",

@@ -7,21 +7,28 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from precisionbench import comparability, errors, journal, rules, storage
-from precisionbench.differences import Difference, difference
+from precisionbench import errors, rules
+from precisionbench.analysis import comparable
+from precisionbench.analysis.data_quality import Observation, observations
+from precisionbench.analysis.run_diff import Difference, difference
+from precisionbench.analysis.speedups import speedups
 from precisionbench.errors import (
     BackendUnavailableError,
     PrecisionBenchError,
     RowNotFoundError,
     did_you_mean,
 )
-from precisionbench.names import same_row
-from precisionbench.quality import Observation, observations
 from precisionbench.report.csv_text import to_csv
 from precisionbench.report.markdown import to_markdown
 from precisionbench.report.text import to_text
-from precisionbench.results import BackendFailure, BackendResult, ComparisonData, Speedup
-from precisionbench.speedups import speedups
+from precisionbench.results import journal, json_format
+from precisionbench.results.records import (
+    BackendFailure,
+    BackendResult,
+    ComparisonData,
+    Speedup,
+)
+from precisionbench.spec_syntax import same_row
 
 if TYPE_CHECKING:
     from precisionbench.diagnosis.findings import DiagnosisData
@@ -173,9 +180,9 @@ class Comparison:
             IncomparableError: they differ in something that changes times, such as the GPU, the
                 power mode, the batch or a version; the reason names each.
         """
-        found = comparability.mismatches(old.data, self.data)
+        found = comparable.mismatches(old.data, self.data)
         if not force:
-            comparability.refuse(found)
+            comparable.refuse(found)
         return difference(old.data, self.data, found)
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -189,11 +196,11 @@ class Comparison:
             OutputExistsError: the file exists and `overwrite` is false.
             OutputError: it cannot be written.
         """
-        storage.write(path, self.to_json(), overwrite=overwrite)
+        json_format.write(path, self.to_json(), overwrite=overwrite)
 
     def to_json(self) -> str:
         """Everything as versioned JSON text, as `save` writes it."""
-        return storage.to_json(self.data)
+        return json_format.to_json(self.data)
 
     def to_markdown(self) -> str:
         """The table with notes and failures as Markdown."""
@@ -228,8 +235,8 @@ class Comparison:
         """
         from precisionbench.report.html.page import to_html  # Jinja is for those who want a page
 
-        storage.check_writable(path, overwrite)
-        storage.write(path, to_html(self.data, ledger, diagnosis), overwrite=overwrite)
+        json_format.check_writable(path, overwrite)
+        json_format.write(path, to_html(self.data, ledger, diagnosis), overwrite=overwrite)
 
     def _repr_html_(self) -> str:
         """The table, for a notebook."""
@@ -273,8 +280,8 @@ def load(path: str | os.PathLike[str]) -> Comparison:
     Raises:
         ResultFormatError: the file is missing, cut off, not ours, or of an unknown version.
     """
-    text, source = storage.read_text(path)
-    parse = journal.from_text if journal.is_journal(text) else storage.from_json
+    text, source = json_format.read_text(path)
+    parse = journal.from_text if journal.is_journal(text) else json_format.from_json
     return Comparison(parse(text, source))
 
 

@@ -126,7 +126,7 @@ def _skip_without(device: Any) -> None:
     import torch
 
     from precisionbench.errors import WorkloadError
-    from precisionbench.workload import usable_device
+    from precisionbench.model.workload import usable_device
 
     try:
         usable_device(device)
@@ -179,7 +179,7 @@ class PrecisionBenchmark:
             OutputExistsError: the result's file exists; nothing was measured.
             PrecisionBenchError: as `compare`.
         """
-        from precisionbench.runner import compare
+        from precisionbench.measure.compare import compare
 
         device = _marked_device(self._item) if device is None else device
         if device is not None:
@@ -197,7 +197,8 @@ class PrecisionBenchmark:
 
     def _output_file(self) -> Path | None:
         """Where to save the next comparison, known to be writable before it is measured."""
-        from precisionbench import baselines, storage
+        from precisionbench.results import json_format
+        from precisionbench.testing import baselines
 
         folder = self._settings.output
         if folder is None:
@@ -205,7 +206,7 @@ class PrecisionBenchmark:
         number = len(self._measured.comparisons) + 1
         file = folder / baselines.file_name(self._item.nodeid, number)
         folder.mkdir(parents=True, exist_ok=True)
-        storage.check_writable(file, self._may_replace(file))
+        json_format.check_writable(file, self._may_replace(file))
         return file
 
     def _may_replace(self, file: Path) -> bool:
@@ -241,8 +242,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def _hold_all(test: str, folder: Path, settings: Settings, measured: Measured) -> None:
-    from precisionbench import baselines
     from precisionbench.errors import PrecisionBenchError
+    from precisionbench.testing import baselines
 
     save, overwrite = settings.save, settings.overwrite
     if save:

@@ -5,6 +5,6 @@ A plugin is an `attrs.frozen` subclass of `Backend`, registered under the entry-
 """
 
 from precisionbench.backends.base import Backend, Prepared
-from precisionbench.trees import Inputs
+from precisionbench.torchtools.tensors import Inputs
 
 __all__ = ["Backend", "Inputs", "Prepared"]

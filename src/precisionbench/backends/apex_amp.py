@@ -19,11 +19,11 @@ import attrs
 import torch
 from torch import nn
 
+from precisionbench._internal.importing import import_engine, installed_version
 from precisionbench.backends.base import Backend, Prepared, require_cuda
 from precisionbench.errors import BackendUnavailableError, SpecError
-from precisionbench.packages import import_engine, installed_version
-from precisionbench.torch_state import functions_restored
-from precisionbench.trees import Inputs
+from precisionbench.torchtools.global_state import functions_restored
+from precisionbench.torchtools.tensors import Inputs
 
 _REMEDY = (
     "put the Python package apex/ of https://github.com/NVIDIA/apex at tag 25.05 on the path "

@@ -13,7 +13,7 @@ from torch import nn
 
 from precisionbench.backends.base import Backend, GradMode, Prepared, cast_model
 from precisionbench.errors import PrecisionBenchWarning, PreparationError
-from precisionbench.trees import Inputs
+from precisionbench.torchtools.tensors import Inputs
 
 
 @attrs.frozen

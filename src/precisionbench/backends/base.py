@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from precisionbench.errors import BackendUnavailableError, PrecisionBenchWarning, SpecError
-from precisionbench.results import Json, as_json
-from precisionbench.torch_state import has_tf32
-from precisionbench.trees import Inputs, cast
+from precisionbench.results.records import Json, as_json
+from precisionbench.torchtools.global_state import has_tf32
+from precisionbench.torchtools.tensors import Inputs, cast
 
 GradMode = Literal["inference_mode", "no_grad"]
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")

@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 import attrs
 
+from precisionbench._internal.output_capture import silence
 from precisionbench.backends.base import Backend, allowed_values, option_types
 from precisionbench.backends.specs import from_options
 from precisionbench.errors import (
@@ -17,8 +18,7 @@ from precisionbench.errors import (
     did_you_mean,
     one_line,
 )
-from precisionbench.names import split_spec
-from precisionbench.recording import silence
+from precisionbench.spec_syntax import split_spec
 
 GROUP = "precisionbench.backends"
 

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from precisionbench.backends.base import Backend, Prepared, cast_model, check_tf32, require_cuda
-from precisionbench.torch_state import fp32_precision
-from precisionbench.trees import Inputs
+from precisionbench.torchtools.global_state import fp32_precision
+from precisionbench.torchtools.tensors import Inputs
 
 
 @attrs.frozen

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from precisionbench.backends.base import Backend, Prepared
-from precisionbench.backends.kept import cast_but_for
-from precisionbench.trees import Inputs
+from precisionbench.backends.fp32_layers import cast_but_for
+from precisionbench.torchtools.tensors import Inputs
 
 
 @attrs.frozen

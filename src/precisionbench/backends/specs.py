@@ -17,7 +17,7 @@ from precisionbench.backends.base import (
     option_types,
 )
 from precisionbench.errors import PrecisionBenchError, SpecError, did_you_mean, one_line
-from precisionbench.names import spec_text, value_text
+from precisionbench.spec_syntax import spec_text, value_text
 
 
 def from_options(backend: type[Backend], texts: Mapping[str, str]) -> Backend:

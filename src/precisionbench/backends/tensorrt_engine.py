@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from precisionbench._internal.files import temporary_beside
+from precisionbench._internal.importing import import_engine
 from precisionbench.errors import BackendUnavailableError, one_line
-from precisionbench.files import temporary_beside
-from precisionbench.packages import import_engine
-from precisionbench.results import Json
+from precisionbench.results.records import Json
 
 # Words of the inspector's "Format/Datatype": up to TensorRT 9 a sentence ("Channel major FP16
 # format where channel % 8 == 0"), from 10 on a type ("Half").

@@ -14,7 +14,11 @@ import attrs
 import torch
 from torch import nn
 
-from precisionbench.agreement import compare_outputs, differs, kept
+from precisionbench._internal.importing import (
+    import_engine,
+    installed_version,
+    working_directory_on_path,
+)
 from precisionbench.backends import tensorrt_engine as engines
 from precisionbench.backends.base import (
     Backend,
@@ -32,10 +36,10 @@ from precisionbench.errors import (
     SpecError,
     one_line,
 )
-from precisionbench.packages import import_engine, installed_version, working_directory_on_path
-from precisionbench.results import Json
-from precisionbench.torch_state import functions_restored
-from precisionbench.trees import Inputs, walk
+from precisionbench.results.records import Json
+from precisionbench.torchtools.agreement import compare_outputs, differs, kept
+from precisionbench.torchtools.global_state import functions_restored
+from precisionbench.torchtools.tensors import Inputs, walk
 
 # torch2trt's own default is 32 MiB (1 << 25), too little for many convolution tactics.
 _WORKSPACE_BYTES = 1 << 30

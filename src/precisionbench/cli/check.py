@@ -13,7 +13,7 @@ from precisionbench.cli.options import json_option
 from precisionbench.cli.output import print_json, print_prose
 
 if TYPE_CHECKING:
-    from precisionbench.checking.breaches import CheckData
+    from precisionbench.scriptcheck.violations import CheckData
 
 
 @click.command(
@@ -42,8 +42,8 @@ def check(timeout_s: float | None, as_json: bool, script: str, args: tuple[str, 
       precisionbench check my_benchmark.py --batch 64
       precisionbench check --json my_benchmark.py --batch 64
     """
-    from precisionbench.checking.running import check as run
-    from precisionbench.checking.text import to_text
+    from precisionbench.scriptcheck.check import check as run
+    from precisionbench.scriptcheck.text import to_text
 
     found = run(script, args, timeout_s=timeout_s)
     if as_json:

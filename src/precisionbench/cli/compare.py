@@ -125,18 +125,19 @@ def compare(
     Example:
       precisionbench compare torchvision:resnet50 -b half -b autocast -o r.json
     """
-    from precisionbench import runner, thresholds
+    from precisionbench.measure import compare
+    from precisionbench.testing import thresholds
 
     if explain and not evidence:
         raise click.UsageError("--explain needs the evidence; leave --no-evidence out")
     wanted = [thresholds.parse(text) for text in fail_under]
     if wanted:
-        rows, reference_name = runner.plan(backends or runner.DEFAULT_BACKENDS, reference)
+        rows, reference_name = compare.plan(backends or compare.DEFAULT_BACKENDS, reference)
         known = [(row.name, row.identity["options"]) for row in rows]
         thresholds.check_rows(wanted, known, reference_name)
     check_outputs(output, html, overwrite)
     with journal_beside(output) as journal, progress(quiet) as on_progress:
-        comparison = runner.compare(
+        comparison = compare.compare(
             model,
             backends=backends or None,
             reference=reference,

@@ -13,7 +13,7 @@ from precisionbench.cli.options import json_option
 from precisionbench.cli.output import print_json, print_text
 
 if TYPE_CHECKING:
-    from precisionbench.differences import Difference
+    from precisionbench.analysis.run_diff import Difference
 
 
 @click.command(

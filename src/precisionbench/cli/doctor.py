@@ -34,7 +34,7 @@ def doctor(device: str | None, quick: bool, replicas: int, as_json: bool, quiet:
     Example:
       precisionbench doctor
     """
-    from precisionbench.doctor.examining import examine
+    from precisionbench.doctor.examine import examine
     from precisionbench.doctor.text import show
 
     with progress(quiet) as on_progress:

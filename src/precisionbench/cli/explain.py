@@ -14,7 +14,7 @@ from precisionbench.cli.output import print_json, print_prose, progress
 
 if TYPE_CHECKING:
     from precisionbench.comparison import Comparison
-    from precisionbench.explaining import Diagnosis
+    from precisionbench.workflows.diagnose import Diagnosis
 
 
 _WITH_MODEL = "give MODEL after FILE, as in `precisionbench explain result.json my_code:build`"
@@ -64,8 +64,8 @@ def explain(
       precisionbench explain result.json --to mlperf-v4.1-h200-resnet50-offline
     """
     from precisionbench.comparison import load
-    from precisionbench.explaining import diagnose
     from precisionbench.report.diagnosis import to_text
+    from precisionbench.workflows.diagnose import diagnose
 
     comparison = load(file)
     if to is not None:
@@ -94,8 +94,8 @@ def _print_gap(
     markdown: bool,
     as_json: bool,
 ) -> None:
-    from precisionbench.explaining import explain_gap
     from precisionbench.report.ledger import to_text
+    from precisionbench.workflows.diagnose import explain_gap
 
     gap = explain_gap(comparison, backend or comparison.data.reference, to, through=through)
     if as_json:
@@ -110,8 +110,8 @@ def print_diagnosis(
     comparison: Comparison, model: str, experiments: tuple[str, ...], quiet: bool
 ) -> Diagnosis:
     """Diagnose a comparison, and print what was found below its table."""
-    from precisionbench.explaining import diagnose
     from precisionbench.report.diagnosis import to_text
+    from precisionbench.workflows.diagnose import diagnose
 
     with progress(quiet) as on_progress:
         found = diagnose(comparison, model, experiments, on_progress=on_progress)

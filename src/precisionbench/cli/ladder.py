@@ -27,7 +27,7 @@ from precisionbench.cli.output import (
 from precisionbench.cli.saving import check_outputs, journal_beside
 
 if TYPE_CHECKING:
-    from precisionbench.climbing.ladder import Ladder
+    from precisionbench.workflows.ladder import Ladder
 
 
 @click.command(
@@ -81,7 +81,7 @@ def ladder(
       precisionbench ladder torchvision:resnet50 --batch-size 100 \\
         --to mlperf-v4.1-h200-resnet50-offline
     """
-    from precisionbench.climbing.ladder import ladder as climb
+    from precisionbench.workflows.ladder import ladder as climb
 
     check_outputs(output, html, overwrite)
     with journal_beside(output) as journal, progress(quiet) as on_progress:

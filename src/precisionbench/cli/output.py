@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from precisionbench.comparison import Comparison
-    from precisionbench.progress import OnProgress, Progress
-    from precisionbench.thresholds import Threshold
+    from precisionbench.results.progress import OnProgress, Progress
+    from precisionbench.testing.thresholds import Threshold
 
 _MACHINE = "precisionbench.machine"  # in the context: where JSON goes
 _DEBUG = "precisionbench.debug"
@@ -89,7 +89,7 @@ def print_prose(text: Callable[[int], str]) -> None:
 
 def end_where_missed(wanted: Sequence[Threshold], comparison: Comparison) -> None:
     """One sentence for each threshold that is missed, and the exit code that says so."""
-    from precisionbench import thresholds
+    from precisionbench.testing import thresholds
 
     found = thresholds.missed(wanted, comparison)
     for sentence in found:
@@ -100,9 +100,9 @@ def end_where_missed(wanted: Sequence[Threshold], comparison: Comparison) -> Non
 
 def print_json(format: str, data: Any) -> None:
     """A document of its own format and version, for machines."""
-    from precisionbench import storage
+    from precisionbench.results import json_format
 
-    document = {"format": format, "version": 1, **storage.unstructured(data)}
+    document = {"format": format, "version": 1, **json_format.unstructured(data)}
     write_json(json.dumps(document, indent=1, allow_nan=False))
 
 

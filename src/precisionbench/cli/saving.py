@@ -24,13 +24,13 @@ def check_outputs(output: str | None, html: str | None, overwrite: bool) -> None
         OutputError: one of them could not be written.
         UsageError: both are the same file, or there is none to overwrite.
     """
-    from precisionbench import storage
+    from precisionbench.results import json_format
 
     named = [path for path in (output, html) if path is not None]
     if overwrite and not named:
         raise click.UsageError("--overwrite belongs to --output and --html; add one")
     for path in named:
-        storage.check_writable(path, overwrite)
+        json_format.check_writable(path, overwrite)
     if len({os.path.realpath(path) for path in named}) < len(named):
         raise click.UsageError("--output and --html name the same file; give two")
 
@@ -45,7 +45,7 @@ def journal_beside(output: str | None) -> Iterator[Path | None]:
     Raises:
         Interrupted: with what is kept.
     """
-    from precisionbench.journal import free_name
+    from precisionbench.results.journal import free_name
 
     journal = None if output is None else free_name(Path(output))
     try:

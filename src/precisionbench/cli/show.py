@@ -74,8 +74,8 @@ def show(
       precisionbench show result.json --html report.html
       precisionbench show result.json --fail-under "half>=1.5"
     """
-    from precisionbench import thresholds
     from precisionbench.comparison import load
+    from precisionbench.testing import thresholds
 
     if as_json + markdown + as_csv > 1:
         raise click.UsageError("--json, --markdown and --csv exclude each other; give one of them")
@@ -111,13 +111,13 @@ def _show_rules(
     markdown: bool,
 ) -> None:
     """What others would say of these rows, or of all."""
-    from precisionbench import storage
     from precisionbench.report import rules
+    from precisionbench.results import json_format
 
     rows = [comparison[name].backend for name in backends] or [row.backend for row in comparison]
     found = {name: comparison.under_rules(name, engines) for name in rows}
     if as_json:
-        statements = {name: storage.unstructured(said) for name, said in found.items()}
+        statements = {name: json_format.unstructured(said) for name, said in found.items()}
         print_json("precisionbench.statements", {"rows": statements})
     elif markdown:
         print(rules.to_markdown(found))

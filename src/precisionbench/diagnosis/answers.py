@@ -15,7 +15,7 @@ from precisionbench.diagnosis.findings import (
 )
 from precisionbench.diagnosis.labels import FP32, HALF
 from precisionbench.errors import some
-from precisionbench.results import Speedup
+from precisionbench.results.records import Speedup
 from precisionbench.statistics import Verdict
 
 _LIVE = (Status.CONFIRMED, Status.SUSPECTED)

@@ -11,7 +11,7 @@ from precisionbench.diagnosis.findings import Ceiling, Number
 from precisionbench.diagnosis.labels import FP32, HALF, claim_of
 from precisionbench.diagnosis.parts import CAST, LAYOUT, MATRIX, MEMORY_BOUND
 from precisionbench.diagnosis.work import MatrixWork
-from precisionbench.results import Speedup
+from precisionbench.results.records import Speedup
 from precisionbench.statistics import Interval
 
 # Shares of the half peak and of the bandwidth that layers of these shapes usually reach; the best

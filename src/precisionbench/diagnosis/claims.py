@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import attrs
 
-from precisionbench.devices import Device, Peak, named
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.models import item_flops
-from precisionbench.flops import ItemFlops
 from precisionbench.published import Record
+from precisionbench.reference_data.model_flops import ItemFlops
+from precisionbench.reference_data.peaks import Device, Peak, named
 
 IMPOSSIBLE, UNLIKELY, POSSIBLE, UNKNOWN = "impossible", "unlikely", "possible", "unknown"
 # Precisions in which libraries have Winograd's algorithm.

@@ -6,7 +6,6 @@ from functools import cached_property
 
 import attrs
 
-from precisionbench.devices import Device, device_of
 from precisionbench.diagnosis.kernels import CUDA_CORE, TENSOR_CORE
 from precisionbench.diagnosis.models import least_flops
 from precisionbench.diagnosis.parts import (
@@ -19,9 +18,10 @@ from precisionbench.diagnosis.parts import (
     time_by_category,
 )
 from precisionbench.diagnosis.work import MatrixWork, matrix_work
-from precisionbench.evidence import Evidence
-from precisionbench.flops import WINOGRAD
-from precisionbench.results import BackendResult, ComparisonData
+from precisionbench.reference_data.model_flops import WINOGRAD
+from precisionbench.reference_data.peaks import Device, device_of
+from precisionbench.results.evidence import Evidence
+from precisionbench.results.records import BackendResult, ComparisonData
 
 _SMALL = 3
 

@@ -7,7 +7,7 @@ from functools import cache
 
 import attrs
 
-from precisionbench.bundled import read_toml
+from precisionbench._internal.data_files import read_toml
 
 UNKNOWN = "unknown"
 TENSOR_CORE = "tensor_core"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Label, Witness
-from precisionbench.results import BackendResult, Json
+from precisionbench.results.records import BackendResult, Json
 
 FP32, TF32, FP16, BF16, INT8 = "float32", "tf32", "float16", "bfloat16", "int8"
 HALF = (FP16, BF16)

@@ -9,7 +9,7 @@ import attrs
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import LayerPair
 from precisionbench.diagnosis.parts import Part
-from precisionbench.evidence import LayerError
+from precisionbench.results.evidence import LayerError
 
 
 @attrs.define

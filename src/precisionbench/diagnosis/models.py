@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from precisionbench.flops import ItemFlops, entries
 from precisionbench.published.searching import model_key
-from precisionbench.results import WorkloadInfo
+from precisionbench.reference_data.model_flops import ItemFlops, entries
+from precisionbench.results.records import WorkloadInfo
 
 
 def item_flops(model: str, variant: str = "", input: str | None = None) -> tuple[ItemFlops, ...]:

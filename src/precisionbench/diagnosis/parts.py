@@ -12,7 +12,7 @@ from precisionbench.diagnosis.kernels import (
     KernelClass,
     classify,
 )
-from precisionbench.evidence import Evidence, Operation
+from precisionbench.results.evidence import Evidence, Operation
 
 # Categories of time.
 MATRIX, LAYOUT, CAST, COPY, NORM, POINTWISE, REDUCTION, OTHER = (

@@ -15,7 +15,7 @@ from precisionbench.diagnosis.parts import (
     parts_of_one,
     placed,
 )
-from precisionbench.evidence import Evidence, Operation, Tensor
+from precisionbench.results.evidence import Evidence, Operation, Tensor
 
 
 @attrs.frozen

@@ -7,9 +7,9 @@ from enum import Enum
 
 import attrs
 
-from precisionbench.devices import Device, Peak, device_of
 from precisionbench.doctor.readings import Readings, Trial
 from precisionbench.errors import some
+from precisionbench.reference_data.peaks import Device, Peak, device_of
 from precisionbench.report.formatting import scaled, significant, time_text
 from precisionbench.statistics import Verdict
 from precisionbench.statistics.verdicts import MARGIN

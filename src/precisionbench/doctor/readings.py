@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from precisionbench.results import DeviceState, Environment, Speedup
-from precisionbench.speedups import FLOOR_ROUNDS, KNOWN_SPREAD
+from precisionbench.analysis.speedups import FLOOR_ROUNDS, KNOWN_SPREAD
+from precisionbench.results.records import DeviceState, Environment, Speedup
 
 _Z_95 = 1.645  # the normal distribution's 95th percentile
 _TAIL = 0.975  # of a 95 % interval
@@ -27,7 +27,7 @@ class Trial:
         processes: how many there were, of both sides together.
         speedup: of the one half of them over the other.
         rounds: how many there were.
-        schedule: how they were measured; see `precisionbench.speedups`.
+        schedule: how they were measured; see `precisionbench.analysis.speedups`.
     """
 
     name: str

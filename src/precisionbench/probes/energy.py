@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from precisionbench import nvml
 from precisionbench.probes.timing import UnknownError
-from precisionbench.telemetry import JetsonFiles
-from precisionbench.timer import Call, Clock
+from precisionbench.system import nvml
+from precisionbench.system.telemetry import JetsonFiles
+from precisionbench.torchtools.timer import Call, Clock
 
 # Drivers bring their counters up to date every 20 to 100 ms: over a second a few percent at most.
 MIN_S = 1.0

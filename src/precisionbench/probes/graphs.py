@@ -6,7 +6,7 @@ import attrs
 import torch
 
 from precisionbench.errors import FOREIGN_ERRORS
-from precisionbench.timer import Call, CudaEventClock
+from precisionbench.torchtools.timer import Call, CudaEventClock
 
 
 @attrs.frozen(eq=False)

@@ -12,8 +12,8 @@ import torch
 from precisionbench.errors import FOREIGN_ERRORS, one_line
 from precisionbench.probes import timing
 from precisionbench.probes.timing import UnknownError
-from precisionbench.timer import Call, Clock, CudaEventClock, HostClock, Timer
-from precisionbench.torch_state import fp32_precision, has_tf32
+from precisionbench.torchtools.global_state import fp32_precision, has_tf32
+from precisionbench.torchtools.timer import Call, Clock, CudaEventClock, HostClock, Timer
 
 # Large enough to fill a device; on a CPU small enough not to take a minute.
 _MATMUL_SIZES = ((16 << 30, 8192), (2 << 30, 4096), (0, 2048))  # (memory in bytes, rows)

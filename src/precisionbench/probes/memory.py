@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from precisionbench.timer import Call
+from precisionbench.torchtools.timer import Call
 
 
 def peak_bytes(device: torch.device, call: Call) -> tuple[int | None, int | None]:

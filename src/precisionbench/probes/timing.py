@@ -13,7 +13,7 @@ import torch
 
 from precisionbench.errors import FOREIGN_ERRORS, one_line
 from precisionbench.probes.graphs import capture
-from precisionbench.timer import Call, Clock, CudaEventClock, Timer
+from precisionbench.torchtools.timer import Call, Clock, CudaEventClock, Timer
 
 # A spin this many times as long as the host needs for the call hides the host's time.
 _SPIN_FACTOR = 2.0

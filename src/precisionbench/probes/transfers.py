@@ -12,7 +12,7 @@ import torch
 
 from precisionbench.errors import FOREIGN_ERRORS, one_line
 from precisionbench.probes.timing import UnknownError, samples_for
-from precisionbench.timer import Call, CudaEventClock, Timer
+from precisionbench.torchtools.timer import Call, CudaEventClock, Timer
 
 _PASS_S = 0.1  # seconds in each direction
 

@@ -10,8 +10,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from precisionbench import devices
-from precisionbench.bundled import read_text
+from precisionbench._internal.data_files import read_text
 from precisionbench.errors import (
     FOREIGN_ERRORS,
     PublishedDataError,
@@ -22,6 +21,7 @@ from precisionbench.errors import (
 )
 from precisionbench.published.reading import parse, read
 from precisionbench.published.record import METRICS, PRECISIONS, Record
+from precisionbench.reference_data import peaks
 
 GROUP = "precisionbench.published"
 VARIABLE = "PRECISIONBENCH_PUBLISHED"
@@ -198,9 +198,9 @@ def _list(names: Iterable[str | None]) -> str:
 def _of_device(records: tuple[Record, ...], name: str) -> tuple[Record, ...]:
     wanted = _identities(name)
     found = tuple(record for record in records if _identities(record.device) <= wanted)
-    if not found and not devices.named(name):
-        known = {record.device for record in records} | {d.id for d in devices.known()}
-        aliases = {alias for device in devices.known() for alias in device.aliases}
+    if not found and not peaks.named(name):
+        known = {record.device for record in records} | {d.id for d in peaks.known()}
+        aliases = {alias for device in peaks.known() for alias in device.aliases}
         near = _near(name.lower(), sorted(known | aliases))
         raise SpecError(f"no device {name!r} is known", f"{near}known: {_list(known)}")
     return found
@@ -208,7 +208,7 @@ def _of_device(records: tuple[Record, ...], name: str) -> tuple[Record, ...]:
 
 def _identities(name: str) -> frozenset[str]:
     """The ids of the devices that a name fits, or the name itself where it fits none."""
-    return frozenset(device.id for device in devices.named(name)) or frozenset([devices.key(name)])
+    return frozenset(device.id for device in peaks.named(name)) or frozenset([peaks.key(name)])
 
 
 def _of_model(

@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Mapping
 
-from precisionbench.results import BackendFailure, BackendResult, ComparisonData, Speedup
-from precisionbench.speedups import speedups
+from precisionbench.analysis.speedups import speedups
+from precisionbench.results.records import BackendFailure, BackendResult, ComparisonData, Speedup
 
 COLUMNS = (
     "backend",

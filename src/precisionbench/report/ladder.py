@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from precisionbench.analysis.speedups import per_item_ratio
 from precisionbench.diagnosis.gap.ledger import Factor
 from precisionbench.diagnosis.gap.measured import BY_ITSELF, arrivals, is_sound, rate_of
 from precisionbench.report.formatting import half_width, significant, supported_digits
 from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, table, widen
-from precisionbench.results import ComparisonData
-from precisionbench.speedups import per_item_ratio
+from precisionbench.results.records import ComparisonData
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from precisionbench.analysis.speedups import speedups
 from precisionbench.report import rows
-from precisionbench.results import ComparisonData
-from precisionbench.speedups import speedups
+from precisionbench.results.records import ComparisonData
 
 
 def to_markdown(data: ComparisonData) -> str:

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING
 
-from precisionbench.progress import OnProgress, Progress
 from precisionbench.report.formatting import significant, supported_digits
+from precisionbench.results.progress import OnProgress, Progress
 from precisionbench.statistics import Interval
 
 if TYPE_CHECKING:

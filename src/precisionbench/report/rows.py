@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
+from precisionbench.analysis.data_quality import Observation, observations
+from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.facts import facts_of_rows
 from precisionbench.diagnosis.labels import label_of
-from precisionbench.quality import Observation, observations
 from precisionbench.report import formatting
-from precisionbench.results import (
+from precisionbench.results.records import (
     BackendFailure,
     BackendResult,
     ComparisonData,
     Speedup,
     WorkloadInfo,
 )
-from precisionbench.speedups import speedups
 from precisionbench.statistics import Interval, Verdict
 
 WITHIN_SESSION = "Speed-ups hold at 95 % over all rows, ± within this session."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from precisionbench.analysis.speedups import speedups
 from precisionbench.report import rows
 from precisionbench.report.plain import (
     WIDTH,
@@ -14,8 +15,7 @@ from precisionbench.report.plain import (
     table_width,
     widen,
 )
-from precisionbench.results import ComparisonData
-from precisionbench.speedups import speedups
+from precisionbench.results.records import ComparisonData
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

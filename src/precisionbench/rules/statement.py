@@ -6,7 +6,7 @@ from statistics import mean
 
 import attrs
 
-from precisionbench.results import REPORTED, BackendResult
+from precisionbench.results.records import REPORTED, BackendResult
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ import attrs
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Finding, Label, Number, Status
 from precisionbench.diagnosis.labels import HALF
-from precisionbench.results import ComparisonData, Speedup
+from precisionbench.results.records import ComparisonData, Speedup
 from precisionbench.statistics import Interval
 
 
@@ -52,8 +52,8 @@ class Cause:
         title: in a few words.
         remedy: what to do, in a sentence.
         look: gives what it found in a row, or None.
-        experiment: what would prove it, by its name in `precisionbench.experiments`; empty where
-            nothing can, or its own figures are the proof.
+        experiment: what would prove it, by its name in `precisionbench.workflows.experiments`;
+            empty where nothing can, or its own figures are the proof.
         flatters: whether it makes a row look faster than it is.
         costs_time: whether it makes a row slower; others make a figure wrong.
         alternatives: other experiments that tell something of it; made where they are asked for.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, Found, Scene
 from precisionbench.diagnosis.findings import Number
-from precisionbench.results import BackendResult
+from precisionbench.results.records import BackendResult
 from precisionbench.statistics import Interval, quantile_interval
 
 # Less is not worth naming, and a replay without launch cost must win this much to prove it.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from precisionbench.devices import Device, Peak, key
 from precisionbench.diagnosis.gap.ledger import Factor, Kind
 from precisionbench.diagnosis.gap.pairs import Step, factor_of_pairs, family
-from precisionbench.diagnosis.unlike import Conditions
+from precisionbench.diagnosis.published_conditions import Conditions
 from precisionbench.published.record import Record
+from precisionbench.reference_data.peaks import Device, Peak, key
 from precisionbench.statistics import Interval
 
 # Whose peak it is that a mixed precision runs into.

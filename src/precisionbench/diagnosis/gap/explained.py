@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Sequence
 
 import attrs
 
-from precisionbench.devices import Device, named
 from precisionbench.diagnosis.claims import (
     IMPOSSIBLE,
     Claim,
@@ -22,10 +21,16 @@ from precisionbench.diagnosis.gap.measured import measured_factors
 from precisionbench.diagnosis.gap.states import PRECISION
 from precisionbench.diagnosis.labels import BEYOND, RATE, label_of
 from precisionbench.diagnosis.models import item_flops
-from precisionbench.diagnosis.unlike import Conditions, conditions_of, differences, model_difference
+from precisionbench.diagnosis.published_conditions import (
+    Conditions,
+    conditions_of,
+    differences,
+    model_difference,
+)
 from precisionbench.errors import IncomparableError, SpecError
 from precisionbench.published.record import STATUSES, Record
-from precisionbench.results import REPORTED, BackendResult, ComparisonData
+from precisionbench.reference_data.peaks import Device, named
+from precisionbench.results.records import REPORTED, BackendResult, ComparisonData
 from precisionbench.statistics import Interval
 
 _AS_LABELLED = "as labelled: "

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from precisionbench.analysis.speedups import FLOOR_ROUNDS, per_item_ratio
 from precisionbench.diagnosis.gap.ledger import Factor, Kind
 from precisionbench.diagnosis.gap.states import LAYOUT, PRECISION, Hop, route, state_of
-from precisionbench.results import REPORTED, BackendResult, ComparisonData
-from precisionbench.speedups import FLOOR_ROUNDS, per_item_ratio
+from precisionbench.results.records import REPORTED, BackendResult, ComparisonData
 from precisionbench.statistics import Interval
 
 # Two changes whose effects are known to depend on each other: where both have been measured each

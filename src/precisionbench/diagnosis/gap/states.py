@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from precisionbench.diagnosis.labels import claim_of
-from precisionbench.results import BackendResult, Json
+from precisionbench.results.records import BackendResult, Json
 
 State = Mapping[str, str]
 _OFF = "off"

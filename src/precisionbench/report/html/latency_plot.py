@@ -8,9 +8,9 @@ from statistics import median
 
 import attrs
 
-from precisionbench.quality import Observation
+from precisionbench.analysis.data_quality import Observation
 from precisionbench.report.formatting import time_text
-from precisionbench.results import BackendResult, Block
+from precisionbench.results.records import BackendResult, Block
 
 # The plot's own units; it is stretched to whatever size it is shown at.
 WIDTH, HEIGHT = 1000, 200

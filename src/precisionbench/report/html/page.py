@@ -13,11 +13,11 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from precisionbench import storage
-from precisionbench.diagnosis.diagnosing import diagnosis_of
+from precisionbench.analysis.data_quality import Observation, observations
+from precisionbench.analysis.speedups import speedups
+from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.facts import facts_of_rows
 from precisionbench.diagnosis.findings import DiagnosisData, Finding, Status
-from precisionbench.quality import Observation, observations
 from precisionbench.report import formatting, rows
 from precisionbench.report.diagnosis import figure
 from precisionbench.report.headline import headline
@@ -27,8 +27,8 @@ from precisionbench.report.html.roofline_plot import FRAME, roofline_plot
 from precisionbench.report.html.speedup_plot import speedup_plot
 from precisionbench.report.html.time_plot import time_plot
 from precisionbench.report.html.waterfall import LedgerRow, waterfall
-from precisionbench.results import ComparisonData
-from precisionbench.speedups import speedups
+from precisionbench.results import json_format
+from precisionbench.results.records import ComparisonData
 
 if TYPE_CHECKING:
     import jinja2
@@ -76,7 +76,7 @@ def to_html(
 
 def _embedded(data: ComparisonData) -> dict[str, Any]:
     """Everything that was measured: JSON, or packed JSON where that would be heavy."""
-    document = escaping.script_json(storage.as_document(data))
+    document = escaping.script_json(json_format.as_document(data))
     is_packed = len(document) > _MOST_PLAIN
     return {"document": escaping.packed(document) if is_packed else document, "packed": is_packed}
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from precisionbench.devices import Device
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.layer_classes import LayerClass, layer_classes
 from precisionbench.diagnosis.roofline import rate_of
+from precisionbench.reference_data.peaks import Device
 from precisionbench.report.formatting import scaled, significant, time_text
 from precisionbench.report.html.scales import Scale, Tick
 

@@ -9,7 +9,7 @@ import attrs
 
 from precisionbench.diagnosis.findings import LayerPair, Precision
 from precisionbench.report import formatting, rows
-from precisionbench.results import BackendResult, ComparisonData, Environment, Speedup
+from precisionbench.results.records import BackendResult, ComparisonData, Environment, Speedup
 
 # More rows than this make a page slow; the shortest layers are left to the data.
 _MOST_LAYERS = 3000

@@ -10,7 +10,7 @@ from precisionbench.diagnosis import parts
 from precisionbench.diagnosis.findings import Roof
 from precisionbench.report.formatting import time_text
 from precisionbench.report.html.scales import Scale, Tick
-from precisionbench.results import ComparisonData
+from precisionbench.results.records import ComparisonData
 
 OUTSIDE = "outside"
 # A call that takes so many times its latency under the profiler is said to.

@@ -1,0 +1,136 @@
+"""Whether two runs may be held against each other: what differs beside the time that passed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import attrs
+
+from precisionbench.errors import IncomparableError
+from precisionbench.results.records import BackendResult, ComparisonData, Json
+
+# Packages that a row's times depend on, by backend; torch is compared always.
+_PACKAGES_OF = {"apex-amp": ("apex",), "torch2trt": ("torch2trt", "tensorrt")}
+_MOST_TOLD = 8
+
+
+@attrs.frozen
+class Mismatch:
+    """Something that differs between two runs and can change times.
+
+    Attributes:
+        field: what, in words.
+        old: as it was in the older run.
+        new: as it is in the newer one.
+    """
+
+    field: str
+    old: str
+    new: str
+
+    def __str__(self) -> str:
+        return f"{self.field} ({self.old} before, {self.new} now)"
+
+
+def mismatches(old: ComparisonData, new: ComparisonData) -> tuple[Mismatch, ...]:
+    """Everything that makes comparing two runs wrong.
+
+    The seed, Python's patch release, and packages that no common row uses are not among it; what
+    a plugin of somebody else's depends on is not known here.
+
+    Args:
+        old: the run to compare with.
+        new: the run to judge.
+    """
+    packages = _packages(old, new)
+    before, now = _conditions(old, packages), _conditions(new, packages)
+    found = [
+        Mismatch(field, _text(before[field]), _text(now[field]))
+        for field in before
+        if before[field] != now[field]
+    ]
+    return (*found, *_of_rows(old, new))
+
+
+def _text(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
+def _conditions(data: ComparisonData, packages: list[str]) -> dict[str, object]:
+    environment, gpu, workload = data.environment, data.environment.gpu, data.workload
+    return {
+        "model": workload.model,
+        "parameters": workload.parameters,
+        "inputs": ", ".join(
+            f"{t.path or 'input'} {'x'.join(map(str, t.shape))} {t.dtype}" for t in workload.inputs
+        ),
+        "batch size": workload.batch_size,
+        "way of measuring": data.schedule,
+        "shared cores": data.shared_cores,
+        "GPU": gpu.name if gpu else None,
+        "multiprocessors": gpu.multiprocessors if gpu else None,
+        "driver": gpu.driver if gpu else None,
+        "power limit": f"{gpu.power_limit_w:.0f} W" if gpu and gpu.power_limit_w else None,
+        "power mode": environment.power_mode,
+        "Jetson release": environment.jetson,
+        "CPU": environment.cpu,
+        "CPU cores": environment.cpu_cores,
+        "threads": environment.threads,
+        "platform": environment.platform,
+        "Python": ".".join(environment.python.split(".")[:2]),
+        "torch": environment.torch,
+        "CUDA": environment.cuda,
+        "cuDNN": environment.cudnn,
+        "precisionbench": data.precisionbench,
+        **{name: environment.packages.get(name) for name in packages},
+    }
+
+
+def _packages(old: ComparisonData, new: ComparisonData) -> list[str]:
+    """What the rows of both runs, or either's model, use beside torch."""
+    common = {row.name for row in old.results} & {row.name for row in new.results}
+    needed = [package for row in sorted(common) for package in _PACKAGES_OF.get(row, ())]
+    if any(data.workload.model.startswith("torchvision:") for data in (old, new)):
+        needed.append("torchvision")
+    return needed
+
+
+def _of_rows(old: ComparisonData, new: ComparisonData) -> Iterator[Mismatch]:
+    before = {row.backend: row for row in old.results}
+    for row in new.results:
+        if row.backend in before:
+            yield from _of_row(before[row.backend], row)
+
+
+def _of_row(old: BackendResult, new: BackendResult) -> Iterator[Mismatch]:
+    name = new.backend
+    yield from _differing(f"options of {name}", old.options, new.options)
+    yield from _differing(f"torch's settings in {name}", old.flags, new.flags)
+    clocks = old.measurement.clock, new.measurement.clock
+    if clocks[0] != clocks[1]:
+        yield Mismatch(f"clock of {name}", *clocks)
+
+
+def _differing(what: str, old: Mapping[str, Json], new: Mapping[str, Json]) -> Iterator[Mismatch]:
+    for key in {**old, **new}:
+        if key in old and key in new and old[key] != new[key]:
+            yield Mismatch(f"{what}: {key}", _text(old[key]), _text(new[key]))
+
+
+def refuse(found: tuple[Mismatch, ...]) -> None:
+    """Raise an error that names what differs; nothing where nothing does.
+
+    Args:
+        found: as `mismatches` gives it.
+
+    Raises:
+        IncomparableError: something differs.
+    """
+    if not found:
+        return
+    told = ", ".join(map(str, found[:_MOST_TOLD]))
+    more = f" and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
+    raise IncomparableError(
+        f"the two runs differ in {told}{more}",
+        "measure both alike, or compare them all the same with force (--force)",
+    )

@@ -1,0 +1,270 @@
+"""What a run's own samples say about how far it can be trusted. Flags; nothing is left out."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import cache
+from statistics import mean, median
+
+import attrs
+
+from precisionbench.analysis.speedups import FLOOR_ROUNDS, Rows, shared_rounds, speedups
+from precisionbench.results.records import BackendResult, Block, ComparisonData, Speedup
+from precisionbench.statistics import bimodality, carryover, outliers, steadiness
+from precisionbench.statistics.series import Steadiness
+
+# Outliers are worth a word where they are this share of the samples, or move the mean this far.
+_OUTLIER_SHARE = 0.01
+_OUTLIER_PULL = 0.02
+# Chance of any false carry-over flag in a run.
+_CARRYOVER_ALPHA = 0.01
+_Place = tuple[int, int, int]  # session, round, position
+
+_STEADINESS_TEXT = {
+    Steadiness.WARMUP: "it got {} faster while it was measured and stayed so, as if warm-up had "
+    "not been over",
+    Steadiness.SLOWDOWN: "it got {} slower while it was measured and stayed so, as a device does "
+    "that becomes hot or shared",
+    Steadiness.NO_STEADY_STATE: "it changed its speed to and fro while it was measured, by {}",
+}
+_LABEL_TEXT = {
+    "sync_inside": "a call waits for the device inside, so its latency is the host's clock's, with "
+    "the device drained at both ends",
+    "stream_escape": "its work runs on another stream than ours, so its latency is the host's "
+    "clock's, with the device drained at both ends",
+}
+
+
+@attrs.frozen
+class Observation:
+    """Something a reader should know of how a row was measured.
+
+    Attributes:
+        code: `warmup`, `slowdown`, `no_steady_state`, `carryover`, `outliers`, `bimodal`,
+            `throttled`, `host_bound`, `host_risk`, `sync_inside` or `stream_escape`.
+        value: its size: a share, or a ratio for the last but two.
+        text: the same in words.
+    """
+
+    code: str
+    value: float | None
+    text: str
+
+
+def observations(data: ComparisonData) -> dict[str, tuple[Observation, ...]]:
+    """What the samples of each row say about how far it can be trusted.
+
+    Args:
+        data: the comparison.
+
+    Returns:
+        By row; empty where there is nothing to say.
+    """
+    rows = {row.backend: row.measurement.blocks for row in data.results}
+    after = _carried_over(rows) if data.schedule == "rounds" else set[str]()
+    calm = cache(lambda: _calm_speedups(data))  # once, and only where something was throttled
+    return {
+        row.backend: (
+            *_labels(row),
+            *_launching(row),
+            *_throttled(row, data.reference, calm),
+            *(_over_time(row) or _two_groups(row)),
+            *([_CARRYOVER] if row.backend in after else []),
+            *_far_out(row),
+        )
+        for row in data.results
+    }
+
+
+_CARRYOVER = Observation(
+    "carryover",
+    None,
+    "its blocks depend on which row ran just before them, so some of that is in its figures",
+)
+
+
+def _labels(row: BackendResult) -> Iterator[Observation]:
+    for label in row.passes.labels:
+        if label in _LABEL_TEXT:
+            yield Observation(label, None, _LABEL_TEXT[label])
+
+
+def _launching(row: BackendResult) -> Iterator[Observation]:
+    """Where the host, and not the device, decides how long a call takes."""
+    bound, device_s = row.launch_bound, row.device_s or row.graph_s
+    if bound is None or device_s is None or row.enqueue_s is None:
+        return
+    share = row.enqueue_s / device_s
+    graph = f"; as a CUDA graph it takes {row.graph_s * 1e3:.3g} ms" if row.graph_s else ""
+    times = f"{row.enqueue_s * 1e3:.3g} ms against {device_s * 1e3:.3g} ms{graph}"
+    text = {
+        "host_bound": "the host takes longer to launch it than the device to compute it "
+        f"({times}), so precision hardly matters; use a larger batch or a CUDA graph",
+        "host_risk": "the host takes nearly as long to launch it as the device to compute it "
+        f"({times}); on a slower host it would decide the latency",
+    }
+    yield Observation(bound, share, text[bound])
+
+
+# --- throttling ---------------------------------------------------------------------------------
+
+
+def _throttled(
+    row: BackendResult, reference: str, calm: Callable[[], Mapping[str, Speedup]]
+) -> Iterator[Observation]:
+    blocks = row.measurement.blocks
+    held = [block.state.throttled for block in blocks if block.state and block.state.throttled]
+    if not held:
+        return
+    share = len(held) / len(blocks)
+    reasons = ", ".join(sorted({reason for reasons in held for reason in reasons}))
+    text = f"the device held its clocks down in {share:.0%} of its blocks ({reasons})"
+    without = "" if row.backend == reference else _without(calm().get(row.backend))
+    yield Observation("throttled", share, text + without)
+
+
+def _calm_speedups(data: ComparisonData) -> Mapping[str, Speedup]:
+    """Speed-ups from the rounds in which nothing was throttled; empty if few are left."""
+    calm = unthrottled(data)
+    return speedups(calm) if calm else {}
+
+
+def _without(found: Speedup | None) -> str:
+    """The speed-up without throttling, as the end of a sentence."""
+    if found is None:
+        return "; too few rounds are without it to say what it would be otherwise"
+    interval = f"{found.value:.3g}x [{found.low:.3g}, {found.high:.3g}]"
+    return f"; from the other rounds alone the speed-up is {interval}"
+
+
+def unthrottled(data: ComparisonData) -> ComparisonData | None:
+    """The same run without the rounds in which anything was throttled; None if few are left.
+
+    Args:
+        data: the comparison.
+    """
+    held = {
+        (block.session, block.round)
+        for row in data.results
+        for block in row.measurement.blocks
+        if block.state and block.state.throttled
+    }
+    kept = {
+        row.backend: [b for b in row.measurement.blocks if (b.session, b.round) not in held]
+        for row in data.results
+    }
+    if any(shared_rounds(blocks, blocks) < FLOOR_ROUNDS for blocks in kept.values()):
+        return None
+    results = tuple(_with_blocks(row, kept[row.backend]) for row in data.results)
+    return attrs.evolve(data, results=results)
+
+
+def _with_blocks(row: BackendResult, blocks: Sequence[Block]) -> BackendResult:
+    return attrs.evolve(row, measurement=attrs.evolve(row.measurement, blocks=tuple(blocks)))
+
+
+# --- over time ----------------------------------------------------------------------------------
+
+
+def _over_time(row: BackendResult) -> list[Observation]:
+    values = _by_round(row.measurement.blocks)
+    kind = steadiness(values)
+    if kind is Steadiness.FLAT:
+        return []
+    size = max(values) / min(values) - 1
+    if kind is not Steadiness.NO_STEADY_STATE:
+        part = max(1, len(values) // 4)
+        size = abs(median(values[-part:]) / median(values[:part]) - 1)
+    return [Observation(kind.value, size, _STEADINESS_TEXT[kind].format(_apart(size)))]
+
+
+def _by_round(blocks: Sequence[Block]) -> list[float]:
+    """One value a round, in the order taken: the median of its replicas' blocks."""
+    found: dict[tuple[int, int], list[float]] = {}
+    for block in blocks:
+        found.setdefault((block.session, block.round), []).append(block.median_s)
+    return [median(found[place]) for place in sorted(found)]
+
+
+def _carried_over(rows: Rows) -> set[str]:
+    """Rows whose blocks depend on which row ran before them."""
+    if len(rows) < 2:
+        return set()
+    values = _beyond_round_and_replica(rows)
+    order = sorted((b.session, b.round, b.position, name) for name in rows for b in rows[name])
+    before = {place[:3]: previous[3] for previous, place in itertools.pairwise(order)}
+    found = set()
+    for name in rows:
+        mine = [place for place in before if place in values[name]]
+        series = [values[name][place] for place in mine]
+        if carryover(series, [before[p] for p in mine], _CARRYOVER_ALPHA / len(rows)):
+            found.add(name)
+    return found
+
+
+def _beyond_round_and_replica(rows: Rows) -> Mapping[str, Mapping[_Place, float]]:
+    """Each block's log value by its place, without what its round and its replica share."""
+    logs = {name: {_place(b): math.log(b.median_s) for b in rows[name]} for name in rows}
+    levels = {name: _centres(rows[name], logs[name]) for name in rows}
+    rounds: dict[Hashable, list[float]] = {}
+    for name, blocks in rows.items():
+        for b in blocks:
+            rest = logs[name][_place(b)] - levels[name][b.session, b.replica]
+            rounds.setdefault((b.session, b.round), []).append(rest)
+    return {
+        name: {
+            _place(b): logs[name][_place(b)]
+            - levels[name][b.session, b.replica]
+            - mean(rounds[b.session, b.round])
+            for b in blocks
+        }
+        for name, blocks in rows.items()
+    }
+
+
+def _place(block: Block) -> _Place:
+    return (block.session, block.round, block.position)
+
+
+def _centres(blocks: Sequence[Block], logs: Mapping[_Place, float]) -> dict[Hashable, float]:
+    found: dict[Hashable, list[float]] = {}
+    for block in blocks:
+        found.setdefault((block.session, block.replica), []).append(logs[_place(block)])
+    return {replica: median(values) for replica, values in found.items()}
+
+
+# --- samples ------------------------------------------------------------------------------------
+
+
+def _samples(row: BackendResult) -> list[float]:
+    return [sample for round_ in row.measurement.rounds for sample in round_]
+
+
+def _far_out(row: BackendResult) -> Iterator[Observation]:
+    far = outliers(_samples(row))
+    pull = abs(far.mean / far.median - 1)
+    if far.count and (far.count / far.total >= _OUTLIER_SHARE or pull >= _OUTLIER_PULL):
+        yield Observation(
+            "outliers",
+            far.count / far.total,
+            f"{far.count} of {far.total} samples lie far out; the mean is "
+            f"{far.mean / far.median:.3g} times the median",
+        )
+
+
+def _apart(gap: float) -> str:
+    return f"{gap:.1%}" if gap < 1 else f"a factor of {1 + gap:.3g}"
+
+
+def _two_groups(row: BackendResult) -> list[Observation]:
+    """Of a row that was steady; one that changed its speed has two groups for that reason."""
+    modes = bimodality(_samples(row))
+    if modes is None:
+        return []
+    text = (
+        f"its samples fall into two groups, {_apart(modes.gap)} apart, the slower one with "
+        f"{modes.slow_share:.0%} of them; the median may jump between them"
+    )
+    return [Observation("bimodal", modes.gap, text)]

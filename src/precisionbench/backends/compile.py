@@ -1,0 +1,308 @@
+"""`torch.compile` of a private model: everything is compiled before the first call is timed."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import shutil
+import sys
+import types
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, ClassVar, Literal
+
+import attrs
+import torch
+from torch import nn
+
+from precisionbench.backends.base import (
+    Backend,
+    Prepared,
+    cast_model,
+    check_tf32,
+    require_cuda,
+)
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    BackendUnavailableError,
+    OutOfMemoryError,
+    PreparationError,
+    SpecError,
+    one_line,
+)
+from precisionbench.results.records import Json
+from precisionbench.torchtools.global_state import (
+    compilations,
+    fp32_precision,
+    gradients_off,
+    recompile_limit_lifted,
+)
+from precisionbench.torchtools.tensors import Inputs
+
+Mode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
+_WITH_GRAPHS = ("reduce-overhead", "max-autotune")
+# CUDA graphs are recorded in the second call and replayed from the third on.
+_LEAST_CALLS, _MOST_CALLS = 4, 20
+_QUIET_CALLS = 2
+_REASONS = 3  # of graph breaks that are kept
+_COMPILERS = {"darwin": "clang++", "win32": "cl"}
+
+
+@attrs.frozen
+class Compile(Backend):
+    """`torch.compile` (TorchInductor), compiled before it is timed.
+
+    The model is compiled for itself: neither another row's compiled code nor the caller's own,
+    of a model of the same class, is used or lost.
+
+    Attributes:
+        dtype: of weights, buffers and inputs, which are cast once, beforehand.
+        mode: as for `torch.compile`. `reduce-overhead` and `max-autotune` use CUDA graphs.
+        freezing: let Inductor take the weights as constants, fold batch norms into them and
+            choose their layout.
+        dynamic: compile for any shape (true), for these only (false), or as torch decides (none).
+        fullgraph: fail where the model does not compile as one graph.
+        precision: of float32, as for `eager`.
+    """
+
+    name: ClassVar[str] = "compile"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    mode: Mode = "default"
+    freezing: bool = False
+    dynamic: bool | None = None
+    fullgraph: bool = False
+    precision: Literal["fp32", "tf32"] = "fp32"
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        if self.precision == "tf32" and self.dtype != "float32":
+            raise SpecError(
+                f"compile: precision=tf32 is for float32, and dtype is {self.dtype}",
+                "leave one of them out",
+            )
+        if self.cuda_graph and self.mode in _WITH_GRAPHS:
+            raise SpecError(
+                f"compile: mode={self.mode} makes CUDA graphs itself, so cuda_graph=true would "
+                "capture captures",
+                "leave cuda_graph out, or use mode=default or max-autotune-no-cudagraphs",
+            )
+
+    def check_available(self) -> None:
+        """Raise if TorchInductor finds no compiler, or TF32 is asked for and missing.
+
+        Raises:
+            BackendUnavailableError: what is missing.
+        """
+        if self.precision == "tf32":
+            check_tf32()
+        if not (_has_triton() and torch.cuda.is_available()):
+            _check_compiler()
+
+    @contextmanager
+    def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
+        """Cast, compile, and call until nothing is compiled any more; see `Backend.prepare`."""
+        device = inputs.tensors()[0][1].device.type
+        if self.precision == "tf32":
+            require_cuda(inputs)
+        _check_tools(device)
+        dtype = getattr(torch, self.dtype)
+        model, inputs = cast_model(model, dtype), inputs.to(dtype)
+        with ExitStack() as stack:
+            stack.enter_context(_environment_restored())
+            stack.enter_context(fp32_precision("ieee" if self.precision == "fp32" else "tf32"))
+            counters = stack.enter_context(_own_counters())
+            stack.enter_context(recompile_limit_lifted())
+            stack.enter_context(_code_dropped())
+            compiled: Any = torch.compile(
+                model,
+                backend=_own_inductor(self.mode, self.dynamic),
+                dynamic=self.dynamic,
+                fullgraph=self.fullgraph,
+            )
+            call = inputs.bind(compiled)
+            details = self._warmed(call, device, counters)
+            yield Prepared(call, compiled, details)
+
+    def _warmed(self, call: Callable[[], object], device: str, counters: Any) -> dict[str, Json]:
+        """Compile by calling; gives the details."""
+        import torch._inductor.config
+
+        frozen = torch._inductor.config.patch(freezing=self.freezing)
+        with gradients_off(self.grad_mode), frozen, _skips() as skips:
+            try:
+                calls, late = _called_until_quiet(call)
+            except FOREIGN_ERRORS as exc:
+                raise _explained(exc) from exc
+        breaks = counters["graph_break"]
+        return {
+            "compiler": "inductor",
+            "graphs": compilations(),
+            "recompilations": late,
+            "graph_breaks": sum(breaks.values()),
+            "graph_break_reasons": [_first_line(reason) for reason in list(breaks)[:_REASONS]],
+            "calls_until_compiled": calls,
+            "cuda_graphs": self._about_graphs(device, counters, skips),
+        }
+
+    def _about_graphs(self, device: str, counters: Any, skips: list[str]) -> str:
+        if self.mode not in _WITH_GRAPHS:
+            return "not asked for"
+        if device != "cuda":
+            return f"skipped: there are none on {device}"
+        if count := counters["inductor"]["cudagraph_skips"]:
+            return f"skipped {count} times: {skips[0] if skips else 'torch does not say why'}"
+        return "used"
+
+
+def _own_inductor(mode: str, dynamic: bool | None) -> Callable[..., Any]:
+    """TorchInductor as a backend that is equal to no other.
+
+    TorchDynamo keeps compiled code with the code of `forward`, which all copies of a model share,
+    and would run another row's where it was compiled by an equal backend.
+    """
+    wrapper: Any = torch._TorchCompileInductorWrapper  # type: ignore[attr-defined,unused-ignore]
+    inductor = wrapper(mode, None, dynamic)
+
+    def own(graph: Any, example_inputs: Any) -> Any:
+        return inductor(graph, example_inputs)
+
+    return own
+
+
+def _called_until_quiet(call: Callable[[], object]) -> tuple[int, int]:
+    """How many calls it took until nothing was compiled, and what was after the first call."""
+    call()
+    first = last = compilations()
+    calls, quiet = 1, 0
+    while calls < _MOST_CALLS and (calls < _LEAST_CALLS or quiet < _QUIET_CALLS):
+        call()
+        calls += 1
+        quiet = quiet + 1 if compilations() == last else 0
+        last = compilations()
+    return calls, last - first
+
+
+def _explained(exc: BaseException) -> Exception:
+    text = f"{type(exc).__name__}: {exc}"
+    if isinstance(exc, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return OutOfMemoryError(f"it does not fit in memory while it is compiled ({one_line(exc)})")
+    if "InvalidCxxCompiler" in text or "Failed to find C compiler" in text:
+        return BackendUnavailableError(
+            f"a working C++ compiler ({one_line(exc)})", "install g++, or set CXX to one that works"
+        )
+    return PreparationError(
+        f"torch.compile failed ({_compile_error(exc)})",
+        "run torch.compile(model)(*inputs) alone with TORCHDYNAMO_VERBOSE=1; leave fullgraph, "
+        "freezing and mode out to see which of them it is",
+    )
+
+
+def _compile_error(exc: BaseException) -> str:
+    """Of an error that torch wraps, the one inside."""
+    return one_line(getattr(exc, "inner_exception", None) or exc)
+
+
+def _first_line(text: object) -> str:
+    return str(text).strip().partition("\n")[0]
+
+
+def _check_tools(device: str) -> None:
+    if device != "cuda":
+        _check_compiler()
+    elif not _has_triton():
+        raise BackendUnavailableError(
+            "Triton, in which TorchInductor writes its GPU kernels",
+            "install the triton that this torch was made for, or measure with device='cpu'",
+        )
+
+
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _check_compiler() -> None:
+    wanted = os.environ.get("CXX") or _COMPILERS.get(sys.platform, "g++")
+    if shutil.which(wanted) is None:
+        raise BackendUnavailableError(
+            f"a C++ compiler, with which TorchInductor builds kernels, and there is no {wanted!r}",
+            "install g++ (Linux), Xcode's tools (macOS) or MSVC (Windows), or set CXX to one",
+        )
+
+
+@contextmanager
+def _code_dropped() -> Iterator[None]:
+    """Let go afterwards of what was compiled meanwhile, with its weights and CUDA graphs.
+
+    TorchDynamo keeps it for good with the code of the functions that it compiled. A function that
+    others had compiled before keeps all: one entry cannot be dropped alone, and
+    `torch._dynamo.reset` would drop theirs, too.
+    """
+    import torch._dynamo.eval_frame as frames
+
+    others = {id(code) for code in _codes() if _entries(code)}
+    try:
+        yield
+    finally:
+        for code in _codes():
+            if id(code) not in others:
+                frames.reset_code(code)  # type: ignore[attr-defined,unused-ignore]
+
+
+def _codes() -> list[types.CodeType]:
+    """Functions that TorchDynamo has looked at, as `torch._dynamo.reset` finds them."""
+    import torch._dynamo.convert_frame as frames
+
+    seen = [*frames.input_codes.seen, *frames.output_codes.seen]
+    return [code for weak in seen if (code := weak()) is not None]
+
+
+def _entries(code: types.CodeType) -> list[Any]:
+    entries: list[Any] = torch._dynamo.eval_frame._debug_get_cache_entry_list(code)
+    return entries
+
+
+@contextmanager
+def _own_counters() -> Iterator[Any]:
+    """TorchDynamo's counters from zero, and afterwards as they were."""
+    import torch._dynamo.utils
+
+    counters = torch._dynamo.utils.counters
+    before = {name: Counter(counter) for name, counter in counters.items()}
+    counters.clear()
+    try:
+        yield counters
+    finally:
+        counters.clear()
+        counters.update(before)
+
+
+@contextmanager
+def _environment_restored() -> Iterator[None]:
+    """Torch sets variables for CUPTI where CUDA graphs are asked for."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)
+
+
+@contextmanager
+def _skips() -> Iterator[list[str]]:
+    """Why CUDA graphs are skipped, which torch only logs."""
+    import torch._inductor.cudagraph_utils as graphs
+
+    said: list[str] = []
+    loggers = [v for name, v in vars(graphs).items() if isinstance(v, logging.Logger)]
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield said
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)

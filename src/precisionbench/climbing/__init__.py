@@ -1,1 +1,0 @@
-"""The ladder: from a user's own row to the fastest one, one change at a time."""

@@ -1,0 +1,319 @@
+"""In which conditions a published number and a measured row differ, before they are compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import attrs
+
+from precisionbench.diagnosis.facts import facts_of
+from precisionbench.diagnosis.labels import BF16, FP16, FP32, INT8, TF32, claim_of, label_of
+from precisionbench.diagnosis.models import input_of, variant_of
+from precisionbench.published import Record
+from precisionbench.published.record import METRICS
+from precisionbench.published.searching import model_key
+from precisionbench.reference_data.model_flops import entries
+from precisionbench.reference_data.peaks import device_of, key, named
+from precisionbench.results.records import BackendResult, ComparisonData
+
+_PRECISIONS = {FP32: "fp32", TF32: "tf32", FP16: "fp16", BF16: "bf16", INT8: "int8"}
+# Backends that never run structured-sparse kernels.
+_DENSE = ("eager", "half", "autocast", "compile", "apex-amp", "torch2trt")
+_NOT_TOLD = "not told"
+EVENTS, HOST = "device-time", "host-time"
+_CLOCKS = {"cuda_events": EVENTS, "host": HOST}
+_TIMED = {
+    EVENTS: "CUDA events around calls back to back, inputs on the device",
+    HOST: "the host's clock around calls, after waiting for the device",
+}
+# What can be timed as it is timed here.
+_ALIKE = {("gpu-compute", EVENTS), ("wall-synchronised", HOST)}
+
+
+@attrs.frozen
+class Conditions:
+    """Under which conditions something was measured; what is not known is None.
+
+    Attributes:
+        device: id of a known device, or the name that the machine gives.
+        model: its name.
+        variant: such as `v1.5`.
+        input: of one item, such as `3x224x224`.
+        precision: such as `fp16`.
+        ran: in words, where the label is wrong; empty where it is not known to be.
+        batch: items of one call.
+        gpus: how many worked.
+        dlas: how many worked beside them.
+        sparsity: `dense` or `2:4`.
+        metric: `device-time` or `host-time`.
+        power_mode: power mode and clocks, in words.
+        framework: what ran the model.
+        software: versions.
+    """
+
+    device: str | None = None
+    model: str | None = None
+    variant: str | None = None
+    input: str | None = None
+    precision: str | None = None
+    ran: str = ""
+    batch: int | None = None
+    gpus: int | None = None
+    dlas: int | None = None
+    sparsity: str | None = None
+    metric: str | None = None
+    power_mode: str | None = None
+    framework: str | None = None
+    software: str | None = None
+
+
+@attrs.frozen
+class Difference:
+    """A condition in which two numbers differ, or may differ.
+
+    Attributes:
+        condition: what, such as `batch`.
+        published: what the published number says.
+        measured: what the measured row says.
+        is_known: whether they are known to differ; else one of them does not tell.
+    """
+
+    condition: str
+    published: str
+    measured: str
+    is_known: bool = True
+
+    @property
+    def sentence(self) -> str:
+        """It, for a reader."""
+        told = f"published: {self.published}; measured: {self.measured}"
+        if self.is_known:
+            return f"the {self.condition} differs ({told})"
+        return f"not known whether the {self.condition} is the same ({told})"
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def differences(record: Record, measured: Conditions) -> tuple[Difference, ...]:
+    """Everything in which a published number and a measured row differ or may differ.
+
+    Args:
+        record: the published number.
+        measured: under which conditions the row was measured.
+    """
+    return tuple(found for check in _CHECKS for found in check(record, measured))
+
+
+def _device(record: Record, measured: Conditions) -> Iterator[Difference]:
+    ours, theirs = measured.device, {device.id for device in named(record.device)}
+    if ours is not None and (theirs == {ours} or key(ours) == key(record.device)):
+        return
+    known = ours is not None and ours not in theirs
+    yield Difference("device", record.device, ours or _NOT_TOLD, known)
+
+
+def _model(record: Record, measured: Conditions) -> Iterator[Difference]:
+    found = model_difference(record, measured.model)
+    if found is not None:
+        yield found
+
+
+def model_difference(record: Record, name: str | None) -> Difference | None:
+    """Whether a published number is of another model, or may be; None where it is of this one.
+
+    Args:
+        record: the published number.
+        name: of the measured model; None where it is not known.
+    """
+    if name is not None and model_key(name)[0] == model_key(record.model)[0]:
+        return None
+    known = name is not None and _tells_its_model(name)
+    return Difference("model", record.model, name or _NOT_TOLD, known)
+
+
+def _tells_its_model(name: str) -> bool:
+    """A class's or a function's name of one's own does not tell which model it is."""
+    known = {model_key(entry.name)[0] for entry in entries()}
+    return name.startswith("torchvision:") or model_key(name)[0] in known
+
+
+def _variant(record: Record, measured: Conditions) -> Iterator[Difference]:
+    if record.variant or measured.variant:
+        yield from _plain("variant of the model", record.variant or None, measured.variant)
+
+
+def _plain(condition: str, theirs: object, ours: object) -> Iterator[Difference]:
+    """A condition that is the same, or not, or not told by one of them."""
+    if theirs is None or ours is None:
+        yield Difference(condition, _told(theirs), _told(ours), is_known=False)
+    elif theirs != ours:
+        yield Difference(condition, str(theirs), str(ours))
+
+
+def _told(value: object) -> str:
+    return _NOT_TOLD if value is None else str(value)
+
+
+def _input(record: Record, measured: Conditions) -> Iterator[Difference]:
+    yield from _plain("input", record.input, measured.input)
+
+
+def _precision(record: Record, measured: Conditions) -> Iterator[Difference]:
+    theirs = record.precision and _with_note(record.precision, record.precision_note)
+    ours = measured.precision and _with_note(measured.precision, measured.ran)
+    same = record.precision == measured.precision and not measured.ran
+    doubtful = "doubtful" in record.precision_note
+    if same and not doubtful and theirs is not None:
+        return
+    known = None not in (theirs, ours) and not (same and doubtful)
+    yield Difference("precision", theirs or _NOT_TOLD, ours or _NOT_TOLD, known)
+
+
+def _with_note(text: str, note: str) -> str:
+    return f"{text} ({note})" if note else text
+
+
+def _batch(record: Record, measured: Conditions) -> Iterator[Difference]:
+    if record.dla_batch is None:
+        yield from _plain("batch", record.batch, measured.batch)
+        return
+    theirs = f"{_told(record.batch)} on the GPU and {record.dla_batch} on each DLA"
+    yield Difference("batch", theirs, _told(measured.batch), measured.batch is not None)
+
+
+def _engines(record: Record, measured: Conditions) -> Iterator[Difference]:
+    theirs = (record.gpus, record.dlas)
+    # That many GPUs are no other engine; they are told apart as accelerators.
+    alike = (None if record.gpus is None else min(1, record.gpus), record.dlas)
+    ours = (measured.gpus, measured.dlas)
+    if alike != ours or None in alike:
+        known = None not in (*theirs, *ours)
+        yield Difference("set of engines", record.engines, _engine_text(*ours), known)
+
+
+def _engine_text(gpus: int | None, dlas: int | None) -> str:
+    if gpus is None or dlas is None:
+        return _NOT_TOLD
+    parts = ["GPU"] * bool(gpus) + [f"{dlas} DLA"] * bool(dlas)
+    return " + ".join(parts) or "CPU"
+
+
+def _accelerators(record: Record, _: Conditions) -> Iterator[Difference]:
+    if record.n_accelerators > 1:
+        theirs = f"{record.n_accelerators}; their rate is divided by that"
+        yield Difference("number of accelerators", theirs, "1")
+
+
+def _sparsity(record: Record, measured: Conditions) -> Iterator[Difference]:
+    yield from _plain("sparsity", record.sparsity, measured.sparsity)
+
+
+def _latency_limit(record: Record, _: Conditions) -> Iterator[Difference]:
+    if record.latency_limit_s is not None:
+        theirs = f"no call longer than {record.latency_limit_s * 1e3:g} ms"
+        yield Difference("limit on latency", theirs, "none")
+
+
+def _metric(record: Record, measured: Conditions) -> Iterator[Difference]:
+    if (record.metric, measured.metric) in _ALIKE:
+        return
+    theirs = _with_note(METRICS[record.metric], record.metric_note)
+    ours = _TIMED.get(measured.metric or "", _NOT_TOLD)
+    known = record.metric != "not-stated" and measured.metric is not None
+    yield Difference("timed region", theirs, ours, known)
+
+
+def _framework(record: Record, measured: Conditions) -> Iterator[Difference]:
+    yield from _plain("framework", record.framework or None, measured.framework)
+
+
+def _software(record: Record, measured: Conditions) -> Iterator[Difference]:
+    yield from _plain("software", record.software, measured.software)
+
+
+def _power_mode(record: Record, measured: Conditions) -> Iterator[Difference]:
+    """Words about clocks that differ may still mean the same."""
+    theirs, ours = record.power_mode, measured.power_mode
+    if theirs is None or ours is None or theirs.split() != ours.split():
+        yield Difference("power mode", theirs or _NOT_TOLD, ours or _NOT_TOLD, is_known=False)
+
+
+_CHECKS: tuple[Callable[[Record, Conditions], Iterator[Difference]], ...] = (
+    _device,
+    _model,
+    _variant,
+    _input,
+    _precision,
+    _batch,
+    _engines,
+    _accelerators,
+    _sparsity,
+    _latency_limit,
+    _metric,
+    _framework,
+    _software,
+    _power_mode,
+)
+
+
+def conditions_of(data: ComparisonData, row: BackendResult) -> Conditions:
+    """Under which conditions a row was measured.
+
+    Args:
+        data: the comparison.
+        row: one of its rows.
+    """
+    gpu, workload = data.environment.gpu, data.workload
+    device = device_of(gpu) if gpu else None
+    label = label_of(facts_of(data, row))
+    dlas = 0 if row.options.get("dla_core") is None else 1
+    return Conditions(
+        device=device.id if device else gpu.name if gpu else data.environment.cpu,
+        model=workload.model,
+        variant=variant_of(workload.model),
+        input=input_of(workload),
+        precision=_precision_of(row),
+        ran=f"by its label; it ran {label.ran}" if label.is_wrong else "",
+        batch=row.batch_size,
+        gpus=1 if gpu else 0,
+        dlas=dlas,
+        sparsity="dense" if row.name in _DENSE else None,
+        metric=_CLOCKS.get(row.measurement.clock),
+        power_mode=_power_mode_of(data, row),
+        framework=_framework_of(row),
+        software=_software_of(data, row),
+    )
+
+
+def _precision_of(row: BackendResult) -> str | None:
+    mixed = row.name == "autocast" or row.options.get("opt_level") in ("O1", "O2")
+    return "mixed" if mixed else _PRECISIONS.get(claim_of(row))
+
+
+def _framework_of(row: BackendResult) -> str:
+    names = {"torch2trt": "TensorRT via torch2trt", "compile": "PyTorch compiled"}
+    return names.get(row.name, "PyTorch eager" if row.name in _DENSE else row.name)
+
+
+def _software_of(data: ComparisonData, row: BackendResult) -> str:
+    environment = data.environment
+    versions = {
+        "JetPack": environment.jetson,
+        "torch": environment.torch,
+        "CUDA": environment.cuda,
+        "cuDNN": environment.cudnn,
+        "TensorRT": environment.packages.get("tensorrt") if row.name == "torch2trt" else None,
+    }
+    return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+
+
+def _power_mode_of(data: ComparisonData, row: BackendResult) -> str | None:
+    clocks = [b.state.sm_clock_hz for b in row.measurement.blocks if b.state]
+    seen = sorted(clock for clock in clocks if clock is not None and math.isfinite(clock))
+    told = [data.environment.power_mode] if data.environment.power_mode else []
+    if seen:
+        ends = dict.fromkeys(f"{clock / 1e6:.0f}" for clock in (seen[0], seen[-1]))
+        told.append(f"{' to '.join(ends)} MHz")
+    return ", ".join(told) or None

@@ -1,0 +1,525 @@
+"""All rows at once, each replica in a worker process of its own, in interleaved rounds."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import torch
+
+from precisionbench._internal.interrupts import Interrupts
+from precisionbench.errors import MeasurementError, OutOfMemoryError, PrecisionBenchError
+from precisionbench.measure import finish
+from precisionbench.measure.collector import Collected
+from precisionbench.measure.examination import Truth
+from precisionbench.measure.finish import Finished
+from precisionbench.measure.live_speedups import Following
+from precisionbench.measure.rounds import MAX_ROUNDS, Lane, Rules, Status, run_rounds, single_rounds
+from precisionbench.measure.rows import Row
+from precisionbench.measure.worker.client import Crew, RemoteSeat, Worker
+from precisionbench.measure.worker.session import check_available
+from precisionbench.model.workload import Workload
+from precisionbench.system import cpu_affinity, nvml
+from precisionbench.system.memory import free_device_bytes, workers_that_fit
+from precisionbench.system.telemetry import watching
+
+# Two processes of the same code differ on a GPU; three tell by how much
+# (docs/between-processes.md).
+_REPLICAS = {"cuda": 3}
+_REPLICAS_ELSEWHERE = 2
+# A backend that takes longer than this to build gets one replica only.
+_LONG_BUILD_S = 60.0
+# A further replica must find this many times the device memory that the first one took.
+_HEADROOM = 1.2
+# Building is not counted in the budget; where it comes again in every round, all together may
+# take so many times as long.
+_RESTARTS_LIMIT = 3.0
+
+
+@attrs.frozen
+class Options:
+    """How the rows are to be measured.
+
+    Attributes:
+        budget_s: seconds for warm-up and rounds, of all rows together, in each session.
+        replicas: fresh processes of each row; None chooses.
+        sessions: how often the whole is repeated with new processes.
+        seed: of the orders.
+        floor: spread between processes that is known of this device, as a log.
+        shared_cores: how many cores all workers share while they are measured; 0: they keep all;
+            None chooses.
+        evidence: see what runs in each row's calls, once they are measured.
+        build_together: prepare all rows at the same time.
+        passes: take the passes of the last looks: device, enqueue and wall time, memory, ...
+    """
+
+    budget_s: float
+    replicas: int | None
+    sessions: int
+    seed: int
+    floor: float
+    shared_cores: int | None = None
+    evidence: bool = True
+    build_together: bool = False
+    passes: bool = True
+
+
+@attrs.frozen
+class Outcome:
+    """How the rows were measured in the end.
+
+    Attributes:
+        schedule: `rounds`, or `restarts` where not all rows fit at once.
+        shared_cores: how many cores all workers shared; None: all.
+    """
+
+    schedule: str
+    shared_cores: int | None
+
+
+def shared_cores(wanted: int | None, device_type: str) -> int | None:
+    """How many cores workers are to share; None: they keep all.
+
+    Args:
+        wanted: as in `Options`.
+        device_type: such as `cuda`.
+    """
+    return cpu_affinity.default_count(device_type) if wanted is None else wanted or None
+
+
+class _DoesNotFitError(Exception):
+    """The device or the host cannot hold one worker of every row."""
+
+
+class _CrowdedError(Exception):
+    """A row found no memory beside the others; it may well fit alone."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(row.name)
+        self.row = row
+
+
+def measure(workload: Workload, collected: Collected, options: Options) -> Outcome:
+    """Measure every row in worker processes.
+
+    Args:
+        workload: the model and inputs.
+        collected: holds the rows, and takes what comes of each.
+        options: how.
+
+    Returns:
+        How they were measured in the end.
+
+    Raises:
+        WorkloadError: the model cannot be sent to a worker.
+        KeyboardInterrupt: the user stopped it before anything was measured, or a second time.
+    """
+    run = _Run(workload, collected, options)
+    schedule = "rounds"
+    try:
+        for session in range(options.sessions):
+            run.session(session)
+    except _DoesNotFitError as exc:
+        collected.note(
+            f"{exc}; each row was started anew in every round, so slow drift is cancelled in part "
+            "only. Use a smaller batch, or fewer backends, to measure them side by side"
+        )
+        collected.begin_anew("restarts")
+        run.restarts()
+        schedule = "restarts"
+    run.tell_what_was_interrupted()
+    for row in collected.rows:
+        if row.name in run.finished:
+            finish.keep(collected, row, run.finished[row.name])
+    return Outcome(schedule, run.shared_cores)
+
+
+class _Run:
+    """One run: lanes of every session, and what their workers left behind."""
+
+    def __init__(self, workload: Workload, collected: Collected, options: Options) -> None:
+        self.workload, self.collected, self.options = workload, collected, options
+        self.rng = random.Random(options.seed)
+        self.interrupts = Interrupts(lambda: collected.tell_of_all("interrupted"))
+        self.following = Following(collected.reference, options.floor)
+        self.rows = [row for row in collected.rows if self._is_available(row)]
+        self.finished: dict[str, list[Finished]] = {}
+        self.measured_s = 0.0  # of rows that are started anew
+        self.repeated = "session"  # what a row that was measured before can fail in
+        self.shared_cores = shared_cores(options.shared_cores, workload.device.type)
+
+    def _is_available(self, row: Row) -> bool:
+        try:
+            check_available(row.importable())
+        except PrecisionBenchError as exc:
+            self.collected.fail(row, exc)
+            return False
+        return True
+
+    def tell_what_was_interrupted(self) -> None:
+        """After a Ctrl-C rows that were finished before say so, and how many sessions there are."""
+        if not self.interrupts.requested:
+            return
+        parts = [part for row in self.finished.values() for part in row]
+        for part in parts:
+            part.measurement = attrs.evolve(part.measurement, ended_by="interrupted")
+        if self.options.sessions > 1:
+            done = max(map(len, self.finished.values()), default=0)
+            note = f"it was interrupted: {done} of {self.options.sessions} sessions were measured"
+            self.collected.note(note)
+
+    def _failed(self, row: Row, error: PrecisionBenchError) -> None:
+        """A row that fails in a later session or round keeps what the earlier ones measured."""
+        self.rows.remove(row)
+        if row.name in self.finished:
+            text = f"a later {self.repeated} failed: {error}"
+            self.finished[row.name][0].warnings.append(text)
+            self.collected.tell_broken(row, text)
+        else:
+            self.collected.fail(row, error)
+
+    # --- rounds: all rows at once -------------------------------------------------------------
+
+    def session(self, number: int) -> None:
+        """Start all workers, measure, and keep what they leave."""
+        with contextlib.ExitStack() as stack:
+            if number:  # from the second session on there is something to lose
+                stack.enter_context(self.interrupts.held())
+            while self.rows and not self.interrupts.requested:
+                try:
+                    self._session(number)
+                except _CrowdedError as exc:
+                    self._try_alone(exc.row)
+                else:
+                    return
+
+    def _try_alone(self, row: Row) -> None:
+        """Whether a row that found no memory beside the others has it alone decides what to do."""
+        with Crew() as crew:
+            files = self._files(crew)
+            try:
+                RemoteSeat(crew.start(files[""], files[row.name]))
+            except PrecisionBenchError as exc:
+                self._failed(row, exc)
+            else:
+                raise _DoesNotFitError("the device's memory cannot hold all rows at once")
+
+    def _session(self, number: int) -> None:
+        replicas = self._replicas()
+        with Crew() as crew:
+            self.collected.tell_of_all("starting", total=replicas * len(self.rows))
+            files = self._files(crew)
+            workers = {
+                row.name: [crew.start(files[""], files[row.name]) for _ in range(replicas)]
+                for row in self.rows
+            }
+            crew.wait_until_loaded()
+            lanes = self._open(workers, number)
+            self._leave_cores(lanes.values())
+            self.collected.decided(shared_cores=self.shared_cores)
+            for lane in lanes.values():
+                self._share_cores(lane)
+            self._name_strangers(lanes)
+            with self.interrupts.held():
+                ended_by = self._rounds(list(lanes.values()))
+                self._name_strangers(lanes)
+                self._refuse_nothing(lanes)
+                ended = [
+                    (row, self._finish(row, lanes[row.name], ended_by)) for row in list(self.rows)
+                ]
+                done = [(row, part) for row, part in ended if part]
+                if not number:
+                    self._examine(done, Truth(crew.folder))
+                finish.close([part for _, part in done])
+
+    def _leave_cores(self, lanes: Iterable[Lane]) -> None:
+        """Unless the user wants it, few cores are not for models that compute on several."""
+        if self.options.shared_cores is not None or self.shared_cores is None:
+            return
+        busy = [(seat.opening.cores_busy, lane.name) for lane in lanes for seat in lane.seats]
+        most, name = max(busy, default=(0.0, ""))
+        if cpu_affinity.uses_several(most):
+            self.collected.note(
+                f"calls of {name} keep {most:.1f} CPU cores busy, so all workers were left all "
+                f"cores; give shared_cores={self.shared_cores} to hold them to few all the same"
+            )
+            self.shared_cores = None
+
+    def _share_cores(self, lane: Lane) -> None:
+        """Only once all is built: compilers and tuners may use all cores."""
+        if self.shared_cores is not None:
+            cores = cpu_affinity.chosen(self.shared_cores)
+            for seat in lane.seats:
+                seat.worker.run_on(cores)
+
+    def _name_strangers(self, lanes: Mapping[str, Lane]) -> None:
+        """Say who else computes on the device: what they do is in every figure."""
+        device = self.workload.device
+        if any(lane.error for lane in lanes.values()):
+            return  # which of our processes the driver still lists is not known then
+        ours = [seat.worker.pid for lane in lanes.values() for seat in lane.seats]
+        if device.type == "cuda" and torch.cuda.is_initialized():
+            ours.append(os.getpid())
+        with nvml.opened(device) as found:
+            listed = nvml.processes(*found) if found else {}
+        note = nvml.about_strangers(nvml.strangers(listed, ours))
+        if note:
+            self.collected.note(note)
+
+    def _replicas(self) -> int:
+        device, parameters = self.workload.device, self.workload.info.parameters
+        wanted = self.options.replicas or _REPLICAS.get(device.type, _REPLICAS_ELSEWHERE)
+        fit = workers_that_fit(device, 4 * (parameters or 0))
+        if fit is None:
+            return wanted
+        if fit < len(self.rows):
+            raise _DoesNotFitError(f"the host's memory holds {fit} workers at once")
+        count = max(1, min(wanted, fit // len(self.rows)))
+        if count < wanted:
+            self.collected.note(
+                f"the host's memory holds {fit} workers at once, so each row has {count} and not "
+                f"{wanted}; use fewer backends, or free memory"
+            )
+        return count
+
+    def _files(self, crew: Crew) -> dict[str, Path]:
+        files = {"": crew.write("workload.pt", self.workload)}
+        for index, row in enumerate(self.rows):
+            files[row.name] = crew.write(f"backend-{index}.pt", row.importable())
+        return files
+
+    def _open(self, workers: Mapping[str, Sequence[Worker]], session: int) -> dict[str, Lane]:
+        """Prepare all replicas, as a rule one at a time: building must not be disturbed."""
+        lanes: dict[str, Lane] = {}
+        took: dict[str, int] = {}
+        if self.options.build_together:
+            for worker in itertools.chain.from_iterable(workers.values()):
+                worker.begin_to_open()
+        for row in list(self.rows):
+            self._open_first(row, workers[row.name], lanes, took, session)
+        for replica in range(1, max(map(len, workers.values()))):
+            for row in self.rows:
+                self._open_further(row, workers[row.name][replica], lanes[row.name], took)
+        if self.options.build_together:
+            self._look_alone(lanes)
+        return lanes
+
+    def _look_alone(self, lanes: dict[str, Lane]) -> None:
+        """One after another, once nothing else is being built."""
+        for row in list(self.rows):
+            lane = lanes[row.name]
+            for seat in list(lane.seats):
+                try:
+                    seat.look_alone()
+                except PrecisionBenchError as exc:
+                    seat.worker.kill()
+                    self._leave_out(row, lane, seat, exc)
+            if not lane.seats:
+                del lanes[row.name]
+
+    def _leave_out(
+        self, row: Row, lane: Lane, seat: RemoteSeat, error: PrecisionBenchError
+    ) -> None:
+        """A replica that fails takes the row with it only where it is the last one."""
+        lane.seats.remove(seat)
+        if lane.seats:
+            self._warn_of_few(lane, f"another one failed ({error.reason})")
+        elif isinstance(error, OutOfMemoryError) and len(self.rows) > 1:
+            raise _CrowdedError(row) from error
+        else:
+            self._failed(row, error)
+
+    def _open_first(
+        self,
+        row: Row,
+        workers: Sequence[Worker],
+        lanes: dict[str, Lane],
+        took: dict[str, int],
+        session: int,
+    ) -> None:
+        self.collected.tell(row, "preparing")
+        free = free_device_bytes(self.workload.device)
+        try:
+            seat = RemoteSeat(workers[0], self._steps_of(row))
+        except PrecisionBenchError as exc:
+            for worker in workers:
+                worker.kill()
+            if isinstance(exc, OutOfMemoryError) and len(self.rows) > 1:
+                raise _CrowdedError(row) from exc
+            self._failed(row, exc)
+        else:
+            left = free_device_bytes(self.workload.device)
+            took[row.name] = max(0, (free or 0) - (left or 0))
+            lanes[row.name] = Lane(row.name, [seat], session)
+
+    def _open_further(self, row: Row, worker: Worker, lane: Lane, took: Mapping[str, int]) -> None:
+        free = free_device_bytes(self.workload.device)
+        build_s = lane.seats[0].opening.build_s
+        why = ""
+        if worker.is_opening:
+            why = self._add(row, worker, lane)
+        elif build_s > _LONG_BUILD_S:
+            why = f"building it takes {build_s:.0f} s"
+        elif free is not None and free < _HEADROOM * took[row.name]:
+            why = "the device's memory is full"
+        else:
+            why = self._add(row, worker, lane)
+        if why:
+            worker.kill()
+            self._warn_of_few(lane, why)
+
+    def _warn_of_few(self, lane: Lane, why: str) -> None:
+        known = "; what processes are known to differ on this kind of device is added"
+        lane.warnings.append(
+            f"{len(lane.seats)} replica(s) only, because {why}{known if self.options.floor else ''}"
+        )
+
+    def _add(self, row: Row, worker: Worker, lane: Lane) -> str:
+        """Take a further worker into a row; why it could not be."""
+        try:
+            lane.seats.append(RemoteSeat(worker, self._steps_of(row, len(lane.seats))))
+        except PrecisionBenchError as exc:
+            return f"the next one failed ({exc.reason})"
+        return ""
+
+    def _rounds(self, lanes: Sequence[Lane]) -> str:
+        if not lanes:
+            return "budget"
+        with watching(self.workload.device) as watch:
+            rules = Rules(
+                self.options.budget_s,
+                self.collected.reference,
+                self.rng,
+                floor=self.options.floor,
+                watch=watch,
+                stopped=lambda: self.interrupts.requested,
+                on_warm_up=lambda: self.collected.tell_of_all("warming_up"),
+                on_round=lambda status: self._tell(status, lanes),
+                on_block=self.collected.write_down,
+            )
+            return run_rounds(lanes, rules)
+
+    def _tell(self, status: Status, lanes: Sequence[Lane] = ()) -> None:
+        if not self.collected.is_followed:
+            return
+        broken = {lane.name: str(lane.error) for lane in lanes if lane.error}
+        for row in self.rows:
+            if row.name in broken:
+                self.collected.tell_broken(row, broken[row.name])
+        speedups = self.following.look(lanes)
+        self.collected.tell_of_all(
+            "measuring", status.round, MAX_ROUNDS, status.remaining_s, speedups
+        )
+
+    def _steps_of(self, row: Row, replica: int = 0) -> Callable[[str], object]:
+        """Tells what a worker does while it prepares a row."""
+        which = f"process {replica + 1}, " if replica else ""
+        return lambda step: self.collected.tell(row, "preparing", step=f"{which}{step}")
+
+    def _refuse_nothing(self, lanes: Mapping[str, Lane]) -> None:
+        """Where the user stopped before a first round was complete, there is nothing to return."""
+        nothing = not any(lane.complete_rounds for lane in lanes.values())
+        if self.interrupts.requested and nothing and not self.finished:
+            raise KeyboardInterrupt
+
+    def _finish(self, row: Row, lane: Lane, ended_by: str) -> Finished | None:
+        """Keep a row's rounds, and have the last looks at its first worker."""
+        if not lane.complete_rounds:
+            if lane.error or row.name not in self.finished:
+                self._failed(row, lane.error or _interrupted())
+            return None
+        if lane.error:
+            self.rows.remove(row)
+            lane.warnings.append(
+                f"it failed after {lane.complete_rounds} rounds, which are kept: {lane.error}"
+            )
+        done = Finished.of(lane, ended_by)
+        parts = self.finished.setdefault(row.name, [])
+        parts.append(done)
+        if len(parts) == 1 and not lane.error:
+            self.collected.tell(row, "finishing")
+            done.look(not self.interrupts.requested, self.options.passes)
+        return done
+
+    def _examine(self, done: Sequence[tuple[Row, Finished]], truth: Truth) -> None:
+        """See what runs in each row's calls, one row at a time, once all are ready for it."""
+        if not self.options.evidence or self.interrupts.requested:
+            return
+        whole = [(row, part) for row, part in done if part.measurement.ended_by != "failed"]
+        for row, part in whole:
+            self.collected.tell(row, "examining", step="starting the profiler")
+            part.examined.worker.run_on(cpu_affinity.available())
+            part.examined.get_ready_to_profile()
+        truth.ask(part.examined for _, part in whole)
+        for row, part in whole:
+            if self.interrupts.requested:
+                return
+            self.collected.tell(row, "examining")
+            part.examine(truth)
+
+    # --- restarts: where not all rows fit -----------------------------------------------------
+
+    def restarts(self) -> None:
+        """Start every row anew in each round, in a random order, for as long as there is time."""
+        self.finished.clear()
+        self.repeated = "round"
+        if self.options.shared_cores is None:  # the rows never meet, to be asked what they use
+            self.shared_cores = None
+        self.collected.decided(shared_cores=self.shared_cores)
+        lanes: dict[str, Lane] = {}
+        budget_s = self.options.budget_s * self.options.sessions
+        end_s = time.monotonic() + _RESTARTS_LIMIT * budget_s
+        with Crew() as crew, self.interrupts.held():
+            files, truth = self._files(crew), Truth(crew.folder)
+            for number in range(MAX_ROUNDS):
+                over = self.measured_s >= budget_s or time.monotonic() >= end_s
+                if number and (over or self.interrupts.requested):
+                    break
+                for position, row in enumerate(self.rng.sample(self.rows, len(self.rows))):
+                    self._restart(crew, files, row, lanes, (number, position), truth)
+                left_s = max(0.0, end_s - time.monotonic())
+                self._tell(Status(number + 1, left_s))
+        ended_by = "interrupted" if self.interrupts.requested else "budget"
+        for name, (done,) in self.finished.items():
+            done.measurement, done.seats = lanes[name].measurement(ended_by), lanes[name].seats
+
+    def _restart(
+        self,
+        crew: Crew,
+        files: dict[str, Path],
+        row: Row,
+        lanes: dict[str, Lane],
+        place: tuple[int, int],
+        truth: Truth,
+    ) -> None:
+        if not place[0]:
+            self.collected.tell(row, "preparing")
+        worker = crew.start(files[""], files[row.name])
+        lane = lanes.setdefault(row.name, Lane(row.name, []))
+        try:
+            seat = RemoteSeat(worker)
+            self._share_cores(Lane(row.name, [seat]))
+            begun_s = time.monotonic()
+            single_rounds(lane, seat, place)
+            self.measured_s += time.monotonic() - begun_s
+            self.collected.write_down(lane)
+            if row.name not in self.finished:
+                done = Finished.of(lane, "budget")
+                done.look(everything=True, passes=self.options.passes)
+                self._examine([(row, done)], truth)
+                self.finished[row.name] = [done]
+                finish.close([attrs.evolve(done, seats=[seat])])
+        except PrecisionBenchError as exc:
+            self._failed(row, exc)
+        finally:
+            worker.kill()
+
+
+def _interrupted() -> PrecisionBenchError:
+    return MeasurementError("it was interrupted before its first round", "measure again")

@@ -1,0 +1,96 @@
+"""Which rows to measure: from specs and objects to named rows and their reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from precisionbench.backends import Backend, discovery
+from precisionbench.backends.base import options_of
+from precisionbench.backends.specs import canonical_spec
+from precisionbench.errors import BackendUnavailableError, PrecisionBenchError, SpecError
+from precisionbench.results.records import Json
+from precisionbench.spec_syntax import row_names, split_spec
+
+# What is worth comparing where the user names nothing. Rows that a machine cannot run say why.
+# Compiling takes longer than all of them together, so `compile` is for those who ask for it.
+DEFAULT_BACKENDS = (
+    "eager",
+    "eager:precision=tf32",
+    "half",
+    "half:dtype=bfloat16",
+    "half:memory_format=channels_last",
+    "autocast",
+    "apex-amp",
+    "torch2trt:precision=fp16",
+)
+
+
+@attrs.frozen
+class Row:
+    """One row to measure.
+
+    Attributes:
+        name: the row's name.
+        spec: its canonical spec.
+        backend: what to prepare; None where its plugin could not be imported.
+        error: why it could not.
+    """
+
+    name: str
+    spec: str
+    backend: Backend | None
+    error: PrecisionBenchError | None = None
+
+    @property
+    def identity(self) -> dict[str, Json]:
+        """The row's name, the backend's, and its options: what the spec gives, where the plugin
+        is not known."""
+        name, texts = split_spec(self.spec)
+        options = texts if self.backend is None else options_of(self.backend)
+        return {"backend": self.name, "name": name, "options": options}
+
+    def importable(self) -> Backend:
+        """The backend.
+
+        Raises:
+            PrecisionBenchError: why its plugin could not be imported.
+        """
+        if self.backend is None:
+            raise self.error or SpecError(f"{self.name} has no backend")
+        return self.backend
+
+
+def plan(
+    backends: Sequence[str | Backend], reference: str | Backend = "eager"
+) -> tuple[list[Row], str]:
+    """The rows to measure, and which of them is the reference.
+
+    A spec whose plugin cannot be imported is kept, so that it becomes a failure with its reason.
+
+    Args:
+        backends: specs and objects, in the order to show.
+        reference: put first where it is not among them.
+
+    Raises:
+        SpecError: a spec that cannot be understood, or a bare string for `backends`.
+    """
+    if isinstance(backends, (str, Backend)):
+        raise SpecError(f"backends is {backends!r}", f"give a list: [{backends!r}]")
+    if not isinstance(backends, Iterable):
+        raise SpecError(f"backends is {backends!r}", "give a list of specs or Backend objects")
+    made = [_row(backend) for backend in backends]
+    base = _row(reference)
+    if base.spec not in [row.spec for row in made]:
+        made.insert(0, base)
+    names = row_names(row.spec for row in made)
+    return [attrs.evolve(row, name=name) for name, row in zip(names, made, strict=True)], base.spec
+
+
+def _row(backend: str | Backend) -> Row:
+    try:
+        made = discovery.make(backend)
+    except BackendUnavailableError as exc:  # the plugin does not import; others may
+        return Row("", str(backend), None, exc)
+    return Row("", canonical_spec(made), made)

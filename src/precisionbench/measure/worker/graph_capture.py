@@ -1,0 +1,72 @@
+"""The option `cuda_graph`: a prepared call is captured, and its replay stands for it."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+
+from precisionbench.errors import FOREIGN_ERRORS, PreparationError, one_line
+from precisionbench.probes.event_timing_checks import waits
+from precisionbench.probes.graphs import Replay, capture
+from precisionbench.torchtools.agreement import compare_tensors, differs, kept
+from precisionbench.torchtools.timer import Call, Clock, CudaEventClock
+
+# Libraries choose algorithms and take workspaces in the first calls, which a capture cannot hold.
+_WARMUP_CALLS = 3
+# Two calls in float16 differ by less.
+_SAME = 1e-2
+_LEAVE_OUT = "leave cuda_graph out of this row's spec"
+
+
+def captured(clock: Clock, call: Call) -> Replay:
+    """The replay that stands for a prepared call.
+
+    Args:
+        clock: of the device.
+        call: one forward pass.
+
+    Raises:
+        PreparationError: it cannot be captured, or its replay is another thing; what and why.
+    """
+    if not isinstance(clock, CudaEventClock):
+        raise PreparationError(
+            "cuda_graph=true needs a CUDA GPU, and this row is not on one",
+            "leave cuda_graph out, or choose device='cuda'",
+        )
+    for _ in range(_WARMUP_CALLS):
+        before = kept(call())
+    _refuse_waits(call)
+    replay = _captured(clock, call)
+    if differs(compare_tensors(kept(replay()), before), _SAME):
+        raise PreparationError(
+            "its replay as a CUDA graph gives another output than the call: the call uses another "
+            "stream, data from the host, random numbers, or keeps state",
+            _LEAVE_OUT,
+        )
+    return replay
+
+
+def _refuse_waits(call: Call) -> None:
+    """Found beforehand, because a capture that breaks can spoil the process."""
+    if places := waits(call):
+        raise PreparationError(
+            f"its call waits for the GPU inside ({places[0]}), so it cannot be captured as a CUDA "
+            "graph",
+            "keep .item(), .cpu(), .to(device) and branches on values out of its forward, or "
+            "leave cuda_graph out",
+        )
+
+
+def _captured(clock: CudaEventClock, call: Call) -> Replay:
+    with warnings.catch_warnings():
+        # All its work is on a stream of its own: a replay would do nothing.
+        warnings.filterwarnings("error", message="The CUDA Graph is empty")
+        try:
+            return capture(clock, call)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except FOREIGN_ERRORS as exc:
+            raise PreparationError(
+                f"its call cannot be captured as a CUDA graph ({one_line(exc)})", _LEAVE_OUT
+            ) from exc

@@ -1,0 +1,204 @@
+"""The arguments of one forward pass: from whatever the user gives, and how many items they hold."""
+
+from __future__ import annotations
+
+import copy
+import numbers
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import PackedSequence
+
+from precisionbench.errors import WorkloadError, one_line
+from precisionbench.torchtools.tensors import Inputs, map_tensors, walk
+
+
+def is_factory(inputs: object) -> bool:
+    """Whether inputs are still to be made by calling this."""
+    return callable(inputs) and not isinstance(inputs, (torch.Tensor, Mapping, Inputs))
+
+
+def as_inputs(given: Any, name: str) -> Inputs:
+    """The arguments of one forward pass, checked.
+
+    Args:
+        given: a tensor, a tuple of positional arguments, a mapping of keyword arguments.
+        name: the model's, for the error.
+
+    Raises:
+        WorkloadError: it is none of these, or holds something that cannot be measured.
+    """
+    if given is None:
+        raise WorkloadError(
+            f"the model {name!r} came without inputs",
+            "pass inputs=, or let the factory return (model, inputs)",
+        )
+    if isinstance(given, list):
+        raise WorkloadError(
+            "inputs is a list, which could mean one argument or several",
+            "did you mean the tuple `([...],)` for one argument that is a list, or `(a, b)`?",
+        )
+    inputs = _wrapped(given)
+    if inputs is None:
+        raise WorkloadError(
+            f"inputs is a {type(given).__name__}",
+            "give a tensor, a tuple of arguments, a dict of keyword arguments, or a factory",
+        )
+    _check(inputs)
+    return inputs
+
+
+def _check(inputs: Inputs) -> None:
+    keys: Iterable[object] = inputs.kwargs
+    if odd := [key for key in keys if not isinstance(key, str)]:
+        raise WorkloadError(
+            f"inputs has the key {odd[0]!r}, and keyword arguments are named by text",
+            "did you mean `({...},)` for one argument that is a dict?",
+        )
+    if not inputs.tensors():
+        raise WorkloadError("inputs holds no tensor", "give at least one tensor")
+    if nested := [path for path, tensor in inputs.tensors() if tensor.is_nested]:
+        raise WorkloadError(
+            f"inputs{nested[0]} is a nested tensor, which has no single shape",
+            "give a padded tensor, and nest it in the model's forward",
+        )
+
+
+def _wrapped(given: Any) -> Inputs | None:
+    if isinstance(given, Inputs):
+        return given
+    if isinstance(given, (torch.Tensor, PackedSequence)):
+        return Inputs((given,))
+    if isinstance(given, Mapping):
+        return Inputs(kwargs=dict(given))
+    return Inputs(given) if isinstance(given, tuple) else None
+
+
+def batch_size_of(given: int | None, inputs: Inputs) -> int | None:
+    """Items in one call: what the user says, else the length of the first argument.
+
+    Args:
+        given: what the user says.
+        inputs: the arguments.
+
+    Raises:
+        WorkloadError: the inputs cannot hold so many items, or hold none.
+    """
+    found = _batch_of(inputs)
+    if found == 0:
+        raise WorkloadError("the inputs hold a batch of 0 items", "give at least one item")
+    if given is None or found is None:
+        return given or found
+    dimensions = {size for _, tensor in inputs.tensors() for size in tensor.shape}
+    if given > found and given not in dimensions:  # fewer may be: graphs are batched as nodes
+        raise WorkloadError(
+            f"batch_size is {given}, but the inputs hold {found} items",
+            "make the inputs of that size, or leave batch_size out",
+        )
+    return given
+
+
+def _batch_of(inputs: Inputs) -> int | None:
+    first = next(iter((*inputs.args, *inputs.kwargs.values())), None)
+    if isinstance(first, PackedSequence):
+        return int(first.batch_sizes[0])
+    if isinstance(first, list):
+        return len(first)
+    tensor = inputs.tensors()[0][1]
+    return len(tensor) if tensor.dim() else None
+
+
+def whole_batch_size(given: object) -> int | None:
+    """A batch size as a plain int; None stays None.
+
+    Raises:
+        WorkloadError: it is no whole number of 1 or more.
+    """
+    size = whole_number(given, 1)
+    if given is not None and size is None:
+        raise WorkloadError(f"batch_size is {given!r}", "give a whole number of 1 or more")
+    return size
+
+
+def whole_number(given: object, lowest: int) -> int | None:
+    """A whole number below 2**63, numpy's too, as a plain int; None where it is no such number.
+
+    Args:
+        given: anything; True is no number.
+        lowest: the smallest that is allowed.
+    """
+    if not isinstance(given, numbers.Integral) or isinstance(given, bool):
+        return None
+    return int(given) if lowest <= int(given) < 2**63 else None
+
+
+def with_items(inputs: Inputs, batch_size: int, count: int) -> Inputs:
+    """The same arguments with the first items of their batch only, or with all of them repeated.
+
+    Where the first argument is a list, its elements are the items, of whatever shapes; otherwise
+    items lie along the first dimension of tensors.
+
+    Args:
+        inputs: the arguments.
+        batch_size: items that they hold; 0 where that is not known.
+        count: items to have, another number.
+
+    Raises:
+        WorkloadError: nothing in them is as long as the batch, or they are packed sequences.
+    """
+    values = (*inputs.args, *inputs.kwargs.values())
+    if any(isinstance(value, PackedSequence) for value in values):
+        raise WorkloadError(
+            "the inputs hold packed sequences, whose batch cannot be changed",
+            "make inputs of that size",
+        )
+    places = [place % batch_size for place in range(count)] if batch_size else []
+    in_lists = isinstance(values[0], list)
+
+    def of_size(tensor: torch.Tensor) -> torch.Tensor:
+        is_batch = bool(batch_size) and tensor.dim() > 0 and len(tensor) == batch_size
+        return tensor[places] if is_batch else tensor
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, list) and len(value) == batch_size and (in_lists or _is_plain(value)):
+            return [value[place] for place in places]
+        return map_tensors(of_size, value)
+
+    kwargs = {name: changed(value) for name, value in inputs.kwargs.items()}
+    found = Inputs(tuple(map(changed, inputs.args)), kwargs)
+    if _shapes(found) == _shapes(inputs):
+        raise WorkloadError(
+            f"nothing in the inputs holds {batch_size or 'a known number of'} items, so there is "
+            "no batch to change",
+            "make inputs of that size",
+        )
+    return found
+
+
+def _is_plain(value: list[Any]) -> bool:
+    """Whether a list holds no tensors: texts, for example, one of each item."""
+    return not any(True for _ in walk(value))
+
+
+def copied(inputs: Inputs, device: torch.device) -> Inputs:
+    """Copies of the arguments that share nothing with them, tensors on a device.
+
+    Raises:
+        WorkloadError: something in them cannot be copied.
+    """
+    return inputs.map(lambda tensor: tensor.detach().to(device, copy=True), _copied_leaf)
+
+
+def _shapes(inputs: Inputs) -> list[tuple[int, ...]]:
+    return [tuple(tensor.shape) for _, tensor in inputs.tensors()]
+
+
+def _copied_leaf(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception as exc:
+        raise WorkloadError(
+            f"the inputs hold a {type(value).__name__} that cannot be copied ({one_line(exc)})",
+            "give tensors, and other values that copy.deepcopy takes",
+        ) from exc

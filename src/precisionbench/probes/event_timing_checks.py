@@ -1,0 +1,88 @@
+"""Whether CUDA events on our stream can time a call at all; asked once, before it is measured."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from precisionbench.errors import MeasurementError
+from precisionbench.probes import timing
+from precisionbench.torchtools.timer import Call, CudaEventClock, HostClock, Timer
+
+SYNC_INSIDE = "sync_inside"
+STREAM_ESCAPE = "stream_escape"
+# The work ran elsewhere where events see less than half of the wall time, though the host was
+# done this much before the device.
+_ESCAPE_SHARE = 0.5
+_ESCAPE_S = 50e-6
+_CALLS = 5
+_SYNC_WARNING = "called a synchronizing"
+
+
+def qualify(clock: CudaEventClock, call: Call) -> tuple[str, ...]:
+    """What stands against timing this call with events on our stream.
+
+    Args:
+        clock: CUDA events.
+        call: one forward pass, called before.
+
+    Returns:
+        `sync_inside`, `stream_escape`, both or none.
+
+    Raises:
+        MeasurementError: the clock does not see a kernel of known length.
+    """
+    timing.spin_rate(clock)
+    labels = []
+    if synchronises(call):
+        labels.append(SYNC_INSIDE)
+    if escapes(clock, call):
+        labels.append(STREAM_ESCAPE)
+    return tuple(labels)
+
+
+def synchronises(call: Call) -> bool:
+    """Whether an operation of torch inside the call waits for the device, e.g. `.item()`."""
+    return bool(waits(call))
+
+
+def waits(call: Call) -> list[str]:
+    """Where operations of torch inside the call wait for the device, such as `model.py:12`."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")  # first of all: entering the mode warns, too
+        with _sync_debug_mode():
+            call()
+    return [
+        f"{Path(warning.filename).name}:{warning.lineno}"
+        for warning in caught
+        if _SYNC_WARNING in str(warning.message)
+    ]
+
+
+@contextlib.contextmanager
+def _sync_debug_mode() -> Iterator[None]:
+    before = torch.cuda.get_sync_debug_mode()
+    try:
+        torch.cuda.set_sync_debug_mode("warn")
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def escapes(clock: CudaEventClock, call: Call) -> bool:
+    """Whether the work runs on another stream than ours, so that our events miss it."""
+    device = HostClock(clock.device)
+    # the shortest: a host that is disturbed takes long to notice the end of a short call
+    wall_s = min(timing.wall(device, call, _CALLS))
+    enqueue_s = median(timing.enqueue(device, call, _CALLS))
+    try:
+        event_s = median(Timer(clock).block(call, _CALLS))
+    except MeasurementError:  # not even the events' own cost was between them
+        event_s = 0.0
+    device.wait()
+    return event_s < _ESCAPE_SHARE * wall_s and wall_s - enqueue_s > _ESCAPE_S

@@ -1,0 +1,237 @@
+"""What runs in a call: a profile by torch's profiler, FLOPs, and what the layers see."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import nn
+
+from precisionbench.errors import FOREIGN_ERRORS, one_line
+from precisionbench.model.workload import Workload
+from precisionbench.probes.layers import Forward, wrapped
+from precisionbench.probes.trace import CALL, LAYER, profile_of
+from precisionbench.results.evidence import Evidence, Layer, Tensor
+from precisionbench.torchtools.global_state import device_allocations, foreign_functions
+from precisionbench.torchtools.tensors import Inputs, walk
+from precisionbench.torchtools.timer import Call
+
+_PROFILE_S = 0.5  # of calls, about
+_MOST_CALLS = 10
+_MOST_PARTS = 5000  # modules times calls: traces grow with both
+_KINETO = "KINETO_LOG_LEVEL"
+
+
+def look(call: Call, call_s: float, workload: Workload, module: nn.Module | None) -> Evidence:
+    """Look at what runs in a call; whatever cannot be seen is `unknown`, with the reason.
+
+    Args:
+        call: one forward pass, warm.
+        call_s: about how long it takes, in seconds.
+        workload: what it was prepared from.
+        module: the model behind it, where there is one in eager mode.
+    """
+    unknown: dict[str, str] = {}
+    found: dict[str, Any] = {"foreign_functions": foreign_functions()}
+    steps: dict[str, Callable[[], dict[str, Any]]] = {
+        "allocations": lambda: allocations(call, workload.device),
+        "profile": lambda: profiled(call, call_s, workload.device, module),
+        "layers": lambda: layers_of(call, module),
+        "inputs": lambda: {"input_zero_share": zero_share(workload.inputs)},
+        "flops": lambda: counted(call, module, found.get("layers", ())),
+    }
+    took_s: dict[str, float] = {}
+    for name, step in steps.items():
+        begun_s = time.monotonic()
+        try:
+            found.update(step())
+        except FOREIGN_ERRORS as exc:
+            unknown[name] = one_line(exc)
+        took_s[name] = time.monotonic() - begun_s
+    return Evidence(**found, unknown=unknown, took_s=took_s)
+
+
+def start_profiler(device: torch.device) -> None:
+    """Let the profiler start its machinery, so that `look` need not wait for it.
+
+    Args:
+        device: that will be profiled.
+    """
+    import torch.utils.flop_counter
+
+    with contextlib.suppress(*FOREIGN_ERRORS), _profiler(device):
+        torch.zeros(1, device=device).add_(1)
+
+
+@contextlib.contextmanager
+def _profiler(device: torch.device) -> Iterator[torch.profiler.profile]:
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if device.type == "cuda":
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with (
+        _no_warnings(),
+        torch.profiler.profile(activities=activities, record_shapes=True) as profiler,
+    ):
+        yield profiler
+        _drain(device)
+
+
+def zero_share(inputs: Inputs) -> float | None:
+    """The share of zeros in the largest input, where that is floating-point data.
+
+    Masks and states of zeros beside it are normal.
+    """
+    largest = max((t for _, t in inputs.tensors()), key=torch.Tensor.numel, default=None)
+    if largest is None or not largest.is_floating_point() or not largest.numel():
+        return None
+    return float((largest == 0).double().mean())
+
+
+def allocations(call: Call, device: torch.device) -> dict[str, Any]:
+    """How often a call takes memory from the driver; a field of `Evidence`."""
+    if device.type != "cuda":
+        return {}
+    before = device_allocations()
+    call()
+    call()
+    return {"device_allocations": (device_allocations() - before) / 2}
+
+
+def profiled(
+    call: Call, call_s: float, device: torch.device, module: nn.Module | None
+) -> dict[str, Any]:
+    """Kernels, operations and copies of a call; fields of `Evidence`.
+
+    The first of the calls is left out: the profiler itself is then still starting.
+    """
+    parts = sum(1 for _ in module.modules()) if module is not None else 0
+    most = min(_MOST_CALLS, _MOST_PARTS // (parts + 1))
+    calls = max(1, min(most, round(_PROFILE_S / call_s)))
+    with _profiler(device) as profiler, _annotated(module):
+        for _ in range(1 + calls):
+            with torch.profiler.record_function(CALL):
+                call()
+            _drain(device)
+    found = profile_of(_exported(profiler), skip=1)
+    return {field.name: getattr(found, field.name) for field in attrs.fields(type(found))}
+
+
+def _drain(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """The profiler warns and prints what is none of the user's business."""
+    before = dict(os.environ)
+    os.environ.setdefault(_KINETO, "99")  # read when it is first used
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name in set(os.environ) - set(before):  # what torch adds for itself, too
+            del os.environ[name]
+
+
+def _exported(profiler: Any) -> Any:
+    with tempfile.TemporaryDirectory(prefix="precisionbench-") as folder:
+        file = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(file))
+        return json.loads(file.read_text(encoding="utf-8", errors="replace"))
+
+
+@contextlib.contextmanager
+def _annotated(module: nn.Module | None) -> Iterator[None]:
+    def wrap(path: str, _: nn.Module, forward: Forward) -> Forward:
+        def annotated(*args: Any, **kwargs: Any) -> Any:
+            with torch.profiler.record_function(LAYER + path):
+                return forward(*args, **kwargs)
+
+        return annotated
+
+    with wrapped(module, wrap):
+        yield
+
+
+def layers_of(call: Call, module: nn.Module | None) -> dict[str, Any]:
+    """The model's outputs, and the modules that run in a call in the order in which they first
+    begin; fields of `Evidence`."""
+    seen: dict[str, list[Any]] = {}
+
+    def wrap(path: str, part: nn.Module, forward: Forward) -> Forward:
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            mine = seen.setdefault(path, [part, (), (), 0])
+            output = forward(*args, **kwargs)
+            mine[1:] = _all_seen((args, kwargs)), _all_seen(output), mine[3] + 1
+            return output
+
+        return watched
+
+    with wrapped(module, wrap):
+        output = call()
+    layers = tuple(
+        Layer(
+            path=path,
+            kind=type(part).__name__,
+            inputs=inputs,
+            outputs=outputs,
+            parameters=tuple(_seen(p) for p in part.parameters(recurse=False)),
+            calls=count,
+        )
+        for path, (part, inputs, outputs, count) in seen.items()
+    )
+    return {"layers": layers, "outputs": _all_seen(output)}
+
+
+def _all_seen(tree: Any) -> tuple[Tensor, ...]:
+    return tuple(_seen(tensor) for _, tensor in walk(tree))
+
+
+def _seen(tensor: torch.Tensor) -> Tensor:
+    return Tensor(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+
+
+def counted(call: Call, module: nn.Module | None, layers: tuple[Layer, ...]) -> dict[str, Any]:
+    """FLOPs by `torch.utils.flop_counter`; fields of `Evidence`.
+
+    It counts what its registry knows and passes over everything else without a word, so the names
+    of what it counted are kept. Compiled and scripted models would not run as they do.
+    """
+    if module is None or any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
+        return {}
+    from torch.utils.flop_counter import FlopCounterMode
+
+    by_layer: dict[str, float] = {}
+    told = [0.0]  # of layers that are through, whatever they are in
+
+    def wrap(path: str, _: nn.Module, forward: Forward) -> Forward:
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            before, inner = counter.get_total_flops(), told[0]
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                own = counter.get_total_flops() - before - (told[0] - inner)
+                by_layer[path] = by_layer.get(path, 0.0) + own
+                told[0] += own
+
+        return counting
+
+    with _no_warnings(), FlopCounterMode(display=False) as counter, wrapped(module, wrap):
+        call()
+    names = counter.get_flop_counts().get("Global", {})
+    return {
+        "flops": float(counter.get_total_flops()),
+        "counted": tuple(sorted(str(name) for name in names)),
+        "layers": tuple(attrs.evolve(one, flops=by_layer.get(one.path, 0.0)) for one in layers),
+    }

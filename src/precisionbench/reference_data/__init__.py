@@ -1,0 +1,1 @@
+"""Peaks of devices and FLOPs of known models, with their sources."""

@@ -1,0 +1,61 @@
+"""What known models cost, from `data/flops.toml`."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import attrs
+
+from precisionbench._internal.data_files import read_toml
+
+# Winograd's algorithm does a 3x3 convolution in up to this many times fewer multiplications, so
+# a rate counted with the usual ones may be above the peak by that much without being impossible.
+WINOGRAD = 4.0
+_FLOPS_PER_GMAC = 2e9
+
+
+@attrs.frozen
+class ItemFlops:
+    """FLOPs of one item, 2 x multiply-add.
+
+    Attributes:
+        usual: as they are usually counted.
+        least: with Winograd's algorithm wherever it could be used.
+        of: what they are of, in words, such as `ResNet-50 v1.5`.
+    """
+
+    usual: float
+    least: float
+    of: str
+
+
+@attrs.frozen
+class Entry:
+    """A model of the data file.
+
+    Attributes:
+        name: as torchvision calls it.
+        input: of one item, such as `3x224x224`.
+        gmacs: multiply-adds of one item, in 1e9.
+        winograd_gmacs: those in convolutions that Winograd's algorithm could do.
+        variant: such as `v1.5`; empty where there is one only.
+    """
+
+    name: str
+    input: str
+    gmacs: float
+    winograd_gmacs: float
+    variant: str = ""
+
+    @property
+    def flops(self) -> ItemFlops:
+        """Of one item."""
+        saved = self.winograd_gmacs * (1 - 1 / WINOGRAD)
+        of = f"{self.name} {self.variant}".strip()
+        return ItemFlops(self.gmacs * _FLOPS_PER_GMAC, (self.gmacs - saved) * _FLOPS_PER_GMAC, of)
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """All models of the data file."""
+    return tuple(Entry(**entry) for entry in read_toml("flops.toml")["model"])

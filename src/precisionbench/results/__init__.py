@@ -1,0 +1,44 @@
+"""What a measurement leaves behind: frozen data, readable without torch.
+
+Raw samples are kept; whatever can be derived from them is a property.
+"""
+
+from precisionbench.results.records import (
+    Agreement,
+    BackendFailure,
+    BackendResult,
+    Block,
+    ComparisonData,
+    DeviceState,
+    Environment,
+    Gpu,
+    Interval,
+    Measurement,
+    Passes,
+    Preparation,
+    Speedup,
+    TensorAgreement,
+    TensorInfo,
+    Verdict,
+    WorkloadInfo,
+)
+
+__all__ = [
+    "Agreement",
+    "BackendFailure",
+    "BackendResult",
+    "Block",
+    "ComparisonData",
+    "DeviceState",
+    "Environment",
+    "Gpu",
+    "Interval",
+    "Measurement",
+    "Passes",
+    "Preparation",
+    "Speedup",
+    "TensorAgreement",
+    "TensorInfo",
+    "Verdict",
+    "WorkloadInfo",
+]

@@ -1,0 +1,1 @@
+"""The machine: environment, NVML, telemetry, memory and CPU affinity."""

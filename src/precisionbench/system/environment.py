@@ -1,0 +1,122 @@
+"""What machine, which versions, and how torch was set: recorded with every result."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from precisionbench._internal.importing import installed_version
+from precisionbench.results.records import Environment, Gpu
+from precisionbench.system import nvml
+from precisionbench.system.nvml import asked
+from precisionbench.torchtools.global_state import read_flags
+
+_PACKAGES = ("numpy", "torchvision", "apex", "torch2trt", "tensorrt", "triton")
+
+
+def capture(device: torch.device) -> Environment:
+    """Describe this machine.
+
+    Args:
+        device: the device that will be measured.
+    """
+    return Environment(
+        device=str(device),
+        gpu=_gpu(device) if device.type == "cuda" else None,
+        platform=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+        cuda=torch.version.cuda,
+        cudnn=_cudnn(),
+        packages={name: found for name in _PACKAGES if (found := installed_version(name))},
+        cpu=_cpu(),
+        cpu_cores=_cores(),
+        threads=torch.get_num_threads(),
+        jetson=_jetson(),
+        flags=read_flags(),
+        power_mode=_power_mode(),
+    )
+
+
+def _cudnn() -> str | None:
+    number = torch.backends.cudnn.version() if torch.backends.cudnn.is_available() else None
+    if number is None:
+        return None
+    # cuDNN 9 counts major * 10000 + minor * 100, cuDNN 8 and older major * 1000.
+    unit = 10000 if number >= 90000 else 1000
+    return f"{number // unit}.{number % unit // 100}.{number % 100}"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _jetson() -> str | None:
+    """The L4T release of a Jetson, from the file that every JetPack has."""
+    try:
+        return Path("/etc/nv_tegra_release").read_text().splitlines()[0].lstrip("# ")
+    except (OSError, IndexError):
+        return None
+
+
+def _power_mode() -> str | None:
+    """A Jetson's power mode, such as `MAXN`; it sets the clocks and how many cores run."""
+    program = shutil.which("nvpmodel")
+    if program is None:
+        return None
+    try:
+        done = subprocess.run(
+            [program, "-q"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    names = [
+        line.partition(":")[2].strip()
+        for line in done.stdout.splitlines()
+        if line.startswith("NV Power Mode")
+    ]
+    return names[0] if names else None
+
+
+def _gpu(device: torch.device) -> Gpu:
+    properties = torch.cuda.get_device_properties(device)
+    return Gpu(
+        name=properties.name,
+        compute_capability=f"{properties.major}.{properties.minor}",
+        memory_bytes=properties.total_memory,
+        multiprocessors=properties.multi_processor_count,
+        uuid=str(uuid) if (uuid := getattr(properties, "uuid", None)) else None,
+        **_from_driver(device),
+    )
+
+
+def _from_driver(device: torch.device) -> dict[str, Any]:
+    """What only the driver's management library tells."""
+    with nvml.opened(device) as found:
+        if found is None:
+            return {}
+        library, handle = found
+        power_mw = asked(lambda: library.nvmlDeviceGetEnforcedPowerLimit(handle))
+        clock_mhz = asked(lambda: library.nvmlDeviceGetMaxClockInfo(handle, library.NVML_CLOCK_SM))
+        return {
+            "driver": asked(library.nvmlSystemGetDriverVersion),
+            "power_limit_w": power_mw / 1e3 if power_mw else None,
+            "max_sm_clock_hz": clock_mhz * 1e6 if clock_mhz else None,
+        }

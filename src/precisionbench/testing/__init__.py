@@ -1,0 +1,1 @@
+"""What tests hold a comparison to: thresholds, assertions and baselines."""

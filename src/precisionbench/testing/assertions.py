@@ -1,0 +1,109 @@
+"""What a test may claim of a comparison: each claim holds, or fails with the verdict's reason."""
+
+from __future__ import annotations
+
+from precisionbench.analysis.run_diff import Difference, RowChange
+from precisionbench.comparison import Comparison
+from precisionbench.report.rows import ratio_texts
+from precisionbench.testing.thresholds import ErrorThreshold, SpeedupThreshold, verdict_text
+
+
+def assert_speedup(comparison: Comparison, row: str, at_least: float) -> None:
+    """Claim that a row is so many times as fast as the reference.
+
+    The lower end of the interval is what counts, so that a lucky run does not pass. An interval
+    that is no evidence does not pass either: rows measured inline, or in too few rounds.
+
+    Args:
+        comparison: as `compare` or the fixture `precision_benchmark` gives it.
+        row: its spec.
+        at_least: the least speed-up, reference latency / this row's latency.
+
+    Raises:
+        AssertionError: it is not, or that is not told; the message has the value, its interval,
+            the verdict with its reason, and what to do.
+        RowNotFoundError: the comparison has no such row.
+        SpecError: the row is the reference, or the bound no number above 0.
+    """
+    __tracebackhide__ = True
+    _claim(SpeedupThreshold(row, at_least).missed_by(comparison))
+
+
+def assert_agrees(comparison: Comparison, row: str, relative_l2: float) -> None:
+    """Claim that a row's output is near to the reference's, and finite where that is.
+
+    Args:
+        comparison: as `compare` or the fixture `precision_benchmark` gives it.
+        row: its spec.
+        relative_l2: the largest ||out - ref|| / ||ref|| that is allowed, over all output tensors.
+
+    Raises:
+        AssertionError: it is not, or the two cannot be compared; the message says why.
+        RowNotFoundError: the comparison has no such row.
+        SpecError: the row is the reference, or the bound no number above 0.
+    """
+    __tracebackhide__ = True
+    _claim(ErrorThreshold(row, relative_l2).missed_by(comparison))
+
+
+def assert_not_slower(comparison: Comparison, old: Comparison, force: bool = False) -> Difference:
+    """Claim that no row became slower than in an older run, by the rules of `against`.
+
+    What is not told apart passes. A row that was measured before and fails now does not.
+
+    Args:
+        comparison: the run to judge.
+        old: the run to compare with.
+        force: compare them although something else differs, too.
+
+    Returns:
+        What has changed.
+
+    Raises:
+        AssertionError: a row is slower, by itself or over the reference, or fails now, or the two
+            have no row in common.
+        IncomparableError: they differ in something that changes times; the reason names each.
+    """
+    __tracebackhide__ = True
+    found = comparison.against(old, force)
+    _claim(_worse(found))
+    return found
+
+
+def change_text(row: RowChange) -> str:
+    """A row's change in words, such as `half 0.950 times as fast, 0.940 to 0.961 (slower: ...)`.
+
+    Args:
+        row: as `against` gives it.
+    """
+    value, low, high = ratio_texts(row.speedup)
+    verdict = verdict_text(row.speedup.verdict, row.speedup.reason)
+    return f"{row.backend} {value} times as fast, {low} to {high} ({verdict}){_relative(row)}"
+
+
+def _relative(row: RowChange) -> str:
+    if row.relative is None:
+        return ""
+    value, low, high = ratio_texts(row.relative)
+    verdict = verdict_text(row.relative.verdict, row.relative.reason)
+    return f", over the reference {value}, {low} to {high} ({verdict})"
+
+
+def _worse(found: Difference) -> str:
+    """Why a newer run does not pass; empty where it does."""
+    if found.slower:
+        rows = "; ".join(map(change_text, found.slower))
+        return (
+            f"slower than on {found.old_created}: {rows}; measure again to be sure, look at what "
+            "has changed since, or accept it with a new baseline"
+        )
+    if found.broken:
+        rows = ", ".join(found.broken)
+        return f"measured on {found.old_created} and failing now: {rows}; " + "; ".join(found.notes)
+    return "" if found.rows else "no row was measured in both runs; compare the same backends"
+
+
+def _claim(missed: str) -> None:
+    __tracebackhide__ = True
+    if missed:
+        raise AssertionError(missed)

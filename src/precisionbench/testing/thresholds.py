@@ -1,0 +1,272 @@
+"""Thresholds such as `half>=1.5`: how they are written, and what a comparison says of them.
+
+A speed-up is judged on the lower end of its interval, so that luck does not pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
+
+from precisionbench.comparison import Comparison
+from precisionbench.diagnosis.facts import facts_of
+from precisionbench.diagnosis.labels import label_of
+from precisionbench.errors import (
+    PrecisionBenchError,
+    RowNotFoundError,
+    SpecError,
+    did_you_mean,
+)
+from precisionbench.report.formatting import scientific
+from precisionbench.report.rows import ratio_texts
+from precisionbench.results.records import Agreement, BackendResult, Json, Speedup, Verdict
+from precisionbench.spec_syntax import same_row, split_spec
+
+_LONGER = "measure longer (budget_s, replicas, sessions), or ask for less"
+_WHY = "the diagnosis of the comparison says what limits it (pb.diagnose, or --explain)"
+_WHERE = "the diagnosis names the layer in which the error grows (pb.diagnose, or --explain)"
+# Intervals that do not hold what they say, and what to do about it.
+_NO_EVIDENCE = {
+    "not_interleaved": "rows were measured one after another; use launcher='process'",
+    "no_shared_rounds": "the two share no rounds; give a larger budget_s",
+    "too_few_rounds": "there were too few rounds; give a larger budget_s",
+}
+
+
+@attrs.frozen
+class SpeedupThreshold:
+    """A row must be so many times as fast as the reference.
+
+    Attributes:
+        row: its spec.
+        at_least: what the lower end of its speed-up's interval must reach.
+    """
+
+    row: str
+    at_least: float
+
+    def __attrs_post_init__(self) -> None:
+        _check(self.at_least, "a speed-up above 0, such as 1.5")
+
+    def missed_by(self, comparison: Comparison) -> str:
+        """Why a comparison misses it, in a sentence; empty where it does not.
+
+        Args:
+            comparison: as measured.
+
+        Raises:
+            RowNotFoundError: the comparison has no such row.
+            SpecError: the row is the reference.
+        """
+        _check_rows([self.row], rows_of(comparison), comparison.data.reference)
+        try:
+            row, found = comparison[self.row], comparison.speedup(self.row)
+        except PrecisionBenchError as exc:
+            return f"{self.row} has no speed-up: {exc}"
+        return self._false_label(comparison, row) or self._missed(comparison, row, found)
+
+    def _missed(self, comparison: Comparison, row: BackendResult, found: Speedup) -> str:
+        said = _said(row.backend, comparison.data.reference, found)
+        if found.reason in _NO_EVIDENCE:
+            return f"{said}, which is no evidence: {_NO_EVIDENCE[found.reason]}"
+        if found.low >= self.at_least:
+            return ""
+        remedy = _LONGER if found.high >= self.at_least else _WHY
+        low = _text_below(found.low, self.at_least)
+        return f"{said}, and its lower end, {low}, must reach {self.at_least:g}; {remedy}"
+
+    def _false_label(self, comparison: Comparison, row: BackendResult) -> str:
+        if row.evidence is None:
+            return ""
+        label = label_of(facts_of(comparison.data, row))
+        return label.sentence if label.verdict == "false" else ""
+
+
+@attrs.frozen
+class ErrorThreshold:
+    """A row's output must be so near to the reference's.
+
+    Attributes:
+        row: its spec.
+        at_most: what the relative L2 error, ||out - ref|| / ||ref||, may reach.
+    """
+
+    row: str
+    at_most: float
+
+    def __attrs_post_init__(self) -> None:
+        _check(self.at_most, "a relative error above 0, such as 0.01")
+
+    def missed_by(self, comparison: Comparison) -> str:
+        """Why a comparison misses it, in a sentence; empty where it does not.
+
+        Args:
+            comparison: as measured.
+
+        Raises:
+            RowNotFoundError: the comparison has no such row.
+            SpecError: the row is the reference.
+        """
+        reference = comparison.data.reference
+        _check_rows([self.row], rows_of(comparison), reference)
+        try:
+            row = comparison[self.row]
+        except PrecisionBenchError as exc:
+            return f"{self.row} has no output: {exc}"
+        if row.agreement is None:
+            return f"{row.backend} cannot be held against {reference}, which has no output"
+        return self._missed(row.backend, reference, row.agreement)
+
+    def _missed(self, name: str, reference: str, found: Agreement) -> str:
+        if found.nonfinite_count:
+            count = f"{found.nonfinite_count:,} elements"
+            return f"{name} or {reference} is infinite or NaN in {count} of the output; {_WHERE}"
+        if found.caveats or found.relative_l2 is None:
+            why = "; ".join(found.caveats) or "no error is known"
+            return f"{name} cannot be held against {reference}: {why}"
+        if found.relative_l2 <= self.at_most:
+            return ""
+        error = scientific(found.relative_l2)
+        return (
+            f"{name} differs from {reference} by {error} (relative L2 error), and at most "
+            f"{self.at_most:g} is allowed; {_WHERE}"
+        )
+
+
+Threshold = SpeedupThreshold | ErrorThreshold
+
+
+def parse(text: str) -> Threshold:
+    """A threshold as people write it.
+
+    Args:
+        text: `half>=1.5` or `half:memory_format=channels_last >= 1.2` for a speed-up over the
+            reference; `half error<=0.01` for the relative L2 error against it.
+
+    Raises:
+        SpecError: it is neither.
+    """
+    speedup = _split(text, ">=")
+    if speedup is not None:
+        return SpeedupThreshold(*speedup)
+    error = _split(text, "<=")
+    if error is not None and error[0].endswith(" error"):
+        return ErrorThreshold(error[0].removesuffix(" error").rstrip(), error[1])
+    raise SpecError(
+        f"the threshold {text!r} cannot be understood",
+        "write 'half>=1.5' for a speed-up over the reference, or 'half error<=0.01' for the "
+        "relative error",
+    )
+
+
+def check_rows(
+    thresholds: Iterable[Threshold],
+    rows: Sequence[tuple[str, Mapping[str, Json]]],
+    reference: str,
+) -> None:
+    """Refuse, before anything is measured, what could not be judged afterwards.
+
+    Args:
+        thresholds: as `parse` gives them.
+        rows: name and options of each row that will be measured.
+        reference: the row that the others are compared with.
+
+    Raises:
+        RowNotFoundError: a threshold's row is none of them.
+        SpecError: a threshold's row is the reference, or its name no spec.
+    """
+    _check_rows([threshold.row for threshold in thresholds], rows, reference)
+
+
+def rows_of(comparison: Comparison) -> list[tuple[str, Mapping[str, Json]]]:
+    """Name and options of each row of a comparison, for `check_rows`.
+
+    Args:
+        comparison: as measured.
+    """
+    measured = [(row.backend, row.options) for row in comparison.results]
+    return measured + [(row.backend, row.options) for row in comparison.failures]
+
+
+def missed(thresholds: Iterable[Threshold], comparison: Comparison) -> list[str]:
+    """One sentence for each threshold that a comparison misses.
+
+    Args:
+        thresholds: as `parse` gives them.
+        comparison: as measured.
+
+    Raises:
+        RowNotFoundError: the comparison has no such row.
+        SpecError: the row of one is the reference.
+    """
+    found = [threshold.missed_by(comparison) for threshold in thresholds]
+    return [sentence for sentence in found if sentence]
+
+
+def _check_rows(
+    asked: Iterable[str], rows: Sequence[tuple[str, Mapping[str, Json]]], reference: str
+) -> None:
+    for query in asked:
+        split_spec(query)  # says what is wrong with it
+        named = [name for name, options in rows if same_row(query, name, options) or query == name]
+        if not named:
+            known = did_you_mean(query, [name for name, _ in rows])
+            raise RowNotFoundError(f"the threshold's row {query!r} is not measured", known)
+        if named == [reference]:
+            raise SpecError(
+                f"{query!r} is the reference, and is compared with itself",
+                "set the threshold for another row",
+            )
+
+
+_REASONS = {
+    "excludes_1": "the interval does not hold 1",
+    "includes_1": "the interval holds 1",
+    "within_margin": "the interval lies within the margin",
+    "small_effect": "the difference is within the margin",
+    "not_interleaved": "rows were measured one after another",
+    "no_shared_rounds": "it shares no rounds with the reference",
+    "too_few_rounds": "there were too few rounds",
+}
+
+
+def _said(name: str, reference: str, found: Speedup) -> str:
+    value, low, high = ratio_texts(found)
+    verdict = verdict_text(found.verdict, found.reason)
+    return f"{name} is {value} times as fast as {reference}, {low} to {high} ({verdict})"
+
+
+def verdict_text(verdict: Verdict, reason: str) -> str:
+    """A verdict with its reason, in words.
+
+    Args:
+        verdict: of a speed-up.
+        reason: its code, as `precisionbench.statistics.verdict_of` gives it.
+
+    Returns:
+        Such as `faster: the interval does not hold 1`.
+    """
+    why = _REASONS.get(reason, reason.replace("_", " "))
+    return f"{verdict.value.replace('_', ' ')}: {why}"
+
+
+def _text_below(value: float, bound: float) -> str:
+    """A value with as many digits as it takes to see that it is below a bound."""
+    texts = (f"{value:.{digits}g}" for digits in range(3, 18))
+    return next(text for text in texts if float(text) < bound)
+
+
+def _split(text: str, sign: str) -> tuple[str, float] | None:
+    """What stands before a sign, and the number after it."""
+    row, _, number = text.rpartition(sign)
+    try:
+        return (row.strip(), float(number.strip().removesuffix("x"))) if row.strip() else None
+    except ValueError:
+        return None
+
+
+def _check(bound: float, wanted: str) -> None:
+    if isinstance(bound, bool) or not 0 < bound < math.inf:
+        raise SpecError(f"the threshold's bound is {bound!r}", f"give {wanted}")

@@ -1,0 +1,1 @@
+"""What PyTorch leaves to do: the timer, global settings, nested tensors, agreement of outputs."""

@@ -1,0 +1,210 @@
+"""How near two outputs are, computed in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+import attrs
+import torch
+
+from precisionbench.errors import one_line
+from precisionbench.results.records import Agreement, TensorAgreement
+from precisionbench.torchtools.tensors import walk
+
+# float64 copies are made of at most this many elements at a time, so that the logits of a large
+# language model fit.
+_CHUNK_ELEMENTS = 1 << 22
+
+
+def kept(output: object) -> dict[str, torch.Tensor]:
+    """Copies on the CPU of every tensor in an output, by path, safe from whatever runs next.
+
+    Args:
+        output: any nesting of tensors.
+    """
+    return {path: tensor.detach().to("cpu", copy=True) for path, tensor in walk(output)}
+
+
+def compare_outputs(output: object, reference: object) -> Agreement:
+    """Compare every tensor of an output with the reference's at the same place.
+
+    Args:
+        output: any nesting of tensors.
+        reference: the same of the reference row.
+
+    Returns:
+        As `compare_tensors`.
+    """
+    return compare_tensors(dict(walk(output)), dict(walk(reference)))
+
+
+def compare_tensors(
+    ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]
+) -> Agreement:
+    """Compare tensors with the reference's of the same path.
+
+    Args:
+        ours: what `kept` gave for this row.
+        theirs: what `kept` gave for the reference row.
+
+    Returns:
+        Figures for each pair of equal shape; missing tensors and other shapes are problems.
+    """
+    problems = [f"output{path} is missing" for path in theirs if path not in ours]
+    problems += [f"output{path} is not in the reference" for path in ours if path not in theirs]
+    tensors = []
+    for path in (path for path in ours if path in theirs):
+        try:
+            own, other = _plain(ours[path]), _plain(theirs[path])
+            if own.shape == other.shape:
+                tensors.append(_compare(path, own, other))
+            else:
+                shapes = f"{tuple(own.shape)}, the reference's {tuple(other.shape)}"
+                problems.append(f"output{path} has shape {shapes}")
+        except Exception as exc:  # tensors of a kind that does not say what its elements are
+            problems.append(f"output{path} cannot be compared ({one_line(exc)})")
+    return Agreement(tuple(tensors), tuple(problems))
+
+
+def first_items(
+    output: Mapping[str, torch.Tensor], batch_size: int, count: int
+) -> dict[str, torch.Tensor]:
+    """The first items of every tensor that holds a batch.
+
+    Args:
+        output: as for `compare_tensors`.
+        batch_size: items that it holds.
+        count: items to keep.
+    """
+    return {
+        path: tensor[:count] if tensor.dim() and tensor.shape[0] == batch_size else tensor
+        for path, tensor in output.items()
+    }
+
+
+def differs(agreement: Agreement, relative_l2: float) -> bool:
+    """Whether two outputs differ by more than a relative error, or in anything else.
+
+    Args:
+        agreement: of the two outputs.
+        relative_l2: the largest error that is let pass.
+    """
+    return bool(
+        agreement.problems
+        or agreement.nonfinite_count
+        or agreement.zero_references
+        or (agreement.relative_l2 or 0) > relative_l2
+    )
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor with one element a place, whatever it is stored as."""
+    if tensor.is_nested:
+        return tensor.to_padded_tensor(0.0)
+    if tensor.is_quantized:
+        return tensor.dequantize()
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()
+
+
+@attrs.define
+class _Sums:
+    """Running sums over chunks; from them every figure follows."""
+
+    error: float = 0.0
+    own: float = 0.0
+    reference: float = 0.0
+    product: float = 0.0
+    centred_error: float = 0.0
+    centred_reference: float = 0.0
+    max_abs_error: float = 0.0
+    nonfinite: int = 0
+    finite: int = 0
+
+    def add(self, own: torch.Tensor, reference: torch.Tensor) -> None:
+        """Add a chunk of shape (batch, columns)."""
+        same = (own == reference) | (own.isnan() & reference.isnan())
+        both = own.isfinite() & reference.isfinite()
+        self.nonfinite += int((~both & ~same).sum())
+        self.finite += int(both.sum())
+        own, reference = own.where(both, 0.0), reference.where(both, 0.0)
+        error = own - reference
+        self.error += _square(error)
+        self.own += _square(own)
+        self.reference += _square(reference)
+        self.product += float((own * reference).sum())
+        self.centred_error += _square(error - error.mean(0))
+        self.centred_reference += _square(reference - reference.mean(0))
+        self.max_abs_error = max(self.max_abs_error, float(error.abs().max()))
+
+
+def _square(values: torch.Tensor) -> float:
+    return float((values * values).sum())
+
+
+def _compare(path: str, own: torch.Tensor, reference: torch.Tensor) -> TensorAgreement:
+    sums = _Sums()
+    for pair in _chunks(own, reference):
+        sums.add(*pair)
+    if not math.isfinite(sums.error + sums.own + sums.reference):
+        raise OverflowError("its squares do not fit into float64")
+    batch = own.shape[0] if own.dim() else 1
+    any_finite = sums.finite > 0
+    return TensorAgreement(
+        path=path,
+        shape=tuple(own.shape),
+        dtype=str(own.dtype).removeprefix("torch."),
+        relative_l2=_root_ratio(sums.error, sums.reference) if any_finite else None,
+        cosine=_cosine(sums) if any_finite else None,
+        batch_centred_relative_l2=(
+            _root_ratio(sums.centred_error, sums.centred_reference)
+            if any_finite and batch > 1
+            else None
+        ),
+        max_abs_error=sums.max_abs_error if any_finite else None,
+        nonfinite_count=sums.nonfinite,
+        top1=_top1(own, reference) if not sums.nonfinite else None,
+    )
+
+
+def _top1(own: torch.Tensor, reference: torch.Tensor) -> float | None:
+    """Random networks give every item the same class, and agreement in that is vacuous."""
+    if own.dim() != 2 or min(own.shape) < 2 or not own.is_floating_point():
+        return None
+    classes = reference.argmax(1)
+    if len(classes.unique()) < 2:
+        return None
+    return float((own.argmax(1) == classes).double().mean())
+
+
+def _chunks(
+    own: torch.Tensor, reference: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Both tensors as float64 matrices of all the batch and some columns."""
+    if not own.numel():
+        return
+    pair = [_matrix(own), _matrix(reference)]
+    columns = max(1, _CHUNK_ELEMENTS // pair[0].shape[0])
+    for start in range(0, pair[0].shape[1], columns):
+        a, b = (matrix[:, start : start + columns].double() for matrix in pair)
+        yield a, b
+
+
+def _matrix(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    return tensor.reshape(tensor.shape[0] if tensor.dim() else 1, -1)
+
+
+def _root_ratio(part: float, whole: float) -> float | None:
+    """sqrt(part / whole); 0 for 0 / 0, None where the reference is zero and the error is not."""
+    if whole == 0:
+        return 0.0 if part == 0 else None
+    return math.sqrt(part / whole)
+
+
+def _cosine(sums: _Sums) -> float | None:
+    norms = math.sqrt(sums.own) * math.sqrt(sums.reference)
+    if norms == 0:  # a zero vector has no direction
+        return None
+    return sums.product / norms

@@ -1,0 +1,1 @@
+"""What chains comparisons: diagnosis with experiments, and the ladder."""
