@@ -21,7 +21,7 @@ import torch
 from triton.testing import do_bench
 
 from precisionbench.backends import discovery
-from precisionbench.measure.rounds import Lane, Rules, run_rounds
+from precisionbench.measure.rounds import RowState, Schedule, run_rounds
 from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.model.workload import resolve
 
@@ -35,9 +35,9 @@ def one_case(spec: str, batch_size: int) -> dict[str, Any]:
     ours_s, theirs_s = [], []
     with InlineLauncher.on_device_of(workload).open(discovery.make(spec)) as session:
         for _ in range(PAIRS):
-            lane = Lane(spec, [session])
-            run_rounds([lane], Rules(10.0, spec, random.Random(0)))
-            ours_s.append(median(block.median_s for block in lane.blocks))
+            row_state = RowState(spec, [session])
+            run_rounds([row_state], Schedule(10.0, spec, random.Random(0)))
+            ours_s.append(median(block.median_s for block in row_state.blocks))
             theirs_s.append(
                 do_bench(session.call, warmup=200, rep=500, return_mode="median") * 1e-3
             )

@@ -39,7 +39,7 @@ import torch
 import precisionbench as pb
 from precisionbench.analysis.speedups import KNOWN_SPREAD, ratio_of
 from precisionbench.backends.half import Half
-from precisionbench.measure.rounds import Lane, Rules, run_rounds
+from precisionbench.measure.rounds import RowState, Schedule, run_rounds
 from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.model.workload import resolve
 from precisionbench.statistics import Interval, verdict_of
@@ -197,9 +197,9 @@ def in_process(batch: int) -> dict[str, Any]:
     launcher = InlineLauncher.on_device_of(workload)
     begun_s = time.monotonic()
     with launcher.open(Half()) as first, launcher.open(Half()) as second:
-        lanes = [Lane("a", [first]), Lane("b", [second])]
-        run_rounds(lanes, Rules(OURS_S, "a", random.Random(), floor=FLOOR))
-    rows = {lane.name: lane.blocks for lane in lanes}
+        row_states = [RowState("a", [first]), RowState("b", [second])]
+        run_rounds(row_states, Schedule(OURS_S, "a", random.Random(), floor=FLOOR))
+    rows = {row_state.name: row_state.blocks for row_state in row_states}
     interval = ratio_of(rows, "a", "b", 0.95, FLOOR)
     return {
         "batch": batch,

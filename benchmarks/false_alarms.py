@@ -30,13 +30,13 @@ import torch
 
 from precisionbench.analysis.speedups import KNOWN_SPREAD, ratio_of
 from precisionbench.backends import discovery
-from precisionbench.measure.rounds import Lane, Rules, run_rounds
+from precisionbench.measure.rounds import RowState, Schedule, run_rounds
 from precisionbench.measure.worker.client import (
     PREPARE_LIMIT_S,
     START_LIMIT_S,
-    Crew,
-    RemoteSeat,
     Worker,
+    WorkerBackend,
+    WorkerPool,
 )
 from precisionbench.measure.worker.protocol import Closing, Opening
 from precisionbench.model.torchvision_models import TorchvisionModel
@@ -51,7 +51,7 @@ Rows = dict[str, list[Any]]
 Pack = tuple[list[Worker], list[dict[str, str]]]
 
 
-class Opened(RemoteSeat):
+class Opened(WorkerBackend):
     """A worker that was told to open before, with others at the same time."""
 
     def __init__(self, worker: Worker) -> None:
@@ -115,26 +115,26 @@ class Packs:
             begun_s = time.monotonic()
             if begun_s > self.end_s:
                 return
-            with Crew() as crew:
-                yield from self._pack(crew, number)
+            with WorkerPool() as pool:
+                yield from self._pack(pool, number)
             print(f"pack {number}: {time.monotonic() - begun_s:.0f} s", flush=True)
 
-    def _pack(self, crew: Crew, number: int) -> Iterator[dict[str, Any]]:
-        pack = self._started(crew)
+    def _pack(self, pool: WorkerPool, number: int) -> Iterator[dict[str, Any]]:
+        pack = self._started(pool)
         for index, batch in enumerate(self.options.batch):
-            lanes = self._opened(pack, index)
+            row_states = self._opened(pack, index)
             arms = [self.options.cores, 0] if number < self.options.arms else [self.options.cores]
             for cores in self.rng.sample(arms, len(arms)):
-                yield from self._measured(lanes, batch, number, cores)
+                yield from self._measured(row_states, batch, number, cores)
 
-    def _started(self, crew: Crew) -> Pack:
+    def _started(self, pool: WorkerPool) -> Pack:
         """Workers that begin to load the first workload, and what names each batch's files."""
-        backend = crew.write("backend.pt", discovery.make(self.options.backend))
-        files = [crew.write(f"{i}.pt", one) for i, one in enumerate(self.workloads)]
-        workers = [crew.start(files[0], backend) for _ in range(self.rows * REPLICAS)]
+        backend = pool.write("backend.pt", discovery.make(self.options.backend))
+        files = [pool.write(f"{i}.pt", one) for i, one in enumerate(self.workloads)]
+        workers = [pool.start(files[0], backend) for _ in range(self.rows * REPLICAS)]
         return workers, [{"workload": str(file), "backend": str(backend)} for file in files]
 
-    def _opened(self, pack: Pack, index: int) -> list[Lane]:
+    def _opened(self, pack: Pack, index: int) -> list[RowState]:
         workers, files = pack
         begun_s = time.monotonic()
         if index:
@@ -142,31 +142,33 @@ class Packs:
                 worker.begin("load", START_LIMIT_S, **files[index], flags=read_flags())
         for worker in workers:
             worker.begin("open", PREPARE_LIMIT_S)
-        seats = [Opened(worker) for worker in workers]
-        lanes = [Lane(str(row), []) for row in range(self.rows)]
-        for seat, lane in zip(seats, itertools.cycle(lanes), strict=False):
-            lane.seats.append(seat.undisturbed())
+        replicas = [Opened(worker) for worker in workers]
+        row_states = [RowState(str(row), []) for row in range(self.rows)]
+        for prepared, row_state in zip(replicas, itertools.cycle(row_states), strict=False):
+            row_state.replicas.append(prepared.undisturbed())
         print(f"opened after {time.monotonic() - begun_s:.1f} s", flush=True)
-        return lanes
+        return row_states
 
     def _measured(
-        self, lanes: Sequence[Lane], batch: int, pack: int, cores: int
+        self, row_states: Sequence[RowState], batch: int, pack: int, cores: int
     ) -> Iterator[dict[str, Any]]:
         """All rows in common rounds, on some cores only where that is asked for."""
         everywhere = cpu_affinity.available()
         allowed = cpu_affinity.chosen(cores) if cores else everywhere
-        workers = [seat.worker for lane in lanes for seat in lane.seats]
+        workers = [prepared.worker for row_state in row_states for prepared in row_state.replicas]
         for worker in workers:
             worker.run_on(allowed)
-        fresh = [Lane(lane.name, lane.seats) for lane in lanes]
+        fresh = [RowState(row_state.name, row_state.replicas) for row_state in row_states]
         begun_s = time.monotonic()
         budget_s = self.options.budget[self.options.batch.index(batch)]
-        ended_by = run_rounds(fresh, Rules(budget_s, "0", self.rng, floor=self._floor()))
+        ended_by = run_rounds(fresh, Schedule(budget_s, "0", self.rng, floor=self._floor()))
         took_s = time.monotonic() - begun_s
         for worker in workers:
             worker.run_on(everywhere)
-        rows = {lane.name: lane.blocks for lane in fresh}
-        labels = sorted({label for lane in fresh for o in lane.openings for label in o.labels})
+        rows = {row_state.name: row_state.blocks for row_state in fresh}
+        labels = sorted(
+            {label for row_state in fresh for o in row_state.openings for label in o.labels}
+        )
         for base in range(0, self.rows, 2):
             pair = {name: rows[name] for name in (str(base), str(base + 1))}
             yield {

@@ -27,7 +27,7 @@ import precisionbench as pb
 from precisionbench.analysis.speedups import KNOWN_SPREAD, ratio_of
 from precisionbench.backends.eager import Eager
 from precisionbench.doctor.workloads import convolutions
-from precisionbench.measure.rounds import Lane, Rules, run_rounds
+from precisionbench.measure.rounds import RowState, Schedule, run_rounds
 from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.model.workload import resolve
 from precisionbench.statistics import Interval, verdicts
@@ -72,14 +72,14 @@ def inline_session(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     launcher = InlineLauncher.on_device_of(workload)
     floor = KNOWN_SPREAD.get(workload.device.type, 0.0)
     with launcher.open(Eager()) as first, launcher.open(Eager()) as second:
-        lanes = [Lane("a", [first]), Lane("b", [second])]
-        run_rounds(lanes, Rules(options.budget, "a", random.Random(seed), floor=floor))
-    rows = {lane.name: lane.blocks for lane in lanes}
+        row_states = [RowState("a", [first]), RowState("b", [second])]
+        run_rounds(row_states, Schedule(options.budget, "a", random.Random(seed), floor=floor))
+    rows = {row_state.name: row_state.blocks for row_state in row_states}
     ratio = partial(ratio_of, rows, "a", "b", floor=floor)
     ((interval, verdict, reason),) = verdicts({"b": ratio}).values()
     print(f"{seed}: {interval} {verdict.value}", flush=True)
     told = {**attrs.asdict(interval), "verdict": verdict.value, "reason": reason}
-    return {**told, "rounds": lanes[0].complete_rounds}
+    return {**told, "rounds": row_states[0].complete_rounds}
 
 
 def summary(record: list[dict[str, Any]]) -> str:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from precisionbench.backends.eager import Eager
-from precisionbench.measure.worker.client import Crew
+from precisionbench.measure.worker.client import WorkerPool
 from precisionbench.model.workload import resolve
 
 WORKERS = 4
@@ -36,7 +36,7 @@ def workers_s() -> tuple[float, float]:
     """Seconds until all four have imported, and until all have loaded a model and the device."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     workload = resolve(nn.Linear(8, 8), torch.rand(8, 8), device=device, batch_size=None, seed=0)
-    with Crew() as crew:
+    with WorkerPool() as crew:
         files = crew.write("workload.pt", workload), crew.write("backend.pt", Eager())
         begun_s = time.perf_counter()
         workers = [crew.start(*files) for _ in range(WORKERS)]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from precisionbench.torchtools import agreement
-from precisionbench.torchtools.agreement import compare_outputs, differs, kept
+from precisionbench.torchtools.agreement import compare_outputs, cpu_copies, differs
 
 
 def only(output, reference):
@@ -117,7 +117,7 @@ def test_agreement_of_nothing_but_zeros_is_said_to_say_nothing():
     ids=str,
 )
 def test_every_kind_of_tensor_agrees_with_itself(tensor):
-    result = compare_outputs(kept(tensor), kept(tensor))
+    result = compare_outputs(cpu_copies(tensor), cpu_copies(tensor))
     assert result.problems == ()
     assert result.relative_l2 in (0, None if not tensor.numel() else 0)
 
@@ -180,7 +180,7 @@ def test_an_output_without_tensors_is_said():
 
 def test_a_kept_output_is_a_copy():
     x = torch.ones(2)
-    copy = kept([x])
+    copy = cpu_copies([x])
     x.zero_()
     assert copy["[0]"].sum() == 2
 

@@ -910,7 +910,7 @@ def clock() -> FakeClock:
 
 
 @attrs.frozen
-class Seat:
+class PreparedBackend:
     """A prepared backend whose calls take these times on a clock of the test's own."""
 
     clock: FakeClock
@@ -926,14 +926,14 @@ class Seat:
         return Timer(self.clock).block(call, samples, calls_per_sample, settle_calls)
 
 
-def measured(seat: Seat, budget_s: float) -> Measurement:
-    lane = rounds.Lane("mine", [seat])
-    rules = rounds.Rules(budget_s, "mine", random.Random(0), now=lambda: seat.clock.now_s)
-    return lane.measurement(rounds.run_rounds([lane], rules))
+def measured(prepared: PreparedBackend, budget_s: float) -> Measurement:
+    row_state = rounds.RowState("mine", [prepared])
+    rules = rounds.Schedule(budget_s, "mine", random.Random(0), now=lambda: prepared.clock.now_s)
+    return row_state.measurement(rounds.run_rounds([row_state], rules))
 
 
 def test_a_steady_model_ends_when_its_interval_is_narrow(clock):
-    measurement = measured(Seat(clock, itertools.repeat(0.01)), 8.0)
+    measurement = measured(PreparedBackend(clock, itertools.repeat(0.01)), 8.0)
     assert measurement.ended_by == "target"
     assert 1.0 <= (measurement.warmup_calls - 3) * 0.01 < 1.2
     assert [len(block.samples) for block in measurement.blocks] == [5] * 14
@@ -941,7 +941,7 @@ def test_a_steady_model_ends_when_its_interval_is_narrow(clock):
 
 
 def test_a_steady_model_ends_with_the_budget_where_that_is_short(clock):
-    measurement = measured(Seat(clock, itertools.repeat(0.01)), 0.1)
+    measurement = measured(PreparedBackend(clock, itertools.repeat(0.01)), 0.1)
     assert measurement.ended_by == "budget"
     assert sum(len(block.samples) for block in measurement.blocks) * 0.01 <= 0.1
 
@@ -949,13 +949,13 @@ def test_a_steady_model_ends_with_the_budget_where_that_is_short(clock):
 def test_a_noisy_model_ends_after_the_last_round(clock):
     draw = random.Random(0)
     durations = (draw.uniform(0.01, 0.05) for _ in itertools.count())
-    measurement = measured(Seat(clock, durations), 90.0)
+    measurement = measured(PreparedBackend(clock, durations), 90.0)
     assert measurement.ended_by == "rounds"
     assert len(measurement.blocks) == 100
 
 
 def test_short_calls_are_measured_several_at_a_time(clock):
-    measurement = measured(Seat(clock, itertools.repeat(50e-6), 50e-6), 8.0)
+    measurement = measured(PreparedBackend(clock, itertools.repeat(50e-6), 50e-6), 8.0)
     assert measurement.calls_per_sample == 4
     assert measurement.blocks[0].samples[0] == pytest.approx(50e-6)
 

@@ -15,14 +15,16 @@ import precisionbench as pb
 from precisionbench.cli import main
 from precisionbench.doctor import examine
 from precisionbench.doctor.checks import Check, State, checks_of
-from precisionbench.doctor.readings import Readiness, Readings, Trial
+from precisionbench.doctor.readings import NoiseTrial, Readiness, Readings
 from precisionbench.doctor.text import to_text
 from precisionbench.errors import SpecError, WorkerError, WorkloadError
 from precisionbench.results import DeviceState, Gpu, Speedup, Verdict
 from test_storage import comparison_data
 
 H200 = Gpu("NVIDIA H200", "9.0", 139 << 30, 132, "580.1", 700.0, 1980e6)
-QUIET = Trial("device_bound", 3e-3, 2e-4, 2e-3, 6, Speedup(1.0, 0.996, 1.004, "equivalent", ""))
+QUIET = NoiseTrial(
+    "device_bound", 3e-3, 2e-4, 2e-3, 6, Speedup(1.0, 0.996, 1.004, "equivalent", "")
+)
 RATES = {"fp32": 52e12, "tf32": 400e12, "fp16": 700e12, "bf16": 710e12, "bandwidth": 4.1e12}
 
 
@@ -39,7 +41,7 @@ def healthy(**changes: Any) -> Readings:
         state=DeviceState(1980e6, 650.0, 60.0),
         load=0.1,
         governor="performance",
-        strangers=(),
+        other_processes=(),
         backends=(Readiness("eager", True),),
         trials=(QUIET, attrs.evolve(QUIET, name="host_bound")),
     )
@@ -109,7 +111,7 @@ CPU_ONLY = attrs.evolve(healthy().environment, gpu=None, cuda=None)
         ),
         (healthy(load=0.9), "host load", "0.90", "end other programs"),
         (healthy(governor="schedutil"), "CPU governor", "schedutil", "performance"),
-        (healthy(strangers=("Xorg (process 9)",)), "other processes", "Xorg", "end them"),
+        (healthy(other_processes=("Xorg (process 9)",)), "other processes", "Xorg", "end them"),
         (
             healthy(backends=(Readiness("torch2trt", False, "TensorRT", "install it"),)),
             "backend torch2trt",
@@ -205,8 +207,8 @@ def with_mode(mode: str) -> Readings:
 
 
 def test_where_nobody_can_be_seen_nobody_is_said_to_be_absent():
-    assert line(healthy(strangers=None), "other processes").state is State.UNKNOWN
-    assert examine._strangers(torch.device("cpu")) is None
+    assert line(healthy(other_processes=None), "other processes").state is State.UNKNOWN
+    assert examine._other_processes(torch.device("cpu")) is None
 
 
 # --- on this machine ------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def test_a_jetson_without_power_monitors_tells_nothing(jetson):
 
 
 @pytest.mark.parametrize(
-    ("listed", "ours", "strangers"),
+    ("listed", "ours", "other_processes"),
     [
         ({1: "python", 2: "python"}, [1, 2], []),
         ({1: "python", 7: "Xorg"}, [1], ["Xorg (process 7)"]),
@@ -91,12 +91,12 @@ def test_a_jetson_without_power_monitors_tells_nothing(jetson):
         ({901: "python", 902: "python", 903: "x"}, [1, 2], ["a process outside this container"]),
     ],
 )
-def test_who_is_none_of_us(listed, ours, strangers):
-    assert nvml.strangers(listed, ours) == strangers
+def test_who_is_none_of_us(listed, ours, other_processes):
+    assert nvml.other_processes(listed, ours) == other_processes
 
 
 def test_strangers_are_named_with_what_to_do():
-    assert nvml.about_strangers([]) == ""
-    text = nvml.about_strangers(["Xorg (process 7)"])
+    assert nvml.note_of_other_processes([]) == ""
+    text = nvml.note_of_other_processes(["Xorg (process 7)"])
     assert "Xorg (process 7)" in text
     assert "end them" in text

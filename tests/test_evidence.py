@@ -36,8 +36,8 @@ def seen(model: nn.Module, x: torch.Tensor, backend: str = "eager") -> Evidence:
     workload = resolve(model, x, device="cpu", seed=0)
     from precisionbench.backends.discovery import make
 
-    with InlineLauncher.on_device_of(workload).open(make(backend)) as seat:
-        return seat.evidence(0.001, None)
+    with InlineLauncher.on_device_of(workload).open(make(backend)) as prepared:
+        return prepared.evidence(0.001, None)
 
 
 def test_operations_are_told_with_their_layer_and_the_dtypes_that_ran():

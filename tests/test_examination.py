@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from precisionbench.errors import ExecutionError, PreparationError
-from precisionbench.measure.examination import Truth
+from precisionbench.measure.examination import Float64Reference
 from precisionbench.results.evidence import Evidence
 
 
-class Seat:
+class PreparedBackend:
     """A row's process that can compute in float64, or cannot."""
 
     def __init__(self, error: Exception | None = None) -> None:
@@ -29,24 +29,24 @@ PATCHED = PreparationError("torch is patched here (torch.conv2d and others)")
 
 
 def test_a_process_in_which_torch_is_patched_is_passed_over(tmp_path):
-    seats = [Seat(PATCHED), Seat(), Seat()]
-    truth = Truth(tmp_path)
-    truth.ask(seats)
-    assert [seat.asked for seat in seats] == [1, 1, 0]
-    assert truth.evidence(seats[0], 1.0).unknown == {}
-    assert seats[0].given == str(tmp_path / "truth.pt")
+    replicas = [PreparedBackend(PATCHED), PreparedBackend(), PreparedBackend()]
+    truth = Float64Reference(tmp_path)
+    truth.ask(replicas)
+    assert [prepared.asked for prepared in replicas] == [1, 1, 0]
+    assert truth.evidence(replicas[0], 1.0).unknown == {}
+    assert replicas[0].given == str(tmp_path / "truth.pt")
 
 
 @pytest.mark.parametrize(
-    ("seats", "reason"),
+    ("replicas", "reason"),
     [
         ([], "no row could compute the model in float64"),
-        ([Seat(ExecutionError("no float64 here"))], "in float64: no float64 here"),
+        ([PreparedBackend(ExecutionError("no float64 here"))], "in float64: no float64 here"),
     ],
 )
-def test_where_nobody_can_the_errors_are_unknown_and_why(tmp_path, seats, reason):
-    truth = Truth(tmp_path)
-    truth.ask(seats)
-    seat = Seat()
-    assert truth.evidence(seat, 1.0).unknown["errors"].endswith(reason)
-    assert seat.given is None
+def test_where_nobody_can_the_errors_are_unknown_and_why(tmp_path, replicas, reason):
+    truth = Float64Reference(tmp_path)
+    truth.ask(replicas)
+    prepared = PreparedBackend()
+    assert truth.evidence(prepared, 1.0).unknown["errors"].endswith(reason)
+    assert prepared.given is None

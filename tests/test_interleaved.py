@@ -21,7 +21,7 @@ from precisionbench.errors import OutOfMemoryError, PreparationError, WorkerErro
 from precisionbench.measure import interleaved
 from precisionbench.measure.collector import Collected
 from precisionbench.measure.rows import plan
-from precisionbench.measure.worker.client import RemoteSeat
+from precisionbench.measure.worker.client import WorkerBackend
 from precisionbench.model.workload import resolve
 from precisionbench.system import memory
 
@@ -55,20 +55,20 @@ class Worker:
 
 @pytest.fixture
 def run(monkeypatch):
-    """A run of two rows whose seats are simulated."""
+    """A run of two rows whose replicas are simulated."""
     world = worlds.World(random.Random(0))
 
-    def seat(worker: Worker, *_):
+    def prepared(worker: Worker, *_):
         if worker.error:
             raise worker.error
         return SimpleNamespace(
             worker=worker,
-            opening=worlds.Seat(world, worker.call_s).opening,
-            block=worlds.Seat(world, worker.call_s).block,
+            opening=worlds.PreparedBackend(world, worker.call_s).opening,
+            block=worlds.PreparedBackend(world, worker.call_s).block,
             look_alone=worker.look_alone,
         )
 
-    monkeypatch.setattr(interleaved, "RemoteSeat", seat)
+    monkeypatch.setattr(interleaved, "WorkerBackend", prepared)
     rows, reference = plan(["half"], "eager")
     workload = resolve(nn.Linear(2, 2), torch.rand(1, 2), device="cpu", batch_size=None, seed=0)
     collected = Collected(rows, reference, 1, (), lambda _: None)
@@ -88,7 +88,7 @@ def test_a_host_that_cannot_hold_one_worker_of_each_row(run, monkeypatch):
 
 
 def opened(run, *further: Worker, free: list[int | None] | None = None, monkeypatch=None):
-    """Both rows opened, the first of them with further workers; its lane."""
+    """Both rows opened, the first of them with further workers; its row_state."""
     if free is not None:
         told = iter(free)
         monkeypatch.setattr(interleaved, "free_device_bytes", lambda _: next(told))
@@ -98,23 +98,23 @@ def opened(run, *further: Worker, free: list[int | None] | None = None, monkeypa
 
 def test_a_further_replica_that_fails_leaves_the_row_with_fewer(run):
     broken = Worker(error=PreparationError("no engine", "try again"))
-    lane = opened(run, broken)
+    row_state = opened(run, broken)
     assert broken.killed
-    assert "1 replica(s) only, because the next one failed (no engine)" in lane.warnings[0]
+    assert "1 replica(s) only, because the next one failed (no engine)" in row_state.warnings[0]
 
 
 def test_a_backend_that_takes_long_to_build_has_one_replica(run, monkeypatch):
     monkeypatch.setattr(interleaved, "_LONG_BUILD_S", 0.1)
-    lane = opened(run, Worker())
-    assert "because building it takes 0 s" in lane.warnings[0]
+    row_state = opened(run, Worker())
+    assert "because building it takes 0 s" in row_state.warnings[0]
 
 
 def test_a_replica_that_the_device_has_no_room_for_is_not_started(run, monkeypatch):
     free = [10 * GIB, 6 * GIB, 6 * GIB, 4 * GIB, 4 * GIB, 9 * GIB]
     crowded = Worker()
-    lane = opened(run, crowded, free=free, monkeypatch=monkeypatch)
+    row_state = opened(run, crowded, free=free, monkeypatch=monkeypatch)
     assert crowded.killed
-    assert "because the device's memory is full" in lane.warnings[0]
+    assert "because the device's memory is full" in row_state.warnings[0]
 
 
 def test_a_row_without_memory_beside_the_others_is_told_apart_from_one_that_fails(run):
@@ -131,16 +131,20 @@ def opened_together(run, *workers: Worker):
 
 def test_a_replica_that_fails_alone_takes_no_other_with_it(run):
     broken, whole = Worker(error_alone=PreparationError("no call", "try again")), Worker()
-    lanes = opened_together(run, broken, whole)
+    row_states = opened_together(run, broken, whole)
     assert (broken.killed, whole.killed) == (True, False)
-    assert [seat.worker for seat in lanes["eager"].seats] == [whole]
-    assert "1 replica(s) only, because another one failed (no call)" in lanes["eager"].warnings[0]
+    assert [prepared.worker for prepared in row_states["eager"].replicas] == [whole]
+    assert (
+        "1 replica(s) only, because another one failed (no call)" in row_states["eager"].warnings[0]
+    )
     assert not run.collected.failures
 
 
 def test_a_row_without_a_replica_that_works_alone_has_failed(run):
-    lanes = opened_together(run, *(Worker(error_alone=PreparationError("no call")) for _ in "12"))
-    assert list(lanes) == ["half"]
+    row_states = opened_together(
+        run, *(Worker(error_alone=PreparationError("no call")) for _ in "12")
+    )
+    assert list(row_states) == ["half"]
     assert [row.name for row in run.rows] == ["half"]
     assert "eager" in run.collected.failures
 
@@ -151,7 +155,7 @@ def test_a_row_that_finds_no_memory_when_it_is_called_again_is_crowded(run):
         opened_together(run, Worker(error_alone=full), Worker(error_alone=full))
 
 
-class Crew:
+class WorkerPool:
     """Starts doubles; from its second start on, a row's may fail."""
 
     folder = Path()
@@ -172,10 +176,12 @@ def restarted(run, monkeypatch, rounds: int, error: Exception | None = None) -> 
     """Rows that are started anew in each round; whether each was asked for its passes."""
     asked: list[bool] = []
     monkeypatch.setattr(interleaved, "MAX_ROUNDS", rounds)
-    monkeypatch.setattr(interleaved, "Crew", lambda: contextlib.nullcontext(Crew(error)))
+    monkeypatch.setattr(
+        interleaved, "WorkerPool", lambda: contextlib.nullcontext(WorkerPool(error))
+    )
     monkeypatch.setattr(interleaved.finished, "close", lambda _: None)
     monkeypatch.setattr(
-        interleaved.Finished, "look", lambda _, everything, passes=True: asked.append(passes)
+        interleaved.FinishedRow, "look", lambda _, everything, passes=True: asked.append(passes)
     )
     run.options = attrs.evolve(run.options, budget_s=60.0, evidence=False)
     run.restarts()
@@ -208,9 +214,9 @@ def test_a_row_that_fails_in_a_later_session_keeps_the_earlier_ones(run):
 def test_strangers_on_the_gpu_are_a_note_of_the_run_once(run, monkeypatch):
     monkeypatch.setattr(interleaved.nvml, "processes", lambda *_: {7: "python", 9: "Xorg"})
     monkeypatch.setattr(interleaved.nvml, "opened", lambda _: contextlib.nullcontext(("", "")))
-    lanes = {"eager": opened(run)}
-    run._name_strangers(lanes)
-    run._name_strangers(lanes)
+    row_states = {"eager": opened(run)}
+    run._name_strangers(row_states)
+    run._name_strangers(row_states)
     (note,) = run.collected.run_notes
     assert "Xorg (process 9)" in note
 
@@ -222,9 +228,9 @@ def test_models_that_compute_on_several_cores_keep_them(run, monkeypatch, wanted
     monkeypatch.setattr(interleaved.affinity, "default_count", lambda _: 2)
     run.options = attrs.evolve(run.options, shared_cores=wanted)
     run.shared_cores = interleaved.shared_cores(wanted, "cuda")
-    lane = opened(run)
-    lane.seats[0].opening = attrs.evolve(lane.seats[0].opening, cores_busy=busy)
-    run._leave_cores([lane])
+    row_state = opened(run)
+    row_state.replicas[0].opening = attrs.evolve(row_state.replicas[0].opening, cores_busy=busy)
+    run._leave_cores([row_state])
     assert run.shared_cores == left
     told = "calls of eager keep 3.4 CPU cores busy" in " ".join(run.collected.run_notes)
     assert told == (wanted is None and left is None)
@@ -293,7 +299,7 @@ def test_workers_that_fit_depend_on_the_model(monkeypatch):
 
 
 def test_a_seat_is_what_its_worker_says():
-    told = worlds.Seat(worlds.World(random.Random(0)), 0.01).opening
+    told = worlds.PreparedBackend(worlds.World(random.Random(0)), 0.01).opening
 
     class Answers:
         is_opening = False
@@ -301,6 +307,6 @@ def test_a_seat_is_what_its_worker_says():
         def ask(self, what, limit_s, **arguments):
             return {**attrs.asdict(told), "labels": ["sync_inside"]} if what == "open" else [0.01]
 
-    seat = RemoteSeat(Answers())
-    assert seat.opening.labels == ("sync_inside",)
-    assert seat.block(1, 1, 0) == (0.01,)
+    prepared = WorkerBackend(Answers())
+    assert prepared.opening.labels == ("sync_inside",)
+    assert prepared.block(1, 1, 0) == (0.01,)

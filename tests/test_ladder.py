@@ -33,11 +33,13 @@ from precisionbench.errors import (
 from precisionbench.measure import compare
 from precisionbench.results import BackendFailure
 from precisionbench.workflows.ladder import Ladder, ladder
-from precisionbench.workflows.ladder_rungs import Ground, rungs, stopped
+from precisionbench.workflows.ladder_rungs import Capabilities, rungs, stopped
 from test_gap import EAGER, HALF, MLPERF, SQUARE, TOP, overflowing, row, run
 
-CUDA = Ground("cuda", (9, 0), has_images=True, batch_size=100, missing={"torch2trt": "it needs X"})
-CPU = Ground("cpu", has_images=True, batch_size=4)
+CUDA = Capabilities(
+    "cuda", (9, 0), has_images=True, batch_size=100, missing={"torch2trt": "it needs X"}
+)
+CPU = Capabilities("cpu", has_images=True, batch_size=4)
 
 
 # The plan

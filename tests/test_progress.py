@@ -13,8 +13,8 @@ import torch
 from rich.console import Console
 
 import precisionbench as pb
-from precisionbench.measure.live_speedups import Following
-from precisionbench.measure.rounds import Lane
+from precisionbench.measure.live_speedups import LiveSpeedups
+from precisionbench.measure.rounds import RowState
 from precisionbench.report import progress as display
 from precisionbench.report.progress import Lines, Region, Ticker, progress_display, stage_text
 from precisionbench.results.progress import Progress, in_phase
@@ -67,28 +67,28 @@ def test_a_run_in_workers_tells_each_stage_and_the_speed_ups_so_far():
 
 
 def test_whoever_does_not_listen_pays_nothing(monkeypatch):
-    monkeypatch.setattr(Following, "look", lambda *_: pytest.fail("it was computed"))
+    monkeypatch.setattr(LiveSpeedups, "look", lambda *_: pytest.fail("it was computed"))
     arguments = {"device": "cpu", "replicas": 1, "budget_s": 1, "evidence": False}
     assert pb.compare(torch.nn.Linear(8, 8), torch.rand(2, 8), backends=["eager"], **arguments)
 
 
-def lanes(rounds: int = 12) -> list[Lane]:
+def row_states(rounds: int = 12) -> list[RowState]:
     import random
 
     blocks = session(World(random.Random(0), steady), ratios=(1.0, 2.0))
     kept = {name: [b for b in found if b.round < rounds] for name, found in blocks.items()}
-    return [Lane(name, [None] * 3, blocks=found) for name, found in kept.items()]
+    return [RowState(name, [None] * 3, blocks=found) for name, found in kept.items()]
 
 
 def test_speed_ups_so_far_are_those_of_the_rounds():
-    found = Following("0", 0.0).look(lanes())
+    found = LiveSpeedups("0", 0.0).update(row_states())
     assert list(found) == ["1"]
     assert found["1"].low < 2 < found["1"].high
     assert found["1"].relative_half_width < 0.02
 
 
 def test_too_few_rounds_tell_no_speed_up():
-    assert Following("0", 0.0).look(lanes(rounds=5)) == {}
+    assert LiveSpeedups("0", 0.0).update(row_states(rounds=5)) == {}
 
 
 def test_looking_takes_a_hundredth_of_the_time_at_most():
@@ -98,12 +98,12 @@ def test_looking_takes_a_hundredth_of_the_time_at_most():
         clock.now_s += 0.5  # each look reads it at its begin and at its end
         return clock.now_s
 
-    following, rows = Following("0", 0.0, now=costly), lanes()
-    following.look(rows)  # imports what it needs, which says nothing
-    second = following.look(rows)
-    assert following.look(rows) is second, "it was looked at only just now"
+    live_speedups, rows = LiveSpeedups("0", 0.0, now=costly), row_states()
+    live_speedups.update(rows)  # imports what it needs, which says nothing
+    second = live_speedups.update(rows)
+    assert live_speedups.update(rows) is second, "it was looked at only just now"
     clock.now_s += 60
-    assert following.look(rows) is not second
+    assert live_speedups.update(rows) is not second
 
 
 @pytest.mark.parametrize(

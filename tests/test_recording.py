@@ -7,12 +7,12 @@ import sys
 import threading
 import warnings
 
-from precisionbench._internal.output_capture import Record, silence
+from precisionbench._internal.output_capture import OutputCapture, silence
 from precisionbench.errors import PrecisionBenchWarning
 
 
 def test_text_and_warnings_are_kept_and_not_shown(capsys):
-    record = Record()
+    record = OutputCapture()
     with record.recording():
         print("out")
         sys.stderr.writelines(["err", "or\n"])
@@ -32,7 +32,7 @@ def test_silence_keeps_nothing_and_shows_nothing(capsys):
 
 
 def test_a_handler_that_was_made_meanwhile_still_speaks_to_the_user_afterwards(capsys):
-    record = Record()
+    record = OutputCapture()
     with record.recording():
         handler = logging.StreamHandler()
         handler.handle(logging.makeLogRecord({"msg": "during"}))
@@ -60,7 +60,7 @@ def test_what_another_thread_prints_is_shown(capsys):
 
 
 def test_what_a_thread_of_the_plugin_prints_is_kept(capsys):
-    record = Record()
+    record = OutputCapture()
     with record.recording():
         thread = threading.Thread(target=print, args=("from the plugin",))
         thread.start()
@@ -81,7 +81,7 @@ def test_the_stand_in_is_a_stream_like_the_one_it_stands_for(capfd):
 def test_a_process_without_streams_is_no_obstacle(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
-    record = Record()
+    record = OutputCapture()
     with record.recording():
         print("said")
         sys.stdout.flush()

@@ -138,7 +138,7 @@ def busy_cores(model: nn.Module) -> float:
     torch.set_num_threads(1)
     try:
         workload = resolve(model, torch.rand(1000, 1000), device="cpu", batch_size=None, seed=0)
-        with InlineLauncher.on_device_of(workload).open(Eager()) as seat:
-            return seat.opening.cores_busy
+        with InlineLauncher.on_device_of(workload).open(Eager()) as prepared:
+            return prepared.opening.cores_busy
     finally:
         torch.set_num_threads(threads)

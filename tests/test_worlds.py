@@ -204,7 +204,7 @@ def test_a_device_that_throttles_throughout_is_measured_longer_and_nothing_is_th
 
 
 def test_the_remaining_time_is_told_and_shrinks():
-    told: list[rounds.Status] = []
+    told: list[rounds.RoundStatus] = []
     session(World(random.Random(0)), on_round=told.append)
     assert told[0].remaining_s is None
     assert told[6].remaining_s > told[-1].remaining_s

@@ -36,7 +36,7 @@ class World:
 
 
 @attrs.frozen
-class Seat:
+class PreparedBackend:
     """A process of this world with a level of its own."""
 
     world: World
@@ -52,20 +52,24 @@ class Seat:
         return tuple(self.world.call(self.call_s) for _ in range(samples))
 
 
-def lane(world: World, name: str, call_s: float, replicas: int, spread: float) -> rounds.Lane:
+def row_state(
+    world: World, name: str, call_s: float, replicas: int, spread: float
+) -> rounds.RowState:
     """A row whose processes differ by `spread` (standard deviation of the log)."""
     levels = [call_s * math.exp(world.rng.gauss(0, spread)) for _ in range(replicas)]
-    return rounds.Lane(name, [Seat(world, level) for level in levels])
+    return rounds.RowState(name, [PreparedBackend(world, level) for level in levels])
 
 
 def session(
     world: World, ratios: tuple[float, ...] = (1.0, 1.0), spread: float = 0.0, **rules: object
 ) -> dict[str, list[Block]]:
     """Measure rows that are as many times as fast as the first; the blocks of each."""
-    lanes = [lane(world, str(i), CALL_S / ratio, 3, spread) for i, ratio in enumerate(ratios)]
+    row_states = [
+        row_state(world, str(i), CALL_S / ratio, 3, spread) for i, ratio in enumerate(ratios)
+    ]
     known = {"budget_s": BUDGET_S, "reference": "0", "rng": world.rng, "now": lambda: world.now_s}
-    rounds.run_rounds(lanes, rounds.Rules(**{**known, **rules}))  # type: ignore[arg-type]
-    return {lane.name: lane.blocks for lane in lanes}
+    rounds.run_rounds(row_states, rounds.Schedule(**{**known, **rules}))  # type: ignore[arg-type]
+    return {row_state.name: row_state.blocks for row_state in row_states}
 
 
 def steady(_: World) -> float:

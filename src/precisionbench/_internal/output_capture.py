@@ -21,7 +21,7 @@ def silence() -> Iterator[None]:
         yield
 
 
-class Record:
+class OutputCapture:
     """Keeps what plugins, models and their libraries print and warn of, instead of showing it."""
 
     def __init__(self) -> None:

@@ -37,7 +37,7 @@ from precisionbench.errors import (
     one_line,
 )
 from precisionbench.results.records import Json
-from precisionbench.torchtools.agreement import compare_outputs, differs, kept
+from precisionbench.torchtools.agreement import compare_outputs, cpu_copies, differs
 from precisionbench.torchtools.global_state import functions_restored
 from precisionbench.torchtools.tensors import Inputs, walk
 
@@ -179,7 +179,7 @@ class Torch2trt(Backend):
             output_flattener=torch2trt.Flattener.from_value(expected),
             **_names(torch2trt, args, expected),
         )
-        same = compare_outputs(kept(_first_call(trt, module, args)), kept(expected))
+        same = compare_outputs(cpu_copies(_first_call(trt, module, args)), cpu_copies(expected))
         return None if differs(same, _OTHER_MODEL) else module
 
     def _build(

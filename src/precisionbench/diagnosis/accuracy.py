@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from precisionbench.diagnosis.facts import Facts
-from precisionbench.diagnosis.findings import Precision
+from precisionbench.diagnosis.findings import Accuracy
 from precisionbench.diagnosis.labels import BF16, FP16, FP32, INT8, TF32, claim_of, label_of
 from precisionbench.diagnosis.layers import error_growth, worth_float32
 
@@ -18,7 +18,7 @@ _MOST, _MOST_OF_FLOAT32 = 0.3, 1e-3
 _UNSTEADY = "the last call's output is not the first's"
 
 
-def precision_of(facts: Facts, base: Facts | None) -> Precision:
+def precision_of(facts: Facts, base: Facts | None) -> Accuracy:
     """Judge a row's output.
 
     Args:
@@ -31,11 +31,11 @@ def precision_of(facts: Facts, base: Facts | None) -> Precision:
     claim = claim_of(row)
     bound = bound_for(claim, None if base is facts else _own_error(base))
 
-    def judged(verdict: str, reason: str, layer: str = "") -> Precision:
+    def judged(verdict: str, reason: str, layer: str = "") -> Accuracy:
         error = output.relative_l2 if output else None
         top1 = row.agreement.top1 if row.agreement else None
         keep, keep_s = worth_float32(base, facts) if verdict == "inaccurate" and base else ((), 0.0)
-        return Precision(row.backend, verdict, error, bound, layer, reason, keep, keep_s, top1)
+        return Accuracy(row.backend, verdict, error, bound, layer, reason, keep, keep_s, top1)
 
     if any(_UNSTEADY in warning for warning in row.warnings):
         return judged("unstable", "it does not even agree with itself from call to call")

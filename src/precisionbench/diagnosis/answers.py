@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import (
+    Accuracy,
     Answer,
     Ceiling,
     Finding,
     Label,
-    Precision,
     Status,
 )
 from precisionbench.diagnosis.labels import FP32, HALF
@@ -27,7 +27,7 @@ def answers_of(
     labels: Sequence[Label],
     findings: Sequence[Finding],
     ceiling: Ceiling,
-    precisions: Sequence[Precision],
+    precisions: Sequence[Accuracy],
 ) -> tuple[Answer, ...]:
     """The answers, each with its figures.
 
@@ -187,11 +187,11 @@ def _causes(live: Sequence[Finding]) -> str:
     return "; ".join(texts) + "." if texts else "Nothing was found."
 
 
-def _close(precisions: Sequence[Precision]) -> str:
+def _close(precisions: Sequence[Accuracy]) -> str:
     return " ".join(map(_near, precisions)) or "No output was compared."
 
 
-def _near(precision: Precision) -> str:
+def _near(precision: Accuracy) -> str:
     text = f"{precision.row}: {precision.reason}"
     if precision.keep:
         layers = ", ".join(precision.keep)

@@ -9,7 +9,7 @@ import attrs
 from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.accuracy import precision_of
 from precisionbench.diagnosis.answers import answers_of
-from precisionbench.diagnosis.causes import CAUSES, Scene
+from precisionbench.diagnosis.causes import CAUSES, CauseContext
 from precisionbench.diagnosis.ceiling import ceiling_of
 from precisionbench.diagnosis.facts import Facts, facts_of_rows
 from precisionbench.diagnosis.findings import (
@@ -77,7 +77,7 @@ def _findings(
 ) -> Iterable[Finding]:
     for name, facts in rows.items():
         speedup = None if name == data.reference else found.get(name)
-        scene = Scene(data, facts, labels[name], base, speedup)
+        scene = CauseContext(data, facts, labels[name], base, speedup)
         for cause in CAUSES:
             finding = cause.finding(scene)
             if finding is not None:

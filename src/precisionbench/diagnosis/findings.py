@@ -93,7 +93,7 @@ class Trial:
 
 
 @attrs.frozen
-class Witness:
+class Indicator:
     """One thing that says in which precision a row ran.
 
     Attributes:
@@ -124,7 +124,7 @@ class Label:
     claim: str
     verdict: str
     ran: str
-    witnesses: tuple[Witness, ...]
+    witnesses: tuple[Indicator, ...]
 
     @property
     def is_wrong(self) -> bool:
@@ -197,7 +197,7 @@ class LayerPair:
 
 
 @attrs.frozen
-class Precision:
+class Accuracy:
     """Whether a row's output is near enough to float64's.
 
     Attributes:
@@ -279,7 +279,7 @@ class DiagnosisData:
     ceiling: Ceiling
     findings: tuple[Finding, ...]
     layers: tuple[LayerPair, ...]
-    precisions: tuple[Precision, ...]
+    precisions: tuple[Accuracy, ...]
     roofs: dict[str, tuple[Roof, ...]]
     answers: tuple[Answer, ...]
     notes: tuple[str, ...] = ()

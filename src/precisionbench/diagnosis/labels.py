@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from precisionbench.diagnosis.facts import Facts
-from precisionbench.diagnosis.findings import Label, Witness
+from precisionbench.diagnosis.findings import Indicator, Label
 from precisionbench.results.records import BackendResult, Json
 
 FP32, TF32, FP16, BF16, INT8 = "float32", "tf32", "float16", "bfloat16", "int8"
@@ -117,7 +117,7 @@ def _ran(facts: Facts) -> str:
     return most if shares[most] > _DETAIL else ""
 
 
-def _witnesses(facts: Facts, claim: str) -> Iterator[Witness]:
+def _witnesses(facts: Facts, claim: str) -> Iterator[Indicator]:
     yield from _operands(facts, claim)
     yield from _kernels(facts, claim)
     yield from _rate(facts, claim)
@@ -125,7 +125,7 @@ def _witnesses(facts: Facts, claim: str) -> Iterator[Witness]:
     yield from _functions(facts)
 
 
-def _operands(facts: Facts, claim: str) -> Iterator[Witness]:
+def _operands(facts: Facts, claim: str) -> Iterator[Indicator]:
     if not _dtypes_are_told(facts):
         return
     stored = FP32 if claim == TF32 else claim
@@ -134,37 +134,37 @@ def _operands(facts: Facts, claim: str) -> Iterator[Witness]:
     says = f"{right:.0%} of the matrix time has {stored} operands"
     if others:
         says += f", the rest {' and '.join(others)}"
-    yield Witness("operands", says, right < 1 - _DETAIL)
+    yield Indicator("operands", says, right < 1 - _DETAIL)
 
 
-def _kernels(facts: Facts, claim: str) -> Iterator[Witness]:
+def _kernels(facts: Facts, claim: str) -> Iterator[Indicator]:
     known = {d: facts.kernel_share_of(d) for d in (FP32, TF32, FP16, BF16, INT8)}
     found = ", ".join(f"{share:.0%} {name}" for name, share in known.items() if share > _DETAIL)
     if found:
         allowed = (FP32, TF32) if claim == TF32 else (claim,)
         wrong = sum(share for name, share in known.items() if name not in allowed)
-        yield Witness("kernels", f"its matrix kernels are {found} by name", wrong > _DETAIL)
+        yield Indicator("kernels", f"its matrix kernels are {found} by name", wrong > _DETAIL)
 
 
-def _rate(facts: Facts, claim: str) -> Iterator[Witness]:
+def _rate(facts: Facts, claim: str) -> Iterator[Indicator]:
     """A rate well above the peak of what it claims is impossible; peaks are of one clock."""
     rate, peak = facts.certain_flop_rate, facts.peak(RATES.get(claim, ""))
     if rate is None or peak is None:
         return
     says = f"{rate / 1e12:.3g} TFLOP/s of {peak / 1e12:.3g} that the device reaches in {claim}"
-    yield Witness(RATE, says, rate > BEYOND * peak)
+    yield Indicator(RATE, says, rate > BEYOND * peak)
 
 
-def _output(facts: Facts, claim: str) -> Iterator[Witness]:
+def _output(facts: Facts, claim: str) -> Iterator[Indicator]:
     """A half output of a float32 row says that something is half; nothing else says much."""
     dtypes = sorted({t.dtype for t in facts.evidence.outputs if "float" in t.dtype})
     if dtypes:
         wrong = claim in (FP32, TF32) and any(dtype in HALF for dtype in dtypes)
-        yield Witness("output", f"its output is {' and '.join(dtypes)}", wrong or None)
+        yield Indicator("output", f"its output is {' and '.join(dtypes)}", wrong or None)
 
 
-def _functions(facts: Facts) -> Iterator[Witness]:
+def _functions(facts: Facts) -> Iterator[Indicator]:
     names = facts.evidence.foreign_functions
     if names:
         says = f"{len(names)} of torch's functions were patched, e.g. {names[0]}"
-        yield Witness("functions", says, None)
+        yield Indicator("functions", says, None)

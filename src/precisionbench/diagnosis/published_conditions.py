@@ -69,7 +69,7 @@ class Conditions:
 
 
 @attrs.frozen
-class Difference:
+class ConditionMismatch:
     """A condition in which two numbers differ, or may differ.
 
     Attributes:
@@ -96,7 +96,7 @@ class Difference:
         return self.sentence
 
 
-def differences(record: Record, measured: Conditions) -> tuple[Difference, ...]:
+def differences(record: Record, measured: Conditions) -> tuple[ConditionMismatch, ...]:
     """Everything in which a published number and a measured row differ or may differ.
 
     Args:
@@ -106,21 +106,21 @@ def differences(record: Record, measured: Conditions) -> tuple[Difference, ...]:
     return tuple(found for check in _CHECKS for found in check(record, measured))
 
 
-def _device(record: Record, measured: Conditions) -> Iterator[Difference]:
+def _device(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
     ours, theirs = measured.device, {device.id for device in named(record.device)}
     if ours is not None and (theirs == {ours} or key(ours) == key(record.device)):
         return
     known = ours is not None and ours not in theirs
-    yield Difference("device", record.device, ours or _NOT_TOLD, known)
+    yield ConditionMismatch("device", record.device, ours or _NOT_TOLD, known)
 
 
-def _model(record: Record, measured: Conditions) -> Iterator[Difference]:
+def _model(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
     found = model_difference(record, measured.model)
     if found is not None:
         yield found
 
 
-def model_difference(record: Record, name: str | None) -> Difference | None:
+def model_difference(record: Record, name: str | None) -> ConditionMismatch | None:
     """Whether a published number is of another model, or may be; None where it is of this one.
 
     Args:
@@ -130,7 +130,7 @@ def model_difference(record: Record, name: str | None) -> Difference | None:
     if name is not None and model_key(name)[0] == model_key(record.model)[0]:
         return None
     known = name is not None and _tells_its_model(name)
-    return Difference("model", record.model, name or _NOT_TOLD, known)
+    return ConditionMismatch("model", record.model, name or _NOT_TOLD, known)
 
 
 def _tells_its_model(name: str) -> bool:
@@ -139,28 +139,28 @@ def _tells_its_model(name: str) -> bool:
     return name.startswith("torchvision:") or model_key(name)[0] in known
 
 
-def _variant(record: Record, measured: Conditions) -> Iterator[Difference]:
+def _variant(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
     if record.variant or measured.variant:
         yield from _plain("variant of the model", record.variant or None, measured.variant)
 
 
-def _plain(condition: str, theirs: object, ours: object) -> Iterator[Difference]:
+def _plain(condition: str, theirs: object, ours: object) -> Iterator[ConditionMismatch]:
     """A condition that is the same, or not, or not told by one of them."""
     if theirs is None or ours is None:
-        yield Difference(condition, _told(theirs), _told(ours), is_known=False)
+        yield ConditionMismatch(condition, _told(theirs), _told(ours), is_known=False)
     elif theirs != ours:
-        yield Difference(condition, str(theirs), str(ours))
+        yield ConditionMismatch(condition, str(theirs), str(ours))
 
 
 def _told(value: object) -> str:
     return _NOT_TOLD if value is None else str(value)
 
 
-def _input(record: Record, measured: Conditions) -> Iterator[Difference]:
+def _input(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
     yield from _plain("input", record.input, measured.input)
 
 
-def _precision(record: Record, measured: Conditions) -> Iterator[Difference]:
+def _precision(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
     theirs = record.precision and _with_note(record.precision, record.precision_note)
     ours = measured.precision and _with_note(measured.precision, measured.ran)
     same = record.precision == measured.precision and not measured.ran
@@ -168,29 +168,29 @@ def _precision(record: Record, measured: Conditions) -> Iterator[Difference]:
     if same and not doubtful and theirs is not None:
         return
     known = None not in (theirs, ours) and not (same and doubtful)
-    yield Difference("precision", theirs or _NOT_TOLD, ours or _NOT_TOLD, known)
+    yield ConditionMismatch("precision", theirs or _NOT_TOLD, ours or _NOT_TOLD, known)
 
 
 def _with_note(text: str, note: str) -> str:
     return f"{text} ({note})" if note else text
 
 
-def _batch(record: Record, measured: Conditions) -> Iterator[Difference]:
+def _batch(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
     if record.dla_batch is None:
         yield from _plain("batch", record.batch, measured.batch)
         return
     theirs = f"{_told(record.batch)} on the GPU and {record.dla_batch} on each DLA"
-    yield Difference("batch", theirs, _told(measured.batch), measured.batch is not None)
+    yield ConditionMismatch("batch", theirs, _told(measured.batch), measured.batch is not None)
 
 
-def _engines(record: Record, measured: Conditions) -> Iterator[Difference]:
+def _engines(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
     theirs = (record.gpus, record.dlas)
     # That many GPUs are no other engine; they are told apart as accelerators.
     alike = (None if record.gpus is None else min(1, record.gpus), record.dlas)
     ours = (measured.gpus, measured.dlas)
     if alike != ours or None in alike:
         known = None not in (*theirs, *ours)
-        yield Difference("set of engines", record.engines, _engine_text(*ours), known)
+        yield ConditionMismatch("set of engines", record.engines, _engine_text(*ours), known)
 
 
 def _engine_text(gpus: int | None, dlas: int | None) -> str:
@@ -200,47 +200,49 @@ def _engine_text(gpus: int | None, dlas: int | None) -> str:
     return " + ".join(parts) or "CPU"
 
 
-def _accelerators(record: Record, _: Conditions) -> Iterator[Difference]:
+def _accelerators(record: Record, _: Conditions) -> Iterator[ConditionMismatch]:
     if record.n_accelerators > 1:
         theirs = f"{record.n_accelerators}; their rate is divided by that"
-        yield Difference("number of accelerators", theirs, "1")
+        yield ConditionMismatch("number of accelerators", theirs, "1")
 
 
-def _sparsity(record: Record, measured: Conditions) -> Iterator[Difference]:
+def _sparsity(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
     yield from _plain("sparsity", record.sparsity, measured.sparsity)
 
 
-def _latency_limit(record: Record, _: Conditions) -> Iterator[Difference]:
+def _latency_limit(record: Record, _: Conditions) -> Iterator[ConditionMismatch]:
     if record.latency_limit_s is not None:
         theirs = f"no call longer than {record.latency_limit_s * 1e3:g} ms"
-        yield Difference("limit on latency", theirs, "none")
+        yield ConditionMismatch("limit on latency", theirs, "none")
 
 
-def _metric(record: Record, measured: Conditions) -> Iterator[Difference]:
+def _metric(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
     if (record.metric, measured.metric) in _ALIKE:
         return
     theirs = _with_note(METRICS[record.metric], record.metric_note)
     ours = _TIMED.get(measured.metric or "", _NOT_TOLD)
     known = record.metric != "not-stated" and measured.metric is not None
-    yield Difference("timed region", theirs, ours, known)
+    yield ConditionMismatch("timed region", theirs, ours, known)
 
 
-def _framework(record: Record, measured: Conditions) -> Iterator[Difference]:
+def _framework(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
     yield from _plain("framework", record.framework or None, measured.framework)
 
 
-def _software(record: Record, measured: Conditions) -> Iterator[Difference]:
+def _software(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
     yield from _plain("software", record.software, measured.software)
 
 
-def _power_mode(record: Record, measured: Conditions) -> Iterator[Difference]:
+def _power_mode(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
     """Words about clocks that differ may still mean the same."""
     theirs, ours = record.power_mode, measured.power_mode
     if theirs is None or ours is None or theirs.split() != ours.split():
-        yield Difference("power mode", theirs or _NOT_TOLD, ours or _NOT_TOLD, is_known=False)
+        yield ConditionMismatch(
+            "power mode", theirs or _NOT_TOLD, ours or _NOT_TOLD, is_known=False
+        )
 
 
-_CHECKS: tuple[Callable[[Record, Conditions], Iterator[Difference]], ...] = (
+_CHECKS: tuple[Callable[[Record, Conditions], Iterator[ConditionMismatch]], ...] = (
     _device,
     _model,
     _variant,

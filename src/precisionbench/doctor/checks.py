@@ -7,7 +7,7 @@ from enum import Enum
 
 import attrs
 
-from precisionbench.doctor.readings import Readings, Trial
+from precisionbench.doctor.readings import NoiseTrial, Readings
 from precisionbench.errors import some
 from precisionbench.reference_data.peaks import Device, Peak, device_of
 from precisionbench.report.formatting import scaled, significant, time_text
@@ -268,10 +268,10 @@ def _host(readings: Readings) -> Iterator[Check]:
 def _others(readings: Readings) -> Iterator[Check]:
     if readings.environment.gpu is None:
         return
-    if readings.strangers is None:
+    if readings.other_processes is None:
         yield Check("other processes", State.UNKNOWN, "the driver does not list them")
-    elif readings.strangers:
-        text = f"{some(list(readings.strangers))} on this GPU"
+    elif readings.other_processes:
+        text = f"{some(list(readings.other_processes))} on this GPU"
         remedy = "end them, or measure when they are idle: what they do is in every figure"
         yield Check("other processes", State.ATTENTION, text, remedy)
     else:
@@ -297,7 +297,7 @@ def _noise(readings: Readings) -> Iterator[Check]:
         yield Check("noise", State.UNKNOWN, readings.trouble)
 
 
-def _trial(trial: Trial, floor: float) -> Check:
+def _trial(trial: NoiseTrial, floor: float) -> Check:
     subject = _TRIAL_NAMES.get(trial.name, trial.name)
     if not trial.tells:
         text = (

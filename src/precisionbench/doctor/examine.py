@@ -19,7 +19,7 @@ from precisionbench.backends.discovery import list_backends
 from precisionbench.comparison import Comparison
 from precisionbench.doctor import workloads
 from precisionbench.doctor.checks import Check, checks_of
-from precisionbench.doctor.readings import Readiness, Readings, Trial
+from precisionbench.doctor.readings import NoiseTrial, Readiness, Readings
 from precisionbench.doctor.text import to_text
 from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, SpecError
 from precisionbench.measure import compare
@@ -129,7 +129,7 @@ def _readings(device: torch.device) -> Readings:
         state=state,
         load=load,
         governor=_governor(),
-        strangers=_strangers(device),
+        other_processes=_other_processes(device),
         backends=tuple(
             Readiness(b.name, b.available, b.requirement, b.remedy) for b in list_backends()
         ),
@@ -166,11 +166,11 @@ def _governor() -> str | None:
     return None
 
 
-def _strangers(device: torch.device) -> tuple[str, ...] | None:
+def _other_processes(device: torch.device) -> tuple[str, ...] | None:
     """Who else computes on the GPU; None where the driver does not even list us."""
     with nvml.opened(device) as found:
         listed = nvml.processes(*found) if found else {}
-    return tuple(nvml.strangers(listed, [os.getpid()])) if listed else None
+    return tuple(nvml.other_processes(listed, [os.getpid()])) if listed else None
 
 
 # --- noise ----------------------------------------------------------------------------------------
@@ -178,13 +178,13 @@ def _strangers(device: torch.device) -> tuple[str, ...] | None:
 
 def _trials(
     device: torch.device, replicas: int, on_progress: OnProgress | None
-) -> tuple[tuple[Trial, ...], str]:
+) -> tuple[tuple[NoiseTrial, ...], str]:
     batch = _BATCH.get(device.type, _BATCH_ELSEWHERE)
     models: Mapping[str, Any] = {
         "device_bound": partial(workloads.convolutions, batch),
         "host_bound": workloads.many_small,
     }
-    trials: list[Trial] = []
+    trials: list[NoiseTrial] = []
     for name, model in models.items():
         try:
             comparison = compare.compare(
@@ -204,7 +204,7 @@ def _trials(
     return tuple(trials), ""
 
 
-def trial_of(name: str, comparison: Comparison) -> Trial:
+def trial_of(name: str, comparison: Comparison) -> NoiseTrial:
     """What a comparison of a row with itself says about noise.
 
     Args:
@@ -217,7 +217,7 @@ def trial_of(name: str, comparison: Comparison) -> Trial:
     first, second = comparison["eager"], comparison["eager#2"]
     rows = {row.backend: row.measurement.blocks for row in (first, second)}
     side_by_side = comparison.data.schedule == "rounds"
-    return Trial(
+    return NoiseTrial(
         name=name,
         latency_s=first.latency.value,
         within=within_sd([*rows.values()]),

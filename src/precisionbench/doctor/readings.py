@@ -16,7 +16,7 @@ _LEAST_PROCESSES = 4
 
 
 @attrs.frozen
-class Trial:
+class NoiseTrial:
     """A small workload against itself, in fresh processes: what it says is noise.
 
     Attributes:
@@ -92,7 +92,7 @@ class Readings:
         state: the GPU right after a second of matmuls; None where nothing tells.
         load: processes that wanted to run in the last minute, for each core; None if not told.
         governor: the CPU's frequency governor; None if not told.
-        strangers: others that compute on the GPU; None where nobody tells.
+        other_processes: others that compute on the GPU; None where nobody tells.
         backends: whether each can run.
         trials: A/A trials; empty where they were left out.
         trouble: why they could not be made.
@@ -107,9 +107,9 @@ class Readings:
     state: DeviceState | None
     load: float | None
     governor: str | None
-    strangers: tuple[str, ...] | None
+    other_processes: tuple[str, ...] | None
     backends: tuple[Readiness, ...]
-    trials: tuple[Trial, ...] = ()
+    trials: tuple[NoiseTrial, ...] = ()
     trouble: str = ""
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from precisionbench.errors import BackendUnavailableError, PrecisionBenchError
-from precisionbench.measure.rounds import Lane, few_rounds
+from precisionbench.measure.rounds import RowState, few_rounds
 from precisionbench.measure.rows import Row
 from precisionbench.measure.worker.local import drop_frames
 from precisionbench.measure.worker.protocol import Closing, Opening
@@ -107,17 +107,17 @@ class Collected:
         if self._journal is not None:
             self._journal.conditions(**fields)
 
-    def write_down(self, lane: Lane) -> None:
+    def write_down(self, row_state: RowState) -> None:
         """Add a row's newest block to the journal."""
         if self._journal is None:
             return
-        newest = lane.blocks[-1]
-        if not self._journal.has(lane.name, newest.session):
-            row = next(row for row in self.rows if row.name == lane.name)
-            so_far = lane.measurement("interrupted")
-            result = self._result(row, lane.openings[0], so_far, Closing(), Passes())
+        newest = row_state.blocks[-1]
+        if not self._journal.has(row_state.name, newest.session):
+            row = next(row for row in self.rows if row.name == row_state.name)
+            so_far = row_state.measurement("interrupted")
+            result = self._result(row, row_state.openings[0], so_far, Closing(), Passes())
             self._journal.row(result, newest.session)
-        self._journal.block(lane.name, newest)
+        self._journal.block(row_state.name, newest)
 
     def keep(
         self,

@@ -8,15 +8,15 @@ from pathlib import Path
 import attrs
 
 from precisionbench.errors import PrecisionBenchError, WorkerError
-from precisionbench.measure.worker.protocol import Seat
+from precisionbench.measure.worker.protocol import PreparedBackend
 from precisionbench.results.evidence import Evidence
 
 _NOBODY = "no row could compute the model in float64"
 
 
 @attrs.define
-class Truth:
-    """What the model's layers give in float64, in a file that all seats can read.
+class Float64Reference:
+    """What the model's layers give in float64, in a file that all replicas can read.
 
     Attributes:
         folder: where the file is to be.
@@ -28,18 +28,18 @@ class Truth:
     path: str | None = None
     reason: str = _NOBODY
 
-    def ask(self, seats: Iterable[Seat]) -> None:
-        """Let the first seat write it that can: one in whose process torch is not patched.
+    def ask(self, replicas: Iterable[PreparedBackend]) -> None:
+        """Let the first prepared write it that can: one in whose process torch is not patched.
 
         Args:
-            seats: of any rows, in the order in which to ask them.
+            replicas: of any rows, in the order in which to ask them.
         """
         path = str(self.folder / "truth.pt")
-        for seat in seats:
+        for prepared in replicas:
             if self.path is not None:
                 return
             try:
-                seat.truth(path)
+                prepared.truth(path)
             except WorkerError as exc:  # the next would take as long, and end likewise
                 self.reason = f"{_NOBODY}: {exc.reason}"
                 return
@@ -48,17 +48,17 @@ class Truth:
             else:
                 self.path = path
 
-    def evidence(self, seat: Seat, call_s: float) -> Evidence:
-        """What a seat's calls run, and how far its layers are from this.
+    def evidence(self, prepared: PreparedBackend, call_s: float) -> Evidence:
+        """What a prepared's calls run, and how far its layers are from this.
 
         Args:
-            seat: of a row.
+            prepared: of a row.
             call_s: about how long a call takes.
 
         Raises:
             PrecisionBenchError: a call failed.
         """
-        found = seat.evidence(call_s, self.path)
+        found = prepared.evidence(call_s, self.path)
         if self.path is not None:
             return found
         return attrs.evolve(found, unknown={**found.unknown, "errors": self.reason})

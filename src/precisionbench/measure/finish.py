@@ -8,22 +8,22 @@ import attrs
 
 from precisionbench.errors import PrecisionBenchError
 from precisionbench.measure.collector import Collected
-from precisionbench.measure.examination import Truth
-from precisionbench.measure.rounds import Lane
+from precisionbench.measure.examination import Float64Reference
+from precisionbench.measure.rounds import RowState
 from precisionbench.measure.rows import Row
-from precisionbench.measure.worker.client import RemoteSeat
+from precisionbench.measure.worker.client import WorkerBackend
 from precisionbench.measure.worker.protocol import Closing
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.records import Measurement, Passes
 
 
 @attrs.define
-class Finished:
+class FinishedRow:
     """What one session leaves of a row.
 
     Attributes:
         measurement: its blocks.
-        seats: its workers.
+        replicas: its workers.
         call_s: about how long a call takes.
         warnings: what a reader of the row must know.
         passes: what was measured beside the latency.
@@ -32,7 +32,7 @@ class Finished:
     """
 
     measurement: Measurement
-    seats: Sequence[RemoteSeat]
+    replicas: Sequence[WorkerBackend]
     call_s: float
     warnings: list[str]
     passes: Passes = attrs.field(factory=Passes)
@@ -40,14 +40,19 @@ class Finished:
     evidence: Evidence | None = None
 
     @classmethod
-    def of(cls, lane: Lane, ended_by: str) -> Finished:
-        """What a lane has come to.
+    def of(cls, row_state: RowState, ended_by: str) -> FinishedRow:
+        """What a row_state has come to.
 
         Args:
-            lane: with at least one block.
+            row_state: with at least one block.
             ended_by: what ended the rounds.
         """
-        return cls(lane.measurement(ended_by), lane.seats, lane.call_s, lane.warnings)
+        return cls(
+            row_state.measurement(ended_by),
+            row_state.replicas,
+            row_state.call_s,
+            row_state.warnings,
+        )
 
     def look(self, everything: bool, passes: bool = True) -> None:
         """Fetch the first output, and run the passes beside the latency.
@@ -56,19 +61,19 @@ class Finished:
             everything: not the output alone.
             passes: whether they are wanted at all.
         """
-        seat = self.seats[0]
-        self._guarded(lambda: self._fetch(seat))
+        prepared = self.replicas[0]
+        self._guarded(lambda: self._fetch(prepared))
         if everything and passes:
-            self._guarded(lambda: self._pass(seat))
+            self._guarded(lambda: self._pass(prepared))
         if everything:
-            self._guarded(seat.check_steady)
+            self._guarded(prepared.check_steady)
 
     @property
-    def examined(self) -> RemoteSeat:
+    def examined(self) -> WorkerBackend:
         """The last replica: a profiler would leave traces in the first one's passes."""
-        return self.seats[-1]
+        return self.replicas[-1]
 
-    def examine(self, truth: Truth) -> None:
+    def examine(self, truth: Float64Reference) -> None:
         """See what runs in a call.
 
         Args:
@@ -76,14 +81,14 @@ class Finished:
         """
         self._guarded(lambda: self._examine(truth))
 
-    def _examine(self, truth: Truth) -> None:
+    def _examine(self, truth: Float64Reference) -> None:
         self.evidence = truth.evidence(self.examined, self.call_s)
 
-    def _fetch(self, seat: RemoteSeat) -> None:
-        self.output = seat.output
+    def _fetch(self, prepared: WorkerBackend) -> None:
+        self.output = prepared.output
 
-    def _pass(self, seat: RemoteSeat) -> None:
-        self.passes = seat.passes(self.call_s, capture=True)
+    def _pass(self, prepared: WorkerBackend) -> None:
+        self.passes = prepared.passes(self.call_s, capture=True)
 
     def _guarded(self, action: Callable[[], object]) -> None:
         """What fails after a row was measured is said, and takes nothing away."""
@@ -94,20 +99,20 @@ class Finished:
 
     def close(self) -> None:
         """Wait until all its workers, which were told to leave, have undone their backends."""
-        for seat in self.seats:
-            self._guarded(seat.close)
+        for prepared in self.replicas:
+            self._guarded(prepared.close)
 
 
-def close(rows: Sequence[Finished]) -> None:
+def close(rows: Sequence[FinishedRow]) -> None:
     """Let the workers of all rows undo their backends side by side."""
     for done in rows:
-        for seat in done.seats:
-            seat.leave()
+        for prepared in done.replicas:
+            prepared.leave()
     for done in rows:
         done.close()
 
 
-def keep(collected: Collected, row: Row, parts: Sequence[Finished]) -> None:
+def keep(collected: Collected, row: Row, parts: Sequence[FinishedRow]) -> None:
     """Hand what all sessions left of a row to the collection.
 
     Args:
@@ -116,11 +121,11 @@ def keep(collected: Collected, row: Row, parts: Sequence[Finished]) -> None:
         parts: one for each session.
     """
     first = parts[0]
-    closing = first.seats[0].closing()
+    closing = first.replicas[0].closing()
     warnings = [text for part in parts for text in part.warnings]
     collected.keep(
         row,
-        first.seats[0].opening,
+        first.replicas[0].opening,
         _merged([part.measurement for part in parts]),
         Closing((*closing.warnings, *warnings), closing.log),
         first.passes,

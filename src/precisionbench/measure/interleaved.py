@@ -17,12 +17,19 @@ from precisionbench._internal.interrupts import Interrupts
 from precisionbench.errors import MeasurementError, OutOfMemoryError, PrecisionBenchError
 from precisionbench.measure import finish
 from precisionbench.measure.collector import Collected
-from precisionbench.measure.examination import Truth
-from precisionbench.measure.finish import Finished
-from precisionbench.measure.live_speedups import Following
-from precisionbench.measure.rounds import MAX_ROUNDS, Lane, Rules, Status, run_rounds, single_rounds
+from precisionbench.measure.examination import Float64Reference
+from precisionbench.measure.finish import FinishedRow
+from precisionbench.measure.live_speedups import LiveSpeedups
+from precisionbench.measure.rounds import (
+    MAX_ROUNDS,
+    RoundStatus,
+    RowState,
+    Schedule,
+    run_rounds,
+    single_rounds,
+)
 from precisionbench.measure.rows import Row
-from precisionbench.measure.worker.client import Crew, RemoteSeat, Worker
+from precisionbench.measure.worker.client import Worker, WorkerBackend, WorkerPool
 from precisionbench.measure.worker.session import check_available
 from precisionbench.model.workload import Workload
 from precisionbench.system import cpu_affinity, nvml
@@ -141,15 +148,15 @@ def measure(workload: Workload, collected: Collected, options: Options) -> Outco
 
 
 class _Run:
-    """One run: lanes of every session, and what their workers left behind."""
+    """One run: row_states of every session, and what their workers left behind."""
 
     def __init__(self, workload: Workload, collected: Collected, options: Options) -> None:
         self.workload, self.collected, self.options = workload, collected, options
         self.rng = random.Random(options.seed)
         self.interrupts = Interrupts(lambda: collected.tell_of_all("interrupted"))
-        self.following = Following(collected.reference, options.floor)
+        self.live_speedups = LiveSpeedups(collected.reference, options.floor)
         self.rows = [row for row in collected.rows if self._is_available(row)]
-        self.finished: dict[str, list[Finished]] = {}
+        self.finished: dict[str, list[FinishedRow]] = {}
         self.measured_s = 0.0  # of rows that are started anew
         self.repeated = "session"  # what a row that was measured before can fail in
         self.shared_cores = shared_cores(options.shared_cores, workload.device.type)
@@ -201,10 +208,10 @@ class _Run:
 
     def _try_alone(self, row: Row) -> None:
         """Whether a row that found no memory beside the others has it alone decides what to do."""
-        with Crew() as crew:
-            files = self._files(crew)
+        with WorkerPool() as pool:
+            files = self._files(pool)
             try:
-                RemoteSeat(crew.start(files[""], files[row.name]))
+                WorkerBackend(pool.start(files[""], files[row.name]))
             except PrecisionBenchError as exc:
                 self._failed(row, exc)
             else:
@@ -212,37 +219,42 @@ class _Run:
 
     def _session(self, number: int) -> None:
         replicas = self._replicas()
-        with Crew() as crew:
+        with WorkerPool() as pool:
             self.collected.tell_of_all("starting", total=replicas * len(self.rows))
-            files = self._files(crew)
+            files = self._files(pool)
             workers = {
-                row.name: [crew.start(files[""], files[row.name]) for _ in range(replicas)]
+                row.name: [pool.start(files[""], files[row.name]) for _ in range(replicas)]
                 for row in self.rows
             }
-            crew.wait_until_loaded()
-            lanes = self._open(workers, number)
-            self._leave_cores(lanes.values())
+            pool.wait_until_loaded()
+            row_states = self._open(workers, number)
+            self._leave_cores(row_states.values())
             self.collected.decided(shared_cores=self.shared_cores)
-            for lane in lanes.values():
-                self._share_cores(lane)
-            self._name_strangers(lanes)
+            for row_state in row_states.values():
+                self._share_cores(row_state)
+            self._note_other_processes(row_states)
             with self.interrupts.held():
-                ended_by = self._rounds(list(lanes.values()))
-                self._name_strangers(lanes)
-                self._refuse_nothing(lanes)
+                ended_by = self._rounds(list(row_states.values()))
+                self._note_other_processes(row_states)
+                self._refuse_nothing(row_states)
                 ended = [
-                    (row, self._finish(row, lanes[row.name], ended_by)) for row in list(self.rows)
+                    (row, self._finish(row, row_states[row.name], ended_by))
+                    for row in list(self.rows)
                 ]
                 done = [(row, part) for row, part in ended if part]
                 if not number:
-                    self._examine(done, Truth(crew.folder))
+                    self._examine(done, Float64Reference(pool.folder))
                 finish.close([part for _, part in done])
 
-    def _leave_cores(self, lanes: Iterable[Lane]) -> None:
+    def _leave_cores(self, row_states: Iterable[RowState]) -> None:
         """Unless the user wants it, few cores are not for models that compute on several."""
         if self.options.shared_cores is not None or self.shared_cores is None:
             return
-        busy = [(seat.opening.cores_busy, lane.name) for lane in lanes for seat in lane.seats]
+        busy = [
+            (prepared.opening.cores_busy, row_state.name)
+            for row_state in row_states
+            for prepared in row_state.replicas
+        ]
         most, name = max(busy, default=(0.0, ""))
         if cpu_affinity.uses_several(most):
             self.collected.note(
@@ -251,24 +263,28 @@ class _Run:
             )
             self.shared_cores = None
 
-    def _share_cores(self, lane: Lane) -> None:
+    def _share_cores(self, row_state: RowState) -> None:
         """Only once all is built: compilers and tuners may use all cores."""
         if self.shared_cores is not None:
             cores = cpu_affinity.chosen(self.shared_cores)
-            for seat in lane.seats:
-                seat.worker.run_on(cores)
+            for prepared in row_state.replicas:
+                prepared.worker.run_on(cores)
 
-    def _name_strangers(self, lanes: Mapping[str, Lane]) -> None:
+    def _note_other_processes(self, row_states: Mapping[str, RowState]) -> None:
         """Say who else computes on the device: what they do is in every figure."""
         device = self.workload.device
-        if any(lane.error for lane in lanes.values()):
+        if any(row_state.error for row_state in row_states.values()):
             return  # which of our processes the driver still lists is not known then
-        ours = [seat.worker.pid for lane in lanes.values() for seat in lane.seats]
+        ours = [
+            prepared.worker.pid
+            for row_state in row_states.values()
+            for prepared in row_state.replicas
+        ]
         if device.type == "cuda" and torch.cuda.is_initialized():
             ours.append(os.getpid())
         with nvml.opened(device) as found:
             listed = nvml.processes(*found) if found else {}
-        note = nvml.about_strangers(nvml.strangers(listed, ours))
+        note = nvml.note_of_other_processes(nvml.other_processes(listed, ours))
         if note:
             self.collected.note(note)
 
@@ -288,48 +304,48 @@ class _Run:
             )
         return count
 
-    def _files(self, crew: Crew) -> dict[str, Path]:
-        files = {"": crew.write("workload.pt", self.workload)}
+    def _files(self, pool: WorkerPool) -> dict[str, Path]:
+        files = {"": pool.write("workload.pt", self.workload)}
         for index, row in enumerate(self.rows):
-            files[row.name] = crew.write(f"backend-{index}.pt", row.importable())
+            files[row.name] = pool.write(f"backend-{index}.pt", row.importable())
         return files
 
-    def _open(self, workers: Mapping[str, Sequence[Worker]], session: int) -> dict[str, Lane]:
+    def _open(self, workers: Mapping[str, Sequence[Worker]], session: int) -> dict[str, RowState]:
         """Prepare all replicas, as a rule one at a time: building must not be disturbed."""
-        lanes: dict[str, Lane] = {}
+        row_states: dict[str, RowState] = {}
         took: dict[str, int] = {}
         if self.options.build_together:
             for worker in itertools.chain.from_iterable(workers.values()):
                 worker.begin_to_open()
         for row in list(self.rows):
-            self._open_first(row, workers[row.name], lanes, took, session)
+            self._open_first(row, workers[row.name], row_states, took, session)
         for replica in range(1, max(map(len, workers.values()))):
             for row in self.rows:
-                self._open_further(row, workers[row.name][replica], lanes[row.name], took)
+                self._open_further(row, workers[row.name][replica], row_states[row.name], took)
         if self.options.build_together:
-            self._look_alone(lanes)
-        return lanes
+            self._look_alone(row_states)
+        return row_states
 
-    def _look_alone(self, lanes: dict[str, Lane]) -> None:
+    def _look_alone(self, row_states: dict[str, RowState]) -> None:
         """One after another, once nothing else is being built."""
         for row in list(self.rows):
-            lane = lanes[row.name]
-            for seat in list(lane.seats):
+            row_state = row_states[row.name]
+            for prepared in list(row_state.replicas):
                 try:
-                    seat.look_alone()
+                    prepared.look_alone()
                 except PrecisionBenchError as exc:
-                    seat.worker.kill()
-                    self._leave_out(row, lane, seat, exc)
-            if not lane.seats:
-                del lanes[row.name]
+                    prepared.worker.kill()
+                    self._leave_out(row, row_state, prepared, exc)
+            if not row_state.replicas:
+                del row_states[row.name]
 
     def _leave_out(
-        self, row: Row, lane: Lane, seat: RemoteSeat, error: PrecisionBenchError
+        self, row: Row, row_state: RowState, prepared: WorkerBackend, error: PrecisionBenchError
     ) -> None:
         """A replica that fails takes the row with it only where it is the last one."""
-        lane.seats.remove(seat)
-        if lane.seats:
-            self._warn_of_few(lane, f"another one failed ({error.reason})")
+        row_state.replicas.remove(prepared)
+        if row_state.replicas:
+            self._warn_of_few(row_state, f"another one failed ({error.reason})")
         elif isinstance(error, OutOfMemoryError) and len(self.rows) > 1:
             raise _CrowdedError(row) from error
         else:
@@ -339,14 +355,14 @@ class _Run:
         self,
         row: Row,
         workers: Sequence[Worker],
-        lanes: dict[str, Lane],
+        row_states: dict[str, RowState],
         took: dict[str, int],
         session: int,
     ) -> None:
         self.collected.tell(row, "preparing")
         free = free_device_bytes(self.workload.device)
         try:
-            seat = RemoteSeat(workers[0], self._steps_of(row))
+            prepared = WorkerBackend(workers[0], self._steps_of(row))
         except PrecisionBenchError as exc:
             for worker in workers:
                 worker.kill()
@@ -356,43 +372,48 @@ class _Run:
         else:
             left = free_device_bytes(self.workload.device)
             took[row.name] = max(0, (free or 0) - (left or 0))
-            lanes[row.name] = Lane(row.name, [seat], session)
+            row_states[row.name] = RowState(row.name, [prepared], session)
 
-    def _open_further(self, row: Row, worker: Worker, lane: Lane, took: Mapping[str, int]) -> None:
+    def _open_further(
+        self, row: Row, worker: Worker, row_state: RowState, took: Mapping[str, int]
+    ) -> None:
         free = free_device_bytes(self.workload.device)
-        build_s = lane.seats[0].opening.build_s
+        build_s = row_state.replicas[0].opening.build_s
         why = ""
         if worker.is_opening:
-            why = self._add(row, worker, lane)
+            why = self._add(row, worker, row_state)
         elif build_s > _LONG_BUILD_S:
             why = f"building it takes {build_s:.0f} s"
         elif free is not None and free < _HEADROOM * took[row.name]:
             why = "the device's memory is full"
         else:
-            why = self._add(row, worker, lane)
+            why = self._add(row, worker, row_state)
         if why:
             worker.kill()
-            self._warn_of_few(lane, why)
+            self._warn_of_few(row_state, why)
 
-    def _warn_of_few(self, lane: Lane, why: str) -> None:
+    def _warn_of_few(self, row_state: RowState, why: str) -> None:
         known = "; what processes are known to differ on this kind of device is added"
-        lane.warnings.append(
-            f"{len(lane.seats)} replica(s) only, because {why}{known if self.options.floor else ''}"
+        row_state.warnings.append(
+            f"{len(row_state.replicas)} replica(s) only, because {why}"
+            f"{known if self.options.floor else ''}"
         )
 
-    def _add(self, row: Row, worker: Worker, lane: Lane) -> str:
+    def _add(self, row: Row, worker: Worker, row_state: RowState) -> str:
         """Take a further worker into a row; why it could not be."""
         try:
-            lane.seats.append(RemoteSeat(worker, self._steps_of(row, len(lane.seats))))
+            row_state.replicas.append(
+                WorkerBackend(worker, self._steps_of(row, len(row_state.replicas)))
+            )
         except PrecisionBenchError as exc:
             return f"the next one failed ({exc.reason})"
         return ""
 
-    def _rounds(self, lanes: Sequence[Lane]) -> str:
-        if not lanes:
+    def _rounds(self, row_states: Sequence[RowState]) -> str:
+        if not row_states:
             return "budget"
         with watching(self.workload.device) as watch:
-            rules = Rules(
+            rules = Schedule(
                 self.options.budget_s,
                 self.collected.reference,
                 self.rng,
@@ -400,19 +421,21 @@ class _Run:
                 watch=watch,
                 stopped=lambda: self.interrupts.requested,
                 on_warm_up=lambda: self.collected.tell_of_all("warming_up"),
-                on_round=lambda status: self._tell(status, lanes),
+                on_round=lambda status: self._tell(status, row_states),
                 on_block=self.collected.write_down,
             )
-            return run_rounds(lanes, rules)
+            return run_rounds(row_states, rules)
 
-    def _tell(self, status: Status, lanes: Sequence[Lane] = ()) -> None:
+    def _tell(self, status: RoundStatus, row_states: Sequence[RowState] = ()) -> None:
         if not self.collected.is_followed:
             return
-        broken = {lane.name: str(lane.error) for lane in lanes if lane.error}
+        broken = {
+            row_state.name: str(row_state.error) for row_state in row_states if row_state.error
+        }
         for row in self.rows:
             if row.name in broken:
                 self.collected.tell_broken(row, broken[row.name])
-        speedups = self.following.look(lanes)
+        speedups = self.live_speedups.update(row_states)
         self.collected.tell_of_all(
             "measuring", status.round, MAX_ROUNDS, status.remaining_s, speedups
         )
@@ -422,32 +445,33 @@ class _Run:
         which = f"process {replica + 1}, " if replica else ""
         return lambda step: self.collected.tell(row, "preparing", step=f"{which}{step}")
 
-    def _refuse_nothing(self, lanes: Mapping[str, Lane]) -> None:
+    def _refuse_nothing(self, row_states: Mapping[str, RowState]) -> None:
         """Where the user stopped before a first round was complete, there is nothing to return."""
-        nothing = not any(lane.complete_rounds for lane in lanes.values())
+        nothing = not any(row_state.complete_rounds for row_state in row_states.values())
         if self.interrupts.requested and nothing and not self.finished:
             raise KeyboardInterrupt
 
-    def _finish(self, row: Row, lane: Lane, ended_by: str) -> Finished | None:
+    def _finish(self, row: Row, row_state: RowState, ended_by: str) -> FinishedRow | None:
         """Keep a row's rounds, and have the last looks at its first worker."""
-        if not lane.complete_rounds:
-            if lane.error or row.name not in self.finished:
-                self._failed(row, lane.error or _interrupted())
+        if not row_state.complete_rounds:
+            if row_state.error or row.name not in self.finished:
+                self._failed(row, row_state.error or _interrupted())
             return None
-        if lane.error:
+        if row_state.error:
             self.rows.remove(row)
-            lane.warnings.append(
-                f"it failed after {lane.complete_rounds} rounds, which are kept: {lane.error}"
+            row_state.warnings.append(
+                f"it failed after {row_state.complete_rounds} rounds, which are kept: "
+                f"{row_state.error}"
             )
-        done = Finished.of(lane, ended_by)
+        done = FinishedRow.of(row_state, ended_by)
         parts = self.finished.setdefault(row.name, [])
         parts.append(done)
-        if len(parts) == 1 and not lane.error:
+        if len(parts) == 1 and not row_state.error:
             self.collected.tell(row, "finishing")
             done.look(not self.interrupts.requested, self.options.passes)
         return done
 
-    def _examine(self, done: Sequence[tuple[Row, Finished]], truth: Truth) -> None:
+    def _examine(self, done: Sequence[tuple[Row, FinishedRow]], truth: Float64Reference) -> None:
         """See what runs in each row's calls, one row at a time, once all are ready for it."""
         if not self.options.evidence or self.interrupts.requested:
             return
@@ -472,49 +496,52 @@ class _Run:
         if self.options.shared_cores is None:  # the rows never meet, to be asked what they use
             self.shared_cores = None
         self.collected.decided(shared_cores=self.shared_cores)
-        lanes: dict[str, Lane] = {}
+        row_states: dict[str, RowState] = {}
         budget_s = self.options.budget_s * self.options.sessions
         end_s = time.monotonic() + _RESTARTS_LIMIT * budget_s
-        with Crew() as crew, self.interrupts.held():
-            files, truth = self._files(crew), Truth(crew.folder)
+        with WorkerPool() as pool, self.interrupts.held():
+            files, truth = self._files(pool), Float64Reference(pool.folder)
             for number in range(MAX_ROUNDS):
                 over = self.measured_s >= budget_s or time.monotonic() >= end_s
                 if number and (over or self.interrupts.requested):
                     break
                 for position, row in enumerate(self.rng.sample(self.rows, len(self.rows))):
-                    self._restart(crew, files, row, lanes, (number, position), truth)
+                    self._restart(pool, files, row, row_states, (number, position), truth)
                 left_s = max(0.0, end_s - time.monotonic())
-                self._tell(Status(number + 1, left_s))
+                self._tell(RoundStatus(number + 1, left_s))
         ended_by = "interrupted" if self.interrupts.requested else "budget"
         for name, (done,) in self.finished.items():
-            done.measurement, done.seats = lanes[name].measurement(ended_by), lanes[name].seats
+            done.measurement, done.replicas = (
+                row_states[name].measurement(ended_by),
+                row_states[name].replicas,
+            )
 
     def _restart(
         self,
-        crew: Crew,
+        pool: WorkerPool,
         files: dict[str, Path],
         row: Row,
-        lanes: dict[str, Lane],
+        row_states: dict[str, RowState],
         place: tuple[int, int],
-        truth: Truth,
+        truth: Float64Reference,
     ) -> None:
         if not place[0]:
             self.collected.tell(row, "preparing")
-        worker = crew.start(files[""], files[row.name])
-        lane = lanes.setdefault(row.name, Lane(row.name, []))
+        worker = pool.start(files[""], files[row.name])
+        row_state = row_states.setdefault(row.name, RowState(row.name, []))
         try:
-            seat = RemoteSeat(worker)
-            self._share_cores(Lane(row.name, [seat]))
+            prepared = WorkerBackend(worker)
+            self._share_cores(RowState(row.name, [prepared]))
             begun_s = time.monotonic()
-            single_rounds(lane, seat, place)
+            single_rounds(row_state, prepared, place)
             self.measured_s += time.monotonic() - begun_s
-            self.collected.write_down(lane)
+            self.collected.write_down(row_state)
             if row.name not in self.finished:
-                done = Finished.of(lane, "budget")
+                done = FinishedRow.of(row_state, "budget")
                 done.look(everything=True, passes=self.options.passes)
                 self._examine([(row, done)], truth)
                 self.finished[row.name] = [done]
-                finish.close([attrs.evolve(done, seats=[seat])])
+                finish.close([attrs.evolve(done, replicas=[prepared])])
         except PrecisionBenchError as exc:
             self._failed(row, exc)
         finally:

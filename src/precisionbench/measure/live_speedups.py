@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import attrs
 
 from precisionbench.analysis.speedups import FLOOR_ROUNDS, ratio_of
-from precisionbench.measure.rounds import Lane
+from precisionbench.measure.rounds import RowState
 from precisionbench.statistics import Interval
 
 # Between two looks at least so many times as long as a look takes: it costs 1 % at most.
@@ -16,7 +16,7 @@ _PAUSE = 100.0
 
 
 @attrs.define
-class Following:
+class LiveSpeedups:
     """Looks at the speed-ups between rounds, and never for more than a hundredth of the time.
 
     Attributes:
@@ -32,14 +32,19 @@ class Following:
     _next_s: float = attrs.field(default=0.0, init=False)
     _has_looked: bool = attrs.field(default=False, init=False)
 
-    def look(self, lanes: Sequence[Lane]) -> Mapping[str, Interval]:
+    def update(self, row_states: Sequence[RowState]) -> Mapping[str, Interval]:
         """Speed-ups over the reference by row; those of the last look where it is too early.
 
         Args:
-            lanes: of all rows, between two rounds.
+            row_states: of all rows, between two rounds.
         """
-        rows = {lane.name: lane.blocks for lane in lanes if lane.error is None}
-        fewest = min((lane.complete_rounds for lane in lanes if not lane.error), default=0)
+        rows = {
+            row_state.name: row_state.blocks for row_state in row_states if row_state.error is None
+        }
+        fewest = min(
+            (row_state.complete_rounds for row_state in row_states if not row_state.error),
+            default=0,
+        )
         begun_s = self.now()
         if self.reference not in rows or fewest < FLOOR_ROUNDS or begun_s < self._next_s:
             return self._found

@@ -18,7 +18,7 @@ import attrs
 
 from precisionbench.analysis.speedups import FLOOR_ROUNDS, ratio_of, within_share
 from precisionbench.errors import PrecisionBenchError
-from precisionbench.measure.worker.protocol import Opening, Seat
+from precisionbench.measure.worker.protocol import Opening, PreparedBackend
 from precisionbench.results.records import Block, Measurement, Preparation
 from precisionbench.statistics import has_settled, quantile_interval
 from precisionbench.system.telemetry import Unwatched, Watch
@@ -44,24 +44,26 @@ _WARMUP_SHARE = 0.25  # of the budget, at most
 
 
 @attrs.define
-class Lane:
+class RowState:
     """One row while it is measured.
 
     Attributes:
         name: the row's name.
-        seats: its replicas.
+        replicas: its replicas.
         session: which repetition of the whole.
         samples: in a block.
         calls_per_sample: for short calls.
         settle_calls: before a block.
-        warmup_calls: made so far, of each seat.
+        warmup_calls: made so far, of each prepared.
         blocks: scored so far.
         warnings: what a reader of the row must know.
         error: what ended it early.
     """
 
     name: str
-    seats: list[Any]  # of Seat; lists of remote ones are no lists of Seat to a type checker
+    replicas: list[
+        Any
+    ]  # of PreparedBackend; lists of remote ones are no lists of PreparedBackend to a type checker
     session: int = 0
     samples: int = 1
     calls_per_sample: int = 1
@@ -80,17 +82,17 @@ class Lane:
     def block_s(self) -> float:
         """About how long a block takes, of all replicas together."""
         calls = self.settle_calls + self.samples * self.calls_per_sample
-        return calls * self.call_s * len(self.seats)
+        return calls * self.call_s * len(self.replicas)
 
     @property
     def complete_rounds(self) -> int:
         """Rounds in which every replica was measured."""
-        return len(self.blocks) // len(self.seats)
+        return len(self.blocks) // len(self.replicas)
 
     @property
     def openings(self) -> list[Opening]:
-        """What its seats said of themselves."""
-        return [seat.opening for seat in self.seats]
+        """What its replicas said of themselves."""
+        return [prepared.opening for prepared in self.replicas]
 
     def measurement(self, ended_by: str) -> Measurement:
         """What it leaves behind.
@@ -113,7 +115,7 @@ class Lane:
 
 
 @attrs.frozen
-class Status:
+class RoundStatus:
     """How far the rounds are.
 
     Attributes:
@@ -126,7 +128,7 @@ class Status:
 
 
 @attrs.frozen
-class Rules:
+class Schedule:
     """How the rounds are run.
 
     Attributes:
@@ -138,7 +140,7 @@ class Rules:
         stopped: asked after each block; true ends the rounds.
         on_warm_up: told before the warm-up.
         on_round: told after each round.
-        on_block: told of each scored block: its lane, whose last block it is.
+        on_block: told of each scored block: its row_state, whose last block it is.
         now: the clock of the budget.
         shuffle: false only to show that a fixed order fails.
     """
@@ -150,19 +152,19 @@ class Rules:
     watch: Watch = attrs.field(factory=Unwatched)
     stopped: Callable[[], bool] = lambda: False
     on_warm_up: Callable[[], object] = lambda: None
-    on_round: Callable[[Status], object] = lambda _: None
-    on_block: Callable[[Lane], object] = lambda _: None
+    on_round: Callable[[RoundStatus], object] = lambda _: None
+    on_block: Callable[[RowState], object] = lambda _: None
     now: Callable[[], float] = time.monotonic
     shuffle: bool = True
 
 
-def run_rounds(lanes: Sequence[Lane], rules: Rules) -> str:
+def run_rounds(row_states: Sequence[RowState], rules: Schedule) -> str:
     """Warm all rows up and measure them, block by block, until there is enough.
 
-    A row whose seat breaks is left out from then on; what it had measured stays.
+    A row whose prepared breaks is left out from then on; what it had measured stays.
 
     Args:
-        lanes: one for each row; their blocks are filled.
+        row_states: one for each row; their blocks are filled.
         rules: how.
 
     Returns:
@@ -170,50 +172,52 @@ def run_rounds(lanes: Sequence[Lane], rules: Rules) -> str:
     """
     begun_s = rules.now()
     end_s = begun_s + rules.budget_s
-    _plan_warmup(lanes)
+    _plan_warmup(row_states)
     rules.on_warm_up()
-    overhead_s = _warm_up(lanes, rules, begun_s)
-    _plan_blocks(lanes, end_s - rules.now(), overhead_s)
+    overhead_s = _warm_up(row_states, rules, begun_s)
+    _plan_blocks(row_states, end_s - rules.now(), overhead_s)
     started_s, met = rules.now(), 0
     for number in range(MAX_ROUNDS):
-        if not _one_round(lanes, number, rules):
+        if not _one_round(row_states, number, rules):
             return "interrupted"
         done, now_s = number + 1, rules.now()
-        rules.on_round(Status(done, _remaining_s(lanes, rules, done, now_s - started_s, end_s)))
-        if not any(lane.error is None for lane in lanes) or now_s >= end_s:
+        rules.on_round(
+            RoundStatus(done, _remaining_s(row_states, rules, done, now_s - started_s, end_s))
+        )
+        if not any(row_state.error is None for row_state in row_states) or now_s >= end_s:
             return "budget"
-        if done >= MIN_ROUNDS + _throttled_rounds(lanes) and done % _CHECK_EVERY == 0:
-            reason = _enough(lanes, rules)
+        if done >= MIN_ROUNDS + _throttled_rounds(row_states) and done % _CHECK_EVERY == 0:
+            reason = _enough(row_states, rules)
             met = met + 1 if reason else 0
             if reason and met >= _CHECKS_IN_A_ROW:
                 return reason
     return "rounds"
 
 
-def _throttled_rounds(lanes: Sequence[Lane]) -> int:
+def _throttled_rounds(row_states: Sequence[RowState]) -> int:
     """Rounds to add for those in which the device was held down; never more than the least."""
     rounds = {
         (block.session, block.round)
-        for lane in lanes
-        for block in lane.blocks
+        for row_state in row_states
+        for block in row_state.blocks
         if block.state and block.state.throttled
     }
     return min(MIN_ROUNDS, len(rounds))
 
 
-def single_rounds(lane: Lane, seat: Seat, place: tuple[int, int]) -> None:
-    """Warm up and measure a fresh seat of a row once, where rows are started anew each round.
+def single_rounds(row_state: RowState, prepared: PreparedBackend, place: tuple[int, int]) -> None:
+    """Warm up and measure a fresh prepared of a row once, where rows are started anew each round.
 
     Args:
-        lane: of the row; it takes the seat where that does not break.
-        seat: as it was opened.
+        row_state: of the row; it takes the prepared where that does not break.
+        prepared: as it was opened.
         place: the round, and the row's position in it.
 
     Raises:
-        PrecisionBenchError: the seat broke.
+        PrecisionBenchError: the prepared broke.
     """
-    newest = Lane(lane.name, [seat])
-    rules = Rules(math.inf, lane.name, random.Random(0))
+    newest = RowState(row_state.name, [prepared])
+    rules = Schedule(math.inf, row_state.name, random.Random(0))
     _plan_warmup([newest])
     _warm_up([newest], rules, rules.now())
     _plan_blocks([newest], math.inf, 0.0)
@@ -221,97 +225,112 @@ def single_rounds(lane: Lane, seat: Seat, place: tuple[int, int]) -> None:
         _one_round([newest], place[0], rules)
     if newest.error:
         raise newest.error
-    lane.calls_per_sample = lane.calls_per_sample if lane.blocks else newest.calls_per_sample
-    lane.warmup_calls += newest.warmup_calls
-    replica = len(lane.seats)
-    lane.seats.append(seat)
-    lane.blocks += [
+    row_state.calls_per_sample = (
+        row_state.calls_per_sample if row_state.blocks else newest.calls_per_sample
+    )
+    row_state.warmup_calls += newest.warmup_calls
+    replica = len(row_state.replicas)
+    row_state.replicas.append(prepared)
+    row_state.blocks += [
         attrs.evolve(block, position=place[1], replica=replica) for block in newest.blocks
     ]
 
 
-def _seats(lanes: Sequence[Lane], rules: Rules) -> list[tuple[Lane, int]]:
+def _replicas_in_order(
+    row_states: Sequence[RowState], rules: Schedule
+) -> list[tuple[RowState, int]]:
     """Every replica of every row that still runs, in this round's order."""
-    seats = [(lane, i) for lane in lanes if lane.error is None for i in range(len(lane.seats))]
+    replicas = [
+        (row_state, i)
+        for row_state in row_states
+        if row_state.error is None
+        for i in range(len(row_state.replicas))
+    ]
     if rules.shuffle:
-        rules.rng.shuffle(seats)
-    return seats
+        rules.rng.shuffle(replicas)
+    return replicas
 
 
-def _one_round(lanes: Sequence[Lane], number: int, rules: Rules) -> bool:
+def _one_round(row_states: Sequence[RowState], number: int, rules: Schedule) -> bool:
     """Measure each replica once; false where the user has asked to stop."""
-    for position, (lane, replica) in enumerate(_seats(lanes, rules)):
+    for position, (row_state, replica) in enumerate(_replicas_in_order(row_states, rules)):
         if rules.stopped():
             return False
-        if lane.error is not None:
+        if row_state.error is not None:
             continue
         rules.watch.before()
-        samples = _block(lane, replica)
+        samples = _block(row_state, replica)
         state = rules.watch.after()
         if samples:
-            block = Block(number, position, replica, samples, lane.session, state)
-            lane.blocks.append(block)
-            rules.on_block(lane)
+            block = Block(number, position, replica, samples, row_state.session, state)
+            row_state.blocks.append(block)
+            rules.on_block(row_state)
     return not rules.stopped()
 
 
-def _block(lane: Lane, replica: int) -> tuple[float, ...]:
+def _block(row_state: RowState, replica: int) -> tuple[float, ...]:
     try:
-        seat: Seat = lane.seats[replica]
-        return seat.block(lane.samples, lane.calls_per_sample, lane.settle_calls)
+        prepared: PreparedBackend = row_state.replicas[replica]
+        return prepared.block(row_state.samples, row_state.calls_per_sample, row_state.settle_calls)
     except PrecisionBenchError as exc:
-        lane.error = exc
+        row_state.error = exc
         return ()
 
 
-def _plan_warmup(lanes: Sequence[Lane]) -> None:
-    for lane in lanes:
-        opening, call_s = lane.seats[0].opening, lane.call_s
+def _plan_warmup(row_states: Sequence[RowState]) -> None:
+    for row_state in row_states:
+        opening, call_s = row_state.replicas[0].opening, row_state.call_s
         shortest = max(call_s, opening.resolution_s)
-        lane.calls_per_sample = max(1, math.ceil(opening.min_sample_s / shortest))
-        lane.samples = max(1, math.ceil(_BLOCK_S / (call_s * lane.calls_per_sample)))
-        lane.warmup_calls = [0] * len(lane.seats)
+        row_state.calls_per_sample = max(1, math.ceil(opening.min_sample_s / shortest))
+        row_state.samples = max(1, math.ceil(_BLOCK_S / (call_s * row_state.calls_per_sample)))
+        row_state.warmup_calls = [0] * len(row_state.replicas)
 
 
-def _warm_up(lanes: Sequence[Lane], rules: Rules, begun_s: float) -> float:
+def _warm_up(row_states: Sequence[RowState], rules: Schedule, begun_s: float) -> float:
     """Unscored rounds until each row had its time and seems settled; never longer than the cap.
 
     Returns:
         Seconds that a block takes beside its calls: the looks at the device, the way to a worker.
     """
-    cap_s = min(_WARMUP_LIMIT_S * len(lanes), rules.budget_s * _WARMUP_SHARE)
-    seen: dict[str, list[tuple[int, float]]] = {lane.name: [] for lane in lanes}
+    cap_s = min(_WARMUP_LIMIT_S * len(row_states), rules.budget_s * _WARMUP_SHARE)
+    seen: dict[str, list[tuple[int, float]]] = {row_state.name: [] for row_state in row_states}
     beside: list[float] = []
-    while rules.now() < begun_s + cap_s and not all(_is_warm(lane, seen) for lane in lanes):
-        for lane, replica in _seats(lanes, rules):
-            if lane.error is None:
-                beside.append(_warm_up_block(lane, replica, rules, seen[lane.name]))
+    while rules.now() < begun_s + cap_s and not all(
+        _is_warm(row_state, seen) for row_state in row_states
+    ):
+        for row_state, replica in _replicas_in_order(row_states, rules):
+            if row_state.error is None:
+                beside.append(_warm_up_block(row_state, replica, rules, seen[row_state.name]))
             if rules.now() >= begun_s + cap_s or rules.stopped():
                 return _typical(beside)
     return _typical(beside)
 
 
-def _warm_up_block(lane: Lane, replica: int, rules: Rules, seen: list[tuple[int, float]]) -> float:
+def _warm_up_block(
+    row_state: RowState, replica: int, rules: Schedule, seen: list[tuple[int, float]]
+) -> float:
     """One unscored block; the seconds that it took beside its calls."""
     begun_s = rules.now()
     rules.watch.before()
-    samples = _block(lane, replica)
+    samples = _block(row_state, replica)
     rules.watch.after()
     if samples:
         seen.append((replica, median(samples)))
-        lane.warmup_calls[replica] += len(samples) * lane.calls_per_sample
-    return max(0.0, rules.now() - begun_s - sum(samples) * lane.calls_per_sample)
+        row_state.warmup_calls[replica] += len(samples) * row_state.calls_per_sample
+    return max(0.0, rules.now() - begun_s - sum(samples) * row_state.calls_per_sample)
 
 
 def _typical(seconds: Sequence[float]) -> float:
     return median(seconds) if seconds else 0.0
 
 
-def _is_warm(lane: Lane, seen: Mapping[str, Sequence[tuple[int, float]]]) -> bool:
-    medians = _beyond_replicas(seen[lane.name])
-    enough = len(medians) >= _WARMUP_BLOCKS * len(lane.seats)
-    long = sum(lane.warmup_calls) * lane.call_s >= _WARMUP_S
-    return lane.error is not None or (enough and long and has_settled(medians, _noise(medians)))
+def _is_warm(row_state: RowState, seen: Mapping[str, Sequence[tuple[int, float]]]) -> bool:
+    medians = _beyond_replicas(seen[row_state.name])
+    enough = len(medians) >= _WARMUP_BLOCKS * len(row_state.replicas)
+    long = sum(row_state.warmup_calls) * row_state.call_s >= _WARMUP_S
+    return row_state.error is not None or (
+        enough and long and has_settled(medians, _noise(medians))
+    )
 
 
 def _beyond_replicas(seen: Sequence[tuple[int, float]]) -> list[float]:
@@ -330,40 +349,40 @@ def _noise(medians: Sequence[float]) -> float:
     return median(steps) if steps else 0.0
 
 
-def _plan_blocks(lanes: Sequence[Lane], remaining_s: float, overhead_s: float) -> None:
+def _plan_blocks(row_states: Sequence[RowState], remaining_s: float, overhead_s: float) -> None:
     """Blocks as long as they should be, shorter where the budget would not hold enough rounds.
 
     Args:
-        lanes: whose blocks to plan.
+        row_states: whose blocks to plan.
         remaining_s: for all rounds.
         overhead_s: what a block takes beside its calls.
     """
-    for lane in lanes:
-        sample_s = lane.call_s * lane.calls_per_sample
-        _set_samples(lane, max(_BLOCK_SAMPLES, math.ceil(_BLOCK_S / sample_s)))
-    seats = sum(len(lane.seats) for lane in lanes)
-    block_s = sum(lane.block_s for lane in lanes)
-    share = (remaining_s / MIN_ROUNDS - overhead_s * seats) / block_s if block_s else 1.0
+    for row_state in row_states:
+        sample_s = row_state.call_s * row_state.calls_per_sample
+        _set_samples(row_state, max(_BLOCK_SAMPLES, math.ceil(_BLOCK_S / sample_s)))
+    replicas = sum(len(row_state.replicas) for row_state in row_states)
+    block_s = sum(row_state.block_s for row_state in row_states)
+    share = (remaining_s / MIN_ROUNDS - overhead_s * replicas) / block_s if block_s else 1.0
     if share < 1:
-        for lane in lanes:
-            _set_samples(lane, max(1, int(lane.samples * share)))
+        for row_state in row_states:
+            _set_samples(row_state, max(1, int(row_state.samples * share)))
 
 
-def _set_samples(lane: Lane, samples: int) -> None:
+def _set_samples(row_state: RowState, samples: int) -> None:
     """So many samples in a block, after settling calls that are a quarter of it at most."""
-    lane.samples = samples
-    if lane.seats[0].opening.clock == "host":
-        lane.settle_calls = 1
+    row_state.samples = samples
+    if row_state.replicas[0].opening.clock == "host":
+        row_state.settle_calls = 1
         return
-    wanted = max(_SETTLE_CALLS, math.ceil(_SETTLE_S / lane.call_s))
-    allowed = samples * lane.calls_per_sample * _SETTLE_SHARE / (1 - _SETTLE_SHARE)
-    lane.settle_calls = max(1, min(wanted, round(allowed)))
+    wanted = max(_SETTLE_CALLS, math.ceil(_SETTLE_S / row_state.call_s))
+    allowed = samples * row_state.calls_per_sample * _SETTLE_SHARE / (1 - _SETTLE_SHARE)
+    row_state.settle_calls = max(1, min(wanted, round(allowed)))
 
 
-def _enough(lanes: Sequence[Lane], rules: Rules) -> str | None:
+def _enough(row_states: Sequence[RowState], rules: Schedule) -> str | None:
     """Why no more rounds are needed, if that is so."""
-    alive = [lane for lane in lanes if lane.error is None]
-    rows = {lane.name: lane.blocks for lane in alive}
+    alive = [row_state for row_state in row_states if row_state.error is None]
+    rows = {row_state.name: row_state.blocks for row_state in alive}
     wide = [name for name, blocks in rows.items() if _median_width(blocks) > _TARGET_MEDIAN]
     others = [name for name in rows if name != rules.reference and rules.reference in rows]
     ratios = {name: ratio_of(rows, rules.reference, name, 0.95, rules.floor) for name in others}
@@ -388,12 +407,14 @@ def by_round(blocks: Sequence[Block]) -> list[list[float]]:
 
 
 def _remaining_s(
-    lanes: Sequence[Lane], rules: Rules, done: int, spent_s: float, end_s: float
+    row_states: Sequence[RowState], rules: Schedule, done: int, spent_s: float, end_s: float
 ) -> float | None:
     """R (half-width / target)^2 rounds in all, within the limits; None before it can be told."""
     if done < FLOOR_ROUNDS:
         return None
-    widths = [_median_width(lane.blocks) for lane in lanes if lane.error is None]
+    widths = [
+        _median_width(row_state.blocks) for row_state in row_states if row_state.error is None
+    ]
     needed = done * max((w / _TARGET_MEDIAN) ** 2 for w in widths) if widths else done
     total = min(MAX_ROUNDS, max(MIN_ROUNDS, needed))
     return max(0.0, min((total - done) * spent_s / done, end_s - rules.now()))

@@ -10,8 +10,8 @@ import torch
 
 from precisionbench.errors import DeviceError, PrecisionBenchError
 from precisionbench.measure.collector import Collected
-from precisionbench.measure.examination import Truth
-from precisionbench.measure.rounds import Lane, Rules, run_rounds
+from precisionbench.measure.examination import Float64Reference
+from precisionbench.measure.rounds import RowState, Schedule, run_rounds
 from precisionbench.measure.rows import Row
 from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.measure.worker.session import Session
@@ -44,20 +44,20 @@ def _measure(
         collected.tell(row, "preparing")
         with launcher.open(row.importable()) as session:
             collected.tell(row, "measuring")
-            lane = Lane(row.name, [session])
-            ended_by = _rounds(lane, launcher.workload.device, collected, budget_s)
-            if lane.error:
-                raise lane.error
-            passes = session.passes(lane.call_s, capture=False)
+            row_state = RowState(row.name, [session])
+            ended_by = _rounds(row_state, launcher.workload.device, collected, budget_s)
+            if row_state.error:
+                raise row_state.error
+            passes = session.passes(row_state.call_s, capture=False)
             session.check_steady()
-            seen = _evidence(session, lane.call_s) if evidence else None
+            seen = _evidence(session, row_state.call_s) if evidence else None
     except PrecisionBenchError as exc:
         collected.fail(row, exc)
     else:  # after the plugin's cleanup, which may have said something
         collected.keep(
             row,
             session.opening,
-            lane.measurement(ended_by),
+            row_state.measurement(ended_by),
             session.closing(),
             passes,
             session.output,
@@ -68,16 +68,20 @@ def _measure(
 def _evidence(session: Session, call_s: float) -> Evidence:
     """With the layers' errors where torch is as it was made."""
     with tempfile.TemporaryDirectory(prefix="precisionbench-") as folder:
-        truth = Truth(Path(folder))
+        truth = Float64Reference(Path(folder))
         truth.ask([session])
         return truth.evidence(session, call_s)
 
 
-def _rounds(lane: Lane, device: torch.device, collected: Collected, budget_s: float) -> str:
+def _rounds(
+    row_state: RowState, device: torch.device, collected: Collected, budget_s: float
+) -> str:
     with watching(device) as watch:
         order = random.Random(0)
-        rules = Rules(budget_s, lane.name, order, watch=watch, on_block=collected.write_down)
-        return run_rounds([lane], rules)
+        rules = Schedule(
+            budget_s, row_state.name, order, watch=watch, on_block=collected.write_down
+        )
+        return run_rounds([row_state], rules)
 
 
 def _refuse_on_lost_device(collected: Collected) -> None:

@@ -51,18 +51,24 @@ def take_passes(
     allocated, reserved = peak_bytes(clock.device, call)
     if isinstance(call, Replay):  # a graph's memory is all taken when it is captured
         allocated, unknown["peak_allocated"] = None, "a CUDA graph keeps its memory reserved"
-    energy = timing.told(unknown, "energy", lambda: (_energy_j(clock, call, call_s),))
+    energy = timing.or_unknown(unknown, "energy", lambda: (_energy_j(clock, call, call_s),))
     wall_samples = timing.samples_for(call_s, _PASS_S, most=_MAX_WALL_SAMPLES)
     outputs = [tensor for _, tensor in walk(call())]
     return Passes(
         enqueue_s=timing.enqueue(host, call, samples),
         wall_s=timing.wall(host, call, wall_samples),
-        device_s=timing.told(unknown, "device", lambda: timing.primed(clock, call, samples))
+        device_s=timing.or_unknown(unknown, "device", lambda: timing.primed(clock, call, samples))
         if not labels
         else (),
-        to_device_s=timing.told(unknown, "transfers", lambda: transfers.to_device(clock, inputs)),
-        to_host_s=timing.told(unknown, "transfers", lambda: transfers.to_host(clock, outputs)),
-        graph_s=timing.told(unknown, "graph", lambda: timing.graph_replay(clock, call, samples))
+        to_device_s=timing.or_unknown(
+            unknown, "transfers", lambda: transfers.to_device(clock, inputs)
+        ),
+        to_host_s=timing.or_unknown(
+            unknown, "transfers", lambda: transfers.to_host(clock, outputs)
+        ),
+        graph_s=timing.or_unknown(
+            unknown, "graph", lambda: timing.graph_replay(clock, call, samples)
+        )
         if capture
         else (),
         unknown=unknown,

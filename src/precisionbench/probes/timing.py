@@ -138,7 +138,7 @@ def samples_for(call_s: float, seconds: float, least: int = 3, most: int = 50) -
     return max(least, min(most, int(seconds / call_s)))
 
 
-def told(
+def or_unknown(
     unknown: dict[str, str], name: str, take: Callable[[], tuple[float, ...]]
 ) -> tuple[float, ...]:
     """What a pass gives; where it gives nothing, `unknown` keeps the reason under its name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from precisionbench.diagnosis.findings import Precision
+from precisionbench.diagnosis.findings import Accuracy
 from precisionbench.report.rows import ratio_texts
 from precisionbench.results.records import ComparisonData, Speedup
 from precisionbench.statistics import Verdict
@@ -13,7 +13,7 @@ _NOT_CLOSE = ("inaccurate", "non_finite", "unstable")
 
 
 def headline(
-    data: ComparisonData, speedups: Mapping[str, Speedup], precisions: Sequence[Precision] = ()
+    data: ComparisonData, speedups: Mapping[str, Speedup], precisions: Sequence[Accuracy] = ()
 ) -> str:
     """The verdict in one sentence.
 
@@ -54,7 +54,7 @@ _WHY = {
 }
 
 
-def _closeness(precision: Precision | None) -> str:
+def _closeness(precision: Accuracy | None) -> str:
     if precision is None or precision.verdict not in ("fine", *_NOT_CLOSE):
         return ""
     if precision.verdict == "fine":

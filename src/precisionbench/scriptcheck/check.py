@@ -22,7 +22,7 @@ from precisionbench.scriptcheck.child import OBSERVATIONS, TOLD
 from precisionbench.scriptcheck.event_log import place_of
 from precisionbench.scriptcheck.events import NOTHING, Ending, Observations
 from precisionbench.scriptcheck.notes import notes
-from precisionbench.scriptcheck.rule import Scene
+from precisionbench.scriptcheck.rule import RuleContext
 from precisionbench.scriptcheck.rules import breaches
 from precisionbench.scriptcheck.static_analysis import read
 from precisionbench.scriptcheck.text import to_text
@@ -72,7 +72,7 @@ def check(
     seen = _observed(name, list(args), timeout_s)
     file = place_of((name, 0)).file
     text = read(source, file)
-    scene = Scene(seen, regions(seen, text.conditions, file), text)
+    scene = RuleContext(seen, regions(seen, text.conditions, file), text)
     return Check(
         script=name,
         breaches=breaches(scene),
@@ -162,7 +162,7 @@ def _pipe() -> Iterator[tuple[int, IO[bytes]]]:
             os.close(told)
 
 
-def _timed(scene: Scene, group: list[Region]) -> TimedModel:
+def _timed(scene: RuleContext, group: list[Region]) -> TimedModel:
     """What was timed between two lines."""
     calls = [calls for region in group for calls in region.calls]
     models = list({c.model: scene.model(c) for c in calls}.values())

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 
 
-class Device(Protocol):
+class DeviceAccess(Protocol):
     """What an observer asks of a device; it waits for it once the script has ended only."""
 
     def pending(self) -> bool | None:

@@ -25,7 +25,7 @@ from precisionbench.scriptcheck.events import (
 )
 
 if TYPE_CHECKING:
-    from precisionbench.scriptcheck.device import Device
+    from precisionbench.scriptcheck.device import DeviceAccess
 
 _READINGS_KEPT = 20_000
 _NOT_THE_USERS = ("site-packages", "dist-packages")
@@ -139,7 +139,7 @@ class Log:
 
     def __init__(self) -> None:
         self.frames = Frames()
-        self.device: Device | None = None
+        self.device: DeviceAccess | None = None
         self.fault = ""
         self._readings: list[tuple[str, tuple[str, int], float, bool | None]] = []
         self._marks: list[Any] = []

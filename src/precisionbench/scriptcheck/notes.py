@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from precisionbench.scriptcheck.rule import Scene
+from precisionbench.scriptcheck.rule import RuleContext
 
 _OWN_SHARE_TOLD = 0.01
 
 
-def notes(scene: Scene) -> tuple[str, ...]:
+def notes(scene: RuleContext) -> tuple[str, ...]:
     """All notes, in the order of their weight.
 
     Args:
@@ -19,7 +19,7 @@ def notes(scene: Scene) -> tuple[str, ...]:
     return tuple(note for look in (_unseen, _untimed, _order, _own_time) for note in look(scene))
 
 
-def _unseen(scene: Scene) -> Iterator[str]:
+def _unseen(scene: RuleContext) -> Iterator[str]:
     if scene.seen.models and not scene.saw_a_gpu:
         yield (
             "no GPU was used while a clock was read: a missing synchronize, TF32 and copies cannot "
@@ -27,7 +27,7 @@ def _unseen(scene: Scene) -> Iterator[str]:
         )
 
 
-def _untimed(scene: Scene) -> Iterator[str]:
+def _untimed(scene: RuleContext) -> Iterator[str]:
     if scene.seen.models and not scene.regions:
         yield (
             "no timing of a model by Python's clocks or CUDA events was seen; only what needs none "
@@ -39,7 +39,7 @@ def _untimed(scene: Scene) -> Iterator[str]:
         yield f"some calls could not be looked at ({scene.seen.fault}); please report it"
 
 
-def _order(scene: Scene) -> Iterator[str]:
+def _order(scene: RuleContext) -> Iterator[str]:
     """Models that were each timed in one go: what drifts is in their ratio."""
     numbers = [calls.model for _, calls, _ in scene.timed]
     runs = [number for number, _ in groupby(numbers)]
@@ -50,7 +50,7 @@ def _order(scene: Scene) -> Iterator[str]:
         )
 
 
-def _own_time(scene: Scene) -> Iterator[str]:
+def _own_time(scene: RuleContext) -> Iterator[str]:
     read_s = sum(region.read_s for region in scene.regions)
     own_s = sum(segment.own_s for region in scene.regions for segment in region.segments)
     if read_s and own_s / read_s > _OWN_SHARE_TOLD:

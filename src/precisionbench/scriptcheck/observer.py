@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from precisionbench.errors import one_line
-from precisionbench.scriptcheck.device import Cuda, Device
+from precisionbench.scriptcheck.device import Cuda, DeviceAccess
 from precisionbench.scriptcheck.event_log import Log, dtype_name, place_of
 from precisionbench.scriptcheck.events import Ending, Model, Observations
 from precisionbench.torchtools.global_state import Functions, has_tf32, tf32_operations
@@ -52,7 +52,7 @@ class Observer:
         device: of the script.
     """
 
-    def __init__(self, log: Log, device: Device | None = None) -> None:
+    def __init__(self, log: Log, device: DeviceAccess | None = None) -> None:
         self.log = log
         self.device = log.device = device or Cuda()
         self._inside = False

@@ -10,11 +10,11 @@ from precisionbench.diagnosis.findings import Number, Status
 from precisionbench.scriptcheck.events import Calls, Model, Observations
 from precisionbench.scriptcheck.static_analysis import Text
 from precisionbench.scriptcheck.timed_regions import Region
-from precisionbench.scriptcheck.violations import Breach, Sight
+from precisionbench.scriptcheck.violations import Location, Violation
 
 
 @attrs.frozen
-class Scene:
+class RuleContext:
     """What a gate may look at.
 
     Attributes:
@@ -53,7 +53,7 @@ class Scene:
 
 
 @attrs.frozen
-class Found:
+class RuleMatch:
     """What a gate found.
 
     Attributes:
@@ -63,12 +63,12 @@ class Found:
     """
 
     numbers: tuple[Number, ...]
-    sights: tuple[Sight, ...]
+    sights: tuple[Location, ...]
     reason: str = ""
 
 
 @attrs.frozen
-class Gate:
+class Rule:
     """A rule that a benchmark must keep.
 
     Attributes:
@@ -83,15 +83,15 @@ class Gate:
     number: str
     title: str
     remedy: str
-    look: Callable[[Scene], Found | None]
+    look: Callable[[RuleContext], RuleMatch | None]
 
-    def breach(self, scene: Scene) -> Breach | None:
+    def breach(self, scene: RuleContext) -> Violation | None:
         """What it has to say of a script."""
         found = self.look(scene)
         if found is None:
             return None
         status = Status.SUSPECTED if found.reason else Status.CONFIRMED
-        return Breach(
+        return Violation(
             self.name,
             self.number,
             self.title,

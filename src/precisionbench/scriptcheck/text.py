@@ -9,7 +9,7 @@ from precisionbench.diagnosis.findings import Status
 from precisionbench.report.diagnosis import figure
 from precisionbench.report.formatting import time_text
 from precisionbench.report.plain import WIDTH
-from precisionbench.scriptcheck.violations import Breach, CheckData, TimedModel
+from precisionbench.scriptcheck.violations import CheckData, TimedModel, Violation
 
 _SIGHTS_SHOWN = 4
 _INNER = "   "
@@ -65,7 +65,7 @@ def _count(check: CheckData) -> str:
     return ", ".join(told)
 
 
-def _breach(position: int, breach: Breach) -> Iterator[tuple[str, str]]:
+def _breach(position: int, breach: Violation) -> Iterator[tuple[str, str]]:
     sure = "broken" if breach.status is Status.CONFIRMED else f"suspected ({breach.reason})"
     number = f"{breach.number} " if breach.number else ""
     yield "", f"{position}. {number}{breach.gate}, {sure}: {breach.title}"

@@ -11,7 +11,7 @@ PAGE = "docs/checking-a-script.md"
 
 
 @attrs.frozen
-class Sight:
+class Location:
     """Where a gate was seen to be broken.
 
     Attributes:
@@ -24,7 +24,7 @@ class Sight:
 
 
 @attrs.frozen
-class Breach:
+class Violation:
     """A validity gate that a script breaks.
 
     Attributes:
@@ -44,7 +44,7 @@ class Breach:
     title: str
     status: Status
     evidence: tuple[Number, ...]
-    sights: tuple[Sight, ...]
+    sights: tuple[Location, ...]
     remedy: str
     reason: str = ""
 
@@ -95,7 +95,7 @@ class CheckData:
     """
 
     script: str
-    breaches: tuple[Breach, ...]
+    breaches: tuple[Violation, ...]
     timed: tuple[TimedModel, ...]
     models: int
     ending: Ending
@@ -104,6 +104,6 @@ class CheckData:
     notes: tuple[str, ...] = ()
 
     @property
-    def broken(self) -> tuple[Breach, ...]:
+    def broken(self) -> tuple[Violation, ...]:
         """The gates that are broken for sure."""
         return tuple(b for b in self.breaches if b.status is Status.CONFIRMED)

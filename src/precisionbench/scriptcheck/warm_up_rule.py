@@ -8,9 +8,9 @@ import attrs
 
 from precisionbench.diagnosis.findings import Number
 from precisionbench.scriptcheck.events import Calls
-from precisionbench.scriptcheck.rule import Found, Scene
+from precisionbench.scriptcheck.rule import RuleContext, RuleMatch
 from precisionbench.scriptcheck.timed_regions import Region
-from precisionbench.scriptcheck.violations import Sight
+from precisionbench.scriptcheck.violations import Location
 
 # A first call counts where it takes this share of the timing more than its like do.
 _COLD_SHARE = 0.02
@@ -40,7 +40,7 @@ class _Cold:
     count: int
 
 
-def no_warm_up(scene: Scene) -> Found | None:
+def no_warm_up(scene: RuleContext) -> RuleMatch | None:
     """The first call of a model, or of a new shape, was timed."""
     cold = [found for region in scene.regions for found in _cold(scene, region)]
     if not cold:
@@ -51,10 +51,10 @@ def no_warm_up(scene: Scene) -> Found | None:
     if worst.usual_s:
         numbers.append(Number("later calls", worst.usual_s, "s"))
     reason = "" if sure else _why_not_sure(worst)
-    return Found(tuple(numbers), tuple(_cold_sight(one) for one in cold), reason)
+    return RuleMatch(tuple(numbers), tuple(_cold_sight(one) for one in cold), reason)
 
 
-def _is_repeated(scene: Scene, cold: _Cold) -> bool:
+def _is_repeated(scene: RuleContext, cold: _Cold) -> bool:
     """Whether the model was timed so often on these lines that a script can leave the first out."""
     lines = (cold.region.start, cold.region.end)
     alike = [r for r in scene.regions if (r.start, r.end) == lines and cold.number in r.models]
@@ -67,7 +67,7 @@ def _why_not_sure(cold: _Cold) -> str:
     return "there is no later call to compare it with"
 
 
-def _cold(scene: Scene, region: Region) -> Iterator[_Cold]:
+def _cold(scene: RuleContext, region: Region) -> Iterator[_Cold]:
     for number in dict.fromkeys(calls.model for calls in region.calls if calls.fresh):
         inside = [calls for calls in region.calls if calls.model == number]
         fresh, fresh_s = sum(c.fresh for c in inside), sum(c.fresh_s for c in inside)
@@ -88,9 +88,9 @@ def _usual_s(calls: Iterable[Calls]) -> float | None:
     return sum(c.total_s - c.fresh_s for c in found) / count if count else None
 
 
-def _cold_sight(cold: _Cold) -> Sight:
+def _cold_sight(cold: _Cold) -> Location:
     times = f", {cold.first_s / cold.usual_s:.3g} times a later one" if cold.usual_s else ""
-    return Sight(
+    return Location(
         cold.region.end,
         f"the first of {cold.count} timed calls of {cold.model} had no warm-up{times}"
         if cold.count > 1

@@ -74,7 +74,7 @@ def processes(library: Any, handle: Any) -> dict[int, str]:
     return {process.pid: _name(library, process.pid) for process in running}
 
 
-def strangers(listed: Mapping[int, str], ours: Collection[int]) -> list[str]:
+def other_processes(listed: Mapping[int, str], ours: Collection[int]) -> list[str]:
     """Who of those that compute on the device is none of us.
 
     A container has process ids of its own. Where ours are not on the list, all that it tells is
@@ -89,11 +89,11 @@ def strangers(listed: Mapping[int, str], ours: Collection[int]) -> list[str]:
     return ["a process outside this container"] * max(0, len(listed) - len(ours))
 
 
-def about_strangers(names: list[str]) -> str:
+def note_of_other_processes(names: list[str]) -> str:
     """A sentence about others that compute on the device; empty where there is nobody.
 
     Args:
-        names: as `strangers` gives them.
+        names: as `other_processes` gives them.
     """
     if not names:
         return ""

@@ -17,7 +17,7 @@ from precisionbench.torchtools.tensors import walk
 _CHUNK_ELEMENTS = 1 << 22
 
 
-def kept(output: object) -> dict[str, torch.Tensor]:
+def cpu_copies(output: object) -> dict[str, torch.Tensor]:
     """Copies on the CPU of every tensor in an output, by path, safe from whatever runs next.
 
     Args:

@@ -30,7 +30,7 @@ from precisionbench.results.progress import OnProgress
 from precisionbench.results.records import WorkloadInfo
 from precisionbench.system.environment import capture
 from precisionbench.workflows.diagnose import GapLedger, explain_gap
-from precisionbench.workflows.ladder_rungs import Ground, rungs, stopped
+from precisionbench.workflows.ladder_rungs import Capabilities, rungs, stopped
 
 # Seconds of measuring for each row; most end earlier, when their interval is narrow enough.
 _ROW_S = 3.0
@@ -248,12 +248,12 @@ def _check(workload: WorkloadInfo, record: Record | None) -> None:
         )
 
 
-def _ground(workload: Workload) -> Ground:
+def _ground(workload: Workload) -> Capabilities:
     gpu = capture(workload.device).gpu
     known = device_of(gpu) if gpu else None
     capability = tuple(map(int, gpu.compute_capability.split("."))) if gpu else (0, 0)
     dlas = known.peaks.get("dlas") if known else None
-    return Ground(
+    return Capabilities(
         device=workload.device.type,
         capability=capability,
         has_images=any(len(t.shape) in _IMAGE_DIMENSIONS for t in workload.info.inputs),

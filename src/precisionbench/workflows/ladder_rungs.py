@@ -17,7 +17,7 @@ _MOST_TIMES_LARGER = 8
 
 
 @attrs.frozen
-class Ground:
+class Capabilities:
     """What the plan depends on.
 
     Attributes:
@@ -37,7 +37,7 @@ class Ground:
     dlas: int = 0
 
 
-def rungs(start: str, ground: Ground, batch_size: int | None = None) -> tuple[str, ...]:
+def rungs(start: str, ground: Capabilities, batch_size: int | None = None) -> tuple[str, ...]:
     """Specs of the rows to measure, from the user's own on.
 
     Layouts are measured in float32, too: what a layout is worth depends on the precision. The
@@ -59,16 +59,16 @@ def rungs(start: str, ground: Ground, batch_size: int | None = None) -> tuple[st
     return tuple(dict.fromkeys(rows))
 
 
-def _climbs_to(batch_size: int | None, ground: Ground) -> bool:
+def _climbs_to(batch_size: int | None, ground: Capabilities) -> bool:
     known = batch_size is not None and ground.batch_size is not None
     return known and batch_size != ground.batch_size and ground.device == "cuda"
 
 
-def _fits_as_first(batch_size: int | None, ground: Ground) -> bool:
+def _fits_as_first(batch_size: int | None, ground: Capabilities) -> bool:
     return (batch_size or 0) <= _MOST_TIMES_LARGER * (ground.batch_size or 0)
 
 
-def _eager(ground: Ground) -> Iterator[str]:
+def _eager(ground: Capabilities) -> Iterator[str]:
     on_gpu = ground.device == "cuda"
     half = "half" if on_gpu else "half:dtype=bfloat16"
     yield "eager"
@@ -80,7 +80,7 @@ def _eager(ground: Ground) -> Iterator[str]:
         yield _with(half, _CHANNELS_LAST)
 
 
-def _compiled(ground: Ground) -> Iterator[str]:
+def _compiled(ground: Capabilities) -> Iterator[str]:
     if "compile" in ground.missing:
         return
     on_gpu = ground.device == "cuda"
@@ -93,7 +93,7 @@ def _compiled(ground: Ground) -> Iterator[str]:
         yield _with(row, {"mode": "reduce-overhead"})
 
 
-def _engines(ground: Ground) -> Iterator[str]:
+def _engines(ground: Capabilities) -> Iterator[str]:
     if ground.device != "cuda" or _TENSORRT in ground.missing:
         return
     for precision in ("fp16", "int8"):
@@ -107,7 +107,7 @@ def _with(spec: str, options: Mapping[str, object]) -> str:
     return spec_text(name, {**known, **options})
 
 
-def stopped(start: str, ground: Ground, batch_size: int | None = None) -> tuple[str, ...]:
+def stopped(start: str, ground: Capabilities, batch_size: int | None = None) -> tuple[str, ...]:
     """Where this machine cannot climb on, each in a sentence with the reason.
 
     Args:

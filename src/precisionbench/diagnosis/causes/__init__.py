@@ -28,7 +28,7 @@ from precisionbench.diagnosis.causes import (
     waits_inside,
     wrong_batch,
 )
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 
 CAUSES: tuple[Cause, ...] = (
     waits_inside.CAUSE,
@@ -53,4 +53,4 @@ CAUSES: tuple[Cause, ...] = (
     half_on_a_cpu.CAUSE,
 )
 
-__all__ = ["CAUSES", "Cause", "Found", "Scene"]
+__all__ = ["CAUSES", "Cause", "CauseContext", "CauseMatch"]

@@ -14,7 +14,7 @@ from precisionbench.statistics import Interval
 
 
 @attrs.frozen
-class Scene:
+class CauseContext:
     """What a rule may look at.
 
     Attributes:
@@ -63,13 +63,13 @@ class Cause:
     number: str
     title: str
     remedy: str
-    look: Callable[[Scene], Found | None]
+    look: Callable[[CauseContext], CauseMatch | None]
     experiment: str = ""
     flatters: bool = False
     costs_time: bool = True
     alternatives: tuple[str, ...] = ()
 
-    def finding(self, scene: Scene) -> Finding | None:
+    def finding(self, scene: CauseContext) -> Finding | None:
         """What it has to say of a row."""
         found = self.look(scene)
         if found is None:
@@ -91,7 +91,7 @@ class Cause:
 
 
 @attrs.frozen
-class Found:
+class CauseMatch:
     """What a rule found.
 
     Attributes:

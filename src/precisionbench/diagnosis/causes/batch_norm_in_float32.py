@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene, without
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.parts import NORM
 
 _LEAST_SHARE = 0.1
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """Normalisation of tensors that are float32, in a row that claims half."""
     facts = scene.facts
     if not scene.half_kernels_were_seen:
@@ -24,7 +24,9 @@ def look(scene: Scene) -> Found | None:
     share = spent_s / facts.busy_s
     if share <= _LEAST_SHARE:
         return None
-    return Found((Number("time normalising float32 tensors", share, "share"),), without(share / 2))
+    return CauseMatch(
+        (Number("time normalising float32 tensors", share, "share"),), without(share / 2)
+    )
 
 
 CAUSE = Cause(

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 
 _MOST_ZEROS = 0.9
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """Said once, of the reference."""
     share = scene.facts.evidence.input_zero_share
     if share is None or share < _MOST_ZEROS or scene.speedup is not None:
         return None
-    return Found((Number("zeros among the inputs", share, "share"),))
+    return CauseMatch((Number("zeros among the inputs", share, "share"),))
 
 
 CAUSE = Cause(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """By torch's allocator, in a call after many others."""
     count = scene.facts.evidence.device_allocations
     if not count or count < 1:
         return None
-    return Found((Number("allocations from the driver in a call", count, "count"),))
+    return CauseMatch((Number("allocations from the driver in a call", count, "count"),))
 
 
 CAUSE = Cause(

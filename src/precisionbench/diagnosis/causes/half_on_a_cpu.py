@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 from precisionbench.statistics import Verdict
 
@@ -10,13 +10,13 @@ from precisionbench.statistics import Verdict
 _GAIN = 1.05
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """A 16-bit row on a CPU that is not faster than the reference."""
     if scene.facts.on_gpu or not scene.claims_half or scene.speedup is None:
         return None
     if scene.speedup.verdict is Verdict.FASTER or scene.speedup.value > _GAIN:
         return None
-    return Found((Number("speed-up over the reference", scene.speedup.value, "ratio"),))
+    return CauseMatch((Number("speed-up over the reference", scene.speedup.value, "ratio"),))
 
 
 CAUSE = Cause(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene, without
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
 from precisionbench.diagnosis.findings import Number
 
 _LEAST_SHARE = 0.02
@@ -10,7 +10,7 @@ _LEAST_SHARE = 0.02
 _LEAST_BYTES = 64 * 1024
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """The time of copies over the bus against the latency; single numbers are no copies."""
     facts = scene.facts
     copies = [c for c in facts.evidence.copies if c.kind in ("HtoD", "DtoH")]
@@ -18,7 +18,7 @@ def look(scene: Scene) -> Found | None:
     share = min(0.99, spent_s / facts.row.latency.value)
     if share <= _LEAST_SHARE or sum(c.size_bytes for c in copies) < _LEAST_BYTES:
         return None
-    return Found(
+    return CauseMatch(
         (
             Number("time in copies between host and device", share, "share"),
             Number("copied in a call", sum(copy.size_bytes for copy in copies), "byte"),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.work import MatrixWork
 
 _LEAST_SHARE = 0.1
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """Kernels known to use ordinary cores, of convolutions without an obstacle.
 
     Products of few rows run there rightly: they are bound by memory.
@@ -24,7 +24,7 @@ def look(scene: Scene) -> Found | None:
     if share <= _LEAST_SHARE:
         return None
     cudnn = scene.data.environment.cudnn or ""
-    return Found(
+    return CauseMatch(
         (
             Number("time of eligible convolutions on ordinary cores", share, "share"),
             Number("matrix time on tensor cores", facts.tensor_core_share, "share"),

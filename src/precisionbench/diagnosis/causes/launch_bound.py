@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 from precisionbench.results.records import BackendResult
 from precisionbench.statistics import Interval, quantile_interval
@@ -11,7 +11,7 @@ from precisionbench.statistics import Interval, quantile_interval
 _LEAST_GAIN = 1.1
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """Proved by the replay of its CUDA graph, which has been measured already."""
     row = scene.facts.row
     if row.launch_bound != "host_bound" or row.enqueue_s is None:
@@ -27,7 +27,7 @@ def look(scene: Scene) -> Found | None:
     if row.graph_s is not None:
         numbers.append(Number("replayed as a CUDA graph", row.graph_s, "s"))
     proved = row.graph_s is not None and factor.low > _LEAST_GAIN
-    return Found(tuple(numbers), factor, "graph-replay" if proved else "")
+    return CauseMatch(tuple(numbers), factor, "graph-replay" if proved else "")
 
 
 def _gain(row: BackendResult) -> Interval:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene, without
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.parts import LAYOUT
 
 _LEAST_SHARE = 0.05
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """The time in layout kernels."""
     facts = scene.facts
     share = facts.share(LAYOUT)
@@ -26,7 +26,7 @@ def look(scene: Scene) -> Found | None:
         remedy = "look which layers convert: they have no channels_last kernel, or get other input"
     else:
         remedy = ""
-    return Found(
+    return CauseMatch(
         (
             Number("time in layout conversions", share, "share"),
             Number("layout conversions in a call", count, "count"),

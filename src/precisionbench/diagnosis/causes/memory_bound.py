@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene, without
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.parts import COPY, MATRIX, NORM, POINTWISE, REDUCTION
 
 _MOST_MATRIX_SHARE = 0.6
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """A half row in which unfused operations take more than two fifths of the time."""
     facts = scene.facts
     if not scene.half_kernels_were_seen:
@@ -17,7 +17,7 @@ def look(scene: Scene) -> Found | None:
     share = facts.share(NORM, POINTWISE, REDUCTION, COPY)
     if share <= 1 - _MOST_MATRIX_SHARE:
         return None
-    return Found(
+    return CauseMatch(
         (
             Number("time in operations that are bound by memory", share, "share"),
             Number("of it in normalisation", facts.share(NORM), "share"),

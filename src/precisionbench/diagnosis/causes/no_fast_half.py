@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.labels import BF16
 
@@ -13,7 +13,7 @@ _LEAST_RATIO = 1.3
 _OF_CAPABILITY = {"5.0": 1.0, "5.2": 1.0, "6.1": 1 / 64}
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """By the device's peaks; measured ones are `precisionbench doctor`'s."""
     gain = scene.speedup.value if scene.speedup else 1.0
     ratio = _ratio(scene)
@@ -21,7 +21,7 @@ def look(scene: Scene) -> Found | None:
         return None
     if ratio >= _LEAST_RATIO or gain >= _LEAST_RATIO:
         return None
-    return Found(
+    return CauseMatch(
         (
             Number("peak in half over float32", ratio, "ratio"),
             Number("speed-up over the reference", gain, "ratio"),
@@ -29,7 +29,7 @@ def look(scene: Scene) -> Found | None:
     )
 
 
-def _ratio(scene: Scene) -> float | None:
+def _ratio(scene: CauseContext) -> float | None:
     device = scene.facts.device
     rate = "bf16" if scene.label.claim == BF16 else "fp16"
     single, half = scene.facts.peak("fp32"), scene.facts.peak(rate)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 
 # Near enough to the end of float16, 65504, to say that the range is what is missing.
 _NEAR_THE_END = 2e4
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """Non-finite elements where float64 has finite ones, and the first layer that has them."""
     errors = scene.facts.evidence.errors
     first = next((error for error in errors if error.nonfinite_count), None)
@@ -18,9 +18,9 @@ def look(scene: Scene) -> Found | None:
     if first is None and not count:
         return None
     if first is None:
-        return Found((Number("non-finite outputs", count, "count"),), proof="counted")
+        return CauseMatch((Number("non-finite outputs", count, "count"),), proof="counted")
     largest = max(first.reference_max_abs, first.max_abs)
-    return Found(
+    return CauseMatch(
         (
             Number("non-finite elements there", first.nonfinite_count, "count"),
             Number("largest finite magnitude seen there", largest, ""),

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 
 # Backends whose way of working it is.
 _BY_DESIGN = ("apex-amp",)
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """Functions in torch's namespaces whose code is not torch's."""
     names = scene.facts.evidence.foreign_functions
     if not names or scene.facts.row.name in _BY_DESIGN:
         return None
     proof = "label-check" if scene.label.is_wrong else ""
-    return Found(
+    return CauseMatch(
         (Number("functions of torch that are not torch's own", len(names), "count"),),
         proof=proof,
         reason=f"e.g. {names[0]}",

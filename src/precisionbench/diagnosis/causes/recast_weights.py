@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene, without
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.parts import CAST
 
 _LEAST_SHARE = 0.05
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """Casts of tensors that have the shape of a weight, and the time of all casts."""
     facts = scene.facts
     share = facts.share(CAST)
     if facts.weight_casts < 1 or share <= _LEAST_SHARE:
         return None
-    return Found(
+    return CauseMatch(
         (
             Number("casts of weights in a call", facts.weight_casts, "count"),
             Number("casts in a call", facts.casts, "count"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.work import MatrixWork
@@ -13,7 +13,7 @@ from precisionbench.errors import some
 _LEAST_SHARE = 0.1
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """The time of a half row in such layers, their conversions included."""
     facts = scene.facts
     if not scene.half_kernels_were_seen:
@@ -25,7 +25,7 @@ def look(scene: Scene) -> Found | None:
     grouped = any(work.groups > 1 for work in bad)
     if share <= _LEAST_SHARE or not (grouped or _matters(facts, bad)):
         return None
-    return Found(
+    return CauseMatch(
         (
             Number("time in layers that tensor cores cannot take well", share, "share"),
             Number("such operations", sum(work.operation.count for work in bad), "count"),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """A TensorRT row without a 16-bit or 8-bit mode."""
     options = scene.facts.row.options
     if scene.facts.row.name != "torch2trt" or options.get("precision") != "fp32":
         return None
-    return Found((Number("precision modes switched on", 0, "count"),))
+    return CauseMatch((Number("precision modes switched on", 0, "count"),))
 
 
 CAUSE = Cause(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.labels import FP32, TF32
 
 _LEAST_SHARE = 0.05
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """TF32 kernels in a row that claims float32."""
     share = scene.facts.kernel_share_of(TF32)
     if scene.label.claim != FP32 or share <= _LEAST_SHARE:
         return None
-    return Found((Number("matrix time in TF32 kernels", share, "share"),))
+    return CauseMatch((Number("matrix time in TF32 kernels", share, "share"),))
 
 
 CAUSE = Cause(

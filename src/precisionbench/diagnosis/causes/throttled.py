@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 from precisionbench.statistics import Interval
 
@@ -11,7 +11,7 @@ _LEAST_SHARE = 0.2
 _LOW_CLOCK = 0.75
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """By what the driver said around each block."""
     states = [block.state for block in scene.facts.row.measurement.blocks if block.state]
     if not states:
@@ -25,7 +25,7 @@ def look(scene: Scene) -> Found | None:
     capped = sum("sw_power_cap" in state.throttled for state in states) / len(states)
     if share < _LEAST_SHARE and (clock >= _LOW_CLOCK or capped >= _LEAST_SHARE):
         return None
-    return Found(
+    return CauseMatch(
         (
             Number("blocks in which the driver held the clocks down", share, "share"),
             Number("clock over the highest", clock, "ratio"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 from precisionbench.statistics import Interval
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """By torch's own debug mode for synchronising operations, asked before the row was timed."""
     row = scene.facts.row
     if "sync_inside" not in row.passes.labels:
@@ -19,7 +19,7 @@ def look(scene: Scene) -> Found | None:
     busy_s = scene.facts.busy_s
     gain = max(1.0, row.latency.value / busy_s) if busy_s else 1.0
     numbers.append(Number("time in which the device works", busy_s, "s"))
-    return Found(tuple(numbers), Interval(gain, 1.0, gain))
+    return CauseMatch(tuple(numbers), Interval(gain, 1.0, gain))
 
 
 CAUSE = Cause(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from precisionbench.diagnosis.causes.base import Cause, Found, Scene
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 
 
-def look(scene: Scene) -> Found | None:
+def look(scene: CauseContext) -> CauseMatch | None:
     """Against the reference's output, which says what the model gives."""
     if scene.base is None or scene.base is scene.facts:
         return None
@@ -23,7 +23,7 @@ def look(scene: Scene) -> Found | None:
     if len(found) != 1 or found == {batch} or batch is None:
         return None
     own_batch = found.pop()
-    return Found(
+    return CauseMatch(
         (Number("items given", own_batch, "count"), Number("items wanted", batch, "count")),
         proof="output-shape",
     )

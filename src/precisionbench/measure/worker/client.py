@@ -60,7 +60,7 @@ def _import_path() -> list[str]:
     return [entry for entry in entries if isinstance(entry, str)]
 
 
-class Crew:
+class WorkerPool:
     """The workers of one run and the folder that they share; none of them outlives it.
 
     Use it as a context manager.
@@ -70,7 +70,7 @@ class Crew:
         self.folder = Path(tempfile.mkdtemp(prefix="precisionbench-"))
         self._workers: list[Worker] = []
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -188,7 +188,7 @@ class Worker:
         self._awaited.append((what, limit_s))
 
     def begin_to_open(self) -> None:
-        """Begin to prepare its backend, while others do; a `RemoteSeat` waits for it."""
+        """Begin to prepare its backend, while others do; a `WorkerBackend` waits for it."""
         self.begin("open", PREPARE_LIMIT_S)
 
     @property
@@ -353,7 +353,7 @@ def _opening(told: Mapping[str, Any]) -> Opening:
     return Opening(**{**told, "labels": tuple(told["labels"])})
 
 
-class RemoteSeat:
+class WorkerBackend:
     """A backend that is prepared in a worker.
 
     Args:

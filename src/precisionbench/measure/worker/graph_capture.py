@@ -9,7 +9,7 @@ import torch
 from precisionbench.errors import FOREIGN_ERRORS, PreparationError, one_line
 from precisionbench.probes.event_timing_checks import waits
 from precisionbench.probes.graphs import Replay, capture
-from precisionbench.torchtools.agreement import compare_tensors, differs, kept
+from precisionbench.torchtools.agreement import compare_tensors, cpu_copies, differs
 from precisionbench.torchtools.timer import Call, Clock, CudaEventClock
 
 # Libraries choose algorithms and take workspaces in the first calls, which a capture cannot hold.
@@ -35,10 +35,10 @@ def captured(clock: Clock, call: Call) -> Replay:
             "leave cuda_graph out, or choose device='cuda'",
         )
     for _ in range(_WARMUP_CALLS):
-        before = kept(call())
+        before = cpu_copies(call())
     _refuse_waits(call)
     replay = _captured(clock, call)
-    if differs(compare_tensors(kept(replay()), before), _SAME):
+    if differs(compare_tensors(cpu_copies(replay()), before), _SAME):
         raise PreparationError(
             "its replay as a CUDA graph gives another output than the call: the call uses another "
             "stream, data from the host, random numbers, or keeps state",

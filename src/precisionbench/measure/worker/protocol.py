@@ -13,7 +13,7 @@ from precisionbench.results.records import Json, Passes
 
 @attrs.frozen
 class Opening:
-    """What a seat says of itself once it is ready.
+    """What a prepared says of itself once it is ready.
 
     Attributes:
         clock: name of the clock that times it.
@@ -46,7 +46,7 @@ class Opening:
 
 @attrs.frozen
 class Closing:
-    """What is known of a seat once it has been closed.
+    """What is known of a prepared once it has been closed.
 
     Attributes:
         warnings: what a reader of the row must know.
@@ -57,7 +57,7 @@ class Closing:
     log: tuple[str, ...] = ()
 
 
-class Seat(Protocol):
+class PreparedBackend(Protocol):
     """A prepared backend that is timed block by block.
 
     Attributes:

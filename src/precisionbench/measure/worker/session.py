@@ -15,7 +15,7 @@ import attrs
 import torch
 from torch import nn
 
-from precisionbench._internal.output_capture import Record, silence
+from precisionbench._internal.output_capture import OutputCapture, silence
 from precisionbench.backends import Backend, Inputs, Prepared
 from precisionbench.backends.batch_norm_folding import folded
 from precisionbench.errors import (
@@ -41,7 +41,7 @@ from precisionbench.probes.run_all import l2_flush, take_passes
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.records import Json, Passes, as_json
 from precisionbench.system.memory import free_device_bytes
-from precisionbench.torchtools.agreement import compare_tensors, differs, kept
+from precisionbench.torchtools.agreement import compare_tensors, cpu_copies, differs
 from precisionbench.torchtools.global_state import (
     Functions,
     autocast_off,
@@ -68,7 +68,7 @@ _WARMUP_LIMIT_S = 10.0
 
 @attrs.frozen
 class Session:
-    """A seat in this process.
+    """A prepared in this process.
 
     Attributes:
         opening: what it said of itself when it was opened.
@@ -87,7 +87,7 @@ class Session:
     timer: Timer
     call: Call
     output: Mapping[str, torch.Tensor]
-    record: Record
+    record: OutputCapture
     events: CudaEventClock | None
     flush: Call | None = None
     driver_bytes: int | None = None
@@ -113,7 +113,7 @@ class Session:
             ExecutionError: the call failed.
         """
         with executing(), silence():
-            last = kept(self.call())
+            last = cpu_copies(self.call())
         if differs(compare_tensors(last, self.output), _STEADY_ERROR):
             self.record.warn(
                 "the last call's output is not the first's: the model is random, keeps state, or "
@@ -230,7 +230,7 @@ def opened(
         DeviceError: the device stopped answering.
         StateLeakError: the plugin left torch patched.
     """
-    record = Record()
+    record = OutputCapture()
     with contextlib.ExitStack() as stack:
         stack.enter_context(common_settings(backend, workload, timer))
         with record.recording():
@@ -256,7 +256,9 @@ def opened(
         yield attrs.evolve(session, opening=opening, driver_bytes=taken, workload=workload)
 
 
-def _loaded(backend: Backend, workload: Workload, record: Record) -> tuple[nn.Module, Inputs]:
+def _loaded(
+    backend: Backend, workload: Workload, record: OutputCapture
+) -> tuple[nn.Module, Inputs]:
     """Copies of the model and inputs, as the backend's common options want them."""
     model, inputs = workload.make_model(), workload.make_inputs()
     model = folded(model) if backend.fold_batch_norm else model
@@ -316,7 +318,7 @@ def _called(
         call, build_s = cast(Replay, replay), build_s + capture_s
     tell("first call")
     first, first_call_s = timer.once(call)
-    output = kept(_readable(first))
+    output = cpu_copies(_readable(first))
     del first  # a large output must not stay on the device
     tell("warm-up calls")
     times = _Times(build_s, first_call_s, *warm_up(call, timer))
@@ -324,7 +326,7 @@ def _called(
 
 
 def _session(
-    backend: Backend, timer: Timer, called: _Called, prepared: object, record: Record
+    backend: Backend, timer: Timer, called: _Called, prepared: object, record: OutputCapture
 ) -> Session:
     """A session on the clock that the labels allow."""
     call, labels = called.call, called.labels
@@ -402,7 +404,7 @@ def check_available(backend: Backend) -> None:
 
 
 def in_memory_format(
-    backend: Backend, model: nn.Module, inputs: Inputs, record: Record
+    backend: Backend, model: nn.Module, inputs: Inputs, record: OutputCapture
 ) -> tuple[nn.Module, Inputs]:
     """The model and inputs in the backend's memory format, whatever they were in before."""
     arrangeable = [tensor for _, tensor in inputs.tensors() if tensor.dim() in (4, 5)]
@@ -416,7 +418,9 @@ def in_memory_format(
 
 
 @contextlib.contextmanager
-def preparing(backend: Backend, model: nn.Module, inputs: Inputs, record: Record) -> Iterator[Any]:
+def preparing(
+    backend: Backend, model: nn.Module, inputs: Inputs, record: OutputCapture
+) -> Iterator[Any]:
     """Enter the plugin's `prepare`; whatever it raises on the way in is a PreparationError."""
     try:
         manager = backend.prepare(model, inputs)
@@ -435,7 +439,9 @@ def preparing(backend: Backend, model: nn.Module, inputs: Inputs, record: Record
 
 
 @contextlib.contextmanager
-def manager_left(manager: contextlib.AbstractContextManager[Any], record: Record) -> Iterator[None]:
+def manager_left(
+    manager: contextlib.AbstractContextManager[Any], record: OutputCapture
+) -> Iterator[None]:
     """Leave an entered context manager whatever happens, as `with` would.
 
     The plugin's cleanup is told of no exception: a generator without try/finally would otherwise

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from precisionbench.diagnosis.findings import LayerPair, Precision
+from precisionbench.diagnosis.findings import Accuracy, LayerPair
 from precisionbench.report import formatting, rows
 from precisionbench.results.records import BackendResult, ComparisonData, Environment, Speedup
 
@@ -194,7 +194,7 @@ _CLOSENESS = {
 
 
 def agreement_table(
-    data: ComparisonData, precisions: Iterable[Precision]
+    data: ComparisonData, precisions: Iterable[Accuracy]
 ) -> tuple[AgreementRow, ...]:
     """Outputs against the reference's and against float64's.
 
@@ -207,7 +207,7 @@ def agreement_table(
 
 
 def _agreement_row(
-    data: ComparisonData, row: BackendResult, judged: Precision | None
+    data: ComparisonData, row: BackendResult, judged: Accuracy | None
 ) -> AgreementRow:
     found = row.agreement if row.backend != data.reference else None
     against = ("", "", "", "", "")
