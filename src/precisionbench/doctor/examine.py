@@ -23,6 +23,7 @@ from precisionbench.doctor.readings import NoiseTrial, Readiness, Readings
 from precisionbench.doctor.text import to_text
 from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, SpecError
 from precisionbench.measure import compare
+from precisionbench.measure.options import MOST_REPLICAS
 from precisionbench.measure.worker.local import free_memory
 from precisionbench.measure.worker.session import executing
 from precisionbench.model.inputs import whole_number
@@ -97,8 +98,8 @@ def examine(
         SpecError: `replicas` is no whole number of 2 or more.
     """
     number = whole_number(replicas, 2)
-    if number is None or number > compare.MOST_REPLICAS:
-        most = compare.MOST_REPLICAS
+    if number is None or number > MOST_REPLICAS:
+        most = MOST_REPLICAS
         raise SpecError(f"replicas is {replicas!r}", f"give a whole number from 2 to {most}")
     chosen = usable_device(device)
     if on_progress is not None:

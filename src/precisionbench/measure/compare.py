@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import math
 import os
-import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,31 +14,24 @@ from torch import nn
 
 from precisionbench._internal.output_capture import silence
 from precisionbench._version import __version__
-from precisionbench.analysis.speedups import KNOWN_SPREAD
 from precisionbench.backends import Backend
 from precisionbench.comparison import Comparison
 from precisionbench.errors import SpecError, some
 from precisionbench.measure import interleaved, sequential
 from precisionbench.measure.collector import Collected
+from precisionbench.measure.options import Options
 from precisionbench.measure.rows import DEFAULT_BACKENDS, Row, plan
 from precisionbench.measure.worker.local import free_memory
-from precisionbench.model.inputs import whole_number
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.results import json_format
 from precisionbench.results.journal import Journal
 from precisionbench.results.progress import OnProgress, Progress
 from precisionbench.results.records import ComparisonData, Json
-from precisionbench.system import cpu_affinity, environment
+from precisionbench.system import environment
 from precisionbench.torchtools.global_state import Functions, rng_restored
 
 __all__ = ["DEFAULT_BACKENDS", "Progress", "compare", "plan"]
 
-# Seconds for warm-up and blocks of one backend; building is not counted. On a GPU most rows end
-# far earlier, when their interval is narrow enough. On a CPU a row must not take all day.
-_BUDGET_S = {"cuda": 60.0}
-_BUDGET_ELSEWHERE_S = 10.0
-_MOST_S = 900.0  # for all rows, unless the user gives a budget
-MOST_REPLICAS = 64
 # Two threads would measure each other, and torch's settings are the process's. A comparison that a
 # callback starts within another one is let through.
 _one_at_a_time = threading.RLock()
@@ -120,12 +111,21 @@ def compare(
         KeyboardInterrupt: a Ctrl-C before any round was finished, or a second one.
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
-    _check_arguments(launcher, seed, budget_s, on_progress)
-    _check_repeats(launcher, replicas, sessions)
-    _check_noise_floor(noise_floor)
-    _check_shared_cores(launcher, shared_cores)
-    seed = secrets.randbits(32) if seed is None else int(seed)
-    with _one_at_a_time, rng_restored():
+    options = Options(
+        launcher=launcher,
+        seed=seed,
+        budget_s=budget_s,
+        replicas=replicas,
+        sessions=sessions,
+        noise_floor=noise_floor,
+        shared_cores=shared_cores,
+        evidence=evidence,
+        build_together=build_together,
+        passes=passes,
+    )
+    _check_callback(on_progress)
+    seed = options.seed_or_random()
+    with _exclusively():
         functions = Functions.now()
         with silence():  # what a factory prints is in each row's log: it is called again there
             rows, reference_name = plan(
@@ -133,43 +133,73 @@ def compare(
             )
             workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed)
         notes = _about_patches(functions.changes()) if launcher == "inline" else ()
-        total_s = _budget(budget_s, workload.device.type, len(rows))
-        known = KNOWN_SPREAD.get(workload.device.type, 0.0)
-        floor = known if noise_floor is None else float(noise_floor)
-        header = _header(workload, seed, launcher, reference_name, floor)
-        if launcher == "process":
-            free_memory()  # a factory may have built on the GPU, where the workers need the room
-        with _written_down(journal, header, rows) as written:
-            collected = Collected(
-                rows,
-                reference_name,
-                workload.info.batch_size,
-                notes,
-                on_progress,
-                written,
-            )
-            options = interleaved.Options(
-                total_s / sessions,
-                replicas,
-                sessions,
-                seed,
-                floor,
-                shared_cores,
-                evidence,
-                build_together,
-                passes,
-            )
-            header.update(_measure(workload, collected, launcher, options))
-            if written is not None and written.trouble:
-                collected.note(written.trouble)
+        return _measured(workload, rows, reference_name, options, notes, on_progress, journal)
+
+
+def compare_with(
+    workload: Workload,
+    rows: Sequence[Row],
+    reference: str,
+    options: Options,
+    *,
+    on_progress: OnProgress | None = None,
+    journal: str | os.PathLike[str] | None = None,
+) -> Comparison:
+    """Measure planned rows of a workload that is resolved already.
+
+    Args:
+        workload: the model and inputs; its seed is the run's.
+        rows: what to measure, as `plan` gives them.
+        reference: name of the row that the others are compared with.
+        options: how to measure.
+        on_progress: as for `compare`.
+        journal: as for `compare`.
+
+    Returns:
+        As `compare`.
+
+    Raises:
+        SpecError: `on_progress` cannot be called.
+        OutputError: the journal cannot be created.
+        KeyboardInterrupt: as `compare`.
+        PrecisionBenchError: nothing at all could be measured; the reference's own error.
+    """
+    _check_callback(on_progress)
+    with _exclusively():
+        return _measured(workload, rows, reference, options, (), on_progress, journal)
+
+
+@contextlib.contextmanager
+def _exclusively() -> Iterator[None]:
+    """One comparison at a time, which leaves random states as they were."""
+    with _one_at_a_time, rng_restored():
+        yield
+
+
+def _measured(
+    workload: Workload,
+    rows: Sequence[Row],
+    reference: str,
+    options: Options,
+    notes: tuple[str, ...],
+    on_progress: OnProgress | None,
+    journal: str | os.PathLike[str] | None,
+) -> Comparison:
+    header = _header(workload, reference, options)
+    if options.launcher == "process" and workload.device.type == "cuda":
+        free_memory()  # a factory may have built on the GPU, where the workers need the room
+    with _written_down(journal, header, rows) as written:
+        batch_size = workload.info.batch_size
+        collected = Collected(rows, reference, batch_size, notes, on_progress, written)
+        header.update(_measure(workload, collected, options))
+        if written is not None and written.trouble:
+            collected.note(written.trouble)
     collected.raise_if_nothing_measured()
     given = {row.name: row.backend for row in rows if row.backend is not None}
     return Comparison(_data(header, rows, collected), collected.errors, given)
 
 
-def _header(
-    workload: Workload, seed: int, launcher: str, reference: str, floor: float
-) -> dict[str, Any]:
+def _header(workload: Workload, reference: str, options: Options) -> dict[str, Any]:
     """What is known of a run before anything is measured: fields of `ComparisonData`."""
     now = datetime.datetime.now(datetime.timezone.utc)
     return {
@@ -177,11 +207,12 @@ def _header(
         "precisionbench": __version__,
         "workload": workload.info,
         "environment": environment.capture(workload.device),
-        "seed": seed,
-        "launcher": launcher,
+        "seed": workload.seed,
+        "launcher": options.launcher,
         "reference": reference,
-        "schedule": "sequential" if launcher == "inline" else "rounds",
-        "noise_floor": floor,
+        "schedule": "sequential" if options.launcher == "inline" else "rounds",
+        "noise_floor": options.noise_floor_on(workload.device.type),
+        "options": options.as_record(),
     }
 
 
@@ -211,64 +242,19 @@ def _data(header: Mapping[str, Any], rows: Sequence[Row], collected: Collected) 
     )
 
 
-def _measure(
-    workload: Workload, collected: Collected, launcher: str, options: interleaved.Options
-) -> dict[str, Json]:
+def _measure(workload: Workload, collected: Collected, options: Options) -> dict[str, Json]:
     """Measure, and say how it was done in the end: fields of `ComparisonData`."""
-    if launcher == "inline":
-        budget_s = options.budget_s / len(collected.rows)
+    if options.launcher == "inline":
+        rows = len(collected.rows)
+        budget_s = options.total_budget_s(workload.device.type, rows) / rows
         sequential.measure(workload, collected, budget_s, options.evidence)
         return {"schedule": "sequential", "shared_cores": None}
     return attrs.asdict(interleaved.measure(workload, collected, options))
 
 
-def _check_arguments(
-    launcher: str, seed: int | None, budget_s: float | None, on_progress: OnProgress | None
-) -> None:
-    if launcher not in ("process", "inline"):
-        raise SpecError(f"there is no launcher {launcher!r}", "known: 'inline', 'process'")
-    if seed is not None and whole_number(seed, 0) is None:
-        raise SpecError(f"seed is {seed!r}", "give a whole number from 0 to 2**63 - 1")
+def _check_callback(on_progress: OnProgress | None) -> None:
     if on_progress is not None and not callable(on_progress):
         raise SpecError(f"on_progress is {on_progress!r}", "give a function of one Progress")
-    if budget_s is not None and not (_is_number(budget_s) and 0 < budget_s < math.inf):
-        raise SpecError(f"budget_s is {budget_s!r}", "give a number of seconds above 0")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _check_noise_floor(value: float | None) -> None:
-    if value is not None and not (_is_number(value) and 0 <= value < 1):
-        raise SpecError(f"noise_floor is {value!r}", "give a share such as 0.0025")
-
-
-def _check_shared_cores(launcher: str, count: int | None) -> None:
-    if count is None or (whole_number(count, 0) == 0):
-        return
-    most = len(cpu_affinity.available())
-    if launcher != "process" or not most:
-        raise SpecError(
-            "shared_cores is for worker processes on Linux", "leave it out, or use taskset"
-        )
-    if (number := whole_number(count, 1)) is None or number > most:
-        raise SpecError(
-            f"shared_cores is {count!r}", f"give a whole number from 0 to {most}, as there are here"
-        )
-
-
-def _check_repeats(launcher: str, replicas: int | None, sessions: int) -> None:
-    counts = {"replicas": replicas, "sessions": sessions}
-    for name, given in counts.items():
-        number = whole_number(given, 1)
-        if given is not None and (number is None or number > MOST_REPLICAS):
-            raise SpecError(f"{name} is {given!r}", f"give a whole number up to {MOST_REPLICAS}")
-    if launcher == "inline" and (sessions != 1 or replicas not in (None, 1)):
-        raise SpecError(
-            "launcher='inline' measures each backend once, in this process",
-            "leave replicas and sessions out, or use launcher='process'",
-        )
 
 
 def _about_patches(names: list[str]) -> tuple[str, ...]:
@@ -279,9 +265,3 @@ def _about_patches(names: list[str]) -> tuple[str, ...]:
         f"importing or building the model or a plugin patched torch for the whole process "
         f"({some(names)}), and this row ran so",
     )
-
-
-def _budget(budget_s: float | None, device_type: str, rows: int) -> float:
-    if budget_s is not None:
-        return budget_s
-    return min(_MOST_S, rows * _BUDGET_S.get(device_type, _BUDGET_ELSEWHERE_S))

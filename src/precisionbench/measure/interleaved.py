@@ -20,6 +20,7 @@ from precisionbench.measure.collector import Collected
 from precisionbench.measure.examination import Float64Reference
 from precisionbench.measure.finish import FinishedRow
 from precisionbench.measure.live_speedups import LiveSpeedups
+from precisionbench.measure.options import Options, Outcome, shared_cores
 from precisionbench.measure.rounds import (
     MAX_ROUNDS,
     RoundStatus,
@@ -47,57 +48,6 @@ _HEADROOM = 1.2
 # Building is not counted in the budget; where it comes again in every round, all together may
 # take so many times as long.
 _RESTARTS_LIMIT = 3.0
-
-
-@attrs.frozen
-class Options:
-    """How the rows are to be measured.
-
-    Attributes:
-        budget_s: seconds for warm-up and rounds, of all rows together, in each session.
-        replicas: fresh processes of each row; None chooses.
-        sessions: how often the whole is repeated with new processes.
-        seed: of the orders.
-        floor: spread between processes that is known of this device, as a log.
-        shared_cores: how many cores all workers share while they are measured; 0: they keep all;
-            None chooses.
-        evidence: see what runs in each row's calls, once they are measured.
-        build_together: prepare all rows at the same time.
-        passes: take the passes of the last looks: device, enqueue and wall time, memory, ...
-    """
-
-    budget_s: float
-    replicas: int | None
-    sessions: int
-    seed: int
-    floor: float
-    shared_cores: int | None = None
-    evidence: bool = True
-    build_together: bool = False
-    passes: bool = True
-
-
-@attrs.frozen
-class Outcome:
-    """How the rows were measured in the end.
-
-    Attributes:
-        schedule: `rounds`, or `restarts` where not all rows fit at once.
-        shared_cores: how many cores all workers shared; None: all.
-    """
-
-    schedule: str
-    shared_cores: int | None
-
-
-def shared_cores(wanted: int | None, device_type: str) -> int | None:
-    """How many cores workers are to share; None: they keep all.
-
-    Args:
-        wanted: as in `Options`.
-        device_type: such as `cuda`.
-    """
-    return cpu_affinity.default_count(device_type) if wanted is None else wanted or None
 
 
 class _DoesNotFitError(Exception):
@@ -152,9 +102,12 @@ class _Run:
 
     def __init__(self, workload: Workload, collected: Collected, options: Options) -> None:
         self.workload, self.collected, self.options = workload, collected, options
-        self.rng = random.Random(options.seed)
+        self.rng = random.Random(workload.seed)
+        device_type = workload.device.type
+        self.noise_floor = options.noise_floor_on(device_type)
+        self.budget_s = options.total_budget_s(device_type, len(collected.rows))
         self.interrupts = Interrupts(lambda: collected.tell_of_all("interrupted"))
-        self.live_speedups = LiveSpeedups(collected.reference, options.floor)
+        self.live_speedups = LiveSpeedups(collected.reference, self.noise_floor)
         self.rows = [row for row in collected.rows if self._is_available(row)]
         self.finished: dict[str, list[FinishedRow]] = {}
         self.measured_s = 0.0  # of rows that are started anew
@@ -396,7 +349,7 @@ class _Run:
         known = "; what processes are known to differ on this kind of device is added"
         row_state.warnings.append(
             f"{len(row_state.replicas)} replica(s) only, because {why}"
-            f"{known if self.options.floor else ''}"
+            f"{known if self.noise_floor else ''}"
         )
 
     def _add(self, row: Row, worker: Worker, row_state: RowState) -> str:
@@ -414,10 +367,10 @@ class _Run:
             return "budget"
         with watching(self.workload.device) as watch:
             rules = Schedule(
-                self.options.budget_s,
+                self.budget_s / self.options.sessions,
                 self.collected.reference,
                 self.rng,
-                floor=self.options.floor,
+                floor=self.noise_floor,
                 watch=watch,
                 stopped=lambda: self.interrupts.requested,
                 on_warm_up=lambda: self.collected.tell_of_all("warming_up"),
@@ -497,12 +450,11 @@ class _Run:
             self.shared_cores = None
         self.collected.decided(shared_cores=self.shared_cores)
         row_states: dict[str, RowState] = {}
-        budget_s = self.options.budget_s * self.options.sessions
-        end_s = time.monotonic() + _RESTARTS_LIMIT * budget_s
+        end_s = time.monotonic() + _RESTARTS_LIMIT * self.budget_s
         with WorkerPool() as pool, self.interrupts.held():
             files, truth = self._files(pool), Float64Reference(pool.folder)
             for number in range(MAX_ROUNDS):
-                over = self.measured_s >= budget_s or time.monotonic() >= end_s
+                over = self.measured_s >= self.budget_s or time.monotonic() >= end_s
                 if number and (over or self.interrupts.requested):
                     break
                 for position, row in enumerate(self.rng.sample(self.rows, len(self.rows))):

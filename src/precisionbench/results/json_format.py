@@ -35,12 +35,21 @@ VERSION = 3
 
 @cache
 def _converter() -> JsonConverter:
+    from cattrs.gen import make_dict_unstructure_fn, override
     from cattrs.preconf.json import make_converter
 
     converter = make_converter()
     # Options, flags and details are JSON already, whatever the file holds there.
     # By predicate, because Any is no class before Python 3.11.
     converter.register_structure_hook_func(lambda kind: kind is Any, lambda value, _: value)
+    converter.register_unstructure_hook(
+        ComparisonData,
+        make_dict_unstructure_fn(
+            ComparisonData,
+            converter,
+            options=override(omit_if_default=True),  # files of before it was recorded stay as is
+        ),
+    )
     return converter
 
 

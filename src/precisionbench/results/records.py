@@ -578,6 +578,8 @@ class ComparisonData:
         reference: row that the others are compared with.
         results: measured rows, in the order asked for.
         failures: rows that could not be measured, in the order asked for.
+        options: how it was to be measured, as `compare` was asked; None where that was not
+            recorded.
     """
 
     created: str
@@ -593,6 +595,7 @@ class ComparisonData:
     noise_floor: float = 0.0
     shared_cores: int | None = None
     notes: tuple[str, ...] = ()
+    options: Mapping[str, Json] | None = None
 
     def __attrs_post_init__(self) -> None:
         names = [row.backend for row in self.results] + [row.backend for row in self.failures]

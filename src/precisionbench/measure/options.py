@@ -1,0 +1,170 @@
+"""The options of a comparison, checked when they are made."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from typing import Any
+
+import attrs
+
+from precisionbench.analysis.speedups import KNOWN_SPREAD
+from precisionbench.errors import SpecError
+from precisionbench.model.inputs import whole_number
+from precisionbench.results.records import Json, as_json
+from precisionbench.system import cpu_affinity
+
+# Seconds for warm-up and blocks of one backend; building is not counted. On a GPU most rows end
+# far earlier, when their interval is narrow enough. On a CPU a row must not take all day.
+_ROW_BUDGET_S = {"cuda": 60.0}
+_ROW_BUDGET_ELSEWHERE_S = 10.0
+_MAX_BUDGET_S = 900.0  # for all rows, unless the user gives a budget
+MOST_REPLICAS = 64
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_launcher(_: object, __: object, launcher: object) -> None:
+    if launcher not in ("process", "inline"):
+        raise SpecError(f"there is no launcher {launcher!r}", "known: 'inline', 'process'")
+
+
+def _check_seed(_: object, __: object, seed: Any) -> None:
+    if seed is not None and whole_number(seed, 0) is None:
+        raise SpecError(f"seed is {seed!r}", "give a whole number from 0 to 2**63 - 1")
+
+
+def _check_budget(_: object, __: object, budget_s: Any) -> None:
+    if budget_s is not None and not (_is_number(budget_s) and 0 < budget_s < math.inf):
+        raise SpecError(f"budget_s is {budget_s!r}", "give a number of seconds above 0")
+
+
+def _check_count(_: object, attribute: attrs.Attribute[Any], count: Any) -> None:
+    number = whole_number(count, 1)
+    if count is not None and (number is None or number > MOST_REPLICAS):
+        raise SpecError(
+            f"{attribute.name} is {count!r}", f"give a whole number up to {MOST_REPLICAS}"
+        )
+
+
+def _check_inline(options: Options, _: object, sessions: int) -> None:
+    if options.launcher == "inline" and (sessions != 1 or options.replicas not in (None, 1)):
+        raise SpecError(
+            "launcher='inline' measures each backend once, in this process",
+            "leave replicas and sessions out, or use launcher='process'",
+        )
+
+
+def _check_noise_floor(_: object, __: object, value: Any) -> None:
+    if value is not None and not (_is_number(value) and 0 <= value < 1):
+        raise SpecError(f"noise_floor is {value!r}", "give a share such as 0.0025")
+
+
+def _check_shared_cores(options: Options, _: object, count: Any) -> None:
+    if count is None or (whole_number(count, 0) == 0):
+        return
+    most = len(cpu_affinity.available())
+    if options.launcher != "process" or not most:
+        raise SpecError(
+            "shared_cores is for worker processes on Linux", "leave it out, or use taskset"
+        )
+    if (number := whole_number(count, 1)) is None or number > most:
+        raise SpecError(
+            f"shared_cores is {count!r}", f"give a whole number from 0 to {most}, as there are here"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """How to measure the rows of a comparison; see `compare` for what each option does.
+
+    Attributes:
+        launcher: `process` or `inline`.
+        seed: of weights, inputs and the order of blocks; None draws one.
+        budget_s: seconds for warm-up and rounds of all rows in all sessions; None depends on the
+            device and the number of rows.
+        replicas: worker processes of each row; None depends on the device and its memory.
+        sessions: how often to repeat the whole with new processes.
+        noise_floor: known run-to-run standard deviation of the log; None depends on the device.
+        shared_cores: how many CPU cores all workers share while they are measured; 0 leaves them
+            all cores; None depends on the device and on how many cores calls keep busy.
+        evidence: profile each row's calls once all rows are measured.
+        build_together: prepare all rows at the same time.
+        passes: measure device, enqueue and wall time, memory and energy after the rounds.
+
+    Raises:
+        SpecError: an option has a value that cannot be used.
+    """
+
+    launcher: str = attrs.field(default="process", validator=_check_launcher)
+    seed: int | None = attrs.field(default=None, validator=_check_seed)
+    budget_s: float | None = attrs.field(default=None, validator=_check_budget)
+    replicas: int | None = attrs.field(default=None, validator=_check_count)
+    sessions: int = attrs.field(default=1, validator=[_check_count, _check_inline])
+    noise_floor: float | None = attrs.field(default=None, validator=_check_noise_floor)
+    shared_cores: int | None = attrs.field(default=None, validator=_check_shared_cores)
+    evidence: bool = True
+    build_together: bool = False
+    passes: bool = True
+
+    def seed_or_random(self) -> int:
+        """The seed, or a new random one where none was given."""
+        return secrets.randbits(32) if self.seed is None else int(self.seed)
+
+    def total_budget_s(self, device_type: str, rows: int) -> float:
+        """Seconds for warm-up and rounds of all rows in all sessions.
+
+        Args:
+            device_type: such as `cuda`.
+            rows: how many there are.
+        """
+        if self.budget_s is not None:
+            return self.budget_s
+        return min(_MAX_BUDGET_S, rows * _ROW_BUDGET_S.get(device_type, _ROW_BUDGET_ELSEWHERE_S))
+
+    def noise_floor_on(self, device_type: str) -> float:
+        """The known run-to-run standard deviation of the log; no interval is narrower.
+
+        Args:
+            device_type: such as `cuda`.
+        """
+        if self.noise_floor is not None:
+            return float(self.noise_floor)
+        return KNOWN_SPREAD.get(device_type, 0.0)
+
+    def as_record(self) -> dict[str, Json]:
+        """The options as JSON values, for the result."""
+        return {name: _plain(value) for name, value in attrs.asdict(self).items()}
+
+
+def _plain(value: object) -> Json:
+    """Whole numbers of numpy become plain ones."""
+    if isinstance(value, bool):
+        return value
+    number = whole_number(value, 0)
+    return as_json(value) if number is None else number
+
+
+@attrs.frozen
+class Outcome:
+    """How the rows were measured in the end.
+
+    Attributes:
+        schedule: `rounds`, or `restarts` where not all rows fit at once.
+        shared_cores: how many cores all workers shared; None: all.
+    """
+
+    schedule: str
+    shared_cores: int | None
+
+
+def shared_cores(wanted: int | None, device_type: str) -> int | None:
+    """How many cores workers are to share; None where they keep all.
+
+    Args:
+        wanted: as in `Options`.
+        device_type: such as `cuda`.
+    """
+    return cpu_affinity.default_count(device_type) if wanted is None else wanted or None
