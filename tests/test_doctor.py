@@ -298,6 +298,6 @@ def test_the_command_prints_lines_and_with_json_nothing_else():
     document = json.loads(
         runner.invoke(main, ["doctor", "--device", "cpu", "--quick", "--json"]).stdout
     )
-    assert document["format"] == "precisionbench.measure.examination"
+    assert document["format"] == "precisionbench.examination"
     assert {check["state"] for check in document["checks"]} <= {"good", "attention", "unknown"}
     assert document["readings"]["rates"]["fp32"] > 0
