@@ -18,6 +18,8 @@ import attrs
 import numpy as np
 import torch
 
+from precisionbench.results.dtypes import AMPERE, dtype_name
+
 # Since torch 2.9 each operation has an `fp32_precision` of its own beside the older switches.
 # Parents come first: setting one may reset its children.
 _FP32_PRECISION = (
@@ -52,8 +54,6 @@ _SWITCHES = (
     "cuda.math_sdp",
     "cuda.cudnn_sdp",
 )
-# TF32 came with Ampere: NVIDIA A100 whitepaper (2020), "TensorFloat-32".
-_TF32_CAPABILITY = (8, 0)
 _ALL = _LEGACY_PRECISION + _FP32_PRECISION + _SWITCHES
 
 
@@ -79,7 +79,7 @@ def _set_deterministic(level: str) -> None:
 
 
 def _default_dtype() -> str:
-    return str(torch.get_default_dtype()).removeprefix("torch.")
+    return dtype_name(torch.get_default_dtype())
 
 
 # Settings that are functions of torch, not attributes below torch.backends: how to read and write.
@@ -191,7 +191,7 @@ def has_tf32(device: torch.device | None = None) -> bool:
         return False
     if device is not None and device.type != "cuda":
         return False
-    return torch.cuda.get_device_capability(device) >= _TF32_CAPABILITY
+    return torch.cuda.get_device_capability(device) >= AMPERE
 
 
 def tf32_operations() -> tuple[str, ...]:
