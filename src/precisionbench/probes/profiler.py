@@ -22,7 +22,8 @@ from precisionbench.probes.layers import Forward, wrapped
 from precisionbench.probes.trace import CALL, LAYER, profile_of
 from precisionbench.results.dtypes import dtype_name
 from precisionbench.results.evidence import Evidence, Layer, Tensor
-from precisionbench.torchtools.global_state import device_allocations, foreign_functions
+from precisionbench.system.memory import device_allocations
+from precisionbench.torchtools.global_state import foreign_functions
 from precisionbench.torchtools.tensors import Inputs, walk
 from precisionbench.torchtools.timer import Call
 
