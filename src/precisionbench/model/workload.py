@@ -26,6 +26,7 @@ from precisionbench.model.inputs import (
     with_items,
 )
 from precisionbench.model.sources import ModelFactory, model_factory, private_copy, tensors_of
+from precisionbench.results.dtypes import dtype_name
 from precisionbench.results.records import TensorInfo, WorkloadInfo
 from precisionbench.torchtools.global_state import flags_restored, rng_restored, seed_everything
 from precisionbench.torchtools.tensors import Inputs
@@ -151,7 +152,7 @@ def _describe(name: str, model: nn.Module, inputs: Inputs, batch_size: int | Non
         model=name,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         inputs=tuple(
-            TensorInfo(path, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+            TensorInfo(path, tuple(tensor.shape), dtype_name(tensor.dtype))
             for path, tensor in inputs.tensors()
         ),
         batch_size=batch_size,

@@ -16,6 +16,7 @@ from precisionbench.errors import FOREIGN_ERRORS, PreparationError
 from precisionbench.model.workload import Workload
 from precisionbench.probes.layers import Forward, wrapped
 from precisionbench.results.evidence import LayerError
+from precisionbench.torchtools.agreement import relative_l2, sum_of_squares
 from precisionbench.torchtools.global_state import foreign_functions
 from precisionbench.torchtools.tensors import walk
 from precisionbench.torchtools.timer import Call
@@ -183,10 +184,9 @@ def _new_nonfinite(own: Seen, reference: Seen) -> int:
 def _error(path: str, own: Seen, reference: Seen) -> LayerError:
     finite = own.values.isfinite() & reference.values.isfinite()
     mine, theirs = own.values[finite], reference.values[finite]
-    norm = float(theirs.norm())
     return LayerError(
         path=path,
-        relative_l2=float((mine - theirs).norm()) / norm if norm else None,
+        relative_l2=relative_l2(sum_of_squares(mine - theirs), sum_of_squares(theirs)),
         max_abs=own.max_abs,
         nonfinite_count=_new_nonfinite(own, reference),
         reference_max_abs=reference.max_abs,

@@ -12,6 +12,7 @@ import torch
 from precisionbench.errors import FOREIGN_ERRORS, one_line
 from precisionbench.probes import timing
 from precisionbench.probes.timing import UnknownError
+from precisionbench.results.dtypes import LONG_NAMES, MATMUL_PRECISIONS
 from precisionbench.torchtools.global_state import fp32_precision, has_tf32
 from precisionbench.torchtools.timer import Call, Clock, CudaEventClock, HostClock, Timer
 
@@ -24,12 +25,6 @@ _COPIED_ELSEWHERE = 256 << 20
 _WARM_S, _MEASURED_S, _LOAD_S = 0.3, 0.4, 1.0
 _LAUNCHES = 200  # few enough to fit into the launch queue
 _SPINS = range(2_000, 2_400)  # cycles: 400 lengths a nanosecond or so apart
-_DTYPES = {
-    "fp32": torch.float32,
-    "tf32": torch.float32,
-    "fp16": torch.float16,
-    "bf16": torch.bfloat16,
-}
 
 
 def clock_step_s(clock: Clock) -> float:
@@ -80,7 +75,7 @@ def rates(clock: Clock, device: torch.device) -> tuple[dict[str, float], dict[st
     found: dict[str, float] = {}
     unknown: dict[str, str] = {}
     questions: Mapping[str, Callable[[], float]] = {
-        **{rate: partial(_matmul_flops, clock, device, rate) for rate in _DTYPES},
+        **{rate: partial(_matmul_flops, clock, device, rate) for rate in MATMUL_PRECISIONS},
         "bandwidth": partial(_copied_bytes_per_s, clock, device),
     }
     for rate, ask in questions.items():
@@ -97,7 +92,8 @@ def _matmul_flops(clock: Clock, device: torch.device, rate: str) -> float:
     if rate == "tf32" and not has_tf32(device):
         raise UnknownError("this device has no TF32")
     size = _matmul_size(device)
-    a, b = (torch.rand(size, size, device=device).to(_DTYPES[rate]) for _ in range(2))
+    dtype = torch.float32 if rate == "tf32" else getattr(torch, LONG_NAMES[rate])
+    a, b = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(a)
     with fp32_precision("tf32" if rate == "tf32" else "ieee"):
         return 2 * size**3 / _call_s(clock, lambda: torch.mm(a, b, out=out))

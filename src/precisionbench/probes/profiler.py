@@ -20,8 +20,10 @@ from precisionbench.errors import FOREIGN_ERRORS, one_line
 from precisionbench.model.workload import Workload
 from precisionbench.probes.layers import Forward, wrapped
 from precisionbench.probes.trace import CALL, LAYER, profile_of
+from precisionbench.results.dtypes import dtype_name
 from precisionbench.results.evidence import Evidence, Layer, Tensor
-from precisionbench.torchtools.global_state import device_allocations, foreign_functions
+from precisionbench.system.memory import device_allocations
+from precisionbench.torchtools.global_state import foreign_functions
 from precisionbench.torchtools.tensors import Inputs, walk
 from precisionbench.torchtools.timer import Call
 
@@ -199,7 +201,7 @@ def _all_seen(tree: Any) -> tuple[Tensor, ...]:
 
 
 def _seen(tensor: torch.Tensor) -> Tensor:
-    return Tensor(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+    return Tensor(tuple(tensor.shape), dtype_name(tensor.dtype))
 
 
 def counted(call: Call, module: nn.Module | None, layers: tuple[Layer, ...]) -> dict[str, Any]:

@@ -63,6 +63,13 @@ def _cached_files(folder: Path) -> int:
     return int(values[0]) if values else 0
 
 
+def device_allocations() -> int:
+    """How often torch's allocator has asked a GPU for memory in this process."""
+    if not torch.cuda.is_initialized():
+        return 0
+    return int(torch.cuda.memory_stats().get("num_device_alloc", 0))
+
+
 def free_device_bytes(device: torch.device) -> int | None:
     """Memory that the driver has left on a GPU; None elsewhere."""
     if device.type != "cuda":

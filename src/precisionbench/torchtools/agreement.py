@@ -9,6 +9,7 @@ import attrs
 import torch
 
 from precisionbench.errors import one_line
+from precisionbench.results.dtypes import dtype_name
 from precisionbench.results.records import Agreement, TensorAgreement
 from precisionbench.torchtools.tensors import walk
 
@@ -98,6 +99,25 @@ def differs(agreement: Agreement, relative_l2: float) -> bool:
     )
 
 
+def relative_l2(error_squares: float, reference_squares: float) -> float | None:
+    """||error|| / ||reference||; None where the reference is zero.
+
+    Args:
+        error_squares: the sum of the squares of the differences.
+        reference_squares: the sum of the squares of the reference.
+    """
+    return math.sqrt(error_squares / reference_squares) if reference_squares else None
+
+
+def sum_of_squares(values: torch.Tensor) -> float:
+    """The sum of the squares of all elements.
+
+    Args:
+        values: in float64.
+    """
+    return float((values * values).sum())
+
+
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor with one element a place, whatever it is stored as."""
     if tensor.is_nested:
@@ -129,17 +149,13 @@ class _Sums:
         self.finite += int(both.sum())
         own, reference = own.where(both, 0.0), reference.where(both, 0.0)
         error = own - reference
-        self.error += _square(error)
-        self.own += _square(own)
-        self.reference += _square(reference)
+        self.error += sum_of_squares(error)
+        self.own += sum_of_squares(own)
+        self.reference += sum_of_squares(reference)
         self.product += float((own * reference).sum())
-        self.centred_error += _square(error - error.mean(0))
-        self.centred_reference += _square(reference - reference.mean(0))
+        self.centred_error += sum_of_squares(error - error.mean(0))
+        self.centred_reference += sum_of_squares(reference - reference.mean(0))
         self.max_abs_error = max(self.max_abs_error, float(error.abs().max()))
-
-
-def _square(values: torch.Tensor) -> float:
-    return float((values * values).sum())
 
 
 def _compare(path: str, own: torch.Tensor, reference: torch.Tensor) -> TensorAgreement:
@@ -153,11 +169,11 @@ def _compare(path: str, own: torch.Tensor, reference: torch.Tensor) -> TensorAgr
     return TensorAgreement(
         path=path,
         shape=tuple(own.shape),
-        dtype=str(own.dtype).removeprefix("torch."),
-        relative_l2=_root_ratio(sums.error, sums.reference) if any_finite else None,
+        dtype=dtype_name(own.dtype),
+        relative_l2=_relative_l2_or_zero(sums.error, sums.reference) if any_finite else None,
         cosine=_cosine(sums) if any_finite else None,
         batch_centred_relative_l2=(
-            _root_ratio(sums.centred_error, sums.centred_reference)
+            _relative_l2_or_zero(sums.centred_error, sums.centred_reference)
             if any_finite and batch > 1
             else None
         ),
@@ -196,11 +212,9 @@ def _matrix(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.reshape(tensor.shape[0] if tensor.dim() else 1, -1)
 
 
-def _root_ratio(part: float, whole: float) -> float | None:
-    """sqrt(part / whole); 0 for 0 / 0, None where the reference is zero and the error is not."""
-    if whole == 0:
-        return 0.0 if part == 0 else None
-    return math.sqrt(part / whole)
+def _relative_l2_or_zero(error_squares: float, reference_squares: float) -> float | None:
+    """The relative L2 error, which is 0 where both tensors are zero."""
+    return relative_l2(error_squares, reference_squares) if error_squares else 0.0
 
 
 def _cosine(sums: _Sums) -> float | None:

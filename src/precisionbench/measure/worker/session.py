@@ -40,14 +40,13 @@ from precisionbench.probes.profiler import look
 from precisionbench.probes.run_all import l2_flush, take_passes
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.records import Json, Passes, as_json
-from precisionbench.system.memory import free_device_bytes
+from precisionbench.system.memory import device_allocations, free_device_bytes
 from precisionbench.torchtools.agreement import compare_tensors, cpu_copies, differs
 from precisionbench.torchtools.global_state import (
     Functions,
     autocast_off,
     compilations,
     cudnn_benchmark,
-    device_allocations,
     fp32_precision,
     gradients_off,
     read_flags,
