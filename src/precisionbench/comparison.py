@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from precisionbench import errors, rules
@@ -53,14 +52,6 @@ class Comparison:
         self.data = data
         self.backends = dict(backends or {})
         self._causes = dict(causes or {})
-
-    @cached_property
-    def _speedups(self) -> dict[str, Speedup]:
-        return speedups(self.data)
-
-    @cached_property
-    def _observations(self) -> dict[str, tuple[Observation, ...]]:
-        return observations(self.data)
 
     @property
     def results(self) -> tuple[BackendResult, ...]:
@@ -128,7 +119,7 @@ class Comparison:
             PrecisionBenchError: there is no such row, or it or the reference failed.
         """
         row = self[backend]
-        found = self._speedups.get(row.backend)
+        found = speedups(self.data).get(row.backend)
         if found is None:
             failed = (row for row in self.failures if row.backend == self.data.reference)
             raise self._error_of(next(failed))
@@ -146,7 +137,7 @@ class Comparison:
         Raises:
             PrecisionBenchError: there is no such row, or it failed.
         """
-        return self._observations[self[backend].backend]
+        return observations(self.data)[self[backend].backend]
 
     def under_rules(self, backend: str, engines: Sequence[str] = ()) -> tuple[rules.Statement, ...]:
         """A row as others would state it: trtexec, jetson_benchmarks, MLPerf, a naive wall clock.

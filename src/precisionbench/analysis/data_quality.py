@@ -10,6 +10,7 @@ from statistics import mean, median
 
 import attrs
 
+from precisionbench._internal.identity_cache import cached_by_identity
 from precisionbench.analysis.speedups import FLOOR_ROUNDS, Rows, shared_rounds, speedups
 from precisionbench.results.records import BackendResult, Block, ComparisonData, Speedup
 from precisionbench.statistics import bimodality, carryover, outliers, steadiness
@@ -53,7 +54,8 @@ class Observation:
     text: str
 
 
-def observations(data: ComparisonData) -> dict[str, tuple[Observation, ...]]:
+@cached_by_identity
+def observations(data: ComparisonData) -> Mapping[str, tuple[Observation, ...]]:
     """What the samples of each row say about how far it can be trusted.
 
     Args:

@@ -16,6 +16,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from statistics import median
 
+from precisionbench._internal.identity_cache import cached_by_identity
 from precisionbench.results.records import BackendResult, Block, ComparisonData, Speedup
 from precisionbench.statistics import (
     Interval,
@@ -36,10 +37,12 @@ KNOWN_SPREAD: Mapping[str, float] = {"cuda": 0.0025}
 Rows = Mapping[str, Sequence[Block]]
 
 
-def speedups(data: ComparisonData) -> dict[str, Speedup]:
-    """How many times as fast as the reference each row is; empty where that was not measured.
+@cached_by_identity
+def speedups(data: ComparisonData) -> Mapping[str, Speedup]:
+    """How many times as fast as the reference each row is; empty if the reference failed.
 
-    Rows whose calls serve more items are compared by items per second.
+    Rows whose calls serve different numbers of items are compared by items per second. The result
+    is computed once per comparison.
 
     Args:
         data: the comparison.
