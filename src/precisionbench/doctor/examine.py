@@ -62,7 +62,7 @@ class Examination:
     def to_json(self) -> str:
         """Readings and checks as JSON text."""
         document = {
-            "format": "precisionbench.measure.examination",
+            "format": "precisionbench.examination",
             "version": 1,
             "noise_floor": self.readings.noise_floor,
             "checks": json_format.unstructured(self.checks),
