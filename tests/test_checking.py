@@ -25,8 +25,8 @@ from precisionbench.scriptcheck.events import (
     Segment,
     Timing,
 )
-from precisionbench.scriptcheck.rule import Scene
-from precisionbench.scriptcheck.rules import GATES, breaches
+from precisionbench.scriptcheck.rule import RuleContext as Scene
+from precisionbench.scriptcheck.rules import RULES as GATES, breaches
 from precisionbench.scriptcheck.static_analysis import Text, read
 from precisionbench.scriptcheck.timed_regions import regions
 from precisionbench.scriptcheck.violations import PAGE

@@ -243,7 +243,7 @@ def test_a_trial_that_cannot_be_made_takes_nothing_else_away(monkeypatch):
     def failing(*_: object, **__: object) -> None:
         raise WorkerError("a worker died", "look")
 
-    monkeypatch.setattr(examine.runner, "compare", failing)
+    monkeypatch.setattr(examine.compare, "compare", failing)
     trials, trouble = examine._trials(torch.device("cpu"), 3, None)
     assert trials == ()
     assert "a worker died; look" in trouble
@@ -257,7 +257,7 @@ def test_ctrl_c_in_a_trial_ends_the_examination(monkeypatch):
         for row in rows
     ]
     data = attrs.evolve(interrupted, results=tuple(rows))
-    monkeypatch.setattr(examine.runner, "compare", lambda *_, **__: pb.Comparison(data))
+    monkeypatch.setattr(examine.compare, "compare", lambda *_, **__: pb.Comparison(data))
     trials, trouble = examine._trials(torch.device("cpu"), 3, None)
     assert [trial.name for trial in trials] == ["device_bound"]
     assert not trials[0].tells
