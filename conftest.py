@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import doctest
 import io
+import os
 
 import pytest
 from sybil import Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
+
+# Threads of one process would compete with the other processes that tests start. torch reads it
+# when it is imported, which no plugin of pytest does.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 class Recorded(PythonEvaluator):

@@ -20,6 +20,9 @@ MIN_BRANCHES = 0.9
 DIST = Path("dist")
 # Of the extra `dev`, what the tests can do without.
 NOT_FOR_TESTS = ("precisionbench", "nox", "mypy", "ruff", "import-linter")
+# Tests that measure take little of a core each, so more processes than two cores carry gain nothing.
+# A file stays in one process: its tests share comparisons, and a page's blocks their names.
+IN_TWO_PROCESSES = ("-n", "2", "--dist", "loadfile")
 nox.options.default_venv_backend = "none"
 nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["lint", "types", "docs", "tests"]
@@ -49,7 +52,7 @@ def tests(session: nox.Session) -> None:
     _install_wheel(session)
     _python(session, "coverage", "erase")
     # coverage is started before pytest loads plugins, of which our own is one
-    _python(session, "coverage", "run", "-m", "pytest", *session.posargs)
+    _python(session, "coverage", "run", "-m", "pytest", *IN_TWO_PROCESSES, *session.posargs)
     _python(session, "coverage", "combine", "--quiet")
     _python(session, "coverage", "report", *(["--fail-under=0"] if session.posargs else []))
     if not session.posargs:

@@ -106,15 +106,16 @@ def test_agreement_of_nothing_but_zeros_is_said_to_say_nothing():
 @pytest.mark.parametrize(
     "tensor",
     [
-        torch.tensor(3.0),
-        torch.tensor([1, 2, 3]),
-        torch.tensor([True, False]),
-        torch.tensor([1 + 2j, 3j]),
-        torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last),
-        torch.rand(3).to(torch.bfloat16),
-        torch.empty(0, 3),
+        pytest.param(torch.tensor(3.0), id="scalar"),
+        pytest.param(torch.tensor([1, 2, 3]), id="int64"),
+        pytest.param(torch.tensor([True, False]), id="bool"),
+        pytest.param(torch.tensor([1 + 2j, 3j]), id="complex"),
+        pytest.param(
+            torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last), id="channels_last"
+        ),
+        pytest.param(torch.rand(3).to(torch.bfloat16), id="bfloat16"),
+        pytest.param(torch.empty(0, 3), id="empty"),
     ],
-    ids=str,
 )
 def test_every_kind_of_tensor_agrees_with_itself(tensor):
     result = compare_outputs(cpu_copies(tensor), cpu_copies(tensor))

@@ -9,8 +9,6 @@ import weakref
 
 import pytest
 import torch
-import torch._dynamo
-import torch._inductor.config
 from torch import nn
 
 from precisionbench.backends import compile

@@ -9,7 +9,6 @@ import attrs
 import numpy as np
 import pytest
 import torch
-import torch._dynamo
 from torch import nn
 
 import precisionbench as pb
