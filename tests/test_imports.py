@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import precisionbench as pb
+from precisionbench._internal.moved_modules import MOVED
 from test_storage import comparison_data
 
 
@@ -74,6 +77,19 @@ def test_every_public_name_is_there_and_says_what_it_is():
         assert name in dir(pb)
 
 
+def test_type_checkers_see_the_names_that_are_loaded_on_first_use():
+    tree = ast.parse(Path(pb.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(block.test) == "TYPE_CHECKING"
+    seen = {
+        (line.module.removeprefix("precisionbench."), alias.name)
+        for line in block.body
+        for alias in line.names
+    }
+    assert seen == {(module, name) for name, module in pb._MODULES.items()}
+    assert list(pb.__all__) == sorted(name for _, name in seen)
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'benchmark'"):
         pb.benchmark  # noqa: B018
@@ -93,3 +109,44 @@ def test_submodules_are_reached_without_importing_them():
 
 def test_the_package_is_typed():
     assert Path(pb.__file__).with_name("py.typed").exists()
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_old_import_paths_give_the_moved_module(old):
+    moved = importlib.import_module(MOVED[old])
+    assert importlib.import_module(old) is moved
+    assert (moved.__name__, moved.__spec__.name) == (MOVED[old], MOVED[old])
+
+
+def test_old_import_paths_are_imported_when_they_are_used_only():
+    code = """
+import sys
+import precisionbench
+assert not [name for name in sys.modules if name.endswith((".run_diff", ".differences"))]
+from precisionbench import differences
+from precisionbench.analysis import run_diff
+assert differences is run_diff is sys.modules["precisionbench.differences"]
+assert run_diff.__spec__.name == "precisionbench.analysis.run_diff"
+"""
+    modules_after(code)
+
+
+def test_a_source_tree_that_is_not_installed_says_so(tmp_path: Path):
+    (tmp_path / "precisionbench").symlink_to(Path(pb.__file__).parent)
+    for folder in (Path(path) for path in sys.path if path.endswith("-packages")):
+        for entry in folder.iterdir():
+            link = tmp_path / entry.name
+            if "precisionbench" not in entry.name and not link.exists():
+                link.symlink_to(entry)
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+from precisionbench.backends import discovery
+discovery.make("eager")
+"""
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "precisionbench.errors.BackendNotFoundError: precisionbench is on the path and not "
+        "installed, so no backend can be found; install it: pip install -e ."
+    )

@@ -14,9 +14,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from precisionbench._internal import moved_modules
 from precisionbench._version import __version__ as __version__
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for type checkers; a test holds that these are the names below
     from precisionbench.backends.discovery import list_backends as list_backends
     from precisionbench.comparison import Comparison as Comparison
     from precisionbench.comparison import load as load
@@ -39,65 +40,37 @@ if TYPE_CHECKING:
     from precisionbench.workflows.ladder import Ladder as Ladder
     from precisionbench.workflows.ladder import ladder as ladder
 
-_HOMES = {
-    "Check": "scriptcheck.check",
-    "Comparison": "comparison",
-    "Factor": "diagnosis.gap.ledger",
-    "Interval": "statistics",
-    "Progress": "results.progress",
-    "Verdict": "results.records",
-    "Diagnosis": "workflows.diagnose",
-    "assert_agrees": "testing.assertions",
-    "assert_not_slower": "testing.assertions",
-    "assert_speedup": "testing.assertions",
-    "check": "scriptcheck.check",
-    "compare": "measure.compare",
-    "diagnose": "workflows.diagnose",
-    "explain_gap": "workflows.diagnose",
-    "GapLedger": "workflows.diagnose",
-    "Ladder": "workflows.ladder",
-    "ladder": "workflows.ladder",
-    "examine": "doctor.examine",
-    "list_backends": "backends.discovery",
-    "load": "comparison",
-    "progress_display": "report.progress",
+_NAMES_BY_MODULE = {
+    "backends.discovery": ["list_backends"],
+    "comparison": ["Comparison", "load"],
+    "diagnosis.gap.ledger": ["Factor"],
+    "doctor.examine": ["examine"],
+    "measure.compare": ["compare"],
+    "report.progress": ["progress_display"],
+    "results.progress": ["Progress"],
+    "results.records": ["Verdict"],
+    "scriptcheck.check": ["Check", "check"],
+    "statistics": ["Interval"],
+    "testing.assertions": ["assert_agrees", "assert_not_slower", "assert_speedup"],
+    "workflows.diagnose": ["Diagnosis", "GapLedger", "diagnose", "explain_gap"],
+    "workflows.ladder": ["Ladder", "ladder"],
 }
+_MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 _SUBMODULES = ("backends", "errors", "published", "results")
+__all__ = sorted(_MODULES)
 
-__all__ = [
-    "Check",
-    "Comparison",
-    "Diagnosis",
-    "Factor",
-    "GapLedger",
-    "Interval",
-    "Ladder",
-    "Progress",
-    "Verdict",
-    "assert_agrees",
-    "assert_not_slower",
-    "assert_speedup",
-    "check",
-    "compare",
-    "diagnose",
-    "examine",
-    "explain_gap",
-    "ladder",
-    "list_backends",
-    "load",
-    "progress_display",
-]
+moved_modules.install()
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = found
-        return found
+    if name in _MODULES:
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
     if name in _SUBMODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES, *_SUBMODULES])
+    return sorted([*globals(), *_MODULES, *_SUBMODULES])

@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 import attrs
 
+from precisionbench._internal.importing import installed_version
 from precisionbench._internal.output_capture import silence
 from precisionbench.backends.base import Backend, allowed_values, option_types
 from precisionbench.backends.specs import from_options
@@ -72,11 +73,21 @@ def load(name: str) -> type[Backend]:
     """
     entries = installed()
     if name not in entries:
+        _check_installed()
         raise BackendNotFoundError(f"there is no backend {name!r}", did_you_mean(name, entries))
     if len(entries[name]) > 1:
         homes = " and ".join(_distribution(entry) for entry in entries[name])
         raise SpecError(f"two packages bring a backend {name!r}: {homes}", "uninstall one of them")
     return _imported(entries[name][0])
+
+
+def _check_installed() -> None:
+    """Backends are listed in package metadata, which a source tree on the path does not have."""
+    if installed_version("precisionbench") is None:
+        raise BackendNotFoundError(
+            "precisionbench is on the path and not installed, so no backend can be found",
+            "install it: pip install -e .",
+        )
 
 
 def _imported(entry: EntryPoint) -> type[Backend]:
