@@ -20,7 +20,7 @@ MIN_BRANCHES = 0.9
 DIST = Path("dist")
 # Of the extra `dev`, what the tests can do without.
 NOT_FOR_TESTS = ("precisionbench", "nox", "mypy", "ruff", "import-linter")
-# Tests that measure take little of a core each, so more processes than two cores carry gain nothing.
+# More processes than cores gain nothing: they would disturb each other's measurements.
 # A file stays in one process: its tests share comparisons, and a page's blocks their names.
 IN_TWO_PROCESSES = ("-n", "2", "--dist", "loadfile")
 nox.options.default_venv_backend = "none"

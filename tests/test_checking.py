@@ -26,7 +26,8 @@ from precisionbench.scriptcheck.events import (
     Timing,
 )
 from precisionbench.scriptcheck.rule import RuleContext as Scene
-from precisionbench.scriptcheck.rules import RULES as GATES, breaches
+from precisionbench.scriptcheck.rules import RULES as GATES
+from precisionbench.scriptcheck.rules import breaches
 from precisionbench.scriptcheck.static_analysis import Text, read
 from precisionbench.scriptcheck.timed_regions import regions
 from precisionbench.scriptcheck.violations import PAGE

@@ -9,6 +9,8 @@ from types import ModuleType
 
 MOVED = {
     "precisionbench.backends.compiling": "precisionbench.backends.compile",
+    "precisionbench.checking": "precisionbench.scriptcheck",
+    "precisionbench.checking.running": "precisionbench.scriptcheck.check",
     "precisionbench.climbing": "precisionbench.workflows",
     "precisionbench.climbing.ladder": "precisionbench.workflows.ladder",
     "precisionbench.comparability": "precisionbench.analysis.comparable",
@@ -16,6 +18,8 @@ MOVED = {
     "precisionbench.doctor.examining": "precisionbench.doctor.examine",
     "precisionbench.evidence": "precisionbench.results.evidence",
     "precisionbench.experiments": "precisionbench.workflows.experiments",
+    # `from precisionbench.checking import running` asks the package, by its new name, for the module
+    "precisionbench.scriptcheck.running": "precisionbench.scriptcheck.check",
     "precisionbench.quality": "precisionbench.analysis.data_quality",
 }
 

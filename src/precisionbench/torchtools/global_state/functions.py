@@ -95,7 +95,7 @@ def foreign_functions() -> tuple[str, ...]:
 
 
 def _is_torch_code(function: types.FunctionType) -> bool:
-    """Whether its code is torch's: by the module of its globals, as functools.wraps copies names."""
+    """Whether its code is torch's, by its globals, because functools.wraps copies names."""
     home = str(function.__globals__.get("__name__", ""))
     return home.partition(".")[0] in _TORCH_CODE
 
