@@ -21,7 +21,8 @@ import torch
 from triton.testing import do_bench
 
 from precisionbench.backends import discovery
-from precisionbench.measure.rounds import RowState, Schedule, run_rounds
+from precisionbench.measure.rounds import run_rounds
+from precisionbench.measure.schedule import RowState, Schedule
 from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.model.workload import resolve
 

@@ -39,7 +39,8 @@ import torch
 import precisionbench as pb
 from precisionbench.analysis.speedups import KNOWN_SPREAD, ratio_of
 from precisionbench.backends.half import Half
-from precisionbench.measure.rounds import RowState, Schedule, run_rounds
+from precisionbench.measure.rounds import run_rounds
+from precisionbench.measure.schedule import RowState, Schedule
 from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.model.workload import resolve
 from precisionbench.statistics import Interval, verdict_of
@@ -198,7 +199,7 @@ def in_process(batch: int) -> dict[str, Any]:
     begun_s = time.monotonic()
     with launcher.open(Half()) as first, launcher.open(Half()) as second:
         row_states = [RowState("a", [first]), RowState("b", [second])]
-        run_rounds(row_states, Schedule(OURS_S, "a", random.Random(), floor=FLOOR))
+        run_rounds(row_states, Schedule(OURS_S, "a", random.Random(), noise_floor=FLOOR))
     rows = {row_state.name: row_state.blocks for row_state in row_states}
     interval = ratio_of(rows, "a", "b", 0.95, FLOOR)
     return {

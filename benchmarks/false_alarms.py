@@ -30,7 +30,8 @@ import torch
 
 from precisionbench.analysis.speedups import KNOWN_SPREAD, ratio_of
 from precisionbench.backends import discovery
-from precisionbench.measure.rounds import RowState, Schedule, run_rounds
+from precisionbench.measure.rounds import run_rounds
+from precisionbench.measure.schedule import RowState, Schedule
 from precisionbench.measure.worker.client import (
     PREPARE_LIMIT_S,
     START_LIMIT_S,
@@ -161,7 +162,7 @@ class Packs:
         fresh = [RowState(row_state.name, row_state.replicas) for row_state in row_states]
         begun_s = time.monotonic()
         budget_s = self.options.budget[self.options.batch.index(batch)]
-        ended_by = run_rounds(fresh, Schedule(budget_s, "0", self.rng, floor=self._floor()))
+        ended_by = run_rounds(fresh, Schedule(budget_s, "0", self.rng, noise_floor=self._floor()))
         took_s = time.monotonic() - begun_s
         for worker in workers:
             worker.run_on(everywhere)

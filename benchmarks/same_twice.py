@@ -27,7 +27,8 @@ import precisionbench as pb
 from precisionbench.analysis.speedups import KNOWN_SPREAD, ratio_of
 from precisionbench.backends.eager import Eager
 from precisionbench.doctor.workloads import convolutions
-from precisionbench.measure.rounds import RowState, Schedule, run_rounds
+from precisionbench.measure.rounds import run_rounds
+from precisionbench.measure.schedule import RowState, Schedule
 from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.model.workload import resolve
 from precisionbench.statistics import Interval, verdicts
@@ -73,7 +74,9 @@ def inline_session(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     floor = KNOWN_SPREAD.get(workload.device.type, 0.0)
     with launcher.open(Eager()) as first, launcher.open(Eager()) as second:
         row_states = [RowState("a", [first]), RowState("b", [second])]
-        run_rounds(row_states, Schedule(options.budget, "a", random.Random(seed), floor=floor))
+        run_rounds(
+            row_states, Schedule(options.budget, "a", random.Random(seed), noise_floor=floor)
+        )
     rows = {row_state.name: row_state.blocks for row_state in row_states}
     ratio = partial(ratio_of, rows, "a", "b", floor=floor)
     ((interval, verdict, reason),) = verdicts({"b": ratio}).values()

@@ -1,4 +1,4 @@
-"""What comes of the rows of a run while it goes on: results, failures, and agreement."""
+"""Collects what a run gives while it goes on: results, failures, agreement, progress, journal."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import attrs
 
 from precisionbench.errors import BackendUnavailableError, PrecisionBenchError
-from precisionbench.measure.rounds import RowState, few_rounds
 from precisionbench.measure.rows import Row
+from precisionbench.measure.schedule import RowState
+from precisionbench.measure.stopping import few_rounds_warnings
 from precisionbench.measure.worker.local import drop_frames
 from precisionbench.measure.worker.protocol import Closing, Opening
 from precisionbench.results.evidence import Evidence
@@ -27,16 +28,24 @@ from precisionbench.statistics import Interval
 from precisionbench.torchtools.agreement import compare_tensors, first_items
 
 
-class Collected:
-    """Results and failures by row, and agreement as soon as there is a reference.
+class Collector:
+    """Collects results and failures by row, reports progress, and writes the journal.
+
+    Outputs are compared with the reference's as soon as that is there.
 
     Args:
         rows: all rows of the run.
         reference: name of the reference row.
-        batch_size: items in one call, where that is known.
-        notes: what every row must say.
-        tell: is told of progress; None where nobody listens.
+        batch_size: items in one call; None where it is not known.
+        row_warnings: warnings that every row carries.
+        on_progress: called at each step; None where nobody asked for it.
         journal: takes blocks as they are finished.
+
+    Attributes:
+        results: measured rows, by name.
+        failures: rows that could not be measured, by name.
+        errors: the errors of those rows, by name.
+        run_notes: warnings about the run as a whole.
     """
 
     def __init__(
@@ -44,43 +53,54 @@ class Collected:
         rows: Sequence[Row],
         reference: str,
         batch_size: int | None,
-        notes: tuple[str, ...],
-        tell: OnProgress | None,
+        row_warnings: tuple[str, ...] = (),
+        on_progress: OnProgress | None = None,
         journal: Journal | None = None,
     ) -> None:
-        self._journal = journal
-        self.rows, self.reference = rows, reference
-        self.batch_size, self.notes, self._tell = batch_size, notes, tell
+        self.rows, self.reference, self.batch_size = rows, reference, batch_size
         self.results: dict[str, BackendResult] = {}
         self.failures: dict[str, BackendFailure] = {}
         self.errors: dict[str, PrecisionBenchError] = {}
-        self._outputs: dict[str, Mapping[str, Any]] = {}
         self.run_notes: list[str] = []
-        self._told_broken: set[str] = set()
+        self._row_warnings, self._on_progress, self._journal = row_warnings, on_progress, journal
+        self._outputs: dict[str, Mapping[str, Any]] = {}
+        self._reported_failures: set[str] = set()
         self._begun_s = time.monotonic()
 
-    def note(self, text: str) -> None:
-        """Keep what a reader must know of the whole run, once."""
+    def add_note(self, text: str) -> None:
+        """Add a warning about the run as a whole, once."""
         if text not in self.run_notes:
             self.run_notes.append(text)
 
     @property
-    def is_followed(self) -> bool:
-        """Whether somebody is told of progress."""
-        return self._tell is not None
+    def reports_progress(self) -> bool:
+        """Whether there is a callback for progress."""
+        return self._on_progress is not None
 
-    def tell(self, row: Row, stage: str, message: str = "", step: str = "") -> None:
-        """Say how far a row is."""
+    def report_row(self, row: Row, stage: str, message: str = "", step: str = "") -> None:
+        """Report the stage of a row.
+
+        Args:
+            row: the row.
+            stage: as in `Progress`.
+            message: the reason, where the row failed.
+            step: what is done now within the stage.
+        """
         position = 1 + [other.name for other in self.rows].index(row.name)
-        self._say(Progress(row.name, stage, position, len(self.rows), message, step=step))
+        self._report(Progress(row.name, stage, position, len(self.rows), message, step=step))
 
-    def tell_broken(self, row: Row, message: str) -> None:
-        """Say that a row has failed, when it does and only then."""
-        if row.name not in self._told_broken:
-            self._told_broken.add(row.name)
-            self.tell(row, "failed", message)
+    def report_failure(self, row: Row, message: str) -> None:
+        """Report that a row has failed; only the first time for each row.
 
-    def tell_of_all(
+        Args:
+            row: the row.
+            message: the reason.
+        """
+        if row.name not in self._reported_failures:
+            self._reported_failures.add(row.name)
+            self.report_row(row, "failed", message)
+
+    def report_run(
         self,
         stage: str,
         position: int = 0,
@@ -88,27 +108,27 @@ class Collected:
         remaining_s: float | None = None,
         speedups: Mapping[str, Interval] | None = None,
     ) -> None:
-        """Say how far all rows together are."""
+        """Report the stage of all rows together; see `Progress` for the arguments."""
         known = dict(speedups or {})
-        self._say(Progress("", stage, position, total, remaining_s=remaining_s, speedups=known))
+        self._report(Progress("", stage, position, total, remaining_s=remaining_s, speedups=known))
 
-    def _say(self, progress: Progress) -> None:
-        if self._tell is not None:
+    def _report(self, progress: Progress) -> None:
+        if self._on_progress is not None:
             elapsed_s = time.monotonic() - self._begun_s
-            self._tell(attrs.evolve(progress, elapsed_s=elapsed_s))
+            self._on_progress(attrs.evolve(progress, elapsed_s=elapsed_s))
 
-    def begin_anew(self, schedule: str) -> None:
-        """Tell the journal that all rows are measured anew, in another way."""
+    def record_schedule(self, schedule: str) -> None:
+        """Write to the journal that all rows are measured again on another schedule."""
         if self._journal is not None:
             self._journal.schedule(schedule)
 
-    def decided(self, **fields: Json) -> None:
-        """Tell the journal how rows are measured, as soon as that is known."""
+    def record_conditions(self, **fields: Json) -> None:
+        """Write fields of the result's header to the journal as soon as they are known."""
         if self._journal is not None:
             self._journal.conditions(**fields)
 
-    def write_down(self, row_state: RowState) -> None:
-        """Add a row's newest block to the journal."""
+    def record_block(self, row_state: RowState) -> None:
+        """Write a row's newest block to the journal."""
         if self._journal is None:
             return
         newest = row_state.blocks[-1]
@@ -119,7 +139,7 @@ class Collected:
             self._journal.row(result, newest.session)
         self._journal.block(row_state.name, newest)
 
-    def keep(
+    def add_result(
         self,
         row: Row,
         opening: Opening,
@@ -129,14 +149,25 @@ class Collected:
         output: Mapping[str, Any] | None,
         evidence: Evidence | None,
     ) -> None:
-        """Keep a row that was measured; without an output it is compared with none."""
-        known = attrs.evolve(closing, warnings=(*closing.warnings, *few_rounds(measurement)))
+        """Add a measured row.
+
+        Args:
+            row: the row.
+            opening: of its first replica.
+            measurement: its times.
+            closing: of its first replica.
+            passes: memory, energy and other times.
+            output: of the first call; None where there is none to compare.
+            evidence: what ran in a call; None where that was not profiled.
+        """
+        warnings = (*closing.warnings, *few_rounds_warnings(measurement))
+        known = attrs.evolve(closing, warnings=warnings)
         result = self._result(row, opening, measurement, known, passes)
         self.results[row.name] = attrs.evolve(result, evidence=evidence)
         if output is not None:
             self._outputs[row.name] = output
             self._compare_outputs()
-        self.tell(row, "done")
+        self.report_row(row, "done")
 
     def _result(
         self,
@@ -146,7 +177,7 @@ class Collected:
         closing: Closing,
         passes: Passes,
     ) -> BackendResult:
-        warnings = (*self.notes, *closing.warnings)
+        warnings = (*self._row_warnings, *closing.warnings)
         return BackendResult(
             **row.identity,
             batch_size=opening.batch_size or self.batch_size,
@@ -159,7 +190,7 @@ class Collected:
         )
 
     def _compare_outputs(self) -> None:
-        """Compare what has not been compared yet, as soon as there is a reference."""
+        """Compare outputs with the reference's, once that is there, and let go of them."""
         if self.reference not in self._outputs:
             return
         expected = self._outputs[self.reference]
@@ -172,15 +203,20 @@ class Collected:
     def _items_of_both(
         self, name: str, output: Mapping[str, Any], expected: Mapping[str, Any]
     ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """The items that a row of another batch has in common with the reference."""
+        """Both outputs, cut to the smaller batch where the two differ."""
         mine, theirs = (self.results[row].batch_size for row in (name, self.reference))
         if mine == theirs or mine is None or theirs is None:
             return output, expected
         count = min(mine, theirs)
         return first_items(output, mine, count), first_items(expected, theirs, count)
 
-    def fail(self, row: Row, error: PrecisionBenchError) -> None:
-        """Keep why a row could not be measured."""
+    def add_failure(self, row: Row, error: PrecisionBenchError) -> None:
+        """Add a row that could not be measured.
+
+        Args:
+            row: the row.
+            error: why.
+        """
         drop_frames(error)
         self.errors[row.name] = error
         self.failures[row.name] = BackendFailure(
@@ -191,10 +227,15 @@ class Collected:
         )
         if self._journal is not None:
             self._journal.failure(self.failures[row.name])
-        self.tell_broken(row, str(error))
+        self.report_failure(row, str(error))
 
     def raise_if_nothing_measured(self) -> None:
-        """The reference's own error, or another's where the reference is merely unavailable."""
+        """Raise an error where no row could be measured.
+
+        Raises:
+            PrecisionBenchError: the reference's own error, or another row's where the reference
+                is merely unavailable.
+        """
         if self.results:
             return
         errors = {self.reference: self.errors[self.reference], **self.errors}

@@ -1,4 +1,4 @@
-"""The one conductor: plans the rows, has them measured, and collects what they leave behind."""
+"""`compare()`: check the options, plan the rows, resolve the workload, measure, collect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from precisionbench.backends import Backend
 from precisionbench.comparison import Comparison
 from precisionbench.errors import SpecError, some
 from precisionbench.measure import interleaved, sequential
-from precisionbench.measure.collector import Collected
+from precisionbench.measure.collector import Collector
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import DEFAULT_BACKENDS, Row, plan
 from precisionbench.measure.worker.local import free_memory
@@ -32,8 +32,8 @@ from precisionbench.torchtools.global_state import Functions, rng_restored
 
 __all__ = ["DEFAULT_BACKENDS", "Progress", "compare", "plan"]
 
-# Two threads would measure each other, and torch's settings are the process's. A comparison that a
-# callback starts within another one is let through.
+# Comparisons in two threads would disturb each other's times, and torch's settings belong to the
+# whole process. The lock is reentrant for a callback that starts a comparison within another one.
 _one_at_a_time = threading.RLock()
 
 
@@ -124,16 +124,14 @@ def compare(
         passes=passes,
     )
     _check_callback(on_progress)
-    seed = options.seed_or_random()
-    with _exclusively():
+    with _exclusive():
         functions = Functions.now()
         with silence():  # what a factory prints is in each row's log: it is called again there
-            rows, reference_name = plan(
-                DEFAULT_BACKENDS if backends is None else backends, reference
-            )
+            rows, base = plan(DEFAULT_BACKENDS if backends is None else backends, reference)
+            seed = options.seed_or_random()
             workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed)
-        notes = _about_patches(functions.changes()) if launcher == "inline" else ()
-        return _measured(workload, rows, reference_name, options, notes, on_progress, journal)
+        warnings = _patch_warnings(functions.changes()) if launcher == "inline" else ()
+        return _measured(workload, rows, base, options, warnings, on_progress, journal)
 
 
 def compare_with(
@@ -165,13 +163,18 @@ def compare_with(
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
     _check_callback(on_progress)
-    with _exclusively():
+    with _exclusive():
         return _measured(workload, rows, reference, options, (), on_progress, journal)
 
 
+def _check_callback(on_progress: OnProgress | None) -> None:
+    if on_progress is not None and not callable(on_progress):
+        raise SpecError(f"on_progress is {on_progress!r}", "give a function of one Progress")
+
+
 @contextlib.contextmanager
-def _exclusively() -> Iterator[None]:
-    """One comparison at a time, which leaves random states as they were."""
+def _exclusive() -> Iterator[None]:
+    """One comparison at a time; random states are afterwards as they were."""
     with _one_at_a_time, rng_restored():
         yield
 
@@ -181,26 +184,27 @@ def _measured(
     rows: Sequence[Row],
     reference: str,
     options: Options,
-    notes: tuple[str, ...],
+    row_warnings: tuple[str, ...],
     on_progress: OnProgress | None,
     journal: str | os.PathLike[str] | None,
 ) -> Comparison:
+    """Measure all rows and collect what they give."""
     header = _header(workload, reference, options)
     if options.launcher == "process" and workload.device.type == "cuda":
         free_memory()  # a factory may have built on the GPU, where the workers need the room
-    with _written_down(journal, header, rows) as written:
+    with _opened_journal(journal, header, rows) as opened:
         batch_size = workload.info.batch_size
-        collected = Collected(rows, reference, batch_size, notes, on_progress, written)
-        header.update(_measure(workload, collected, options))
-        if written is not None and written.trouble:
-            collected.note(written.trouble)
-    collected.raise_if_nothing_measured()
-    given = {row.name: row.backend for row in rows if row.backend is not None}
-    return Comparison(_data(header, rows, collected), collected.errors, given)
+        collector = Collector(rows, reference, batch_size, row_warnings, on_progress, opened)
+        header.update(_measure(workload, collector, options))
+        if opened is not None and opened.trouble:
+            collector.add_note(opened.trouble)
+    collector.raise_if_nothing_measured()
+    backends = {row.name: row.backend for row in rows if row.backend is not None}
+    return Comparison(_data(header, rows, collector), collector.errors, backends)
 
 
 def _header(workload: Workload, reference: str, options: Options) -> dict[str, Any]:
-    """What is known of a run before anything is measured: fields of `ComparisonData`."""
+    """Fields of `ComparisonData` that are known before anything is measured."""
     now = datetime.datetime.now(datetime.timezone.utc)
     return {
         "created": now.isoformat(timespec="seconds"),
@@ -217,10 +221,10 @@ def _header(workload: Workload, reference: str, options: Options) -> dict[str, A
 
 
 @contextlib.contextmanager
-def _written_down(
+def _opened_journal(
     file: str | os.PathLike[str] | None, header: Mapping[str, Any], rows: Sequence[Row]
 ) -> Iterator[Journal | None]:
-    """A journal of the run where one is asked for."""
+    """A journal of the run; None where none is asked for."""
     if file is None:
         yield None
         return
@@ -232,33 +236,28 @@ def _written_down(
         journal.close()
 
 
-def _data(header: Mapping[str, Any], rows: Sequence[Row], collected: Collected) -> ComparisonData:
-    results, failures = collected.results, collected.failures
+def _measure(workload: Workload, collector: Collector, options: Options) -> dict[str, Json]:
+    """Measure the rows; fields of `ComparisonData` that say how that was done in the end."""
+    if options.launcher == "inline":
+        rows = len(collector.rows)
+        budget_s = options.total_budget_s(workload.device.type, rows) / rows
+        sequential.measure(workload, collector, budget_s, options.evidence)
+        return {"schedule": "sequential", "shared_cores": None}
+    return attrs.asdict(interleaved.measure(workload, collector, options))
+
+
+def _data(header: Mapping[str, Any], rows: Sequence[Row], collector: Collector) -> ComparisonData:
+    results, failures = collector.results, collector.failures
     return ComparisonData(
         **header,
         results=tuple(results[row.name] for row in rows if row.name in results),
         failures=tuple(failures[row.name] for row in rows if row.name in failures),
-        notes=tuple(collected.run_notes),
+        notes=tuple(collector.run_notes),
     )
 
 
-def _measure(workload: Workload, collected: Collected, options: Options) -> dict[str, Json]:
-    """Measure, and say how it was done in the end: fields of `ComparisonData`."""
-    if options.launcher == "inline":
-        rows = len(collected.rows)
-        budget_s = options.total_budget_s(workload.device.type, rows) / rows
-        sequential.measure(workload, collected, budget_s, options.evidence)
-        return {"schedule": "sequential", "shared_cores": None}
-    return attrs.asdict(interleaved.measure(workload, collected, options))
-
-
-def _check_callback(on_progress: OnProgress | None) -> None:
-    if on_progress is not None and not callable(on_progress):
-        raise SpecError(f"on_progress is {on_progress!r}", "give a function of one Progress")
-
-
-def _about_patches(names: list[str]) -> tuple[str, ...]:
-    """What every row must say where importing or building something has patched torch."""
+def _patch_warnings(names: list[str]) -> tuple[str, ...]:
+    """The warning of every row where importing or building something has patched torch."""
     if not names:
         return ()
     return (

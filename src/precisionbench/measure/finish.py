@@ -1,34 +1,89 @@
-"""What the workers of a row leave behind, session by session."""
+"""What is done with a row after its rounds: passes, profiling, and closing its workers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import attrs
 
-from precisionbench.errors import PrecisionBenchError
-from precisionbench.measure.collector import Collected
-from precisionbench.measure.examination import Float64Reference
-from precisionbench.measure.rounds import RowState
+from precisionbench.errors import PrecisionBenchError, WorkerError
+from precisionbench.measure.collector import Collector
 from precisionbench.measure.rows import Row
+from precisionbench.measure.schedule import RowState
 from precisionbench.measure.worker.client import WorkerBackend
-from precisionbench.measure.worker.protocol import Closing
+from precisionbench.measure.worker.protocol import Closing, PreparedBackend
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.records import Measurement, Passes
+from precisionbench.system import cpu_affinity
+
+_NO_REFERENCE = "no row could compute the model in float64"
+
+
+@attrs.define
+class Float64Reference:
+    """The outputs of the model's layers in float64, in a file that all replicas can read.
+
+    Attributes:
+        folder: where to write the file.
+        path: the file; None while there is none.
+        reason: why there is none.
+    """
+
+    folder: Path
+    path: str | None = None
+    reason: str = _NO_REFERENCE
+
+    def write(self, replicas: Iterable[PreparedBackend]) -> None:
+        """Write the file in the process of the first replica that can.
+
+        A process in which the backend has patched torch cannot.
+
+        Args:
+            replicas: of any rows, in the order in which to try them.
+        """
+        path = str(self.folder / "truth.pt")
+        for prepared in replicas:
+            if self.path is not None:
+                return
+            try:
+                prepared.truth(path)
+            except WorkerError as exc:  # the next would take as long, and end likewise
+                self.reason = f"{_NO_REFERENCE}: {exc.reason}"
+                return
+            except PrecisionBenchError as exc:
+                self.reason = f"{_NO_REFERENCE}: {exc.reason}"
+            else:
+                self.path = path
+
+    def evidence(self, prepared: PreparedBackend, call_s: float) -> Evidence:
+        """Profile a replica's calls, and measure how far its layers are from float64.
+
+        Args:
+            prepared: the replica.
+            call_s: estimated duration of a call.
+
+        Raises:
+            PrecisionBenchError: a call failed.
+        """
+        found = prepared.evidence(call_s, self.path)
+        if self.path is not None:
+            return found
+        return attrs.evolve(found, unknown={**found.unknown, "errors": self.reason})
 
 
 @attrs.define
 class FinishedRow:
-    """What one session leaves of a row.
+    """What one session gives for a row.
 
     Attributes:
-        measurement: its blocks.
-        replicas: its workers.
-        call_s: about how long a call takes.
-        warnings: what a reader of the row must know.
-        passes: what was measured beside the latency.
-        output: the first call's; None where it could not be had.
-        evidence: what ran in a call; None where that was not looked at.
+        measurement: the times of its blocks.
+        replicas: its prepared backends, one for each worker process.
+        call_s: estimated duration of a call.
+        warnings: what qualifies the row's result.
+        passes: what was measured besides the latency.
+        output: the first call's; None where it could not be read.
+        evidence: what ran in a call; None where that was not profiled.
     """
 
     measurement: Measurement
@@ -41,7 +96,7 @@ class FinishedRow:
 
     @classmethod
     def of(cls, row_state: RowState, ended_by: str) -> FinishedRow:
-        """What a row_state has come to.
+        """The row of a state after its rounds.
 
         Args:
             row_state: with at least one block.
@@ -54,76 +109,108 @@ class FinishedRow:
             row_state.warnings,
         )
 
-    def look(self, everything: bool, passes: bool = True) -> None:
-        """Fetch the first output, and run the passes beside the latency.
+    def run_probes(self, *, output_only: bool, passes: bool) -> None:
+        """Read the first output of the first replica, and measure it besides its latency.
 
         Args:
-            everything: not the output alone.
-            passes: whether they are wanted at all.
+            output_only: do nothing more than that, because the user wants the run to end.
+            passes: also measure memory, energy and other times.
         """
         prepared = self.replicas[0]
-        self._guarded(lambda: self._fetch(prepared))
-        if everything and passes:
-            self._guarded(lambda: self._pass(prepared))
-        if everything:
-            self._guarded(prepared.check_steady)
+        self._attempt(lambda: self._read_output(prepared))
+        if output_only:
+            return
+        if passes:
+            self._attempt(lambda: self._take_passes(prepared))
+        self._attempt(prepared.check_steady)
 
-    @property
-    def examined(self) -> WorkerBackend:
-        """The last replica: a profiler would leave traces in the first one's passes."""
-        return self.replicas[-1]
-
-    def examine(self, truth: Float64Reference) -> None:
-        """See what runs in a call.
-
-        Args:
-            truth: what the layers give in float64.
-        """
-        self._guarded(lambda: self._examine(truth))
-
-    def _examine(self, truth: Float64Reference) -> None:
-        self.evidence = truth.evidence(self.examined, self.call_s)
-
-    def _fetch(self, prepared: WorkerBackend) -> None:
+    def _read_output(self, prepared: WorkerBackend) -> None:
         self.output = prepared.output
 
-    def _pass(self, prepared: WorkerBackend) -> None:
+    def _take_passes(self, prepared: WorkerBackend) -> None:
         self.passes = prepared.passes(self.call_s, capture=True)
 
-    def _guarded(self, action: Callable[[], object]) -> None:
-        """What fails after a row was measured is said, and takes nothing away."""
+    @property
+    def profiled(self) -> WorkerBackend:
+        """The replica to profile: the last, as a profiler would disturb the first one's passes."""
+        return self.replicas[-1]
+
+    def profile(self, reference: Float64Reference) -> None:
+        """Profile the row's calls.
+
+        Args:
+            reference: the outputs of the model's layers in float64.
+        """
+        self._attempt(lambda: self._profile(reference))
+
+    def _profile(self, reference: Float64Reference) -> None:
+        self.evidence = reference.evidence(self.profiled, self.call_s)
+
+    def close(self) -> None:
+        """Wait until all its workers, which were asked to, have undone their backends."""
+        for prepared in self.replicas:
+            self._attempt(prepared.close)
+
+    def _attempt(self, action: Callable[[], object]) -> None:
+        """Do something whose failure is a warning: the row is measured already."""
         try:
             action()
         except PrecisionBenchError as exc:
             self.warnings.append(f"after it had been measured: {exc}")
 
-    def close(self) -> None:
-        """Wait until all its workers, which were told to leave, have undone their backends."""
-        for prepared in self.replicas:
-            self._guarded(prepared.close)
 
-
-def close(rows: Sequence[FinishedRow]) -> None:
-    """Let the workers of all rows undo their backends side by side."""
-    for done in rows:
-        for prepared in done.replicas:
-            prepared.leave()
-    for done in rows:
-        done.close()
-
-
-def keep(collected: Collected, row: Row, parts: Sequence[FinishedRow]) -> None:
-    """Hand what all sessions left of a row to the collection.
+def profile_rows(
+    finished: Sequence[tuple[Row, FinishedRow]],
+    reference: Float64Reference,
+    collector: Collector,
+    stop_requested: Callable[[], bool],
+) -> None:
+    """Profile the calls of rows whose workers still run, one row at a time.
 
     Args:
-        collected: takes it.
-        row: whose it is.
+        finished: rows that were measured; those that failed are left out.
+        reference: to be written by the first row that can.
+        collector: takes the progress.
+        stop_requested: called before each row; true leaves out the rest.
+    """
+    whole = [(row, part) for row, part in finished if part.measurement.ended_by != "failed"]
+    for row, part in whole:
+        collector.report_row(row, "examining", step="starting the profiler")
+        part.profiled.worker.run_on(cpu_affinity.available())
+        part.profiled.get_ready_to_profile()
+    reference.write(part.profiled for _, part in whole)
+    for row, part in whole:
+        if stop_requested():
+            return
+        collector.report_row(row, "examining")
+        part.profile(reference)
+
+
+def close(parts: Sequence[FinishedRow]) -> None:
+    """Let the workers of all rows undo their backends at the same time.
+
+    Args:
+        parts: rows whose workers still run.
+    """
+    for part in parts:
+        for prepared in part.replicas:
+            prepared.leave()
+    for part in parts:
+        part.close()
+
+
+def add_to(collector: Collector, row: Row, parts: Sequence[FinishedRow]) -> None:
+    """Add the row of all its sessions to the results.
+
+    Args:
+        collector: takes it.
+        row: the row.
         parts: one for each session.
     """
     first = parts[0]
     closing = first.replicas[0].closing()
     warnings = [text for part in parts for text in part.warnings]
-    collected.keep(
+    collector.add_result(
         row,
         first.replicas[0].opening,
         _merged([part.measurement for part in parts]),

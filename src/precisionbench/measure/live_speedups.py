@@ -1,4 +1,4 @@
-"""The speed-ups so far, while rounds go on."""
+"""The speed-ups so far, for progress while rounds go on."""
 
 from __future__ import annotations
 
@@ -8,53 +8,52 @@ from collections.abc import Callable, Mapping, Sequence
 import attrs
 
 from precisionbench.analysis.speedups import FLOOR_ROUNDS, ratio_of
-from precisionbench.measure.rounds import RowState
+from precisionbench.measure.schedule import RowState
+from precisionbench.measure.stopping import measured_blocks
 from precisionbench.statistics import Interval
 
-# Between two looks at least so many times as long as a look takes: it costs 1 % at most.
+# The pause between two updates is at least this many times as long as an update takes.
 _PAUSE = 100.0
 
 
 @attrs.define
 class LiveSpeedups:
-    """Looks at the speed-ups between rounds, and never for more than a hundredth of the time.
+    """Computes the speed-ups between rounds, in 1 % of the time at most.
 
     Attributes:
-        reference: name of the base.
-        floor: spread between processes that is known of this device, as a log.
-        now: a clock.
+        reference: name of the row that the others are compared with.
+        noise_floor: known run-to-run standard deviation of the log on this device.
+        now: a clock, in seconds.
     """
 
     reference: str
-    floor: float
+    noise_floor: float
     now: Callable[[], float] = time.perf_counter
-    _found: Mapping[str, Interval] = attrs.field(factory=dict, init=False)
+    _latest: Mapping[str, Interval] = attrs.field(factory=dict, init=False)
     _next_s: float = attrs.field(default=0.0, init=False)
-    _has_looked: bool = attrs.field(default=False, init=False)
+    _is_first: bool = attrs.field(default=True, init=False)
 
     def update(self, row_states: Sequence[RowState]) -> Mapping[str, Interval]:
-        """Speed-ups over the reference by row; those of the last look where it is too early.
+        """Speed-ups over the reference by row; the latest ones where it is too early for new ones.
 
         Args:
             row_states: of all rows, between two rounds.
         """
-        rows = {
-            row_state.name: row_state.blocks for row_state in row_states if row_state.error is None
-        }
+        rows = measured_blocks(row_states)
         fewest = min(
             (row_state.complete_rounds for row_state in row_states if not row_state.error),
             default=0,
         )
         begun_s = self.now()
         if self.reference not in rows or fewest < FLOOR_ROUNDS or begun_s < self._next_s:
-            return self._found
-        self._found = {
-            name: ratio_of(rows, self.reference, name, 0.95, self.floor)
+            return self._latest
+        self._latest = {
+            name: ratio_of(rows, self.reference, name, 0.95, self.noise_floor)
             for name in rows
             if name != self.reference
         }
         ended_s = self.now()
-        if self._has_looked:  # the first look imports what later ones find there
+        if not self._is_first:  # the first update imports modules that later ones find loaded
             self._next_s = ended_s + _PAUSE * (ended_s - begun_s)
-        self._has_looked = True
-        return self._found
+        self._is_first = False
+        return self._latest

@@ -158,13 +158,3 @@ class Outcome:
 
     schedule: str
     shared_cores: int | None
-
-
-def shared_cores(wanted: int | None, device_type: str) -> int | None:
-    """How many cores workers are to share; None where they keep all.
-
-    Args:
-        wanted: as in `Options`.
-        device_type: such as `cuda`.
-    """
-    return cpu_affinity.default_count(device_type) if wanted is None else wanted or None

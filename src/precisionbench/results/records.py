@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 from precisionbench.results.evidence import Evidence
+from precisionbench.results.grouping import samples_by_round
 from precisionbench.statistics import Interval, Verdict, quantile_interval
 
 __all__ = [
@@ -206,10 +207,7 @@ class Measurement:
     @property
     def rounds(self) -> tuple[tuple[float, ...], ...]:
         """The samples of each round, of all replicas together."""
-        found: dict[tuple[int, int], list[float]] = {}
-        for block in self.blocks:
-            found.setdefault((block.session, block.round), []).extend(block.samples)
-        return tuple(tuple(samples) for samples in found.values())
+        return samples_by_round(self.blocks)
 
     @property
     def medians(self) -> dict[tuple[int, int, int], float]:

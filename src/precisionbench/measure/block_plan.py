@@ -1,0 +1,94 @@
+"""How long warm-up lasts and how many calls a block holds."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from precisionbench.measure.schedule import MIN_ROUNDS, RowState
+from precisionbench.statistics import has_settled
+
+_BLOCK_S = 0.05
+_MIN_SAMPLES = 5
+_SETTLE_S = 0.02
+_MIN_SETTLE_CALLS = 2
+_MAX_SETTLE_SHARE = 0.25  # of a block's calls; one call settles in any case
+_WARMUP_S = 1.0  # for each row
+_WARMUP_BLOCKS = 3  # for each replica
+_NOISE_BLOCKS = 8  # the last ones, from which the noise between neighbours is read
+
+
+def plan_warmup(row_states: Sequence[RowState]) -> None:
+    """Set the size of warm-up blocks, and how many calls a sample spans from then on.
+
+    Args:
+        row_states: rows whose replicas are prepared; changed in place.
+    """
+    for row_state in row_states:
+        opening, call_s = row_state.replicas[0].opening, row_state.call_s
+        shortest_s = max(call_s, opening.resolution_s)
+        row_state.calls_per_sample = max(1, math.ceil(opening.min_sample_s / shortest_s))
+        row_state.samples = max(1, math.ceil(_BLOCK_S / (call_s * row_state.calls_per_sample)))
+        row_state.warmup_calls = [0] * len(row_state.replicas)
+
+
+def is_warm(row_state: RowState, blocks: Sequence[tuple[int, float]]) -> bool:
+    """Whether a row needs no more warm-up: it had its time, and its times no longer fall.
+
+    Args:
+        row_state: the row.
+        blocks: the replica and the median of each warm-up block, in the order taken.
+    """
+    medians = _relative_to_replica(blocks)
+    enough = len(medians) >= _WARMUP_BLOCKS * len(row_state.replicas)
+    long = sum(row_state.warmup_calls) * row_state.call_s >= _WARMUP_S
+    return row_state.error is not None or (
+        enough and long and has_settled(medians, _noise(medians))
+    )
+
+
+def _relative_to_replica(blocks: Sequence[tuple[int, float]]) -> list[float]:
+    """Block medians divided by their replica's: a difference between processes is no warm-up."""
+    levels: dict[int, list[float]] = {}
+    for replica, value in blocks:
+        levels.setdefault(replica, []).append(value)
+    centres = {replica: median(values) for replica, values in levels.items()}
+    return [value / centres[replica] for replica, value in blocks]
+
+
+def _noise(medians: Sequence[float]) -> float:
+    """Relative spread of neighbouring blocks; a smaller trend cannot be told from noise."""
+    steps = [abs(b / a - 1) for a, b in itertools.pairwise(medians[-_NOISE_BLOCKS:])]
+    return median(steps) if steps else 0.0
+
+
+def plan_blocks(row_states: Sequence[RowState], remaining_s: float, overhead_s: float) -> None:
+    """Set the size of blocks; smaller than usual where the budget would not hold enough rounds.
+
+    Args:
+        row_states: rows that are warm; changed in place.
+        remaining_s: seconds for all rounds.
+        overhead_s: seconds that a block takes besides its calls.
+    """
+    for row_state in row_states:
+        sample_s = row_state.call_s * row_state.calls_per_sample
+        _set_samples(row_state, max(_MIN_SAMPLES, math.ceil(_BLOCK_S / sample_s)))
+    replicas = sum(len(row_state.replicas) for row_state in row_states)
+    block_s = sum(row_state.block_s for row_state in row_states)
+    share = (remaining_s / MIN_ROUNDS - overhead_s * replicas) / block_s if block_s else 1.0
+    if share < 1:
+        for row_state in row_states:
+            _set_samples(row_state, max(1, int(row_state.samples * share)))
+
+
+def _set_samples(row_state: RowState, samples: int) -> None:
+    """Set the samples of a block, and its settling calls: one on the host's clock."""
+    row_state.samples = samples
+    if row_state.replicas[0].opening.clock == "host":
+        row_state.settle_calls = 1
+        return
+    wanted = max(_MIN_SETTLE_CALLS, math.ceil(_SETTLE_S / row_state.call_s))
+    allowed = samples * row_state.calls_per_sample * _MAX_SETTLE_SHARE / (1 - _MAX_SETTLE_SHARE)
+    row_state.settle_calls = max(1, min(wanted, round(allowed)))

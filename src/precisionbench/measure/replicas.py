@@ -1,0 +1,228 @@
+"""The replicas of each row: how many there are, and how they are prepared."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from precisionbench.errors import OutOfMemoryError, PrecisionBenchError
+from precisionbench.measure.rows import Row
+from precisionbench.measure.run import Run
+from precisionbench.measure.schedule import RowState
+from precisionbench.measure.worker.client import Worker, WorkerBackend, WorkerPool
+
+# Processes of the same code differ on a GPU; from three the variance can be estimated
+# (docs/between-processes.md).
+_REPLICAS = {"cuda": 3}
+_REPLICAS_ELSEWHERE = 2
+# A backend that takes longer than this to build gets one replica only.
+_LONG_BUILD_S = 60.0
+# A further replica needs this many times the device memory that the first one took.
+_HEADROOM = 1.2
+
+
+class DoesNotFitError(Exception):
+    """The device or the host cannot hold one worker of every row."""
+
+
+class CrowdedError(Exception):
+    """A row found no memory beside the others; alone it may fit.
+
+    Attributes:
+        row: the row.
+    """
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(row.name)
+        self.row = row
+
+
+@attrs.frozen
+class WorkerStarter:
+    """Starts the workers of rows in a pool, from files that hold the workload and the backends.
+
+    Attributes:
+        pool: where workers are started.
+        workload: the file of the workload.
+        backends: the file of each row's backend.
+    """
+
+    pool: WorkerPool
+    workload: Path
+    backends: Mapping[str, Path]
+
+    @classmethod
+    def write(cls, pool: WorkerPool, run: Run) -> WorkerStarter:
+        """Write the files.
+
+        Args:
+            pool: where workers are started.
+            run: holds the workload and the rows.
+
+        Raises:
+            WorkloadError: the model cannot be sent to a worker.
+        """
+        workload = pool.write("workload.pt", run.workload)
+        backends = {
+            row.name: pool.write(f"backend-{index}.pt", row.importable())
+            for index, row in enumerate(run.rows)
+        }
+        return cls(pool, workload, backends)
+
+    def start(self, row: Row) -> Worker:
+        """Start one worker of a row."""
+        return self.pool.start(self.workload, self.backends[row.name])
+
+
+def replica_count(run: Run) -> int:
+    """How many replicas each row gets: fewer than wanted where the host's memory holds no more.
+
+    Args:
+        run: takes a note where there are fewer.
+
+    Raises:
+        DoesNotFitError: the host cannot hold one worker of every row.
+    """
+    device, parameters = run.device, run.workload.info.parameters
+    wanted = run.options.replicas or _REPLICAS.get(device.type, _REPLICAS_ELSEWHERE)
+    fit = run.system.workers_that_fit(device, 4 * (parameters or 0))
+    if fit is None:
+        return wanted
+    if fit < len(run.rows):
+        raise DoesNotFitError(f"the host's memory holds {fit} workers at once")
+    count = max(1, min(wanted, fit // len(run.rows)))
+    if count < wanted:
+        run.collector.add_note(
+            f"the host's memory holds {fit} workers at once, so each row has {count} and not "
+            f"{wanted}; use fewer backends, or free memory"
+        )
+    return count
+
+
+def open_replicas(
+    run: Run, workers: Mapping[str, Sequence[Worker]], session: int
+) -> dict[str, RowState]:
+    """Prepare the backends of all workers: one at a time, or together where that is asked for.
+
+    Args:
+        run: rows that cannot be prepared are removed from it.
+        workers: the same number for each row.
+        session: which repetition of the whole.
+
+    Returns:
+        The state of each row that is ready, by name.
+
+    Raises:
+        CrowdedError: a row found no memory beside the others.
+    """
+    opening = _Opening(run, session)
+    if run.options.build_together:
+        for worker in itertools.chain.from_iterable(workers.values()):
+            worker.begin_to_open()
+    for row in list(run.rows):
+        opening.open_first(row, workers[row.name])
+    for replica in range(1, max(map(len, workers.values()))):
+        for row in run.rows:
+            opening.open_further(row, workers[row.name][replica])
+    if run.options.build_together:
+        opening.measure_alone()
+    return opening.row_states
+
+
+@attrs.define
+class _Opening:
+    """Prepares the replicas of all rows, the first of each row before the second.
+
+    Attributes:
+        run: rows that cannot be prepared are removed from it.
+        session: which repetition of the whole.
+        row_states: of the rows that are prepared, by name.
+        taken_bytes: device memory that the first replica of each row took.
+    """
+
+    run: Run
+    session: int
+    row_states: dict[str, RowState] = attrs.field(factory=dict)
+    taken_bytes: dict[str, int] = attrs.field(factory=dict)
+
+    def open_first(self, row: Row, workers: Sequence[Worker]) -> None:
+        """Prepare the first replica of a row; the row fails where that fails."""
+        run = self.run
+        run.collector.report_row(row, "preparing")
+        before = run.system.free_device_bytes(run.device) or 0
+        try:
+            prepared = run.system.open_backend(workers[0], run.step_reporter(row))
+        except PrecisionBenchError as exc:
+            for worker in workers:
+                worker.kill()
+            self._fail(row, exc)
+        else:
+            after = run.system.free_device_bytes(run.device) or 0
+            self.taken_bytes[row.name] = max(0, before - after)
+            self.row_states[row.name] = RowState(row.name, [prepared], self.session)
+
+    def open_further(self, row: Row, worker: Worker) -> None:
+        """Prepare a further replica of a row, unless there is a reason against it."""
+        row_state = self.row_states[row.name]
+        reason = "" if worker.is_opening else self._reason_against(row)
+        reason = reason or self._add(row, worker, row_state)
+        if reason:
+            worker.kill()
+            self._warn_of_few(row_state, reason)
+
+    def _reason_against(self, row: Row) -> str:
+        """Why a row should have no further replica; empty where it should."""
+        free = self.run.system.free_device_bytes(self.run.device)
+        build_s = self.row_states[row.name].replicas[0].opening.build_s
+        if build_s > _LONG_BUILD_S:
+            return f"building it takes {build_s:.0f} s"
+        if free is not None and free < _HEADROOM * self.taken_bytes[row.name]:
+            return "the device's memory is full"
+        return ""
+
+    def _add(self, row: Row, worker: Worker, row_state: RowState) -> str:
+        """Prepare a further replica; why that failed, or empty."""
+        reporter = self.run.step_reporter(row, len(row_state.replicas))
+        try:
+            row_state.replicas.append(self.run.system.open_backend(worker, reporter))
+        except PrecisionBenchError as exc:
+            return f"the next one failed ({exc.reason})"
+        return ""
+
+    def measure_alone(self) -> None:
+        """After all were built at the same time: measure each without the others' building."""
+        for row in list(self.run.rows):
+            row_state = self.row_states[row.name]
+            for prepared in list(row_state.replicas):
+                try:
+                    prepared.look_alone()
+                except PrecisionBenchError as exc:
+                    prepared.worker.kill()
+                    self._leave_out(row, row_state, prepared, exc)
+            if not row_state.replicas:
+                del self.row_states[row.name]
+
+    def _leave_out(
+        self, row: Row, row_state: RowState, prepared: WorkerBackend, error: PrecisionBenchError
+    ) -> None:
+        """Drop a replica that failed; the row fails where it was the last one."""
+        row_state.replicas.remove(prepared)
+        if row_state.replicas:
+            self._warn_of_few(row_state, f"another one failed ({error.reason})")
+        else:
+            self._fail(row, error)
+
+    def _fail(self, row: Row, error: PrecisionBenchError) -> None:
+        if isinstance(error, OutOfMemoryError) and len(self.run.rows) > 1:
+            raise CrowdedError(row) from error
+        self.run.fail(row, error)
+
+    def _warn_of_few(self, row_state: RowState, reason: str) -> None:
+        known = "; what processes are known to differ on this kind of device is added"
+        row_state.warnings.append(
+            f"{len(row_state.replicas)} replica(s) only, because {reason}"
+            f"{known if self.run.noise_floor else ''}"
+        )

@@ -1,0 +1,114 @@
+"""Rows restarted in every round, where the device or the host cannot hold all of them at once."""
+
+from __future__ import annotations
+
+import attrs
+
+from precisionbench.errors import PrecisionBenchError
+from precisionbench.measure import finish
+from precisionbench.measure.conditions import share_cores
+from precisionbench.measure.finish import FinishedRow, Float64Reference
+from precisionbench.measure.replicas import WorkerStarter
+from precisionbench.measure.rounds import run_single_round
+from precisionbench.measure.rows import Row
+from precisionbench.measure.run import Run
+from precisionbench.measure.schedule import MAX_ROUNDS, RoundStatus, RowState
+from precisionbench.measure.worker.client import WorkerBackend
+
+# Building is not counted in the budget. Where it is repeated in every round, all together may take
+# this many times the budget.
+_TIME_LIMIT = 3.0
+
+
+def measure(run: Run, max_rounds: int = MAX_ROUNDS) -> None:
+    """Start every row anew in each round, in a random order, for as long as there is time.
+
+    Args:
+        run: takes what is finished; what earlier sessions have given is dropped.
+        max_rounds: the most rounds there can be.
+    """
+    run.finished.clear()
+    run.repeats = "round"
+    if run.options.shared_cores is None:  # which calls keep several cores busy is not known first
+        run.shared_cores = None
+    run.collector.record_conditions(shared_cores=run.shared_cores)
+    with run.system.worker_pool() as pool, run.interrupts.held():
+        starter = WorkerStarter.write(pool, run)
+        restarts = _Restarts(run, starter, Float64Reference(pool.folder))
+        restarts.run_rounds(max_rounds)
+    restarts.complete("interrupted" if run.stop_requested() else "budget")
+
+
+@attrs.define
+class _Restarts:
+    """The rounds of rows that are restarted.
+
+    Attributes:
+        run: takes what is finished.
+        starter: starts workers.
+        reference: the outputs of the model's layers in float64.
+        row_states: of all rows, by name.
+        measured_s: seconds of warm-up and blocks so far.
+    """
+
+    run: Run
+    starter: WorkerStarter
+    reference: Float64Reference
+    row_states: dict[str, RowState] = attrs.field(factory=dict)
+    measured_s: float = 0.0
+
+    def run_rounds(self, max_rounds: int) -> None:
+        """Measure rounds until the time is used or the user asks to stop; at least one."""
+        run = self.run
+        end_s = run.system.monotonic_s() + _TIME_LIMIT * run.budget_s
+        for number in range(max_rounds):
+            is_over = self.measured_s >= run.budget_s or run.system.monotonic_s() >= end_s
+            if number and (is_over or run.stop_requested()):
+                break
+            for position, row in enumerate(run.rng.sample(run.rows, len(run.rows))):
+                self._measure(row, number, position)
+            left_s = max(0.0, end_s - run.system.monotonic_s())
+            run.report_round(RoundStatus(number + 1, left_s))
+
+    def _measure(self, row: Row, number: int, position: int) -> None:
+        """Start a row, measure one block, and end its worker."""
+        if not number:
+            self.run.collector.report_row(row, "preparing")
+        worker = self.starter.start(row)
+        try:
+            prepared = self.run.system.open_backend(worker)
+            share_cores(self.run, [prepared])
+            self._measure_block(row, prepared, number, position)
+            if row.name not in self.run.finished:
+                self._finish(row, prepared)
+        except PrecisionBenchError as exc:
+            self.run.fail(row, exc)
+        finally:
+            worker.kill()
+
+    def _measure_block(self, row: Row, prepared: WorkerBackend, number: int, position: int) -> None:
+        row_state = self.row_states.setdefault(row.name, RowState(row.name, []))
+        begun_s = self.run.system.monotonic_s()
+        run_single_round(row_state, prepared, number, position)
+        self.measured_s += self.run.system.monotonic_s() - begun_s
+        self.run.collector.record_block(row_state)
+
+    def _finish(self, row: Row, prepared: WorkerBackend) -> None:
+        """After a row's first block: passes and profiling, while its worker is there."""
+        run = self.run
+        done = FinishedRow.of(self.row_states[row.name], "budget")
+        done.run_probes(output_only=False, passes=run.options.passes)
+        if run.options.evidence and not run.stop_requested():
+            finish.profile_rows([(row, done)], self.reference, run.collector, run.stop_requested)
+        run.finished[row.name] = [done]
+        finish.close([attrs.evolve(done, replicas=[prepared])])
+
+    def complete(self, ended_by: str) -> None:
+        """Give the finished rows the blocks of all rounds.
+
+        Args:
+            ended_by: what ended the rounds.
+        """
+        for name, (done,) in self.run.finished.items():
+            row_state = self.row_states[name]
+            done.measurement, done.replicas = row_state.measurement(ended_by), row_state.replicas

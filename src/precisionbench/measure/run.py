@@ -1,0 +1,162 @@
+"""One run in worker processes: which rows are still measured, and what it uses of the system."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+import attrs
+import torch
+
+from precisionbench._internal.interrupts import Interrupts
+from precisionbench.errors import PrecisionBenchError
+from precisionbench.measure.collector import Collector
+from precisionbench.measure.finish import FinishedRow
+from precisionbench.measure.live_speedups import LiveSpeedups
+from precisionbench.measure.options import Options
+from precisionbench.measure.rows import Row
+from precisionbench.measure.schedule import MAX_ROUNDS, RoundStatus, RowState
+from precisionbench.measure.worker.client import WorkerBackend, WorkerPool
+from precisionbench.measure.worker.session import check_available
+from precisionbench.model.workload import Workload
+from precisionbench.system import cpu_affinity, memory, nvml
+
+
+def _compute_processes(device: torch.device) -> Mapping[int, str]:
+    """Names of the processes that compute on a GPU by process id; none where it is not known."""
+    with nvml.opened(device) as found:
+        return nvml.processes(*found) if found else {}
+
+
+@attrs.frozen
+class System:
+    """What a run uses of the system, so that a test can hand in its own.
+
+    Attributes:
+        worker_pool: makes the pool in which workers are started.
+        open_backend: prepares the backend of a worker; takes the worker, and a callback for steps.
+        monotonic_s: a clock, in seconds.
+        workers_that_fit: how many workers the host's memory holds.
+        free_device_bytes: memory left on a GPU; None elsewhere.
+        compute_processes: names of the processes that compute on a GPU, by process id.
+        default_shared_cores: how many CPU cores workers share where the user does not say.
+    """
+
+    worker_pool: Callable[[], AbstractContextManager[WorkerPool]] = WorkerPool
+    open_backend: Callable[..., WorkerBackend] = WorkerBackend
+    monotonic_s: Callable[[], float] = time.monotonic
+    workers_that_fit: Callable[[torch.device, int], int | None] = memory.workers_that_fit
+    free_device_bytes: Callable[[torch.device], int | None] = memory.free_device_bytes
+    compute_processes: Callable[[torch.device], Mapping[int, str]] = _compute_processes
+    default_shared_cores: Callable[[str], int | None] = cpu_affinity.default_count
+
+
+@attrs.define
+class Run:
+    """One run in worker processes while it goes on.
+
+    Attributes:
+        workload: the model and inputs.
+        collector: holds all rows, and takes their results.
+        options: how to measure.
+        system: what the run uses of the system.
+        rows: rows that are still measured; those that fail are removed.
+        finished: what each session has given for a row, by the row's name.
+        repeats: what is done again and again: each `session`, or each `round`.
+        shared_cores: how many CPU cores all workers share while they are measured; None: all.
+        rng: draws the orders.
+        interrupts: whether the user has asked to stop.
+    """
+
+    workload: Workload
+    collector: Collector
+    options: Options
+    system: System = attrs.field(factory=System)
+    rows: list[Row] = attrs.field(init=False)
+    finished: dict[str, list[FinishedRow]] = attrs.field(factory=dict, init=False)
+    repeats: str = attrs.field(default="session", init=False)
+    shared_cores: int | None = attrs.field(init=False)
+    rng: random.Random = attrs.field(init=False)
+    interrupts: Interrupts = attrs.field(init=False)
+    _live_speedups: LiveSpeedups = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        collector, wanted = self.collector, self.options.shared_cores
+        default = self.system.default_shared_cores(self.device.type)
+        self.rows = list(collector.rows)
+        self.shared_cores = default if wanted is None else wanted or None
+        self.rng = random.Random(self.workload.seed)
+        self.interrupts = Interrupts(lambda: collector.report_run("interrupted"))
+        self._live_speedups = LiveSpeedups(collector.reference, self.noise_floor)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return self.workload.device
+
+    @property
+    def noise_floor(self) -> float:
+        """Known run-to-run standard deviation of the log on this device."""
+        return self.options.noise_floor_on(self.device.type)
+
+    @property
+    def budget_s(self) -> float:
+        """Seconds for warm-up and rounds of all rows in all sessions."""
+        return self.options.total_budget_s(self.device.type, len(self.collector.rows))
+
+    def stop_requested(self) -> bool:
+        """Whether the user has asked to stop."""
+        return self.interrupts.requested
+
+    def leave_out_unavailable(self) -> None:
+        """Leave out rows whose backends cannot run on this machine."""
+        for row in list(self.rows):
+            try:
+                check_available(row.importable())
+            except PrecisionBenchError as exc:
+                self.fail(row, exc)
+
+    def fail(self, row: Row, error: PrecisionBenchError) -> None:
+        """Measure a row no longer; what earlier sessions or rounds gave for it is kept.
+
+        Args:
+            row: the row.
+            error: why.
+        """
+        self.rows.remove(row)
+        if row.name in self.finished:
+            text = f"a later {self.repeats} failed: {error}"
+            self.finished[row.name][0].warnings.append(text)
+            self.collector.report_failure(row, text)
+        else:
+            self.collector.add_failure(row, error)
+
+    def step_reporter(self, row: Row, replica: int = 0) -> Callable[[str], object]:
+        """A callback that reports the steps of preparing a replica.
+
+        Args:
+            row: the row.
+            replica: its number, from 0.
+        """
+        which = f"process {replica + 1}, " if replica else ""
+        return lambda step: self.collector.report_row(row, "preparing", step=f"{which}{step}")
+
+    def report_round(self, status: RoundStatus, row_states: Sequence[RowState] = ()) -> None:
+        """Report a finished round, and rows that have failed in it.
+
+        Args:
+            status: how far the rounds are.
+            row_states: of all rows, for the speed-ups so far.
+        """
+        if not self.collector.reports_progress:
+            return
+        errors = {state.name: str(state.error) for state in row_states if state.error}
+        for row in self.rows:
+            if row.name in errors:
+                self.collector.report_failure(row, errors[row.name])
+        speedups = self._live_speedups.update(row_states)
+        self.collector.report_run(
+            "measuring", status.round, MAX_ROUNDS, status.remaining_s, speedups
+        )

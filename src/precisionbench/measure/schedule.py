@@ -1,0 +1,133 @@
+"""What the rounds work on: the state of each row, and how the rounds are to be run."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import attrs
+
+from precisionbench.errors import PrecisionBenchError
+from precisionbench.measure.worker.protocol import Opening
+from precisionbench.results.records import Block, Measurement, Preparation
+from precisionbench.system.telemetry import Unwatched, Watch
+
+# Why these: docs/between-processes.md.
+MIN_ROUNDS = 12
+MAX_ROUNDS = 100
+
+
+@attrs.define
+class RowState:
+    """A row while it is measured.
+
+    Attributes:
+        name: the row's name.
+        replicas: its prepared backends, one for each worker process.
+        session: which repetition of the whole, from 0.
+        samples: timed samples in a block.
+        calls_per_sample: calls that one sample spans; more than one for very short calls.
+        settle_calls: untimed calls at the start of a block.
+        warmup_calls: warm-up calls made so far, for each replica.
+        blocks: blocks measured so far, without those of the warm-up.
+        warnings: what qualifies the row's result.
+        error: why it is no longer measured; None while it is.
+    """
+
+    name: str
+    replicas: list[Any]  # of PreparedBackend; a list[WorkerBackend] is no list[PreparedBackend]
+    session: int = 0
+    samples: int = 1
+    calls_per_sample: int = 1
+    settle_calls: int = 0
+    warmup_calls: list[int] = attrs.field(factory=list)
+    blocks: list[Block] = attrs.field(factory=list)
+    warnings: list[str] = attrs.field(factory=list)
+    error: PrecisionBenchError | None = None
+
+    @property
+    def call_s(self) -> float:
+        """Estimated duration of a call: the median of the replicas."""
+        return median(opening.call_s for opening in self.openings)
+
+    @property
+    def block_s(self) -> float:
+        """Estimated duration of one block of every replica."""
+        calls = self.settle_calls + self.samples * self.calls_per_sample
+        return calls * self.call_s * len(self.replicas)
+
+    @property
+    def complete_rounds(self) -> int:
+        """Rounds in which every replica was measured."""
+        return len(self.blocks) // len(self.replicas)
+
+    @property
+    def openings(self) -> list[Opening]:
+        """What is known of each replica since it was prepared."""
+        return [prepared.opening for prepared in self.replicas]
+
+    def measurement(self, ended_by: str) -> Measurement:
+        """The row's times as a record.
+
+        Args:
+            ended_by: what ended the rounds; for a row with an error it is `failed`.
+        """
+        openings = self.openings
+        return Measurement(
+            clock=openings[0].clock,
+            resolution_s=openings[0].resolution_s,
+            calls_per_sample=self.calls_per_sample,
+            preparations=tuple(
+                Preparation(o.build_s, o.first_call_s, o.warmup_calls + calls, i, self.session)
+                for i, (o, calls) in enumerate(zip(openings, self.warmup_calls, strict=True))
+            ),
+            blocks=tuple(self.blocks),
+            ended_by="failed" if self.error else ended_by,
+        )
+
+
+@attrs.frozen
+class RoundStatus:
+    """How far the rounds are.
+
+    Attributes:
+        round: finished rounds.
+        remaining_s: estimated time to the end; None while too few rounds are finished.
+    """
+
+    round: int
+    remaining_s: float | None
+
+
+@attrs.frozen
+class Schedule:
+    """How the rounds are run.
+
+    Attributes:
+        budget_s: seconds for warm-up and all rounds.
+        reference: the row that the others are compared with.
+        rng: draws the order of each round.
+        noise_floor: known run-to-run standard deviation of the log on this device.
+        watch: reads the state of the device before and after each block.
+        stop_requested: called before and after each block; the rounds end where it returns true.
+        on_warm_up: called before the warm-up.
+        on_round: called after each round.
+        on_block: called after each measured block with its row, whose last block it is.
+        now: the clock of the budget, in seconds.
+        shuffle: false keeps the order of rows, to show that a fixed order is biased by drift.
+    """
+
+    budget_s: float
+    reference: str
+    rng: random.Random
+    noise_floor: float = 0.0
+    watch: Watch = attrs.field(factory=Unwatched)
+    stop_requested: Callable[[], bool] = lambda: False
+    on_warm_up: Callable[[], object] = lambda: None
+    on_round: Callable[[RoundStatus], object] = lambda _: None
+    on_block: Callable[[RowState], object] = lambda _: None
+    now: Callable[[], float] = time.monotonic
+    shuffle: bool = True
