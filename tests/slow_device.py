@@ -1,28 +1,28 @@
-"""A device that works on its own time, for a script that `precisionbench check` watches here.
+"""A simulated asynchronous device for scripts that `precisionbench check` observes.
 
-It stands where `checking.device.Cuda` does; `test_gpu_check.py` shows the same on a real GPU.
+It replaces `scriptcheck.device.Cuda`; `test_gpu_check.py` shows the same on a real GPU.
 """
 
 from __future__ import annotations
 
-from time import perf_counter, sleep  # imported before the clocks are watched
+from time import perf_counter, sleep  # imported before the observer replaces the clocks
 
 _busy_until = 0.0
 
 
 def launch(seconds: float) -> None:
-    """Give the device something to do, and come back at once."""
+    """Start work on the device and return at once."""
     global _busy_until
     _busy_until = max(_busy_until, perf_counter()) + seconds
 
 
 def synchronize() -> None:
-    """Come back when the device is done."""
+    """Wait until the device has finished."""
     sleep(max(0.0, _busy_until - perf_counter()))
 
 
 class SlowDevice:
-    """What the observer asks."""
+    """The interface of a device that the observer uses."""
 
     def pending(self) -> bool:
         return perf_counter() < _busy_until

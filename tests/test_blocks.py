@@ -1,4 +1,4 @@
-"""How long blocks are, and that they become shorter where the time would not hold twelve rounds."""
+"""How many calls a block holds, and that blocks shrink where the budget is short."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import random
 import attrs
 import pytest
 
-from precisionbench.measure import rounds
-from worlds import PreparedBackend, World
-
-ROUNDS = rounds.MIN_ROUNDS
+from precisionbench.measure.block_plan import plan_blocks, plan_warmup
+from precisionbench.measure.rounds import warm_up
+from precisionbench.measure.schedule import MIN_ROUNDS, RowState, Schedule
+from simulated_device import SimulatedBackend, SimulatedDevice
 
 
 def row_states(call_s: float, clock: str = "fake", rows: int = 2, replicas: int = 3):
-    class Known(PreparedBackend):
+    class Known(SimulatedBackend):
         @property
         def opening(self):
             return attrs.evolve(super().opening, call_s=call_s, clock=clock)
 
-    world = World(random.Random(0))
-    found = [rounds.RowState(str(i), [Known(world, call_s)] * replicas) for i in range(rows)]
-    rounds._plan_warmup(found)
+    device = SimulatedDevice(random.Random(0))
+    found = [RowState(str(i), [Known(device, call_s)] * replicas) for i in range(rows)]
+    plan_warmup(found)
     return found
 
 
 def planned(call_s: float, remaining_s: float, overhead_s: float = 0.0, **kind):
     found = row_states(call_s, **kind)
-    rounds._plan_blocks(found, remaining_s, overhead_s)
+    plan_blocks(found, remaining_s, overhead_s)
     return found
 
 
@@ -39,21 +39,21 @@ def rounds_that_fit(found, remaining_s: float, overhead_s: float = 0.0) -> float
 @pytest.mark.parametrize(
     ("call_s", "samples", "settle"), [(0.01, 5, 2), (0.001, 50, 17), (0.1, 5, 2), (1.0, 5, 2)]
 )
-def test_with_time_enough_a_block_is_as_long_as_it_should_be(call_s, samples, settle):
+def test_a_block_has_its_usual_length_where_the_budget_allows_it(call_s, samples, settle):
     for row_state in planned(call_s, 1e6):
         assert (row_state.samples, row_state.settle_calls) == (samples, settle)
 
 
 @pytest.mark.parametrize("call_s", [0.002, 0.01, 0.05, 0.5])
 @pytest.mark.parametrize("overhead_s", [0.0, 0.01])
-def test_with_little_time_twelve_rounds_still_fit(call_s, overhead_s):
-    least_s = ROUNDS * 6 * (2 * call_s + overhead_s)  # one settling call and one sample
+def test_the_least_number_of_rounds_fits_in_a_short_budget(call_s, overhead_s):
+    least_s = MIN_ROUNDS * 6 * (2 * call_s + overhead_s)  # one settling call and one sample
     for share in (1.0, 1.5, 3.0):
         found = planned(call_s, share * least_s, overhead_s)
-        assert rounds_that_fit(found, share * least_s, overhead_s) > ROUNDS - 0.5
+        assert rounds_that_fit(found, share * least_s, overhead_s) > MIN_ROUNDS - 0.5
 
 
-def test_a_block_that_was_cut_has_no_more_settling_calls_than_it_needs():
+def test_a_block_of_one_sample_has_one_settling_call():
     for row_state in planned(0.5, 1.0):
         assert (row_state.samples, row_state.settle_calls) == (1, 1)
 
@@ -62,18 +62,18 @@ def test_on_the_hosts_clock_one_call_settles():
     assert {row_state.settle_calls for row_state in planned(0.001, 1e6, clock="host")} == {1}
 
 
-def test_what_a_block_takes_beside_its_calls_is_seen_in_warm_up():
-    """A look at the device that takes 30 ms each time, as some drivers' do."""
-    world = World(random.Random(0))
+def test_the_overhead_of_a_block_is_measured_during_warm_up():
+    """Some drivers take 30 ms each time the state of the device is read."""
+    device = SimulatedDevice(random.Random(0))
 
     class SlowWatch:
         def before(self) -> None:
-            world.now_s += 0.03
+            device.now_s += 0.03
 
         def after(self) -> None:
             pass
 
-    found = [rounds.RowState("0", [PreparedBackend(world, 0.01)] * 3)]
-    rules = rounds.Schedule(20.0, "0", random.Random(0), watch=SlowWatch(), now=lambda: world.now_s)
-    rounds._plan_warmup(found)
-    assert rounds._warm_up(found, rules, world.now_s) == pytest.approx(0.03, rel=0.05)
+    found = [RowState("0", [SimulatedBackend(device, 0.01)] * 3)]
+    schedule = Schedule(20.0, "0", random.Random(0), watch=SlowWatch(), now=lambda: device.now_s)
+    plan_warmup(found)
+    assert warm_up(found, schedule, device.now_s) == pytest.approx(0.03, rel=0.05)

@@ -32,7 +32,10 @@ from precisionbench.errors import (
     StateLeakError,
     WorkloadError,
 )
-from precisionbench.measure import compare, rounds
+from precisionbench.measure import compare
+from precisionbench.measure.rounds import run_rounds
+from precisionbench.measure.schedule import RowState, Schedule
+from precisionbench.measure.stopping import few_rounds_warnings
 from precisionbench.measure.worker import session
 from precisionbench.measure.worker.protocol import Opening
 from precisionbench.model.workload import Workload, resolve
@@ -927,9 +930,9 @@ class PreparedBackend:
 
 
 def measured(prepared: PreparedBackend, budget_s: float) -> Measurement:
-    row_state = rounds.RowState("mine", [prepared])
-    rules = rounds.Schedule(budget_s, "mine", random.Random(0), now=lambda: prepared.clock.now_s)
-    return row_state.measurement(rounds.run_rounds([row_state], rules))
+    row_state = RowState("mine", [prepared])
+    schedule = Schedule(budget_s, "mine", random.Random(0), now=lambda: prepared.clock.now_s)
+    return row_state.measurement(run_rounds([row_state], schedule))
 
 
 def test_a_steady_model_ends_when_its_interval_is_narrow(clock):
@@ -937,7 +940,7 @@ def test_a_steady_model_ends_when_its_interval_is_narrow(clock):
     assert measurement.ended_by == "target"
     assert 1.0 <= (measurement.warmup_calls - 3) * 0.01 < 1.2
     assert [len(block.samples) for block in measurement.blocks] == [5] * 14
-    assert rounds.few_rounds(measurement) == ()
+    assert few_rounds_warnings(measurement) == ()
 
 
 def test_a_steady_model_ends_with_the_budget_where_that_is_short(clock):

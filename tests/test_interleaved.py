@@ -1,6 +1,6 @@
-"""How many replicas there are, and what comes of those that cannot be had.
+"""How many replicas rows get, and what happens to rows and replicas that fail.
 
-Worker processes are doubles here; real ones fail in test_faults.py.
+Worker processes are simulated here; real ones fail in test_faults.py.
 """
 
 from __future__ import annotations
@@ -8,92 +8,129 @@ from __future__ import annotations
 import contextlib
 import random
 from pathlib import Path
-from types import SimpleNamespace
 
 import attrs
 import pytest
 import torch
 from torch import nn
 
-import worlds
 from precisionbench._internal.interrupts import Interrupts
 from precisionbench.errors import OutOfMemoryError, PreparationError, WorkerError
-from precisionbench.measure import interleaved
-from precisionbench.measure.collector import Collected
+from precisionbench.measure import restarts
+from precisionbench.measure.collector import Collector
+from precisionbench.measure.conditions import leave_all_cores_to_busy_calls, note_other_processes
+from precisionbench.measure.interleaved import measure_rounds
+from precisionbench.measure.options import Options
+from precisionbench.measure.replicas import (
+    CrowdedError,
+    DoesNotFitError,
+    open_replicas,
+    replica_count,
+)
 from precisionbench.measure.rows import plan
+from precisionbench.measure.run import Run, System
 from precisionbench.measure.worker.client import WorkerBackend
+from precisionbench.measure.worker.protocol import Closing
 from precisionbench.model.workload import resolve
-from precisionbench.system import memory
+from precisionbench.results import Passes
+from precisionbench.system import cpu_affinity, memory
+from simulated_device import CALL_S, SimulatedBackend, SimulatedDevice
 
 GIB = 1 << 30
 
 
 class Worker:
-    """A process that opens as its world says, or fails."""
+    """A simulated worker process, whose backend opens or fails as it is told to."""
 
     is_opening = False
+    pid = 7
 
     def __init__(
         self,
-        call_s: float = worlds.CALL_S,
         error: Exception | None = None,
         error_alone: Exception | None = None,
+        build_s: float = 0.5,
     ) -> None:
-        self.call_s, self.error, self.error_alone, self.killed = call_s, error, error_alone, False
-        self.pid = 7
+        self.error, self.error_alone, self.build_s = error, error_alone, build_s
+        self.killed = False
 
     def begin_to_open(self) -> None:
         self.is_opening = True
-
-    def look_alone(self) -> None:
-        if self.error_alone:
-            raise self.error_alone
 
     def kill(self) -> None:
         self.killed = True
 
 
-@pytest.fixture
-def run(monkeypatch):
-    """A run of two rows whose replicas are simulated."""
-    world = worlds.World(random.Random(0))
+class Prepared:
+    """The prepared backend of a simulated worker."""
 
-    def prepared(worker: Worker, *_):
+    output = None
+
+    def __init__(self, worker: Worker, *_: object) -> None:
         if worker.error:
             raise worker.error
-        return SimpleNamespace(
-            worker=worker,
-            opening=worlds.PreparedBackend(world, worker.call_s).opening,
-            block=worlds.PreparedBackend(world, worker.call_s).block,
-            look_alone=worker.look_alone,
-        )
+        self.worker, self.passes_taken = worker, 0
+        self.simulated = SimulatedBackend(SimulatedDevice(random.Random(0)), CALL_S)
+        self.opening = attrs.evolve(self.simulated.opening, build_s=worker.build_s)
 
-    monkeypatch.setattr(interleaved, "WorkerBackend", prepared)
+    def look_alone(self) -> None:
+        if self.worker.error_alone:
+            raise self.worker.error_alone
+
+    def block(self, samples: int, calls_per_sample: int, settle_calls: int) -> tuple[float, ...]:
+        return self.simulated.block(samples, calls_per_sample, settle_calls)
+
+    def passes(self, call_s: float, capture: bool) -> Passes:
+        self.passes_taken += 1
+        return Passes()
+
+    def check_steady(self) -> None:
+        pass
+
+    def leave(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def closing(self) -> Closing:
+        return Closing()
+
+
+def make_run(options: Options | None = None, **system: object) -> Run:
+    """A run of two rows whose workers are simulated."""
     rows, reference = plan(["half"], "eager")
     workload = resolve(nn.Linear(2, 2), torch.rand(1, 2), device="cpu", batch_size=None, seed=0)
-    collected = Collected(rows, reference, 1, (), lambda _: None)
-    return interleaved._Run(workload, collected, interleaved.Options(1.0, None, 1, 0, 0.0))
+    return Run(
+        workload,
+        Collector(rows, reference, 1),
+        options or Options(budget_s=1.0),
+        System(**{"open_backend": Prepared, **system}),
+    )
+
+
+@pytest.fixture
+def run() -> Run:
+    return make_run()
 
 
 @pytest.mark.parametrize(("fit", "replicas"), [(None, 2), (2, 1), (3, 1), (4, 2), (100, 2)])
-def test_as_many_replicas_as_the_host_holds(run, monkeypatch, fit, replicas):
-    monkeypatch.setattr(interleaved, "workers_that_fit", lambda *_: fit)
-    assert run._replicas() == replicas
+def test_there_are_as_many_replicas_as_the_hosts_memory_holds(fit, replicas):
+    assert replica_count(make_run(workers_that_fit=lambda *_: fit)) == replicas
 
 
-def test_a_host_that_cannot_hold_one_worker_of_each_row(run, monkeypatch):
-    monkeypatch.setattr(interleaved, "workers_that_fit", lambda *_: 1)
-    with pytest.raises(interleaved._DoesNotFitError, match="holds 1 workers at once"):
-        run._replicas()
+def test_a_host_that_cannot_hold_one_worker_of_each_row_is_refused():
+    with pytest.raises(DoesNotFitError, match="holds 1 workers at once"):
+        replica_count(make_run(workers_that_fit=lambda *_: 1))
 
 
-def opened(run, *further: Worker, free: list[int | None] | None = None, monkeypatch=None):
-    """Both rows opened, the first of them with further workers; its row_state."""
-    if free is not None:
-        told = iter(free)
-        monkeypatch.setattr(interleaved, "free_device_bytes", lambda _: next(told))
-    workers = {"eager": [Worker(), *further], "half": [Worker(), *[Worker() for _ in further]]}
-    return run._open(workers, 0)["eager"]
+def opened(run: Run, *further: Worker, first: Worker | None = None):
+    """Both rows opened, the first of them with further workers; its state."""
+    workers = {
+        "eager": [first or Worker(), *further],
+        "half": [Worker(), *[Worker() for _ in further]],
+    }
+    return open_replicas(run, workers, 0)["eager"]
 
 
 def test_a_further_replica_that_fails_leaves_the_row_with_fewer(run):
@@ -103,33 +140,33 @@ def test_a_further_replica_that_fails_leaves_the_row_with_fewer(run):
     assert "1 replica(s) only, because the next one failed (no engine)" in row_state.warnings[0]
 
 
-def test_a_backend_that_takes_long_to_build_has_one_replica(run, monkeypatch):
-    monkeypatch.setattr(interleaved, "_LONG_BUILD_S", 0.1)
-    row_state = opened(run, Worker())
-    assert "because building it takes 0 s" in row_state.warnings[0]
+def test_a_backend_that_takes_long_to_build_has_one_replica(run):
+    row_state = opened(run, Worker(), first=Worker(build_s=61.0))
+    assert "because building it takes 61 s" in row_state.warnings[0]
 
 
-def test_a_replica_that_the_device_has_no_room_for_is_not_started(run, monkeypatch):
-    free = [10 * GIB, 6 * GIB, 6 * GIB, 4 * GIB, 4 * GIB, 9 * GIB]
+def test_a_replica_that_the_devices_memory_cannot_hold_is_not_opened():
+    free = iter([10 * GIB, 6 * GIB, 6 * GIB, 4 * GIB, 4 * GIB, 9 * GIB])
     crowded = Worker()
-    row_state = opened(run, crowded, free=free, monkeypatch=monkeypatch)
+    row_state = opened(make_run(free_device_bytes=lambda _: next(free)), crowded)
     assert crowded.killed
     assert "because the device's memory is full" in row_state.warnings[0]
 
 
-def test_a_row_without_memory_beside_the_others_is_told_apart_from_one_that_fails(run):
+def test_a_row_without_memory_beside_the_others_is_crowded_and_has_not_failed(run):
     crowded = {"eager": [Worker(error=OutOfMemoryError("full"))], "half": [Worker()]}
-    with pytest.raises(interleaved._CrowdedError):
-        run._open(crowded, 0)
+    with pytest.raises(CrowdedError):
+        open_replicas(run, crowded, 0)
+    assert not run.collector.failures
 
 
-def opened_together(run, *workers: Worker):
+def opened_together(run: Run, *workers: Worker):
     """Both rows prepared at the same time, the first of them in these workers."""
     run.options = attrs.evolve(run.options, build_together=True)
-    return run._open({"eager": workers, "half": [Worker() for _ in workers]}, 0)
+    return open_replicas(run, {"eager": workers, "half": [Worker() for _ in workers]}, 0)
 
 
-def test_a_replica_that_fails_alone_takes_no_other_with_it(run):
+def test_a_replica_that_fails_when_called_alone_does_not_affect_the_others(run):
     broken, whole = Worker(error_alone=PreparationError("no call", "try again")), Worker()
     row_states = opened_together(run, broken, whole)
     assert (broken.killed, whole.killed) == (True, False)
@@ -137,26 +174,26 @@ def test_a_replica_that_fails_alone_takes_no_other_with_it(run):
     assert (
         "1 replica(s) only, because another one failed (no call)" in row_states["eager"].warnings[0]
     )
-    assert not run.collected.failures
+    assert not run.collector.failures
 
 
-def test_a_row_without_a_replica_that_works_alone_has_failed(run):
+def test_a_row_whose_replicas_all_fail_when_called_alone_has_failed(run):
     row_states = opened_together(
         run, *(Worker(error_alone=PreparationError("no call")) for _ in "12")
     )
     assert list(row_states) == ["half"]
     assert [row.name for row in run.rows] == ["half"]
-    assert "eager" in run.collected.failures
+    assert "eager" in run.collector.failures
 
 
-def test_a_row_that_finds_no_memory_when_it_is_called_again_is_crowded(run):
+def test_a_row_without_memory_when_it_is_called_alone_is_crowded(run):
     full = OutOfMemoryError("full")
-    with pytest.raises(interleaved._CrowdedError):
+    with pytest.raises(CrowdedError):
         opened_together(run, Worker(error_alone=full), Worker(error_alone=full))
 
 
 class WorkerPool:
-    """Starts doubles; from its second start on, a row's may fail."""
+    """Starts simulated workers; from its second start on, the second row's may fail."""
 
     folder = Path()
 
@@ -172,75 +209,67 @@ class WorkerPool:
         return Worker(error=self.error if again and row.stem == "backend-1" else None)
 
 
-def restarted(run, monkeypatch, rounds: int, error: Exception | None = None) -> list[bool]:
-    """Rows that are started anew in each round; whether each was asked for its passes."""
-    asked: list[bool] = []
-    monkeypatch.setattr(interleaved, "MAX_ROUNDS", rounds)
-    monkeypatch.setattr(
-        interleaved, "WorkerPool", lambda: contextlib.nullcontext(WorkerPool(error))
+def restarted(rounds: int, error: Exception | None = None, passes: bool = True) -> Run:
+    """A run of rows that are restarted in each round."""
+    run = make_run(
+        Options(budget_s=60.0, evidence=False, passes=passes),
+        worker_pool=lambda: contextlib.nullcontext(WorkerPool(error)),
     )
-    monkeypatch.setattr(interleaved.finished, "close", lambda _: None)
-    monkeypatch.setattr(
-        interleaved.FinishedRow, "look", lambda _, everything, passes=True: asked.append(passes)
-    )
-    run.options = attrs.evolve(run.options, budget_s=60.0, evidence=False)
-    run.restarts()
-    return asked
+    restarts.measure(run, max_rounds=rounds)
+    return run
 
 
 @pytest.mark.parametrize("passes", [True, False])
-def test_rows_that_are_started_anew_are_asked_for_the_passes_that_are_wanted(
-    run, monkeypatch, passes
-):
-    run.options = attrs.evolve(run.options, passes=passes)
-    assert restarted(run, monkeypatch, 1) == [passes, passes]
+def test_restarted_rows_take_passes_only_where_they_are_wanted(passes):
+    run = restarted(1, passes=passes)
+    taken = [part.replicas[0].passes_taken for (part,) in run.finished.values()]
+    assert taken == [passes, passes]
 
 
-def test_a_row_that_fails_when_it_is_started_anew_keeps_its_rounds(run, monkeypatch):
-    restarted(run, monkeypatch, 2, WorkerError("it died", "look"))
+def test_a_row_that_fails_at_a_restart_keeps_its_rounds():
+    run = restarted(2, WorkerError("it died", "look"))
     assert "a later round failed: it died; look" in run.finished["half"][0].warnings
-    assert not run.collected.failures
+    assert not run.collector.failures
 
 
-def test_a_row_that_fails_in_a_later_session_keeps_the_earlier_ones(run):
+def test_a_row_that_fails_in_a_later_session_keeps_the_earlier_ones():
+    run = restarted(1)
+    run.repeats = "session"
     row = run.rows[1]
-    run.finished[row.name] = [SimpleNamespace(warnings=[])]
-    run._failed(row, WorkerError("it died", "look"))
+    run.fail(row, WorkerError("it died", "look"))
     assert run.finished[row.name][0].warnings == ["a later session failed: it died; look"]
     assert row not in run.rows
-    assert not run.collected.failures
+    assert not run.collector.failures
 
 
-def test_strangers_on_the_gpu_are_a_note_of_the_run_once(run, monkeypatch):
-    monkeypatch.setattr(interleaved.nvml, "processes", lambda *_: {7: "python", 9: "Xorg"})
-    monkeypatch.setattr(interleaved.nvml, "opened", lambda _: contextlib.nullcontext(("", "")))
-    row_states = {"eager": opened(run)}
-    run._name_strangers(row_states)
-    run._name_strangers(row_states)
-    (note,) = run.collected.run_notes
+def test_other_processes_on_the_gpu_are_noted_once():
+    run = make_run(compute_processes=lambda _: {7: "python", 9: "Xorg"})
+    row_states = [opened(run)]
+    note_other_processes(run, row_states)
+    note_other_processes(run, row_states)
+    (note,) = run.collector.run_notes
     assert "Xorg (process 9)" in note
 
 
 @pytest.mark.parametrize(
     ("wanted", "busy", "left"), [(None, 1.1, 2), (None, 3.4, None), (2, 3.4, 2), (0, 1.1, None)]
 )
-def test_models_that_compute_on_several_cores_keep_them(run, monkeypatch, wanted, busy, left):
-    monkeypatch.setattr(interleaved.affinity, "default_count", lambda _: 2)
-    run.options = attrs.evolve(run.options, shared_cores=wanted)
-    run.shared_cores = interleaved.shared_cores(wanted, "cuda")
+def test_models_that_compute_on_several_cores_keep_all_cores(monkeypatch, wanted, busy, left):
+    monkeypatch.setattr(cpu_affinity, "available", lambda: (0, 1, 2, 3))
+    run = make_run(Options(shared_cores=wanted), default_shared_cores=lambda _: 2)
     row_state = opened(run)
     row_state.replicas[0].opening = attrs.evolve(row_state.replicas[0].opening, cores_busy=busy)
-    run._leave_cores([row_state])
+    leave_all_cores_to_busy_calls(run, [row_state])
     assert run.shared_cores == left
-    told = "calls of eager keep 3.4 CPU cores busy" in " ".join(run.collected.run_notes)
-    assert told == (wanted is None and left is None)
+    noted = "calls of eager keep 3.4 CPU cores busy" in " ".join(run.collector.run_notes)
+    assert noted == (wanted is None and left is None)
 
 
-def test_rounds_without_a_row_that_could_be_opened_are_none(run):
-    assert run._rounds([]) == "budget"
+def test_without_a_row_that_could_be_opened_there_are_no_rounds(run):
+    assert measure_rounds(run, []) == "budget"
 
 
-def test_only_the_main_thread_under_pythons_own_handler_takes_ctrl_c(monkeypatch):
+def test_ctrl_c_is_handled_only_where_pythons_own_handler_is_in_force(monkeypatch):
     interrupts = Interrupts()
     monkeypatch.setattr("signal.getsignal", lambda _: "an application's own")
     with interrupts.held():
@@ -260,7 +289,7 @@ def host(tmp_path):
     return make
 
 
-def test_free_memory_is_the_containers_where_that_is_less(host):
+def test_free_memory_is_limited_by_the_container(host):
     root = host(
         proc__meminfo="MemTotal: 16 kB\nMemAvailable:    1024 kB\n",
         sys__fs__cgroup__memory_dot_max="600000\n",
@@ -284,7 +313,7 @@ def test_free_memory_is_the_containers_where_that_is_less(host):
         ),
     ],
 )
-def test_what_a_system_does_not_tell_is_left_open(host, files, free):
+def test_free_memory_is_none_where_the_system_does_not_say(host, files, free):
     assert memory.free_host_bytes(host(**files)) == free
 
 
@@ -298,14 +327,16 @@ def test_workers_that_fit_depend_on_the_model(monkeypatch):
     assert memory.workers_that_fit(cpu, 0) is None
 
 
-def test_a_seat_is_what_its_worker_says():
-    told = worlds.PreparedBackend(worlds.World(random.Random(0)), 0.01).opening
+def test_a_worker_backend_is_opened_and_timed_in_its_worker():
+    opening = SimulatedBackend(SimulatedDevice(random.Random(0)), 0.01).opening
 
     class Answers:
         is_opening = False
 
         def ask(self, what, limit_s, **arguments):
-            return {**attrs.asdict(told), "labels": ["sync_inside"]} if what == "open" else [0.01]
+            return (
+                {**attrs.asdict(opening), "labels": ["sync_inside"]} if what == "open" else [0.01]
+            )
 
     prepared = WorkerBackend(Answers())
     assert prepared.opening.labels == ("sync_inside",)

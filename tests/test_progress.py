@@ -14,12 +14,12 @@ from rich.console import Console
 
 import precisionbench as pb
 from precisionbench.measure.live_speedups import LiveSpeedups
-from precisionbench.measure.rounds import RowState
+from precisionbench.measure.schedule import RowState
 from precisionbench.report import progress as display
 from precisionbench.report.progress import Lines, Region, Ticker, progress_display, stage_text
 from precisionbench.results.progress import Progress, in_phase
 from precisionbench.statistics import Interval
-from worlds import World, session, steady
+from simulated_device import SimulatedDevice, session, steady
 
 LONG = "compile:dtype=bfloat16,freezing=true,memory_format=channels_last"
 HALF = {"half": Interval(2.1304, 2.05, 2.21)}
@@ -67,7 +67,7 @@ def test_a_run_in_workers_tells_each_stage_and_the_speed_ups_so_far():
 
 
 def test_whoever_does_not_listen_pays_nothing(monkeypatch):
-    monkeypatch.setattr(LiveSpeedups, "look", lambda *_: pytest.fail("it was computed"))
+    monkeypatch.setattr(LiveSpeedups, "update", lambda *_: pytest.fail("it was computed"))
     arguments = {"device": "cpu", "replicas": 1, "budget_s": 1, "evidence": False}
     assert pb.compare(torch.nn.Linear(8, 8), torch.rand(2, 8), backends=["eager"], **arguments)
 
@@ -75,7 +75,7 @@ def test_whoever_does_not_listen_pays_nothing(monkeypatch):
 def row_states(rounds: int = 12) -> list[RowState]:
     import random
 
-    blocks = session(World(random.Random(0), steady), ratios=(1.0, 2.0))
+    blocks = session(SimulatedDevice(random.Random(0), steady), ratios=(1.0, 2.0))
     kept = {name: [b for b in found if b.round < rounds] for name, found in blocks.items()}
     return [RowState(name, [None] * 3, blocks=found) for name, found in kept.items()]
 

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 import precisionbench as pb
-import worlds
+import simulated_device
 from precisionbench.analysis.data_quality import observations, unthrottled
 from precisionbench.errors import PrecisionBenchError
 from precisionbench.results import Block, ComparisonData, DeviceState, Measurement, Passes
@@ -83,11 +83,15 @@ def test_blocks_that_depend_on_the_row_before_are_seen():
     assert "carryover" not in codes(run(rows))
 
 
-def test_nothing_is_carried_over_in_worlds_that_only_drift():
+def test_nothing_is_carried_over_on_devices_that_only_drift():
     flagged = 0
     for seed in range(60):
-        environment = worlds.two_clock_states if seed % 2 else worlds.autocorrelated
-        found = worlds.session(worlds.World(random.Random(seed), environment))
+        environment = (
+            simulated_device.two_clock_states if seed % 2 else simulated_device.autocorrelated
+        )
+        found = simulated_device.session(
+            simulated_device.SimulatedDevice(random.Random(seed), environment)
+        )
         data = run({"eager": found["0"], "half": found["1"]})
         flagged += "carryover" in [*codes(data), *codes(data, "eager")]
     assert flagged <= 3

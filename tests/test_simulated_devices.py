@@ -1,4 +1,4 @@
-"""What the method promises, on devices that exist on a virtual clock only (measurement.md, 6)."""
+"""Error rates and coverage of the statistics, on simulated devices (measurement.md, 6)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import mean
 import pytest
 
 from precisionbench.analysis.speedups import ratio_of
-from precisionbench.measure import rounds
+from precisionbench.measure.schedule import RoundStatus
 from precisionbench.results import DeviceState
 from precisionbench.statistics import (
     Interval,
@@ -21,16 +21,16 @@ from precisionbench.statistics import (
     verdict_of,
     verdicts,
 )
-from worlds import ENVIRONMENTS, World, drifting, session
+from simulated_device import ENVIRONMENTS, SimulatedDevice, drifting, session
 
 SESSIONS = 100
 FLOOR = 0.0025  # what processes on a GPU are taken to differ by where nobody has measured it
 WRONG = (Verdict.FASTER, Verdict.SLOWER)
 
 
-def ratio(seed: int, environment, ratios=(1.0, 1.0), spread=0.0, **rules) -> Interval:
-    world = World(random.Random(seed), environment)
-    rows = session(world, ratios, spread, floor=FLOOR, **rules)
+def ratio(seed: int, environment, ratios=(1.0, 1.0), spread=0.0, **options) -> Interval:
+    device = SimulatedDevice(random.Random(seed), environment)
+    rows = session(device, ratios, spread, noise_floor=FLOOR, **options)
     return ratio_of(rows, "0", "1", 0.95, FLOOR)
 
 
@@ -46,13 +46,13 @@ def test_the_signed_rank_constants(count, rank):
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_a_row_against_itself_is_not_told_apart(name):
+def test_a_row_compared_with_itself_is_rarely_called_faster_or_slower(name):
     found = [ratio(seed, ENVIRONMENTS[name]) for seed in range(SESSIONS)]
     assert share([verdict_of(interval)[0] in WRONG for interval in found]) <= 0.05
     assert share([interval.excludes_1 for interval in found]) <= 0.07
 
 
-def test_processes_that_differ_by_nature_are_not_told_apart():
+def test_run_to_run_variance_is_rarely_called_faster_or_slower():
     found = [ratio(seed, ENVIRONMENTS["steady"], spread=0.003) for seed in range(SESSIONS)]
     assert share([verdict_of(interval)[0] in WRONG for interval in found]) <= 0.05
     assert share([interval.excludes_1 for interval in found]) <= 0.07
@@ -65,8 +65,8 @@ def one_process(seed: int) -> Interval:
     return ratio_interval(base, other)
 
 
-def test_an_interval_from_one_process_alone_would_be_a_lie():
-    """The negative control of the level between processes."""
+def test_an_interval_from_one_process_excludes_1_too_often():
+    """Negative control of run-to-run variance."""
     assert share([one_process(seed).excludes_1 for seed in range(SESSIONS)]) > 0.5
 
 
@@ -75,13 +75,13 @@ def test_drift_does_not_bias_the_ratio():
     assert abs(mean(interval.value for interval in found) / 1.03 - 1) <= 0.001
 
 
-def test_in_a_fixed_order_drift_does_bias_it():
-    """The negative control of the random order."""
+def test_drift_biases_the_ratio_in_a_fixed_order():
+    """Negative control of the random order."""
     found = [ratio(s, drifting, (1.0, 1.03), shuffle=False) for s in range(SESSIONS)]
     assert abs(mean(interval.value for interval in found) / 1.03 - 1) > 0.001
 
 
-def test_a_true_effect_lies_in_the_interval():
+def test_the_interval_covers_a_true_effect():
     found = [ratio(seed, ENVIRONMENTS["steady"], (1.0, 1.02), 0.002) for seed in range(SESSIONS)]
     assert 0.93 <= share([interval.low <= 1.02 <= interval.high for interval in found]) <= 0.98
 
@@ -90,7 +90,7 @@ def five_samples(draw: random.Random, level: float) -> float:
     return sorted(level * math.exp(draw.gauss(0, 0.01)) for _ in range(5))[2]
 
 
-def test_one_percent_is_found_in_twenty_rounds():
+def test_twenty_rounds_find_a_difference_of_one_percent():
     found = []
     for seed in range(SESSIONS):
         draw = random.Random(seed)
@@ -123,13 +123,13 @@ def ar(draw: random.Random) -> list[list[float]]:
 
 
 @pytest.mark.parametrize(("noise", "truth"), [(iid, 1.0), (heavy, 1.0), (bimodal, 1.0), (ar, 10.0)])
-def test_the_median_lies_in_its_interval_as_often_as_promised(noise, truth):
+def test_the_interval_of_the_median_has_its_nominal_coverage(noise, truth):
     found = [quantile_interval(noise(random.Random(seed))) for seed in range(1000)]
     assert share([interval.low <= truth <= interval.high for interval in found]) >= 0.93
 
 
 @pytest.mark.parametrize("noise", [iid, heavy, bimodal])
-def test_the_ratio_lies_in_its_interval_as_often_as_promised(noise):
+def test_the_interval_of_the_ratio_has_its_nominal_coverage(noise):
     found = []
     for seed in range(1000):
         draw = random.Random(seed)
@@ -152,19 +152,19 @@ def shared_ar(draw: random.Random) -> tuple[list[float], list[float]]:
     return rows
 
 
-def test_the_ratio_keeps_its_promise_on_a_device_whose_speed_is_autocorrelated():
+def test_the_interval_of_the_ratio_has_its_coverage_on_an_autocorrelated_device():
     found = [not ratio_interval(*shared_ar(random.Random(seed))).excludes_1 for seed in range(1000)]
     assert 0.93 <= share(found) <= 0.98
 
 
-def test_stopping_when_it_is_narrow_enough_finds_no_more_than_stopping_late():
-    """The rounds end on widths, never on significance."""
+def test_the_stop_rule_does_not_raise_the_rate_of_false_differences():
+    """Rounds end on widths of intervals, never on significance."""
     found = [ratio(seed, ENVIRONMENTS["autocorrelated"], spread=0.002) for seed in range(SESSIONS)]
     assert share([interval.excludes_1 for interval in found]) <= 0.07
 
 
 def five_way(seed: int) -> bool:
-    rows = session(World(random.Random(seed)), (1.0,) * 5, 0.003, floor=FLOOR)
+    rows = session(SimulatedDevice(random.Random(seed)), (1.0,) * 5, 0.003, noise_floor=FLOOR)
     comparisons = {
         name: lambda confidence, name=name: ratio_of(rows, "0", name, confidence, FLOOR)
         for name in rows
@@ -174,11 +174,11 @@ def five_way(seed: int) -> bool:
     return any(verdict in wrong for _, verdict, _ in verdicts(comparisons).values())
 
 
-def test_five_equal_rows_are_hardly_ever_told_apart():
+def test_five_equal_rows_are_rarely_called_different():
     assert share([five_way(seed) for seed in range(100)]) <= 0.06
 
 
-def test_what_one_row_leaves_for_the_next_is_seen():
+def test_carryover_from_one_row_to_the_next_is_detected():
     draw = random.Random(0)
     before = [draw.choice("ab") for _ in range(40)]
     clean = [draw.gauss(0, 0.001) for _ in before]
@@ -195,16 +195,16 @@ class Throttled:
         return DeviceState(throttled=("sw_power_cap",))
 
 
-def test_a_device_that_throttles_throughout_is_measured_longer_and_nothing_is_thrown_away():
-    world = World(random.Random(0), noise=lambda _: 0.0)
-    rows = session(world, watch=Throttled(), budget_s=1e6)
+def test_a_throttled_device_is_measured_longer_and_all_blocks_are_kept():
+    device = SimulatedDevice(random.Random(0), noise=lambda _: 0.0)
+    rows = session(device, watch=Throttled(), budget_s=1e6)
     count = {name: len(blocks) // 3 for name, blocks in rows.items()}
     assert set(count.values()) == {26}
     assert all(b.state.throttled == ("sw_power_cap",) for row in rows.values() for b in row)
 
 
-def test_the_remaining_time_is_told_and_shrinks():
-    told: list[rounds.RoundStatus] = []
-    session(World(random.Random(0)), on_round=told.append)
-    assert told[0].remaining_s is None
-    assert told[6].remaining_s > told[-1].remaining_s
+def test_the_remaining_time_is_estimated_and_shrinks():
+    statuses: list[RoundStatus] = []
+    session(SimulatedDevice(random.Random(0)), on_round=statuses.append)
+    assert statuses[0].remaining_s is None
+    assert statuses[6].remaining_s > statuses[-1].remaining_s

@@ -1,11 +1,11 @@
-"""Who computes the model in float64, and what is said where nobody can."""
+"""Which process computes the model in float64, and what is recorded where none can."""
 
 from __future__ import annotations
 
 import pytest
 
 from precisionbench.errors import ExecutionError, PreparationError
-from precisionbench.measure.examination import Float64Reference
+from precisionbench.measure.finish import Float64Reference
 from precisionbench.results.evidence import Evidence
 
 
@@ -28,12 +28,12 @@ class PreparedBackend:
 PATCHED = PreparationError("torch is patched here (torch.conv2d and others)")
 
 
-def test_a_process_in_which_torch_is_patched_is_passed_over(tmp_path):
+def test_the_first_process_in_which_torch_is_not_patched_writes_the_reference(tmp_path):
     replicas = [PreparedBackend(PATCHED), PreparedBackend(), PreparedBackend()]
-    truth = Float64Reference(tmp_path)
-    truth.ask(replicas)
+    reference = Float64Reference(tmp_path)
+    reference.write(replicas)
     assert [prepared.asked for prepared in replicas] == [1, 1, 0]
-    assert truth.evidence(replicas[0], 1.0).unknown == {}
+    assert reference.evidence(replicas[0], 1.0).unknown == {}
     assert replicas[0].given == str(tmp_path / "truth.pt")
 
 
@@ -44,9 +44,9 @@ def test_a_process_in_which_torch_is_patched_is_passed_over(tmp_path):
         ([PreparedBackend(ExecutionError("no float64 here"))], "in float64: no float64 here"),
     ],
 )
-def test_where_nobody_can_the_errors_are_unknown_and_why(tmp_path, replicas, reason):
-    truth = Float64Reference(tmp_path)
-    truth.ask(replicas)
+def test_without_a_reference_the_errors_are_unknown_with_the_reason(tmp_path, replicas, reason):
+    reference = Float64Reference(tmp_path)
+    reference.write(replicas)
     prepared = PreparedBackend()
-    assert truth.evidence(prepared, 1.0).unknown["errors"].endswith(reason)
+    assert reference.evidence(prepared, 1.0).unknown["errors"].endswith(reason)
     assert prepared.given is None
