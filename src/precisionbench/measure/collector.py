@@ -156,6 +156,7 @@ class Collected:
             warnings=tuple(dict.fromkeys(warnings)),
             log=closing.log,
             passes=passes,
+            claims=row.claims,
         )
 
     def _compare_outputs(self) -> None:

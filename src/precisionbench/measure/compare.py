@@ -22,7 +22,7 @@ from precisionbench.comparison import Comparison
 from precisionbench.errors import SpecError, some
 from precisionbench.measure import interleaved, sequential
 from precisionbench.measure.collector import Collected
-from precisionbench.measure.rows import DEFAULT_BACKENDS, Row, plan
+from precisionbench.measure.rows import DEFAULT_BACKENDS, Row, packages_of, plan
 from precisionbench.measure.worker.local import free_memory
 from precisionbench.model.inputs import whole_number
 from precisionbench.model.workload import Workload, resolve
@@ -136,7 +136,7 @@ def compare(
         total_s = _budget(budget_s, workload.device.type, len(rows))
         known = KNOWN_SPREAD.get(workload.device.type, 0.0)
         floor = known if noise_floor is None else float(noise_floor)
-        header = _header(workload, seed, launcher, reference_name, floor)
+        header = _header(workload, rows, seed, launcher, reference_name, floor)
         if launcher == "process":
             free_memory()  # a factory may have built on the GPU, where the workers need the room
         with _written_down(journal, header, rows) as written:
@@ -168,7 +168,12 @@ def compare(
 
 
 def _header(
-    workload: Workload, seed: int, launcher: str, reference: str, floor: float
+    workload: Workload,
+    rows: Sequence[Row],
+    seed: int,
+    launcher: str,
+    reference: str,
+    floor: float,
 ) -> dict[str, Any]:
     """What is known of a run before anything is measured: fields of `ComparisonData`."""
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -176,7 +181,7 @@ def _header(
         "created": now.isoformat(timespec="seconds"),
         "precisionbench": __version__,
         "workload": workload.info,
-        "environment": environment.capture(workload.device),
+        "environment": environment.capture(workload.device, packages_of(rows)),
         "seed": seed,
         "launcher": launcher,
         "reference": reference,

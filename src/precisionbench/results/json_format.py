@@ -22,7 +22,7 @@ from precisionbench.errors import (
     did_you_mean,
     one_line,
 )
-from precisionbench.results.records import ComparisonData
+from precisionbench.results.records import BackendResult, ComparisonData
 
 if TYPE_CHECKING:
     from cattrs.preconf.json import JsonConverter
@@ -35,12 +35,18 @@ VERSION = 3
 
 @cache
 def _converter() -> JsonConverter:
+    from cattrs.gen import make_dict_unstructure_fn, override
     from cattrs.preconf.json import make_converter
 
     converter = make_converter()
     # Options, flags and details are JSON already, whatever the file holds there.
     # By predicate, because Any is no class before Python 3.11.
     converter.register_structure_hook_func(lambda kind: kind is Any, lambda value, _: value)
+    # A file of before claims were recorded is written again as it was.
+    omitted = override(omit_if_default=True)
+    converter.register_unstructure_hook(
+        BackendResult, make_dict_unstructure_fn(BackendResult, converter, claims=omitted)
+    )
     return converter
 
 

@@ -9,6 +9,8 @@ import attrs
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Finding, Label, Number, Status
 from precisionbench.diagnosis.labels import HALF
+from precisionbench.results.claims import Claims
+from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.records import ComparisonData, Speedup
 from precisionbench.statistics import Interval
 
@@ -32,8 +34,13 @@ class CauseContext:
     speedup: Speedup | None
 
     @property
+    def claims(self) -> Claims:
+        """What the row's backend claims."""
+        return claims_of(self.facts.row)
+
+    @property
     def claims_half(self) -> bool:
-        """Whether the row's name says that it computes in 16 bits."""
+        """Whether the row claims to compute in 16 bits."""
         return self.label.claim in HALF
 
     @property

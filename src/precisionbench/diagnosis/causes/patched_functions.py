@@ -5,14 +5,11 @@ from __future__ import annotations
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 
-# Backends whose way of working it is.
-_BY_DESIGN = ("apex-amp",)
-
 
 def look(scene: CauseContext) -> CauseMatch | None:
     """Functions in torch's namespaces whose code is not torch's."""
     names = scene.facts.evidence.foreign_functions
-    if not names or scene.facts.row.name in _BY_DESIGN:
+    if not names or scene.claims.patches_torch:
         return None
     proof = "label-check" if scene.label.is_wrong else ""
     return CauseMatch(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
+from precisionbench.diagnosis.labels import FP32, TF32
 
 
 def look(scene: CauseContext) -> CauseMatch | None:
     """A TensorRT row without a 16-bit or 8-bit mode."""
-    options = scene.facts.row.options
-    if scene.facts.row.name != "torch2trt" or options.get("precision") != "fp32":
+    if "torch2trt" not in scene.claims.packages or scene.label.claim not in (FP32, TF32):
         return None
     return CauseMatch((Number("precision modes switched on", 0, "count"),))
 

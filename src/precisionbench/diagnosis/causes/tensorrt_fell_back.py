@@ -5,13 +5,14 @@ from __future__ import annotations
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.labels import FP16, FP32, INT8, TF32
+from precisionbench.results.claims import TENSORRT
 
 _LEAST_SHARE = 0.2
 
 
 def look(scene: CauseContext) -> CauseMatch | None:
     """By its kernels' names: the flag permits a precision and does not force it."""
-    if scene.facts.row.name != "torch2trt" or scene.label.claim not in (FP16, INT8):
+    if scene.claims.engine != TENSORRT or scene.label.claim not in (FP16, INT8):
         return None
     wide = scene.facts.kernel_share_of(FP32, TF32)
     if wide < _LEAST_SHARE:
