@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+
+from precisionbench.backends.discovery import GROUP
 
 
 def _has_apex() -> bool:
@@ -89,3 +94,21 @@ def jetson(tmp_path: Path) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     return tmp_path
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Install a package of one module with entry points, as pip would lay it out."""
+
+    def installed(package: str, code: str, **entries: str) -> None:
+        module = package.replace("-", "_")
+        (tmp_path / f"{module}.py").write_text(textwrap.dedent(code))
+        metadata = tmp_path / f"{module}-1.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
+        lines = "\n".join(f"{name} = {module}:{value}" for name, value in entries.items())
+        (metadata / "entry_points.txt").write_text(f"[{GROUP}]\n{lines}\n")
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return installed

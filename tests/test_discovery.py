@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -35,24 +33,6 @@ GOOD = """
     class Elsewhere(Plain):
         name = "another-name"
 """
-
-
-@pytest.fixture
-def install(tmp_path, monkeypatch):
-    """Install a package of one module with entry points, as pip would lay it out."""
-
-    def installed(package: str, code: str, **entries: str) -> None:
-        module = package.replace("-", "_")
-        (tmp_path / f"{module}.py").write_text(textwrap.dedent(code))
-        metadata = tmp_path / f"{module}-1.dist-info"
-        metadata.mkdir()
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
-        lines = "\n".join(f"{name} = {module}:{value}" for name, value in entries.items())
-        (metadata / "entry_points.txt").write_text(f"[{discovery.GROUP}]\n{lines}\n")
-        monkeypatch.delitem(sys.modules, module, raising=False)
-
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return installed
 
 
 def info(name: str) -> discovery.BackendInfo:

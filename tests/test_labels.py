@@ -8,10 +8,11 @@ import pytest
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.facts import facts_of
 from precisionbench.diagnosis.findings import Label
-from precisionbench.diagnosis.labels import claim_of, label_of
+from precisionbench.diagnosis.labels import label_of
 from precisionbench.report.markdown import to_markdown
 from precisionbench.report.text import to_text
 from precisionbench.results import TensorInfo
+from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.evidence import Kernel, Operation, Tensor
 from scenes import CLEAN, FP32_CONV, HALF_CONV, TF32_CONV, comparison, conv, evidence, layer
 
@@ -134,7 +135,7 @@ def test_a_half_output_of_a_float32_row_is_a_witness():
 )
 def test_what_a_rows_name_claims(name, options, claim):
     row = comparison().results[0]
-    assert claim_of(attrs.evolve(row, name=name, options=options)) == claim
+    assert claims_of(attrs.evolve(row, name=name, options=options)).dtype == claim
 
 
 def test_a_false_label_is_the_first_thing_that_the_table_says():

@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import nn
 
-from precisionbench.backends import Backend, Inputs, Prepared
+from precisionbench.backends import Backend, Claims, Inputs, Prepared
 
 
 @attrs.frozen
@@ -21,6 +21,12 @@ class Float64(Backend):
 
     name: ClassVar[str] = "float64"
     threads: int = 0
+
+    def claims(self) -> Claims:
+        """What the diagnosis verifies: that matmuls and convolutions run in float64."""
+        return Claims(
+            dtype="float64", engine="eager PyTorch", framework="PyTorch eager", sparsity="dense"
+        )
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 import attrs
 
 from precisionbench.errors import IncomparableError
+from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.records import BackendResult, ComparisonData, Json
 
-# Packages that a row's times depend on, by backend; torch is compared always.
-_PACKAGES_OF = {"apex-amp": ("apex",), "torch2trt": ("torch2trt", "tensorrt")}
 _MOST_TOLD = 8
 
 
@@ -35,8 +34,8 @@ class Mismatch:
 def mismatches(old: ComparisonData, new: ComparisonData) -> tuple[Mismatch, ...]:
     """Everything that makes comparing two runs wrong.
 
-    The seed, Python's patch release, and packages that no common row uses are not among it; what
-    a plugin of somebody else's depends on is not known here.
+    The seed, Python's patch release, and packages on which no common row's backend claims to
+    depend are not among it.
 
     Args:
         old: the run to compare with.
@@ -88,11 +87,20 @@ def _conditions(data: ComparisonData, packages: list[str]) -> dict[str, object]:
 
 def _packages(old: ComparisonData, new: ComparisonData) -> list[str]:
     """What the rows of both runs, or either's model, use beside torch."""
-    common = {row.name for row in old.results} & {row.name for row in new.results}
-    needed = [package for row in sorted(common) for package in _PACKAGES_OF.get(row, ())]
+    before, now = _packages_by_backend(old), _packages_by_backend(new)
+    common = sorted(before.keys() & now.keys())
+    needed = [package for name in common for package in now[name] if package in before[name]]
     if any(data.workload.model.startswith("torchvision:") for data in (old, new)):
         needed.append("torchvision")
     return needed
+
+
+def _packages_by_backend(data: ComparisonData) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for row in data.results:
+        known = found.get(row.name, ())
+        found[row.name] = tuple(dict.fromkeys((*known, *claims_of(row).packages)))
+    return found
 
 
 def _of_rows(old: ComparisonData, new: ComparisonData) -> Iterator[Mismatch]:

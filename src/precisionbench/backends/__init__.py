@@ -5,6 +5,8 @@ A plugin is an `attrs.frozen` subclass of `Backend`, registered under the entry-
 """
 
 from precisionbench.backends.base import Backend, Prepared
+from precisionbench.backends.rungs import Capabilities, Rung, Stage
+from precisionbench.results.claims import Claims
 from precisionbench.torchtools.tensors import Inputs
 
-__all__ = ["Backend", "Inputs", "Prepared"]
+__all__ = ["Backend", "Capabilities", "Claims", "Inputs", "Prepared", "Rung", "Stage"]

@@ -22,6 +22,7 @@ from torch import nn
 from precisionbench._internal.importing import import_engine, installed_version
 from precisionbench.backends.base import Backend, Prepared, require_cuda
 from precisionbench.errors import BackendUnavailableError, SpecError
+from precisionbench.results.claims import Claims
 from precisionbench.torchtools.global_state import functions_restored
 from precisionbench.torchtools.tensors import Inputs
 
@@ -30,6 +31,7 @@ _REMEDY = (
     "(apex.amp needs nothing compiled; it is gone from 25.07 on)"
 )
 # Packages that only NVIDIA's apex has; the project called apex on PyPI is a web toolkit.
+_MIXED_LEVELS = ("O1", "O2")
 _NVIDIA_PACKAGES = ("normalization", "optimizers", "transformer", "contrib")
 
 
@@ -55,6 +57,21 @@ class ApexAmp(Backend):
                 "leaves the weights alone",
                 "leave it out, or use O2 or O3",
             )
+
+    def claims(self) -> Claims:
+        """Float32 under O0, and float16 under the others; see `Backend.claims`."""
+        dtype = "float32" if self.opt_level == "O0" else "float16"
+        mixed = self.opt_level in _MIXED_LEVELS
+        return Claims(
+            dtype=dtype,
+            mixed=mixed,
+            precision=f"mixed {dtype} ({self.opt_level})" if mixed else "",
+            framework="PyTorch eager",
+            sparsity="dense",
+            patches_torch=True,
+            packages=("apex",),
+            covered_options=("opt_level",),
+        )
 
     def check_available(self) -> None:
         """Raise if `apex.amp` is missing, is another project's, or there is no CUDA GPU.

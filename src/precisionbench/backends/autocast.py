@@ -13,6 +13,7 @@ from torch import nn
 
 from precisionbench.backends.base import Backend, GradMode, Prepared, cast_model
 from precisionbench.errors import PrecisionBenchWarning, PreparationError
+from precisionbench.results.claims import Claims
 from precisionbench.torchtools.tensors import Inputs
 
 
@@ -37,6 +38,16 @@ class Autocast(Backend):
     dtype: Literal["float16", "bfloat16"] = "float16"
     cache_enabled: bool = True
     grad_mode: GradMode = attrs.field(default="no_grad", kw_only=True)
+
+    def claims(self) -> Claims:
+        """Matrix work in the dtype, other operations as autocast decides; see `Backend.claims`."""
+        return Claims(
+            dtype=self.dtype,
+            mixed=True,
+            framework="PyTorch eager",
+            sparsity="dense",
+            covered_options=("dtype",),
+        )
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

@@ -1,4 +1,4 @@
-"""What a backend is: it prepares a callable, and leaves everything as it found it."""
+"""The base class of backends: a backend prepares a callable and undoes every global change."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import types
 import typing
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from enum import Enum
 from pathlib import Path
@@ -18,7 +18,9 @@ import attrs
 import torch
 from torch import nn
 
+from precisionbench.backends.rungs import Capabilities, Rung
 from precisionbench.errors import BackendUnavailableError, PrecisionBenchWarning, SpecError
+from precisionbench.results.claims import Claims, claims_from_options
 from precisionbench.results.records import Json, as_json
 from precisionbench.torchtools.global_state import has_tf32
 from precisionbench.torchtools.tensors import Inputs, cast
@@ -64,18 +66,21 @@ class Backend(abc.ABC):
 
     Attributes:
         name: the backend's name in specs, and of its entry point.
+        left_out: what the ladder says where the backend has rungs and cannot run; empty for its
+            name.
         memory_format: layout of the model's and the inputs' 4-D and 5-D tensors.
         cudnn_benchmark: let cuDNN try its algorithms on each shape instead of guessing.
         grad_mode: how gradients are switched off around each call.
         l2_cache: leave the GPU's L2 cache as the last call left it, or empty it before each one.
         fold_batch_norm: fold each batch norm into the convolution or linear layer before it, ahead
-            of `prepare`; see `folding.folded`.
+            of `prepare`; see `batch_norm_folding.folded`.
         cuda_graph: capture the prepared call as a CUDA graph, and time its replay.
         batch_size: items in one call, where that is to be another number than the inputs hold:
             the first of them, or all of them repeated.
     """
 
     name: ClassVar[str]
+    left_out: ClassVar[str] = ""
 
     memory_format: Literal["contiguous", "channels_last"] = attrs.field(
         default="contiguous", kw_only=True
@@ -107,6 +112,29 @@ class Backend(abc.ABC):
         Raises:
             BackendUnavailableError: what is missing, and how to get it.
         """
+
+    def claims(self) -> Claims:
+        """What a row of this backend claims: recorded, and checked by the diagnosis.
+
+        By default it is what the options `dtype` and `precision` say, and nothing besides.
+
+        Returns:
+            The claims; a plugin states those in which it differs from eager PyTorch.
+        """
+        return claims_from_options(options_of(self))
+
+    @classmethod
+    def ladder_rungs(cls, capabilities: Capabilities) -> Iterable[Rung]:  # noqa: ARG003
+        """The rows that `ladder` measures of this backend; by default none.
+
+        Args:
+            capabilities: of the machine and the workload.
+
+        Returns:
+            Rungs, each of which differs from another row in one thing; within a stage they are
+            measured in this order.
+        """
+        return ()
 
     @abc.abstractmethod
     def prepare(

@@ -9,7 +9,7 @@ import shutil
 import sys
 import types
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, Literal
 
@@ -24,6 +24,7 @@ from precisionbench.backends.base import (
     check_tf32,
     require_cuda,
 )
+from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Rung, Stage
 from precisionbench.errors import (
     FOREIGN_ERRORS,
     BackendUnavailableError,
@@ -32,6 +33,7 @@ from precisionbench.errors import (
     SpecError,
     one_line,
 )
+from precisionbench.results.claims import Claims
 from precisionbench.results.records import Json
 from precisionbench.torchtools.global_state import (
     compilations,
@@ -68,6 +70,7 @@ class Compile(Backend):
     """
 
     name: ClassVar[str] = "compile"
+    left_out: ClassVar[str] = "compiled rows were left out"
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     mode: Mode = "default"
     freezing: bool = False
@@ -99,6 +102,31 @@ class Compile(Backend):
             check_tf32()
         if not (_has_triton() and torch.cuda.is_available()):
             _check_compiler()
+
+    def claims(self) -> Claims:
+        """The dtype, and what the mode and freezing change; see `Backend.claims`."""
+        return Claims(
+            dtype="tf32" if self.precision == "tf32" else self.dtype,
+            engine="torch.compile",
+            framework="PyTorch compiled",
+            sparsity="dense",
+            frozen_weights=self.freezing,
+            cuda_graphs=self.mode in _WITH_GRAPHS,
+            autotuned=self.mode.startswith("max-autotune"),
+            covered_options=("dtype", "mode", "freezing", "precision"),
+        )
+
+    @classmethod
+    def ladder_rungs(cls, capabilities: Capabilities) -> Iterable[Rung]:
+        """Compiled 16 bits, then frozen, then in CUDA graphs; see `Backend.ladder_rungs`."""
+        on_gpu = capabilities.device == "cuda"
+        options: dict[str, Any] = {"dtype": "float16" if on_gpu else "bfloat16"}
+        options |= CHANNELS_LAST if capabilities.has_images else {}
+        yield Rung(Stage.COMPILER, options)
+        options = {**options, "freezing": True}
+        yield Rung(Stage.COMPILER, options)
+        if on_gpu:
+            yield Rung(Stage.COMPILER, {**options, "mode": "reduce-overhead"})
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

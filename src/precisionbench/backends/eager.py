@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Literal
 
@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from precisionbench.backends.base import Backend, Prepared, cast_model, check_tf32, require_cuda
+from precisionbench.backends.rungs import CHANNELS_LAST, TF32_CAPABILITY, Capabilities, Rung, Stage
+from precisionbench.results.claims import EAGER, Claims
 from precisionbench.torchtools.global_state import fp32_precision
 from precisionbench.torchtools.tensors import Inputs
 
@@ -35,6 +37,25 @@ class Eager(Backend):
         """Raise if TF32 is asked for and the GPU has none."""
         if self.precision == "tf32":
             check_tf32()
+
+    def claims(self) -> Claims:
+        """IEEE float32 or TF32; see `Backend.claims`."""
+        return Claims(
+            dtype="tf32" if self.precision == "tf32" else "float32",
+            engine=EAGER,
+            framework="PyTorch eager",
+            sparsity="dense",
+            covered_options=("precision",),
+        )
+
+    @classmethod
+    def ladder_rungs(cls, capabilities: Capabilities) -> Iterable[Rung]:
+        """Float32, TF32, and float32 in channels_last; see `Backend.ladder_rungs`."""
+        yield Rung(Stage.PRECISION)
+        if capabilities.device == "cuda" and capabilities.capability >= TF32_CAPABILITY:
+            yield Rung(Stage.PRECISION, {"precision": "tf32"})
+        if capabilities.has_images:
+            yield Rung(Stage.LAYOUT, CHANNELS_LAST)
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Literal
 
@@ -12,6 +12,8 @@ from torch import nn
 
 from precisionbench.backends.base import Backend, Prepared
 from precisionbench.backends.fp32_layers import cast_but_for
+from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Rung, Stage
+from precisionbench.results.claims import EAGER, Claims
 from precisionbench.torchtools.tensors import Inputs
 
 
@@ -28,6 +30,26 @@ class Half(Backend):
     name: ClassVar[str] = "half"
     dtype: Literal["float16", "bfloat16"] = "float16"
     fp32_layers: str | None = None
+
+    def claims(self) -> Claims:
+        """The 16-bit dtype; none where layers stay in float32; see `Backend.claims`."""
+        layers = self.fp32_layers
+        return Claims(
+            dtype="" if layers else self.dtype,
+            precision=f"mixed {self.dtype} ({layers} in float32)" if layers else "",
+            engine=EAGER,
+            framework="PyTorch eager",
+            sparsity="dense",
+            covered_options=("dtype", "fp32_layers"),
+        )
+
+    @classmethod
+    def ladder_rungs(cls, capabilities: Capabilities) -> Iterable[Rung]:
+        """Float16 on a GPU, bfloat16 elsewhere; see `Backend.ladder_rungs`."""
+        options = {} if capabilities.device == "cuda" else {"dtype": "bfloat16"}
+        yield Rung(Stage.PRECISION, options)
+        if capabilities.has_images:
+            yield Rung(Stage.LAYOUT, {**options, **CHANNELS_LAST})
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -28,6 +28,7 @@ from precisionbench.backends.base import (
     require_cuda,
     unrecorded,
 )
+from precisionbench.backends.rungs import Capabilities, Rung, Stage
 from precisionbench.errors import (
     FOREIGN_ERRORS,
     BackendUnavailableError,
@@ -36,6 +37,7 @@ from precisionbench.errors import (
     SpecError,
     one_line,
 )
+from precisionbench.results.claims import TENSORRT, Claims
 from precisionbench.results.records import Json
 from precisionbench.torchtools.agreement import compare_outputs, cpu_copies, differs
 from precisionbench.torchtools.global_state import functions_restored
@@ -48,6 +50,7 @@ _INPUT_DTYPES = (torch.float16, torch.float32, torch.bool)
 # A reloaded engine that is further off than this, even in INT8, is of another model: the key knows
 # the weights but not the code of `forward`.
 _OTHER_MODEL = 0.5
+_DTYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 _REMEDY = "mend what it names, or try use_onnx=true, another precision or a smaller batch"
 _INSTALL = (
     "pip install the master branch of https://github.com/NVIDIA-AI-IOT/torch2trt beside TensorRT "
@@ -75,6 +78,7 @@ class Torch2trt(Backend):
     """
 
     name: ClassVar[str] = "torch2trt"
+    left_out: ClassVar[str] = "TensorRT was left out, and with it INT8 and DLAs"
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     tf32: bool = False
     workspace_bytes: int = _WORKSPACE_BYTES
@@ -130,6 +134,28 @@ class Torch2trt(Backend):
                 import_engine(package, f"{package} for use_onnx=true", f"pip install {package}")
         if not torch.cuda.is_available():
             raise BackendUnavailableError("a CUDA GPU", "run it on one")
+
+    def claims(self) -> Claims:
+        """The precision that TensorRT may use; see `Backend.claims`."""
+        return Claims(
+            dtype="tf32" if self.precision == "fp32" and self.tf32 else _DTYPES[self.precision],
+            engine=TENSORRT,
+            framework="TensorRT via torch2trt",
+            sparsity="dense",
+            dlas=0 if self.dla_core is None else 1,
+            packages=("torch2trt", "tensorrt"),
+            covered_options=("precision", "tf32", "engine_cache", "dla_core"),
+        )
+
+    @classmethod
+    def ladder_rungs(cls, capabilities: Capabilities) -> Iterable[Rung]:
+        """Half, INT8, and INT8 on each DLA, on a GPU only; see `Backend.ladder_rungs`."""
+        if capabilities.device != "cuda":
+            return
+        for precision in ("fp16", "int8"):
+            yield Rung(Stage.ENGINE, {"precision": precision})
+        for core in range(capabilities.dlas):
+            yield Rung(Stage.ENGINE, {"precision": "int8", "dla_core": core})
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

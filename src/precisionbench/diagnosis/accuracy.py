@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Accuracy
-from precisionbench.diagnosis.labels import BF16, FP16, FP32, INT8, TF32, claim_of, label_of
+from precisionbench.diagnosis.labels import BF16, FP16, FP32, INT8, TF32, label_of
 from precisionbench.diagnosis.layers import error_growth, worth_float32
+from precisionbench.results.earlier_claims import claims_of
 
 # Relative L2 error of a whole network's output that is usual for a dtype.
 _BOUNDS = {FP32: 1e-4, TF32: 2e-3, FP16: 5e-3, BF16: 3e-2, INT8: 0.1}
@@ -28,7 +29,7 @@ def precision_of(facts: Facts, base: Facts | None) -> Accuracy:
     row, errors = facts.row, facts.evidence.errors
     output = next((error for error in errors if error.path == ""), None)
     first_bad = next((error.path for error in errors if error.nonfinite_count), "")
-    claim = claim_of(row)
+    claim = claims_of(row).dtype
     bound = bound_for(claim, None if base is facts else _own_error(base))
 
     def judged(verdict: str, reason: str, layer: str = "") -> Accuracy:
@@ -67,7 +68,7 @@ def _not_compared(facts: Facts, *, is_reference: bool) -> str:
 
 def _own_error(base: Facts | None) -> float | None:
     """float32's own error, where the reference is that."""
-    if base is None or claim_of(base.row) != FP32:
+    if base is None or claims_of(base.row).dtype != FP32:
         return None
     own = next((e.relative_l2 for e in base.evidence.errors if e.path == ""), None)
     trusted = own is not None and own <= _MOST_OF_FLOAT32 and label_of(base).verdict != "false"

@@ -15,6 +15,8 @@ from precisionbench.diagnosis.findings import (
 )
 from precisionbench.diagnosis.labels import FP32, HALF
 from precisionbench.errors import some
+from precisionbench.results.claims import TENSORRT
+from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.records import Speedup
 from precisionbench.statistics import Verdict
 
@@ -175,7 +177,7 @@ def _timings(rows: Mapping[str, Facts]) -> str:
 
 
 def _tensorrt(rows: Mapping[str, Facts], labels: Sequence[Label]) -> str:
-    engines = [label for label in labels if rows[label.row].row.name == "torch2trt"]
+    engines = [label for label in labels if claims_of(rows[label.row].row).engine == TENSORRT]
     return " ".join(_said(label) for label in engines) or "No TensorRT row was measured."
 
 

@@ -8,9 +8,10 @@ import attrs
 
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Ceiling, Number
-from precisionbench.diagnosis.labels import FP32, HALF, claim_of
+from precisionbench.diagnosis.labels import FP32, HALF
 from precisionbench.diagnosis.parts import CAST, LAYOUT, MATRIX, MEMORY_BOUND
 from precisionbench.diagnosis.work import MatrixWork
+from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.records import Speedup
 from precisionbench.statistics import Interval
 
@@ -47,7 +48,7 @@ def ceiling_of(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> Ceilin
         rows: of the comparison.
         speedups: over the reference, by row.
     """
-    base = next((row for row in rows if claim_of(row.row) == FP32 and row.parts), None)
+    base = next((row for row in rows if claims_of(row.row).dtype == FP32 and row.parts), None)
     row, brought = _brought(rows, speedups)
     if base is None:
         return Ceiling(None, brought, row, (), "there is no float32 row whose kernels were seen")
@@ -77,7 +78,9 @@ def _idle_s(base: Facts) -> float:
 
 
 def _brought(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> tuple[str, Interval | None]:
-    half = [r.row.backend for r in rows if claim_of(r.row) in HALF and r.row.backend in speedups]
+    half = [
+        r.row.backend for r in rows if claims_of(r.row).dtype in HALF and r.row.backend in speedups
+    ]
     if not half:
         return "", None
     best = max(half, key=lambda name: speedups[name].value)

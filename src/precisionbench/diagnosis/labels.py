@@ -1,73 +1,41 @@
-"""Whether a row is what its name says, by several witnesses."""
+"""Whether a row ran in the precision that its backend claims, by several indicators."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Indicator, Label
-from precisionbench.results.records import BackendResult, Json
+from precisionbench.results.earlier_claims import claims_of
 
 FP32, TF32, FP16, BF16, INT8 = "float32", "tf32", "float16", "bfloat16", "int8"
 HALF = (FP16, BF16)
 # Names of the devices' peaks.
 RATES = {FP32: "fp32", TF32: "tf32", FP16: "fp16", BF16: "bf16"}
-# Below this share of the matrix time another precision is a detail: a first or last layer.
+# Below this share of the matrix time another precision is that of a first or last layer only.
 _DETAIL = 0.05
-# From this share on the row is not what it says at all.
+# From this share on the label is false, not partly true.
 _MOST = 0.5
 # Boards differ in clocks, and some peaks are rounded.
 BEYOND = 1.2
-# The witness that knows no precision, only that it cannot be the one that is claimed.
+# The indicator that shows no precision, only that it cannot be the claimed one.
 RATE = "rate"
-_APEX = {"O0": FP32, "O1": FP16, "O2": FP16, "O3": FP16}
-
-
-def claim_of(row: BackendResult) -> str:
-    """The precision that a row's name and options claim; empty where they claim none."""
-    options = row.options
-    if options.get("fp32_layers"):  # mixed, as was asked for
-        return ""
-    if row.name == "eager" or (row.name == "compile" and options.get("dtype") == FP32):
-        return TF32 if options.get("precision") == "tf32" else FP32
-    if row.name == "apex-amp":
-        return _APEX.get(str(options.get("opt_level")), "")
-    if row.name == "torch2trt":
-        return _engine_claim(options)
-    for name in ("dtype", "precision"):
-        if (found := _NAMES.get(str(options.get(name)))) is not None:
-            return found
-    return ""
-
-
-_NAMES = {
-    "float16": FP16,
-    "fp16": FP16,
-    "half": FP16,
-    "bfloat16": BF16,
-    "bf16": BF16,
-    "tf32": TF32,
-    "float32": FP32,
-    "fp32": FP32,
-}
-
-
-def _engine_claim(options: Mapping[str, Json]) -> str:
-    claim = {"fp32": FP32, "fp16": FP16, "int8": INT8}.get(str(options.get("precision")), "")
-    return TF32 if claim == FP32 and options.get("tf32") else claim
 
 
 def label_of(facts: Facts) -> Label:
-    """Check a row's label.
+    """Check the precision that a row's backend claims.
 
     Args:
         facts: of the row.
+
+    Returns:
+        The claim, the verdict, and each indicator.
     """
-    claim = claim_of(facts.row)
-    witnesses = tuple(_witnesses(facts, claim)) if claim else ()
+    claim = claims_of(facts.row).dtype
+    indicators = tuple(_indicators(facts, claim)) if claim else ()
     ran = _ran(facts)
     wrong = _wrong_share(facts, claim)
-    impossible = any(w.against and w.name == RATE for w in witnesses)
+    impossible = any(one.against and one.name == RATE for one in indicators)
     if not claim or (wrong is None and not impossible):
         verdict = "unknown"
     elif impossible or (wrong or 0.0) >= _MOST:
@@ -76,7 +44,7 @@ def label_of(facts: Facts) -> Label:
         verdict = "partly" if (wrong or 0.0) > _DETAIL else "true"
     if not ran and verdict in ("false", "partly"):
         ran = "in another precision"
-    return Label(facts.row.backend, claim, verdict, ran, witnesses)
+    return Label(facts.row.backend, claim, verdict, ran, indicators)
 
 
 def _wrong_share(facts: Facts, claim: str) -> float | None:
@@ -85,21 +53,21 @@ def _wrong_share(facts: Facts, claim: str) -> float | None:
         return None
     if claim == FP32:
         wrong = facts.matrix_share_of(*HALF) + facts.kernel_share_of(TF32)
-        return min(1.0, wrong) if _dtypes_are_told(facts) else None
+        return min(1.0, wrong) if _dtypes_are_known(facts) else None
     if claim == TF32:  # a permission: many kernels have no such form
-        return facts.matrix_share_of(*HALF) if _dtypes_are_told(facts) else None
-    if claim in HALF and _dtypes_are_told(facts):
+        return facts.matrix_share_of(*HALF) if _dtypes_are_known(facts) else None
+    if claim != INT8 and _dtypes_are_known(facts):  # operands of INT8 kernels can be floats
         return 1 - facts.matrix_share_of(claim)
     others = {FP32, TF32, FP16, BF16, INT8} - {claim}
     known = facts.kernel_share_of(claim, *others)
     return facts.kernel_share_of(*others) if known >= _MOST else None
 
 
-def _dtypes_are_told(facts: Facts) -> bool:
+def _dtypes_are_known(facts: Facts) -> bool:
     """Whether most of the matrix time is in operations whose operands are known."""
     total_s = sum(work.time_s for work in facts.work)
-    told_s = sum(work.time_s for work in facts.work if work.dtype)
-    return total_s > 0 and told_s >= _MOST * total_s
+    known_s = sum(work.time_s for work in facts.work if work.dtype)
+    return total_s > 0 and known_s >= _MOST * total_s
 
 
 def _ran(facts: Facts) -> str:
@@ -117,7 +85,7 @@ def _ran(facts: Facts) -> str:
     return most if shares[most] > _DETAIL else ""
 
 
-def _witnesses(facts: Facts, claim: str) -> Iterator[Indicator]:
+def _indicators(facts: Facts, claim: str) -> Iterator[Indicator]:
     yield from _operands(facts, claim)
     yield from _kernels(facts, claim)
     yield from _rate(facts, claim)
@@ -126,7 +94,7 @@ def _witnesses(facts: Facts, claim: str) -> Iterator[Indicator]:
 
 
 def _operands(facts: Facts, claim: str) -> Iterator[Indicator]:
-    if not _dtypes_are_told(facts):
+    if not _dtypes_are_known(facts):
         return
     stored = FP32 if claim == TF32 else claim
     right = facts.matrix_share_of(stored)
@@ -156,7 +124,7 @@ def _rate(facts: Facts, claim: str) -> Iterator[Indicator]:
 
 
 def _output(facts: Facts, claim: str) -> Iterator[Indicator]:
-    """A half output of a float32 row says that something is half; nothing else says much."""
+    """A 16-bit output of a float32 row is against its claim; other outputs show little."""
     dtypes = sorted({t.dtype for t in facts.evidence.outputs if "float" in t.dtype})
     if dtypes:
         wrong = claim in (FP32, TF32) and any(dtype in HALF for dtype in dtypes)

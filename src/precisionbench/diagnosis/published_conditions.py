@@ -1,4 +1,4 @@
-"""In which conditions a published number and a measured row differ, before they are compared."""
+"""The conditions in which a published number and a measured row differ."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from precisionbench.diagnosis.facts import facts_of
-from precisionbench.diagnosis.labels import BF16, FP16, FP32, INT8, TF32, claim_of, label_of
+from precisionbench.diagnosis.labels import BF16, FP16, FP32, INT8, TF32, label_of
 from precisionbench.diagnosis.models import input_of, variant_of
 from precisionbench.published import Record
 from precisionbench.published.record import METRICS
 from precisionbench.published.searching import model_key
 from precisionbench.reference_data.model_flops import entries
 from precisionbench.reference_data.peaks import device_of, key, named
+from precisionbench.results.claims import TENSORRT, Claims
+from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.records import BackendResult, ComparisonData
 
 _PRECISIONS = {FP32: "fp32", TF32: "tf32", FP16: "fp16", BF16: "bf16", INT8: "int8"}
-# Backends that never run structured-sparse kernels.
-_DENSE = ("eager", "half", "autocast", "compile", "apex-amp", "torch2trt")
 _NOT_TOLD = "not told"
 EVENTS, HOST = "device-time", "host-time"
 _CLOCKS = {"cuda_events": EVENTS, "host": HOST}
@@ -269,44 +269,33 @@ def conditions_of(data: ComparisonData, row: BackendResult) -> Conditions:
     """
     gpu, workload = data.environment.gpu, data.workload
     device = device_of(gpu) if gpu else None
-    label = label_of(facts_of(data, row))
-    dlas = 0 if row.options.get("dla_core") is None else 1
+    label, claims = label_of(facts_of(data, row)), claims_of(row)
     return Conditions(
         device=device.id if device else gpu.name if gpu else data.environment.cpu,
         model=workload.model,
         variant=variant_of(workload.model),
         input=input_of(workload),
-        precision=_precision_of(row),
+        precision="mixed" if claims.mixed else _PRECISIONS.get(claims.dtype),
         ran=f"by its label; it ran {label.ran}" if label.is_wrong else "",
         batch=row.batch_size,
         gpus=1 if gpu else 0,
-        dlas=dlas,
-        sparsity="dense" if row.name in _DENSE else None,
+        dlas=claims.dlas,
+        sparsity=claims.sparsity,
         metric=_CLOCKS.get(row.measurement.clock),
         power_mode=_power_mode_of(data, row),
-        framework=_framework_of(row),
-        software=_software_of(data, row),
+        framework=claims.framework or row.name,
+        software=_software_of(data, claims),
     )
 
 
-def _precision_of(row: BackendResult) -> str | None:
-    mixed = row.name == "autocast" or row.options.get("opt_level") in ("O1", "O2")
-    return "mixed" if mixed else _PRECISIONS.get(claim_of(row))
-
-
-def _framework_of(row: BackendResult) -> str:
-    names = {"torch2trt": "TensorRT via torch2trt", "compile": "PyTorch compiled"}
-    return names.get(row.name, "PyTorch eager" if row.name in _DENSE else row.name)
-
-
-def _software_of(data: ComparisonData, row: BackendResult) -> str:
+def _software_of(data: ComparisonData, claims: Claims) -> str:
     environment = data.environment
     versions = {
         "JetPack": environment.jetson,
         "torch": environment.torch,
         "CUDA": environment.cuda,
         "cuDNN": environment.cudnn,
-        "TensorRT": environment.packages.get("tensorrt") if row.name == "torch2trt" else None,
+        TENSORRT: environment.packages.get("tensorrt") if claims.engine == TENSORRT else None,
     }
     return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
 

@@ -187,6 +187,7 @@ class Collector:
             warnings=tuple(dict.fromkeys(warnings)),
             log=closing.log,
             passes=passes,
+            claims=row.claims,
         )
 
     def _compare_outputs(self) -> None:

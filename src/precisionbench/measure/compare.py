@@ -20,7 +20,7 @@ from precisionbench.errors import SpecError, some
 from precisionbench.measure import interleaved, sequential
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.options import Options
-from precisionbench.measure.rows import DEFAULT_BACKENDS, Row, plan
+from precisionbench.measure.rows import DEFAULT_BACKENDS, Row, packages_of, plan
 from precisionbench.measure.worker.local import free_memory
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.results import json_format
@@ -189,7 +189,7 @@ def _measured(
     journal: str | os.PathLike[str] | None,
 ) -> Comparison:
     """Measure all rows and collect what they give."""
-    header = _header(workload, reference, options)
+    header = _header(workload, rows, reference, options)
     if options.launcher == "process" and workload.device.type == "cuda":
         free_memory()  # a factory may have built on the GPU, where the workers need the room
     with _opened_journal(journal, header, rows) as opened:
@@ -203,14 +203,16 @@ def _measured(
     return Comparison(_data(header, rows, collector), collector.errors, backends)
 
 
-def _header(workload: Workload, reference: str, options: Options) -> dict[str, Any]:
+def _header(
+    workload: Workload, rows: Sequence[Row], reference: str, options: Options
+) -> dict[str, Any]:
     """Fields of `ComparisonData` that are known before anything is measured."""
     now = datetime.datetime.now(datetime.timezone.utc)
     return {
         "created": now.isoformat(timespec="seconds"),
         "precisionbench": __version__,
         "workload": workload.info,
-        "environment": environment.capture(workload.device),
+        "environment": environment.capture(workload.device, packages_of(rows)),
         "seed": workload.seed,
         "launcher": options.launcher,
         "reference": reference,

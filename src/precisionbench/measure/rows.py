@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
 from precisionbench.backends import Backend, discovery
 from precisionbench.backends.base import options_of
 from precisionbench.backends.specs import canonical_spec
-from precisionbench.errors import BackendUnavailableError, PrecisionBenchError, SpecError
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    BackendUnavailableError,
+    PrecisionBenchError,
+    SpecError,
+    one_line,
+)
+from precisionbench.results.claims import Claims
 from precisionbench.results.records import Json
 from precisionbench.spec_syntax import row_names, split_spec
 
-# What is worth comparing where the user names nothing. Rows that a machine cannot run say why.
-# Compiling takes longer than all of them together, so `compile` is for those who ask for it.
+# What is worth comparing where the user names nothing: a decision about the product, so a list and
+# no attribute of backends. Rows that a machine cannot run say why. Compiling takes longer than all
+# of them together, so `compile` is for those who ask for it.
 DEFAULT_BACKENDS = (
     "eager",
     "eager:precision=tf32",
@@ -36,12 +45,14 @@ class Row:
         spec: its canonical spec.
         backend: what to prepare; None where its plugin could not be imported.
         error: why it could not.
+        claims: what the backend says of the row; None where it could not be imported.
     """
 
     name: str
     spec: str
     backend: Backend | None
     error: PrecisionBenchError | None = None
+    claims: Claims | None = None
 
     @property
     def identity(self) -> dict[str, Json]:
@@ -93,4 +104,38 @@ def _row(backend: str | Backend) -> Row:
         made = discovery.make(backend)
     except BackendUnavailableError as exc:  # the plugin does not import; others may
         return Row("", str(backend), None, exc)
-    return Row("", canonical_spec(made), made)
+    return Row("", canonical_spec(made), made, claims=_claims(made))
+
+
+def _claims(backend: Backend) -> Claims:
+    try:
+        claims = backend.claims()
+    except FOREIGN_ERRORS as exc:
+        raise SpecError(
+            f"{backend.name} cannot say what it claims ({one_line(exc)})",
+            f"ask the author of {backend.name}",
+        ) from exc
+    if not isinstance(claims, Claims):
+        raise SpecError(
+            f"{backend.name} claims {claims!r}", "return a precisionbench.backends.Claims"
+        )
+    return claims
+
+
+def packages_of(rows: Iterable[Row]) -> tuple[str, ...]:
+    """Packages whose versions to record: of the default backends always, and of these rows.
+
+    Args:
+        rows: to be measured.
+
+    Returns:
+        Names of distributions.
+    """
+    claimed = [row.claims for row in (*_default_rows(), *rows) if row.claims]
+    return tuple(dict.fromkeys(name for claims in claimed for name in claims.packages))
+
+
+def _default_rows() -> Iterator[Row]:
+    for spec in DEFAULT_BACKENDS:
+        with contextlib.suppress(SpecError):  # two packages bring a backend of this name
+            yield _row(spec)

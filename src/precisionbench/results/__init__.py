@@ -3,6 +3,7 @@
 Raw samples are kept; whatever can be derived from them is a property.
 """
 
+from precisionbench.results.claims import Claims
 from precisionbench.results.records import (
     Agreement,
     BackendFailure,
@@ -28,6 +29,7 @@ __all__ = [
     "BackendFailure",
     "BackendResult",
     "Block",
+    "Claims",
     "ComparisonData",
     "DeviceState",
     "Environment",

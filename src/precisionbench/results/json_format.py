@@ -22,7 +22,7 @@ from precisionbench.errors import (
     did_you_mean,
     one_line,
 )
-from precisionbench.results.records import ComparisonData
+from precisionbench.results.records import BackendResult, ComparisonData
 
 if TYPE_CHECKING:
     from cattrs.preconf.json import JsonConverter
@@ -42,13 +42,13 @@ def _converter() -> JsonConverter:
     # Options, flags and details are JSON already, whatever the file holds there.
     # By predicate, because Any is no class before Python 3.11.
     converter.register_structure_hook_func(lambda kind: kind is Any, lambda value, _: value)
+    # Files from before these were recorded are written again as they were.
+    omitted = override(omit_if_default=True)
     converter.register_unstructure_hook(
-        ComparisonData,
-        make_dict_unstructure_fn(
-            ComparisonData,
-            converter,
-            options=override(omit_if_default=True),  # files of before it was recorded stay as is
-        ),
+        BackendResult, make_dict_unstructure_fn(BackendResult, converter, claims=omitted)
+    )
+    converter.register_unstructure_hook(
+        ComparisonData, make_dict_unstructure_fn(ComparisonData, converter, options=omitted)
     )
     return converter
 

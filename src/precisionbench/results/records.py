@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from precisionbench.results.claims import Claims
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.grouping import samples_by_round
 from precisionbench.statistics import Interval, Verdict, quantile_interval
@@ -372,6 +373,8 @@ class BackendResult:
         log: what the backend and its libraries printed or warned while preparing.
         passes: what was measured beside the latency.
         evidence: what ran in a call; None where that was not looked at.
+        claims: what the backend said of the row; None in files of before that was recorded (see
+            `earlier_claims.claims_of`).
     """
 
     backend: str
@@ -386,6 +389,7 @@ class BackendResult:
     log: tuple[str, ...] = ()
     passes: Passes = attrs.field(factory=Passes)
     evidence: Evidence | None = None
+    claims: Claims | None = None
 
     @cached_property
     def latency(self) -> Interval:

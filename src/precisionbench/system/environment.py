@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,18 @@ from precisionbench.system import nvml
 from precisionbench.system.nvml import asked
 from precisionbench.torchtools.global_state import read_flags
 
-_PACKAGES = ("numpy", "torchvision", "apex", "torch2trt", "tensorrt", "triton")
 
-
-def capture(device: torch.device) -> Environment:
+def capture(device: torch.device, packages: Iterable[str] = ()) -> Environment:
     """Describe this machine.
 
     Args:
         device: the device that will be measured.
+        packages: distributions whose versions to record, besides those that torch works with.
+
+    Returns:
+        The machine, the versions that are installed, and torch's settings.
     """
+    recorded = dict.fromkeys(("numpy", "torchvision", *packages, "triton"))
     return Environment(
         device=str(device),
         gpu=_gpu(device) if device.type == "cuda" else None,
@@ -34,7 +38,7 @@ def capture(device: torch.device) -> Environment:
         torch=str(torch.__version__),
         cuda=torch.version.cuda,
         cudnn=_cudnn(),
-        packages={name: found for name in _PACKAGES if (found := installed_version(name))},
+        packages={name: found for name in recorded if (found := installed_version(name))},
         cpu=_cpu(),
         cpu_cores=_cores(),
         threads=torch.get_num_threads(),

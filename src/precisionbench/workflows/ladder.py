@@ -201,10 +201,10 @@ def ladder(
     bottom = canonical_spec(backend)
     with silence():  # what a factory prints is in each row's log
         workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed or 0)
-    ground = _ground(workload)
+    capabilities = _capabilities(workload)
     _check(workload.info, record)
     goal = None if record is None else record.batch
-    planned = rungs(bottom, ground, goal)
+    planned = rungs(bottom, capabilities, goal)
     rows = tuple(dict.fromkeys(canonical_spec(discovery.make(spec)) for spec in planned))
     comparison = compare.compare(
         model,
@@ -223,7 +223,7 @@ def ladder(
         journal=journal,
     )
     begin, notes = _bottom(comparison, bottom)
-    return Ladder.of(comparison, begin, record, (*notes, *stopped(bottom, ground, goal)))
+    return Ladder.of(comparison, begin, record, (*notes, *stopped(bottom, capabilities, goal)))
 
 
 def _bottom(comparison: Comparison, start: str) -> tuple[str, tuple[str, ...]]:
@@ -248,7 +248,7 @@ def _check(workload: WorkloadInfo, record: Record | None) -> None:
         )
 
 
-def _ground(workload: Workload) -> Capabilities:
+def _capabilities(workload: Workload) -> Capabilities:
     gpu = capture(workload.device).gpu
     known = device_of(gpu) if gpu else None
     capability = tuple(map(int, gpu.compute_capability.split("."))) if gpu else (0, 0)

@@ -1,4 +1,4 @@
-"""Which rows to measure so that each changes one thing; no torch."""
+"""Which rows the ladder measures, so that each changes one thing."""
 
 from __future__ import annotations
 
@@ -6,38 +6,18 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
+from precisionbench.backends import Backend, discovery
+from precisionbench.backends.rungs import Capabilities, Rung, Stage
+from precisionbench.errors import FOREIGN_ERRORS
 from precisionbench.spec_syntax import spec_text, split_spec
 
-# Compute capability from which tensor cores take TF32.
-_TF32_FROM = (8, 0)
-_CHANNELS_LAST = {"memory_format": "channels_last"}
-_TENSORRT = "torch2trt"
+__all__ = ["Capabilities", "rungs", "stopped"]
+
 # In float32 a batch so many times as large as the user's own may leave no room for other rows.
 _MOST_TIMES_LARGER = 8
 
 
-@attrs.frozen
-class Capabilities:
-    """What the plan depends on.
-
-    Attributes:
-        device: `cuda`, `cpu`, ...
-        capability: compute capability of a GPU.
-        has_images: whether an input has four or five dimensions, so that layouts matter.
-        batch_size: items of a call; None where it is not known.
-        missing: backends that cannot run here, each with the reason.
-        dlas: how many DLAs the device has.
-    """
-
-    device: str
-    capability: tuple[int, ...] = (0, 0)
-    has_images: bool = False
-    batch_size: int | None = None
-    missing: Mapping[str, str] = attrs.field(factory=dict)
-    dlas: int = 0
-
-
-def rungs(start: str, ground: Capabilities, batch_size: int | None = None) -> tuple[str, ...]:
+def rungs(start: str, capabilities: Capabilities, batch_size: int | None = None) -> tuple[str, ...]:
     """Specs of the rows to measure, from the user's own on.
 
     Layouts are measured in float32, too: what a layout is worth depends on the precision. The
@@ -47,59 +27,66 @@ def rungs(start: str, ground: Capabilities, batch_size: int | None = None) -> tu
 
     Args:
         start: spec of the row to begin with.
-        ground: what there is.
+        capabilities: of this machine and workload.
         batch_size: the published batch, where there is one.
+
+    Returns:
+        The specs, stage by stage.
     """
-    rows = [start, *_eager(ground), *_compiled(ground)]
-    if _climbs_to(batch_size, ground):
+    offered = [offer for offer in _offers(capabilities) if not offer.missing]
+    rows = [start, *_specs(offered, [Stage.PRECISION, Stage.LAYOUT, Stage.COMPILER])]
+    if _reaches_batch(batch_size, capabilities):
         at = {"batch_size": batch_size}
-        first = [_with(start, at)] if _fits_as_first(batch_size, ground) else []
+        first = [_with(start, at)] if _fits_as_first(batch_size, capabilities) else []
         rows += [*first, _with(rows[-1], at)]
-    rows += _engines(ground)
+    rows += _specs(offered, [Stage.ENGINE])
     return tuple(dict.fromkeys(rows))
 
 
-def _climbs_to(batch_size: int | None, ground: Capabilities) -> bool:
-    known = batch_size is not None and ground.batch_size is not None
-    return known and batch_size != ground.batch_size and ground.device == "cuda"
+@attrs.frozen
+class _Offer:
+    """The rungs of one backend.
+
+    Attributes:
+        backend: the backend's class.
+        rungs: in its own order.
+        missing: why it cannot run here; empty where it can.
+    """
+
+    backend: type[Backend]
+    rungs: tuple[Rung, ...]
+    missing: str
 
 
-def _fits_as_first(batch_size: int | None, ground: Capabilities) -> bool:
-    return (batch_size or 0) <= _MOST_TIMES_LARGER * (ground.batch_size or 0)
+def _offers(capabilities: Capabilities) -> Iterator[_Offer]:
+    """The installed backends with rungs; `precisionbench backends` reports broken plugins."""
+    for name in discovery.installed():
+        try:
+            backend = discovery.load(name)
+            found = tuple(backend.ladder_rungs(capabilities))
+        except FOREIGN_ERRORS:
+            continue
+        if found:
+            yield _Offer(backend, found, capabilities.missing.get(name, ""))
 
 
-def _eager(ground: Capabilities) -> Iterator[str]:
-    on_gpu = ground.device == "cuda"
-    half = "half" if on_gpu else "half:dtype=bfloat16"
-    yield "eager"
-    if on_gpu and ground.capability >= _TF32_FROM:
-        yield "eager:precision=tf32"
-    yield half
-    if ground.has_images:
-        yield _with("eager", _CHANNELS_LAST)
-        yield _with(half, _CHANNELS_LAST)
+def _specs(offers: list[_Offer], stages: list[Stage]) -> list[str]:
+    return [
+        spec_text(offer.backend.name, rung.options)
+        for stage in stages
+        for offer in offers
+        for rung in offer.rungs
+        if rung.stage is stage
+    ]
 
 
-def _compiled(ground: Capabilities) -> Iterator[str]:
-    if "compile" in ground.missing:
-        return
-    on_gpu = ground.device == "cuda"
-    layout = _CHANNELS_LAST if ground.has_images else {}
-    row = _with("compile", {"dtype": "float16" if on_gpu else "bfloat16", **layout})
-    yield row
-    row = _with(row, {"freezing": True})
-    yield row
-    if on_gpu:
-        yield _with(row, {"mode": "reduce-overhead"})
+def _reaches_batch(batch_size: int | None, capabilities: Capabilities) -> bool:
+    known = batch_size is not None and capabilities.batch_size is not None
+    return known and batch_size != capabilities.batch_size and capabilities.device == "cuda"
 
 
-def _engines(ground: Capabilities) -> Iterator[str]:
-    if ground.device != "cuda" or _TENSORRT in ground.missing:
-        return
-    for precision in ("fp16", "int8"):
-        yield _with(_TENSORRT, {"precision": precision})
-    for core in range(ground.dlas):
-        yield _with(_TENSORRT, {"precision": "int8", "dla_core": core})
+def _fits_as_first(batch_size: int | None, capabilities: Capabilities) -> bool:
+    return (batch_size or 0) <= _MOST_TIMES_LARGER * (capabilities.batch_size or 0)
 
 
 def _with(spec: str, options: Mapping[str, object]) -> str:
@@ -107,31 +94,43 @@ def _with(spec: str, options: Mapping[str, object]) -> str:
     return spec_text(name, {**known, **options})
 
 
-def stopped(start: str, ground: Capabilities, batch_size: int | None = None) -> tuple[str, ...]:
-    """Where this machine cannot climb on, each in a sentence with the reason.
+def stopped(
+    start: str, capabilities: Capabilities, batch_size: int | None = None
+) -> tuple[str, ...]:
+    """Which rungs are left out on this machine, each in a sentence with the reason.
 
     Args:
         start: spec of the row to begin with.
-        ground: what there is.
+        capabilities: of this machine and workload.
         batch_size: the published batch, where there is one.
+
+    Returns:
+        The sentences.
     """
-    reasons = []
-    if batch_size not in (None, ground.batch_size) and not _climbs_to(batch_size, ground):
-        reasons.append(
-            f"the published batch of {batch_size} was left out: it is measured on a GPU only"
-        )
-    elif _climbs_to(batch_size, ground) and not _fits_as_first(batch_size, ground):
-        reasons.append(
+    return (
+        *_about_batch(start, capabilities, batch_size),
+        *(
+            f"{offer.backend.left_out or f'{offer.backend.name} was left out'}: {offer.missing}"
+            for offer in _offers(capabilities)
+            if offer.missing
+        ),
+        *_about_device(capabilities),
+    )
+
+
+def _about_batch(start: str, capabilities: Capabilities, batch_size: int | None) -> Iterator[str]:
+    if batch_size in (None, capabilities.batch_size):
+        return
+    if not _reaches_batch(batch_size, capabilities):
+        yield f"the published batch of {batch_size} was left out: it is measured on a GPU only"
+    elif not _fits_as_first(batch_size, capabilities):
+        yield (
             f"{start} was not measured at the published batch of {batch_size}, only the last row "
-            f"was: it is more than {_MOST_TIMES_LARGER} times the batch of {ground.batch_size}, "
-            "and might leave the others no memory"
+            f"was: it is more than {_MOST_TIMES_LARGER} times the batch of "
+            f"{capabilities.batch_size}, and might leave the others no memory"
         )
-    if "compile" in ground.missing:
-        reasons.append(f"compiled rows were left out: {ground.missing['compile']}")
-    if ground.device != "cuda":
-        reasons.append("TensorRT, CUDA graphs and DLAs were left out: they need an NVIDIA GPU")
-    elif _TENSORRT in ground.missing:
-        reasons.append(
-            f"TensorRT was left out, and with it INT8 and DLAs: {ground.missing[_TENSORRT]}"
-        )
-    return tuple(reasons)
+
+
+def _about_device(capabilities: Capabilities) -> Iterator[str]:
+    if capabilities.device != "cuda":
+        yield "TensorRT, CUDA graphs and DLAs were left out: they need an NVIDIA GPU"

@@ -1,4 +1,4 @@
-"""What a cause is: a rule that looks for it in a row's facts, and what would prove it."""
+"""A cause of slow or wrong figures: a rule that detects it, and the experiment that proves it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import attrs
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Finding, Label, Number, Status
 from precisionbench.diagnosis.labels import HALF
+from precisionbench.results.claims import Claims
+from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.records import ComparisonData, Speedup
 from precisionbench.statistics import Interval
 
 
 @attrs.frozen
 class CauseContext:
-    """What a rule may look at.
+    """The input of a cause's rule.
 
     Attributes:
         data: the comparison.
         facts: of the row.
-        label: whether the row is what its name says.
+        label: whether the row ran in the precision that it claims.
         base: facts of the reference row; None where it failed.
         speedup: of the row over the reference; None for the reference itself.
     """
@@ -32,13 +34,18 @@ class CauseContext:
     speedup: Speedup | None
 
     @property
+    def claims(self) -> Claims:
+        """What the row's backend claims."""
+        return claims_of(self.facts.row)
+
+    @property
     def claims_half(self) -> bool:
-        """Whether the row's name says that it computes in 16 bits."""
+        """Whether the row claims to compute in 16 bits."""
         return self.label.claim in HALF
 
     @property
-    def half_kernels_were_seen(self) -> bool:
-        """Whether it claims half, ran on a GPU, and its kernels are known."""
+    def has_half_kernels(self) -> bool:
+        """Whether it claims 16 bits, ran on a GPU, and its kernels are known."""
         return self.claims_half and self.facts.on_gpu and self.facts.busy_s > 0
 
 
@@ -51,56 +58,56 @@ class Cause:
         number: in the catalogue.
         title: in a few words.
         remedy: what to do, in a sentence.
-        look: gives what it found in a row, or None.
+        detect: the rule; returns what it found in a row, or None.
         experiment: what would prove it, by its name in `precisionbench.workflows.experiments`;
-            empty where nothing can, or its own figures are the proof.
+            empty where none can, or its own figures are the proof.
         flatters: whether it makes a row look faster than it is.
         costs_time: whether it makes a row slower; others make a figure wrong.
-        alternatives: other experiments that tell something of it; made where they are asked for.
+        alternatives: other experiments that bear on it; run where they are asked for.
     """
 
     name: str
     number: str
     title: str
     remedy: str
-    look: Callable[[CauseContext], CauseMatch | None]
+    detect: Callable[[CauseContext], CauseMatch | None]
     experiment: str = ""
     flatters: bool = False
     costs_time: bool = True
     alternatives: tuple[str, ...] = ()
 
-    def finding(self, scene: CauseContext) -> Finding | None:
-        """What it has to say of a row."""
-        found = self.look(scene)
-        if found is None:
+    def finding(self, context: CauseContext) -> Finding | None:
+        """The finding where the cause is detected in a row; else None."""
+        match = self.detect(context)
+        if match is None:
             return None
         return Finding(
             cause=self.name,
-            row=scene.facts.row.backend,
+            row=context.facts.row.backend,
             title=self.title,
-            status=Status.CONFIRMED if found.proof else Status.SUSPECTED,
-            factor=found.factor,
-            evidence=found.numbers,
-            remedy=found.remedy or self.remedy,
-            experiment=found.proof,
-            reason=found.reason,
-            proposed="" if found.proof or found.untestable else self.experiment,
-            alternatives=() if found.proof else self.alternatives,
+            status=Status.CONFIRMED if match.proof else Status.SUSPECTED,
+            factor=match.factor,
+            evidence=match.numbers,
+            remedy=match.remedy or self.remedy,
+            experiment=match.proof,
+            reason=match.reason,
+            proposed="" if match.proof or match.untestable else self.experiment,
+            alternatives=() if match.proof else self.alternatives,
             costs_time=self.costs_time and not self.flatters,
         )
 
 
 @attrs.frozen
 class CauseMatch:
-    """What a rule found.
+    """A cause detected in a row.
 
     Attributes:
         numbers: the figures.
         factor: how many times as fast the row would be without the cause.
-        proof: the counterfactual that was measured already; empty where none was.
-        remedy: a better one than the cause's own.
-        reason: in a sentence, where the figures do not say it.
-        untestable: whether the cause's experiment cannot be made here.
+        proof: the experiment that was measured already; empty where none was.
+        remedy: a more specific one than the cause's own.
+        reason: in a sentence, where the figures do not show it.
+        untestable: whether the cause's experiment cannot be run here.
     """
 
     numbers: tuple[Number, ...]

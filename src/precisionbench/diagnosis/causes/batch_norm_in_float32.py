@@ -9,10 +9,10 @@ from precisionbench.diagnosis.parts import NORM
 _LEAST_SHARE = 0.1
 
 
-def look(scene: CauseContext) -> CauseMatch | None:
+def detect(context: CauseContext) -> CauseMatch | None:
     """Normalisation of tensors that are float32, in a row that claims half."""
-    facts = scene.facts
-    if not scene.half_kernels_were_seen:
+    facts = context.facts
+    if not context.has_half_kernels:
         return None
     spent_s = sum(
         part.time_s
@@ -35,5 +35,5 @@ CAUSE = Cause(
     "normalisation moves float32 tensors in a half model",
     "let it take half tensors: cuDNN computes in float32 inside anyway (Apex: O3, or O2 with "
     "keep_batchnorm_fp32=false)",
-    look,
+    detect,
 )

@@ -1,4 +1,4 @@
-"""The inputs are zeros, which let a device run faster than data do."""
+"""The inputs are zeros, with which a device runs faster than with real data."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from precisionbench.diagnosis.findings import Number
 _MOST_ZEROS = 0.9
 
 
-def look(scene: CauseContext) -> CauseMatch | None:
-    """Said once, of the reference."""
-    share = scene.facts.evidence.input_zero_share
-    if share is None or share < _MOST_ZEROS or scene.speedup is not None:
+def detect(context: CauseContext) -> CauseMatch | None:
+    """Reported once, for the reference row."""
+    share = context.facts.evidence.input_zero_share
+    if share is None or share < _MOST_ZEROS or context.speedup is not None:
         return None
     return CauseMatch((Number("zeros among the inputs", share, "share"),))
 
@@ -22,7 +22,7 @@ CAUSE = Cause(
     "the inputs are zeros",
     "time random or real data: power, and with it the clock, depends on the bits that change, and "
     "agreement of zeros says nothing",
-    look,
+    detect,
     "random-inputs",
     flatters=True,
 )

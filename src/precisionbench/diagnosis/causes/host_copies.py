@@ -6,13 +6,13 @@ from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 
 _LEAST_SHARE = 0.02
-# Less is a number or two, and what costs time then is the wait.
+# Less is a number or two; then the synchronisation costs the time, not the copy.
 _LEAST_BYTES = 64 * 1024
 
 
-def look(scene: CauseContext) -> CauseMatch | None:
-    """The time of copies over the bus against the latency; single numbers are no copies."""
-    facts = scene.facts
+def detect(context: CauseContext) -> CauseMatch | None:
+    """The share of latency in host-device copies; copies of single numbers do not count."""
+    facts = context.facts
     copies = [c for c in facts.evidence.copies if c.kind in ("HtoD", "DtoH")]
     spent_s = sum(copy.time_s for copy in copies)
     share = min(0.99, spent_s / facts.row.latency.value)
@@ -33,5 +33,5 @@ CAUSE = Cause(
     "C16",
     "tensors go through the host's memory in every call",
     "keep tensors on the device, load inputs beforehand, and report compute and end-to-end apart",
-    look,
+    detect,
 )

@@ -1,4 +1,4 @@
-"""Convolutions that tensor cores could take run on ordinary cores."""
+"""Convolutions that tensor cores could run are on CUDA cores."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from precisionbench.diagnosis.work import MatrixWork
 _LEAST_SHARE = 0.1
 
 
-def look(scene: CauseContext) -> CauseMatch | None:
-    """Kernels known to use ordinary cores, of convolutions without an obstacle.
+def detect(context: CauseContext) -> CauseMatch | None:
+    """Kernels known to use CUDA cores, of convolutions that tensor cores could run.
 
-    Products of few rows run there rightly: they are bound by memory.
+    Matmuls of few rows belong there, because they are memory-bound.
     """
-    facts = scene.facts
-    if not scene.half_kernels_were_seen:
+    facts = context.facts
+    if not context.has_half_kernels:
         return None
     if facts.row.launch_bound == "host_bound":  # kernels are not what takes the time
         return None
@@ -23,7 +23,7 @@ def look(scene: CauseContext) -> CauseMatch | None:
     share = spent_s / facts.busy_s
     if share <= _LEAST_SHARE:
         return None
-    cudnn = scene.data.environment.cudnn or ""
+    cudnn = context.data.environment.cudnn or ""
     return CauseMatch(
         (
             Number("time of eligible convolutions on ordinary cores", share, "share"),
@@ -42,6 +42,6 @@ CAUSE = Cause(
     "C11",
     "convolutions that tensor cores could take run on ordinary cores",
     "let cuDNN try its algorithms (cudnn_benchmark=true), or take another cuDNN version",
-    look,
+    detect,
     "cudnn-benchmark",
 )

@@ -1,4 +1,4 @@
-"""The host takes longer to launch the work than the device to do it."""
+"""The host takes longer to launch the kernels than the device to run them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from precisionbench.diagnosis.findings import Number
 from precisionbench.results.records import BackendResult
 from precisionbench.statistics import Interval, quantile_interval
 
-# Less is not worth naming, and a replay without launch cost must win this much to prove it.
+# A smaller gain is not reported; the replay without launch cost must gain this much as a proof.
 _LEAST_GAIN = 1.1
 
 
-def look(scene: CauseContext) -> CauseMatch | None:
-    """Proved by the replay of its CUDA graph, which has been measured already."""
-    row = scene.facts.row
+def detect(context: CauseContext) -> CauseMatch | None:
+    """Proved by the CUDA graph replay, which has been measured already."""
+    row = context.facts.row
     if row.launch_bound != "host_bound" or row.enqueue_s is None:
         return None
     factor = _gain(row)
@@ -22,8 +22,10 @@ def look(scene: CauseContext) -> CauseMatch | None:
     numbers = [Number("the host's time of a call", row.enqueue_s, "s")]
     if row.device_s is not None:
         numbers.append(Number("the device's time of a call", row.device_s, "s"))
-    if scene.facts.evidence.launches:
-        numbers.append(Number("kernels launched in a call", scene.facts.evidence.launches, "count"))
+    if context.facts.evidence.launches:
+        numbers.append(
+            Number("kernels launched in a call", context.facts.evidence.launches, "count")
+        )
     if row.graph_s is not None:
         numbers.append(Number("replayed as a CUDA graph", row.graph_s, "s"))
     proved = row.graph_s is not None and factor.low > _LEAST_GAIN
@@ -31,7 +33,7 @@ def look(scene: CauseContext) -> CauseMatch | None:
 
 
 def _gain(row: BackendResult) -> Interval:
-    """Of a replay; where there is none, at most that of a host which takes no time."""
+    """The gain of a replay; where there is none, the gain without any host time."""
     latency = row.latency
     if row.graph_s is None:
         gain = max(1.0, latency.value / (row.device_s or latency.value))
@@ -48,7 +50,7 @@ CAUSE = Cause(
     "bound by the host, which launches kernels more slowly than the device runs them",
     "use a larger batch, a CUDA graph or torch.compile(mode='reduce-overhead'); "
     "precision hardly matters here",
-    look,
+    detect,
     "cuda-graph",
     alternatives=("larger-batch",),
 )

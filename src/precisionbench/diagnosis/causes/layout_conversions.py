@@ -1,4 +1,4 @@
-"""Tensors are turned from NCHW to NHWC and back around convolutions."""
+"""Tensors are converted from NCHW to NHWC and back around convolutions."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from precisionbench.diagnosis.parts import LAYOUT
 _LEAST_SHARE = 0.05
 
 
-def look(scene: CauseContext) -> CauseMatch | None:
-    """The time in layout kernels."""
-    facts = scene.facts
+def detect(context: CauseContext) -> CauseMatch | None:
+    """The share of time in layout-conversion kernels."""
+    facts = context.facts
     share = facts.share(LAYOUT)
     if share <= _LEAST_SHARE:
         return None
@@ -41,6 +41,6 @@ CAUSE = Cause(
     "C10",
     "layout conversions around convolutions",
     "use memory_format=channels_last for the model and its inputs; it can be slower, so measure it",
-    look,
+    detect,
     "channels-last",
 )

@@ -1,4 +1,4 @@
-"""Most of the time is moving memory: batch norm, activations, additions."""
+"""Much of the time is in memory-bound operations: batch norm, activations, additions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from precisionbench.diagnosis.parts import COPY, MATRIX, NORM, POINTWISE, REDUCT
 _MOST_MATRIX_SHARE = 0.6
 
 
-def look(scene: CauseContext) -> CauseMatch | None:
+def detect(context: CauseContext) -> CauseMatch | None:
     """A half row in which unfused operations take more than two fifths of the time."""
-    facts = scene.facts
-    if not scene.half_kernels_were_seen:
+    facts = context.facts
+    if not context.has_half_kernels:
         return None
     share = facts.share(NORM, POINTWISE, REDUCTION, COPY)
     if share <= 1 - _MOST_MATRIX_SHARE:
@@ -33,7 +33,7 @@ CAUSE = Cause(
     "unfused operations that are bound by memory",
     "fuse them with torch.compile or TensorRT; folding batch norm alone can cost more than it "
     "saves, where it leaves a bias to add",
-    look,
+    detect,
     "compiled",
     alternatives=("folded-batch-norm",),
 )

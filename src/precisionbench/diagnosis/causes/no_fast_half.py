@@ -6,18 +6,18 @@ from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.labels import BF16
 
-# 16-bit peak over float32's, below which there is little to win.
+# Ratio of the 16-bit peak to that of float32, below which there is little to gain.
 _LEAST_RATIO = 1.3
 # By compute capability, where a device's peaks are not known: none before 5.3, and a 64th on 6.1
 # (CUDA C++ Programming Guide, table of arithmetic throughput).
 _OF_CAPABILITY = {"5.0": 1.0, "5.2": 1.0, "6.1": 1 / 64}
 
 
-def look(scene: CauseContext) -> CauseMatch | None:
-    """By the device's peaks; measured ones are `precisionbench doctor`'s."""
-    gain = scene.speedup.value if scene.speedup else 1.0
-    ratio = _ratio(scene)
-    if not scene.claims_half or ratio is None:
+def detect(context: CauseContext) -> CauseMatch | None:
+    """By the device's data-sheet peaks; `precisionbench doctor` measures them."""
+    gain = context.speedup.value if context.speedup else 1.0
+    ratio = _ratio(context)
+    if not context.claims_half or ratio is None:
         return None
     if ratio >= _LEAST_RATIO or gain >= _LEAST_RATIO:
         return None
@@ -29,13 +29,13 @@ def look(scene: CauseContext) -> CauseMatch | None:
     )
 
 
-def _ratio(scene: CauseContext) -> float | None:
-    device = scene.facts.device
-    rate = "bf16" if scene.label.claim == BF16 else "fp16"
-    single, half = scene.facts.peak("fp32"), scene.facts.peak(rate)
+def _ratio(context: CauseContext) -> float | None:
+    device = context.facts.device
+    rate = "bf16" if context.label.claim == BF16 else "fp16"
+    single, half = context.facts.peak("fp32"), context.facts.peak(rate)
     if device is not None and single is not None:
         return half / single if half is not None else 1.0  # a known device without that rate
-    gpu = scene.data.environment.gpu
+    gpu = context.data.environment.gpu
     return _OF_CAPABILITY.get(gpu.compute_capability) if gpu else None
 
 
@@ -44,5 +44,5 @@ CAUSE = Cause(
     "C3",
     "the device computes no faster in 16 bits",
     "stay in float32, or try INT8 or another device",
-    look,
+    detect,
 )

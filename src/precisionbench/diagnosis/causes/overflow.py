@@ -1,19 +1,19 @@
-"""Values pass the range of float16."""
+"""Values exceed the range of float16."""
 
 from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 
-# Near enough to the end of float16, 65504, to say that the range is what is missing.
+# So close to the largest float16, 65504, that its range is the cause.
 _NEAR_THE_END = 2e4
 
 
-def look(scene: CauseContext) -> CauseMatch | None:
+def detect(context: CauseContext) -> CauseMatch | None:
     """Non-finite elements where float64 has finite ones, and the first layer that has them."""
-    errors = scene.facts.evidence.errors
+    errors = context.facts.evidence.errors
     first = next((error for error in errors if error.nonfinite_count), None)
-    agreement = scene.facts.row.agreement
+    agreement = context.facts.row.agreement
     count = agreement.nonfinite_count if agreement else 0
     if first is None and not count:
         return None
@@ -39,6 +39,6 @@ CAUSE = Cause(
     "C23",
     "outputs are infinite or NaN where float64 gives numbers",
     "use bfloat16, or keep the layers in question in float32",
-    look,
+    detect,
     costs_time=False,
 )

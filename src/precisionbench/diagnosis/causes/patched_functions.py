@@ -1,20 +1,17 @@
-"""Somebody has patched torch in the process that the row ran in."""
+"""Functions of torch were patched in the process in which the row ran."""
 
 from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 
-# Backends whose way of working it is.
-_BY_DESIGN = ("apex-amp",)
 
-
-def look(scene: CauseContext) -> CauseMatch | None:
-    """Functions in torch's namespaces whose code is not torch's."""
-    names = scene.facts.evidence.foreign_functions
-    if not names or scene.facts.row.name in _BY_DESIGN:
+def detect(context: CauseContext) -> CauseMatch | None:
+    """Functions in torch's namespaces that were not defined by torch."""
+    names = context.facts.evidence.foreign_functions
+    if not names or context.claims.patches_torch:
         return None
-    proof = "label-check" if scene.label.is_wrong else ""
+    proof = "label-check" if context.label.is_wrong else ""
     return CauseMatch(
         (Number("functions of torch that are not torch's own", len(names), "count"),),
         proof=proof,
@@ -27,7 +24,7 @@ CAUSE = Cause(
     "C15",
     "torch was patched in the process in which the row ran",
     "measure it in a fresh process (launcher='process') without what patches torch, e.g. Apex O1",
-    look,
+    detect,
     "fresh-process",
     flatters=True,
 )

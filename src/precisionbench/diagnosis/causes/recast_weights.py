@@ -9,9 +9,9 @@ from precisionbench.diagnosis.parts import CAST
 _LEAST_SHARE = 0.05
 
 
-def look(scene: CauseContext) -> CauseMatch | None:
+def detect(context: CauseContext) -> CauseMatch | None:
     """Casts of tensors that have the shape of a weight, and the time of all casts."""
-    facts = scene.facts
+    facts = context.facts
     share = facts.share(CAST)
     if facts.weight_casts < 1 or share <= _LEAST_SHARE:
         return None
@@ -31,6 +31,6 @@ CAUSE = Cause(
     "weights are cast in every call",
     "cast the model once (`.half()`), or keep one autocast context open around all calls, outside "
     "of inference_mode and with weights that require gradients",
-    look,
+    detect,
     "cast-once",
 )

@@ -1,4 +1,4 @@
-"""Grouped, depthwise or misaligned layers, which tensor cores cannot take well."""
+"""Grouped, depthwise or misaligned layers, which tensor cores run badly."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from precisionbench.errors import some
 _LEAST_SHARE = 0.1
 
 
-def look(scene: CauseContext) -> CauseMatch | None:
-    """The time of a half row in such layers, their conversions included."""
-    facts = scene.facts
-    if not scene.half_kernels_were_seen:
+def detect(context: CauseContext) -> CauseMatch | None:
+    """The time of a 16-bit row in such layers, layout conversions included."""
+    facts = context.facts
+    if not context.has_half_kernels:
         return None
     if facts.row.launch_bound == "host_bound":  # kernels are not what takes the time
         return None
@@ -38,7 +38,7 @@ def look(scene: CauseContext) -> CauseMatch | None:
 
 
 def _matters(facts: Facts, bad: Sequence[MatrixWork]) -> bool:
-    """A head of ten classes takes time like any small kernel, and padding it would win nothing."""
+    """A head of ten classes is as slow as any small kernel, and padding it would gain nothing."""
     known = [work for work in facts.work if work.flops]
     total = sum(work.flops or 0.0 for work in known)
     mine = sum(work.flops or 0.0 for work in bad)
@@ -50,6 +50,6 @@ CAUSE = Cause(
     "C12",
     "layers whose shapes keep tensor cores from being used well",
     "make channels and sizes multiples of 8 (pad them)",
-    look,
+    detect,
     "padded-channels",
 )

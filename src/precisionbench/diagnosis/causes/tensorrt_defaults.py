@@ -1,15 +1,15 @@
-"""torch2trt's defaults leave the fast paths off."""
+"""torch2trt's defaults allow no 16-bit or 8-bit precision."""
 
 from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
+from precisionbench.diagnosis.labels import FP32, TF32
 
 
-def look(scene: CauseContext) -> CauseMatch | None:
-    """A TensorRT row without a 16-bit or 8-bit mode."""
-    options = scene.facts.row.options
-    if scene.facts.row.name != "torch2trt" or options.get("precision") != "fp32":
+def detect(context: CauseContext) -> CauseMatch | None:
+    """A row of torch2trt in float32 or TF32."""
+    if "torch2trt" not in context.claims.packages or context.label.claim not in (FP32, TF32):
         return None
     return CauseMatch((Number("precision modes switched on", 0, "count"),))
 
@@ -19,5 +19,5 @@ CAUSE = Cause(
     "C9",
     "torch2trt builds float32 engines unless told otherwise",
     "add precision=fp16, or precision=int8 with calibration data",
-    look,
+    detect,
 )

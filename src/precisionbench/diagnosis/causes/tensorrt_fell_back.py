@@ -1,19 +1,20 @@
-"""TensorRT was allowed 16 bits and used float32."""
+"""TensorRT was allowed 16 or 8 bits and used float32."""
 
 from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.labels import FP16, FP32, INT8, TF32
+from precisionbench.results.claims import TENSORRT
 
 _LEAST_SHARE = 0.2
 
 
-def look(scene: CauseContext) -> CauseMatch | None:
-    """By its kernels' names: the flag permits a precision and does not force it."""
-    if scene.facts.row.name != "torch2trt" or scene.label.claim not in (FP16, INT8):
+def detect(context: CauseContext) -> CauseMatch | None:
+    """By its kernels' names: the flag allows a precision and does not force it."""
+    if context.claims.engine != TENSORRT or context.label.claim not in (FP16, INT8):
         return None
-    wide = scene.facts.kernel_share_of(FP32, TF32)
+    wide = context.facts.kernel_share_of(FP32, TF32)
     if wide < _LEAST_SHARE:
         return None
     return CauseMatch((Number("matrix time in float32 kernels", wide, "share"),))
@@ -24,5 +25,5 @@ CAUSE = Cause(
     "C8",
     "TensorRT chose float32 for layers that it was allowed to run in fewer bits",
     "build a strongly typed engine, or look at the engine's layers for what has no 16-bit kernel",
-    look,
+    detect,
 )

@@ -9,10 +9,10 @@ from precisionbench.diagnosis.labels import FP32, TF32
 _LEAST_SHARE = 0.05
 
 
-def look(scene: CauseContext) -> CauseMatch | None:
+def detect(context: CauseContext) -> CauseMatch | None:
     """TF32 kernels in a row that claims float32."""
-    share = scene.facts.kernel_share_of(TF32)
-    if scene.label.claim != FP32 or share <= _LEAST_SHARE:
+    share = context.facts.kernel_share_of(TF32)
+    if context.label.claim != FP32 or share <= _LEAST_SHARE:
         return None
     return CauseMatch((Number("matrix time in TF32 kernels", share, "share"),))
 
@@ -22,7 +22,7 @@ CAUSE = Cause(
     "C13",
     "the float32 row computes in TF32",
     "compare with both: eager (IEEE float32) and eager:precision=tf32",
-    look,
+    detect,
     "ieee-float32",
     flatters=True,
 )

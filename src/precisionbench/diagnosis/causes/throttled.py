@@ -1,4 +1,4 @@
-"""The device was held below its clocks while the row was measured."""
+"""The device ran below its highest clock while the row was measured."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 from precisionbench.statistics import Interval
 
-# Fewer blocks than this are passed over: a device that becomes warm says so once.
+# Fewer blocks than this are ignored: a device that warms up throttles once.
 _LEAST_SHARE = 0.2
 _LOW_CLOCK = 0.75
 
 
-def look(scene: CauseContext) -> CauseMatch | None:
-    """By what the driver said around each block."""
-    states = [block.state for block in scene.facts.row.measurement.blocks if block.state]
+def detect(context: CauseContext) -> CauseMatch | None:
+    """By the clock and the throttle reasons that the driver reported after each block."""
+    states = [block.state for block in context.facts.row.measurement.blocks if block.state]
     if not states:
         return None
     held = [state for state in states if set(state.throttled) - _HARMLESS]
-    gpu = scene.data.environment.gpu
+    gpu = context.data.environment.gpu
     most_hz = gpu.max_sm_clock_hz if gpu else None
     clocks = [state.sm_clock_hz for state in states if state.sm_clock_hz]
     clock = sorted(clocks)[len(clocks) // 2] / most_hz if clocks and most_hz else 1.0
@@ -35,7 +35,7 @@ def look(scene: CauseContext) -> CauseMatch | None:
     )
 
 
-# The power cap is how a device of today is meant to run under full load.
+# Modern devices reach their power cap under full load by design.
 _HARMLESS = {"sw_power_cap", "gpu_idle", "applications_clocks_setting"}
 
 CAUSE = Cause(
@@ -44,5 +44,5 @@ CAUSE = Cause(
     "the device ran below its clocks",
     "cool it, give it more power, choose its fastest power mode (on a Jetson: nvpmodel, "
     "jetson_clocks), and quote the clocks with the number",
-    look,
+    detect,
 )

@@ -1,4 +1,4 @@
-"""The output holds another batch than the input."""
+"""The output has another batch size than the input."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 
 
-def look(scene: CauseContext) -> CauseMatch | None:
-    """Against the reference's output, which says what the model gives."""
-    if scene.base is None or scene.base is scene.facts:
+def detect(context: CauseContext) -> CauseMatch | None:
+    """By comparison with the reference's output."""
+    if context.base is None or context.base is context.facts:
         return None
-    batch = scene.facts.row.batch_size
-    ours, theirs = scene.facts.evidence.outputs, scene.base.evidence.outputs
+    batch = context.facts.row.batch_size
+    ours, theirs = context.facts.evidence.outputs, context.base.evidence.outputs
     if len(ours) != len(theirs):
         return None
-    # The sizes of some outputs depend on the data: of detections, for instance.
-    found = {
+    # The size of some outputs depends on the data, e.g. of detections.
+    batches = {
         own.shape[0]
         for own, other in zip(ours, theirs, strict=True)
         if own.shape and other.shape and other.shape[0] == batch
     }
-    if len(found) != 1 or found == {batch} or batch is None:
+    if len(batches) != 1 or batches == {batch} or batch is None:
         return None
-    own_batch = found.pop()
+    own_batch = batches.pop()
     return CauseMatch(
         (Number("items given", own_batch, "count"), Number("items wanted", batch, "count")),
         proof="output-shape",
@@ -34,6 +34,6 @@ CAUSE = Cause(
     "C17",
     "the engine gave another number of items than it was given",
     "build a static engine for the measured batch; throughput counts items that were not computed",
-    look,
+    detect,
     costs_time=False,
 )

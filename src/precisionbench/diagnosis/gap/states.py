@@ -1,4 +1,4 @@
-"""What a row is made of, and the way from one measured row to another by single changes."""
+"""What can change between two rows, and the path from one measured row to another."""
 
 from __future__ import annotations
 
@@ -8,69 +8,49 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from precisionbench.diagnosis.labels import claim_of
+from precisionbench.results.claims import Claims
+from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.records import BackendResult, Json
 
 State = Mapping[str, str]
 _OFF = "off"
 
-_ENGINES = {
-    "eager": "eager PyTorch",
-    "half": "eager PyTorch",
-    "compile": "torch.compile",
-    "torch2trt": "TensorRT",
-}
-_GRAPH_MODES = ("reduce-overhead", "max-autotune")
-# Options that a state tells by other names, or that change nothing about what runs.
-_TOLD = {
-    *("dtype", "precision", "mode", "freezing", "cuda_graph", "memory_format"),
-    *("fold_batch_norm", "opt_level", "batch_size", "tf32", "engine_cache"),
-    *("fp32_layers", "dla_core"),
-}
-_OF_ENGINE = {"grad_mode"}  # autocast has its own
-_MIXED_LEVELS = ("O1", "O2")  # of Apex
+# Options of every backend that are in a state by other names.
+_COVERED = {"cuda_graph", "memory_format", "fold_batch_norm", "batch_size"}
+# Options whose default depends on the engine: autocast has its own.
+_OF_ENGINE = {"grad_mode"}
 PRECISION, ENGINE, LAYOUT, BATCH = "precision", "engine", "memory format", "batch"
 
 
 def state_of(row: BackendResult) -> State:
-    """What a row is made of, by names of what can change.
+    """What defines a row, by names of what can change between rows.
 
     Args:
         row: of a comparison.
+
+    Returns:
+        Values in words by name, e.g. `precision` is `float16`.
     """
-    options = row.options
-    mode = str(options.get("mode", "default"))
-    graph = bool(options.get("cuda_graph")) or mode in _GRAPH_MODES
+    options, claims = row.options, claims_of(row)
+    graph = options.get("cuda_graph") or claims.cuda_graphs
     state = {
-        PRECISION: _precision(row),
-        ENGINE: _engine(row),
+        PRECISION: claims.precision_name or "not told",
+        ENGINE: _engine(row, claims),
         LAYOUT: str(options.get("memory_format", "contiguous")),
         "batch norm": "folded" if options.get("fold_batch_norm") else "as it is",
-        "weights": "frozen" if options.get("freezing") else "variables",
+        "weights": "frozen" if claims.frozen_weights else "variables",
         "launches": "CUDA graph" if graph else "one by one",
-        "autotuning": "on" if mode.startswith("max-autotune") else "off",
+        "autotuning": "on" if claims.autotuned else "off",
         BATCH: str(row.batch_size),
     }
-    rest = {name: _value(value) for name, value in options.items() if name not in _TOLD}
+    covered = _COVERED.union(claims.covered_options)
+    rest = {name: _value(value) for name, value in options.items() if name not in covered}
     return {**state, **rest}
 
 
-def _engine(row: BackendResult) -> str:
-    name = _ENGINES.get(row.name, row.name)
-    return name if row.options.get("dla_core") is None else f"{name} on a DLA"
-
-
-def _precision(row: BackendResult) -> str:
-    """The precision that a row claims; some engines choose one for each operation."""
-    options, claim = row.options, claim_of(row)
-    level = str(options.get("opt_level") or "")
-    if level in _MIXED_LEVELS:
-        return f"mixed {claim} ({level})"
-    if layers := options.get("fp32_layers"):
-        return f"mixed {options.get('dtype')} ({layers} in float32)"
-    if row.name == "autocast":
-        return f"mixed {claim}"
-    return claim or "not told"
+def _engine(row: BackendResult, claims: Claims) -> str:
+    name = claims.engine or row.name
+    return f"{name} on a DLA" if claims.dlas else name
 
 
 def _value(option: Json) -> str:

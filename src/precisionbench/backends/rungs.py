@@ -1,0 +1,61 @@
+"""The rungs of the ladder that a backend offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any
+
+import attrs
+
+CHANNELS_LAST = {"memory_format": "channels_last"}
+# Compute capability from which tensor cores compute in TF32.
+TF32_CAPABILITY = (8, 0)
+
+
+@attrs.frozen
+class Capabilities:
+    """What the rungs depend on.
+
+    Attributes:
+        device: `cuda`, `cpu`, ...
+        capability: compute capability of a GPU.
+        has_images: whether an input has four or five dimensions, so that layouts matter.
+        batch_size: items of a call; None where it is not known.
+        missing: backends that cannot run here, each with the reason.
+        dlas: how many DLAs the device has.
+    """
+
+    device: str
+    capability: tuple[int, ...] = (0, 0)
+    has_images: bool = False
+    batch_size: int | None = None
+    missing: Mapping[str, str] = attrs.field(factory=dict)
+    dlas: int = 0
+
+
+class Stage(IntEnum):
+    """Where a rung stands on the ladder; rungs of one stage are in the order of backends' names.
+
+    `PRECISION`: another dtype in eager PyTorch. `LAYOUT`: another memory format. `COMPILER`: a
+    compiler. `ENGINE`: an engine of its own. Of the rungs before `ENGINE` the last one is also
+    measured at the published batch size.
+    """
+
+    PRECISION = 1
+    LAYOUT = 2
+    COMPILER = 3
+    ENGINE = 4
+
+
+@attrs.frozen
+class Rung:
+    """A row of the ladder.
+
+    Attributes:
+        stage: where it stands.
+        options: of the backend; the others have their defaults.
+    """
+
+    stage: Stage
+    options: Mapping[str, Any] = attrs.field(factory=dict)
