@@ -34,7 +34,66 @@ if TYPE_CHECKING:
     from precisionbench.report.html.waterfall import LedgerRow
 
 
-class Comparison:
+class ComparisonFiles:
+    """The files of a comparison: JSON, from which `load` reads it, and an HTML report.
+
+    Subclasses say what is measured, and may have a ledger for the report.
+    """
+
+    __slots__ = ()
+
+    def _measured_data(self) -> ComparisonData:
+        raise NotImplementedError
+
+    def _ledger(self) -> Iterable[LedgerRow] | None:
+        return None
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write all measured rows with their samples to a JSON file; a failure leaves no file.
+
+        Args:
+            path: file to write.
+            overwrite: replace an existing file.
+
+        Raises:
+            OutputExistsError: the file exists and `overwrite` is false.
+            OutputError: it cannot be written.
+        """
+        text = json_format.to_json(self._measured_data())
+        json_format.write(path, text, overwrite=overwrite)
+
+    def to_html(
+        self,
+        path: str | os.PathLike[str],
+        overwrite: bool = False,
+        *,
+        ledger: Iterable[LedgerRow] | None = None,
+        diagnosis: DiagnosisData | None = None,
+    ) -> None:
+        """Write the report: one HTML file that opens offline and loads nothing.
+
+        Args:
+            path: file to write.
+            overwrite: replace an existing file.
+            ledger: a gap, drawn as a waterfall: rows of (label, kind, factor, low, high),
+                where a kind is `measured`, `derived`, `assumed` or `unexplained`, and low and high
+                may be None. Without it a ladder draws its own gap.
+            diagnosis: as `diagnose` returns it, with its experiments; None makes one without.
+
+        Raises:
+            OutputExistsError: the file exists and `overwrite` is false.
+            OutputError: it cannot be written.
+            SpecError: a row of the ledger is not of this form.
+        """
+        from precisionbench.report.html.page import to_html  # imports Jinja
+
+        json_format.check_writable(path, overwrite)
+        rows = self._ledger() if ledger is None else ledger
+        page = to_html(self._measured_data(), rows, diagnosis)
+        json_format.write(path, page, overwrite=overwrite)
+
+
+class Comparison(ComparisonFiles):
     """One model under several backends: look rows up, compare them, print, save.
 
     Args:
@@ -52,6 +111,9 @@ class Comparison:
         self.data = data
         self.backends = dict(backends or {})
         self._causes = dict(causes or {})
+
+    def _measured_data(self) -> ComparisonData:
+        return self.data
 
     @property
     def results(self) -> tuple[BackendResult, ...]:
@@ -176,19 +238,6 @@ class Comparison:
             comparable.refuse(found)
         return difference(old.data, self.data, found)
 
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write everything to a JSON file, whole or not at all.
-
-        Args:
-            path: file to write.
-            overwrite: replace a file that exists.
-
-        Raises:
-            OutputExistsError: the file exists and `overwrite` is false.
-            OutputError: it cannot be written.
-        """
-        json_format.write(path, self.to_json(), overwrite=overwrite)
-
     def to_json(self) -> str:
         """Everything as versioned JSON text, as `save` writes it."""
         return json_format.to_json(self.data)
@@ -200,34 +249,6 @@ class Comparison:
     def to_csv(self) -> str:
         """The rows as CSV in full precision, for a spreadsheet."""
         return to_csv(self.data)
-
-    def to_html(
-        self,
-        path: str | os.PathLike[str],
-        overwrite: bool = False,
-        *,
-        ledger: Iterable[LedgerRow] | None = None,
-        diagnosis: DiagnosisData | None = None,
-    ) -> None:
-        """Write the report: one HTML file that opens offline and loads nothing from anywhere.
-
-        Args:
-            path: file to write.
-            overwrite: replace a file that exists.
-            ledger: a gap, to be drawn as a waterfall: rows of (label, kind, factor, low, high),
-                where a kind is `measured`, `derived`, `assumed` or `unexplained`, and low and high
-                may be None.
-            diagnosis: as `diagnose` gave it, with its experiments; None for one without.
-
-        Raises:
-            OutputExistsError: the file exists and `overwrite` is false.
-            OutputError: it cannot be written.
-            SpecError: a row of the ledger is none.
-        """
-        from precisionbench.report.html.page import to_html  # Jinja is for those who want a page
-
-        json_format.check_writable(path, overwrite)
-        json_format.write(path, to_html(self.data, ledger, diagnosis), overwrite=overwrite)
 
     def _repr_html_(self) -> str:
         """The table, for a notebook."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from precisionbench.cli.exits import OWN_FAILURE, exit_codes
+from precisionbench.cli.exit_codes import INTERNAL_ERROR, exit_codes_text
 from precisionbench.cli.options import json_option
 from precisionbench.cli.output import print_json, print_text
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(
     short_help="List backends, their options, and what is missing.",
-    epilog=exit_codes(three=OWN_FAILURE),
+    epilog=exit_codes_text(three=INTERNAL_ERROR),
 )
 @json_option("the list")
 def backends(as_json: bool) -> None:

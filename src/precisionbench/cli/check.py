@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from precisionbench.cli.exits import NOTHING_MEASURED, THRESHOLD_MISSED, exit_codes
+from precisionbench.cli.exit_codes import NOTHING_MEASURED, THRESHOLD_MISSED, exit_codes_text
 from precisionbench.cli.options import json_option
 from precisionbench.cli.output import print_json, print_prose
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @click.command(
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     short_help="Run your own benchmark script and say what is wrong.",
-    epilog=exit_codes("a gate is broken, or it was interrupted", "it could not be seen to its end"),
+    epilog=exit_codes_text(
+        "a gate is broken, or it was interrupted", "it could not be seen to its end"
+    ),
 )
 @click.option(
     "--timeout",
@@ -50,10 +52,10 @@ def check(timeout_s: float | None, as_json: bool, script: str, args: tuple[str, 
         print_json("precisionbench.check", found)
     else:
         print_prose(partial(to_text, found))
-    sys.exit(_check_status(found))
+    sys.exit(_exit_code(found))
 
 
-def _check_status(found: CheckData) -> int:
+def _exit_code(found: CheckData) -> int:
     if found.broken or found.ending.kind == "interrupted":
         return THRESHOLD_MISSED
     return 0 if found.models and found.ending.is_whole else NOTHING_MEASURED

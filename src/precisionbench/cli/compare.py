@@ -2,53 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from precisionbench.cli.exits import exit_codes
-from precisionbench.cli.explain import print_diagnosis
+from precisionbench.cli.exit_codes import exit_codes_text
+from precisionbench.cli.explain import diagnosis_with_progress
 from precisionbench.cli.options import (
-    SPEC,
+    backends_option,
+    batch_size_option,
+    budget_option,
     device_option,
-    html_option,
+    evidence_option,
+    experiments_option,
     json_option,
-    output_option,
-    overwrite_option,
     quiet_option,
+    replicas_option,
+    result_file_options,
+    seed_option,
+    spec_option,
     wide_option,
 )
 from precisionbench.cli.output import (
-    end_where_missed,
-    fail_under_option,
-    print_chains,
     print_comparison,
+    print_prose,
+    print_tracebacks_of_rows,
     progress,
 )
-from precisionbench.cli.saving import check_outputs, journal_beside
+from precisionbench.cli.result_files import ResultFiles
+from precisionbench.cli.thresholds import exit_if_missed, fail_under_option
+
+if TYPE_CHECKING:
+    from precisionbench.testing.thresholds import Threshold
 
 
 @click.command(
     short_help="Measure MODEL under several backends.",
-    epilog=exit_codes(),
+    epilog=exit_codes_text(),
 )
 @click.argument("model")
-@click.option(
-    "--backend",
-    "-b",
-    "backends",
-    type=SPEC,
-    multiple=True,
-    metavar="SPEC",
-    help="Backend as name:option=value,... (again for each; default: all that make sense).",
-)
-@click.option(
+@backends_option("Backend as name:option=value,... (again for each; default: all that make sense).")
+@spec_option(
     "--reference",
-    type=SPEC,
     default="eager",
     show_default=True,
-    metavar="SPEC",
     help="The row that the others are compared with.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), help="Items in one call.")
+@batch_size_option()
 @device_option()
 @click.option(
     "--launcher",
@@ -57,7 +59,7 @@ from precisionbench.cli.saving import check_outputs, journal_beside
     show_default=True,
     help="Worker processes in interleaved rounds, or this process, one backend after another.",
 )
-@click.option("--replicas", type=click.IntRange(1, 64), help="Fresh processes of each backend.")
+@replicas_option("backend")
 @click.option(
     "--sessions",
     type=click.IntRange(1, 64),
@@ -65,56 +67,34 @@ from precisionbench.cli.saving import check_outputs, journal_beside
     show_default=True,
     help="Repeat the whole with new processes.",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Of weights and inputs (default: drawn).")
-@click.option("--budget", "budget_s", type=float, metavar="SECONDS", help="To measure in, in all.")
+@seed_option()
+@budget_option()
 @click.option("--noise-floor", type=float, metavar="SHARE", help="As `doctor` measured it.")
 @click.option(
     "--shared-cores",
     type=click.IntRange(min=0),
     help="Let all workers share so many CPU cores, or 0: all. [default: 2 on a GPU]",
 )
-@click.option(
-    "--evidence/--no-evidence",
-    default=True,
-    help="See what runs in each row's calls once they are measured.  [default: evidence]",
+@evidence_option(
+    True, "See what runs in each row's calls once they are measured.  [default: evidence]"
 )
-@output_option("the result")
-@html_option()
-@overwrite_option("--output and --html")
+@result_file_options("the result")
 @json_option("the result")
 @wide_option()
 @quiet_option()
 @click.option("--explain", is_flag=True, help="Say why the rows are as fast as they are, too.")
-@click.option(
-    "--experiments",
-    multiple=True,
-    metavar="NAME",
-    help="Of --explain: auto, none, or names (again for each).  [default: auto]",
-)
+@experiments_option("Of --explain: auto, none, or names (again for each).  [default: auto]")
 @fail_under_option
 def compare(
     model: str,
-    backends: tuple[str, ...],
-    reference: str,
-    batch_size: int | None,
-    device: str | None,
-    launcher: str,
-    replicas: int | None,
-    sessions: int,
-    seed: int | None,
-    budget_s: float | None,
-    noise_floor: float | None,
-    shared_cores: int | None,
-    evidence: bool,
-    output: str | None,
-    html: str | None,
-    overwrite: bool,
+    files: ResultFiles,
     as_json: bool,
     wide: bool,
     quiet: bool,
     explain: bool,
     experiments: tuple[str, ...],
     fail_under: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Measure MODEL under several backends and show the table.
 
@@ -125,45 +105,39 @@ def compare(
     Example:
       precisionbench compare torchvision:resnet50 -b half -b autocast -o r.json
     """
-    from precisionbench.measure import compare
-    from precisionbench.testing import thresholds
+    from precisionbench.measure.compare import compare as measure
+    from precisionbench.report.diagnosis import to_text
 
-    if explain and not evidence:
+    if explain and not options["evidence"]:
         raise click.UsageError("--explain needs the evidence; leave --no-evidence out")
-    wanted = [thresholds.parse(text) for text in fail_under]
-    if wanted:
-        rows, reference_name = compare.plan(backends or compare.DEFAULT_BACKENDS, reference)
-        known = [(row.name, row.identity["options"]) for row in rows]
-        thresholds.check_rows(wanted, known, reference_name)
-    check_outputs(output, html, overwrite)
-    with journal_beside(output) as journal, progress(quiet) as on_progress:
-        comparison = compare.compare(
-            model,
-            backends=backends or None,
-            reference=reference,
-            batch_size=batch_size,
-            device=device,
-            launcher=launcher,
-            replicas=replicas,
-            sessions=sessions,
-            seed=seed,
-            budget_s=budget_s,
-            noise_floor=noise_floor,
-            shared_cores=shared_cores,
-            evidence=evidence,
-            on_progress=on_progress,
-            journal=journal,
-        )
+    options["backends"] = options["backends"] or None
+    thresholds = _thresholds(fail_under, options["backends"], options["reference"])
+    files.check()
+    with files.journal() as journal, progress(quiet) as on_progress:
+        comparison = measure(model, on_progress=on_progress, journal=journal, **options)
     # before saving: a full disk must not take the figures with it
-    print_chains(comparison)
+    print_tracebacks_of_rows(comparison)
     print_comparison(comparison, as_json, wide)
-    if output is not None:
-        comparison.save(output, overwrite=overwrite)
-        if journal is not None:  # it has done its duty
-            journal.unlink(missing_ok=True)
+    files.save(comparison, journal)
     diagnosis = None
     if explain:
-        diagnosis = print_diagnosis(comparison, model, experiments or ("auto",), quiet)
-    if html is not None:
-        comparison.to_html(html, overwrite=overwrite, diagnosis=diagnosis)
-    end_where_missed(wanted, comparison)
+        diagnosis = diagnosis_with_progress(comparison, model, experiments or ("auto",), quiet)
+        print()
+        print_prose(partial(to_text, diagnosis))
+    files.write_report(comparison, diagnosis)
+    exit_if_missed(thresholds, comparison)
+
+
+def _thresholds(
+    fail_under: tuple[str, ...], backends: Sequence[str] | None, reference: str
+) -> list[Threshold]:
+    """Thresholds of rows that will be measured."""
+    from precisionbench.measure.rows import DEFAULT_BACKENDS, plan
+    from precisionbench.testing.thresholds import check_rows, parse
+
+    thresholds = [parse(text) for text in fail_under]
+    if thresholds:
+        rows, reference_name = plan(backends or DEFAULT_BACKENDS, reference)
+        known = [(row.name, row.identity["options"]) for row in rows]
+        check_rows(thresholds, known, reference_name)
+    return thresholds

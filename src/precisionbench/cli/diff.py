@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from precisionbench.cli.completion import ResultFile
-from precisionbench.cli.exits import OWN_FAILURE, THRESHOLD_MISSED, exit_codes
+from precisionbench.cli.exit_codes import INTERNAL_ERROR, THRESHOLD_MISSED, exit_codes_text
 from precisionbench.cli.options import json_option
 from precisionbench.cli.output import print_json, print_text
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(
     short_help="Hold a newer result against an older one.",
-    epilog=exit_codes("--fail-if-slower says no", OWN_FAILURE),
+    epilog=exit_codes_text("--fail-if-slower says no", INTERNAL_ERROR),
 )
 @click.argument("old", type=ResultFile())
 @click.argument("new", type=ResultFile())
@@ -56,7 +56,7 @@ def diff(old: str, new: str, force: bool, fail_if_slower: bool, as_json: bool) -
 
 
 def _missed(found: Difference) -> str:
-    """Why a newer run does not pass; empty where it does. What is not told apart passes."""
+    """Why a newer run does not pass; empty where it does. An inconclusive difference passes."""
     if found.slower:
         return f"slower than before: {', '.join(row.backend for row in found.slower)}"
     if found.broken:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from precisionbench.cli.exits import exit_codes
+from precisionbench.cli.exit_codes import exit_codes_text
 from precisionbench.cli.options import device_option, json_option, quiet_option
 from precisionbench.cli.output import print_text, progress, write_json
 
 
 @click.command(
     short_help="Measure this machine, and what stands in the way.",
-    epilog=exit_codes(),
+    epilog=exit_codes_text(),
 )
 @device_option()
 @click.option("--quick", is_flag=True, help="Leave out the trials of noise (about a minute).")

@@ -3,42 +3,50 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from precisionbench.cli.completion import ResultFile
-from precisionbench.cli.exits import exit_codes
-from precisionbench.cli.options import RECORD_ID, SPEC, json_option, quiet_option
+from precisionbench.cli.exit_codes import exit_codes_text
+from precisionbench.cli.options import (
+    experiments_option,
+    json_option,
+    quiet_option,
+    record_option,
+    spec_option,
+)
 from precisionbench.cli.output import print_json, print_prose, progress
 
 if TYPE_CHECKING:
     from precisionbench.comparison import Comparison
-    from precisionbench.workflows.diagnose import Diagnosis
+    from precisionbench.workflows.diagnose import Diagnosis, GapLedger
 
 
 _WITH_MODEL = "give MODEL after FILE, as in `precisionbench explain result.json my_code:build`"
 
 
+class _GapOptions(NamedTuple):
+    """How to explain the gap to a published number; the options of these names ask for it."""
+
+    to: str | None
+    backend: str | None
+    through: str | None
+    markdown: bool
+
+
 @click.command(
     short_help="Say why a saved result is what it is.",
-    epilog=exit_codes(),
+    epilog=exit_codes_text(),
 )
 @click.argument("file", type=ResultFile())
 @click.argument("model", required=False)
-@click.option(
-    "--experiments",
-    multiple=True,
-    metavar="NAME",
-    help="auto, none, or names (again for each); they need MODEL.  [default: auto with MODEL]",
+@experiments_option(
+    "auto, none, or names (again for each); they need MODEL.  [default: auto with MODEL]"
 )
-@click.option(
-    "--to", type=RECORD_ID, metavar="ID", help="Explain the gap to a published number instead."
-)
-@click.option("--backend", "-b", type=SPEC, metavar="SPEC", help="Of --to: the row to begin with.")
-@click.option(
-    "--through", type=SPEC, metavar="SPEC", help="Of --to: the row at which measuring ends."
-)
+@record_option("--to", "Explain the gap to a published number instead.")
+@spec_option("--backend", "-b", help="Of --to: the row to begin with.")
+@spec_option("--through", help="Of --to: the row at which measuring ends.")
 @click.option("--markdown", is_flag=True, help="Of --to: print it as Markdown.")
 @json_option()
 @quiet_option()
@@ -46,12 +54,9 @@ def explain(
     file: str,
     model: str | None,
     experiments: tuple[str, ...],
-    to: str | None,
-    backend: str | None,
-    through: str | None,
-    markdown: bool,
     as_json: bool,
     quiet: bool,
+    **gap_options: Any,
 ) -> None:
     """Say why the rows of a saved result are as fast as they are, or not as a published number.
 
@@ -65,56 +70,63 @@ def explain(
     """
     from precisionbench.comparison import load
     from precisionbench.report.diagnosis import to_text
-    from precisionbench.workflows.diagnose import diagnose
 
     comparison = load(file)
-    if to is not None:
+    gap = _GapOptions(**gap_options)
+    _check_usage(gap, model, experiments)
+    if gap.to is not None:
+        _print_gap(_gap_ledger(comparison, gap), gap.markdown, as_json)
+        return
+    experiments = experiments or ("auto" if model else "none",)
+    diagnosis = diagnosis_with_progress(comparison, model, experiments, quiet or model is None)
+    if as_json:
+        print_json("precisionbench.diagnosis", diagnosis)
+    else:
+        print_prose(partial(to_text, diagnosis))
+
+
+def _check_usage(gap: _GapOptions, model: str | None, experiments: tuple[str, ...]) -> None:
+    if gap.to is not None:
         if model or experiments:
             raise click.UsageError("--to runs nothing; leave MODEL and --experiments out")
-        _print_gap(comparison, to, backend, through, markdown, as_json)
         return
-    if backend or through or markdown:
+    if gap.backend or gap.through or gap.markdown:
         raise click.UsageError("--backend, --through and --markdown belong to --to; add it")
     if model is None and experiments not in ((), ("none",)):
         raise click.UsageError(f"experiments need the model: {_WITH_MODEL}")
-    with progress(quiet or model is None) as on_progress:
-        wanted = experiments or ("auto" if model else "none",)
-        found = diagnose(comparison, model, wanted, on_progress=on_progress)
-    if as_json:
-        print_json("precisionbench.diagnosis", found)
-    else:
-        print_prose(partial(to_text, found))
 
 
-def _print_gap(
-    comparison: Comparison,
-    to: str,
-    backend: str | None,
-    through: str | None,
-    markdown: bool,
-    as_json: bool,
-) -> None:
-    from precisionbench.report.ledger import to_text
+def _gap_ledger(comparison: Comparison, gap: _GapOptions) -> GapLedger:
     from precisionbench.workflows.diagnose import explain_gap
 
-    gap = explain_gap(comparison, backend or comparison.data.reference, to, through=through)
+    assert gap.to is not None
+    start = gap.backend or comparison.data.reference
+    return explain_gap(comparison, start, gap.to, through=gap.through)
+
+
+def _print_gap(ledger: GapLedger, markdown: bool, as_json: bool) -> None:
+    from precisionbench.report.ledger import to_text
+
     if as_json:
-        print_json("precisionbench.gap", gap.as_data())
+        print_json("precisionbench.gap", ledger.as_data())
     elif markdown:
-        print(gap.to_markdown())
+        print(ledger.to_markdown())
     else:
-        print_prose(partial(to_text, gap))
+        print_prose(partial(to_text, ledger))
 
 
-def print_diagnosis(
-    comparison: Comparison, model: str, experiments: tuple[str, ...], quiet: bool
+def diagnosis_with_progress(
+    comparison: Comparison, model: str | None, experiments: tuple[str, ...], quiet: bool
 ) -> Diagnosis:
-    """Diagnose a comparison, and print what was found below its table."""
-    from precisionbench.report.diagnosis import to_text
+    """Diagnose a comparison, with the progress of its experiments on standard error.
+
+    Args:
+        comparison: what to diagnose.
+        model: that was measured; None where there are no experiments.
+        experiments: as for `diagnose`.
+        quiet: print no progress.
+    """
     from precisionbench.workflows.diagnose import diagnose
 
     with progress(quiet) as on_progress:
-        found = diagnose(comparison, model, experiments, on_progress=on_progress)
-    print()
-    print_prose(partial(to_text, found))
-    return found
+        return diagnose(comparison, model, experiments, on_progress=on_progress)

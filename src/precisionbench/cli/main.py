@@ -1,7 +1,7 @@
-"""The command line: a thin face over the library; each command is a module.
+"""The command line; each command is a module.
 
-Results go to standard output, everything for people beside them to standard error. Heavy modules
-are imported inside the commands, so that `--help` is quick.
+Results are written to standard output, progress and errors to standard error. Heavy modules are
+imported inside the commands, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from precisionbench.cli.check import check
 from precisionbench.cli.compare import compare
 from precisionbench.cli.diff import diff
 from precisionbench.cli.doctor import doctor
-from precisionbench.cli.exits import (
+from precisionbench.cli.exit_codes import (
     THRESHOLD_MISSED,
     BadUsage,
     Interrupted,
     NothingMeasured,
-    exit_codes,
+    exit_codes_text,
 )
 from precisionbench.cli.explain import explain
 from precisionbench.cli.ladder import ladder
 from precisionbench.cli.options import debug_option
-from precisionbench.cli.output import print_chain, was_interrupted
+from precisionbench.cli.output import print_traceback, was_interrupted
 from precisionbench.cli.published import published
 from precisionbench.cli.show import show
 from precisionbench.errors import (
@@ -55,31 +55,31 @@ _NOTHING_MEASURED = (
 )
 
 
-# What stands for our few signs on a terminal that cannot show them.
-_PLAIN_SIGNS = str.maketrans(
+# Replacements of our few signs on a terminal that cannot show them.
+_ASCII_SIGNS = str.maketrans(
     {"─": "-", "±": "+-", "µ": "u", "…": "...", "°": " deg ", "█": "#", "×": "x"}
 )
 
 
-def _plainly(error: UnicodeError) -> tuple[str, int]:
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeEncodeError)
-    text = error.object[error.start : error.end].translate(_PLAIN_SIGNS)
+    text = error.object[error.start : error.end].translate(_ASCII_SIGNS)
     return text.encode("ascii", "replace").decode(), error.end
 
 
-def _write_plainly_where_needed() -> None:
-    """Let no sign that the terminal's encoding lacks end the program."""
-    codecs.register_error("precisionbench.plain", _plainly)
+def _replace_unencodable_signs() -> None:
+    """Write replacements of signs that the terminal's encoding lacks, instead of failing."""
+    codecs.register_error("precisionbench.ascii", _in_ascii)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="precisionbench.plain")
+            stream.reconfigure(errors="precisionbench.ascii")
 
 
 class _Group(click.Group):
-    """Turns the library's errors into one sentence and an exit code."""
+    """Prints the library's errors as one sentence and exits with their code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        _write_plainly_where_needed()
+        _replace_unencodable_signs()
         try:
             result = super().invoke(ctx)
             if sys.stdout is not None:
@@ -87,21 +87,21 @@ class _Group(click.Group):
             if was_interrupted(ctx):
                 ctx.exit(THRESHOLD_MISSED)
         except PrecisionBenchError as exc:
-            print_chain(exc)
+            print_traceback(exc)
             failed = isinstance(exc, _NOTHING_MEASURED)
             raise (NothingMeasured if failed else BadUsage)(str(exc)) from exc
         except KeyboardInterrupt:
             raise Interrupted("nothing is kept") from None
-        except BrokenPipeError:  # whoever reads us has seen enough; click ends quietly
+        except BrokenPipeError:  # the reader closed the pipe; click exits quietly
             raise
         except OSError as exc:
-            print_chain(exc)
-            _abandon_stdout()
+            print_traceback(exc)
+            _discard_stdout()
             raise BadUsage(f"the output could not be written ({one_line(exc)})") from exc
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except Exception as exc:  # a mistake of ours; a 1 would be taken for a missed threshold
-            print_chain(exc)
+        except Exception as exc:  # a bug; exit code 1 would read as a missed threshold
+            print_traceback(exc)
             raise NothingMeasured(
                 f"precisionbench itself failed ({one_line(exc)}); please report it with what "
                 "--debug shows"
@@ -109,12 +109,12 @@ class _Group(click.Group):
         return result
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which they are needed, not by name."""
+        """The commands in the order in which they are usually needed, not by name."""
         return list(self.commands)
 
 
-def _abandon_stdout() -> None:
-    """Let Python not try again, and fail again, when it exits."""
+def _discard_stdout() -> None:
+    """Keep Python from writing to the failed stream again, and failing again, at exit."""
     with contextlib.suppress(OSError), Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
@@ -122,7 +122,7 @@ def _abandon_stdout() -> None:
 @click.group(
     cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=exit_codes("a threshold was missed, or it was interrupted"),
+    epilog=exit_codes_text("a threshold was missed, or it was interrupted"),
 )
 @click.version_option(__version__)
 def main() -> None:

@@ -1,25 +1,114 @@
-"""Options that several commands have, with the same names and words everywhere."""
+"""Options that several commands have, with the same names and the same help everywhere."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from precisionbench.cli.completion import BackendSpec, RecordId
-from precisionbench.cli.output import machine_output, set_debug
+from precisionbench.cli.output import claim_stdout, show_tracebacks
+from precisionbench.cli.result_files import ResultFiles
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
 
-SPEC = BackendSpec()
-RECORD_ID = RecordId()
+
+# What is measured
+
+
+def spec_option(*names: str, **settings: Any) -> Decorator[Any]:
+    """An option that takes a backend's spec.
+
+    Args:
+        names: as for `click.option`.
+        settings: as for `click.option`.
+    """
+    return click.option(*names, type=BackendSpec(), metavar="SPEC", **settings)
+
+
+def backends_option(help: str) -> Decorator[Any]:
+    """`--backend`, which may be repeated.
+
+    Args:
+        help: what it selects.
+    """
+    return spec_option("--backend", "-b", "backends", multiple=True, help=help)
+
+
+def record_option(name: str, help: str) -> Decorator[Any]:
+    """An option that takes the id of a published number.
+
+    Args:
+        name: of the option.
+        help: what the number is for.
+    """
+    return click.option(name, type=RecordId(), metavar="ID", help=help)
+
+
+def batch_size_option() -> Decorator[Any]:
+    """`--batch-size`: items in one call."""
+    return click.option("--batch-size", type=click.IntRange(min=1), help="Items in one call.")
+
+
+def device_option() -> Decorator[Any]:
+    """`--device`: where to measure."""
+    text = "cpu, cuda, cuda:1, ... (default: the GPU where there is one)."
+    return click.option("--device", help=text)
+
+
+# How it is measured
+
+
+def replicas_option(of: str) -> Decorator[Any]:
+    """`--replicas`: worker processes.
+
+    Args:
+        of: what each of them belongs to.
+    """
+    text = f"Fresh processes of each {of}."
+    return click.option("--replicas", type=click.IntRange(1, 64), help=text)
+
+
+def seed_option() -> Decorator[Any]:
+    """`--seed`: of random numbers."""
+    text = "Of weights and inputs (default: drawn)."
+    return click.option("--seed", type=click.IntRange(min=0), help=text)
+
+
+def budget_option() -> Decorator[Any]:
+    """`--budget`: total measuring time."""
+    text = "To measure in, in all."
+    return click.option("--budget", "budget_s", type=float, metavar="SECONDS", help=text)
+
+
+def evidence_option(default: bool, help: str) -> Decorator[Any]:
+    """`--evidence` and `--no-evidence`: whether each row is profiled.
+
+    Args:
+        default: without either of them.
+        help: when it is profiled.
+    """
+    return click.option("--evidence/--no-evidence", default=default, help=help)
+
+
+def experiments_option(help: str) -> Decorator[Any]:
+    """`--experiments`, which may be repeated.
+
+    Args:
+        help: what may be given.
+    """
+    return click.option("--experiments", multiple=True, metavar="NAME", help=help)
+
+
+# What is printed and written
 
 
 def _claim_stdout(ctx: click.Context, _: click.Parameter, as_json: bool) -> bool:
     if as_json and not ctx.resilient_parsing:
-        ctx.with_resource(machine_output(ctx))
+        ctx.with_resource(claim_stdout(ctx))
     return as_json
 
 
@@ -34,14 +123,8 @@ def json_option(what: str = "it") -> Decorator[Any]:
 
 
 def quiet_option() -> Decorator[Any]:
-    """`--quiet`: no progress."""
+    """`--quiet`: no progress output."""
     return click.option("--quiet", "-q", is_flag=True, help="Say nothing of the progress.")
-
-
-def device_option() -> Decorator[Any]:
-    """`--device`: where to measure."""
-    text = "cpu, cuda, cuda:1, ... (default: the GPU where there is one)."
-    return click.option("--device", help=text)
 
 
 def wide_option() -> Decorator[Any]:
@@ -56,16 +139,6 @@ def html_option() -> Decorator[Any]:
     return click.option("--html", metavar="FILE", type=click.Path(), help=text)
 
 
-def output_option(what: str) -> Decorator[Any]:
-    """`--output`: where to save.
-
-    Args:
-        what: is saved.
-    """
-    text = f"Save {what} as JSON."
-    return click.option("--output", "-o", metavar="FILE", type=click.Path(), help=text)
-
-
 def overwrite_option(which: str) -> Decorator[Any]:
     """`--overwrite`: files that exist may be replaced.
 
@@ -76,9 +149,33 @@ def overwrite_option(which: str) -> Decorator[Any]:
     return click.option("--overwrite", is_flag=True, help=text)
 
 
+def result_file_options(saved: str) -> Decorator[Any]:
+    """`--output`, `--html` and `--overwrite`; the command gets them as `files`, a `ResultFiles`.
+
+    Args:
+        saved: what `--output` saves.
+    """
+    text = f"Save {saved} as JSON."
+    options = (
+        click.option("--output", "-o", metavar="FILE", type=click.Path(), help=text),
+        html_option(),
+        overwrite_option("--output and --html"),
+    )
+
+    def decorate(command: Callable[..., Any]) -> Any:
+        @functools.wraps(command)
+        def with_files(**given: Any) -> Any:
+            files = ResultFiles(*(given.pop(name) for name in ResultFiles._fields))
+            return command(files=files, **given)
+
+        return functools.reduce(lambda inner, option: option(inner), reversed(options), with_files)
+
+    return decorate
+
+
 def _debug(ctx: click.Context, _: click.Parameter, debug: bool) -> None:
     if debug:
-        set_debug(ctx)
+        show_tracebacks(ctx)
 
 
 def debug_option() -> click.Option:

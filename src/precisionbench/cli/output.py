@@ -1,7 +1,6 @@
-"""What commands have in common: results to standard output, all else to standard error.
+"""Output of all commands: results to standard output, everything else to standard error.
 
-Results are printed, not echoed: click would write UTF-8 where the terminal is said to know ASCII
-only.
+Results are printed, not echoed: click would write UTF-8 to a terminal whose encoding is ASCII.
 """
 
 from __future__ import annotations
@@ -12,36 +11,29 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
-
-from precisionbench.cli.exits import THRESHOLD_MISSED
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from precisionbench.comparison import Comparison
     from precisionbench.results.progress import OnProgress, Progress
-    from precisionbench.testing.thresholds import Threshold
 
-_MACHINE = "precisionbench.machine"  # in the context: where JSON goes
+# Keys of the context's `meta`.
+_JSON_STREAM = "precisionbench.json_stream"
 _DEBUG = "precisionbench.debug"
 _INTERRUPTED = "precisionbench.interrupted"
-_MOST_READABLE = 100  # columns of prose
+_MAX_TEXT_WIDTH = 100  # columns of running text
 
-fail_under_option = click.option(
-    "--fail-under",
-    multiple=True,
-    metavar="THRESHOLD",
-    help="End with 1 unless it holds: 'half>=1.5' (the lower end of the speed-up's interval) or "
-    "'half error<=0.01' (again for each).",
-)
+
+# Results
 
 
 def print_comparison(comparison: Comparison, as_json: bool, wide: bool = False) -> None:
-    """The table, or everything as JSON."""
+    """Print the table, or everything as JSON."""
     if as_json:
         write_json(comparison.to_json())
         return
@@ -55,10 +47,10 @@ def print_comparison(comparison: Comparison, as_json: bool, wide: bool = False) 
 
 
 def print_text(plain: str | Callable[[int], str], show_on: Callable[[Console], None]) -> None:
-    """In colour and as wide as the terminal; a pipe or a file gets plain text of 80 columns.
+    """Print in colour and as wide as the terminal; without a terminal, plain with 80 columns.
 
     Args:
-        plain: the text, or what makes it for a width.
+        plain: the text, or a function of the width that makes it.
         show_on: writes to a console.
     """
     from rich.console import Console
@@ -73,7 +65,7 @@ def print_text(plain: str | Callable[[int], str], show_on: Callable[[Console], N
 
 
 def print_prose(text: Callable[[int], str]) -> None:
-    """Text that is as wide as the terminal, within what can be read.
+    """Print running text as wide as the terminal, within a readable width.
 
     Args:
         text: makes it for a width.
@@ -84,22 +76,14 @@ def print_prose(text: Callable[[int], str]) -> None:
 
     console = Console()
     width = console.width if console.is_terminal else WIDTH
-    print(text(min(max(width, MIN_WIDTH), _MOST_READABLE)))
+    print(text(min(max(width, MIN_WIDTH), _MAX_TEXT_WIDTH)))
 
 
-def end_where_missed(wanted: Sequence[Threshold], comparison: Comparison) -> None:
-    """One sentence for each threshold that is missed, and the exit code that says so."""
-    from precisionbench.testing import thresholds
-
-    found = thresholds.missed(wanted, comparison)
-    for sentence in found:
-        click.echo(sentence, err=True)
-    if found:
-        sys.exit(THRESHOLD_MISSED)
+# JSON
 
 
 def print_json(format: str, data: Any) -> None:
-    """A document of its own format and version, for machines."""
+    """Print a document of its own format, version 1."""
     from precisionbench.results import json_format
 
     document = {"format": format, "version": 1, **json_format.unstructured(data)}
@@ -107,22 +91,22 @@ def print_json(format: str, data: Any) -> None:
 
 
 def write_json(text: str) -> None:
-    """Write a document where nothing else is written."""
-    stream = click.get_current_context().meta.get(_MACHINE, sys.stdout)
+    """Write a document to the stream that `claim_stdout` reserved."""
+    stream = click.get_current_context().meta.get(_JSON_STREAM, sys.stdout)
     assert stream is not None
     stream.write(text if text.endswith("\n") else f"{text}\n")
     stream.flush()
 
 
 @contextlib.contextmanager
-def machine_output(ctx: click.Context) -> Iterator[None]:
-    """Keep standard output for one document: all that anybody else prints goes to standard error.
+def claim_stdout(ctx: click.Context) -> Iterator[None]:
+    """Reserve standard output for one document; everything else is written to standard error.
 
-    What native code prints, too: models and plugins do not know whom they talk to.
+    This includes what models and plugins print, also from native code.
     """
     out = sys.stdout
     with contextlib.ExitStack() as stack:
-        ctx.meta[_MACHINE] = stack.enter_context(_own_descriptor(out))
+        ctx.meta[_JSON_STREAM] = stack.enter_context(_own_descriptor(out))
         sys.stdout = sys.stderr
         try:
             yield
@@ -132,7 +116,7 @@ def machine_output(ctx: click.Context) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own_descriptor(out: TextIO) -> Iterator[TextIO]:
-    """A stream that goes where file descriptor 1 went, which goes to standard error meanwhile."""
+    """A stream to where file descriptor 1 led; the descriptor leads to standard error meanwhile."""
     try:
         out.flush()
         own = os.dup(out.fileno()) if out.fileno() == 1 else None
@@ -151,48 +135,54 @@ def _own_descriptor(out: TextIO) -> Iterator[TextIO]:
         os.close(own)
 
 
-def set_debug(ctx: click.Context) -> None:
-    """Let errors show how they came about."""
+# Tracebacks
+
+
+def show_tracebacks(ctx: click.Context) -> None:
+    """Let `print_traceback` print in this context."""
     ctx.meta[_DEBUG] = True
 
 
-def print_chain(error: BaseException) -> None:
-    """With --debug, the error with all that led to it, worker processes included."""
+def print_traceback(error: BaseException) -> None:
+    """With --debug, print the error with its causes, those of worker processes included."""
     ctx = click.get_current_context(silent=True)
     if ctx is not None and ctx.meta.get(_DEBUG):
         click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
 
 
-def print_chains(comparison: Comparison) -> None:
-    """The same for rows that failed."""
+def print_tracebacks_of_rows(comparison: Comparison) -> None:
+    """With --debug, print the errors of rows that failed."""
     for failure in comparison.failures:
         try:
             comparison[failure.backend]
         except Exception as exc:
-            print_chain(exc)
+            print_traceback(exc)
+
+
+# Progress
 
 
 def was_interrupted(ctx: click.Context) -> bool:
-    """Whether a Ctrl-C has cut short what was measured, although there is something to show."""
+    """Whether Ctrl-C ended a run early that has results nevertheless."""
     return bool(ctx.meta.get(_INTERRUPTED))
 
 
 @contextlib.contextmanager
 def progress(quiet: bool = False) -> Iterator[OnProgress]:
-    """Say on standard error what is being measured, and keep in mind whether it was interrupted.
+    """Show progress on standard error, and record whether the run was interrupted.
 
     Args:
-        quiet: say nothing.
+        quiet: show nothing.
     """
     meta = click.get_current_context().meta
     with _display(quiet) as show:
 
-        def tell(progress: Progress) -> None:
+        def on_progress(progress: Progress) -> None:
             if progress.stage == "interrupted":
                 meta[_INTERRUPTED] = True
             show(progress)
 
-        yield tell
+        yield on_progress
 
 
 @contextlib.contextmanager

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import click
 
-from precisionbench.cli.exits import OWN_FAILURE, exit_codes
-from precisionbench.cli.options import RECORD_ID, json_option
+from precisionbench.cli.exit_codes import INTERNAL_ERROR, exit_codes_text
+from precisionbench.cli.options import json_option, record_option
 from precisionbench.cli.output import print_text, write_json
 
 
 @click.command(
     short_help="List numbers that others published.",
-    epilog=exit_codes(three=OWN_FAILURE),
+    epilog=exit_codes_text(three=INTERNAL_ERROR),
 )
 @click.option("--device", metavar="NAME", help="Such as 'agx xavier', h200, a100.")
 @click.option("--model", metavar="NAME", help="Such as resnet50, or 'ResNet-50 v1.5'.")
 @click.option("--precision", metavar="NAME", help="Such as int8 or fp16.")
-@click.option(
-    "--id", type=RECORD_ID, metavar="ID", help="Show all of one, with what the device's peaks say."
-)
+@record_option("--id", "Show all of one, with what the device's peaks say.")
 @click.option("--file", type=click.Path(), metavar="FILE", help="A TOML file with more of them.")
 @json_option("them")
 def published(

@@ -3,48 +3,51 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from precisionbench.cli.completion import ResultFile
-from precisionbench.cli.exits import OWN_FAILURE, exit_codes
-from precisionbench.cli.options import SPEC, html_option, json_option, overwrite_option, wide_option
-from precisionbench.cli.output import (
-    end_where_missed,
-    fail_under_option,
-    print_comparison,
-    print_json,
-    print_prose,
+from precisionbench.cli.exit_codes import INTERNAL_ERROR, exit_codes_text
+from precisionbench.cli.options import (
+    backends_option,
+    html_option,
+    json_option,
+    overwrite_option,
+    spec_option,
+    wide_option,
 )
+from precisionbench.cli.output import print_comparison, print_json, print_prose
+from precisionbench.cli.thresholds import exit_if_missed, fail_under_option
 
 if TYPE_CHECKING:
     from precisionbench.comparison import Comparison
 
 
+class _Form(NamedTuple):
+    """What to print of a result; the options of these names ask for it."""
+
+    as_json: bool
+    markdown: bool
+    as_csv: bool
+    rules: bool
+    backends: tuple[str, ...]
+    engines: tuple[str, ...]
+
+
 @click.command(
     short_help="Show a saved result, also as Markdown, CSV or HTML.",
-    epilog=exit_codes(three=OWN_FAILURE),
+    epilog=exit_codes_text(three=INTERNAL_ERROR),
 )
 @click.argument("file", type=ResultFile())
 @json_option()
 @click.option("--markdown", is_flag=True, help="Print it as Markdown.")
 @click.option("--rules", is_flag=True, help="Show rows as trtexec, MLPerf, ... would state them.")
-@click.option(
-    "--backend",
-    "-b",
-    "backends",
-    type=SPEC,
-    multiple=True,
-    metavar="SPEC",
-    help="Of --rules: only this row.",
-)
-@click.option(
+@backends_option("Of --rules: only this row.")
+@spec_option(
     "--engine",
     "engines",
-    type=SPEC,
     multiple=True,
-    metavar="SPEC",
     help="Of --rules: a row of another engine (a DLA) that jetson_benchmarks would add.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print its rows as CSV, in full precision.")
@@ -54,16 +57,11 @@ if TYPE_CHECKING:
 @fail_under_option
 def show(
     file: str,
-    as_json: bool,
-    markdown: bool,
-    rules: bool,
-    backends: tuple[str, ...],
-    engines: tuple[str, ...],
-    as_csv: bool,
     html: str | None,
     overwrite: bool,
     wide: bool,
     fail_under: tuple[str, ...],
+    **form_options: Any,
 ) -> None:
     """Show a result that was saved; this needs no GPU and no torch.
 
@@ -77,49 +75,50 @@ def show(
     from precisionbench.comparison import load
     from precisionbench.testing import thresholds
 
-    if as_json + markdown + as_csv > 1:
-        raise click.UsageError("--json, --markdown and --csv exclude each other; give one of them")
-    if rules and as_csv:
-        raise click.UsageError(
-            "--rules and --csv exclude each other; --rules --json is for machines"
-        )
-    if overwrite and html is None:
-        raise click.UsageError("--overwrite belongs to --html; add it")
-    if (backends or engines) and not rules:
-        raise click.UsageError("--backend and --engine belong to --rules; add it")
+    form = _Form(**form_options)
+    _check_usage(form, html, overwrite)
     wanted = [thresholds.parse(text) for text in fail_under]
     comparison = load(file)
     thresholds.check_rows(wanted, thresholds.rows_of(comparison), comparison.data.reference)
     if html is not None:
         comparison.to_html(html, overwrite=overwrite)
-    if rules:
-        _show_rules(comparison, backends, engines, as_json, markdown)
-    elif markdown:
+    if form.rules:
+        _print_statements(comparison, form)
+    elif form.markdown:
         print(comparison.to_markdown())
-    elif as_csv:
+    elif form.as_csv:
         print(comparison.to_csv(), end="")
-    elif html is None or as_json:
-        print_comparison(comparison, as_json, wide)
-    end_where_missed(wanted, comparison)
+    elif html is None or form.as_json:
+        print_comparison(comparison, form.as_json, wide)
+    exit_if_missed(wanted, comparison)
 
 
-def _show_rules(
-    comparison: Comparison,
-    backends: tuple[str, ...],
-    engines: tuple[str, ...],
-    as_json: bool,
-    markdown: bool,
-) -> None:
-    """What others would say of these rows, or of all."""
+def _check_usage(form: _Form, html: str | None, overwrite: bool) -> None:
+    if form.as_json + form.markdown + form.as_csv > 1:
+        raise click.UsageError("--json, --markdown and --csv exclude each other; give one of them")
+    if form.rules and form.as_csv:
+        raise click.UsageError(
+            "--rules and --csv exclude each other; --rules --json is for machines"
+        )
+    if overwrite and html is None:
+        raise click.UsageError("--overwrite belongs to --html; add it")
+    if (form.backends or form.engines) and not form.rules:
+        raise click.UsageError("--backend and --engine belong to --rules; add it")
+
+
+def _print_statements(comparison: Comparison, form: _Form) -> None:
+    """Print the rows that were asked for, or all, under each reporting convention."""
     from precisionbench.report import rules
     from precisionbench.results import json_format
 
-    rows = [comparison[name].backend for name in backends] or [row.backend for row in comparison]
-    found = {name: comparison.under_rules(name, engines) for name in rows}
-    if as_json:
-        statements = {name: json_format.unstructured(said) for name, said in found.items()}
-        print_json("precisionbench.statements", {"rows": statements})
-    elif markdown:
-        print(rules.to_markdown(found))
+    rows = [comparison[name].backend for name in form.backends] or [
+        row.backend for row in comparison
+    ]
+    statements = {name: comparison.under_rules(name, form.engines) for name in rows}
+    if form.as_json:
+        document = {name: json_format.unstructured(found) for name, found in statements.items()}
+        print_json("precisionbench.statements", {"rows": document})
+    elif form.markdown:
+        print(rules.to_markdown(statements))
     else:
-        print_prose(partial(rules.to_text, found))
+        print_prose(partial(rules.to_text, statements))

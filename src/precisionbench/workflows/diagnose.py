@@ -1,4 +1,4 @@
-"""Why a comparison's rows are as fast as they are."""
+"""`diagnose()` and `explain_gap()`: why a comparison's rows are as fast as they are."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXPERIMENTS_S = 45.0
 
 @attrs.frozen
 class Diagnosis(DiagnosisData):
-    """Why the rows of a comparison are as fast as they are; printed, it is a text."""
+    """Why the rows of a comparison are as fast as they are; `str` makes a text of it."""
 
     def __str__(self) -> str:
         return to_text(self)
@@ -32,22 +32,22 @@ class Diagnosis(DiagnosisData):
 
 @attrs.frozen
 class GapLedger(GapData):
-    """Why a measured rate is not the published one; printed, it is a waterfall with its sources."""
+    """Why a measured rate is not the published one; `str` makes a waterfall with its sources."""
 
     def __str__(self) -> str:
         return ledger_text.to_text(self)
 
     @classmethod
     def of(cls, gap: GapData) -> GapLedger:
-        """The ledger to print, of one that was put together by `diagnosis.gap.ledger`."""
+        """The printable ledger of plain gap data."""
         return cls(**{f.name: getattr(gap, f.name) for f in attrs.fields(GapData)})
 
     def to_markdown(self) -> str:
-        """The same for a page or a pull request."""
+        """The ledger as Markdown, for a page or a pull request."""
         return ledger_text.to_markdown(self)
 
     def as_data(self) -> dict[str, Any]:
-        """All of it, with the gap and what must be said first: for machines."""
+        """All fields, with the gap and the warning, for JSON."""
         names = ("warning", "gap", *(field.name for field in attrs.fields(GapData)))
         return {name: getattr(self, name) for name in names}
 
@@ -62,27 +62,27 @@ def explain_gap(
 ) -> GapLedger:
     """Explain the gap between a measured row and a published number, factor by factor.
 
-    The way leads through the comparison's other rows, by single changes as far as rows differ in
-    single things; from the last of them on by published pairs of numbers that differ in one
-    condition, and by the devices' peaks. What remains is unexplained, and always told.
+    The first factors come from the comparison's other rows, by single changes as far as rows
+    differ in one option; the next from published pairs of numbers that differ in one condition,
+    and from the devices' peaks. The rest is always listed as unexplained.
 
     Args:
-        comparison: as `compare` or `load` gave it.
-        backend: the row to begin with, as for `comparison[...]`.
+        comparison: as `compare` or `load` returns it.
+        backend: the row to start from, as for `comparison[...]`.
         published: a published number, or its id, such as `mlperf-v4.1-h200-resnet50-offline`.
-        through: the row at which measuring ends; None is the fastest one whose output is finite
-            wherever the reference's is.
-        factors: others that you know, each with its kind and source; one of the name of a factor
-            that would have been derived takes its place, and one of the name of a measured factor
-            is refused, because it would count twice.
+        through: the last measured row; None is the fastest one whose output is finite wherever
+            the reference's is.
+        factors: further factors that you know, each with its kind and source; one with the name of
+            a derived factor replaces it, and one with the name of a measured factor is refused,
+            because it would count twice.
 
     Returns:
-        Rows whose product is exactly the gap; printed, a waterfall.
+        Factors whose product is exactly the gap; `str` makes a waterfall of them.
 
     Raises:
         RecordNotFoundError: no published number has this id.
         RowNotFoundError: there is no such row.
-        IncomparableError: one of the two is no rate, or they are of different models.
+        IncomparableError: one of the two is not a rate, or they are of different models.
         SpecError: a factor is called unexplained, or is in the ledger already; or `published` is
             neither an id nor a record.
     """
@@ -118,52 +118,66 @@ def diagnose(
     budget_s: float = EXPERIMENTS_S,
     on_progress: OnProgress | None = None,
 ) -> Diagnosis:
-    """Find out why the rows of a comparison are as fast as they are.
+    """Explain why the rows of a comparison are as fast as they are.
 
     Without a workload nothing is run, torch is not needed, and findings stay suspected unless
-    what was measured already proves them.
+    the measurements prove them already.
 
     Args:
-        comparison: as `compare` or `load` gave it.
+        comparison: as `compare` or `load` returns it.
         workload: `(model, inputs)` as they were given to `compare`, or a model's name or factory:
-            experiments are made on it.
-        experiments: `"auto"` makes those that promise most within the budget, `"none"` makes none;
-            or names of experiments, as in `precisionbench.workflows.experiments.EXPERIMENTS`.
-        budget_s: seconds that `"auto"` may take, about; at least one experiment is made.
+            the experiments run on it.
+        experiments: `"auto"` runs those of the largest expected gain within the budget, `"none"`
+            runs none; or names of experiments, as in
+            `precisionbench.workflows.experiments.EXPERIMENTS`.
+        budget_s: about how many seconds `"auto"` may take; at least one experiment is run.
         on_progress: called with a `Progress` at each step of the experiments.
 
     Returns:
-        Labels, findings, layers and answers; printed, it is a text.
+        Labels, findings, layers and answers; `str` makes a text of it.
 
     Raises:
-        SpecError: experiments without a workload, or an unknown one.
-        WorkloadError: what is wrong with the workload, or that it is not what was measured.
+        SpecError: experiments without a workload, or an unknown experiment.
+        WorkloadError: what is wrong with the workload, or how it differs from what was measured.
     """
     wanted = _wanted(experiments)
-    first = _diagnosis(comparison)
     if wanted == "none":
-        return first
+        return _diagnosis(comparison)
     if workload is None:
         raise SpecError(
             "experiments need the model, and there is no workload",
             "give workload=(model, inputs), or MODEL on the command line",
         )
-    from precisionbench.workflows import experiments as laboratory
+    trials, notes = _experiment(comparison, workload, wanted, budget_s, on_progress)
+    return _diagnosis(comparison, trials, notes)
 
-    model, inputs = _model_and_inputs(workload)
-    options = laboratory.as_measured(comparison, model, inputs)
-    backends = laboratory.backends_of(comparison)
-    batch_size = comparison.data.workload.batch_size
-    plans, unable, notes = laboratory.planned(
-        first.findings, backends, wanted, budget_s, batch_size
+
+def _experiment(
+    comparison: Comparison,
+    given: Any,
+    wanted: str | Sequence[str],
+    budget_s: float,
+    on_progress: OnProgress | None,
+) -> tuple[list[Trial], list[str]]:
+    """Run the experiments that test the findings of a comparison."""
+    from precisionbench.workflows import experiments  # imports torch
+
+    model, inputs = _model_and_inputs(given)
+    workload = experiments.workload_as_measured(comparison, model, inputs)
+    plans, impossible, notes = experiments.plan_experiments(
+        _diagnosis(comparison).findings,
+        experiments.backends_of(comparison),
+        wanted,
+        budget_s,
+        comparison.data.workload.batch_size,
     )
-    options["on_progress"] = in_phase(on_progress, "experiments")
-    made = laboratory.made(plans, comparison, model, inputs, **options)
-    return _diagnosis(comparison, [*made, *unable], notes)
+    show = in_phase(on_progress, "experiments")
+    trials = experiments.run_experiments(plans, comparison, workload, show)
+    return [*trials, *impossible], notes
 
 
 def _wanted(experiments: str | Sequence[str]) -> str | Sequence[str]:
-    """`auto` and `none` may stand in a list, too, as the command line gives them."""
+    """Accept `auto` and `none` in a list too, as the command line gives them."""
     if isinstance(experiments, str):
         return experiments
     if not isinstance(experiments, Sequence):

@@ -1,4 +1,4 @@
-"""Experiments: a row with one thing changed, measured beside it as it is, in fresh processes."""
+"""Experiments: a row with one change, measured beside the unchanged row in fresh processes."""
 
 from __future__ import annotations
 
@@ -19,38 +19,44 @@ from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.findings import Finding, Status, Trial
 from precisionbench.errors import PrecisionBenchError, SpecError, WorkloadError, did_you_mean
 from precisionbench.measure import compare
-from precisionbench.model.workload import resolve
+from precisionbench.measure.options import Options
+from precisionbench.model.workload import Workload, resolve
+from precisionbench.results.progress import OnProgress
+from precisionbench.results.records import WorkloadInfo
 from precisionbench.statistics import Interval, unpaired_ratio_interval
-from precisionbench.workflows.model_edits import CHANGES, WithChange
+from precisionbench.workflows.model_edits import EDITS, EditedWorkload
 
-# Without these nothing is gained by proving a finding.
-_LEAST_GAIN = 1.02
+# Findings of less gain than this are not tested automatically.
+_MIN_GAIN = 1.02
+# The expected gain of a finding without a factor.
+_UNKNOWN_GAIN = 1.5
 _REPLICAS = 2
-# A row of an experiment takes about so long: starting and preparing two processes, and rounds.
+# About how long a row of an experiment takes: starting and preparing two processes, and rounds.
 _ROW_S = 6.0
 _START_S = 15.0
 _ROUNDS_S = 2.0  # of each row
 FRESH_PROCESS = "fresh-process"
 CAST_ONCE = "cast-once"
-_TIMES_LARGER = 8
-# Models whose batch is an option, and no matter of the inputs that they are given.
-_TAKES_A_BATCH = "torchvision:"
-# Makes the changed row of a row; the number is that of items in one of its calls, where known.
-_Changing = Callable[[Backend, int | None], Backend]
+_BATCH_FACTOR = 8
+# Models of this prefix take the batch as an option; their inputs are not given by the user.
+_BATCH_AS_OPTION = "torchvision:"
+# Makes the changed row of a row; the number is that of items in one of its calls, if known.
+_Change = Callable[[Backend, int | None], Backend]
 
 
-def _common(backend: Backend) -> dict[str, Any]:
+def _common_options(backend: Backend) -> dict[str, Any]:
+    """The options that every backend has."""
     return {field.name: getattr(backend, field.name) for field in attrs.fields(Backend)}
 
 
-def _option(**options: Any) -> _Changing:
+def _with_options(**options: Any) -> _Change:
     return lambda backend, _: attrs.evolve(backend, **options)
 
 
-def _change(name: str) -> _Changing:
+def _with_edit(name: str) -> _Change:
     def changed(backend: Backend, _: int | None) -> Backend:
         of = canonical_spec(backend).replace(",", "+")
-        return WithChange(of, name, backend=backend, **_common(backend))
+        return EditedWorkload(of, name, backend=backend, **_common_options(backend))
 
     return changed
 
@@ -58,41 +64,41 @@ def _change(name: str) -> _Changing:
 def _compiled(backend: Backend, _: int | None) -> Backend:
     if type(backend) is not Half or backend.fp32_layers:
         raise SpecError("there is no compiled row like this one", "measure 'compile' beside it")
-    return Compile(backend.dtype, **_common(backend))
+    return Compile(backend.dtype, **_common_options(backend))
 
 
-def _larger_batch(backend: Backend, items: int | None) -> Backend:
+def _with_larger_batch(backend: Backend, items: int | None) -> Backend:
     if items is None:
         raise SpecError(
             "it is not known how many items a call serves", "give batch_size= when you measure"
         )
-    return attrs.evolve(backend, batch_size=_TIMES_LARGER * items)
+    return attrs.evolve(backend, batch_size=_BATCH_FACTOR * items)
 
 
-# For each experiment, what makes the changed row of a row.
-EXPERIMENTS: Mapping[str, _Changing] = {
-    "channels-last": _option(memory_format="channels_last"),
-    "cudnn-benchmark": _option(cudnn_benchmark=True),
+# What each experiment changes in a row.
+EXPERIMENTS: Mapping[str, _Change] = {
+    "channels-last": _with_options(memory_format="channels_last"),
+    "cudnn-benchmark": _with_options(cudnn_benchmark=True),
     "compiled": _compiled,
-    "folded-batch-norm": _option(fold_batch_norm=True),
-    "cuda-graph": _option(cuda_graph=True),
-    "larger-batch": _larger_batch,
-    "ieee-float32": lambda backend, _: Eager(**_common(backend)),
+    "folded-batch-norm": _with_options(fold_batch_norm=True),
+    "cuda-graph": _with_options(cuda_graph=True),
+    "larger-batch": _with_larger_batch,
+    "ieee-float32": lambda backend, _: Eager(**_common_options(backend)),
     FRESH_PROCESS: lambda backend, _: backend,
-    CAST_ONCE: lambda backend, _: Half(**_common(backend)),
-    **{name: _change(name) for name in CHANGES},
+    CAST_ONCE: lambda backend, _: Half(**_common_options(backend)),
+    **{name: _with_edit(name) for name in EDITS},
 }
 
 
 @attrs.frozen
 class Plan:
-    """An experiment to make.
+    """An experiment that can be run.
 
     Attributes:
-        finding: that it is for.
+        finding: the finding that it tests.
         name: of the experiment.
-        row: the row as it is.
-        changed: with one thing changed.
+        row: the unchanged row.
+        changed: the row with one change.
     """
 
     finding: Finding
@@ -101,10 +107,10 @@ class Plan:
     changed: Backend
 
     def trial(self, speedup: Interval | None, failure: str = "") -> Trial:
-        """What came of it.
+        """The result of the experiment.
 
         Args:
-            speedup: of the changed row over the row as it was; None where it failed.
+            speedup: of the changed row over the unchanged row; None if it failed.
             failure: why it failed.
 
         Returns:
@@ -113,127 +119,47 @@ class Plan:
         return Trial(self.name, self.finding.cause, self.finding.row, speedup, failure)
 
 
-def planned(
+# Planning
+
+
+def plan_experiments(
     findings: Sequence[Finding],
     backends: Mapping[str, Backend],
     wanted: str | Sequence[str],
     budget_s: float,
     batch_size: int | None = None,
 ) -> tuple[list[Plan], list[Trial], list[str]]:
-    """Which experiments to make, those that promise most first, as many as the time allows.
+    """Choose the experiments to run: the largest expected gain first, within the budget.
 
     Args:
         findings: of the diagnosis without experiments.
         backends: of the rows, by name.
         wanted: `auto`, `none`, or names of experiments.
         budget_s: seconds for all of them.
-        batch_size: items that a call serves; None where it is not known.
+        batch_size: items that a call serves; None if it is not known.
 
     Returns:
-        The experiments; those that cannot be made, with the reason; and what to tell of the
-        others.
+        The experiments to run; those that cannot be run, with the reason; and notes on the others.
 
     Raises:
         SpecError: there is no experiment of a name that was asked for.
     """
     names = _names(wanted)
-    able: list[Plan] = []
-    unable: list[Trial] = []
-    for finding in sorted(findings, key=_promise):
-        if finding.status is not Status.SUSPECTED or not _asks_for(finding, names):
+    possible: list[Plan] = []
+    impossible: list[Trial] = []
+    for finding in sorted(findings, key=_expected_gain, reverse=True):
+        name = _first_wanted(finding, names)
+        if finding.status is not Status.SUSPECTED or not name:
             continue
-        if wanted == "auto" and finding.factor and finding.factor.high < _LEAST_GAIN:
+        if wanted == "auto" and finding.factor and finding.factor.high < _MIN_GAIN:
             continue
-        name = _asks_for(finding, names)
-        plan = _planned(finding, name, backends.get(finding.row), batch_size)
+        plan = _plan(finding, name, backends.get(finding.row), batch_size)
         if isinstance(plan, Plan):
-            able.append(plan)
+            possible.append(plan)
         else:
-            unable.append(plan)
-    chosen = _affordable(able, budget_s) if wanted == "auto" else able
-    return chosen, unable, list(_told(wanted, able, chosen, unable))
-
-
-def _asks_for(finding: Finding, names: set[str]) -> str:
-    """The first of the wanted experiments that a finding proposes; empty where there is none."""
-    proposed = (finding.proposed, *finding.alternatives)
-    return next((name for name in proposed if name in names), "")
-
-
-def _planned(
-    finding: Finding, name: str, row: Backend | None, batch_size: int | None
-) -> Plan | Trial:
-    """An experiment that a finding proposes, or why it cannot be made."""
-    failed = partial(Trial, name, finding.cause, finding.row, None)
-    if row is None:
-        return failed("the row's backend is not at hand; diagnose in the process that measured it")
-    try:
-        changed = EXPERIMENTS[name](row, row.batch_size or batch_size)
-    except PrecisionBenchError as exc:
-        return failed(str(exc))
-    if name != FRESH_PROCESS and canonical_spec(changed) == canonical_spec(row):
-        return failed("the row is so already")
-    return Plan(finding, name, row, changed)
-
-
-def _told(
-    wanted: str | Sequence[str], able: Sequence[Plan], chosen: Sequence[Plan], bad: Sequence[Trial]
-) -> Iterator[str]:
-    if chosen:
-        yield f"experiments made: {', '.join(f'{p.name} ({p.finding.row})' for p in chosen)}"
-    left = [f"{p.name} ({p.finding.row})" for p in able if p not in chosen]
-    if left:
-        yield f"left out for lack of time: {', '.join(left)}; give budget_s, or names"
-    asked = set() if wanted == "auto" else _names(wanted)
-    unasked = asked - {p.name for p in able} - {t.experiment for t in bad}
-    if unasked:
-        yield f"no suspected finding asks for {', '.join(sorted(unasked))}, so it was not made"
-    if wanted == "auto" and not able and not bad:
-        yield "no suspected finding asks for an experiment, so none was made"
-
-
-def as_measured(comparison: Comparison, model: Any, inputs: Any) -> dict[str, Any]:
-    """The arguments of `compare` with which a workload is the one that was measured.
-
-    Args:
-        comparison: what was measured.
-        model: as for `compare`.
-        inputs: as for `compare`.
-
-    Returns:
-        The device and seed that were used, and the batch size where it was asked for.
-
-    Raises:
-        WorkloadError: what differs, or what is wrong with the workload.
-    """
-    measured = comparison.data.workload
-    options: dict[str, Any] = {
-        "device": comparison.data.environment.device,
-        "seed": comparison.data.seed,
-    }
-    by_name = isinstance(model, str)
-    if by_name and model.startswith(_TAKES_A_BATCH):
-        options["batch_size"] = measured.batch_size
-    with silence():  # what a factory prints is in each row's log
-        given = resolve(model, inputs, **options).info
-        if by_name and given.batch_size != measured.batch_size:  # it was asked for by --batch-size
-            options["batch_size"] = measured.batch_size
-            given = resolve(model, inputs, **options).info
-    for what in ("parameters", "batch_size", "inputs"):
-        ours, theirs = getattr(given, what), getattr(measured, what)
-        if ours != theirs:
-            raise WorkloadError(
-                f"the workload is not what was measured: its {what.replace('_', ' ')} "
-                f"{_short(ours)}, where {measured.model!r} had {_short(theirs)}",
-                "give the model and inputs that were given to compare",
-            )
-    return options
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(f"{'x'.join(map(str, t.shape))} {t.dtype}" for t in value)
-    return str(value)
+            impossible.append(plan)
+    chosen = _within_budget(possible, budget_s) if wanted == "auto" else possible
+    return chosen, impossible, list(_notes(wanted, possible, chosen, impossible))
 
 
 def _names(wanted: str | Sequence[str]) -> set[str]:
@@ -249,11 +175,32 @@ def _names(wanted: str | Sequence[str]) -> set[str]:
     return set(given)
 
 
-def _promise(finding: Finding) -> float:
-    return -(finding.factor.high if finding.factor else 1.5)
+def _expected_gain(finding: Finding) -> float:
+    return finding.factor.high if finding.factor else _UNKNOWN_GAIN
 
 
-def _affordable(plans: Sequence[Plan], budget_s: float) -> list[Plan]:
+def _first_wanted(finding: Finding, names: set[str]) -> str:
+    """The first experiment of a finding that is wanted; empty if there is none."""
+    proposed = (finding.proposed, *finding.alternatives)
+    return next((name for name in proposed if name in names), "")
+
+
+def _plan(finding: Finding, name: str, row: Backend | None, batch_size: int | None) -> Plan | Trial:
+    """An experiment for a finding, or why it cannot be run."""
+    failed = partial(Trial, name, finding.cause, finding.row, None)
+    if row is None:
+        return failed("the row's backend is not at hand; diagnose in the process that measured it")
+    try:
+        changed = EXPERIMENTS[name](row, row.batch_size or batch_size)
+    except PrecisionBenchError as exc:
+        return failed(str(exc))
+    if name != FRESH_PROCESS and canonical_spec(changed) == canonical_spec(row):
+        return failed("the row is so already")
+    return Plan(finding, name, row, changed)
+
+
+def _within_budget(plans: Sequence[Plan], budget_s: float) -> list[Plan]:
+    """The first plan, and every later one for which there is time."""
     chosen: list[Plan] = []
     for plan in plans:
         rows = _rows([*chosen, plan])
@@ -262,23 +209,81 @@ def _affordable(plans: Sequence[Plan], budget_s: float) -> list[Plan]:
     return chosen
 
 
-def _rows(plans: Sequence[Plan]) -> list[Backend]:
-    """Every backend once, each changed one with the one that it is compared with."""
-    found: dict[str, Backend] = {}
-    for plan in plans:
-        for backend in (plan.row, plan.changed):
-            found.setdefault(canonical_spec(backend), backend)
-    return list(found.values())
+def _notes(
+    wanted: str | Sequence[str],
+    possible: Sequence[Plan],
+    chosen: Sequence[Plan],
+    impossible: Sequence[Trial],
+) -> Iterator[str]:
+    if chosen:
+        yield f"experiments made: {', '.join(f'{p.name} ({p.finding.row})' for p in chosen)}"
+    left = [f"{p.name} ({p.finding.row})" for p in possible if p not in chosen]
+    if left:
+        yield f"left out for lack of time: {', '.join(left)}; give budget_s, or names"
+    asked = set() if wanted == "auto" else _names(wanted)
+    unasked = asked - {p.name for p in possible} - {t.experiment for t in impossible}
+    if unasked:
+        yield f"no suspected finding asks for {', '.join(sorted(unasked))}, so it was not made"
+    if wanted == "auto" and not possible and not impossible:
+        yield "no suspected finding asks for an experiment, so none was made"
+
+
+# The workload and the backends of a comparison
+
+
+def workload_as_measured(comparison: Comparison, model: Any, inputs: Any) -> Workload:
+    """The workload that was measured, from its model and inputs.
+
+    Args:
+        comparison: what was measured.
+        model: as for `compare`.
+        inputs: as for `compare`.
+
+    Returns:
+        The workload, on the device and with the seed of the comparison.
+
+    Raises:
+        WorkloadError: how it differs from what was measured, or what is wrong with it.
+    """
+    measured = comparison.data.workload
+    make = partial(
+        resolve, model, inputs, device=comparison.data.environment.device, seed=comparison.data.seed
+    )
+    by_name = isinstance(model, str)
+    takes_batch = by_name and model.startswith(_BATCH_AS_OPTION)
+    with silence():  # what a factory prints is in each row's log
+        workload = make(batch_size=measured.batch_size if takes_batch else None)
+        if by_name and workload.info.batch_size != measured.batch_size:  # of --batch-size
+            workload = make(batch_size=measured.batch_size)
+    _check_same(workload.info, measured)
+    return workload
+
+
+def _check_same(given: WorkloadInfo, measured: WorkloadInfo) -> None:
+    for what in ("parameters", "batch_size", "inputs"):
+        ours, theirs = getattr(given, what), getattr(measured, what)
+        if ours != theirs:
+            raise WorkloadError(
+                f"the workload is not what was measured: its {what.replace('_', ' ')} "
+                f"{_described(ours)}, where {measured.model!r} had {_described(theirs)}",
+                "give the model and inputs that were given to compare",
+            )
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(f"{'x'.join(map(str, t.shape))} {t.dtype}" for t in value)
+    return str(value)
 
 
 def backends_of(comparison: Comparison) -> dict[str, Backend]:
-    """The backends of a comparison's rows: as they were given, or made from their specs.
+    """The backends of a comparison's rows: the given objects, or made from the rows' specs.
 
     Args:
         comparison: what was measured.
 
     Returns:
-        Backends by row; a row is left out whose backend is not installed here.
+        Backends by row; rows whose backend is not installed here are left out.
     """
     found: dict[str, Backend] = {}
     for row in comparison.results:
@@ -290,51 +295,68 @@ def backends_of(comparison: Comparison) -> dict[str, Backend]:
     return found
 
 
-def made(
-    plans: Sequence[Plan], before: Comparison, model: Any, inputs: Any, **options: Any
+# Running
+
+
+def run_experiments(
+    plans: Sequence[Plan],
+    before: Comparison,
+    workload: Workload,
+    on_progress: OnProgress | None = None,
 ) -> list[Trial]:
-    """Make experiments: all their rows in common rounds, in fresh processes.
+    """Measure the rows of all experiments in common rounds, in fresh processes.
 
     Args:
-        plans: which.
+        plans: which experiments.
         before: the comparison that they are to explain.
-        model: as for `compare`.
-        inputs: as for `compare`.
-        **options: further arguments of `compare`.
+        workload: as `workload_as_measured` returns it.
+        on_progress: as for `compare`.
 
     Returns:
-        One result for each plan, in their order; what failed says why.
+        One result for each plan, in their order; a failed one has the reason.
     """
     if not plans:
         return []
-    rows = _rows(plans)
     try:
-        comparison = compare.compare(
-            model,
-            inputs,
-            backends=rows,
-            reference=rows[0],
-            replicas=_REPLICAS,
-            budget_s=_ROUNDS_S * len(rows),
-            evidence=False,
-            build_together=True,
-            passes=False,
-            **options,
-        )
+        after = _measured(_rows(plans), workload, on_progress)
     except PrecisionBenchError as exc:
         return [plan.trial(None, str(exc)) for plan in plans]
-    if any(row.measurement.ended_by == "interrupted" for row in comparison):
+    if any(row.measurement.ended_by == "interrupted" for row in after):
         return [plan.trial(None, "it was interrupted") for plan in plans]
-    return [_result(plan, before, comparison) for plan in plans]
+    return [_trial(plan, before, after) for plan in plans]
 
 
-def _result(plan: Plan, before: Comparison, comparison: Comparison) -> Trial:
+def _rows(plans: Sequence[Plan]) -> list[Backend]:
+    """Every backend once, each changed one after the one that it is compared with."""
+    found: dict[str, Backend] = {}
+    for plan in plans:
+        for backend in (plan.row, plan.changed):
+            found.setdefault(canonical_spec(backend), backend)
+    return list(found.values())
+
+
+def _measured(
+    backends: Sequence[Backend], workload: Workload, on_progress: OnProgress | None
+) -> Comparison:
+    options = Options(
+        seed=workload.seed,
+        replicas=_REPLICAS,
+        budget_s=_ROUNDS_S * len(backends),
+        evidence=False,
+        build_together=True,
+        passes=False,
+    )
+    rows, reference = compare.plan(backends, backends[0])
+    return compare.compare_with(workload, rows, reference, options, on_progress=on_progress)
+
+
+def _trial(plan: Plan, before: Comparison, after: Comparison) -> Trial:
     names = [canonical_spec(plan.row), canonical_spec(plan.changed)]
-    failed = {f.backend: f.reason for f in comparison.failures}
+    failed = {f.backend: f.reason for f in after.failures}
     for name in names:
         if name in failed:
             return plan.trial(None, failed[name])
     if plan.name == FRESH_PROCESS:
-        old, new = before[plan.finding.row].latency, comparison[names[0]].latency
+        old, new = before[plan.finding.row].latency, after[names[0]].latency
         return plan.trial(unpaired_ratio_interval(old, new))
-    return plan.trial(per_item_ratio(comparison.data, names[0], names[1]))
+    return plan.trial(per_item_ratio(after.data, names[0], names[1]))

@@ -1,9 +1,9 @@
-"""`ladder()`: measure the rungs side by side, and say what each change is worth."""
+"""`ladder()`: measure rows that differ in one option each, and the factor of each change."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
@@ -12,22 +12,24 @@ from torch import nn
 from precisionbench._internal.output_capture import silence
 from precisionbench.backends import discovery
 from precisionbench.backends.specs import canonical_spec
-from precisionbench.comparison import Comparison
+from precisionbench.comparison import Comparison, ComparisonFiles
 from precisionbench.diagnosis.gap.explained import check_comparable
 from precisionbench.diagnosis.gap.ledger import Factor
 from precisionbench.diagnosis.gap.measured import fastest, measured_factors, slowest, way
 from precisionbench.errors import IncomparableError
 from precisionbench.measure import compare
+from precisionbench.measure.options import Options
 from precisionbench.measure.worker.session import check_available
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.published import get
 from precisionbench.published.record import Record
 from precisionbench.reference_data.peaks import device_of
 from precisionbench.report import ledger
+from precisionbench.report.html.waterfall import LedgerRow
 from precisionbench.report.ladder import to_text
 from precisionbench.report.plain import WIDTH
 from precisionbench.results.progress import OnProgress
-from precisionbench.results.records import WorkloadInfo
+from precisionbench.results.records import ComparisonData, WorkloadInfo
 from precisionbench.system.environment import capture
 from precisionbench.workflows.diagnose import GapLedger, explain_gap
 from precisionbench.workflows.ladder_rungs import Capabilities, rungs, stopped
@@ -39,17 +41,17 @@ _IMAGE_DIMENSIONS = (4, 5)
 
 
 @attrs.frozen
-class Ladder:
-    """From a row to the fastest one, change by change; printed, it is a table.
+class Ladder(ComparisonFiles):
+    """The changes from a row to the fastest one, with their factors; `str` makes a table of it.
 
     Attributes:
-        comparison: all rungs, measured in common rounds.
-        start: name of the row at the bottom.
-        top: name of the fastest row whose output is sound.
-        rungs: what each change on the way is worth.
-        off: names of rows that are not on the way: changes that did not pay, or other orders.
-        stopped: where this machine cannot climb on, and why.
-        gap: the ledger up to the published number; None where none was asked for.
+        comparison: all rows, measured in common rounds.
+        start: name of the row to start from.
+        top: name of the fastest row whose output is finite wherever the reference's is.
+        rungs: the factor of each change from `start` to `top`.
+        off: names of the other rows: changes that were not faster, or another order of changes.
+        stopped: which rows this machine cannot measure, and why.
+        gap: the ledger up to the published number; None if none was given.
     """
 
     comparison: Comparison
@@ -64,7 +66,7 @@ class Ladder:
         return self.to_text()
 
     def to_text(self, width: int = WIDTH) -> str:
-        """The ledger of the gap, where there is one, and the way up.
+        """The ledger of the gap, if there is one, and the table of the changes.
 
         Args:
             width: columns to fill at most.
@@ -77,37 +79,16 @@ class Ladder:
         return way if self.gap is None else f"{ledger.to_text(self.gap, width)}\n\n{way}"
 
     def as_data(self) -> dict[str, Any]:
-        """What was found, without the samples: for machines."""
+        """The results without the samples, for JSON."""
         names = ("start", "top", "rungs", "off", "stopped")
         gap = None if self.gap is None else self.gap.as_data()
         return {**{name: getattr(self, name) for name in names}, "gap": gap}
 
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write the comparison of all rungs, from which `of` makes the ladder again.
+    def _measured_data(self) -> ComparisonData:
+        return self.comparison.data
 
-        Args:
-            path: file to write.
-            overwrite: replace a file that exists.
-
-        Raises:
-            OutputExistsError: the file exists and `overwrite` is false.
-            OutputError: it cannot be written.
-        """
-        self.comparison.save(path, overwrite=overwrite)
-
-    def to_html(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write the comparison's report, with the gap as a waterfall where there is one.
-
-        Args:
-            path: file to write.
-            overwrite: replace a file that exists.
-
-        Raises:
-            OutputExistsError: the file exists and `overwrite` is false.
-            OutputError: it cannot be written.
-        """
-        rows = None if self.gap is None else self.gap.rows
-        self.comparison.to_html(path, overwrite, ledger=rows)
+    def _ledger(self) -> Iterable[LedgerRow] | None:
+        return None if self.gap is None else self.gap.rows
 
     @classmethod
     def of(
@@ -117,17 +98,17 @@ class Ladder:
         to: str | Record | None = None,
         stopped: tuple[str, ...] = (),
     ) -> Ladder:
-        """The ladder through the rows of a comparison that was measured already.
+        """Make the ladder of a comparison that was measured already.
 
         Args:
-            comparison: its rows are the rungs.
-            start: the row at the bottom.
+            comparison: its rows differ in one option each.
+            start: the row to start from.
             to: a published number, or its id.
-            stopped: where no more could be measured, and why.
+            stopped: which rows could not be measured, and why.
 
         Raises:
             RowNotFoundError: there is no such row.
-            PrecisionBenchError: the row at the bottom failed; its own reason.
+            PrecisionBenchError: `start` failed; its own reason.
             RecordNotFoundError: no published number has this id.
             IncomparableError: as for `explain_gap`.
         """
@@ -160,35 +141,35 @@ def ladder(
     on_progress: OnProgress | None = None,
     journal: str | os.PathLike[str] | None = None,
 ) -> Ladder:
-    """Climb from a row to the fastest one that this machine has, and on to a published number.
+    """Measure the changes from a row to the fastest one here, and explain the rest of a gap.
 
-    Rows that differ in one thing each are measured in common rounds: float32, TF32, half,
-    channels_last, `torch.compile`, freezing, CUDA graphs, the published batch, TensorRT. Where two
-    changes depend on each other, both orders are measured. Where the machine cannot climb on, the
-    rest of the way is derived or assumed from published figures. Where `start` itself cannot be
-    measured, the slowest row whose output is sound takes its place, and `stopped` says so.
+    Rows that differ in one option each are measured in common rounds: float32, TF32, half,
+    channels_last, `torch.compile`, freezing, CUDA graphs, the published batch, TensorRT. If two
+    changes depend on each other, both orders are measured. Changes that this machine cannot measure
+    are derived or assumed from published figures. If `start` itself cannot be measured, the
+    slowest row with a finite output replaces it, and `stopped` says so.
 
     Args:
         model: as for `compare`.
         inputs: as for `compare`.
-        to: a published number, or its id (`precisionbench published`); None climbs without aim.
-        start: spec of the row to begin with.
+        to: a published number, or its id (`precisionbench published`); None for no gap.
+        start: spec of the row to start from.
         batch_size: as for `compare`.
         device: as for `compare`.
         seed: as for `compare`.
         replicas: fresh processes of each row; None is 2.
-        budget_s: seconds of measuring in all; None is 3 for each row. Building is not counted.
-        evidence: as for `compare`; off here, because it takes longer than the measuring.
+        budget_s: total measuring time in seconds; None is 3 for each row. Building is not counted.
+        evidence: as for `compare`; off here, because it takes longer than the measurement.
         on_progress: as for `compare`.
         journal: as for `compare`.
 
     Returns:
-        The rungs with their factors; printed, a table, with the gap's ledger where `to` is given.
+        The changes with their factors, and the gap's ledger if `to` is given.
 
     Raises:
         RecordNotFoundError: no published number has this id.
-        IncomparableError: it is of another model, or one of the two is no rate. This and all of
-            the above is found before anything is measured.
+        IncomparableError: it is of another model, or one of the two is not a rate. This and the
+            error above are raised before anything is measured.
         SpecError: `start` cannot be understood.
         BackendUnavailableError: `start` cannot run on this machine.
         WorkloadError: what is wrong with the model, inputs or device.
@@ -196,38 +177,77 @@ def ladder(
         PrecisionBenchError: nothing at all could be measured.
     """
     record = get(to) if isinstance(to, str) else to
-    backend = discovery.make(start)
-    check_available(backend)
-    bottom = canonical_spec(backend)
-    with silence():  # what a factory prints is in each row's log
-        workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed or 0)
-    capabilities = _capabilities(workload)
-    _check(workload.info, record)
-    goal = None if record is None else record.batch
-    planned = rungs(bottom, capabilities, goal)
-    rows = tuple(dict.fromkeys(canonical_spec(discovery.make(spec)) for spec in planned))
-    comparison = compare.compare(
-        model,
-        inputs,
-        backends=rows,
-        reference=bottom,
-        device=device,
-        batch_size=batch_size,
+    bottom = _available(start)
+    options = Options(
         seed=seed,
         replicas=_REPLICAS if replicas is None else replicas,
-        budget_s=_ROW_S * len(rows) if budget_s is None else budget_s,
+        budget_s=budget_s,
         evidence=evidence,
         build_together=True,
         passes=evidence,
-        on_progress=on_progress,
-        journal=journal,
     )
+    with silence():  # what a factory prints is in each row's log
+        workload = resolve(
+            model, inputs, device=device, batch_size=batch_size, seed=options.seed_or_random()
+        )
+    _check(workload.info, record)
+    plan = plan_ladder(bottom, workload, None if record is None else record.batch)
+    comparison = _measured(plan, workload, options, on_progress, journal)
     begin, notes = _bottom(comparison, bottom)
-    return Ladder.of(comparison, begin, record, (*notes, *stopped(bottom, capabilities, goal)))
+    return Ladder.of(comparison, begin, record, (*notes, *plan.stopped))
+
+
+def _available(spec: str) -> str:
+    """The canonical spec of a backend that can run here."""
+    backend = discovery.make(spec)
+    check_available(backend)
+    return canonical_spec(backend)
+
+
+@attrs.frozen
+class LadderPlan:
+    """The rows to measure.
+
+    Attributes:
+        rows: their canonical specs, the row to start from first.
+        stopped: which rows this machine cannot measure, and why.
+    """
+
+    rows: tuple[str, ...]
+    stopped: tuple[str, ...]
+
+
+def plan_ladder(start: str, workload: Workload, batch_size: int | None) -> LadderPlan:
+    """Choose the rows of a ladder.
+
+    Args:
+        start: canonical spec of the row to start from.
+        workload: what is measured.
+        batch_size: the published batch; None if there is none.
+    """
+    capabilities = _capabilities(workload)
+    specs = rungs(start, capabilities, batch_size)
+    rows = dict.fromkeys(canonical_spec(discovery.make(spec)) for spec in specs)
+    return LadderPlan(tuple(rows), stopped(start, capabilities, batch_size))
+
+
+def _measured(
+    plan: LadderPlan,
+    workload: Workload,
+    options: Options,
+    on_progress: OnProgress | None,
+    journal: str | os.PathLike[str] | None,
+) -> Comparison:
+    if options.budget_s is None:
+        options = attrs.evolve(options, budget_s=_ROW_S * len(plan.rows))
+    rows, reference = compare.plan(plan.rows, plan.rows[0])
+    return compare.compare_with(
+        workload, rows, reference, options, on_progress=on_progress, journal=journal
+    )
 
 
 def _bottom(comparison: Comparison, start: str) -> tuple[str, tuple[str, ...]]:
-    """The row to begin with; where it failed, what was measured of the others is not lost."""
+    """The row to start from; if it failed, another one, so that the other rows are not lost."""
     if start in comparison:
         return start, ()
     reason = next(row.reason for row in comparison.failures if row.backend == start)
@@ -236,7 +256,7 @@ def _bottom(comparison: Comparison, start: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _check(workload: WorkloadInfo, record: Record | None) -> None:
-    """Refuse, before anything is measured, what no gap could be told of."""
+    """Refuse, before anything is measured, a workload without a gap to the published number."""
     if record is None:
         return
     check_comparable(workload.model, record)

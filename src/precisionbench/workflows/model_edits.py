@@ -1,4 +1,4 @@
-"""One thing changed in a model or its inputs: what experiments measure."""
+"""Edits of a model or its inputs, which experiments measure."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from precisionbench.backends.base import Backend, Prepared
 from precisionbench.errors import PreparationError
 from precisionbench.torchtools.tensors import Inputs
 
-Changed = tuple[nn.Module, Inputs]
+Edited = tuple[nn.Module, Inputs]
 _ALIGNMENT = 8
 _STEM_CHANNELS = 4
 
 
 @attrs.frozen
-class WithChange(Backend):
-    """A backend that is given a changed model or changed inputs.
+class EditedWorkload(Backend):
+    """A backend with an edited model or edited inputs.
 
     Attributes:
         of: spec of the backend, for the row's name.
-        change: a name in `CHANGES`.
-        backend: the backend itself.
+        change: a name in `EDITS`.
+        backend: the backend.
     """
 
     name: ClassVar[str] = "changed"
@@ -36,20 +36,20 @@ class WithChange(Backend):
     backend: Any = attrs.field(default=None, kw_only=True, eq=False, metadata={"recorded": False})
 
     def check_available(self) -> None:
-        """As the backend says."""
+        """Check the backend."""
         self.backend.check_available()
 
     @contextlib.contextmanager
     def prepare(
         self, model: nn.Module, inputs: Inputs
     ) -> Iterator[Prepared | Callable[[], object]]:
-        """Change, then prepare; see `Backend.prepare`."""
-        with self.backend.prepare(*CHANGES[self.change](model, inputs)) as prepared:
+        """Edit, then prepare; see `Backend.prepare`."""
+        with self.backend.prepare(*EDITS[self.change](model, inputs)) as prepared:
             yield prepared
 
 
-def padded_channels(model: nn.Module, inputs: Inputs) -> Changed:
-    """Convolutions and linear layers with sizes that are multiples of 8, padded and cut again.
+def pad_channels(model: nn.Module, inputs: Inputs) -> Edited:
+    """Pad the channels of convolutions and linear layers to multiples of 8, and cut the outputs.
 
     Raises:
         PreparationError: there is nothing to pad.
@@ -58,7 +58,7 @@ def padded_channels(model: nn.Module, inputs: Inputs) -> Changed:
     for module in list(model.modules()):
         for name, part in module.named_children():
             if _is_misaligned(part):
-                setattr(module, name, _Padded(part))
+                setattr(module, name, _PaddedLayer(part))
                 padded += 1
     if not padded:
         raise PreparationError("the model has no layer that padding could align")
@@ -74,33 +74,34 @@ def _is_misaligned(part: nn.Module) -> bool:
     return plain and bool(part.in_channels % _ALIGNMENT or part.out_channels % _ALIGNMENT)
 
 
-class _Padded(nn.Module):
-    """A layer with more channels than its model knows of."""
+class _PaddedLayer(nn.Module):
+    """A layer with more channels than its model uses."""
 
     def __init__(self, part: nn.Module) -> None:
         super().__init__()
         assert isinstance(part, (nn.Linear, nn.Conv2d))
         self.part = part
         outputs, self.inputs = part.weight.shape[:2]
-        self.more, more_out = -self.inputs % _ALIGNMENT, -outputs % _ALIGNMENT
+        self.extra_inputs, extra_outputs = -self.inputs % _ALIGNMENT, -outputs % _ALIGNMENT
         self.outputs = outputs
-        self.ahead = [0, 0] * (part.weight.dim() - 2)
-        weight = functional.pad(part.weight.data, [*self.ahead, 0, self.more, 0, more_out])
+        self.leading = [0, 0] * (part.weight.dim() - 2)
+        extra = [*self.leading, 0, self.extra_inputs, 0, extra_outputs]
+        weight = functional.pad(part.weight.data, extra)
         part.weight = nn.Parameter(weight, requires_grad=False)
         if part.bias is not None:
-            part.bias = nn.Parameter(functional.pad(part.bias.data, [0, more_out]), False)
+            part.bias = nn.Parameter(functional.pad(part.bias.data, [0, extra_outputs]), False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.part(functional.pad(x, [*self.ahead, 0, self.more]))
-        return y.narrow(1 if self.ahead else -1, 0, self.outputs)
+        y: torch.Tensor = self.part(functional.pad(x, [*self.leading, 0, self.extra_inputs]))
+        return y.narrow(1 if self.leading else -1, 0, self.outputs)
 
 
-def random_inputs(model: nn.Module, inputs: Inputs) -> Changed:
-    """Normal random numbers in place of all floating-point inputs."""
+def randomize_inputs(model: nn.Module, inputs: Inputs) -> Edited:
+    """Replace all floating-point inputs by normal random numbers."""
     return model, inputs.map(lambda t: torch.randn_like(t) if t.is_floating_point() else t)
 
 
-CHANGES: dict[str, Callable[[nn.Module, Inputs], Changed]] = {
-    "padded-channels": padded_channels,
-    "random-inputs": random_inputs,
+EDITS: dict[str, Callable[[nn.Module, Inputs], Edited]] = {
+    "padded-channels": pad_channels,
+    "random-inputs": randomize_inputs,
 }
