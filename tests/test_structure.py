@@ -1,4 +1,4 @@
-"""The source keeps its limits: few top-level modules, short files and functions, no cycles."""
+"""The source keeps its limits: modules at the top level, lengths, direction of imports."""
 
 from __future__ import annotations
 
