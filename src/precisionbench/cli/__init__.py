@@ -1,3 +1,3 @@
-"""The command line: a thin face over the library; each command is a module."""
+"""The command line: one module for each command."""
 
 from precisionbench.cli.main import main as main
