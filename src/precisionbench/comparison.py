@@ -1,4 +1,4 @@
-"""The comparison that people hold."""
+"""The `Comparison` that `compare` returns: rows, speed-ups, tables, reports, files."""
 
 from __future__ import annotations
 

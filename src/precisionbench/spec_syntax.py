@@ -1,4 +1,4 @@
-"""The grammar of specs and row names; it needs no torch, so that saved results are addressable."""
+"""The syntax of backend specs and row names."""
 
 from __future__ import annotations
 

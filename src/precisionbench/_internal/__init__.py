@@ -1,1 +1,1 @@
-"""Small tools without a subject of their own: files, imports, captured output, interrupts."""
+"""Helpers without a subject of their own: files, imports by name, captured output, interrupts."""

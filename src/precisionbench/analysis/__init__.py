@@ -1,1 +1,1 @@
-"""What follows from results alone: speed-ups, data quality, and whether two runs are comparable."""
+"""Pure functions of results: speed-ups, data quality, comparability, differences of two runs."""

@@ -24,9 +24,10 @@ class Autocast(Backend):
     Each weight is cast once, in the first call. That needs four things, and torch says nothing
     where one is missing: the cache is emptied when the outermost autocast is left, so there is one
     context around all calls; and it takes only float32 leaf tensors that require gradients, and
-    none under `inference_mode`, so the parameters require gradients and `no_grad` switches them
-    off. A script that enters autocast anew for each call, or runs under `inference_mode`, casts
-    every weight in every call: `cache_enabled=false` is what it gets.
+    none under `inference_mode` (torch 2.8 and older take them there as well), so the parameters
+    require gradients and `no_grad` switches them off. A script that enters autocast anew for each
+    call, or runs under `inference_mode`, casts every weight in every call: `cache_enabled=false` is
+    what it gets.
 
     Attributes:
         dtype: what matrix work is cast to.
@@ -56,7 +57,7 @@ class Autocast(Backend):
         for parameter in model.parameters():
             if parameter.is_floating_point() and parameter.is_leaf:
                 parameter.requires_grad_(True)
-        cached = self.cache_enabled and self.grad_mode == "no_grad"
+        cached = self.cache_enabled and (self.grad_mode == "no_grad" or caches_in_inference_mode())
         if self.cache_enabled and not cached:
             warnings.warn(
                 "under inference_mode autocast keeps no weights, and casts each in each call; "
@@ -78,3 +79,15 @@ class Autocast(Backend):
                 f"this torch has no autocast to {self.dtype} on {device}",
                 "use dtype=bfloat16, or 'half'",
             )
+
+
+def caches_in_inference_mode() -> bool:
+    """Whether this torch's autocast caches weights under `inference_mode`, as torch 2.8 does.
+
+    A cached copy does not follow when the weight changes.
+    """
+    inputs, weight = torch.ones(1, 1), nn.Parameter(torch.ones(1, 1))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        nn.functional.linear(inputs, weight)
+        weight.zero_()
+        return bool(nn.functional.linear(inputs, weight).item())

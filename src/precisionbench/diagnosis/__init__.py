@@ -1,1 +1,1 @@
-"""Why a number is what it is: pure functions of what was measured; no torch, no GPU."""
+"""Explains why a number is what it is: labels, causes, ceiling, gap ledger."""

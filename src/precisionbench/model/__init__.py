@@ -1,1 +1,1 @@
-"""The user's model and inputs, and how each backend gets a private copy of them."""
+"""The user's model and inputs, and the private copy of them that each backend gets."""

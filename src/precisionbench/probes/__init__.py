@@ -1,1 +1,1 @@
-"""Looks at one prepared call beyond its latency, each in a pass of its own and none in a block."""
+"""Measures a prepared call beyond its latency: passes, kernels, numerical error."""

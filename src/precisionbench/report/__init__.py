@@ -1,1 +1,1 @@
-"""Results for people: text and Markdown."""
+"""Renders results as text, Markdown, CSV and HTML."""

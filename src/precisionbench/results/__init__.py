@@ -1,4 +1,4 @@
-"""What a measurement leaves behind: frozen data, readable without torch.
+"""Frozen records of what was measured, and the files that hold them.
 
 Raw samples are kept; whatever can be derived from them is a property.
 """

@@ -1,4 +1,4 @@
-"""Under whose rules: a measured row as others would state it. Pure, without torch.
+"""Reporting conventions: a measured row as trtexec, MLPerf and others would state it.
 
 Each module is one rule: a small function from a row to statements, with the source of the rule.
 """

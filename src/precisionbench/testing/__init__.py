@@ -1,1 +1,1 @@
-"""What tests hold a comparison to: thresholds, assertions and baselines."""
+"""Holds a comparison to what tests ask: thresholds, assertions, baselines."""

@@ -1,1 +1,1 @@
-"""What PyTorch leaves to do: the timer, global settings, nested tensors, agreement of outputs."""
+"""Building blocks on PyTorch: timer, global state, tensors in nested values, agreement."""

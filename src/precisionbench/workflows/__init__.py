@@ -1,1 +1,1 @@
-"""What chains comparisons: diagnosis with experiments, and the ladder."""
+"""Chains comparisons: diagnosis with experiments, and the precision ladder."""

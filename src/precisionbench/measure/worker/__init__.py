@@ -1,1 +1,1 @@
-"""Where a prepared backend lives while it is timed: in this process, or in a worker process."""
+"""Where a prepared backend lives while it is timed: in a worker process, or in this one."""
