@@ -1,4 +1,4 @@
-"""The main job, end to end, on a CPU."""
+"""`compare()` end to end, on a CPU."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def failure(backend: Backend, model: nn.Module, inputs: Any) -> Any:
     return comparison.failures[0]
 
 
-def test_every_figure_a_user_asks_for_is_there(cnn, images):
+def test_a_row_has_every_figure(cnn, images):
     options = {**QUICK, "budget_s": 3}
     comparison = pb.compare(cnn, images, backends=["half:dtype=bfloat16"], **options)
     row = comparison["half:dtype=bfloat16"]
@@ -229,7 +229,7 @@ def test_tf32_on_a_cpu_is_a_row_that_could_not_run(cnn, images):
         comparison["eager:precision=tf32"]
 
 
-# The model handed in, and torch, are afterwards as they were.
+# A comparison changes neither the model nor torch's state.
 
 
 def test_the_model_is_never_changed(cnn, images):
@@ -266,14 +266,14 @@ def test_torch_and_every_random_state_are_as_before(cnn, images):
     assert torch.is_grad_enabled()
 
 
-def test_the_library_prints_nothing_and_warns_of_nothing(cnn, images, capfd):
+def test_a_comparison_prints_nothing_and_warns_of_nothing(cnn, images, capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pb.compare(cnn, images, backends=["half"], **QUICK)
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_autocast_around_us_changes_no_row(images):
+def test_autocast_around_a_comparison_changes_no_row(images):
     seen = set()
 
     class Looks(nn.Module):
@@ -288,7 +288,7 @@ def test_an_autocast_around_us_changes_no_row(images):
     assert seen == {torch.float32}
 
 
-def test_nothing_of_the_inputs_is_shared_with_the_model(images):
+def test_the_model_gets_copies_of_all_inputs(images):
     class Cache:
         def __init__(self):
             self.entries = []
@@ -327,8 +327,10 @@ def test_comparisons_of_several_threads_run_one_after_another(cnn, images):
     events: list[str] = []
 
     def compare(name: str) -> None:
-        tell = lambda progress: events.append(f"{name} {progress.stage}")  # noqa: E731
-        pb.compare(cnn, images, backends=["half"], on_progress=tell, **QUICK)
+        def on_progress(progress: pb.Progress) -> None:
+            events.append(f"{name} {progress.stage}")
+
+        pb.compare(cnn, images, backends=["half"], on_progress=on_progress, **QUICK)
 
     threads = [threading.Thread(target=compare, args=(name,)) for name in "ab"]
     for thread in threads:
@@ -344,15 +346,15 @@ def test_comparisons_of_several_threads_run_one_after_another(cnn, images):
 def test_a_callback_may_compare_something_itself(cnn, images):
     inner = []
 
-    def tell(progress: pb.Progress) -> None:
+    def on_progress(progress: pb.Progress) -> None:
         if progress.stage == "done":
             inner.append(pb.compare(cnn, images, backends=[], **QUICK))
 
-    assert len(pb.compare(cnn, images, backends=["half"], on_progress=tell, **QUICK)) == 2
+    assert len(pb.compare(cnn, images, backends=["half"], on_progress=on_progress, **QUICK)) == 2
     assert [len(comparison) for comparison in inner] == [1, 1]
 
 
-def test_a_factory_that_gives_the_users_own_model_does_not_hand_it_over(cnn, images):
+def test_a_factory_that_returns_the_users_model_gets_it_copied(cnn, images):
     """Half casts what it is given: the user's weights must not be among that."""
     wrapped = [lambda: cnn, lambda: nn.Sequential(cnn), lambda: (cnn, images)]
     for factory in wrapped:
@@ -361,7 +363,7 @@ def test_a_factory_that_gives_the_users_own_model_does_not_hand_it_over(cnn, ima
         assert comparison["eager"].details == {}, "it was given float32 weights"
 
 
-def test_what_building_the_model_does_to_torch_is_said_in_every_row_and_blamed_on_no_plugin(
+def test_a_patch_made_while_building_the_model_is_a_warning_in_every_row(
     images,
 ):
     def factory():
@@ -414,12 +416,12 @@ def test_a_compiled_model_is_compiled_for_every_row(images):
 def test_an_interruption_leaves_everything_as_it_was(cnn, images, stop):
     flags, functions = read_flags(), Functions.now()
 
-    def tell(progress: pb.Progress) -> None:
+    def on_progress(progress: pb.Progress) -> None:
         if progress.stage == "measuring":
             raise stop
 
     with pytest.raises(stop):
-        pb.compare(cnn, images, backends=["half"], on_progress=tell, **QUICK)
+        pb.compare(cnn, images, backends=["half"], on_progress=on_progress, **QUICK)
     assert read_flags() == flags
     assert functions.changes() == []
     assert not torch.is_inference_mode_enabled()
@@ -450,7 +452,7 @@ def test_a_plugin_whose_check_fails(cnn, images):
 
 
 @pytest.mark.parametrize("where", ["check", "prepare", "call", "cleanup"])
-def test_a_plugin_that_ends_the_program_is_a_row_that_failed(cnn, images, where):
+def test_a_plugin_that_exits_is_a_row_that_failed(cnn, images, where):
     class Exits(Base):
         def check_available(self):
             if where == "check":
@@ -522,7 +524,7 @@ def test_a_plugin_that_leaves_torch_patched_is_named_and_undone(cnn, images):
     assert torch.backends.cudnn.benchmark is False
 
 
-def test_a_plugin_that_leaves_much_patched_is_summed_up(cnn, images):
+def test_many_leaked_patches_are_summarized(cnn, images):
     class Leaky(Base):
         @contextmanager
         def steps(self, model, inputs):
@@ -602,7 +604,7 @@ def test_a_failed_row_raises_with_its_own_cause_while_it_is_at_hand(images, tmp_
     assert caught.value.__cause__ is None
 
 
-def test_a_reference_that_is_merely_missing_does_not_hide_what_went_wrong(images):
+def test_an_unavailable_reference_does_not_hide_another_rows_error(images):
     class Missing(Base):
         def check_available(self):
             raise BackendUnavailableError("a flux capacitor")
@@ -615,7 +617,7 @@ def test_a_reference_that_is_merely_missing_does_not_hide_what_went_wrong(images
         pb.compare(Broken(), images, backends=["half"], reference=Missing(), **QUICK)
 
 
-def test_a_forward_that_needs_gradients_is_told_how(images):
+def test_a_forward_that_needs_gradients_fails_with_a_remedy(images):
     class Differentiates(nn.Module):
         def forward(self, x):
             return torch.autograd.grad((x * x).sum(), x)[0]
@@ -659,7 +661,7 @@ OUT_OF_MEMORY = [
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "cpu", "python"])
-def test_a_batch_that_does_not_fit_is_told_which_would(error):
+def test_the_error_for_a_batch_that_does_not_fit_names_one_that_does(error):
     with pytest.raises(OutOfMemoryError) as caught:
         pb.compare(TakesMemory(5, error), torch.rand(32, 3), backends=[], **QUICK)
     assert str(caught.value).startswith("eager: batch 32: it does not fit in memory (")
@@ -667,14 +669,14 @@ def test_a_batch_that_does_not_fit_is_told_which_would(error):
     assert isinstance(caught.value.__cause__, type(error))
 
 
-def test_where_no_batch_fits_that_is_said():
+def test_the_error_says_where_no_batch_fits():
     with pytest.raises(OutOfMemoryError, match="not even batch 1 fits"):
         pb.compare(TakesMemory(0, MemoryError()), torch.rand(4, 3), backends=[], **QUICK)
     with pytest.raises(OutOfMemoryError, match="^eager: it does not fit .*use smaller inputs"):
         pb.compare(Unsized(), torch.tensor(1.0), backends=[], **QUICK)
 
 
-def test_a_model_of_one_batch_size_only_is_not_told_that_none_fits():
+def test_the_error_for_a_model_of_fixed_batch_size_does_not_say_that_none_fits():
     class OnlyFour(TakesMemory):
         def forward(self, x):
             if len(x) < 4:
@@ -702,7 +704,7 @@ def test_preparation_may_run_out_of_memory_too(cnn, images):
     assert (row.error, row.remedy) == ("OutOfMemoryError", "batch 2 fits")
 
 
-def test_after_a_lost_device_nothing_more_is_tried(cnn, images, monkeypatch):
+def test_after_a_lost_device_all_further_rows_fail(cnn, images, monkeypatch):
     """The real thing needs a GPU: test_gpu.py breaks one."""
 
     class Fatal(Base):
@@ -717,10 +719,10 @@ def test_after_a_lost_device_nothing_more_is_tried(cnn, images, monkeypatch):
     assert comparison.failures[1].reason == "the device stopped answering in mine"
 
 
-# What a plugin says beside its times.
+# What a plugin reports besides its times.
 
 
-def test_a_plugins_own_warnings_are_shown_and_foreign_noise_is_kept_apart(cnn, images):
+def test_a_plugins_warnings_are_shown_and_other_output_goes_to_the_log(cnn, images):
     class Chatty(Base):
         @contextmanager
         def steps(self, model, inputs):
@@ -738,7 +740,7 @@ def test_a_plugins_own_warnings_are_shown_and_foreign_noise_is_kept_apart(cnn, i
     assert "mine: mind the gap" in str(comparison)
 
 
-def test_what_a_plugin_says_when_it_cleans_up_is_kept_too(cnn, images, capfd):
+def test_output_of_a_plugins_cleanup_is_kept(cnn, images, capfd):
     class Late(Base):
         @contextmanager
         def steps(self, model, inputs):
@@ -781,7 +783,7 @@ def test_details_that_cannot_be_kept_are_a_failure(cnn, images, kind):
     assert failure(Odd(), cnn, images).reason.startswith("its details cannot be kept (")
 
 
-def test_a_factory_that_prints_does_not_spoil_the_users_output(images, capfd):
+def test_output_of_a_factory_goes_to_the_log(images, capfd):
     def factory():
         print("building")
         return nn.Conv2d(3, 4, 3)
@@ -808,7 +810,7 @@ def test_an_output_that_changes_from_call_to_call_is_noted(images, kind):
     assert comparison["eager"].warnings[0].startswith("the last call's output is not the first's")
 
 
-def test_a_steady_model_without_tensors_in_its_output_is_compared_with_nothing(images):
+def test_an_output_without_tensors_is_compared_with_nothing(images):
     class Silent(nn.Module):
         def forward(self, x):
             return None
@@ -821,7 +823,7 @@ def test_a_steady_model_without_tensors_in_its_output_is_compared_with_nothing(i
     assert not any("first's" in warning for warning in comparison["half"].warnings)
 
 
-def test_an_output_that_is_computed_only_when_read_is_refused(images):
+def test_an_output_that_is_a_generator_is_refused(images):
     class Lazy(nn.Module):
         def forward(self, x):
             return (row * 2 for row in x)
@@ -830,7 +832,7 @@ def test_an_output_that_is_computed_only_when_read_is_refused(images):
         pb.compare(Lazy(), images, backends=[], **QUICK)
 
 
-def test_a_model_that_prints_and_warns_at_every_call_is_heard_once(images, capfd):
+def test_output_of_every_call_is_logged_once(images, capfd):
     class Talks(nn.Module):
         def forward(self, x):
             print("hello")
@@ -842,7 +844,7 @@ def test_a_model_that_prints_and_warns_at_every_call_is_heard_once(images, capfd
     assert capfd.readouterr() == ("", "")
 
 
-def test_inputs_that_do_not_fit_are_a_failure_like_any_other(cnn, images, monkeypatch):
+def test_inputs_that_do_not_fit_in_memory_are_a_failure(cnn, images, monkeypatch):
     def full(self):
         if len(self.inputs.args[0]) > 1:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
@@ -887,13 +889,13 @@ def test_a_bad_workload_is_refused_before_anything_is_measured(cnn):
         pb.compare(cnn, [torch.rand(2, 3, 8, 8)], device="cpu")
 
 
-def test_the_default_backends_are_understood():
+def test_the_default_backends_are_valid_specs():
     rows, reference = compare.plan(compare.DEFAULT_BACKENDS)
     assert reference == "eager"
     assert [row.name for row in rows] == list(compare.DEFAULT_BACKENDS)
 
 
-def test_a_slow_model_ends_with_the_budget_and_says_what_that_means():
+def test_a_slow_model_ends_with_the_budget_and_has_a_warning():
     class Slow(nn.Module):
         def forward(self, x):
             time.sleep(0.1)
@@ -1030,7 +1032,7 @@ def test_a_cnn_by_name():
     assert comparison.data.workload.model == "torchvision:resnet18"
 
 
-def test_preparation_errors_of_a_plugins_own_are_kept_as_they_are(cnn, images):
+def test_preparation_errors_of_a_plugin_are_kept_unchanged(cnn, images):
     class Own(Base):
         @contextmanager
         def steps(self, model, inputs):
@@ -1075,21 +1077,21 @@ def test_weights_of_layers_that_stay_in_float32_are_not_rounded():
     assert changed(torch.ones(2, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
-def test_a_layer_that_is_not_there_is_named(images):
+def test_a_layer_that_does_not_exist_is_named(images):
     found = pb.compare(
         nn.Sequential(nn.Flatten()), images, backends=["half:fp32_layers=9"], **QUICK
     )
     assert "no module '9'" in found.failures[0].reason
 
 
-def test_what_others_took_of_the_devices_memory_meanwhile_is_not_told_of_a_row(cnn, images):
+def test_memory_taken_by_rows_built_at_the_same_time_is_not_attributed_to_a_row(cnn, images):
     workload = resolve(cnn, images, device="cpu", seed=0)
     with session.opened(Eager(), workload, Timer(HostClock(workload.device))) as one:
         disturbed = attrs.evolve(one, driver_bytes=1 << 30)
         assert disturbed.looked_at_alone().driver_bytes is None
 
 
-def test_rows_that_are_built_at_the_same_time_are_measured_like_others(cnn, images):
+def test_rows_that_are_built_together_are_measured_like_others(cnn, images):
     found = pb.compare(
         cnn,
         images,

@@ -1,4 +1,4 @@
-"""All workers on the same few cores while they are measured: by default on a GPU."""
+"""Workers share a few CPU cores while they are measured: by default on a GPU."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from precisionbench.model.workload import resolve
 from precisionbench.system import cpu_affinity
 
 pytestmark = pytest.mark.skipif(
-    not hasattr(os, "sched_setaffinity"), reason="only Linux tells processes where to run"
+    not hasattr(os, "sched_setaffinity"), reason="CPU affinity is set on Linux only"
 )
 
 
 @attrs.frozen
-class Telling(Backend):
-    """Writes down on which cores it is prepared and called."""
+class RecordsCores(Backend):
+    """Writes to a file on which cores it is prepared and called."""
 
-    name: ClassVar[str] = "telling"
+    name: ClassVar[str] = "records-cores"
     file: str = ""
 
     @contextlib.contextmanager
     def prepare(self, model, inputs):
         call = inputs.bind(model)
-        self.tell()
+        self.record_cores()
 
-        def told():
-            self.tell()
+        def recorded_call():
+            self.record_cores()
             return call()
 
-        yield told
+        yield recorded_call
 
-    def tell(self) -> None:
+    def record_cores(self) -> None:
         with Path(self.file).open("a") as out:
             out.write(f"{os.getpid()} {sorted(os.sched_getaffinity(0))}\n")
 
 
 def cores_of(file: Path) -> dict[str, list[str]]:
-    """Where each process was, call by call."""
+    """The cores of each process, call by call."""
     found: dict[str, list[str]] = {}
     for line in file.read_text().splitlines():
         pid, cores = line.split(" ", 1)
@@ -65,18 +65,18 @@ def test_workers_share_cores_once_they_are_prepared(tmp_path, shared):
     found = pb.compare(
         nn.Linear(8, 8),
         torch.rand(2, 8),
-        backends=[Telling(str(file))],
-        reference=Telling(str(file)),
+        backends=[RecordsCores(str(file))],
+        reference=RecordsCores(str(file)),
         device="cpu",
         replicas=2,
         budget_s=1,
         shared_cores=shared,
-        evidence=False,  # it takes all cores again
+        evidence=False,  # profiling uses all cores again
     )
     assert found.data.shared_cores == (shared or None)
-    told = cores_of(file)
-    assert len(told) == 2
-    for calls in told.values():
+    processes = cores_of(file)
+    assert len(processes) == 2
+    for calls in processes.values():
         assert calls[0] == str(mine)  # builds and tunes on all of them
         assert calls[-1] == str(mine[-shared:] if shared else mine)
     assert sorted(os.sched_getaffinity(0)) == mine
@@ -91,7 +91,7 @@ def test_workers_share_cores_once_they_are_prepared(tmp_path, shared):
         ({"shared_cores": 1, "launcher": "inline"}, "for worker processes"),
     ],
 )
-def test_what_cannot_be_shared_is_refused_before_anything_is_measured(arguments, sentence):
+def test_numbers_of_cores_that_cannot_be_shared_are_refused(arguments, sentence):
     with pytest.raises(SpecError, match=sentence):
         pb.compare(nn.Linear(8, 8), torch.rand(2, 8), device="cpu", **arguments)
 
@@ -100,7 +100,7 @@ def test_what_cannot_be_shared_is_refused_before_anything_is_measured(arguments,
     ("device", "cores", "count"),
     [("cuda", 16, 2), ("cuda", 4, 2), ("cuda", 3, None), ("cpu", 16, None)],
 )
-def test_two_are_shared_on_a_gpu_where_there_are_enough(monkeypatch, device, cores, count):
+def test_two_cores_are_shared_on_a_gpu_where_there_are_enough(monkeypatch, device, cores, count):
     monkeypatch.setattr(cpu_affinity, "available", lambda: tuple(range(cores)))
     assert cpu_affinity.default_count(device) == count
 
@@ -123,7 +123,7 @@ def test_the_fastest_cores_are_chosen(monkeypatch, tmp_path, speeds, chosen):
     assert cpu_affinity.chosen(2) == chosen
 
 
-def test_a_worker_says_how_many_cores_a_call_keeps_busy():
+def test_a_worker_measures_how_many_cores_a_call_keeps_busy():
     class Sleeper(nn.Module):
         def forward(self, x):
             time.sleep(0.05)

@@ -1,0 +1,109 @@
+"""The options of a comparison: checked when they are made, and recorded in the result."""
+
+from __future__ import annotations
+
+import json
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import precisionbench as pb
+from precisionbench.errors import SpecError
+from precisionbench.measure.options import Options
+from precisionbench.results import json_format
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"launcher": "cloud"}, "there is no launcher 'cloud'; known: 'inline', 'process'"),
+        ({"seed": -1}, "seed is -1; give a whole number from 0 to 2**63 - 1"),
+        ({"budget_s": 0}, "budget_s is 0; give a number of seconds above 0"),
+        ({"replicas": 0}, "replicas is 0; give a whole number up to 64"),
+        ({"sessions": None, "replicas": 65}, "replicas is 65; give a whole number up to 64"),
+        ({"sessions": 1.5}, "sessions is 1.5; give a whole number up to 64"),
+        ({"noise_floor": 1}, "noise_floor is 1; give a share such as 0.0025"),
+        (
+            {"launcher": "inline", "replicas": 2},
+            "launcher='inline' measures each backend once, in this process; leave replicas and "
+            "sessions out, or use launcher='process'",
+        ),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(options, message):
+    with pytest.raises(SpecError) as caught:
+        Options(**options)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "device_type", "rows", "total_s"),
+    [
+        (None, "cuda", 2, 120.0),
+        (None, "cuda", 100, 900.0),
+        (None, "cpu", 3, 30.0),
+        (7.0, "cuda", 2, 7.0),
+    ],
+)
+def test_the_budget_depends_on_the_device_and_the_rows_unless_it_is_given(
+    budget_s, device_type, rows, total_s
+):
+    assert Options(budget_s=budget_s).total_budget_s(device_type, rows) == total_s
+
+
+def test_the_noise_floor_depends_on_the_device_unless_it_is_given():
+    assert Options().noise_floor_on("cuda") == 0.0025
+    assert Options().noise_floor_on("cpu") == 0.0
+    assert Options(noise_floor=0).noise_floor_on("cuda") == 0.0
+
+
+def test_options_are_recorded_as_json_values():
+    record = Options(seed=np.int64(5), replicas=np.int32(2), budget_s=1.5).as_record()
+    assert json.loads(json.dumps(record)) == {
+        "launcher": "process",
+        "seed": 5,
+        "budget_s": 1.5,
+        "replicas": 2,
+        "sessions": 1,
+        "noise_floor": None,
+        "shared_cores": None,
+        "evidence": True,
+        "build_together": False,
+        "passes": True,
+    }
+
+
+def test_a_result_and_its_journal_record_the_options(tmp_path):
+    comparison = pb.compare(
+        nn.Linear(2, 2),
+        torch.rand(1, 2),
+        backends=[],
+        device="cpu",
+        launcher="inline",
+        budget_s=0.1,
+        evidence=False,
+        journal=tmp_path / "journal",
+    )
+    expected = Options(launcher="inline", budget_s=0.1, evidence=False).as_record()
+    comparison.save(tmp_path / "r.json")
+    assert comparison.data.options == expected
+    assert pb.load(tmp_path / "r.json").data.options == expected
+    assert pb.load(tmp_path / "journal").data.options == expected
+
+
+def test_a_result_without_recorded_options_is_written_without_them(tmp_path):
+    comparison = pb.compare(
+        nn.Linear(2, 2),
+        torch.rand(1, 2),
+        backends=[],
+        device="cpu",
+        launcher="inline",
+        budget_s=0.1,
+        evidence=False,
+    )
+    text = json_format.to_json(attrs.evolve(comparison.data, options=None))
+    assert "options" not in json.loads(text)
+    assert json_format.to_json(json_format.from_json(text)) == text
