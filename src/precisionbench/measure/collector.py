@@ -38,7 +38,7 @@ class Collector:
         reference: name of the reference row.
         batch_size: items in one call; None where it is not known.
         row_warnings: warnings that every row carries.
-        on_progress: called at each step; None where nobody asked for it.
+        on_progress: called at each step; None for no progress.
         journal: takes blocks as they are finished.
 
     Attributes:

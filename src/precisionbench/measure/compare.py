@@ -65,8 +65,8 @@ def compare(
 
     Args:
         model: an `nn.Module`, a function that builds one (or `(model, inputs)`),
-            `"torchvision:NAME"` or `"package.module:function"`. A function is called anew for
-            every backend with the same random seed.
+            `"torchvision:NAME"` or `"package.module:function"`. A function is called
+            again for every backend with the same random seed.
         inputs: one forward pass's arguments: a tensor, a tuple, a mapping of keyword arguments,
             or a function that gives one of these.
         backends: specs such as `"half:dtype=bfloat16"` or `Backend` objects, measured in this
@@ -74,7 +74,7 @@ def compare(
         reference: the row that the others are compared with; measured first if not in `backends`.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`; None takes the model's GPU, else the current GPU,
             else the CPU.
-        batch_size: items that one call serves, where the inputs' first dimension does not say it;
+        batch_size: items that one call serves, where the inputs' first dimension is something else;
             for `"torchvision:NAME"` the batch to make.
         launcher: `"process"`: each backend in worker processes of its own, in interleaved rounds;
             `"inline"`: in this process, one backend after another, for debugging.
@@ -84,29 +84,29 @@ def compare(
         seed: of weights and inputs made here; None draws one. It is kept in the result.
         budget_s: seconds to spend on measuring in all, shared evenly; building is not counted.
             None is 60 s for each backend on a GPU and 10 s elsewhere; most rows end earlier.
-        noise_floor: what processes of the same code are known to differ by on this machine
-            (standard deviation of the log), as `precisionbench doctor` measures it; no interval is
-            narrower than it allows. None is 0.0025 on a GPU and 0 elsewhere.
-        shared_cores: while they are measured, let all workers run on the same few CPU cores
-            (Linux), so that processes of small batches differ by less; 0 leaves them all cores.
-            None is 2 on a GPU, unless calls keep several cores busy, and 0 elsewhere.
-        evidence: see what runs in each row's calls, layer by layer, once all are measured; it is
-            what `diagnose` reads.
+        noise_floor: known run-to-run standard deviation of the log of a latency on this machine,
+            as `precisionbench doctor` measures it; no interval is narrower than it allows. None
+            is 0.0025 on a GPU and 0 elsewhere.
+        shared_cores: while they are measured, pin all workers to the same few CPU cores (Linux),
+            which reduces run-to-run variance of small batches; 0 leaves them all cores. None is 2
+            on a GPU, unless calls keep several cores busy, and 0 elsewhere.
+        evidence: profile each row's calls, layer by layer, after all rows are measured; `diagnose`
+            reads it.
         build_together: prepare all rows at the same time, which is quicker where they compile;
-            build times, and what a backend tunes by trying, then disturb each other.
-        passes: once the rounds are over, measure device, enqueue and wall time, a graph's replay,
-            memory and energy in passes of their own (`launcher="process"`).
+            build times and autotuning of backends then disturb each other.
+        passes: after the rounds, measure device, enqueue and wall time, a graph's replay, memory
+            and energy in passes of their own (`launcher="process"`).
         on_progress: called with a `Progress` at each step.
-        journal: new file that takes every block as it is finished; `load` reads it, also after
-            a run that died.
+        journal: new file to which every finished block is written; `load` reads it, also after a
+            run that crashed.
 
     Returns:
         The comparison; a backend that failed is one of its `failures`. After a first Ctrl-C it
         holds the finished rounds, and `ended_by` is `interrupted`.
 
     Raises:
-        SpecError: a backend, option or argument that cannot be understood.
-        WorkloadError: what is wrong with the model, inputs or device.
+        SpecError: a backend, option or argument is invalid.
+        WorkloadError: the model, inputs or device cannot be used.
         OutputError: the journal cannot be created.
         KeyboardInterrupt: a Ctrl-C before any round was finished, or a second one.
         PrecisionBenchError: nothing at all could be measured; the reference's own error.

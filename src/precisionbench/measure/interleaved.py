@@ -97,7 +97,7 @@ def measure_session(run: Run, number: int) -> None:
 
 
 def _try_alone(run: Run, row: Row) -> None:
-    """Start a row alone that found no memory beside the others: it fails, or not all rows fit."""
+    """Start a row alone that ran out of memory: it fails, or not all rows fit at once."""
     with run.system.worker_pool() as pool:
         starter = WorkerStarter.write(pool, run)
         try:

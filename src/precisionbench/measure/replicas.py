@@ -29,7 +29,7 @@ class DoesNotFitError(Exception):
 
 
 class CrowdedError(Exception):
-    """A row found no memory beside the others; alone it may fit.
+    """A row ran out of memory with the others in it; alone it may fit.
 
     Attributes:
         row: the row.
@@ -67,7 +67,7 @@ class WorkerStarter:
         """
         workload = pool.write("workload.pt", run.workload)
         backends = {
-            row.name: pool.write(f"backend-{index}.pt", row.importable())
+            row.name: pool.write(f"backend-{index}.pt", row.require_backend())
             for index, row in enumerate(run.rows)
         }
         return cls(pool, workload, backends)
@@ -116,7 +116,7 @@ def open_replicas(
         The state of each row that is ready, by name.
 
     Raises:
-        CrowdedError: a row found no memory beside the others.
+        CrowdedError: a row ran out of memory with the others in it.
     """
     opening = _Opening(run, session)
     if run.options.build_together:

@@ -21,7 +21,7 @@ _TIME_LIMIT = 3.0
 
 
 def measure(run: Run, max_rounds: int = MAX_ROUNDS) -> None:
-    """Start every row anew in each round, in a random order, for as long as there is time.
+    """Restart every row in each round, in a random order, until the time is used.
 
     Args:
         run: takes what is finished; what earlier sessions have given is dropped.

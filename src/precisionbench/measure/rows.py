@@ -21,9 +21,9 @@ from precisionbench.results.claims import Claims
 from precisionbench.results.records import Json
 from precisionbench.spec_syntax import row_names, split_spec
 
-# What is worth comparing where the user names nothing: a decision about the product, so a list and
-# no attribute of backends. Rows that a machine cannot run say why. Compiling takes longer than all
-# of them together, so `compile` is for those who ask for it.
+# Measured where the user names no backends: a decision about the product, so a list and no
+# attribute of backends. Those that a machine cannot run become failures with a reason. `compile`
+# is not among them: compiling takes longer than all of them together.
 DEFAULT_BACKENDS = (
     "eager",
     "eager:precision=tf32",
@@ -56,14 +56,13 @@ class Row:
 
     @property
     def identity(self) -> dict[str, Json]:
-        """The row's name, the backend's, and its options: what the spec gives, where the plugin
-        is not known."""
+        """Fields that identify the row in results; without a plugin, the options as in the spec."""
         name, texts = split_spec(self.spec)
         options = texts if self.backend is None else options_of(self.backend)
         return {"backend": self.name, "name": name, "options": options}
 
-    def importable(self) -> Backend:
-        """The backend.
+    def require_backend(self) -> Backend:
+        """The backend of the row.
 
         Raises:
             PrecisionBenchError: why its plugin could not be imported.
@@ -76,13 +75,13 @@ class Row:
 def plan(
     backends: Sequence[str | Backend], reference: str | Backend = "eager"
 ) -> tuple[list[Row], str]:
-    """The rows to measure, and which of them is the reference.
+    """The rows to measure, and the name of the reference.
 
-    A spec whose plugin cannot be imported is kept, so that it becomes a failure with its reason.
+    A spec whose plugin cannot be imported is kept and becomes a failure with its reason.
 
     Args:
-        backends: specs and objects, in the order to show.
-        reference: put first where it is not among them.
+        backends: specs and objects, in the order in which to show them.
+        reference: spec or object; put first where it is not among them.
 
     Raises:
         SpecError: a spec that cannot be understood, or a bare string for `backends`.
@@ -102,7 +101,7 @@ def plan(
 def _row(backend: str | Backend) -> Row:
     try:
         made = discovery.make(backend)
-    except BackendUnavailableError as exc:  # the plugin does not import; others may
+    except BackendUnavailableError as exc:  # the others may still be measured
         return Row("", str(backend), None, exc)
     return Row("", canonical_spec(made), made, claims=_claims(made))
 

@@ -114,7 +114,7 @@ class Run:
         """Leave out rows whose backends cannot run on this machine."""
         for row in list(self.rows):
             try:
-                check_available(row.importable())
+                check_available(row.require_backend())
             except PrecisionBenchError as exc:
                 self.fail(row, exc)
 

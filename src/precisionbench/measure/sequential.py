@@ -43,7 +43,7 @@ def _measure_row(
     try:
         _raise_if_device_lost(collector)
         collector.report_row(row, "preparing")
-        with launcher.open(row.importable()) as session:
+        with launcher.open(row.require_backend()) as session:
             collector.report_row(row, "measuring")
             row_state = RowState(row.name, [session])
             ended_by = _run_rounds(row_state, launcher.workload.device, collector, budget_s)

@@ -170,7 +170,7 @@ def _as_first_built(seed: int) -> Iterator[None]:
 def _still_held(parts: list[weakref.ref[Any]]) -> bool:
     if all(part() is None for part in parts):
         return False
-    gc.collect()  # what only a circle of references holds is nobody's
+    gc.collect()  # frees what only reference cycles hold
     return any(part() is not None for part in parts)
 
 
