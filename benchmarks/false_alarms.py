@@ -32,14 +32,9 @@ from precisionbench.analysis.speedups import KNOWN_SPREAD, ratio_of
 from precisionbench.backends import discovery
 from precisionbench.measure.rounds import run_rounds
 from precisionbench.measure.schedule import RowState, Schedule
-from precisionbench.measure.worker.client import (
-    PREPARE_LIMIT_S,
-    START_LIMIT_S,
-    Worker,
-    WorkerBackend,
-    WorkerPool,
-)
-from precisionbench.measure.worker.protocol import Closing, Opening
+from precisionbench.measure.worker.client import WorkerBackend
+from precisionbench.measure.worker.pool import WorkerPool
+from precisionbench.measure.worker.process import Worker
 from precisionbench.model.torchvision_models import TorchvisionModel
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.statistics import Interval, verdicts
@@ -54,12 +49,6 @@ Pack = tuple[list[Worker], list[dict[str, str]]]
 
 class Opened(WorkerBackend):
     """A worker that was told to open before, with others at the same time."""
-
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-        told = worker.answer()
-        self.opening = Opening(**{**told, "labels": tuple(told["labels"])})
-        self._closing = Closing()
 
     def undisturbed(self) -> Opened:
         """The same once it knows how long a call takes when nobody else opens."""
@@ -140,9 +129,9 @@ class Packs:
         begun_s = time.monotonic()
         if index:
             for worker in workers:
-                worker.begin("load", START_LIMIT_S, **files[index], flags=read_flags())
+                worker.begin("load", None, **files[index], flags=read_flags())
         for worker in workers:
-            worker.begin("open", PREPARE_LIMIT_S)
+            worker.begin_open()
         replicas = [Opened(worker) for worker in workers]
         row_states = [RowState(str(row), []) for row in range(self.rows)]
         for prepared, row_state in zip(replicas, itertools.cycle(row_states), strict=False):
@@ -154,18 +143,18 @@ class Packs:
         self, row_states: Sequence[RowState], batch: int, pack: int, cores: int
     ) -> Iterator[dict[str, Any]]:
         """All rows in common rounds, on some cores only where that is asked for."""
-        everywhere = cpu_affinity.available()
-        allowed = cpu_affinity.chosen(cores) if cores else everywhere
+        everywhere = cpu_affinity.usable_cores()
+        allowed = cpu_affinity.fastest_cores(cores) if cores else everywhere
         workers = [prepared.worker for row_state in row_states for prepared in row_state.replicas]
         for worker in workers:
-            worker.run_on(allowed)
+            worker.set_cpu_affinity(allowed)
         fresh = [RowState(row_state.name, row_state.replicas) for row_state in row_states]
         begun_s = time.monotonic()
         budget_s = self.options.budget[self.options.batch.index(batch)]
         ended_by = run_rounds(fresh, Schedule(budget_s, "0", self.rng, noise_floor=self._floor()))
         took_s = time.monotonic() - begun_s
         for worker in workers:
-            worker.run_on(everywhere)
+            worker.set_cpu_affinity(everywhere)
         rows = {row_state.name: row_state.blocks for row_state in fresh}
         labels = sorted(
             {label for row_state in fresh for o in row_state.openings for label in o.labels}

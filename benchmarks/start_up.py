@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from precisionbench.backends.eager import Eager
-from precisionbench.measure.worker.client import WorkerPool
+from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.model.workload import resolve
 
 WORKERS = 4

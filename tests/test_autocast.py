@@ -119,7 +119,7 @@ def test_float64s_truth_is_computed_without_it(workload, tmp_path):
     found = []
     for spec in ("eager", CACHED):
         with opened(workload, spec) as session:
-            session.truth(str(tmp_path / "truth.pt"))
+            session.write_float64_reference(str(tmp_path / "truth.pt"))
         found.append(torch.load(tmp_path / "truth.pt", weights_only=False))
     assert found[0].keys() == found[1].keys()
     for path, seen in found[0].items():

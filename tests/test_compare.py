@@ -36,7 +36,7 @@ from precisionbench.measure import compare
 from precisionbench.measure.rounds import run_rounds
 from precisionbench.measure.schedule import RowState, Schedule
 from precisionbench.measure.stopping import few_rounds_warnings
-from precisionbench.measure.worker import session
+from precisionbench.measure.worker import guards, session
 from precisionbench.measure.worker.protocol import Opening
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.results import Measurement
@@ -710,7 +710,7 @@ def test_after_a_lost_device_all_further_rows_fail(cnn, images, monkeypatch):
     class Fatal(Base):
         @contextmanager
         def steps(self, model, inputs):
-            monkeypatch.setattr(session, "_device_is_lost", lambda: True)
+            monkeypatch.setattr(guards, "device_is_lost", lambda: True)
             yield lambda: 1 / 0
 
     comparison = pb.compare(cnn, images, backends=[Fatal(), "half"], **QUICK)
@@ -1088,7 +1088,7 @@ def test_memory_taken_by_rows_built_at_the_same_time_is_not_attributed_to_a_row(
     workload = resolve(cnn, images, device="cpu", seed=0)
     with session.opened(Eager(), workload, Timer(HostClock(workload.device))) as one:
         disturbed = attrs.evolve(one, driver_bytes=1 << 30)
-        assert disturbed.looked_at_alone().driver_bytes is None
+        assert disturbed.recalibrated().driver_bytes is None
 
 
 def test_rows_that_are_built_together_are_measured_like_others(cnn, images):

@@ -46,7 +46,7 @@ def test_everything_is_compiled_before_the_first_call(cnn, images, grad_mode, tm
         assert details["cuda_graphs"] == "not asked for"
         assert session.opening.build_s > session.opening.first_call_s
         session.block(3, 1, 0)
-        session.truth(str(tmp_path / "truth.pt"))
+        session.write_float64_reference(str(tmp_path / "truth.pt"))
         found = session.evidence(0.001, str(tmp_path / "truth.pt"))
         assert compilations() == compiled  # nothing has looked through it
     assert (found.layers, found.flops) == ((), None)

@@ -15,7 +15,7 @@ import torch
 
 from precisionbench.probes import energy
 from precisionbench.probes.energy import device_joules, energy_j
-from precisionbench.probes.timing import UnknownError
+from precisionbench.probes.timing import UnmeasurableError
 from precisionbench.system import nvml
 from precisionbench.torchtools.timer import HostClock
 
@@ -53,7 +53,7 @@ def test_a_slow_call_is_made_once():
 
 
 def test_a_device_that_counts_nothing_has_no_energy():
-    with pytest.raises(UnknownError, match="does not tell"):
+    with pytest.raises(UnmeasurableError, match="does not tell"):
         energy_j(HostClock(CPU), lambda: None, 1.0, lambda run: None)
 
 

@@ -15,6 +15,11 @@ from precisionbench.errors import PreparationError
 from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.model.workload import resolve
 from precisionbench.probes import float64_reference, profiler
+from precisionbench.probes.float64_reference import (
+    layer_errors,
+    layer_outputs,
+    layer_outputs_in_float64,
+)
 from precisionbench.probes.layers import eager_module, wrapped
 from precisionbench.results import json_format
 from precisionbench.results.evidence import Evidence, Tensor
@@ -142,18 +147,18 @@ def test_scripted_models_are_seen_as_one():
 
 def test_each_layers_error_is_taken_against_float64(cnn, images):
     workload = resolve(cnn, images, device="cpu", seed=0)
-    truth = float64_reference.truth(workload)
+    expected = layer_outputs_in_float64(workload)
     model = workload.make_model()
 
     def call():
         with torch.inference_mode():
             return model(images)
 
-    found = {e.path: e for e in float64_reference.errors(call, model, images.shape[0], truth)}
+    found = {e.path: e for e in layer_errors(call, model, images.shape[0], expected)}
     assert list(found)[-1] == ""
     assert all(0 <= error.relative_l2 < 1e-5 for error in found.values())
     half = model.to(torch.bfloat16)
-    coarse = float64_reference.errors(lambda: half(images.bfloat16()), half, images.shape[0], truth)
+    coarse = layer_errors(lambda: half(images.bfloat16()), half, images.shape[0], expected)
     assert all(e.relative_l2 > 1e-4 for e in coarse if e.relative_l2)
 
 
@@ -161,9 +166,9 @@ def test_errors_are_right_where_cpu_has_been_made_to_cast(cnn, images, monkeypat
     """Apex O1 does so with tensors of a GPU."""
     model = cnn.eval()
     double = copy.deepcopy(model).double()
-    truth = float64_reference.outputs_of(lambda: double(images.double()), double, images.shape[0])
+    expected = layer_outputs(lambda: double(images.double()), double, images.shape[0])
     monkeypatch.setattr(torch.Tensor, "cpu", lambda self: self.float().mul(2))
-    found = float64_reference.errors(lambda: model(images), model, images.shape[0], truth)
+    found = layer_errors(lambda: model(images), model, images.shape[0], expected)
     assert all(error.relative_l2 < 1e-5 for error in found)
 
 
@@ -172,9 +177,9 @@ def test_an_overflow_is_counted_where_it_begins():
     for part in model:
         nn.init.constant_(part.weight, 100.0)
     x = torch.full((4, 8), 100.0)
-    truth = float64_reference.truth(resolve(model, x, device="cpu", seed=0))
+    expected = layer_outputs_in_float64(resolve(model, x, device="cpu", seed=0))
     half = model.half()
-    found = {e.path: e for e in float64_reference.errors(lambda: half(x.half()), half, 4, truth)}
+    found = {e.path: e for e in layer_errors(lambda: half(x.half()), half, 4, expected)}
     assert found["0"].nonfinite_count == 4 * 8
     assert found["0"].reference_max_abs == pytest.approx(80_000)
 
@@ -185,19 +190,17 @@ def test_masks_are_no_overflow():
             return x.masked_fill(x < 0, float("-inf"))
 
     model, x = nn.Sequential(Masked(), nn.Softmax(1)), torch.randn(16, 8)
-    truth = float64_reference.truth(resolve(model, x, device="cpu", seed=0))
-    assert {
-        e.nonfinite_count for e in float64_reference.errors(lambda: model(x), model, 16, truth)
-    } == {0}
+    expected = layer_outputs_in_float64(resolve(model, x, device="cpu", seed=0))
+    assert {e.nonfinite_count for e in layer_errors(lambda: model(x), model, 16, expected)} == {0}
 
 
 def test_an_overflow_in_a_later_item_is_found_too():
     model, x = nn.Sequential(nn.Linear(8, 8, bias=False)), torch.ones(16, 8)
     nn.init.constant_(model[0].weight, 100.0)
     x[9] = 1000
-    truth = float64_reference.truth(resolve(model, x, device="cpu", seed=0))
+    expected = layer_outputs_in_float64(resolve(model, x, device="cpu", seed=0))
     half = model.half()
-    found = {e.path: e for e in float64_reference.errors(lambda: half(x.half()), half, 16, truth)}
+    found = {e.path: e for e in layer_errors(lambda: half(x.half()), half, 16, expected)}
     assert found["0"].nonfinite_count == 8
 
 
@@ -221,7 +224,7 @@ def test_float64_is_not_asked_of_a_process_in_which_torch_is_patched(monkeypatch
     monkeypatch.setattr(float64_reference, "foreign_functions", lambda: ("torch.conv2d",))
     workload = resolve(nn.Linear(2, 2), torch.ones(1, 2), device="cpu", seed=0)
     with pytest.raises(PreparationError, match="torch is patched here"):
-        float64_reference.truth(workload)
+        layer_outputs_in_float64(workload)
 
 
 @pytest.mark.parametrize("launcher", ["inline", "process"])
@@ -278,8 +281,8 @@ def test_items_that_depend_on_each_other_are_compared_as_the_whole_batch():
             return y - y.mean(0, keepdim=True)
 
     model, x = Centred(), torch.randn(16, 8)
-    truth = float64_reference.truth(resolve(model, x, device="cpu", seed=0))
-    found = {e.path: e for e in float64_reference.errors(lambda: model(x), model, 16, truth)}
+    expected = layer_outputs_in_float64(resolve(model, x, device="cpu", seed=0))
+    found = {e.path: e for e in layer_errors(lambda: model(x), model, 16, expected)}
     assert found[""].relative_l2 < 1e-5
 
 
@@ -289,8 +292,8 @@ def test_a_model_of_one_batch_size_is_compared_at_that():
             return x.view(16, 8) * 2
 
     model, x = Fixed(), torch.randn(16, 8)
-    truth = float64_reference.truth(resolve(model, x, device="cpu", seed=0))
-    assert float64_reference.errors(lambda: model(x), model, 16, truth)[-1].relative_l2 < 1e-6
+    expected = layer_outputs_in_float64(resolve(model, x, device="cpu", seed=0))
+    assert layer_errors(lambda: model(x), model, 16, expected)[-1].relative_l2 < 1e-6
 
 
 def test_outputs_of_whole_numbers_leave_the_layers_to_compare():
@@ -302,5 +305,7 @@ def test_outputs_of_whole_numbers_leave_the_layers_to_compare():
         def forward(self, x):
             return self.body(x).argmax(1)
 
-    truth = float64_reference.truth(resolve(Classes(), torch.randn(16, 8), device="cpu", seed=0))
-    assert list(truth) == ["body"]
+    expected = layer_outputs_in_float64(
+        resolve(Classes(), torch.randn(16, 8), device="cpu", seed=0)
+    )
+    assert list(expected) == ["body"]

@@ -26,7 +26,7 @@ from precisionbench.errors import (
     PrecisionBenchError,
     WorkloadError,
 )
-from precisionbench.measure.worker import client, session
+from precisionbench.measure.worker import guards, protocol
 from precisionbench.results import journal as journals
 from precisionbench.results import json_format
 from test_storage import comparison_data
@@ -114,7 +114,7 @@ def faulty(tmp_path_factory):
     before = children()
     told: list[pb.Progress] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client, "PREPARE_LIMIT_S", 12.0)
+        patch.setattr(protocol, "LIMITS", attrs.evolve(protocol.LIMITS, prepare_s=12.0))
         found = pb.compare(
             Tiny(), torch.rand(2, 8), backends=backends, budget_s=20, journal=journal,
             on_progress=told.append, **OPTIONS,
@@ -499,7 +499,7 @@ def test_an_import_path_that_is_no_text_is_passed_over(monkeypatch, tmp_path):
 )
 def test_memory_that_cuda_itself_lacks_is_memory(text):
     with pytest.raises(OutOfMemoryError):
-        session._raise_if_out_of_memory(RuntimeError(text))
+        guards.raise_if_out_of_memory(RuntimeError(text))
 
 
 class FailsInFloat64(nn.Module):
@@ -522,7 +522,8 @@ def test_a_worker_that_breaks_when_it_is_looked_into_costs_the_look_only(
     monkeypatch, fault, reason
 ):
     # starting a profiler takes seconds where others compute, too
-    monkeypatch.setattr(client, "EVIDENCE_LIMIT_S", 2.0 if fault == "hang" else 60.0)
+    limits = attrs.evolve(protocol.LIMITS, evidence_s=2.0 if fault == "hang" else 60.0)
+    monkeypatch.setattr(protocol, "LIMITS", limits)
     before = children()
     found = pb.compare(
         FailsInFloat64(fault), torch.rand(4, 8), backends=["half:dtype=bfloat16"], budget_s=2,

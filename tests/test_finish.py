@@ -15,7 +15,7 @@ class PreparedBackend:
     def __init__(self, error: Exception | None = None) -> None:
         self.error, self.asked, self.given = error, 0, ""
 
-    def truth(self, path: str) -> None:
+    def write_float64_reference(self, path: str) -> None:
         self.asked += 1
         if self.error:
             raise self.error

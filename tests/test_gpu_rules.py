@@ -40,7 +40,7 @@ def test_a_larger_copy_takes_longer(clock):
 
 
 def test_nothing_to_transfer_is_said(clock):
-    with pytest.raises(timing.UnknownError, match="no tensor"):
+    with pytest.raises(timing.UnmeasurableError, match="no tensor"):
         transfers.to_host(clock, [])
 
 

@@ -54,7 +54,7 @@ class Worker:
         self.error, self.error_alone, self.build_s = error, error_alone, build_s
         self.killed = False
 
-    def begin_to_open(self) -> None:
+    def begin_open(self) -> None:
         self.is_opening = True
 
     def kill(self) -> None:
@@ -73,7 +73,7 @@ class Prepared:
         self.simulated = SimulatedBackend(SimulatedDevice(random.Random(0)), CALL_S)
         self.opening = attrs.evolve(self.simulated.opening, build_s=worker.build_s)
 
-    def look_alone(self) -> None:
+    def recalibrate(self) -> None:
         if self.worker.error_alone:
             raise self.worker.error_alone
 
@@ -87,7 +87,7 @@ class Prepared:
     def check_steady(self) -> None:
         pass
 
-    def leave(self) -> None:
+    def begin_close(self) -> None:
         pass
 
     def close(self) -> None:
@@ -333,7 +333,7 @@ def test_a_worker_backend_is_opened_and_timed_in_its_worker():
     class Answers:
         is_opening = False
 
-        def ask(self, what, limit_s, **arguments):
+        def ask(self, what, limit_s=None, **arguments):
             return (
                 {**attrs.asdict(opening), "labels": ["sync_inside"]} if what == "open" else [0.01]
             )

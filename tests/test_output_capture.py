@@ -13,7 +13,7 @@ from precisionbench.errors import PrecisionBenchWarning
 
 def test_text_and_warnings_are_kept_and_not_shown(capsys):
     record = OutputCapture()
-    with record.recording():
+    with record.capturing():
         print("out")
         sys.stderr.writelines(["err", "or\n"])
         warnings.warn("old", FutureWarning, stacklevel=1)
@@ -33,7 +33,7 @@ def test_silence_keeps_nothing_and_shows_nothing(capsys):
 
 def test_a_handler_that_was_made_meanwhile_still_speaks_to_the_user_afterwards(capsys):
     record = OutputCapture()
-    with record.recording():
+    with record.capturing():
         handler = logging.StreamHandler()
         handler.handle(logging.makeLogRecord({"msg": "during"}))
     handler.handle(logging.makeLogRecord({"msg": "after"}))
@@ -61,7 +61,7 @@ def test_what_another_thread_prints_is_shown(capsys):
 
 def test_what_a_thread_of_the_plugin_prints_is_kept(capsys):
     record = OutputCapture()
-    with record.recording():
+    with record.capturing():
         thread = threading.Thread(target=print, args=("from the plugin",))
         thread.start()
         thread.join()
@@ -82,7 +82,7 @@ def test_a_process_without_streams_is_no_obstacle(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
     record = OutputCapture()
-    with record.recording():
+    with record.capturing():
         print("said")
         sys.stdout.flush()
     assert record.log() == ("said",)

@@ -35,12 +35,12 @@ def test_passes_take_as_many_samples_as_fit():
 
 def test_a_pass_that_tells_nothing_keeps_the_reason():
     def take() -> tuple[float, ...]:
-        raise timing.UnknownError("not capturable: it waits")
+        raise timing.UnmeasurableError("not capturable: it waits")
 
     unknown: dict[str, str] = {}
-    assert timing.told(unknown, "graph", take) == ()
+    assert timing.or_unknown(unknown, "graph", take) == ()
     assert unknown == {"graph": "not capturable: it waits"}
-    assert timing.told(unknown, "device", lambda: (1.0,)) == (1.0,)
+    assert timing.or_unknown(unknown, "device", lambda: (1.0,)) == (1.0,)
 
 
 def test_torch_counts_no_memory_on_a_cpu():

@@ -101,8 +101,8 @@ def test_numbers_of_cores_that_cannot_be_shared_are_refused(arguments, sentence)
     [("cuda", 16, 2), ("cuda", 4, 2), ("cuda", 3, None), ("cpu", 16, None)],
 )
 def test_two_cores_are_shared_on_a_gpu_where_there_are_enough(monkeypatch, device, cores, count):
-    monkeypatch.setattr(cpu_affinity, "available", lambda: tuple(range(cores)))
-    assert cpu_affinity.default_count(device) == count
+    monkeypatch.setattr(cpu_affinity, "usable_cores", lambda: tuple(range(cores)))
+    assert cpu_affinity.default_shared_cores(device) == count
 
 
 @pytest.mark.parametrize(
@@ -114,13 +114,13 @@ def test_two_cores_are_shared_on_a_gpu_where_there_are_enough(monkeypatch, devic
     ],
 )
 def test_the_fastest_cores_are_chosen(monkeypatch, tmp_path, speeds, chosen):
-    monkeypatch.setattr(cpu_affinity, "available", lambda: tuple(range(8)))
+    monkeypatch.setattr(cpu_affinity, "usable_cores", lambda: tuple(range(8)))
     monkeypatch.setattr(cpu_affinity, "_CPUS", tmp_path)
     for core, speed in speeds.items():
         folder = tmp_path / f"cpu{core}" / "cpufreq"
         folder.mkdir(parents=True)
         (folder / "cpuinfo_max_freq").write_text(f"{speed}000\n")
-    assert cpu_affinity.chosen(2) == chosen
+    assert cpu_affinity.fastest_cores(2) == chosen
 
 
 def test_a_worker_measures_how_many_cores_a_call_keeps_busy():

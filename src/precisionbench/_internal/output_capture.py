@@ -1,4 +1,4 @@
-"""What others print and warn of while we work: kept with the row, and off the user's terminal."""
+"""Captures what plugins, models and libraries print and warn, so that it stays off the terminal."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from precisionbench.errors import PrecisionBenchWarning
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Let nothing that is printed or warned meanwhile reach the user's terminal."""
+    """Discard what is printed and warned within the context."""
     with warnings.catch_warnings(), _redirected(lambda _: None):
         warnings.simplefilter("ignore")
         yield
 
 
 class OutputCapture:
-    """Keeps what plugins, models and their libraries print and warn of, instead of showing it."""
+    """Captures what plugins, models and their libraries print and warn; it belongs to one row."""
 
     def __init__(self) -> None:
         self._text = io.StringIO()
@@ -30,12 +30,16 @@ class OutputCapture:
         self._own: list[str] = []
 
     def warn(self, message: str) -> None:
-        """Keep something that a reader of the row must know."""
+        """Add a warning of ours.
+
+        Args:
+            message: what qualifies the row's result.
+        """
         self._own.append(message)
 
     @contextlib.contextmanager
-    def recording(self) -> Iterator[None]:
-        """Keep what is printed and warned meanwhile."""
+    def capturing(self) -> Iterator[None]:
+        """Capture what is printed and warned within the context."""
         with warnings.catch_warnings(record=True) as caught, _redirected(self._text.write):
             warnings.simplefilter("always")
             try:
@@ -44,7 +48,7 @@ class OutputCapture:
                 self._caught += caught
 
     def warnings(self) -> tuple[str, ...]:
-        """What a reader of the row must know."""
+        """What qualifies the row's result."""
         ours = [
             str(caught.message)
             for caught in self._caught
@@ -53,41 +57,41 @@ class OutputCapture:
         return tuple(dict.fromkeys(self._own + ours))
 
     def log(self) -> tuple[str, ...]:
-        """What was printed, and warned by others."""
-        foreign = [
+        """What was printed, and the warnings of other libraries."""
+        others = [
             f"{caught.category.__name__}: {caught.message}"
             for caught in self._caught
             if not issubclass(caught.category, PrecisionBenchWarning)
         ]
-        return tuple(dict.fromkeys([*self._text.getvalue().splitlines(), *foreign]))
+        return tuple(dict.fromkeys([*self._text.getvalue().splitlines(), *others]))
 
 
 @contextlib.contextmanager
-def _redirected(keep: Callable[[str], object]) -> Iterator[None]:
-    out, err = _Sink(sys.stdout, keep), _Sink(sys.stderr, keep)
+def _redirected(capture: Callable[[str], object]) -> Iterator[None]:
+    out, err = _Sink(sys.stdout, capture), _Sink(sys.stderr, capture)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             yield
     finally:
-        out.keeps = err.keeps = False
+        out.captures = err.captures = False
 
 
 class _Sink:
-    """Stands in for a stream, and keeps what is written instead of passing it on.
+    """Replaces a stream, and captures what is written instead of passing it on.
 
-    Two writers are not ours to keep back: threads that ran before, and whoever holds the sink for
-    longer than the redirection lasts, such as a logging handler that a plugin's import has made.
+    The text of two writers is passed on: of threads that ran before, and of those that hold the
+    sink for longer than the redirection, such as a logging handler that a plugin's import made.
     """
 
-    def __init__(self, stream: Any, keep: Callable[[str], object]) -> None:
-        self.keeps = True
-        self._stream, self._keep = stream, keep
+    def __init__(self, stream: Any, capture: Callable[[str], object]) -> None:
+        self.captures = True
+        self._stream, self._capture = stream, capture
         ours = threading.get_ident()
         self._others = {thread.ident for thread in threading.enumerate()} - {ours}
 
     def write(self, text: str) -> int:
-        if self.keeps and threading.get_ident() not in self._others:
-            self._keep(text)
+        if self.captures and threading.get_ident() not in self._others:
+            self._capture(text)
         elif self._stream is not None:
             self._stream.write(text)
         return len(text)

@@ -24,8 +24,7 @@ from precisionbench.doctor.text import to_text
 from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, SpecError
 from precisionbench.measure import compare
 from precisionbench.measure.options import MOST_REPLICAS
-from precisionbench.measure.worker.local import free_memory
-from precisionbench.measure.worker.session import executing
+from precisionbench.measure.worker.guards import executing
 from precisionbench.model.inputs import whole_number
 from precisionbench.model.workload import usable_device
 from precisionbench.probes import machine
@@ -33,6 +32,7 @@ from precisionbench.results import json_format
 from precisionbench.results.progress import OnProgress, Progress, in_phase
 from precisionbench.results.records import DeviceState
 from precisionbench.system import environment, nvml
+from precisionbench.system.memory import free_memory
 from precisionbench.system.telemetry import watching
 from precisionbench.torchtools.global_state import autocast_off, flags_restored, rng_restored
 from precisionbench.torchtools.timer import clock_for

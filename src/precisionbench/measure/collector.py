@@ -12,7 +12,7 @@ from precisionbench.errors import BackendUnavailableError, PrecisionBenchError
 from precisionbench.measure.rows import Row
 from precisionbench.measure.schedule import RowState
 from precisionbench.measure.stopping import few_rounds_warnings
-from precisionbench.measure.worker.local import drop_frames
+from precisionbench.measure.worker.guards import drop_frames
 from precisionbench.measure.worker.protocol import Closing, Opening
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.journal import Journal

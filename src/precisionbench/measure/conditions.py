@@ -28,7 +28,7 @@ def leave_all_cores_to_busy_calls(run: Run, row_states: Iterable[RowState]) -> N
         for prepared in row_state.replicas
     ]
     most, name = max(busy, default=(0.0, ""))
-    if cpu_affinity.uses_several(most):
+    if cpu_affinity.is_multithreaded(most):
         run.collector.add_note(
             f"calls of {name} keep {most:.1f} CPU cores busy, so all workers were left all "
             f"cores; give shared_cores={run.shared_cores} to hold them to few all the same"
@@ -44,9 +44,9 @@ def share_cores(run: Run, replicas: Iterable[WorkerBackend]) -> None:
         replicas: prepared backends.
     """
     if run.shared_cores is not None:
-        cores = cpu_affinity.chosen(run.shared_cores)
+        cores = cpu_affinity.fastest_cores(run.shared_cores)
         for prepared in replicas:
-            prepared.worker.run_on(cores)
+            prepared.worker.set_cpu_affinity(cores)
 
 
 def note_other_processes(run: Run, row_states: Iterable[RowState]) -> None:

@@ -47,7 +47,7 @@ class Float64Reference:
             if self.path is not None:
                 return
             try:
-                prepared.truth(path)
+                prepared.write_float64_reference(path)
             except WorkerError as exc:  # the next would take as long, and end likewise
                 self.reason = f"{_NO_REFERENCE}: {exc.reason}"
                 return
@@ -176,8 +176,8 @@ def profile_rows(
     whole = [(row, part) for row, part in finished if part.measurement.ended_by != "failed"]
     for row, part in whole:
         collector.report_row(row, "examining", step="starting the profiler")
-        part.profiled.worker.run_on(cpu_affinity.available())
-        part.profiled.get_ready_to_profile()
+        part.profiled.worker.set_cpu_affinity(cpu_affinity.usable_cores())
+        part.profiled.begin_profiler_start()
     reference.write(part.profiled for _, part in whole)
     for row, part in whole:
         if stop_requested():
@@ -194,7 +194,7 @@ def close(parts: Sequence[FinishedRow]) -> None:
     """
     for part in parts:
         for prepared in part.replicas:
-            prepared.leave()
+            prepared.begin_close()
     for part in parts:
         part.close()
 

@@ -65,7 +65,7 @@ def _check_noise_floor(_: object, __: object, value: Any) -> None:
 def _check_shared_cores(options: Options, _: object, count: Any) -> None:
     if count is None or (whole_number(count, 0) == 0):
         return
-    most = len(cpu_affinity.available())
+    most = len(cpu_affinity.usable_cores())
     if options.launcher != "process" or not most:
         raise SpecError(
             "shared_cores is for worker processes on Linux", "leave it out, or use taskset"

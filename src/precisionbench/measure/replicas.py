@@ -12,7 +12,9 @@ from precisionbench.errors import OutOfMemoryError, PrecisionBenchError
 from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run
 from precisionbench.measure.schedule import RowState
-from precisionbench.measure.worker.client import Worker, WorkerBackend, WorkerPool
+from precisionbench.measure.worker.client import WorkerBackend
+from precisionbench.measure.worker.pool import WorkerPool
+from precisionbench.measure.worker.process import Worker
 
 # Processes of the same code differ on a GPU; from three the variance can be estimated
 # (docs/between-processes.md).
@@ -121,7 +123,7 @@ def open_replicas(
     opening = _Opening(run, session)
     if run.options.build_together:
         for worker in itertools.chain.from_iterable(workers.values()):
-            worker.begin_to_open()
+            worker.begin_open()
     for row in list(run.rows):
         opening.open_first(row, workers[row.name])
     for replica in range(1, max(map(len, workers.values()))):
@@ -198,7 +200,7 @@ class _Opening:
             row_state = self.row_states[row.name]
             for prepared in list(row_state.replicas):
                 try:
-                    prepared.look_alone()
+                    prepared.recalibrate()
                 except PrecisionBenchError as exc:
                     prepared.worker.kill()
                     self._leave_out(row, row_state, prepared, exc)

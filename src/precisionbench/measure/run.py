@@ -18,8 +18,9 @@ from precisionbench.measure.live_speedups import LiveSpeedups
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import Row
 from precisionbench.measure.schedule import MAX_ROUNDS, RoundStatus, RowState
-from precisionbench.measure.worker.client import WorkerBackend, WorkerPool
-from precisionbench.measure.worker.session import check_available
+from precisionbench.measure.worker.client import WorkerBackend
+from precisionbench.measure.worker.guards import check_available
+from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.model.workload import Workload
 from precisionbench.system import cpu_affinity, memory, nvml
 
@@ -50,7 +51,7 @@ class System:
     workers_that_fit: Callable[[torch.device, int], int | None] = memory.workers_that_fit
     free_device_bytes: Callable[[torch.device], int | None] = memory.free_device_bytes
     compute_processes: Callable[[torch.device], Mapping[int, str]] = _compute_processes
-    default_shared_cores: Callable[[str], int | None] = cpu_affinity.default_count
+    default_shared_cores: Callable[[str], int | None] = cpu_affinity.default_shared_cores
 
 
 @attrs.define

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from precisionbench.probes.timing import UnknownError
+from precisionbench.probes.timing import UnmeasurableError
 from precisionbench.system import nvml
 from precisionbench.system.telemetry import JetsonFiles
 from precisionbench.torchtools.timer import Call, Clock
@@ -35,7 +35,7 @@ def energy_j(
         joules_during: runs something and gives the joules that the device took meanwhile.
 
     Raises:
-        UnknownError: the device does not count its energy.
+        UnmeasurableError: the device does not count its energy.
     """
     calls = max(1, math.ceil(MIN_S / call_s))
 
@@ -47,7 +47,7 @@ def energy_j(
     clock.wait()
     joules = joules_during(run)
     if joules is None:
-        raise UnknownError("the device does not tell how much energy it takes")
+        raise UnmeasurableError("the device does not tell how much energy it takes")
     return joules / calls
 
 

@@ -1,4 +1,4 @@
-"""Whether CUDA events on our stream can time a call at all; asked once, before it is measured."""
+"""Whether CUDA events on our stream can time a call at all; checked once, before measuring."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from precisionbench.torchtools.timer import Call, CudaEventClock, HostClock, Tim
 
 SYNC_INSIDE = "sync_inside"
 STREAM_ESCAPE = "stream_escape"
-# The work ran elsewhere where events see less than half of the wall time, though the host was
-# done this much before the device.
+# The work ran on another stream where events measure less than this share of the wall time, and
+# the host was done this many seconds before the device.
 _ESCAPE_SHARE = 0.5
 _ESCAPE_S = 50e-6
 _CALLS = 5
@@ -25,7 +25,7 @@ _SYNC_WARNING = "called a synchronizing"
 
 
 def qualify(clock: CudaEventClock, call: Call) -> tuple[str, ...]:
-    """What stands against timing this call with events on our stream.
+    """Why events on our stream cannot time this call.
 
     Args:
         clock: CUDA events.
@@ -39,20 +39,31 @@ def qualify(clock: CudaEventClock, call: Call) -> tuple[str, ...]:
     """
     timing.spin_rate(clock)
     labels = []
-    if synchronises(call):
+    if synchronizes(call):
         labels.append(SYNC_INSIDE)
     if escapes(clock, call):
         labels.append(STREAM_ESCAPE)
     return tuple(labels)
 
 
-def synchronises(call: Call) -> bool:
-    """Whether an operation of torch inside the call waits for the device, e.g. `.item()`."""
-    return bool(waits(call))
+def synchronizes(call: Call) -> bool:
+    """Whether an operation of torch inside the call synchronizes, e.g. `.item()`.
+
+    Args:
+        call: one forward pass.
+    """
+    return bool(synchronizations(call))
 
 
-def waits(call: Call) -> list[str]:
-    """Where operations of torch inside the call wait for the device, such as `model.py:12`."""
+def synchronizations(call: Call) -> list[str]:
+    """Where operations of torch inside the call synchronize with the device.
+
+    Args:
+        call: one forward pass.
+
+    Returns:
+        Places such as `model.py:12`.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")  # first of all: entering the mode warns, too
         with _sync_debug_mode():
@@ -75,9 +86,14 @@ def _sync_debug_mode() -> Iterator[None]:
 
 
 def escapes(clock: CudaEventClock, call: Call) -> bool:
-    """Whether the work runs on another stream than ours, so that our events miss it."""
+    """Whether the work runs on another stream than ours, so that our events miss it.
+
+    Args:
+        clock: CUDA events on our stream.
+        call: one forward pass.
+    """
     device = HostClock(clock.device)
-    # the shortest: a host that is disturbed takes long to notice the end of a short call
+    # The minimum, because a disturbed host notices the end of a short call late.
     wall_s = min(timing.wall(device, call, _CALLS))
     enqueue_s = median(timing.enqueue(device, call, _CALLS))
     try:

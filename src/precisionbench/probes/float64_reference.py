@@ -1,4 +1,4 @@
-"""How far each layer's output is from what the model gives in float64."""
+"""The numerical error of each layer's output, against the same model in float64."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from precisionbench.torchtools.global_state import foreign_functions
 from precisionbench.torchtools.tensors import walk
 from precisionbench.torchtools.timer import Call
 
-# Elements of an output that are compared; a few thousand tell a relative error to a few per cent.
+# Elements of an output that are compared; a few thousand give a relative error to a few per cent.
 _SAMPLES = 1 << 14
 # Items of a batch that are compared: they do not depend on each other.
 ITEMS = 2
-_FIRST = 256
-_SAME = 1e-6
+_FIRST_ELEMENTS = 256
+_SAME_ERROR = 1e-6
 
 
 @attrs.frozen
-class Seen:
-    """A layer's output.
+class LayerOutput:
+    """A sample of a layer's output.
 
     Attributes:
         shape: of the items compared.
-        values: samples of them in float64.
+        values: some of their elements in float64.
         max_abs: the largest finite magnitude of the whole batch.
         nonfinite_count: elements of the items compared that are infinite or NaN.
         nonfinite_in_all: of the whole batch.
-        first: the beginning of the first item, as it is.
+        first: the first elements of the first item.
     """
 
     shape: tuple[int, ...]
@@ -50,17 +50,17 @@ class Seen:
     first: torch.Tensor
 
 
-Truth = Mapping[str, Seen]
+LayerOutputs = Mapping[str, LayerOutput]
 
 
-def truth(workload: Workload) -> Truth:
+def layer_outputs_in_float64(workload: Workload) -> LayerOutputs:
     """Every module's output, and the model's own under an empty path, computed in float64.
 
     Args:
         workload: of its batch two items are taken, or all where they depend on each other.
 
     Raises:
-        PreparationError: torch is patched in this process, so that it could not be trusted.
+        PreparationError: torch is patched in this process, so its float64 may be wrong.
     """
     if patched := foreign_functions():
         raise PreparationError(f"torch is patched here ({patched[0]} and others)")
@@ -73,115 +73,130 @@ def truth(workload: Workload) -> Truth:
     return _computed(workload, model)
 
 
-def _computed(workload: Workload, model: nn.Module) -> Truth:
+def _computed(workload: Workload, model: nn.Module) -> LayerOutputs:
     inputs = workload.make_inputs().to(torch.float64)
     with torch.no_grad():  # within a session, gradients are off in its own way already
-        return outputs_of(inputs.bind(model), model, workload.info.batch_size)
+        return layer_outputs(inputs.bind(model), model, workload.info.batch_size)
 
 
-def _of_items(workload: Workload, model: nn.Module) -> Truth | None:
-    """Of a few items; None where an item's output changes with the others, or few do not run."""
+def _of_items(workload: Workload, model: nn.Module) -> LayerOutputs | None:
+    """Of a few items; None where items depend on each other, or a small batch does not run."""
     try:
         alone, found = (_computed(workload.with_batch(n), model) for n in (1, ITEMS))
     except FOREIGN_ERRORS:
         return None
     one, some = alone.get(""), found.get("")
-    if one is None or some is None:  # whole numbers, such as classes: nothing to compare anyway
+    if one is None or some is None:  # integers, such as classes: there is nothing to compare
         return found
     if one.shape[1:] != some.shape[1:] or some.shape[:1] != (ITEMS,):
         return None
-    same = torch.allclose(one.first, some.first, rtol=_SAME, atol=_SAME, equal_nan=True)
+    same = torch.allclose(one.first, some.first, rtol=_SAME_ERROR, atol=_SAME_ERROR, equal_nan=True)
     return found if same else None
 
 
-def outputs_of(call: Callable[[], Any], module: nn.Module | None, batch: int | None) -> Truth:
-    """What every module gives in a call, and the call itself.
+def layer_outputs(
+    call: Callable[[], Any], module: nn.Module | None, batch: int | None
+) -> LayerOutputs:
+    """The output of every module in a call, and of the call itself under an empty path.
 
     Args:
         call: one forward pass.
-        module: the model behind it; None where there is none to look into.
+        module: the model behind it; None where its layers cannot be observed.
         batch: the first dimension of a tensor that holds more items than are compared.
     """
     found: dict[str, tuple[Any, ...]] = {}
 
     def wrap(path: str, _: nn.Module, forward: Forward) -> Forward:
-        def watched(*args: Any, **kwargs: Any) -> Any:
+        def sampled(*args: Any, **kwargs: Any) -> Any:
             output = forward(*args, **kwargs)
             if path not in found:
-                _add(found, path, output, batch)
+                _sample(found, path, output, batch)
             return output
 
-        return watched
+        return sampled
 
     with wrapped(module, wrap):
         output = call()
     found.pop("", None)  # a plugin's call may do more than its module
-    _add(found, "", output, batch)
-    return {path: _seen(*parts) for path, parts in found.items()}
+    _sample(found, "", output, batch)
+    return {path: _layer_output(*parts) for path, parts in found.items()}
 
 
-def _add(found: dict[str, tuple[Any, ...]], path: str, output: Any, batch: int | None) -> None:
-    """Take samples at once, because the next layer may work in place; look at them later."""
+def _sample(found: dict[str, tuple[Any, ...]], path: str, output: Any, batch: int | None) -> None:
+    """Copy elements at once, as the next layer may work in place; read scalars only later."""
     tensor = next((t for _, t in walk(output) if t.is_floating_point()), None)
     if tensor is None or not tensor.numel() or tensor.layout != torch.strided:
         return
     tensor = tensor.detach()
     finite = tensor.isfinite()
     largest = tensor.where(finite, 0).abs().amax()
-    bad_in_all = (~finite).sum()
+    nonfinite_in_all = (~finite).sum()
     if batch is not None and tensor.dim() and tensor.shape[0] == batch > ITEMS:
         tensor = tensor[:ITEMS]
-    bad = (~tensor.isfinite()).sum()
+    nonfinite = (~tensor.isfinite()).sum()
     flat = tensor.reshape(-1)
     step = max(1, math.ceil(flat.numel() / _SAMPLES))
     items = tensor.shape[0] if tensor.dim() else 1
-    first = flat[: min(_FIRST, flat.numel() // items)].double().clone()
+    first = flat[: min(_FIRST_ELEMENTS, flat.numel() // items)].double().clone()
     found[path] = (
         tuple(tensor.shape),
         flat[::step].double().clone(),
         largest,
-        bad,
-        bad_in_all,
+        nonfinite,
+        nonfinite_in_all,
         first,
     )
 
 
-def _seen(
-    shape: tuple[int, ...], values: Any, largest: Any, bad: Any, bad_in_all: Any, first: Any
-) -> Seen:
+def _layer_output(
+    shape: tuple[int, ...],
+    values: Any,
+    largest: Any,
+    nonfinite: Any,
+    nonfinite_in_all: Any,
+    first: Any,
+) -> LayerOutput:
     host = torch.device("cpu")  # Apex O1 makes .cpu() cast to float32
-    return Seen(shape, values.to(host), float(largest), int(bad), int(bad_in_all), first.to(host))
-
-
-def errors(
-    call: Call, module: nn.Module | None, batch: int | None, expected: Truth
-) -> tuple[LayerError, ...]:
-    """How far each module's output, and the call's own, are from float64's, in order.
-
-    Args:
-        call: one forward pass.
-        module: the model behind it; None where there is none to look into.
-        batch: items in the call.
-        expected: what `truth` gave; modules that are missing there, or of other shapes, are left
-            out, and so are those that hold a folded batch norm, whose outputs are another thing.
-    """
-    seen = outputs_of(call, module, batch)
-    other = {path for path, part in module.named_modules() if is_folded(part)} if module else ()
-    return tuple(
-        _error(path, own, expected[path])
-        for path, own in seen.items()
-        if path in expected and expected[path].shape == own.shape and path not in other
+    return LayerOutput(
+        shape,
+        values.to(host),
+        float(largest),
+        int(nonfinite),
+        int(nonfinite_in_all),
+        first.to(host),
     )
 
 
-def _new_nonfinite(own: Seen, reference: Seen) -> int:
+def layer_errors(
+    call: Call, module: nn.Module | None, batch: int | None, expected: LayerOutputs
+) -> tuple[LayerError, ...]:
+    """The error of each module's output, and of the call's own, against float64; in order.
+
+    Args:
+        call: one forward pass.
+        module: the model behind it; None where its layers cannot be observed.
+        batch: items in the call.
+        expected: from `layer_outputs_in_float64`; modules that are missing there, or of other
+            shapes, are left out, and so are those with a folded batch norm, whose outputs differ
+            by design.
+    """
+    outputs = layer_outputs(call, module, batch)
+    folded = {path for path, part in module.named_modules() if is_folded(part)} if module else ()
+    return tuple(
+        _error(path, own, expected[path])
+        for path, own in outputs.items()
+        if path in expected and expected[path].shape == own.shape and path not in folded
+    )
+
+
+def _new_nonfinite(own: LayerOutput, reference: LayerOutput) -> int:
     """In the whole batch only where float64 has none: masks put infinities into every item."""
     if reference.nonfinite_count == 0:
         return own.nonfinite_in_all
     return max(0, own.nonfinite_count - reference.nonfinite_count)
 
 
-def _error(path: str, own: Seen, reference: Seen) -> LayerError:
+def _error(path: str, own: LayerOutput, reference: LayerOutput) -> LayerError:
     finite = own.values.isfinite() & reference.values.isfinite()
     mine, theirs = own.values[finite], reference.values[finite]
     return LayerError(

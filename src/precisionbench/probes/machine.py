@@ -11,7 +11,7 @@ import torch
 
 from precisionbench.errors import FOREIGN_ERRORS, one_line
 from precisionbench.probes import timing
-from precisionbench.probes.timing import UnknownError
+from precisionbench.probes.timing import UnmeasurableError
 from precisionbench.results.dtypes import LONG_NAMES, MATMUL_PRECISIONS
 from precisionbench.torchtools.global_state import fp32_precision, has_tf32
 from precisionbench.torchtools.timer import Call, Clock, CudaEventClock, HostClock, Timer
@@ -81,7 +81,7 @@ def rates(clock: Clock, device: torch.device) -> tuple[dict[str, float], dict[st
     for rate, ask in questions.items():
         try:
             found[rate] = ask()
-        except UnknownError as exc:
+        except UnmeasurableError as exc:
             unknown[rate] = str(exc)
         except FOREIGN_ERRORS as exc:  # a dtype that this device or build does not multiply
             unknown[rate] = one_line(exc)
@@ -90,7 +90,7 @@ def rates(clock: Clock, device: torch.device) -> tuple[dict[str, float], dict[st
 
 def _matmul_flops(clock: Clock, device: torch.device, rate: str) -> float:
     if rate == "tf32" and not has_tf32(device):
-        raise UnknownError("this device has no TF32")
+        raise UnmeasurableError("this device has no TF32")
     size = _matmul_size(device)
     dtype = torch.float32 if rate == "tf32" else getattr(torch, LONG_NAMES[rate])
     a, b = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))

@@ -1,4 +1,4 @@
-"""What runs in a call: a profile by torch's profiler, FLOPs, and what the layers see."""
+"""What runs in a call: a profile by torch's profiler, FLOPs, and each layer's tensors."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ _MOST_PARTS = 5000  # modules times calls: traces grow with both
 _KINETO = "KINETO_LOG_LEVEL"
 
 
-def look(call: Call, call_s: float, workload: Workload, module: nn.Module | None) -> Evidence:
-    """Look at what runs in a call; whatever cannot be seen is `unknown`, with the reason.
+def collect_evidence(
+    call: Call, call_s: float, workload: Workload, module: nn.Module | None
+) -> Evidence:
+    """Profile a call; `unknown` holds the reason for each part that could not be recorded.
 
     Args:
         call: one forward pass, warm.
@@ -63,7 +65,7 @@ def look(call: Call, call_s: float, workload: Workload, module: nn.Module | None
 
 
 def start_profiler(device: torch.device) -> None:
-    """Let the profiler start its machinery, so that `look` need not wait for it.
+    """Let the profiler start its machinery, so that `collect_evidence` need not wait for it.
 
     Args:
         device: that will be profiled.
@@ -134,7 +136,7 @@ def _drain(device: torch.device) -> None:
 
 @contextlib.contextmanager
 def _no_warnings() -> Iterator[None]:
-    """The profiler warns and prints what is none of the user's business."""
+    """Suppress the profiler's own warnings and messages."""
     before = dict(os.environ)
     os.environ.setdefault(_KINETO, "99")  # read when it is first used
     try:
@@ -169,16 +171,16 @@ def _annotated(module: nn.Module | None) -> Iterator[None]:
 def layers_of(call: Call, module: nn.Module | None) -> dict[str, Any]:
     """The model's outputs, and the modules that run in a call in the order in which they first
     begin; fields of `Evidence`."""
-    seen: dict[str, list[Any]] = {}
+    observed: dict[str, list[Any]] = {}
 
     def wrap(path: str, part: nn.Module, forward: Forward) -> Forward:
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            mine = seen.setdefault(path, [part, (), (), 0])
+        def observing(*args: Any, **kwargs: Any) -> Any:
+            mine = observed.setdefault(path, [part, (), (), 0])
             output = forward(*args, **kwargs)
-            mine[1:] = _all_seen((args, kwargs)), _all_seen(output), mine[3] + 1
+            mine[1:] = _tensors((args, kwargs)), _tensors(output), mine[3] + 1
             return output
 
-        return watched
+        return observing
 
     with wrapped(module, wrap):
         output = call()
@@ -188,44 +190,44 @@ def layers_of(call: Call, module: nn.Module | None) -> dict[str, Any]:
             kind=type(part).__name__,
             inputs=inputs,
             outputs=outputs,
-            parameters=tuple(_seen(p) for p in part.parameters(recurse=False)),
+            parameters=tuple(_tensor(p) for p in part.parameters(recurse=False)),
             calls=count,
         )
-        for path, (part, inputs, outputs, count) in seen.items()
+        for path, (part, inputs, outputs, count) in observed.items()
     )
-    return {"layers": layers, "outputs": _all_seen(output)}
+    return {"layers": layers, "outputs": _tensors(output)}
 
 
-def _all_seen(tree: Any) -> tuple[Tensor, ...]:
-    return tuple(_seen(tensor) for _, tensor in walk(tree))
+def _tensors(tree: Any) -> tuple[Tensor, ...]:
+    return tuple(_tensor(tensor) for _, tensor in walk(tree))
 
 
-def _seen(tensor: torch.Tensor) -> Tensor:
+def _tensor(tensor: torch.Tensor) -> Tensor:
     return Tensor(tuple(tensor.shape), dtype_name(tensor.dtype))
 
 
 def counted(call: Call, module: nn.Module | None, layers: tuple[Layer, ...]) -> dict[str, Any]:
     """FLOPs by `torch.utils.flop_counter`; fields of `Evidence`.
 
-    It counts what its registry knows and passes over everything else without a word, so the names
-    of what it counted are kept. Compiled and scripted models would not run as they do.
+    It counts what its registry knows and silently skips everything else, so the names of what it
+    counted are recorded. Compiled and scripted models would not run as they do.
     """
     if module is None or any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
         return {}
     from torch.utils.flop_counter import FlopCounterMode
 
     by_layer: dict[str, float] = {}
-    told = [0.0]  # of layers that are through, whatever they are in
+    finished = [0.0]  # of layers that have returned, nested ones included
 
     def wrap(path: str, _: nn.Module, forward: Forward) -> Forward:
         def counting(*args: Any, **kwargs: Any) -> Any:
-            before, inner = counter.get_total_flops(), told[0]
+            before, inner = counter.get_total_flops(), finished[0]
             try:
                 return forward(*args, **kwargs)
             finally:
-                own = counter.get_total_flops() - before - (told[0] - inner)
+                own = counter.get_total_flops() - before - (finished[0] - inner)
                 by_layer[path] = by_layer.get(path, 0.0) + own
-                told[0] += own
+                finished[0] += own
 
         return counting
 

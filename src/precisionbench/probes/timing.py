@@ -22,7 +22,7 @@ _MAX_SPIN_S = 0.5
 _CALIBRATION_CYCLES = 2_000_000
 
 
-class UnknownError(Exception):
+class UnmeasurableError(Exception):
     """A pass has no figure here; the text says why."""
 
 
@@ -66,7 +66,7 @@ def primed(clock: CudaEventClock, call: Call, samples: int) -> tuple[float, ...]
         samples: how many to take.
 
     Raises:
-        UnknownError: no spin hides the host's time.
+        UnmeasurableError: no spin hides the host's time.
     """
     cycles_per_s = spin_rate(clock)
     spin_s = max(_MIN_SPIN_S, _SPIN_FACTOR * median(enqueue(clock, call, 3)))
@@ -76,7 +76,7 @@ def primed(clock: CudaEventClock, call: Call, samples: int) -> tuple[float, ...]
         if hidden:
             taken.append(device_s)
         elif (spin_s := spin_s * 2) > _MAX_SPIN_S:
-            raise UnknownError(
+            raise UnmeasurableError(
                 "the host cannot enqueue the whole call ahead of the device: it waits for the "
                 "device inside, or its kernels fill the launch queue"
             )
@@ -90,7 +90,7 @@ def spin_rate(clock: CudaEventClock) -> float:
         clock: CUDA events.
 
     Raises:
-        UnknownError: a known spin reads nothing.
+        UnmeasurableError: a known spin reads nothing.
     """
     block = Timer(clock).block(lambda: torch.cuda._sleep(_CALIBRATION_CYCLES), 5)
     return _CALIBRATION_CYCLES / median(block)
@@ -122,12 +122,12 @@ def graph_replay(clock: CudaEventClock, call: Call, samples: int) -> tuple[float
         samples: how many to take.
 
     Raises:
-        UnknownError: the call cannot be captured; the text says why.
+        UnmeasurableError: the call cannot be captured; the text says why.
     """
     try:
         replay = capture(clock, call)
     except FOREIGN_ERRORS as exc:
-        raise UnknownError(f"not capturable: {one_line(exc)}") from exc
+        raise UnmeasurableError(f"not capturable: {one_line(exc)}") from exc
     timer = Timer(clock)
     once_s = median(timer.block(replay, 3))
     return timer.block(replay, samples, timer.calls_per_sample(once_s), settle_calls=2)
@@ -144,6 +144,6 @@ def or_unknown(
     """What a pass gives; where it gives nothing, `unknown` keeps the reason under its name."""
     try:
         return take()
-    except UnknownError as exc:
+    except UnmeasurableError as exc:
         unknown[name] = str(exc)
         return ()

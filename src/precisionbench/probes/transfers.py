@@ -11,7 +11,7 @@ from statistics import median
 import torch
 
 from precisionbench.errors import FOREIGN_ERRORS, one_line
-from precisionbench.probes.timing import UnknownError, samples_for
+from precisionbench.probes.timing import UnmeasurableError, samples_for
 from precisionbench.torchtools.timer import Call, CudaEventClock, Timer
 
 _PASS_S = 0.1  # seconds in each direction
@@ -25,7 +25,7 @@ def to_device(clock: CudaEventClock, tensors: Sequence[torch.Tensor]) -> tuple[f
         tensors: of one call; wherever they are, only their shapes and dtypes matter.
 
     Raises:
-        UnknownError: there is no tensor, or no memory for copies.
+        UnmeasurableError: there is no tensor, or no memory for copies.
     """
     return _timed(clock, tensors, to_host=False)
 
@@ -39,7 +39,7 @@ def _timed(
     clock: CudaEventClock, tensors: Sequence[torch.Tensor], to_host: bool
 ) -> tuple[float, ...]:
     if not any(tensor.numel() for tensor in tensors):
-        raise UnknownError("there is no tensor to transfer")
+        raise UnmeasurableError("there is no tensor to transfer")
     try:
         copy = _copies(clock.device, tensors, to_host)
         timer = Timer(clock)
@@ -47,7 +47,7 @@ def _timed(
         calls = timer.calls_per_sample(once_s)
         return timer.block(copy, samples_for(once_s * calls, _PASS_S), calls, settle_calls=2)
     except FOREIGN_ERRORS as exc:
-        raise UnknownError(f"copies could not be timed ({one_line(exc)})") from exc
+        raise UnmeasurableError(f"copies could not be timed ({one_line(exc)})") from exc
 
 
 def _copies(device: torch.device, tensors: Sequence[torch.Tensor], to_host: bool) -> Call:

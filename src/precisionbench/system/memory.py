@@ -1,7 +1,9 @@
-"""How many workers fit: what the host and the device have left."""
+"""Memory of the host and the device: how much is free, how many workers fit, giving it back."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from pathlib import Path
 
 import torch
@@ -14,7 +16,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def workers_that_fit(device: torch.device, model_bytes: int) -> int | None:
-    """How many workers the host's memory holds; None where the system does not tell.
+    """How many workers the host's memory holds; None where that is unknown.
 
     Args:
         device: where the model runs.
@@ -28,10 +30,13 @@ def workers_that_fit(device: torch.device, model_bytes: int) -> int | None:
 
 
 def free_host_bytes(root: Path = Path("/")) -> int | None:
-    """Memory that new processes can take, within the container's limit."""
-    found = [_meminfo(root), _cgroup_free(root)]
-    known = [value for value in found if value is not None]
-    return min(known) if known else None
+    """Memory that new processes can take, within the container's limit; None where unknown.
+
+    Args:
+        root: of the file system.
+    """
+    known = [value for value in (_meminfo(root), _cgroup_free(root)) if value is not None]
+    return min(known, default=None)
 
 
 def _meminfo(root: Path) -> int | None:
@@ -54,13 +59,22 @@ def _cgroup_free(root: Path) -> int | None:
 
 
 def _cached_files(folder: Path) -> int:
-    """What counts as used and is given back at once: files that were read a while ago."""
+    """Files cached in memory: counted as used, and given back at once when memory is needed."""
     try:
         lines = (folder / "memory.stat").read_text().splitlines()
     except OSError:
         return 0
     values = [line.split()[1] for line in lines if line.startswith("inactive_file ")]
     return int(values[0]) if values else 0
+
+
+def free_memory() -> None:
+    """Give the GPU memory that torch has cached back to the driver; nothing without CUDA."""
+    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
+        return
+    gc.collect()  # models in reference cycles hold memory until they are collected
+    with contextlib.suppress(Exception):  # a lost device cannot free anything
+        torch.cuda.empty_cache()
 
 
 def device_allocations() -> int:
@@ -71,7 +85,11 @@ def device_allocations() -> int:
 
 
 def free_device_bytes(device: torch.device) -> int | None:
-    """Memory that the driver has left on a GPU; None elsewhere."""
+    """Memory that the driver has left on a GPU; None elsewhere.
+
+    Args:
+        device: where the model runs.
+    """
     if device.type != "cuda":
         return None
     return int(torch.cuda.mem_get_info(device)[0])

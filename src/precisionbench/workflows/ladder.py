@@ -19,7 +19,7 @@ from precisionbench.diagnosis.gap.measured import fastest, measured_factors, slo
 from precisionbench.errors import IncomparableError
 from precisionbench.measure import compare
 from precisionbench.measure.options import Options
-from precisionbench.measure.worker.session import check_available
+from precisionbench.measure.worker.guards import check_available
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.published import get
 from precisionbench.published.record import Record

@@ -1,4 +1,4 @@
-"""The option `cuda_graph`: a prepared call is captured, and its replay stands for it."""
+"""The option `cuda_graph`: a prepared call is captured, and its replay is timed in its place."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 import torch
 
 from precisionbench.errors import FOREIGN_ERRORS, PreparationError, one_line
-from precisionbench.probes.event_timing_checks import waits
+from precisionbench.probes.event_timing_checks import synchronizations
 from precisionbench.probes.graphs import Replay, capture
 from precisionbench.torchtools.agreement import compare_tensors, cpu_copies, differs
 from precisionbench.torchtools.timer import Call, Clock, CudaEventClock
@@ -15,19 +15,19 @@ from precisionbench.torchtools.timer import Call, Clock, CudaEventClock
 # Libraries choose algorithms and take workspaces in the first calls, which a capture cannot hold.
 _WARMUP_CALLS = 3
 # Two calls in float16 differ by less.
-_SAME = 1e-2
+_SAME_ERROR = 1e-2
 _LEAVE_OUT = "leave cuda_graph out of this row's spec"
 
 
 def captured(clock: Clock, call: Call) -> Replay:
-    """The replay that stands for a prepared call.
+    """The replay of a prepared call, to be timed in its place.
 
     Args:
         clock: of the device.
         call: one forward pass.
 
     Raises:
-        PreparationError: it cannot be captured, or its replay is another thing; what and why.
+        PreparationError: it cannot be captured, or its replay gives another output.
     """
     if not isinstance(clock, CudaEventClock):
         raise PreparationError(
@@ -36,9 +36,9 @@ def captured(clock: Clock, call: Call) -> Replay:
         )
     for _ in range(_WARMUP_CALLS):
         before = cpu_copies(call())
-    _refuse_waits(call)
+    _refuse_synchronizations(call)
     replay = _captured(clock, call)
-    if differs(compare_tensors(cpu_copies(replay()), before), _SAME):
+    if differs(compare_tensors(cpu_copies(replay()), before), _SAME_ERROR):
         raise PreparationError(
             "its replay as a CUDA graph gives another output than the call: the call uses another "
             "stream, data from the host, random numbers, or keeps state",
@@ -47,9 +47,9 @@ def captured(clock: Clock, call: Call) -> Replay:
     return replay
 
 
-def _refuse_waits(call: Call) -> None:
-    """Found beforehand, because a capture that breaks can spoil the process."""
-    if places := waits(call):
+def _refuse_synchronizations(call: Call) -> None:
+    """Checked beforehand, because a capture that fails can spoil the process."""
+    if places := synchronizations(call):
         raise PreparationError(
             f"its call waits for the GPU inside ({places[0]}), so it cannot be captured as a CUDA "
             "graph",
@@ -60,7 +60,7 @@ def _refuse_waits(call: Call) -> None:
 
 def _captured(clock: CudaEventClock, call: Call) -> Replay:
     with warnings.catch_warnings():
-        # All its work is on a stream of its own: a replay would do nothing.
+        # An empty graph means that all work is on another stream: a replay would do nothing.
         warnings.filterwarnings("error", message="The CUDA Graph is empty")
         try:
             return capture(clock, call)

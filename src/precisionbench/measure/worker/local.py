@@ -1,20 +1,20 @@
-"""Backends in this process, one after another, each undone before the next."""
+"""Backends that are prepared in this process, one after another, each undone before the next."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import traceback
 from collections.abc import Callable, Iterator
 
 import attrs
-import torch
 
 from precisionbench.backends import Backend
 from precisionbench.errors import OutOfMemoryError, PrecisionBenchError
 from precisionbench.measure.worker import session
+from precisionbench.measure.worker.guards import drop_frames
 from precisionbench.measure.worker.session import Session
 from precisionbench.model.workload import Workload
+from precisionbench.system.memory import free_memory
 from precisionbench.torchtools.global_state import flags_restored, functions_restored, rng_restored
 from precisionbench.torchtools.timer import Timer, clock_for
 
@@ -31,8 +31,6 @@ class InlineLauncher:
     workload: Workload
     timer: Timer
 
-    name = "inline"
-
     @classmethod
     def on_device_of(cls, workload: Workload) -> InlineLauncher:
         """A launcher with the clock of the workload's device."""
@@ -40,13 +38,13 @@ class InlineLauncher:
 
     @contextlib.contextmanager
     def open(
-        self, backend: Backend, tell: Callable[[str], object] = lambda _: None
+        self, backend: Backend, on_step: Callable[[str], object] = lambda _: None
     ) -> Iterator[Session]:
-        """Prepare a backend; afterwards torch is as it was before.
+        """Prepare a backend; on leaving, torch's global state is restored.
 
         Args:
             backend: what to prepare.
-            tell: told of each step.
+            on_step: called with a description of each step before it begins.
 
         Raises:
             PrecisionBenchError: as `session.opened`.
@@ -57,7 +55,7 @@ class InlineLauncher:
                 functions_restored(),
                 flags_restored(),
                 self._out_of_memory_explained(backend),
-                session.opened(backend, self.workload, self.timer, tell) as opened,
+                session.opened(backend, self.workload, self.timer, on_step) as opened,
             ):
                 yield opened
         finally:
@@ -82,9 +80,10 @@ class InlineLauncher:
         ) from failed.__cause__
 
     def _fitting_batch(self, backend: Backend, batch: int) -> str:
-        """Halve the batch until one call succeeds, and say which one did."""
-        others = 0
+        """Halve the batch until one call succeeds; the remedy that says which one did."""
+        other_errors = 0
         while batch := batch // 2:
+            gc.collect()  # on a CPU, too: the failed attempt may have left cycles
             free_memory()
             try:
                 smaller = self.workload.with_batch(batch)
@@ -92,22 +91,7 @@ class InlineLauncher:
                     return f"batch {batch} fits"
             except PrecisionBenchError as exc:  # memory again, or a model of one batch size only
                 drop_frames(exc)
-                others += not isinstance(exc, OutOfMemoryError)
-        if others:
+                other_errors += not isinstance(exc, OutOfMemoryError)
+        if other_errors:
             return "use a smaller batch (cutting these inputs did not work), or free the device"
         return "not even batch 1 fits; use a smaller model, or free the device"
-
-
-def drop_frames(exc: BaseException | None) -> None:
-    """Let go of the tensors that an error's tracebacks hold."""
-    while exc is not None:
-        traceback.clear_frames(exc.__traceback__)
-        exc = exc.__cause__
-
-
-def free_memory() -> None:
-    """Give back what torch holds of the GPU's memory and nobody uses."""
-    gc.collect()
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        with contextlib.suppress(Exception):  # a lost device cannot be tidied
-            torch.cuda.empty_cache()

@@ -1,19 +1,26 @@
-"""What the Runner needs of a prepared backend, wherever it lives."""
+"""What measuring needs of a prepared backend, and every request that a worker process answers.
+
+A request has one entry in `REQUESTS` and one method that answers it: of `session.Session`, or of
+`server.Server` where it changes which session there is. Requests and answers travel as lines of
+JSON.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import attrs
 
+from precisionbench.results import json_format
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.records import Json, Passes
 
 
 @attrs.frozen
 class Opening:
-    """What a prepared says of itself once it is ready.
+    """What is known of a prepared backend once it is ready.
 
     Attributes:
         clock: name of the clock that times it.
@@ -21,12 +28,12 @@ class Opening:
         min_sample_s: the shortest sample that it times well.
         build_s: time that `prepare` took.
         first_call_s: time of the first call.
-        warmup_calls: calls made after it, until nothing compiled and allocated any more.
+        warmup_calls: calls made after it, until no call compiled or allocated any more.
         call_s: about how long a call takes.
         flags: torch's settings while it runs.
         details: what the engine chose.
         labels: what keeps CUDA events from timing it.
-        cores_busy: CPU seconds of this process for each second of a call; 0 where not told.
+        cores_busy: CPU seconds of this process for each second of a call; 0 where not known.
         batch_size: items that one call serves; None where it is not known.
     """
 
@@ -46,11 +53,11 @@ class Opening:
 
 @attrs.frozen
 class Closing:
-    """What is known of a prepared once it has been closed.
+    """What is known of a prepared backend once it has been closed.
 
     Attributes:
-        warnings: what a reader of the row must know.
-        log: what was printed by others.
+        warnings: what qualifies the row's result.
+        log: what the plugin, the model and their libraries printed.
     """
 
     warnings: tuple[str, ...] = ()
@@ -58,15 +65,15 @@ class Closing:
 
 
 class PreparedBackend(Protocol):
-    """A prepared backend that is timed block by block.
+    """A prepared backend that is timed block by block, in this process or in a worker.
 
     Attributes:
-        opening: what it said of itself.
+        opening: what is known of it since it is ready.
     """
 
     @property
     def opening(self) -> Opening:
-        """What it said of itself."""
+        """What is known of it since it is ready."""
         ...
 
     @property
@@ -79,21 +86,111 @@ class PreparedBackend(Protocol):
         ...
 
     def check_steady(self) -> None:
-        """Note it where the output has changed since the first call."""
+        """Call once more, and warn where the output differs from that of the first call."""
         ...
 
     def passes(self, call_s: float, capture: bool) -> Passes:
-        """Everything about a call that is not its latency."""
+        """Measure everything about a call that is not its latency."""
         ...
 
-    def truth(self, path: str) -> None:
-        """Write what the model's layers give in float64 to a file."""
+    def write_float64_reference(self, path: str) -> None:
+        """Write what the model's layers compute in float64 to a file."""
         ...
 
-    def evidence(self, call_s: float, truth_path: str | None) -> Evidence:
-        """What runs in a call, and how far each layer's output is from float64's."""
+    def evidence(self, call_s: float, float64_path: str | None) -> Evidence:
+        """Profile a call, and compare each layer's output with float64's."""
         ...
 
     def closing(self) -> Closing:
-        """What is known once it has been closed."""
+        """The warnings and the log, which are complete once it is closed."""
         ...
+
+
+@attrs.frozen
+class TimeLimits:
+    """How many seconds a worker may take to answer, beside the calls that a request makes.
+
+    Building an engine can take an hour; a block cannot.
+    """
+
+    start_s: float = 300.0
+    prepare_s: float = 3600.0
+    block_s: float = 60.0
+    evidence_s: float = 60.0
+    close_s: float = 10.0
+    call_factor: float = 20.0  # a call may take so many times as long as it should
+
+
+LIMITS = TimeLimits()
+
+
+@attrs.frozen
+class Request:
+    """A request that a worker process answers.
+
+    Attributes:
+        name: of the method that answers it; its parameters are JSON values.
+        result: what the method returns.
+        limit: the field of `TimeLimits` that applies.
+        calls: calls of the model that answering takes at most, or computes them from the arguments.
+        shown_as: its name in error messages, where it differs.
+        answered_by_session: by a method of the session, else of the server.
+    """
+
+    name: str
+    result: Any
+    limit: str
+    calls: int | Callable[..., int] = 0
+    shown_as: str = ""
+    answered_by_session: bool = True
+
+    @property
+    def title(self) -> str:
+        """Its name in error messages."""
+        return self.shown_as or self.name
+
+    def limit_s(
+        self, call_s: float = 0.0, arguments: Mapping[str, Any] = MappingProxyType({})
+    ) -> float:
+        """Seconds to wait for the answer; a worker that takes longer hangs.
+
+        Args:
+            call_s: about how long a call takes.
+            arguments: of the request; its own `call_s` is the better one.
+        """
+        calls = self.calls(**arguments) if callable(self.calls) else self.calls
+        calls_s: float = calls * arguments.get("call_s", call_s)
+        limit_s: float = getattr(LIMITS, self.limit)
+        return limit_s + LIMITS.call_factor * calls_s
+
+    def decoded(self, answer: Any) -> Any:
+        """The result that an answer's JSON value stands for.
+
+        Args:
+            answer: what `json_format.unstructured` made of the result.
+        """
+        return None if self.result is None else json_format.structured(answer, self.result)
+
+
+def _calls_of_block(samples: int, calls_per_sample: int, settle_calls: int) -> int:
+    return samples * calls_per_sample + settle_calls
+
+
+REQUESTS: Mapping[str, Request] = {
+    request.name: request
+    for request in (
+        Request("load", None, "start_s", answered_by_session=False),
+        Request("open", Opening, "prepare_s", answered_by_session=False),
+        Request(
+            "recalibrate", Opening, "prepare_s", shown_as="look_alone", answered_by_session=False
+        ),
+        Request("close", Closing, "close_s", answered_by_session=False),
+        Request("block", tuple[float, ...], "block_s", calls=_calls_of_block),
+        Request("check_steady", None, "block_s", calls=1),
+        Request("write_output", None, "block_s", shown_as="output"),
+        Request("passes", Passes, "block_s", calls=100),
+        Request("start_profiler", None, "evidence_s", shown_as="get_ready_to_profile"),
+        Request("write_float64_reference", None, "evidence_s", calls=10, shown_as="truth"),
+        Request("evidence", Evidence, "evidence_s", calls=10),
+    )
+}

@@ -1,8 +1,8 @@
-"""A worker's side: one backend, alone in a process, that does as its parent says.
+"""The worker process: one backend, alone in it, and a server that answers its parent's requests.
 
 The parent writes a line of JSON for each request and reads a line for each answer. Nothing else
 may reach that channel, so the file descriptors of standard input and output are taken over first,
-and whatever is printed, by native code too, goes to a file.
+before torch is imported; whatever is printed, by native code too, goes to a file.
 """
 
 from __future__ import annotations
@@ -13,35 +13,38 @@ import os
 import queue
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, one_line
+from precisionbench.measure.worker.protocol import REQUESTS, Closing, Opening
+from precisionbench.results import json_format
 
 _PR_SET_PDEATHSIG = 1
 _SIGKILL = 9
 
 
 def main() -> None:
-    """Serve the parent until it closes the channel."""
+    """Answer the parent's requests until it closes the channel."""
     _die_with_parent()
     requests, answers = _channel()
     inbox: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(requests, inbox), daemon=True).start()
-    _answer(answers, {"ready": os.getpid()}, _imported)
+    _answer(answers, {"ready": os.getpid()}, _import)
     with contextlib.ExitStack() as stack:
-        server = _Server(stack, lambda step: _write(answers, {"step": step}))
+        server = Server(stack, lambda step: _write(answers, {"step": step}))
         while True:
-            request = json.loads(inbox.get())
-            name = request.pop("do")
-            _answer(answers, {}, lambda: getattr(server, name)(**request))  # noqa: B023
+            arguments = json.loads(inbox.get())
+            name = arguments.pop("do")
+            _answer(answers, {}, partial(server.answer, name, arguments))
             if name == "close":
-                _leave()
+                _exit()
 
 
 def _die_with_parent() -> None:
-    """Let Linux end this process when its parent ends, however busy it is at that moment."""
+    """Let Linux kill this process when its parent ends, however busy this process is then."""
     with contextlib.suppress(Exception):
         import ctypes
 
@@ -60,23 +63,24 @@ def _channel() -> tuple[TextIO, TextIO]:
 def _listen(requests: TextIO, inbox: queue.Queue[str]) -> None:
     for line in requests:
         inbox.put(line)
-    os._exit(1)  # the parent is gone, and nobody waits for what is under way
+    os._exit(1)  # the parent is gone, so no answer is needed any more
 
 
-def _imported() -> None:
+def _import() -> None:
+    import cattrs  # noqa: F401
     import torch  # noqa: F401
 
     import precisionbench.measure.worker.session  # noqa: F401
 
 
 def _answer(answers: TextIO, header: dict[str, Any], action: Callable[[], Any]) -> None:
-    """Run an action and write what it gave, or what it raised, as one line."""
+    """Run an action and write its result, or the error that it raised, as one line."""
     try:
         message = {**header, "value": action()}
     except PrecisionBenchError as exc:
         message = {**header, "error": _described(exc)}
     except FOREIGN_ERRORS as exc:
-        # One of ours, because it is none of the user's code that runs here unguarded.
+        # An error of this library: code of plugins and models runs within guards.
         error = PrecisionBenchError(f"the worker failed ({one_line(exc)})")
         error.__cause__ = exc
         message = {**header, "error": _described(error)}
@@ -100,25 +104,42 @@ def _described(error: PrecisionBenchError) -> dict[str, str]:
     }
 
 
-def _leave() -> None:
-    """End now: threads that a plugin left running are not waited for."""
+def _exit() -> None:
+    """Exit at once, without waiting for threads that a plugin left running."""
     os._exit(0)
 
 
-class _Server:
-    """What a parent can ask for; each method's result is JSON."""
+class Server:
+    """Answers requests: it loads, opens and closes the session, which answers all others.
 
-    def __init__(self, stack: contextlib.ExitStack, tell: Callable[[str], object]) -> None:
-        self.stack, self.tell = stack, tell
+    Args:
+        stack: closes what was opened.
+        on_step: called with a description of each step while the backend is prepared.
+    """
+
+    def __init__(self, stack: contextlib.ExitStack, on_step: Callable[[str], object]) -> None:
+        self.stack, self.on_step = stack, on_step
         self.session: Any = None
         self.workload: Any = None
         self.backend: Any = None
+
+    def answer(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """The answer to a request as a JSON value.
+
+        Args:
+            name: a key of `REQUESTS`.
+            arguments: of the method that answers it.
+        """
+        if (request := REQUESTS.get(name)) is None:
+            raise PrecisionBenchError(f"a worker answers no request {name!r}")
+        target = self.session if request.answered_by_session else self
+        return json_format.unstructured(getattr(target, request.name)(**arguments))
 
     def load(self, workload: str, backend: str, flags: dict[str, Any]) -> None:
         """Set torch as the parent has it, load everything, and start the device."""
         import torch
 
-        from precisionbench.measure.worker.session import executing
+        from precisionbench.measure.worker.guards import executing
         from precisionbench.torchtools.global_state import set_flags
 
         set_flags(flags)
@@ -128,69 +149,27 @@ class _Server:
             with executing():
                 torch.zeros(1, device=self.workload.device)
 
-    def open(self) -> Any:
-        """Prepare the backend; gives the opening."""
-        import attrs
-
+    def open(self) -> Opening:
+        """Prepare the backend."""
         from precisionbench.measure.worker.local import InlineLauncher
 
         launcher = InlineLauncher.on_device_of(self.workload)
-        self.session = self.stack.enter_context(launcher.open(self.backend, self.tell))
-        return attrs.asdict(self.session.opening)
+        self.session = self.stack.enter_context(launcher.open(self.backend, self.on_step))
+        return self.session.opening  # type: ignore[no-any-return]
 
-    def look_alone(self) -> Any:
-        """Look again at what others disturbed that were prepared meanwhile; gives the opening."""
-        import attrs
+    def recalibrate(self) -> Opening:
+        """Measure the clock and the length of a call again, undisturbed."""
+        self.session = self.session.recalibrated()
+        return self.session.opening  # type: ignore[no-any-return]
 
-        self.session = self.session.looked_at_alone()
-        return attrs.asdict(self.session.opening)
-
-    def output(self, path: str) -> None:
-        """Write the first output's tensors to a file."""
-        import torch
-
-        torch.save(self.session.output, path)
-
-    def block(self, samples: int, calls_per_sample: int, settle_calls: int) -> Any:
-        """Time one block; gives its samples."""
-        return self.session.block(samples, calls_per_sample, settle_calls)
-
-    def passes(self, call_s: float, capture: bool) -> Any:
-        """All passes beside the latency."""
-        import attrs
-
-        return attrs.asdict(self.session.passes(call_s, capture))
-
-    def get_ready_to_profile(self) -> None:
-        """Start the profiler once, side by side with other workers."""
-        from precisionbench.probes.profiler import start_profiler
-
-        start_profiler(self.workload.device)
-
-    def truth(self, path: str) -> None:
-        """Write what the model's layers give in float64 to a file."""
-        self.session.truth(path)
-
-    def evidence(self, call_s: float, truth_path: str | None) -> Any:
-        """What runs in a call, layer by layer."""
-        from precisionbench.results import json_format
-
-        return json_format.unstructured(self.session.evidence(call_s, truth_path))
-
-    def check_steady(self) -> None:
-        """Compare the output with the first one."""
-        self.session.check_steady()
-
-    def close(self) -> Any:
-        """Undo the backend; gives the closing."""
-        import attrs
-
+    def close(self) -> Closing:
+        """Undo the backend."""
         self.stack.close()
-        return attrs.asdict(self.session.closing()) if self.session else {}
+        return self.session.closing() if self.session else Closing()
 
 
 def _load(path: str) -> Any:
-    """What the parent wrote; tensors are mapped from the file, not copied."""
+    """The object in a file of the parent; tensors are mapped from it, not copied."""
     import torch
 
     from precisionbench._internal.importing import working_directory_on_path

@@ -1,0 +1,142 @@
+"""The first calls of a prepared backend: CUDA-graph capture, warm-up, and the choice of a clock."""
+
+from __future__ import annotations
+
+import time
+import types
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from statistics import median
+from typing import cast
+
+import attrs
+import torch
+
+from precisionbench.backends import Backend
+from precisionbench.errors import ExecutionError
+from precisionbench.measure.worker.graph_capture import captured
+from precisionbench.probes.event_timing_checks import qualify
+from precisionbench.probes.graphs import Replay
+from precisionbench.system.memory import device_allocations
+from precisionbench.torchtools.agreement import cpu_copies
+from precisionbench.torchtools.global_state import compilations
+from precisionbench.torchtools.timer import Call, CudaEventClock, HostClock, Timer
+
+# How many calls in a row must neither compile nor allocate, and when to stop waiting for that.
+_QUIET_CALLS = 3
+_MAX_WARMUP_CALLS = 50
+_WARMUP_LIMIT_S = 10.0
+
+
+@attrs.frozen
+class WarmUp:
+    """What the warm-up calls have shown; the fields are those of `Opening`."""
+
+    warmup_calls: int
+    call_s: float
+    cores_busy: float
+
+
+@attrs.frozen
+class Times:
+    """How long the steps up to the first block took; the fields are those of `Opening`."""
+
+    build_s: float
+    first_call_s: float
+    warm_up: WarmUp
+
+
+@attrs.frozen
+class FirstCalls:
+    """What is known once a prepared backend has been called for the first time.
+
+    Attributes:
+        call: what to time: the prepared call, or the replay of its CUDA graph.
+        output: the tensors of the first call's output by their paths, on the CPU.
+        labels: why CUDA events cannot time it; empty where they can.
+        times: of the steps so far.
+    """
+
+    call: Call
+    output: Mapping[str, torch.Tensor]
+    labels: tuple[str, ...]
+    times: Times
+
+
+def run_first_calls(
+    backend: Backend, call: Call, build_s: float, timer: Timer, on_step: Callable[[str], object]
+) -> FirstCalls:
+    """Capture the call where the backend's options say so, call it once, and warm it up.
+
+    Args:
+        backend: its common options decide.
+        call: one forward pass.
+        build_s: seconds that `prepare` took.
+        timer: of the device.
+        on_step: called with a description of each step before it begins.
+    """
+    if backend.cuda_graph:
+        on_step("capturing a CUDA graph")
+        replay, capture_s = timer.once(partial(captured, timer.clock, call))
+        call, build_s = cast(Replay, replay), build_s + capture_s
+    on_step("first call")
+    first, first_call_s = timer.once(call)
+    output = cpu_copies(_readable(first))
+    del first  # a large output must not stay on the device
+    on_step("warm-up calls")
+    times = Times(build_s, first_call_s, warm_up(call, timer))
+    return FirstCalls(call, output, event_timing_labels(timer, call), times)
+
+
+def _readable(output: object) -> object:
+    if isinstance(output, (Iterator, types.AsyncGeneratorType, types.CoroutineType)):
+        raise ExecutionError(
+            f"the model gave a {type(output).__name__}, which computes nothing until it is read",
+            "wrap the model so that its forward returns tensors",
+        )
+    return output
+
+
+def warm_up(call: Call, timer: Timer) -> WarmUp:
+    """Call until some calls in a row neither compile nor take memory from the device.
+
+    Args:
+        call: one forward pass, called before.
+        timer: of the device.
+
+    Returns:
+        The calls made, about how many seconds the last ones took each, and how many CPU cores
+        they kept busy.
+    """
+    end_s = time.monotonic() + _WARMUP_LIMIT_S
+    calls, quiet = 0, 0
+    while quiet < _QUIET_CALLS and calls < _MAX_WARMUP_CALLS and time.monotonic() < end_s:
+        before = (compilations(), device_allocations())
+        call()
+        calls += 1
+        quiet = quiet + 1 if (compilations(), device_allocations()) == before else 0
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    call_s = median(timer.block(call, _QUIET_CALLS))
+    wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
+    return WarmUp(calls + _QUIET_CALLS, call_s, cpu_s / wall_s)
+
+
+def event_timing_labels(timer: Timer, call: Call) -> tuple[str, ...]:
+    """Why CUDA events cannot time a call; empty where they can, or are not used.
+
+    Args:
+        timer: of the device.
+        call: one forward pass, called before.
+    """
+    return qualify(timer.clock, call) if isinstance(timer.clock, CudaEventClock) else ()
+
+
+def suitable_timer(timer: Timer, labels: tuple[str, ...]) -> Timer:
+    """A timer on the host's clock where CUDA events cannot time the call, else the same timer.
+
+    Args:
+        timer: of the device.
+        labels: as `event_timing_labels` gave them.
+    """
+    clock = timer.clock
+    return Timer(HostClock(clock.device)) if labels and isinstance(clock, CudaEventClock) else timer

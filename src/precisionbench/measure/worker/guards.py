@@ -1,0 +1,215 @@
+"""What surrounds the code of plugins and models: it turns what they raise into errors of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from precisionbench._internal.output_capture import OutputCapture
+from precisionbench.backends import Backend, Inputs, Prepared
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    DeviceError,
+    ExecutionError,
+    OutOfMemoryError,
+    PrecisionBenchError,
+    PreparationError,
+    StateLeakError,
+    one_line,
+    some,
+)
+from precisionbench.torchtools.global_state import Functions
+
+# Parts of messages about memory in errors of other classes: torch's on a CPU, CUDA's when a process
+# starts, and those of CUDA's libraries.
+_ABOUT_MEMORY = (
+    "CPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+# Parts of torch's messages about an operand of the wrong dtype.
+_ABOUT_DTYPES = (
+    "not implemented for",
+    "dtype",
+    "same type",
+    "scalar type",
+    "should be the same",
+)
+_ABOUT_GRADIENTS = ("does not require grad", "Inference tensors")
+
+
+def check_available(backend: Backend) -> None:
+    """Raise unless the backend can run on this machine.
+
+    Args:
+        backend: what to check.
+
+    Raises:
+        BackendUnavailableError: the plugin says what is missing.
+        PreparationError: its check failed with an error of its own.
+    """
+    try:
+        backend.check_available()
+    except PrecisionBenchError:
+        raise
+    except FOREIGN_ERRORS as exc:
+        raise PreparationError(f"its check_available failed ({one_line(exc)})") from exc
+
+
+@contextlib.contextmanager
+def preparing(
+    backend: Backend, model: nn.Module, inputs: Inputs, output: OutputCapture
+) -> Iterator[Any]:
+    """Enter the plugin's `prepare`; yields what it yields.
+
+    Args:
+        backend: what to prepare.
+        model: a private copy.
+        inputs: a private copy.
+        output: captures what the plugin's cleanup prints.
+
+    Raises:
+        PreparationError: `prepare` or its cleanup failed.
+        OutOfMemoryError: there is not enough memory.
+    """
+    try:
+        manager = backend.prepare(model, inputs)
+        if isinstance(manager, types.GeneratorType):
+            raise PreparationError(
+                "its prepare is a plain generator", "decorate it with @contextlib.contextmanager"
+            )
+        prepared = manager.__enter__()
+    except PrecisionBenchError:
+        raise
+    except FOREIGN_ERRORS as exc:
+        raise_if_out_of_memory(exc)
+        raise PreparationError(f"it could not prepare the model ({one_line(exc)})") from exc
+    with exited(manager, output):
+        yield prepared
+
+
+@contextlib.contextmanager
+def exited(
+    manager: contextlib.AbstractContextManager[Any], output: OutputCapture
+) -> Iterator[None]:
+    """Exit a context manager that was entered, whatever happens, as `with` would.
+
+    It gets no exception: a generator without try/finally would otherwise skip the code that undoes
+    its changes.
+
+    Args:
+        manager: the plugin's, entered before.
+        output: captures what its exit prints.
+
+    Raises:
+        PreparationError: its exit failed.
+    """
+    try:
+        yield
+    finally:
+        try:
+            with output.capturing():
+                manager.__exit__(None, None, None)
+        except PrecisionBenchError:
+            raise
+        except FOREIGN_ERRORS as exc:
+            raise PreparationError(f"its cleanup failed ({one_line(exc)})") from exc
+
+
+def checked_call(prepared: object) -> Callable[[], object]:
+    """The callable of what `prepare` yielded.
+
+    Args:
+        prepared: a `Prepared` or a callable.
+
+    Raises:
+        PreparationError: it is neither.
+    """
+    call = prepared.call if isinstance(prepared, Prepared) else prepared
+    if not callable(call):
+        raise PreparationError(
+            f"its prepare yielded a {type(prepared).__name__}",
+            "let it yield Prepared(call=...) or a callable without arguments",
+        )
+    return call
+
+
+@contextlib.contextmanager
+def leaks_refused() -> Iterator[None]:
+    """Raise a StateLeakError on leaving where torch's functions have changed since entering."""
+    functions = Functions.now()
+    yield
+    if leaked := functions.changes():
+        raise StateLeakError(
+            f"it left torch patched for the whole process ({some(leaked)}), so its row and later "
+            "ones could not be trusted; all was put back",
+            "let its prepare undo this after the yield",
+        )
+
+
+@contextlib.contextmanager
+def executing() -> Iterator[None]:
+    """Turn what a call raises into an ExecutionError, or a DeviceError if the device is lost."""
+    try:
+        yield
+    except PrecisionBenchError:
+        raise
+    except FOREIGN_ERRORS as exc:
+        raise_if_out_of_memory(exc)
+        if device_is_lost():
+            raise DeviceError(
+                f"the device stopped answering ({one_line(exc)})",
+                "start a new process; leave this backend out if it happens again",
+            ) from exc
+        raise ExecutionError(
+            f"the model failed in forward ({one_line(exc)})", _execution_remedy(exc)
+        ) from exc
+
+
+def raise_if_out_of_memory(exc: BaseException) -> None:
+    """Raise an OutOfMemoryError where an error is about memory, whatever its class.
+
+    Args:
+        exc: what was caught.
+    """
+    named = any(words in str(exc) for words in _ABOUT_MEMORY)
+    if isinstance(exc, (torch.cuda.OutOfMemoryError, MemoryError)) or named:
+        raise OutOfMemoryError(f"it does not fit in memory ({one_line(exc)})") from exc
+
+
+def _execution_remedy(exc: BaseException) -> str:
+    text = str(exc)
+    if any(words in text for words in _ABOUT_DTYPES):
+        return "an operation of the model does not take this dtype; try another precision"
+    if any(words in text for words in _ABOUT_GRADIENTS):
+        return "its forward needs gradients or changes tensors: add grad_mode=no_grad to the spec"
+    return "run it once without precisionbench on the same inputs"
+
+
+def device_is_lost() -> bool:
+    """Whether all CUDA calls of this process fail, as they do after an illegal address."""
+    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
+        return False
+    try:
+        torch.cuda.synchronize()
+    except Exception:
+        return True
+    return False
+
+
+def drop_frames(exc: BaseException | None) -> None:
+    """Release the tensors that an error's tracebacks hold.
+
+    Args:
+        exc: the error; its causes are included.
+    """
+    while exc is not None:
+        traceback.clear_frames(exc.__traceback__)
+        exc = exc.__cause__

@@ -1,0 +1,82 @@
+"""The worker processes of one run: where they are started, and where all of them are ended."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+
+from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, one_line
+from precisionbench.measure.worker.process import Worker
+from precisionbench.torchtools.global_state import read_flags
+
+
+class WorkerPool:
+    """The workers of one run and the folder that they share; no worker outlives it.
+
+    Use it as a context manager.
+    """
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="precisionbench-"))
+        self._workers: list[Worker] = []
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            for worker in self._workers:
+                worker.kill()
+        except BaseException:  # a further Ctrl-C must leave no process behind
+            for worker in self._workers:
+                worker.kill()
+            raise
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self, workload: Path, backend: Path) -> Worker:
+        """Start one worker process; it imports and loads while others do, too.
+
+        Args:
+            workload: the file that holds the workload.
+            backend: the file that holds the backend.
+        """
+        worker = Worker(self.folder / f"worker-{len(self._workers)}.log")
+        self._workers.append(worker)
+        worker.begin("load", workload=str(workload), backend=str(backend), flags=read_flags())
+        return worker
+
+    def wait_until_loaded(self) -> None:
+        """Wait for all workers: one that still imports would disturb those that prepare."""
+        for worker in self._workers:
+            worker.wait_for_answers()
+
+    def write(self, name: str, value: object) -> Path:
+        """Write something for workers to load; tensors in it are mapped there, not copied.
+
+        Args:
+            name: of the file.
+            value: what to write.
+
+        Raises:
+            WorkloadError: it cannot be pickled.
+        """
+        import cloudpickle
+
+        path = self.folder / name
+        try:
+            torch.save(value, path, pickle_module=cloudpickle, pickle_protocol=5)
+        except OSError as exc:
+            raise WorkloadError(
+                f"the model could not be written for the workers ({one_line(exc)})",
+                f"free space in {self.folder.parent}, or set TMPDIR to another folder",
+            ) from exc
+        except FOREIGN_ERRORS as exc:
+            raise WorkloadError(
+                f"the model or its inputs cannot be sent to a worker process ({one_line(exc)})",
+                "pass a function that builds the model, or launcher='inline'",
+            ) from exc
+        return path

@@ -1,0 +1,274 @@
+"""A worker process, seen from its parent: how it is started, asked and killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from precisionbench import errors
+from precisionbench.errors import PrecisionBenchError, WorkerError
+from precisionbench.measure.worker import protocol
+from precisionbench.measure.worker.protocol import REQUESTS
+
+_LOG_TAIL_LINES = 20
+_LISTENER_LIMIT_S = 5.0
+_POLL_S = 0.01
+_START = "start"  # until it has imported torch
+
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from precisionbench.measure.worker.server import main; main()"
+)
+
+
+def _import_path() -> list[str]:
+    """Where this process imports from; Python itself ignores entries that are not text."""
+    entries: list[Any] = [*sys.path]
+    return [entry for entry in entries if isinstance(entry, str)]
+
+
+@attrs.frozen
+class _Awaited:
+    """An answer that is still to come: its request's name, the name in errors, and the limit."""
+
+    request: str
+    title: str
+    limit_s: float
+
+
+class Worker:
+    """A worker process.
+
+    Args:
+        log: file that takes what it prints.
+
+    Attributes:
+        on_step: called with a description of each step that it reports while it works.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        with log.open("wb") as sink:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, json.dumps(_import_path())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=sink,
+                text=True,
+                encoding="utf-8",
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
+            )
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        self._awaited = deque([_Awaited(_START, _START, protocol.LIMITS.start_s)])
+        self.on_step: Callable[[str], object] = lambda _: None
+        self._error: PrecisionBenchError | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def _listen(self) -> None:
+        assert self._process.stdout
+        with contextlib.suppress(ValueError, OSError):
+            for line in self._process.stdout:
+                self._lines.put(line)
+        self._lines.put(None)
+
+    # --- requests and answers -----------------------------------------------------------------
+
+    def begin(self, request: str, limit_s: float | None = None, **arguments: Any) -> None:
+        """Send a request whose answer is awaited later.
+
+        Args:
+            request: a key of `protocol.REQUESTS`.
+            limit_s: seconds to wait once the answer is awaited; then the worker is killed. None
+                takes that of a request without calls of the model.
+            **arguments: JSON values.
+        """
+        assert self._process.stdin
+        known = REQUESTS[request]
+        with contextlib.suppress(OSError, ValueError):  # it is dead, which `answer` reports
+            self._process.stdin.write(json.dumps({"do": request, **arguments}) + "\n")
+            self._process.stdin.flush()
+        limit_s = known.limit_s() if limit_s is None else limit_s
+        self._awaited.append(_Awaited(request, known.title, limit_s))
+
+    def begin_open(self) -> None:
+        """Begin to prepare its backend, while others do; a `WorkerBackend` waits for it."""
+        self.begin("open")
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether it was asked to prepare its backend, and the answer is still awaited."""
+        return any(awaited.request == "open" for awaited in self._awaited)
+
+    def wait_until_imported(self) -> None:
+        """Wait until it has imported torch and can take requests."""
+        if self._awaited and self._awaited[0].request == _START and self._error is None:
+            self._wait_for_answer()
+
+    def wait_for_answers(self) -> None:
+        """Wait for all answers still awaited; the next `ask` raises the first error of them."""
+        while self._awaited and self._error is None:
+            self._wait_for_answer()
+
+    def _wait_for_answer(self) -> None:
+        try:
+            self._receive(self._awaited.popleft())
+        except PrecisionBenchError as exc:
+            self._error = exc
+
+    def ask(self, request: str, limit_s: float | None = None, **arguments: Any) -> Any:
+        """Send a request and wait for its answer.
+
+        Args:
+            request: as for `begin`.
+            limit_s: as for `begin`.
+            **arguments: JSON values.
+
+        Returns:
+            The answer as a JSON value; `Request.decoded` makes the result of it.
+
+        Raises:
+            WorkerError: it died, or did not answer in time.
+            PrecisionBenchError: what the worker raised.
+        """
+        self.wait_for_answers()
+        self.begin(request, limit_s, **arguments)
+        return self.answer()
+
+    def answer(self) -> Any:
+        """The answer to the request that was begun last, as a JSON value.
+
+        Raises:
+            WorkerError: it died, or did not answer in time.
+            PrecisionBenchError: what the worker raised.
+        """
+        while len(self._awaited) > 1 and self._error is None:
+            self._receive(self._awaited.popleft())
+        if self._error is not None:
+            raise self._error
+        return self._receive(self._awaited.popleft())
+
+    def _receive(self, awaited: _Awaited) -> Any:
+        end_s = time.monotonic() + awaited.limit_s
+        while "step" in (message := self._message(awaited, end_s)):
+            self.on_step(message["step"])
+        if "error" in message:
+            raise _rebuilt(**message["error"])
+        return message.get("value")
+
+    def _message(self, awaited: _Awaited, end_s: float) -> dict[str, Any]:
+        """The next line that it writes."""
+        try:
+            line = self._lines.get(timeout=max(0.0, end_s - time.monotonic()))
+        except queue.Empty:
+            self.kill()
+            self._error = WorkerError(  # later requests raise the same
+                f"its worker process did not answer within {awaited.limit_s:.0f} s "
+                f"({awaited.title}) and was ended",
+                "the backend or the model hangs; run it with launcher='inline' to see where",
+            )
+            raise self._error from None
+        if line is None:
+            raise self._death(awaited.title)
+        return json.loads(line)  # type: ignore[no-any-return]
+
+    def _death(self, title: str) -> WorkerError:
+        self._lines.put(None)  # later requests raise the same
+        self._wait_until_exited(_LISTENER_LIMIT_S)
+        self.kill()
+        code = self._process.returncode
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        printed = self.tail()
+        last = f"; it last said: {printed[-1]}" if printed else ""
+        return WorkerError(
+            f"its worker process {how} ({title}){last}", _DEATHS.get(-code, _CRASHED)
+        )
+
+    # --- the process --------------------------------------------------------------------------
+
+    def set_cpu_affinity(self, cores: Sequence[int]) -> None:
+        """Let all its threads run on these cores only (Linux).
+
+        Args:
+            cores: their numbers.
+        """
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):  # a thread that has just ended
+                os.sched_setaffinity(int(task.name), cores)
+
+    def tail(self) -> list[str]:
+        """The last lines that it printed."""
+        try:
+            text = self.log.read_bytes().decode("utf-8", "replace")
+        except OSError:
+            return []
+        return [line for line in text.splitlines() if line.strip()][-_LOG_TAIL_LINES:]
+
+    def wait_until_exited(self) -> None:
+        """Wait for it to exit by itself, once it is closed; `kill` ends it where it does not."""
+        self._wait_until_exited(_LISTENER_LIMIT_S)
+
+    def _wait_until_exited(self, limit_s: float) -> None:
+        """Wait for its exit without reaping it: its process group keeps its number until then."""
+        if not hasattr(os, "waitid"):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(limit_s)
+            return
+        end_s = time.monotonic() + limit_s
+        while self._process.returncode is None and time.monotonic() < end_s:
+            with contextlib.suppress(ChildProcessError):
+                if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                    return
+            time.sleep(_POLL_S)
+
+    def kill(self) -> None:
+        """Kill it and the processes that it has started, also where it has exited by itself."""
+        if self._process.returncode is None:
+            with contextlib.suppress(OSError):
+                if hasattr(os, "killpg"):
+                    os.killpg(self.pid, 9)
+                else:
+                    self._process.kill()
+        self._process.wait()
+        self._listener.join(_LISTENER_LIMIT_S)  # a child of its own may hold the pipe open
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None and not self._listener.is_alive():
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+_CRASHED = "the backend or a library of its crashed; run it with launcher='inline' to see where"
+_DEATHS = {
+    9: "the system may have run out of memory: use a smaller batch or fewer replicas",
+    11: "a library of the backend crashed; try another version of it",
+}
+
+
+class RemoteError(Exception):
+    """An error that was raised in a worker process; its text is the traceback there."""
+
+
+def _rebuilt(kind: str, reason: str, remedy: str, cause: str) -> PrecisionBenchError:
+    """The error that a worker described."""
+    error_class = getattr(errors, kind, PrecisionBenchError)
+    error: PrecisionBenchError = error_class(reason, remedy)
+    error.__cause__ = RemoteError(cause) if cause else None
+    return error
