@@ -37,7 +37,8 @@ import numpy as np
 import torch
 
 import precisionbench as pb
-from precisionbench.analysis.speedups import KNOWN_SPREAD, ratio_of
+from precisionbench.analysis.speedups import ratio_of
+from precisionbench.analysis.variation import known_noise_floor
 from precisionbench.backends.half import Half
 from precisionbench.measure.rounds import run_rounds
 from precisionbench.measure.schedule import RowState, Schedule
@@ -50,7 +51,7 @@ BATCHES = (1, 100)
 TARGET = 0.005
 RESAMPLES = 1000
 OURS_S = 3.0  # for one of our sessions in one process
-FLOOR = KNOWN_SPREAD["cuda"]
+NOISE_FLOOR = known_noise_floor("cuda")
 Call = Callable[[], object]
 
 
@@ -199,9 +200,9 @@ def in_process(batch: int) -> dict[str, Any]:
     begun_s = time.monotonic()
     with launcher.open(Half()) as first, launcher.open(Half()) as second:
         row_states = [RowState("a", [first]), RowState("b", [second])]
-        run_rounds(row_states, Schedule(OURS_S, "a", random.Random(), noise_floor=FLOOR))
+        run_rounds(row_states, Schedule(OURS_S, "a", random.Random(), noise_floor=NOISE_FLOOR))
     rows = {row_state.name: row_state.blocks for row_state in row_states}
-    interval = ratio_of(rows, "a", "b", 0.95, FLOOR)
+    interval = ratio_of(rows, "a", "b", 0.95, NOISE_FLOOR)
     return {
         "batch": batch,
         "interval": [interval.value, interval.low, interval.high],
@@ -284,7 +285,7 @@ def compared() -> dict[str, Any]:
     widths = []
     for count in range(6, len(marks) + 1):
         some = {name: [b for b in blocks[name] if b.round < count] for name in rows}
-        widths.append((count, ratio_of(some, *rows, 0.95, FLOOR).relative_half_width))
+        widths.append((count, ratio_of(some, *rows, 0.95, NOISE_FLOOR).relative_half_width))
     reached = next((count for count, width in widths if width <= TARGET), None)
     row = comparison[rows[0]]
     return {

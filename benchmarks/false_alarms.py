@@ -28,7 +28,8 @@ from typing import Any
 import attrs
 import torch
 
-from precisionbench.analysis.speedups import KNOWN_SPREAD, ratio_of
+from precisionbench.analysis.speedups import ratio_of
+from precisionbench.analysis.variation import known_noise_floor
 from precisionbench.backends import discovery
 from precisionbench.measure.rounds import run_rounds
 from precisionbench.measure.schedule import RowState, Schedule
@@ -173,7 +174,7 @@ class Packs:
             }
 
     def _floor(self) -> float:
-        return KNOWN_SPREAD.get(torch.device(self.options.device).type, 0.0)
+        return known_noise_floor(self.options.device)
 
 
 def workload(options: argparse.Namespace, batch: int) -> Workload:
@@ -185,10 +186,10 @@ def workload(options: argparse.Namespace, batch: int) -> Workload:
     return resolve(traced, inputs, device=device, batch_size=batch, seed=batch)
 
 
-def judged(pair: Rows, floor: float) -> dict[str, Any]:
+def judged(pair: Rows, noise_floor: float) -> dict[str, Any]:
     """What the library's statistics say of two equal rows."""
     base, other = pair
-    comparison = {other: partial(ratio_of, pair, base, other, floor=floor)}
+    comparison = {other: partial(ratio_of, pair, base, other, noise_floor=noise_floor)}
     ((interval, verdict, reason),) = verdicts(comparison).values()
     return {
         "value": interval.value,

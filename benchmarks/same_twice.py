@@ -24,7 +24,8 @@ from typing import Any
 import attrs
 
 import precisionbench as pb
-from precisionbench.analysis.speedups import KNOWN_SPREAD, ratio_of
+from precisionbench.analysis.speedups import ratio_of
+from precisionbench.analysis.variation import known_noise_floor
 from precisionbench.backends.eager import Eager
 from precisionbench.doctor.workloads import convolutions
 from precisionbench.measure.rounds import run_rounds
@@ -71,14 +72,14 @@ def session(options: argparse.Namespace, seed: int) -> dict[str, Any]:
 def inline_session(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     workload = resolve(partial(convolutions, 1), device=options.device, seed=seed)
     launcher = InlineLauncher.on_device_of(workload)
-    floor = KNOWN_SPREAD.get(workload.device.type, 0.0)
+    noise_floor = known_noise_floor(workload.device.type)
     with launcher.open(Eager()) as first, launcher.open(Eager()) as second:
         row_states = [RowState("a", [first]), RowState("b", [second])]
         run_rounds(
-            row_states, Schedule(options.budget, "a", random.Random(seed), noise_floor=floor)
+            row_states, Schedule(options.budget, "a", random.Random(seed), noise_floor=noise_floor)
         )
     rows = {row_state.name: row_state.blocks for row_state in row_states}
-    ratio = partial(ratio_of, rows, "a", "b", floor=floor)
+    ratio = partial(ratio_of, rows, "a", "b", noise_floor=noise_floor)
     ((interval, verdict, reason),) = verdicts({"b": ratio}).values()
     print(f"{seed}: {interval} {verdict.value}", flush=True)
     told = {**attrs.asdict(interval), "verdict": verdict.value, "reason": reason}

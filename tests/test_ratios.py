@@ -8,13 +8,8 @@ import random
 import attrs
 import pytest
 
-from precisionbench.analysis.speedups import (
-    ratio_of,
-    run_spread,
-    shared_rounds,
-    speedups,
-    within_share,
-)
+from precisionbench.analysis.speedups import ratio_of, speedups
+from precisionbench.analysis.variation import run_spread, shared_rounds, within_share
 from precisionbench.report.text import to_text
 from precisionbench.results import Block
 from precisionbench.statistics import (
@@ -47,7 +42,7 @@ def test_with_too_few_rounds_the_interval_is_the_range_seen():
 
 
 def test_a_floor_widens_the_interval_of_one_process():
-    found = ratio_interval([1.0] * 12, [1.0] * 12, floor=0.0025)
+    found = ratio_interval([1.0] * 12, [1.0] * 12, noise_floor=0.0025)
     assert found.high - 1 == pytest.approx(1.96 * math.sqrt(2) * 0.0025, rel=0.01)
 
 

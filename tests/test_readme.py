@@ -11,7 +11,8 @@ from statistics import median, stdev
 import pytest
 
 import precisionbench
-from precisionbench.analysis.speedups import per_item_ratio, round_shifts, run_spread, within_sd
+from precisionbench.analysis.speedups import per_item_ratio
+from precisionbench.analysis.variation import round_shifts, run_spread, within_sd
 from precisionbench.doctor.checks import checks_of
 from precisionbench.doctor.readings import Readings
 from precisionbench.doctor.text import to_text
@@ -131,7 +132,9 @@ def test_the_figures_of_the_trial_of_cores_are_those_of_its_record(same_code):
             for arm in packs
         ],
         "blocks within one process (sd) |": [median(map(within_sd, arm)) for arm in packs],
-        "what rounds share": [median(stdev(round_shifts(p)) for p in arm) for arm in packs],
+        "what rounds share": [
+            median(stdev(round_shifts(p).values()) for p in arm) for arm in packs
+        ],
         "half-width of the intervals": [
             median(w.relative_half_width for w in arm) for arm in widths
         ],

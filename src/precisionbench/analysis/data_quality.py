@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from statistics import mean, median
+from statistics import median
 
 import attrs
 
 from precisionbench._internal.identity_cache import cached_by_identity
-from precisionbench.analysis.speedups import FLOOR_ROUNDS, Rows, shared_rounds, speedups
-from precisionbench.results.records import BackendResult, Block, ComparisonData, Speedup
+from precisionbench.analysis.speedups import speedups
+from precisionbench.analysis.variation import (
+    MIN_INTERVAL_ROUNDS,
+    BlocksByRow,
+    beyond_replica,
+    count_rounds,
+    round_medians,
+    round_shifts,
+)
+from precisionbench.results.comparison_data import BackendResult, ComparisonData, Speedup
+from precisionbench.results.grouping import samples_of
+from precisionbench.results.measurement import Block
 from precisionbench.statistics import bimodality, carryover, outliers, steadiness
 from precisionbench.statistics.series import Steadiness
 
@@ -148,16 +157,16 @@ def unthrottled(data: ComparisonData) -> ComparisonData | None:
         data: the comparison.
     """
     held = {
-        (block.session, block.round)
+        block.round_key
         for row in data.results
         for block in row.measurement.blocks
         if block.state and block.state.throttled
     }
     kept = {
-        row.backend: [b for b in row.measurement.blocks if (b.session, b.round) not in held]
+        row.backend: [b for b in row.measurement.blocks if b.round_key not in held]
         for row in data.results
     }
-    if any(shared_rounds(blocks, blocks) < FLOOR_ROUNDS for blocks in kept.values()):
+    if any(count_rounds(blocks) < MIN_INTERVAL_ROUNDS for blocks in kept.values()):
         return None
     results = tuple(_with_blocks(row, kept[row.backend]) for row in data.results)
     return attrs.evolve(data, results=results)
@@ -171,7 +180,7 @@ def _with_blocks(row: BackendResult, blocks: Sequence[Block]) -> BackendResult:
 
 
 def _over_time(row: BackendResult) -> list[Observation]:
-    values = _by_round(row.measurement.blocks)
+    values = [value for _, value in sorted(round_medians(row.measurement.blocks).items())]
     kind = steadiness(values)
     if kind is Steadiness.FLAT:
         return []
@@ -182,15 +191,7 @@ def _over_time(row: BackendResult) -> list[Observation]:
     return [Observation(kind.value, size, _STEADINESS_TEXT[kind].format(_apart(size)))]
 
 
-def _by_round(blocks: Sequence[Block]) -> list[float]:
-    """One value a round, in the order taken: the median of its replicas' blocks."""
-    found: dict[tuple[int, int], list[float]] = {}
-    for block in blocks:
-        found.setdefault((block.session, block.round), []).append(block.median_s)
-    return [median(found[place]) for place in sorted(found)]
-
-
-def _carried_over(rows: Rows) -> set[str]:
+def _carried_over(rows: BlocksByRow) -> set[str]:
     """Rows whose blocks depend on which row ran before them."""
     if len(rows) < 2:
         return set()
@@ -206,22 +207,11 @@ def _carried_over(rows: Rows) -> set[str]:
     return found
 
 
-def _beyond_round_and_replica(rows: Rows) -> Mapping[str, Mapping[_Place, float]]:
-    """Each block's log value by its place, without what its round and its replica share."""
-    logs = {name: {_place(b): math.log(b.median_s) for b in rows[name]} for name in rows}
-    levels = {name: _centres(rows[name], logs[name]) for name in rows}
-    rounds: dict[Hashable, list[float]] = {}
-    for name, blocks in rows.items():
-        for b in blocks:
-            rest = logs[name][_place(b)] - levels[name][b.session, b.replica]
-            rounds.setdefault((b.session, b.round), []).append(rest)
+def _beyond_round_and_replica(rows: BlocksByRow) -> Mapping[str, Mapping[_Place, float]]:
+    """Each block's log median by its place, with the round and replica effects subtracted."""
+    shifts = round_shifts(list(rows.values()))
     return {
-        name: {
-            _place(b): logs[name][_place(b)]
-            - levels[name][b.session, b.replica]
-            - mean(rounds[b.session, b.round])
-            for b in blocks
-        }
+        name: {_place(b): value - shifts[b.round_key] for b, value in beyond_replica(blocks)}
         for name, blocks in rows.items()
     }
 
@@ -230,22 +220,11 @@ def _place(block: Block) -> _Place:
     return (block.session, block.round, block.position)
 
 
-def _centres(blocks: Sequence[Block], logs: Mapping[_Place, float]) -> dict[Hashable, float]:
-    found: dict[Hashable, list[float]] = {}
-    for block in blocks:
-        found.setdefault((block.session, block.replica), []).append(logs[_place(block)])
-    return {replica: median(values) for replica, values in found.items()}
-
-
 # --- samples ------------------------------------------------------------------------------------
 
 
-def _samples(row: BackendResult) -> list[float]:
-    return [sample for round_ in row.measurement.rounds for sample in round_]
-
-
 def _far_out(row: BackendResult) -> Iterator[Observation]:
-    far = outliers(_samples(row))
+    far = outliers(samples_of(row.measurement.blocks))
     pull = abs(far.mean / far.median - 1)
     if far.count and (far.count / far.total >= _OUTLIER_SHARE or pull >= _OUTLIER_PULL):
         yield Observation(
@@ -262,7 +241,7 @@ def _apart(gap: float) -> str:
 
 def _two_groups(row: BackendResult) -> list[Observation]:
     """Of a row that was steady; one that changed its speed has two groups for that reason."""
-    modes = bimodality(_samples(row))
+    modes = bimodality(samples_of(row.measurement.blocks))
     if modes is None:
         return []
     text = (

@@ -1,8 +1,8 @@
-"""What has changed from one run to a later one: per row a ratio, its interval and a verdict.
+"""Changes from one run to a later one: a ratio per row, with its interval and verdict.
 
-Two runs are two sessions. Drift between them does not cancel as it does within one, so beside the
-spread between processes the interval holds what a session may have shifted. Of the speed-up over
-the reference, which was measured in the same rounds, drift cancels in either run.
+Two runs are two sessions. Drift between them does not cancel as it does within one, so the interval
+covers the spread between processes and a possible shift between sessions. Drift does cancel in the
+speed-up over the reference, which each run measured in the same rounds.
 """
 
 from __future__ import annotations
@@ -15,45 +15,48 @@ from statistics import mean, median, stdev
 import attrs
 
 from precisionbench.analysis.comparable import Mismatch
-from precisionbench.analysis.speedups import (
-    FLOOR_ROUNDS,
-    process_levels,
+from precisionbench.analysis.variation import (
+    MIN_INTERVAL_ROUNDS,
+    count_rounds,
+    replica_levels,
     replicas,
     round_shifts,
     session_levels,
-    shared_rounds,
 )
-from precisionbench.results.records import BackendResult, ComparisonData, Speedup
+from precisionbench.results.agreement import Agreement
+from precisionbench.results.comparison_data import BackendResult, ComparisonData, Speedup
+from precisionbench.results.grouping import grouped
 from precisionbench.statistics import Interval, Spread, Verdict, pooled_spread, verdicts
 from precisionbench.statistics.ratios import level_interval, sessions_interval, widened
 from precisionbench.statistics.verdicts import MARGIN
 
-# What the level of a session differs by at least, beside its processes, as a log; where rounds of a
-# run differ by more from each other, sessions are taken to, too (docs/between-processes.md).
+# Minimum standard deviation of the log between sessions, in addition to that between processes. If
+# the rounds of a run vary more, sessions are assumed to vary as much (docs/between-processes.md).
 SESSION_SPREAD = 0.001
-# What a pair of CUDA events reads too much (docs/hardware.md): runs with other numbers of calls in
-# a sample have it in other parts.
+# Overhead of a pair of CUDA events (docs/hardware.md). Runs with different numbers of calls per
+# sample contain different shares of it.
 _EVENT_PAIR_S = 2.7e-6
+# Changes by more than these factors are reported; errors below the last are not.
 _ERROR_GREW = 3.0
-_LEAST_ERROR = 1e-6
 _MEMORY_GREW = 1.05
+_MIN_ERROR = 1e-6
 
-
-_Sessions = list[tuple[list[float], list[float]]]
+# For each session, the log levels of the reference's replicas and of the row's.
+_SessionLevels = list[tuple[list[float], list[float]]]
 
 
 @attrs.frozen
 class RowChange:
-    """How one row has changed.
+    """The change of one row.
 
     Attributes:
         backend: the row.
         old: its latency in the older run, in seconds.
-        new: its latency in the newer one.
-        speedup: old / new; above 1 is faster now.
-        relative: its speed-up over the reference, new / old: without what changed for all rows.
-            None for the reference, and where that was not measured in both runs.
-        notes: what else has changed.
+        new: its latency in the newer run, in seconds.
+        speedup: old / new latency; above 1 is faster now.
+        relative: new / old speed-up over the reference, which excludes changes that affect all
+            rows. None for the reference, and where the speed-up was not measured in both runs.
+        notes: other changes, such as a larger error.
     """
 
     backend: str
@@ -66,15 +69,15 @@ class RowChange:
 
 @attrs.frozen
 class Difference:
-    """What has changed from one run to a later one.
+    """Changes from one run to a later one.
 
     Attributes:
-        old_created: when the older run was made.
-        new_created: when the newer one was.
-        rows: those measured in both, in the newer run's order.
+        old_created: time of the older run.
+        new_created: time of the newer run.
+        rows: rows measured in both, in the newer run's order.
         broken: rows that were measured before and fail now.
-        mismatches: what else differs; then nothing here is like with like.
-        notes: what is not about one row.
+        mismatches: other differences of the two runs; if there are any, they are not comparable.
+        notes: notes on the runs as a whole.
     """
 
     old_created: str
@@ -86,7 +89,7 @@ class Difference:
 
     @property
     def slower(self) -> tuple[RowChange, ...]:
-        """Rows that are slower now, by themselves or over the reference, by their verdicts."""
+        """Rows with a verdict of slower, in latency or in the speed-up over the reference."""
         return tuple(
             row
             for row in self.rows
@@ -98,40 +101,42 @@ class Difference:
 def difference(
     old: ComparisonData, new: ComparisonData, found: tuple[Mismatch, ...] = ()
 ) -> Difference:
-    """Hold a run against an older one.
+    """Compare a run with an older one.
 
     Args:
         old: the run to compare with.
         new: the run to judge.
-        found: what else differs, where they are compared all the same.
+        found: other differences of the two runs, if they are compared in spite of them.
 
     Returns:
-        What has changed, for each row measured in both.
+        The change of each row measured in both.
     """
-    pair = _Pair(old, new)
-    changes, relatives = (
-        pair.judged(pair.change, pair.names),
-        pair.judged(pair.relative, pair.others),
-    )
-    rows = tuple(
+    rows = _row_changes(_Pair(old, new))
+    failing = {failure.backend for failure in new.failures}
+    broken = tuple(row.backend for row in old.results if row.backend in failing)
+    notes = (*_common_change(rows), *_missing(old, new), *_about_runs(old, new))
+    return Difference(old.created, new.created, rows, broken, found, notes)
+
+
+def _row_changes(pair: _Pair) -> tuple[RowChange, ...]:
+    speedups = pair.speedups(pair.change, pair.names)
+    relatives = pair.speedups(pair.relative, pair.others)
+    old, new = pair.runs
+    return tuple(
         RowChange(
             name,
             pair.old[name].latency,
             pair.new[name].latency,
-            changes[name],
+            speedups[name],
             relatives.get(name),
             tuple(_other_changes(pair.old[name], pair.new[name], old.reference == new.reference)),
         )
         for name in pair.names
     )
-    failing = {failure.backend for failure in new.failures}
-    broken = tuple(row.backend for row in old.results if row.backend in failing)
-    notes = (*_alike(rows), *_missing(old, new), *_about_runs(old, new))
-    return Difference(old.created, new.created, rows, broken, found, notes)
 
 
 class _Pair:
-    """The rows that two runs have in common, and what both say about spread.
+    """The rows that two runs have in common, with the spread estimated from both runs.
 
     Args:
         old: the older run.
@@ -144,11 +149,11 @@ class _Pair:
         self.names = [row.backend for row in new.results if row.backend in before]
         self.old = {name: before[name] for name in self.names}
         self.new = {row.backend: row for row in new.results if row.backend in before}
-        self.floor = max(old.noise_floor, new.noise_floor)
+        self.noise_floor = max(old.noise_floor, new.noise_floor)
 
     @property
     def others(self) -> list[str]:
-        """Rows that can be held against the reference in both runs."""
+        """Rows whose speed-up over the same reference was measured in both runs."""
         first, second = self.runs
         if not first.schedule == second.schedule == "rounds":
             return []
@@ -162,8 +167,8 @@ class _Pair:
         ]
 
     @cached_property
-    def sessions(self) -> bool:
-        """Whether both runs have several sessions, which then stand for themselves."""
+    def has_sessions(self) -> bool:
+        """Whether both runs have several sessions, so that sessions are the independent units."""
         return all(
             len({b.session for b in row.measurement.blocks}) > 1
             for row in (*self.old.values(), *self.new.values())
@@ -171,81 +176,87 @@ class _Pair:
 
     @cached_property
     def session_spread(self) -> float:
-        """What a session may have shifted: at least as much as rounds of these runs did."""
-        if self.sessions:
+        """Standard deviation of the log between sessions: at least that between rounds."""
+        if self.has_sessions:
             return 0.0
         shifts = [
-            stdev(found)
+            stdev(found.values())
             for rows in (self.old, self.new)
             if len(found := round_shifts([row.measurement.blocks for row in rows.values()])) > 1
         ]
         return max([SESSION_SPREAD, *shifts])
 
-    def judged(
+    def speedups(
         self, ratio: Callable[[str, float], Interval], names: Sequence[str]
     ) -> dict[str, Speedup]:
         """Intervals and verdicts of rows by one kind of ratio.
 
         Args:
-            ratio: of a row, at a confidence.
-            names: of the rows.
+            ratio: function from a row's name and a confidence to the ratio's interval.
+            names: names of the rows.
         """
         found = verdicts({name: partial(ratio, name) for name in names})
         return {
-            name: _speedup(interval, *(self._unjudged(name) or (verdict, reason)))
+            name: Speedup.of(interval, Verdict.INCONCLUSIVE, why)
+            if (why := self._why_inconclusive(name))
+            else Speedup.of(interval, verdict, reason)
             for name, (interval, verdict, reason) in found.items()
         }
 
-    def _unjudged(self, name: str) -> tuple[Verdict, str] | None:
-        """Why there can be no verdict on a row."""
+    def _why_inconclusive(self, name: str) -> str:
+        """The reason why no verdict on a row is possible; empty where one is."""
         rows = self.old[name].measurement.blocks, self.new[name].measurement.blocks
-        schedules = {run.schedule for run in self.runs}
-        if "sequential" in schedules:
-            return Verdict.INCONCLUSIVE, "not_interleaved"
-        if min(shared_rounds(blocks, blocks) for blocks in rows) < FLOOR_ROUNDS:
-            return Verdict.INCONCLUSIVE, "too_few_rounds"
-        if min(len(replicas(blocks)) for blocks in rows) < 2:
-            return Verdict.INCONCLUSIVE, "one_process"
-        return None
+        if "sequential" in {run.schedule for run in self.runs}:
+            return "not_interleaved"
+        if min(map(count_rounds, rows)) < MIN_INTERVAL_ROUNDS:
+            return "too_few_rounds"
+        return "one_process" if min(len(replicas(blocks)) for blocks in rows) < 2 else ""
 
-    # --- a row by itself ----------------------------------------------------------------------
+    # --- latency of a row ---------------------------------------------------------------------
 
     def _units(self, row: BackendResult) -> list[float]:
         """The log levels that vary independently: of sessions, or of processes."""
-        levels = process_levels(row.measurement.blocks)
-        if not self.sessions:
+        levels = replica_levels(row.measurement.blocks)
+        if not self.has_sessions:
             return list(levels.values())
-        found: dict[int, list[float]] = {}
-        for (session, _), level in levels.items():
-            found.setdefault(session, []).append(level)
-        return [mean(values) for values in found.values()]
+        sessions = grouped(levels, lambda replica: replica[0])
+        return [mean(levels[key] for key in keys) for keys in sessions.values()]
 
     @cached_property
     def _spread(self) -> Spread:
-        """Of processes over all rows; of sessions, whose shifts rows have in common, by run."""
+        """The spread of the independent units, pooled over all rows.
+
+        All rows of a run share the shifts of its sessions, so each run adds the degrees of freedom
+        of one row only.
+        """
         runs = [[self._units(row) for row in rows.values()] for rows in (self.old, self.new)]
         pooled = pooled_spread([units for run in runs for units in run])
-        if not self.sessions:
+        if not self.has_sessions:
             return pooled
         return Spread(pooled.sd, sum(max(map(len, run)) - 1 for run in runs))
 
     def change(self, name: str, confidence: float) -> Interval:
         """The ratio old / new of a row's latency."""
         old, new = self.old[name], self.new[name]
-        floor = self.floor
-        if self.sessions:  # it is of processes, of which each session has some
-            per_session = min(
-                len(replicas(row.measurement.blocks)) / len(self._units(row)) for row in (old, new)
-            )
-            floor /= math.sqrt(per_session)
-        logs = level_interval(self._units(old), self._units(new), confidence, self._spread, floor)
-        beside = math.hypot(self.session_spread, _event_bias(old, new))
-        return widened(logs, beside, confidence).exp()
+        units = self._units(old), self._units(new)
+        noise_floor = self._noise_floor_of_units(old, new)
+        logs = level_interval(*units, confidence, self._spread, noise_floor)
+        between_runs = math.hypot(self.session_spread, _event_bias(old, new))
+        return widened(logs, between_runs, confidence).exp()
 
-    # --- a row over the reference ----------------------------------------------------------------
+    def _noise_floor_of_units(self, old: BackendResult, new: BackendResult) -> float:
+        """The noise floor of one unit; a session averages over its processes."""
+        if not self.has_sessions:
+            return self.noise_floor
+        per_session = min(
+            len(replicas(row.measurement.blocks)) / len(self._units(row)) for row in (old, new)
+        )
+        return self.noise_floor / math.sqrt(per_session)
 
-    def _over_reference(self, rows: Mapping[str, BackendResult], name: str) -> _Sessions:
-        """Log levels of the reference's processes and the row's in each session of a run."""
+    # --- speed-up of a row over the reference -----------------------------------------------------
+
+    def _over_reference(self, rows: Mapping[str, BackendResult], name: str) -> _SessionLevels:
+        """Log levels of the reference's replicas and the row's in each session of a run."""
         blocks = [rows[key].measurement.blocks for key in (self.runs[0].reference, name)]
         return [(base, other) for base, other in session_levels(blocks)]
 
@@ -253,45 +264,58 @@ class _Pair:
         """The ratio new / old of a row's speed-up over the reference."""
         runs = [self._over_reference(rows, name) for rows in (self.old, self.new)]
         spread = pooled_spread([levels for run in runs for pair in run for levels in pair])
-        before, now = (sessions_interval(run, confidence, spread, self.floor) for run in runs)
+        before, now = (sessions_interval(run, confidence, spread, self.noise_floor) for run in runs)
         value = now.value - before.value
         width = math.hypot(now.high - now.value, before.high - before.value)
         return Interval(value, value - width, value + width).exp()
 
 
-def _speedup(interval: Interval, verdict: Verdict, reason: str) -> Speedup:
-    return Speedup(interval.value, interval.low, interval.high, verdict, reason)
-
-
 def _event_bias(old: BackendResult, new: BackendResult) -> float:
-    """How much of a difference comes from other numbers of calls in a sample, as a log."""
+    """The log ratio that different numbers of calls per sample alone can cause."""
     if old.measurement.clock != "cuda_events":
         return 0.0
     parts = [_EVENT_PAIR_S / row.measurement.calls_per_sample for row in (old, new)]
     return abs(parts[0] - parts[1]) / new.latency.value
 
 
-def _other_changes(old: BackendResult, new: BackendResult, comparable: bool) -> Iterator[str]:
-    """What else became worse; errors count where both runs have the same reference."""
-    if comparable and old.agreement and new.agreement:
-        errors = [row.agreement.relative_l2 or 0.0 for row in (old, new) if row.agreement]
-        if errors[1] > max(_ERROR_GREW * errors[0], _LEAST_ERROR):
-            yield f"its error against the reference grew from {errors[0]:.1e} to {errors[1]:.1e}"
-        broken = [row.agreement.nonfinite_count for row in (old, new) if row.agreement]
-        if broken[1] > broken[0]:
-            yield f"its output has {broken[1]:,} non-finite elements, {broken[0]:,} before"
-        yield from (text for text in new.agreement.problems if text not in old.agreement.problems)
-    memory = [row.passes.peak_allocated_bytes for row in (old, new)]
-    if memory[0] and memory[1] and memory[1] > _MEMORY_GREW * memory[0]:
-        mib = [f"{size / 2**20:,.0f} MiB" for size in memory if size]
-        yield f"its peak memory grew from {mib[0]} to {mib[1]}"
+def _other_changes(old: BackendResult, new: BackendResult, same_reference: bool) -> Iterator[str]:
+    """Properties other than the latency that became worse.
+
+    Args:
+        old: the row in the older run.
+        new: the same row in the newer run.
+        same_reference: whether both runs have the same reference, so that errors are comparable.
+    """
+    if same_reference and old.agreement and new.agreement:
+        yield from _larger_errors(old.agreement, new.agreement)
+    yield from _larger_memory(old.passes.peak_allocated_bytes, new.passes.peak_allocated_bytes)
 
 
-def _alike(changes: tuple[RowChange, ...]) -> Iterator[str]:
-    """Where everything changed by the same factor, the machine is the likelier reason."""
+def _larger_errors(old: Agreement, new: Agreement) -> Iterator[str]:
+    before, now = old.relative_l2 or 0.0, new.relative_l2 or 0.0
+    if now > max(_ERROR_GREW * before, _MIN_ERROR):
+        yield f"its error against the reference grew from {before:.1e} to {now:.1e}"
+    if new.nonfinite_count > old.nonfinite_count:
+        yield (
+            f"its output has {new.nonfinite_count:,} non-finite elements, "
+            f"{old.nonfinite_count:,} before"
+        )
+    yield from (text for text in new.problems if text not in old.problems)
+
+
+def _larger_memory(old_bytes: int | None, new_bytes: int | None) -> Iterator[str]:
+    if old_bytes and new_bytes and new_bytes > _MEMORY_GREW * old_bytes:
+        yield (
+            f"its peak memory grew from {old_bytes / 2**20:,.0f} MiB to {new_bytes / 2**20:,.0f} "
+            "MiB"
+        )
+
+
+def _common_change(changes: tuple[RowChange, ...]) -> Iterator[str]:
+    """A note if all rows changed by the same factor, which indicates a change of the machine."""
     logs = [math.log(change.speedup.value) for change in changes]
-    told = {change.speedup.verdict for change in changes}
-    if len(logs) < 2 or not told <= {Verdict.FASTER, Verdict.SLOWER}:
+    found = {change.speedup.verdict for change in changes}
+    if len(logs) < 2 or not found <= {Verdict.FASTER, Verdict.SLOWER}:
         return
     common = median(logs)
     if abs(common) >= MARGIN and all(abs(log - common) < MARGIN for log in logs):

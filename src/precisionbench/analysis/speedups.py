@@ -1,40 +1,40 @@
-"""From a run's blocks to speed-ups: which statistics its way of measuring allows.
+"""Speed-ups of a comparison's rows, by the statistics that its schedule allows.
 
-`rounds`: all replicas alive at once, one block of each in every round, in a random order. Drift
-cancels within a round, and replicas tell how much processes differ.
-`restarts`: the device cannot hold all rows at once; in each round every row is started anew. The
-differences between processes are in the rounds then, and drift cancels only as far as a round is
+`rounds`: all replicas are alive at once, and each round measures one block of each in a random
+order. Drift cancels within a round, and replicas show how much processes differ.
+`restarts`: the device cannot hold all rows at once, so each round starts every row anew. The
+differences between processes are part of the rounds, and drift cancels only as far as a round is
 short.
-`sequential`: one row after another; nothing cancels, so there is no verdict.
+`sequential`: one row after another; drift does not cancel, so the verdict is inconclusive.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Hashable, Mapping, Sequence
-from functools import partial
-from statistics import median
+from collections.abc import Mapping, Sequence
+
+import attrs
 
 from precisionbench._internal.identity_cache import cached_by_identity
-from precisionbench.results.records import BackendResult, Block, ComparisonData, Speedup
+from precisionbench.analysis.variation import (
+    MIN_INTERVAL_ROUNDS,
+    BlocksByRow,
+    round_medians,
+    run_spread,
+    session_levels,
+    shared_rounds,
+)
+from precisionbench.results.comparison_data import BackendResult, ComparisonData, Speedup
+from precisionbench.results.measurement import Block
 from precisionbench.statistics import (
     Interval,
-    Spread,
     Verdict,
-    pooled_spread,
     ratio_interval,
     unpaired_ratio_interval,
     verdicts,
 )
-from precisionbench.statistics.ratios import has_complete_round, levels, sessions_interval
+from precisionbench.statistics.ratios import sessions_interval
 
-# Fewer rounds give no 95 % interval.
-FLOOR_ROUNDS = 6
-# What processes of the same code are taken to differ by, as a log, where nobody has measured it
-# (docs/between-processes.md), by the type of device.
-KNOWN_SPREAD: Mapping[str, float] = {"cuda": 0.0025}
-Rows = Mapping[str, Sequence[Block]]
+_CONFIDENCE = 0.95
 
 
 @cached_by_identity
@@ -47,238 +47,136 @@ def speedups(data: ComparisonData) -> Mapping[str, Speedup]:
     Args:
         data: the comparison.
     """
-    rows = {row.backend: row for row in data.results}
-    if data.reference not in rows:
+    if data.reference not in {row.backend for row in data.results}:
         return {}
-    found = {data.reference: Speedup(1.0, 1.0, 1.0, Verdict.INCONCLUSIVE, "reference")}
-    others = [name for name in rows if name != data.reference]
-    if data.schedule == "sequential":
-        base = rows[data.reference].latency
-        for name in others:
-            ratio = unpaired_ratio_interval(base, rows[name].latency)
-            scaled = _times(ratio, _items(rows, data.reference, name))
-            found[name] = _speedup(scaled, Verdict.INCONCLUSIVE, "not_interleaved")
-        return found
-    blocks = {name: row.measurement.blocks for name, row in rows.items()}
-    share = partial(_share_rounds, blocks, data.reference, schedule=data.schedule)
-    apart = {name for name in others if not share(name)}
-    for name in apart:
-        ratio = unpaired_ratio_interval(rows[data.reference].latency, rows[name].latency)
-        scaled = _times(ratio, _items(rows, data.reference, name))
-        found[name] = _speedup(scaled, Verdict.INCONCLUSIVE, "no_shared_rounds")
-    comparisons = {
-        name: partial(
-            _ratio,
-            blocks,
-            data.reference,
-            name,
-            data.noise_floor,
-            data.schedule,
-            items=_items(rows, data.reference, name),
+    reference = Speedup(1.0, 1.0, 1.0, Verdict.INCONCLUSIVE, "reference")
+    others = [row.backend for row in data.results if row.backend != data.reference]
+    pairs = {name: _Pair.of(data, data.reference, name) for name in others}
+    paired = {name: pair for name, pair in pairs.items() if pair.is_paired}
+    unpaired = {name: pair for name, pair in pairs.items() if name not in paired}
+    return {data.reference: reference, **_unpaired_speedups(unpaired), **_paired_speedups(paired)}
+
+
+def _unpaired_speedups(pairs: Mapping[str, _Pair]) -> dict[str, Speedup]:
+    return {
+        name: Speedup.of(
+            pair.unpaired_ratio(),
+            Verdict.INCONCLUSIVE,
+            "not_interleaved" if pair.schedule == "sequential" else "no_shared_rounds",
         )
-        for name in others
-        if name not in apart
+        for name, pair in pairs.items()
     }
-    for name, (interval, verdict, reason) in verdicts(comparisons).items():
-        if shared_rounds(blocks[data.reference], blocks[name]) < FLOOR_ROUNDS:
-            verdict, reason = Verdict.INCONCLUSIVE, "too_few_rounds"
-        found[name] = _speedup(interval, verdict, reason)
-    return found
+
+
+def _paired_speedups(pairs: Mapping[str, _Pair]) -> dict[str, Speedup]:
+    found = verdicts({name: pair.paired_ratio for name, pair in pairs.items()})
+    return {
+        name: Speedup.of(interval, Verdict.INCONCLUSIVE, "too_few_rounds")
+        if pairs[name].rounds < MIN_INTERVAL_ROUNDS
+        else Speedup.of(interval, verdict, reason)
+        for name, (interval, verdict, reason) in found.items()
+    }
 
 
 def per_item_ratio(data: ComparisonData, base: str, other: str) -> Interval:
-    """How many times as many items per second a row serves as another one (95 %).
+    """The ratio of two rows' items per second, other / base, with its 95 % interval.
 
     Args:
         data: the comparison.
-        base: name of a row.
-        other: name of another.
+        base: name of the row to divide by.
+        other: name of the other row.
     """
-    rows = {row.backend: row for row in data.results}
-    items = _items(rows, base, other)
-    blocks = {name: row.measurement.blocks for name, row in rows.items()}
-    if data.schedule == "sequential" or not _share_rounds(blocks, base, other, data.schedule):
-        return _times(unpaired_ratio_interval(rows[base].latency, rows[other].latency), items)
-    return _ratio(blocks, base, other, data.noise_floor, data.schedule, 0.95, items)
+    pair = _Pair.of(data, base, other)
+    return pair.paired_ratio(_CONFIDENCE) if pair.is_paired else pair.unpaired_ratio()
 
 
-def _items(rows: Mapping[str, BackendResult], base: str, other: str) -> float:
-    """How many times as many items a call of a row serves as one of another row."""
-    mine, theirs = rows[base].batch_size, rows[other].batch_size
-    return theirs / mine if mine and theirs else 1.0
+@attrs.frozen
+class _Pair:
+    """Two rows of a comparison.
 
+    Attributes:
+        base: the row to divide by.
+        other: the other row.
+        blocks: the blocks of every row of the run.
+        schedule: how the run was measured.
+        noise_floor: standard deviation of the log between processes on this device.
+    """
 
-def _times(ratio: Interval, items: float) -> Interval:
-    return Interval(ratio.value * items, ratio.low * items, ratio.high * items)
+    base: BackendResult
+    other: BackendResult
+    blocks: BlocksByRow
+    schedule: str
+    noise_floor: float
 
+    @classmethod
+    def of(cls, data: ComparisonData, base: str, other: str) -> _Pair:
+        rows = {row.backend: row for row in data.results}
+        blocks = {name: row.measurement.blocks for name, row in rows.items()}
+        return cls(rows[base], rows[other], blocks, data.schedule, data.noise_floor)
 
-def _share_rounds(rows: Rows, base: str, name: str, schedule: str) -> bool:
-    """Whether there is a round in which all processes of two rows took part."""
-    pair = rows[base], rows[name]
-    return bool(shared_rounds(*pair) if schedule == "restarts" else session_levels(pair))
+    @property
+    def own_blocks(self) -> tuple[Sequence[Block], Sequence[Block]]:
+        """The blocks of the two rows."""
+        return self.base.measurement.blocks, self.other.measurement.blocks
 
+    @property
+    def rounds(self) -> int:
+        """Number of rounds in which both rows were measured."""
+        return shared_rounds(*self.own_blocks)
 
-def _speedup(interval: Interval, verdict: Verdict, reason: str) -> Speedup:
-    return Speedup(interval.value, interval.low, interval.high, verdict, reason)
+    @property
+    def is_paired(self) -> bool:
+        """Whether there is a round in which all replicas of both rows were measured."""
+        if self.schedule == "restarts":
+            return self.rounds > 0
+        return self.schedule != "sequential" and bool(session_levels(self.own_blocks))
 
+    def unpaired_ratio(self) -> Interval:
+        """The ratio by the intervals of the two rows' latencies."""
+        return self._per_item(unpaired_ratio_interval(self.base.latency, self.other.latency))
 
-def _ratio(
-    rows: Rows,
-    reference: str,
-    name: str,
-    floor: float,
-    schedule: str,
-    confidence: float,
-    items: float = 1.0,
-) -> Interval:
-    if schedule == "restarts":
-        return _times(_by_round_only(rows[reference], rows[name], confidence), items)
-    return _times(ratio_of(rows, reference, name, confidence, floor), items)
+    def paired_ratio(self, confidence: float) -> Interval:
+        """The ratio by the rounds that the two rows share.
+
+        Args:
+            confidence: probability that the interval holds the ratio.
+        """
+        if self.schedule == "restarts":
+            return self._per_item(_ratio_by_round(*self.own_blocks, confidence))
+        names = self.base.backend, self.other.backend
+        return self._per_item(ratio_of(self.blocks, *names, confidence, self.noise_floor))
+
+    def _per_item(self, ratio: Interval) -> Interval:
+        """A ratio of calls as a ratio of items."""
+        ours, theirs = self.base.batch_size, self.other.batch_size
+        return ratio.scaled(theirs / ours) if ours and theirs else ratio
 
 
 def ratio_of(
-    rows: Rows, reference: str, name: str, confidence: float, floor: float = 0.0
+    rows: BlocksByRow, reference: str, name: str, confidence: float, noise_floor: float = 0.0
 ) -> Interval:
-    """The ratio reference / row of rows measured in the same rounds.
+    """The latency ratio reference / row of rows measured in the same rounds.
 
     Args:
         rows: the blocks of every row of the run.
-        reference: name of the base.
-        name: name of the other.
+        reference: name of the row to divide.
+        name: name of the row to divide by.
         confidence: probability that the interval holds the ratio.
-        floor: spread between processes that is known of this device, as a log.
+        noise_floor: standard deviation of the log between processes, known for this device.
     """
     pair = rows[reference], rows[name]
     sessions = session_levels(pair)
     if len(sessions) == 1 and min(map(len, sessions[0])) < 2:
-        return _one_replica(*pair, confidence, floor)
+        return _ratio_by_round(*pair, confidence, noise_floor)
     pairs = [(base, other) for base, other in sessions]
-    return sessions_interval(pairs, confidence, run_spread(rows), floor).exp()
+    return sessions_interval(pairs, confidence, run_spread(rows), noise_floor).exp()
 
 
-def _one_replica(
-    base: Sequence[Block], other: Sequence[Block], confidence: float, floor: float
+def _ratio_by_round(
+    base: Sequence[Block], other: Sequence[Block], confidence: float, noise_floor: float = 0.0
 ) -> Interval:
-    ours, theirs = _round_medians(base), _round_medians(other)
+    """The ratio of one replica each, by the rounds that both were measured in."""
+    ours, theirs = round_medians(base), round_medians(other)
     shared = [key for key in ours if key in theirs]
     pairs = [ours[key] for key in shared], [theirs[key] for key in shared]
-    return ratio_interval(*pairs, confidence=confidence, floor=floor)
-
-
-def _by_round_only(base: Sequence[Block], other: Sequence[Block], confidence: float) -> Interval:
-    return _one_replica(base, other, confidence, 0.0)
-
-
-def _round_medians(blocks: Sequence[Block]) -> dict[Hashable, float]:
-    found: dict[Hashable, list[float]] = {}
-    for block in blocks:
-        found.setdefault((block.session, block.round), []).append(block.median_s)
-    return {key: median(values) for key, values in found.items()}
-
-
-def shared_rounds(base: Sequence[Block], other: Sequence[Block]) -> int:
-    """Rounds in which both rows were measured."""
-    return len(_round_medians(base).keys() & _round_medians(other).keys())
-
-
-def replicas(blocks: Sequence[Block]) -> set[tuple[int, int]]:
-    """The fresh preparations that blocks come from, by (session, replica)."""
-    return {(block.session, block.replica) for block in blocks}
-
-
-def session_levels(rows: Sequence[Sequence[Block]]) -> list[list[list[float]]]:
-    """For each session and each row, the levels of its processes as logs, what is common to a
-    round taken off.
-
-    Sessions in which not all rows were measured in some round are left out: what is common to a
-    round is not known there.
-
-    Args:
-        rows: blocks of rows that were measured in the same rounds.
-    """
-    found = []
-    for session in sorted({block.session for blocks in rows for block in blocks}):
-        tables = [
-            {(b.replica, b.round): math.log(b.median_s) for b in blocks if b.session == session}
-            for blocks in rows
-        ]
-        if all(tables) and has_complete_round(tables):
-            found.append([list(level.values()) for level in levels(tables)])
-    return found
-
-
-def run_spread(rows: Rows) -> Spread:
-    """How much replicas of the same session differ, over all rows of a run.
-
-    Args:
-        rows: the blocks of every row.
-    """
-    return pooled_spread(
-        [row for blocks in rows.values() for (row,) in session_levels([blocks]) if len(row) > 1]
-    )
-
-
-def round_shifts(rows: Sequence[Sequence[Block]]) -> list[float]:
-    """How far each round lay from the run's level, as a log, in what all its processes share.
-
-    Args:
-        rows: blocks of every row of a run.
-    """
-    found: dict[Hashable, list[float]] = {}
-    for blocks in rows:
-        levels = process_levels(blocks)
-        for block in blocks:
-            beyond = math.log(block.median_s) - levels[block.session, block.replica]
-            found.setdefault((block.session, block.round), []).append(beyond)
-    return [sum(values) / len(values) for values in found.values()]
-
-
-def process_levels(blocks: Sequence[Block]) -> dict[tuple[int, int], float]:
-    """The level of each (session, replica) by itself, as a log: the median of its blocks.
-
-    Nothing that is common to a round is taken off: it is for runs that share no rounds.
-
-    Args:
-        blocks: of one row.
-    """
-    return {key: median(logs) for key, logs in _logs_by_replica(blocks).items()}
-
-
-def within_share(blocks: Sequence[Block]) -> float:
-    """Which share of the variance of replicas' levels is noise within a process.
-
-    That share falls with more rounds; the rest stays.
-
-    Args:
-        blocks: of one row.
-    """
-    tables = [*_logs_by_replica(blocks).values()]
-    if len(tables) < 2:
-        return 1.0
-    noise = _step_variance(tables) / max(1, min(map(len, tables)))
-    total = run_spread({"": blocks}).sd ** 2
-    return min(1.0, noise / total) if total else 1.0
-
-
-def within_sd(rows: Sequence[Sequence[Block]]) -> float:
-    """How much blocks of the same process differ: standard deviation of the log.
-
-    Args:
-        rows: blocks of each row.
-    """
-    return math.sqrt(
-        _step_variance([logs for blocks in rows for logs in _logs_by_replica(blocks).values()])
-    )
-
-
-def _logs_by_replica(blocks: Sequence[Block]) -> dict[tuple[int, int], list[float]]:
-    found: dict[tuple[int, int], list[float]] = {}
-    for block in blocks:
-        found.setdefault((block.session, block.replica), []).append(math.log(block.median_s))
-    return found
-
-
-def _step_variance(tables: Sequence[Sequence[float]]) -> float:
-    """Variance of single blocks, from the robust size of the steps between neighbours."""
-    steps = [abs(b - a) for logs in tables for a, b in itertools.pairwise(logs)]
-    return (median(steps) / (0.6745 * math.sqrt(2))) ** 2 if steps else 0.0
+    return ratio_interval(*pairs, confidence=confidence, noise_floor=noise_floor)

@@ -13,8 +13,8 @@ from typing import Any
 import attrs
 import torch
 
-from precisionbench.analysis.speedups import replicas as processes_of
-from precisionbench.analysis.speedups import run_spread, shared_rounds, within_sd
+from precisionbench.analysis.variation import replicas as processes_of
+from precisionbench.analysis.variation import run_spread, shared_rounds, within_sd
 from precisionbench.backends.discovery import list_backends
 from precisionbench.comparison import Comparison
 from precisionbench.doctor import workloads

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from precisionbench.analysis.speedups import FLOOR_ROUNDS, KNOWN_SPREAD
+from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS, known_noise_floor
 from precisionbench.results.records import DeviceState, Environment, Speedup
 
 _Z_95 = 1.645  # the normal distribution's 95th percentile
@@ -36,13 +36,13 @@ class NoiseTrial:
     between: float
     processes: int
     speedup: Speedup
-    rounds: int = FLOOR_ROUNDS
+    rounds: int = MIN_INTERVAL_ROUNDS
     schedule: str = "rounds"
 
     @property
     def tells(self) -> bool:
         """Whether it says anything of noise: several processes a side, in enough rounds."""
-        enough = self.processes >= _LEAST_PROCESSES and self.rounds >= FLOOR_ROUNDS
+        enough = self.processes >= _LEAST_PROCESSES and self.rounds >= MIN_INTERVAL_ROUNDS
         return self.schedule == "rounds" and enough
 
     def smallest_effect(self, floor: float) -> float:
@@ -115,7 +115,7 @@ class Readings:
     @property
     def known_spread(self) -> float:
         """What processes are taken to differ by on such a device where nobody has measured it."""
-        return KNOWN_SPREAD.get(self.environment.device.partition(":")[0], 0.0)
+        return known_noise_floor(self.environment.device)
 
     @property
     def noise_floor(self) -> float | None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
-from precisionbench.analysis.speedups import FLOOR_ROUNDS, ratio_of
+from precisionbench.analysis.speedups import ratio_of
+from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS
 from precisionbench.measure.schedule import RowState
 from precisionbench.measure.stopping import measured_blocks
 from precisionbench.statistics import Interval
@@ -45,7 +46,7 @@ class LiveSpeedups:
             default=0,
         )
         begun_s = self.now()
-        if self.reference not in rows or fewest < FLOOR_ROUNDS or begun_s < self._next_s:
+        if self.reference not in rows or fewest < MIN_INTERVAL_ROUNDS or begun_s < self._next_s:
             return self._latest
         self._latest = {
             name: ratio_of(rows, self.reference, name, 0.95, self.noise_floor)

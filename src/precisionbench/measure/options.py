@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from precisionbench.analysis.speedups import KNOWN_SPREAD
+from precisionbench.analysis.variation import known_noise_floor
 from precisionbench.errors import SpecError
 from precisionbench.model.inputs import whole_number
 from precisionbench.results.records import Json, as_json
@@ -132,7 +132,7 @@ class Options:
         """
         if self.noise_floor is not None:
             return float(self.noise_floor)
-        return KNOWN_SPREAD.get(device_type, 0.0)
+        return known_noise_floor(device_type)
 
     def as_record(self) -> dict[str, Json]:
         """The options as JSON values, for the result."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from precisionbench.analysis.speedups import FLOOR_ROUNDS, ratio_of, within_share
+from precisionbench.analysis.speedups import ratio_of
+from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS, within_share
 from precisionbench.measure.schedule import MAX_ROUNDS, MIN_ROUNDS, RowState, Schedule
 from precisionbench.results.grouping import samples_by_round
 from precisionbench.results.records import Block, Measurement
@@ -118,7 +119,7 @@ def remaining_s(
     Returns:
         The estimate; None while too few rounds are finished.
     """
-    if rounds < FLOOR_ROUNDS:
+    if rounds < MIN_INTERVAL_ROUNDS:
         return None
     widths = [_median_width(blocks) for blocks in measured_blocks(row_states).values()]
     needed = rounds * max((width / _TARGET_MEDIAN) ** 2 for width in widths) if widths else rounds
@@ -133,7 +134,7 @@ def few_rounds_warnings(measurement: Measurement) -> tuple[str, ...]:
         measurement: of one row.
     """
     count = len(measurement.rounds)
-    if count >= FLOOR_ROUNDS:
+    if count >= MIN_INTERVAL_ROUNDS:
         return ()
     if measurement.ended_by in ("failed", "interrupted"):
         return (f"only {count} rounds were finished, so the interval is merely the range seen",)

@@ -2,47 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable, Iterable
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from precisionbench.results.records import Block
+    from precisionbench.results.measurement import Block
 
-Key = tuple[int, int]
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+RoundKey = tuple[int, int]
+ReplicaKey = tuple[int, int]
 
 
-def by_round(blocks: Iterable[Block]) -> dict[Key, list[Block]]:
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Items by a key; groups and their items keep the order given.
+
+    Args:
+        items: items to group.
+        key: function from an item to the key of its group.
+    """
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def by_round(blocks: Iterable[Block]) -> dict[RoundKey, list[Block]]:
     """The blocks of each (session, round), in the order given.
 
     Args:
-        blocks: of one row or of several.
+        blocks: blocks of one row or of several.
     """
-    return _grouped(blocks, lambda block: (block.session, block.round))
+    return grouped(blocks, lambda block: block.round_key)
 
 
-def by_replica(blocks: Iterable[Block]) -> dict[Key, list[Block]]:
+def by_replica(blocks: Iterable[Block]) -> dict[ReplicaKey, list[Block]]:
     """The blocks of each (session, replica), in the order given.
 
     Args:
-        blocks: of one row.
+        blocks: blocks of one row.
     """
-    return _grouped(blocks, lambda block: (block.session, block.replica))
+    return grouped(blocks, lambda block: block.replica_key)
 
 
 def samples_by_round(blocks: Iterable[Block]) -> tuple[tuple[float, ...], ...]:
     """The samples of each round, of all replicas together, in seconds per call.
 
     Args:
-        blocks: of one row.
+        blocks: blocks of one row.
     """
-    return tuple(
-        tuple(sample for block in group for sample in block.samples)
-        for group in by_round(blocks).values()
-    )
+    return tuple(samples_of(group) for group in by_round(blocks).values())
 
 
-def _grouped(blocks: Iterable[Block], key: Callable[[Block], Key]) -> dict[Key, list[Block]]:
-    groups: dict[Key, list[Block]] = {}
-    for block in blocks:
-        groups.setdefault(key(block), []).append(block)
-    return groups
+def samples_of(blocks: Iterable[Block]) -> tuple[float, ...]:
+    """All samples of some blocks, in seconds per call.
+
+    Args:
+        blocks: blocks of one row.
+    """
+    return tuple(sample for block in blocks for sample in block.samples)

@@ -1,8 +1,8 @@
 """Statistics on plain numbers: no torch, no devices.
 
-`intervals` holds single quantities, `ratios` the speed-up of one backend over another, `verdicts`
-what may be said of it, `series` what a run of values over time looks like, and
-`early_stopping` a bound on percentiles.
+`intervals` has values with confidence intervals, `ratios` the ratio of two backends' latencies,
+`verdicts` the conclusions from them, `series` the properties of values over time, and
+`early_stopping` LoadGen's bound on percentiles.
 """
 
 from precisionbench.statistics.early_stopping import (
@@ -11,7 +11,6 @@ from precisionbench.statistics.early_stopping import (
 )
 from precisionbench.statistics.intervals import (
     Interval,
-    median_interval,
     quantile_interval,
     tail_is_supported,
 )
@@ -46,7 +45,6 @@ __all__ = [
     "early_stopping_estimate",
     "early_stopping_minimum",
     "has_settled",
-    "median_interval",
     "outliers",
     "pooled_spread",
     "quantile_interval",

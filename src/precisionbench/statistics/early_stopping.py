@@ -1,4 +1,4 @@
-"""MLPerf LoadGen's bound on a percentile of few samples."""
+"""MLPerf LoadGen's early-stopping estimate: an upper bound on a percentile of few samples."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ LOADGEN_CONFIDENCE = 0.99
 
 
 def early_stopping_minimum(p: float, confidence: float = LOADGEN_CONFIDENCE) -> int:
-    """The fewest samples from which LoadGen estimates a percentile.
+    """The smallest number of samples from which LoadGen estimates a percentile.
 
     Args:
         p: the percentile as a share, e.g. 0.9.
@@ -26,14 +26,14 @@ def early_stopping_minimum(p: float, confidence: float = LOADGEN_CONFIDENCE) -> 
 def early_stopping_estimate(
     samples: Sequence[float], p: float, confidence: float = LOADGEN_CONFIDENCE
 ) -> float | None:
-    """An upper bound on a percentile: so high a sample that it is too low in 1 % of runs only.
+    """An upper confidence bound on a percentile.
 
     It is the t-th largest of n samples, with the largest t for which t or fewer of n samples above
     the percentile are less likely than 1 - confidence: binomial(t; n, 1 - p) < 1 - confidence
     (mlcommons/inference, loadgen/early_stopping.cc and results.cc, tolerance 0).
 
     Args:
-        samples: one figure for each query, in any one unit.
+        samples: one value per query, in any one unit.
         p: the percentile as a share, e.g. 0.9.
         confidence: LoadGen's is 0.99.
 
@@ -50,7 +50,7 @@ def early_stopping_estimate(
 
 
 def _is_bounded(count: int, above: int, p: float, confidence: float) -> bool:
-    """Whether so few samples above the percentile would be rarer than the confidence allows."""
+    """Whether so few samples above the percentile are less likely than 1 - confidence."""
     from scipy.special import bdtr
 
     return count > above and bool(bdtr(above, count, 1 - p) < 1 - confidence)

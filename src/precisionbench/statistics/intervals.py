@@ -1,17 +1,21 @@
-"""One quantity and the interval around it."""
+"""A value with its confidence interval, and the interval of a quantile."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import median
+from typing import TYPE_CHECKING
 
 import attrs
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @attrs.frozen
 class Interval:
-    """A value with the interval around it, all three in the same unit.
+    """A value with its confidence interval, all three in the same unit.
 
     Attributes:
         value: the estimate.
@@ -30,12 +34,20 @@ class Interval:
 
     @property
     def excludes_1(self) -> bool:
-        """Whether 1 lies outside."""
+        """Whether 1 is outside the interval."""
         return not self.low <= 1 <= self.high
 
     def exp(self) -> Interval:
-        """The interval of what this one holds the logarithm of."""
+        """The interval of `e ** x` for x in this interval."""
         return Interval(math.exp(self.value), math.exp(self.low), math.exp(self.high))
+
+    def scaled(self, factor: float) -> Interval:
+        """The interval of `x * factor` for x in this interval.
+
+        Args:
+            factor: positive.
+        """
+        return Interval(self.value * factor, self.low * factor, self.high * factor)
 
     def inverse_of(self, numerator: float) -> Interval:
         """The interval of `numerator / x` for a positive x in this interval.
@@ -49,44 +61,7 @@ class Interval:
         return Interval(numerator / self.value, numerator / self.high, numerator / self.low)
 
 
-def median_interval(blocks: Sequence[Sequence[float]], confidence: float = 0.95) -> Interval:
-    """The median of the block medians with a distribution-free interval.
-
-    Calls within a block are correlated, so blocks, not calls, are what is counted: the interval's
-    ends are order statistics of the block medians (the sign-test interval; Hahn & Meeker,
-    Statistical Intervals, section 5.2). It speaks of this session alone.
-
-    Args:
-        blocks: samples of each block, in any one unit.
-        confidence: probability that the interval holds the median, for independent blocks.
-
-    Returns:
-        The median and its interval. With too few blocks for that confidence (fewer than 6 at
-        0.95) the interval is the range of the block medians.
-
-    Raises:
-        ValueError: there is no block, or a block without samples.
-    """
-    medians = sorted(median(block) for block in blocks)
-    rank = _lower_rank(len(medians), confidence)
-    return Interval(median(medians), medians[rank], medians[-1 - rank])
-
-
-def _lower_rank(count: int, confidence: float) -> int:
-    """Largest 0-based rank whose interval [x(rank), x(count-1-rank)] keeps the confidence."""
-    if count < 1:
-        raise ValueError("an interval needs at least one block")
-    tail = (1 - confidence) / 2
-    cumulative, rank = 0.0, 0
-    for k in range(count // 2):
-        cumulative += math.comb(count, k) / 2**count
-        if cumulative > tail:
-            break
-        rank = k
-    return rank
-
-
-# Rounds are never taken to be more alike than this: R_eff would vanish.
+# Upper limit of the autocorrelation of rounds; at 1 the effective number of rounds would be 0.
 _MAX_AUTOCORRELATION = 0.9
 
 
@@ -96,66 +71,72 @@ def quantile_interval(
     confidence: float = 0.95,
     resolution: float = 0.0,
 ) -> Interval:
-    """A quantile of all samples with an interval that counts rounds, not samples.
+    """A quantile of all samples with a confidence interval that counts rounds, not samples.
 
     The cluster version of Woodruff's interval (Woodruff, JASA 47, 1952): how the share of samples
-    below the quantile varies from round to round says how far the quantile itself may move; rounds
-    that follow one another alike count for fewer.
+    below the quantile varies from round to round gives the standard error of that share, and the
+    quantiles at both ends of the share's interval are the ends of the quantile's interval.
+    Autocorrelated rounds count for fewer.
 
     Args:
         rounds: the samples of each round, in any one unit.
-        q: which quantile, between 0 and 1.
+        q: the quantile as a share, between 0 and 1.
         confidence: probability that the interval holds it.
-        resolution: what one step of the clock is worth in a sample; the interval is at least
-            that wide.
+        resolution: smallest step of the clock per sample; the interval is at least that wide.
 
     Returns:
-        The pooled quantile and its interval, which speaks of this session alone. A single round
-        tells nothing of how rounds vary, so its interval is its range.
+        The pooled quantile and its interval, which covers this session only. The interval of a
+        single round is its range, because nothing is known of the variation between rounds.
 
     Raises:
         ValueError: there is no round, or a round without samples.
     """
     import numpy as np
-    from scipy.special import stdtrit
 
     if not rounds or not all(map(len, rounds)):
         raise ValueError("an interval needs at least one round, and samples in each")
     pooled = np.concatenate([np.asarray(samples, dtype=float) for samples in rounds])
     value = float(np.quantile(pooled, q))
-    if len(rounds) == 1:
-        low, high = float(pooled.min()), float(pooled.max())
-    else:
-        shares = np.array([_share_below(np.asarray(samples), value) for samples in rounds])
-        effective = _effective_rounds(shares)
-        t = float(stdtrit(max(1.0, effective - 1), (1 + confidence) / 2))
-        reach = t * float(shares.std(ddof=1)) / math.sqrt(effective)
-        low, high = (float(x) for x in np.quantile(pooled, _clipped(q - reach, q + reach)))
-    floor = resolution / 2
-    return Interval(value, min(low, value - floor), max(high, value + floor))
+    low, high = (float(x) for x in np.quantile(pooled, _ends(rounds, value, q, confidence)))
+    half_step = resolution / 2
+    return Interval(value, min(low, value - half_step), max(high, value + half_step))
 
 
-def _clipped(low: float, high: float) -> tuple[float, float]:
-    return max(0.0, low), min(1.0, high)
+def _ends(
+    rounds: Sequence[Sequence[float]], value: float, q: float, confidence: float
+) -> tuple[float, float]:
+    """The quantiles at which the interval of a quantile ends, as shares.
 
-
-def _share_below(samples: object, value: float) -> float:
-    """The share of samples below a value, ties counted half."""
-    import numpy as np
-
-    array = np.asarray(samples)
-    return float((array < value).mean() + 0.5 * (array == value).mean())
-
-
-def _effective_rounds(shares: object) -> float:
-    """R (1 - rho) / (1 + rho), with lag-1 autocorrelation corrected for its bias in short series.
-
-    The correction is (1 + 4 rho) / R (Marriott & Pope, Biometrika 41, 1954).
+    Args:
+        rounds: the samples of each round.
+        value: the pooled quantile.
+        q: its share.
+        confidence: of the interval.
     """
+    if len(rounds) == 1:
+        return 0.0, 1.0
     import numpy as np
+    from scipy.special import stdtrit
 
-    values = np.asarray(shares)
-    count, centred = len(values), values - values.mean()
+    shares = np.array([_share_below(np.asarray(samples), value) for samples in rounds])
+    effective = _effective_rounds(shares)
+    t = float(stdtrit(max(1.0, effective - 1), (1 + confidence) / 2))
+    reach = t * float(shares.std(ddof=1)) / math.sqrt(effective)
+    return max(0.0, q - reach), min(1.0, q + reach)
+
+
+def _share_below(samples: NDArray[np.float64], value: float) -> float:
+    """The share of samples below a value; equal ones count half."""
+    return float((samples < value).mean() + 0.5 * (samples == value).mean())
+
+
+def _effective_rounds(shares: NDArray[np.float64]) -> float:
+    """The number of independent rounds with the same information, R (1 - rho) / (1 + rho).
+
+    rho is the lag-1 autocorrelation; its bias in short series is corrected by (1 + 4 rho) / R
+    (Marriott & Pope, Biometrika 41, 1954).
+    """
+    count, centred = len(shares), shares - shares.mean()
     total = float((centred**2).sum())
     rho = float((centred[1:] * centred[:-1]).sum()) / total if total else 0.0
     rho = min(max(rho + (1 + 4 * max(rho, 0.0)) / count, 0.0), _MAX_AUTOCORRELATION)
@@ -163,10 +144,10 @@ def _effective_rounds(shares: object) -> float:
 
 
 def tail_is_supported(count: int, p: float) -> bool:
-    """Whether so many samples say anything of a percentile.
+    """Whether there are enough samples to estimate a high percentile.
 
     With fewer than ln 0.05 / ln p samples, the largest of them is below the percentile in more
-    than one case of twenty.
+    than 1 of 20 cases.
 
     Args:
         count: number of samples.

@@ -1,9 +1,9 @@
-"""How many times as fast one backend is as another, and how sure that is.
+"""Ratios of two backends' latencies, with confidence intervals.
 
-Two levels of variation matter. Within a process, blocks vary, and drift is common to all that is
-measured in the same round. Between processes of the same code there is a difference that each
-process keeps for life: on an H200 two kinds of process, 0.4 % apart (docs/between-processes.md).
-One process a backend cannot know of it.
+There are two levels of variation. Within a process, blocks vary, and drift affects everything that
+is measured in the same round. Between processes of the same code there is a difference that each
+process keeps until it ends: on an H200 there are two kinds of process, 0.4 % apart
+(docs/between-processes.md). A single process of each backend cannot reveal it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import attrs
 
 from precisionbench.statistics.intervals import Interval
 
-# A pair whose own spread is more than twice that of the whole run is not like the other rows.
-_TRUSTED_SHARE = 0.5
+# The spread pooled over a run is used unless two rows' own spread is more than twice as large.
+_MIN_POOLED_SHARE = 0.5
 
 
 @attrs.frozen
 class Spread:
-    """How much replicas of the same backend differ.
+    """The spread between replicas of the same backend.
 
     Attributes:
         sd: standard deviation between replicas, of the log of their level (0.002 is 0.2 %).
-        degrees: degrees of freedom that it rests on.
+        degrees: degrees of freedom of the estimate.
     """
 
     sd: float
@@ -37,7 +37,7 @@ class Spread:
 def unpaired_ratio_interval(base: Interval, other: Interval) -> Interval:
     """The ratio base / other with the widest interval that the two intervals allow.
 
-    It assumes nothing about how the two were measured, so it is wide; it is no verdict.
+    It assumes nothing about how the two were measured, so it is too wide for a verdict.
     """
     return Interval(base.value / other.value, base.low / other.high, base.high / other.low)
 
@@ -48,15 +48,15 @@ def ratio_interval(
     confidence: float = 0.95,
     groups: Sequence[Hashable] | None = None,
     spread: Spread | None = None,
-    floor: float = 0.0,
+    noise_floor: float = 0.0,
 ) -> Interval:
-    """The ratio base / other of what was measured in the same rounds.
+    """The ratio base / other of two backends that were measured in the same rounds.
 
     With one group: the Hodges-Lehmann estimate of the log ratio and the interval of Wilcoxon's
-    signed-rank test (Hollander & Wolfe, Nonparametric Statistical Methods, section 3.3). It speaks
-    of this pair of processes alone.
+    signed-rank test (Hollander & Wolfe, Nonparametric Statistical Methods, section 3.3). It covers
+    this pair of processes only, unless `noise_floor` widens it.
 
-    With several: each replica has one level, the median over its rounds of what it took beyond the
+    With several: each replica has one level, the median over its rounds of the difference from the
     round's own level. The ratio is that of the mean levels, with Student's t for the spread between
     replicas; noise within a process is part of that spread.
 
@@ -66,28 +66,32 @@ def ratio_interval(
         confidence: probability that the interval holds the ratio.
         groups: for each pair, the replica that both values come from.
         spread: between replicas, where more rows than these two are known; it must include them.
-        floor: standard deviation between processes that is known of this device, as a log; the
-            spread is taken to be at least that, because a few replicas can be alike by chance.
+        noise_floor: standard deviation of the log between processes, known for this device. The
+            spread is at least that, because a few replicas can agree by chance.
 
     Returns:
-        Above 1 where `other` is the faster one. With fewer rounds than the confidence needs (6 at
-        0.95) and one group the interval is the range of the ratios.
+        Above 1 where `other` is the faster one. With one group and fewer rounds than the confidence
+        requires (6 at 0.95) the interval is the range of the ratios.
 
     Raises:
-        ValueError: there is nothing to compare, or a value is no positive number.
+        ValueError: the lengths differ or are 0, or a value is not a positive number.
     """
     logs = _logs(base), _logs(other)
-    if not logs[0] or len(logs[0]) != len(logs[1]):
-        raise ValueError(f"{len(logs[0])} and {len(logs[1])} values make no pairs of rounds")
-    labels = list(groups) if groups is not None else [None] * len(base)
-    if len(labels) != len(base):
-        raise ValueError(f"{len(labels)} groups for {len(base)} values; give one for each")
-    kinds = list(dict.fromkeys(labels))
-    if len(kinds) == 1:
+    labels = _labels(groups, *map(len, logs))
+    if len(set(labels)) == 1:
         within = signed_rank_interval([b - o for b, o in zip(*logs, strict=True)], confidence)
-        return widened(within, floor, confidence).exp()
-    levels = paired_levels(logs[0], logs[1], labels)
-    return level_interval(*levels, confidence=confidence, spread=spread, floor=floor).exp()
+        return widened(within, noise_floor, confidence).exp()
+    pair = paired_levels(*logs, labels)
+    return sessions_interval([pair], confidence, spread, noise_floor).exp()
+
+
+def _labels(groups: Sequence[Hashable] | None, count: int, others: int) -> Sequence[Hashable]:
+    """The group of each pair; one group for all where none are given."""
+    if not count or count != others:
+        raise ValueError(f"{count} and {others} values make no pairs of rounds")
+    if groups is not None and len(groups) != count:
+        raise ValueError(f"{len(groups)} groups for {count} values; give one for each")
+    return [None] * count if groups is None else groups
 
 
 def _logs(values: Sequence[float]) -> list[float]:
@@ -97,7 +101,7 @@ def _logs(values: Sequence[float]) -> list[float]:
 
 
 def signed_rank_interval(differences: Sequence[float], confidence: float) -> Interval:
-    """The Hodges-Lehmann estimate and its signed-rank interval.
+    """The Hodges-Lehmann estimate of the centre, with its signed-rank interval.
 
     Args:
         differences: one for each round.
@@ -114,7 +118,7 @@ def signed_rank_interval(differences: Sequence[float], confidence: float) -> Int
 
 @cache
 def signed_rank_rank(count: int, confidence: float = 0.95) -> int:
-    """Which of the sorted Walsh averages ends the interval, counted from 1 at either end.
+    """The rank of the Walsh averages at which the interval ends, counted from 1 at either end.
 
     It is the largest c with P(T+ <= c - 1) <= (1 - confidence) / 2 in the exact null distribution
     of the signed-rank statistic T+; 0 where so few rounds cannot give that confidence.
@@ -137,19 +141,19 @@ def signed_rank_rank(count: int, confidence: float = 0.95) -> int:
     return len(ways)
 
 
-def widened(interval: Interval, floor: float, confidence: float) -> Interval:
-    """An interval of one pair of processes, for processes in general.
+def widened(interval: Interval, noise_floor: float, confidence: float) -> Interval:
+    """An interval of one process each, widened to cover other processes of the same code.
 
-    The known difference between two processes, z sqrt(2) floor, is added in quadrature.
+    The known difference between two processes, z sqrt(2) noise_floor, is added in quadrature.
 
     Args:
         interval: of a log ratio, from one process each.
-        floor: standard deviation between processes, as a log.
-        confidence: of the interval.
+        noise_floor: standard deviation of the log between processes.
+        confidence: probability that the interval holds the log ratio.
     """
     from scipy.special import ndtri
 
-    reach = float(ndtri((1 + confidence) / 2)) * math.sqrt(2) * floor
+    reach = float(ndtri((1 + confidence) / 2)) * math.sqrt(2) * noise_floor
     down = math.hypot(interval.value - interval.low, reach)
     up = math.hypot(interval.high - interval.value, reach)
     return Interval(interval.value, interval.value - down, interval.value + up)
@@ -158,9 +162,9 @@ def widened(interval: Interval, floor: float, confidence: float) -> Interval:
 def paired_levels(
     base: Sequence[float], other: Sequence[float], groups: Sequence[Hashable]
 ) -> tuple[list[float], list[float]]:
-    """Each replica's level on either side, as logs.
+    """Each replica's level on either side, as logs, with the round effects subtracted.
 
-    Position within a group is the round; what is common to a round is taken off first.
+    The position within a group is the round.
     """
     rounds: dict[Hashable, int] = {}
     sides: tuple[dict[Any, float], dict[Any, float]] = ({}, {})
@@ -175,10 +179,10 @@ def paired_levels(
 def levels(
     rows: Sequence[Mapping[Any, float]],
 ) -> list[dict[Hashable, float]]:
-    """For each row, each replica's level: the median over rounds of what it is beyond the round's.
+    """For each row, each replica's level: the median over rounds of its difference from the round.
 
-    Only rounds in which every replica of every row was measured count, so that what is common to
-    a round, such as drift, cancels.
+    Only rounds in which every replica of every row was measured count, so that round effects such
+    as drift cancel.
 
     Args:
         rows: for each, log values by (replica, round).
@@ -221,11 +225,11 @@ def _complete_rounds(rows: Sequence[Mapping[Any, float]]) -> list[Hashable]:
 
 
 def pooled_spread(rows: Sequence[Sequence[float]]) -> Spread:
-    """How much replicas differ, from all rows of a run.
+    """The spread between replicas, pooled over all rows of a run.
 
-    Rows are taken to have the same spread, in percent, because it comes from where the process
-    lies in the device and not from the code; a row that varies more than all together counts by
-    itself (see `level_interval`).
+    Rows are assumed to have the same relative spread, because it depends on the placement of the
+    process in the device and not on the code; for a row that varies more than the others, its own
+    spread is used (see `sessions_interval`).
 
     Args:
         rows: for each, the levels of its replicas, as logs.
@@ -240,57 +244,63 @@ def level_interval(
     other: Sequence[float],
     confidence: float,
     spread: Spread | None = None,
-    floor: float = 0.0,
+    noise_floor: float = 0.0,
 ) -> Interval:
-    """The log ratio of two rows' mean levels with Student's t interval.
-
-    The spread is that of these two rows, or of all rows where that is known and no smaller than
-    half of it, and at least the floor.
+    """The log ratio of two rows' mean levels in one session; see `sessions_interval`.
 
     Args:
         base: levels of the replicas of one row, as logs.
         other: those of the other row.
         confidence: probability that the interval holds the log ratio.
-        spread: of all rows of the run together.
-        floor: standard deviation between processes known of this device.
+        spread: between processes, pooled over all rows of the run.
+        noise_floor: standard deviation between processes, known for this device.
     """
-    return sessions_interval([(base, other)], confidence, spread, floor)
+    return sessions_interval([(base, other)], confidence, spread, noise_floor)
 
 
 def sessions_interval(
     sessions: Sequence[tuple[Sequence[float], Sequence[float]]],
     confidence: float,
     spread: Spread | None = None,
-    floor: float = 0.0,
+    noise_floor: float = 0.0,
 ) -> Interval:
-    """The same over several sessions, each with processes of its own.
+    """The log ratio of two rows' mean levels over sessions, with Student's t interval.
 
-    What a session shifts is in both rows and cancels. Where every session has one process of each
-    row, sessions stand for themselves: Student's t over their differences.
+    Each session has its own processes. Its shift affects both rows and cancels. The spread is that
+    of these two rows, or the pooled one where it is at least half of that, and at least the noise
+    floor. Where every session has one process of each row, the interval is Student's t over the
+    sessions' differences.
 
     Args:
-        sessions: for each, the levels of the one row's replicas and of the other's.
+        sessions: for each, the log levels of the one row's replicas and of the other's.
         confidence: probability that the interval holds the log ratio.
-        spread: between processes, of all rows of the run together.
-        floor: standard deviation between processes known of this device.
+        spread: between processes, pooled over all rows of the run.
+        noise_floor: standard deviation between processes, known for this device.
     """
     differences = [sum(b) / len(b) - sum(o) / len(o) for b, o in sessions]
     count = len(differences)
+    value = sum(differences) / count
     factor = math.sqrt(sum(1 / len(b) + 1 / len(o) for b, o in sessions)) / count
     own = pooled_spread([row for pair in sessions for row in pair])
-    used = spread if spread and spread.sd >= _TRUSTED_SHARE * own.sd else own
-    value = sum(differences) / count
+    used = spread if spread and spread.sd >= _MIN_POOLED_SHARE * own.sd else own
     if not own.degrees and count > 1:
-        squares = sum((d - value) ** 2 for d in differences)
-        used = Spread(math.sqrt(squares / (count - 1) / 2), count - 1)
-    reach = _reach(used, floor, confidence) * factor
+        used = _spread_over_sessions(differences)
+    reach = _reach(used, noise_floor, confidence) * factor
     return Interval(value, value - reach, value + reach)
 
 
-def _reach(spread: Spread, floor: float, confidence: float) -> float:
-    """How far one process's level may lie from the mean of all."""
+def _spread_over_sessions(differences: Sequence[float]) -> Spread:
+    """The spread between processes, from sessions that have one process of each row."""
+    centre = sum(differences) / len(differences)
+    squares = sum((difference - centre) ** 2 for difference in differences)
+    degrees = len(differences) - 1
+    return Spread(math.sqrt(squares / degrees / 2), degrees)
+
+
+def _reach(spread: Spread, noise_floor: float, confidence: float) -> float:
+    """The half-width of the interval of one process's level."""
     from scipy.special import ndtri, stdtrit
 
     tail = (1 + confidence) / 2
     seen = float(stdtrit(spread.degrees, tail)) * spread.sd if spread.degrees else 0.0
-    return max(seen, float(ndtri(tail)) * floor)
+    return max(seen, float(ndtri(tail)) * noise_floor)

@@ -1,4 +1,4 @@
-"""What a run of values over time looks like: settled, drifting, stepping, carried over."""
+"""Properties of a series of values over time: settled, drifting, stepping, carried over."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from statistics import mean, median
 
 import attrs
 
-# Warm-up has settled when, over this many block medians, the halves differ by no more than this
-# (or by no more than the noise) and the drift over all of them is no more than that.
+# Warm-up is over when the two halves of the last block medians differ by at most this share (or by
+# at most the noise), and the drift over all of them is at most that share.
 _SETTLED_BLOCKS = 8
 _SETTLED_DIFFERENCE = 0.005
 _SETTLED_DRIFT = 0.01
 # Barrett et al. (OOPSLA 2017) use PELT with penalty 15 ln n for the same question.
 _PENALTY = 15.0
 _MIN_SEGMENT = 2
-# Segments whose levels differ by less than this are the same state for any practical use.
+# Segments whose levels differ by less than this share count as the same state.
 _SAME_LEVEL = 0.005
 _MIN_AFTER_EACH = 3
 # Ashman's D of the best split is 3.5 for a uniform and 2.7 for a normal distribution.
@@ -28,7 +28,7 @@ _MIN_MODE_GAP = 0.02
 
 
 class Steadiness(str, Enum):
-    """What a row's rounds look like over time."""
+    """How a row's speed developed over its rounds."""
 
     FLAT = "flat"
     WARMUP = "warmup"
@@ -38,13 +38,13 @@ class Steadiness(str, Enum):
 
 @attrs.frozen
 class Outliers:
-    """Samples far from the rest; they are counted and stay.
+    """The number of outliers among samples; outliers are counted and not removed.
 
     Attributes:
-        count: how many lie beyond median +- 3 (p90 - p10).
-        total: of how many.
-        mean: with them, in the samples' unit.
-        median: which hardly knows of them.
+        count: samples outside of median +- 3 (p90 - p10).
+        total: number of all samples.
+        mean: of all samples, in their unit.
+        median: of all samples, in their unit.
     """
 
     count: int
@@ -55,11 +55,11 @@ class Outliers:
 
 @attrs.frozen
 class Modes:
-    """Two groups that samples fall into.
+    """The two modes of bimodal samples.
 
     Attributes:
-        gap: how much slower the slower group's mean is, as a share of the other's.
-        slow_share: which share of the samples is in the slower group.
+        gap: difference of the two groups' means, as a share of the faster group's.
+        slow_share: share of the samples in the slower group.
     """
 
     gap: float
@@ -86,7 +86,7 @@ def has_settled(medians: Sequence[float], noise: float = 0.0) -> bool:
 
     Args:
         medians: block medians in the order taken.
-        noise: relative difference of halves that is mere noise here.
+        noise: relative difference of the halves that noise alone can cause.
     """
     if len(medians) < _SETTLED_BLOCKS:
         return False
@@ -97,14 +97,14 @@ def has_settled(medians: Sequence[float], noise: float = 0.0) -> bool:
 
 
 def steadiness(values: Sequence[float]) -> Steadiness:
-    """Whether a row was in one state through all its rounds. A flag; nothing is left out for it.
+    """Classify how a row's speed developed over its rounds; no round is removed for it.
 
     Args:
         values: one per round, in seconds.
 
     Returns:
-        `flat`; `warmup` where it got faster and stayed so; `slowdown` where it got slower and
-        stayed so; `no_steady_state` where it changed to and fro.
+        `flat`; `warmup` if it became faster and stayed so; `slowdown` if it became slower and
+        stayed so; `no_steady_state` if it changed in both directions.
     """
     parts = change_points(values)
     means = [mean(values[a:b]) for a, b in itertools.pairwise(parts)]
@@ -117,10 +117,10 @@ def steadiness(values: Sequence[float]) -> Steadiness:
 
 
 def change_points(values: Sequence[float]) -> list[int]:
-    """Where the level changes: the bounds of the segments, 0 and the length included.
+    """The positions at which the level changes: bounds of the segments, with 0 and the length.
 
     Optimal partitioning with a normal mean-shift cost on values scaled by their robust noise, and
-    a penalty of 15 ln n a change; what PELT (Killick et al., JASA 107, 2012) computes faster.
+    a penalty of 15 ln n per change. PELT (Killick et al., JASA 107, 2012) computes the same faster.
 
     Args:
         values: in the order taken.
@@ -150,25 +150,33 @@ def _bounds(came_from: list[int], count: int) -> list[int]:
 
 
 def _scaled(values: Sequence[float]) -> list[float]:
-    """Values in units of their noise: the median step between neighbours over 0.954.
-
-    The difference of two normal values has a median size of 0.6745 sqrt(2) standard deviations.
-    """
+    """Values relative to their median, in units of their noise."""
     steps = [abs(b - a) for a, b in itertools.pairwise(values)]
     centre = median(values)
-    noise = median(steps) / (0.6745 * math.sqrt(2)) or centre * 1e-4
+    noise = noise_of_steps(steps) or centre * 1e-4
     return [(value - centre) / noise for value in values]
 
 
-def carryover(values: Sequence[float], predecessors: Sequence[Hashable], alpha: float) -> bool:
-    """Whether a row's blocks depend on which row ran just before them.
+def noise_of_steps(steps: Sequence[float]) -> float:
+    """The standard deviation of single values, from the sizes of steps between neighbours.
 
-    The Kruskal-Wallis test over predecessors.
+    The difference of two normal values has a median size of 0.6745 sqrt(2) standard deviations.
 
     Args:
-        values: one per block, round effects taken off.
-        predecessors: what ran before each.
-        alpha: chance of seeing it where there is nothing.
+        steps: absolute differences of neighbouring values; at least one.
+    """
+    return median(steps) / (0.6745 * math.sqrt(2))
+
+
+def carryover(values: Sequence[float], predecessors: Sequence[Hashable], alpha: float) -> bool:
+    """Whether a row's blocks depend on the row that ran just before them.
+
+    By the Kruskal-Wallis test over predecessors.
+
+    Args:
+        values: one per block, with the round effects subtracted.
+        predecessors: the row that ran before each block.
+        alpha: probability of a false positive.
     """
     groups: dict[Hashable, list[float]] = {}
     for value, before in zip(values, predecessors, strict=True):
@@ -193,7 +201,7 @@ def _kruskal_wallis_p(groups: list[list[float]]) -> float:
 
 
 def outliers(samples: Sequence[float]) -> Outliers:
-    """How many samples lie far from the rest, with the mean that they pull on.
+    """Count the samples outside of median +- 3 (p90 - p10).
 
     Args:
         samples: all of a row, in any unit.
@@ -207,10 +215,10 @@ def outliers(samples: Sequence[float]) -> Outliers:
 
 
 def bimodality(samples: Sequence[float]) -> Modes | None:
-    """The two groups that samples fall into, where they are clearly two.
+    """The two modes of bimodal samples; None if the samples are not clearly bimodal.
 
-    The split is the one with the least variance within groups (Otsu, IEEE Trans. SMC 9, 1979); it
-    counts where the groups' means are far apart for their spread (Ashman, Bird & Zepf, Astron. J.
+    The split minimises the variance within groups (Otsu, IEEE Trans. SMC 9, 1979). The samples are
+    bimodal if the groups' means are far apart for their spread (Ashman, Bird & Zepf, Astron. J.
     108, 1994), each group is large enough, and the gap is of practical size.
 
     Args:

@@ -1,4 +1,4 @@
-"""What may be said of a ratio, and why."""
+"""Verdicts on ratios, with the reasons for them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from enum import Enum
 
 from precisionbench.statistics.intervals import Interval
 
-# Below this a difference is of no practical use to most.
+# A relative difference below this is too small for most practical purposes.
 MARGIN = 0.01
 ALPHA = 0.05
 
 
 class Verdict(str, Enum):
-    """What a speed-up's interval allows to be said."""
+    """The conclusion that a speed-up's confidence interval supports."""
 
     FASTER = "faster"
     SLOWER = "slower"
@@ -23,11 +23,11 @@ class Verdict(str, Enum):
 
 
 def verdict_of(interval: Interval, margin: float = MARGIN) -> tuple[Verdict, str]:
-    """The first verdict that holds, with its reason.
+    """The first verdict that an interval supports, with its reason.
 
     Args:
         interval: of a ratio; above 1 is faster.
-        margin: the smallest effect of practical use, as a share.
+        margin: the smallest effect that matters in practice, as a share.
 
     Returns:
         The verdict and a code: `excludes_1`, `within_margin`, `small_effect` or `includes_1`.
@@ -49,13 +49,14 @@ def verdicts(
 ) -> dict[str, tuple[Interval, Verdict, str]]:
     """Verdicts of several comparisons with one reference, in the same run.
 
-    The intervals are simultaneous (Bonferroni: alpha / K each). The verdicts are Holm's (Scand. J.
-    Statist. 6, 1979): what is told apart at alpha / K leaves more alpha for the rest. Where only
-    Holm tells a row apart, the reason is `holm`.
+    The intervals are simultaneous (Bonferroni: alpha / K each). The verdicts follow Holm's
+    procedure (Scand. J. Statist. 6, 1979): each comparison that is significant at alpha / K leaves
+    more alpha for the rest. Where a comparison is significant by Holm's procedure only, the reason
+    is `holm`.
 
     Args:
-        comparisons: for each row, its interval at a confidence.
-        alpha: chance of any false difference at all.
+        comparisons: for each row, a function from a confidence to its interval.
+        alpha: probability of any false difference.
         margin: as for `verdict_of`.
     """
     confidence = 1 - alpha / max(1, len(comparisons))
@@ -72,7 +73,7 @@ def verdicts(
 def _holm(
     comparisons: Mapping[str, Callable[[float], Interval]], alpha: float
 ) -> dict[str, Interval]:
-    """Each comparison's interval at the confidence at which Holm's procedure tests it last."""
+    """Each comparison's interval at the confidence of its last test by Holm's procedure."""
     tested: dict[str, Interval] = {}
     left = dict(comparisons)
     while left:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from precisionbench.analysis.speedups import FLOOR_ROUNDS, per_item_ratio
+from precisionbench.analysis.speedups import per_item_ratio
+from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS, count_rounds
 from precisionbench.diagnosis.gap.ledger import Factor, Kind
 from precisionbench.diagnosis.gap.states import LAYOUT, PRECISION, Hop, route, state_of
 from precisionbench.results.records import REPORTED, BackendResult, ComparisonData
@@ -139,10 +140,9 @@ def _known(
         source = f"{rows}, reported {day}, not measured here"
         return Factor(name, Kind.DERIVED, factor, source, reason)
     how = _WAYS.get(data.schedule, "one after another, drift between them not in the range")
-    rounds = min(len({(b.session, b.round) for b in row.measurement.blocks})
-                 for row in data.results)  # fmt: skip
+    rounds = min(count_rounds(row.measurement.blocks) for row in data.results)
     few = f"{rounds} round(s) only, so the range is merely what was seen"
-    reason = "; ".join(filter(None, (reason, few if rounds < FLOOR_ROUNDS else "")))
+    reason = "; ".join(filter(None, (reason, few if rounds < MIN_INTERVAL_ROUNDS else "")))
     return Factor(name, Kind.MEASURED, factor, f"{rows}, {how}, {day}", reason)
 
 

@@ -1,0 +1,165 @@
+"""How much the blocks of a run vary: between rounds, between replicas, and within a replica.
+
+All levels are logarithms, so that differences are relative.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import mean, median
+
+from precisionbench.results.grouping import ReplicaKey, RoundKey, by_replica, by_round, grouped
+from precisionbench.results.measurement import Block
+from precisionbench.statistics import Spread, pooled_spread
+from precisionbench.statistics.ratios import has_complete_round, levels
+from precisionbench.statistics.series import noise_of_steps
+
+# Fewer rounds than this cannot give a 95 % confidence interval.
+MIN_INTERVAL_ROUNDS = 6
+# Standard deviation of the log latency between processes of the same code, by type of device, where
+# it has not been measured (docs/between-processes.md).
+_NOISE_FLOORS: Mapping[str, float] = {"cuda": 0.0025}
+
+BlocksByRow = Mapping[str, Sequence[Block]]
+
+
+def known_noise_floor(device: str) -> float:
+    """The standard deviation of the log latency between processes on such a device.
+
+    It is used where nobody has measured it on this machine; 0 where none is known.
+
+    Args:
+        device: such as `cuda`, `cuda:0` or `cpu`.
+    """
+    return _NOISE_FLOORS.get(device.partition(":")[0], 0.0)
+
+
+def round_medians(blocks: Iterable[Block]) -> dict[RoundKey, float]:
+    """The median of the block medians of each (session, round), in seconds per call.
+
+    Args:
+        blocks: blocks of one row.
+    """
+    return {
+        key: median(block.median_s for block in group) for key, group in by_round(blocks).items()
+    }
+
+
+def shared_rounds(base: Sequence[Block], other: Sequence[Block]) -> int:
+    """Number of rounds in which both rows were measured."""
+    return len(by_round(base).keys() & by_round(other).keys())
+
+
+def count_rounds(blocks: Iterable[Block]) -> int:
+    """Number of rounds of all sessions in which a row was measured."""
+    return len(by_round(blocks))
+
+
+def replicas(blocks: Sequence[Block]) -> set[ReplicaKey]:
+    """The (session, replica) keys of the replicas that blocks were measured on."""
+    return {block.replica_key for block in blocks}
+
+
+def session_levels(rows: Sequence[Sequence[Block]]) -> list[list[list[float]]]:
+    """For each session and row, the log levels of its replicas, with the round effects subtracted.
+
+    Sessions without a round in which all rows were measured are left out, because their round
+    effects cannot be estimated.
+
+    Args:
+        rows: blocks of rows that were measured in the same rounds.
+    """
+    found = []
+    for session in sorted({block.session for blocks in rows for block in blocks}):
+        tables = [
+            {(b.replica, b.round): math.log(b.median_s) for b in blocks if b.session == session}
+            for blocks in rows
+        ]
+        if all(tables) and has_complete_round(tables):
+            found.append([list(level.values()) for level in levels(tables)])
+    return found
+
+
+def run_spread(rows: BlocksByRow) -> Spread:
+    """The spread between replicas of the same session, pooled over all rows of a run.
+
+    Args:
+        rows: the blocks of every row.
+    """
+    return pooled_spread(
+        [row for blocks in rows.values() for (row,) in session_levels([blocks]) if len(row) > 1]
+    )
+
+
+def replica_levels(blocks: Sequence[Block]) -> dict[ReplicaKey, float]:
+    """The log level of each (session, replica): the median of its blocks.
+
+    Round effects are not subtracted, so that runs which share no rounds can be compared.
+
+    Args:
+        blocks: blocks of one row.
+    """
+    return {key: median(logs) for key, logs in _logs_by_replica(blocks).items()}
+
+
+def beyond_replica(blocks: Sequence[Block]) -> list[tuple[Block, float]]:
+    """Each block with its log median relative to the level of its replica.
+
+    Args:
+        blocks: blocks of one row.
+    """
+    own = replica_levels(blocks)
+    return [(block, math.log(block.median_s) - own[block.replica_key]) for block in blocks]
+
+
+def round_shifts(rows: Sequence[Sequence[Block]]) -> dict[RoundKey, float]:
+    """How far all replicas together were from their levels in each round, as a log.
+
+    Args:
+        rows: blocks of every row of a run.
+    """
+    residuals = [pair for blocks in rows for pair in beyond_replica(blocks)]
+    rounds = grouped(residuals, lambda pair: pair[0].round_key)
+    return {key: mean(value for _, value in pairs) for key, pairs in rounds.items()}
+
+
+def within_share(blocks: Sequence[Block]) -> float:
+    """The share of the variance of replicas' levels that is noise within a process.
+
+    More rounds reduce that share; the rest stays.
+
+    Args:
+        blocks: blocks of one row.
+    """
+    tables = [*_logs_by_replica(blocks).values()]
+    if len(tables) < 2:
+        return 1.0
+    noise = _step_variance(tables) / max(1, min(map(len, tables)))
+    total = run_spread({"": blocks}).sd ** 2
+    return min(1.0, noise / total) if total else 1.0
+
+
+def within_sd(rows: Sequence[Sequence[Block]]) -> float:
+    """The standard deviation of the log latency between blocks of the same replica.
+
+    Args:
+        rows: blocks of each row.
+    """
+    return math.sqrt(
+        _step_variance([logs for blocks in rows for logs in _logs_by_replica(blocks).values()])
+    )
+
+
+def _logs_by_replica(blocks: Sequence[Block]) -> dict[ReplicaKey, list[float]]:
+    return {
+        key: [math.log(block.median_s) for block in group]
+        for key, group in by_replica(blocks).items()
+    }
+
+
+def _step_variance(tables: Sequence[Sequence[float]]) -> float:
+    """Variance of single blocks, from the robust size of the steps between neighbours."""
+    steps = [abs(b - a) for logs in tables for a, b in itertools.pairwise(logs)]
+    return noise_of_steps(steps) ** 2 if steps else 0.0

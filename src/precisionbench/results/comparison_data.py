@@ -1,0 +1,245 @@
+"""A comparison: its workload, rows, failures and environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from statistics import median
+
+import attrs
+
+from precisionbench.results.agreement import Agreement
+from precisionbench.results.claims import Claims
+from precisionbench.results.environment import Environment
+from precisionbench.results.evidence import Evidence
+from precisionbench.results.json_values import Json
+from precisionbench.results.measurement import Measurement
+from precisionbench.results.passes import Passes
+from precisionbench.statistics import Interval, Verdict, quantile_interval
+
+# From this share of the device's time on, the host's time is close to being the bottleneck.
+_HOST_RISK = 0.8
+
+
+def _check_batch_size(_: object, __: object, batch_size: int | None) -> None:
+    if batch_size is not None and not 0 < batch_size < 2**63:
+        raise ValueError(f"a batch size cannot be {batch_size:.3g}")
+
+
+@attrs.frozen
+class Speedup:
+    """How many times as fast as the reference a row is.
+
+    Attributes:
+        value: reference latency / this row's latency; above 1 is faster.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        verdict: what the interval supports, e.g. `faster` or `inconclusive`.
+        reason: a short code for the reason of the verdict.
+    """
+
+    value: float
+    low: float
+    high: float
+    verdict: Verdict
+    reason: str
+
+    @classmethod
+    def of(cls, interval: Interval, verdict: Verdict, reason: str) -> Speedup:
+        """A speed-up of this interval, with its verdict and the verdict's reason."""
+        return cls(interval.value, interval.low, interval.high, verdict, reason)
+
+    @property
+    def interval(self) -> Interval:
+        """The value with its interval, without the verdict."""
+        return Interval(self.value, self.low, self.high)
+
+
+@attrs.frozen(slots=False)
+class BackendResult:
+    """One measured row.
+
+    Attributes:
+        backend: the row's name: its canonical spec, with `#2` for a second equal one.
+        name: the backend's name.
+        options: every option, defaults included.
+        batch_size: items per call; None where it is not known.
+        measurement: the raw times.
+        agreement: the output against the reference row's; None where there is no reference.
+        flags: torch's global settings while this row ran.
+        details: properties that the engine reports.
+        warnings: warnings that qualify the row.
+        log: output and warnings of the backend and its libraries during preparation.
+        passes: measurements in addition to the latency.
+        evidence: what ran in a call; None where it was not profiled.
+        claims: what the backend claims of the row; None in files from before claims were recorded
+            (see `earlier_claims.claims_of`).
+    """
+
+    backend: str
+    name: str
+    options: Mapping[str, Json]
+    batch_size: int | None = attrs.field(validator=_check_batch_size)
+    measurement: Measurement
+    agreement: Agreement | None = None
+    flags: Mapping[str, Json] = attrs.field(factory=dict)
+    details: Mapping[str, Json] = attrs.field(factory=dict)
+    warnings: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
+    passes: Passes = attrs.field(factory=Passes)
+    evidence: Evidence | None = None
+    claims: Claims | None = None
+
+    @cached_property
+    def latency(self) -> Interval:
+        """Median time of one call in seconds, with its 95 % confidence interval in this run."""
+        measurement = self.measurement
+        step_s = measurement.resolution_s / measurement.calls_per_sample
+        return quantile_interval(measurement.rounds, resolution=step_s)
+
+    @property
+    def device_s(self) -> float | None:
+        """GPU time of one call with the host's time hidden, the median; None where not known."""
+        return _median(self.passes.device_s)
+
+    @property
+    def enqueue_s(self) -> float | None:
+        """Host time to enqueue one call into an empty queue, the median; None without a GPU."""
+        return _median(self.passes.enqueue_s)
+
+    @property
+    def wall_s(self) -> float | None:
+        """Time of a call with the device idle before and after it; None without a GPU."""
+        return _median(self.passes.wall_s)
+
+    @property
+    def graph_s(self) -> float | None:
+        """One replay of the call as a CUDA graph, the median; None where it cannot be captured."""
+        return _median(self.passes.graph_s)
+
+    @property
+    def energy_per_item_j(self) -> float | None:
+        """Energy per item in joules; None where the energy or the batch size is not known."""
+        energy_j = self.passes.energy_j
+        return None if energy_j is None or not self.batch_size else energy_j / self.batch_size
+
+    @property
+    def launch_bound(self) -> str | None:
+        """`host_bound` (the host takes as long as the device), `host_risk` (nearly), or None.
+
+        Where the device's own time is not known, the time of the CUDA graph is used instead.
+        """
+        device_s = self.device_s or self.graph_s
+        if device_s is None or self.enqueue_s is None:
+            return None
+        if self.enqueue_s >= device_s:
+            return "host_bound"
+        return "host_risk" if self.enqueue_s > _HOST_RISK * device_s else None
+
+    @property
+    def throughput(self) -> Interval | None:
+        """Items per second, batch_size / latency; None where the batch size is not known."""
+        return self.latency.inverse_of(self.batch_size) if self.batch_size else None
+
+
+def _median(samples: tuple[float, ...]) -> float | None:
+    return median(samples) if samples else None
+
+
+@attrs.frozen
+class BackendFailure:
+    """One row that could not be measured.
+
+    Attributes:
+        backend: the row's name, as in BackendResult.
+        name: the backend's name.
+        options: every option, defaults included.
+        error: name of the class in `precisionbench.errors`.
+        reason: why it failed.
+        remedy: how to fix it; may be empty.
+    """
+
+    backend: str
+    name: str
+    options: Mapping[str, Json]
+    error: str
+    reason: str
+    remedy: str
+
+
+@attrs.frozen
+class TensorInfo:
+    """An input tensor.
+
+    Attributes:
+        path: path of the tensor in the inputs, e.g. `[0]` or `['input_ids']`.
+        shape: its shape.
+        dtype: its dtype, e.g. `float32`.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@attrs.frozen
+class WorkloadInfo:
+    """The model and inputs that were measured.
+
+    Attributes:
+        model: the model's name or class.
+        parameters: number of parameters; None where that is not known.
+        inputs: the input tensors.
+        batch_size: items per call; None where that is not known.
+    """
+
+    model: str
+    parameters: int | None
+    inputs: tuple[TensorInfo, ...]
+    batch_size: int | None = attrs.field(validator=_check_batch_size)
+
+
+@attrs.frozen
+class ComparisonData:
+    """All data of a comparison; what `save` writes and `load` reads.
+
+    Attributes:
+        created: time of the measurement, UTC, ISO 8601.
+        precisionbench: version of this library that measured it.
+        workload: the model and inputs that were measured.
+        environment: the machine and its software.
+        seed: seed of weights and inputs made by factories.
+        launcher: where the backends ran: `process` (each in its own workers) or `inline`.
+        schedule: `rounds`, `restarts` or `sequential`; see `precisionbench.analysis.speedups`.
+        noise_floor: assumed standard deviation between processes of the same code on this device,
+            of the log of their latency.
+        shared_cores: number of cores that all workers shared while they were measured; None if
+            they were not restricted.
+        notes: warnings that qualify the whole run.
+        reference: row that the others are compared with.
+        results: measured rows, in the order asked for.
+        failures: rows that could not be measured, in the order asked for.
+        options: the options that `compare` was called with; None where they were not recorded.
+    """
+
+    created: str
+    precisionbench: str
+    workload: WorkloadInfo
+    environment: Environment
+    seed: int
+    launcher: str
+    reference: str
+    results: tuple[BackendResult, ...]
+    failures: tuple[BackendFailure, ...]
+    schedule: str = "sequential"
+    noise_floor: float = 0.0
+    shared_cores: int | None = None
+    notes: tuple[str, ...] = ()
+    options: Mapping[str, Json] | None = None
+
+    def __attrs_post_init__(self) -> None:
+        names = [row.backend for row in self.results] + [row.backend for row in self.failures]
+        if self.reference not in names:
+            raise ValueError(f"the reference {self.reference!r} is none of the rows")
+        if len(set(names)) < len(names):
+            raise ValueError("two rows have the same name")
