@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+
+from precisionbench.scriptcheck.check import Check, evaluate
+from script_forks import ScriptForks
 
 
 def _has_apex() -> bool:
@@ -89,3 +93,23 @@ def jetson(tmp_path: Path) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def script_forks() -> Iterator[ScriptForks]:
+    with ScriptForks() as forks:
+        yield forks
+
+
+@pytest.fixture
+def check_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script_forks: ScriptForks
+) -> Callable[..., Check]:
+    """Checks the source of a script in a fork, where `pb.check` starts a fresh process."""
+    monkeypatch.chdir(tmp_path)
+
+    def check(source: str, script: str = "script.py", device: str = "") -> Check:
+        Path(script).write_text(source)
+        return evaluate(script, source, script_forks.observe(script, [], device))
+
+    return check
