@@ -51,13 +51,7 @@ pytest_collect_file = Sybil(
 
 
 # What runs in other processes is counted in these tests only.
-COUNTED = (
-    "test_faults",
-    "test_both_errors_of_the_founding_script",
-    "test_copies_and_waits_in_the_loop",
-    "test_readings_are_numbers_as_before",
-    "test_whoever_was_given_to_apex",
-)
+COUNTED = ("test_faults", "test_readings_keep_the_behaviour_of_numbers")
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from precisionbench.backends.discovery import GROUP
+from precisionbench.scriptcheck.check import Check, evaluate
+from script_forks import ScriptForks
 
 
 def _has_apex() -> bool:
@@ -112,3 +114,23 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
 
     monkeypatch.syspath_prepend(str(tmp_path))
     return installed
+
+
+@pytest.fixture(scope="session")
+def script_forks() -> Iterator[ScriptForks]:
+    with ScriptForks() as forks:
+        yield forks
+
+
+@pytest.fixture
+def check_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script_forks: ScriptForks
+) -> Callable[..., Check]:
+    """Checks the source of a script in a fork, where `pb.check` starts a fresh process."""
+    monkeypatch.chdir(tmp_path)
+
+    def check(source: str, script: str = "script.py", device: str = "") -> Check:
+        Path(script).write_text(source)
+        return evaluate(script, source, script_forks.observe(script, [], device))
+
+    return check

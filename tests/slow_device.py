@@ -1,43 +1,51 @@
-"""A simulated asynchronous device for scripts that `precisionbench check` observes.
+"""A simulated asynchronous device for scripts that tests check without a GPU.
 
-It replaces `scriptcheck.device.Cuda`; `test_gpu_check.py` shows the same on a real GPU.
+It replaces `scriptcheck.device.CudaMonitor`; `test_gpu_check.py` tests the same on a real GPU. Its
+clock counts queued work and no real time, so results do not depend on the load of the machine.
 """
 
 from __future__ import annotations
 
-from time import perf_counter, sleep  # imported before the observer replaces the clocks
+from time import sleep
 
-_busy_until = 0.0
+_queued_s = 0.0  # work since the start
+_done_s = 0.0  # of which the device has done this
 
 
 def launch(seconds: float) -> None:
-    """Start work on the device and return at once."""
-    global _busy_until
-    _busy_until = max(_busy_until, perf_counter()) + seconds
+    """Queue work on the device, without waiting for it."""
+    global _queued_s
+    _queued_s += seconds
 
 
 def synchronize() -> None:
-    """Wait until the device has finished."""
-    sleep(max(0.0, _busy_until - perf_counter()))
+    """Wait until the device is done."""
+    sleep(_queued_s - _done_s)
+    _finish()
+
+
+def _finish() -> None:
+    global _done_s
+    _done_s = _queued_s
 
 
 class SlowDevice:
-    """The interface of a device that the observer uses."""
+    """A `DeviceMonitor` of the simulated device."""
 
     def pending(self) -> bool:
-        return perf_counter() < _busy_until
+        return _done_s < _queued_s
 
-    def mark(self) -> float:
-        return max(_busy_until, perf_counter())
+    def marker(self) -> float:
+        return _queued_s
 
-    def seconds_between(self, first: float, second: float) -> float:
-        return second - first
+    def elapsed_s(self, start: float, end: float) -> float | None:
+        return end - start if end <= _done_s else None
 
     def holds(self, tensor) -> bool:
         return not hasattr(tensor, "on_host")
 
-    def follow(self, device) -> None:
+    def select(self, device) -> None:
         pass
 
-    def wait(self) -> None:
-        synchronize()
+    def synchronize(self) -> None:
+        _finish()

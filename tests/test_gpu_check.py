@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,12 @@ import torch
 import precisionbench as pb
 from precisionbench.diagnosis.findings import Status
 from precisionbench.scriptcheck.events import Ending
+from scripts import confirmed
 
 pytestmark = pytest.mark.gpu
 
-# The structure of the founding script, in our own words: Apex levels in one process, then plain
-# float32; a half batch for Apex; no synchronize. IEEE float32, so that TF32 is not in the way.
+# The structure of the founding script: Apex levels in one process, then plain float32; a half
+# batch for Apex; no synchronize. IEEE float32, so that TF32 is no further violation.
 FOUNDING = """
 import time
 import torch
@@ -73,16 +76,12 @@ def checked(source: str) -> pb.Check:
     return check
 
 
-def gates(check: pb.Check) -> list[str]:
-    return [breach.gate for breach in check.broken]
-
-
 @pytest.mark.apex
-def test_the_founding_scripts_two_errors_with_the_real_apex(here):
+def test_both_errors_of_the_founding_script_with_the_real_apex(here):
     check = checked(FOUNDING)
     assert check.ending == Ending("finished", 0)
-    assert gates(check) == ["leaked-patches", "missing-synchronize"]
-    assert [breach.gate for breach in check.breaches[2:]] == ["half-into-float32"]  # O0, too
+    assert confirmed(check) == ["leaked-patches", "missing-synchronize"]
+    assert [violation.gate for violation in check.breaches[2:]] == ["half-into-float32"]  # O0, too
     patches, synchronize = check.breaches[:2]
     assert [number.value for number in patches.evidence[:1]] == [2]  # O0 and Float32
     assert patches.evidence[1].value > 50
@@ -91,21 +90,21 @@ def test_the_founding_scripts_two_errors_with_the_real_apex(here):
 
 
 @pytest.mark.apex
-def test_o0_alone_hides_that_it_is_fed_half(here):
+def test_o0_with_half_inputs_is_reported(here):
     source = FOUNDING.replace('["O3", "O2", "O1", "O0"]', '["O0"]')
-    assert gates(checked(source)) == ["missing-synchronize", "half-into-float32"]
+    assert confirmed(checked(source)) == ["missing-synchronize", "half-into-float32"]
 
 
 @pytest.mark.apex
-def test_o1_alone_is_no_leak(here):
+def test_o1_as_the_last_level_is_no_leak(here):
     source = FOUNDING.replace('["O3", "O2", "O1", "O0"]', '["O3", "O2", "O1"]')
     source = source.replace('timed("Float32", build(), full)', "")
-    assert "leaked-patches" not in {breach.gate for breach in checked(source).breaches}
+    assert "leaked-patches" not in {violation.gate for violation in checked(source).breaches}
 
 
-def test_a_missing_synchronize_is_measured(here):
+def test_the_error_of_a_missing_synchronize_is_measured(here):
     check = checked(PLAIN)
-    assert gates(check) == ["missing-synchronize"]
+    assert confirmed(check) == ["missing-synchronize"]
     early, was_read, really, share = check.breaches[0].evidence
     assert early.value == 1
     assert was_read.value < really.value
@@ -116,23 +115,23 @@ def test_a_missing_synchronize_is_measured(here):
 
 
 @pytest.mark.parametrize("source", [SYNCHRONIZED, EVENTS], ids=["synchronize", "events"])
-def test_a_script_that_waits_is_accused_of_nothing(here, source):
+def test_a_synchronized_script_has_no_violations(here, source):
     check = checked(source)
     assert check.breaches == ()
     assert check.gpu == torch.cuda.get_device_name()
     assert check.timed[0].calls == 30
 
 
-def test_tf32_in_a_float32_run(here):
+def test_tf32_is_detected_and_only_suspected_if_requested(here):
     if torch.cuda.get_device_capability() < (8, 0):
         pytest.skip("this GPU has no TF32")
     by_default = SYNCHRONIZED.replace("torch.backends.cudnn.allow_tf32 = False\n", "")
-    assert gates(checked(by_default)) == ["tf32-baseline"]
+    assert confirmed(checked(by_default)) == ["tf32-baseline"]
     asked = by_default.replace(
         "def build", "torch.set_float32_matmul_precision('high')\n\ndef build"
     )
-    (breach,) = checked(asked).breaches
-    assert (breach.gate, breach.status) == ("tf32-baseline", Status.SUSPECTED)
+    (violation,) = checked(asked).breaches
+    assert (violation.gate, violation.status) == ("tf32-baseline", Status.SUSPECTED)
 
 
 @pytest.mark.parametrize(
@@ -144,26 +143,22 @@ def test_tf32_in_a_float32_run(here):
         ("model(host.cuda())", ".to('cuda')"),
     ],
 )
-def test_copies_and_waits_in_the_loop(here, line, kind):
+def test_copies_and_waits_in_the_loop_are_reported(here, line, kind):
     loop = "range(30):\n            "
     source = SYNCHRONIZED.replace(f"{loop}model(batch)", f"{loop}{line}")
     check = checked(source.replace("full = ", "host = torch.rand([64, 64, 56, 56])\nfull = "))
-    assert gates(check) == ["host-copies"]
+    assert confirmed(check) == ["host-copies"]
     assert check.breaches[0].evidence[0].name.startswith(f"{kind} at script.py:")
 
 
-def test_an_overflow_in_half(here):
+def test_an_overflow_in_half_is_reported(here):
     source = SYNCHRONIZED.replace(
         'timed("Float32", build(), full)', 'timed("Half", build().half(), 1e5 * full.half())'
     )
-    assert gates(checked(source)) == ["non-finite-outputs"]
+    assert confirmed(checked(source)) == ["non-finite-outputs"]
 
 
-def test_what_watching_costs(here):
-    """The script's own figure with and without: a percent, and noise."""
-    import subprocess
-    import sys
-
+def test_observation_changes_the_measured_time_by_less_than_five_percent(here):
     Path("script.py").write_text(SYNCHRONIZED)
     alone = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True)
     alone_s = float(alone.stdout.split()[-1])

@@ -58,4 +58,4 @@ def check(timeout_s: float | None, as_json: bool, script: str, args: tuple[str, 
 def _exit_code(found: CheckData) -> int:
     if found.broken or found.ending.kind == "interrupted":
         return THRESHOLD_MISSED
-    return 0 if found.models and found.ending.is_whole else NOTHING_MEASURED
+    return 0 if found.models and found.ending.is_complete else NOTHING_MEASURED

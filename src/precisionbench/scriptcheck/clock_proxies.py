@@ -1,7 +1,7 @@
-"""The clocks of Python, watched: every reading by the script, and every difference of two.
+"""Replaces Python's clocks, so that each reading by the script, and each difference, is recorded.
 
-A reading is a number as before that knows where it was made, so that the difference of two tells
-which region was timed. Libraries get the plain number.
+A reading is a number of the same type as before that also carries its own number in the log.
+Readings by libraries stay plain numbers.
 """
 
 from __future__ import annotations
@@ -12,58 +12,63 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from precisionbench.scriptcheck.event_log import Log
+from precisionbench.scriptcheck.event_log import EventLog
 
 _SECONDS = ("perf_counter", "time", "monotonic", "process_time")
 _NANOSECONDS = tuple(f"{name}_ns" for name in _SECONDS)
 
 
-class Moment(float):
-    """A reading in seconds."""
+class RecordedSeconds(float):
+    """A recorded reading in seconds."""
 
-    log: Log
+    log: EventLog
     number: int
 
     def __sub__(self, other: Any) -> float:
         value = float.__sub__(self, other)
-        if isinstance(other, Moment):
-            self.log.difference(other.number, self.number, value, sys._getframe(1))
+        if isinstance(other, RecordedSeconds):
+            self.log.add_difference(other.number, self.number, value, sys._getframe(1))
         return value
 
     def __reduce__(self) -> tuple[Any, ...]:
         return float, (float(self),)
 
 
-class MomentNs(int):
-    """A reading in nanoseconds."""
+class RecordedNanoseconds(int):
+    """A recorded reading in nanoseconds."""
 
-    log: Log
+    log: EventLog
     number: int
 
     def __sub__(self, other: Any) -> int:
         value = int.__sub__(self, other)
-        if isinstance(other, MomentNs):
-            self.log.difference(other.number, self.number, value / 1e9, sys._getframe(1))
+        if isinstance(other, RecordedNanoseconds):
+            self.log.add_difference(other.number, self.number, value / 1e9, sys._getframe(1))
         return value
 
     def __reduce__(self) -> tuple[Any, ...]:
         return int, (int(self),)
 
 
-def watch_clocks(log: Log) -> None:
-    """Watch the clocks of the module `time`; `timeit` is imported anew, since it holds one.
+def install_clock_proxies(log: EventLog) -> None:
+    """Replace the clocks of the module `time`.
+
+    `timeit`, which holds a clock of its own, is imported anew when the script imports it.
 
     Args:
-        log: takes down the readings.
+        log: records the readings.
     """
-    for names, kind, unit in ((_SECONDS, Moment, 1.0), (_NANOSECONDS, MomentNs, 1e-9)):
+    for names, kind, unit_s in (
+        (_SECONDS, RecordedSeconds, 1.0),
+        (_NANOSECONDS, RecordedNanoseconds, 1e-9),
+    ):
         for name in names:
-            setattr(time, name, _watched(log, name, getattr(time, name), kind, unit))
+            setattr(time, name, _proxy(log, name, getattr(time, name), kind, unit_s))
     sys.modules.pop("timeit", None)
 
 
-def _watched(
-    log: Log, name: str, clock: Callable[[], Any], kind: type[Any], unit: float
+def _proxy(
+    log: EventLog, name: str, clock: Callable[[], Any], kind: type[Any], unit_s: float
 ) -> Callable[[], Any]:
     label = f"time.{name}"
 
@@ -71,13 +76,13 @@ def _watched(
     def read() -> Any:
         value = clock()
         frame = sys._getframe(1)
-        if not log.frames.is_users(frame):
+        if not log.frames.contains(frame):
             return value
-        number = log.read(label, value * unit, frame)
+        number = log.add_reading(label, value * unit_s, frame)
         if number is None:
             return value
-        moment = kind(value)
-        moment.log, moment.number = log, number
-        return moment
+        reading = kind(value)
+        reading.log, reading.number = log, number
+        return reading
 
     return read

@@ -1,4 +1,4 @@
-"""The device as an observer sees it; tests put one of their own here."""
+"""Queries the device of a script without synchronizing it."""
 
 from __future__ import annotations
 
@@ -8,54 +8,54 @@ from typing import Any, Protocol
 import torch
 
 
-class DeviceAccess(Protocol):
-    """What an observer asks of a device; it waits for it once the script has ended only."""
+class DeviceMonitor(Protocol):
+    """What the observer needs of a device; only `synchronize` blocks, once the script has ended."""
 
     def pending(self) -> bool | None:
-        """Whether work is left to do; None where the script uses no device."""
+        """Whether the device has work pending; None if the script uses no device."""
         ...
 
-    def mark(self) -> Any:
-        """A mark behind all work so far; None where the script uses no device."""
+    def marker(self) -> Any:
+        """A marker behind all work launched so far; None if the script uses no device."""
         ...
 
-    def seconds_between(self, first: Any, second: Any) -> float | None:
-        """Between the moments at which the device came by two marks; None where it has not."""
+    def elapsed_s(self, start: Any, end: Any) -> float | None:
+        """Time between two markers on the device; None if it has not reached both."""
         ...
 
     def holds(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is in the device's memory."""
         ...
 
-    def follow(self, device: torch.device) -> None:
-        """From now on be asked about the device that a model runs on."""
+    def select(self, device: torch.device) -> None:
+        """Query this device from now on: a model runs on it."""
         ...
 
-    def wait(self) -> None:
+    def synchronize(self) -> None:
         """Wait until all work is done."""
         ...
 
 
-class Cuda:
-    """The NVIDIA GPU that the script's models run on, by its current stream."""
+class CudaMonitor:
+    """The current stream of the NVIDIA GPU that the script's models run on."""
 
     def __init__(self) -> None:
         self._device: torch.device | None = None
 
-    def follow(self, device: torch.device) -> None:
-        """From now on be asked about the device that a model runs on."""
+    def select(self, device: torch.device) -> None:
+        """Query this device from now on, if it is a GPU."""
         if device.type == "cuda":
             self._device = device
 
     def pending(self) -> bool | None:
-        """Whether the current stream has work left; to ask is no synchronisation."""
+        """Whether the current stream has work pending; the query does not synchronize."""
         if not self._is_used():
             return None
-        with contextlib.suppress(RuntimeError):  # of a device that is lost: the script will see it
+        with contextlib.suppress(RuntimeError):  # device lost: the script will get the error
             return not torch.cuda.current_stream(self._device).query()
         return None
 
-    def mark(self) -> torch.cuda.Event | None:
+    def marker(self) -> torch.cuda.Event | None:
         """An event behind all work of the current stream."""
         if not self._is_used():
             return None
@@ -65,21 +65,21 @@ class Cuda:
             return event
         return None
 
-    def seconds_between(self, first: Any, second: Any) -> float | None:
-        """Between two events that the device has come by."""
-        if first is None or second is None:
+    def elapsed_s(self, start: Any, end: Any) -> float | None:
+        """Time between two events that the device has reached."""
+        if start is None or end is None:
             return None
         with contextlib.suppress(RuntimeError):
-            if first.query() and second.query():
-                return float(first.elapsed_time(second)) / 1e3
+            if start.query() and end.query():
+                return float(start.elapsed_time(end)) / 1e3
         return None
 
     def holds(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is on a GPU."""
         return tensor.is_cuda
 
-    def wait(self) -> None:
-        """Wait for all GPUs' work."""
+    def synchronize(self) -> None:
+        """Wait until the GPU has done all work."""
         if torch.cuda.is_initialized():
             torch.cuda.synchronize(self._device)
 

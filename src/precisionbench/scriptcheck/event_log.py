@@ -1,14 +1,12 @@
-"""What happens while a script runs, noted down in order: readings, and what lies between them.
+"""Records in order what happens while a script runs: readings, and what lies between them.
 
-It is written to inside the script's own timed regions, so everything here is short.
+Its methods run inside the script's own timed regions, so each of them is short.
 """
 
 from __future__ import annotations
 
-import sysconfig
-from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
@@ -17,206 +15,216 @@ from precisionbench.scriptcheck.events import (
     Ending,
     Model,
     Observations,
-    Place,
     Reading,
-    Segment,
+    Span,
     Timing,
     Wait,
 )
+from precisionbench.scriptcheck.frames import Line, UserFrames, place_of
 
 if TYPE_CHECKING:
-    from precisionbench.scriptcheck.device import DeviceAccess
+    from precisionbench.scriptcheck.device import DeviceMonitor
 
-_READINGS_KEPT = 20_000
-_NOT_THE_USERS = ("site-packages", "dist-packages")
-_TIMEIT = "<timeit-src>"  # the code that timeit makes of what it is given
+_MOST_READINGS = 20_000
 
 
-class Frames:
-    """Tells the script's own code from that of libraries."""
+class CallKey(NamedTuple):
+    """What calls of one group have in common; see `events.Calls`."""
 
-    def __init__(self) -> None:
-        self._known: dict[str, bool] = {_TIMEIT: True}
-        self._homes = (sysconfig.get_paths()["stdlib"], str(Path(__file__).parent.parent))
-
-    def is_users(self, frame: FrameType) -> bool:
-        """Whether this frame runs the script or a module of its author."""
-        name = frame.f_code.co_filename
-        known = self._known.get(name)
-        if known is None:
-            known = self._known[name] = self._judge(name)
-        return known
-
-    def _judge(self, name: str) -> bool:
-        if name.startswith("<") or any(part in name for part in _NOT_THE_USERS):
-            return False
-        return not str(Path(name).absolute()).startswith(self._homes)
-
-    def place(self, frame: FrameType | None) -> tuple[str, int]:
-        """The nearest line of the user's that led to a frame."""
-        while frame is not None:
-            if self.is_users(frame) and frame.f_code.co_filename != _TIMEIT:
-                return frame.f_code.co_filename, frame.f_lineno
-            frame = frame.f_back
-        return "?", 0
-
-
-def place_of(where: tuple[str, int]) -> Place:
-    """A place as a reader would open it."""
-    file, line = where
-    path = Path(file)
-    here = Path.cwd()
-    inside = path.is_absolute() and path.is_relative_to(here)
-    return Place(str(path.relative_to(here)) if inside else file, line)
+    model: int
+    line: Line
+    training: bool
+    gradients: bool
+    autocast: bool
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
 
 
 @attrs.define
-class _Group:
-    """Calls of the same kind between two readings."""
+class _CallTotals:
+    """Sums over the calls of one group."""
 
     count: int = 0
     total_s: float = 0.0
-    fresh: int = 0
-    fresh_s: float = 0.0
+    new_shape_count: int = 0
+    new_shape_s: float = 0.0
 
 
-class _Open:
-    """A segment that is still written to."""
+class _OpenSpan:
+    """The span that events are added to."""
 
     def __init__(self) -> None:
-        self.calls: dict[tuple[Any, ...], _Group] = {}
-        self.waits: dict[tuple[str, tuple[str, int], bool], int] = {}
-        self.backwards = 0
-        self.own_s = 0.0
+        self.calls: dict[CallKey, _CallTotals] = {}
+        self.waits: dict[tuple[str, Line, bool], int] = {}
+        self.backward_count = 0
+        self.overhead_s = 0.0
 
-    def closed(self) -> Segment:
-        """As frozen data."""
-        return Segment(
-            tuple(_calls(key, group) for key, group in list(self.calls.items())),
+    def frozen(self) -> Span:
+        """The span as frozen data."""
+        return Span(
+            tuple(_calls(key, totals) for key, totals in list(self.calls.items())),
             tuple(
-                Wait(kind, place_of(place), count, inside)
-                for (kind, place, inside), count in list(self.waits.items())
+                Wait(kind, place_of(line), count, inside)
+                for (kind, line, inside), count in list(self.waits.items())
             ),
-            self.backwards,
-            self.own_s,
+            self.backward_count,
+            self.overhead_s,
         )
 
 
-def _calls(key: tuple[Any, ...], group: _Group) -> Calls:
-    model, place, training, gradients, autocast, inputs, outputs = key
+def _calls(key: CallKey, totals: _CallTotals) -> Calls:
     return Calls(
-        model,
-        place_of(place),
-        group.count,
-        group.total_s,
-        group.fresh,
-        group.fresh_s,
-        training,
-        gradients,
-        autocast,
-        _names(inputs),
-        _names(outputs),
+        key.model,
+        place_of(key.line),
+        totals.count,
+        totals.total_s,
+        totals.new_shape_count,
+        totals.new_shape_s,
+        key.training,
+        key.gradients,
+        key.autocast,
+        _dtype_names(key.inputs),
+        _dtype_names(key.outputs),
     )
 
 
 def dtype_name(dtype: Any) -> str:
-    """Such as `float32`."""
+    """Name of a dtype, such as `float32`.
+
+    Args:
+        dtype: of torch.
+    """
     return str(dtype).removeprefix("torch.")
 
 
-def _names(dtypes: tuple[Any, ...]) -> tuple[str, ...]:
+def _dtype_names(dtypes: tuple[Any, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(dtype_name, dtypes)))
 
 
-class Log:
-    """Takes down what the observer sees.
+class EventLog:
+    """Records readings of clocks, calls of models, waits and backward passes.
 
     Attributes:
-        frames: whose code a frame is.
-        device: to be asked at each reading; None until torch is imported.
-        fault: the last error of the observation itself; empty where there was none.
+        frames: which frames are the user's.
+        device: queried at each reading; None until torch is imported.
+        observer_error: the last error of the observation itself; empty if there was none.
     """
 
     def __init__(self) -> None:
-        self.frames = Frames()
-        self.device: DeviceAccess | None = None
-        self.fault = ""
-        self._readings: list[tuple[str, tuple[str, int], float, bool | None]] = []
-        self._marks: list[Any] = []
-        self._segments = [_Open()]
-        self._timings: list[tuple[int, int, float, tuple[str, int]]] = []
-        self._left_out = 0
+        self.frames = UserFrames()
+        self.device: DeviceMonitor | None = None
+        self.observer_error = ""
+        self._readings: list[tuple[str, Line, float, bool | None]] = []
+        self._markers: list[Any] = []
+        self._spans = [_OpenSpan()]
+        self._timings: list[tuple[int, int, float, Line]] = []
+        self._dropped_readings = 0
 
-    def read(self, clock: str, value: float, frame: FrameType, ask: bool = True) -> int | None:
-        """A clock was read; gives the reading's number, None where there are too many."""
-        if len(self._readings) >= _READINGS_KEPT:
-            self._left_out += 1
+    def add_reading(
+        self, clock: str, at_s: float, frame: FrameType, query_device: bool = True
+    ) -> int | None:
+        """Record a reading of a clock.
+
+        Args:
+            clock: its name.
+            at_s: the value read.
+            frame: of the caller.
+            query_device: whether to record the state of the device, too.
+
+        Returns:
+            The reading's number; None if there are too many readings.
+        """
+        if len(self._readings) >= _MOST_READINGS:
+            self._dropped_readings += 1
             return None
-        device = self.device if ask else None
+        device = self.device if query_device else None
         pending = device.pending() if device else None
-        self._marks.append(device.mark() if device else None)
-        self._readings.append((clock, self.frames.place(frame), value, pending))
-        self._segments.append(_Open())
+        self._markers.append(device.marker() if device else None)
+        self._readings.append((clock, self.frames.line(frame), at_s, pending))
+        self._spans.append(_OpenSpan())
         return len(self._readings) - 1
 
-    def difference(self, start: int, end: int, read_s: float, frame: FrameType) -> None:
-        """The difference of two readings was taken."""
-        if start < end and len(self._timings) < _READINGS_KEPT:
-            self._timings.append((start, end, read_s, self.frames.place(frame)))
+    def add_difference(self, start: int, end: int, read_s: float, frame: FrameType) -> None:
+        """Record that the script subtracted two readings.
 
-    def called(self, key: tuple[Any, ...], took_s: float, fresh: bool) -> None:
-        """A model was called."""
-        calls = self._segments[-1].calls
-        group = calls.get(key)
-        if group is None:
-            group = calls[key] = _Group()
-        group.count += 1
-        group.total_s += took_s
-        if fresh:
-            group.fresh += 1
-            group.fresh_s += took_s
+        Args:
+            start: number of the first reading.
+            end: number of the second.
+            read_s: the difference.
+            frame: of the caller.
+        """
+        if start < end and len(self._timings) < _MOST_READINGS:
+            self._timings.append((start, end, read_s, self.frames.line(frame)))
 
-    def waited(self, kind: str, frame: FrameType, inside: bool) -> None:
-        """Something copied between host and device, or waited."""
-        waits, key = self._segments[-1].waits, (kind, self.frames.place(frame), inside)
+    def add_call(self, key: CallKey, call_s: float, new_shape: bool) -> None:
+        """Record a call of a model.
+
+        Args:
+            key: of its group.
+            call_s: its time on the host.
+            new_shape: whether its input shape is new to the model.
+        """
+        calls = self._spans[-1].calls
+        totals = calls.get(key)
+        if totals is None:
+            totals = calls[key] = _CallTotals()
+        totals.count += 1
+        totals.total_s += call_s
+        if new_shape:
+            totals.new_shape_count += 1
+            totals.new_shape_s += call_s
+
+    def add_wait(self, kind: str, frame: FrameType, inside: bool) -> None:
+        """Record a copy between host and device, or a wait for the device.
+
+        Args:
+            kind: such as `.item()`.
+            frame: of the caller.
+            inside: whether it happens inside a call of a model.
+        """
+        waits, key = self._spans[-1].waits, (kind, self.frames.line(frame), inside)
         waits[key] = waits.get(key, 0) + 1
 
-    def went_backward(self) -> None:
-        """Gradients were computed."""
-        self._segments[-1].backwards += 1
+    def add_backward(self) -> None:
+        """Record a backward pass."""
+        self._spans[-1].backward_count += 1
 
-    def spent(self, own_s: float) -> None:
-        """The observation itself took this long."""
-        self._segments[-1].own_s += own_s
+    def add_overhead(self, overhead_s: float) -> None:
+        """Record time that the observation itself took.
+
+        Args:
+            overhead_s: seconds.
+        """
+        self._spans[-1].overhead_s += overhead_s
 
     def frozen(
         self, ending: Ending, models: tuple[Model, ...] = (), torch: str = "", gpu: str = ""
     ) -> Observations:
-        """All that was noted down.
+        """Everything recorded, as frozen data.
 
         Args:
             ending: how the script ended.
-            models: that were called.
-            torch: its version.
-            gpu: its name.
+            models: the models called.
+            torch: torch's version.
+            gpu: the GPU's name.
         """
         return Observations(
             models,
             tuple(
-                Reading(clock, place_of(place), value, pending)
-                for clock, place, value, pending in list(self._readings)
+                Reading(clock, place_of(line), at_s, pending)
+                for clock, line, at_s, pending in list(self._readings)
             ),
-            tuple(segment.closed() for segment in list(self._segments)),
+            tuple(span.frozen() for span in list(self._spans)),
             tuple(self._timing(*timing) for timing in list(self._timings)),
             ending,
             torch,
             gpu,
-            self._left_out,
-            self.fault,
+            self._dropped_readings,
+            self.observer_error,
         )
 
-    def _timing(self, start: int, end: int, read_s: float, place: tuple[str, int]) -> Timing:
+    def _timing(self, start: int, end: int, read_s: float, line: Line) -> Timing:
         device_s = None
         if self.device is not None:
-            device_s = self.device.seconds_between(self._marks[start], self._marks[end])
-        return Timing(start, end, read_s, device_s, place_of(place))
+            device_s = self.device.elapsed_s(self._markers[start], self._markers[end])
+        return Timing(start, end, read_s, device_s, place_of(line))

@@ -1,4 +1,4 @@
-"""What was seen of a script while it ran: frozen data."""
+"""What is observed of a script while it runs: frozen data."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import attrs
 
 @attrs.frozen
 class Place:
-    """A line of a file, as a reader would open it.
+    """A line of a file.
 
     Attributes:
-        file: its path, from the working directory where it lies below that.
+        file: its path, relative to the working directory if it is below that.
         line: counted from 1.
     """
 
@@ -23,13 +23,13 @@ class Place:
 
 @attrs.frozen
 class Reading:
-    """A clock was read by the script.
+    """One reading of a clock by the script.
 
     Attributes:
-        clock: such as `time.perf_counter`; `torch.cuda.Event` where an event was recorded.
-        place: where.
-        at_s: what it said; 0 for an event.
-        pending: whether the device had work left; None where there was no device to ask.
+        clock: such as `time.perf_counter`; `torch.cuda.Event` for a recorded event.
+        place: the line of the script.
+        at_s: the value read, in seconds; 0 for an event.
+        pending: whether the device had work pending; None if no device was used.
     """
 
     clock: str
@@ -40,17 +40,17 @@ class Reading:
 
 @attrs.frozen
 class Calls:
-    """Calls of one model, alike in everything told here, between two readings.
+    """Calls of one model between two readings that agree in all fields but counts and times.
 
     Attributes:
-        model: its place in `Observations.models`.
-        place: where it was called.
-        count: how many.
-        total_s: what they took on the host.
-        fresh: how many had inputs of a shape that this model had not had before.
-        fresh_s: what those took on the host.
+        model: index into `Observations.models`.
+        place: the line of the script that called it.
+        count: number of calls.
+        total_s: host time of all calls.
+        new_shape_count: number of calls with an input shape that was new to this model.
+        new_shape_s: host time of those.
         training: whether the model was in training mode.
-        gradients: whether the output kept what gradients need.
+        gradients: whether the output requires gradients.
         autocast: whether torch's autocast was on.
         inputs: dtypes of the input tensors.
         outputs: dtypes of the output tensors.
@@ -60,8 +60,8 @@ class Calls:
     place: Place
     count: int
     total_s: float
-    fresh: int
-    fresh_s: float
+    new_shape_count: int
+    new_shape_s: float
     training: bool
     gradients: bool
     autocast: bool
@@ -71,13 +71,13 @@ class Calls:
 
 @attrs.frozen
 class Wait:
-    """Something that copies between the host and the device, or waits for it.
+    """A copy between host and device, or a wait for the device.
 
     Attributes:
         kind: such as `.item()`.
-        place: where.
-        count: how often between two readings.
-        inside: whether it was within the call of a model.
+        place: the line of the script.
+        count: number of occurrences between two readings.
+        inside: whether it happened inside a call of a model.
     """
 
     kind: str
@@ -87,38 +87,38 @@ class Wait:
 
     @property
     def uploads(self) -> bool:
-        """Whether it brings something to the device; the others fetch something."""
+        """Whether it copies to the device; the others copy to the host."""
         return "cuda" in self.kind
 
 
 @attrs.frozen
-class Segment:
+class Span:
     """What happened between one reading and the next.
 
     Attributes:
-        calls: of models.
+        calls: calls of models.
         waits: copies and waits.
-        backwards: how often gradients were computed.
-        own_s: what the observation itself took.
+        backward_count: number of backward passes.
+        overhead_s: time that the observation itself took.
     """
 
     calls: tuple[Calls, ...] = ()
     waits: tuple[Wait, ...] = ()
-    backwards: int = 0
-    own_s: float = 0.0
+    backward_count: int = 0
+    overhead_s: float = 0.0
 
 
 @attrs.frozen
 class Timing:
-    """The script took the difference of two readings.
+    """A difference of two readings that the script computed.
 
     Attributes:
-        start: the first reading, by its place in `Observations.readings`.
-        end: the second.
+        start: index of the first reading in `Observations.readings`.
+        end: index of the second.
         read_s: the difference.
-        device_s: how long the device was really busy with it, from the first reading (or the end
-            of what was pending then) to the end of the work; None where not known.
-        place: where the difference was taken.
+        device_s: time the device needed, from the first reading (or the end of the work pending
+            then) to the end of the work; None if unknown.
+        place: the line that computed the difference.
     """
 
     start: int
@@ -133,46 +133,42 @@ class Model:
     """A model that was called, in one precision.
 
     Attributes:
-        kind: its class.
-        place: of its first call.
-        parameters: elements by dtype.
-        device: where its parameters are.
-        patched: some functions of torch that were not torch's own when it first ran.
-        patches: how many there were.
-        patched_for: the first model that ran with these patches; None without patches.
-        by_design: whether it was given to Apex with an optimization level that patches torch.
-        mode_layers: layers that compute otherwise in training mode, such as batch norm.
-        tf32: the kinds of operations in it that ran in TF32 by torch's settings and on this
-            device, if they ran in float32 at all.
-        tf32_asked: whether the script changed those settings itself.
-        non_finite: share of infinite or NaN elements in its first output; None where not looked.
-        constant_input: the value that all elements of its first input have; None where they
-            differ or were not looked at.
+        class_name: its class.
+        place: the line of its first call.
+        parameters: number of elements by dtype.
+        device: the device of its parameters.
+        patched_names: some functions of torch that were patched when it first ran.
+        patch_count: number of functions of torch that were patched then.
+        patch_owner: index of the first model that ran with these patches; None without patches.
+        patched_by_apex: whether it was given to Apex with an optimization level that patches torch.
+        mode_dependent_layers: number of layers that compute differently in training mode, such as
+            batch norm.
+        tf32_operations: kinds of its operations that torch's settings and the device run in TF32
+            if they run in float32 at all.
+        tf32_requested: whether the script changed those settings itself.
+        non_finite_share: share of infinite or NaN elements in its first output; None if unknown.
+        constant_input: the value of all elements of its first input; None if they differ or are
+            unknown.
     """
 
-    kind: str
+    class_name: str
     place: Place
     parameters: dict[str, int]
     device: str
-    patched: tuple[str, ...] = ()
-    patches: int = 0
-    patched_for: int | None = None
-    by_design: bool = False
-    mode_layers: int = 0
-    tf32: tuple[str, ...] = ()
-    tf32_asked: bool = False
-    non_finite: float | None = None
+    patched_names: tuple[str, ...] = ()
+    patch_count: int = 0
+    patch_owner: int | None = None
+    patched_by_apex: bool = False
+    mode_dependent_layers: int = 0
+    tf32_operations: tuple[str, ...] = ()
+    tf32_requested: bool = False
+    non_finite_share: float | None = None
     constant_input: float | None = None
 
     @property
     def is_float32(self) -> bool:
-        """Whether all its floating-point parameters are float32, and it has some."""
+        """Whether it has parameters and all of them are float32."""
         return set(self.parameters) == {"float32"}
-
-    @property
-    def on_gpu(self) -> bool:
-        """Whether its parameters are on an NVIDIA GPU."""
-        return self.device.startswith("cuda")
 
 
 @attrs.frozen
@@ -181,9 +177,9 @@ class Ending:
 
     Attributes:
         kind: `finished`, `exited`, `raised`, `timeout`, `interrupted` or `killed`.
-        code: its exit status; None where it had none.
-        says: the error in one line, or the signal; empty where there is none.
-        place: where it raised.
+        code: its exit status; None if it has none.
+        says: the error in one line, or the signal; empty if there is none.
+        place: the line that raised.
     """
 
     kind: str
@@ -192,36 +188,36 @@ class Ending:
     place: Place | None = None
 
     @property
-    def is_whole(self) -> bool:
-        """Whether the script came to an end of its own choice."""
+    def is_complete(self) -> bool:
+        """Whether the script ended by itself, without an error."""
         return self.kind in ("finished", "exited")
 
 
 @attrs.frozen
 class Observations:
-    """All that was seen.
+    """Everything observed in one run of a script.
 
     Attributes:
-        models: that were called, in the order of their first calls.
-        readings: of clocks by the script.
-        segments: what happened before each reading, and after the last: one more than readings.
-        timings: differences of readings that the script took.
-        ending: how it ended.
-        torch: its version; empty where the script never imported it.
-        gpu: its name; empty where the script used none.
-        left_out: readings that were no longer noted down, because there were too many.
-        fault: the last error of the observation itself; empty where there was none.
+        models: the models called, in the order of their first calls.
+        readings: readings of clocks by the script.
+        spans: what happened before each reading and after the last: one more than `readings`.
+        timings: differences of readings that the script computed.
+        ending: how the script ended.
+        torch: torch's version; empty if the script never imported it.
+        gpu: name of the GPU; empty if the script used none.
+        dropped_readings: number of readings beyond the limit, which are not in `readings`.
+        observer_error: the last error of the observation itself; empty if there was none.
     """
 
     models: tuple[Model, ...]
     readings: tuple[Reading, ...]
-    segments: tuple[Segment, ...]
+    spans: tuple[Span, ...]
     timings: tuple[Timing, ...]
     ending: Ending
     torch: str = ""
     gpu: str = ""
-    left_out: int = 0
-    fault: str = ""
+    dropped_readings: int = 0
+    observer_error: str = ""
 
 
-NOTHING = Observations((), (), (Segment(),), (), Ending("killed"))
+NO_OBSERVATIONS = Observations((), (), (Span(),), (), Ending("killed"))

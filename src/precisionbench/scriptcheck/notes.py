@@ -1,47 +1,49 @@
-"""What a reader must know of a check: what it could not see, and what it changed."""
+"""Notes of a check: what it could not observe, and how much it slowed the script."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
 
-from precisionbench.scriptcheck.rule import RuleContext
+from precisionbench.scriptcheck.rules.base import RuleContext
 
-_OWN_SHARE_TOLD = 0.01
+_REPORTED_OVERHEAD_SHARE = 0.01
 
 
-def notes(scene: RuleContext) -> tuple[str, ...]:
-    """All notes, in the order of their weight.
+def notes(context: RuleContext) -> tuple[str, ...]:
+    """All notes, the most important first.
 
     Args:
-        scene: what was observed and read.
+        context: what was observed and read.
     """
-    return tuple(note for look in (_unseen, _untimed, _order, _own_time) for note in look(scene))
+    sources = (_without_gpu, _incomplete, _order, _overhead)
+    return tuple(note for source in sources for note in source(context))
 
 
-def _unseen(scene: RuleContext) -> Iterator[str]:
-    if scene.seen.models and not scene.saw_a_gpu:
+def _without_gpu(context: RuleContext) -> Iterator[str]:
+    if context.observations.models and not context.gpu_observed:
         yield (
             "no GPU was used while a clock was read: a missing synchronize, TF32 and copies cannot "
             "be seen without one"
         )
 
 
-def _untimed(scene: RuleContext) -> Iterator[str]:
-    if scene.seen.models and not scene.regions:
+def _incomplete(context: RuleContext) -> Iterator[str]:
+    observations = context.observations
+    if observations.models and not context.regions:
         yield (
             "no timing of a model by Python's clocks or CUDA events was seen; only what needs none "
             "was checked"
         )
-    if scene.seen.left_out:
-        yield f"{scene.seen.left_out:,} readings of clocks were too many to be noted down"
-    if scene.seen.fault:
-        yield f"some calls could not be looked at ({scene.seen.fault}); please report it"
+    if observations.dropped_readings:
+        yield f"{observations.dropped_readings:,} readings of clocks were too many to be noted down"
+    if observations.observer_error:
+        yield f"some calls could not be looked at ({observations.observer_error}); please report it"
 
 
-def _order(scene: RuleContext) -> Iterator[str]:
-    """Models that were each timed in one go: what drifts is in their ratio."""
-    numbers = [calls.model for _, calls, _ in scene.timed]
+def _order(context: RuleContext) -> Iterator[str]:
+    """Models that were each timed without interruption: drift affects their ratio."""
+    numbers = [calls.model for _, calls, _ in context.timed_calls]
     runs = [number for number, _ in groupby(numbers)]
     if len(runs) > 1 and len(runs) == len(set(runs)):
         yield (
@@ -50,8 +52,8 @@ def _order(scene: RuleContext) -> Iterator[str]:
         )
 
 
-def _own_time(scene: RuleContext) -> Iterator[str]:
-    read_s = sum(region.read_s for region in scene.regions)
-    own_s = sum(segment.own_s for region in scene.regions for segment in region.segments)
-    if read_s and own_s / read_s > _OWN_SHARE_TOLD:
-        yield f"watching took {own_s / read_s:.1%} of the time that the script read"
+def _overhead(context: RuleContext) -> Iterator[str]:
+    read_s = sum(region.read_s for region in context.regions)
+    overhead_s = sum(span.overhead_s for region in context.regions for span in region.spans)
+    if read_s and overhead_s / read_s > _REPORTED_OVERHEAD_SHARE:
+        yield f"watching took {overhead_s / read_s:.1%} of the time that the script read"

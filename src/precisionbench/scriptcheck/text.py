@@ -1,4 +1,4 @@
-"""A check as text for a terminal."""
+"""The report of a check as plain text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from precisionbench.report.formatting import time_text
 from precisionbench.report.plain import WIDTH
 from precisionbench.scriptcheck.violations import CheckData, TimedModel, Violation
 
-_SIGHTS_SHOWN = 4
+_LOCATIONS_SHOWN = 4
 _INNER = "   "
 _ENDINGS = {
     "finished": "ran to its end",
@@ -24,22 +24,22 @@ _ENDINGS = {
 
 
 def to_text(check: CheckData, width: int = WIDTH) -> str:
-    """What is broken first, then what was timed, then what could not be seen.
+    """Violations first, then what was timed, then notes.
 
     Args:
-        check: what came of it.
-        width: columns to fill at most.
+        check: to report.
+        width: maximum number of columns.
     """
     wrapped = (_wrapped(line, indent, width) for indent, line in _lines(check))
     return "\n".join(line for lines in wrapped for line in lines)
 
 
 def _lines(check: CheckData) -> Iterator[tuple[str, str]]:
-    """Each with its indent, not yet wrapped."""
+    """Pairs of indent and text, not yet wrapped."""
     yield "", _headline(check)
     yield "", ""
-    for position, breach in enumerate(check.breaches, 1):
-        yield from _breach(position, breach)
+    for position, violation in enumerate(check.breaches, 1):
+        yield from _violation(position, violation)
         yield "", ""
     if check.timed:
         yield "", "What it timed"
@@ -61,28 +61,28 @@ def _count(check: CheckData) -> str:
         return "nothing is broken" if check.models else "no model was called, so nothing was seen"
     broken, suspected = len(check.broken), len(check.breaches) - len(check.broken)
     counts = ((broken, "broken"), (suspected, "suspected of being broken"))
-    told = [f"{n} validity gate{'s' * (n > 1)} {what}" for n, what in counts if n]
-    return ", ".join(told)
+    parts = [f"{n} validity gate{'s' * (n > 1)} {what}" for n, what in counts if n]
+    return ", ".join(parts)
 
 
-def _breach(position: int, breach: Violation) -> Iterator[tuple[str, str]]:
-    sure = "broken" if breach.status is Status.CONFIRMED else f"suspected ({breach.reason})"
-    number = f"{breach.number} " if breach.number else ""
-    yield "", f"{position}. {number}{breach.gate}, {sure}: {breach.title}"
-    yield from ((_INNER, f"{one.place}  {one.says}") for one in breach.sights[:_SIGHTS_SHOWN])
-    if len(breach.sights) > _SIGHTS_SHOWN:
-        yield _INNER, f"and at {len(breach.sights) - _SIGHTS_SHOWN} more places"
-    figures = ", ".join(f"{number.name} {figure(number)}" for number in breach.evidence)
+def _violation(position: int, violation: Violation) -> Iterator[tuple[str, str]]:
+    status = "broken" if violation.status is Status.CONFIRMED else f"suspected ({violation.reason})"
+    number = f"{violation.number} " if violation.number else ""
+    yield "", f"{position}. {number}{violation.gate}, {status}: {violation.title}"
+    yield from ((_INNER, f"{one.place}  {one.says}") for one in violation.sights[:_LOCATIONS_SHOWN])
+    if len(violation.sights) > _LOCATIONS_SHOWN:
+        yield _INNER, f"and at {len(violation.sights) - _LOCATIONS_SHOWN} more places"
+    figures = ", ".join(f"{number.name} {figure(number)}" for number in violation.evidence)
     yield _INNER, f"Evidence: {figures}."
-    yield _INNER, f"Remedy: {breach.remedy}. See {breach.link}"
+    yield _INNER, f"Remedy: {violation.remedy}. See {violation.link}"
 
 
 def _timed(timed: TimedModel) -> str:
     device = "" if timed.device_s is None else f", the device took {time_text(timed.device_s, 3)}"
-    said = f"{timed.calls} calls in {timed.timings} timing{'s' if timed.timings != 1 else ''}"
+    counts = f"{timed.calls} calls in {timed.timings} timing{'s' if timed.timings != 1 else ''}"
     dtypes = f"{'+'.join(timed.parameters) or 'no parameters'} -> {'+'.join(timed.outputs) or '?'}"
     read = time_text(timed.read_s, 3) if timed.read_s > 0 else "0 s"
-    return f"{timed.place}  {timed.model} ({dtypes}): {said}, read {read}{device}"
+    return f"{timed.place}  {timed.model} ({dtypes}): {counts}, read {read}{device}"
 
 
 def _wrapped(text: str, indent: str, width: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""From readings to what a script timed: pure functions over what was observed."""
+"""Finds the timed regions of a script in its clock readings: pure functions of observations."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from itertools import accumulate, pairwise
 
 import attrs
 
-from precisionbench.scriptcheck.events import Calls, Observations, Place, Segment, Timing, Wait
+from precisionbench.scriptcheck.events import Calls, Observations, Place, Span, Timing, Wait
 
-_CLOCKS_FOR_TIMES = ("perf_counter", "monotonic", "process_time")
+_TIMERS = ("perf_counter", "monotonic", "process_time")
 
 
 @attrs.frozen
-class Region:
-    """A timed region that called models.
+class TimedRegion:
+    """The calls of models between two readings whose difference is a result.
 
     Attributes:
-        start: where the clock was read first.
-        end: where it was read last.
-        read_s: what the script read.
-        device_s: what the device took; None where not known.
-        pending: whether the device was still at work at the last reading.
-        segments: what happened within.
-        after: what happened next.
+        start: the line of the first reading.
+        end: the line of the second.
+        read_s: the difference.
+        device_s: time the device needed; None if unknown.
+        pending: whether the device had work pending at the second reading.
+        spans: what happened between the two readings.
+        after: what happened from the second reading to the next.
     """
 
     start: Place
@@ -32,74 +32,76 @@ class Region:
     read_s: float
     device_s: float | None
     pending: bool
-    segments: tuple[Segment, ...]
-    after: Segment
+    spans: tuple[Span, ...]
+    after: Span
 
     @property
     def calls(self) -> tuple[Calls, ...]:
-        """Of all models."""
-        return tuple(calls for segment in self.segments for calls in segment.calls)
+        """Groups of calls, of all models."""
+        return tuple(calls for span in self.spans for calls in span.calls)
 
     @property
     def models(self) -> set[int]:
-        """Numbers of the models that were called."""
+        """Numbers of the models called."""
         return {calls.model for calls in self.calls}
 
     @property
     def count(self) -> int:
-        """How many calls there were."""
+        """Number of calls."""
         return sum(calls.count for calls in self.calls)
 
     @property
     def waits(self) -> tuple[Wait, ...]:
         """Copies and waits."""
-        return tuple(wait for segment in self.segments for wait in segment.waits)
+        return tuple(wait for span in self.spans for wait in span.waits)
 
     @property
     def trains(self) -> bool:
-        """Whether gradients are computed in it, or right after it."""
-        return any(segment.backwards for segment in (*self.segments, self.after))
+        """Whether a backward pass runs in the region or right after it."""
+        return any(span.backward_count for span in (*self.spans, self.after))
 
 
-def regions(seen: Observations, conditions: frozenset[int], script: str) -> tuple[Region, ...]:
-    """What the script timed, in its order.
+def find_regions(
+    observations: Observations, compared_lines: frozenset[int], script: str
+) -> tuple[TimedRegion, ...]:
+    """The timed regions of a script, in order.
 
-    A difference that is only the condition of a loop, and one that has others with calls inside,
-    is no result. Readings that were never subtracted from one another (they may have gone to
-    numpy) are taken for the bounds of what lies between them.
+    A difference that is only compared, such as the condition of a loop, is not a region, nor is one
+    that contains other regions. Neighbouring readings that were never subtracted from one another
+    (the script may subtract them with numpy) bound a region, too.
 
     Args:
-        seen: what was observed.
-        conditions: lines on which a difference is only compared.
-        script: the file that these lines are of.
+        observations: of the run.
+        compared_lines: lines that only compare a difference.
+        script: the file of these lines.
     """
 
-    def is_condition(timing: Timing) -> bool:
-        return timing.place.line in conditions and timing.place.file == script
+    def is_compared(timing: Timing) -> bool:
+        return timing.place.line in compared_lines and timing.place.file == script
 
-    results = [timing for timing in seen.timings if not is_condition(timing)]
-    found = {(t.start, t.end): t for t in (*results, *_unsubtracted(seen))}
-    timed = [t for t in found.values() if any(s.calls for s in _within(seen, t))]
-    return tuple(_region(seen, timing) for timing in _innermost(timed))
+    differences = [timing for timing in observations.timings if not is_compared(timing)]
+    timings = {(t.start, t.end): t for t in (*differences, *_unsubtracted(observations))}
+    timed = [t for t in timings.values() if any(s.calls for s in _within(observations, t))]
+    return tuple(_region(observations, timing) for timing in _innermost(timed))
 
 
-def _unsubtracted(seen: Observations) -> Iterator[Timing]:
-    """Neighbouring readings of a clock for times, where no difference was taken around them."""
-    steps: Counter[int] = Counter()
-    for timing in seen.timings:
-        steps[timing.start] += 1
-        steps[timing.end] -= 1
-    used = {number for timing in seen.timings for number in (timing.start, timing.end)}
-    around = list(accumulate(steps[number] for number in range(len(seen.readings))))
-    for start, (first, last) in enumerate(pairwise(seen.readings)):
-        for_times = last.clock.partition(".")[2].startswith(_CLOCKS_FOR_TIMES)
-        free = not around[start] and not used & {start, start + 1}
-        if for_times and first.clock == last.clock and free:
+def _unsubtracted(observations: Observations) -> Iterator[Timing]:
+    """Neighbouring readings of a timer that are part of no difference and inside none."""
+    depth_changes: Counter[int] = Counter()
+    for timing in observations.timings:
+        depth_changes[timing.start] += 1
+        depth_changes[timing.end] -= 1
+    used = {number for timing in observations.timings for number in (timing.start, timing.end)}
+    depths = list(accumulate(depth_changes[number] for number in range(len(observations.readings))))
+    for start, (first, last) in enumerate(pairwise(observations.readings)):
+        is_timer = last.clock.partition(".")[2].startswith(_TIMERS)
+        is_free = not depths[start] and not used & {start, start + 1}
+        if is_timer and first.clock == last.clock and is_free:
             yield Timing(start, start + 1, last.at_s - first.at_s, None, last.place)
 
 
 def _innermost(timings: list[Timing]) -> Iterator[Timing]:
-    """Those that hold no other one, in the order of their ends."""
+    """Timings that contain no other one, in the order of their ends."""
     latest_start = -1
     for timing in sorted(timings, key=lambda t: (t.end, -t.start)):
         if timing.start > latest_start:
@@ -107,26 +109,30 @@ def _innermost(timings: list[Timing]) -> Iterator[Timing]:
             yield timing
 
 
-def _within(seen: Observations, timing: Timing) -> tuple[Segment, ...]:
-    return seen.segments[timing.start + 1 : timing.end + 1]
+def _within(observations: Observations, timing: Timing) -> tuple[Span, ...]:
+    return observations.spans[timing.start + 1 : timing.end + 1]
 
 
-def _region(seen: Observations, timing: Timing) -> Region:
-    start, end = seen.readings[timing.start], seen.readings[timing.end]
-    return Region(
+def _region(observations: Observations, timing: Timing) -> TimedRegion:
+    start, end = observations.readings[timing.start], observations.readings[timing.end]
+    return TimedRegion(
         start.place,
         end.place,
         timing.read_s,
         timing.device_s,
         bool(end.pending),
-        _within(seen, timing),
-        seen.segments[timing.end + 1],
+        _within(observations, timing),
+        observations.spans[timing.end + 1],
     )
 
 
-def by_place(found: Iterable[Region]) -> list[list[Region]]:
-    """Regions between the same two lines, together."""
-    groups: dict[tuple[Place, Place], list[Region]] = {}
-    for region in found:
+def by_place(timed: Iterable[TimedRegion]) -> list[list[TimedRegion]]:
+    """Group regions by their two lines.
+
+    Args:
+        timed: regions of one script.
+    """
+    groups: dict[tuple[Place, Place], list[TimedRegion]] = {}
+    for region in timed:
         groups.setdefault((region.start, region.end), []).append(region)
     return list(groups.values())

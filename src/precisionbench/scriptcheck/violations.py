@@ -1,4 +1,4 @@
-"""What a check of a script is made of: frozen data."""
+"""The result of checking a script: frozen data."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ PAGE = "docs/checking-a-script.md"
 
 @attrs.frozen
 class Location:
-    """Where a gate was seen to be broken.
+    """A line of the script that violates a rule.
 
     Attributes:
         place: the line of the script.
-        says: what was seen there.
+        says: what was observed there.
     """
 
     place: Place
@@ -25,18 +25,18 @@ class Location:
 
 @attrs.frozen
 class Violation:
-    """A validity gate that a script breaks.
+    """A validity rule that a script violates.
 
     Attributes:
-        gate: its name.
-        number: in the catalogue of causes; empty where it is not there.
+        gate: name of the rule.
+        number: of the rule in the catalogue of causes; empty if it has none.
         title: what is wrong, in a few words.
-        status: `confirmed` where the run showed it, `suspected` where only the text says so or the
+        status: `confirmed` if the run showed it, `suspected` if only the source says so or the
             script may have dealt with it.
-        evidence: the figures.
-        sights: where, the weightiest first.
+        evidence: the measured numbers.
+        sights: the lines of the script, in order.
         remedy: what to do, in a sentence.
-        reason: why it is not sure; empty where it is.
+        reason: why it is only suspected; empty if it is confirmed.
     """
 
     gate: str
@@ -50,23 +50,23 @@ class Violation:
 
     @property
     def link(self) -> str:
-        """The section that explains the gate."""
+        """The section of the documentation that explains the rule."""
         return f"{PAGE}#{self.gate}"
 
 
 @attrs.frozen
 class TimedModel:
-    """What a script timed, and what it was.
+    """A model that the script timed between two lines.
 
     Attributes:
-        place: of the reading that ended it.
-        model: its class.
-        parameters: their dtypes.
-        outputs: dtypes of what it gave.
-        timings: how many differences of readings were taken there.
-        calls: in all of them.
-        read_s: seconds in all, as the script read them.
-        device_s: seconds that the device took; None where not known.
+        place: the line of the second reading.
+        model: classes of the models called.
+        parameters: dtypes of their parameters.
+        outputs: dtypes of their outputs.
+        timings: number of timed regions between these lines.
+        calls: number of calls in all of them.
+        read_s: seconds in total, as the script read them.
+        device_s: seconds that the device needed; None if unknown.
     """
 
     place: Place
@@ -81,17 +81,17 @@ class TimedModel:
 
 @attrs.frozen
 class CheckData:
-    """Which validity gates a script breaks.
+    """The validity rules that a script violates, and what it timed.
 
     Attributes:
         script: its path.
-        breaches: what it breaks, what makes numbers wrong first.
+        breaches: the violations, those that make numbers wrong first.
         timed: what it timed.
-        models: how many models it called, counted anew where one changes its precision.
+        models: number of models it called; a model that changes its precision counts again.
         ending: how it ended.
-        gpu: name of the GPU that it used; empty where it used none.
-        torch: torch's version; empty where it never imported torch.
-        notes: what could not be seen, and what a reader must know of the check itself.
+        gpu: name of the GPU that it used; empty if it used none.
+        torch: torch's version; empty if it never imported torch.
+        notes: limits and overhead of the check itself.
     """
 
     script: str
@@ -105,5 +105,5 @@ class CheckData:
 
     @property
     def broken(self) -> tuple[Violation, ...]:
-        """The gates that are broken for sure."""
+        """The confirmed violations."""
         return tuple(b for b in self.breaches if b.status is Status.CONFIRMED)

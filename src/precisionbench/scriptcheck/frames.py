@@ -1,0 +1,63 @@
+"""Decides which stack frames run the user's code, and on which line."""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+from types import FrameType
+
+from precisionbench.scriptcheck.events import Place
+
+_LIBRARY_FOLDERS = ("site-packages", "dist-packages")
+_TIMEIT = "<timeit-src>"  # the code that timeit generates for a statement
+
+Line = tuple[str, int]  # file and line number, as Python has them
+
+
+class UserFrames:
+    """Tells the user's frames from those of libraries."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, bool] = {_TIMEIT: True}
+        self._library_roots = (sysconfig.get_paths()["stdlib"], str(Path(__file__).parent.parent))
+
+    def contains(self, frame: FrameType) -> bool:
+        """Whether this frame runs the script or a module of its author.
+
+        Args:
+            frame: any frame.
+        """
+        name = frame.f_code.co_filename
+        known = self._known.get(name)
+        if known is None:
+            known = self._known[name] = self._is_user_file(name)
+        return known
+
+    def _is_user_file(self, name: str) -> bool:
+        if name.startswith("<") or any(part in name for part in _LIBRARY_FOLDERS):
+            return False
+        return not str(Path(name).absolute()).startswith(self._library_roots)
+
+    def line(self, frame: FrameType | None) -> Line:
+        """The innermost line of the user's code on the stack of a frame.
+
+        Args:
+            frame: where to start.
+        """
+        while frame is not None:
+            if self.contains(frame) and frame.f_code.co_filename != _TIMEIT:
+                return frame.f_code.co_filename, frame.f_lineno
+            frame = frame.f_back
+        return "?", 0
+
+
+def place_of(line: Line) -> Place:
+    """A line with its path relative to the working directory, if it is below that.
+
+    Args:
+        line: file and line number.
+    """
+    file, number = line
+    path, cwd = Path(file), Path.cwd()
+    inside = path.is_absolute() and path.is_relative_to(cwd)
+    return Place(str(path.relative_to(cwd)) if inside else file, number)

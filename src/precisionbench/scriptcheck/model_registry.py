@@ -1,0 +1,186 @@
+"""Numbers the models that a script calls, and describes each of them."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+import torch
+from torch import nn
+
+from precisionbench.scriptcheck.device import DeviceMonitor
+from precisionbench.scriptcheck.event_log import dtype_name
+from precisionbench.scriptcheck.events import Model
+from precisionbench.scriptcheck.frames import Line, place_of
+from precisionbench.scriptcheck.torch_patches import PatchTracker
+from precisionbench.torchtools.global_state import has_tf32, tf32_operations
+
+_PATCHED_NAMES_KEPT = 3
+# The patched functions that are shown first.
+_SHOWN_FIRST = ("torch.nn.functional.conv2d", "torch.nn.functional.linear", "torch.matmul")
+_CONVOLUTIONS = (nn.modules.conv._ConvNd, nn.RNNBase)
+_MATMULS = (nn.Linear, nn.Bilinear, nn.MultiheadAttention)
+_MODE_DEPENDENT = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.dropout._DropoutNd,
+    nn.RReLU,
+    nn.RNNBase,
+    nn.MultiheadAttention,
+)
+_MOST_KEPT_BYTES = 1 << 26
+
+
+class ModelRegistry:
+    """The models that a script has called.
+
+    A model counts again when its precision or device changes, or the patches of torch do.
+
+    Args:
+        device: told which device models run on.
+    """
+
+    def __init__(self, device: DeviceMonitor) -> None:
+        self._device = device
+        self._patches = PatchTracker()
+        self._tf32_at_start = tf32_operations()
+        self._models: list[Model] = []
+        self._numbers: dict[tuple[Any, ...], tuple[weakref.ref[nn.Module], int]] = {}
+        self._parameters: dict[int, tuple[weakref.ref[nn.Module], weakref.ref[torch.Tensor]]] = {}
+        self._shapes: set[tuple[Any, ...]] = set()
+        self._first_tensors: dict[int, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
+        self._patched_by_apex: list[weakref.ref[nn.Module]] = []
+
+    def number(self, module: nn.Module, line: Line) -> tuple[int, str]:
+        """The model's number and the type of its device; a new model is described.
+
+        Args:
+            module: the model.
+            line: that called it.
+        """
+        parameter = self._first_parameter(module)
+        device_type = "cpu" if parameter is None else parameter.device.type
+        self._patches.update_if_sample_changed()
+        state = None if parameter is None else (parameter.dtype, device_type)
+        known, number = self._numbers.get((id(module), state, self._patches.epoch), (None, -1))
+        if known is None or known() is not module:
+            if parameter is not None:
+                self._device.select(parameter.device)
+                self._patches.update()
+            number = len(self._models)
+            self._numbers[id(module), state, self._patches.epoch] = weakref.ref(module), number
+            self._models.append(self._described(module, number, line))
+        return number, device_type
+
+    def is_new_shape(
+        self, number: int, inputs: list[torch.Tensor], outputs: list[torch.Tensor]
+    ) -> bool:
+        """Whether inputs of this shape are new to a model; keeps its first inputs and outputs.
+
+        Args:
+            number: the model's.
+            inputs: of a call.
+            outputs: of the same call.
+        """
+        shapes = (number, *[(tensor.dtype, tensor.shape) for tensor in inputs])
+        if shapes in self._shapes:
+            return False
+        self._shapes.add(shapes)
+        self._first_tensors.setdefault(number, (_kept(inputs), _kept(outputs)))
+        return True
+
+    def add_patched_by_apex(self, modules: Iterable[nn.Module]) -> None:
+        """Note that patches are meant for these models.
+
+        Args:
+            modules: given to Apex with an optimization level that patches torch.
+        """
+        self._patched_by_apex += [weakref.ref(module) for module in modules]
+
+    def frozen(self) -> tuple[Model, ...]:
+        """All models, with what their first inputs and outputs show."""
+        return tuple(
+            _with_values(model, *self._first_tensors.get(number, ([], [])))
+            for number, model in enumerate(list(self._models))
+        )
+
+    def _first_parameter(self, module: nn.Module) -> torch.Tensor | None:
+        """The first parameter of a module, kept because finding it dominates the overhead."""
+        owner, known = self._parameters.get(id(module), (None, None))
+        parameter = (
+            known() if known is not None and owner is not None and owner() is module else None
+        )
+        if parameter is None:
+            parameter = next(module.parameters(), None)
+            if parameter is not None:
+                self._parameters[id(module)] = weakref.ref(module), weakref.ref(parameter)
+        return parameter
+
+    def _described(self, module: nn.Module, number: int, line: Line) -> Model:
+        parameters: Counter[str] = Counter()
+        for parameter in module.parameters():
+            parameters[dtype_name(parameter.dtype)] += parameter.numel()
+        first = next(module.parameters(), None)
+        patches = self._patches.names if parameters else ()
+        shown = sorted(patches, key=lambda name: name not in _SHOWN_FIRST)
+        return Model(
+            class_name=type(getattr(module, "_orig_mod", module)).__name__,
+            place=place_of(line),
+            parameters=dict(parameters),
+            device=str(first.device) if first is not None else "",
+            patched_names=tuple(shown[:_PATCHED_NAMES_KEPT]),
+            patch_count=len(patches),
+            patch_owner=self._patches.owner(number) if patches else None,
+            patched_by_apex=any(ref() is module for ref in self._patched_by_apex),
+            mode_dependent_layers=_count(module, _MODE_DEPENDENT),
+            tf32_operations=_tf32_operations(module, first),
+            tf32_requested=tf32_operations() != self._tf32_at_start,
+        )
+
+
+def _count(module: nn.Module, kinds: tuple[type, ...]) -> int:
+    return sum(isinstance(layer, kinds) for layer in module.modules())
+
+
+def _tf32_operations(module: nn.Module, parameter: torch.Tensor | None) -> tuple[str, ...]:
+    """Kinds of a module's operations that run in TF32 if they run in float32."""
+    if parameter is None or not parameter.is_cuda or not has_tf32(parameter.device):
+        return ()
+    layers = {"convolutions": _CONVOLUTIONS, "matmuls": _MATMULS}
+    return tuple(name for name in tf32_operations() if _count(module, layers[name]))
+
+
+def _kept(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Tensors to examine once the script has ended; large ones are not kept."""
+    floating = (tensor for tensor in tensors if tensor.is_floating_point())
+    return [t.detach() for t in floating if t.numel() * t.element_size() <= _MOST_KEPT_BYTES]
+
+
+def _with_values(model: Model, inputs: list[torch.Tensor], outputs: list[torch.Tensor]) -> Model:
+    """The model with what its first input and output show."""
+    with contextlib.suppress(RuntimeError):  # device lost
+        return attrs.evolve(
+            model,
+            non_finite_share=_non_finite_share(outputs),
+            constant_input=_constant_input(inputs),
+        )
+    return model
+
+
+def _non_finite_share(tensors: list[torch.Tensor]) -> float | None:
+    count = sum(tensor.numel() for tensor in tensors)
+    non_finite = sum(int((~torch.isfinite(tensor)).sum()) for tensor in tensors)
+    return non_finite / count if count else None
+
+
+def _constant_input(tensors: list[torch.Tensor]) -> float | None:
+    values = {_constant(tensor) for tensor in tensors if tensor.numel() > 1}
+    return values.pop() if len(values) == 1 else None
+
+
+def _constant(tensor: torch.Tensor) -> float | None:
+    first = tensor.flatten()[0]
+    return float(first) if bool((tensor == first).all()) else None

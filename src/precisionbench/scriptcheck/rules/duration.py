@@ -1,0 +1,37 @@
+"""The rule on how much was timed."""
+
+from __future__ import annotations
+
+from precisionbench.diagnosis.findings import Number
+from precisionbench.scriptcheck.rules.base import Rule, RuleContext, RuleMatch
+from precisionbench.scriptcheck.timed_regions import by_place
+from precisionbench.scriptcheck.violations import Location
+
+_FEW_CALLS = 5
+_SHORT_S = 0.01
+
+
+def too_short(context: RuleContext) -> RuleMatch | None:
+    """Detect timings of so few calls, or so little time, that their spread is unknown."""
+    short = []
+    for group in by_place(context.regions):
+        count, read_s = sum(r.count for r in group), sum(r.read_s for r in group)
+        if count < _FEW_CALLS or read_s < _SHORT_S:
+            short.append((group[0].end, count, read_s))
+    if not short:
+        return None
+    _, count, read_s = min(short, key=lambda one: one[2])
+    return RuleMatch(
+        (Number("calls", count, "count"), Number("timed in all", read_s, "s")),
+        tuple(Location(place, f"{n} timed calls in {s:.3g} s") for place, n, s in short),
+        "it may be steady all the same",
+    )
+
+
+TOO_SHORT = Rule(
+    "too-short",
+    "",
+    "very little was timed",
+    "time more calls, and repeat the timing to see how much it varies",
+    too_short,
+)

@@ -1,0 +1,83 @@
+"""The rules on the precision of a float32 model: TF32, and half inputs."""
+
+from __future__ import annotations
+
+from precisionbench.diagnosis.findings import Number
+from precisionbench.scriptcheck.events import Calls, Model
+from precisionbench.scriptcheck.rules.base import HALF_DTYPES, Rule, RuleContext, RuleMatch
+from precisionbench.scriptcheck.violations import Location
+
+
+def tf32_baseline(context: RuleContext) -> RuleMatch | None:
+    """Detect a timed float32 model whose operations ran in TF32."""
+    timed = [
+        (region, model)
+        for region, calls, model in context.timed_calls
+        if model.tf32_operations and _is_plain_float32(calls, model)
+    ]
+    if not timed:
+        return None
+    locations = [
+        Location(r.end, f"{m.class_name}: {' and '.join(m.tf32_operations)} ran in TF32")
+        for r, m in timed
+    ]
+    requested = all(model.tf32_requested for _, model in timed)
+    return RuleMatch(
+        (Number("timings of float32 models", len(timed), "count"),),
+        tuple(dict.fromkeys(locations)),
+        "the script allows it; call the row TF32" if requested else "",
+    )
+
+
+def _is_plain_float32(calls: Calls, model: Model) -> bool:
+    return (
+        model.is_float32
+        and model.patch_owner is None
+        and not calls.autocast
+        and not HALF_DTYPES & {*calls.inputs, *calls.outputs}
+    )
+
+
+def half_into_float32(context: RuleContext) -> RuleMatch | None:
+    """Detect half inputs of a model with float32 parameters, outside autocast."""
+    given_half = [
+        (calls, model)
+        for calls in context.all_calls
+        if (model := context.model(calls)).is_float32
+        and not model.patched_by_apex
+        and model.patch_owner != calls.model  # patches made for a model may cast its inputs
+        and not calls.autocast
+        and HALF_DTYPES & set(calls.inputs)
+    ]
+    if not given_half:
+        return None
+    locations = [
+        Location(
+            c.place, f"{m.class_name} has float32 parameters and was given {', '.join(c.inputs)}"
+        )
+        for c, m in given_half
+    ]
+    count = sum(calls.count for calls, _ in given_half)
+    patched = all(model.patch_owner is not None for _, model in given_half)
+    return RuleMatch(
+        (Number("calls", count, "count"),),
+        tuple(dict.fromkeys(locations)),
+        "they ran with patches of torch; look again once they do not" if patched else "",
+    )
+
+
+TF32_BASELINE = Rule(
+    "tf32-baseline",
+    "C13",
+    "a float32 model was timed in TF32",
+    "set torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32 to False, "
+    "or call the row TF32",
+    tf32_baseline,
+)
+HALF_INTO_FLOAT32 = Rule(
+    "half-into-float32",
+    "C19",
+    "a float32 model was given half inputs",
+    "give each model inputs of its own dtype",
+    half_into_float32,
+)

@@ -1,0 +1,110 @@
+"""The rule on warm-up: the first call of a model, or with a new input shape, was timed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from precisionbench.diagnosis.findings import Number
+from precisionbench.scriptcheck.events import Calls
+from precisionbench.scriptcheck.rules.base import Rule, RuleContext, RuleMatch
+from precisionbench.scriptcheck.timed_regions import TimedRegion
+from precisionbench.scriptcheck.violations import Location
+
+# A first call counts if it is this much slower than later ones and adds this share of the timing.
+_SLOW_FACTOR = 2.0
+_EXCESS_SHARE = 0.02
+# From this many timings on the same lines on, a script can discard the first.
+_REPEATED = 3
+
+
+@attrs.frozen
+class _FirstCall:
+    """The timed first call of a model.
+
+    Attributes:
+        region: the timed region it is in.
+        number: the model's number.
+        class_name: the model's class.
+        first_s: mean time of the calls with a new input shape.
+        later_s: mean time of the other calls; None if there are none.
+        count: calls of the model in the region.
+    """
+
+    region: TimedRegion
+    number: int
+    class_name: str
+    first_s: float
+    later_s: float | None
+    count: int
+
+
+def no_warm_up(context: RuleContext) -> RuleMatch | None:
+    """Detect a timed region that includes the first call of a model, or of a new shape."""
+    cold = [first for region in context.regions for first in _slow_first_calls(context, region)]
+    if not cold:
+        return None
+    confirmed = [first for first in cold if first.later_s and not _is_repeated(context, first)]
+    worst = max(confirmed or cold, key=lambda one: one.first_s / (one.later_s or one.first_s))
+    numbers = [Number("first call", worst.first_s, "s")]
+    if worst.later_s:
+        numbers.append(Number("later calls", worst.later_s, "s"))
+    reason = "" if confirmed else _why_suspected(worst)
+    return RuleMatch(tuple(numbers), tuple(_location(first) for first in cold), reason)
+
+
+def _is_repeated(context: RuleContext, first: _FirstCall) -> bool:
+    """Whether the model is timed so often on these lines that a script can discard the first."""
+    lines = (first.region.start, first.region.end)
+    alike = [r for r in context.regions if (r.start, r.end) == lines and first.number in r.models]
+    return len(alike) >= _REPEATED
+
+
+def _why_suspected(first: _FirstCall) -> str:
+    if first.later_s:
+        return "the script times each call, and may leave the first out"
+    return "there is no later call to compare it with"
+
+
+def _slow_first_calls(context: RuleContext, region: TimedRegion) -> Iterator[_FirstCall]:
+    for number in dict.fromkeys(calls.model for calls in region.calls if calls.new_shape_count):
+        inside = [calls for calls in region.calls if calls.model == number]
+        first_count = sum(c.new_shape_count for c in inside)
+        first_total_s = sum(c.new_shape_s for c in inside)
+        first_s = first_total_s / first_count
+        later_s = _later_s(inside) or _later_s(c for c in context.all_calls if c.model == number)
+        if later_s is not None:
+            excess_s = first_total_s - first_count * later_s
+            share = excess_s / region.read_s if region.read_s else 0.0
+            if first_s < _SLOW_FACTOR * later_s or share < _EXCESS_SHARE:
+                continue
+        count = sum(calls.count for calls in inside)
+        name = context.observations.models[number].class_name
+        yield _FirstCall(region, number, name, first_s, later_s, count)
+
+
+def _later_s(groups: Iterable[Calls]) -> float | None:
+    """Mean time of the calls whose input shape was not new."""
+    groups = list(groups)
+    count = sum(c.count - c.new_shape_count for c in groups)
+    return sum(c.total_s - c.new_shape_s for c in groups) / count if count else None
+
+
+def _location(first: _FirstCall) -> Location:
+    times = f", {first.first_s / first.later_s:.3g} times a later one" if first.later_s else ""
+    return Location(
+        first.region.end,
+        f"the first of {first.count} timed calls of {first.class_name} had no warm-up{times}"
+        if first.count > 1
+        else f"the timed call of {first.class_name} had no warm-up{times}",
+    )
+
+
+NO_WARM_UP = Rule(
+    "no-warm-up",
+    "C6",
+    "the first call was timed",
+    "call the model a few times with the same shapes before the clock starts",
+    no_warm_up,
+)

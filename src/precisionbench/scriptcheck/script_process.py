@@ -1,0 +1,123 @@
+"""Runs a script in a process of its own, ends it on a time limit or Ctrl-C, reads what it wrote."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import attrs
+
+from precisionbench.results import json_format
+from precisionbench.scriptcheck.child import ENDED_BY_PARENT, OBSERVATIONS
+from precisionbench.scriptcheck.events import NO_OBSERVATIONS, Ending, Observations
+
+BOOT = (
+    "import sys; sys.path[:] = [p for p in sys.path if p]; sys.path.insert(0, sys.argv.pop(1)); "
+    "from precisionbench.scriptcheck.child import main; main(sys.argv[1:])"
+)
+_INTERRUPT_LIMIT_S = 2.0  # for an interrupted script to end by itself
+_WRITE_LIMIT_S = 20.0  # for the child to write its observations once the pipe is closed
+_STDERR = 2
+
+
+def observe(
+    script: str,
+    args: Sequence[str],
+    timeout_s: float | None,
+    *,
+    boot: str = BOOT,
+    popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
+) -> Observations:
+    """Run a script in a process of its own.
+
+    Args:
+        script: a Python file.
+        args: its command-line arguments.
+        timeout_s: seconds after which it is ended; None lets it run.
+        boot: the program of the process.
+        popen: starts it.
+
+    Returns:
+        What was observed, until the end or until it was ended.
+    """
+    root = str(Path(__file__).parent.parent.parent)
+    with tempfile.TemporaryDirectory(prefix="precisionbench-") as folder, _pipe() as (read, write):
+        process = popen(
+            [sys.executable, "-c", boot, root, folder, str(read), script, *args],
+            stdout=_STDERR,
+            pass_fds=(read,),
+        )
+        try:
+            forced = _wait(process, timeout_s, write)
+        finally:
+            process.kill()
+            process.wait()
+        return read_observations(Path(folder), forced or death(process.returncode))
+
+
+def read_observations(folder: Path, otherwise: Ending) -> Observations:
+    """What a child wrote.
+
+    Args:
+        folder: that it was given.
+        otherwise: how it ended, if it wrote nothing or was ended by the parent.
+    """
+    file = folder / OBSERVATIONS
+    if not file.exists():
+        return attrs.evolve(NO_OBSERVATIONS, ending=otherwise)
+    document = json.loads(file.read_text(encoding="utf-8"))
+    observations = json_format.structured(document, Observations)
+    if observations.ending.kind == ENDED_BY_PARENT:
+        return attrs.evolve(observations, ending=otherwise)
+    return observations
+
+
+def death(returncode: int) -> Ending:
+    """How a process ended that wrote nothing.
+
+    Args:
+        returncode: as `subprocess` gives it: negative for a signal.
+    """
+    if returncode >= 0:
+        return Ending("killed", returncode)
+    with contextlib.suppress(ValueError):
+        return Ending("killed", 128 - returncode, signal.Signals(-returncode).name)
+    return Ending("killed", 128 - returncode, f"signal {-returncode}")
+
+
+def _wait(
+    process: subprocess.Popen[bytes], timeout_s: float | None, pipe: IO[bytes]
+) -> Ending | None:
+    """Wait for the end, or force it; returns None if the process ended by itself."""
+    try:
+        process.wait(timeout_s)
+        return None
+    except subprocess.TimeoutExpired:
+        kind = "timeout"
+    except KeyboardInterrupt:  # the terminal has interrupted the script, too
+        kind = "interrupted"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_INTERRUPT_LIMIT_S)
+    pipe.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_WRITE_LIMIT_S)
+    return Ending(kind)
+
+
+@contextlib.contextmanager
+def _pipe() -> Iterator[tuple[int, IO[bytes]]]:
+    """The ends of a pipe to read and to write; closing the second ends the child."""
+    read, write = os.pipe()
+    with os.fdopen(write, "wb", buffering=0) as writer:
+        try:
+            yield read, writer
+        finally:
+            os.close(read)

@@ -1,0 +1,134 @@
+"""Static analysis of a script's source, and its timed regions."""
+
+from __future__ import annotations
+
+import pytest
+
+from precisionbench.diagnosis.findings import Status
+from precisionbench.scriptcheck.events import (
+    Calls,
+    Ending,
+    Model,
+    Observations,
+    Place,
+    Reading,
+    Span,
+    Timing,
+)
+from precisionbench.scriptcheck.static_analysis import StaticFindings, analyze
+from precisionbench.scriptcheck.timed_regions import find_regions
+
+SCRIPT = """
+import time
+import torch
+import apex.amp as amp
+
+x = torch.rand(8, 3, 224, 224).to("cuda")
+for level in ["O1", "O0"]:
+    model = amp.initialize(build().cuda(), opt_level=level)
+    tic = time.perf_counter()
+    for _ in range(30):
+        model(x)
+    toc = time.perf_counter()
+    print(toc - tic)
+"""
+
+
+def test_both_errors_are_suspected_without_gpu_and_apex(check_script):
+    check = check_script(SCRIPT)
+    assert check.ending.kind == "raised"
+    assert [(v.number, v.status) for v in check.breaches] == [
+        ("C15", Status.SUSPECTED),
+        ("C1", Status.SUSPECTED),
+    ]
+    assert check.broken == ()
+    assert [v.sights[0].place.line for v in check.breaches] == [8, 12]
+    assert str(check).count("read in the script's text, not run") == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    toc", "    torch.cuda.synchronize()\n    toc"),
+        ("    print(toc - tic)", "    while toc - tic < 1: pass"),
+    ],
+)
+def test_a_wait_or_a_comparison_is_no_missing_synchronize(old, new):
+    assert analyze(SCRIPT, "s.py").unsynchronized
+    assert not analyze(SCRIPT.replace(old, new), "s.py").unsynchronized
+
+
+def test_names_are_resolved_to_what_was_imported():
+    other = SCRIPT.replace("import time", "from time import perf_counter as now")
+    other = other.replace("time.perf_counter()", "now()")
+    other = other.replace("import apex.amp as amp", "from apex import amp")
+    other = other.replace("toc = now()\n    print(toc - tic)", "print(now() - tic)")
+    found = analyze(other, "s.py")
+    assert len(found.unsynchronized) == len(found.patches) == 1
+    foreign = analyze(SCRIPT.replace("import apex.amp as amp", "import mine as amp"), "s.py")
+    assert not foreign.patches
+
+
+@pytest.mark.parametrize(
+    ("levels", "leaks"),
+    [("'O1', 'O0'", True), ("'O3', 'O1'", False), ("'O3', 'O2'", False)],
+)
+def test_o1_before_another_level_leaks(levels, leaks):
+    source = SCRIPT.replace('"O1", "O0"', levels)
+    assert bool(analyze(source, "s.py").patches) is leaks
+
+
+def test_o1_without_a_loop_leaks_if_another_model_is_timed_after_it():
+    once = SCRIPT.replace("for level in", "if").replace("opt_level=level", "'O1'")
+    once = once.replace(", 'O1')", ", opt_level='O1')")
+    assert not analyze(once, "s.py").patches
+    timed = once + "tic = time.time()\nother(x)\nprint(time.time() - tic)\n"
+    assert analyze(timed, "s.py").patches
+
+
+def test_an_assignment_to_torch_that_is_undone_is_no_leak():
+    patch = "import torch.nn.functional as F\nimport time\nF.conv2d = mine\nprint(time.time())\n"
+    (found,) = analyze(patch, "s.py").patches
+    assert found.description == "torch.nn.functional.conv2d is replaced and not put back"
+    assert not analyze(patch + "F.conv2d = own\n", "s.py").patches
+
+
+@pytest.mark.parametrize("source", ["def f(:", "\0", "", "("])
+def test_invalid_python_has_no_findings(source):
+    assert analyze(source, "s.py") == StaticFindings()
+
+
+def test_a_cpu_script_does_not_use_cuda():
+    assert not analyze(SCRIPT.replace("cuda", "cpu"), "s.py").uses_cuda
+
+
+PLACE = Place("s.py", 5)
+CALLS = Calls(0, PLACE, 30, 0.9, 0, 0.0, False, False, False, ("float32",), ("float32",))
+
+
+def regions(*timings: tuple[int, int], clock: str = "time.perf_counter", readings: int = 4):
+    """Start and end lines of the regions of a script that calls a model between all readings."""
+    observations = Observations(
+        (Model("Net", PLACE, {"float32": 10}, "cuda:0"),),
+        tuple(Reading(clock, Place("s.py", at), float(at), None) for at in range(readings)),
+        (Span((CALLS,)),) * (readings + 1),
+        tuple(Timing(a, b, b - a, None, Place("s.py", 100 + b)) for a, b in timings),
+        Ending("finished", 0),
+    )
+    found = find_regions(observations, frozenset({101}), "s.py")
+    return [(region.start.line, region.end.line) for region in found]
+
+
+def test_a_timing_that_contains_another_is_no_region():
+    assert regions((1, 2), (0, 3), (2, 3)) == [(1, 2), (2, 3)]
+
+
+def test_a_difference_that_is_only_compared_is_no_region():
+    assert regions((0, 1), (2, 3)) == [(2, 3)]
+
+
+def test_readings_that_were_never_subtracted_are_paired_unless_they_are_dates():
+    assert regions() == [(0, 1), (1, 2), (2, 3)]
+    assert regions(clock="time.time") == []
+    assert regions((0, 3)) == [(0, 3)]
+    assert regions((1, 2), readings=6) == [(1, 2), (3, 4), (4, 5)]
