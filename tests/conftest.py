@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 from torch import nn
@@ -112,3 +113,18 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
 
     monkeypatch.syspath_prepend(str(tmp_path))
     return installed
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave compiled rows out of ladders: compiling takes a minute on two cores."""
+    from precisionbench.backends import discovery
+
+    found = discovery.list_backends()
+    listed = tuple(
+        attrs.evolve(info, available=False, requirement="time", remedy="wait")
+        if info.name == "compile"
+        else info
+        for info in found
+    )
+    monkeypatch.setattr(discovery, "list_backends", lambda: listed)
