@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 from torch import nn
@@ -134,3 +135,18 @@ def check_script(
         return evaluate(script, source, script_forks.observe(script, [], device))
 
     return check
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave compiled rows out of ladders: compiling takes a minute on two cores."""
+    from precisionbench.backends import discovery
+
+    found = discovery.list_backends()
+    listed = tuple(
+        attrs.evolve(info, available=False, requirement="time", remedy="wait")
+        if info.name == "compile"
+        else info
+        for info in found
+    )
+    monkeypatch.setattr(discovery, "list_backends", lambda: listed)

@@ -88,7 +88,9 @@ def files(tmp_path_factory) -> dict[str, Path]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
 @pytest.mark.parametrize("name", SCENES)
-def test_it_opens_quietly_and_never_scrolls_sideways(browser, files, name, viewport, scheme):
+def test_the_page_opens_without_errors_and_horizontal_scrolling(
+    browser, files, name, viewport, scheme
+):
     with Shown(browser, files[name], viewport=viewport, color_scheme=scheme) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
         assert page.title() != "owned"
@@ -96,7 +98,7 @@ def test_it_opens_quietly_and_never_scrolls_sideways(browser, files, name, viewp
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_nothing_in_it_is_wider_than_a_phone_unless_it_scrolls(browser, files, name):
+def test_everything_fits_a_phone_or_scrolls_by_itself(browser, files, name):
     with Shown(browser, files[name], viewport=PHONE) as page:
         wide = page.evaluate(
             """() => [...document.querySelectorAll("main *, header *")]
@@ -131,14 +133,14 @@ def test_layers_are_sorted_by_a_click_and_by_keyboard(browser, files):
         assert column(page, 2) == ["Conv2d"] * 6 + ["ReLU"] * 6
 
 
-def test_what_is_not_known_is_sorted_last_either_way(browser, files):
+def test_unknown_values_are_sorted_last_in_both_directions(browser, files):
     with Shown(browser, files["channels-50"]) as page:
         for _ in range(2):
             page.get_by_role("button", name="dtype").click()
             assert column(page, 8) == ["float16"] * 6 + [""] * 6
 
 
-def test_layers_are_found_by_any_of_their_words(browser, files):
+def test_layers_can_be_searched(browser, files):
     with Shown(browser, files["channels-50"]) as page:
         page.locator("#layer-search").fill("relu")
         assert set(column(page, 2)) == {"ReLU"}
@@ -150,7 +152,7 @@ def test_layers_are_found_by_any_of_their_words(browser, files):
         assert len(column(page, 1)) == 12
 
 
-def test_layers_of_one_backend_are_shown_alone(browser, files):
+def test_layers_can_be_filtered_by_backend(browser, files):
     with Shown(browser, files["large"]) as page:
         page.locator("#layer-row").select_option(label="half:variant=3")
         assert set(column(page, 3)) == {"half:variant=3"}
@@ -181,7 +183,7 @@ def saved(page: Any, folder: Path) -> dict[str, Any]:
     return json.loads((folder / "saved.json").read_text())
 
 
-def test_the_data_is_saved_from_the_page_and_read_again(browser, files, tmp_path):
+def test_saved_data_of_the_page_can_be_loaded(browser, files, tmp_path):
     with Shown(browser, files["channels-50"]) as page:
         saved(page, tmp_path)
     assert pb.load(tmp_path / "saved.json") == pb.Comparison(recorded("channels-50"))
@@ -195,7 +197,7 @@ def test_packed_data_is_unpacked_when_it_is_saved(browser, tmp_path, monkeypatch
         assert saved(page, tmp_path) == json_format.as_document(data)
 
 
-def test_without_scripts_it_is_a_plain_page(browser, files):
+def test_the_page_works_without_scripts(browser, files):
     with Shown(browser, files["channels-50"], java_script_enabled=False) as page:
         assert page.locator("#layer-table tbody tr").count() == 12
         assert not page.locator("#layer-search").is_visible()
@@ -236,13 +238,13 @@ CONTRAST = """() => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["autocast", "channels-50", "large"])
-def test_all_text_can_be_read_against_what_is_behind_it(browser, files, name, scheme):
+def test_all_text_has_enough_contrast(browser, files, name, scheme):
     """WCAG 2.2, 1.4.3: a contrast of 4.5 at least."""
     with Shown(browser, files[name], color_scheme=scheme) as page:
         assert page.evaluate(CONTRAST) == []
 
 
-def test_light_and_dark_are_as_the_reader_has_them(browser, files):
+def test_the_colour_scheme_is_that_of_the_system(browser, files):
     grounds = []
     for scheme in ("light", "dark"):
         with Shown(browser, files["depthwise"], color_scheme=scheme) as page:
@@ -250,7 +252,7 @@ def test_light_and_dark_are_as_the_reader_has_them(browser, files):
     assert grounds == ["rgb(255, 255, 255)", "rgb(15, 20, 25)"]
 
 
-def test_printed_it_is_light_unfolded_and_without_buttons(browser, files, tmp_path):
+def test_the_printed_page_is_light_unfolded_and_without_buttons(browser, files, tmp_path):
     with Shown(browser, files["channels-50"], color_scheme="dark") as page:
         page.pdf(path=tmp_path / "r.pdf", prefer_css_page_size=True)
         assert (tmp_path / "r.pdf").stat().st_size > 10_000
@@ -263,7 +265,7 @@ def test_printed_it_is_light_unfolded_and_without_buttons(browser, files, tmp_pa
         assert not page.locator("nav").is_visible()
 
 
-def test_all_of_it_is_reached_by_keyboard(browser, files):
+def test_everything_can_be_reached_by_keyboard(browser, files):
     with Shown(browser, files["channels-50"]) as page:
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.textContent") == "Skip to the report"

@@ -1,4 +1,4 @@
-"""The command line as a person and as a script use it."""
+"""The command line, on terminals and in scripts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import attrs
 import pytest
@@ -16,8 +18,13 @@ from click.testing import CliRunner, Result
 
 import precisionbench as pb
 from precisionbench.cli import main
+from precisionbench.doctor.examine import Examination
 from precisionbench.errors import OutputError
+from precisionbench.results.progress import OnProgress
 from terminals import running
+from test_doctor import healthy
+from test_gap import SQUARE
+from test_gap import run as gap_run
 from test_storage import comparison_data
 
 MODEL = """
@@ -65,20 +72,44 @@ def saved(tmp_path) -> str:
     return str(tmp_path / "saved.json")
 
 
-def run(*args: str) -> Result:
-    return CliRunner().invoke(main, args)
+def run(*args: str, **environ: str) -> Result:
+    return CliRunner(env=environ).invoke(main, args)
+
+
+INLINE = ("--device", "cpu", "--launcher", "inline", "--budget", "0.1")
 
 
 def compare(*args: str) -> Result:
-    return run("compare", *args, "--device", "cpu", "--launcher", "inline", "--budget", "0.4")
+    return run("compare", *args, *INLINE, "--no-evidence")
 
 
-def test_compare_prints_the_table_and_tells_its_progress_beside_it(here):
-    done = compare("cli_models:tiny", "-b", "half:dtype=bfloat16", "--batch-size", "3")
+class Compared(NamedTuple):
+    """A finished `compare` with all that it wrote."""
+
+    done: Result
+    output: str
+    html: str
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory) -> Compared:
+    folder = tmp_path_factory.mktemp("compared")
+    (folder / "cli_models.py").write_text(MODEL)
+    output, html = str(folder / "r.json"), str(folder / "r.html")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delitem(sys.modules, "cli_models", raising=False)
+        rows = ("-b", "half", "-b", "half:dtype=bfloat16", "--batch-size", "3", "--seed", "3")
+        files = ("-o", output, "--html", html, "--explain", "--experiments", "none")
+        return Compared(run("compare", "cli_models:tiny", *rows, *files, *INLINE), output, html)
+
+
+def test_compare_prints_the_table_and_its_progress_to_standard_error(compared):
+    done = compared.done
     assert done.exit_code == 0, done.output
     assert "cli_models:tiny, batch 3" in done.stdout
     assert "half:dtype=bfloat16" in done.stdout
-    assert "[1/2] eager done" in done.stderr
+    assert "[1/3] eager done" in done.stderr
 
 
 def test_json_goes_alone_to_standard_output(here):
@@ -87,14 +118,13 @@ def test_json_goes_alone_to_standard_output(here):
     assert document["format"] == "precisionbench.comparison"
 
 
-def test_the_result_is_saved_and_shown_again(here):
-    assert compare("cli_models:tiny", "-b", "half", "-o", "r.json", "--seed", "3").exit_code == 0
-    shown = run("show", "r.json")
+def test_the_result_is_saved_and_shown_again(compared):
+    shown = run("show", compared.output)
     assert shown.exit_code == 0
     assert "cli_models:tiny" in shown.stdout
     assert "seed 3" in shown.stdout
-    assert json.loads(run("show", "r.json", "--json").stdout)["seed"] == 3
-    assert "| `half` |" in run("show", "r.json", "--markdown").stdout
+    assert json.loads(run("show", compared.output, "--json").stdout)["seed"] == 3
+    assert "| `half` |" in run("show", compared.output, "--markdown").stdout
 
 
 def test_an_output_that_exists_is_refused_before_measuring(here):
@@ -111,7 +141,7 @@ def test_an_output_that_exists_is_replaced_when_asked(here):
     assert pb.load("r.json").results
 
 
-def test_backends_lists_what_there_is_and_how_to_get_the_rest():
+def test_backends_lists_available_and_missing_backends():
     done = run("backends")
     assert done.exit_code == 0
     assert "eager  Eager PyTorch in float32" in done.stdout
@@ -152,7 +182,7 @@ def test_help_shows_an_example_for_each_command():
         assert "--debug" in done.stdout
 
 
-def test_help_lists_commands_in_the_order_in_which_they_are_needed():
+def test_help_lists_commands_in_their_usual_order():
     text = run("--help").stdout
     listed = [line.split()[0] for line in text.partition("Commands:")[2].splitlines() if line[2:]]
     assert tuple(listed[:9]) == COMMANDS
@@ -192,7 +222,7 @@ def test_bad_usage_is_one_sentence_and_exit_code_2(here, case):
     assert done.stdout == ""
 
 
-def test_where_nothing_could_be_measured_the_exit_code_is_3(here):
+def test_without_any_measured_row_the_exit_code_is_3(here):
     done = compare("cli_models:broken", "-b", "half")
     assert done.exit_code == 3
     assert "eager: the model failed in forward (IndexError: off by one)" in done.stderr
@@ -214,7 +244,7 @@ def test_a_bad_result_file_is_one_sentence(here, text, message):
 @pytest.mark.parametrize(
     "forms", [("--json", "--markdown"), ("--csv", "--markdown"), ("--rules", "--csv")]
 )
-def test_one_form_of_output_at_a_time(saved, forms):
+def test_output_formats_exclude_each_other(saved, forms):
     done = run("show", saved, *forms)
     assert done.exit_code == 2
     assert "exclude each other" in done.stderr
@@ -228,7 +258,7 @@ def test_one_form_of_output_at_a_time(saved, forms):
         (("ladder", "cli_models:tiny"), "--output and --html"),
     ],
 )
-def test_nothing_is_overwritten_where_nothing_is_written(ready, command, belongs):
+def test_overwrite_needs_a_file_to_write(ready, command, belongs):
     done = run(*command, "--overwrite")
     assert done.exit_code == 2
     assert f"--overwrite belongs to {belongs}; add" in done.stderr
@@ -239,7 +269,7 @@ def test_show_prints_csv(saved):
     assert done.stdout == pb.load(saved).to_csv()
 
 
-def test_show_writes_the_report_and_never_over_another_file(saved, tmp_path):
+def test_show_writes_the_report_and_refuses_to_overwrite(saved, tmp_path):
     file = str(tmp_path / "r.html")
     done = run("show", saved, "--html", file)
     assert (done.exit_code, done.stdout) == (0, "")
@@ -250,18 +280,9 @@ def test_show_writes_the_report_and_never_over_another_file(saved, tmp_path):
     assert run("show", saved, "--html", file, "--overwrite", "--json").stdout.startswith("{")
 
 
-def test_compare_writes_the_report_with_its_experiments(here):
-    done = compare(
-        "cli_models:tiny",
-        "-b",
-        "half:dtype=bfloat16",
-        "--html",
-        "r.html",
-        "--explain",
-        *("--experiments", "none"),
-    )
-    assert done.exit_code == 0, done.output
-    assert "cli_models:tiny" in Path("r.html").read_text()
+def test_compare_writes_the_report_with_its_diagnosis(compared):
+    assert compared.done.exit_code == 0, compared.done.output
+    assert "cli_models:tiny" in Path(compared.html).read_text()
 
 
 @pytest.mark.parametrize(
@@ -272,7 +293,7 @@ def test_compare_writes_the_report_with_its_experiments(here):
         (("--html", "r", "--output", "./r"), "--output and --html name the same file"),
     ],
 )
-def test_a_report_that_could_not_be_written_is_told_before_measuring(here, options, message):
+def test_a_report_that_cannot_be_written_is_refused_before_measuring(here, options, message):
     done = compare("cli_models:tiny", *options)
     assert done.exit_code == 2
     assert message in done.stderr
@@ -287,14 +308,21 @@ def shown_by_a_process(*args: str, **environ: str) -> bytes:
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])
-def test_a_terminal_that_lacks_our_signs_gets_plain_ones(saved, encoding):
-    text = shown_by_a_process("show", saved, PYTHONIOENCODING=encoding).decode(encoding)
+def test_signs_that_the_encoding_lacks_are_replaced(saved, encoding):
+    text = CliRunner(charset=encoding).invoke(main, ["show", saved]).stdout_bytes.decode(encoding)
     assert "------" in text
     assert "±" in text
     assert "eager" in text
 
 
-def test_a_pipe_gets_no_colours_unless_asked_for(saved):
+def test_a_process_replaces_signs_that_its_encoding_lacks(saved):
+    text = shown_by_a_process("show", saved, PYTHONIOENCODING="cp1252").decode("cp1252")
+    assert "------" in text
+    assert "±" in text
+    assert "eager" in text
+
+
+def test_a_pipe_gets_colours_only_with_force_color(saved):
     assert b"\x1b[" not in shown_by_a_process("show", saved)
     assert b"\x1b[" in shown_by_a_process("show", saved, FORCE_COLOR="1")
 
@@ -325,9 +353,8 @@ def test_an_output_that_cannot_be_written_is_one_sentence(saved):
 
 
 def test_a_terminal_gets_a_live_line_and_colours(here):
-    rows = ("-b", "half", "-b", "apex-amp")
-    options = ("--device", "cpu", "--launcher", "inline", "--budget", "0.5")
-    with running("compare", "cli_models:tiny", *rows, *options) as terminal:
+    rows = ("-b", "half", "-b", "apex-amp", "--no-evidence")
+    with running("compare", "cli_models:tiny", *rows, *INLINE) as terminal:
         assert terminal.exit_code() == 0
         shown = terminal.plain()
     assert "[1/3] eager: measuring" in shown
@@ -337,12 +364,15 @@ def test_a_terminal_gets_a_live_line_and_colours(here):
     assert "items/s" in shown
 
 
-LONG_RUN = ("compare", "cli_models:tiny", "-b", "half:dtype=bfloat16", "--device", "cpu")
+LONG_RUN = (
+    *("compare", "cli_models:tiny", "-b", "half:dtype=bfloat16", "--device", "cpu"),
+    *("--replicas", "1", "--budget", "30", "--no-evidence", "-o", "r.json"),
+)
 
 
 @pytest.mark.slow
-def test_a_first_ctrl_c_says_what_is_kept_and_shows_it(here):
-    with running(*LONG_RUN, "--replicas", "1", "--budget", "30", "-o", "r.json") as terminal:
+def test_the_first_ctrl_c_shows_and_saves_the_finished_rounds(here):
+    with running(*LONG_RUN) as terminal:
         terminal.read_until("round 2")
         terminal.interrupt()
         terminal.read_until("stopping; what is finished is kept")
@@ -354,8 +384,8 @@ def test_a_first_ctrl_c_says_what_is_kept_and_shows_it(here):
 
 
 @pytest.mark.slow
-def test_a_second_ctrl_c_says_where_the_finished_rounds_are(here):
-    with running(*LONG_RUN, "--replicas", "1", "--budget", "30", "-o", "r.json") as terminal:
+def test_a_second_ctrl_c_names_the_journal_of_the_finished_rounds(here):
+    with running(*LONG_RUN) as terminal:
         terminal.read_until("round 3")
         terminal.interrupt()
         terminal.read_until("stopping")
@@ -381,8 +411,9 @@ def test_a_ctrl_c_while_a_backend_hangs_leaves_nothing(here):
 
 
 @pytest.mark.slow
-def test_experiments_that_are_interrupted_prove_nothing_and_end_with_1(here):
-    assert compare("cli_models:zeros", "-b", "eager", "-o", "r.json").exit_code == 0
+def test_interrupted_experiments_have_no_result_and_the_exit_code_is_1(here):
+    measured = run("compare", "cli_models:zeros", "-b", "eager", "-o", "r.json", *INLINE)
+    assert measured.exit_code == 0
     with running("explain", "r.json", "cli_models:zeros") as terminal:
         terminal.read_until("experiments: round 2")
         terminal.interrupt()
@@ -393,12 +424,12 @@ def test_experiments_that_are_interrupted_prove_nothing_and_end_with_1(here):
 
 
 @pytest.mark.slow
-def test_a_function_in_the_working_directory_is_found_by_the_installed_command(tmp_path):
+def test_the_installed_command_finds_functions_in_the_working_directory(tmp_path):
     """Unlike `python -m`, the command that pip installs does not have it on the path."""
     (tmp_path / "mine.py").write_text(
         "import torch\ndef make(): return torch.nn.Linear(8, 8), torch.zeros(4, 8)\n"
     )
-    command = ["-m", "precisionbench", "compare", "mine:make", "--device", "cpu", "--budget", "1"]
+    command = ["-m", "precisionbench", "compare", "mine:make", *INLINE]  # experiments use workers
     done = subprocess.run(
         [sys.executable, *command, "-b", "half:dtype=bfloat16", "--explain"],
         cwd=tmp_path,
@@ -413,7 +444,7 @@ def test_a_function_in_the_working_directory_is_found_by_the_installed_command(t
     assert "experiments made: random-inputs (eager)" in done.stdout
 
 
-def test_experiments_without_a_model_ask_for_it_as_the_command_line_gives_it(tmp_path):
+def test_experiments_without_a_model_ask_for_the_argument_model(tmp_path):
     pb.Comparison(comparison_data()).save(tmp_path / "r.json")
     command = ["explain", str(tmp_path / "r.json"), "--experiments", "channels-last"]
     done = CliRunner().invoke(main, command)
@@ -423,8 +454,7 @@ def test_experiments_without_a_model_ask_for_it_as_the_command_line_gives_it(tmp
 
 # What each command's exit code says; the first is what ends with 0.
 ENDS_WELL = {
-    "compare": ("cli_models:tiny", "-b", "eager", "--device", "cpu", "--launcher", "inline",
-                "--budget", "0.4", "--no-evidence"),
+    "compare": ("cli_models:tiny", "-b", "eager", *INLINE, "--no-evidence"),
     "explain": ("saved.json",),
     "ladder": ("cli_models:tiny", "--device", "cpu", "--budget", "1", "--replicas", "1"),
     "show": ("saved.json",),
@@ -476,21 +506,34 @@ def ready(here, saved) -> Path:
     return here
 
 
-SLOW = ("ladder", "doctor")
+@pytest.fixture
+def measured_at_once(monkeypatch):
+    """The doctor and ladders report progress and have their results at once.
+
+    Their own tests measure them.
+    """
+    ladder_rows, examination = pb.Comparison(gap_run(*SQUARE)), Examination(healthy())
+
+    def measured(found: object) -> Callable[..., object]:
+        def measure(*_: object, on_progress: OnProgress, **__: object) -> object:
+            on_progress(pb.Progress("", "looking", 0, 0, step="nothing"))
+            return found
+
+        return measure
+
+    monkeypatch.setattr("precisionbench.measure.compare.compare_with", measured(ladder_rows))
+    monkeypatch.setattr("precisionbench.doctor.examine.examine", measured(examination))
 
 
-@pytest.mark.parametrize(
-    "command",
-    [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in COMMANDS],
-)
-def test_json_is_one_document_of_a_known_format_and_0_is_fine(ready, command):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_json_is_one_document_of_a_documented_format(ready, measured_at_once, command):
     options = ("--json", *(() if command not in PROGRESSES else ("--quiet",)))
     done = run(command, *options, *ENDS_WELL[command])
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
     name, version = FORMATS[command]
     assert (document["format"], document["version"]) == (f"precisionbench.{name}", version)
-    assert done.stderr == "", "it was asked to be quiet"
+    assert done.stderr == "", "--quiet was given"
     page = Path(__file__).parent.parent / "docs/command-line.md"
     if page.exists():  # the tests can stand alone, without the repository
         text = page.read_text(encoding="utf-8")
@@ -502,7 +545,7 @@ PROGRESSES = ("compare", "explain", "ladder", "doctor")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_bad_usage_of_any_command_is_one_sentence_and_2(ready, command):
+def test_bad_usage_of_every_command_is_one_sentence_and_exit_code_2(ready, command):
     done = run(command, *(("--json",) if command != "backends" else ()), *BAD[command])
     assert done.exit_code == 2, done.output
     assert done.stdout == ""
@@ -510,7 +553,7 @@ def test_bad_usage_of_any_command_is_one_sentence_and_2(ready, command):
     assert "Traceback" not in done.stderr
 
 
-def test_a_threshold_that_is_missed_is_1(ready):
+def test_a_missed_threshold_is_exit_code_1(ready):
     data = comparison_data()
     failing = attrs.evolve(data.failures[0], backend="half", name="half")
     broken = attrs.evolve(data, results=data.results[:1], failures=(failing,))
@@ -521,7 +564,7 @@ def test_a_threshold_that_is_missed_is_1(ready):
 
 
 @pytest.mark.slow
-def test_what_could_not_be_measured_is_3(ready):
+def test_no_measured_row_is_exit_code_3(ready, uncompiled):
     (ready / "empty.py").write_text("print('no model here')\n")
     assert run("check", "empty.py").exit_code == 3
     done = run("ladder", "cli_models:broken", "--device", "cpu", "--replicas", "1")
@@ -529,15 +572,15 @@ def test_what_could_not_be_measured_is_3(ready):
     assert "off by one" in done.stderr
 
 
-def test_whatever_models_print_json_stands_alone(here):
-    arguments = ("--device", "cpu", "--launcher", "inline", "--budget", "0.4", "-b", "eager")
+def test_json_stands_alone_when_the_model_prints(here):
+    arguments = (*INLINE, "--no-evidence", "-b", "eager")
     command = [sys.executable, "-m", "precisionbench", "compare", "cli_models:talking", "--json"]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
     assert json.loads(done.stdout)["format"] == "precisionbench.comparison"
     assert "from native code" in done.stderr
 
 
-def test_a_mistake_of_ours_is_no_missed_threshold(monkeypatch, saved):
+def test_an_internal_error_is_not_a_missed_threshold(monkeypatch, saved):
     monkeypatch.setattr("precisionbench.report.text.to_text", lambda *_, **__: 1 / 0)
     done = run("show", saved)
     assert done.exit_code == 3
@@ -546,9 +589,8 @@ def test_a_mistake_of_ours_is_no_missed_threshold(monkeypatch, saved):
 
 
 @pytest.mark.parametrize("way", ["option", "variable", "before the command"])
-def test_debug_shows_how_an_error_came_about(here, monkeypatch, way):
-    options = ("--device", "cpu", "--launcher", "inline", "--budget", "0.4")
-    args = ["compare", "cli_models:broken", "-b", "eager", *options]
+def test_debug_shows_the_traceback(here, monkeypatch, way):
+    args = ["compare", "cli_models:broken", "-b", "eager", *INLINE, "--no-evidence"]
     if way == "variable":
         monkeypatch.setenv("PRECISIONBENCH_DEBUG", "1")
     else:
@@ -560,7 +602,7 @@ def test_debug_shows_how_an_error_came_about(here, monkeypatch, way):
     assert done.stderr.splitlines()[-1].startswith("Error: eager: the model failed in forward")
 
 
-def test_debug_shows_why_single_rows_failed_too(here, monkeypatch):
+def test_debug_shows_tracebacks_of_failed_rows(here, monkeypatch):
     monkeypatch.setattr(
         "precisionbench.backends.half.Half.prepare", lambda *_: [].pop(), raising=True
     )
@@ -570,11 +612,11 @@ def test_debug_shows_why_single_rows_failed_too(here, monkeypatch):
     assert "Traceback" in done.stderr
 
 
-def test_quiet_says_nothing_of_the_progress(here):
+def test_quiet_shows_no_progress(here):
     assert compare("cli_models:tiny", "-b", "eager", "--quiet").stderr == ""
 
 
-def test_wide_shows_memory_however_narrow_it_is(tmp_path):
+def test_wide_shows_memory_on_narrow_terminals(tmp_path):
     data = comparison_data()
     passes = pb.results.Passes(peak_allocated_bytes=10**9)
     row = attrs.evolve(data.results[0], passes=passes)
@@ -582,37 +624,45 @@ def test_wide_shows_memory_however_narrow_it_is(tmp_path):
     assert "1.00 GB" in run("show", str(tmp_path / "r.json"), "--wide").stdout
 
 
+PLAIN_TERMINAL = {"FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "xterm"}
+
+
 @pytest.mark.parametrize("columns", ["40", "60", "200"])
-def test_a_terminals_width_is_kept(saved, columns):
-    shown = shown_by_a_process(
-        "show", saved, COLUMNS=columns, FORCE_COLOR="1", NO_COLOR="1", TERM="xterm"
-    )
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()
+def test_lines_fit_the_terminal(saved, columns):
+    shown = run("show", saved, COLUMNS=columns, **PLAIN_TERMINAL).stdout
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
     assert max(map(len, lines)) <= int(columns)
-    assert "1.0e-03" in shown.decode()
+    assert "1.0e-03" in shown
 
 
-def test_no_color_leaves_no_colour(saved):
-    shown = shown_by_a_process("show", saved, FORCE_COLOR="1", NO_COLOR="1", TERM="xterm").decode()
+def test_no_color_is_respected(saved):
+    shown = run("show", saved, **PLAIN_TERMINAL).stdout
     colours = re.findall(r"\x1b\[(?:\d+;)*(?:3|4|9|10)\d(?:;\d+)*m", shown)
     assert not colours
 
 
 @pytest.mark.parametrize("command", ["show", "diff", "published", "backends", "explain"])
-def test_a_terminal_that_knows_ascii_only_gets_ascii(saved, command):
+def test_ascii_terminals_get_ascii(saved, command):
     args = {"show": (saved,), "diff": (saved, saved), "explain": (saved,)}.get(command, ())
-    shown = shown_by_a_process(command, *args, PYTHONIOENCODING="ascii", LANG="C", LC_ALL="C")
+    shown = CliRunner(charset="ascii").invoke(main, [command, *args]).stdout_bytes
     assert shown.isascii()
     if command == "show":
         assert b"+-" in shown
         assert b"------" in shown
 
 
+def test_a_process_writes_ascii_to_an_ascii_terminal(saved):
+    shown = shown_by_a_process("show", saved, PYTHONIOENCODING="ascii", LANG="C", LC_ALL="C")
+    assert shown.isascii()
+    assert b"+-" in shown
+    assert b"------" in shown
+
+
 # --- completion -----------------------------------------------------------------------------------
 
 
 def completed(*args: str) -> list[str]:
-    """What a shell is offered for the last of the words."""
+    """The completions of the last word."""
     shell = ShellComplete(main, {}, "precisionbench", "_PRECISIONBENCH_COMPLETE")
     return [item.value for item in shell.get_completions(list(args[:-1]), args[-1])]
 
@@ -632,7 +682,7 @@ def test_backends_are_completed_with_their_options_and_values():
     assert completed("compare", "m", "-b", "nothing:") == []
 
 
-def test_what_is_completed_are_the_options_that_there_are():
+def test_completed_options_are_those_of_the_backend():
     for info in pb.list_backends():
         offered = completed("compare", "m", "-b", f"{info.name}:")
         names = {word.partition(":")[2].partition("=")[0] for word in offered}

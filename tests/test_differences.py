@@ -15,7 +15,7 @@ from precisionbench.analysis.comparable import mismatches
 from precisionbench.analysis.run_diff import SESSION_SPREAD, difference
 from precisionbench.cli import main
 from precisionbench.errors import IncomparableError
-from precisionbench.report.changes import to_text
+from precisionbench.report.run_diff import to_text
 from precisionbench.results import Block, ComparisonData, Passes, Verdict
 from test_storage import comparison_data
 

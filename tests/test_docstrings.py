@@ -75,23 +75,29 @@ def with_members() -> Iterator[tuple[str, Any]]:
         yield name, value
         if not isinstance(value, type):
             continue
-        for member, method in vars(value).items():
+        for member, method in own_members(value).items():
             if not member.startswith("_") and isinstance(method, (property, *METHODS)):
                 yield f"{name}.{member}", method
+
+
+def own_members(value: type) -> dict[str, Any]:
+    """The members of a class and of its bases in the library."""
+    bases = [base for base in value.__mro__ if base.__module__.startswith("precisionbench.")]
+    return {name: member for base in reversed(bases) for name, member in vars(base).items()}
 
 
 METHODS = (types.FunctionType, classmethod, staticmethod, functools.cached_property)
 OBJECTS = dict(with_members())
 
 
-def test_all_of_the_library_is_looked_at():
+def test_the_whole_public_library_is_checked():
     assert {"precisionbench.compare", "precisionbench.errors.SpecError"} <= OBJECTS.keys()
     assert "precisionbench.Comparison.save" in OBJECTS
     assert len(OBJECTS) > 100
 
 
 @pytest.mark.parametrize("name", OBJECTS)
-def test_a_public_name_says_what_it_is_takes_and_gives(name):
+def test_public_docstrings_are_complete(name):
     assert list(complaints(OBJECTS[name])) == []
 
 
@@ -160,7 +166,7 @@ def careless(size: int, name: str) -> int:
     return size
 
 
-def test_what_a_docstring_lacks_is_named():
+def test_complaints_name_what_a_docstring_lacks():
     assert list(complaints(careless)) == [
         "Args says nothing of name",
         "says nothing of what it returns",

@@ -1,9 +1,9 @@
-"""Experiments: what is changed, what is chosen, and what becomes of it."""
+"""Experiments: which rows they change, which ones are chosen, and their results."""
 
 from __future__ import annotations
 
 import json
-import time
+from typing import Any
 
 import attrs
 import pytest
@@ -15,11 +15,14 @@ import precisionbench as pb
 from precisionbench.backends.half import Half
 from precisionbench.cli import main
 from precisionbench.diagnosis.causes import CAUSES
-from precisionbench.diagnosis.findings import Finding, Status
+from precisionbench.diagnosis.findings import Finding, Status, Trial
 from precisionbench.errors import MeasurementError, PreparationError, SpecError, WorkloadError
+from precisionbench.model.workload import resolve
+from precisionbench.results import BackendResult
 from precisionbench.statistics import Interval
 from precisionbench.torchtools.tensors import Inputs
 from precisionbench.workflows import experiments, model_edits
+from test_gap import row, run
 from test_storage import comparison_data
 
 
@@ -38,15 +41,15 @@ class Narrow(nn.Module):
 X = torch.randn(4, 10, 16, 16)
 
 
-def test_a_padded_model_computes_the_same():
+def test_a_padded_model_has_the_same_output():
     model = Narrow().eval()
     before = model(X)
-    changed, _ = model_edits.padded_channels(model, Inputs((X,), {}))
+    changed, _ = model_edits.pad_channels(model, Inputs((X,), {}))
     torch.testing.assert_close(changed(X), before, rtol=1e-4, atol=1e-5)
 
 
 def test_padding_makes_every_size_a_multiple_of_eight():
-    changed, _ = model_edits.padded_channels(Narrow().eval(), Inputs((X,), {}))
+    changed, _ = model_edits.pad_channels(Narrow().eval(), Inputs((X,), {}))
     for part in changed.modules():
         if isinstance(part, (nn.Conv2d, nn.Linear)):
             assert not any(size % 8 for size in part.weight.shape[:2])
@@ -54,12 +57,12 @@ def test_padding_makes_every_size_a_multiple_of_eight():
 
 def test_a_model_with_nothing_to_pad_says_so():
     with pytest.raises(PreparationError, match="the model has no"):
-        model_edits.padded_channels(nn.Sequential(nn.Linear(8, 8)), Inputs((torch.ones(1, 8),), {}))
+        model_edits.pad_channels(nn.Sequential(nn.Linear(8, 8)), Inputs((torch.ones(1, 8),), {}))
 
 
 def test_random_inputs_leave_whole_numbers_alone():
     inputs = Inputs((torch.zeros(3), torch.zeros(3, dtype=torch.int64)), {})
-    _, changed = model_edits.random_inputs(nn.Identity(), inputs)
+    _, changed = model_edits.randomize_inputs(nn.Identity(), inputs)
     assert changed.args[0].any()
     assert not changed.args[1].any()
 
@@ -74,36 +77,36 @@ BACKENDS = {"eager": Half(), "half": Half()}
 NOTHING = pb.Comparison(comparison_data())
 
 
-def test_what_promises_most_is_tried_first_and_as_much_as_the_time_allows():
+def test_the_largest_expected_gain_comes_first_within_the_budget():
     found = [finding("kernel-choice", 1.1), finding("layout-conversions", 1.9)]
-    plans, *_ = experiments.planned(found, BACKENDS, "auto", 1.0)
+    plans, *_ = experiments.plan_experiments(found, BACKENDS, "auto", 1.0)
     assert [plan.name for plan in plans] == ["channels-last"]
-    plans, *_ = experiments.planned(found, BACKENDS, "auto", 100.0)
+    plans, *_ = experiments.plan_experiments(found, BACKENDS, "auto", 100.0)
     assert [plan.name for plan in plans] == ["channels-last", "cudnn-benchmark"]
 
 
-def test_what_promises_nothing_is_tried_only_where_it_is_asked_for():
+def test_findings_without_a_gain_are_tested_only_by_name():
     found = [finding("layout-conversions", 1.01)]
-    assert experiments.planned(found, BACKENDS, "auto", 100.0)[:2] == ([], [])
-    plans, *_ = experiments.planned(found, BACKENDS, ["channels-last"], 100.0)
+    assert experiments.plan_experiments(found, BACKENDS, "auto", 100.0)[:2] == ([], [])
+    plans, *_ = experiments.plan_experiments(found, BACKENDS, ["channels-last"], 100.0)
     assert [plan.name for plan in plans] == ["channels-last"]
 
 
-def test_a_row_whose_backend_is_gone_says_so():
-    _, (trial,), _ = experiments.planned(
+def test_a_row_without_its_backend_fails_with_the_reason():
+    _, (trial,), _ = experiments.plan_experiments(
         [finding("layout-conversions", row="mine")], BACKENDS, "auto", 9.0
     )
     assert "not at hand" in trial.failure
 
 
-def test_what_was_made_and_what_was_left_out_is_told():
+def test_notes_list_the_experiments_made_and_left_out():
     found = [finding("kernel-choice", 1.1), finding("layout-conversions", 1.9)]
-    *_, notes = experiments.planned(found, BACKENDS, "auto", 1.0)
+    *_, notes = experiments.plan_experiments(found, BACKENDS, "auto", 1.0)
     assert notes[0] == "experiments made: channels-last (eager)"
     assert notes[1].startswith("left out for lack of time: cudnn-benchmark (eager)")
-    *_, notes = experiments.planned([], BACKENDS, ["channels-last"], 9.0)
+    *_, notes = experiments.plan_experiments([], BACKENDS, ["channels-last"], 9.0)
     assert notes == ["no suspected finding asks for channels-last, so it was not made"]
-    *_, notes = experiments.planned([], BACKENDS, "auto", 9.0)
+    *_, notes = experiments.plan_experiments([], BACKENDS, "auto", 9.0)
     assert notes == ["no suspected finding asks for an experiment, so none was made"]
 
 
@@ -116,116 +119,158 @@ def test_what_was_made_and_what_was_left_out_is_told():
         ("nope:nothing", "nope"),
     ],
 )
-def test_another_model_than_was_measured_is_refused(zeros, workload, sentence):
+def test_a_workload_that_differs_from_the_measured_one_is_refused(zeros, workload, sentence):
     with pytest.raises(WorkloadError, match=sentence):
         pb.diagnose(zeros, workload, "auto")
 
 
 @pytest.mark.parametrize("wanted", [3, ["nonsense"]])
-def test_experiments_that_make_no_sense_are_refused(zeros, wanted):
+def test_invalid_names_of_experiments_are_refused(zeros, wanted):
     with pytest.raises(SpecError):
         pb.diagnose(zeros, (nn.Linear(64, 64), torch.rand(8, 64)), wanted)
 
 
-def test_a_workload_that_is_no_pair_is_refused(zeros):
+def test_a_workload_tuple_that_is_not_a_pair_is_refused(zeros):
     with pytest.raises(SpecError, match="a tuple of 1"):
         pb.diagnose(zeros, (nn.Linear(64, 64),), "auto")
 
 
-def test_words_may_stand_in_a_list(zeros):
+def test_none_may_be_given_in_a_list(zeros):
     assert pb.diagnose(zeros, experiments=["none"]) == pb.diagnose(zeros)
 
 
-def test_an_unknown_experiment_is_refused_with_those_there_are():
+def test_an_unknown_experiment_is_refused_with_the_known_ones():
     with pytest.raises(SpecError, match="channels-last"):
-        experiments.planned([], {}, ["chanels-last"], 9.0)
+        experiments.plan_experiments([], {}, ["chanels-last"], 9.0)
 
 
-def test_a_row_that_is_changed_already_is_not_measured_against_itself():
+def test_a_row_that_has_the_change_already_is_not_measured():
     row = {"half": Half(memory_format="channels_last")}
-    plans, (trial,), _ = experiments.planned(
+    plans, (trial,), _ = experiments.plan_experiments(
         [finding("layout-conversions", row="half")], row, "auto", 100.0
     )
     assert plans == []
     assert trial.failure == "the row is so already"
 
 
-def test_every_experiment_of_a_cause_exists():
+def test_every_experiment_that_a_cause_proposes_exists():
     named = {name for one in CAUSES for name in (one.experiment, *one.alternatives) if name}
     assert named <= set(experiments.EXPERIMENTS)
 
 
-def test_experiments_are_measured_beside_the_row_as_it_is():
-    found = [finding("memory-bound"), finding("layout-conversions")]
-    plans, *_ = experiments.planned(found, {"eager": Half(dtype="bfloat16")}, "auto", 100.0)
-    trials = experiments.made(plans, NOTHING, Narrow(), X, device="cpu", seed=0)
-    assert [trial.experiment for trial in trials] == ["compiled", "channels-last"]
-    assert all(trial.speedup and trial.speedup.low > 0 for trial in trials)
-
-
-def test_experiments_are_timed_and_nothing_else(monkeypatch):
-    asked: dict[str, object] = {}
-
-    def look(*_: object, **options: object) -> None:
-        asked.update(options)
-        raise MeasurementError("enough")
-
-    monkeypatch.setattr(experiments.runner, "compare", look)
-    plans, *_ = experiments.planned([finding("memory-bound")], BACKENDS, "auto", 100.0)
-    experiments.made(plans, NOTHING, Narrow(), X)
-    assert (asked["passes"], asked["evidence"]) == (False, False)
-
-
-def test_at_least_one_experiment_is_made_whatever_the_time():
-    plans, *_ = experiments.planned([finding("memory-bound")], BACKENDS, "auto", 0.0)
+def test_at_least_one_experiment_is_run_within_any_budget():
+    plans, *_ = experiments.plan_experiments([finding("memory-bound")], BACKENDS, "auto", 0.0)
     assert len(plans) == 1
 
 
-def test_an_experiment_that_cannot_run_is_a_trial_with_the_reason():
-    asked = [attrs.evolve(finding("memory-bound"), alternatives=("folded-batch-norm",))]
-    plans, *_ = experiments.planned(
-        asked, {"eager": Half(dtype="bfloat16")}, ["folded-batch-norm"], 100.0
-    )
-    (trial,) = experiments.made(
-        plans, NOTHING, nn.Linear(10, 8), torch.ones(4, 10), device="cpu", seed=0
-    )
-    assert trial.speedup is None
-    assert "no batch norm" in trial.failure
-
-
-def test_a_larger_batch_is_compared_by_items():
+def test_a_larger_batch_needs_a_known_batch_size():
     asked = [attrs.evolve(finding("launch-bound"), alternatives=("larger-batch",))]
-    plans, *_ = experiments.planned(
-        asked, {"eager": Half(dtype="bfloat16")}, ["larger-batch"], 9.0, 4
-    )
-    assert plans[0].changed.batch_size == 32
-    model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(40)))
-    (trial,) = experiments.made(plans, NOTHING, model, torch.ones(4, 8), device="cpu", seed=0)
-    assert trial.speedup.low > 2  # forty tiny calls take about as long for eight times the items
-
-
-def test_where_no_batch_is_known_there_is_no_larger_one():
-    asked = [attrs.evolve(finding("launch-bound"), alternatives=("larger-batch",))]
-    _, (trial,), _ = experiments.planned(asked, {"eager": Half()}, ["larger-batch"], 9.0)
+    _, (trial,), _ = experiments.plan_experiments(asked, {"eager": Half()}, ["larger-batch"], 9.0)
     assert "not known how many items" in trial.failure
 
 
-def test_a_row_that_has_no_compiled_form_says_so():
-    plans, (trial,), _ = experiments.planned(
+def test_a_row_without_a_compiled_form_fails_with_the_reason():
+    plans, (trial,), _ = experiments.plan_experiments(
         [finding("memory-bound")], {"eager": Half(fp32_layers="head")}, "auto", 100.0
     )
     assert plans == []
     assert "no compiled row like this one" in trial.failure
 
 
-# --- as people call it ----------------------------------------------------------------------------
+# --- as they are measured -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trials() -> list[Trial]:
+    """Three experiments on one row, measured together; the model has no batch norm to fold."""
+    rows = {"eager": Half(dtype="bfloat16")}
+    suspected = [finding("memory-bound"), finding("layout-conversions")]
+    plans, *_ = experiments.plan_experiments(suspected, rows, "auto", 100.0)
+    folding = [attrs.evolve(finding("memory-bound"), alternatives=("folded-batch-norm",))]
+    more, *_ = experiments.plan_experiments(folding, rows, ["folded-batch-norm"], 100.0)
+    workload = resolve(nn.Conv2d(3, 8, 3), torch.rand(2, 3, 8, 8), device="cpu")
+    return experiments.run_experiments([*plans, *more], NOTHING, workload, replicas=1)
+
+
+def test_experiments_are_measured_beside_the_unchanged_row(trials):
+    measured = trials[:2]
+    assert [trial.experiment for trial in measured] == ["compiled", "channels-last"]
+    assert all(trial.speedup and trial.speedup.low > 0 for trial in measured)
+
+
+def test_an_experiment_that_cannot_run_has_the_reason(trials):
+    trial = trials[2]
+    assert trial.speedup is None
+    assert "no batch norm" in trial.failure
+
+
+def run_as(monkeypatch: pytest.MonkeyPatch, plans: list[Any], *rows: BackendResult) -> Any:
+    """Run experiments that measure these rows at once: the trials, and the options asked for."""
+    asked: list[Any] = []
+
+    def compare_with(*arguments: Any, **_: object) -> pb.Comparison:
+        asked.append(arguments[-1])
+        return pb.Comparison(run(*rows))
+
+    monkeypatch.setattr(experiments.compare, "compare_with", compare_with)
+    workload = resolve(nn.Linear(8, 8), torch.ones(4, 8), device="cpu")
+    trials = experiments.run_experiments(plans, NOTHING, workload)
+    (options,) = asked
+    return trials, options
+
+
+def test_experiments_measure_nothing_but_times(monkeypatch):
+    plans, *_ = experiments.plan_experiments([finding("memory-bound")], BACKENDS, "auto", 100.0)
+    rows = row("half", 2e-3), row("compile:dtype=float16", 1e-3)
+    (trial,), options = run_as(monkeypatch, plans, *rows)
+    assert (options.passes, options.evidence) == (False, False)
+    assert trial.speedup.value == pytest.approx(2)
+
+
+def test_experiments_that_cannot_be_measured_have_the_reason(monkeypatch):
+    def compare_with(*_: object, **__: object) -> None:
+        raise MeasurementError("enough")
+
+    monkeypatch.setattr(experiments.compare, "compare_with", compare_with)
+    plans, *_ = experiments.plan_experiments([finding("memory-bound")], BACKENDS, "auto", 100.0)
+    workload = resolve(nn.Linear(8, 8), torch.ones(4, 8), device="cpu")
+    (trial,) = experiments.run_experiments(plans, NOTHING, workload)
+    assert (trial.speedup, trial.failure) == (None, "enough")
+
+
+def test_a_larger_batch_is_compared_by_items(monkeypatch):
+    asked = [attrs.evolve(finding("launch-bound"), alternatives=("larger-batch",))]
+    plans, *_ = experiments.plan_experiments(
+        asked, {"eager": Half(dtype="bfloat16")}, ["larger-batch"], 9.0, 4
+    )
+    assert plans[0].changed.batch_size == 32
+    of_same_latency = (
+        row("half:dtype=bfloat16", 1e-3, 4),
+        row("half:dtype=bfloat16,batch_size=32", 1e-3, 32),
+    )
+    (trial,), _ = run_as(monkeypatch, plans, *of_same_latency)
+    assert trial.speedup.low > 2
+    assert trial.speedup.value == pytest.approx(8)
+
+
+def test_a_row_of_a_patched_process_is_measured_in_a_fresh_one(monkeypatch):
+    plans, *_ = experiments.plan_experiments(
+        [finding("patched-functions")], experiments.backends_of(NOTHING), "auto", 100.0
+    )
+    (trial,), options = run_as(monkeypatch, plans, row("eager", 1e-3))
+    assert options.launcher == "process"
+    assert trial.experiment == "fresh-process"
+    assert trial.speedup.low > 2  # 10 ms before
+
+
+# --- as users call them ---------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def zeros():
     return pb.compare(
         nn.Linear(64, 64), torch.zeros(8, 64), backends=["half:dtype=bfloat16"], device="cpu",
-        launcher="inline", budget_s=1,
+        launcher="inline", budget_s=0.2,
     )  # fmt: skip
 
 
@@ -240,48 +285,25 @@ def test_experiments_without_a_model_are_refused(zeros):
         pb.diagnose(zeros, experiments="auto")
 
 
-def test_with_the_model_experiments_are_made(zeros):
+def test_diagnose_runs_experiments_on_the_model(zeros):
     found = pb.diagnose(zeros, workload=(nn.Linear(64, 64), torch.zeros(8, 64)), experiments="auto")
-    (said,) = (f for f in found.findings if f.cause == "constant-inputs")
-    assert said.experiment == "random-inputs"
+    (constant,) = (f for f in found.findings if f.cause == "constant-inputs")
+    assert constant.experiment == "random-inputs"
 
 
 def test_a_saved_result_is_explained_on_the_command_line(zeros, tmp_path):
     file = tmp_path / "r.json"
     zeros.save(file)
-    shown = CliRunner().invoke(main, ["explain", str(file)])
-    assert shown.exit_code == 0
-    assert "Ten questions" in shown.output
-    told = CliRunner().invoke(main, ["explain", str(file), "--json"])
-    document = json.loads(told.output)
+    done = CliRunner().invoke(main, ["explain", str(file)])
+    assert done.exit_code == 0
+    assert "Ten questions" in done.output
+    done = CliRunner().invoke(main, ["explain", str(file), "--json"])
+    document = json.loads(done.output)
     assert document["format"] == "precisionbench.diagnosis"
     assert document["findings"][0]["cause"] == "constant-inputs"
 
 
 def test_explain_without_evidence_is_refused():
-    shown = CliRunner().invoke(main, ["compare", "a.b:c", "--explain", "--no-evidence"])
-    assert shown.exit_code == 2
-    assert "needs the evidence" in shown.output
-
-
-def test_a_row_of_a_patched_process_is_measured_in_a_fresh_one():
-    model, x = nn.Linear(64, 64), torch.rand(8, 64)
-    slow = pb.compare(
-        Slowed(model), x, backends=["eager"], device="cpu", launcher="inline", budget_s=1
-    )
-    plans, *_ = experiments.planned(
-        [finding("patched-functions")], experiments.backends_of(slow), "auto", 100.0
-    )
-    (trial,) = experiments.made(plans, slow, model, x, device="cpu", seed=0)
-    assert trial.experiment == "fresh-process"
-    assert trial.speedup.low > 2  # it is another model here, and fast
-
-
-class Slowed(nn.Module):
-    def __init__(self, part):
-        super().__init__()
-        self.part = part
-
-    def forward(self, x):
-        time.sleep(0.01)
-        return self.part(x)
+    done = CliRunner().invoke(main, ["compare", "a.b:c", "--explain", "--no-evidence"])
+    assert done.exit_code == 2
+    assert "needs the evidence" in done.output

@@ -59,7 +59,7 @@ def test_it_is_well_formed(any_page):
     assert any_page.all("html")[0]["lang"] == "en"
 
 
-def test_it_asks_nobody_for_anything(any_page):
+def test_the_page_makes_no_requests(any_page):
     for tag, attributes in any_page.elements:
         for name in ("src", "srcset", "action", "formaction", "data", "poster", "xlink:href"):
             assert name not in attributes, tag
@@ -72,7 +72,7 @@ def test_it_asks_nobody_for_anything(any_page):
     assert not re.search(r"fetch\(|XMLHttpRequest|WebSocket|import\(|sendBeacon|https?:", ours)
 
 
-def test_the_policy_lets_our_script_run_and_nothing_else(any_page):
+def test_the_policy_allows_only_our_script(any_page):
     policy = any_page.all("meta")[1]["content"]
     assert policy.startswith("default-src 'none'")
     for tag, text in (
@@ -86,7 +86,7 @@ def test_the_policy_lets_our_script_run_and_nothing_else(any_page):
         assert not [name for name in attributes if name.startswith("on") or name == "style"], tag
 
 
-def test_ids_are_unique_and_links_in_the_page_lead_somewhere(any_page):
+def test_ids_are_unique_and_internal_links_have_targets(any_page):
     ids = [attributes["id"] for _, attributes in any_page.elements if "id" in attributes]
     assert len(set(ids)) == len(ids)
     for link in any_page.all("a"):
@@ -102,7 +102,7 @@ def test_headings_are_in_order(any_page):
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
-def test_every_picture_says_what_it_shows(any_page):
+def test_every_picture_has_a_description(any_page):
     for svg in any_page.all("svg"):
         hidden = svg.get("aria-hidden") == "true"
         assert hidden or (svg["role"] == "img" and svg["aria-label"])
@@ -122,12 +122,12 @@ def test_every_field_has_a_label(any_page):
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_it_holds_everything_that_was_measured(name):
+def test_the_page_embeds_all_data(name):
     data = SCENES[name]()
     assert json_format.as_document(page(data).data) == json_format.as_document(data)
 
 
-def test_data_that_would_be_heavy_is_packed(monkeypatch):
+def test_large_data_is_packed(monkeypatch):
     data = recorded("depthwise")
     monkeypatch.setattr(page_module, "_MOST_PLAIN", 10_000)
     found = page(data)
@@ -150,7 +150,7 @@ def test_a_recorded_run_has_all_parts_in_order(name):
     ]
 
 
-def test_a_recorded_run_says_what_was_found():
+def test_a_recorded_run_shows_its_findings():
     text = page(recorded("channels-50")).text
     assert "half reads 2.773 times as fast as eager (2.765 to 2.777), which is no verdict" in text
     assert "layout conversions around convolutions" in text
@@ -162,12 +162,12 @@ def test_a_recorded_run_says_what_was_found():
     assert "docs/causes" not in text, "a link that leads nowhere offline"
 
 
-def test_a_false_label_is_said_before_the_verdict():
+def test_a_false_label_comes_before_the_verdict():
     text = to_html(comparison(evidence(conv(0.3e-3, "float16", HALF_CONV)), CLEAN["half"]))
     assert text.index("Not what they say") < text.index('id="verdict"')
 
 
-def test_what_could_not_run_says_why():
+def test_failures_have_their_reasons():
     text = page(comparison_data()).text
     assert "Could not run" in text
     assert "needs Apex; get it" in text
@@ -181,7 +181,7 @@ def test_a_diagnosis_with_experiments_is_shown():
     assert "by the experiment channels-last" in text
 
 
-def test_the_gap_is_there_only_where_a_ledger_is_given():
+def test_the_gap_needs_a_ledger():
     data = recorded("depthwise")
     assert 'id="gap"' not in to_html(data)
     assert 'id="gap"' in to_html(data, ledger=LEDGER)
@@ -192,7 +192,7 @@ def test_the_gap_is_there_only_where_a_ledger_is_given():
 # --- names that are not ours --------------------------------------------------------------------
 
 
-def test_hostile_names_are_text_and_nothing_else():
+def test_hostile_names_are_escaped():
     found = page(hostile())
     clean = page(comparison(**CLEAN))
     kinds = {tag for tag, _ in found.elements}
@@ -203,7 +203,7 @@ def test_hostile_names_are_text_and_nothing_else():
     assert "49" not in found.all("title")[0]
 
 
-def test_names_that_turn_text_round_or_end_it_are_disarmed():
+def test_control_characters_in_names_are_replaced():
     text = to_html(hostile())
     for character in "\u202e\u2066\x00\x07":
         assert character not in text
@@ -211,7 +211,7 @@ def test_names_that_turn_text_round_or_end_it_are_disarmed():
     text.encode()  # no lone surrogate is left
 
 
-def test_endless_names_are_cut_and_the_data_has_them_whole():
+def test_very_long_names_are_cut_except_in_the_data():
     data = hostile()
     found = page(data)
     longest = max(len(word) for word in found.text.split())
@@ -266,7 +266,7 @@ def test_eight_backends_of_a_thousand_layers_take_five_megabytes_at_most(tmp_pat
 # --- files and notebooks ------------------------------------------------------------------------
 
 
-def test_a_report_is_written_and_never_over_another(tmp_path):
+def test_an_existing_report_is_not_overwritten(tmp_path):
     found = pb.Comparison(recorded("depthwise"))
     file = tmp_path / "report.html"
     found.to_html(file)
@@ -282,7 +282,7 @@ def test_the_same_result_gives_the_same_report():
     assert to_html(recorded("autocast")) == to_html(recorded("autocast"))
 
 
-def test_a_notebook_shows_the_table_without_any_script():
+def test_the_notebook_table_has_no_script():
     found = pb.Comparison(hostile())._repr_html_()
     shown = Page(found)
     assert shown.faults == []

@@ -71,7 +71,7 @@ assert to_json(records) and to_text(records)
     assert not modules_after(code) & {"torch", "pynvml"}
 
 
-def test_every_public_name_is_there_and_says_what_it_is():
+def test_every_public_name_exists_and_has_a_docstring():
     for name in pb.__all__:
         assert getattr(pb, name).__doc__, name
         assert name in dir(pb)
@@ -118,7 +118,7 @@ def test_old_import_paths_give_the_moved_module(old):
     assert (moved.__name__, moved.__spec__.name) == (MOVED[old], MOVED[old])
 
 
-def test_old_import_paths_are_imported_when_they_are_used_only():
+def test_old_import_paths_are_loaded_on_first_use():
     code = """
 import sys
 import precisionbench

@@ -81,7 +81,7 @@ def test_the_bars_of_a_waterfall_are_the_rows_of_its_ledger():
     assert total.factor == pytest.approx(math.prod(row[2] for row in LEDGER), rel=1e-12)
 
 
-def test_equal_lengths_of_a_waterfall_are_equal_factors_and_each_starts_where_the_last_ended():
+def test_bars_of_a_waterfall_are_logarithmic_and_adjacent():
     found = waterfall(LEDGER)
     unit = found.bars[0].width / abs(math.log(found.bars[0].factor))
     end = found.one_at
@@ -94,14 +94,14 @@ def test_equal_lengths_of_a_waterfall_are_equal_factors_and_each_starts_where_th
     assert found.bars[-1].at + found.bars[-1].width == pytest.approx(end, abs=0.01)
 
 
-def test_ranges_of_a_waterfall_are_shown_where_they_are_known():
+def test_known_ranges_of_a_waterfall_are_shown():
     found = waterfall(LEDGER)
     assert found.bars[0].text == "1.47x (1.42 to 1.52)"
     assert found.bars[0].low_at < found.bars[0].at + found.bars[0].width < found.bars[0].high_at
     assert (found.bars[3].text, found.bars[3].low_at) == ("0.930x", None)
 
 
-def test_a_gap_that_is_mostly_assumed_says_so_first():
+def test_a_mostly_assumed_gap_has_a_warning():
     assert waterfall(LEDGER).warning == ""
     rows = [("half", "measured", 1.5, None, None), ("INT8", "assumed", 2.0, None, None)]
     assert waterfall(rows).warning == (
@@ -127,7 +127,7 @@ def test_a_kind_may_be_of_an_enum():
         ("a", "measured", "many", None, None),
     ],
 )
-def test_what_is_no_row_of_a_ledger_is_refused(row):
+def test_invalid_rows_of_a_ledger_are_refused(row):
     with pytest.raises(SpecError, match="is no row of a ledger; give .*measured, derived"):
         waterfall([row])
 
@@ -135,7 +135,7 @@ def test_what_is_no_row_of_a_ledger_is_refused(row):
 # --- speed-ups ----------------------------------------------------------------------------------
 
 
-def test_a_speedup_stands_within_its_interval_and_right_of_one_if_it_is_faster():
+def test_a_speedup_is_drawn_within_its_interval_and_right_of_1_if_faster():
     data = large(4, 2)
     found = speedup_plot(data, speedups(data))
     assert [whisker.name for whisker in found.whiskers] == [f"half:variant={n}" for n in (1, 2, 3)]
@@ -145,7 +145,7 @@ def test_a_speedup_stands_within_its_interval_and_right_of_one_if_it_is_faster()
         assert whisker.text.endswith("faster")
 
 
-def test_without_a_reference_there_are_no_speedups_to_draw():
+def test_without_a_reference_there_is_no_speedup_plot():
     data = attrs.evolve(comparison_data(), reference="apex-amp")
     assert speedup_plot(data, speedups(data)) is None
 
@@ -162,7 +162,7 @@ def row_of(*blocks: Block):
     return attrs.evolve(row, measurement=attrs.evolve(row.measurement, blocks=blocks))
 
 
-def test_samples_stand_in_the_order_taken_and_slower_ones_higher():
+def test_samples_are_drawn_in_time_order_and_slower_ones_higher():
     panel = latency_panel(row_of(Block(1, 0, 0, (3e-3, 4e-3)), Block(0, 0, 0, (1e-3, 2e-3))))
     (dots,) = panel.dots
     xs, ys = zip(*points(dots.path), strict=True)
@@ -173,7 +173,7 @@ def test_samples_stand_in_the_order_taken_and_slower_ones_higher():
     assert panel.bands == f"M625 0H875V{HEIGHT}H625z"
 
 
-def test_each_worker_has_a_colour_and_each_session_an_end():
+def test_each_worker_has_a_colour_and_sessions_are_separated():
     blocks = [
         Block(r, k, k, (1e-3,) * 5, session=s) for s in (0, 1) for r in (0, 1) for k in (0, 1)
     ]
@@ -184,7 +184,7 @@ def test_each_worker_has_a_colour_and_each_session_an_end():
     assert "4 rounds, 4 workers" in panel.text
 
 
-def test_throttled_blocks_are_underlined():
+def test_throttled_blocks_are_marked():
     held = DeviceState(throttled=("sw_power_cap",))
     panel = latency_panel(
         row_of(Block(0, 0, 0, (1e-3,) * 5), Block(1, 0, 0, (1e-3,) * 5, state=held))
@@ -192,7 +192,7 @@ def test_throttled_blocks_are_underlined():
     assert panel.throttled == f"M550 {HEIGHT - 3}H951"
 
 
-def test_far_samples_are_at_the_edge_and_said():
+def test_far_samples_are_at_the_edge_and_counted():
     times_s = tuple(1e-3 * (1 + n / 1e4) for n in range(100))
     panel = latency_panel(row_of(Block(0, 0, 0, (*times_s, 0.5))))
     assert len(points(panel.far)) == 1
@@ -200,13 +200,13 @@ def test_far_samples_are_at_the_edge_and_said():
     assert len(points(panel.dots[0].path)) == 100
 
 
-def test_equal_samples_are_drawn_in_the_middle_and_not_divided_by_nothing():
+def test_equal_samples_are_drawn_in_the_middle():
     panel = latency_panel(row_of(Block(0, 0, 0, (1e-3,) * 8)))
     assert {y for _, y in points(panel.dots[0].path)} == {HEIGHT // 2}
     assert panel.far == ""
 
 
-def test_what_was_observed_is_named():
+def test_observations_are_named():
     data = recorded("autocast")
     row = data.results[1]
     panel = latency_panel(row, observations(data)[row.backend])
@@ -233,13 +233,13 @@ def test_the_parts_of_a_bar_are_the_times_of_the_diagnosis(name):
             assert before.at + before.width == pytest.approx(after.at, abs=0.01)
 
 
-def test_a_bar_that_the_profiler_made_longer_says_so():
+def test_a_bar_lengthened_by_the_profiler_shows_both_times():
     slow = evidence(conv(5e-3))
     (bar,) = time_plot(comparison(slow), diagnosis_of(comparison(slow)).roofs).bars
     assert bar.text == "5.00 ms under the profiler, 1.02 ms without"
 
 
-def test_without_evidence_there_is_no_time_to_draw():
+def test_without_evidence_there_is_no_time_plot():
     data = comparison()
     assert time_plot(data, diagnosis_of(data).roofs) is None
     assert roofline_plot(facts_of_rows(data)) is None
@@ -257,7 +257,7 @@ def test_classes_of_layers_have_the_flops_and_bytes_of_their_operations():
     assert found.flop_rate == pytest.approx(found.flops / 1e-3)
 
 
-def test_half_has_twice_the_intensity_and_stands_higher():
+def test_half_has_twice_the_intensity_and_a_higher_rate():
     found = roofline_plot(facts_of_rows(recorded("channels-50")))
     eager, half = found.points
     assert (eager.row, half.row) == ("eager", "half")
@@ -267,7 +267,7 @@ def test_half_has_twice_the_intensity_and_stands_higher():
     assert 0 < half.of_roof < 1
 
 
-def test_the_roofs_are_the_devices_peaks_each_once():
+def test_each_peak_of_the_device_has_one_line():
     found = roofline_plot(facts_of_rows(recorded("depthwise")))
     assert [roof.text.partition(" FLOP")[0].rsplit(" ", 2)[0] for roof in found.roofs] == [
         "fp32",
@@ -281,7 +281,7 @@ def test_the_roofs_are_the_devices_peaks_each_once():
     assert ridges == sorted(ridges)
 
 
-def test_an_unknown_device_has_points_and_no_roofs():
+def test_an_unknown_device_has_points_and_no_peak_lines():
     data = comparison(**CLEAN, gpu=attrs.evolve(recorded("depthwise").environment.gpu, name="X1"))
     found = roofline_plot(facts_of_rows(data))
     assert (found.roofs, found.slope, found.device) == ((), None, "")
@@ -291,7 +291,7 @@ def test_an_unknown_device_has_points_and_no_roofs():
 # --- tables -------------------------------------------------------------------------------------
 
 
-def test_the_layers_that_are_shown_are_the_longest_and_the_rest_is_counted():
+def test_the_longest_layers_are_shown_and_the_rest_is_counted():
     pairs = diagnosis_of(recorded("channels-50")).layers
     found = tables.layer_table(pairs, most=4)
     assert [row.path for row in found.rows] == [pair.path for pair in pairs[:4]]
@@ -301,7 +301,7 @@ def test_the_layers_that_are_shown_are_the_longest_and_the_rest_is_counted():
     assert tables.layer_table(()).rows == ()
 
 
-def test_energy_is_of_an_item_where_the_batch_is_known():
+def test_energy_is_per_item_if_the_batch_size_is_known():
     data = recorded("channels-50")
     unknown = attrs.evolve(data.results[0], batch_size=None)
     rows = tables.summary(attrs.evolve(data, results=(unknown, data.results[1])), {})
@@ -317,7 +317,7 @@ def said(verdict: Verdict, reason: str = "", value: float = 2.0) -> str:
     return headline(data, {"eager": one, "half": Speedup(value, value, value, verdict, reason)})
 
 
-def test_the_verdict_is_one_sentence():
+def test_the_headline_is_one_sentence():
     assert (
         said(Verdict.FASTER)
         == "half is the fastest: 2.000 times as fast as eager (2.000 to 2.000)."
@@ -330,7 +330,7 @@ def test_the_verdict_is_one_sentence():
     assert "measured one after another" in said(Verdict.INCONCLUSIVE, "not_interleaved")
 
 
-def test_a_told_difference_comes_before_a_larger_one_that_is_not():
+def test_the_headline_prefers_a_significant_speed_up_to_a_larger_one():
     data = comparison_data()
     found = {
         "half": Speedup(2, 1.9, 2.1, Verdict.FASTER, "excludes_1"),
@@ -339,7 +339,7 @@ def test_a_told_difference_comes_before_a_larger_one_that_is_not():
     assert headline(data, found).startswith("half is the fastest")
 
 
-def test_the_verdict_knows_whether_the_output_is_near_enough():
+def test_the_headline_states_the_accuracy():
     data = recorded("depthwise")
     found = {"half": Speedup(2, 1.9, 2.1, Verdict.FASTER, "excludes_1")}
     precisions = diagnosis_of(data).precisions
@@ -350,7 +350,7 @@ def test_the_verdict_knows_whether_the_output_is_near_enough():
     assert headline(data, found, bad).endswith("is not to be used as it is: it is infinite.")
 
 
-def test_a_run_without_results_has_a_verdict_too():
+def test_a_run_without_results_has_a_headline():
     data = comparison_data()
     assert (
         headline(attrs.evolve(data, results=(), reference="apex-amp"), {})

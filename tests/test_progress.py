@@ -16,7 +16,13 @@ import precisionbench as pb
 from precisionbench.measure.live_speedups import LiveSpeedups
 from precisionbench.measure.schedule import RowState
 from precisionbench.report import progress as display
-from precisionbench.report.progress import Lines, Region, Ticker, progress_display, stage_text
+from precisionbench.report.progress import (
+    LiveDisplay,
+    LogLines,
+    Repeater,
+    progress_display,
+    stage_text,
+)
 from precisionbench.results.progress import Progress, in_phase
 from precisionbench.statistics import Interval
 from simulated_device import SimulatedDevice, session, steady
@@ -34,7 +40,7 @@ class Clock:
         return self.now_s
 
 
-def test_a_run_in_workers_tells_each_stage_and_the_speed_ups_so_far():
+def test_a_run_in_workers_reports_each_stage_and_current_speed_ups():
     seen: list[Progress] = []
     pb.compare(
         torch.nn.Linear(8, 8),
@@ -60,13 +66,13 @@ def test_a_run_in_workers_tells_each_stage_and_the_speed_ups_so_far():
     assert steps == ["", "loading the model", "building", "first call", "warm-up calls"]
     rounds = [p for p in seen if p.stage == "measuring"]
     assert [p.position for p in rounds] == list(range(1, len(rounds) + 1))
-    assert not rounds[4].speedups, "five rounds tell nothing yet"
+    assert not rounds[4].speedups, "five rounds on_progress nothing yet"
     found = rounds[-1].speedups["half:dtype=bfloat16"]
     assert found.low <= found.value <= found.high
     assert 0 < seen[1].elapsed_s < rounds[0].elapsed_s < seen[-1].elapsed_s
 
 
-def test_whoever_does_not_listen_pays_nothing(monkeypatch):
+def test_without_a_callback_no_speed_ups_are_computed(monkeypatch):
     monkeypatch.setattr(LiveSpeedups, "update", lambda *_: pytest.fail("it was computed"))
     arguments = {"device": "cpu", "replicas": 1, "budget_s": 1, "evidence": False}
     assert pb.compare(torch.nn.Linear(8, 8), torch.rand(2, 8), backends=["eager"], **arguments)
@@ -80,18 +86,18 @@ def row_states(rounds: int = 12) -> list[RowState]:
     return [RowState(name, [None] * 3, blocks=found) for name, found in kept.items()]
 
 
-def test_speed_ups_so_far_are_those_of_the_rounds():
+def test_current_speed_ups_are_those_of_the_finished_rounds():
     found = LiveSpeedups("0", 0.0).update(row_states())
     assert list(found) == ["1"]
     assert found["1"].low < 2 < found["1"].high
     assert found["1"].relative_half_width < 0.02
 
 
-def test_too_few_rounds_tell_no_speed_up():
+def test_too_few_rounds_have_no_speed_up():
     assert LiveSpeedups("0", 0.0).update(row_states(rounds=5)) == {}
 
 
-def test_looking_takes_a_hundredth_of_the_time_at_most():
+def test_live_speed_ups_take_one_percent_of_the_time_at_most():
     clock = Clock()
 
     def costly() -> float:
@@ -130,7 +136,7 @@ def test_a_stage_is_a_line(progress, text):
     assert stage_text(progress) == text
 
 
-def test_a_part_of_something_larger_says_which():
+def test_the_phase_is_named_first():
     seen: list[Progress] = []
     in_phase(seen.append, "experiments")(Progress("", "warming_up", 0, 0))
     assert seen[0].phase == "experiments"
@@ -139,10 +145,10 @@ def test_a_part_of_something_larger_says_which():
 
 def lines_of(*steps: tuple[float, Progress]) -> list[str]:
     clock, out = Clock(), io.StringIO()
-    with Lines(out, clock) as tell:
+    with LogLines(out, clock) as on_progress:
         for now_s, progress in steps:
             clock.now_s = now_s
-            tell(progress)
+            on_progress(progress)
     return out.getvalue().splitlines()
 
 
@@ -162,36 +168,36 @@ def test_a_log_has_a_line_for_rows_and_for_rounds_every_ten_seconds():
     ]
 
 
-def test_a_log_says_now_and_then_what_takes_so_long():
+def test_a_log_repeats_long_steps_with_the_elapsed_time():
     clock, out = Clock(), io.StringIO()
-    with Lines(out, clock) as tell:
-        tell(Progress("half", "preparing", 1, 1, step="building"))
+    with LogLines(out, clock) as on_progress:
+        on_progress(Progress("half", "preparing", 1, 1, step="building"))
         clock.now_s = 120.0
-        tell.still()
+        on_progress.write_elapsed()
     assert out.getvalue() == "[1/1] half: preparing, building, for 2 min\n"
 
 
-def test_a_log_that_is_closed_stops_nothing():
+def test_a_closed_stream_raises_no_error():
     out = io.StringIO()
-    with Lines(out) as tell:
+    with LogLines(out) as on_progress:
         out.close()
-        tell(Progress("half", "done", 1, 1))
+        on_progress(Progress("half", "done", 1, 1))
 
 
 def shown(progress: Progress, width: int, took_s: float = 0.0) -> list[str]:
     clock = Clock()
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=True, color_system=None)
-    region = Region(console, clock)
-    region(progress)
-    region._ticker.stop()
+    display = LiveDisplay(console, clock)
+    display(progress)
+    display._repeater.stop()
     clock.now_s = took_s
-    console.print(region)
+    console.print(display)
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_a_long_name_hides_neither_the_step_nor_its_time(width):
+def test_a_long_name_is_cut_before_the_step_and_its_time(width):
     (line,) = shown(Progress(LONG, "preparing", 4, 4, step="building"), width, 72.0)
     assert len(line) <= width
     assert line.startswith("[4/4] compile:d")
@@ -199,7 +205,7 @@ def test_a_long_name_hides_neither_the_step_nor_its_time(width):
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_speed_ups_stand_below_each_other_with_their_intervals(width):
+def test_speed_ups_are_aligned_with_their_intervals(width):
     speedups = {**HALF, LONG: Interval(1.905, 0.9, 3.1)}
     head, half, other = shown(Progress("", "measuring", 14, 100, speedups=speedups), width)
     assert head == "round 14 of at most 100"
@@ -208,63 +214,63 @@ def test_speed_ups_stand_below_each_other_with_their_intervals(width):
     assert len(half) == len(other) <= width
 
 
-def test_no_thread_runs_while_something_is_measured():
+def test_no_thread_runs_during_timing():
     console = Console(file=io.StringIO(), force_terminal=True)
     before = threading.active_count()
-    with Region(console) as tell:
-        tell(Progress("half", "preparing", 1, 1, step="building"))
+    with LiveDisplay(console) as on_progress:
+        on_progress(Progress("half", "preparing", 1, 1, step="building"))
         assert threading.active_count() == before + 1
         for stage in ("warming_up", "measuring", "finishing"):
-            tell(Progress("", stage, 1, 100))
+            on_progress(Progress("", stage, 1, 100))
             assert threading.active_count() == before, stage
-        tell(Progress("half", "preparing", 1, 1))
+        on_progress(Progress("half", "preparing", 1, 1))
     assert threading.active_count() == before
 
 
-def test_a_ticker_ticks_until_it_is_stopped():
+def test_a_repeater_calls_its_action_until_it_is_stopped():
     ticked = threading.Event()
-    ticker = Ticker()
-    ticker.start(ticked.set, 1e-3)
+    repeater = Repeater()
+    repeater.start(ticked.set, 1e-3)
     assert ticked.wait(60)
-    ticker.stop()
+    repeater.stop()
     ticked.clear()
     assert not ticked.is_set()
 
 
-def test_a_failure_stays_on_the_screen_when_the_region_goes():
+def test_failures_remain_after_the_live_display():
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=80, color_system=None)
-    with Region(console) as tell:
-        tell(Progress("apex-amp", "failed", 3, 4, "needs NVIDIA Apex"))
+    with LiveDisplay(console) as on_progress:
+        on_progress(Progress("apex-amp", "failed", 3, 4, "needs NVIDIA Apex"))
     assert "apex-amp: needs NVIDIA Apex\n" in out.getvalue()
 
 
-def test_without_a_terminal_there_are_lines(capsys):
-    with progress_display() as tell:
-        assert isinstance(tell, Lines)
-        tell(Progress("half", "done", 1, 2))
+def test_without_a_terminal_there_are_log_lines(capsys):
+    with progress_display() as on_progress:
+        assert isinstance(on_progress, LogLines)
+        on_progress(Progress("half", "done", 1, 2))
     assert capsys.readouterr().err == "[1/2] half done\n"
 
 
-def test_colours_that_are_asked_for_make_no_terminal_of_a_log(monkeypatch):
+def test_force_color_does_not_make_a_log_a_terminal(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    with progress_display() as tell:
-        assert isinstance(tell, Lines)
+    with progress_display() as on_progress:
+        assert isinstance(on_progress, LogLines)
 
 
-def test_a_program_without_a_window_has_no_standard_error(monkeypatch):
+def test_without_standard_error_nothing_is_shown(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
-    with progress_display() as tell:
-        tell(Progress("half", "done", 1, 2))
+    with progress_display() as on_progress:
+        on_progress(Progress("half", "done", 1, 2))
 
 
-def test_a_notebook_without_widgets_gets_lines():
+def test_a_notebook_without_widgets_gets_log_lines():
     out = io.StringIO()
     console = Console(file=out, force_jupyter=True)
-    with progress_display(console) as tell:
-        if not isinstance(tell, Lines):
+    with progress_display(console) as on_progress:
+        if not isinstance(on_progress, LogLines):
             pytest.skip("ipywidgets is installed")
-        tell(Progress("half", "done", 1, 2))
+        on_progress(Progress("half", "done", 1, 2))
     assert out.getvalue() == "[1/2] half done\n"
 
 
@@ -291,7 +297,7 @@ class Output:
         pass
 
 
-def test_a_notebook_with_widgets_gets_a_region_that_is_written_anew(monkeypatch):
+def test_a_notebook_with_widgets_gets_a_live_display(monkeypatch):
     """On stand-ins; the test below shows the same on the real ones."""
     said: list[str] = []
     ipython = types.ModuleType("IPython")
@@ -306,22 +312,22 @@ def test_a_notebook_with_widgets_gets_a_region_that_is_written_anew(monkeypatch)
     }
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
-    with progress_display(Console(force_jupyter=True)) as tell:
-        tell(Progress("", "measuring", 14, 100, speedups=HALF))
+    with progress_display(Console(force_jupyter=True)) as on_progress:
+        on_progress(Progress("", "measuring", 14, 100, speedups=HALF))
     (output,) = Output.made
     assert output.cleared >= 2
     assert output.closed
     assert any("round 14" in text for text in said)
 
 
-def test_a_real_notebooks_widgets_take_a_region():
+def test_widgets_of_a_real_notebook_show_a_live_display():
     pytest.importorskip("IPython")
     pytest.importorskip("ipywidgets")
-    with progress_display(Console(force_jupyter=True)) as tell:
-        assert isinstance(tell, Region)
-        tell(Progress("", "measuring", 14, 100, speedups=HALF))
+    with progress_display(Console(force_jupyter=True)) as on_progress:
+        assert isinstance(on_progress, LiveDisplay)
+        on_progress(Progress("", "measuring", 14, 100, speedups=HALF))
 
 
-def test_it_is_a_public_name():
+def test_progress_display_is_public():
     assert pb.progress_display is display.progress_display
     assert pb.Progress is Progress

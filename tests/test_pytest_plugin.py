@@ -54,7 +54,7 @@ def everything_is_loaded(tmp_path_factory) -> None:
     )
     file = tmp_path_factory.mktemp("warm") / "b.json"
     for _ in range(2):
-        str(found), baselines.hold(found, file, save=True, overwrite=False)
+        str(found), baselines.check_baseline(found, file, save=True, overwrite=False)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_without_a_comparison_there_is_no_summary(nested):
     assert "= precisionbench =" not in text(nested("def test_it(): pass"))
 
 
-def test_a_claim_that_does_not_hold_fails_with_its_reason_and_the_table_is_shown(nested):
+def test_a_failed_assertion_has_its_reason_and_the_table_is_shown(nested):
     done = nested(
         """
 def test_it(precision_benchmark):
@@ -129,7 +129,7 @@ def test_without_the_device_a_test_is_skipped_with_the_reason(nested, source):
     assert "the device 'cuda:99' cannot be used" in text(done)
 
 
-def test_a_device_that_no_torch_knows_is_a_mistake_and_no_reason_to_skip(nested):
+def test_an_unknown_kind_of_device_is_an_error(nested):
     done = nested(
         """
 def test_it(precision_benchmark): tiny(precision_benchmark, device="gpu")
@@ -142,7 +142,7 @@ def test_other(precision_benchmark): tiny(precision_benchmark)
     assert 'write @pytest.mark.precision_device("cuda")' in text(done)
 
 
-def test_the_marked_device_is_the_one_that_is_measured_on(nested):
+def test_the_marked_device_is_used(nested):
     done = nested(
         """
 @pytest.mark.precision_device("cpu")
@@ -177,7 +177,7 @@ def test_next(): pass
 # --- result files ---------------------------------------------------------------------------------
 
 
-def test_each_comparison_is_saved_where_asked_also_of_a_test_that_fails(nested):
+def test_comparisons_are_saved_also_if_the_test_fails(nested):
     done = nested(FAILS, "--precisionbench-output", "out/results")
     done.assert_outcomes(failed=1)
     file = only_file("out/results")
@@ -191,7 +191,7 @@ def test_two_comparisons_of_one_test_have_a_file_each(nested):
     assert [name.removesuffix(".json")[-2:] == "-2" for name in names] == [True, False]
 
 
-def test_a_result_that_exists_is_kept_and_nothing_is_measured(nested):
+def test_an_existing_result_is_kept_and_nothing_is_measured(nested):
     nested(MEASURES, "--precisionbench-output", "out")
     before = only_file("out").read_bytes()
     done = nested(MEASURES, "--precisionbench-output", "out")
@@ -230,7 +230,7 @@ def pytest_runtest_protocol(item, nextitem):  # as pytest-rerunfailures does
         ),
     ],
 )
-def test_options_that_do_nothing_by_themselves_are_refused(nested, options, said):
+def test_options_without_their_folder_are_refused(nested, options, said):
     done = nested(MEASURES, *options)
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     assert said in done.stderr.str()
@@ -245,7 +245,7 @@ def test_it(precision_benchmark):
 """
 
 
-def test_a_missing_baseline_is_reported_and_made_only_when_asked_by_a_test_that_passes(
+def test_a_missing_baseline_is_reported_and_saved_only_on_request_by_a_passing_test(
     nested, monkeypatch
 ):
     done = nested(FAILS, "--precisionbench-baselines", "b")
@@ -261,7 +261,7 @@ def test_a_missing_baseline_is_reported_and_made_only_when_asked_by_a_test_that_
     assert pb.load(only_file("b"))["eager"]
 
 
-def test_a_test_is_held_against_its_baseline(nested):
+def test_a_test_is_compared_with_its_baseline(nested):
     """The same code is taken for slower than it was where the baseline's times are a lie."""
     options = ("--precisionbench-baselines", "b", "--precisionbench-save")
     nested(APART, *options).assert_outcomes(passed=1)
@@ -289,7 +289,7 @@ def rewrite(file: Path, change) -> None:
     file.write_text(json.dumps(document))
 
 
-def test_an_unlike_baseline_is_refused_with_what_differs(nested):
+def test_a_baseline_under_other_conditions_is_refused(nested):
     options = ("--precisionbench-baselines", "b", "--precisionbench-save")
     nested(MEASURES, *options)
     file = only_file("b")
@@ -303,30 +303,32 @@ def test_an_unlike_baseline_is_refused_with_what_differs(nested):
     assert "--force" not in text(done)
 
 
-def test_what_came_of_a_baseline_is_said_in_a_sentence(tmp_path):
+def test_the_result_of_a_baseline_is_a_sentence(tmp_path):
     file = tmp_path / "b.json"
     old, new, slower = (
         pb.Comparison(run(seed, speed)) for seed, speed in ((1, 1), (2, 1), (3, 0.8))
     )
-    assert "there is no baseline" in baselines.hold(old, file, save=False, overwrite=False)
+    assert "there is no baseline" in baselines.check_baseline(
+        old, file, save=False, overwrite=False
+    )
     assert not file.exists()
-    assert "saved as" in baselines.hold(old, file, save=True, overwrite=False)
+    assert "saved as" in baselines.check_baseline(old, file, save=True, overwrite=False)
     for save in (False, True):
-        said = baselines.hold(new, file, save=save, overwrite=False)
+        said = baselines.check_baseline(new, file, save=save, overwrite=False)
         assert re.match(
             r"no row is told to be slower than the baseline of 2026.*: eager [01]\.\d+ times", said
         )
         with pytest.raises(AssertionError, match="slower than on 2026"):
-            baselines.hold(slower, file, save=save, overwrite=False)
+            baselines.check_baseline(slower, file, save=save, overwrite=False)
     other = attrs.evolve(new.data, environment=attrs.evolve(new.data.environment, cpu_cores=64))
     with pytest.raises(IncomparableError, match="CPU cores"):
-        baselines.hold(pb.Comparison(other), file, save=True, overwrite=False)
+        baselines.check_baseline(pb.Comparison(other), file, save=True, overwrite=False)
     assert pb.load(file) == old
-    baselines.hold(slower, file, save=True, overwrite=True)
+    baselines.check_baseline(slower, file, save=True, overwrite=True)
     assert pb.load(file) == slower
 
 
-def test_tests_whose_names_read_alike_have_files_of_their_own():
+def test_tests_of_similar_names_have_different_files():
     names = ["a.py::t[1/2]", "a.py::t[1:2]", "a.py::t[1-2]", "x/a.py::t" + "é" * 300]
     files = [baselines.file_name(name, number) for name in names for number in (1, 2)]
     assert len(set(files)) == len(files)
@@ -410,7 +412,7 @@ def test_it(request):
     )
 
 
-def test_it_can_be_left_out(nested):
+def test_the_plugin_can_be_disabled(nested):
     done = nested(MEASURES, "-p", "no:precisionbench")
     done.assert_outcomes(errors=1)
     assert "fixture 'precision_benchmark' not found" in text(done)

@@ -32,7 +32,7 @@ def with_half(**changes) -> pb.Comparison:
     return pb.Comparison(attrs.evolve(data, results=(eager, attrs.evolve(half, **changes))))
 
 
-def test_the_table_shows_every_figure_and_what_could_not_run(comparison):
+def test_the_table_shows_every_figure_and_failure(comparison):
     text = str(comparison)
     assert "Net, batch 4 on NVIDIA Test" in text
     header, eager, half = (
@@ -61,7 +61,7 @@ def test_the_table_fits_eighty_columns(comparison):
     assert "1.0e-03" in str(long)
 
 
-def test_a_text_is_plain_whatever_the_environment_asks_of_terminals(comparison, monkeypatch):
+def test_the_text_is_plain_despite_force_color(comparison, monkeypatch):
     plain = str(comparison)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
@@ -80,7 +80,7 @@ def test_narrow_and_wide_terminals(comparison, width):
     assert max(map(len, text.splitlines())) <= width
 
 
-def test_on_a_very_narrow_terminal_lines_wrap_but_no_figure_is_lost(comparison):
+def test_very_narrow_terminals_wrap_lines_and_keep_all_figures(comparison):
     assert to_text(comparison.data, 20) == to_text(comparison.data, 40)
     assert "1.0e-03" in to_text(comparison.data, 20)
 
@@ -93,7 +93,7 @@ def renamed(data, name: str = LONG):
     return attrs.evolve(data, results=(eager, attrs.evolve(half, backend=name)))
 
 
-def test_long_names_end_lines_at_their_commas(comparison):
+def test_long_names_break_at_their_commas(comparison):
     lines = to_text(renamed(comparison.data), 80).splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("compile"))
     assert lines[start].split() == [
@@ -102,7 +102,7 @@ def test_long_names_end_lines_at_their_commas(comparison):
     assert lines[start + 1 : start + 3] == ["  freezing=true,", "  memory_format=channels_last"]
 
 
-def test_where_the_table_has_no_room_each_row_is_a_list_of_its_figures(comparison):
+def test_rows_become_lists_if_the_table_is_too_wide(comparison):
     text = to_text(renamed(comparison.data), 40)
     assert (
         "compile:dtype=bfloat16,freezing=true,\n"
@@ -114,7 +114,7 @@ def test_where_the_table_has_no_room_each_row_is_a_list_of_its_figures(compariso
     assert "───" not in text
 
 
-def test_an_endless_name_does_not_spoil_the_table(comparison):
+def test_a_very_long_name_does_not_widen_the_table(comparison):
     lines = to_text(renamed(comparison.data, "x" * 1000), 100).splitlines()
     assert any("4.000 ms" in line and line.startswith("xxx") for line in lines)
     assert max(map(len, lines)) <= 100
@@ -134,7 +134,7 @@ def with_energy(data):
     return attrs.evolve(data, results=(eager, attrs.evolve(half, passes=passes)))
 
 
-def test_memory_and_energy_are_shown_where_they_are_known_and_there_is_room(comparison):
+def test_memory_and_energy_are_shown_on_wide_terminals(comparison):
     data = with_energy(comparison.data)
     table = to_text(data, 100)
     assert re.search(r"peak memory +energy\n", table)
@@ -150,7 +150,7 @@ def test_memory_and_energy_are_shown_on_request(comparison):
     assert max(map(len, text.splitlines())) <= 60
 
 
-def test_what_is_true_of_every_row_does_not_name_them_all():
+def test_a_note_on_every_row_does_not_list_their_names():
     data = comparison_data()
     eager, half = data.results
     three = (eager, half, attrs.evolve(half, backend="half#2"))
@@ -165,7 +165,7 @@ def interrupted(data):
     return attrs.evolve(data, results=tuple(map(cut, data.results)))
 
 
-def test_an_interrupted_run_says_so_first_of_its_notes(comparison):
+def test_the_first_note_of_an_interrupted_run_says_so(comparison):
     data = interrupted(comparison.data)
     sentence = (
         "the run was interrupted: 12 rounds were finished, and whether rows are what their names "
@@ -176,11 +176,11 @@ def test_an_interrupted_run_says_so_first_of_its_notes(comparison):
     assert "interrupted" not in str(comparison)
 
 
-def test_a_width_that_says_nothing_is_not_told_in_figures():
+def test_a_very_wide_interval_is_shown_as_over_100_percent():
     assert formatting.half_width(Interval(1.0, 0.1, 400.0)) == "±>100%"
 
 
-def test_names_are_shown_as_they_are_and_never_as_markup():
+def test_names_are_never_parsed_as_markup():
     data = comparison_data()
     workload = attrs.evolve(data.workload, model="[bold]Net[/bold] :smile:")
     text = str(pb.Comparison(attrs.evolve(data, workload=workload)))
@@ -208,14 +208,14 @@ def test_csv_has_every_row_in_full_precision(comparison):
     assert (apex["failure"], apex["latency_s"]) == ("needs Apex", "")
 
 
-def test_no_cell_of_a_csv_is_taken_for_a_formula(comparison):
+def test_no_csv_cell_is_read_as_a_formula(comparison):
     failed = attrs.evolve(comparison.failures[0], reason='=HYPERLINK("http://x")')
     odd = pb.Comparison(attrs.evolve(comparison.data, failures=(failed,)))
     rows = list(csv.DictReader(io.StringIO(odd.to_csv(), newline="")))
     assert rows[-1]["failure"] == """'=HYPERLINK("http://x")"""
 
 
-def test_what_is_true_of_several_rows_is_said_once(comparison):
+def test_a_note_on_several_rows_is_shown_once(comparison):
     rows = tuple(attrs.evolve(row, warnings=("same for all",)) for row in comparison.results)
     both = pb.Comparison(attrs.evolve(comparison.data, results=rows))
     assert str(both).count("same for all") == 1
@@ -236,7 +236,7 @@ def test_a_result_without_rows_shows_its_failures(comparison):
     assert "Could not run" in empty.to_markdown()
 
 
-def test_calls_are_counted_where_the_batch_is_not_known(comparison):
+def test_throughput_is_in_calls_if_the_batch_size_is_unknown(comparison):
     data = comparison.data
     workload = attrs.evolve(data.workload, batch_size=None)
     rows = tuple(attrs.evolve(row, batch_size=None) for row in data.results)
@@ -246,7 +246,7 @@ def test_calls_are_counted_where_the_batch_is_not_known(comparison):
     assert "250.0" in str(unknown)
 
 
-def test_an_output_that_overflowed_is_shown_before_its_error():
+def test_non_finite_outputs_are_shown_instead_of_the_error():
     tensor = TensorAgreement("", (4, 5), "float16", 1e-3, 0.9, None, 0.1, 1234)
     assert "1,234 non-finite" in str(with_half(agreement=Agreement((tensor,))))
 
@@ -268,7 +268,7 @@ def test_an_output_without_one_finite_element_is_explained():
     assert "half: the output has no finite element to compare" in text
 
 
-def test_a_speedup_says_that_it_is_no_verdict(comparison):
+def test_an_inline_speedup_has_no_verdict(comparison):
     speedup = comparison.speedup("half")
     assert (speedup.value, speedup.low, speedup.high) == pytest.approx((2.5, 2.5, 2.5), rel=1e-3)
     assert (speedup.verdict, speedup.reason) == (Verdict.INCONCLUSIVE, "not_interleaved")
@@ -299,7 +299,7 @@ def test_a_failed_row_raises_its_own_reason(comparison):
 
 
 @pytest.mark.parametrize("name", ["annotations", "one_line", "no_such_error"])
-def test_a_file_cannot_name_anything_but_one_of_our_errors(comparison, name):
+def test_a_file_can_only_name_our_own_errors(comparison, name):
     failures = (attrs.evolve(comparison.failures[0], error=name),)
     tampered = pb.Comparison(attrs.evolve(comparison.data, failures=failures))
     with pytest.raises(errors.PrecisionBenchError, match="apex-amp: needs Apex; get it"):
@@ -316,7 +316,7 @@ def test_a_comparison_is_a_collection_of_measured_rows(comparison):
         comparison[0]
 
 
-def test_an_unknown_row_is_answered_with_the_rows_there_are(comparison):
+def test_an_unknown_row_lists_the_known_rows(comparison):
     with pytest.raises(KeyError, match="there is no row 'hlaf'; did you mean 'half'"):
         comparison["hlaf"]
 

@@ -94,12 +94,12 @@ class ComparisonFiles:
 
 
 class Comparison(ComparisonFiles):
-    """One model under several backends: look rows up, compare them, print, save.
+    """One model under several backends: find rows, compare, print and save them.
 
     Args:
-        data: everything that was measured.
-        causes: the errors of the rows that failed, while they are at hand.
-        backends: what was measured by row, while it is at hand.
+        data: all measurements.
+        causes: the errors of failed rows; a loaded comparison has none.
+        backends: the backend objects by row; a loaded comparison has none.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Comparison(ComparisonFiles):
         return self.data.failures
 
     def __getitem__(self, backend: str) -> BackendResult:
-        """The measured row of a spec; default options may be spelled out.
+        """The measured row of a spec; default options may be given.
 
         Args:
             backend: a spec, with `#2` for the second of two equal rows.
@@ -135,8 +135,8 @@ class Comparison(ComparisonFiles):
             The row.
 
         Raises:
-            RowNotFoundError: there is no such row; the rows there are.
-            PrecisionBenchError: the row failed; its own reason, as the error it failed with.
+            RowNotFoundError: there is no such row; the remedy lists the rows.
+            PrecisionBenchError: the row failed; the same error with its reason.
         """
         if not isinstance(backend, str):
             raise RowNotFoundError(
@@ -157,7 +157,7 @@ class Comparison(ComparisonFiles):
         return iter(self.results)
 
     def __len__(self) -> int:
-        """How many rows were measured."""
+        """Number of measured rows."""
         return len(self.results)
 
     def __contains__(self, backend: object) -> bool:
@@ -165,11 +165,11 @@ class Comparison(ComparisonFiles):
         return isinstance(backend, str) and any(_is_row(row, backend) for row in self.results)
 
     def speedup(self, backend: str) -> Speedup:
-        """How many times as fast as the reference a row is.
+        """The speed-up of a row over the reference.
 
-        The interval is simultaneous over all rows (95 %), and carries a verdict with its reason.
-        Rows measured one after another (`launcher="inline"`) cannot tell a small difference from
-        drift: there the verdict is `inconclusive` with the reason `not_interleaved`.
+        The interval is simultaneous over all rows (95 %) and has a verdict with its reason.
+        For rows measured one after another (`launcher="inline"`) the verdict is `inconclusive` with
+        the reason `not_interleaved`, because a small difference may be drift.
 
         Args:
             backend: as for `comparison[...]`.
@@ -188,13 +188,13 @@ class Comparison(ComparisonFiles):
         return found
 
     def observations(self, backend: str) -> tuple[Observation, ...]:
-        """What a row's samples say about how far it can be trusted, e.g. drift or throttling.
+        """Observations on the quality of a row's samples, such as drift or throttling.
 
         Args:
             backend: as for `comparison[...]`.
 
         Returns:
-            One observation for each thing that was seen, each with a sentence; often none.
+            The observations, each with a sentence; often none.
 
         Raises:
             PrecisionBenchError: there is no such row, or it failed.
@@ -202,7 +202,7 @@ class Comparison(ComparisonFiles):
         return observations(self.data)[self[backend].backend]
 
     def under_rules(self, backend: str, engines: Sequence[str] = ()) -> tuple[rules.Statement, ...]:
-        """A row as others would state it: trtexec, jetson_benchmarks, MLPerf, a naive wall clock.
+        """A row under the conventions of trtexec, jetson_benchmarks, MLPerf and a wall clock.
 
         Args:
             backend: as for `comparison[...]`.
@@ -210,8 +210,8 @@ class Comparison(ComparisonFiles):
                 would add to this one's.
 
         Returns:
-            One statement for each figure of each rule, in a fixed order. What cannot be stated
-            has no value and says why.
+            One statement for each figure of each rule, in a fixed order. A figure that cannot be
+            stated has no value and a reason.
 
         Raises:
             PrecisionBenchError: there is no such row, or it failed.
@@ -219,18 +219,18 @@ class Comparison(ComparisonFiles):
         return rules.statements(self[backend], [self[engine] for engine in engines])
 
     def against(self, old: Comparison, force: bool = False) -> Difference:
-        """What has changed since an older run of the same thing.
+        """The differences to an older run of the same workload.
 
         Args:
             old: the run to compare with.
-            force: compare them although something else differs, too; the result names it.
+            force: compare them although their conditions differ; the result names them.
 
         Returns:
-            For each row measured in both: old latency / new latency with its interval over both
-            runs' processes, and a verdict.
+            For each row measured in both: old latency / new latency with its interval over the
+            processes of both runs, and a verdict.
 
         Raises:
-            IncomparableError: they differ in something that changes times, such as the GPU, the
+            IncomparableError: they differ in conditions that change times, such as the GPU, the
                 power mode, the batch or a version; the reason names each.
         """
         found = comparable.mismatches(old.data, self.data)
@@ -239,7 +239,7 @@ class Comparison(ComparisonFiles):
         return difference(old.data, self.data, found)
 
     def to_json(self) -> str:
-        """Everything as versioned JSON text, as `save` writes it."""
+        """The comparison as versioned JSON text, as `save` writes it."""
         return json_format.to_json(self.data)
 
     def to_markdown(self) -> str:
@@ -281,16 +281,16 @@ def _is_row(row: BackendResult | BackendFailure, query: str) -> bool:
 
 
 def load(path: str | os.PathLike[str]) -> Comparison:
-    """Read a comparison that `save` wrote; it needs no torch and no GPU.
+    """Read a comparison that `save` wrote; this needs neither torch nor a GPU.
 
     Args:
-        path: the file, or the journal of a run that did not come to its end.
+        path: the file, or the journal of an unfinished run.
 
     Returns:
         The comparison, equal to the one that was saved.
 
     Raises:
-        ResultFormatError: the file is missing, cut off, not ours, or of an unknown version.
+        ResultFormatError: the file is missing, truncated, of another format or an unknown version.
     """
     text, source = json_format.read_text(path)
     parse = journal.from_text if journal.is_journal(text) else json_format.from_json
@@ -298,7 +298,7 @@ def load(path: str | os.PathLike[str]) -> Comparison:
 
 
 def _error_of(failure: BackendFailure) -> PrecisionBenchError:
-    """The error that a row failed with, raised again from what was saved of it."""
+    """The error of a failed row, made again from its saved record."""
     kind = getattr(errors, failure.error, None)
     if not (isinstance(kind, type) and issubclass(kind, PrecisionBenchError)):
         kind = PrecisionBenchError

@@ -1,8 +1,8 @@
 """The pytest plugin: the fixture `precision_benchmark`, baselines, result files, and a summary.
 
-pytest loads it through its entry point, also for people who never use it. So nothing of the
-library, torch least of all, is imported before a test measures something. `-p no:precisionbench`
-leaves it out.
+pytest loads it through its entry point in every environment in which it is installed. Therefore
+nothing of the library is imported before a test measures something, torch above all.
+`-p no:precisionbench` disables it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _MARK = "precision_device"
 
 
 class Settings(NamedTuple):
-    """What the options ask for.
+    """The values of our command-line options.
 
     Attributes:
-        output: folder for one result file for each comparison; None: none are written.
-        baselines: folder of the baselines; None: nothing is held against any.
-        save: whether to make baselines where there are none.
+        output: folder of the result files, one for each comparison; None writes none.
+        baselines: folder of the baselines; None compares with none.
+        save: whether missing baselines are saved.
         overwrite: whether result files and, with `save`, baselines may be replaced.
         written: result files of this run, which a test that is run again may replace.
     """
@@ -44,7 +44,7 @@ class Settings(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What a test has measured, and what came of holding it against baselines."""
+    """The comparisons of a test, and the results of comparing them with baselines."""
 
     comparisons: list[Comparison]
     sentences: list[str]
@@ -80,7 +80,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read our options and make the mark known."""
+    """Read our options and register the mark."""
     config.addinivalue_line(
         "markers",
         f"{_MARK}(device): measure on this device, and skip the test where there is none",
@@ -106,7 +106,7 @@ def _folder(config: pytest.Config, name: str | None) -> Path | None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test whose mark asks for a device that is not here."""
+    """Skip a test whose mark names a device that this machine does not have."""
     device = _marked_device(item)
     if device is not None:
         _skip_without(device)
@@ -122,7 +122,7 @@ def _marked_device(item: pytest.Item) -> str | None:
 
 
 def _skip_without(device: Any) -> None:
-    """Skip where torch knows such a device and there is none; a name it does not know is wrong."""
+    """Skip if torch knows this kind of device and there is none; other names are errors."""
     import torch
 
     from precisionbench.errors import WorkloadError
@@ -138,11 +138,11 @@ def _skip_without(device: Any) -> None:
 
 
 class PrecisionBenchmark:
-    """What the fixture `precision_benchmark` gives: `compare`, as tests need it.
+    """The value of the fixture `precision_benchmark`: `compare` for tests.
 
     Args:
         item: the test.
-        lock: held while something is measured.
+        lock: held during a measurement.
     """
 
     def __init__(self, item: pytest.Item, lock: AbstractContextManager[object]) -> None:
@@ -166,13 +166,13 @@ class PrecisionBenchmark:
             model: as for `compare`.
             inputs: as for `compare`: a tensor, a tuple, a mapping, or a function.
             backends: specs or `Backend` objects; None is `DEFAULT_BACKENDS`.
-            device: as for `compare`; None takes what the mark `precision_device` says. Where
+            device: as for `compare`; None takes the device of the mark `precision_device`. If
                 there is no such device, the test is skipped.
-            options: all others of `compare`, such as `budget_s`.
+            options: further arguments of `compare`, such as `budget_s`.
 
         Returns:
-            The comparison. It is shown at the end of the run and, as the options of pytest ask,
-            saved to a file, and held against a baseline once the test has passed.
+            The comparison. It is shown at the end of the run and, depending on the options of
+            pytest, saved to a file, and compared with a baseline after the test has passed.
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed.
@@ -188,7 +188,7 @@ class PrecisionBenchmark:
         with self._lock:
             found = compare(model, inputs, backends=backends, device=device, **options)
         if any(row.measurement.ended_by == "interrupted" for row in found):
-            raise KeyboardInterrupt  # whoever pressed Ctrl-C wanted to end more than this row
+            raise KeyboardInterrupt  # Ctrl-C is meant to end the whole test run
         self._measured.comparisons.append(found)
         if file is not None:
             found.save(file, overwrite=self._may_replace(file))
@@ -196,7 +196,7 @@ class PrecisionBenchmark:
         return found
 
     def _output_file(self) -> Path | None:
-        """Where to save the next comparison, known to be writable before it is measured."""
+        """The file of the next comparison, checked to be writable before it is measured."""
         from precisionbench.results import json_format
         from precisionbench.testing import baselines
 
@@ -222,26 +222,26 @@ def precision_benchmark(
 
 
 def _lock(tmp_path_factory: pytest.TempPathFactory) -> AbstractContextManager[object]:
-    """Lets one of pytest-xdist's workers measure at a time; alone there is nobody to wait for."""
+    """Lets one worker of pytest-xdist measure at a time; without xdist there is no lock."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return contextlib.nullcontext()
     from filelock import FileLock
 
-    # the folder that all workers of a run have in common
+    # the common folder of all workers of a run
     return FileLock(tmp_path_factory.getbasetemp().parent / "precisionbench.lock")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Hold what a test measured against baselines once it has passed."""
+    """Compare the measurements of a test with its baselines after it has passed."""
     result = yield
     settings, measured = item.config.stash[_SETTINGS], item.stash.get(_MEASURED, None)
     if settings.baselines is not None and measured is not None:
-        _hold_all(item.nodeid, settings.baselines, settings, measured)
+        _check_baselines(item.nodeid, settings.baselines, settings, measured)
     return result
 
 
-def _hold_all(test: str, folder: Path, settings: Settings, measured: Measured) -> None:
+def _check_baselines(test: str, folder: Path, settings: Settings, measured: Measured) -> None:
     from precisionbench.errors import PrecisionBenchError
     from precisionbench.testing import baselines
 
@@ -251,18 +251,18 @@ def _hold_all(test: str, folder: Path, settings: Settings, measured: Measured) -
     for number, comparison in enumerate(measured.comparisons, 1):
         file = folder / baselines.file_name(test, number)
         try:
-            said = baselines.hold(comparison, file, save=save, overwrite=overwrite)
+            result = baselines.check_baseline(comparison, file, save=save, overwrite=overwrite)
         except (AssertionError, PrecisionBenchError) as exc:
-            # no line of the test is at fault, so none is shown
+            # the test's code did not fail, so no traceback is shown
             raise pytest.fail.Exception(str(exc), pytrace=False) from None
-        measured.sentences.append(said)
+        measured.sentences.append(result)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let what was measured travel with the report, also from a worker of pytest-xdist."""
+    """Attach the measurements to the report, which pytest-xdist sends to its controller."""
     report = yield
     measured = item.stash.get(_MEASURED, None)
     if call.when == "call" and measured is not None:
@@ -271,18 +271,18 @@ def pytest_runtest_makereport(
 
 
 class _Summary:
-    """Collects reports, and shows their tables when all tests are done."""
+    """Collects reports, and shows their tables at the end of the run."""
 
     def __init__(self) -> None:
         self._texts: dict[str, list[str]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep what a test measured."""
+        """Collect the texts of a test."""
         if texts := getattr(report, "precisionbench", None):
             self._texts[report.nodeid] = texts
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Show it."""
+        """Show the texts of all tests."""
         if not self._texts:
             return
         terminalreporter.section("precisionbench")

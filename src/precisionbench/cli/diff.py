@@ -40,16 +40,14 @@ def diff(old: str, new: str, force: bool, fail_if_slower: bool, as_json: bool) -
       precisionbench diff main.json branch.json --fail-if-slower
     """
     from precisionbench.comparison import load
-    from precisionbench.report.changes import show as show_changes
-    from precisionbench.report.changes import to_text
+    from precisionbench.report.run_diff import show as show_diff
+    from precisionbench.report.run_diff import to_text
 
     found = load(new).against(load(old), force=force)
     if as_json:
         print_json("precisionbench.difference", found)
     else:
-        print_text(
-            lambda width: to_text(found, width), lambda console: show_changes(found, console)
-        )
+        print_text(lambda width: to_text(found, width), lambda console: show_diff(found, console))
     if fail_if_slower and (missed := _missed(found)):
         click.echo(missed, err=True)
         sys.exit(THRESHOLD_MISSED)

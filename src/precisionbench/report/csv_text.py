@@ -38,16 +38,16 @@ COLUMNS = (
     "first_call_s",
     "failure",
 )
-_OF_ROW = ("device_s", "enqueue_s", "wall_s", "graph_s")
-_OF_PASSES = ("peak_allocated_bytes", "peak_reserved_bytes", "driver_bytes", "energy_j")
-_OF_AGREEMENT = ("relative_l2", "cosine", "max_abs_error", "nonfinite_count", "top1")
-_OF_MEASUREMENT = ("build_s", "first_call_s")
-# A spreadsheet takes text that begins so for a formula, and would run it.
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+_ROW_FIELDS = ("device_s", "enqueue_s", "wall_s", "graph_s")
+_PASSES_FIELDS = ("peak_allocated_bytes", "peak_reserved_bytes", "driver_bytes", "energy_j")
+_AGREEMENT_FIELDS = ("relative_l2", "cosine", "max_abs_error", "nonfinite_count", "top1")
+_MEASUREMENT_FIELDS = ("build_s", "first_call_s")
+# A spreadsheet reads text that starts with one of these as a formula, and runs it.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_csv(data: ComparisonData) -> str:
-    """The rows as CSV, measured ones first; what is not known is empty.
+    """The rows as CSV, measured ones first; unknown values are empty.
 
     Args:
         data: the comparison.
@@ -56,26 +56,26 @@ def to_csv(data: ComparisonData) -> str:
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     found = speedups(data)
-    writer.writerows(_measured(row, found) for row in data.results)
-    writer.writerows(_failed(failure) for failure in data.failures)
+    writer.writerows(_measured_cells(row, found) for row in data.results)
+    writer.writerows(_failed_cells(failure) for failure in data.failures)
     return out.getvalue()
 
 
-def _measured(row: BackendResult, found: Mapping[str, Speedup]) -> dict[str, object]:
+def _measured_cells(row: BackendResult, found: Mapping[str, Speedup]) -> dict[str, object]:
     latency, throughput, speedup = row.latency, row.throughput, found.get(row.backend)
     cells: dict[str, object] = {
-        "backend": _text(row.backend),
+        "backend": _safe_text(row.backend),
         "latency_s": latency.value,
         "latency_low_s": latency.low,
         "latency_high_s": latency.high,
         "throughput_per_s": throughput.value if throughput else None,
         "batch_size": row.batch_size,
-        **{name: getattr(row, name) for name in _OF_ROW},
-        **{name: getattr(row.passes, name) for name in _OF_PASSES},
-        **{name: getattr(row.measurement, name) for name in _OF_MEASUREMENT},
+        **{name: getattr(row, name) for name in _ROW_FIELDS},
+        **{name: getattr(row.passes, name) for name in _PASSES_FIELDS},
+        **{name: getattr(row.measurement, name) for name in _MEASUREMENT_FIELDS},
     }
     if row.agreement is not None:
-        cells |= {name: getattr(row.agreement, name) for name in _OF_AGREEMENT}
+        cells |= {name: getattr(row.agreement, name) for name in _AGREEMENT_FIELDS}
     if speedup is not None:
         cells |= {
             "speedup": speedup.value,
@@ -87,9 +87,9 @@ def _measured(row: BackendResult, found: Mapping[str, Speedup]) -> dict[str, obj
     return cells
 
 
-def _failed(failure: BackendFailure) -> dict[str, object]:
-    return {"backend": _text(failure.backend), "failure": _text(failure.reason)}
+def _failed_cells(failure: BackendFailure) -> dict[str, object]:
+    return {"backend": _safe_text(failure.backend), "failure": _safe_text(failure.reason)}
 
 
-def _text(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULAS) else text
+def _safe_text(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

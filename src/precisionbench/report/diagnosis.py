@@ -15,9 +15,9 @@ from precisionbench.diagnosis.findings import (
 from precisionbench.report.formatting import scaled, time_text
 from precisionbench.report.plain import WIDTH
 
-_LAYERS_SHOWN = 5
+_MAX_LAYERS = 5
 _INDENT = "  "
-_SIGNS = {
+STATUS_WORDS = {
     Status.CONFIRMED: "confirmed",
     Status.SUSPECTED: "suspected",
     Status.RULED_OUT: "ruled out",
@@ -25,17 +25,17 @@ _SIGNS = {
 
 
 def to_text(diagnosis: DiagnosisData, width: int = WIDTH) -> str:
-    """What a reader should know first comes first: labels, findings, layers, answers.
+    """The diagnosis as text: labels first, then findings, layers and answers.
 
     Args:
-        diagnosis: what was found.
-        width: columns to fill at most.
+        diagnosis: to show.
+        width: maximum number of columns.
     """
     return "\n".join(_wrapped(_lines(diagnosis), width))
 
 
 def _wrapped(lines: Iterable[str], width: int) -> Iterator[str]:
-    """Lines that are indented, each wrapped with its later lines indented further."""
+    """Wrap indented lines; their continuation lines are indented further."""
     for line in lines:
         if line.startswith(_INDENT):
             yield from textwrap.wrap(line, width, subsequent_indent=2 * _INDENT)
@@ -48,7 +48,7 @@ def _lines(diagnosis: DiagnosisData) -> Iterator[str]:
     yield from _section("Labels that do not hold", wrong)
     yield from _section("Findings", map(_finding, diagnosis.findings))
     for row in dict.fromkeys(pair.row for pair in diagnosis.layers):
-        pairs = [pair for pair in diagnosis.layers if pair.row == row][:_LAYERS_SHOWN]
+        pairs = [pair for pair in diagnosis.layers if pair.row == row][:_MAX_LAYERS]
         yield from _section(f"Layers that take longest in {row}", map(_layer, pairs))
     yield from _section("Ten questions", (f"{a.question} {a.answer}" for a in diagnosis.answers))
     yield from _section("Notes", diagnosis.notes)
@@ -73,14 +73,14 @@ def _finding(finding: Finding) -> str:
             if proved
             else f" [up to {high:.3g}x]"
         )
-    tried = f" by {finding.experiment}" if finding.experiment else ""
+    experiment = f" by {finding.experiment}" if finding.experiment else ""
     reason = f" ({finding.reason})" if finding.reason else ""
-    what = f"{finding.row}: {finding.title}, {_SIGNS[finding.status]}{tried}{gain}"
+    what = f"{finding.row}: {finding.title}, {STATUS_WORDS[finding.status]}{experiment}{gain}"
     return f"{what}: {figures}{reason}. Remedy: {finding.remedy}. See {finding.link}"
 
 
 def figure(number: Number) -> str:
-    """A figure with its unit, as short as it can be."""
+    """A number with its unit, in a short form."""
     if number.unit == "share":
         return f"{number.value:.0%}"
     if number.unit == "s":

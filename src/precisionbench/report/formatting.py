@@ -1,4 +1,4 @@
-"""Numbers as a person reads them: units, and no more digits than the interval supports."""
+"""Numbers as text: with units, and only as many digits as the interval supports."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from precisionbench.statistics import Interval
 _TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _MAX_DIGITS = 4
 _MIN_DIGITS = 2
-_MOST_PERCENT = 100  # more says that nothing is known
+_MAX_PERCENT = 100  # a wider interval carries no information
 
 
 def significant(value: float, digits: int) -> str:
-    """A number with so many significant digits, with thousands separated and no exponent.
+    """A number with a number of significant digits, thousands separators and no exponent.
 
     Args:
         value: any finite number.
@@ -48,7 +48,7 @@ def time_text(seconds: float, digits: int = 2) -> str:
 
     Args:
         seconds: above 0.
-        digits: how many are significant.
+        digits: number of significant digits.
     """
     scale, unit = _unit(seconds)
     return f"{significant(seconds / scale, digits)} {unit}"
@@ -67,7 +67,7 @@ def scaled(value: float, unit: str, digits: int = 3) -> str:
     Args:
         value: in the unit.
         unit: such as `FLOP/s`.
-        digits: how many are significant.
+        digits: number of significant digits.
     """
     scale, prefix = next((pair for pair in _PREFIXES if value >= pair[0]), (1.0, ""))
     return f"{significant(value / scale, digits)} {prefix}{unit}"
@@ -76,8 +76,8 @@ def scaled(value: float, unit: str, digits: int = 3) -> str:
 def half_width(interval: Interval) -> str:
     """The interval's half-width in percent, such as `±0.3%`, rounded up."""
     percent = interval.relative_half_width * 100
-    if percent > _MOST_PERCENT:
-        return f"±>{_MOST_PERCENT}%"
+    if percent > _MAX_PERCENT:
+        return f"±>{_MAX_PERCENT}%"
     digits = 1 if percent < 10 else 0
     return f"±{math.ceil(percent * 10**digits) / 10**digits:.{digits}f}%"
 

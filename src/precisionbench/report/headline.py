@@ -1,4 +1,4 @@
-"""What came out, in one sentence."""
+"""The result of a comparison in one sentence."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from precisionbench.report.rows import ratio_texts
 from precisionbench.results.records import ComparisonData, Speedup
 from precisionbench.statistics import Verdict
 
-_NOT_CLOSE = ("inaccurate", "non_finite", "unstable")
+_INACCURATE = ("inaccurate", "non_finite", "unstable")
 
 
 def headline(
-    data: ComparisonData, speedups: Mapping[str, Speedup], precisions: Sequence[Accuracy] = ()
+    data: ComparisonData, speedups: Mapping[str, Speedup], accuracies: Sequence[Accuracy] = ()
 ) -> str:
-    """The verdict in one sentence.
+    """The result in one sentence.
 
     Args:
         data: the comparison.
         speedups: over the reference, by row.
-        precisions: whether each row's output is near enough, where that was looked at.
+        accuracies: whether each row's output is accurate enough, if that was checked.
     """
     if not data.results:
         return "No backend could be measured."
@@ -30,8 +30,8 @@ def headline(
     if not others:
         return f"Only the reference {data.reference} was measured."
     best = max(others, key=lambda n: (others[n].verdict is Verdict.FASTER, others[n].value))
-    close = {precision.row: precision for precision in precisions}.get(best)
-    return _speed(data, best, others[best]) + _closeness(close) + "."
+    accuracy = {one.row: one for one in accuracies}.get(best)
+    return _speed(data, best, others[best]) + _accuracy(accuracy) + "."
 
 
 def _speed(data: ComparisonData, name: str, found: Speedup) -> str:
@@ -40,23 +40,24 @@ def _speed(data: ComparisonData, name: str, found: Speedup) -> str:
     if found.verdict is Verdict.FASTER:
         return f"{name} is the fastest: {against} ({low} to {high})"
     if found.verdict is Verdict.INCONCLUSIVE:
-        return f"{name} reads {against} ({low} to {high}), {_WHY.get(found.reason, _UNSURE)}"
+        reason = _REASONS.get(found.reason, _UNKNOWN_REASON)
+        return f"{name} reads {against} ({low} to {high}), {reason}"
     if found.verdict is Verdict.SLOWER:
         return f"Nothing is as fast as {data.reference}: the next, {name}, is {against}"
     return f"Nothing is faster than {data.reference} to speak of: {name} is {against}"
 
 
-_UNSURE = "which is not told apart from 1"
-_WHY = {
+_UNKNOWN_REASON = "which is not told apart from 1"
+_REASONS = {
     "not_interleaved": "which is no verdict, because rows were measured one after another",
     "no_shared_rounds": "which is no verdict, because the two share no rounds",
     "too_few_rounds": "which is no verdict, because there were too few rounds",
 }
 
 
-def _closeness(precision: Accuracy | None) -> str:
-    if precision is None or precision.verdict not in ("fine", *_NOT_CLOSE):
+def _accuracy(accuracy: Accuracy | None) -> str:
+    if accuracy is None or accuracy.verdict not in ("fine", *_INACCURATE):
         return ""
-    if precision.verdict == "fine":
+    if accuracy.verdict == "fine":
         return ", and its output is close enough to float64's"
-    return f", but its output is not to be used as it is: {precision.reason}"
+    return f", but its output is not to be used as it is: {accuracy.reason}"

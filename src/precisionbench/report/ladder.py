@@ -1,9 +1,9 @@
-"""A ladder as text: each change with what it is worth, from the user's own row on."""
+"""A ladder as text: each change with its factor."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from precisionbench.analysis.speedups import per_item_ratio
@@ -31,15 +31,15 @@ def to_text(
     stopped: Sequence[str],
     width: int = WIDTH,
 ) -> str:
-    """The way up, the rows beside it, and where it ends.
+    """The table of the changes, then the other rows and what could not be measured.
 
     Args:
-        data: the comparison of all rungs.
-        ends: names of the rows at the bottom and at the top.
-        rungs: what each change is worth.
-        off: names of measured rows that are not on the way.
-        stopped: where this machine cannot climb on.
-        width: columns to fill at most.
+        data: the comparison of all rows.
+        ends: names of the first and the last row.
+        rungs: the factor of each change.
+        off: names of the other measured rows.
+        stopped: why further rows could not be measured.
+        width: maximum number of columns.
     """
     return plain_text(lambda console: _show(data, ends, rungs, off, stopped, console), width)
 
@@ -59,24 +59,40 @@ def _show(
     where = gpu.name if gpu else data.environment.cpu
     console.print(Text(f"{data.workload.model} on {where}", style="bold"))
     console.print(Text())
+    cells = [[Text(text) for text in step] for step in _steps(data, ends, rungs)]
+    console.print(table(_COLUMNS, cells, console.width), Text())
+    print_list(_sentences(data, ends, rungs, off, stopped), console)
+
+
+def _steps(
+    data: ComparisonData, ends: tuple[str, str], rungs: Sequence[Factor]
+) -> Iterator[tuple[str, str, str, str]]:
+    """Rate, factor, half-width and name of each line, from the first row on."""
     bottom, top = ends
-    steps = [(_rate(rate_of(data, bottom)), "", "", bottom)]
+    yield _rate(rate_of(data, bottom)), "", "", bottom
     for rung, row in zip(rungs, arrivals(data, bottom, top), strict=True):
         digits = min(3, supported_digits(rung.factor))
         factor = f"{significant(rung.factor.value, digits)}x"
         rate = _rate(rate_of(data, row)) if row else ""
-        steps.append((rate, factor, half_width(rung.factor).lstrip("±"), rung.name))
-    cells = [[Text(text) for text in step] for step in steps]
-    console.print(table(_COLUMNS, cells, console.width), Text())
-    lines = [_whole(data, bottom, top, rungs)]
-    lines += [f"{one.name}: {one.reason}." for one in rungs if one.reason not in ("", BY_ITSELF)]
-    lines += [_beside(data, name) for name in off]
-    lines += [f"{failure.backend} could not be measured: {failure.reason}."
-              for failure in data.failures]  # fmt: skip
-    print_list([*lines, *(f"{reason}." for reason in stopped)], console)
+        yield rate, factor, half_width(rung.factor).lstrip("±"), rung.name
 
 
-def _whole(data: ComparisonData, bottom: str, top: str, rungs: Sequence[Factor]) -> str:
+def _sentences(
+    data: ComparisonData,
+    ends: tuple[str, str],
+    rungs: Sequence[Factor],
+    off: Sequence[str],
+    stopped: Sequence[str],
+) -> Iterator[str]:
+    yield _total(data, *ends, rungs)
+    yield from (f"{one.name}: {one.reason}." for one in rungs if one.reason not in ("", BY_ITSELF))
+    yield from (_other_row(data, name) for name in off)
+    for failure in data.failures:
+        yield f"{failure.backend} could not be measured: {failure.reason}."
+    yield from (f"{reason}." for reason in stopped)
+
+
+def _total(data: ComparisonData, bottom: str, top: str, rungs: Sequence[Factor]) -> str:
     if bottom == top:
         return f"no other row whose output is finite is faster here than {bottom}."
     whole = per_item_ratio(data, bottom, top)
@@ -88,7 +104,7 @@ def _whole(data: ComparisonData, bottom: str, top: str, rungs: Sequence[Factor])
     )
 
 
-def _beside(data: ComparisonData, name: str) -> str:
+def _other_row(data: ComparisonData, name: str) -> str:
     row = next(row for row in data.results if row.backend == name)
     doubt = "" if is_sound(row) else "; its output is not finite where the reference's is"
     return f"beside the way: {name}, {_rate(rate_of(data, name))} items/s{doubt}."

@@ -1,4 +1,4 @@
-"""The ledger of a gap as text and Markdown: the published number on top, the measured below."""
+"""The ledger of a gap as text and Markdown, from the published number down to the measured one."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 _HEADINGS = ("items/s", "factor", "range", "how", "what")
 _RIGHT = ("items/s", "factor")
-_BAR, _WHAT = 9, 24
-_BELOW = "(its id is below)"
-_ROOM_FOR_BARS = 72  # columns
+_BAR_WIDTH, _NAME_WIDTH = 9, 24
+_SEE_BELOW = "(its id is below)"
+_MIN_WIDTH_WITH_BARS = 72  # columns
 _ADDRESS = re.compile(r"https?://[^<>|]+")
 
 
 def to_text(gap: GapData, width: int = WIDTH) -> str:
-    """What is not known first where that is most; then the waterfall, five sentences, and notes.
+    """The ledger as text: a warning if most is unknown, the waterfall, five sentences, and notes.
 
     Args:
         gap: the ledger.
-        width: columns to fill at most.
+        width: maximum number of columns.
     """
     return plain_text(lambda console: _show(gap, console), width)
 
 
 def to_markdown(gap: GapData) -> str:
-    """The same as GitHub-flavoured Markdown.
+    """The ledger as GitHub-flavoured Markdown.
 
     Args:
         gap: the ledger.
@@ -51,16 +51,16 @@ def to_markdown(gap: GapData) -> str:
     lines += [f"| {' | '.join(map(escaped, cells))} |" for cells, _ in _rows(gap)]
     lines += ["", *(escaped(sentence) for sentence in sentences(gap)), ""]
     for title, texts in _sections(gap):
-        lines += [f"{title}:", "", *(f"- {_with_addresses(text)}" for text in texts), ""]
+        lines += [f"{title}:", "", *(f"- {_escaped_text(text)}" for text in texts), ""]
     return "\n".join(lines)
 
 
-def _with_addresses(text: str) -> str:
-    """Escaped but for addresses, which signs before their underscores would break."""
-    return " ".join(map(_word, text.split()))
+def _escaped_text(text: str) -> str:
+    """Escape all but addresses, which backslashes before their underscores would break."""
+    return " ".join(map(_escaped_word, text.split()))
 
 
-def _word(word: str) -> str:
+def _escaped_word(word: str) -> str:
     found = _ADDRESS.search(word)
     if found is None:
         return escaped(word)
@@ -117,7 +117,7 @@ def _rate(value: float) -> str:
 
 
 def _rows(gap: GapData) -> Iterator[tuple[tuple[str, ...], tuple[float, float]]]:
-    """Cells from the top down, each with where its bar begins and ends on the way."""
+    """Cells from the top down, each with the rates at which its bar begins and ends."""
     rates = [gap.measured.items_per_s.value]
     for row in gap.factors:
         rates.append(rates[-1] * row.factor.value)
@@ -137,7 +137,7 @@ def _bar(ends: tuple[float, float], whole: tuple[float, float], encoding: str) -
     """A bar on a logarithmic axis."""
     low, high = math.log(whole[0]), math.log(whole[1])
     span = high - low or 1.0
-    a, b = sorted(round((math.log(end) - low) / span * _BAR) for end in ends)
+    a, b = sorted(round((math.log(end) - low) / span * _BAR_WIDTH) for end in ends)
     block = "█" if encoding.lower().startswith("utf") else "#"
     return " " * a + block * max(1, b - a)
 
@@ -161,17 +161,17 @@ def _show(gap: GapData, console: Console) -> None:
 
 
 def _copyable(name: str, width: int) -> str:
-    """A name as it is, or that it stands below, where it would be cut: an id is to be copied."""
-    room = _WHAT + max(0, width - WIDTH)
-    return _BELOW if len(name) > room and " " not in name else name
+    """The name, or a reference to it below if it would be cut, so that ids can be copied."""
+    room = _NAME_WIDTH + max(0, width - WIDTH)
+    return _SEE_BELOW if len(name) > room and " " not in name else name
 
 
 def _chart(rows: Sequence[Sequence[Text]], width: int) -> RenderableType:
-    """With bars where there is room; names break at their words."""
+    """The table, with bars if there is room; names break between words."""
     from rich import box
     from rich.table import Table
 
-    if width < _ROOM_FOR_BARS:
+    if width < _MIN_WIDTH_WITH_BARS:
         columns = [Column(h, right=h in _RIGHT, breaks=h == "what") for h in _HEADINGS]
         return table(columns, [row[:-1] for row in rows], width)
     found = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
@@ -181,7 +181,7 @@ def _chart(rows: Sequence[Sequence[Text]], width: int) -> RenderableType:
             justify="right" if heading in _RIGHT else "left",
             no_wrap=heading != "what",
             overflow="fold",
-            min_width={"": _BAR, "what": _WHAT}.get(heading),
+            min_width={"": _BAR_WIDTH, "what": _NAME_WIDTH}.get(heading),
         )
     for row in rows:
         found.add_row(*row)

@@ -22,7 +22,7 @@ def to_markdown(data: ComparisonData) -> str:
     for heading, items in (("Notes", rows.notes(data)), ("Could not run", failures)):
         if items:
             lines += [f"{heading}:", ""]
-            lines += [f"- {_about(names)}{escaped(text)}" for names, text in items] + [""]
+            lines += [f"- {_prefix(names)}{escaped(text)}" for names, text in items] + [""]
     return "\n".join(lines)
 
 
@@ -37,17 +37,17 @@ def _table(data: ComparisonData) -> list[str]:
     return lines
 
 
-def _about(names: list[str]) -> str:
+def _prefix(names: list[str]) -> str:
     return f"{codes(names)}: " if names else ""
 
 
 def codes(names: list[str]) -> str:
-    """Rows' names as code; a pipe would end a table's cell, and a backtick the code."""
+    """Names of rows as code; a pipe would end a table's cell, and a backtick the code."""
     return ", ".join("`" + name.replace("|", "\\|").replace("`", "'") + "`" for name in names)
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it is; model names and errors are not ours."""
+    """Text that Markdown shows unchanged, such as model names and errors."""
     for character in ("\\", "`", "*", "_", "|", "<", ">", "[", "]"):
         text = text.replace(character, "\\" + character)
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""What a console would show, as plain text."""
+"""Tables and lists as plain text."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDTH = 80
-# On narrower terminals than this, lines wrap: that tells more than a text without its figures.
+# On narrower terminals lines wrap, because cut figures would be useless.
 MIN_WIDTH = 40
-# Pieces of a name up to this are never cut; longer ones must not spoil the table for all others.
-_MOST_PIECE = 40
+# Pieces of a name up to this length are never cut; longer ones would make the column too wide.
+_MAX_PIECE = 40
 _GAP = 2  # between columns
 _INDENT = "  "
 _NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -27,11 +27,11 @@ _PIECE = re.compile(r"[^\s,:/]*(?:[,:/]+|\s+(?:%\s*)?|$)")
 
 
 def plain_text(show: Callable[[Console], None], width: int = WIDTH) -> str:
-    """What is shown, without colours and whatever the environment asks of terminals.
+    """The output of a function without colours, independent of the environment's terminal options.
 
     Args:
         show: writes to a console.
-        width: columns to fill at most.
+        width: maximum number of columns.
     """
     from rich.console import Console
 
@@ -46,7 +46,7 @@ def plain_text(show: Callable[[Console], None], width: int = WIDTH) -> str:
 
 
 def widen(console: Console) -> None:
-    """Let a narrow console wrap lines, where it would cut figures otherwise."""
+    """Let lines wrap on a console that is too narrow for the figures."""
     console.width = max(console.width, MIN_WIDTH)
 
 
@@ -55,7 +55,7 @@ def print_list(lines: Iterable[str], console: Console) -> None:
 
     Args:
         lines: one sentence each.
-        console: where to.
+        console: to write to.
     """
     from rich.text import Text
 
@@ -77,7 +77,7 @@ class Column:
 
     Attributes:
         heading: its first line.
-        right: whether its cells end at the same place.
+        right: whether its cells are right-aligned.
         breaks: whether its cells may take several lines.
     """
 
@@ -87,28 +87,28 @@ class Column:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int) -> RenderableType:
-    """A table in which no figure is cut; where it finds no room, a list of its cells.
+    """A table in which no figure is cut; a list of its cells if there is too little room.
 
     Args:
-        columns: of the table; the first one names its rows.
+        columns: of the table; the first one has the names of the rows.
         rows: cells in their order.
-        width: columns to fill at most.
+        width: maximum number of columns.
     """
     widths = _widths(columns, rows, width)
     return _table(columns, rows, widths) if widths else _list(columns, rows, width)
 
 
 def table_width(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> int:
-    """How wide a table is whose cells take one line each.
+    """The width of a table whose cells take one line each.
 
     Args:
         columns: of the table.
         rows: cells in their order.
     """
-    return sum(_natural(columns, rows)) + _GAP * (len(columns) - 1)
+    return sum(_natural_widths(columns, rows)) + _GAP * (len(columns) - 1)
 
 
-def _natural(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> list[int]:
+def _natural_widths(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> list[int]:
     lengths = ([row[i].cell_len for row in rows] for i in range(len(columns)))
     return [max([len(c.heading), *found]) for c, found in zip(columns, lengths, strict=True)]
 
@@ -116,21 +116,23 @@ def _natural(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> list[
 def _widths(
     columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int
 ) -> list[int] | None:
-    """How wide each column is to be; None where there is no room for all."""
-    widths = _natural(columns, rows)
+    """The width of each column; None if there is too little room."""
+    widths = _natural_widths(columns, rows)
     room = width - _GAP * (len(columns) - 1)
     for place in reversed([i for i, column in enumerate(columns) if column.breaks]):
         excess = sum(widths) - room
         if excess > 0:
-            least = max([len(columns[place].heading), *(_least(row[place].plain) for row in rows)])
+            least = max(
+                [len(columns[place].heading), *(_min_width(row[place].plain) for row in rows)]
+            )
             widths[place] = max(least, widths[place] - excess)
     return widths if sum(widths) <= room else None
 
 
-def _least(name: str) -> int:
-    """How narrow a name can be without being cut within a piece."""
+def _min_width(name: str) -> int:
+    """The smallest width of a name that cuts none of its pieces."""
     first, *others = [len(piece.rstrip()) for piece in _PIECE.findall(name)] or [0]
-    return min(_MOST_PIECE, max([first, *(len(_INDENT) + other for other in others)]))
+    return min(_MAX_PIECE, max([first, *(len(_INDENT) + other for other in others)]))
 
 
 def _table(
@@ -156,20 +158,20 @@ def _table(
 
 
 def _list(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int) -> RenderableType:
-    """Each row as its name, with all its cells named below it."""
+    """Each row as its name, with its cells and their headings below it."""
     from rich.console import Group
     from rich.text import Text
 
     parts: list[Text] = []
     for name, *cells in rows:
-        told = [
+        cells_text = [
             f"{column.heading} {cell.plain.strip()}".replace(" ", _NO_BREAK)
             for column, cell in zip(columns[1:], cells, strict=True)
             if column.heading and cell.plain.strip()
         ]
         parts.append(Text(broken(name.plain, width), style="bold"))
         lines = textwrap.wrap(
-            ", ".join(told),
+            ", ".join(cells_text),
             width,
             initial_indent=_INDENT,
             subsequent_indent=_INDENT,
@@ -186,11 +188,11 @@ def _broken(cell: Text, width: int) -> Text:
 
 
 def broken(text: str, width: int) -> str:
-    """A name in lines that end at its separators, as far as they do; later ones are indented.
+    """A name broken into lines at its separators; continuation lines are indented.
 
     Args:
         text: such as a spec.
-        width: columns to fill at most.
+        width: maximum number of columns.
     """
     lines = [""]
     for piece in _PIECE.findall(text):
@@ -202,7 +204,7 @@ def broken(text: str, width: int) -> str:
 
 
 def readable(text: str, width: int) -> str:
-    """A sentence in which words that are longer than a line end lines at their separators.
+    """A sentence whose words longer than a line are broken at their separators.
 
     Args:
         text: a sentence with names in it.

@@ -1,7 +1,7 @@
-"""Progress for people: a live region on a terminal or in a notebook, else a line now and then.
+"""Progress output: a live display on a terminal or in a notebook, else lines of a log.
 
-Nothing of it runs while something is timed. A clock that counts on (`for 12 s`) runs only in
-stages that no figure comes from, in a thread that is started and ended with them.
+Nothing runs while calls are timed. The elapsed time (`for 12 s`) is updated by a thread only in
+stages without timing; the thread ends with the stage.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from precisionbench.statistics import Interval
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-# Stages in which nothing is timed: there a clock may tick.
+# Stages in which nothing is timed, so that a thread may update the elapsed time.
 _UNTIMED = ("starting", "preparing", "examining")
-_TICK_S = 1.0
-_SHOWN_FROM_S = 2.0  # a stage says how long it takes from here on
-_LINE_EVERY_S = 10.0  # of rounds, in a log
-_STILL_EVERY_S = 30.0  # of what takes long, in a log
+_REFRESH_EVERY_S = 1.0
+_ELAPSED_SHOWN_FROM_S = 2.0  # the elapsed time of a stage is shown from here on
+_ROUNDS_LINE_EVERY_S = 10.0  # in a log
+_ELAPSED_LINE_EVERY_S = 30.0  # in a log
 _MIN_NAME = 12  # columns
 _MARGINS = 6  # columns around and between figures
 _STAGES = {
@@ -36,16 +36,16 @@ _STAGES = {
 
 
 def stage_text(progress: Progress) -> str:
-    """What is going on, in one line.
+    """The current step in one line.
 
     Args:
-        progress: as `on_progress` is told.
+        progress: as `on_progress` receives it.
     """
     phase = f"{progress.phase}: " if progress.phase else ""
-    return f"{phase}{_of_row(progress) if progress.backend else _of_all(progress)}"
+    return f"{phase}{_row_text(progress) if progress.backend else _run_text(progress)}"
 
 
-def _of_row(progress: Progress) -> str:
+def _row_text(progress: Progress) -> str:
     where = f"[{progress.position}/{progress.total}] {progress.backend}"
     if progress.stage in ("done", "failed"):
         return f"{where} {progress.stage}{f': {progress.message}' if progress.message else ''}"
@@ -53,7 +53,7 @@ def _of_row(progress: Progress) -> str:
     return f"{where}: {_STAGES.get(progress.stage, progress.stage)}{step}"
 
 
-def _of_all(progress: Progress) -> str:
+def _run_text(progress: Progress) -> str:
     if progress.stage == "starting":
         return f"starting {progress.total} worker process{'es' if progress.total != 1 else ''}"
     if progress.stage == "looking":
@@ -90,11 +90,11 @@ def _ratios(speedups: Mapping[str, Interval]) -> Iterator[tuple[str, str, str]]:
         yield name, f"{value}x", f"{low} to {high}"
 
 
-class Lines:
+class LogLines:
     """Progress as lines of a log.
 
     Args:
-        stream: where to.
+        stream: to write to.
         now: a clock, in seconds.
     """
 
@@ -102,49 +102,49 @@ class Lines:
         self._stream, self._now = stream, now
         self._line_s = self._step_s = now()
         self._last: Progress | None = None
-        self._ticker = Ticker()
+        self._repeater = Repeater()
 
-    def __enter__(self) -> Lines:
+    def __enter__(self) -> LogLines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ticker.stop()
+        self._repeater.stop()
 
     def __call__(self, progress: Progress) -> None:
-        """Tell of a step, where a log should."""
-        if progress.stage == "interrupted":  # within a signal's handling: touch nothing else
+        """Write a line for a step, unless it is too short for one."""
+        if progress.stage == "interrupted":  # called from a signal handler: only write
             self._write(stage_text(progress))
             return
-        self._ticker.stop()
+        self._repeater.stop()
         self._last, self._step_s = progress, self._now()
-        if self._is_worth_a_line(progress):
+        if self._needs_a_line(progress):
             self._line_s = self._now()
             known = speedups_text(progress.speedups)
             self._write(f"{stage_text(progress)}{f': {known}' if known else ''}")
         if progress.stage in _UNTIMED:
-            self._ticker.start(self.still, _STILL_EVERY_S)
+            self._repeater.start(self.write_elapsed, _ELAPSED_LINE_EVERY_S)
 
-    def _is_worth_a_line(self, progress: Progress) -> bool:
+    def _needs_a_line(self, progress: Progress) -> bool:
         if progress.stage == "measuring" and not progress.backend:
-            return self._now() - self._line_s >= _LINE_EVERY_S
+            return self._now() - self._line_s >= _ROUNDS_LINE_EVERY_S
         return progress.stage not in _STAGES and not (progress.backend and progress.step)
 
-    def still(self) -> None:
-        """Say what takes so long."""
+    def write_elapsed(self) -> None:
+        """Write a line with the elapsed time of the current step."""
         if self._last is not None:
             took = _time(self._now() - self._step_s)
             self._write(f"{stage_text(self._last)}, for {took}")
 
     def _write(self, line: str) -> None:
-        with contextlib.suppress(RuntimeError, ValueError):  # it was interrupted in a write; closed
+        with contextlib.suppress(RuntimeError, ValueError):  # interrupted within a write, or closed
             print(line, file=self._stream, flush=True)
 
 
-class Region:
-    """Progress as a region of a terminal or a notebook's cell that is written anew.
+class LiveDisplay:
+    """Progress as lines of a terminal or a notebook's cell that are rewritten.
 
     Args:
-        console: where to.
+        console: to write to.
         now: a clock, in seconds.
     """
 
@@ -155,10 +155,8 @@ class Region:
         self._step_s = now()
         self._last = Progress("", "looking", 0, 0, step="the model")
         self._speedups: Mapping[str, Interval] = {}
-        self._ticker = Ticker()
-        own_streams = (
-            not console.is_jupyter
-        )  # a notebook has a place of its own for what is printed
+        self._repeater = Repeater()
+        own_streams = not console.is_jupyter  # a notebook has its own place for printed output
         self._live = Live(
             console=console,
             auto_refresh=False,
@@ -167,22 +165,22 @@ class Region:
             redirect_stderr=own_streams,
         )
 
-    def __enter__(self) -> Region:
+    def __enter__(self) -> LiveDisplay:
         self._live.start()
         self._live.update(self, refresh=True)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ticker.stop()
+        self._repeater.stop()
         self._live.stop()
 
     def __call__(self, progress: Progress) -> None:
-        """Show a step; failures stay on the screen."""
-        if progress.stage == "interrupted":  # within a signal's handling: touch nothing else
+        """Show a step; lines of failures remain on the screen."""
+        if progress.stage == "interrupted":  # called from a signal handler: only write
             with contextlib.suppress(RuntimeError):
                 self._print(stage_text(progress))
             return
-        self._ticker.stop()
+        self._repeater.stop()
         if progress.stage == "failed":
             self._print(f"{progress.backend}: {progress.message}")
         self._last, self._step_s = progress, self._now()
@@ -190,7 +188,7 @@ class Region:
         self._speedups = progress.speedups if measuring else {}
         self._live.refresh()
         if progress.stage in _UNTIMED:
-            self._ticker.start(self._live.refresh, _TICK_S)
+            self._repeater.start(self._live.refresh, _REFRESH_EVERY_S)
 
     def _print(self, text: str) -> None:
         from rich.text import Text
@@ -201,12 +199,12 @@ class Region:
         from rich.text import Text
 
         took_s = self._now() - self._step_s
-        since = f", for {_time(took_s)}" if took_s >= _SHOWN_FROM_S else ""
-        for line in (_fitting(self._last, since, options.max_width), *self._lines(options)):
+        since = f", for {_time(took_s)}" if took_s >= _ELAPSED_SHOWN_FROM_S else ""
+        for line in (_fitted(self._last, since, options.max_width), *self._lines(options)):
             yield Text(line, no_wrap=True, overflow="ellipsis")
 
     def _lines(self, options: ConsoleOptions) -> Iterator[str]:
-        """Speed-ups so far, a line each."""
+        """Current speed-ups, one line each."""
         found = list(_ratios(self._speedups))
         if not found:
             return
@@ -218,8 +216,8 @@ class Region:
             yield f"  {shown:<{min(names, room)}}  {value:>{values}}  {interval:>{ends}}"
 
 
-def _fitting(progress: Progress, since: str, width: int) -> str:
-    """What is going on, with the row's name cut where a line has no room for it."""
+def _fitted(progress: Progress, since: str, width: int) -> str:
+    """The current step in one line, with the row's name cut if the line is too narrow."""
     text = f"{stage_text(progress)}{since}"
     if progress.backend and (excess := len(text) - width) > 0:
         room = max(_MIN_NAME, len(progress.backend) - excess)
@@ -231,32 +229,32 @@ def _shortened(name: str, width: int) -> str:
     return name if len(name) <= width else f"{name[: width - 3]}..."
 
 
-class Ticker:
-    """Does something at intervals in a thread of its own, until it is stopped."""
+class Repeater:
+    """Calls a function at intervals in a thread, until it is stopped."""
 
     def __init__(self) -> None:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self, action: Callable[[], object], every_s: float) -> None:
-        """Begin.
+        """Start the thread.
 
         Args:
-            action: what to do.
-            every_s: how often.
+            action: function to call.
+            every_s: seconds between two calls.
         """
         self.stop()
         self._stopped = stopped = threading.Event()
 
-        def tick() -> None:
+        def repeat() -> None:
             while not stopped.wait(every_s):
                 action()
 
-        self._thread = threading.Thread(target=tick, daemon=True)
+        self._thread = threading.Thread(target=repeat, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End; afterwards no thread is left."""
+        """Stop the thread and wait for its end."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
@@ -265,13 +263,13 @@ class Ticker:
 
 @contextlib.contextmanager
 def progress_display(console: Console | None = None) -> Iterator[OnProgress]:
-    """Show how far a run is: a live region on a terminal or in a notebook, else a log's lines.
+    """Show progress: a live display on a terminal or in a notebook, else lines of a log.
 
         with precisionbench.progress_display() as on_progress:
             precisionbench.compare(model, inputs, on_progress=on_progress)
 
     Args:
-        console: a rich console; None is standard error.
+        console: a rich console; None is one on standard error.
 
     Returns:
         A context manager of what to pass as `on_progress`.
@@ -279,17 +277,17 @@ def progress_display(console: Console | None = None) -> Iterator[OnProgress]:
     from rich.console import Console
 
     stream = sys.stderr
-    if stream is None and console is None:  # a program without a window has none
+    if stream is None and console is None:  # as in a GUI program
         yield lambda _: None
         return
     console = console or Console(file=stream, highlight=False, emoji=False)
-    shown = Region(console) if _is_live(console) else Lines(console.file)
+    shown = LiveDisplay(console) if _is_live(console) else LogLines(console.file)
     with shown:
         yield shown
 
 
 def _is_live(console: Console) -> bool:
-    """Whether what is written can be written anew there; colours asked for make no terminal."""
+    """Whether lines can be rewritten there; FORCE_COLOR alone does not make it a terminal."""
     if console.is_jupyter:
         needed = ("IPython", "ipywidgets")
         return all(name in sys.modules or importlib.util.find_spec(name) for name in needed)

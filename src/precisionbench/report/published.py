@@ -21,29 +21,29 @@ _LEGEND = (
     "Rates are of one accelerator; none was measured here. All of one: precisionbench published "
     "--id ID"
 )
-_NOT_TOLD = "not told"
+_UNKNOWN = "not told"
 _STYLES = {"reported": "yellow", "unverified": "red"}
-_FEW_DIGITS = 100.0  # rates from here on are shown without decimals
+_WHOLE_FROM = 100.0  # rates from here on are shown without decimals
 
 
 def to_text(records: Sequence[Record], width: int = WIDTH) -> str:
-    """Some records as plain text.
+    """A list of records as plain text.
 
     Args:
         records: to be shown.
-        width: columns to fill at most.
+        width: maximum number of columns.
     """
     return plain_text(lambda console: show(records, console), width)
 
 
 def show(records: Sequence[Record], console: Console) -> None:
-    """Write some records to a rich console, two lines for each, by device.
+    """Write a list of records to a rich console, two lines for each, by device.
 
     An id has a line of its own, so that it can be copied.
 
     Args:
         records: to be shown.
-        console: where to.
+        console: to write to.
     """
     from rich.text import Text
 
@@ -83,27 +83,27 @@ def _line(record: Record) -> str:
 
 def _figure(record: Record) -> str:
     value = record.value_per_accelerator
-    if record.unit == MS or value < _FEW_DIGITS:
+    if record.unit == MS or value < _WHOLE_FROM:
         return f"{value:.4g}"
     return f"{value:,.0f}"
 
 
 def card_text(record: Record, width: int = WIDTH) -> str:
-    """All of one record as plain text.
+    """One record in full as plain text.
 
     Args:
         record: to be shown.
-        width: columns to fill at most.
+        width: maximum number of columns.
     """
     return plain_text(lambda console: show_card(record, console), width)
 
 
 def show_card(record: Record, console: Console) -> None:
-    """Write all of one record to a rich console.
+    """Write one record in full to a rich console.
 
     Args:
         record: to be shown.
-        console: where to.
+        console: to write to.
     """
     from rich.text import Text
 
@@ -135,19 +135,19 @@ def _fields(record: Record) -> Iterable[tuple[str, str]]:
         yield "per accelerator", each
     yield "device", record.device
     yield "model", f"{record.model} {record.variant}".strip()
-    yield "input", _told(record.input)
-    yield "precision", _noted(_told(record.precision), record.precision_note)
-    batch = _told(record.batch)
+    yield "input", _or_unknown(record.input)
+    yield "precision", _with_note(_or_unknown(record.precision), record.precision_note)
+    batch = _or_unknown(record.batch)
     yield "batch", batch if record.dla_batch is None else f"{batch}, {record.dla_batch} on each DLA"
     yield "engines", record.engines
-    yield "sparsity", _told(record.sparsity)
+    yield "sparsity", _or_unknown(record.sparsity)
     if record.latency_limit_s is not None:
         yield "latency limit", f"{record.latency_limit_s * 1e3:g} ms"
-    yield "power mode", _told(record.power_mode)
-    yield "framework", record.framework or _NOT_TOLD
-    yield "software", _told(record.software)
-    yield "timed", f"{record.metric} ({_noted(METRICS[record.metric], record.metric_note)})"
-    yield "date", record.date or _NOT_TOLD
+    yield "power mode", _or_unknown(record.power_mode)
+    yield "framework", record.framework or _UNKNOWN
+    yield "software", _or_unknown(record.software)
+    yield "timed", f"{record.metric} ({_with_note(METRICS[record.metric], record.metric_note)})"
+    yield "date", record.date or _UNKNOWN
     yield "source", record.source_title
     if record.quote:
         yield "quote", record.quote
@@ -158,16 +158,16 @@ def _fields(record: Record) -> Iterable[tuple[str, str]]:
     yield "file", record.origin
 
 
-def _told(value: object) -> str:
-    return _NOT_TOLD if value is None else str(value)
+def _or_unknown(value: object) -> str:
+    return _UNKNOWN if value is None else str(value)
 
 
-def _noted(text: str, note: str) -> str:
+def _with_note(text: str, note: str) -> str:
     return f"{text}; {note}" if note else text
 
 
 def to_json(records: Sequence[Record]) -> str:
-    """Some records as JSON text, with what is derived from them.
+    """Records as JSON text, with the figures derived from them.
 
     Args:
         records: to be written.

@@ -1,4 +1,4 @@
-"""What every report says of each row, as text: one place for words and rounding."""
+"""The texts of each row in every report: words and rounding in one place."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _UNIT = {True: "items/s", False: "calls/s"}
 
 @attrs.frozen
 class RowText:
-    """One measured row in words.
+    """One measured row as text.
 
     Attributes:
         backend: the row's name.
         latency: with unit.
         width: the interval's half-width.
-        throughput: items per second, or calls per second where the batch is not known.
+        throughput: items per second, or calls per second if the batch size is unknown.
         speedup: against the reference.
-        agreement: the largest relative L2 error, or what is wrong.
+        agreement: the largest relative L2 error, or why there is none.
     """
 
     backend: str
@@ -56,13 +56,13 @@ def _batch(workload: WorkloadInfo) -> str:
 
 
 def device(data: ComparisonData) -> str:
-    """What it was measured on."""
+    """The name of the GPU or the CPU."""
     environment = data.environment
     return environment.gpu.name if environment.gpu else environment.cpu
 
 
 def versions(data: ComparisonData) -> str:
-    """The versions that matter to a reader, and the date."""
+    """The main versions, the seed and the date."""
     environment = data.environment
     parts = [f"torch {environment.torch}"]
     if environment.gpu:
@@ -73,17 +73,17 @@ def versions(data: ComparisonData) -> str:
 
 
 def throughput_unit(data: ComparisonData) -> str:
-    """`items/s`, or `calls/s` where the batch size is not known."""
+    """`items/s`, or `calls/s` if the batch size is unknown."""
     return _UNIT[data.workload.batch_size is not None]
 
 
 def row_text(data: ComparisonData, row: BackendResult, speedup: Speedup | None) -> RowText:
-    """A measured row in words.
+    """A measured row as text.
 
     Args:
         data: the comparison.
         row: one of its results.
-        speedup: the row's over the reference; None where there is none.
+        speedup: of the row over the reference; None if there is none.
     """
     return RowText(
         backend=row.backend,
@@ -133,7 +133,7 @@ _NO_VERDICTS = ("not_interleaved", "no_shared_rounds", "too_few_rounds")
 
 
 def verdict_words(found: Speedup) -> str:
-    """What may be said of a speed-up.
+    """The verdict of a speed-up in words.
 
     Args:
         found: of a row.
@@ -150,7 +150,7 @@ _MEANINGS = {
 
 
 def legend(data: ComparisonData) -> str:
-    """What the reader of the table must know of its speed-ups and intervals."""
+    """The legend of the table's speed-ups and intervals."""
     if data.schedule == "sequential":
         return " ".join([NO_VERDICT, *(f"{text.capitalize()}." for text in _per_item(data))])
     verdicts = {found.verdict for name, found in speedups(data).items() if name != data.reference}
@@ -160,7 +160,7 @@ def legend(data: ComparisonData) -> str:
 
 
 def _per_item(data: ComparisonData) -> list[str]:
-    """Rows whose calls serve other numbers of items are compared by items, not by calls."""
+    """A note on rows with another batch size, which are compared by items per second."""
     batches = {row.batch_size for row in data.results}
     return ["rows of another batch are compared by items per second"] if len(batches) > 1 else []
 
@@ -179,7 +179,7 @@ def _agreement_text(data: ComparisonData, row: BackendResult) -> str:
 
 
 def memory_text(row: BackendResult) -> str:
-    """Peak memory of torch's allocator, or the driver's for engines that bypass it; may be empty.
+    """Peak memory of torch's allocator, or of the driver for engines that bypass it; may be empty.
 
     Args:
         row: of the comparison.
@@ -189,7 +189,7 @@ def memory_text(row: BackendResult) -> str:
 
 
 def energy_text(row: BackendResult) -> str:
-    """Energy of an item, or of a call where the batch is not known; empty where not measured.
+    """Energy per item, or per call if the batch size is unknown; empty if not measured.
 
     Args:
         row: of the comparison.
@@ -207,7 +207,7 @@ def _joules(value: float) -> str:
 
 
 def wrong_labels(data: ComparisonData) -> list[str]:
-    """What a reader must know before anything else: rows that are not what their names say."""
+    """Sentences on rows that did not run in the precision they claim."""
     rows = facts_of_rows(data).values()
     labels = (label_of(facts) for facts in rows if facts.row.evidence is not None)
     return [label.sentence for label in labels if label.is_wrong]
@@ -216,13 +216,13 @@ def wrong_labels(data: ComparisonData) -> list[str]:
 def notes(
     data: ComparisonData, observed: Mapping[str, Sequence[Observation]] | None = None
 ) -> list[tuple[list[str], str]]:
-    """What a reader must know: (the rows that it is about, sentence), each sentence once.
+    """Warnings and notes as (names of rows, sentence), each sentence once.
 
-    What is about the whole run comes first, without rows.
+    Notes on the whole run come first, without rows.
 
     Args:
         data: the comparison.
-        observed: what the samples say, where that is known already.
+        observed: observations on the samples, if they are computed already.
     """
     about_all = (*_interruption(data), *data.notes)
     rows_by_sentence: dict[str, list[str]] = {sentence: [] for sentence in about_all}
@@ -236,17 +236,17 @@ def notes(
 
 
 def _interruption(data: ComparisonData) -> tuple[str, ...]:
-    """Whoever reads the table must know that it is not what was asked for."""
+    """A note on a run that was interrupted."""
     ended = [row.measurement for row in data.results if row.measurement.ended_by == "interrupted"]
     if not ended:
         return ()
     rounds = max(len(measurement.rounds) for measurement in ended)
-    looked_at = any(row.evidence is not None for row in data.results)
-    unchecked = "" if looked_at else ", and whether rows are what their names say was not looked at"
-    were = "rounds were" if rounds != 1 else "round was"
-    return (f"the run was interrupted: {rounds} {were} finished{unchecked}",)
+    profiled = any(row.evidence is not None for row in data.results)
+    unchecked = "" if profiled else ", and whether rows are what their names say was not looked at"
+    rounds_were = "rounds were" if rounds != 1 else "round was"
+    return (f"the run was interrupted: {rounds} {rounds_were} finished{unchecked}",)
 
 
 def failure_text(failure: BackendFailure) -> str:
-    """Why a row could not be measured and what to do."""
+    """Why a row could not be measured, and the remedy."""
     return f"{failure.reason}; {failure.remedy}" if failure.remedy else failure.reason

@@ -1,4 +1,4 @@
-"""A row as others would state it, as text and Markdown."""
+"""Rows under the reporting conventions of other tools, as text and Markdown."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _DIGITS = 4
 
 
 def to_text(found: Rows, width: int = WIDTH) -> str:
-    """One table for each row, then what is inside each figure and its source, as plain text.
+    """One table for each row, then what each figure includes and its source, as plain text.
 
     Args:
         found: statements by row.
-        width: columns to fill at most.
+        width: maximum number of columns.
     """
     return plain_text(lambda console: _show(found, console), width)
 
 
 def to_markdown(found: Rows) -> str:
-    """The same as GitHub-flavoured Markdown.
+    """The statements as GitHub-flavoured Markdown.
 
     Args:
         found: statements by row.
@@ -73,7 +73,7 @@ def _cells(statement: Statement) -> tuple[str, str, str, str]:
 
 
 def value_text(statement: Statement) -> str:
-    """The figure with its unit, a derived range as `low to high`; `-` where it is not stated."""
+    """The figure with its unit, a derived range as `low to high`; `-` if it is not stated."""
     value, low, high = statement.value, statement.low, statement.high
     if value is None:
         return "-"
@@ -89,14 +89,14 @@ def value_text(statement: Statement) -> str:
 
 
 def _notes(statements: Sequence[Statement]) -> list[str]:
-    """What is not stated and why, and which conditions a rule has that the run does not meet."""
+    """Figures that are not stated with the reason, and conditions of a rule that the run misses."""
     notes = [f"{s.rule}, {s.figure}: not stated: {s.missing}" for s in statements if s.missing]
     notes += [f"{s.rule}: {'; '.join(s.unmet)}" for s in statements if s.unmet]
     return notes
 
 
 def _insides(found: Rows) -> list[tuple[str, Source]]:
-    """What is inside each figure, and where that stands, each sentence once."""
+    """What each figure includes, with its source, each sentence once."""
     figures: dict[tuple[str, str, Source], list[str]] = {}
     for statements in found.values():
         for s in statements:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _INDENT = 2
-_MOST_READABLE = 100  # columns of prose
-_MANY = 3  # a note on all of so many rows is on every row
+_MAX_TEXT_WIDTH = 100  # columns of prose
+_MIN_ROWS_FOR_EVERY_ROW = 3  # a note on all rows of this many or more names none of them
 
 
 def to_text(data: ComparisonData, width: int = WIDTH, *, wide: bool = False) -> str:
@@ -31,8 +31,8 @@ def to_text(data: ComparisonData, width: int = WIDTH, *, wide: bool = False) -> 
 
     Args:
         data: the comparison.
-        width: columns to fill at most; 40 at least.
-        wide: show every column, also where names find little room beside them.
+        width: maximum number of columns; 40 or more.
+        wide: show every column, even if names have little room.
     """
     return plain_text(lambda console: show(data, console, wide=wide), width)
 
@@ -42,7 +42,7 @@ def show(data: ComparisonData, console: Console, *, wide: bool = False) -> None:
 
     Args:
         data: the comparison.
-        console: where to.
+        console: to write to.
         wide: as for `to_text`.
     """
     widen(console)
@@ -64,15 +64,15 @@ def _parts(data: ComparisonData, width: int, wide: bool) -> list[RenderableType]
         parts += [Text(), _table(data, width, wide), Text(), Text(rows.legend(data), style="dim")]
     if notes := rows.notes(data):
         parts += [Text(), Text("Notes", style="bold")]
-        parts += [_item(_about(names, data), sentence, width) for names, sentence in notes]
+        parts += [_item(_rows_text(names, data), sentence, width) for names, sentence in notes]
     if data.failures:
         parts += [Text(), Text("Could not run", style="bold")]
         parts += [_item(f.backend, rows.failure_text(f), width) for f in data.failures]
     return parts
 
 
-def _about(names: list[str], data: ComparisonData) -> str:
-    if len(names) >= _MANY and len(names) == len(data.results):
+def _rows_text(names: list[str], data: ComparisonData) -> str:
+    if len(names) >= _MIN_ROWS_FOR_EVERY_ROW and len(names) == len(data.results):
         return "every row"
     return ", ".join(names)
 
@@ -83,7 +83,7 @@ def _table(data: ComparisonData, width: int, wide: bool) -> RenderableType:
         *map(Column, ("latency", "±", rows.throughput_unit(data), "speed-up", "rel. error")),
     ]
     lines = _lines(data)
-    more, cells = _more(data)
+    more, cells = _extra_columns(data)
     if more:
         whole = [[*line, *extra] for line, extra in zip(lines, cells, strict=True)]
         if wide or table_width([*columns, *more], whole) <= width:
@@ -109,8 +109,8 @@ def _lines(data: ComparisonData) -> list[list[Text]]:
     ]
 
 
-def _more(data: ComparisonData) -> tuple[list[Column], list[list[Text]]]:
-    """Columns of what was measured beside the latency, as far as any row has it."""
+def _extra_columns(data: ComparisonData) -> tuple[list[Column], list[list[Text]]]:
+    """Columns of memory and energy, if any row has them."""
     from rich.text import Text
 
     known = {
@@ -127,7 +127,7 @@ def _item(about: str, sentence: str, width: int) -> RenderableType:
     from rich.padding import Padding
     from rich.text import Text
 
-    room = min(width, _MOST_READABLE) - _INDENT
+    room = min(width, _MAX_TEXT_WIDTH) - _INDENT
     name = Text(readable(f"{about}: ", room) if about else "", style="bold")
     said = name + Text(readable(sentence, room))
     return Constrain(Padding(said, (0, 0, 0, _INDENT)), room + _INDENT)

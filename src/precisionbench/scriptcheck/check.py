@@ -13,7 +13,7 @@ from precisionbench.scriptcheck.events import Observations
 from precisionbench.scriptcheck.frames import place_of
 from precisionbench.scriptcheck.notes import notes
 from precisionbench.scriptcheck.rules import RuleContext, violations
-from precisionbench.scriptcheck.script_process import observe
+from precisionbench.scriptcheck.script_process import BOOT, observe
 from precisionbench.scriptcheck.static_analysis import analyze
 from precisionbench.scriptcheck.text import to_text
 from precisionbench.scriptcheck.timed_regions import TimedRegion, by_place, find_regions
@@ -51,7 +51,7 @@ def check(
         raise SpecError(f"args is the text {args!r}", "give a list: args=['--batch', '8']")
     name = os.fspath(script)
     source = _source(name)
-    return evaluate(name, source, observe(name, list(args), timeout_s))
+    return evaluate(name, source, observe(name, list(args), timeout_s, boot=BOOT))
 
 
 def evaluate(script: str, source: str, observations: Observations) -> Check:

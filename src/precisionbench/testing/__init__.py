@@ -1,1 +1,1 @@
-"""Holds a comparison to what tests ask: thresholds, assertions, baselines."""
+"""Checks of comparisons in tests: thresholds, assertions and baselines."""

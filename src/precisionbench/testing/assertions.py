@@ -1,4 +1,4 @@
-"""What a test may claim of a comparison: each claim holds, or fails with the verdict's reason."""
+"""Assertions on comparisons for tests; their messages have the reason of the verdict."""
 
 from __future__ import annotations
 
@@ -9,72 +9,72 @@ from precisionbench.testing.thresholds import ErrorThreshold, SpeedupThreshold, 
 
 
 def assert_speedup(comparison: Comparison, row: str, at_least: float) -> None:
-    """Claim that a row is so many times as fast as the reference.
+    """Assert that a row has a minimum speed-up over the reference.
 
-    The lower end of the interval is what counts, so that a lucky run does not pass. An interval
-    that is no evidence does not pass either: rows measured inline, or in too few rounds.
+    The lower end of the interval is tested, so that a lucky run does not pass. Rows measured
+    inline or in too few rounds do not pass either, because their intervals are not reliable.
 
     Args:
-        comparison: as `compare` or the fixture `precision_benchmark` gives it.
+        comparison: as `compare` or the fixture `precision_benchmark` returns it.
         row: its spec.
-        at_least: the least speed-up, reference latency / this row's latency.
+        at_least: minimum of reference latency / this row's latency.
 
     Raises:
-        AssertionError: it is not, or that is not told; the message has the value, its interval,
-            the verdict with its reason, and what to do.
+        AssertionError: it has not, or the result is inconclusive; the message has the value, its
+            interval, the verdict with its reason, and the remedy.
         RowNotFoundError: the comparison has no such row.
-        SpecError: the row is the reference, or the bound no number above 0.
+        SpecError: the row is the reference, or the bound is not a number above 0.
     """
     __tracebackhide__ = True
-    _claim(SpeedupThreshold(row, at_least).missed_by(comparison))
+    _fail_if(SpeedupThreshold(row, at_least).missed_by(comparison))
 
 
 def assert_agrees(comparison: Comparison, row: str, relative_l2: float) -> None:
-    """Claim that a row's output is near to the reference's, and finite where that is.
+    """Assert that a row's output matches the reference's, and is finite wherever that is.
 
     Args:
-        comparison: as `compare` or the fixture `precision_benchmark` gives it.
+        comparison: as `compare` or the fixture `precision_benchmark` returns it.
         row: its spec.
         relative_l2: the largest ||out - ref|| / ||ref|| that is allowed, over all output tensors.
 
     Raises:
-        AssertionError: it is not, or the two cannot be compared; the message says why.
+        AssertionError: it does not, or the two cannot be compared; the message has the reason.
         RowNotFoundError: the comparison has no such row.
-        SpecError: the row is the reference, or the bound no number above 0.
+        SpecError: the row is the reference, or the bound is not a number above 0.
     """
     __tracebackhide__ = True
-    _claim(ErrorThreshold(row, relative_l2).missed_by(comparison))
+    _fail_if(ErrorThreshold(row, relative_l2).missed_by(comparison))
 
 
 def assert_not_slower(comparison: Comparison, old: Comparison, force: bool = False) -> Difference:
-    """Claim that no row became slower than in an older run, by the rules of `against`.
+    """Assert that no row became slower than in an older run; see `Comparison.against`.
 
-    What is not told apart passes. A row that was measured before and fails now does not.
+    Inconclusive differences pass. A row that was measured before and fails now does not.
 
     Args:
-        comparison: the run to judge.
+        comparison: the new run.
         old: the run to compare with.
-        force: compare them although something else differs, too.
+        force: compare them although their conditions differ.
 
     Returns:
-        What has changed.
+        The differences of all rows.
 
     Raises:
         AssertionError: a row is slower, by itself or over the reference, or fails now, or the two
             have no row in common.
-        IncomparableError: they differ in something that changes times; the reason names each.
+        IncomparableError: they differ in conditions that change times; the reason names each.
     """
     __tracebackhide__ = True
     found = comparison.against(old, force)
-    _claim(_worse(found))
+    _fail_if(_worse(found))
     return found
 
 
 def change_text(row: RowChange) -> str:
-    """A row's change in words, such as `half 0.950 times as fast, 0.940 to 0.961 (slower: ...)`.
+    """A row's change as text, such as `half 0.950 times as fast, 0.940 to 0.961 (slower: ...)`.
 
     Args:
-        row: as `against` gives it.
+        row: as `Comparison.against` returns it.
     """
     value, low, high = ratio_texts(row.speedup)
     verdict = verdict_text(row.speedup.verdict, row.speedup.reason)
@@ -103,7 +103,7 @@ def _worse(found: Difference) -> str:
     return "" if found.rows else "no row was measured in both runs; compare the same backends"
 
 
-def _claim(missed: str) -> None:
+def _fail_if(missed: str) -> None:
     __tracebackhide__ = True
     if missed:
         raise AssertionError(missed)

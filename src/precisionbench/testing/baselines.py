@@ -1,4 +1,4 @@
-"""A comparison held against the one that was saved for the same test."""
+"""Baselines: comparisons saved for a test, with which its later runs are compared."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from precisionbench.comparison import Comparison, load
 from precisionbench.errors import IncomparableError
 from precisionbench.testing.assertions import assert_not_slower, change_text
 
-_MOST_NAME = 100  # of the letters in a file's name, which a test's name may exceed
+_MAX_NAME = 100  # characters of a test's name in the name of its file
 _REPLACE = "make a new one with --precisionbench-save --precisionbench-overwrite"
 
 
 def file_name(test: str, number: int) -> str:
-    """The name of a test's file: readable, and its own even where two tests read alike.
+    """The file name of a test's baseline: readable and unique.
 
     Args:
         test: the test's id.
-        number: which of its comparisons, from 1.
+        number: of the comparison within the test, from 1.
     """
-    readable = re.sub(r"[^\w.-]+", "-", test).strip("-")[-_MOST_NAME:]
+    readable = re.sub(r"[^\w.-]+", "-", test).strip("-")[-_MAX_NAME:]
     digest = hashlib.sha256(test.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{readable}-{digest}{f'-{number}' if number > 1 else ''}.json"
 
 
-def hold(comparison: Comparison, file: Path, *, save: bool, overwrite: bool) -> str:
-    """Hold a comparison against its baseline, or make it the baseline.
+def check_baseline(comparison: Comparison, file: Path, *, save: bool, overwrite: bool) -> str:
+    """Compare a comparison with its baseline, or save it as the baseline.
 
     Args:
-        comparison: the run to judge.
+        comparison: the new run.
         file: of the baseline.
-        save: write the baseline where there is none.
-        overwrite: with `save`, replace the baseline that there is.
+        save: write the baseline if there is none.
+        overwrite: with `save`, replace an existing baseline.
 
     Returns:
-        What came of it, in a sentence.
+        The result in one sentence.
 
     Raises:
         AssertionError: a row became slower, or fails now.
-        IncomparableError: the baseline was made under other conditions; the reason names each.
-        ResultFormatError: the file is no result.
+        IncomparableError: the baseline was measured under other conditions; the reason names each.
+        ResultFormatError: the file is not a result.
         OutputError: the baseline cannot be written.
     """
     if save and (overwrite or not file.exists()):

@@ -1,6 +1,6 @@
-"""Thresholds such as `half>=1.5`: how they are written, and what a comparison says of them.
+"""Thresholds such as `half>=1.5`: their syntax, and whether a comparison meets them.
 
-A speed-up is judged on the lower end of its interval, so that luck does not pass.
+A speed-up is tested on the lower end of its interval, so that a lucky run does not pass.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from precisionbench.report.rows import ratio_texts
 from precisionbench.results.records import Agreement, BackendResult, Json, Speedup, Verdict
 from precisionbench.spec_syntax import same_row, split_spec
 
-_LONGER = "measure longer (budget_s, replicas, sessions), or ask for less"
-_WHY = "the diagnosis of the comparison says what limits it (pb.diagnose, or --explain)"
-_WHERE = "the diagnosis names the layer in which the error grows (pb.diagnose, or --explain)"
-# Intervals that do not hold what they say, and what to do about it.
-_NO_EVIDENCE = {
+_MEASURE_LONGER = "measure longer (budget_s, replicas, sessions), or ask for less"
+_SEE_DIAGNOSIS = "the diagnosis of the comparison says what limits it (pb.diagnose, or --explain)"
+_SEE_LAYERS = "the diagnosis names the layer in which the error grows (pb.diagnose, or --explain)"
+# Reasons why an interval is not reliable, with the remedy.
+_UNRELIABLE = {
     "not_interleaved": "rows were measured one after another; use launcher='process'",
     "no_shared_rounds": "the two share no rounds; give a larger budget_s",
     "too_few_rounds": "there were too few rounds; give a larger budget_s",
@@ -37,21 +37,21 @@ _NO_EVIDENCE = {
 
 @attrs.frozen
 class SpeedupThreshold:
-    """A row must be so many times as fast as the reference.
+    """A minimum speed-up of a row over the reference.
 
     Attributes:
         row: its spec.
-        at_least: what the lower end of its speed-up's interval must reach.
+        at_least: minimum of the lower end of its speed-up's interval.
     """
 
     row: str
     at_least: float
 
     def __attrs_post_init__(self) -> None:
-        _check(self.at_least, "a speed-up above 0, such as 1.5")
+        _check_bound(self.at_least, "a speed-up above 0, such as 1.5")
 
     def missed_by(self, comparison: Comparison) -> str:
-        """Why a comparison misses it, in a sentence; empty where it does not.
+        """Why a comparison does not meet it, in a sentence; empty if it does.
 
         Args:
             comparison: as measured.
@@ -68,14 +68,14 @@ class SpeedupThreshold:
         return self._false_label(comparison, row) or self._missed(comparison, row, found)
 
     def _missed(self, comparison: Comparison, row: BackendResult, found: Speedup) -> str:
-        said = _said(row.backend, comparison.data.reference, found)
-        if found.reason in _NO_EVIDENCE:
-            return f"{said}, which is no evidence: {_NO_EVIDENCE[found.reason]}"
+        speedup = _speedup_text(row.backend, comparison.data.reference, found)
+        if found.reason in _UNRELIABLE:
+            return f"{speedup}, which is no evidence: {_UNRELIABLE[found.reason]}"
         if found.low >= self.at_least:
             return ""
-        remedy = _LONGER if found.high >= self.at_least else _WHY
+        remedy = _MEASURE_LONGER if found.high >= self.at_least else _SEE_DIAGNOSIS
         low = _text_below(found.low, self.at_least)
-        return f"{said}, and its lower end, {low}, must reach {self.at_least:g}; {remedy}"
+        return f"{speedup}, and its lower end, {low}, must reach {self.at_least:g}; {remedy}"
 
     def _false_label(self, comparison: Comparison, row: BackendResult) -> str:
         if row.evidence is None:
@@ -86,21 +86,21 @@ class SpeedupThreshold:
 
 @attrs.frozen
 class ErrorThreshold:
-    """A row's output must be so near to the reference's.
+    """A maximum error of a row's output against the reference's.
 
     Attributes:
         row: its spec.
-        at_most: what the relative L2 error, ||out - ref|| / ||ref||, may reach.
+        at_most: maximum of the relative L2 error, ||out - ref|| / ||ref||.
     """
 
     row: str
     at_most: float
 
     def __attrs_post_init__(self) -> None:
-        _check(self.at_most, "a relative error above 0, such as 0.01")
+        _check_bound(self.at_most, "a relative error above 0, such as 0.01")
 
     def missed_by(self, comparison: Comparison) -> str:
-        """Why a comparison misses it, in a sentence; empty where it does not.
+        """Why a comparison does not meet it, in a sentence; empty if it does.
 
         Args:
             comparison: as measured.
@@ -122,7 +122,9 @@ class ErrorThreshold:
     def _missed(self, name: str, reference: str, found: Agreement) -> str:
         if found.nonfinite_count:
             count = f"{found.nonfinite_count:,} elements"
-            return f"{name} or {reference} is infinite or NaN in {count} of the output; {_WHERE}"
+            return (
+                f"{name} or {reference} is infinite or NaN in {count} of the output; {_SEE_LAYERS}"
+            )
         if found.caveats or found.relative_l2 is None:
             why = "; ".join(found.caveats) or "no error is known"
             return f"{name} cannot be held against {reference}: {why}"
@@ -131,7 +133,7 @@ class ErrorThreshold:
         error = scientific(found.relative_l2)
         return (
             f"{name} differs from {reference} by {error} (relative L2 error), and at most "
-            f"{self.at_most:g} is allowed; {_WHERE}"
+            f"{self.at_most:g} is allowed; {_SEE_LAYERS}"
         )
 
 
@@ -139,7 +141,7 @@ Threshold = SpeedupThreshold | ErrorThreshold
 
 
 def parse(text: str) -> Threshold:
-    """A threshold as people write it.
+    """Parse a threshold.
 
     Args:
         text: `half>=1.5` or `half:memory_format=channels_last >= 1.2` for a speed-up over the
@@ -148,10 +150,10 @@ def parse(text: str) -> Threshold:
     Raises:
         SpecError: it is neither.
     """
-    speedup = _split(text, ">=")
+    speedup = _parts_around(text, ">=")
     if speedup is not None:
         return SpeedupThreshold(*speedup)
-    error = _split(text, "<=")
+    error = _parts_around(text, "<=")
     if error is not None and error[0].endswith(" error"):
         return ErrorThreshold(error[0].removesuffix(" error").rstrip(), error[1])
     raise SpecError(
@@ -166,16 +168,16 @@ def check_rows(
     rows: Sequence[tuple[str, Mapping[str, Json]]],
     reference: str,
 ) -> None:
-    """Refuse, before anything is measured, what could not be judged afterwards.
+    """Refuse, before anything is measured, thresholds that could not be tested afterwards.
 
     Args:
-        thresholds: as `parse` gives them.
+        thresholds: as `parse` returns them.
         rows: name and options of each row that will be measured.
         reference: the row that the others are compared with.
 
     Raises:
-        RowNotFoundError: a threshold's row is none of them.
-        SpecError: a threshold's row is the reference, or its name no spec.
+        RowNotFoundError: a threshold's row is not one of them.
+        SpecError: a threshold's row is the reference, or its name is not a spec.
     """
     _check_rows([threshold.row for threshold in thresholds], rows, reference)
 
@@ -191,10 +193,10 @@ def rows_of(comparison: Comparison) -> list[tuple[str, Mapping[str, Json]]]:
 
 
 def missed(thresholds: Iterable[Threshold], comparison: Comparison) -> list[str]:
-    """One sentence for each threshold that a comparison misses.
+    """One sentence for each threshold that a comparison does not meet.
 
     Args:
-        thresholds: as `parse` gives them.
+        thresholds: as `parse` returns them.
         comparison: as measured.
 
     Raises:
@@ -206,9 +208,9 @@ def missed(thresholds: Iterable[Threshold], comparison: Comparison) -> list[str]
 
 
 def _check_rows(
-    asked: Iterable[str], rows: Sequence[tuple[str, Mapping[str, Json]]], reference: str
+    rows_wanted: Iterable[str], rows: Sequence[tuple[str, Mapping[str, Json]]], reference: str
 ) -> None:
-    for query in asked:
+    for query in rows_wanted:
         split_spec(query)  # says what is wrong with it
         named = [name for name, options in rows if same_row(query, name, options) or query == name]
         if not named:
@@ -232,14 +234,14 @@ _REASONS = {
 }
 
 
-def _said(name: str, reference: str, found: Speedup) -> str:
+def _speedup_text(name: str, reference: str, found: Speedup) -> str:
     value, low, high = ratio_texts(found)
     verdict = verdict_text(found.verdict, found.reason)
     return f"{name} is {value} times as fast as {reference}, {low} to {high} ({verdict})"
 
 
 def verdict_text(verdict: Verdict, reason: str) -> str:
-    """A verdict with its reason, in words.
+    """A verdict with its reason as text.
 
     Args:
         verdict: of a speed-up.
@@ -253,13 +255,13 @@ def verdict_text(verdict: Verdict, reason: str) -> str:
 
 
 def _text_below(value: float, bound: float) -> str:
-    """A value with as many digits as it takes to see that it is below a bound."""
+    """A value with enough digits to show that it is below a bound."""
     texts = (f"{value:.{digits}g}" for digits in range(3, 18))
     return next(text for text in texts if float(text) < bound)
 
 
-def _split(text: str, sign: str) -> tuple[str, float] | None:
-    """What stands before a sign, and the number after it."""
+def _parts_around(text: str, sign: str) -> tuple[str, float] | None:
+    """The text before a sign, and the number after it."""
     row, _, number = text.rpartition(sign)
     try:
         return (row.strip(), float(number.strip().removesuffix("x"))) if row.strip() else None
@@ -267,6 +269,6 @@ def _split(text: str, sign: str) -> tuple[str, float] | None:
         return None
 
 
-def _check(bound: float, wanted: str) -> None:
+def _check_bound(bound: float, wanted: str) -> None:
     if isinstance(bound, bool) or not 0 < bound < math.inf:
         raise SpecError(f"the threshold's bound is {bound!r}", f"give {wanted}")

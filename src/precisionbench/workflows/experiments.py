@@ -30,7 +30,7 @@ from precisionbench.workflows.model_edits import EDITS, EditedWorkload
 _MIN_GAIN = 1.02
 # The expected gain of a finding without a factor.
 _UNKNOWN_GAIN = 1.5
-_REPLICAS = 2
+REPLICAS = 2
 # About how long a row of an experiment takes: starting and preparing two processes, and rounds.
 _ROW_S = 6.0
 _START_S = 15.0
@@ -303,6 +303,7 @@ def run_experiments(
     before: Comparison,
     workload: Workload,
     on_progress: OnProgress | None = None,
+    replicas: int = REPLICAS,
 ) -> list[Trial]:
     """Measure the rows of all experiments in common rounds, in fresh processes.
 
@@ -311,6 +312,7 @@ def run_experiments(
         before: the comparison that they are to explain.
         workload: as `workload_as_measured` returns it.
         on_progress: as for `compare`.
+        replicas: fresh processes of each row.
 
     Returns:
         One result for each plan, in their order; a failed one has the reason.
@@ -318,7 +320,7 @@ def run_experiments(
     if not plans:
         return []
     try:
-        after = _measured(_rows(plans), workload, on_progress)
+        after = _measured(_rows(plans), workload, replicas, on_progress)
     except PrecisionBenchError as exc:
         return [plan.trial(None, str(exc)) for plan in plans]
     if any(row.measurement.ended_by == "interrupted" for row in after):
@@ -336,11 +338,14 @@ def _rows(plans: Sequence[Plan]) -> list[Backend]:
 
 
 def _measured(
-    backends: Sequence[Backend], workload: Workload, on_progress: OnProgress | None
+    backends: Sequence[Backend],
+    workload: Workload,
+    replicas: int,
+    on_progress: OnProgress | None,
 ) -> Comparison:
     options = Options(
         seed=workload.seed,
-        replicas=_REPLICAS,
+        replicas=replicas,
         budget_s=_ROUNDS_S * len(backends),
         evidence=False,
         build_together=True,

@@ -1,7 +1,7 @@
-"""Text that is not ours (models, layers, kernels, errors) made fit for a page.
+"""Text of users and libraries (models, layers, kernels, errors), made safe for a page.
 
-The template escapes whatever it shows; here is what escaping alone does not settle: characters
-that no page may hold or that turn the text around them, endless names, and JSON in a script.
+The template escapes what it shows. This module handles what escaping does not: characters that are
+invalid in a page or change the direction of the text around them, long names, JSON in a script.
 """
 
 from __future__ import annotations
@@ -16,32 +16,34 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-NAME_LENGTH = 64
-_TITLE_LENGTH = 400
+MAX_NAME = 64
+_MAX_TOOLTIP = 400
 _ELLIPSIS = "…"
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # Controls, and what overrides the direction of the text that follows (U+202A to E, U+2066 to 9).
-_UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+_INVALID = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
+)
 _SEPARATOR = re.compile(r"[.:=,_/]")
-_LONG_WORD = re.compile(rf"\S{{{2 * NAME_LENGTH},}}")
+_LONG_WORD = re.compile(rf"\S{{{2 * MAX_NAME},}}")
 
 
 def clean(text: object) -> str:
-    """Text without characters that a page may not hold or that reorder what follows them.
+    """Text without characters that are invalid in a page or reorder the text after them.
 
     Args:
         text: anything.
     """
-    fit = _UNFIT.sub(_REPLACEMENT, str(text))
+    fit = _INVALID.sub(_REPLACEMENT, str(text))
     return fit.encode("utf-8", "replace").decode()  # lone surrogates
 
 
-def shortened(text: object, length: int = NAME_LENGTH) -> str:
-    """Text of so many characters at most, cut in its middle: paths differ at their ends.
+def shortened(text: object, length: int = MAX_NAME) -> str:
+    """Text cut in its middle to a maximum length, because paths differ at their ends.
 
     Args:
         text: a name.
-        length: characters at most.
+        length: maximum number of characters.
     """
     whole = clean(text)
     if len(whole) <= length:
@@ -54,31 +56,31 @@ def shortened(text: object, length: int = NAME_LENGTH) -> str:
 
 
 def breakable(text: str) -> Markup:
-    """A name as markup, that a line may end in after each of its separators.
+    """A name as markup in which a line may break after each separator.
 
     Args:
         text: a name, not yet escaped.
     """
     from markupsafe import Markup, escape  # Jinja's own
 
-    # None of the separators occurs in what escaping writes, such as `&#39;`.
+    # Escape sequences such as `&#39;` contain none of the separators.
     return Markup(_SEPARATOR.sub(r"\g<0><wbr>", str(escape(text))))
 
 
-def in_full(text: object) -> str:
-    """What a name's tooltip says: all of it, unless it is endless.
+def tooltip(text: object) -> str:
+    """The tooltip of a name: all of it, unless it is very long.
 
     Args:
         text: a name.
     """
     whole = clean(text)
-    if len(whole) <= _TITLE_LENGTH:
+    if len(whole) <= _MAX_TOOLTIP:
         return whole
-    return f"{whole[:_TITLE_LENGTH]}{_ELLIPSIS} ({len(whole):,} characters, all in the data)"
+    return f"{whole[:_MAX_TOOLTIP]}{_ELLIPSIS} ({len(whole):,} characters, all in the data)"
 
 
-def said(text: object) -> str:
-    """A sentence whose endless words, such as names in it, are cut.
+def sentence(text: object) -> str:
+    """A sentence whose very long words, such as names, are cut.
 
     Args:
         text: a sentence.
@@ -87,17 +89,17 @@ def said(text: object) -> str:
 
 
 def script_json(document: object) -> str:
-    """JSON in ASCII that can stand in a script element: nothing in it ends the element.
+    """JSON in ASCII that is safe in a script element: nothing in it ends the element.
 
     Args:
-        document: what JSON holds.
+        document: JSON values.
     """
     text = json.dumps(document, separators=(",", ":"), allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def packed(text: str) -> str:
-    """Text as base64 of its gzip: a tenth of the size, where it would make a page heavy.
+    """Text as base64 of its gzip, about a tenth of the size.
 
     Args:
         text: in ASCII.

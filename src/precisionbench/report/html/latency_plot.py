@@ -1,4 +1,4 @@
-"""Every sample in the order taken: drift, throttling and steady state can be seen."""
+"""The plot of every sample over time, which shows drift, throttling and the steady state."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from precisionbench.analysis.data_quality import Observation
 from precisionbench.report.formatting import time_text
 from precisionbench.results.records import BackendResult, Block
 
-# The plot's own units; it is stretched to whatever size it is shown at.
+# Units of the plot, which is stretched to the size at which it is shown.
 WIDTH, HEIGHT = 1000, 200
 _MARGIN = 12
-# Samples beyond so many times the span of the middle 90 % are drawn at the edge.
-_FAR = 3.0
-# Flat rows are not blown up to the clock's last digit.
-_LEAST_SPAN = 0.004
+# Samples beyond this many times the span of the middle 90 % are drawn at the edge.
+_FAR_SPANS = 3.0
+# The smallest span of the y axis relative to the latency, so that clock noise is not magnified.
+_MIN_SPAN = 0.004
 _DIGITS = 4
 _TONES = 4
 
@@ -28,8 +28,8 @@ class Dots:
     """The samples of some workers.
 
     Attributes:
-        tone: which colour, from 0.
-        path: of an SVG; a dot for each.
+        tone: number of the colour, from 0.
+        path: of an SVG, with a dot for each sample.
     """
 
     tone: int
@@ -45,13 +45,13 @@ class LatencyPanel:
         dots: by worker.
         far: samples beyond the plot, at its edge.
         bands: of every other round.
-        throttled: under blocks in which the device held its clocks down.
-        sessions: where a session ends.
+        throttled: marks of blocks in which the device was throttled.
+        sessions: lines between sessions.
         median_at: height of the median.
         top: latency at the upper edge, with its unit.
         bottom: at the lower edge.
-        text: what can be said of the samples.
-        flags: what was observed, in one or two words each.
+        text: summary of the samples.
+        flags: observations, in one or two words each.
     """
 
     name: str
@@ -72,7 +72,7 @@ def latency_panel(row: BackendResult, observed: Sequence[Observation] = ()) -> L
 
     Args:
         row: the row.
-        observed: what its samples say of how far it can be trusted.
+        observed: observations on its samples.
     """
     blocks = sorted(row.measurement.blocks, key=lambda b: (b.session, b.round, b.position))
     samples = sorted(sample for block in blocks for sample in block.samples)
@@ -103,7 +103,7 @@ _Places = list[tuple[Block, list[tuple[int, float]]]]
 
 
 def _places(blocks: Sequence[Block]) -> Iterator[tuple[Block, list[tuple[int, float]]]]:
-    """Each block with (x, sample): equal room for every sample."""
+    """Each block with (x, sample) pairs at equal distances."""
     step = WIDTH / sum(len(block.samples) for block in blocks)
     count = itertools.count()
     for block in blocks:
@@ -111,11 +111,11 @@ def _places(blocks: Sequence[Block]) -> Iterator[tuple[Block, list[tuple[int, fl
 
 
 def _span(ordered: Sequence[float]) -> tuple[float, float]:
-    """Least and most latency drawn: all of it but samples that lie very far out."""
+    """The range of the y axis, which leaves out samples that lie very far out."""
     low, high = (ordered[round(share * (len(ordered) - 1))] for share in (0.05, 0.95))
-    room = max(_FAR * (high - low), _LEAST_SPAN * low / 2)
+    room = max(_FAR_SPANS * (high - low), _MIN_SPAN * low / 2)
     low, high = max(ordered[0], low - room), min(ordered[-1], high + room)
-    lacking = max(0.0, _LEAST_SPAN * low - (high - low)) / 2
+    lacking = max(0.0, _MIN_SPAN * low - (high - low)) / 2
     return low - lacking, high + lacking
 
 
@@ -128,7 +128,7 @@ def _dots(places: _Places, low: float, high: float, y: Callable[[float], int]) -
 
 
 def _path(points: Iterable[tuple[int, int]]) -> str:
-    """Dots, each once: strokes without length, which round caps make visible."""
+    """Each distinct dot as a stroke of length zero, which round caps make visible."""
     return "".join(f"M{x} {y}h0" for x, y in dict.fromkeys(points))
 
 

@@ -1,7 +1,7 @@
-"""The comparison as one HTML file: opened offline, it makes no request to anywhere.
+"""The comparison as one HTML file that makes no requests.
 
-Jinja escapes whatever the template shows; a content security policy lets nothing be loaded and
-no script run but our own, whose hash it names.
+Jinja escapes everything the template shows; a content security policy blocks all loading and all
+scripts except our own, which it names by its hash.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.facts import facts_of_rows
 from precisionbench.diagnosis.findings import DiagnosisData, Finding, Status
 from precisionbench.report import formatting, rows
-from precisionbench.report.diagnosis import figure
+from precisionbench.report.diagnosis import STATUS_WORDS, figure
 from precisionbench.report.headline import headline
 from precisionbench.report.html import escaping, tables
 from precisionbench.report.html.latency_plot import HEIGHT, WIDTH, latency_panel
@@ -33,13 +33,8 @@ from precisionbench.results.records import ComparisonData
 if TYPE_CHECKING:
     import jinja2
 
-# More characters of JSON than this are packed.
-_MOST_PLAIN = 1_000_000
-_SAYING = {
-    Status.CONFIRMED: "confirmed",
-    Status.SUSPECTED: "suspected",
-    Status.RULED_OUT: "ruled out",
-}
+# Longer JSON is packed.
+_MAX_PLAIN_CHARACTERS = 1_000_000
 
 
 def to_html(
@@ -52,10 +47,10 @@ def to_html(
     Args:
         data: the comparison.
         ledger: a gap as rows of (label, kind, factor, low, high), to be drawn as a waterfall.
-        diagnosis: one that experiments have been made for; None for one without.
+        diagnosis: with the results of experiments; None makes one without.
 
     Raises:
-        SpecError: a row of the ledger is none.
+        SpecError: a row of the ledger is not of this form.
     """
     style, script = _asset("style.css"), _asset("report.js")
     context = _context(data, diagnosis or diagnosis_of(data))
@@ -75,14 +70,14 @@ def to_html(
 
 
 def _embedded(data: ComparisonData) -> dict[str, Any]:
-    """Everything that was measured: JSON, or packed JSON where that would be heavy."""
+    """All data as JSON, packed if it is large."""
     document = escaping.script_json(json_format.as_document(data))
-    is_packed = len(document) > _MOST_PLAIN
+    is_packed = len(document) > _MAX_PLAIN_CHARACTERS
     return {"document": escaping.packed(document) if is_packed else document, "packed": is_packed}
 
 
 def table_html(data: ComparisonData) -> str:
-    """The table alone, for a notebook: no script, and no style but the notebook's.
+    """The table alone, for a notebook: without scripts and styles.
 
     Args:
         data: the comparison.
@@ -133,7 +128,7 @@ def _context(data: ComparisonData, diagnosis: DiagnosisData) -> dict[str, Any]:
 
 
 def _gain(finding: Finding) -> str:
-    """What would be won without a cause; empty where nothing tells."""
+    """The speed-up without the cause of a finding; empty if unknown."""
     factor = finding.factor
     if factor is None or factor.value <= 1.005:
         return ""
@@ -153,9 +148,29 @@ def _asset(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """What a content security policy knows an inline script or style by."""
+    """The hash by which a content security policy allows an inline script or style."""
     digest = hashlib.sha256(text.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+_GLOBALS = {
+    "ratio": lambda value: f"{value:g}x",
+    "duration": lambda seconds: f"{formatting.time_text(seconds)}" if seconds else "0",
+    "si": _si,
+}
+_FILTERS = {
+    "short": escaping.shortened,
+    "breakable": escaping.breakable,
+    "tooltip": escaping.tooltip,
+    "sentence": escaping.sentence,
+    "figure": figure,
+    "gain": _gain,
+    "status": STATUS_WORDS.__getitem__,
+    "duration": lambda seconds: formatting.time_text(seconds, 3),
+    "flop_rate": lambda rate: formatting.scaled(rate, "FLOP/s"),
+    "byte_rate": lambda rate: formatting.scaled(rate, "B/s"),
+    "brief": lambda number: f"{number:.3g}",
+}
 
 
 @cache
@@ -169,22 +184,6 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {
-        "ratio": lambda value: f"{value:g}x",
-        "duration": lambda seconds: f"{formatting.time_text(seconds)}" if seconds else "0",
-        "si": _si,
-    }
-    environment.filters |= {
-        "short": escaping.shortened,
-        "breakable": escaping.breakable,
-        "full": escaping.in_full,
-        "said": escaping.said,
-        "figure": figure,
-        "gain": _gain,
-        "status": _SAYING.__getitem__,
-        "duration": lambda seconds: formatting.time_text(seconds, 3),
-        "flop_rate": lambda rate: formatting.scaled(rate, "FLOP/s"),
-        "byte_rate": lambda rate: formatting.scaled(rate, "B/s"),
-        "brief": lambda number: f"{number:.3g}",
-    }
+    environment.globals |= _GLOBALS
+    environment.filters |= _FILTERS
     return environment

@@ -14,10 +14,10 @@ from precisionbench.report.formatting import scaled, significant, time_text
 from precisionbench.report.html.scales import Scale, Tick
 
 _RATES = ("fp32", "tf32", "fp16", "bf16")
-# Classes with less of a row's matrix time are left out.
-_LEAST_SHARE = 0.02
-_LEAST_RADIUS, _MOST_RADIUS = 8.0, 14.0
-_LEAST_DECADES = 100.0
+# Classes with a smaller share of a row's GEMM/conv time are left out.
+_MIN_SHARE = 0.02
+_MIN_RADIUS, _MAX_RADIUS = 8.0, 14.0
+_MIN_AXIS_RATIO = 100.0
 TONES = 8
 
 
@@ -40,7 +40,7 @@ class Point:
     """A class of layers in a row.
 
     Attributes:
-        number: by which the table names it.
+        number: as in the table below.
         tone: its row's colour, from 0.
         row: its row.
         kind: its class.
@@ -48,10 +48,10 @@ class Point:
         y: pixels.
         radius: pixels; the area grows with its share of the time.
         time: seconds in a call, with unit.
-        share: of the row's matrix time.
+        share: of the row's GEMM/conv time.
         rate: FLOP/s, with unit.
         intensity: FLOP/byte.
-        of_roof: which share of what the device allows there; None where that is not known.
+        of_roof: share of the roofline at this intensity; None if unknown.
     """
 
     number: int
@@ -69,11 +69,11 @@ class Point:
 
 
 @attrs.frozen
-class Roof:
-    """A peak of the device.
+class PeakLine:
+    """The line of a peak of the device.
 
     Attributes:
-        text: whose, and how much.
+        text: precisions and the rate.
         y: pixels.
         ridge_x: percent at which the bandwidth stops being the limit.
     """
@@ -84,11 +84,11 @@ class Roof:
 
 
 @attrs.frozen
-class Slope:
-    """What the bandwidth allows.
+class BandwidthLine:
+    """The line of the memory bandwidth.
 
     Attributes:
-        text: how much.
+        text: the bandwidth.
         x1: percent.
         y1: pixels.
         x2: percent.
@@ -104,32 +104,32 @@ class Slope:
 
 @attrs.frozen
 class RooflinePlot:
-    """All points and the device's roofs.
+    """All points and the lines of the device.
 
     Attributes:
         points: the longest of each row first.
-        roofs: the peaks, each once.
-        slope: of the bandwidth; None where it is not known.
+        roofs: lines of the peaks.
+        slope: line of the bandwidth; None if unknown.
         x_ticks: FLOP/byte.
         y_ticks: FLOP/s; `at` in pixels.
-        device: whose peaks; empty where they are not known.
+        device: name of the device; empty if its peaks are unknown.
     """
 
     points: tuple[Point, ...]
-    roofs: tuple[Roof, ...]
-    slope: Slope | None
+    roofs: tuple[PeakLine, ...]
+    slope: BandwidthLine | None
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     device: str
 
 
 def roofline_plot(rows: Mapping[str, Facts]) -> RooflinePlot | None:
-    """The classes of layers of all rows; None where nothing of them is known.
+    """The plot of the layer classes of all rows; None if none is known.
 
     Args:
         rows: facts by row.
     """
-    found = [(facts, one) for facts in rows.values() for one in _worth_showing(facts)]
+    found = [(facts, one) for facts in rows.values() for one in _shown_classes(facts)]
     if not found:
         return None
     device = found[0][0].device
@@ -142,18 +142,18 @@ def roofline_plot(rows: Mapping[str, Facts]) -> RooflinePlot | None:
     ]
     return RooflinePlot(
         tuple(points),
-        tuple(_roofs(peaks, bandwidth, x, y)),
-        _slope(peaks, bandwidth, x, y),
+        tuple(_peak_lines(peaks, bandwidth, x, y)),
+        _bandwidth_line(peaks, bandwidth, x, y),
         x.ticks(),
         y.ticks(),
         device.name if device else "",
     )
 
 
-def _worth_showing(facts: Facts) -> Sequence[LayerClass]:
+def _shown_classes(facts: Facts) -> Sequence[LayerClass]:
     classes = layer_classes(facts)
     total_s = sum(one.time_s for one in classes)
-    return [one for one in classes if one.time_s >= _LEAST_SHARE * total_s]
+    return [one for one in classes if one.time_s >= _MIN_SHARE * total_s]
 
 
 def _peak(device: Device | None, name: str) -> float | None:
@@ -175,8 +175,8 @@ def _scales(
     classes: Sequence[LayerClass], peaks: Iterable[float], bandwidth: float | None
 ) -> tuple[Scale, Scale]:
     ridges = [peak / bandwidth for peak in peaks] if bandwidth else []
-    x = Scale.around([*(one.intensity for one in classes), *ridges], _LEAST_DECADES)
-    y = Scale.around([*(one.flop_rate for one in classes), *peaks], _LEAST_DECADES)
+    x = Scale.around([*(one.intensity for one in classes), *ridges], _MIN_AXIS_RATIO)
+    y = Scale.around([*(one.flop_rate for one in classes), *peaks], _MIN_AXIS_RATIO)
     return (
         Scale(x.low / 1.5, x.high * 2, True, FRAME.left, FRAME.right),
         Scale(y.low / 1.5, y.high * 1.6, True, FRAME.bottom, FRAME.top),
@@ -192,7 +192,7 @@ def _point(number: int, tone: int, facts: Facts, one: LayerClass, x: Scale, y: S
         kind=one.kind,
         x=x.at(one.intensity),
         y=y.at(one.flop_rate),
-        radius=round(max(_LEAST_RADIUS, _MOST_RADIUS * min(1.0, share) ** 0.5), 1),
+        radius=round(max(_MIN_RADIUS, _MAX_RADIUS * min(1.0, share) ** 0.5), 1),
         time=time_text(one.time_s, 3),
         share=share,
         rate=scaled(one.flop_rate, "FLOP/s"),
@@ -202,7 +202,7 @@ def _point(number: int, tone: int, facts: Facts, one: LayerClass, x: Scale, y: S
 
 
 def _of_roof(facts: Facts, one: LayerClass) -> float | None:
-    """Against the largest peak of the device in the precision that the row's work ran in."""
+    """The share of the roofline in the precision in which the row ran."""
     bandwidth = facts.peak("bandwidth")
     peak = facts.peak(rate_of(facts))
     if bandwidth is None or peak is None:
@@ -210,22 +210,24 @@ def _of_roof(facts: Facts, one: LayerClass) -> float | None:
     return one.flop_rate / min(peak, one.intensity * bandwidth)
 
 
-def _roofs(
+def _peak_lines(
     peaks: Mapping[float, Sequence[str]], bandwidth: float | None, x: Scale, y: Scale
-) -> Iterable[Roof]:
+) -> Iterable[PeakLine]:
     for peak, names in peaks.items():
         ridge = peak / bandwidth if bandwidth else x.low
         text = f"{' and '.join(names)} {scaled(peak, 'FLOP/s')}"
-        yield Roof(text, y.at(peak), x.at(ridge))
+        yield PeakLine(text, y.at(peak), x.at(ridge))
 
 
-def _slope(peaks: Iterable[float], bandwidth: float | None, x: Scale, y: Scale) -> Slope | None:
+def _bandwidth_line(
+    peaks: Iterable[float], bandwidth: float | None, x: Scale, y: Scale
+) -> BandwidthLine | None:
     """From the lower or the left edge up to the highest peak."""
     highest = max(peaks, default=None)
     if bandwidth is None or highest is None:
         return None
     start = max(x.low, y.low / bandwidth)
     end = highest / bandwidth
-    return Slope(
+    return BandwidthLine(
         scaled(bandwidth, "B/s"), x.at(start), y.at(start * bandwidth), x.at(end), y.at(highest)
     )

@@ -1,4 +1,4 @@
-"""Where a value stands on an axis, in percent of its width, so that plots fit any screen."""
+"""Positions on an axis in percent of its width, so that plots fit any screen."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 import attrs
 
-# What is left free at both ends, in percent, for marks and labels that stand at the ends.
-_FREE = 3.0
-_MOST_TICKS = 5
+# Margin at both ends, in percent, for marks and labels there.
+_MARGIN = 3.0
+_MAX_TICKS = 5
 _MANTISSAS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8))
 
 
@@ -19,7 +19,7 @@ class Tick:
 
     Attributes:
         at: percent of the axis.
-        value: what stands there.
+        value: at this position.
     """
 
     at: float
@@ -33,32 +33,32 @@ class Scale:
     Attributes:
         low: the value at its start.
         high: the value at its end; above `low`.
-        log: whether equal steps are equal ratios.
-        start: percent at which `low` stands.
-        end: percent at which `high` stands.
+        log: whether the axis is logarithmic.
+        start: position of `low` in percent.
+        end: position of `high` in percent.
     """
 
     low: float
     high: float
     log: bool = False
-    start: float = _FREE
-    end: float = 100 - _FREE
+    start: float = _MARGIN
+    end: float = 100 - _MARGIN
 
     @classmethod
-    def around(cls, values: Iterable[float], least_ratio: float = 1.5) -> Scale:
-        """A logarithmic axis that holds all values with a little room.
+    def around(cls, values: Iterable[float], min_ratio: float = 1.5) -> Scale:
+        """A logarithmic axis around all values with a margin.
 
         Args:
             values: above 0; at least one.
-            least_ratio: of its ends, however close the values are.
+            min_ratio: smallest ratio of its ends.
         """
         found = list(values)
         low, high = min(found), max(found)
-        room = max(1.05, (least_ratio / (high / low)) ** 0.5)
+        room = max(1.05, (min_ratio / (high / low)) ** 0.5)
         return cls(low / room, high * room, log=True)
 
     def at(self, value: float) -> float:
-        """Percent of the axis; values beyond its ends stand at the ends.
+        """Position of a value in percent; values beyond the ends are at the ends.
 
         Args:
             value: above 0 on a logarithmic axis.
@@ -77,7 +77,7 @@ class Scale:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    rough = (high - low) / _MOST_TICKS
+    rough = (high - low) / _MAX_TICKS
     decade = 10.0 ** math.floor(math.log10(rough))
     step = next(decade * n for n in (1, 2, 5, 10) if decade * n >= rough)
     first, last = math.ceil(low / step), math.floor(high / step)
@@ -85,13 +85,13 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Round values, with as many in each decade as there is room for."""
+    """Round values, as many per decade as fit."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     found: list[float] = []
     for mantissas in _MANTISSAS:
         inside = [m * 10.0**d for d in decades for m in mantissas if low <= m * 10.0**d <= high]
-        if len(inside) > _MOST_TICKS and found:
+        if len(inside) > _MAX_TICKS and found:
             break
         found = inside or found
-    every = math.ceil(len(found) / _MOST_TICKS) if found else 1
+    every = math.ceil(len(found) / _MAX_TICKS) if found else 1
     return found[::every]

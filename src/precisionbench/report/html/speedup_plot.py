@@ -1,4 +1,4 @@
-"""Speed-ups as dots with their intervals."""
+"""The plot of the speed-ups with their intervals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Whisker:
         at: where the dot stands, in percent.
         low_at: where the interval starts.
         high_at: where it ends.
-        text: the same in words.
+        text: speed-up, interval and verdict.
         tone: `good`, `bad` or `even`.
     """
 
@@ -44,7 +44,7 @@ class SpeedupPlot:
     Attributes:
         whiskers: of all rows but the reference.
         ticks: of the axis.
-        one_at: where 1 stands.
+        one_at: position of 1.
     """
 
     whiskers: tuple[Whisker, ...]
@@ -53,7 +53,7 @@ class SpeedupPlot:
 
 
 def speedup_plot(data: ComparisonData, speedups: Mapping[str, Speedup]) -> SpeedupPlot | None:
-    """The speed-ups of all rows over the reference; None where there are none.
+    """The plot of all rows but the reference; None if there are none.
 
     Args:
         data: the comparison.

@@ -11,19 +11,19 @@ from precisionbench.diagnosis.findings import Accuracy, LayerPair
 from precisionbench.report import formatting, rows
 from precisionbench.results.records import BackendResult, ComparisonData, Environment, Speedup
 
-# More rows than this make a page slow; the shortest layers are left to the data.
-_MOST_LAYERS = 3000
+# More rows would make the page slow; the shortest layers are in the embedded data only.
+_MAX_LAYERS = 3000
 
 
 @attrs.frozen
 class SummaryRow:
-    """A measured row of the table that everybody looks at first.
+    """A row of the summary table.
 
     Attributes:
-        text: as every report says it.
-        is_reference: whether the others are compared with it.
+        text: as in every report.
+        is_reference: whether the other rows are compared with it.
         interval: of the speed-up; empty where there is none.
-        verdict: what may be said of it.
+        verdict: of the speed-up, in words.
         tone: `good`, `bad` or `even`.
         memory: peak, with unit; empty where not known.
         energy: with unit; empty where not known.
@@ -70,8 +70,8 @@ class Cell:
     """A cell of a table that can be sorted.
 
     Attributes:
-        text: what it shows; empty where nothing is known.
-        value: what it is sorted by; None for text itself.
+        text: shown; empty if unknown.
+        value: to sort by; None sorts by the text.
     """
 
     text: str
@@ -120,7 +120,7 @@ class LayerTable:
     left_out_share: float
 
 
-def layer_table(pairs: Sequence[LayerPair], most: int = _MOST_LAYERS) -> LayerTable:
+def layer_table(pairs: Sequence[LayerPair], most: int = _MAX_LAYERS) -> LayerTable:
     """The precision-paired layers.
 
     Args:
@@ -166,15 +166,15 @@ def _time(seconds: float) -> str:
 
 @attrs.frozen
 class AgreementRow:
-    """How near a row's output is.
+    """The numerical error of a row's output.
 
     Attributes:
         name: the row's.
         cells: relative L2, cosine, largest error, non-finite elements, top-1 against the
             reference; error and bound against float64.
-        verdict: whether that is near enough.
+        verdict: whether it is within tolerance.
         reason: why.
-        keep: layers that would best be kept in float32.
+        keep: layers to keep in float32.
     """
 
     name: str
@@ -184,7 +184,7 @@ class AgreementRow:
     keep: str
 
 
-_CLOSENESS = {
+_ACCURACY_WORDS = {
     "fine": "close enough",
     "inaccurate": "not close enough",
     "non_finite": "infinite or NaN",
@@ -194,15 +194,15 @@ _CLOSENESS = {
 
 
 def agreement_table(
-    data: ComparisonData, precisions: Iterable[Accuracy]
+    data: ComparisonData, accuracies: Iterable[Accuracy]
 ) -> tuple[AgreementRow, ...]:
     """Outputs against the reference's and against float64's.
 
     Args:
         data: the comparison.
-        precisions: as the diagnosis has them.
+        accuracies: as the diagnosis has them.
     """
-    judged = {precision.row: precision for precision in precisions}
+    judged = {accuracy.row: accuracy for accuracy in accuracies}
     return tuple(_agreement_row(data, row, judged.get(row.backend)) for row in data.results)
 
 
@@ -223,7 +223,7 @@ def _agreement_row(
     return AgreementRow(
         row.backend,
         (*against, *own),
-        _CLOSENESS[judged.verdict] if judged else "",
+        _ACCURACY_WORDS[judged.verdict] if judged else "",
         judged.reason if judged else "",
         ", ".join(judged.keep) if judged else "",
     )

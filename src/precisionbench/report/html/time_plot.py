@@ -1,4 +1,4 @@
-"""Where the time of a call goes, as one stacked bar for each row."""
+"""The time of a call by kernel class, as one stacked bar for each row."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from precisionbench.report.html.scales import Scale, Tick
 from precisionbench.results.records import ComparisonData
 
 OUTSIDE = "outside"
-# A call that takes so many times its latency under the profiler is said to.
-_SLOWED = 1.1
+# From this slow-down on, the bar's text has the time with and without the profiler.
+_MIN_SLOW_DOWN = 1.1
 WORDS = {
     parts.MATRIX: "matrix products and convolutions",
     parts.LAYOUT: "layout conversions",
@@ -34,7 +34,7 @@ class Segment:
 
     Attributes:
         category: of time.
-        words: the same for a reader.
+        words: its name for the reader.
         time_s: seconds in a call.
         text: the time with its unit.
         share: of the whole bar.
@@ -71,7 +71,7 @@ class TimePlot:
     """All rows on one axis.
 
     Attributes:
-        bars: one for each row whose kernels were seen.
+        bars: one for each row whose kernels were recorded.
         legend: categories that occur, with words.
         ticks: of the axis, in seconds.
     """
@@ -82,9 +82,9 @@ class TimePlot:
 
 
 def time_plot(data: ComparisonData, roofs: Mapping[str, Sequence[Roof]]) -> TimePlot | None:
-    """Seconds of a call by kernel class; None where no kernels were seen.
+    """Seconds of a call by kernel class; None if no kernels were recorded.
 
-    What the latency holds beyond its kernels' time is a part of its own: there the device waits.
+    The part of the latency outside of kernels, in which the device is idle, is a class of its own.
 
     Args:
         data: the comparison.
@@ -124,11 +124,11 @@ def _bar(name: str, times: Mapping[str, float], latency_s: float, scale: Scale) 
         share, width = time_s / total_s, round(scale.at(start_s) - at, 3)
         text = time_text(time_s, 3)
         segments.append(Segment(category, WORDS[category], time_s, text, share, at, width))
-    return TimeBar(name, _length(total_s, latency_s), tuple(segments))
+    return TimeBar(name, _total_text(total_s, latency_s), tuple(segments))
 
 
-def _length(total_s: float, latency_s: float) -> str:
-    """A bar's length; the profiler slows some rows down, and then both are said."""
-    if total_s <= _SLOWED * latency_s:
+def _total_text(total_s: float, latency_s: float) -> str:
+    """The total time; with and without the profiler if that slowed the row down."""
+    if total_s <= _MIN_SLOW_DOWN * latency_s:
         return time_text(total_s, 3)
     return f"{time_text(total_s, 3)} under the profiler, {time_text(latency_s, 3)} without"

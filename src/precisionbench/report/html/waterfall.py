@@ -1,4 +1,4 @@
-"""A gap as a waterfall: factors, one below the other, whose product is the gap."""
+"""The waterfall plot of a gap: bars of the factors whose product is the gap."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from precisionbench.errors import SpecError
 from precisionbench.report.formatting import significant
 from precisionbench.report.html.scales import Scale, Tick
 
-# How a factor is known.
+# Sources of a factor.
 MEASURED, DERIVED, ASSUMED, UNEXPLAINED = "measured", "derived", "assumed", "unexplained"
 KINDS = (MEASURED, DERIVED, ASSUMED, UNEXPLAINED)
 TOTAL = "total"
@@ -26,9 +26,9 @@ class Bar:
 
     Attributes:
         label: what it is.
-        kind: how it is known, or `total`.
+        kind: source of the factor, or `total`.
         factor: how many times.
-        text: the same in words, with its range.
+        text: the factor as text, with its range.
         at: where its bar starts, in percent.
         width: of its bar, in percent.
         low_at: where the range starts; None without a range.
@@ -52,8 +52,8 @@ class Waterfall:
     Attributes:
         bars: in order; the last is the whole gap.
         ticks: of the axis.
-        one_at: where 1 stands.
-        warning: what a reader must know first; empty where there is nothing.
+        one_at: position of 1.
+        warning: shown first; may be empty.
     """
 
     bars: tuple[Bar, ...]
@@ -74,7 +74,7 @@ def waterfall(ledger: Iterable[LedgerRow]) -> Waterfall:
         are equal factors.
 
     Raises:
-        SpecError: a row is none.
+        SpecError: a row is not of this form.
     """
     found = [_checked(row) for row in ledger]
     ends = [1.0]
@@ -135,7 +135,7 @@ def _bar(row: LedgerRow, start: float, scale: Scale) -> Bar:
 
 
 def _warning(found: Sequence[LedgerRow]) -> str:
-    """A ledger that rests on assumptions must say so first."""
+    """A warning if most of the gap is assumed or unexplained."""
     sizes = {kind: sum(abs(math.log(r[2])) for r in found if r[1] == kind) for kind in KINDS}
     total = sum(sizes.values())
     unsure = sizes[ASSUMED] + sizes[UNEXPLAINED]

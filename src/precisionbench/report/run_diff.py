@@ -1,4 +1,4 @@
-"""What has changed between two runs, as text for a terminal."""
+"""The differences between two runs, as text for a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEGEND = (
     "processes differ by and for drift between the runs. Of a speed-up over the reference, drift "
     "cancels."
 )
-_REASONS = {
+_INCONCLUSIVE_WORDS = {
     "one_process": "not told: one process",
     "too_few_rounds": "not told: few rounds",
     "not_interleaved": "not told: inline",
@@ -29,21 +29,21 @@ _REASONS = {
 
 
 def to_text(found: Difference, width: int = WIDTH) -> str:
-    """The changes as plain text.
+    """The differences as plain text.
 
     Args:
-        found: two runs held against each other.
-        width: columns to fill at most; 40 at least.
+        found: the difference of two runs.
+        width: maximum number of columns; 40 or more.
     """
     return plain_text(lambda console: show(found, console), width)
 
 
 def show(found: Difference, console: Console) -> None:
-    """Write the changes to a rich console.
+    """Write the differences to a rich console.
 
     Args:
-        found: two runs held against each other.
-        console: where to.
+        found: the difference of two runs.
+        console: to write to.
     """
     widen(console)
     for part in _parts(found, console.width):
@@ -105,5 +105,5 @@ def _ratio(found: Speedup) -> tuple[str, str]:
 def _verdict(found: Speedup) -> Text:
     from rich.text import Text
 
-    words = _REASONS.get(found.reason, WORDS[found.verdict])
+    words = _INCONCLUSIVE_WORDS.get(found.reason, WORDS[found.verdict])
     return Text(words, _STYLES.get(found.verdict, ""))
