@@ -20,7 +20,7 @@ from precisionbench.statistics import Interval
 from scenes import recorded
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 # Folders whose README.md lists their pages.
 LISTED = ("causes", "tutorials", "how-to", "case-studies")
 pytestmark = pytest.mark.skipif(
@@ -68,6 +68,14 @@ def test_local_links_of_the_documents_lead_somewhere():
     for document in DOCUMENTS:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_paths_of_code_in_the_documents_exist():
+    """Those in `code`, from the root or from the package: `tests/simulated_device.py`, `measure/rows.py`."""
+    for document in DOCUMENTS:
+        for path in re.findall(r"`((?:[\w.-]+/)+[\w*.-]*\.(?:py|toml))`", document.read_text()):
+            bases = (ROOT, ROOT / "src/precisionbench", document.parent)
+            assert any(any(base.glob(path)) for base in bases), f"{document.name}: {path}"
 
 
 @pytest.mark.parametrize("folder", LISTED)
