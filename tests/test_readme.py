@@ -71,7 +71,7 @@ def test_local_links_of_the_documents_lead_somewhere():
 
 
 def test_paths_of_code_in_the_documents_exist():
-    """Those in `code`, from the root or from the package: `tests/simulated_device.py`, `measure/rows.py`."""
+    """A path is from the root (`tests/conftest.py`) or from the package (`measure/rows.py`)."""
     for document in DOCUMENTS:
         for path in re.findall(r"`((?:[\w.-]+/)+[\w*.-]*\.(?:py|toml))`", document.read_text()):
             bases = (ROOT, ROOT / "src/precisionbench", document.parent)
