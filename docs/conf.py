@@ -7,6 +7,7 @@ files along; pydata-sphinx-theme wants Bootstrap and a navigation bar for sites 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from sphinx.addnodes import pending_xref
@@ -16,6 +17,7 @@ from sphinx.environment import BuildEnvironment
 
 import precisionbench
 
+ROOT = Path(__file__).parents[1]
 project = "precisionbench"
 author = "The precisionbench authors"
 project_copyright = "The precisionbench authors, MIT licence"
@@ -70,6 +72,21 @@ def with_navigation(_: Sphinx, name: str, source: list[str]) -> None:
         source[0] += "\n\n" + "\n".join(["```{toctree}", ":hidden:", "", *pages, "```", ""])
 
 
+def with_root_page(_: Sphinx, __: str, source: list[str]) -> None:
+    """Put a page from the repository's root in place of its `include`, with links of the site."""
+    source[0] = re.sub(
+        r"```\{include\} \.\./(\w+\.md)\n```",
+        lambda match: with_links_of_the_site((ROOT / match[1]).read_text(encoding="utf-8")),
+        source[0],
+    )
+
+
+def with_links_of_the_site(page: str) -> str:
+    """Turn links of the root to `docs/` into links within it; what is elsewhere loses its link."""
+    elsewhere = r"\[([^\]]+)\]\((?!docs/|https?:|#)[^)]+\)"
+    return re.sub(elsewhere, r"\1", page).replace("](docs/", "](")
+
+
 def with_options_as_code(_: Sphinx, __: Any, lines: list[str]) -> None:
     """Show `--option` in a command's help as code; in a sentence two dashes become a long one."""
     lines[:] = [
@@ -109,6 +126,7 @@ def by_short_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, conten
 def setup(app: Sphinx) -> None:
     """Connect these to the build."""
     app.connect("source-read", with_navigation)
+    app.connect("source-read", with_root_page)
     app.connect("sphinx-click-process-description", with_example_as_code)
     app.connect("sphinx-click-process-options", with_options_as_code)
     app.connect("missing-reference", by_short_name)

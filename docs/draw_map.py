@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "precisionbench"
 PICTURE = ROOT / "docs/images/map.svg"
 TABLE = ROOT / "CONTRIBUTING.md"
-MARKS = ("<!-- packages: python docs/draw_map.py -->\n", "<!-- end of packages -->\n")
+MARKS = ("<!-- packages: python docs/draw_map.py -->\n\n", "\n<!-- end of packages -->\n")
 NOT_DRAWN = ("__main__", "_version")
 
 # All lengths are in pixels.
@@ -49,11 +49,13 @@ class Box:
 
     Attributes:
         name: Its path below the top package, with dots.
+        inside: Names of the packages in it.
         job: The first sentence of its docstring.
         is_torch_free: Whether the import contract keeps torch out of it.
     """
 
     name: str
+    inside: tuple[str, ...]
     job: str
     is_torch_free: bool
 
@@ -79,7 +81,7 @@ def layers() -> list[list[Box]]:
     torch_free = set(contract("forbidden")["source_modules"])
     rows = [
         [
-            Box(name, job_of(name), f"{PACKAGE}.{name}" in torch_free)
+            Box(name, inside(name), job_of(name), f"{PACKAGE}.{name}" in torch_free)
             for name in layer.replace(f"{PACKAGE}.", "").split(" | ")
             if name not in NOT_DRAWN
         ]
@@ -100,6 +102,13 @@ def job_of(name: str) -> str:
     return re.split(r"\.(?:\s|$)", docstring, maxsplit=1)[0].replace("\n", " ")
 
 
+def inside(name: str) -> tuple[str, ...]:
+    """Return the names of the packages in a package."""
+    source = source_of(name)
+    packages = source.parent.glob("*/__init__.py") if source.name == "__init__.py" else ()
+    return tuple(sorted(package.parent.name for package in packages))
+
+
 def frames(rows: list[list[Box]]) -> list[list[Frame]]:
     """Return where each box stands: those of a layer share the width, and are equally high."""
     found, y = [], float(HEADER)
@@ -118,10 +127,17 @@ def lines(job: str, width: float) -> list[str]:
 
 
 def box(drawn: Box, frame: Frame) -> str:
-    """Return the SVG of a box: its name, and what it does."""
+    """Return the SVG of a box: its name, the packages in it, and what it does."""
     fill, line = WITHOUT_TORCH if drawn.is_torch_free else WITH_TORCH
     x, y = frame.x + PADDING, frame.y + PADDING + NAME_SIZE - 2
-    parts = [rectangle(frame, fill, line), text(x, y, drawn.name, NAME_SIZE, INK, "600")]
+    right = frame.x + frame.width - PADDING
+    parts = [
+        rectangle(frame, fill, line),
+        text(x, y, drawn.name, NAME_SIZE, INK, weight="600"),
+    ]
+    if drawn.inside:
+        packages = ", ".join(f"{name}/" for name in drawn.inside)
+        parts.append(text(right, y, packages, TEXT_SIZE, line, anchor="end"))
     for number, sentence in enumerate(lines(drawn.job, frame.width), 1):
         parts.append(text(x, y + 3 + LINE * number, sentence, TEXT_SIZE, INK))
     return "\n".join(parts)
@@ -135,11 +151,13 @@ def rectangle(frame: Frame, fill: str, line: str) -> str:
     )
 
 
-def text(x: float, y: float, words: str, size: float, colour: str, weight: str = "400") -> str:
-    """Return the SVG of a line of text."""
+def text(x: float, y: float, words: str, size: float, colour: str, **style: str) -> str:
+    """Return the SVG of a line of text; `style` is its `weight` and its `anchor`."""
+    attributes = {"weight": "font-weight", "anchor": "text-anchor"}
+    more = "".join(f' {attributes[name]}="{value}"' for name, value in style.items())
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{colour}" '
-        f'font-weight="{weight}">{escape(words)}</text>'
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{colour}"{more}>'
+        f"{escape(words)}</text>"
     )
 
 
@@ -169,7 +187,7 @@ def picture() -> str:
     places = frames(rows)
     bottom = places[-1][0].y + places[-1][0].height
     body = [
-        text(GUTTER, 30, PACKAGE, 20, INK, "700"),
+        text(GUTTER, 30, PACKAGE, 20, INK, weight="700"),
         text(GUTTER, 50, "One package, one job.", TEXT_SIZE, SOFT),
         arrow(HEADER, bottom),
         *(
@@ -187,14 +205,8 @@ def table() -> str:
     """Return the table of packages as Markdown, from top to bottom, with packages inside others."""
     rows = ["| package | its one job |", "|---|---|"]
     for drawn in (drawn for row in layers() for drawn in row):
-        rows += [_row(name) for name in (drawn.name, *_inside(drawn.name))]
+        rows += [_row(drawn.name), *(_row(f"{drawn.name}.{name}") for name in drawn.inside)]
     return "\n".join(rows) + "\n"
-
-
-def _inside(name: str) -> list[str]:
-    folder = source_of(name).parent
-    packages = sorted(folder.glob("*/__init__.py")) if source_of(name).stem == "__init__" else []
-    return [f"{name}.{package.parent.name}" for package in packages]
 
 
 def _row(name: str) -> str:

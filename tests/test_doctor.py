@@ -41,7 +41,7 @@ def healthy(**changes: Any) -> Readings:
         state=DeviceState(1980e6, 650.0, 60.0),
         load=0.1,
         governor="performance",
-        other_processes=(),
+        strangers=(),
         backends=(Readiness("eager", True),),
         trials=(QUIET, attrs.evolve(QUIET, name="host_bound")),
     )
@@ -111,7 +111,7 @@ CPU_ONLY = attrs.evolve(healthy().environment, gpu=None, cuda=None)
         ),
         (healthy(load=0.9), "host load", "0.90", "end other programs"),
         (healthy(governor="schedutil"), "CPU governor", "schedutil", "performance"),
-        (healthy(other_processes=("Xorg (process 9)",)), "other processes", "Xorg", "end them"),
+        (healthy(strangers=("Xorg (process 9)",)), "other processes", "Xorg", "end them"),
         (
             healthy(backends=(Readiness("torch2trt", False, "TensorRT", "install it"),)),
             "backend torch2trt",
@@ -207,7 +207,7 @@ def with_mode(mode: str) -> Readings:
 
 
 def test_where_nobody_can_be_seen_nobody_is_said_to_be_absent():
-    assert line(healthy(other_processes=None), "other processes").state is State.UNKNOWN
+    assert line(healthy(strangers=None), "other processes").state is State.UNKNOWN
     assert examine._other_processes(torch.device("cpu")) is None
 
 

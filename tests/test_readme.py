@@ -21,7 +21,7 @@ from precisionbench.statistics import Interval
 from scenes import recorded
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 # Folders whose README.md lists their pages.
 LISTED = ("causes", "tutorials", "how-to", "case-studies")
 pytestmark = pytest.mark.skipif(
@@ -69,6 +69,14 @@ def test_local_links_of_the_documents_lead_somewhere():
     for document in DOCUMENTS:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_paths_of_code_in_the_documents_exist():
+    """A path is from the root (`tests/conftest.py`) or from the package (`measure/rows.py`)."""
+    for document in DOCUMENTS:
+        for path in re.findall(r"`((?:[\w.-]+/)+[\w*.-]*\.(?:py|toml))`", document.read_text()):
+            bases = (ROOT, ROOT / "src/precisionbench", document.parent)
+            assert any(any(base.glob(path)) for base in bases), f"{document.name}: {path}"
 
 
 @pytest.mark.parametrize("folder", LISTED)

@@ -268,10 +268,10 @@ def _host(readings: Readings) -> Iterator[Check]:
 def _others(readings: Readings) -> Iterator[Check]:
     if readings.environment.gpu is None:
         return
-    if readings.other_processes is None:
+    if readings.strangers is None:
         yield Check("other processes", State.UNKNOWN, "the driver does not list them")
-    elif readings.other_processes:
-        text = f"{some(list(readings.other_processes))} on this GPU"
+    elif readings.strangers:
+        text = f"{some(list(readings.strangers))} on this GPU"
         remedy = "end them, or measure when they are idle: what they do is in every figure"
         yield Check("other processes", State.ATTENTION, text, remedy)
     else:

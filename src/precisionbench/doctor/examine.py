@@ -130,7 +130,7 @@ def _readings(device: torch.device) -> Readings:
         state=state,
         load=load,
         governor=_governor(),
-        other_processes=_other_processes(device),
+        strangers=_other_processes(device),
         backends=tuple(
             Readiness(b.name, b.available, b.requirement, b.remedy) for b in list_backends()
         ),

@@ -92,7 +92,7 @@ class Readings:
         state: the GPU right after a second of matmuls; None where nothing tells.
         load: processes that wanted to run in the last minute, for each core; None if not told.
         governor: the CPU's frequency governor; None if not told.
-        other_processes: others that compute on the GPU; None where nobody tells.
+        strangers: other processes that compute on the GPU; None where that is not known.
         backends: whether each can run.
         trials: A/A trials; empty where they were left out.
         trouble: why they could not be made.
@@ -107,7 +107,7 @@ class Readings:
     state: DeviceState | None
     load: float | None
     governor: str | None
-    other_processes: tuple[str, ...] | None
+    strangers: tuple[str, ...] | None
     backends: tuple[Readiness, ...]
     trials: tuple[NoiseTrial, ...] = ()
     trouble: str = ""

@@ -1,4 +1,4 @@
-"""Reporting conventions: a measured row as trtexec, MLPerf and others would state it.
+"""Reporting conventions: a row as trtexec, MLPerf and others would state it.
 
 Each module is one rule: a small function from a row to statements, with the source of the rule.
 """
