@@ -7,6 +7,7 @@ import datetime
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -124,14 +125,25 @@ def compare(
         passes=passes,
     )
     _check_callback(on_progress)
+    build = partial(resolve, model, inputs, device=device, batch_size=batch_size)
     with _exclusive():
-        functions = Functions.now()
-        with silence():  # what a factory prints is in each row's log: it is called again there
-            rows, base = plan(DEFAULT_BACKENDS if backends is None else backends, reference)
-            seed = options.seed_or_random()
-            workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed)
-        warnings = _patch_warnings(functions.changes()) if launcher == "inline" else ()
+        rows, base, workload, warnings = _planned(backends, reference, build, options)
         return _measured(workload, rows, base, options, warnings, on_progress, journal)
+
+
+def _planned(
+    backends: Sequence[str | Backend] | None,
+    reference: str | Backend,
+    build: Callable[..., Workload],
+    options: Options,
+) -> tuple[list[Row], str, Workload, tuple[str, ...]]:
+    """The rows, the name of the reference, the workload, and warnings that every row carries."""
+    functions = Functions.now()
+    with silence():  # what a factory prints is in each row's log: it is called again there
+        rows, base = plan(DEFAULT_BACKENDS if backends is None else backends, reference)
+        workload = build(seed=options.seed_or_random())
+    is_inline = options.launcher == "inline"
+    return rows, base, workload, _patch_warnings(functions.changes()) if is_inline else ()
 
 
 def compare_with(
