@@ -23,6 +23,7 @@ from precisionbench._internal.importing import import_engine, installed_version
 from precisionbench.backends.base import Backend, Prepared, require_cuda
 from precisionbench.errors import BackendUnavailableError, SpecError
 from precisionbench.results.claims import Claims
+from precisionbench.results.dtypes import FLOAT16, FLOAT32
 from precisionbench.torchtools.global_state import functions_restored
 from precisionbench.torchtools.tensors import Inputs
 
@@ -60,7 +61,7 @@ class ApexAmp(Backend):
 
     def claims(self) -> Claims:
         """Float32 under O0, and float16 under the others; see `Backend.claims`."""
-        dtype = "float32" if self.opt_level == "O0" else "float16"
+        dtype = FLOAT32 if self.opt_level == "O0" else FLOAT16
         mixed = self.opt_level in _MIXED_LEVELS
         return Claims(
             dtype=dtype,

@@ -1,4 +1,4 @@
-"""Batch norm folded into the layer before it, for inference."""
+"""Fold batch norms into the layers before them, for inference."""
 
 from __future__ import annotations
 
@@ -29,28 +29,14 @@ def folded(model: nn.Module) -> nn.Module:
     Raises:
         PreparationError: the model cannot be traced, or there is nothing to fold.
     """
-    from torch.fx.experimental.optimization import fuse
-
     if not any(isinstance(module, _BATCH_NORMS) for module in model.modules()):
         raise PreparationError(
             "the model has no batch norm to fold", "leave fold_batch_norm out for it"
         )
-    try:
-        traced = fx.symbolic_trace(model)
-    except FOREIGN_ERRORS as exc:
-        raise PreparationError(
-            f"its batch norms cannot be folded, because torch.fx cannot trace it ({one_line(exc)})",
-            "leave fold_batch_norm out, fold them in the model itself, or try "
-            "'compile:freezing=true', which folds them, too",
-        ) from exc
-    _refuse_shared(traced)
+    traced = _traced(model)
+    _check_not_shared(traced)
     before = dict(traced.named_modules())
-    try:
-        fused: nn.Module = fuse(traced, inplace=True, no_trace=True)
-    except FOREIGN_ERRORS as exc:
-        raise PreparationError(
-            f"its batch norms cannot be folded ({one_line(exc)})", "leave fold_batch_norm out"
-        ) from exc
+    fused = _fused(traced)
     layers = {path: m for path, m in fused.named_modules() if isinstance(m, _AHEAD)}
     changed = [layer for path, layer in layers.items() if before.get(path) is not layer]
     if not changed:
@@ -64,12 +50,42 @@ def folded(model: nn.Module) -> nn.Module:
 
 
 def is_folded(module: nn.Module) -> bool:
-    """Whether a layer holds a batch norm, too, so that its output is that of both."""
+    """Whether a batch norm was folded into a layer, so that its output is that of both.
+
+    Args:
+        module: of a model.
+
+    Returns:
+        True for layers that `folded` changed.
+    """
     return hasattr(module, _MARK)
 
 
-def _refuse_shared(traced: fx.GraphModule) -> None:
-    """`fuse` would fold into a layer that runs twice twice, and give a wrong model."""
+def _traced(model: nn.Module) -> fx.GraphModule:
+    try:
+        return fx.symbolic_trace(model)
+    except FOREIGN_ERRORS as exc:
+        raise PreparationError(
+            f"its batch norms cannot be folded, because torch.fx cannot trace it ({one_line(exc)})",
+            "leave fold_batch_norm out, fold them in the model itself, or try "
+            "'compile:freezing=true', which folds them, too",
+        ) from exc
+
+
+def _fused(traced: fx.GraphModule) -> nn.Module:
+    from torch.fx.experimental.optimization import fuse
+
+    try:
+        fused: nn.Module = fuse(traced, inplace=True, no_trace=True)
+    except FOREIGN_ERRORS as exc:
+        raise PreparationError(
+            f"its batch norms cannot be folded ({one_line(exc)})", "leave fold_batch_norm out"
+        ) from exc
+    return fused
+
+
+def _check_not_shared(traced: fx.GraphModule) -> None:
+    """Raise where a layer runs twice: `fuse` would fold into it twice, and change the output."""
     runs = Counter(str(node.target) for node in traced.graph.nodes if node.op == "call_module")
     for ahead, norm in _pairs(traced):
         if max(runs[ahead], runs[norm]) > 1:

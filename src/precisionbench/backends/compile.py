@@ -34,6 +34,7 @@ from precisionbench.errors import (
     one_line,
 )
 from precisionbench.results.claims import Claims
+from precisionbench.results.dtypes import TF32
 from precisionbench.results.records import Json
 from precisionbench.torchtools.global_state import (
     compilations,
@@ -106,7 +107,7 @@ class Compile(Backend):
     def claims(self) -> Claims:
         """The dtype, and what the mode and freezing change; see `Backend.claims`."""
         return Claims(
-            dtype="tf32" if self.precision == "tf32" else self.dtype,
+            dtype=TF32 if self.precision == TF32 else self.dtype,
             engine="torch.compile",
             framework="PyTorch compiled",
             sparsity="dense",

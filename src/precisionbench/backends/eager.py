@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from precisionbench.backends.base import Backend, Prepared, cast_model, check_tf32, require_cuda
-from precisionbench.backends.rungs import CHANNELS_LAST, TF32_CAPABILITY, Capabilities, Rung, Stage
+from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Rung, Stage
 from precisionbench.results.claims import EAGER, Claims
+from precisionbench.results.dtypes import AMPERE, FLOAT32, LONG_NAMES, dtype_name
 from precisionbench.torchtools.global_state import fp32_precision
 from precisionbench.torchtools.tensors import Inputs
 
@@ -41,7 +42,7 @@ class Eager(Backend):
     def claims(self) -> Claims:
         """IEEE float32 or TF32; see `Backend.claims`."""
         return Claims(
-            dtype="tf32" if self.precision == "tf32" else "float32",
+            dtype=LONG_NAMES[self.precision],
             engine=EAGER,
             framework="PyTorch eager",
             sparsity="dense",
@@ -52,7 +53,7 @@ class Eager(Backend):
     def ladder_rungs(cls, capabilities: Capabilities) -> Iterable[Rung]:
         """Float32, TF32, and float32 in channels_last; see `Backend.ladder_rungs`."""
         yield Rung(Stage.PRECISION)
-        if capabilities.device == "cuda" and capabilities.capability >= TF32_CAPABILITY:
+        if capabilities.device == "cuda" and capabilities.capability >= AMPERE:
             yield Rung(Stage.PRECISION, {"precision": "tf32"})
         if capabilities.has_images:
             yield Rung(Stage.LAYOUT, CHANNELS_LAST)
@@ -63,12 +64,13 @@ class Eager(Backend):
         if self.precision == "tf32":
             require_cuda(inputs)
         tensors = itertools.chain(model.parameters(), model.buffers())
-        cast_from = sorted({_dtype_name(tensor) for tensor in tensors} - {"float32", "complex64"})
+        cast_from = sorted({_floating_dtype(tensor) for tensor in tensors} - {FLOAT32, "complex64"})
         model, inputs = cast_model(model, torch.float32), inputs.to(torch.float32)
         with fp32_precision("ieee" if self.precision == "fp32" else "tf32"):
             yield Prepared(inputs.bind(model), model, {"cast_from": cast_from} if cast_from else {})
 
 
-def _dtype_name(tensor: torch.Tensor) -> str:
+def _floating_dtype(tensor: torch.Tensor) -> str:
+    """The dtype of a floating-point or complex tensor; integers are not cast."""
     computes = tensor.is_floating_point() or tensor.is_complex()
-    return str(tensor.dtype).removeprefix("torch.") if computes else "float32"
+    return dtype_name(tensor.dtype) if computes else FLOAT32

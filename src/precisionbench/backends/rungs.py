@@ -9,8 +9,6 @@ from typing import Any
 import attrs
 
 CHANNELS_LAST = {"memory_format": "channels_last"}
-# Compute capability from which tensor cores compute in TF32.
-TF32_CAPABILITY = (8, 0)
 
 
 @attrs.frozen

@@ -65,21 +65,22 @@ def _parse(backend: str, option: str, text: str, hint: Any) -> Any:
 
 def _parse_as(text: str, member: Any) -> Any:
     """The text as a value of one type; ValueError where it is none."""
-    if get_origin(member) is Literal:
-        by_text = {value_text(value): value for value in get_args(member)}
-        if text in by_text:
-            return by_text[text]
-    elif member is type(None) or member is bool:
-        by_text = {"none": None} if member is type(None) else {"true": True, "false": False}
-        if text in by_text:
-            return by_text[text]
-    elif isinstance(member, type) and issubclass(member, Enum):
-        by_text = {value_text(value): value for value in member}
-        if text in by_text:
-            return by_text[text]
-    elif text and member in (int, float, str, Path):
+    by_text = {value_text(value): value for value in _values_of(member)}
+    if text in by_text:
+        return by_text[text]
+    if text and member in (int, float, str, Path):
         return member(text)
     raise ValueError(text)
+
+
+def _values_of(member: Any) -> list[Any]:
+    """The values of a type that has only a few; of any other none."""
+    if get_origin(member) is Literal:
+        return list(get_args(member))
+    if isinstance(member, type) and issubclass(member, Enum):
+        return list(member)
+    few: dict[Any, list[Any]] = {bool: [True, False], type(None): [None]}
+    return few.get(member, [])
 
 
 def canonical_spec(backend: Backend) -> str:
@@ -101,5 +102,5 @@ def canonical_spec(backend: Backend) -> str:
 
 
 def _default(field: attrs.Attribute[Any]) -> Any:
-    made = getattr(field.default, "factory", None)
-    return made() if made else field.default
+    factory = getattr(field.default, "factory", None)
+    return factory() if factory else field.default

@@ -38,6 +38,7 @@ from precisionbench.errors import (
     one_line,
 )
 from precisionbench.results.claims import TENSORRT, Claims
+from precisionbench.results.dtypes import LONG_NAMES, TF32
 from precisionbench.results.records import Json
 from precisionbench.torchtools.agreement import compare_outputs, cpu_copies, differs
 from precisionbench.torchtools.global_state import functions_restored
@@ -50,7 +51,6 @@ _INPUT_DTYPES = (torch.float16, torch.float32, torch.bool)
 # A reloaded engine that is further off than this, even in INT8, is of another model: the key knows
 # the weights but not the code of `forward`.
 _OTHER_MODEL = 0.5
-_DTYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 _REMEDY = "mend what it names, or try use_onnx=true, another precision or a smaller batch"
 _INSTALL = (
     "pip install the master branch of https://github.com/NVIDIA-AI-IOT/torch2trt beside TensorRT "
@@ -90,37 +90,42 @@ class Torch2trt(Backend):
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        calibrates = self.calibration is not None or self.calibration_data is not None
-        for wrong, reason, remedy in (
-            (
-                self.memory_format != "contiguous",
-                "the engine reads its inputs as contiguous memory, so channels_last would only "
-                "add a copy",
-                "leave memory_format out; TensorRT chooses its own layouts",
-            ),
-            (
-                self.dla_core is not None and self.precision == "fp32",
-                "a DLA computes in half or INT8 only",
-                "add precision=fp16 or precision=int8",
-            ),
-            (
-                calibrates and self.precision != "int8",
-                "only INT8 is calibrated",
-                "use precision=int8",
-            ),
-            (
-                self.dla_core is not None and self.dla_core < 0,
-                f"there is no DLA core {self.dla_core}",
-                "count them from 0, or leave dla_core out to run on the GPU",
-            ),
-            (
-                self.workspace_bytes <= 0,
-                f"workspace_bytes is {self.workspace_bytes}",
-                "give a number of bytes above 0",
-            ),
-        ):
-            if wrong:
+        for is_wrong, reason, remedy in self._checks():
+            if is_wrong:
                 raise SpecError(f"torch2trt: {reason}", remedy)
+
+    @property
+    def _is_calibrated(self) -> bool:
+        return self.calibration is not None or self.calibration_data is not None
+
+    def _checks(self) -> Iterator[tuple[bool, str, str]]:
+        """Conditions that exclude each other or are out of range: whether, why, and the remedy."""
+        yield (
+            self.memory_format != "contiguous",
+            "the engine reads its inputs as contiguous memory, so channels_last would only "
+            "add a copy",
+            "leave memory_format out; TensorRT chooses its own layouts",
+        )
+        yield (
+            self.dla_core is not None and self.precision == "fp32",
+            "a DLA computes in half or INT8 only",
+            "add precision=fp16 or precision=int8",
+        )
+        yield (
+            self._is_calibrated and self.precision != "int8",
+            "only INT8 is calibrated",
+            "use precision=int8",
+        )
+        yield (
+            self.dla_core is not None and self.dla_core < 0,
+            f"there is no DLA core {self.dla_core}",
+            "count them from 0, or leave dla_core out to run on the GPU",
+        )
+        yield (
+            self.workspace_bytes <= 0,
+            f"workspace_bytes is {self.workspace_bytes}",
+            "give a number of bytes above 0",
+        )
 
     def check_available(self) -> None:
         """Raise if torch2trt, a TensorRT that it works with, ONNX or a CUDA GPU is missing.
@@ -138,7 +143,7 @@ class Torch2trt(Backend):
     def claims(self) -> Claims:
         """The precision that TensorRT may use; see `Backend.claims`."""
         return Claims(
-            dtype="tf32" if self.precision == "fp32" and self.tf32 else _DTYPES[self.precision],
+            dtype=TF32 if self.precision == "fp32" and self.tf32 else LONG_NAMES[self.precision],
             engine=TENSORRT,
             framework="TensorRT via torch2trt",
             sparsity="dense",
@@ -217,38 +222,43 @@ class Torch2trt(Backend):
         batches: list[tuple[Any, ...]] | None,
         expected: Any,
     ) -> nn.Module:
+        options = {**self._build_options(trt), **_names(torch2trt, args, expected)}
+        if batches is not None:
+            options["int8_calib_dataset"] = torch2trt.ListDataset(batches)
+        # torch2trt leaves its own attributes on the tensors it is given, so it gets new ones.
+        fresh = Inputs(args).map(torch.Tensor.detach).args
+        messages = engines.message_recorder(trt)
+        with engines.configured_builds(trt, self.tf32, self.workspace_bytes, self.dla_core):
+            try:
+                module: nn.Module = torch2trt.torch2trt(model, list(fresh), **options)
+            except Exception as exc:
+                raise _conversion_error(exc, messages) from exc
+        if module.engine is None:  # TensorRT raises nothing when it fails
+            raise PreparationError(
+                f"TensorRT built no engine ({_last(messages) or 'it does not say why'})", _REMEDY
+            )
+        for message in messages.warnings:
+            print(f"TensorRT: {message}")  # into the row's log
+        return module
+
+    def _build_options(self, trt: Any) -> dict[str, Any]:
+        """Arguments of `torch2trt.torch2trt` that this backend's options decide."""
         options: dict[str, Any] = {
             "fp16_mode": self.precision != "fp32",
             "int8_mode": self.precision == "int8",
             "max_workspace_size": self.workspace_bytes,
             "use_onnx": self.use_onnx,
             "keep_network": False,
-            **_names(torch2trt, args, expected),
         }
-        if batches is not None:
-            options["int8_calib_dataset"] = torch2trt.ListDataset(batches)
-        if self.dla_core is not None:
-            _check_dla(trt, self.dla_core)
-            options |= {
-                "default_device_type": trt.DeviceType.DLA,
-                "dla_core": self.dla_core,
-                "gpu_fallback": True,
-            }
-        # torch2trt leaves its own attributes on the tensors it is given, so it gets new ones.
-        fresh = Inputs(args).map(torch.Tensor.detach).args
-        said = engines.message_recorder(trt)
-        with engines.configured_builds(trt, self.tf32, self.workspace_bytes, self.dla_core):
-            try:
-                module: nn.Module = torch2trt.torch2trt(model, list(fresh), **options)
-            except Exception as exc:
-                raise _conversion_error(exc, said) from exc
-        if module.engine is None:  # TensorRT raises nothing when it fails
-            raise PreparationError(
-                f"TensorRT built no engine ({_last(said) or 'it does not say why'})", _REMEDY
-            )
-        for message in said.warnings:
-            print(f"TensorRT: {message}")  # into the row's log
-        return module
+        if self.dla_core is None:
+            return options
+        _check_dla(trt, self.dla_core)
+        return {
+            **options,
+            "default_device_type": trt.DeviceType.DLA,
+            "dla_core": self.dla_core,
+            "gpu_fallback": True,
+        }
 
     def _calibration_batches(self, args: tuple[Any, ...]) -> list[tuple[Any, ...]] | None:
         """INT8 calibration batches on the inputs' device; None for other precisions."""
@@ -434,19 +444,19 @@ def _calibration_batch(item: Any, args: tuple[Any, ...], index: int) -> tuple[An
 
 def _first_call(trt: Any, module: nn.Module, args: tuple[Any, ...]) -> Any:
     """The engine's output; an engine that fails logs an error and gives memory as it was."""
-    said = engines.message_recorder(trt)
-    known = len(said.errors)
+    messages = engines.message_recorder(trt)
+    known = len(messages.errors)
     output = module(*args)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    if said.errors[known:]:
-        raise PreparationError(f"the engine does not run ({said.errors[-1]})", _REMEDY)
+    if messages.errors[known:]:
+        raise PreparationError(f"the engine does not run ({messages.errors[-1]})", _REMEDY)
     return output
 
 
-def _last(said: Any) -> str:
+def _last(messages: Any) -> str:
     """The last error that TensorRT logged, or else the last warning."""
-    return next(iter((said.errors or said.warnings)[-1:]), "")
+    return next(iter((messages.errors or messages.warnings)[-1:]), "")
 
 
 def _conversion_error(exc: Exception, recorder: Any) -> PreparationError:

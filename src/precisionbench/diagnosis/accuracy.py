@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Accuracy
-from precisionbench.diagnosis.labels import BF16, FP16, FP32, INT8, TF32, label_of
+from precisionbench.diagnosis.labels import label_of
 from precisionbench.diagnosis.layers import error_growth, worth_float32
+from precisionbench.results.dtypes import BFLOAT16, FLOAT16, FLOAT32, INT8, TF32
 from precisionbench.results.earlier_claims import claims_of
 
 # Relative L2 error of a whole network's output that is usual for a dtype.
-_BOUNDS = {FP32: 1e-4, TF32: 2e-3, FP16: 5e-3, BF16: 3e-2, INT8: 0.1}
+_BOUNDS = {FLOAT32: 1e-4, TF32: 2e-3, FLOAT16: 5e-3, BFLOAT16: 3e-2, INT8: 0.1}
 # A model that magnifies float32's own rounding magnifies the others', too: so many times the
 # larger unit of rounding over float32's (2**-24) is allowed as well.
-_ROUNDING = {FP32: 2.0**-24, TF32: 2.0**-11, FP16: 2.0**-11, BF16: 2.0**-8, INT8: 2.0**-7}
+_ROUNDING = {FLOAT32: 2.0**-24, TF32: 2.0**-11, FLOAT16: 2.0**-11, BFLOAT16: 2.0**-8, INT8: 2.0**-7}
 _FACTOR = 2.0
 # No output is near enough beyond this, and a float32 error beyond that is none of rounding.
 _MOST, _MOST_OF_FLOAT32 = 0.3, 1e-3
@@ -68,7 +69,7 @@ def _not_compared(facts: Facts, *, is_reference: bool) -> str:
 
 def _own_error(base: Facts | None) -> float | None:
     """float32's own error, where the reference is that."""
-    if base is None or claims_of(base.row).dtype != FP32:
+    if base is None or claims_of(base.row).dtype != FLOAT32:
         return None
     own = next((e.relative_l2 for e in base.evidence.errors if e.path == ""), None)
     trusted = own is not None and own <= _MOST_OF_FLOAT32 and label_of(base).verdict != "false"
@@ -85,7 +86,7 @@ def bound_for(claim: str, own_error: float | None) -> float | None:
     usual = _BOUNDS.get(claim)
     if usual is None or own_error is None:
         return usual
-    magnified = _FACTOR * own_error * _ROUNDING[claim] / _ROUNDING[FP32]
+    magnified = _FACTOR * own_error * _ROUNDING[claim] / _ROUNDING[FLOAT32]
     return max(usual, min(_MOST, magnified))
 
 

@@ -13,9 +13,10 @@ from precisionbench.diagnosis.findings import (
     Label,
     Status,
 )
-from precisionbench.diagnosis.labels import FP32, HALF
+from precisionbench.diagnosis.labels import HALF
 from precisionbench.errors import some
 from precisionbench.results.claims import TENSORRT
+from precisionbench.results.dtypes import FLOAT32
 from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.records import Speedup
 from precisionbench.statistics import Verdict
@@ -70,7 +71,7 @@ def _half_runs(half: Sequence[Label], labels: Sequence[Label]) -> str:
 
 
 def _float32_is(labels: Sequence[Label]) -> str:
-    single = [label for label in labels if label.claim == FP32]
+    single = [label for label in labels if label.claim == FLOAT32]
     return " ".join(_said(label) for label in single) or "No row claims float32."
 
 

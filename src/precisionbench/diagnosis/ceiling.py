@@ -8,9 +8,10 @@ import attrs
 
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Ceiling, Number
-from precisionbench.diagnosis.labels import FP32, HALF
+from precisionbench.diagnosis.labels import HALF
 from precisionbench.diagnosis.parts import CAST, LAYOUT, MATRIX, MEMORY_BOUND
 from precisionbench.diagnosis.work import MatrixWork
+from precisionbench.results.dtypes import FLOAT32
 from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.records import Speedup
 from precisionbench.statistics import Interval
@@ -48,7 +49,7 @@ def ceiling_of(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> Ceilin
         rows: of the comparison.
         speedups: over the reference, by row.
     """
-    base = next((row for row in rows if claims_of(row.row).dtype == FP32 and row.parts), None)
+    base = next((row for row in rows if claims_of(row.row).dtype == FLOAT32 and row.parts), None)
     row, brought = _brought(rows, speedups)
     if base is None:
         return Ceiling(None, brought, row, (), "there is no float32 row whose kernels were seen")

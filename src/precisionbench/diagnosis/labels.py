@@ -6,12 +6,20 @@ from collections.abc import Iterator
 
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Indicator, Label
+from precisionbench.results.dtypes import (
+    BFLOAT16,
+    FLOAT16,
+    FLOAT32,
+    INT8,
+    LONG_NAMES,
+    MATMUL_PRECISIONS,
+    TF32,
+)
 from precisionbench.results.earlier_claims import claims_of
 
-FP32, TF32, FP16, BF16, INT8 = "float32", "tf32", "float16", "bfloat16", "int8"
-HALF = (FP16, BF16)
-# Names of the devices' peaks.
-RATES = {FP32: "fp32", TF32: "tf32", FP16: "fp16", BF16: "bf16"}
+HALF = (FLOAT16, BFLOAT16)
+# Names of the devices' peak rates.
+RATES = {LONG_NAMES[rate]: rate for rate in MATMUL_PRECISIONS}
 # Below this share of the matrix time another precision is that of a first or last layer only.
 _DETAIL = 0.05
 # From this share on the label is false, not partly true.
@@ -51,14 +59,14 @@ def _wrong_share(facts: Facts, claim: str) -> float | None:
     """The share of the matrix time that is known to have run in another precision."""
     if not facts.work or not claim:
         return None
-    if claim == FP32:
+    if claim == FLOAT32:
         wrong = facts.matrix_share_of(*HALF) + facts.kernel_share_of(TF32)
         return min(1.0, wrong) if _dtypes_are_known(facts) else None
     if claim == TF32:  # a permission: many kernels have no such form
         return facts.matrix_share_of(*HALF) if _dtypes_are_known(facts) else None
     if claim != INT8 and _dtypes_are_known(facts):  # operands of INT8 kernels can be floats
         return 1 - facts.matrix_share_of(claim)
-    others = {FP32, TF32, FP16, BF16, INT8} - {claim}
+    others = {FLOAT32, TF32, FLOAT16, BFLOAT16, INT8} - {claim}
     known = facts.kernel_share_of(claim, *others)
     return facts.kernel_share_of(*others) if known >= _MOST else None
 
@@ -73,14 +81,14 @@ def _dtypes_are_known(facts: Facts) -> bool:
 def _ran(facts: Facts) -> str:
     """In which precisions its matrix work ran, in words."""
     shares = {
-        "in float16": facts.matrix_share_of(FP16),
-        "in bfloat16": facts.matrix_share_of(BF16),
-        "in TF32": facts.matrix_share_of(FP32) * facts.kernel_share_of(TF32),
+        "in float16": facts.matrix_share_of(FLOAT16),
+        "in bfloat16": facts.matrix_share_of(BFLOAT16),
+        "in TF32": facts.matrix_share_of(FLOAT32) * facts.kernel_share_of(TF32),
         "in mixed precision": facts.matrix_share_of("mixed"),
         "in int8": facts.matrix_share_of("int8"),
         "in float64": facts.matrix_share_of("float64"),
     }
-    shares["in float32"] = facts.matrix_share_of(FP32) - shares["in TF32"]
+    shares["in float32"] = facts.matrix_share_of(FLOAT32) - shares["in TF32"]
     most = max(shares, key=lambda name: shares[name])
     return most if shares[most] > _DETAIL else ""
 
@@ -96,7 +104,7 @@ def _indicators(facts: Facts, claim: str) -> Iterator[Indicator]:
 def _operands(facts: Facts, claim: str) -> Iterator[Indicator]:
     if not _dtypes_are_known(facts):
         return
-    stored = FP32 if claim == TF32 else claim
+    stored = FLOAT32 if claim == TF32 else claim
     right = facts.matrix_share_of(stored)
     others = sorted({w.dtype for w in facts.work if w.dtype not in ("", stored) and w.time_s})
     says = f"{right:.0%} of the matrix time has {stored} operands"
@@ -106,10 +114,10 @@ def _operands(facts: Facts, claim: str) -> Iterator[Indicator]:
 
 
 def _kernels(facts: Facts, claim: str) -> Iterator[Indicator]:
-    known = {d: facts.kernel_share_of(d) for d in (FP32, TF32, FP16, BF16, INT8)}
+    known = {d: facts.kernel_share_of(d) for d in (FLOAT32, TF32, FLOAT16, BFLOAT16, INT8)}
     found = ", ".join(f"{share:.0%} {name}" for name, share in known.items() if share > _DETAIL)
     if found:
-        allowed = (FP32, TF32) if claim == TF32 else (claim,)
+        allowed = (FLOAT32, TF32) if claim == TF32 else (claim,)
         wrong = sum(share for name, share in known.items() if name not in allowed)
         yield Indicator("kernels", f"its matrix kernels are {found} by name", wrong > _DETAIL)
 
@@ -127,7 +135,7 @@ def _output(facts: Facts, claim: str) -> Iterator[Indicator]:
     """A 16-bit output of a float32 row is against its claim; other outputs show little."""
     dtypes = sorted({t.dtype for t in facts.evidence.outputs if "float" in t.dtype})
     if dtypes:
-        wrong = claim in (FP32, TF32) and any(dtype in HALF for dtype in dtypes)
+        wrong = claim in (FLOAT32, TF32) and any(dtype in HALF for dtype in dtypes)
         yield Indicator("output", f"its output is {' and '.join(dtypes)}", wrong or None)
 
 

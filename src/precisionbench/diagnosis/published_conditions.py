@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from precisionbench.diagnosis.facts import facts_of
-from precisionbench.diagnosis.labels import BF16, FP16, FP32, INT8, TF32, label_of
+from precisionbench.diagnosis.labels import label_of
 from precisionbench.diagnosis.models import input_of, variant_of
 from precisionbench.published import Record
 from precisionbench.published.record import METRICS
@@ -16,10 +16,10 @@ from precisionbench.published.searching import model_key
 from precisionbench.reference_data.model_flops import entries
 from precisionbench.reference_data.peaks import device_of, key, named
 from precisionbench.results.claims import TENSORRT, Claims
+from precisionbench.results.dtypes import SHORT_NAMES
 from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.records import BackendResult, ComparisonData
 
-_PRECISIONS = {FP32: "fp32", TF32: "tf32", FP16: "fp16", BF16: "bf16", INT8: "int8"}
 _NOT_TOLD = "not told"
 EVENTS, HOST = "device-time", "host-time"
 _CLOCKS = {"cuda_events": EVENTS, "host": HOST}
@@ -275,7 +275,7 @@ def conditions_of(data: ComparisonData, row: BackendResult) -> Conditions:
         model=workload.model,
         variant=variant_of(workload.model),
         input=input_of(workload),
-        precision="mixed" if claims.mixed else _PRECISIONS.get(claims.dtype),
+        precision="mixed" if claims.mixed else SHORT_NAMES.get(claims.dtype),
         ran=f"by its label; it ran {label.ran}" if label.is_wrong else "",
         batch=row.batch_size,
         gpus=1 if gpu else 0,

@@ -7,6 +7,8 @@ from typing import Any
 
 import attrs
 
+from precisionbench.results.dtypes import FLOAT16, LONG_NAMES, MATMUL_PRECISIONS
+
 # `Claims.engine` of rows that PyTorch runs operation by operation, and of those that TensorRT runs.
 EAGER, TENSORRT = "eager PyTorch", "TensorRT"
 
@@ -16,16 +18,8 @@ _COMMON_OPTIONS = (
     *("dtype", "precision", "mode", "freezing", "opt_level"),
     *("tf32", "engine_cache", "fp32_layers", "dla_core"),
 )
-_DTYPES = {
-    "float16": "float16",
-    "fp16": "float16",
-    "half": "float16",
-    "bfloat16": "bfloat16",
-    "bf16": "bfloat16",
-    "tf32": "tf32",
-    "float32": "float32",
-    "fp32": "float32",
-}
+_DTYPES = {"half": FLOAT16, **{short: LONG_NAMES[short] for short in MATMUL_PRECISIONS}}
+_DTYPES |= {name: name for name in _DTYPES.values()}
 # Modes of torch.compile that use CUDA graphs, and the optimisation levels of Apex that choose a
 # dtype for each operation.
 _GRAPH_MODES = ("reduce-overhead", "max-autotune")

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from precisionbench.results.claims import EAGER, TENSORRT, Claims, claims_from_options
+from precisionbench.results.dtypes import FLOAT16, FLOAT32, LONG_NAMES, TF32
 from precisionbench.results.records import BackendResult
 
 _PYTORCH = {"framework": "PyTorch eager", "sparsity": "dense"}
@@ -40,8 +41,7 @@ _CONSTANT: Mapping[str, Mapping[str, Any]] = {
         "covered_options": ("precision", "tf32", "engine_cache", "dla_core"),
     },
 }
-_APEX_DTYPES = {"O0": "float32", "O1": "float16", "O2": "float16", "O3": "float16"}
-_ENGINE_DTYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
+_APEX_DTYPES = {"O0": FLOAT32, "O1": FLOAT16, "O2": FLOAT16, "O3": FLOAT16}
 
 
 def claims_of(row: BackendResult) -> Claims:
@@ -74,14 +74,14 @@ def earlier_claims(name: str, options: Mapping[str, Any]) -> Claims:
 
 def _precision_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What a backend's own options mean where their usual meaning is another."""
-    if name == "eager" or (name == "compile" and options.get("dtype") == "float32"):
-        return {"dtype": "tf32" if options.get("precision") == "tf32" else "float32"}
+    if name == "eager" or (name == "compile" and options.get("dtype") == FLOAT32):
+        return {"dtype": TF32 if options.get("precision") == TF32 else FLOAT32}
     if name == "apex-amp":
         level = options.get("opt_level")
         dtype = _APEX_DTYPES.get(str(level), "")
         mixed = level in ("O1", "O2")
         return {"dtype": dtype, "precision": f"mixed {dtype} ({level})" if mixed else ""}
     if name == "torch2trt":
-        dtype = _ENGINE_DTYPES.get(str(options.get("precision")), "")
-        return {"dtype": "tf32" if dtype == "float32" and options.get("tf32") else dtype}
+        dtype = LONG_NAMES.get(str(options.get("precision")), "")
+        return {"dtype": TF32 if dtype == FLOAT32 and options.get("tf32") else dtype}
     return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
-from precisionbench.diagnosis.labels import BF16
+from precisionbench.results.dtypes import BFLOAT16
 
 # Ratio of the 16-bit peak to that of float32, below which there is little to gain.
 _LEAST_RATIO = 1.3
@@ -31,7 +31,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
 
 def _ratio(context: CauseContext) -> float | None:
     device = context.facts.device
-    rate = "bf16" if context.label.claim == BF16 else "fp16"
+    rate = "bf16" if context.label.claim == BFLOAT16 else "fp16"
     single, half = context.facts.peak("fp32"), context.facts.peak(rate)
     if device is not None and single is not None:
         return half / single if half is not None else 1.0  # a known device without that rate

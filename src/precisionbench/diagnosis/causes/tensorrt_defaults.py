@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
-from precisionbench.diagnosis.labels import FP32, TF32
+from precisionbench.results.dtypes import FLOAT32, TF32
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
     """A row of torch2trt in float32 or TF32."""
-    if "torch2trt" not in context.claims.packages or context.label.claim not in (FP32, TF32):
+    if "torch2trt" not in context.claims.packages or context.label.claim not in (FLOAT32, TF32):
         return None
     return CauseMatch((Number("precision modes switched on", 0, "count"),))
 

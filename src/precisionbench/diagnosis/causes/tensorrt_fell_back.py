@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
-from precisionbench.diagnosis.labels import FP16, FP32, INT8, TF32
 from precisionbench.results.claims import TENSORRT
+from precisionbench.results.dtypes import FLOAT16, FLOAT32, INT8, TF32
 
 _LEAST_SHARE = 0.2
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
     """By its kernels' names: the flag allows a precision and does not force it."""
-    if context.claims.engine != TENSORRT or context.label.claim not in (FP16, INT8):
+    if context.claims.engine != TENSORRT or context.label.claim not in (FLOAT16, INT8):
         return None
-    wide = context.facts.kernel_share_of(FP32, TF32)
+    wide = context.facts.kernel_share_of(FLOAT32, TF32)
     if wide < _LEAST_SHARE:
         return None
     return CauseMatch((Number("matrix time in float32 kernels", wide, "share"),))

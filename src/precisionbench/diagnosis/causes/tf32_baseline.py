@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
-from precisionbench.diagnosis.labels import FP32, TF32
+from precisionbench.results.dtypes import FLOAT32, TF32
 
 _LEAST_SHARE = 0.05
 
@@ -12,7 +12,7 @@ _LEAST_SHARE = 0.05
 def detect(context: CauseContext) -> CauseMatch | None:
     """TF32 kernels in a row that claims float32."""
     share = context.facts.kernel_share_of(TF32)
-    if context.label.claim != FP32 or share <= _LEAST_SHARE:
+    if context.label.claim != FLOAT32 or share <= _LEAST_SHARE:
         return None
     return CauseMatch((Number("matrix time in TF32 kernels", share, "share"),))
 
