@@ -35,7 +35,7 @@ NAMES = (
     "precisionbench.backends.discovery.make",
     "precisionbench.analysis.run_diff.Difference",
     "precisionbench.analysis.run_diff.RowChange",
-    "precisionbench.doctor.checks.Check",
+    "precisionbench.doctor.checks.MachineCheck",
     "precisionbench.doctor.examine.Examination",
     "precisionbench.analysis.data_quality.Observation",
     "precisionbench.rules.statement.Statement",

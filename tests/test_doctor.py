@@ -1,9 +1,10 @@
-"""What `doctor` says of a machine: from readings of machines to lines that can be acted on."""
+"""`doctor`: from the readings of a machine to lines with a state and a remedy."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -13,11 +14,13 @@ from click.testing import CliRunner
 
 import precisionbench as pb
 from precisionbench.cli import main
-from precisionbench.doctor import examine
-from precisionbench.doctor.checks import Check, State, checks_of
+from precisionbench.doctor.checks import MachineCheck, State, checks_of
+from precisionbench.doctor.machine_readings import other_processes, state_under_load
+from precisionbench.doctor.noise_trials import noise_trial, noise_trials
 from precisionbench.doctor.readings import NoiseTrial, Readiness, Readings
 from precisionbench.doctor.text import to_text
 from precisionbench.errors import SpecError, WorkerError, WorkloadError
+from precisionbench.probes import machine
 from precisionbench.results import DeviceState, Gpu, Speedup, Verdict
 from test_storage import comparison_data
 
@@ -29,9 +32,9 @@ RATES = {"fp32": 52e12, "tf32": 400e12, "fp16": 700e12, "bf16": 710e12, "bandwid
 
 
 def healthy(**changes: Any) -> Readings:
-    """An H200 on which nothing is wrong."""
+    """An H200 without any problem."""
     environment = attrs.evolve(comparison_data().environment, gpu=H200)
-    found = Readings(
+    readings = Readings(
         environment=environment,
         clock="cuda_events",
         clock_step_s=0.5e-6,
@@ -45,20 +48,20 @@ def healthy(**changes: Any) -> Readings:
         backends=(Readiness("eager", True),),
         trials=(QUIET, attrs.evolve(QUIET, name="host_bound")),
     )
-    return attrs.evolve(found, **changes)
+    return attrs.evolve(readings, **changes)
 
 
-def of_gpu(readings: Readings, **changes: Any) -> Readings:
+def with_gpu(readings: Readings, **changes: Any) -> Readings:
     environment = readings.environment
     gpu = attrs.evolve(environment.gpu, **changes)
     return attrs.evolve(readings, environment=attrs.evolve(environment, gpu=gpu))
 
 
-def line(readings: Readings, subject: str) -> Check:
+def line(readings: Readings, subject: str) -> MachineCheck:
     return next(check for check in checks_of(readings) if check.subject == subject)
 
 
-def test_a_healthy_machine_has_nothing_to_mend():
+def test_a_healthy_machine_has_no_problems():
     assert [check.subject for check in checks_of(healthy()) if check.state is not State.GOOD] == []
     assert "Nothing stands in the way" in to_text(checks_of(healthy()), 0.002)
 
@@ -135,7 +138,7 @@ CPU_ONLY = attrs.evolve(healthy().environment, gpu=None, cuda=None)
     ],
     ids=lambda value: value if isinstance(value, str) and " " not in value else "",
 )
-def test_what_is_wrong_is_said_with_its_figure_and_a_remedy(readings, subject, finding, remedy):
+def test_a_problem_is_reported_with_its_figure_and_a_remedy(readings, subject, finding, remedy):
     check = line(readings, subject)
     assert check.state is State.ATTENTION
     assert finding in check.finding
@@ -143,7 +146,7 @@ def test_what_is_wrong_is_said_with_its_figure_and_a_remedy(readings, subject, f
     assert subject in to_text(checks_of(readings), None)
 
 
-def test_what_is_not_told_is_unknown_and_no_accusation():
+def test_missing_readings_are_unknown():
     readings = healthy(
         rates={},
         unknown={"tf32": "this device has no TF32"},
@@ -160,23 +163,23 @@ def test_what_is_not_told_is_unknown_and_no_accusation():
     assert line(readings, "matmul TF32").finding == "this device has no TF32"
 
 
-def test_a_device_whose_peak_is_not_known_is_not_judged_by_one():
-    check = line(of_gpu(healthy(), name="NVIDIA Unheard Of"), "matmul FP16")
+def test_a_device_without_a_known_peak_is_not_compared_with_one():
+    check = line(with_gpu(healthy(), name="NVIDIA Unheard Of"), "matmul FP16")
     assert check.state is State.GOOD
     assert "peak is not known" in check.finding
 
 
-def test_the_smallest_effect_is_what_compares_own_interval_and_luck_leave():
+def test_the_smallest_effect_is_half_an_interval_and_1645_standard_errors():
     noisy = attrs.evolve(QUIET, between=0.01)
-    reach = 2.776 * 0.01 * math.sqrt(2 / 3)  # t(4), three processes a side
-    assert noisy.smallest_effect(0.0) == pytest.approx(reach * (1 + 1.645 / 2.776), rel=0.02)
+    half_width = 2.776 * 0.01 * math.sqrt(2 / 3)  # t(4), three processes a side
+    assert noisy.smallest_effect(0.0) == pytest.approx(half_width * (1 + 1.645 / 2.776), rel=0.02)
     still = attrs.evolve(QUIET, between=1e-9)
     assert still.smallest_effect(0.0025) == pytest.approx(
         1.96 * 0.0025 * math.sqrt(2 / 3), rel=0.01
     )
 
 
-def test_the_noise_floor_is_never_below_what_is_known_of_such_devices():
+def test_the_noise_floor_is_at_least_the_known_spread_of_such_devices():
     assert healthy().noise_floor == 0.0025
     assert healthy(trials=(attrs.evolve(QUIET, between=0.01),)).noise_floor == 0.01
     assert healthy(trials=()).noise_floor is None
@@ -185,7 +188,7 @@ def test_the_noise_floor_is_never_below_what_is_known_of_such_devices():
 @pytest.mark.parametrize(
     "changes", [{"processes": 2}, {"rounds": 3}, {"schedule": "restarts", "between": 0.0}]
 )
-def test_a_trial_that_was_too_short_says_nothing_good(changes):
+def test_a_trial_that_was_too_short_is_unknown(changes):
     readings = healthy(trials=(attrs.evolve(QUIET, **changes),))
     check = line(readings, "noise, device-bound")
     assert check.state is State.UNKNOWN
@@ -193,7 +196,7 @@ def test_a_trial_that_was_too_short_says_nothing_good(changes):
     assert readings.noise_floor is None
 
 
-def test_a_jetsons_lower_power_mode_is_no_accusation():
+def test_a_lower_power_mode_of_a_jetson_is_unknown():
     """Not every board has a MAXN."""
     modes = {
         mode: line(with_mode(mode), "power mode").state for mode in ("MAXN", "MAXN_SUPER", "15W")
@@ -206,90 +209,121 @@ def with_mode(mode: str) -> Readings:
     return healthy(environment=attrs.evolve(healthy().environment, power_mode=mode))
 
 
-def test_where_nobody_can_be_seen_nobody_is_said_to_be_absent():
+def test_other_processes_are_unknown_where_the_driver_lists_none():
     assert line(healthy(strangers=None), "other processes").state is State.UNKNOWN
-    assert examine._other_processes(torch.device("cpu")) is None
+    assert other_processes(torch.device("cpu")) is None
 
 
 # --- on this machine ------------------------------------------------------------------------------
 
 
-def test_this_machine_is_measured_and_left_as_it_was():
-    precision, state = torch.get_float32_matmul_precision(), torch.get_rng_state()
-    found = pb.examine("cpu", quick=True)
-    assert torch.get_float32_matmul_precision() == precision
-    assert torch.equal(torch.get_rng_state(), state)
-    readings = found.readings
+@pytest.fixture(scope="module")
+def torch_state() -> dict[str, Any]:
+    """Global state of torch before and after the examination."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def examination(torch_state: dict[str, Any]) -> Iterator[pb.Examination]:
+    """One real examination of the CPU, with small matmuls and copies."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "CPU_MATMUL_ROWS", 256)
+        patch.setattr(machine, "CPU_COPIED_BYTES", 16 << 20)
+        torch_state["before"] = torch.get_float32_matmul_precision(), torch.get_rng_state()
+        found = pb.examine("cpu", quick=True)
+        torch_state["after"] = torch.get_float32_matmul_precision(), torch.get_rng_state()
+    return found
+
+
+def test_this_machine_is_measured(examination):
+    readings = examination.readings
     assert readings.rates["fp32"] > 1e8
     assert readings.rates["bandwidth"] > 1e8
     assert readings.unknown["tf32"] == "this device has no TF32"
     assert 0 < readings.clock_step_s < readings.launch_s < 1e-3
     assert {backend.name for backend in readings.backends} >= {"eager", "half", "torch2trt"}
-    assert found.readings.noise_floor is None
+    assert readings.noise_floor is None
+
+
+def test_an_examination_restores_the_state_of_torch(examination, torch_state):
+    precision, rng_state = torch_state["before"]
+    assert torch_state["after"][0] == precision
+    assert torch.equal(torch_state["after"][1], rng_state)
+
+
+def short_compare(*args: Any, **options: Any) -> pb.Comparison:
+    """`compare` with a budget that is enough for the first blocks of each process."""
+    return pb.compare(*args, **{**options, "budget_s": 1.0})
 
 
 @pytest.mark.slow
-def test_the_trial_of_noise_is_made_in_fresh_processes():
-    told: list[Any] = []
-    (device_bound, host_bound), trouble = examine._trials(torch.device("cpu"), 2, told.append)
+def test_noise_is_measured_in_fresh_processes():
+    progress: list[Any] = []
+    device = torch.device("cpu")
+    (device_bound, host_bound), trouble = noise_trials(device, 2, progress.append, short_compare)
     assert trouble == ""
     assert (device_bound.processes, host_bound.processes) == (4, 4)
     assert device_bound.latency_s > host_bound.latency_s
     assert device_bound.between > 0
-    assert told
+    assert progress
 
 
-def test_a_trial_that_cannot_be_made_takes_nothing_else_away(monkeypatch):
-    def failing(*_: object, **__: object) -> None:
+def test_a_failed_trial_is_reported():
+    def failing(*_: object, **__: object) -> pb.Comparison:
         raise WorkerError("a worker died", "look")
 
-    monkeypatch.setattr(examine.compare, "compare", failing)
-    trials, trouble = examine._trials(torch.device("cpu"), 3, None)
+    trials, trouble = noise_trials(torch.device("cpu"), 3, None, failing)
     assert trials == ()
     assert "a worker died; look" in trouble
 
 
-def test_ctrl_c_in_a_trial_ends_the_examination(monkeypatch):
+def test_ctrl_c_in_a_trial_ends_the_trials():
     interrupted = comparison_data(schedule="rounds")
     rows = [attrs.evolve(interrupted.results[0], backend=name) for name in ("eager", "eager#2")]
     rows = [
         attrs.evolve(row, measurement=attrs.evolve(row.measurement, ended_by="interrupted"))
         for row in rows
     ]
-    data = attrs.evolve(interrupted, results=tuple(rows))
-    monkeypatch.setattr(examine.compare, "compare", lambda *_, **__: pb.Comparison(data))
-    trials, trouble = examine._trials(torch.device("cpu"), 3, None)
+    comparison = pb.Comparison(attrs.evolve(interrupted, results=tuple(rows)))
+    trials, trouble = noise_trials(torch.device("cpu"), 3, None, lambda *_, **__: comparison)
     assert [trial.name for trial in trials] == ["device_bound"]
-    assert not trials[0].tells
+    assert not trials[0].is_conclusive
     assert trouble == "it was interrupted"
 
 
-def test_a_trial_whose_rows_did_not_fit_side_by_side_tells_nothing():
+def test_a_trial_whose_rows_were_not_measured_side_by_side_is_not_conclusive():
     data = comparison_data(schedule="restarts")
     rows = tuple(attrs.evolve(data.results[0], backend=name) for name in ("eager", "eager#2"))
-    found = examine.trial_of("device_bound", pb.Comparison(attrs.evolve(data, results=rows)))
-    assert (found.schedule, found.tells) == ("restarts", False)
+    trial = noise_trial("device_bound", pb.Comparison(attrs.evolve(data, results=rows)))
+    assert (trial.schedule, trial.is_conclusive) == ("restarts", False)
 
 
-def test_no_memory_for_a_load_leaves_the_state_unknown():
+def test_the_state_under_load_is_unknown_without_memory_for_the_load():
     def load() -> None:
         raise torch.cuda.OutOfMemoryError
 
-    assert examine._state_under_load(torch.device("cpu"), load) is None
+    assert state_under_load(torch.device("cpu"), load) is None
 
 
-def test_a_device_that_is_not_there_is_told():
+def test_a_missing_device_raises():
     with pytest.raises(WorkloadError, match="device 'cuda:77' cannot be used"):
         pb.examine("cuda:77")
 
 
 @pytest.mark.parametrize("replicas", [1, 100, "3"])
-def test_a_number_of_replicas_that_makes_no_trial(replicas):
+def test_an_invalid_number_of_replicas_raises(replicas):
     with pytest.raises(SpecError, match=f"replicas is {replicas!r}"):
         pb.examine("cpu", replicas=replicas)
 
 
-def test_the_command_prints_lines_and_with_json_nothing_else():
+def test_the_command_prints_lines_or_only_json(examination, monkeypatch):
+    calls: list[tuple[Any, Any]] = []
+
+    def examine(device: Any, *, quick: bool, **_: Any) -> pb.Examination:
+        calls.append((device, quick))
+        return examination
+
+    monkeypatch.setattr("precisionbench.doctor.examine.examine", examine)
     runner = CliRunner()
     plain = runner.invoke(main, ["doctor", "--device", "cpu", "--quick"])
     assert plain.exit_code == 0
@@ -298,6 +332,7 @@ def test_the_command_prints_lines_and_with_json_nothing_else():
     document = json.loads(
         runner.invoke(main, ["doctor", "--device", "cpu", "--quick", "--json"]).stdout
     )
+    assert calls == [("cpu", True)] * 2
     assert document["format"] == "precisionbench.examination"
     assert {check["state"] for check in document["checks"]} <= {"good", "attention", "unknown"}
     assert document["readings"]["rates"]["fp32"] > 0

@@ -1,5 +1,6 @@
 """Checks what this machine can measure, and how much noise there is.
 
-`readings` holds what was measured, `checks` turns it into lines with a verdict and a remedy,
-`examine` measures. Only the last one needs torch.
+`examine` does it all: `machine_readings` measures in this process, and `noise_trials` compares the
+models of `workloads` with themselves in fresh processes. `readings` holds what was measured,
+`checks` turns it into lines with a state and a remedy, `text` prints them; these need no torch.
 """

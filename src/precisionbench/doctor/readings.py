@@ -1,4 +1,4 @@
-"""What was measured of a machine: frozen data, readable without torch."""
+"""What is measured of a machine: frozen data, readable without torch."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import attrs
 from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS, known_noise_floor
 from precisionbench.results.records import DeviceState, Environment, Speedup
 
-_Z_95 = 1.645  # the normal distribution's 95th percentile
-_TAIL = 0.975  # of a 95 % interval
+_Z_95 = 1.645  # 95th percentile of the normal distribution
+_UPPER_TAIL = 0.975  # of a 95 % interval
 _LEAST_PROCESSES = 4
 
 
 @attrs.frozen
 class NoiseTrial:
-    """A small workload against itself, in fresh processes: what it says is noise.
+    """A small model compared with itself in fresh processes: every difference is noise.
 
     Attributes:
-        name: `device_bound` or `host_bound`, as it is meant to be.
+        name: `device_bound` or `host_bound`, after the intended bottleneck.
         latency_s: of one call.
-        within: standard deviation of blocks within a process, as a log (0.002 is 0.2 %).
-        between: standard deviation between processes, likewise; noise within them is part of it.
-        processes: how many there were, of both sides together.
-        speedup: of the one half of them over the other.
-        rounds: how many there were.
+        within: standard deviation of the log latency of blocks within a process (0.002 is 0.2 %).
+        between: standard deviation of the log latency between processes; includes `within`.
+        processes: number of processes on both sides together.
+        speedup: of one side over the other.
+        rounds: number of rounds.
         schedule: how they were measured; see `precisionbench.analysis.speedups`.
     """
 
@@ -40,25 +40,25 @@ class NoiseTrial:
     schedule: str = "rounds"
 
     @property
-    def tells(self) -> bool:
-        """Whether it says anything of noise: several processes a side, in enough rounds."""
+    def is_conclusive(self) -> bool:
+        """Whether there were several processes on each side and enough rounds to estimate noise."""
         enough = self.processes >= _LEAST_PROCESSES and self.rounds >= MIN_INTERVAL_ROUNDS
         return self.schedule == "rounds" and enough
 
     def smallest_effect(self, floor: float) -> float:
-        """The smallest difference that 19 of 20 such runs tell from none, as a share.
+        """The smallest difference that 19 of 20 such runs detect, as a share.
 
-        It is as far as the interval of `compare` reaches, and another 1.645 standard errors.
+        It is half the width of the interval of `compare` plus 1.645 standard errors.
 
         Args:
-            floor: spread between processes that `compare` takes to be known.
+            floor: spread between processes that `compare` assumes.
         """
         from scipy.special import ndtri, stdtrit
 
-        t = float(stdtrit(self.processes - 2, _TAIL))
-        reach = max(t * self.between, float(ndtri(_TAIL)) * floor)
+        t = float(stdtrit(self.processes - 2, _UPPER_TAIL))
+        half_width = max(t * self.between, float(ndtri(_UPPER_TAIL)) * floor)
         per_side = self.processes / 2
-        return math.expm1((reach + _Z_95 * self.between) * math.sqrt(2 / per_side))
+        return math.expm1((half_width + _Z_95 * self.between) * math.sqrt(2 / per_side))
 
 
 @attrs.frozen
@@ -66,10 +66,10 @@ class Readiness:
     """Whether a backend can run here.
 
     Attributes:
-        name: the backend's.
-        available: whether it can.
+        name: of the backend.
+        available: whether it can run.
         requirement: what is missing.
-        remedy: how to get it.
+        remedy: how to install it.
     """
 
     name: str
@@ -85,17 +85,17 @@ class Readings:
     Attributes:
         environment: machine and versions.
         clock: `cuda_events` or `host`.
-        clock_step_s: its smallest step.
-        launch_s: the host's time for one small operation.
+        clock_step_s: smallest step of this clock.
+        launch_s: host time to launch one small operation.
         rates: FLOP/s of `fp32`, `tf32`, `fp16` and `bf16` matmuls, byte/s of `bandwidth`.
-        unknown: for each rate that is missing, why.
-        state: the GPU right after a second of matmuls; None where nothing tells.
-        load: processes that wanted to run in the last minute, for each core; None if not told.
-        governor: the CPU's frequency governor; None if not told.
-        strangers: other processes that compute on the GPU; None where that is not known.
+        unknown: the reason for each rate that is missing.
+        state: the GPU right after a second of matmuls; None if unknown.
+        load: load average of the last minute, per core; None if unknown.
+        governor: the CPU's frequency governor; None if unknown.
+        strangers: other processes that compute on the GPU; None if unknown.
         backends: whether each can run.
-        trials: A/A trials; empty where they were left out.
-        trouble: why they could not be made.
+        trials: noise trials; empty if they were left out.
+        trouble: why noise trials are missing.
     """
 
     environment: Environment
@@ -114,16 +114,15 @@ class Readings:
 
     @property
     def known_spread(self) -> float:
-        """What processes are taken to differ by on such a device where nobody has measured it."""
+        """The spread between processes that `compare` assumes on such a device."""
         return known_noise_floor(self.environment.device)
 
     @property
     def noise_floor(self) -> float | None:
-        """What processes of the same device-bound code may differ by (sd of the log).
+        """Standard deviation of the log latency between processes of the same device-bound code.
 
-        It is for `compare(noise_floor=...)`, and no less than what is taken to be known of such
-        devices: one model's processes can be alike where another's are not. None where it was not
-        measured.
+        It is meant for `compare(noise_floor=...)`. It is at least `known_spread`, because processes
+        of one model can agree where those of another differ. None if it was not measured.
         """
-        seen = [t.between for t in self.trials if t.name == "device_bound" and t.tells]
-        return max(seen[0], self.known_spread) if seen else None
+        measured = [t.between for t in self.trials if t.name == "device_bound" and t.is_conclusive]
+        return max(measured[0], self.known_spread) if measured else None

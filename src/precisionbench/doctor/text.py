@@ -1,11 +1,11 @@
-"""An examination as text for a terminal."""
+"""An examination as text: plain, or on a rich console."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from precisionbench.doctor.checks import Check, State
+from precisionbench.doctor.checks import MachineCheck, State
 from precisionbench.report.plain import WIDTH, plain_text, widen
 
 if TYPE_CHECKING:
@@ -15,24 +15,24 @@ _MARKS = {State.GOOD: "ok", State.ATTENTION: "!", State.UNKNOWN: "?"}
 _STYLES = {State.GOOD: "green", State.ATTENTION: "yellow", State.UNKNOWN: "dim"}
 
 
-def to_text(checks: Sequence[Check], noise_floor: float | None, width: int = WIDTH) -> str:
+def to_text(checks: Sequence[MachineCheck], noise_floor: float | None, width: int = WIDTH) -> str:
     """An examination as plain text.
 
     Args:
         checks: its lines.
-        noise_floor: what it measured of that.
-        width: columns to fill at most; 60 at least.
+        noise_floor: that it measured.
+        width: maximum number of columns, 60 or more.
     """
     return plain_text(lambda console: show(checks, noise_floor, console), width)
 
 
-def show(checks: Sequence[Check], noise_floor: float | None, console: Console) -> None:
+def show(checks: Sequence[MachineCheck], noise_floor: float | None, console: Console) -> None:
     """Write an examination to a rich console.
 
     Args:
         checks: its lines.
-        noise_floor: what it measured of that.
-        console: where to.
+        noise_floor: that it measured.
+        console: to write to.
     """
     from rich.table import Table
     from rich.text import Text
@@ -50,26 +50,26 @@ def show(checks: Sequence[Check], noise_floor: float | None, console: Console) -
     console.print(Text(summary(checks, noise_floor)))
 
 
-def summary(checks: Sequence[Check], noise_floor: float | None) -> str:
-    """What an examination comes to, in a sentence or two.
+def summary(checks: Sequence[MachineCheck], noise_floor: float | None) -> str:
+    """A summary of an examination in one or two sentences.
 
     Args:
         checks: its lines.
-        noise_floor: what it measured of that.
+        noise_floor: that it measured.
     """
-    wanting = [
+    problems = [
         check.subject
         for check in checks
         if check.state is State.ATTENTION and not check.subject.startswith("backend ")
     ]
-    found = (
-        f"{len(wanting)} of {len(checks)} lines want attention: {', '.join(wanting)}."
-        if wanting
+    summary_text = (
+        f"{len(problems)} of {len(checks)} lines want attention: {', '.join(problems)}."
+        if problems
         else "Nothing stands in the way of measuring here."
     )
     if noise_floor is None:
-        return found
+        return summary_text
     return (
-        f"{found} Take processes of the same code to differ by {noise_floor:.2%} here: give "
+        f"{summary_text} Take processes of the same code to differ by {noise_floor:.2%} here: give "
         f"compare --noise-floor {noise_floor:.2g} where only one replica fits."
     )

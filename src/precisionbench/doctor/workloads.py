@@ -1,4 +1,4 @@
-"""Two small models for the A/A trial, made of torch alone."""
+"""Two small models for the noise trials; they need torch only."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _FEATURES, _LAYERS = 64, 20
 
 
 def convolutions(batch: int) -> tuple[nn.Module, torch.Tensor]:
-    """Eight convolutions of ResNet-50's first stage: the device is what they wait for.
+    """Eight convolutions of ResNet-50's first stage: device-bound.
 
     Args:
-        batch: images; 64 of them are 118 GFLOP.
+        batch: number of images; 64 of them are 118 GFLOP.
     """
     layers: list[nn.Module] = []
     for _ in range(_DEPTH):
@@ -26,7 +26,7 @@ def convolutions(batch: int) -> tuple[nn.Module, torch.Tensor]:
 
 
 def many_small() -> tuple[nn.Module, torch.Tensor]:
-    """Twenty tiny layers on one row: the host is what they wait for."""
+    """Twenty tiny layers with batch size 1: host-bound."""
     layers: list[nn.Module] = []
     for _ in range(_LAYERS):
         layers += [nn.Linear(_FEATURES, _FEATURES), nn.ReLU()]

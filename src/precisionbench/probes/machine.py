@@ -18,10 +18,10 @@ from precisionbench.torchtools.timer import Call, Clock, CudaEventClock, HostClo
 
 # Large enough to fill a device; on a CPU small enough not to take a minute.
 _MATMUL_SIZES = ((16 << 30, 8192), (2 << 30, 4096), (0, 2048))  # (memory in bytes, rows)
-_MATMUL_SIZE_ELSEWHERE = 1024
+CPU_MATMUL_ROWS = 1024
 _COPY_SHARE = 8  # of the device's memory, at most 1 GiB
 _MOST_COPIED = 1 << 30
-_COPIED_ELSEWHERE = 256 << 20
+CPU_COPIED_BYTES = 256 << 20
 _WARM_S, _MEASURED_S, _LOAD_S = 0.3, 0.4, 1.0
 _LAUNCHES = 200  # few enough to fit into the launch queue
 _SPINS = range(2_000, 2_400)  # cycles: 400 lengths a nanosecond or so apart
@@ -105,13 +105,13 @@ def _memory_bytes(device: torch.device) -> int:
 
 def _matmul_size(device: torch.device) -> int:
     if device.type != "cuda":
-        return _MATMUL_SIZE_ELSEWHERE
+        return CPU_MATMUL_ROWS
     memory = _memory_bytes(device)
     return next(size for least, size in _MATMUL_SIZES if memory >= least)
 
 
 def _copied_bytes_per_s(clock: Clock, device: torch.device) -> float:
-    count = _COPIED_ELSEWHERE
+    count = CPU_COPIED_BYTES
     if device.type == "cuda":
         count = min(_MOST_COPIED, _memory_bytes(device) // _COPY_SHARE)
     source = torch.ones(count, dtype=torch.uint8, device=device)

@@ -1,0 +1,32 @@
+"""The type of a check of the machine."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import attrs
+
+
+class State(str, Enum):
+    """The result of a check."""
+
+    GOOD = "good"
+    ATTENTION = "attention"
+    UNKNOWN = "unknown"
+
+
+@attrs.frozen
+class MachineCheck:
+    """One line of an examination.
+
+    Attributes:
+        subject: what was checked.
+        state: whether it is as it should be.
+        finding: what was measured.
+        remedy: what to do about it; empty if nothing is to be done.
+    """
+
+    subject: str
+    state: State
+    finding: str
+    remedy: str = ""
