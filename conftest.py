@@ -6,9 +6,10 @@ import contextlib
 import doctest
 import io
 import os
+import re
 
 import pytest
-from sybil import Example, Sybil
+from sybil import Example, Lexeme, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
@@ -17,15 +18,39 @@ from sybil.parsers.markdown import CodeBlockParser, SkipParser
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# What tests run in place of what a page shows: the sizes of small models, and smaller budgets.
+IN_TESTS = re.compile(r"<!-- in tests: (.+) -->\s*$")
+
+
 class Recorded(PythonEvaluator):
-    """Runs a block, and keeps what it printed for the block of text that follows."""
+    """Runs a block, and keeps what it printed for the block of text that follows.
+
+    A comment above it, `<!-- in tests: shown -> run; shown -> run -->`, replaces parts of it.
+    """
 
     def __call__(self, example: Example) -> None:
         """Run it, in the page's namespace."""
+        example.parsed = in_tests(example)
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             super().__call__(example)
         example.namespace["_printed"] = printed.getvalue()
         print(printed.getvalue())
+
+
+def in_tests(example: Example) -> Lexeme:
+    """The block as tests run it.
+
+    Raises:
+        ValueError: the block does not hold what the comment above it replaces.
+    """
+    source = str(example.parsed)
+    if comment := IN_TESTS.search(example.document.text[: example.region.start]):
+        for change in comment[1].split("; "):
+            shown, _, run = change.partition(" -> ")
+            if shown not in source:
+                raise ValueError(f"the block below the comment does not hold {shown!r}")
+            source = source.replace(shown, run)
+    return Lexeme(source, example.parsed.offset, example.parsed.line_offset)
 
 
 def is_what_was_printed(example: Example) -> str | None:

@@ -13,18 +13,34 @@ from pathlib import Path
 import pytest
 import torch
 
+import precisionbench as pb
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
-SMALL = ["1", "torchvision:squeezenet1_1"]
-# A user's call, but for the time that a row may take.
-QUICKLY = """
-import runpy, sys
-from precisionbench import runner
-runner._BUDGET_ELSEWHERE_S = 1.0
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+SMALL = ["1", "small_model:build"]
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def example(monkeypatch, tmp_path, capsys):
+    """Runs an example in this process, with a second for its rows, and returns what it prints.
+
+    Rows are measured in this process as well, unless a test needs worker processes.
+    """
+
+    def run_example(name: str, *arguments: str, launcher: str = "inline") -> str:
+        options = {"launcher": launcher, "budget_s": 1.0, "replicas": 1}
+        compare = pb.compare
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "argv", [name, *arguments])
+            patch.setattr(
+                pb, "compare", lambda *args, **more: compare(*args, **{**more, **options})
+            )
+            runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run_example
 
 
 def run(*command: str, cwd: Path, **environment: str) -> str:
@@ -41,44 +57,57 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("name", "launcher", "expected"),
     [
-        ("eager", ["eager", "IEEE float32: "]),
-        ("half", ["half:dtype=bfloat16", "half:memory_format=channels_last", "times as fast"]),
-        ("apex_amp", ["apex-amp", "half"]),
-        ("torch2trt_int8", ["torch2trt:precision=int8,engine_cache=engines"]),
-        ("compare_all", ["eager: ready", "compile: ready", "4/6 eager preparing", "half"]),
-        ("compile_and_graphs", ["compile:dtype=float16,", "freezing=true", "times as fast as"]),
-        ("founding_experiment", ["apex-amp:opt_level=O3", "eager"]),
+        ("eager", "process", ["eager", "IEEE float32: "]),
+        (
+            "half",
+            "inline",
+            ["half:dtype=bfloat16", "half:memory_format=channels_last", "times as fast"],
+        ),
+        ("apex_amp", "inline", ["apex-amp", "half"]),
+        ("torch2trt_int8", "inline", ["torch2trt:precision=int8,engine_cache=engines"]),
+        (
+            "compare_all",
+            "inline",
+            ["eager: ready", "compile: ready", "4/6 eager preparing", "half"],
+        ),
+        (
+            "compile_and_graphs",
+            "inline",
+            ["compile:dtype=float16,", "freezing=true", "times as fast as"],
+        ),
+        ("founding_experiment", "inline", ["apex-amp:opt_level=O3", "eager"]),
     ],
 )
-def test_an_example_runs_and_shows_its_rows(name, expected, tmp_path):
-    printed = run("-c", QUICKLY, str(EXAMPLES / f"{name}.py"), *SMALL, cwd=tmp_path)
+def test_an_example_runs_and_shows_its_rows(example, name, launcher, expected):
+    printed = example(name, *SMALL, launcher=launcher)
     assert all(text in printed for text in expected), printed
     assert "rel. error" in printed
     if not torch.cuda.is_available() and "apex" in printed:
         assert "apex-amp" in printed.split("Could not run")[1]
 
 
-def test_the_example_of_two_runs_says_what_has_changed(tmp_path):
-    printed = run(str(EXAMPLES / "compare_two_runs.py"), cwd=tmp_path)
+def test_the_example_of_two_runs_says_what_has_changed(example):
+    printed = example("compare_two_runs")
     rows = [line.partition(":")[0] for line in printed.splitlines()]
     assert rows == ["eager", "half", "slower"]
 
 
-def test_the_example_with_a_model_of_ones_own_saves_its_result(tmp_path):
-    printed = run("-c", QUICKLY, str(EXAMPLES / "your_own_model.py"), "r.json", cwd=tmp_path)
+def test_the_example_with_a_model_of_ones_own_saves_its_result(example, tmp_path):
+    printed = example("your_own_model", "r.json", launcher="process")
     assert re.search(r"output\['logits'\]: cosine (0\.9|1\.0)", printed)  # of random weights
     assert (tmp_path / "r.json").exists()
 
 
-def test_the_example_that_asks_why_answers(tmp_path):
-    printed = run(str(EXAMPLES / "why.py"), cwd=tmp_path)
+def test_the_example_that_asks_why_answers(example):
+    printed = example("why")
     assert "Ten questions" in printed
     assert "is labelled" not in printed
 
 
 def test_the_example_of_a_report_writes_one_that_loads_nothing(tmp_path):
+    """As a reader runs it: in a process of its own, with its own budget."""
     printed = run(str(EXAMPLES / "html_report.py"), "r.html", cwd=tmp_path)
     text = (tmp_path / "r.html").read_text()
     assert "r.html" in printed
@@ -86,16 +115,18 @@ def test_the_example_of_a_report_writes_one_that_loads_nothing(tmp_path):
     assert 'id="gap"' in text
 
 
-def test_the_example_of_a_gap_explains_the_saved_record(tmp_path):
-    printed = run(str(EXAMPLES / "explain_gap.py"), cwd=tmp_path)
+def test_the_example_of_a_gap_explains_the_saved_record(example):
+    printed = example("explain_gap")
     assert printed.startswith("MOST OF THIS IS NOT KNOWN")
     assert re.search(r"2\.99x  measured     precision: float32 to float16\n", printed)
     assert printed.endswith("  29.8x  in all\n")
 
 
-def test_the_founding_case_is_a_ledger_of_6_28_and_says_first_that_most_is_assumed(tmp_path):
+def test_the_founding_case_is_a_ledger_of_6_28_and_says_first_that_most_is_assumed(
+    example, tmp_path
+):
     saved = tmp_path / "xavier.json"
-    printed = run(str(EXAMPLES / "founding_case.py"), str(saved), cwd=tmp_path)
+    printed = example("founding_case", str(saved))
     assert "a gap of 6.28x" in printed
     assert "MOST OF THIS IS NOT KNOWN" in printed
     assert re.search(r"1x  1 +confirmed +the baseline is not", printed)
@@ -112,8 +143,8 @@ def test_the_rows_of_both_cases_multiply_to_their_gaps():
         assert product == pytest.approx(gap.gap, rel=1e-9)
 
 
-def test_the_case_of_an_h200_is_what_its_record_says(tmp_path):
-    printed = run(str(EXAMPLES / "h200_case.py"), cwd=tmp_path)
+def test_the_case_of_an_h200_is_what_its_record_says(example):
+    printed = example("h200_case")
     assert "a gap of 8.83x" in printed
     assert "stays unexplained" in printed
 
@@ -151,7 +182,8 @@ def test_the_plugin_package_is_installed_and_run(tmp_path):
         "import torch\ndef make(): return torch.nn.Linear(8, 8), torch.rand(4, 8)\n"
     )
     shown = run(
-        *("-m", "precisionbench", "compare", "mine:make", "--device", "cpu", "--budget", "1"),
+        *("-m", "precisionbench", "compare", "mine:make", "--device", "cpu"),
+        *("--budget", "1", "--replicas", "1"),
         *("-b", "float64", "-b", "float64:threads=1"),
         cwd=tmp_path,
         PYTHONPATH=str(site),
