@@ -329,7 +329,7 @@ def pairs_of(record: dict[str, Any], tool: str, name: str) -> tuple[list[Any], l
     return inside, list(itertools.combinations(firsts, 2))
 
 
-def told(intervals: Sequence[Interval]) -> str:
+def false_verdicts(intervals: Sequence[Interval]) -> str:
     false = sum(verdict_of(one)[0].value in ("faster", "slower") for one in intervals)
     strict = sum(one.excludes_1 for one in intervals)
     return f"{false}/{strict} of {len(intervals)}" if intervals else "-"
@@ -342,7 +342,9 @@ def report(record: dict[str, Any], alarms: str | None) -> str:
     lines.append("|---|---:|---:|---:|")
     for tool, batch in itertools.product(tools, BATCHES):
         inside, across = pairs_of(record, tool, f"half {batch}")
-        cells = [told([bootstrapped(*pair) for pair in pairs]) for pairs in (inside, across)]
+        cells = [
+            false_verdicts([bootstrapped(*pair) for pair in pairs]) for pairs in (inside, across)
+        ]
         lines.append(f"| {tool} | {batch} | {cells[0]} | {cells[1]} |")
     fresh = json.loads(Path(alarms).read_text()) if alarms else []
     for batch in BATCHES:
@@ -357,7 +359,7 @@ def report(record: dict[str, Any], alarms: str | None) -> str:
             for one in fresh
             if (one["batch"], one["cores"]) == (batch, cpu_affinity.SHARED_CORES)
         ]
-        lines.append(f"| ours | {batch} | {told(inside)} | {told(across)} |")
+        lines.append(f"| ours | {batch} | {false_verdicts(inside)} | {false_verdicts(across)} |")
     return "\n".join([*lines, "", *costs(record, tools)])
 
 

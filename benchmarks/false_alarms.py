@@ -64,7 +64,7 @@ def main() -> None:
     for one in Packs(options).sessions():
         record.append(one)
         Path(options.record).write_text(json.dumps(record))
-        print(told(one), flush=True)
+        print(in_words(one), flush=True)
     for batch, cores in itertools.product(options.batch, sorted({0, options.cores})):
         wanted = [one for one in record if (one["batch"], one["cores"]) == (batch, cores)]
         if wanted:
@@ -205,7 +205,7 @@ def judged(pair: Rows, noise_floor: float) -> dict[str, Any]:
     }
 
 
-def told(one: dict[str, Any]) -> str:
+def in_words(one: dict[str, Any]) -> str:
     interval = f"{one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}] {one['verdict']}"
     where = f"batch {one['batch']}, {one['cores'] or 'all'} cores"
     return f"{where}: {interval}, {one['rounds']} rounds in {one['pack_s']:.1f} s"

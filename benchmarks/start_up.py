@@ -36,14 +36,14 @@ def workers_s() -> tuple[float, float]:
     """Seconds until all four have imported, and until all have loaded a model and the device."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     workload = resolve(nn.Linear(8, 8), torch.rand(8, 8), device=device, batch_size=None, seed=0)
-    with WorkerPool() as crew:
-        files = crew.write("workload.pt", workload), crew.write("backend.pt", Eager())
+    with WorkerPool() as pool:
+        files = pool.write("workload.pt", workload), pool.write("backend.pt", Eager())
         begun_s = time.perf_counter()
-        workers = [crew.start(*files) for _ in range(WORKERS)]
+        workers = [pool.start(*files) for _ in range(WORKERS)]
         for worker in workers:
             worker.wait_until_imported()
         imported_s = time.perf_counter() - begun_s
-        crew.wait_until_loaded()
+        pool.wait_until_loaded()
         return imported_s, time.perf_counter() - begun_s
 
 

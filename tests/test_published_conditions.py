@@ -39,7 +39,7 @@ def of_row(name: str) -> Conditions:
     return conditions_of(H200, next(row for row in H200.results if row.backend == name))
 
 
-def told(record, measured) -> dict[str, bool]:
+def known_by_condition(record, measured) -> dict[str, bool]:
     return {found.condition: found.is_known for found in differences(record, measured)}
 
 
@@ -61,7 +61,7 @@ def test_a_measured_row_tells_its_conditions():
 
 
 def test_everything_that_differs_from_mlperf_is_listed():
-    assert told(MLPERF, of_row("half")) == {
+    assert known_by_condition(MLPERF, of_row("half")) == {
         "precision": True,
         "batch": True,
         "number of accelerators": True,
@@ -83,7 +83,7 @@ def test_a_difference_is_a_sentence_of_both():
 
 
 def test_of_a_page_that_could_not_be_read_most_is_not_known():
-    found = told(published.get("nvidia-blog-agx-xavier-resnet50"), of_row("half"))
+    found = known_by_condition(published.get("nvidia-blog-agx-xavier-resnet50"), of_row("half"))
     assert found["device"] is True
     assert found["precision"] is True
     not_known = {"batch", "set of engines", "sparsity", "timed region", "variant of the model"}
@@ -100,7 +100,7 @@ def test_a_sum_over_engines_is_no_gpu_alone():
 
 def test_a_label_that_is_doubtful_is_no_agreement():
     record = published.get("founding-agxxavier-resnet50-b100-float32")
-    found = told(record, attrs.evolve(of_row("eager"), device="jetson-agx-xavier"))
+    found = known_by_condition(record, attrs.evolve(of_row("eager"), device="jetson-agx-xavier"))
     assert found["precision"] is False
     assert "device" not in found
     assert "batch" not in found
@@ -136,14 +136,16 @@ def test_a_row_that_did_not_run_in_what_it_is_labelled_says_so():
 def test_a_board_that_is_one_of_several_is_not_known_to_be_it():
     record = published.get("gist-v100-resnet50-b256-fp16")
     measured = attrs.evolve(of_row("half"), device="v100-pcie")
-    assert told(record, measured)["device"] is False
-    assert told(record, attrs.evolve(measured, device="t4"))["device"] is True
+    assert known_by_condition(record, measured)["device"] is False
+    assert known_by_condition(record, attrs.evolve(measured, device="t4"))["device"] is True
 
 
 def test_a_class_of_models_does_not_tell_which_model_it_is():
-    assert told(MLPERF, attrs.evolve(of_row("half"), model="ResNet"))["model"] is False
+    assert (
+        known_by_condition(MLPERF, attrs.evolve(of_row("half"), model="ResNet"))["model"] is False
+    )
     other = attrs.evolve(of_row("half"), model="torchvision:resnet18")
-    assert told(MLPERF, other)["model"] is True
+    assert known_by_condition(MLPERF, other)["model"] is True
 
 
 def test_a_limit_on_latency_is_listed():
@@ -154,7 +156,7 @@ def test_a_limit_on_latency_is_listed():
 
 def test_the_time_of_the_engine_alone_is_what_events_take_too():
     alone = attrs.evolve(MLPERF, metric="gpu-compute")
-    assert "timed region" not in told(alone, of_row("half"))
+    assert "timed region" not in known_by_condition(alone, of_row("half"))
 
 
 def test_what_a_machine_does_not_tell_is_not_known():
@@ -166,9 +168,9 @@ def test_what_a_machine_does_not_tell_is_not_known():
     several = attrs.evolve(data.workload, inputs=(TensorInfo("[0]", (4, 5), "float32"),) * 2)
     assert conditions_of(attrs.evolve(data, workload=several), row).input is None
     plugin = attrs.evolve(row, name="somebodys", options={})
-    stranger = conditions_of(data, plugin)
-    assert (stranger.precision, stranger.sparsity) == (None, None)
-    assert stranger.framework == "somebodys"
+    conditions = conditions_of(data, plugin)
+    assert (conditions.precision, conditions.sparsity) == (None, None)
+    assert conditions.framework == "somebodys"
 
 
 def test_a_sequence_is_told_by_its_length():
@@ -253,4 +255,4 @@ def test_of_a_measurement_of_which_nothing_is_known_everything_is_listed_as_not_
 def test_another_batch_is_never_passed_over(record, batch):
     measured = attrs.evolve(as_published(record), batch=batch)
     if batch != record.batch:
-        assert "batch" in told(record, measured)
+        assert "batch" in known_by_condition(record, measured)
