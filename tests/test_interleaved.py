@@ -255,7 +255,7 @@ def test_other_processes_on_the_gpu_are_noted_once():
     ("wanted", "busy", "left"), [(None, 1.1, 2), (None, 3.4, None), (2, 3.4, 2), (0, 1.1, None)]
 )
 def test_models_that_compute_on_several_cores_keep_all_cores(monkeypatch, wanted, busy, left):
-    monkeypatch.setattr(cpu_affinity, "available", lambda: (0, 1, 2, 3))
+    monkeypatch.setattr(cpu_affinity, "usable_cores", lambda: (0, 1, 2, 3))
     run = make_run(Options(shared_cores=wanted), default_shared_cores=lambda _: 2)
     row_state = opened(run)
     row_state.replicas[0].opening = attrs.evolve(row_state.replicas[0].opening, cores_busy=busy)
