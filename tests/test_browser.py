@@ -26,7 +26,7 @@ PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A Chromium; without one, tests are skipped with what was wrong."""
+    """A Chromium; without one, tests are skipped with the reason."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     path = os.environ.get("PRECISIONBENCH_CHROMIUM") or next(
         filter(None, map(shutil.which, NAMES)), None
@@ -43,7 +43,7 @@ def browser() -> Iterator[Any]:
 
 
 class Shown:
-    """A page in the browser, and what it complained of or asked for."""
+    """A page in the browser, with its errors and requests."""
 
     def __init__(self, browser: Any, file: Path, **options: Any) -> None:
         self.context = browser.new_context(**{"viewport": DESK, **options})
