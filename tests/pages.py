@@ -36,7 +36,7 @@ LEDGER = (
 
 
 def hostile() -> ComparisonData:
-    """A comparison whose model, rows, layers, kernels and sentences are attacks."""
+    """A comparison whose model, rows, layers, kernels and sentences try to inject markup."""
     seen = [_hostile_evidence(dtype, kernel) for dtype, kernel in _PRECISIONS]
     found = comparison(*seen)
     eager, half = found.results
@@ -68,7 +68,7 @@ def _hostile_evidence(dtype: str, kernel: str) -> Evidence:
 
 
 def large(rows: int = 8, layers: int = 1000) -> ComparisonData:
-    """A comparison of many rows of a model with many layers, as the runner leaves it."""
+    """A comparison of many rows of a model with many layers."""
     draw = random.Random(0)
     data = comparison(evidence(), evidence())
     base = data.results[0]
@@ -167,7 +167,7 @@ class Page(html.parser.HTMLParser):
 
     @property
     def text(self) -> str:
-        """What a reader sees, and the titles."""
+        """The visible text and the titles."""
         shown = {t: v for t, v in self.texts.items() if t not in ("script", "style")}
         return " ".join(piece for pieces in shown.values() for piece in pieces)
 
@@ -179,5 +179,5 @@ class Page(html.parser.HTMLParser):
 
 
 def page(data: ComparisonData, **more) -> Page:
-    """The report as a parser sees it."""
+    """The parsed report."""
     return Page(to_html(data, **more))

@@ -1,4 +1,4 @@
-"""A command on a pseudo-terminal: what appears on it, and a Ctrl-C that is pressed there."""
+"""A command on a pseudo-terminal: its output, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """A running command; what it writes is read until something appears."""
+    """A running command and its output so far."""
 
     def __init__(self, process: subprocess.Popen[bytes], end: int) -> None:
         self._process, self._end = process, end
         self.shown = ""
 
     def read_until(self, text: str) -> str:
-        """Read until a text has appeared; fails where the command ends before."""
+        """Read until a text appears; fails if the command ends before."""
         while text not in _CODES.sub("", self.shown):
             chunk = self._chunk()
             assert chunk, f"{text!r} did not appear in: {self.plain()}"
@@ -50,7 +50,7 @@ class Terminal:
         return self._process.wait(60)
 
     def plain(self) -> str:
-        """What has been shown, without colours."""
+        """The output so far, without colours."""
         return _CODES.sub("", self.shown).replace("\r\n", "\n")
 
     def _chunk(self) -> str:
@@ -64,7 +64,7 @@ class Terminal:
 
 @contextlib.contextmanager
 def running(*args: str, **environ: str) -> Iterator[Terminal]:
-    """A command of ours on a terminal of 100 columns, in the working directory."""
+    """Run a command of precisionbench on a terminal of 100 columns, in the working directory."""
     ours, theirs = pty.openpty()
     env = {**os.environ, "COLUMNS": "100", "TERM": "xterm", **environ}
     command = [sys.executable, "-c", BOOT, *args]

@@ -26,7 +26,7 @@ PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A Chromium; without one, tests are skipped with what was wrong."""
+    """A Chromium; without one, tests are skipped with the reason."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     path = os.environ.get("PRECISIONBENCH_CHROMIUM") or next(
         filter(None, map(shutil.which, NAMES)), None
@@ -43,7 +43,7 @@ def browser() -> Iterator[Any]:
 
 
 class Shown:
-    """A page in the browser, and what it complained of or asked for."""
+    """A page in the browser, with its errors and requests."""
 
     def __init__(self, browser: Any, file: Path, **options: Any) -> None:
         self.context = browser.new_context(**{"viewport": DESK, **options})
@@ -88,9 +88,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
 @pytest.mark.parametrize("name", SCENES)
-def test_the_page_opens_without_errors_and_horizontal_scrolling(
-    browser, files, name, viewport, scheme
-):
+def test_the_page_has_no_errors_and_no_horizontal_scrolling(browser, files, name, viewport, scheme):
     with Shown(browser, files[name], viewport=viewport, color_scheme=scheme) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
         assert page.title() != "owned"
@@ -190,7 +188,7 @@ def test_saved_data_of_the_page_can_be_loaded(browser, files, tmp_path):
 
 
 def test_packed_data_is_unpacked_when_it_is_saved(browser, tmp_path, monkeypatch):
-    monkeypatch.setattr(page_module, "_MOST_PLAIN", 10)
+    monkeypatch.setattr(page_module, "MAX_PLAIN_CHARACTERS", 10)
     data = hostile()
     pb.Comparison(data).to_html(tmp_path / "r.html")
     with Shown(browser, tmp_path / "r.html") as page:

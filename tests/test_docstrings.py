@@ -1,4 +1,4 @@
-"""Every public name says what it takes, gives and raises."""
+"""Docstrings of public names describe arguments, results and errors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ BACKENDS = ("eager", "half", "autocast", "compile", "apex-amp", "torch2trt")
 
 
 def public_objects() -> dict[str, Any]:
-    """The library's functions and classes that pages of the reference show, by name."""
+    """The functions and classes in the reference documentation, by name."""
     found = {f"precisionbench.{name}": getattr(pb, name) for name in pb.__all__}
     for path in MODULES:
         module = importlib.import_module(path)
@@ -63,14 +63,14 @@ def public_objects() -> dict[str, Any]:
 
 
 def _is_documented(value: Any) -> bool:
-    """Of the errors' module its classes only are for users."""
+    """Functions of the errors module are not public."""
     if getattr(value, "__module__", "") == "precisionbench.errors":
         return isinstance(value, type)
     return callable(value)
 
 
 def with_members() -> Iterator[tuple[str, Any]]:
-    """The same, and the public methods and properties of the classes."""
+    """The public objects, and the public methods and properties of the classes."""
     for name, value in public_objects().items():
         yield name, value
         if not isinstance(value, type):
@@ -113,7 +113,7 @@ def complaints(value: Any) -> Iterator[str]:
 
 
 def fields(kind: type) -> list[str]:
-    """What a class is made of: its own fields, or the arguments of its own `__init__`."""
+    """The own fields of a class, or the arguments of its own `__init__`."""
     if attrs.has(kind):
         return [field.name for field in attrs.fields(kind) if not field.inherited]
     if "__init__" in vars(kind):

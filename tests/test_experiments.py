@@ -189,7 +189,8 @@ def trials() -> list[Trial]:
     folding = [attrs.evolve(finding("memory-bound"), alternatives=("folded-batch-norm",))]
     more, *_ = experiments.plan_experiments(folding, rows, ["folded-batch-norm"], 100.0)
     workload = resolve(nn.Conv2d(3, 8, 3), torch.rand(2, 3, 8, 8), device="cpu")
-    return experiments.run_experiments([*plans, *more], NOTHING, workload, replicas=1)
+    options = attrs.evolve(experiments.OPTIONS, replicas=1, budget_s=0.5)
+    return experiments.run_experiments([*plans, *more], NOTHING, workload, options=options)
 
 
 def test_experiments_are_measured_beside_the_unchanged_row(trials):

@@ -129,7 +129,7 @@ def test_the_page_embeds_all_data(name):
 
 def test_large_data_is_packed(monkeypatch):
     data = recorded("depthwise")
-    monkeypatch.setattr(page_module, "_MOST_PLAIN", 10_000)
+    monkeypatch.setattr(page_module, "MAX_PLAIN_CHARACTERS", 10_000)
     found = page(data)
     packed = found.texts["script"][0]
     text = gzip.decompress(base64.b64decode(packed)).decode()
@@ -215,7 +215,7 @@ def test_very_long_names_are_cut_except_in_the_data():
     data = hostile()
     found = page(data)
     longest = max(len(word) for word in found.text.split())
-    assert longest <= 2 * escaping.NAME_LENGTH
+    assert longest <= 2 * escaping.MAX_NAME
     titles = [attributes.get("title", "") for _, attributes in found.elements]
     assert max(map(len, titles)) < 500
     assert any("10,001 characters, all in the data" in title for title in titles)

@@ -1,4 +1,4 @@
-"""What is imported when, and in which direction."""
+"""Imports: what they load, and the paths that work."""
 
 from __future__ import annotations
 

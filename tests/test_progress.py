@@ -32,7 +32,7 @@ HALF = {"half": Interval(2.1304, 2.05, 2.21)}
 
 
 class Clock:
-    """Stands still until it is told to move."""
+    """A clock that is moved by hand."""
 
     now_s = 0.0
 
@@ -275,7 +275,7 @@ def test_a_notebook_without_widgets_gets_log_lines():
 
 
 class Output:
-    """Of ipywidgets: what is printed within it lands in the notebook's cell."""
+    """A double of the widget of ipywidgets that shows printed output in the cell."""
 
     made: ClassVar[list[Output]] = []
 
@@ -298,7 +298,7 @@ class Output:
 
 
 def test_a_notebook_with_widgets_gets_a_live_display(monkeypatch):
-    """On stand-ins; the test below shows the same on the real ones."""
+    """With doubles; the test below uses the real widgets."""
     said: list[str] = []
     ipython = types.ModuleType("IPython")
     ipython_display = types.ModuleType("IPython.display")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class ComparisonFiles:
     """The files of a comparison: JSON, from which `load` reads it, and an HTML report.
 
-    Subclasses say what is measured, and may have a ledger for the report.
+    Subclasses return the measured data, and may have a ledger for the report.
     """
 
     __slots__ = ()

@@ -1,7 +1,7 @@
-"""What a shell can complete: backends with their options, published ids, result files.
+"""Shell completion of backends with their options, published ids, and result files.
 
-Completing must be quick, so plugins are found by their entry points and their options are read
-from their source: nothing of theirs, and no torch, is imported.
+Completion must be fast. Therefore plugins are found by their entry points and their options are
+read from their source; neither plugins nor torch are imported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class BackendSpec(ParamType):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Names, then options, then what they allow."""
+        """Complete names, then options, then their values."""
         return _items(specs(incomplete), incomplete)
 
 
@@ -47,21 +47,21 @@ class RecordId(ParamType):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """All ids that begin so."""
+        """Complete ids."""
         from precisionbench.published import everything
 
         return _items((record.id for record in everything()), incomplete)
 
 
 class ResultFile(ParamType):
-    """A file that a run has left."""
+    """A result file or a journal."""
 
     name = "file"
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Result files and journals; any file where there are none."""
+        """Complete result files and journals, or any file if there are none."""
         head = incomplete[: incomplete.rfind("/") + 1]
         found = sorted(
             f"{head}{path.name}"
@@ -76,7 +76,7 @@ def _items(values: Iterable[str], incomplete: str) -> list[CompletionItem]:
 
 
 def specs(incomplete: str) -> Iterator[str]:
-    """What a spec can go on with.
+    """The possible continuations of a spec.
 
     Args:
         incomplete: its beginning.
@@ -100,7 +100,7 @@ def specs(incomplete: str) -> Iterator[str]:
 
 
 def _options(entry: EntryPoint) -> Mapping[str, tuple[str, ...]]:
-    """A backend's own options with the values that its source lists; empty where unreadable."""
+    """A backend's own options with the values in its source; empty if that cannot be read."""
     with contextlib.suppress(OSError, SyntaxError, ValueError, ImportError):
         body = ast.parse(_source(entry.module)).body
         aliases = {
@@ -115,7 +115,7 @@ def _options(entry: EntryPoint) -> Mapping[str, tuple[str, ...]]:
 
 
 def _source(module: str) -> str:
-    """A module's source, without importing the packages that it lives in."""
+    """The source of a module, without importing its packages."""
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)
     if spec is None or spec.origin is None:

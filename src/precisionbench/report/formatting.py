@@ -87,6 +87,15 @@ def number(interval: Interval) -> str:
     return significant(interval.value, supported_digits(interval))
 
 
+def rate(value: float) -> str:
+    """Items per second with three significant digits or all before the decimal point.
+
+    Args:
+        value: 0 or more.
+    """
+    return significant(value, max(3, len(str(int(value)))))
+
+
 def scientific(value: float) -> str:
     """A small error, such as `1.2e-03`; an exact zero is `0`."""
     return f"{value:.1e}" if value else "0"

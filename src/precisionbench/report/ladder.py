@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from precisionbench.analysis.speedups import per_item_ratio
 from precisionbench.diagnosis.gap.ledger import Factor
 from precisionbench.diagnosis.gap.measured import BY_ITSELF, arrivals, is_sound, rate_of
-from precisionbench.report.formatting import half_width, significant, supported_digits
+from precisionbench.report.formatting import half_width, rate, significant, supported_digits
 from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, table, widen
 from precisionbench.results.records import ComparisonData
 
@@ -69,12 +69,12 @@ def _steps(
 ) -> Iterator[tuple[str, str, str, str]]:
     """Rate, factor, half-width and name of each line, from the first row on."""
     bottom, top = ends
-    yield _rate(rate_of(data, bottom)), "", "", bottom
+    yield rate(rate_of(data, bottom)), "", "", bottom
     for rung, row in zip(rungs, arrivals(data, bottom, top), strict=True):
         digits = min(3, supported_digits(rung.factor))
         factor = f"{significant(rung.factor.value, digits)}x"
-        rate = _rate(rate_of(data, row)) if row else ""
-        yield rate, factor, half_width(rung.factor).lstrip("±"), rung.name
+        items_per_s = rate(rate_of(data, row)) if row else ""
+        yield items_per_s, factor, half_width(rung.factor).lstrip("±"), rung.name
 
 
 def _sentences(
@@ -98,7 +98,7 @@ def _total(data: ComparisonData, bottom: str, top: str, rungs: Sequence[Factor])
     whole = per_item_ratio(data, bottom, top)
     product = math.prod(rung.factor.value for rung in rungs)
     return (
-        f"{top} serves {_rate(rate_of(data, top))} items/s: directly {whole.value:.3g} times as "
+        f"{top} serves {rate(rate_of(data, top))} items/s: directly {whole.value:.3g} times as "
         f"many as {bottom} ({whole.low:.3g} to {whole.high:.3g}); the product of the rungs is "
         f"{product:.3g}."
     )
@@ -107,8 +107,4 @@ def _total(data: ComparisonData, bottom: str, top: str, rungs: Sequence[Factor])
 def _other_row(data: ComparisonData, name: str) -> str:
     row = next(row for row in data.results if row.backend == name)
     doubt = "" if is_sound(row) else "; its output is not finite where the reference's is"
-    return f"beside the way: {name}, {_rate(rate_of(data, name))} items/s{doubt}."
-
-
-def _rate(value: float) -> str:
-    return significant(value, max(3, len(str(int(value)))))
+    return f"beside the way: {name}, {rate(rate_of(data, name))} items/s{doubt}."

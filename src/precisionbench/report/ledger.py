@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from precisionbench.diagnosis.gap.ledger import Factor, GapData, Kind
-from precisionbench.report.formatting import significant
+from precisionbench.report.formatting import rate
 from precisionbench.report.markdown import escaped
 from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, table, widen
 from precisionbench.statistics import Interval
@@ -93,8 +93,8 @@ def sentences(gap: GapData) -> tuple[str, ...]:
 def _headline(gap: GapData) -> str:
     mine, theirs = gap.measured, gap.published
     return (
-        f"{_rate(mine.items_per_s.value)} items/s ({mine.name}) against "
-        f"{_rate(theirs.items_per_s.value)} ({theirs.name}): a gap of {gap.gap:.3g}x."
+        f"{rate(mine.items_per_s.value)} items/s ({mine.name}) against "
+        f"{rate(theirs.items_per_s.value)} ({theirs.name}): a gap of {gap.gap:.3g}x."
     )
 
 
@@ -112,25 +112,21 @@ def _range(factor: Interval) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _rate(value: float) -> str:
-    return significant(value, max(3, len(str(int(value)))))
-
-
 def _rows(gap: GapData) -> Iterator[tuple[tuple[str, ...], tuple[float, float]]]:
     """Cells from the top down, each with the rates at which its bar begins and ends."""
     rates = [gap.measured.items_per_s.value]
     for row in gap.factors:
         rates.append(rates[-1] * row.factor.value)
     top = gap.published
-    yield (_rate(top.items_per_s.value), "", "", "published", top.name), (rates[0], rates[-1])
+    yield (rate(top.items_per_s.value), "", "", "published", top.name), (rates[0], rates[-1])
     for place in range(len(gap.factors) - 1, -1, -1):
         row = gap.factors[place]
         how = "confirmed" if row.is_confirmed else row.kind.value
-        cells = (_rate(rates[place + 1]), _times(row.factor), _range(row.factor), how, row.name)
+        cells = (rate(rates[place + 1]), _times(row.factor), _range(row.factor), how, row.name)
         yield cells, (rates[place], rates[place + 1])
     bottom = gap.measured
     how = "reported" if bottom.source.startswith("reported") else "measured"
-    yield (_rate(rates[0]), "", "", how, bottom.name), (rates[0], rates[0])
+    yield (rate(rates[0]), "", "", how, bottom.name), (rates[0], rates[0])
 
 
 def _bar(ends: tuple[float, float], whole: tuple[float, float], encoding: str) -> str:
@@ -149,7 +145,7 @@ def _show(gap: GapData, console: Console) -> None:
     if gap.warning:
         console.print(Text(gap.warning, style="bold red"), Text())
     rows = list(_rows(gap))
-    rates = [rate for _, ends in rows for rate in ends]
+    rates = [end for _, ends in rows for end in ends]
     whole = min(rates), max(rates)
     rows = [((*cells[:-1], _copyable(cells[-1], console.width)), ends) for cells, ends in rows]
     drawn = [[*map(Text, cells), Text(_bar(ends, whole, console.encoding))] for cells, ends in rows]
@@ -193,7 +189,7 @@ def _sections(gap: GapData) -> Iterator[tuple[str, list[str]]]:
         f"{row.name}: {row.source}" + (f" ({row.reason})" if row.reason else "")
         for row in gap.factors
     ]
-    ends = [f"{rate.name}: {rate.source}" for rate in (gap.published, gap.measured)]
+    ends = [f"{end.name}: {end.source}" for end in (gap.published, gap.measured)]
     sections = {
         "What arithmetic says": list(gap.claims),
         "What differs": list(gap.differences),

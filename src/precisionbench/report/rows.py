@@ -20,8 +20,8 @@ from precisionbench.results.records import (
 )
 from precisionbench.statistics import Interval, Verdict
 
-WITHIN_SESSION = "Speed-ups hold at 95 % over all rows, ± within this session."
-NO_VERDICT = "Rows were measured one after another: no verdicts, ± within this session."
+INTERVALS_NOTE = "Speed-ups hold at 95 % over all rows, ± within this session."
+SEQUENTIAL_NOTE = "Rows were measured one after another: no verdicts, ± within this session."
 _UNIT = {True: "items/s", False: "calls/s"}
 
 
@@ -152,11 +152,11 @@ _MEANINGS = {
 def legend(data: ComparisonData) -> str:
     """The legend of the table's speed-ups and intervals."""
     if data.schedule == "sequential":
-        return " ".join([NO_VERDICT, *(f"{text.capitalize()}." for text in _per_item(data))])
+        return " ".join([SEQUENTIAL_NOTE, *(f"{text.capitalize()}." for text in _per_item(data))])
     verdicts = {found.verdict for name, found in speedups(data).items() if name != data.reference}
     marks = [text for verdict, text in _MEANINGS.items() if verdict in verdicts]
     marks += _per_item(data)
-    return " ".join([f"{'; '.join(marks)}.", WITHIN_SESSION]) if marks else WITHIN_SESSION
+    return " ".join([f"{'; '.join(marks)}.", INTERVALS_NOTE]) if marks else INTERVALS_NOTE
 
 
 def _per_item(data: ComparisonData) -> list[str]:

@@ -129,5 +129,5 @@ def _item(about: str, sentence: str, width: int) -> RenderableType:
 
     room = min(width, _MAX_TEXT_WIDTH) - _INDENT
     name = Text(readable(f"{about}: ", room) if about else "", style="bold")
-    said = name + Text(readable(sentence, room))
-    return Constrain(Padding(said, (0, 0, 0, _INDENT)), room + _INDENT)
+    text = name + Text(readable(sentence, room))
+    return Constrain(Padding(text, (0, 0, 0, _INDENT)), room + _INDENT)

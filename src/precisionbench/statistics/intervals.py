@@ -46,6 +46,9 @@ class Interval:
 
         Args:
             factor: positive.
+
+        Returns:
+            The scaled value and ends.
         """
         return Interval(self.value * factor, self.low * factor, self.high * factor)
 

@@ -5,6 +5,7 @@ A speed-up is tested on the lower end of its interval, so that a lucky run does 
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -36,19 +37,8 @@ _UNRELIABLE = {
 
 
 @attrs.frozen
-class SpeedupThreshold:
-    """A minimum speed-up of a row over the reference.
-
-    Attributes:
-        row: its spec.
-        at_least: minimum of the lower end of its speed-up's interval.
-    """
-
+class _RowThreshold(abc.ABC):
     row: str
-    at_least: float
-
-    def __attrs_post_init__(self) -> None:
-        _check_bound(self.at_least, "a speed-up above 0, such as 1.5")
 
     def missed_by(self, comparison: Comparison) -> str:
         """Why a comparison does not meet it, in a sentence; empty if it does.
@@ -61,6 +51,27 @@ class SpeedupThreshold:
             SpecError: the row is the reference.
         """
         _check_rows([self.row], rows_of(comparison), comparison.data.reference)
+        return self._why_missed(comparison)
+
+    @abc.abstractmethod
+    def _why_missed(self, comparison: Comparison) -> str: ...
+
+
+@attrs.frozen
+class SpeedupThreshold(_RowThreshold):
+    """A minimum speed-up of a row over the reference.
+
+    Attributes:
+        row: its spec.
+        at_least: minimum of the lower end of its speed-up's interval.
+    """
+
+    at_least: float
+
+    def __attrs_post_init__(self) -> None:
+        _check_bound(self.at_least, "a speed-up above 0, such as 1.5")
+
+    def _why_missed(self, comparison: Comparison) -> str:
         try:
             row, found = comparison[self.row], comparison.speedup(self.row)
         except PrecisionBenchError as exc:
@@ -85,7 +96,7 @@ class SpeedupThreshold:
 
 
 @attrs.frozen
-class ErrorThreshold:
+class ErrorThreshold(_RowThreshold):
     """A maximum error of a row's output against the reference's.
 
     Attributes:
@@ -93,24 +104,13 @@ class ErrorThreshold:
         at_most: maximum of the relative L2 error, ||out - ref|| / ||ref||.
     """
 
-    row: str
     at_most: float
 
     def __attrs_post_init__(self) -> None:
         _check_bound(self.at_most, "a relative error above 0, such as 0.01")
 
-    def missed_by(self, comparison: Comparison) -> str:
-        """Why a comparison does not meet it, in a sentence; empty if it does.
-
-        Args:
-            comparison: as measured.
-
-        Raises:
-            RowNotFoundError: the comparison has no such row.
-            SpecError: the row is the reference.
-        """
+    def _why_missed(self, comparison: Comparison) -> str:
         reference = comparison.data.reference
-        _check_rows([self.row], rows_of(comparison), reference)
         try:
             row = comparison[self.row]
         except PrecisionBenchError as exc:

@@ -30,7 +30,7 @@ from precisionbench.workflows.model_edits import EDITS, EditedWorkload
 _MIN_GAIN = 1.02
 # The expected gain of a finding without a factor.
 _UNKNOWN_GAIN = 1.5
-REPLICAS = 2
+OPTIONS = Options(replicas=2, evidence=False, build_together=True, passes=False)
 # About how long a row of an experiment takes: starting and preparing two processes, and rounds.
 _ROW_S = 6.0
 _START_S = 15.0
@@ -303,7 +303,7 @@ def run_experiments(
     before: Comparison,
     workload: Workload,
     on_progress: OnProgress | None = None,
-    replicas: int = REPLICAS,
+    options: Options = OPTIONS,
 ) -> list[Trial]:
     """Measure the rows of all experiments in common rounds, in fresh processes.
 
@@ -312,7 +312,7 @@ def run_experiments(
         before: the comparison that they are to explain.
         workload: as `workload_as_measured` returns it.
         on_progress: as for `compare`.
-        replicas: fresh processes of each row.
+        options: how to measure; without a budget, 2 s for each row.
 
     Returns:
         One result for each plan, in their order; a failed one has the reason.
@@ -320,7 +320,7 @@ def run_experiments(
     if not plans:
         return []
     try:
-        after = _measured(_rows(plans), workload, replicas, on_progress)
+        after = _measured(_rows(plans), workload, options, on_progress)
     except PrecisionBenchError as exc:
         return [plan.trial(None, str(exc)) for plan in plans]
     if any(row.measurement.ended_by == "interrupted" for row in after):
@@ -340,17 +340,11 @@ def _rows(plans: Sequence[Plan]) -> list[Backend]:
 def _measured(
     backends: Sequence[Backend],
     workload: Workload,
-    replicas: int,
+    options: Options,
     on_progress: OnProgress | None,
 ) -> Comparison:
-    options = Options(
-        seed=workload.seed,
-        replicas=replicas,
-        budget_s=_ROUNDS_S * len(backends),
-        evidence=False,
-        build_together=True,
-        passes=False,
-    )
+    budget_s = options.budget_s or _ROUNDS_S * len(backends)
+    options = attrs.evolve(options, seed=workload.seed, budget_s=budget_s)
     rows, reference = compare.plan(backends, backends[0])
     return compare.compare_with(workload, rows, reference, options, on_progress=on_progress)
 

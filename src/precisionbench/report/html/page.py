@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import jinja2
 
 # Longer JSON is packed.
-_MAX_PLAIN_CHARACTERS = 1_000_000
+MAX_PLAIN_CHARACTERS = 1_000_000
 
 
 def to_html(
@@ -72,7 +72,7 @@ def to_html(
 def _embedded(data: ComparisonData) -> dict[str, Any]:
     """All data as JSON, packed if it is large."""
     document = escaping.script_json(json_format.as_document(data))
-    is_packed = len(document) > _MAX_PLAIN_CHARACTERS
+    is_packed = len(document) > MAX_PLAIN_CHARACTERS
     return {"document": escaping.packed(document) if is_packed else document, "packed": is_packed}
 
 

@@ -21,9 +21,9 @@ class Whisker:
     Attributes:
         name: the row's.
         value: the speed-up.
-        at: where the dot stands, in percent.
-        low_at: where the interval starts.
-        high_at: where it ends.
+        at: position of the dot in percent.
+        low_at: position of the lower end.
+        high_at: position of the upper end.
         text: speed-up, interval and verdict.
         tone: `good`, `bad` or `even`.
     """

@@ -22,11 +22,11 @@ class SummaryRow:
     Attributes:
         text: as in every report.
         is_reference: whether the other rows are compared with it.
-        interval: of the speed-up; empty where there is none.
+        interval: of the speed-up; may be empty.
         verdict: of the speed-up, in words.
         tone: `good`, `bad` or `even`.
-        memory: peak, with unit; empty where not known.
-        energy: with unit; empty where not known.
+        memory: peak, with unit; empty if unknown.
+        energy: with unit; empty if unknown.
     """
 
     text: rows.RowText
