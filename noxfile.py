@@ -22,7 +22,8 @@ DIST = Path("dist")
 NOT_FOR_TESTS = ("precisionbench", "nox", "mypy", "ruff")
 # More processes than cores gain nothing: they would disturb each other's measurements.
 # A file stays in one process: its tests share comparisons, and a page's blocks their names.
-IN_TWO_PROCESSES = ("-n", "2", "--dist", "loadfile")
+# The pages come first, as they are collected: one that measures must not be left for the end.
+IN_TWO_PROCESSES = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 _installed: list[Path] = []  # the wheel, once it is
 nox.options.default_venv_backend = "none"
 nox.options.error_on_missing_interpreters = True
