@@ -11,11 +11,16 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from torch import nn
 
 from precisionbench.backends.discovery import GROUP
 from precisionbench.scriptcheck.check import Check, evaluate
 from script_forks import ScriptForks
+
+# A busy machine is no failure: a case may take as long as it takes.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def _has_apex() -> bool:

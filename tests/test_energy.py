@@ -72,8 +72,9 @@ def test_without_a_driver_nothing_is_counted():
 
 
 def test_a_jetsons_power_is_integrated(jetson):
+    begun_s = time.perf_counter()
     found = device_joules(CUDA, lambda: time.sleep(0.2), jetson)
-    assert found == pytest.approx(28.5 * 0.2, rel=0.2)
+    assert 28.5 * 0.2 <= found <= 28.5 * (time.perf_counter() - begun_s)
 
 
 def test_a_jetson_without_power_monitors_tells_nothing(jetson):

@@ -515,15 +515,23 @@ class FailsInFloat64(nn.Module):
         return self.linear(x)
 
 
+@attrs.frozen
+class LimitsOfFloat64(protocol.TimeLimits):
+    """With a limit of its own for the model's calls in float64."""
+
+    float64_s: float = 2.0
+
+
 @pytest.mark.parametrize(
     ("fault", "reason"), [("hang", "did not answer within"), ("exit", "ended with exit code 3")]
 )
 def test_a_worker_that_breaks_when_it_is_looked_into_costs_the_look_only(
     monkeypatch, fault, reason
 ):
-    # starting a profiler takes seconds where others compute, too
-    limits = attrs.evolve(protocol.LIMITS, evidence_s=2.0 if fault == "hang" else 60.0)
-    monkeypatch.setattr(protocol, "LIMITS", limits)
+    # only what hangs gets little time: starting a profiler takes seconds where others compute, too
+    request = protocol.REQUESTS["write_float64_reference"]
+    monkeypatch.setitem(protocol.REQUESTS, request.name, attrs.evolve(request, limit="float64_s"))
+    monkeypatch.setattr(protocol, "LIMITS", LimitsOfFloat64())
     before = children()
     found = pb.compare(
         FailsInFloat64(fault), torch.rand(4, 8), backends=["half:dtype=bfloat16"], budget_s=2,

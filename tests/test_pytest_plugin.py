@@ -345,7 +345,8 @@ EXAMPLE = ROOT / "examples/in_ci/test_precision.py"
 def test_the_example_runs_and_needs_a_gpu_for_one_half(pytester):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU; the test marked gpu runs the whole example")
-    pytester.makepyfile(test_precision=EXAMPLE.read_text())
+    small = EXAMPLE.read_text().replace("budget_s=4", "budget_s=1, replicas=1")
+    pytester.makepyfile(test_precision=small)
     done = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-W", "error")
     done.assert_outcomes(passed=1, skipped=1)
 

@@ -109,7 +109,7 @@ def test_a_clock_that_stands_still_is_an_error(clock):
 def test_one_call_is_timed_from_drained_to_drained(clock):
     result, seconds = Timer(clock).once(lambda: time.sleep(0.02) or "out")
     assert result == "out"
-    assert 0.02 <= seconds < 1.0
+    assert 0.02 <= seconds < 20  # milliseconds would be 20 at least
     assert clock.events == ["wait", "wait"]
 
 
