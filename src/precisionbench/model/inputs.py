@@ -100,7 +100,7 @@ def batch_size_of(given: int | None, inputs: Inputs) -> int | None:
 
 
 def _batch_of(inputs: Inputs) -> int | None:
-    first = next(iter((*inputs.args, *inputs.kwargs.values())), None)
+    first = next(iter(_values(inputs)), None)
     if isinstance(first, PackedSequence):
         return int(first.batch_sizes[0])
     if isinstance(first, list):
@@ -147,37 +147,45 @@ def with_items(inputs: Inputs, batch_size: int, count: int) -> Inputs:
     Raises:
         WorkloadError: nothing in them is as long as the batch, or they are packed sequences.
     """
-    values = (*inputs.args, *inputs.kwargs.values())
-    if any(isinstance(value, PackedSequence) for value in values):
+    if any(isinstance(value, PackedSequence) for value in _values(inputs)):
         raise WorkloadError(
             "the inputs hold packed sequences, whose batch cannot be changed",
             "make inputs of that size",
         )
-    places = [place % batch_size for place in range(count)] if batch_size else []
-    in_lists = isinstance(values[0], list)
-
-    def of_size(tensor: torch.Tensor) -> torch.Tensor:
-        is_batch = bool(batch_size) and tensor.dim() > 0 and len(tensor) == batch_size
-        return tensor[places] if is_batch else tensor
-
-    def changed(value: Any) -> Any:
-        if isinstance(value, list) and len(value) == batch_size and (in_lists or _is_plain(value)):
-            return [value[place] for place in places]
-        return map_tensors(of_size, value)
-
-    kwargs = {name: changed(value) for name, value in inputs.kwargs.items()}
-    found = Inputs(tuple(map(changed, inputs.args)), kwargs)
-    if _shapes(found) == _shapes(inputs):
+    changed = _repeated(inputs, batch_size, count) if batch_size else inputs
+    if _shapes(changed) == _shapes(inputs):
         raise WorkloadError(
             f"nothing in the inputs holds {batch_size or 'a known number of'} items, so there is "
             "no batch to change",
             "make inputs of that size",
         )
-    return found
+    return changed
 
 
-def _is_plain(value: list[Any]) -> bool:
-    """Whether a list holds no tensors: texts, for example, one of each item."""
+def _repeated(inputs: Inputs, batch_size: int, count: int) -> Inputs:
+    """The inputs with `count` items of their batch, which is repeated as often as needed."""
+    places = [place % batch_size for place in range(count)]
+    items_in_lists = isinstance(_values(inputs)[0], list)
+
+    def of_tensor(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor[places] if tensor.dim() and len(tensor) == batch_size else tensor
+
+    def of_value(value: Any) -> Any:
+        is_batch = isinstance(value, list) and len(value) == batch_size
+        if is_batch and (items_in_lists or _holds_no_tensor(value)):
+            return [value[place] for place in places]
+        return map_tensors(of_tensor, value)
+
+    kwargs = {name: of_value(value) for name, value in inputs.kwargs.items()}
+    return Inputs(tuple(map(of_value, inputs.args)), kwargs)
+
+
+def _values(inputs: Inputs) -> tuple[Any, ...]:
+    return (*inputs.args, *inputs.kwargs.values())
+
+
+def _holds_no_tensor(value: list[Any]) -> bool:
+    """Whether a list holds no tensors, but one text for each item, for example."""
     return not any(True for _ in walk(value))
 
 

@@ -37,7 +37,7 @@ class Workload:
     """A model that can be built again and again, the same each time, and its inputs.
 
     Attributes:
-        info: what results say of it.
+        info: its description in results.
         build: builds the model (or copies the user's); may give `(model, inputs)`.
         inputs: the arguments of one forward pass, as the user gave them.
         device: where it is to run.
@@ -74,7 +74,7 @@ class Workload:
         """Import what building the model needs, where that is known."""
         getattr(self.build, "preload", lambda: None)()
         for package in self.imports:
-            with contextlib.suppress(*FOREIGN_ERRORS):  # building will say it better
+            with contextlib.suppress(*FOREIGN_ERRORS):  # building will raise a clearer error
                 importlib.import_module(package)
 
     def make_inputs(self) -> Inputs:
@@ -103,7 +103,7 @@ def resolve(
     batch_size: int | None = None,
     seed: int = 0,
 ) -> Workload:
-    """Turn what the user gave into a workload; everything that can be wrong with it is found here.
+    """Make a workload of the user's model and inputs, and check them.
 
     Args:
         model: an `nn.Module`, a factory, `"torchvision:NAME"` or `"package.module:function"`. A
@@ -124,25 +124,32 @@ def resolve(
     batch_size = whole_batch_size(batch_size)
     target = usable_device(device, model)
     name, build = model_factory(model, batch_size, target)
-    before = set(sys.modules)
-    with _as_first_built(seed):
-        built, made_inputs = _split(_call(build, f"the model {name!r}"))
-        given = inputs if inputs is not None else made_inputs
-        given = _call(given, "inputs") if is_factory(given) else given
-        checked = as_inputs(given, name)
+    modules_before = set(sys.modules)
+    built, checked = _first_built(name, build, inputs, seed)
     _check_devices(built, checked, free=device is not None or not isinstance(model, nn.Module))
     _check_complete(built)
     info = _describe(name, built, checked, batch_size_of(batch_size, checked))
     attached = _attached(built, target)
     parts = [weakref.ref(part) for part in (*built.modules(), *tensors_of(built))]
-    del built, made_inputs
-    if _still_held(parts):  # a later call would give the same weights, which a row may have cast
+    del built
+    if _still_alive(parts):  # a later call would give the same weights, which a row may have cast
         build = _copying(build)
-    return Workload(info, build, checked, target, seed, attached, _packages_since(before))
+    return Workload(info, build, checked, target, seed, attached, _packages_since(modules_before))
+
+
+def _first_built(
+    name: str, build: ModelFactory, inputs: Any, seed: int
+) -> tuple[nn.Module, Inputs]:
+    """The model as it is built for the first time, and its inputs, checked."""
+    with _as_first_built(seed):
+        model, made_inputs = _split(_call(build, f"the model {name!r}"))
+        given = made_inputs if inputs is None else inputs
+        given = _call(given, "inputs") if is_factory(given) else given
+        return model, as_inputs(given, name)
 
 
 def _packages_since(modules: set[str]) -> tuple[str, ...]:
-    """Packages that were imported since these modules were all there was."""
+    """Packages that were imported since `modules` were all that was imported."""
     old = {name.partition(".")[0] for name in modules}
     return tuple(sorted({name.partition(".")[0] for name in set(sys.modules) - modules} - old))
 
@@ -161,16 +168,17 @@ def _describe(name: str, model: nn.Module, inputs: Inputs, batch_size: int | Non
 
 @contextlib.contextmanager
 def _as_first_built(seed: int) -> Iterator[None]:
-    """The same random state for each building of a model, which changes no global setting."""
+    """The random state in which a model is built; global state is restored on leaving."""
     with rng_restored(), flags_restored():
         seed_everything(seed)
         yield
 
 
-def _still_held(parts: list[weakref.ref[Any]]) -> bool:
+def _still_alive(parts: list[weakref.ref[Any]]) -> bool:
+    """Whether any part is referenced, other than by a cycle that garbage collection frees."""
     if all(part() is None for part in parts):
         return False
-    gc.collect()  # frees what only reference cycles hold
+    gc.collect()
     return any(part() is not None for part in parts)
 
 
@@ -183,7 +191,7 @@ def _copying(build: ModelFactory) -> ModelFactory:
 
 
 def usable_device(device: str | torch.device | None, model: object = None) -> torch.device:
-    """The device to measure on, which answers.
+    """The device to measure on, once a tensor could be created there.
 
     Args:
         device: as the user gave it; None takes the model's GPU, else the current GPU, else the CPU.
@@ -271,7 +279,7 @@ def _in_eval_mode(model: nn.Module) -> nn.Module:
 
 
 def _check_devices(model: nn.Module, inputs: Inputs, free: bool) -> None:
-    """Refuse what would fail in the user's own script, unless copies may go where they like."""
+    """Raise for inputs on another device than the model; `free` where copies go to any device."""
     placed = _device_of(model)
     for path, tensor in inputs.tensors():
         if tensor.device.type == "meta":

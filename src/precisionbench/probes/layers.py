@@ -1,7 +1,7 @@
-"""Looks at a model's modules while it runs, without changing what runs.
+"""Observes a model's modules while it runs, without changing what runs.
 
-Each module's `forward` is wrapped for the time of the look. Hooks would not do: some modules of
-torch take another path when hooks are attached (`nn.TransformerEncoderLayer`).
+Each module's `forward` is wrapped meanwhile. Hooks are not an option: some modules of torch take
+another path when hooks are attached (`nn.TransformerEncoderLayer`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Wrap = Callable[[str, nn.Module, Forward], Forward]
 def eager_module(module: nn.Module | None) -> nn.Module | None:
     """The module where its layers run as Python calls; None where it is compiled in any part.
 
-    Looking into compiled models would compile them anew, or run them eagerly.
+    Wrapping the layers of a compiled model would recompile it, or run it eagerly.
 
     Args:
         module: the model.

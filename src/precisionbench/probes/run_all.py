@@ -1,8 +1,8 @@
-"""All passes over one prepared call, in the order in which they disturb least."""
+"""All passes over one prepared call, in the order in which they disturb each other least."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -17,7 +17,7 @@ from precisionbench.torchtools.timer import Call, CudaEventClock, HostClock
 _PASS_S = 0.3  # seconds for each pass
 # LoadGen wants at least 64 queries one after another (precisionbench.rules.mlperf).
 _MAX_WALL_SAMPLES = 200
-# An H100 has 50 MB of L2; what a GPU does not tell is taken to be that.
+# The L2 cache of an H100; the size is assumed where the GPU does not report its own.
 _L2_BYTES = 50 << 20
 _FLUSHES = 2  # times the L2 cache's size, so that nothing of it survives
 
@@ -36,41 +36,36 @@ def take_passes(
         clock: CUDA events.
         call: one forward pass, warm.
         call_s: about how long it takes, in seconds.
-        labels: what qualification said of it.
+        labels: why CUDA events cannot time it; empty where they can.
         capture: also try a CUDA graph.
         inputs: tensors that would be brought to the device for the call.
     """
     samples = timing.samples_for(call_s, _PASS_S)
-    host, unknown = HostClock(clock.device), dict[str, str]()
-    if labels:
-        unknown["device"] = f"events on our stream do not see its work ({', '.join(labels)})"
-    if isinstance(call, Replay):
-        capture, unknown["graph"] = False, "the call is the replay of a CUDA graph already"
-    elif not capture:
-        unknown["graph"] = "not tried in this process: a failed capture could spoil later rows"
-    allocated, reserved = peak_bytes(clock.device, call)
-    if isinstance(call, Replay):  # a graph's memory is all taken when it is captured
-        allocated, unknown["peak_allocated"] = None, "a CUDA graph keeps its memory reserved"
-    energy = timing.or_unknown(unknown, "energy", lambda: (_energy_j(clock, call, call_s),))
     wall_samples = timing.samples_for(call_s, _PASS_S, most=_MAX_WALL_SAMPLES)
+    host, unknown = HostClock(clock.device), _reasons_to_skip(call, labels, capture)
+    skipped = frozenset(unknown)
+
+    def taken(name: str, take: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
+        return () if name in skipped else timing.or_unknown(unknown, name, take)
+
+    # One after another, the graph last: a capture empties torch's cache, and one that fails can
+    # spoil the process.
+    allocated, reserved = _peak_bytes(clock.device, call, unknown)
+    energy = taken("energy", lambda: (_energy_j(clock, call, call_s),))
     outputs = [tensor for _, tensor in walk(call())]
+    enqueue_s = timing.enqueue(host, call, samples)
+    wall_s = timing.wall(host, call, wall_samples)
+    device_s = taken("device", lambda: timing.primed(clock, call, samples))
+    to_device_s = taken("transfers", lambda: transfers.to_device(clock, inputs))
+    to_host_s = taken("transfers", lambda: transfers.to_host(clock, outputs))
+    graph_s = taken("graph", lambda: timing.graph_replay(clock, call, samples))
     return Passes(
-        enqueue_s=timing.enqueue(host, call, samples),
-        wall_s=timing.wall(host, call, wall_samples),
-        device_s=timing.or_unknown(unknown, "device", lambda: timing.primed(clock, call, samples))
-        if not labels
-        else (),
-        to_device_s=timing.or_unknown(
-            unknown, "transfers", lambda: transfers.to_device(clock, inputs)
-        ),
-        to_host_s=timing.or_unknown(
-            unknown, "transfers", lambda: transfers.to_host(clock, outputs)
-        ),
-        graph_s=timing.or_unknown(
-            unknown, "graph", lambda: timing.graph_replay(clock, call, samples)
-        )
-        if capture
-        else (),
+        enqueue_s=enqueue_s,
+        wall_s=wall_s,
+        device_s=device_s,
+        to_device_s=to_device_s,
+        to_host_s=to_host_s,
+        graph_s=graph_s,
         unknown=unknown,
         labels=labels,
         energy_j=energy[0] if energy else None,
@@ -79,12 +74,34 @@ def take_passes(
     )
 
 
+def _reasons_to_skip(call: Call, labels: tuple[str, ...], capture: bool) -> dict[str, str]:
+    """Why a pass is not taken, for each that is not."""
+    reasons: dict[str, str] = {}
+    if labels:
+        reasons["device"] = f"events on our stream do not see its work ({', '.join(labels)})"
+    if isinstance(call, Replay):
+        reasons["graph"] = "the call is the replay of a CUDA graph already"
+    elif not capture:
+        reasons["graph"] = "not tried in this process: a failed capture could spoil later rows"
+    return reasons
+
+
+def _peak_bytes(
+    device: torch.device, call: Call, unknown: dict[str, str]
+) -> tuple[int | None, int | None]:
+    """Allocated and reserved bytes; a graph's memory is all allocated when it is captured."""
+    allocated, reserved = peak_bytes(device, call)
+    if isinstance(call, Replay):
+        allocated, unknown["peak_allocated"] = None, "a CUDA graph keeps its memory reserved"
+    return allocated, reserved
+
+
 def _energy_j(clock: CudaEventClock, call: Call, call_s: float) -> float:
     return energy_j(clock, call, call_s, lambda run: device_joules(clock.device, run))
 
 
 def l2_flush(device: torch.device) -> Call:
-    """What enqueues a write over twice the L2 cache and does not wait for it.
+    """A call that enqueues a write over twice the L2 cache, without waiting for it.
 
     Args:
         device: a CUDA device.

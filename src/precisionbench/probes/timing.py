@@ -1,6 +1,6 @@
 """The times of a call that are not its latency: device, enqueue, wall, and CUDA-graph replay.
 
-They are never mixed with the headline: each answers another question, and each has its own pass.
+They are never mixed with the latency: each answers another question, and each has its own pass.
 """
 
 from __future__ import annotations
@@ -23,42 +23,42 @@ _CALIBRATION_CYCLES = 2_000_000
 
 
 class UnmeasurableError(Exception):
-    """A pass has no figure here; the text says why."""
+    """A pass cannot measure anything here; the message says why."""
 
 
 def enqueue(clock: Clock, call: Call, samples: int) -> tuple[float, ...]:
-    """The host's time of a call from a drained queue, in seconds.
+    """The host's time of a call that finds the device's queue empty, in seconds.
 
     Args:
         clock: of the device.
         call: one forward pass.
         samples: how many to take.
     """
-    return tuple(_host_s(clock, call, drain=False) for _ in range(samples))
+    return tuple(_host_s(clock, call, synchronize=False) for _ in range(samples))
 
 
 def wall(clock: Clock, call: Call, samples: int) -> tuple[float, ...]:
-    """The time from a drained device, through a call, to a drained device, in seconds."""
-    return tuple(_host_s(clock, call, drain=True) for _ in range(samples))
+    """The time of a call with the device idle before and after, in seconds; see `enqueue`."""
+    return tuple(_host_s(clock, call, synchronize=True) for _ in range(samples))
 
 
-def _host_s(clock: Clock, call: Call, drain: bool) -> float:
+def _host_s(clock: Clock, call: Call, synchronize: bool) -> float:
     clock.wait()
     start_ns = time.perf_counter_ns()
     result = call()
-    if drain:
+    if synchronize:
         clock.wait()
     end_ns = time.perf_counter_ns()
-    del result  # freeing it is no part of the call
+    del result  # freeing it is not part of the call
     return (end_ns - start_ns) * 1e-9
 
 
 def primed(clock: CudaEventClock, call: Call, samples: int) -> tuple[float, ...]:
-    """The device's time of a call, with the queue primed so that the host's time is hidden.
+    """The device's time of a call, with the queue filled so that the host's time is hidden.
 
-    A finite spin kernel keeps the device busy while the host enqueues the call. The launch queue
-    is finite too: where the host was not done before the spin was over, a sample says nothing and
-    a longer spin is tried.
+    A spin kernel keeps the device busy while the host enqueues the call. A sample in which the
+    host was not done before the spin was over is discarded, and a longer spin is tried. The launch
+    queue is finite, so that may never succeed.
 
     Args:
         clock: CUDA events.
@@ -70,17 +70,17 @@ def primed(clock: CudaEventClock, call: Call, samples: int) -> tuple[float, ...]
     """
     cycles_per_s = spin_rate(clock)
     spin_s = max(_MIN_SPIN_S, _SPIN_FACTOR * median(enqueue(clock, call, 3)))
-    taken: list[float] = []
-    while len(taken) < samples:
+    samples_s: list[float] = []
+    while len(samples_s) < samples:
         device_s, hidden = _primed_sample(clock, call, round(spin_s * cycles_per_s))
         if hidden:
-            taken.append(device_s)
+            samples_s.append(device_s)
         elif (spin_s := spin_s * 2) > _MAX_SPIN_S:
             raise UnmeasurableError(
                 "the host cannot enqueue the whole call ahead of the device: it waits for the "
                 "device inside, or its kernels fill the launch queue"
             )
-    return tuple(taken)
+    return tuple(samples_s)
 
 
 def spin_rate(clock: CudaEventClock) -> float:
@@ -90,7 +90,7 @@ def spin_rate(clock: CudaEventClock) -> float:
         clock: CUDA events.
 
     Raises:
-        UnmeasurableError: a known spin reads nothing.
+        MeasurementError: the clock does not measure a spin of known length.
     """
     block = Timer(clock).block(lambda: torch.cuda._sleep(_CALIBRATION_CYCLES), 5)
     return _CALIBRATION_CYCLES / median(block)
@@ -113,7 +113,7 @@ def _primed_sample(clock: CudaEventClock, call: Call, cycles: int) -> tuple[floa
 def graph_replay(clock: CudaEventClock, call: Call, samples: int) -> tuple[float, ...]:
     """The time of the call captured as a CUDA graph: what it would take without launch cost.
 
-    A counterfactual, never the headline. Capturing synchronises and empties torch's cache, so it
+    A counterfactual, never the latency. Capturing synchronizes and empties torch's cache, so it
     comes after everything else.
 
     Args:
@@ -134,14 +134,27 @@ def graph_replay(clock: CudaEventClock, call: Call, samples: int) -> tuple[float
 
 
 def samples_for(call_s: float, seconds: float, least: int = 3, most: int = 50) -> int:
-    """How many calls of about `call_s` fit into `seconds`, within limits."""
+    """How many calls fit into a time, within limits.
+
+    Args:
+        call_s: about how long a call takes.
+        seconds: the time.
+        least: the smallest answer.
+        most: the largest answer.
+    """
     return max(least, min(most, int(seconds / call_s)))
 
 
 def or_unknown(
     unknown: dict[str, str], name: str, take: Callable[[], tuple[float, ...]]
 ) -> tuple[float, ...]:
-    """What a pass gives; where it gives nothing, `unknown` keeps the reason under its name."""
+    """The samples of a pass, or none where it is unmeasurable: the reason is then in `unknown`.
+
+    Args:
+        unknown: takes the reason.
+        name: of the pass.
+        take: the pass.
+    """
     try:
         return take()
     except UnmeasurableError as exc:

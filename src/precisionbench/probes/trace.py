@@ -1,4 +1,4 @@
-"""What a trace of torch's profiler says, read from its JSON: no torch is needed.
+"""Reads a trace of torch's profiler from its JSON; torch is not needed.
 
 The trace is the one that `torch.profiler` exports for Chrome. A kernel names the driver call that
 launched it (`correlation`), and that call lies, in time and on its thread, within an operation of
@@ -20,9 +20,11 @@ from precisionbench.results.evidence import Copy, Kernel, Operation, Tensor
 CALL = "precisionbench.call"
 LAYER = "precisionbench.layer:"
 _DRIVER = ("cuda_runtime", "cuda_driver")
-_WAITS = ("Synchronize", "cudaMemcpy")
-_NO_WAITS = ("Async", "cudaStreamIsCapturing")
-# torch's names of C++ types in a trace; what is not here is kept as it is, in lower case.
+_ON_GPU = ("kernel", "gpu_memcpy", "gpu_memset")
+# Parts of the names of driver calls that wait for the device, and of those that do not.
+_SYNCHRONIZING = ("Synchronize", "cudaMemcpy")
+_NOT_SYNCHRONIZING = ("Async", "cudaStreamIsCapturing")
+# The C++ names of dtypes in a trace; other names are used as they are, in lower case.
 _DTYPES = {
     "float": "float32",
     "double": "float64",
@@ -39,13 +41,13 @@ _DTYPES = {
 }
 _US = 1e-6
 _SKEW_US = 5.0
-_LEAST_SHARE = 1e-3  # of a CPU's time
+_MIN_SHARE = 1e-3  # of a CPU's time; operations that take less are left out
 Event = dict[str, Any]
 
 
 @attrs.define(eq=False)
 class _Node:
-    """An operation, annotation or driver call on its thread, with what is around it."""
+    """An operation, annotation or driver call, with the node that encloses it on its thread."""
 
     event: Event
     parent: _Node | None
@@ -59,8 +61,12 @@ class _Node:
     def is_operation(self) -> bool:
         return self.event.get("cat") == "cpu_op"
 
-    def around(self) -> Iterator[_Node]:
-        """It and everything around it, the innermost first."""
+    @property
+    def is_driver_call(self) -> bool:
+        return self.event.get("cat") in _DRIVER
+
+    def with_parents(self) -> Iterator[_Node]:
+        """The node and all that enclose it, the innermost first."""
         node: _Node | None = self
         while node is not None:
             yield node
@@ -69,13 +75,13 @@ class _Node:
 
 @attrs.frozen
 class Profile:
-    """What a trace says of one call.
+    """What ran in one call, by a trace.
 
     Attributes:
         operations: with their kernels.
         copies: between memories.
         calls: how many calls it spans.
-        launches: kernels launched in a call; None where the trace is of a CPU alone.
+        launches: kernels launched in a call; None where the trace is of a CPU only.
         graph_launches: replays of CUDA graphs.
         host_waits: driver calls that wait for the device, by name.
     """
@@ -103,62 +109,88 @@ def profile_of(trace: Mapping[str, Any], skip: int = 0) -> Profile:
     """
     events = [event for event in trace["traceEvents"] if event.get("ph") == "X"]
     nodes = list(_nested(events))
-    calls = sorted((n.event for n in nodes if n.name == CALL), key=lambda e: float(e["ts"]))[skip:]
-    if not calls:
-        raise ValueError("the trace holds no call")
-    within = _Within(calls)
-    count = len(calls)
-    driver = [n for n in nodes if n.event.get("cat") in _DRIVER and within(n.event)]
-    launched = {_id(n.event): n for n in driver}
-    gpu = [e for e in events if e.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
-    ours = [(e, launched[_id(e)]) for e in gpu if _id(e) in launched]
-    kernels = [(e, n) for e, n in ours if e["cat"] == "kernel"]
-    found = _Operations(count)
-    for event, node in kernels:
-        found.add_kernel(event, node, within.index(node.event))
-    if not kernels:  # a CPU's
-        for node in nodes:
-            if node.is_operation and within(node.event):
-                found.add_own_time(node, within.index(node.event))
-    operations = found.all()
+    spans = _CallSpans.of(nodes, skip)
+    driver_calls = [node for node in nodes if node.is_driver_call and spans.contain(node.event)]
+    launched = _launched(events, driver_calls)
+    kernels = [(event, node) for event, node in launched if event["cat"] == "kernel"]
+    copies = [event for event, _ in launched if event["cat"] == "gpu_memcpy"]
     return Profile(
-        operations=operations if kernels else _that_matter(operations),
-        copies=_copies([e for e, _ in ours if e["cat"] == "gpu_memcpy"], count),
-        calls=count,
-        launches=len(kernels) / count if driver else None,
-        graph_launches=sum("GraphLaunch" in n.name for n in driver) / count,
-        host_waits=_waits(driver, count),
+        operations=_on_gpu(kernels, spans) if kernels else _on_cpu(nodes, spans),
+        copies=_copies(copies, spans.count),
+        calls=spans.count,
+        launches=len(kernels) / spans.count if driver_calls else None,
+        graph_launches=sum("GraphLaunch" in node.name for node in driver_calls) / spans.count,
+        host_waits=_synchronizations(driver_calls, spans.count),
     )
 
 
-def _that_matter(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
-    """Without the hundreds on a CPU that only look at tensors."""
-    least_s = _LEAST_SHARE * sum(operation.time_s for operation in operations)
-    return tuple(operation for operation in operations if operation.time_s >= least_s)
+def _launched(events: Iterable[Event], driver_calls: Iterable[_Node]) -> list[tuple[Event, _Node]]:
+    """What these driver calls started on the GPU, each with the call that did."""
+    launches = {_correlation(node.event): node for node in driver_calls}
+    on_gpu = (event for event in events if event.get("cat") in _ON_GPU)
+    return [
+        (event, launches[_correlation(event)])
+        for event in on_gpu
+        if _correlation(event) in launches
+    ]
 
 
-def _id(event: Event) -> Any:
+def _correlation(event: Event) -> Any:
+    """What a driver call and the kernel that it launched have in common."""
     return event["args"].get("correlation")
 
 
-class _Within:
-    """Whether an event begins during one of the calls."""
+def _on_gpu(kernels: Iterable[tuple[Event, _Node]], spans: _CallSpans) -> tuple[Operation, ...]:
+    """Operations with the kernels that they launched."""
+    operations = _Operations(spans.count)
+    for event, launch in kernels:
+        operations.add_kernel(event, launch, spans.index(launch.event))
+    return operations.all()
 
-    def __init__(self, calls: Sequence[Event]) -> None:
-        self.begins = [float(call["ts"]) for call in calls]
-        self.ends = [float(call["ts"]) + float(call["dur"]) for call in calls]
+
+def _on_cpu(nodes: Iterable[_Node], spans: _CallSpans) -> tuple[Operation, ...]:
+    """Operations with their own time, without the hundreds that only read a tensor's metadata."""
+    operations = _Operations(spans.count)
+    for node in nodes:
+        if node.is_operation and spans.contain(node.event):
+            operations.add_own_time(node, spans.index(node.event))
+    found = operations.all()
+    min_s = _MIN_SHARE * sum(operation.time_s for operation in found)
+    return tuple(operation for operation in found if operation.time_s >= min_s)
+
+
+@attrs.frozen
+class _CallSpans:
+    """When each annotated call of the model begins and ends, in microseconds."""
+
+    begins: tuple[float, ...]
+    ends: tuple[float, ...]
+
+    @classmethod
+    def of(cls, nodes: Iterable[_Node], skip: int) -> _CallSpans:
+        """The spans of all calls but the first ones."""
+        events = [node.event for node in nodes if node.name == CALL]
+        calls = sorted(events, key=lambda event: float(event["ts"]))[skip:]
+        if not calls:
+            raise ValueError("the trace holds no call")
+        return cls(tuple(float(call["ts"]) for call in calls), tuple(map(_end, calls)))
+
+    @property
+    def count(self) -> int:
+        return len(self.begins)
 
     def index(self, event: Event) -> int:
-        """Which call it begins in, or the last before it."""
+        """The number of the call that an event begins in, or of the last call before it."""
         return bisect.bisect_right(self.begins, float(event["ts"])) - 1
 
-    def __call__(self, event: Event) -> bool:
+    def contain(self, event: Event) -> bool:
+        """Whether an event begins during one of the calls."""
         index = self.index(event)
         return index >= 0 and float(event["ts"]) <= self.ends[index]
 
 
 def _nested(events: Iterable[Event]) -> Iterator[_Node]:
-    """The host's events of each thread with what is around each."""
+    """The host's events of each thread, each with the one that encloses it."""
     kinds = ("cpu_op", "user_annotation", *_DRIVER)
     threads: dict[Any, list[Event]] = {}
     for event in events:
@@ -175,7 +207,7 @@ def _nested_on_one_thread(events: list[Event]) -> Iterator[_Node]:
             open_.pop()
         node = _Node(event, open_[-1] if open_ else None)
         if node.is_operation:
-            outer = next((n for n in node.around() if n is not node and n.is_operation), None)
+            outer = next((n for n in node.with_parents() if n is not node and n.is_operation), None)
             if outer is not None:
                 outer.inner_s += float(event["dur"]) * _US
         open_.append(node)
@@ -200,16 +232,16 @@ class _Operations:
 
     def __init__(self, calls: int) -> None:
         self.calls = calls
-        # for each operation, by kernel, (call, seconds)
-        self.found: dict[tuple[Any, ...], dict[str, list[tuple[int, float]]]] = {}
+        # for each operation, by kernel: (call, seconds)
+        self.times: dict[tuple[Any, ...], dict[str, list[tuple[int, float]]]] = {}
         self.nodes: dict[tuple[Any, ...], set[int]] = {}
 
     def add_kernel(self, event: Event, launch: _Node, call: int) -> None:
         """Add a kernel to the innermost operation that launched it."""
-        operation = next((n for n in launch.around() if n.is_operation), None)
+        operation = next((n for n in launch.with_parents() if n.is_operation), None)
         key = self._key(launch, operation)
         self.nodes.setdefault(key, set()).add(id(operation or launch))
-        kernels = self.found.setdefault(key, {})
+        kernels = self.times.setdefault(key, {})
         kernels.setdefault(str(event["name"]), []).append((call, float(event["dur"]) * _US))
 
     def add_own_time(self, operation: _Node, call: int) -> None:
@@ -217,23 +249,23 @@ class _Operations:
         key = self._key(operation, operation)
         self.nodes.setdefault(key, set()).add(id(operation))
         own_s = float(operation.event["dur"]) * _US - operation.inner_s
-        self.found.setdefault(key, {}).setdefault("", []).append((call, max(0.0, own_s)))
+        self.times.setdefault(key, {}).setdefault("", []).append((call, max(0.0, own_s)))
 
     def _typical_s(self, times: Iterable[tuple[int, float]]) -> float:
-        """The median over calls: one that was disturbed must not rule."""
+        """The median over calls, so that a disturbed call does not count."""
         sums = [0.0] * self.calls
         for call, seconds in times:
             sums[call] += seconds
         return median(sums)
 
     def _key(self, node: _Node, operation: _Node | None) -> tuple[Any, ...]:
-        around = list(node.around())
-        layer = next((n.name for n in around if n.name.startswith(LAYER)), LAYER)
+        enclosing = list(node.with_parents())
+        layer = next((n.name for n in enclosing if n.name.startswith(LAYER)), LAYER)
         layer = layer.removeprefix(LAYER)
         if operation is None:
             return ("", layer, (), ())
-        parents = tuple(n.name for n in operation.around() if n is not operation and n.is_operation)
-        return (operation.name, layer, _tensors(operation.event), parents)
+        _, *parents = (n.name for n in operation.with_parents() if n.is_operation)
+        return (operation.name, layer, _tensors(operation.event), tuple(parents))
 
     def all(self) -> tuple[Operation, ...]:
         """Everything that was added, in the order in which it first ran."""
@@ -251,7 +283,7 @@ class _Operations:
                 ),
                 parents=parents,
             )
-            for (name, layer, inputs, parents), kernels in self.found.items()
+            for (name, layer, inputs, parents), kernels in self.times.items()
         )
 
 
@@ -282,10 +314,15 @@ def _bytes(event: Event) -> float:
     return float(event.get("args", {}).get("bytes", 0))
 
 
-def _waits(driver: Iterable[_Node], calls: int) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for node in driver:
-        name = node.name
-        if any(word in name for word in _WAITS) and not any(word in name for word in _NO_WAITS):
-            found[name] = found.get(name, 0.0) + 1 / calls
-    return found
+def _synchronizations(driver_calls: Iterable[_Node], calls: int) -> dict[str, float]:
+    """How often a call of the model waits for the device, by the name of the driver call."""
+    counts: dict[str, float] = {}
+    for name in (node.name for node in driver_calls if _synchronizes(node.name)):
+        counts[name] = counts.get(name, 0.0) + 1 / calls
+    return counts
+
+
+def _synchronizes(name: str) -> bool:
+    return any(part in name for part in _SYNCHRONIZING) and not any(
+        part in name for part in _NOT_SYNCHRONIZING
+    )

@@ -1,4 +1,4 @@
-"""How near two outputs are, computed in float64."""
+"""How far two outputs differ, computed in float64."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHUNK_ELEMENTS = 1 << 22
 
 
 def cpu_copies(output: object) -> dict[str, torch.Tensor]:
-    """Copies on the CPU of every tensor in an output, by path, safe from whatever runs next.
+    """Copies on the CPU of every tensor in an output, by path, which later calls cannot change.
 
     Args:
         output: any nesting of tensors.
@@ -46,8 +46,8 @@ def compare_tensors(
     """Compare tensors with the reference's of the same path.
 
     Args:
-        ours: what `kept` gave for this row.
-        theirs: what `kept` gave for the reference row.
+        ours: from `cpu_copies` of this row's output.
+        theirs: from `cpu_copies` of the reference row's output.
 
     Returns:
         Figures for each pair of equal shape; missing tensors and other shapes are problems.
@@ -63,7 +63,7 @@ def compare_tensors(
             else:
                 shapes = f"{tuple(own.shape)}, the reference's {tuple(other.shape)}"
                 problems.append(f"output{path} has shape {shapes}")
-        except Exception as exc:  # tensors of a kind that does not say what its elements are
+        except Exception as exc:  # tensors of a kind whose elements cannot be read
             problems.append(f"output{path} cannot be compared ({one_line(exc)})")
     return Agreement(tuple(tensors), tuple(problems))
 
@@ -89,7 +89,7 @@ def differs(agreement: Agreement, relative_l2: float) -> bool:
 
     Args:
         agreement: of the two outputs.
-        relative_l2: the largest error that is let pass.
+        relative_l2: the largest error that is tolerated.
     """
     return bool(
         agreement.problems
@@ -119,7 +119,7 @@ def sum_of_squares(values: torch.Tensor) -> float:
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor with one element a place, whatever it is stored as."""
+    """A dense, strided tensor of the same values, however they are stored."""
     if tensor.is_nested:
         return tensor.to_padded_tensor(0.0)
     if tensor.is_quantized:
@@ -129,7 +129,7 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
 
 @attrs.define
 class _Sums:
-    """Running sums over chunks; from them every figure follows."""
+    """Running sums over chunks, from which all figures are computed."""
 
     error: float = 0.0
     own: float = 0.0
@@ -184,7 +184,7 @@ def _compare(path: str, own: torch.Tensor, reference: torch.Tensor) -> TensorAgr
 
 
 def _top1(own: torch.Tensor, reference: torch.Tensor) -> float | None:
-    """Random networks give every item the same class, and agreement in that is vacuous."""
+    """The share of items with the same class; None where the reference has only one class."""
     if own.dim() != 2 or min(own.shape) < 2 or not own.is_floating_point():
         return None
     classes = reference.argmax(1)

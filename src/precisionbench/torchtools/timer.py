@@ -1,4 +1,4 @@
-"""Times any callable the same way: mark, call, mark; one wait at the end of a block.
+"""Times any callable the same way: mark, call, mark; one synchronization at the end of a block.
 
 The clock is the one thing that differs between devices, and the one thing that tests replace.
 """
@@ -32,11 +32,11 @@ _CUDA_EVENT_RESOLUTION_S = 0.5e-6
 
 
 class Clock(Protocol):
-    """What the Timer needs of a device.
+    """A device's clock, as the Timer uses it.
 
     Attributes:
         name: `cuda_events` or `host`, as recorded in results.
-        resolution_s: the smallest step it can tell.
+        resolution_s: its smallest step.
         min_sample_s: the shortest sample that it times well.
     """
 
@@ -45,25 +45,28 @@ class Clock(Protocol):
     min_sample_s: float
 
     def marks(self, count: int) -> tuple[Sequence[Mark], Callable[[], list[float]]]:
-        """Make `count` marks ahead of time.
+        """Make marks ahead of time.
+
+        Args:
+            count: how many.
 
         Returns:
-            The marks, to be called in order, and what then waits for the device once and gives
-            the seconds between the first and second, the third and fourth, and so on.
+            The marks, to be called in order, and a function that then waits for the device once
+            and returns the seconds between the first and second, the third and fourth, and so on.
         """
         ...
 
     def wait(self) -> None:
-        """Wait until the device has done all it was given."""
+        """Wait until the device has done all work that is enqueued."""
         ...
 
     def active(self) -> contextlib.AbstractContextManager[None]:
-        """Where prepared calls live: on a GPU, its device and a stream of our own."""
+        """The context of prepared calls: on a GPU, its device and a stream of our own."""
         ...
 
 
 class CudaEventClock:
-    """CUDA events on a stream of our own (TensorRT synchronises more on the default stream).
+    """CUDA events on a stream of our own (TensorRT synchronizes more on the default stream).
 
     Args:
         device: a CUDA device.
@@ -79,7 +82,7 @@ class CudaEventClock:
         self._events: list[torch.cuda.Event] = []
 
     def marks(self, count: int) -> tuple[Sequence[Mark], Callable[[], list[float]]]:
-        """Events created and recorded once beforehand, because PyTorch creates them lazily."""
+        """Events that were created and recorded once before: PyTorch creates them lazily."""
         while len(self._events) < count:
             event = torch.cuda.Event(enable_timing=True)
             event.record(self.stream)
@@ -99,7 +102,7 @@ class CudaEventClock:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Our device and stream, which first waits for what other streams were given."""
+        """Our device and stream; the stream first waits for work on the current one."""
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.device(self.device), torch.cuda.stream(self.stream):
             yield
@@ -149,7 +152,7 @@ class HostClock:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Nothing to set."""
+        """No context is needed."""
         yield
 
 
@@ -169,7 +172,7 @@ def clock_for(device: torch.device) -> Clock:
 
 @attrs.frozen
 class Timer:
-    """Runs blocks of calls back to back and reads what each took.
+    """Runs blocks of calls back to back and times each sample.
 
     Attributes:
         clock: the device's clock.
@@ -186,13 +189,13 @@ class Timer:
         return max(1, math.ceil(self.clock.min_sample_s / max(call_s, self.clock.resolution_s)))
 
     def once(self, call: Call) -> tuple[object, float]:
-        """Run one call from a drained device to a drained device.
+        """Time one call, with the device idle before and after.
 
         Args:
             call: what to run.
 
         Returns:
-            What the call gave, and the host's time in seconds.
+            What the call returned, and the host's time in seconds.
         """
         self.clock.wait()
         start_ns = time.perf_counter_ns()
@@ -210,16 +213,17 @@ class Timer:
     ) -> tuple[float, ...]:
         """Time one block.
 
-        Between the first mark and the last nothing happens but marks and calls: events exist
-        already, the garbage collector is off, and the one wait comes after.
+        Between the first mark and the last only marks and calls run: events exist already,
+        garbage collection is off, and the one synchronization comes after.
 
         Args:
             call: what to time.
             samples: number of samples, 1 or more.
             calls_per_sample: calls that each sample spans.
-            settle_calls: unscored calls just before, so that the device's queue is as full at
-                the first sample as at the last.
-            flush: called before each sample and not timed: it enqueues what empties the cache.
+            settle_calls: untimed calls just before, so that the device's queue is as full at the
+                first sample as at the last.
+            flush: called before each sample and not timed: it enqueues work that empties the
+                cache.
 
         Returns:
             Seconds per call, one figure for each sample.
@@ -228,26 +232,29 @@ class Timer:
             MeasurementError: the clock did not move forward.
         """
         marks, read = self.clock.marks(2 * samples)
-        starts, ends = marks[::2], marks[1::2]
-        if flush is not None:
-            starts = [_both(flush, start) for start in starts]
-        inner = range(calls_per_sample)
+        starts = marks[::2] if flush is None else [_both(flush, mark) for mark in marks[::2]]
         with _garbage_collection_off():
             for _ in range(settle_calls):
                 call()
-            for start, end in zip(starts, ends, strict=True):
-                start()
-                for _ in inner:
-                    call()
-                end()
-            durations = read()
-        if min(durations) <= 0:
+            _run_samples(call, calls_per_sample, starts, marks[1::2])
+            durations_s = read()
+        if min(durations_s) <= 0:
             raise MeasurementError(
-                f"the clock {self.clock.name!r} read {min(durations)} s for a sample of "
+                f"the clock {self.clock.name!r} read {min(durations_s)} s for a sample of "
                 f"{calls_per_sample} calls",
                 "measure again; if it stays so, the call does no work on this device",
             )
-        return tuple(duration / calls_per_sample for duration in durations)
+        return tuple(duration_s / calls_per_sample for duration_s in durations_s)
+
+
+def _run_samples(call: Call, calls: int, starts: Sequence[Mark], ends: Sequence[Mark]) -> None:
+    """Run so many calls between each start mark and its end mark, with nothing in between."""
+    inner = range(calls)
+    for start, end in zip(starts, ends, strict=True):
+        start()
+        for _ in inner:
+            call()
+        end()
 
 
 def _both(first: Call, second: Call) -> Call:
