@@ -26,7 +26,7 @@ def test_equal_outputs_agree_completely():
 
 @given(st.integers(1, 5), st.integers(1, 7), st.integers(0, 2**31), st.sampled_from([3, 1 << 22]))
 @settings(deadline=None)
-def test_the_figures_are_those_of_the_textbook(batch, width, seed, chunk):
+def test_values_equal_their_textbook_formulas(batch, width, seed, chunk):
     generator = torch.Generator().manual_seed(seed)
     reference = torch.randn(batch, width, generator=generator, dtype=torch.float64)
     output = reference + 0.1 * torch.randn(batch, width, generator=generator, dtype=torch.float64)
@@ -48,7 +48,7 @@ def test_the_figures_are_those_of_the_textbook(batch, width, seed, chunk):
         assert tensor.batch_centred_relative_l2 is None
 
 
-def test_centring_uncovers_an_error_that_a_common_offset_hides():
+def test_the_centred_error_shows_what_a_common_offset_hides():
     """As in a random ResNet: every image gets nearly the same output."""
     reference = 1000 + torch.randn(8, 10, dtype=torch.float64)
     output = reference + 0.3 * torch.randn(8, 10, dtype=torch.float64)
@@ -58,7 +58,7 @@ def test_centring_uncovers_an_error_that_a_common_offset_hides():
     assert tensor.batch_centred_relative_l2 > 0.1
 
 
-def test_nonfinite_elements_are_counted_and_left_out_of_the_figures():
+def test_nonfinite_elements_are_counted_and_left_out_of_the_values():
     reference = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
     output = torch.tensor([[1.0, math.inf, math.nan, 4.0]])
     tensor = only(output, reference)
@@ -66,18 +66,18 @@ def test_nonfinite_elements_are_counted_and_left_out_of_the_figures():
     assert tensor.relative_l2 == 0
 
 
-def test_infinities_that_the_reference_has_too_are_no_fault():
+def test_infinities_that_the_reference_has_too_are_not_counted():
     mask = torch.tensor([[0.0, -math.inf, math.nan]])
     assert only(mask, mask.clone()).nonfinite_count == 0
 
 
-def test_an_output_without_any_finite_element_has_no_figures():
+def test_an_output_without_finite_elements_has_no_values():
     tensor = only(torch.full((2, 2), math.nan), torch.ones(2, 2))
     assert tensor.nonfinite_count == 4
     assert (tensor.relative_l2, tensor.cosine, tensor.max_abs_error) == (None, None, None)
 
 
-def test_a_zero_reference_gives_no_infinity():
+def test_a_zero_reference_gives_no_infinite_error():
     zero = torch.zeros(2, 2)
     assert only(zero, zero).relative_l2 == 0
     assert only(zero, zero).cosine is None, "a zero vector has no direction"
@@ -85,7 +85,7 @@ def test_a_zero_reference_gives_no_infinity():
     assert only(torch.ones(2, 2), zero).cosine is None
 
 
-def test_an_error_against_a_zero_reference_is_said():
+def test_an_error_against_a_zero_reference_is_reported():
     good, zero = torch.ones(2, 2), torch.zeros(2, 2)
     result = compare_outputs([good, good * 7], [good, zero])
     assert result.relative_l2 == 0
@@ -95,7 +95,7 @@ def test_an_error_against_a_zero_reference_is_said():
     assert differs(result, 1.0)
 
 
-def test_agreement_of_nothing_but_zeros_is_said_to_say_nothing():
+def test_agreement_of_zeros_only_is_reported_as_meaningless():
     """torchvision's vit_b_16 has a head of zeros until it is trained."""
     good, zero = torch.ones(2, 2), torch.zeros(2, 2)
     (caveat,) = compare_outputs([zero, zero], [zero, zero]).caveats
@@ -123,7 +123,7 @@ def test_every_kind_of_tensor_agrees_with_itself(tensor):
     assert result.relative_l2 in (0, None if not tensor.numel() else 0)
 
 
-def test_structures_are_matched_by_path_and_the_worst_tensor_leads():
+def test_tensors_are_matched_by_path_and_the_worst_one_counts():
     x = torch.ones(2, 3)
     result = compare_outputs({"a": x * 1.1, "b": [x]}, {"b": [x], "a": x})
     assert [tensor.path for tensor in result.tensors] == ["['a']", "['b'][0]"]
@@ -133,7 +133,7 @@ def test_structures_are_matched_by_path_and_the_worst_tensor_leads():
     assert result.batch_centred_relative_l2 == 0 or result.batch_centred_relative_l2 is None
 
 
-def test_what_cannot_be_compared_is_said():
+def test_tensors_that_cannot_be_compared_are_problems():
     result = compare_outputs(
         {"boxes": torch.ones(3, 4), "new": torch.ones(1)},
         {"boxes": torch.ones(5, 4), "old": torch.ones(1)},
@@ -161,32 +161,32 @@ def test_tensors_of_every_layout_are_compared(kind):
     assert tensor.relative_l2 == pytest.approx(0.5)
 
 
-def test_a_tensor_that_does_not_tell_its_elements_is_said_not_to_compare():
+def test_a_tensor_whose_elements_cannot_be_read_is_a_problem():
     meta = torch.ones(3, device="meta")
     (problem,) = compare_outputs([meta], [meta]).problems
     assert problem.startswith("output[0] cannot be compared (")
 
 
-def test_figures_that_overflow_are_a_problem_and_no_infinity():
+def test_values_that_overflow_are_a_problem():
     huge = torch.full((2, 2), 1e200, dtype=torch.float64)
     (problem,) = compare_outputs(huge, -huge).problems
     assert "cannot be compared (OverflowError: its squares do not fit into float64)" in problem
 
 
-def test_an_output_without_tensors_is_said():
+def test_an_output_without_tensors_is_reported():
     (caveat,) = compare_outputs("text", None).caveats
     assert caveat == "the output holds no tensor, so there is nothing to compare"
     assert not differs(compare_outputs("text", None), 0)
 
 
-def test_a_kept_output_is_a_copy():
+def test_cpu_copies_share_no_memory():
     x = torch.ones(2)
     copy = cpu_copies([x])
     x.zero_()
     assert copy["[0]"].sum() == 2
 
 
-def test_top_1_is_told_only_where_it_says_something():
+def test_top_1_is_given_only_where_it_is_meaningful():
     reference = torch.eye(4)
     own = reference.clone()
     own[0] = own[1]

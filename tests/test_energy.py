@@ -1,4 +1,4 @@
-"""Energy over whole seconds, and who else computes on the device: a driver's double, and files.
+"""Energy over whole seconds, and other processes on the device: by a fake driver, and by files.
 
 The real driver counts in test_gpu.py.
 """
@@ -36,7 +36,7 @@ def counter(monkeypatch):
     return make
 
 
-def test_energy_is_shared_by_as_many_calls_as_fill_a_second():
+def test_energy_is_measured_over_a_second_of_calls():
     calls = itertools.count()
 
     def joules_during(run):
@@ -52,7 +52,7 @@ def test_a_slow_call_is_made_once():
     assert energy_j(HostClock(CPU), lambda: None, 5.0, lambda run: 300.0) == 300.0
 
 
-def test_a_device_that_counts_nothing_has_no_energy():
+def test_energy_is_unmeasurable_without_a_counter():
     with pytest.raises(UnmeasurableError, match="does not tell"):
         energy_j(HostClock(CPU), lambda: None, 1.0, lambda run: None)
 
@@ -62,12 +62,12 @@ def test_the_drivers_counter_is_read_before_and_after(counter):
     assert device_joules(CUDA, lambda: None) == 0.5
 
 
-def test_a_counter_that_stands_still_tells_nothing(counter):
+def test_a_counter_that_does_not_advance_gives_no_energy(counter):
     counter(12_000, 12_000)
     assert device_joules(CUDA, lambda: None) is None
 
 
-def test_without_a_driver_nothing_is_counted():
+def test_without_a_driver_there_is_no_energy():
     assert device_joules(CPU, lambda: None) is None
 
 
@@ -77,7 +77,7 @@ def test_a_jetsons_power_is_integrated(jetson):
     assert 28.5 * 0.2 <= found <= 28.5 * (time.perf_counter() - begun_s)
 
 
-def test_a_jetson_without_power_monitors_tells_nothing(jetson):
+def test_a_jetson_without_power_monitors_gives_no_energy(jetson):
     (jetson / "sys/class/hwmon/hwmon3/name").unlink()
     assert device_joules(CUDA, lambda: time.sleep(0.05), jetson) is None
 
@@ -92,11 +92,11 @@ def test_a_jetson_without_power_monitors_tells_nothing(jetson):
         ({901: "python", 902: "python", 903: "x"}, [1, 2], ["a process outside this container"]),
     ],
 )
-def test_who_is_none_of_us(listed, ours, other_processes):
+def test_other_processes_are_those_that_are_not_workers(listed, ours, other_processes):
     assert nvml.other_processes(listed, ours) == other_processes
 
 
-def test_strangers_are_named_with_what_to_do():
+def test_the_note_names_other_processes_and_a_remedy():
     assert nvml.note_of_other_processes([]) == ""
     text = nvml.note_of_other_processes(["Xorg (process 7)"])
     assert "Xorg (process 7)" in text

@@ -1,4 +1,4 @@
-"""What the probes see of a call, on a CPU; on a GPU: test_gpu_evidence.py."""
+"""What the probes record of a call on a CPU; on a GPU: test_gpu_evidence.py."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Two(nn.Module):
         return self.body(self.body(x).relu()) @ self.weight
 
 
-def seen(model: nn.Module, x: torch.Tensor, backend: str = "eager") -> Evidence:
+def evidence_of(model: nn.Module, x: torch.Tensor, backend: str = "eager") -> Evidence:
     workload = resolve(model, x, device="cpu", seed=0)
     from precisionbench.backends.discovery import make
 
@@ -45,8 +45,8 @@ def seen(model: nn.Module, x: torch.Tensor, backend: str = "eager") -> Evidence:
         return prepared.evidence(0.001, None)
 
 
-def test_operations_are_told_with_their_layer_and_the_dtypes_that_ran():
-    found = seen(Two(), torch.randn(32, 64), "half:dtype=bfloat16")
+def test_operations_have_their_layer_and_the_dtypes_that_ran():
+    found = evidence_of(Two(), torch.randn(32, 64), "half:dtype=bfloat16")
     products = [o for o in found.operations if o.name in ("aten::addmm", "aten::mm")]
     assert {o.layer for o in products} == {"body", ""}
     assert {t.dtype for o in products for t in o.inputs} == {"bfloat16"}
@@ -55,7 +55,7 @@ def test_operations_are_told_with_their_layer_and_the_dtypes_that_ran():
 
 
 def test_flops_are_counted_for_each_layer():
-    found = seen(Two(), torch.randn(32, 64))
+    found = evidence_of(Two(), torch.randn(32, 64))
     layers = {layer.path: layer for layer in found.layers}
     one = 2 * 32 * 64 * 64
     assert found.flops == 3 * one
@@ -65,7 +65,7 @@ def test_flops_are_counted_for_each_layer():
     assert layers["body"].parameters[0] == Tensor((64, 64), "float32")
 
 
-def test_what_the_counter_does_not_know_is_not_among_what_it_counted():
+def test_operations_that_flop_counter_does_not_know_are_not_listed_as_counted():
     class Recurrent(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -74,48 +74,50 @@ def test_what_the_counter_does_not_know_is_not_among_what_it_counted():
         def forward(self, x):
             return self.body(x)[0]
 
-    found = seen(Recurrent(), torch.randn(4, 2, 32))
+    found = evidence_of(Recurrent(), torch.randn(4, 2, 32))
     assert not found.flops or "aten.lstm" not in found.counted
 
 
 def test_zeros_among_the_inputs_are_counted():
-    assert seen(nn.Linear(8, 8), torch.zeros(2, 8)).input_zero_share == 1
-    assert seen(nn.Linear(8, 8), torch.ones(2, 8)).input_zero_share == 0
-    assert seen(nn.Embedding(8, 8), torch.zeros(2, dtype=torch.int64)).input_zero_share is None
+    assert evidence_of(nn.Linear(8, 8), torch.zeros(2, 8)).input_zero_share == 1
+    assert evidence_of(nn.Linear(8, 8), torch.ones(2, 8)).input_zero_share == 0
+    assert (
+        evidence_of(nn.Embedding(8, 8), torch.zeros(2, dtype=torch.int64)).input_zero_share is None
+    )
 
 
-def test_a_patched_function_is_seen_for_what_it_is(monkeypatch):
+def test_a_patched_function_is_recorded(monkeypatch):
     plain = torch.nn.functional.linear
 
     def patched(*args):
         return plain(*args)
 
     monkeypatch.setattr(torch.nn.functional, "linear", patched)
-    assert seen(nn.Linear(8, 8), torch.ones(2, 8)).foreign_functions == (
+    assert evidence_of(nn.Linear(8, 8), torch.ones(2, 8)).foreign_functions == (
         "torch.nn.functional.linear",
     )
 
 
-def test_what_cannot_be_seen_is_unknown_with_the_reason(monkeypatch):
+def test_what_cannot_be_recorded_is_unknown_with_the_reason(monkeypatch):
     def broken(*_: object) -> object:
         raise RuntimeError("no profiler here")
 
     monkeypatch.setattr(profiler, "profiled", broken)
-    found = seen(nn.Linear(8, 8), torch.ones(2, 8))
+    found = evidence_of(nn.Linear(8, 8), torch.ones(2, 8))
     assert found.unknown == {"profile": "RuntimeError: no profiler here"}
     assert found.flops
 
 
-def test_looking_changes_nothing_of_what_runs():
+def test_profiling_does_not_change_what_runs():
     """Hooks would switch the fast path of this layer off."""
     layer = nn.TransformerEncoderLayer(32, 4, batch_first=True)
     model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    found = seen(model, torch.randn(2, 8, 32))
+    found = evidence_of(model, torch.randn(2, 8, 32))
     assert any("_transformer_encoder_layer_fwd" in name for o in found.operations
                for name in (o.name, *o.parents))  # fmt: skip
 
 
-def test_modules_are_afterwards_as_they_were():
+def test_wrapped_modules_are_restored():
     model = Two()
     own = model.body.forward
     model.weight_forward = None
@@ -125,7 +127,7 @@ def test_modules_are_afterwards_as_they_were():
     assert model.body.forward == own
 
 
-def test_a_forward_that_somebody_has_set_is_set_again():
+def test_a_forward_set_on_the_instance_is_restored():
     model = nn.Linear(2, 2)
 
     def theirs(x):
@@ -137,15 +139,15 @@ def test_a_forward_that_somebody_has_set_is_set_again():
     assert model.forward is theirs
 
 
-def test_scripted_models_are_seen_as_one():
+def test_scripted_models_are_profiled_as_one_layer():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is deprecated
         scripted = torch.jit.script(nn.Sequential(nn.Linear(8, 8), nn.ReLU()))
-        found = seen(scripted, torch.ones(2, 8))
+        found = evidence_of(scripted, torch.ones(2, 8))
     assert {o.layer for o in found.operations} == {""}
 
 
-def test_each_layers_error_is_taken_against_float64(cnn, images):
+def test_each_layers_error_is_computed_against_float64(cnn, images):
     workload = resolve(cnn, images, device="cpu", seed=0)
     expected = layer_outputs_in_float64(workload)
     model = workload.make_model()
@@ -162,7 +164,7 @@ def test_each_layers_error_is_taken_against_float64(cnn, images):
     assert all(e.relative_l2 > 1e-4 for e in coarse if e.relative_l2)
 
 
-def test_errors_are_right_where_cpu_has_been_made_to_cast(cnn, images, monkeypatch):
+def test_errors_are_right_where_tensor_cpu_is_patched_to_cast(cnn, images, monkeypatch):
     """Apex O1 does so with tensors of a GPU."""
     model = cnn.eval()
     double = copy.deepcopy(model).double()
@@ -172,7 +174,7 @@ def test_errors_are_right_where_cpu_has_been_made_to_cast(cnn, images, monkeypat
     assert all(error.relative_l2 < 1e-5 for error in found)
 
 
-def test_an_overflow_is_counted_where_it_begins():
+def test_an_overflow_is_counted_in_the_layer_where_it_begins():
     model = nn.Sequential(nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False))
     for part in model:
         nn.init.constant_(part.weight, 100.0)
@@ -184,7 +186,7 @@ def test_an_overflow_is_counted_where_it_begins():
     assert found["0"].reference_max_abs == pytest.approx(80_000)
 
 
-def test_masks_are_no_overflow():
+def test_infinities_of_masks_are_not_counted_as_overflow():
     class Masked(nn.Module):
         def forward(self, x):
             return x.masked_fill(x < 0, float("-inf"))
@@ -194,7 +196,7 @@ def test_masks_are_no_overflow():
     assert {e.nonfinite_count for e in layer_errors(lambda: model(x), model, 16, expected)} == {0}
 
 
-def test_an_overflow_in_a_later_item_is_found_too():
+def test_an_overflow_in_an_item_that_is_not_sampled_is_counted():
     model, x = nn.Sequential(nn.Linear(8, 8, bias=False)), torch.ones(16, 8)
     nn.init.constant_(model[0].weight, 100.0)
     x[9] = 1000
@@ -204,23 +206,23 @@ def test_an_overflow_in_a_later_item_is_found_too():
     assert found["0"].nonfinite_count == 8
 
 
-def test_masks_and_states_of_zeros_are_no_inputs_of_zeros():
+def test_zeros_in_smaller_inputs_are_not_counted():
     class Two(nn.Module):
         def forward(self, ids, mask):
             return ids + mask
 
     ids, mask = torch.ones(4, 8, dtype=torch.int64), torch.zeros(4, 8)
-    assert seen(Two(), (ids, mask)).input_zero_share is None
+    assert evidence_of(Two(), (ids, mask)).input_zero_share is None
 
 
-def test_compiled_models_are_not_looked_through():
+def test_layers_of_compiled_models_are_not_profiled():
     model = nn.Sequential(nn.Linear(8, 8))
     assert eager_module(model) is model
     model[0].compile(backend="eager")
     assert eager_module(model) is None
 
 
-def test_float64_is_not_asked_of_a_process_in_which_torch_is_patched(monkeypatch):
+def test_a_process_in_which_torch_is_patched_computes_no_float64_reference(monkeypatch):
     monkeypatch.setattr(float64_reference, "foreign_functions", lambda: ("torch.conv2d",))
     workload = resolve(nn.Linear(2, 2), torch.ones(1, 2), device="cpu", seed=0)
     with pytest.raises(PreparationError, match="torch is patched here"):
@@ -228,7 +230,7 @@ def test_float64_is_not_asked_of_a_process_in_which_torch_is_patched(monkeypatch
 
 
 @pytest.mark.parametrize("launcher", ["inline", "process"])
-def test_every_row_is_seen_after_it_was_measured(cnn, images, launcher):
+def test_every_row_has_evidence(cnn, images, launcher):
     found = pb.compare(
         cnn, images, backends=["half:dtype=bfloat16"], device="cpu", launcher=launcher, budget_s=1,
         **({"replicas": 1} if launcher == "process" else {}),
@@ -240,16 +242,16 @@ def test_every_row_is_seen_after_it_was_measured(cnn, images, launcher):
     assert json_format.from_json(found.to_json()) == found.data
 
 
-def test_it_can_be_left_out(cnn, images):
+def test_evidence_can_be_switched_off(cnn, images):
     found = pb.compare(
         cnn, images, backends=["eager"], device="cpu", launcher="inline", budget_s=1, evidence=False
     )
     assert found["eager"].evidence is None
 
 
-def test_a_call_that_breaks_when_it_is_looked_at_costs_the_look_only(cnn, images):
-    class Shy(Backend):
-        name = "shy"
+def test_a_module_that_fails_while_it_is_profiled_loses_only_its_layers(cnn, images):
+    class WrongModule(Backend):
+        name = "wrong-module"
 
         def prepare(self, model, inputs):
             import contextlib
@@ -265,12 +267,18 @@ def test_a_call_that_breaks_when_it_is_looked_at_costs_the_look_only(cnn, images
             return prepared()
 
     found = pb.compare(
-        cnn, images, backends=[Shy()], reference=Shy(), device="cpu", launcher="inline", budget_s=1
+        cnn,
+        images,
+        backends=[WrongModule()],
+        reference=WrongModule(),
+        device="cpu",
+        launcher="inline",
+        budget_s=1,
     )
-    assert found["shy"].evidence.operations
+    assert found["wrong-module"].evidence.operations
 
 
-def test_items_that_depend_on_each_other_are_compared_as_the_whole_batch():
+def test_items_that_depend_on_each_other_are_compared_as_a_whole_batch():
     class Centred(nn.Module):
         def __init__(self):
             super().__init__()
@@ -296,7 +304,7 @@ def test_a_model_of_one_batch_size_is_compared_at_that():
     assert layer_errors(lambda: model(x), model, 16, expected)[-1].relative_l2 < 1e-6
 
 
-def test_outputs_of_whole_numbers_leave_the_layers_to_compare():
+def test_with_integer_outputs_only_layers_are_compared():
     class Classes(nn.Module):
         def __init__(self):
             super().__init__()

@@ -1,4 +1,4 @@
-"""What breaks, and what is kept: real worker processes that are made to fail (docs/faults.md)."""
+"""Failures of real worker processes, and what a comparison then keeps (docs/faults.md)."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def patch_torch() -> None:
     torch.nn.functional.relu = lambda x: x
 
 
-def stay() -> None:
+def leave_a_thread() -> None:
     threading.Thread(target=time.sleep, args=(600,)).start()
 
 
@@ -77,7 +77,7 @@ AT_ONCE = {
     "hang": lambda: time.sleep(600),
     "unpicklable": raise_unpicklable,
     "print": lambda: os.write(1, b"noise on standard output\n"),
-    "threads": stay,
+    "threads": leave_a_thread,
     "patch": patch_torch,
 }
 
@@ -107,19 +107,19 @@ class Faulty(Backend):
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory):
-    """One run in which nearly everything breaks; its result, its journal, and who is left over."""
+    """A run with every fault; its result, its journal, processes left running, and its progress."""
     journal = str(tmp_path_factory.mktemp("faults") / "run.journal")
     faults = [*AT_ONCE, "SIGSEGV", "SIGKILL"]
     backends = ["eager", *(Faulty(fault, journal) for fault in faults)]
     before = children()
-    told: list[pb.Progress] = []
+    reported: list[pb.Progress] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(protocol, "LIMITS", attrs.evolve(protocol.LIMITS, prepare_s=12.0))
         found = pb.compare(
             Tiny(), torch.rand(2, 8), backends=backends, budget_s=20, journal=journal,
-            on_progress=told.append, **OPTIONS,
+            on_progress=reported.append, **OPTIONS,
         )  # fmt: skip
-    return found, journal, children() - before, told
+    return found, journal, children() - before, reported
 
 
 def row(comparison: pb.Comparison, fault: str) -> Any:
@@ -139,25 +139,25 @@ def failure(comparison: pb.Comparison, fault: str) -> Any:
         ("unpicklable", "LocalError: cannot travel"),
     ],
 )
-def test_a_worker_that_breaks_at_once_is_a_row_that_failed(faulty, fault, sentence):
+def test_a_worker_that_fails_while_it_prepares_is_a_failed_row(faulty, fault, sentence):
     assert sentence in failure(faulty[0], fault).reason
 
 
 @pytest.mark.parametrize(("fault", "number"), [("SIGSEGV", 11), ("SIGKILL", 9)])
-def test_a_worker_that_dies_later_keeps_its_finished_rounds(faulty, fault, number):
+def test_a_worker_that_dies_later_keeps_its_complete_rounds(faulty, fault, number):
     found = row(faulty[0], fault)
     assert found.measurement.ended_by == "failed"
     assert len(found.measurement.blocks) >= 2
     assert any(f"ended by signal {number}" in text for text in found.warnings)
 
 
-def test_what_breaks_is_told_when_it_does_and_once(faulty):
-    told = faulty[3]
-    rounds = [i for i, progress in enumerate(told) if progress.stage == "measuring"]
+def test_a_failure_is_reported_once_and_when_it_happens(faulty):
+    reported = faulty[3]
+    rounds = [i for i, progress in enumerate(reported) if progress.stage == "measuring"]
     for fault, later in (("exit", False), ("hang", False), ("SIGSEGV", True), ("SIGKILL", True)):
         stages = [
             (i, p.stage)
-            for i, p in enumerate(told)
+            for i, p in enumerate(reported)
             if p.backend.startswith(f"faulty:fault={fault}")
         ]
         ((place, _),) = [one for one in stages if one[1] == "failed"]
@@ -171,7 +171,7 @@ def test_the_other_rows_are_complete(faulty):
     assert faulty[0]["eager"].measurement.ended_by != "failed"
 
 
-def test_what_a_worker_prints_reaches_no_channel_of_ours(faulty):
+def test_what_a_worker_prints_is_in_the_log_and_not_in_the_protocol(faulty):
     assert any("noise on standard output" in line for line in row(faulty[0], "print").log)
 
 
@@ -179,18 +179,18 @@ def test_threads_that_a_plugin_leaves_are_not_waited_for(faulty):
     assert row(faulty[0], "threads").measurement.ended_by != "failed"
 
 
-def test_a_patched_torch_reaches_no_other_row(faulty):
+def test_a_patch_of_torch_affects_no_other_row(faulty):
     assert torch.nn.functional.relu.__module__ == "torch.nn.functional"
     assert any("relu" in text for text in row(faulty[0], "patch").warnings) or failure(
         faulty[0], "patch"
     )
 
 
-def test_no_process_is_left_over(faulty):
+def test_no_process_is_left_running(faulty):
     assert faulty[2] == set()
 
 
-def test_the_journal_tells_the_same_as_the_result(faulty):
+def test_the_journal_holds_the_same_rows_and_failures_as_the_result(faulty):
     written = pb.load(faulty[1])
     for name in ("eager", *(r.backend for r in faulty[0].data.results)):
         assert len(written[name].measurement.blocks) == len(faulty[0][name].measurement.blocks)
@@ -200,16 +200,16 @@ def test_the_journal_tells_the_same_as_the_result(faulty):
 
 
 @attrs.frozen
-class Crowded(Backend):
+class AlwaysOutOfMemory(Backend):
     name: ClassVar[str] = "crowded"
 
     def prepare(self, model, inputs):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
-def test_a_row_that_finds_no_memory_even_alone_is_a_failure():
+def test_a_row_that_does_not_fit_even_alone_is_a_failure():
     found = pb.compare(
-        Tiny(), torch.rand(2, 8), backends=["eager", Crowded()], budget_s=2, **OPTIONS
+        Tiny(), torch.rand(2, 8), backends=["eager", AlwaysOutOfMemory()], budget_s=2, **OPTIONS
     )
     assert found.data.failures[0].error == "OutOfMemoryError"
     assert found["eager"].measurement.blocks
@@ -217,7 +217,7 @@ def test_a_row_that_finds_no_memory_even_alone_is_a_failure():
 
 @attrs.frozen
 class FitsAlone(Backend):
-    """Has memory only where no other worker of this run holds the file."""
+    """Fits only where no other worker of this run holds the file."""
 
     name: ClassVar[str] = "fits-alone"
     file: str = ""
@@ -231,8 +231,8 @@ class FitsAlone(Backend):
         yield inputs.bind(model)
 
 
-def test_rows_that_do_not_fit_together_are_started_anew_in_every_round(tmp_path):
-    backends = [FitsAlone(str(tmp_path / "memory")), Held(str(tmp_path / "memory"))]
+def test_rows_that_do_not_fit_together_are_restarted_in_every_round(tmp_path):
+    backends = [FitsAlone(str(tmp_path / "memory")), FitsAloneToo(str(tmp_path / "memory"))]
     found = pb.compare(
         Tiny(), torch.rand(2, 8), backends=backends, reference=backends[0], budget_s=1, **OPTIONS
     )
@@ -242,7 +242,7 @@ def test_rows_that_do_not_fit_together_are_started_anew_in_every_round(tmp_path)
 
 
 @attrs.frozen
-class Held(FitsAlone):
+class FitsAloneToo(FitsAlone):
     name: ClassVar[str] = "held"
 
 
@@ -250,8 +250,8 @@ class Held(FitsAlone):
 def interrupting():
     """A callback that presses Ctrl-C after some rounds, once or twice.
 
-    Python's own handler is in force meanwhile: whoever started the tests in the background of a
-    shell had interrupts ignored.
+    Python's own handler is in force meanwhile: tests that run in the background of a shell ignore
+    interrupts.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -282,7 +282,7 @@ def test_the_first_ctrl_c_returns_the_finished_rounds(interrupting):
     assert children() == before
 
 
-def test_the_second_ctrl_c_ends_it_and_leaves_no_process(interrupting):
+def test_the_second_ctrl_c_raises_and_leaves_no_process(interrupting):
     before = children()
     with pytest.raises(KeyboardInterrupt):
         pb.compare(
@@ -296,7 +296,7 @@ def test_the_second_ctrl_c_ends_it_and_leaves_no_process(interrupting):
     assert children() == before
 
 
-def test_a_model_that_cannot_be_sent_is_told_what_to_do():
+def test_a_model_that_cannot_be_pickled_is_an_error_with_a_remedy():
     lock = threading.Lock()
     with pytest.raises(WorkloadError, match=r"cannot be sent to a worker.*launcher='inline'"):
         pb.compare(lambda: (lock, Tiny())[1], torch.rand(2, 8), backends=["eager"], **OPTIONS)
@@ -316,7 +316,7 @@ print(found["eager"].measurement.ended_by)
 """
 
 
-def test_models_of_a_script_without_a_main_guard_reach_the_workers(tmp_path):
+def test_models_of_a_script_without_a_main_guard_are_measured(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, "1", str(tmp_path / "journal")],
         capture_output=True,
@@ -338,7 +338,7 @@ def alive(pid: int) -> bool:
     return False
 
 
-def test_workers_end_with_a_parent_that_is_killed_and_its_rounds_are_on_disk(tmp_path):
+def test_workers_exit_with_a_killed_parent_and_its_rounds_are_on_disk(tmp_path):
     journal = tmp_path / "journal"
     parent = subprocess.Popen([sys.executable, "-c", SCRIPT, "600", str(journal)])
     try:
@@ -358,7 +358,7 @@ def test_workers_end_with_a_parent_that_is_killed_and_its_rounds_are_on_disk(tmp
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
-def test_a_disk_that_is_full_costs_the_journal_alone(tmp_path, monkeypatch):
+def test_a_full_disk_loses_only_the_journal(tmp_path, monkeypatch):
     class Full(journals.Journal):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
@@ -374,14 +374,14 @@ def test_a_disk_that_is_full_costs_the_journal_alone(tmp_path, monkeypatch):
 
 
 def test_a_journal_never_replaces_a_file(tmp_path):
-    kept = tmp_path / "journal"
-    kept.write_text("mine")
+    existing = tmp_path / "journal"
+    existing.write_text("mine")
     with pytest.raises(OutputError, match="choose another name"):
-        pb.compare(Tiny(), torch.rand(2, 8), backends=["eager"], journal=kept, **OPTIONS)
-    assert kept.read_text() == "mine"
+        pb.compare(Tiny(), torch.rand(2, 8), backends=["eager"], journal=existing, **OPTIONS)
+    assert existing.read_text() == "mine"
 
 
-def test_a_journal_that_was_cut_off_is_read_up_to_there(faulty, tmp_path):
+def test_a_truncated_journal_is_read_up_to_the_truncation(faulty, tmp_path):
     lines = Path(faulty[1]).read_text().splitlines()
     cut = tmp_path / "cut.journal"
     cut.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])
@@ -403,7 +403,7 @@ def test_a_damaged_journal_is_refused(faulty, tmp_path, change, sentence):
         pb.load(broken)
 
 
-def test_a_journal_beside_a_result_takes_a_name_that_is_free(tmp_path):
+def test_a_journal_beside_a_result_takes_an_unused_name(tmp_path):
     output = tmp_path / "result.json"
     first = journals.free_name(output)
     first.touch()
@@ -436,7 +436,7 @@ def lines_of(*extra: dict[str, Any], rows: tuple[str, ...] = ("eager",)) -> str:
     return "\n".join(json.dumps(line) for line in lines)
 
 
-def test_a_journal_of_a_row_that_broke_after_its_first_block_is_read():
+def test_a_journal_of_a_row_that_failed_after_its_first_block_is_read():
     failure = {
         "backend": "eager",
         "name": "eager",
@@ -451,7 +451,7 @@ def test_a_journal_of_a_row_that_broke_after_its_first_block_is_read():
     assert "it failed later: it died" in found.results[0].warnings
 
 
-def test_a_journal_of_rows_that_were_started_anew_knows_only_these():
+def test_a_journal_of_restarted_rows_holds_only_the_restarts():
     row = json.loads(lines_of().splitlines()[1])
     block = {"round": 0, "position": 0, "replica": 0, "samples": [0.5]}
     again = lines_of({"schedule": "restarts"}, row, {"block": block, "of": "eager"})
@@ -470,7 +470,7 @@ class Spawns(nn.Module):
         return x + 1
 
 
-def test_what_a_model_starts_ends_with_its_worker(tmp_path):
+def test_processes_that_a_model_starts_are_killed_with_its_worker(tmp_path):
     model = Spawns()
     model.mark = str(tmp_path / "pid")
     pb.compare(model, torch.rand(2, 8), backends=["eager"], budget_s=1, **OPTIONS)
@@ -488,7 +488,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_an_import_path_that_is_no_text_is_passed_over(monkeypatch, tmp_path):
+def test_an_entry_of_the_import_path_that_is_not_text_is_ignored(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", [*sys.path, tmp_path])
     found = pb.compare(Tiny(), torch.rand(2, 8), backends=["eager"], budget_s=1, **OPTIONS)
     assert found["eager"].latency.value > 0
@@ -497,13 +497,13 @@ def test_an_import_path_that_is_no_text_is_passed_over(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "text", ["CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED when calling"]
 )
-def test_memory_that_cuda_itself_lacks_is_memory(text):
+def test_cudas_own_messages_about_memory_are_out_of_memory_errors(text):
     with pytest.raises(OutOfMemoryError):
         guards.raise_if_out_of_memory(RuntimeError(text))
 
 
 class FailsInFloat64(nn.Module):
-    """Well while it is measured, and not when its layers are looked into."""
+    """Works while it is measured, and fails when it is computed in float64."""
 
     def __init__(self, fault: str) -> None:
         super().__init__()
@@ -525,7 +525,7 @@ class LimitsOfFloat64(protocol.TimeLimits):
 @pytest.mark.parametrize(
     ("fault", "reason"), [("hang", "did not answer within"), ("exit", "ended with exit code 3")]
 )
-def test_a_worker_that_breaks_when_it_is_looked_into_costs_the_look_only(
+def test_a_worker_that_fails_while_it_is_profiled_loses_only_the_evidence(
     monkeypatch, fault, reason
 ):
     # only what hangs gets little time: starting a profiler takes seconds where others compute, too

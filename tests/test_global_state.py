@@ -28,7 +28,7 @@ def flags_as_before():
         yield
 
 
-def settings_of_a_user():
+def precision_settings():
     """What a script may have done to the precision switches, old and new, in any order."""
     old = [
         lambda: torch.set_float32_matmul_precision("high"),
@@ -48,9 +48,9 @@ def settings_of_a_user():
     return st.lists(st.sampled_from(old + new * NEW_PRECISION), max_size=4)
 
 
-@given(settings_of_a_user(), st.sampled_from(["ieee", "tf32"]))
+@given(precision_settings(), st.sampled_from(["ieee", "tf32"]))
 @settings(deadline=None, max_examples=200)
-def test_the_precision_is_set_and_the_users_own_comes_back(steps, precision):
+def test_the_fp32_precision_is_set_and_the_users_is_restored(steps, precision):
     with flags_restored(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for step in steps:
@@ -68,7 +68,7 @@ def test_the_precision_is_set_and_the_users_own_comes_back(steps, precision):
         assert during["mkldnn.matmul.fp32_precision"] == "ieee"
 
 
-def test_flags_come_back_even_after_an_error():
+def test_flags_are_restored_after_an_error():
     before = read_flags()
 
     def meddle() -> None:
@@ -89,27 +89,27 @@ def test_flags_come_back_even_after_an_error():
 
 
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
-def test_the_matmul_precision_of_a_user_can_still_be_read_afterwards(precision):
+def test_the_users_matmul_precision_is_restored(precision):
     torch.set_float32_matmul_precision(precision)
     with fp32_precision("ieee"):
         assert torch.get_float32_matmul_precision() == "highest"
     assert torch.get_float32_matmul_precision() == precision
 
 
-def test_a_surrounding_autocast_is_off_for_a_while():
+def test_a_surrounding_autocast_is_disabled_within_the_context():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         with autocast_off("cpu"):
             assert torch.rand(2, 2).matmul(torch.rand(2, 2)).dtype == torch.float32
         assert torch.is_autocast_enabled("cpu")
 
 
-def test_cudnn_benchmark_is_set_for_a_while():
+def test_cudnn_benchmark_is_set_within_the_context():
     with cudnn_benchmark(True):
         assert torch.backends.cudnn.benchmark is True
     assert torch.backends.cudnn.benchmark is False
 
 
-def test_every_random_generator_comes_back():
+def test_every_random_generator_is_restored():
     with rng_restored():
         expected = torch.rand(1).item(), np.random.rand(), random.random()
     with rng_restored():
@@ -127,13 +127,13 @@ def test_seeding_repeats_every_generator():
         assert draw() == draw()
 
 
-def test_nothing_has_changed_when_nothing_was_done():
+def test_without_patches_there_are_no_changes():
     functions = Functions.now()
     torch.nn.functional.relu(torch.ones(1))
     assert functions.changes() == []
 
 
-def test_replaced_added_and_removed_functions_are_named_and_put_back():
+def test_replaced_added_and_removed_functions_are_named_and_restored():
     original_relu, original_vf = torch.nn.functional.relu, torch.nn.modules.rnn._VF
     gelu = torch.nn.functional.gelu
     assert "__matmul__" not in vars(torch.Tensor)  # inherited
@@ -163,7 +163,7 @@ def test_replaced_added_and_removed_functions_are_named_and_put_back():
     assert functions.changes() == []
 
 
-def test_what_torch_compile_does_to_torch_is_no_leak_and_stays():
+def test_patches_of_torch_compile_are_not_reported_and_not_undone():
     functions = Functions.now()
     torch.compile(torch.nn.Linear(4, 4), backend="eager")(torch.rand(2, 4))
     patched = torch.nn.Module.__init__
@@ -172,7 +172,7 @@ def test_what_torch_compile_does_to_torch_is_no_leak_and_stays():
     assert torch.nn.Module.__init__ is patched
 
 
-def test_a_function_that_passes_for_torchs_own_by_name_is_still_named():
+def test_a_patch_with_the_name_of_the_original_is_reported():
     import functools
 
     relu = torch.nn.functional.relu
@@ -181,13 +181,13 @@ def test_a_function_that_passes_for_torchs_own_by_name_is_still_named():
         assert functions.changes() == ["torch.nn.functional.relu"]
 
 
-def test_an_added_key_of_a_table_is_removed():
+def test_a_key_added_to_a_table_is_removed():
     with functions_restored():
         torch.nn.modules.rnn._rnn_impls["NEW"] = len
     assert "NEW" not in torch.nn.modules.rnn._rnn_impls
 
 
-def test_a_hook_on_every_module_is_named_and_removed():
+def test_a_global_module_hook_is_reported_and_removed():
     with functions_restored() as functions:
         torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
         assert len(functions.changes()) == 1
@@ -195,7 +195,7 @@ def test_a_hook_on_every_module_is_named_and_removed():
     assert not torch.nn.modules.module._global_forward_hooks
 
 
-def test_a_submodule_that_is_imported_meanwhile_is_no_leak():
+def test_an_imported_submodule_is_not_reported():
     functions = Functions.now()
     torch.a_module_of_this_test = random  # what importing torch.something does
     try:

@@ -91,7 +91,7 @@ def test_fp32_convolutions_are_ieee_whatever_the_user_had_set():
         assert comparison[TF32[1]].agreement.relative_l2 > 1e-5
 
 
-def test_torch_is_afterwards_as_it_was():
+def test_torchs_global_state_is_restored():
     model, x = matmul(512)
     torch.cuda.manual_seed(7)
     rng, flags, functions = torch.cuda.get_rng_state(), read_flags(), Functions.now()
@@ -101,7 +101,7 @@ def test_torch_is_afterwards_as_it_was():
     assert functions.changes() == []
 
 
-def test_inputs_left_on_the_cpu_are_refused_as_in_a_script_of_ones_own():
+def test_inputs_on_the_cpu_are_refused_for_a_model_on_the_gpu():
     model, x = matmul(64)
     with pytest.raises(WorkloadError, match="is on cpu but the model is on cuda:0"):
         pb.compare(model, x.cpu())
@@ -122,7 +122,7 @@ class Masked(nn.Module):
         return x * self.mask
 
 
-def test_plain_tensors_of_a_model_are_on_the_gpu_in_workers_too():
+def test_plain_tensor_attributes_are_on_the_gpu_in_workers_too():
     found = pb.compare(
         Masked(), torch.rand(2, 8, device="cuda"), backends=["eager"], budget_s=1, replicas=1
     )
@@ -138,12 +138,12 @@ class TakesMemory(nn.Module):
         return x
 
 
-def test_a_batch_that_does_not_fit_is_told_which_would():
+def test_the_error_for_a_batch_that_does_not_fit_names_one_that_does():
     with pytest.raises(ExecutionError, match="batch 16: it does not fit .*; batch 4 fits"):
         pb.compare(TakesMemory(), torch.rand(16, 3, device="cuda"), backends=["eager"], budget_s=2)
 
 
-def test_spins_are_read_in_proportion(timer: Timer):
+def test_measured_times_of_spins_are_proportional_to_their_lengths(timer: Timer):
     cycles = [200_000 * step for step in range(1, 9)]
     with timer.clock.active():
         medians = [np.median(timer.block(lambda n=n: torch.cuda._sleep(n), 9)) for n in cycles]
@@ -180,7 +180,7 @@ def sync_debug_mode_reset():
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
-def test_in_a_block_nothing_happens_but_marks_and_calls(monkeypatch, sync_debug_mode_reset):
+def test_a_block_runs_only_marks_and_calls(monkeypatch, sync_debug_mode_reset):
     """No synchronisation, no event made, no memory taken from the device, nothing compiled."""
     clock, seen = WatchedClock(torch.device("cuda", 0)), []
 
@@ -233,7 +233,7 @@ print([r.backend for r in c.results], [(f.backend, f.error) for f in c.failures]
     assert expected in done.stdout, done.stderr
 
 
-def test_a_users_mixture_of_old_and_new_precision_switches_is_no_obstacle():
+def test_a_mixture_of_old_and_new_precision_settings_is_accepted():
     """torch refuses to read its old switches after some uses of the new ones."""
     if not isinstance(getattr(torch.backends, "fp32_precision", None), str):
         pytest.skip("this torch has the old switches only")

@@ -46,7 +46,7 @@ class Tiny(nn.Module):
         return x
 
 
-class Waits(nn.Module):
+class Synchronizes(nn.Module):
     def forward(self, x):
         return x * x.sum().item()
 
@@ -110,7 +110,7 @@ def test_a_graph_of_an_autocast_row_casts_no_weights_and_agrees(cnn, image):
     assert kernels is not None
 
 
-def test_a_graph_is_faster_than_200_launches_and_gives_the_same():
+def test_a_graph_is_faster_than_200_launches_with_the_same_output():
     x = torch.rand(1024, device="cuda")
     with opened(Tiny(), x, "eager") as session:
         expected = session.output[""]
@@ -133,9 +133,9 @@ def test_a_graph_with_a_cold_cache_is_slower_than_with_a_warm_one():
     assert taken[cold] > taken["half:cuda_graph=true"]
 
 
-def test_a_call_that_waits_inside_is_told_with_its_place():
+def test_a_call_that_synchronizes_is_refused_with_the_place():
     with pytest.raises(PreparationError) as caught:
-        opened(Waits(), torch.rand(8, device="cuda"), "eager:cuda_graph=true").__enter__()
+        opened(Synchronizes(), torch.rand(8, device="cuda"), "eager:cuda_graph=true").__enter__()
     assert "waits for the GPU inside (test_gpu_engines.py:" in str(caught.value)
     assert "keep .item()" in caught.value.remedy
 
@@ -148,7 +148,7 @@ class OnTheHost(nn.Module):
         return x + 1
 
 
-def test_a_call_that_breaks_its_capture_fails_alone():
+def test_a_call_that_cannot_be_captured_fails_without_affecting_others():
     """In a process of its own, which a broken capture may spoil."""
     model, x = OnTheHost().cuda(), torch.rand(8, device="cuda")
     found = pb.compare(
@@ -176,7 +176,7 @@ def test_a_call_whose_work_is_on_another_stream_is_refused():
     assert "CUDA graph" in failure.reason
 
 
-def test_folded_batch_norms_agree_and_are_no_kernels(cnn, image):
+def test_folded_batch_norms_agree_and_launch_no_kernels(cnn, image):
     counts, outputs = [], []
     for spec in ("eager", "eager:fold_batch_norm=true"):
         with opened(cnn, image, spec) as session:
@@ -205,7 +205,7 @@ def test_a_compiled_model_is_faster_at_batch_1_and_nothing_compiles_late(cnn, im
 
 
 @needs_triton
-def test_why_cuda_graphs_were_skipped_is_told(image):
+def test_the_reason_for_skipped_cuda_graphs_is_recorded(image):
     class FromTheHost(nn.Module):
         def forward(self, x):
             return x + torch.ones(1).to(x.device)
@@ -236,7 +236,7 @@ def test_a_compiled_call_can_be_captured(cnn, image):
 
 
 @needs_triton
-def test_afterwards_torch_other_rows_and_memory_are_as_before(cnn, image):
+def test_torch_other_rows_and_memory_are_restored(cnn, image):
     with opened(cnn, image, "eager") as session:
         expected = session.output[""]
     flags, functions = read_flags(), Functions.now()

@@ -41,23 +41,23 @@ def test_kernels_add_up_to_the_devices_time(three):
         assert row.evidence.launches >= 3
 
 
-def test_each_precision_is_seen_for_what_it_is(three):
+def test_each_precision_is_recognised(three):
     labels = {label.row: label for label in pb.diagnose(three).labels}
     assert {label.verdict for label in labels.values()} == {"true"}
     assert labels["eager:precision=tf32"].ran == "in TF32"
     assert labels["half"].ran == "in float16"
 
 
-def test_large_products_are_accused_of_nothing(three):
+def test_large_matmuls_have_no_findings(three):
     assert pb.diagnose(three).findings == ()
 
 
-def test_half_brings_what_its_ceiling_allows(three):
+def test_the_speedup_of_half_is_within_its_ceiling(three):
     ceiling = pb.diagnose(three).ceiling
     assert ceiling.best.low <= ceiling.brought.value <= ceiling.best.high
 
 
-def test_a_float32_row_after_a_switch_to_tf32_is_called_false():
+def test_a_float32_row_that_switches_to_tf32_has_a_false_label():
     from precisionbench.backends import Backend, Prepared
 
     class Claims(Backend):
@@ -92,12 +92,12 @@ def test_a_float32_row_after_a_switch_to_tf32_is_called_false():
         (convolutions(256, groups=32), "tensor-core-obstacles"),
     ],
 )
-def test_a_planted_cause_is_named(workload, cause):
+def test_a_planted_cause_is_found(workload, cause):
     found = pb.compare(*workload, backends=["half"], **INLINE)
     assert cause in {f.cause for f in pb.diagnose(found).findings if f.row == "half"}
 
 
-def test_channels_last_proves_layout_conversions():
+def test_an_experiment_with_channels_last_confirms_layout_conversions():
     model, images = convolutions(128)
     found = pb.compare(model, images, backends=["half"], **INLINE)
     diagnosis = pb.diagnose(found, workload=(model, images), experiments=["channels-last"])
@@ -106,7 +106,7 @@ def test_channels_last_proves_layout_conversions():
     assert finding.factor.low > 1
 
 
-def test_a_call_that_waits_and_one_that_copies_are_told():
+def test_synchronizations_and_copies_in_a_call_are_found():
     class Waits(nn.Module):
         def __init__(self):
             super().__init__()

@@ -56,7 +56,7 @@ def host_s(cycles: int, count: int) -> float:
 
 
 @pytest.mark.parametrize("length_s", [50e-6, 200e-6, 1e-3, 10e-3])
-def test_a_spin_is_read_as_long_as_the_host_sees_it(clock, length_s):
+def test_events_and_the_host_agree_on_the_length_of_a_spin(clock, length_s):
     long = 500_000_000  # cycles, so many that the clock has risen and launching does not matter
     cycles = round(length_s * long / median(host_s(long, 1) for _ in range(3)))
     timer, count = Timer(clock), round(0.1 / length_s)
@@ -88,12 +88,12 @@ def test_a_cold_cache_is_slower_than_a_warm_one(clock):
 # --- planted faults -------------------------------------------------------------------------------
 
 
-def test_a_call_that_waits_for_the_device_is_told(clock):
+def test_a_call_that_synchronizes_is_labelled(clock):
     x = torch.rand(1024, 1024, device=DEVICE)
     assert SYNC_INSIDE in qualify(clock, lambda: (x @ x).sum().item())
 
 
-def test_work_on_another_stream_is_told(clock):
+def test_work_on_another_stream_is_labelled(clock):
     other, multiply = torch.cuda.Stream(), gemm(4096)
 
     def call() -> None:
@@ -152,7 +152,7 @@ def test_many_tiny_kernels_are_bound_by_the_host():
     assert row.enqueue_s > (row.device_s or 0)
 
 
-def test_one_large_matmul_is_not():
+def test_one_large_matmul_is_not_bound_by_the_host():
     row = inline(nn.Linear(8192, 8192), torch.rand(8192, 8192, device=DEVICE))
     assert row.launch_bound is None
     assert row.device_s / row.latency.value > 0.95  # the device is busy while it is timed
@@ -185,7 +185,7 @@ def ratio(ours: Any, theirs: Any) -> float:
 
 
 @pytest.mark.parametrize("mib", [512, 2048])
-def test_it_agrees_with_do_bench_on_a_cold_cache(clock, mib):
+def test_latency_agrees_with_do_bench_on_a_cold_cache(clock, mib):
     testing = pytest.importorskip("triton.testing")
     call = doubling(mib)
 
@@ -196,7 +196,7 @@ def test_it_agrees_with_do_bench_on_a_cold_cache(clock, mib):
     assert ratio(lambda: ours_s(clock, call, cold=True), theirs_s) == pytest.approx(1, abs=0.02)
 
 
-def test_it_agrees_with_torchs_own_timer_where_the_device_is_the_bottleneck(clock):
+def test_latency_agrees_with_torchs_timer_where_the_device_is_the_bottleneck(clock):
     import torch.utils.benchmark as benchmark
 
     call = doubling(4096)
@@ -239,7 +239,7 @@ print("median", sorted(state.samples)[len(state.samples) // 2])
 """
 
 
-def test_it_agrees_with_cuda_bench(clock, tmp_path):
+def test_latency_agrees_with_cuda_bench(clock, tmp_path):
     pytest.importorskip("cuda.bench")
     command = [sys.executable, "-c", CUDA_BENCH, str(tmp_path / "found.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -265,7 +265,7 @@ def compared() -> pb.Comparison:
     )
 
 
-def test_the_same_in_fresh_processes_is_not_told_apart(compared):
+def test_the_same_backend_twice_is_inconclusive(compared):
     assert compared.data.schedule == "rounds"
     assert len({block.replica for block in compared["eager"].measurement.blocks}) == 3
     assert compared.speedup("eager#2").verdict not in (pb.Verdict.FASTER, pb.Verdict.SLOWER)
@@ -273,7 +273,7 @@ def test_the_same_in_fresh_processes_is_not_told_apart(compared):
     assert compared["half"].measurement.rounds[11:]
 
 
-def test_every_pass_has_a_figure_or_a_reason(compared):
+def test_every_pass_has_samples_or_a_reason(compared):
     for row in compared.results:
         passes = row.passes
         assert passes.labels == ()
@@ -287,7 +287,7 @@ def test_every_pass_has_a_figure_or_a_reason(compared):
         assert compared["half"].energy_per_item_j < compared["eager"].energy_per_item_j
 
 
-def test_the_device_is_looked_at_around_every_block(compared):
+def test_the_device_state_is_read_around_every_block(compared):
     states = [block.state for row in compared.results for block in row.measurement.blocks]
     assert all(state is not None for state in states)
     if any(state.sm_clock_hz for state in states):
@@ -304,7 +304,7 @@ class Greedy(nn.Module):
 
 
 @pytest.mark.slow
-def test_rows_that_do_not_fit_side_by_side_are_started_anew_in_every_round():
+def test_rows_that_do_not_fit_together_are_restarted_in_every_round():
     found = pb.compare(
         Greedy(), torch.rand(8, 8), backends=["half"], device="cuda", budget_s=1, replicas=1
     )
@@ -356,7 +356,7 @@ def test_the_doctors_readings_are_those_of_this_gpu():
     assert 1e-6 < found.readings.launch_s < 100e-6
 
 
-def test_the_host_waits_for_no_single_launch(clock):
+def test_the_host_does_not_wait_for_a_launch(clock):
     assert machine.launch_s(DEVICE) < median(
         timing.wall(HostClock(DEVICE), lambda: torch.cuda._sleep(200_000), 5)
     )

@@ -26,7 +26,7 @@ def clock() -> Iterator[CudaEventClock]:
         yield clock
 
 
-def test_a_copy_is_as_fast_as_a_bus_and_slower_than_memory(clock):
+def test_a_copy_has_the_bandwidth_of_the_bus(clock):
     sent = torch.rand(64 << 20, device=DEVICE)  # 256 MiB
     for copied in (transfers.to_device, transfers.to_host):
         rate = sent.numel() * 4 / median(copied(clock, [sent]))
@@ -39,12 +39,12 @@ def test_a_larger_copy_takes_longer(clock):
     assert 4 < times[1] / times[0] < 64
 
 
-def test_nothing_to_transfer_is_said(clock):
+def test_without_tensors_transfers_are_unmeasurable(clock):
     with pytest.raises(timing.UnmeasurableError, match="no tensor"):
         transfers.to_host(clock, [])
 
 
-def test_a_comparison_holds_transfers_and_states_them():
+def test_a_comparison_measures_and_reports_transfers():
     model = nn.Sequential(nn.Conv2d(3, 64, 7), nn.ReLU())
     found = pb.compare(
         model, torch.rand(16, 3, 224, 224), backends=["half"], device="cuda", budget_s=4, replicas=1
@@ -68,7 +68,7 @@ def test_single_stream_is_stated_at_batch_1():
 
 
 @pytest.mark.parametrize("kernels", [100, 300])
-def test_the_range_holds_what_an_unsynchronised_loop_reads(clock, kernels):
+def test_the_range_contains_what_an_unsynchronised_loop_measures(clock, kernels):
     x = torch.rand(16 << 20, device=DEVICE)
 
     def call() -> None:

@@ -1,4 +1,4 @@
-"""What others print: kept with the row, and nobody else's text is lost."""
+"""Output of plugins and models is captured; text of other threads and handlers is shown."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from precisionbench._internal.output_capture import OutputCapture, silence
 from precisionbench.errors import PrecisionBenchWarning
 
 
-def test_text_and_warnings_are_kept_and_not_shown(capsys):
-    record = OutputCapture()
-    with record.capturing():
+def test_text_and_warnings_are_captured_and_not_shown(capsys):
+    capture = OutputCapture()
+    with capture.capturing():
         print("out")
         sys.stderr.writelines(["err", "or\n"])
         warnings.warn("old", FutureWarning, stacklevel=1)
         warnings.warn("mind the gap", PrecisionBenchWarning, stacklevel=1)
-    record.warn("our own")
-    assert record.log() == ("out", "error", "FutureWarning: old")
-    assert record.warnings() == ("our own", "mind the gap")
+    capture.warn("our own")
+    assert capture.log() == ("out", "error", "FutureWarning: old")
+    assert capture.warnings() == ("our own", "mind the gap")
     assert capsys.readouterr() == ("", "")
 
 
-def test_silence_keeps_nothing_and_shows_nothing(capsys):
+def test_silence_discards_text_and_warnings(capsys):
     with silence():
         print("out")
         warnings.warn("old", FutureWarning, stacklevel=1)
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_handler_that_was_made_meanwhile_still_speaks_to_the_user_afterwards(capsys):
-    record = OutputCapture()
-    with record.capturing():
+def test_a_logging_handler_made_within_the_capture_writes_to_the_terminal_afterwards(capsys):
+    capture = OutputCapture()
+    with capture.capturing():
         handler = logging.StreamHandler()
         handler.handle(logging.makeLogRecord({"msg": "during"}))
     handler.handle(logging.makeLogRecord({"msg": "after"}))
-    assert record.log() == ("during",)
+    assert capture.log() == ("during",)
     assert capsys.readouterr().err == "after\n"
 
 
-def test_what_another_thread_prints_is_shown(capsys):
+def test_text_of_a_thread_that_ran_before_is_shown(capsys):
     begin, done = threading.Event(), threading.Event()
 
     def other() -> None:
@@ -59,17 +59,17 @@ def test_what_another_thread_prints_is_shown(capsys):
     assert capsys.readouterr().out == "from another thread\n"
 
 
-def test_what_a_thread_of_the_plugin_prints_is_kept(capsys):
-    record = OutputCapture()
-    with record.capturing():
+def test_text_of_a_thread_that_the_plugin_starts_is_captured(capsys):
+    capture = OutputCapture()
+    with capture.capturing():
         thread = threading.Thread(target=print, args=("from the plugin",))
         thread.start()
         thread.join()
-    assert record.log() == ("from the plugin",)
+    assert capture.log() == ("from the plugin",)
     assert capsys.readouterr().out == ""
 
 
-def test_the_stand_in_is_a_stream_like_the_one_it_stands_for(capfd):
+def test_the_replaced_stream_has_the_attributes_of_the_original(capfd):
     encoding = sys.stdout.encoding
     with silence():
         assert sys.stdout.isatty() is False
@@ -78,11 +78,11 @@ def test_the_stand_in_is_a_stream_like_the_one_it_stands_for(capfd):
         sys.stdout.flush()
 
 
-def test_a_process_without_streams_is_no_obstacle(monkeypatch):
+def test_a_process_without_standard_streams_can_be_captured(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
-    record = OutputCapture()
-    with record.capturing():
+    capture = OutputCapture()
+    with capture.capturing():
         print("said")
         sys.stdout.flush()
-    assert record.log() == ("said",)
+    assert capture.log() == ("said",)

@@ -1,4 +1,4 @@
-"""The passes beside the latency on a clock of the test's own; test_gpu.py has the rest."""
+"""The passes beside the latency, on a fake clock; test_gpu.py has those on a GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from precisionbench.torchtools.timer import HostClock
 from test_timer import FakeClock
 
 
-def test_enqueue_stops_before_the_device_is_drained_and_wall_after():
+def test_enqueue_time_ends_before_the_synchronization_and_wall_time_after_it():
     clock = FakeClock()
     timing.enqueue(clock, clock.work(0.0), 1)
     assert clock.events == ["wait", "call"]
@@ -22,18 +22,18 @@ def test_enqueue_stops_before_the_device_is_drained_and_wall_after():
     assert clock.events == ["wait", "call", "wait"]
 
 
-def test_the_host_clock_reads_how_long_a_call_takes():
+def test_wall_time_is_at_least_the_length_of_the_call():
     clock = HostClock(torch.device("cpu"))
     assert min(timing.wall(clock, lambda: time.sleep(0.002), 3)) >= 0.002
 
 
-def test_passes_take_as_many_samples_as_fit():
+def test_passes_take_as_many_samples_as_fit_into_their_time():
     assert timing.samples_for(1e-4, 0.3) == 50
     assert timing.samples_for(0.01, 0.3) == 30
     assert timing.samples_for(10.0, 0.3) == 3
 
 
-def test_a_pass_that_tells_nothing_keeps_the_reason():
+def test_an_unmeasurable_pass_has_no_samples_and_records_the_reason():
     def take() -> tuple[float, ...]:
         raise timing.UnmeasurableError("not capturable: it waits")
 
@@ -43,5 +43,5 @@ def test_a_pass_that_tells_nothing_keeps_the_reason():
     assert timing.or_unknown(unknown, "device", lambda: (1.0,)) == (1.0,)
 
 
-def test_torch_counts_no_memory_on_a_cpu():
+def test_peak_memory_is_unknown_on_a_cpu():
     assert peak_bytes(torch.device("cpu"), lambda: pytest.fail("called")) == (None, None)

@@ -76,7 +76,7 @@ def test_a_packed_sequence_keeps_its_sizes_as_integers():
     assert cast.batch_sizes.dtype == torch.int64
 
 
-def test_what_is_no_tensor_may_be_copied_on_the_way():
+def test_leaves_that_are_not_tensors_can_be_mapped_too():
     tree = ([3, torch.ones(1)], {"a": "text"})
     assert map_tensors(lambda tensor: tensor, tree, leaf=str)[0][0] == "3"
     assert Inputs(([3],), {"b": 4}).map(lambda t: t, leaf=str) == Inputs((["3"],), {"b": "4"})
@@ -93,7 +93,7 @@ def test_a_class_is_a_leaf():
     assert map_tensors(lambda tensor: tensor, Output) is Output
 
 
-def test_casting_leaves_integers_and_booleans_alone():
+def test_casting_leaves_integers_and_booleans_unchanged():
     inputs = Inputs((torch.ones(2, dtype=torch.int64), torch.ones(2)), {"m": torch.ones(1) > 0})
     dtypes = [tensor.dtype for _, tensor in inputs.to(torch.float16).tensors()]
     assert dtypes == [torch.int64, torch.float16, torch.bool]
@@ -108,7 +108,7 @@ def test_channels_last_applies_to_four_and_five_dimensions_only():
     assert inputs.in_memory_format("contiguous").args[0].is_contiguous()
 
 
-def test_a_format_is_in_the_strides_even_where_both_would_be_right():
+def test_a_memory_format_sets_the_strides_even_where_both_formats_allow_them():
     weight = torch.rand(8, 3, 1, 1)
     assert arrange(weight, "channels_last").stride() == (3, 1, 3, 3)
     assert arrange(arrange(weight, "channels_last"), "contiguous").stride() == weight.stride()

@@ -1,4 +1,4 @@
-"""The Timer on a clock of the test's own, and on the host's."""
+"""The Timer on a fake clock, and on the host's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from precisionbench.torchtools.timer import HostClock, Timer, clock_for
 
 
 class FakeClock:
-    """A clock that stands still except where a call moves it; it writes down what happens."""
+    """A clock that only calls advance; it records what happens."""
 
     name = "fake"
     resolution_s = 1e-9
@@ -57,13 +57,13 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def test_a_block_is_mark_call_mark_with_one_reading_at_its_end(clock):
+def test_a_block_is_mark_call_mark_with_one_read_at_its_end(clock):
     samples = Timer(clock).block(clock.work(0.5), samples=2)
     assert samples == (0.5, 0.5)
     assert clock.events == ["make 4", "mark", "call", "mark", "mark", "call", "mark", "read"]
 
 
-def test_settling_calls_come_before_the_first_mark_and_are_not_scored(clock):
+def test_settling_calls_come_before_the_first_mark_and_are_not_timed(clock):
     durations = iter([9.0, 9.0, 1.0, 1.0])
 
     def call() -> None:
@@ -82,7 +82,7 @@ def test_short_calls_share_a_sample(clock):
     assert sample == pytest.approx(30e-6)
 
 
-def test_the_garbage_collector_is_off_in_a_block_and_as_before_afterwards(clock):
+def test_garbage_collection_is_off_in_a_block_and_restored_afterwards(clock):
     seen = []
     Timer(clock).block(lambda: (seen.append(gc.isenabled()), clock.work(1.0)()), samples=3)
     assert seen == [False] * 3
@@ -95,7 +95,7 @@ def test_the_garbage_collector_is_off_in_a_block_and_as_before_afterwards(clock)
         gc.enable()
 
 
-def test_the_garbage_collector_comes_back_after_an_error(clock):
+def test_garbage_collection_is_restored_after_an_error(clock):
     with pytest.raises(ZeroDivisionError):
         Timer(clock).block(lambda: 1 / 0, samples=1)
     assert gc.isenabled()
@@ -106,14 +106,14 @@ def test_a_clock_that_stands_still_is_an_error(clock):
         Timer(clock).block(clock.work(0.0), samples=2, calls_per_sample=3)
 
 
-def test_one_call_is_timed_from_drained_to_drained(clock):
+def test_one_call_is_timed_with_the_device_idle_before_and_after(clock):
     result, seconds = Timer(clock).once(lambda: time.sleep(0.02) or "out")
     assert result == "out"
     assert 0.02 <= seconds < 20  # milliseconds would be 20 at least
     assert clock.events == ["wait", "wait"]
 
 
-def test_the_host_clock_reads_a_sleep():
+def test_the_host_clock_measures_a_sleep():
     clock = clock_for(torch.device("cpu"))
     assert isinstance(clock, HostClock)
     with clock.active():
@@ -123,7 +123,7 @@ def test_the_host_clock_reads_a_sleep():
     assert min(samples) >= 0.01
 
 
-def test_the_host_clock_asks_for_samples_of_a_hundred_readings():
+def test_samples_of_the_host_clock_are_at_least_a_hundred_readings_long():
     clock = HostClock(torch.device("cpu"))
     assert 0 < clock.resolution_s < 1e-4
     assert clock.min_sample_s == 100 * clock.resolution_s

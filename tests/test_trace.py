@@ -9,7 +9,7 @@ from precisionbench.results.evidence import Copy, Tensor
 
 
 class Trace:
-    """A trace that is written event by event; times in microseconds."""
+    """Builds a trace event by event; times in microseconds."""
 
     def __init__(self) -> None:
         self.events: list[dict] = []
@@ -57,7 +57,7 @@ def test_a_kernel_belongs_to_the_innermost_operation_and_its_layer():
     assert found.launches == 1
 
 
-def test_figures_are_of_one_call_and_the_first_is_left_out():
+def test_values_are_per_call_and_skipped_calls_are_left_out():
     trace = Trace()
     for number, kernel_us in enumerate([500, 30, 50, 40]):
         call_with_a_convolution(trace, 1000 * number, number, kernel_us)
@@ -67,7 +67,7 @@ def test_figures_are_of_one_call_and_the_first_is_left_out():
     assert found.operations[0].count == 1
 
 
-def test_kernels_that_nobody_of_torch_launched_are_kept_without_a_name():
+def test_kernels_that_no_operation_launched_have_no_name():
     trace = Trace()
     trace.host("user_annotation", CALL, 0, 100)
     trace.launch(10, 1, thread=2)  # an engine's own thread
@@ -76,15 +76,15 @@ def test_kernels_that_nobody_of_torch_launched_are_kept_without_a_name():
     assert (operation.name, operation.layer) == ("", "")
 
 
-def test_what_ran_between_calls_is_not_theirs():
+def test_kernels_between_calls_are_left_out():
     trace = Trace()
     call_with_a_convolution(trace, 0, 1, 30)
     trace.launch(500, 2)
-    trace.gpu("kernel", "a stranger", 600, 1000, 2)
+    trace.gpu("kernel", "another kernel", 600, 1000, 2)
     assert trace.profile().launches == 1
 
 
-def test_copies_are_told_by_direction_and_memory():
+def test_copies_are_grouped_by_direction_and_memory():
     trace = Trace()
     trace.host("user_annotation", CALL, 0, 100)
     trace.launch(10, 1, "cudaMemcpyAsync")
@@ -93,7 +93,7 @@ def test_copies_are_told_by_direction_and_memory():
     assert copy == Copy("HtoD", "pageable", 1.0, pytest.approx(8e-6), 4096.0)
 
 
-def test_replays_of_graphs_and_waits_for_the_device_are_counted():
+def test_graph_replays_and_synchronizations_are_counted():
     trace = Trace()
     trace.host("user_annotation", CALL, 0, 100)
     trace.launch(10, 1, "cudaGraphLaunch")
@@ -104,7 +104,7 @@ def test_replays_of_graphs_and_waits_for_the_device_are_counted():
     assert found.host_waits == {"cudaStreamSynchronize": 1.0}
 
 
-def test_on_a_cpu_an_operations_time_is_its_own_without_that_of_what_it_calls():
+def test_on_a_cpu_an_operations_time_excludes_nested_operations():
     trace = Trace()
     trace.host("user_annotation", CALL, 0, 100)
     trace.host("cpu_op", "aten::linear", 10, 50)

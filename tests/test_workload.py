@@ -56,7 +56,7 @@ def test_inputs_are_copied(cnn, images):
     assert workload.make_inputs().args[0].sum() > 0
 
 
-def test_a_factory_builds_the_same_model_each_time_whatever_the_random_state(images):
+def test_a_factory_builds_the_same_model_in_any_random_state(images):
     workload = resolve(lambda: nn.Linear(4, 4), torch.rand(2, 4), device="cpu", seed=3)
     first = workload.make_model()
     torch.rand(10)
@@ -65,7 +65,7 @@ def test_a_factory_builds_the_same_model_each_time_whatever_the_random_state(ima
     assert not torch.equal(first.weight, other.make_model().weight)
 
 
-def test_a_factory_may_bring_the_inputs():
+def test_a_factory_may_return_the_inputs_too():
     workload = resolve(lambda: (nn.Linear(4, 4), torch.rand(2, 4)), device="cpu")
     assert workload.info.batch_size == 2
     assert workload.info.parameters == 20
@@ -102,12 +102,12 @@ def test_the_batch_of_a_list_of_images_is_its_length(cnn):
     assert resolve(cnn, images, device="cpu").info.batch_size == 2
 
 
-def test_a_batch_size_that_is_given_wins():
+def test_a_given_batch_size_takes_precedence():
     sequence_first = torch.rand(7, 2, 4)
     assert resolve(nn.LSTM(4, 4), sequence_first, device="cpu", batch_size=2).info.batch_size == 2
 
 
-def test_a_batch_that_is_no_dimension_may_be_smaller_than_the_rows():
+def test_a_given_batch_size_may_be_smaller_than_the_first_dimension():
     """Graphs are batched as rows of nodes."""
     nodes = torch.rand(100, 4)
     assert resolve(nn.Linear(4, 4), nodes, device="cpu", batch_size=8).info.batch_size == 8
@@ -120,18 +120,18 @@ def test_the_batch_of_a_list_given_by_name_is_its_length():
     assert len(workload.with_batch(2).inputs.kwargs["images"]) == 2
 
 
-def test_a_batch_size_of_numpys_is_a_whole_number():
+def test_a_numpy_integer_is_a_batch_size():
     workload = resolve(nn.Identity(), torch.rand(4, 2), device="cpu", batch_size=np.int32(2))
     assert (workload.info.batch_size, type(workload.info.batch_size)) == (2, int)
 
 
-def test_inputs_without_a_batch_cannot_be_cut():
+def test_inputs_without_a_batch_have_no_smaller_batch():
     nodes = torch.rand(100, 4)
     with pytest.raises(WorkloadError, match="holds 8 items, so there is no batch"):
         resolve(nn.Identity(), nodes, device="cpu", batch_size=8).with_batch(4)
 
 
-def test_a_tuple_as_first_argument_is_no_batch():
+def test_a_tuple_as_first_argument_is_not_a_batch():
     pair = (torch.rand(5, 3), torch.rand(5, 3))
     assert resolve(nn.Identity(), (pair,), device="cpu").info.batch_size == 5
 
@@ -147,7 +147,7 @@ def test_a_packed_sequence_is_one_argument():
     assert workload.info.batch_size == 2
 
 
-def test_a_smaller_batch_cuts_what_is_batched():
+def test_a_smaller_batch_slices_batched_tensors_only():
     inputs = Inputs((torch.rand(8, 3), [1, 2, 3, 4, 5, 6, 7, 8]), {"bias": torch.rand(3)})
     smaller = resolve(nn.Identity(), inputs, device="cpu").with_batch(2)
     assert smaller.inputs.args[0].shape == (2, 3)
@@ -183,7 +183,7 @@ def test_a_function_may_import_from_the_working_directory_when_it_is_called(modu
     assert resolve("late_models:make", device="cpu").info.batch_size == 5
 
 
-def test_a_module_that_ends_the_program_is_an_error(module_file):
+def test_a_module_that_exits_the_program_is_an_error(module_file):
     module_file("ends", "import sys\nsys.exit('usage: ends')\n")
     with pytest.raises(WorkloadError, match=r"'ends' cannot be imported \(SystemExit: usage: ends"):
         resolve("ends:make", device="cpu")
@@ -329,7 +329,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_is_wrong_with_a_workload_is_said_in_one_sentence(case):
+def test_an_invalid_workload_raises_with_reason_and_remedy(case):
     args, kwargs, message = BAD[case]
     args = args() if callable(args) else args
     with pytest.raises(WorkloadError) as caught:
@@ -338,7 +338,7 @@ def test_what_is_wrong_with_a_workload_is_said_in_one_sentence(case):
     assert "\n" not in str(caught.value)
 
 
-def test_the_own_error_of_a_module_that_does_not_import_is_chained(module_file):
+def test_the_error_of_a_module_that_fails_to_import_is_chained(module_file):
     module_file("broken_module", "raise RuntimeError('on purpose')")
     with pytest.raises(WorkloadError, match="on purpose") as caught:
         resolve("broken_module:f", device="cpu")
@@ -351,7 +351,7 @@ def test_cuda_without_a_gpu_is_refused(cnn, images):
         resolve(cnn, images, device="cuda")
 
 
-def test_without_torchvision_its_models_say_how_to_get_it(monkeypatch):
+def test_without_torchvision_its_models_are_an_error_with_a_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
     with pytest.raises(WorkloadError, match=r"pip install 'precisionbench\[torchvision\]'"):
         resolve("torchvision:resnet18", device="cpu")
@@ -386,7 +386,7 @@ class Masked(nn.Module):
         self.inner.mask = torch.ones(2, device=device)
 
 
-def test_plain_tensors_of_modules_are_where_the_user_had_them():
+def test_plain_tensor_attributes_stay_on_the_users_device():
     """A worker gets the model on the CPU; `model.to` passes over such tensors."""
     device = torch.device("meta")
     assert workload._attached(Masked("meta"), device) == (("inner", "mask"),)
