@@ -1,4 +1,4 @@
-"""Data files that come with the library."""
+"""Reads the data files that are part of the package."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read_text(name: str) -> str:
 
 
 def read_toml(name: str) -> dict[str, Any]:
-    """What a file of the folder `data` holds.
+    """The parsed content of a TOML file of the folder `data`.
 
     Args:
         name: of the file, such as `devices.toml`.

@@ -14,7 +14,7 @@ def temporary_beside(file: Path) -> Iterator[Path]:
     """A new file in the same folder, to be renamed when it is complete; else it is removed.
 
     Args:
-        file: what it is to become.
+        file: the name that it will be given.
     """
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=".precisionbench-", suffix=".tmp")
     os.close(handle)

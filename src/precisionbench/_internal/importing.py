@@ -1,4 +1,4 @@
-"""Code that is found by name: optional packages, and what a user names as `module:function`."""
+"""Imports by name: optional packages, and modules of the working directory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def import_engine(module: str, engine: str, remedy: str) -> Any:
 
     Args:
         module: its name.
-        engine: what it is, for people.
+        engine: its name in the error.
         remedy: how to get it.
 
     Raises:
@@ -38,7 +38,7 @@ def import_engine(module: str, engine: str, remedy: str) -> Any:
     """
     try:
         return importlib.import_module(module)
-    except FOREIGN_ERRORS as exc:  # engines fail to import in every way there is
+    except FOREIGN_ERRORS as exc:  # an engine's import can raise any error
         raise BackendUnavailableError(
             f"{engine}, which does not import here ({one_line(exc)})", remedy
         ) from exc
@@ -46,7 +46,7 @@ def import_engine(module: str, engine: str, remedy: str) -> Any:
 
 @contextlib.contextmanager
 def working_directory_on_path() -> Iterator[None]:
-    """Let modules of the working directory be imported meanwhile, as `python -m` does."""
+    """Put the working directory on the import path within the context, as `python -m` does."""
     try:
         here = os.getcwd()
     except OSError:  # it was deleted

@@ -1,4 +1,4 @@
-"""Ctrl-C once finishes the block and keeps the rounds; twice ends at once."""
+"""Handles Ctrl-C: the first finishes the block and keeps the rounds, the second interrupts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from types import FrameType
 
 
 class Interrupts:
-    """Counts the user's interrupts while rounds are measured.
+    """Handles the user's interrupts while rounds are measured.
 
     Args:
-        on_first: called when the first has come, from within its handling.
+        on_first: called by the signal handler of the first.
 
     Attributes:
-        requested: whether the first has come.
+        requested: whether there was a first.
     """
 
     def __init__(self, on_first: Callable[[], object] = lambda: None) -> None:
@@ -25,13 +25,13 @@ class Interrupts:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Take the first interrupt as a request; the second raises KeyboardInterrupt as ever.
+        """Let the first interrupt set `requested`; the second raises KeyboardInterrupt as usual.
 
-        Only where Python's own handler is in force and this is the main thread: an application's
-        own handling of signals is its own.
+        Only in the main thread, and where Python's default handler is installed: an application
+        that handles signals itself is not interfered with.
         """
-        ours = threading.current_thread() is threading.main_thread()
-        if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
             yield
             return
         signal.signal(signal.SIGINT, self._first)

@@ -49,12 +49,12 @@ class OutputCapture:
 
     def warnings(self) -> tuple[str, ...]:
         """What qualifies the row's result."""
-        ours = [
+        caught = [
             str(caught.message)
             for caught in self._caught
             if issubclass(caught.category, PrecisionBenchWarning)
         ]
-        return tuple(dict.fromkeys(self._own + ours))
+        return tuple(dict.fromkeys(self._own + caught))
 
     def log(self) -> tuple[str, ...]:
         """What was printed, and the warnings of other libraries."""
@@ -86,8 +86,8 @@ class _Sink:
     def __init__(self, stream: Any, capture: Callable[[str], object]) -> None:
         self.captures = True
         self._stream, self._capture = stream, capture
-        ours = threading.get_ident()
-        self._others = {thread.ident for thread in threading.enumerate()} - {ours}
+        running = {thread.ident for thread in threading.enumerate()}
+        self._others = running - {threading.get_ident()}
 
     def write(self, text: str) -> int:
         if self.captures and threading.get_ident() not in self._others:

@@ -12,13 +12,13 @@ from precisionbench.diagnosis.models import item_flops
 from precisionbench.published import Record
 from precisionbench.reference_data.model_flops import ItemFlops
 from precisionbench.reference_data.peaks import Device, Peak, named
+from precisionbench.results.dtypes import AMPERE, compute_capability
 
 IMPOSSIBLE, UNLIKELY, POSSIBLE, UNKNOWN = "impossible", "unlikely", "possible", "unknown"
 # Precisions in which libraries have Winograd's algorithm.
 _WINOGRAD_IN = ("fp32", "tf32", "fp16", "bf16")
 # Peaks of what is not named like its precision.
 _RATES = {"mixed": "fp16"}
-_TENSOR_CORES_SKIP_ZEROS = (8, 0)  # compute capability from which 2:4 sparsity doubles their rate
 _SPARSE = 2.0
 _STATUSES = ("cited", "derived", "unverified")  # the last is worth least
 _WORDS = {"images/s": "img/s", "ms": "items/s"}
@@ -92,8 +92,8 @@ class Claim:
     @property
     def sparse_factor(self) -> float:
         """How much faster than dense it could have been."""
-        capability = tuple(map(int, self.device.compute_capability.split(".")))
-        skips = capability >= _TENSOR_CORES_SKIP_ZEROS and self.precision != "fp32"
+        has_sparsity = compute_capability(self.device.compute_capability) >= AMPERE
+        skips = has_sparsity and self.precision != "fp32"
         return _SPARSE if skips and self.sparsity != "dense" else 1.0
 
 

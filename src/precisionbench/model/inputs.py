@@ -1,4 +1,4 @@
-"""The arguments of one forward pass: from whatever the user gives, and how many items they hold."""
+"""The arguments of one forward pass: made from what the user gives, checked, and batched."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from precisionbench.torchtools.tensors import Inputs, map_tensors, walk
 
 
 def is_factory(inputs: object) -> bool:
-    """Whether inputs are still to be made by calling this."""
+    """Whether calling this makes the inputs.
+
+    Args:
+        inputs: as the user gave them.
+    """
     return callable(inputs) and not isinstance(inputs, (torch.Tensor, Mapping, Inputs))
 
 

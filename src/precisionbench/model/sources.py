@@ -1,4 +1,4 @@
-"""What builds the model: an nn.Module's copy, a function, or what a name stands for."""
+"""Where the model is from: an nn.Module that is copied, a function, or `module:function`."""
 
 from __future__ import annotations
 
@@ -111,10 +111,10 @@ def _takes_batch_size(factory: ModelFactory) -> bool:
 
 
 def private_copy(model: nn.Module) -> nn.Module:
-    """A copy of a model that shares nothing with it.
+    """A deep copy of a model.
 
     Raises:
-        WorkloadError: it would not be the same model, or not a copy.
+        WorkloadError: the copy would differ from the model, or shares weights with it.
     """
     if any(getattr(part, "_compiled_call_impl", None) for part in model.modules()):
         raise WorkloadError(
@@ -122,8 +122,8 @@ def private_copy(model: nn.Module) -> nn.Module:
             "pass torch.compile(model), or a function that builds and compiles the model",
         )
     twin = copy.deepcopy(model)
-    ours = set(map(id, [model, *tensors_of(model)]))
-    if not ours.isdisjoint(map(id, [twin, *tensors_of(twin)])):
+    originals = set(map(id, [model, *tensors_of(model)]))
+    if not originals.isdisjoint(map(id, [twin, *tensors_of(twin)])):
         raise WorkloadError(
             "copy.deepcopy of the model shares weights with the original",
             "pass a function that builds the model",

@@ -1,4 +1,4 @@
-"""The model and its inputs: from whatever the user gives to private copies on the device."""
+"""The user's model and inputs, of which each backend gets private copies on the device."""
 
 from __future__ import annotations
 

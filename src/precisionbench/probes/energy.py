@@ -32,7 +32,7 @@ def energy_j(
         clock: of the device.
         call: one forward pass, warm.
         call_s: about how long it takes, in seconds.
-        joules_during: runs something and gives the joules that the device took meanwhile.
+        joules_during: runs something and returns the joules that the device used in that time.
 
     Raises:
         UnmeasurableError: the device does not count its energy.
@@ -52,7 +52,7 @@ def energy_j(
 
 
 def device_joules(device: torch.device, run: Run, root: Path = Path("/")) -> float | None:
-    """What a device takes while something runs; None where nothing tells, or nothing was counted.
+    """The energy that a device uses while something runs; None where it cannot be measured.
 
     NVML's counter; on a Jetson the power monitors, read every 20 ms and integrated.
 

@@ -15,7 +15,7 @@ class Replay:
 
     Attributes:
         graph: the graph.
-        output: what the call gave; each replay writes it anew.
+        output: what the call returned; each replay overwrites it.
     """
 
     graph: torch.cuda.CUDAGraph
@@ -30,14 +30,14 @@ class Replay:
 def capture(clock: CudaEventClock, call: Call) -> Replay:
     """Capture a call on the clock's stream, and replay it once.
 
-    What autocast has cached before stays outside of the graph, as it does outside of a call.
+    Weights that autocast has cast before stay outside of the graph, as they are outside of a call.
 
     Args:
         clock: CUDA events.
         call: one forward pass, warm.
 
     Raises:
-        Exception: whatever made it impossible, the first of several.
+        Exception: what broke the capture, the first of several errors.
     """
     graph, failed = torch.cuda.CUDAGraph(), None
     try:
@@ -52,7 +52,7 @@ def capture(clock: CudaEventClock, call: Call) -> Replay:
 
 
 def _first(exc: BaseException) -> BaseException:
-    """Torch's own error at the end of a broken capture hides the one that broke it."""
+    """The error that broke a capture; torch raises another one at its end, which hides it."""
     while exc.__context__ is not None:
         exc = exc.__context__
     return exc

@@ -1,4 +1,4 @@
-"""What a machine does without any model: its clock's step, its rates of launching and computing."""
+"""What a machine does without a model: its clock's step, its launch and computing rates."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def clock_step_s(clock: Clock) -> float:
     """The smallest step between two readings of a clock, in seconds.
 
     Args:
-        clock: CUDA events are read around spins that differ by single cycles; of the host's
-            clock it is what one reading takes.
+        clock: CUDA events time spins whose lengths differ by single cycles; the host's clock
+            has the time of one reading.
     """
     if not isinstance(clock, CudaEventClock):
         return clock.resolution_s
@@ -41,15 +41,16 @@ def clock_step_s(clock: Clock) -> float:
         start()
         torch.cuda._sleep(cycles)
         end()
-    seen = sorted(set(read()))
-    return min((b - a for a, b in itertools.pairwise(seen)), default=clock.resolution_s)
+    durations_s = sorted(set(read()))
+    steps_s = (longer - shorter for shorter, longer in itertools.pairwise(durations_s))
+    return min(steps_s, default=clock.resolution_s)
 
 
 def launch_s(device: torch.device) -> float:
-    """What the host needs to start one small operation from Python, in seconds.
+    """The host's time to launch one small operation from Python, in seconds.
 
     Args:
-        device: on a CPU this is what running it takes.
+        device: on a CPU this is the time to run it.
     """
     x = torch.ones(64, device=device)
 
@@ -74,13 +75,13 @@ def rates(clock: Clock, device: torch.device) -> tuple[dict[str, float], dict[st
     """
     found: dict[str, float] = {}
     unknown: dict[str, str] = {}
-    questions: Mapping[str, Callable[[], float]] = {
+    measurements: Mapping[str, Callable[[], float]] = {
         **{rate: partial(_matmul_flops, clock, device, rate) for rate in MATMUL_PRECISIONS},
         "bandwidth": partial(_copied_bytes_per_s, clock, device),
     }
-    for rate, ask in questions.items():
+    for rate, measure in measurements.items():
         try:
-            found[rate] = ask()
+            found[rate] = measure()
         except UnmeasurableError as exc:
             unknown[rate] = str(exc)
         except FOREIGN_ERRORS as exc:  # a dtype that this device or build does not multiply

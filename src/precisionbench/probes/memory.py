@@ -8,16 +8,16 @@ from precisionbench.torchtools.timer import Call
 
 
 def peak_bytes(device: torch.device, call: Call) -> tuple[int | None, int | None]:
-    """The most that torch's allocator gives out, and holds, during one call.
+    """The peak memory that torch's allocator allocates, and reserves, during one call.
 
-    Engines that bypass it (TensorRT, ONNX Runtime) show in the driver's view only.
+    Memory of engines that bypass it (TensorRT, ONNX Runtime) is not included.
 
     Args:
         device: where the call runs.
         call: one forward pass.
 
     Returns:
-        Allocated and reserved bytes; None where torch does not count.
+        Allocated and reserved bytes; None where torch does not track them.
     """
     if device.type != "cuda":
         return None, None

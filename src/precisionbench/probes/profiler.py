@@ -92,7 +92,7 @@ def _profiler(device: torch.device) -> Iterator[torch.profiler.profile]:
 def zero_share(inputs: Inputs) -> float | None:
     """The share of zeros in the largest input, where that is floating-point data.
 
-    Masks and states of zeros beside it are normal.
+    Smaller inputs of zeros, such as masks and states, are normal.
     """
     largest = max((t for _, t in inputs.tensors()), key=torch.Tensor.numel, default=None)
     if largest is None or not largest.is_floating_point() or not largest.numel():

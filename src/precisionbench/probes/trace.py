@@ -2,7 +2,7 @@
 
 The trace is the one that `torch.profiler` exports for Chrome. A kernel names the driver call that
 launched it (`correlation`), and that call lies, in time and on its thread, within an operation of
-torch, which lies within annotations of ours: the call and the layer. (Input types and dimensions
+torch, which lies within our annotations: the call and the layer. (Input types and dimensions
 are there with `record_shapes=True`.)
 """
 

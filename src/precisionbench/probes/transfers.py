@@ -1,4 +1,4 @@
-"""What it takes to bring the inputs to the device and the outputs back, in a pass of its own.
+"""The time to copy the inputs to the device and the outputs back, in a pass of its own.
 
 The latency leaves it out; trtexec and MLPerf can have it inside.
 """

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
+from precisionbench.results.dtypes import dtype_name
 from precisionbench.scriptcheck.events import (
     Calls,
     Ending,
@@ -86,15 +87,6 @@ def _calls(key: CallKey, totals: _CallTotals) -> Calls:
         _dtype_names(key.inputs),
         _dtype_names(key.outputs),
     )
-
-
-def dtype_name(dtype: Any) -> str:
-    """Name of a dtype, such as `float32`.
-
-    Args:
-        dtype: of torch.
-    """
-    return str(dtype).removeprefix("torch.")
 
 
 def _dtype_names(dtypes: tuple[Any, ...]) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ import attrs
 import torch
 from torch import nn
 
+from precisionbench.results.dtypes import dtype_name
 from precisionbench.scriptcheck.device import DeviceMonitor
-from precisionbench.scriptcheck.event_log import dtype_name
 from precisionbench.scriptcheck.events import Model
 from precisionbench.scriptcheck.frames import Line, place_of
 from precisionbench.scriptcheck.torch_patches import PatchTracker

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-# What a worker takes of the host beside the model: torch and a CUDA context.
+# Host memory of a worker without the model: torch and a CUDA context.
 _WORKER_BYTES = {"cuda": 2 << 30}
 _WORKER_BYTES_ELSEWHERE = 600 << 20
 _USABLE_SHARE = 0.8

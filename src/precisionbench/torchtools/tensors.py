@@ -180,6 +180,6 @@ class Inputs:
             model: what to call with these arguments.
 
         Returns:
-            The callable; it gives what the model gives.
+            The callable; it returns what the model returns.
         """
         return functools.partial(model, *self.args, **self.kwargs)

@@ -28,6 +28,7 @@ from precisionbench.report import ledger
 from precisionbench.report.html.waterfall import LedgerRow
 from precisionbench.report.ladder import to_text
 from precisionbench.report.plain import WIDTH
+from precisionbench.results.dtypes import compute_capability
 from precisionbench.results.progress import OnProgress
 from precisionbench.results.records import ComparisonData, WorkloadInfo
 from precisionbench.system.environment import capture
@@ -271,7 +272,7 @@ def _check(workload: WorkloadInfo, record: Record | None) -> None:
 def _capabilities(workload: Workload) -> Capabilities:
     gpu = capture(workload.device).gpu
     known = device_of(gpu) if gpu else None
-    capability = tuple(map(int, gpu.compute_capability.split("."))) if gpu else (0, 0)
+    capability = compute_capability(gpu.compute_capability) if gpu else (0, 0)
     dlas = known.peaks.get("dlas") if known else None
     return Capabilities(
         device=workload.device.type,

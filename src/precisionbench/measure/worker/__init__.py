@@ -1,1 +1,1 @@
-"""Where a prepared backend lives while it is timed: in a worker process, or in this one."""
+"""Backends that are prepared in a worker process or in this one, and timed block by block."""

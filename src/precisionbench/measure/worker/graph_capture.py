@@ -12,7 +12,7 @@ from precisionbench.probes.graphs import Replay, capture
 from precisionbench.torchtools.agreement import compare_tensors, cpu_copies, differs
 from precisionbench.torchtools.timer import Call, Clock, CudaEventClock
 
-# Libraries choose algorithms and take workspaces in the first calls, which a capture cannot hold.
+# In the first calls libraries choose algorithms and allocate workspaces, which breaks a capture.
 _WARMUP_CALLS = 3
 # Two calls in float16 differ by less.
 _SAME_ERROR = 1e-2

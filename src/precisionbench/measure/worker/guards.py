@@ -1,4 +1,4 @@
-"""What surrounds the code of plugins and models: it turns what they raise into errors of ours."""
+"""Guards around the code of plugins and models: they turn its errors into those of `errors`."""
 
 from __future__ import annotations
 

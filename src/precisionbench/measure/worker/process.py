@@ -41,7 +41,7 @@ def _import_path() -> list[str]:
 
 @attrs.frozen
 class _Awaited:
-    """An answer that is still to come: its request's name, the name in errors, and the limit."""
+    """An answer that is still awaited: its request, the request's name in errors, and the limit."""
 
     request: str
     title: str
@@ -69,7 +69,7 @@ class Worker:
                 text=True,
                 encoding="utf-8",
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
+                start_new_session=True,  # the parent handles a Ctrl-C in the terminal
             )
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._listener = threading.Thread(target=self._listen, daemon=True)

@@ -108,7 +108,7 @@ class PreparedBackend(Protocol):
 
 @attrs.frozen
 class TimeLimits:
-    """How many seconds a worker may take to answer, beside the calls that a request makes.
+    """Seconds that a worker may take to answer, in addition to the calls that a request makes.
 
     Building an engine can take an hour; a block cannot.
     """
@@ -164,7 +164,7 @@ class Request:
         return limit_s + LIMITS.call_factor * calls_s
 
     def decoded(self, answer: Any) -> Any:
-        """The result that an answer's JSON value stands for.
+        """The result of which an answer is the JSON value.
 
         Args:
             answer: what `json_format.unstructured` made of the result.

@@ -278,7 +278,7 @@ def at_batch(backend: Backend, workload: Workload) -> Workload:
 
     Args:
         backend: its option `batch_size` decides; None keeps the workload's.
-        workload: as the user gave it.
+        workload: with the user's batch size.
 
     Raises:
         WorkloadError: no dimension of the inputs is known to be the batch.
@@ -366,7 +366,7 @@ def _opening(
 
 
 def _clock_fields(timer: Timer, cold: bool) -> dict[str, Any]:
-    """What `Opening` holds of a clock; with a cold cache each sample is one call, however short."""
+    """The fields of `Opening` about the clock; with a cold cache each sample is a single call."""
     clock = timer.clock
     return {
         "clock": clock.name,
@@ -380,7 +380,7 @@ def _json_details(prepared: object) -> dict[str, Json]:
         return {}
     try:
         return as_json(dict(prepared.details))  # type: ignore[no-any-return]
-    except Exception as exc:  # no mapping, or one that holds itself
+    except Exception as exc:  # not a mapping, or one that contains itself
         raise PreparationError(
             f"its details cannot be kept ({one_line(exc)})",
             "let it give a dict of plain values",

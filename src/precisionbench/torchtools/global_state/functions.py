@@ -18,7 +18,7 @@ _GLOBAL_HOOKS = ("_global_forward_pre_hooks", "_global_forward_hooks")
 
 
 def _namespaces() -> dict[str, Any]:
-    """Where torch's functions are looked up when a model runs, by name."""
+    """The modules, classes and tables from which a running model gets torch's functions."""
     from torch.nn.modules import module, rnn
 
     return {
@@ -39,8 +39,8 @@ def _layer_classes() -> dict[str, type]:
     """torch.nn's modules and their base classes, by name."""
     modules = (kind for kind in vars(torch.nn).values() if isinstance(kind, type))
     bases = (base for kind in modules for base in kind.__mro__)
-    ours = (base for base in bases if base.__module__.startswith("torch.nn.modules."))
-    return {f"{base.__module__}.{base.__qualname__}": base for base in ours}
+    layers = (base for base in bases if base.__module__.startswith("torch.nn.modules."))
+    return {f"{base.__module__}.{base.__qualname__}": base for base in layers}
 
 
 def _contents(namespace: Any) -> Mapping[str, Any]:
