@@ -25,7 +25,7 @@ from torch import nn
 
 import precisionbench as pb
 from precisionbench.analysis.speedups import per_item_ratio
-from precisionbench.diagnosis.gap.states import route
+from precisionbench.diagnosis.gap.states import shortest_path
 from precisionbench.workflows.ladder import Ladder
 
 RESNET = "torchvision:resnet50"
@@ -90,7 +90,7 @@ def pairs(folder: Path, batches: list[int], start: str) -> None:
     for batch in batches:
         found = Ladder.of(pb.load(folder / f"resnet50-{batch}.json"), start)
         told: list[dict[str, Any]] = []
-        for before, after in [*_hops(found), (found.start, found.top)]:
+        for before, after in [*_transitions(found), (found.start, found.top)]:
             pair = pb.compare(
                 RESNET, backends=[before, after], reference=before, batch_size=batch, seed=1,
                 replicas=2, budget_s=8, evidence=False, build_together=True,
@@ -102,9 +102,9 @@ def pairs(folder: Path, batches: list[int], start: str) -> None:
             (folder / f"pairs-{batch}.json").write_text(json.dumps(told, indent=1))
 
 
-def _hops(found: Ladder) -> list[tuple[str, str]]:
+def _transitions(found: Ladder) -> list[tuple[str, str]]:
     rows = found.comparison.results
-    return [(hop.before, hop.after) for hop in route(rows, found.start, found.top)]
+    return [(one.before, one.after) for one in shortest_path(rows, found.start, found.top)]
 
 
 def report(folder: Path, start: str) -> str:

@@ -21,9 +21,9 @@ from precisionbench import published
 from precisionbench.cli import main
 from precisionbench.diagnosis.gap.derived import derived_factors
 from precisionbench.diagnosis.gap.ledger import Factor, GapData, Kind, Rate, ledger
-from precisionbench.diagnosis.gap.measured import fastest, measured_factors, way
+from precisionbench.diagnosis.gap.measured import fastest, measured_factors, measured_path
 from precisionbench.diagnosis.gap.pairs import Step, factor_of_pairs, family
-from precisionbench.diagnosis.gap.states import changes, route, state_of
+from precisionbench.diagnosis.gap.states import changes, shortest_path, state_of
 from precisionbench.diagnosis.published_conditions import Conditions
 from precisionbench.errors import (
     IncomparableError,
@@ -260,12 +260,14 @@ def test_rows_that_differ_are_never_called_the_same():
 
 
 def test_single_changes_are_preferred_to_one_leap():
-    hops = route(SQUARE, "eager", TOP)
-    assert [hop.after for hop in hops] == ["half", TOP], "of equal ways that of earlier rows"
-    assert all(len(hop.changes) == 1 for hop in hops)
+    transitions = shortest_path(SQUARE, "eager", TOP)
+    assert [transition.after for transition in transitions] == ["half", TOP], (
+        "of equal ways that of earlier rows"
+    )
+    assert all(len(transition.changes) == 1 for transition in transitions)
     other_order = [SQUARE[0], SQUARE[2], SQUARE[1], SQUARE[3]]
-    assert route(other_order, "eager", TOP)[0].after == "eager:memory_format=channels_last"
-    assert route(SQUARE, "eager", "eager") == ()
+    assert shortest_path(other_order, "eager", TOP)[0].after == "eager:memory_format=channels_last"
+    assert shortest_path(SQUARE, "eager", "eager") == ()
 
 
 def test_several_changes_in_one_hop_are_all_named():
@@ -324,7 +326,7 @@ def overflowing(found: BackendResult) -> BackendResult:
 def test_a_row_whose_output_overflows_is_no_rung_and_no_top():
     data = run(EAGER, overflowing(HALF), *SQUARE[2:])
     assert fastest(data) == TOP
-    assert "half" not in {hop.after for hop in way(data, "eager", TOP)}
+    assert "half" not in {transition.after for transition in measured_path(data, "eager", TOP)}
     assert fastest(run(EAGER, overflowing(HALF))) == "eager"
     assert gap(run(EAGER, overflowing(HALF))).factors[0].kind is not Kind.MEASURED
     assert fastest(run(*map(overflowing, (EAGER, HALF)))) == "half", "none is sound"

@@ -18,7 +18,7 @@ from precisionbench import published
 from precisionbench.backends import discovery
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.cli import main
-from precisionbench.diagnosis.gap.measured import arrivals, is_sound, slowest
+from precisionbench.diagnosis.gap.measured import has_finite_output, rows_reached, slowest
 from precisionbench.diagnosis.gap.states import changes, state_of
 from precisionbench.errors import (
     BackendNotFoundError,
@@ -211,7 +211,7 @@ def test_each_change_has_its_rows_rate_and_the_product_is_next_to_the_direct_rat
     rates = [line.split()[0] for line in lines if "by " not in line and "x  " in line]
     assert rates[0] == "10,000"
     assert rates[-1] == "16,667"
-    assert arrivals(found.comparison.data, "eager", TOP) == ("half", "", TOP)
+    assert rows_reached(found.comparison.data, "eager", TOP) == ("half", "", TOP)
     assert "the product of the rungs is 5." in " ".join(str(found).split())
 
 
@@ -233,9 +233,9 @@ def test_two_orders_of_changes_are_explained():
 
 
 def test_a_row_that_overflows_is_not_the_top():
-    assert is_sound(EAGER)
-    assert not is_sound(overflowing(HALF))
-    assert is_sound(attrs.evolve(HALF, agreement=None)), "nothing is known against it"
+    assert has_finite_output(EAGER)
+    assert not has_finite_output(overflowing(HALF))
+    assert has_finite_output(attrs.evolve(HALF, agreement=None)), "nothing is known against it"
     found = Ladder.of(pb.Comparison(run(EAGER, overflowing(HALF), row("autocast", 20e-3))), "eager")
     assert found.top == "autocast"
 

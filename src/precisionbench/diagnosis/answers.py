@@ -1,4 +1,4 @@
-"""Ten questions that everybody asks, answered for one comparison."""
+"""Answers to ten common questions, for one comparison."""
 
 from __future__ import annotations
 
@@ -41,65 +41,70 @@ def answers_of(
         findings: of all rows.
         ceiling: of half precision.
         precisions: of all rows' outputs.
+
+    Returns:
+        One answer for each question, in their order.
     """
     live = [finding for finding in findings if finding.status in _LIVE]
     half = [label for label in labels if label.claim in HALF]
     return (
-        Answer("Is half actually running?", _half_runs(half, labels)),
-        Answer("Is the float32 row really float32?", _float32_is(labels)),
+        Answer("Is half actually running?", _half(half, labels)),
+        Answer("Is the float32 row really float32?", _float32(labels)),
         Answer(
             "Is 16 bits slower than float32 here, and is that expected?",
-            _slower(half, speedups, live),
+            _slower_than_float32(half, speedups, live),
         ),
-        Answer("What could half precision bring here at most?", _most(ceiling)),
+        Answer("What could half precision bring here at most?", _ceiling(ceiling)),
         Answer("Are tensor cores used, and which layers miss out?", _tensor_cores(rows, half)),
-        Answer("Is it bound by the host (no gain at small batches)?", _host(rows, live)),
+        Answer("Is it bound by the host (no gain at small batches)?", _launch_bound(rows, live)),
         Answer("Are the timings right?", _timings(rows)),
         Answer("Did TensorRT use the precision that it was allowed?", _tensorrt(rows, labels)),
         Answer("What makes each row slower than it could be?", _causes(live)),
-        Answer("Is the output close enough, or is the model overflowing?", _close(precisions)),
+        Answer("Is the output close enough, or is the model overflowing?", _accuracy(precisions)),
     )
 
 
-def _half_runs(half: Sequence[Label], labels: Sequence[Label]) -> str:
+def _half(half: Sequence[Label], labels: Sequence[Label]) -> str:
     silent = [
         f"{label.row} claims no precision and ran {label.ran}."
         for label in labels
         if not label.claim and label.ran
     ]
-    return " ".join([*map(_said, half), *silent]) or "No row claims half precision."
+    return " ".join([*map(_label_text, half), *silent]) or "No row claims half precision."
 
 
-def _float32_is(labels: Sequence[Label]) -> str:
+def _float32(labels: Sequence[Label]) -> str:
     single = [label for label in labels if label.claim == FLOAT32]
-    return " ".join(_said(label) for label in single) or "No row claims float32."
+    return " ".join(_label_text(label) for label in single) or "No row claims float32."
 
 
-def _said(label: Label) -> str:
+def _label_text(label: Label) -> str:
     if label.verdict == "true":
         says = label.witnesses[0].says if label.witnesses else ""
         return f"{label.row}: yes, {says}."
     return f"{label.sentence}."
 
 
-def _slower(half: Sequence[Label], speedups: Mapping[str, Speedup], live: Sequence[Finding]) -> str:
+def _slower_than_float32(
+    half: Sequence[Label], speedups: Mapping[str, Speedup], live: Sequence[Finding]
+) -> str:
     rows = [label.row for label in half if label.row in speedups]
     slow = [row for row in rows if speedups[row].verdict is Verdict.SLOWER]
     fast = [row for row in rows if speedups[row].verdict in _NOT_SLOWER]
-    unsure = [row for row in rows if row not in (*slow, *fast)]
+    inconclusive = [row for row in rows if row not in (*slow, *fast)]
     if not rows:
         return "No 16-bit row was compared."
     texts = [f"{row}: yes, {speedups[row].value:.3g}x ({_why(row, live)})" for row in slow]
     texts += [f"{row}: no, {speedups[row].value:.3g}x" for row in fast]
     texts += [
         f"{row}: not told, it reads {speedups[row].value:.3g}x"
-        f" ({_UNTOLD.get(speedups[row].reason, 'its interval holds 1')})"
-        for row in unsure
+        f" ({_REASONS.get(speedups[row].reason, 'its interval holds 1')})"
+        for row in inconclusive
     ]
     return ". ".join(texts) + "."
 
 
-_UNTOLD = {
+_REASONS = {
     "not_interleaved": "rows were measured one after another",
     "no_shared_rounds": "it shares no rounds with the reference",
     "too_few_rounds": "there were too few rounds",
@@ -112,7 +117,7 @@ def _why(row: str, live: Sequence[Finding]) -> str:
     return some(causes) if causes else "no cause was found"
 
 
-def _most(ceiling: Ceiling) -> str:
+def _ceiling(ceiling: Ceiling) -> str:
     if ceiling.best is None:
         return f"Not known: {ceiling.reason}."
     text = (
@@ -138,21 +143,21 @@ def _tensor_cores(rows: Mapping[str, Facts], half: Sequence[Label]) -> str:
     return ". ".join(texts) + "." if texts else "No 16-bit row's kernels were seen."
 
 
-def _host(rows: Mapping[str, Facts], live: Sequence[Finding]) -> str:
+def _launch_bound(rows: Mapping[str, Facts], live: Sequence[Finding]) -> str:
     bound = {f.row: f for f in live if f.cause == "launch-bound"}
     if not bound:
-        return _host_unbound(rows)
-    told = (
+        return _not_launch_bound(rows)
+    texts = (
         f"{row}: a CUDA graph would be {f.factor.value:.2g}x as fast"
         if f.experiment and f.factor
         else f"{row}: yes"
         for row, f in bound.items()
     )
-    return "; ".join(told) + "."
+    return "; ".join(texts) + "."
 
 
-def _host_unbound(rows: Mapping[str, Facts]) -> str:
-    """What to say where no row is held up: of rows whose host's time is not known, nothing."""
+def _not_launch_bound(rows: Mapping[str, Facts]) -> str:
+    """The answer without a launch-bound row; rows of unknown host time are named."""
     unknown = [name for name, facts in rows.items() if facts.row.enqueue_s is None]
     if not any(facts.on_gpu for facts in rows.values()):
         return "Not known: that needs a CUDA GPU."
@@ -179,7 +184,7 @@ def _timings(rows: Mapping[str, Facts]) -> str:
 
 def _tensorrt(rows: Mapping[str, Facts], labels: Sequence[Label]) -> str:
     engines = [label for label in labels if claims_of(rows[label.row].row).engine == TENSORRT]
-    return " ".join(_said(label) for label in engines) or "No TensorRT row was measured."
+    return " ".join(_label_text(label) for label in engines) or "No TensorRT row was measured."
 
 
 def _causes(live: Sequence[Finding]) -> str:
@@ -190,11 +195,11 @@ def _causes(live: Sequence[Finding]) -> str:
     return "; ".join(texts) + "." if texts else "Nothing was found."
 
 
-def _close(precisions: Sequence[Accuracy]) -> str:
-    return " ".join(map(_near, precisions)) or "No output was compared."
+def _accuracy(precisions: Sequence[Accuracy]) -> str:
+    return " ".join(map(_accuracy_text, precisions)) or "No output was compared."
 
 
-def _near(precision: Accuracy) -> str:
+def _accuracy_text(precision: Accuracy) -> str:
     text = f"{precision.row}: {precision.reason}"
     if precision.keep:
         layers = ", ".join(precision.keep)

@@ -20,28 +20,28 @@ from precisionbench.results.dtypes import SHORT_NAMES
 from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.records import BackendResult, ComparisonData
 
-_NOT_TOLD = "not told"
+_UNKNOWN = "not told"
 EVENTS, HOST = "device-time", "host-time"
 _CLOCKS = {"cuda_events": EVENTS, "host": HOST}
 _TIMED = {
     EVENTS: "CUDA events around calls back to back, inputs on the device",
     HOST: "the host's clock around calls, after waiting for the device",
 }
-# What can be timed as it is timed here.
-_ALIKE = {("gpu-compute", EVENTS), ("wall-synchronised", HOST)}
+# Timed regions that are the same.
+_EQUIVALENT = {("gpu-compute", EVENTS), ("wall-synchronised", HOST)}
 
 
 @attrs.frozen
 class Conditions:
-    """Under which conditions something was measured; what is not known is None.
+    """The conditions of a measurement; None where one is unknown.
 
     Attributes:
         device: id of a known device, or the name that the machine gives.
         model: its name.
         variant: such as `v1.5`.
         input: of one item, such as `3x224x224`.
-        precision: such as `fp16`.
-        ran: in words, where the label is wrong; empty where it is not known to be.
+        precision: the claimed one, such as `fp16`.
+        ran: in words what it ran in, where the label is false; else empty.
         batch: items of one call.
         gpus: how many worked.
         dlas: how many worked beside them.
@@ -76,7 +76,7 @@ class ConditionMismatch:
         condition: what, such as `batch`.
         published: what the published number says.
         measured: what the measured row says.
-        is_known: whether they are known to differ; else one of them does not tell.
+        is_known: whether they are known to differ; else one of the values is unknown.
     """
 
     condition: str
@@ -86,7 +86,7 @@ class ConditionMismatch:
 
     @property
     def sentence(self) -> str:
-        """It, for a reader."""
+        """The mismatch as one sentence."""
         told = f"published: {self.published}; measured: {self.measured}"
         if self.is_known:
             return f"the {self.condition} differs ({told})"
@@ -97,11 +97,11 @@ class ConditionMismatch:
 
 
 def differences(record: Record, measured: Conditions) -> tuple[ConditionMismatch, ...]:
-    """Everything in which a published number and a measured row differ or may differ.
+    """The conditions in which a published number and a measured row differ or may differ.
 
     Args:
         record: the published number.
-        measured: under which conditions the row was measured.
+        measured: conditions of the row.
     """
     return tuple(found for check in _CHECKS for found in check(record, measured))
 
@@ -111,7 +111,7 @@ def _device(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]
     if ours is not None and (theirs == {ours} or key(ours) == key(record.device)):
         return
     known = ours is not None and ours not in theirs
-    yield ConditionMismatch("device", record.device, ours or _NOT_TOLD, known)
+    yield ConditionMismatch("device", record.device, ours or _UNKNOWN, known)
 
 
 def _model(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
@@ -121,7 +121,7 @@ def _model(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
 
 
 def model_difference(record: Record, name: str | None) -> ConditionMismatch | None:
-    """Whether a published number is of another model, or may be; None where it is of this one.
+    """The mismatch where a published number is or may be of another model; else None.
 
     Args:
         record: the published number.
@@ -129,35 +129,35 @@ def model_difference(record: Record, name: str | None) -> ConditionMismatch | No
     """
     if name is not None and model_key(name)[0] == model_key(record.model)[0]:
         return None
-    known = name is not None and _tells_its_model(name)
-    return ConditionMismatch("model", record.model, name or _NOT_TOLD, known)
+    known = name is not None and _is_known_model(name)
+    return ConditionMismatch("model", record.model, name or _UNKNOWN, known)
 
 
-def _tells_its_model(name: str) -> bool:
-    """A class's or a function's name of one's own does not tell which model it is."""
+def _is_known_model(name: str) -> bool:
+    """Whether a name is of a known model; a user's class or function may be any model."""
     known = {model_key(entry.name)[0] for entry in entries()}
     return name.startswith("torchvision:") or model_key(name)[0] in known
 
 
 def _variant(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
     if record.variant or measured.variant:
-        yield from _plain("variant of the model", record.variant or None, measured.variant)
+        yield from _compared("variant of the model", record.variant or None, measured.variant)
 
 
-def _plain(condition: str, theirs: object, ours: object) -> Iterator[ConditionMismatch]:
-    """A condition that is the same, or not, or not told by one of them."""
+def _compared(condition: str, theirs: object, ours: object) -> Iterator[ConditionMismatch]:
+    """A mismatch where two values differ or one of them is unknown; else none."""
     if theirs is None or ours is None:
-        yield ConditionMismatch(condition, _told(theirs), _told(ours), is_known=False)
+        yield ConditionMismatch(condition, _or_unknown(theirs), _or_unknown(ours), is_known=False)
     elif theirs != ours:
         yield ConditionMismatch(condition, str(theirs), str(ours))
 
 
-def _told(value: object) -> str:
-    return _NOT_TOLD if value is None else str(value)
+def _or_unknown(value: object) -> str:
+    return _UNKNOWN if value is None else str(value)
 
 
 def _input(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
-    yield from _plain("input", record.input, measured.input)
+    yield from _compared("input", record.input, measured.input)
 
 
 def _precision(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
@@ -168,7 +168,7 @@ def _precision(record: Record, measured: Conditions) -> Iterator[ConditionMismat
     if same and not doubtful and theirs is not None:
         return
     known = None not in (theirs, ours) and not (same and doubtful)
-    yield ConditionMismatch("precision", theirs or _NOT_TOLD, ours or _NOT_TOLD, known)
+    yield ConditionMismatch("precision", theirs or _UNKNOWN, ours or _UNKNOWN, known)
 
 
 def _with_note(text: str, note: str) -> str:
@@ -177,15 +177,17 @@ def _with_note(text: str, note: str) -> str:
 
 def _batch(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
     if record.dla_batch is None:
-        yield from _plain("batch", record.batch, measured.batch)
+        yield from _compared("batch", record.batch, measured.batch)
         return
-    theirs = f"{_told(record.batch)} on the GPU and {record.dla_batch} on each DLA"
-    yield ConditionMismatch("batch", theirs, _told(measured.batch), measured.batch is not None)
+    theirs = f"{_or_unknown(record.batch)} on the GPU and {record.dla_batch} on each DLA"
+    yield ConditionMismatch(
+        "batch", theirs, _or_unknown(measured.batch), measured.batch is not None
+    )
 
 
 def _engines(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
     theirs = (record.gpus, record.dlas)
-    # That many GPUs are no other engine; they are told apart as accelerators.
+    # Several GPUs are the same engine; their number is compared by `_accelerators`.
     alike = (None if record.gpus is None else min(1, record.gpus), record.dlas)
     ours = (measured.gpus, measured.dlas)
     if alike != ours or None in alike:
@@ -195,7 +197,7 @@ def _engines(record: Record, measured: Conditions) -> Iterator[ConditionMismatch
 
 def _engine_text(gpus: int | None, dlas: int | None) -> str:
     if gpus is None or dlas is None:
-        return _NOT_TOLD
+        return _UNKNOWN
     parts = ["GPU"] * bool(gpus) + [f"{dlas} DLA"] * bool(dlas)
     return " + ".join(parts) or "CPU"
 
@@ -207,7 +209,7 @@ def _accelerators(record: Record, _: Conditions) -> Iterator[ConditionMismatch]:
 
 
 def _sparsity(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
-    yield from _plain("sparsity", record.sparsity, measured.sparsity)
+    yield from _compared("sparsity", record.sparsity, measured.sparsity)
 
 
 def _latency_limit(record: Record, _: Conditions) -> Iterator[ConditionMismatch]:
@@ -217,29 +219,27 @@ def _latency_limit(record: Record, _: Conditions) -> Iterator[ConditionMismatch]
 
 
 def _metric(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
-    if (record.metric, measured.metric) in _ALIKE:
+    if (record.metric, measured.metric) in _EQUIVALENT:
         return
     theirs = _with_note(METRICS[record.metric], record.metric_note)
-    ours = _TIMED.get(measured.metric or "", _NOT_TOLD)
+    ours = _TIMED.get(measured.metric or "", _UNKNOWN)
     known = record.metric != "not-stated" and measured.metric is not None
     yield ConditionMismatch("timed region", theirs, ours, known)
 
 
 def _framework(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
-    yield from _plain("framework", record.framework or None, measured.framework)
+    yield from _compared("framework", record.framework or None, measured.framework)
 
 
 def _software(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
-    yield from _plain("software", record.software, measured.software)
+    yield from _compared("software", record.software, measured.software)
 
 
 def _power_mode(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
-    """Words about clocks that differ may still mean the same."""
+    """Different words about clocks may still mean the same."""
     theirs, ours = record.power_mode, measured.power_mode
     if theirs is None or ours is None or theirs.split() != ours.split():
-        yield ConditionMismatch(
-            "power mode", theirs or _NOT_TOLD, ours or _NOT_TOLD, is_known=False
-        )
+        yield ConditionMismatch("power mode", theirs or _UNKNOWN, ours or _UNKNOWN, is_known=False)
 
 
 _CHECKS: tuple[Callable[[Record, Conditions], Iterator[ConditionMismatch]], ...] = (
@@ -261,7 +261,7 @@ _CHECKS: tuple[Callable[[Record, Conditions], Iterator[ConditionMismatch]], ...]
 
 
 def conditions_of(data: ComparisonData, row: BackendResult) -> Conditions:
-    """Under which conditions a row was measured.
+    """The conditions of a measured row.
 
     Args:
         data: the comparison.

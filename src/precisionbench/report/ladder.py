@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 from precisionbench.analysis.speedups import per_item_ratio
 from precisionbench.diagnosis.gap.ledger import Factor
-from precisionbench.diagnosis.gap.measured import BY_ITSELF, arrivals, is_sound, rate_of
+from precisionbench.diagnosis.gap.measured import (
+    BY_ITSELF,
+    has_finite_output,
+    rate_of,
+    rows_reached,
+)
 from precisionbench.report.formatting import half_width, rate, significant, supported_digits
 from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, table, widen
 from precisionbench.results.records import ComparisonData
@@ -70,7 +75,7 @@ def _steps(
     """Rate, factor, half-width and name of each line, from the first row on."""
     bottom, top = ends
     yield rate(rate_of(data, bottom)), "", "", bottom
-    for rung, row in zip(rungs, arrivals(data, bottom, top), strict=True):
+    for rung, row in zip(rungs, rows_reached(data, bottom, top), strict=True):
         digits = min(3, supported_digits(rung.factor))
         factor = f"{significant(rung.factor.value, digits)}x"
         items_per_s = rate(rate_of(data, row)) if row else ""
@@ -106,5 +111,5 @@ def _total(data: ComparisonData, bottom: str, top: str, rungs: Sequence[Factor])
 
 def _other_row(data: ComparisonData, name: str) -> str:
     row = next(row for row in data.results if row.backend == name)
-    doubt = "" if is_sound(row) else "; its output is not finite where the reference's is"
+    doubt = "" if has_finite_output(row) else "; its output is not finite where the reference's is"
     return f"beside the way: {name}, {rate(rate_of(data, name))} items/s{doubt}."

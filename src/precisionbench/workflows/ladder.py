@@ -15,7 +15,7 @@ from precisionbench.backends.specs import canonical_spec
 from precisionbench.comparison import Comparison, ComparisonFiles
 from precisionbench.diagnosis.gap.explained import check_comparable
 from precisionbench.diagnosis.gap.ledger import Factor
-from precisionbench.diagnosis.gap.measured import fastest, measured_factors, slowest, way
+from precisionbench.diagnosis.gap.measured import fastest, measured_factors, measured_path, slowest
 from precisionbench.errors import IncomparableError
 from precisionbench.measure import compare
 from precisionbench.measure.options import Options
@@ -115,7 +115,8 @@ class Ladder(ComparisonFiles):
         """
         bottom = comparison[start].backend
         top = fastest(comparison.data)
-        passed = {bottom, *(hop.after for hop in way(comparison.data, bottom, top))}
+        path = measured_path(comparison.data, bottom, top)
+        passed = {bottom, *(transition.after for transition in path)}
         return cls(
             comparison=comparison,
             start=bottom,

@@ -1,4 +1,4 @@
-"""Factors that cannot be measured here: from published pairs and from devices' peaks."""
+"""Factors that cannot be measured here: from published pairs and from peak rates of devices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from precisionbench.published.record import Record
 from precisionbench.reference_data.peaks import Device, Peak, key
 from precisionbench.statistics import Interval
 
-# Whose peak it is that a mixed precision runs into.
+# The precision whose peak rate limits a mixed one.
 _MIXED = {"mixed": "fp16"}
 _SPARSE = 2.0
 _MIDDLE = "the factor is the middle of its range, on a logarithmic scale"
@@ -24,19 +24,19 @@ def derived_factors(
     records: Sequence[Record],
     devices: tuple[Device | None, Device | None],
 ) -> tuple[tuple[Factor, ...], tuple[tuple[str, str], ...]]:
-    """What the conditions that still differ are worth, and for which ones nobody knows.
+    """The factors of the conditions that still differ, and which of them have none.
 
     Published pairs of the published number's own device come first, then peaks, then published
     pairs of other devices.
 
     Args:
-        measured: conditions of the row that the way through measured rows ends at.
+        measured: conditions of the last row of the measured path.
         target: the published number.
         records: published numbers to take pairs from.
         devices: the measured one and the published one; None where its peaks are not known.
 
     Returns:
-        The factors, and each difference that no figure is known for: its name, and why.
+        The factors, and each difference without a figure: its name, and why.
     """
     found: list[Factor] = []
     unknown: list[tuple[str, str]] = []
@@ -66,7 +66,7 @@ def _is_same_device(measured: Conditions, target: Record, theirs: Device | None)
 
 
 def _steps(measured: Conditions, target: Record) -> Iterator[Step]:
-    """The conditions that differ, in the order in which one would change them."""
+    """The conditions that differ, in the order in which a user would change them."""
     mine, theirs = measured.framework or "", target.framework
     if theirs and family(mine) != family(theirs):
         yield Step("framework", family(mine), family(theirs), f"{family(mine)} to {family(theirs)}")
@@ -85,11 +85,11 @@ def _steps(measured: Conditions, target: Record) -> Iterator[Step]:
 
 
 def _device(measured: Conditions, mine: Device | None, theirs: Device | None) -> Factor | None:
-    """Between the ratios of peaks and of bandwidths, whichever the model is bound by."""
+    """Between the ratios of peak rates and of bandwidths, for models bound by one of them."""
     rate = _MIXED.get(measured.precision or "", measured.precision or "")
     if mine is None or theirs is None:
         return None
-    pairs = [_both(name, mine, theirs) for name in (rate, "bandwidth")]
+    pairs = [_peaks_of_both(name, mine, theirs) for name in (rate, "bandwidth")]
     known = [pair for pair in pairs if pair is not None]
     if len(known) < len(pairs):
         return None
@@ -97,24 +97,24 @@ def _device(measured: Conditions, mine: Device | None, theirs: Device | None) ->
         f"device: {mine.name} to {theirs.name}",
         _kind(*known[0], *known[1]),
         _range([b.value / a.value for a, b in known]),
-        f"peaks: {_told(*(peak for pair in known for peak in pair))}",
+        f"peaks: {_sources(*(peak for pair in known for peak in pair))}",
         f"between the ratios of the {rate} peak and of the memory's bandwidth, which holds where "
         f"the model is bound by one of them on both; {_MIDDLE}",
     )
 
 
-def _both(name: str, mine: Device, theirs: Device) -> tuple[Peak, Peak] | None:
+def _peaks_of_both(name: str, mine: Device, theirs: Device) -> tuple[Peak, Peak] | None:
     a, b = mine.peaks.get(name), theirs.peaks.get(name)
     return None if a is None or b is None else (a, b)
 
 
 def _kind(*peaks: Peak) -> Kind:
-    """From cited figures, unless nobody has verified one of them."""
+    """`DERIVED`, unless one of the cited figures is unverified."""
     return Kind.ASSUMED if any(peak.status == "unverified" for peak in peaks) else Kind.DERIVED
 
 
-def _told(*peaks: Peak) -> str:
-    """Where peaks come from, each source once."""
+def _sources(*peaks: Peak) -> str:
+    """The sources of peaks, each once."""
     return "; ".join(
         dict.fromkeys(f"{peak.source or 'no source'} [{peak.status}]" for peak in peaks)
     )
@@ -126,7 +126,7 @@ def _range(ratios: Sequence[float]) -> Interval:
 
 
 def _from_peaks(step: Step, device: Device | None) -> Factor | None:
-    """A precision brings from nothing to the ratio of the peaks; where between is assumed."""
+    """Between 1 and the ratio of the peak rates of the two precisions."""
     if step.condition != "precision" or device is None:
         return None
     before, after = (device.peaks.get(str(p)) for p in (step.before, step.after))
@@ -137,7 +137,7 @@ def _from_peaks(step: Step, device: Device | None) -> Factor | None:
         step.name,
         Kind.ASSUMED,
         _range([1.0, ratio]),
-        f"peaks of {device.name}: {_told(before, after)}",
+        f"peaks of {device.name}: {_sources(before, after)}",
         f"no published pair: anything between nothing and the ratio of the peaks; {_MIDDLE}",
     )
 

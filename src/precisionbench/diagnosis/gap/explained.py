@@ -71,11 +71,7 @@ def gap_of(
     )
     taken = {factor.name for factor in extra}
     _check_new(extra, here)
-    factors = [
-        *here,
-        *extra,
-        *(factor for factor in derived if factor.name not in taken),
-    ]
+    factors = [*here, *extra, *(factor for factor in derived if factor.name not in taken)]
     return ledger(
         _measured(rows[start], data),
         _published(record),
@@ -87,7 +83,7 @@ def gap_of(
 
 
 def check_comparable(model: str, record: Record) -> None:
-    """Refuse a published number that no rate of a model can be held against.
+    """Raise where a published number cannot be compared with a rate of a model.
 
     Args:
         model: the measured one's name.
@@ -106,7 +102,7 @@ def check_comparable(model: str, record: Record) -> None:
 
 
 def _doubts(data: ComparisonData, record: Record) -> Iterator[str]:
-    """What the whole ledger depends on."""
+    """Assumptions that the whole ledger depends on."""
     model = data.workload.model
     if model_difference(record, model) is not None:
         yield (
@@ -117,7 +113,7 @@ def _doubts(data: ComparisonData, record: Record) -> Iterator[str]:
 
 
 def _unknown(unknown: Sequence[tuple[str, str]], taken: Collection[str]) -> Iterator[str]:
-    """Differences without a factor, but for those that the caller's own factors are of."""
+    """Differences that neither a derived factor nor one of the caller's explains."""
     for name, why in unknown:
         if not any(one == name or one.startswith(f"{name}:") for one in taken):
             yield f"part of what is unexplained: {name}: {why}"
@@ -152,7 +148,7 @@ def _published(record: Record) -> Rate:
 
 
 def _judged(data: ComparisonData, row: BackendResult, measured: Conditions) -> list[Judgement]:
-    """What arithmetic says of the measured row's own claim, for each variant it may be of."""
+    """Whether the measured rate is possible in the claimed precision, for each model variant."""
     device = _device(measured.device)
     costs = measured_flops(facts_of(data, row))
     known = item_flops(data.workload.model, measured.variant or "", measured.input)
@@ -164,7 +160,7 @@ def _judged(data: ComparisonData, row: BackendResult, measured: Conditions) -> l
 
 
 def _label(data: ComparisonData, row: BackendResult, judged: Sequence[Judgement]) -> list[Factor]:
-    """The first step where a row is not what its name says: its rate stays, its name changes."""
+    """A factor of exactly 1 that renames the baseline where its label is false."""
     label = label_of(facts_of(data, row))
     is_impossible = bool(judged) and all(map(_is_beyond_doubt, judged))
     if not label.is_wrong and not is_impossible:
@@ -186,7 +182,7 @@ def _label(data: ComparisonData, row: BackendResult, judged: Sequence[Judgement]
 
 
 def _named_as_labelled(label: Sequence[Factor], measured: Sequence[Factor]) -> list[Factor]:
-    """After a label that is wrong, the first step to another precision is one by labels only."""
+    """After a false label, mark the first step to another precision as one by labels only."""
     steps = [place for place, one in enumerate(measured) if f"{PRECISION}: " in one.name]
     found = list(measured)
     if label and steps:
@@ -196,7 +192,7 @@ def _named_as_labelled(label: Sequence[Factor], measured: Sequence[Factor]) -> l
 
 
 def _check_new(extra: Sequence[Factor], here: Sequence[Factor]) -> None:
-    """Refuse what would be counted twice."""
+    """Raise where a factor would be counted twice."""
     seen = {one.name.removeprefix(_AS_LABELLED) for one in here}
     for factor in extra:
         if factor.name.removeprefix(_AS_LABELLED) in seen:
@@ -208,7 +204,7 @@ def _check_new(extra: Sequence[Factor], here: Sequence[Factor]) -> None:
 
 
 def _is_beyond_doubt(judged: Judgement) -> bool:
-    """Peaks are of one clock, and boards differ in theirs."""
+    """Whether the rate exceeds the peak by more than boards differ in their clocks."""
     claim = judged.claim
     if judged.verdict != IMPOSSIBLE or claim is None or claim.peak is None:
         return False

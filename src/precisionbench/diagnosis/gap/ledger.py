@@ -1,4 +1,4 @@
-"""The ledger: factors whose product is exactly the gap, and what of it nobody knows."""
+"""The ledger: factors whose product is exactly the gap, and what remains unexplained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import attrs
 from precisionbench.errors import SpecError, did_you_mean
 from precisionbench.statistics import Interval
 
-# Above this share of the gap, what is not known is said first.
+# Above this share of the gap, a warning about what is unknown comes first.
 _MOST_ASSUMED = 0.5
 
 

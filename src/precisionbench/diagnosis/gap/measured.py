@@ -1,4 +1,4 @@
-"""Factors that were measured: the way through a comparison's rows."""
+"""Factors that were measured: the path through a comparison's rows."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from precisionbench.analysis.speedups import per_item_ratio
 from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS, count_rounds
 from precisionbench.diagnosis.gap.ledger import Factor, Kind
-from precisionbench.diagnosis.gap.states import LAYOUT, PRECISION, Hop, route, state_of
+from precisionbench.diagnosis.gap.states import (
+    LAYOUT,
+    PRECISION,
+    Transition,
+    shortest_path,
+    state_of,
+)
 from precisionbench.results.records import REPORTED, BackendResult, ComparisonData
 from precisionbench.statistics import Interval
 
-# Two changes whose effects are known to depend on each other: where both have been measured each
-# without the other, what they do together is a factor of its own.
+# Two changes whose effects depend on each other: where each has been measured without the other,
+# their interaction is a factor of its own.
 _INTERACTING = (PRECISION, LAYOUT)
 BY_ITSELF = "by itself"
-_WAYS = {"rounds": "in common rounds", "restarts": "started anew in each round"}
+_SCHEDULES = {"rounds": "in common rounds", "restarts": "started anew in each round"}
 
 
 def measured_factors(data: ComparisonData, start: str, goal: str) -> tuple[Factor, ...]:
@@ -23,8 +29,8 @@ def measured_factors(data: ComparisonData, start: str, goal: str) -> tuple[Facto
 
     The product of the factors is about the ratio of the two rows, within their intervals: each
     factor is estimated from the rounds of its own two rows.
-    Where a precision and a memory format have been measured each without the other, both count by
-    themselves, and what both together make of it is a factor of its own.
+    Where a precision and a memory format have each been measured without the other, each has its
+    own factor, and their interaction has another.
 
     Args:
         data: the comparison.
@@ -32,26 +38,26 @@ def measured_factors(data: ComparisonData, start: str, goal: str) -> tuple[Facto
         goal: name of the row to arrive at.
     """
     found: list[Factor] = []
-    for hops, together in _strides(data, start, goal):
-        found += together or [_factor(data, hops[0], start)]
+    for transitions, together in _grouped(data, start, goal):
+        found += together or [_factor(data, transitions[0], start)]
     return tuple(found)
 
 
-def _strides(
+def _grouped(
     data: ComparisonData, start: str, goal: str
-) -> Iterator[tuple[tuple[Hop, ...], list[Factor]]]:
-    """The way hop by hop; two at once, with their factors, where both orders were measured."""
-    hops = way(data, start, goal)
+) -> Iterator[tuple[tuple[Transition, ...], list[Factor]]]:
+    """The path by transitions, two at once with factors where both orders were measured."""
+    transitions = measured_path(data, start, goal)
     place = 0
-    while place < len(hops):
-        pair = hops[place : place + 2]
+    while place < len(transitions):
+        pair = transitions[place : place + 2]
         together = _both_orders(data, pair)
         yield (pair if together else pair[:1]), together
         place += 2 if together else 1
 
 
-def arrivals(data: ComparisonData, start: str, goal: str) -> tuple[str, ...]:
-    """The row that each of the measured factors arrives at.
+def rows_reached(data: ComparisonData, start: str, goal: str) -> tuple[str, ...]:
+    """The row after each of the measured factors.
 
     Args:
         data: the comparison.
@@ -59,87 +65,97 @@ def arrivals(data: ComparisonData, start: str, goal: str) -> tuple[str, ...]:
         goal: name of the row to arrive at.
 
     Returns:
-        A name for each of `measured_factors`; empty where a factor is of a row beside the way.
+        A name for each of `measured_factors`; empty for the factor of a row off the path.
     """
     found: list[str] = []
-    for hops, together in _strides(data, start, goal):
-        first, last = hops[0].after, hops[-1].after
+    for transitions, together in _grouped(data, start, goal):
+        first, last = transitions[0].after, transitions[-1].after
         found += [first, "", last] if together else [first]
     return tuple(found)
 
 
-def way(data: ComparisonData, start: str, goal: str) -> tuple[Hop, ...]:
-    """From one row to another by single changes, through rows whose output is sound.
+def measured_path(data: ComparisonData, start: str, goal: str) -> tuple[Transition, ...]:
+    """The path from one row to another by single changes, through rows with finite outputs.
 
     Args:
         data: the comparison.
         start: name of the row to begin with.
         goal: name of the row to arrive at.
     """
-    rows = [row for row in data.results if is_sound(row) or row.backend in (start, goal)]
-    return route(rows, start, goal)
+    rows = [row for row in data.results if has_finite_output(row) or row.backend in (start, goal)]
+    return shortest_path(rows, start, goal)
 
 
-def _factor(data: ComparisonData, hop: Hop, start: str) -> Factor:
-    ratio = per_item_ratio(data, hop.before, hop.after)
-    name = "; ".join(hop.changes) or "the same once more"
-    return _known(data, name, ratio, f"{hop.after} over {hop.before}", _as_first(data, hop, start))
+def _factor(data: ComparisonData, transition: Transition, start: str) -> Factor:
+    ratio = per_item_ratio(data, transition.before, transition.after)
+    name = "; ".join(transition.changes) or "the same once more"
+    return _measured_factor(
+        data,
+        name,
+        ratio,
+        f"{transition.after} over {transition.before}",
+        _as_first(data, transition, start),
+    )
 
 
-def _changed(hop: Hop) -> str:
-    """What changes in a hop; empty where that is not one thing."""
-    return hop.changes[0].partition(":")[0] if len(hop.changes) == 1 else ""
+def _changed(transition: Transition) -> str:
+    """The name of a transition's only change; empty where there are several."""
+    return transition.changes[0].partition(":")[0] if len(transition.changes) == 1 else ""
 
 
-def _as_first(data: ComparisonData, hop: Hop, start: str) -> str:
-    """What the same change is worth as the first one, where that has been measured, too."""
-    change = _changed(hop)
-    if not change or hop.before == start:
+def _as_first(data: ComparisonData, transition: Transition, start: str) -> str:
+    """The factor of the same change as the first one, in words, where that has been measured."""
+    change = _changed(transition)
+    if not change or transition.before == start:
         return ""
-    corner = _row_like(data.results, start, change, hop.after)
-    if corner is None or corner.backend == start:
+    alternative = _row_like(data.results, start, change, transition.after)
+    if alternative is None or alternative.backend == start:
         return ""
-    found = per_item_ratio(data, start, corner.backend)
+    found = per_item_ratio(data, start, alternative.backend)
     return (
         f"as the first change it is worth {found.value:.3g}x ({found.low:.3g} to {found.high:.3g})"
     )
 
 
-def _both_orders(data: ComparisonData, hops: Sequence[Hop]) -> list[Factor]:
-    """Two changes each by itself, and what both together make of it; empty where not measured."""
-    changed = [_changed(hop) for hop in hops]
+def _both_orders(data: ComparisonData, transitions: Sequence[Transition]) -> list[Factor]:
+    """The factors of two changes alone and of their interaction; empty where not measured."""
+    changed = [_changed(transition) for transition in transitions]
     if sorted(changed) != sorted(_INTERACTING):
         return []
-    first, second = hops
-    corner = _row_like(data.results, first.before, changed[1], second.after)
-    if corner is None:
+    first, second = transitions
+    alternative = _row_like(data.results, first.before, changed[1], second.after)
+    if alternative is None:
         return []
     alone = [
         per_item_ratio(data, first.before, first.after),
-        per_item_ratio(data, first.before, corner.backend),
+        per_item_ratio(data, first.before, alternative.backend),
     ]
-    other = per_item_ratio(data, corner.backend, second.after)  # the first, after the second
+    other = per_item_ratio(data, alternative.backend, second.after)  # the first, after the second
     interaction = Interval(
         other.value / alone[0].value, other.low / alone[0].high, other.high / alone[0].low
     )
     why = "what each is worth depends on the other, so neither order would be right alone"
-    both = f"{second.after} over {corner.backend} against {first.after} over {first.before}"
-    one, two = (hop.changes[0] for hop in hops)
+    both = f"{second.after} over {alternative.backend} against {first.after} over {first.before}"
+    one, two = (transition.changes[0] for transition in transitions)
     return [
-        _known(data, one, alone[0], f"{first.after} over {first.before}", BY_ITSELF),
-        _known(data, two, alone[1], f"{corner.backend} over {first.before}", BY_ITSELF),
-        _known(data, f"both together ({' and '.join(_INTERACTING)})", interaction, both, why),
+        _measured_factor(data, one, alone[0], f"{first.after} over {first.before}", BY_ITSELF),
+        _measured_factor(
+            data, two, alone[1], f"{alternative.backend} over {first.before}", BY_ITSELF
+        ),
+        _measured_factor(
+            data, f"both together ({' and '.join(_INTERACTING)})", interaction, both, why
+        ),
     ]
 
 
-def _known(
+def _measured_factor(
     data: ComparisonData, name: str, factor: Interval, rows: str, reason: str = ""
 ) -> Factor:
     day = data.created[:10]
     if data.launcher == REPORTED:
         source = f"{rows}, reported {day}, not measured here"
         return Factor(name, Kind.DERIVED, factor, source, reason)
-    how = _WAYS.get(data.schedule, "one after another, drift between them not in the range")
+    how = _SCHEDULES.get(data.schedule, "one after another, drift between them not in the range")
     rounds = min(count_rounds(row.measurement.blocks) for row in data.results)
     few = f"{rounds} round(s) only, so the range is merely what was seen"
     reason = "; ".join(filter(None, (reason, few if rounds < MIN_INTERVAL_ROUNDS else "")))
@@ -149,14 +165,16 @@ def _known(
 def _row_like(
     rows: Sequence[BackendResult], name: str, change: str, taken_from: str
 ) -> BackendResult | None:
-    """The row that is as one, but in one thing as another, and whose output is sound."""
+    """The row with a finite output that equals one row but for one change taken from another."""
     states: Mapping[str, Mapping[str, str]] = {row.backend: state_of(row) for row in rows}
     wanted = {**states[name], change: states[taken_from].get(change, "")}
-    return next((row for row in rows if states[row.backend] == wanted and is_sound(row)), None)
+    return next(
+        (row for row in rows if states[row.backend] == wanted and has_finite_output(row)), None
+    )
 
 
 def fastest(data: ComparisonData) -> str:
-    """Name of the row with the highest rate whose output is sound; of any row where none is.
+    """Name of the row with the highest rate and a finite output; of any row where none has one.
 
     Args:
         data: a comparison with at least one row.
@@ -165,7 +183,7 @@ def fastest(data: ComparisonData) -> str:
 
 
 def slowest(data: ComparisonData) -> str:
-    """Name of the row with the lowest rate whose output is sound; of any row where none is.
+    """Name of the row with the lowest rate and a finite output; of any row where none has one.
 
     Args:
         data: a comparison with at least one row.
@@ -175,10 +193,10 @@ def slowest(data: ComparisonData) -> str:
 
 def _eligible(data: ComparisonData) -> list[str]:
     names = [row.backend for row in data.results]
-    return [row.backend for row in data.results if is_sound(row)] or names
+    return [row.backend for row in data.results if has_finite_output(row)] or names
 
 
-def is_sound(row: BackendResult) -> bool:
+def has_finite_output(row: BackendResult) -> bool:
     """Whether a row's output is finite wherever the reference's is.
 
     Args:
@@ -188,7 +206,7 @@ def is_sound(row: BackendResult) -> bool:
 
 
 def rate_of(data: ComparisonData, name: str) -> float:
-    """Items per second of a row; calls per second where it is not known what a call serves.
+    """Items per second of a row; calls per second where the batch size is not known.
 
     Args:
         data: the comparison.

@@ -13,7 +13,7 @@ from precisionbench.published.record import Record
 from precisionbench.published.searching import model_key
 from precisionbench.statistics import Interval
 
-# What a pair must have in common, but for the condition in which it differs; None is not told.
+# What a pair must have in common, but for the condition in which it differs; None is unknown.
 _CONDITIONS: dict[str, Callable[[Record], object]] = {
     "precision": lambda r: r.precision,
     "batch": lambda r: r.batch,
@@ -27,13 +27,13 @@ _CONDITIONS: dict[str, Callable[[Record], object]] = {
     "power mode": lambda r: r.power_mode,
     "limit on latency": lambda r: r.latency_limit_s,
 }
-# Of these, silence says that there is none.
-_NONE_WHERE_NOT_TOLD = ("variant", "limit on latency")
-_MOST_TOLD = 3
+# Of these, a number that states none has none.
+_ABSENT_IF_UNSTATED = ("variant", "limit on latency")
+_MAX_LISTED = 3
 
 
 def family(framework: str) -> str:
-    """What runs the model, without its version: `TensorRT (MLPerf ...)` is TensorRT.
+    """The framework without its version: `TensorRT (MLPerf ...)` is TensorRT.
 
     Args:
         framework: in a record's words.
@@ -108,46 +108,46 @@ def _ratios(step: Step, records: Sequence[Record], target: Record) -> list[Pair]
 
 
 def _differ_in_one(condition: str, one: Record, other: Record) -> bool:
-    """What neither of two numbers tells is the same only where one source publishes both."""
-    rest = [(name, look) for name, look in _CONDITIONS.items() if name != condition]
+    """A condition that neither number states counts as equal only within one source."""
+    rest = [(name, value_of) for name, value_of in _CONDITIONS.items() if name != condition]
     of_one_source = one.source_title == other.source_title
     return one.device == other.device and all(
-        look(one) == look(other) and (of_one_source or name not in _silent(one))
-        for name, look in rest
+        value_of(one) == value_of(other) and (of_one_source or name not in _unstated(one))
+        for name, value_of in rest
     )
 
 
-def _silent(record: Record) -> list[str]:
-    """Conditions that a number does not tell, though it has them."""
-    untold = [name for name, look in _CONDITIONS.items() if look(record) is None]
-    return [name for name in untold if name not in _NONE_WHERE_NOT_TOLD]
+def _unstated(record: Record) -> list[str]:
+    """Conditions that a number has and does not state."""
+    unstated = [name for name, value_of in _CONDITIONS.items() if value_of(record) is None]
+    return [name for name in unstated if name not in _ABSENT_IF_UNSTATED]
 
 
 def _distance(record: Record, target: Record) -> int:
-    return sum(look(record) != look(target) for look in _CONDITIONS.values())
+    return sum(value_of(record) != value_of(target) for value_of in _CONDITIONS.values())
 
 
 def _factor(step: Step, pairs: Sequence[Pair], kind: Kind, reason: str) -> Factor:
     ratios = [(b.items_per_s or 1.0) / (a.items_per_s or 1.0) for a, b in pairs]
     low, high = min(ratios), max(ratios)
-    told = [f"{a.id} to {b.id} ({b.source_url})" for a, b in pairs[:_MOST_TOLD]]
-    more = f" and {len(pairs) - _MOST_TOLD} more" if len(pairs) > _MOST_TOLD else ""
+    listed = [f"{a.id} to {b.id} ({b.source_url})" for a, b in pairs[:_MAX_LISTED]]
+    more = f" and {len(pairs) - _MAX_LISTED} more" if len(pairs) > _MAX_LISTED else ""
     alone = "one published pair, whose own uncertainty is not known" if len(pairs) == 1 else ""
-    reasons = [r for r in (reason, alone, _unlike(step, pairs)) if r]
+    reasons = [r for r in (reason, alone, _conditions_in_words(step, pairs)) if r]
     return Factor(
         step.name,
         kind,
         Interval(math.sqrt(low * high), low, high),
-        f"published pairs: {'; '.join(told)}{more}",
+        f"published pairs: {'; '.join(listed)}{more}",
         "; ".join(reasons),
     )
 
 
-def _unlike(step: Step, pairs: Sequence[Pair]) -> str:
-    """Under which conditions the pairs were published, where those are few words."""
+def _conditions_in_words(step: Step, pairs: Sequence[Pair]) -> str:
+    """The conditions under which the pairs were published."""
     batches = sorted({str(b.batch or "?") for _, b in pairs})
     metrics = sorted({b.metric for _, b in pairs})
     at = "" if step.condition == "batch" else f"at batch {some(batches)}, "
-    silent = sorted({name for _, b in pairs for name in _silent(b)} - {"timed region", "batch"})
-    untold = f", not told of either: {', '.join(silent)}" if silent else ""
-    return f"{at}metric {some(metrics)}{untold}"
+    names = sorted({name for _, b in pairs for name in _unstated(b)} - {"timed region", "batch"})
+    unstated = f", not told of either: {', '.join(names)}" if names else ""
+    return f"{at}metric {some(metrics)}{unstated}"

@@ -58,17 +58,20 @@ def _value(option: Json) -> str:
 
 
 def changes(before: State, after: State) -> tuple[str, ...]:
-    """What differs between two states, each as `precision: float32 to float16`.
+    """What differs between two states.
 
     Args:
         before: of one row.
         after: of another.
+
+    Returns:
+        Each change as `precision: float32 to float16`.
     """
-    return tuple(f"{name}: {a} to {b}" for name, (a, b) in _different(before, after).items())
+    return tuple(f"{name}: {a} to {b}" for name, (a, b) in _differences(before, after).items())
 
 
-def _different(before: State, after: State) -> dict[str, tuple[str, str]]:
-    """An option that only one of two engines has comes and goes with the engine."""
+def _differences(before: State, after: State) -> dict[str, tuple[str, str]]:
+    """Values before and after; options that only one of two engines has are part of its change."""
     names = [*before, *(name for name in after if name not in before)]
     if before[ENGINE] != after[ENGINE]:
         common = before.keys() & after.keys() - _OF_ENGINE
@@ -78,7 +81,7 @@ def _different(before: State, after: State) -> dict[str, tuple[str, str]]:
 
 
 @attrs.frozen
-class Hop:
+class Transition:
     """From one row to the next.
 
     Attributes:
@@ -92,16 +95,19 @@ class Hop:
     changes: tuple[str, ...]
 
 
-def route(rows: Sequence[BackendResult], start: str, goal: str) -> tuple[Hop, ...]:
-    """The way through measured rows that changes as little as can be at each step.
+def shortest_path(rows: Sequence[BackendResult], start: str, goal: str) -> tuple[Transition, ...]:
+    """The path through measured rows that changes as little as possible in each transition.
 
-    A hop of k changes costs k squared, so that single changes win (Dijkstra's algorithm); of
-    equal ways the one through earlier rows is taken.
+    A transition of k changes costs k squared, so that single changes are preferred (Dijkstra's
+    algorithm); of equal paths the one through earlier rows is taken.
 
     Args:
         rows: of one comparison.
         start: name of a row.
         goal: name of another.
+
+    Returns:
+        The transitions in order; none where the two rows are one.
     """
     states = {row.backend: state_of(row) for row in rows}
     queue: list[tuple[int, tuple[int, ...], str]] = [(0, (), start)]
@@ -110,17 +116,17 @@ def route(rows: Sequence[BackendResult], start: str, goal: str) -> tuple[Hop, ..
     while queue:
         cost, path, name = heapq.heappop(queue)
         if name == goal:
-            return tuple(_hops(states, [start, *(rows[i].backend for i in path)]))
+            return tuple(_transitions(states, [start, *(rows[i].backend for i in path)]))
         if name in done:
             continue
         done.add(name)
         for other, state in states.items():
-            k = len(_different(states[name], state))
+            k = len(_differences(states[name], state))
             if other not in done:
                 heapq.heappush(queue, (cost + max(1, k) ** 2, (*path, order[other]), other))
     return ()
 
 
-def _hops(states: Mapping[str, State], names: Sequence[str]) -> Iterator[Hop]:
+def _transitions(states: Mapping[str, State], names: Sequence[str]) -> Iterator[Transition]:
     for before, after in itertools.pairwise(names):
-        yield Hop(before, after, changes(states[before], states[after]))
+        yield Transition(before, after, changes(states[before], states[after]))
