@@ -15,7 +15,7 @@ from typing import Any
 
 import precisionbench as pb
 from precisionbench.diagnosis.gap.ledger import Factor, Kind, Rate, ledger
-from precisionbench.reference_data.peaks import named
+from precisionbench.reference_data.peaks import devices_named
 from precisionbench.statistics import Interval
 
 RECORD = Path(__file__).parents[1] / "docs/records/h200-founding-case.json"
@@ -87,7 +87,7 @@ def _measured(name: str, factor: float, source: str) -> Factor:
 
 def _int8() -> Factor:
     """From nothing to the ratio of the peaks."""
-    (h200,) = named("h200-sxm")
+    (h200,) = devices_named("h200-sxm")
     fp16, int8 = (h200.peaks[name] for name in ("fp16", "int8"))
     ratio = int8.value / fp16.value
     return Factor(

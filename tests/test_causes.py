@@ -12,7 +12,7 @@ import pytest
 
 from precisionbench.diagnosis.causes import CAUSES
 from precisionbench.diagnosis.diagnose import diagnosis_of, judged
-from precisionbench.diagnosis.findings import Status, Trial
+from precisionbench.diagnosis.findings import ExperimentResult, FindingStatus
 from precisionbench.results import (
     Agreement,
     Block,
@@ -203,7 +203,7 @@ def test_a_planted_cause_is_named(cause):
     data, row = PLANTED[cause]
     (finding,) = findings(data, cause)
     assert finding.row == row
-    assert finding.status is not Status.RULED_OUT
+    assert finding.status is not FindingStatus.RULED_OUT
     assert finding.remedy
     assert finding.evidence
 
@@ -376,7 +376,7 @@ def test_what_only_looks_like_a_cause_is_none(cause, data):
 
 def test_a_replayed_graph_proves_that_the_host_is_the_bottleneck():
     (finding,) = findings(PLANTED["launch-bound"][0], "launch-bound")
-    assert finding.status is Status.CONFIRMED
+    assert finding.status is FindingStatus.CONFIRMED
     assert finding.experiment == "graph-replay"
     assert finding.factor.low <= 0.35e-3 / 0.09e-3 <= finding.factor.high
 
@@ -384,7 +384,7 @@ def test_a_replayed_graph_proves_that_the_host_is_the_bottleneck():
 def test_without_a_graph_it_stays_a_suspicion():
     passes = Passes(device_s=(0.1e-3,) * 5, enqueue_s=(0.34e-3,) * 5)
     (finding,) = findings(comparison(**CLEAN, passes=(Passes(), passes)), "launch-bound")
-    assert finding.status is Status.SUSPECTED
+    assert finding.status is FindingStatus.SUSPECTED
 
 
 @pytest.mark.parametrize("graph", [(), (0.33e-3,) * 9])
@@ -414,7 +414,7 @@ def _slower(row, times):
 )
 def test_an_overflow_names_the_first_layer_and_what_fits(largest, remedy):
     (finding,) = findings(comparison(CLEAN["base"], nonfinite("conv", largest)), "overflow")
-    assert finding.status is Status.CONFIRMED
+    assert finding.status is FindingStatus.CONFIRMED
     assert "first in conv" in finding.reason
     assert finding.remedy.startswith(remedy)
 
@@ -432,16 +432,16 @@ SUSPECTED = PLANTED["layout-conversions"][0]
 @pytest.mark.parametrize(
     ("speedup", "status"),
     [
-        (Interval(1.4, 1.3, 1.5), Status.CONFIRMED),
-        (Interval(1.0, 0.99, 1.005), Status.RULED_OUT),
-        (Interval(0.8, 0.7, 0.9), Status.RULED_OUT),
-        (Interval(1.1, 0.9, 1.3), Status.SUSPECTED),
+        (Interval(1.4, 1.3, 1.5), FindingStatus.CONFIRMED),
+        (Interval(1.0, 0.99, 1.005), FindingStatus.RULED_OUT),
+        (Interval(0.8, 0.7, 0.9), FindingStatus.RULED_OUT),
+        (Interval(1.1, 0.9, 1.3), FindingStatus.SUSPECTED),
     ],
 )
 def test_only_an_experiment_confirms_or_rules_out(speedup, status):
     (before,) = findings(SUSPECTED, "layout-conversions")
-    assert before.status is Status.SUSPECTED
-    trial = Trial("channels-last", "layout-conversions", "half", speedup)
+    assert before.status is FindingStatus.SUSPECTED
+    trial = ExperimentResult("channels-last", "layout-conversions", "half", speedup)
     after = judged(before, [trial])
     assert after.status is status
     assert after.factor == speedup
@@ -450,24 +450,30 @@ def test_only_an_experiment_confirms_or_rules_out(speedup, status):
 
 def test_an_experiment_that_failed_leaves_the_suspicion_and_says_so():
     (before,) = findings(SUSPECTED, "layout-conversions")
-    after = judged(before, [Trial("channels-last", before.cause, "half", None, "no memory")])
-    assert after.status is Status.SUSPECTED
+    after = judged(
+        before, [ExperimentResult("channels-last", before.cause, "half", None, "no memory")]
+    )
+    assert after.status is FindingStatus.SUSPECTED
     assert "not tried: no memory" in after.reason
 
 
 @pytest.mark.parametrize(
     ("speedup", "status", "reason"),
     [
-        (Interval(3.0, 2.8, 3.2), Status.CONFIRMED, ""),
-        (Interval(1.2, 1.15, 1.25), Status.SUSPECTED, "won 1.2x (1.15 to 1.25), which may have"),
-        (Interval(1.6, 1.4, 1.8), Status.SUSPECTED, "more than 1.5x would prove it"),
-        (Interval(1.0, 0.99, 1.005), Status.RULED_OUT, "made no such difference"),
+        (Interval(3.0, 2.8, 3.2), FindingStatus.CONFIRMED, ""),
+        (
+            Interval(1.2, 1.15, 1.25),
+            FindingStatus.SUSPECTED,
+            "won 1.2x (1.15 to 1.25), which may have",
+        ),
+        (Interval(1.6, 1.4, 1.8), FindingStatus.SUSPECTED, "more than 1.5x would prove it"),
+        (Interval(1.0, 0.99, 1.005), FindingStatus.RULED_OUT, "made no such difference"),
     ],
 )
 def test_a_larger_batch_must_win_much_to_prove_that_the_host_was_too_slow(speedup, status, reason):
     (before,) = findings(PLANTED["launch-bound"][0], "launch-bound")
-    before = attrs.evolve(before, status=Status.SUSPECTED)
-    after = judged(before, [Trial("larger-batch", before.cause, before.row, speedup)])
+    before = attrs.evolve(before, status=FindingStatus.SUSPECTED)
+    after = judged(before, [ExperimentResult("larger-batch", before.cause, before.row, speedup)])
     assert after.status is status
     assert after.factor == speedup
     assert reason in after.reason
@@ -475,10 +481,10 @@ def test_a_larger_batch_must_win_much_to_prove_that_the_host_was_too_slow(speedu
 
 def test_zeros_are_proved_by_data_that_are_slower():
     (before,) = findings(PLANTED["constant-inputs"][0], "constant-inputs")
-    slower = Trial("random-inputs", before.cause, "eager", Interval(0.9, 0.88, 0.92))
-    same = Trial("random-inputs", before.cause, "eager", Interval(1.0, 0.995, 1.005))
-    assert judged(before, [slower]).status is Status.CONFIRMED
-    assert judged(before, [same]).status is Status.RULED_OUT
+    slower = ExperimentResult("random-inputs", before.cause, "eager", Interval(0.9, 0.88, 0.92))
+    same = ExperimentResult("random-inputs", before.cause, "eager", Interval(1.0, 0.995, 1.005))
+    assert judged(before, [slower]).status is FindingStatus.CONFIRMED
+    assert judged(before, [same]).status is FindingStatus.RULED_OUT
 
 
 def test_a_row_of_nothing_but_normalisation_is_diagnosed():
@@ -497,6 +503,6 @@ def test_folding_is_proposed_only_beside_compiling():
 def test_confirmed_findings_come_first_and_the_largest_factor_before_smaller_ones():
     base, seen = PLANTED["layout-conversions"][0].results
     data = comparison(base.evidence, attrs.evolve(seen.evidence, device_allocations=2.0))
-    trials = [Trial("x", "device-allocations", "half", Interval(1.5, 1.4, 1.6))]
+    trials = [ExperimentResult("x", "device-allocations", "half", Interval(1.5, 1.4, 1.6))]
     order = [f.cause for f in diagnosis_of(data, trials).findings]
     assert order == ["device-allocations", "layout-conversions"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from precisionbench.diagnosis.accuracy import bound_for
+from precisionbench.diagnosis.accuracy import error_bound
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.work import known_flops
 from precisionbench.results import Agreement, TensorAgreement
@@ -111,9 +111,9 @@ def test_a_large_error_names_the_layer_in_which_it_grows_most():
 
 
 def test_a_model_that_magnifies_float32s_own_error_is_allowed_more():
-    assert bound_for("float16", 1e-7) == 5e-3
-    assert bound_for("float16", 1e-5) == pytest.approx(2 * 1e-5 * 2**13)
-    assert bound_for("", None) is None
+    assert error_bound("float16", 1e-7) == 5e-3
+    assert error_bound("float16", 1e-5) == pytest.approx(2 * 1e-5 * 2**13)
+    assert error_bound("", None) is None
 
 
 def test_non_finite_and_unsteady_outputs_are_verdicts_of_their_own():
@@ -191,7 +191,7 @@ def test_a_float32_row_cannot_allow_itself_its_own_error():
 
 
 def test_a_float32_error_that_is_none_of_rounding_allows_nothing_more():
-    assert bound_for("float16", 1e-3) == 0.3
+    assert error_bound("float16", 1e-3) == 0.3
     data = comparison(
         attrs.evolve(CLEAN["base"], errors=errors(("", 0.5))),
         attrs.evolve(CLEAN["half"], errors=errors(("", 0.01))),

@@ -21,10 +21,10 @@ from precisionbench.diagnosis.claims import (
 from precisionbench.diagnosis.facts import facts_of
 from precisionbench.diagnosis.models import item_flops
 from precisionbench.reference_data.model_flops import entries
-from precisionbench.reference_data.peaks import known, named
+from precisionbench.reference_data.peaks import all_devices, devices_named
 from scenes import recorded
 
-(XAVIER,) = named("agx xavier")
+(XAVIER,) = devices_named("agx xavier")
 (RESNET50,) = item_flops("resnet50", "v1.5", "3x224x224")
 
 
@@ -81,7 +81,7 @@ def test_without_a_peak_nothing_is_said(precision):
 
 
 def test_zeros_may_have_been_skipped_where_the_source_does_not_say_that_they_were_not():
-    (h200,) = named("h200")
+    (h200,) = devices_named("h200")
     flops = item_flops("resnet50", "v1.5")[0]
     dense = Claim(300_000, "int8", h200, flops)
     assert judge(dense).verdict == IMPOSSIBLE
@@ -90,9 +90,9 @@ def test_zeros_may_have_been_skipped_where_the_source_does_not_say_that_they_wer
 
 
 def test_a_peak_that_nobody_cites_is_labelled_in_the_sentence():
-    (a30,) = named("a30")
+    (a30,) = devices_named("a30")
     assert "(unverified)" in judge(Claim(1, "int8", a30, RESNET50)).sentence
-    (t4,) = named("t4")
+    (t4,) = devices_named("t4")
     assert "(" not in judge(Claim(1, "int8", t4, RESNET50)).sentence
 
 
@@ -165,7 +165,7 @@ ORDER = [POSSIBLE, UNLIKELY, IMPOSSIBLE]
 
 @settings(deadline=None)
 @given(
-    st.sampled_from(known()),
+    st.sampled_from(all_devices()),
     st.sampled_from(entries()),
     st.sampled_from(["fp32", "tf32", "fp16", "int8", "mixed"]),
     st.floats(1e-3, 1e9),

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from precisionbench.reference_data.peaks import RATES, device_of, known, named
+from precisionbench.reference_data.peaks import RATES, all_devices, device_of, devices_named
 from precisionbench.results import Gpu
 
 
@@ -48,7 +48,7 @@ def test_a_gpu_that_is_unknown_or_could_be_several_has_no_peaks(seen):
     assert device_of(seen) is None
 
 
-@pytest.mark.parametrize("device", known(), ids=lambda device: device.id)
+@pytest.mark.parametrize("device", all_devices(), ids=lambda device: device.id)
 def test_every_device_has_sensible_peaks_with_sources(device):
     assert re.compile(device.pattern)
     assert set(device.peaks) <= set(RATES)
@@ -80,15 +80,15 @@ def test_every_device_has_sensible_peaks_with_sources(device):
     ],
 )
 def test_a_device_is_found_by_any_of_its_names(name, expected):
-    assert {device.id for device in named(name)} == expected
+    assert {device.id for device in devices_named(name)} == expected
 
 
 def test_a_name_in_full_is_of_one_device_only():
-    for device in known():
-        assert named(device.id) == named(device.name) == (device,)
+    for device in all_devices():
+        assert devices_named(device.id) == devices_named(device.name) == (device,)
 
 
-@pytest.mark.parametrize("device", known(), ids=lambda device: device.id)
+@pytest.mark.parametrize("device", all_devices(), ids=lambda device: device.id)
 def test_engines_and_clocks_are_of_a_sensible_size(device):
     peaks = device.peaks
     assert ("dla_int8" in peaks) == ("dlas" in peaks)
@@ -100,4 +100,4 @@ def test_engines_and_clocks_are_of_a_sensible_size(device):
 
 
 def test_identities_are_unique():
-    assert len({device.id for device in known()}) == len(known())
+    assert len({device.id for device in all_devices()}) == len(all_devices())

@@ -15,7 +15,7 @@ import precisionbench as pb
 from precisionbench.backends.half import Half
 from precisionbench.cli import main
 from precisionbench.diagnosis.causes import CAUSES
-from precisionbench.diagnosis.findings import Finding, Status, Trial
+from precisionbench.diagnosis.findings import ExperimentResult, Finding, FindingStatus
 from precisionbench.errors import MeasurementError, PreparationError, SpecError, WorkloadError
 from precisionbench.model.workload import resolve
 from precisionbench.results import BackendResult
@@ -70,7 +70,9 @@ def test_random_inputs_leave_whole_numbers_alone():
 def finding(cause: str, gain: float | None = 1.5, row: str = "eager") -> Finding:
     factor = None if gain is None else Interval(gain, 1.0, gain)
     experiment = next(c.experiment for c in CAUSES if c.name == cause)
-    return Finding(cause, row, "title", Status.SUSPECTED, factor, (), "remedy", proposed=experiment)
+    return Finding(
+        cause, row, "title", FindingStatus.SUSPECTED, factor, (), "remedy", proposed=experiment
+    )
 
 
 BACKENDS = {"eager": Half(), "half": Half()}
@@ -181,7 +183,7 @@ def test_a_row_without_a_compiled_form_fails_with_the_reason():
 
 
 @pytest.fixture(scope="module")
-def trials() -> list[Trial]:
+def trials() -> list[ExperimentResult]:
     """Three experiments on one row, measured together; the model has no batch norm to fold."""
     rows = {"eager": Half(dtype="bfloat16")}
     suspected = [finding("memory-bound"), finding("layout-conversions")]

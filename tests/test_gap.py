@@ -32,7 +32,7 @@ from precisionbench.errors import (
     SpecError,
 )
 from precisionbench.published.record import Record
-from precisionbench.reference_data.peaks import Device, Peak, known
+from precisionbench.reference_data.peaks import DeviceSpec, Peak, all_devices
 from precisionbench.results import (
     Agreement,
     BackendResult,
@@ -452,13 +452,13 @@ def measured_on(device: str | None = "t4", **conditions: Any) -> Conditions:
     return Conditions(device=device, **{**plain, "gpus": 1, "dlas": 0, **conditions})
 
 
-def peaked(id: str, **peaks: float | tuple[float, str]) -> Device:
+def peaked(id: str, **peaks: float | tuple[float, str]) -> DeviceSpec:
     """A device with peaks, cited unless told otherwise."""
     found = {}
     for name, told in peaks.items():
         value, status = told if isinstance(told, tuple) else (told, "cited")
         found[name] = Peak(value, status, f"{id}'s page")
-    return Device(id, id.upper(), id, "8.0", 1, None, found)
+    return DeviceSpec(id, id.upper(), id, "8.0", 1, None, found)
 
 
 T4 = peaked("t4", fp16=60.0, int8=120.0, bandwidth=300.0)
@@ -547,8 +547,8 @@ def test_sparsity_is_worth_at_most_twice_unless_a_pair_tells():
 
 
 def test_every_bundled_pair_of_devices_with_peaks_has_a_factor():
-    t4 = next(device for device in known() if device.id == "t4")
-    for device in known():
+    t4 = next(device for device in all_devices() if device.id == "t4")
+    for device in all_devices():
         if device.id != "t4":
             target = record("x", 1, device=device.id)
             found, unknown = derived_factors(measured_on("t4"), target, (), (t4, device))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import precisionbench as pb
-from precisionbench.diagnosis.findings import Status
+from precisionbench.diagnosis.findings import FindingStatus
 from precisionbench.scriptcheck.events import Ending
 from scripts import confirmed
 
@@ -131,7 +131,7 @@ def test_tf32_is_detected_and_only_suspected_if_requested(here):
         "def build", "torch.set_float32_matmul_precision('high')\n\ndef build"
     )
     (violation,) = checked(asked).breaches
-    assert (violation.gate, violation.status) == ("tf32-baseline", Status.SUSPECTED)
+    assert (violation.gate, violation.status) == ("tf32-baseline", FindingStatus.SUSPECTED)
 
 
 @pytest.mark.parametrize(

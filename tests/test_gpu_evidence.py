@@ -10,7 +10,7 @@ from torch import nn
 
 import precisionbench as pb
 from precisionbench.diagnosis.facts import facts_of
-from precisionbench.diagnosis.findings import Status
+from precisionbench.diagnosis.findings import FindingStatus
 
 pytestmark = pytest.mark.gpu
 
@@ -102,7 +102,7 @@ def test_an_experiment_with_channels_last_confirms_layout_conversions():
     found = pb.compare(model, images, backends=["half"], **INLINE)
     diagnosis = pb.diagnose(found, workload=(model, images), experiments=["channels-last"])
     (finding,) = (f for f in diagnosis.findings if f.cause == "layout-conversions")
-    assert finding.status is Status.CONFIRMED
+    assert finding.status is FindingStatus.CONFIRMED
     assert finding.factor.low > 1
 
 
@@ -136,5 +136,5 @@ def test_a_diagnosis_with_experiments_takes_less_than_a_minute():
     diagnosis = pb.diagnose(found, "torchvision:resnet50", "auto")
     print(f"{measured_s:.0f} s, then {time.monotonic() - begun_s - measured_s:.0f} s")
     print(found, diagnosis, sep="\n\n")
-    assert any(f.status is Status.CONFIRMED for f in diagnosis.findings)
+    assert any(f.status is FindingStatus.CONFIRMED for f in diagnosis.findings)
     assert time.monotonic() - begun_s - measured_s <= 60

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import precisionbench as pb
 from pages import HOSTILE, LEDGER, RECORDED, Page, hostile, large, page
 from precisionbench.diagnosis.diagnose import diagnosis_of
-from precisionbench.diagnosis.findings import Trial
+from precisionbench.diagnosis.findings import ExperimentResult
 from precisionbench.errors import OutputExistsError, SpecError
 from precisionbench.report.html import escaping
 from precisionbench.report.html import page as page_module
@@ -175,7 +175,7 @@ def test_failures_have_their_reasons():
 
 def test_a_diagnosis_with_experiments_is_shown():
     data = recorded("channels-50")
-    trial = Trial("channels-last", "layout-conversions", "half", Interval(1.7, 1.6, 1.8))
+    trial = ExperimentResult("channels-last", "layout-conversions", "half", Interval(1.7, 1.6, 1.8))
     text = page(data, diagnosis=diagnosis_of(data, [trial])).text
     assert "1.7x as fast without it (1.6 to 1.8)" in text
     assert "by the experiment channels-last" in text

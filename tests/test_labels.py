@@ -99,7 +99,7 @@ def test_an_uncounted_part_lets_no_rate_be_told():
     seen = evidence(conv(0.5e-3), conv(0.5e-3, layer="other"), flops=1e9, counted=("aten.mm",))
     data = comparison(seen, CLEAN["half"])
     facts = facts_of(data, data.results[0])
-    assert facts.covered == 0
+    assert facts.counted_share == 0
     assert facts.flop_rate is None
 
 
@@ -232,4 +232,4 @@ def test_flops_of_a_row_of_another_batch_are_those_of_its_own_items():
         data, results=(attrs.evolve(data.results[0], batch_size=32), data.results[1])
     )
     base, other = (facts_of(data, row) for row in data.results)
-    assert other.model_flops == pytest.approx(base.certain_flops / 32)
+    assert other.model_flops == pytest.approx(base.min_flops / 32)

@@ -20,9 +20,9 @@ import precisionbench as pb
 from precisionbench import published
 from precisionbench.cli import main
 from precisionbench.errors import PublishedDataError, RecordNotFoundError, SpecError
-from precisionbench.published.reading import parse
+from precisionbench.published.reader import parse
 from precisionbench.published.record import CONDITIONS, METRICS, STATUSES
-from precisionbench.reference_data.peaks import named
+from precisionbench.reference_data.peaks import devices_named
 
 ALL = published.everything()
 # Devices whose peaks are not known here, of which numbers were published all the same.
@@ -34,7 +34,7 @@ def test_every_record_says_under_which_conditions_or_that_it_does_not_know(recor
     for condition in CONDITIONS:
         told = getattr(record, condition) is not None
         assert told != (condition in record.unknown), condition
-    assert named(record.device) or record.device in WITHOUT_PEAKS
+    assert devices_named(record.device) or record.device in WITHOUT_PEAKS
     assert re.fullmatch(r"https?://\S+", record.source_url)
     assert record.date == "" or "2018" <= record.date[:4] <= "2026"
 
@@ -240,7 +240,7 @@ def test_a_users_device_and_model_can_be_any(written):
 
 
 def entry(value: str) -> EntryPoint:
-    return EntryPoint("mine", value, published.searching.GROUP)
+    return EntryPoint("mine", value, published.search.GROUP)
 
 
 @pytest.mark.parametrize("value", ["their_numbers:PATH", "their_numbers:path"])
@@ -250,13 +250,13 @@ def test_a_package_brings_numbers_by_entry_point(written, monkeypatch, tmp_path,
     written(code, "their_numbers.py")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "their_numbers", raising=False)
-    monkeypatch.setattr(published.searching, "entry_points", lambda group: [entry(value)] * 2)
+    monkeypatch.setattr(published.search, "entry_points", lambda group: [entry(value)] * 2)
     assert published.get("mine-1").origin == str(path)
 
 
 def test_a_package_whose_numbers_cannot_be_had_is_named(monkeypatch):
     entries = [entry("no_such_module_of_numbers:PATH")]
-    monkeypatch.setattr(published.searching, "entry_points", lambda group: entries)
+    monkeypatch.setattr(published.search, "entry_points", lambda group: entries)
     with pytest.raises(PublishedDataError, match="'mine' of a package cannot be had"):
         published.find()
 

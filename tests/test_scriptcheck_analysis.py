@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from precisionbench.diagnosis.findings import Status
+from precisionbench.diagnosis.findings import FindingStatus
 from precisionbench.scriptcheck.events import (
     Calls,
     Ending,
@@ -38,8 +38,8 @@ def test_both_errors_are_suspected_without_gpu_and_apex(check_script):
     check = check_script(SCRIPT)
     assert check.ending.kind == "raised"
     assert [(v.number, v.status) for v in check.breaches] == [
-        ("C15", Status.SUSPECTED),
-        ("C1", Status.SUSPECTED),
+        ("C15", FindingStatus.SUSPECTED),
+        ("C1", FindingStatus.SUSPECTED),
     ]
     assert check.broken == ()
     assert [v.sights[0].place.line for v in check.breaches] == [8, 12]

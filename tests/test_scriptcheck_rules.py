@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 import precisionbench as pb
-from precisionbench.diagnosis.findings import Status
+from precisionbench.diagnosis.findings import FindingStatus
 from precisionbench.scriptcheck.events import (
     Calls,
     Ending,
@@ -161,13 +161,13 @@ class TestTf32:
 
     def test_convolutions_in_tf32_are_a_violation(self):
         (violation,) = violations(timed_once_on_a_gpu(GPU_MODEL, GPU_CALLS))
-        assert (violation.gate, violation.status) == ("tf32-baseline", Status.CONFIRMED)
+        assert (violation.gate, violation.status) == ("tf32-baseline", FindingStatus.CONFIRMED)
         assert violation.sights[0].says == "Net: convolutions ran in TF32"
 
     def test_tf32_that_the_script_requested_is_only_suspected(self):
         model = attrs.evolve(GPU_MODEL, tf32_requested=True)
         (violation,) = violations(timed_once_on_a_gpu(model, GPU_CALLS))
-        assert violation.status is Status.SUSPECTED
+        assert violation.status is FindingStatus.SUSPECTED
 
     @pytest.mark.parametrize(
         ("model", "calls"),

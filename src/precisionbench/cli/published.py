@@ -36,7 +36,7 @@ def published(
       precisionbench published --device "agx xavier" --model resnet50
     """
     from precisionbench.published import find, get
-    from precisionbench.published.searching import what_exists
+    from precisionbench.published.search import what_exists
     from precisionbench.report import published as report
 
     if id is not None and (device or model or precision):

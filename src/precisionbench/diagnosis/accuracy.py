@@ -1,62 +1,114 @@
-"""Whether a row's output is near enough to what float64 gives."""
+"""Whether a row's output matches float64 within tolerance."""
 
 from __future__ import annotations
+
+import attrs
 
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Accuracy
 from precisionbench.diagnosis.labels import label_of
-from precisionbench.diagnosis.layers import error_growth, worth_float32
+from precisionbench.diagnosis.layers import error_growth, layers_to_keep_in_float32
 from precisionbench.results.dtypes import BFLOAT16, FLOAT16, FLOAT32, INT8, TF32
 from precisionbench.results.earlier_claims import claims_of
+from precisionbench.results.evidence import LayerError
 
-# Relative L2 error of a whole network's output that is usual for a dtype.
-_BOUNDS = {FLOAT32: 1e-4, TF32: 2e-3, FLOAT16: 5e-3, BFLOAT16: 3e-2, INT8: 0.1}
-# A model that magnifies float32's own rounding magnifies the others', too: so many times the
-# larger unit of rounding over float32's (2**-24) is allowed as well.
-_ROUNDING = {FLOAT32: 2.0**-24, TF32: 2.0**-11, FLOAT16: 2.0**-11, BFLOAT16: 2.0**-8, INT8: 2.0**-7}
-_FACTOR = 2.0
-# No output is near enough beyond this, and a float32 error beyond that is none of rounding.
-_MOST, _MOST_OF_FLOAT32 = 0.3, 1e-3
+# Usual relative L2 error of a network's output, by dtype.
+_USUAL_ERRORS = {FLOAT32: 1e-4, TF32: 2e-3, FLOAT16: 5e-3, BFLOAT16: 3e-2, INT8: 0.1}
+# Unit roundoff. A model that amplifies the rounding of float32 amplifies that of other dtypes as
+# well, so an error in proportion to the unit roundoff is also within tolerance.
+_ROUNDOFF = {FLOAT32: 2.0**-24, TF32: 2.0**-11, FLOAT16: 2.0**-11, BFLOAT16: 2.0**-8, INT8: 2.0**-7}
+_AMPLIFICATION_MARGIN = 2.0
+# Upper limit of any tolerance.
+_MAX_BOUND = 0.3
+# A float32 error above this has other causes than rounding.
+_MAX_FLOAT32_ERROR = 1e-3
 _UNSTEADY = "the last call's output is not the first's"
 
 
-def precision_of(facts: Facts, base: Facts | None) -> Accuracy:
-    """Judge a row's output.
+def accuracy_of(facts: Facts, base: Facts | None) -> Accuracy:
+    """Whether a row's output matches float64 within tolerance.
 
     Args:
-        facts: of the row.
-        base: of the reference row; None where it failed.
+        facts: facts of the row.
+        base: facts of the reference row; None where it failed.
     """
-    row, errors = facts.row, facts.evidence.errors
-    output = next((error for error in errors if error.path == ""), None)
-    first_bad = next((error.path for error in errors if error.nonfinite_count), "")
-    claim = claims_of(row).dtype
-    bound = bound_for(claim, None if base is facts else _own_error(base))
+    bound = error_bound(claims_of(facts.row).dtype, None if base is facts else _own_error(base))
+    verdict = _verdict(facts, bound, is_reference=base is facts)
+    keep: tuple[str, ...] = ()
+    keep_s = 0.0
+    if verdict.name == "inaccurate" and base is not None:
+        keep, keep_s = layers_to_keep_in_float32(base, facts)
+    return Accuracy(
+        row=facts.row.backend,
+        verdict=verdict.name,
+        error=_output_error(facts),
+        bound=bound,
+        layer=verdict.layer,
+        reason=verdict.reason,
+        keep=keep,
+        keep_s=keep_s,
+        top1=facts.row.agreement.top1 if facts.row.agreement else None,
+    )
 
-    def judged(verdict: str, reason: str, layer: str = "") -> Accuracy:
-        error = output.relative_l2 if output else None
-        top1 = row.agreement.top1 if row.agreement else None
-        keep, keep_s = worth_float32(base, facts) if verdict == "inaccurate" and base else ((), 0.0)
-        return Accuracy(row.backend, verdict, error, bound, layer, reason, keep, keep_s, top1)
 
-    if any(_UNSTEADY in warning for warning in row.warnings):
-        return judged("unstable", "it does not even agree with itself from call to call")
-    if (row.agreement and row.agreement.nonfinite_count) or (output and output.nonfinite_count):
-        where = f", first in {first_bad}" if first_bad else ""
-        return judged("non_finite", f"its output is infinite or NaN{where}", first_bad)
-    if output is None:
-        return judged("unknown", _not_compared(facts, is_reference=base is facts))
-    if output.relative_l2 is None:
-        return judged("unknown", "its output is zero everywhere in float64; use trained weights")
+@attrs.frozen
+class _Verdict:
+    """A verdict on a row's output.
+
+    Attributes:
+        name: as in `Accuracy.verdict`.
+        reason: the reason, in a sentence.
+        layer: the layer that it refers to; empty without one.
+    """
+
+    name: str
+    reason: str
+    layer: str = ""
+
+
+def _verdict(facts: Facts, bound: float | None, *, is_reference: bool) -> _Verdict:
+    if any(_UNSTEADY in warning for warning in facts.row.warnings):
+        return _Verdict("unstable", "it does not even agree with itself from call to call")
+    if _is_nonfinite(facts):
+        return _nonfinite(facts)
+    if _output(facts) is None:
+        return _Verdict("unknown", _not_compared(facts, is_reference=is_reference))
+    error = _output_error(facts)
+    if error is None:
+        return _Verdict("unknown", "its output is zero everywhere in float64; use trained weights")
+    return _within_bound(facts, error, bound)
+
+
+def _within_bound(facts: Facts, error: float, bound: float | None) -> _Verdict:
     if bound is None:
-        return judged("unknown", "no precision is claimed that a bound would belong to")
-    if output.relative_l2 <= bound:
-        return judged("fine", f"its error {output.relative_l2:.1e} is within {bound:.1e}")
+        return _Verdict("unknown", "no precision is claimed that a bound would belong to")
+    if error <= bound:
+        return _Verdict("fine", f"its error {error:.1e} is within {bound:.1e}")
     layer = _worst_layer(facts)
     where = f"; it grows most in {layer}" if layer else ""
-    return judged(
-        "inaccurate", f"its error {output.relative_l2:.1e} is above {bound:.1e}{where}", layer
-    )
+    return _Verdict("inaccurate", f"its error {error:.1e} is above {bound:.1e}{where}", layer)
+
+
+def _output(facts: Facts) -> LayerError | None:
+    """The error of the model's output; None where it was not compared with float64."""
+    return next((error for error in facts.evidence.errors if error.path == ""), None)
+
+
+def _output_error(facts: Facts) -> float | None:
+    output = _output(facts)
+    return output.relative_l2 if output else None
+
+
+def _is_nonfinite(facts: Facts) -> bool:
+    agreement, output = facts.row.agreement, _output(facts)
+    return bool((agreement and agreement.nonfinite_count) or (output and output.nonfinite_count))
+
+
+def _nonfinite(facts: Facts) -> _Verdict:
+    errors = facts.evidence.errors
+    first = next((error.path for error in errors if error.nonfinite_count), "")
+    where = f", first in {first}" if first else ""
+    return _Verdict("non_finite", f"its output is infinite or NaN{where}", first)
 
 
 def _not_compared(facts: Facts, *, is_reference: bool) -> str:
@@ -68,30 +120,30 @@ def _not_compared(facts: Facts, *, is_reference: bool) -> str:
 
 
 def _own_error(base: Facts | None) -> float | None:
-    """float32's own error, where the reference is that."""
+    """The error of float32 itself; None where the reference is no trusted float32 row."""
     if base is None or claims_of(base.row).dtype != FLOAT32:
         return None
-    own = next((e.relative_l2 for e in base.evidence.errors if e.path == ""), None)
-    trusted = own is not None and own <= _MOST_OF_FLOAT32 and label_of(base).verdict != "false"
-    return own if trusted else None
+    error = _output_error(base)
+    is_trusted = error is not None and error <= _MAX_FLOAT32_ERROR
+    return error if is_trusted and label_of(base).verdict != "false" else None
 
 
-def bound_for(claim: str, own_error: float | None) -> float | None:
-    """The error allowed: what is usual for the dtype, or what the model itself magnifies.
+def error_bound(dtype: str, own_error: float | None) -> float | None:
+    """The tolerance: the usual error of a dtype, or what the model itself amplifies.
 
     Args:
-        claim: the precision.
-        own_error: of the same model in float32; None where not known.
+        dtype: the precision that the row claims.
+        own_error: error of the same model in float32; None where it is not known.
     """
-    usual = _BOUNDS.get(claim)
+    usual = _USUAL_ERRORS.get(dtype)
     if usual is None or own_error is None:
         return usual
-    magnified = _FACTOR * own_error * _ROUNDING[claim] / _ROUNDING[FLOAT32]
-    return max(usual, min(_MOST, magnified))
+    amplified = _AMPLIFICATION_MARGIN * own_error * _ROUNDOFF[dtype] / _ROUNDOFF[FLOAT32]
+    return max(usual, min(_MAX_BOUND, amplified))
 
 
 def _worst_layer(facts: Facts) -> str:
-    """Where the error grows most from one layer to the next."""
+    """The layer in which the error grows most."""
     growth = error_growth(facts.evidence.errors)
     most, path = max(growth, key=lambda pair: pair[0], default=(0.0, ""))
     return path if most > 0 else ""

@@ -10,8 +10,8 @@ from precisionbench.diagnosis.findings import (
     Answer,
     Ceiling,
     Finding,
+    FindingStatus,
     Label,
-    Status,
 )
 from precisionbench.diagnosis.labels import HALF
 from precisionbench.errors import some
@@ -21,7 +21,7 @@ from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.records import Speedup
 from precisionbench.statistics import Verdict
 
-_LIVE = (Status.CONFIRMED, Status.SUSPECTED)
+_LIVE = (FindingStatus.CONFIRMED, FindingStatus.SUSPECTED)
 
 
 def answers_of(
@@ -138,7 +138,7 @@ def _tensor_cores(rows: Mapping[str, Facts], half: Sequence[Label]) -> str:
         unknown = max(0.0, 1 - facts.tensor_core_share - facts.cuda_core_share)
         text = f"{facts.row.backend}: {facts.tensor_core_share:.0%} of its matrix time"
         text += f", {unknown:.0%} in kernels of unknown names" if unknown > 0.005 else ""
-        missing = [work.complaint for work in facts.work if work.obstacles]
+        missing = [work.obstacle_text for work in facts.work if work.obstacles]
         texts.append(f"{text}; {some(missing)}" if missing else text)
     return ". ".join(texts) + "." if texts else "No 16-bit row's kernels were seen."
 

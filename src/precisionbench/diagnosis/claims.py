@@ -11,7 +11,7 @@ from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.models import item_flops
 from precisionbench.published import Record
 from precisionbench.reference_data.model_flops import ItemFlops
-from precisionbench.reference_data.peaks import Device, Peak, named
+from precisionbench.reference_data.peaks import DeviceSpec, Peak, devices_named
 from precisionbench.results.dtypes import AMPERE, compute_capability
 
 IMPOSSIBLE, UNLIKELY, POSSIBLE, UNKNOWN = "impossible", "unlikely", "possible", "unknown"
@@ -43,7 +43,7 @@ class Claim:
 
     items_per_s: float
     precision: str
-    device: Device
+    device: DeviceSpec
     flops: ItemFlops
     gpus: int = 1
     dlas: int = 0
@@ -190,7 +190,7 @@ def judgements_of(record: Record) -> tuple[Judgement, ...]:
     Args:
         record: the published number.
     """
-    rate, devices = record.items_per_s, named(record.device)
+    rate, devices = record.items_per_s, devices_named(record.device)
     costs = item_flops(record.model, record.variant, record.input)
     if rate is None:
         return (Judgement(UNKNOWN, "its batch, and so its rate, is not known"),)
@@ -209,7 +209,7 @@ def judgements_of(record: Record) -> tuple[Judgement, ...]:
     return found or (Judgement(UNKNOWN, "neither its precision nor its engines are told"),)
 
 
-def _on_the_fastest(claim: Claim, devices: tuple[Device, ...]) -> Claim:
+def _on_the_fastest(claim: Claim, devices: tuple[DeviceSpec, ...]) -> Claim:
     """The claim on that device, of those that it may be said of, whose peak is highest."""
     claims = [attrs.evolve(claim, device=device) for device in devices]
     return max(claims, key=lambda one: one.peak.value if one.peak else math.inf)
@@ -235,7 +235,7 @@ def measured_flops(facts: Facts) -> ItemFlops | None:
     Args:
         facts: of the row.
     """
-    flops, least, items = facts.evidence.flops, facts.certain_flops, facts.row.batch_size
+    flops, least, items = facts.evidence.flops, facts.min_flops, facts.row.batch_size
     if not flops or not least or not items:
         return None
     return ItemFlops(flops / items, least / items, "the measured model")

@@ -7,22 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 import attrs
 
 from precisionbench.analysis.speedups import speedups
-from precisionbench.diagnosis.accuracy import precision_of
+from precisionbench.diagnosis.accuracy import accuracy_of
 from precisionbench.diagnosis.answers import answers_of
 from precisionbench.diagnosis.causes import CAUSES, CauseContext
 from precisionbench.diagnosis.ceiling import ceiling_of
 from precisionbench.diagnosis.facts import Facts, facts_of_rows
 from precisionbench.diagnosis.findings import (
     DiagnosisData,
+    ExperimentResult,
     Finding,
+    FindingStatus,
     Label,
     LayerPair,
-    Status,
-    Trial,
 )
 from precisionbench.diagnosis.labels import label_of
 from precisionbench.diagnosis.layers import layer_pairs
-from precisionbench.diagnosis.roofline import roofs_of
+from precisionbench.diagnosis.roofline import roofline_points
 from precisionbench.errors import some
 from precisionbench.results.records import ComparisonData, Speedup
 from precisionbench.statistics import Interval
@@ -36,7 +36,7 @@ _FLATTERING = {cause.name for cause in CAUSES if cause.flatters}
 
 
 def diagnosis_of(
-    data: ComparisonData, trials: Sequence[Trial] = (), notes: Sequence[str] = ()
+    data: ComparisonData, trials: Sequence[ExperimentResult] = (), notes: Sequence[str] = ()
 ) -> DiagnosisData:
     """Why the rows of a comparison are as fast as they are.
 
@@ -55,14 +55,14 @@ def diagnosis_of(
     labels = {name: label_of(facts) for name, facts in rows.items()}
     findings = tuple(judged(f, trials) for f in _findings(data, rows, labels, base, found))
     ceiling = ceiling_of(list(rows.values()), found)
-    precisions = tuple(precision_of(facts, base) for facts in rows.values())
+    precisions = tuple(accuracy_of(facts, base) for facts in rows.values())
     return DiagnosisData(
         labels=tuple(labels.values()),
         ceiling=ceiling,
         findings=tuple(sorted(findings, key=_weight)),
         layers=_pairs(rows, base),
         precisions=precisions,
-        roofs={name: roofs_of(facts) for name, facts in rows.items()},
+        roofs={name: roofline_points(facts) for name, facts in rows.items()},
         answers=answers_of(rows, found, tuple(labels.values()), findings, ceiling, precisions),
         notes=(*_notes(list(rows.values()), trials), *notes),
     )
@@ -84,7 +84,7 @@ def _findings(
                 yield finding
 
 
-def judged(finding: Finding, trials: Sequence[Trial]) -> Finding:
+def judged(finding: Finding, trials: Sequence[ExperimentResult]) -> Finding:
     """A finding after the experiment that was made for it, if one was.
 
     Args:
@@ -92,7 +92,7 @@ def judged(finding: Finding, trials: Sequence[Trial]) -> Finding:
         trials: all experiments.
     """
     mine = [t for t in trials if (t.cause, t.row) == (finding.cause, finding.row)]
-    if not mine or finding.status is Status.CONFIRMED:
+    if not mine or finding.status is FindingStatus.CONFIRMED:
         return finding
     trial = mine[0]
     if trial.speedup is None:
@@ -103,10 +103,10 @@ def judged(finding: Finding, trials: Sequence[Trial]) -> Finding:
         low, high = 1 / high, 1 / low
     least = _PROVES.get(trial.experiment, _MATTERS)
     if low > least:
-        return attrs.evolve(change, status=Status.CONFIRMED)
+        return attrs.evolve(change, status=FindingStatus.CONFIRMED)
     if high < _MATTERS:
         reason = _joined(finding.reason, "the change that would cure it made no such difference")
-        return attrs.evolve(change, status=Status.RULED_OUT, reason=reason)
+        return attrs.evolve(change, status=FindingStatus.RULED_OUT, reason=reason)
     return attrs.evolve(change, reason=_joined(finding.reason, _inconclusive(trial.speedup, least)))
 
 
@@ -125,7 +125,7 @@ def _joined(*parts: str) -> str:
 
 def _weight(finding: Finding) -> tuple[int, float]:
     """Confirmed before suspected before ruled out, and the largest factor first."""
-    order = (Status.CONFIRMED, Status.SUSPECTED, Status.RULED_OUT)
+    order = (FindingStatus.CONFIRMED, FindingStatus.SUSPECTED, FindingStatus.RULED_OUT)
     return order.index(finding.status), -(finding.factor.value if finding.factor else 1.0)
 
 
@@ -136,7 +136,7 @@ def _pairs(rows: Mapping[str, Facts], base: Facts | None) -> tuple[LayerPair, ..
     return tuple(pair for facts in others for pair in layer_pairs(base, facts))
 
 
-def _notes(rows: Sequence[Facts], trials: Sequence[Trial]) -> Iterable[str]:
+def _notes(rows: Sequence[Facts], trials: Sequence[ExperimentResult]) -> Iterable[str]:
     blind = [facts.row.backend for facts in rows if facts.row.evidence is None]
     if blind:
         yield (
@@ -152,7 +152,7 @@ def _notes(rows: Sequence[Facts], trials: Sequence[Trial]) -> Iterable[str]:
                 f"{facts.row.backend}: under the profiler a call took {ratio:.1f} times its "
                 "latency, so the times of its layers are rough"
             )
-    covered = [facts.covered for facts in rows if facts.covered is not None]
+    covered = [facts.counted_share for facts in rows if facts.counted_share is not None]
     if covered and min(covered) < _COUNTED:
         yield (
             f"FLOPs were counted for {min(covered):.0%} of the matrix time at least: torch's "

@@ -1,4 +1,4 @@
-"""The numbers of a row that labels, ceilings and causes are judged by."""
+"""Figures of a row from which labels, ceilings and causes are derived."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import attrs
 from precisionbench.diagnosis.kernels import CUDA_CORE, TENSOR_CORE
 from precisionbench.diagnosis.models import least_flops
 from precisionbench.diagnosis.parts import (
-    CAST,
-    LAYOUT,
     MATRIX,
     Part,
     is_cast,
@@ -19,40 +17,40 @@ from precisionbench.diagnosis.parts import (
 )
 from precisionbench.diagnosis.work import MatrixWork, matrix_work
 from precisionbench.reference_data.model_flops import WINOGRAD
-from precisionbench.reference_data.peaks import Device, device_of
+from precisionbench.reference_data.peaks import DeviceSpec, device_of
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.records import BackendResult, ComparisonData
 
-_SMALL = 3
+_WINOGRAD_KERNEL_SIZE = 3
 
 
 @attrs.frozen(slots=False)
 class Facts:
-    """A measured row with what was seen of it.
+    """A measured row with the figures that follow from its evidence.
 
     Attributes:
-        row: as it was measured.
-        evidence: what the probes saw; nothing where they were not run.
-        device: the peaks of its GPU; None where they are not known.
+        row: the measured row.
+        evidence: what ran in a call; empty where the row was not profiled.
+        device: peak rates of its GPU; None where they are not known.
         on_gpu: whether it ran on a CUDA GPU.
-        model_flops: FLOPs of a call at least, for rows whose own were not counted, such as engines:
-            of the reference, or of a known model by its name; None where they are not known.
+        model_flops: minimum FLOPs of a call for rows whose own were not counted, such as engines:
+            those of the reference, or of a known model by its name; None where they are not known.
     """
 
     row: BackendResult
     evidence: Evidence
-    device: Device | None
+    device: DeviceSpec | None
     on_gpu: bool
     model_flops: float | None = None
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """Where its time goes."""
+        """The parts of a call's time."""
         return parts_of(self.evidence)
 
     @cached_property
     def work(self) -> tuple[MatrixWork, ...]:
-        """What multiplies matrices."""
+        """The matrix operations of a call."""
         return matrix_work(self.evidence)
 
     @cached_property
@@ -68,8 +66,8 @@ class Facts:
     def share(self, *categories: str) -> float:
         """The share of a call's time in some categories.
 
-        Where the device waits for most of a call, kernels are not what takes the time. A profile
-        can be slower than the calls that were timed; then it is the share of the profile.
+        It is a share of the latency, which includes GPU idle time, or of the profiled time where
+        the profiler made the call slower.
         """
         spent_s = sum(self.by_category.get(category, 0.0) for category in categories)
         whole_s = max(self.busy_s, self.row.latency.value)
@@ -81,7 +79,7 @@ class Facts:
         return self.by_category.get(MATRIX, 0.0)
 
     def matrix_share_on(self, unit: str) -> float:
-        """The share of its matrix time on a unit that the kernels' names tell."""
+        """The share of the matrix time in kernels whose names indicate a unit."""
         spent_s = sum(
             p.time_s for p in self.parts if p.category == MATRIX and p.kernel_class.unit == unit
         )
@@ -89,25 +87,25 @@ class Facts:
 
     @property
     def tensor_core_share(self) -> float:
-        """The share of its matrix time in kernels that are known to use tensor cores."""
+        """The share of the matrix time in kernels that are known to use tensor cores."""
         return self.matrix_share_on(TENSOR_CORE)
 
     @property
     def cuda_core_share(self) -> float:
-        """The share of its matrix time in kernels that are known not to."""
+        """The share of the matrix time in kernels that are known to use CUDA cores."""
         return self.matrix_share_on(CUDA_CORE)
 
     def matrix_share_of(self, *dtypes: str) -> float:
-        """The share of its matrix time in operations whose operands have one of these dtypes.
+        """The share of the matrix time in operations whose operands have one of these dtypes.
 
-        Operations whose operands are not told are left out.
+        Operations whose dtype is not known are left out.
         """
         total_s = sum(work.time_s for work in self.work if work.dtype)
         spent_s = sum(work.time_s for work in self.work if work.dtype in dtypes)
         return spent_s / total_s if total_s else 0.0
 
     def kernel_share_of(self, *dtypes: str) -> float:
-        """The share of its matrix time in kernels whose names tell one of these dtypes."""
+        """The share of the matrix time in kernels whose names indicate one of these dtypes."""
         spent_s = sum(
             part.time_s
             for part in self.parts
@@ -136,18 +134,8 @@ class Facts:
         )
 
     @property
-    def cast_s(self) -> float:
-        """Seconds of a call in casts."""
-        return self.by_category.get(CAST, 0.0)
-
-    @property
-    def layout_s(self) -> float:
-        """Seconds of a call in layout conversions."""
-        return self.by_category.get(LAYOUT, 0.0)
-
-    @property
-    def covered(self) -> float | None:
-        """The share of matrix time whose FLOPs were counted; None where nothing was counted."""
+    def counted_share(self) -> float | None:
+        """The share of the matrix time whose FLOPs were counted; None where none were."""
         if self.evidence.flops is None or not self.work:
             return None
         total_s = sum(work.time_s for work in self.work)
@@ -161,24 +149,25 @@ class Facts:
 
     @property
     def flop_rate(self) -> float | None:
-        """FLOP/s of a call as measured; None where not nearly all of it was counted."""
+        """FLOP/s of a call; None where its FLOPs were not counted almost completely."""
         flops = self.evidence.flops
-        if not flops or (self.covered or 0.0) < _COUNTED:
+        if not flops or (self.counted_share or 0.0) < _ALMOST_ALL:
             return None
         return flops / self.row.latency.value
 
     @property
-    def certain_flop_rate(self) -> float | None:
-        """FLOP/s that it reaches at least; None where nothing was counted."""
-        flops = self.certain_flops or self.model_flops
+    def min_flop_rate(self) -> float | None:
+        """Minimum FLOP/s of a call; None where no FLOPs are known."""
+        flops = self.min_flops or self.model_flops
         return flops / self.row.latency.value if flops else None
 
     @property
-    def certain_flops(self) -> float | None:
-        """FLOPs of a call at least, whatever algorithm its convolutions use.
+    def min_flops(self) -> float | None:
+        """Minimum FLOPs of a call with any algorithm for convolutions.
 
-        What was not counted can only add to it. 3x3 convolutions are taken for a quarter, larger
-        ones for nothing, and convolutions of unknown FLOPs let all count for a quarter.
+        FLOPs that were not counted can only increase it. 3x3 convolutions count for a quarter of
+        their FLOPs, larger ones for none, and if the FLOPs of a convolution are not known, all
+        FLOPs count for a quarter.
         """
         flops = self.evidence.flops
         if not flops:
@@ -186,23 +175,25 @@ class Facts:
         spatial = [work for work in self.work if work.is_convolution and work.kernel_size > 1]
         if any(work.flops is None for work in spatial):
             return flops / WINOGRAD
-        saved = sum(
-            (work.flops or 0.0) * (1 - 1 / WINOGRAD if work.kernel_size == _SMALL else 1.0)
-            for work in spatial
-        )
+        saved = sum((work.flops or 0.0) * _avoidable_share(work.kernel_size) for work in spatial)
         return max(0.0, flops - saved)
 
     def peak(self, rate: str) -> float | None:
-        """A peak of its device; None where it is not known."""
+        """A peak rate of its device; None where it is not known."""
         found = self.device.peaks.get(rate) if self.device else None
         return found.value if found else None
 
 
-_COUNTED = 0.95
+_ALMOST_ALL = 0.95
+
+
+def _avoidable_share(kernel_size: int) -> float:
+    """The share of a spatial convolution's FLOPs that an algorithm might save."""
+    return 1 - 1 / WINOGRAD if kernel_size == _WINOGRAD_KERNEL_SIZE else 1.0
 
 
 def facts_of_rows(data: ComparisonData) -> dict[str, Facts]:
-    """Every row of a comparison with its device, by name.
+    """The facts of every row of a comparison, by name.
 
     Args:
         data: the comparison.
@@ -214,32 +205,32 @@ def facts_of_rows(data: ComparisonData) -> dict[str, Facts]:
         for row in data.results
     }
     base = rows.get(data.reference)
-    counted = base.certain_flops if base else None
+    counted = base.min_flops if base else None
     if base and counted:
         return {
             name: facts if facts is base
-            else attrs.evolve(facts, model_flops=counted * _items(facts.row, base.row))
+            else attrs.evolve(facts, model_flops=counted * _items_ratio(facts.row, base.row))
             for name, facts in rows.items()
         }  # fmt: skip
     known = least_flops(data.workload)
     return {
-        name: attrs.evolve(facts, model_flops=_of_call(facts.row, known))
+        name: attrs.evolve(facts, model_flops=_flops_per_call(facts.row, known))
         for name, facts in rows.items()
     }
 
 
-def _items(row: BackendResult, base: BackendResult) -> float:
-    """How many times as many items a row's call serves as the reference's."""
+def _items_ratio(row: BackendResult, base: BackendResult) -> float:
+    """Items per call of a row, divided by those of the reference."""
     known = row.batch_size and base.batch_size
     return (row.batch_size or 1) / (base.batch_size or 1) if known else 1.0
 
 
-def _of_call(row: BackendResult, item_flops: float | None) -> float | None:
+def _flops_per_call(row: BackendResult, item_flops: float | None) -> float | None:
     return item_flops * row.batch_size if item_flops and row.batch_size else None
 
 
 def facts_of(data: ComparisonData, row: BackendResult) -> Facts:
-    """One row of a comparison with its device.
+    """The facts of one row of a comparison.
 
     Args:
         data: the comparison.

@@ -11,7 +11,7 @@ from precisionbench.statistics import Interval
 DOCS = "docs/causes/"
 
 
-class Status(str, Enum):
+class FindingStatus(str, Enum):
     """How sure a finding is."""
 
     CONFIRMED = "confirmed"
@@ -57,7 +57,7 @@ class Finding:
     cause: str
     row: str
     title: str
-    status: Status
+    status: FindingStatus
     factor: Interval | None
     evidence: tuple[Number, ...]
     remedy: str
@@ -74,7 +74,7 @@ class Finding:
 
 
 @attrs.frozen
-class Trial:
+class ExperimentResult:
     """An experiment that was made: a row with one thing changed, measured beside it.
 
     Attributes:
@@ -225,7 +225,7 @@ class Accuracy:
 
 
 @attrs.frozen
-class Roof:
+class RooflinePoint:
     """A category of a row's time against the device's peaks.
 
     Attributes:
@@ -280,6 +280,6 @@ class DiagnosisData:
     findings: tuple[Finding, ...]
     layers: tuple[LayerPair, ...]
     precisions: tuple[Accuracy, ...]
-    roofs: dict[str, tuple[Roof, ...]]
+    roofs: dict[str, tuple[RooflinePoint, ...]]
     answers: tuple[Answer, ...]
     notes: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What a GPU kernel's name says of it, by the rules in `data/kernels.toml`."""
+"""Classification of GPU kernels by their names, with the rules in `data/kernels.toml`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CUDA_CORE = "cuda_core"
 
 @attrs.frozen
 class KernelClass:
-    """A kernel, as far as its name tells.
+    """The class of a kernel by its name.
 
     Attributes:
         kind: `product`, `convolution`, `attention`, `recurrent`, `layout`, `norm`, `copy`, `pool`,
             `reduction`, `pointwise` or `unknown`.
-        unit: `tensor_core`, `cuda_core` or `unknown`; of kinds that multiply matrices only.
-        dtype: of its operands: `float32`, `tf32`, `float16`, `bfloat16`, `int8`, `float8` or
+        unit: `tensor_core`, `cuda_core` or `unknown`; for matrix kernels only.
+        dtype: dtype of its operands: `float32`, `tf32`, `float16`, `bfloat16`, `int8`, `float8` or
             `unknown`.
     """
 
@@ -61,10 +61,10 @@ def _rules() -> dict[str, tuple[_Rule, ...]]:
 
 @cache
 def classify(name: str) -> KernelClass:
-    """Sort a kernel by its name.
+    """Classify a kernel by its name.
 
     Args:
-        name: as a profiler gives it.
+        name: the kernel's name in a profile.
     """
     kind, unit, dtype = (_answer(question, name) for question in ("kind", "unit", "dtype"))
     return KernelClass(kind, unit if kind in MATRIX_KINDS else UNKNOWN, dtype)

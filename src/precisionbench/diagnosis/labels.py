@@ -124,7 +124,7 @@ def _kernels(facts: Facts, claim: str) -> Iterator[Indicator]:
 
 def _rate(facts: Facts, claim: str) -> Iterator[Indicator]:
     """A rate well above the peak of what it claims is impossible; peaks are of one clock."""
-    rate, peak = facts.certain_flop_rate, facts.peak(RATES.get(claim, ""))
+    rate, peak = facts.min_flop_rate, facts.peak(RATES.get(claim, ""))
     if rate is None or peak is None:
         return
     says = f"{rate / 1e12:.3g} TFLOP/s of {peak / 1e12:.3g} that the device reaches in {claim}"

@@ -1,4 +1,4 @@
-"""The classes of layers that multiply matrices, as points under a roofline."""
+"""Classes of layers with matrix operations, as points in a roofline plot."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class LayerClass:
 
     Attributes:
         kind: the class, e.g. `Conv2d`; the operation's name where it ran in no module.
-        count: how many operations.
-        time_s: seconds in a call, of matrix kernels.
-        flops: of a call.
-        bytes: that a call must move at least: operands and results.
+        count: number of operations.
+        time_s: seconds of a call in matrix kernels.
+        flops: FLOPs of a call.
+        bytes: bytes that a call must move at least: operands and results.
     """
 
     kind: str
@@ -29,20 +29,20 @@ class LayerClass:
 
     @property
     def flop_rate(self) -> float:
-        """FLOP/s that it reaches."""
+        """Achieved FLOP/s."""
         return self.flops / self.time_s
 
     @property
     def intensity(self) -> float:
-        """FLOP for each byte that must be moved."""
+        """Arithmetic intensity, FLOP/byte."""
         return self.flops / self.bytes
 
 
 def layer_classes(facts: Facts) -> tuple[LayerClass, ...]:
     """The classes of a row's layers whose FLOPs and bytes are known, the longest first.
 
-    A roofline (Williams, Waterman and Patterson 2009, doi 10.1145/1498765.1498785) holds their
-    rate against their intensity.
+    A roofline plot (Williams, Waterman and Patterson 2009, doi 10.1145/1498765.1498785) shows their
+    rate over their arithmetic intensity.
 
     Args:
         facts: of the row.

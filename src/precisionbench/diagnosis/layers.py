@@ -1,4 +1,4 @@
-"""The layers of the reference row beside those of another."""
+"""Layer-by-layer comparison of the reference row with another row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from precisionbench.results.evidence import LayerError
 
 
 @attrs.define
-class _Sum:
+class _LayerTime:
+    """Time of a layer, with its longest kernel."""
+
     time_s: float = 0.0
     longest_s: float = 0.0
     kernel: str = ""
@@ -24,24 +26,24 @@ class _Sum:
             self.longest_s, self.kernel = part.time_s, part.kernel or part.operation.name
 
 
-def _times(facts: Facts) -> dict[str, _Sum]:
-    found: dict[str, _Sum] = {}
+def _time_by_layer(facts: Facts) -> dict[str, _LayerTime]:
+    found: dict[str, _LayerTime] = {}
     for part in facts.parts:
-        found.setdefault(part.operation.layer, _Sum()).add(part)
+        found.setdefault(part.operation.layer, _LayerTime()).add(part)
     return found
 
 
 def layer_pairs(base: Facts, other: Facts) -> tuple[LayerPair, ...]:
-    """Each layer that took time in both rows, by what it would pay to make it faster.
+    """Each layer that took time in both rows, the longest first.
 
     Args:
         base: the reference row.
         other: another row of the same model.
 
     Returns:
-        The layers that take longest in the other row first.
+        The layers, sorted by their time in the other row.
     """
-    ours, theirs = _times(other), _times(base)
+    ours, theirs = _time_by_layer(other), _time_by_layer(base)
     errors = {error.path: error.relative_l2 for error in other.evidence.errors}
     base_errors = {error.path: error.relative_l2 for error in base.evidence.errors}
     kinds = {layer.path: layer.kind for layer in base.evidence.layers}
@@ -66,32 +68,34 @@ def layer_pairs(base: Facts, other: Facts) -> tuple[LayerPair, ...]:
 
 
 def error_growth(errors: Iterable[LayerError]) -> list[tuple[float, str]]:
-    """By how much the error grows from one layer to the next, with the layer's path.
+    """The increase of the error from one layer to the next, with the layer's path.
 
     Args:
-        errors: of modules in order; the model's own is passed over.
+        errors: errors of modules in order; the model's own is ignored.
     """
-    told = [(e.relative_l2, e.path) for e in errors if e.path and e.relative_l2 is not None]
-    before = [0.0, *(error for error, _ in told)]
-    return [(error - last, path) for last, (error, path) in zip(before, told, strict=False)]
+    known = [(e.relative_l2, e.path) for e in errors if e.path and e.relative_l2 is not None]
+    before = [0.0, *(error for error, _ in known)]
+    return [(error - last, path) for last, (error, path) in zip(before, known, strict=False)]
 
 
-def worth_float32(base: Facts, other: Facts, most: int = 3) -> tuple[tuple[str, ...], float]:
-    """The few layers in which a row's error grows most, and what float32 would cost there.
+def layers_to_keep_in_float32(
+    base: Facts, other: Facts, most: int = 3
+) -> tuple[tuple[str, ...], float]:
+    """The layers in which a row's error grows most, and the time that float32 would add there.
 
     Args:
         base: the reference row, in float32.
         other: a row with fewer bits.
-        most: how many layers at most.
+        most: maximum number of layers.
 
     Returns:
-        Their paths, and seconds of a call that float32 takes longer there.
+        Their paths, and the seconds per call that float32 would add.
     """
     errors = other.evidence.errors
     parents = {error.path.rpartition(".")[0] for error in errors if error.path}
     growth = error_growth([error for error in errors if error.path not in parents])
     grown = sorted((pair for pair in growth if pair[0] > 0), reverse=True)[:most]
     paths = tuple(path for _, path in grown)
-    ours, theirs = _times(other), _times(base)
+    ours, theirs = _time_by_layer(other), _time_by_layer(base)
     cost_s = sum(theirs[p].time_s - ours[p].time_s for p in paths if p in ours and p in theirs)
     return paths, max(0.0, cost_s)

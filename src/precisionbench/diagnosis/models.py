@@ -1,19 +1,19 @@
-"""What is known of a model by its name: its variant, one item of its input, and FLOPs."""
+"""Properties of known models by name: variant, shape of an input item, and FLOPs."""
 
 from __future__ import annotations
 
-from precisionbench.published.searching import model_key
+from precisionbench.published.search import model_key
 from precisionbench.reference_data.model_flops import ItemFlops, entries
 from precisionbench.results.records import WorkloadInfo
 
 
 def item_flops(model: str, variant: str = "", input: str | None = None) -> tuple[ItemFlops, ...]:
-    """FLOPs of an item of a model; one for each variant where that is not told, none if unknown.
+    """FLOPs per item of a model: one for each variant that matches, none for an unknown model.
 
     Args:
-        model: its name, in any writing that `published.find` understands.
+        model: name of the model, in any spelling that `published.find` accepts.
         variant: such as `v1.5`.
-        input: of one item, such as `3x224x224`; None fits any.
+        input: shape of one item, such as `3x224x224`; None matches any.
     """
     wanted, written = model_key(model)
     variant = variant or written
@@ -27,10 +27,10 @@ def item_flops(model: str, variant: str = "", input: str | None = None) -> tuple
 
 
 def least_flops(workload: WorkloadInfo) -> float | None:
-    """FLOPs of an item at least, whichever variant it is; None where the model is not known.
+    """Minimum FLOPs per item of any variant; None where the model is not known.
 
     Args:
-        workload: whose name and input must be known ones.
+        workload: the model and its inputs.
     """
     input = input_of(workload)
     if input is None or not workload.model.startswith("torchvision:"):
@@ -40,10 +40,10 @@ def least_flops(workload: WorkloadInfo) -> float | None:
 
 
 def variant_of(model: str) -> str | None:
-    """Of torchvision's ResNets, which have their stride on the 3x3 convolution, that is v1.5.
+    """The variant of a model; torchvision's ResNets are v1.5 (stride in the 3x3 convolution).
 
     Args:
-        model: its name.
+        model: name of the model.
     """
     key, variant = model_key(model)
     if variant or not model.startswith("torchvision:"):
@@ -52,10 +52,10 @@ def variant_of(model: str) -> str | None:
 
 
 def input_of(workload: WorkloadInfo) -> str | None:
-    """One item of the only input tensor; None where there are several.
+    """The shape of one item of the input; None where there are several input tensors.
 
     Args:
-        workload: what was measured.
+        workload: the model and its inputs.
     """
     if len(workload.inputs) != 1:
         return None

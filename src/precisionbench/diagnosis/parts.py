@@ -1,4 +1,4 @@
-"""Where the time of a call goes: each kernel (on a CPU, each operation) in a category."""
+"""The time of a call by category: each kernel (on a CPU, each operation) has one."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ MATRIX, LAYOUT, CAST, COPY, NORM, POINTWISE, REDUCTION, OTHER = (
     "other",
 )
 _WRAPPER = "(calls others)"
-# In which the arithmetic is little and the time is that of memory.
+# Categories with little arithmetic, whose time is bound by memory bandwidth.
 MEMORY_BOUND = (LAYOUT, CAST, COPY, NORM, POINTWISE, REDUCTION)
-_OF_KIND = {
+_CATEGORY_OF_KIND = {
     **dict.fromkeys(MATRIX_KINDS, MATRIX),
     "layout": LAYOUT,
     "norm": NORM,
@@ -75,14 +75,14 @@ BYTES = {
 
 @attrs.frozen
 class Part:
-    """A share of a call's time.
+    """A part of a call's time: a kernel of an operation, or on a CPU the operation.
 
     Attributes:
-        operation: whose it is.
-        kernel: the kernel's name; empty on a CPU.
-        category: where the time goes.
+        operation: the operation.
+        kernel: name of the kernel; empty on a CPU.
+        category: category of the time.
         time_s: seconds in a call.
-        kernel_class: what the kernel's name says.
+        kernel_class: class of the kernel by its name.
     """
 
     operation: Operation
@@ -94,18 +94,23 @@ class Part:
 
 def parts_of(evidence: Evidence) -> tuple[Part, ...]:
     """Every kernel of a call with its category; on a CPU every operation."""
-    return tuple(part for operation in placed(evidence) for part in parts_of_one(operation))
+    return tuple(
+        part for operation in own_operations(evidence) for part in parts_of_operation(operation)
+    )
 
 
-def placed(evidence: Evidence) -> Iterator[Operation]:
-    """A CPU's operations; of those that only call others the own time is nobody's work."""
+def own_operations(evidence: Evidence) -> Iterator[Operation]:
+    """All operations; one that only calls others gets a name of its own.
+
+    On a CPU the time of such an operation is overhead and not the work of its kind.
+    """
     wrappers = {name for operation in evidence.operations for name in operation.parents}
     for operation in evidence.operations:
         wraps = not operation.kernels and operation.name in wrappers
         yield attrs.evolve(operation, name=_WRAPPER) if wraps else operation
 
 
-def parts_of_one(operation: Operation) -> Iterator[Part]:
+def parts_of_operation(operation: Operation) -> Iterator[Part]:
     """Every kernel of an operation with its category; on a CPU the operation."""
     if not operation.kernels:
         nothing = KernelClass(UNKNOWN, UNKNOWN, UNKNOWN)
@@ -116,11 +121,11 @@ def parts_of_one(operation: Operation) -> Iterator[Part]:
 
 
 def category(operation: Operation, kernel: KernelClass) -> str:
-    """Where the time of a kernel goes: the operation says it better than most names do.
+    """The category of a kernel: by its operation, where the name of the kernel is ambiguous.
 
     Args:
-        operation: that launched it.
-        kernel: what its name says.
+        operation: the operation that launched it.
+        kernel: class of the kernel by its name.
     """
     if kernel.kind == "layout":
         return LAYOUT
@@ -128,22 +133,22 @@ def category(operation: Operation, kernel: KernelClass) -> str:
         return OTHER
     name = operation.short_name
     if is_matrix(operation):
-        # The small ones in a convolution move and pad; those in attention may be anything.
+        # Pointwise kernels, copies and reductions of a matrix operation prepare its operands.
         moves = kernel.kind in ("pointwise", "copy", "reduction")
-        return _OF_KIND[kernel.kind] if moves else MATRIX
+        return _CATEGORY_OF_KIND[kernel.kind] if moves else MATRIX
     if name in _COPIES:
         return CAST if is_cast(operation) else COPY
     if any(word in name for word in _NORMS):
         return NORM
-    if kernel.kind in _OF_KIND:
-        return _OF_KIND[kernel.kind]
+    if kernel.kind in _CATEGORY_OF_KIND:
+        return _CATEGORY_OF_KIND[kernel.kind]
     if any(word in name for word in _REDUCTIONS):
         return REDUCTION
     return POINTWISE if name else OTHER
 
 
 def is_matrix(operation: Operation) -> bool:
-    """Whether it multiplies matrices: products, convolutions, attention, recurrent layers."""
+    """Whether it is a matrix operation: matmul, convolution, attention or a recurrent layer."""
     name = operation.short_name
     return (
         name in _PRODUCTS or any(word in name for word in CONVOLUTIONS) or name.startswith(_FUSED)
@@ -151,7 +156,7 @@ def is_matrix(operation: Operation) -> bool:
 
 
 def is_cast(operation: Operation) -> bool:
-    """Whether it copies into another dtype."""
+    """Whether it copies to another dtype."""
     dtypes = {tensor.dtype for tensor in operation.inputs[:2]}
     name = operation.short_name
     return name in ("copy_", "_to_copy") and len(operation.inputs) > 1 and len(dtypes) > 1

@@ -12,9 +12,9 @@ from precisionbench.diagnosis.labels import label_of
 from precisionbench.diagnosis.models import input_of, variant_of
 from precisionbench.published import Record
 from precisionbench.published.record import METRICS
-from precisionbench.published.searching import model_key
+from precisionbench.published.search import model_key
 from precisionbench.reference_data.model_flops import entries
-from precisionbench.reference_data.peaks import device_of, key, named
+from precisionbench.reference_data.peaks import device_of, devices_named, name_key
 from precisionbench.results.claims import TENSORRT, Claims
 from precisionbench.results.dtypes import SHORT_NAMES
 from precisionbench.results.earlier_claims import claims_of
@@ -107,8 +107,8 @@ def differences(record: Record, measured: Conditions) -> tuple[ConditionMismatch
 
 
 def _device(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
-    ours, theirs = measured.device, {device.id for device in named(record.device)}
-    if ours is not None and (theirs == {ours} or key(ours) == key(record.device)):
+    ours, theirs = measured.device, {device.id for device in devices_named(record.device)}
+    if ours is not None and (theirs == {ours} or name_key(ours) == name_key(record.device)):
         return
     known = ours is not None and ours not in theirs
     yield ConditionMismatch("device", record.device, ours or _UNKNOWN, known)

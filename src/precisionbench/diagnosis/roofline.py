@@ -1,33 +1,33 @@
-"""Where a row's time goes against what its device can do."""
+"""Rates that a row reaches in each category of its time, compared with the device's peaks."""
 
 from __future__ import annotations
 
 from precisionbench.diagnosis.facts import Facts
-from precisionbench.diagnosis.findings import Roof
+from precisionbench.diagnosis.findings import RooflinePoint
 from precisionbench.diagnosis.labels import RATES
 from precisionbench.diagnosis.parts import BYTES, MATRIX, Part
 
 
-def roofs_of(facts: Facts) -> tuple[Roof, ...]:
-    """Each category of a row's time with the rates that it reaches.
+def roofline_points(facts: Facts) -> tuple[RooflinePoint, ...]:
+    """The rates that a row reaches in each category of its time.
 
-    Bytes are what operands and results take: what a kernel must move at least.
+    Bytes are those of operands and results, which kernels must move at least.
 
     Args:
-        facts: of the row.
+        facts: facts of the row.
     """
     return tuple(
-        _roof(facts, category, time_s) for category, time_s in facts.by_category.items() if time_s
+        _point(facts, category, time_s) for category, time_s in facts.by_category.items() if time_s
     )
 
 
-def _roof(facts: Facts, category: str, time_s: float) -> Roof:
+def _point(facts: Facts, category: str, time_s: float) -> RooflinePoint:
     flops = _flops(facts) if category == MATRIX else None
     moved = _bytes([part for part in facts.parts if part.category == category])
-    bandwidth, peak = facts.peak("bandwidth"), facts.peak(rate_of(facts))
+    bandwidth, peak = facts.peak("bandwidth"), facts.peak(peak_name(facts))
     flop_rate = flops / time_s if flops else None
     byte_rate = moved / time_s if moved else None
-    return Roof(
+    return RooflinePoint(
         category=category,
         time_s=time_s,
         share=time_s / facts.busy_s,
@@ -39,26 +39,26 @@ def _roof(facts: Facts, category: str, time_s: float) -> Roof:
 
 
 def _flops(facts: Facts) -> float | None:
-    """Of matrix work, where all of it is known."""
+    """FLOPs of the matrix operations; None where some are not known."""
     found = [work.flops for work in facts.work if work.time_s]
     return sum(f for f in found if f) if found and all(found) else None
 
 
-def rate_of(facts: Facts) -> str:
-    """The peak that a row's matrix work is held against: of the precision that most of it ran in.
+def peak_name(facts: Facts) -> str:
+    """The peak rate to compare a row's matrix operations with: of the precision most ran in.
 
     Args:
-        facts: of the row.
+        facts: facts of the row.
 
     Returns:
-        Its name, as `Facts.peak` takes it; empty where nothing tells.
+        Its name for `Facts.peak`; empty where the precision is not known.
     """
     shares = {name: facts.kernel_share_of(name) for name in RATES}
     return RATES[max(shares, key=lambda name: shares[name])] if any(shares.values()) else ""
 
 
 def _bytes(parts: list[Part]) -> float:
-    """Of the operations whose time is in this category alone."""
+    """Bytes of the operands and results of the parts' operations."""
     operations = {id(part.operation): part.operation for part in parts}
     total = 0.0
     for operation in operations.values():

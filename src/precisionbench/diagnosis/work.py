@@ -1,4 +1,4 @@
-"""What multiplies matrices in a call: FLOPs, dtypes, and what tensor cores ask of its shapes."""
+"""Matrix operations of a call: FLOPs, dtypes, and obstacles to using tensor cores."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from precisionbench.diagnosis.parts import (
     CONVOLUTIONS,
     MATRIX,
     is_matrix,
-    parts_of_one,
-    placed,
+    own_operations,
+    parts_of_operation,
 )
 from precisionbench.results.evidence import Evidence, Operation, Tensor
 
 
 @attrs.frozen
 class MatrixWork:
-    """An operation that multiplies matrices, and what tensor cores ask of it.
+    """A matrix multiplication, convolution, attention or recurrent operation.
 
     Attributes:
         operation: the operation.
-        outputs: the tensors that its layer gave, where it is the only one in it.
-        flops: of a call, 2 x multiply-add; None where that is not known.
-        groups: of a convolution; 1 of everything else.
-        sizes: the sizes that tensor cores want to be multiples of 8, by what they are.
-        kernel_size: of a convolution, its largest; 0 of everything else.
+        outputs: outputs of its layer, if it is the only matrix operation in the layer.
+        flops: FLOPs of a call, 2 x multiply-add; None where they are not known.
+        groups: groups of a convolution; 1 for other operations.
+        sizes: the sizes that should be multiples of 8 for tensor cores, by their names.
+        kernel_size: the largest kernel size of a convolution; 0 for other operations.
         time_s: seconds of a call in its matrix kernels.
-        around_s: seconds of a call in its other kernels: layout, casts.
-        cuda_core_s: seconds of a call in kernels that are known to run on ordinary cores.
+        other_kernels_s: seconds of a call in its other kernels: layout conversions, casts.
+        cuda_core_s: seconds of a call in kernels that are known to use CUDA cores.
     """
 
     operation: Operation
@@ -41,27 +41,27 @@ class MatrixWork:
     sizes: Mapping[str, int]
     kernel_size: int
     time_s: float
-    around_s: float
+    other_kernels_s: float
     cuda_core_s: float
 
     @property
     def is_convolution(self) -> bool:
-        """Whether it is one."""
+        """Whether it is a convolution."""
         return self.kernel_size > 0
 
     @property
     def dtype(self) -> str:
-        """Of its operands; `mixed` where they differ, empty where nothing tells."""
-        told = {t.dtype for t in self.operation.inputs if "float" in t.dtype or t.dtype == "int8"}
-        if told:
-            return told.pop() if len(told) == 1 else "mixed"
+        """Dtype of its operands; `mixed` where they differ, empty where it is not known."""
+        dtypes = {t.dtype for t in self.operation.inputs if "float" in t.dtype or t.dtype == "int8"}
+        if dtypes:
+            return dtypes.pop() if len(dtypes) == 1 else "mixed"
         named = {classify(kernel.name).dtype for kernel in self.operation.kernels} - {UNKNOWN}
         found = named.pop() if len(named) == 1 else ""
         return "float32" if found == "tf32" else found
 
     @property
     def obstacles(self) -> tuple[str, ...]:
-        """What keeps 16-bit tensor cores from being used well; empty where nothing does."""
+        """What keeps 16-bit tensor cores from being used efficiently; empty where nothing does."""
         found = [
             f"{name} {size} is no multiple of {_ALIGNMENT}"
             for name, size in self.sizes.items()
@@ -69,23 +69,23 @@ class MatrixWork:
         ]
         if self.groups > 1:
             each = self.sizes.get("input channels", self.groups) // self.groups
-            if each < _CHANNELS_OF_A_GROUP:
+            if each < _MIN_GROUP_CHANNELS:
                 found.insert(0, f"{self.groups} groups of {each} channels")
         return tuple(found)
 
     @property
-    def complaint(self) -> str:
-        """Where it stands and its first obstacle, of an operation that has one."""
+    def obstacle_text(self) -> str:
+        """Its layer with its first obstacle, for an operation that has one."""
         return f"{self.operation.layer or self.operation.name} ({self.obstacles[0]})"
 
     @property
     def is_stem(self) -> bool:
-        """A first convolution over images: its few channels are normal, and it is one of many."""
+        """Whether it is a first convolution over images, for which few channels are normal."""
         return self.sizes.get("input channels", _ALIGNMENT) <= _STEM_CHANNELS and self.groups == 1
 
     @property
     def elements(self) -> float:
-        """Elements that a call must at least move: operands and result."""
+        """Elements that a call must move at least: operands and result."""
         results = float(sum(math.prod(t.shape) for t in self.outputs))
         if not results:
             results = _product_elements(self.operation)
@@ -95,9 +95,9 @@ class MatrixWork:
 _ALIGNMENT = 8
 _STEM_CHANNELS = 4
 # With fewer channels in a group than this, a tensor core's tile is mostly empty.
-_CHANNELS_OF_A_GROUP = 16
-# Products of two activations: their sizes are not the model's to choose.
-_OF_WEIGHTS = ("mm", "addmm", "linear", "mv", "addmv", "_scaled_mm")
+_MIN_GROUP_CHANNELS = 16
+# Products with weights; the sizes of products of two activations depend on the inputs.
+_WEIGHT_PRODUCTS = ("mm", "addmm", "linear", "mv", "addmv", "_scaled_mm")
 
 
 def _elements(operation: Operation) -> float:
@@ -105,7 +105,7 @@ def _elements(operation: Operation) -> float:
 
 
 def _multiplied(operation: Operation) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shapes of the two matrices that an operation was given last; empty without two."""
+    """The shapes of an operation's last two matrix arguments; empty without two."""
     matrices = [t.shape for t in operation.inputs if len(t.shape) >= 2][-2:]
     return (matrices[0], matrices[1]) if len(matrices) == 2 else ((), ())
 
@@ -116,10 +116,10 @@ def _product_elements(operation: Operation) -> float:
 
 
 def matrix_work(evidence: Evidence) -> tuple[MatrixWork, ...]:
-    """Every operation of a call that multiplies matrices."""
+    """Every matrix operation of a call."""
     layers = {layer.path: layer for layer in evidence.layers}
     by_layer: dict[str, list[Operation]] = {}
-    for operation in placed(evidence):
+    for operation in own_operations(evidence):
         if is_matrix(operation) or _runs_matrix_kernels(operation):
             by_layer.setdefault(operation.layer, []).append(operation)
     found: list[MatrixWork] = []
@@ -136,7 +136,7 @@ def _runs_matrix_kernels(operation: Operation) -> bool:
 
 
 def _flops_of(operations: Sequence[Operation], counted: float | None) -> list[float | None]:
-    """FLOPs of each operation of a layer: from its shapes, or its share of what was counted."""
+    """FLOPs of each operation of a layer: from its shapes, or its share of the counted FLOPs."""
     known = [known_flops(operation) for operation in operations]
     missing = [o for o, flops in zip(operations, known, strict=True) if flops is None]
     left = (counted or 0.0) - sum(flops or 0.0 for flops in known)
@@ -148,13 +148,13 @@ def _flops_of(operations: Sequence[Operation], counted: float | None) -> list[fl
 
 
 def _convolution_weight(operation: Operation) -> float:
-    """What the FLOPs of convolutions of one layer are in proportion to; 0 of other operations."""
+    """Proportional to the FLOPs of convolutions of one layer; 0 for other operations."""
     x, weight = _convolved(operation)
     return operation.count * math.prod(x) / x[1] * math.prod(weight) if x else 0.0
 
 
 def _convolved(operation: Operation) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shapes of a convolution's input and weight; empty of other operations."""
+    """The shapes of a convolution's input and weight; empty for other operations."""
     name = operation.short_name
     shapes = [tensor.shape for tensor in operation.inputs]
     if not any(word in name for word in CONVOLUTIONS):
@@ -163,7 +163,7 @@ def _convolved(operation: Operation) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _work(operation: Operation, outputs: tuple[Tensor, ...], flops: float | None) -> MatrixWork:
-    parts = list(parts_of_one(operation))
+    parts = list(parts_of_operation(operation))
     matrix = [part for part in parts if part.category == MATRIX]
     groups, sizes, kernel_size = _geometry(operation)
     return MatrixWork(
@@ -174,7 +174,7 @@ def _work(operation: Operation, outputs: tuple[Tensor, ...], flops: float | None
         sizes=sizes,
         kernel_size=kernel_size,
         time_s=sum(part.time_s for part in matrix),
-        around_s=sum(part.time_s for part in parts if part.category != MATRIX),
+        other_kernels_s=sum(part.time_s for part in parts if part.category != MATRIX),
         cuda_core_s=sum(p.time_s for p in matrix if p.kernel_class.unit == CUDA_CORE),
     )
 
@@ -187,7 +187,7 @@ def _geometry(operation: Operation) -> tuple[int, dict[str, int], int]:
             return 1, {"input channels": x[1], "output channels": weight[1]}, kernel_size
         groups = max(1, x[1] // weight[1]) if weight[1] else 1
         return groups, {"input channels": x[1], "output channels": weight[0]}, kernel_size
-    if operation.short_name in _OF_WEIGHTS:
+    if operation.short_name in _WEIGHT_PRODUCTS:
         first, second = _multiplied(operation)
         if second and len(first) == len(second):
             return 1, {"inner size": first[-1], "output size": second[-1]}, 0
@@ -201,7 +201,7 @@ def _pairs(shapes: list[tuple[int, ...]]) -> Iterator[tuple[tuple[int, ...], tup
 
 
 def known_flops(operation: Operation) -> float | None:
-    """FLOPs of products and attention from their shapes, of a call; None for other operations."""
+    """FLOPs of a call of matmuls and attention, from their shapes; None for other operations."""
     name = operation.short_name
     shapes = [t.shape for t in operation.inputs]
     if name in ("mm", "addmm", "bmm", "baddbmm"):

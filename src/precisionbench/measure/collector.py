@@ -120,24 +120,24 @@ class Collector:
     def record_schedule(self, schedule: str) -> None:
         """Write to the journal that all rows are measured again on another schedule."""
         if self._journal is not None:
-            self._journal.schedule(schedule)
+            self._journal.change_schedule(schedule)
 
     def record_conditions(self, **fields: Json) -> None:
         """Write fields of the result's header to the journal as soon as they are known."""
         if self._journal is not None:
-            self._journal.conditions(**fields)
+            self._journal.add_header_fields(**fields)
 
     def record_block(self, row_state: RowState) -> None:
         """Write a row's newest block to the journal."""
         if self._journal is None:
             return
         newest = row_state.blocks[-1]
-        if not self._journal.has(row_state.name, newest.session):
+        if not self._journal.has_row(row_state.name, newest.session):
             row = next(row for row in self.rows if row.name == row_state.name)
             so_far = row_state.measurement("interrupted")
             result = self._result(row, row_state.openings[0], so_far, Closing(), Passes())
-            self._journal.row(result, newest.session)
-        self._journal.block(row_state.name, newest)
+            self._journal.add_row(result, newest.session)
+        self._journal.add_block(row_state.name, newest)
 
     def add_result(
         self,
@@ -227,7 +227,7 @@ class Collector:
             remedy=error.remedy,
         )
         if self._journal is not None:
-            self._journal.failure(self.failures[row.name])
+            self._journal.add_failure(self.failures[row.name])
         self.report_failure(row, str(error))
 
     def raise_if_nothing_measured(self) -> None:

@@ -208,8 +208,8 @@ def _measured(
         batch_size = workload.info.batch_size
         collector = Collector(rows, reference, batch_size, row_warnings, on_progress, opened)
         header.update(_measure(workload, collector, options))
-        if opened is not None and opened.trouble:
-            collector.add_note(opened.trouble)
+        if opened is not None and opened.write_error:
+            collector.add_note(opened.write_error)
     collector.raise_if_nothing_measured()
     backends = {row.name: row.backend for row in rows if row.backend is not None}
     return Comparison(_data(header, rows, collector), collector.errors, backends)

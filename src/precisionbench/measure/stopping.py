@@ -97,7 +97,7 @@ def throttled_rounds(row_states: Iterable[RowState]) -> int:
         row_states: of all rows.
     """
     throttled = {
-        (block.session, block.round)
+        block.round_key
         for row_state in row_states
         for block in row_state.blocks
         if block.state and block.state.throttled

@@ -10,8 +10,8 @@
 None of them was measured here; `status` and `confidence` say how far each can be trusted.
 """
 
-from precisionbench.published.reading import read
+from precisionbench.published.reader import read
 from precisionbench.published.record import Record
-from precisionbench.published.searching import everything, find, get
+from precisionbench.published.search import everything, find, get
 
 __all__ = ["Record", "everything", "find", "get", "read"]

@@ -1,13 +1,26 @@
-"""One published number, and the closed lists that its fields choose from."""
+"""A published number with its conditions, and the values that its fields can have."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Mapping
+
 import attrs
+from attrs.validators import optional
+
+from precisionbench.published.validators import (
+    count_from,
+    names_of,
+    one_of,
+    positive,
+    text,
+    text_that_is,
+)
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "int4", "mixed")
 MS = "ms"
 UNITS = ("images/s", "samples/s", "sequences/s", "tokens/s", MS)
-# What is inside the timed region, by name.
+# Ways of measuring, with what is inside the timed region.
 METRICS = {
     "offline": "MLPerf Offline: all samples at once, samples over the whole time",
     "single-stream": "MLPerf SingleStream: 90th percentile of the time of one query, host included",
@@ -26,7 +39,7 @@ STATUSES = {
     "unverified": "the source itself could not be read",
 }
 CONFIDENCES = ("high", "medium", "low")
-# What a comparison needs to know: each is given, or named in `unknown`.
+# Conditions that a comparison depends on: a record states each, or names it in `unknown`.
 CONDITIONS = (
     "input",
     "precision",
@@ -37,11 +50,60 @@ CONDITIONS = (
     "power_mode",
     "software",
 )
+CHOICES: Mapping[str, Collection[str]] = {
+    "unit": UNITS,
+    "metric": METRICS,
+    "status": STATUSES,
+    "confidence": CONFIDENCES,
+    "precision": PRECISIONS,
+    "sparsity": SPARSITIES,
+}
+_DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
+
+_id = text_that_is(
+    "small letters, digits, '.', '_', '-'", re.compile(r"[a-z0-9][a-z0-9._-]*").fullmatch
+)
+_name = text_that_is("a name", str.strip)
+_date = text_that_is(
+    "a date such as 2024-07-08 or 2024", lambda value: not value or _DATE.fullmatch(value)
+)
+
+
+@attrs.frozen
+class Source:
+    """Where published numbers come from, as a file of published numbers states it.
+
+    Attributes:
+        title: title of the source.
+        url: its web address.
+        date: ISO 8601, as exact as it is known; empty where it is not.
+        shared: fields that all of its records have in common.
+    """
+
+    title: str = attrs.field(validator=text_that_is("a title", str.strip))
+    url: str = attrs.field(
+        validator=text_that_is("a web address", re.compile(r"https?://[^\s/]+(/\S*)?").fullmatch)
+    )
+    date: str = attrs.field(default="", validator=_date)
+    shared: dict[str, object] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class SourceReference:
+    """Where a record of a file comes from.
+
+    Attributes:
+        source: name of a source of the same file.
+        path: path below the source's address; may be empty.
+    """
+
+    source: str = attrs.field(validator=text)
+    path: str = attrs.field(default="", validator=text)
 
 
 @attrs.frozen
 class Record:
-    """A published number with its conditions; what its source does not tell is None.
+    """A published number with its conditions; None where its source does not state one.
 
     Attributes:
         id: short, readable and stable.
@@ -49,70 +111,70 @@ class Record:
         model: such as `resnet50`.
         value: as published, of all accelerators together.
         unit: one of `UNITS`.
-        metric: what is inside the timed region, one of `METRICS`.
+        metric: the way of measuring, one of `METRICS`.
         status: one of `STATUSES`.
         confidence: `high`, `medium` or `low`.
-        source_title: where it stands.
-        source_url: likewise; carried over, not followed by this library.
+        source_title: title of the source.
+        source_url: address of the source; this library does not open it.
         date: ISO 8601, as exact as it is known; empty where it is not.
-        variant: such as `v1.5` of a ResNet; empty where the source does not tell or there is none.
+        variant: such as `v1.5` of a ResNet; empty where the source states none.
         input: of one item, such as `3x224x224`.
         precision: one of `PRECISIONS`.
-        precision_note: what is doubtful or particular about it.
-        batch: items that each GPU (or the only engine) takes at once.
-        dla_batch: items that each DLA takes at once.
-        gpus: how many GPUs worked, in all.
-        dlas: how many DLAs worked beside them.
+        precision_note: remarks on the precision.
+        batch: batch size of each GPU (or of the only engine).
+        dla_batch: batch size of each DLA.
+        gpus: total number of GPUs that were used.
+        dlas: number of DLAs that were used in addition.
         sparsity: `dense` or `2:4`.
-        latency_limit_s: batches were chosen so that no call takes longer; None where nothing says.
+        latency_limit_s: limit on the latency of a call under which batches were chosen.
         power_mode: clocks and power, in the source's words.
-        software: versions.
+        software: versions of the software.
         framework: what ran the model.
-        metric_note: what is particular about the way of measuring.
-        quote: the source's own words, where they are short.
-        notes: what else a reader must know.
-        unknown: conditions that the source does not tell.
-        origin: the file that it was read from.
+        metric_note: remarks on the way of measuring.
+        quote: quotation from the source, where it is short.
+        notes: other remarks.
+        unknown: conditions that the source does not state.
+        origin: the file that the record was read from.
     """
 
-    id: str
-    device: str
-    model: str
-    value: float
-    unit: str
-    metric: str
-    status: str
-    confidence: str
-    source_title: str
-    source_url: str
-    date: str = ""
-    variant: str = ""
-    input: str | None = None
-    precision: str | None = None
-    precision_note: str = ""
-    batch: int | None = None
-    dla_batch: int | None = None
-    gpus: int | None = None
-    dlas: int | None = None
-    sparsity: str | None = None
-    latency_limit_s: float | None = None
-    power_mode: str | None = None
-    software: str | None = None
-    framework: str = ""
-    metric_note: str = ""
-    quote: str = ""
-    notes: str = ""
-    unknown: tuple[str, ...] = ()
-    origin: str = "published.toml"
+    id: str = attrs.field(validator=_id)
+    device: str = attrs.field(validator=_name)
+    model: str = attrs.field(validator=_name)
+    value: float = attrs.field(validator=positive)
+    unit: str = attrs.field(validator=one_of(UNITS))
+    metric: str = attrs.field(validator=one_of(METRICS))
+    status: str = attrs.field(validator=one_of(STATUSES))
+    confidence: str = attrs.field(validator=one_of(CONFIDENCES))
+    source_title: str = attrs.field(validator=text)
+    source_url: str = attrs.field(validator=text)
+    date: str = attrs.field(default="", validator=_date)
+    variant: str = attrs.field(default="", validator=text)
+    input: str | None = attrs.field(default=None, validator=optional(text))
+    precision: str | None = attrs.field(default=None, validator=optional(one_of(PRECISIONS)))
+    precision_note: str = attrs.field(default="", validator=text)
+    batch: int | None = attrs.field(default=None, validator=optional(count_from(1)))
+    dla_batch: int | None = attrs.field(default=None, validator=optional(count_from(1)))
+    gpus: int | None = attrs.field(default=None, validator=optional(count_from(0)))
+    dlas: int | None = attrs.field(default=None, validator=optional(count_from(0)))
+    sparsity: str | None = attrs.field(default=None, validator=optional(one_of(SPARSITIES)))
+    latency_limit_s: float | None = attrs.field(default=None, validator=optional(positive))
+    power_mode: str | None = attrs.field(default=None, validator=optional(text))
+    software: str | None = attrs.field(default=None, validator=optional(text))
+    framework: str = attrs.field(default="", validator=text)
+    metric_note: str = attrs.field(default="", validator=text)
+    quote: str = attrs.field(default="", validator=text)
+    notes: str = attrs.field(default="", validator=text)
+    unknown: tuple[str, ...] = attrs.field(default=(), validator=names_of(CONDITIONS, "conditions"))
+    origin: str = attrs.field(default="published.toml", validator=text)
 
     @property
     def n_accelerators(self) -> int:
-        """Boards or modules; a Jetson is one, whichever of its engines worked."""
+        """Number of boards or modules; a Jetson counts as one with any of its engines."""
         return max(1, self.gpus or 1)
 
     @property
     def value_per_accelerator(self) -> float:
-        """The rate of one accelerator; a latency is that of each."""
+        """The value divided by the number of accelerators; a latency is not divided."""
         return self.value if self.unit == MS else self.value / self.n_accelerators
 
     @property
@@ -124,7 +186,7 @@ class Record:
 
     @property
     def engines(self) -> str:
-        """What worked, in words, such as `GPU + 2 DLAs`."""
+        """The engines that were used, in words, such as `GPU + 2 DLAs`."""
         if self.gpus is None and self.dlas is None:
             return "not known"
         parts = [_count(self.gpus, "GPU"), _count(self.dlas, "DLA")]

@@ -1,4 +1,4 @@
-"""What known models cost, from `data/flops.toml`."""
+"""FLOPs of known models, from `data/flops.toml`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import attrs
 
 from precisionbench._internal.data_files import read_toml
 
-# Winograd's algorithm does a 3x3 convolution in up to this many times fewer multiplications, so
-# a rate counted with the usual ones may be above the peak by that much without being impossible.
+# Winograd's algorithm reduces the multiplications of a 3x3 convolution by up to this factor, so a
+# rate computed from the usual FLOPs may exceed the peak by that factor without being impossible.
 WINOGRAD = 4.0
 _FLOPS_PER_GMAC = 2e9
 
@@ -19,9 +19,9 @@ class ItemFlops:
     """FLOPs of one item, 2 x multiply-add.
 
     Attributes:
-        usual: as they are usually counted.
-        least: with Winograd's algorithm wherever it could be used.
-        of: what they are of, in words, such as `ResNet-50 v1.5`.
+        usual: FLOPs as they are usually counted.
+        least: FLOPs with Winograd's algorithm wherever it can be used.
+        of: name of the model, such as `ResNet-50 v1.5`.
     """
 
     usual: float
@@ -34,11 +34,11 @@ class Entry:
     """A model of the data file.
 
     Attributes:
-        name: as torchvision calls it.
-        input: of one item, such as `3x224x224`.
+        name: torchvision's name of it.
+        input: shape of one item, such as `3x224x224`.
         gmacs: multiply-adds of one item, in 1e9.
-        winograd_gmacs: those in convolutions that Winograd's algorithm could do.
-        variant: such as `v1.5`; empty where there is one only.
+        winograd_gmacs: the part of them in convolutions that Winograd's algorithm can do.
+        variant: such as `v1.5`; empty where there is only one.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Entry:
 
     @property
     def flops(self) -> ItemFlops:
-        """Of one item."""
+        """FLOPs of one item."""
         saved = self.winograd_gmacs * (1 - 1 / WINOGRAD)
         of = f"{self.name} {self.variant}".strip()
         return ItemFlops(self.gmacs * _FLOPS_PER_GMAC, (self.gmacs - saved) * _FLOPS_PER_GMAC, of)

@@ -1,4 +1,4 @@
-"""What devices can do at most: peaks with their sources, from `data/devices.toml`."""
+"""Peak rates of devices with their sources, from `data/devices.toml`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import attrs
 
 from precisionbench._internal.data_files import read_toml
-from precisionbench.results.records import Gpu
+from precisionbench.results.environment import Gpu
 
-# Rates by the names that `Device.peaks` uses, and what the file's figures are multiplied by.
+# Names of rates in `DeviceSpec.peaks`, with the units in which the file states them.
 RATES: Mapping[str, float] = {
     "fp32": 1e12,
     "tf32": 1e12,
@@ -30,13 +30,13 @@ RATES: Mapping[str, float] = {
 
 @attrs.frozen
 class Peak:
-    """A rate that a device reaches at most.
+    """A peak rate of a device.
 
     Attributes:
         value: in FLOP/s (`int8`: operations), dense, at the boost clock; byte/s for `bandwidth`,
             Hz for `sm_clock`, a number for `dlas`; rates of a DLA are those of one.
         status: `cited`, `derived` or `unverified`.
-        source: where it stands, or what it was derived from.
+        source: the publication that states it, or what it was derived from.
     """
 
     value: float = attrs.field(validator=attrs.validators.gt(0))
@@ -45,18 +45,18 @@ class Peak:
 
 
 @attrs.frozen
-class Device:
-    """A device whose peaks are known.
+class DeviceSpec:
+    """A device model with its peak rates.
 
     Attributes:
         id: short name.
-        name: in full.
-        pattern: regular expression that is searched for in the driver's name of it.
+        name: full name.
+        pattern: regular expression that is searched for in the driver's name of the device.
         compute_capability: such as `9.0`.
-        multiprocessors: how many it has.
-        memory_gib: least and most memory, where boards differ in nothing else.
-        peaks: by rate; one that is missing is not known or not supported.
-        aliases: what else people call it; several devices may share one.
+        multiprocessors: number of multiprocessors.
+        memory_gib: smallest and largest memory, where boards differ in nothing else.
+        peaks: peaks by rate; a missing one is not known or not supported.
+        aliases: other names in use; several devices may share one.
     """
 
     id: str
@@ -69,10 +69,10 @@ class Device:
     aliases: tuple[str, ...] = ()
 
     def is_model_of(self, gpu: Gpu) -> bool:
-        """Whether this GPU is such a device.
+        """Whether a GPU is of this device model.
 
         Args:
-            gpu: as it was seen on the machine.
+            gpu: the GPU as the machine reports it.
         """
         low, high = self.memory_gib or (0.0, float("inf"))
         return (
@@ -84,12 +84,12 @@ class Device:
 
 
 @cache
-def known() -> tuple[Device, ...]:
+def all_devices() -> tuple[DeviceSpec, ...]:
     """All devices of the data file."""
     return tuple(_device(entry) for entry in read_toml("devices.toml")["device"])
 
 
-def _device(entry: dict[str, Any]) -> Device:
+def _device(entry: dict[str, Any]) -> DeviceSpec:
     peaks = {
         rate: Peak(found["value"] * unit, found["status"], found["source"])
         for rate, unit in RATES.items()
@@ -98,39 +98,39 @@ def _device(entry: dict[str, Any]) -> Device:
     low_high = entry.pop("memory_gib", None)
     aliases = tuple(entry.pop("aliases", ()))
     memory_gib = tuple(low_high) if low_high else None
-    return Device(**entry, memory_gib=memory_gib, peaks=peaks, aliases=aliases)
+    return DeviceSpec(**entry, memory_gib=memory_gib, peaks=peaks, aliases=aliases)
 
 
-def device_of(gpu: Gpu) -> Device | None:
-    """The device that a GPU is; None where it is not known, or could be one of several.
+def device_of(gpu: Gpu) -> DeviceSpec | None:
+    """The device model of a GPU; None where it is not known or not unique.
 
     Args:
-        gpu: as it was seen on the machine.
+        gpu: the GPU as the machine reports it.
     """
-    found = [device for device in known() if device.is_model_of(gpu)]
+    found = [device for device in all_devices() if device.is_model_of(gpu)]
     return found[0] if len(found) == 1 else None
 
 
-def named(name: str) -> tuple[Device, ...]:
-    """The devices that a person's or a driver's name fits; several where it does not tell.
+def devices_named(name: str) -> tuple[DeviceSpec, ...]:
+    """The devices that a name matches; several where the name is ambiguous.
 
     Args:
-        name: an id, a name in full, an alias such as `agx xavier`, or as the driver says it.
+        name: an id, a full name, an alias such as `agx xavier`, or the driver's name.
     """
-    wanted = key(name)
+    wanted = name_key(name)
     exact = tuple(
         device
-        for device in known()
-        if wanted in map(key, (device.id, device.name, *device.aliases))
+        for device in all_devices()
+        if wanted in map(name_key, (device.id, device.name, *device.aliases))
     )
-    return exact or tuple(d for d in known() if re.search(d.pattern, name, re.IGNORECASE))
+    return exact or tuple(d for d in all_devices() if re.search(d.pattern, name, re.IGNORECASE))
 
 
-def key(name: str) -> str:
-    """A device's name without what writers differ in: maker, family, signs, remarks in brackets.
+def name_key(name: str) -> str:
+    """A device's name without maker, family, punctuation and remarks in brackets.
 
     Args:
-        name: of the device.
+        name: name of the device.
     """
     plain = re.sub(r"\(.*?\)", "", name.lower())
     plain = re.sub(r"\b(nvidia|tesla|jetson|geforce)\b", "", plain)

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from precisionbench.diagnosis.findings import (
     DiagnosisData,
     Finding,
+    FindingStatus,
     LayerPair,
     Number,
-    Status,
 )
 from precisionbench.report.formatting import scaled, time_text
 from precisionbench.report.plain import WIDTH
@@ -18,9 +18,9 @@ from precisionbench.report.plain import WIDTH
 _MAX_LAYERS = 5
 _INDENT = "  "
 STATUS_WORDS = {
-    Status.CONFIRMED: "confirmed",
-    Status.SUSPECTED: "suspected",
-    Status.RULED_OUT: "ruled out",
+    FindingStatus.CONFIRMED: "confirmed",
+    FindingStatus.SUSPECTED: "suspected",
+    FindingStatus.RULED_OUT: "ruled out",
 }
 
 
@@ -66,7 +66,7 @@ def _finding(finding: Finding) -> str:
     figures = ", ".join(f"{number.name} {figure(number)}" for number in finding.evidence)
     gain = ""
     if finding.factor is not None and finding.factor.value > 1.005:
-        proved = finding.status is not Status.SUSPECTED
+        proved = finding.status is not FindingStatus.SUSPECTED
         low, high = finding.factor.low, finding.factor.high
         gain = (
             f" [{finding.factor.value:.3g}x without it, {low:.3g} to {high:.3g}]"

@@ -1,7 +1,7 @@
-"""Rounds on disk as they finish, so that a run that dies takes nothing with it.
+"""A journal: writes each round to disk as it finishes, so that a crash loses no finished round.
 
-A journal is a file of JSON lines: a header, then one line for each row, block and failure. It is
-data only; reading it evaluates nothing. `precisionbench.load` reads one as it reads a result.
+A journal is a file of JSON lines: a header, then one line for each row, block and failure. Reading
+it evaluates nothing. `precisionbench.load` reads a journal as it reads a result.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _UNFINISHED = "the run ended before a round of this row was finished"
 
 
 class Journal:
-    """Appends lines to a file, and gives up without harm where the disk does not take them.
+    """Appends lines to a file; if writing fails, it stops and the run continues.
 
     Args:
-        file: to be created.
-        header: fields of `ComparisonData` that are known before anything is measured.
+        file: file to create.
+        header: fields of `ComparisonData` that are known before the measurement.
         rows: identities of the planned rows.
 
     Attributes:
-        file: where it is.
-        trouble: why it could not be written any further; empty where it could.
+        file: path of the file.
+        write_error: why writing failed; empty if it did not.
 
     Raises:
         OutputError: the file cannot be created.
@@ -48,7 +48,7 @@ class Journal:
     def __init__(
         self, file: str | os.PathLike[str], header: Mapping[str, Any], rows: list[dict[str, Any]]
     ) -> None:
-        self.file, self.trouble = Path(file), ""
+        self.file, self.write_error = Path(file), ""
         self._seen: set[tuple[str, int]] = set()
         try:
             self._out: TextIO = self.file.open("x", encoding="utf-8")
@@ -59,52 +59,52 @@ class Journal:
             ) from exc
         self._write({"format": FORMAT, "version": json_format.VERSION, "rows": rows, **header})
 
-    def has(self, name: str, session: int) -> bool:
-        """Whether a row is in it already."""
+    def has_row(self, name: str, session: int) -> bool:
+        """Whether a row of a session has been added."""
         return (name, session) in self._seen
 
-    def row(self, row: BackendResult, session: int) -> None:
+    def add_row(self, row: BackendResult, session: int) -> None:
         """Add a row.
 
         Args:
-            row: with everything known of it so far; of its measurement all but the blocks counts.
-            session: which repetition of the whole.
+            row: the row as known so far; the blocks of its measurement are ignored.
+            session: number of the repetition of the whole comparison.
         """
         self._seen.add((row.backend, session))
         self._write({"row": _without_blocks(row)})
 
-    def block(self, name: str, block: Block) -> None:
+    def add_block(self, name: str, block: Block) -> None:
         """Add a block of a row."""
         self._write({"block": json_format.unstructured(block), "of": name})
 
-    def schedule(self, schedule: str) -> None:
-        """Say that from here on rows are measured in another way, all of them anew."""
+    def change_schedule(self, schedule: str) -> None:
+        """Record a change of the schedule, after which all rows are measured anew."""
         self._seen.clear()
         self._write({"schedule": schedule})
 
-    def conditions(self, **fields: Json) -> None:
-        """Add what of the header was decided only after the workers were ready."""
+    def add_header_fields(self, **fields: Json) -> None:
+        """Add fields of the header that were decided only after the workers had started."""
         self._write({"header": fields})
 
-    def failure(self, failure: BackendFailure) -> None:
+    def add_failure(self, failure: BackendFailure) -> None:
         """Add a row that failed."""
         self._write({"failure": json_format.unstructured(failure)})
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        if self.trouble:
+        if self.write_error:
             return
         try:
             self._out.write(json.dumps(line, allow_nan=False) + "\n")
             self._out.flush()
         except OSError as exc:
-            self.trouble = (
+            self.write_error = (
                 f"the journal {str(self.file)!r} could not be written any further "
                 f"({one_line(exc)}); this result itself is complete"
             )
 
     def close(self) -> None:
-        """Close the file, which stays where it is."""
-        with contextlib.suppress(OSError):  # what the disk did not take is tried again here
+        """Close the file; it is not deleted."""
+        with contextlib.suppress(OSError):  # closing flushes, which fails again on a full disk
             self._out.close()
 
 
@@ -115,66 +115,46 @@ def _without_blocks(row: BackendResult) -> dict[str, Any]:
 
 
 def free_name(output: Path) -> Path:
-    """A journal's name beside a result's that no earlier run has left there.
+    """An unused name for a journal in the folder of a result.
 
     Args:
-        output: the result's file.
+        output: file of the result.
     """
     names = (f"{output.name}.journal{'' if n == 1 else f'.{n}'}" for n in range(1, 1000))
     return next(file for name in names if not (file := output.with_name(name)).exists())
 
 
 def is_journal(text: str) -> bool:
-    """Whether a file's text is a journal's."""
+    """Whether the text of a file is a journal."""
     return f'"{FORMAT}"' in text.partition("\n")[0]
 
 
 def from_text(text: str, source: str) -> ComparisonData:
-    """What a journal holds; a last line that was cut off is passed over.
+    """The comparison that a journal holds; an incomplete last line is ignored.
 
     Args:
-        text: of the file.
-        source: where it is from, for the error.
+        text: text of the journal.
+        source: name of its file, for the error.
 
     Raises:
         ResultFormatError: it is damaged, or holds no finished block.
     """
-    lines = list(_lines(text, source))
-    header, rest = lines[0], lines[1:]
-    planned = header.pop("rows", [])
-    rows: dict[str, Any] = {}
-    failures: dict[str, Any] = {}
+    header, *lines = _lines(text, source)
     try:
-        for line in rest:
-            if "schedule" in line:  # what was measured before in another way does not count
-                header["schedule"] = line["schedule"]
-                rows.clear()
-            header.update(line.get("header", {}))
-            _add(line, rows, failures)
-        for identity in planned:
-            if identity["backend"] not in {*rows, *failures}:
-                failures[identity["backend"]] = _unfinished(identity)
+        contents = _Contents(header, header.pop("rows", []))
+        for line in lines:
+            contents.add(line)
+        contents.fail_unfinished_rows()
     except (AttributeError, KeyError, TypeError) as exc:
         raise ResultFormatError(
             f"{source} is a damaged journal ({one_line(exc)})", "measure again"
         ) from exc
-    measured = {name: row for name, row in rows.items() if row["measurement"]["blocks"]}
-    for name in measured.keys() & failures.keys():  # it broke after blocks that are worth keeping
-        reason = failures.pop(name)["reason"]
-        measured[name]["measurement"]["ended_by"] = "failed"
-        measured[name].setdefault("warnings", []).append(f"it failed later: {reason}")
+    measured = contents.measured_rows()
     if not measured:
         raise ResultFormatError(
             f"{source} is a journal without a single finished block", "measure again"
         )
-    order = [identity["backend"] for identity in planned]
-    document = {
-        **header,
-        "format": json_format.FORMAT,
-        "results": [measured[name] for name in order if name in measured],
-        "failures": [failures[name] for name in order if name in failures],
-    }
-    return json_format.from_json(json.dumps(document), source)
+    return json_format.from_json(json.dumps(contents.document(measured)), source)
 
 
 def _lines(text: str, source: str) -> Iterator[dict[str, Any]]:
@@ -190,16 +170,72 @@ def _lines(text: str, source: str) -> Iterator[dict[str, Any]]:
             ) from exc
 
 
-def _add(line: dict[str, Any], rows: dict[str, Any], failures: dict[str, Any]) -> None:
-    if "row" in line:
-        row = line["row"]
-        known = rows.setdefault(row["backend"], row)
-        if known is not row:  # of a later session
+@attrs.define
+class _Contents:
+    """What the lines of a journal add up to, as JSON values.
+
+    Attributes:
+        header: fields of `ComparisonData` other than rows and failures.
+        planned: identities of the planned rows, in order.
+        rows: rows by name.
+        failures: failed rows by name.
+    """
+
+    header: dict[str, Any]
+    planned: list[dict[str, Any]]
+    rows: dict[str, Any] = attrs.field(factory=dict)
+    failures: dict[str, Any] = attrs.field(factory=dict)
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Add a line.
+
+        Args:
+            line: any line but the first.
+        """
+        if "schedule" in line:  # earlier blocks were measured by another schedule
+            self.header["schedule"] = line["schedule"]
+            self.rows.clear()
+        self.header.update(line.get("header", {}))
+        if "row" in line:
+            self._add_row(line["row"])
+        elif "block" in line:
+            self.rows[line["of"]]["measurement"]["blocks"].append(line["block"])
+        elif "failure" in line:
+            self.failures[line["failure"]["backend"]] = line["failure"]
+
+    def _add_row(self, row: dict[str, Any]) -> None:
+        known = self.rows.setdefault(row["backend"], row)
+        if known is not row:  # the same row in a later session
             known["measurement"]["preparations"] += row["measurement"]["preparations"]
-    elif "block" in line:
-        rows[line["of"]]["measurement"]["blocks"].append(line["block"])
-    elif "failure" in line:
-        failures[line["failure"]["backend"]] = line["failure"]
+
+    def fail_unfinished_rows(self) -> None:
+        """Add a failure for each planned row that has neither a line nor a failure."""
+        for identity in self.planned:
+            if identity["backend"] not in {*self.rows, *self.failures}:
+                self.failures[identity["backend"]] = _unfinished(identity)
+
+    def measured_rows(self) -> dict[str, Any]:
+        """Rows that have blocks; one that failed later keeps them, with a warning."""
+        measured = {name: row for name, row in self.rows.items() if row["measurement"]["blocks"]}
+        for name in measured.keys() & self.failures.keys():
+            reason = self.failures.pop(name)["reason"]
+            measured[name]["measurement"]["ended_by"] = "failed"
+            measured[name].setdefault("warnings", []).append(f"it failed later: {reason}")
+        return measured
+
+    def document(self, measured: dict[str, Any]) -> dict[str, Any]:
+        """The comparison as a JSON document.
+
+        Args:
+            measured: the rows with blocks, by name.
+        """
+        order = [identity["backend"] for identity in self.planned]
+        return {
+            **self.header,
+            "format": json_format.FORMAT,
+            "results": [measured[name] for name in order if name in measured],
+            "failures": [self.failures[name] for name in order if name in self.failures],
+        }
 
 
 def _unfinished(identity: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from precisionbench.diagnosis.findings import Status
+from precisionbench.diagnosis.findings import FindingStatus
 from precisionbench.report.diagnosis import figure
 from precisionbench.report.formatting import time_text
 from precisionbench.report.plain import WIDTH
@@ -66,7 +66,11 @@ def _count(check: CheckData) -> str:
 
 
 def _violation(position: int, violation: Violation) -> Iterator[tuple[str, str]]:
-    status = "broken" if violation.status is Status.CONFIRMED else f"suspected ({violation.reason})"
+    status = (
+        "broken"
+        if violation.status is FindingStatus.CONFIRMED
+        else f"suspected ({violation.reason})"
+    )
     number = f"{violation.number} " if violation.number else ""
     yield "", f"{position}. {number}{violation.gate}, {status}: {violation.title}"
     yield from ((_INNER, f"{one.place}  {one.says}") for one in violation.sights[:_LOCATIONS_SHOWN])

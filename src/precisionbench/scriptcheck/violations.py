@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from precisionbench.diagnosis.findings import Number, Status
+from precisionbench.diagnosis.findings import FindingStatus, Number
 from precisionbench.scriptcheck.events import Ending, Place
 
 PAGE = "docs/checking-a-script.md"
@@ -42,7 +42,7 @@ class Violation:
     gate: str
     number: str
     title: str
-    status: Status
+    status: FindingStatus
     evidence: tuple[Number, ...]
     sights: tuple[Location, ...]
     remedy: str
@@ -106,4 +106,4 @@ class CheckData:
     @property
     def broken(self) -> tuple[Violation, ...]:
         """The confirmed violations."""
-        return tuple(b for b in self.breaches if b.status is Status.CONFIRMED)
+        return tuple(b for b in self.breaches if b.status is FindingStatus.CONFIRMED)

@@ -9,7 +9,7 @@ import attrs
 
 from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.diagnose import diagnosis_of
-from precisionbench.diagnosis.findings import DiagnosisData, Trial
+from precisionbench.diagnosis.findings import DiagnosisData, ExperimentResult
 from precisionbench.diagnosis.gap.explained import gap_of
 from precisionbench.diagnosis.gap.ledger import Factor, GapData
 from precisionbench.diagnosis.gap.measured import fastest
@@ -104,7 +104,7 @@ def _id(published: object) -> str:
 
 
 def _diagnosis(
-    comparison: Comparison, trials: Sequence[Trial] = (), notes: Sequence[str] = ()
+    comparison: Comparison, trials: Sequence[ExperimentResult] = (), notes: Sequence[str] = ()
 ) -> Diagnosis:
     found = diagnosis_of(comparison.data, trials, notes)
     return Diagnosis(**{f.name: getattr(found, f.name) for f in attrs.fields(DiagnosisData)})
@@ -158,7 +158,7 @@ def _experiment(
     wanted: str | Sequence[str],
     budget_s: float,
     on_progress: OnProgress | None,
-) -> tuple[list[Trial], list[str]]:
+) -> tuple[list[ExperimentResult], list[str]]:
     """Run the experiments that test the findings of a comparison."""
     from precisionbench.workflows import experiments  # imports torch
 

@@ -16,7 +16,7 @@ from precisionbench.backends.eager import Eager
 from precisionbench.backends.half import Half
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.comparison import Comparison
-from precisionbench.diagnosis.findings import Finding, Status, Trial
+from precisionbench.diagnosis.findings import ExperimentResult, Finding, FindingStatus
 from precisionbench.errors import PrecisionBenchError, SpecError, WorkloadError, did_you_mean
 from precisionbench.measure import compare
 from precisionbench.measure.options import Options
@@ -106,7 +106,7 @@ class Plan:
     row: Backend
     changed: Backend
 
-    def trial(self, speedup: Interval | None, failure: str = "") -> Trial:
+    def trial(self, speedup: Interval | None, failure: str = "") -> ExperimentResult:
         """The result of the experiment.
 
         Args:
@@ -116,7 +116,7 @@ class Plan:
         Returns:
             The experiment with its result.
         """
-        return Trial(self.name, self.finding.cause, self.finding.row, speedup, failure)
+        return ExperimentResult(self.name, self.finding.cause, self.finding.row, speedup, failure)
 
 
 # Planning
@@ -128,7 +128,7 @@ def plan_experiments(
     wanted: str | Sequence[str],
     budget_s: float,
     batch_size: int | None = None,
-) -> tuple[list[Plan], list[Trial], list[str]]:
+) -> tuple[list[Plan], list[ExperimentResult], list[str]]:
     """Choose the experiments to run: the largest expected gain first, within the budget.
 
     Args:
@@ -146,10 +146,10 @@ def plan_experiments(
     """
     names = _names(wanted)
     possible: list[Plan] = []
-    impossible: list[Trial] = []
+    impossible: list[ExperimentResult] = []
     for finding in sorted(findings, key=_expected_gain, reverse=True):
         name = _first_wanted(finding, names)
-        if finding.status is not Status.SUSPECTED or not name:
+        if finding.status is not FindingStatus.SUSPECTED or not name:
             continue
         if wanted == "auto" and finding.factor and finding.factor.high < _MIN_GAIN:
             continue
@@ -185,9 +185,11 @@ def _first_wanted(finding: Finding, names: set[str]) -> str:
     return next((name for name in proposed if name in names), "")
 
 
-def _plan(finding: Finding, name: str, row: Backend | None, batch_size: int | None) -> Plan | Trial:
+def _plan(
+    finding: Finding, name: str, row: Backend | None, batch_size: int | None
+) -> Plan | ExperimentResult:
     """An experiment for a finding, or why it cannot be run."""
-    failed = partial(Trial, name, finding.cause, finding.row, None)
+    failed = partial(ExperimentResult, name, finding.cause, finding.row, None)
     if row is None:
         return failed("the row's backend is not at hand; diagnose in the process that measured it")
     try:
@@ -213,7 +215,7 @@ def _notes(
     wanted: str | Sequence[str],
     possible: Sequence[Plan],
     chosen: Sequence[Plan],
-    impossible: Sequence[Trial],
+    impossible: Sequence[ExperimentResult],
 ) -> Iterator[str]:
     if chosen:
         yield f"experiments made: {', '.join(f'{p.name} ({p.finding.row})' for p in chosen)}"
@@ -304,7 +306,7 @@ def run_experiments(
     workload: Workload,
     on_progress: OnProgress | None = None,
     options: Options = OPTIONS,
-) -> list[Trial]:
+) -> list[ExperimentResult]:
     """Measure the rows of all experiments in common rounds, in fresh processes.
 
     Args:
@@ -349,7 +351,7 @@ def _measured(
     return compare.compare_with(workload, rows, reference, options, on_progress=on_progress)
 
 
-def _trial(plan: Plan, before: Comparison, after: Comparison) -> Trial:
+def _trial(plan: Plan, before: Comparison, after: Comparison) -> ExperimentResult:
     names = [canonical_spec(plan.row), canonical_spec(plan.changed)]
     failed = {f.backend: f.reason for f in after.failures}
     for name in names:

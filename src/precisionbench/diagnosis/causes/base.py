@@ -7,7 +7,7 @@ from collections.abc import Callable
 import attrs
 
 from precisionbench.diagnosis.facts import Facts
-from precisionbench.diagnosis.findings import Finding, Label, Number, Status
+from precisionbench.diagnosis.findings import Finding, FindingStatus, Label, Number
 from precisionbench.diagnosis.labels import HALF
 from precisionbench.results.claims import Claims
 from precisionbench.results.earlier_claims import claims_of
@@ -85,7 +85,7 @@ class Cause:
             cause=self.name,
             row=context.facts.row.backend,
             title=self.title,
-            status=Status.CONFIRMED if match.proof else Status.SUSPECTED,
+            status=FindingStatus.CONFIRMED if match.proof else FindingStatus.SUSPECTED,
             factor=match.factor,
             evidence=match.numbers,
             remedy=match.remedy or self.remedy,

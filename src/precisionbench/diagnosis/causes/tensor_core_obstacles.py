@@ -21,7 +21,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
     if facts.row.launch_bound == "host_bound":  # kernels are not what takes the time
         return None
     bad = [work for work in facts.work if work.obstacles]
-    share = sum(work.time_s + work.around_s for work in bad) / facts.busy_s
+    share = sum(work.time_s + work.other_kernels_s for work in bad) / facts.busy_s
     grouped = any(work.groups > 1 for work in bad)
     if share <= _LEAST_SHARE or not (grouped or _matters(facts, bad)):
         return None
@@ -30,7 +30,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
             Number("time in layers that tensor cores cannot take well", share, "share"),
             Number("such operations", sum(work.operation.count for work in bad), "count"),
         ),
-        reason=some([work.complaint for work in bad]),
+        reason=some([work.obstacle_text for work in bad]),
         remedy="use fewer groups or plain convolutions there, or leave those layers in float32"
         if grouped
         else "",

@@ -9,7 +9,7 @@ from precisionbench.diagnosis.gap.ledger import Factor, Kind
 from precisionbench.diagnosis.gap.pairs import Step, factor_of_pairs, family
 from precisionbench.diagnosis.published_conditions import Conditions
 from precisionbench.published.record import Record
-from precisionbench.reference_data.peaks import Device, Peak, key
+from precisionbench.reference_data.peaks import DeviceSpec, Peak, name_key
 from precisionbench.statistics import Interval
 
 # The precision whose peak rate limits a mixed one.
@@ -22,7 +22,7 @@ def derived_factors(
     measured: Conditions,
     target: Record,
     records: Sequence[Record],
-    devices: tuple[Device | None, Device | None],
+    devices: tuple[DeviceSpec | None, DeviceSpec | None],
 ) -> tuple[tuple[Factor, ...], tuple[tuple[str, str], ...]]:
     """The factors of the conditions that still differ, and which of them have none.
 
@@ -58,11 +58,11 @@ def derived_factors(
     return tuple(found), tuple(unknown)
 
 
-def _is_same_device(measured: Conditions, target: Record, theirs: Device | None) -> bool:
+def _is_same_device(measured: Conditions, target: Record, theirs: DeviceSpec | None) -> bool:
     ours = measured.device
     if ours is None:
         return False
-    return ours == (theirs.id if theirs else None) or key(ours) == key(target.device)
+    return ours == (theirs.id if theirs else None) or name_key(ours) == name_key(target.device)
 
 
 def _steps(measured: Conditions, target: Record) -> Iterator[Step]:
@@ -84,7 +84,9 @@ def _steps(measured: Conditions, target: Record) -> Iterator[Step]:
         yield Step("sparsity", "dense", "2:4", "2:4 sparsity")
 
 
-def _device(measured: Conditions, mine: Device | None, theirs: Device | None) -> Factor | None:
+def _device(
+    measured: Conditions, mine: DeviceSpec | None, theirs: DeviceSpec | None
+) -> Factor | None:
     """Between the ratios of peak rates and of bandwidths, for models bound by one of them."""
     rate = _MIXED.get(measured.precision or "", measured.precision or "")
     if mine is None or theirs is None:
@@ -103,7 +105,7 @@ def _device(measured: Conditions, mine: Device | None, theirs: Device | None) ->
     )
 
 
-def _peaks_of_both(name: str, mine: Device, theirs: Device) -> tuple[Peak, Peak] | None:
+def _peaks_of_both(name: str, mine: DeviceSpec, theirs: DeviceSpec) -> tuple[Peak, Peak] | None:
     a, b = mine.peaks.get(name), theirs.peaks.get(name)
     return None if a is None or b is None else (a, b)
 
@@ -125,7 +127,7 @@ def _range(ratios: Sequence[float]) -> Interval:
     return Interval(math.sqrt(low * high), low, high)
 
 
-def _from_peaks(step: Step, device: Device | None) -> Factor | None:
+def _from_peaks(step: Step, device: DeviceSpec | None) -> Factor | None:
     """Between 1 and the ratio of the peak rates of the two precisions."""
     if step.condition != "precision" or device is None:
         return None

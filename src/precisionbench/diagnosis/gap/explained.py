@@ -29,7 +29,7 @@ from precisionbench.diagnosis.published_conditions import (
 )
 from precisionbench.errors import IncomparableError, SpecError
 from precisionbench.published.record import STATUSES, Record
-from precisionbench.reference_data.peaks import Device, named
+from precisionbench.reference_data.peaks import DeviceSpec, devices_named
 from precisionbench.results.records import REPORTED, BackendResult, ComparisonData
 from precisionbench.statistics import Interval
 
@@ -120,8 +120,8 @@ def _unknown(unknown: Sequence[tuple[str, str]], taken: Collection[str]) -> Iter
     yield "conditions listed above that have no factor are part of what is unexplained"
 
 
-def _device(name: str | None) -> Device | None:
-    found = named(name) if name else ()
+def _device(name: str | None) -> DeviceSpec | None:
+    found = devices_named(name) if name else ()
     return found[0] if len(found) == 1 else None
 
 

@@ -10,7 +10,7 @@ import attrs
 from precisionbench.diagnosis.gap.ledger import Factor, Kind
 from precisionbench.errors import some
 from precisionbench.published.record import Record
-from precisionbench.published.searching import model_key
+from precisionbench.published.search import model_key
 from precisionbench.statistics import Interval
 
 # What a pair must have in common, but for the condition in which it differs; None is unknown.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from precisionbench.doctor.checks.base import MachineCheck, State
 from precisionbench.doctor.readings import Readings
-from precisionbench.reference_data.peaks import Device, Peak, device_of
+from precisionbench.reference_data.peaks import DeviceSpec, Peak, device_of
 from precisionbench.report.formatting import scaled, significant, time_text
 
 # A healthy device reaches more than this share of its peak in a large matmul or copy: an H200
@@ -81,7 +81,7 @@ def check_rates(readings: Readings) -> Iterator[MachineCheck]:
             yield MachineCheck(subject, State.UNKNOWN, readings.unknown.get(rate, "not measured"))
 
 
-def _rate(subject: str, rate: str, value: float, device: Device | None) -> MachineCheck:
+def _rate(subject: str, rate: str, value: float, device: DeviceSpec | None) -> MachineCheck:
     text = scaled(value, _RATE_UNITS.get(rate, "FLOP/s"))
     peak = device.peaks.get(rate) if device else None
     if peak is None:

@@ -17,7 +17,7 @@ from precisionbench.analysis.data_quality import Observation, observations
 from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.facts import facts_of_rows
-from precisionbench.diagnosis.findings import DiagnosisData, Finding, Status
+from precisionbench.diagnosis.findings import DiagnosisData, Finding, FindingStatus
 from precisionbench.report import formatting, rows
 from precisionbench.report.diagnosis import STATUS_WORDS, figure
 from precisionbench.report.headline import headline
@@ -132,7 +132,7 @@ def _gain(finding: Finding) -> str:
     factor = finding.factor
     if factor is None or factor.value <= 1.005:
         return ""
-    if finding.status is Status.SUSPECTED:
+    if finding.status is FindingStatus.SUSPECTED:
         return f"up to {factor.high:.3g}x as fast without it"
     return f"{factor.value:.3g}x as fast without it ({factor.low:.3g} to {factor.high:.3g})"
 

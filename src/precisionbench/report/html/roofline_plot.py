@@ -8,8 +8,8 @@ import attrs
 
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.layer_classes import LayerClass, layer_classes
-from precisionbench.diagnosis.roofline import rate_of
-from precisionbench.reference_data.peaks import Device
+from precisionbench.diagnosis.roofline import peak_name
+from precisionbench.reference_data.peaks import DeviceSpec
 from precisionbench.report.formatting import scaled, significant, time_text
 from precisionbench.report.html.scales import Scale, Tick
 
@@ -156,12 +156,12 @@ def _shown_classes(facts: Facts) -> Sequence[LayerClass]:
     return [one for one in classes if one.time_s >= _MIN_SHARE * total_s]
 
 
-def _peak(device: Device | None, name: str) -> float | None:
+def _peak(device: DeviceSpec | None, name: str) -> float | None:
     found = device.peaks.get(name) if device else None
     return found.value if found else None
 
 
-def _peaks(device: Device | None) -> dict[float, list[str]]:
+def _peaks(device: DeviceSpec | None) -> dict[float, list[str]]:
     """Names of precisions by their peak."""
     found: dict[float, list[str]] = {}
     for name in _RATES:
@@ -204,7 +204,7 @@ def _point(number: int, tone: int, facts: Facts, one: LayerClass, x: Scale, y: S
 def _of_roof(facts: Facts, one: LayerClass) -> float | None:
     """The share of the roofline in the precision in which the row ran."""
     bandwidth = facts.peak("bandwidth")
-    peak = facts.peak(rate_of(facts))
+    peak = facts.peak(peak_name(facts))
     if bandwidth is None or peak is None:
         return None
     return one.flop_rate / min(peak, one.intensity * bandwidth)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from precisionbench.diagnosis import parts
-from precisionbench.diagnosis.findings import Roof
+from precisionbench.diagnosis.findings import RooflinePoint
 from precisionbench.report.formatting import time_text
 from precisionbench.report.html.scales import Scale, Tick
 from precisionbench.results.records import ComparisonData
@@ -81,7 +81,9 @@ class TimePlot:
     ticks: tuple[Tick, ...]
 
 
-def time_plot(data: ComparisonData, roofs: Mapping[str, Sequence[Roof]]) -> TimePlot | None:
+def time_plot(
+    data: ComparisonData, roofs: Mapping[str, Sequence[RooflinePoint]]
+) -> TimePlot | None:
     """Seconds of a call by kernel class; None if no kernels were recorded.
 
     The part of the latency outside of kernels, in which the device is idle, is a class of its own.
@@ -108,7 +110,7 @@ def time_plot(data: ComparisonData, roofs: Mapping[str, Sequence[Roof]]) -> Time
     )
 
 
-def _times(roofs: Sequence[Roof], latency_s: float) -> dict[str, float]:
+def _times(roofs: Sequence[RooflinePoint], latency_s: float) -> dict[str, float]:
     found = {roof.category: roof.time_s for roof in roofs}
     ordered = {category: found[category] for category in WORDS if category in found}
     beyond_s = latency_s - sum(found.values())

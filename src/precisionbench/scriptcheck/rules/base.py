@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from precisionbench.diagnosis.findings import Number, Status
+from precisionbench.diagnosis.findings import FindingStatus, Number
 from precisionbench.scriptcheck.events import Calls, Model, Observations
 from precisionbench.scriptcheck.static_analysis import StaticFindings
 from precisionbench.scriptcheck.timed_regions import TimedRegion
@@ -101,7 +101,7 @@ class Rule:
             self.name,
             self.number,
             self.title,
-            Status.SUSPECTED if match.reason else Status.CONFIRMED,
+            FindingStatus.SUSPECTED if match.reason else FindingStatus.CONFIRMED,
             match.numbers,
             match.locations,
             self.remedy,

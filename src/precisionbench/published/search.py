@@ -1,4 +1,4 @@
-"""All published numbers, and those that fit: by device, model and conditions."""
+"""Searches published numbers by device, model and conditions."""
 
 from __future__ import annotations
 
@@ -19,41 +19,40 @@ from precisionbench.errors import (
     did_you_mean,
     one_line,
 )
-from precisionbench.published.reading import parse, read
+from precisionbench.published.reader import parse, read
 from precisionbench.published.record import METRICS, PRECISIONS, Record
 from precisionbench.reference_data import peaks
+from precisionbench.results.dtypes import LONG_NAMES
 
 GROUP = "precisionbench.published"
 VARIABLE = "PRECISIONBENCH_PUBLISHED"
 _BUNDLED = "published.toml"
+# Other names of precisions, with those that records use.
 _PRECISION_NAMES = {
-    "float32": "fp32",
+    **{long: short for short, long in LONG_NAMES.items() if long != short},
     "single": "fp32",
-    "float16": "fp16",
     "half": "fp16",
-    "bfloat16": "bf16",
-    "float8": "fp8",
     "amp": "mixed",
 }
 _VARIANT = re.compile(r"(resnet\D?\d+)[\s_-]*(v\d(?:\.\d)?)$")
-_NEAR = 3
+_SUGGESTIONS = 3
 
 
 def everything(file: str | Path | None = None) -> tuple[Record, ...]:
-    """All published numbers: ours, those of other packages, and the user's own.
+    """All published numbers: those of this library, of other packages and of the user.
 
     Args:
-        file: a TOML file with more of them; the one that the environment variable
+        file: a TOML file with more records; the one that the environment variable
             `PRECISIONBENCH_PUBLISHED` names is read as well.
 
     Returns:
-        Ours first, in the order of the files.
+        The records of this library first, in the order of the files.
 
     Raises:
-        PublishedDataError: a file is wrong, or an id stands in two of them.
+        PublishedDataError: a file has an error, or two files have the same id.
     """
     found = {record.id: record for record in _bundled()}
-    for name, records in _of_others(file):
+    for name, records in _other_files(file):
         for record in records:
             if record.id in found:
                 where = found[record.id].origin
@@ -64,8 +63,8 @@ def everything(file: str | Path | None = None) -> tuple[Record, ...]:
     return tuple(found.values())
 
 
-def _of_others(file: str | Path | None) -> Iterator[tuple[str, tuple[Record, ...]]]:
-    # A package that is installed twice, such as beside its sources, is listed twice.
+def _other_files(file: str | Path | None) -> Iterator[tuple[str, tuple[Record, ...]]]:
+    # A package with two copies of its metadata, such as one in its source tree, is listed twice.
     for entry in {entry.value: entry for entry in entry_points(group=GROUP)}.values():
         path = _path_of(entry)
         yield str(path), read(path)
@@ -75,7 +74,7 @@ def _of_others(file: str | Path | None) -> Iterator[tuple[str, tuple[Record, ...
 
 
 def _path_of(entry: EntryPoint) -> Path:
-    """The file that a package brings: a path, or a function that gives one."""
+    """The file that a package provides: a path, or a function that returns one."""
     home = entry.dist.name if entry.dist else "a package"
     try:
         found = entry.load()
@@ -93,7 +92,7 @@ def _bundled() -> tuple[Record, ...]:
 
 
 def get(id: str, *, file: str | Path | None = None) -> Record:
-    """The published number of this id.
+    """The published number with an id.
 
     Args:
         id: such as `mlperf-v4.1-h200-resnet50-offline`.
@@ -103,20 +102,20 @@ def get(id: str, *, file: str | Path | None = None) -> Record:
         The record.
 
     Raises:
-        RecordNotFoundError: there is none; with near matches.
+        RecordNotFoundError: there is none; the error names similar ids.
         PublishedDataError: as in `everything`.
     """
     records = {record.id: record for record in everything(file)}
     if id not in records:
         raise RecordNotFoundError(
             f"no published number has the id {id!r}",
-            f"{_near(id, records)}`precisionbench published` lists all {len(records)}",
+            f"{_suggestions(id, records)}`precisionbench published` lists all {len(records)}",
         )
     return records[id]
 
 
-def _near(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(names), n=_NEAR)
+def _suggestions(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(names), n=_SUGGESTIONS)
     return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
 
 
@@ -129,66 +128,67 @@ def find(
     metric: str | None = None,
     file: str | Path | None = None,
 ) -> tuple[Record, ...]:
-    """The published numbers that fit, in the order of the files; what is left out fits all.
+    """The published numbers that match all of the given conditions, in the order of the files.
 
-    A record whose device is one of several that its source does not tell apart ("A100") is found
-    by their common name only.
+    A record of several devices that its source does not distinguish ("A100") is found by their
+    common name only.
 
     Args:
         device: such as `agx xavier`, `jetson-agx-xavier`, `H200`, or the driver's name of it.
         model: such as `resnet50`, `torchvision:resnet50` or `ResNet-50 v1.5`.
         precision: such as `int8` or `float16`.
-        batch: items at once.
+        batch: batch size.
         metric: one of `METRICS`.
         file: as in `everything`.
 
     Returns:
-        The records; none where all names are known and nothing fits.
+        The records; empty where all names are known and nothing matches.
 
     Raises:
-        SpecError: nobody knows a device, model, precision or metric of this name.
+        SpecError: a device, model, precision or metric of this name is not known.
         PublishedDataError: as in `everything`.
     """
-    records = everything(file)
-    if device is not None:
-        records = _of_device(records, device)
+    known = everything(file)
+    records = known if device is None else _of_device(known, device)
     if model is not None:
-        records = _of_model(records, model, everything(file))
-    if precision is not None:
-        wanted = _precision(precision)
-        records = tuple(record for record in records if record.precision == wanted)
-    if batch is not None:
-        records = tuple(record for record in records if record.batch == batch)
-    if metric is not None:
-        _check_metric(metric)
-        records = tuple(record for record in records if record.metric == metric)
-    return records
+        records = _of_model(records, model, known)
+    wanted = {
+        "precision": None if precision is None else _precision(precision),
+        "batch": batch,
+        "metric": None if metric is None else _metric(metric),
+    }
+    return tuple(
+        record
+        for record in records
+        if all(value in (None, getattr(record, name)) for name, value in wanted.items())
+    )
 
 
 def what_exists(
     device: str | None, model: str | None, precision: str | None, file: str | Path | None = None
 ) -> str:
-    """A sentence that says what there is, for a search that found nothing.
+    """A sentence on the records that exist, for a search without a match.
 
     Args:
-        device: that was asked for.
-        model: likewise.
-        precision: likewise.
+        device: the device searched for.
+        model: the model searched for.
+        precision: the precision searched for.
         file: as in `everything`.
     """
     words = (model or "any model", precision and f"in {precision}", device and f"on {device}")
     asked = " ".join(filter(None, words))
-    precisions = {record.precision for record in find(device, model, file=file)}
-    models = {record.model for record in find(device, file=file)}
-    places = {record.device for record in find(None, model, file=file)}
-    there = (
-        f"in {_list(precisions)}"
-        if precisions
-        else f"of other models: {_list(models)}"
-        if models
-        else f"on other devices: {_list(places)}"
+    return (
+        f"nothing is published here of {asked}; there are numbers {_nearest(device, model, file)}"
     )
-    return f"nothing is published here of {asked}; there are numbers {there}"
+
+
+def _nearest(device: str | None, model: str | None, file: str | Path | None) -> str:
+    """The precisions, models or devices of the records that match some of the conditions."""
+    if precisions := {record.precision for record in find(device, model, file=file)}:
+        return f"in {_list(precisions)}"
+    if models := {record.model for record in find(device, file=file)}:
+        return f"of other models: {_list(models)}"
+    return f"on other devices: {_list({record.device for record in find(None, model, file=file)})}"
 
 
 def _list(names: Iterable[str | None]) -> str:
@@ -198,17 +198,19 @@ def _list(names: Iterable[str | None]) -> str:
 def _of_device(records: tuple[Record, ...], name: str) -> tuple[Record, ...]:
     wanted = _identities(name)
     found = tuple(record for record in records if _identities(record.device) <= wanted)
-    if not found and not peaks.named(name):
-        known = {record.device for record in records} | {d.id for d in peaks.known()}
-        aliases = {alias for device in peaks.known() for alias in device.aliases}
-        near = _near(name.lower(), sorted(known | aliases))
+    if not found and not peaks.devices_named(name):
+        known = {record.device for record in records} | {d.id for d in peaks.all_devices()}
+        aliases = {alias for device in peaks.all_devices() for alias in device.aliases}
+        near = _suggestions(name.lower(), sorted(known | aliases))
         raise SpecError(f"no device {name!r} is known", f"{near}known: {_list(known)}")
     return found
 
 
 def _identities(name: str) -> frozenset[str]:
-    """The ids of the devices that a name fits, or the name itself where it fits none."""
-    return frozenset(device.id for device in peaks.named(name)) or frozenset([peaks.key(name)])
+    """The ids of the devices that a name matches, or the name itself where it matches none."""
+    return frozenset(device.id for device in peaks.devices_named(name)) or frozenset(
+        [peaks.name_key(name)]
+    )
 
 
 def _of_model(
@@ -230,7 +232,7 @@ def _variant(record: Record) -> str:
 
 
 def model_key(name: str) -> tuple[str, str]:
-    """A model's name without what writers differ in, and its variant.
+    """A model's name without differences of spelling, and its variant.
 
     Args:
         name: such as `torchvision:resnet50` or `ResNet-50 v1.5`.
@@ -252,6 +254,7 @@ def _precision(name: str) -> str:
     return found
 
 
-def _check_metric(name: str) -> None:
+def _metric(name: str) -> str:
     if name not in METRICS:
         raise SpecError(f"{name!r} is no metric", did_you_mean(name, METRICS))
+    return name
