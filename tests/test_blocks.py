@@ -66,7 +66,7 @@ def test_the_overhead_of_a_block_is_measured_during_warm_up():
     """Some drivers take 30 ms each time the state of the device is read."""
     device = SimulatedDevice(random.Random(0))
 
-    class SlowWatch:
+    class SlowTelemetry:
         def before(self) -> None:
             device.now_s += 0.03
 
@@ -74,6 +74,8 @@ def test_the_overhead_of_a_block_is_measured_during_warm_up():
             pass
 
     found = [RowState("0", [SimulatedBackend(device, 0.01)] * 3)]
-    schedule = Schedule(20.0, "0", random.Random(0), watch=SlowWatch(), now=lambda: device.now_s)
+    telemetry = SlowTelemetry()
+    rng = random.Random(0)
+    schedule = Schedule(20.0, "0", rng, telemetry=telemetry, now=lambda: device.now_s)
     plan_warmup(found)
     assert warm_up(found, schedule, device.now_s) == pytest.approx(0.03, rel=0.05)

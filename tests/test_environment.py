@@ -102,7 +102,7 @@ def test_a_question_that_the_driver_refuses_is_not_told():
     def refused():
         raise RuntimeError("Not Supported")
 
-    assert nvml.asked(refused) is None
+    assert nvml.query(refused) is None
 
 
 def test_a_jetson_is_known_by_its_release_file(monkeypatch):

@@ -197,7 +197,7 @@ class Throttled:
 
 def test_a_throttled_device_is_measured_longer_and_all_blocks_are_kept():
     device = SimulatedDevice(random.Random(0), noise=lambda _: 0.0)
-    rows = session(device, watch=Throttled(), budget_s=1e6)
+    rows = session(device, telemetry=Throttled(), budget_s=1e6)
     count = {name: len(blocks) // 3 for name, blocks in rows.items()}
     assert set(count.values()) == {26}
     assert all(b.state.throttled == ("sw_power_cap",) for row in rows.values() for b in row)

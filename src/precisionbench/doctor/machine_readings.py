@@ -17,7 +17,7 @@ from precisionbench.measure.worker.guards import executing
 from precisionbench.probes import machine
 from precisionbench.results.records import DeviceState
 from precisionbench.system import environment, nvml
-from precisionbench.system.telemetry import watching
+from precisionbench.system.telemetry import open_telemetry
 from precisionbench.torchtools.global_state import autocast_off, flags_restored, rng_restored
 from precisionbench.torchtools.timer import clock_for
 
@@ -68,7 +68,7 @@ def state_under_load(device: torch.device, load: Callable[[], object]) -> Device
         device: to read.
         load: keeps it busy.
     """
-    with watching(device) as telemetry:
+    with open_telemetry(device) as telemetry:
         telemetry.before()
         try:
             load()

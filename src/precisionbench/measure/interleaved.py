@@ -29,7 +29,7 @@ from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run
 from precisionbench.measure.schedule import RowState, Schedule
 from precisionbench.model.workload import Workload
-from precisionbench.system.telemetry import watching
+from precisionbench.system.telemetry import open_telemetry
 
 
 def measure(workload: Workload, collector: Collector, options: Options) -> Outcome:
@@ -146,13 +146,13 @@ def measure_rounds(run: Run, row_states: Sequence[RowState]) -> str:
     if not row_states:
         return "budget"
     collector = run.collector
-    with watching(run.device) as watch:
+    with open_telemetry(run.device) as telemetry:
         schedule = Schedule(
             run.budget_s / run.options.sessions,
             collector.reference,
             run.rng,
             noise_floor=run.noise_floor,
-            watch=watch,
+            telemetry=telemetry,
             stop_requested=run.stop_requested,
             on_warm_up=lambda: collector.report_run("warming_up"),
             on_round=lambda status: run.report_round(status, row_states),

@@ -116,9 +116,9 @@ def _one_round(row_states: Sequence[RowState], number: int, schedule: Schedule) 
             return False
         if row_state.error is not None:
             continue
-        schedule.watch.before()
+        schedule.telemetry.before()
         samples = _block(row_state, replica)
-        state = schedule.watch.after()
+        state = schedule.telemetry.after()
         if samples:
             block = Block(number, position, replica, samples, row_state.session, state)
             row_state.blocks.append(block)
@@ -170,9 +170,9 @@ def _warm_up_block(
 ) -> float:
     """One block that does not count; the seconds that it took besides its calls."""
     begun_s = schedule.now()
-    schedule.watch.before()
+    schedule.telemetry.before()
     samples = _block(row_state, replica)
-    schedule.watch.after()
+    schedule.telemetry.after()
     if samples:
         medians.append((replica, median(samples)))
         row_state.warmup_calls[replica] += len(samples) * row_state.calls_per_sample

@@ -13,7 +13,7 @@ import attrs
 from precisionbench.errors import PrecisionBenchError
 from precisionbench.measure.worker.protocol import Opening
 from precisionbench.results.records import Block, Measurement, Preparation
-from precisionbench.system.telemetry import Unwatched, Watch
+from precisionbench.system.telemetry import NoTelemetry, Telemetry
 
 # Why these: docs/between-processes.md.
 MIN_ROUNDS = 12
@@ -111,7 +111,7 @@ class Schedule:
         reference: the row that the others are compared with.
         rng: draws the order of each round.
         noise_floor: known run-to-run standard deviation of the log on this device.
-        watch: reads the state of the device before and after each block.
+        telemetry: reads the state of the device before and after each block.
         stop_requested: called before and after each block; the rounds end where it returns true.
         on_warm_up: called before the warm-up.
         on_round: called after each round.
@@ -124,7 +124,7 @@ class Schedule:
     reference: str
     rng: random.Random
     noise_floor: float = 0.0
-    watch: Watch = attrs.field(factory=Unwatched)
+    telemetry: Telemetry = attrs.field(factory=NoTelemetry)
     stop_requested: Callable[[], bool] = lambda: False
     on_warm_up: Callable[[], object] = lambda: None
     on_round: Callable[[RoundStatus], object] = lambda _: None

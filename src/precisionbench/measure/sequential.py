@@ -18,7 +18,7 @@ from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.measure.worker.session import Session
 from precisionbench.model.workload import Workload
 from precisionbench.results.evidence import Evidence
-from precisionbench.system.telemetry import watching
+from precisionbench.system.telemetry import open_telemetry
 
 
 def measure(
@@ -72,12 +72,12 @@ def _evidence(session: Session, call_s: float) -> Evidence:
 def _run_rounds(
     row_state: RowState, device: torch.device, collector: Collector, budget_s: float
 ) -> str:
-    with watching(device) as watch:
+    with open_telemetry(device) as telemetry:
         schedule = Schedule(
             budget_s,
             row_state.name,
             random.Random(0),
-            watch=watch,
+            telemetry=telemetry,
             on_block=collector.record_block,
         )
         return run_rounds([row_state], schedule)

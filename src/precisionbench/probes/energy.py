@@ -14,7 +14,7 @@ import torch
 
 from precisionbench.probes.timing import UnmeasurableError
 from precisionbench.system import nvml
-from precisionbench.system.telemetry import JetsonFiles
+from precisionbench.system.telemetry import JetsonTelemetry
 from precisionbench.torchtools.timer import Call, Clock
 
 # Drivers bring their counters up to date every 20 to 100 ms: over a second a few percent at most.
@@ -61,7 +61,7 @@ def device_joules(device: torch.device, run: Run, root: Path = Path("/")) -> flo
         run: waits for the device at its end.
         root: of the file system.
     """
-    if files := JetsonFiles.found(root):
+    if files := JetsonTelemetry.found(root):
         return _integrated(files, run)
     with nvml.opened(device) as found:
         return _counted(*found, run) if found else None
@@ -76,7 +76,7 @@ def _counted(library: Any, handle: Any, run: Run) -> float | None:
     return after - before
 
 
-def _integrated(files: JetsonFiles, run: Run) -> float | None:
+def _integrated(files: JetsonTelemetry, run: Run) -> float | None:
     readings: list[float] = []
     over = threading.Event()
 

@@ -15,7 +15,7 @@ import torch
 from precisionbench._internal.importing import installed_version
 from precisionbench.results.records import Environment, Gpu
 from precisionbench.system import nvml
-from precisionbench.system.nvml import asked
+from precisionbench.system.nvml import query
 from precisionbench.torchtools.global_state import read_flags
 
 
@@ -117,10 +117,10 @@ def _from_driver(device: torch.device) -> dict[str, Any]:
         if found is None:
             return {}
         library, handle = found
-        power_mw = asked(lambda: library.nvmlDeviceGetEnforcedPowerLimit(handle))
-        clock_mhz = asked(lambda: library.nvmlDeviceGetMaxClockInfo(handle, library.NVML_CLOCK_SM))
+        power_mw = query(lambda: library.nvmlDeviceGetEnforcedPowerLimit(handle))
+        clock_mhz = query(lambda: library.nvmlDeviceGetMaxClockInfo(handle, library.NVML_CLOCK_SM))
         return {
-            "driver": asked(library.nvmlSystemGetDriverVersion),
+            "driver": query(library.nvmlSystemGetDriverVersion),
             "power_limit_w": power_mw / 1e3 if power_mw else None,
             "max_sm_clock_hz": clock_mhz * 1e6 if clock_mhz else None,
         }

@@ -1,4 +1,4 @@
-"""Questions to the NVIDIA driver; any of them may be unsupported on its own."""
+"""Queries the NVIDIA driver through NVML; a driver may support some queries and not others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from precisionbench.errors import some
 
 @contextlib.contextmanager
 def opened(device: torch.device) -> Iterator[tuple[Any, Any] | None]:
-    """The driver's library and its handle of a device; None where there is no such driver.
+    """The NVML library and its handle of a device; None without an NVIDIA driver.
 
     Args:
         device: any device.
@@ -24,7 +24,7 @@ def opened(device: torch.device) -> Iterator[tuple[Any, Any] | None]:
         return
     try:
         uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
-        handle = asked(lambda: library.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode()))
+        handle = query(lambda: library.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode()))
         yield None if handle is None else (library, handle)
     finally:
         library.nvmlShutdown()
@@ -35,31 +35,31 @@ def _library() -> Any:
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:  # no library, no driver, no permission: all mean "not told"
+    except Exception:  # no library, no driver or no permission
         return None
     return pynvml
 
 
-def asked(question: Callable[[], Any]) -> Any:
-    """The answer to one question; None where the driver does not tell.
+def query(call: Callable[[], Any]) -> Any:
+    """The result of one query; None if the driver does not support it.
 
     Args:
-        question: calls the library.
+        call: of the library.
     """
     try:
-        return question()
+        return call()
     except Exception:  # NVMLError_NotSupported and its relatives
         return None
 
 
 def total_energy_j(library: Any, handle: Any) -> float | None:
-    """Energy that the device has drawn since the driver was loaded, in joules.
+    """Energy consumed by the device since the driver was loaded, in joules.
 
     Args:
         library: pynvml.
         handle: of the device.
     """
-    energy_mj = asked(lambda: library.nvmlDeviceGetTotalEnergyConsumption(handle))
+    energy_mj = query(lambda: library.nvmlDeviceGetTotalEnergyConsumption(handle))
     return None if energy_mj is None else energy_mj * 1e-3
 
 
@@ -70,19 +70,19 @@ def processes(library: Any, handle: Any) -> dict[int, str]:
         library: pynvml.
         handle: of the device.
     """
-    running = asked(lambda: library.nvmlDeviceGetComputeRunningProcesses(handle)) or []
+    running = query(lambda: library.nvmlDeviceGetComputeRunningProcesses(handle)) or []
     return {process.pid: _name(library, process.pid) for process in running}
 
 
 def other_processes(listed: Mapping[int, str], ours: Collection[int]) -> list[str]:
-    """Who of those that compute on the device is none of us.
+    """Processes of others that compute on the device.
 
-    A container has process ids of its own. Where ours are not on the list, all that it tells is
-    how many there are.
+    A container has process ids of its own. If ours are not in the list, only the number of other
+    processes is known.
 
     Args:
         listed: names by process id, as the driver lists them.
-        ours: process ids of ours that surely compute on it.
+        ours: process ids of ours that certainly compute on the device.
     """
     if all(pid in listed for pid in ours):
         return [f"{name} (process {pid})" for pid, name in listed.items() if pid not in ours]
@@ -90,7 +90,7 @@ def other_processes(listed: Mapping[int, str], ours: Collection[int]) -> list[st
 
 
 def note_of_other_processes(names: list[str]) -> str:
-    """A sentence about others that compute on the device; empty where there is nobody.
+    """A note about other processes that compute on the device; empty if there are none.
 
     Args:
         names: as `other_processes` gives them.
@@ -104,6 +104,6 @@ def note_of_other_processes(names: list[str]) -> str:
 
 
 def _name(library: Any, pid: int) -> str:
-    name = asked(lambda: library.nvmlSystemGetProcessName(pid))
+    name = query(lambda: library.nvmlSystemGetProcessName(pid))
     text = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
     return text or "a process"

@@ -1,4 +1,4 @@
-"""The device's clock, power, temperature and throttling around blocks, never inside one."""
+"""Reads the device's clock, power, temperature and throttling before and after blocks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 
 from precisionbench.results.records import DeviceState
 from precisionbench.system import nvml
-from precisionbench.system.nvml import asked
+from precisionbench.system.nvml import query
 
-# What holds clocks down for a reason that a user can act on: our name, NVML's bit in the current
-# reasons, NVML's field with the time spent so (nvml.h, nvmlClocksEventReasons).
+# Reasons of throttling that a user can act on: our name, NVML's bit in the current reasons, NVML's
+# field with the time throttled so far (nvml.h, nvmlClocksEventReasons).
 _REASONS = (
     ("sw_power_cap", 0x4, "NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_POWER_CAP"),
     ("hw_slowdown", 0x8, ""),
@@ -25,45 +25,45 @@ _REASONS = (
 _JETSON_GPUS = ("gpu", "gv11b", "ga10b", "gp10b", "gm20b")
 
 
-class Watch(Protocol):
-    """Looks at the device before and after a block, never inside."""
+class Telemetry(Protocol):
+    """Reads the state of a device before and after a block, never inside."""
 
     def before(self) -> None:
-        """Called just before a block."""
+        """Called right before a block."""
         ...
 
     def after(self) -> DeviceState | None:
-        """Called just after it."""
+        """Called right after the block; None if the state is unknown."""
         ...
 
 
-class Unwatched:
-    """Nothing tells of the device."""
+class NoTelemetry:
+    """A device whose state cannot be read."""
 
     def before(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def after(self) -> None:
-        """Nothing."""
+        """Do nothing: the state is unknown."""
 
 
 @contextlib.contextmanager
-def watching(device: torch.device, root: Path = Path("/")) -> Iterator[Watch]:
-    """What there is to look at a device with.
+def open_telemetry(device: torch.device, root: Path = Path("/")) -> Iterator[Telemetry]:
+    """The telemetry that this machine has of a device.
 
     Args:
         device: where calls run.
         root: of the file system.
     """
-    if device.type == "cuda" and (files := JetsonFiles.found(root)):
-        yield files
+    if device.type == "cuda" and (jetson := JetsonTelemetry.found(root)):
+        yield jetson
         return
     with nvml.opened(device) as found:
-        yield NvmlWatch(*found) if found else Unwatched()
+        yield NvmlTelemetry(*found) if found else NoTelemetry()
 
 
-class NvmlWatch:
-    """The driver's figures.
+class NvmlTelemetry:
+    """Telemetry of the NVIDIA driver.
 
     Args:
         library: pynvml.
@@ -72,21 +72,21 @@ class NvmlWatch:
 
     def __init__(self, library: Any, handle: Any) -> None:
         self._library, self._handle = library, handle
-        self._spent: dict[str, int] = {}
+        self._throttled_ns: dict[str, int] = {}
 
     def before(self) -> None:
-        """Note how long clocks have been held down so far."""
-        self._spent = self._counters()
+        """Read how long the clocks have been throttled so far."""
+        self._throttled_ns = self._counters()
 
     def after(self) -> DeviceState:
-        """The state now, and what held the clocks down since `before`."""
+        """The state now, and what throttled the clocks since `before`."""
         library, handle = self._library, self._handle
-        clock_mhz = asked(lambda: library.nvmlDeviceGetClockInfo(handle, library.NVML_CLOCK_SM))
-        power_mw = asked(lambda: library.nvmlDeviceGetPowerUsage(handle))
+        clock_mhz = query(lambda: library.nvmlDeviceGetClockInfo(handle, library.NVML_CLOCK_SM))
+        power_mw = query(lambda: library.nvmlDeviceGetPowerUsage(handle))
         return DeviceState(
             sm_clock_hz=None if clock_mhz is None else clock_mhz * 1e6,
             power_w=None if power_mw is None else power_mw * 1e-3,
-            temperature_c=asked(
+            temperature_c=query(
                 lambda: library.nvmlDeviceGetTemperature(handle, library.NVML_TEMPERATURE_GPU)
             ),
             throttled=self._throttled(),
@@ -94,23 +94,23 @@ class NvmlWatch:
 
     def _throttled(self) -> tuple[str, ...]:
         now = self._counters()
-        current = asked(self._current_reasons) or 0
+        current = query(self._current_reasons) or 0
         return tuple(
             name
             for name, bit, _ in _REASONS
-            if current & bit or now.get(name, 0) > self._spent.get(name, now.get(name, 0))
+            if current & bit or now.get(name, 0) > self._throttled_ns.get(name, now.get(name, 0))
         )
 
     def _current_reasons(self) -> int:
-        ask = getattr(
+        current_reasons = getattr(
             self._library,
             "nvmlDeviceGetCurrentClocksEventReasons",
             self._library.nvmlDeviceGetCurrentClocksThrottleReasons,
         )
-        return int(ask(self._handle))
+        return int(current_reasons(self._handle))
 
     def _counters(self) -> dict[str, int]:
-        """Nanoseconds spent for each reason, where the driver counts them."""
+        """Nanoseconds throttled for each reason, as far as the driver counts them."""
         found = {}
         for name, _, field in _REASONS:
             number = getattr(self._library, field, None) if field else None
@@ -119,14 +119,14 @@ class NvmlWatch:
         return found
 
     def _field(self, number: int) -> int | None:
-        answers = asked(lambda: self._library.nvmlDeviceGetFieldValues(self._handle, [number]))
+        answers = query(lambda: self._library.nvmlDeviceGetFieldValues(self._handle, [number]))
         if not answers or answers[0].nvmlReturn:
             return None
         return int(answers[0].value.ullVal)
 
 
-class JetsonFiles:
-    """A Jetson's own files; its integrated GPU has no full NVML.
+class JetsonTelemetry:
+    """Telemetry from a Jetson's files; its integrated GPU has no full NVML.
 
     Args:
         clock: devfreq's `cur_freq` of the GPU, in Hz.
@@ -138,8 +138,8 @@ class JetsonFiles:
         self._clock, self._power, self._temperature = clock, power, temperature
 
     @classmethod
-    def found(cls, root: Path) -> JetsonFiles | None:
-        """Those of this machine; None where it is no Jetson.
+    def found(cls, root: Path) -> JetsonTelemetry | None:
+        """The telemetry of this machine; None if it is no Jetson.
 
         Args:
             root: of the file system.
@@ -158,10 +158,10 @@ class JetsonFiles:
         return cls(clocks[0], power, gpu[0] / "temp" if gpu else None)
 
     def before(self) -> None:
-        """Nothing is counted."""
+        """Do nothing: a Jetson has no counters."""
 
     def after(self) -> DeviceState:
-        """The state now; what throttles a Jetson it does not tell."""
+        """The state now; a Jetson does not report throttling."""
         temperature = _number(self._temperature) if self._temperature else None
         return DeviceState(
             sm_clock_hz=_number(self._clock),
@@ -170,7 +170,7 @@ class JetsonFiles:
         )
 
     def power_w(self) -> float | None:
-        """The whole module's input where there is such a rail, else all rails together."""
+        """Power of the whole module if there is such a rail, else the sum of all rails."""
         rails: dict[str, float] = {}
         for folder in self._power:
             for label in sorted(folder.glob("in*_label")):
