@@ -47,7 +47,7 @@ class Terminal:
 
     def exit_code(self) -> int:
         self.read_all()
-        return self._process.wait(60)
+        return self._process.wait(600)
 
     def plain(self) -> str:
         """The output so far, without colours."""
@@ -74,5 +74,5 @@ def running(*args: str, **environ: str) -> Iterator[Terminal]:
         yield Terminal(process, ours)
     finally:
         process.kill()
-        process.wait(60)
+        process.wait(600)
         os.close(ours)

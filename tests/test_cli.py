@@ -303,7 +303,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_measuring(here, optio
 def shown_by_a_process(*args: str, **environ: str) -> bytes:
     command = [sys.executable, "-m", "precisionbench", *args]
     return subprocess.run(
-        command, env={**os.environ, **environ}, capture_output=True, check=True, timeout=120
+        command, env={**os.environ, **environ}, capture_output=True, check=True, timeout=600
     ).stdout
 
 
@@ -436,7 +436,7 @@ def test_the_installed_command_finds_functions_in_the_working_directory(tmp_path
         env={**os.environ, "PYTHONSAFEPATH": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert "half:dtype=bfloat16" in done.stdout
@@ -575,7 +575,7 @@ def test_no_measured_row_is_exit_code_3(ready, uncompiled):
 def test_json_stands_alone_when_the_model_prints(here):
     arguments = (*INLINE, "--no-evidence", "-b", "eager")
     command = [sys.executable, "-m", "precisionbench", "compare", "cli_models:talking", "--json"]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=600)
     assert json.loads(done.stdout)["format"] == "precisionbench.comparison"
     assert "from native code" in done.stderr
 
