@@ -76,7 +76,7 @@ pytest_collect_file = Sybil(
 
 
 # What runs in other processes is counted in these tests only.
-COUNTED = ("test_faults", "test_readings_keep_the_behaviour_of_numbers")
+COUNTED = ("test_a_worker_that_breaks", "test_readings_keep_the_behaviour_of_numbers")
 
 
 @pytest.fixture(autouse=True)
