@@ -202,7 +202,7 @@ def _measured(
 ) -> Comparison:
     """Measure all rows and collect what they give."""
     header = _header(workload, rows, reference, options)
-    if options.launcher == "process" and workload.device.type == "cuda":
+    if options.launcher == "process":
         free_memory()  # a factory may have built on the GPU, where the workers need the room
     with _opened_journal(journal, header, rows) as opened:
         batch_size = workload.info.batch_size
