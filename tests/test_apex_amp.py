@@ -108,7 +108,7 @@ def test_everything_that_o1_patches_is_put_back(site, on_cpu, cnn, images):
 
 
 @pytest.mark.filterwarnings("ignore:apex.amp is deprecated")
-def test_apexs_own_state_is_put_back_and_its_casts_are_off(site, on_cpu, cnn, images):
+def test_apex_state_is_restored_and_its_casts_are_off(site, on_cpu, cnn, images):
     install(site, STAND_IN)
     with ApexAmp().prepare(cnn, Inputs((images,))) as prepared:
         amp = sys.modules["apex.amp"]
@@ -152,7 +152,7 @@ def test_o1_takes_no_keep_batchnorm_fp32():
         ApexAmp("O1", keep_batchnorm_fp32=True)
 
 
-def test_where_there_is_no_apex(site, monkeypatch):
+def test_apex_that_is_not_installed_is_reported(site, monkeypatch):
     monkeypatch.setattr(apex_amp.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(BackendUnavailableError, match="needs NVIDIA Apex, which is not installed"):
         ApexAmp().check_available()

@@ -77,7 +77,7 @@ def test_a_user_who_enters_autocast_for_each_call_casts_every_weight(cnn, images
         assert mode.count == expected
 
 
-def test_inference_mode_is_warned_of_where_it_caches_nothing(workload):
+def test_inference_mode_warns_where_it_caches_no_weights(workload):
     with opened(workload, "autocast:dtype=bfloat16,grad_mode=inference_mode") as session:
         pass
     warnings = session.closing().warnings
@@ -85,7 +85,7 @@ def test_inference_mode_is_warned_of_where_it_caches_nothing(workload):
     assert named == ([] if caches_in_inference_mode() else [True])
 
 
-def test_what_is_computed_is_autocasts(cnn, images, workload):
+def test_output_equals_that_of_torch_autocast(cnn, images, workload):
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         expected = cnn.eval()(images)
     with opened(workload, CACHED) as session:
@@ -94,7 +94,7 @@ def test_what_is_computed_is_autocasts(cnn, images, workload):
     assert torch.equal(output, expected)
 
 
-def test_the_next_row_is_as_it_would_be_alone(cnn, images, workload):
+def test_the_next_row_is_not_affected_by_autocast(cnn, images, workload):
     flags, functions = read_flags(), Functions.now()
     with opened(workload, CACHED):
         assert torch.is_autocast_enabled("cpu")
@@ -115,7 +115,7 @@ def test_a_callers_own_autocast_is_on_again_afterwards(workload):
         assert torch.get_autocast_dtype("cpu") == torch.float16
 
 
-def test_float64s_truth_is_computed_without_it(workload, tmp_path):
+def test_float64_reference_is_computed_without_autocast(workload, tmp_path):
     found = []
     for spec in ("eager", CACHED):
         with opened(workload, spec) as session:

@@ -221,7 +221,7 @@ def test_every_cause_has_a_page_that_names_its_experiment(cause):
         assert f"`{cause.experiment}`" in page
 
 
-def test_a_clean_comparison_is_accused_of_nothing():
+def test_a_clean_comparison_has_no_findings():
     assert diagnosis_of(comparison(**CLEAN)).findings == ()
 
 
@@ -230,7 +230,7 @@ def host_answer(data) -> str:
     return found
 
 
-def test_rows_whose_host_time_is_not_known_are_not_said_to_be_free_of_it():
+def test_rows_of_unknown_host_time_are_not_called_free_of_launch_overhead():
     seen = Passes(device_s=(1e-3,) * 5, enqueue_s=(0.1e-3,) * 5)
     assert host_answer(comparison(**CLEAN, passes=(seen, seen))) == "No."
     assert host_answer(comparison(**CLEAN, passes=(seen, Passes()))) == (
@@ -242,7 +242,7 @@ def test_rows_whose_host_time_is_not_known_are_not_said_to_be_free_of_it():
     assert "CUDA GPU" in host_answer(comparison(**CLEAN, passes=(Passes(), Passes()), gpu=None))
 
 
-def test_the_references_error_against_itself_is_not_told():
+def test_the_reference_reports_no_error_against_itself():
     tensor = TensorAgreement("", (4,), "float32", 0.0, 0.0, 0.0, 0.0, 0)
     agreed = {"agreement": Agreement((tensor,), ())}
     data = comparison(evidence(conv()), evidence(conv()), base_row=agreed, half_row=agreed)
@@ -252,7 +252,7 @@ def test_the_references_error_against_itself_is_not_told():
 
 
 @pytest.mark.parametrize("cause", PLANTED)
-def test_without_evidence_nothing_is_said_of_what_was_not_seen(cause):
+def test_without_evidence_no_finding_needs_evidence(cause):
     data, _ = PLANTED[cause]
     bare = attrs.evolve(
         data, results=tuple(attrs.evolve(row, evidence=None) for row in data.results)
@@ -370,18 +370,18 @@ def test_without_evidence_nothing_is_said_of_what_was_not_seen(cause):
         ),
     ],
 )
-def test_what_only_looks_like_a_cause_is_none(cause, data):
+def test_similar_evidence_without_the_cause_has_no_finding(cause, data):
     assert findings(data, cause) == []
 
 
-def test_a_replayed_graph_proves_that_the_host_is_the_bottleneck():
+def test_a_faster_graph_replay_confirms_launch_bound():
     (finding,) = findings(PLANTED["launch-bound"][0], "launch-bound")
     assert finding.status is FindingStatus.CONFIRMED
     assert finding.experiment == "graph-replay"
     assert finding.factor.low <= 0.35e-3 / 0.09e-3 <= finding.factor.high
 
 
-def test_without_a_graph_it_stays_a_suspicion():
+def test_launch_bound_stays_suspected_without_a_graph_replay():
     passes = Passes(device_s=(0.1e-3,) * 5, enqueue_s=(0.34e-3,) * 5)
     (finding,) = findings(comparison(**CLEAN, passes=(Passes(), passes)), "launch-bound")
     assert finding.status is FindingStatus.SUSPECTED
@@ -394,7 +394,7 @@ def test_a_host_that_is_hardly_slower_than_the_device_is_no_cause(graph):
 
 
 @pytest.mark.parametrize("cause", ["layout-conversions", "memory-bound", "recast-weights"])
-def test_kernels_are_no_cause_where_the_device_waits_for_most_of_a_call(cause):
+def test_kernels_are_no_cause_where_the_gpu_is_mostly_idle(cause):
     waiting = PLANTED[cause][0]
     slow = attrs.evolve(waiting, results=tuple(_slower(row, 30.0) for row in waiting.results))
     assert findings(waiting, cause)
@@ -412,14 +412,14 @@ def _slower(row, times):
 @pytest.mark.parametrize(
     ("largest", "remedy"), [(1e6, "use bfloat16"), (100.0, "look at that layer")]
 )
-def test_an_overflow_names_the_first_layer_and_what_fits(largest, remedy):
+def test_an_overflow_names_the_first_layer_and_a_fitting_remedy(largest, remedy):
     (finding,) = findings(comparison(CLEAN["base"], nonfinite("conv", largest)), "overflow")
     assert finding.status is FindingStatus.CONFIRMED
     assert "first in conv" in finding.reason
     assert finding.remedy.startswith(remedy)
 
 
-def test_non_finite_outputs_are_found_without_a_look_into_the_layers():
+def test_non_finite_outputs_are_found_without_errors_per_layer():
     tensor = TensorAgreement("", (4, 5), "float16", None, None, None, None, 20)
     data = comparison(**CLEAN, half_row={"agreement": Agreement((tensor,), ())})
     (finding,) = findings(data, "overflow")
@@ -448,7 +448,7 @@ def test_only_an_experiment_confirms_or_rules_out(speedup, status):
     assert after.experiment == "channels-last"
 
 
-def test_an_experiment_that_failed_leaves_the_suspicion_and_says_so():
+def test_a_failed_experiment_leaves_the_finding_suspected_with_the_reason():
     (before,) = findings(SUSPECTED, "layout-conversions")
     after = judged(
         before, [ExperimentResult("channels-last", before.cause, "half", None, "no memory")]
@@ -470,7 +470,7 @@ def test_an_experiment_that_failed_leaves_the_suspicion_and_says_so():
         (Interval(1.0, 0.99, 1.005), FindingStatus.RULED_OUT, "made no such difference"),
     ],
 )
-def test_a_larger_batch_must_win_much_to_prove_that_the_host_was_too_slow(speedup, status, reason):
+def test_a_larger_batch_must_gain_much_to_confirm_launch_bound(speedup, status, reason):
     (before,) = findings(PLANTED["launch-bound"][0], "launch-bound")
     before = attrs.evolve(before, status=FindingStatus.SUSPECTED)
     after = judged(before, [ExperimentResult("larger-batch", before.cause, before.row, speedup)])
@@ -479,7 +479,7 @@ def test_a_larger_batch_must_win_much_to_prove_that_the_host_was_too_slow(speedu
     assert reason in after.reason
 
 
-def test_zeros_are_proved_by_data_that_are_slower():
+def test_slower_random_inputs_confirm_constant_inputs():
     (before,) = findings(PLANTED["constant-inputs"][0], "constant-inputs")
     slower = ExperimentResult("random-inputs", before.cause, "eager", Interval(0.9, 0.88, 0.92))
     same = ExperimentResult("random-inputs", before.cause, "eager", Interval(1.0, 0.995, 1.005))

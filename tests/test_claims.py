@@ -39,7 +39,7 @@ def test_resnet50_costs_twice_its_multiply_adds():
     assert RESNET50.least == pytest.approx(RESNET50.usual - saved, rel=1e-3)
 
 
-def test_the_founding_float32_was_none():
+def test_the_founding_float32_rate_is_impossible():
     found = judge(claim(309, "fp32"))
     assert found.verdict == IMPOSSIBLE
     assert "309 img/s of resnet50 v1.5 is 2.53 TFLOP/s" in found.sentence
@@ -56,25 +56,25 @@ def test_the_published_1941_cannot_be_fp16_on_the_gpu_alone():
     assert found.sentence.endswith("it cannot be FP16 on the GPU alone")
 
 
-def test_in_int8_the_peak_does_not_forbid_it():
+def test_a_rate_below_the_int8_peak_is_possible():
     assert judge(claim(1941, "int8")).verdict == POSSIBLE
     assert judge(claim(1941, "int8", dlas=2)).claim.peak.value == pytest.approx(32e12)
 
 
-def test_the_peak_of_dlas_alone_is_theirs():
+def test_dlas_alone_have_their_own_peak():
     assert judge(claim(2000, "int8", gpus=0, dlas=2)).verdict == IMPOSSIBLE
     assert "2 DLAs alone" in judge(claim(2000, "int8", gpus=0, dlas=2)).sentence
     assert "a DLA alone" in judge(claim(300, "int8", gpus=0, dlas=1)).sentence
 
 
-def test_what_only_fewer_multiplications_could_do_is_unlikely():
+def test_a_rate_that_needs_winograd_is_unlikely():
     found = judge(claim(200, "fp32"))
     assert found.verdict == UNLIKELY
     assert "84% of the peak" in found.sentence
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16", "fp8", "int4"])
-def test_without_a_peak_nothing_is_said(precision):
+def test_without_a_peak_the_verdict_is_unknown(precision):
     found = judge(claim(1e9, precision))
     assert found.verdict == UNKNOWN
     assert "no peak" in found.sentence
@@ -152,7 +152,7 @@ def test_what_cannot_be_judged_says_why(changes, says):
 
 
 @pytest.mark.parametrize("record", published.everything(), ids=lambda record: record.id)
-def test_nothing_published_is_impossible_as_it_is_told_but_the_founding_labels(record):
+def test_of_published_numbers_only_the_founding_labels_are_impossible(record):
     as_told = judgements_of(record)[0]
     if as_told.claim is None or as_told.claim.precision != record.precision:
         return
@@ -171,7 +171,7 @@ ORDER = [POSSIBLE, UNLIKELY, IMPOSSIBLE]
     st.floats(1e-3, 1e9),
     st.floats(1.0, 1e3),
 )
-def test_a_higher_claim_is_never_more_believable(device, entry, precision, rate, factor):
+def test_a_higher_rate_is_never_judged_more_plausible(device, entry, precision, rate, factor):
     lower = judge(Claim(rate, precision, device, entry.flops))
     higher = judge(Claim(rate * factor, precision, device, entry.flops))
     if UNKNOWN in (lower.verdict, higher.verdict):

@@ -57,7 +57,7 @@ def test_everything_is_compiled_before_the_first_call(cnn, images, grad_mode, tm
 
 @needs_compiler
 @slow
-def test_torch_is_afterwards_as_it_was(cnn, images):
+def test_torch_is_restored_after_compiling(cnn, images):
     dynamo = torch._dynamo
     counters = dynamo.utils.counters
     before = read_flags(), dict(os.environ), {name: dict(c) for name, c in counters.items()}
@@ -113,7 +113,7 @@ class OneLayer(nn.Module):
 
 @needs_compiler
 @slow
-def test_its_weights_are_let_go(images, monkeypatch):
+def test_compiled_weights_are_freed(images, monkeypatch):
     """TorchDynamo would keep compiled code for good, and frozen weights are part of it."""
     made: list[weakref.ref[nn.Module]] = []
 
@@ -153,7 +153,7 @@ class Broken(nn.Module):
 
 @needs_compiler
 @slow
-def test_graph_breaks_are_told_and_refused_by_fullgraph(images):
+def test_graph_breaks_are_recorded_and_refused_by_fullgraph(images):
     with opened(Broken(), images, "compile") as session:
         details = session.opening.details
     assert (details["graphs"], details["graph_breaks"]) == (2, 1)

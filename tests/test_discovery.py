@@ -48,7 +48,7 @@ def test_the_built_ins_are_listed_with_their_options():
     assert info("half").options["dtype"] == "'float16' or 'bfloat16'"
 
 
-def test_a_strangers_plugin_is_listed_and_runs(install, cnn, images):
+def test_a_third_party_plugin_is_listed_and_runs(install, cnn, images):
     install("strangers-plugin", GOOD, plain="Plain")
     assert info("plain").summary == "A plugin of ours."
     comparison = pb.compare(
@@ -124,7 +124,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_plugin_that_is_wrongly_made_harms_no_other(install, case):
+def test_a_faulty_plugin_does_not_affect_others(install, case):
     code, message = BROKEN[case]
     header = "from __future__ import annotations\nfrom typing import ClassVar\nimport attrs\n"
     header += "from precisionbench.backends import Backend\n"

@@ -21,7 +21,7 @@ def test_cudnn_numbers_of_both_ways_of_counting(monkeypatch, number, text):
     assert environment._cudnn() == text
 
 
-def test_a_machine_without_the_drivers_library_tells_nothing(monkeypatch):
+def test_without_nvml_no_driver_fields_are_recorded(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert environment._from_driver(torch.device("cuda")) == {}
 
@@ -75,7 +75,7 @@ def test_a_gpu_is_described_by_torch_and_by_its_driver(driver):
     assert driver.closed
 
 
-def test_a_gpu_that_the_driver_does_not_know_is_described_by_torch_alone(driver, monkeypatch):
+def test_a_gpu_unknown_to_nvml_is_described_by_torch_alone(driver, monkeypatch):
     monkeypatch.delattr(Driver, "nvmlDeviceGetHandleByUUID")
     found = environment._gpu(torch.device("cuda", 0))
     assert (found.name, found.driver) == ("NVIDIA Test", None)
@@ -93,12 +93,12 @@ def nvpmodel(tmp_path: Path, text: str, code: int = 0) -> str:
     ("text", "code", "mode"),
     [("NV Power Mode: MAXN\n0", 0, "MAXN"), ("no such tool", 1, None), ("nothing", 0, None)],
 )
-def test_a_jetsons_power_mode_is_what_nvpmodel_says(tmp_path, monkeypatch, text, code, mode):
+def test_a_jetson_power_mode_is_read_from_nvpmodel(tmp_path, monkeypatch, text, code, mode):
     monkeypatch.setenv("PATH", nvpmodel(tmp_path, text, code))
     assert environment._power_mode() == mode
 
 
-def test_a_question_that_the_driver_refuses_is_not_told():
+def test_an_unsupported_nvml_query_is_none():
     def refused():
         raise RuntimeError("Not Supported")
 
@@ -111,7 +111,7 @@ def test_a_jetson_is_known_by_its_release_file(monkeypatch):
     assert environment._jetson() == "R32 (release), REVISION: 4.3, GCID: 21589087, BOARD: t186ref"
 
 
-def test_what_the_system_does_not_tell_is_left_open(monkeypatch):
+def test_unavailable_system_information_is_none(monkeypatch):
     def missing(_):
         raise OSError
 

@@ -64,7 +64,7 @@ def test_a_folded_model_computes_the_same_with_fewer_layers(model, images, tmp_p
     assert not any(isinstance(m, nn.Identity) for m in model.modules())  # the user's own
 
 
-def test_layers_that_hold_a_batch_norm_are_not_held_against_those_without(model, images, tmp_path):
+def test_folded_layers_are_not_compared_with_unfolded_ones(model, images, tmp_path):
     """Their output in float64 is that before the batch norm."""
     _, found = seen(model, images, FOLDED, str(tmp_path / "truth"))
     assert [error.path for error in found.errors] == ["first", "body.0.2", ""]

@@ -187,7 +187,7 @@ def test_a_factor_that_is_no_number_in_its_range_is_refused(factor):
         Factor("x", Kind.ASSUMED, factor, "")
 
 
-def test_shares_are_of_the_way_up_and_down_alike():
+def test_shares_count_factors_above_and_below_one_alike():
     found = of_kinds(1.0, measured=8.0, assumed=0.5)
     assert found.share(Kind.MEASURED) == pytest.approx(3 / 6)
     assert found.share(Kind.ASSUMED) == pytest.approx(1 / 6)
@@ -217,7 +217,7 @@ def test_a_ledger_that_is_more_than_half_assumed_says_so_in_its_first_line(parts
 # From row to row
 
 
-def test_a_row_is_told_by_what_can_change():
+def test_a_state_holds_what_can_change_between_rows():
     half = state_of(row("half", 1e-3, **CHANNELS_LAST))
     assert (half["precision"], half["engine"]) == ("float16", "eager PyTorch")
     assert changes(state_of(EAGER), half) == (
@@ -234,7 +234,7 @@ def test_a_row_is_told_by_what_can_change():
     assert changes(state_of(EAGER), larger) == ("batch: 100 to 200",)
 
 
-def test_options_that_one_engine_has_come_with_the_engine():
+def test_options_of_one_engine_are_part_of_the_engine_change():
     trt = row("torch2trt", 1e-3, precision="fp16")
     assert changes(state_of(HALF), state_of(trt)) == ("engine: eager PyTorch to TensorRT",)
     on_dla = row("torch2trt", 1e-3, precision="fp16", dla_core=0)
@@ -259,7 +259,7 @@ def test_rows_that_differ_are_never_called_the_same():
     )
 
 
-def test_single_changes_are_preferred_to_one_leap():
+def test_single_changes_are_preferred_to_several_at_once():
     transitions = shortest_path(SQUARE, "eager", TOP)
     assert [transition.after for transition in transitions] == ["half", TOP], (
         "of equal ways that of earlier rows"
@@ -270,7 +270,7 @@ def test_single_changes_are_preferred_to_one_leap():
     assert shortest_path(SQUARE, "eager", "eager") == ()
 
 
-def test_several_changes_in_one_hop_are_all_named():
+def test_several_changes_in_one_transition_are_all_named():
     data = run(EAGER, SQUARE[3])
     (one,) = measured_factors(data, "eager", TOP)
     assert one.name == "precision: float32 to float16; memory format: contiguous to channels_last"
@@ -279,7 +279,7 @@ def test_several_changes_in_one_hop_are_all_named():
     assert one.source == f"{TOP} over eager, in common rounds, 2026-11-23"
 
 
-def test_the_same_row_once_more_says_so():
+def test_a_repeated_row_is_named_as_such():
     data = run(EAGER, attrs.evolve(EAGER, backend="eager#2"))
     assert [one.name for one in measured_factors(data, "eager", "eager#2")] == [
         "the same once more"
@@ -287,7 +287,7 @@ def test_the_same_row_once_more_says_so():
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 1, 3)], ids=["half first", "layout first"])
-def test_where_two_changes_depend_on_each_other_what_both_make_is_a_row(order):
+def test_the_interaction_of_two_changes_is_a_factor(order):
     """Channels last slows float32 down and speeds half up: no order alone would be right."""
     data = run(*(SQUARE[place] for place in order))
     found = measured_factors(data, "eager", TOP)
@@ -303,7 +303,7 @@ def test_where_two_changes_depend_on_each_other_what_both_make_is_a_row(order):
     assert "depends on the other" in found[-1].reason
 
 
-def test_a_change_on_the_way_tells_what_it_is_worth_as_the_first_one():
+def test_a_change_on_the_path_states_its_factor_as_the_first_change():
     slow = row("eager:batch_size=200", 50e-3, batch=200)
     fast = row("half:batch_size=200", 15e-3, batch=200)
     data = run(EAGER, HALF, slow, fast)
@@ -313,7 +313,7 @@ def test_a_change_on_the_way_tells_what_it_is_worth_as_the_first_one():
     assert batch.reason.startswith("as the first change it is worth 1.2x (")
 
 
-def test_rows_measured_one_after_another_say_that_drift_is_not_in_their_range():
+def test_sequential_rows_state_that_drift_is_not_in_the_range():
     (one,) = measured_factors(run(EAGER, HALF, schedule="sequential"), "eager", "half")
     assert "one after another, drift between them not in the range" in one.source
 
@@ -323,7 +323,7 @@ def overflowing(found: BackendResult) -> BackendResult:
     return attrs.evolve(found, agreement=Agreement((bad,), ()))
 
 
-def test_a_row_whose_output_overflows_is_no_rung_and_no_top():
+def test_a_row_with_a_non_finite_output_is_neither_rung_nor_top():
     data = run(EAGER, overflowing(HALF), *SQUARE[2:])
     assert fastest(data) == TOP
     assert "half" not in {transition.after for transition in measured_path(data, "eager", TOP)}
@@ -397,7 +397,7 @@ def test_a_pair_differs_in_one_condition_only(other):
     assert factor_of_pairs(TO_INT8, (PAIR[0], changed), TARGET) is None
 
 
-def test_what_neither_number_tells_is_the_same_only_within_one_source():
+def test_unstated_conditions_are_equal_only_within_one_source():
     silent = tuple(attrs.evolve(one, software=None) for one in PAIR)
     found = factor_of_pairs(TO_INT8, silent, TARGET)
     assert "not told of either: software" in found.reason
@@ -406,7 +406,7 @@ def test_what_neither_number_tells_is_the_same_only_within_one_source():
     assert factor_of_pairs(TO_INT8, (PAIR[0], attrs.evolve(PAIR[1], source_title="x")), TARGET)
 
 
-def test_of_several_pairs_those_nearest_to_the_target_are_taken():
+def test_the_pairs_nearest_to_the_target_are_taken():
     near = (record("c", 3000, batch=8), record("d", 3600, batch=8, precision="int8"))
     found = factor_of_pairs(TO_INT8, (*PAIR, *near), TARGET)
     assert found.factor.value == pytest.approx(1.2)
@@ -440,7 +440,7 @@ def test_pairs_of_other_devices_are_assumed_only():
         ("", ""),
     ],
 )
-def test_what_runs_the_model_is_told_without_versions(framework, expected):
+def test_frameworks_are_compared_without_versions(framework, expected):
     assert family(framework) == expected
 
 
@@ -487,7 +487,7 @@ def test_conditions_are_changed_one_after_another():
     ]
 
 
-def test_a_device_is_worth_between_the_ratios_of_its_peak_and_its_bandwidth():
+def test_a_device_factor_lies_between_the_ratios_of_peaks_and_bandwidths():
     (found,), unknown = derive(measured_on(), record("x", 1, device="large"), (), (T4, LARGE))
     assert found.name == "device: T4 to LARGE"
     assert found.kind is Kind.DERIVED
@@ -497,7 +497,7 @@ def test_a_device_is_worth_between_the_ratios_of_its_peak_and_its_bandwidth():
     assert unknown == ()
 
 
-def test_a_peak_that_nobody_verified_makes_the_device_assumed():
+def test_an_unverified_peak_makes_the_device_factor_assumed():
     doubtful = peaked("large", fp16=(600.0, "unverified"), bandwidth=1200.0)
     (found,), _ = derive(measured_on(), record("x", 1, device="large"), (), (T4, doubtful))
     assert found.kind is Kind.ASSUMED
@@ -519,7 +519,7 @@ def test_a_device_whose_peaks_are_not_known_is_part_of_what_is_unexplained(devic
     assert unknown == (("device", "the peaks of both are needed, and not known"),)
 
 
-def test_a_precision_without_pairs_lies_between_nothing_and_the_ratio_of_the_peaks():
+def test_a_precision_factor_without_pairs_lies_between_1_and_the_peak_ratio():
     """Where in between nobody knows, so it is assumed, whatever the peaks are."""
     (found,), _ = derive(measured_on(batch=8), TARGET)
     assert found.kind is Kind.ASSUMED
@@ -537,7 +537,7 @@ def test_own_pairs_come_before_peaks_and_peaks_before_pairs_of_others():
     assert derive(near, TARGET, elsewhere, without)[0][0].source.startswith("published pairs")
 
 
-def test_sparsity_is_worth_at_most_twice_unless_a_pair_tells():
+def test_sparsity_is_worth_at_most_2x_without_a_published_pair():
     sparse = record("s", 1800, sparsity="2:4")
     (found,), _ = derive(measured_on(), sparse)
     assert (found.kind, found.factor.low, found.factor.high) == (Kind.ASSUMED, 1, 2)
@@ -589,7 +589,7 @@ def test_the_published_batch_is_measured_by_a_row_of_that_batch():
     assert product(found) == pytest.approx(found.gap, rel=1e-9)
 
 
-def test_factors_of_ones_own_take_the_place_of_those_of_their_name():
+def test_a_callers_factor_replaces_the_derived_one_of_its_name():
     mine = known_factor("fp16 to int8", 1.8)
     batch = known_factor("batch 100 to 2048", 1.2, Kind.ASSUMED)
     found = gap(run(*SQUARE), factors=[mine, batch])
@@ -626,7 +626,7 @@ def test_an_id_is_never_cut_in_the_table():
     assert "(its id is below)" in text
 
 
-def test_the_same_source_of_two_peaks_stands_once():
+def test_a_source_of_two_peaks_is_listed_once():
     cpu = attrs.evolve(run(EAGER).environment, gpu=Gpu("Jetson AGX Xavier", "7.2", 0, 8))
     (device,) = (one for one in gap(run(EAGER, environment=cpu)).factors if "device" in one.name)
     sources = device.source.removeprefix("peaks: ").split("; ")
@@ -634,7 +634,7 @@ def test_the_same_source_of_two_peaks_stands_once():
 
 
 @needs_repository
-def test_what_was_reported_is_not_called_measured_and_both_explanations_agree():
+def test_reported_rows_are_not_called_measured_and_both_explanations_agree():
     data = pb.load(RECORD.parent / "xavier-2020-reported.json")
     answers = {one.question: one.answer for one in pb.diagnose(data).answers}
     assert "Nothing was measured here" in answers["Are the timings right?"]
@@ -690,7 +690,7 @@ def test_a_rate_a_little_above_the_peak_may_be_a_faster_clock():
     assert well_above.factors[0].is_confirmed
 
 
-def test_what_another_input_costs_is_not_taken_for_this_ones():
+def test_flops_of_another_input_size_are_not_used():
     """Small images make many items per second possible."""
     data = run(row("eager", 16e-6))
     images = TensorInfo("[0]", (100, 3, 32, 32), "float32")
@@ -698,7 +698,7 @@ def test_what_another_input_costs_is_not_taken_for_this_ones():
     assert not gap(small).factors[0].is_confirmed
 
 
-def test_an_honest_row_has_no_such_row():
+def test_a_row_with_a_true_label_has_no_label_factor():
     assert not any(one.is_confirmed for one in gap(run(*SQUARE)).factors)
 
 
@@ -722,7 +722,7 @@ def test_the_same_model_in_another_writing_is_compared(model):
 
 
 @pytest.mark.parametrize("model", ["Net", "my_models:build", "<lambda>"])
-def test_a_model_whose_name_tells_nothing_is_compared_with_a_word_about_it(model):
+def test_a_model_of_unknown_name_is_compared_with_a_note(model):
     found = gap(renamed(model))
     assert f"nothing tells whether {model} is resnet50: the ledger holds only where it is" in (
         found.notes
@@ -746,7 +746,7 @@ def test_a_row_of_unknown_batch_is_no_rate():
         gap(run(row("eager", 1e-3, batch=None)))
 
 
-def test_unknown_ids_and_rows_are_answered_with_what_is_near():
+def test_unknown_ids_and_rows_are_answered_with_the_nearest():
     with pytest.raises(RecordNotFoundError, match=f"did you mean .*{MLPERF}"):
         gap(run(*SQUARE), "mlperf-v4.1-h200-resnet50-ofline")
     with pytest.raises(RowNotFoundError, match="half"):
@@ -776,7 +776,7 @@ def test_the_published_number_stands_on_top_and_the_measured_one_below():
     assert "…" not in "\n".join(lines), "ids are folded, not cut"
 
 
-def test_it_is_said_in_five_sentences():
+def test_the_summary_is_five_sentences():
     text = str(gap(run(*SQUARE))).partition("What arithmetic says")[0]
     said = " ".join(text[text.index("3,333 items/s (eager") :].split())
     assert len(re.findall(r"[.](?= |$)", said)) == 5, said
@@ -797,7 +797,7 @@ def test_markdown_has_a_row_for_each_factor_and_no_markup_of_names():
     assert f" {published.get(MLPERF).source_url} \\[cited\\]" in whole, "addresses are whole"
 
 
-def test_what_is_confirmed_says_so():
+def test_confirmed_factors_are_marked():
     assert "| confirmed |" in gap(leaked()).to_markdown()
 
 
@@ -859,7 +859,7 @@ assert "torch" not in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_the_report_draws_it(tmp_path):
+def test_the_html_report_draws_the_gap(tmp_path):
     found = gap(run(*SQUARE))
     pb.Comparison(run(*SQUARE)).to_html(tmp_path / "r.html", ledger=found.rows)
     assert 'id="gap"' in (tmp_path / "r.html").read_text()

@@ -21,7 +21,7 @@ def label(data, row: str) -> Label:
     return next(one for one in diagnosis_of(data).labels if one.row == row)
 
 
-def test_rows_that_are_what_they_say():
+def test_rows_that_ran_as_claimed_are_true():
     data = comparison(**CLEAN)
     assert [label(data, row).verdict for row in ("eager", "half")] == ["true", "true"]
 
@@ -46,7 +46,7 @@ def test_a_half_row_that_computes_in_float32_is_false():
     assert (found.verdict, found.ran) == ("false", "in float32")
 
 
-def test_a_row_of_which_a_part_is_another_precision_is_said_to_be_partly_so():
+def test_a_row_that_ran_partly_in_another_precision_is_partly_true():
     mixed = evidence(
         conv(0.2e-3, "float16", HALF_CONV), conv(0.1e-3, layer="head"), layers=(layer(),)
     )
@@ -55,7 +55,7 @@ def test_a_row_of_which_a_part_is_another_precision_is_said_to_be_partly_so():
     assert "67% of the matrix time has float16 operands, the rest float32" in found.sentence
 
 
-def test_a_rate_above_the_peak_is_impossible_whatever_the_names_say():
+def test_a_rate_above_the_peak_is_impossible_whatever_the_kernel_names():
     """At 1x1, so that no fast algorithm can explain it."""
     x, weight = Tensor((4096, 4096), "float32"), Tensor((4096, 4096), "float32")
     product = Operation("aten::mm", "conv", (x, weight), 1.0, 1e-3)
@@ -95,7 +95,7 @@ def test_a_fast_algorithm_for_small_convolutions_is_not_called_impossible():
     assert label(data, "eager").verdict == "true"
 
 
-def test_an_uncounted_part_lets_no_rate_be_told():
+def test_no_rate_is_computed_where_flops_are_partly_uncounted():
     seen = evidence(conv(0.5e-3), conv(0.5e-3, layer="other"), flops=1e9, counted=("aten.mm",))
     data = comparison(seen, CLEAN["half"])
     facts = facts_of(data, data.results[0])
@@ -107,7 +107,7 @@ def test_without_evidence_a_label_is_unknown():
     assert label(comparison(), "eager").verdict == "unknown"
 
 
-def test_a_half_output_of_a_float32_row_is_a_witness():
+def test_a_half_output_of_a_float32_row_is_an_indicator():
     seen = evidence(conv(), outputs=(Tensor((4, 10), "float16"),))
     found = label(comparison(seen, CLEAN["half"]), "eager")
     assert any(w.name == "output" and w.against for w in found.witnesses)
@@ -133,12 +133,12 @@ def test_a_half_output_of_a_float32_row_is_a_witness():
         ("someones", {"mode": "fast"}, ""),
     ],
 )
-def test_what_a_rows_name_claims(name, options, claim):
+def test_claimed_dtype_of_a_row_without_recorded_claims(name, options, claim):
     row = comparison().results[0]
     assert claims_of(attrs.evolve(row, name=name, options=options)).dtype == claim
 
 
-def test_a_false_label_is_the_first_thing_that_the_table_says():
+def test_a_false_label_comes_first_in_the_table():
     leaked = evidence(conv(0.3e-3, "float16", HALF_CONV))
     data = comparison(leaked, CLEAN["half"])
     text = to_text(data)
@@ -193,7 +193,7 @@ def test_tf32_is_a_permission_that_depthwise_layers_cannot_use():
     assert label(data, "eager").verdict == "true"
 
 
-def test_a_board_that_is_clocked_a_little_higher_is_not_impossible():
+def test_a_rate_slightly_above_the_peak_is_not_impossible():
     x, weight = Tensor((4096, 4096), "float32"), Tensor((4096, 4096), "float32")
     flops = 2.0 * 4096**3
     product = Operation("aten::mm", "conv", (x, weight), 1.0, flops / 70e12)
@@ -202,7 +202,7 @@ def test_a_board_that_is_clocked_a_little_higher_is_not_impossible():
     assert label(data, "eager").verdict == "true"
 
 
-def test_convolutions_of_unknown_flops_let_no_rate_be_called_impossible():
+def test_no_rate_is_impossible_with_convolutions_of_unknown_flops():
     """One head over several levels of a pyramid: its FLOPs are shared out."""
     total = layer().flops
     two = (conv(0.05e-3), attrs.evolve(conv(0.05e-3), count=2.0))

@@ -43,7 +43,7 @@ def known_by_condition(record, measured) -> dict[str, bool]:
     return {found.condition: found.is_known for found in differences(record, measured)}
 
 
-def test_a_measured_row_tells_its_conditions():
+def test_conditions_of_a_measured_row():
     assert of_row("half") == Conditions(
         device="h200-sxm",
         model="torchvision:resnet50",
@@ -82,7 +82,7 @@ def test_a_difference_is_a_sentence_of_both():
     assert "8; their rate is divided by that" in found["number of accelerators"]
 
 
-def test_of_a_page_that_could_not_be_read_most_is_not_known():
+def test_a_record_of_an_unread_page_has_mostly_unknown_conditions():
     found = known_by_condition(published.get("nvidia-blog-agx-xavier-resnet50"), of_row("half"))
     assert found["device"] is True
     assert found["precision"] is True
@@ -90,7 +90,7 @@ def test_of_a_page_that_could_not_be_read_most_is_not_known():
     assert not any(found[condition] for condition in not_known)
 
 
-def test_a_sum_over_engines_is_no_gpu_alone():
+def test_a_sum_over_engines_differs_from_a_gpu_alone():
     record = published.get("mlperf-v0.7-agx-xavier-resnet50-offline")
     found = {d.condition: d for d in differences(record, of_row("half"))}
     assert found["set of engines"].published == "GPU + 2 DLAs"
@@ -98,7 +98,7 @@ def test_a_sum_over_engines_is_no_gpu_alone():
     assert "64 on the GPU and 32 on each DLA" in found["batch"].published
 
 
-def test_a_label_that_is_doubtful_is_no_agreement():
+def test_a_doubtful_label_does_not_count_as_equal():
     record = published.get("founding-agxxavier-resnet50-b100-float32")
     found = known_by_condition(record, attrs.evolve(of_row("eager"), device="jetson-agx-xavier"))
     assert found["precision"] is False
@@ -121,7 +121,7 @@ def test_clocks_are_one_figure_where_they_are_one(clocks_hz, said):
     assert (conditions_of(data, row).power_mode or "").split(", ")[-1] == said
 
 
-def test_a_row_that_did_not_run_in_what_it_is_labelled_says_so():
+def test_a_mislabelled_row_states_what_it_ran_in():
     half = conv(dtype="float16", kernel=HALF_CONV)
     data = comparison(base=evidence(half))
     found = conditions_of(data, data.results[0])
@@ -133,14 +133,14 @@ def test_a_row_that_did_not_run_in_what_it_is_labelled_says_so():
     assert "it ran in float16" in differing["precision"].measured
 
 
-def test_a_board_that_is_one_of_several_is_not_known_to_be_it():
+def test_an_ambiguous_device_name_is_not_known_to_match():
     record = published.get("gist-v100-resnet50-b256-fp16")
     measured = attrs.evolve(of_row("half"), device="v100-pcie")
     assert known_by_condition(record, measured)["device"] is False
     assert known_by_condition(record, attrs.evolve(measured, device="t4"))["device"] is True
 
 
-def test_a_class_of_models_does_not_tell_which_model_it_is():
+def test_a_class_name_does_not_identify_the_model():
     assert (
         known_by_condition(MLPERF, attrs.evolve(of_row("half"), model="ResNet"))["model"] is False
     )
@@ -154,12 +154,12 @@ def test_a_limit_on_latency_is_listed():
     assert found["limit on latency"].published == "no call longer than 16 ms"
 
 
-def test_the_time_of_the_engine_alone_is_what_events_take_too():
+def test_gpu_compute_time_equals_device_time():
     alone = attrs.evolve(MLPERF, metric="gpu-compute")
     assert "timed region" not in known_by_condition(alone, of_row("half"))
 
 
-def test_what_a_machine_does_not_tell_is_not_known():
+def test_unrecorded_conditions_are_unknown():
     data = comparison_data()
     row = data.results[0]
     found = conditions_of(data, row)
@@ -173,14 +173,14 @@ def test_what_a_machine_does_not_tell_is_not_known():
     assert conditions.framework == "somebodys"
 
 
-def test_a_sequence_is_told_by_its_length():
+def test_a_sequence_input_is_described_by_its_length():
     data = comparison_data()
     tokens = attrs.evolve(data.workload, inputs=(TensorInfo("[0]", (4, 384), "int64"),))
     found = conditions_of(attrs.evolve(data, workload=tokens), data.results[0])
     assert found.input == "sequence 384"
 
 
-def test_clocks_that_were_seen_are_told():
+def test_recorded_clocks_are_in_the_power_mode():
     data = comparison_data()
     row = data.results[0]
     blocks = tuple(
@@ -194,13 +194,13 @@ def test_clocks_that_were_seen_are_told():
 
 
 @pytest.mark.parametrize(("level", "precision"), [("O0", "fp32"), ("O1", "mixed"), ("O3", "fp16")])
-def test_apex_levels_are_told_as_they_compute(level, precision):
+def test_the_precision_of_each_apex_level(level, precision):
     data = comparison_data()
     row = attrs.evolve(data.results[0], name="apex-amp", options={"opt_level": level})
     assert conditions_of(data, row).precision == precision
 
 
-def test_a_dla_is_told():
+def test_a_dla_is_counted():
     data = comparison_data()
     options = {"dla_core": 0, "int8_mode": True}
     row = attrs.evolve(data.results[0], name="torch2trt", options=options)
@@ -230,7 +230,7 @@ SAME = {"input": "input", "batch": "batch", "sparsity": "sparsity", "software": 
 
 @settings(deadline=None)
 @given(st.sampled_from(ALL))
-def test_what_is_measured_alike_differs_only_in_what_is_not_told(record):
+def test_equal_conditions_differ_only_where_unstated(record):
     found = differences(record, as_published(record))
     allowed = {"timed region", "number of accelerators"}
     allowed |= {"batch"} if record.dla_batch else set()
@@ -242,7 +242,7 @@ def test_what_is_measured_alike_differs_only_in_what_is_not_told(record):
 
 @settings(deadline=None)
 @given(st.sampled_from(ALL))
-def test_of_a_measurement_of_which_nothing_is_known_everything_is_listed_as_not_known(record):
+def test_unknown_conditions_are_all_listed_as_unknown(record):
     found = differences(record, Conditions())
     assert {d.condition for d in found if d.is_known} <= {"number of accelerators"}
     listed = {d.condition for d in found}
@@ -252,7 +252,7 @@ def test_of_a_measurement_of_which_nothing_is_known_everything_is_listed_as_not_
 
 @settings(deadline=None)
 @given(st.sampled_from(ALL), st.integers(1, 10**6))
-def test_another_batch_is_never_passed_over(record, batch):
+def test_another_batch_is_always_listed(record, batch):
     measured = attrs.evolve(as_published(record), batch=batch)
     if batch != record.batch:
         assert "batch" in known_by_condition(record, measured)

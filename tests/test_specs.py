@@ -81,7 +81,7 @@ def test_a_spec_sets_options_of_every_type():
     assert options_of(made)["mode"] == "thorough"
 
 
-def test_an_option_that_is_no_text_is_given_in_an_object():
+def test_an_option_that_no_spec_can_express_is_given_in_an_object():
     @attrs.frozen
     class Lists(Everything):
         sizes: list[int] = attrs.field(factory=list)
@@ -177,7 +177,7 @@ def test_a_wrong_value_in_an_object_is_refused_like_one_in_a_spec():
 
 
 @pytest.mark.parametrize("text", ["a,b", " a", ""])
-def test_a_text_that_no_spec_could_say_is_refused(text):
+def test_a_text_that_no_spec_can_express_is_refused(text):
     with pytest.raises(SpecError, match="label cannot be .*because no spec could say that"):
         Everything(label=text)
 
@@ -206,7 +206,7 @@ def test_a_mandatory_option_that_is_missing_is_named():
     assert canonical_spec(Needy(path="x")) == "needy:path=x"
 
 
-def test_allowed_values_are_said_in_words():
+def test_allowed_values_in_words():
     assert allowed_values(bool) == "true or false"
     assert allowed_values(float) == "a number"
     assert allowed_values(Path | None) == "path or none"

@@ -87,7 +87,7 @@ def test_each_precision_sets_its_flags(double, cnn, images, monkeypatch, precisi
     assert asked["strict_type_constraints"] is False
 
 
-def test_float32_is_ieee_and_every_layer_tells_its_precision(double, cnn, images):
+def test_float32_is_ieee_and_layers_report_their_precision(double, cnn, images):
     """torch2trt makes its own builder config, with TF32 on and the layers' precision hidden."""
     prepared(Torch2trt(), cnn, images)
     (config,) = double.configs
@@ -106,7 +106,7 @@ def test_the_workspace_reaches_both_the_old_and_the_new_setting(double, cnn, ima
     assert double.configs[0].pools == {"workspace": 1 << 28}
 
 
-def test_tensorrts_classes_are_as_before_afterwards(double, cnn, images):
+def test_tensorrt_classes_are_restored(double, cnn, images):
     before = double.tensorrt.Logger, vars(Builder)["create_builder_config"]
     functions = Functions.now()
     prepared(Torch2trt(), cnn, images)
@@ -155,7 +155,7 @@ def test_the_inspectors_words_of_every_version_are_understood(text, precision):
     assert tensorrt_engine.summarise_layers(layers)["layer_precision"] == {precision: 1}
 
 
-def test_a_flag_that_permits_but_changes_nothing_is_said(double, cnn, images, monkeypatch):
+def test_an_allowed_precision_that_no_layer_uses_warns(double, cnn, images, monkeypatch):
     """C8: TensorRT's FP16 flag permits half, it does not force it."""
     monkeypatch.setattr(Engine, "layer_types", ("Float", "Float", "Float"))
     with pytest.warns(PrecisionBenchWarning, match="fp16 was allowed but no layer .* writes it"):
@@ -165,7 +165,7 @@ def test_a_flag_that_permits_but_changes_nothing_is_said(double, cnn, images, mo
 # INT8 calibration.
 
 
-def test_int8_without_data_is_calibrated_on_the_inputs_and_says_what_that_costs(
+def test_int8_without_data_is_calibrated_on_the_inputs_with_a_warning(
     double, cnn, images, monkeypatch
 ):
     monkeypatch.setattr(Engine, "layer_types", ("Int8", "Int8", "Float"))
@@ -388,7 +388,7 @@ def test_an_operation_without_converter_is_explained(double, cnn, images):
     assert caught.value.__cause__ is double.error
 
 
-def test_a_build_that_gives_no_engine_says_what_tensorrt_said(double, cnn, images):
+def test_a_build_without_an_engine_reports_the_error_of_tensorrt(double, cnn, images):
     double.builds_nothing = True
     double.messages, double.errors = ["careful"], ["no tactic for conv1", "cannot build"]
     with pytest.raises(PreparationError, match=r"built no engine \(cannot build\); mend what it"):
@@ -459,38 +459,38 @@ def test_onnx_is_passed_on_with_the_exporter_that_torch2trt_knows(double, cnn, i
 # What may be missing.
 
 
-def test_without_tensorrt(monkeypatch):
+def test_missing_tensorrt_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(BackendUnavailableError, match="TensorRT 8 to 10 for Python, which does"):
         Torch2trt().check_available()
 
 
-def test_with_a_tensorrt_that_torch2trt_cannot_use(double):
+def test_tensorrt_11_is_refused(double):
     double.tensorrt.__version__ = "11.0.1"
     with pytest.raises(BackendUnavailableError, match="and 11.0.1 is installed"):
         Torch2trt().check_available()
 
 
-def test_with_a_tensorrt_that_is_too_old(double):
+def test_tensorrt_7_is_refused(double):
     double.tensorrt.__version__ = "7.1.3"
     with pytest.raises(BackendUnavailableError, match="TensorRT 8 to 10, and 7.1.3 is installed"):
         Torch2trt().check_available()
 
 
-def test_without_onnx(double, monkeypatch):
+def test_missing_onnx_is_reported(double, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(BackendUnavailableError, match="onnx for use_onnx=true, .*; pip install"):
         Torch2trt(use_onnx=True).check_available()
 
 
-def test_without_torch2trt(double, monkeypatch):
+def test_missing_torch2trt_is_reported(double, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch2trt", None)
     with pytest.raises(BackendUnavailableError, match="torch2trt, which does not import here"):
         Torch2trt().check_available()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu(double):
+def test_a_missing_gpu_is_reported(double):
     with pytest.raises(BackendUnavailableError, match="needs a CUDA GPU"):
         Torch2trt().check_available()
 
