@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from precisionbench.diagnosis.causes import CAUSES
-from precisionbench.diagnosis.diagnose import diagnosis_of, judged
+from precisionbench.diagnosis.diagnose import diagnosis_of, with_experiments
 from precisionbench.diagnosis.findings import ExperimentResult, FindingStatus
 from precisionbench.results import (
     Agreement,
@@ -442,7 +442,7 @@ def test_only_an_experiment_confirms_or_rules_out(speedup, status):
     (before,) = findings(SUSPECTED, "layout-conversions")
     assert before.status is FindingStatus.SUSPECTED
     trial = ExperimentResult("channels-last", "layout-conversions", "half", speedup)
-    after = judged(before, [trial])
+    after = with_experiments(before, [trial])
     assert after.status is status
     assert after.factor == speedup
     assert after.experiment == "channels-last"
@@ -450,7 +450,7 @@ def test_only_an_experiment_confirms_or_rules_out(speedup, status):
 
 def test_an_experiment_that_failed_leaves_the_suspicion_and_says_so():
     (before,) = findings(SUSPECTED, "layout-conversions")
-    after = judged(
+    after = with_experiments(
         before, [ExperimentResult("channels-last", before.cause, "half", None, "no memory")]
     )
     assert after.status is FindingStatus.SUSPECTED
@@ -473,7 +473,9 @@ def test_an_experiment_that_failed_leaves_the_suspicion_and_says_so():
 def test_a_larger_batch_must_win_much_to_prove_that_the_host_was_too_slow(speedup, status, reason):
     (before,) = findings(PLANTED["launch-bound"][0], "launch-bound")
     before = attrs.evolve(before, status=FindingStatus.SUSPECTED)
-    after = judged(before, [ExperimentResult("larger-batch", before.cause, before.row, speedup)])
+    after = with_experiments(
+        before, [ExperimentResult("larger-batch", before.cause, before.row, speedup)]
+    )
     assert after.status is status
     assert after.factor == speedup
     assert reason in after.reason
@@ -483,8 +485,8 @@ def test_zeros_are_proved_by_data_that_are_slower():
     (before,) = findings(PLANTED["constant-inputs"][0], "constant-inputs")
     slower = ExperimentResult("random-inputs", before.cause, "eager", Interval(0.9, 0.88, 0.92))
     same = ExperimentResult("random-inputs", before.cause, "eager", Interval(1.0, 0.995, 1.005))
-    assert judged(before, [slower]).status is FindingStatus.CONFIRMED
-    assert judged(before, [same]).status is FindingStatus.RULED_OUT
+    assert with_experiments(before, [slower]).status is FindingStatus.CONFIRMED
+    assert with_experiments(before, [same]).status is FindingStatus.RULED_OUT
 
 
 def test_a_row_of_nothing_but_normalisation_is_diagnosed():
