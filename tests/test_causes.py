@@ -10,20 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from precisionbench.diagnosis.causes import CAUSES
-from precisionbench.diagnosis.diagnose import diagnosis_of, with_experiments
-from precisionbench.diagnosis.findings import ExperimentResult, FindingStatus
-from precisionbench.results import (
-    Agreement,
-    Block,
-    ComparisonData,
-    DeviceState,
-    Passes,
-    TensorAgreement,
-)
-from precisionbench.results.evidence import Copy, Kernel, LayerError, Operation, Tensor
-from precisionbench.statistics import Interval
-from scenes import (
+from made_up_results import (
     CAST,
     CLEAN,
     HALF_CONV,
@@ -38,6 +25,19 @@ from scenes import (
     layer,
     other,
 )
+from precisionbench.diagnosis.causes import CAUSES
+from precisionbench.diagnosis.diagnose import diagnosis_of, with_experiments
+from precisionbench.diagnosis.findings import ExperimentResult, FindingStatus
+from precisionbench.results import (
+    Agreement,
+    Block,
+    ComparisonData,
+    DeviceState,
+    Passes,
+    TensorAgreement,
+)
+from precisionbench.results.evidence import Copy, Kernel, LayerError, Operation, Tensor
+from precisionbench.statistics import Interval
 
 DOCS = Path(__file__).parent.parent / "docs" / "causes"
 HALF_LAYER = layer(dtype="float16")
