@@ -8,10 +8,10 @@ import random
 
 import attrs
 
+from made_up_results import CAST, FP32_CONV, HALF_CONV, LAYOUT, comparison, conv, evidence, layer
 from precisionbench.report.html.page import to_html
 from precisionbench.results import Block, ComparisonData, DeviceState, Preparation, json_format
 from precisionbench.results.evidence import Evidence, Kernel, LayerError, Tensor
-from scenes import CAST, FP32_CONV, HALF_CONV, LAYOUT, comparison, conv, evidence, layer
 
 RECORDED = ("autocast", "channels-25", "channels-50", "depthwise")
 # The names that a stranger's model could have.

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import precisionbench as pb
+from made_up_results import recorded
 from pages import LEDGER, RECORDED, hostile, large
 from precisionbench.report.html import page as page_module
 from precisionbench.results import json_format
-from scenes import recorded
 
 pytestmark = pytest.mark.browser
 # Browsers that distributions install; else playwright's own is taken.

@@ -10,20 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from precisionbench.diagnosis.causes import CAUSES
-from precisionbench.diagnosis.diagnose import diagnosis_of, judged
-from precisionbench.diagnosis.findings import ExperimentResult, FindingStatus
-from precisionbench.results import (
-    Agreement,
-    Block,
-    ComparisonData,
-    DeviceState,
-    Passes,
-    TensorAgreement,
-)
-from precisionbench.results.evidence import Copy, Kernel, LayerError, Operation, Tensor
-from precisionbench.statistics import Interval
-from scenes import (
+from made_up_results import (
     CAST,
     CLEAN,
     HALF_CONV,
@@ -38,6 +25,19 @@ from scenes import (
     layer,
     other,
 )
+from precisionbench.diagnosis.causes import CAUSES
+from precisionbench.diagnosis.diagnose import diagnosis_of, with_experiments
+from precisionbench.diagnosis.findings import ExperimentResult, FindingStatus
+from precisionbench.results import (
+    Agreement,
+    Block,
+    ComparisonData,
+    DeviceState,
+    Passes,
+    TensorAgreement,
+)
+from precisionbench.results.evidence import Copy, Kernel, LayerError, Operation, Tensor
+from precisionbench.statistics import Interval
 
 DOCS = Path(__file__).parent.parent / "docs" / "causes"
 HALF_LAYER = layer(dtype="float16")
@@ -442,7 +442,7 @@ def test_only_an_experiment_confirms_or_rules_out(speedup, status):
     (before,) = findings(SUSPECTED, "layout-conversions")
     assert before.status is FindingStatus.SUSPECTED
     trial = ExperimentResult("channels-last", "layout-conversions", "half", speedup)
-    after = judged(before, [trial])
+    after = with_experiments(before, [trial])
     assert after.status is status
     assert after.factor == speedup
     assert after.experiment == "channels-last"
@@ -450,7 +450,7 @@ def test_only_an_experiment_confirms_or_rules_out(speedup, status):
 
 def test_a_failed_experiment_leaves_the_finding_suspected_with_the_reason():
     (before,) = findings(SUSPECTED, "layout-conversions")
-    after = judged(
+    after = with_experiments(
         before, [ExperimentResult("channels-last", before.cause, "half", None, "no memory")]
     )
     assert after.status is FindingStatus.SUSPECTED
@@ -473,7 +473,9 @@ def test_a_failed_experiment_leaves_the_finding_suspected_with_the_reason():
 def test_a_larger_batch_must_gain_much_to_confirm_launch_bound(speedup, status, reason):
     (before,) = findings(PLANTED["launch-bound"][0], "launch-bound")
     before = attrs.evolve(before, status=FindingStatus.SUSPECTED)
-    after = judged(before, [ExperimentResult("larger-batch", before.cause, before.row, speedup)])
+    after = with_experiments(
+        before, [ExperimentResult("larger-batch", before.cause, before.row, speedup)]
+    )
     assert after.status is status
     assert after.factor == speedup
     assert reason in after.reason
@@ -483,8 +485,8 @@ def test_slower_random_inputs_confirm_constant_inputs():
     (before,) = findings(PLANTED["constant-inputs"][0], "constant-inputs")
     slower = ExperimentResult("random-inputs", before.cause, "eager", Interval(0.9, 0.88, 0.92))
     same = ExperimentResult("random-inputs", before.cause, "eager", Interval(1.0, 0.995, 1.005))
-    assert judged(before, [slower]).status is FindingStatus.CONFIRMED
-    assert judged(before, [same]).status is FindingStatus.RULED_OUT
+    assert with_experiments(before, [slower]).status is FindingStatus.CONFIRMED
+    assert with_experiments(before, [same]).status is FindingStatus.RULED_OUT
 
 
 def test_a_row_of_nothing_but_normalisation_is_diagnosed():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from made_up_results import CLEAN, HALF_CONV, NORM, comparison, conv, evidence, layer, other
 from precisionbench.diagnosis.accuracy import error_bound
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.work import known_flops
 from precisionbench.results import Agreement, TensorAgreement
 from precisionbench.results.evidence import Kernel, LayerError, Operation, Tensor
-from scenes import CLEAN, HALF_CONV, NORM, comparison, conv, evidence, layer, other
 
 CONV_ONLY = (layer(),)
 
@@ -21,14 +21,14 @@ def ceiling(*operations: Operation, times_s=(1.02e-3, 0.35e-3), layers=CONV_ONLY
     ).ceiling
 
 
-def test_work_for_tensor_cores_can_become_much_faster():
+def test_matrix_work_on_tensor_cores_has_a_high_ceiling():
     found = ceiling(conv())
     assert found.best.low > 3
     assert found.brought.value == pytest.approx(1.02 / 0.35, rel=0.01)
     assert found.row == "half"
 
 
-def test_what_memory_bounds_can_halve_and_no_more_than_its_bytes_allow():
+def test_memory_bound_time_halves_at_most_and_is_limited_by_bandwidth():
     norm = other("aten::native_batch_norm", NORM, 1e-3, ("float32",))
     found = ceiling(norm)
     assert found.best.low == pytest.approx(1.7)
@@ -36,42 +36,42 @@ def test_what_memory_bounds_can_halve_and_no_more_than_its_bytes_allow():
     assert found.best.high == pytest.approx(1e-3 / bytes_s, rel=0.01)
 
 
-def test_time_in_which_the_device_waits_stays():
+def test_gpu_idle_time_stays():
     assert ceiling(conv(0.1e-3), times_s=(1e-3, 1e-3)).best.high < 1.2
 
 
-def test_half_is_never_promised_to_be_slower_than_float32():
+def test_the_ceiling_is_never_below_one():
     tiny = conv(1e-9)
     assert ceiling(tiny, times_s=(1e-9, 1e-9)).best.low >= 1
 
 
-def test_layers_of_unknown_flops_are_promised_no_more_than_the_peaks_allow():
+def test_layers_of_unknown_flops_are_limited_by_the_peaks():
     x = Tensor((64, 128, 1024), "float32")
     lstm = Operation("aten::_cudnn_rnn", "conv", (x,), 1.0, 1e-3, (Kernel("lstm", 1.0, 1e-3),))
     found = ceiling(lstm, layers=(attrs.evolve(layer(), flops=None),))
     assert found.best.high == pytest.approx(990 / 67, rel=0.01)
 
 
-def test_what_stays_in_the_cache_can_become_twice_as_fast():
+def test_small_tensors_that_stay_in_the_cache_can_become_twice_as_fast():
     x, weight = Tensor((1, 2048), "float32"), Tensor((2048, 2048), "float32")
     fast = Operation("aten::mm", "conv", (x, weight), 1.0, 3e-6)  # 5.6 TB/s
     assert ceiling(fast, times_s=(3e-6, 1.5e-6)).best.high >= 2
 
 
-def test_attention_is_counted_by_its_shapes():
+def test_flops_of_attention_follow_from_its_shapes():
     query = Tensor((2, 8, 128, 64), "float32")
     seen = Operation("aten::_scaled_dot_product_flash_attention", "", (query,) * 3, 1.0, 1e-3)
     assert known_flops(seen) == 4 * 2 * 8 * 128 * 128 * 64
 
 
-def test_an_unknown_device_has_no_ceiling_and_says_why():
+def test_an_unknown_device_has_no_ceiling_and_a_reason():
     gpu = attrs.evolve(comparison().environment.gpu, name="NVIDIA Future")
     found = ceiling(conv(), gpu=gpu)
     assert found.best is None
     assert "are not known" in found.reason
 
 
-def test_a_comparison_without_float32_has_none():
+def test_a_comparison_without_float32_has_no_ceiling():
     data = comparison(None, CLEAN["half"])
     assert "no float32 row" in diagnosis_of(data).ceiling.reason
 
@@ -103,20 +103,20 @@ def test_a_small_error_is_fine():
     assert (found.verdict, found.error) == ("fine", 5e-4)
 
 
-def test_a_large_error_names_the_layer_in_which_it_grows_most():
+def test_a_large_error_is_inaccurate_and_names_the_worst_layer():
     found = precision(
         errors(("", 1e-7)), errors(("a", 1e-3), ("b", 4e-2), ("c", 4.1e-2), ("", 4.1e-2))
     )
     assert (found.verdict, found.layer) == ("inaccurate", "b")
 
 
-def test_a_model_that_magnifies_float32s_own_error_is_allowed_more():
+def test_the_bound_grows_with_the_models_own_float32_error():
     assert error_bound("float16", 1e-7) == 5e-3
     assert error_bound("float16", 1e-5) == pytest.approx(2 * 1e-5 * 2**13)
     assert error_bound("", None) is None
 
 
-def test_non_finite_and_unsteady_outputs_are_verdicts_of_their_own():
+def test_non_finite_and_unstable_outputs_have_their_own_verdicts():
     tensor = TensorAgreement("", (4, 5), "float16", None, None, None, None, 20)
     found = precision(errors(("", 1e-7)), errors(), agreement=Agreement((tensor,), ()))
     assert found.verdict == "non_finite"
@@ -124,7 +124,7 @@ def test_non_finite_and_unsteady_outputs_are_verdicts_of_their_own():
     assert precision(errors(), errors(("", 1e-3)), warnings=random).verdict == "unstable"
 
 
-def test_what_was_not_compared_is_unknown():
+def test_accuracy_is_unknown_without_a_comparison_with_float64():
     assert precision(errors(), errors()).verdict == "unknown"
 
 
@@ -145,7 +145,7 @@ def pairs():
     return diagnosis_of(comparison(base, half)).layers
 
 
-def test_layers_are_held_side_by_side_the_longest_first():
+def test_layer_pairs_are_sorted_by_time():
     first, second = pairs()
     assert (first.path, second.path) == ("b", "a")
     assert second.ratio == pytest.approx(10)
@@ -153,7 +153,7 @@ def test_layers_are_held_side_by_side_the_longest_first():
     assert (first.error, first.reference_error) == (2e-2, 1e-7)
 
 
-def test_an_inaccurate_row_is_told_which_layers_to_keep_in_float32_and_what_that_costs():
+def test_an_inaccurate_row_gets_layers_to_keep_in_float32_with_their_cost():
     base = evidence(conv(1e-3, layer="a"), conv(0.5e-3, layer="b"), errors=errors(("", 1e-7)))
     half = evidence(
         conv(0.1e-3, "float16", HALF_CONV, layer="a"),
@@ -167,7 +167,7 @@ def test_an_inaccurate_row_is_told_which_layers_to_keep_in_float32_and_what_that
     assert "keeping b, a in float32 would cost about 1.2 ms" in found.answers[-1].answer
 
 
-def test_rates_are_held_against_the_peaks():
+def test_rates_are_given_as_shares_of_the_peaks():
     data = comparison(evidence(conv()), CLEAN["half"])
     roofs = diagnosis_of(data).roofs["eager"]
     (matrix,) = roofs
@@ -176,12 +176,12 @@ def test_rates_are_held_against_the_peaks():
     assert 0 < matrix.of_bandwidth < 1
 
 
-def test_tensors_of_an_unknown_dtype_do_not_stop_anything():
+def test_unknown_dtypes_have_a_default_size():
     odd = Operation("aten::add", "", (Tensor((4,), "strange"),), 1.0, 1e-5)
     assert diagnosis_of(comparison(evidence(odd, layers=()), CLEAN["half"])).roofs["eager"]
 
 
-def test_a_float32_row_cannot_allow_itself_its_own_error():
+def test_the_reference_is_not_judged_by_its_own_error():
     data = comparison(
         attrs.evolve(CLEAN["base"], errors=errors(("", 4e-4))),
         attrs.evolve(CLEAN["half"], errors=errors(("", 0.9))),
@@ -190,7 +190,7 @@ def test_a_float32_row_cannot_allow_itself_its_own_error():
     assert verdicts == {"eager": "inaccurate", "half": "inaccurate"}
 
 
-def test_a_float32_error_that_is_none_of_rounding_allows_nothing_more():
+def test_a_float32_error_beyond_rounding_does_not_raise_the_bound():
     assert error_bound("float16", 1e-3) == 0.3
     data = comparison(
         attrs.evolve(CLEAN["base"], errors=errors(("", 0.5))),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from made_up_results import recorded
 from precisionbench import published
 from precisionbench.diagnosis.claims import (
     IMPOSSIBLE,
@@ -22,7 +23,6 @@ from precisionbench.diagnosis.facts import facts_of
 from precisionbench.diagnosis.models import item_flops
 from precisionbench.reference_data.model_flops import entries
 from precisionbench.reference_data.peaks import all_devices, devices_named
-from scenes import recorded
 
 (XAVIER,) = devices_named("agx xavier")
 (RESNET50,) = item_flops("resnet50", "v1.5", "3x224x224")

@@ -17,6 +17,7 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 import precisionbench as pb
+from made_up_results import comparison_data
 from precisionbench.cli import main
 from precisionbench.doctor.examine import Examination
 from precisionbench.errors import OutputError
@@ -25,7 +26,6 @@ from terminals import running
 from test_doctor import healthy
 from test_gap import SQUARE
 from test_gap import run as gap_run
-from test_storage import comparison_data
 
 MODEL = """
 import torch

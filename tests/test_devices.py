@@ -44,12 +44,12 @@ def test_a_gpu_is_found_by_its_drivers_name(seen, expected):
         gpu("Orin", "8.7", 8, 7.4),  # a Nano in one of two power modes
     ],
 )
-def test_a_gpu_that_is_unknown_or_could_be_several_has_no_peaks(seen):
+def test_an_unknown_or_ambiguous_gpu_has_no_peaks(seen):
     assert device_of(seen) is None
 
 
 @pytest.mark.parametrize("device", all_devices(), ids=lambda device: device.id)
-def test_every_device_has_sensible_peaks_with_sources(device):
+def test_every_device_has_plausible_peaks_with_sources(device):
     assert re.compile(device.pattern)
     assert set(device.peaks) <= set(RATES)
     assert {"fp32", "bandwidth"} <= set(device.peaks)
@@ -83,13 +83,13 @@ def test_a_device_is_found_by_any_of_its_names(name, expected):
     assert {device.id for device in devices_named(name)} == expected
 
 
-def test_a_name_in_full_is_of_one_device_only():
+def test_a_full_name_matches_one_device_only():
     for device in all_devices():
         assert devices_named(device.id) == devices_named(device.name) == (device,)
 
 
 @pytest.mark.parametrize("device", all_devices(), ids=lambda device: device.id)
-def test_engines_and_clocks_are_of_a_sensible_size(device):
+def test_engines_and_clocks_have_plausible_values(device):
     peaks = device.peaks
     assert ("dla_int8" in peaks) == ("dlas" in peaks)
     assert 5e8 < peaks["sm_clock"].value < 3e9

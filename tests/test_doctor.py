@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner
 
 import precisionbench as pb
+from made_up_results import comparison_data
 from precisionbench.cli import main
 from precisionbench.doctor.checks import MachineCheck, State, checks_of
 from precisionbench.doctor.machine_readings import other_processes, state_under_load
@@ -22,7 +23,6 @@ from precisionbench.doctor.text import to_text
 from precisionbench.errors import SpecError, WorkerError, WorkloadError
 from precisionbench.probes import machine
 from precisionbench.results import DeviceState, Gpu, Speedup, Verdict
-from test_storage import comparison_data
 
 H200 = Gpu("NVIDIA H200", "9.0", 139 << 30, 132, "580.1", 700.0, 1980e6)
 QUIET = NoiseTrial(

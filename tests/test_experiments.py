@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from torch import nn
 
 import precisionbench as pb
+from made_up_results import comparison_data
 from precisionbench.backends.half import Half
 from precisionbench.cli import main
 from precisionbench.diagnosis.causes import CAUSES
@@ -23,7 +24,6 @@ from precisionbench.statistics import Interval
 from precisionbench.torchtools.tensors import Inputs
 from precisionbench.workflows import experiments, model_edits
 from test_gap import row, run
-from test_storage import comparison_data
 
 
 class Narrow(nn.Module):

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 import precisionbench as pb
+from made_up_results import comparison_data
 from precisionbench.backends import Backend
 from precisionbench.errors import (
     OutOfMemoryError,
@@ -29,7 +30,6 @@ from precisionbench.errors import (
 from precisionbench.measure.worker import guards, protocol
 from precisionbench.results import journal as journals
 from precisionbench.results import json_format
-from test_storage import comparison_data
 
 OPTIONS: dict[str, Any] = {"device": "cpu", "replicas": 1, "seed": 0}
 

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import precisionbench as pb
+from made_up_results import CLEAN, HALF_CONV, comparison, comparison_data, conv, evidence
 from precisionbench import published
 from precisionbench.cli import main
 from precisionbench.diagnosis.gap.derived import derived_factors
@@ -46,8 +47,6 @@ from precisionbench.results import (
     WorkloadInfo,
 )
 from precisionbench.statistics import Interval
-from scenes import CLEAN, HALF_CONV, comparison, conv, evidence
-from test_storage import comparison_data
 
 RECORD = Path(__file__).parent.parent / "docs/records/h200-resnet50-batch100.json"
 MLPERF = "mlperf-v4.1-h200-resnet50-offline"

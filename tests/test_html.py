@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import precisionbench as pb
+from made_up_results import CLEAN, HALF_CONV, comparison, comparison_data, conv, evidence, recorded
 from pages import HOSTILE, LEDGER, RECORDED, Page, hostile, large, page
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import ExperimentResult
@@ -25,8 +26,6 @@ from precisionbench.report.html import page as page_module
 from precisionbench.report.html.page import to_html
 from precisionbench.results import json_format
 from precisionbench.statistics import Interval
-from scenes import CLEAN, HALF_CONV, comparison, conv, evidence, recorded
-from test_storage import comparison_data
 
 
 def without_rows():

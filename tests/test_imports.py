@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import precisionbench as pb
+from made_up_results import comparison_data
 from precisionbench._internal.moved_modules import MOVED
-from test_storage import comparison_data
 
 
 def modules_after(code: str) -> set[str]:
@@ -100,11 +100,13 @@ def test_no_public_function_shares_the_name_of_a_module():
     assert not modules & set(pb.__all__)
 
 
-def test_submodules_are_reached_without_importing_them():
+def test_submodules_are_imported_when_they_are_first_used():
+    submodules = {f"precisionbench.{name}" for name in ("errors", "results", "backends")}
+    assert not modules_after("import precisionbench") & submodules
     code = (
         "import precisionbench as pb; pb.errors.SpecError; pb.results.Interval; pb.backends.Backend"
     )
-    modules_after(code)
+    assert modules_after(code) >= submodules
 
 
 def test_the_package_is_typed():

@@ -102,15 +102,15 @@ NAMES = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_kernels_name_tells_what_it_is(name):
+def test_kernels_are_classified_by_name(name):
     found = classify(name)
     assert (found.kind, found.unit, found.dtype) == NAMES[name]
 
 
-def test_a_product_of_an_unknown_name_is_not_said_to_miss_the_tensor_cores():
+def test_a_matmul_kernel_with_an_unknown_name_has_an_unknown_unit():
     assert classify("next_generation_gemm_v7").unit == "unknown"
 
 
-def test_a_name_that_no_rule_knows_stays_unknown():
+def test_a_name_without_a_rule_is_unknown():
     found = classify("my_own_kernel")
     assert (found.kind, found.unit, found.dtype) == ("unknown",) * 3

@@ -5,6 +5,16 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from made_up_results import (
+    CLEAN,
+    FP32_CONV,
+    HALF_CONV,
+    TF32_CONV,
+    comparison,
+    conv,
+    evidence,
+    layer,
+)
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.facts import facts_of
 from precisionbench.diagnosis.findings import Label
@@ -14,7 +24,6 @@ from precisionbench.report.text import to_text
 from precisionbench.results import TensorInfo
 from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.evidence import Kernel, Operation, Tensor
-from scenes import CLEAN, FP32_CONV, HALF_CONV, TF32_CONV, comparison, conv, evidence, layer
 
 
 def label(data, row: str) -> Label:

@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 import precisionbench as pb
+from made_up_results import comparison, conv, evidence, layer
 from precisionbench.analysis.comparable import mismatches
 from precisionbench.backends import Capabilities, discovery
 from precisionbench.backends.base import options_of
@@ -21,7 +22,6 @@ from precisionbench.results import ComparisonData
 from precisionbench.results.evidence import Evidence
 from precisionbench.workflows.ladder import Ladder
 from precisionbench.workflows.ladder_rungs import rungs, stopped
-from scenes import comparison, conv, evidence, layer
 
 TOY = """
     from contextlib import contextmanager

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from made_up_results import CLEAN, comparison, comparison_data, conv, evidence, recorded
 from pages import LEDGER, large
 from precisionbench.analysis.data_quality import observations
 from precisionbench.analysis.speedups import speedups
@@ -29,8 +30,6 @@ from precisionbench.report.html.time_plot import OUTSIDE, time_plot
 from precisionbench.report.html.waterfall import TOTAL, waterfall
 from precisionbench.results import Block, DeviceState, Speedup
 from precisionbench.statistics import Verdict
-from scenes import CLEAN, comparison, conv, evidence, recorded
-from test_storage import comparison_data
 
 # --- axes ---------------------------------------------------------------------------------------
 

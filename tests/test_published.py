@@ -30,7 +30,7 @@ WITHOUT_PEAKS = {"GH200 96GB", "H100 NVL 94GB"}
 
 
 @pytest.mark.parametrize("record", ALL, ids=lambda record: record.id)
-def test_every_record_says_under_which_conditions_or_that_it_does_not_know(record):
+def test_every_record_states_each_condition_or_names_it_as_unknown(record):
     for condition in CONDITIONS:
         told = getattr(record, condition) is not None
         assert told != (condition in record.unknown), condition
@@ -39,7 +39,7 @@ def test_every_record_says_under_which_conditions_or_that_it_does_not_know(recor
     assert record.date == "" or "2018" <= record.date[:4] <= "2026"
 
 
-def test_the_founding_rows_are_there_as_they_were_reported():
+def test_the_founding_rows_are_as_they_were_reported():
     found = published.find(device="agx xavier", model="resnet50", batch=100)
     assert [record.value for record in found] == [308, 310, 310, 308, 309]
     assert all(record.id.startswith("founding-agxxavier-resnet50-b100-") for record in found)
@@ -48,7 +48,7 @@ def test_the_founding_rows_are_there_as_they_were_reported():
     assert "doubtful" in found[-1].precision_note
 
 
-def test_the_page_that_could_not_be_read_is_not_shown_as_fact():
+def test_a_source_that_could_not_be_read_is_unverified():
     record = published.get("nvidia-blog-agx-xavier-resnet50")
     assert record.value == 1941
     assert record.status == "unverified"
@@ -66,7 +66,7 @@ def test_the_page_that_could_not_be_read_is_not_shown_as_fact():
         ("mlperf-v0.7-dividiti-agx-xavier-resnet50-offline", 1301),
     ],
 )
-def test_a_rate_is_told_for_one_accelerator(id, per_accelerator):
+def test_a_rate_is_given_per_accelerator(id, per_accelerator):
     assert published.get(id).value_per_accelerator == pytest.approx(per_accelerator, abs=1)
 
 
@@ -78,13 +78,13 @@ def test_devices_and_models_are_found_by_any_of_their_names(name, model):
     assert len(found) > 20
 
 
-def test_a_variant_that_is_asked_for_leaves_out_what_does_not_tell_its_own():
+def test_a_search_for_a_variant_excludes_records_without_one():
     wanted = published.find(device="agx xavier", model="ResNet-50 v1.5")
     assert {record.variant for record in wanted} == {"v1.5"}
     assert len(wanted) < len(published.find(device="agx xavier", model="resnet50"))
 
 
-def test_a_board_is_not_given_the_numbers_of_boards_that_are_merely_called_alike():
+def test_a_device_does_not_match_records_of_similarly_named_devices():
     some = published.find(device="a100-sxm4-80gb")
     every = published.find(device="A100")
     assert {record.device for record in some} == {"a100-sxm4-80gb"}
@@ -100,12 +100,12 @@ def test_a_board_is_not_given_the_numbers_of_boards_that_are_merely_called_alike
         ({"metric": "ofline"}, "offline"),
     ],
 )
-def test_what_nobody_knows_is_answered_with_near_matches(asked, near):
+def test_unknown_names_are_an_error_with_suggestions(asked, near):
     with pytest.raises(SpecError, match=f"did you mean '{near}'"):
         published.find(**asked)
 
 
-def test_an_unknown_id_is_answered_with_near_matches():
+def test_an_unknown_id_is_an_error_with_suggestions():
     with pytest.raises(RecordNotFoundError, match="mlperf-v4.1-h200-resnet50-offline"):
         published.get("mlperf-v4.1-h200-resnet50-ofline")
 
@@ -146,7 +146,7 @@ def written(tmp_path) -> Callable[[str], Path]:
     return write
 
 
-def test_a_record_is_read_with_what_its_source_shares(written):
+def test_a_record_has_the_shared_fields_of_its_source(written):
     (record,) = published.read(written(FILE))
     assert (record.device, record.value, record.date) == ("jetson-agx-xavier", 250.5, "2026-11")
     assert record.source_url == "https://example.org/numbers"
@@ -185,7 +185,7 @@ def test_a_record_is_read_with_what_its_source_shares(written):
         ("250.5", "250.5.5", 21, "no TOML"),
     ],
 )
-def test_what_is_wrong_is_refused_with_its_line(written, old, new, line, reason):
+def test_errors_name_the_line(written, old, new, line, reason):
     assert old in FILE
     with pytest.raises(PublishedDataError, match=reason) as refused:
         published.read(written(FILE.replace(old, new)))
@@ -193,32 +193,32 @@ def test_what_is_wrong_is_refused_with_its_line(written, old, new, line, reason)
     assert "mine.toml" in str(refused.value)
 
 
-def test_an_id_that_stands_twice_is_refused_with_the_line_of_the_second(written):
+def test_a_duplicate_id_is_an_error_with_the_line_of_the_second(written):
     twice = FILE + FILE[FILE.index("[[record]]") :]
     with pytest.raises(PublishedDataError, match="line 25: the id 'mine-1' stands twice"):
         published.read(written(twice))
 
 
-def test_a_line_that_cannot_be_told_is_left_out(written):
+def test_an_error_without_a_known_line_names_none(written):
     text = "record = [{id = 'mine-1', source = 'mine'}]\n" + FILE[: FILE.index("[[record]]")]
     with pytest.raises(PublishedDataError, match=r"mine\.toml: value is missing"):
         published.read(written(text))
 
 
 @pytest.mark.parametrize("text", ["record = 3", "source = 3", "[source]\nmine = 3", "record = [3]"])
-def test_a_file_of_another_shape_is_refused(written, text):
+def test_a_file_with_another_structure_is_an_error(written, text):
     with pytest.raises(PublishedDataError, match=r"mine\.toml"):
         published.read(written(text))
 
 
-def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+def test_an_unreadable_file_is_an_error(tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     for path in (tmp_path / "none.toml", tmp_path, tmp_path / "binary"):
         with pytest.raises(PublishedDataError, match="cannot be read"):
             published.read(path)
 
 
-def test_a_users_own_numbers_are_found_beside_ours(written, monkeypatch):
+def test_a_users_records_are_found_together_with_the_bundled_ones(written, monkeypatch):
     path = written(FILE)
     (mine,) = published.find(device="agx xavier", batch=8, precision="float16", file=path)
     assert mine.id == "mine-1"
@@ -227,13 +227,13 @@ def test_a_users_own_numbers_are_found_beside_ours(written, monkeypatch):
     assert published.get("mine-1", file=path) == mine  # the same file twice is no duplicate
 
 
-def test_a_users_number_does_not_replace_one_of_ours(written):
+def test_a_users_record_cannot_replace_a_bundled_one(written):
     taken = FILE.replace("mine-1", "nvidia-blog-agx-xavier-resnet50")
     with pytest.raises(PublishedDataError, match=r"stands in published\.toml already"):
         published.find(file=written(taken))
 
 
-def test_a_users_device_and_model_can_be_any(written):
+def test_a_users_record_can_name_any_device_and_model(written):
     text = FILE.replace("jetson-agx-xavier", "Toaster 3000").replace('"resnet50"', '"my-net"')
     (mine,) = published.find(device="toaster-3000", model="my_net", file=written(text))
     assert mine.id == "mine-1"
@@ -244,7 +244,7 @@ def entry(value: str) -> EntryPoint:
 
 
 @pytest.mark.parametrize("value", ["their_numbers:PATH", "their_numbers:path"])
-def test_a_package_brings_numbers_by_entry_point(written, monkeypatch, tmp_path, value):
+def test_a_package_adds_records_by_an_entry_point(written, monkeypatch, tmp_path, value):
     path = written(FILE)
     code = f"PATH = {str(path)!r}\ndef path():\n    return PATH\n"
     written(code, "their_numbers.py")
@@ -254,7 +254,7 @@ def test_a_package_brings_numbers_by_entry_point(written, monkeypatch, tmp_path,
     assert published.get("mine-1").origin == str(path)
 
 
-def test_a_package_whose_numbers_cannot_be_had_is_named(monkeypatch):
+def test_a_package_whose_records_cannot_be_loaded_is_named(monkeypatch):
     entries = [entry("no_such_module_of_numbers:PATH")]
     monkeypatch.setattr(published.search, "entry_points", lambda group: entries)
     with pytest.raises(PublishedDataError, match="'mine' of a package cannot be had"):
@@ -274,7 +274,7 @@ names = st.text(st.characters(codec="utf-8", exclude_characters="\x7f"), min_siz
     model=names,
     notes=names,
 )
-def test_what_is_written_is_what_is_read(value, batch, gpus, model, notes):
+def test_a_written_record_is_read_back(value, batch, gpus, model, notes):
     text = FILE.replace("value = 250.5", f"value = {value!r}").replace("gpus = 1", f"gpus = {gpus}")
     text = text.replace('model = "resnet50"', f"model = {json.dumps(model, ensure_ascii=False)}")
     text += f"notes = {json.dumps(notes, ensure_ascii=False)}\n"
@@ -297,7 +297,7 @@ def test_what_is_written_is_what_is_read(value, batch, gpus, model, notes):
         ["", "3", "true", "[]", "{}", '"', "\n", "[3]", "[[record]]", "x = 1\n", "nan"]
     ),
 )
-def test_a_damaged_file_is_read_or_refused_and_nothing_else(start, length, put):
+def test_a_damaged_file_is_read_or_is_a_published_data_error(start, length, put):
     with contextlib.suppress(PublishedDataError):
         parse(FILE[:start] + put + FILE[start + length :], "damaged")
 
@@ -318,7 +318,7 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(start, length, put):
     ],
 )
 @pytest.mark.parametrize("value", ["3", "true", "[]", "{ a = 1 }", "[[1], {}]", "1979-05-27"])
-def test_a_value_of_another_kind_is_refused(old, value):
+def test_a_value_of_another_type_is_an_error(old, value):
     line = next(line for line in FILE.splitlines() if "=" in line and old in line.partition("=")[2])
     text = FILE.replace(line, f"{line.partition('=')[0]}= {value}")
     with pytest.raises(PublishedDataError):
@@ -327,12 +327,12 @@ def test_a_value_of_another_kind_is_refused(old, value):
 
 @settings(deadline=None)
 @given(st.sampled_from(ALL), st.sampled_from(["items", "img/s", "FPS", "", "MS", "images"]))
-def test_no_unit_but_ours_is_read(record, unit):
+def test_an_unknown_unit_is_an_error(record, unit):
     with pytest.raises(PublishedDataError, match="unit"):
         parse(FILE.replace("images/s", unit), record.id)
 
 
-def test_a_latency_becomes_a_rate_where_its_batch_is_known():
+def test_a_latency_is_converted_to_a_rate_if_its_batch_is_known():
     record = published.get("mlperf-v0.5-agx-xavier-resnet50-single-stream")
     assert record.unit == "ms"
     assert record.value_per_accelerator == record.value
@@ -351,7 +351,7 @@ def test_a_latency_becomes_a_rate_where_its_batch_is_known():
         (None, None, "not known"),
     ],
 )
-def test_engines_are_told_in_words(gpus, dlas, text):
+def test_engines_are_described_in_words(gpus, dlas, text):
     assert attrs.evolve(ALL[0], gpus=gpus, dlas=dlas).engines == text
 
 
@@ -369,14 +369,14 @@ def test_the_command_lists_ids_that_can_be_copied_in_80_columns():
     assert max(map(len, run().stdout.splitlines())) <= 80
 
 
-def test_the_command_shows_all_of_one():
+def test_the_command_shows_all_fields_of_a_record():
     done = run("--id", "mlperf-v4.1-h200-resnet50-offline")
     assert "94,620 samples/s of each of 8" in done.stdout
     assert "198fc46799b3328b36ee4bcbdebfa2db5a8e6183/closed/NVIDIA/results" in done.stdout
     assert "possible" in done.stdout
 
 
-def test_the_command_gives_json_with_what_is_derived():
+def test_the_command_prints_json_with_derived_figures():
     document = json.loads(run("--id", "mlperf-v4.1-h200-resnet50-offline", "--json").stdout)
     (record,) = document["records"]
     assert document["format"] == "precisionbench.published"
@@ -394,7 +394,7 @@ def test_the_command_gives_json_with_what_is_derived():
         (["--file", "no.toml"], "no.toml cannot be read"),
     ],
 )
-def test_the_command_ends_with_2_and_says_what_is_near(args, said):
+def test_the_command_exits_with_2_and_suggests_names(args, said):
     done = run(*args)
     assert done.exit_code == 2
     assert said in done.stderr
@@ -408,7 +408,7 @@ def test_the_command_ends_with_2_and_says_what_is_near(args, said):
         (["--device", "b200", "--model", "vgg16"], "on other devices: jetson-agx-xavier"),
     ],
 )
-def test_where_nothing_fits_the_command_says_what_there_is(args, said):
+def test_without_a_match_the_command_lists_what_exists(args, said):
     done = run(*args)
     assert done.exit_code == 0
     assert said in done.stdout

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from made_up_results import HALF_CONV, comparison, comparison_data, conv, evidence
 from precisionbench import published
 from precisionbench.diagnosis.published_conditions import Conditions, conditions_of, differences
 from precisionbench.published.record import CONDITIONS
 from precisionbench.results import ComparisonData, DeviceState, Gpu, TensorInfo, WorkloadInfo
-from scenes import HALF_CONV, comparison, conv, evidence
-from test_storage import comparison_data
 
 ALL = published.everything()
 IMAGES = TensorInfo("[0]", (100, 3, 224, 224), "float32")

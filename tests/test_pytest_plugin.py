@@ -13,7 +13,7 @@ import torch
 import precisionbench as pb
 from precisionbench.errors import IncomparableError
 from precisionbench.testing import baselines
-from test_differences import run
+from test_run_diff import run
 
 pytest_plugins = ("pytester",)
 pytestmark = pytest.mark.slow

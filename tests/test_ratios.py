@@ -8,6 +8,7 @@ import random
 import attrs
 import pytest
 
+from made_up_results import comparison_data
 from precisionbench.analysis.speedups import ratio_of, speedups
 from precisionbench.analysis.variation import run_spread, shared_rounds, within_share
 from precisionbench.report.text import to_text
@@ -22,7 +23,6 @@ from precisionbench.statistics import (
     verdicts,
 )
 from precisionbench.statistics.ratios import level_interval, levels
-from test_storage import comparison_data
 
 
 def test_twice_as_fast_is_a_ratio_of_two():
@@ -30,23 +30,23 @@ def test_twice_as_fast_is_a_ratio_of_two():
     assert (found.value, found.low, found.high) == pytest.approx((2.0, 2.0, 2.0))
 
 
-def test_what_is_common_to_a_round_cancels():
+def test_round_effects_cancel():
     drift = [1 + 0.1 * i for i in range(12)]
     found = ratio_interval([1.5 * d for d in drift], drift)
     assert found.high - found.low < 1e-9
 
 
-def test_with_too_few_rounds_the_interval_is_the_range_seen():
+def test_with_too_few_rounds_the_interval_is_the_range():
     found = ratio_interval([2.0, 4.0, 3.0], [1.0, 1.0, 1.0])
     assert (found.low, found.high) == pytest.approx((2.0, 4.0))
 
 
-def test_a_floor_widens_the_interval_of_one_process():
+def test_the_noise_floor_widens_the_interval_of_one_process():
     found = ratio_interval([1.0] * 12, [1.0] * 12, noise_floor=0.0025)
     assert found.high - 1 == pytest.approx(1.96 * math.sqrt(2) * 0.0025, rel=0.01)
 
 
-def test_processes_that_differ_widen_the_interval_though_their_rounds_do_not():
+def test_differences_between_processes_widen_the_interval():
     base = [1.0] * 6 + [1.01] * 6 + [0.99] * 6
     found = ratio_interval(base, [1.0] * 18, groups=[0] * 6 + [1] * 6 + [2] * 6)
     assert found.low < 0.99
@@ -63,19 +63,19 @@ def test_processes_that_differ_widen_the_interval_though_their_rounds_do_not():
         ([1.0], [1.0], [1, 2], "groups"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(base, other, groups, message):
+def test_values_that_cannot_be_compared_are_an_error(base, other, groups, message):
     with pytest.raises(ValueError, match=message):
         ratio_interval(base, other, groups=groups)
 
 
-def test_levels_come_from_rounds_that_are_complete():
+def test_levels_use_complete_rounds_only():
     rows = [{("a", 0): 0.0, ("a", 1): 0.0}, {("b", 0): 1.0, ("b", 2): 9.0}]
     assert [next(iter(row.values())) for row in levels(rows)] == [-0.5, 0.5]
     with pytest.raises(ValueError, match="no round"):
         levels([{("a", 0): 0.0}, {("b", 1): 0.0}])
 
 
-def test_a_spread_of_all_rows_is_used_unless_this_pair_varies_far_more():
+def test_the_pooled_spread_is_used_unless_the_pair_varies_far_more():
     quiet, loud = Spread(0.001, 20), Spread(0.01, 20)
     base, other = [0.0, 0.004, -0.004], [0.0, 0.004, -0.004]
     own = level_interval(base, other, 0.95)
@@ -104,7 +104,7 @@ def test_the_first_verdict_that_holds(interval, verdict, reason):
     assert verdict_of(interval) == (verdict, reason)
 
 
-def test_what_holm_alone_tells_apart_says_so():
+def test_a_row_significant_by_holm_only_has_the_reason_holm():
     def clear(confidence: float) -> Interval:
         return Interval(2.0, 1.9, 2.1)
 
@@ -125,7 +125,7 @@ def blocks(levels_s: list[float], rounds: int = 12, noise: float = 0.0) -> list[
     ]
 
 
-def test_one_replica_a_row_counts_rounds_and_several_count_processes():
+def test_one_replica_counts_rounds_and_several_replicas_count_processes():
     one = ratio_of({"a": blocks([2.0]), "b": blocks([1.0])}, "a", "b", 0.95)
     several = {"a": blocks([2.0, 2.02, 1.98]), "b": blocks([1.0, 1.01, 0.99])}
     three = ratio_of(several, "a", "b", 0.95)
@@ -135,7 +135,7 @@ def test_one_replica_a_row_counts_rounds_and_several_count_processes():
     assert run_spread(several).degrees == 4
 
 
-def test_rounds_that_only_one_row_has_do_not_count():
+def test_only_shared_rounds_are_counted():
     assert shared_rounds(blocks([1.0], 5), blocks([1.0], 9)) == 5
 
 
@@ -164,7 +164,7 @@ def blocks_of(draw, ratio: float, sessions: int, count: int) -> list[Block]:
     ("sessions", "count", "rows"),
     [(2, 2, 2), (3, 2, 2), (3, 3, 2), (3, 2, 5), (3, 1, 2), (5, 1, 2)],
 )
-def test_several_sessions_keep_the_promise_of_one(sessions, count, rows):
+def test_several_sessions_keep_the_false_positive_rate(sessions, count, rows):
     excluded = 0
     for seed in range(300):
         draw = random.Random(seed)
@@ -173,7 +173,7 @@ def test_several_sessions_keep_the_promise_of_one(sessions, count, rows):
     assert excluded / 300 <= 0.08
 
 
-def test_a_row_that_is_missing_from_a_session_is_not_averaged_with_nothing():
+def test_sessions_without_a_row_are_left_out_of_its_ratio():
     draw = random.Random(0)
     rows = {"0": blocks_of(draw, 1.0, 2, 3), "1": blocks_of(draw, 2.0, 1, 3)}
     found = ratio_of(rows, "0", "1", 0.95)
@@ -181,7 +181,7 @@ def test_a_row_that_is_missing_from_a_session_is_not_averaged_with_nothing():
     assert ratio_of(rows, "1", "0", 0.95).value == pytest.approx(0.5, rel=0.01)
 
 
-def test_rows_without_a_common_round_have_a_ratio_and_no_verdict():
+def test_rows_without_a_shared_round_are_inconclusive():
     data = comparison_data(schedule="rounds")
     eager, half = data.results
     later = tuple(attrs.evolve(b, session=1) for b in half.measurement.blocks)

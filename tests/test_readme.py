@@ -11,6 +11,7 @@ from statistics import median, stdev
 import pytest
 
 import precisionbench
+from made_up_results import recorded
 from precisionbench.analysis.speedups import per_item_ratio
 from precisionbench.analysis.variation import round_shifts, run_spread, within_sd
 from precisionbench.doctor.checks import checks_of
@@ -18,7 +19,6 @@ from precisionbench.doctor.readings import Readings
 from precisionbench.doctor.text import to_text
 from precisionbench.results import Block, json_format
 from precisionbench.statistics import Interval
-from scenes import recorded
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]

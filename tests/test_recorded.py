@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import pytest
 
+from made_up_results import RECORDED, recorded
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.facts import facts_of
 from precisionbench.report.diagnosis import to_text
-from scenes import RECORDED, recorded
 
 HALF, CL = "half", "half:memory_format=channels_last"
 # What must be found, by recording and row; nothing else may be. Some are true beside what was
@@ -56,13 +56,13 @@ def test_there_are_twenty_clean_cases():
 
 
 @pytest.mark.parametrize("name", CLEAN)
-def test_where_nothing_is_wrong_nothing_is_accused(name):
+def test_clean_cases_have_no_findings(name):
     found = diagnosis_of(recorded(name))
     assert found.findings == ()
     assert {label.verdict for label in found.labels if label.claim} == {"true"}
 
 
-def test_a_row_that_is_half_by_name_only_is_found():
+def test_a_mislabelled_row_is_found():
     labels = {label.row: label.verdict for label in diagnosis_of(recorded(MISLABELLED)).labels}
     assert labels == {"eager": "true", "half-by-name": "false"}
 
@@ -74,7 +74,7 @@ def test_no_label_is_called_false(name):
 
 
 @pytest.mark.parametrize("name", [*EXPECTED, *CLEAN])
-def test_hardly_a_kernel_that_multiplies_is_of_an_unknown_unit(name):
+def test_few_matrix_kernels_have_an_unknown_unit(name):
     data = recorded(name)
     for row in data.results:
         facts = facts_of(data, row)
@@ -83,7 +83,7 @@ def test_hardly_a_kernel_that_multiplies_is_of_an_unknown_unit(name):
 
 # cuDNN lets kernels of an LSTM run at the same time, so that their times add up to more
 @pytest.mark.parametrize("name", [*EXPECTED, *(name for name in CLEAN if name != "lstm")])
-def test_kernels_add_up_to_the_devices_time(name):
+def test_the_times_of_kernels_add_up_to_the_device_time(name):
     data = recorded(name)
     for row in data.results:
         if row.launch_bound == "host_bound" or row.device_s is None:
@@ -93,7 +93,7 @@ def test_kernels_add_up_to_the_devices_time(name):
 
 
 @pytest.mark.parametrize("name", ["channels-25", "channels-50", "depthwise"])
-def test_half_brought_no_more_than_its_ceiling(name):
+def test_the_speed_up_of_half_is_below_its_ceiling(name):
     ceiling = diagnosis_of(recorded(name)).ceiling
     assert ceiling.row == "half"
     assert ceiling.brought.value <= ceiling.best.high

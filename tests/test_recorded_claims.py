@@ -10,12 +10,12 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 import attrs
 import pytest
 
+from made_up_results import comparison_data
 from precisionbench.backends import Backend, discovery
 from precisionbench.backends.base import alternatives, option_types, options_of
 from precisionbench.errors import SpecError
 from precisionbench.results import Claims, json_format
 from precisionbench.results.earlier_claims import claims_of, earlier_claims
-from test_storage import comparison_data
 
 BUILT_INS = ("eager", "half", "autocast", "compile", "apex-amp", "torch2trt")
 # Values to try of options that allow any.

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import precisionbench as pb
+from made_up_results import comparison_data, measurement
 from precisionbench import errors
 from precisionbench.report import formatting, rows
 from precisionbench.report.text import to_text
 from precisionbench.results import Agreement, Passes, TensorAgreement, Verdict
 from precisionbench.statistics import Interval
-from test_storage import comparison_data, measurement
 
 
 @pytest.fixture

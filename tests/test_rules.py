@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import precisionbench as pb
+from made_up_results import comparison_data
 from precisionbench.cli import main
 from precisionbench.errors import RowNotFoundError
 from precisionbench.results import (
@@ -29,7 +30,6 @@ from precisionbench.rules.statement import Source
 from precisionbench.rules.trtexec import percentile
 from precisionbench.rules.wall_clock import Loop
 from precisionbench.statistics import early_stopping_estimate, early_stopping_minimum
-from test_storage import comparison_data
 
 COPIES = {"to_device_s": (0.003, 0.004, 0.005), "to_host_s": (0.001,)}
 
@@ -71,13 +71,13 @@ def said(found: BackendResult, rule: str, figure: str = "", engines=()) -> State
 # --- this library ---------------------------------------------------------------------------------
 
 
-def test_this_library_says_the_median_and_items_over_it():
+def test_own_statements_are_the_median_and_items_per_median():
     found = row()
     assert said(found, "precisionbench", "latency").value == pytest.approx(0.010)
     assert said(found, "precisionbench", "throughput").value == pytest.approx(10_000)
 
 
-def test_what_was_reported_is_said_to_be_and_nothing_else_is_stated():
+def test_reported_rows_have_only_reported_statements():
     found = statements(row(clock="reported"))
     assert {s.kind for s in found if s.value is not None} == {"reported"}
     assert all("how it was timed is what its source says" in s.inside for s in found[:2])
@@ -89,13 +89,13 @@ def test_what_was_reported_is_said_to_be_and_nothing_else_is_stated():
 # --- trtexec --------------------------------------------------------------------------------------
 
 
-def test_trtexec_says_median_and_mean_of_the_events():
+def test_trtexec_states_median_and_mean_of_the_events():
     found = row()
     assert said(found, "trtexec", "GPU compute time, median").value == pytest.approx(0.010)
     assert said(found, "trtexec", "GPU compute time, mean").value == pytest.approx(0.011)
 
 
-def test_trtexec_counts_items_over_the_mean_and_not_the_median():
+def test_trtexec_throughput_is_items_per_mean():
     assert said(row(), "trtexec", "throughput, no").value == pytest.approx(100 / 0.011)
 
 
@@ -110,12 +110,12 @@ def test_a_99th_percentile_needs_299_samples():
     assert said(enough, "trtexec", "GPU compute time, perc").value == 0.01  # 2 are excluded
 
 
-def test_no_percentile_of_single_calls_follows_from_means():
+def test_samples_of_several_calls_have_no_percentile():
     found = row((0.001,) * 400, calls_per_sample=5)
     assert "the mean of 5 calls" in said(found, "trtexec", "GPU compute time, perc").missing
 
 
-def test_trtexec_says_nothing_of_a_run_on_the_hosts_clock():
+def test_trtexec_states_nothing_for_the_host_clock():
     found = row(clock="host")
     assert "CUDA events" in said(found, "trtexec", "GPU compute time, median").missing
 
@@ -127,18 +127,18 @@ def test_latency_is_the_sum_of_copies_and_compute():
     assert said(found, "trtexec", "latency").value == pytest.approx(0.015)
 
 
-def test_with_transfers_the_rate_lies_between_the_slowest_step_and_all_of_them():
+def test_the_rate_with_transfers_is_between_overlapped_and_serial():
     found = said(row(**COPIES), "trtexec", "throughput, with")
     assert (found.low, found.high) == (pytest.approx(100 / 0.015), pytest.approx(100 / 0.010))
 
 
-def test_transfers_that_were_not_measured_say_so_or_why():
+def test_unmeasured_transfers_have_a_reason():
     assert said(row(), "trtexec", "H2D").missing == "not measured"
     found = row(unknown={"transfers": "there is no tensor to transfer"})
     assert said(found, "trtexec", "latency").missing.endswith("no tensor to transfer")
 
 
-def test_the_graph_says_why_it_is_missing():
+def test_a_missing_graph_time_has_a_reason():
     found = row(unknown={"graph": "not capturable: it waits"})
     assert said(found, "trtexec", "GPU compute time, CUDA").missing == "not capturable: it waits"
     assert said(row(graph_s=(0.009,)), "trtexec", "GPU compute time, CUDA").value == 0.009
@@ -158,7 +158,7 @@ def test_one_row_is_that_engine_alone():
     assert found.value == pytest.approx(100 / 0.011)
 
 
-def test_engines_are_added_up_and_the_sum_says_that_nobody_saw_them_together():
+def test_rates_of_engines_are_added_and_marked_as_not_measured_together():
     gpu = row((0.012,), batch_size=16)
     found = said(gpu, "jetson_benchmarks", engines=[dla(0), dla(1)])
     assert found.figure == "FPS, GPU + DLA0 + DLA1"
@@ -176,7 +176,7 @@ def test_two_rows_on_one_engine_do_not_add_up():
 # --- MLPerf ---------------------------------------------------------------------------------------
 
 
-def test_offline_names_each_condition_that_is_not_met():
+def test_offline_names_each_unmet_condition():
     found = said(row(), "MLPerf Offline")
     assert found.value == pytest.approx(100 / 0.011)
     text = "; ".join(found.unmet)
@@ -186,12 +186,12 @@ def test_offline_names_each_condition_that_is_not_met():
     assert "0.033 s instead of 600 s" in text
 
 
-def test_enough_samples_and_time_are_not_held_against_a_run():
+def test_enough_samples_and_time_are_no_unmet_condition():
     found = said(row((2.5,) * 250), "MLPerf Offline")
     assert not any("instead of" in condition for condition in found.unmet)
 
 
-def test_single_stream_is_the_early_stopping_bound_of_calls_from_a_drained_device():
+def test_single_stream_is_the_early_stopping_bound_of_synchronised_calls():
     wall_s = tuple((1000 + n) * 1e-5 for n in range(100))
     found = said(row(batch_size=1, wall_s=wall_s), "MLPerf SingleStream")
     assert found.value == pytest.approx(0.01097)  # the third largest of 100
@@ -206,7 +206,7 @@ def test_single_stream_is_the_early_stopping_bound_of_calls_from_a_drained_devic
         (row(batch_size=1, clock="host", calls_per_sample=3), "the mean of 3 calls"),
     ],
 )
-def test_single_stream_says_why_it_cannot_be_stated(found, missing):
+def test_single_stream_has_a_reason_where_it_cannot_be_stated(found, missing):
     assert re.search(missing, said(found, "MLPerf SingleStream").missing)
 
 
@@ -223,7 +223,7 @@ def test_multi_stream_is_a_query_of_8():
 # --- LoadGen's early stopping ---------------------------------------------------------------------
 
 
-def test_the_fewest_queries_are_loadgens():
+def test_the_minimum_number_of_queries_is_loadgens():
     assert early_stopping_minimum(0.90) == 64
     assert early_stopping_minimum(0.99) == 662  # *.MultiStream.min_query_count of mlperf.conf
 
@@ -291,7 +291,7 @@ H200 = {
 
 
 @pytest.mark.parametrize("case", H200)
-def test_the_model_of_the_queue_is_a_bound_within_2_percent_of_an_h200(case):
+def test_the_queue_model_is_within_2_percent_of_an_h200(case):
     kernels, unsynchronised_s, synchronised_s, _ = H200[case]
     loop = Loop(30, synchronised_s / 30, 0.0, kernels)
     assert loop.shortest_s == pytest.approx(unsynchronised_s, rel=0.02)
@@ -299,18 +299,18 @@ def test_the_model_of_the_queue_is_a_bound_within_2_percent_of_an_h200(case):
 
 
 @pytest.mark.parametrize("case", H200)
-def test_from_the_time_by_events_the_range_holds_what_was_read_within_7_percent(case):
+def test_the_predicted_range_contains_the_recorded_time_within_7_percent(case):
     kernels, unsynchronised_s, _, events_s = H200[case]
     loop = Loop(30, events_s / 30, 0.0, kernels)
     assert loop.shortest_s < unsynchronised_s < loop.longest_s
     assert loop.shortest_s == pytest.approx(unsynchronised_s, rel=0.07)
 
 
-def test_a_loop_that_fits_into_the_queue_takes_what_enqueueing_takes():
+def test_a_loop_that_fits_into_the_queue_takes_the_enqueue_time():
     assert Loop(30, 0.01, 0.001, 20).shortest_s == pytest.approx(0.03)
 
 
-def test_without_launches_known_the_queue_has_no_end():
+def test_without_a_number_of_launches_the_queue_is_unlimited():
     found = said(row(enqueue_s=(0.001,)), "unsynchronised wall clock")
     assert (found.low, found.high) == (pytest.approx(10_000), pytest.approx(100_000))
     assert "not known" in found.unmet[0]
@@ -328,12 +328,12 @@ def test_a_host_bound_row_is_not_overstated():
     assert found.low == found.high == pytest.approx(10_000)
 
 
-def test_on_a_cpu_a_call_comes_back_when_it_is_done():
+def test_on_a_cpu_calls_are_synchronous():
     found = said(row(clock="host"), "unsynchronised wall clock")
     assert found.value == found.low == found.high == pytest.approx(10_000)
 
 
-def test_work_on_another_stream_is_not_guessed():
+def test_work_on_another_stream_has_no_statement():
     found = row(clock="host", labels=("stream_escape",))
     assert said(found, "unsynchronised wall clock").value is None
 
@@ -428,7 +428,7 @@ def test_the_command_gives_markdown_and_json(saved):
     assert (first["figure"], first["value"]) == ("latency, median", pytest.approx(0.004))
 
 
-def test_rows_that_clash_are_said_to(saved):
+def test_rows_on_the_same_engine_are_reported(saved):
     text = show(saved, "--rules", "-b", "half", "--engine", "eager", "--json").stdout
     assert "run on the same engine" in text
 

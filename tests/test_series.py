@@ -32,15 +32,15 @@ def noisy(levels: list[float], seed: int = 0) -> list[float]:
         ([1.0, 2.0, 1.0], Steadiness.FLAT),
     ],
 )
-def test_the_state_of_a_row_over_time(levels, state):
+def test_steadiness_of_a_row_over_time(levels, state):
     assert steadiness(noisy(levels)) is state
 
 
-def test_values_that_are_all_alike_have_no_change():
+def test_equal_values_have_no_change_point():
     assert change_points([1.0] * 10) == [0, 10]
 
 
-def test_drift_is_told_from_first_to_last_and_an_outlier_does_not_matter():
+def test_drift_is_from_first_to_last_and_robust_to_an_outlier():
     values = [1 + 0.01 * i for i in range(11)]
     values[5] = 9.0
     assert drift(values) == pytest.approx(0.1 / 1.05, rel=0.1)
@@ -56,14 +56,14 @@ def test_warm_up_has_settled_when_its_halves_agree():
     assert has_settled(stepping, noise=0.01)
 
 
-def test_outliers_stay_and_are_counted():
+def test_outliers_are_counted_and_kept():
     found = outliers([1.0, 1.01, 0.99] * 20 + [9.0])
     assert (found.count, found.total) == (1, 61)
     assert found.mean > found.median
     assert outliers([1.0] * 5).count == 0
 
 
-def test_carryover_needs_several_blocks_after_each():
+def test_carryover_needs_several_blocks_after_each_predecessor():
     assert not carryover([1.0, 2.0, 1.0, 2.0], ["a", "b", "a", "b"], 0.01)
     assert not carryover([1.0] * 12, ["a", "b"] * 6, 0.01)
 
@@ -84,17 +84,17 @@ def draws(count: int, draw) -> list[float]:
     ],
     ids=["normal", "uniform", "exponential", "two processes on a GPU", "a few outliers"],
 )
-def test_one_group_is_not_called_two(draw):
+def test_unimodal_samples_are_not_bimodal(draw):
     assert bimodality(draws(400, draw)) is None
 
 
-def test_two_groups_are_found_with_their_gap_and_share():
+def test_bimodal_samples_have_a_gap_and_a_share():
     found = bimodality(draws(400, lambda r: r.gauss(1.1 if r.random() < 0.3 else 1.0, 0.005)))
     assert found
     assert found.gap == pytest.approx(0.1, rel=0.05)
     assert found.slow_share == pytest.approx(0.3, abs=0.05)
 
 
-def test_few_or_equal_samples_are_no_groups():
+def test_few_or_equal_samples_are_not_bimodal():
     assert bimodality([1.0, 2.0, 1.0]) is None
     assert bimodality([1.0] * 50) is None

@@ -9,14 +9,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 import precisionbench as pb
+from made_up_results import comparison as scene
+from made_up_results import comparison_data, conv, evidence
 from precisionbench.cli import main
 from precisionbench.errors import IncomparableError, RowNotFoundError, SpecError
 from precisionbench.results import Agreement
 from precisionbench.testing.thresholds import ErrorThreshold, SpeedupThreshold, parse
-from scenes import comparison as scene
-from scenes import conv, evidence
-from test_differences import run
-from test_storage import comparison_data
+from test_run_diff import run
 
 
 def measured(**changes) -> pb.Comparison:

@@ -1,4 +1,4 @@
-"""What half precision could bring at most, from the float32 row's own layers."""
+"""The largest speed-up that half precision can reach, from the layers of the float32 row."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.records import Speedup
 from precisionbench.statistics import Interval
 
-# Shares of the half peak and of the bandwidth that layers of these shapes usually reach; the best
-# that there can be is all of it.
+# Shares of the half-precision peak and of the bandwidth that layers of these shapes usually reach;
+# the best case is all of both.
 _USUAL_COMPUTE, _USUAL_BANDWIDTH = 0.4, 0.6
-# Layers whose sizes are no multiples of 8 are padded and cut again: so many times the bytes.
+# Layers whose sizes are not multiples of 8 are padded and cropped, which multiplies their bytes.
 _PADDED_BYTES = 4.0
-# What memory alone bounds usually does not quite halve with its bytes.
+# Memory-bound time does not quite halve with its bytes.
 _HALVED_USUAL, _HALVED_BEST = 1.7, 2.0
 _HALF_BYTES = 2
-_LEAST_IDLE = 0.1  # of a call
+_MIN_IDLE_SHARE = 0.1  # of a call; shorter gaps between kernels are normal
 
 
 @attrs.frozen
 class _Seconds:
-    """What some time becomes in half precision: usually, and at best."""
+    """A time in half precision: the usual case and the best case."""
 
     usual: float
     best: float
@@ -39,18 +39,18 @@ class _Seconds:
 
 
 def ceiling_of(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> Ceiling:
-    """The best speed-up that half precision could bring, beside what it brought.
+    """The largest speed-up that half precision can reach, with the speed-up that was reached.
 
-    Every operation of the float32 row becomes as fast as the half peak and the bandwidth allow:
-    40 % of one and 60 % of the other are what is usual, all of them the best. Layout conversions
-    and casts vanish at best, and time in which the device waits for the host stays.
+    Every operation of the float32 row becomes as fast as the half-precision peak and the bandwidth
+    allow: 40 % and 60 % of them in the usual case, 100 % in the best case. Layout conversions and
+    casts vanish in the best case, and GPU idle time stays.
 
     Args:
-        rows: of the comparison.
-        speedups: over the reference, by row.
+        rows: facts of the rows of the comparison.
+        speedups: speed-ups over the reference, by row.
     """
     base = next((row for row in rows if claims_of(row.row).dtype == FLOAT32 and row.parts), None)
-    row, brought = _brought(rows, speedups)
+    row, brought = _reached(rows, speedups)
     if base is None:
         return Ceiling(None, brought, row, (), "there is no float32 row whose kernels were seen")
     limits = _Limits.of(base)
@@ -58,7 +58,11 @@ def ceiling_of(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> Ceilin
         reason = "this device's peaks in half precision and of its memory are not known"
         return Ceiling(None, brought, row, (), reason)
     idle_s = _idle_s(base)
-    after = _matrix(base.work, limits) + _memory(base, limits) + _Seconds(idle_s, idle_s)
+    after = (
+        _matrix_operations(base.work, limits)
+        + _other_kernels(base, limits)
+        + _Seconds(idle_s, idle_s)
+    )
     before_s = base.busy_s + idle_s
     if not after.best:
         return Ceiling(None, brought, row, (), "nothing of it would be left")
@@ -72,30 +76,29 @@ def ceiling_of(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> Ceilin
 
 
 def _idle_s(base: Facts) -> float:
-    """Time in which the device waits; a little between kernels is no waiting."""
+    """GPU idle time of a call; short gaps between kernels do not count."""
     latency_s = base.row.latency.value
     idle_s = max(0.0, latency_s - base.busy_s)
-    return idle_s if base.row.launch_bound or idle_s > _LEAST_IDLE * latency_s else 0.0
+    return idle_s if base.row.launch_bound or idle_s > _MIN_IDLE_SHARE * latency_s else 0.0
 
 
-def _brought(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> tuple[str, Interval | None]:
+def _reached(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> tuple[str, Interval | None]:
     half = [
         r.row.backend for r in rows if claims_of(r.row).dtype in HALF and r.row.backend in speedups
     ]
     if not half:
         return "", None
     best = max(half, key=lambda name: speedups[name].value)
-    found = speedups[best]
-    return best, Interval(found.value, found.low, found.high)
+    return best, speedups[best].interval
 
 
 @attrs.frozen
 class _Limits:
-    """Peaks of the device.
+    """Peak rates of the device.
 
     Attributes:
         half: FLOP/s in half precision.
-        single: FLOP/s in float32; ordinary cores do twice as many in half.
+        single: FLOP/s in float32; CUDA cores reach twice that in half precision.
         bandwidth: byte/s.
     """
 
@@ -111,26 +114,26 @@ class _Limits:
         return cls(half, single, bandwidth)
 
 
-def _matrix(work: Sequence[MatrixWork], limits: _Limits) -> _Seconds:
-    return sum((_after(one, limits) for one in work), _Seconds(0.0, 0.0))
+def _matrix_operations(work: Sequence[MatrixWork], limits: _Limits) -> _Seconds:
+    return sum((_in_half_precision(one, limits) for one in work), _Seconds(0.0, 0.0))
 
 
-def _after(work: MatrixWork, limits: _Limits) -> _Seconds:
-    """Never slower than in float32, which would be kept."""
-    if work.flops is None:  # recurrent layers and the like: between their bytes and the peaks
+def _in_half_precision(work: MatrixWork, limits: _Limits) -> _Seconds:
+    """Time of one operation in half precision; never longer than in float32."""
+    if work.flops is None:  # e.g. recurrent layers: between the limits of bandwidth and peak
         return _Seconds(work.time_s / _HALVED_USUAL, work.time_s * limits.single / limits.half)
     grouped = work.groups > 1 and work.obstacles
     padding = _PADDED_BYTES if work.obstacles and not grouped else 1.0
     usual_peak = 2 * limits.single if grouped else limits.half
     memory_s = work.elements * _HALF_BYTES / limits.bandwidth
     usual_s = max(work.flops / usual_peak / _USUAL_COMPUTE, padding * memory_s / _USUAL_BANDWIDTH)
-    # What small tensors move may never leave the L2 cache.
+    # Small tensors may stay in the L2 cache.
     best_s = max(work.flops / limits.half, min(memory_s, work.time_s / _HALVED_BEST))
     best_s = min(work.time_s, best_s)
     return _Seconds(max(best_s, min(work.time_s, usual_s)), best_s)
 
 
-def _memory(base: Facts, limits: _Limits) -> _Seconds:
+def _other_kernels(base: Facts, limits: _Limits) -> _Seconds:
     total = _Seconds(0.0, 0.0)
     for part in base.parts:
         if part.category in (LAYOUT, CAST):

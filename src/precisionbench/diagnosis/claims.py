@@ -1,4 +1,4 @@
-"""Whether a claimed rate can be true: held against what the device can do at most."""
+"""Whether a claimed rate is possible on a device, by its peak rates."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from precisionbench.reference_data.peaks import DeviceSpec, Peak, devices_named
 from precisionbench.results.dtypes import AMPERE, compute_capability
 
 IMPOSSIBLE, UNLIKELY, POSSIBLE, UNKNOWN = "impossible", "unlikely", "possible", "unknown"
-# Precisions in which libraries have Winograd's algorithm.
+# Precisions in which libraries implement Winograd's algorithm.
 _WINOGRAD_IN = ("fp32", "tf32", "fp16", "bf16")
-# Peaks of what is not named like its precision.
+# Names of peaks that differ from the name of the precision.
 _RATES = {"mixed": "fp16"}
-_SPARSE = 2.0
-_STATUSES = ("cited", "derived", "unverified")  # the last is worth least
-_WORDS = {"images/s": "img/s", "ms": "items/s"}
+_SPARSE_FACTOR = 2.0  # of 2:4 sparsity, on Ampere and later
+_STATUSES = ("cited", "derived", "unverified")  # from the most to the least reliable
+_UNIT_NAMES = {"images/s": "img/s", "ms": "items/s"}
 _TERA = 1e12
-_WHOLE = 100.0  # from here on decimals tell nothing
+_WHOLE_FROM = 100.0  # rates from here on are shown without decimals
 
 
 @attrs.frozen
 class Claim:
-    """So many items per second, in a precision, on one device.
+    """A claimed rate, in a precision, on one device.
 
     Attributes:
-        items_per_s: of one accelerator.
-        precision: such as `fp16`, as in `published.record.PRECISIONS`.
-        device: that it is said of.
-        flops: of an item.
-        gpus: 1, or 0 where only DLAs worked.
-        dlas: how many worked beside it.
-        sparsity: `dense`, `2:4`, or None where it is not told.
-        unit: of the rate, in words.
+        items_per_s: items per second of one accelerator.
+        precision: such as `fp16`, one of `published.record.PRECISIONS`.
+        device: the device.
+        flops: FLOPs of an item.
+        gpus: 1, or 0 where only DLAs were used.
+        dlas: number of DLAs that were used in addition.
+        sparsity: `dense`, `2:4`, or None where it is not stated.
+        unit: unit of the rate, in words.
     """
 
     items_per_s: float
@@ -52,7 +52,7 @@ class Claim:
 
     @property
     def engines(self) -> str:
-        """What is said to have worked, in words."""
+        """The engines that the claim names, in words."""
         dlas = "" if not self.dlas else "a DLA" if self.dlas == 1 else f"{self.dlas} DLAs"
         if not self.gpus:
             return f"{dlas} alone" if dlas else "nothing"
@@ -60,22 +60,22 @@ class Claim:
 
     @property
     def flop_rate(self) -> float:
-        """FLOP/s, as they are usually counted."""
+        """FLOP/s, with FLOPs as they are usually counted."""
         return self.items_per_s * self.flops.usual
 
     @property
     def least_flop_rate(self) -> float:
-        """FLOP/s that cannot be avoided, whatever algorithm convolutions use."""
+        """Minimum FLOP/s with any algorithm for convolutions."""
         return self.items_per_s * self.least_flops
 
     @property
     def least_flops(self) -> float:
-        """FLOPs of an item that cannot be avoided in this precision."""
+        """Minimum FLOPs of an item in this precision."""
         return self.flops.least if self.precision in _WINOGRAD_IN else self.flops.usual
 
     @property
     def peak(self) -> Peak | None:
-        """Of all engines together; None where one of them is not known."""
+        """Peak rate of all engines together; None where one of them is not known."""
         rate = _RATES.get(self.precision, self.precision)
         peaks = self.device.peaks
         needed = [(self.gpus, peaks.get(rate)), (self.dlas, peaks.get(f"dla_{rate}"))]
@@ -91,22 +91,22 @@ class Claim:
 
     @property
     def sparse_factor(self) -> float:
-        """How much faster than dense it could have been."""
-        has_sparsity = compute_capability(self.device.compute_capability) >= AMPERE
-        skips = has_sparsity and self.precision != "fp32"
-        return _SPARSE if skips and self.sparsity != "dense" else 1.0
+        """The factor over the dense peak that sparsity may have gained."""
+        capability = compute_capability(self.device.compute_capability)
+        can_be_sparse = capability >= AMPERE and self.precision != "fp32"
+        return _SPARSE_FACTOR if can_be_sparse and self.sparsity != "dense" else 1.0
 
 
 @attrs.frozen
 class Judgement:
-    """What there is to say of a claim.
+    """The plausibility of a claim.
 
     Attributes:
-        verdict: `impossible` (above the peak whatever the algorithm), `unlikely` (below it only
-            with Winograd's algorithm wherever it could be used), `possible` (the peak does not
-            forbid it, which proves nothing), or `unknown`.
-        sentence: the verdict with its figures; figures that are not cited say so.
-        claim: what was judged; None where too little of it is known.
+        verdict: `impossible` (above the peak with any algorithm), `unlikely` (below it only with
+            Winograd's algorithm wherever it can be used), `possible` (below the peak, which does
+            not prove it), or `unknown`.
+        sentence: the verdict with its figures; figures that are not cited are marked.
+        claim: the claim; None where too little of it is known.
     """
 
     verdict: str
@@ -115,10 +115,10 @@ class Judgement:
 
 
 def judge(claim: Claim) -> Judgement:
-    """Hold a claim against the device's peak: x items/s of F FLOPs each are x F FLOP/s.
+    """Compare a claim with the device's peak: x items/s of F FLOPs each are x F FLOP/s.
 
     Args:
-        claim: what is claimed.
+        claim: the claim.
     """
     peak = claim.peak
     if peak is None:
@@ -169,7 +169,7 @@ def _peak(claim: Claim, peak: Peak) -> str:
 
 def _tera(rate: float) -> str:
     value = rate / _TERA
-    return f"{value:,.0f}" if value >= _WHOLE else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= _WHOLE_FROM else f"{value:.3g}"
 
 
 def _unit(claim: Claim) -> str:
@@ -181,11 +181,11 @@ def _precision(claim: Claim) -> str:
 
 
 def judgements_of(record: Record) -> tuple[Judgement, ...]:
-    """Judge a published number as it is told, and what its number says of simpler readings.
+    """Judge a published number as stated, and under simpler interpretations.
 
-    A number whose precision or engines are not told, that is INT8, or that sums several engines, is
-    also held against the GPU alone, in its own precision and in FP16. Where the source does not
-    tell the model's variant, each variant is judged.
+    A number whose precision or engines are not stated, that is INT8, or that sums several engines,
+    is also compared with the GPU alone, in its own precision and in FP16. Where the source does not
+    state the model's variant, each variant is judged.
 
     Args:
         record: the published number.
@@ -199,24 +199,24 @@ def judgements_of(record: Record) -> tuple[Judgement, ...]:
     if not costs:
         where = record.input or "its input, which is not told"
         return (Judgement(UNKNOWN, f"the FLOPs of {record.model} at {where} are not known"),)
-    unit = _WORDS.get(record.unit, record.unit)
+    unit = _UNIT_NAMES.get(record.unit, record.unit)
     claims = [
         Claim(rate, precision, devices[0], flops, gpus, dlas, record.sparsity, unit)
         for flops in costs
-        for precision, gpus, dlas in _readings(record)
+        for precision, gpus, dlas in _interpretations(record)
     ]
-    found = tuple(judge(_on_the_fastest(claim, devices)) for claim in claims)
+    found = tuple(judge(_on_fastest_device(claim, devices)) for claim in claims)
     return found or (Judgement(UNKNOWN, "neither its precision nor its engines are told"),)
 
 
-def _on_the_fastest(claim: Claim, devices: tuple[DeviceSpec, ...]) -> Claim:
-    """The claim on that device, of those that it may be said of, whose peak is highest."""
+def _on_fastest_device(claim: Claim, devices: tuple[DeviceSpec, ...]) -> Claim:
+    """The claim on the one of several possible devices that has the highest peak."""
     claims = [attrs.evolve(claim, device=device) for device in devices]
     return max(claims, key=lambda one: one.peak.value if one.peak else math.inf)
 
 
-def _readings(record: Record) -> Iterator[tuple[str, int, int]]:
-    """Precision, GPUs and DLAs: as told, and what a reader might take it for."""
+def _interpretations(record: Record) -> Iterator[tuple[str, int, int]]:
+    """Precision, GPUs and DLAs as stated, and as the number may be understood."""
     own, dlas = record.precision, record.dlas
     gpus = None if record.gpus is None else min(1, record.gpus)
     if own is not None and gpus is not None and dlas is not None:
@@ -230,10 +230,10 @@ def _readings(record: Record) -> Iterator[tuple[str, int, int]]:
 
 
 def measured_flops(facts: Facts) -> ItemFlops | None:
-    """FLOPs of an item as they were counted in a measured row; None where they were not.
+    """FLOPs per item of a measured row; None where they were not counted.
 
     Args:
-        facts: of the row.
+        facts: facts of the row.
     """
     flops, least, items = facts.evidence.flops, facts.min_flops, facts.row.batch_size
     if not flops or not least or not items:

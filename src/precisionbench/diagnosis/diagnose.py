@@ -1,4 +1,4 @@
-"""From a comparison, and experiments if any were made, to a diagnosis."""
+"""The diagnosis of a comparison, with the results of experiments."""
 
 from __future__ import annotations
 
@@ -27,44 +27,46 @@ from precisionbench.errors import some
 from precisionbench.results.records import ComparisonData, Speedup
 from precisionbench.statistics import Interval
 
-# A counterfactual that wins less than this has shown that the cause costs nothing to speak of.
-_MATTERS = 1.01
-# A change that helps for other reasons, too, must win more to prove the cause: a larger batch also
-# fills the device better.
-_PROVES = {"larger-batch": 1.5}
+# If removing a cause gains less than this factor, the cause has no practical effect.
+_MIN_GAIN = 1.01
+# Experiments that also help for other reasons must gain more to confirm a cause: a larger batch
+# also fills the device better.
+_MIN_GAIN_OF = {"larger-batch": 1.5}
 _FLATTERING = {cause.name for cause in CAUSES if cause.flatters}
 
 
 def diagnosis_of(
-    data: ComparisonData, trials: Sequence[ExperimentResult] = (), notes: Sequence[str] = ()
+    data: ComparisonData, experiments: Sequence[ExperimentResult] = (), notes: Sequence[str] = ()
 ) -> DiagnosisData:
-    """Why the rows of a comparison are as fast as they are.
+    """The diagnosis of a comparison: why its rows are as fast as they are.
 
     Args:
         data: the comparison, with its rows' evidence.
-        trials: experiments that were made.
-        notes: what a reader must know of them.
+        experiments: results of experiments.
+        notes: warnings that qualify the experiments.
 
     Returns:
-        Findings are suspected until a trial, or a counterfactual that the rows were measured
-        with, has confirmed them or ruled them out.
+        The diagnosis. Findings are suspected until an experiment, or another measurement of the
+        same rows, confirms them or rules them out.
     """
     rows = facts_of_rows(data)
     base = rows.get(data.reference)
     found = speedups(data)
     labels = {name: label_of(facts) for name, facts in rows.items()}
-    findings = tuple(judged(f, trials) for f in _findings(data, rows, labels, base, found))
+    findings = tuple(
+        with_experiments(f, experiments) for f in _findings(data, rows, labels, base, found)
+    )
     ceiling = ceiling_of(list(rows.values()), found)
     precisions = tuple(accuracy_of(facts, base) for facts in rows.values())
     return DiagnosisData(
         labels=tuple(labels.values()),
         ceiling=ceiling,
-        findings=tuple(sorted(findings, key=_weight)),
-        layers=_pairs(rows, base),
+        findings=tuple(sorted(findings, key=_importance)),
+        layers=_all_layer_pairs(rows, base),
         precisions=precisions,
         roofs={name: roofline_points(facts) for name, facts in rows.items()},
         answers=answers_of(rows, found, tuple(labels.values()), findings, ceiling, precisions),
-        notes=(*_notes(list(rows.values()), trials), *notes),
+        notes=(*_notes(list(rows.values()), experiments), *notes),
     )
 
 
@@ -84,34 +86,52 @@ def _findings(
                 yield finding
 
 
-def judged(finding: Finding, trials: Sequence[ExperimentResult]) -> Finding:
-    """A finding after the experiment that was made for it, if one was.
+def with_experiments(finding: Finding, experiments: Sequence[ExperimentResult]) -> Finding:
+    """A finding with the result of the experiment for it, if there is one.
 
     Args:
-        finding: as its rule gave it.
-        trials: all experiments.
+        finding: the finding as its cause gives it.
+        experiments: results of all experiments.
     """
-    mine = [t for t in trials if (t.cause, t.row) == (finding.cause, finding.row)]
-    if not mine or finding.status is FindingStatus.CONFIRMED:
+    own = (e for e in experiments if (e.cause, e.row) == (finding.cause, finding.row))
+    result = next(own, None)
+    if result is None or finding.status is FindingStatus.CONFIRMED:
         return finding
-    trial = mine[0]
-    if trial.speedup is None:
-        return attrs.evolve(finding, reason=_joined(finding.reason, f"not tried: {trial.failure}"))
-    change = attrs.evolve(finding, factor=trial.speedup, experiment=trial.experiment)
-    low, high = trial.speedup.low, trial.speedup.high
-    if finding.cause in _FLATTERING:  # it makes the row look faster, so the cure costs time
+    if result.speedup is None:
+        return attrs.evolve(finding, reason=_joined(finding.reason, f"not tried: {result.failure}"))
+    status, reason = _status_after(finding, result.experiment, result.speedup)
+    return attrs.evolve(
+        finding,
+        factor=result.speedup,
+        experiment=result.experiment,
+        status=status,
+        reason=_joined(finding.reason, reason),
+    )
+
+
+def _status_after(
+    finding: Finding, experiment: str, speedup: Interval
+) -> tuple[FindingStatus, str]:
+    """The status of a finding after an experiment, and what to add to its reason.
+
+    Args:
+        finding: the finding before the experiment.
+        experiment: name of the experiment.
+        speedup: speed-up of the row without the cause.
+    """
+    least = _MIN_GAIN_OF.get(experiment, _MIN_GAIN)
+    low, high = speedup.low, speedup.high
+    if finding.cause in _FLATTERING:  # the cause makes the row faster, so removing it costs time
         low, high = 1 / high, 1 / low
-    least = _PROVES.get(trial.experiment, _MATTERS)
     if low > least:
-        return attrs.evolve(change, status=FindingStatus.CONFIRMED)
-    if high < _MATTERS:
-        reason = _joined(finding.reason, "the change that would cure it made no such difference")
-        return attrs.evolve(change, status=FindingStatus.RULED_OUT, reason=reason)
-    return attrs.evolve(change, reason=_joined(finding.reason, _inconclusive(trial.speedup, least)))
+        return FindingStatus.CONFIRMED, ""
+    if high < _MIN_GAIN:
+        return FindingStatus.RULED_OUT, "the change that would cure it made no such difference"
+    return finding.status, _inconclusive(speedup, least)
 
 
 def _inconclusive(speedup: Interval, least: float) -> str:
-    if least == _MATTERS:
+    if least == _MIN_GAIN:
         return "the experiment was inconclusive"
     return (
         f"the experiment won {speedup.value:.3g}x ({speedup.low:.3g} to {speedup.high:.3g}), which "
@@ -123,46 +143,47 @@ def _joined(*parts: str) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _weight(finding: Finding) -> tuple[int, float]:
+def _importance(finding: Finding) -> tuple[int, float]:
     """Confirmed before suspected before ruled out, and the largest factor first."""
     order = (FindingStatus.CONFIRMED, FindingStatus.SUSPECTED, FindingStatus.RULED_OUT)
     return order.index(finding.status), -(finding.factor.value if finding.factor else 1.0)
 
 
-def _pairs(rows: Mapping[str, Facts], base: Facts | None) -> tuple[LayerPair, ...]:
+def _all_layer_pairs(rows: Mapping[str, Facts], base: Facts | None) -> tuple[LayerPair, ...]:
     if base is None:
         return ()
     others = [facts for facts in rows.values() if facts is not base]
     return tuple(pair for facts in others for pair in layer_pairs(base, facts))
 
 
-def _notes(rows: Sequence[Facts], trials: Sequence[ExperimentResult]) -> Iterable[str]:
-    blind = [facts.row.backend for facts in rows if facts.row.evidence is None]
-    if blind:
+def _notes(rows: Sequence[Facts], experiments: Sequence[ExperimentResult]) -> Iterable[str]:
+    unprofiled = [facts.row.backend for facts in rows if facts.row.evidence is None]
+    if unprofiled:
         yield (
-            f"what ran in the calls of {some(blind)} is not in this result (evidence=False, an "
-            "older version, or it failed: see the row's notes); most questions need it"
+            f"what ran in the calls of {some(unprofiled)} is not in this result (evidence=False, "
+            "an older version, or it failed: see the row's notes); most questions need it"
         )
     for facts in rows:
         for what, why in facts.evidence.unknown.items():
             yield f"{facts.row.backend}: its {what} could not be seen ({why})"
-        if facts.busy_s > _ROUGH * facts.row.latency.value:
+        if facts.busy_s > _MAX_PROFILER_SLOWDOWN * facts.row.latency.value:
             ratio = facts.busy_s / facts.row.latency.value
             yield (
                 f"{facts.row.backend}: under the profiler a call took {ratio:.1f} times its "
                 "latency, so the times of its layers are rough"
             )
     covered = [facts.counted_share for facts in rows if facts.counted_share is not None]
-    if covered and min(covered) < _COUNTED:
+    if covered and min(covered) < _MIN_COUNTED_SHARE:
         yield (
             f"FLOPs were counted for {min(covered):.0%} of the matrix time at least: torch's "
             "counter passes over some operations, such as fused attention and recurrent layers"
         )
-    for trial in trials:
-        if trial.speedup is None:
-            yield f"{trial.row}: the experiment {trial.experiment} was not made ({trial.failure})"
+    for result in experiments:
+        if result.speedup is None:
+            name, why = result.experiment, result.failure
+            yield f"{result.row}: the experiment {name} was not made ({why})"
 
 
-# Beyond this the profiler itself, or a disturbance, is most of what it saw.
-_ROUGH = 1.5
-_COUNTED = 0.9
+# Above this ratio the overhead of the profiler distorts the times of layers.
+_MAX_PROFILER_SLOWDOWN = 1.5
+_MIN_COUNTED_SHARE = 0.9

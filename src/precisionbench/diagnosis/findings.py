@@ -1,4 +1,4 @@
-"""What a diagnosis is made of: frozen data."""
+"""Records of a diagnosis: findings, labels, accuracy, rates and answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DOCS = "docs/causes/"
 
 
 class FindingStatus(str, Enum):
-    """How sure a finding is."""
+    """Status of a finding."""
 
     CONFIRMED = "confirmed"
     SUSPECTED = "suspected"
@@ -21,11 +21,11 @@ class FindingStatus(str, Enum):
 
 @attrs.frozen
 class Number:
-    """A figure that a finding rests on.
+    """A figure that supports a finding.
 
     Attributes:
-        name: what it is.
-        value: the figure.
+        name: name of the quantity.
+        value: the value.
         unit: `s`, `share`, `count`, `ratio`, `FLOP/s`, `byte` or empty.
     """
 
@@ -36,22 +36,22 @@ class Number:
 
 @attrs.frozen
 class Finding:
-    """A cause that was found in a row, or tried and ruled out.
+    """A cause that was detected in a row, or ruled out by an experiment.
 
     Attributes:
-        cause: its name in the catalogue, e.g. `layout-conversions`.
-        row: the row it was found in.
+        cause: name of the cause, e.g. `layout-conversions`.
+        row: the row.
         title: the cause in a few words.
-        status: how sure it is.
-        factor: how many times as fast the row would be without it, with its interval; None where
-            nothing tells. Estimated while it is suspected, measured where it is confirmed.
-        evidence: the figures.
-        remedy: what to do, in a sentence.
-        experiment: what proved it or ruled it out; empty where nothing was tried.
-        reason: why it has its status.
-        proposed: the experiment that could prove it; empty where there is none.
-        costs_time: whether it makes the row slower; others make a figure wrong.
-        alternatives: other experiments that could tell something of it, where they are asked for.
+        status: whether it is confirmed, suspected or ruled out.
+        factor: speed-up of the row without the cause, with its interval; None where it is not
+            known. Estimated while the cause is suspected, measured where it is confirmed.
+        evidence: figures that support it.
+        remedy: how to fix it, in a sentence.
+        experiment: the experiment that confirmed it or ruled it out; empty without one.
+        reason: the reason for its status.
+        proposed: the experiment that could confirm it; empty where there is none.
+        costs_time: whether it makes the row slower; other causes make a figure wrong.
+        alternatives: other experiments for it, which run on request.
     """
 
     cause: str
@@ -69,20 +69,20 @@ class Finding:
 
     @property
     def link(self) -> str:
-        """The page that explains the cause."""
+        """Path of the documentation of the cause."""
         return f"{DOCS}{self.cause}.md"
 
 
 @attrs.frozen
 class ExperimentResult:
-    """An experiment that was made: a row with one thing changed, measured beside it.
+    """The result of an experiment: a row with one change, measured together with the row itself.
 
     Attributes:
-        experiment: its name.
-        cause: the cause that it is for.
+        experiment: name of the experiment.
+        cause: the cause that it tests.
         row: the row that was changed.
-        speedup: of the changed row over the row as it was; None where it could not be measured.
-        failure: why not.
+        speedup: speed-up of the changed row over the row; None where it could not be measured.
+        failure: why it could not be measured.
     """
 
     experiment: str
@@ -94,12 +94,12 @@ class ExperimentResult:
 
 @attrs.frozen
 class Indicator:
-    """One thing that says in which precision a row ran.
+    """An indication of the precision that a row ran in.
 
     Attributes:
-        name: what it is.
-        says: what it says, in words.
-        against: whether it contradicts the label; None where it says nothing of it.
+        name: name of the indicator.
+        says: what it indicates, in words.
+        against: whether it contradicts the label; None where it is neutral.
     """
 
     name: str
@@ -109,15 +109,15 @@ class Indicator:
 
 @attrs.frozen
 class Label:
-    """Whether a row is what its name says.
+    """Whether a row ran in the precision that it claims.
 
     Attributes:
         row: the row.
-        claim: the precision that its name claims; empty where it claims none.
+        claim: the precision that the row claims; empty where it claims none.
         verdict: `true`, `false`, `partly` (part of the work ran in another precision) or
             `unknown`.
-        ran: the precision that it ran in, in words; empty where nothing tells.
-        witnesses: what says so.
+        ran: the precision that it ran in, in words; empty where it is not known.
+        witnesses: indicators of the precision.
     """
 
     row: str
@@ -128,12 +128,12 @@ class Label:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether it is false in part or in whole."""
+        """Whether it is false, completely or in part."""
         return self.verdict in ("false", "partly")
 
     @property
     def sentence(self) -> str:
-        """The label's verdict for a reader."""
+        """The label's verdict as a sentence."""
         against = "; ".join(w.says for w in self.witnesses if w.against)
         if self.verdict == "false":
             return f"{self.row} is labelled {self.claim} and ran {self.ran}: {against}"
@@ -144,15 +144,15 @@ class Label:
 
 @attrs.frozen
 class Ceiling:
-    """What half precision could bring at most.
+    """The largest speed-up that half precision can reach.
 
     Attributes:
         best: the largest speed-up over the float32 row, between what is usual and what the
-            device's peaks allow; None where something needed is not known.
-        brought: the speed-up that the fastest half row brought; None without one.
+            device's peaks allow; None where it cannot be computed.
+        brought: the speed-up of the fastest half-precision row; None without one.
         row: that row; empty without one.
-        shares: of the float32 row's time, by what could become of it.
-        reason: why there is no `best`; empty where there is.
+        shares: shares of the float32 row's time, by their potential.
+        reason: why `best` is None; empty otherwise.
     """
 
     best: Interval | None
@@ -164,19 +164,19 @@ class Ceiling:
 
 @attrs.frozen
 class LayerPair:
-    """A layer in the reference row and in another one.
+    """A layer in the reference row and in another row.
 
     Attributes:
-        path: the layer.
-        kind: its class.
+        path: path of the layer.
+        kind: class of the layer.
         row: the other row.
-        reference_s: its kernels' time in the reference row.
-        time_s: in the other.
+        reference_s: time of its kernels in the reference row, in seconds.
+        time_s: time of its kernels in the other row, in seconds.
         kernel: the longest kernel in the other row.
-        dtype: of its operands there.
-        obstacles: what keeps tensor cores from being used well.
-        error: relative L2 error against float64 in the other row; None where not known.
-        reference_error: in the reference row.
+        dtype: dtype of its operands in the other row.
+        obstacles: what keeps tensor cores from being used efficiently.
+        error: relative L2 error against float64 in the other row; None where it is not known.
+        reference_error: the same in the reference row.
     """
 
     path: str
@@ -192,25 +192,25 @@ class LayerPair:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast it is in the other row."""
+        """Speed-up of the layer in the other row."""
         return self.reference_s / self.time_s if self.time_s else float("inf")
 
 
 @attrs.frozen
 class Accuracy:
-    """Whether a row's output is near enough to float64's.
+    """Whether a row's output matches float64 within tolerance.
 
     Attributes:
         row: the row.
-        verdict: `fine`, `inaccurate`, `non_finite`, `unstable` (not even equal to itself) or
+        verdict: `fine`, `inaccurate`, `non_finite`, `unstable` (calls differ from each other) or
             `unknown`.
-        error: relative L2 error of the output against float64; None where not known.
-        bound: the error allowed.
-        layer: the first layer that has non-finite elements, or adds most of the error.
-        reason: why, in a sentence.
-        keep: layers that would best be kept in float32, where the output is inaccurate.
-        keep_s: about what that would cost in a call.
-        top1: share of items of the reference's class; None where that would say nothing.
+        error: relative L2 error of the output against float64; None where it is not known.
+        bound: the tolerance.
+        layer: the first layer with non-finite elements, or the one that adds most of the error.
+        reason: the reason for the verdict, in a sentence.
+        keep: layers to keep in float32, where the output is inaccurate.
+        keep_s: estimated seconds per call that this would add.
+        top1: share of items with the reference's class; None where it has no meaning.
     """
 
     row: str
@@ -226,16 +226,16 @@ class Accuracy:
 
 @attrs.frozen
 class RooflinePoint:
-    """A category of a row's time against the device's peaks.
+    """The rates that a row reaches in one category of its time.
 
     Attributes:
-        category: of time.
+        category: category of time.
         time_s: seconds in a call.
-        share: of the row's busy time.
-        flop_rate: FLOP/s; None where not counted.
-        of_peak: its share of the peak of the precision that it ran in; None where not known.
-        byte_rate: byte/s of what must at least be moved; None where not known.
-        of_bandwidth: its share of the device's bandwidth; None where not known.
+        share: share of the time in kernels.
+        flop_rate: FLOP/s; None where FLOPs were not counted.
+        of_peak: share of the peak of the precision that it ran in; None where it is not known.
+        byte_rate: byte/s of the least data that must be moved; None where it is not known.
+        of_bandwidth: share of the device's bandwidth; None where it is not known.
     """
 
     category: str
@@ -249,11 +249,11 @@ class RooflinePoint:
 
 @attrs.frozen
 class Answer:
-    """One of the questions that everybody asks.
+    """The answer to a common question.
 
     Attributes:
-        question: in plain words.
-        answer: in plain words, with its figures.
+        question: the question, in plain words.
+        answer: the answer, in plain words, with figures.
     """
 
     question: str
@@ -262,17 +262,17 @@ class Answer:
 
 @attrs.frozen
 class DiagnosisData:
-    """Why the rows of a comparison are as fast as they are.
+    """The diagnosis of a comparison: why its rows are as fast as they are.
 
     Attributes:
-        labels: whether each row is what its name says.
-        ceiling: what half precision could bring.
-        findings: causes, the weightiest first.
-        layers: the layers of the reference row beside each other row's.
-        precisions: whether each row's output is near enough.
-        roofs: by row, where the time goes against the device's peaks.
-        answers: to the questions that everybody asks.
-        notes: what a reader must know of the diagnosis itself.
+        labels: whether each row ran in the precision that it claims.
+        ceiling: the largest speed-up that half precision can reach.
+        findings: causes, the most important first.
+        layers: the layers of the reference row with those of each other row.
+        precisions: whether each row's output matches float64 within tolerance.
+        roofs: by row, the rates that it reaches in each category of its time.
+        answers: answers to common questions.
+        notes: warnings that qualify the diagnosis.
     """
 
     labels: tuple[Label, ...]

@@ -1,4 +1,4 @@
-"""Comparisons with evidence, made up for the rules of the diagnosis."""
+"""Made-up comparisons for tests of what is derived from results, and recorded ones of real GPUs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,23 @@ import attrs
 
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import Finding
-from precisionbench.results import Agreement, Block, ComparisonData, Gpu, Passes, json_format
+from precisionbench.results import (
+    Agreement,
+    BackendFailure,
+    BackendResult,
+    Block,
+    ComparisonData,
+    Environment,
+    Gpu,
+    Measurement,
+    Passes,
+    Preparation,
+    TensorAgreement,
+    TensorInfo,
+    WorkloadInfo,
+    json_format,
+)
 from precisionbench.results.evidence import Evidence, Kernel, Layer, Operation, Tensor
-from test_storage import comparison_data
 
 RECORDED = Path(__file__).parent / "recorded"
 H100 = Gpu("NVIDIA H100 80GB HBM3", "9.0", 85_000_000_000, 132, max_sm_clock_hz=1.98e9)
@@ -24,6 +38,67 @@ HALF_ON_CUDA_CORES = "volta_fp16_sgemm_fp16_128x32_nt"
 LAYOUT = "void cudnn::engines_precompiled::nchwToNhwcKernel<__half, __half, float>"
 CAST = "void at::native::vectorized_elementwise_kernel<8, at::native::float16_copy_kernel_cuda"
 NORM = "void at::native::batch_norm_transform_input_kernel<c10::Half, c10::Half, float>"
+
+
+def measurement(*medians: float) -> Measurement:
+    """A measurement of one replica with these block medians."""
+    blocks = tuple(
+        Block(round_, 0, 0, (median, median * 1.01, median * 0.99))
+        for round_, median in enumerate(medians)
+    )
+    return Measurement("cuda_events", 5e-7, 1, (Preparation(1.5, 0.2, 30),), blocks, "target")
+
+
+def comparison_data(**changes) -> ComparisonData:
+    """A made-up comparison on a GPU, with two rows and a failure."""
+    agreement = Agreement(
+        (TensorAgreement("['out']", (4, 5), "float16", 1e-3, 0.999, 2e-3, 0.5, 0),), ()
+    )
+    options = {"precision": "fp32", "memory_format": "contiguous"}
+    half = {"dtype": "float16", "memory_format": "contiguous"}
+    data = ComparisonData(
+        created="2026-11-23T12:00:00+00:00",
+        precisionbench="0.1.0",
+        workload=WorkloadInfo("Net", 20, (TensorInfo("[0]", (4, 5), "float32"),), 4),
+        environment=Environment(
+            device="cuda:0",
+            gpu=Gpu("NVIDIA Test", "9.0", 10**9, 132, driver="1.2", power_limit_w=700.0),
+            platform="Linux",
+            python="3.11",
+            torch="2.14.1",
+            cuda="13.0",
+            cudnn="9.19.0",
+            packages={"numpy": "2"},
+            cpu="CPU",
+            cpu_cores=2,
+            threads=2,
+            jetson=None,
+            flags={"cudnn.benchmark": False},
+        ),
+        seed=1,
+        launcher="inline",
+        reference="eager",
+        results=(
+            BackendResult("eager", "eager", options, 4, measurement(*[0.010] * 12), Agreement()),
+            BackendResult(
+                "half",
+                "half",
+                half,
+                4,
+                measurement(*[0.004] * 12),
+                agreement,
+                details={"layers": {"fp16": 3}},
+                warnings=("mind this",),
+                log=("printed",),
+            ),
+        ),
+        failures=(
+            BackendFailure(
+                "apex-amp", "apex-amp", {}, "BackendUnavailableError", "needs Apex", "get it"
+            ),
+        ),
+    )
+    return attrs.evolve(data, **changes)
 
 
 def conv(
@@ -61,7 +136,7 @@ def layer(path: str = "conv", channels: int = 64, groups: int = 1, dtype: str = 
 
 
 def evidence(*operations: Operation, layers: tuple[Layer, ...] = (layer(),), **more) -> Evidence:
-    """What was seen of a row."""
+    """Evidence of a row."""
     return Evidence(operations=operations, layers=layers, calls=10, launches=5.0, **more)
 
 
@@ -94,7 +169,7 @@ def comparison(
 
 
 def findings(data: ComparisonData, cause: str, row: str | None = None) -> list[Finding]:
-    """What the diagnosis says of one cause."""
+    """The findings of one cause."""
     found = diagnosis_of(data).findings
     return [f for f in found if f.cause == cause and row in (None, f.row)]
 

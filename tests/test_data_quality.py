@@ -11,10 +11,10 @@ import pytest
 
 import precisionbench as pb
 import simulated_device
+from made_up_results import comparison_data
 from precisionbench.analysis.data_quality import observations, unthrottled
 from precisionbench.errors import PrecisionBenchError
 from precisionbench.results import Block, ComparisonData, DeviceState, Measurement, Passes
-from test_storage import comparison_data
 
 ROUNDS = 20
 CAPPED = DeviceState(throttled=("sw_power_cap",))
@@ -49,7 +49,7 @@ def codes(data: ComparisonData, row: str = "half") -> list[str]:
     return [found.code for found in observations(data)[row]]
 
 
-def test_a_quiet_run_has_nothing_to_say():
+def test_a_quiet_run_has_no_observations():
     found = [codes(run(quiet(seed=seed))) for seed in range(100)]
     assert sum(map(bool, found)) <= 1
 
@@ -62,14 +62,14 @@ def test_a_quiet_run_has_nothing_to_say():
         (lambda r: 1.06 if 8 <= r < 13 else 1.0, "no_steady_state", 0.06),
     ],
 )
-def test_a_row_that_changed_its_speed_says_how(factor, code, size):
+def test_changes_of_speed_are_classified(factor, code, size):
     found = observations(run(quiet(factor=factor)))["half"][0]
     assert found.code == code
     assert found.value == pytest.approx(size, abs=0.004)
     assert f"{found.value:.1%}" in found.text
 
 
-def test_blocks_that_depend_on_the_row_before_are_seen():
+def test_carryover_from_the_previous_row_is_detected():
     rows = quiet(40)
     order = sorted((b.round, b.position, name) for name in rows for b in rows[name])
     after_eager = {b[:2] for a, b in itertools.pairwise(order) if a[2] == "eager"}
@@ -83,7 +83,7 @@ def test_blocks_that_depend_on_the_row_before_are_seen():
     assert "carryover" not in codes(run(rows))
 
 
-def test_nothing_is_carried_over_on_devices_that_only_drift():
+def test_drift_is_not_reported_as_carryover():
     flagged = 0
     for seed in range(60):
         environment = (
@@ -97,7 +97,7 @@ def test_nothing_is_carried_over_on_devices_that_only_drift():
     assert flagged <= 3
 
 
-def test_samples_far_out_are_counted():
+def test_outliers_are_counted():
     rows = quiet()
     spoiled = [attrs.evolve(b, samples=(*b.samples[:4], 0.05)) for b in rows["half"][:4]]
     found = observations(run({**rows, "half": [*spoiled, *rows["half"][4:]]}))["half"]
@@ -105,7 +105,7 @@ def test_samples_far_out_are_counted():
     assert outliers.text.startswith("4 of 100 samples lie far out")
 
 
-def test_two_groups_of_samples_are_said():
+def test_bimodal_samples_are_reported():
     rows = quiet()
     two = [attrs.evolve(b, samples=(0.01, 0.01, 0.011, 0.011, 0.01)) for b in rows["half"]]
     (found,) = observations(run({**rows, "half": two}))["half"]
@@ -138,14 +138,14 @@ def test_a_run_throttled_throughout_has_no_rounds_without_it():
         ({"graph_s": (0.004,), "enqueue_s": (0.0035,)}, "host_risk"),
     ],
 )
-def test_what_the_host_decides_is_said_beside_the_graph(passes, code):
+def test_a_host_bound_row_is_reported_with_its_graph_time(passes, code):
     (found,) = observations(run(quiet(), **passes))["half"]
     assert found.code == code
     assert found.value == pytest.approx(passes["enqueue_s"][0] / 0.004)
     assert ("as a CUDA graph it takes 4 ms" in found.text) == ("graph_s" in passes)
 
 
-def test_a_device_that_needs_longer_than_the_host_says_nothing():
+def test_a_device_bound_row_has_no_observation():
     assert codes(run(quiet(), device_s=(0.01,), enqueue_s=(0.001,))) == []
 
 
@@ -154,7 +154,7 @@ def test_labels_of_the_clock_are_explained():
     assert codes(run(quiet(), labels=labels)) == list(labels)
 
 
-def test_observations_are_notes_of_the_table_and_of_the_comparison():
+def test_observations_are_shown_below_the_table_and_by_the_comparison():
     comparison = pb.Comparison(run(quiet(factor=lambda r: 1.06 if r >= 15 else 1.0)))
     assert [found.code for found in comparison.observations("half")] == ["slowdown"]
     assert "slower while it was measured and stayed so" in " ".join(str(comparison).split())

@@ -11,13 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 import precisionbench as pb
+from made_up_results import comparison_data
 from precisionbench.analysis.comparable import mismatches
 from precisionbench.analysis.run_diff import SESSION_SPREAD, difference
 from precisionbench.cli import main
 from precisionbench.errors import IncomparableError
 from precisionbench.report.run_diff import to_text
 from precisionbench.results import Block, ComparisonData, Passes, Verdict
-from test_storage import comparison_data
 
 SESSIONS = 100
 WRONG = (Verdict.FASTER, Verdict.SLOWER)
@@ -86,14 +86,14 @@ def verdict(old: ComparisonData, new: ComparisonData, row: str = "half") -> Verd
     return {c.backend: c.speedup.verdict for c in difference(old, new).rows}[row]
 
 
-def test_two_runs_of_the_same_are_not_told_apart():
+def test_two_runs_of_the_same_code_have_no_false_change():
     found = [difference(run(2 * seed), run(2 * seed + 1)) for seed in range(SESSIONS)]
     changes = [change.speedup for one in found for change in one.rows]
     assert sum(change.verdict in WRONG for change in changes) <= 0.05 * SESSIONS
     assert sum(not change.low <= 1 <= change.high for change in changes) <= 0.07 * SESSIONS
 
 
-def test_a_machine_whose_rounds_differ_is_expected_to_differ_between_sessions():
+def test_variation_between_rounds_widens_the_interval_between_sessions():
     """At batch 1 on an H100, sessions of the same code lay as far apart as their rounds."""
     found = [
         difference(*(run(2 * seed + i, shift=0.06, drift=0.06) for i in (0, 1)))
@@ -108,7 +108,7 @@ def test_a_machine_whose_rounds_differ_is_expected_to_differ_between_sessions():
     assert max(widths) < 0.05  # drift cancels there
 
 
-def test_what_became_slower_over_the_reference_is_found_on_a_machine_that_drifts():
+def test_a_slower_speed_up_is_found_on_a_machine_that_drifts():
     found = [
         difference(run(2 * s, drift=0.06), run(2 * s + 1, 0.95, shift=0.06, drift=0.06))
         for s in range(20)
@@ -120,7 +120,7 @@ def test_what_became_slower_over_the_reference_is_found_on_a_machine_that_drifts
 
 
 @pytest.mark.parametrize("sessions", [2, 3])
-def test_sessions_that_shift_all_rows_alike_are_known_by_themselves(sessions):
+def test_shifts_of_whole_sessions_are_not_reported_as_changes(sessions):
     found = [
         difference(*(run(2 * s + i, shift=0.01, sessions=sessions) for i in (0, 1)))
         for s in range(SESSIONS)
@@ -145,7 +145,7 @@ def test_a_real_change_is_found_and_has_the_right_size(sessions):
     assert sum(change["eager"].verdict in WRONG for change in changes) <= 1
 
 
-def test_a_run_against_itself_has_changed_by_nothing():
+def test_a_run_against_itself_has_ratios_of_one():
     data = run(1)
     (eager, half) = difference(data, data).rows
     assert (eager.speedup.value, half.speedup.value) == (1.0, 1.0)
@@ -161,13 +161,13 @@ def test_a_run_against_itself_has_changed_by_nothing():
         ({"schedule": "sequential", "replicas": 1}, "not_interleaved"),
     ],
 )
-def test_runs_that_cannot_tell_give_no_verdict(changes, reason):
+def test_runs_with_too_little_data_are_inconclusive(changes, reason):
     (_, half) = difference(run(1, **changes), run(2, 0.9, **changes)).rows
     assert half.speedup.verdict is Verdict.INCONCLUSIVE
     assert half.speedup.reason == reason
 
 
-def test_rows_started_anew_in_every_round_are_held_against_each_other_by_process():
+def test_rows_restarted_in_every_round_are_compared_by_process():
     """There each round is a process of its own, and there is no speed-up within a round."""
     data = [restarted(run(seed, speed, rounds=1, replicas=8)) for seed, speed in ((1, 1), (2, 0.9))]
     (_, half) = difference(*data).rows
@@ -189,7 +189,7 @@ def restarted(data: ComparisonData) -> ComparisonData:
     return attrs.evolve(data, results=rows, schedule="restarts")
 
 
-def test_other_numbers_of_calls_in_a_sample_widen_the_interval_of_short_calls():
+def test_different_calls_per_sample_widen_the_interval_of_short_calls():
     """A pair of events reads 2.7 us too much, shared by the calls of a sample."""
     one, three = (short(run(seed), calls) for seed, calls in ((1, 1), (2, 3)))
     (wide, _), (narrow, _) = difference(one, three).rows, difference(one, short(run(2), 1)).rows
@@ -216,13 +216,13 @@ def short(data: ComparisonData, calls: int) -> ComparisonData:
     return attrs.evolve(data, results=tuple(map(shorter, data.results)))
 
 
-def test_where_everything_changed_alike_the_machine_is_named():
+def test_a_common_change_of_all_rows_is_attributed_to_the_machine():
     found = difference(run(1), run(2, machine=0.9))
     assert any("all rows became slower by the same" in note for note in found.notes)
     assert not difference(run(1), run(2)).notes
 
 
-def test_rows_that_came_went_or_fail_now_are_named():
+def test_added_missing_and_failing_rows_are_noted():
     old, new = run(1), run(2)
     without = attrs.evolve(new, results=new.results[:1])
     assert "half was measured before and is not in the newer run" in difference(old, without).notes
@@ -234,7 +234,7 @@ def test_rows_that_came_went_or_fail_now_are_named():
     assert found.broken == ("half",)
 
 
-def test_what_else_became_worse_is_said_with_the_row():
+def test_larger_errors_and_memory_are_noted_with_the_row():
     old, new = run(1), run(2)
     eager, half = new.results
     agreement = half.agreement
@@ -270,12 +270,12 @@ def with_error(data: ComparisonData, error: float | None, reference: str = "eage
     ("before", "now", "told"),
     [(0.0, 0.9, True), (None, 0.9, True), (1e-3, 1.1e-3, False), (0.0, 1e-8, False)],
 )
-def test_an_error_that_grew_is_told_whatever_it_was_before(before, now, told):
+def test_a_larger_error_is_noted_from_any_earlier_error(before, now, told):
     found = difference(with_error(run(1), before), with_error(run(2), now))
     assert any("error against the reference" in note for note in found.rows[1].notes) == told
 
 
-def test_errors_against_different_references_are_not_held_against_each_other():
+def test_errors_against_different_references_are_not_compared():
     found = difference(with_error(run(1), 1e-3), with_error(run(2), 0.9, "half"))
     assert not found.rows[1].notes
     assert "the reference was eager and is half now" in found.notes
@@ -333,7 +333,7 @@ def with_half(**changes: object) -> ComparisonData:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_runs_that_are_not_alike_are_refused_with_what_differs(new, field):
+def test_incomparable_runs_are_refused_with_the_mismatch(new, field):
     old = run(1)
     old = attrs.evolve(
         old,
@@ -346,12 +346,12 @@ def test_runs_that_are_not_alike_are_refused_with_what_differs(new, field):
     assert to_text(forced).startswith("NOT LIKE WITH LIKE: the runs differ in")
 
 
-def test_what_cannot_change_times_is_no_obstacle():
+def test_differences_that_cannot_change_times_are_accepted():
     new = with_environment(packages={"numpy": "3"}, python="3.11.9")
     assert not mismatches(attrs.evolve(run(1), seed=5), new)
 
 
-def test_packages_count_where_a_row_or_the_model_uses_them():
+def test_packages_are_compared_if_a_row_or_the_model_uses_them():
     old, new = run(1), with_environment(packages={"numpy": "2", "torchvision": "0.30"})
     assert not mismatches(old, new)
     model = [
@@ -361,7 +361,7 @@ def test_packages_count_where_a_row_or_the_model_uses_them():
     assert [found.field for found in mismatches(*model)] == ["torchvision"]
 
 
-def test_a_row_that_is_gone_needs_no_packages():
+def test_packages_of_a_missing_row_are_not_compared():
     """What its backend depends on is no reason to refuse, and no reason to fail."""
     old = run(1)
     apex = attrs.evolve(old.results[1], backend="apex-amp", name="apex-amp")
@@ -373,12 +373,12 @@ def test_a_row_that_is_gone_needs_no_packages():
     ] == ["apex"]
 
 
-def test_models_of_different_homes_are_told_apart():
+def test_models_of_different_packages_are_incomparable():
     old = with_workload(model="torchvision:resnet50")
     assert "model" in [found.field for found in mismatches(old, run(2))]
 
 
-def test_a_long_list_of_what_differs_is_cut():
+def test_a_long_list_of_mismatches_is_cut():
     new = with_environment(gpu=None, torch="1", cuda="1", cudnn="1", cpu="x", threads=9)
     new = attrs.evolve(new, workload=attrs.evolve(new.workload, batch_size=1, model="x"))
     with pytest.raises(IncomparableError, match=r"and \d more"):
@@ -444,7 +444,7 @@ def test_refused_runs_end_with_two_and_force_compares_them(tmp_path):
     assert invoke(old, new, "--force").exit_code == 0
 
 
-def test_runs_without_a_common_row_are_told_so():
+def test_runs_without_a_common_row_say_so():
     data = run(2)
     only = attrs.evolve(data, results=(data.results[1],), failures=(), reference="half")
     other = attrs.evolve(data, results=(data.results[0],), failures=())

@@ -4,88 +4,13 @@ import json
 import os
 import stat
 
-import attrs
 import pytest
 
 import precisionbench as pb
+from made_up_results import comparison_data
 from precisionbench import results
 from precisionbench.errors import OutputError, OutputExistsError, ResultFormatError
-from precisionbench.results import (
-    Agreement,
-    BackendFailure,
-    BackendResult,
-    Block,
-    ComparisonData,
-    Environment,
-    Gpu,
-    Measurement,
-    Preparation,
-    TensorAgreement,
-    TensorInfo,
-    WorkloadInfo,
-    json_format,
-)
-
-
-def measurement(*medians: float) -> Measurement:
-    """Rounds of one replica."""
-    blocks = tuple(
-        Block(round_, 0, 0, (median, median * 1.01, median * 0.99))
-        for round_, median in enumerate(medians)
-    )
-    return Measurement("cuda_events", 5e-7, 1, (Preparation(1.5, 0.2, 30),), blocks, "target")
-
-
-def comparison_data(**changes) -> ComparisonData:
-    """A comparison that nobody measured, of the shape that a GPU gives."""
-    agreement = Agreement(
-        (TensorAgreement("['out']", (4, 5), "float16", 1e-3, 0.999, 2e-3, 0.5, 0),), ()
-    )
-    options = {"precision": "fp32", "memory_format": "contiguous"}
-    half = {"dtype": "float16", "memory_format": "contiguous"}
-    data = ComparisonData(
-        created="2026-11-23T12:00:00+00:00",
-        precisionbench="0.1.0",
-        workload=WorkloadInfo("Net", 20, (TensorInfo("[0]", (4, 5), "float32"),), 4),
-        environment=Environment(
-            device="cuda:0",
-            gpu=Gpu("NVIDIA Test", "9.0", 10**9, 132, driver="1.2", power_limit_w=700.0),
-            platform="Linux",
-            python="3.11",
-            torch="2.14.1",
-            cuda="13.0",
-            cudnn="9.19.0",
-            packages={"numpy": "2"},
-            cpu="CPU",
-            cpu_cores=2,
-            threads=2,
-            jetson=None,
-            flags={"cudnn.benchmark": False},
-        ),
-        seed=1,
-        launcher="inline",
-        reference="eager",
-        results=(
-            BackendResult("eager", "eager", options, 4, measurement(*[0.010] * 12), Agreement()),
-            BackendResult(
-                "half",
-                "half",
-                half,
-                4,
-                measurement(*[0.004] * 12),
-                agreement,
-                details={"layers": {"fp16": 3}},
-                warnings=("mind this",),
-                log=("printed",),
-            ),
-        ),
-        failures=(
-            BackendFailure(
-                "apex-amp", "apex-amp", {}, "BackendUnavailableError", "needs Apex", "get it"
-            ),
-        ),
-    )
-    return attrs.evolve(data, **changes)
+from precisionbench.results import json_format
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path):
@@ -102,7 +27,7 @@ def test_raw_samples_are_kept_and_derived_figures_are_not():
     assert (document["format"], document["version"]) == ("precisionbench.comparison", 3)
 
 
-def test_an_existing_file_is_not_overwritten_unasked(tmp_path):
+def test_an_existing_file_is_not_overwritten_by_default(tmp_path):
     file = tmp_path / "r.json"
     file.write_text("mine")
     comparison = pb.Comparison(comparison_data())
@@ -113,7 +38,7 @@ def test_an_existing_file_is_not_overwritten_unasked(tmp_path):
     assert pb.load(file) == comparison
 
 
-def test_a_file_that_comes_into_being_meanwhile_is_not_overwritten(tmp_path, monkeypatch):
+def test_a_file_created_meanwhile_is_not_overwritten(tmp_path, monkeypatch):
     file = tmp_path / "r.json"
     monkeypatch.setattr(json_format, "check_writable", lambda *_: None)
     file.write_text("somebody else's")
@@ -133,7 +58,7 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_system_without_links_is_served_by_a_rename(tmp_path, monkeypatch):
+def test_a_file_system_without_hard_links_is_supported(tmp_path, monkeypatch):
     def no_links(*_):
         raise PermissionError(1, "Operation not permitted")
 
@@ -151,14 +76,14 @@ def test_other_errors_of_a_link_are_reported(tmp_path, monkeypatch):
         json_format.write(tmp_path / "r.json", "text")
 
 
-def test_a_saved_file_may_be_read_by_whom_the_umask_lets(tmp_path):
+def test_a_saved_file_has_the_permissions_of_the_umask(tmp_path):
     json_format.write(tmp_path / "r.json", "text")
     mask = os.umask(0)
     os.umask(mask)
     assert stat.S_IMODE((tmp_path / "r.json").stat().st_mode) == 0o666 & ~mask
 
 
-def test_a_link_stays_a_link_and_what_it_names_is_replaced(tmp_path):
+def test_a_symbolic_link_stays_and_its_target_is_replaced(tmp_path):
     target, link = tmp_path / "target.json", tmp_path / "link.json"
     target.write_text("old")
     link.symlink_to(target)
@@ -178,19 +103,19 @@ def test_a_pipe_or_a_device_is_never_replaced(tmp_path):
     ("place", "message"),
     [("missing/r.json", "there is no folder"), (".", "is a folder")],
 )
-def test_a_place_that_cannot_be_written_is_said_before_measuring(tmp_path, place, message):
+def test_an_unwritable_path_is_an_error_before_measuring(tmp_path, place, message):
     with pytest.raises(OutputError, match=message):
         json_format.check_writable(tmp_path / place, overwrite=False)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_said(tmp_path):
+def test_a_folder_without_permission_is_an_error(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="may not be written to"):
         json_format.check_writable(tmp_path / "r.json", overwrite=False)
 
 
-def test_a_folder_without_permission_is_said_to_root_too(tmp_path, monkeypatch):
+def test_a_folder_without_permission_is_an_error_for_root_too(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(OutputError, match="may not be written to"):
         json_format.check_writable(tmp_path / "r.json", overwrite=False)
@@ -240,7 +165,7 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("case", BAD_FILES)
-def test_a_file_that_is_no_good_result_is_refused_in_one_sentence(tmp_path, case):
+def test_a_damaged_or_foreign_file_is_refused_in_one_sentence(tmp_path, case):
     text, message = BAD_FILES[case]
     file = tmp_path / "r.json"
     file.write_bytes(text.encode("latin-1"))
@@ -250,7 +175,7 @@ def test_a_file_that_is_no_good_result_is_refused_in_one_sentence(tmp_path, case
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_of_the_first_version_is_read_as_one_replica_in_rounds_of_its_own():
+def test_a_file_of_version_1_is_read_as_one_replica_per_row():
     document = json.loads(text_of(version=1))
     for row in document["results"]:
         measured = row["measurement"]
@@ -262,7 +187,7 @@ def test_a_file_of_the_first_version_is_read_as_one_replica_in_rounds_of_its_own
     assert measured.rounds == ((0.1, 0.2), (0.3,))
 
 
-def test_a_missing_file_is_answered_with_the_nearest(tmp_path):
+def test_a_missing_file_is_an_error_with_a_suggestion(tmp_path):
     with pytest.raises(ResultFormatError, match="there is no file .*; check the path"):
         pb.load(tmp_path / "r.json")
     (tmp_path / "result.json").write_text("")
