@@ -88,7 +88,7 @@ def _run(request: dict[str, Any], torch: ModuleType) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # our standard output is for answers
     sys.meta_path.insert(0, _Preloaded(torch))
     device = SlowDevice if request["device"] else lambda: None
-    pipe, _ = os.pipe()  # the other end stays open: nobody ends the script
+    pipe, _ = os.pipe()  # the other end stays open, so the script is never ended
     try:
         main([folder, str(pipe), *argv], device)
     except SystemExit as exc:

@@ -40,7 +40,7 @@ class ModelRegistry:
     A model counts again when its precision or device changes, or the patches of torch do.
 
     Args:
-        device: told which device models run on.
+        device: selects the device that models run on.
     """
 
     def __init__(self, device: DeviceMonitor) -> None:
