@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ from torch import nn
 from precisionbench._internal.importing import (
     import_engine,
     installed_version,
-    working_directory_on_path,
 )
 from precisionbench.backends import tensorrt_engine as engines
 from precisionbench.backends.base import (
@@ -29,8 +27,16 @@ from precisionbench.backends.base import (
     unrecorded,
 )
 from precisionbench.backends.rungs import Capabilities, Rung, Stage
+from precisionbench.backends.torch2trt_arguments import (
+    batches_from,
+    calibration_batch,
+    check_inputs,
+    check_outputs,
+    check_shapes,
+    tensor_names,
+    with_positional_arguments,
+)
 from precisionbench.errors import (
-    FOREIGN_ERRORS,
     BackendUnavailableError,
     PrecisionBenchWarning,
     PreparationError,
@@ -46,8 +52,6 @@ from precisionbench.torchtools.tensors import Inputs, walk
 
 # torch2trt's own default is 32 MiB (1 << 25), too little for many convolution tactics.
 _WORKSPACE_BYTES = 1 << 30
-# What torch2trt's Flattener takes for an input; any other tensor would be baked in as a constant.
-_INPUT_DTYPES = (torch.float16, torch.float32, torch.bool)
 # A reloaded engine that is further off than this, even in INT8, is of another model: the key knows
 # the weights but not the code of `forward`.
 _OTHER_MODEL = 0.5
@@ -167,13 +171,15 @@ class Torch2trt(Backend):
         """Build or reload the engine; see `Backend.prepare`."""
         require_cuda(inputs)
         trt, torch2trt = _import_torch2trt()
-        model, args = _positional(cast_model(model, torch.float32), inputs.to(torch.float32))
-        _check_inputs(torch2trt, args)
+        model, args = with_positional_arguments(
+            cast_model(model, torch.float32), inputs.to(torch.float32)
+        )
+        check_inputs(torch2trt, args)
         with functions_restored(), torch.no_grad():
             expected = model(*args)
-            _check_outputs(torch2trt, expected)
+            check_outputs(torch2trt, expected)
             module, details = self._engine(trt, torch2trt, model, args, expected)
-            _check_shapes(_first_call(trt, module, args), expected)
+            check_shapes(_first_call(trt, module, args), expected)
         self._warn_of_fallback(details)
         yield Prepared(Inputs(args).bind(module), module, details)
 
@@ -208,7 +214,7 @@ class Torch2trt(Backend):
             engine,
             input_flattener=torch2trt.Flattener.from_value(args),
             output_flattener=torch2trt.Flattener.from_value(expected),
-            **_names(torch2trt, args, expected),
+            **tensor_names(torch2trt, args, expected),
         )
         same = compare_outputs(cpu_copies(_first_call(trt, module, args)), cpu_copies(expected))
         return None if differs(same, _OTHER_MODEL) else module
@@ -222,7 +228,7 @@ class Torch2trt(Backend):
         batches: list[tuple[Any, ...]] | None,
         expected: Any,
     ) -> nn.Module:
-        options = {**self._build_options(trt), **_names(torch2trt, args, expected)}
+        options = {**self._build_options(trt), **tensor_names(torch2trt, args, expected)}
         if batches is not None:
             options["int8_calib_dataset"] = torch2trt.ListDataset(batches)
         # torch2trt leaves its own attributes on the tensors it is given, so it gets new ones.
@@ -264,7 +270,7 @@ class Torch2trt(Backend):
         """INT8 calibration batches on the inputs' device; None for other precisions."""
         if self.precision != "int8":
             return None
-        given = _called(self.calibration) if self.calibration else self.calibration_data
+        given = batches_from(self.calibration) if self.calibration else self.calibration_data
         if given is None:
             warnings.warn(
                 "INT8 was calibrated on the benchmark's own inputs: the speed holds, the "
@@ -273,7 +279,7 @@ class Torch2trt(Backend):
                 stacklevel=2,
             )
             return [args]
-        batches = [_calibration_batch(item, args, index) for index, item in enumerate(given)]
+        batches = [calibration_batch(item, args, index) for index, item in enumerate(given)]
         if not batches:
             raise PreparationError(
                 "there are no calibration batches to calibrate INT8 with",
@@ -318,39 +324,9 @@ class Torch2trt(Backend):
             )
 
 
-class _Positional(nn.Module):
-    """A model called with positional arguments only, which is how torch2trt calls it."""
-
-    def __init__(self, model: nn.Module, count: int, names: Sequence[str]) -> None:
-        super().__init__()
-        self.model, self.count, self.names = model, count, tuple(names)
-
-    def forward(self, *args: Any) -> Any:
-        named = zip(self.names, args[self.count :], strict=True)
-        return self.model(*args[: self.count], **dict(named))
-
-
-def _positional(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, tuple[Any, ...]]:
-    inputs = inputs.map(torch.Tensor.contiguous)  # the engine is given raw pointers
-    if not inputs.kwargs:
-        return model, inputs.args
-    wrapped = _Positional(model, len(inputs.args), list(inputs.kwargs)).eval()
-    return wrapped, (*inputs.args, *inputs.kwargs.values())
-
-
 def _import_torch2trt() -> tuple[Any, Any]:
     trt = engines.import_tensorrt()
     return trt, import_engine("torch2trt", "torch2trt", _INSTALL)
-
-
-def _names(torch2trt: Any, args: Any, expected: Any) -> dict[str, list[str]]:
-    def numbered(kind: str, value: Any) -> list[str]:
-        return [f"{kind}_{index}" for index in range(torch2trt.Flattener.from_value(value).size)]
-
-    return {
-        "input_names": numbered("input", args),
-        "output_names": numbered("output", expected),
-    }
 
 
 def _gpu(args: tuple[Any, ...]) -> list[Json]:
@@ -360,47 +336,6 @@ def _gpu(args: tuple[Any, ...]) -> list[Json]:
     return [torch.cuda.get_device_name(device), *torch.cuda.get_device_capability(device)]
 
 
-def _check_inputs(torch2trt: Any, args: tuple[Any, ...]) -> None:
-    for path, tensor in walk(args):
-        if tensor.dtype not in _INPUT_DTYPES:
-            raise PreparationError(
-                f"torch2trt would bake the {tensor.dtype} input {path} in as a constant",
-                "use another backend for models with integer inputs",
-            )
-    if paths := _overlooked(torch2trt, args):
-        raise PreparationError(
-            f"torch2trt finds inputs in tuples, lists and dicts only, and the tensors are at "
-            f"{', '.join(paths)}",
-            "wrap the model so that it takes such",
-        )
-
-
-def _check_outputs(torch2trt: Any, expected: Any) -> None:
-    if paths := _overlooked(torch2trt, expected):
-        raise PreparationError(
-            f"torch2trt gives back floating-point tensors in tuples, lists and dicts only, and "
-            f"the model's output has tensors at {', '.join(paths) or 'no place'}",
-            "wrap the model so that it returns such",
-        )
-
-
-def _overlooked(torch2trt: Any, value: Any) -> list[str]:
-    """Where a value's tensors are, unless torch2trt's Flattener finds every one of them."""
-    paths = [path for path, _ in walk(value)]
-    return paths if torch2trt.Flattener.from_value(value).size != len(paths) else []
-
-
-def _check_shapes(output: Any, expected: Any) -> None:
-    """torch2trt 0.4 with TensorRT 8 gave batch 1 for batch 3 (torch2trt#740)."""
-    got = [(path, tuple(tensor.shape)) for path, tensor in walk(output)]
-    want = [(path, tuple(tensor.shape)) for path, tensor in walk(expected)]
-    if dict(got) != dict(want):  # torch2trt gives dicts back in the order of their keys
-        raise PreparationError(
-            f"the engine gives outputs {got} where the model gives {want}",
-            "upgrade torch2trt to 0.5.0",
-        )
-
-
 def _check_dla(trt: Any, core: int) -> None:
     count = int(trt.Builder(engines.message_recorder(trt)).num_DLA_cores)
     if core >= count:
@@ -408,38 +343,6 @@ def _check_dla(trt: Any, core: int) -> None:
             f"DLA core {core}, and this device has {count} DLA cores",
             "leave dla_core out to run on the GPU",
         )
-
-
-def _called(place: str) -> Any:
-    module, _, function = place.partition(":")
-    try:
-        with working_directory_on_path():
-            return getattr(importlib.import_module(module), function)()
-    except FOREIGN_ERRORS as exc:
-        raise SpecError(
-            f"torch2trt: calibration={place} failed ({one_line(exc)})",
-            "name it 'package.module:function'; it takes no argument and gives the batches",
-        ) from exc
-
-
-def _calibration_batch(item: Any, args: tuple[Any, ...], index: int) -> tuple[Any, ...]:
-    """One batch, which must match the engine's shapes: TensorRT reads it by raw pointer."""
-    batch = item if isinstance(item, tuple) else (item,)
-    want = [tensor for _, tensor in walk(args)]
-    got = [tensor for _, tensor in walk(batch)]
-    if [tensor.shape for tensor in got] != [tensor.shape for tensor in want]:
-        raise PreparationError(
-            f"calibration batch {index} has shapes {[tuple(t.shape) for t in got]} where the "
-            f"engine's inputs have {[tuple(t.shape) for t in want]}",
-            "give batches of the benchmark's own batch size",
-        )
-    like = iter(want)
-
-    def prepared(tensor: torch.Tensor) -> torch.Tensor:
-        target = next(like)
-        return tensor.to(target.device, target.dtype).contiguous()
-
-    return Inputs(batch).map(prepared).args
 
 
 def _first_call(trt: Any, module: nn.Module, args: tuple[Any, ...]) -> Any:
