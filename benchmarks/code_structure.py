@@ -25,11 +25,7 @@ from pathlib import Path
 
 import attrs
 import grimp
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from importlinter.api import read_configuration
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "precisionbench"
@@ -165,8 +161,7 @@ def _lines(node: ast.stmt) -> int:
 
 def layers_of(root: Path) -> tuple[frozenset[str], ...]:
     """Return the layers that `pyproject.toml` gives to import-linter, from top to bottom."""
-    tool = tomllib.loads((root / "pyproject.toml").read_text())["tool"]
-    contracts = tool["importlinter"]["contracts"]
+    contracts = read_configuration(str(root / "pyproject.toml"))["contracts_options"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     return tuple(frozenset(layer.split(" | ")) for layer in layers)
 

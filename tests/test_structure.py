@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks/code_structure.py"
+pytest.importorskip("grimp", reason="needs import-linter, which raises the versions of minimums")
 pytestmark = pytest.mark.skipif(
     not SCRIPT.exists(), reason="the tests stand alone, without the repository"
 )
 CONTRACT = """
+[tool.importlinter]
+root_package = "precisionbench"
+
 [[tool.importlinter.contracts]]
 type = "layers"
 layers = ["precisionbench.above", "precisionbench.below | precisionbench.beside"]
