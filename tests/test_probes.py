@@ -9,6 +9,7 @@ import torch
 
 from precisionbench.probes import timing
 from precisionbench.probes.memory import peak_bytes
+from precisionbench.probes.run_all import take_passes
 from precisionbench.torchtools.timer import HostClock
 from test_timer import FakeClock
 
@@ -45,3 +46,14 @@ def test_an_unmeasurable_pass_has_no_samples_and_records_the_reason():
 
 def test_peak_memory_is_unknown_on_a_cpu():
     assert peak_bytes(torch.device("cpu"), lambda: pytest.fail("called")) == (None, None)
+
+
+def test_passes_that_are_skipped_or_unmeasurable_have_a_reason_and_no_samples():
+    clock = HostClock(torch.device("cpu"))
+    found = take_passes(clock, lambda: torch.ones(2), 0.1, ("sync_inside",), False, [])
+    assert len(found.enqueue_s) == len(found.wall_s) == 3
+    assert (found.device_s, found.to_device_s, found.to_host_s, found.graph_s) == ((), (), (), ())
+    assert found.energy_j is found.peak_allocated_bytes is None
+    assert list(found.unknown) == ["device", "graph", "energy", "transfers"]
+    assert "sync_inside" in found.unknown["device"]
+    assert "not tried in this process" in found.unknown["graph"]
