@@ -1,4 +1,4 @@
-"""What this library itself says."""
+"""The figures that this library reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REPORTED = "not measured here; how it was timed is what its source says"
 
 
 def statements(row: BackendResult) -> Iterator[Statement]:
-    """Median latency, and the throughput that follows from it, with their intervals.
+    """Median latency and the throughput computed from it, with their intervals.
 
     Args:
         row: a measured row.
