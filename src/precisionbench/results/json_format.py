@@ -22,7 +22,7 @@ from precisionbench.errors import (
     did_you_mean,
     one_line,
 )
-from precisionbench.results.records import BackendResult, ComparisonData
+from precisionbench.results.comparison_data import BackendResult, ComparisonData
 
 if TYPE_CHECKING:
     from cattrs.preconf.json import JsonConverter

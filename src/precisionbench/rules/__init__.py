@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from precisionbench.results.records import BackendResult
+from precisionbench.results import BackendResult
 from precisionbench.rules import jetson_benchmarks, mlperf, ours, trtexec, wall_clock
 from precisionbench.rules.statement import Source, Statement
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from precisionbench.results.records import BackendResult
+from precisionbench.results import BackendResult
 from precisionbench.rules.statement import Source, Statement, by_events, mean_s
 
 RULE = "jetson_benchmarks"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from precisionbench.results.records import BackendResult
+from precisionbench.results import BackendResult
 from precisionbench.rules.statement import (
     Source,
     Statement,

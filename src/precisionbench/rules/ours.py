@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from precisionbench.results.records import REPORTED, BackendResult
+from precisionbench.results import BackendResult
+from precisionbench.results.measurement import REPORTED
 from precisionbench.rules.statement import Source, Statement, by_events, items_of, unit_of
 
 RULE = "precisionbench"

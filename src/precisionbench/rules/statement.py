@@ -6,7 +6,8 @@ from statistics import mean
 
 import attrs
 
-from precisionbench.results.records import REPORTED, BackendResult
+from precisionbench.results import BackendResult
+from precisionbench.results.measurement import REPORTED
 
 
 @attrs.frozen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import mean, median
 
-from precisionbench.results.records import BackendResult
+from precisionbench.results import BackendResult
 from precisionbench.rules.statement import (
     Source,
     Statement,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from precisionbench.results.records import BackendResult
+from precisionbench.results import BackendResult
 from precisionbench.rules.statement import (
     Source,
     Statement,
