@@ -20,11 +20,13 @@ RETIRED = {
     "Breach": "Violation",
     "Collected": "Collector",
     "Crew": "WorkerPool",
+    "FLOOR_ROUNDS": "MIN_INTERVAL_ROUNDS",
     "Finished": "FinishedRow",
     "Following": "LiveSpeedups",
     "Found": "CauseMatch or RuleMatch",
     "Gate": "Rule",
     "Ground": "Capabilities",
+    "KNOWN_SPREAD": "known_noise_floor",
     "Lane": "RowState",
     "Precision": "Accuracy",
     "RemoteSeat": "WorkerBackend",
@@ -32,13 +34,20 @@ RETIRED = {
     "Scene": "CauseContext or RuleContext",
     "Seat": "PreparedBackend",
     "Sight": "Location",
+    "Trial": "ExperimentResult or NoiseTrial",
     "Truth": "Float64Reference",
     "Witness": "Indicator",
+    "bound_for": "error_bound",
     "crew": "pool",
     "lane": "row_state",
     "lanes": "row_states",
+    "parts_of_one": "parts_of_operation",
+    "precision_of": "accuracy_of",
+    "process_levels": "replica_levels",
+    "roofs_of": "roofline_points",
     "seat": "prepared or replica",
     "seats": "replicas",
+    "worth_float32": "layers_to_keep_in_float32",
     "kept(": "cpu_copies",
     "strangers(": "other_processes",
     "told(": "or_unknown",
@@ -50,7 +59,8 @@ OLD_MODULES = (
     "telemetry|probes.passes|probes.precision|probes.profile|probes.qualification|traces|"
     "backends.compiling|backends.folding|backends.kept|"
     "bundled|files|interrupts|names|packages|recording|comparability|devices|differences|evidence|"
-    "flops|journal|progress|quality|results.results|speedups|storage|"
+    "flops|journal|progress|quality|results.results|results.records|speedups|storage|"
+    "published.reading|published.searching|"
     "diagnosis.diagnosing|diagnosis.precisions|diagnosis.unlike|"
     "assertions|baselines|changes|checking|climbing|doctor.examining|experiments|explaining|thresholds"
 ).replace(".", "[.]")

@@ -25,8 +25,8 @@ if TYPE_CHECKING:  # for type checkers; a test holds that these are the names be
     from precisionbench.doctor.examine import examine as examine
     from precisionbench.measure.compare import compare as compare
     from precisionbench.report.progress import progress_display as progress_display
+    from precisionbench.results import Verdict as Verdict
     from precisionbench.results.progress import Progress as Progress
-    from precisionbench.results.records import Verdict as Verdict
     from precisionbench.scriptcheck.check import Check as Check
     from precisionbench.scriptcheck.check import check as check
     from precisionbench.statistics import Interval as Interval
@@ -48,7 +48,7 @@ _NAMES_BY_MODULE = {
     "measure.compare": ["compare"],
     "report.progress": ["progress_display"],
     "results.progress": ["Progress"],
-    "results.records": ["Verdict"],
+    "results": ["Verdict"],
     "scriptcheck.check": ["Check", "check"],
     "statistics": ["Interval"],
     "testing.assertions": ["assert_agrees", "assert_not_slower", "assert_speedup"],

@@ -20,12 +20,13 @@ from precisionbench.errors import (
 from precisionbench.report.csv_text import to_csv
 from precisionbench.report.markdown import to_markdown
 from precisionbench.report.text import to_text
-from precisionbench.results import journal, json_format
-from precisionbench.results.records import (
+from precisionbench.results import (
     BackendFailure,
     BackendResult,
     ComparisonData,
     Speedup,
+    journal,
+    json_format,
 )
 from precisionbench.spec_syntax import same_row
 

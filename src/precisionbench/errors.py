@@ -1,4 +1,4 @@
-"""Every error this library raises on purpose.
+"""The exceptions of this library.
 
 ::
 
@@ -32,7 +32,7 @@ from collections.abc import Iterable
 
 
 class PrecisionBenchError(Exception):
-    """What went wrong, and what to do about it.
+    """Base class of all exceptions: what is wrong and how to fix it.
 
     Args:
         reason: what is wrong, and where.
@@ -130,40 +130,40 @@ class OutputExistsError(OutputError, FileExistsError):
     """The file exists and may not be replaced."""
 
 
-# What code that is not ours may raise; some of it ends the program where it should raise.
+# Exceptions to catch from third-party code, some of which calls sys.exit() instead of raising.
 FOREIGN_ERRORS = (Exception, SystemExit)
 
 
 class PrecisionBenchWarning(UserWarning):
-    """Something a backend wants its row to say: a cause and a next action."""
+    """A warning that a backend adds to its row: the cause and what to do."""
 
 
 _NAMES_LISTED = 20
-_NAMES_TOLD = 3
+_NAMES_IN_SENTENCE = 3
 
 
 def some(names: list[str]) -> str:
-    """The first few of many names, and how many more there are."""
-    more = len(names) - _NAMES_TOLD
-    return ", ".join(names[:_NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
+    """The first names of a list, and the number of the others."""
+    more = len(names) - _NAMES_IN_SENTENCE
+    return ", ".join(names[:_NAMES_IN_SENTENCE]) + (f" and {more} more" if more > 0 else "")
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """The error's type and its telling line, for a message that has room for one sentence."""
+    """The error's type and its most informative line, for use within a sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = f"{type(error).__name__}: {_telling(lines)}" if lines else type(error).__name__
+    text = f"{type(error).__name__}: {_main_line(lines)}" if lines else type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _telling(lines: list[str]) -> str:
-    """The first line, unless that is a heading, as in torch.compile's and TorchScript's errors."""
+def _main_line(lines: list[str]) -> str:
+    """The first line, or the next one where that is a heading as in torch.compile's errors."""
     if lines[0].endswith("interpreter."):
         return lines[-1]
     return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A remedy that offers the nearest known name, then lists them all, or the first of many."""
+    """A remedy that suggests the most similar known name and lists the known names."""
     import difflib  # only a mistake needs it
 
     names = sorted(known)

@@ -34,7 +34,7 @@ def split_spec(spec: str) -> tuple[str, dict[str, str]]:
 
 
 def value_text(value: object) -> str:
-    """An option's value as it stands in a spec."""
+    """The text of an option's value in a spec."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Enum):
@@ -43,13 +43,13 @@ def value_text(value: object) -> str:
 
 
 def spec_text(name: str, options: Mapping[str, object]) -> str:
-    """The spec with these options, in their order."""
+    """The spec of a name with these options, in their order."""
     parts = ",".join(f"{option}={value_text(value)}" for option, value in options.items())
     return f"{name}:{parts}" if parts else name
 
 
 def row_names(specs: Iterable[str]) -> list[str]:
-    """Names for rows of these specs: the spec, with `#2`, `#3` for further equal ones."""
+    """Names of rows with these specs: the spec, with `#2`, `#3` for repeated ones."""
     seen: Counter[str] = Counter()
     names = []
     for spec in specs:
@@ -64,11 +64,11 @@ def _split_number(name: str) -> tuple[str, int]:
 
 
 def same_row(query: str, row: str, options: Mapping[str, object]) -> bool:
-    """Whether a query names a row, however many default options it spells out.
+    """Whether a query names a row; it may spell out options that have their defaults.
 
     Args:
-        query: what a user wrote, such as `half:dtype=float16`.
-        row: the row's name, a canonical spec with or without `#2`.
+        query: a spec as the user wrote it, such as `half:dtype=float16`.
+        row: name of the row, a canonical spec with or without `#2`.
         options: all options of the row, defaults included.
     """
     query_spec, query_number = _split_number(query)

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 import attrs
 
 from precisionbench.errors import IncomparableError
+from precisionbench.results import BackendResult, ComparisonData
 from precisionbench.results.earlier_claims import claims_of
-from precisionbench.results.records import BackendResult, ComparisonData, Json
+from precisionbench.results.json_values import Json
 
 _MOST_TOLD = 8
 

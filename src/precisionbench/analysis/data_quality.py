@@ -1,4 +1,4 @@
-"""What a run's own samples say about how far it can be trusted. Flags; nothing is left out."""
+"""Observations on the quality of a run's samples. They are flags: no sample is removed."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from precisionbench.results.measurement import Block
 from precisionbench.statistics import bimodality, carryover, outliers, steadiness
 from precisionbench.statistics.series import Steadiness
 
-# Outliers are worth a word where they are this share of the samples, or move the mean this far.
+# Outliers are reported if they are at least this share of the samples, or move the mean this found.
 _OUTLIER_SHARE = 0.01
 _OUTLIER_PULL = 0.02
-# Chance of any false carry-over flag in a run.
+# Probability of any false carry-over flag in a run.
 _CARRYOVER_ALPHA = 0.01
-_Place = tuple[int, int, int]  # session, round, position
+_Position = tuple[int, int, int]  # session, round, position
 
 _STEADINESS_TEXT = {
     Steadiness.WARMUP: "it got {} faster while it was measured and stayed so, as if warm-up had "
@@ -49,13 +49,13 @@ _LABEL_TEXT = {
 
 @attrs.frozen
 class Observation:
-    """Something a reader should know of how a row was measured.
+    """A property of a row's measurement that qualifies its figures.
 
     Attributes:
         code: `warmup`, `slowdown`, `no_steady_state`, `carryover`, `outliers`, `bimodal`,
             `throttled`, `host_bound`, `host_risk`, `sync_inside` or `stream_escape`.
-        value: its size: a share, or a ratio for the last but two.
-        text: the same in words.
+        value: its size as a share or a ratio; None where it has none.
+        text: the observation as a sentence.
     """
 
     code: str
@@ -65,25 +65,25 @@ class Observation:
 
 @cached_by_identity
 def observations(data: ComparisonData) -> Mapping[str, tuple[Observation, ...]]:
-    """What the samples of each row say about how far it can be trusted.
+    """The observations on each row.
 
     Args:
         data: the comparison.
 
     Returns:
-        By row; empty where there is nothing to say.
+        Observations by row; empty where there are none.
     """
     rows = {row.backend: row.measurement.blocks for row in data.results}
     after = _carried_over(rows) if data.schedule == "rounds" else set[str]()
-    calm = cache(lambda: _calm_speedups(data))  # once, and only where something was throttled
+    unaffected = cache(lambda: _unthrottled_speedups(data))  # only computed after throttling
     return {
         row.backend: (
             *_labels(row),
             *_launching(row),
-            *_throttled(row, data.reference, calm),
-            *(_over_time(row) or _two_groups(row)),
+            *_throttled(row, data.reference, unaffected),
+            *(_steadiness(row) or _bimodality(row)),
             *([_CARRYOVER] if row.backend in after else []),
-            *_far_out(row),
+            *_outliers(row),
         )
         for row in data.results
     }
@@ -103,7 +103,7 @@ def _labels(row: BackendResult) -> Iterator[Observation]:
 
 
 def _launching(row: BackendResult) -> Iterator[Observation]:
-    """Where the host, and not the device, decides how long a call takes."""
+    """Whether the host and not the device limits the latency."""
     bound, device_s = row.launch_bound, row.device_s or row.graph_s
     if bound is None or device_s is None or row.enqueue_s is None:
         return
@@ -123,27 +123,27 @@ def _launching(row: BackendResult) -> Iterator[Observation]:
 
 
 def _throttled(
-    row: BackendResult, reference: str, calm: Callable[[], Mapping[str, Speedup]]
+    row: BackendResult, reference: str, unaffected: Callable[[], Mapping[str, Speedup]]
 ) -> Iterator[Observation]:
     blocks = row.measurement.blocks
-    held = [block.state.throttled for block in blocks if block.state and block.state.throttled]
-    if not held:
+    throttled = [block.state.throttled for block in blocks if block.state and block.state.throttled]
+    if not throttled:
         return
-    share = len(held) / len(blocks)
-    reasons = ", ".join(sorted({reason for reasons in held for reason in reasons}))
+    share = len(throttled) / len(blocks)
+    reasons = ", ".join(sorted({reason for reasons in throttled for reason in reasons}))
     text = f"the device held its clocks down in {share:.0%} of its blocks ({reasons})"
-    without = "" if row.backend == reference else _without(calm().get(row.backend))
+    without = "" if row.backend == reference else _without(unaffected().get(row.backend))
     yield Observation("throttled", share, text + without)
 
 
-def _calm_speedups(data: ComparisonData) -> Mapping[str, Speedup]:
-    """Speed-ups from the rounds in which nothing was throttled; empty if few are left."""
-    calm = unthrottled(data)
-    return speedups(calm) if calm else {}
+def _unthrottled_speedups(data: ComparisonData) -> Mapping[str, Speedup]:
+    """Speed-ups from the rounds without throttling; empty if too few are left."""
+    rest = unthrottled(data)
+    return speedups(rest) if rest else {}
 
 
 def _without(found: Speedup | None) -> str:
-    """The speed-up without throttling, as the end of a sentence."""
+    """The speed-up without throttling, as the end of the sentence."""
     if found is None:
         return "; too few rounds are without it to say what it would be otherwise"
     interval = f"{found.value:.3g}x [{found.low:.3g}, {found.high:.3g}]"
@@ -151,19 +151,19 @@ def _without(found: Speedup | None) -> str:
 
 
 def unthrottled(data: ComparisonData) -> ComparisonData | None:
-    """The same run without the rounds in which anything was throttled; None if few are left.
+    """The same run without the rounds with throttling; None if too few rounds are left.
 
     Args:
         data: the comparison.
     """
-    held = {
+    throttled = {
         block.round_key
         for row in data.results
         for block in row.measurement.blocks
         if block.state and block.state.throttled
     }
     kept = {
-        row.backend: [b for b in row.measurement.blocks if b.round_key not in held]
+        row.backend: [b for b in row.measurement.blocks if b.round_key not in throttled]
         for row in data.results
     }
     if any(count_rounds(blocks) < MIN_INTERVAL_ROUNDS for blocks in kept.values()):
@@ -179,7 +179,7 @@ def _with_blocks(row: BackendResult, blocks: Sequence[Block]) -> BackendResult:
 # --- over time ----------------------------------------------------------------------------------
 
 
-def _over_time(row: BackendResult) -> list[Observation]:
+def _steadiness(row: BackendResult) -> list[Observation]:
     values = [value for _, value in sorted(round_medians(row.measurement.blocks).items())]
     kind = steadiness(values)
     if kind is Steadiness.FLAT:
@@ -188,11 +188,11 @@ def _over_time(row: BackendResult) -> list[Observation]:
     if kind is not Steadiness.NO_STEADY_STATE:
         part = max(1, len(values) // 4)
         size = abs(median(values[-part:]) / median(values[:part]) - 1)
-    return [Observation(kind.value, size, _STEADINESS_TEXT[kind].format(_apart(size)))]
+    return [Observation(kind.value, size, _STEADINESS_TEXT[kind].format(_gap_text(size)))]
 
 
 def _carried_over(rows: BlocksByRow) -> set[str]:
-    """Rows whose blocks depend on which row ran before them."""
+    """Rows whose blocks depend on the row that ran before them."""
     if len(rows) < 2:
         return set()
     values = _beyond_round_and_replica(rows)
@@ -200,52 +200,52 @@ def _carried_over(rows: BlocksByRow) -> set[str]:
     before = {place[:3]: previous[3] for previous, place in itertools.pairwise(order)}
     found = set()
     for name in rows:
-        mine = [place for place in before if place in values[name]]
-        series = [values[name][place] for place in mine]
-        if carryover(series, [before[p] for p in mine], _CARRYOVER_ALPHA / len(rows)):
+        own = [place for place in before if place in values[name]]
+        series = [values[name][place] for place in own]
+        if carryover(series, [before[p] for p in own], _CARRYOVER_ALPHA / len(rows)):
             found.add(name)
     return found
 
 
-def _beyond_round_and_replica(rows: BlocksByRow) -> Mapping[str, Mapping[_Place, float]]:
+def _beyond_round_and_replica(rows: BlocksByRow) -> Mapping[str, Mapping[_Position, float]]:
     """Each block's log median by its place, with the round and replica effects subtracted."""
     shifts = round_shifts(list(rows.values()))
     return {
-        name: {_place(b): value - shifts[b.round_key] for b, value in beyond_replica(blocks)}
+        name: {_position(b): value - shifts[b.round_key] for b, value in beyond_replica(blocks)}
         for name, blocks in rows.items()
     }
 
 
-def _place(block: Block) -> _Place:
+def _position(block: Block) -> _Position:
     return (block.session, block.round, block.position)
 
 
 # --- samples ------------------------------------------------------------------------------------
 
 
-def _far_out(row: BackendResult) -> Iterator[Observation]:
-    far = outliers(samples_of(row.measurement.blocks))
-    pull = abs(far.mean / far.median - 1)
-    if far.count and (far.count / far.total >= _OUTLIER_SHARE or pull >= _OUTLIER_PULL):
+def _outliers(row: BackendResult) -> Iterator[Observation]:
+    found = outliers(samples_of(row.measurement.blocks))
+    pull = abs(found.mean / found.median - 1)
+    if found.count and (found.count / found.total >= _OUTLIER_SHARE or pull >= _OUTLIER_PULL):
         yield Observation(
             "outliers",
-            far.count / far.total,
-            f"{far.count} of {far.total} samples lie far out; the mean is "
-            f"{far.mean / far.median:.3g} times the median",
+            found.count / found.total,
+            f"{found.count} of {found.total} samples lie far out; the mean is "
+            f"{found.mean / found.median:.3g} times the median",
         )
 
 
-def _apart(gap: float) -> str:
+def _gap_text(gap: float) -> str:
     return f"{gap:.1%}" if gap < 1 else f"a factor of {1 + gap:.3g}"
 
 
-def _two_groups(row: BackendResult) -> list[Observation]:
-    """Of a row that was steady; one that changed its speed has two groups for that reason."""
+def _bimodality(row: BackendResult) -> list[Observation]:
+    """Whether the samples of a steady row are bimodal; changes of speed also make two groups."""
     modes = bimodality(samples_of(row.measurement.blocks))
     if modes is None:
         return []
     text = (
-        f"its samples fall into two groups, {_apart(modes.gap)} apart, the slower one with "
+        f"its samples fall into two groups, {_gap_text(modes.gap)} apart, the slower one with "
         f"{modes.slow_share:.0%} of them; the median may jump between them"
     )
     return [Observation("bimodal", modes.gap, text)]

@@ -21,7 +21,7 @@ from torch import nn
 from precisionbench.backends.rungs import Capabilities, Rung
 from precisionbench.errors import BackendUnavailableError, PrecisionBenchWarning, SpecError
 from precisionbench.results.claims import Claims, claims_from_options
-from precisionbench.results.records import Json, as_json
+from precisionbench.results.json_values import Json, as_json
 from precisionbench.torchtools.global_state import has_tf32
 from precisionbench.torchtools.tensors import Inputs, cast
 

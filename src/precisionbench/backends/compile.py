@@ -35,7 +35,7 @@ from precisionbench.errors import (
 )
 from precisionbench.results.claims import Claims
 from precisionbench.results.dtypes import TF32
-from precisionbench.results.records import Json
+from precisionbench.results.json_values import Json
 from precisionbench.torchtools.global_state import (
     compilations,
     fp32_precision,

@@ -23,7 +23,7 @@ from torch import nn
 from precisionbench._internal.files import temporary_beside
 from precisionbench._internal.importing import import_engine
 from precisionbench.errors import BackendUnavailableError, one_line
-from precisionbench.results.records import Json
+from precisionbench.results.json_values import Json
 
 # Words of the inspector's "Format/Datatype": up to TensorRT 9 a sentence ("Channel major FP16
 # format where channel % 8 == 0"), from 10 on a type ("Half").

@@ -45,7 +45,7 @@ from precisionbench.errors import (
 )
 from precisionbench.results.claims import TENSORRT, Claims
 from precisionbench.results.dtypes import LONG_NAMES, TF32
-from precisionbench.results.records import Json
+from precisionbench.results.json_values import Json
 from precisionbench.torchtools.agreement import compare_outputs, cpu_copies, differs
 from precisionbench.torchtools.global_state import functions_restored
 from precisionbench.torchtools.tensors import Inputs, walk

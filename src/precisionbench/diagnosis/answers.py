@@ -15,10 +15,10 @@ from precisionbench.diagnosis.findings import (
 )
 from precisionbench.diagnosis.labels import HALF
 from precisionbench.errors import some
+from precisionbench.results import Speedup
 from precisionbench.results.claims import TENSORRT
 from precisionbench.results.dtypes import FLOAT32
 from precisionbench.results.earlier_claims import claims_of
-from precisionbench.results.records import Speedup
 from precisionbench.statistics import Verdict
 
 _LIVE = (FindingStatus.CONFIRMED, FindingStatus.SUSPECTED)

@@ -11,9 +11,9 @@ from precisionbench.diagnosis.findings import Ceiling, Number
 from precisionbench.diagnosis.labels import HALF
 from precisionbench.diagnosis.parts import CAST, LAYOUT, MATRIX, MEMORY_BOUND
 from precisionbench.diagnosis.work import MatrixWork
+from precisionbench.results import Speedup
 from precisionbench.results.dtypes import FLOAT32
 from precisionbench.results.earlier_claims import claims_of
-from precisionbench.results.records import Speedup
 from precisionbench.statistics import Interval
 
 # Shares of the half-precision peak and of the bandwidth that layers of these shapes usually reach;

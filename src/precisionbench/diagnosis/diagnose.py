@@ -24,7 +24,7 @@ from precisionbench.diagnosis.labels import label_of
 from precisionbench.diagnosis.layers import layer_pairs
 from precisionbench.diagnosis.roofline import roofline_points
 from precisionbench.errors import some
-from precisionbench.results.records import ComparisonData, Speedup
+from precisionbench.results import ComparisonData, Speedup
 from precisionbench.statistics import Interval
 
 # If removing a cause gains less than this factor, the cause has no practical effect.

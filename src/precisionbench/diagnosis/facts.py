@@ -18,8 +18,8 @@ from precisionbench.diagnosis.parts import (
 from precisionbench.diagnosis.work import MatrixWork, matrix_work
 from precisionbench.reference_data.model_flops import WINOGRAD
 from precisionbench.reference_data.peaks import DeviceSpec, device_of
+from precisionbench.results import BackendResult, ComparisonData
 from precisionbench.results.evidence import Evidence
-from precisionbench.results.records import BackendResult, ComparisonData
 
 _WINOGRAD_KERNEL_SIZE = 3
 

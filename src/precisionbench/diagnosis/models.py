@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from precisionbench.published.search import model_key
 from precisionbench.reference_data.model_flops import ItemFlops, entries
-from precisionbench.results.records import WorkloadInfo
+from precisionbench.results import WorkloadInfo
 
 
 def item_flops(model: str, variant: str = "", input: str | None = None) -> tuple[ItemFlops, ...]:

@@ -15,10 +15,10 @@ from precisionbench.published.record import METRICS
 from precisionbench.published.search import model_key
 from precisionbench.reference_data.model_flops import entries
 from precisionbench.reference_data.peaks import device_of, devices_named, name_key
+from precisionbench.results import BackendResult, ComparisonData
 from precisionbench.results.claims import TENSORRT, Claims
 from precisionbench.results.dtypes import SHORT_NAMES
 from precisionbench.results.earlier_claims import claims_of
-from precisionbench.results.records import BackendResult, ComparisonData
 
 _UNKNOWN = "not told"
 EVENTS, HOST = "device-time", "host-time"

@@ -15,7 +15,7 @@ from precisionbench.doctor.readings import Readiness, Readings
 from precisionbench.errors import FOREIGN_ERRORS
 from precisionbench.measure.worker.guards import executing
 from precisionbench.probes import machine
-from precisionbench.results.records import DeviceState
+from precisionbench.results import DeviceState
 from precisionbench.system import environment, nvml
 from precisionbench.system.telemetry import open_telemetry
 from precisionbench.torchtools.global_state import autocast_off, flags_restored, rng_restored

@@ -14,16 +14,16 @@ from precisionbench.measure.schedule import RowState
 from precisionbench.measure.stopping import few_rounds_warnings
 from precisionbench.measure.worker.guards import drop_frames
 from precisionbench.measure.worker.protocol import Closing, Opening
-from precisionbench.results.evidence import Evidence
-from precisionbench.results.journal import Journal
-from precisionbench.results.progress import OnProgress, Progress
-from precisionbench.results.records import (
+from precisionbench.results import (
     BackendFailure,
     BackendResult,
-    Json,
     Measurement,
     Passes,
 )
+from precisionbench.results.evidence import Evidence
+from precisionbench.results.journal import Journal
+from precisionbench.results.json_values import Json
+from precisionbench.results.progress import OnProgress, Progress
 from precisionbench.statistics import Interval
 from precisionbench.torchtools.agreement import compare_tensors, first_items
 

@@ -23,10 +23,10 @@ from precisionbench.measure.collector import Collector
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import DEFAULT_BACKENDS, Row, packages_of, plan
 from precisionbench.model.workload import Workload, resolve
-from precisionbench.results import json_format
+from precisionbench.results import ComparisonData, json_format
 from precisionbench.results.journal import Journal
+from precisionbench.results.json_values import Json
 from precisionbench.results.progress import OnProgress, Progress
-from precisionbench.results.records import ComparisonData, Json
 from precisionbench.system import environment
 from precisionbench.system.memory import free_memory
 from precisionbench.torchtools.global_state import Functions, rng_restored

@@ -13,8 +13,8 @@ from precisionbench.measure.rows import Row
 from precisionbench.measure.schedule import RowState
 from precisionbench.measure.worker.client import WorkerBackend
 from precisionbench.measure.worker.protocol import Closing, PreparedBackend
+from precisionbench.results import Measurement, Passes
 from precisionbench.results.evidence import Evidence
-from precisionbench.results.records import Measurement, Passes
 from precisionbench.system import cpu_affinity
 
 _NO_REFERENCE = "no row could compute the model in float64"

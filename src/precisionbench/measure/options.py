@@ -11,7 +11,7 @@ import attrs
 from precisionbench.analysis.variation import known_noise_floor
 from precisionbench.errors import SpecError
 from precisionbench.model.inputs import whole_number
-from precisionbench.results.records import Json, as_json
+from precisionbench.results.json_values import Json, as_json
 from precisionbench.system import cpu_affinity
 
 # Seconds for warm-up and blocks of one backend; building is not counted. On a GPU most rows end

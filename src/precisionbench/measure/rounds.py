@@ -18,7 +18,7 @@ from precisionbench.measure.block_plan import is_warm, plan_blocks, plan_warmup
 from precisionbench.measure.schedule import MAX_ROUNDS, RoundStatus, RowState, Schedule
 from precisionbench.measure.stopping import StopRule, remaining_s
 from precisionbench.measure.worker.protocol import PreparedBackend
-from precisionbench.results.records import Block
+from precisionbench.results import Block
 
 _WARMUP_LIMIT_S = 10.0  # for each row
 _WARMUP_SHARE = 0.25  # of the budget, at most

@@ -18,7 +18,7 @@ from precisionbench.errors import (
     one_line,
 )
 from precisionbench.results.claims import Claims
-from precisionbench.results.records import Json
+from precisionbench.results.json_values import Json
 from precisionbench.spec_syntax import row_names, split_spec
 
 # Measured where the user names no backends: a decision about the product, so a list and no

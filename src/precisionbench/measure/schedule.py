@@ -12,7 +12,7 @@ import attrs
 
 from precisionbench.errors import PrecisionBenchError
 from precisionbench.measure.worker.protocol import Opening
-from precisionbench.results.records import Block, Measurement, Preparation
+from precisionbench.results import Block, Measurement, Preparation
 from precisionbench.system.telemetry import NoTelemetry, Telemetry
 
 # Why these: docs/between-processes.md.

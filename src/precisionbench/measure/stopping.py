@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from precisionbench.analysis.speedups import ratio_of
 from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS, within_share
 from precisionbench.measure.schedule import MAX_ROUNDS, MIN_ROUNDS, RowState, Schedule
+from precisionbench.results import Block, Measurement
 from precisionbench.results.grouping import samples_by_round
-from precisionbench.results.records import Block, Measurement
 from precisionbench.statistics import quantile_interval
 
 # Relative half-widths of 95 % intervals that are narrow enough (docs/between-processes.md).

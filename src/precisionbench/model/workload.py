@@ -26,8 +26,8 @@ from precisionbench.model.inputs import (
     with_items,
 )
 from precisionbench.model.sources import ModelFactory, model_factory, private_copy, tensors_of
+from precisionbench.results import TensorInfo, WorkloadInfo
 from precisionbench.results.dtypes import dtype_name
-from precisionbench.results.records import TensorInfo, WorkloadInfo
 from precisionbench.torchtools.global_state import flags_restored, rng_restored, seed_everything
 from precisionbench.torchtools.tensors import Inputs
 

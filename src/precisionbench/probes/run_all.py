@@ -10,7 +10,7 @@ from precisionbench.probes import timing, transfers
 from precisionbench.probes.energy import device_joules, energy_j
 from precisionbench.probes.graphs import Replay
 from precisionbench.probes.memory import peak_bytes
-from precisionbench.results.records import Passes
+from precisionbench.results import Passes
 from precisionbench.torchtools.tensors import walk
 from precisionbench.torchtools.timer import Call, CudaEventClock, HostClock
 

@@ -7,7 +7,12 @@ import io
 from collections.abc import Mapping
 
 from precisionbench.analysis.speedups import speedups
-from precisionbench.results.records import BackendFailure, BackendResult, ComparisonData, Speedup
+from precisionbench.results import (
+    BackendFailure,
+    BackendResult,
+    ComparisonData,
+    Speedup,
+)
 
 COLUMNS = (
     "backend",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from precisionbench.diagnosis.findings import Accuracy
 from precisionbench.report.rows import ratio_texts
-from precisionbench.results.records import ComparisonData, Speedup
+from precisionbench.results import ComparisonData, Speedup
 from precisionbench.statistics import Verdict
 
 _INACCURATE = ("inaccurate", "non_finite", "unstable")

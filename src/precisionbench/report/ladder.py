@@ -16,7 +16,7 @@ from precisionbench.diagnosis.gap.measured import (
 )
 from precisionbench.report.formatting import half_width, rate, significant, supported_digits
 from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, table, widen
-from precisionbench.results.records import ComparisonData
+from precisionbench.results import ComparisonData
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from precisionbench.analysis.speedups import speedups
 from precisionbench.report import rows
-from precisionbench.results.records import ComparisonData
+from precisionbench.results import ComparisonData
 
 
 def to_markdown(data: ComparisonData) -> str:

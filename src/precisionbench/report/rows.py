@@ -11,7 +11,7 @@ from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.facts import facts_of_rows
 from precisionbench.diagnosis.labels import label_of
 from precisionbench.report import formatting
-from precisionbench.results.records import (
+from precisionbench.results import (
     BackendFailure,
     BackendResult,
     ComparisonData,

@@ -8,7 +8,7 @@ from precisionbench.analysis.run_diff import Difference
 from precisionbench.report import formatting
 from precisionbench.report.plain import WIDTH, Column, plain_text, table, widen
 from precisionbench.report.rows import WORDS, ratio_texts
-from precisionbench.results.records import Speedup
+from precisionbench.results import Speedup
 from precisionbench.statistics import Interval, Verdict
 
 if TYPE_CHECKING:

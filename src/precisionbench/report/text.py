@@ -15,7 +15,7 @@ from precisionbench.report.plain import (
     table_width,
     widen,
 )
-from precisionbench.results.records import ComparisonData
+from precisionbench.results import ComparisonData
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -3,26 +3,25 @@
 Raw samples are kept; whatever can be derived from them is a property.
 """
 
+from precisionbench.results.agreement import Agreement, TensorAgreement
 from precisionbench.results.claims import Claims
-from precisionbench.results.records import (
-    Agreement,
+from precisionbench.results.comparison_data import (
     BackendFailure,
     BackendResult,
-    Block,
     ComparisonData,
-    DeviceState,
-    Environment,
-    Gpu,
-    Interval,
-    Measurement,
-    Passes,
-    Preparation,
     Speedup,
-    TensorAgreement,
     TensorInfo,
-    Verdict,
     WorkloadInfo,
 )
+from precisionbench.results.environment import Environment, Gpu
+from precisionbench.results.measurement import (
+    Block,
+    DeviceState,
+    Measurement,
+    Preparation,
+)
+from precisionbench.results.passes import Passes
+from precisionbench.statistics import Interval, Verdict
 
 __all__ = [
     "Agreement",

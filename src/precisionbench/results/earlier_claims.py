@@ -12,8 +12,8 @@ from typing import Any
 import attrs
 
 from precisionbench.results.claims import EAGER, TENSORRT, Claims, claims_from_options
+from precisionbench.results.comparison_data import BackendResult
 from precisionbench.results.dtypes import FLOAT16, FLOAT32, LONG_NAMES, TF32
-from precisionbench.results.records import BackendResult
 
 _PYTORCH = {"framework": "PyTorch eager", "sparsity": "dense"}
 # What is true of all rows of a backend.

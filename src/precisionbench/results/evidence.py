@@ -1,6 +1,6 @@
-"""What the probes saw of one row: kernels, operations, layers, copies. Frozen data, without torch.
+"""Evidence of a row: the kernels, operations, layers and copies of a call.
 
-Nothing here is judged: `precisionbench.diagnosis` does that, also from a saved file.
+`precisionbench.diagnosis` draws conclusions from it, also from a saved file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import attrs
 
 @attrs.frozen
 class Tensor:
-    """A tensor as an operation or a layer saw it.
+    """Shape and dtype of a tensor argument or result.
 
     Attributes:
         shape: its shape.
@@ -29,7 +29,7 @@ class Kernel:
     """A GPU kernel of one operation.
 
     Attributes:
-        name: as the driver gives it.
+        name: name that the driver reports.
         count: launches in a call.
         time_s: seconds in a call, of all launches together.
     """
@@ -41,15 +41,15 @@ class Kernel:
 
 @attrs.frozen
 class Operation:
-    """Equal operations of one layer in a call: the innermost that torch knows of a kernel.
+    """Equal operations of one layer in a call: the innermost torch operation around a kernel.
 
     Attributes:
-        name: e.g. `aten::cudnn_convolution`; empty where a kernel was launched by none.
-        layer: path of the innermost module that it ran in; empty outside of any.
+        name: e.g. `aten::cudnn_convolution`; empty where no operation launched the kernel.
+        layer: path of the innermost module that it ran in; empty outside of modules.
         inputs: its tensor arguments.
-        count: how often in a call.
-        time_s: seconds in a call: of its kernels, or on a CPU of itself without what it calls.
-        kernels: what it ran on the GPU.
+        count: number of times in a call.
+        time_s: seconds in a call: of its kernels, or on a CPU its self time.
+        kernels: its kernels on the GPU.
         parents: operations around it, the innermost first.
     """
 
@@ -68,7 +68,7 @@ class Operation:
 
     @property
     def elements(self) -> float:
-        """Elements that all of them must at least move in a call: arguments and a result."""
+        """Elements that they must move at least in a call: arguments and a result."""
         sizes = [math.prod(tensor.shape) for tensor in self.inputs]
         return self.count * (sum(sizes) + max(sizes, default=0))
 
@@ -79,10 +79,10 @@ class Copy:
 
     Attributes:
         kind: `HtoD`, `DtoH`, `DtoD` or `HtoH`.
-        memory: of the host's side: `pageable`, `pinned` or empty.
-        count: in a call.
+        memory: memory of the host: `pageable`, `pinned` or empty.
+        count: number of copies in a call.
         time_s: seconds in a call.
-        size_bytes: in a call.
+        size_bytes: bytes copied in a call.
     """
 
     kind: str
@@ -97,14 +97,14 @@ class Layer:
     """A module that ran.
 
     Attributes:
-        path: its name in the model.
-        kind: its class.
-        inputs: the tensors that it was given.
-        outputs: the tensors that it gave.
-        parameters: the tensors that are its own.
-        calls: how often it ran in a call of the model.
-        flops: of its operations, 2 x multiply-add, without those of modules in it; None where
-            that was not counted.
+        path: path of the module in the model.
+        kind: class of the module.
+        inputs: its input tensors.
+        outputs: its output tensors.
+        parameters: its own parameters, without those of submodules.
+        calls: number of times that it ran in a call of the model.
+        flops: FLOPs of its operations, 2 x multiply-add, without those of submodules; None where
+            they were not counted.
     """
 
     path: str
@@ -118,13 +118,13 @@ class Layer:
 
 @attrs.frozen
 class LayerError:
-    """How far a module's output is from what the model gives in float64.
+    """Numerical error of a module's output against the same model in float64.
 
     Attributes:
-        path: its name in the model.
-        relative_l2: ||out - ref|| / ||ref|| over sampled elements; None where nothing is finite.
-        max_abs: largest magnitude of its output, infinities left out.
-        nonfinite_count: elements that are infinite or NaN and finite in float64.
+        path: path of the module in the model.
+        relative_l2: ||out - ref|| / ||ref|| over sampled elements; None where none is finite.
+        max_abs: largest finite magnitude of its output.
+        nonfinite_count: elements that are infinite or NaN here and finite in float64.
         reference_max_abs: largest magnitude in float64.
     """
 
@@ -137,7 +137,7 @@ class LayerError:
 
 @attrs.frozen
 class Evidence:
-    """What the probes saw of one replica of a row, after it was measured.
+    """Evidence of one replica of a row, collected after it was measured.
 
     Attributes:
         operations: what ran in a call.
@@ -145,17 +145,17 @@ class Evidence:
         layers: modules that ran, in order.
         errors: of modules' outputs and of the model's (an empty path), against float64; in order.
         outputs: the tensors of the model's output.
-        calls: how many calls the profile spans.
-        launches: kernels launched in a call; None where nothing tells.
+        calls: number of calls that the profile spans.
+        launches: kernels launched in a call; None where the number is not known.
         graph_launches: replays of CUDA graphs in a call.
-        host_waits: calls of the driver in a call that wait for the device.
-        flops: of a call, 2 x multiply-add; None where they were not counted.
-        counted: names of the operations that were counted.
-        device_allocations: how often a call takes memory from the driver.
-        input_zero_share: of zeros in the largest input; None where that is no floating point.
-        foreign_functions: functions in torch's namespaces whose code is not torch's.
-        unknown: for what is missing, why.
-        took_s: seconds that each look took.
+        host_waits: driver calls that wait for the device, in a call of the model, by name.
+        flops: FLOPs of a call, 2 x multiply-add; None where they were not counted.
+        counted: names of the operations whose FLOPs were counted.
+        device_allocations: number of allocations from the driver in a call.
+        input_zero_share: share of zeros in the largest input; None if it is not floating-point.
+        foreign_functions: functions in torch's namespaces that other code has replaced.
+        unknown: for each missing item, the reason.
+        took_s: seconds that each probe took.
     """
 
     operations: tuple[Operation, ...] = ()

@@ -17,13 +17,9 @@ import attrs
 
 from precisionbench.errors import OutputError, ResultFormatError, one_line
 from precisionbench.results import json_format
-from precisionbench.results.records import (
-    BackendFailure,
-    BackendResult,
-    Block,
-    ComparisonData,
-    Json,
-)
+from precisionbench.results.comparison_data import BackendFailure, BackendResult, ComparisonData
+from precisionbench.results.json_values import Json
+from precisionbench.results.measurement import Block
 
 FORMAT = "precisionbench.journal"
 _UNFINISHED = "the run ended before a round of this row was finished"

@@ -1,6 +1,6 @@
-"""Results as versioned JSON files, written whole or not at all.
+"""Results as versioned JSON files, which are written atomically.
 
-Nothing in a file is ever evaluated or unpickled.
+Reading a file evaluates and unpickles nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from precisionbench.errors import (
     did_you_mean,
     one_line,
 )
-from precisionbench.results.records import BackendResult, ComparisonData
+from precisionbench.results.comparison_data import BackendResult, ComparisonData
 
 if TYPE_CHECKING:
     from cattrs.preconf.json import JsonConverter
@@ -54,15 +54,15 @@ def _converter() -> JsonConverter:
 
 
 def unstructured(value: Any) -> Any:
-    """One of the classes in `results` as JSON values."""
+    """Convert an instance of the classes in `results` to JSON values."""
     return _converter().unstructure(value)
 
 
 def structured(document: Any, kind: type[T]) -> T:
-    """JSON values as one of our frozen classes; the inverse of `unstructured`.
+    """Convert JSON values to an instance of a class in `results`; the inverse of `unstructured`.
 
     Args:
-        document: what `unstructured` gave.
+        document: the result of `unstructured`.
         kind: the class.
     """
     return _converter().structure(document, kind)
@@ -90,14 +90,14 @@ def as_document(data: ComparisonData) -> dict[str, Any]:
 
 
 def from_json(text: str, source: str = "this text") -> ComparisonData:
-    """The comparison that JSON text holds.
+    """The comparison in a JSON text.
 
     Args:
-        text: what `to_json` gave.
-        source: where the text is from, for the error.
+        text: the result of `to_json`.
+        source: name of the file, for the error.
 
     Raises:
-        ResultFormatError: the text is cut off, not ours, or of a version not known here.
+        ResultFormatError: the text is incomplete, another format, or of an unknown version.
     """
     document = _parse(text, source)
     _check_header(document, source)
@@ -111,7 +111,7 @@ def from_json(text: str, source: str = "this text") -> ComparisonData:
 
 
 def _fault(error: Exception) -> str:
-    """What is wrong, and where in the document."""
+    """The first error, with its path in the document."""
     from cattrs import transform_error
     from cattrs.v import format_exception
 
@@ -184,7 +184,7 @@ def _from_version_1(document: dict[str, Any]) -> None:
         ]
 
 
-# For each older version, what turns such a document into one of the next.
+# For each older version, a function that upgrades a document to the next version.
 _UPGRADES: dict[int, Callable[[dict[str, Any]], None]] = {
     1: _from_version_1,
     2: lambda _: None,  # evidence may be missing
@@ -192,16 +192,16 @@ _UPGRADES: dict[int, Callable[[dict[str, Any]], None]] = {
 
 
 def read_text(path: str | os.PathLike[str]) -> tuple[str, str]:
-    """The text of a result's file.
+    """The text of a result file.
 
     Args:
         path: a file that `write` wrote, or a journal.
 
     Returns:
-        The text, and what to call the file in an error.
+        The text, and the file's name for errors.
 
     Raises:
-        ResultFormatError: the file is missing or no text.
+        ResultFormatError: the file is missing or not a text file.
     """
     file = _path(path)
     try:
@@ -226,7 +226,7 @@ def _path(path: str | os.PathLike[str]) -> Path:
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
-    """Where to write: a link stays, and what it names is replaced."""
+    """The file to write: the target of a symbolic link, which stays."""
     try:
         return Path(os.path.realpath(_path(path)))
     except OSError as exc:  # the working directory is gone, or links go in a circle
@@ -236,15 +236,15 @@ def _target(path: str | os.PathLike[str]) -> Path:
 
 
 def check_writable(path: str | os.PathLike[str], overwrite: bool) -> None:
-    """Raise now what `write` would raise after minutes of measuring.
+    """Raise before the measurement what `write` would raise after it.
 
     Args:
-        path: file to be written later.
+        path: file to write later.
         overwrite: whether an existing file may be replaced.
 
     Raises:
         OutputExistsError: the file exists and may not be replaced.
-        OutputError: its folder does not exist or may not be written to.
+        OutputError: its folder does not exist or is not writable.
     """
     file = _path(path)
     if file.is_dir():
@@ -262,9 +262,9 @@ def check_writable(path: str | os.PathLike[str], overwrite: bool) -> None:
 
 
 def write(path: str | os.PathLike[str], text: str, *, overwrite: bool = False) -> None:
-    """Write a file whole or not at all.
+    """Write a file atomically.
 
-    The text goes to a temporary file beside the target, which then takes its name in one step.
+    The text is written to a temporary file in the same folder, which is then renamed.
 
     Args:
         path: file to write.
@@ -273,7 +273,7 @@ def write(path: str | os.PathLike[str], text: str, *, overwrite: bool = False) -
 
     Raises:
         OutputExistsError: the file exists and `overwrite` is false.
-        OutputError: the folder is missing, may not be written to, or is full.
+        OutputError: the folder is missing or not writable, or the disk is full.
     """
     check_writable(path, overwrite)
     file = _target(path)
@@ -281,7 +281,7 @@ def write(path: str | os.PathLike[str], text: str, *, overwrite: bool = False) -
         with temporary_beside(file) as temporary:
             temporary.write_text(text, encoding="utf-8")
             (os.replace if overwrite else _link)(temporary, file)
-    except FileExistsError as exc:  # it came into being while we wrote
+    except FileExistsError as exc:  # it was created in the meantime
         raise _exists(file) from exc
     except OSError as exc:
         raise OutputError(
@@ -296,7 +296,7 @@ def _exists(file: Path) -> OutputExistsError:
 
 
 def _link(temporary: Path, file: Path) -> None:
-    """Give the file its name unless that name is taken; a link, unlike a rename, can tell."""
+    """Rename a file unless the name is taken; a hard link, unlike a rename, fails in that case."""
     try:
         os.link(temporary, file)
     except OSError as exc:

@@ -1,4 +1,4 @@
-"""How far a run is: what `on_progress` is told."""
+"""Progress of a run, as passed to `on_progress`."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ from precisionbench.statistics import Interval
 
 @attrs.frozen
 class Progress:
-    """What `on_progress` is told, between measurements and never within one.
+    """The argument of `on_progress`, which is called between measurements and never within one.
 
     Attributes:
-        backend: the row; empty where it is about all rows together.
-        stage: of a row `preparing`, `measuring` (`launcher="inline"`), `finishing` (memory, energy
+        backend: the row; empty where it concerns all rows.
+        stage: for a row `preparing`, `measuring` (`launcher="inline"`), `finishing` (memory, energy
             and other passes beside the latency), `examining` (the evidence), `done`, or
-            `failed` (at once; a row that keeps finished rounds is `done` later); of all together
-            `starting`, `warming_up`, `measuring` (after each round), `interrupted` (told from
-            within the handling of the first Ctrl-C, so be brief) or `looking` (what `doctor`
-            measures by itself).
-        position: the row's place in the run, from 1; while all are measured, rounds finished.
-        total: number of rows; while all are measured, the most rounds there can be.
-        message: the reason, where it failed.
-        remaining_s: about how many seconds of rounds are left, where that can be told.
-        step: what is done just now within the stage, such as `first call`; may be empty.
-        phase: what the rows are measured for, where that is part of something larger, such as
-            `experiments`; empty for a comparison's own.
-        speedups: over the reference by row, each with its own 95 % interval, as far as rounds tell
-            it; empty before that. The result's are wider, because they hold together.
+            `failed` (at once; a row that keeps finished rounds is `done` later); for all rows
+            `starting`, `warming_up`, `measuring` (after each round), `interrupted` (called while
+            the first Ctrl-C is handled, so return soon) or `looking` (a measurement of `doctor`
+            itself).
+        position: position of the row in the run, from 1; while all rows are measured, the number
+            of finished rounds.
+        total: number of rows; while all rows are measured, the maximum number of rounds.
+        message: the reason of a failure.
+        remaining_s: estimated seconds until the last round; None where it cannot be estimated.
+        step: current step of the stage, such as `first call`; may be empty.
+        phase: the larger task that the rows are measured for, such as `experiments`; empty for a
+            comparison.
+        speedups: speed-ups over the reference by row, each with its own 95 % interval; empty while
+            there are too few rounds. The intervals of the result are wider, because they are
+            simultaneous.
         elapsed_s: seconds since the run began.
     """
 
@@ -49,11 +51,11 @@ OnProgress = Callable[[Progress], object]
 
 
 def in_phase(on_progress: OnProgress | None, phase: str) -> OnProgress | None:
-    """A callback for part of something larger.
+    """A callback that adds the name of a phase.
 
     Args:
-        on_progress: the callback of the whole.
-        phase: what the part is for.
+        on_progress: the callback of the larger task.
+        phase: name of the part.
     """
     if on_progress is None:
         return None

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from precisionbench.results.records import BackendResult
+from precisionbench.results import BackendResult
 from precisionbench.rules import jetson_benchmarks, mlperf, ours, trtexec, wall_clock
 from precisionbench.rules.statement import Source, Statement
 
@@ -19,25 +19,27 @@ _REPORTED = "the row is reported, not measured here, and its source does not tel
 
 
 def statements(row: BackendResult, engines: Sequence[BackendResult] = ()) -> tuple[Statement, ...]:
-    """What each rule would say of a row.
+    """The figures of a row under each reporting convention.
 
     Args:
         row: a measured row.
         engines: rows of other engines of the device, which `jetson_benchmarks` would add up.
     """
-    of_others = _of_others(row, engines)
+    of_others = _of_other_conventions(row, engines)
     if any(one.measurement.is_reported for one in (row, *engines)):
-        of_others = map(_not_stated, of_others)
+        of_others = map(_without_value, of_others)
     return (*ours.statements(row), *of_others)
 
 
-def _of_others(row: BackendResult, engines: Sequence[BackendResult]) -> Iterator[Statement]:
+def _of_other_conventions(
+    row: BackendResult, engines: Sequence[BackendResult]
+) -> Iterator[Statement]:
     yield from trtexec.statements(row)
     yield jetson_benchmarks.statement([row, *engines])
     yield from mlperf.statements(row)
     yield wall_clock.statement(row)
 
 
-def _not_stated(statement: Statement) -> Statement:
-    """What follows from samples cannot be stated of a figure that somebody reported."""
+def _without_value(statement: Statement) -> Statement:
+    """A statement without a value, for a row that was reported and has no samples."""
     return attrs.evolve(statement, value=None, low=None, high=None, missing=_REPORTED, unmet=())

@@ -1,10 +1,10 @@
-"""What NVIDIA's jetson_benchmarks would print: engines that run at the same time, added up."""
+"""The figure of NVIDIA's jetson_benchmarks: the rates of concurrent engines, added up."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from precisionbench.results.records import BackendResult
+from precisionbench.results import BackendResult
 from precisionbench.rules.statement import Source, Statement, by_events, mean_s
 
 RULE = "jetson_benchmarks"
@@ -25,13 +25,13 @@ _CONCURRENCY = (
 
 
 def engine_of(row: BackendResult) -> str:
-    """Where a row's engine runs: `GPU`, or `DLA` with the core's number."""
+    """The processor of a row's engine: `GPU`, or `DLA` with the core's number."""
     core = row.options.get("dla_core")
     return "GPU" if core is None else f"DLA{core}"
 
 
 def statement(rows: Sequence[BackendResult]) -> Statement:
-    """The sum over engines; with one row, that engine alone.
+    """The sum of the rates of engines; for one row, its rate.
 
     Args:
         rows: measured rows, one for each engine.
@@ -56,7 +56,7 @@ def statement(rows: Sequence[BackendResult]) -> Statement:
 
 
 def _missing(rows: Sequence[BackendResult]) -> str:
-    """Why there is no such sum; empty where there is."""
+    """Why the sum cannot be stated; empty where it can."""
     engines = [engine_of(row) for row in rows]
     if twice := next((engine for engine in engines if engines.count(engine) > 1), None):
         names = " and ".join(

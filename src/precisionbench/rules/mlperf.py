@@ -1,4 +1,4 @@
-"""What MLPerf's LoadGen would report of the same calls, and which of its conditions are not met."""
+"""The figures that MLPerf's LoadGen would report for the same calls, with its unmet conditions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from precisionbench.results.records import BackendResult
+from precisionbench.results import BackendResult
 from precisionbench.rules.statement import (
     Source,
     Statement,
@@ -47,12 +47,12 @@ _NOT_HERE = (
 
 @attrs.frozen
 class Scenario:
-    """A scenario in which queries follow one another.
+    """A scenario with one query after another.
 
     Attributes:
-        name: LoadGen's name of it.
+        name: LoadGen's name of the scenario.
         samples_per_query: items in a query.
-        percentile: of the latency, that is reported.
+        percentile: the percentile of the latency that is reported, as a share.
     """
 
     name: str
@@ -65,7 +65,7 @@ MULTI_STREAM = Scenario("MultiStream", 8, 0.99)
 
 
 def statements(row: BackendResult) -> Iterator[Statement]:
-    """Offline, SingleStream and MultiStream.
+    """The figures of the scenarios Offline, SingleStream and MultiStream.
 
     Args:
         row: a measured row.
@@ -117,14 +117,14 @@ def _stream(row: BackendResult, scenario: Scenario) -> Statement:
 
 
 def _queries(row: BackendResult) -> list[float]:
-    """Times of single calls from a drained device to a drained device; empty where none are."""
+    """Times of single calls with the device idle before and after; empty where there are none."""
     if by_events(row):
         return list(row.passes.wall_s)
     return samples_of(row) if row.measurement.calls_per_sample == 1 else []
 
 
 def _missing(row: BackendResult, scenario: Scenario, queries: list[float]) -> str:
-    """Why a scenario's figure cannot be stated; empty where it can."""
+    """Why a scenario's figure cannot be stated; empty where it can be."""
     if row.batch_size != scenario.samples_per_query:
         batch = "is not known" if row.batch_size is None else f"is {row.batch_size}"
         return f"the batch {batch}, and a query has {scenario.samples_per_query}"

@@ -1,10 +1,11 @@
-"""What this library itself says."""
+"""The figures that this library reports."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from precisionbench.results.records import REPORTED, BackendResult
+from precisionbench.results import BackendResult
+from precisionbench.results.measurement import REPORTED
 from precisionbench.rules.statement import Source, Statement, by_events, items_of, unit_of
 
 RULE = "precisionbench"
@@ -18,7 +19,7 @@ _REPORTED = "not measured here; how it was timed is what its source says"
 
 
 def statements(row: BackendResult) -> Iterator[Statement]:
-    """Median latency, and the throughput that follows from it, with their intervals.
+    """Median latency and the throughput computed from it, with their intervals.
 
     Args:
         row: a measured row.

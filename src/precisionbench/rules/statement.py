@@ -1,4 +1,4 @@
-"""What somebody's rules would say of a measured row."""
+"""A figure of a measured row under a reporting convention."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from statistics import mean
 
 import attrs
 
-from precisionbench.results.records import REPORTED, BackendResult
+from precisionbench.results import BackendResult
+from precisionbench.results.measurement import REPORTED
 
 
 @attrs.frozen
 class Source:
-    """Where a rule stands.
+    """The source of a reporting convention.
 
     Attributes:
-        title: what it is.
-        url: where it is.
+        title: title of the source.
+        url: its web address or path.
     """
 
     title: str
@@ -29,22 +30,21 @@ def _check_missing(statement: Statement, _: object, missing: str) -> None:
 
 @attrs.frozen
 class Statement:
-    """One figure as somebody's rules would state it.
+    """One figure under a reporting convention.
 
     Attributes:
-        rule: whose, e.g. `trtexec`.
-        figure: which of theirs, e.g. `GPU compute time, median`.
+        rule: the convention, e.g. `trtexec`.
+        figure: name of the figure, e.g. `GPU compute time, median`.
         unit: `s`, `items/s`, or `calls/s` where the batch is not known.
-        inside: what is inside the timed region, in a sentence.
-        source: where the rule stands.
-        value: in the unit; None where it cannot be stated.
+        inside: what the timed region includes, in a sentence.
+        source: source of the convention.
+        value: value in the unit; None where it cannot be stated.
         low: lower end of its interval or range; None where there is none.
-        high: upper end; likewise.
-        kind: `measured` (computed from samples as the rule does), `derived` (from samples that
-            were not taken in the way of the rule, or with a model) or `reported` (not measured
-            here).
-        missing: why it cannot be stated; empty where it is.
-        unmet: what the rule asks for and this run does not meet.
+        high: upper end of its interval or range; None where there is none.
+        kind: `measured` (computed from samples as the convention does), `derived` (from samples
+            taken in another way, or with a model) or `reported` (not measured here).
+        missing: why there is no value; empty where there is one.
+        unmet: requirements of the convention that this run does not meet.
     """
 
     rule: str
@@ -63,25 +63,25 @@ class Statement:
 
 
 def items_of(row: BackendResult) -> int:
-    """What a call is worth in the unit of throughputs: its batch, or 1 where that is not known."""
+    """Items per call for throughputs: the batch size, or 1 where it is not known."""
     return row.batch_size or 1
 
 
 def unit_of(row: BackendResult) -> str:
-    """`items/s`, or `calls/s` where the batch is not known."""
+    """The unit of throughputs: `items/s`, or `calls/s` where the batch size is not known."""
     return "items/s" if row.batch_size else "calls/s"
 
 
 def samples_of(row: BackendResult) -> list[float]:
-    """All samples of the rounds, in seconds per call."""
+    """All samples of a row, in seconds per call."""
     return [sample for block in row.measurement.blocks for sample in block.samples]
 
 
 def mean_s(row: BackendResult) -> float:
-    """The mean time of a call in the rounds, in seconds."""
+    """The mean time of a call, in seconds."""
     return mean(samples_of(row))
 
 
 def by_events(row: BackendResult) -> bool:
-    """Whether the rounds were timed by CUDA events."""
+    """Whether the row was timed with CUDA events."""
     return row.measurement.clock == "cuda_events"

@@ -1,11 +1,11 @@
-"""What NVIDIA's trtexec would print of the same calls."""
+"""The figures that NVIDIA's trtexec would print for the same calls."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from statistics import mean, median
 
-from precisionbench.results.records import BackendResult
+from precisionbench.results import BackendResult
 from precisionbench.rules.statement import (
     Source,
     Statement,
@@ -47,7 +47,7 @@ _NOT_MEASURED = "not measured"
 
 
 def statements(row: BackendResult) -> Iterator[Statement]:
-    """GPU compute and enqueue time, throughput over the host's wall, transfers and latency.
+    """GPU compute time, enqueue time, throughput by wall-clock time, transfers and latency.
 
     Args:
         row: a measured row.
@@ -63,7 +63,7 @@ def statements(row: BackendResult) -> Iterator[Statement]:
 
 
 def percentile(samples: Sequence[float], p: float) -> float:
-    """A percentile as trtexec takes it: of n sorted samples the one at n - 1 - int((1 - p) n).
+    """A percentile by trtexec's definition: of n sorted samples the one at n - 1 - int((1 - p) n).
 
     Args:
         samples: at least one, in any one unit.
@@ -107,7 +107,7 @@ def _throughput(row: BackendResult) -> Statement:
 
 
 def _steps(row: BackendResult) -> tuple[tuple[float, float, float] | None, str]:
-    """H2D, compute and D2H time of one query, or why they are not known."""
+    """H2D, compute and D2H time of one query, or the reason why they are not known."""
     to_device, to_host = row.passes.to_device_s, row.passes.to_host_s
     if not (to_device and to_host):
         reason = row.passes.unknown.get("transfers", _NOT_MEASURED)

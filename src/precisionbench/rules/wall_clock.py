@@ -1,10 +1,10 @@
-"""What a loop of calls on a clock that does not wait for the device would say."""
+"""The throughput that an unsynchronised wall clock would show for a loop of calls."""
 
 from __future__ import annotations
 
 import attrs
 
-from precisionbench.results.records import BackendResult
+from precisionbench.results import BackendResult
 from precisionbench.rules.statement import (
     Source,
     Statement,
@@ -19,7 +19,8 @@ SOURCE = Source(
     "https://forums.developer.nvidia.com/t/cuda-stream-are-blocked-when-luanch-lots-of-kernels-1000/"
     "68937",
 )
-# Assumed: the driver does not tell it. About 1000 by the source; 915 to 975 kernels on an H200.
+# Assumed, because the driver does not report it: about 1000 by the source; 915 to 975 kernels on
+# an H200.
 QUEUE_LAUNCHES = 1024
 CALLS = 30  # as many as in the founding experiment
 _ASYNCHRONOUS = (
@@ -32,16 +33,16 @@ _UNKNOWN = "launches in a call are not known, so the queue was taken to have no 
 
 @attrs.frozen
 class Loop:
-    """How long the host takes for a loop of calls that it does not wait for, by a model.
+    """A model of the host's time for a loop of asynchronous calls.
 
-    It is back as soon as it has enqueued all calls, which takes `calls * enqueue_s`, or as soon as
-    no more is left than the launch queue holds. All times are in seconds.
+    The loop ends when all calls are enqueued, which takes `calls * enqueue_s`, or when the
+    remaining kernels fit into the launch queue, whichever is later.
 
     Attributes:
-        calls: how many.
-        device_s: a call's time on the device, calls back to back.
-        enqueue_s: the host's time to enqueue a call.
-        launches: kernels launched in a call; None where that is not known.
+        calls: number of calls.
+        device_s: time of a call on the device, for consecutive calls.
+        enqueue_s: host time to enqueue a call.
+        launches: kernels launched in a call; None where the number is not known.
     """
 
     calls: int
@@ -51,23 +52,23 @@ class Loop:
 
     @property
     def longest_s(self) -> float:
-        """With nothing left in the queue: what a synchronised clock reads."""
+        """The time with an empty queue at the end, as a synchronised clock measures it."""
         return self.calls * self.device_s
 
     @property
     def shortest_s(self) -> float:
-        """With a full queue left."""
+        """The time with a full queue at the end."""
         queued = QUEUE_LAUNCHES / self.launches if self.launches else float(self.calls)
         waited_s = max(0.0, self.calls - queued) * self.device_s
         return min(self.longest_s, max(self.calls * self.enqueue_s, waited_s))
 
 
 def statement(row: BackendResult, calls: int = CALLS) -> Statement:
-    """The range in which the throughput by such a loop lies.
+    """The range of the throughput by an unsynchronised loop.
 
     Args:
         row: a measured row.
-        calls: of the loop.
+        calls: number of calls of the loop.
     """
     figure, unit = f"throughput of {calls} calls, at most", unit_of(row)
     inside = _ASYNCHRONOUS.format(calls=calls)
@@ -75,7 +76,7 @@ def statement(row: BackendResult, calls: int = CALLS) -> Statement:
         missing = "how long the host needs for a call is not known"
         return Statement(RULE, figure, unit, inside, SOURCE, missing=missing)
     items, latency_s = items_of(row), row.latency.value
-    if not by_events(row):  # a call comes back when its work is done
+    if not by_events(row):  # calls are synchronous
         rate = items / latency_s
         return Statement(RULE, figure, unit, inside, SOURCE, rate, rate, rate, "derived")
     assert row.enqueue_s is not None

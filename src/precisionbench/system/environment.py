@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from precisionbench._internal.importing import installed_version
-from precisionbench.results.records import Environment, Gpu
+from precisionbench.results import Environment, Gpu
 from precisionbench.system import nvml
 from precisionbench.system.nvml import query
 from precisionbench.torchtools.global_state import read_flags

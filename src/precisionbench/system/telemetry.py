@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
-from precisionbench.results.records import DeviceState
+from precisionbench.results import DeviceState
 from precisionbench.system import nvml
 from precisionbench.system.nvml import query
 

@@ -22,7 +22,13 @@ from precisionbench.errors import (
 )
 from precisionbench.report.formatting import scientific
 from precisionbench.report.rows import ratio_texts
-from precisionbench.results.records import Agreement, BackendResult, Json, Speedup, Verdict
+from precisionbench.results import (
+    Agreement,
+    BackendResult,
+    Speedup,
+    Verdict,
+)
+from precisionbench.results.json_values import Json
 from precisionbench.spec_syntax import same_row, split_spec
 
 _MEASURE_LONGER = "measure longer (budget_s, replicas, sessions), or ask for less"

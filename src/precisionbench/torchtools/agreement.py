@@ -9,8 +9,8 @@ import attrs
 import torch
 
 from precisionbench.errors import one_line
+from precisionbench.results import Agreement, TensorAgreement
 from precisionbench.results.dtypes import dtype_name
-from precisionbench.results.records import Agreement, TensorAgreement
 from precisionbench.torchtools.tensors import walk
 
 # float64 copies are made of at most this many elements at a time, so that the logits of a large

@@ -21,8 +21,8 @@ from precisionbench.errors import PrecisionBenchError, SpecError, WorkloadError,
 from precisionbench.measure import compare
 from precisionbench.measure.options import Options
 from precisionbench.model.workload import Workload, resolve
+from precisionbench.results import WorkloadInfo
 from precisionbench.results.progress import OnProgress
-from precisionbench.results.records import WorkloadInfo
 from precisionbench.statistics import Interval, unpaired_ratio_interval
 from precisionbench.workflows.model_edits import EDITS, EditedWorkload
 

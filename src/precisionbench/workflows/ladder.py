@@ -28,9 +28,9 @@ from precisionbench.report import ledger
 from precisionbench.report.html.waterfall import LedgerRow
 from precisionbench.report.ladder import to_text
 from precisionbench.report.plain import WIDTH
+from precisionbench.results import ComparisonData, WorkloadInfo
 from precisionbench.results.dtypes import compute_capability
 from precisionbench.results.progress import OnProgress
-from precisionbench.results.records import ComparisonData, WorkloadInfo
 from precisionbench.system.environment import capture
 from precisionbench.workflows.diagnose import GapLedger, explain_gap
 from precisionbench.workflows.ladder_rungs import Capabilities, rungs, stopped

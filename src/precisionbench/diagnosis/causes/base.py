@@ -9,9 +9,9 @@ import attrs
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Finding, FindingStatus, Label, Number
 from precisionbench.diagnosis.labels import HALF
+from precisionbench.results import ComparisonData, Speedup
 from precisionbench.results.claims import Claims
 from precisionbench.results.earlier_claims import claims_of
-from precisionbench.results.records import ComparisonData, Speedup
 from precisionbench.statistics import Interval
 
 

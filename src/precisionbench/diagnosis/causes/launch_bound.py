@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
-from precisionbench.results.records import BackendResult
+from precisionbench.results import BackendResult
 from precisionbench.statistics import Interval, quantile_interval
 
 # A smaller gain is not reported; the replay without launch cost must gain this much as a proof.

@@ -30,7 +30,8 @@ from precisionbench.diagnosis.published_conditions import (
 from precisionbench.errors import IncomparableError, SpecError
 from precisionbench.published.record import STATUSES, Record
 from precisionbench.reference_data.peaks import DeviceSpec, devices_named
-from precisionbench.results.records import REPORTED, BackendResult, ComparisonData
+from precisionbench.results import BackendResult, ComparisonData
+from precisionbench.results.measurement import REPORTED
 from precisionbench.statistics import Interval
 
 _AS_LABELLED = "as labelled: "

@@ -14,7 +14,8 @@ from precisionbench.diagnosis.gap.states import (
     shortest_path,
     state_of,
 )
-from precisionbench.results.records import REPORTED, BackendResult, ComparisonData
+from precisionbench.results import BackendResult, ComparisonData
+from precisionbench.results.measurement import REPORTED
 from precisionbench.statistics import Interval
 
 # Two changes whose effects depend on each other: where each has been measured without the other,

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
+from precisionbench.results import BackendResult
 from precisionbench.results.claims import Claims
 from precisionbench.results.earlier_claims import claims_of
-from precisionbench.results.records import BackendResult, Json
+from precisionbench.results.json_values import Json
 
 State = Mapping[str, str]
 _OFF = "off"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from precisionbench.doctor.checks.base import MachineCheck, State
 from precisionbench.doctor.readings import Readings
-from precisionbench.results.records import DeviceState, Gpu
+from precisionbench.results import DeviceState, Gpu
 
 _LOW_CLOCK_SHARE = 0.75  # causes.md C5: below this share of its maximum, the clock is throttled
 _POWER_MODES = (

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 import attrs
 
-from precisionbench.results import json_format
+from precisionbench.results import Passes, json_format
 from precisionbench.results.evidence import Evidence
-from precisionbench.results.records import Json, Passes
+from precisionbench.results.json_values import Json
 
 
 @attrs.frozen

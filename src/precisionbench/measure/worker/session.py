@@ -37,8 +37,9 @@ from precisionbench.probes.graphs import Replay
 from precisionbench.probes.layers import eager_module
 from precisionbench.probes.profiler import collect_evidence, start_profiler
 from precisionbench.probes.run_all import l2_flush, take_passes
+from precisionbench.results import Passes
 from precisionbench.results.evidence import Evidence
-from precisionbench.results.records import Json, Passes, as_json
+from precisionbench.results.json_values import Json, as_json
 from precisionbench.system.memory import free_device_bytes
 from precisionbench.torchtools.agreement import compare_tensors, cpu_copies, differs
 from precisionbench.torchtools.global_state import (

@@ -10,7 +10,7 @@ import attrs
 
 from precisionbench.analysis.data_quality import Observation
 from precisionbench.report.formatting import time_text
-from precisionbench.results.records import BackendResult, Block
+from precisionbench.results import BackendResult, Block
 
 # Units of the plot, which is stretched to the size at which it is shown.
 WIDTH, HEIGHT = 1000, 200

@@ -27,8 +27,7 @@ from precisionbench.report.html.roofline_plot import FRAME, roofline_plot
 from precisionbench.report.html.speedup_plot import speedup_plot
 from precisionbench.report.html.time_plot import time_plot
 from precisionbench.report.html.waterfall import LedgerRow, waterfall
-from precisionbench.results import json_format
-from precisionbench.results.records import ComparisonData
+from precisionbench.results import ComparisonData, json_format
 
 if TYPE_CHECKING:
     import jinja2

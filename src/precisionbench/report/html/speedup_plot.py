@@ -8,7 +8,7 @@ import attrs
 
 from precisionbench.report import rows
 from precisionbench.report.html.scales import Scale, Tick
-from precisionbench.results.records import ComparisonData, Speedup
+from precisionbench.results import ComparisonData, Speedup
 from precisionbench.statistics import Verdict
 
 _TONES = {Verdict.FASTER: "good", Verdict.SLOWER: "bad"}

@@ -9,7 +9,12 @@ import attrs
 
 from precisionbench.diagnosis.findings import Accuracy, LayerPair
 from precisionbench.report import formatting, rows
-from precisionbench.results.records import BackendResult, ComparisonData, Environment, Speedup
+from precisionbench.results import (
+    BackendResult,
+    ComparisonData,
+    Environment,
+    Speedup,
+)
 
 # More rows would make the page slow; the shortest layers are in the embedded data only.
 _MAX_LAYERS = 3000

@@ -10,7 +10,7 @@ from precisionbench.diagnosis import parts
 from precisionbench.diagnosis.findings import RooflinePoint
 from precisionbench.report.formatting import time_text
 from precisionbench.report.html.scales import Scale, Tick
-from precisionbench.results.records import ComparisonData
+from precisionbench.results import ComparisonData
 
 OUTSIDE = "outside"
 # From this slow-down on, the bar's text has the time with and without the profiler.
