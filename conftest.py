@@ -7,6 +7,8 @@ import doctest
 import io
 import os
 import re
+import sys
+from collections.abc import Iterator
 
 import pytest
 from sybil import Example, Lexeme, Sybil
@@ -71,8 +73,15 @@ pytest_collect_file = Sybil(
         SkipParser(),
     ],
     patterns=["README.md", "docs/*.md", "docs/*/*.md"],
-    fixtures=["workers_uncounted"],
+    fixtures=["workers_uncounted", "small_matmuls"],
 ).pytest()
+
+
+@pytest.fixture
+def small_matmuls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page about the doctor measures a CPU in half precision, which takes it long."""
+    if "doctor" in request.node.nodeid:
+        monkeypatch.setattr("precisionbench.probes.machine.CPU_MATMUL_ROWS", 256)
 
 
 # What runs in other processes is counted in these tests only.
@@ -84,3 +93,17 @@ def workers_uncounted(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     """Coverage makes importing torch twice as slow; a few tests show what other processes run."""
     if not any(name in request.node.nodeid for name in COUNTED):
         monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
+# Thousands of simulated runs go through the same lines, which other tests count.
+UNCOUNTED = ("test_simulated_devices",)
+
+
+@pytest.fixture(autouse=True)
+def simulations_uncounted(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Coverage makes them take three times as long."""
+    counting = sys.gettrace()
+    if any(name in request.node.nodeid for name in UNCOUNTED):
+        sys.settrace(None)
+    yield
+    sys.settrace(counting)

@@ -106,17 +106,17 @@ def test_the_example_that_asks_why_answers(example):
     assert "is labelled" not in printed
 
 
-def test_the_example_of_a_report_writes_one_that_loads_nothing(tmp_path):
-    """As a reader runs it: in a process of its own, with its own budget."""
-    printed = run(str(EXAMPLES / "html_report.py"), "r.html", cwd=tmp_path)
+def test_the_example_of_a_report_writes_one_that_loads_nothing(example, tmp_path):
+    printed = example("html_report", "r.html")
     text = (tmp_path / "r.html").read_text()
     assert "r.html" in printed
     assert "default-src 'none'" in text
     assert 'id="gap"' in text
 
 
-def test_the_example_of_a_gap_explains_the_saved_record(example):
-    printed = example("explain_gap")
+def test_the_example_of_a_gap_explains_the_saved_record(tmp_path):
+    """As a reader runs it, in a process of its own."""
+    printed = run(str(EXAMPLES / "explain_gap.py"), cwd=tmp_path)
     assert printed.startswith("MOST OF THIS IS NOT KNOWN")
     assert re.search(r"2\.99x  measured     precision: float32 to float16\n", printed)
     assert printed.endswith("  29.8x  in all\n")
