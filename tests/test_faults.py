@@ -31,7 +31,8 @@ from precisionbench.measure.worker import guards, protocol
 from precisionbench.results import journal as journals
 from precisionbench.results import json_format
 
-OPTIONS: dict[str, Any] = {"device": "cpu", "replicas": 1, "seed": 0}
+WITH_EVIDENCE: dict[str, Any] = {"device": "cpu", "replicas": 1, "seed": 0}
+OPTIONS = {**WITH_EVIDENCE, "evidence": False}
 
 
 class Tiny(nn.Module):
@@ -117,7 +118,7 @@ def faulty(tmp_path_factory):
         patch.setattr(protocol, "LIMITS", attrs.evolve(protocol.LIMITS, prepare_s=12.0))
         found = pb.compare(
             Tiny(), torch.rand(2, 8), backends=backends, budget_s=20, journal=journal,
-            on_progress=reported.append, **OPTIONS,
+            on_progress=reported.append, **WITH_EVIDENCE,
         )  # fmt: skip
     return found, journal, children() - before, reported
 
@@ -311,7 +312,7 @@ class Mine(torch.nn.Module):
     def forward(self, x):
         return self.linear(x)
 found = pb.compare(Mine(), torch.rand(2, 8), backends=["eager"], device="cpu", replicas=1,
-                   budget_s=float(sys.argv[1]), journal=sys.argv[2])
+                   evidence=False, budget_s=float(sys.argv[1]), journal=sys.argv[2])
 print(found["eager"].measurement.ended_by)
 """
 
@@ -535,7 +536,7 @@ def test_a_worker_that_fails_while_it_is_profiled_loses_only_the_evidence(
     before = children()
     found = pb.compare(
         FailsInFloat64(fault), torch.rand(4, 8), backends=["half:dtype=bfloat16"], budget_s=2,
-        **OPTIONS,
+        **WITH_EVIDENCE,
     )  # fmt: skip
     eager, half = found
     assert eager.measurement.blocks
