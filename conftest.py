@@ -84,26 +84,18 @@ def small_matmuls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr("precisionbench.probes.machine.CPU_MATMUL_ROWS", 256)
 
 
-# What runs in other processes is counted in these tests only.
-COUNTED = ("test_a_worker_that_breaks", "test_readings_keep_the_behaviour_of_numbers")
-
-
 @pytest.fixture(autouse=True)
 def workers_uncounted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Coverage makes importing torch twice as slow; a few tests show what other processes run."""
-    if not any(name in request.node.nodeid for name in COUNTED):
+    if not request.node.get_closest_marker("workers_counted"):
         monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
-
-
-# Thousands of simulated runs go through the same lines, which other tests count.
-UNCOUNTED = ("test_simulated_devices",)
 
 
 @pytest.fixture(autouse=True)
 def simulations_uncounted(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Coverage makes them take three times as long."""
+    """Thousands of simulated runs go through the same lines, which other tests count."""
     counting = sys.gettrace()
-    if any(name in request.node.nodeid for name in UNCOUNTED):
+    if request.node.get_closest_marker("uncounted"):
         sys.settrace(None)
     yield
     sys.settrace(counting)

@@ -132,6 +132,7 @@ def failure(comparison: pb.Comparison, fault: str) -> Any:
     return next(f for f in comparison.data.failures if f.options.get("fault") == fault)
 
 
+@pytest.mark.workers_counted
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
@@ -523,6 +524,7 @@ class LimitsOfFloat64(protocol.TimeLimits):
     float64_s: float = 2.0
 
 
+@pytest.mark.workers_counted
 @pytest.mark.parametrize(
     ("fault", "reason"), [("hang", "did not answer within"), ("exit", "ended with exit code 3")]
 )

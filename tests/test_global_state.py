@@ -80,7 +80,7 @@ def test_flags_are_restored_after_an_error():
             torch.set_grad_enabled(False)
             torch.backends.cuda.enable_math_sdp(False)
             torch.set_float32_matmul_precision("medium")
-            torch.set_num_threads(1)
+            torch.set_num_threads(before["num_threads"] + 1)
             raise KeyError
 
     with pytest.raises(KeyError):

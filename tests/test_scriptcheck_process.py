@@ -61,7 +61,8 @@ def test_arguments_sibling_modules_and_standard_input(here):
     assert "no model was called" in done.stdout
 
 
-def test_environment_variables_set_before_importing_torch_take_effect():
+def test_environment_variables_set_before_importing_torch_take_effect(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     source = (
         "import os, sys\nassert 'torch' not in sys.modules\nassert 'numpy' not in sys.modules\n"
     )
@@ -70,6 +71,7 @@ def test_environment_variables_set_before_importing_torch_take_effect():
     assert check_fresh(source).ending == Ending("finished", 0)
 
 
+@pytest.mark.workers_counted
 def test_readings_keep_the_behaviour_of_numbers():
     source = """
 import copy, json, pickle, time

@@ -23,6 +23,8 @@ from precisionbench.statistics import (
 )
 from simulated_device import ENVIRONMENTS, SimulatedDevice, drifting, session
 
+pytestmark = pytest.mark.uncounted
+
 SESSIONS = 100
 FLOOR = 0.0025  # what processes on a GPU are taken to differ by where nobody has measured it
 WRONG = (Verdict.FASTER, Verdict.SLOWER)
