@@ -19,7 +19,7 @@ import nox
 MIN_BRANCHES = 0.9
 DIST = Path("dist")
 # Of the extra `dev`, what the tests can do without.
-NOT_FOR_TESTS = ("precisionbench", "nox", "mypy", "ruff", "import-linter")
+NOT_FOR_TESTS = ("precisionbench", "nox", "mypy", "ruff")
 # More processes than cores gain nothing: they would disturb each other's measurements.
 # A file stays in one process: its tests share comparisons, and a page's blocks their names.
 # The pages come first, as they are collected: one that measures must not be left for the end.

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks/code_structure.py"
-pytest.importorskip("grimp", reason="needs import-linter, which raises the versions of minimums")
 pytestmark = pytest.mark.skipif(
     not SCRIPT.exists(), reason="the tests stand alone, without the repository"
 )
