@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from precisionbench.diagnosis.claims import judgements_of
+from precisionbench.diagnosis.plausibility import judgements_of
 from precisionbench.published import Record
 from precisionbench.published.record import METRICS, MS, STATUSES
 from precisionbench.report.plain import WIDTH, plain_text, widen

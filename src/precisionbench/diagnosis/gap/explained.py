@@ -6,14 +6,6 @@ from collections.abc import Collection, Iterator, Sequence
 
 import attrs
 
-from precisionbench.diagnosis.claims import (
-    IMPOSSIBLE,
-    Claim,
-    Judgement,
-    judge,
-    judgements_of,
-    measured_flops,
-)
 from precisionbench.diagnosis.facts import facts_of
 from precisionbench.diagnosis.gap.derived import derived_factors
 from precisionbench.diagnosis.gap.ledger import Factor, GapData, Kind, Rate, ledger
@@ -21,6 +13,14 @@ from precisionbench.diagnosis.gap.measured import measured_factors
 from precisionbench.diagnosis.gap.states import PRECISION
 from precisionbench.diagnosis.labels import BEYOND, RATE, label_of
 from precisionbench.diagnosis.models import item_flops
+from precisionbench.diagnosis.plausibility import (
+    IMPOSSIBLE,
+    Claim,
+    Judgement,
+    judge,
+    judgements_of,
+    measured_flops,
+)
 from precisionbench.diagnosis.published_conditions import (
     Conditions,
     conditions_of,

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from made_up_results import recorded
 from precisionbench import published
-from precisionbench.diagnosis.claims import (
+from precisionbench.diagnosis.facts import facts_of
+from precisionbench.diagnosis.models import item_flops
+from precisionbench.diagnosis.plausibility import (
     IMPOSSIBLE,
     POSSIBLE,
     UNKNOWN,
@@ -19,8 +21,6 @@ from precisionbench.diagnosis.claims import (
     judgements_of,
     measured_flops,
 )
-from precisionbench.diagnosis.facts import facts_of
-from precisionbench.diagnosis.models import item_flops
 from precisionbench.reference_data.model_flops import entries
 from precisionbench.reference_data.peaks import all_devices, devices_named
 
