@@ -22,6 +22,9 @@ from precisionbench.measure import interleaved, sequential
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import DEFAULT_BACKENDS, Row, packages_of, plan
+from precisionbench.measure.run import System
+from precisionbench.measure.worker.fork_client import ForkServer, can_fork
+from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.results import ComparisonData, json_format
 from precisionbench.results.journal import Journal
@@ -126,9 +129,9 @@ def compare(
     )
     _check_callback(on_progress)
     build = partial(resolve, model, inputs, device=device, batch_size=batch_size)
-    with _exclusive():
+    with _exclusive(), _fork_server(options) as server:
         rows, base, workload, warnings = _planned(backends, reference, build, options)
-        return _measured(workload, rows, base, options, warnings, on_progress, journal)
+        return _measured(workload, rows, base, options, warnings, on_progress, journal, server)
 
 
 def _planned(
@@ -175,8 +178,8 @@ def compare_with(
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
     _check_callback(on_progress)
-    with _exclusive():
-        return _measured(workload, rows, reference, options, (), on_progress, journal)
+    with _exclusive(), _fork_server(options) as server:
+        return _measured(workload, rows, reference, options, (), on_progress, journal, server)
 
 
 def _check_callback(on_progress: OnProgress | None) -> None:
@@ -191,6 +194,16 @@ def _exclusive() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _fork_server(options: Options) -> Iterator[ForkServer | None]:
+    """The server that forks the workers; it imports torch while the model is built."""
+    if options.launcher != "process" or not can_fork():
+        yield None
+        return
+    with ForkServer() as server:
+        yield server
+
+
 def _measured(
     workload: Workload,
     rows: Sequence[Row],
@@ -199,6 +212,7 @@ def _measured(
     row_warnings: tuple[str, ...],
     on_progress: OnProgress | None,
     journal: str | os.PathLike[str] | None,
+    server: ForkServer | None,
 ) -> Comparison:
     """Measure all rows and collect what they give."""
     header = _header(workload, rows, reference, options)
@@ -207,7 +221,7 @@ def _measured(
     with _opened_journal(journal, header, rows) as opened:
         batch_size = workload.info.batch_size
         collector = Collector(rows, reference, batch_size, row_warnings, on_progress, opened)
-        header.update(_measure(workload, collector, options))
+        header.update(_measure(workload, collector, options, server))
         if opened is not None and opened.write_error:
             collector.add_note(opened.write_error)
     collector.raise_if_nothing_measured()
@@ -250,14 +264,17 @@ def _opened_journal(
         journal.close()
 
 
-def _measure(workload: Workload, collector: Collector, options: Options) -> dict[str, Json]:
+def _measure(
+    workload: Workload, collector: Collector, options: Options, server: ForkServer | None
+) -> dict[str, Json]:
     """Measure the rows; fields of `ComparisonData` that say how that was done in the end."""
     if options.launcher == "inline":
         rows = len(collector.rows)
         budget_s = options.total_budget_s(workload.device.type, rows) / rows
         sequential.measure(workload, collector, budget_s, options.evidence)
         return {"schedule": "sequential", "shared_cores": None}
-    return attrs.asdict(interleaved.measure(workload, collector, options))
+    system = System(worker_pool=partial(WorkerPool, server))
+    return attrs.asdict(interleaved.measure(workload, collector, options, system))
 
 
 def _data(header: Mapping[str, Any], rows: Sequence[Row], collector: Collector) -> ComparisonData:

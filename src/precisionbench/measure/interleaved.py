@@ -26,19 +26,22 @@ from precisionbench.measure.replicas import (
 )
 from precisionbench.measure.rounds import run_rounds
 from precisionbench.measure.rows import Row
-from precisionbench.measure.run import Run
+from precisionbench.measure.run import Run, System
 from precisionbench.measure.schedule import RowState, Schedule
 from precisionbench.model.workload import Workload
 from precisionbench.system.telemetry import open_telemetry
 
 
-def measure(workload: Workload, collector: Collector, options: Options) -> Outcome:
+def measure(
+    workload: Workload, collector: Collector, options: Options, system: System | None = None
+) -> Outcome:
     """Measure every row in worker processes.
 
     Args:
         workload: the model and inputs.
         collector: holds the rows, and takes their results.
         options: how to measure.
+        system: what the run uses of the system; None is the real one.
 
     Returns:
         How the rows were measured in the end.
@@ -47,7 +50,7 @@ def measure(workload: Workload, collector: Collector, options: Options) -> Outco
         WorkloadError: the model cannot be sent to a worker.
         KeyboardInterrupt: the user stopped it before anything was measured, or a second time.
     """
-    run = Run(workload, collector, options)
+    run = Run(workload, collector, options, system or System())
     run.leave_out_unavailable()
     schedule = _measure_sessions(run)
     if run.stop_requested():

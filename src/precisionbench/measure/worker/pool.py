@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 
 from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, one_line
+from precisionbench.measure.worker.fork_client import ForkServer
 from precisionbench.measure.worker.process import Worker
+from precisionbench.measure.worker.spawn import SpawnedProcess, WorkerProcess
 from precisionbench.torchtools.global_state import read_flags
 
 
@@ -17,9 +19,13 @@ class WorkerPool:
     """The workers of one run and the folder that they share; no worker outlives it.
 
     Use it as a context manager.
+
+    Args:
+        fork_server: forks the workers; without one each is a fresh interpreter.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fork_server: ForkServer | None = None) -> None:
+        self._fork_server = fork_server
         self.folder = Path(tempfile.mkdtemp(prefix="precisionbench-"))
         self._workers: list[Worker] = []
 
@@ -28,6 +34,8 @@ class WorkerPool:
 
     def __exit__(self, *_: object) -> None:
         try:
+            if self._fork_server is not None:
+                self._fork_server.close_unless_forked()
             for worker in self._workers:
                 worker.kill()
         except BaseException:  # a further Ctrl-C must leave no process behind
@@ -44,10 +52,19 @@ class WorkerPool:
             workload: the file that holds the workload.
             backend: the file that holds the backend.
         """
-        worker = Worker(self.folder / f"worker-{len(self._workers)}.log")
+        worker = Worker(self.folder / f"worker-{len(self._workers)}.log", self.start_process)
         self._workers.append(worker)
         worker.begin("load", workload=str(workload), backend=str(backend), flags=read_flags())
         return worker
+
+    def start_process(self, log: Path) -> WorkerProcess:
+        """Start the process of a worker: forked from the server, or else a fresh interpreter.
+
+        Args:
+            log: file that takes what it prints.
+        """
+        server = self._fork_server
+        return server.fork(log) if server is not None and server.is_usable else SpawnedProcess(log)
 
     def wait_until_loaded(self) -> None:
         """Wait for all workers: one that still imports would disturb those that prepare."""

@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import queue
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -21,22 +19,11 @@ from precisionbench import errors
 from precisionbench.errors import PrecisionBenchError, WorkerError
 from precisionbench.measure.worker import protocol
 from precisionbench.measure.worker.protocol import REQUESTS
+from precisionbench.measure.worker.spawn import SpawnedProcess, WorkerProcess
 
 _LOG_TAIL_LINES = 20
 _LISTENER_LIMIT_S = 5.0
-_POLL_S = 0.01
 _START = "start"  # until it has imported torch
-
-_BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from precisionbench.measure.worker.server import main; main()"
-)
-
-
-def _import_path() -> list[str]:
-    """Where this process imports from; Python itself ignores entries that are not text."""
-    entries: list[Any] = [*sys.path]
-    return [entry for entry in entries if isinstance(entry, str)]
 
 
 @attrs.frozen
@@ -53,24 +40,15 @@ class Worker:
 
     Args:
         log: file that takes what it prints.
+        start: starts its process.
 
     Attributes:
         on_step: called with a description of each step that it reports while it works.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, start: Callable[[Path], WorkerProcess] = SpawnedProcess) -> None:
         self.log = log
-        with log.open("wb") as sink:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, json.dumps(_import_path())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=sink,
-                text=True,
-                encoding="utf-8",
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,  # the parent handles a Ctrl-C in the terminal
-            )
+        self._process = start(log)
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -84,7 +62,6 @@ class Worker:
         return self._process.pid
 
     def _listen(self) -> None:
-        assert self._process.stdout
         with contextlib.suppress(ValueError, OSError):
             for line in self._process.stdout:
                 self._lines.put(line)
@@ -101,7 +78,6 @@ class Worker:
                 takes that of a request without calls of the model.
             **arguments: JSON values.
         """
-        assert self._process.stdin
         known = REQUESTS[request]
         with contextlib.suppress(OSError, ValueError):  # it is dead, which `answer` reports
             self._process.stdin.write(json.dumps({"do": request, **arguments}) + "\n")
@@ -192,9 +168,9 @@ class Worker:
 
     def _death(self, title: str) -> WorkerError:
         self._lines.put(None)  # later requests raise the same
-        self._wait_until_exited(_LISTENER_LIMIT_S)
+        self._process.wait_until_exited(_LISTENER_LIMIT_S)
         self.kill()
-        code = self._process.returncode
+        code = self._process.returncode or 0
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         printed = self.tail()
         last = f"; it last said: {printed[-1]}" if printed else ""
@@ -224,33 +200,14 @@ class Worker:
 
     def wait_until_exited(self) -> None:
         """Wait for it to exit by itself, once it is closed; `kill` ends it where it does not."""
-        self._wait_until_exited(_LISTENER_LIMIT_S)
-
-    def _wait_until_exited(self, limit_s: float) -> None:
-        """Wait for its exit without reaping it: its process group keeps its number until then."""
-        if not hasattr(os, "waitid"):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(limit_s)
-            return
-        end_s = time.monotonic() + limit_s
-        while self._process.returncode is None and time.monotonic() < end_s:
-            with contextlib.suppress(ChildProcessError):
-                if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                    return
-            time.sleep(_POLL_S)
+        self._process.wait_until_exited(_LISTENER_LIMIT_S)
 
     def kill(self) -> None:
         """Kill it and the processes that it has started, also where it has exited by itself."""
-        if self._process.returncode is None:
-            with contextlib.suppress(OSError):
-                if hasattr(os, "killpg"):
-                    os.killpg(self.pid, 9)
-                else:
-                    self._process.kill()
-        self._process.wait()
+        self._process.kill()
         self._listener.join(_LISTENER_LIMIT_S)  # a child of its own may hold the pipe open
         for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None and not self._listener.is_alive():
+            if not self._listener.is_alive():
                 with contextlib.suppress(OSError):
                     pipe.close()
 

@@ -28,11 +28,11 @@ _SIGKILL = 9
 
 def main() -> None:
     """Answer the parent's requests until it closes the channel."""
-    _die_with_parent()
+    die_with_parent()
     requests, answers = _channel()
     inbox: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(requests, inbox), daemon=True).start()
-    _answer(answers, {"ready": os.getpid()}, _import)
+    _answer(answers, {"ready": os.getpid()}, import_torch)
     with contextlib.ExitStack() as stack:
         server = Server(stack, lambda step: _write(answers, {"step": step}))
         while True:
@@ -43,7 +43,7 @@ def main() -> None:
                 _exit()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Let Linux kill this process when its parent ends, however busy this process is then."""
     with contextlib.suppress(Exception):
         import ctypes
@@ -66,7 +66,8 @@ def _listen(requests: TextIO, inbox: queue.Queue[str]) -> None:
     os._exit(1)  # the parent is gone, so no answer is needed any more
 
 
-def _import() -> None:
+def import_torch() -> None:
+    """Import what every worker needs."""
     import cattrs  # noqa: F401
     import torch  # noqa: F401
 

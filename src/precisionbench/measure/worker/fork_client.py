@@ -1,0 +1,197 @@
+"""Starts worker processes by forking a server that has imported torch already (Linux).
+
+`measure.worker.fork_server` is the server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from precisionbench.measure.worker.spawn import environment, import_path
+
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from precisionbench.measure.worker.fork_server import main; main()"
+)
+_EXIT_LIMIT_S = 5.0
+_MAX_MESSAGE_BYTES = 1 << 16
+
+
+def can_fork() -> bool:
+    """Whether this system has what the server needs: Linux's fork, and packets with descriptors."""
+    return sys.platform == "linux" and hasattr(socket, "send_fds")
+
+
+class ForkServer:
+    """The server, seen from its parent; use it as a context manager."""
+
+    def __init__(self) -> None:
+        self._import_path = import_path()
+        # Packets keep requests apart, and each one's descriptors with it.
+        self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, json.dumps(self._import_path), str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # without it, workers import torch, and say what fails
+                env=environment(),
+                start_new_session=True,  # a Ctrl-C in the terminal is for the parent
+            )
+        self._lock = threading.Lock()
+        self._requested: deque[ForkedProcess] = deque()
+        self._forked: dict[int, ForkedProcess] = {}
+        self._has_forked = self._has_ended = False
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def __enter__(self) -> ForkServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can fork: it has not ended."""
+        return not self._has_ended
+
+    def fork(self, log: Path) -> ForkedProcess:
+        """Request a worker process; it begins once the server has imported torch.
+
+        Args:
+            log: file that takes what it prints.
+        """
+        requests, stdin = os.pipe()
+        stdout, answers = os.pipe()
+        process = ForkedProcess(self, os.fdopen(stdin, "w", encoding="utf-8"), _reader(stdout))
+        request = {
+            "environment": environment(),
+            "import_path": self._import_path,
+            "folder": str(Path.cwd()),
+            "cores": sorted(os.sched_getaffinity(0)),
+        }
+        with log.open("wb") as sink, self._lock:
+            self._requested.append(process)
+            self._send(request, [requests, answers, sink.fileno()])
+        os.close(requests)
+        os.close(answers)
+        return process
+
+    def release(self, pid: int) -> None:
+        """Let the process ID of a worker that has ended be used again.
+
+        Args:
+            pid: the process ID.
+        """
+        with self._lock:
+            if self._forked.pop(pid, None) is not None:
+                self._send({"release": pid})
+
+    def close(self) -> None:
+        """End the server; workers that it has not forked yet never begin."""
+        if self._process.poll() is None:
+            with contextlib.suppress(OSError):
+                os.killpg(self._process.pid, 9)
+            self._process.wait()
+        self._listener.join()
+        self._connection.close()
+
+    def close_unless_forked(self) -> None:
+        """End the server where it has forked nothing yet, so that nobody waits for its start."""
+        if not self._has_forked:
+            self.close()
+
+    def _send(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+        message = json.dumps(request).encode()
+        with contextlib.suppress(OSError):  # it has ended, which the listener notices
+            socket.send_fds(self._connection, [message], [*descriptors])
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):
+            while message := self._connection.recv(_MAX_MESSAGE_BYTES):
+                self._receive(json.loads(message))
+        with self._lock:
+            self._has_ended = True
+            for process in (*self._requested, *self._forked.values()):
+                process.set_exited(1)
+
+    def _receive(self, message: dict[str, Any]) -> None:
+        with self._lock:
+            if "forked" in message:
+                self._has_forked = True
+                process = self._forked[message["forked"]] = self._requested.popleft()
+                process.set_started(message["forked"])
+            elif message["ended"] in self._forked:
+                self._forked[message["ended"]].set_exited(message["code"])
+
+
+class ForkedProcess:
+    """A worker process that the server forks.
+
+    Args:
+        server: forks it.
+        stdin: takes its requests.
+        stdout: gives its answers.
+
+    Attributes:
+        returncode: its exit code, or minus the signal that ended it; None while it runs.
+    """
+
+    def __init__(self, server: ForkServer, stdin: IO[str], stdout: IO[str]) -> None:
+        self.stdin, self.stdout = stdin, stdout
+        self.returncode: int | None = None
+        self._server = server
+        self._pid: int | None = None
+        self._is_released = False
+        self._started, self._exited = threading.Event(), threading.Event()
+
+    @property
+    def pid(self) -> int:
+        """Its process ID, once it has begun; 0 where it never did."""
+        self._started.wait()
+        return self._pid or 0
+
+    def set_started(self, pid: int) -> None:
+        """Keep its process ID."""
+        self._pid = pid
+        self._started.set()
+
+    def set_exited(self, code: int) -> None:
+        """Keep its exit code."""
+        self.returncode = code
+        self._exited.set()
+        self._started.set()
+
+    def wait_until_exited(self, limit_s: float) -> None:
+        """Wait for its exit; its process ID stays its own.
+
+        Args:
+            limit_s: seconds to wait at most.
+        """
+        self._exited.wait(limit_s)
+
+    def kill(self) -> None:
+        """Kill it and the processes that it has started, also where it has exited by itself."""
+        if self._pid is None or self._is_released:
+            return  # its channel is closed, which ends it as soon as it begins
+        with contextlib.suppress(OSError):
+            os.killpg(self._pid, 9)
+        self._exited.wait(_EXIT_LIMIT_S)
+        self._server.release(self._pid)
+        self._is_released = True
+
+
+def _reader(descriptor: int) -> IO[str]:
+    return os.fdopen(descriptor, "r", encoding="utf-8")
