@@ -104,6 +104,15 @@ def test_a_server_that_has_ended_is_replaced_by_fresh_processes():
             assert parent_of(worker.pid) == os.getpid()
 
 
+def test_an_environment_too_large_for_a_message_gives_a_fresh_process(server, monkeypatch):
+    for index in range(10):
+        monkeypatch.setenv(f"PRECISIONBENCH_TEST_{index}", "x" * 100_000)
+    with WorkerPool(server) as pool:
+        worker = Worker(pool.folder / "worker.log", pool.start_process)
+        worker.wait_until_imported()
+        assert parent_of(worker.pid) == os.getpid()
+
+
 def test_the_end_of_a_run_does_not_wait_for_a_server_that_still_imports(tmp_path):
     begun_s = time.monotonic()
     with ForkServer() as server, WorkerPool(server) as pool:

@@ -197,10 +197,11 @@ def _exclusive() -> Iterator[None]:
 @contextlib.contextmanager
 def _fork_server(options: Options) -> Iterator[ForkServer | None]:
     """The server that forks the workers; it imports torch while the model is built."""
-    if options.launcher != "process" or not can_fork():
-        yield None
-        return
-    with ForkServer() as server:
+    with contextlib.ExitStack() as stack:
+        server = None
+        if options.launcher == "process" and can_fork():
+            with contextlib.suppress(OSError):  # a sandbox may not allow its kind of socket
+                server = stack.enter_context(ForkServer())
         yield server
 
 

@@ -33,7 +33,11 @@ def can_fork() -> bool:
 
 
 class ForkServer:
-    """The server, seen from its parent; use it as a context manager."""
+    """The server, seen from its parent; use it as a context manager.
+
+    Raises:
+        OSError: the system does not allow it; workers can be fresh interpreters instead.
+    """
 
     def __init__(self) -> None:
         self._import_path = import_path()
@@ -72,6 +76,9 @@ class ForkServer:
 
         Args:
             log: file that takes what it prints.
+
+        Raises:
+            OSError: the request could not be sent.
         """
         requests, stdin = os.pipe()
         stdout, answers = os.pipe()
@@ -82,11 +89,17 @@ class ForkServer:
             "folder": str(Path.cwd()),
             "cores": sorted(os.sched_getaffinity(0)),
         }
-        with log.open("wb") as sink, self._lock:
-            self._requested.append(process)
-            self._send(request, [requests, answers, sink.fileno()])
-        os.close(requests)
-        os.close(answers)
+        try:
+            with log.open("wb") as sink, self._lock:
+                self._send(request, [requests, answers, sink.fileno()])
+                self._requested.append(process)
+        except OSError:
+            process.stdin.close()
+            process.stdout.close()
+            raise
+        finally:
+            os.close(requests)
+            os.close(answers)
         return process
 
     def release(self, pid: int) -> None:
@@ -97,7 +110,8 @@ class ForkServer:
         """
         with self._lock:
             if self._forked.pop(pid, None) is not None:
-                self._send({"release": pid})
+                with contextlib.suppress(OSError):  # the server has ended, and its workers with it
+                    self._send({"release": pid})
 
     def close(self) -> None:
         """End the server; workers that it has not forked yet never begin."""
@@ -114,9 +128,7 @@ class ForkServer:
             self.close()
 
     def _send(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
-        message = json.dumps(request).encode()
-        with contextlib.suppress(OSError):  # it has ended, which the listener notices
-            socket.send_fds(self._connection, [message], [*descriptors])
+        socket.send_fds(self._connection, [json.dumps(request).encode()], [*descriptors])
 
     def _listen(self) -> None:
         with contextlib.suppress(OSError):

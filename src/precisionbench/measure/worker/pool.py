@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -63,8 +64,10 @@ class WorkerPool:
         Args:
             log: file that takes what it prints.
         """
-        server = self._fork_server
-        return server.fork(log) if server is not None and server.is_usable else SpawnedProcess(log)
+        if self._fork_server is not None and self._fork_server.is_usable:
+            with contextlib.suppress(OSError):  # such as an environment too large for a message
+                return self._fork_server.fork(log)
+        return SpawnedProcess(log)
 
     def wait_until_loaded(self) -> None:
         """Wait for all workers: one that still imports would disturb those that prepare."""
