@@ -102,6 +102,7 @@ def test_a_server_that_has_ended_is_replaced_by_fresh_processes():
             worker = Worker(pool.folder / "worker.log", pool.start_process)
             worker.wait_until_imported()
             assert parent_of(worker.pid) == os.getpid()
+            worker.kill()
 
 
 def test_an_environment_too_large_for_a_message_gives_a_fresh_process(server, monkeypatch):
@@ -111,12 +112,13 @@ def test_an_environment_too_large_for_a_message_gives_a_fresh_process(server, mo
         worker = Worker(pool.folder / "worker.log", pool.start_process)
         worker.wait_until_imported()
         assert parent_of(worker.pid) == os.getpid()
+        worker.kill()
 
 
 def test_the_end_of_a_run_does_not_wait_for_a_server_that_still_imports(tmp_path):
     begun_s = time.monotonic()
     with ForkServer() as server, WorkerPool(server) as pool:
-        Worker(pool.folder / "worker.log", pool.start_process)
+        pool.start(tmp_path / "workload.pt", tmp_path / "backend.pt")
     assert not server.is_usable
     assert time.monotonic() - begun_s < 60
 
