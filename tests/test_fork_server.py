@@ -70,6 +70,13 @@ def test_a_worker_that_dies_is_reported_with_its_signal_and_the_server_goes_on(s
     again.kill()
 
 
+def test_the_error_of_a_worker_that_cannot_be_set_up_is_reported(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1 << 14})  # no machine has this core
+    worker = started(server, tmp_path)
+    with pytest.raises(WorkerError, match=r"exit code 1 .*OSError"):
+        worker.ask("check_steady")
+
+
 def test_a_killed_worker_is_reaped_and_killing_it_again_does_nothing(server, tmp_path):
     worker = started(server, tmp_path)
     pid = worker.pid

@@ -80,15 +80,19 @@ class ForkServer:
         Raises:
             OSError: the request could not be sent.
         """
-        requests, stdin = os.pipe()
-        stdout, answers = os.pipe()
-        process = ForkedProcess(self, os.fdopen(stdin, "w", encoding="utf-8"), _reader(stdout))
         request = {
             "environment": environment(),
             "import_path": self._import_path,
             "folder": str(Path.cwd()),
             "cores": sorted(os.sched_getaffinity(0)),
         }
+        requests, stdin = os.pipe()
+        stdout, answers = os.pipe()
+        process = ForkedProcess(
+            self,
+            os.fdopen(stdin, "w", encoding="utf-8"),
+            os.fdopen(stdout, "r", encoding="utf-8"),
+        )
         try:
             with log.open("wb") as sink, self._lock:
                 self._send(request, [requests, answers, sink.fileno()])
@@ -203,7 +207,3 @@ class ForkedProcess:
         self._exited.wait(_EXIT_LIMIT_S)
         self._server.release(self._pid)
         self._is_released = True
-
-
-def _reader(descriptor: int) -> IO[str]:
-    return os.fdopen(descriptor, "r", encoding="utf-8")

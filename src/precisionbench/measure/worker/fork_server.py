@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from typing import Any
 
 from precisionbench.measure.worker import server
@@ -86,7 +87,18 @@ def _serve(
 
 
 def _run_worker(descriptors: list[int], request: dict[str, Any]) -> None:
-    """Become a worker, in the parent's environment and in a process group of its own."""
+    """Become a worker, and never return to the server's loop; an error is in the worker's log."""
+    try:
+        _set_up_worker(descriptors, request)
+        server.main()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+def _set_up_worker(descriptors: list[int], request: dict[str, Any]) -> None:
+    """Take over the streams and the parent's environment, in a process group of its own."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
@@ -98,10 +110,6 @@ def _run_worker(descriptors: list[int], request: dict[str, Any]) -> None:
     sys.path[:] = request["import_path"]
     os.chdir(request["folder"])
     os.sched_setaffinity(0, request["cores"])
-    try:
-        server.main()
-    finally:
-        os._exit(1)
 
 
 def _send(connection: socket.socket, message: dict[str, Any]) -> None:
