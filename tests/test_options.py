@@ -76,18 +76,17 @@ def test_options_are_recorded_as_json_values():
     }
 
 
+SHORT = {"launcher": "inline", "budget_s": 0.1, "evidence": False}
+
+
+def short_comparison(**options) -> pb.Comparison:
+    model, inputs = nn.Linear(2, 2), torch.rand(1, 2)
+    return pb.compare(model, inputs, backends=[], device="cpu", **SHORT, **options)
+
+
 def test_a_result_and_its_journal_record_the_options(tmp_path):
-    comparison = pb.compare(
-        nn.Linear(2, 2),
-        torch.rand(1, 2),
-        backends=[],
-        device="cpu",
-        launcher="inline",
-        budget_s=0.1,
-        evidence=False,
-        journal=tmp_path / "journal",
-    )
-    expected = Options(launcher="inline", budget_s=0.1, evidence=False).as_record()
+    comparison = short_comparison(journal=tmp_path / "journal")
+    expected = Options(**SHORT).as_record()
     comparison.save(tmp_path / "r.json")
     assert comparison.data.options == expected
     assert pb.load(tmp_path / "r.json").data.options == expected
@@ -95,15 +94,7 @@ def test_a_result_and_its_journal_record_the_options(tmp_path):
 
 
 def test_a_result_without_recorded_options_is_written_without_them(tmp_path):
-    comparison = pb.compare(
-        nn.Linear(2, 2),
-        torch.rand(1, 2),
-        backends=[],
-        device="cpu",
-        launcher="inline",
-        budget_s=0.1,
-        evidence=False,
-    )
+    comparison = short_comparison()
     text = json_format.to_json(attrs.evolve(comparison.data, options=None))
     assert "options" not in json.loads(text)
     assert json_format.to_json(json_format.from_json(text)) == text

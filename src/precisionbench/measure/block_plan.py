@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from precisionbench.measure.schedule import MIN_ROUNDS, RowState
+from precisionbench.results.grouping import grouped
 from precisionbench.statistics import has_settled
 
 _BLOCK_S = 0.05
@@ -51,10 +52,8 @@ def is_warm(row_state: RowState, blocks: Sequence[tuple[int, float]]) -> bool:
 
 def _relative_to_replica(blocks: Sequence[tuple[int, float]]) -> list[float]:
     """Block medians divided by their replica's: a difference between processes is no warm-up."""
-    levels: dict[int, list[float]] = {}
-    for replica, value in blocks:
-        levels.setdefault(replica, []).append(value)
-    centres = {replica: median(values) for replica, values in levels.items()}
+    replicas = grouped(blocks, lambda block: block[0])
+    centres = {replica: median(value for _, value in own) for replica, own in replicas.items()}
     return [value / centres[replica] for replica, value in blocks]
 
 

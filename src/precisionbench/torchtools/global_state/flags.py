@@ -93,7 +93,6 @@ _BY_FUNCTION: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
             attrgetter(f"enable_{kind}_sdp")(torch.backends.cuda),
         )
         for kind in ("flash", "mem_efficient", "math", "cudnn")
-        if hasattr(torch.backends.cuda, f"{kind}_sdp_enabled")  # cudnn: from torch 2.5 on
     },
 }
 
