@@ -18,7 +18,6 @@ from precisionbench.analysis.comparable import Mismatch
 from precisionbench.analysis.variation import (
     MIN_INTERVAL_ROUNDS,
     count_rounds,
-    replica_levels,
     replicas,
     round_shifts,
     session_levels,
@@ -26,6 +25,7 @@ from precisionbench.analysis.variation import (
 from precisionbench.results.agreement import Agreement
 from precisionbench.results.comparison_data import BackendResult, ComparisonData, Speedup
 from precisionbench.results.grouping import grouped
+from precisionbench.results.latency import replica_levels
 from precisionbench.statistics import Interval, Spread, Verdict, pooled_spread, verdicts
 from precisionbench.statistics.ratios import level_interval, sessions_interval, widened
 from precisionbench.statistics.verdicts import MARGIN

@@ -18,6 +18,7 @@ from precisionbench._internal.identity_cache import cached_by_identity
 from precisionbench.analysis.variation import (
     MIN_INTERVAL_ROUNDS,
     BlocksByRow,
+    replicas,
     round_medians,
     run_spread,
     session_levels,
@@ -35,6 +36,8 @@ from precisionbench.statistics import (
 from precisionbench.statistics.ratios import sessions_interval
 
 _CONFIDENCE = 0.95
+# An interval whose ends are further apart than this factor says only that processes differ.
+_TOO_WIDE = 100.0
 
 
 @cached_by_identity
@@ -71,11 +74,28 @@ def _unpaired_speedups(pairs: Mapping[str, _Pair]) -> dict[str, Speedup]:
 def _paired_speedups(pairs: Mapping[str, _Pair]) -> dict[str, Speedup]:
     found = verdicts({name: pair.paired_ratio for name, pair in pairs.items()})
     return {
-        name: Speedup.of(interval, Verdict.INCONCLUSIVE, "too_few_rounds")
-        if pairs[name].rounds < MIN_INTERVAL_ROUNDS
-        else Speedup.of(interval, verdict, reason)
+        name: Speedup.of(interval, *_supported(pairs[name], interval, verdict, reason))
         for name, (interval, verdict, reason) in found.items()
     }
+
+
+def _supported(
+    pair: _Pair, interval: Interval, verdict: Verdict, reason: str
+) -> tuple[Verdict, str]:
+    """The verdict, or the reason why such data do not support one.
+
+    Several processes of each row give an interval that is valid after any number of rounds. With
+    one process each, the interval needs some rounds, and holds for other processes only where the
+    variance between them is known.
+    """
+    is_inconclusive = verdict is Verdict.INCONCLUSIVE
+    if pair.rounds < MIN_INTERVAL_ROUNDS and (is_inconclusive or not pair.has_replicas):
+        return Verdict.INCONCLUSIVE, "too_few_rounds"
+    if not pair.has_replicas and not pair.noise_floor:
+        return Verdict.INCONCLUSIVE, "one_process"
+    if is_inconclusive and interval.high > _TOO_WIDE * interval.low:
+        return Verdict.INCONCLUSIVE, "processes_differ"
+    return verdict, reason
 
 
 def per_item_ratio(data: ComparisonData, base: str, other: str) -> Interval:
@@ -123,6 +143,11 @@ class _Pair:
     def rounds(self) -> int:
         """Number of rounds in which both rows were measured."""
         return shared_rounds(*self.own_blocks)
+
+    @property
+    def has_replicas(self) -> bool:
+        """Whether each of the two rows was measured in more than one process."""
+        return min(len(replicas(blocks)) for blocks in self.own_blocks) > 1
 
     @property
     def is_paired(self) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, median
 
 from precisionbench.results.grouping import ReplicaKey, RoundKey, by_replica, by_round, grouped
+from precisionbench.results.latency import replica_levels
 from precisionbench.results.measurement import Block
 from precisionbench.statistics import Spread, pooled_spread
 from precisionbench.statistics.ratios import has_complete_round, levels
@@ -91,17 +92,6 @@ def run_spread(rows: BlocksByRow) -> Spread:
     return pooled_spread(
         [row for blocks in rows.values() for (row,) in session_levels([blocks]) if len(row) > 1]
     )
-
-
-def replica_levels(blocks: Sequence[Block]) -> dict[ReplicaKey, float]:
-    """The log level of each (session, replica): the median of its blocks.
-
-    Round effects are not subtracted, so that runs which share no rounds can be compared.
-
-    Args:
-        blocks: blocks of one row.
-    """
-    return {key: median(logs) for key, logs in _logs_by_replica(blocks).items()}
 
 
 def beyond_replica(blocks: Sequence[Block]) -> list[tuple[Block, float]]:

@@ -108,6 +108,8 @@ _REASONS = {
     "not_interleaved": "rows were measured one after another",
     "no_shared_rounds": "it shares no rounds with the reference",
     "too_few_rounds": "there were too few rounds",
+    "one_process": "run-to-run variance was not measured",
+    "processes_differ": "processes of the same row differed too much",
 }
 _NOT_SLOWER = (Verdict.FASTER, Verdict.EQUIVALENT, Verdict.DIFFERENT_BUT_SMALL)
 

@@ -137,8 +137,8 @@ def few_rounds_warnings(measurement: Measurement) -> tuple[str, ...]:
     if count >= MIN_INTERVAL_ROUNDS:
         return ()
     if measurement.ended_by in ("failed", "interrupted"):
-        return (f"only {count} rounds were finished, so the interval is merely the range seen",)
+        return (f"only {count} rounds were finished, so intervals are wide",)
     return (
-        f"only {count} of {MIN_ROUNDS} rounds fitted in the time, so the interval is merely the "
-        "range seen; give a larger budget or a smaller batch",
+        f"the budget ended after {count} of at least {MIN_ROUNDS} rounds, so intervals are wide; "
+        "give a larger budget or a smaller batch",
     )

@@ -52,6 +52,9 @@ _REASONS = {
     "not_interleaved": "which is no verdict, because rows were measured one after another",
     "no_shared_rounds": "which is no verdict, because the two share no rounds",
     "too_few_rounds": "which is no verdict, because there were too few rounds",
+    "one_process": "which is no verdict, because run-to-run variance was not measured: there was "
+    "one process of each row",
+    "processes_differ": "which is no verdict, because processes of the same row differed too much",
 }
 
 

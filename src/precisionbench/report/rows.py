@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import attrs
@@ -20,8 +21,12 @@ from precisionbench.results import (
 )
 from precisionbench.statistics import Interval, Verdict
 
-INTERVALS_NOTE = "Speed-ups hold at 95 % over all rows, ± within this session."
-SEQUENTIAL_NOTE = "Rows were measured one after another: no verdicts, ± within this session."
+INTERVALS_NOTE = "Speed-ups: 95 % simultaneous CI; ±: 95 % CI with run-to-run variance."
+SEQUENTIAL_NOTE = (
+    "Rows were measured one after another in one process: no verdicts; ±: 95 % CI, which covers "
+    "run-to-run variance as far as it is known of the device."
+)
+_MAX_WIDTH = 1e4  # ratio of an interval's ends
 _UNIT = {True: "items/s", False: "calls/s"}
 
 
@@ -119,6 +124,10 @@ def ratio_texts(found: Speedup) -> tuple[str, str, str]:
     value, low, high = (
         formatting.significant(x, digits) for x in (found.value, found.low, found.high)
     )
+    if found.high > _MAX_WIDTH * found.low:  # its ends are of no use, only that it is so wide
+        reach = math.sqrt(_MAX_WIDTH)
+        low = f"<{formatting.significant(found.value / reach, 1)}"
+        high = f">{formatting.significant(found.value * reach, 1)}"
     return value, low, high
 
 
@@ -129,7 +138,13 @@ WORDS = {
     Verdict.DIFFERENT_BUT_SMALL: "different, by less than 1 %",
     Verdict.INCONCLUSIVE: "not told apart",
 }
-_NO_VERDICTS = ("not_interleaved", "no_shared_rounds", "too_few_rounds")
+_NO_VERDICTS = (
+    "not_interleaved",
+    "no_shared_rounds",
+    "too_few_rounds",
+    "one_process",
+    "processes_differ",
+)
 
 
 def verdict_words(found: Speedup) -> str:

@@ -13,9 +13,10 @@ from precisionbench.results.claims import Claims
 from precisionbench.results.environment import Environment
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.json_values import Json
+from precisionbench.results.latency import latency_interval, process_spread
 from precisionbench.results.measurement import Measurement
 from precisionbench.results.passes import Passes
-from precisionbench.statistics import Interval, Verdict, quantile_interval
+from precisionbench.statistics import Interval, Spread, Verdict
 
 # From this share of the device's time on, the host's time is close to being the bottleneck.
 _HOST_RISK = 0.8
@@ -74,6 +75,9 @@ class BackendResult:
         evidence: what ran in a call; None where it was not profiled.
         claims: what the backend claims of the row; None in files from before claims were recorded
             (see `earlier_claims.claims_of`).
+        process_spread: the spread between processes, pooled over the rows of its comparison; None
+            for a row outside of a comparison.
+        noise_floor: the comparison's `noise_floor`.
     """
 
     backend: str
@@ -89,13 +93,33 @@ class BackendResult:
     passes: Passes = attrs.field(factory=Passes)
     evidence: Evidence | None = None
     claims: Claims | None = None
+    # Derived from the comparison that the row is part of, so never written to a file.
+    process_spread: Spread | None = attrs.field(default=None, init=False, eq=False, repr=False)
+    noise_floor: float = attrs.field(default=0.0, init=False, eq=False, repr=False)
+
+    def in_run(self, spread: Spread, noise_floor: float) -> BackendResult:
+        """The same row as part of a run, so that its intervals cover run-to-run variance.
+
+        Args:
+            spread: between processes, pooled over the rows of the run.
+            noise_floor: standard deviation of the log between processes on this device.
+
+        Returns:
+            A copy of the row.
+        """
+        row = attrs.evolve(self)
+        object.__setattr__(row, "process_spread", spread)
+        object.__setattr__(row, "noise_floor", noise_floor)
+        return row
 
     @cached_property
     def latency(self) -> Interval:
-        """Median time of one call in seconds, with its 95 % confidence interval in this run."""
-        measurement = self.measurement
-        step_s = measurement.resolution_s / measurement.calls_per_sample
-        return quantile_interval(measurement.rounds, resolution=step_s)
+        """Time of one call in seconds, with its 95 % confidence interval.
+
+        The interval includes run-to-run variance: the spread between replicas, pooled over the
+        rows of the run.
+        """
+        return latency_interval(self.measurement, self.process_spread, self.noise_floor)
 
     @property
     def device_s(self) -> float | None:
@@ -243,3 +267,6 @@ class ComparisonData:
             raise ValueError(f"the reference {self.reference!r} is none of the rows")
         if len(set(names)) < len(names):
             raise ValueError("two rows have the same name")
+        spread = process_spread(row.measurement for row in self.results)
+        rows = tuple(row.in_run(spread, self.noise_floor) for row in self.results)
+        object.__setattr__(self, "results", rows)

@@ -100,9 +100,12 @@ def quantile_interval(
         raise ValueError("an interval needs at least one round, and samples in each")
     pooled = np.concatenate([np.asarray(samples, dtype=float) for samples in rounds])
     value = float(np.quantile(pooled, q))
-    low, high = (float(x) for x in np.quantile(pooled, _ends(rounds, value, q, confidence)))
+    ends = _ends(rounds, value, q, confidence)
+    low, high = (float(x) for x in np.quantile(pooled, ends))
+    # Between two samples nothing is known, so the interval contains the neighbours of the value.
+    below, above = (float(np.quantile(pooled, q, method=m)) for m in ("lower", "higher"))
     half_step = resolution / 2
-    return Interval(value, min(low, value - half_step), max(high, value + half_step))
+    return Interval(value, min(low, below, value - half_step), max(high, above, value + half_step))
 
 
 def _ends(

@@ -289,6 +289,30 @@ def sessions_interval(
     return Interval(value, value - reach, value + reach)
 
 
+def mean_level_interval(
+    levels: Sequence[float],
+    confidence: float,
+    spread: Spread | None = None,
+    noise_floor: float = 0.0,
+) -> Interval:
+    """The mean level of a row's processes, with Student's t interval for other processes.
+
+    The spread between processes is the row's own, or the pooled one where it is at least half of
+    that, and at least the noise floor.
+
+    Args:
+        levels: of the row's replicas, as logs.
+        confidence: probability that the interval holds the mean over all possible processes.
+        spread: between processes, pooled over all rows of the run.
+        noise_floor: standard deviation between processes, known for this device.
+    """
+    value = sum(levels) / len(levels)
+    own = pooled_spread([levels])
+    used = spread if spread and spread.sd >= _MIN_POOLED_SHARE * own.sd else own
+    reach = _reach(used, noise_floor, confidence) / math.sqrt(len(levels))
+    return Interval(value, value - reach, value + reach)
+
+
 def _spread_over_sessions(differences: Sequence[float]) -> Spread:
     """The spread between processes, from sessions that have one process of each row."""
     centre = sum(differences) / len(differences)

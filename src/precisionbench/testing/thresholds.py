@@ -39,6 +39,8 @@ _UNRELIABLE = {
     "not_interleaved": "rows were measured one after another; use launcher='process'",
     "no_shared_rounds": "the two share no rounds; give a larger budget_s",
     "too_few_rounds": "there were too few rounds; give a larger budget_s",
+    "one_process": "run-to-run variance was not measured; use two replicas or more",
+    "processes_differ": "processes of the same row differed too much; use more replicas",
 }
 
 
@@ -237,6 +239,8 @@ _REASONS = {
     "not_interleaved": "rows were measured one after another",
     "no_shared_rounds": "it shares no rounds with the reference",
     "too_few_rounds": "there were too few rounds",
+    "one_process": "there was one process of each row, so run-to-run variance was not measured",
+    "processes_differ": "processes of the same row differed too much",
 }
 
 

@@ -1,0 +1,76 @@
+"""The latency of a row: its estimate, and the interval that another run should fall into.
+
+Processes of the same code have different levels, each for its lifetime; on a GPU that is the larger
+part of the variance (docs/between-processes.md). So a row's latency is the mean level of its
+replicas, and its interval covers the variance between processes as well as within them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from precisionbench.results.grouping import ReplicaKey, by_replica, by_round
+from precisionbench.results.measurement import Block, Measurement
+from precisionbench.statistics import Interval, Spread, pooled_spread, quantile_interval
+from precisionbench.statistics.ratios import mean_level_interval
+
+_CONFIDENCE = 0.95
+
+
+def replica_levels(blocks: Sequence[Block]) -> dict[ReplicaKey, float]:
+    """The log level of each (session, replica): the median of its blocks.
+
+    Round effects are not subtracted, so that runs which share no rounds can be compared.
+
+    Args:
+        blocks: blocks of one row.
+    """
+    return {
+        key: median(math.log(block.median_s) for block in group)
+        for key, group in by_replica(blocks).items()
+    }
+
+
+def process_spread(measurements: Iterable[Measurement]) -> Spread:
+    """The spread between processes of the same code, pooled over the rows of a run.
+
+    Args:
+        measurements: of the rows.
+    """
+    return pooled_spread([[*replica_levels(one.blocks).values()] for one in measurements])
+
+
+def latency_interval(
+    measurement: Measurement, spread: Spread | None = None, noise_floor: float = 0.0
+) -> Interval:
+    """The latency of a row in seconds, with a 95 % confidence interval for another run of it.
+
+    The value is the geometric mean of the replicas' levels. The half-widths between processes
+    (Student's t for the spread between replicas) and within them (the interval of the median of
+    what samples are beyond their replica's level) are added in quadrature, as logs.
+
+    Args:
+        measurement: of the row.
+        spread: between processes, pooled over the rows of the run; None uses the row's own.
+        noise_floor: standard deviation of the log between processes, known for this device.
+    """
+    step_s = measurement.resolution_s / measurement.calls_per_sample
+    if measurement.is_reported:
+        return quantile_interval(measurement.rounds, resolution=step_s)
+    levels = replica_levels(measurement.blocks)
+    between = mean_level_interval([*levels.values()], _CONFIDENCE, spread, noise_floor)
+    rounds = [_relative_samples(group, levels) for group in by_round(measurement.blocks).values()]
+    within = quantile_interval(rounds, resolution=step_s / math.exp(between.value))
+    down, up = (abs(math.log(max(end, 1e-12) / within.value)) for end in (within.low, within.high))
+    down = math.hypot(down, between.value - between.low)
+    up = math.hypot(up, between.high - between.value)
+    return Interval(between.value, between.value - down, between.value + up).exp()
+
+
+def _relative_samples(blocks: Sequence[Block], levels: dict[ReplicaKey, float]) -> list[float]:
+    """Samples as multiples of their replica's level."""
+    return [
+        sample / math.exp(levels[block.replica_key]) for block in blocks for sample in block.samples
+    ]
