@@ -62,16 +62,13 @@ def read_cpu_times(cores: Collection[int], root: Path = Path("/")) -> CpuTimes |
         root: of the file system.
     """
     try:
-        lines = (root / "proc/stat").read_text().splitlines()
+        busy_s = _busy_s(root, cores)
         own_s = _tree_s(_processes(root), os.getpid())
-    except (OSError, ValueError):
+    except (OSError, ValueError, IndexError):  # no such files, or not these columns
         return None
-    wanted = {f"cpu{core}" for core in cores}
-    columns = [line.split() for line in lines if line.partition(" ")[0] in wanted]
-    ticks = sum(int(values[1:][place]) for values in columns for place in _BUSY)
-    if not ticks:  # a sandbox may have the file without figures
+    if not busy_s:  # a sandbox may have the file without figures
         return None
-    return CpuTimes(time.monotonic(), len(columns), ticks / _ticks_per_s(), own_s)
+    return CpuTimes(time.monotonic(), len(cores), busy_s, own_s)
 
 
 def load_average_per_core() -> float | None:
@@ -80,6 +77,14 @@ def load_average_per_core() -> float | None:
         return os.getloadavg()[0] / (os.cpu_count() or 1)
     except (AttributeError, OSError):
         return None
+
+
+def _busy_s(root: Path, cores: Collection[int]) -> float:
+    """CPU time of some cores on behalf of any process."""
+    names = {f"cpu{core}" for core in cores}
+    lines = map(str.split, (root / "proc/stat").read_text().splitlines())
+    columns = [values[1:] for values in lines if values and values[0] in names]
+    return sum(int(values[place]) for values in columns for place in _BUSY) / _ticks_per_s()
 
 
 def _processes(root: Path) -> Iterator[tuple[int, int, float]]:
