@@ -29,6 +29,7 @@ from precisionbench.results import (
 from precisionbench.results.journal import Journal
 from precisionbench.system.cpu_affinity import usable_cores
 from precisionbench.system.cpu_times import CpuTimes, read_cpu_times
+from precisionbench.workflows.ladder import Ladder
 
 ROUNDS = 12
 TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
@@ -85,11 +86,13 @@ def test_others_that_slow_some_rounds_down_are_said_with_what_that_did_to_the_in
     data = run(slower_in(busy), load_in(busy))
     found = disturbances(data)
     assert found.slowdown == pytest.approx(0.31)
-    assert found.width_without < 0.01 < 0.1 < found.width
+    widths = [one.relative_half_width for one in (found.widest_without, found.widest)]
+    assert widths[0] < 0.01 < 0.1 < widths[1]
     text = disturbance_text(data)
     assert text.startswith(
         "others kept 1.6 of 2 CPU cores busy in 6 of 12 rounds; blocks in those rounds took 31 % "
-        "longer than in the others, and without them the widest interval of a latency would be ±"
+        "longer than in the others, and without them the widest interval of a latency would be "
+        "±0.1% instead of ±"
     )
     assert text.endswith("; end other programs, or measure when they are idle")
 
@@ -152,7 +155,8 @@ def test_rows_measured_one_after_another_have_rounds_of_their_own():
         for i in range(ROUNDS)
     ]
     found = disturbances(run(conditions=conditions, schedule="sequential"))
-    assert (found.disturbed, found.rounds, found.slowdown) == (ROUNDS, 2 * ROUNDS, None)
+    assert (found.causes[0].rounds, found.rounds) == (ROUNDS, 2 * ROUNDS)
+    assert found.slowdown is None
 
 
 def test_one_sample_can_stand_for_several_short_rounds():
@@ -239,6 +243,11 @@ def test_it_stands_above_every_table(disturbed, tmp_path):
     disturbed.to_html(tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text()
     assert page.index('id="verdict"') < page.index(sentence) < page.index("<nav")
+
+
+def test_a_ladder_says_it_as_well(disturbed):
+    text = str(Ladder.of(disturbed, "eager"))
+    assert text.index("Disturbed: others kept 1.6 of 2") < text.index("items/s")
 
 
 def test_a_quiet_run_says_nothing():

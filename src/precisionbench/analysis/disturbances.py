@@ -16,6 +16,7 @@ from precisionbench.results.comparison_data import BackendResult, ComparisonData
 from precisionbench.results.conditions import CpuUse, RoundConditions
 from precisionbench.results.grouping import grouped
 from precisionbench.results.measurement import Block
+from precisionbench.statistics import Interval
 
 # A call on several cores waits for the slowest of them, so a quarter of a core counts. On a machine
 # of many cores the scheduler finds free ones, unless others keep more than a few busy.
@@ -56,19 +57,17 @@ class Disturbances:
     Attributes:
         rounds: number of all rounds.
         causes: what happened, one of each kind at most.
-        disturbed: number of rounds with any of it.
         slowdown: by what share blocks of these rounds took longer than others of the same replica;
             None where there is nothing to compare.
-        width: half the width of the widest interval of a latency, as a share of the latency.
-        width_without: the same without these rounds; None where too few are left.
+        widest: the latency that has the widest interval of all rows.
+        widest_without: the same without these rounds; None where too few are left.
     """
 
     rounds: int
     causes: tuple[Disturbance, ...]
-    disturbed: int
     slowdown: float | None
-    width: float
-    width_without: float | None
+    widest: Interval
+    widest_without: Interval | None
 
 
 def is_busy(cpu: CpuUse) -> bool:
@@ -92,18 +91,17 @@ def disturbances(data: ComparisonData) -> Disturbances | None:
         return None
     rounds = {_round_of(data, row, block) for row, block in _blocks(data)}
     least = _LEAST_ROUNDS_SHARE * len(rounds)
-    found = [(one, places) for one, places in _found(data) if len(places & rounds) >= least]
-    disturbed = {place for _, places in found for place in places & rounds}
-    if not disturbed:
+    found = [(one, places) for one, places in _found(data, rounds) if one.rounds >= least]
+    disturbed = {place for _, places in found for place in places}
+    if not found:
         return None
     rest = without_blocks(data, lambda row, block: _round_of(data, row, block) in disturbed)
     return Disturbances(
         rounds=len(rounds),
         causes=tuple(one for one, _ in found),
-        disturbed=len(disturbed),
         slowdown=_slowdown(data, disturbed),
-        width=_widest(data),
-        width_without=_widest(rest) if rest else None,
+        widest=_widest(data),
+        widest_without=_widest(rest) if rest else None,
     )
 
 
@@ -138,9 +136,12 @@ def _round_of(data: ComparisonData, row: BackendResult, block: Block) -> RowRoun
     return (row.backend if data.schedule == "sequential" else None, *block.round_key)
 
 
-def _found(data: ComparisonData) -> Iterator[tuple[Disturbance, set[RowRound]]]:
+def _found(
+    data: ComparisonData, rounds: Collection[RowRound]
+) -> Iterator[tuple[Disturbance, set[RowRound]]]:
     """Each kind of disturbance that happened, with its rounds."""
-    known = {place: one for one in data.conditions for place in _rounds_of(one)}
+    sampled = ((place, one) for one in data.conditions for place in _rounds_of(one))
+    known = {place: one for place, one in sampled if place in rounds}
     busy = {place: one.cpu for place, one in known.items() if one.cpu and is_busy(one.cpu)}
     if busy:
         by_load = sorted(busy.values(), key=lambda cpu: cpu.others_cores)
@@ -186,5 +187,5 @@ def _process_of(data: ComparisonData, row: BackendResult, block: Block) -> tuple
     return (row.backend, *(() if data.schedule == "restarts" else block.replica_key))
 
 
-def _widest(data: ComparisonData) -> float:
-    return max(row.latency.relative_half_width for row in data.results)
+def _widest(data: ComparisonData) -> Interval:
+    return max((row.latency for row in data.results), key=lambda one: one.relative_half_width)

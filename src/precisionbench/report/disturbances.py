@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from precisionbench.analysis.disturbances import Disturbance, Disturbances, disturbances
 from precisionbench.errors import some
+from precisionbench.report.formatting import half_width
 from precisionbench.results import ComparisonData, CpuUse
 
 # Smaller differences between blocks are said to be none.
@@ -71,11 +72,12 @@ def _effect(found: Disturbances) -> Iterator[str]:
 
 
 def _widths(found: Disturbances) -> str:
-    if found.width_without is None:
+    widest, without = found.widest, found.widest_without
+    if without is None:
         return ", and the intervals include that"
-    if found.width_without >= _NARROWER * found.width:
+    if without.relative_half_width >= _NARROWER * widest.relative_half_width:
         return ", but without them the intervals would be no narrower"
     return (
-        f", and without them the widest interval of a latency would be "
-        f"±{100 * found.width_without:.2g} % instead of ±{100 * found.width:.2g} %"
+        f", and without them the widest interval of a latency would be {half_width(without)} "
+        f"instead of {half_width(widest)}"
     )
