@@ -165,6 +165,11 @@ def test_one_sample_can_stand_for_several_short_rounds():
     assert cause.rounds == 4
 
 
+def test_rounds_that_were_not_finished_do_not_count():
+    conditions = [*load_in([]), RoundConditions(ROUNDS, ROUNDS + 20, cpu=use(1.0))]
+    assert disturbances(run(conditions=conditions)) is None
+
+
 @pytest.mark.parametrize(
     ("cpu", "busy"),
     [
