@@ -285,6 +285,7 @@ def _data(header: Mapping[str, Any], rows: Sequence[Row], collector: Collector) 
         results=tuple(results[row.name] for row in rows if row.name in results),
         failures=tuple(failures[row.name] for row in rows if row.name in failures),
         notes=tuple(collector.run_notes),
+        conditions=tuple(collector.conditions),
     )
 
 
