@@ -152,6 +152,7 @@ class LiveDisplay(JupyterMixin):
         self._repeater.stop()
         if progress.stage == "failed":
             self._print(f"{progress.backend}: {progress.message}")
+            return
         self._state = self._state.after(progress, self._now())
         self._region.refresh()
         if progress.stage in UNTIMED_STAGES:
