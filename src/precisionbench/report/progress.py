@@ -21,7 +21,7 @@ from precisionbench.report.progress_state import (
     stage_text,
     times_text,
 )
-from precisionbench.results.progress import AUTO, OnProgress, OnProgressOption, Progress
+from precisionbench.results.progress import OnProgress, OnProgressOption, Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -126,7 +126,7 @@ def shown(on_progress: OnProgressOption) -> Iterator[OnProgress | None]:
     Raises:
         SpecError: it cannot be called.
     """
-    if on_progress != AUTO:
+    if on_progress != "auto":
         if on_progress is not None and not callable(on_progress):
             fix = "give a function of one Progress, 'auto' or None"
             raise SpecError(f"on_progress is {on_progress!r}", fix)

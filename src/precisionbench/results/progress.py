@@ -49,7 +49,6 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], object]
-AUTO: Literal["auto"] = "auto"
 OnProgressOption = OnProgress | Literal["auto"] | None
 
 
