@@ -14,8 +14,9 @@ from precisionbench.statistics import Interval
 UNTIMED_STAGES = ("starting", "preparing", "examining")
 # Weight of a new estimate of the end against earlier ones of the same stage.
 _NEW_WEIGHT = 0.3
-# A bar stays where it is instead of moving back by up to this share of its length.
-_MAX_STEP_BACK = 0.1
+# A bar waits where it is instead of moving back by up to this share of its length. It moves back by
+# more: an estimate that was so wrong must not leave a full bar for minutes.
+_MAX_STEP_BACK = 0.3
 _EXCEEDED_BY_S = 1.0  # from here on a run takes longer than estimated
 _STAGES = {"finishing": "measuring memory and energy", "examining": "profiling"}
 
