@@ -29,6 +29,7 @@ _ROUNDS_LINE_EVERY_S = 10.0  # in a log
 _ELAPSED_LINE_EVERY_S = 30.0  # in a log
 _MIN_NAME = 12  # columns
 _MARGINS = 6  # columns around and between figures
+_ENDINGS = {"done": "done", "failed": "failed", "left_out": "left out"}
 _STAGES = {
     "finishing": "memory, energy and other passes",
     "examining": "looking at what runs in a call",
@@ -47,8 +48,8 @@ def stage_text(progress: Progress) -> str:
 
 def _row_text(progress: Progress) -> str:
     where = f"[{progress.position}/{progress.total}] {progress.backend}"
-    if progress.stage in ("done", "failed"):
-        return f"{where} {progress.stage}{f': {progress.message}' if progress.message else ''}"
+    if ending := _ENDINGS.get(progress.stage):
+        return f"{where} {ending}{f': {progress.message}' if progress.message else ''}"
     step = f", {progress.step}" if progress.step else ""
     return f"{where}: {_STAGES.get(progress.stage, progress.stage)}{step}"
 
