@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -50,6 +50,7 @@ from precisionbench.torchtools.global_state import (
     read_flags,
     recompile_limit_lifted,
     seed_everything,
+    threads,
 )
 from precisionbench.torchtools.tensors import arrange
 from precisionbench.torchtools.timer import Call, CudaEventClock, Timer
@@ -107,18 +108,21 @@ class Session:
         """
         with executing(), silence():
             last = cpu_copies(self.call())
-        if differs(compare_tensors(last, self.output), _STEADY_ERROR):
+        with threads(1):  # more would wait for each other on the cores that all workers share
+            agreement = compare_tensors(last, self.output)
+        if differs(agreement, _STEADY_ERROR):
             self.output_capture.warn(
                 "the last call's output is not the first's: the model is random, keeps state, or "
                 "changes its inputs; agreement is that of the first call"
             )
 
-    def passes(self, call_s: float, capture: bool) -> Passes:
+    def passes(self, call_s: float, capture: bool, leave_out: Sequence[str] = ()) -> Passes:
         """Measure everything about a call that is not its latency, each in a pass of its own.
 
         Args:
             call_s: about how long a call takes, in seconds.
             capture: also try a CUDA graph; a capture that fails can spoil the process.
+            leave_out: passes for which there is no time; names of `probes.run_all.PASSES`.
 
         Raises:
             ExecutionError: a call failed.
@@ -128,7 +132,7 @@ class Session:
         inputs = [tensor for _, tensor in self.workload.inputs.tensors()]
         labels = self.opening.labels
         with executing(), silence():
-            passes = take_passes(self.events, self.call, call_s, labels, capture, inputs)
+            passes = take_passes(self.events, self.call, call_s, labels, capture, inputs, leave_out)
         return attrs.evolve(passes, driver_bytes=self.driver_bytes)
 
     def recalibrated(self) -> Session:
