@@ -32,8 +32,8 @@ def exit_if_missed(
     Args:
         thresholds: as `parse` returns them.
         comparison: as measured.
-        were_planned: whether all rows were to be measured; one that is missing was left out because
-            it is too slow, and has missed its threshold.
+        were_planned: whether the thresholds' rows were checked before measuring; a default row that
+            is missing then was left out, and has missed its threshold.
     """
     why = [_why_missed(threshold, comparison, were_planned) for threshold in thresholds]
     sentences = [sentence for sentence in why if sentence]
@@ -49,4 +49,4 @@ def _why_missed(threshold: Threshold, comparison: Comparison, was_planned: bool)
     except RowNotFoundError:
         if not was_planned:
             raise
-        return f"{threshold.row} was left out, as a note says; measure it with -b {threshold.row}"
+        return f"{threshold.row} was not measured; name it to measure it (-b {threshold.row})"
