@@ -31,6 +31,7 @@ from precisionbench.measure.replicas import (
 from precisionbench.measure.rows import plan
 from precisionbench.measure.run import Run, System
 from precisionbench.measure.worker.client import WorkerBackend
+from precisionbench.measure.worker.first_call_limit import FirstCallLimit
 from precisionbench.measure.worker.protocol import Closing
 from precisionbench.model.workload import resolve
 from precisionbench.results import Passes
@@ -45,6 +46,7 @@ class Worker:
 
     is_opening = False
     pid = 7
+    first_call_limit: FirstCallLimit | None = None
 
     def __init__(
         self,
@@ -199,15 +201,16 @@ class WorkerPool:
     folder = Path()
 
     def __init__(self, error: Exception | None = None) -> None:
-        self.error, self.started = error, set[Path]()
+        self.error, self.workers = error, list[tuple[str, Worker]]()
 
     def write(self, name: str, _: object) -> Path:
         return Path(name)
 
     def start(self, _: Path, row: Path) -> Worker:
-        again = row in self.started
-        self.started.add(row)
-        return Worker(error=self.error if again and row.stem == "backend-1" else None)
+        again = row.stem in dict(self.workers)
+        worker = Worker(error=self.error if again and row.stem == "backend-1" else None)
+        self.workers.append((row.stem, worker))
+        return worker
 
 
 def restarted(rounds: int, error: Exception | None = None, passes: bool = True) -> Run:
@@ -231,6 +234,20 @@ def test_a_row_that_fails_at_a_restart_keeps_its_rounds():
     run = restarted(2, WorkerError("it died", "look"))
     assert "a later round failed: it died; look" in run.finished["half"][0].warnings
     assert not run.collector.failures
+
+
+def test_the_first_call_of_a_restarted_row_is_limited_in_the_first_round_only():
+    pool = WorkerPool()
+    run = make_run(
+        Options(budget_s=60.0, evidence=False), worker_pool=lambda: contextlib.nullcontext(pool)
+    )
+    run.rows = [attrs.evolve(row, may_be_left_out=row.name == "half") for row in run.rows]
+    restarts.measure(run, max_rounds=2)
+    names, workers = zip(*pool.workers, strict=True)
+    assert names[:2] == ("backend-0", "backend-1")  # the reference, whose calls give the limit
+    assert workers[0].first_call_limit is None
+    assert workers[1].first_call_limit == FirstCallLimit("eager", pytest.approx(CALL_S, rel=0.2))
+    assert [worker.first_call_limit for worker in workers[2:]] == [None, None]
 
 
 def test_a_row_that_fails_in_a_later_session_keeps_the_earlier_ones():

@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     epilog=exit_codes_text(),
 )
 @click.argument("model")
-@backends_option("Backend as name:option=value,... (again for each; default: all that make sense).")
+@backends_option(
+    "Backend as name:option=value,... (again for each; default: those for the device)."
+)
 @spec_option(
     "--reference",
     default="eager",
@@ -111,7 +113,9 @@ def compare(
     if explain and not options["evidence"]:
         raise click.UsageError("--explain needs the evidence; leave --no-evidence out")
     options["backends"] = options["backends"] or None
-    thresholds = _thresholds(fail_under, options["backends"], options["reference"])
+    thresholds = _thresholds(
+        fail_under, options["backends"], options["reference"], options["device"]
+    )
     files.check()
     with files.journal() as journal, progress(quiet) as on_progress:
         comparison = measure(model, on_progress=on_progress, journal=journal, **options)
@@ -125,19 +129,24 @@ def compare(
         print()
         print_prose(partial(to_text, diagnosis))
     files.write_report(comparison, diagnosis)
-    exit_if_missed(thresholds, comparison)
+    exit_if_missed(thresholds, comparison, were_planned=True)
 
 
 def _thresholds(
-    fail_under: tuple[str, ...], backends: Sequence[str] | None, reference: str
+    fail_under: tuple[str, ...],
+    backends: Sequence[str] | None,
+    reference: str,
+    device: str | None,
 ) -> list[Threshold]:
-    """Thresholds of rows that will be measured."""
-    from precisionbench.measure.rows import DEFAULT_BACKENDS, plan
+    """Thresholds of rows that will be measured, unless a default row is left out."""
+    from precisionbench.measure.rows import default_backends, plan
+    from precisionbench.model.workload import usable_device
     from precisionbench.testing.thresholds import check_rows, parse
 
     thresholds = [parse(text) for text in fail_under]
     if thresholds:
-        rows, reference_name = plan(backends or DEFAULT_BACKENDS, reference)
+        backends = backends or default_backends(usable_device(device).type)
+        rows, reference_name = plan(backends, reference)
         known = [(row.name, row.identity["options"]) for row in rows]
         check_rows(thresholds, known, reference_name)
     return thresholds

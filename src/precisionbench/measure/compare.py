@@ -21,7 +21,14 @@ from precisionbench.errors import some
 from precisionbench.measure import interleaved, sequential
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.options import Options
-from precisionbench.measure.rows import DEFAULT_BACKENDS, Row, packages_of, plan
+from precisionbench.measure.rows import (
+    DEFAULT_BACKENDS,
+    Row,
+    default_backends,
+    packages_of,
+    plan,
+    plan_default,
+)
 from precisionbench.measure.run import System
 from precisionbench.measure.worker.fork_client import ForkServer, can_fork
 from precisionbench.measure.worker.pool import WorkerPool
@@ -35,7 +42,7 @@ from precisionbench.system import environment
 from precisionbench.system.memory import free_memory
 from precisionbench.torchtools.global_state import Functions, rng_restored
 
-__all__ = ["DEFAULT_BACKENDS", "Progress", "compare", "plan"]
+__all__ = ["DEFAULT_BACKENDS", "Progress", "compare", "default_backends", "plan"]
 
 # Comparisons in two threads would disturb each other's times, and torch's settings belong to the
 # whole process. The lock is reentrant for a callback that starts a comparison within another one.
@@ -76,7 +83,8 @@ def compare(
         inputs: one forward pass's arguments: a tensor, a tuple, a mapping of keyword arguments,
             or a function that gives one of these.
         backends: specs such as `"half:dtype=bfloat16"` or `Backend` objects, measured in this
-            order; None is `DEFAULT_BACKENDS`.
+            order; None is `default_backends` of the device, of which rows whose calls take far
+            longer than the reference's are left out on a CPU, with a note.
         reference: the row that the others are compared with; measured first if not in `backends`.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`; None takes the model's GPU, else the current GPU,
             else the CPU.
@@ -146,8 +154,11 @@ def _planned(
     """The rows, the name of the reference, the workload, and warnings that every row carries."""
     functions = Functions.now()
     with silence():  # what a factory prints is in each row's log: it is called again there
-        rows, base = plan(DEFAULT_BACKENDS if backends is None else backends, reference)
+        rows, base = plan([] if backends is None else backends, reference)
         workload = build(seed=options.seed_or_random())
+        if backends is None:
+            device_type, has_images = workload.device.type, workload.info.has_images
+            rows, base = plan_default(device_type, has_images, reference)
     is_inline = options.launcher == "inline"
     return rows, base, workload, _patch_warnings(functions.changes()) if is_inline else ()
 
@@ -222,7 +233,7 @@ def _measured(
         if opened is not None and opened.write_error:
             collector.add_note(opened.write_error)
     collector.raise_if_nothing_measured()
-    backends = {row.name: row.backend for row in rows if row.backend is not None}
+    backends = {row.name: row.backend for row in collector.rows if row.backend is not None}
     return Comparison(_data(header, rows, collector), collector.errors, backends)
 
 
@@ -280,7 +291,7 @@ def _data(header: Mapping[str, Any], rows: Sequence[Row], collector: Collector) 
         **header,
         results=tuple(results[row.name] for row in rows if row.name in results),
         failures=tuple(failures[row.name] for row in rows if row.name in failures),
-        notes=tuple(collector.run_notes),
+        notes=collector.notes,
         conditions=tuple(collector.conditions),
     )
 

@@ -154,6 +154,7 @@ class _Opening:
         """Prepare the first replica of a row; the row fails where that fails."""
         run = self.run
         run.collector.report_row(row, "preparing")
+        workers[0].first_call_limit = run.first_call_limit(row, self.row_states)
         before = run.system.free_device_bytes(run.device) or 0
         try:
             prepared = run.system.open_backend(workers[0], run.step_reporter(row))

@@ -18,6 +18,7 @@ _NEW_WEIGHT = 0.3
 # more: an estimate that was so wrong must not leave a full bar for minutes.
 _MAX_STEP_BACK = 0.3
 _EXCEEDED_BY_S = 1.0  # from here on a run takes longer than estimated
+_ENDINGS = {"done": "done", "failed": "failed", "left_out": "left out"}
 _STAGES = {"finishing": "measuring memory and energy", "examining": "profiling"}
 
 
@@ -107,8 +108,8 @@ def stage_text(progress: Progress | None) -> str:
 
 def _row_text(progress: Progress) -> str:
     where = f"[{progress.position}/{progress.total}] {progress.backend}"
-    if progress.stage in ("done", "failed"):
-        return f"{where} {progress.stage}{f': {progress.message}' if progress.message else ''}"
+    if ending := _ENDINGS.get(progress.stage):
+        return f"{where} {ending}{f': {progress.message}' if progress.message else ''}"
     step = f", {progress.step}" if progress.step else ""
     return f"{where}: {_STAGES.get(progress.stage, progress.stage)}{step}"
 

@@ -21,6 +21,7 @@ from precisionbench.statistics import Interval, Spread, Verdict
 
 # From this share of the device's time on, the host's time is close to being the bottleneck.
 _HOST_RISK = 0.8
+_IMAGE_DIMENSIONS = (4, 5)  # of images and videos, with a batch
 
 
 def _check_batch_size(_: object, __: object, batch_size: int | None) -> None:
@@ -222,6 +223,11 @@ class WorkloadInfo:
     parameters: int | None
     inputs: tuple[TensorInfo, ...]
     batch_size: int | None = attrs.field(validator=_check_batch_size)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether an input has four or five dimensions, so that layouts matter."""
+        return any(len(tensor.shape) in _IMAGE_DIMENSIONS for tensor in self.inputs)
 
 
 @attrs.frozen

@@ -200,21 +200,6 @@ def rows_of(comparison: Comparison) -> list[tuple[str, Mapping[str, Json]]]:
     return measured + [(row.backend, row.options) for row in comparison.failures]
 
 
-def missed(thresholds: Iterable[Threshold], comparison: Comparison) -> list[str]:
-    """One sentence for each threshold that a comparison does not meet.
-
-    Args:
-        thresholds: as `parse` returns them.
-        comparison: as measured.
-
-    Raises:
-        RowNotFoundError: the comparison has no such row.
-        SpecError: the row of one is the reference.
-    """
-    found = [threshold.missed_by(comparison) for threshold in thresholds]
-    return [sentence for sentence in found if sentence]
-
-
 def _check_rows(
     rows_wanted: Iterable[str], rows: Sequence[tuple[str, Mapping[str, Json]]], reference: str
 ) -> None:

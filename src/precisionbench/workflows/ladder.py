@@ -39,7 +39,6 @@ from precisionbench.workflows.ladder_rungs import Capabilities, rungs, stopped
 # Seconds of measuring for each row; most end earlier, when their interval is narrow enough.
 _ROW_S = 3.0
 _REPLICAS = 2
-_IMAGE_DIMENSIONS = (4, 5)
 
 
 @attrs.frozen
@@ -280,7 +279,7 @@ def _capabilities(workload: Workload) -> Capabilities:
     return Capabilities(
         device=workload.device.type,
         capability=capability,
-        has_images=any(len(t.shape) in _IMAGE_DIMENSIONS for t in workload.info.inputs),
+        has_images=workload.info.has_images,
         batch_size=workload.info.batch_size,
         missing={
             info.name: f"it needs {info.requirement}; {info.remedy}"

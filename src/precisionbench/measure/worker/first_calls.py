@@ -15,6 +15,7 @@ import torch
 from precisionbench.backends import Backend
 from precisionbench.errors import ExecutionError
 from precisionbench.measure.worker.graph_capture import captured
+from precisionbench.measure.worker.protocol import FIRST_CALL
 from precisionbench.probes.event_timing_checks import qualify
 from precisionbench.probes.graphs import Replay
 from precisionbench.system.memory import device_allocations
@@ -79,7 +80,7 @@ def run_first_calls(
         on_step("capturing a CUDA graph")
         replay, capture_s = timer.once(partial(captured, timer.clock, call))
         call, build_s = cast(Replay, replay), build_s + capture_s
-    on_step("first call")
+    on_step(FIRST_CALL)
     first, first_call_s = timer.once(call)
     output = cpu_copies(_readable(first))
     del first  # a large output must not stay on the device

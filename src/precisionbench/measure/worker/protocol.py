@@ -17,6 +17,9 @@ from precisionbench.results import Passes, json_format
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.json_values import Json
 
+# The step of preparing in which the backend is called for the first time.
+FIRST_CALL = "first call"
+
 
 @attrs.frozen
 class Opening:
