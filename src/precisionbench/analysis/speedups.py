@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from precisionbench._internal.identity_cache import cached_by_identity
+from precisionbench.analysis.needed import rounds_needed
 from precisionbench.analysis.variation import (
     MIN_INTERVAL_ROUNDS,
     BlocksByRow,
@@ -37,7 +38,7 @@ from precisionbench.statistics.ratios import sessions_interval
 
 _CONFIDENCE = 0.95
 # An interval whose ends are further apart than this factor says only that processes differ.
-_TOO_WIDE = 100.0
+TOO_WIDE = 100.0
 
 
 @cached_by_identity
@@ -88,14 +89,31 @@ def _supported(
     one process each, the interval needs some rounds, and holds for other processes only where the
     variance between them is known.
     """
-    is_inconclusive = verdict is Verdict.INCONCLUSIVE
-    if pair.rounds < MIN_INTERVAL_ROUNDS and (is_inconclusive or not pair.has_replicas):
+    has_few_rounds = pair.rounds < MIN_INTERVAL_ROUNDS
+    if has_few_rounds and not pair.has_replicas:
         return Verdict.INCONCLUSIVE, "too_few_rounds"
-    if not pair.has_replicas and not pair.noise_floor:
+    if not pair.covers_processes:
         return Verdict.INCONCLUSIVE, "one_process"
-    if is_inconclusive and interval.high > _TOO_WIDE * interval.low:
-        return Verdict.INCONCLUSIVE, "processes_differ"
+    if verdict is not Verdict.INCONCLUSIVE:
+        return verdict, reason
+    if has_few_rounds and rounds_needed(pair.own_blocks, interval):
+        return verdict, "too_few_rounds"
+    if has_few_rounds or interval.high > TOO_WIDE * interval.low:
+        return verdict, "processes_differ"
     return verdict, reason
+
+
+def is_valid(data: ComparisonData, name: str) -> bool:
+    """Whether the interval of a row's speed-up holds at 95 % for other processes.
+
+    Args:
+        data: the comparison.
+        name: of the row.
+    """
+    pair = _Pair.of(data, data.reference, name)
+    if not pair.is_paired or not pair.covers_processes:
+        return False
+    return pair.has_replicas or pair.rounds >= MIN_INTERVAL_ROUNDS
 
 
 def per_item_ratio(data: ComparisonData, base: str, other: str) -> Interval:
@@ -146,8 +164,15 @@ class _Pair:
 
     @property
     def has_replicas(self) -> bool:
-        """Whether each of the two rows was measured in more than one process."""
+        """Whether each of the two rows has several processes in the rounds that they share."""
+        if self.schedule == "restarts":
+            return False
         return min(len(replicas(blocks)) for blocks in self.own_blocks) > 1
+
+    @property
+    def covers_processes(self) -> bool:
+        """Whether the variance between processes was measured, or is known of the device."""
+        return self.has_replicas or self.schedule == "restarts" or self.noise_floor > 0
 
     @property
     def is_paired(self) -> bool:
