@@ -10,6 +10,7 @@ from statistics import median
 import attrs
 
 from precisionbench._internal.identity_cache import cached_by_identity
+from precisionbench._internal.interval_text import span
 from precisionbench.analysis.speedups import speedups
 from precisionbench.analysis.variation import (
     MIN_INTERVAL_ROUNDS,
@@ -146,7 +147,7 @@ def _without(found: Speedup | None) -> str:
     """The speed-up without throttling, as the end of the sentence."""
     if found is None:
         return "; too few rounds are without it to say what it would be otherwise"
-    interval = f"{found.value:.3g}x [{found.low:.3g}, {found.high:.3g}]"
+    interval = f"{found.value:.3g}x ({span(found.interval)})"
     return f"; from the other rounds alone the speed-up is {interval}"
 
 
@@ -188,7 +189,7 @@ def _steadiness(row: BackendResult) -> list[Observation]:
     if kind is not Steadiness.NO_STEADY_STATE:
         part = max(1, len(values) // 4)
         size = abs(median(values[-part:]) / median(values[:part]) - 1)
-    return [Observation(kind.value, size, _STEADINESS_TEXT[kind].format(_gap_text(size)))]
+    return [Observation(kind.value, size, _STEADINESS_TEXT[kind].format(gap_text(size)))]
 
 
 def _carried_over(rows: BlocksByRow) -> set[str]:
@@ -235,7 +236,12 @@ def _outliers(row: BackendResult) -> Iterator[Observation]:
         )
 
 
-def _gap_text(gap: float) -> str:
+def gap_text(gap: float) -> str:
+    """A relative difference as text: in percent, or as a factor if it is large.
+
+    Args:
+        gap: difference of two values as a share of the smaller one.
+    """
     return f"{gap:.1%}" if gap < 1 else f"a factor of {1 + gap:.3g}"
 
 
@@ -245,7 +251,7 @@ def _bimodality(row: BackendResult) -> list[Observation]:
     if modes is None:
         return []
     text = (
-        f"its samples fall into two groups, {_gap_text(modes.gap)} apart, the slower one with "
+        f"its samples fall into two groups, {gap_text(modes.gap)} apart, the slower one with "
         f"{modes.slow_share:.0%} of them; the median may jump between them"
     )
     return [Observation("bimodal", modes.gap, text)]

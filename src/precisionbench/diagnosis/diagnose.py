@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from precisionbench._internal.interval_text import span
 from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.accuracy import accuracy_of
 from precisionbench.diagnosis.answers import answers_of
@@ -134,7 +135,7 @@ def _inconclusive(speedup: Interval, least: float) -> str:
     if least == _MIN_GAIN:
         return "the experiment was inconclusive"
     return (
-        f"the experiment won {speedup.value:.3g}x ({speedup.low:.3g} to {speedup.high:.3g}), which "
+        f"the experiment won {speedup.value:.3g}x ({span(speedup)}), which "
         f"may have other causes; more than {least:g}x would prove it"
     )
 

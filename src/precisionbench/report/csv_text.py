@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Mapping
 
+from precisionbench._internal.interval_text import FARTHEST
 from precisionbench.analysis.speedups import speedups
 from precisionbench.results import (
     BackendFailure,
@@ -54,6 +55,8 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def to_csv(data: ComparisonData) -> str:
     """The rows as CSV, measured ones first; unknown values are empty.
 
+    So is the end of a speed-up's interval that is more than a factor of 100 from it.
+
     Args:
         data: the comparison.
     """
@@ -84,8 +87,8 @@ def _measured_cells(row: BackendResult, found: Mapping[str, Speedup]) -> dict[st
     if speedup is not None:
         cells |= {
             "speedup": speedup.value,
-            "speedup_low": speedup.low,
-            "speedup_high": speedup.high,
+            "speedup_low": speedup.low if speedup.low >= speedup.value / FARTHEST else None,
+            "speedup_high": speedup.high if speedup.high <= speedup.value * FARTHEST else None,
             "verdict": speedup.verdict.value,
             "verdict_reason": speedup.reason,
         }

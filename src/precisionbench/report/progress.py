@@ -12,8 +12,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import IO, TYPE_CHECKING
 
+from precisionbench._internal.interval_text import span
 from precisionbench.report.formatting import significant, supported_digits
 from precisionbench.results.progress import OnProgress, Progress
 from precisionbench.statistics import Interval
@@ -86,8 +88,8 @@ def speedups_text(speedups: Mapping[str, Interval]) -> str:
 def _ratios(speedups: Mapping[str, Interval]) -> Iterator[tuple[str, str, str]]:
     for name, found in speedups.items():
         digits = min(3, supported_digits(found))
-        value, low, high = (significant(x, digits) for x in (found.value, found.low, found.high))
-        yield name, f"{value}x", f"{low} to {high}"
+        text = partial(significant, digits=digits)
+        yield name, f"{text(found.value)}x", span(found, text)
 
 
 class LogLines:
