@@ -13,10 +13,12 @@ from precisionbench.analysis.variation import replicas
 from precisionbench.results.comparison_data import BackendResult, ComparisonData, Speedup
 from precisionbench.results.grouping import by_round
 from precisionbench.results.latency import processes, replica_levels
+from precisionbench.statistics.ratios import mean_level_interval
 from precisionbench.statistics.verdicts import MARGIN
 
 # From this half-width on, a row says why the interval of its latency is so wide.
 _WIDE = 0.1
+_CONFIDENCE = 0.95
 _DRIFTS = ("warmup", "slowdown", "no_steady_state")
 
 
@@ -67,18 +69,20 @@ def _wide(row: BackendResult) -> Iterator[Observation]:
     width = row.latency.relative_half_width
     if width <= _WIDE or row.measurement.is_reported:
         return
-    reach = f"±{width:.0%}" if width <= 1 else "more than 100 %"
-    yield Observation(
-        "wide_interval", width, f"{_why_wide(row)}, so another run may differ by {reach}"
-    )
+    yield Observation("wide_interval", width, f"its ± is wide, because {_why_wide(row)}")
 
 
 def _why_wide(row: BackendResult) -> str:
-    levels = replica_levels(processes(row.measurement.blocks, row.schedule)).values()
-    gap = math.expm1(max(levels) - min(levels))
-    if len(levels) < 2 or gap < row.latency.relative_half_width / len(levels):
+    """The larger part of the half-width in words."""
+    levels = [*replica_levels(processes(row.measurement.blocks, row.schedule)).values()]
+    between = mean_level_interval(levels, _CONFIDENCE, row.process_spread, row.noise_floor)
+    if between.exp().relative_half_width < row.latency.relative_half_width / math.sqrt(2):
         return "its blocks vary"
-    return f"its {len(levels)} processes are up to {gap_text(gap)} apart"
+    sd = row.process_spread.sd if row.process_spread else row.noise_floor
+    return (
+        f"processes of the same row differ by {gap_text(math.expm1(sd))} (standard deviation over "
+        "all rows)"
+    )
 
 
 def _no_verdict(

@@ -8,7 +8,7 @@ replicas, and its interval covers the variance between processes as well as with
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 import attrs
@@ -19,6 +19,20 @@ from precisionbench.statistics import Interval, Spread, pooled_spread, quantile_
 from precisionbench.statistics.ratios import mean_level_interval
 
 _CONFIDENCE = 0.95
+# Standard deviation of the log latency between processes of the same code, by type of device, where
+# it has not been measured (docs/between-processes.md).
+_NOISE_FLOORS: Mapping[str, float] = {"cuda": 0.0025}
+
+
+def known_noise_floor(device: str) -> float:
+    """The standard deviation of the log latency between processes on such a device.
+
+    It is used where nobody has measured it on this machine; 0 where none is known.
+
+    Args:
+        device: such as `cuda`, `cuda:0` or `cpu`.
+    """
+    return _NOISE_FLOORS.get(device.partition(":")[0], 0.0)
 
 
 def replica_levels(blocks: Sequence[Block]) -> dict[ReplicaKey, float]:
