@@ -21,7 +21,7 @@ from precisionbench.analysis.variation import (
     round_shifts,
 )
 from precisionbench.results.comparison_data import BackendResult, ComparisonData, Speedup
-from precisionbench.results.grouping import samples_of
+from precisionbench.results.grouping import by_replica, samples_of
 from precisionbench.results.measurement import Block
 from precisionbench.statistics import bimodality, carryover, outliers, steadiness
 from precisionbench.statistics.series import Steadiness
@@ -246,9 +246,13 @@ def gap_text(gap: float) -> str:
 
 
 def _bimodality(row: BackendResult) -> list[Observation]:
-    """Whether the samples of a steady row are bimodal; changes of speed also make two groups."""
-    modes = bimodality(samples_of(row.measurement.blocks))
-    if modes is None:
+    """Whether the samples of a steady row are bimodal; changes of speed also make two groups.
+
+    Where no single process is bimodal, the groups are processes, which the interval covers.
+    """
+    blocks = row.measurement.blocks
+    modes = bimodality(samples_of(blocks))
+    if modes is None or not any(bimodality(samples_of(own)) for own in by_replica(blocks).values()):
         return []
     text = (
         f"its samples fall into two groups, {gap_text(modes.gap)} apart, the slower one with "

@@ -143,7 +143,7 @@ def _why_they_differ(data: ComparisonData, base: BackendResult, row: BackendResu
         return "the rows were not measured in the same rounds"
     drifting = [name for name, found in codes.items() if found & {*_DRIFTS}]
     if drifting:
-        return f"the speed of {' and '.join(drifting)} changed while it was measured"
+        return f"the speed of {' and '.join(drifting)} changed during the run"
     return "a latency is the median of all rounds, which vary"
 
 

@@ -10,6 +10,7 @@ short.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import attrs
@@ -30,11 +31,10 @@ from precisionbench.results.measurement import Block
 from precisionbench.statistics import (
     Interval,
     Verdict,
-    ratio_interval,
     unpaired_ratio_interval,
     verdicts,
 )
-from precisionbench.statistics.ratios import sessions_interval
+from precisionbench.statistics.ratios import in_quadrature, sessions_interval, signed_rank_interval
 
 _CONFIDENCE = 0.95
 # An interval whose ends are further apart than this factor says only that processes differ.
@@ -172,7 +172,9 @@ class _Pair:
     @property
     def covers_processes(self) -> bool:
         """Whether the variance between processes was measured, or is known of the device."""
-        return self.has_replicas or self.schedule == "restarts" or self.noise_floor > 0
+        if self.schedule == "restarts" or self.noise_floor > 0:
+            return True
+        return self.has_replicas or run_spread(self.blocks).degrees > 0
 
     @property
     def is_paired(self) -> bool:
@@ -192,7 +194,7 @@ class _Pair:
             confidence: probability that the interval holds the ratio.
         """
         if self.schedule == "restarts":
-            return self._per_item(_ratio_by_round(*self.own_blocks, confidence))
+            return self._per_item(_log_ratio_by_round(*self.own_blocks, confidence).exp())
         names = self.base.backend, self.other.backend
         return self._per_item(ratio_of(self.blocks, *names, confidence, self.noise_floor))
 
@@ -216,17 +218,20 @@ def ratio_of(
     """
     pair = rows[reference], rows[name]
     sessions = session_levels(pair)
-    if len(sessions) == 1 and min(map(len, sessions[0])) < 2:
-        return _ratio_by_round(*pair, confidence, noise_floor)
     pairs = [(base, other) for base, other in sessions]
-    return sessions_interval(pairs, confidence, run_spread(rows), noise_floor).exp()
+    between = sessions_interval(pairs, confidence, run_spread(rows), noise_floor)
+    if len(sessions) > 1 or min(map(len, sessions[0])) > 1:
+        return between.exp()
+    # The level of a single process tells nothing of its own noise, but its rounds do.
+    within = _log_ratio_by_round(*pair, confidence)
+    return in_quadrature(within, between.high - between.value).exp()
 
 
-def _ratio_by_round(
-    base: Sequence[Block], other: Sequence[Block], confidence: float, noise_floor: float = 0.0
+def _log_ratio_by_round(
+    base: Sequence[Block], other: Sequence[Block], confidence: float
 ) -> Interval:
-    """The ratio of one replica each, by the rounds that both were measured in."""
+    """The log ratio of two rows, by the rounds that both were measured in."""
     ours, theirs = round_medians(base), round_medians(other)
     shared = [key for key in ours if key in theirs]
-    pairs = [ours[key] for key in shared], [theirs[key] for key in shared]
-    return ratio_interval(*pairs, confidence=confidence, noise_floor=noise_floor)
+    logs = [math.log(ours[key]) - math.log(theirs[key]) for key in shared]
+    return signed_rank_interval(logs, confidence)

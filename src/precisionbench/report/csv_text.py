@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Mapping
 
-from precisionbench._internal.interval_text import FARTHEST
+from precisionbench._internal.interval_text import farthest
 from precisionbench.analysis.speedups import speedups
 from precisionbench.results import (
     BackendFailure,
@@ -85,10 +85,11 @@ def _measured_cells(row: BackendResult, found: Mapping[str, Speedup]) -> dict[st
     if row.agreement is not None:
         cells |= {name: getattr(row.agreement, name) for name in _AGREEMENT_FIELDS}
     if speedup is not None:
+        lowest, highest = farthest(speedup.value)
         cells |= {
             "speedup": speedup.value,
-            "speedup_low": speedup.low if speedup.low >= speedup.value / FARTHEST else None,
-            "speedup_high": speedup.high if speedup.high <= speedup.value * FARTHEST else None,
+            "speedup_low": speedup.low if speedup.low >= lowest else None,
+            "speedup_high": speedup.high if speedup.high <= highest else None,
             "verdict": speedup.verdict.value,
             "verdict_reason": speedup.reason,
         }

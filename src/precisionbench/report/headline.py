@@ -50,7 +50,7 @@ def _speed(data: ComparisonData, name: str, found: Speedup) -> str:
 def _doubt(data: ComparisonData, name: str, found: Speedup) -> str:
     if found.reason not in NO_VERDICTS:
         return "which is not told apart from 1"
-    return f"which is no verdict, because {why(data, name, found)}"
+    return f"which is no verdict; {why(data, name, found)}"
 
 
 def _accuracy(accuracy: Accuracy | None) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from precisionbench.analysis.reasons import reason_text, why
+from precisionbench.analysis.reasons import NO_VERDICTS, reason_text, why
 from precisionbench.analysis.speedups import is_valid
 from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.facts import facts_of
@@ -81,14 +81,23 @@ class SpeedupThreshold(_RowThreshold):
         return self._false_label(comparison, row) or self._missed(comparison, row, found)
 
     def _missed(self, comparison: Comparison, row: BackendResult, found: Speedup) -> str:
-        speedup = _speedup_text(row.backend, comparison.data.reference, found)
-        if not is_valid(comparison.data, row.backend):
-            return f"{speedup}, which is no evidence: {why(comparison.data, row.backend, found)}"
+        data, name = comparison.data, row.backend
+        says = _speedup_text(name, data.reference, found)
+        if not is_valid(data, name):
+            return f"{says}, which is no evidence: {why(data, name, found)}"
         if found.low >= self.at_least:
             return ""
-        remedy = _MEASURE_LONGER if found.high >= self.at_least else _SEE_DIAGNOSIS
+        verdict = verdict_text(found.verdict, found.reason)
         low = _text_below(found.low, self.at_least)
-        return f"{speedup}, and its lower end, {low}, must reach {self.at_least:g}; {remedy}"
+        return (
+            f"{says} ({verdict}), and its lower end, {low}, must reach {self.at_least:g}; "
+            f"{self._remedy(comparison, name, found)}"
+        )
+
+    def _remedy(self, comparison: Comparison, name: str, found: Speedup) -> str:
+        if found.reason in NO_VERDICTS:
+            return why(comparison.data, name, found)
+        return _MEASURE_LONGER if found.high >= self.at_least else _SEE_DIAGNOSIS
 
     def _false_label(self, comparison: Comparison, row: BackendResult) -> str:
         if row.evidence is None:
@@ -227,8 +236,7 @@ def _check_rows(
 
 def _speedup_text(name: str, reference: str, found: Speedup) -> str:
     value, low, high = ratio_texts(found)
-    verdict = verdict_text(found.verdict, found.reason)
-    return f"{name} is {value} times as fast as {reference}, {low} to {high} ({verdict})"
+    return f"{name} is {value} times as fast as {reference}, {low} to {high}"
 
 
 def verdict_text(verdict: Verdict, reason: str) -> str:
