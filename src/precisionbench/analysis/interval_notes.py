@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from precisionbench._internal.identity_cache import cached_by_identity
 from precisionbench.analysis.data_quality import Observation, gap_text, observations
-from precisionbench.analysis.reasons import NO_VERDICTS, why
+from precisionbench.analysis.reasons import NO_VERDICTS, ONE_PROCESS_REMEDY, why
 from precisionbench.analysis.speedups import speedups
 from precisionbench.analysis.variation import replicas
 from precisionbench.results.comparison_data import BackendResult, ComparisonData, Speedup
@@ -62,7 +62,7 @@ def _covered(data: ComparisonData, row: BackendResult) -> str:
         return f"± covers the {data.noise_floor:.2%} that is known of the device"
     if row.process_spread and row.process_spread.degrees:
         return "± covers what the processes of other rows differ by"
-    return "± covers this process only, and speed-ups have no verdict; use two replicas or more"
+    return f"± covers this process only, and speed-ups have no verdict; {ONE_PROCESS_REMEDY}"
 
 
 def _wide(row: BackendResult) -> Iterator[Observation]:

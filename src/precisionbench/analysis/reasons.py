@@ -18,6 +18,7 @@ _TEXTS = {
     "one_process": "run-to-run variance was not measured",
     "processes_differ": "processes of the same row differ too much",
 }
+ONE_PROCESS_REMEDY = "use two replicas or more, or give the noise_floor that the doctor measures"
 # Reasons for which there is no verdict at all, whatever the interval.
 NO_VERDICTS = (
     "not_interleaved",
@@ -58,7 +59,7 @@ def _remedy(data: ComparisonData, name: str, found: Speedup) -> str:
     if found.reason == "no_shared_rounds":
         return "give a larger budget_s"
     if found.reason == "one_process":
-        return "use two replicas or more"
+        return ONE_PROCESS_REMEDY
     if found.reason == "processes_differ":
         count = replicas_needed(data, name, found.interval)
         return f"more processes would do (replicas={count})" if count else "use a quiet machine"
