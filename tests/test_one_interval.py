@@ -20,7 +20,7 @@ from precisionbench._internal.interval_text import ends, span
 from precisionbench.analysis.run_diff import difference
 from precisionbench.cli import main
 from precisionbench.report import run_diff
-from precisionbench.report.progress import speedups_text
+from precisionbench.report.progress_state import speedups_text
 from precisionbench.report.text import to_text
 from precisionbench.results import BackendResult, Block, ComparisonData, Measurement, json_format
 from precisionbench.rules import statements

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import attrs
 
 from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS
-from precisionbench.results import DeviceState, Environment, Speedup
+from precisionbench.results import CpuUse, DeviceState, Environment, Speedup
 from precisionbench.results.latency import known_noise_floor
 
 _Z_95 = 1.645  # 95th percentile of the normal distribution
@@ -97,6 +97,7 @@ class Readings:
         backends: whether each can run.
         trials: noise trials; empty if they were left out.
         trouble: why noise trials are missing.
+        cpu: use of the CPU cores while the readings were taken; None if unknown.
     """
 
     environment: Environment
@@ -112,6 +113,7 @@ class Readings:
     backends: tuple[Readiness, ...]
     trials: tuple[NoiseTrial, ...] = ()
     trouble: str = ""
+    cpu: CpuUse | None = None
 
     @property
     def known_spread(self) -> float:

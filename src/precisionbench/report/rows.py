@@ -9,6 +9,7 @@ import attrs
 
 from precisionbench._internal.interval_text import ends
 from precisionbench.analysis.data_quality import Observation, observations
+from precisionbench.analysis.disturbances import disturbances
 from precisionbench.analysis.interval_notes import interval_notes
 from precisionbench.analysis.reasons import NO_VERDICTS
 from precisionbench.analysis.speedups import speedups
@@ -234,15 +235,22 @@ def notes(
         observed: observations on the samples, if they are computed already.
     """
     about_all = (*_interruption(data), *data.notes)
+    told = _clocks_are_told(data)
     rows_by_sentence: dict[str, list[str]] = {sentence: [] for sentence in about_all}
     observed = observations(data) if observed is None else observed
     for row in data.results:
         caveats = row.agreement.caveats if row.agreement else ()
-        own_notes = (*observed[row.backend], *interval_notes(data)[row.backend])
-        seen = [found.text for found in own_notes]
+        seen = [o.text for o in observed[row.backend] if not (told and o.code == "throttled")]
+        seen += [found.text for found in interval_notes(data)[row.backend]]
         for sentence in (*row.warnings, *seen, *caveats):
             rows_by_sentence.setdefault(sentence, []).append(row.backend)
     return [(names, sentence) for sentence, names in rows_by_sentence.items()]
+
+
+def _clocks_are_told(data: ComparisonData) -> bool:
+    """Whether the sentence above the table says already that clocks were held down."""
+    found = disturbances(data)
+    return found is not None and any(one.kind == "clocks" for one in found.causes)
 
 
 def _interruption(data: ComparisonData) -> tuple[str, ...]:
