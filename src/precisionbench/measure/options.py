@@ -8,10 +8,10 @@ from typing import Any
 
 import attrs
 
-from precisionbench.analysis.variation import known_noise_floor
 from precisionbench.errors import SpecError
 from precisionbench.model.inputs import whole_number
 from precisionbench.results.json_values import Json, as_json
+from precisionbench.results.latency import known_noise_floor
 from precisionbench.system import cpu_affinity
 
 # Seconds for warm-up and blocks of one backend; building is not counted. On a GPU most rows end

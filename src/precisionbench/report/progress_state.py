@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import attrs
 
+from precisionbench._internal.interval_text import span
 from precisionbench.report.formatting import significant, supported_digits
 from precisionbench.results.progress import Progress
 from precisionbench.statistics import Interval
@@ -173,5 +175,5 @@ def ratio_texts(speedups: Mapping[str, Interval]) -> Iterator[tuple[str, str, st
     """
     for name, found in speedups.items():
         digits = min(3, supported_digits(found))
-        value, low, high = (significant(x, digits) for x in (found.value, found.low, found.high))
-        yield name, f"{value}x", f"{low} to {high}"
+        text = partial(significant, digits=digits)
+        yield name, f"{text(found.value)}x", span(found, text)
