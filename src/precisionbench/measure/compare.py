@@ -23,8 +23,10 @@ from precisionbench.measure.collector import Collector
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import DEFAULT_BACKENDS, Row, packages_of, plan
 from precisionbench.measure.run import System
-from precisionbench.measure.worker.fork_client import ForkServer, can_fork
+from precisionbench.measure.worker.fork_client import ForkServer
 from precisionbench.measure.worker.pool import WorkerPool
+from precisionbench.measure.worker.shared_server import SHARED_SERVER
+from precisionbench.model.libraries import library_modules
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.results import ComparisonData, json_format
 from precisionbench.results.journal import Journal
@@ -129,7 +131,7 @@ def compare(
     )
     _check_callback(on_progress)
     build = partial(resolve, model, inputs, device=device, batch_size=batch_size)
-    with _exclusive(), _fork_server(options) as server:
+    with _exclusive(), _fork_server(options, library_modules(model)) as server:
         rows, base, workload, warnings = _planned(backends, reference, build, options)
         return _measured(workload, rows, base, options, warnings, on_progress, journal, server)
 
@@ -178,7 +180,7 @@ def compare_with(
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
     _check_callback(on_progress)
-    with _exclusive(), _fork_server(options) as server:
+    with _exclusive(), _fork_server(options, workload.libraries) as server:
         return _measured(workload, rows, reference, options, (), on_progress, journal, server)
 
 
@@ -195,13 +197,14 @@ def _exclusive() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _fork_server(options: Options) -> Iterator[ForkServer | None]:
-    """The server that forks the workers; it imports torch while the model is built."""
-    with contextlib.ExitStack() as stack:
-        server = None
-        if options.launcher == "process" and can_fork():
-            with contextlib.suppress(OSError):  # a sandbox may not allow its kind of socket
-                server = stack.enter_context(ForkServer())
+def _fork_server(options: Options, modules: Sequence[str]) -> Iterator[ForkServer | None]:
+    """The server that forks the workers; it imports torch and libraries while others work."""
+    if options.launcher == "inline":
+        yield None
+        return
+    with SHARED_SERVER.in_use() as server:
+        if server is not None:
+            server.import_libraries(modules)
         yield server
 
 
@@ -216,6 +219,8 @@ def _measured(
     server: ForkServer | None,
 ) -> Comparison:
     """Measure all rows and collect what they give."""
+    if server is not None:
+        server.import_libraries(workload.libraries)
     header = _header(workload, rows, reference, options)
     if options.launcher == "process":
         free_memory()  # a factory may have built on the GPU, where the workers need the room

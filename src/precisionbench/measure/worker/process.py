@@ -48,6 +48,7 @@ class Worker:
 
     def __init__(self, log: Path, start: Callable[[Path], WorkerProcess] = SpawnedProcess) -> None:
         self.log = log
+        self._owner = os.getpid()
         self._process = start(log)
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -204,6 +205,8 @@ class Worker:
 
     def kill(self) -> None:
         """Kill it and the processes that it has started, also where it has exited by itself."""
+        if os.getpid() != self._owner:
+            return  # the user's code has forked this process, and the worker is not its own
         self._process.kill()
         self._listener.join(_LISTENER_LIMIT_S)  # a child of its own may hold the pipe open
         for pipe in (self._process.stdin, self._process.stdout):

@@ -69,9 +69,10 @@ def _listen(requests: TextIO, inbox: queue.Queue[str]) -> None:
 def import_torch() -> None:
     """Import what every worker needs."""
     import cattrs  # noqa: F401
+    import cloudpickle  # noqa: F401
     import torch  # noqa: F401
 
-    import precisionbench.measure.worker.session  # noqa: F401
+    import precisionbench.measure.worker.local  # noqa: F401
 
 
 def _answer(answers: TextIO, header: dict[str, Any], action: Callable[[], Any]) -> None:
