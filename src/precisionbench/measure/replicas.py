@@ -8,6 +8,7 @@ from pathlib import Path
 
 import attrs
 
+from precisionbench.backends import Backend
 from precisionbench.errors import OutOfMemoryError, PrecisionBenchError
 from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run
@@ -15,6 +16,7 @@ from precisionbench.measure.schedule import RowState
 from precisionbench.measure.worker.client import WorkerBackend
 from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.measure.worker.process import Worker
+from precisionbench.measure.worker.protocol import KnownCalls
 
 # Processes of the same code differ on a GPU; from three the variance can be estimated
 # (docs/between-processes.md).
@@ -107,7 +109,10 @@ def replica_count(run: Run) -> int:
 def open_replicas(
     run: Run, workers: Mapping[str, Sequence[Worker]], session: int
 ) -> dict[str, RowState]:
-    """Prepare the backends of all workers: one at a time, or together where that is asked for.
+    """Prepare the backends of all workers.
+
+    The first replica of each row is prepared alone, so that its build time is its own. Further ones
+    are prepared side by side, unless their backends tune by timing or memory may be short.
 
     Args:
         run: rows that cannot be prepared are removed from it.
@@ -126,12 +131,19 @@ def open_replicas(
             worker.begin_open()
     for row in list(run.rows):
         opening.open_first(row, workers[row.name])
+    else:
+        opening.begin_further(workers)
     for replica in range(1, max(map(len, workers.values()))):
         for row in run.rows:
             opening.open_further(row, workers[row.name][replica])
     if run.options.build_together:
         opening.measure_alone()
     return opening.row_states
+
+
+def _must_be_alone(backend: Backend) -> bool:
+    """Whether other work would change what a backend chooses while it is prepared."""
+    return backend.tunes_by_timing or backend.cudnn_benchmark
 
 
 @attrs.define
@@ -165,6 +177,19 @@ class _Opening:
             after = run.system.free_device_bytes(run.device) or 0
             self.taken_bytes[row.name] = max(0, before - after)
             self.row_states[row.name] = RowState(row.name, [prepared], self.session)
+
+    def begin_further(self, workers: Mapping[str, Sequence[Worker]]) -> None:
+        """Begin to prepare further replicas side by side, where the device holds all of them."""
+        rows = [row for row in self.run.rows if not _must_be_alone(row.require_backend())]
+        free = self.run.system.free_device_bytes(self.run.device)
+        wanted = sum(self.taken_bytes[row.name] * (len(workers[row.name]) - 1) for row in rows)
+        if free is not None and free < _HEADROOM * wanted:
+            return
+        for row in rows:
+            opening = self.row_states[row.name].replicas[0].opening
+            if opening.build_s <= _LONG_BUILD_S:
+                for worker in workers[row.name][1:]:
+                    worker.begin_open(KnownCalls.of(opening))
 
     def open_further(self, row: Row, worker: Worker) -> None:
         """Prepare a further replica of a row, unless there is a reason against it."""

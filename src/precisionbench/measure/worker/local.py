@@ -12,6 +12,7 @@ from precisionbench.backends import Backend
 from precisionbench.errors import OutOfMemoryError, PrecisionBenchError
 from precisionbench.measure.worker import session
 from precisionbench.measure.worker.guards import drop_frames
+from precisionbench.measure.worker.protocol import KnownCalls
 from precisionbench.measure.worker.session import Session
 from precisionbench.model.workload import Workload
 from precisionbench.system.memory import free_memory
@@ -38,13 +39,17 @@ class InlineLauncher:
 
     @contextlib.contextmanager
     def open(
-        self, backend: Backend, on_step: Callable[[str], object] = lambda _: None
+        self,
+        backend: Backend,
+        on_step: Callable[[str], object] = lambda _: None,
+        known: KnownCalls | None = None,
     ) -> Iterator[Session]:
         """Prepare a backend; on leaving, torch's global state is restored.
 
         Args:
             backend: what to prepare.
             on_step: called with a description of each step before it begins.
+            known: what an earlier replica has shown of its calls.
 
         Raises:
             PrecisionBenchError: as `session.opened`.
@@ -55,7 +60,7 @@ class InlineLauncher:
                 functions_restored(),
                 flags_restored(),
                 self._out_of_memory_explained(backend),
-                session.opened(backend, self.workload, self.timer, on_step) as opened,
+                session.opened(backend, self.workload, self.timer, on_step, known) as opened,
             ):
                 yield opened
         finally:

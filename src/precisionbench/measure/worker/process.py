@@ -18,7 +18,7 @@ import attrs
 from precisionbench import errors
 from precisionbench.errors import PrecisionBenchError, WorkerError
 from precisionbench.measure.worker import protocol
-from precisionbench.measure.worker.protocol import REQUESTS
+from precisionbench.measure.worker.protocol import REQUESTS, KnownCalls
 from precisionbench.measure.worker.spawn import SpawnedProcess, WorkerProcess
 
 _LOG_TAIL_LINES = 20
@@ -86,9 +86,13 @@ class Worker:
         limit_s = known.limit_s() if limit_s is None else limit_s
         self._awaited.append(_Awaited(request, known.title, limit_s))
 
-    def begin_open(self) -> None:
-        """Begin to prepare its backend, while others do; a `WorkerBackend` waits for it."""
-        self.begin("open")
+    def begin_open(self, known: KnownCalls | None = None) -> None:
+        """Begin to prepare its backend, while others do; a `WorkerBackend` waits for it.
+
+        Args:
+            known: what an earlier replica has shown of its calls.
+        """
+        self.begin("open", known=None if known is None else attrs.asdict(known))
 
     @property
     def is_opening(self) -> bool:

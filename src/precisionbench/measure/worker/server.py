@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, one_line
-from precisionbench.measure.worker.protocol import REQUESTS, Closing, Opening
+from precisionbench.measure.worker.protocol import REQUESTS, Closing, KnownCalls, Opening
 from precisionbench.results import json_format
 
 _PR_SET_PDEATHSIG = 1
@@ -151,12 +151,13 @@ class Server:
             with executing():
                 torch.zeros(1, device=self.workload.device)
 
-    def open(self) -> Opening:
-        """Prepare the backend."""
+    def open(self, known: dict[str, Any] | None = None) -> Opening:
+        """Prepare the backend; `known` holds the fields of `KnownCalls`, of an earlier replica."""
         from precisionbench.measure.worker.local import InlineLauncher
 
+        calls = None if known is None else KnownCalls(**known)
         launcher = InlineLauncher.on_device_of(self.workload)
-        self.session = self.stack.enter_context(launcher.open(self.backend, self.on_step))
+        self.session = self.stack.enter_context(launcher.open(self.backend, self.on_step, calls))
         return self.session.opening  # type: ignore[no-any-return]
 
     def recalibrate(self) -> Opening:

@@ -30,7 +30,7 @@ from precisionbench.measure.worker.guards import (
     leaks_refused,
     preparing,
 )
-from precisionbench.measure.worker.protocol import Closing, Opening
+from precisionbench.measure.worker.protocol import Closing, KnownCalls, Opening
 from precisionbench.model.workload import Workload
 from precisionbench.probes.float64_reference import layer_errors, layer_outputs_in_float64
 from precisionbench.probes.graphs import Replay
@@ -218,6 +218,7 @@ def opened(
     workload: Workload,
     timer: Timer,
     on_step: Callable[[str], object] = lambda _: None,
+    known: KnownCalls | None = None,
 ) -> Iterator[Session]:
     """Prepare a backend in this process, call it once, and undo it on leaving.
 
@@ -226,6 +227,8 @@ def opened(
         workload: the model and inputs; copies are used.
         timer: times the calls on the workload's device.
         on_step: called with a description of each step before it begins.
+        known: what an earlier replica has shown of its calls; this one is prepared beside others,
+            so that the driver's memory says nothing of it.
 
     Raises:
         BackendUnavailableError: this machine cannot run it.
@@ -254,8 +257,8 @@ def opened(
             stack.enter_context(gradients_off(backend.grad_mode))
             call = checked_call(prepared)
             with executing():
-                first = run_first_calls(backend, call, build_s, timer, on_step)
-                taken = _bytes_taken(free, workload.device)
+                first = run_first_calls(backend, call, build_s, timer, on_step, known)
+                taken = None if known else _bytes_taken(free, workload.device)
         session = _session(backend, workload, timer, first, prepared, output)
         yield attrs.evolve(session, driver_bytes=taken)
 
