@@ -243,7 +243,8 @@ class WorkerPool:
     def write(self, name: str, _: object) -> Path:
         return Path(name)
 
-    def start(self, _: Path, row: Path) -> Worker:
+    def start(self, _: Path, row: Path, with_model: bool) -> Worker:
+        assert not with_model  # each is alone
         again = row in self.started
         self.started.add(row)
         return Worker(error=self.error if again and row.stem == "backend-1" else None)

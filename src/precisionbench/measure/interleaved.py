@@ -21,6 +21,7 @@ from precisionbench.measure.replicas import (
     CrowdedError,
     DoesNotFitError,
     WorkerStarter,
+    device_holds_copies,
     open_replicas,
     replica_count,
 )
@@ -117,7 +118,10 @@ def _measure_in_workers(run: Run, number: int) -> None:
     with run.system.worker_pool() as pool:
         run.collector.report_run("starting", total=replicas * len(run.rows))
         starter = WorkerStarter.write(pool, run)
-        workers = {row.name: [starter.start(row) for _ in range(replicas)] for row in run.rows}
+        copied = device_holds_copies(run, replicas * len(run.rows))
+        workers = {
+            row.name: [starter.start(row, copied) for _ in range(replicas)] for row in run.rows
+        }
         pool.wait_until_loaded()
         row_states = open_replicas(run, workers, number)
         leave_all_cores_to_busy_calls(run, row_states.values())

@@ -26,6 +26,8 @@ _REPLICAS_ELSEWHERE = 2
 _LONG_BUILD_S = 60.0
 # A further replica needs this many times the device memory that the first one took.
 _HEADROOM = 1.2
+# Copies of the model in all workers may take this share of the device's free memory.
+_SHARE_OF_COPIES = 0.25
 
 
 class DoesNotFitError(Exception):
@@ -76,9 +78,14 @@ class WorkerStarter:
         }
         return cls(pool, workload, backends)
 
-    def start(self, row: Row) -> Worker:
-        """Start one worker of a row."""
-        return self.pool.start(self.workload, self.backends[row.name])
+    def start(self, row: Row, with_model: bool = False) -> Worker:
+        """Start one worker of a row.
+
+        Args:
+            row: the row.
+            with_model: let it copy the model to the device at once.
+        """
+        return self.pool.start(self.workload, self.backends[row.name], with_model)
 
 
 def replica_count(run: Run) -> int:
@@ -104,6 +111,20 @@ def replica_count(run: Run) -> int:
             f"{wanted}; use fewer backends, or free memory"
         )
     return count
+
+
+def device_holds_copies(run: Run, workers: int) -> bool:
+    """Whether the device easily holds a copy of the model for each worker.
+
+    Else a worker copies it when it prepares, so that rows which do not fit leave others their room.
+
+    Args:
+        run: holds the workload.
+        workers: how many there are.
+    """
+    free = run.system.free_device_bytes(run.device)
+    wanted = workers * 4 * (run.workload.info.parameters or 0)
+    return free is None or wanted <= _SHARE_OF_COPIES * free
 
 
 def open_replicas(

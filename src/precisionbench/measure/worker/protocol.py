@@ -201,7 +201,7 @@ def _calls_of_block(samples: int, calls_per_sample: int, settle_calls: int) -> i
 REQUESTS: Mapping[str, Request] = {
     request.name: request
     for request in (
-        Request("load", None, "start_s", answered_by_session=False),
+        Request("load", None, "prepare_s", answered_by_session=False),
         Request("open", Opening, "prepare_s", answered_by_session=False),
         Request(
             "recalibrate", Opening, "prepare_s", shown_as="look_alone", answered_by_session=False
