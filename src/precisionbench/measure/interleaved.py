@@ -133,8 +133,11 @@ def _measure_in_workers(run: Run, number: int) -> None:
             ended_by = measure_rounds(run, list(row_states.values()))
             note_other_processes(run, row_states.values())
             _raise_if_nothing_to_keep(run, row_states)
+            profiled = not number and run.options.evidence and not run.stop_requested()
+            if profiled:
+                finish.begin_profilers(row_states.values())
             done = _finish_rows(run, row_states, ended_by)
-            if not number and run.options.evidence and not run.stop_requested():
+            if profiled and not run.stop_requested():
                 reference = Float64Reference(pool.folder)
                 finish.profile_rows(done, reference, run.collector, run.stop_requested)
             finish.close([part for _, part in done])

@@ -191,9 +191,10 @@ class Worker:
         Args:
             cores: their numbers.
         """
-        for task in Path(f"/proc/{self.pid}/task").iterdir():
-            with contextlib.suppress(ProcessLookupError):  # a thread that has just ended
-                os.sched_setaffinity(int(task.name), cores)
+        with contextlib.suppress(FileNotFoundError):  # it has just ended, or this is no Linux
+            for task in Path(f"/proc/{self.pid}/task").iterdir():
+                with contextlib.suppress(ProcessLookupError):  # a thread that has just ended
+                    os.sched_setaffinity(int(task.name), cores)
 
     def tail(self) -> list[str]:
         """The last lines that it printed."""
