@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from precisionbench.cli.early_start import start_fork_server
 from precisionbench.cli.exit_codes import exit_codes_text
 from precisionbench.cli.explain import diagnosis_with_progress
 from precisionbench.cli.options import (
@@ -107,11 +108,14 @@ def compare(
     Example:
       precisionbench compare torchvision:resnet50 -b half -b autocast -o r.json
     """
+    if explain and not options["evidence"]:
+        raise click.UsageError("--explain needs the evidence; leave --no-evidence out")
+    if options["launcher"] == "process":
+        start_fork_server(model)
+
     from precisionbench.measure.compare import compare as measure
     from precisionbench.report.diagnosis import to_text
 
-    if explain and not options["evidence"]:
-        raise click.UsageError("--explain needs the evidence; leave --no-evidence out")
     options["backends"] = options["backends"] or None
     thresholds = _thresholds(
         fail_under, options["backends"], options["reference"], options["device"]

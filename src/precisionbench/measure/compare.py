@@ -30,8 +30,10 @@ from precisionbench.measure.rows import (
     plan_default,
 )
 from precisionbench.measure.run import System
-from precisionbench.measure.worker.fork_client import ForkServer, can_fork
+from precisionbench.measure.worker.fork_client import ForkServer
 from precisionbench.measure.worker.pool import WorkerPool
+from precisionbench.measure.worker.shared_server import SHARED_SERVER
+from precisionbench.model.libraries import library_modules
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.report.progress import shown
 from precisionbench.results import ComparisonData, json_format
@@ -140,7 +142,11 @@ def compare(
         passes=passes,
     )
     build = partial(resolve, model, inputs, device=device, batch_size=batch_size)
-    with _exclusive(), _fork_server(options) as server, shown(on_progress) as tell:
+    with (
+        _exclusive(),
+        _fork_server(options, library_modules(model)) as server,
+        shown(on_progress) as tell,
+    ):
         rows, base, workload, warnings = _planned(backends, reference, build, options)
         return _measured(workload, rows, base, options, warnings, tell, journal, server)
 
@@ -190,7 +196,7 @@ def compare_with(
         KeyboardInterrupt: as `compare`.
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
-    with _exclusive(), _fork_server(options) as server:
+    with _exclusive(), _fork_server(options, workload.libraries) as server:
         return _measured(workload, rows, reference, options, (), on_progress, journal, server)
 
 
@@ -202,13 +208,14 @@ def _exclusive() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _fork_server(options: Options) -> Iterator[ForkServer | None]:
-    """The server that forks the workers; it imports torch while the model is built."""
-    with contextlib.ExitStack() as stack:
-        server = None
-        if options.launcher == "process" and can_fork():
-            with contextlib.suppress(OSError):  # a sandbox may not allow its kind of socket
-                server = stack.enter_context(ForkServer())
+def _fork_server(options: Options, modules: Sequence[str]) -> Iterator[ForkServer | None]:
+    """The server that forks the workers; it imports torch and libraries while others work."""
+    if options.launcher == "inline":
+        yield None
+        return
+    with SHARED_SERVER.in_use() as server:
+        if server is not None:
+            server.import_libraries(modules)
         yield server
 
 
@@ -223,6 +230,8 @@ def _measured(
     server: ForkServer | None,
 ) -> Comparison:
     """Measure all rows and collect what they give."""
+    if server is not None:
+        server.import_libraries(workload.libraries)
     header = _header(workload, rows, reference, options)
     if options.launcher == "process":
         free_memory()  # a factory may have built on the GPU, where the workers need the room

@@ -20,7 +20,7 @@ from precisionbench import errors
 from precisionbench.errors import PrecisionBenchError, WorkerError
 from precisionbench.measure.worker import protocol
 from precisionbench.measure.worker.first_call_limit import FirstCallLimit
-from precisionbench.measure.worker.protocol import FIRST_CALL, REQUESTS
+from precisionbench.measure.worker.protocol import FIRST_CALL, REQUESTS, KnownCalls
 from precisionbench.measure.worker.spawn import SpawnedProcess, WorkerProcess
 
 _LOG_TAIL_LINES = 20
@@ -51,6 +51,7 @@ class Worker:
 
     def __init__(self, log: Path, start: Callable[[Path], WorkerProcess] = SpawnedProcess) -> None:
         self.log = log
+        self._owner = os.getpid()
         self._process = start(log)
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -89,9 +90,13 @@ class Worker:
         limit_s = known.limit_s() if limit_s is None else limit_s
         self._awaited.append(_Awaited(request, known.title, limit_s))
 
-    def begin_open(self) -> None:
-        """Begin to prepare its backend, while others do; a `WorkerBackend` waits for it."""
-        self.begin("open")
+    def begin_open(self, known: KnownCalls | None = None) -> None:
+        """Begin to prepare its backend, while others do; a `WorkerBackend` waits for it.
+
+        Args:
+            known: what an earlier replica has shown of its calls.
+        """
+        self.begin("open", known=None if known is None else attrs.asdict(known))
 
     @property
     def is_opening(self) -> bool:
@@ -190,9 +195,10 @@ class Worker:
         Args:
             cores: their numbers.
         """
-        for task in Path(f"/proc/{self.pid}/task").iterdir():
-            with contextlib.suppress(ProcessLookupError):  # a thread that has just ended
-                os.sched_setaffinity(int(task.name), cores)
+        with contextlib.suppress(FileNotFoundError):  # it has just ended, or this is no Linux
+            for task in Path(f"/proc/{self.pid}/task").iterdir():
+                with contextlib.suppress(ProcessLookupError):  # a thread that has just ended
+                    os.sched_setaffinity(int(task.name), cores)
 
     def tail(self) -> list[str]:
         """The last lines that it printed."""
@@ -208,6 +214,8 @@ class Worker:
 
     def kill(self) -> None:
         """Kill it and the processes that it has started, also where it has exited by itself."""
+        if os.getpid() != self._owner:
+            return  # the user's code has forked this process, and the worker is not its own
         self._process.kill()
         self._listener.join(_LISTENER_LIMIT_S)  # a child of its own may hold the pipe open
         for pipe in (self._process.stdin, self._process.stdout):
