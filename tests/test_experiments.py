@@ -176,7 +176,7 @@ def test_a_row_without_a_compiled_form_fails_with_the_reason():
         [finding("memory-bound")], {"eager": Half(fp32_layers="head")}, "auto", 100.0
     )
     assert plans == []
-    assert "no compiled row like this one" in trial.failure
+    assert "no compile row like this one" in trial.failure
 
 
 # --- as they are measured -------------------------------------------------------------------------

@@ -11,11 +11,9 @@ import attrs
 from precisionbench._internal.output_capture import silence
 from precisionbench.analysis.speedups import per_item_ratio
 from precisionbench.backends import Backend, discovery
-from precisionbench.backends.compile import Compile
-from precisionbench.backends.eager import Eager
-from precisionbench.backends.half import Half
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.comparison import Comparison
+from precisionbench.diagnosis.experiments import COMMON_OPTIONS, ROW_CHANGES, RowChange
 from precisionbench.diagnosis.findings import ExperimentResult, Finding, FindingStatus
 from precisionbench.errors import PrecisionBenchError, SpecError, WorkloadError, did_you_mean
 from precisionbench.measure import compare
@@ -23,6 +21,7 @@ from precisionbench.measure.options import Options
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.results import WorkloadInfo
 from precisionbench.results.progress import OnProgress
+from precisionbench.spec_syntax import spec_text, split_spec
 from precisionbench.statistics import Interval, unpaired_ratio_interval
 from precisionbench.workflows.model_edits import EDITS, EditedWorkload
 
@@ -36,8 +35,6 @@ _ROW_S = 6.0
 _START_S = 15.0
 _ROUNDS_S = 2.0  # of each row
 FRESH_PROCESS = "fresh-process"
-CAST_ONCE = "cast-once"
-_BATCH_FACTOR = 8
 # Models of this prefix take the batch as an option; their inputs are not given by the user.
 _BATCH_AS_OPTION = "torchvision:"
 # Makes the changed row of a row; the number is that of items in one of its calls, if known.
@@ -49,10 +46,6 @@ def _common_options(backend: Backend) -> dict[str, Any]:
     return {field.name: getattr(backend, field.name) for field in attrs.fields(Backend)}
 
 
-def _with_options(**options: Any) -> _Change:
-    return lambda backend, _: attrs.evolve(backend, **options)
-
-
 def _with_edit(name: str) -> _Change:
     def changed(backend: Backend, _: int | None) -> Backend:
         of = canonical_spec(backend).replace(",", "+")
@@ -61,31 +54,40 @@ def _with_edit(name: str) -> _Change:
     return changed
 
 
-def _compiled(backend: Backend, _: int | None) -> Backend:
-    if type(backend) is not Half or backend.fp32_layers:
-        raise SpecError("there is no compiled row like this one", "measure 'compile' beside it")
-    return Compile(backend.dtype, **_common_options(backend))
+def _with_change(name: str) -> _Change:
+    return lambda backend, items: _changed(backend, ROW_CHANGES[name], items)
 
 
-def _with_larger_batch(backend: Backend, items: int | None) -> Backend:
+def _changed(backend: Backend, change: RowChange, items: int | None) -> Backend:
+    """A backend with a change; another backend takes those options that are not at a default."""
+    written = split_spec(canonical_spec(backend))[1]
+    if not change.applies_to(backend.name, written):
+        raise SpecError(
+            f"there is no {change.backend} row like this one",
+            f"measure {change.backend!r} beside it",
+        )
+    options = dict(change.options)
+    if change.batch_factor > 1:
+        options["batch_size"] = change.batch_factor * _known(items)
+    if not change.backend:
+        return attrs.evolve(backend, **options)
+    taken = [*COMMON_OPTIONS, *(name for name in change.kept if hasattr(backend, name))]
+    kept = {name: getattr(backend, name) for name in taken if name in (*written, *change.kept)}
+    return discovery.make(spec_text(change.backend, {**kept, **options}))
+
+
+def _known(items: int | None) -> int:
     if items is None:
         raise SpecError(
             "it is not known how many items a call serves", "give batch_size= when you measure"
         )
-    return attrs.evolve(backend, batch_size=_BATCH_FACTOR * items)
+    return items
 
 
 # What each experiment changes in a row.
 EXPERIMENTS: Mapping[str, _Change] = {
-    "channels-last": _with_options(memory_format="channels_last"),
-    "cudnn-benchmark": _with_options(cudnn_benchmark=True),
-    "compiled": _compiled,
-    "folded-batch-norm": _with_options(fold_batch_norm=True),
-    "cuda-graph": _with_options(cuda_graph=True),
-    "larger-batch": _with_larger_batch,
-    "ieee-float32": lambda backend, _: Eager(**_common_options(backend)),
+    **{name: _with_change(name) for name in ROW_CHANGES},
     FRESH_PROCESS: lambda backend, _: backend,
-    CAST_ONCE: lambda backend, _: Half(**_common_options(backend)),
     **{name: _with_edit(name) for name in EDITS},
 }
 
@@ -151,7 +153,7 @@ def plan_experiments(
         name = _first_wanted(finding, names)
         if finding.status is not FindingStatus.SUSPECTED or not name:
             continue
-        if wanted == "auto" and finding.factor and finding.factor.high < _MIN_GAIN:
+        if wanted == "auto" and not _is_worth_testing(finding):
             continue
         plan = _plan(finding, name, backends.get(finding.row), batch_size)
         if isinstance(plan, Plan):
@@ -159,7 +161,12 @@ def plan_experiments(
         else:
             impossible.append(plan)
     chosen = _within_budget(possible, budget_s) if wanted == "auto" else possible
-    return chosen, impossible, list(_notes(wanted, possible, chosen, impossible))
+    return chosen, impossible, list(_notes(wanted, findings, possible, chosen, impossible))
+
+
+def _is_worth_testing(finding: Finding) -> bool:
+    """Whether `auto` tests a finding: not where a row of the comparison did, or gains are small."""
+    return not finding.experiment and _expected_gain(finding) >= _MIN_GAIN
 
 
 def _names(wanted: str | Sequence[str]) -> set[str]:
@@ -213,6 +220,7 @@ def _within_budget(plans: Sequence[Plan], budget_s: float) -> list[Plan]:
 
 def _notes(
     wanted: str | Sequence[str],
+    findings: Sequence[Finding],
     possible: Sequence[Plan],
     chosen: Sequence[Plan],
     impossible: Sequence[ExperimentResult],
@@ -223,7 +231,12 @@ def _notes(
     if left:
         yield f"left out for lack of time: {', '.join(left)}; give budget_s, or names"
     asked = set() if wanted == "auto" else _names(wanted)
-    unasked = asked - {p.name for p in possible} - {t.experiment for t in impossible}
+    planned = {p.name for p in possible} | {t.experiment for t in impossible}
+    shown = [f for f in findings if f.experiment in asked - planned]
+    if shown:
+        those = ", ".join(f"{f.experiment} ({f.row})" for f in shown)
+        yield f"a row of the comparison shows it already, so it was not made: {those}"
+    unasked = asked - planned - {f.experiment for f in shown}
     if unasked:
         yield f"no suspected finding asks for {', '.join(sorted(unasked))}, so it was not made"
     if wanted == "auto" and not possible and not impossible:
