@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 
@@ -14,6 +14,9 @@ from precisionbench.results import Passes
 from precisionbench.torchtools.tensors import walk
 from precisionbench.torchtools.timer import Call, CudaEventClock, HostClock
 
+# Those that can be left out, in the order in which they are where time is short.
+PASSES = ("energy", "transfers", "graph", "device", "wall", "enqueue")
+NO_TIME = "left out: the budget has no time for it"
 _PASS_S = 0.3  # seconds for each pass
 # LoadGen wants at least 64 queries one after another (precisionbench.rules.mlperf).
 _MAX_WALL_SAMPLES = 200
@@ -29,6 +32,7 @@ def take_passes(
     labels: tuple[str, ...],
     capture: bool,
     inputs: Sequence[torch.Tensor],
+    leave_out: Collection[str] = (),
 ) -> Passes:
     """Device, enqueue and wall time, memory, energy, transfers, and CUDA-graph replay of one call.
 
@@ -39,10 +43,12 @@ def take_passes(
         labels: why CUDA events cannot time it; empty where they can.
         capture: also try a CUDA graph.
         inputs: tensors that would be brought to the device for the call.
+        leave_out: names of passes for which there is no time; of `PASSES`.
     """
     samples = timing.samples_for(call_s, _PASS_S)
     wall_samples = timing.samples_for(call_s, _PASS_S, most=_MAX_WALL_SAMPLES)
-    host, unknown = HostClock(clock.device), _reasons_to_skip(call, labels, capture)
+    host = HostClock(clock.device)
+    unknown = dict.fromkeys(leave_out, NO_TIME) | _reasons_to_skip(call, labels, capture)
     skipped = frozenset(unknown)
 
     def taken(name: str, take: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
@@ -53,8 +59,8 @@ def take_passes(
     allocated, reserved = _peak_bytes(clock.device, call, unknown)
     energy = taken("energy", lambda: (_energy_j(clock, call, call_s),))
     outputs = [tensor for _, tensor in walk(call())]
-    enqueue_s = timing.enqueue(host, call, samples)
-    wall_s = timing.wall(host, call, wall_samples)
+    enqueue_s = taken("enqueue", lambda: timing.enqueue(host, call, samples))
+    wall_s = taken("wall", lambda: timing.wall(host, call, wall_samples))
     device_s = taken("device", lambda: timing.primed(clock, call, samples))
     to_device_s = taken("transfers", lambda: transfers.to_device(clock, inputs))
     to_host_s = taken("transfers", lambda: transfers.to_host(clock, outputs))

@@ -7,7 +7,7 @@ JSON.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -89,8 +89,8 @@ class PreparedBackend(Protocol):
         """Call once more, and warn where the output differs from that of the first call."""
         ...
 
-    def passes(self, call_s: float, capture: bool) -> Passes:
-        """Measure everything about a call that is not its latency."""
+    def passes(self, call_s: float, capture: bool, leave_out: Sequence[str] = ()) -> Passes:
+        """Measure everything about a call that is not its latency; see `probes.run_all.PASSES`."""
         ...
 
     def write_float64_reference(self, path: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -113,12 +113,13 @@ class Session:
                 "changes its inputs; agreement is that of the first call"
             )
 
-    def passes(self, call_s: float, capture: bool) -> Passes:
+    def passes(self, call_s: float, capture: bool, leave_out: Sequence[str] = ()) -> Passes:
         """Measure everything about a call that is not its latency, each in a pass of its own.
 
         Args:
             call_s: about how long a call takes, in seconds.
             capture: also try a CUDA graph; a capture that fails can spoil the process.
+            leave_out: passes for which there is no time; names of `probes.run_all.PASSES`.
 
         Raises:
             ExecutionError: a call failed.
@@ -128,7 +129,7 @@ class Session:
         inputs = [tensor for _, tensor in self.workload.inputs.tensors()]
         labels = self.opening.labels
         with executing(), silence():
-            passes = take_passes(self.events, self.call, call_s, labels, capture, inputs)
+            passes = take_passes(self.events, self.call, call_s, labels, capture, inputs, leave_out)
         return attrs.evolve(passes, driver_bytes=self.driver_bytes)
 
     def recalibrated(self) -> Session:
