@@ -96,6 +96,19 @@ class ExperimentResult:
 
 
 @attrs.frozen
+class MadeExperiments:
+    """The results of the experiments on a comparison.
+
+    Attributes:
+        results: of each experiment, also of those that could not be made.
+        notes: which ones were made and left out, and why.
+    """
+
+    results: tuple[ExperimentResult, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@attrs.frozen
 class Indicator:
     """An indication of the precision that a row ran in.
 

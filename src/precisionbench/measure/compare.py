@@ -19,6 +19,7 @@ from precisionbench.backends import Backend
 from precisionbench.comparison import Comparison
 from precisionbench.errors import SpecError, some
 from precisionbench.measure import interleaved, sequential
+from precisionbench.measure.after_rows import AfterRows, Experimenter
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import DEFAULT_BACKENDS, Row, packages_of, plan
@@ -59,6 +60,7 @@ def compare(
     evidence: bool = True,
     build_together: bool = False,
     passes: bool = True,
+    experiments: Experimenter | None = None,
     on_progress: OnProgress | None = None,
     journal: str | os.PathLike[str] | None = None,
 ) -> Comparison:
@@ -100,6 +102,8 @@ def compare(
             build times and autotuning of backends then disturb each other.
         passes: after the rounds, measure device, enqueue and wall time, a graph's replay, memory
             and energy in passes of their own (`launcher="process"`).
+        experiments: `pb.Experiments("auto")`: made once all rows are measured, in their workers,
+            which takes less time than afterwards; `diagnose` uses their results.
         on_progress: called with a `Progress` at each step.
         journal: new file to which every finished block is written; `load` reads it, also after a
             run that crashed.
@@ -131,7 +135,9 @@ def compare(
     build = partial(resolve, model, inputs, device=device, batch_size=batch_size)
     with _exclusive(), _fork_server(options) as server:
         rows, base, workload, warnings = _planned(backends, reference, build, options)
-        return _measured(workload, rows, base, options, warnings, on_progress, journal, server)
+        return _measured(
+            workload, rows, base, options, warnings, on_progress, journal, server, experiments
+        )
 
 
 def _planned(
@@ -214,18 +220,28 @@ def _measured(
     on_progress: OnProgress | None,
     journal: str | os.PathLike[str] | None,
     server: ForkServer | None,
+    experiments: Experimenter | None = None,
 ) -> Comparison:
     """Measure all rows and collect what they give."""
     header = _header(workload, rows, reference, options)
+    after_rows = AfterRows(experiments, partial(_comparison, header, rows), on_progress)
     if options.launcher == "process":
         free_memory()  # a factory may have built on the GPU, where the workers need the room
     with _opened_journal(journal, header, rows) as opened:
         batch_size = workload.info.batch_size
         collector = Collector(rows, reference, batch_size, row_warnings, on_progress, opened)
-        header.update(_measure(workload, collector, options, server))
+        header.update(_measure(workload, collector, options, server, after_rows))
         if opened is not None and opened.write_error:
             collector.add_note(opened.write_error)
     collector.raise_if_nothing_measured()
+    comparison = _comparison(header, rows, collector)
+    after_rows.without_workers(comparison, workload)
+    comparison.experiments = after_rows.made
+    return comparison
+
+
+def _comparison(header: Mapping[str, Any], rows: Sequence[Row], collector: Collector) -> Comparison:
+    """The comparison of what is collected."""
     backends = {row.name: row.backend for row in rows if row.backend is not None}
     return Comparison(_data(header, rows, collector), collector.errors, backends)
 
@@ -266,7 +282,11 @@ def _opened_journal(
 
 
 def _measure(
-    workload: Workload, collector: Collector, options: Options, server: ForkServer | None
+    workload: Workload,
+    collector: Collector,
+    options: Options,
+    server: ForkServer | None,
+    after_rows: AfterRows,
 ) -> dict[str, Json]:
     """Measure the rows; fields of `ComparisonData` that say how that was done in the end."""
     if options.launcher == "inline":
@@ -275,7 +295,8 @@ def _measure(
         sequential.measure(workload, collector, budget_s, options.evidence)
         return {"schedule": "sequential", "shared_cores": None}
     system = System(worker_pool=partial(WorkerPool, server))
-    return attrs.asdict(interleaved.measure(workload, collector, options, system))
+    outcome = interleaved.measure(workload, collector, options, system, after_rows.with_workers)
+    return attrs.asdict(outcome)
 
 
 def _data(header: Mapping[str, Any], rows: Sequence[Row], collector: Collector) -> ComparisonData:

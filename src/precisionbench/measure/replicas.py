@@ -74,6 +74,18 @@ class WorkerStarter:
         }
         return cls(pool, workload, backends)
 
+    def with_backends(self, rows: Sequence[Row]) -> WorkerStarter:
+        """Starts workers of other rows on the same workload.
+
+        Args:
+            rows: their backends are written to files.
+        """
+        written = {
+            row.name: self.pool.write(f"further-{index}.pt", row.require_backend())
+            for index, row in enumerate(rows)
+        }
+        return attrs.evolve(self, backends=written)
+
     def start(self, row: Row) -> Worker:
         """Start one worker of a row."""
         return self.pool.start(self.workload, self.backends[row.name])
