@@ -9,7 +9,7 @@ import attrs
 
 from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.findings import MadeExperiments
-from precisionbench.errors import FOREIGN_ERRORS, one_line
+from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, one_line
 from precisionbench.measure import finish
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.kept import KeptWorkers
@@ -19,7 +19,7 @@ from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run
 from precisionbench.model.workload import Workload
 from precisionbench.results import ComparisonData
-from precisionbench.results.progress import OnProgress
+from precisionbench.results.progress import OnProgress, Progress
 
 # Measures rows in common rounds.
 MeasureRows = Callable[[Sequence[Row], Options, "OnProgress | None"], ComparisonData]
@@ -84,9 +84,12 @@ class AfterRows:
         except (CrowdedError, DoesNotFitError):
             raise
         except KeyboardInterrupt:
+            if self.on_progress is not None:
+                self.on_progress(Progress("", "interrupted", 0, 0, phase="experiments"))
             self.made = MadeExperiments((), ("the experiments were interrupted",))
         except FOREIGN_ERRORS as exc:
-            self.made = MadeExperiments((), (f"the experiments failed ({one_line(exc)})",))
+            reason = str(exc) if isinstance(exc, PrecisionBenchError) else one_line(exc)
+            self.made = MadeExperiments((), (f"the experiments failed ({reason})",))
 
 
 def _results_so_far(run: Run) -> Collector:

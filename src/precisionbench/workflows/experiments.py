@@ -171,6 +171,9 @@ def names_of(wanted: str | Sequence[str]) -> set[str]:
     Args:
         wanted: `auto`, `none`, or names of experiments.
 
+    Returns:
+        All of them for `auto`, none for `none`, else the given ones.
+
     Raises:
         SpecError: there is no experiment of a name.
     """
