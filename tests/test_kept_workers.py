@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +27,7 @@ from precisionbench.measure.worker.client import WorkerBackend
 from precisionbench.results import Passes
 from precisionbench.results.progress import Progress
 from precisionbench.workflows.experiment_runs import OPTIONS
+from test_fork_server import has_ended
 
 ROUNDS = attrs.evolve(OPTIONS, budget_s=0.5)
 
@@ -78,6 +78,8 @@ def test_an_unknown_experiment_is_refused_before_anything_is_measured():
         pb.Experiments(["chanels-last"])
     with pytest.raises(SpecError, match="give 'auto'"):
         pb.Experiments(3)
+    with pytest.raises(SpecError, match=r"give pb\.Experiments\('auto'\)"):
+        compare("auto")
 
 
 def test_no_worker_of_an_experiment_outlives_it():
@@ -94,7 +96,7 @@ def test_no_worker_of_an_experiment_outlives_it():
         seen = measure(planned("eager", "half:dtype=bfloat16"), ROUNDS, None)
         assert [row.backend for row in seen.results] == ["eager", "half:dtype=bfloat16"]
         assert len(pids) == 2
-        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+        assert all(map(has_ended, pids))
         return MadeExperiments(notes=("all ended",))
 
     assert compare(experimenter).experiments == MadeExperiments(notes=("all ended",))

@@ -132,6 +132,8 @@ def compare(
         passes=passes,
     )
     _check_callback(on_progress)
+    if experiments is not None and not callable(experiments):
+        raise SpecError(f"experiments is {experiments!r}", f"give pb.Experiments({experiments!r})")
     build = partial(resolve, model, inputs, device=device, batch_size=batch_size)
     with _exclusive(), _fork_server(options) as server:
         rows, base, workload, warnings = _planned(backends, reference, build, options)

@@ -60,6 +60,7 @@ class KeptWorkers:
             DoesNotFitError: nor in the host's memory.
         """
         ours = self.run
+        options = attrs.evolve(options, noise_floor=ours.options.noise_floor)
         collector = Collector(rows, rows[0].name, ours.collector.batch_size, (), on_progress)
         run = Run(ours.workload, collector, options, ours.system)
         run.shared_cores = ours.shared_cores
