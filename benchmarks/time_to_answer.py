@@ -82,7 +82,8 @@ def measure(case: Case, diagnose: bool) -> dict[str, Any]:
 
     Args:
         case: what to time.
-        diagnose: also time `diagnose(experiments="auto")`.
+        diagnose: also time `diagnose(experiments="auto")` after it, and the whole with experiments
+            that are made in the comparison's workers.
     """
     begun_s = time.perf_counter()
     starts: dict[str, float] = {}
@@ -98,7 +99,16 @@ def measure(case: Case, diagnose: bool) -> dict[str, Any]:
         begun_s = time.perf_counter()
         pb.diagnose(comparison, workload=case.workload, experiments="auto")
         found["then_diagnose_s"] = round(time.perf_counter() - begun_s, 2)
+        found |= _explained(case)
     return found
+
+
+def _explained(case: Case) -> dict[str, Any]:
+    """Time the case with its experiments, as `compare --explain` makes them."""
+    begun_s = time.perf_counter()
+    diagnosis = pb.diagnose(case.call(experiments=pb.Experiments("auto")))
+    total_s = time.perf_counter() - begun_s
+    return {"with_experiments_s": round(total_s, 2), "notes": list(diagnosis.notes)}
 
 
 def _phases(starts: dict[str, float], total_s: float) -> dict[str, float]:
