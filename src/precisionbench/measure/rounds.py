@@ -47,6 +47,7 @@ def run_rounds(row_states: Sequence[RowState], schedule: Schedule) -> str:
 
 def _measure(row_states: Sequence[RowState], schedule: Schedule, end_s: float) -> str:
     """Rounds until the stop rule, the budget, the user or the number of rounds ends them."""
+    schedule.on_first_round()
     started_s, stop_rule = schedule.now(), StopRule(schedule)
     for number in range(MAX_ROUNDS):
         if not _one_round(row_states, number, schedule):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,6 +13,7 @@ import torch
 from precisionbench.errors import DeviceError, PrecisionBenchError
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.finish import Float64Reference
+from precisionbench.measure.monitor import Monitor
 from precisionbench.measure.rounds import run_rounds
 from precisionbench.measure.rows import Row
 from precisionbench.measure.schedule import RowState, Schedule
@@ -18,6 +21,8 @@ from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.measure.worker.session import Session
 from precisionbench.model.workload import Workload
 from precisionbench.results.evidence import Evidence
+from precisionbench.system import cpu_affinity, nvml
+from precisionbench.system.cpu_times import read_cpu_times
 from precisionbench.system.telemetry import open_telemetry
 
 
@@ -72,15 +77,25 @@ def _evidence(session: Session, call_s: float) -> Evidence:
 def _run_rounds(
     row_state: RowState, device: torch.device, collector: Collector, budget_s: float
 ) -> str:
+    monitor = Monitor(
+        read_cpu=partial(read_cpu_times, cpu_affinity.usable_cores()),
+        read_gpu=lambda: nvml.other_processes(nvml.processes_on(device), [os.getpid()]),
+        record=collector.record_round_conditions,
+        row=row_state.name,
+    )
     with open_telemetry(device) as telemetry:
         schedule = Schedule(
             budget_s,
             row_state.name,
             random.Random(0),
             telemetry=telemetry,
+            on_first_round=monitor.start,
+            on_round=lambda status: monitor.after_round(status.round - 1),
             on_block=collector.record_block,
         )
-        return run_rounds([row_state], schedule)
+        ended_by = run_rounds([row_state], schedule)
+        monitor.finish()
+    return ended_by
 
 
 def _raise_if_device_lost(collector: Collector) -> None:

@@ -17,7 +17,8 @@ from precisionbench.errors import SpecError
 from precisionbench.published.record import Record
 from precisionbench.report import ledger as ledger_text
 from precisionbench.report.diagnosis import to_text
-from precisionbench.results.progress import OnProgress
+from precisionbench.report.progress import shown
+from precisionbench.results.progress import OnProgressOption
 
 
 @attrs.frozen
@@ -113,7 +114,7 @@ def diagnose(
     experiments: str | Sequence[str] = "none",
     *,
     budget_s: float | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgressOption = "auto",
 ) -> Diagnosis:
     """Explain why the rows of a comparison are as fast as they are.
 
@@ -129,7 +130,7 @@ def diagnose(
             `precisionbench.workflows.experiments.EXPERIMENTS`.
         budget_s: about how many seconds `"auto"` may take; an experiment that takes longer is left
             out. None is 10 on a GPU and 45 elsewhere.
-        on_progress: called with a `Progress` at each step of the experiments.
+        on_progress: as for `compare`, for the experiments.
 
     Returns:
         Labels, findings, layers and answers; `str` makes a text of it.
@@ -150,7 +151,9 @@ def diagnose(
     wanted = experiment_runs.Experiments(experiments, budget_s)
     model, inputs = _model_and_inputs(workload)
     measured = experiment_runs.workload_as_measured(comparison, model, inputs)
-    return _diagnosis(comparison, wanted(comparison, measured, on_progress=on_progress))
+    with shown(on_progress) as tell:
+        made = wanted(comparison, measured, on_progress=tell)
+    return _diagnosis(comparison, made)
 
 
 def _model_and_inputs(workload: Any) -> tuple[Any, Any]:
