@@ -76,6 +76,7 @@ class KeptWorkers:
             results=tuple(collector.results.values()),
             failures=tuple(collector.failures.values()),
             notes=tuple(collector.run_notes),
+            conditions=(),  # idle workers of the comparison would count as others' processes
         )
 
     def _kept(self, row: Row) -> list[WorkerBackend]:
