@@ -115,19 +115,20 @@ def round_shifts(rows: Sequence[Sequence[Block]]) -> dict[RoundKey, float]:
     return {key: mean(value for _, value in pairs) for key, pairs in rounds.items()}
 
 
-def within_share(blocks: Sequence[Block]) -> float:
+def within_share(blocks: Sequence[Block], known_sd: float = 0.0) -> float:
     """The share of the variance of replicas' levels that is noise within a process.
 
     More rounds reduce that share; the rest stays.
 
     Args:
         blocks: blocks of one row.
+        known_sd: standard deviation of the log between processes that other rows or the device
+            show; the row's own spread counts where it is larger.
     """
     tables = [*_logs_by_replica(blocks).values()]
-    if len(tables) < 2:
-        return 1.0
     noise = _step_variance(tables) / max(1, min(map(len, tables)))
-    total = run_spread({"": blocks}).sd ** 2
+    seen = run_spread({"": blocks}).sd ** 2 if len(tables) > 1 else noise + known_sd**2
+    total = max(seen, known_sd**2)
     return min(1.0, noise / total) if total else 1.0
 
 

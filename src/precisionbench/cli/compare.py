@@ -15,6 +15,7 @@ from precisionbench.cli.options import (
     batch_size_option,
     budget_option,
     device_option,
+    effort_options,
     evidence_option,
     experiments_option,
     json_option,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     help="Repeat the whole with new processes.",
 )
 @seed_option()
+@effort_options()
 @budget_option()
 @click.option("--noise-floor", type=float, metavar="SHARE", help="As `doctor` measured it.")
 @click.option(
@@ -76,7 +78,8 @@ if TYPE_CHECKING:
     help="Let all workers share so many CPU cores, or 0: all. [default: 2 on a GPU]",
 )
 @evidence_option(
-    True, "See what runs in each row's calls once they are measured.  [default: evidence]"
+    None,
+    "See what runs in each row's calls once they are measured.  [default: evidence, unless quick]",
 )
 @result_file_options("the result")
 @json_option("the result")
@@ -108,8 +111,8 @@ def compare(
     from precisionbench.measure.compare import compare as measure
     from precisionbench.report.diagnosis import to_text
 
-    if explain and not options["evidence"]:
-        raise click.UsageError("--explain needs the evidence; leave --no-evidence out")
+    if explain:
+        options["evidence"] = _evidence_to_explain(**options)
     options["backends"] = options["backends"] or None
     thresholds = _thresholds(fail_under, options["backends"], options["reference"])
     files.check()
@@ -126,6 +129,13 @@ def compare(
         print_prose(partial(to_text, diagnosis))
     files.write_report(comparison, diagnosis)
     exit_if_missed(thresholds, comparison)
+
+
+def _evidence_to_explain(evidence: bool | None, **_: Any) -> bool:
+    """That there is evidence, which a quick comparison has where it is to be explained."""
+    if evidence is False:
+        raise click.UsageError("--explain needs the evidence; leave --no-evidence out")
+    return True
 
 
 def _thresholds(

@@ -23,6 +23,7 @@ from precisionbench.measure.collector import Collector
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import DEFAULT_BACKENDS, Row, packages_of, plan
 from precisionbench.measure.run import System
+from precisionbench.measure.time_estimate import TimeEstimate
 from precisionbench.measure.worker.fork_client import ForkServer, can_fork
 from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.model.workload import Workload, resolve
@@ -56,9 +57,10 @@ def compare(
     budget_s: float | None = None,
     noise_floor: float | None = None,
     shared_cores: int | None = None,
-    evidence: bool = True,
+    evidence: bool | None = None,
     build_together: bool = False,
-    passes: bool = True,
+    passes: bool | None = None,
+    effort: str = "normal",
     on_progress: OnProgress | None = None,
     journal: str | os.PathLike[str] | None = None,
 ) -> Comparison:
@@ -86,8 +88,9 @@ def compare(
             memory or building time forbids.
         sessions: how often to repeat the whole with new processes.
         seed: of weights and inputs made here; None draws one. It is kept in the result.
-        budget_s: seconds to spend on measuring in all, shared evenly; building is not counted.
-            None is 60 s for each backend on a GPU and 10 s elsewhere; most rows end earlier.
+        budget_s: seconds for all that follows on building: warm-up, rounds, passes and profile.
+            What does not fit is left out, and a note says so. None is 60 s for each backend on a
+            GPU and 10 s elsewhere; most comparisons end far earlier.
         noise_floor: known run-to-run standard deviation of the log of a latency on this machine,
             as `precisionbench doctor` measures it; no interval is narrower than it allows. None
             is 0.0025 on a GPU and 0 elsewhere.
@@ -95,11 +98,14 @@ def compare(
             which reduces run-to-run variance of small batches; 0 leaves them all cores. None is 2
             on a GPU, unless calls keep several cores busy, and 0 elsewhere.
         evidence: profile each row's calls, layer by layer, after all rows are measured; `diagnose`
-            reads it.
+            reads it. None is yes, unless the effort is `"quick"`.
         build_together: prepare all rows at the same time, which is quicker where they compile;
             build times and autotuning of backends then disturb each other.
         passes: after the rounds, measure device, enqueue and wall time, a graph's replay, memory
-            and energy in passes of their own (`launcher="process"`).
+            and energy in passes of their own (`launcher="process"`). None is as for `evidence`.
+        effort: `"quick"`: one process of each backend, six rounds, nothing else: a first look in
+            seconds; `"normal"`; or `"thorough"`: six processes, twelve rounds or more until
+            intervals are narrow, four times the budget. Other arguments win over it.
         on_progress: called with a `Progress` at each step.
         journal: new file to which every finished block is written; `load` reads it, also after a
             run that crashed.
@@ -115,7 +121,8 @@ def compare(
         KeyboardInterrupt: a Ctrl-C before any round was finished, or a second one.
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
-    options = Options(
+    options = Options.of(
+        effort,
         launcher=launcher,
         seed=seed,
         budget_s=budget_s,
@@ -221,7 +228,12 @@ def _measured(
         free_memory()  # a factory may have built on the GPU, where the workers need the room
     with _opened_journal(journal, header, rows) as opened:
         batch_size = workload.info.batch_size
-        collector = Collector(rows, reference, batch_size, row_warnings, on_progress, opened)
+        estimate = TimeEstimate.of(rows, workload.device.type, options)
+        collector = Collector(
+            rows, reference, batch_size, row_warnings, on_progress, opened, estimate
+        )
+        if options.note():
+            collector.add_note(options.note())
         header.update(_measure(workload, collector, options, server))
         if opened is not None and opened.write_error:
             collector.add_note(opened.write_error)
@@ -272,7 +284,7 @@ def _measure(
     if options.launcher == "inline":
         rows = len(collector.rows)
         budget_s = options.total_budget_s(workload.device.type, rows) / rows
-        sequential.measure(workload, collector, budget_s, options.evidence)
+        sequential.measure(workload, collector, budget_s, options)
         return {"schedule": "sequential", "shared_cores": None}
     system = System(worker_pool=partial(WorkerPool, server))
     return attrs.asdict(interleaved.measure(workload, collector, options, system))

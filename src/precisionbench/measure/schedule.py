@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from statistics import median
 from typing import Any
 
@@ -16,7 +16,10 @@ from precisionbench.results import Block, Measurement, Preparation
 from precisionbench.system.telemetry import NoTelemetry, Telemetry
 
 # Why these: docs/between-processes.md.
-MIN_ROUNDS = 12
+MIN_ROUNDS = 12  # of one process each, whose interval is of the rounds
+MIN_ROUNDS_OF_REPLICAS = 4  # their interval holds after any number of rounds
+MIN_LONG_ROUNDS = 3
+_LONG_ROUND_S = 2.0
 MAX_ROUNDS = 100
 
 
@@ -89,13 +92,26 @@ class RowState:
         )
 
 
+def least_rounds(row_states: Iterable[RowState]) -> int:
+    """How many rounds rows need at least, which depends on their replicas and how long a round is.
+
+    Args:
+        row_states: of all rows, with the size of their blocks.
+    """
+    active = [row_state for row_state in row_states if row_state.error is None]
+    if any(len(row_state.replicas) < 2 for row_state in active):
+        return MIN_ROUNDS
+    is_long = sum(row_state.block_s for row_state in active) >= _LONG_ROUND_S
+    return MIN_LONG_ROUNDS if is_long else MIN_ROUNDS_OF_REPLICAS
+
+
 @attrs.frozen
 class RoundStatus:
     """How far the rounds are.
 
     Attributes:
         round: finished rounds.
-        remaining_s: estimated time to the end; None while too few rounds are finished.
+        remaining_s: estimated seconds until the last round; None where nothing is known.
     """
 
     round: int
@@ -107,7 +123,7 @@ class Schedule:
     """How the rounds are run.
 
     Attributes:
-        budget_s: seconds for warm-up and all rounds.
+        budget_s: seconds for warm-up and all rounds; one round is measured in any case.
         reference: the row that the others are compared with.
         rng: draws the order of each round.
         noise_floor: known run-to-run standard deviation of the log on this device.
@@ -118,6 +134,9 @@ class Schedule:
         on_block: called after each measured block with its row, whose last block it is.
         now: the clock of the budget, in seconds.
         shuffle: false keeps the order of rows, to show that a fixed order is biased by drift.
+        min_rounds: the fewest rounds; None depends on the replicas, see `least_rounds`.
+        max_rounds: the most rounds.
+        until_clear: end as soon as every verdict is clear, however wide the intervals are.
     """
 
     budget_s: float
@@ -131,3 +150,15 @@ class Schedule:
     on_block: Callable[[RowState], object] = lambda _: None
     now: Callable[[], float] = time.monotonic
     shuffle: bool = True
+    min_rounds: int | None = None
+    max_rounds: int = MAX_ROUNDS
+    until_clear: bool = True
+
+    def least_rounds(self, row_states: Iterable[RowState]) -> int:
+        """The fewest rounds of these rows.
+
+        Args:
+            row_states: of all rows, with the size of their blocks.
+        """
+        wanted = least_rounds(row_states) if self.min_rounds is None else self.min_rounds
+        return min(wanted, self.max_rounds)

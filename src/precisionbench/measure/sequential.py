@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -11,34 +12,36 @@ import torch
 from precisionbench.errors import DeviceError, PrecisionBenchError
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.finish import Float64Reference
+from precisionbench.measure.options import Options
 from precisionbench.measure.rounds import run_rounds
 from precisionbench.measure.rows import Row
 from precisionbench.measure.schedule import RowState, Schedule
+from precisionbench.measure.time_budget import PROFILE, TimeBudget
 from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.measure.worker.session import Session
 from precisionbench.model.workload import Workload
+from precisionbench.probes.run_all import PASSES
+from precisionbench.results import Passes
 from precisionbench.results.evidence import Evidence
 from precisionbench.system.telemetry import open_telemetry
 
 
-def measure(
-    workload: Workload, collector: Collector, budget_s: float, evidence: bool = True
-) -> None:
+def measure(workload: Workload, collector: Collector, budget_s: float, options: Options) -> None:
     """Measure every row, in the order asked for.
 
     Args:
         workload: the model and inputs.
         collector: holds the rows, and takes their results.
-        budget_s: seconds for each row.
-        evidence: profile each row's calls once they are measured.
+        budget_s: seconds for each row, from its warm-up to its profile.
+        options: how to measure.
     """
     launcher = InlineLauncher.on_device_of(workload)
     for row in collector.rows:
-        _measure_row(row, launcher, collector, budget_s, evidence)
+        _measure_row(row, launcher, collector, budget_s, options)
 
 
 def _measure_row(
-    row: Row, launcher: InlineLauncher, collector: Collector, budget_s: float, evidence: bool
+    row: Row, launcher: InlineLauncher, collector: Collector, budget_s: float, options: Options
 ) -> None:
     try:
         _raise_if_device_lost(collector)
@@ -46,12 +49,24 @@ def _measure_row(
         with launcher.open(row.require_backend()) as session:
             collector.report_row(row, "measuring")
             row_state = RowState(row.name, [session])
-            ended_by = _run_rounds(row_state, launcher.workload.device, collector, budget_s)
+            device = launcher.workload.device
+            budget = TimeBudget(
+                budget_s,
+                device.type,
+                options.passes,
+                options.evidence,
+                share=1 / len(collector.rows),
+            )
+            ended_by = _run_rounds(row_state, device, collector, budget, options)
             if row_state.error:
                 raise row_state.error
-            passes = session.passes(row_state.call_s, capture=False)
+            out = budget.leave_out([row_state], [row_state])
+            passes = _passes(session, row_state.call_s, out) if options.passes else Passes()
             session.check_steady()
-            found = _evidence(session, row_state.call_s) if evidence else None
+            with_profile = options.evidence and PROFILE not in out
+            found = _evidence(session, row_state.call_s) if with_profile else None
+            if budget.note():
+                collector.add_note(f"{row.name}: {budget.note()}")
     except PrecisionBenchError as exc:
         collector.add_failure(row, exc)
     else:  # after the plugin's cleanup, which may add warnings and log lines
@@ -59,6 +74,11 @@ def _measure_row(
         collector.add_result(
             row, session.opening, measurement, closing, passes, session.output, found
         )
+
+
+def _passes(session: Session, call_s: float, leave_out: Collection[str]) -> Passes:
+    known = [name for name in PASSES if name in leave_out]
+    return session.passes(call_s, capture=False, leave_out=known)
 
 
 def _evidence(session: Session, call_s: float) -> Evidence:
@@ -70,15 +90,20 @@ def _evidence(session: Session, call_s: float) -> Evidence:
 
 
 def _run_rounds(
-    row_state: RowState, device: torch.device, collector: Collector, budget_s: float
+    row_state: RowState,
+    device: torch.device,
+    collector: Collector,
+    budget: TimeBudget,
+    options: Options,
 ) -> str:
     with open_telemetry(device) as telemetry:
         schedule = Schedule(
-            budget_s,
+            budget.rounds_s([row_state]),
             row_state.name,
             random.Random(0),
             telemetry=telemetry,
             on_block=collector.record_block,
+            **options.rounds,
         )
         return run_rounds([row_state], schedule)
 
