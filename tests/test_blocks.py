@@ -9,7 +9,7 @@ import pytest
 
 from precisionbench.measure.block_plan import plan_blocks, plan_warmup
 from precisionbench.measure.rounds import warm_up
-from precisionbench.measure.schedule import MIN_ROUNDS, RowState, Schedule
+from precisionbench.measure.schedule import MIN_ROUNDS_OF_REPLICAS, RowState, Schedule
 from simulated_device import SimulatedBackend, SimulatedDevice
 
 
@@ -37,7 +37,7 @@ def rounds_that_fit(found, remaining_s: float, overhead_s: float = 0.0) -> float
 
 
 @pytest.mark.parametrize(
-    ("call_s", "samples", "settle"), [(0.01, 5, 2), (0.001, 50, 17), (0.1, 5, 2), (1.0, 5, 2)]
+    ("call_s", "samples", "settle"), [(0.01, 5, 2), (0.001, 50, 17), (0.1, 3, 1), (1.0, 3, 1)]
 )
 def test_a_block_has_its_usual_length_where_the_budget_allows_it(call_s, samples, settle):
     for row_state in planned(call_s, 1e6):
@@ -47,10 +47,10 @@ def test_a_block_has_its_usual_length_where_the_budget_allows_it(call_s, samples
 @pytest.mark.parametrize("call_s", [0.002, 0.01, 0.05, 0.5])
 @pytest.mark.parametrize("overhead_s", [0.0, 0.01])
 def test_the_least_number_of_rounds_fits_in_a_short_budget(call_s, overhead_s):
-    least_s = MIN_ROUNDS * 6 * (2 * call_s + overhead_s)  # one settling call and one sample
+    least_s = MIN_ROUNDS_OF_REPLICAS * 6 * (2 * call_s + overhead_s)  # one settling call and one sample
     for share in (1.0, 1.5, 3.0):
         found = planned(call_s, share * least_s, overhead_s)
-        assert rounds_that_fit(found, share * least_s, overhead_s) > MIN_ROUNDS - 0.5
+        assert rounds_that_fit(found, share * least_s, overhead_s) > MIN_ROUNDS_OF_REPLICAS - 0.5
 
 
 def test_a_block_of_one_sample_has_one_settling_call():

@@ -103,9 +103,10 @@ def compare(
             build times and autotuning of backends then disturb each other.
         passes: after the rounds, measure device, enqueue and wall time, a graph's replay, memory
             and energy in passes of their own (`launcher="process"`). None is as for `evidence`.
-        effort: `"quick"`: one process of each backend, six rounds, nothing else: a first look in
-            seconds; `"normal"`; or `"thorough"`: six processes, twelve rounds or more until
-            intervals are narrow, four times the budget. Other arguments win over it.
+        effort: `"quick"`: one process of each backend, six rounds, nothing else, a quarter of the
+            budget: a first look in seconds; `"normal"`; or `"thorough"`: six processes, twelve
+            rounds or more until intervals are narrow, four times the budget. Other arguments win
+            over it.
         on_progress: called with a `Progress` at each step.
         journal: new file to which every finished block is written; `load` reads it, also after a
             run that crashed.

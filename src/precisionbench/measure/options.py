@@ -49,6 +49,7 @@ EFFORTS: Mapping[str, _Effort] = {
         replicas=1,
         evidence=False,
         passes=False,
+        budget_factor=0.25,
         rounds={"min_rounds": _QUICK_ROUNDS, "max_rounds": _QUICK_ROUNDS},
     ),
     "normal": _Effort(),

@@ -27,7 +27,7 @@ _INLINE_ROW_S = 5.0
 _DEFAULT_REPLICAS = {"cuda": 3}
 _DEFAULT_REPLICAS_ELSEWHERE = 2
 
-_AFTER = ("finishing", "examining")  # the rounds
+_BEFORE, _AFTER = ("starting", "preparing"), ("finishing", "examining")  # the rounds
 
 
 @attrs.define
@@ -149,7 +149,7 @@ class TimeEstimate:
         elif self._current is not None:
             spent_s = self.now() - self._begun_s
             left_s += max(0.0, self._expected_s(self._current) - spent_s)
-        if any(part.phase not in _AFTER for part in self.pending):
+        if any(part.phase in _BEFORE for part in self.pending):  # of a later session
             return left_s
         return max(0.0, min(left_s, self._end_s - self.now()))
 
