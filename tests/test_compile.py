@@ -131,6 +131,24 @@ def test_compiled_weights_are_freed(images, monkeypatch):
 
 @needs_compiler
 @slow
+def test_frozen_weights_are_freed(images):
+    """TorchInductor would keep them with the code that it generated."""
+
+    def weights() -> int:
+        gc.collect()
+        kinds = (torch.Tensor, nn.Parameter)  # fake tensors hold no data
+        return sum(type(found) in kinds and found.numel() > 0 for found in gc.get_objects())
+
+    left = []
+    for _ in range(2):
+        with opened(OneLayer(), images, "compile:freezing=true"):
+            pass
+        left.append(weights())
+    assert left[1] == left[0]
+
+
+@needs_compiler
+@slow
 @pytest.mark.parametrize("freezing", [False, True])
 def test_frozen_weights_are_constants(cnn, images, freezing):
     cnn.eval()

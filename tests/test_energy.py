@@ -1,4 +1,4 @@
-"""Energy over whole seconds, and other processes on the device: by a fake driver, and by files.
+"""The energy of a call, and other processes on the device: by a fake driver, and by files.
 
 The real driver counts in test_gpu.py.
 """
@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from precisionbench.probes import energy
-from precisionbench.probes.energy import device_joules, energy_j
+from precisionbench.probes.energy import device_power_w, energy_j
 from precisionbench.probes.timing import UnmeasurableError
 from precisionbench.system import nvml
 from precisionbench.torchtools.timer import HostClock
@@ -27,7 +29,7 @@ CUDA = torch.device("cuda")
 def counter(monkeypatch):
     """Makes the driver count; its readings, in millijoules."""
 
-    def make(*readings_mj: float) -> None:
+    def make(readings_mj: Iterator[float]) -> None:
         left = iter(readings_mj)
         library = SimpleNamespace(nvmlDeviceGetTotalEnergyConsumption=lambda _: next(left))
         opened = contextlib.nullcontext((library, "handle"))
@@ -36,50 +38,76 @@ def counter(monkeypatch):
     return make
 
 
-def test_energy_is_measured_over_a_second_of_calls():
+def test_energy_is_the_power_for_as_long_as_a_call_takes():
     calls = itertools.count()
 
-    def joules_during(run):
+    def power_during(run):
         run()
+        time.sleep(0.2)  # the device still works on what was enqueued
         return 300.0
 
-    found = energy_j(HostClock(CPU), lambda: next(calls), 0.01, joules_during)
-    assert next(calls) == 100
-    assert found == 3.0
+    begun_s = time.perf_counter()
+    found = energy_j(HostClock(CPU), lambda: next(calls), 0.01, power_during)
+    took_s = time.perf_counter() - begun_s
+    assert next(calls) == 50
+    assert 300.0 * 0.2 / 50 <= found <= 300.0 * took_s / 50
 
 
 def test_a_slow_call_is_made_once():
-    assert energy_j(HostClock(CPU), lambda: None, 5.0, lambda run: 300.0) == 300.0
+    calls = itertools.count()
+    energy_j(HostClock(CPU), lambda: next(calls), 5.0, lambda run: run() or 300.0)
+    assert next(calls) == 1
 
 
 def test_energy_is_unmeasurable_without_a_counter():
-    with pytest.raises(UnmeasurableError, match="does not tell"):
+    with pytest.raises(UnmeasurableError, match="does not report"):
         energy_j(HostClock(CPU), lambda: None, 1.0, lambda run: None)
 
 
-def test_the_drivers_counter_is_read_before_and_after(counter):
-    counter(12_000, 12_500)
-    assert device_joules(CUDA, lambda: None) == 0.5
+def stepped(every_s: float, phase_s: float, idle_w: float, busy_w: float) -> list[energy.Reading]:
+    """Readings, every 6 ms of half a second, of a counter that is brought up to date in steps."""
+
+    def joules(at_s: float) -> float:
+        last_s = math.floor((at_s - phase_s) / every_s) * every_s + phase_s
+        return 1000.0 + (busy_w if last_s > 0 else idle_w) * last_s
+
+    return [(0.006 * i, joules(0.006 * i)) for i in range(1, 84)]
 
 
-def test_a_counter_that_does_not_advance_gives_no_energy(counter):
-    counter(12_000, 12_000)
-    assert device_joules(CUDA, lambda: None) is None
+@pytest.mark.parametrize("phase_s", [0.0, 0.017, 0.05, 0.083, 0.099])
+@pytest.mark.parametrize("every_s", [0.02, 0.1])
+def test_the_power_is_right_wherever_the_counters_steps_lie(every_s, phase_s):
+    readings = stepped(every_s, phase_s, idle_w=120.0, busy_w=500.0)
+    assert energy.counted_power_w(readings, 0.0) == pytest.approx(500.0, rel=0.05)
 
 
-def test_without_a_driver_there_is_no_energy():
-    assert device_joules(CPU, lambda: None) is None
+def test_a_counter_with_one_step_gives_the_power_since_the_first_reading():
+    readings = [(0.0, 5.0), (0.2, 5.0), (0.4, 105.0), (0.5, 105.0)]
+    assert energy.counted_power_w(readings, 0.0) == pytest.approx(200.0)
 
 
-def test_a_jetsons_power_is_integrated(jetson):
-    begun_s = time.perf_counter()
-    found = device_joules(CUDA, lambda: time.sleep(0.2), jetson)
-    assert 28.5 * 0.2 <= found <= 28.5 * (time.perf_counter() - begun_s)
+def test_a_counter_that_does_not_advance_gives_no_power():
+    assert energy.counted_power_w([(0.0, 5.0), (0.5, 5.0)], 0.0) is None
+    assert energy.counted_power_w([], 0.0) is None
 
 
-def test_a_jetson_without_power_monitors_gives_no_energy(jetson):
+def test_the_drivers_counter_is_read_while_calls_run(counter):
+    counter(100.0 * number for number in itertools.count())
+    power_w = device_power_w(CUDA, lambda: time.sleep(0.3))
+    assert 0.1 / 0.1 <= power_w <= 0.1 / 0.005
+
+
+def test_without_a_driver_there_is_no_power():
+    assert device_power_w(CPU, lambda: None) is None
+
+
+def test_a_jetsons_power_is_the_mean_of_its_monitors(jetson):
+    assert device_power_w(CUDA, lambda: time.sleep(0.2), jetson) == pytest.approx(28.5)
+
+
+def test_a_jetson_without_power_monitors_gives_no_power(jetson):
     (jetson / "sys/class/hwmon/hwmon3/name").unlink()
-    assert device_joules(CUDA, lambda: time.sleep(0.05), jetson) is None
+    assert device_power_w(CUDA, lambda: time.sleep(0.05), jetson) is None
 
 
 @pytest.mark.parametrize(

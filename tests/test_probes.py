@@ -14,18 +14,26 @@ from precisionbench.torchtools.timer import HostClock
 from test_timer import FakeClock
 
 
-def test_enqueue_time_ends_before_the_synchronization_and_wall_time_after_it():
+def test_a_sample_of_enqueue_and_wall_time_is_one_call_between_two_synchronizations():
     clock = FakeClock()
-    timing.enqueue(clock, clock.work(0.0), 1)
-    assert clock.events == ["wait", "call"]
-    clock.events.clear()
-    timing.wall(clock, clock.work(0.0), 1)
+    timing.enqueue_and_wall(clock, clock.work(0.0), 1)
     assert clock.events == ["wait", "call", "wait"]
+
+
+def test_the_enqueue_time_leaves_out_the_wait_for_the_device_which_the_wall_time_contains():
+    class SlowDevice(FakeClock):
+        def wait(self) -> None:
+            time.sleep(0.02)
+
+    enqueue_s, wall_s = timing.enqueue_and_wall(SlowDevice(), lambda: time.sleep(0.002), 2)
+    assert min(enqueue_s) >= 0.002
+    assert all(wall - enqueue >= 0.02 for enqueue, wall in zip(enqueue_s, wall_s, strict=True))
 
 
 def test_wall_time_is_at_least_the_length_of_the_call():
     clock = HostClock(torch.device("cpu"))
-    assert min(timing.wall(clock, lambda: time.sleep(0.002), 3)) >= 0.002
+    _, wall_s = timing.enqueue_and_wall(clock, lambda: time.sleep(0.002), 3)
+    assert min(wall_s) >= 0.002
 
 
 def test_passes_take_as_many_samples_as_fit_into_their_time():

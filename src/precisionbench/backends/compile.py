@@ -144,6 +144,7 @@ class Compile(Backend):
             counters = stack.enter_context(_own_counters())
             stack.enter_context(recompile_limit_lifted())
             stack.enter_context(_code_dropped())
+            stack.enter_context(_constants_dropped())
             compiled: Any = torch.compile(
                 model,
                 backend=_own_inductor(self.mode, self.dynamic),
@@ -277,6 +278,34 @@ def _code_dropped() -> Iterator[None]:
         for code in _codes():
             if id(code) not in others:
                 frames.reset_code(code)  # type: ignore[attr-defined,unused-ignore]
+
+
+@contextmanager
+def _constants_dropped() -> Iterator[None]:
+    """Let go afterwards of weights that were frozen meanwhile.
+
+    TorchInductor keeps every module of generated code for good, and frozen weights as attributes of
+    theirs.
+    """
+    from torch._inductor.codecache import PyCodeCache
+
+    others = {id(module) for module in PyCodeCache.modules}
+    try:
+        yield
+    finally:
+        ours = [
+            module
+            for module in PyCodeCache.modules
+            if id(module) not in others and _has_constants(module)
+        ]
+        for module in ours:
+            PyCodeCache.modules.remove(module)
+            if sys.modules.get(module.__name__) is module:
+                del sys.modules[module.__name__]
+
+
+def _has_constants(module: types.ModuleType) -> bool:
+    return any(isinstance(value, torch.Tensor) for value in vars(module).values())
 
 
 def _codes() -> list[types.CodeType]:

@@ -93,9 +93,9 @@ def escapes(clock: CudaEventClock, call: Call) -> bool:
         call: one forward pass.
     """
     device = HostClock(clock.device)
+    enqueued_s, walls_s = timing.enqueue_and_wall(device, call, _CALLS)
     # The minimum, because a disturbed host notices the end of a short call late.
-    wall_s = min(timing.wall(device, call, _CALLS))
-    enqueue_s = median(timing.enqueue(device, call, _CALLS))
+    wall_s, enqueue_s = min(walls_s), median(enqueued_s)
     try:
         event_s = median(Timer(clock).block(call, _CALLS))
     except MeasurementError:  # not even the events' own cost was between them

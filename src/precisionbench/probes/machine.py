@@ -59,7 +59,8 @@ def launch_s(device: torch.device) -> float:
             x.add_(1)
 
     launches()
-    return median(timing.enqueue(HostClock(device), launches, 20)) / _LAUNCHES
+    enqueue_s, _ = timing.enqueue_and_wall(HostClock(device), launches, 20)
+    return median(enqueue_s) / _LAUNCHES
 
 
 def rates(clock: Clock, device: torch.device) -> tuple[dict[str, float], dict[str, str]]:

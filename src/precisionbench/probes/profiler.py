@@ -27,8 +27,8 @@ from precisionbench.torchtools.global_state import foreign_functions
 from precisionbench.torchtools.tensors import Inputs, walk
 from precisionbench.torchtools.timer import Call
 
-_PROFILE_S = 0.5  # of calls, about
-_MOST_CALLS = 10
+_PROFILE_S = 0.2  # of calls, about
+_MOST_CALLS = 5  # reading the trace takes longer than the calls
 _MOST_PARTS = 5000  # modules times calls: traces grow with both
 _KINETO = "KINETO_LOG_LEVEL"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 
 from precisionbench.probes import timing, transfers
-from precisionbench.probes.energy import device_joules, energy_j
+from precisionbench.probes.energy import device_power_w, energy_j
 from precisionbench.probes.graphs import Replay
 from precisionbench.probes.memory import peak_bytes
 from precisionbench.results import Passes
@@ -15,9 +15,9 @@ from precisionbench.torchtools.tensors import walk
 from precisionbench.torchtools.timer import Call, CudaEventClock, HostClock
 
 # Those that can be left out, in the order in which they are where time is short.
-PASSES = ("energy", "transfers", "graph", "device", "wall", "enqueue")
+PASSES = ("energy", "transfers", "graph", "device", "wall")
 NO_TIME = "left out: the budget has no time for it"
-_PASS_S = 0.3  # seconds for each pass
+_PASS_S = 0.2  # seconds for each pass; all together take about 1.5 s (docs/measuring.md)
 # LoadGen wants at least 64 queries one after another (precisionbench.rules.mlperf).
 _MAX_WALL_SAMPLES = 200
 # The L2 cache of an H100; the size is assumed where the GPU does not report its own.
@@ -45,7 +45,6 @@ def take_passes(
         inputs: tensors that would be brought to the device for the call.
         leave_out: names of passes for which there is no time; of `PASSES`.
     """
-    samples = timing.samples_for(call_s, _PASS_S)
     wall_samples = timing.samples_for(call_s, _PASS_S, most=_MAX_WALL_SAMPLES)
     host = HostClock(clock.device)
     unknown = dict.fromkeys(leave_out, NO_TIME) | _reasons_to_skip(call, labels, capture)
@@ -59,12 +58,13 @@ def take_passes(
     allocated, reserved = _peak_bytes(clock.device, call, unknown)
     energy = taken("energy", lambda: (_energy_j(clock, call, call_s),))
     outputs = [tensor for _, tensor in walk(call())]
-    enqueue_s = taken("enqueue", lambda: timing.enqueue(host, call, samples))
-    wall_s = taken("wall", lambda: timing.wall(host, call, wall_samples))
-    device_s = taken("device", lambda: timing.primed(clock, call, samples))
+    enqueue_s, wall_s = (
+        ((), ()) if "wall" in skipped else timing.enqueue_and_wall(host, call, wall_samples)
+    )
+    device_s = taken("device", lambda: timing.primed(clock, call, call_s, _PASS_S))
     to_device_s = taken("transfers", lambda: transfers.to_device(clock, inputs))
     to_host_s = taken("transfers", lambda: transfers.to_host(clock, outputs))
-    graph_s = taken("graph", lambda: timing.graph_replay(clock, call, samples))
+    graph_s = taken("graph", lambda: timing.graph_replay(clock, call, _PASS_S))
     return Passes(
         enqueue_s=enqueue_s,
         wall_s=wall_s,
@@ -103,7 +103,7 @@ def _peak_bytes(
 
 
 def _energy_j(clock: CudaEventClock, call: Call, call_s: float) -> float:
-    return energy_j(clock, call, call_s, lambda run: device_joules(clock.device, run))
+    return energy_j(clock, call, call_s, lambda run: device_power_w(clock.device, run))
 
 
 def l2_flush(device: torch.device) -> Call:

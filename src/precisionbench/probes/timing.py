@@ -26,34 +26,35 @@ class UnmeasurableError(Exception):
     """A pass cannot measure anything here; the message says why."""
 
 
-def enqueue(clock: Clock, call: Call, samples: int) -> tuple[float, ...]:
-    """The host's time of a call that finds the device's queue empty, in seconds.
+def enqueue_and_wall(
+    clock: Clock, call: Call, samples: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The host's time to enqueue a call on an idle device, and the time until it is done.
 
     Args:
         clock: of the device.
         call: one forward pass.
         samples: how many to take.
+
+    Returns:
+        The two times of each sample, in seconds.
     """
-    return tuple(_host_s(clock, call, synchronize=False) for _ in range(samples))
+    pairs = [_enqueue_and_wall_s(clock, call) for _ in range(samples)]
+    return tuple(enqueue_s for enqueue_s, _ in pairs), tuple(wall_s for _, wall_s in pairs)
 
 
-def wall(clock: Clock, call: Call, samples: int) -> tuple[float, ...]:
-    """The time of a call with the device idle before and after, in seconds; see `enqueue`."""
-    return tuple(_host_s(clock, call, synchronize=True) for _ in range(samples))
-
-
-def _host_s(clock: Clock, call: Call, synchronize: bool) -> float:
+def _enqueue_and_wall_s(clock: Clock, call: Call) -> tuple[float, float]:
     clock.wait()
     start_ns = time.perf_counter_ns()
     result = call()
-    if synchronize:
-        clock.wait()
+    enqueued_ns = time.perf_counter_ns()
+    clock.wait()
     end_ns = time.perf_counter_ns()
     del result  # freeing it is not part of the call
-    return (end_ns - start_ns) * 1e-9
+    return (enqueued_ns - start_ns) * 1e-9, (end_ns - start_ns) * 1e-9
 
 
-def primed(clock: CudaEventClock, call: Call, samples: int) -> tuple[float, ...]:
+def primed(clock: CudaEventClock, call: Call, call_s: float, seconds: float) -> tuple[float, ...]:
     """The device's time of a call, with the queue filled so that the host's time is hidden.
 
     A spin kernel keeps the device busy while the host enqueues the call. A sample in which the
@@ -63,15 +64,17 @@ def primed(clock: CudaEventClock, call: Call, samples: int) -> tuple[float, ...]
     Args:
         clock: CUDA events.
         call: one forward pass.
-        samples: how many to take.
+        call_s: about how long it takes, in seconds.
+        seconds: for all samples; at least 3 are taken.
 
     Raises:
         UnmeasurableError: no spin hides the host's time.
     """
     cycles_per_s = spin_rate(clock)
-    spin_s = max(_MIN_SPIN_S, _SPIN_FACTOR * median(enqueue(clock, call, 3)))
+    enqueue_s, _ = enqueue_and_wall(clock, call, 3)
+    spin_s = max(_MIN_SPIN_S, _SPIN_FACTOR * median(enqueue_s))
     samples_s: list[float] = []
-    while len(samples_s) < samples:
+    while len(samples_s) < samples_for(call_s + spin_s, seconds):
         device_s, hidden = _primed_sample(clock, call, round(spin_s * cycles_per_s))
         if hidden:
             samples_s.append(device_s)
@@ -110,7 +113,7 @@ def _primed_sample(clock: CudaEventClock, call: Call, cycles: int) -> tuple[floa
     return start.elapsed_time(end) * 1e-3, host_s < before.elapsed_time(start) * 1e-3
 
 
-def graph_replay(clock: CudaEventClock, call: Call, samples: int) -> tuple[float, ...]:
+def graph_replay(clock: CudaEventClock, call: Call, seconds: float) -> tuple[float, ...]:
     """The time of the call captured as a CUDA graph: what it would take without launch cost.
 
     A counterfactual, never the latency. Capturing synchronizes and empties torch's cache, so it
@@ -119,7 +122,7 @@ def graph_replay(clock: CudaEventClock, call: Call, samples: int) -> tuple[float
     Args:
         clock: CUDA events.
         call: one forward pass.
-        samples: how many to take.
+        seconds: for all samples; at least 3 are taken.
 
     Raises:
         UnmeasurableError: the call cannot be captured; the text says why.
@@ -130,7 +133,8 @@ def graph_replay(clock: CudaEventClock, call: Call, samples: int) -> tuple[float
         raise UnmeasurableError(f"not capturable: {one_line(exc)}") from exc
     timer = Timer(clock)
     once_s = median(timer.block(replay, 3))
-    return timer.block(replay, samples, timer.calls_per_sample(once_s), settle_calls=2)
+    calls = timer.calls_per_sample(once_s)
+    return timer.block(replay, samples_for(once_s * calls, seconds), calls, settle_calls=2)
 
 
 def samples_for(call_s: float, seconds: float, least: int = 3, most: int = 50) -> int:

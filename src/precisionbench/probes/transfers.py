@@ -14,7 +14,7 @@ from precisionbench.errors import FOREIGN_ERRORS, one_line
 from precisionbench.probes.timing import UnmeasurableError, samples_for
 from precisionbench.torchtools.timer import Call, CudaEventClock, Timer
 
-_PASS_S = 0.1  # seconds in each direction
+_PASS_S = 0.05  # seconds in each direction
 
 
 def to_device(clock: CudaEventClock, tensors: Sequence[torch.Tensor]) -> tuple[float, ...]:

@@ -26,8 +26,8 @@ class Passes:
         peak_reserved_bytes: peak memory that torch's allocator had reserved on the device.
         driver_bytes: device memory that the driver allocated for preparing and the first calls.
             It includes engines that bypass torch's allocator and excludes the CUDA context.
-        energy_j: energy of one call in joules, of the whole board, averaged over a second of
-            consecutive calls.
+        energy_j: energy of one call in joules, of the whole board, averaged over half a
+            second of consecutive calls.
         to_device_s: time to copy the inputs from pinned host memory to the device.
         to_host_s: time to copy the outputs from the device to pinned host memory.
     """

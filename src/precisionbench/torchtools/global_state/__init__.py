@@ -1,8 +1,8 @@
 """PyTorch's process-wide state: read it, set it for a while, restore it, find what has leaked.
 
 Each part of the state has a module: `flags` (the global settings), `tf32` (the precision of
-float32), `modes` (autocast, gradients, cuDNN's benchmark mode), `functions` (patched functions),
-`random_states` and `dynamo` (the compiler).
+float32), `modes` (autocast, gradients, cuDNN's benchmark mode, threads), `functions` (patched
+functions), `random_states` and `dynamo` (the compiler).
 """
 
 from precisionbench.torchtools.global_state.dynamo import compilations, recompile_limit_lifted
@@ -16,6 +16,7 @@ from precisionbench.torchtools.global_state.modes import (
     autocast_off,
     cudnn_benchmark,
     gradients_off,
+    threads,
 )
 from precisionbench.torchtools.global_state.random_states import rng_restored, seed_everything
 from precisionbench.torchtools.global_state.tf32 import fp32_precision, has_tf32, tf32_operations
@@ -37,4 +38,5 @@ __all__ = [
     "seed_everything",
     "set_flags",
     "tf32_operations",
+    "threads",
 ]

@@ -1,4 +1,4 @@
-"""Modes that a call runs in: autocast, gradients, cuDNN's choice of algorithms."""
+"""Modes that a call runs in: autocast, gradients, cuDNN's choice of algorithms, threads."""
 
 from __future__ import annotations
 
@@ -45,3 +45,18 @@ def gradients_off(mode: str) -> Iterator[None]:
     """
     with torch.inference_mode() if mode == "inference_mode" else torch.no_grad():
         yield
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch's operations on the CPU use so many threads within the context.
+
+    Args:
+        count: 1 or more.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
