@@ -9,7 +9,7 @@ import pytest
 
 from precisionbench.measure.block_plan import plan_blocks, plan_warmup
 from precisionbench.measure.rounds import warm_up
-from precisionbench.measure.schedule import MIN_ROUNDS_OF_REPLICAS, RowState, Schedule
+from precisionbench.measure.schedule import RowState, Schedule, least_rounds
 from simulated_device import SimulatedBackend, SimulatedDevice
 
 
@@ -47,10 +47,11 @@ def test_a_block_has_its_usual_length_where_the_budget_allows_it(call_s, samples
 @pytest.mark.parametrize("call_s", [0.002, 0.01, 0.05, 0.5])
 @pytest.mark.parametrize("overhead_s", [0.0, 0.01])
 def test_the_least_number_of_rounds_fits_in_a_short_budget(call_s, overhead_s):
-    least_s = MIN_ROUNDS_OF_REPLICAS * 6 * (2 * call_s + overhead_s)  # one settling call and one sample
+    least = least_rounds(planned(call_s, 1e6))
+    least_s = least * 6 * (2 * call_s + overhead_s)  # one settling call and one sample
     for share in (1.0, 1.5, 3.0):
         found = planned(call_s, share * least_s, overhead_s)
-        assert rounds_that_fit(found, share * least_s, overhead_s) > MIN_ROUNDS_OF_REPLICAS - 0.5
+        assert rounds_that_fit(found, share * least_s, overhead_s) > least - 0.5
 
 
 def test_a_block_of_one_sample_has_one_settling_call():

@@ -905,7 +905,7 @@ def test_a_slow_model_ends_with_the_budget_and_has_a_warning():
     measurement = comparison["eager"].measurement
     assert measurement.ended_by == "budget"
     assert 1 <= len(measurement.blocks) < 6
-    assert "rounds fitted in the time" in comparison["eager"].warnings[0]
+    assert "the budget ended after" in comparison["eager"].warnings[0]
 
 
 @pytest.fixture

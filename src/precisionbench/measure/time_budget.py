@@ -42,6 +42,7 @@ _PROFILE_ELSEWHERE_S = 0.2
 _PROFILED_S, _MOST_PROFILED = 0.5, 10
 _OTHER_CALLS = 6
 LEAST_ROUNDS_SHARE = 0.5
+_SLACK = 0.2  # share of the budget by which estimates may be exceeded before anything is left out
 
 
 def seconds_after_rounds(
@@ -145,7 +146,7 @@ class TimeBudget:
         planned = self.planned(to_come)
         if PROFILE in planned:
             planned[PROFILE] = self.planned(row_states)[PROFILE]
-        return self._leave_out(planned, self.left_s)
+        return self._leave_out(planned, self.left_s + _SLACK * self.budget_s)
 
     def leave_out_of(self, row_states: Sequence[RowState], left_s: float) -> Collection[str]:
         """What of these rows does not fit in a time of their own.
