@@ -9,6 +9,8 @@ statistics. The processes serve once at each batch, all on the same `--cores`, a
 `--arms` packs once more on every core, before or after by chance. Nothing loads or opens while
 anything is measured: that was tried, and at batch 100 intervals became twenty times as wide. The
 record keeps each block's median, so that other statistics can be tried.
+
+With `--one-process` the two rows of all sessions live in this process, prepared once.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ from precisionbench.backends import discovery
 from precisionbench.measure.rounds import run_rounds
 from precisionbench.measure.schedule import RowState, Schedule
 from precisionbench.measure.worker.client import WorkerBackend
+from precisionbench.measure.worker.fork_client import ForkServer
+from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.measure.worker.process import Worker
 from precisionbench.model.torchvision_models import TorchvisionModel
@@ -61,7 +65,8 @@ class Opened(WorkerBackend):
 def main() -> None:
     options = _options()
     record: list[dict[str, Any]] = []
-    for one in Packs(options).sessions():
+    sessions = one_process(options) if options.one_process else Packs(options).sessions()
+    for one in sessions:
         record.append(one)
         Path(options.record).write_text(json.dumps(record))
         print(in_words(one), flush=True)
@@ -83,6 +88,7 @@ def _options() -> argparse.Namespace:
         "--budget", type=float, nargs="+", default=[10.0, 10.0], help="seconds of a pack at each"
     )
     parser.add_argument("--limit", type=float, default=math.inf, help="start no pack after this")
+    parser.add_argument("--one-process", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backend", default="half")
     parser.add_argument("--model", default="torchvision:resnet50")
@@ -106,7 +112,7 @@ class Packs:
             begun_s = time.monotonic()
             if begun_s > self.end_s:
                 return
-            with WorkerPool() as pool:
+            with ForkServer() as server, WorkerPool(server) as pool:
                 yield from self._pack(pool, number)
             print(f"pack {number}: {time.monotonic() - begun_s:.0f} s", flush=True)
 
@@ -175,6 +181,30 @@ class Packs:
 
     def _floor(self) -> float:
         return known_noise_floor(self.options.device)
+
+
+def one_process(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Sessions of two equal rows in this process, each of fresh rounds."""
+    floor, rng = known_noise_floor(options.device), random.Random(options.seed)
+    for batch in options.batch:
+        launcher = InlineLauncher.on_device_of(workload(options, batch))
+        backend = discovery.make(options.backend)
+        with launcher.open(backend) as first, launcher.open(backend) as second:
+            for number in range(options.sessions):
+                begun_s = time.monotonic()
+                row_states = [RowState("0", [first]), RowState("1", [second])]
+                budget_s = options.budget[options.batch.index(batch)]
+                ended_by = run_rounds(row_states, Schedule(budget_s, "0", rng, noise_floor=floor))
+                took_s = time.monotonic() - begun_s
+                rows = {row_state.name: row_state.blocks for row_state in row_states}
+                yield {
+                    "batch": batch,
+                    "cores": 0,
+                    "pack": number,
+                    "ended_by": ended_by,
+                    "pack_s": took_s,
+                    **judged(rows, floor),
+                }
 
 
 def workload(options: argparse.Namespace, batch: int) -> Workload:

@@ -1,17 +1,24 @@
-"""How long a user waits for an answer, and in which phase: comparisons, and the diagnosis after.
+"""How long a user waits for an answer, and in which phase; and how long with other tools.
 
-python benchmarks/time_to_answer.py result.json [--case mlp --case resnet50 ...] [--diagnose]
+python benchmarks/time_to_answer.py result.json [--case mlp ...] [--diagnose] [--peers 1]
 
-Each phase begins with the first progress report of its name. The record holds the seconds of each
-phase, the device and versions; a ResNet-50 of random weights needs torchvision.
+Every case is called twice: the second call of a process finds the server that starts workers.
+Each phase begins with the first progress report of its name. With `--peers N`, the same rows are
+then timed by `triton.testing.do_bench` (on a GPU) and `torch.utils.benchmark`, each in N fresh
+processes one after another; as many as there are replicas give an interval between processes, so
+their time is multiplied to that number. The record holds all seconds, the device and versions;
+ResNet-50 (random weights) needs torchvision.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +28,43 @@ from torch import nn
 
 import precisionbench as pb
 
+ON_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if ON_GPU else "cpu"
+REPLICAS = 3 if ON_GPU else 2
+MLP = "nn.Sequential(*[m for _ in range(4) for m in (nn.Linear(256, 256), nn.ReLU())])"
+TINY = "nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8))"
+RESNET = "__import__('torchvision').models.resnet50()"
+BFLOAT16, CHANNELS_LAST = "half:dtype=bfloat16", "half:memory_format=channels_last"
+# What a user would write for each row: the model, the inputs.
+ROWS = {
+    "eager": ("model", "x"),
+    "half": ("model.half()", "x.half()"),
+    BFLOAT16: ("model.bfloat16()", "x.bfloat16()"),
+    CHANNELS_LAST: (
+        "model.half().to(memory_format=torch.channels_last)",
+        "x.half().to(memory_format=torch.channels_last)",
+    ),
+}
+TOOLS = {
+    "triton.testing.do_bench": "from triton.testing import do_bench; print(do_bench(call))",
+    "torch.utils.benchmark": (
+        "from torch.utils.benchmark import Timer; "
+        "print(Timer('call()', globals={'call': call}).blocked_autorange(min_run_time=0.2).median)"
+    ),
+}
+PEER = """
+import torch
+from torch import nn
+model = {model}.eval().{device}()
+x = torch.rand({shape}).{device}()
+model, x = {row[0]}, {row[1]}
+def call():
+    with torch.inference_mode():
+        return model(x)
+call()
+{tool}
+"""
+
 
 @attrs.frozen
 class Case:
@@ -28,53 +72,49 @@ class Case:
 
     Attributes:
         title: in words.
-        call: makes the comparison; takes `on_progress`.
-        workload: the model and inputs, for the diagnosis.
+        model: an expression that gives the model.
+        shape: of the input.
+        rows: beside `eager`.
+        options: of `compare`.
+        is_ladder: call `ladder` instead, which chooses its rows.
     """
 
     title: str
-    call: Callable[..., pb.Comparison]
-    workload: tuple[Any, Any]
+    model: str
+    shape: tuple[int, ...]
+    rows: tuple[str, ...] = ()
+    options: Mapping[str, Any] = attrs.field(factory=dict)
+    is_ladder: bool = False
+
+    def workload(self) -> tuple[nn.Module, torch.Tensor]:
+        """The model and the input."""
+        return eval(self.model), torch.rand(self.shape)
+
+    def call(self, workload: tuple[Any, Any], on_progress: Callable[[pb.Progress], Any]) -> Any:
+        """Compare, or measure the ladder."""
+        options = {"device": DEVICE, "on_progress": on_progress, **self.options}
+        if self.is_ladder:
+            return pb.ladder(*workload, **options)
+        return pb.compare(*workload, backends=self.rows, **options)
 
 
-def mlp() -> Case:
-    layers = [layer for _ in range(4) for layer in (nn.Linear(256, 256), nn.ReLU())]
-    model, inputs = nn.Sequential(*layers), torch.rand(32, 256)
-
-    def call(**options: Any) -> pb.Comparison:
-        return pb.compare(model, inputs, backends=["half"], budget_s=4, device=_device(), **options)
-
-    return Case("four-layer MLP, 2 rows, budget_s=4", call, (model, inputs))
-
-
-def tiny() -> Case:
-    model, inputs = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8)), torch.rand(4, 64)
-
-    def call(**options: Any) -> pb.Comparison:
-        return pb.compare(
-            model, inputs, backends=["half:dtype=bfloat16"], budget_s=1, device=_device(), **options
-        )
-
-    return Case("three-layer MLP, 2 rows, budget_s=1", call, (model, inputs))
-
-
-def resnet50() -> Case:
-    import torchvision
-
-    model, inputs = torchvision.models.resnet50(), torch.rand(100, 3, 224, 224)
-    rows = ["half", "half:memory_format=channels_last"]
-
-    def call(**options: Any) -> pb.Comparison:
-        return pb.compare(model, inputs, backends=rows, device=_device(), **options)
-
-    return Case("ResNet-50, batch 100, 3 rows, defaults", call, (model, inputs))
-
-
-CASES = {"mlp": mlp, "tiny": tiny, "resnet50": resnet50}
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+CASES = {
+    "tiny": Case(
+        "three-layer MLP, 2 rows, budget_s=1",
+        TINY,
+        (4, 64),
+        ("half:dtype=bfloat16",),
+        {"budget_s": 1},
+    ),
+    "mlp": Case("eight-layer MLP, 2 rows, budget_s=4", MLP, (32, 256), ("half",), {"budget_s": 4}),
+    "resnet50": Case(
+        "ResNet-50, batch 100, 3 rows, defaults",
+        RESNET,
+        (100, 3, 224, 224),
+        ("half", CHANNELS_LAST),
+    ),
+    "ladder": Case("ladder of ResNet-50, batch 256", RESNET, (256, 3, 224, 224), is_ladder=True),
+}
 
 
 def measure(case: Case, diagnose: bool) -> dict[str, Any]:
@@ -84,21 +124,22 @@ def measure(case: Case, diagnose: bool) -> dict[str, Any]:
         case: what to time.
         diagnose: also time `diagnose(experiments="auto")`.
     """
+    workload = case.workload()
     begun_s = time.perf_counter()
     starts: dict[str, float] = {}
 
     def record(progress: pb.Progress) -> None:
         starts.setdefault(progress.stage, time.perf_counter() - begun_s)
 
-    comparison = case.call(on_progress=record)
+    found = case.call(workload, record)
     total_s = time.perf_counter() - begun_s
-    found = {"case": case.title, "total_s": round(total_s, 2), "phases_s": _phases(starts, total_s)}
-    found["table"] = str(comparison).splitlines()
-    if diagnose:
+    result: dict[str, Any] = {"case": case.title, "total_s": round(total_s, 2)}
+    result |= {"phases_s": _phases(starts, total_s), "table": str(found).splitlines()}
+    if diagnose and not case.is_ladder:
         begun_s = time.perf_counter()
-        pb.diagnose(comparison, workload=case.workload, experiments="auto")
-        found["then_diagnose_s"] = round(time.perf_counter() - begun_s, 2)
-    return found
+        pb.diagnose(found, workload=workload, experiments="auto", on_progress=None)
+        result["then_diagnose_s"] = round(time.perf_counter() - begun_s, 2)
+    return result
 
 
 def _phases(starts: dict[str, float], total_s: float) -> dict[str, float]:
@@ -110,18 +151,51 @@ def _phases(starts: dict[str, float], total_s: float) -> dict[str, float]:
     return {name: round(seconds, 2) for name, seconds in {**before, **lengths}.items()}
 
 
+def peers(case: Case, processes: int) -> dict[str, float]:
+    """Seconds that other tools take for the rows of a case, by tool.
+
+    Args:
+        case: what to time.
+        processes: fresh ones of each row; their time is multiplied to the number of replicas.
+    """
+    taken = {}
+    for name, code in TOOLS.items():
+        if name.startswith("triton") and not ON_GPU:
+            continue
+        begun_s = time.perf_counter()
+        for row in ("eager", *case.rows):
+            source = PEER.format(
+                model=case.model, device=DEVICE, shape=case.shape, row=ROWS[row], tool=code
+            )
+            for _ in range(processes):
+                subprocess.run([sys.executable, "-c", source], check=True, stdout=subprocess.PIPE)
+        taken[name] = round((time.perf_counter() - begun_s) * REPLICAS / processes, 2)
+    return taken
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("output", type=Path)
     parser.add_argument("--case", choices=CASES, action="append")
     parser.add_argument("--diagnose", action="store_true")
+    parser.add_argument("--peers", type=int, default=0, metavar="N")
     options = parser.parse_args()
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    record: dict[str, Any] = {"device": device, "torch": torch.__version__, "runs": []}
+    record: dict[str, Any] = {
+        "device": torch.cuda.get_device_name() if ON_GPU else "CPU",
+        "cores": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "date": datetime.date.today().isoformat(),
+        "runs": [],
+    }
     for name in options.case or ["tiny", "mlp"]:
-        found = measure(CASES[name](), options.diagnose)
+        case = CASES[name]
+        found = {"first": measure(case, diagnose=False)}
+        if not case.is_ladder:
+            found["again"] = measure(case, options.diagnose)
+        if options.peers and not case.is_ladder:
+            found["peers_s"] = peers(case, options.peers)
         record["runs"].append(found)
-        print(json.dumps(found, indent=1))
+        print(json.dumps(found, indent=1), flush=True)
         options.output.write_text(json.dumps(record, indent=1))
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import IO
 
 BOOT = """
 import signal, sys
@@ -63,12 +64,22 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def running(*args: str, **environ: str) -> Iterator[Terminal]:
-    """Run a command of precisionbench on a terminal of 100 columns, in the working directory."""
+def running(
+    *args: str, code: str = BOOT, stdout: IO[str] | None = None, **environ: str
+) -> Iterator[Terminal]:
+    """Run a command of precisionbench on a terminal of 100 columns, in the working directory.
+
+    Args:
+        args: of the command.
+        code: to run instead.
+        stdout: where its standard output leads; None is the terminal.
+        environ: additional environment variables.
+    """
     ours, theirs = pty.openpty()
     env = {**os.environ, "COLUMNS": "100", "TERM": "xterm", **environ}
-    command = [sys.executable, "-c", BOOT, *args]
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env)
+    command = [sys.executable, "-c", code, *args]
+    out = theirs if stdout is None else stdout
+    process = subprocess.Popen(command, stdin=theirs, stdout=out, stderr=theirs, env=env)
     os.close(theirs)
     try:
         yield Terminal(process, ours)

@@ -416,7 +416,7 @@ def test_interrupted_experiments_have_no_result_and_the_exit_code_is_1(here):
     measured = run("compare", "cli_models:zeros", "-b", "eager", "-o", "r.json", *WITH_EVIDENCE)
     assert measured.exit_code == 0
     with running("explain", "r.json", "cli_models:zeros") as terminal:
-        terminal.read_until("experiments: round 2")
+        terminal.read_until("experiments: measuring, round 2")
         terminal.interrupt()
         assert terminal.exit_code() == 1
         shown = " ".join(terminal.plain().split())

@@ -22,7 +22,7 @@ from precisionbench.doctor.readings import NoiseTrial, Readiness, Readings
 from precisionbench.doctor.text import to_text
 from precisionbench.errors import SpecError, WorkerError, WorkloadError
 from precisionbench.probes import machine
-from precisionbench.results import DeviceState, Gpu, Speedup, Verdict
+from precisionbench.results import CpuUse, DeviceState, Gpu, Speedup, Verdict
 
 H200 = Gpu("NVIDIA H200", "9.0", 139 << 30, 132, "580.1", 700.0, 1980e6)
 QUIET = NoiseTrial(
@@ -113,6 +113,12 @@ CPU_ONLY = attrs.evolve(healthy().environment, gpu=None, cuda=None)
             "lock the clocks",
         ),
         (healthy(load=0.9), "host load", "0.90", "end other programs"),
+        (
+            healthy(cpu=CpuUse(2.0, 2, 3.4, 0.2)),
+            "host load",
+            "others kept 1.6 of 2 CPU cores busy",
+            "end other programs",
+        ),
         (healthy(governor="schedutil"), "CPU governor", "schedutil", "performance"),
         (healthy(strangers=("Xorg (process 9)",)), "other processes", "Xorg", "end them"),
         (
@@ -144,6 +150,12 @@ def test_a_problem_is_reported_with_its_figure_and_a_remedy(readings, subject, f
     assert finding in check.finding
     assert remedy in check.remedy
     assert subject in to_text(checks_of(readings), None)
+
+
+def test_a_load_of_our_own_is_none():
+    """The load average counts our own work, so it decides only where nothing else is known."""
+    check = line(healthy(load=0.9, cpu=CpuUse(2.0, 2, 2.1, 2.0)), "host load")
+    assert (check.state, check.finding) == (State.GOOD, "others kept 0.1 of 2 CPU cores busy")
 
 
 def test_missing_readings_are_unknown():

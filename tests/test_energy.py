@@ -122,10 +122,3 @@ def test_a_jetson_without_power_monitors_gives_no_power(jetson):
 )
 def test_other_processes_are_those_that_are_not_workers(listed, ours, other_processes):
     assert nvml.other_processes(listed, ours) == other_processes
-
-
-def test_the_note_names_other_processes_and_a_remedy():
-    assert nvml.note_of_other_processes([]) == ""
-    text = nvml.note_of_other_processes(["Xorg (process 7)"])
-    assert "Xorg (process 7)" in text
-    assert "end them" in text

@@ -22,6 +22,7 @@ from precisionbench.probes import machine, timing
 from precisionbench.probes.event_timing_checks import STREAM_ESCAPE, SYNC_INSIDE, qualify
 from precisionbench.probes.run_all import l2_flush
 from precisionbench.reference_data.peaks import device_of
+from precisionbench.report.disturbances import disturbance_text
 from precisionbench.system import nvml
 from precisionbench.torchtools.timer import CudaEventClock, HostClock, Timer
 
@@ -329,7 +330,7 @@ def test_another_process_on_the_same_gpu_is_named():
         compared = pb.compare(
             nn.Linear(64, 64).cuda(), x, backends=["eager"], budget_s=20, replicas=1
         )
-        assert any("others compute on this GPU" in note for note in compared.data.notes)
+        assert "others computed on this GPU" in disturbance_text(compared.data)
     finally:
         other.kill()
         other.wait()

@@ -19,7 +19,7 @@ from precisionbench._internal.interrupts import Interrupts
 from precisionbench.errors import OutOfMemoryError, PreparationError, WorkerError
 from precisionbench.measure import restarts
 from precisionbench.measure.collector import Collector
-from precisionbench.measure.conditions import leave_all_cores_to_busy_calls, note_other_processes
+from precisionbench.measure.conditions import leave_all_cores_to_busy_calls, monitor_of
 from precisionbench.measure.interleaved import measure_rounds
 from precisionbench.measure.options import Options
 from precisionbench.measure.replicas import (
@@ -243,13 +243,40 @@ def test_a_row_that_fails_in_a_later_session_keeps_the_earlier_ones():
     assert not run.collector.failures
 
 
-def test_other_processes_on_the_gpu_are_noted_once():
+def test_other_processes_on_the_gpu_are_in_the_samples_of_rounds():
     run = make_run(compute_processes=lambda _: {7: "python", 9: "Xorg"})
-    row_states = [opened(run)]
-    note_other_processes(run, row_states)
-    note_other_processes(run, row_states)
-    (note,) = run.collector.run_notes
-    assert "Xorg (process 9)" in note
+    row_state = opened(run)
+    measure_rounds(run, [row_state])
+    sampled = run.collector.conditions
+    assert {one.gpu_processes for one in sampled} == {("Xorg (process 9)",)}
+    assert sampled[-1].last_round == row_state.complete_rounds - 1
+
+
+def test_workers_that_have_died_are_not_taken_for_processes_of_others():
+    run = make_run(compute_processes=lambda _: {7: "python", 9: "python"})
+    row_state = opened(run)
+    row_state.error = WorkerError("it died", "look")
+    monitor = monitor_of(run, [row_state])
+    monitor.start()
+    monitor.after_round(0)
+    monitor.finish()
+    assert [one.gpu_processes for one in run.collector.conditions] == [()]
+
+
+@pytest.mark.parametrize("shared", [None, 2])
+def test_only_the_cores_that_workers_may_use_are_watched(monkeypatch, shared):
+    monkeypatch.setattr(cpu_affinity, "usable_cores", lambda: (0, 1, 2, 3))
+    cores = cpu_affinity.fastest_cores(shared) if shared else (0, 1, 2, 3)
+    watched = []
+    run = make_run(read_cpu_times=watched.append)
+    run.shared_cores = shared
+    monitor_of(run, [opened(run)]).start()
+    assert watched == [cores]
+
+
+def test_rounds_with_restarts_are_sampled():
+    sampled = restarted(2).collector.conditions
+    assert {i for one in sampled for i in range(one.first_round, one.last_round + 1)} == {0, 1}
 
 
 @pytest.mark.parametrize(

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import io
+import os
+import re
+import subprocess
 import sys
 import threading
 import types
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import Any
 
+import attrs
 import pytest
 import torch
 from rich.console import Console
 
 import precisionbench as pb
+from precisionbench._internal.repeater import Repeater
 from precisionbench.measure.live_speedups import LiveSpeedups
 from precisionbench.measure.schedule import RowState
 from precisionbench.report import progress as display
-from precisionbench.report.progress import (
-    LiveDisplay,
-    LogLines,
-    Repeater,
-    progress_display,
-    stage_text,
-)
-from precisionbench.results.progress import Progress, in_phase
+from precisionbench.report.progress import LogLines, progress_display, shown
+from precisionbench.report.progress_live import LiveDisplay
+from precisionbench.report.progress_state import DisplayState, stage_text, times_text
+from precisionbench.results.progress import OnProgressOption, Progress, in_phase
 from precisionbench.statistics import Interval
 from simulated_device import SimulatedDevice, session, steady
+from terminals import running
 
 LONG = "compile:dtype=bfloat16,freezing=true,memory_format=channels_last"
 HALF = {"half": Interval(2.1304, 2.05, 2.21)}
@@ -116,16 +121,15 @@ def test_live_speed_ups_take_one_percent_of_the_time_at_most():
 @pytest.mark.parametrize(
     ("progress", "text"),
     [
+        (None, "starting"),
         (Progress("", "starting", 0, 6), "starting 6 worker processes"),
         (Progress("", "starting", 0, 1), "starting 1 worker process"),
         (Progress("half", "preparing", 2, 4, step="building"), "[2/4] half: preparing, building"),
         (Progress("", "warming_up", 0, 0, phase="experiments"), "experiments: warming up"),
-        (Progress("", "measuring", 3, 100), "round 3 of at most 100"),
-        (
-            Progress("", "measuring", 9, 100, remaining_s=200.0),
-            "round 9 of at most 100, about 3 min left",
-        ),
-        (Progress("half", "examining", 1, 1), "[1/1] half: looking at what runs in a call"),
+        (Progress("", "looking", 0, 0, step="clocks"), "measuring clocks"),
+        (Progress("", "measuring", 3, 100), "measuring, round 3"),
+        (Progress("half", "finishing", 1, 1), "[1/1] half: measuring memory and energy"),
+        (Progress("half", "examining", 1, 1), "[1/1] half: profiling"),
         (Progress("half", "failed", 1, 2, "no memory"), "[1/2] half failed: no memory"),
         (
             Progress("", "interrupted", 0, 0),
@@ -135,6 +139,86 @@ def test_live_speed_ups_take_one_percent_of_the_time_at_most():
 )
 def test_a_stage_is_a_line(progress, text):
     assert stage_text(progress) == text
+
+
+def measuring(elapsed_s: float, remaining_s: float | None, stage: str = "measuring") -> Progress:
+    return Progress("", stage, 1, 9, remaining_s=remaining_s, elapsed_s=elapsed_s)
+
+
+def state_after(*steps: Progress) -> DisplayState:
+    """The state of a display that was shown as the run began."""
+    state = DisplayState(0.0, 0.0)
+    for progress in steps:
+        state = state.after(progress, progress.elapsed_s)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("now_s", "text"),
+    [
+        (10.0, "0:10 elapsed, about 0:30 left"),
+        (39.9, "0:40 elapsed, about 0:01 left"),
+        (75.0, "1:15 elapsed, longer than estimated"),
+        (3700.0, "1:01:40 elapsed, longer than estimated"),
+    ],
+)
+def test_times_are_elapsed_and_remaining(now_s, text):
+    assert times_text(state_after(measuring(10.0, 30.0)), now_s) == text
+
+
+def test_without_an_estimate_only_the_elapsed_time_is_shown():
+    state = state_after(measuring(10.0, None))
+    assert times_text(state, 12.0) == "0:12 elapsed"
+    assert state.share_at(12.0) == 0
+
+
+def test_the_bar_is_elapsed_time_over_total_time():
+    state = state_after(measuring(10.0, 30.0))
+    assert state.share_at(10.0) == pytest.approx(0.25)
+    assert state.share_at(20.0) == pytest.approx(0.5)
+    assert state.share_at(50.0) == 1
+
+
+def test_an_estimate_that_jumps_is_smoothed_within_a_stage():
+    steady = [measuring(10.0, 30.0), measuring(11.0, 29.0)]
+    smoothed = state_after(*steady, measuring(12.0, 48.0))
+    assert smoothed.ends_s == pytest.approx(46.0), "it was 40 s and is said to be 60 s"
+    assert state_after(*steady, measuring(12.0, 48.0, "finishing")).ends_s == 60
+
+
+def test_the_bar_does_not_move_back_a_little():
+    before = state_after(measuring(10.0, 10.0))
+    after = before.after(measuring(11.0, 12.0, "finishing"), 11.0)
+    assert after.ends_s == 23, "which is 48 %"
+    assert after.share_at(11.0) == before.share == 0.5
+
+
+def test_the_bar_moves_back_at_once_where_the_estimate_was_wrong():
+    full = state_after(measuring(10.0, 10.0), measuring(60.0, None))
+    assert full.share == 1
+    assert full.after(measuring(61.0, 61.0, "finishing"), 61.0).share == 0.5
+
+
+@pytest.mark.parametrize("remaining_s", [None, 0.0])
+def test_a_step_without_an_estimate_keeps_the_latest_one(remaining_s):
+    state = state_after(measuring(10.0, 30.0), measuring(20.0, remaining_s))
+    assert times_text(state, 20.0) == "0:20 elapsed, about 0:20 left"
+
+
+@pytest.mark.parametrize(
+    "second",
+    [measuring(2.0, 8.0), attrs.evolve(measuring(55.0, 8.0), elapsed_s=57.0, phase="noise")],
+)
+def test_the_time_of_another_run_begins_anew(second):
+    state = state_after(attrs.evolve(measuring(50.0, 5.0), speedups=HALF)).after(second, 60.0)
+    assert state.began_s == 60 - second.elapsed_s
+    assert state.ends_s == 68
+    assert not state.speedups
+
+
+def test_speed_ups_stay_when_the_rounds_have_ended():
+    rounds = attrs.evolve(measuring(5.0, 5.0), speedups=HALF)
+    assert state_after(rounds, measuring(6.0, 4.0, "finishing")).speedups == HALF
 
 
 def test_the_phase_is_named_first():
@@ -154,7 +238,10 @@ def lines_of(*steps: tuple[float, Progress]) -> list[str]:
 
 
 def test_a_log_has_a_line_for_rows_and_for_rounds_every_ten_seconds():
-    rounds = [(float(i), Progress("", "measuring", i, 100, speedups=HALF)) for i in range(1, 25)]
+    rounds = [
+        (float(i), Progress("", "measuring", i, 100, remaining_s=40.0 - i, speedups=HALF))
+        for i in range(1, 25)
+    ]
     assert lines_of(
         (0.0, Progress("half", "preparing", 1, 1)),
         (0.0, Progress("half", "preparing", 1, 1, step="building")),
@@ -163,8 +250,8 @@ def test_a_log_has_a_line_for_rows_and_for_rounds_every_ten_seconds():
         (26.0, Progress("half", "done", 1, 1)),
     ) == [
         "[1/1] half: preparing",
-        "round 10 of at most 100: half 2.13x (2.05 to 2.21)",
-        "round 20 of at most 100: half 2.13x (2.05 to 2.21)",
+        "measuring, round 10 (0:10 elapsed, about 0:30 left): half 2.13x (2.05 to 2.21)",
+        "measuring, round 20 (0:20 elapsed, about 0:20 left): half 2.13x (2.05 to 2.21)",
         "[1/1] half done",
     ]
 
@@ -175,7 +262,7 @@ def test_a_log_repeats_long_steps_with_the_elapsed_time():
         on_progress(Progress("half", "preparing", 1, 1, step="building"))
         clock.now_s = 120.0
         on_progress.write_elapsed()
-    assert out.getvalue() == "[1/1] half: preparing, building, for 2 min\n"
+    assert out.getvalue() == "[1/1] half: preparing, building, for 2:00\n"
 
 
 def test_a_closed_stream_raises_no_error():
@@ -185,31 +272,50 @@ def test_a_closed_stream_raises_no_error():
         on_progress(Progress("half", "done", 1, 1))
 
 
-def shown(progress: Progress, width: int, took_s: float = 0.0) -> list[str]:
+def drawn(progress: Progress, width: int, took_s: float = 0.0) -> list[str]:
+    """What a live display shows some time after a step."""
     clock = Clock()
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=True, color_system=None)
-    display = LiveDisplay(console, clock)
-    display(progress)
-    display._repeater.stop()
+    live = LiveDisplay(console, clock)
+    with live:
+        live(progress)
+    out.truncate(0)
+    out.seek(0)
     clock.now_s = took_s
-    console.print(display)
+    console.print(live)
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_a_long_name_is_cut_before_the_step_and_its_time(width):
-    (line,) = shown(Progress(LONG, "preparing", 4, 4, step="building"), width, 72.0)
+    line, times = drawn(Progress(LONG, "preparing", 4, 4, step="building"), width, 72.0)
     assert len(line) <= width
     assert line.startswith("[4/4] compile:d")
-    assert line.endswith(": preparing, building, for 72 s" if width > 40 else "…")
+    assert line.endswith(": preparing, building, for 1:12" if width > 40 else "…")
+    assert times == "1:12 elapsed"
 
 
-@pytest.mark.parametrize("width", [40, 80, 200])
-def test_speed_ups_are_aligned_with_their_intervals(width):
+@pytest.mark.parametrize(("width", "bar"), [(30, 0), (40, 9), (60, 29), (80, 40), (200, 40)])
+def test_the_bar_takes_the_room_beside_the_times(width, bar):
+    times = "0:30 elapsed, about 0:30 left"
+    _, line = drawn(Progress("", "warming_up", 0, 0, remaining_s=60.0), width, 30.0)
+    assert line.endswith(times)
+    assert len(line) == (bar + 2 if bar else 0) + len(times)
+    assert line.count("━") == bar // 2, "half of it is full; without colours the rest is empty"
+
+
+def test_speed_ups_that_fit_are_in_one_line():
+    speedups = {**HALF, "compile": Interval(1.905, 0.9, 3.1)}
+    *_, line = drawn(Progress("", "measuring", 14, 100, speedups=speedups), 60)
+    assert line == "half 2.13x (2.05 to 2.21), compile 1.9x (0.90 to 3.1)"
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_more_speed_ups_are_aligned_with_their_intervals(width):
     speedups = {**HALF, LONG: Interval(1.905, 0.9, 3.1)}
-    head, half, other = shown(Progress("", "measuring", 14, 100, speedups=speedups), width)
-    assert head == "round 14 of at most 100"
+    head, _, half, other = drawn(Progress("", "measuring", 14, 100, speedups=speedups), width)
+    assert head == "measuring, round 14"
     assert half.endswith("2.13x  2.05 to 2.21")
     assert other.split()[-4:] == ["1.9x", "0.90", "to", "3.1"]
     assert len(half) == len(other) <= width
@@ -238,12 +344,28 @@ def test_a_repeater_calls_its_action_until_it_is_stopped():
     assert not ticked.is_set()
 
 
-def test_failures_remain_after_the_live_display():
+def test_a_failure_is_told_once_and_remains_after_the_live_display():
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=80, color_system=None)
     with LiveDisplay(console) as on_progress:
         on_progress(Progress("apex-amp", "failed", 3, 4, "needs NVIDIA Apex"))
-    assert "apex-amp: needs NVIDIA Apex\n" in out.getvalue()
+        on_progress(Progress("half", "preparing", 1, 4))
+    assert out.getvalue().count("apex-amp: needs NVIDIA Apex\n") == 1
+    assert out.getvalue().count("needs NVIDIA Apex") == 1
+
+
+def test_the_cursor_stays_visible_so_that_a_killed_process_leaves_it():
+    out = io.StringIO()
+    with LiveDisplay(Console(file=out, force_terminal=True)) as on_progress:
+        on_progress(Progress("half", "done", 1, 1))
+        assert out.getvalue().rindex("\x1b[?25h") > out.getvalue().rindex("\x1b[?25l")
+
+
+def test_printed_output_stays_where_it_leads_unless_that_is_the_terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", file := io.StringIO())
+    with LiveDisplay(Console(file=io.StringIO(), force_terminal=True)):
+        print("printed by a callback")
+    assert file.getvalue() == "printed by a callback\n"
 
 
 def test_without_a_terminal_there_are_log_lines(capsys):
@@ -275,58 +397,172 @@ def test_a_notebook_without_widgets_gets_log_lines():
     assert out.getvalue() == "[1/2] half done\n"
 
 
-class Output:
-    """A double of the widget of ipywidgets that shows printed output in the cell."""
-
-    made: ClassVar[list[Output]] = []
+class Notebook:
+    """A double of `IPython.display` in a notebook: outputs of a cell, by identifier."""
 
     def __init__(self) -> None:
-        self.made.append(self)
-        self.cleared = 0
-        self.closed = False
+        self.updates: list[str] = []
 
-    def clear_output(self, wait: bool) -> None:
-        self.cleared += 1
-
-    def close(self) -> None:
-        self.closed = True
-
-    def __enter__(self) -> Output:
+    def display(self, shown: Any, display_id: bool = False) -> Notebook:
+        assert display_id
+        self.update(shown)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        pass
+    def update(self, shown: Any) -> None:
+        self.updates.append(shown._repr_mimebundle_([], [])["text/html"])
 
 
-def test_a_notebook_with_widgets_gets_a_live_display(monkeypatch):
-    """With doubles; the test below uses the real widgets."""
-    said: list[str] = []
-    ipython = types.ModuleType("IPython")
-    ipython_display = types.ModuleType("IPython.display")
-    ipython_display.display = lambda shown: said.append(getattr(shown, "text", ""))
-    widgets = types.ModuleType("ipywidgets")
-    widgets.Output = Output
-    modules = {
-        "IPython": ipython,
-        "IPython.display": ipython_display,
-        "ipywidgets": widgets,
-    }
-    for name, module in modules.items():
-        monkeypatch.setitem(sys.modules, name, module)
+def test_a_notebook_gets_a_live_display_without_widgets(monkeypatch):
+    notebook = Notebook()
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", notebook)
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
     with progress_display(Console(force_jupyter=True)) as on_progress:
-        on_progress(Progress("", "measuring", 14, 100, speedups=HALF))
-    (output,) = Output.made
-    assert output.cleared >= 2
-    assert output.closed
-    assert any("round 14" in text for text in said)
+        on_progress(Progress("", "measuring", 14, 100, remaining_s=50.0, speedups=HALF))
+    first, shown, last = notebook.updates
+    assert "starting" in first
+    assert "measuring, round 14\n" in shown
+    assert "0:00 elapsed, about 0:50 left\nhalf 2.13x (2.05 to 2.21)" in shown
+    assert re.sub("<[^>]*>", "", last).strip() == ""
 
 
-def test_widgets_of_a_real_notebook_show_a_live_display():
+def test_ipython_itself_updates_the_display(monkeypatch):
     pytest.importorskip("IPython")
-    pytest.importorskip("ipywidgets")
-    with progress_display(Console(force_jupyter=True)) as on_progress:
-        assert isinstance(on_progress, LiveDisplay)
-        on_progress(Progress("", "measuring", 14, 100, speedups=HALF))
+    from IPython.core.displaypub import CapturingDisplayPublisher
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    monkeypatch.setattr(shell, "display_pub", CapturingDisplayPublisher())
+    try:
+        with progress_display(Console(force_jupyter=True)) as on_progress:
+            on_progress(Progress("", "measuring", 14, 100))
+    finally:
+        InteractiveShell.clear_instance()
+    first, shown, _ = shell.display_pub.outputs
+    assert shown["transient"] == first["transient"]
+    assert "round 14" in shown["data"]["text/html"]
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+OUTSIDE = {"CI": "", "PYTEST_CURRENT_TEST": "", "TERM": "xterm"}
+
+
+@contextlib.contextmanager
+def displayed(
+    stream: io.StringIO | None, on_progress: OnProgressOption = "auto", **environ: str
+) -> Iterator[Any]:
+    """What is shown on a standard error, outside of tests and CI."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        for name, value in {**OUTSIDE, **environ}.items():
+            patch.setenv(name, value)
+        with shown(on_progress) as tell:
+            yield tell
+
+
+def is_displayed(stream: io.StringIO | None, **environ: str) -> bool:
+    with displayed(stream, **environ) as tell:
+        return tell is not None
+
+
+def test_auto_is_a_live_display_on_a_terminal():
+    screen = Screen()
+    with displayed(screen) as tell:
+        assert isinstance(tell, LiveDisplay)
+        tell(Progress("half", "done", 1, 1))
+    assert "[1/1] half done" in screen.getvalue()
+    assert is_displayed(screen), "again, after the first has ended"
+
+
+def test_auto_writes_lines_on_a_dumb_terminal():
+    screen = Screen()
+    with displayed(screen, TERM="dumb") as tell:
+        tell(Progress("half", "done", 1, 1))
+    assert screen.getvalue() == "[1/1] half done\n"
+
+
+@pytest.mark.parametrize("name", ["CI", "PYTEST_CURRENT_TEST"])
+def test_auto_is_silent_in_ci_and_in_tests(name):
+    assert not is_displayed(Screen(), **{name: "1"})
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), None])
+def test_auto_is_silent_without_a_terminal(stream):
+    assert not is_displayed(stream)
+
+
+def test_auto_is_silent_in_a_thread_and_within_another_display():
+    in_thread: list[bool] = []
+    thread = threading.Thread(target=lambda: in_thread.append(is_displayed(Screen())))
+    thread.start()
+    thread.join()
+    assert in_thread == [False]
+    with progress_display():
+        assert not is_displayed(Screen())
+
+
+def test_none_is_silent_and_a_function_is_taken_as_it_is():
+    screen, seen = Screen(), []
+    with displayed(screen, None) as tell:
+        assert tell is None
+    with displayed(screen, seen.append) as tell:
+        tell(measuring(1.0, None))
+    assert len(seen) == 1
+    assert screen.getvalue() == ""
+
+
+@pytest.mark.parametrize("function", [pb.compare, pb.ladder, pb.diagnose, pb.examine])
+def test_functions_that_measure_show_progress_by_default(function):
+    assert inspect.signature(function).parameters["on_progress"].default == "auto"
+
+
+SCRIPT = """
+import sys, torch
+import precisionbench as pb
+model, inputs = torch.nn.Linear(64, 64), torch.rand(8, 64)
+on_progress = None if "silent" in sys.argv else "auto"
+options = dict(device="cpu", replicas=1, budget_s=4, evidence=False, on_progress=on_progress)
+pb.compare(model, inputs, backends=["half:dtype=bfloat16", "apex-amp"], **options)
+print("the result")
+"""
+
+
+@pytest.mark.slow
+def test_a_script_in_a_terminal_shows_a_bar_and_its_output_stays_clean(tmp_path):
+    with (tmp_path / "out").open("w") as out, running(code=SCRIPT, stdout=out, **OUTSIDE) as screen:
+        assert screen.exit_code() == 0
+    assert "starting 2 worker processes" in screen.plain()
+    assert re.search(r"━ +\d:\d\d elapsed, about \d:\d\d left", screen.plain())
+    assert (tmp_path / "out").read_text() == "the result\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["silent", "piped"])
+def test_a_script_that_is_silent_or_piped_shows_nothing(tmp_path, mode):
+    if mode == "silent":
+        with running("silent", code=SCRIPT, **OUTSIDE) as screen:
+            assert screen.exit_code() == 0
+        assert screen.plain() == "the result\n"
+        return
+    command = [sys.executable, "-c", SCRIPT]
+    done = subprocess.run(command, env={**os.environ, **OUTSIDE}, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("the result\n", "")
+
+
+@pytest.mark.slow
+def test_an_error_removes_the_display_before_its_traceback():
+    with running(code=SCRIPT.replace("apex-amp", "no-such"), **OUTSIDE) as screen:
+        assert screen.exit_code() == 1
+    display, error = screen.shown.split("Traceback", 1)
+    assert "BackendNotFoundError" in error
+    assert display.index("starting") < display.rindex("\x1b[2K"), "its lines are erased"
+    assert display.rindex("\x1b[?25h") > display.rindex("\x1b[?25l"), "the cursor is visible"
 
 
 def test_progress_display_is_public():

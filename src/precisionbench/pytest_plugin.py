@@ -185,6 +185,7 @@ class PrecisionBenchmark:
         if device is not None:
             _skip_without(device)
         file = self._output_file()
+        options.setdefault("on_progress", None)  # pytest has its own display
         with self._lock:
             found = compare(model, inputs, backends=backends, device=device, **options)
         if any(row.measurement.ended_by == "interrupted" for row in found):

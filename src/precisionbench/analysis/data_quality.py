@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from statistics import median
 
 import attrs
 
 from precisionbench._internal.identity_cache import cached_by_identity
+from precisionbench.analysis.disturbances import without_blocks
 from precisionbench.analysis.speedups import speedups
 from precisionbench.analysis.variation import (
-    MIN_INTERVAL_ROUNDS,
     BlocksByRow,
     beyond_replica,
-    count_rounds,
     round_medians,
     round_shifts,
 )
@@ -162,18 +161,7 @@ def unthrottled(data: ComparisonData) -> ComparisonData | None:
         for block in row.measurement.blocks
         if block.state and block.state.throttled
     }
-    kept = {
-        row.backend: [b for b in row.measurement.blocks if b.round_key not in throttled]
-        for row in data.results
-    }
-    if any(count_rounds(blocks) < MIN_INTERVAL_ROUNDS for blocks in kept.values()):
-        return None
-    results = tuple(_with_blocks(row, kept[row.backend]) for row in data.results)
-    return attrs.evolve(data, results=results)
-
-
-def _with_blocks(row: BackendResult, blocks: Sequence[Block]) -> BackendResult:
-    return attrs.evolve(row, measurement=attrs.evolve(row.measurement, blocks=tuple(blocks)))
+    return without_blocks(data, lambda _, block: block.round_key in throttled)
 
 
 # --- over time ----------------------------------------------------------------------------------

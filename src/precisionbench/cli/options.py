@@ -145,7 +145,7 @@ def json_option(what: str = "it") -> Decorator[Any]:
 
 def quiet_option() -> Decorator[Any]:
     """`--quiet`: no progress output."""
-    return click.option("--quiet", "-q", is_flag=True, help="Say nothing of the progress.")
+    return click.option("--quiet", "-q", is_flag=True, help="No progress output.")
 
 
 def wide_option() -> Decorator[Any]:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import attrs
+import torch
 
 from precisionbench.doctor.checks import MachineCheck, checks_of
 from precisionbench.doctor.machine_readings import measure_readings
@@ -17,8 +18,9 @@ from precisionbench.errors import SpecError
 from precisionbench.measure.options import MOST_REPLICAS
 from precisionbench.model.inputs import whole_number
 from precisionbench.model.workload import usable_device
+from precisionbench.report.progress import shown
 from precisionbench.results import json_format
-from precisionbench.results.progress import OnProgress, Progress
+from precisionbench.results.progress import OnProgress, OnProgressOption, Progress
 from precisionbench.system.memory import free_memory
 
 _REPLICAS = 3
@@ -59,7 +61,7 @@ def examine(
     *,
     quick: bool = False,
     replicas: int = _REPLICAS,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgressOption = "auto",
 ) -> Examination:
     """Examine this machine: how fast it is, how well it can be measured, and what disturbs that.
 
@@ -67,7 +69,7 @@ def examine(
         device: `"cpu"`, `"cuda"`, `"cuda:1"`; None takes the current GPU, else the CPU.
         quick: leave out the noise trials, which take about a minute.
         replicas: processes on each side of a noise trial, 2 or more.
-        on_progress: called with a `Progress` at each step.
+        on_progress: as for `compare`.
 
     Returns:
         The readings, and one check for each with a state and a remedy.
@@ -80,12 +82,18 @@ def examine(
     if number is None or number > MOST_REPLICAS:
         fix = f"give a whole number from 2 to {MOST_REPLICAS}"
         raise SpecError(f"replicas is {replicas!r}", fix)
-    chosen = usable_device(device)
+    with shown(on_progress) as tell:
+        return _examination(usable_device(device), quick, replicas, tell)
+
+
+def _examination(
+    device: torch.device, quick: bool, replicas: int, on_progress: OnProgress | None
+) -> Examination:
     if on_progress is not None:
         on_progress(Progress("", "looking", 0, 0, step="clocks, matmuls and copies"))
-    readings = measure_readings(chosen)
+    readings = measure_readings(device)
     if not quick:
         free_memory()
-        trials, trouble = noise_trials(chosen, replicas, on_progress)
+        trials, trouble = noise_trials(device, replicas, on_progress)
         readings = attrs.evolve(readings, trials=trials, trouble=trouble)
     return Examination(readings)

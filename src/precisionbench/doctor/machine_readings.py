@@ -16,7 +16,7 @@ from precisionbench.errors import FOREIGN_ERRORS
 from precisionbench.measure.worker.guards import executing
 from precisionbench.probes import machine
 from precisionbench.results import DeviceState
-from precisionbench.system import environment, nvml
+from precisionbench.system import cpu_affinity, cpu_times, environment, nvml
 from precisionbench.system.telemetry import open_telemetry
 from precisionbench.torchtools.global_state import autocast_off, flags_restored, rng_restored
 from precisionbench.torchtools.timer import clock_for
@@ -30,7 +30,7 @@ def measure_readings(device: torch.device) -> Readings:
     Args:
         device: to measure.
     """
-    load = _load()  # before our own work adds to it
+    load, before = cpu_times.load_average_per_core(), _cpu_times()  # before our own work adds to it
     clock = clock_for(device)
     with _default_state(device), clock.active(), executing():
         step_s = machine.clock_step_s(clock)
@@ -46,6 +46,7 @@ def measure_readings(device: torch.device) -> Readings:
         unknown=unknown,
         state=state,
         load=load,
+        cpu=before.use_until(after) if before and (after := _cpu_times()) else None,
         governor=_governor(),
         strangers=other_processes(device),
         backends=tuple(
@@ -77,12 +78,8 @@ def state_under_load(device: torch.device, load: Callable[[], object]) -> Device
         return telemetry.after()
 
 
-def _load() -> float | None:
-    """The load average of the last minute, per core."""
-    try:
-        return os.getloadavg()[0] / (os.cpu_count() or 1)
-    except OSError:
-        return None
+def _cpu_times() -> cpu_times.CpuTimes | None:
+    return cpu_times.read_cpu_times(cpu_affinity.usable_cores())
 
 
 def _governor() -> str | None:
@@ -97,6 +94,5 @@ def other_processes(device: torch.device) -> tuple[str, ...] | None:
     Args:
         device: to ask for.
     """
-    with nvml.opened(device) as found:
-        listed = nvml.processes(*found) if found else {}
+    listed = nvml.processes_on(device)
     return tuple(nvml.other_processes(listed, [os.getpid()])) if listed else None

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import attrs
 
 from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS, known_noise_floor
-from precisionbench.results import DeviceState, Environment, Speedup
+from precisionbench.results import CpuUse, DeviceState, Environment, Speedup
 
 _Z_95 = 1.645  # 95th percentile of the normal distribution
 _UPPER_TAIL = 0.975  # of a 95 % interval
@@ -96,6 +96,7 @@ class Readings:
         backends: whether each can run.
         trials: noise trials; empty if they were left out.
         trouble: why noise trials are missing.
+        cpu: use of the CPU cores while the readings were taken; None if unknown.
     """
 
     environment: Environment
@@ -111,6 +112,7 @@ class Readings:
     backends: tuple[Readiness, ...]
     trials: tuple[NoiseTrial, ...] = ()
     trouble: str = ""
+    cpu: CpuUse | None = None
 
     @property
     def known_spread(self) -> float:

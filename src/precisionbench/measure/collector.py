@@ -21,6 +21,7 @@ from precisionbench.results import (
     BackendResult,
     Measurement,
     Passes,
+    RoundConditions,
 )
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.journal import Journal
@@ -49,6 +50,7 @@ class Collector:
         failures: rows that could not be measured, by name.
         errors: the errors of those rows, by name.
         run_notes: warnings about the run as a whole.
+        conditions: what else the machine did, by round.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Collector:
         self.failures: dict[str, BackendFailure] = {}
         self.errors: dict[str, PrecisionBenchError] = {}
         self.run_notes: list[str] = []
+        self.conditions: list[RoundConditions] = []
         self._row_warnings, self._on_progress, self._journal = row_warnings, on_progress, journal
         self._outputs: dict[str, Mapping[str, Any]] = {}
         self._reported_failures: set[str] = set()
@@ -146,7 +149,8 @@ class Collector:
         self.record_schedule("restarts")
 
     def record_schedule(self, schedule: str) -> None:
-        """Write to the journal that all rows are measured again on another schedule."""
+        """Drop what was sampled, as all rows are measured again on another schedule."""
+        self.conditions.clear()
         if self._journal is not None:
             self._journal.change_schedule(schedule)
 
@@ -154,6 +158,12 @@ class Collector:
         """Write fields of the result's header to the journal as soon as they are known."""
         if self._journal is not None:
             self._journal.add_header_fields(**fields)
+
+    def record_round_conditions(self, conditions: RoundConditions) -> None:
+        """Keep what else the machine did during some rounds, also in the journal."""
+        self.conditions.append(conditions)
+        if self._journal is not None:
+            self._journal.add_conditions(conditions)
 
     def record_block(self, row_state: RowState) -> None:
         """Write a row's newest block to the journal."""

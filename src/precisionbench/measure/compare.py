@@ -17,7 +17,7 @@ from precisionbench._internal.output_capture import silence
 from precisionbench._version import __version__
 from precisionbench.backends import Backend
 from precisionbench.comparison import Comparison
-from precisionbench.errors import SpecError, some
+from precisionbench.errors import some
 from precisionbench.measure import interleaved, sequential
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.options import Options
@@ -27,10 +27,11 @@ from precisionbench.measure.time_estimate import TimeEstimate
 from precisionbench.measure.worker.fork_client import ForkServer, can_fork
 from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.model.workload import Workload, resolve
+from precisionbench.report.progress import shown
 from precisionbench.results import ComparisonData, json_format
 from precisionbench.results.journal import Journal
 from precisionbench.results.json_values import Json
-from precisionbench.results.progress import OnProgress, Progress
+from precisionbench.results.progress import OnProgress, OnProgressOption, Progress
 from precisionbench.system import environment
 from precisionbench.system.memory import free_memory
 from precisionbench.torchtools.global_state import Functions, rng_restored
@@ -61,13 +62,14 @@ def compare(
     build_together: bool = False,
     passes: bool | None = None,
     effort: str = "normal",
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgressOption = "auto",
     journal: str | os.PathLike[str] | None = None,
 ) -> Comparison:
     """Measure one model under several precision backends.
 
     The model and inputs are never changed: each backend gets copies, and torch's flags, functions
-    and random states are afterwards as they were. Nothing is printed.
+    and random states are afterwards as they were. Nothing is printed but progress, to standard
+    error.
 
     Args:
         model: an `nn.Module`, a function that builds one (or `(model, inputs)`),
@@ -107,7 +109,9 @@ def compare(
             budget: a first look in seconds; `"normal"`; or `"thorough"`: six processes, twelve
             rounds or more until intervals are narrow, four times the budget. Other arguments win
             over it.
-        on_progress: called with a `Progress` at each step.
+        on_progress: `"auto"` shows progress on a terminal (standard error) or in a notebook; not
+            in CI, in pytest, or in a thread. None shows nothing. A function is called with a
+            `Progress` at each step.
         journal: new file to which every finished block is written; `load` reads it, also after a
             run that crashed.
 
@@ -135,11 +139,10 @@ def compare(
         build_together=build_together,
         passes=passes,
     )
-    _check_callback(on_progress)
     build = partial(resolve, model, inputs, device=device, batch_size=batch_size)
-    with _exclusive(), _fork_server(options) as server:
+    with _exclusive(), _fork_server(options) as server, shown(on_progress) as tell:
         rows, base, workload, warnings = _planned(backends, reference, build, options)
-        return _measured(workload, rows, base, options, warnings, on_progress, journal, server)
+        return _measured(workload, rows, base, options, warnings, tell, journal, server)
 
 
 def _planned(
@@ -173,26 +176,19 @@ def compare_with(
         rows: what to measure, as `plan` gives them.
         reference: name of the row that the others are compared with.
         options: how to measure.
-        on_progress: as for `compare`.
+        on_progress: called with a `Progress` at each step; None shows nothing.
         journal: as for `compare`.
 
     Returns:
         As `compare`.
 
     Raises:
-        SpecError: `on_progress` cannot be called.
         OutputError: the journal cannot be created.
         KeyboardInterrupt: as `compare`.
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
-    _check_callback(on_progress)
     with _exclusive(), _fork_server(options) as server:
         return _measured(workload, rows, reference, options, (), on_progress, journal, server)
-
-
-def _check_callback(on_progress: OnProgress | None) -> None:
-    if on_progress is not None and not callable(on_progress):
-        raise SpecError(f"on_progress is {on_progress!r}", "give a function of one Progress")
 
 
 @contextlib.contextmanager
@@ -298,6 +294,7 @@ def _data(header: Mapping[str, Any], rows: Sequence[Row], collector: Collector) 
         results=tuple(results[row.name] for row in rows if row.name in results),
         failures=tuple(failures[row.name] for row in rows if row.name in failures),
         notes=tuple(collector.run_notes),
+        conditions=tuple(collector.conditions),
     )
 
 

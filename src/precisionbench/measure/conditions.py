@@ -1,12 +1,14 @@
-"""Conditions under which workers are measured: shared CPU cores, other processes on the GPU."""
+"""Conditions under which workers are measured: shared CPU cores, and what else the machine does."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 import torch
 
+from precisionbench.measure.monitor import Monitor
 from precisionbench.measure.run import Run
 from precisionbench.measure.schedule import RowState
 from precisionbench.measure.worker.client import WorkerBackend
@@ -44,25 +46,42 @@ def share_cores(run: Run, replicas: Iterable[WorkerBackend]) -> None:
         replicas: prepared backends.
     """
     if run.shared_cores is not None:
-        cores = cpu_affinity.fastest_cores(run.shared_cores)
+        cores = measured_cores(run)
         for prepared in replicas:
             prepared.worker.set_cpu_affinity(cores)
 
 
-def note_other_processes(run: Run, row_states: Iterable[RowState]) -> None:
-    """Add a note where other processes compute on the GPU: they affect every time.
+def measured_cores(run: Run) -> tuple[int, ...]:
+    """The cores that workers may use while they are measured.
 
     Args:
-        run: takes the note.
+        run: says how many cores they share.
+    """
+    if run.shared_cores is None:
+        return cpu_affinity.usable_cores()
+    return cpu_affinity.fastest_cores(run.shared_cores)
+
+
+def monitor_of(run: Run, row_states: Sequence[RowState]) -> Monitor:
+    """A monitor of the rounds in which prepared rows are measured.
+
+    Args:
+        run: takes what it finds.
         row_states: of all rows.
     """
-    row_states = list(row_states)
+    return Monitor(
+        read_cpu=partial(run.system.read_cpu_times, measured_cores(run)),
+        read_gpu=lambda: _other_processes(run, row_states),
+        record=run.collector.record_round_conditions,
+        session=row_states[0].session,
+    )
+
+
+def _other_processes(run: Run, row_states: Sequence[RowState]) -> list[str]:
+    """Other processes that compute on the GPU: they affect every time."""
     if any(row_state.error for row_state in row_states):
-        return  # the driver may still list workers that have died
+        return []  # the driver may still list workers that have died
     ours = [prepared.worker.pid for row_state in row_states for prepared in row_state.replicas]
     if run.device.type == "cuda" and torch.cuda.is_initialized():
         ours.append(os.getpid())
-    listed = run.system.compute_processes(run.device)
-    note = nvml.note_of_other_processes(nvml.other_processes(listed, ours))
-    if note:
-        run.collector.add_note(note)
+    return nvml.other_processes(run.system.compute_processes(run.device), ours)

@@ -12,10 +12,11 @@ from precisionbench.measure import finish, restarts
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.conditions import (
     leave_all_cores_to_busy_calls,
-    note_other_processes,
+    monitor_of,
     share_cores,
 )
 from precisionbench.measure.finish import FinishedRow, Float64Reference
+from precisionbench.measure.monitor import Monitor
 from precisionbench.measure.options import Options, Outcome
 from precisionbench.measure.replicas import (
     CrowdedError,
@@ -27,7 +28,7 @@ from precisionbench.measure.replicas import (
 from precisionbench.measure.rounds import run_rounds
 from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run, System
-from precisionbench.measure.schedule import RowState, Schedule
+from precisionbench.measure.schedule import RoundStatus, RowState, Schedule
 from precisionbench.measure.time_budget import PROFILE
 from precisionbench.model.workload import Workload
 from precisionbench.statistics import preload
@@ -127,10 +128,8 @@ def _measure_in_workers(run: Run, number: int) -> None:
         run.collector.record_conditions(shared_cores=run.shared_cores)
         for row_state in row_states.values():
             share_cores(run, row_state.replicas)
-        note_other_processes(run, row_states.values())
         with run.interrupts.held():
             ended_by = measure_rounds(run, list(row_states.values()))
-            note_other_processes(run, row_states.values())
             _raise_if_nothing_to_keep(run, row_states)
             done = _finish_rows(run, row_states, ended_by)
             if not number and run.options.evidence and not run.stop_requested():
@@ -151,7 +150,8 @@ def measure_rounds(run: Run, row_states: Sequence[RowState]) -> str:
     """
     if not row_states:
         return "budget"
-    collector, budget = run.collector, run.begin_session(row_states)
+    collector, monitor = run.collector, monitor_of(run, row_states)
+    budget = run.begin_session(row_states)
     with open_telemetry(run.device) as telemetry:
         schedule = Schedule(
             budget.rounds_s(row_states),
@@ -163,10 +163,20 @@ def measure_rounds(run: Run, row_states: Sequence[RowState]) -> str:
             telemetry=telemetry,
             stop_requested=run.stop_requested,
             on_warm_up=lambda: collector.report_run("warming_up"),
-            on_round=lambda status: run.report_round(status, row_states),
+            on_first_round=monitor.start,
+            on_round=lambda status: _after_round(run, monitor, status, row_states),
             on_block=collector.record_block,
         )
-        return run_rounds(row_states, schedule)
+        ended_by = run_rounds(row_states, schedule)
+        monitor.finish()
+    return ended_by
+
+
+def _after_round(
+    run: Run, monitor: Monitor, status: RoundStatus, row_states: Sequence[RowState]
+) -> None:
+    monitor.after_round(status.round - 1)
+    run.report_round(status, row_states)
 
 
 def _raise_if_nothing_to_keep(run: Run, row_states: Mapping[str, RowState]) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 
 import attrs
 
 from precisionbench.errors import PrecisionBenchError
 from precisionbench.measure import finish
-from precisionbench.measure.conditions import share_cores
+from precisionbench.measure.conditions import measured_cores, share_cores
 from precisionbench.measure.finish import FinishedRow, Float64Reference
+from precisionbench.measure.monitor import Monitor
 from precisionbench.measure.replicas import WorkerStarter
 from precisionbench.measure.rounds import run_single_round
 from precisionbench.measure.rows import Row
@@ -44,6 +46,15 @@ def measure(run: Run, max_rounds: int = MAX_ROUNDS) -> None:
     restarts.complete("interrupted" if run.stop_requested() else "budget")
 
 
+def _monitor_of(run: Run) -> Monitor:
+    """A monitor of the CPU; between rounds no worker is left to tell the GPU's processes apart."""
+    return Monitor(
+        read_cpu=partial(run.system.read_cpu_times, measured_cores(run)),
+        read_gpu=tuple,
+        record=run.collector.record_round_conditions,
+    )
+
+
 @attrs.define
 class _Restarts:
     """The rounds of rows that are restarted.
@@ -73,6 +84,8 @@ class _Restarts:
         """Measure rounds until the time is used or the user asks to stop; at least one."""
         run = self.run
         end_s = run.system.monotonic_s() + TIME_LIMIT * run.budget_s
+        monitor = _monitor_of(run)
+        monitor.start()
         for number in range(max_rounds):
             spent_s = self.measured_s + self.finishing_s
             is_over = spent_s >= run.budget_s or run.system.monotonic_s() >= end_s
@@ -80,8 +93,10 @@ class _Restarts:
                 break
             for position, row in enumerate(run.rng.sample(run.rows, len(run.rows))):
                 self._measure(row, number, position)
+            monitor.after_round(number)
             left_s = max(0.0, end_s - run.system.monotonic_s())
             run.report_round(RoundStatus(number + 1, left_s))
+        monitor.finish()
 
     def _measure(self, row: Row, number: int, position: int) -> None:
         """Start a row, measure one block, and end its worker."""

@@ -51,6 +51,7 @@ def _measure(row_states: Sequence[RowState], schedule: Schedule, end_s: float) -
 
     A round begins only if half of it at least fits in what is left of the budget.
     """
+    schedule.on_first_round()
     started_s, stop_rule = schedule.now(), StopRule(schedule)
     for number in range(schedule.max_rounds):
         if not _one_round(row_states, number, schedule):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import attrs
@@ -24,12 +24,7 @@ from precisionbench.measure.worker.guards import check_available
 from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.model.workload import Workload
 from precisionbench.system import cpu_affinity, memory, nvml
-
-
-def _compute_processes(device: torch.device) -> Mapping[int, str]:
-    """Names of the processes that compute on a GPU by process id; none where it is not known."""
-    with nvml.opened(device) as found:
-        return nvml.processes(*found) if found else {}
+from precisionbench.system.cpu_times import CpuTimes, read_cpu_times
 
 
 @attrs.frozen
@@ -43,6 +38,7 @@ class System:
         workers_that_fit: how many workers the host's memory holds.
         free_device_bytes: memory left on a GPU; None elsewhere.
         compute_processes: names of the processes that compute on a GPU, by process id.
+        read_cpu_times: reads the CPU time that cores and this process have spent so far.
         default_shared_cores: how many CPU cores workers share where the user does not say.
     """
 
@@ -51,7 +47,8 @@ class System:
     monotonic_s: Callable[[], float] = time.monotonic
     workers_that_fit: Callable[[torch.device, int], int | None] = memory.workers_that_fit
     free_device_bytes: Callable[[torch.device], int | None] = memory.free_device_bytes
-    compute_processes: Callable[[torch.device], Mapping[int, str]] = _compute_processes
+    compute_processes: Callable[[torch.device], Mapping[int, str]] = nvml.processes_on
+    read_cpu_times: Callable[[Collection[int]], CpuTimes | None] = read_cpu_times
     default_shared_cores: Callable[[str], int | None] = cpu_affinity.default_shared_cores
 
 

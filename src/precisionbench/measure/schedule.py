@@ -130,6 +130,7 @@ class Schedule:
         telemetry: reads the state of the device before and after each block.
         stop_requested: called before and after each block; the rounds end where it returns true.
         on_warm_up: called before the warm-up.
+        on_first_round: called after the warm-up, before the first round.
         on_round: called after each round.
         on_block: called after each measured block with its row, whose last block it is.
         now: the clock of the budget, in seconds.
@@ -146,6 +147,7 @@ class Schedule:
     telemetry: Telemetry = attrs.field(factory=NoTelemetry)
     stop_requested: Callable[[], bool] = lambda: False
     on_warm_up: Callable[[], object] = lambda: None
+    on_first_round: Callable[[], object] = lambda: None
     on_round: Callable[[RoundStatus], object] = lambda _: None
     on_block: Callable[[RowState], object] = lambda _: None
     now: Callable[[], float] = time.monotonic

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,6 +14,7 @@ import torch
 from precisionbench.errors import DeviceError, PrecisionBenchError
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.finish import Float64Reference
+from precisionbench.measure.monitor import Monitor
 from precisionbench.measure.options import Options
 from precisionbench.measure.rounds import run_rounds
 from precisionbench.measure.rows import Row
@@ -23,6 +26,8 @@ from precisionbench.model.workload import Workload
 from precisionbench.probes.run_all import PASSES
 from precisionbench.results import Passes
 from precisionbench.results.evidence import Evidence
+from precisionbench.system import cpu_affinity, nvml
+from precisionbench.system.cpu_times import read_cpu_times
 from precisionbench.system.telemetry import open_telemetry
 
 
@@ -96,16 +101,26 @@ def _run_rounds(
     budget: TimeBudget,
     options: Options,
 ) -> str:
+    monitor = Monitor(
+        read_cpu=partial(read_cpu_times, cpu_affinity.usable_cores()),
+        read_gpu=lambda: nvml.other_processes(nvml.processes_on(device), [os.getpid()]),
+        record=collector.record_round_conditions,
+        row=row_state.name,
+    )
     with open_telemetry(device) as telemetry:
         schedule = Schedule(
             budget.rounds_s([row_state]),
             row_state.name,
             random.Random(0),
             telemetry=telemetry,
+            on_first_round=monitor.start,
+            on_round=lambda status: monitor.after_round(status.round - 1),
             on_block=collector.record_block,
             **options.rounds,
         )
-        return run_rounds([row_state], schedule)
+        ended_by = run_rounds([row_state], schedule)
+        monitor.finish()
+    return ended_by
 
 
 def _raise_if_device_lost(collector: Collector) -> None:

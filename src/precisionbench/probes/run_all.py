@@ -45,8 +45,6 @@ def take_passes(
         inputs: tensors that would be brought to the device for the call.
         leave_out: names of passes for which there is no time; of `PASSES`.
     """
-    wall_samples = timing.samples_for(call_s, _PASS_S, most=_MAX_WALL_SAMPLES)
-    host = HostClock(clock.device)
     unknown = dict.fromkeys(leave_out, NO_TIME) | _reasons_to_skip(call, labels, capture)
     skipped = frozenset(unknown)
 
@@ -58,9 +56,7 @@ def take_passes(
     allocated, reserved = _peak_bytes(clock.device, call, unknown)
     energy = taken("energy", lambda: (_energy_j(clock, call, call_s),))
     outputs = [tensor for _, tensor in walk(call())]
-    enqueue_s, wall_s = (
-        ((), ()) if "wall" in skipped else timing.enqueue_and_wall(host, call, wall_samples)
-    )
+    enqueue_s, wall_s = ((), ()) if "wall" in skipped else _host_times_s(clock, call, call_s)
     device_s = taken("device", lambda: timing.primed(clock, call, call_s, _PASS_S))
     to_device_s = taken("transfers", lambda: transfers.to_device(clock, inputs))
     to_host_s = taken("transfers", lambda: transfers.to_host(clock, outputs))
@@ -100,6 +96,13 @@ def _peak_bytes(
     if isinstance(call, Replay):
         allocated, unknown["peak_allocated"] = None, "a CUDA graph keeps its memory reserved"
     return allocated, reserved
+
+
+def _host_times_s(
+    clock: CudaEventClock, call: Call, call_s: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    samples = timing.samples_for(call_s, _PASS_S, most=_MAX_WALL_SAMPLES)
+    return timing.enqueue_and_wall(HostClock(clock.device), call, samples)
 
 
 def _energy_j(clock: CudaEventClock, call: Call, call_s: float) -> float:

@@ -14,6 +14,7 @@ from precisionbench.diagnosis.gap.measured import (
     rate_of,
     rows_reached,
 )
+from precisionbench.report.disturbances import disturbance_text
 from precisionbench.report.formatting import half_width, rate, significant, supported_digits
 from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, table, widen
 from precisionbench.results import ComparisonData
@@ -63,6 +64,8 @@ def _show(
     gpu = data.environment.gpu
     where = gpu.name if gpu else data.environment.cpu
     console.print(Text(f"{data.workload.model} on {where}", style="bold"))
+    if disturbed := disturbance_text(data):
+        print_list([f"Disturbed: {disturbed}."], console)
     console.print(Text())
     cells = [[Text(text) for text in step] for step in _steps(data, ends, rungs)]
     console.print(table(_COLUMNS, cells, console.width), Text())

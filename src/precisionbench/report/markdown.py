@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from precisionbench.analysis.speedups import speedups
 from precisionbench.report import rows
+from precisionbench.report.disturbances import disturbance_text
 from precisionbench.results import ComparisonData
 
 
@@ -14,6 +15,8 @@ def to_markdown(data: ComparisonData) -> str:
         data: the comparison.
     """
     lines = [f"**{escaped(rows.title(data))}**", "", escaped(rows.versions(data)), ""]
+    if disturbed := disturbance_text(data):
+        lines += [f"**Disturbed:** {escaped(disturbed)}", ""]
     if wrong := rows.wrong_labels(data):
         lines += ["Not what they say:", "", *(f"- {escaped(text)}" for text in wrong), ""]
     if data.results:

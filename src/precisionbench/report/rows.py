@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from precisionbench.analysis.data_quality import Observation, observations
+from precisionbench.analysis.disturbances import disturbances
 from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.facts import facts_of_rows
 from precisionbench.diagnosis.labels import label_of
@@ -240,14 +241,21 @@ def notes(
         observed: observations on the samples, if they are computed already.
     """
     about_all = (*_interruption(data), *data.notes)
+    told = _clocks_are_told(data)
     rows_by_sentence: dict[str, list[str]] = {sentence: [] for sentence in about_all}
     observed = observations(data) if observed is None else observed
     for row in data.results:
         caveats = row.agreement.caveats if row.agreement else ()
-        seen = [found.text for found in observed[row.backend]]
+        seen = [o.text for o in observed[row.backend] if not (told and o.code == "throttled")]
         for sentence in (*row.warnings, *seen, *caveats):
             rows_by_sentence.setdefault(sentence, []).append(row.backend)
     return [(names, sentence) for sentence, names in rows_by_sentence.items()]
+
+
+def _clocks_are_told(data: ComparisonData) -> bool:
+    """Whether the sentence above the table says already that clocks were held down."""
+    found = disturbances(data)
+    return found is not None and any(one.kind == "clocks" for one in found.causes)
 
 
 def _interruption(data: ComparisonData) -> tuple[str, ...]:

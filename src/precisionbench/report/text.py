@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from precisionbench.analysis.speedups import speedups
 from precisionbench.report import rows
+from precisionbench.report.disturbances import disturbance_text
 from precisionbench.report.plain import (
     WIDTH,
     Column,
@@ -57,6 +58,8 @@ def _parts(data: ComparisonData, width: int, wide: bool) -> list[RenderableType]
         Text(rows.title(data), style="bold"),
         Text(rows.versions(data), style="dim"),
     ]
+    if disturbed := disturbance_text(data):
+        parts += [Text(), _item("Disturbed", disturbed, width)]
     if wrong := rows.wrong_labels(data):
         parts += [Text(), Text("Not what they say", style="bold red")]
         parts += [_item("", sentence, width) for sentence in wrong]

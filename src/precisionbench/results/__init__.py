@@ -13,6 +13,7 @@ from precisionbench.results.comparison_data import (
     TensorInfo,
     WorkloadInfo,
 )
+from precisionbench.results.conditions import CpuUse, RoundConditions
 from precisionbench.results.environment import Environment, Gpu
 from precisionbench.results.measurement import (
     Block,
@@ -30,6 +31,7 @@ __all__ = [
     "Block",
     "Claims",
     "ComparisonData",
+    "CpuUse",
     "DeviceState",
     "Environment",
     "Gpu",
@@ -37,6 +39,7 @@ __all__ = [
     "Measurement",
     "Passes",
     "Preparation",
+    "RoundConditions",
     "Speedup",
     "TensorAgreement",
     "TensorInfo",

@@ -10,6 +10,7 @@ import attrs
 
 from precisionbench.results.agreement import Agreement
 from precisionbench.results.claims import Claims
+from precisionbench.results.conditions import RoundConditions
 from precisionbench.results.environment import Environment
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.json_values import Json
@@ -244,6 +245,7 @@ class ComparisonData:
         results: measured rows, in the order asked for.
         failures: rows that could not be measured, in the order asked for.
         options: the options that `compare` was called with; None where they were not recorded.
+        conditions: what else the machine did, by round; empty where that was not recorded.
     """
 
     created: str
@@ -260,6 +262,7 @@ class ComparisonData:
     shared_cores: int | None = None
     notes: tuple[str, ...] = ()
     options: Mapping[str, Json] | None = None
+    conditions: tuple[RoundConditions, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         names = [row.backend for row in self.results] + [row.backend for row in self.failures]

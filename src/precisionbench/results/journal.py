@@ -1,7 +1,8 @@
 """A journal: writes each round to disk as it finishes, so that a crash loses no finished round.
 
-A journal is a file of JSON lines: a header, then one line for each row, block and failure. Reading
-it evaluates nothing. `precisionbench.load` reads a journal as it reads a result.
+A journal is a file of JSON lines: a header, then one line for each row, block and failure, and for
+what else the machine did. Reading it evaluates nothing. `precisionbench.load` reads a journal as it
+reads a result.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import attrs
 from precisionbench.errors import OutputError, ResultFormatError, one_line
 from precisionbench.results import json_format
 from precisionbench.results.comparison_data import BackendFailure, BackendResult, ComparisonData
+from precisionbench.results.conditions import RoundConditions
 from precisionbench.results.json_values import Json
 from precisionbench.results.measurement import Block
 
@@ -72,6 +74,10 @@ class Journal:
     def add_block(self, name: str, block: Block) -> None:
         """Add a block of a row."""
         self._write({"block": json_format.unstructured(block), "of": name})
+
+    def add_conditions(self, conditions: RoundConditions) -> None:
+        """Add what else the machine did during some rounds."""
+        self._write({"conditions": json_format.unstructured(conditions)})
 
     def change_schedule(self, schedule: str) -> None:
         """Record a change of the schedule, after which all rows are measured anew."""
@@ -191,11 +197,14 @@ class _Contents:
         if "schedule" in line:  # earlier blocks were measured by another schedule
             self.header["schedule"] = line["schedule"]
             self.rows.clear()
+            self.header.pop("conditions", None)
         self.header.update(line.get("header", {}))
         if "row" in line:
             self._add_row(line["row"])
         elif "block" in line:
             self.rows[line["of"]]["measurement"]["blocks"].append(line["block"])
+        elif "conditions" in line:
+            self.header.setdefault("conditions", []).append(line["conditions"])
         elif "failure" in line:
             self.failures[line["failure"]["backend"]] = line["failure"]
 

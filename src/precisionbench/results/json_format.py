@@ -48,7 +48,8 @@ def _converter() -> JsonConverter:
         BackendResult, make_dict_unstructure_fn(BackendResult, converter, claims=omitted)
     )
     converter.register_unstructure_hook(
-        ComparisonData, make_dict_unstructure_fn(ComparisonData, converter, options=omitted)
+        ComparisonData,
+        make_dict_unstructure_fn(ComparisonData, converter, options=omitted, conditions=omitted),
     )
     return converter
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import attrs
 
@@ -50,6 +51,7 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], object]
+OnProgressOption = OnProgress | Literal["auto"] | None
 
 
 def in_phase(on_progress: OnProgress | None, phase: str) -> OnProgress | None:

@@ -1,1 +1,1 @@
-"""The machine: environment, NVML, telemetry, memory and CPU affinity."""
+"""The machine: environment, NVML, telemetry, memory, CPU times and affinity."""

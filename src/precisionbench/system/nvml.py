@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-from precisionbench.errors import some
-
 
 @contextlib.contextmanager
 def opened(device: torch.device) -> Iterator[tuple[Any, Any] | None]:
@@ -74,6 +72,16 @@ def processes(library: Any, handle: Any) -> dict[int, str]:
     return {process.pid: _name(library, process.pid) for process in running}
 
 
+def processes_on(device: torch.device) -> dict[int, str]:
+    """Processes that compute on a device: names by process id; none where it is not known.
+
+    Args:
+        device: any device.
+    """
+    with opened(device) as found:
+        return processes(*found) if found else {}
+
+
 def other_processes(listed: Mapping[int, str], ours: Collection[int]) -> list[str]:
     """Processes of others that compute on the device.
 
@@ -87,20 +95,6 @@ def other_processes(listed: Mapping[int, str], ours: Collection[int]) -> list[st
     if all(pid in listed for pid in ours):
         return [f"{name} (process {pid})" for pid, name in listed.items() if pid not in ours]
     return ["a process outside this container"] * max(0, len(listed) - len(ours))
-
-
-def note_of_other_processes(names: list[str]) -> str:
-    """A note about other processes that compute on the device; empty if there are none.
-
-    Args:
-        names: as `other_processes` gives them.
-    """
-    if not names:
-        return ""
-    return (
-        f"others compute on this GPU ({some(names)}), and what they do is in every figure; end "
-        "them, or measure when they are idle"
-    )
 
 
 def _name(library: Any, pid: int) -> str:

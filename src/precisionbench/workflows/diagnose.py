@@ -17,7 +17,8 @@ from precisionbench.errors import SpecError
 from precisionbench.published.record import Record
 from precisionbench.report import ledger as ledger_text
 from precisionbench.report.diagnosis import to_text
-from precisionbench.results.progress import OnProgress, in_phase
+from precisionbench.report.progress import shown
+from precisionbench.results.progress import OnProgress, OnProgressOption, in_phase
 
 EXPERIMENTS_S = 45.0
 
@@ -116,7 +117,7 @@ def diagnose(
     experiments: str | Sequence[str] = "none",
     *,
     budget_s: float = EXPERIMENTS_S,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgressOption = "auto",
 ) -> Diagnosis:
     """Explain why the rows of a comparison are as fast as they are.
 
@@ -131,7 +132,7 @@ def diagnose(
             runs none; or names of experiments, as in
             `precisionbench.workflows.experiments.EXPERIMENTS`.
         budget_s: about how many seconds `"auto"` may take; at least one experiment is run.
-        on_progress: called with a `Progress` at each step of the experiments.
+        on_progress: as for `compare`, for the experiments.
 
     Returns:
         Labels, findings, layers and answers; `str` makes a text of it.
@@ -148,7 +149,8 @@ def diagnose(
             "experiments need the model, and there is no workload",
             "give workload=(model, inputs), or MODEL on the command line",
         )
-    trials, notes = _experiment(comparison, workload, wanted, budget_s, on_progress)
+    with shown(on_progress) as tell:
+        trials, notes = _experiment(comparison, workload, wanted, budget_s, tell)
     return _diagnosis(comparison, trials, notes)
 
 

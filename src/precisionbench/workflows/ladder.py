@@ -28,9 +28,10 @@ from precisionbench.report import ledger
 from precisionbench.report.html.waterfall import LedgerRow
 from precisionbench.report.ladder import to_text
 from precisionbench.report.plain import WIDTH
+from precisionbench.report.progress import shown
 from precisionbench.results import ComparisonData, WorkloadInfo
 from precisionbench.results.dtypes import compute_capability
-from precisionbench.results.progress import OnProgress
+from precisionbench.results.progress import OnProgress, OnProgressOption
 from precisionbench.system.environment import capture
 from precisionbench.workflows.diagnose import GapLedger, explain_gap
 from precisionbench.workflows.ladder_rungs import Capabilities, rungs, stopped
@@ -141,7 +142,7 @@ def ladder(
     budget_s: float | None = None,
     evidence: bool = False,
     effort: str = "normal",
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgressOption = "auto",
     journal: str | os.PathLike[str] | None = None,
 ) -> Ladder:
     """Measure the changes from a row to the fastest one here, and explain the rest of a gap.
@@ -192,13 +193,14 @@ def ladder(
         build_together=True,
         passes=evidence,
     )
-    with silence():  # what a factory prints is in each row's log
-        workload = resolve(
-            model, inputs, device=device, batch_size=batch_size, seed=options.seed_or_random()
-        )
-    _check(workload.info, record)
-    plan = plan_ladder(bottom, workload, None if record is None else record.batch)
-    comparison = _measured(plan, workload, options, on_progress, journal)
+    with shown(on_progress) as tell:
+        with silence():  # what a factory prints is in each row's log
+            workload = resolve(
+                model, inputs, device=device, batch_size=batch_size, seed=options.seed_or_random()
+            )
+        _check(workload.info, record)
+        plan = plan_ladder(bottom, workload, None if record is None else record.batch)
+        comparison = _measured(plan, workload, options, tell, journal)
     begin, notes = _bottom(comparison, bottom)
     return Ladder.of(comparison, begin, record, (*notes, *plan.stopped))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from precisionbench.analysis.disturbances import BY_DESIGN
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 from precisionbench.statistics import Interval
@@ -16,7 +17,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
     states = [block.state for block in context.facts.row.measurement.blocks if block.state]
     if not states:
         return None
-    held = [state for state in states if set(state.throttled) - _HARMLESS]
+    held = [state for state in states if set(state.throttled) - BY_DESIGN]
     gpu = context.data.environment.gpu
     most_hz = gpu.max_sm_clock_hz if gpu else None
     clocks = [state.sm_clock_hz for state in states if state.sm_clock_hz]
@@ -34,9 +35,6 @@ def detect(context: CauseContext) -> CauseMatch | None:
         reason=", ".join(sorted({name for state in held for name in state.throttled})),
     )
 
-
-# Modern devices reach their power cap under full load by design.
-_HARMLESS = {"sw_power_cap", "gpu_idle", "applications_clocks_setting"}
 
 CAUSE = Cause(
     "throttled",

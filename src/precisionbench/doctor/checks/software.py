@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from precisionbench.analysis.disturbances import is_busy
 from precisionbench.doctor.checks.base import MachineCheck, State
 from precisionbench.doctor.readings import Readings
 from precisionbench.errors import some
+from precisionbench.report.disturbances import cores_text
 
-_BUSY_LOAD = 0.5
+_BUSY_LOAD = 0.5  # where the load average is all that the system tells
 
 
 def check_host(readings: Readings) -> Iterator[MachineCheck]:
@@ -17,14 +19,11 @@ def check_host(readings: Readings) -> Iterator[MachineCheck]:
     Args:
         readings: what was measured.
     """
-    if readings.load is not None:
-        busy = readings.load > _BUSY_LOAD
-        yield MachineCheck(
-            "host load",
-            State.ATTENTION if busy else State.GOOD,
-            f"{readings.load:.2f} processes for each core in the last minute",
-            "end other programs: what the host does shows in every small batch" if busy else "",
-        )
+    if readings.cpu is not None:
+        yield _load(is_busy(readings.cpu), f"others kept {cores_text(readings.cpu)} busy")
+    elif readings.load is not None:
+        text = f"{readings.load:.2f} processes for each core in the last minute"
+        yield _load(readings.load > _BUSY_LOAD, text)
     if readings.governor is None:
         yield MachineCheck("CPU governor", State.UNKNOWN, "the system does not tell")
     else:
@@ -35,6 +34,12 @@ def check_host(readings: Readings) -> Iterator[MachineCheck]:
             readings.governor,
             "" if steady else "cpupower frequency-set -g performance keeps the host's clock steady",
         )
+
+
+def _load(busy: bool, finding: str) -> MachineCheck:
+    state = State.ATTENTION if busy else State.GOOD
+    remedy = "end other programs: what the host does shows in every small batch" if busy else ""
+    return MachineCheck("host load", state, finding, remedy)
 
 
 def check_other_processes(readings: Readings) -> Iterator[MachineCheck]:

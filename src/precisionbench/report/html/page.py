@@ -20,6 +20,7 @@ from precisionbench.diagnosis.facts import facts_of_rows
 from precisionbench.diagnosis.findings import DiagnosisData, Finding, FindingStatus
 from precisionbench.report import formatting, rows
 from precisionbench.report.diagnosis import STATUS_WORDS, figure
+from precisionbench.report.disturbances import disturbance_text
 from precisionbench.report.headline import headline
 from precisionbench.report.html import escaping, tables
 from precisionbench.report.html.latency_plot import HEIGHT, WIDTH, latency_panel
@@ -97,6 +98,7 @@ def _summary_context(
         "versions": rows.versions(data),
         "unit": rows.throughput_unit(data),
         "legend": rows.legend(data),
+        "disturbed": disturbance_text(data),
         "wrong_labels": wrong_labels,
         "summary": tables.summary(data, found),
         "notes": rows.notes(data, observed),
