@@ -424,6 +424,16 @@ def test_interrupted_experiments_have_no_result_and_the_exit_code_is_1(here):
     assert "it was interrupted" in shown
 
 
+def test_quick_is_an_effort_and_another_effort_contradicts_it(here):
+    done = run("compare", "cli_models:tiny", "-b", "eager", *INLINE, "--quick", "-o", "q.json")
+    assert done.exit_code == 0
+    assert pb.load("q.json").data.options["effort"] == "quick"
+    assert "a first look in 6 rounds" in " ".join(done.output.split())
+    both = run("compare", "cli_models:tiny", *INLINE, "--quick", "--effort", "thorough")
+    assert both.exit_code == 2
+    assert "--quick and --effort thorough exclude each other" in both.output
+
+
 @pytest.mark.slow
 def test_the_installed_command_finds_functions_in_the_working_directory(tmp_path):
     """Unlike `python -m`, the command that pip installs does not have it on the path."""

@@ -38,9 +38,9 @@ def rows(count: int = 2) -> list[RowState]:
 
 def test_energy_and_transfers_are_left_out_first_and_passes_of_the_hosts_time_last():
     planned = dict.fromkeys(ORDER, 1.0)
-    assert without_time(planned, 7.0) == ()
-    assert without_time(planned, 5.0) == ("energy", "transfers")
-    assert without_time(planned, 2.9) == ("energy", "transfers", "graph", PROFILE, "device")
+    assert without_time(planned, 6.0) == ()
+    assert without_time(planned, 4.0) == ("energy", "transfers")
+    assert without_time(planned, 1.9) == ("energy", "transfers", "graph", PROFILE, "device")
     assert without_time(planned, -1.0) == ORDER
 
 

@@ -23,8 +23,7 @@ _SHOWN_AS = {
     PROFILE: "the profile",
     "graph": "the graph's replay",
     "device": "device time",
-    "wall": "wall time",
-    "enqueue": "enqueue time",
+    "wall": "wall and enqueue time",
 }
 # Seconds for each row on a GPU; a pass makes 3 calls at least. Elsewhere there are no passes.
 _PASS_S: Mapping[str, float] = {
@@ -32,8 +31,7 @@ _PASS_S: Mapping[str, float] = {
     "transfers": 0.25,
     "graph": 0.3,
     "device": 0.2,
-    "wall": 0.1,
-    "enqueue": 0.1,
+    "wall": 0.25,
 }
 _PASS_CALLS = 3
 # Of the profile: seconds for each row, the calls that are profiled, and the others it makes.

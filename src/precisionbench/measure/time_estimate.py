@@ -165,12 +165,17 @@ class TimeEstimate:
         for phase in (progress.stage, "inline"):
             key = (phase, row, process)
             found = next((p for p in self.pending if (p.phase, p.row) == (phase, row)), None)
-            if found is not None and key not in self._keys:
+            is_new = key not in self._keys or self._is_another_session(phase)
+            if found is not None and is_new:
                 self._begin(found, key)
+
+    def _is_another_session(self, phase: str) -> bool:
+        before = self._current.phase if self._current is not None else phase
+        return phase == "starting" != before
 
     def _begin(self, part: _Part, key: tuple[str, ...]) -> None:
         self._finish()
-        if part.phase == "starting":  # another session
+        if part.phase == "starting":
             self._keys.clear()
         first = next(i for i, other in enumerate(self.pending) if other.phase == part.phase)
         del self.pending[:first]
