@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import attrs
@@ -80,3 +81,23 @@ def test_the_overhead_of_a_block_is_measured_during_warm_up():
     schedule = Schedule(20.0, "0", rng, telemetry=telemetry, now=lambda: device.now_s)
     plan_warmup(found)
     assert warm_up(found, schedule, device.now_s) == pytest.approx(0.03, rel=0.05)
+
+
+def test_blocks_are_as_long_as_usual_where_the_mean_call_is_far_above_the_typical_one():
+    """As on a busy CPU, where a call of 1 ms waits for 30 ms now and then."""
+    draw = random.Random(0)
+    late = lambda rng: math.log(30) if rng.random() < 0.3 else 0.0  # noqa: E731
+    device = SimulatedDevice(draw, noise=late)
+
+    class Short(SimulatedBackend):
+        @property
+        def opening(self):
+            return attrs.evolve(super().opening, call_s=0.001)
+
+    found = [RowState("0", [Short(device, 0.001)] * 3)]
+    schedule = Schedule(1e6, "0", draw, now=lambda: device.now_s)
+    plan_warmup(found)
+    warm_up(found, schedule, device.now_s)
+    plan_blocks(found, 1e6, 0.0)
+    assert found[0].block_s < 3 * 0.15
+    assert 3 <= found[0].samples < 15

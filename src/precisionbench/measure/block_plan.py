@@ -34,8 +34,18 @@ def plan_warmup(row_states: Sequence[RowState]) -> None:
         opening, call_s = row_state.replicas[0].opening, row_state.call_s
         shortest_s = max(call_s, opening.resolution_s)
         row_state.calls_per_sample = max(1, math.ceil(opening.min_sample_s / shortest_s))
-        row_state.samples = max(1, math.ceil(_BLOCK_S / (call_s * row_state.calls_per_sample)))
+        plan_warmup_block(row_state)
         row_state.warmup_calls = [0] * len(row_state.replicas)
+
+
+def plan_warmup_block(row_state: RowState) -> None:
+    """Set the size of the next warm-up block by how long calls have taken so far.
+
+    Args:
+        row_state: of a row whose warm-up is planned; changed in place.
+    """
+    sample_s = row_state.mean_call_s * row_state.calls_per_sample
+    row_state.samples = max(1, math.ceil(_BLOCK_S / sample_s))
 
 
 def is_warm(row_state: RowState, blocks: Sequence[tuple[int, float]]) -> bool:
@@ -86,7 +96,7 @@ def plan_blocks(
         min_rounds: the fewest rounds; None depends on the replicas, see `least_rounds`.
     """
     for row_state in row_states:
-        sample_s = row_state.call_s * row_state.calls_per_sample
+        sample_s = row_state.mean_call_s * row_state.calls_per_sample
         least = _MIN_LONG_SAMPLES if sample_s >= _LONG_SAMPLE_S else _MIN_SAMPLES
         _set_samples(row_state, max(least, math.ceil(_BLOCK_S / sample_s)))
     replicas = sum(len(row_state.replicas) for row_state in row_states)

@@ -234,7 +234,7 @@ def _profile(
 
 def _must_end(run: Run, done: Sequence[tuple[Row, FinishedRow]]) -> bool:
     """Whether no further row is to be profiled: the user wants it, or the budget is used up."""
-    if run.time is None or run.time.left_s > 0:
+    if run.time is None or not run.time.is_over:
         return run.stop_requested()
     run.time.leave_out_profile([part.call_s for _, part in done if part.evidence is None])
     return True

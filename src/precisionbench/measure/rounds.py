@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from statistics import median
+from statistics import mean, median
 
 import attrs
 
 from precisionbench.errors import PrecisionBenchError
-from precisionbench.measure.block_plan import is_warm, plan_blocks, plan_warmup
+from precisionbench.measure.block_plan import is_warm, plan_blocks, plan_warmup, plan_warmup_block
 from precisionbench.measure.schedule import RoundStatus, RowState, Schedule
 from precisionbench.measure.stopping import StopRule
 from precisionbench.measure.worker.protocol import PreparedBackend
@@ -183,6 +183,8 @@ def _warm_up_block(
     schedule.telemetry.after()
     if samples:
         medians.append((replica, median(samples)))
+        row_state.warmup_call_s.append(mean(samples))
+        plan_warmup_block(row_state)
         row_state.warmup_calls[replica] += len(samples) * row_state.calls_per_sample
     return max(0.0, schedule.now() - begun_s - sum(samples) * row_state.calls_per_sample)
 

@@ -35,6 +35,7 @@ class RowState:
         calls_per_sample: calls that one sample spans; more than one for very short calls.
         settle_calls: untimed calls at the start of a block.
         warmup_calls: warm-up calls made so far, for each replica.
+        warmup_call_s: the mean duration of a call in each warm-up block, in seconds.
         blocks: blocks measured so far, without those of the warm-up.
         warnings: what qualifies the row's result.
         error: why it is no longer measured; None while it is.
@@ -47,6 +48,7 @@ class RowState:
     calls_per_sample: int = 1
     settle_calls: int = 0
     warmup_calls: list[int] = attrs.field(factory=list)
+    warmup_call_s: list[float] = attrs.field(factory=list)
     blocks: list[Block] = attrs.field(factory=list)
     warnings: list[str] = attrs.field(factory=list)
     error: PrecisionBenchError | None = None
@@ -57,10 +59,15 @@ class RowState:
         return median(opening.call_s for opening in self.openings)
 
     @property
+    def mean_call_s(self) -> float:
+        """Estimated mean duration of a call, which on a busy machine is far above the usual one."""
+        return max(self.call_s, median(self.warmup_call_s or [0.0]))
+
+    @property
     def block_s(self) -> float:
         """Estimated duration of one block of every replica."""
         calls = self.settle_calls + self.samples * self.calls_per_sample
-        return calls * self.call_s * len(self.replicas)
+        return calls * self.mean_call_s * len(self.replicas)
 
     @property
     def complete_rounds(self) -> int:

@@ -36,7 +36,7 @@ _PASS_S: Mapping[str, float] = {
 _PASS_CALLS = 3
 # Of the profile: seconds for each row, the calls that are profiled, and the others it makes.
 _PROFILE_S = {"cuda": 1.0}
-_PROFILE_ELSEWHERE_S = 0.2
+_PROFILE_ELSEWHERE_S = 0.3
 _PROFILED_S, _MOST_PROFILED = 0.5, 10
 _OTHER_CALLS = 6
 LEAST_ROUNDS_SHARE = 0.5
@@ -114,13 +114,18 @@ class TimeBudget:
         """Seconds that are left; negative once the budget is used up."""
         return self.begun_s + self.budget_s - self.now()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the budget is used up, by more than estimates may be off."""
+        return self.left_s + _SLACK * self.budget_s < 0
+
     def planned(self, row_states: Sequence[RowState]) -> dict[str, float]:
         """Seconds of each thing that is done with rows after their rounds.
 
         Args:
             row_states: of the rows.
         """
-        calls_s = [row_state.call_s for row_state in row_states if row_state.error is None]
+        calls_s = [row_state.mean_call_s for row_state in row_states if row_state.error is None]
         return seconds_after_rounds(calls_s, self.device_type, self.passes, self.profile)
 
     def rounds_s(self, row_states: Sequence[RowState]) -> float:

@@ -117,7 +117,7 @@ class TimeEstimate:
         known = {
             "warming_up": _WARMUP_S * len(row_states),
             "measuring": sum(
-                least * count * max(_BLOCK_S, _CALLS_OF_BLOCK * row_state.call_s)
+                least * count * max(_BLOCK_S, _CALLS_OF_BLOCK * row_state.mean_call_s)
                 for count, row_state in zip(replicas, row_states, strict=True)
             ),
         }
