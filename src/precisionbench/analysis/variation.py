@@ -17,8 +17,10 @@ from precisionbench.statistics import Spread, pooled_spread
 from precisionbench.statistics.ratios import has_complete_round, levels
 from precisionbench.statistics.series import noise_of_steps
 
-# Fewer rounds than this cannot give a 95 % confidence interval.
+# Fewer rounds than this cannot give a 95 % confidence interval of one process each.
 MIN_INTERVAL_ROUNDS = 6
+# Fewer rounds than this do not show how the blocks of several processes vary.
+MIN_ROUNDS_OF_PROCESSES = 3
 # Standard deviation of the log latency between processes of the same code, by type of device, where
 # it has not been measured (docs/between-processes.md).
 _NOISE_FLOORS: Mapping[str, float] = {"cuda": 0.0025}
@@ -56,6 +58,16 @@ def shared_rounds(base: Sequence[Block], other: Sequence[Block]) -> int:
 def count_rounds(blocks: Iterable[Block]) -> int:
     """Number of rounds of all sessions in which a row was measured."""
     return len(by_round(blocks))
+
+
+def rounds_needed(blocks: Sequence[Block]) -> int:
+    """How many rounds an interval of a row needs: few where it has several processes at once.
+
+    Args:
+        blocks: blocks of one row.
+    """
+    has_replicas = len(blocks) > count_rounds(blocks)
+    return MIN_ROUNDS_OF_PROCESSES if has_replicas else MIN_INTERVAL_ROUNDS
 
 
 def replicas(blocks: Sequence[Block]) -> set[ReplicaKey]:

@@ -17,8 +17,8 @@ from functools import partial
 import attrs
 
 from precisionbench.analysis.speedups import ratio_of
-from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS, within_share
-from precisionbench.measure.schedule import MIN_LONG_ROUNDS, MIN_ROUNDS, RowState, Schedule
+from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS, rounds_needed, within_share
+from precisionbench.measure.schedule import MIN_ROUNDS, RowState, Schedule
 from precisionbench.results import Block, Measurement
 from precisionbench.results.latency import latency_interval, process_spread, replica_levels
 from precisionbench.statistics import Interval, Spread
@@ -245,12 +245,12 @@ def few_rounds_warnings(measurement: Measurement) -> tuple[str, ...]:
         measurement: of one row.
     """
     count = len(measurement.rounds)
-    has_replicas = len(measurement.blocks) > count
-    if count >= (MIN_LONG_ROUNDS if has_replicas else MIN_INTERVAL_ROUNDS):
+    needed = rounds_needed(measurement.blocks)
+    if count >= needed:
         return ()
     if measurement.ended_by in ("failed", "interrupted"):
         return (f"only {count} rounds were finished, so intervals are wide",)
-    least = MIN_LONG_ROUNDS if has_replicas else MIN_ROUNDS
+    least = needed if needed < MIN_INTERVAL_ROUNDS else MIN_ROUNDS
     return (
         f"the budget ended after {count} of at least {least} rounds, so intervals are wide; "
         "give a larger budget or a smaller batch",
