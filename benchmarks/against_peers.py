@@ -38,12 +38,12 @@ import torch
 
 import precisionbench as pb
 from precisionbench.analysis.speedups import ratio_of
-from precisionbench.analysis.variation import known_noise_floor
 from precisionbench.backends.half import Half
 from precisionbench.measure.rounds import run_rounds
 from precisionbench.measure.schedule import RowState, Schedule
 from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.model.workload import resolve
+from precisionbench.results.latency import known_noise_floor
 from precisionbench.statistics import Interval, verdict_of
 from precisionbench.system import cpu_affinity
 

@@ -31,7 +31,6 @@ import attrs
 import torch
 
 from precisionbench.analysis.speedups import ratio_of
-from precisionbench.analysis.variation import known_noise_floor
 from precisionbench.backends import discovery
 from precisionbench.measure.rounds import run_rounds
 from precisionbench.measure.schedule import RowState, Schedule
@@ -42,6 +41,7 @@ from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.measure.worker.process import Worker
 from precisionbench.model.torchvision_models import TorchvisionModel
 from precisionbench.model.workload import Workload, resolve
+from precisionbench.results.latency import known_noise_floor
 from precisionbench.statistics import Interval, verdicts
 from precisionbench.system import cpu_affinity
 from precisionbench.torchtools.global_state import read_flags

@@ -25,13 +25,13 @@ import attrs
 
 import precisionbench as pb
 from precisionbench.analysis.speedups import ratio_of
-from precisionbench.analysis.variation import known_noise_floor
 from precisionbench.backends.eager import Eager
 from precisionbench.doctor.workloads import convolutions
 from precisionbench.measure.rounds import run_rounds
 from precisionbench.measure.schedule import RowState, Schedule
 from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.model.workload import resolve
+from precisionbench.results.latency import known_noise_floor
 from precisionbench.statistics import Interval, verdicts
 
 

@@ -156,7 +156,7 @@ def test_labels_of_the_clock_are_explained():
 
 def test_observations_are_shown_below_the_table_and_by_the_comparison():
     comparison = pb.Comparison(run(quiet(factor=lambda r: 1.06 if r >= 15 else 1.0)))
-    assert [found.code for found in comparison.observations("half")] == ["slowdown"]
+    assert [found.code for found in comparison.observations("half")] == ["slowdown", "one_process"]
     assert "slower while it was measured and stayed so" in " ".join(str(comparison).split())
     with pytest.raises(PrecisionBenchError):
         comparison.observations("apex-amp")

@@ -28,6 +28,7 @@ from precisionbench.errors import (
     WorkloadError,
 )
 from precisionbench.measure.worker import guards, protocol
+from precisionbench.measure.worker.shared_server import SHARED_SERVER
 from precisionbench.results import journal as journals
 from precisionbench.results import json_format
 
@@ -46,7 +47,14 @@ class Tiny(nn.Module):
 
 
 def children() -> set[int]:
-    tasks = Path("/proc/self/task").glob("*/children")
+    """This process's children and the workers, without the server that forks them and is kept."""
+    with SHARED_SERVER.in_use() as server:
+        kept = server.pid if server else 0
+    return (children_of("self") | children_of(str(kept))) - {kept}
+
+
+def children_of(pid: str) -> set[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return {int(pid) for task in tasks for pid in task.read_text().split()}
 
 

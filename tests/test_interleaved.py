@@ -16,6 +16,9 @@ import torch
 from torch import nn
 
 from precisionbench._internal.interrupts import Interrupts
+from precisionbench.backends import Backend
+from precisionbench.backends.eager import Eager
+from precisionbench.backends.half import Half
 from precisionbench.errors import OutOfMemoryError, PreparationError, WorkerError
 from precisionbench.measure import restarts
 from precisionbench.measure.collector import Collector
@@ -32,7 +35,8 @@ from precisionbench.measure.replicas import (
 from precisionbench.measure.rows import plan
 from precisionbench.measure.run import Run, System
 from precisionbench.measure.worker.client import WorkerBackend
-from precisionbench.measure.worker.protocol import Closing
+from precisionbench.measure.worker.first_call_limit import FirstCallLimit
+from precisionbench.measure.worker.protocol import Closing, KnownCalls
 from precisionbench.model.workload import resolve
 from precisionbench.results import Block, Passes
 from precisionbench.system import cpu_affinity, memory
@@ -46,6 +50,7 @@ class Worker:
 
     is_opening = False
     pid = 7
+    first_call_limit: FirstCallLimit | None = None
 
     def __init__(
         self,
@@ -56,8 +61,8 @@ class Worker:
         self.error, self.error_alone, self.build_s = error, error_alone, build_s
         self.killed = False
 
-    def begin_open(self) -> None:
-        self.is_opening = True
+    def begin_open(self, known: KnownCalls | None = None) -> None:
+        self.is_opening, self.known = True, known
 
     def kill(self) -> None:
         self.killed = True
@@ -99,9 +104,13 @@ class Prepared:
         return Closing()
 
 
-def make_run(options: Options | None = None, **system: object) -> Run:
-    """A run of two rows whose workers are simulated."""
-    rows, reference = plan(["half"], "eager")
+def make_run(
+    options: Options | None = None,
+    backends: Sequence[str | Backend] = ("half",),
+    **system: object,
+) -> Run:
+    """A run of rows, two if not said otherwise, whose workers are simulated."""
+    rows, reference = plan(backends, "eager")
     workload = resolve(nn.Linear(2, 2), torch.rand(1, 2), device="cpu", batch_size=None, seed=0)
     return Run(
         workload,
@@ -148,11 +157,43 @@ def test_a_backend_that_takes_long_to_build_has_one_replica(run):
 
 
 def test_a_replica_that_the_devices_memory_cannot_hold_is_not_opened():
-    free = iter([10 * GIB, 6 * GIB, 6 * GIB, 4 * GIB, 4 * GIB, 9 * GIB])
+    free = iter([10 * GIB, 6 * GIB, 6 * GIB, 4 * GIB, 4 * GIB, 4 * GIB, 9 * GIB])
     crowded = Worker()
     row_state = opened(make_run(free_device_bytes=lambda _: next(free)), crowded)
     assert crowded.killed
     assert "because the device's memory is full" in row_state.warnings[0]
+
+
+def further_of(backends: Sequence[Backend], **system: object) -> list[bool]:
+    """For each row whether its further replica begins while others of the rest do."""
+    run = make_run(backends=backends, **system)
+    further = {row.name: Worker() for row in run.rows}
+    row_states = open_replicas(run, {name: [Worker(), w] for name, w in further.items()}, 0)
+    assert [len(state.replicas) for state in row_states.values()] == [2] * len(further)
+    for worker in further.values():
+        if worker.is_opening:  # what its first replica has shown is not measured again
+            assert worker.known == KnownCalls(CALL_S, 0.0, ())
+    return [worker.is_opening for worker in further.values()]
+
+
+@attrs.frozen
+class Tuned(Eager):
+    name = "tuned"
+    tunes_by_timing = True
+
+
+def test_further_replicas_are_prepared_side_by_side_unless_they_tune_by_timing():
+    assert further_of([Eager(), Tuned(), Half(), Half(cudnn_benchmark=True)]) == [
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_further_replicas_are_prepared_one_at_a_time_where_memory_may_be_short():
+    free = iter([10, 8, 8, 6, 4, 4, 4])  # each takes 2, all further ones together 4
+    assert further_of([Eager(), Half()], free_device_bytes=lambda _: next(free)) == [False, False]
 
 
 def test_a_row_without_memory_beside_the_others_is_crowded_and_has_not_failed(run):
@@ -200,15 +241,17 @@ class WorkerPool:
     folder = Path()
 
     def __init__(self, error: Exception | None = None) -> None:
-        self.error, self.started = error, set[Path]()
+        self.error, self.workers = error, list[tuple[str, Worker]]()
 
     def write(self, name: str, _: object) -> Path:
         return Path(name)
 
-    def start(self, _: Path, row: Path) -> Worker:
-        again = row in self.started
-        self.started.add(row)
-        return Worker(error=self.error if again and row.stem == "backend-1" else None)
+    def start(self, _: Path, row: Path, with_model: bool) -> Worker:
+        assert not with_model  # each is alone
+        again = row.stem in dict(self.workers)
+        worker = Worker(error=self.error if again and row.stem == "backend-1" else None)
+        self.workers.append((row.stem, worker))
+        return worker
 
 
 def restarted(rounds: int, error: Exception | None = None, passes: bool = True) -> Run:
@@ -232,6 +275,20 @@ def test_a_row_that_fails_at_a_restart_keeps_its_rounds():
     run = restarted(2, WorkerError("it died", "look"))
     assert "a later round failed: it died; look" in run.finished["half"][0].warnings
     assert not run.collector.failures
+
+
+def test_the_first_call_of_a_restarted_row_is_limited_in_the_first_round_only():
+    pool = WorkerPool()
+    run = make_run(
+        Options(budget_s=60.0, evidence=False), worker_pool=lambda: contextlib.nullcontext(pool)
+    )
+    run.rows = [attrs.evolve(row, may_be_left_out=row.name == "half") for row in run.rows]
+    restarts.measure(run, max_rounds=2)
+    names, workers = zip(*pool.workers, strict=True)
+    assert names[:2] == ("backend-0", "backend-1")  # the reference, whose calls give the limit
+    assert workers[0].first_call_limit is None
+    assert workers[1].first_call_limit == FirstCallLimit("eager", pytest.approx(CALL_S, rel=0.2))
+    assert [worker.first_call_limit for worker in workers[2:]] == [None, None]
 
 
 def test_a_row_that_fails_in_a_later_session_keeps_the_earlier_ones():

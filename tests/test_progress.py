@@ -100,7 +100,16 @@ def test_current_speed_ups_are_those_of_the_finished_rounds():
 
 
 def test_too_few_rounds_have_no_speed_up():
-    assert LiveSpeedups("0", 0.0).update(row_states(rounds=5)) == {}
+    assert LiveSpeedups("0", 0.0).update(row_states(rounds=1)) == {}
+    assert LiveSpeedups("0", 0.0).update(row_states(rounds=2))
+
+
+def test_one_process_of_each_row_needs_more_rounds_for_a_speed_up():
+    rows = row_states()
+    for rounds, has_speed_up in ((5, False), (6, True)):
+        kept = [[b for b in one.blocks if not b.replica and b.round < rounds] for one in rows]
+        first = [RowState(str(i), [None], blocks=found) for i, found in enumerate(kept)]
+        assert bool(LiveSpeedups("0", 0.0).update(first)) == has_speed_up
 
 
 def test_live_speed_ups_take_one_percent_of_the_time_at_most():

@@ -97,12 +97,21 @@ def test_a_bound_may_be_below_1():
     ("changes", "said"),
     [
         ({"schedule": "sequential", "replicas": 1}, "use launcher='process'"),
-        ({"rounds": 5}, "give a larger budget_s"),
+        ({"rounds": 5, "replicas": 1}, r"too few rounds: about [\d.]+ s would do \(budget_s\)"),
+        ({"replicas": 1}, "run-to-run variance was not measured: use two replicas or more"),
     ],
 )
 def test_an_unreliable_interval_does_not_pass(changes, said):
     with pytest.raises(AssertionError, match=f"no evidence: .*{said}"):
         pb.assert_speedup(measured(**changes), "half", at_least=1.1)
+
+
+def test_few_rounds_of_several_processes_are_evidence():
+    pb.assert_speedup(measured(rounds=2), "half", at_least=1.1)
+
+
+def test_one_process_is_evidence_where_run_to_run_variance_is_known():
+    pb.assert_speedup(measured(replicas=1, noise_floor=0.0025), "half", at_least=1.1)
 
 
 def test_a_row_whose_label_is_false_does_not_pass():

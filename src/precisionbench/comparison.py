@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from precisionbench import errors, rules
 from precisionbench.analysis import comparable
 from precisionbench.analysis.data_quality import Observation, observations
+from precisionbench.analysis.interval_notes import interval_notes
 from precisionbench.analysis.run_diff import Difference, difference
 from precisionbench.analysis.speedups import speedups
 from precisionbench.errors import (
@@ -189,7 +190,7 @@ class Comparison(ComparisonFiles):
         return found
 
     def observations(self, backend: str) -> tuple[Observation, ...]:
-        """Observations on the quality of a row's samples, such as drift or throttling.
+        """Observations on the quality of a row's samples and intervals, such as throttling.
 
         Args:
             backend: as for `comparison[...]`.
@@ -200,7 +201,8 @@ class Comparison(ComparisonFiles):
         Raises:
             PrecisionBenchError: there is no such row, or it failed.
         """
-        return observations(self.data)[self[backend].backend]
+        row = self[backend].backend
+        return (*observations(self.data)[row], *interval_notes(self.data)[row])
 
     def under_rules(self, backend: str, engines: Sequence[str] = ()) -> tuple[rules.Statement, ...]:
         """A row under the conventions of trtexec, jetson_benchmarks, MLPerf and a wall clock.

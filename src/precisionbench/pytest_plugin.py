@@ -165,7 +165,7 @@ class PrecisionBenchmark:
         Args:
             model: as for `compare`.
             inputs: as for `compare`: a tensor, a tuple, a mapping, or a function.
-            backends: specs or `Backend` objects; None is `DEFAULT_BACKENDS`.
+            backends: specs or `Backend` objects; None is `default_backends` of the device.
             device: as for `compare`; None takes the device of the mark `precision_device`. If
                 there is no such device, the test is skipped.
             options: further arguments of `compare`, such as `budget_s`.

@@ -10,6 +10,7 @@ from statistics import median
 import attrs
 
 from precisionbench._internal.identity_cache import cached_by_identity
+from precisionbench._internal.interval_text import span
 from precisionbench.analysis.disturbances import without_blocks
 from precisionbench.analysis.speedups import speedups
 from precisionbench.analysis.variation import (
@@ -19,7 +20,7 @@ from precisionbench.analysis.variation import (
     round_shifts,
 )
 from precisionbench.results.comparison_data import BackendResult, ComparisonData, Speedup
-from precisionbench.results.grouping import samples_of
+from precisionbench.results.grouping import by_replica, samples_of
 from precisionbench.results.measurement import Block
 from precisionbench.statistics import bimodality, carryover, outliers, steadiness
 from precisionbench.statistics.series import Steadiness
@@ -145,7 +146,7 @@ def _without(found: Speedup | None) -> str:
     """The speed-up without throttling, as the end of the sentence."""
     if found is None:
         return "; too few rounds are without it to say what it would be otherwise"
-    interval = f"{found.value:.3g}x [{found.low:.3g}, {found.high:.3g}]"
+    interval = f"{found.value:.3g}x ({span(found.interval)})"
     return f"; from the other rounds alone the speed-up is {interval}"
 
 
@@ -176,7 +177,7 @@ def _steadiness(row: BackendResult) -> list[Observation]:
     if kind is not Steadiness.NO_STEADY_STATE:
         part = max(1, len(values) // 4)
         size = abs(median(values[-part:]) / median(values[:part]) - 1)
-    return [Observation(kind.value, size, _STEADINESS_TEXT[kind].format(_gap_text(size)))]
+    return [Observation(kind.value, size, _STEADINESS_TEXT[kind].format(gap_text(size)))]
 
 
 def _carried_over(rows: BlocksByRow) -> set[str]:
@@ -223,17 +224,26 @@ def _outliers(row: BackendResult) -> Iterator[Observation]:
         )
 
 
-def _gap_text(gap: float) -> str:
+def gap_text(gap: float) -> str:
+    """A relative difference as text: in percent, or as a factor if it is large.
+
+    Args:
+        gap: difference of two values as a share of the smaller one.
+    """
     return f"{gap:.1%}" if gap < 1 else f"a factor of {1 + gap:.3g}"
 
 
 def _bimodality(row: BackendResult) -> list[Observation]:
-    """Whether the samples of a steady row are bimodal; changes of speed also make two groups."""
-    modes = bimodality(samples_of(row.measurement.blocks))
-    if modes is None:
+    """Whether the samples of a steady row are bimodal; changes of speed also make two groups.
+
+    Where no single process is bimodal, the groups are processes, which the interval covers.
+    """
+    blocks = row.measurement.blocks
+    modes = bimodality(samples_of(blocks))
+    if modes is None or not any(bimodality(samples_of(own)) for own in by_replica(blocks).values()):
         return []
     text = (
-        f"its samples fall into two groups, {_gap_text(modes.gap)} apart, the slower one with "
+        f"its samples fall into two groups, {gap_text(modes.gap)} apart, the slower one with "
         f"{modes.slow_share:.0%} of them; the median may jump between them"
     )
     return [Observation("bimodal", modes.gap, text)]

@@ -15,6 +15,7 @@ from statistics import mean, median, stdev
 import attrs
 
 from precisionbench.analysis.comparable import Mismatch
+from precisionbench.analysis.speedups import TOO_WIDE
 from precisionbench.analysis.variation import (
     count_rounds,
     replicas,
@@ -196,12 +197,15 @@ class _Pair:
             names: names of the rows.
         """
         found = verdicts({name: partial(ratio, name) for name in names})
-        return {
-            name: Speedup.of(interval, Verdict.INCONCLUSIVE, why)
-            if (why := self._why_inconclusive(name))
-            else Speedup.of(interval, verdict, reason)
-            for name, (interval, verdict, reason) in found.items()
-        }
+        return {name: self._speedup(name, *one) for name, one in found.items()}
+
+    def _speedup(self, name: str, interval: Interval, verdict: Verdict, reason: str) -> Speedup:
+        """The verdict, or the reason why such data do not support one."""
+        if why := self._why_inconclusive(name):
+            return Speedup.of(interval, Verdict.INCONCLUSIVE, why)
+        if verdict is Verdict.INCONCLUSIVE and interval.high > TOO_WIDE * interval.low:
+            reason = "processes_differ"
+        return Speedup.of(interval, verdict, reason)
 
     def _why_inconclusive(self, name: str) -> str:
         """The reason why no verdict on a row is possible; empty where one is."""

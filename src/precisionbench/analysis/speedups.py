@@ -10,11 +10,13 @@ short.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import attrs
 
 from precisionbench._internal.identity_cache import cached_by_identity
+from precisionbench.analysis.needed import rounds_needed
 from precisionbench.analysis.variation import (
     MIN_INTERVAL_ROUNDS,
     BlocksByRow,
@@ -29,15 +31,14 @@ from precisionbench.results.measurement import Block
 from precisionbench.statistics import (
     Interval,
     Verdict,
-    ratio_interval,
     unpaired_ratio_interval,
     verdicts,
 )
-from precisionbench.statistics.ratios import sessions_interval
+from precisionbench.statistics.ratios import in_quadrature, sessions_interval, signed_rank_interval
 
 _CONFIDENCE = 0.95
 # An interval whose ends are further apart than this factor says only that processes differ.
-_TOO_WIDE = 100.0
+TOO_WIDE = 100.0
 
 
 @cached_by_identity
@@ -88,14 +89,31 @@ def _supported(
     one process each, the interval needs some rounds, and holds for other processes only where the
     variance between them is known.
     """
-    is_inconclusive = verdict is Verdict.INCONCLUSIVE
-    if pair.rounds < MIN_INTERVAL_ROUNDS and (is_inconclusive or not pair.has_replicas):
+    has_few_rounds = pair.rounds < MIN_INTERVAL_ROUNDS
+    if has_few_rounds and not pair.has_replicas:
         return Verdict.INCONCLUSIVE, "too_few_rounds"
-    if not pair.has_replicas and not pair.noise_floor:
+    if not pair.covers_processes:
         return Verdict.INCONCLUSIVE, "one_process"
-    if is_inconclusive and interval.high > _TOO_WIDE * interval.low:
-        return Verdict.INCONCLUSIVE, "processes_differ"
+    if verdict is not Verdict.INCONCLUSIVE:
+        return verdict, reason
+    if has_few_rounds and rounds_needed(pair.own_blocks, interval):
+        return verdict, "too_few_rounds"
+    if has_few_rounds or interval.high > TOO_WIDE * interval.low:
+        return verdict, "processes_differ"
     return verdict, reason
+
+
+def is_valid(data: ComparisonData, name: str) -> bool:
+    """Whether the interval of a row's speed-up holds at 95 % for other processes.
+
+    Args:
+        data: the comparison.
+        name: of the row.
+    """
+    pair = _Pair.of(data, data.reference, name)
+    if not pair.is_paired or not pair.covers_processes:
+        return False
+    return pair.has_replicas or pair.rounds >= MIN_INTERVAL_ROUNDS
 
 
 def per_item_ratio(data: ComparisonData, base: str, other: str) -> Interval:
@@ -146,8 +164,17 @@ class _Pair:
 
     @property
     def has_replicas(self) -> bool:
-        """Whether each of the two rows was measured in more than one process."""
+        """Whether each of the two rows has several processes in the rounds that they share."""
+        if self.schedule == "restarts":
+            return False
         return min(len(replicas(blocks)) for blocks in self.own_blocks) > 1
+
+    @property
+    def covers_processes(self) -> bool:
+        """Whether the variance between processes was measured, or is known of the device."""
+        if self.schedule == "restarts" or self.noise_floor > 0:
+            return True
+        return self.has_replicas or run_spread(self.blocks).degrees > 0
 
     @property
     def is_paired(self) -> bool:
@@ -167,7 +194,7 @@ class _Pair:
             confidence: probability that the interval holds the ratio.
         """
         if self.schedule == "restarts":
-            return self._per_item(_ratio_by_round(*self.own_blocks, confidence))
+            return self._per_item(_log_ratio_by_round(*self.own_blocks, confidence).exp())
         names = self.base.backend, self.other.backend
         return self._per_item(ratio_of(self.blocks, *names, confidence, self.noise_floor))
 
@@ -191,17 +218,20 @@ def ratio_of(
     """
     pair = rows[reference], rows[name]
     sessions = session_levels(pair)
-    if len(sessions) == 1 and min(map(len, sessions[0])) < 2:
-        return _ratio_by_round(*pair, confidence, noise_floor)
     pairs = [(base, other) for base, other in sessions]
-    return sessions_interval(pairs, confidence, run_spread(rows), noise_floor).exp()
+    between = sessions_interval(pairs, confidence, run_spread(rows), noise_floor)
+    if len(sessions) > 1 or min(map(len, sessions[0])) > 1:
+        return between.exp()
+    # The level of a single process tells nothing of its own noise, but its rounds do.
+    within = _log_ratio_by_round(*pair, confidence)
+    return in_quadrature(within, between.high - between.value).exp()
 
 
-def _ratio_by_round(
-    base: Sequence[Block], other: Sequence[Block], confidence: float, noise_floor: float = 0.0
+def _log_ratio_by_round(
+    base: Sequence[Block], other: Sequence[Block], confidence: float
 ) -> Interval:
-    """The ratio of one replica each, by the rounds that both were measured in."""
+    """The log ratio of two rows, by the rounds that both were measured in."""
     ours, theirs = round_medians(base), round_medians(other)
     shared = [key for key in ours if key in theirs]
-    pairs = [ours[key] for key in shared], [theirs[key] for key in shared]
-    return ratio_interval(*pairs, confidence=confidence, noise_floor=noise_floor)
+    logs = [math.log(ours[key]) - math.log(theirs[key]) for key in shared]
+    return signed_rank_interval(logs, confidence)

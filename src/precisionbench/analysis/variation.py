@@ -21,22 +21,8 @@ from precisionbench.statistics.series import noise_of_steps
 MIN_INTERVAL_ROUNDS = 6
 # Fewer rounds than this do not show how the blocks of several processes vary.
 MIN_ROUNDS_OF_PROCESSES = 3
-# Standard deviation of the log latency between processes of the same code, by type of device, where
-# it has not been measured (docs/between-processes.md).
-_NOISE_FLOORS: Mapping[str, float] = {"cuda": 0.0025}
 
 BlocksByRow = Mapping[str, Sequence[Block]]
-
-
-def known_noise_floor(device: str) -> float:
-    """The standard deviation of the log latency between processes on such a device.
-
-    It is used where nobody has measured it on this machine; 0 where none is known.
-
-    Args:
-        device: such as `cuda`, `cuda:0` or `cpu`.
-    """
-    return _NOISE_FLOORS.get(device.partition(":")[0], 0.0)
 
 
 def round_medians(blocks: Iterable[Block]) -> dict[RoundKey, float]:

@@ -47,6 +47,7 @@ class ApexAmp(Backend):
     """
 
     name: ClassVar[str] = "apex-amp"
+    tunes_by_timing: ClassVar[bool] = False
     opt_level: Literal["O0", "O1", "O2", "O3"] = "O1"
     keep_batchnorm_fp32: bool | None = None
 

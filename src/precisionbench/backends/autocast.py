@@ -36,6 +36,7 @@ class Autocast(Backend):
     """
 
     name: ClassVar[str] = "autocast"
+    tunes_by_timing: ClassVar[bool] = False
     dtype: Literal["float16", "bfloat16"] = "float16"
     cache_enabled: bool = True
     grad_mode: GradMode = attrs.field(default="no_grad", kw_only=True)

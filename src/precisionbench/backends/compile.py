@@ -7,10 +7,12 @@ import logging
 import os
 import shutil
 import sys
+import sysconfig
 import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import attrs
@@ -236,6 +238,20 @@ def _compile_error(exc: BaseException) -> str:
 
 def _first_line(text: object) -> str:
     return str(text).strip().partition("\n")[0]
+
+
+def has_toolchain(device: str) -> bool:
+    """Whether what TorchInductor needs was found, without compiling anything.
+
+    Args:
+        device: type of the device. On a CPU it is a C++ compiler, and Python's headers, which the
+            kernels include.
+    """
+    try:
+        _check_tools(device)
+    except BackendUnavailableError:
+        return False
+    return device == "cuda" or (Path(sysconfig.get_path("include")) / "Python.h").exists()
 
 
 def _check_tools(device: str) -> None:

@@ -32,6 +32,7 @@ class Eager(Backend):
     """
 
     name: ClassVar[str] = "eager"
+    tunes_by_timing: ClassVar[bool] = False
     precision: Literal["fp32", "tf32"] = "fp32"
 
     def check_available(self) -> None:

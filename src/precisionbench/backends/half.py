@@ -28,6 +28,7 @@ class Half(Backend):
     """
 
     name: ClassVar[str] = "half"
+    tunes_by_timing: ClassVar[bool] = False
     dtype: Literal["float16", "bfloat16"] = "float16"
     fp32_layers: str | None = None
 

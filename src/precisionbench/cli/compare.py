@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from precisionbench.cli.early_start import start_fork_server
 from precisionbench.cli.exit_codes import exit_codes_text
 from precisionbench.cli.explain import diagnosis_with_progress
 from precisionbench.cli.options import (
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
     epilog=exit_codes_text(),
 )
 @click.argument("model")
-@backends_option("Backend as name:option=value,... (again for each; default: all that make sense).")
+@backends_option(
+    "Backend as name:option=value,... (again for each; default: those for the device)."
+)
 @spec_option(
     "--reference",
     default="eager",
@@ -108,13 +111,20 @@ def compare(
     Example:
       precisionbench compare torchvision:resnet50 -b half -b autocast -o r.json
     """
+    if explain and options["evidence"] is False:
+        raise click.UsageError("--explain needs the evidence; leave --no-evidence out")
+    if explain:
+        options["evidence"] = True  # of a quick comparison, too
+    if options["launcher"] == "process":
+        start_fork_server(model)
+
     from precisionbench.measure.compare import compare as measure
     from precisionbench.report.diagnosis import to_text
 
-    if explain:
-        options["evidence"] = _evidence_to_explain(**options)
     options["backends"] = options["backends"] or None
-    thresholds = _thresholds(fail_under, options["backends"], options["reference"])
+    thresholds = _thresholds(
+        fail_under, options["backends"], options["reference"], options["device"]
+    )
     files.check()
     with files.journal() as journal, progress(quiet) as on_progress:
         comparison = measure(model, on_progress=on_progress, journal=journal, **options)
@@ -128,26 +138,24 @@ def compare(
         print()
         print_prose(partial(to_text, diagnosis))
     files.write_report(comparison, diagnosis)
-    exit_if_missed(thresholds, comparison)
-
-
-def _evidence_to_explain(evidence: bool | None, **_: Any) -> bool:
-    """That there is evidence, which a quick comparison has where it is to be explained."""
-    if evidence is False:
-        raise click.UsageError("--explain needs the evidence; leave --no-evidence out")
-    return True
+    exit_if_missed(thresholds, comparison, were_planned=True)
 
 
 def _thresholds(
-    fail_under: tuple[str, ...], backends: Sequence[str] | None, reference: str
+    fail_under: tuple[str, ...],
+    backends: Sequence[str] | None,
+    reference: str,
+    device: str | None,
 ) -> list[Threshold]:
-    """Thresholds of rows that will be measured."""
-    from precisionbench.measure.rows import DEFAULT_BACKENDS, plan
+    """Thresholds of rows that will be measured, unless a default row is left out."""
+    from precisionbench.measure.rows import default_backends, plan
+    from precisionbench.model.workload import usable_device
     from precisionbench.testing.thresholds import check_rows, parse
 
     thresholds = [parse(text) for text in fail_under]
     if thresholds:
-        rows, reference_name = plan(backends or DEFAULT_BACKENDS, reference)
+        backends = backends or default_backends(usable_device(device).type)
+        rows, reference_name = plan(backends, reference)
         known = [(row.name, row.identity["options"]) for row in rows]
         check_rows(thresholds, known, reference_name)
     return thresholds

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from precisionbench.cli.completion import ResultFile
+from precisionbench.cli.early_start import start_fork_server
 from precisionbench.cli.exit_codes import exit_codes_text
 from precisionbench.cli.options import (
     experiments_option,
@@ -78,6 +79,8 @@ def explain(
         _print_gap(_gap_ledger(comparison, gap), gap.markdown, as_json)
         return
     experiments = experiments or ("auto" if model else "none",)
+    if model is not None and experiments != ("none",):
+        start_fork_server(model)
     diagnosis = diagnosis_with_progress(comparison, model, experiments, quiet or model is None)
     if as_json:
         print_json("precisionbench.diagnosis", diagnosis)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from precisionbench.cli.early_start import start_fork_server
 from precisionbench.cli.exit_codes import exit_codes_text
 from precisionbench.cli.options import (
     batch_size_option,
@@ -60,6 +61,8 @@ def ladder(model: str, files: ResultFiles, as_json: bool, quiet: bool, **options
       precisionbench ladder torchvision:resnet50 --batch-size 100 \\
         --to mlperf-v4.1-h200-resnet50-offline
     """
+    start_fork_server(model)
+
     from precisionbench.workflows.ladder import ladder as measure
 
     files.check()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from precisionbench.cli.exit_codes import THRESHOLD_MISSED
+from precisionbench.errors import RowNotFoundError
 
 if TYPE_CHECKING:
     from precisionbench.comparison import Comparison
@@ -23,12 +24,29 @@ fail_under_option = click.option(
 )
 
 
-def exit_if_missed(thresholds: Sequence[Threshold], comparison: Comparison) -> None:
-    """Print a sentence for each threshold that is missed, and exit with the code for it."""
-    from precisionbench.testing.thresholds import missed
+def exit_if_missed(
+    thresholds: Sequence[Threshold], comparison: Comparison, were_planned: bool = False
+) -> None:
+    """Print a sentence for each threshold that is missed, and exit with the code for it.
 
-    sentences = missed(thresholds, comparison)
+    Args:
+        thresholds: as `parse` returns them.
+        comparison: as measured.
+        were_planned: whether the thresholds' rows were checked before measuring; a default row that
+            is missing then was left out, and has missed its threshold.
+    """
+    why = [_why_missed(threshold, comparison, were_planned) for threshold in thresholds]
+    sentences = [sentence for sentence in why if sentence]
     for sentence in sentences:
         click.echo(sentence, err=True)
     if sentences:
         sys.exit(THRESHOLD_MISSED)
+
+
+def _why_missed(threshold: Threshold, comparison: Comparison, was_planned: bool) -> str:
+    try:
+        return threshold.missed_by(comparison)
+    except RowNotFoundError:
+        if not was_planned:
+            raise
+        return f"{threshold.row} was not measured; name it to measure it (-b {threshold.row})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from precisionbench.analysis.reasons import reason_text
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import (
     Accuracy,
@@ -98,19 +99,12 @@ def _slower_than_float32(
     texts += [f"{row}: no, {speedups[row].value:.3g}x" for row in fast]
     texts += [
         f"{row}: not told, it reads {speedups[row].value:.3g}x"
-        f" ({_REASONS.get(speedups[row].reason, 'its interval holds 1')})"
+        f" ({reason_text(speedups[row].reason)})"
         for row in inconclusive
     ]
     return ". ".join(texts) + "."
 
 
-_REASONS = {
-    "not_interleaved": "rows were measured one after another",
-    "no_shared_rounds": "it shares no rounds with the reference",
-    "too_few_rounds": "there were too few rounds",
-    "one_process": "run-to-run variance was not measured",
-    "processes_differ": "processes of the same row differed too much",
-}
 _NOT_SLOWER = (Verdict.FASTER, Verdict.EQUIVALENT, Verdict.DIFFERENT_BUT_SMALL)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from precisionbench._internal.interval_text import span
+from precisionbench.analysis.interval_notes import interval_notes
 from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.accuracy import accuracy_of
 from precisionbench.diagnosis.answers import answers_of
@@ -66,7 +68,7 @@ def diagnosis_of(
         precisions=precisions,
         roofs={name: roofline_points(facts) for name, facts in rows.items()},
         answers=answers_of(rows, found, tuple(labels.values()), findings, ceiling, precisions),
-        notes=(*_notes(list(rows.values()), experiments), *notes),
+        notes=(*_notes(list(rows.values()), experiments), *_interval_notes(data), *notes),
     )
 
 
@@ -134,7 +136,7 @@ def _inconclusive(speedup: Interval, least: float) -> str:
     if least == _MIN_GAIN:
         return "the experiment was inconclusive"
     return (
-        f"the experiment won {speedup.value:.3g}x ({speedup.low:.3g} to {speedup.high:.3g}), which "
+        f"the experiment won {speedup.value:.3g}x ({span(speedup)}), which "
         f"may have other causes; more than {least:g}x would prove it"
     )
 
@@ -154,6 +156,15 @@ def _all_layer_pairs(rows: Mapping[str, Facts], base: Facts | None) -> tuple[Lay
         return ()
     others = [facts for facts in rows.values() if facts is not base]
     return tuple(pair for facts in others for pair in layer_pairs(base, facts))
+
+
+def _interval_notes(data: ComparisonData) -> Iterable[str]:
+    """What rows say of their intervals, each sentence once, with the rows that say it."""
+    found = interval_notes(data)
+    texts = dict.fromkeys(one.text for notes in found.values() for one in notes)
+    for text in texts:
+        names = [name for name, notes in found.items() if text in [one.text for one in notes]]
+        yield f"{', '.join(names)}: {text}"
 
 
 def _notes(rows: Sequence[Facts], experiments: Sequence[ExperimentResult]) -> Iterable[str]:

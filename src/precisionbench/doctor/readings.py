@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 import attrs
 
-from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS, known_noise_floor
+from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS
 from precisionbench.results import CpuUse, DeviceState, Environment, Speedup
+from precisionbench.results.latency import known_noise_floor
 
 _Z_95 = 1.645  # 95th percentile of the normal distribution
 _UPPER_TAIL = 0.975  # of a 95 % interval

@@ -14,6 +14,7 @@ from precisionbench.measure.schedule import RowState
 from precisionbench.measure.stopping import few_rounds_warnings
 from precisionbench.measure.time_budget import TimeBudget
 from precisionbench.measure.time_estimate import TimeEstimate
+from precisionbench.measure.worker.first_call_limit import SlowFirstCallError
 from precisionbench.measure.worker.guards import drop_frames
 from precisionbench.measure.worker.protocol import Closing, Opening
 from precisionbench.results import (
@@ -51,6 +52,7 @@ class Collector:
         errors: the errors of those rows, by name.
         run_notes: warnings about the run as a whole.
         conditions: what else the machine did, by round.
+        left_out: names of rows that were left out because a call takes too long, by the reason.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Collector:
         self.errors: dict[str, PrecisionBenchError] = {}
         self.run_notes: list[str] = []
         self.conditions: list[RoundConditions] = []
+        self.left_out: dict[str, list[str]] = {}
         self._row_warnings, self._on_progress, self._journal = row_warnings, on_progress, journal
         self._outputs: dict[str, Mapping[str, Any]] = {}
         self._reported_failures: set[str] = set()
@@ -250,13 +253,16 @@ class Collector:
         return first_items(output, mine, count), first_items(expected, theirs, count)
 
     def add_failure(self, row: Row, error: PrecisionBenchError) -> None:
-        """Add a row that could not be measured.
+        """Add a row that could not be measured; one whose first call is slow is merely left out.
 
         Args:
             row: the row.
             error: why.
         """
         drop_frames(error)
+        if isinstance(error, SlowFirstCallError):
+            self._leave_out(row, error.reason)
+            return
         self.errors[row.name] = error
         self.failures[row.name] = BackendFailure(
             **row.identity,
@@ -267,6 +273,21 @@ class Collector:
         if self._journal is not None:
             self._journal.add_failure(self.failures[row.name])
         self.report_failure(row, str(error))
+
+    def _leave_out(self, row: Row, reason: str) -> None:
+        self.report_row(row, "left_out", reason)
+        self.rows = [other for other in self.rows if other.name != row.name]
+        self.left_out.setdefault(reason, []).append(row.name)
+        if self._journal is not None:
+            self._journal.leave_out(row.name)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Warnings about the run as a whole, and which rows were left out."""
+        return (
+            *self.run_notes,
+            *(_left_out_note(names, reason) for reason, names in self.left_out.items()),
+        )
 
     def raise_if_nothing_measured(self) -> None:
         """Raise an error where no row could be measured.
@@ -282,3 +303,12 @@ class Collector:
         name = tried[0] if tried else self.reference
         errors[name].reason = f"{name}: {errors[name].reason}"
         raise errors[name]
+
+
+def _left_out_note(names: Sequence[str], reason: str) -> str:
+    options = " ".join(f"-b {name}" for name in names)
+    verb, pronoun = ("was", "it") if len(names) == 1 else ("were", "them")
+    return (
+        f"{', '.join(names)} {verb} left out: {reason}; "
+        f"name {pronoun} to measure {pronoun} all the same ({options})"
+    )

@@ -21,11 +21,20 @@ from precisionbench.errors import some
 from precisionbench.measure import interleaved, sequential
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.options import Options
-from precisionbench.measure.rows import DEFAULT_BACKENDS, Row, packages_of, plan
+from precisionbench.measure.rows import (
+    DEFAULT_BACKENDS,
+    Row,
+    default_backends,
+    packages_of,
+    plan,
+    plan_default,
+)
 from precisionbench.measure.run import System
 from precisionbench.measure.time_estimate import TimeEstimate
-from precisionbench.measure.worker.fork_client import ForkServer, can_fork
+from precisionbench.measure.worker.fork_client import ForkServer
 from precisionbench.measure.worker.pool import WorkerPool
+from precisionbench.measure.worker.shared_server import SHARED_SERVER
+from precisionbench.model.libraries import library_modules
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.report.progress import shown
 from precisionbench.results import ComparisonData, json_format
@@ -36,7 +45,7 @@ from precisionbench.system import environment
 from precisionbench.system.memory import free_memory
 from precisionbench.torchtools.global_state import Functions, rng_restored
 
-__all__ = ["DEFAULT_BACKENDS", "Progress", "compare", "plan"]
+__all__ = ["DEFAULT_BACKENDS", "Progress", "compare", "default_backends", "plan"]
 
 # Comparisons in two threads would disturb each other's times, and torch's settings belong to the
 # whole process. The lock is reentrant for a callback that starts a comparison within another one.
@@ -78,7 +87,8 @@ def compare(
         inputs: one forward pass's arguments: a tensor, a tuple, a mapping of keyword arguments,
             or a function that gives one of these.
         backends: specs such as `"half:dtype=bfloat16"` or `Backend` objects, measured in this
-            order; None is `DEFAULT_BACKENDS`.
+            order; None is `default_backends` of the device, of which rows whose calls take far
+            longer than the reference's are left out on a CPU, with a note.
         reference: the row that the others are compared with; measured first if not in `backends`.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`; None takes the model's GPU, else the current GPU,
             else the CPU.
@@ -140,7 +150,11 @@ def compare(
         passes=passes,
     )
     build = partial(resolve, model, inputs, device=device, batch_size=batch_size)
-    with _exclusive(), _fork_server(options) as server, shown(on_progress) as tell:
+    with (
+        _exclusive(),
+        _fork_server(options, library_modules(model)) as server,
+        shown(on_progress) as tell,
+    ):
         rows, base, workload, warnings = _planned(backends, reference, build, options)
         return _measured(workload, rows, base, options, warnings, tell, journal, server)
 
@@ -154,8 +168,11 @@ def _planned(
     """The rows, the name of the reference, the workload, and warnings that every row carries."""
     functions = Functions.now()
     with silence():  # what a factory prints is in each row's log: it is called again there
-        rows, base = plan(DEFAULT_BACKENDS if backends is None else backends, reference)
+        rows, base = plan([] if backends is None else backends, reference)
         workload = build(seed=options.seed_or_random())
+        if backends is None:
+            device_type, has_images = workload.device.type, workload.info.has_images
+            rows, base = plan_default(device_type, has_images, reference)
     is_inline = options.launcher == "inline"
     return rows, base, workload, _patch_warnings(functions.changes()) if is_inline else ()
 
@@ -187,7 +204,7 @@ def compare_with(
         KeyboardInterrupt: as `compare`.
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
-    with _exclusive(), _fork_server(options) as server:
+    with _exclusive(), _fork_server(options, workload.libraries) as server:
         return _measured(workload, rows, reference, options, (), on_progress, journal, server)
 
 
@@ -199,13 +216,14 @@ def _exclusive() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _fork_server(options: Options) -> Iterator[ForkServer | None]:
-    """The server that forks the workers; it imports torch while the model is built."""
-    with contextlib.ExitStack() as stack:
-        server = None
-        if options.launcher == "process" and can_fork():
-            with contextlib.suppress(OSError):  # a sandbox may not allow its kind of socket
-                server = stack.enter_context(ForkServer())
+def _fork_server(options: Options, modules: Sequence[str]) -> Iterator[ForkServer | None]:
+    """The server that forks the workers; it imports torch and libraries while others work."""
+    if options.launcher == "inline":
+        yield None
+        return
+    with SHARED_SERVER.in_use() as server:
+        if server is not None:
+            server.import_libraries(modules)
         yield server
 
 
@@ -220,6 +238,8 @@ def _measured(
     server: ForkServer | None,
 ) -> Comparison:
     """Measure all rows and collect what they give."""
+    if server is not None:
+        server.import_libraries(workload.libraries)
     header = _header(workload, rows, reference, options)
     if options.launcher == "process":
         free_memory()  # a factory may have built on the GPU, where the workers need the room
@@ -235,7 +255,7 @@ def _measured(
         if opened is not None and opened.write_error:
             collector.add_note(opened.write_error)
     collector.raise_if_nothing_measured()
-    backends = {row.name: row.backend for row in rows if row.backend is not None}
+    backends = {row.name: row.backend for row in collector.rows if row.backend is not None}
     return Comparison(_data(header, rows, collector), collector.errors, backends)
 
 
@@ -293,7 +313,7 @@ def _data(header: Mapping[str, Any], rows: Sequence[Row], collector: Collector) 
         **header,
         results=tuple(results[row.name] for row in rows if row.name in results),
         failures=tuple(failures[row.name] for row in rows if row.name in failures),
-        notes=tuple(collector.run_notes),
+        notes=collector.notes,
         conditions=tuple(collector.conditions),
     )
 

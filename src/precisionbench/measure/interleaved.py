@@ -22,6 +22,7 @@ from precisionbench.measure.replicas import (
     CrowdedError,
     DoesNotFitError,
     WorkerStarter,
+    device_holds_copies,
     open_replicas,
     replica_count,
 )
@@ -120,7 +121,10 @@ def _measure_in_workers(run: Run, number: int) -> None:
     with run.system.worker_pool() as pool:
         run.collector.report_run("starting", total=replicas * len(run.rows))
         starter = WorkerStarter.write(pool, run)
-        workers = {row.name: [starter.start(row) for _ in range(replicas)] for row in run.rows}
+        copied = device_holds_copies(run, replicas * len(run.rows))
+        workers = {
+            row.name: [starter.start(row, copied) for _ in range(replicas)] for row in run.rows
+        }
         preload()  # while the workers import torch, and not between two rounds
         pool.wait_until_loaded()
         row_states = open_replicas(run, workers, number)
@@ -131,8 +135,11 @@ def _measure_in_workers(run: Run, number: int) -> None:
         with run.interrupts.held():
             ended_by = measure_rounds(run, list(row_states.values()))
             _raise_if_nothing_to_keep(run, row_states)
+            profiled = not number and run.options.evidence and not run.stop_requested()
+            if profiled:
+                finish.begin_profilers(row_states.values())
             done = _finish_rows(run, row_states, ended_by)
-            if not number and run.options.evidence and not run.stop_requested():
+            if profiled and not run.stop_requested():
                 _profile(run, done, Float64Reference(pool.folder))
             _note_what_was_left_out(run)
             finish.close([part for _, part in done])

@@ -8,13 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 import attrs
 
 from precisionbench.analysis.speedups import ratio_of
-from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS
+from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS, replicas
 from precisionbench.measure.schedule import RowState
 from precisionbench.measure.stopping import measured_blocks
+from precisionbench.results import Block
 from precisionbench.statistics import Interval
 
 # The pause between two updates is at least this many times as long as an update takes.
 _PAUSE = 100.0
+# One round does not yet show how blocks of a process vary.
+_MIN_ROUNDS = 2
 
 
 @attrs.define
@@ -45,8 +48,9 @@ class LiveSpeedups:
             (row_state.complete_rounds for row_state in row_states if not row_state.error),
             default=0,
         )
+        enough = fewest >= _rounds_to_begin(rows)
         begun_s = self.now()
-        if self.reference not in rows or fewest < MIN_INTERVAL_ROUNDS or begun_s < self._next_s:
+        if self.reference not in rows or not enough or begun_s < self._next_s:
             return self._latest
         self._latest = {
             name: ratio_of(rows, self.reference, name, 0.95, self.noise_floor)
@@ -58,3 +62,9 @@ class LiveSpeedups:
             self._next_s = ended_s + _PAUSE * (ended_s - begun_s)
         self._is_first = False
         return self._latest
+
+
+def _rounds_to_begin(rows: Mapping[str, Sequence[Block]]) -> int:
+    """The rounds from which an interval is valid: few where each row has several processes."""
+    has_replicas = all(len(replicas(blocks)) > 1 for blocks in rows.values())
+    return _MIN_ROUNDS if has_replicas else MIN_INTERVAL_ROUNDS

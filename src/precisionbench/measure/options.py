@@ -9,11 +9,11 @@ from typing import Any
 
 import attrs
 
-from precisionbench.analysis.variation import known_noise_floor
 from precisionbench.errors import SpecError
 from precisionbench.measure.schedule import MAX_ROUNDS, MIN_ROUNDS
 from precisionbench.model.inputs import whole_number
 from precisionbench.results.json_values import Json, as_json
+from precisionbench.results.latency import known_noise_floor
 from precisionbench.system import cpu_affinity
 
 # Seconds of one backend, from warm-up to profile; building is not counted. On a GPU most rows end

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import attrs
 
+from precisionbench.backends import Backend
 from precisionbench.errors import OutOfMemoryError, PrecisionBenchError
 from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run
@@ -15,6 +16,7 @@ from precisionbench.measure.schedule import RowState
 from precisionbench.measure.worker.client import WorkerBackend
 from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.measure.worker.process import Worker
+from precisionbench.measure.worker.protocol import KnownCalls
 
 # Processes of the same code differ on a GPU; from three the variance can be estimated
 # (docs/between-processes.md).
@@ -24,6 +26,8 @@ _REPLICAS_ELSEWHERE = 2
 _LONG_BUILD_S = 60.0
 # A further replica needs this many times the device memory that the first one took.
 _HEADROOM = 1.2
+# Copies of the model in all workers may take this share of the device's free memory.
+_SHARE_OF_COPIES = 0.25
 
 
 class DoesNotFitError(Exception):
@@ -74,9 +78,14 @@ class WorkerStarter:
         }
         return cls(pool, workload, backends)
 
-    def start(self, row: Row) -> Worker:
-        """Start one worker of a row."""
-        return self.pool.start(self.workload, self.backends[row.name])
+    def start(self, row: Row, with_model: bool = False) -> Worker:
+        """Start one worker of a row.
+
+        Args:
+            row: the row.
+            with_model: let it copy the model to the device at once.
+        """
+        return self.pool.start(self.workload, self.backends[row.name], with_model)
 
 
 def replica_count(run: Run) -> int:
@@ -104,10 +113,27 @@ def replica_count(run: Run) -> int:
     return count
 
 
+def device_holds_copies(run: Run, workers: int) -> bool:
+    """Whether the device easily holds a copy of the model for each worker.
+
+    Else a worker copies it when it prepares, so that rows which do not fit leave others their room.
+
+    Args:
+        run: holds the workload.
+        workers: how many there are.
+    """
+    free = run.system.free_device_bytes(run.device)
+    wanted = workers * 4 * (run.workload.info.parameters or 0)
+    return free is None or wanted <= _SHARE_OF_COPIES * free
+
+
 def open_replicas(
     run: Run, workers: Mapping[str, Sequence[Worker]], session: int
 ) -> dict[str, RowState]:
-    """Prepare the backends of all workers: one at a time, or together where that is asked for.
+    """Prepare the backends of all workers.
+
+    The first replica of each row is prepared alone, so that its build time is its own. Further ones
+    are prepared side by side, unless their backends tune by timing or memory may be short.
 
     Args:
         run: rows that cannot be prepared are removed from it.
@@ -126,12 +152,19 @@ def open_replicas(
             worker.begin_open()
     for row in list(run.rows):
         opening.open_first(row, workers[row.name])
+    else:
+        opening.begin_further(workers)
     for replica in range(1, max(map(len, workers.values()))):
         for row in run.rows:
             opening.open_further(row, workers[row.name][replica])
     if run.options.build_together:
         opening.measure_alone()
     return opening.row_states
+
+
+def _must_be_alone(backend: Backend) -> bool:
+    """Whether other work would change what a backend chooses while it is prepared."""
+    return backend.tunes_by_timing or backend.cudnn_benchmark
 
 
 @attrs.define
@@ -154,6 +187,7 @@ class _Opening:
         """Prepare the first replica of a row; the row fails where that fails."""
         run = self.run
         run.collector.report_row(row, "preparing")
+        workers[0].first_call_limit = run.first_call_limit(row, self.row_states)
         before = run.system.free_device_bytes(run.device) or 0
         try:
             prepared = run.system.open_backend(workers[0], run.step_reporter(row))
@@ -165,6 +199,19 @@ class _Opening:
             after = run.system.free_device_bytes(run.device) or 0
             self.taken_bytes[row.name] = max(0, before - after)
             self.row_states[row.name] = RowState(row.name, [prepared], self.session)
+
+    def begin_further(self, workers: Mapping[str, Sequence[Worker]]) -> None:
+        """Begin to prepare further replicas side by side, where the device holds all of them."""
+        rows = [row for row in self.run.rows if not _must_be_alone(row.require_backend())]
+        free = self.run.system.free_device_bytes(self.run.device)
+        wanted = sum(self.taken_bytes[row.name] * (len(workers[row.name]) - 1) for row in rows)
+        if free is not None and free < _HEADROOM * wanted:
+            return
+        for row in rows:
+            opening = self.row_states[row.name].replicas[0].opening
+            if opening.build_s <= _LONG_BUILD_S:
+                for worker in workers[row.name][1:]:
+                    worker.begin_open(KnownCalls.of(opening))
 
     def open_further(self, row: Row, worker: Worker) -> None:
         """Prepare a further replica of a row, unless there is a reason against it."""

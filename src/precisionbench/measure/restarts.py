@@ -91,18 +91,26 @@ class _Restarts:
             is_over = spent_s >= run.budget_s or run.system.monotonic_s() >= end_s
             if number and (is_over or run.stop_requested()):
                 break
-            for position, row in enumerate(run.rng.sample(run.rows, len(run.rows))):
+            for position, row in enumerate(self._order(is_first=not number)):
                 self._measure(row, number, position)
             monitor.after_round(number)
             left_s = max(0.0, end_s - run.system.monotonic_s())
             run.report_round(RoundStatus(number + 1, left_s))
         monitor.finish()
 
+    def _order(self, is_first: bool) -> list[Row]:
+        """A random order; in the first round the reference is first, and gives others' limits."""
+        order = self.run.rng.sample(self.run.rows, len(self.run.rows))
+        reference = self.run.collector.reference
+        return sorted(order, key=lambda row: is_first and row.name != reference)
+
     def _measure(self, row: Row, number: int, position: int) -> None:
         """Start a row, measure one block, and end its worker."""
         if not number:
             self.run.collector.report_row(row, "preparing")
         worker = self.starter.start(row)
+        if not number:
+            worker.first_call_limit = self.run.first_call_limit(row, self.row_states)
         try:
             prepared = self.run.system.open_backend(worker)
             share_cores(self.run, [prepared])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import attrs
 
 from precisionbench.backends import Backend, discovery
 from precisionbench.backends.base import options_of
+from precisionbench.backends.compile import has_toolchain
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.errors import (
     FOREIGN_ERRORS,
@@ -21,9 +22,9 @@ from precisionbench.results.claims import Claims
 from precisionbench.results.json_values import Json
 from precisionbench.spec_syntax import row_names, split_spec
 
-# Measured where the user names no backends: a decision about the product, so a list and no
-# attribute of backends. Those that a machine cannot run become failures with a reason. `compile`
-# is not among them: compiling takes longer than all of them together.
+# Measured where the user names no backends: a decision about the product, so lists and no attribute
+# of backends. Those that a machine cannot run become failures with a reason. `compile` is not among
+# them: compiling for a GPU takes longer than all of them together. On a CPU there are others.
 DEFAULT_BACKENDS = (
     "eager",
     "eager:precision=tf32",
@@ -33,6 +34,18 @@ DEFAULT_BACKENDS = (
     "autocast",
     "apex-amp",
     "torch2trt:precision=fp16",
+)
+# On a CPU: bfloat16 first, which more CPUs compute quickly than float16. TF32, Apex AMP and
+# TensorRT need a GPU. Autocast is to bfloat16: to float16 it would be slow wherever `half` is.
+_CHANNELS_LAST = "half:dtype=bfloat16,memory_format=channels_last"
+_COMPILED = "compile"
+_ON_A_CPU = (
+    "eager",
+    "half:dtype=bfloat16",
+    _CHANNELS_LAST,
+    "autocast:dtype=bfloat16",
+    _COMPILED,
+    "half",
 )
 
 
@@ -46,6 +59,8 @@ class Row:
         backend: what to prepare; None where its plugin could not be imported.
         error: why it could not.
         claims: what the backend says of the row; None where it could not be imported.
+        may_be_left_out: leave it out where its first call takes too long, because the user has
+            not asked for it.
     """
 
     name: str
@@ -53,6 +68,7 @@ class Row:
     backend: Backend | None
     error: PrecisionBenchError | None = None
     claims: Claims | None = None
+    may_be_left_out: bool = False
 
     @property
     def identity(self) -> dict[str, Json]:
@@ -70,6 +86,51 @@ class Row:
         if self.backend is None:
             raise self.error or SpecError(f"{self.name} has no backend")
         return self.backend
+
+
+def default_backends(
+    device_type: str,
+    has_images: bool = True,
+    can_compile: Callable[[str], bool] = has_toolchain,
+) -> tuple[str, ...]:
+    """The specs that are measured where the user names none.
+
+    Args:
+        device_type: such as `cuda`; on a `cpu` there are other rows than elsewhere.
+        has_images: whether an input has four or five dimensions, so that layouts matter.
+        can_compile: whether there is what `torch.compile` needs on a type of device.
+
+    Returns:
+        Specs, in the order in which to show them.
+    """
+    if device_type != "cpu":
+        return DEFAULT_BACKENDS
+    left_out = set() if has_images else {_CHANNELS_LAST}
+    left_out |= set() if can_compile(device_type) else {_COMPILED}
+    return tuple(spec for spec in _ON_A_CPU if spec not in left_out)
+
+
+def plan_default(
+    device_type: str, has_images: bool, reference: str | Backend = "eager"
+) -> tuple[list[Row], str]:
+    """The rows to measure where the user names none, and the name of the reference.
+
+    On a CPU a row other than the reference may be left out; see `FirstCallLimit`. The reference is
+    first there, because its calls decide which rows are too slow.
+
+    Args:
+        device_type: as for `default_backends`.
+        has_images: as for `default_backends`.
+        reference: as for `plan`.
+
+    Raises:
+        SpecError: the reference cannot be understood.
+    """
+    rows, base = plan(default_backends(device_type, has_images), reference)
+    if device_type != "cpu":
+        return rows, base
+    marked = [attrs.evolve(row, may_be_left_out=row.name != base) for row in rows]
+    return sorted(marked, key=lambda row: row.name != base), base
 
 
 def plan(

@@ -20,6 +20,7 @@ from precisionbench.measure.rows import Row
 from precisionbench.measure.schedule import RoundStatus, RowState
 from precisionbench.measure.time_budget import TimeBudget
 from precisionbench.measure.worker.client import WorkerBackend
+from precisionbench.measure.worker.first_call_limit import FirstCallLimit
 from precisionbench.measure.worker.guards import check_available
 from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.model.workload import Workload
@@ -159,6 +160,22 @@ class Run:
             self.collector.report_failure(row, text)
         else:
             self.collector.add_failure(row, error)
+
+    def first_call_limit(
+        self, row: Row, row_states: Mapping[str, RowState]
+    ) -> FirstCallLimit | None:
+        """How long the first call of a row may take; None where it was called before.
+
+        Args:
+            row: to be prepared.
+            row_states: of rows that are prepared; the first of them is the reference, where it
+                works.
+        """
+        if not row.may_be_left_out or row.name in self.finished:
+            return None
+        for row_state in row_states.values():
+            return FirstCallLimit(row_state.name, row_state.call_s)
+        return None
 
     def step_reporter(self, row: Row, replica: int = 0) -> Callable[[str], object]:
         """A callback that reports the steps of preparing a replica.

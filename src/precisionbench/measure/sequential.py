@@ -20,6 +20,7 @@ from precisionbench.measure.rounds import run_rounds
 from precisionbench.measure.rows import Row
 from precisionbench.measure.schedule import RowState, Schedule
 from precisionbench.measure.time_budget import PROFILE, TimeBudget
+from precisionbench.measure.worker.first_call_limit import FirstCallLimit
 from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.measure.worker.session import Session
 from precisionbench.model.workload import Workload
@@ -41,17 +42,27 @@ def measure(workload: Workload, collector: Collector, budget_s: float, options: 
         options: how to measure.
     """
     launcher = InlineLauncher.on_device_of(workload)
+    limit: FirstCallLimit | None = None
     for row in collector.rows:
-        _measure_row(row, launcher, collector, budget_s, options)
+        row_state = _measure_row(row, launcher, collector, budget_s, options, limit)
+        if row_state and limit is None:
+            limit = FirstCallLimit(row.name, row_state.call_s)
 
 
 def _measure_row(
-    row: Row, launcher: InlineLauncher, collector: Collector, budget_s: float, options: Options
-) -> None:
+    row: Row,
+    launcher: InlineLauncher,
+    collector: Collector,
+    budget_s: float,
+    options: Options,
+    limit: FirstCallLimit | None,
+) -> RowState | None:
+    """Measure a row; its state, or None where it failed or was left out."""
+    on_step = limit.check_step() if limit and row.may_be_left_out else lambda _: None
     try:
         _raise_if_device_lost(collector)
         collector.report_row(row, "preparing")
-        with launcher.open(row.require_backend()) as session:
+        with launcher.open(row.require_backend(), on_step) as session:
             collector.report_row(row, "measuring")
             row_state = RowState(row.name, [session])
             device = launcher.workload.device
@@ -74,11 +85,13 @@ def _measure_row(
                 collector.add_note(f"{row.name}: {budget.note()}")
     except PrecisionBenchError as exc:
         collector.add_failure(row, exc)
+        return None
     else:  # after the plugin's cleanup, which may add warnings and log lines
         measurement, closing = row_state.measurement(ended_by), session.closing()
         collector.add_result(
             row, session.opening, measurement, closing, passes, session.output, found
         )
+        return row_state
 
 
 def _passes(session: Session, call_s: float, leave_out: Collection[str]) -> Passes:

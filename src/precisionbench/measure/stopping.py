@@ -169,16 +169,19 @@ class _State:
         if not active:
             return None
         blocks, floor = measured_blocks(active), schedule.noise_floor
-        known = {row_state.name: row_state.measurement("") for row_state in active}
-        spread = process_spread(known.values())
+        steps_s = {
+            row_state.name: row_state.openings[0].resolution_s / row_state.calls_per_sample
+            for row_state in active
+        }
+        spread = process_spread(blocks.values())
         others = [name for name in blocks if name != schedule.reference]
         ratios: dict[str, Callable[[float], Interval]] = {
             name: partial(ratio_of, blocks, schedule.reference, name, noise_floor=floor)
             for name in (others if schedule.reference in blocks else [])
         }
         rows = {
-            name: _row(measurement, spread, floor, ratios.get(name))
-            for name, measurement in known.items()
+            name: _row(own, spread, floor, steps_s[name], ratios.get(name))
+            for name, own in blocks.items()
         }
         has_verdicts = bool(floor) or all(len(row_state.replicas) > 1 for row_state in active)
         may_be_clear = schedule.until_clear and has_verdicts
@@ -213,15 +216,15 @@ class _State:
 
 
 def _row(
-    measurement: Measurement,
+    blocks: Sequence[Block],
     spread: Spread,
     floor: float,
+    step_s: float,
     ratio: Callable[[float], Interval] | None,
 ) -> _Row:
-    blocks = measurement.blocks
     levels = [*replica_levels(blocks).values()]
     return _Row(
-        latency=latency_interval(measurement, spread, floor).relative_half_width,
+        latency=latency_interval(blocks, spread, floor, step_s).relative_half_width,
         between=mean_level_interval(levels, 0.95, spread, floor).exp().relative_half_width,
         ratio=ratio(0.95).relative_half_width if ratio else 0.0,
         noise=within_share(blocks, max(spread.sd, floor)),

@@ -156,7 +156,7 @@ class TimeEstimate:
     def _follow(self, progress: Progress) -> None:
         """Find the part that is reported; what comes before its phase is over."""
         row = progress.backend
-        if progress.stage in ("done", "failed"):
+        if progress.stage in ("done", "failed", "left_out"):
             self.pending = [part for part in self.pending if part.row != row]
             if self._current is not None and self._current.row == row:
                 self._finish()

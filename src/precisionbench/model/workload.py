@@ -25,6 +25,7 @@ from precisionbench.model.inputs import (
     whole_batch_size,
     with_items,
 )
+from precisionbench.model.libraries import library_modules
 from precisionbench.model.sources import ModelFactory, model_factory, private_copy, tensors_of
 from precisionbench.results import TensorInfo, WorkloadInfo
 from precisionbench.results.dtypes import dtype_name
@@ -46,6 +47,7 @@ class Workload:
             attribute): `model.to` moves parameters and buffers only, and a worker gets all of them
             on the CPU.
         imports: packages that the first building imported: a worker imports them beforehand.
+        libraries: modules of well-known libraries that define parts of the model.
     """
 
     info: WorkloadInfo
@@ -55,6 +57,7 @@ class Workload:
     seed: int
     attached: tuple[tuple[str, str], ...] = ()
     imports: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
 
     def make_model(self) -> nn.Module:
         """A private copy of the model, in eval mode, on the device.
@@ -130,11 +133,13 @@ def resolve(
     _check_complete(built)
     info = _describe(name, built, checked, batch_size_of(batch_size, checked))
     attached = _attached(built, target)
+    libraries = library_modules(built)
     parts = [weakref.ref(part) for part in (*built.modules(), *tensors_of(built))]
     del built
     if _still_alive(parts):  # a later call would give the same weights, which a row may have cast
         build = _copying(build)
-    return Workload(info, build, checked, target, seed, attached, _packages_since(modules_before))
+    imports = _packages_since(modules_before)
+    return Workload(info, build, checked, target, seed, attached, imports, libraries)
 
 
 def _first_built(

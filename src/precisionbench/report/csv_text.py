@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Mapping
 
+from precisionbench._internal.interval_text import farthest
 from precisionbench.analysis.speedups import speedups
 from precisionbench.results import (
     BackendFailure,
@@ -54,6 +55,8 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def to_csv(data: ComparisonData) -> str:
     """The rows as CSV, measured ones first; unknown values are empty.
 
+    So is the end of a speed-up's interval that is more than a factor of 100 from it.
+
     Args:
         data: the comparison.
     """
@@ -82,10 +85,11 @@ def _measured_cells(row: BackendResult, found: Mapping[str, Speedup]) -> dict[st
     if row.agreement is not None:
         cells |= {name: getattr(row.agreement, name) for name in _AGREEMENT_FIELDS}
     if speedup is not None:
+        lowest, highest = farthest(speedup.value)
         cells |= {
             "speedup": speedup.value,
-            "speedup_low": speedup.low,
-            "speedup_high": speedup.high,
+            "speedup_low": speedup.low if speedup.low >= lowest else None,
+            "speedup_high": speedup.high if speedup.high <= highest else None,
             "verdict": speedup.verdict.value,
             "verdict_reason": speedup.reason,
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator
 
+from precisionbench._internal.interval_text import ends, span
 from precisionbench.diagnosis.findings import (
     DiagnosisData,
     Finding,
@@ -67,11 +68,10 @@ def _finding(finding: Finding) -> str:
     gain = ""
     if finding.factor is not None and finding.factor.value > 1.005:
         proved = finding.status is not FindingStatus.SUSPECTED
-        low, high = finding.factor.low, finding.factor.high
         gain = (
-            f" [{finding.factor.value:.3g}x without it, {low:.3g} to {high:.3g}]"
+            f" [{finding.factor.value:.3g}x without it, {span(finding.factor)}]"
             if proved
-            else f" [up to {high:.3g}x]"
+            else f" [up to {ends(finding.factor)[1]}x]"
         )
     experiment = f" by {finding.experiment}" if finding.experiment else ""
     reason = f" ({finding.reason})" if finding.reason else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from precisionbench.analysis.reasons import NO_VERDICTS, why
 from precisionbench.diagnosis.findings import Accuracy
 from precisionbench.report.rows import ratio_texts
 from precisionbench.results import ComparisonData, Speedup
@@ -40,22 +41,16 @@ def _speed(data: ComparisonData, name: str, found: Speedup) -> str:
     if found.verdict is Verdict.FASTER:
         return f"{name} is the fastest: {against} ({low} to {high})"
     if found.verdict is Verdict.INCONCLUSIVE:
-        reason = _REASONS.get(found.reason, _UNKNOWN_REASON)
-        return f"{name} reads {against} ({low} to {high}), {reason}"
+        return f"{name} reads {against} ({low} to {high}), {_doubt(data, name, found)}"
     if found.verdict is Verdict.SLOWER:
         return f"Nothing is as fast as {data.reference}: the next, {name}, is {against}"
     return f"Nothing is faster than {data.reference} to speak of: {name} is {against}"
 
 
-_UNKNOWN_REASON = "which is not told apart from 1"
-_REASONS = {
-    "not_interleaved": "which is no verdict, because rows were measured one after another",
-    "no_shared_rounds": "which is no verdict, because the two share no rounds",
-    "too_few_rounds": "which is no verdict, because there were too few rounds",
-    "one_process": "which is no verdict, because run-to-run variance was not measured: there was "
-    "one process of each row",
-    "processes_differ": "which is no verdict, because processes of the same row differed too much",
-}
+def _doubt(data: ComparisonData, name: str, found: Speedup) -> str:
+    if found.reason not in NO_VERDICTS:
+        return "which is not told apart from 1"
+    return f"which is no verdict; {why(data, name, found)}"
 
 
 def _accuracy(accuracy: Accuracy | None) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from precisionbench._internal.interval_text import span
 from precisionbench.analysis.speedups import per_item_ratio
 from precisionbench.diagnosis.gap.ledger import Factor
 from precisionbench.diagnosis.gap.measured import (
@@ -107,7 +108,7 @@ def _total(data: ComparisonData, bottom: str, top: str, rungs: Sequence[Factor])
     product = math.prod(rung.factor.value for rung in rungs)
     return (
         f"{top} serves {rate(rate_of(data, top))} items/s: directly {whole.value:.3g} times as "
-        f"many as {bottom} ({whole.low:.3g} to {whole.high:.3g}); the product of the rungs is "
+        f"many as {bottom} ({span(whole)}); the product of the rungs is "
         f"{product:.3g}."
     )
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from precisionbench._internal.interval_text import ends
 from precisionbench.diagnosis.gap.ledger import Factor, GapData, Kind
 from precisionbench.report.formatting import rate
 from precisionbench.report.markdown import escaped
@@ -108,7 +109,7 @@ def _times(factor: Interval) -> str:
 
 
 def _range(factor: Interval) -> str:
-    low, high = f"{factor.low:.3g}", f"{factor.high:.3g}"
+    low, high = ends(factor)
     return low if low == high else f"{low} to {high}"
 
 

@@ -150,7 +150,7 @@ class LiveDisplay(JupyterMixin):
                 self._print(stage_text(progress))
             return
         self._repeater.stop()
-        if progress.stage == "failed":
+        if progress.stage in ("failed", "left_out"):
             self._print(f"{progress.backend}: {progress.message}")
             return
         self._state = self._state.after(progress, self._now())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import attrs
 
+from precisionbench._internal.interval_text import span
 from precisionbench.report.formatting import significant, supported_digits
 from precisionbench.results.progress import Progress
 from precisionbench.statistics import Interval
@@ -18,6 +20,7 @@ _NEW_WEIGHT = 0.3
 # more: an estimate that was so wrong must not leave a full bar for minutes.
 _MAX_STEP_BACK = 0.3
 _EXCEEDED_BY_S = 1.0  # from here on a run takes longer than estimated
+_ENDINGS = {"done": "done", "failed": "failed", "left_out": "left out"}
 _STAGES = {"finishing": "measuring memory and energy", "examining": "profiling"}
 
 
@@ -107,8 +110,8 @@ def stage_text(progress: Progress | None) -> str:
 
 def _row_text(progress: Progress) -> str:
     where = f"[{progress.position}/{progress.total}] {progress.backend}"
-    if progress.stage in ("done", "failed"):
-        return f"{where} {progress.stage}{f': {progress.message}' if progress.message else ''}"
+    if ending := _ENDINGS.get(progress.stage):
+        return f"{where} {ending}{f': {progress.message}' if progress.message else ''}"
     step = f", {progress.step}" if progress.step else ""
     return f"{where}: {_STAGES.get(progress.stage, progress.stage)}{step}"
 
@@ -172,5 +175,5 @@ def ratio_texts(speedups: Mapping[str, Interval]) -> Iterator[tuple[str, str, st
     """
     for name, found in speedups.items():
         digits = min(3, supported_digits(found))
-        value, low, high = (significant(x, digits) for x in (found.value, found.low, found.high))
-        yield name, f"{value}x", f"{low} to {high}"
+        text = partial(significant, digits=digits)
+        yield name, f"{text(found.value)}x", span(found, text)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import attrs
 
+from precisionbench._internal.interval_text import ends
 from precisionbench.analysis.data_quality import Observation, observations
 from precisionbench.analysis.disturbances import disturbances
+from precisionbench.analysis.interval_notes import interval_notes
+from precisionbench.analysis.reasons import NO_VERDICTS
 from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.facts import facts_of_rows
 from precisionbench.diagnosis.labels import label_of
@@ -20,14 +23,13 @@ from precisionbench.results import (
     Speedup,
     WorkloadInfo,
 )
-from precisionbench.statistics import Interval, Verdict
+from precisionbench.statistics import Verdict
 
 INTERVALS_NOTE = "Speed-ups: 95 % simultaneous CI; ±: 95 % CI with run-to-run variance."
 SEQUENTIAL_NOTE = (
     "Rows were measured one after another in one process: no verdicts; ±: 95 % CI, which covers "
     "run-to-run variance as far as it is known of the device."
 )
-_MAX_WIDTH = 1e4  # ratio of an interval's ends
 _UNIT = {True: "items/s", False: "calls/s"}
 
 
@@ -106,13 +108,14 @@ def _speedup_text(data: ComparisonData, row: BackendResult, found: Speedup | Non
         return "-"
     if row.backend == data.reference:
         return "1 (ref.)"
-    digits = min(3, formatting.supported_digits(_interval(found)))
-    mark = "" if data.schedule == "sequential" else _MARKS.get(found.verdict, "")
-    return f"{formatting.significant(found.value, digits)}x{mark}"
+    digits = min(3, formatting.supported_digits(found.interval))
+    return f"{formatting.significant(found.value, digits)}x{_mark(data, found)}"
 
 
-def _interval(found: Speedup) -> Interval:
-    return Interval(found.value, found.low, found.high)
+def _mark(data: ComparisonData, found: Speedup) -> str:
+    if data.schedule == "sequential":
+        return ""
+    return _NO_VERDICT_MARK if found.reason in NO_VERDICTS else _MARKS.get(found.verdict, "")
 
 
 def ratio_texts(found: Speedup) -> tuple[str, str, str]:
@@ -121,15 +124,9 @@ def ratio_texts(found: Speedup) -> tuple[str, str, str]:
     Args:
         found: of a row.
     """
-    digits = max(3, formatting.supported_digits(_interval(found)))
-    value, low, high = (
-        formatting.significant(x, digits) for x in (found.value, found.low, found.high)
-    )
-    if found.high > _MAX_WIDTH * found.low:  # its ends are of no use, only that it is so wide
-        reach = math.sqrt(_MAX_WIDTH)
-        low = f"<{formatting.significant(found.value / reach, 1)}"
-        high = f">{formatting.significant(found.value * reach, 1)}"
-    return value, low, high
+    digits = max(3, formatting.supported_digits(found.interval))
+    text = partial(formatting.significant, digits=digits)
+    return text(found.value), *ends(found.interval, text)
 
 
 WORDS = {
@@ -139,13 +136,6 @@ WORDS = {
     Verdict.DIFFERENT_BUT_SMALL: "different, by less than 1 %",
     Verdict.INCONCLUSIVE: "not told apart",
 }
-_NO_VERDICTS = (
-    "not_interleaved",
-    "no_shared_rounds",
-    "too_few_rounds",
-    "one_process",
-    "processes_differ",
-)
 
 
 def verdict_words(found: Speedup) -> str:
@@ -154,7 +144,7 @@ def verdict_words(found: Speedup) -> str:
     Args:
         found: of a row.
     """
-    return "no verdict" if found.reason in _NO_VERDICTS else WORDS[found.verdict]
+    return "no verdict" if found.reason in NO_VERDICTS else WORDS[found.verdict]
 
 
 _MARKS = {Verdict.EQUIVALENT: " =", Verdict.DIFFERENT_BUT_SMALL: " ~", Verdict.INCONCLUSIVE: " ?"}
@@ -163,14 +153,18 @@ _MEANINGS = {
     Verdict.DIFFERENT_BUT_SMALL: "~ different, by less than 1 %",
     Verdict.INCONCLUSIVE: "? not told apart",
 }
+_NO_VERDICT_MARK = " *"
+_NO_VERDICT_MEANING = "* no verdict: see the notes"
 
 
 def legend(data: ComparisonData) -> str:
     """The legend of the table's speed-ups and intervals."""
     if data.schedule == "sequential":
         return " ".join([SEQUENTIAL_NOTE, *(f"{text.capitalize()}." for text in _per_item(data))])
-    verdicts = {found.verdict for name, found in speedups(data).items() if name != data.reference}
+    others = [found for name, found in speedups(data).items() if name != data.reference]
+    verdicts = {found.verdict for found in others if found.reason not in NO_VERDICTS}
     marks = [text for verdict, text in _MEANINGS.items() if verdict in verdicts]
+    marks += [_NO_VERDICT_MEANING] * any(found.reason in NO_VERDICTS for found in others)
     marks += _per_item(data)
     return " ".join([f"{'; '.join(marks)}.", INTERVALS_NOTE]) if marks else INTERVALS_NOTE
 
@@ -247,6 +241,7 @@ def notes(
     for row in data.results:
         caveats = row.agreement.caveats if row.agreement else ()
         seen = [o.text for o in observed[row.backend] if not (told and o.code == "throttled")]
+        seen += [found.text for found in interval_notes(data)[row.backend]]
         for sentence in (*row.warnings, *seen, *caveats):
             rows_by_sentence.setdefault(sentence, []).append(row.backend)
     return [(names, sentence) for sentence, names in rows_by_sentence.items()]

@@ -25,6 +25,7 @@ _INCONCLUSIVE_WORDS = {
     "one_process": "not told: one process",
     "too_few_rounds": "not told: few rounds",
     "not_interleaved": "not told: inline",
+    "processes_differ": "not told: processes differ",
 }
 
 

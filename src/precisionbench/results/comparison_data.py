@@ -14,13 +14,14 @@ from precisionbench.results.conditions import RoundConditions
 from precisionbench.results.environment import Environment
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.json_values import Json
-from precisionbench.results.latency import latency_interval, process_spread
+from precisionbench.results.latency import latency_interval, process_spread, processes
 from precisionbench.results.measurement import Measurement
 from precisionbench.results.passes import Passes
-from precisionbench.statistics import Interval, Spread, Verdict
+from precisionbench.statistics import Interval, Spread, Verdict, quantile_interval
 
 # From this share of the device's time on, the host's time is close to being the bottleneck.
 _HOST_RISK = 0.8
+_IMAGE_DIMENSIONS = (4, 5)  # of images and videos, with a batch
 
 
 def _check_batch_size(_: object, __: object, batch_size: int | None) -> None:
@@ -79,6 +80,7 @@ class BackendResult:
         process_spread: the spread between processes, pooled over the rows of its comparison; None
             for a row outside of a comparison.
         noise_floor: the comparison's `noise_floor`.
+        schedule: the comparison's `schedule`.
     """
 
     backend: str
@@ -97,13 +99,15 @@ class BackendResult:
     # Derived from the comparison that the row is part of, so never written to a file.
     process_spread: Spread | None = attrs.field(default=None, init=False, eq=False, repr=False)
     noise_floor: float = attrs.field(default=0.0, init=False, eq=False, repr=False)
+    schedule: str = attrs.field(default="rounds", init=False, eq=False, repr=False)
 
-    def in_run(self, spread: Spread, noise_floor: float) -> BackendResult:
+    def in_run(self, spread: Spread, noise_floor: float, schedule: str) -> BackendResult:
         """The same row as part of a run, so that its intervals cover run-to-run variance.
 
         Args:
             spread: between processes, pooled over the rows of the run.
             noise_floor: standard deviation of the log between processes on this device.
+            schedule: how the run was measured.
 
         Returns:
             A copy of the row.
@@ -111,6 +115,7 @@ class BackendResult:
         row = attrs.evolve(self)
         object.__setattr__(row, "process_spread", spread)
         object.__setattr__(row, "noise_floor", noise_floor)
+        object.__setattr__(row, "schedule", schedule)
         return row
 
     @cached_property
@@ -120,7 +125,12 @@ class BackendResult:
         The interval includes run-to-run variance: the spread between replicas, pooled over the
         rows of the run.
         """
-        return latency_interval(self.measurement, self.process_spread, self.noise_floor)
+        measurement = self.measurement
+        step_s = measurement.resolution_s / measurement.calls_per_sample
+        if measurement.is_reported:
+            return quantile_interval(measurement.rounds, resolution=step_s)
+        blocks = processes(measurement.blocks, self.schedule)
+        return latency_interval(blocks, self.process_spread, self.noise_floor, step_s)
 
     @property
     def device_s(self) -> float | None:
@@ -223,6 +233,11 @@ class WorkloadInfo:
     inputs: tuple[TensorInfo, ...]
     batch_size: int | None = attrs.field(validator=_check_batch_size)
 
+    @property
+    def has_images(self) -> bool:
+        """Whether an input has four or five dimensions, so that layouts matter."""
+        return any(len(tensor.shape) in _IMAGE_DIMENSIONS for tensor in self.inputs)
+
 
 @attrs.frozen
 class ComparisonData:
@@ -270,6 +285,10 @@ class ComparisonData:
             raise ValueError(f"the reference {self.reference!r} is none of the rows")
         if len(set(names)) < len(names):
             raise ValueError("two rows have the same name")
-        spread = process_spread(row.measurement for row in self.results)
-        rows = tuple(row.in_run(spread, self.noise_floor) for row in self.results)
+        spread = process_spread(
+            processes(row.measurement.blocks, self.schedule)
+            for row in self.results
+            if not row.measurement.is_reported
+        )
+        rows = tuple(row.in_run(spread, self.noise_floor, self.schedule) for row in self.results)
         object.__setattr__(self, "results", rows)

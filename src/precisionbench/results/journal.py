@@ -92,6 +92,10 @@ class Journal:
         """Add a row that failed."""
         self._write({"failure": json_format.unstructured(failure)})
 
+    def leave_out(self, name: str) -> None:
+        """Record that a planned row is not measured."""
+        self._write({"left_out": name})
+
     def _write(self, line: Mapping[str, Any]) -> None:
         if self.write_error:
             return
@@ -207,6 +211,8 @@ class _Contents:
             self.header.setdefault("conditions", []).append(line["conditions"])
         elif "failure" in line:
             self.failures[line["failure"]["backend"]] = line["failure"]
+        elif "left_out" in line:
+            self.planned = [row for row in self.planned if row["backend"] != line["left_out"]]
 
     def _add_row(self, row: dict[str, Any]) -> None:
         known = self.rows.setdefault(row["backend"], row)

@@ -23,6 +23,7 @@ from precisionbench.errors import (
     one_line,
 )
 from precisionbench.results.comparison_data import BackendResult, ComparisonData
+from precisionbench.results.latency import known_noise_floor
 
 if TYPE_CHECKING:
     from cattrs.preconf.json import JsonConverter
@@ -174,7 +175,8 @@ def _check_header(document: dict[str, Any], source: str) -> None:
 
 
 def _from_version_1(document: dict[str, Any]) -> None:
-    """Rows were measured one after another, each in one process."""
+    """Rows were measured one after another, each in one process; no noise floor was recorded."""
+    document["noise_floor"] = known_noise_floor(document["environment"]["device"])
     for row in document["results"]:
         measured = row["measurement"]
         prepared = {key: measured.pop(key) for key in ("build_s", "first_call_s", "warmup_calls")}

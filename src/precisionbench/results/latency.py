@@ -8,15 +8,31 @@ replicas, and its interval covers the variance between processes as well as with
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
+import attrs
+
 from precisionbench.results.grouping import ReplicaKey, by_replica, by_round
-from precisionbench.results.measurement import Block, Measurement
+from precisionbench.results.measurement import Block
 from precisionbench.statistics import Interval, Spread, pooled_spread, quantile_interval
 from precisionbench.statistics.ratios import mean_level_interval
 
 _CONFIDENCE = 0.95
+# Standard deviation of the log latency between processes of the same code, by type of device, where
+# it has not been measured (docs/between-processes.md).
+_NOISE_FLOORS: Mapping[str, float] = {"cuda": 0.0025}
+
+
+def known_noise_floor(device: str) -> float:
+    """The standard deviation of the log latency between processes on such a device.
+
+    It is used where nobody has measured it on this machine; 0 where none is known.
+
+    Args:
+        device: such as `cuda`, `cuda:0` or `cpu`.
+    """
+    return _NOISE_FLOORS.get(device.partition(":")[0], 0.0)
 
 
 def replica_levels(blocks: Sequence[Block]) -> dict[ReplicaKey, float]:
@@ -33,17 +49,32 @@ def replica_levels(blocks: Sequence[Block]) -> dict[ReplicaKey, float]:
     }
 
 
-def process_spread(measurements: Iterable[Measurement]) -> Spread:
+def processes(blocks: Sequence[Block], schedule: str) -> Sequence[Block]:
+    """Blocks whose replica numbers tell processes apart.
+
+    Args:
+        blocks: blocks of one row.
+        schedule: of the run; with `restarts` every round has a process of its own.
+    """
+    if schedule != "restarts":
+        return blocks
+    return [attrs.evolve(block, replica=block.round) for block in blocks]
+
+
+def process_spread(rows: Iterable[Sequence[Block]]) -> Spread:
     """The spread between processes of the same code, pooled over the rows of a run.
 
     Args:
-        measurements: of the rows.
+        rows: the blocks of each row, one replica number for each process (see `processes`).
     """
-    return pooled_spread([[*replica_levels(one.blocks).values()] for one in measurements])
+    return pooled_spread([[*replica_levels(blocks).values()] for blocks in rows])
 
 
 def latency_interval(
-    measurement: Measurement, spread: Spread | None = None, noise_floor: float = 0.0
+    blocks: Sequence[Block],
+    spread: Spread | None = None,
+    noise_floor: float = 0.0,
+    step_s: float = 0.0,
 ) -> Interval:
     """The latency of a row in seconds, with a 95 % confidence interval for another run of it.
 
@@ -52,16 +83,14 @@ def latency_interval(
     what samples are beyond their replica's level) are added in quadrature, as logs.
 
     Args:
-        measurement: of the row.
+        blocks: blocks of the row, one replica number for each process (see `processes`).
         spread: between processes, pooled over the rows of the run; None uses the row's own.
         noise_floor: standard deviation of the log between processes, known for this device.
+        step_s: the smallest step of the clock, per call.
     """
-    step_s = measurement.resolution_s / measurement.calls_per_sample
-    if measurement.is_reported:
-        return quantile_interval(measurement.rounds, resolution=step_s)
-    levels = replica_levels(measurement.blocks)
+    levels = replica_levels(blocks)
     between = mean_level_interval([*levels.values()], _CONFIDENCE, spread, noise_floor)
-    rounds = [_relative_samples(group, levels) for group in by_round(measurement.blocks).values()]
+    rounds = [_relative_samples(group, levels) for group in by_round(blocks).values()]
     within = quantile_interval(rounds, resolution=step_s / math.exp(between.value))
     down, up = (abs(math.log(max(end, 1e-12) / within.value)) for end in (within.low, within.high))
     down = math.hypot(down, between.value - between.low)

@@ -132,13 +132,21 @@ class Measurement:
 
     @property
     def build_s(self) -> float:
-        """Time that `prepare` took, in seconds: the median of the replicas."""
-        return median(preparation.build_s for preparation in self.preparations)
+        """Time that `prepare` took, in seconds, in the first replica of a session (the median).
+
+        Further replicas may be prepared side by side, which disturbs them.
+        """
+        return median(preparation.build_s for preparation in self._undisturbed)
 
     @property
     def first_call_s(self) -> float:
-        """Time of the first call, in seconds: the median of the replicas."""
-        return median(preparation.first_call_s for preparation in self.preparations)
+        """Time of the first call, in seconds, in the same replicas."""
+        return median(preparation.first_call_s for preparation in self._undisturbed)
+
+    @property
+    def _undisturbed(self) -> tuple[Preparation, ...]:
+        first = tuple(one for one in self.preparations if not one.replica)
+        return first or self.preparations
 
     @property
     def warmup_calls(self) -> int:

@@ -17,15 +17,16 @@ class Progress:
     Attributes:
         backend: the row; empty where it concerns all rows.
         stage: for a row `preparing`, `measuring` (`launcher="inline"`), `finishing` (memory, energy
-            and other passes beside the latency), `examining` (the evidence), `done`, or
-            `failed` (at once; a row that keeps finished rounds is `done` later); for all rows
+            and other passes beside the latency), `examining` (the evidence), `done`,
+            `left_out` (a default row whose calls take too long), or `failed` (at once; a row that
+            keeps finished rounds is `done` later); for all rows
             `starting`, `warming_up`, `measuring` (after each round), `interrupted` (called while
             the first Ctrl-C is handled, so return soon) or `looking` (a measurement of `doctor`
             itself).
         position: position of the row in the run, from 1; while all rows are measured, the number
             of finished rounds.
         total: number of rows; while all rows are measured, the maximum number of rounds.
-        message: the reason of a failure.
+        message: the reason why a row failed or was left out.
         remaining_s: estimated seconds until the whole comparison ends: all that is still to come,
             from starting to the last profile. It is there from the first call on, and corrected by
             what is seen; None where nothing can be said (a measurement of `doctor` itself).

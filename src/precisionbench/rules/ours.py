@@ -19,7 +19,7 @@ _REPORTED = "not measured here; how it was timed is what its source says"
 
 
 def statements(row: BackendResult) -> Iterator[Statement]:
-    """Median latency and the throughput computed from it, with their intervals.
+    """The row's latency and throughput, with the intervals of all its tables.
 
     Args:
         row: a measured row.

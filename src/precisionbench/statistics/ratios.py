@@ -154,6 +154,16 @@ def widened(interval: Interval, noise_floor: float, confidence: float) -> Interv
     from scipy.special import ndtri
 
     reach = float(ndtri((1 + confidence) / 2)) * math.sqrt(2) * noise_floor
+    return in_quadrature(interval, reach)
+
+
+def in_quadrature(interval: Interval, reach: float) -> Interval:
+    """An interval with another half-width added in quadrature.
+
+    Args:
+        interval: of a log ratio.
+        reach: the other half-width.
+    """
     down = math.hypot(interval.value - interval.low, reach)
     up = math.hypot(interval.high - interval.value, reach)
     return Interval(interval.value, interval.value - down, interval.value + up)

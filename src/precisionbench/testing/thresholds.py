@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from precisionbench.analysis.reasons import NO_VERDICTS, reason_text, why
+from precisionbench.analysis.speedups import is_valid
 from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.facts import facts_of
 from precisionbench.diagnosis.labels import label_of
@@ -34,14 +36,6 @@ from precisionbench.spec_syntax import same_row, split_spec
 _MEASURE_LONGER = "measure longer (budget_s, replicas, sessions), or ask for less"
 _SEE_DIAGNOSIS = "the diagnosis of the comparison says what limits it (pb.diagnose, or --explain)"
 _SEE_LAYERS = "the diagnosis names the layer in which the error grows (pb.diagnose, or --explain)"
-# Reasons why an interval is not reliable, with the remedy.
-_UNRELIABLE = {
-    "not_interleaved": "rows were measured one after another; use launcher='process'",
-    "no_shared_rounds": "the two share no rounds; give a larger budget_s",
-    "too_few_rounds": "there were too few rounds; give a larger budget_s",
-    "one_process": "run-to-run variance was not measured; use two replicas or more",
-    "processes_differ": "processes of the same row differed too much; use more replicas",
-}
 
 
 @attrs.frozen
@@ -87,14 +81,23 @@ class SpeedupThreshold(_RowThreshold):
         return self._false_label(comparison, row) or self._missed(comparison, row, found)
 
     def _missed(self, comparison: Comparison, row: BackendResult, found: Speedup) -> str:
-        speedup = _speedup_text(row.backend, comparison.data.reference, found)
-        if found.reason in _UNRELIABLE:
-            return f"{speedup}, which is no evidence: {_UNRELIABLE[found.reason]}"
+        data, name = comparison.data, row.backend
+        says = _speedup_text(name, data.reference, found)
+        if not is_valid(data, name):
+            return f"{says}, which is no evidence: {why(data, name, found)}"
         if found.low >= self.at_least:
             return ""
-        remedy = _MEASURE_LONGER if found.high >= self.at_least else _SEE_DIAGNOSIS
+        verdict = verdict_text(found.verdict, found.reason)
         low = _text_below(found.low, self.at_least)
-        return f"{speedup}, and its lower end, {low}, must reach {self.at_least:g}; {remedy}"
+        return (
+            f"{says} ({verdict}), and its lower end, {low}, must reach {self.at_least:g}; "
+            f"{self._remedy(comparison, name, found)}"
+        )
+
+    def _remedy(self, comparison: Comparison, name: str, found: Speedup) -> str:
+        if found.reason in NO_VERDICTS:
+            return why(comparison.data, name, found)
+        return _MEASURE_LONGER if found.high >= self.at_least else _SEE_DIAGNOSIS
 
     def _false_label(self, comparison: Comparison, row: BackendResult) -> str:
         if row.evidence is None:
@@ -200,21 +203,6 @@ def rows_of(comparison: Comparison) -> list[tuple[str, Mapping[str, Json]]]:
     return measured + [(row.backend, row.options) for row in comparison.failures]
 
 
-def missed(thresholds: Iterable[Threshold], comparison: Comparison) -> list[str]:
-    """One sentence for each threshold that a comparison does not meet.
-
-    Args:
-        thresholds: as `parse` returns them.
-        comparison: as measured.
-
-    Raises:
-        RowNotFoundError: the comparison has no such row.
-        SpecError: the row of one is the reference.
-    """
-    found = [threshold.missed_by(comparison) for threshold in thresholds]
-    return [sentence for sentence in found if sentence]
-
-
 def _check_rows(
     rows_wanted: Iterable[str], rows: Sequence[tuple[str, Mapping[str, Json]]], reference: str
 ) -> None:
@@ -231,23 +219,9 @@ def _check_rows(
             )
 
 
-_REASONS = {
-    "excludes_1": "the interval does not hold 1",
-    "includes_1": "the interval holds 1",
-    "within_margin": "the interval lies within the margin",
-    "small_effect": "the difference is within the margin",
-    "not_interleaved": "rows were measured one after another",
-    "no_shared_rounds": "it shares no rounds with the reference",
-    "too_few_rounds": "there were too few rounds",
-    "one_process": "there was one process of each row, so run-to-run variance was not measured",
-    "processes_differ": "processes of the same row differed too much",
-}
-
-
 def _speedup_text(name: str, reference: str, found: Speedup) -> str:
     value, low, high = ratio_texts(found)
-    verdict = verdict_text(found.verdict, found.reason)
-    return f"{name} is {value} times as fast as {reference}, {low} to {high} ({verdict})"
+    return f"{name} is {value} times as fast as {reference}, {low} to {high}"
 
 
 def verdict_text(verdict: Verdict, reason: str) -> str:
@@ -260,8 +234,7 @@ def verdict_text(verdict: Verdict, reason: str) -> str:
     Returns:
         Such as `faster: the interval does not hold 1`.
     """
-    why = _REASONS.get(reason, reason.replace("_", " "))
-    return f"{verdict.value.replace('_', ' ')}: {why}"
+    return f"{verdict.value.replace('_', ' ')}: {reason_text(reason)}"
 
 
 def _text_below(value: float, bound: float) -> str:

@@ -39,7 +39,6 @@ from precisionbench.workflows.ladder_rungs import Capabilities, rungs, stopped
 # Seconds of measuring for each row; most end earlier, when their interval is narrow enough.
 _ROW_S = {"quick": 2.0, "normal": 3.0, "thorough": 10.0}
 _REPLICAS = {"quick": 1, "normal": 2, "thorough": 3}
-_IMAGE_DIMENSIONS = (4, 5)
 
 
 @attrs.frozen
@@ -284,7 +283,7 @@ def _capabilities(workload: Workload) -> Capabilities:
     return Capabilities(
         device=workload.device.type,
         capability=capability,
-        has_images=any(len(t.shape) in _IMAGE_DIMENSIONS for t in workload.info.inputs),
+        has_images=workload.info.has_images,
         batch_size=workload.info.batch_size,
         missing={
             info.name: f"it needs {info.requirement}; {info.remedy}"

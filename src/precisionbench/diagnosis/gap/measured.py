@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from precisionbench._internal.interval_text import span
 from precisionbench.analysis.speedups import per_item_ratio
 from precisionbench.analysis.variation import count_rounds, rounds_needed
 from precisionbench.diagnosis.gap.ledger import Factor, Kind
@@ -113,9 +114,7 @@ def _as_first(data: ComparisonData, transition: Transition, start: str) -> str:
     if alternative is None or alternative.backend == start:
         return ""
     found = per_item_ratio(data, start, alternative.backend)
-    return (
-        f"as the first change it is worth {found.value:.3g}x ({found.low:.3g} to {found.high:.3g})"
-    )
+    return f"as the first change it is worth {found.value:.3g}x ({span(found)})"
 
 
 def _both_orders(data: ComparisonData, transitions: Sequence[Transition]) -> list[Factor]:

@@ -15,6 +15,7 @@ import torch
 from precisionbench.backends import Backend
 from precisionbench.errors import ExecutionError
 from precisionbench.measure.worker.graph_capture import captured
+from precisionbench.measure.worker.protocol import FIRST_CALL, KnownCalls
 from precisionbench.probes.event_timing_checks import qualify
 from precisionbench.probes.graphs import Replay
 from precisionbench.system.memory import device_allocations
@@ -64,7 +65,12 @@ class FirstCalls:
 
 
 def run_first_calls(
-    backend: Backend, call: Call, build_s: float, timer: Timer, on_step: Callable[[str], object]
+    backend: Backend,
+    call: Call,
+    build_s: float,
+    timer: Timer,
+    on_step: Callable[[str], object],
+    known: KnownCalls | None = None,
 ) -> FirstCalls:
     """Capture the call where the backend's options say so, call it once, and warm it up.
 
@@ -74,18 +80,23 @@ def run_first_calls(
         build_s: seconds that `prepare` took.
         timer: of the device.
         on_step: called with a description of each step before it begins.
+        known: what an earlier replica has shown, and is not measured again.
     """
     if backend.cuda_graph:
         on_step("capturing a CUDA graph")
         replay, capture_s = timer.once(partial(captured, timer.clock, call))
         call, build_s = cast(Replay, replay), build_s + capture_s
-    on_step("first call")
+    on_step(FIRST_CALL)
     first, first_call_s = timer.once(call)
     output = cpu_copies(_readable(first))
     del first  # a large output must not stay on the device
     on_step("warm-up calls")
-    times = Times(build_s, first_call_s, warm_up(call, timer))
-    return FirstCalls(call, output, event_timing_labels(timer, call), times)
+    if known is None:
+        found, labels = warm_up(call, timer), event_timing_labels(timer, call)
+    else:
+        found = WarmUp(_call_until_quiet(call), known.call_s, known.cores_busy)
+        labels = tuple(known.labels)
+    return FirstCalls(call, output, labels, Times(build_s, first_call_s, found))
 
 
 def _readable(output: object) -> object:
@@ -108,6 +119,15 @@ def warm_up(call: Call, timer: Timer) -> WarmUp:
         The calls made, about how many seconds the last ones took each, and how many CPU cores
         they kept busy.
     """
+    calls = _call_until_quiet(call)
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    call_s = median(timer.block(call, _QUIET_CALLS))
+    wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
+    return WarmUp(calls + _QUIET_CALLS, call_s, cpu_s / wall_s)
+
+
+def _call_until_quiet(call: Call) -> int:
+    """Call until some calls in a row neither compile nor allocate; how many calls that took."""
     end_s = time.monotonic() + _WARMUP_LIMIT_S
     calls, quiet = 0, 0
     while quiet < _QUIET_CALLS and calls < _MAX_WARMUP_CALLS and time.monotonic() < end_s:
@@ -115,10 +135,7 @@ def warm_up(call: Call, timer: Timer) -> WarmUp:
         call()
         calls += 1
         quiet = quiet + 1 if (compilations(), device_allocations()) == before else 0
-    wall_s, cpu_s = time.perf_counter(), time.process_time()
-    call_s = median(timer.block(call, _QUIET_CALLS))
-    wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
-    return WarmUp(calls + _QUIET_CALLS, call_s, cpu_s / wall_s)
+    return calls
 
 
 def event_timing_labels(timer: Timer, call: Call) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ _BOOT = (
 )
 _EXIT_LIMIT_S = 5.0
 _MAX_MESSAGE_BYTES = 1 << 16
+_SET_BY_PYTEST = "PYTEST_CURRENT_TEST"  # another in each test, and nothing depends on it
 
 
 def can_fork() -> bool:
@@ -41,6 +42,7 @@ class ForkServer:
 
     def __init__(self) -> None:
         self._import_path = import_path()
+        self._began_in = _circumstances()
         # Packets keep requests apart, and each one's descriptors with it.
         self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -56,7 +58,7 @@ class ForkServer:
         self._lock = threading.Lock()
         self._requested: deque[ForkedProcess] = deque()
         self._forked: dict[int, ForkedProcess] = {}
-        self._has_forked = self._has_ended = False
+        self._has_ended = False
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
@@ -67,9 +69,30 @@ class ForkServer:
         self.close()
 
     @property
+    def pid(self) -> int:
+        """Its process ID."""
+        return self._process.pid
+
+    @property
     def is_usable(self) -> bool:
         """Whether it can fork: it has not ended."""
         return not self._has_ended
+
+    def is_up_to_date(self) -> bool:
+        """Whether the environment, import path and working directory are those it began in."""
+        return _circumstances() == self._began_in
+
+    def import_libraries(self, modules: Sequence[str]) -> None:
+        """Let it import modules of well-known libraries, which workers then need not import.
+
+        It does not while a worker runs, nor where that would change torch or start threads.
+
+        Args:
+            modules: their full names; it leaves out those of any other package.
+        """
+        if modules:
+            with contextlib.suppress(OSError), self._lock:  # workers import them, then
+                self._send({"import": list(modules)})
 
     def fork(self, log: Path) -> ForkedProcess:
         """Request a worker process; it begins once the server has imported torch.
@@ -127,9 +150,14 @@ class ForkServer:
         self._connection.close()
 
     def close_unless_forked(self) -> None:
-        """End the server where it has forked nothing yet, so that nobody waits for its start."""
-        if not self._has_forked:
+        """End the server where a worker waits for its start, so that nobody else does."""
+        if self._requested:
             self.close()
+
+    def disown(self) -> None:
+        """In a process that was forked from its parent: leave it to the parent."""
+        self._connection.close()
+        self._process.returncode = 0  # never to be waited for here, nor killed
 
     def _send(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
         socket.send_fds(self._connection, [json.dumps(request).encode()], [*descriptors])
@@ -146,7 +174,6 @@ class ForkServer:
     def _receive(self, message: dict[str, Any]) -> None:
         with self._lock:
             if "forked" in message:
-                self._has_forked = True
                 process = self._forked[message["forked"]] = self._requested.popleft()
                 process.set_started(message["forked"])
             elif message["ended"] in self._forked:
@@ -207,3 +234,14 @@ class ForkedProcess:
         self._exited.wait(_EXIT_LIMIT_S)
         self._server.release(self._pid)
         self._is_released = True
+
+
+def _circumstances() -> tuple[object, ...]:
+    """What a server takes over when it begins, and what a fresh interpreter would."""
+    variables = {**environment()}
+    variables.pop(_SET_BY_PYTEST, None)
+    try:
+        folder = os.getcwd()
+    except OSError:  # it has been deleted
+        folder = ""
+    return variables, import_path(), folder

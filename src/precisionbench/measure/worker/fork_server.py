@@ -1,9 +1,9 @@
 """A process that has imported torch and forks workers from it, so that they start in milliseconds.
 
 It runs no user code, changes nothing in torch and never uses a GPU, so that each worker begins like
-a fresh interpreter that has imported torch. The parent sends a request for each worker over a Unix
-socket, with the descriptors of the worker's standard streams; the server answers with its process
-ID, and reports when it has ended.
+a fresh interpreter that has imported torch, and the well-known libraries that the model needs. The
+parent sends a request for each worker over a Unix socket, with the descriptors of the worker's
+standard streams; the server answers with its process ID, and reports when it has ended.
 
 `measure.worker.process` is the parent's side.
 """
@@ -18,17 +18,18 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 from precisionbench.measure.worker import server
 
 _MAX_REQUEST_BYTES = 1 << 22
 _STREAMS = 3
+_WITHOUT = "PRECISIONBENCH_FORK_SERVER_WITHOUT"  # libraries that this server does not import
 
 
 def main() -> None:
     """Fork workers until the parent closes the socket; its descriptor is the last argument."""
-    server.die_with_parent()
     connection = socket.socket(fileno=int(sys.argv[-1]))
     server.import_torch()
     gc.freeze()  # a collection in a worker would otherwise copy the memory of all that is imported
@@ -76,6 +77,10 @@ def _serve(
         if children.pop(request["release"], False):
             os.waitpid(request["release"], 0)
         return
+    if "import" in request:
+        if not children:  # else each worker imports them itself
+            _import_libraries(connection, request["import"])
+        return
     pid = os.fork()
     if not pid:
         connection.close()
@@ -84,6 +89,28 @@ def _serve(
     for descriptor in descriptors:
         os.close(descriptor)
     _send(connection, {"forked": pid})
+
+
+def _import_libraries(connection: socket.socket, modules: Sequence[str]) -> None:
+    """Import modules of installed libraries; start anew without one that does more than define."""
+    from precisionbench.measure.worker.clean_imports import imports_cleanly, is_installed
+    from precisionbench.model.libraries import library_of
+
+    without = os.environ.get(_WITHOUT, "").split()
+    for module in modules:
+        library = library_of(module)
+        if library is None or library in without or not is_installed(library):
+            continue
+        if not imports_cleanly(module):
+            _start_anew(connection, [*without, library])
+    gc.freeze()
+
+
+def _start_anew(connection: socket.socket, without: Sequence[str]) -> None:
+    """Become a fresh server of the same parent; requests that it has sent meanwhile wait."""
+    os.environ[_WITHOUT] = " ".join(without)
+    os.set_inheritable(connection.fileno(), True)
+    os.execv(sys.executable, sys.orig_argv)
 
 
 def _run_worker(descriptors: list[int], request: dict[str, Any]) -> None:

@@ -12,6 +12,8 @@ from precisionbench.backends import Backend
 from precisionbench.errors import OutOfMemoryError, PrecisionBenchError
 from precisionbench.measure.worker import session
 from precisionbench.measure.worker.guards import drop_frames
+from precisionbench.measure.worker.loading import Loaded, loaded
+from precisionbench.measure.worker.protocol import KnownCalls
 from precisionbench.measure.worker.session import Session
 from precisionbench.model.workload import Workload
 from precisionbench.system.memory import free_memory
@@ -36,15 +38,32 @@ class InlineLauncher:
         """A launcher with the clock of the workload's device."""
         return cls(workload, Timer(clock_for(workload.device)))
 
+    def load(self, backend: Backend) -> Loaded:
+        """Make copies of the model and inputs for a backend, ahead of `open`.
+
+        Args:
+            backend: what is to be prepared.
+
+        Raises:
+            PrecisionBenchError: as `loading.loaded`.
+        """
+        return loaded(backend, self.workload, self.timer)
+
     @contextlib.contextmanager
     def open(
-        self, backend: Backend, on_step: Callable[[str], object] = lambda _: None
+        self,
+        backend: Backend,
+        on_step: Callable[[str], object] = lambda _: None,
+        known: KnownCalls | None = None,
+        load: Callable[[], Loaded] | None = None,
     ) -> Iterator[Session]:
         """Prepare a backend; on leaving, torch's global state is restored.
 
         Args:
             backend: what to prepare.
             on_step: called with a description of each step before it begins.
+            known: what an earlier replica has shown of its calls.
+            load: gives the copies of the model and inputs; None makes them now.
 
         Raises:
             PrecisionBenchError: as `session.opened`.
@@ -55,7 +74,7 @@ class InlineLauncher:
                 functions_restored(),
                 flags_restored(),
                 self._out_of_memory_explained(backend),
-                session.opened(backend, self.workload, self.timer, on_step) as opened,
+                session.opened(backend, self.workload, self.timer, on_step, known, load) as opened,
             ):
                 yield opened
         finally:

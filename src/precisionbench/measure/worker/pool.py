@@ -46,16 +46,23 @@ class WorkerPool:
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start(self, workload: Path, backend: Path) -> Worker:
+    def start(self, workload: Path, backend: Path, with_model: bool = False) -> Worker:
         """Start one worker process; it imports and loads while others do, too.
 
         Args:
             workload: the file that holds the workload.
             backend: the file that holds the backend.
+            with_model: let it also copy the model to the device before it is asked to prepare.
         """
         worker = Worker(self.folder / f"worker-{len(self._workers)}.log", self.start_process)
         self._workers.append(worker)
-        worker.begin("load", workload=str(workload), backend=str(backend), flags=read_flags())
+        worker.begin(
+            "load",
+            workload=str(workload),
+            backend=str(backend),
+            flags=read_flags(),
+            with_model=with_model,
+        )
         return worker
 
     def start_process(self, log: Path) -> WorkerProcess:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import threading
@@ -18,7 +19,8 @@ import attrs
 from precisionbench import errors
 from precisionbench.errors import PrecisionBenchError, WorkerError
 from precisionbench.measure.worker import protocol
-from precisionbench.measure.worker.protocol import REQUESTS
+from precisionbench.measure.worker.first_call_limit import FirstCallLimit
+from precisionbench.measure.worker.protocol import FIRST_CALL, REQUESTS, KnownCalls
 from precisionbench.measure.worker.spawn import SpawnedProcess, WorkerProcess
 
 _LOG_TAIL_LINES = 20
@@ -44,16 +46,19 @@ class Worker:
 
     Attributes:
         on_step: called with a description of each step that it reports while it works.
+        first_call_limit: how long the first call may take; None: as long as preparing may.
     """
 
     def __init__(self, log: Path, start: Callable[[Path], WorkerProcess] = SpawnedProcess) -> None:
         self.log = log
+        self._owner = os.getpid()
         self._process = start(log)
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self._awaited = deque([_Awaited(_START, _START, protocol.LIMITS.start_s)])
         self.on_step: Callable[[str], object] = lambda _: None
+        self.first_call_limit: FirstCallLimit | None = None
         self._error: PrecisionBenchError | None = None
 
     @property
@@ -85,9 +90,13 @@ class Worker:
         limit_s = known.limit_s() if limit_s is None else limit_s
         self._awaited.append(_Awaited(request, known.title, limit_s))
 
-    def begin_open(self) -> None:
-        """Begin to prepare its backend, while others do; a `WorkerBackend` waits for it."""
-        self.begin("open")
+    def begin_open(self, known: KnownCalls | None = None) -> None:
+        """Begin to prepare its backend, while others do; a `WorkerBackend` waits for it.
+
+        Args:
+            known: what an earlier replica has shown of its calls.
+        """
+        self.begin("open", known=None if known is None else attrs.asdict(known))
 
     @property
     def is_opening(self) -> bool:
@@ -143,24 +152,24 @@ class Worker:
         return self._receive(self._awaited.popleft())
 
     def _receive(self, awaited: _Awaited) -> Any:
-        end_s = time.monotonic() + awaited.limit_s
-        while "step" in (message := self._message(awaited, end_s)):
+        end_s, call_end_s = time.monotonic() + awaited.limit_s, math.inf
+        while "step" in (message := self._message(awaited, end_s, call_end_s)):
             self.on_step(message["step"])
+            limit = self.first_call_limit if message["step"] == FIRST_CALL else None
+            call_end_s = time.monotonic() + limit.limit_s if limit else math.inf
         if "error" in message:
             raise _rebuilt(**message["error"])
         return message.get("value")
 
-    def _message(self, awaited: _Awaited, end_s: float) -> dict[str, Any]:
-        """The next line that it writes."""
+    def _message(self, awaited: _Awaited, end_s: float, call_end_s: float) -> dict[str, Any]:
+        """The next line that it writes; `call_end_s` is when the first call must have ended."""
         try:
-            line = self._lines.get(timeout=max(0.0, end_s - time.monotonic()))
+            left_s = min(end_s, call_end_s) - time.monotonic()
+            line = self._lines.get(timeout=max(0.0, left_s))
         except queue.Empty:
             self.kill()
-            self._error = WorkerError(  # later requests raise the same
-                f"its worker process did not answer within {awaited.limit_s:.0f} s "
-                f"({awaited.title}) and was ended",
-                "the backend or the model hangs; run it with launcher='inline' to see where",
-            )
+            limit = self.first_call_limit if call_end_s < end_s else None
+            self._error = limit.error() if limit else _hung(awaited)  # later requests raise it, too
             raise self._error from None
         if line is None:
             raise self._death(awaited.title)
@@ -186,9 +195,10 @@ class Worker:
         Args:
             cores: their numbers.
         """
-        for task in Path(f"/proc/{self.pid}/task").iterdir():
-            with contextlib.suppress(ProcessLookupError):  # a thread that has just ended
-                os.sched_setaffinity(int(task.name), cores)
+        with contextlib.suppress(FileNotFoundError):  # it has just ended, or this is no Linux
+            for task in Path(f"/proc/{self.pid}/task").iterdir():
+                with contextlib.suppress(ProcessLookupError):  # a thread that has just ended
+                    os.sched_setaffinity(int(task.name), cores)
 
     def tail(self) -> list[str]:
         """The last lines that it printed."""
@@ -204,6 +214,8 @@ class Worker:
 
     def kill(self) -> None:
         """Kill it and the processes that it has started, also where it has exited by itself."""
+        if os.getpid() != self._owner:
+            return  # the user's code has forked this process, and the worker is not its own
         self._process.kill()
         self._listener.join(_LISTENER_LIMIT_S)  # a child of its own may hold the pipe open
         for pipe in (self._process.stdin, self._process.stdout):
@@ -221,6 +233,14 @@ _DEATHS = {
 
 class RemoteError(Exception):
     """An error that was raised in a worker process; its text is the traceback there."""
+
+
+def _hung(awaited: _Awaited) -> WorkerError:
+    return WorkerError(
+        f"its worker process did not answer within {awaited.limit_s:.0f} s ({awaited.title}) and "
+        "was ended",
+        "the backend or the model hangs; run it with launcher='inline' to see where",
+    )
 
 
 def _rebuilt(kind: str, reason: str, remedy: str, cause: str) -> PrecisionBenchError:

@@ -17,6 +17,9 @@ from precisionbench.results import Passes, json_format
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.json_values import Json
 
+# The step of preparing in which the backend is called for the first time.
+FIRST_CALL = "first call"
+
 
 @attrs.frozen
 class Opening:
@@ -49,6 +52,28 @@ class Opening:
     labels: tuple[str, ...] = ()
     cores_busy: float = 0.0
     batch_size: int | None = None
+
+
+@attrs.frozen
+class KnownCalls:
+    """What the first replica of a row has shown of its calls, which are those of each replica.
+
+    A replica that is prepared while others are takes it over: its own calls are disturbed.
+
+    Attributes:
+        call_s: about how long a call takes.
+        cores_busy: as in `Opening`.
+        labels: as in `Opening`.
+    """
+
+    call_s: float
+    cores_busy: float
+    labels: Sequence[str]
+
+    @classmethod
+    def of(cls, opening: Opening) -> KnownCalls:
+        """What an opened replica has shown."""
+        return cls(opening.call_s, opening.cores_busy, opening.labels)
 
 
 @attrs.frozen
@@ -179,7 +204,7 @@ def _calls_of_block(samples: int, calls_per_sample: int, settle_calls: int) -> i
 REQUESTS: Mapping[str, Request] = {
     request.name: request
     for request in (
-        Request("load", None, "start_s", answered_by_session=False),
+        Request("load", None, "prepare_s", answered_by_session=False),
         Request("open", Opening, "prepare_s", answered_by_session=False),
         Request(
             "recalibrate", Opening, "prepare_s", shown_as="look_alone", answered_by_session=False

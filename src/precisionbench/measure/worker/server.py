@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, one_line
-from precisionbench.measure.worker.protocol import REQUESTS, Closing, Opening
+from precisionbench.measure.worker.protocol import REQUESTS, Closing, KnownCalls, Opening
 from precisionbench.results import json_format
 
 _PR_SET_PDEATHSIG = 1
@@ -69,9 +69,10 @@ def _listen(requests: TextIO, inbox: queue.Queue[str]) -> None:
 def import_torch() -> None:
     """Import what every worker needs."""
     import cattrs  # noqa: F401
+    import cloudpickle  # noqa: F401
     import torch  # noqa: F401
 
-    import precisionbench.measure.worker.session  # noqa: F401
+    import precisionbench.measure.worker.local  # noqa: F401
 
 
 def _answer(answers: TextIO, header: dict[str, Any], action: Callable[[], Any]) -> None:
@@ -123,6 +124,8 @@ class Server:
         self.session: Any = None
         self.workload: Any = None
         self.backend: Any = None
+        self.launcher: Any = None
+        self.loaded: list[Any] = []
 
     def answer(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """The answer to a request as a JSON value.
@@ -136,11 +139,21 @@ class Server:
         target = self.session if request.answered_by_session else self
         return json_format.unstructured(getattr(target, request.name)(**arguments))
 
-    def load(self, workload: str, backend: str, flags: dict[str, Any]) -> None:
-        """Set torch as the parent has it, load everything, and start the device."""
+    def load(
+        self, workload: str, backend: str, flags: dict[str, Any], with_model: bool = False
+    ) -> None:
+        """Set torch as the parent has it, read both files, and start the device.
+
+        Args:
+            workload: file of the workload.
+            backend: file of the backend.
+            flags: torch's settings in the parent.
+            with_model: also copy the model to the device, where that is known to hold all copies.
+        """
         import torch
 
         from precisionbench.measure.worker.guards import executing
+        from precisionbench.measure.worker.local import InlineLauncher
         from precisionbench.torchtools.global_state import set_flags
 
         set_flags(flags)
@@ -149,13 +162,28 @@ class Server:
         if self.workload.device.type == "cuda":
             with executing():
                 torch.zeros(1, device=self.workload.device)
+        self.launcher = InlineLauncher.on_device_of(self.workload)
+        if with_model:
+            self._load_model()
 
-    def open(self) -> Opening:
-        """Prepare the backend."""
-        from precisionbench.measure.worker.local import InlineLauncher
+    def _load_model(self) -> None:
+        """Copy the model; where memory is short, `open` tries again and says what would fit."""
+        from precisionbench.errors import OutOfMemoryError
+        from precisionbench.measure.worker.guards import drop_frames
+        from precisionbench.system.memory import free_memory
 
-        launcher = InlineLauncher.on_device_of(self.workload)
-        self.session = self.stack.enter_context(launcher.open(self.backend, self.on_step))
+        try:
+            self.loaded.append(self.launcher.load(self.backend))
+        except OutOfMemoryError as exc:
+            drop_frames(exc)
+            free_memory()
+
+    def open(self, known: dict[str, Any] | None = None) -> Opening:
+        """Prepare the backend; `known` holds the fields of `KnownCalls`, of an earlier replica."""
+        calls = None if known is None else KnownCalls(**known)
+        load = self.loaded.pop if self.loaded else None  # nothing here holds the model any more
+        opened = self.launcher.open(self.backend, self.on_step, calls, load)
+        self.session = self.stack.enter_context(opened)
         return self.session.opening  # type: ignore[no-any-return]
 
     def recalibrate(self) -> Opening:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -13,8 +12,7 @@ import torch
 from torch import nn
 
 from precisionbench._internal.output_capture import OutputCapture, silence
-from precisionbench.backends import Backend, Inputs, Prepared
-from precisionbench.backends.batch_norm_folding import folded
+from precisionbench.backends import Backend, Prepared
 from precisionbench.errors import FOREIGN_ERRORS, PreparationError, one_line
 from precisionbench.measure.worker.first_calls import (
     FirstCalls,
@@ -24,13 +22,13 @@ from precisionbench.measure.worker.first_calls import (
     warm_up,
 )
 from precisionbench.measure.worker.guards import (
-    check_available,
     checked_call,
     executing,
     leaks_refused,
     preparing,
 )
-from precisionbench.measure.worker.protocol import Closing, Opening
+from precisionbench.measure.worker.loading import Loaded, common_settings, loaded
+from precisionbench.measure.worker.protocol import Closing, KnownCalls, Opening
 from precisionbench.model.workload import Workload
 from precisionbench.probes.float64_reference import layer_errors, layer_outputs_in_float64
 from precisionbench.probes.graphs import Replay
@@ -44,15 +42,12 @@ from precisionbench.system.memory import free_device_bytes
 from precisionbench.torchtools.agreement import compare_tensors, cpu_copies, differs
 from precisionbench.torchtools.global_state import (
     autocast_off,
-    cudnn_benchmark,
-    fp32_precision,
     gradients_off,
     read_flags,
     recompile_limit_lifted,
     seed_everything,
     threads,
 )
-from precisionbench.torchtools.tensors import arrange
 from precisionbench.torchtools.timer import Call, CudaEventClock, Timer
 
 # Two calls of the same half-precision model on the same inputs differ by less than this, whatever
@@ -218,6 +213,8 @@ def opened(
     workload: Workload,
     timer: Timer,
     on_step: Callable[[str], object] = lambda _: None,
+    known: KnownCalls | None = None,
+    load: Callable[[], Loaded] | None = None,
 ) -> Iterator[Session]:
     """Prepare a backend in this process, call it once, and undo it on leaving.
 
@@ -226,6 +223,9 @@ def opened(
         workload: the model and inputs; copies are used.
         timer: times the calls on the workload's device.
         on_step: called with a description of each step before it begins.
+        known: what an earlier replica has shown of its calls; this one is prepared beside others,
+            so that the driver's memory says nothing of it.
+        load: gives the copies of the model and inputs; None makes them now.
 
     Raises:
         BackendUnavailableError: this machine cannot run it.
@@ -235,99 +235,31 @@ def opened(
         DeviceError: the device stopped answering.
         StateLeakError: the plugin left torch patched.
     """
-    output = OutputCapture()
     with contextlib.ExitStack() as stack:
         stack.enter_context(common_settings(backend, workload, timer))
+        ready = load() if load else loaded(backend, workload, timer, on_step)
+        workload, output = ready.workload, ready.output
         with output.capturing():
-            check_available(backend)
-            on_step("loading the model")
-            with executing():
-                free = free_device_bytes(workload.device)
-                workload = at_batch(backend, workload)
-                model, inputs = _loaded(backend, workload, output)
+            free = free_device_bytes(workload.device)
             seed_everything(workload.seed)
             stack.enter_context(recompile_limit_lifted())
             stack.enter_context(leaks_refused())
-            prepare = partial(stack.enter_context, preparing(backend, model, inputs, output))
+            prepare = partial(stack.enter_context, preparing(backend, *ready.parts, output))
             on_step("building")
             prepared, build_s = timer.once(prepare)
             stack.enter_context(gradients_off(backend.grad_mode))
             call = checked_call(prepared)
             with executing():
-                first = run_first_calls(backend, call, build_s, timer, on_step)
-                taken = _bytes_taken(free, workload.device)
+                first = run_first_calls(backend, call, build_s, timer, on_step, known)
+                taken = None if known else _bytes_taken(ready.bytes, free, workload.device)
         session = _session(backend, workload, timer, first, prepared, output)
         yield attrs.evolve(session, driver_bytes=taken)
 
 
-@contextlib.contextmanager
-def common_settings(backend: Backend, workload: Workload, timer: Timer) -> Iterator[None]:
-    """The settings around `prepare` and every call of any backend, unless its plugin sets more.
-
-    Args:
-        backend: its common options decide.
-        workload: on the device.
-        timer: of the device.
-    """
-    with (
-        autocast_off(workload.device.type),
-        timer.clock.active(),
-        fp32_precision("ieee"),
-        cudnn_benchmark(backend.cudnn_benchmark),
-    ):
-        yield
-
-
-def at_batch(backend: Backend, workload: Workload) -> Workload:
-    """The workload with the batch size that the backend's options ask for.
-
-    Args:
-        backend: its option `batch_size` decides; None keeps the workload's.
-        workload: with the user's batch size.
-
-    Raises:
-        WorkloadError: no dimension of the inputs is known to be the batch.
-    """
-    wanted = backend.batch_size
-    if wanted is None or wanted == workload.info.batch_size:
-        return workload
-    return workload.with_batch(wanted)
-
-
-def _loaded(
-    backend: Backend, workload: Workload, output: OutputCapture
-) -> tuple[nn.Module, Inputs]:
-    """Copies of the model and inputs, as the backend's common options want them."""
-    model, inputs = workload.make_model(), workload.make_inputs()
-    model = folded(model) if backend.fold_batch_norm else model
-    return in_memory_format(backend, model, inputs, output)
-
-
-def in_memory_format(
-    backend: Backend, model: nn.Module, inputs: Inputs, output: OutputCapture
-) -> tuple[nn.Module, Inputs]:
-    """The model and inputs in the backend's memory format, whatever they were in before.
-
-    Args:
-        backend: its option `memory_format` decides.
-        model: changed in place.
-        inputs: not changed.
-        output: takes a warning where the format makes no difference.
-    """
-    arrangeable = [tensor for _, tensor in inputs.tensors() if tensor.dim() in (4, 5)]
-    if backend.memory_format == "channels_last" and not arrangeable:
-        output.warn("channels_last changes nothing here: no input has 4 or 5 dimensions")
-    for tensor in itertools.chain(model.parameters(), model.buffers()):
-        data = tensor.data
-        if (arranged := arrange(data, backend.memory_format)) is not data:
-            tensor.data = arranged
-    return model, inputs.in_memory_format(backend.memory_format)
-
-
-def _bytes_taken(free_before: int | None, device: torch.device) -> int | None:
-    """Device memory taken since `free_before` bytes were free."""
+def _bytes_taken(loaded: int, free_before: int | None, device: torch.device) -> int | None:
+    """Device memory of what was loaded, and taken since `free_before` bytes were free."""
     free = free_device_bytes(device)
-    return None if free_before is None or free is None else max(0, free_before - free)
+    return None if free_before is None or free is None else loaded + max(0, free_before - free)
 
 
 def _session(

@@ -13,6 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from precisionbench._internal.interval_text import ends, span
 from precisionbench.analysis.data_quality import Observation, observations
 from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.diagnose import diagnosis_of
@@ -134,8 +135,8 @@ def _gain(finding: Finding) -> str:
     if factor is None or factor.value <= 1.005:
         return ""
     if finding.status is FindingStatus.SUSPECTED:
-        return f"up to {factor.high:.3g}x as fast without it"
-    return f"{factor.value:.3g}x as fast without it ({factor.low:.3g} to {factor.high:.3g})"
+        return f"up to {ends(factor)[1]}x as fast without it"
+    return f"{factor.value:.3g}x as fast without it ({span(factor)})"
 
 
 def _si(value: float) -> str:

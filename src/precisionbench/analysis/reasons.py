@@ -1,0 +1,75 @@
+"""The reasons of verdicts as text, with what to do about those that are inconclusive."""
+
+from __future__ import annotations
+
+import math
+
+from precisionbench.analysis.needed import budget_needed_s, replicas_needed
+from precisionbench.results.comparison_data import ComparisonData, Speedup
+
+_TEXTS = {
+    "excludes_1": "the interval does not hold 1",
+    "includes_1": "the interval holds 1",
+    "within_margin": "the interval lies within the margin",
+    "small_effect": "the difference is within the margin",
+    "not_interleaved": "rows were measured one after another",
+    "no_shared_rounds": "the two share no rounds",
+    "too_few_rounds": "too few rounds",
+    "one_process": "run-to-run variance was not measured",
+    "processes_differ": "processes of the same row differ too much",
+}
+ONE_PROCESS_REMEDY = "use two replicas or more, or give the noise_floor that the doctor measures"
+# Reasons for which there is no verdict at all, whatever the interval.
+NO_VERDICTS = (
+    "not_interleaved",
+    "no_shared_rounds",
+    "too_few_rounds",
+    "one_process",
+    "processes_differ",
+)
+
+
+def reason_text(reason: str) -> str:
+    """A reason as text.
+
+    Args:
+        reason: the code in `Speedup.reason`.
+    """
+    return _TEXTS.get(reason, reason.replace("_", " "))
+
+
+def why(data: ComparisonData, name: str, found: Speedup) -> str:
+    """The reason of a row's verdict, with what would give it one.
+
+    Args:
+        data: the comparison.
+        name: of the row.
+        found: its speed-up.
+
+    Returns:
+        Such as `too few rounds: about 150 s would do (budget_s)`.
+    """
+    text, remedy = reason_text(found.reason), _remedy(data, name, found)
+    return f"{text}: {remedy}" if remedy else text
+
+
+def _remedy(data: ComparisonData, name: str, found: Speedup) -> str:
+    if found.reason == "not_interleaved":
+        return "use launcher='process'"
+    if found.reason == "no_shared_rounds":
+        return "give a larger budget_s"
+    if found.reason == "one_process":
+        return ONE_PROCESS_REMEDY
+    if found.reason == "processes_differ":
+        count = replicas_needed(data, name, found.interval)
+        return f"more processes would do (replicas={count})" if count else "use a quiet machine"
+    if found.reason == "too_few_rounds":
+        needed_s = budget_needed_s(data, name, found.interval)
+        return f"about {_rounded(needed_s)} s would do (budget_s)" if needed_s else "measure longer"
+    return ""
+
+
+def _rounded(seconds: float) -> str:
+    """Seconds, rounded up to two digits."""
+    step = 10.0 ** max(-1, math.floor(math.log10(seconds)) - 1)
+    return f"{math.ceil(seconds / step) * step:,.10g}"

@@ -1,0 +1,82 @@
+"""Imports a library in the server that forks workers, and says whether workers stay as they were.
+
+A worker must begin like a fresh interpreter: with torch's own functions and settings, one thread,
+and no use of a GPU, which a forked process cannot go on with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+from pathlib import Path
+
+import attrs
+
+from precisionbench.errors import FOREIGN_ERRORS
+from precisionbench.torchtools.global_state import Functions, read_flags
+
+_INSTALLED = ("site-packages", "dist-packages")
+
+
+def is_installed(library: str) -> bool:
+    """Whether a library is installed as published, and not a folder that its user works on.
+
+    Args:
+        library: name of the package.
+    """
+    try:
+        found = importlib.util.find_spec(library)
+    except FOREIGN_ERRORS:
+        return False
+    folders = Path(found.origin).parts if found is not None and found.origin else ()
+    return any(name in folders for name in _INSTALLED)
+
+
+def imports_cleanly(module: str) -> bool:
+    """Import a module; whether that only defined things.
+
+    Args:
+        module: its full name.
+    """
+    before = _ProcessState.now()
+    try:
+        importlib.import_module(module)
+    except FOREIGN_ERRORS:
+        return False
+    return before.is_kept()
+
+
+@attrs.frozen
+class _ProcessState:
+    """What an import must leave as it is."""
+
+    functions: Functions
+    flags: object
+    threads: int
+    gpu_files: frozenset[str]
+
+    @classmethod
+    def now(cls) -> _ProcessState:
+        return cls(Functions.now(), read_flags(), _threads(), _open_gpu_files())
+
+    def is_kept(self) -> bool:
+        return (
+            not self.functions.changes()
+            and self.flags == read_flags()
+            and _threads() <= self.threads
+            and _open_gpu_files() <= self.gpu_files
+        )
+
+
+def _threads() -> int:
+    return len([*Path("/proc/self/task").iterdir()])
+
+
+def _open_gpu_files() -> frozenset[str]:
+    """The GPU's device files that this process has open: the driver opens them when it starts."""
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the listing's own, closed again
+            found.add(str(descriptor.readlink()))
+    return frozenset(file for file in found if file.startswith("/dev/nvidia"))

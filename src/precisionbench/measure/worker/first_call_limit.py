@@ -1,0 +1,65 @@
+"""How long the first call may take of a row that the user has not asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import attrs
+
+from precisionbench.errors import PrecisionBenchError
+from precisionbench.measure.worker.protocol import FIRST_CALL
+from precisionbench.report.formatting import time_text
+
+# Nobody chooses a row that takes so many times as long as the reference, and its calls would use up
+# the time of all rows.
+_MOST_TIMES = 10.0
+# Besides computing, a first call starts threads and loads kernels, which takes up to a second on a
+# busy machine.
+_LEAST_S = 2.0
+
+
+class SlowFirstCallError(PrecisionBenchError):
+    """The first call of a row did not end in time; the row is left out, and no failure."""
+
+
+@attrs.frozen
+class FirstCallLimit:
+    """How long the first call of a row may take.
+
+    Attributes:
+        reference: name of the row that it is compared with.
+        reference_call_s: about how long a call of that row takes.
+    """
+
+    reference: str
+    reference_call_s: float
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds in which the first call must end."""
+        return max(_LEAST_S, _MOST_TIMES * self.reference_call_s)
+
+    def error(self) -> SlowFirstCallError:
+        """The error of a call that takes longer."""
+        return SlowFirstCallError(
+            f"a call takes more than {time_text(self.limit_s)} "
+            f"({self.reference}: {time_text(self.reference_call_s)})",
+            "name the row to measure it all the same",
+        )
+
+    def check_step(self) -> Callable[[str], None]:
+        """A callback for the steps of preparing in this process, where no call can be ended.
+
+        Returns:
+            It raises `SlowFirstCallError` once the first call has ended too late.
+        """
+        begun_s: list[float] = []
+
+        def on_step(step: str) -> None:
+            if begun_s and time.monotonic() - begun_s.pop() > self.limit_s:
+                raise self.error()
+            if step == FIRST_CALL:
+                begun_s.append(time.monotonic())
+
+        return on_step
