@@ -77,6 +77,7 @@ def run(*args: str, **environ: str) -> Result:
 
 
 INLINE = ("--device", "cpu", "--launcher", "inline", "--budget", "0.1")
+WITH_EVIDENCE = (*INLINE, "--budget", "6")  # the last one counts
 
 
 def compare(*args: str) -> Result:
@@ -412,7 +413,7 @@ def test_a_ctrl_c_while_a_backend_hangs_leaves_nothing(here):
 
 @pytest.mark.slow
 def test_interrupted_experiments_have_no_result_and_the_exit_code_is_1(here):
-    measured = run("compare", "cli_models:zeros", "-b", "eager", "-o", "r.json", *INLINE)
+    measured = run("compare", "cli_models:zeros", "-b", "eager", "-o", "r.json", *WITH_EVIDENCE)
     assert measured.exit_code == 0
     with running("explain", "r.json", "cli_models:zeros") as terminal:
         terminal.read_until("experiments: measuring, round 2")
@@ -423,13 +424,29 @@ def test_interrupted_experiments_have_no_result_and_the_exit_code_is_1(here):
     assert "it was interrupted" in shown
 
 
+def test_quick_is_an_effort_and_another_effort_contradicts_it(here):
+    done = run("compare", "cli_models:tiny", "-b", "eager", *INLINE, "--quick", "-o", "q.json")
+    assert done.exit_code == 0
+    assert pb.load("q.json").data.options["effort"] == "quick"
+    assert "a first look in 6 rounds" in " ".join(done.output.split())
+    both = run("compare", "cli_models:tiny", *INLINE, "--quick", "--effort", "thorough")
+    assert both.exit_code == 2
+    assert "--quick and --effort thorough exclude each other" in both.output
+
+
 @pytest.mark.slow
 def test_the_installed_command_finds_functions_in_the_working_directory(tmp_path):
     """Unlike `python -m`, the command that pip installs does not have it on the path."""
     (tmp_path / "mine.py").write_text(
         "import torch\ndef make(): return torch.nn.Linear(8, 8), torch.zeros(4, 8)\n"
     )
-    command = ["-m", "precisionbench", "compare", "mine:make", *INLINE]  # experiments use workers
+    command = [
+        "-m",
+        "precisionbench",
+        "compare",
+        "mine:make",
+        *WITH_EVIDENCE,
+    ]  # experiments use workers
     done = subprocess.run(
         [sys.executable, *command, "-b", "half:dtype=bfloat16", "--explain"],
         cwd=tmp_path,

@@ -940,8 +940,8 @@ def measured(prepared: PreparedBackend, budget_s: float) -> Measurement:
 def test_a_steady_model_ends_when_its_interval_is_narrow(clock):
     measurement = measured(PreparedBackend(clock, itertools.repeat(0.01)), 8.0)
     assert measurement.ended_by == "target"
-    assert 1.0 <= (measurement.warmup_calls - 3) * 0.01 < 1.2
-    assert [len(block.samples) for block in measurement.blocks] == [5] * 14
+    assert 0.3 <= (measurement.warmup_calls - 3) * 0.01 < 0.5
+    assert [len(block.samples) for block in measurement.blocks] == [5] * 12
     assert few_rounds_warnings(measurement) == ()
 
 

@@ -232,7 +232,7 @@ def test_a_process_in_which_torch_is_patched_computes_no_float64_reference(monke
 @pytest.mark.parametrize("launcher", ["inline", "process"])
 def test_every_row_has_evidence(cnn, images, launcher):
     found = pb.compare(
-        cnn, images, backends=["half:dtype=bfloat16"], device="cpu", launcher=launcher, budget_s=1,
+        cnn, images, backends=["half:dtype=bfloat16"], device="cpu", launcher=launcher, budget_s=6,
         **({"replicas": 1} if launcher == "process" else {}),
     )  # fmt: skip
     for row in found:
@@ -273,7 +273,7 @@ def test_a_module_that_fails_while_it_is_profiled_loses_only_its_layers(cnn, ima
         reference=WrongModule(),
         device="cpu",
         launcher="inline",
-        budget_s=1,
+        budget_s=6,
     )
     assert found["wrong-module"].evidence.operations
 

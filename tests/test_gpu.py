@@ -33,7 +33,7 @@ def matmul(size: int = 2048, depth: int = 1) -> tuple[nn.Module, torch.Tensor]:
 
 def test_a_gpu_is_timed_with_cuda_events_and_described():
     model, x = matmul()
-    comparison = pb.compare(model, x, backends=["half"], budget_s=3, replicas=1)
+    comparison = pb.compare(model, x, backends=["half"], budget_s=20, replicas=1)
     assert comparison["half"].measurement.clock == "cuda_events"
     gpu = comparison.data.environment.gpu
     assert gpu is not None
@@ -43,7 +43,7 @@ def test_a_gpu_is_timed_with_cuda_events_and_described():
 
 def test_half_is_faster_than_fp32_on_a_large_matmul():
     model, x = matmul(4096)
-    found = pb.compare(model, x, backends=["half"], budget_s=4, launcher="inline")
+    found = pb.compare(model, x, backends=["half"], budget_s=20, launcher="inline")
     assert found.speedup("half").low > 1.5
 
 
@@ -53,7 +53,7 @@ def test_fp32_is_ieee_and_tf32_is_not():
         model,
         x,
         backends=["eager", "eager", "eager:precision=tf32"],
-        budget_s=3,
+        budget_s=20,
         launcher="inline",
     )
     assert comparison["eager#2"].agreement.relative_l2 < 1e-6
@@ -82,7 +82,7 @@ def test_fp32_convolutions_are_ieee_whatever_the_user_had_set():
     conv, x = nn.Conv2d(64, 64, 3).cuda(), torch.rand(16, 64, 56, 56, device="cuda")
     torch.backends.cudnn.allow_tf32 = True
     comparison = pb.compare(
-        conv, x, backends=[Exact(), *TF32], reference=Exact(), budget_s=3, launcher="inline"
+        conv, x, backends=[Exact(), *TF32], reference=Exact(), budget_s=20, launcher="inline"
     )
     assert torch.backends.cudnn.allow_tf32 is True
     assert comparison["eager"].flags["cudnn.allow_tf32"] is False
@@ -95,7 +95,7 @@ def test_torchs_global_state_is_restored():
     model, x = matmul(512)
     torch.cuda.manual_seed(7)
     rng, flags, functions = torch.cuda.get_rng_state(), read_flags(), Functions.now()
-    pb.compare(model, x, backends=["half", "eager:precision=tf32"], budget_s=3, replicas=1)
+    pb.compare(model, x, backends=["half", "eager:precision=tf32"], budget_s=20, replicas=1)
     assert torch.equal(rng, torch.cuda.get_rng_state())
     assert read_flags() == flags
     assert functions.changes() == []
@@ -106,7 +106,7 @@ def test_inputs_on_the_cpu_are_refused_for_a_model_on_the_gpu():
     with pytest.raises(WorkloadError, match="is on cpu but the model is on cuda:0"):
         pb.compare(model, x.cpu())
     comparison = pb.compare(
-        model, x.cpu(), backends=["eager"], device="cuda", budget_s=1, launcher="inline"
+        model, x.cpu(), backends=["eager"], device="cuda", budget_s=20, launcher="inline"
     )
     assert comparison.data.environment.device == "cuda:0"
 
@@ -124,7 +124,7 @@ class Masked(nn.Module):
 
 def test_plain_tensor_attributes_are_on_the_gpu_in_workers_too():
     found = pb.compare(
-        Masked(), torch.rand(2, 8, device="cuda"), backends=["eager"], budget_s=1, replicas=1
+        Masked(), torch.rand(2, 8, device="cuda"), backends=["eager"], budget_s=20, replicas=1
     )
     assert found["eager"].latency.value > 0
 
@@ -140,7 +140,7 @@ class TakesMemory(nn.Module):
 
 def test_the_error_for_a_batch_that_does_not_fit_names_one_that_does():
     with pytest.raises(ExecutionError, match="batch 16: it does not fit .*; batch 4 fits"):
-        pb.compare(TakesMemory(), torch.rand(16, 3, device="cuda"), backends=["eager"], budget_s=2)
+        pb.compare(TakesMemory(), torch.rand(16, 3, device="cuda"), backends=["eager"], budget_s=20)
 
 
 def test_measured_times_of_spins_are_proportional_to_their_lengths(timer: Timer):
@@ -223,7 +223,7 @@ class Illegal(torch.nn.Module):
         return x * 1
 backends = ["eager", "half", "half:dtype=bfloat16"]
 x = torch.rand(8, 8, device="cuda")
-c = pb.compare(Illegal(), x, backends=backends, launcher="inline", budget_s=3)
+c = pb.compare(Illegal(), x, backends=backends, launcher="inline", budget_s=20)
 print([r.backend for r in c.results], [(f.backend, f.error) for f in c.failures])
 """
     done = subprocess.run(
@@ -242,7 +242,7 @@ def test_a_mixture_of_old_and_new_precision_settings_is_accepted():
     try:
         torch.backends.cuda.matmul.fp32_precision = "tf32"
         comparison = pb.compare(
-            model, x, backends=["eager:precision=tf32"], budget_s=2, launcher="inline"
+            model, x, backends=["eager:precision=tf32"], budget_s=20, launcher="inline"
         )
         if torch.cuda.get_device_capability() < (8, 0):
             pytest.skip("this GPU has no TF32")

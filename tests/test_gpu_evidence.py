@@ -21,7 +21,7 @@ from precisionbench.workflows.experiment_runs import OPTIONS
 
 pytestmark = pytest.mark.gpu
 
-INLINE = {"device": "cuda", "launcher": "inline", "budget_s": 3, "seed": 0}
+INLINE = {"device": "cuda", "launcher": "inline", "budget_s": 30, "seed": 0}
 
 
 def convolutions(channels: int, groups: int = 1, size: int = 56, batch: int = 64):

@@ -127,7 +127,7 @@ class Elsewhere(Backend):
 
 def test_a_backend_on_another_stream_is_timed_by_the_host(clock):
     model, x = nn.Linear(4096, 4096).cuda(), torch.rand(4096, 4096, device=DEVICE)
-    found = pb.compare(model, x, backends=[Elsewhere()], launcher="inline", budget_s=4)
+    found = pb.compare(model, x, backends=[Elsewhere()], launcher="inline", budget_s=20)
     row = found["elsewhere"]
     assert row.passes.labels == (STREAM_ESCAPE,)
     assert row.measurement.clock == "host"
@@ -144,7 +144,7 @@ class ManySmall(nn.Module):
 
 
 def inline(model: Any, x: torch.Tensor) -> Any:
-    return pb.compare(model.cuda(), x, backends=["eager"], launcher="inline", budget_s=2)["eager"]
+    return pb.compare(model.cuda(), x, backends=["eager"], launcher="inline", budget_s=20)["eager"]
 
 
 def test_many_tiny_kernels_are_bound_by_the_host():
@@ -307,7 +307,7 @@ class Greedy(nn.Module):
 @pytest.mark.slow
 def test_rows_that_do_not_fit_together_are_restarted_in_every_round():
     found = pb.compare(
-        Greedy(), torch.rand(8, 8), backends=["half"], device="cuda", budget_s=1, replicas=1
+        Greedy(), torch.rand(8, 8), backends=["half"], device="cuda", budget_s=20, replicas=1
     )
     assert found.data.schedule == "restarts"
     assert len(found.results) == 2
@@ -328,7 +328,7 @@ def test_another_process_on_the_same_gpu_is_named():
             pytest.skip("the driver does not list processes here")
         x = torch.rand(64, 64, device=DEVICE)
         compared = pb.compare(
-            nn.Linear(64, 64).cuda(), x, backends=["eager"], budget_s=1, replicas=1
+            nn.Linear(64, 64).cuda(), x, backends=["eager"], budget_s=20, replicas=1
         )
         assert "others computed on this GPU" in disturbance_text(compared.data)
     finally:

@@ -47,7 +47,12 @@ def test_without_tensors_transfers_are_unmeasurable(clock):
 def test_a_comparison_measures_and_reports_transfers():
     model = nn.Sequential(nn.Conv2d(3, 64, 7), nn.ReLU())
     found = pb.compare(
-        model, torch.rand(16, 3, 224, 224), backends=["half"], device="cuda", budget_s=4, replicas=1
+        model,
+        torch.rand(16, 3, 224, 224),
+        backends=["half"],
+        device="cuda",
+        budget_s=20,
+        replicas=1,
     )
     row = found["half"]
     assert row.passes.to_device_s
@@ -61,7 +66,7 @@ def test_a_comparison_measures_and_reports_transfers():
 def test_single_stream_is_stated_at_batch_1():
     model = nn.Sequential(nn.Linear(256, 256), nn.ReLU())
     found = pb.compare(
-        model, torch.rand(1, 256), backends=["half"], device="cuda", budget_s=4, replicas=1
+        model, torch.rand(1, 256), backends=["half"], device="cuda", budget_s=20, replicas=1
     )
     stated = {s.rule: s for s in found.under_rules("half")}
     assert stated["MLPerf SingleStream"].value is not None, stated["MLPerf SingleStream"].missing

@@ -23,6 +23,7 @@ from precisionbench.errors import OutOfMemoryError, PreparationError, WorkerErro
 from precisionbench.measure import restarts
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.conditions import leave_all_cores_to_busy_calls, monitor_of
+from precisionbench.measure.finish import FinishedRow
 from precisionbench.measure.interleaved import measure_rounds
 from precisionbench.measure.options import Options
 from precisionbench.measure.replicas import (
@@ -37,7 +38,7 @@ from precisionbench.measure.worker.client import WorkerBackend
 from precisionbench.measure.worker.first_call_limit import FirstCallLimit
 from precisionbench.measure.worker.protocol import Closing, KnownCalls
 from precisionbench.model.workload import resolve
-from precisionbench.results import Passes
+from precisionbench.results import Block, Passes
 from precisionbench.system import cpu_affinity, memory
 from simulated_device import CALL_S, SimulatedBackend, SimulatedDevice
 
@@ -348,6 +349,47 @@ def test_models_that_compute_on_several_cores_keep_all_cores(monkeypatch, wanted
     assert run.shared_cores == left
     noted = "calls of eager keep 3.4 CPU cores busy" in " ".join(run.collector.run_notes)
     assert noted == (wanted is None and left is None)
+
+
+class Recorded(Prepared):
+    """A prepared backend that keeps which passes it is to leave out."""
+
+    left_out: Sequence[str] = ()
+
+    def passes(self, call_s: float, capture: bool, leave_out: Sequence[str] = ()) -> Passes:
+        self.left_out = leave_out
+        return Passes()
+
+
+def test_restarted_rows_leave_out_what_their_share_of_the_budget_has_no_time_for():
+    run = make_run(
+        Options(budget_s=0.2),
+        worker_pool=lambda: contextlib.nullcontext(WorkerPool()),
+    )
+    restarts.measure(run, max_rounds=1)
+    (note,) = run.collector.run_notes
+    assert note == "the budget of 0.2 s left no time for the profile; budget_s=1 would do"
+    assert all(part.evidence is None for (part,) in run.finished.values())
+
+
+@pytest.mark.parametrize(("passes", "taken"), [(True, ["energy"]), (False, None)])
+def test_passes_for_which_there_is_no_time_are_not_asked_for(run, passes, taken):
+    row_state = opened(run)
+    prepared = row_state.replicas[0] = Recorded(Worker())
+    prepared.left_out = None
+    row_state.warmup_calls, row_state.blocks = [0], [Block(0, 0, 0, (0.01,))]
+    done = FinishedRow.of(row_state, "budget")
+    done.run_probes(output_only=False, passes=passes, leave_out=("energy", "profile"))
+    assert prepared.left_out == taken
+
+
+def test_a_session_has_its_share_of_the_budget_and_only_the_first_one_passes():
+    run = make_run(Options(budget_s=9.0, sessions=3))
+    first = run.begin_session([opened(run)])
+    assert (first.budget_s, first.passes, first.profile) == (3.0, True, True)
+    run.finished["eager"] = []
+    second = run.begin_session([opened(run)])
+    assert (second.passes, second.profile) == (False, False)
 
 
 def test_without_a_row_that_could_be_opened_there_are_no_rounds(run):

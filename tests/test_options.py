@@ -25,6 +25,7 @@ from precisionbench.results import json_format
         ({"replicas": 0}, "replicas is 0; give a whole number up to 64"),
         ({"sessions": None, "replicas": 65}, "replicas is 65; give a whole number up to 64"),
         ({"sessions": 1.5}, "sessions is 1.5; give a whole number up to 64"),
+        ({"effort": "some"}, "there is no effort 'some'; known: 'quick', 'normal', 'thorough'"),
         ({"noise_floor": 1}, "noise_floor is 1; give a share such as 0.0025"),
         (
             {"launcher": "inline", "replicas": 2},
@@ -98,3 +99,40 @@ def test_a_result_without_recorded_options_is_written_without_them(tmp_path):
     text = json_format.to_json(attrs.evolve(comparison.data, options=None))
     assert "options" not in json.loads(text)
     assert json_format.to_json(json_format.from_json(text)) == text
+
+
+def test_a_quick_comparison_has_one_process_six_rounds_and_nothing_else():
+    quick = Options.of("quick")
+    assert (quick.replicas, quick.passes, quick.evidence, quick.max_rounds) == (1, False, False, 6)
+    assert quick.total_budget_s("cuda", 2) == 30.0
+    assert "a first look in 6 rounds, without passes beside the latency and profile" in quick.note()
+
+
+def test_a_thorough_comparison_has_more_processes_and_rounds_and_a_larger_budget():
+    thorough = Options.of("thorough")
+    assert (thorough.replicas, thorough.passes, thorough.evidence) == (6, True, True)
+    assert thorough.rounds == {"min_rounds": 12, "until_clear": False}
+    assert thorough.total_budget_s("cpu", 2) == 80.0
+    assert thorough.note() == ""
+
+
+def test_what_is_given_wins_over_the_effort():
+    given = {"replicas": 2, "evidence": True, "passes": True, "budget_s": 5.0}
+    quick = Options.of("quick", **given)
+    assert {name: getattr(quick, name) for name in given} == given
+    assert "without" not in quick.note()
+    assert quick.total_budget_s("cuda", 2) == 5.0
+
+
+def test_the_effort_is_recorded_where_it_is_not_the_normal_one():
+    assert Options.of("normal") == Options()
+    assert "effort" not in Options().as_record()
+    assert Options.of("quick").as_record()["effort"] == "quick"
+
+
+def test_a_quick_comparison_says_so_in_a_note():
+    found = short_comparison(effort="quick")
+    (note,) = found.data.notes
+    assert note.startswith("effort='quick': a first look")
+    assert found.data.options["effort"] == "quick"
+    assert len(found.results[0].measurement.rounds) <= 6

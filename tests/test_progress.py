@@ -86,7 +86,8 @@ def test_without_a_callback_no_speed_ups_are_computed(monkeypatch):
 def row_states(rounds: int = 12) -> list[RowState]:
     import random
 
-    blocks = session(SimulatedDevice(random.Random(0), steady), ratios=(1.0, 2.0))
+    device = SimulatedDevice(random.Random(0), steady)
+    blocks = session(device, ratios=(1.0, 2.0), min_rounds=12)
     kept = {name: [b for b in found if b.round < rounds] for name, found in blocks.items()}
     return [RowState(name, [None] * 3, blocks=found) for name, found in kept.items()]
 

@@ -157,7 +157,7 @@ def test_a_run_against_itself_has_ratios_of_one():
     [
         ({"replicas": 1}, "one_process"),
         ({"replicas": 1, "noise_floor": 0.0025}, "one_process"),
-        ({"rounds": 5}, "too_few_rounds"),
+        ({"rounds": 2}, "too_few_rounds"),
         ({"schedule": "sequential", "replicas": 1}, "not_interleaved"),
     ],
 )

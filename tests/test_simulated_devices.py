@@ -201,12 +201,12 @@ def test_a_throttled_device_is_measured_longer_and_all_blocks_are_kept():
     device = SimulatedDevice(random.Random(0), noise=lambda _: 0.0)
     rows = session(device, telemetry=Throttled(), budget_s=1e6)
     count = {name: len(blocks) // 3 for name, blocks in rows.items()}
-    assert set(count.values()) == {26}
+    assert set(count.values()) == {8}
     assert all(b.state.throttled == ("sw_power_cap",) for row in rows.values() for b in row)
 
 
-def test_the_remaining_time_is_estimated_and_shrinks():
+def test_the_remaining_time_is_estimated_from_the_first_round_on_and_shrinks():
     statuses: list[RoundStatus] = []
     session(SimulatedDevice(random.Random(0)), on_round=statuses.append)
-    assert statuses[0].remaining_s is None
-    assert statuses[6].remaining_s > statuses[-1].remaining_s
+    left_s = [status.remaining_s for status in statuses]
+    assert left_s[0] > left_s[1] > left_s[-1] == 0

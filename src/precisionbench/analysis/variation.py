@@ -17,8 +17,10 @@ from precisionbench.statistics import Spread, pooled_spread
 from precisionbench.statistics.ratios import has_complete_round, levels
 from precisionbench.statistics.series import noise_of_steps
 
-# Fewer rounds than this cannot give a 95 % confidence interval.
+# Fewer rounds than this cannot give a 95 % confidence interval of one process each.
 MIN_INTERVAL_ROUNDS = 6
+# Fewer rounds than this do not show how the blocks of several processes vary.
+MIN_ROUNDS_OF_PROCESSES = 3
 
 BlocksByRow = Mapping[str, Sequence[Block]]
 
@@ -42,6 +44,16 @@ def shared_rounds(base: Sequence[Block], other: Sequence[Block]) -> int:
 def count_rounds(blocks: Iterable[Block]) -> int:
     """Number of rounds of all sessions in which a row was measured."""
     return len(by_round(blocks))
+
+
+def rounds_needed(blocks: Sequence[Block]) -> int:
+    """How many rounds an interval of a row needs: few where it has several processes at once.
+
+    Args:
+        blocks: blocks of one row.
+    """
+    has_replicas = len(blocks) > count_rounds(blocks)
+    return MIN_ROUNDS_OF_PROCESSES if has_replicas else MIN_INTERVAL_ROUNDS
 
 
 def replicas(blocks: Sequence[Block]) -> set[ReplicaKey]:
@@ -101,19 +113,20 @@ def round_shifts(rows: Sequence[Sequence[Block]]) -> dict[RoundKey, float]:
     return {key: mean(value for _, value in pairs) for key, pairs in rounds.items()}
 
 
-def within_share(blocks: Sequence[Block]) -> float:
+def within_share(blocks: Sequence[Block], known_sd: float = 0.0) -> float:
     """The share of the variance of replicas' levels that is noise within a process.
 
     More rounds reduce that share; the rest stays.
 
     Args:
         blocks: blocks of one row.
+        known_sd: standard deviation of the log between processes that other rows or the device
+            show; the row's own spread counts where it is larger.
     """
     tables = [*_logs_by_replica(blocks).values()]
-    if len(tables) < 2:
-        return 1.0
     noise = _step_variance(tables) / max(1, min(map(len, tables)))
-    total = run_spread({"": blocks}).sd ** 2
+    seen = run_spread({"": blocks}).sd ** 2 if len(tables) > 1 else noise + known_sd**2
+    total = max(seen, known_sd**2)
     return min(1.0, noise / total) if total else 1.0
 
 

@@ -15,6 +15,7 @@ from precisionbench.cli.options import (
     batch_size_option,
     budget_option,
     device_option,
+    effort_options,
     evidence_option,
     experiments_option,
     json_option,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     help="Repeat the whole with new processes.",
 )
 @seed_option()
+@effort_options()
 @budget_option()
 @click.option("--noise-floor", type=float, metavar="SHARE", help="As `doctor` measured it.")
 @click.option(
@@ -79,7 +81,8 @@ if TYPE_CHECKING:
     help="Let all workers share so many CPU cores, or 0: all. [default: 2 on a GPU]",
 )
 @evidence_option(
-    True, "See what runs in each row's calls once they are measured.  [default: evidence]"
+    None,
+    "See what runs in each row's calls once they are measured.  [default: evidence, unless quick]",
 )
 @result_file_options("the result")
 @json_option("the result")
@@ -108,8 +111,10 @@ def compare(
     Example:
       precisionbench compare torchvision:resnet50 -b half -b autocast -o r.json
     """
-    if explain and not options["evidence"]:
+    if explain and options["evidence"] is False:
         raise click.UsageError("--explain needs the evidence; leave --no-evidence out")
+    if explain:
+        options["evidence"] = True  # of a quick comparison, too
     if options["launcher"] == "process":
         start_fork_server(model)
 

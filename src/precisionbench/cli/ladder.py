@@ -13,6 +13,7 @@ from precisionbench.cli.options import (
     batch_size_option,
     budget_option,
     device_option,
+    effort_options,
     evidence_option,
     json_option,
     quiet_option,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 @device_option()
 @replicas_option("row")
 @seed_option()
+@effort_options()
 @budget_option()
 @evidence_option(False, "See what runs in each row, too.")
 @result_file_options("the measured rows")

@@ -78,17 +78,38 @@ def seed_option() -> Decorator[Any]:
     return click.option("--seed", type=click.IntRange(min=0), help=text)
 
 
+def effort_options() -> Decorator[Any]:
+    """`--effort`, and `--quick` for its first choice."""
+    text = "How much to spend: quick is a first look in seconds.  [default: normal]"
+
+    def decorate(command: Callable[..., Any]) -> Any:
+        effort = click.option(
+            "--effort", type=click.Choice(["quick", "normal", "thorough"]), help=text
+        )
+        quick = click.option("--quick", is_flag=True, help="The same as --effort quick.")
+
+        @functools.wraps(command)
+        def with_effort(effort: str | None, quick: bool, **given: Any) -> Any:
+            if quick and effort not in (None, "quick"):
+                raise click.UsageError(f"--quick and --effort {effort} exclude each other")
+            return command(effort="quick" if quick else effort or "normal", **given)
+
+        return effort(quick(with_effort))
+
+    return decorate
+
+
 def budget_option() -> Decorator[Any]:
-    """`--budget`: total measuring time."""
-    text = "To measure in, in all."
+    """`--budget`: seconds for all that follows on building."""
+    text = "For all that follows on building: rounds, passes and profile."
     return click.option("--budget", "budget_s", type=float, metavar="SECONDS", help=text)
 
 
-def evidence_option(default: bool, help: str) -> Decorator[Any]:
+def evidence_option(default: bool | None, help: str) -> Decorator[Any]:
     """`--evidence` and `--no-evidence`: whether each row is profiled.
 
     Args:
-        default: without either of them.
+        default: without either of them; None depends on the effort.
         help: when it is profiled.
     """
     return click.option("--evidence/--no-evidence", default=default, help=help)

@@ -56,6 +56,7 @@ def noise_trials(
                 budget_s=_BUDGET_S.get(device.type, _BUDGET_ELSEWHERE_S),
                 on_progress=in_phase(on_progress, f"noise, {name.replace('_', '-')}"),
                 evidence=False,
+                effort="thorough",  # its rounds are many enough to see the noise within a process
             )
             trials.append(noise_trial(name, comparison))
         except PrecisionBenchError as exc:

@@ -12,6 +12,8 @@ from precisionbench.errors import BackendUnavailableError, PrecisionBenchError
 from precisionbench.measure.rows import Row
 from precisionbench.measure.schedule import RowState
 from precisionbench.measure.stopping import few_rounds_warnings
+from precisionbench.measure.time_budget import TimeBudget
+from precisionbench.measure.time_estimate import TimeEstimate
 from precisionbench.measure.worker.first_call_limit import SlowFirstCallError
 from precisionbench.measure.worker.guards import drop_frames
 from precisionbench.measure.worker.protocol import Closing, Opening
@@ -42,6 +44,7 @@ class Collector:
         row_warnings: warnings that every row carries.
         on_progress: called at each step; None for no progress.
         journal: takes blocks as they are finished.
+        estimate: of the time that is left; None for no estimate.
 
     Attributes:
         results: measured rows, by name.
@@ -60,6 +63,7 @@ class Collector:
         row_warnings: tuple[str, ...] = (),
         on_progress: OnProgress | None = None,
         journal: Journal | None = None,
+        estimate: TimeEstimate | None = None,
     ) -> None:
         self.rows, self.reference, self.batch_size = rows, reference, batch_size
         self.results: dict[str, BackendResult] = {}
@@ -71,7 +75,7 @@ class Collector:
         self._row_warnings, self._on_progress, self._journal = row_warnings, on_progress, journal
         self._outputs: dict[str, Mapping[str, Any]] = {}
         self._reported_failures: set[str] = set()
-        self._begun_s = time.monotonic()
+        self._begun_s, self._estimate = time.monotonic(), estimate
 
     def add_note(self, text: str) -> None:
         """Add a warning about the run as a whole, once."""
@@ -119,9 +123,33 @@ class Collector:
         self._report(Progress("", stage, position, total, remaining_s=remaining_s, speedups=known))
 
     def _report(self, progress: Progress) -> None:
-        if self._on_progress is not None:
-            elapsed_s = time.monotonic() - self._begun_s
-            self._on_progress(attrs.evolve(progress, elapsed_s=elapsed_s))
+        if self._on_progress is None:
+            return
+        left_s = progress.remaining_s
+        if self._estimate is not None:
+            left_s = self._estimate.remaining_s(progress)
+        elapsed_s = time.monotonic() - self._begun_s
+        self._on_progress(attrs.evolve(progress, elapsed_s=elapsed_s, remaining_s=left_s))
+
+    def plan_rounds(self, budget: TimeBudget, row_states: Sequence[RowState]) -> None:
+        """Correct the estimate of the time that is left, once all rows are prepared.
+
+        Args:
+            budget: of the session.
+            row_states: of the rows that are ready.
+        """
+        if self._estimate is not None:
+            self._estimate.plan_rounds(budget, row_states)
+
+    def record_restarts(self, limit_s: float) -> None:
+        """Write to the journal that all rows are measured again, and restarted in each round.
+
+        Args:
+            limit_s: seconds that this may take.
+        """
+        if self._estimate is not None:
+            self._estimate.only_rounds(limit_s)
+        self.record_schedule("restarts")
 
     def record_schedule(self, schedule: str) -> None:
         """Drop what was sampled, as all rows are measured again on another schedule."""

@@ -31,6 +31,7 @@ from precisionbench.measure.rows import (
     plan_default,
 )
 from precisionbench.measure.run import System
+from precisionbench.measure.time_estimate import TimeEstimate
 from precisionbench.measure.worker.fork_client import ForkServer
 from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.measure.worker.shared_server import SHARED_SERVER
@@ -67,9 +68,10 @@ def compare(
     budget_s: float | None = None,
     noise_floor: float | None = None,
     shared_cores: int | None = None,
-    evidence: bool = True,
+    evidence: bool | None = None,
     build_together: bool = False,
-    passes: bool = True,
+    passes: bool | None = None,
+    effort: str = "normal",
     experiments: Experimenter | None = None,
     on_progress: OnProgressOption = "auto",
     journal: str | os.PathLike[str] | None = None,
@@ -100,8 +102,9 @@ def compare(
             memory or building time forbids.
         sessions: how often to repeat the whole with new processes.
         seed: of weights and inputs made here; None draws one. It is kept in the result.
-        budget_s: seconds to spend on measuring in all, shared evenly; building is not counted.
-            None is 60 s for each backend on a GPU and 10 s elsewhere; most rows end earlier.
+        budget_s: seconds for all that follows on building: warm-up, rounds, passes and profile.
+            What does not fit is left out, and a note says so. None is 60 s for each backend on a
+            GPU and 10 s elsewhere; most comparisons end far earlier.
         noise_floor: known run-to-run standard deviation of the log of a latency on this machine,
             as `precisionbench doctor` measures it; no interval is narrower than it allows. None
             is 0.0025 on a GPU and 0 elsewhere.
@@ -109,11 +112,15 @@ def compare(
             which reduces run-to-run variance of small batches; 0 leaves them all cores. None is 2
             on a GPU, unless calls keep several cores busy, and 0 elsewhere.
         evidence: profile each row's calls, layer by layer, after all rows are measured; `diagnose`
-            reads it.
+            reads it. None is yes, unless the effort is `"quick"`.
         build_together: prepare all rows at the same time, which is quicker where they compile;
             build times and autotuning of backends then disturb each other.
         passes: after the rounds, measure device, enqueue and wall time, a graph's replay, memory
-            and energy in passes of their own (`launcher="process"`).
+            and energy in passes of their own (`launcher="process"`). None is as for `evidence`.
+        effort: `"quick"`: one process of each backend, six rounds, nothing else, a quarter of the
+            budget: a first look in seconds; `"normal"`; or `"thorough"`: six processes, twelve
+            rounds or more until intervals are narrow, four times the budget. Other arguments win
+            over it.
         experiments: `pb.Experiments("auto")`: made once all rows are measured, in their workers,
             which takes less time than afterwards; `diagnose` uses their results.
         on_progress: `"auto"` shows progress on a terminal (standard error) or in a notebook; not
@@ -133,7 +140,8 @@ def compare(
         KeyboardInterrupt: a Ctrl-C before any round was finished, or a second one.
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
-    options = Options(
+    options = Options.of(
+        effort,
         launcher=launcher,
         seed=seed,
         budget_s=budget_s,
@@ -145,18 +153,35 @@ def compare(
         build_together=build_together,
         passes=passes,
     )
+    _check_experiments(experiments)
+    build = partial(resolve, model, inputs, device=device, batch_size=batch_size)
+    with _exclusive(options, library_modules(model)) as server, shown(on_progress) as tell:
+        plan = _planned(backends, reference, build, options)
+        return _measured(plan, tell, journal, server, experiments)
+
+
+def _check_experiments(experiments: object) -> None:
     if experiments is not None and not callable(experiments):
         raise SpecError(f"experiments is {experiments!r}", f"give pb.Experiments({experiments!r})")
-    build = partial(resolve, model, inputs, device=device, batch_size=batch_size)
-    with (
-        _exclusive(),
-        _fork_server(options, library_modules(model)) as server,
-        shown(on_progress) as tell,
-    ):
-        rows, base, workload, warnings = _planned(backends, reference, build, options)
-        return _measured(
-            workload, rows, base, options, warnings, tell, journal, server, experiments
-        )
+
+
+@attrs.frozen
+class _Plan:
+    """What to measure and how.
+
+    Attributes:
+        workload: the model and inputs.
+        rows: what to measure.
+        reference: name of the row that the others are compared with.
+        options: how to measure.
+        row_warnings: warnings that every row carries.
+    """
+
+    workload: Workload
+    rows: Sequence[Row]
+    reference: str
+    options: Options
+    row_warnings: tuple[str, ...] = ()
 
 
 def _planned(
@@ -164,8 +189,8 @@ def _planned(
     reference: str | Backend,
     build: Callable[..., Workload],
     options: Options,
-) -> tuple[list[Row], str, Workload, tuple[str, ...]]:
-    """The rows, the name of the reference, the workload, and warnings that every row carries."""
+) -> _Plan:
+    """The rows and the workload."""
     functions = Functions.now()
     with silence():  # what a factory prints is in each row's log: it is called again there
         rows, base = plan([] if backends is None else backends, reference)
@@ -174,7 +199,8 @@ def _planned(
             device_type, has_images = workload.device.type, workload.info.has_images
             rows, base = plan_default(device_type, has_images, reference)
     is_inline = options.launcher == "inline"
-    return rows, base, workload, _patch_warnings(functions.changes()) if is_inline else ()
+    warnings = _patch_warnings(functions.changes()) if is_inline else ()
+    return _Plan(workload, rows, base, options, warnings)
 
 
 def compare_with(
@@ -204,50 +230,44 @@ def compare_with(
         KeyboardInterrupt: as `compare`.
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
-    with _exclusive(), _fork_server(options, workload.libraries) as server:
-        return _measured(workload, rows, reference, options, (), on_progress, journal, server)
+    with _exclusive(options, workload.libraries) as server:
+        plan = _Plan(workload, rows, reference, options)
+        return _measured(plan, on_progress, journal, server)
 
 
 @contextlib.contextmanager
-def _exclusive() -> Iterator[None]:
-    """One comparison at a time; random states are afterwards as they were."""
-    with _one_at_a_time, rng_restored():
-        yield
+def _exclusive(options: Options, modules: Sequence[str]) -> Iterator[ForkServer | None]:
+    """One comparison at a time; random states are afterwards as they were.
 
-
-@contextlib.contextmanager
-def _fork_server(options: Options, modules: Sequence[str]) -> Iterator[ForkServer | None]:
-    """The server that forks the workers; it imports torch and libraries while others work."""
-    if options.launcher == "inline":
-        yield None
-        return
-    with SHARED_SERVER.in_use() as server:
+    Gives the server that forks the workers; it imports torch and modules while others work.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_one_at_a_time)
+        stack.enter_context(rng_restored())
+        is_inline = options.launcher == "inline"
+        server = None if is_inline else stack.enter_context(SHARED_SERVER.in_use())
         if server is not None:
             server.import_libraries(modules)
         yield server
 
 
 def _measured(
-    workload: Workload,
-    rows: Sequence[Row],
-    reference: str,
-    options: Options,
-    row_warnings: tuple[str, ...],
+    plan: _Plan,
     on_progress: OnProgress | None,
     journal: str | os.PathLike[str] | None,
     server: ForkServer | None,
     experiments: Experimenter | None = None,
 ) -> Comparison:
     """Measure all rows and collect what they give."""
+    workload, rows, options = plan.workload, plan.rows, plan.options
     if server is not None:
         server.import_libraries(workload.libraries)
-    header = _header(workload, rows, reference, options)
+    header = _header(workload, rows, plan.reference, options)
     after_rows = AfterRows(experiments, partial(_comparison, header, rows), on_progress)
     if options.launcher == "process":
         free_memory()  # a factory may have built on the GPU, where the workers need the room
     with _opened_journal(journal, header, rows) as opened:
-        batch_size = workload.info.batch_size
-        collector = Collector(rows, reference, batch_size, row_warnings, on_progress, opened)
+        collector = _collector(plan, on_progress, opened)
         header.update(_measure(workload, collector, options, server, after_rows))
         if opened is not None and opened.write_error:
             collector.add_note(opened.write_error)
@@ -256,6 +276,22 @@ def _measured(
     after_rows.without_workers(comparison, workload)
     comparison.experiments = after_rows.made
     return comparison
+
+
+def _collector(plan: _Plan, on_progress: OnProgress | None, journal: Journal | None) -> Collector:
+    workload, options = plan.workload, plan.options
+    collector = Collector(
+        plan.rows,
+        plan.reference,
+        workload.info.batch_size,
+        plan.row_warnings,
+        on_progress,
+        journal,
+        TimeEstimate.of(plan.rows, workload.device.type, options),
+    )
+    if options.note():
+        collector.add_note(options.note())
+    return collector
 
 
 def _comparison(header: Mapping[str, Any], rows: Sequence[Row], collector: Collector) -> Comparison:
@@ -310,7 +346,7 @@ def _measure(
     if options.launcher == "inline":
         rows = len(collector.rows)
         budget_s = options.total_budget_s(workload.device.type, rows) / rows
-        sequential.measure(workload, collector, budget_s, options.evidence)
+        sequential.measure(workload, collector, budget_s, options)
         return {"schedule": "sequential", "shared_cores": None}
     system = System(worker_pool=partial(WorkerPool, server))
     outcome = interleaved.measure(workload, collector, options, system, after_rows.with_workers)

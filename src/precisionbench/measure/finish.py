@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -13,6 +13,7 @@ from precisionbench.measure.rows import Row
 from precisionbench.measure.schedule import RowState
 from precisionbench.measure.worker.client import WorkerBackend
 from precisionbench.measure.worker.protocol import Closing, PreparedBackend
+from precisionbench.probes.run_all import PASSES
 from precisionbench.results import Measurement, Passes
 from precisionbench.results.evidence import Evidence
 from precisionbench.system import cpu_affinity
@@ -109,26 +110,30 @@ class FinishedRow:
             row_state.warnings,
         )
 
-    def run_probes(self, *, output_only: bool, passes: bool) -> None:
+    def run_probes(
+        self, *, output_only: bool, passes: bool, leave_out: Collection[str] = ()
+    ) -> None:
         """Read the first output of the first replica, and measure it besides its latency.
 
         Args:
             output_only: do nothing more than that, because the user wants the run to end.
             passes: also measure memory, energy and other times.
+            leave_out: passes for which there is no time; names of `probes.run_all.PASSES`.
         """
         prepared = self.replicas[0]
         self._attempt(lambda: self._read_output(prepared))
         if output_only:
             return
         if passes:
-            self._attempt(lambda: self._take_passes(prepared))
+            self._attempt(lambda: self._take_passes(prepared, leave_out))
         self._attempt(prepared.check_steady)
 
     def _read_output(self, prepared: WorkerBackend) -> None:
         self.output = prepared.output
 
-    def _take_passes(self, prepared: WorkerBackend) -> None:
-        self.passes = prepared.passes(self.call_s, capture=True)
+    def _take_passes(self, prepared: WorkerBackend, leave_out: Collection[str]) -> None:
+        known = [name for name in PASSES if name in leave_out]
+        self.passes = prepared.passes(self.call_s, capture=True, leave_out=known)
 
     @property
     def profiled(self) -> WorkerBackend:

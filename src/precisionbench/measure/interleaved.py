@@ -30,7 +30,9 @@ from precisionbench.measure.rounds import run_rounds
 from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run, System
 from precisionbench.measure.schedule import RoundStatus, RowState, Schedule
+from precisionbench.measure.time_budget import PROFILE
 from precisionbench.model.workload import Workload
+from precisionbench.statistics import preload
 from precisionbench.system.telemetry import open_telemetry
 
 
@@ -79,7 +81,7 @@ def _measure_sessions(run: Run) -> str:
             f"{exc}; each row was started anew in every round, so slow drift is cancelled in part "
             "only. Use a smaller batch, or fewer backends, to measure them side by side"
         )
-        run.collector.record_schedule("restarts")
+        run.collector.record_restarts(restarts.TIME_LIMIT * run.budget_s)
         restarts.measure(run)
         return "restarts"
     return "rounds"
@@ -129,6 +131,7 @@ def _measure_in_workers(run: Run, number: int) -> None:
         workers = {
             row.name: [starter.start(row, copied) for _ in range(replicas)] for row in run.rows
         }
+        preload()  # while the workers import torch, and not between two rounds
         pool.wait_until_loaded()
         row_states = open_replicas(run, workers, number)
         leave_all_cores_to_busy_calls(run, row_states.values())
@@ -143,8 +146,8 @@ def _measure_in_workers(run: Run, number: int) -> None:
                 finish.begin_profilers(row_states.values())
             done = _finish_rows(run, row_states, ended_by)
             if profiled and not run.stop_requested():
-                reference = Float64Reference(pool.folder)
-                finish.profile_rows(done, reference, run.collector, run.stop_requested)
+                _profile(run, done, Float64Reference(pool.folder))
+            _note_what_was_left_out(run)
         if number == run.options.sessions - 1 and not run.stop_requested():
             run.after_rows(run, starter)
         with run.interrupts.held():
@@ -164,12 +167,15 @@ def measure_rounds(run: Run, row_states: Sequence[RowState]) -> str:
     if not row_states:
         return "budget"
     collector, monitor = run.collector, monitor_of(run, row_states)
+    budget = run.begin_session(row_states)
     with open_telemetry(run.device) as telemetry:
         schedule = Schedule(
-            run.budget_s / run.options.sessions,
+            budget.rounds_s(row_states),
             collector.reference,
             run.rng,
             noise_floor=run.noise_floor,
+            now=budget.now,
+            **run.options.rounds,
             telemetry=telemetry,
             stop_requested=run.stop_requested,
             on_warm_up=lambda: collector.report_run("warming_up"),
@@ -204,14 +210,17 @@ def _finish_rows(
     for row in list(run.rows):
         row_state = row_states[row.name]
         if row_state.complete_rounds:
-            done.append((row, _finish_row(run, row, row_state, ended_by)))
+            done.append((row, _finish_row(run, row, row_states, ended_by)))
         elif row_state.error or row.name not in run.finished:
             run.fail(row, row_state.error or _interrupted())
     return done
 
 
-def _finish_row(run: Run, row: Row, row_state: RowState, ended_by: str) -> FinishedRow:
+def _finish_row(
+    run: Run, row: Row, row_states: Mapping[str, RowState], ended_by: str
+) -> FinishedRow:
     """Keep a row's rounds; in its first session also measure it besides its latency."""
+    row_state = row_states[row.name]
     if row_state.error:
         run.rows.remove(row)
         row_state.warnings.append(
@@ -222,8 +231,34 @@ def _finish_row(run: Run, row: Row, row_state: RowState, ended_by: str) -> Finis
     run.finished.setdefault(row.name, []).append(done)
     if is_first and not row_state.error:
         run.collector.report_row(row, "finishing")
-        done.run_probes(output_only=run.stop_requested(), passes=run.options.passes)
+        to_come = [row_states[other.name] for other in run.rows[run.rows.index(row) :]]
+        leave_out = run.time.leave_out(to_come, [*row_states.values()]) if run.time else ()
+        done.run_probes(
+            output_only=run.stop_requested(), passes=run.options.passes, leave_out=leave_out
+        )
     return done
+
+
+def _profile(
+    run: Run, done: Sequence[tuple[Row, FinishedRow]], reference: Float64Reference
+) -> None:
+    """Profile the rows, as long as the budget has time for it."""
+    budget = run.time
+    if budget is None or PROFILE not in budget.left_out:
+        finish.profile_rows(done, reference, run.collector, lambda: _must_end(run, done))
+
+
+def _must_end(run: Run, done: Sequence[tuple[Row, FinishedRow]]) -> bool:
+    """Whether no further row is to be profiled: the user wants it, or the budget is used up."""
+    if run.time is None or not run.time.is_over:
+        return run.stop_requested()
+    run.time.leave_out_profile([part.call_s for _, part in done if part.evidence is None])
+    return True
+
+
+def _note_what_was_left_out(run: Run) -> None:
+    if run.time and not run.stop_requested() and (note := run.time.note()):
+        run.collector.add_note(note)
 
 
 def _interrupted() -> PrecisionBenchError:

@@ -4,22 +4,59 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from precisionbench.errors import SpecError
+from precisionbench.measure.schedule import MAX_ROUNDS, MIN_ROUNDS
 from precisionbench.model.inputs import whole_number
 from precisionbench.results.json_values import Json, as_json
 from precisionbench.results.latency import known_noise_floor
 from precisionbench.system import cpu_affinity
 
-# Seconds for warm-up and blocks of one backend; building is not counted. On a GPU most rows end
+# Seconds of one backend, from warm-up to profile; building is not counted. On a GPU most rows end
 # far earlier, when their interval is narrow enough. On a CPU a row must not take all day.
 _ROW_BUDGET_S = {"cuda": 60.0}
 _ROW_BUDGET_ELSEWHERE_S = 10.0
 _MAX_BUDGET_S = 900.0  # for all rows, unless the user gives a budget
 MOST_REPLICAS = 64
+
+
+@attrs.frozen
+class _Effort:
+    """What an effort sets where the user does not.
+
+    Attributes:
+        replicas: worker processes of each row; None depends on the device.
+        evidence: whether rows are profiled.
+        passes: whether there are passes beside the latency.
+        budget_factor: how many times the usual budget.
+        rounds: fields of `Schedule`.
+    """
+
+    replicas: int | None = None
+    evidence: bool = True
+    passes: bool = True
+    budget_factor: float = 1.0
+    rounds: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+_QUICK_ROUNDS = 6  # as many as an interval of one process each needs
+EFFORTS: Mapping[str, _Effort] = {
+    "quick": _Effort(
+        replicas=1,
+        evidence=False,
+        passes=False,
+        budget_factor=0.25,
+        rounds={"min_rounds": _QUICK_ROUNDS, "max_rounds": _QUICK_ROUNDS},
+    ),
+    "normal": _Effort(),
+    "thorough": _Effort(
+        replicas=6, budget_factor=4.0, rounds={"min_rounds": MIN_ROUNDS, "until_clear": False}
+    ),
+}
 
 
 def _is_number(value: object) -> bool:
@@ -29,6 +66,12 @@ def _is_number(value: object) -> bool:
 def _check_launcher(_: object, __: object, launcher: object) -> None:
     if launcher not in ("process", "inline"):
         raise SpecError(f"there is no launcher {launcher!r}", "known: 'inline', 'process'")
+
+
+def _check_effort(_: object, __: object, effort: object) -> None:
+    if effort not in EFFORTS:
+        known = ", ".join(map(repr, EFFORTS))
+        raise SpecError(f"there is no effort {effort!r}", f"known: {known}")
 
 
 def _check_seed(_: object, __: object, seed: Any) -> None:
@@ -83,8 +126,8 @@ class Options:
     Attributes:
         launcher: `process` or `inline`.
         seed: of weights, inputs and the order of blocks; None draws one.
-        budget_s: seconds for warm-up and rounds of all rows in all sessions; None depends on the
-            device and the number of rows.
+        budget_s: seconds for all that is done with prepared rows, in all sessions; None depends on
+            the device and the number of rows.
         replicas: worker processes of each row; None depends on the device and its memory.
         sessions: how often to repeat the whole with new processes.
         noise_floor: known run-to-run standard deviation of the log; None depends on the device.
@@ -93,6 +136,8 @@ class Options:
         evidence: profile each row's calls once all rows are measured.
         build_together: prepare all rows at the same time.
         passes: measure device, enqueue and wall time, memory and energy after the rounds.
+        effort: `quick`, `normal` or `thorough`: how many rounds there are, and how long the budget
+            is where it is not given; see `Options.of`.
 
     Raises:
         SpecError: an option has a value that cannot be used.
@@ -108,13 +153,57 @@ class Options:
     evidence: bool = True
     build_together: bool = False
     passes: bool = True
+    effort: str = attrs.field(default="normal", validator=_check_effort)
+
+    @classmethod
+    def of(
+        cls,
+        effort: str,
+        *,
+        evidence: bool | None = None,
+        passes: bool | None = None,
+        replicas: int | None = None,
+        **given: Any,
+    ) -> Options:
+        """The options of an effort; what is given wins over it.
+
+        Args:
+            effort: `quick`, `normal` or `thorough`.
+            evidence: None is as the effort has it, as are the next two.
+            passes: as for `Options`.
+            replicas: as for `Options`.
+            given: further options.
+
+        Raises:
+            SpecError: an option has a value that cannot be used.
+        """
+        _check_effort(None, None, effort)
+        known, is_process = EFFORTS[effort], given.get("launcher", "process") == "process"
+        return cls(
+            effort=effort,
+            evidence=known.evidence if evidence is None else evidence,
+            passes=known.passes if passes is None else passes,
+            replicas=known.replicas if replicas is None and is_process else replicas,
+            **given,
+        )
+
+    @property
+    def rounds(self) -> Mapping[str, Any]:
+        """The fields of `Schedule` that depend on the effort."""
+        return EFFORTS[self.effort].rounds
+
+    @property
+    def max_rounds(self) -> int:
+        """The most rounds that there can be."""
+        most: int = self.rounds.get("max_rounds", MAX_ROUNDS)
+        return most
 
     def seed_or_random(self) -> int:
         """The seed, or a new random one where none was given."""
         return secrets.randbits(32) if self.seed is None else int(self.seed)
 
     def total_budget_s(self, device_type: str, rows: int) -> float:
-        """Seconds for warm-up and rounds of all rows in all sessions.
+        """Seconds for all that is done with prepared rows, in all sessions.
 
         Args:
             device_type: such as `cuda`.
@@ -122,7 +211,8 @@ class Options:
         """
         if self.budget_s is not None:
             return self.budget_s
-        return min(_MAX_BUDGET_S, rows * _ROW_BUDGET_S.get(device_type, _ROW_BUDGET_ELSEWHERE_S))
+        usual_s = rows * _ROW_BUDGET_S.get(device_type, _ROW_BUDGET_ELSEWHERE_S)
+        return min(_MAX_BUDGET_S, EFFORTS[self.effort].budget_factor * usual_s)
 
     def noise_floor_on(self, device_type: str) -> float:
         """The known run-to-run standard deviation of the log; no interval is narrower.
@@ -135,8 +225,25 @@ class Options:
         return known_noise_floor(device_type)
 
     def as_record(self) -> dict[str, Json]:
-        """The options as JSON values, for the result."""
-        return {name: _plain(value) for name, value in attrs.asdict(self).items()}
+        """The options as JSON values, for the result; the effort where it is not the normal one."""
+        known = {name: _plain(value) for name, value in attrs.asdict(self).items()}
+        if self.effort == "normal":
+            del known["effort"]
+        return known
+
+    def note(self) -> str:
+        """What qualifies all rows of a quick comparison; empty for any other effort."""
+        if self.effort != "quick":
+            return ""
+        left_out = [
+            *([] if self.passes else ["passes beside the latency"]),
+            *([] if self.evidence else ["profile"]),
+        ]
+        without = f", without {' and '.join(left_out)}" if left_out else ""
+        return (
+            f"effort='quick': a first look in {_QUICK_ROUNDS} rounds{without}; give "
+            "effort='normal' for figures to rely on"
+        )
 
 
 def _plain(value: object) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 
 import attrs
@@ -16,11 +17,12 @@ from precisionbench.measure.rounds import run_single_round
 from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run
 from precisionbench.measure.schedule import MAX_ROUNDS, RoundStatus, RowState
+from precisionbench.measure.time_budget import LEAST_ROUNDS_SHARE, PROFILE, TimeBudget
 from precisionbench.measure.worker.client import WorkerBackend
 
 # Building is not counted in the budget. Where it is repeated in every round, all together may take
 # this many times the budget.
-_TIME_LIMIT = 3.0
+TIME_LIMIT = 3.0
 
 
 def measure(run: Run, max_rounds: int = MAX_ROUNDS) -> None:
@@ -39,6 +41,8 @@ def measure(run: Run, max_rounds: int = MAX_ROUNDS) -> None:
         starter = WorkerStarter.write(pool, run)
         restarts = _Restarts(run, starter, Float64Reference(pool.folder))
         restarts.run_rounds(max_rounds)
+    if note := restarts.time.note():
+        run.collector.add_note(note)
     restarts.complete("interrupted" if run.stop_requested() else "budget")
 
 
@@ -61,6 +65,8 @@ class _Restarts:
         reference: the outputs of the model's layers in float64.
         row_states: of all rows, by name.
         measured_s: seconds of warm-up and blocks so far.
+        finishing_s: seconds of passes and profiles so far.
+        time: the budget, of which building takes nothing here.
     """
 
     run: Run
@@ -68,15 +74,21 @@ class _Restarts:
     reference: Float64Reference
     row_states: dict[str, RowState] = attrs.field(factory=dict)
     measured_s: float = 0.0
+    finishing_s: float = 0.0
+    time: TimeBudget = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.time = self.run.new_budget()
 
     def run_rounds(self, max_rounds: int) -> None:
         """Measure rounds until the time is used or the user asks to stop; at least one."""
         run = self.run
-        end_s = run.system.monotonic_s() + _TIME_LIMIT * run.budget_s
+        end_s = run.system.monotonic_s() + TIME_LIMIT * run.budget_s
         monitor = _monitor_of(run)
         monitor.start()
         for number in range(max_rounds):
-            is_over = self.measured_s >= run.budget_s or run.system.monotonic_s() >= end_s
+            spent_s = self.measured_s + self.finishing_s
+            is_over = spent_s >= run.budget_s or run.system.monotonic_s() >= end_s
             if number and (is_over or run.stop_requested()):
                 break
             for position, row in enumerate(self._order(is_first=not number)):
@@ -119,13 +131,21 @@ class _Restarts:
 
     def _finish(self, row: Row, prepared: WorkerBackend) -> None:
         """After a row's first block: passes and profiling, while its worker is there."""
-        run = self.run
+        run, begun_s = self.run, self.run.system.monotonic_s()
         done = FinishedRow.of(self.row_states[row.name], "budget")
-        done.run_probes(output_only=False, passes=run.options.passes)
-        if run.options.evidence and not run.stop_requested():
+        leave_out = self._leave_out(row)
+        done.run_probes(output_only=False, passes=run.options.passes, leave_out=leave_out)
+        if run.options.evidence and PROFILE not in leave_out and not run.stop_requested():
             finish.profile_rows([(row, done)], self.reference, run.collector, run.stop_requested)
         run.finished[row.name] = [done]
         finish.close([attrs.evolve(done, replicas=[prepared])])
+        self.finishing_s += run.system.monotonic_s() - begun_s
+
+    def _leave_out(self, row: Row) -> Collection[str]:
+        """What there is no time for, in the row's share of the half of the budget for that."""
+        budget = self.time
+        share_s = budget.budget_s * (1 - LEAST_ROUNDS_SHARE) / len(self.run.collector.rows)
+        return budget.leave_out_of([self.row_states[row.name]], share_s)
 
     def complete(self, ended_by: str) -> None:
         """Give the finished rows the blocks of all rounds.

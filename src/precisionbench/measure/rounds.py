@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from statistics import median
+from statistics import mean, median
 
 import attrs
 
 from precisionbench.errors import PrecisionBenchError
-from precisionbench.measure.block_plan import is_warm, plan_blocks, plan_warmup
-from precisionbench.measure.schedule import MAX_ROUNDS, RoundStatus, RowState, Schedule
-from precisionbench.measure.stopping import StopRule, remaining_s
+from precisionbench.measure.block_plan import is_warm, plan_blocks, plan_warmup, plan_warmup_block
+from precisionbench.measure.schedule import RoundStatus, RowState, Schedule
+from precisionbench.measure.stopping import StopRule
 from precisionbench.measure.worker.protocol import PreparedBackend
 from precisionbench.results import Block
 
-_WARMUP_LIMIT_S = 10.0  # for each row
+_WARMUP_LIMIT_S = 4.0  # for each row
 _WARMUP_SHARE = 0.25  # of the budget, at most
 
 
@@ -34,31 +34,38 @@ def run_rounds(row_states: Sequence[RowState], schedule: Schedule) -> str:
         schedule: how to run the rounds.
 
     Returns:
-        What ended the rounds: `target`, `process_level`, `rounds`, `budget` or `interrupted`.
+        What ended the rounds: `target`, `process_level`, `clear`, `rounds`, `budget` or
+        `interrupted`.
     """
     begun_s = schedule.now()
     end_s = begun_s + schedule.budget_s
     plan_warmup(row_states)
     schedule.on_warm_up()
     overhead_s = warm_up(row_states, schedule, begun_s)
-    plan_blocks(row_states, end_s - schedule.now(), overhead_s)
+    plan_blocks(row_states, end_s - schedule.now(), overhead_s, schedule.min_rounds)
     return _measure(row_states, schedule, end_s)
 
 
 def _measure(row_states: Sequence[RowState], schedule: Schedule, end_s: float) -> str:
-    """Rounds until the stop rule, the budget, the user or the number of rounds ends them."""
+    """Rounds until the stop rule, the budget, the user or the number of rounds ends them.
+
+    A round begins only if half of it at least fits in what is left of the budget.
+    """
     schedule.on_first_round()
     started_s, stop_rule = schedule.now(), StopRule(schedule)
-    for number in range(MAX_ROUNDS):
+    for number in range(schedule.max_rounds):
         if not _one_round(row_states, number, schedule):
             return "interrupted"
         done, now_s = number + 1, schedule.now()
-        left_s = remaining_s(row_states, done, now_s - started_s, end_s - now_s)
+        round_s = (now_s - started_s) / done
+        outlook = stop_rule.look(row_states, done)
+        left_s = max(0.0, min(outlook.rounds_left * round_s, end_s - now_s))
         schedule.on_round(RoundStatus(done, left_s))
-        if not any(row_state.error is None for row_state in row_states) or now_s >= end_s:
+        if outlook.reason:
+            return outlook.reason
+        none_left = all(row_state.error is not None for row_state in row_states)
+        if none_left or now_s + round_s / 2 >= end_s:
             return "budget"
-        if reason := stop_rule.reason(row_states, done):
-            return reason
     return "rounds"
 
 
@@ -176,6 +183,8 @@ def _warm_up_block(
     schedule.telemetry.after()
     if samples:
         medians.append((replica, median(samples)))
+        row_state.warmup_call_s.append(mean(samples))
+        plan_warmup_block(row_state)
         row_state.warmup_calls[replica] += len(samples) * row_state.calls_per_sample
     return max(0.0, schedule.now() - begun_s - sum(samples) * row_state.calls_per_sample)
 

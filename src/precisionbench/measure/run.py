@@ -18,7 +18,8 @@ from precisionbench.measure.finish import FinishedRow
 from precisionbench.measure.live_speedups import LiveSpeedups
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import Row
-from precisionbench.measure.schedule import MAX_ROUNDS, RoundStatus, RowState
+from precisionbench.measure.schedule import RoundStatus, RowState
+from precisionbench.measure.time_budget import TimeBudget
 from precisionbench.measure.worker.client import WorkerBackend
 from precisionbench.measure.worker.first_call_limit import FirstCallLimit
 from precisionbench.measure.worker.guards import check_available
@@ -73,6 +74,7 @@ class Run:
         shared_cores: how many CPU cores all workers share while they are measured; None: all.
         rng: draws the orders.
         interrupts: whether the user has asked to stop.
+        time: the budget of the current session since its warm-up; None before the first.
     """
 
     workload: Workload
@@ -86,6 +88,7 @@ class Run:
     shared_cores: int | None = attrs.field(init=False)
     rng: random.Random = attrs.field(init=False)
     interrupts: Interrupts = attrs.field(init=False)
+    time: TimeBudget | None = attrs.field(default=None, init=False)
     _live_speedups: LiveSpeedups = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -109,12 +112,38 @@ class Run:
 
     @property
     def budget_s(self) -> float:
-        """Seconds for warm-up and rounds of all rows in all sessions."""
+        """Seconds for all that is done with prepared rows, in all sessions."""
         return self.options.total_budget_s(self.device.type, len(self.collector.rows))
 
     def stop_requested(self) -> bool:
         """Whether the user has asked to stop."""
         return self.interrupts.requested
+
+    def begin_session(self, row_states: Sequence[RowState]) -> TimeBudget:
+        """Let the budget of a session begin, and correct the estimate of the time that is left.
+
+        Args:
+            row_states: of the rows that are ready.
+        """
+        self.time = self.new_budget(1 / self.options.sessions)
+        self.collector.plan_rounds(self.time, row_states)
+        return self.time
+
+    def new_budget(self, share: float = 1.0) -> TimeBudget:
+        """The budget of a session that begins now; the first one also has passes and profile.
+
+        Args:
+            share: which part of the whole budget it has.
+        """
+        first, options = not self.finished, self.options
+        return TimeBudget(
+            self.budget_s * share,
+            self.device.type,
+            options.passes and first,
+            options.evidence and first,
+            self.system.monotonic_s,
+            share,
+        )
 
     def leave_out_unavailable(self) -> None:
         """Leave out rows whose backends cannot run on this machine."""
@@ -180,5 +209,5 @@ class Run:
                 self.collector.report_failure(row, errors[row.name])
         speedups = self._live_speedups.update(row_states)
         self.collector.report_run(
-            "measuring", status.round, MAX_ROUNDS, status.remaining_s, speedups
+            "measuring", status.round, self.options.max_rounds, status.remaining_s, speedups
         )

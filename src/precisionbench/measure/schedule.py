@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from statistics import median
 from typing import Any
 
@@ -16,7 +16,10 @@ from precisionbench.results import Block, Measurement, Preparation
 from precisionbench.system.telemetry import NoTelemetry, Telemetry
 
 # Why these: docs/between-processes.md.
-MIN_ROUNDS = 12
+MIN_ROUNDS = 12  # of one process each, whose interval is of the rounds
+MIN_ROUNDS_OF_REPLICAS = 4  # their interval holds after any number of rounds
+MIN_LONG_ROUNDS = 3
+_LONG_ROUND_S = 2.0
 MAX_ROUNDS = 100
 
 
@@ -32,6 +35,7 @@ class RowState:
         calls_per_sample: calls that one sample spans; more than one for very short calls.
         settle_calls: untimed calls at the start of a block.
         warmup_calls: warm-up calls made so far, for each replica.
+        warmup_call_s: the mean duration of a call in each warm-up block, in seconds.
         blocks: blocks measured so far, without those of the warm-up.
         warnings: what qualifies the row's result.
         error: why it is no longer measured; None while it is.
@@ -44,6 +48,7 @@ class RowState:
     calls_per_sample: int = 1
     settle_calls: int = 0
     warmup_calls: list[int] = attrs.field(factory=list)
+    warmup_call_s: list[float] = attrs.field(factory=list)
     blocks: list[Block] = attrs.field(factory=list)
     warnings: list[str] = attrs.field(factory=list)
     error: PrecisionBenchError | None = None
@@ -54,10 +59,15 @@ class RowState:
         return median(opening.call_s for opening in self.openings)
 
     @property
+    def mean_call_s(self) -> float:
+        """Estimated mean duration of a call, which on a busy machine is far above the usual one."""
+        return max(self.call_s, median(self.warmup_call_s or [0.0]))
+
+    @property
     def block_s(self) -> float:
         """Estimated duration of one block of every replica."""
         calls = self.settle_calls + self.samples * self.calls_per_sample
-        return calls * self.call_s * len(self.replicas)
+        return calls * self.mean_call_s * len(self.replicas)
 
     @property
     def complete_rounds(self) -> int:
@@ -89,13 +99,26 @@ class RowState:
         )
 
 
+def least_rounds(row_states: Iterable[RowState]) -> int:
+    """How many rounds rows need at least, which depends on their replicas and how long a round is.
+
+    Args:
+        row_states: of all rows, with the size of their blocks.
+    """
+    active = [row_state for row_state in row_states if row_state.error is None]
+    if any(len(row_state.replicas) < 2 for row_state in active):
+        return MIN_ROUNDS
+    is_long = sum(row_state.block_s for row_state in active) >= _LONG_ROUND_S
+    return MIN_LONG_ROUNDS if is_long else MIN_ROUNDS_OF_REPLICAS
+
+
 @attrs.frozen
 class RoundStatus:
     """How far the rounds are.
 
     Attributes:
         round: finished rounds.
-        remaining_s: estimated time to the end; None while too few rounds are finished.
+        remaining_s: estimated seconds until the last round; None where nothing is known.
     """
 
     round: int
@@ -107,7 +130,7 @@ class Schedule:
     """How the rounds are run.
 
     Attributes:
-        budget_s: seconds for warm-up and all rounds.
+        budget_s: seconds for warm-up and all rounds; one round is measured in any case.
         reference: the row that the others are compared with.
         rng: draws the order of each round.
         noise_floor: known run-to-run standard deviation of the log on this device.
@@ -119,6 +142,9 @@ class Schedule:
         on_block: called after each measured block with its row, whose last block it is.
         now: the clock of the budget, in seconds.
         shuffle: false keeps the order of rows, to show that a fixed order is biased by drift.
+        min_rounds: the fewest rounds; None depends on the replicas, see `least_rounds`.
+        max_rounds: the most rounds.
+        until_clear: end as soon as every verdict is clear, however wide the intervals are.
     """
 
     budget_s: float
@@ -133,3 +159,15 @@ class Schedule:
     on_block: Callable[[RowState], object] = lambda _: None
     now: Callable[[], float] = time.monotonic
     shuffle: bool = True
+    min_rounds: int | None = None
+    max_rounds: int = MAX_ROUNDS
+    until_clear: bool = True
+
+    def least_rounds(self, row_states: Iterable[RowState]) -> int:
+        """The fewest rounds of these rows.
+
+        Args:
+            row_states: of all rows, with the size of their blocks.
+        """
+        wanted = least_rounds(row_states) if self.min_rounds is None else self.min_rounds
+        return min(wanted, self.max_rounds)

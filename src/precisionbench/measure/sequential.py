@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -14,34 +15,36 @@ from precisionbench.errors import DeviceError, PrecisionBenchError
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.finish import Float64Reference
 from precisionbench.measure.monitor import Monitor
+from precisionbench.measure.options import Options
 from precisionbench.measure.rounds import run_rounds
 from precisionbench.measure.rows import Row
 from precisionbench.measure.schedule import RowState, Schedule
+from precisionbench.measure.time_budget import PROFILE, TimeBudget
 from precisionbench.measure.worker.first_call_limit import FirstCallLimit
 from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.measure.worker.session import Session
 from precisionbench.model.workload import Workload
+from precisionbench.probes.run_all import PASSES
+from precisionbench.results import Passes
 from precisionbench.results.evidence import Evidence
 from precisionbench.system import cpu_affinity, nvml
 from precisionbench.system.cpu_times import read_cpu_times
 from precisionbench.system.telemetry import open_telemetry
 
 
-def measure(
-    workload: Workload, collector: Collector, budget_s: float, evidence: bool = True
-) -> None:
+def measure(workload: Workload, collector: Collector, budget_s: float, options: Options) -> None:
     """Measure every row, in the order asked for.
 
     Args:
         workload: the model and inputs.
         collector: holds the rows, and takes their results.
-        budget_s: seconds for each row.
-        evidence: profile each row's calls once they are measured.
+        budget_s: seconds for each row, from its warm-up to its profile.
+        options: how to measure.
     """
     launcher = InlineLauncher.on_device_of(workload)
     limit: FirstCallLimit | None = None
     for row in collector.rows:
-        row_state = _measure_row(row, launcher, collector, budget_s, evidence, limit)
+        row_state = _measure_row(row, launcher, collector, budget_s, options, limit)
         if row_state and limit is None:
             limit = FirstCallLimit(row.name, row_state.call_s)
 
@@ -51,7 +54,7 @@ def _measure_row(
     launcher: InlineLauncher,
     collector: Collector,
     budget_s: float,
-    evidence: bool,
+    options: Options,
     limit: FirstCallLimit | None,
 ) -> RowState | None:
     """Measure a row; its state, or None where it failed or was left out."""
@@ -62,12 +65,15 @@ def _measure_row(
         with launcher.open(row.require_backend(), on_step) as session:
             collector.report_row(row, "measuring")
             row_state = RowState(row.name, [session])
-            ended_by = _run_rounds(row_state, launcher.workload.device, collector, budget_s)
+            device = launcher.workload.device
+            share, wanted = 1 / len(collector.rows), (options.passes, options.evidence)
+            budget = TimeBudget(budget_s, device.type, *wanted, share=share)
+            ended_by = _run_rounds(row_state, device, collector, budget, options)
             if row_state.error:
                 raise row_state.error
-            passes = session.passes(row_state.call_s, capture=False)
-            session.check_steady()
-            found = _evidence(session, row_state.call_s) if evidence else None
+            passes, found = _probed(session, row_state, budget, options)
+            if budget.note():
+                collector.add_note(f"{row.name}: {budget.note()}")
     except PrecisionBenchError as exc:
         collector.add_failure(row, exc)
         return None
@@ -79,6 +85,22 @@ def _measure_row(
         return row_state
 
 
+def _probed(
+    session: Session, row_state: RowState, budget: TimeBudget, options: Options
+) -> tuple[Passes, Evidence | None]:
+    """The passes and the profile, as far as the budget has time for them."""
+    out, call_s = budget.leave_out([row_state], [row_state]), row_state.call_s
+    passes = _passes(session, call_s, out) if options.passes else Passes()
+    session.check_steady()
+    with_profile = options.evidence and PROFILE not in out
+    return passes, _evidence(session, call_s) if with_profile else None
+
+
+def _passes(session: Session, call_s: float, leave_out: Collection[str]) -> Passes:
+    known = [name for name in PASSES if name in leave_out]
+    return session.passes(call_s, capture=False, leave_out=known)
+
+
 def _evidence(session: Session, call_s: float) -> Evidence:
     """Profile the calls; with the layers' errors unless torch is patched in this process."""
     with tempfile.TemporaryDirectory(prefix="precisionbench-") as folder:
@@ -88,7 +110,11 @@ def _evidence(session: Session, call_s: float) -> Evidence:
 
 
 def _run_rounds(
-    row_state: RowState, device: torch.device, collector: Collector, budget_s: float
+    row_state: RowState,
+    device: torch.device,
+    collector: Collector,
+    budget: TimeBudget,
+    options: Options,
 ) -> str:
     monitor = Monitor(
         read_cpu=partial(read_cpu_times, cpu_affinity.usable_cores()),
@@ -98,13 +124,14 @@ def _run_rounds(
     )
     with open_telemetry(device) as telemetry:
         schedule = Schedule(
-            budget_s,
+            budget.rounds_s([row_state]),
             row_state.name,
             random.Random(0),
             telemetry=telemetry,
             on_first_round=monitor.start,
             on_round=lambda status: monitor.after_round(status.round - 1),
             on_block=collector.record_block,
+            **options.rounds,
         )
         ended_by = run_rounds([row_state], schedule)
         monitor.finish()

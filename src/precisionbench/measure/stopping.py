@@ -1,53 +1,92 @@
-"""When there are enough rounds: the stop rule, and how long it will take to get there."""
+"""When there are enough rounds: the stop rule, and how many it will take to get there.
+
+Rounds end when intervals are narrow enough (`target`), when more rounds would not narrow them
+(`process_level`), or when every verdict is clear (`clear`). The first two read widths only.
+Stopping at a wanted verdict would bias it, so `clear` asks for far more than a verdict does: an
+interval of 99.9 % confidence that excludes every ratio within 5 % of 1, or one of the result's
+confidence within the margin. Equal rows are then called different no more often than by chance
+(tests/test_stop_rule.py).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+
+import attrs
 
 from precisionbench.analysis.speedups import ratio_of
-from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS, within_share
-from precisionbench.measure.schedule import MAX_ROUNDS, MIN_ROUNDS, RowState, Schedule
+from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS, rounds_needed, within_share
+from precisionbench.measure.schedule import MIN_ROUNDS, RowState, Schedule
 from precisionbench.results import Block, Measurement
-from precisionbench.results.grouping import samples_by_round
-from precisionbench.statistics import quantile_interval
+from precisionbench.results.latency import latency_interval, process_spread, replica_levels
+from precisionbench.statistics import Interval, Spread
+from precisionbench.statistics.ratios import mean_level_interval
+from precisionbench.statistics.verdicts import MARGIN
 
 # Relative half-widths of 95 % intervals that are narrow enough (docs/between-processes.md).
 _TARGET_RATIO = 0.005  # of a speed-up
-_TARGET_MEDIAN = 0.01  # of a latency
+_TARGET_LATENCY = 0.01
+_CLEAR_RATIO = 0.05  # where the verdict is clear
+_CLEAR_LATENCY = 0.1
+_CLEAR_CONFIDENCE = 0.999
+_FAR = 0.05  # from 1: a clear difference
 _CHECKS_IN_A_ROW = 2
-_CHECK_EVERY = 2
-# More rounds are of no use where noise within a process is this small a share of the variance.
-_USELESS_SHARE = 0.1
+# More rounds narrow an interval by a tenth at most where noise within a process, or what it adds to
+# the interval, is this small a share of the variance.
+_USELESS_SHARE = 0.2
+_CHECK_EVERY_ROUND_UNTIL = 16  # checks take longer with the rounds; from then on they are fewer
 
-Rows = Mapping[str, Sequence[Block]]
+
+@attrs.frozen
+class Outlook:
+    """What the rounds so far say of those to come.
+
+    Attributes:
+        reason: why to stop now: `target`, `process_level` or `clear`; None to go on.
+        rounds_left: how many more there will be, about.
+    """
+
+    reason: str | None
+    rounds_left: float
 
 
+@attrs.define
 class StopRule:
-    """Ends the rounds once intervals are narrow enough, or more rounds would not narrow them.
+    """Ends the rounds once intervals are narrow enough, cannot become so, or leave no doubt.
 
-    It reads widths, never significance: stopping at a wanted verdict would bias the verdict.
-
-    Args:
+    Attributes:
         schedule: names the reference and the noise floor.
     """
 
-    def __init__(self, schedule: Schedule) -> None:
-        self._schedule = schedule
-        self._met = 0
+    schedule: Schedule
+    _met: int = attrs.field(default=0, init=False)
+    _needed: float = attrs.field(default=0.0, init=False)
 
-    def reason(self, row_states: Sequence[RowState], rounds: int) -> str | None:
-        """Why to stop after a round: `target` or `process_level`; None to go on.
+    def look(self, row_states: Sequence[RowState], rounds: int) -> Outlook:
+        """Whether to stop after a round.
 
         Args:
             row_states: of all rows.
             rounds: finished so far.
         """
-        due = rounds >= MIN_ROUNDS + throttled_rounds(row_states) and rounds % _CHECK_EVERY == 0
-        if not due:
-            return None
-        found = enough(measured_blocks(row_states), self._schedule)
-        self._met = self._met + 1 if found else 0
-        return found if self._met >= _CHECKS_IN_A_ROW else None
+        least = self.schedule.least_rounds(row_states)
+        least += min(least, throttled_rounds(row_states))
+        found = None
+        if rounds > least - _CHECKS_IN_A_ROW and _is_due(rounds):
+            state = _State.of(row_states, self.schedule)
+            found = state.reason() if state else None
+            self._met = self._met + 1 if found else 0
+            self._needed = state.rounds_needed(rounds) if state and not found else 0.0
+        is_over = self._met >= _CHECKS_IN_A_ROW and rounds >= least
+        needed = max(least, self._needed, rounds + (not is_over))
+        left = max(0.0, min(needed, self.schedule.max_rounds) - rounds)
+        return Outlook(found if is_over else None, left)
+
+
+def _is_due(rounds: int) -> bool:
+    return rounds % (1 + rounds // _CHECK_EVERY_ROUND_UNTIL) == 0
 
 
 def measured_blocks(row_states: Iterable[RowState]) -> dict[str, list[Block]]:
@@ -59,86 +98,163 @@ def measured_blocks(row_states: Iterable[RowState]) -> dict[str, list[Block]]:
     return {row_state.name: row_state.blocks for row_state in row_states if row_state.error is None}
 
 
-def enough(rows: Rows, schedule: Schedule) -> str | None:
-    """Whether the intervals of all rows are narrow enough, or will not become any narrower.
-
-    Args:
-        rows: the blocks of every row.
-        schedule: names the reference and the noise floor.
-
-    Returns:
-        `target`, `process_level`, or None where more rounds are of use.
-    """
-    wide = [name for name, blocks in rows.items() if _median_width(blocks) > _TARGET_MEDIAN]
-    loose = [name for name in rows if _ratio_width(rows, name, schedule) > _TARGET_RATIO]
-    if not wide and not loose:
-        return "target"
-    if any(within_share(rows[name]) > _USELESS_SHARE for name in {*wide, *loose}):
-        return None
-    return None if wide else "process_level"
-
-
-def _median_width(blocks: Sequence[Block]) -> float:
-    return quantile_interval(samples_by_round(blocks)).relative_half_width
-
-
-def _ratio_width(rows: Rows, name: str, schedule: Schedule) -> float:
-    """The relative half-width of a row's speed-up; 0 where it has none."""
-    reference = schedule.reference
-    if name == reference or reference not in rows:
-        return 0.0
-    return ratio_of(rows, reference, name, 0.95, schedule.noise_floor).relative_half_width
-
-
 def throttled_rounds(row_states: Iterable[RowState]) -> int:
-    """How many rounds to add for those in which the device throttled; at most `MIN_ROUNDS`.
+    """How many rounds there were in which the device throttled.
 
     Args:
         row_states: of all rows.
     """
-    throttled = {
-        block.round_key
-        for row_state in row_states
-        for block in row_state.blocks
-        if block.state and block.state.throttled
-    }
-    return min(MIN_ROUNDS, len(throttled))
+    return len(
+        {
+            block.round_key
+            for row_state in row_states
+            for block in row_state.blocks
+            if block.state and block.state.throttled
+        }
+    )
 
 
-def remaining_s(
-    row_states: Iterable[RowState], rounds: int, spent_s: float, left_s: float
-) -> float | None:
-    """Estimated seconds to the end: a half-width shrinks with the square root of the rounds.
+@attrs.frozen
+class _Row:
+    """What the rounds so far say of a row.
 
-    Args:
-        row_states: of all rows.
-        rounds: finished so far.
-        spent_s: seconds that they took.
-        left_s: seconds left of the budget.
-
-    Returns:
-        The estimate; None while too few rounds are finished.
+    Attributes:
+        latency: relative half-width of its interval.
+        between: the part of that half-width that is the difference between processes.
+        ratio: relative half-width of its speed-up; 0 where it has none.
+        noise: the share of the variance of its processes' levels that is noise within them.
     """
-    if rounds < MIN_INTERVAL_ROUNDS:
-        return None
-    widths = [_median_width(blocks) for blocks in measured_blocks(row_states).values()]
-    needed = rounds * max((width / _TARGET_MEDIAN) ** 2 for width in widths) if widths else rounds
-    total = min(MAX_ROUNDS, max(MIN_ROUNDS, needed))
-    return max(0.0, min((total - rounds) * spent_s / rounds, left_s))
+
+    latency: float
+    between: float
+    ratio: float
+    noise: float
+
+    @property
+    def within_share(self) -> float:
+        """The largest share of a variance of the row that more rounds reduce."""
+        within = 1 - (self.between / self.latency) ** 2 if self.latency else 0.0
+        return max(self.noise, within if self.latency > _TARGET_LATENCY else 0.0)
+
+    @property
+    def is_narrow(self) -> bool:
+        return self.latency <= _TARGET_LATENCY and self.ratio <= _TARGET_RATIO
+
+    @property
+    def factor(self) -> float:
+        """How many times as many rounds it needs, by the quicker of the two ways to end.
+
+        The part of a half-width that is noise shrinks with the square root of the rounds.
+        """
+        useless = self.within_share / _USELESS_SHARE
+        room = (_TARGET_LATENCY**2 - self.between**2) if self.latency > _TARGET_LATENCY else 1.0
+        narrow = (self.latency**2 - self.between**2) / room if room > 0 else math.inf
+        ratio = (self.ratio / _TARGET_RATIO) ** 2 if self.noise > _USELESS_SHARE else 0.0
+        return min(useless, max(narrow, ratio))
+
+
+@attrs.frozen
+class _State:
+    """What the rounds so far say of all rows, and their speed-ups by confidence."""
+
+    rows: Mapping[str, _Row]
+    ratios: Sequence[Callable[[float], Interval]]
+    reference: str
+    may_be_clear: bool
+
+    @classmethod
+    def of(cls, row_states: Sequence[RowState], schedule: Schedule) -> _State | None:
+        """None where every row has failed."""
+        active = [row_state for row_state in row_states if row_state.error is None]
+        if not active:
+            return None
+        blocks, floor = measured_blocks(active), schedule.noise_floor
+        steps_s = {
+            row_state.name: row_state.openings[0].resolution_s / row_state.calls_per_sample
+            for row_state in active
+        }
+        spread = process_spread(blocks.values())
+        others = [name for name in blocks if name != schedule.reference]
+        ratios: dict[str, Callable[[float], Interval]] = {
+            name: partial(ratio_of, blocks, schedule.reference, name, noise_floor=floor)
+            for name in (others if schedule.reference in blocks else [])
+        }
+        rows = {
+            name: _row(own, spread, floor, steps_s[name], ratios.get(name))
+            for name, own in blocks.items()
+        }
+        has_verdicts = bool(floor) or all(len(row_state.replicas) > 1 for row_state in active)
+        may_be_clear = schedule.until_clear and has_verdicts
+        return cls(rows, [*ratios.values()], schedule.reference, may_be_clear)
+
+    def reason(self) -> str | None:
+        """Why there are enough rounds; None where there are not."""
+        wide = [row for row in self.rows.values() if not row.is_narrow]
+        if not wide:
+            return "target"
+        reference = self.rows.get(self.reference)
+        if reference and any(row.ratio > _TARGET_RATIO for row in wide):
+            wide.append(reference)
+        if all(row.within_share <= _USELESS_SHARE for row in wide):
+            return "process_level"
+        return "clear" if self._is_clear() else None
+
+    def _is_clear(self) -> bool:
+        if not self.may_be_clear or not self.ratios:
+            return False
+        if any(row.latency > _CLEAR_LATENCY for row in self.rows.values()):
+            return False
+        return all(_has_clear_verdict(ratio, len(self.ratios)) for ratio in self.ratios)
+
+    def rounds_needed(self, rounds: int) -> float:
+        """About how many rounds it takes until there are enough.
+
+        Args:
+            rounds: finished so far.
+        """
+        return rounds * max(row.factor for row in self.rows.values())
+
+
+def _row(
+    blocks: Sequence[Block],
+    spread: Spread,
+    floor: float,
+    step_s: float,
+    ratio: Callable[[float], Interval] | None,
+) -> _Row:
+    levels = [*replica_levels(blocks).values()]
+    return _Row(
+        latency=latency_interval(blocks, spread, floor, step_s).relative_half_width,
+        between=mean_level_interval(levels, 0.95, spread, floor).exp().relative_half_width,
+        ratio=ratio(0.95).relative_half_width if ratio else 0.0,
+        noise=within_share(blocks, max(spread.sd, floor)),
+    )
+
+
+def _has_clear_verdict(ratio: Callable[[float], Interval], ratios: int) -> bool:
+    """Whether a speed-up is far from 1, or equal to it at the confidence of the result."""
+    if ratio(0.95).relative_half_width > _CLEAR_RATIO:
+        return False
+    far, simultaneous = ratio(_CLEAR_CONFIDENCE), ratio(1 - 0.05 / ratios)
+    is_far = far.low > 1 + _FAR or far.high < 1 / (1 + _FAR)
+    is_equal = simultaneous.low >= 1 / (1 + MARGIN) and simultaneous.high <= 1 + MARGIN
+    return is_far or is_equal
 
 
 def few_rounds_warnings(measurement: Measurement) -> tuple[str, ...]:
-    """A warning where a measurement has too few rounds for a 95 % interval.
+    """A warning where a measurement has too few rounds, for its number of processes.
 
     Args:
         measurement: of one row.
     """
     count = len(measurement.rounds)
-    if count >= MIN_INTERVAL_ROUNDS:
+    needed = rounds_needed(measurement.blocks)
+    if count >= needed:
         return ()
     if measurement.ended_by in ("failed", "interrupted"):
         return (f"only {count} rounds were finished, so intervals are wide",)
+    least = needed if needed < MIN_INTERVAL_ROUNDS else MIN_ROUNDS
     return (
-        f"the budget ended after {count} of at least {MIN_ROUNDS} rounds, so intervals are wide; "
+        f"the budget ended after {count} of at least {least} rounds, so intervals are wide; "
         "give a larger budget or a smaller batch",
     )

@@ -113,8 +113,9 @@ class Measurement:
         preparations: one for each replica.
         blocks: all blocks, in the order taken.
         ended_by: `target` (intervals narrow enough), `process_level` (more rounds would not
-            narrow them), `rounds` (maximum reached), `budget`, `interrupted`, or `failed` (the
-            backend failed later; the finished rounds are kept).
+            narrow them), `clear` (every verdict is beyond doubt), `rounds` (maximum reached),
+            `budget`, `interrupted`, or `failed` (the backend failed later; the finished rounds are
+            kept).
     """
 
     clock: str

@@ -47,6 +47,7 @@ __all__ = [
     "has_settled",
     "outliers",
     "pooled_spread",
+    "preload",
     "quantile_interval",
     "ratio_interval",
     "signed_rank_rank",
@@ -56,3 +57,9 @@ __all__ = [
     "verdict_of",
     "verdicts",
 ]
+
+
+def preload() -> None:
+    """Import what intervals need, which takes some tenths of a second, before it is needed."""
+    import numpy as np  # noqa: F401
+    from scipy import special  # noqa: F401

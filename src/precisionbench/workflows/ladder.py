@@ -37,8 +37,8 @@ from precisionbench.workflows.diagnose import GapLedger, explain_gap
 from precisionbench.workflows.ladder_rungs import Capabilities, rungs, stopped
 
 # Seconds of measuring for each row; most end earlier, when their interval is narrow enough.
-_ROW_S = 3.0
-_REPLICAS = 2
+_ROW_S = {"quick": 2.0, "normal": 3.0, "thorough": 10.0}
+_REPLICAS = {"quick": 1, "normal": 2, "thorough": 3}
 
 
 @attrs.frozen
@@ -140,6 +140,7 @@ def ladder(
     replicas: int | None = None,
     budget_s: float | None = None,
     evidence: bool = False,
+    effort: str = "normal",
     on_progress: OnProgressOption = "auto",
     journal: str | os.PathLike[str] | None = None,
 ) -> Ladder:
@@ -159,9 +160,11 @@ def ladder(
         batch_size: as for `compare`.
         device: as for `compare`.
         seed: as for `compare`.
-        replicas: fresh processes of each row; None is 2.
-        budget_s: total measuring time in seconds; None is 3 for each row. Building is not counted.
+        replicas: fresh processes of each row; None is 2, or 1 and 3 for the other efforts.
+        budget_s: seconds for all that follows on building; None is 3 for each row, or 2 and 10 for
+            the other efforts.
         evidence: as for `compare`; off here, because it takes longer than the measurement.
+        effort: `"quick"`, `"normal"` or `"thorough"`; see `compare`.
         on_progress: as for `compare`.
         journal: as for `compare`.
 
@@ -180,9 +183,10 @@ def ladder(
     """
     record = get(to) if isinstance(to, str) else to
     bottom = _available(start)
-    options = Options(
+    options = Options.of(
+        effort,
         seed=seed,
-        replicas=_REPLICAS if replicas is None else replicas,
+        replicas=_REPLICAS.get(effort) if replicas is None else replicas,
         budget_s=budget_s,
         evidence=evidence,
         build_together=True,
@@ -242,7 +246,7 @@ def _measured(
     journal: str | os.PathLike[str] | None,
 ) -> Comparison:
     if options.budget_s is None:
-        options = attrs.evolve(options, budget_s=_ROW_S * len(plan.rows))
+        options = attrs.evolve(options, budget_s=_ROW_S[options.effort] * len(plan.rows))
     rows, reference = compare.plan(plan.rows, plan.rows[0])
     return compare.compare_with(
         workload, rows, reference, options, on_progress=on_progress, journal=journal
