@@ -66,13 +66,9 @@ def _measure_row(
             collector.report_row(row, "measuring")
             row_state = RowState(row.name, [session])
             device = launcher.workload.device
-            budget = TimeBudget(
-                budget_s,
-                device.type,
-                options.passes,
-                options.evidence,
-                share=1 / len(collector.rows),
-            )
+            share = 1 / len(collector.rows)
+            wanted = {"passes": options.passes, "profile": options.evidence}
+            budget = TimeBudget(budget_s, device.type, share=share, **wanted)
             ended_by = _run_rounds(row_state, device, collector, budget, options)
             if row_state.error:
                 raise row_state.error
