@@ -67,8 +67,9 @@ def _measure_row(
             row_state = RowState(row.name, [session])
             device = launcher.workload.device
             share = 1 / len(collector.rows)
-            wanted = {"passes": options.passes, "profile": options.evidence}
-            budget = TimeBudget(budget_s, device.type, share=share, **wanted)
+            budget = TimeBudget(
+                budget_s, device.type, options.passes, options.evidence, share=share
+            )
             ended_by = _run_rounds(row_state, device, collector, budget, options)
             if row_state.error:
                 raise row_state.error
