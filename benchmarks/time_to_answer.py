@@ -122,7 +122,8 @@ def measure(case: Case, diagnose: bool) -> dict[str, Any]:
 
     Args:
         case: what to time.
-        diagnose: also time `diagnose(experiments="auto")`.
+        diagnose: also time `diagnose(experiments="auto")` after it, and the whole with experiments
+            that are made in the comparison's workers.
     """
     workload = case.workload()
     begun_s = time.perf_counter()
@@ -139,7 +140,18 @@ def measure(case: Case, diagnose: bool) -> dict[str, Any]:
         begun_s = time.perf_counter()
         pb.diagnose(found, workload=workload, experiments="auto", on_progress=None)
         result["then_diagnose_s"] = round(time.perf_counter() - begun_s, 2)
+        result |= _explained(case, workload)
     return result
+
+
+def _explained(case: Case, workload: tuple[Any, Any]) -> dict[str, Any]:
+    """Time the case with its experiments, as `compare --explain` makes them."""
+    options = {**case.options, "experiments": pb.Experiments("auto")}
+    begun_s = time.perf_counter()
+    comparison = attrs.evolve(case, options=options).call(workload, lambda _: None)
+    notes = pb.diagnose(comparison).notes
+    total_s = time.perf_counter() - begun_s
+    return {"with_experiments_s": round(total_s, 2), "notes": list(notes)}
 
 
 def _phases(starts: dict[str, float], total_s: float) -> dict[str, float]:

@@ -26,7 +26,8 @@ from made_up_results import (
     other,
 )
 from precisionbench.diagnosis.causes import CAUSES
-from precisionbench.diagnosis.diagnose import diagnosis_of, with_experiments
+from precisionbench.diagnosis.diagnose import diagnosis_of
+from precisionbench.diagnosis.experiments import with_experiments
 from precisionbench.diagnosis.findings import ExperimentResult, FindingStatus
 from precisionbench.results import (
     Agreement,

@@ -13,16 +13,25 @@ from torch import nn
 
 import precisionbench as pb
 from made_up_results import comparison_data
+from precisionbench.backends.eager import Eager
 from precisionbench.backends.half import Half
 from precisionbench.cli import main
 from precisionbench.diagnosis.causes import CAUSES
 from precisionbench.diagnosis.findings import ExperimentResult, Finding, FindingStatus
 from precisionbench.errors import MeasurementError, PreparationError, SpecError, WorkloadError
+from precisionbench.measure.options import Options
 from precisionbench.model.workload import resolve
-from precisionbench.results import BackendResult
+from precisionbench.results import BackendResult, ComparisonData
 from precisionbench.statistics import Interval
 from precisionbench.torchtools.tensors import Inputs
 from precisionbench.workflows import experiments, model_edits
+from precisionbench.workflows.experiment_costs import Costs
+from precisionbench.workflows.experiment_runs import (
+    OPTIONS,
+    backends_of,
+    in_new_workers,
+    run_experiments,
+)
 from test_gap import row, run
 
 
@@ -76,12 +85,12 @@ def finding(cause: str, gain: float | None = 1.5, row: str = "eager") -> Finding
 
 
 BACKENDS = {"eager": Half(), "half": Half()}
-NOTHING = pb.Comparison(comparison_data())
+NOTHING = comparison_data()
 
 
 def test_the_largest_expected_gain_comes_first_within_the_budget():
     found = [finding("kernel-choice", 1.1), finding("layout-conversions", 1.9)]
-    plans, *_ = experiments.plan_experiments(found, BACKENDS, "auto", 1.0)
+    plans, *_ = experiments.plan_experiments(found, BACKENDS, "auto", 22.0)
     assert [plan.name for plan in plans] == ["channels-last"]
     plans, *_ = experiments.plan_experiments(found, BACKENDS, "auto", 100.0)
     assert [plan.name for plan in plans] == ["channels-last", "cudnn-benchmark"]
@@ -103,7 +112,7 @@ def test_a_row_without_its_backend_fails_with_the_reason():
 
 def test_notes_list_the_experiments_made_and_left_out():
     found = [finding("kernel-choice", 1.1), finding("layout-conversions", 1.9)]
-    *_, notes = experiments.plan_experiments(found, BACKENDS, "auto", 1.0)
+    *_, notes = experiments.plan_experiments(found, BACKENDS, "auto", 22.0)
     assert notes[0] == "experiments made: channels-last (eager)"
     assert notes[1].startswith("left out for lack of time: cudnn-benchmark (eager)")
     *_, notes = experiments.plan_experiments([], BACKENDS, ["channels-last"], 9.0)
@@ -160,9 +169,41 @@ def test_every_experiment_that_a_cause_proposes_exists():
     assert named <= set(experiments.EXPERIMENTS)
 
 
-def test_at_least_one_experiment_is_run_within_any_budget():
-    plans, *_ = experiments.plan_experiments([finding("memory-bound")], BACKENDS, "auto", 0.0)
-    assert len(plans) == 1
+def test_an_experiment_that_takes_longer_than_the_budget_is_left_out():
+    compiled = [finding("memory-bound")]
+    plans, _, (note,) = experiments.plan_experiments(
+        compiled, BACKENDS, "auto", 10.0, costs=Costs("cuda", is_kept=True)
+    )
+    assert plans == []
+    assert note.startswith("left out for lack of time: compiled (eager); all together take about")
+    assert note.endswith("or ask by name (--experiments compiled)")
+    plans, *_ = experiments.plan_experiments(compiled, BACKENDS, ["compiled"], 0.0)
+    assert [plan.name for plan in plans] == ["compiled"]
+
+
+def test_compiling_fits_in_the_time_where_a_row_was_compiled_quickly():
+    data = run(row("eager", 1e-3), row("compile:dtype=bfloat16", 1e-3, dtype="bfloat16"))
+    costs = attrs.evolve(Costs.of(data, is_kept=True), device_type="cuda")
+    assert costs.known_build_s["compile"] == pytest.approx(1.1)
+    plans, *_ = experiments.plan_experiments(
+        [finding("memory-bound")], BACKENDS, "auto", 10.0, costs=costs
+    )
+    assert [plan.name for plan in plans] == ["compiled"]
+
+
+def test_kept_workers_leave_time_for_more_experiments():
+    def chosen(is_kept: bool) -> int:
+        found = [
+            finding("layout-conversions", 1.9, row="half"),
+            finding("launch-bound", 1.5),
+            finding("kernel-choice", 1.4, row="half"),
+        ]
+        rows = {"eager": Eager(), "half": Half()}
+        costs = Costs("cuda", is_kept, {"eager": 0.5, "half": 0.5})
+        return len(experiments.plan_experiments(found, rows, "auto", 10.0, costs=costs)[0])
+
+    assert chosen(is_kept=True) == 3
+    assert chosen(is_kept=False) < 3
 
 
 def test_a_larger_batch_needs_a_known_batch_size():
@@ -176,7 +217,7 @@ def test_a_row_without_a_compiled_form_fails_with_the_reason():
         [finding("memory-bound")], {"eager": Half(fp32_layers="head")}, "auto", 100.0
     )
     assert plans == []
-    assert "no compiled row like this one" in trial.failure
+    assert "no compile row like this one" in trial.failure
 
 
 # --- as they are measured -------------------------------------------------------------------------
@@ -191,8 +232,9 @@ def trials() -> list[ExperimentResult]:
     folding = [attrs.evolve(finding("memory-bound"), alternatives=("folded-batch-norm",))]
     more, *_ = experiments.plan_experiments(folding, rows, ["folded-batch-norm"], 100.0)
     workload = resolve(nn.Conv2d(3, 8, 3), torch.rand(2, 3, 8, 8), device="cpu")
-    options = attrs.evolve(experiments.OPTIONS, replicas=1, budget_s=0.5)
-    return experiments.run_experiments([*plans, *more], NOTHING, workload, options=options)
+    options = attrs.evolve(OPTIONS, replicas=1, budget_s=0.5)
+    measure = in_new_workers(workload)
+    return run_experiments([*plans, *more], NOTHING, measure, options=options)
 
 
 def test_experiments_are_measured_beside_the_unchanged_row(trials):
@@ -207,41 +249,37 @@ def test_an_experiment_that_cannot_run_has_the_reason(trials):
     assert "no batch norm" in trial.failure
 
 
-def run_as(monkeypatch: pytest.MonkeyPatch, plans: list[Any], *rows: BackendResult) -> Any:
+def run_as(plans: list[Any], *rows: BackendResult) -> Any:
     """Run experiments that measure these rows at once: the trials, and the options asked for."""
     asked: list[Any] = []
 
-    def compare_with(*arguments: Any, **_: object) -> pb.Comparison:
-        asked.append(arguments[-1])
-        return pb.Comparison(run(*rows))
+    def measure(_: object, options: Options, __: object) -> ComparisonData:
+        asked.append(options)
+        return run(*rows)
 
-    monkeypatch.setattr(experiments.compare, "compare_with", compare_with)
-    workload = resolve(nn.Linear(8, 8), torch.ones(4, 8), device="cpu")
-    trials = experiments.run_experiments(plans, NOTHING, workload)
+    trials = run_experiments(plans, NOTHING, measure)
     (options,) = asked
     return trials, options
 
 
-def test_experiments_measure_nothing_but_times(monkeypatch):
+def test_experiments_measure_nothing_but_times():
     plans, *_ = experiments.plan_experiments([finding("memory-bound")], BACKENDS, "auto", 100.0)
     rows = row("half", 2e-3), row("compile:dtype=float16", 1e-3)
-    (trial,), options = run_as(monkeypatch, plans, *rows)
+    (trial,), options = run_as(plans, *rows)
     assert (options.passes, options.evidence) == (False, False)
     assert trial.speedup.value == pytest.approx(2)
 
 
-def test_experiments_that_cannot_be_measured_have_the_reason(monkeypatch):
-    def compare_with(*_: object, **__: object) -> None:
+def test_experiments_that_cannot_be_measured_have_the_reason():
+    def measure(*_: object) -> ComparisonData:
         raise MeasurementError("enough")
 
-    monkeypatch.setattr(experiments.compare, "compare_with", compare_with)
     plans, *_ = experiments.plan_experiments([finding("memory-bound")], BACKENDS, "auto", 100.0)
-    workload = resolve(nn.Linear(8, 8), torch.ones(4, 8), device="cpu")
-    (trial,) = experiments.run_experiments(plans, NOTHING, workload)
+    (trial,) = run_experiments(plans, NOTHING, measure)
     assert (trial.speedup, trial.failure) == (None, "enough")
 
 
-def test_a_larger_batch_is_compared_by_items(monkeypatch):
+def test_a_larger_batch_is_compared_by_items():
     asked = [attrs.evolve(finding("launch-bound"), alternatives=("larger-batch",))]
     plans, *_ = experiments.plan_experiments(
         asked, {"eager": Half(dtype="bfloat16")}, ["larger-batch"], 9.0, 4
@@ -251,16 +289,16 @@ def test_a_larger_batch_is_compared_by_items(monkeypatch):
         row("half:dtype=bfloat16", 1e-3, 4),
         row("half:dtype=bfloat16,batch_size=32", 1e-3, 32),
     )
-    (trial,), _ = run_as(monkeypatch, plans, *of_same_latency)
+    (trial,), _ = run_as(plans, *of_same_latency)
     assert trial.speedup.low > 2
     assert trial.speedup.value == pytest.approx(8)
 
 
-def test_a_row_of_a_patched_process_is_measured_in_a_fresh_one(monkeypatch):
+def test_a_row_of_a_patched_process_is_measured_in_a_fresh_one():
     plans, *_ = experiments.plan_experiments(
-        [finding("patched-functions")], experiments.backends_of(NOTHING), "auto", 100.0
+        [finding("patched-functions")], backends_of(pb.Comparison(NOTHING)), "auto", 100.0
     )
-    (trial,), options = run_as(monkeypatch, plans, row("eager", 1e-3))
+    (trial,), options = run_as(plans, row("eager#fresh", 1e-3))
     assert options.launcher == "process"
     assert trial.experiment == "fresh-process"
     assert trial.speedup.low > 2  # 10 ms before

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
 
+import attrs
 import pytest
 import torch
 from torch import nn
 
 import precisionbench as pb
 from precisionbench.diagnosis.facts import facts_of
-from precisionbench.diagnosis.findings import FindingStatus
+from precisionbench.diagnosis.findings import FindingStatus, MadeExperiments
+from precisionbench.measure.rows import plan
+from precisionbench.results import Block, ComparisonData
+from precisionbench.workflows.experiment_runs import OPTIONS
 
 pytestmark = pytest.mark.gpu
 
@@ -138,3 +145,51 @@ def test_a_diagnosis_with_experiments_takes_less_than_a_minute():
     print(found, diagnosis, sep="\n\n")
     assert any(f.status is FindingStatus.CONFIRMED for f in diagnosis.findings)
     assert time.monotonic() - begun_s - measured_s <= 60
+
+
+def test_kept_workers_are_as_fast_as_in_their_comparison():
+    """Launch-bound calls show best whether passes or a profile have left something behind."""
+    seen: list[ComparisonData] = []
+
+    def experimenter(_: object, __: object, measure: Any, ___: object) -> MadeExperiments:
+        rows = plan(["half", "half:cudnn_benchmark=true"], "half")[0]
+        seen.append(measure(rows, attrs.evolve(OPTIONS, budget_s=4.0), None))
+        return MadeExperiments()
+
+    model = nn.Sequential(*[layer for _ in range(8) for layer in (nn.Linear(64, 64), nn.ReLU())])
+    comparison = pb.compare(
+        model, torch.rand(1, 64), backends=["half"], device="cuda", experiments=experimenter
+    )
+    (again,) = seen
+    assert again.failures == ()
+    before = comparison["half"].measurement.blocks
+    kept = next(row for row in again.results if row.backend == "half").measurement.blocks
+    assert len({block.replica for block in kept}) == 2
+    for replica in (0, 1):
+        assert level(kept, replica) == pytest.approx(level(before, replica), rel=0.02)
+
+
+def level(blocks: Sequence[Block], replica: int) -> float:
+    return median(median(block.samples) for block in blocks if block.replica == replica)
+
+
+def test_experiments_of_a_comparison_add_less_than_ten_seconds():
+    begun_s: list[float] = []
+
+    def timed(*arguments: Any) -> MadeExperiments:
+        begun_s.append(time.monotonic())
+        made = pb.Experiments("auto")(*arguments)
+        begun_s.append(time.monotonic())
+        return made
+
+    rows = ["half", "half:memory_format=channels_last"]
+    found = pb.compare(
+        "torchvision:resnet50", backends=rows, batch_size=100, device="cuda", experiments=timed
+    )
+    diagnosis = pb.diagnose(found)
+    print(f"{begun_s[1] - begun_s[0]:.1f} s", diagnosis, sep="\n\n")
+    (layout,) = (
+        f for f in diagnosis.findings if (f.cause, f.row) == ("layout-conversions", "half")
+    )
+    assert layout.reason.endswith("measured beside it in the row half:memory_format=channels_last")
+    assert begun_s[1] - begun_s[0] <= 10

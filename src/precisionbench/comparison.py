@@ -32,7 +32,7 @@ from precisionbench.results import (
 from precisionbench.spec_syntax import same_row
 
 if TYPE_CHECKING:
-    from precisionbench.diagnosis.findings import DiagnosisData
+    from precisionbench.diagnosis.findings import DiagnosisData, MadeExperiments
     from precisionbench.report.html.waterfall import LedgerRow
 
 
@@ -102,6 +102,10 @@ class Comparison(ComparisonFiles):
         data: all measurements.
         causes: the errors of failed rows; a loaded comparison has none.
         backends: the backend objects by row; a loaded comparison has none.
+
+    Attributes:
+        experiments: results of the experiments that were made with it, for `diagnose`; None where
+            none were asked for. They are not saved.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class Comparison(ComparisonFiles):
         self.data = data
         self.backends = dict(backends or {})
         self._causes = dict(causes or {})
+        self.experiments: MadeExperiments | None = None
 
     def _measured_data(self) -> ComparisonData:
         return self.data

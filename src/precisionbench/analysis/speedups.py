@@ -128,6 +128,23 @@ def per_item_ratio(data: ComparisonData, base: str, other: str) -> Interval:
     return pair.paired_ratio(_CONFIDENCE) if pair.is_paired else pair.unpaired_ratio()
 
 
+def speedup_over(data: ComparisonData, base: str, other: str) -> Speedup:
+    """How many times as fast as another row of the same comparison a row is, with its verdict.
+
+    Over the reference it is the speed-up of `speedups`, whose intervals are simultaneous.
+
+    Args:
+        data: the comparison.
+        base: name of the row to divide by.
+        other: name of the other row.
+    """
+    if base == data.reference:
+        return speedups(data)[other]
+    pair = _Pair.of(data, base, other)
+    found = _paired_speedups if pair.is_paired else _unpaired_speedups
+    return found({other: pair})[other]
+
+
 @attrs.frozen
 class _Pair:
     """Two rows of a comparison.

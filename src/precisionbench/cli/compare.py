@@ -10,7 +10,6 @@ import click
 
 from precisionbench.cli.early_start import start_fork_server
 from precisionbench.cli.exit_codes import exit_codes_text
-from precisionbench.cli.explain import diagnosis_with_progress
 from precisionbench.cli.options import (
     backends_option,
     batch_size_option,
@@ -38,6 +37,7 @@ from precisionbench.cli.thresholds import exit_if_missed, fail_under_option
 
 if TYPE_CHECKING:
     from precisionbench.testing.thresholds import Threshold
+    from precisionbench.workflows.experiment_runs import Experiments
 
 
 @click.command(
@@ -120,11 +120,13 @@ def compare(
 
     from precisionbench.measure.compare import compare as measure
     from precisionbench.report.diagnosis import to_text
+    from precisionbench.workflows.diagnose import diagnose
 
     options["backends"] = options["backends"] or None
     thresholds = _thresholds(
         fail_under, options["backends"], options["reference"], options["device"]
     )
+    options["experiments"] = _experiments(explain, experiments)
     files.check()
     with files.journal() as journal, progress(quiet) as on_progress:
         comparison = measure(model, on_progress=on_progress, journal=journal, **options)
@@ -134,11 +136,18 @@ def compare(
     files.save(comparison, journal)
     diagnosis = None
     if explain:
-        diagnosis = diagnosis_with_progress(comparison, model, experiments or ("auto",), quiet)
+        diagnosis = diagnose(comparison)
         print()
         print_prose(partial(to_text, diagnosis))
     files.write_report(comparison, diagnosis)
     exit_if_missed(thresholds, comparison, were_planned=True)
+
+
+def _experiments(explain: bool, names: tuple[str, ...]) -> Experiments | None:
+    """The experiments of --explain, which are made while the workers of the rows still run."""
+    from precisionbench.workflows.experiment_runs import Experiments
+
+    return Experiments(names or "auto") if explain else None
 
 
 def _thresholds(

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import attrs
-
-from precisionbench._internal.interval_text import span
 from precisionbench.analysis.interval_notes import interval_notes
 from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.accuracy import accuracy_of
 from precisionbench.diagnosis.answers import answers_of
 from precisionbench.diagnosis.causes import CAUSES, CauseContext
 from precisionbench.diagnosis.ceiling import ceiling_of
+from precisionbench.diagnosis.experiments import measured_beside, with_experiments
 from precisionbench.diagnosis.facts import Facts, facts_of_rows
 from precisionbench.diagnosis.findings import (
     DiagnosisData,
@@ -27,14 +25,6 @@ from precisionbench.diagnosis.layers import layer_pairs
 from precisionbench.diagnosis.roofline import roofline_points
 from precisionbench.errors import some
 from precisionbench.results import ComparisonData, Speedup
-from precisionbench.statistics import Interval
-
-# If removing a cause gains less than this factor, the cause has no practical effect.
-_MIN_GAIN = 1.01
-# Experiments that also help for other reasons must gain more to confirm a cause: a larger batch
-# also fills the device better.
-_MIN_GAIN_OF = {"larger-batch": 1.5}
-_FLATTERING = {cause.name for cause in CAUSES if cause.flatters}
 
 
 def diagnosis_of(
@@ -48,15 +38,17 @@ def diagnosis_of(
         notes: warnings that qualify the experiments.
 
     Returns:
-        The diagnosis. Findings are suspected until an experiment, or another measurement of the
-        same rows, confirms them or rules them out.
+        The diagnosis. Findings are suspected until an experiment, another row of the same
+        comparison that shows what the experiment would, or another measurement of the same row
+        confirms them or rules them out.
     """
     rows = facts_of_rows(data)
     base = rows.get(data.reference)
     found = speedups(data)
     labels = {name: label_of(facts) for name, facts in rows.items()}
     findings = tuple(
-        with_experiments(f, experiments) for f in _findings(data, rows, labels, base, found)
+        with_experiments(finding, [*experiments, *_beside(data, finding)])
+        for finding in _findings(data, rows, labels, base, found)
     )
     ceiling = ceiling_of(list(rows.values()), found)
     precisions = tuple(accuracy_of(facts, base) for facts in rows.values())
@@ -88,61 +80,10 @@ def _findings(
                 yield finding
 
 
-def with_experiments(finding: Finding, experiments: Sequence[ExperimentResult]) -> Finding:
-    """A finding with the result of the experiment for it, if there is one.
-
-    Args:
-        finding: the finding as its cause gives it.
-        experiments: results of all experiments.
-    """
-    own = (e for e in experiments if (e.cause, e.row) == (finding.cause, finding.row))
-    result = next(own, None)
-    if result is None or finding.status is FindingStatus.CONFIRMED:
-        return finding
-    if result.speedup is None:
-        return attrs.evolve(finding, reason=_joined(finding.reason, f"not tried: {result.failure}"))
-    status, reason = _status_after(finding, result.experiment, result.speedup)
-    return attrs.evolve(
-        finding,
-        factor=result.speedup,
-        experiment=result.experiment,
-        status=status,
-        reason=_joined(finding.reason, reason),
-    )
-
-
-def _status_after(
-    finding: Finding, experiment: str, speedup: Interval
-) -> tuple[FindingStatus, str]:
-    """The status of a finding after an experiment, and what to add to its reason.
-
-    Args:
-        finding: the finding before the experiment.
-        experiment: name of the experiment.
-        speedup: speed-up of the row without the cause.
-    """
-    least = _MIN_GAIN_OF.get(experiment, _MIN_GAIN)
-    low, high = speedup.low, speedup.high
-    if finding.cause in _FLATTERING:  # the cause makes the row faster, so removing it costs time
-        low, high = 1 / high, 1 / low
-    if low > least:
-        return FindingStatus.CONFIRMED, ""
-    if high < _MIN_GAIN:
-        return FindingStatus.RULED_OUT, "the change that would cure it made no such difference"
-    return finding.status, _inconclusive(speedup, least)
-
-
-def _inconclusive(speedup: Interval, least: float) -> str:
-    if least == _MIN_GAIN:
-        return "the experiment was inconclusive"
-    return (
-        f"the experiment won {speedup.value:.3g}x ({span(speedup)}), which "
-        f"may have other causes; more than {least:g}x would prove it"
-    )
-
-
-def _joined(*parts: str) -> str:
-    return "; ".join(part for part in parts if part)
+def _beside(data: ComparisonData, finding: Finding) -> Iterable[ExperimentResult]:
+    """The result that another row of the same comparison gives, where there is one."""
+    result = measured_beside(data, finding)
+    return () if result is None else (result,)
 
 
 def _importance(finding: Finding) -> tuple[int, float]:

@@ -83,6 +83,8 @@ class ExperimentResult:
         row: the row that was changed.
         speedup: speed-up of the changed row over the row; None where it could not be measured.
         failure: why it could not be measured.
+        measured_in: the row of the same comparison that is the row with that change already; empty
+            where the experiment was run.
     """
 
     experiment: str
@@ -90,6 +92,20 @@ class ExperimentResult:
     row: str
     speedup: Interval | None
     failure: str = ""
+    measured_in: str = ""
+
+
+@attrs.frozen
+class MadeExperiments:
+    """The results of the experiments on a comparison.
+
+    Attributes:
+        results: of each experiment, also of those that could not be made.
+        notes: which ones were made and left out, and why.
+    """
+
+    results: tuple[ExperimentResult, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @attrs.frozen

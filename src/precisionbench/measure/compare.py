@@ -17,8 +17,9 @@ from precisionbench._internal.output_capture import silence
 from precisionbench._version import __version__
 from precisionbench.backends import Backend
 from precisionbench.comparison import Comparison
-from precisionbench.errors import some
+from precisionbench.errors import SpecError, some
 from precisionbench.measure import interleaved, sequential
+from precisionbench.measure.after_rows import AfterRows, Experimenter
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import (
@@ -71,6 +72,7 @@ def compare(
     build_together: bool = False,
     passes: bool | None = None,
     effort: str = "normal",
+    experiments: Experimenter | None = None,
     on_progress: OnProgressOption = "auto",
     journal: str | os.PathLike[str] | None = None,
 ) -> Comparison:
@@ -119,6 +121,8 @@ def compare(
             budget: a first look in seconds; `"normal"`; or `"thorough"`: six processes, twelve
             rounds or more until intervals are narrow, four times the budget. Other arguments win
             over it.
+        experiments: `pb.Experiments("auto")`: made once all rows are measured, in their workers,
+            which takes less time than afterwards; `diagnose` uses their results.
         on_progress: `"auto"` shows progress on a terminal (standard error) or in a notebook; not
             in CI, in pytest, or in a thread. None shows nothing. A function is called with a
             `Progress` at each step.
@@ -149,14 +153,19 @@ def compare(
         build_together=build_together,
         passes=passes,
     )
+    _check_experiments(experiments)
+    modules = library_modules(model)
     build = partial(resolve, model, inputs, device=device, batch_size=batch_size)
-    with (
-        _exclusive(),
-        _fork_server(options, library_modules(model)) as server,
-        shown(on_progress) as tell,
-    ):
+    with _exclusive(), _fork_server(options, modules) as server, shown(on_progress) as tell:
         rows, base, workload, warnings = _planned(backends, reference, build, options)
-        return _measured(workload, rows, base, options, warnings, tell, journal, server)
+        return _measured(
+            workload, rows, base, options, warnings, tell, journal, server, experiments
+        )
+
+
+def _check_experiments(experiments: object) -> None:
+    if experiments is not None and not callable(experiments):
+        raise SpecError(f"experiments is {experiments!r}", f"give pb.Experiments({experiments!r})")
 
 
 def _planned(
@@ -236,11 +245,13 @@ def _measured(
     on_progress: OnProgress | None,
     journal: str | os.PathLike[str] | None,
     server: ForkServer | None,
+    experiments: Experimenter | None = None,
 ) -> Comparison:
     """Measure all rows and collect what they give."""
     if server is not None:
         server.import_libraries(workload.libraries)
     header = _header(workload, rows, reference, options)
+    after_rows = AfterRows(experiments, partial(_comparison, header, rows), on_progress)
     if options.launcher == "process":
         free_memory()  # a factory may have built on the GPU, where the workers need the room
     with _opened_journal(journal, header, rows) as opened:
@@ -251,10 +262,18 @@ def _measured(
         )
         if options.note():
             collector.add_note(options.note())
-        header.update(_measure(workload, collector, options, server))
+        header.update(_measure(workload, collector, options, server, after_rows))
         if opened is not None and opened.write_error:
             collector.add_note(opened.write_error)
     collector.raise_if_nothing_measured()
+    comparison = _comparison(header, rows, collector)
+    after_rows.without_workers(comparison, workload)
+    comparison.experiments = after_rows.made
+    return comparison
+
+
+def _comparison(header: Mapping[str, Any], rows: Sequence[Row], collector: Collector) -> Comparison:
+    """The comparison of what is collected."""
     backends = {row.name: row.backend for row in collector.rows if row.backend is not None}
     return Comparison(_data(header, rows, collector), collector.errors, backends)
 
@@ -295,7 +314,11 @@ def _opened_journal(
 
 
 def _measure(
-    workload: Workload, collector: Collector, options: Options, server: ForkServer | None
+    workload: Workload,
+    collector: Collector,
+    options: Options,
+    server: ForkServer | None,
+    after_rows: AfterRows,
 ) -> dict[str, Json]:
     """Measure the rows; fields of `ComparisonData` that say how that was done in the end."""
     if options.launcher == "inline":
@@ -304,7 +327,8 @@ def _measure(
         sequential.measure(workload, collector, budget_s, options)
         return {"schedule": "sequential", "shared_cores": None}
     system = System(worker_pool=partial(WorkerPool, server))
-    return attrs.asdict(interleaved.measure(workload, collector, options, system))
+    outcome = interleaved.measure(workload, collector, options, system, after_rows.with_workers)
+    return attrs.asdict(outcome)
 
 
 def _data(header: Mapping[str, Any], rows: Sequence[Row], collector: Collector) -> ComparisonData:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
@@ -37,7 +37,11 @@ from precisionbench.system.telemetry import open_telemetry
 
 
 def measure(
-    workload: Workload, collector: Collector, options: Options, system: System | None = None
+    workload: Workload,
+    collector: Collector,
+    options: Options,
+    system: System | None = None,
+    after_rows: Callable[[Run, WorkerStarter], object] = lambda _, __: None,
 ) -> Outcome:
     """Measure every row in worker processes.
 
@@ -46,6 +50,8 @@ def measure(
         collector: holds the rows, and takes their results.
         options: how to measure.
         system: what the run uses of the system; None is the real one.
+        after_rows: called once all rows are finished, while their workers still run, with the run
+            and what starts further workers; not where rows were restarted or the user stopped.
 
     Returns:
         How the rows were measured in the end.
@@ -54,7 +60,7 @@ def measure(
         WorkloadError: the model cannot be sent to a worker.
         KeyboardInterrupt: the user stopped it before anything was measured, or a second time.
     """
-    run = Run(workload, collector, options, system or System())
+    run = Run(workload, collector, options, system or System(), after_rows)
     run.leave_out_unavailable()
     schedule = _measure_sessions(run)
     if run.stop_requested():
@@ -142,6 +148,9 @@ def _measure_in_workers(run: Run, number: int) -> None:
             if profiled and not run.stop_requested():
                 _profile(run, done, Float64Reference(pool.folder))
             _note_what_was_left_out(run)
+        if number == run.options.sessions - 1 and not run.stop_requested():
+            run.after_rows(run, starter)
+        with run.interrupts.held():
             finish.close([part for _, part in done])
 
 

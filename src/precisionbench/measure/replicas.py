@@ -78,6 +78,18 @@ class WorkerStarter:
         }
         return cls(pool, workload, backends)
 
+    def with_backends(self, rows: Sequence[Row]) -> WorkerStarter:
+        """Starts workers of other rows on the same workload.
+
+        Args:
+            rows: their backends are written to files.
+        """
+        written = {
+            row.name: self.pool.write(f"further-{index}.pt", row.require_backend())
+            for index, row in enumerate(rows)
+        }
+        return attrs.evolve(self, backends=written)
+
     def start(self, row: Row, with_model: bool = False) -> Worker:
         """Start one worker of a row.
 

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import attrs
 import torch
@@ -26,6 +27,9 @@ from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.model.workload import Workload
 from precisionbench.system import cpu_affinity, memory, nvml
 from precisionbench.system.cpu_times import CpuTimes, read_cpu_times
+
+if TYPE_CHECKING:  # it imports this module
+    from precisionbench.measure.replicas import WorkerStarter
 
 
 @attrs.frozen
@@ -62,6 +66,8 @@ class Run:
         collector: holds all rows, and takes their results.
         options: how to measure.
         system: what the run uses of the system.
+        after_rows: called once all rows are finished, while their workers still run, with the run
+            and what starts further workers; not where rows were restarted or the user stopped.
         rows: rows that are still measured; those that fail are removed.
         finished: what each session has given for a row, by the row's name.
         repeats: what is done again and again: each `session`, or each `round`.
@@ -75,6 +81,7 @@ class Run:
     collector: Collector
     options: Options
     system: System = attrs.field(factory=System)
+    after_rows: Callable[[Run, WorkerStarter], object] = lambda _, __: None
     rows: list[Row] = attrs.field(init=False)
     finished: dict[str, list[FinishedRow]] = attrs.field(factory=dict, init=False)
     repeats: str = attrs.field(default="session", init=False)

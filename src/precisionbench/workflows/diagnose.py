@@ -9,7 +9,7 @@ import attrs
 
 from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.diagnose import diagnosis_of
-from precisionbench.diagnosis.findings import DiagnosisData, ExperimentResult
+from precisionbench.diagnosis.findings import DiagnosisData, MadeExperiments
 from precisionbench.diagnosis.gap.explained import gap_of
 from precisionbench.diagnosis.gap.ledger import Factor, GapData
 from precisionbench.diagnosis.gap.measured import fastest
@@ -18,9 +18,7 @@ from precisionbench.published.record import Record
 from precisionbench.report import ledger as ledger_text
 from precisionbench.report.diagnosis import to_text
 from precisionbench.report.progress import shown
-from precisionbench.results.progress import OnProgress, OnProgressOption, in_phase
-
-EXPERIMENTS_S = 45.0
+from precisionbench.results.progress import OnProgressOption
 
 
 @attrs.frozen
@@ -104,10 +102,9 @@ def _id(published: object) -> str:
     return published
 
 
-def _diagnosis(
-    comparison: Comparison, trials: Sequence[ExperimentResult] = (), notes: Sequence[str] = ()
-) -> Diagnosis:
-    found = diagnosis_of(comparison.data, trials, notes)
+def _diagnosis(comparison: Comparison, made: MadeExperiments | None) -> Diagnosis:
+    made = made or MadeExperiments()
+    found = diagnosis_of(comparison.data, made.results, made.notes)
     return Diagnosis(**{f.name: getattr(found, f.name) for f in attrs.fields(DiagnosisData)})
 
 
@@ -116,13 +113,13 @@ def diagnose(
     workload: Any = None,
     experiments: str | Sequence[str] = "none",
     *,
-    budget_s: float = EXPERIMENTS_S,
+    budget_s: float | None = None,
     on_progress: OnProgressOption = "auto",
 ) -> Diagnosis:
     """Explain why the rows of a comparison are as fast as they are.
 
     Without a workload nothing is run, torch is not needed, and findings stay suspected unless
-    the measurements prove them already.
+    the measurements prove them already, or the experiments that `compare` was asked for.
 
     Args:
         comparison: as `compare` or `load` returns it.
@@ -131,7 +128,8 @@ def diagnose(
         experiments: `"auto"` runs those of the largest expected gain within the budget, `"none"`
             runs none; or names of experiments, as in
             `precisionbench.workflows.experiments.EXPERIMENTS`.
-        budget_s: about how many seconds `"auto"` may take; at least one experiment is run.
+        budget_s: about how many seconds `"auto"` may take; an experiment that takes longer is left
+            out. None is 10 on a GPU and 45 elsewhere.
         on_progress: as for `compare`, for the experiments.
 
     Returns:
@@ -141,51 +139,21 @@ def diagnose(
         SpecError: experiments without a workload, or an unknown experiment.
         WorkloadError: what is wrong with the workload, or how it differs from what was measured.
     """
-    wanted = _wanted(experiments)
-    if wanted == "none":
-        return _diagnosis(comparison)
+    if experiments in ("none", ["none"], ("none",)):
+        return _diagnosis(comparison, comparison.experiments)
     if workload is None:
         raise SpecError(
             "experiments need the model, and there is no workload",
             "give workload=(model, inputs), or MODEL on the command line",
         )
+    from precisionbench.workflows import experiment_runs  # imports torch
+
+    wanted = experiment_runs.Experiments(experiments, budget_s)
+    model, inputs = _model_and_inputs(workload)
+    measured = experiment_runs.workload_as_measured(comparison, model, inputs)
     with shown(on_progress) as tell:
-        trials, notes = _experiment(comparison, workload, wanted, budget_s, tell)
-    return _diagnosis(comparison, trials, notes)
-
-
-def _experiment(
-    comparison: Comparison,
-    given: Any,
-    wanted: str | Sequence[str],
-    budget_s: float,
-    on_progress: OnProgress | None,
-) -> tuple[list[ExperimentResult], list[str]]:
-    """Run the experiments that test the findings of a comparison."""
-    from precisionbench.workflows import experiments  # imports torch
-
-    model, inputs = _model_and_inputs(given)
-    workload = experiments.workload_as_measured(comparison, model, inputs)
-    plans, impossible, notes = experiments.plan_experiments(
-        _diagnosis(comparison).findings,
-        experiments.backends_of(comparison),
-        wanted,
-        budget_s,
-        comparison.data.workload.batch_size,
-    )
-    show = in_phase(on_progress, "experiments")
-    trials = experiments.run_experiments(plans, comparison, workload, show)
-    return [*trials, *impossible], notes
-
-
-def _wanted(experiments: str | Sequence[str]) -> str | Sequence[str]:
-    """Accept `auto` and `none` in a list too, as the command line gives them."""
-    if isinstance(experiments, str):
-        return experiments
-    if not isinstance(experiments, Sequence):
-        raise SpecError(f"experiments is {experiments!r}", "give 'auto', 'none' or a list of names")
-    words = list(experiments)
-    return words[0] if words in (["auto"], ["none"]) else words
+        made = wanted(comparison, measured, on_progress=tell)
+    return _diagnosis(comparison, made)
 
 
 def _model_and_inputs(workload: Any) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Experiments: a row with one change, measured beside the unchanged row in fresh processes."""
+"""Experiments: which rows they change, and which of them to make."""
 
 from __future__ import annotations
 
@@ -8,38 +8,21 @@ from typing import Any
 
 import attrs
 
-from precisionbench._internal.output_capture import silence
-from precisionbench.analysis.speedups import per_item_ratio
 from precisionbench.backends import Backend, discovery
-from precisionbench.backends.compile import Compile
-from precisionbench.backends.eager import Eager
-from precisionbench.backends.half import Half
 from precisionbench.backends.specs import canonical_spec
-from precisionbench.comparison import Comparison
+from precisionbench.diagnosis.experiments import COMMON_OPTIONS, ROW_CHANGES, RowChange
 from precisionbench.diagnosis.findings import ExperimentResult, Finding, FindingStatus
-from precisionbench.errors import PrecisionBenchError, SpecError, WorkloadError, did_you_mean
-from precisionbench.measure import compare
-from precisionbench.measure.options import Options
-from precisionbench.model.workload import Workload, resolve
-from precisionbench.results import WorkloadInfo
-from precisionbench.results.progress import OnProgress
-from precisionbench.statistics import Interval, unpaired_ratio_interval
+from precisionbench.errors import PrecisionBenchError, SpecError, did_you_mean
+from precisionbench.spec_syntax import spec_text, split_spec
+from precisionbench.statistics import Interval
+from precisionbench.workflows.experiment_costs import Costs
 from precisionbench.workflows.model_edits import EDITS, EditedWorkload
 
 # Findings of less gain than this are not tested automatically.
 _MIN_GAIN = 1.02
 # The expected gain of a finding without a factor.
 _UNKNOWN_GAIN = 1.5
-OPTIONS = Options(replicas=2, evidence=False, build_together=True, passes=False)
-# About how long a row of an experiment takes: starting and preparing two processes, and rounds.
-_ROW_S = 6.0
-_START_S = 15.0
-_ROUNDS_S = 2.0  # of each row
 FRESH_PROCESS = "fresh-process"
-CAST_ONCE = "cast-once"
-_BATCH_FACTOR = 8
-# Models of this prefix take the batch as an option; their inputs are not given by the user.
-_BATCH_AS_OPTION = "torchvision:"
 # Makes the changed row of a row; the number is that of items in one of its calls, if known.
 _Change = Callable[[Backend, int | None], Backend]
 
@@ -47,10 +30,6 @@ _Change = Callable[[Backend, int | None], Backend]
 def _common_options(backend: Backend) -> dict[str, Any]:
     """The options that every backend has."""
     return {field.name: getattr(backend, field.name) for field in attrs.fields(Backend)}
-
-
-def _with_options(**options: Any) -> _Change:
-    return lambda backend, _: attrs.evolve(backend, **options)
 
 
 def _with_edit(name: str) -> _Change:
@@ -61,31 +40,40 @@ def _with_edit(name: str) -> _Change:
     return changed
 
 
-def _compiled(backend: Backend, _: int | None) -> Backend:
-    if type(backend) is not Half or backend.fp32_layers:
-        raise SpecError("there is no compiled row like this one", "measure 'compile' beside it")
-    return Compile(backend.dtype, **_common_options(backend))
+def _with_change(name: str) -> _Change:
+    return lambda backend, items: _changed(backend, ROW_CHANGES[name], items)
 
 
-def _with_larger_batch(backend: Backend, items: int | None) -> Backend:
+def _changed(backend: Backend, change: RowChange, items: int | None) -> Backend:
+    """A backend with a change; another backend takes those options that are not at a default."""
+    written = split_spec(canonical_spec(backend))[1]
+    if not change.applies_to(backend.name, written):
+        raise SpecError(
+            f"there is no {change.backend} row like this one",
+            f"measure {change.backend!r} beside it",
+        )
+    options = dict(change.options)
+    if change.batch_factor > 1:
+        options["batch_size"] = change.batch_factor * _known(items)
+    if not change.backend:
+        return attrs.evolve(backend, **options)
+    taken = [*COMMON_OPTIONS, *(name for name in change.kept if hasattr(backend, name))]
+    kept = {name: getattr(backend, name) for name in taken if name in (*written, *change.kept)}
+    return discovery.make(spec_text(change.backend, {**kept, **options}))
+
+
+def _known(items: int | None) -> int:
     if items is None:
         raise SpecError(
             "it is not known how many items a call serves", "give batch_size= when you measure"
         )
-    return attrs.evolve(backend, batch_size=_BATCH_FACTOR * items)
+    return items
 
 
 # What each experiment changes in a row.
 EXPERIMENTS: Mapping[str, _Change] = {
-    "channels-last": _with_options(memory_format="channels_last"),
-    "cudnn-benchmark": _with_options(cudnn_benchmark=True),
-    "compiled": _compiled,
-    "folded-batch-norm": _with_options(fold_batch_norm=True),
-    "cuda-graph": _with_options(cuda_graph=True),
-    "larger-batch": _with_larger_batch,
-    "ieee-float32": lambda backend, _: Eager(**_common_options(backend)),
+    **{name: _with_change(name) for name in ROW_CHANGES},
     FRESH_PROCESS: lambda backend, _: backend,
-    CAST_ONCE: lambda backend, _: Half(**_common_options(backend)),
     **{name: _with_edit(name) for name in EDITS},
 }
 
@@ -128,6 +116,7 @@ def plan_experiments(
     wanted: str | Sequence[str],
     budget_s: float,
     batch_size: int | None = None,
+    costs: Costs | None = None,
 ) -> tuple[list[Plan], list[ExperimentResult], list[str]]:
     """Choose the experiments to run: the largest expected gain first, within the budget.
 
@@ -135,8 +124,9 @@ def plan_experiments(
         findings: of the diagnosis without experiments.
         backends: of the rows, by name.
         wanted: `auto`, `none`, or names of experiments.
-        budget_s: seconds for all of them.
+        budget_s: about how many seconds all of them may take, where `wanted` is `auto`.
         batch_size: items that a call serves; None if it is not known.
+        costs: estimates how long they take; None is a device other than a GPU.
 
     Returns:
         The experiments to run; those that cannot be run, with the reason; and notes on the others.
@@ -144,25 +134,49 @@ def plan_experiments(
     Raises:
         SpecError: there is no experiment of a name that was asked for.
     """
-    names = _names(wanted)
+    names = names_of(wanted)
+    costs = costs or Costs()
     possible: list[Plan] = []
     impossible: list[ExperimentResult] = []
     for finding in sorted(findings, key=_expected_gain, reverse=True):
         name = _first_wanted(finding, names)
         if finding.status is not FindingStatus.SUSPECTED or not name:
             continue
-        if wanted == "auto" and finding.factor and finding.factor.high < _MIN_GAIN:
+        if wanted == "auto" and not _is_worth_testing(finding):
             continue
         plan = _plan(finding, name, backends.get(finding.row), batch_size)
         if isinstance(plan, Plan):
             possible.append(plan)
         else:
             impossible.append(plan)
-    chosen = _within_budget(possible, budget_s) if wanted == "auto" else possible
-    return chosen, impossible, list(_notes(wanted, possible, chosen, impossible))
+    chosen = _within_budget(possible, budget_s, costs) if wanted == "auto" else possible
+    return (
+        chosen,
+        impossible,
+        [
+            *_notes_of_time(possible, chosen, costs),
+            *_notes(wanted, findings, possible, impossible),
+        ],
+    )
 
 
-def _names(wanted: str | Sequence[str]) -> set[str]:
+def _is_worth_testing(finding: Finding) -> bool:
+    """Whether `auto` tests a finding: not where a row of the comparison did, or gains are small."""
+    return not finding.experiment and _expected_gain(finding) >= _MIN_GAIN
+
+
+def names_of(wanted: str | Sequence[str]) -> set[str]:
+    """The names of the experiments that are wanted.
+
+    Args:
+        wanted: `auto`, `none`, or names of experiments.
+
+    Returns:
+        All of them for `auto`, none for `none`, else the given ones.
+
+    Raises:
+        SpecError: there is no experiment of a name.
+    """
     if wanted == "none":
         return set()
     if wanted == "auto":
@@ -201,163 +215,45 @@ def _plan(
     return Plan(finding, name, row, changed)
 
 
-def _within_budget(plans: Sequence[Plan], budget_s: float) -> list[Plan]:
-    """The first plan, and every later one for which there is time."""
+def _within_budget(plans: Sequence[Plan], budget_s: float, costs: Costs) -> list[Plan]:
+    """The plans for which there is time, the first ones first."""
     chosen: list[Plan] = []
     for plan in plans:
-        rows = _rows([*chosen, plan])
-        if not chosen or _START_S + _ROW_S * len(rows) <= budget_s:
+        if costs.seconds([*chosen, plan]) <= budget_s:
             chosen.append(plan)
     return chosen
 
 
+def _notes_of_time(possible: Sequence[Plan], chosen: Sequence[Plan], costs: Costs) -> Iterator[str]:
+    if chosen:
+        yield f"experiments made: {', '.join(map(_title, chosen))}"
+    left = [plan for plan in possible if plan not in chosen]
+    if left:
+        names = " ".join(f"--experiments {name}" for name in dict.fromkeys(p.name for p in left))
+        yield (
+            f"left out for lack of time: {', '.join(map(_title, left))}; all together take about "
+            f"{costs.seconds(possible):.0f} s: give budget_s, or ask by name ({names})"
+        )
+
+
+def _title(plan: Plan) -> str:
+    return f"{plan.name} ({plan.finding.row})"
+
+
 def _notes(
     wanted: str | Sequence[str],
+    findings: Sequence[Finding],
     possible: Sequence[Plan],
-    chosen: Sequence[Plan],
     impossible: Sequence[ExperimentResult],
 ) -> Iterator[str]:
-    if chosen:
-        yield f"experiments made: {', '.join(f'{p.name} ({p.finding.row})' for p in chosen)}"
-    left = [f"{p.name} ({p.finding.row})" for p in possible if p not in chosen]
-    if left:
-        yield f"left out for lack of time: {', '.join(left)}; give budget_s, or names"
-    asked = set() if wanted == "auto" else _names(wanted)
-    unasked = asked - {p.name for p in possible} - {t.experiment for t in impossible}
+    asked = set() if wanted == "auto" else names_of(wanted)
+    planned = {p.name for p in possible} | {t.experiment for t in impossible}
+    shown = [f for f in findings if f.experiment in asked - planned]
+    if shown:
+        those = ", ".join(f"{f.experiment} ({f.row})" for f in shown)
+        yield f"a row of the comparison shows it already, so it was not made: {those}"
+    unasked = asked - planned - {f.experiment for f in shown}
     if unasked:
         yield f"no suspected finding asks for {', '.join(sorted(unasked))}, so it was not made"
     if wanted == "auto" and not possible and not impossible:
         yield "no suspected finding asks for an experiment, so none was made"
-
-
-# The workload and the backends of a comparison
-
-
-def workload_as_measured(comparison: Comparison, model: Any, inputs: Any) -> Workload:
-    """The workload that was measured, from its model and inputs.
-
-    Args:
-        comparison: what was measured.
-        model: as for `compare`.
-        inputs: as for `compare`.
-
-    Returns:
-        The workload, on the device and with the seed of the comparison.
-
-    Raises:
-        WorkloadError: how it differs from what was measured, or what is wrong with it.
-    """
-    measured = comparison.data.workload
-    make = partial(
-        resolve, model, inputs, device=comparison.data.environment.device, seed=comparison.data.seed
-    )
-    by_name = isinstance(model, str)
-    takes_batch = by_name and model.startswith(_BATCH_AS_OPTION)
-    with silence():  # what a factory prints is in each row's log
-        workload = make(batch_size=measured.batch_size if takes_batch else None)
-        if by_name and workload.info.batch_size != measured.batch_size:  # of --batch-size
-            workload = make(batch_size=measured.batch_size)
-    _check_same(workload.info, measured)
-    return workload
-
-
-def _check_same(given: WorkloadInfo, measured: WorkloadInfo) -> None:
-    for what in ("parameters", "batch_size", "inputs"):
-        ours, theirs = getattr(given, what), getattr(measured, what)
-        if ours != theirs:
-            raise WorkloadError(
-                f"the workload is not what was measured: its {what.replace('_', ' ')} "
-                f"{_described(ours)}, where {measured.model!r} had {_described(theirs)}",
-                "give the model and inputs that were given to compare",
-            )
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(f"{'x'.join(map(str, t.shape))} {t.dtype}" for t in value)
-    return str(value)
-
-
-def backends_of(comparison: Comparison) -> dict[str, Backend]:
-    """The backends of a comparison's rows: the given objects, or made from the rows' specs.
-
-    Args:
-        comparison: what was measured.
-
-    Returns:
-        Backends by row; rows whose backend is not installed here are left out.
-    """
-    found: dict[str, Backend] = {}
-    for row in comparison.results:
-        given = comparison.backends.get(row.backend)
-        try:
-            found[row.backend] = given or discovery.make(row.backend.partition("#")[0])
-        except PrecisionBenchError:
-            continue
-    return found
-
-
-# Running
-
-
-def run_experiments(
-    plans: Sequence[Plan],
-    before: Comparison,
-    workload: Workload,
-    on_progress: OnProgress | None = None,
-    options: Options = OPTIONS,
-) -> list[ExperimentResult]:
-    """Measure the rows of all experiments in common rounds, in fresh processes.
-
-    Args:
-        plans: which experiments.
-        before: the comparison that they are to explain.
-        workload: as `workload_as_measured` returns it.
-        on_progress: as for `compare`.
-        options: how to measure; without a budget, 2 s for each row.
-
-    Returns:
-        One result for each plan, in their order; a failed one has the reason.
-    """
-    if not plans:
-        return []
-    try:
-        after = _measured(_rows(plans), workload, options, on_progress)
-    except PrecisionBenchError as exc:
-        return [plan.trial(None, str(exc)) for plan in plans]
-    if any(row.measurement.ended_by == "interrupted" for row in after):
-        return [plan.trial(None, "it was interrupted") for plan in plans]
-    return [_trial(plan, before, after) for plan in plans]
-
-
-def _rows(plans: Sequence[Plan]) -> list[Backend]:
-    """Every backend once, each changed one after the one that it is compared with."""
-    found: dict[str, Backend] = {}
-    for plan in plans:
-        for backend in (plan.row, plan.changed):
-            found.setdefault(canonical_spec(backend), backend)
-    return list(found.values())
-
-
-def _measured(
-    backends: Sequence[Backend],
-    workload: Workload,
-    options: Options,
-    on_progress: OnProgress | None,
-) -> Comparison:
-    budget_s = options.budget_s or _ROUNDS_S * len(backends)
-    options = attrs.evolve(options, seed=workload.seed, budget_s=budget_s)
-    rows, reference = compare.plan(backends, backends[0])
-    return compare.compare_with(workload, rows, reference, options, on_progress=on_progress)
-
-
-def _trial(plan: Plan, before: Comparison, after: Comparison) -> ExperimentResult:
-    names = [canonical_spec(plan.row), canonical_spec(plan.changed)]
-    failed = {f.backend: f.reason for f in after.failures}
-    for name in names:
-        if name in failed:
-            return plan.trial(None, failed[name])
-    if plan.name == FRESH_PROCESS:
-        old, new = before[plan.finding.row].latency, after[names[0]].latency
-        return plan.trial(unpaired_ratio_interval(old, new))
-    return plan.trial(per_item_ratio(after.data, names[0], names[1]))

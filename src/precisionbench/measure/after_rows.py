@@ -1,0 +1,103 @@
+"""What is made of a comparison while its workers still run: experiments."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from precisionbench.comparison import Comparison
+from precisionbench.diagnosis.findings import MadeExperiments
+from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, one_line
+from precisionbench.measure import finish
+from precisionbench.measure.collector import Collector
+from precisionbench.measure.kept import KeptWorkers
+from precisionbench.measure.options import Options
+from precisionbench.measure.replicas import CrowdedError, DoesNotFitError, WorkerStarter
+from precisionbench.measure.rows import Row
+from precisionbench.measure.run import Run
+from precisionbench.model.workload import Workload
+from precisionbench.results import ComparisonData
+from precisionbench.results.progress import OnProgress, Progress
+
+# Measures rows in common rounds.
+MeasureRows = Callable[[Sequence[Row], Options, "OnProgress | None"], ComparisonData]
+# Makes the experiments on a comparison; the third argument is None where no worker is kept.
+Experimenter = Callable[
+    [Comparison, Workload, "MeasureRows | None", "OnProgress | None"], MadeExperiments
+]
+
+
+@attrs.define
+class AfterRows:
+    """Makes the experiments of a comparison while its workers still run, or else afterwards.
+
+    Attributes:
+        experimenter: makes them; None where none are asked for.
+        comparison_of: the comparison of what a collector holds.
+        on_progress: as for `compare`.
+        made: their results; None while they are not made.
+    """
+
+    experimenter: Experimenter | None
+    comparison_of: Callable[[Collector], Comparison]
+    on_progress: OnProgress | None
+    made: MadeExperiments | None = None
+
+    def with_workers(self, run: Run, starter: WorkerStarter) -> None:
+        """Make them with the workers of a run; not where there is no room for further workers.
+
+        Args:
+            run: whose rows are finished, and whose workers still run.
+            starter: starts further workers beside them.
+        """
+        if self.experimenter is None:
+            return
+        comparison = self.comparison_of(_results_so_far(run))
+        kept = KeptWorkers(run, starter, comparison.data)
+        with contextlib.suppress(CrowdedError, DoesNotFitError):
+            self._make(self.experimenter, comparison, run.workload, kept.measure)
+
+    def without_workers(self, comparison: Comparison, workload: Workload) -> None:
+        """Make them in new workers where they are not made yet; not after an interruption.
+
+        Args:
+            comparison: what was measured.
+            workload: the model and inputs.
+        """
+        if self.experimenter is None or self.made is not None:
+            return
+        if not any(row.measurement.ended_by == "interrupted" for row in comparison.results):
+            self._make(self.experimenter, comparison, workload, None)
+
+    def _make(
+        self,
+        experimenter: Experimenter,
+        comparison: Comparison,
+        workload: Workload,
+        measure: MeasureRows | None,
+    ) -> None:
+        """Nothing that happens here may take the comparison with it."""
+        try:
+            self.made = experimenter(comparison, workload, measure, self.on_progress)
+        except (CrowdedError, DoesNotFitError):
+            raise
+        except KeyboardInterrupt:
+            if self.on_progress is not None:
+                self.on_progress(Progress("", "interrupted", 0, 0, phase="experiments"))
+            self.made = MadeExperiments((), ("the experiments were interrupted",))
+        except FOREIGN_ERRORS as exc:
+            reason = str(exc) if isinstance(exc, PrecisionBenchError) else one_line(exc)
+            self.made = MadeExperiments((), (f"the experiments failed ({reason})",))
+
+
+def _results_so_far(run: Run) -> Collector:
+    """What is measured of a run whose workers are not closed; outputs are not compared."""
+    ours = run.collector
+    found = Collector(ours.rows, ours.reference, ours.batch_size)
+    found.failures.update(ours.failures)
+    for row in ours.rows:
+        if parts := run.finished.get(row.name):
+            finish.add_to(found, row, [attrs.evolve(part, output=None) for part in parts])
+    return found

@@ -1,0 +1,253 @@
+"""Runs experiments: each changed row in common rounds with the unchanged one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+
+from precisionbench._internal.output_capture import silence
+from precisionbench.analysis.speedups import per_item_ratio
+from precisionbench.backends import Backend, discovery
+from precisionbench.backends.specs import canonical_spec
+from precisionbench.comparison import Comparison
+from precisionbench.diagnosis.diagnose import diagnosis_of
+from precisionbench.diagnosis.findings import ExperimentResult, MadeExperiments
+from precisionbench.errors import PrecisionBenchError, SpecError, WorkloadError
+from precisionbench.measure import compare
+from precisionbench.measure.after_rows import MeasureRows
+from precisionbench.measure.options import Options
+from precisionbench.measure.rows import Row
+from precisionbench.model.workload import Workload, resolve
+from precisionbench.results import ComparisonData, WorkloadInfo
+from precisionbench.results.progress import OnProgress, in_phase
+from precisionbench.statistics import unpaired_ratio_interval
+from precisionbench.workflows.experiment_costs import Costs
+from precisionbench.workflows.experiments import FRESH_PROCESS, Plan, names_of, plan_experiments
+
+OPTIONS = Options(replicas=2, evidence=False, build_together=True, passes=False)
+# Models of this prefix take the batch as an option; their inputs are not given by the user.
+_BATCH_AS_OPTION = "torchvision:"
+# Ends the name of a row that is measured in processes of its own although its workers are kept.
+_FRESH = "#fresh"
+
+
+def _wanted(experiments: str | Sequence[str]) -> str | Sequence[str]:
+    """`auto` and `none` may stand in a list, as the command line gives them."""
+    if not isinstance(experiments, (str, Sequence)):
+        raise SpecError(f"experiments is {experiments!r}", "give 'auto', 'none' or a list of names")
+    return experiments[0] if list(experiments) in (["auto"], ["none"]) else experiments
+
+
+def _check_names(_: object, __: object, wanted: str | Sequence[str]) -> None:
+    names_of(wanted)
+
+
+@attrs.frozen
+class Experiments:
+    """Experiments on a comparison, to be made while its workers still run: see `compare`.
+
+    Args:
+        wanted: `"auto"` makes those of the largest expected gain within the budget, `"none"` makes
+            none; or names of experiments, as in `precisionbench.workflows.experiments.EXPERIMENTS`.
+        budget_s: about how many seconds `"auto"` may take; None is 10 on a GPU and 45 elsewhere.
+
+    Raises:
+        SpecError: there is no experiment of a name.
+    """
+
+    wanted: str | Sequence[str] = attrs.field(
+        default="auto", converter=_wanted, validator=_check_names
+    )
+    budget_s: float | None = None
+
+    def __call__(
+        self,
+        comparison: Comparison,
+        workload: Workload,
+        measure: MeasureRows | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> MadeExperiments:
+        """Choose the experiments on a comparison and make them.
+
+        Args:
+            comparison: what they are to explain.
+            workload: its model and inputs.
+            measure: measures rows with workers of the comparison; None starts new ones.
+            on_progress: called with a `Progress` at each step.
+        """
+        data, before = comparison.data, comparison.experiments or MadeExperiments()
+        costs = Costs.of(data, is_kept=measure is not None)
+        budget_s = costs.budget_s if self.budget_s is None else self.budget_s
+        plans, impossible, notes = plan_experiments(
+            diagnosis_of(data, before.results).findings,
+            backends_of(comparison),
+            self.wanted,
+            budget_s,
+            data.workload.batch_size,
+            costs,
+        )
+        rows_s = costs.rounds_s(len(rows_of(plans)))
+        options = attrs.evolve(OPTIONS, budget_s=rows_s or None, seed=workload.seed)
+        progress = in_phase(on_progress, "experiments")
+        measure = measure or in_new_workers(workload)
+        results = run_experiments(plans, data, measure, progress, options)
+        return MadeExperiments((*before.results, *results, *impossible), (*before.notes, *notes))
+
+
+# The workload and the backends of a comparison
+
+
+def workload_as_measured(comparison: Comparison, model: Any, inputs: Any) -> Workload:
+    """The workload that was measured, from its model and inputs.
+
+    Args:
+        comparison: what was measured.
+        model: as for `compare`.
+        inputs: as for `compare`.
+
+    Returns:
+        The workload, on the device and with the seed of the comparison.
+
+    Raises:
+        WorkloadError: how it differs from what was measured, or what is wrong with it.
+    """
+    measured = comparison.data.workload
+    make = partial(
+        resolve, model, inputs, device=comparison.data.environment.device, seed=comparison.data.seed
+    )
+    by_name = isinstance(model, str)
+    takes_batch = by_name and model.startswith(_BATCH_AS_OPTION)
+    with silence():  # what a factory prints is in each row's log
+        workload = make(batch_size=measured.batch_size if takes_batch else None)
+        if by_name and workload.info.batch_size != measured.batch_size:  # of --batch-size
+            workload = make(batch_size=measured.batch_size)
+    _check_same(workload.info, measured)
+    return workload
+
+
+def _check_same(given: WorkloadInfo, measured: WorkloadInfo) -> None:
+    for what in ("parameters", "batch_size", "inputs"):
+        ours, theirs = getattr(given, what), getattr(measured, what)
+        if ours != theirs:
+            raise WorkloadError(
+                f"the workload is not what was measured: its {what.replace('_', ' ')} "
+                f"{_described(ours)}, where {measured.model!r} had {_described(theirs)}",
+                "give the model and inputs that were given to compare",
+            )
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(f"{'x'.join(map(str, t.shape))} {t.dtype}" for t in value)
+    return str(value)
+
+
+def backends_of(comparison: Comparison) -> dict[str, Backend]:
+    """The backends of a comparison's rows: the given objects, or made from the rows' specs.
+
+    Args:
+        comparison: what was measured.
+
+    Returns:
+        Backends by row; rows whose backend is not installed here are left out.
+    """
+    found: dict[str, Backend] = {}
+    for row in comparison.results:
+        given = comparison.backends.get(row.backend)
+        try:
+            found[row.backend] = given or discovery.make(row.backend.partition("#")[0])
+        except PrecisionBenchError:
+            continue
+    return found
+
+
+# Running
+
+
+def in_new_workers(workload: Workload) -> MeasureRows:
+    """Measures rows in workers of their own.
+
+    Args:
+        workload: as `workload_as_measured` returns it.
+    """
+
+    def measure(
+        rows: Sequence[Row], options: Options, on_progress: OnProgress | None
+    ) -> ComparisonData:
+        reference = rows[0].name
+        return compare.compare_with(
+            workload, rows, reference, options, on_progress=on_progress
+        ).data
+
+    return measure
+
+
+def run_experiments(
+    plans: Sequence[Plan],
+    before: ComparisonData,
+    measure: MeasureRows,
+    on_progress: OnProgress | None = None,
+    options: Options = OPTIONS,
+) -> list[ExperimentResult]:
+    """Measure the rows of all experiments in common rounds.
+
+    Args:
+        plans: which experiments.
+        before: the comparison that they are to explain.
+        measure: measures the rows.
+        on_progress: as for `compare`.
+        options: how to measure.
+
+    Returns:
+        One result for each plan, in their order; a failed one has the reason.
+    """
+    if not plans:
+        return []
+    try:
+        after = measure(rows_of(plans), options, on_progress)
+    except PrecisionBenchError as exc:
+        return [plan.trial(None, str(exc)) for plan in plans]
+    if any(row.measurement.ended_by == "interrupted" for row in after.results):
+        return [plan.trial(None, "it was interrupted") for plan in plans]
+    return [_trial(plan, before, after) for plan in plans]
+
+
+def rows_of(plans: Sequence[Plan]) -> list[Row]:
+    """The rows to measure, each once, and each changed one after the one that it is compared with.
+
+    Args:
+        plans: the experiments.
+    """
+    found: dict[str, Backend] = {}
+    for plan in plans:
+        pair = zip(_names(plan), (plan.row, plan.changed), strict=True)
+        for name, backend in pair:
+            if name:
+                found.setdefault(name, backend)
+    return [
+        attrs.evolve(compare.plan([backend], backend)[0][0], name=name)
+        for name, backend in found.items()
+    ]
+
+
+def _names(plan: Plan) -> tuple[str, str]:
+    """Names of the unchanged row, empty where the old figures take its place, and the changed."""
+    if plan.name == FRESH_PROCESS:
+        return "", f"{canonical_spec(plan.changed)}{_FRESH}"
+    return canonical_spec(plan.row), canonical_spec(plan.changed)
+
+
+def _trial(plan: Plan, before: ComparisonData, after: ComparisonData) -> ExperimentResult:
+    base, changed = _names(plan)
+    failed = {failure.backend: failure.reason for failure in after.failures}
+    for name in (base, changed):
+        if name in failed:
+            return plan.trial(None, failed[name])
+    if not base:
+        old = next(row for row in before.results if row.backend == plan.finding.row)
+        new = next(row for row in after.results if row.backend == changed)
+        return plan.trial(unpaired_ratio_interval(old.latency, new.latency))
+    return plan.trial(per_item_ratio(after, base, changed))
