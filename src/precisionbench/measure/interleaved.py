@@ -141,7 +141,7 @@ def _measure_in_workers(run: Run, number: int) -> None:
         with run.interrupts.held():
             ended_by = measure_rounds(run, list(row_states.values()))
             _raise_if_nothing_to_keep(run, row_states)
-            profiled = not number and run.options.evidence and not run.stop_requested()
+            profiled = not number and _is_to_be_profiled(run, list(row_states.values()))
             if profiled:
                 finish.begin_profilers(row_states.values())
             done = _finish_rows(run, row_states, ended_by)
@@ -237,6 +237,13 @@ def _finish_row(
             output_only=run.stop_requested(), passes=run.options.passes, leave_out=leave_out
         )
     return done
+
+
+def _is_to_be_profiled(run: Run, row_states: Sequence[RowState]) -> bool:
+    """Whether the rows are to be profiled, and there is time for it."""
+    if not run.options.evidence or run.stop_requested():
+        return False
+    return run.time is None or PROFILE not in run.time.leave_out(row_states, row_states)
 
 
 def _profile(

@@ -25,19 +25,20 @@ _SHOWN_AS = {
     "device": "device time",
     "wall": "wall and enqueue time",
 }
-# Seconds for each row on a GPU; a pass makes 3 calls at least. Elsewhere there are no passes.
-_PASS_S: Mapping[str, float] = {
-    "energy": 0.5,
-    "transfers": 0.25,
-    "graph": 0.3,
-    "device": 0.2,
-    "wall": 0.25,
+# Of each pass of a row on a GPU: seconds at most, seconds besides its calls, and calls at most;
+# it makes 3 calls at least (probes/run_all.py). Elsewhere there are no passes.
+_PASS_S: Mapping[str, tuple[float, float, int]] = {
+    "energy": (0.0, 0.5, 0),
+    "transfers": (0.25, 0.1, 50),
+    "graph": (0.2, 0.05, 50),
+    "device": (0.2, 0.05, 100),  # half of them are spin kernels of that length
+    "wall": (0.2, 0.01, 200),
 }
 _PASS_CALLS = 3
 # Of the profile: seconds for each row, the calls that are profiled, and the others it makes.
-_PROFILE_S = {"cuda": 1.0}
+_PROFILE_S = {"cuda": 0.5}
 _PROFILE_ELSEWHERE_S = 0.3
-_PROFILED_S, _MOST_PROFILED = 0.5, 10
+_PROFILED_S, _MOST_PROFILED = 0.2, 5
 _OTHER_CALLS = 6
 LEAST_ROUNDS_SHARE = 0.5
 _SLACK = 0.2  # share of the budget by which estimates may be exceeded before anything is left out
@@ -56,11 +57,15 @@ def seconds_after_rounds(
     """
     found: dict[str, float] = {}
     if passes and device_type == "cuda":
-        for name, least_s in _PASS_S.items():
-            found[name] = sum(max(least_s, _PASS_CALLS * call_s) for call_s in calls_s)
+        found = {name: sum(_pass_s(name, call_s) for call_s in calls_s) for name in _PASS_S}
     if profile:
         found[PROFILE] = sum(_profile_s(call_s, device_type) for call_s in calls_s)
     return {name: found[name] for name in ORDER if name in found}
+
+
+def _pass_s(name: str, call_s: float) -> float:
+    most_s, besides_s, most_calls = _PASS_S[name]
+    return max(_PASS_CALLS * call_s, besides_s + min(most_s, most_calls * call_s))
 
 
 def _profile_s(call_s: float, device_type: str) -> float:

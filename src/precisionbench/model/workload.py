@@ -65,8 +65,27 @@ class Workload:
         Raises:
             WorkloadError: the model cannot be copied, built, or moved to the device.
         """
+        return self.moved(self.built())
+
+    def built(self) -> nn.Module:
+        """A private copy of the model where `build` makes it, mostly on the CPU.
+
+        Raises:
+            WorkloadError: the model cannot be copied or built.
+        """
         with _as_first_built(self.seed):
             model, _ = _split(_call(self.build, f"the model {self.info.model!r}"))
+        return model
+
+    def moved(self, model: nn.Module) -> nn.Module:
+        """The model in eval mode on the device.
+
+        Args:
+            model: as `built` gives it; changed in place.
+
+        Raises:
+            WorkloadError: it cannot be moved to the device.
+        """
         model = _in_eval_mode(_moved(model, self.device))
         for path, attribute in self.attached:
             module = model.get_submodule(path)

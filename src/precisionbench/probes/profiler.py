@@ -77,13 +77,15 @@ def start_profiler(device: torch.device) -> None:
 
 
 @contextlib.contextmanager
-def _profiler(device: torch.device) -> Iterator[torch.profiler.profile]:
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    if device.type == "cuda":
-        activities.append(torch.profiler.ProfilerActivity.CUDA)
+def _profiler(device: torch.device) -> Iterator[torch.autograd.profiler.profile]:
+    """What `torch.profiler` wraps, which imports TorchInductor: seconds on a slow file system."""
     with (
         _no_warnings(),
-        torch.profiler.profile(activities=activities, record_shapes=True) as profiler,
+        torch.autograd.profiler.profile(
+            use_device=device.type if device.type == "cuda" else None,
+            use_kineto=True,
+            record_shapes=True,
+        ) as profiler,
     ):
         yield profiler
         _drain(device)

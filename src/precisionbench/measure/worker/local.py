@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import attrs
 
@@ -12,7 +13,7 @@ from precisionbench.backends import Backend
 from precisionbench.errors import OutOfMemoryError, PrecisionBenchError
 from precisionbench.measure.worker import session
 from precisionbench.measure.worker.guards import drop_frames
-from precisionbench.measure.worker.loading import Loaded, loaded
+from precisionbench.measure.worker.loading import Loaded, Turn, loaded
 from precisionbench.measure.worker.protocol import KnownCalls
 from precisionbench.measure.worker.session import Session
 from precisionbench.model.workload import Workload
@@ -28,15 +29,19 @@ class InlineLauncher:
     Attributes:
         workload: the model and inputs.
         timer: times the calls on the workload's device.
+        turn: entered while a model is copied to the device.
     """
 
     workload: Workload
     timer: Timer
+    turn: Turn = contextlib.nullcontext
 
     @classmethod
-    def on_device_of(cls, workload: Workload) -> InlineLauncher:
+    def on_device_of(
+        cls, workload: Workload, turn: Turn = contextlib.nullcontext
+    ) -> InlineLauncher:
         """A launcher with the clock of the workload's device."""
-        return cls(workload, Timer(clock_for(workload.device)))
+        return cls(workload, Timer(clock_for(workload.device)), turn)
 
     def load(self, backend: Backend) -> Loaded:
         """Make copies of the model and inputs for a backend, ahead of `open`.
@@ -47,7 +52,7 @@ class InlineLauncher:
         Raises:
             PrecisionBenchError: as `loading.loaded`.
         """
-        return loaded(backend, self.workload, self.timer)
+        return loaded(backend, self.workload, self.timer, turn=self.turn)
 
     @contextlib.contextmanager
     def open(
@@ -68,6 +73,7 @@ class InlineLauncher:
         Raises:
             PrecisionBenchError: as `session.opened`.
         """
+        load = load or partial(loaded, backend, self.workload, self.timer, on_step, self.turn)
         try:
             with (
                 rng_restored(),
