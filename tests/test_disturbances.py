@@ -98,9 +98,9 @@ def test_others_that_slow_some_rounds_down_are_said_with_what_that_did_to_the_in
 
 
 def test_with_few_quiet_rounds_the_intervals_without_the_others_are_not_shown():
-    busy = range(9)
+    busy = range(10)
     text = disturbance_text(run(slower_in(busy), load_in(busy)))
-    assert "in 9 of 12 rounds; blocks in those rounds took 31 % longer than in the others" in text
+    assert "in 10 of 12 rounds; blocks in those rounds took 31 % longer than in the others" in text
     assert "and the intervals include that" in text
 
 

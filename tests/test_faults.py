@@ -53,6 +53,14 @@ def children() -> set[int]:
     return (children_of("self") | children_of(str(kept))) - {kept}
 
 
+def left_behind(before: set[int]) -> set[int]:
+    """Children that are new since then, once the server has reaped those that have ended."""
+    end_s = time.monotonic() + 5.0
+    while (new := children() - before) and time.monotonic() < end_s:
+        time.sleep(0.02)
+    return new
+
+
 def children_of(pid: str) -> set[int]:
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return {int(pid) for task in tasks for pid in task.read_text().split()}
@@ -128,7 +136,7 @@ def faulty(tmp_path_factory):
             Tiny(), torch.rand(2, 8), backends=backends, budget_s=20, journal=journal,
             on_progress=reported.append, **WITH_EVIDENCE,
         )  # fmt: skip
-    return found, journal, children() - before, reported
+    return found, journal, left_behind(before), reported
 
 
 def row(comparison: pb.Comparison, fault: str) -> Any:
@@ -289,7 +297,7 @@ def test_the_first_ctrl_c_returns_the_finished_rounds(interrupting):
     )
     assert found["eager"].measurement.ended_by == "interrupted"
     assert len(found["eager"].measurement.rounds) == 2
-    assert children() == before
+    assert left_behind(before) == set()
 
 
 def test_the_second_ctrl_c_raises_and_leaves_no_process(interrupting):
@@ -303,7 +311,7 @@ def test_the_second_ctrl_c_raises_and_leaves_no_process(interrupting):
             on_progress=interrupting(2),
             **OPTIONS,
         )
-    assert children() == before
+    assert left_behind(before) == set()
 
 
 def test_a_model_that_cannot_be_pickled_is_an_error_with_a_remedy():
@@ -545,7 +553,7 @@ def test_a_worker_that_fails_while_it_is_profiled_loses_only_the_evidence(
     monkeypatch.setattr(protocol, "LIMITS", LimitsOfFloat64())
     before = children()
     found = pb.compare(
-        FailsInFloat64(fault), torch.rand(4, 8), backends=["half:dtype=bfloat16"], budget_s=2,
+        FailsInFloat64(fault), torch.rand(4, 8), backends=["half:dtype=bfloat16"], budget_s=20,
         **WITH_EVIDENCE,
     )  # fmt: skip
     eager, half = found
@@ -555,4 +563,4 @@ def test_a_worker_that_fails_while_it_is_profiled_loses_only_the_evidence(
     assert eager.evidence is None
     assert half.evidence.operations
     assert reason in half.evidence.unknown["errors"]
-    assert children() <= before
+    assert left_behind(before) == set()
