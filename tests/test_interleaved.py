@@ -164,9 +164,10 @@ def test_a_replica_that_the_devices_memory_cannot_hold_is_not_opened():
     assert "because the device's memory is full" in row_state.warnings[0]
 
 
-def further_of(backends: Sequence[Backend], **system: object) -> list[bool]:
+def further_of(backends: Sequence[Backend], device: str = "cuda", **system: object) -> list[bool]:
     """For each row whether its further replica begins while others of the rest do."""
-    run = make_run(backends=backends, **system)
+    run = make_run(backends=backends, **{"free_device_bytes": lambda _: None, **system})
+    run.workload = attrs.evolve(run.workload, device=torch.device(device))
     further = {row.name: Worker() for row in run.rows}
     row_states = open_replicas(run, {name: [Worker(), w] for name, w in further.items()}, 0)
     assert [len(state.replicas) for state in row_states.values()] == [2] * len(further)
@@ -189,6 +190,10 @@ def test_further_replicas_are_prepared_side_by_side_unless_they_tune_by_timing()
         True,
         False,
     ]
+
+
+def test_further_replicas_are_prepared_one_at_a_time_on_a_cpu_whose_cores_they_all_use():
+    assert further_of([Eager(), Half()], "cpu") == [False, False]
 
 
 def test_further_replicas_are_prepared_one_at_a_time_where_memory_may_be_short():

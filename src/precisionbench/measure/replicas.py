@@ -145,7 +145,8 @@ def open_replicas(
     """Prepare the backends of all workers.
 
     The first replica of each row is prepared alone, so that its build time is its own. Further ones
-    are prepared side by side, unless their backends tune by timing or memory may be short.
+    are prepared side by side, unless their backends tune by timing or memory may be short; on a CPU
+    they would compete for its cores.
 
     Args:
         run: rows that cannot be prepared are removed from it.
@@ -164,7 +165,7 @@ def open_replicas(
             worker.begin_open()
     for row in list(run.rows):
         opening.open_first(row, workers[row.name])
-    else:
+    if not run.options.build_together and run.device.type != "cpu":
         opening.begin_further(workers)
     for replica in range(1, max(map(len, workers.values()))):
         for row in run.rows:
