@@ -54,7 +54,9 @@ def _enqueue_and_wall_s(clock: Clock, call: Call) -> tuple[float, float]:
     return (enqueued_ns - start_ns) * 1e-9, (end_ns - start_ns) * 1e-9
 
 
-def primed(clock: CudaEventClock, call: Call, call_s: float, seconds: float) -> tuple[float, ...]:
+def primed(
+    clock: CudaEventClock, call: Call, call_s: float, enqueue_s: float, seconds: float
+) -> tuple[float, ...]:
     """The device's time of a call, with the queue filled so that the host's time is hidden.
 
     A spin kernel keeps the device busy while the host enqueues the call. A sample in which the
@@ -65,14 +67,14 @@ def primed(clock: CudaEventClock, call: Call, call_s: float, seconds: float) -> 
         clock: CUDA events.
         call: one forward pass.
         call_s: about how long it takes, in seconds.
+        enqueue_s: about how long the host needs for it, in seconds.
         seconds: for all samples; at least 3 are taken.
 
     Raises:
         UnmeasurableError: no spin hides the host's time.
     """
     cycles_per_s = spin_rate(clock)
-    enqueue_s, _ = enqueue_and_wall(clock, call, 3)
-    spin_s = max(_MIN_SPIN_S, _SPIN_FACTOR * median(enqueue_s))
+    spin_s = max(_MIN_SPIN_S, _SPIN_FACTOR * enqueue_s)
     samples_s: list[float] = []
     while len(samples_s) < samples_for(call_s + spin_s, seconds):
         device_s, hidden = _primed_sample(clock, call, round(spin_s * cycles_per_s))
