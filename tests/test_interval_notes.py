@@ -20,12 +20,15 @@ from precisionbench.results import Block, ComparisonData, Verdict
 ROUNDS = 12
 
 
-def run(rows: dict[str, list[Block]], **changes) -> ComparisonData:
+def run(rows: dict[str, list[Block]], ended_by: str = "target", **changes) -> ComparisonData:
     """A run of `eager` and `half` with these blocks."""
     data = comparison_data(schedule="rounds", failures=(), **changes)
     results = tuple(
         attrs.evolve(
-            row, measurement=attrs.evolve(row.measurement, blocks=tuple(rows[row.backend]))
+            row,
+            measurement=attrs.evolve(
+                row.measurement, blocks=tuple(rows[row.backend]), ended_by=ended_by
+            ),
         )
         for row in data.results
     )
@@ -217,7 +220,17 @@ def session(draw: random.Random, rounds: int) -> ComparisonData:
         "eager": blocks(draw, lambda r: 1.0, 3, range(rounds), 0.08),
         "half": blocks(draw, lambda r: 0.94, 3, range(rounds), 0.08),
     }
-    return run(rows)
+    return run(rows, ended_by="budget")
+
+
+def test_rounds_that_the_stop_rule_has_ended_were_enough():
+    data = few_rounds()
+    rows = [
+        attrs.evolve(row, measurement=attrs.evolve(row.measurement, ended_by="process_level"))
+        for row in data.results
+    ]
+    found = speedups(attrs.evolve(data, results=tuple(rows)))["half"]
+    assert found.reason == "includes_1"
 
 
 def test_where_processes_differ_more_of_them_are_what_would_do():

@@ -24,6 +24,7 @@ from precisionbench.measure.kept import KeptWorkers, unspoiled
 from precisionbench.measure.options import Options
 from precisionbench.measure.replicas import CrowdedError
 from precisionbench.measure.worker.client import WorkerBackend
+from precisionbench.probes.run_all import NO_TIME
 from precisionbench.results import Passes
 from precisionbench.results.progress import Progress
 from precisionbench.workflows.experiment_runs import OPTIONS
@@ -206,7 +207,8 @@ def finished(count: int, passes: Passes | None = None, ended_by: str = "target")
     [
         (finished(3), "cuda", True, [0, 1]),  # the last was profiled
         (finished(3), "cuda", False, [0, 1, 2]),
-        (finished(3, Passes(unknown={"graph_s": "it failed"})), "cuda", True, [1]),
+        (finished(3, Passes(unknown={"graph": "not capturable: it waits"})), "cuda", True, [1]),
+        (finished(3, Passes(unknown={"graph": NO_TIME})), "cuda", True, [0, 1]),
         (finished(1), "cuda", True, []),
         (finished(2), "cpu", True, [0, 1]),
         (finished(2, ended_by="failed"), "cpu", True, []),

@@ -37,6 +37,7 @@ from precisionbench.statistics import (
 from precisionbench.statistics.ratios import in_quadrature, sessions_interval, signed_rank_interval
 
 _CONFIDENCE = 0.95
+_WIDE = 0.1  # a half-width that says little of a speed-up
 # An interval whose ends are further apart than this factor says only that processes differ.
 TOO_WIDE = 100.0
 
@@ -96,9 +97,13 @@ def _supported(
         return Verdict.INCONCLUSIVE, "one_process"
     if verdict is not Verdict.INCONCLUSIVE:
         return verdict, reason
-    if has_few_rounds and rounds_needed(pair.own_blocks, interval):
-        return verdict, "too_few_rounds"
-    if has_few_rounds or interval.high > TOO_WIDE * interval.low:
+    if has_few_rounds:
+        more_would_do = rounds_needed(pair.own_blocks, interval)
+        if more_would_do and pair.was_cut_short:
+            return verdict, "too_few_rounds"
+        if not more_would_do and interval.relative_half_width > _WIDE:
+            return verdict, "processes_differ"
+    if interval.high > TOO_WIDE * interval.low:
         return verdict, "processes_differ"
     return verdict, reason
 
@@ -178,6 +183,12 @@ class _Pair:
     def rounds(self) -> int:
         """Number of rounds in which both rows were measured."""
         return shared_rounds(*self.own_blocks)
+
+    @property
+    def was_cut_short(self) -> bool:
+        """Whether the rounds of either row ended before the stop rule ended them."""
+        rows = self.base.measurement, self.other.measurement
+        return any(one.ended_by in ("budget", "interrupted", "failed") for one in rows)
 
     @property
     def has_replicas(self) -> bool:

@@ -111,7 +111,12 @@ class FinishedRow:
         )
 
     def run_probes(
-        self, *, output_only: bool, passes: bool, leave_out: Collection[str] = ()
+        self,
+        *,
+        output_only: bool,
+        passes: bool,
+        leave_out: Collection[str] = (),
+        steady: bool = True,
     ) -> None:
         """Read the first output of the first replica, and measure it besides its latency.
 
@@ -119,6 +124,7 @@ class FinishedRow:
             output_only: do nothing more than that, because the user wants the run to end.
             passes: also measure memory, energy and other times.
             leave_out: passes for which there is no time; names of `probes.run_all.PASSES`.
+            steady: call once more, and hold the output against the first one's.
         """
         prepared = self.replicas[0]
         self._attempt(lambda: self._read_output(prepared))
@@ -126,7 +132,8 @@ class FinishedRow:
             return
         if passes:
             self._attempt(lambda: self._take_passes(prepared, leave_out))
-        self._attempt(prepared.check_steady)
+        if steady:
+            self._attempt(prepared.check_steady)
 
     def _read_output(self, prepared: WorkerBackend) -> None:
         self.output = prepared.output
@@ -199,6 +206,8 @@ def profile_rows(
         if len(part.replicas) == 1:  # the others have begun; see `begin_profilers`
             collector.report_row(row, "examining", step="starting the profiler")
             _begin_profiler(part.profiled)
+    if stop_requested():
+        return
     reference.write(part.profiled for _, part in whole)
     for row, part in whole:
         if stop_requested():

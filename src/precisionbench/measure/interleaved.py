@@ -234,7 +234,10 @@ def _finish_row(
         to_come = [row_states[other.name] for other in run.rows[run.rows.index(row) :]]
         leave_out = run.time.leave_out(to_come, [*row_states.values()]) if run.time else ()
         done.run_probes(
-            output_only=run.stop_requested(), passes=run.options.passes, leave_out=leave_out
+            output_only=run.stop_requested(),
+            passes=run.options.passes,
+            leave_out=leave_out,
+            steady=not (run.time and run.time.is_over),
         )
     return done
 

@@ -24,6 +24,7 @@ from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run
 from precisionbench.measure.schedule import RowState
 from precisionbench.measure.worker.client import WorkerBackend
+from precisionbench.probes.timing import NOT_CAPTURABLE
 from precisionbench.results import ComparisonData
 from precisionbench.results.progress import OnProgress
 
@@ -69,7 +70,10 @@ class KeptWorkers:
         states = [RowState(name, replicas) for name, replicas in kept.items() if replicas]
         new = [row for row in run.rows if not kept[row.name]]
         with self._opened(run, new) as opened, run.interrupts.held():
-            _measure_rows(run, [*states, *opened])
+            states += opened
+            for state in states:  # those that were profiled had all cores
+                share_cores(run, state.replicas)
+            _measure_rows(run, states)
         return attrs.evolve(
             self.data,
             reference=rows[0].name,
@@ -105,8 +109,6 @@ class KeptWorkers:
             starter.pool.wait_until_loaded()
             states = list(open_replicas(run, workers, 0).values())
             _raise_if_crowded(run, rows)
-            for state in states:
-                share_cores(run, state.replicas)
             run.rows = [row for row in everything if row in run.rows or row not in rows]
             yield states
         finally:
@@ -136,7 +138,8 @@ def unspoiled(part: FinishedRow, device_type: str, options: Options) -> list[Wor
     if device_type != "cuda":
         return replicas
     profiled = [part.profiled] if options.evidence else []
-    captured = [part.replicas[0]] if "graph_s" in part.passes.unknown else []
+    reason = part.passes.unknown.get("graph", "")
+    captured = [part.replicas[0]] if reason.startswith(NOT_CAPTURABLE) else []
     return [one for one in replicas if one not in (*profiled, *captured)]
 
 

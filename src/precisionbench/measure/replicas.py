@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -134,8 +135,10 @@ def device_holds_copies(run: Run, workers: int) -> bool:
         run: holds the workload.
         workers: how many there are.
     """
-    free = run.system.free_device_bytes(run.device)
-    wanted = workers * 4 * (run.workload.info.parameters or 0)
+    free, info = run.system.free_device_bytes(run.device), run.workload.info
+    larger = max(row.require_backend().batch_size or 0 for row in run.rows) / (info.batch_size or 1)
+    elements = sum(math.prod(tensor.shape) for tensor in info.inputs)
+    wanted = workers * (4 * (info.parameters or 0) + 8 * elements * max(1.0, larger))
     return free is None or wanted <= _SHARE_OF_COPIES * free
 
 
@@ -248,8 +251,9 @@ class _Opening:
     def _add(self, row: Row, worker: Worker, row_state: RowState) -> str:
         """Prepare a further replica; why that failed, or empty."""
         reporter = self.run.step_reporter(row, len(row_state.replicas))
+        known = KnownCalls.of(row_state.replicas[0].opening)
         try:
-            row_state.replicas.append(self.run.system.open_backend(worker, reporter))
+            row_state.replicas.append(self.run.system.open_backend(worker, reporter, known))
         except PrecisionBenchError as exc:
             return f"the next one failed ({exc.reason})"
         return ""

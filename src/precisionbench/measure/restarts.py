@@ -123,9 +123,10 @@ class _Restarts:
             worker.kill()
 
     def _measure_block(self, row: Row, prepared: WorkerBackend, number: int, position: int) -> None:
-        row_state = self.row_states.setdefault(row.name, RowState(row.name, []))
+        row_state = self.row_states.get(row.name) or RowState(row.name, [])
         begun_s = self.run.system.monotonic_s()
         run_single_round(row_state, prepared, number, position)
+        self.row_states[row.name] = row_state
         self.measured_s += self.run.system.monotonic_s() - begun_s
         self.run.collector.record_block(row_state)
 

@@ -38,7 +38,7 @@ class System:
 
     Attributes:
         worker_pool: makes the pool in which workers are started.
-        open_backend: prepares the backend of a worker; takes the worker, and a callback for steps.
+        open_backend: prepares the backend of a worker, as the initializer of `WorkerBackend` does.
         monotonic_s: a clock, in seconds.
         workers_that_fit: how many workers the host's memory holds.
         free_device_bytes: memory left on a GPU; None elsewhere.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
@@ -42,9 +42,13 @@ def measure(workload: Workload, collector: Collector, budget_s: float, options: 
         options: how to measure.
     """
     launcher = InlineLauncher.on_device_of(workload)
+    device, share = workload.device, 1 / len(collector.rows)
     limit: FirstCallLimit | None = None
     for row in collector.rows:
-        row_state = _measure_row(row, launcher, collector, budget_s, options, limit)
+        budget = partial(
+            TimeBudget, budget_s, device.type, options.passes, options.evidence, share=share
+        )
+        row_state = _measure_row(row, launcher, collector, budget, options, limit)
         if row_state and limit is None:
             limit = FirstCallLimit(row.name, row_state.call_s)
 
@@ -53,7 +57,7 @@ def _measure_row(
     row: Row,
     launcher: InlineLauncher,
     collector: Collector,
-    budget_s: float,
+    begin_budget: Callable[[], TimeBudget],
     options: Options,
     limit: FirstCallLimit | None,
 ) -> RowState | None:
@@ -65,10 +69,8 @@ def _measure_row(
         with launcher.open(row.require_backend(), on_step) as session:
             collector.report_row(row, "measuring")
             row_state = RowState(row.name, [session])
-            device = launcher.workload.device
-            share, wanted = 1 / len(collector.rows), (options.passes, options.evidence)
-            budget = TimeBudget(budget_s, device.type, *wanted, share=share)
-            ended_by = _run_rounds(row_state, device, collector, budget, options)
+            budget = begin_budget()
+            ended_by = _run_rounds(row_state, launcher.workload.device, collector, budget, options)
             if row_state.error:
                 raise row_state.error
             passes, found = _probed(session, row_state, budget, options)

@@ -7,6 +7,7 @@ define things when it is imported; code of the user is never imported there.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 # What most public models are built with. Anything else is imported by each worker itself.
@@ -31,8 +32,8 @@ def library_modules(model: Any) -> tuple[str, ...]:
     """
     if isinstance(model, str):
         names = {model.partition(":")[0]}
-    elif callable(parts := getattr(model, "modules", None)) and not isinstance(model, type):
-        names = {type(part).__module__ for part in parts()}
+    elif (torch := sys.modules.get("torch")) and isinstance(model, torch.nn.Module):
+        names = {type(part).__module__ for part in model.modules()}
     else:
         names = set()
     return tuple(sorted(name for name in names if library_of(name)))

@@ -48,16 +48,18 @@ def energy_j(
         UnmeasurableError: the device does not report its energy.
     """
     calls = max(1, math.ceil(RUN_S / call_s))
+    took_s = 0.0
 
     def run() -> None:
+        nonlocal took_s
+        begun_s = time.perf_counter()
         for _ in range(calls):
             call()
         clock.wait()
+        took_s = time.perf_counter() - begun_s
 
     clock.wait()
-    begun_s = time.perf_counter()
     power_w = power_during(run)
-    took_s = time.perf_counter() - begun_s
     if power_w is None:
         raise UnmeasurableError("the device does not report how much energy it takes")
     return power_w * took_s / calls

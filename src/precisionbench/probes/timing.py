@@ -20,6 +20,7 @@ _SPIN_FACTOR = 2.0
 _MIN_SPIN_S = 0.5e-3
 _MAX_SPIN_S = 0.5
 _CALIBRATION_CYCLES = 2_000_000
+NOT_CAPTURABLE = "not capturable"  # how the reason of a failed capture begins
 
 
 class UnmeasurableError(Exception):
@@ -132,7 +133,7 @@ def graph_replay(clock: CudaEventClock, call: Call, seconds: float) -> tuple[flo
     try:
         replay = capture(clock, call)
     except FOREIGN_ERRORS as exc:
-        raise UnmeasurableError(f"not capturable: {one_line(exc)}") from exc
+        raise UnmeasurableError(f"{NOT_CAPTURABLE}: {one_line(exc)}") from exc
     timer = Timer(clock)
     once_s = median(timer.block(replay, 3))
     calls = timer.calls_per_sample(once_s)

@@ -94,7 +94,10 @@ class Experiments:
         progress = in_phase(on_progress, "experiments")
         measure = measure or in_new_workers(workload)
         results = run_experiments(plans, data, measure, progress, options)
-        return MadeExperiments((*before.results, *results, *impossible), (*before.notes, *notes))
+        made = (*results, *impossible)
+        again = {(one.cause, one.row) for one in made}
+        kept = (one for one in before.results if (one.cause, one.row) not in again)
+        return MadeExperiments((*kept, *made), (*before.notes, *notes))
 
 
 # The workload and the backends of a comparison

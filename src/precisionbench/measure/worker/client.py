@@ -6,10 +6,17 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import attrs
 import torch
 
 from precisionbench.measure.worker.process import Worker
-from precisionbench.measure.worker.protocol import REQUESTS, Closing, Opening, PreparedBackend
+from precisionbench.measure.worker.protocol import (
+    REQUESTS,
+    Closing,
+    KnownCalls,
+    Opening,
+    PreparedBackend,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,6 +47,7 @@ class WorkerBackend:
     Args:
         worker: its process.
         on_step: called with a description of each step while it prepares.
+        known: what an earlier replica has shown of its calls, where it does not prepare already.
 
     Attributes:
         opening: what is known of it since it is ready.
@@ -48,10 +56,16 @@ class WorkerBackend:
         PrecisionBenchError: as `session.opened`.
     """
 
-    def __init__(self, worker: Worker, on_step: Callable[[str], object] = lambda _: None) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        on_step: Callable[[str], object] = lambda _: None,
+        known: KnownCalls | None = None,
+    ) -> None:
         self.worker = worker
         worker.on_step = on_step
-        answer = worker.answer() if worker.is_opening else worker.ask("open")
+        arguments = {} if known is None else {"known": attrs.asdict(known)}
+        answer = worker.answer() if worker.is_opening else worker.ask("open", **arguments)
         self.opening: Opening = REQUESTS["open"].decoded(answer)
         self._closing = Closing()
 

@@ -27,6 +27,7 @@ from precisionbench.torchtools.timer import Call, CudaEventClock, HostClock, Tim
 _QUIET_CALLS = 3
 _MAX_WARMUP_CALLS = 50
 _WARMUP_LIMIT_S = 10.0
+_LONG_CALL_S = 0.5  # one call of this length is enough
 
 
 @attrs.frozen
@@ -94,7 +95,8 @@ def run_first_calls(
     if known is None:
         found, labels = warm_up(call, timer), event_timing_labels(timer, call)
     else:
-        found = WarmUp(_call_until_quiet(call), known.call_s, known.cores_busy)
+        calls, _ = _call_until_quiet(call, timer)
+        found = WarmUp(calls, known.call_s, known.cores_busy)
         labels = tuple(known.labels)
     return FirstCalls(call, output, labels, Times(build_s, first_call_s, found))
 
@@ -119,23 +121,32 @@ def warm_up(call: Call, timer: Timer) -> WarmUp:
         The calls made, about how many seconds the last ones took each, and how many CPU cores
         they kept busy.
     """
-    calls = _call_until_quiet(call)
+    calls, last_s = _call_until_quiet(call, timer)
+    samples = _quiet_calls(last_s)
     wall_s, cpu_s = time.perf_counter(), time.process_time()
-    call_s = median(timer.block(call, _QUIET_CALLS))
+    call_s = median(timer.block(call, samples))
     wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
-    return WarmUp(calls + _QUIET_CALLS, call_s, cpu_s / wall_s)
+    return WarmUp(calls + samples, call_s, cpu_s / wall_s)
 
 
-def _call_until_quiet(call: Call) -> int:
-    """Call until some calls in a row neither compile nor allocate; how many calls that took."""
+def _call_until_quiet(call: Call, timer: Timer) -> tuple[int, float]:
+    """Call until some calls in a row neither compile nor allocate.
+
+    Returns:
+        How many calls that took, and the seconds of the last one.
+    """
     end_s = time.monotonic() + _WARMUP_LIMIT_S
-    calls, quiet = 0, 0
-    while quiet < _QUIET_CALLS and calls < _MAX_WARMUP_CALLS and time.monotonic() < end_s:
+    calls, quiet, last_s = 0, 0, 0.0
+    while quiet < _quiet_calls(last_s) and calls < _MAX_WARMUP_CALLS and time.monotonic() < end_s:
         before = (compilations(), device_allocations())
-        call()
+        last_s = timer.once(call)[1]  # the output is let go of at once
         calls += 1
         quiet = quiet + 1 if (compilations(), device_allocations()) == before else 0
-    return calls
+    return calls, last_s
+
+
+def _quiet_calls(call_s: float) -> int:
+    return 1 if call_s >= _LONG_CALL_S else _QUIET_CALLS
 
 
 def event_timing_labels(timer: Timer, call: Call) -> tuple[str, ...]:

@@ -115,7 +115,7 @@ class Worker:
 
     def _wait_for_answer(self) -> None:
         try:
-            self._receive(self._awaited.popleft())
+            self._next_answer()
         except PrecisionBenchError as exc:
             self._error = exc
 
@@ -146,10 +146,20 @@ class Worker:
             PrecisionBenchError: what the worker raised.
         """
         while len(self._awaited) > 1 and self._error is None:
-            self._receive(self._awaited.popleft())
+            self._next_answer()
         if self._error is not None:
             raise self._error
-        return self._receive(self._awaited.popleft())
+        return self._next_answer()
+
+    def _next_answer(self) -> Any:
+        """The answer that is awaited first; after a Ctrl-C meanwhile it still is."""
+        try:
+            value = self._receive(self._awaited[0])
+        except PrecisionBenchError:
+            self._awaited.popleft()
+            raise
+        self._awaited.popleft()
+        return value
 
     def _receive(self, awaited: _Awaited) -> Any:
         end_s, call_end_s = time.monotonic() + awaited.limit_s, math.inf
