@@ -34,7 +34,7 @@ ROUNDS = attrs.evolve(OPTIONS, budget_s=0.5)
 
 def compare(experiments: Any = None, **options: Any) -> pb.Comparison:
     """Two rows of a small model whose inputs are zeros, which one experiment tests."""
-    known = {"budget_s": 8, "passes": False, **options}
+    known = {"budget_s": 3, "passes": False, **options}
     model, zeros = nn.Linear(64, 64), torch.zeros(8, 64)
     return pb.compare(
         model, zeros, backends=["eager", "eager"], device="cpu", experiments=experiments, **known
@@ -230,7 +230,7 @@ def test_the_command_line_makes_the_experiments_of_explain_with_the_comparison(t
             main,
             [
                 *("compare", "zeros_model:make", "-b", "eager", "--device", "cpu"),
-                *("--budget", "8", "--explain", "--quiet"),
+                *("--budget", "3", "--explain", "--quiet"),
             ],
         )
     assert done.exit_code == 0, done.output
