@@ -20,6 +20,7 @@ class Float64(Backend):
     """
 
     name: ClassVar[str] = "float64"
+    tunes_by_timing: ClassVar[bool] = False
     threads: int = 0
 
     def claims(self) -> Claims:

@@ -82,7 +82,7 @@ if TYPE_CHECKING:
 )
 @evidence_option(
     None,
-    "See what runs in each row's calls once they are measured.  [default: evidence, unless quick]",
+    "Profile each row's calls once they are measured.  [default: evidence, unless quick]",
 )
 @result_file_options("the result")
 @json_option("the result")

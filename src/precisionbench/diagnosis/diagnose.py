@@ -112,8 +112,9 @@ def _notes(rows: Sequence[Facts], experiments: Sequence[ExperimentResult]) -> It
     unprofiled = [facts.row.backend for facts in rows if facts.row.evidence is None]
     if unprofiled:
         yield (
-            f"what ran in the calls of {some(unprofiled)} is not in this result (evidence=False, "
-            "an older version, or it failed: see the row's notes); most questions need it"
+            f"{some(unprofiled)} {'was' if len(unprofiled) == 1 else 'were'} not profiled "
+            "(evidence=False, effort='quick', a budget without time for it, an older version, or "
+            "it failed: see the notes); most questions need that"
         )
     for facts in rows:
         for what, why in facts.evidence.unknown.items():

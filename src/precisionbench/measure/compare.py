@@ -99,12 +99,13 @@ def compare(
         launcher: `"process"`: each backend in worker processes of its own, in interleaved rounds;
             `"inline"`: in this process, one backend after another, for debugging.
         replicas: fresh processes of each backend; None is 3 on a GPU and 2 elsewhere, fewer where
-            memory or building time forbids.
+            memory or building time forbids, or as the effort has it.
         sessions: how often to repeat the whole with new processes.
         seed: of weights and inputs made here; None draws one. It is kept in the result.
-        budget_s: seconds for all that follows on building: warm-up, rounds, passes and profile.
-            What does not fit is left out, and a note says so. None is 60 s for each backend on a
-            GPU and 10 s elsewhere; most comparisons end far earlier.
+        budget_s: seconds for all that follows on building: warm-up, rounds, passes and profile of
+            all backends, in all sessions. What does not fit is left out, and a note says so. None
+            is 60 s for each backend on a GPU and 10 s elsewhere, times what the effort has, and
+            900 s at most; most comparisons end far earlier. Experiments have a budget of their own.
         noise_floor: known run-to-run standard deviation of the log of a latency on this machine,
             as `precisionbench doctor` measures it; no interval is narrower than it allows. None
             is 0.0025 on a GPU and 0 elsewhere.
@@ -115,17 +116,18 @@ def compare(
             reads it. None is yes, unless the effort is `"quick"`.
         build_together: prepare all rows at the same time, which is quicker where they compile;
             build times and autotuning of backends then disturb each other.
-        passes: after the rounds, measure device, enqueue and wall time, a graph's replay, memory
-            and energy in passes of their own (`launcher="process"`). None is as for `evidence`.
-        effort: `"quick"`: one process of each backend, six rounds, nothing else, a quarter of the
-            budget: a first look in seconds; `"normal"`; or `"thorough"`: six processes, twelve
-            rounds or more until intervals are narrow, four times the budget. Other arguments win
-            over it.
+        passes: after the rounds, on a GPU, measure device, enqueue and wall time, transfers, memory
+            and energy in passes of their own, and with `launcher="process"` a graph's replay. None
+            is as for `evidence`.
+        effort: `"quick"`: one process of each backend, six rounds, no passes and no profile, a
+            quarter of the budget: a first look in seconds; `"normal"`; or `"thorough"`: six
+            processes, twelve rounds or more until intervals are narrow, four times the budget.
+            Other arguments win over it.
         experiments: `pb.Experiments("auto")`: made once all rows are measured, in their workers,
-            which takes less time than afterwards; `diagnose` uses their results.
+            which takes less time than afterwards; `diagnose` uses their results. None makes none.
         on_progress: `"auto"` shows progress on a terminal (standard error) or in a notebook; not
-            in CI, in pytest, or in a thread. None shows nothing. A function is called with a
-            `Progress` at each step.
+            in CI, in pytest, in a thread, or within another display. None shows nothing. A function
+            is called with a `Progress` at each step.
         journal: new file to which every finished block is written; `load` reads it, also after a
             run that crashed.
 

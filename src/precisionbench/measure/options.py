@@ -16,8 +16,8 @@ from precisionbench.results.json_values import Json, as_json
 from precisionbench.results.latency import known_noise_floor
 from precisionbench.system import cpu_affinity
 
-# Seconds of one backend, from warm-up to profile; building is not counted. On a GPU most rows end
-# far earlier, when their interval is narrow enough. On a CPU a row must not take all day.
+# Seconds of one backend, from warm-up to profile; building is not counted. On a GPU most
+# comparisons end far earlier (measure/stopping.py). On a CPU a row must not take all day.
 _ROW_BUDGET_S = {"cuda": 60.0}
 _ROW_BUDGET_ELSEWHERE_S = 10.0
 _MAX_BUDGET_S = 900.0  # for all rows, unless the user gives a budget
@@ -127,7 +127,7 @@ class Options:
         launcher: `process` or `inline`.
         seed: of weights, inputs and the order of blocks; None draws one.
         budget_s: seconds for all that is done with prepared rows, in all sessions; None depends on
-            the device and the number of rows.
+            the device, the number of rows and the effort.
         replicas: worker processes of each row; None depends on the device and its memory.
         sessions: how often to repeat the whole with new processes.
         noise_floor: known run-to-run standard deviation of the log; None depends on the device.
@@ -135,9 +135,11 @@ class Options:
             all cores; None depends on the device and on how many cores calls keep busy.
         evidence: profile each row's calls once all rows are measured.
         build_together: prepare all rows at the same time.
-        passes: measure device, enqueue and wall time, memory and energy after the rounds.
+        passes: measure device, enqueue and wall time, transfers, memory, energy and a graph's
+            replay after the rounds, on a GPU.
         effort: `quick`, `normal` or `thorough`: how many rounds there are, and how long the budget
-            is where it is not given; see `Options.of`.
+            is where it is not given. `Options.of` also sets `replicas`, `passes` and `evidence` by
+            it.
 
     Raises:
         SpecError: an option has a value that cannot be used.

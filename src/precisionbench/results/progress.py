@@ -29,7 +29,9 @@ class Progress:
         message: the reason why a row failed or was left out.
         remaining_s: estimated seconds until the whole comparison ends: all that is still to come,
             from starting to the last profile. It is there from the first call on, and corrected by
-            what is seen; None where nothing can be said (a measurement of `doctor` itself).
+            what is seen. Experiments are not part of it: in their phase it is theirs. None where
+            nothing can be said (a measurement of `doctor` itself, or experiments in kept workers
+            before their rounds).
         step: current step of the stage, such as `first call`; may be empty.
         phase: the larger task that the rows are measured for, such as `experiments`; empty for a
             comparison.

@@ -128,8 +128,9 @@ def diagnose(
         experiments: `"auto"` runs those of the largest expected gain within the budget, `"none"`
             runs none; or names of experiments, as in
             `precisionbench.workflows.experiments.EXPERIMENTS`.
-        budget_s: about how many seconds `"auto"` may take; an experiment that takes longer is left
-            out. None is 10 on a GPU and 45 elsewhere.
+        budget_s: about how many seconds `"auto"` may take for all experiments together; those that
+            do not fit are left out, and a note says so. Experiments that are asked for by name are
+            made however long they take. None is 10 on a GPU and 45 elsewhere.
         on_progress: as for `compare`, for the experiments.
 
     Returns:

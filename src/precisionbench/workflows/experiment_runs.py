@@ -52,7 +52,9 @@ class Experiments:
     Args:
         wanted: `"auto"` makes those of the largest expected gain within the budget, `"none"` makes
             none; or names of experiments, as in `precisionbench.workflows.experiments.EXPERIMENTS`.
-        budget_s: about how many seconds `"auto"` may take; None is 10 on a GPU and 45 elsewhere.
+        budget_s: about how many seconds `"auto"` may take for all experiments together; those that
+            do not fit are left out, and a note of the diagnosis says so. None is 10 on a GPU and 45
+            elsewhere. It is not part of the comparison's budget.
 
     Raises:
         SpecError: there is no experiment of a name.

@@ -161,10 +161,12 @@ def ladder(
         device: as for `compare`.
         seed: as for `compare`.
         replicas: fresh processes of each row; None is 2, or 1 and 3 for the other efforts.
-        budget_s: seconds for all that follows on building; None is 3 for each row, or 2 and 10 for
-            the other efforts.
-        evidence: as for `compare`; off here, because it takes longer than the measurement.
-        effort: `"quick"`, `"normal"` or `"thorough"`; see `compare`.
+        budget_s: seconds for all that follows on building, of all rows; None is 3 for each row, or
+            2 and 10 for the other efforts.
+        evidence: profile the rows, and measure them in passes beside the latency; off here, because
+            it takes longer than the measurement.
+        effort: `"quick"`, `"normal"` or `"thorough"`: how many processes and rounds there are, and
+            how long the budget is; rounds are as for `compare`.
         on_progress: as for `compare`.
         journal: as for `compare`.
 
