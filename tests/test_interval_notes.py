@@ -160,7 +160,7 @@ def few_rounds(**changes) -> ComparisonData:
         "eager": blocks(draw, lambda r: 1.0, 2, range(2), 0.08),
         "half": blocks(draw, lambda r: 0.93, 2, range(2), 0.08),
     }
-    return run(rows, **changes)
+    return run(rows, "budget", **changes)
 
 
 def test_few_rounds_have_another_mark_and_the_budget_that_would_do():

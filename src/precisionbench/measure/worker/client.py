@@ -64,7 +64,7 @@ class WorkerBackend:
     ) -> None:
         self.worker = worker
         worker.on_step = on_step
-        arguments = {} if known is None else {"known": attrs.asdict(known)}
+        arguments: dict[str, Any] = {} if known is None else {"known": attrs.asdict(known)}
         answer = worker.answer() if worker.is_opening else worker.ask("open", **arguments)
         self.opening: Opening = REQUESTS["open"].decoded(answer)
         self._closing = Closing()
