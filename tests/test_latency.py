@@ -150,8 +150,8 @@ def test_one_process_has_the_known_variance_of_the_device():
     assert known.relative_half_width == pytest.approx(1.96 * 0.0025, rel=1e-3)
 
 
-def measurement(blocks: list[Block]) -> Measurement:
-    return Measurement("cuda_events", 0.0, 1, (Preparation(1.0, 0.1, 3),), tuple(blocks), "target")
+def measurement(blocks: list[Block], ended_by: str = "budget") -> Measurement:
+    return Measurement("cuda_events", 0.0, 1, (Preparation(1.0, 0.1, 3),), tuple(blocks), ended_by)
 
 
 def rows_of(

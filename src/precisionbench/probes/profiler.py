@@ -70,6 +70,7 @@ def start_profiler(device: torch.device) -> None:
     Args:
         device: that will be profiled.
     """
+    import torch._dynamo  # which the first call under a dispatch mode would import, for seconds
     import torch.utils.flop_counter
 
     with contextlib.suppress(*FOREIGN_ERRORS), _profiler(device):
