@@ -263,3 +263,15 @@ def test_a_wide_interval_says_whether_processes_or_blocks_are_the_reason():
     }
     text = noted(run(levels), "wide_interval")
     assert "processes of the same row differ by 20.4%" in text
+
+
+def test_a_row_whose_processes_differ_more_than_others_names_its_own_difference():
+    names = ("eager", "half")
+    far = {
+        name: [Block(r, i, i, (1 + step * i,)) for r in range(ROUNDS) for i in range(2)]
+        for name, step in zip(names, (0.001, 0.3), strict=True)
+    }
+    data = run(far)
+    others = [attrs.evolve(row, backend=f"other{n}") for n in range(4) for row in data.results[:1]]
+    data = attrs.evolve(data, results=(*data.results, *others))
+    assert noted(data, "wide_interval").endswith("because its 2 processes differ by 30.0%")

@@ -13,7 +13,7 @@ from precisionbench.analysis.variation import replicas
 from precisionbench.results.comparison_data import BackendResult, ComparisonData, Speedup
 from precisionbench.results.grouping import by_round
 from precisionbench.results.latency import processes, replica_levels
-from precisionbench.statistics.ratios import mean_level_interval
+from precisionbench.statistics.ratios import mean_level_interval, spread_of_levels
 from precisionbench.statistics.verdicts import MARGIN
 
 # From this half-width on, a row says why the interval of its latency is so wide.
@@ -78,6 +78,9 @@ def _why_wide(row: BackendResult) -> str:
     between = mean_level_interval(levels, _CONFIDENCE, row.process_spread, row.noise_floor)
     if between.exp().relative_half_width < row.latency.relative_half_width / math.sqrt(2):
         return "its blocks vary"
+    if len(levels) > 1 and spread_of_levels(levels, row.process_spread) is not row.process_spread:
+        difference = math.expm1(max(levels) - min(levels))
+        return f"its {len(levels)} processes differ by {gap_text(difference)}"
     sd = row.process_spread.sd if row.process_spread else row.noise_floor
     return (
         f"processes of the same row differ by {gap_text(math.expm1(sd))} (standard deviation over "

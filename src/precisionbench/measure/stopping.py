@@ -137,6 +137,11 @@ class _Row:
         return max(self.noise, within if self.latency > _TARGET_LATENCY else 0.0)
 
     @property
+    def can_narrow(self) -> bool:
+        """Whether more rounds would narrow its intervals."""
+        return self.within_share > _USELESS_SHARE
+
+    @property
     def is_narrow(self) -> bool:
         return self.latency <= _TARGET_LATENCY and self.ratio <= _TARGET_RATIO
 
@@ -195,14 +200,14 @@ class _State:
         reference = self.rows.get(self.reference)
         if reference and any(row.ratio > _TARGET_RATIO for row in wide):
             wide.append(reference)
-        if all(row.within_share <= _USELESS_SHARE for row in wide):
+        if not any(row.can_narrow for row in wide):
             return "process_level"
         return "clear" if self._is_clear() else None
 
     def _is_clear(self) -> bool:
         if not self.may_be_clear or not self.ratios:
             return False
-        if any(row.latency > _CLEAR_LATENCY for row in self.rows.values()):
+        if any(row.latency > _CLEAR_LATENCY and row.can_narrow for row in self.rows.values()):
             return False
         return all(_has_clear_verdict(ratio, len(self.ratios)) for ratio in self.ratios)
 

@@ -317,10 +317,20 @@ def mean_level_interval(
         noise_floor: standard deviation between processes, known for this device.
     """
     value = sum(levels) / len(levels)
-    own = pooled_spread([levels])
-    used = spread if spread and spread.sd >= _MIN_POOLED_SHARE * own.sd else own
+    used = spread_of_levels(levels, spread)
     reach = _reach(used, noise_floor, confidence) / math.sqrt(len(levels))
     return Interval(value, value - reach, value + reach)
+
+
+def spread_of_levels(levels: Sequence[float], spread: Spread | None) -> Spread:
+    """The spread that holds for a row: the pooled one where it is at least half of the row's own.
+
+    Args:
+        levels: of the row's replicas, as logs.
+        spread: between processes, pooled over all rows of the run.
+    """
+    own = pooled_spread([levels])
+    return spread if spread and spread.sd >= _MIN_POOLED_SHARE * own.sd else own
 
 
 def _spread_over_sessions(differences: Sequence[float]) -> Spread:
