@@ -20,7 +20,7 @@ from precisionbench.measure.stopping import StopRule
 from precisionbench.measure.worker.protocol import PreparedBackend
 from precisionbench.results import Block
 
-_WARMUP_LIMIT_S = 1.0  # for each row
+_WARMUP_LIMIT_S = 0.6  # for each row
 _WARMUP_SHARE = 0.25  # of the budget, at most
 
 

@@ -28,7 +28,7 @@ from precisionbench.statistics.verdicts import MARGIN
 # Relative half-widths of 95 % intervals that are narrow enough (docs/between-processes.md).
 _TARGET_RATIO = 0.005  # of a speed-up
 _TARGET_LATENCY = 0.01
-_CLEAR_RATIO = 0.1  # where the verdict is clear
+_CLEAR_RATIO = 0.25  # where the verdict is clear
 _CLEAR_LATENCY = 0.25
 _CLEAR_CONFIDENCE = 0.999
 _FAR = 0.05  # from 1: a clear difference
