@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import re
@@ -173,6 +174,19 @@ def test_the_false_alarms_shown_are_those_of_the_record(same_code):
         excluded = sum(not one["low"] <= 1 <= one["high"] for one in sessions)
         counts = f"{len(sessions)} | {false} | {excluded} |"
         assert f"| NVIDIA H100, batch {arm[0]}, {cores[arm[1]]} | {counts}" in page
+
+
+def test_the_replayed_sessions_shown_are_those_of_the_record(same_code, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    replayed = importlib.import_module("replayed_sessions").replayed
+    page = " ".join((ROOT / "docs/between-processes.md").read_text().split())
+    assert "with two cores the interval excludes 1 in 3 of 100 sessions at batch 1" in page
+    sessions = [replayed(one["blocks"]) for one in same_code[100, 2]]
+    assert len(sessions) == 60
+    assert not any(one.interval.excludes_1 for one in sessions)
+    assert median(one.rounds for one in sessions) == 4
+    width = median(one.interval.relative_half_width for one in sessions)
+    assert f"which end after 4 rounds with a half-width of {100 * width:.2f} % (medians)" in page
 
 
 def test_the_sessions_in_one_process_shown_are_those_of_the_record():
