@@ -31,11 +31,17 @@ from precisionbench.workflows.experiment_runs import OPTIONS
 from test_fork_server import has_ended
 
 ROUNDS = attrs.evolve(OPTIONS, budget_s=0.5)
+# Few rounds, and time for the profile on a busy machine, too.
+ENOUGH: dict[str, Any] = {
+    "effort": "quick", "replicas": 2, "evidence": True, "passes": False, "budget_s": 60.0
+}  # fmt: skip
 
 
 def compare(experiments: Any = None, **options: Any) -> pb.Comparison:
     """Two rows of a small model whose inputs are zeros, which one experiment tests."""
-    known = {"budget_s": 3, "passes": False, **options}
+    known = {**ENOUGH, **options}
+    if known.get("launcher") == "inline":
+        del known["replicas"]
     model, zeros = nn.Linear(64, 64), torch.zeros(8, 64)
     return pb.compare(
         model, zeros, backends=["eager", "eager"], device="cpu", experiments=experiments, **known
@@ -232,7 +238,7 @@ def test_the_command_line_makes_the_experiments_of_explain_with_the_comparison(t
             main,
             [
                 *("compare", "zeros_model:make", "-b", "eager", "--device", "cpu"),
-                *("--budget", "3", "--explain", "--quiet"),
+                *("--quick", "--replicas", "2", "--explain", "--quiet"),
             ],
         )
     assert done.exit_code == 0, done.output
