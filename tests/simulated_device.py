@@ -125,3 +125,17 @@ ENVIRONMENTS = {
     "two clock states": two_clock_states,
     "periodic throttling": periodically_throttled,
 }
+
+
+class ManualClock:
+    """A clock that is moved by hand.
+
+    Args:
+        now_s: where it begins, in seconds.
+    """
+
+    def __init__(self, now_s: float = 0.0) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        return self.now_s

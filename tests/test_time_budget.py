@@ -14,21 +14,12 @@ from precisionbench.measure.time_budget import (
     seconds_after_rounds,
     without_time,
 )
-from simulated_device import CALL_S, SimulatedBackend, SimulatedDevice
-
-
-class Clock:
-    """A clock that is moved by hand."""
-
-    now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from simulated_device import CALL_S, ManualClock, SimulatedBackend, SimulatedDevice
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock(100.0)
 
 
 def rows(count: int = 2) -> list[RowState]:

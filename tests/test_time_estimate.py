@@ -12,26 +12,17 @@ from precisionbench.measure.schedule import RowState
 from precisionbench.measure.time_budget import TimeBudget
 from precisionbench.measure.time_estimate import TimeEstimate
 from precisionbench.results.progress import Progress
-from simulated_device import CALL_S, SimulatedBackend, SimulatedDevice
+from simulated_device import CALL_S, ManualClock, SimulatedBackend, SimulatedDevice
 
 ROWS = [*plan(["half"], "eager")[0]]
 
 
-class Clock:
-    """A clock that is moved by hand."""
-
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
-def estimate(clock: Clock, **options: object) -> TimeEstimate:
+def estimate(clock: ManualClock, **options: object) -> TimeEstimate:
     return TimeEstimate.of(ROWS, "cuda", Options(**options), clock)
 
 
@@ -73,7 +64,7 @@ def test_further_processes_of_a_row_should_take_as_long_as_its_first(clock):
     assert known == pytest.approx(2 * 10 + 2 * 1 + rest(clock), abs=1e-6)
 
 
-def rest(clock: Clock) -> float:
+def rest(clock: ManualClock) -> float:
     """What is expected after all rows are prepared."""
     found = estimate(clock, passes=False, evidence=False)
     return found.remaining_s(Progress("", "warming_up", 0, 0))

@@ -11,7 +11,7 @@ from statistics import median
 import attrs
 
 from precisionbench._internal.identity_cache import cached_by_identity
-from precisionbench.analysis.variation import count_rounds, rounds_needed
+from precisionbench.analysis.variation import count_rounds, least_interval_rounds
 from precisionbench.results.comparison_data import BackendResult, ComparisonData
 from precisionbench.results.conditions import CpuUse, RoundConditions
 from precisionbench.results.grouping import grouped
@@ -118,7 +118,7 @@ def without_blocks(
         tuple(block for block in row.measurement.blocks if not is_dropped(row, block))
         for row in data.results
     ]
-    if any(count_rounds(blocks) < rounds_needed(blocks) for blocks in kept):
+    if any(count_rounds(blocks) < least_interval_rounds(blocks) for blocks in kept):
         return None
     results = tuple(
         attrs.evolve(row, measurement=attrs.evolve(row.measurement, blocks=blocks))

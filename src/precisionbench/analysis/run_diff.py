@@ -18,9 +18,9 @@ from precisionbench.analysis.comparable import Mismatch
 from precisionbench.analysis.speedups import TOO_WIDE
 from precisionbench.analysis.variation import (
     count_rounds,
+    least_interval_rounds,
     replicas,
     round_shifts,
-    rounds_needed,
     session_levels,
 )
 from precisionbench.results.agreement import Agreement
@@ -212,7 +212,7 @@ class _Pair:
         rows = self.old[name].measurement.blocks, self.new[name].measurement.blocks
         if "sequential" in {run.schedule for run in self.runs}:
             return "not_interleaved"
-        if any(count_rounds(blocks) < rounds_needed(blocks) for blocks in rows):
+        if any(count_rounds(blocks) < least_interval_rounds(blocks) for blocks in rows):
             return "too_few_rounds"
         return "one_process" if min(len(replicas(blocks)) for blocks in rows) < 2 else ""
 

@@ -46,7 +46,7 @@ def count_rounds(blocks: Iterable[Block]) -> int:
     return len(by_round(blocks))
 
 
-def rounds_needed(blocks: Sequence[Block]) -> int:
+def least_interval_rounds(blocks: Sequence[Block]) -> int:
     """How many rounds an interval of a row needs: few where it has several processes at once.
 
     Args:

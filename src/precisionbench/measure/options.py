@@ -22,6 +22,10 @@ _ROW_BUDGET_S = {"cuda": 60.0}
 _ROW_BUDGET_ELSEWHERE_S = 10.0
 _MAX_BUDGET_S = 900.0  # for all rows, unless the user gives a budget
 MOST_REPLICAS = 64
+# Processes of the same code differ on a GPU; from three the variance can be estimated
+# (docs/between-processes.md).
+_REPLICAS = {"cuda": 3}
+_REPLICAS_ELSEWHERE = 2
 
 
 @attrs.frozen
@@ -215,6 +219,14 @@ class Options:
             return self.budget_s
         usual_s = rows * _ROW_BUDGET_S.get(device_type, _ROW_BUDGET_ELSEWHERE_S)
         return min(_MAX_BUDGET_S, EFFORTS[self.effort].budget_factor * usual_s)
+
+    def replicas_on(self, device_type: str) -> int:
+        """Worker processes of each row, where nothing forbids so many.
+
+        Args:
+            device_type: such as `cuda`.
+        """
+        return self.replicas or _REPLICAS.get(device_type, _REPLICAS_ELSEWHERE)
 
     def noise_floor_on(self, device_type: str) -> float:
         """The known run-to-run standard deviation of the log; no interval is narrower.

@@ -19,10 +19,6 @@ from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.measure.worker.process import Worker
 from precisionbench.measure.worker.protocol import KnownCalls
 
-# Processes of the same code differ on a GPU; from three the variance can be estimated
-# (docs/between-processes.md).
-_REPLICAS = {"cuda": 3}
-_REPLICAS_ELSEWHERE = 2
 # A backend that takes longer than this to build gets one replica only.
 _LONG_BUILD_S = 60.0
 # A further replica needs this many times the device memory that the first one took.
@@ -111,7 +107,7 @@ def replica_count(run: Run) -> int:
         DoesNotFitError: the host cannot hold one worker of every row.
     """
     device, parameters = run.device, run.workload.info.parameters
-    wanted = run.options.replicas or _REPLICAS.get(device.type, _REPLICAS_ELSEWHERE)
+    wanted = run.options.replicas_on(device.type)
     fit = run.system.workers_that_fit(device, 4 * (parameters or 0))
     if fit is None:
         return wanted

@@ -17,7 +17,11 @@ from functools import partial
 import attrs
 
 from precisionbench.analysis.speedups import ratio_of
-from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS, rounds_needed, within_share
+from precisionbench.analysis.variation import (
+    MIN_INTERVAL_ROUNDS,
+    least_interval_rounds,
+    within_share,
+)
 from precisionbench.measure.schedule import MIN_ROUNDS, RowState, Schedule
 from precisionbench.results import Block, Measurement
 from precisionbench.results.latency import latency_interval, process_spread, replica_levels
@@ -253,7 +257,7 @@ def few_rounds_warnings(measurement: Measurement) -> tuple[str, ...]:
         measurement: of one row.
     """
     count = len(measurement.rounds)
-    needed = rounds_needed(measurement.blocks)
+    needed = least_interval_rounds(measurement.blocks)
     if count >= needed:
         return ()
     if measurement.ended_by in ("failed", "interrupted"):

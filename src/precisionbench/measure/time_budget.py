@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import attrs
 
 from precisionbench.measure.schedule import RowState
+from precisionbench.probes.profiler import profiled_calls
 from precisionbench.probes.run_all import PASSES
 
 PROFILE = "profile"
@@ -35,10 +36,9 @@ _PASS_S: Mapping[str, tuple[float, float, int]] = {
     "wall": (0.2, 0.01, 200),
 }
 _PASS_CALLS = 3
-# Of the profile: seconds for each row, the calls that are profiled, and the others it makes.
+# Of the profile: seconds for each row, and the calls it makes besides those that are profiled.
 _PROFILE_S = {"cuda": 0.5}
 _PROFILE_ELSEWHERE_S = 0.3
-_PROFILED_S, _MOST_PROFILED = 0.2, 5
 _OTHER_CALLS = 6
 LEAST_ROUNDS_SHARE = 0.5
 _SLACK = 0.2  # share of the budget by which estimates may be exceeded before anything is left out
@@ -69,8 +69,8 @@ def _pass_s(name: str, call_s: float) -> float:
 
 
 def _profile_s(call_s: float, device_type: str) -> float:
-    profiled = max(1, min(_MOST_PROFILED, round(_PROFILED_S / call_s)))
-    return _PROFILE_S.get(device_type, _PROFILE_ELSEWHERE_S) + (profiled + _OTHER_CALLS) * call_s
+    calls = profiled_calls(call_s) + _OTHER_CALLS
+    return _PROFILE_S.get(device_type, _PROFILE_ELSEWHERE_S) + calls * call_s
 
 
 def without_time(planned: Mapping[str, float], left_s: float) -> tuple[str, ...]:

@@ -24,8 +24,6 @@ _WARMUP_S = 0.5  # for each row
 _BLOCK_S = 0.08  # shortest block, with what it takes besides its calls
 _CALLS_OF_BLOCK = 4
 _INLINE_ROW_S = 5.0
-_DEFAULT_REPLICAS = {"cuda": 3}
-_DEFAULT_REPLICAS_ELSEWHERE = 2
 
 _BEFORE, _AFTER = ("starting", "preparing"), ("finishing", "examining")  # the rounds
 
@@ -87,14 +85,8 @@ class TimeEstimate:
             budget_s = options.total_budget_s(device_type, len(rows))
             row_s = min(budget_s / len(rows), _INLINE_ROW_S)
             return cls([_Part("inline", row.name, row_s) for row in rows], now)
-        replicas = options.replicas or _DEFAULT_REPLICAS.get(
-            device_type, _DEFAULT_REPLICAS_ELSEWHERE
-        )
-        parts = [
-            part
-            for _ in range(options.sessions)
-            for part in _session(rows, replicas, options.rounds.get("min_rounds"))
-        ]
+        replicas, least = options.replicas_on(device_type), options.rounds.get("min_rounds")
+        parts = [part for _ in range(options.sessions) for part in _session(rows, replicas, least)]
         finish = {
             row.name: seconds_after_rounds([_CALL_S], device_type, options.passes, options.evidence)
             for row in rows

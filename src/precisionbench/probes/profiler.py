@@ -113,6 +113,15 @@ def allocations(call: Call, device: torch.device) -> dict[str, Any]:
     return {"device_allocations": (device_allocations() - before) / 2}
 
 
+def profiled_calls(call_s: float) -> int:
+    """How many calls are profiled of a model that is not too large for its trace.
+
+    Args:
+        call_s: about how long a call takes, in seconds.
+    """
+    return max(1, min(_MOST_CALLS, round(_PROFILE_S / call_s)))
+
+
 def profiled(
     call: Call, call_s: float, device: torch.device, module: nn.Module | None
 ) -> dict[str, Any]:
@@ -121,8 +130,7 @@ def profiled(
     The first of the calls is left out: the profiler itself is then still starting.
     """
     parts = sum(1 for _ in module.modules()) if module is not None else 0
-    most = min(_MOST_CALLS, _MOST_PARTS // (parts + 1))
-    calls = max(1, min(most, round(_PROFILE_S / call_s)))
+    calls = max(1, min(profiled_calls(call_s), _MOST_PARTS // (parts + 1)))
     with _profiler(device) as profiler, _annotated(module):
         for _ in range(1 + calls):
             with torch.profiler.record_function(CALL):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from precisionbench._internal.interval_text import span
 from precisionbench.analysis.speedups import per_item_ratio
-from precisionbench.analysis.variation import count_rounds, rounds_needed
+from precisionbench.analysis.variation import count_rounds, least_interval_rounds
 from precisionbench.diagnosis.gap.ledger import Factor, Kind
 from precisionbench.diagnosis.gap.states import (
     LAYOUT,
@@ -157,7 +157,7 @@ def _measured_factor(
         return Factor(name, Kind.DERIVED, factor, source, reason)
     how = _SCHEDULES.get(data.schedule, "one after another, drift between them not in the range")
     blocks = [row.measurement.blocks for row in data.results]
-    rounds, needed = min(map(count_rounds, blocks)), max(map(rounds_needed, blocks))
+    rounds, needed = min(map(count_rounds, blocks)), max(map(least_interval_rounds, blocks))
     few = f"{rounds} round(s) only, so the range is merely what was seen"
     reason = "; ".join(filter(None, (reason, few if rounds < needed else "")))
     return Factor(name, Kind.MEASURED, factor, f"{rows}, {how}, {day}", reason)
