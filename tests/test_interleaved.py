@@ -214,6 +214,27 @@ def opened_together(run: Run, *workers: Worker):
     return open_replicas(run, {"eager": workers, "half": [Worker() for _ in workers]}, 0)
 
 
+def test_what_the_first_replica_has_compiled_is_not_compiled_again_beside_it(run):
+    """All first replicas are built at the same time, and a row's others after its first."""
+    begun: list[tuple[str, KnownCalls | None]] = []
+
+    class Building(Worker):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def begin_open(self, known: KnownCalls | None = None) -> None:
+            super().begin_open(known)
+            begun.append((self.name, known))
+
+    run.options = attrs.evolve(run.options, build_together=True)
+    open_replicas(
+        run, {row: [Building(f"{row} {i}") for i in range(2)] for row in ("eager", "half")}, 0
+    )
+    assert [name for name, known in begun if known is None] == ["eager 0", "half 0"]
+    assert [name for name, known in begun if known is not None] == ["eager 1", "half 1"]
+
+
 def test_a_replica_that_fails_when_called_alone_does_not_affect_the_others(run):
     broken, whole = Worker(error_alone=PreparationError("no call", "try again")), Worker()
     row_states = opened_together(run, broken, whole)

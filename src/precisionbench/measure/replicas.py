@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -145,7 +144,8 @@ def open_replicas(
 
     The first replica of each row is prepared alone, so that its build time is its own. Further ones
     are prepared side by side, unless their backends tune by timing or memory may be short; on a CPU
-    they would compete for its cores.
+    they would compete for its cores. Where all rows are built at the same time, further replicas
+    wait for the first of their row only: what it has compiled is in the compiler's cache.
 
     Args:
         run: rows that cannot be prepared are removed from it.
@@ -160,12 +160,14 @@ def open_replicas(
     """
     opening = _Opening(run, session)
     if run.options.build_together:
-        for worker in itertools.chain.from_iterable(workers.values()):
-            worker.begin_open()
+        for first, *_ in workers.values():
+            first.begin_open()
     for row in list(run.rows):
         opening.open_first(row, workers[row.name])
+        if run.options.build_together:
+            opening.begin_further(row, workers[row.name])
     if not run.options.build_together and run.device.type != "cpu":
-        opening.begin_further(workers)
+        opening.begin_beside_each_other(workers)
     for replica in range(1, max(map(len, workers.values()))):
         for row in run.rows:
             opening.open_further(row, workers[row.name][replica])
@@ -212,18 +214,23 @@ class _Opening:
             self.taken_bytes[row.name] = max(0, before - after)
             self.row_states[row.name] = RowState(row.name, [prepared], self.session)
 
-    def begin_further(self, workers: Mapping[str, Sequence[Worker]]) -> None:
-        """Begin to prepare further replicas side by side, where the device holds all of them."""
+    def begin_beside_each_other(self, workers: Mapping[str, Sequence[Worker]]) -> None:
+        """Begin to prepare further replicas of all rows, where the device holds all of them."""
         rows = [row for row in self.run.rows if not _must_be_alone(row.require_backend())]
         free = self.run.system.free_device_bytes(self.run.device)
         wanted = sum(self.taken_bytes[row.name] * (len(workers[row.name]) - 1) for row in rows)
         if free is not None and free < _HEADROOM * wanted:
             return
         for row in rows:
-            opening = self.row_states[row.name].replicas[0].opening
-            if opening.build_s <= _LONG_BUILD_S:
-                for worker in workers[row.name][1:]:
-                    worker.begin_open(KnownCalls.of(opening))
+            if self.row_states[row.name].replicas[0].opening.build_s <= _LONG_BUILD_S:
+                self.begin_further(row, workers[row.name])
+
+    def begin_further(self, row: Row, workers: Sequence[Worker]) -> None:
+        """Begin to prepare further replicas of a row whose first is ready."""
+        if row.name in self.row_states:
+            known = KnownCalls.of(self.row_states[row.name].replicas[0].opening)
+            for worker in workers[1:]:
+                worker.begin_open(known)
 
     def open_further(self, row: Row, worker: Worker) -> None:
         """Prepare a further replica of a row, unless there is a reason against it."""

@@ -23,7 +23,7 @@ from precisionbench.probes.trace import CALL, LAYER, profile_of
 from precisionbench.results.dtypes import dtype_name
 from precisionbench.results.evidence import Evidence, Layer, Tensor
 from precisionbench.system.memory import device_allocations
-from precisionbench.torchtools.global_state import foreign_functions
+from precisionbench.torchtools.global_state import dynamo_not_imported_by, foreign_functions
 from precisionbench.torchtools.tensors import Inputs, walk
 from precisionbench.torchtools.timer import Call
 
@@ -70,7 +70,6 @@ def start_profiler(device: torch.device) -> None:
     Args:
         device: that will be profiled.
     """
-    import torch._dynamo  # which the first call under a dispatch mode would import, for seconds
     import torch.utils.flop_counter
 
     with contextlib.suppress(*FOREIGN_ERRORS), _profiler(device):
@@ -242,7 +241,12 @@ def counted(call: Call, module: nn.Module | None, layers: tuple[Layer, ...]) -> 
 
         return counting
 
-    with _no_warnings(), FlopCounterMode(display=False) as counter, wrapped(module, wrap):
+    with (
+        _no_warnings(),
+        FlopCounterMode(display=False) as counter,
+        dynamo_not_imported_by(type(getattr(counter, "mode", counter))),
+        wrapped(module, wrap),
+    ):
         call()
     names = counter.get_flop_counts().get("Global", {})
     return {

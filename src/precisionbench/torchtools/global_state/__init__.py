@@ -5,7 +5,11 @@ float32), `modes` (autocast, gradients, cuDNN's benchmark mode, threads), `funct
 functions), `random_states` and `dynamo` (the compiler).
 """
 
-from precisionbench.torchtools.global_state.dynamo import compilations, recompile_limit_lifted
+from precisionbench.torchtools.global_state.dynamo import (
+    compilations,
+    dynamo_not_imported_by,
+    recompile_limit_lifted,
+)
 from precisionbench.torchtools.global_state.flags import flags_restored, read_flags, set_flags
 from precisionbench.torchtools.global_state.functions import (
     Functions,
@@ -26,6 +30,7 @@ __all__ = [
     "autocast_off",
     "compilations",
     "cudnn_benchmark",
+    "dynamo_not_imported_by",
     "flags_restored",
     "foreign_functions",
     "fp32_precision",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 _MANY_COMPILATIONS = 1 << 20
@@ -31,3 +31,26 @@ def compilations() -> int:
     """How many graphs TorchDynamo has compiled in this process."""
     dynamo: Any = sys.modules.get("torch._dynamo.utils")
     return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
+
+
+@contextlib.contextmanager
+def dynamo_not_imported_by(mode: type) -> Iterator[None]:
+    """Let a dispatch mode work without TorchDynamo, where that is not imported yet.
+
+    torch excludes the method of each dispatch mode from compilation, and imports TorchDynamo for
+    that at the first call: seconds on a slow file system, and nothing is compiled here.
+
+    Args:
+        mode: a class with a `__torch_dispatch__`.
+    """
+    method: Callable[..., Any] | None = mode.__dict__.get("__torch_dispatch__")
+    original = getattr(method, "__wrapped__", None)
+    if original is None or "torch._dynamo" in sys.modules:
+        yield
+        return
+    # Where `torch._compile._disable_dynamo` looks for what it made at the first call.
+    original.__dynamo_disable = original
+    try:
+        yield
+    finally:
+        del original.__dynamo_disable
