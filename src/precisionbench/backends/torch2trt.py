@@ -13,10 +13,8 @@ import attrs
 import torch
 from torch import nn
 
-from precisionbench._internal.importing import (
-    import_engine,
-    installed_version,
-)
+from precisionbench._internal.files import make_folder
+from precisionbench._internal.importing import import_engine, installed_version
 from precisionbench.backends import tensorrt_engine as engines
 from precisionbench.backends.base import (
     Backend,
@@ -309,7 +307,7 @@ class Torch2trt(Backend):
             "options": options,
             "calibration": data.hexdigest() if batches else None,
         }
-        return Path(self.engine_cache) / f"{engines.cache_key(parts, model)}.engine"
+        return make_folder(self.engine_cache) / f"{engines.cache_key(parts, model)}.engine"
 
     def _warn_of_fallback(self, details: dict[str, Json]) -> None:
         counts = details["layer_precision"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from precisionbench._internal.paths import usable_path
 from precisionbench.errors import PublishedDataError, did_you_mean
 from precisionbench.published.record import (
     CHOICES,
@@ -46,8 +47,9 @@ def read(path: str | Path) -> tuple[Record, ...]:
     Raises:
         PublishedDataError: it cannot be read, or it has an error; with the line.
     """
+    file = usable_path(path, PublishedDataError)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise PublishedDataError(
             f"{path} cannot be read ({exc})", "give a TOML file of published numbers"

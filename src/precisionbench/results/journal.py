@@ -10,13 +10,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 import attrs
 
-from precisionbench.errors import OutputError, ResultFormatError, one_line
+from precisionbench._internal import files
+from precisionbench._internal.paths import quoted, usable_path
+from precisionbench.errors import OutputError, OutputExistsError, ResultFormatError, one_line
 from precisionbench.results import json_format
 from precisionbench.results.comparison_data import BackendFailure, BackendResult, ComparisonData
 from precisionbench.results.conditions import RoundConditions
@@ -24,6 +27,7 @@ from precisionbench.results.json_values import Json
 from precisionbench.results.measurement import Block
 
 FORMAT = "precisionbench.journal"
+_MAX_NAME_BYTES = 255
 _UNFINISHED = "the run ended before a round of this row was finished"
 
 
@@ -31,7 +35,7 @@ class Journal:
     """Appends lines to a file; if writing fails, it stops and the run continues.
 
     Args:
-        file: file to create.
+        file: file to create; an empty one of the user's own is taken as well.
         header: fields of `ComparisonData` that are known before the measurement.
         rows: identities of the planned rows.
 
@@ -46,16 +50,15 @@ class Journal:
     def __init__(
         self, file: str | os.PathLike[str], header: Mapping[str, Any], rows: list[dict[str, Any]]
     ) -> None:
-        self.file, self.write_error = Path(file), ""
+        self.file, self.write_error = usable_path(file, OutputError), ""
         self._seen: set[tuple[str, int]] = set()
+        self._out = _opened(file)
         try:
-            self._out: TextIO = self.file.open("x", encoding="utf-8")
-        except OSError as exc:
-            raise OutputError(
-                f"the journal {str(file)!r} could not be created ({one_line(exc)})",
-                "choose another name or place",
-            ) from exc
-        self._write({"format": FORMAT, "version": json_format.VERSION, "rows": rows, **header})
+            self._append({"format": FORMAT, "version": json_format.VERSION, "rows": rows, **header})
+        except OSError as exc:  # better now than after the measurement
+            self.close()
+            Path(self._out.name).unlink()
+            raise _not_written(file, exc) from exc
 
     def has_row(self, name: str, session: int) -> bool:
         """Whether a row of a session has been added."""
@@ -100,13 +103,16 @@ class Journal:
         if self.write_error:
             return
         try:
-            self._out.write(json.dumps(line, allow_nan=False) + "\n")
-            self._out.flush()
+            self._append(line)
         except OSError as exc:
             self.write_error = (
-                f"the journal {str(self.file)!r} could not be written any further "
-                f"({one_line(exc)}); this result itself is complete"
+                f"the journal {quoted(self.file)} could not be written any further "
+                f"({files.reason_of(exc)}); this result itself is complete"
             )
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        self._out.write(json.dumps(line, allow_nan=False) + "\n")
+        self._out.flush()
 
     def close(self) -> None:
         """Close the file; it is not deleted."""
@@ -120,14 +126,75 @@ def _without_blocks(row: BackendResult) -> dict[str, Any]:
     return found
 
 
-def free_name(output: Path) -> Path:
-    """An unused name for a journal in the folder of a result.
+def _opened(path: str | os.PathLike[str]) -> TextIO:
+    """The file of a journal, which is new, or is there, empty and ours."""
+    with contextlib.suppress(OutputExistsError):
+        files.create(path)
+    file = files.output_file(path, overwrite=True)
+    if not _is_own_and_empty(file):
+        raise OutputExistsError(f"the journal {quoted(path)} exists", "choose another name")
+    try:
+        return open(file, "a", encoding="utf-8", opener=_without_following)
+    except OSError as exc:
+        raise _not_written(path, exc) from exc
+
+
+def _is_own_and_empty(file: Path) -> bool:
+    found = file.lstat()
+    own = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+    return own and stat.S_ISREG(found.st_mode) and not found.st_size
+
+
+def _without_following(file: str, flags: int) -> int:
+    return os.open(file, flags | getattr(os, "O_NOFOLLOW", 0))
+
+
+def _not_written(path: str | os.PathLike[str], error: OSError) -> OutputError:
+    return OutputError(
+        f"the journal {quoted(path)} could not be written ({files.reason_of(error)})",
+        files.remedy_for(error, "choose another place"),
+    )
+
+
+def claim_file(output: Path) -> Path:
+    """Create an empty file for a journal under an unused name, in the folder of a result.
+
+    No other process that writes the same result gets the same file.
 
     Args:
         output: file of the result.
+
+    Raises:
+        OutputError: it cannot be created.
     """
-    names = (f"{output.name}.journal{'' if n == 1 else f'.{n}'}" for n in range(1, 1000))
-    return next(file for name in names if not (file := output.with_name(name)).exists())
+    number = 1
+    while True:
+        file = _name_beside(output, ".journal" if number == 1 else f".{number}.journal")
+        with contextlib.suppress(OutputExistsError):
+            files.create(file)
+            return file
+        number += 1
+
+
+def _name_beside(output: Path, ending: str) -> Path:
+    """A name in the same folder, of which the system allows 255 bytes."""
+    stem = os.fsencode(output.name)
+    if len(stem) + len(ending) > _MAX_NAME_BYTES:
+        stem = stem[: _MAX_NAME_BYTES - len(ending)].decode(errors="ignore").encode()
+    return output.with_name(os.fsdecode(stem) + ending)
+
+
+def has_blocks(file: Path) -> bool:
+    """Whether a journal holds a finished block of the schedule that it ends with.
+
+    Args:
+        file: of the journal, which may be damaged.
+    """
+    found = False
+    with contextlib.suppress(FileNotFoundError), file.open("rb") as lines:
+        for line in lines:
+            found = line.startswith(b'{"block"') or (found and not line.startswith(b'{"schedule"'))
+    return found
 
 
 def is_journal(text: str) -> bool:

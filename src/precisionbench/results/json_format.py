@@ -1,27 +1,19 @@
-"""Results as versioned JSON files, which are written atomically.
+"""Results as versioned JSON.
 
 Reading a file evaluates and unpickles nothing.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from precisionbench._internal.files import temporary_beside
-from precisionbench.errors import (
-    OutputError,
-    OutputExistsError,
-    ResultFormatError,
-    did_you_mean,
-    one_line,
-)
+from precisionbench._internal.paths import quoted, usable_path
+from precisionbench.errors import ResultFormatError, did_you_mean, one_line
 from precisionbench.results.comparison_data import BackendResult, ComparisonData
 from precisionbench.results.latency import known_noise_floor
 
@@ -198,7 +190,7 @@ def read_text(path: str | os.PathLike[str]) -> tuple[str, str]:
     """The text of a result file.
 
     Args:
-        path: a file that `write` wrote, or a journal.
+        path: a file that `save` wrote, or a journal.
 
     Returns:
         The text, and the file's name for errors.
@@ -206,104 +198,16 @@ def read_text(path: str | os.PathLike[str]) -> tuple[str, str]:
     Raises:
         ResultFormatError: the file is missing or not a text file.
     """
-    file = _path(path)
+    file = usable_path(path, ResultFormatError)
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError as exc:
         near = [entry.name for entry in file.parent.glob("*.json")]
         remedy = did_you_mean(file.name, near) if near else "check the path"
-        raise ResultFormatError(f"there is no file {str(file)!r}", remedy) from exc
+        raise ResultFormatError(f"there is no file {quoted(file)}", remedy) from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise ResultFormatError(
-            f"{str(file)!r} cannot be read as text ({one_line(exc)})",
+            f"{quoted(file)} cannot be read as text ({one_line(exc)})",
             "give a file that comparison.save() or --output wrote",
         ) from exc
-    return text, repr(str(file))
-
-
-def _path(path: str | os.PathLike[str]) -> Path:
-    name = os.fsdecode(path)
-    if "\0" in name:
-        raise OutputError(f"{name!r} is no name of a file", "leave the null character out")
-    return Path(name)
-
-
-def _target(path: str | os.PathLike[str]) -> Path:
-    """The file to write: the target of a symbolic link, which stays."""
-    try:
-        return Path(os.path.realpath(_path(path)))
-    except OSError as exc:  # the working directory is gone, or links go in a circle
-        raise OutputError(
-            f"{str(path)!r} leads nowhere ({one_line(exc)})", "choose another place"
-        ) from exc
-
-
-def check_writable(path: str | os.PathLike[str], overwrite: bool) -> None:
-    """Raise before the measurement what `write` would raise after it.
-
-    Args:
-        path: file to write later.
-        overwrite: whether an existing file may be replaced.
-
-    Raises:
-        OutputExistsError: the file exists and may not be replaced.
-        OutputError: its folder does not exist or is not writable.
-    """
-    file = _path(path)
-    if file.is_dir():
-        raise OutputError(f"{str(file)!r} is a folder", "give the name of a file in it")
-    if file.exists() and not file.is_file():
-        raise OutputError(f"{str(file)!r} is a device or a pipe", "give the name of a file")
-    if file.exists() and not overwrite:
-        raise _exists(file)
-    if not file.parent.is_dir():
-        raise OutputError(
-            f"there is no folder {str(file.parent)!r}", "create it, or choose another"
-        )
-    if not os.access(file.parent, os.W_OK):
-        raise OutputError(f"{str(file.parent)!r} may not be written to", "choose another folder")
-
-
-def write(path: str | os.PathLike[str], text: str, *, overwrite: bool = False) -> None:
-    """Write a file atomically.
-
-    The text is written to a temporary file in the same folder, which is then renamed.
-
-    Args:
-        path: file to write.
-        text: its whole content.
-        overwrite: replace a file that exists.
-
-    Raises:
-        OutputExistsError: the file exists and `overwrite` is false.
-        OutputError: the folder is missing or not writable, or the disk is full.
-    """
-    check_writable(path, overwrite)
-    file = _target(path)
-    try:
-        with temporary_beside(file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-            (os.replace if overwrite else _link)(temporary, file)
-    except FileExistsError as exc:  # it was created in the meantime
-        raise _exists(file) from exc
-    except OSError as exc:
-        raise OutputError(
-            f"{str(file)!r} could not be written ({one_line(exc)})", "choose another place"
-        ) from exc
-
-
-def _exists(file: Path) -> OutputExistsError:
-    return OutputExistsError(
-        f"{str(file)!r} exists", "choose another name, or pass overwrite (--overwrite)"
-    )
-
-
-def _link(temporary: Path, file: Path) -> None:
-    """Rename a file unless the name is taken; a hard link, unlike a rename, fails in that case."""
-    try:
-        os.link(temporary, file)
-    except OSError as exc:
-        if exc.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
-            raise
-        with file.open("xb") as new:  # a file system without hard links
-            new.write(temporary.read_bytes())
+    return text, quoted(file)

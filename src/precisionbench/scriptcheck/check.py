@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from precisionbench._internal.paths import quoted, usable_path
 from precisionbench.errors import SpecError, one_line
 from precisionbench.scriptcheck.events import Observations
 from precisionbench.scriptcheck.frames import place_of
@@ -49,7 +50,7 @@ def check(
     """
     if isinstance(args, str):
         raise SpecError(f"args is the text {args!r}", "give a list: args=['--batch', '8']")
-    name = os.fspath(script)
+    name = str(usable_path(script, SpecError))
     source = _source(name)
     return evaluate(name, source, observe(name, list(args), timeout_s, boot=BOOT))
 
@@ -86,7 +87,8 @@ def _source(name: str) -> str:
         return ""
     except (OSError, ValueError) as exc:
         raise SpecError(
-            f"there is no script {name!r} to read ({one_line(exc)})", "give the path of a .py file"
+            f"there is no script {quoted(name)} to read ({one_line(exc)})",
+            "give the path of a .py file",
         ) from exc
 
 

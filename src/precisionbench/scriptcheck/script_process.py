@@ -8,13 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 import attrs
 
+from precisionbench._internal.files import temporary_folder
 from precisionbench.results import json_format
 from precisionbench.scriptcheck.child import ENDED_BY_PARENT, OBSERVATIONS
 from precisionbench.scriptcheck.events import NO_OBSERVATIONS, Ending, Observations
@@ -49,9 +49,9 @@ def observe(
         What was observed, until the end or until it was ended.
     """
     root = str(Path(__file__).parent.parent.parent)
-    with tempfile.TemporaryDirectory(prefix="precisionbench-") as folder, _pipe() as (read, write):
+    with temporary_folder() as folder, _pipe() as (read, write):
         process = popen(
-            [sys.executable, "-c", boot, root, folder, str(read), script, *args],
+            [sys.executable, "-c", boot, root, str(folder), str(read), script, *args],
             stdout=_STDERR,
             pass_fds=(read,),
         )
@@ -60,7 +60,7 @@ def observe(
         finally:
             process.kill()
             process.wait()
-        return read_observations(Path(folder), forced or death(process.returncode))
+        return read_observations(folder, forced or death(process.returncode))
 
 
 def read_observations(folder: Path, otherwise: Ending) -> Observations:

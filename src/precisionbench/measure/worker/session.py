@@ -48,6 +48,7 @@ from precisionbench.torchtools.global_state import (
     seed_everything,
     threads,
 )
+from precisionbench.torchtools.saving import save
 from precisionbench.torchtools.timer import Call, CudaEventClock, Timer
 
 # Two calls of the same half-precision model on the same inputs differ by less than this, whatever
@@ -162,8 +163,11 @@ class Session:
 
         Args:
             path: of the file.
+
+        Raises:
+            OutputError: it cannot be written.
         """
-        torch.save(self.output, path)
+        save(self.output, path)
 
     def write_float64_reference(self, path: str) -> None:
         """Write what the model's layers compute in float64 to a file, for `evidence`.
@@ -174,10 +178,11 @@ class Session:
         Raises:
             ExecutionError: the model does not run in float64.
             PreparationError: torch is patched in this process.
+            OutputError: the file cannot be written.
         """
         device_type = self.workload.device.type
         with executing(), silence(), autocast_off(device_type):  # the row's own, too
-            torch.save(layer_outputs_in_float64(self.workload), path)
+            save(layer_outputs_in_float64(self.workload), path)
 
     def evidence(self, call_s: float, float64_path: str | None) -> Evidence:
         """Profile a call, and compare each layer's output with float64's.
