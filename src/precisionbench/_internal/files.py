@@ -65,10 +65,12 @@ def create(path: str | os.PathLike[str]) -> None:
         path: of the file.
 
     Raises:
-        OutputExistsError: there is one.
+        OutputExistsError: there is one, or a link.
         OutputError: as for `check_writable`.
     """
     file = output_file(path, overwrite=False)
+    if os.path.lexists(path):
+        raise _exists(path)
     with _errors_of(path):
         file.touch(exist_ok=False)
 

@@ -140,7 +140,10 @@ def _opened(path: str | os.PathLike[str]) -> TextIO:
 
 
 def _is_own_and_empty(file: Path) -> bool:
-    found = file.lstat()
+    try:
+        found = file.lstat()
+    except OSError:
+        return False
     own = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
     return own and stat.S_ISREG(found.st_mode) and not found.st_size
 
