@@ -47,6 +47,7 @@ def check(
 
     Raises:
         SpecError: there is no such script, or it cannot be read.
+        OutputError: the folder for temporary files (TMPDIR) cannot hold what was observed.
     """
     if isinstance(args, str):
         raise SpecError(f"args is the text {args!r}", "give a list: args=['--batch', '8']")
