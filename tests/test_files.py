@@ -1,17 +1,17 @@
 from __future__ import annotations
 
-import contextlib
 import os
-import resource
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 import precisionbench as pb
+from full_disk import files_limited_to
 from made_up_results import comparison_data
 from precisionbench import published
 from precisionbench._internal import files, paths
@@ -22,9 +22,12 @@ from precisionbench.errors import (
     PublishedDataError,
     ResultFormatError,
     SpecError,
+    WorkloadError,
 )
+from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.results.journal import Journal, claim_file
 from precisionbench.scriptcheck.check import check
+from precisionbench.torchtools.saving import save
 
 COMPARISON = pb.Comparison(comparison_data())
 IS_ROOT = os.geteuid() == 0
@@ -32,17 +35,6 @@ IS_ROOT = os.geteuid() == 0
 
 def names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
-
-
-@contextlib.contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Let the system refuse to write more, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # Names
@@ -168,7 +160,7 @@ def test_a_write_to_a_full_disk_leaves_what_was_there(tmp_path, existing):
     if existing:
         file.write_text(existing)
     full = pytest.raises(OutputError, match="r.json' could not be written .*; free space there")
-    with file_size_limit(1000), full:
+    with files_limited_to(1000), full:
         files.write_text(file, "new" * 1000, overwrite=True)
     assert names(tmp_path) == (["r.json"] if existing else [])
     assert existing is None or file.read_text() == existing
@@ -361,7 +353,7 @@ def test_the_longest_name_of_a_result_leaves_room_for_its_journal(tmp_path, lett
 
 def test_a_disk_that_is_full_before_the_measurement_is_an_error_then(tmp_path):
     full = pytest.raises(OutputError, match="the journal .* could not be written .*; free space")
-    with file_size_limit(1000), full:
+    with files_limited_to(1000), full:
         Journal(tmp_path / "journal", {"notes": "n" * 2000}, [])
     assert names(tmp_path) == []
 
@@ -374,6 +366,36 @@ def test_without_a_folder_for_temporary_files_the_error_says_what_to_set(tmp_pat
     message = "missing/precisionbench-.*; set TMPDIR to a folder"
     with pytest.raises(OutputError, match=message), files.temporary_folder():
         pass
+
+
+def test_a_model_that_the_disk_cannot_hold_for_the_workers_is_no_fault_of_the_model():
+    message = "the temporary file '.*model.pt' could not be written .*; free space there"
+    with WorkerPool() as pool:
+        with files_limited_to(1000), pytest.raises(OutputError, match=message):
+            pool.write("model.pt", torch.nn.Linear(100, 100))
+        assert pool.write("model.pt", torch.nn.Linear(100, 100)).exists()
+
+
+class Unpicklable:
+    """Fails with the class of error that torch raises on a full disk."""
+
+    def __reduce__(self):
+        raise RuntimeError("not for you")
+
+
+def test_a_model_that_cannot_be_pickled_is_no_fault_of_the_disk():
+    message = "cannot be sent to a worker process .RuntimeError: not for you"
+    with WorkerPool() as pool, pytest.raises(WorkloadError, match=message):
+        pool.write("model.pt", Unpicklable())
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20])
+def test_tensors_are_read_as_they_were_saved(tmp_path, size):
+    values = {"": torch.rand(size), "empty": torch.empty(0)}
+    save(values, tmp_path / "values.pt")
+    for options in ({}, {"mmap": True}):
+        found = torch.load(tmp_path / "values.pt", **options)
+        assert all(torch.equal(found[name], value) for name, value in values.items())
 
 
 def test_a_temporary_folder_is_removed_with_what_is_in_it(tmp_path, monkeypatch):

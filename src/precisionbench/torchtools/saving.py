@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,13 @@ from precisionbench._internal.paths import quoted
 from precisionbench.errors import FOREIGN_ERRORS, OutputError
 
 
-def save(value: object, path: str | Path, pickle_module: Any = pickle) -> None:
+def save(value: object, path: str | Path, **options: Any) -> None:
     """Write what `torch.load` reads.
 
     Args:
         value: what to write.
         path: of the file, in a temporary folder.
-        pickle_module: as for `torch.save`.
+        options: as for `torch.save`.
 
     Raises:
         OutputError: the file cannot be written.
@@ -33,7 +32,7 @@ def save(value: object, path: str | Path, pickle_module: Any = pickle) -> None:
         raise _not_written(file, exc) from exc
     try:
         with opened:
-            torch.save(value, opened, pickle_module=pickle_module, pickle_protocol=5)
+            torch.save(value, opened, **options)
     except FOREIGN_ERRORS as exc:
         if opened.error is not None:
             raise _not_written(file, opened.error) from exc

@@ -98,7 +98,7 @@ class WorkerPool:
 
         path = self.folder / name
         try:
-            save(value, path, cloudpickle)
+            save(value, path, pickle_module=cloudpickle, pickle_protocol=5)
         except OutputError:
             raise
         except FOREIGN_ERRORS as exc:
