@@ -51,7 +51,8 @@ def check(
     """
     if isinstance(args, str):
         raise SpecError(f"args is the text {args!r}", "give a list: args=['--batch', '8']")
-    name = str(usable_path(script, SpecError))
+    usable_path(script, SpecError)
+    name = os.fsdecode(script)  # as it was given, as `sys.argv[0]` of the script
     source = _source(name)
     return evaluate(name, source, observe(name, list(args), timeout_s, boot=BOOT))
 
