@@ -14,7 +14,7 @@ from precisionbench.errors import FOREIGN_ERRORS, OutputError
 
 
 def save(value: object, path: str | Path, **options: Any) -> None:
-    """Write what `torch.load` reads.
+    """Write what `torch.load` reads, or nothing.
 
     Args:
         value: what to write.
@@ -34,6 +34,7 @@ def save(value: object, path: str | Path, **options: Any) -> None:
         with opened:
             torch.save(value, opened, **options)
     except FOREIGN_ERRORS as exc:
+        file.unlink(missing_ok=True)
         if opened.error is not None:
             raise _not_written(file, opened.error) from exc
         raise
