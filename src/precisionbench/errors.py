@@ -23,12 +23,14 @@
           └── OutputExistsError       it exists and may not be replaced
 
 Each says what is wrong (`reason`) and what to do next (`remedy`); `str()` gives both in one
-sentence.
+sentence, in which all that a name could hide is visible.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+from precisionbench import safe_text
 
 
 class PrecisionBenchError(Exception):
@@ -45,7 +47,8 @@ class PrecisionBenchError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.reason}; {self.remedy}" if self.remedy else self.reason
+        whole = f"{self.reason}; {self.remedy}" if self.remedy else self.reason
+        return safe_text.lines(whole)
 
 
 class SpecError(PrecisionBenchError, ValueError):
