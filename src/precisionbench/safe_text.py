@@ -70,7 +70,7 @@ _MARKUP = re.compile(r"[\\`*_|<>\[\]~&]")
 # What makes a heading, a list, a rule or a fence of a line that begins with it.
 _LINE_START = re.compile(r"^(\d*)(?=#+(?:\s|$)|[-+.)]\s|--|=)")
 # GitHub makes links of these without any markup, and notifies whoever is mentioned.
-_BARE_LINK = re.compile(r":(?=//)|(?<=\bwww)\.", re.IGNORECASE)
+_BARE_LINK = re.compile(r":(?=//)|(?<=www)\.", re.IGNORECASE)
 _MENTION = re.compile(r"@+")
 _ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
 _AFTER_AN_ADDRESS = ".,;:!?'\"*"  # of the sentence that it stands in
@@ -131,8 +131,8 @@ def _word_with_link(word: str) -> str:
     if found is None:
         return _inline(word)
     address = found[0].rstrip(_AFTER_AN_ADDRESS)
-    if address.count("(") < address.count(")"):
-        address = address.rstrip(")" + _AFTER_AN_ADDRESS)
+    while address.endswith(")") and address.count("(") < address.count(")"):
+        address = address[:-1].rstrip(_AFTER_AN_ADDRESS)
     before, after = word[: found.start()], word[found.start() + len(address) :]
     return _inline(before) + markdown_link(address) + _inline(after)
 
