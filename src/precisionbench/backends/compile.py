@@ -34,6 +34,7 @@ from precisionbench.errors import (
     PreparationError,
     SpecError,
     one_line,
+    text_of,
 )
 from precisionbench.results.claims import Claims
 from precisionbench.results.dtypes import TF32
@@ -217,7 +218,7 @@ def _called_until_quiet(call: Callable[[], object]) -> tuple[int, int]:
 
 
 def _explained(exc: BaseException) -> Exception:
-    text = f"{type(exc).__name__}: {exc}"
+    text = f"{type(exc).__name__}: {text_of(exc)}"
     if isinstance(exc, (torch.cuda.OutOfMemoryError, MemoryError)):
         return OutOfMemoryError(f"it does not fit in memory while it is compiled ({one_line(exc)})")
     if "InvalidCxxCompiler" in text or "Failed to find C compiler" in text:
@@ -237,7 +238,7 @@ def _compile_error(exc: BaseException) -> str:
 
 
 def _first_line(text: object) -> str:
-    return str(text).strip().partition("\n")[0]
+    return text_of(text).strip().partition("\n")[0]
 
 
 def has_toolchain(device: str) -> bool:

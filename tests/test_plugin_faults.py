@@ -1,0 +1,191 @@
+"""Whatever the code of a plugin does where nothing is measured, it costs its own backend only."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterator
+
+import attrs
+import pytest
+import torch
+
+import precisionbench as pb
+from precisionbench.backends import discovery
+from precisionbench.backends.discovery import GROUP
+from precisionbench.measure.worker import protocol
+
+PLUGIN = """
+    import os, signal, sys, time
+    from contextlib import contextmanager
+    from typing import ClassVar, Literal
+    import attrs
+    from precisionbench.backends import Backend
+    from precisionbench.errors import BackendUnavailableError, SpecError
+
+    class Speechless(Exception):
+        def __str__(self):
+            raise ZeroDivisionError
+
+    class Stop(BaseException):
+        pass
+
+    class OwnError(BackendUnavailableError):
+        def __init__(self):
+            pass
+        def __str__(self):
+            return b"no text"
+
+    def raised(error):
+        raise error
+
+    FAULTS = {
+        "none": lambda: None,
+        "exit": lambda: sys.exit("no licence"),
+        "os_exit": lambda: os._exit(3),
+        "crash": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+        "hang": lambda: time.sleep(600),
+        "speechless": lambda: raised(Speechless()),
+        "stop": lambda: raised(Stop("enough")),
+        "own_error": lambda: raised(OwnError()),
+        "huge": lambda: raised(ValueError("x" * 10_000_000)),
+        "surrogate": lambda: raised(BackendUnavailableError("a \\udc80 licence", "buy it")),
+        "loud": lambda: print("x" * 10_000_000),
+    }
+
+    @attrs.frozen
+    class Plain(Backend):
+        "A plugin of ours."
+        name: ClassVar[str] = "plain"
+        @contextmanager
+        def prepare(self, model, inputs):
+            yield inputs.bind(model)
+
+    @attrs.frozen
+    class Faulty(Plain):
+        name: ClassVar[str] = "faulty"
+        fault: str = "none"
+        def check_available(self):
+            FAULTS[self.fault]()
+
+    def faulty(fault):
+        return attrs.frozen(type(fault, (Faulty,), {
+            "name": fault.replace("_", "-"), "fault": fault, "__module__": __name__,
+            "__annotations__": {"name": ClassVar[str], "fault": str},
+        }))
+
+    for fault in FAULTS:
+        globals()[fault] = faulty(fault)
+"""
+SENTENCES = {
+    "exit": "its check_available failed (SystemExit: no licence)",
+    "os-exit": "its worker process ended with exit code 3 (check_available)",
+    "crash": "its worker process was ended by signal 11 (check_available)",
+    "hang": "its worker process did not answer within 2 s (check_available) and was ended",
+    "speechless": "(Speechless: its text cannot be made, because of ZeroDivisionError)",
+    "stop": "its check_available failed (Stop: enough)",
+    "own-error": "OwnError: its text cannot be made, because of TypeError",
+    "huge": "its check_available failed (ValueError: xxx",
+    "surrogate": "a \\udc80 licence",
+}
+AVAILABLE = ("loud", "plain")
+
+
+@pytest.fixture(scope="module")
+def plugins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A package with a backend for each fault, and one whose import ends the process."""
+    folder = tmp_path_factory.mktemp("plugins")
+    (folder / "faults.py").write_text(textwrap.dedent(PLUGIN))
+    (folder / "fatal.py").write_text("import os\nos._exit(5)\n")
+    metadata = folder / "faults-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: faults\nVersion: 1\n")
+    names = [f"{name} = faults:{name.replace('-', '_')}" for name in SENTENCES]
+    lines = [f"[{GROUP}]", "fatal = fatal:Backend", "loud = faults:loud", "plain = faults:Plain"]
+    (metadata / "entry_points.txt").write_text("\n".join([*lines, *names]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        patch.setattr(protocol, "LIMITS", attrs.evolve(protocol.LIMITS, check_s=2.0))
+        yield
+    sys.modules.pop("faults", None)
+
+
+@pytest.fixture(scope="module")
+def listed(plugins: None) -> dict[str, discovery.BackendInfo]:
+    return {info.name: info for info in pb.list_backends()}
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_a_plugin_whose_check_fails_is_listed_with_the_reason(listed, name):
+    info = listed[name]
+    assert not info.available
+    assert info.options["fault"] == "text"
+    assert SENTENCES[name] in info.requirement
+    assert len(info.requirement) < 1000
+    info.requirement.encode()
+
+
+@pytest.mark.parametrize("name", AVAILABLE)
+def test_the_plugins_that_are_asked_between_them_are_available(listed, name):
+    assert listed[name].available
+    assert listed[name].distribution == "faults"
+    assert listed["half"].available
+
+
+def test_a_plugin_whose_import_ends_the_process_is_listed(listed):
+    assert "ended with exit code 5 (describe)" in listed["fatal"].requirement
+    assert not listed["fatal"].options
+    assert "fatal" not in sys.modules
+
+
+def test_listing_imports_no_plugin_here(plugins):
+    sys.modules.pop("faults", None)
+    pb.list_backends()
+    assert "faults" not in sys.modules
+
+
+@pytest.fixture(scope="module")
+def compared(plugins: None) -> pb.Comparison:
+    return pb.compare(
+        torch.nn.Linear(4, 4),
+        torch.rand(2, 4),
+        backends=[*SENTENCES, *AVAILABLE],
+        device="cpu",
+        replicas=1,
+        budget_s=0.5,
+        evidence=False,
+    )
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_a_plugin_whose_check_fails_is_a_failed_row(compared, name):
+    failure = next(row for row in compared.failures if row.backend == name)
+    assert SENTENCES[name] in failure.reason
+    assert len(failure.reason) < 1000
+
+
+def test_the_other_rows_are_measured(compared):
+    assert [row.backend for row in compared.results] == ["eager", *AVAILABLE]
+    assert all(row.measurement.rounds for row in compared.results)
+    compared.to_json().encode()
+
+
+def test_what_a_check_prints_is_cut(compared):
+    log = compared["loud"].log
+    assert sum(map(len, log)) < 100_000
+    assert "... 9.9 MB left out ..." in log
+
+
+@pytest.mark.parametrize("name", ["exit", "speechless", "stop", "own-error", "huge", "surrogate"])
+def test_inline_the_same_exceptions_are_failed_rows(plugins, name):
+    found = pb.compare(
+        torch.nn.Linear(4, 4),
+        torch.rand(2, 4),
+        backends=[name],
+        device="cpu",
+        launcher="inline",
+        budget_s=0.1,
+        evidence=False,
+    )
+    assert SENTENCES[name] in found.failures[0].reason
+    assert found["eager"].measurement.blocks
