@@ -69,11 +69,7 @@ BROKEN = (
         name: ClassVar[str] = "silent"
 
         def claims(self):
-            raise KeyError("no idea")
-
-        @classmethod
-        def ladder_rungs(cls, capabilities):
-            raise KeyError("no idea")
+            raise SystemExit("no idea")
 
     @attrs.frozen
     class Wrong(Toy):
@@ -179,8 +175,36 @@ def test_claims_that_cannot_be_read_cost_their_own_row_only(install, cnn, images
     assert said in found.failures[0].reason
 
 
-def test_a_backend_whose_rungs_cannot_be_read_harms_no_other(install):
-    install("broken-plugin", BROKEN, silent="Silent", toy="Toy")
-    found = rungs("eager", Capabilities("cpu"))
-    assert "toy:steps=2" in found
-    assert not any(spec.startswith("silent") for spec in found)
+RUNGS = {
+    "an exit": ("sys.exit('no idea')", "SystemExit: no idea"),
+    "no end": ("itertools.cycle([Rung(Stage.ENGINE)])", "it gives more than 100 rungs"),
+    "no rungs": ("['toy']", "AttributeError"),
+    "an unknown option": ("[Rung(Stage.ENGINE, {'speed': 9})]", "has no option 'speed'"),
+}
+
+
+@pytest.mark.parametrize("case", RUNGS)
+def test_a_backend_whose_rungs_cannot_be_read_harms_no_other(install, case):
+    code, said = RUNGS[case]
+    faulty = f"""
+    import itertools, sys
+
+    @attrs.frozen
+    class Faulty(Toy):
+        name: ClassVar[str] = "faulty"
+
+        @classmethod
+        def ladder_rungs(cls, capabilities):
+            return {code}
+    """
+    install("broken-plugin", TOY + faulty, faulty="Faulty", toy="Toy")
+    capabilities = Capabilities("cpu")
+    assert rungs("eager", capabilities)[-1] == "toy:steps=2"
+    (sentence,) = [text for text in stopped("eager", capabilities) if "faulty" in text]
+    assert sentence.startswith("faulty was left out: its ladder_rungs failed")
+    assert said in sentence
+
+
+def test_a_plugin_that_could_not_be_imported_is_not_imported_for_its_rungs(install):
+    install("broken-plugin", "import os; os._exit(1)", broken="Backend")
+    assert rungs("eager", Capabilities("cpu", broken=["broken"]))[0] == "eager"

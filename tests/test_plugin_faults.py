@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import attrs
 import pytest
 import torch
 
 import precisionbench as pb
-from precisionbench.backends import discovery
+from precisionbench.backends import Backend, discovery
+from precisionbench.backends.base import unrecorded
 from precisionbench.backends.discovery import GROUP
+from precisionbench.backends.eager import Eager
+from precisionbench.backends.half import Half
+from precisionbench.measure import availability
 from precisionbench.measure.worker import protocol
 
 PLUGIN = """
@@ -89,6 +96,7 @@ SENTENCES = {
     "surrogate": "a \\udc80 licence",
 }
 AVAILABLE = ("loud", "plain")
+COMPARED = ("exit", "os-exit", "surrogate")  # as workers are asked in the same way, a few of them
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +120,9 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def listed(plugins: None) -> dict[str, discovery.BackendInfo]:
-    return {info.name: info for info in pb.list_backends()}
+    found = {info.name: info for info in pb.list_backends()}
+    assert not {"faults", "fatal"} & sys.modules.keys()  # no plugin is imported in this process
+    return found
 
 
 @pytest.mark.parametrize("name", SENTENCES)
@@ -135,13 +145,6 @@ def test_the_plugins_that_are_asked_between_them_are_available(listed, name):
 def test_a_plugin_whose_import_ends_the_process_is_listed(listed):
     assert "ended with exit code 5 (describe)" in listed["fatal"].requirement
     assert not listed["fatal"].options
-    assert "fatal" not in sys.modules
-
-
-def test_listing_imports_no_plugin_here(plugins):
-    sys.modules.pop("faults", None)
-    pb.list_backends()
-    assert "faults" not in sys.modules
 
 
 @pytest.fixture(scope="module")
@@ -149,15 +152,15 @@ def compared(plugins: None) -> pb.Comparison:
     return pb.compare(
         torch.nn.Linear(4, 4),
         torch.rand(2, 4),
-        backends=[*SENTENCES, *AVAILABLE],
+        backends=[*COMPARED, *AVAILABLE],
         device="cpu",
         replicas=1,
-        budget_s=0.5,
+        budget_s=0.2,
         evidence=False,
     )
 
 
-@pytest.mark.parametrize("name", SENTENCES)
+@pytest.mark.parametrize("name", COMPARED)
 def test_a_plugin_whose_check_fails_is_a_failed_row(compared, name):
     failure = next(row for row in compared.failures if row.backend == name)
     assert SENTENCES[name] in failure.reason
@@ -189,3 +192,32 @@ def test_inline_the_same_exceptions_are_failed_rows(plugins, name):
     )
     assert SENTENCES[name] in found.failures[0].reason
     assert found["eager"].measurement.blocks
+
+
+@attrs.frozen
+class Plain(Backend):
+    name: ClassVar[str] = "mine"
+    held: object = unrecorded()
+
+    @contextlib.contextmanager
+    def prepare(self, model, inputs):
+        yield inputs.bind(model)
+
+
+def reason_against(*backends: Backend) -> list[str]:
+    """Why they cannot run here, as it is found without starting a process."""
+    return [str(error) for error in availability.reasons_against(backends, no_pool)]
+
+
+def no_pool() -> Any:
+    raise AssertionError("no worker is needed")
+
+
+def test_no_worker_is_started_for_backends_without_a_check_or_of_this_library():
+    assert reason_against(Plain(), Half(), Eager()) == ["None"] * 3
+
+
+def test_a_backend_that_cannot_be_pickled_is_its_own_failure():
+    (reason, _) = reason_against(Plain(held=threading.Lock()), Plain())
+    assert reason.startswith("it cannot be sent to a worker process (TypeError: cannot pickle")
+    assert "launcher='inline'" in reason

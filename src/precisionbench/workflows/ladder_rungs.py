@@ -9,7 +9,7 @@ import attrs
 
 from precisionbench.backends import Backend, discovery
 from precisionbench.backends.rungs import Capabilities, Rung, Stage
-from precisionbench.errors import PrecisionBenchError, one_line, text_of
+from precisionbench.errors import PrecisionBenchError, SpecError, one_line, text_of
 from precisionbench.spec_syntax import spec_text, split_spec
 
 __all__ = ["Capabilities", "rungs", "stopped"]
@@ -66,26 +66,31 @@ class _Offer:
 def _offers(capabilities: Capabilities) -> Iterator[_Offer]:
     """The installed backends with rungs; `precisionbench backends` reports broken plugins."""
     for name in discovery.installed():
-        if name in capabilities.broken:
-            continue
-        try:
-            backend = discovery.load(name)
-            found = _rungs_of(backend, capabilities)
-        except PrecisionBenchError:
-            continue
-        except KeyboardInterrupt:
-            raise
-        except BaseException as exc:  # the code of a plugin
-            yield _Offer(name, (), f"its ladder_rungs failed ({one_line(exc)})")
-        else:
-            if found:
-                missing = capabilities.missing.get(name, "")
-                yield _Offer(name, found, missing, text_of(backend.left_out))
+        if name not in capabilities.broken and (offer := _offer(name, capabilities)):
+            yield offer
+
+
+def _offer(name: str, capabilities: Capabilities) -> _Offer | None:
+    """The rungs of a backend, or why there are none; None where it has none."""
+    try:
+        backend = discovery.load(name)
+    except PrecisionBenchError:
+        return None
+    try:
+        found = _rungs_of(backend, capabilities)
+        missing, left_out = capabilities.missing.get(name, ""), text_of(backend.left_out)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # the code of a plugin
+        return _Offer(name, (), f"its ladder_rungs failed ({one_line(exc)})")
+    return _Offer(name, found, missing, left_out) if found else None
 
 
 def _rungs_of(backend: type[Backend], capabilities: Capabilities) -> tuple[Rung, ...]:
     """The rungs of a backend, each of which its options allow."""
-    found = tuple(itertools.islice(backend.ladder_rungs(capabilities), _MOST_RUNGS))
+    found = tuple(itertools.islice(backend.ladder_rungs(capabilities), _MOST_RUNGS + 1))
+    if len(found) > _MOST_RUNGS:
+        raise SpecError(f"it gives more than {_MOST_RUNGS} rungs")
     for rung in found:
         discovery.make(spec_text(backend.name, rung.options))
     return found
