@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
@@ -14,21 +17,24 @@ import pytest
 import torch
 
 import precisionbench as pb
-from precisionbench.backends import Backend, discovery
+from precisionbench.backends import Backend, Prepared, discovery
+from precisionbench.backends.apex_amp import ApexAmp
 from precisionbench.backends.base import unrecorded
 from precisionbench.backends.discovery import GROUP
 from precisionbench.backends.eager import Eager
 from precisionbench.backends.half import Half
+from precisionbench.errors import WorkerError
 from precisionbench.measure import availability
 from precisionbench.measure.worker import protocol
+from precisionbench.measure.worker.process import Worker
 
 PLUGIN = """
-    import os, signal, sys, time
+    import os, signal, sys, time, warnings
     from contextlib import contextmanager
     from typing import ClassVar, Literal
     import attrs
     from precisionbench.backends import Backend
-    from precisionbench.errors import BackendUnavailableError, SpecError
+    from precisionbench.errors import BackendUnavailableError, PrecisionBenchWarning
 
     class Speechless(Exception):
         def __str__(self):
@@ -46,6 +52,13 @@ PLUGIN = """
     def raised(error):
         raise error
 
+    def make_noise():
+        print("x" * 10_000_000)
+        os.write(1, b"y" * 10_000_000 + b"\\n")
+        for number in range(1000):
+            warnings.warn(f"library {number}")
+            warnings.warn(f"plugin {number}", PrecisionBenchWarning)
+
     FAULTS = {
         "none": lambda: None,
         "exit": lambda: sys.exit("no licence"),
@@ -57,7 +70,7 @@ PLUGIN = """
         "own_error": lambda: raised(OwnError()),
         "huge": lambda: raised(ValueError("x" * 10_000_000)),
         "surrogate": lambda: raised(BackendUnavailableError("a \\udc80 licence", "buy it")),
-        "loud": lambda: print("x" * 10_000_000),
+        "loud": make_noise,
     }
 
     @attrs.frozen
@@ -88,7 +101,6 @@ SENTENCES = {
     "exit": "its check_available failed (SystemExit: no licence)",
     "os-exit": "its worker process ended with exit code 3 (check_available)",
     "crash": "its worker process was ended by signal 11 (check_available)",
-    "hang": "its worker process did not answer within 2 s (check_available) and was ended",
     "speechless": "(Speechless: its text cannot be made, because of ZeroDivisionError)",
     "stop": "its check_available failed (Stop: enough)",
     "own-error": "OwnError: its text cannot be made, because of TypeError",
@@ -113,7 +125,6 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     (metadata / "entry_points.txt").write_text("\n".join([*lines, *names]))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        patch.setattr(protocol, "LIMITS", attrs.evolve(protocol.LIMITS, check_s=2.0))
         yield
     sys.modules.pop("faults", None)
 
@@ -173,10 +184,15 @@ def test_the_other_rows_are_measured(compared):
     compared.to_json().encode()
 
 
-def test_what_a_check_prints_is_cut(compared):
-    log = compared["loud"].log
-    assert sum(map(len, log)) < 100_000
-    assert "... 9.9 MB left out ..." in log
+def test_what_a_plugin_prints_and_warns_is_kept_in_part(compared):
+    row = compared["loud"]
+    assert sum(map(len, row.log)) < 150_000
+    assert "... 9.9 MB left out ..." in row.log  # of what it printed
+    assert "... 10.0 MB left out ..." in row.log  # of what came from native code
+    assert "... 800 warnings left out ..." in row.log
+    assert {"UserWarning: library 0", "UserWarning: library 999"} <= {*row.log}
+    assert "... 800 warnings left out ..." in row.warnings
+    assert {"plugin 0", "plugin 999"} <= {*row.warnings}
 
 
 @pytest.mark.parametrize("name", ["exit", "speechless", "stop", "own-error", "huge", "surrogate"])
@@ -221,3 +237,80 @@ def test_a_backend_that_cannot_be_pickled_is_its_own_failure():
     (reason, _) = reason_against(Plain(held=threading.Lock()), Plain())
     assert reason.startswith("it cannot be sent to a worker process (TypeError: cannot pickle")
     assert "launcher='inline'" in reason
+
+
+@pytest.fixture
+def apex(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that `import apex` would run code of."""
+    (tmp_path / "apex" / "amp").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def test_an_engine_that_is_installed_is_imported_in_a_worker_only(apex):
+    def pool() -> Any:
+        raise WorkerError("a worker is asked")
+
+    (error,) = availability.reasons_against([ApexAmp()], pool)
+    assert error is not None
+    assert error.reason == "a worker is asked"
+
+
+@attrs.frozen
+class Talkative(Plain):
+    name: ClassVar[str] = "talkative"
+
+    @contextlib.contextmanager
+    def prepare(self, model, inputs):
+        yield Prepared(inputs.bind(model), model, {"engine": "x" * 2_000_000})
+
+
+def test_details_of_megabytes_are_left_out_with_a_warning():
+    found = pb.compare(
+        torch.nn.Linear(4, 4),
+        torch.rand(2, 4),
+        backends=[Talkative()],
+        device="cpu",
+        launcher="inline",
+        budget_s=0.1,
+        evidence=False,
+    )
+    assert found["talkative"].details == {}
+    assert found["talkative"].warnings[0].startswith("its details were not kept: they are 2.0 MB")
+
+
+class Exited:
+    """The process of a worker that has ended at once."""
+
+    pid, returncode = 0, 1
+
+    def __init__(self, log: Path) -> None:
+        self.stdin, self.stdout = io.StringIO(), io.StringIO()
+
+    def wait_until_exited(self, limit_s: float) -> None:
+        """It has exited."""
+
+    def kill(self) -> None:
+        """It has ended."""
+
+
+def test_of_a_file_of_gigabytes_that_a_worker_wrote_the_end_is_read(tmp_path):
+    log = tmp_path / "worker.log"
+    with log.open("wb") as file:
+        file.truncate(8_000_000_000)  # takes no room on the disk
+        file.seek(0, os.SEEK_END)
+        file.write(b"\nlast but one\n" + b"z" * 10_000)
+    worker = Worker(log, Exited)
+    assert worker.tail()[0] == "... 8000.0 MB left out ..."
+    assert worker.tail()[-2] == "last but one"
+    with pytest.raises(WorkerError, match="it last said: zzz") as caught:
+        worker.answer()
+    assert len(caught.value.reason) < 500
+
+
+@pytest.mark.slow
+def test_a_check_that_hangs_costs_its_own_backend_only(plugins, monkeypatch):
+    monkeypatch.setattr(protocol, "LIMITS", attrs.evolve(protocol.LIMITS, check_s=5.0))
+    backends = [discovery.make(f"exit:fault={fault}") for fault in ("none", "hang", "none")]
+    before, hangs, after = availability.reasons_against(backends)
+    assert before is after is None
+    assert "did not answer within 5 s (check_available) and was ended" in str(hangs)

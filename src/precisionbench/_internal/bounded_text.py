@@ -118,7 +118,7 @@ def bounded_warnings(warnings: Iterable[str]) -> tuple[str, ...]:
     Args:
         warnings: of any number and length, such as a worker process sent.
     """
-    kept = BoundedLines("warnings")
+    kept = BoundedLines("warnings", 2 * _LINES)  # for what `OutputCapture` keeps, and those of ours
     for warning in warnings:
         kept.add(warning)
     return tuple(kept.lines())

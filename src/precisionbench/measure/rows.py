@@ -197,7 +197,8 @@ def _claims(backend: Backend) -> Claims:
         ) from exc
     if not isinstance(claims, Claims):
         raise PreparationError(
-            f"{backend.name} claims {text_of(claims)}", "return a precisionbench.backends.Claims"
+            f"{backend.name} claims {text_of(claims, 300)}",
+            "return a precisionbench.backends.Claims",
         )
     return claims
 
