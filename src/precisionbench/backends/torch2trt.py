@@ -40,6 +40,7 @@ from precisionbench.errors import (
     PreparationError,
     SpecError,
     one_line,
+    text_of,
 )
 from precisionbench.results.claims import TENSORRT, Claims
 from precisionbench.results.dtypes import LONG_NAMES, TF32
@@ -362,7 +363,7 @@ def _last(messages: Any) -> str:
 
 def _conversion_error(exc: Exception, recorder: Any) -> PreparationError:
     said = f"; TensorRT said: {_last(recorder)}" if _last(recorder) else ""
-    if isinstance(exc, AttributeError) and "_trt" in str(exc):
+    if isinstance(exc, AttributeError) and "_trt" in text_of(exc):
         return PreparationError(
             f"torch2trt has no converter for an operation of this model ({one_line(exc)}){said}",
             "try use_onnx=true, or write a converter",

@@ -10,11 +10,12 @@ import io
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+
+from precisionbench.errors import traceback_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -147,7 +148,7 @@ def print_traceback(error: BaseException) -> None:
     """With --debug, print the error with its causes, those of worker processes included."""
     ctx = click.get_current_context(silent=True)
     if ctx is not None and ctx.meta.get(_DEBUG):
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        click.echo(traceback_of(error), err=True, nl=False)
 
 
 def print_tracebacks_of_rows(comparison: Comparison) -> None:

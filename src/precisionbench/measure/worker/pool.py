@@ -56,8 +56,7 @@ class WorkerPool:
             backend: the file that holds the backend.
             with_model: let it also copy the model to the device before it is asked to prepare.
         """
-        worker = Worker(self.folder / f"worker-{len(self._workers)}.log", self.start_process)
-        self._workers.append(worker)
+        worker = self.start_idle()
         worker.begin(
             "load",
             workload=str(workload),
@@ -65,6 +64,12 @@ class WorkerPool:
             flags=read_flags(),
             with_model=with_model,
         )
+        return worker
+
+    def start_idle(self) -> Worker:
+        """Start one worker process that has nothing to load."""
+        worker = Worker(self.folder / f"worker-{len(self._workers)}.log", self.start_process)
+        self._workers.append(worker)
         return worker
 
     def start_process(self, log: Path) -> WorkerProcess:
