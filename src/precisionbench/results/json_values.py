@@ -135,5 +135,7 @@ def shortened(value: Json) -> str:
     """
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
+    if isinstance(value, int) and abs(value) >= 10**_MOST_DIGITS:
+        return f"a number of more than {_MOST_DIGITS} digits"
     text = repr(value[:_MOST_SHOWN] if isinstance(value, str) else value)
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
