@@ -165,8 +165,8 @@ class _Reader:
         self._check_given(("id", "source"), own, location)
         if own["source"] not in sources:
             remedy = did_you_mean(own["source"], sources)
-            name = shortened(own["source"])
-            self._raise(location, "source", f"there is no source {name}", remedy)
+            name = shortened(own["source"])[1:-1]
+            self._raise(location, "source", f"there is no [source.{name}]", remedy)
         source = sources[own["source"]]
         table = _merged(source.get("shared", {}), own)
         self._check_given(_REQUIRED, table, location)
