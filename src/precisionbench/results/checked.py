@@ -100,11 +100,10 @@ _NAMES = {str: "text", bool: "true or false", list: "a list", dict: "an object"}
 
 def _number(kind: type[int] | type[float], limit: Limit) -> _Reader:
     accepted = (int,) if kind is int else (int, float)
-    low, high = limit.low, limit.high
     expected = f"must be a {'whole ' if kind is int else ''}number {limit}"
 
     def read(value: Json) -> float:
-        if type(value) not in accepted or not low <= value <= high:
+        if type(value) not in accepted or not limit.includes(value):
             raise WrongValueError(f"{expected}, and is {shortened(value)}")
         return kind(value)
 

@@ -17,17 +17,23 @@ class Limit:
     Attributes:
         low: the smallest value.
         high: the largest value.
+        least: the smallest magnitude besides 0.
     """
 
     low: float
     high: float
+    least: float = 1e-30
+
+    def includes(self, value: float) -> bool:
+        """Whether a number is in the range."""
+        return self.low <= value <= self.high and (not value or abs(value) >= self.least)
 
     def __str__(self) -> str:
         return f"from {self.low:g} to {self.high:g}"
 
 
 # Of a float that is not named below, such as an error of an output, and of a whole number.
-ANY = Limit(-sys.float_info.max, sys.float_info.max)
+ANY = Limit(-sys.float_info.max, sys.float_info.max, least=0.0)
 _COUNT = Limit(0, 1e18)
 _INDEX = Limit(0, 1e9)
 _LIMITS = {
