@@ -23,13 +23,15 @@
           └── OutputExistsError       it exists and may not be replaced
 
 Each says what is wrong (`reason`) and what to do next (`remedy`); `str()` gives both in one
-sentence.
+sentence, in which all that a name could hide is visible.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import NoReturn
+
+from precisionbench import safe_text
 
 
 class PrecisionBenchError(Exception):
@@ -46,7 +48,8 @@ class PrecisionBenchError(Exception):
         self.remedy = text_of(remedy)
 
     def __str__(self) -> str:
-        return f"{self.reason}; {self.remedy}" if self.remedy else self.reason
+        whole = f"{self.reason}; {self.remedy}" if self.remedy else self.reason
+        return safe_text.lines(whole)
 
 
 class SpecError(PrecisionBenchError, ValueError):

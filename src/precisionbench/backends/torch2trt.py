@@ -20,6 +20,7 @@ from precisionbench.backends.base import (
     Backend,
     Prepared,
     cast_model,
+    names,
     options_of,
     require_cuda,
     unrecorded,
@@ -87,8 +88,8 @@ class Torch2trt(Backend):
     workspace_bytes: int = _WORKSPACE_BYTES
     use_onnx: bool = False
     dla_core: int | None = None
-    engine_cache: Path | str | None = None
-    calibration: str | None = None
+    engine_cache: Path | str | None = attrs.field(default=None, metadata=names("a folder"))
+    calibration: str | None = attrs.field(default=None, metadata=names("code"))
     calibration_data: Sequence[Any] | None = unrecorded()
 
     def __attrs_post_init__(self) -> None:
