@@ -182,6 +182,16 @@ def _must_be_alone(backend: Backend) -> bool:
     return backend.tunes_by_timing or backend.cudnn_benchmark
 
 
+def _calibrated(prepared: WorkerBackend, known: KnownCalls | None) -> KnownCalls:
+    """Measure a replica's calls, or take over what is known of an earlier one with that clock."""
+    opening = prepared.opening
+    if known is None or known.labels != opening.labels:
+        prepared.recalibrate()
+    else:
+        prepared.opening = attrs.evolve(opening, call_s=known.call_s, cores_busy=known.cores_busy)
+    return KnownCalls.of(prepared.opening)
+
+
 @attrs.define
 class _Opening:
     """Prepares the replicas of all rows, the first of each row before the second.
@@ -263,12 +273,13 @@ class _Opening:
         return ""
 
     def measure_alone(self) -> None:
-        """After all were built at the same time: measure each without the others' building."""
+        """After all were built at the same time: measure each row without the others' building."""
         for row in list(self.run.rows):
             row_state = self.row_states[row.name]
+            known: KnownCalls | None = None
             for prepared in list(row_state.replicas):
                 try:
-                    prepared.recalibrate()
+                    known = _calibrated(prepared, known)
                 except FOREIGN_ERRORS as exc:
                     prepared.worker.kill()
                     self._leave_out(row, row_state, prepared, explained(exc))
