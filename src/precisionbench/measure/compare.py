@@ -17,10 +17,11 @@ from precisionbench._internal.output_capture import silence
 from precisionbench._version import __version__
 from precisionbench.backends import Backend
 from precisionbench.comparison import Comparison
-from precisionbench.errors import SpecError, some
+from precisionbench.errors import FOREIGN_ERRORS, SpecError, some
 from precisionbench.measure import interleaved, sequential
 from precisionbench.measure.after_rows import AfterRows, Experimenter
 from precisionbench.measure.collector import Collector
+from precisionbench.measure.guard import explained
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import (
     DEFAULT_BACKENDS,
@@ -158,9 +159,23 @@ def compare(
     )
     _check_experiments(experiments)
     build = partial(resolve, model, inputs, device=device, batch_size=batch_size)
-    with _exclusive(options, library_modules(model)) as server, shown(on_progress) as tell:
+    modules, found = library_modules(model), list[Comparison]()
+    with _kept(found), _exclusive(options, modules) as server, shown(on_progress) as tell:
         plan = _planned(backends, reference, build, options)
-        return _measured(plan, tell, journal, server, experiments)
+        found.append(_measured(plan, tell, journal, server, experiments))
+    return found[0]
+
+
+@contextlib.contextmanager
+def _kept(found: Sequence[Comparison]) -> Iterator[None]:
+    """Let an exception of any kind pass while nothing is found; then it becomes a note of that."""
+    try:
+        yield
+    except FOREIGN_ERRORS as exc:
+        if not found:
+            raise
+        data, text = found[0].data, f"something failed at the end: {explained(exc)}"
+        found[0].data = attrs.evolve(data, notes=(*data.notes, text))
 
 
 def _check_experiments(experiments: object) -> None:
@@ -233,9 +248,11 @@ def compare_with(
         KeyboardInterrupt: as `compare`.
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
-    with _exclusive(options, workload.libraries) as server:
+    found = list[Comparison]()
+    with _kept(found), _exclusive(options, workload.libraries) as server:
         plan = _Plan(workload, rows, reference, options)
-        return _measured(plan, on_progress, journal, server)
+        found.append(_measured(plan, on_progress, journal, server))
+    return found[0]
 
 
 @contextlib.contextmanager
