@@ -13,10 +13,8 @@ import attrs
 import torch
 from torch import nn
 
-from precisionbench._internal.importing import (
-    import_engine,
-    installed_version,
-)
+from precisionbench._internal.files import make_folder
+from precisionbench._internal.importing import import_engine, installed_version
 from precisionbench.backends import tensorrt_engine as engines
 from precisionbench.backends.base import (
     Backend,
@@ -43,6 +41,7 @@ from precisionbench.errors import (
     PreparationError,
     SpecError,
     one_line,
+    text_of,
 )
 from precisionbench.results.claims import TENSORRT, Claims
 from precisionbench.results.dtypes import LONG_NAMES, TF32
@@ -310,7 +309,7 @@ class Torch2trt(Backend):
             "options": options,
             "calibration": data.hexdigest() if batches else None,
         }
-        return Path(self.engine_cache) / f"{engines.cache_key(parts, model)}.engine"
+        return make_folder(self.engine_cache) / f"{engines.cache_key(parts, model)}.engine"
 
     def _warn_of_fallback(self, details: dict[str, Json]) -> None:
         counts = details["layer_precision"]
@@ -365,7 +364,7 @@ def _last(messages: Any) -> str:
 
 def _conversion_error(exc: Exception, recorder: Any) -> PreparationError:
     said = f"; TensorRT said: {_last(recorder)}" if _last(recorder) else ""
-    if isinstance(exc, AttributeError) and "_trt" in str(exc):
+    if isinstance(exc, AttributeError) and "_trt" in text_of(exc):
         return PreparationError(
             f"torch2trt has no converter for an operation of this model ({one_line(exc)}){said}",
             "try use_onnx=true, or write a converter",

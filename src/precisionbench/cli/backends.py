@@ -29,7 +29,7 @@ def backends(as_json: bool) -> None:
     Example:
       precisionbench backends
     """
-    from precisionbench.backends.discovery import list_backends
+    from precisionbench.measure.availability import list_backends
     from precisionbench.report.plain import plain_text
 
     found = list_backends()

@@ -10,13 +10,13 @@ import io
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from precisionbench import safe_text
+from precisionbench.errors import traceback_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -167,7 +167,7 @@ def print_traceback(error: BaseException) -> None:
     """With --debug, print the error with its causes, those of worker processes included."""
     ctx = click.get_current_context(silent=True)
     if ctx is not None and ctx.meta.get(_DEBUG):
-        complain("".join(traceback.format_exception(error)).rstrip("\n"))
+        complain(traceback_of(error).rstrip("\n"))
 
 
 def print_tracebacks_of_rows(comparison: Comparison) -> None:
