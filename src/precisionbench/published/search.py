@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -232,6 +232,7 @@ def _variant(record: Record) -> str:
     return record.variant or model_key(record.model)[1]
 
 
+@lru_cache(maxsize=1024)  # one name is held against each of hundreds of records
 def model_key(name: str) -> tuple[str, str]:
     """A model's name without differences of spelling, and its variant.
 
