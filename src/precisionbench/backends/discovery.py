@@ -48,16 +48,6 @@ class BackendInfo:
     requirement: str = ""
     remedy: str = ""
 
-    def without(self, error: PrecisionBenchError) -> BackendInfo:
-        """The same backend, which is not available.
-
-        Args:
-            error: why.
-        """
-        broken = f"a plugin that works ({error.reason})"
-        requirement = getattr(error, "requirement", broken)
-        return attrs.evolve(self, available=False, requirement=requirement, remedy=error.remedy)
-
 
 def installed() -> dict[str, list[EntryPoint]]:
     """Entry points of every backend by name, from package metadata, without importing any."""
@@ -207,12 +197,24 @@ def describe(name: str) -> BackendInfo:
             listed = attrs.evolve(listed, summary=_summary(backend), options=options)
             from_options(backend, {})
     except PrecisionBenchError as exc:
-        return listed.without(exc)
+        return unavailable(listed, exc)
     except KeyboardInterrupt:
         raise
     except BaseException as exc:  # a class that defines what it is in its own way
-        return listed.without(PreparationError(one_line(exc), "ask its author"))
+        return unavailable(listed, PreparationError(one_line(exc), "ask its author"))
     return listed
+
+
+def unavailable(info: BackendInfo, error: PrecisionBenchError) -> BackendInfo:
+    """The description of a backend that cannot run here.
+
+    Args:
+        info: what is known of it.
+        error: why it cannot.
+    """
+    broken = f"a plugin that works ({error.reason})"
+    requirement = getattr(error, "requirement", broken)
+    return attrs.evolve(info, available=False, requirement=requirement, remedy=error.remedy)
 
 
 def _summary(backend: type[Backend]) -> str:
