@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from precisionbench.cli.exit_codes import Interrupted
+from precisionbench.cli.output import complain
 
 if TYPE_CHECKING:
     from precisionbench.comparison import ComparisonFiles
@@ -65,7 +66,7 @@ class ResultFiles(NamedTuple):
             raise Interrupted(_kept_rounds(journal) or _nothing_kept(journal)) from None
         except BaseException:
             if kept := _kept_rounds(journal):
-                click.echo(kept, err=True)
+                complain(kept)
             raise
 
     def save(self, result: ComparisonFiles, journal: Path | None) -> None:
