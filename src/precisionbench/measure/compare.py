@@ -129,8 +129,8 @@ def compare(
         on_progress: `"auto"` shows progress on a terminal (standard error) or in a notebook; not
             in CI, in pytest, in a thread, or within another display. None shows nothing. A function
             is called with a `Progress` at each step.
-        journal: new file to which every finished block is written; `load` reads it, also after a
-            run that crashed.
+        journal: file to which every finished block is written; it is new, or empty. `load` reads
+            it, also after a run that crashed.
 
     Returns:
         The comparison; a backend that failed is one of its `failures`. After a first Ctrl-C it
@@ -139,7 +139,8 @@ def compare(
     Raises:
         SpecError: a backend, option or argument is invalid.
         WorkloadError: the model, inputs or device cannot be used.
-        OutputError: the journal cannot be created.
+        OutputError: the journal cannot be created, or the folder for temporary files (TMPDIR)
+            cannot hold the model.
         KeyboardInterrupt: a Ctrl-C before any round was finished, or a second one.
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
@@ -243,7 +244,7 @@ def compare_with(
         As `compare`.
 
     Raises:
-        OutputError: the journal cannot be created.
+        OutputError: as `compare`.
         KeyboardInterrupt: as `compare`.
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """

@@ -14,6 +14,7 @@ import torch
 
 from precisionbench._internal.interrupts import Interrupts
 from precisionbench.errors import PrecisionBenchError
+from precisionbench.measure.availability import reasons_against
 from precisionbench.measure.budget_clock import BudgetClock
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.finish import FinishedRow
@@ -25,7 +26,6 @@ from precisionbench.measure.schedule import RoundStatus, RowState
 from precisionbench.measure.time_budget import TimeBudget
 from precisionbench.measure.worker.client import WorkerBackend
 from precisionbench.measure.worker.first_call_limit import FirstCallLimit
-from precisionbench.measure.worker.guards import check_available
 from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.model.workload import Workload
 from precisionbench.system import cpu_affinity, memory, nvml
@@ -165,10 +165,13 @@ class Run:
     def leave_out_unavailable(self) -> None:
         """Leave out rows whose backends cannot run on this machine."""
         for row in list(self.rows):
-            try:
-                check_available(row.require_backend())
-            except PrecisionBenchError as exc:
-                self.fail(row, exc)
+            if row.error is not None:
+                self.fail(row, row.error)
+        backends = [row.require_backend() for row in self.rows]
+        errors = reasons_against(backends, self.system.worker_pool)
+        for row, error in zip(list(self.rows), errors, strict=True):
+            if error is not None:
+                self.fail(row, error)
 
     def fail(self, row: Row, error: PrecisionBenchError) -> None:
         """Measure a row no longer; what earlier sessions or rounds gave for it is kept.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 
+from precisionbench._internal.files import temporary_folder
 from precisionbench.errors import FOREIGN_ERRORS, DeviceError, StateLeakError
 from precisionbench.measure import finish
 from precisionbench.measure.collector import Collector
@@ -114,8 +113,8 @@ def _probe(
     left_out = budget.leave_out([row_state], [row_state])
     done.run_probes(output_only=False, passes=options.passes, leave_out=left_out, capture=False)
     if options.evidence and PROFILE not in left_out:
-        with tempfile.TemporaryDirectory(prefix="precisionbench-") as folder:
-            reference = Float64Reference(Path(folder))
+        with temporary_folder() as folder:
+            reference = Float64Reference(folder)
             reference.write([done.profiled])  # not where torch is patched in this process
             done.profile(reference)
     if budget.note():

@@ -8,15 +8,17 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 import attrs
 
+from precisionbench._internal.files import temporary_folder
+from precisionbench._internal.paths import quoted
+from precisionbench.errors import OutputError
 from precisionbench.results import json_format
-from precisionbench.scriptcheck.child import ENDED_BY_PARENT, OBSERVATIONS
+from precisionbench.scriptcheck.child import ENDED_BY_PARENT, NOT_WRITTEN, OBSERVATIONS
 from precisionbench.scriptcheck.events import NO_OBSERVATIONS, Ending, Observations
 
 BOOT = (
@@ -47,11 +49,14 @@ def observe(
 
     Returns:
         What was observed, until the end or until it was ended.
+
+    Raises:
+        OutputError: the folder for temporary files cannot hold it.
     """
     root = str(Path(__file__).parent.parent.parent)
-    with tempfile.TemporaryDirectory(prefix="precisionbench-") as folder, _pipe() as (read, write):
+    with temporary_folder() as folder, _pipe() as (read, write):
         process = popen(
-            [sys.executable, "-c", boot, root, folder, str(read), script, *args],
+            [sys.executable, "-c", boot, root, str(folder), str(read), script, *args],
             stdout=_STDERR,
             pass_fds=(read,),
         )
@@ -60,7 +65,13 @@ def observe(
         finally:
             process.kill()
             process.wait()
-        return read_observations(Path(folder), forced or death(process.returncode))
+        found = read_observations(folder, forced or death(process.returncode))
+        if found.ending == Ending("killed", NOT_WRITTEN):
+            raise OutputError(
+                f"what was observed of the script could not be written to {quoted(folder.parent)}",
+                "free space there, or set TMPDIR to another folder",
+            )
+        return found
 
 
 def read_observations(folder: Path, otherwise: Ending) -> Observations:

@@ -12,13 +12,14 @@ import json
 import os
 import queue
 import threading
-import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, one_line
+import attrs
+
+from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, one_line, traceback_of
 from precisionbench.measure.worker.protocol import REQUESTS, Closing, KnownCalls, Opening
 from precisionbench.results import json_format
 
@@ -102,7 +103,7 @@ def _described(error: PrecisionBenchError) -> dict[str, str]:
         "kind": type(error).__name__,
         "reason": reason,
         "remedy": error.remedy,
-        "cause": "".join(traceback.format_exception(cause)) if cause else "",
+        "cause": traceback_of(cause) if cause else "",
     }
 
 
@@ -138,6 +139,28 @@ class Server:
             raise PrecisionBenchError(f"a worker answers no request {name!r}")
         target = self.session if request.answered_by_session else self
         return json_format.unstructured(getattr(target, request.name)(**arguments))
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Import an installed backend, and give the fields of its `BackendInfo`.
+
+        Args:
+            name: of the backend.
+        """
+        from precisionbench.backends.discovery import describe
+
+        return attrs.asdict(describe(name))
+
+    def check_available(self, backend: str = "", spec: str = "") -> None:
+        """Check whether a backend can run on this machine.
+
+        Args:
+            backend: its file.
+            spec: its spec, where there is no file.
+        """
+        from precisionbench.backends.discovery import make
+        from precisionbench.measure.worker.guards import check_available
+
+        check_available(_load(backend) if backend else make(spec))
 
     def load(
         self, workload: str, backend: str, flags: dict[str, Any], with_model: bool = False
