@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import attrs
 
@@ -199,8 +200,8 @@ def measure_rounds(run: Run, row_states: Sequence[RowState]) -> str:
 def _measure_rounds(run: Run, row_states: Sequence[RowState]) -> str:
     collector, monitor = run.collector, monitor_of(run, row_states)
     budget = run.begin_session(row_states)
-    opening = run.system.open_telemetry(run.device)
-    with GuardedTelemetry(opening, collector.add_note) as telemetry:
+    opened = partial(run.system.open_telemetry, run.device)
+    with GuardedTelemetry(opened, collector.add_note) as telemetry:
         schedule = Schedule(
             budget.rounds_s(row_states),
             collector.reference,

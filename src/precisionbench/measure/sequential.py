@@ -135,7 +135,7 @@ def _run_rounds(
         note=collector.add_note,
         row=row_state.name,
     )
-    with GuardedTelemetry(open_telemetry(device), collector.add_note) as telemetry:
+    with GuardedTelemetry(partial(open_telemetry, device), collector.add_note) as telemetry:
         schedule = Schedule(
             budget.rounds_s([row_state]),
             row_state.name,
