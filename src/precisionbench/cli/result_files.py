@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from precisionbench._internal.termination import Terminated
 from precisionbench.cli.exit_codes import Interrupted
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class ResultFiles(NamedTuple):
 
         Raises:
             Interrupted: Ctrl-C was pressed; the message says what the journal holds.
+            Terminated: likewise for SIGTERM.
         """
         from precisionbench.results.journal import free_name
 
@@ -61,6 +63,9 @@ class ResultFiles(NamedTuple):
             yield journal
         except KeyboardInterrupt:
             raise Interrupted(_what_is_saved(journal)) from None
+        except Terminated as exc:
+            exc.kept = _what_is_saved(journal)
+            raise
 
     def save(self, result: ComparisonFiles, journal: Path | None) -> None:
         """Write the result file; the journal is not needed any more then."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
 from collections.abc import Callable, Collection
 from functools import partial
-from pathlib import Path
 
 import torch
 
+from precisionbench._internal.temporary_folder import TemporaryFolder
 from precisionbench.errors import DeviceError, PrecisionBenchError
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.finish import Float64Reference
@@ -105,8 +104,8 @@ def _passes(session: Session, call_s: float, leave_out: Collection[str]) -> Pass
 
 def _evidence(session: Session, call_s: float) -> Evidence:
     """Profile the calls; with the layers' errors unless torch is patched in this process."""
-    with tempfile.TemporaryDirectory(prefix="precisionbench-") as folder:
-        reference = Float64Reference(Path(folder))
+    with TemporaryFolder() as folder:
+        reference = Float64Reference(folder)
         reference.write([session])
         return reference.evidence(session, call_s)
 

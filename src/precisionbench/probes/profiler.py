@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
 from torch import nn
 
+from precisionbench._internal.temporary_folder import TemporaryFolder
 from precisionbench.errors import FOREIGN_ERRORS, one_line
 from precisionbench.model.workload import Workload
 from precisionbench.probes.layers import Forward, wrapped
@@ -159,8 +158,8 @@ def _no_warnings() -> Iterator[None]:
 
 
 def _exported(profiler: Any) -> Any:
-    with tempfile.TemporaryDirectory(prefix="precisionbench-") as folder:
-        file = Path(folder) / "trace.json"
+    with TemporaryFolder() as folder:
+        file = folder / "trace.json"
         profiler.export_chrome_trace(str(file))
         return json.loads(file.read_text(encoding="utf-8", errors="replace"))
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from precisionbench._internal.termination import terminated_in_order
 from precisionbench.errors import SpecError, one_line
 from precisionbench.scriptcheck.events import Observations
 from precisionbench.scriptcheck.frames import place_of
@@ -51,7 +52,9 @@ def check(
         raise SpecError(f"args is the text {args!r}", "give a list: args=['--batch', '8']")
     name = os.fspath(script)
     source = _source(name)
-    return evaluate(name, source, observe(name, list(args), timeout_s, boot=BOOT))
+    with terminated_in_order():
+        observations = observe(name, list(args), timeout_s, boot=BOOT)
+    return evaluate(name, source, observations)
 
 
 def evaluate(script: str, source: str, observations: Observations) -> Check:

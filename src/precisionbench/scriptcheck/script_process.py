@@ -8,13 +8,14 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 import attrs
 
+from precisionbench._internal.supervisor import END_LIMIT_S
+from precisionbench._internal.temporary_folder import TemporaryFolder
 from precisionbench.results import json_format
 from precisionbench.scriptcheck.child import ENDED_BY_PARENT, OBSERVATIONS
 from precisionbench.scriptcheck.events import NO_OBSERVATIONS, Ending, Observations
@@ -49,18 +50,17 @@ def observe(
         What was observed, until the end or until it was ended.
     """
     root = str(Path(__file__).parent.parent.parent)
-    with tempfile.TemporaryDirectory(prefix="precisionbench-") as folder, _pipe() as (read, write):
+    with TemporaryFolder() as folder, _pipe() as (read, write):
         process = popen(
-            [sys.executable, "-c", boot, root, folder, str(read), script, *args],
+            [sys.executable, "-c", boot, root, str(folder), str(read), script, *args],
             stdout=_STDERR,
             pass_fds=(read,),
         )
         try:
             forced = _wait(process, timeout_s, write)
         finally:
-            process.kill()
-            process.wait()
-        return read_observations(Path(folder), forced or death(process.returncode))
+            _end(process)
+        return read_observations(folder, forced or death(process.returncode))
 
 
 def read_observations(folder: Path, otherwise: Ending) -> Observations:
@@ -110,6 +110,16 @@ def _wait(
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_WRITE_LIMIT_S)
     return Ending(kind)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill it, and on Linux all that the script has started: its supervisor does at SIGTERM."""
+    if sys.platform == "linux":
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(END_LIMIT_S)
+    process.kill()
+    process.wait()
 
 
 @contextlib.contextmanager

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
 
+from precisionbench._internal.temporary_folder import TemporaryFolder
 from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, one_line
 from precisionbench.measure.worker.fork_client import ForkServer
 from precisionbench.measure.worker.process import Worker
 from precisionbench.measure.worker.spawn import SpawnedProcess, WorkerProcess
 from precisionbench.torchtools.global_state import read_flags
+
+# Seconds for what is under way when the user stops a run whose rounds are over.
+INTERRUPT_LIMIT_S = 0.5
 
 
 class WorkerPool:
@@ -27,7 +29,8 @@ class WorkerPool:
 
     def __init__(self, fork_server: ForkServer | None = None) -> None:
         self._fork_server = fork_server
-        self.folder = Path(tempfile.mkdtemp(prefix="precisionbench-"))
+        self._temporary = TemporaryFolder()
+        self.folder = self._temporary.path
         self._workers: list[Worker] = []
 
     def __enter__(self) -> WorkerPool:
@@ -37,14 +40,27 @@ class WorkerPool:
         try:
             if self._fork_server is not None:
                 self._fork_server.close_unless_forked()
-            for worker in self._workers:
-                worker.kill()
+            self._kill_all()
         except BaseException:  # a further Ctrl-C must leave no process behind
-            for worker in self._workers:
-                worker.kill()
+            self._kill_all()
             raise
         finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._temporary.remove()
+
+    def _kill_all(self) -> None:
+        for worker in self._workers:
+            worker.begin_kill()
+        for worker in self._workers:
+            worker.kill()
+
+    def end_within(self, limit_s: float) -> None:
+        """End each worker that takes longer to answer; a signal handler may call this.
+
+        Args:
+            limit_s: seconds from now for all answers.
+        """
+        for worker in self._workers:
+            worker.end_within(limit_s)
 
     def start(self, workload: Path, backend: Path, with_model: bool = False) -> Worker:
         """Start one worker process; it imports and loads while others do, too.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -13,7 +15,12 @@ from torch import nn
 
 from precisionbench._internal.output_capture import OutputCapture, silence
 from precisionbench.backends import Backend, Prepared
-from precisionbench.errors import FOREIGN_ERRORS, PreparationError, one_line
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    MeasurementError,
+    PreparationError,
+    one_line,
+)
 from precisionbench.measure.worker.first_calls import (
     FirstCalls,
     event_timing_labels,
@@ -162,8 +169,19 @@ class Session:
 
         Args:
             path: of the file.
+
+        Raises:
+            MeasurementError: they cannot be written, or the folder has no room for them.
         """
-        torch.save(self.output, path)
+        plain = {name: one.as_subclass(torch.Tensor) for name, one in self.output.items()}
+        dense = (one for one in plain.values() if one.layout == torch.strided)
+        wanted, folder = sum(one.nbytes for one in dense), Path(path).parent
+        if wanted > (free := shutil.disk_usage(folder).free):
+            raise _not_written(f"{wanted:,} bytes, and {free:,} are free", folder)
+        try:
+            torch.save(plain, path)
+        except FOREIGN_ERRORS as exc:
+            raise _not_written(one_line(exc), folder) from exc
 
     def write_float64_reference(self, path: str) -> None:
         """Write what the model's layers compute in float64 to a file, for `evidence`.
@@ -254,6 +272,13 @@ def opened(
                 taken = None if known else _bytes_taken(ready.bytes, free, workload.device)
         session = _session(backend, workload, timer, first, prepared, output)
         yield attrs.evolve(session, driver_bytes=taken)
+
+
+def _not_written(why: str, folder: Path) -> MeasurementError:
+    return MeasurementError(
+        f"its first output could not be written, so there is no agreement ({why})",
+        f"free space in {folder.parent}, or set TMPDIR to another folder",
+    )
 
 
 def _bytes_taken(loaded: int, free_before: int | None, device: torch.device) -> int | None:
