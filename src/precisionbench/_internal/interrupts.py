@@ -23,20 +23,15 @@ class Interrupts:
         self.requested = False
         self._on_first = [on_first]
 
-    @contextlib.contextmanager
-    def also_calling(self, on_first: Callable[[], object]) -> Iterator[None]:
+    def also_call(self, on_first: Callable[[], object]) -> None:
         """Call something more at the first interrupt, or now where that has been.
 
         Args:
             on_first: called by the signal handler.
         """
         self._on_first.append(on_first)
-        try:
-            if self.requested:
-                on_first()
-            yield
-        finally:
-            self._on_first.remove(on_first)
+        if self.requested:
+            on_first()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

@@ -17,7 +17,6 @@ from precisionbench.measure.options import Options
 from precisionbench.measure.replicas import CrowdedError, DoesNotFitError, WorkerStarter
 from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run
-from precisionbench.measure.worker.pool import INTERRUPT_LIMIT_S
 from precisionbench.model.workload import Workload
 from precisionbench.results import ComparisonData
 from precisionbench.results.progress import OnProgress, Progress
@@ -39,14 +38,12 @@ class AfterRows:
         comparison_of: the comparison of what a collector holds.
         on_progress: as for `compare`.
         made: their results; None while they are not made.
-        interrupted: whether the user has stopped them.
     """
 
     experimenter: Experimenter | None
     comparison_of: Callable[[Collector], Comparison]
     on_progress: OnProgress | None
     made: MadeExperiments | None = None
-    interrupted: bool = False
 
     def with_workers(self, run: Run, starter: WorkerStarter) -> None:
         """Make them with the workers of a run; not where there is no room for further workers.
@@ -61,8 +58,6 @@ class AfterRows:
         kept = KeptWorkers(run, starter, comparison.data)
         with contextlib.suppress(CrowdedError, DoesNotFitError):
             self._make(self.experimenter, comparison, run.workload, kept.measure)
-        if self.interrupted:
-            starter.pool.end_within(INTERRUPT_LIMIT_S)
 
     def without_workers(self, comparison: Comparison, workload: Workload) -> None:
         """Make them in new workers where they are not made yet; not after an interruption.
@@ -89,7 +84,6 @@ class AfterRows:
         except (CrowdedError, DoesNotFitError):
             raise
         except KeyboardInterrupt:
-            self.interrupted = True
             if self.on_progress is not None:
                 self.on_progress(Progress("", "interrupted", 0, 0, phase="experiments"))
             self.made = MadeExperiments((), ("the experiments were interrupted",))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import attrs
 
@@ -32,7 +31,6 @@ from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run, System
 from precisionbench.measure.schedule import RoundStatus, RowState, Schedule
 from precisionbench.measure.time_budget import PROFILE
-from precisionbench.measure.worker.pool import INTERRUPT_LIMIT_S, WorkerPool
 from precisionbench.model.workload import Workload
 from precisionbench.statistics import preload
 from precisionbench.system.telemetry import open_telemetry
@@ -142,34 +140,19 @@ def _measure_in_workers(run: Run, number: int) -> None:
             share_cores(run, row_state.replicas)
         with run.interrupts.held():
             ended_by = measure_rounds(run, list(row_states.values()))
+            run.interrupts.also_call(pool.stop)
             _raise_if_nothing_to_keep(run, row_states)
-            with _ended_soon_after_interrupt(run, pool):
-                done = _finish_and_profile(run, row_states, ended_by, number, pool.folder)
+            profiled = not number and _is_to_be_profiled(run, list(row_states.values()))
+            if profiled:
+                finish.begin_profilers(row_states.values())
+            done = _finish_rows(run, row_states, ended_by)
+            if profiled and not run.stop_requested():
+                _profile(run, done, Float64Reference(pool.folder))
+            _note_what_was_left_out(run)
         if number == run.options.sessions - 1 and not run.stop_requested():
             run.after_rows(run, starter)
-        with run.interrupts.held(), _ended_soon_after_interrupt(run, pool):
+        with run.interrupts.held():
             finish.close([part for _, part in done])
-
-
-def _ended_soon_after_interrupt(
-    run: Run, pool: WorkerPool
-) -> contextlib.AbstractContextManager[None]:
-    """Once the user has asked to stop, end workers that answer late: their rounds are over."""
-    return run.interrupts.also_calling(lambda: pool.end_within(INTERRUPT_LIMIT_S))
-
-
-def _finish_and_profile(
-    run: Run, row_states: Mapping[str, RowState], ended_by: str, number: int, folder: Path
-) -> list[tuple[Row, FinishedRow]]:
-    """The rows that have a complete round, in the first session with passes and profiles."""
-    profiled = not number and _is_to_be_profiled(run, list(row_states.values()))
-    if profiled:
-        finish.begin_profilers(row_states.values())
-    done = _finish_rows(run, row_states, ended_by)
-    if profiled and not run.stop_requested():
-        _profile(run, done, Float64Reference(folder))
-    _note_what_was_left_out(run)
-    return done
 
 
 def measure_rounds(run: Run, row_states: Sequence[RowState]) -> str:

@@ -14,9 +14,6 @@ from precisionbench.measure.worker.process import Worker
 from precisionbench.measure.worker.spawn import SpawnedProcess, WorkerProcess
 from precisionbench.torchtools.global_state import read_flags
 
-# Seconds for what is under way when the user stops a run whose rounds are over.
-INTERRUPT_LIMIT_S = 0.5
-
 
 class WorkerPool:
     """The workers of one run and the folder that they share; no worker outlives it.
@@ -53,14 +50,10 @@ class WorkerPool:
         for worker in self._workers:
             worker.kill()
 
-    def end_within(self, limit_s: float) -> None:
-        """End each worker that takes longer to answer; a signal handler may call this.
-
-        Args:
-            limit_s: seconds from now for all answers.
-        """
+    def stop(self) -> None:
+        """Leave no time to workers that are busy; a signal handler may call this."""
         for worker in self._workers:
-            worker.end_within(limit_s)
+            worker.stop()
 
     def start(self, workload: Path, backend: Path, with_model: bool = False) -> Worker:
         """Start one worker process; it imports and loads while others do, too.

@@ -28,6 +28,8 @@ _LOG_TAIL_LINES = 20
 _LISTENER_LIMIT_S = 5.0
 _START = "start"  # until it has imported torch
 _ID_BYTES = 16
+# Seconds after the user has stopped a run: for what was being waited for, and for all that follows.
+_BUSY_LIMIT_S, _STOP_LIMIT_S = 0.5, 1.2
 
 
 class _WakeUp:
@@ -69,7 +71,7 @@ class Worker:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self._awaited: deque[_Awaited] = deque()
-        self._stop_at_s = math.inf
+        self._stopped_at_s = math.inf
         self._pid: int | None = None
         self.on_step: Callable[[str], object] = lambda _: None
         self.first_call_limit: FirstCallLimit | None = None
@@ -183,8 +185,8 @@ class Worker:
         return value
 
     def _receive(self, awaited: _Awaited) -> Any:
-        end_s, call_end_s = time.monotonic() + awaited.limit_s, math.inf
-        while (message := self._message(awaited, end_s, call_end_s)).step is not None:
+        begun_s, call_end_s = time.monotonic(), math.inf
+        while (message := self._message(awaited, begun_s, call_end_s)).step is not None:
             self.on_step(message.step)
             limit = self.first_call_limit if message.step == FIRST_CALL else None
             call_end_s = time.monotonic() + limit.limit_s if limit else math.inf
@@ -194,15 +196,16 @@ class Worker:
             self._pid = REQUESTS[_START].decoded(message.value)
         return message.value
 
-    def _message(self, awaited: _Awaited, end_s: float, call_end_s: float) -> Message:
+    def _message(self, awaited: _Awaited, begun_s: float, call_end_s: float) -> Message:
         """The next line that it writes; `call_end_s` is when the first call must have ended."""
+        end_s = min(begun_s + awaited.limit_s, call_end_s)
         try:
-            while (received := self._next_received(min(end_s, call_end_s))) is _WAKE_UP:
+            while (received := self._next_received(begun_s, end_s)) is _WAKE_UP:
                 pass  # and look again how long to wait
         except queue.Empty:
-            if self._stop_at_s < min(end_s, call_end_s):
+            if self._stop_s(begun_s) < end_s:
                 raise self._ended(_stopped(awaited)) from None
-            limit = self.first_call_limit if call_end_s < end_s else None
+            limit = self.first_call_limit if end_s == call_end_s else None
             raise self._ended(limit.error() if limit else _hung(awaited)) from None
         if received is None:
             raise self._death(awaited.title)
@@ -212,9 +215,14 @@ class Worker:
             raise self._ended(_broken(awaited, BrokenAnswerError("an answer to no request")))
         return received
 
-    def _next_received(self, end_s: float) -> _Received:
-        left_s = min(end_s, self._stop_at_s) - time.monotonic()
+    def _next_received(self, begun_s: float, end_s: float) -> _Received:
+        left_s = min(end_s, self._stop_s(begun_s)) - time.monotonic()
         return self._received.get(timeout=max(0.0, left_s))
+
+    def _stop_s(self, begun_s: float) -> float:
+        """When a wait that has begun then ends where the user wants the run to end."""
+        was_busy = begun_s <= self._stopped_at_s
+        return self._stopped_at_s + (_BUSY_LIMIT_S if was_busy else _STOP_LIMIT_S)
 
     def _ended(self, error: PrecisionBenchError) -> PrecisionBenchError:
         """Kill it; later requests raise the same error."""
@@ -257,13 +265,12 @@ class Worker:
             return []
         return [line for line in text.splitlines() if line.strip()][-_LOG_TAIL_LINES:]
 
-    def end_within(self, limit_s: float) -> None:
-        """End it where an answer takes longer; a signal handler may call this.
+    def stop(self) -> None:
+        """Leave little time for its answers, because the user wants the run to end.
 
-        Args:
-            limit_s: seconds from now for the answers that are awaited then, and all later ones.
+        A signal handler may call this.
         """
-        self._stop_at_s = min(self._stop_at_s, time.monotonic() + limit_s)
+        self._stopped_at_s = min(self._stopped_at_s, time.monotonic())
         self._received.put(_WAKE_UP)
 
     def wait_until_exited(self) -> None:
