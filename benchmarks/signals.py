@@ -6,8 +6,8 @@
 A process measures a small model whose worker waits in one phase; then the signal comes. The backend
 has also started a program, a daemon, a semaphore and shared memory. The table says how the process
 ended, after how many seconds, and what is left: processes, files in TMPDIR, shared memory, and the
-blocks in the journal. What SIGKILL leaves in TMPDIR is counted after the next run has begun. It ends
-with 1 where anything is left, or one Ctrl-C after the rounds has taken longer than 2 s.
+blocks in the journal. What SIGKILL leaves in TMPDIR is counted after the next run has begun. It
+ends with 1 where anything is left, or one Ctrl-C after the rounds has taken longer than 2 s.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ from torch import nn
 import precisionbench as pb
 from precisionbench._internal.temporary_folder import TemporaryFolder
 from precisionbench.backends import Backend
+from precisionbench.backends.half import Half
 from precisionbench.diagnosis.findings import MadeExperiments
 from precisionbench.errors import PrecisionBenchError
 from precisionbench.measure.compare import plan
 from precisionbench.measure.options import Options
+from precisionbench.measure.worker import shared_server
 from precisionbench.results.progress import Progress
 
 LIMIT_S = 2.0
@@ -90,7 +92,7 @@ PHASES: Mapping[str, Phase] = {
 SIGNALS = ("SIGINT", "SIGINT twice", "SIGTERM", "SIGKILL")
 
 
-# --- the process that gets the signal --------------------------------------------------------------
+# --- the process that gets the signal -------------------------------------------------------------
 
 
 @attrs.frozen
@@ -118,13 +120,14 @@ class Model(nn.Module):
         self.linear, self.waits, self.made_in = nn.Linear(64, 64), waits, os.getpid()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         if os.getpid() != self.made_in:
             self.waits.at("load")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.waits.at("float64" if x.dtype == torch.float64 else "call")
-        return self.linear(x)
+        found: torch.Tensor = self.linear(x)
+        return found
 
 
 @attrs.frozen
@@ -161,16 +164,17 @@ def measure(folder: Path, phase: Phase) -> None:
     def experimenter(_: Any, __: Any, measure: Any, ___: Any) -> MadeExperiments:
         if phase.stage == "experiments":
             (folder / "experiments").touch()
-            rows = [backend, "half:dtype=bfloat16"] if phase.place == "call" else [*changed]
-            measure(plan(rows, rows[0])[0], Options(replicas=2, budget_s=5.0), None)
+            changed = Leaves(waits, batch_size=4) if phase.place == "prepare" else Half()
+            rows, _ = plan([backend, changed], backend)
+            measure(rows, Options(replicas=2, budget_s=5.0), None)
         return MadeExperiments()
 
-    changed = (backend, Leaves(waits, batch_size=4))
     found = pb.compare(
         Model(waits), torch.rand(8, 64), backends=[backend], reference=backend, replicas=2,
-        budget_s=4.0, effort="quick", evidence=True, passes=True, on_progress=waits.on_progress,
+        budget_s=60.0, effort="quick", evidence=True, passes=True, on_progress=waits.on_progress,
         journal=folder / "journal", experiments=experimenter,
     )  # fmt: skip
+    (folder / "returned").write_text(str(time.time()))
     print(found.results[0].measurement.ended_by)
     waits.at("end")
 
@@ -189,7 +193,7 @@ def check(folder: Path) -> None:
     pb.check(script, [str(folder)], timeout_s=60.0)
 
 
-# --- the process that sends it ---------------------------------------------------------------------
+# --- the process that sends it --------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -203,9 +207,12 @@ class Found:
     shared: tuple[str, ...]
     blocks: int | None
     said: str
+    reached: bool
 
     def faults(self, phase: Phase, signal_name: str) -> list[str]:
         faults = [f"{what} left: {', '.join(left)}" for what, left in self.left() if left]
+        if not self.reached:
+            faults.append("the phase was not reached")
         if self.status is None:
             faults.append("it did not end")
         if signal_name in ("SIGTERM", "SIGKILL") and self.status != -getattr(signal, signal_name):
@@ -225,7 +232,7 @@ class Found:
 def cell(phase_name: str, signal_name: str, *, spawn: bool = False) -> Found:
     """Run one comparison, end it in a phase, and look for what is left."""
     token = secrets.token_hex(8)
-    shared = set(os.listdir(SHARED_MEMORY))
+    shared = names_in(SHARED_MEMORY)
     with tempfile.TemporaryDirectory() as top:
         folder, temporary = Path(top, "run"), Path(top, "tmp")
         folder.mkdir()
@@ -236,25 +243,27 @@ def cell(phase_name: str, signal_name: str, *, spawn: bool = False) -> Found:
             env={**os.environ, MARK: token, "TMPDIR": str(temporary)},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, restore_signals=True,
         )  # fmt: skip
-        wait_until((folder / "reached").exists, REACHED_WITHIN_S)
-        seconds, said = ended_by(process, signal_name)
+        reached = (folder / "reached").exists
+        wait_until(lambda: reached() or process.poll() is not None, REACHED_WITHIN_S)
+        is_there = reached() and process.poll() is None
+        seconds, said = ended_by(process, signal_name, folder / "returned")
         wait_until(lambda: not marked(token), LEFT_AFTER_S)
-        wait_until(lambda: not set(os.listdir(SHARED_MEMORY)) - shared, LEFT_AFTER_S)
+        wait_until(lambda: not names_in(SHARED_MEMORY) - shared, LEFT_AFTER_S)
         if signal_name == "SIGKILL":
             begin_next_run(temporary)
         found = Found(
-            process.returncode, seconds, marked(token), tuple(sorted(os.listdir(temporary))),
-            tuple(sorted(set(os.listdir(SHARED_MEMORY)) - shared)), blocks_in(folder / "journal"),
-            said,
+            process.returncode, seconds, marked(token), tuple(sorted(names_in(temporary))),
+            tuple(sorted(names_in(SHARED_MEMORY) - shared)), blocks_in(folder / "journal"),
+            said, is_there,
         )  # fmt: skip
         process.kill()
         return found
 
 
-def ended_by(process: subprocess.Popen[str], signal_name: str) -> tuple[float, str]:
-    """Send the signal; the seconds until the process has ended, and what it has printed."""
+def ended_by(process: subprocess.Popen[str], signal_name: str, returned: Path) -> tuple[float, str]:
+    """Send the signal; the seconds until the result or the end, and what was printed."""
     name, *twice = signal_name.split()
-    begun_s = time.monotonic()
+    begun_s = time.time()
     process.send_signal(getattr(signal, name))
     if twice:
         time.sleep(0.2)
@@ -262,11 +271,11 @@ def ended_by(process: subprocess.Popen[str], signal_name: str) -> tuple[float, s
     try:
         process.wait(ENDED_WITHIN_S)
     except subprocess.TimeoutExpired:
-        return time.monotonic() - begun_s, "it did not end"
-    seconds = time.monotonic() - begun_s
+        return time.time() - begun_s, "it did not end"
+    end_s = float(returned.read_text()) if returned.exists() else time.time()
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)  # a process that is left may hold it
-    return seconds, process.stdout.read() or ""
+    return end_s - begun_s, process.stdout.read() or ""
 
 
 def begin_next_run(temporary: Path) -> None:
@@ -275,6 +284,10 @@ def begin_next_run(temporary: Path) -> None:
         TemporaryFolder().remove()
     finally:
         tempfile.tempdir = None
+
+
+def names_in(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir()}
 
 
 def marked(token: str) -> tuple[str, ...]:
@@ -317,9 +330,7 @@ def main() -> None:
 def run(folder: Path, phase: Phase, spawn: bool) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     if spawn:
-        from precisionbench.measure.worker import shared_server
-
-        shared_server.can_fork = lambda: False
+        setattr(shared_server, "can_fork", lambda: False)  # noqa: B010
     check(folder) if phase.place == "script" else measure(folder, phase)
 
 
@@ -332,7 +343,8 @@ def print_matrix(wanted: argparse.Namespace) -> bool:
             found = cell(phase, name, spawn=wanted.spawn)
             counts = " | ".join(str(len(left)) for _, left in found.left())
             blocks = "-" if found.blocks is None else found.blocks
-            print(f"| {phase} | {name} | {found.status} | {found.seconds:.1f} s | {counts} | {blocks} |")
+            how = f"{found.status} | {found.seconds:.1f} s"
+            print(f"| {phase} | {name} | {how} | {counts} | {blocks} |")
             if faults := found.faults(PHASES[phase], name):
                 failed = True
                 print(f"  {'; '.join(faults)}\n  {found.said[-2000:]}")

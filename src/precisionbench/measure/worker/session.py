@@ -173,15 +173,20 @@ class Session:
         Raises:
             MeasurementError: they cannot be written, or the folder has no room for them.
         """
-        plain = {name: one.as_subclass(torch.Tensor) for name, one in self.output.items()}
-        dense = (one for one in plain.values() if one.layout == torch.strided)
-        wanted, folder = sum(one.nbytes for one in dense), Path(path).parent
-        if wanted > (free := shutil.disk_usage(folder).free):
-            raise _not_written(f"{wanted:,} bytes, and {free:,} are free", folder)
+        folder = Path(path).parent
         try:
+            plain = {name: one.as_subclass(torch.Tensor) for name, one in self.output.items()}
+            dense = (one for one in plain.values() if one.layout == torch.strided)
+            wanted, free = sum(one.nbytes for one in dense), shutil.disk_usage(folder).free
+            if wanted > free:
+                raise OSError(f"it has {wanted:,} bytes, and {free:,} are free")
             torch.save(plain, path)
         except FOREIGN_ERRORS as exc:
-            raise _not_written(one_line(exc), folder) from exc
+            why = one_line(exc)
+            raise MeasurementError(
+                f"its first output could not be written, so there is no agreement ({why})",
+                f"free space in {folder.parent}, or set TMPDIR to another folder",
+            ) from exc
 
     def write_float64_reference(self, path: str) -> None:
         """Write what the model's layers compute in float64 to a file, for `evidence`.
@@ -272,13 +277,6 @@ def opened(
                 taken = None if known else _bytes_taken(ready.bytes, free, workload.device)
         session = _session(backend, workload, timer, first, prepared, output)
         yield attrs.evolve(session, driver_bytes=taken)
-
-
-def _not_written(why: str, folder: Path) -> MeasurementError:
-    return MeasurementError(
-        f"its first output could not be written, so there is no agreement ({why})",
-        f"free space in {folder.parent}, or set TMPDIR to another folder",
-    )
 
 
 def _bytes_taken(loaded: int, free_before: int | None, device: torch.device) -> int | None:
