@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ PHASES: Mapping[str, Phase] = {
     "warm-up": attrs.evolve(early("call", "warming_up"), wait_s=SHORT_S),
     "rounds": Phase("call", "measuring", SHORT_S),
     "passes": Phase("call", "finishing"),
-    "float64 reference": Phase("float64", "examining"),
+    "float64 reference": Phase("float64"),
     "profile": Phase("call", "examining"),
     "experiments, building": Phase("prepare", "experiments"),
     "experiments, rounds": Phase("call", "experiments"),
@@ -112,6 +113,10 @@ class Waits:
     def on_progress(self, progress: Progress) -> None:
         if progress.stage != "measuring" or progress.position >= 2:
             (self.folder / progress.stage).touch()
+
+    def on_progress_of_experiments(self, begun: str, progress: Progress) -> None:
+        if progress.stage == begun:
+            (self.folder / "experiments").touch()
 
 
 class Model(nn.Module):
@@ -163,10 +168,12 @@ def measure(folder: Path, phase: Phase) -> None:
 
     def experimenter(_: Any, __: Any, measure: Any, ___: Any) -> MadeExperiments:
         if phase.stage == "experiments":
-            (folder / "experiments").touch()
-            changed = Leaves(waits, batch_size=4) if phase.place == "prepare" else Half()
+            in_rounds = phase.place == "call"
+            begun = "warming_up" if in_rounds else "starting"
+            changed = Half(dtype="bfloat16") if in_rounds else Leaves(waits, batch_size=4)
             rows, _ = plan([backend, changed], backend)
-            measure(rows, Options(replicas=2, budget_s=5.0), None)
+            tell = partial(waits.on_progress_of_experiments, begun)
+            measure(rows, Options(replicas=2, budget_s=5.0), tell)
         return MadeExperiments()
 
     found = pb.compare(
@@ -197,7 +204,7 @@ def check(folder: Path) -> None:
 
 
 @attrs.frozen
-class Found:
+class Outcome:
     """How the process ended, and what it has left."""
 
     status: int | None
@@ -209,7 +216,7 @@ class Found:
     said: str
     reached: bool
 
-    def faults(self, phase: Phase, signal_name: str) -> list[str]:
+    def faults(self, phase: Phase, signal_name: str, limit_s: float = LIMIT_S) -> list[str]:
         faults = [f"{what} left: {', '.join(left)}" for what, left in self.left() if left]
         if not self.reached:
             faults.append("the phase was not reached")
@@ -219,8 +226,8 @@ class Found:
             faults.append(f"its status is {self.status}")
         if phase.keeps_rounds and not self.blocks:
             faults.append("the journal has no blocks")
-        if phase.is_late and signal_name == "SIGINT" and self.seconds > LIMIT_S:
-            faults.append(f"it took more than {LIMIT_S:.0f} s")
+        if phase.is_late and signal_name == "SIGINT" and self.seconds > limit_s:
+            faults.append(f"it took more than {limit_s:.0f} s")
         if phase.is_late and signal_name == "SIGINT" and self.status != 0:
             faults.append("it gave no result")
         return faults
@@ -229,7 +236,7 @@ class Found:
         return ("processes", self.processes), ("files", self.files), ("memory", self.shared)
 
 
-def cell(phase_name: str, signal_name: str, *, spawn: bool = False) -> Found:
+def cell(phase_name: str, signal_name: str, *, spawn: bool = False) -> Outcome:
     """Run one comparison, end it in a phase, and look for what is left."""
     token = secrets.token_hex(8)
     shared = names_in(SHARED_MEMORY)
@@ -251,7 +258,7 @@ def cell(phase_name: str, signal_name: str, *, spawn: bool = False) -> Found:
         wait_until(lambda: not names_in(SHARED_MEMORY) - shared, LEFT_AFTER_S)
         if signal_name == "SIGKILL":
             begin_next_run(temporary)
-        found = Found(
+        found = Outcome(
             process.returncode, seconds, marked(token), tuple(sorted(names_in(temporary))),
             tuple(sorted(names_in(SHARED_MEMORY) - shared)), blocks_in(folder / "journal"),
             said, is_there,
