@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import precisionbench as pb
 from precisionbench.cli import main
-from precisionbench.errors import SpecError
+from precisionbench.errors import OutputError, SpecError
 from precisionbench.scriptcheck.check import evaluate
 from precisionbench.scriptcheck.events import Ending, Place
 from precisionbench.scriptcheck.script_process import observe
@@ -35,6 +35,14 @@ def check_fresh(source: str) -> pb.Check:
     """Check a script in a fresh process."""
     Path("script.py").write_text(source)
     return pb.check("script.py", timeout_s=120)
+
+
+def test_a_disk_that_cannot_hold_what_was_observed_is_an_error():
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
+    with pytest.raises(OutputError, match="could not be written to .*; free space there, or set"):
+        check_fresh(full)
+    with pytest.raises(OutputError, match="could not be written to"):
+        check_fresh(f"{full}import os; os._exit(0)")
 
 
 def test_arguments_sibling_modules_and_standard_input(here):

@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from precisionbench.errors import OutputError, one_line
+
 try:
     import fcntl
 except ImportError:  # Windows: nothing is locked, and nothing abandoned is removed
@@ -48,13 +50,13 @@ class TemporaryFolder:
         path: of the folder.
 
     Raises:
-        OSError: it cannot be made.
+        OutputError: none can be made.
     """
 
     def __init__(self) -> None:
         if _parent is None:
-            remove_abandoned(Path(tempfile.gettempdir()))
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent))
+            remove_abandoned()
+        self.path = _new_folder()
         self._owner = os.getpid()
         self._lock = _locked_file(self.path)
 
@@ -79,17 +81,24 @@ class TemporaryFolder:
             self._lock = None
 
 
-def remove_abandoned(parent: Path) -> None:
+def _new_folder() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent))
+    except OSError as exc:
+        raise OutputError(
+            f"no folder for temporary files can be made ({one_line(exc)})",
+            "set TMPDIR to a folder that can be written to",
+        ) from exc
+
+
+def remove_abandoned() -> None:
     """Remove the folders whose owners have ended without removing them.
 
     Only folders of this user, and never what a link points to.
-
-    Args:
-        parent: the folder that holds them.
     """
     if fcntl is None:
         return
-    with contextlib.suppress(OSError), os.scandir(parent) as entries:
+    with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
             if entry.name.startswith(_PREFIX):
                 with contextlib.suppress(OSError):

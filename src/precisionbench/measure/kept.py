@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from precisionbench.errors import MeasurementError, OutOfMemoryError
+from precisionbench.errors import OutOfMemoryError
 from precisionbench.measure import finish
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.conditions import share_cores
 from precisionbench.measure.finish import FinishedRow
-from precisionbench.measure.interleaved import measure_rounds
+from precisionbench.measure.interleaved import interrupted, measure_rounds
 from precisionbench.measure.options import Options
 from precisionbench.measure.replicas import (
     CrowdedError,
@@ -73,7 +73,7 @@ class KeptWorkers:
             states += opened
             run.interrupts.also_call(self.starter.pool.stop)
             for state in states:  # those that were profiled had all cores
-                share_cores(run, state.replicas)
+                share_cores(run, state.replicas, state.warnings.append)
             _measure_rows(run, states)
         return attrs.evolve(
             self.data,
@@ -164,4 +164,4 @@ def _measure_rows(run: Run, row_states: Sequence[RowState]) -> None:
         elif state.complete_rounds:
             finish.add_to(run.collector, row, [FinishedRow.of(state, ended_by)])
         else:
-            run.fail(row, MeasurementError("its time was over before its first round", "give more"))
+            run.fail(row, interrupted())

@@ -14,8 +14,9 @@ import attrs
 import torch
 from torch import nn
 
+from precisionbench._internal.paths import quoted
 from precisionbench._internal.temporary_folder import TemporaryFolder
-from precisionbench.errors import FOREIGN_ERRORS, one_line
+from precisionbench.errors import FOREIGN_ERRORS, OutputError, one_line
 from precisionbench.model.workload import Workload
 from precisionbench.probes.layers import Forward, wrapped
 from precisionbench.probes.trace import CALL, LAYER, profile_of
@@ -160,8 +161,14 @@ def _no_warnings() -> Iterator[None]:
 def _exported(profiler: Any) -> Any:
     with TemporaryFolder() as folder:
         file = folder / "trace.json"
-        profiler.export_chrome_trace(str(file))
-        return json.loads(file.read_text(encoding="utf-8", errors="replace"))
+        profiler.export_chrome_trace(str(file))  # which raises nothing on a full disk
+        try:
+            return json.loads(file.read_text(encoding="utf-8", errors="replace"))
+        except (OSError, ValueError) as exc:
+            raise OutputError(
+                f"the trace in {quoted(folder.parent)} is not whole ({type(exc).__name__})",
+                "free space there, or set TMPDIR to another folder",
+            ) from exc
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from precisionbench.results.conditions import RoundConditions
 from precisionbench.results.environment import Environment
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.json_values import Json
-from precisionbench.results.latency import latency_interval, process_spread, processes
+from precisionbench.results.latency import above_0, latency_interval, process_spread, processes
 from precisionbench.results.measurement import Measurement
 from precisionbench.results.passes import Passes
 from precisionbench.statistics import Interval, Spread, Verdict, quantile_interval
@@ -128,7 +128,7 @@ class BackendResult:
         measurement = self.measurement
         step_s = measurement.resolution_s / measurement.calls_per_sample
         if measurement.is_reported:
-            return quantile_interval(measurement.rounds, resolution=step_s)
+            return above_0(quantile_interval(measurement.rounds, resolution=step_s))
         blocks = processes(measurement.blocks, self.schedule)
         return latency_interval(blocks, self.process_spread, self.noise_floor, step_s)
 

@@ -14,10 +14,12 @@ from typing import IO
 
 import attrs
 
+from precisionbench._internal.paths import quoted
 from precisionbench._internal.supervisor import END_LIMIT_S
 from precisionbench._internal.temporary_folder import TemporaryFolder
+from precisionbench.errors import OutputError
 from precisionbench.results import json_format
-from precisionbench.scriptcheck.child import ENDED_BY_PARENT, OBSERVATIONS
+from precisionbench.scriptcheck.child import ENDED_BY_PARENT, NOT_WRITTEN, OBSERVATIONS
 from precisionbench.scriptcheck.events import NO_OBSERVATIONS, Ending, Observations
 
 BOOT = (
@@ -48,6 +50,9 @@ def observe(
 
     Returns:
         What was observed, until the end or until it was ended.
+
+    Raises:
+        OutputError: the folder for temporary files cannot hold it.
     """
     root = str(Path(__file__).parent.parent.parent)
     with TemporaryFolder() as folder, _pipe() as (read, write):
@@ -60,7 +65,13 @@ def observe(
             forced = _wait(process, timeout_s, write)
         finally:
             _end(process)
-        return read_observations(folder, forced or death(process.returncode))
+        found = read_observations(folder, forced or death(process.returncode))
+        if found.ending == Ending("killed", NOT_WRITTEN):
+            raise OutputError(
+                f"what was observed of the script could not be written to {quoted(folder.parent)}",
+                "free space there, or set TMPDIR to another folder",
+            )
+        return found
 
 
 def read_observations(folder: Path, otherwise: Ending) -> Observations:

@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import attrs
 import torch
 
+from precisionbench._internal.bounded_text import bounded_log, bounded_warnings
 from precisionbench.errors import FOREIGN_ERRORS, WorkerError, one_line
 from precisionbench.measure.worker.process import Worker
 from precisionbench.measure.worker.protocol import (
@@ -126,7 +127,9 @@ class WorkerBackend:
         """
         closing: Closing = REQUESTS["close"].decoded(self.worker.answer())
         self.worker.wait_until_exited()
-        self._closing = Closing(closing.warnings, (*closing.log, *self.worker.tail()))
+        self._closing = Closing(
+            bounded_warnings(closing.warnings), bounded_log([*closing.log, *self.worker.tail()])
+        )
 
     def closing(self) -> Closing:
         """The warnings and the log, which are complete once it is closed."""

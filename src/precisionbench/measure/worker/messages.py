@@ -7,18 +7,22 @@ the channel by mistake does not know it.
 from __future__ import annotations
 
 import json
-import traceback
 from typing import Any
 
 import attrs
 
 from precisionbench import errors
-from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, WorkerError, one_line
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    PrecisionBenchError,
+    WorkerError,
+    one_line,
+    traceback_of,
+)
 from precisionbench.results import json_format
 
 MAX_LINE_BYTES = 1 << 26
 _MAX_SENTENCE = 10_000
-_MAX_TRACEBACK = 100_000
 
 
 class BrokenAnswerError(Exception):
@@ -49,13 +53,12 @@ class ErrorText:
     def of(cls, error: PrecisionBenchError) -> ErrorText:
         """An error as text of bounded length."""
         cause = error.__cause__
-        trace = "".join(traceback.format_exception(cause)) if cause else ""
         reason = getattr(error, "requirement", error.reason)
         return cls(
             type(error).__name__,
             str(reason)[:_MAX_SENTENCE],
             str(error.remedy)[:_MAX_SENTENCE],
-            trace[-_MAX_TRACEBACK:],
+            traceback_of(cause) if cause else "",
         )
 
     def rebuilt(self) -> PrecisionBenchError:

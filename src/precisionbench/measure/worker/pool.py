@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-import torch
-
 from precisionbench._internal.temporary_folder import TemporaryFolder
-from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, one_line
+from precisionbench.errors import FOREIGN_ERRORS, OutputError, WorkloadError, one_line
 from precisionbench.measure.worker.fork_client import ForkServer
 from precisionbench.measure.worker.process import Worker
 from precisionbench.measure.worker.spawn import SpawnedProcess, WorkerProcess
 from precisionbench.torchtools.global_state import read_flags
+from precisionbench.torchtools.saving import save
 
 
 class WorkerPool:
@@ -22,6 +21,9 @@ class WorkerPool:
 
     Args:
         fork_server: forks the workers; without one each is a fresh interpreter.
+
+    Raises:
+        OutputError: TMPDIR takes no folder.
     """
 
     def __init__(self, fork_server: ForkServer | None = None) -> None:
@@ -63,8 +65,7 @@ class WorkerPool:
             backend: the file that holds the backend.
             with_model: let it also copy the model to the device before it is asked to prepare.
         """
-        worker = Worker(self.folder / f"worker-{len(self._workers)}.log", self.start_process)
-        self._workers.append(worker)
+        worker = self.start_idle()
         worker.begin(
             "load",
             workload=str(workload),
@@ -72,6 +73,12 @@ class WorkerPool:
             flags=read_flags(),
             with_model=with_model,
         )
+        return worker
+
+    def start_idle(self) -> Worker:
+        """Start one worker process that has nothing to load."""
+        worker = Worker(self.folder / f"worker-{len(self._workers)}.log", self.start_process)
+        self._workers.append(worker)
         return worker
 
     def start_process(self, log: Path) -> WorkerProcess:
@@ -99,17 +106,15 @@ class WorkerPool:
 
         Raises:
             WorkloadError: it cannot be pickled.
+            OutputError: TMPDIR does not hold it.
         """
         import cloudpickle
 
         path = self.folder / name
         try:
-            torch.save(value, path, pickle_module=cloudpickle, pickle_protocol=5)
-        except OSError as exc:
-            raise WorkloadError(
-                f"the model could not be written for the workers ({one_line(exc)})",
-                f"free space in {self.folder.parent}, or set TMPDIR to another folder",
-            ) from exc
+            save(value, path, pickle_module=cloudpickle, pickle_protocol=5)
+        except OutputError:
+            raise
         except FOREIGN_ERRORS as exc:
             raise WorkloadError(
                 f"the model or its inputs cannot be sent to a worker process ({one_line(exc)})",

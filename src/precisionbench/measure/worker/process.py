@@ -17,14 +17,15 @@ from typing import Any
 
 import attrs
 
-from precisionbench.errors import PrecisionBenchError, WorkerError
+from precisionbench.errors import PrecisionBenchError, WorkerError, left_out
 from precisionbench.measure.worker import messages
 from precisionbench.measure.worker.first_call_limit import FirstCallLimit
 from precisionbench.measure.worker.messages import BrokenAnswerError, Message
 from precisionbench.measure.worker.protocol import FIRST_CALL, REQUESTS, STRAY_WRITES, KnownCalls
 from precisionbench.measure.worker.spawn import SpawnedProcess, WorkerProcess
 
-_LOG_TAIL_LINES = 20
+_LOG_TAIL_LINES, _LOG_TAIL_BYTES = 20, 1 << 15
+_QUOTED = 300  # characters of its last line, in a sentence
 _LISTENER_LIMIT_S = 5.0
 _START = "start"  # until it has imported torch
 _ID_BYTES = 16
@@ -239,7 +240,7 @@ class Worker:
         code = self._process.returncode or 0
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         printed = self.tail()
-        last = f"; it last said: {printed[-1]}" if printed else ""
+        last = f"; it last said: {printed[-1][:_QUOTED]}" if printed else ""
         return WorkerError(
             f"its worker process {how} ({title}){last}", _DEATHS.get(-code, _CRASHED)
         )
@@ -258,11 +259,16 @@ class Worker:
                     os.sched_setaffinity(int(task.name), cores)
 
     def tail(self) -> list[str]:
-        """The last lines that it printed."""
+        """The last lines that it printed; the file may be of any size, so its end is read only."""
         try:
-            text = self.log.read_bytes().decode("utf-8", "replace")
+            with self.log.open("rb") as file:
+                begin = max(0, file.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES)
+                file.seek(begin)
+                text = file.read(_LOG_TAIL_BYTES).decode("utf-8", "replace")
         except OSError:
             return []
+        if begin:
+            text = f"{left_out(begin)}\n{text}"
         return [line for line in text.splitlines() if line.strip()][-_LOG_TAIL_LINES:]
 
     def stop(self) -> None:

@@ -149,6 +149,7 @@ class TimeLimits:
     block_s: float = 60.0
     evidence_s: float = 60.0
     close_s: float = 10.0
+    check_s: float = 60.0
     call_factor: float = 20.0  # a call may take so many times as long as it should
 
 
@@ -222,6 +223,8 @@ REQUESTS: Mapping[str, Request] = {
     request.name: request
     for request in (
         Request("start", int, "start_s", answered_by_session=False),
+        Request("describe", dict[str, Any], "check_s", answered_by_session=False),
+        Request("check_available", None, "check_s", answered_by_session=False),
         Request("load", None, "prepare_s", answered_by_session=False),
         Request("open", Opening, "prepare_s", answered_by_session=False),
         Request(

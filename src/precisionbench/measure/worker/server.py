@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from precisionbench._internal import temporary_folder
 from precisionbench._internal.supervisor import supervised
 from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, one_line
@@ -115,6 +117,28 @@ class Server:
         """Import torch; returns the process ID."""
         import_torch()
         return os.getpid()
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Import an installed backend, and give the fields of its `BackendInfo`.
+
+        Args:
+            name: of the backend.
+        """
+        from precisionbench.backends.discovery import describe
+
+        return attrs.asdict(describe(name))
+
+    def check_available(self, backend: str = "", spec: str = "") -> None:
+        """Check whether a backend can run on this machine.
+
+        Args:
+            backend: its file.
+            spec: its spec, where there is no file.
+        """
+        from precisionbench.backends.discovery import make
+        from precisionbench.measure.worker.guards import check_available
+
+        check_available(_load(backend) if backend else make(spec))
 
     def load(
         self, workload: str, backend: str, flags: dict[str, Any], with_model: bool = False
