@@ -30,6 +30,7 @@ from precisionbench.results.comparison_data import BackendResult, ComparisonData
 from precisionbench.results.measurement import Block
 from precisionbench.statistics import (
     Interval,
+    Spread,
     Verdict,
     unpaired_ratio_interval,
     verdicts,
@@ -244,15 +245,56 @@ def ratio_of(
         confidence: probability that the interval holds the ratio.
         noise_floor: standard deviation of the log between processes, known for this device.
     """
-    pair = rows[reference], rows[name]
-    sessions = session_levels(pair)
-    pairs = [(base, other) for base, other in sessions]
-    between = sessions_interval(pairs, confidence, run_spread(rows), noise_floor)
-    if len(sessions) > 1 or min(map(len, sessions[0])) > 1:
-        return between.exp()
-    # The level of a single process tells nothing of its own noise, but its rounds do.
-    within = _log_ratio_by_round(*pair, confidence)
-    return in_quadrature(within, between.high - between.value).exp()
+    return RowRatio.of(rows, reference, name, run_spread(rows), noise_floor).interval(confidence)
+
+
+@attrs.frozen
+class RowRatio:
+    """The latency ratio of two rows measured in the same rounds, of which any interval can be had.
+
+    Attributes:
+        base: blocks of the row to divide.
+        other: blocks of the row to divide by.
+        levels: for each session, the log levels of the replicas of either.
+        spread: between processes, pooled over all rows of the run.
+        noise_floor: standard deviation of the log between processes, known for this device.
+    """
+
+    base: Sequence[Block]
+    other: Sequence[Block]
+    levels: Sequence[tuple[Sequence[float], Sequence[float]]]
+    spread: Spread
+    noise_floor: float
+
+    @classmethod
+    def of(
+        cls, rows: BlocksByRow, reference: str, name: str, spread: Spread, noise_floor: float
+    ) -> RowRatio:
+        """The ratio reference / row.
+
+        Args:
+            rows: the blocks of every row of the run.
+            reference: name of the row to divide.
+            name: name of the row to divide by.
+            spread: between processes, pooled over all rows of the run.
+            noise_floor: standard deviation of the log between processes, known for this device.
+        """
+        base, other = rows[reference], rows[name]
+        levels = [(ours, theirs) for ours, theirs in session_levels([base, other])]
+        return cls(base, other, levels, spread, noise_floor)
+
+    def interval(self, confidence: float) -> Interval:
+        """The ratio with its interval.
+
+        Args:
+            confidence: probability that the interval holds the ratio.
+        """
+        between = sessions_interval(self.levels, confidence, self.spread, self.noise_floor)
+        if len(self.levels) > 1 or min(map(len, self.levels[0])) > 1:
+            return between.exp()
+        # The level of a single process tells nothing of its own noise, but its rounds do.
+        within = _log_ratio_by_round(self.base, self.other, confidence)
+        return in_quadrature(within, between.high - between.value).exp()
 
 
 def _log_ratio_by_round(

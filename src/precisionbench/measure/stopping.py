@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 
 import attrs
 
-from precisionbench.analysis.speedups import ratio_of
+from precisionbench.analysis.speedups import RowRatio
 from precisionbench.analysis.variation import (
     MIN_INTERVAL_ROUNDS,
     least_interval_rounds,
+    run_spread,
     within_share,
 )
 from precisionbench.measure.schedule import MIN_ROUNDS, RowState, Schedule
@@ -182,10 +182,10 @@ class _State:
             row_state.name: row_state.openings[0].resolution_s / row_state.calls_per_sample
             for row_state in active
         }
-        spread = process_spread(blocks.values())
+        spread, pooled = process_spread(blocks.values()), run_spread(blocks)
         others = [name for name in blocks if name != schedule.reference]
         ratios: dict[str, Callable[[float], Interval]] = {
-            name: partial(ratio_of, blocks, schedule.reference, name, noise_floor=floor)
+            name: RowRatio.of(blocks, schedule.reference, name, pooled, floor).interval
             for name in (others if schedule.reference in blocks else [])
         }
         rows = {
