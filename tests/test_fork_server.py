@@ -144,7 +144,12 @@ class Patching(Backend):
 def test_a_worker_after_one_that_patched_torch_is_clean():
     model, x = nn.Sequential(nn.Linear(4, 4), nn.ReLU()), torch.rand(2, 4)
     comparison = pb.compare(
-        model, x, backends=[Patching(), "half:dtype=bfloat16"], replicas=1, budget_s=0.5
+        model,
+        x,
+        backends=[Patching(), "half:dtype=bfloat16"],
+        replicas=1,
+        budget_s=0.1,
+        evidence=False,
     )
     assert [failure.name for failure in comparison.failures] == ["patching"]
     assert comparison["half:dtype=bfloat16"].agreement.relative_l2 < 0.1
