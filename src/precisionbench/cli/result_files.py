@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from precisionbench._internal.termination import Terminated
 from precisionbench.cli.exit_codes import Interrupted
 from precisionbench.cli.output import complain
 
@@ -54,6 +55,7 @@ class ResultFiles(NamedTuple):
 
         Raises:
             Interrupted: Ctrl-C was pressed; the message says what the journal holds.
+            Terminated: likewise for SIGTERM.
             OutputError: the journal cannot be created.
         """
         from precisionbench.results.journal import claim_file
@@ -64,6 +66,9 @@ class ResultFiles(NamedTuple):
             yield journal
         except KeyboardInterrupt:
             raise Interrupted(_kept_rounds(journal) or _nothing_kept(journal)) from None
+        except Terminated as exc:
+            exc.kept = _kept_rounds(journal) or _nothing_kept(journal)
+            raise
         except BaseException:
             if kept := _kept_rounds(journal):
                 complain(kept)

@@ -83,27 +83,32 @@ class GuardedTelemetry:
     """Telemetry that is left out once it fails; use it as a context manager.
 
     Args:
-        opening: opens it.
+        opened: opens it.
         note: takes the note that it failed.
     """
 
     def __init__(
-        self, opening: AbstractContextManager[Telemetry], note: Callable[[str], object]
+        self,
+        opened: Callable[[], AbstractContextManager[Telemetry]],
+        note: Callable[[str], object],
     ) -> None:
-        self._opening, self._telemetry = opening, Dispensable("reading the device's state", note)
-        self._opened: Telemetry = NoTelemetry()
+        self._open, self._reading = opened, Dispensable("reading the device's state", note)
+        self._telemetry: Telemetry = NoTelemetry()
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> GuardedTelemetry:
-        self._opened = self._telemetry.do(self._opening.__enter__) or self._opened
+        opened = self._reading.do(lambda: self._stack.enter_context(self._open()))
+        self._telemetry = opened or self._telemetry
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._telemetry.do(lambda: self._opening.__exit__(None, None, None))
+        with contextlib.suppress(*FOREIGN_ERRORS):  # all has been read
+            self._stack.close()
 
     def before(self) -> None:
         """Called right before a block."""
-        self._telemetry.do(self._opened.before)
+        self._reading.do(self._telemetry.before)
 
     def after(self) -> DeviceState | None:
         """Called right after the block; None if the state is unknown."""
-        return self._telemetry.do(self._opened.after)
+        return self._reading.do(self._telemetry.after)

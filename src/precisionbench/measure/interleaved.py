@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import attrs
 
@@ -155,6 +156,7 @@ def _measure_in_workers(run: Run, number: int) -> None:
             share_cores(run, row_state.replicas, row_state.warnings.append)
         with run.interrupts.held():
             ended_by = measure_rounds(run, list(row_states.values()))
+            run.interrupts.also_call(pool.stop)
             _raise_if_nothing_to_keep(run, row_states)
             profiled = not number and _is_to_be_profiled(run, list(row_states.values()))
             if profiled:
@@ -199,8 +201,8 @@ def measure_rounds(run: Run, row_states: Sequence[RowState]) -> str:
 def _measure_rounds(run: Run, row_states: Sequence[RowState]) -> str:
     collector, monitor = run.collector, monitor_of(run, row_states)
     budget = run.begin_session(row_states)
-    opening = run.system.open_telemetry(run.device)
-    with GuardedTelemetry(opening, collector.add_note) as telemetry:
+    opened = partial(run.system.open_telemetry, run.device)
+    with GuardedTelemetry(opened, collector.add_note) as telemetry:
         schedule = Schedule(
             budget.rounds_s(row_states),
             collector.reference,

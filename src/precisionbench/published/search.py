@@ -6,11 +6,12 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache, lru_cache
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from precisionbench._internal.data_files import read_text
+from precisionbench._internal.importing import entry_points
 from precisionbench._internal.paths import usable_path
 from precisionbench.errors import (
     FOREIGN_ERRORS,
@@ -232,7 +233,7 @@ def _variant(record: Record) -> str:
     return record.variant or model_key(record.model)[1]
 
 
-@lru_cache(maxsize=1024)  # one name is held against each of hundreds of records
+@cache
 def model_key(name: str) -> tuple[str, str]:
     """A model's name without differences of spelling, and its variant.
 
