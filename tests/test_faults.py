@@ -431,13 +431,6 @@ def test_a_damaged_journal_is_refused(faulty, tmp_path, change, sentence):
         pb.load(broken)
 
 
-def test_a_journal_beside_a_result_takes_an_unused_name(tmp_path):
-    output = tmp_path / "result.json"
-    first = journals.free_name(output)
-    first.touch()
-    assert journals.free_name(output) != first
-
-
 def lines_of(*extra: dict[str, Any], rows: tuple[str, ...] = ("eager",)) -> str:
     """A journal of one row with two blocks, and more lines."""
     data = comparison_data(schedule="rounds")
