@@ -148,13 +148,13 @@ def check_script(
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave compiled rows out of ladders: compiling takes a minute on two cores."""
-    from precisionbench.backends import discovery
+    from precisionbench.measure import availability
 
-    found = discovery.list_backends()
+    found = availability.list_backends()
     listed = tuple(
         attrs.evolve(info, available=False, requirement="time", remedy="wait")
         if info.name == "compile"
         else info
         for info in found
     )
-    monkeypatch.setattr(discovery, "list_backends", lambda: listed)
+    monkeypatch.setattr(availability, "list_backends", lambda: listed)

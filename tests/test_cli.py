@@ -207,7 +207,7 @@ USAGE = {
     "unknown option": (["cli_models:tiny", "-b", "half:type=x"], "has no option 'type'"),
     "wrong value": (["cli_models:tiny", "-b", "half:dtype=x"], "'float16' or 'bfloat16'"),
     "unknown device": (["cli_models:tiny", "--device", "tpu9"], "the device 'tpu9' cannot be used"),
-    "no name": (["cli_models:tiny", "-o", ""], "'.' is a folder; give the name of a file"),
+    "no name": (["cli_models:tiny", "-o", ""], "the name of the file is empty; give one"),
     "no folder": (["cli_models:tiny", "-o", "no/r.json"], "there is no folder 'no'"),
     "batch of none": (["cli_models:tiny", "--batch-size", "0"], "0 is not in the range x>=1"),
 }

@@ -794,7 +794,7 @@ def test_markdown_has_a_row_for_each_factor_and_no_markup_of_names():
     assert "<b>" not in text
     assert "eager\\|" in text
     whole = gap(run(*SQUARE)).to_markdown()
-    assert f" {published.get(MLPERF).source_url} \\[cited\\]" in whole, "addresses are whole"
+    assert f" <{published.get(MLPERF).source_url}> \\[cited\\]" in whole, "addresses are whole"
 
 
 def test_confirmed_factors_are_marked():

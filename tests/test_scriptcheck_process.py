@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import precisionbench as pb
 from precisionbench.cli import main
-from precisionbench.errors import SpecError
+from precisionbench.errors import OutputError, SpecError
 from precisionbench.scriptcheck.check import evaluate
 from precisionbench.scriptcheck.events import Ending, Place
 from precisionbench.scriptcheck.script_process import observe
@@ -35,6 +35,14 @@ def check_fresh(source: str) -> pb.Check:
     """Check a script in a fresh process."""
     Path("script.py").write_text(source)
     return pb.check("script.py", timeout_s=120)
+
+
+def test_a_disk_that_cannot_hold_what_was_observed_is_an_error():
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
+    with pytest.raises(OutputError, match="could not be written to .*; free space there, or set"):
+        check_fresh(full)
+    with pytest.raises(OutputError, match="could not be written to"):
+        check_fresh(f"{full}import os; os._exit(0)")
 
 
 def test_arguments_sibling_modules_and_standard_input(here):
@@ -211,6 +219,45 @@ class TestEndings:
         process.kill()
         process.communicate()
         wait_until(lambda: not child.exists())
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="scripts are supervised on Linux")
+    @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+    def test_a_script_that_holds_the_interpreter_ends_with_the_check_and_its_daemons_do(
+        self, here, monkeypatch, name
+    ):
+        (here / "tmp").mkdir()
+        monkeypatch.setenv("TMPDIR", str(here / "tmp"))
+        Path("script.py").write_text(STARTS_A_DAEMON + "ctypes.PyDLL(None).sleep(600)\n")
+        process = subprocess.Popen([*CHECK, "script.py"], stderr=subprocess.PIPE, text=True)
+        pids = process.stderr.readline().split()
+        process.send_signal(getattr(signal, name))
+        _, errors = process.communicate()
+        assert process.returncode == -getattr(signal, name)
+        wait_until(lambda: not any(map(is_running, pids)))
+        if name == "SIGTERM":
+            assert errors == "precisionbench: ended by SIGTERM; nothing is kept\n"
+            assert not list((here / "tmp").iterdir())
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="scripts are supervised on Linux")
+    def test_daemons_of_a_script_end_with_it(self):
+        Path("script.py").write_text(STARTS_A_DAEMON)
+        done = subprocess.run([*CHECK, "script.py"], capture_output=True, text=True)
+        assert not any(map(is_running, done.stderr.split()))
+
+
+STARTS_A_DAEMON = """
+import ctypes, os, subprocess, sys
+command = "setsid sh -c 'echo $$; exec sleep 600 2>/dev/null >&2' & "
+started = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, text=True)
+print(os.getpid(), started.stdout.readline().strip(), file=sys.stderr, flush=True)
+"""
+
+
+def is_running(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def wait_until(condition, limit_s: float = 60.0) -> None:

@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
-from precisionbench.analysis.speedups import RowRatio
+from precisionbench.analysis.speedups import ratios_over
 from precisionbench.analysis.variation import (
     MIN_INTERVAL_ROUNDS,
     least_interval_rounds,
-    run_spread,
     within_share,
 )
 from precisionbench.measure.schedule import MIN_ROUNDS, RowState, Schedule
@@ -182,12 +181,9 @@ class _State:
             row_state.name: row_state.openings[0].resolution_s / row_state.calls_per_sample
             for row_state in active
         }
-        spread, pooled = process_spread(blocks.values()), run_spread(blocks)
-        others = [name for name in blocks if name != schedule.reference]
-        ratios: dict[str, Callable[[float], Interval]] = {
-            name: RowRatio.of(blocks, schedule.reference, name, pooled, floor).interval
-            for name in (others if schedule.reference in blocks else [])
-        }
+        spread = process_spread(blocks.values())
+        has_reference = schedule.reference in blocks
+        ratios = ratios_over(blocks, schedule.reference, floor) if has_reference else {}
         rows = {
             name: _row(own, spread, floor, steps_s[name], ratios.get(name))
             for name, own in blocks.items()

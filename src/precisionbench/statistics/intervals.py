@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_MAX_LOG = math.log(1e100)
+
 
 @attrs.frozen
 class Interval:
@@ -38,8 +40,14 @@ class Interval:
         return not self.low <= 1 <= self.high
 
     def exp(self) -> Interval:
-        """The interval of `e ** x` for x in this interval."""
-        return Interval(math.exp(self.value), math.exp(self.low), math.exp(self.high))
+        """The interval of `e ** x` for x in this interval, with no end beyond 1e-100 and 1e100.
+
+        A few rounds that differ wildly have an interval whose ends no float could hold.
+        """
+        value, low, high = (
+            math.exp(max(-_MAX_LOG, min(_MAX_LOG, x))) for x in (self.value, self.low, self.high)
+        )
+        return Interval(value, low, high)
 
     def scaled(self, factor: float) -> Interval:
         """The interval of `x * factor` for x in this interval.
