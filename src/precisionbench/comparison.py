@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from precisionbench import errors, rules
+from precisionbench import errors, rules, safe_text
 from precisionbench._internal import files
 from precisionbench.analysis import comparable
 from precisionbench.analysis.data_quality import Observation, observations
@@ -277,7 +277,7 @@ class Comparison(ComparisonFiles):
     def __repr__(self) -> str:
         rows = ", ".join(row.backend for row in self.results)
         failed = f", {len(self.failures)} failed" if self.failures else ""
-        return f"<Comparison of {self.data.workload.model}: {rows}{failed}>"
+        return safe_text.line(f"<Comparison of {self.data.workload.model}: {rows}{failed}>")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Comparison) and self.data == other.data

@@ -247,6 +247,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def _check_baselines(test: str, folder: Path, settings: Settings, measured: Measured) -> None:
+    from precisionbench import safe_text
     from precisionbench.errors import PrecisionBenchError
     from precisionbench.testing import baselines
 
@@ -258,7 +259,7 @@ def _check_baselines(test: str, folder: Path, settings: Settings, measured: Meas
         except (AssertionError, PrecisionBenchError) as exc:
             # the test's code did not fail, so no traceback is shown
             raise pytest.fail.Exception(str(exc), pytrace=False) from None
-        measured.sentences.append(result)
+        measured.sentences.append(safe_text.line(result))
 
 
 @pytest.hookimpl(wrapper=True)

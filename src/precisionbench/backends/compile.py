@@ -36,6 +36,7 @@ from precisionbench.errors import (
     PreparationError,
     SpecError,
     one_line,
+    text_of,
 )
 from precisionbench.results.claims import Claims
 from precisionbench.results.dtypes import TF32
@@ -221,7 +222,7 @@ def _called_until_quiet(call: Callable[[], object]) -> tuple[int, int]:
 
 
 def _explained(exc: BaseException) -> Exception:
-    text = f"{type(exc).__name__}: {exc}"
+    text = f"{type(exc).__name__}: {text_of(exc)}"
     if isinstance(exc, (torch.cuda.OutOfMemoryError, MemoryError)):
         return OutOfMemoryError(f"it does not fit in memory while it is compiled ({one_line(exc)})")
     if "InvalidCxxCompiler" in text or "Failed to find C compiler" in text:
@@ -260,7 +261,7 @@ def _cache_folder_named() -> Iterator[None]:
 
 
 def _first_line(text: object) -> str:
-    return str(text).strip().partition("\n")[0]
+    return text_of(text).strip().partition("\n")[0]
 
 
 def has_toolchain(device: str) -> bool:

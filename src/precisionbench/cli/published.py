@@ -7,7 +7,7 @@ import click
 from precisionbench.cli.completion import AnyFile
 from precisionbench.cli.exit_codes import INTERNAL_ERROR, exit_codes_text
 from precisionbench.cli.options import json_option, record_option
-from precisionbench.cli.output import print_text, write_json
+from precisionbench.cli.output import print_lines, print_text, write_json
 
 
 @click.command(
@@ -56,4 +56,4 @@ def published(
             lambda console: report.show(found, console),
         )
     else:
-        print(what_exists(device, model, precision, file=file))
+        print_lines(what_exists(device, model, precision, file=file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,12 +18,14 @@ from precisionbench.model.workload import Workload
 from precisionbench.probes.layers import Forward, wrapped
 from precisionbench.results.evidence import LayerError
 from precisionbench.torchtools.agreement import relative_l2, sum_of_squares
+from precisionbench.torchtools.cast_on_use import cast_on_use
 from precisionbench.torchtools.global_state import foreign_functions
 from precisionbench.torchtools.tensors import walk
 from precisionbench.torchtools.timer import Call
 
 # Elements of an output that are compared; a few thousand give a relative error to a few per cent.
-_SAMPLES = 1 << 14
+_SAMPLES, _FEWEST_SAMPLES = 1 << 14, 1 << 10
+_SAMPLES_IN_ALL = 1 << 23  # of all layers together, 64 MiB in float64
 # Items of a batch that are compared: they do not depend on each other.
 ITEMS = 2
 _FIRST_ELEMENTS = 256
@@ -40,6 +43,7 @@ class LayerOutput:
         nonfinite_count: elements of the items compared that are infinite or NaN.
         nonfinite_in_all: of the whole batch.
         first: the first elements of the first item.
+        step: of so many elements of the items compared, one is in `values`.
     """
 
     shape: tuple[int, ...]
@@ -48,6 +52,7 @@ class LayerOutput:
     nonfinite_count: int
     nonfinite_in_all: int
     first: torch.Tensor
+    step: int
 
 
 LayerOutputs = Mapping[str, LayerOutput]
@@ -55,6 +60,9 @@ LayerOutputs = Mapping[str, LayerOutput]
 
 def layer_outputs_in_float64(workload: Workload) -> LayerOutputs:
     """Every module's output, and the model's own under an empty path, computed in float64.
+
+    Weights are cast one at a time, so that this takes one copy of the model and the largest weight
+    in float64; models whose code works with its weights in other ways are cast as a whole.
 
     Args:
         workload: of its batch two items are taken, or all where they depend on each other.
@@ -64,7 +72,16 @@ def layer_outputs_in_float64(workload: Workload) -> LayerOutputs:
     """
     if patched := foreign_functions():
         raise PreparationError(f"torch is patched here ({patched[0]} and others)")
-    model = cast_model(workload.make_model(), torch.float64)
+    with contextlib.suppress(*FOREIGN_ERRORS):  # of code that writes to its weights, or asks where
+        return _outputs(workload, cast_on_use(workload.make_model(), torch.float64, _cast_whole))
+    return _outputs(workload, _cast_whole(workload.make_model()))
+
+
+def _cast_whole(model: nn.Module) -> nn.Module:
+    return cast_model(model, torch.float64)
+
+
+def _outputs(workload: Workload, model: nn.Module) -> LayerOutputs:
     batch = workload.info.batch_size
     if batch is not None and batch > ITEMS:
         found = _of_items(workload, model)
@@ -95,7 +112,10 @@ def _of_items(workload: Workload, model: nn.Module) -> LayerOutputs | None:
 
 
 def layer_outputs(
-    call: Callable[[], Any], module: nn.Module | None, batch: int | None
+    call: Callable[[], Any],
+    module: nn.Module | None,
+    batch: int | None,
+    like: LayerOutputs | None = None,
 ) -> LayerOutputs:
     """The output of every module in a call, and of the call itself under an empty path.
 
@@ -103,14 +123,22 @@ def layer_outputs(
         call: one forward pass.
         module: the model behind it; None where its layers cannot be observed.
         batch: the first dimension of a tensor that holds more items than are compared.
+        like: outputs to compare them with: others are passed over, and the same elements are taken.
     """
     found: dict[str, tuple[Any, ...]] = {}
+    most = _samples_each(module)
+
+    def sample(path: str, output: Any) -> None:
+        if like is None:
+            _sample(found, path, output, batch, lambda count: math.ceil(count / most))
+        elif path in like:
+            _sample(found, path, output, batch, lambda _: like[path].step)
 
     def wrap(path: str, _: nn.Module, forward: Forward) -> Forward:
         def sampled(*args: Any, **kwargs: Any) -> Any:
             output = forward(*args, **kwargs)
             if path not in found:
-                _sample(found, path, output, batch)
+                sample(path, output)
             return output
 
         return sampled
@@ -118,11 +146,23 @@ def layer_outputs(
     with wrapped(module, wrap):
         output = call()
     found.pop("", None)  # a plugin's call may do more than its module
-    _sample(found, "", output, batch)
+    sample("", output)
     return {path: _layer_output(*parts) for path, parts in found.items()}
 
 
-def _sample(found: dict[str, tuple[Any, ...]], path: str, output: Any, batch: int | None) -> None:
+def _samples_each(module: nn.Module | None) -> int:
+    """How many elements of each output are compared: fewer where there are very many layers."""
+    parts = sum(1 for _ in module.modules()) if module is not None else 1
+    return min(_SAMPLES, max(_FEWEST_SAMPLES, _SAMPLES_IN_ALL // parts))
+
+
+def _sample(
+    found: dict[str, tuple[Any, ...]],
+    path: str,
+    output: Any,
+    batch: int | None,
+    step_for: Callable[[int], int],
+) -> None:
     """Copy elements at once, as the next layer may work in place; read scalars only later."""
     tensor = next((t for _, t in walk(output) if t.is_floating_point()), None)
     if tensor is None or not tensor.numel() or tensor.layout != torch.strided:
@@ -135,7 +175,7 @@ def _sample(found: dict[str, tuple[Any, ...]], path: str, output: Any, batch: in
         tensor = tensor[:ITEMS]
     nonfinite = (~tensor.isfinite()).sum()
     flat = tensor.reshape(-1)
-    step = max(1, math.ceil(flat.numel() / _SAMPLES))
+    step = step_for(flat.numel())
     items = tensor.shape[0] if tensor.dim() else 1
     first = flat[: min(_FIRST_ELEMENTS, flat.numel() // items)].double().clone()
     found[path] = (
@@ -145,6 +185,7 @@ def _sample(found: dict[str, tuple[Any, ...]], path: str, output: Any, batch: in
         nonfinite,
         nonfinite_in_all,
         first,
+        step,
     )
 
 
@@ -155,6 +196,7 @@ def _layer_output(
     nonfinite: Any,
     nonfinite_in_all: Any,
     first: Any,
+    step: int,
 ) -> LayerOutput:
     host = torch.device("cpu")  # Apex O1 makes .cpu() cast to float32
     return LayerOutput(
@@ -164,6 +206,7 @@ def _layer_output(
         int(nonfinite),
         int(nonfinite_in_all),
         first.to(host),
+        step,
     )
 
 
@@ -180,7 +223,7 @@ def layer_errors(
             shapes, are left out, and so are those with a folded batch norm, whose outputs differ
             by design.
     """
-    outputs = layer_outputs(call, module, batch)
+    outputs = layer_outputs(call, module, batch, expected)
     folded = {path for path, part in module.named_modules() if is_folded(part)} if module else ()
     return tuple(
         _error(path, own, expected[path])

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,13 +21,16 @@ from precisionbench._internal import files
 from precisionbench._internal.paths import quoted, usable_path
 from precisionbench.errors import OutputError, OutputExistsError, ResultFormatError, one_line
 from precisionbench.results import json_format
+from precisionbench.results.checked import checked
 from precisionbench.results.comparison_data import BackendFailure, BackendResult, ComparisonData
 from precisionbench.results.conditions import RoundConditions
-from precisionbench.results.json_values import Json
+from precisionbench.results.json_values import Json, check_count, parse_json, shortened
 from precisionbench.results.measurement import Block
 
 FORMAT = "precisionbench.journal"
 _MAX_NAME_BYTES = 255
+# What an operation on JSON values raises where they are not of the expected form.
+_SHAPE_ERRORS = (AttributeError, KeyError, TypeError, ValueError)
 _UNFINISHED = "the run ended before a round of this row was finished"
 
 
@@ -215,35 +218,59 @@ def from_text(text: str, source: str) -> ComparisonData:
     Raises:
         ResultFormatError: it is damaged, or holds no finished block.
     """
-    header, *lines = _lines(text, source)
     try:
-        contents = _Contents(header, header.pop("rows", []))
-        for line in lines:
-            contents.add(line)
+        check_count(text)
+        contents = _contents(text.splitlines())
         contents.fail_unfinished_rows()
-    except (AttributeError, KeyError, TypeError) as exc:
+        measured = contents.measured_rows()
+    except _SHAPE_ERRORS as exc:
         raise ResultFormatError(
-            f"{source} is a damaged journal ({one_line(exc)})", "measure again"
+            f"{source} is a damaged journal ({_said(exc)})", "measure again"
         ) from exc
-    measured = contents.measured_rows()
     if not measured:
         raise ResultFormatError(
             f"{source} is a journal without a single finished block", "measure again"
         )
-    return json_format.from_json(json.dumps(contents.document(measured)), source)
+    return json_format.from_document(contents.document(measured), source)
 
 
-def _lines(text: str, source: str) -> Iterator[dict[str, Any]]:
-    lines = text.splitlines()
+def _contents(lines: list[str]) -> _Contents:
+    """What the lines hold.
+
+    Raises:
+        ValueError: a line is damaged.
+    """
+    contents: _Contents | None = None
     for number, line in enumerate(lines, start=1):
         try:
-            yield json.loads(line)
+            values = parse_json(line)
         except ValueError as exc:
             if number == len(lines) > 1:  # the run ended while it was written
-                return
-            raise ResultFormatError(
-                f"{source} is a damaged journal (line {number}: {exc})", "measure again"
-            ) from exc
+                break
+            raise ValueError(f"line {number}: {exc}") from exc
+        try:
+            if contents is None:
+                contents = _Contents.of(values)
+            else:
+                contents.add(values)
+        except _SHAPE_ERRORS as exc:
+            raise ValueError(f"line {number}: {_said(exc)}") from exc
+    assert contents is not None  # `is_journal` has seen the first line
+    return contents
+
+
+def _said(error: Exception) -> str:
+    """What is wrong, for the error."""
+    return str(error) if isinstance(error, ValueError) else one_line(error)
+
+
+@attrs.frozen
+class _PlannedRow:
+    """The identity of a row, as the first line names it; see `BackendFailure`."""
+
+    backend: str
+    name: str
+    options: Mapping[str, Json]
 
 
 @attrs.define
@@ -258,11 +285,18 @@ class _Contents:
     """
 
     header: dict[str, Any]
-    planned: list[dict[str, Any]]
+    planned: list[_PlannedRow]
     rows: dict[str, Any] = attrs.field(factory=dict)
     failures: dict[str, Any] = attrs.field(factory=dict)
 
-    def add(self, line: dict[str, Any]) -> None:
+    @classmethod
+    def of(cls, first_line: Json) -> _Contents:
+        """The contents of a journal that has only its first line."""
+        header = dict(first_line)
+        planned = [checked(row, _PlannedRow) for row in header.pop("rows", [])]
+        return cls(header, planned)
+
+    def add(self, line: Json) -> None:
         """Add a line.
 
         Args:
@@ -276,24 +310,31 @@ class _Contents:
         if "row" in line:
             self._add_row(line["row"])
         elif "block" in line:
-            self.rows[line["of"]]["measurement"]["blocks"].append(line["block"])
+            self._add_block(line["of"], line["block"])
         elif "conditions" in line:
             self.header.setdefault("conditions", []).append(line["conditions"])
         elif "failure" in line:
-            self.failures[line["failure"]["backend"]] = line["failure"]
+            failure = checked(line["failure"], BackendFailure)
+            self.failures[failure.backend] = line["failure"]
         elif "left_out" in line:
-            self.planned = [row for row in self.planned if row["backend"] != line["left_out"]]
+            self.planned = [row for row in self.planned if row.backend != line["left_out"]]
 
     def _add_row(self, row: dict[str, Any]) -> None:
         known = self.rows.setdefault(row["backend"], row)
         if known is not row:  # the same row in a later session
             known["measurement"]["preparations"] += row["measurement"]["preparations"]
 
+    def _add_block(self, row: str, block: dict[str, Any]) -> None:
+        if row not in self.rows:
+            raise ValueError(f"a block of the row {shortened(row)}, which no line before it adds")
+        checked(block, Block)
+        self.rows[row]["measurement"]["blocks"].append(block)
+
     def fail_unfinished_rows(self) -> None:
         """Add a failure for each planned row that has neither a line nor a failure."""
-        for identity in self.planned:
-            if identity["backend"] not in {*self.rows, *self.failures}:
-                self.failures[identity["backend"]] = _unfinished(identity)
+        for planned in self.planned:
+            if planned.backend not in {*self.rows, *self.failures}:
+                self.failures[planned.backend] = _unfinished(planned)
 
     def measured_rows(self) -> dict[str, Any]:
         """Rows that have blocks; one that failed later keeps them, with a warning."""
@@ -310,7 +351,7 @@ class _Contents:
         Args:
             measured: the rows with blocks, by name.
         """
-        order = [identity["backend"] for identity in self.planned]
+        order = [row.backend for row in self.planned]
         return {
             **self.header,
             "format": json_format.FORMAT,
@@ -319,8 +360,13 @@ class _Contents:
         }
 
 
-def _unfinished(identity: dict[str, Any]) -> dict[str, Any]:
+def _unfinished(row: _PlannedRow) -> dict[str, Any]:
     failure = BackendFailure(
-        **identity, error="MeasurementError", reason=_UNFINISHED, remedy="measure again"
+        row.backend,
+        row.name,
+        row.options,
+        error="MeasurementError",
+        reason=_UNFINISHED,
+        remedy="measure again",
     )
     return attrs.asdict(failure)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import tokenize
 from collections.abc import Sequence
+from importlib.util import decode_source
 
 import attrs
 
+from precisionbench._internal.bounded_reading import read_bytes, why_unreadable
 from precisionbench._internal.paths import quoted, usable_path
-from precisionbench.errors import SpecError, one_line
+from precisionbench._internal.termination import terminated_in_order
+from precisionbench.errors import SpecError
 from precisionbench.scriptcheck.events import Observations
 from precisionbench.scriptcheck.frames import place_of
 from precisionbench.scriptcheck.notes import notes
@@ -19,6 +21,8 @@ from precisionbench.scriptcheck.static_analysis import analyze
 from precisionbench.scriptcheck.text import to_text
 from precisionbench.scriptcheck.timed_regions import TimedRegion, by_place, find_regions
 from precisionbench.scriptcheck.violations import CheckData, TimedModel
+
+_MOST_BYTES = 16 * 2**20  # of a script
 
 
 @attrs.frozen
@@ -54,7 +58,9 @@ def check(
     usable_path(script, SpecError)
     name = os.fsdecode(script)  # as it was given, as `sys.argv[0]` of the script
     source = _source(name)
-    return evaluate(name, source, observe(name, list(args), timeout_s, boot=BOOT))
+    with terminated_in_order():
+        observations = observe(name, list(args), timeout_s, boot=BOOT)
+    return evaluate(name, source, observations)
 
 
 def evaluate(script: str, source: str, observations: Observations) -> Check:
@@ -83,13 +89,12 @@ def evaluate(script: str, source: str, observations: Observations) -> Check:
 
 def _source(name: str) -> str:
     try:
-        with tokenize.open(name) as file:
-            return file.read()
+        return decode_source(read_bytes(name, _MOST_BYTES))
     except (SyntaxError, UnicodeDecodeError):  # Python reports it when it runs the script
         return ""
     except (OSError, ValueError) as exc:
         raise SpecError(
-            f"there is no script {quoted(name)} to read ({one_line(exc)})",
+            f"there is no script {quoted(name)} to read ({why_unreadable(exc)})",
             "give the path of a .py file",
         ) from exc
 

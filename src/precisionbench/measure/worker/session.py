@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -13,7 +14,11 @@ from torch import nn
 
 from precisionbench._internal.output_capture import OutputCapture, silence
 from precisionbench.backends import Backend, Prepared
-from precisionbench.errors import FOREIGN_ERRORS, PreparationError, one_line
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    PreparationError,
+    one_line,
+)
 from precisionbench.measure.worker.first_calls import (
     FirstCalls,
     event_timing_labels,
@@ -54,6 +59,7 @@ from precisionbench.torchtools.timer import Call, CudaEventClock, Timer
 # Two calls of the same half-precision model on the same inputs differ by less than this, whatever
 # order its sums are taken in; float16 rounds to 5e-4.
 _STEADY_ERROR = 1e-2
+_MOST_DETAILS = 1_000_000  # characters of JSON that a plugin may say of its engine
 
 
 @attrs.frozen
@@ -165,9 +171,9 @@ class Session:
             path: of the file.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: they cannot be written.
         """
-        save(self.output, path)
+        save({name: one.as_subclass(torch.Tensor) for name, one in self.output.items()}, path)
 
     def write_float64_reference(self, path: str) -> None:
         """Write what the model's layers compute in float64 to a file, for `evidence`.
@@ -280,7 +286,7 @@ def _session(
     cold = backend.l2_cache == "cold"
     timer = suitable_timer(timer, first.labels)
     return Session(
-        opening=_opening(backend, workload, timer, first, prepared),
+        opening=_opening(backend, workload, timer, first, _json_details(prepared, output)),
         timer=timer,
         call=first.call,
         output=first.output,
@@ -293,7 +299,11 @@ def _session(
 
 
 def _opening(
-    backend: Backend, workload: Workload, timer: Timer, first: FirstCalls, prepared: object
+    backend: Backend,
+    workload: Workload,
+    timer: Timer,
+    first: FirstCalls,
+    details: dict[str, Json],
 ) -> Opening:
     return Opening(
         **_clock_fields(timer, cold=backend.l2_cache == "cold"),
@@ -301,7 +311,7 @@ def _opening(
         first_call_s=first.times.first_call_s,
         **attrs.asdict(first.times.warm_up),
         flags={**read_flags(), "grad_mode": backend.grad_mode},
-        details=_json_details(prepared),
+        details=details,
         labels=first.labels,
         batch_size=workload.info.batch_size,
     )
@@ -317,16 +327,22 @@ def _clock_fields(timer: Timer, cold: bool) -> dict[str, Any]:
     }
 
 
-def _json_details(prepared: object) -> dict[str, Json]:
+def _json_details(prepared: object, output: OutputCapture) -> dict[str, Json]:
+    """What the plugin says of its engine; left out with a warning where it is too much."""
     if not isinstance(prepared, Prepared):
         return {}
     try:
-        return as_json(dict(prepared.details))  # type: ignore[no-any-return]
-    except Exception as exc:  # not a mapping, or one that contains itself
+        details: dict[str, Json] = as_json(dict(prepared.details))
+        size = len(json.dumps(details))
+    except FOREIGN_ERRORS as exc:  # not a mapping, or one that contains itself
         raise PreparationError(
             f"its details cannot be kept ({one_line(exc)})",
             "let it give a dict of plain values",
         ) from exc
+    if size > _MOST_DETAILS:
+        output.warn(f"its details were not kept: they are {size / 1e6:.1f} MB, and at most 1 MB is")
+        return {}
+    return details
 
 
 def _profiled_module(prepared: object, call: Call) -> nn.Module | None:
