@@ -39,11 +39,13 @@ def bases(small: bool) -> list[Base]:
     """
     results = [_record(name) for name in ("xavier-2020-reported", "h100-channels-50")]
     results += [_recorded(name) for name in ("mislabelled", "apex", "overflow")]
-    ladders = [] if small else [_record("h100-ladder-256"), _record("cpu-ladder-segmentation")]
+    ladders = [_record("h100-ladder-256"), _record("cpu-ladder-segmentation")]
     if not small:
         results += [_record("h200-resnet50-batch100"), _record("cpu-first-comparison")]
         results += [_recorded(name) for name in ("lstm", "recast", "small-launches")]
-    results = [(name, _short(content)) for name, content in results] if small else results
+    if small:
+        results = [(name, _short(content)) for name, content in results]
+        ladders = [(name, _short(content)) for name, content in ladders]
     return [
         *(Base(name, "result", content) for name, content in results),
         *(Base(name, "ladder", content) for name, content in ladders),

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import json
 import os
 import random
@@ -38,6 +37,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+import file_mutations as mutations
+
 import precisionbench as pb
 from precisionbench import published
 from precisionbench.diagnosis.gap.measured import fastest, measured_factors
@@ -47,14 +48,12 @@ from precisionbench.report import diagnosis, ladder, ledger, rules, run_diff, te
 from precisionbench.report import published as published_report
 from precisionbench.results import json_format
 
-sys.path.insert(0, str(Path(__file__).parent))
-mutations = importlib.import_module("file_mutations")
-
 LIMIT_S, LIMIT_BYTES = 10.0, 2**30
 _BATCH, _BATCH_LIMIT_S = 100, 600.0
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # threads reserve memory
 _RECORD = "mlperf-v4.1-h200-resnet50-offline"
-_WIDTHS = (40, 80, 200)
+_SHARES = {"result": 40, "journal": 25, "ladder": 20, "published": 15}
+_WIDTHS = (40, 120)
 
 
 # --- what is done with each file
@@ -86,9 +85,8 @@ def use(kind: str, file: Path, base: Path) -> None:
         attempt(_diff, old, found, force)
     attempt(_explain, found)
     attempt(_climb, found)
-    for row in found:
-        attempt(_use_row, found, row.backend)
-        attempt(_gap, found, row.backend, _RECORD)
+    attempt(_use_rows, found)
+    attempt(_gap, found, found.results[-1].backend, _RECORD)
 
 
 def _print(found: pb.Comparison) -> None:
@@ -129,13 +127,14 @@ def _climb(found: pb.Comparison) -> None:
     ladder.to_text(found.data, ends, factors, off, ("a row; it needs a GPU",))
 
 
-def _use_row(found: pb.Comparison, row: str) -> None:
-    statements = {row: found.under_rules(row)}
+def _use_rows(found: pb.Comparison) -> None:
+    statements = {row.backend: found.under_rules(row.backend) for row in found}
     rules.to_text(statements)
     rules.to_markdown(statements)
     _as_json(statements)
-    found.observations(row)
-    found.speedup(row)
+    for row in found:
+        found.observations(row.backend)
+        attempt(found.speedup, row.backend)
 
 
 def _gap(found: pb.Comparison, row: str, record: str | Record) -> None:
@@ -152,15 +151,12 @@ def _use_records(records: tuple[Record, ...], file: Path) -> None:
     attempt(lambda: published.find(model="resnet50", file=file))
     for record in records:
         published_report.card_text(record)
-        for measured in _measured():
-            attempt(_gap, measured, measured.results[0].backend, record)
+        attempt(_gap, _measured(), _measured().results[0].backend, record)
 
 
 @cache
-def _measured() -> tuple[pb.Comparison, ...]:
-    folder = mutations.ROOT / "docs" / "records"
-    names = ("h200-resnet50-batch100", "xavier-2020-reported")
-    return tuple(pb.load(folder / f"{name}.json") for name in names)
+def _measured() -> pb.Comparison:
+    return pb.load(mutations.ROOT / "docs" / "records" / "xavier-2020-reported.json")
 
 
 # --- one process of many files
@@ -203,7 +199,7 @@ def try_files(seed: int, small: bool, first: int, last: int) -> None:
         print(json.dumps({"what": what, "outcome": outcome, "where": where}), flush=True)
 
 
-def try_file(bases: list[Any], seed: int, number: int) -> tuple[str, str, str]:
+def try_file(bases: list[mutations.Base], seed: int, number: int) -> tuple[str, str, str]:
     """Try one file.
 
     Returns:
@@ -229,10 +225,13 @@ def _too_long(sentence: str) -> str:
     return "a sentence of many lines" if len(sentence) > 2000 or "\n" in sentence else ""
 
 
-def damaged(bases: list[Any], seed: int, number: int) -> tuple[Any, bytes, str]:
+def damaged(
+    bases: list[mutations.Base], seed: int, number: int
+) -> tuple[mutations.Base, bytes, str]:
     """The file of a number: what it is made from, its content, and how it was changed."""
     draw = random.Random(f"{seed} {number}")
-    base = draw.choice(bases)
+    (kind,) = draw.choices([*_SHARES], [*_SHARES.values()])
+    base = draw.choice([base for base in bases if base.kind == kind])
     content, what = mutations.mutated(base, draw)
     return base, content, what
 

@@ -41,6 +41,9 @@ def _missing(mark: str) -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Where files run side by side, the last one to begin must not be a long one.
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
     for item in items:
         for mark in ("gpu", "apex", "tensorrt"):
             if item.get_closest_marker(mark) and (reason := _missing(mark)):

@@ -47,7 +47,7 @@ def test_a_third_party_plugin_is_listed_and_runs(install, cnn, images):
     install("strangers-plugin", GOOD, plain="Plain")
     assert info("plain").summary == "A plugin of ours."
     comparison = pb.compare(
-        cnn, images, backends=["plain"], device="cpu", launcher="inline", budget_s=0.2
+        cnn, images, backends=["plain"], device="cpu", launcher="inline", budget_s=0.05
     )
     assert comparison["plain"].agreement.relative_l2 == 0
 
@@ -63,7 +63,7 @@ def test_a_plugin_that_does_not_import_is_named_with_its_error(install, cnn, ima
         backends=["broken:speed=9", "half"],
         device="cpu",
         launcher="inline",
-        budget_s=0.3,
+        budget_s=0.05,
     )
     assert [row.backend for row in comparison.results] == ["eager", "half"]
     assert comparison.failures[0].backend == "broken:speed=9"

@@ -265,7 +265,7 @@ def test_a_process_in_which_torch_is_patched_computes_no_float64_reference(monke
 def test_every_row_has_evidence(cnn, images, launcher):
     found = pb.compare(
         cnn, images, backends=["half:dtype=bfloat16"], device="cpu", launcher=launcher, budget_s=6,
-        **({"replicas": 1} if launcher == "process" else {}),
+        effort="quick", evidence=True,
     )  # fmt: skip
     for row in found:
         assert row.evidence is not None
@@ -276,7 +276,13 @@ def test_every_row_has_evidence(cnn, images, launcher):
 
 def test_evidence_can_be_switched_off(cnn, images):
     found = pb.compare(
-        cnn, images, backends=["eager"], device="cpu", launcher="inline", budget_s=1, evidence=False
+        cnn,
+        images,
+        backends=["eager"],
+        device="cpu",
+        launcher="inline",
+        budget_s=0.1,
+        evidence=False,
     )
     assert found["eager"].evidence is None
 
@@ -305,6 +311,8 @@ def test_a_module_that_fails_while_it_is_profiled_loses_only_its_layers(cnn, ima
         reference=WrongModule(),
         device="cpu",
         launcher="inline",
+        effort="quick",
+        evidence=True,
         budget_s=6,
     )
     assert found["wrong-module"].evidence.operations

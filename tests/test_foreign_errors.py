@@ -15,6 +15,7 @@ from precisionbench.errors import (
     text_of,
     traceback_of,
 )
+from precisionbench.measure.worker.guards import executing
 
 
 def error_whose_text_is(answer: object) -> Exception:
@@ -126,3 +127,11 @@ def test_an_error_of_ours_stays_the_same():
     with pytest.raises(ExecutionError) as caught:
         raise_plain(error)
     assert caught.value is error
+
+
+@pytest.mark.parametrize("answer", [ZeroDivisionError(), b"bytes", "CUDA \udc80", "x" * 10_000_000])
+def test_a_call_that_raises_an_odd_error_is_an_execution_error(answer):
+    with pytest.raises(ExecutionError) as caught, executing():
+        raise error_whose_text_is(answer)
+    assert caught.value.reason.startswith("the model failed in forward (Odd: ")
+    assert len(str(caught.value).encode()) < 1000

@@ -138,6 +138,7 @@ factors = st.builds(
 rates = st.builds(Rate, st.just("one"), ranges(1e-3, 1e9), st.just(""))
 
 
+@pytest.mark.uncounted
 @given(rates, rates, st.lists(factors, max_size=12))
 def test_the_rows_multiply_to_the_gap_whatever_the_factors(mine, theirs, rows):
     found = ledger(mine, theirs, rows)

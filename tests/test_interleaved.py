@@ -438,54 +438,42 @@ def test_ctrl_c_is_handled_only_where_pythons_own_handler_is_in_force(monkeypatc
     assert not interrupts.requested
 
 
-@pytest.fixture
-def host(tmp_path):
-    def make(**files: str):
-        for name, text in files.items():
-            file = tmp_path / name.replace("__", "/").replace("_dot_", ".")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
-        return tmp_path
+def test_a_worker_is_planned_with_its_weights_and_the_reference_with_a_copy_of_its_own():
+    asked = []
 
-    return make
+    def plan_memory(each_bytes, once_bytes):
+        asked.append((each_bytes, once_bytes))
 
-
-def test_free_memory_is_limited_by_the_container(host):
-    root = host(
-        proc__meminfo="MemTotal: 16 kB\nMemAvailable:    1024 kB\n",
-        sys__fs__cgroup__memory_dot_max="600000\n",
-        sys__fs__cgroup__memory_dot_current="100000\n",
-    )
-    assert memory.free_host_bytes(root) == 500_000
+    weights_bytes, inputs_bytes = 4 * 6, 8 * 2  # of the linear layer of `make_run`
+    for evidence in (True, False):
+        options = Options(budget_s=1.0, evidence=evidence)
+        replica_count(make_run(options, workers_that_fit=plan_memory))
+    base = memory.worker_bytes(torch.device("cpu"), compiles=False)
+    each_bytes = base + weights_bytes + inputs_bytes
+    assert asked == [(each_bytes, 3 * weights_bytes), (each_bytes, 2 * weights_bytes)]
 
 
-@pytest.mark.parametrize(
-    ("files", "free"),
-    [
-        ({}, None),
-        ({"proc__meminfo": "nothing known\n"}, None),
-        ({"proc__meminfo": "MemAvailable: 1 kB\n"}, 1024),
-        (
-            {
-                "sys__fs__cgroup__memory_dot_max": "max\n",
-                "sys__fs__cgroup__memory_dot_current": "5\n",
-            },
-            None,
-        ),
-    ],
-)
-def test_free_memory_is_none_where_the_system_does_not_say(host, files, free):
-    assert memory.free_host_bytes(host(**files)) == free
+def test_rows_that_compile_are_planned_with_more_memory():
+    asked = []
+    for backend in ("half", "compile"):
+        replica_count(
+            make_run(backends=[backend], workers_that_fit=lambda each, _: asked.append(each))
+        )
+    plain, compiling = asked
+    assert compiling > plain
 
 
-def test_workers_that_fit_depend_on_the_model(monkeypatch):
-    monkeypatch.setattr(memory, "free_host_bytes", lambda: 10 * GIB)
-    cpu = torch.device("cpu")
-    small, large = memory.workers_that_fit(cpu, 0), memory.workers_that_fit(cpu, 2 * GIB)
-    assert small == 13
-    assert large == 1
-    monkeypatch.setattr(memory, "free_host_bytes", lambda: None)
-    assert memory.workers_that_fit(cpu, 0) is None
+@pytest.mark.parametrize(("left", "replicas"), [(None, 2), (100 + 2 * 4, 1), (100 + 4 * 4, 2)])
+def test_the_limit_of_open_files_limits_the_replicas(left, replicas):
+    run = make_run(workers_that_fit=lambda *_: None, descriptors_left=lambda: left)
+    assert replica_count(run) == replicas
+    assert [("ulimit -n" in note) for note in run.collector.notes] == [True] * (replicas == 1)
+
+
+def test_rows_that_cannot_be_open_at_once_are_restarted():
+    run = make_run(workers_that_fit=lambda *_: None, descriptors_left=lambda: 100 + 4)
+    with pytest.raises(DoesNotFitError, match="limit of open files allows 1 workers at once"):
+        replica_count(run)
 
 
 def test_a_worker_backend_is_opened_and_timed_in_its_worker():

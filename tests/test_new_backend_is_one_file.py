@@ -118,7 +118,7 @@ def test_its_label_is_false_where_it_runs_in_another_dtype(toy):
 
 def test_its_claims_and_the_versions_of_its_packages_are_recorded(toy, cnn, images, tmp_path):
     measured = pb.compare(
-        cnn, images, backends=[RIGHT], device="cpu", launcher="inline", budget_s=0.2
+        cnn, images, backends=[RIGHT], device="cpu", launcher="inline", budget_s=0.05
     )
     measured.save(tmp_path / "r.json")
     data = pb.load(tmp_path / "r.json").data

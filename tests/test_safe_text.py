@@ -69,6 +69,13 @@ def test_a_line_shows_all_that_is_in_it(text, shown):
     assert safe_text.line(text) == shown
 
 
+def test_a_line_that_is_longer_than_any_name_is_cut():
+    shown = safe_text.lines("before\n" + "é" * 1_000_000 + "\nafter")
+    assert len(shown) < 21_000
+    assert shown.endswith("é… (1,000,000 characters)\nafter")
+    assert safe_text.lines(shown) == shown
+
+
 def test_lines_keep_their_line_feeds():
     assert safe_text.lines("a\r\nb\n\x07c") == "a\nb\n�c"
 

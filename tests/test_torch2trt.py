@@ -64,7 +64,7 @@ def test_it_runs_in_a_comparison_beside_the_others(double, cnn, images, monkeypa
         backends=["torch2trt:precision=fp16"],
         device="cpu",
         launcher="inline",
-        budget_s=0.3,
+        budget_s=0.05,
     )
     row = comparison["torch2trt:precision=fp16"]
     assert row.details["layer_precision"] == {"fp16": 2, "fp32": 1}

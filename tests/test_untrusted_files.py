@@ -12,10 +12,10 @@ from torch import nn
 
 from made_up_results import recorded
 from precisionbench.backends import discovery
-from precisionbench.backends.from_files import UntrustedSpecError, from_file, named_by_options
+from precisionbench.backends.from_files import from_file, named_by_options
 from precisionbench.cli import main
 from precisionbench.comparison import Comparison
-from precisionbench.errors import MeasurementError
+from precisionbench.errors import MeasurementError, UntrustedSpecError
 from precisionbench.model.workload import resolve
 from precisionbench.workflows.experiment_runs import Experiments
 

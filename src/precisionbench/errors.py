@@ -4,7 +4,8 @@
 
     PrecisionBenchError
      ├── SpecError                    a backend spec or option that cannot be understood
-     │    └── BackendNotFoundError    no backend of that name is installed
+     │    ├── BackendNotFoundError    no backend of that name is installed
+     │    └── UntrustedSpecError      a file names a plugin, code or a folder, and is not trusted
      ├── WorkloadError                the model, its inputs or the device cannot be used
      ├── BackendUnavailableError      this machine lacks what the backend needs
      ├── PreparationError             the backend could not prepare the model
@@ -58,6 +59,10 @@ class SpecError(PrecisionBenchError, ValueError):
 
 class BackendNotFoundError(SpecError):
     """No backend of that name is installed."""
+
+
+class UntrustedSpecError(SpecError):
+    """A file names a plugin, code or a folder, which is not used without the user's trust."""
 
 
 class WorkloadError(PrecisionBenchError, ValueError):

@@ -16,6 +16,8 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0"
 _MARKS = ("Mn", "Me")  # categories of characters that are drawn over the one before them
 _MOST_MARKS = 4  # on one character; more of them cover the lines above and below
+_MOST = 20_000  # characters of a line; more of them hide what stands after it
+_SLACK = 50  # for the words that say how much was cut
 
 # Terminal, notebook and HTML
 
@@ -25,6 +27,7 @@ def lines(text: object) -> str:
 
     Controls, escape sequences, marks of direction, characters without a width, lone surrogates and
     floods of combining marks are replaced by U+FFFD; white space other than a line feed by a space.
+    Lines that are longer than any name or sentence are cut.
 
     Args:
         text: anything.
@@ -43,6 +46,8 @@ def line(text: object) -> str:
 
 
 def _visible(text: str) -> str:
+    if len(text) > _MOST + _SLACK:
+        return f"{_visible(text[:_MOST])}… ({len(text):,} characters)"
     is_plain = text.isascii() and text.isprintable()
     return text if is_plain else "".join(_characters(text))
 

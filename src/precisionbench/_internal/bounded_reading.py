@@ -28,10 +28,12 @@ def read_bytes(path: str | os.PathLike[str], most_bytes: int) -> bytes:
     if Path(name).is_dir():  # which Windows does not open
         raise IsADirectoryError("it is a folder")
     with os.fdopen(os.open(name, _FLAGS), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise OSError("it is a device or a pipe, and not a file")
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
+        # it may grow meanwhile, and files of /proc have no size
+        content = file.read(most_bytes + 1) if status.st_size <= most_bytes else b""
+    if max(len(content), status.st_size) > most_bytes:
         raise ValueError(f"it is larger than {most_bytes / 2**20:.0f} MiB")
     return content
 

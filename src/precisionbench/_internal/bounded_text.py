@@ -26,7 +26,7 @@ class BoundedText:
         self._last: list[str] = []
         self._last_size = 0
         self._left_out = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler or finalizer may write meanwhile
 
     def write(self, text: str) -> None:
         """Take a piece of the text.

@@ -6,9 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -239,35 +237,3 @@ def _rename_unless_taken(temporary: str, file: Path) -> None:
         except OSError:
             file.unlink()
             raise
-
-
-# Temporary folders
-
-
-def new_temporary_folder() -> Path:
-    """A new folder in TMPDIR, for its maker to remove.
-
-    Raises:
-        OutputError: none can be made.
-    """
-    try:
-        return Path(tempfile.mkdtemp(prefix="precisionbench-"))
-    except OSError as exc:
-        raise OutputError(
-            f"no folder for temporary files can be made ({one_line(exc)})",
-            "set TMPDIR to a folder that can be written to",
-        ) from exc
-
-
-@contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A new folder in TMPDIR, which is removed in the end.
-
-    Raises:
-        OutputError: none can be made.
-    """
-    folder = new_temporary_folder()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -11,7 +11,7 @@ short.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
@@ -30,6 +30,7 @@ from precisionbench.results.comparison_data import BackendResult, ComparisonData
 from precisionbench.results.measurement import Block
 from precisionbench.statistics import (
     Interval,
+    Spread,
     Verdict,
     unpaired_ratio_interval,
     verdicts,
@@ -38,6 +39,7 @@ from precisionbench.statistics.ratios import in_quadrature, sessions_interval, s
 
 _CONFIDENCE = 0.95
 _WIDE = 0.1  # a half-width that says little of a speed-up
+RatioAt = Callable[[float], Interval]  # by the confidence
 # An interval whose ends are further apart than this factor says only that processes differ.
 TOO_WIDE = 100.0
 
@@ -67,14 +69,14 @@ def _unpaired_speedups(pairs: Mapping[str, _Pair]) -> dict[str, Speedup]:
         name: Speedup.of(
             pair.unpaired_ratio(),
             Verdict.INCONCLUSIVE,
-            "not_interleaved" if pair.schedule == "sequential" else "no_shared_rounds",
+            "not_interleaved" if pair.data.schedule == "sequential" else "no_shared_rounds",
         )
         for name, pair in pairs.items()
     }
 
 
 def _paired_speedups(pairs: Mapping[str, _Pair]) -> dict[str, Speedup]:
-    found = verdicts({name: pair.paired_ratio for name, pair in pairs.items()})
+    found = verdicts({name: pair.paired_ratio_at() for name, pair in pairs.items()})
     return {
         name: Speedup.of(interval, *_supported(pairs[name], interval, verdict, reason))
         for name, (interval, verdict, reason) in found.items()
@@ -130,7 +132,7 @@ def per_item_ratio(data: ComparisonData, base: str, other: str) -> Interval:
         other: name of the other row.
     """
     pair = _Pair.of(data, base, other)
-    return pair.paired_ratio(_CONFIDENCE) if pair.is_paired else pair.unpaired_ratio()
+    return pair.paired_ratio_at()(_CONFIDENCE) if pair.is_paired else pair.unpaired_ratio()
 
 
 def speedup_over(data: ComparisonData, base: str, other: str) -> Speedup:
@@ -150,6 +152,12 @@ def speedup_over(data: ComparisonData, base: str, other: str) -> Speedup:
     return found({other: pair})[other]
 
 
+@cached_by_identity
+def _spread_of(data: ComparisonData) -> Spread:
+    """The spread between processes, over all rows: each pair of rows needs it."""
+    return run_spread({row.backend: row.measurement.blocks for row in data.results})
+
+
 @attrs.frozen
 class _Pair:
     """Two rows of a comparison.
@@ -157,22 +165,17 @@ class _Pair:
     Attributes:
         base: the row to divide by.
         other: the other row.
-        blocks: the blocks of every row of the run.
-        schedule: how the run was measured.
-        noise_floor: standard deviation of the log between processes on this device.
+        data: the comparison.
     """
 
     base: BackendResult
     other: BackendResult
-    blocks: BlocksByRow
-    schedule: str
-    noise_floor: float
+    data: ComparisonData
 
     @classmethod
     def of(cls, data: ComparisonData, base: str, other: str) -> _Pair:
         rows = {row.backend: row for row in data.results}
-        blocks = {name: row.measurement.blocks for name, row in rows.items()}
-        return cls(rows[base], rows[other], blocks, data.schedule, data.noise_floor)
+        return cls(rows[base], rows[other], data)
 
     @property
     def own_blocks(self) -> tuple[Sequence[Block], Sequence[Block]]:
@@ -193,38 +196,34 @@ class _Pair:
     @property
     def has_replicas(self) -> bool:
         """Whether each of the two rows has several processes in the rounds that they share."""
-        if self.schedule == "restarts":
+        if self.data.schedule == "restarts":
             return False
         return min(len(replicas(blocks)) for blocks in self.own_blocks) > 1
 
     @property
     def covers_processes(self) -> bool:
         """Whether the variance between processes was measured, or is known of the device."""
-        if self.schedule == "restarts" or self.noise_floor > 0:
+        if self.data.schedule == "restarts" or self.data.noise_floor > 0:
             return True
-        return self.has_replicas or run_spread(self.blocks).degrees > 0
+        return self.has_replicas or _spread_of(self.data).degrees > 0
 
     @property
     def is_paired(self) -> bool:
         """Whether there is a round in which all replicas of both rows were measured."""
-        if self.schedule == "restarts":
+        if self.data.schedule == "restarts":
             return self.rounds > 0
-        return self.schedule != "sequential" and bool(session_levels(self.own_blocks))
+        return self.data.schedule != "sequential" and bool(session_levels(self.own_blocks))
 
     def unpaired_ratio(self) -> Interval:
         """The ratio by the intervals of the two rows' latencies."""
         return self._per_item(unpaired_ratio_interval(self.base.latency, self.other.latency))
 
-    def paired_ratio(self, confidence: float) -> Interval:
-        """The ratio by the rounds that the two rows share.
-
-        Args:
-            confidence: probability that the interval holds the ratio.
-        """
-        if self.schedule == "restarts":
-            return self._per_item(_log_ratio_by_round(*self.own_blocks, confidence).exp())
-        names = self.base.backend, self.other.backend
-        return self._per_item(ratio_of(self.blocks, *names, confidence, self.noise_floor))
+    def paired_ratio_at(self) -> RatioAt:
+        """The ratio by the rounds that the two rows share, as a function of the confidence."""
+        if self.data.schedule == "restarts":
+            return lambda level: self._per_item(_log_ratio_by_round(*self.own_blocks, level).exp())
+        ratio_at = _ratio_at(self.own_blocks, _spread_of(self.data), self.data.noise_floor)
+        return lambda level: self._per_item(ratio_at(level))
 
     def _per_item(self, ratio: Interval) -> Interval:
         """A ratio of calls as a ratio of items."""
@@ -244,15 +243,41 @@ def ratio_of(
         confidence: probability that the interval holds the ratio.
         noise_floor: standard deviation of the log between processes, known for this device.
     """
-    pair = rows[reference], rows[name]
+    return _ratio_at((rows[reference], rows[name]), run_spread(rows), noise_floor)(confidence)
+
+
+def ratios_over(rows: BlocksByRow, reference: str, noise_floor: float = 0.0) -> dict[str, RatioAt]:
+    """For each other row, the latency ratio reference / row as a function of the confidence.
+
+    Args:
+        rows: the blocks of every row of the run.
+        reference: name of the row to divide.
+        noise_floor: standard deviation of the log between processes, known for this device.
+    """
+    spread = run_spread(rows)
+    return {
+        name: _ratio_at((rows[reference], blocks), spread, noise_floor)
+        for name, blocks in rows.items()
+        if name != reference
+    }
+
+
+def _ratio_at(
+    pair: tuple[Sequence[Block], Sequence[Block]], spread: Spread, noise_floor: float
+) -> RatioAt:
+    """The latency ratio of two rows as a function of the confidence; levels are computed once."""
     sessions = session_levels(pair)
     pairs = [(base, other) for base, other in sessions]
-    between = sessions_interval(pairs, confidence, run_spread(rows), noise_floor)
-    if len(sessions) > 1 or min(map(len, sessions[0])) > 1:
-        return between.exp()
-    # The level of a single process tells nothing of its own noise, but its rounds do.
-    within = _log_ratio_by_round(*pair, confidence)
-    return in_quadrature(within, between.high - between.value).exp()
+
+    def ratio_at(confidence: float) -> Interval:
+        between = sessions_interval(pairs, confidence, spread, noise_floor)
+        if len(sessions) > 1 or min(map(len, sessions[0])) > 1:
+            return between.exp()
+        # The level of a single process tells nothing of its own noise, but its rounds do.
+        within = _log_ratio_by_round(*pair, confidence)
+        return in_quadrature(within, between.high - between.value).exp()
+
+    return ratio_at
 
 
 def _log_ratio_by_round(

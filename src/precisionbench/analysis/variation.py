@@ -70,11 +70,12 @@ def session_levels(rows: Sequence[Sequence[Block]]) -> list[list[list[float]]]:
     Args:
         rows: blocks of rows that were measured in the same rounds.
     """
+    by_session = [grouped(blocks, lambda block: block.session) for blocks in rows]
     found = []
-    for session in sorted({block.session for blocks in rows for block in blocks}):
+    for session in sorted({number for sessions in by_session for number in sessions}):
         tables = [
-            {(b.replica, b.round): math.log(b.median_s) for b in blocks if b.session == session}
-            for blocks in rows
+            {(b.replica, b.round): math.log(b.median_s) for b in sessions.get(session, ())}
+            for sessions in by_session
         ]
         if all(tables) and has_complete_round(tables):
             found.append([list(level.values()) for level in levels(tables)])

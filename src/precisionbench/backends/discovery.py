@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 
 import attrs
 
-from precisionbench._internal.importing import installed_version
+from precisionbench._internal.importing import entry_points, installed_version
 from precisionbench._internal.output_capture import silence
 from precisionbench.backends.base import Backend, allowed_values, option_types
 from precisionbench.backends.specs import from_options
@@ -47,16 +47,6 @@ class BackendInfo:
     distribution: str
     requirement: str = ""
     remedy: str = ""
-
-    def without(self, error: PrecisionBenchError) -> BackendInfo:
-        """The same backend, which is not available.
-
-        Args:
-            error: why.
-        """
-        broken = f"a plugin that works ({error.reason})"
-        requirement = getattr(error, "requirement", broken)
-        return attrs.evolve(self, available=False, requirement=requirement, remedy=error.remedy)
 
 
 def installed() -> dict[str, list[EntryPoint]]:
@@ -207,12 +197,24 @@ def describe(name: str) -> BackendInfo:
             listed = attrs.evolve(listed, summary=_summary(backend), options=options)
             from_options(backend, {})
     except PrecisionBenchError as exc:
-        return listed.without(exc)
+        return unavailable(listed, exc)
     except KeyboardInterrupt:
         raise
     except BaseException as exc:  # a class that defines what it is in its own way
-        return listed.without(PreparationError(one_line(exc), "ask its author"))
+        return unavailable(listed, PreparationError(one_line(exc), "ask its author"))
     return listed
+
+
+def unavailable(info: BackendInfo, error: PrecisionBenchError) -> BackendInfo:
+    """The description of a backend that cannot run here.
+
+    Args:
+        info: what is known of it.
+        error: why it cannot.
+    """
+    broken = f"a plugin that works ({error.reason})"
+    requirement = getattr(error, "requirement", broken)
+    return attrs.evolve(info, available=False, requirement=requirement, remedy=error.remedy)
 
 
 def _summary(backend: type[Backend]) -> str:

@@ -13,16 +13,12 @@ import attrs
 
 from precisionbench.backends import discovery
 from precisionbench.backends.base import Backend, alternatives, option_fields, option_types
-from precisionbench.errors import SpecError
+from precisionbench.errors import UntrustedSpecError
 from precisionbench.spec_syntax import split_spec
 
 _OURS = "precisionbench"
 _REMEDY = "if you trust the file, give --trust, or trust=True in Python"
 _HARMLESS_TYPES = (bool, int, float, type(None))
-
-
-class UntrustedSpecError(SpecError):
-    """A file names a backend that is not made without the user's trust."""
 
 
 def from_file(spec: str, trust: bool = False) -> Backend:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from precisionbench._internal.termination import Terminated
 from precisionbench.cli.exit_codes import Interrupted
+from precisionbench.cli.output import complain
 
 if TYPE_CHECKING:
     from precisionbench.comparison import ComparisonFiles
@@ -53,6 +55,7 @@ class ResultFiles(NamedTuple):
 
         Raises:
             Interrupted: Ctrl-C was pressed; the message says what the journal holds.
+            Terminated: likewise for SIGTERM.
             OutputError: the journal cannot be created.
         """
         from precisionbench.results.journal import claim_file
@@ -63,9 +66,12 @@ class ResultFiles(NamedTuple):
             yield journal
         except KeyboardInterrupt:
             raise Interrupted(_kept_rounds(journal) or _nothing_kept(journal)) from None
+        except Terminated as exc:
+            exc.kept = _kept_rounds(journal) or _nothing_kept(journal)
+            raise
         except BaseException:
             if kept := _kept_rounds(journal):
-                click.echo(kept, err=True)
+                complain(kept)
             raise
 
     def save(self, result: ComparisonFiles, journal: Path | None) -> None:

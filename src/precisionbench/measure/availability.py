@@ -105,7 +105,7 @@ def _info(name: str, worker: PluginWorker) -> BackendInfo:
         if info.available:
             check()
     except PrecisionBenchError as exc:
-        return info.without(exc)
+        return discovery.unavailable(info, exc)
     return info
 
 

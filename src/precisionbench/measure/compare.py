@@ -14,6 +14,7 @@ import attrs
 from torch import nn
 
 from precisionbench._internal.output_capture import silence
+from precisionbench._internal.termination import Terminated, terminated_in_order
 from precisionbench._version import __version__
 from precisionbench.backends import Backend
 from precisionbench.comparison import Comparison
@@ -260,10 +261,12 @@ def compare_with(
 def _exclusive(options: Options, modules: Sequence[str]) -> Iterator[ForkServer | None]:
     """One comparison at a time; random states are afterwards as they were.
 
-    Gives the server that forks the workers; it imports torch and modules while others work.
+    Gives the server that forks the workers; it imports torch and modules while others work. SIGTERM
+    ends the workers first, and then this process.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(_one_at_a_time)
+        stack.enter_context(terminated_in_order(SHARED_SERVER.close))
         stack.enter_context(rng_restored())
         is_inline = options.launcher == "inline"
         server = None if is_inline else stack.enter_context(SHARED_SERVER.in_use())
@@ -352,6 +355,9 @@ def _opened_journal(
     journal = Journal(file, known, [row.identity for row in rows])
     try:
         yield journal
+    except Terminated as exc:
+        exc.kept = f"finished rounds are kept; precisionbench show {str(journal.file)!r} has them"
+        raise
     finally:
         journal.close()
 

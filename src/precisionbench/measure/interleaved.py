@@ -156,6 +156,7 @@ def _measure_in_workers(run: Run, number: int) -> None:
             share_cores(run, row_state.replicas, row_state.warnings.append)
         with run.interrupts.held():
             ended_by = measure_rounds(run, list(row_states.values()))
+            run.interrupts.also_call(pool.stop)
             _raise_if_nothing_to_keep(run, row_states)
             profiled = not number and _is_to_be_profiled(run, list(row_states.values()))
             if profiled:

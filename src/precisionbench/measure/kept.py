@@ -69,8 +69,9 @@ class KeptWorkers:
         kept = {row.name: self._kept(row) for row in run.rows}
         states = [RowState(name, replicas) for name, replicas in kept.items() if replicas]
         new = [row for row in run.rows if not kept[row.name]]
-        with self._opened(run, new) as opened, run.interrupts.held():
+        with self._stopped_by_interrupt(), self._opened(run, new) as opened, run.interrupts.held():
             states += opened
+            run.interrupts.also_call(self.starter.pool.stop)
             for state in states:  # those that were profiled had all cores
                 share_cores(run, state.replicas, state.warnings.append)
             _measure_rows(run, states)
@@ -82,6 +83,15 @@ class KeptWorkers:
             notes=tuple(collector.run_notes),
             conditions=(),  # idle workers of the comparison would count as others' processes
         )
+
+    @contextlib.contextmanager
+    def _stopped_by_interrupt(self) -> Iterator[None]:
+        """Leave no time to workers that are busy when the user ends the experiments."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.starter.pool.stop()
+            raise
 
     def _kept(self, row: Row) -> list[WorkerBackend]:
         """Replicas of a row of this name that can be measured again; empty where too few can.

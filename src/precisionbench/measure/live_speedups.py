@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
-from precisionbench.analysis.speedups import ratio_of
+from precisionbench.analysis.speedups import ratios_over
 from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS, replicas
 from precisionbench.measure.schedule import RowState
 from precisionbench.measure.stopping import measured_blocks
@@ -52,11 +52,8 @@ class LiveSpeedups:
         begun_s = self.now()
         if self.reference not in rows or not enough or begun_s < self._next_s:
             return self._latest
-        self._latest = {
-            name: ratio_of(rows, self.reference, name, 0.95, self.noise_floor)
-            for name in rows
-            if name != self.reference
-        }
+        ratios = ratios_over(rows, self.reference, self.noise_floor)
+        self._latest = {name: ratio_at(0.95) for name, ratio_at in ratios.items()}
         ended_s = self.now()
         if not self._is_first:  # the first update imports modules that later ones find loaded
             self._next_s = ended_s + _PAUSE * (ended_s - begun_s)

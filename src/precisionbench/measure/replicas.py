@@ -18,6 +18,7 @@ from precisionbench.measure.worker.client import WorkerBackend
 from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.measure.worker.process import Worker
 from precisionbench.measure.worker.protocol import KnownCalls
+from precisionbench.system.memory import worker_bytes
 
 # A backend that takes longer than this to build gets one replica only.
 _LONG_BUILD_S = 60.0
@@ -25,6 +26,14 @@ _LONG_BUILD_S = 60.0
 _HEADROOM = 1.2
 # Copies of the model in all workers may take this share of the device's free memory.
 _SHARE_OF_COPIES = 0.25
+# Copies of the weights besides each worker's own: the file that workers read them from, which may
+# be in memory, and casts, of which one worker at a time makes one (docs/measuring.md).
+_COPIES_ONCE = 2
+# The float64 reference: its own copy of the weights, and the one that is being used in float64.
+_COPIES_IN_EVIDENCE = 1
+# Files that a worker keeps open in this process, at most, and what the rest may need meanwhile.
+_DESCRIPTORS = 4
+_OTHER_DESCRIPTORS = 100
 
 
 class DoesNotFitError(Exception):
@@ -98,7 +107,7 @@ class WorkerStarter:
 
 
 def replica_count(run: Run) -> int:
-    """How many replicas each row gets: fewer than wanted where the host's memory holds no more.
+    """How many replicas each row gets: fewer than wanted where the host has no room for more.
 
     Args:
         run: takes a note where there are fewer.
@@ -106,20 +115,49 @@ def replica_count(run: Run) -> int:
     Raises:
         DoesNotFitError: the host cannot hold one worker of every row.
     """
-    device, parameters = run.device, run.workload.info.parameters
-    wanted = run.options.replicas_on(device.type)
-    fit = run.system.workers_that_fit(device, 4 * (parameters or 0))
-    if fit is None:
+    wanted = run.options.replicas_on(run.device.type)
+    found = _most_workers(run)
+    if found is None:
         return wanted
+    fit, reason, remedy = found
     if fit < len(run.rows):
-        raise DoesNotFitError(f"the host's memory holds {fit} workers at once")
+        raise DoesNotFitError(f"{reason} {fit} workers at once")
     count = max(1, min(wanted, fit // len(run.rows)))
     if count < wanted:
         run.collector.add_note(
-            f"the host's memory holds {fit} workers at once, so each row has {count} and not "
-            f"{wanted}; use fewer backends, or free memory"
+            f"{reason} {fit} workers at once, so each row has {count} and not {wanted}; use fewer "
+            f"backends, or {remedy}"
         )
     return count
+
+
+def _most_workers(run: Run) -> tuple[int, str, str] | None:
+    """The most workers at once, what limits them, and what would help; None without a limit."""
+    weights_bytes, inputs_bytes = _weights_bytes(run), _inputs_bytes(run)
+    bases = [worker_bytes(run.device, row.require_backend().tunes_by_timing) for row in run.rows]
+    each_bytes = math.ceil(sum(bases) / max(1, len(bases))) + weights_bytes + inputs_bytes
+    copies = _COPIES_ONCE + (_COPIES_IN_EVIDENCE if run.options.evidence else 0)
+    fit = run.system.workers_that_fit(each_bytes, copies * weights_bytes)
+    left = run.system.descriptors_left()
+    limits = []
+    if fit is not None:
+        limits.append((fit, "the host's memory holds", "free memory"))
+    if left is not None:
+        most = max(0, left - _OTHER_DESCRIPTORS) // _DESCRIPTORS
+        limits.append((most, "the limit of open files allows", "raise it (ulimit -n)"))
+    return min(limits, default=None)
+
+
+def _weights_bytes(run: Run) -> int:
+    return 4 * (run.workload.info.parameters or 0)
+
+
+def _inputs_bytes(run: Run) -> int:
+    """The inputs of the row with the largest batch, twice: as they are, and cast."""
+    info = run.workload.info
+    larger = max(row.require_backend().batch_size or 0 for row in run.rows) / (info.batch_size or 1)
+    elements = sum(math.prod(tensor.shape) for tensor in info.inputs)
+    return math.ceil(8 * elements * max(1.0, larger))
 
 
 def device_holds_copies(run: Run, workers: int) -> bool:
@@ -131,10 +169,8 @@ def device_holds_copies(run: Run, workers: int) -> bool:
         run: holds the workload.
         workers: how many there are.
     """
-    free, info = run.system.free_device_bytes(run.device), run.workload.info
-    larger = max(row.require_backend().batch_size or 0 for row in run.rows) / (info.batch_size or 1)
-    elements = sum(math.prod(tensor.shape) for tensor in info.inputs)
-    wanted = workers * (4 * (info.parameters or 0) + 8 * elements * max(1.0, larger))
+    free = run.system.free_device_bytes(run.device)
+    wanted = workers * (_weights_bytes(run) + _inputs_bytes(run))
     return free is None or wanted <= _SHARE_OF_COPIES * free
 
 

@@ -30,6 +30,7 @@ from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.model.workload import Workload
 from precisionbench.system import cpu_affinity, memory, nvml
 from precisionbench.system.cpu_times import CpuTimes, read_cpu_times
+from precisionbench.system.open_files import descriptors_left
 from precisionbench.system.telemetry import Telemetry, open_telemetry
 
 if TYPE_CHECKING:  # it imports this module
@@ -45,6 +46,7 @@ class System:
         open_backend: prepares the backend of a worker, as the initializer of `WorkerBackend` does.
         monotonic_s: a clock, in seconds.
         workers_that_fit: how many workers the host's memory holds.
+        descriptors_left: how many files this process may still open.
         free_device_bytes: memory left on a GPU; None elsewhere.
         compute_processes: names of the processes that compute on a GPU, by process id.
         read_cpu_times: reads the CPU time that cores and this process have spent so far.
@@ -55,7 +57,8 @@ class System:
     worker_pool: Callable[[], AbstractContextManager[WorkerPool]] = WorkerPool
     open_backend: Callable[..., WorkerBackend] = WorkerBackend
     monotonic_s: Callable[[], float] = time.monotonic
-    workers_that_fit: Callable[[torch.device, int], int | None] = memory.workers_that_fit
+    workers_that_fit: Callable[[int, int], int | None] = memory.workers_that_fit
+    descriptors_left: Callable[[], int | None] = descriptors_left
     free_device_bytes: Callable[[torch.device], int | None] = memory.free_device_bytes
     compute_processes: Callable[[torch.device], Mapping[int, str]] = nvml.processes_on
     read_cpu_times: Callable[[Collection[int]], CpuTimes | None] = read_cpu_times

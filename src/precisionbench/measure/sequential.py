@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from precisionbench._internal.files import temporary_folder
+from precisionbench._internal.temporary_folder import TemporaryFolder
 from precisionbench.errors import FOREIGN_ERRORS, DeviceError, StateLeakError
 from precisionbench.measure import finish
 from precisionbench.measure.collector import Collector
@@ -113,7 +113,7 @@ def _probe(
     left_out = budget.leave_out([row_state], [row_state])
     done.run_probes(output_only=False, passes=options.passes, leave_out=left_out, capture=False)
     if options.evidence and PROFILE not in left_out:
-        with temporary_folder() as folder:
+        with TemporaryFolder() as folder:
             reference = Float64Reference(folder)
             reference.write([done.profiled])  # not where torch is patched in this process
             done.profile(reference)

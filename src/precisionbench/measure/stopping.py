@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 
 import attrs
 
-from precisionbench.analysis.speedups import ratio_of
+from precisionbench.analysis.speedups import ratios_over
 from precisionbench.analysis.variation import (
     MIN_INTERVAL_ROUNDS,
     least_interval_rounds,
@@ -183,11 +182,8 @@ class _State:
             for row_state in active
         }
         spread = process_spread(blocks.values())
-        others = [name for name in blocks if name != schedule.reference]
-        ratios: dict[str, Callable[[float], Interval]] = {
-            name: partial(ratio_of, blocks, schedule.reference, name, noise_floor=floor)
-            for name in (others if schedule.reference in blocks else [])
-        }
+        has_reference = schedule.reference in blocks
+        ratios = ratios_over(blocks, schedule.reference, floor) if has_reference else {}
         rows = {
             name: _row(own, spread, floor, steps_s[name], ratios.get(name))
             for name, own in blocks.items()

@@ -14,8 +14,8 @@ import attrs
 import torch
 from torch import nn
 
-from precisionbench._internal.files import temporary_folder
 from precisionbench._internal.paths import quoted
+from precisionbench._internal.temporary_folder import TemporaryFolder
 from precisionbench.errors import FOREIGN_ERRORS, OutputError, one_line
 from precisionbench.model.workload import Workload
 from precisionbench.probes.layers import Forward, wrapped
@@ -159,7 +159,7 @@ def _no_warnings() -> Iterator[None]:
 
 
 def _exported(profiler: Any) -> Any:
-    with temporary_folder() as folder:
+    with TemporaryFolder() as folder:
         file = folder / "trace.json"
         profiler.export_chrome_trace(str(file))  # which raises nothing on a full disk
         try:

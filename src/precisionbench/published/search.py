@@ -7,10 +7,11 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from precisionbench._internal.data_files import read_text
+from precisionbench._internal.importing import entry_points
 from precisionbench._internal.paths import usable_path
 from precisionbench.errors import (
     FOREIGN_ERRORS,
@@ -232,6 +233,7 @@ def _variant(record: Record) -> str:
     return record.variant or model_key(record.model)[1]
 
 
+@cache
 def model_key(name: str) -> tuple[str, str]:
     """A model's name without differences of spelling, and its variant.
 

@@ -17,16 +17,12 @@ from precisionbench.results.json_values import Json
 from precisionbench.results.latency import above_0, latency_interval, process_spread, processes
 from precisionbench.results.measurement import Measurement
 from precisionbench.results.passes import Passes
+from precisionbench.results.validators import check_batch_size, check_shape
 from precisionbench.statistics import Interval, Spread, Verdict, quantile_interval
 
 # From this share of the device's time on, the host's time is close to being the bottleneck.
 _HOST_RISK = 0.8
 _IMAGE_DIMENSIONS = (4, 5)  # of images and videos, with a batch
-
-
-def _check_batch_size(_: object, __: object, batch_size: int | None) -> None:
-    if batch_size is not None and not 0 < batch_size < 2**63:
-        raise ValueError(f"a batch size cannot be {batch_size:.3g}")
 
 
 @attrs.frozen
@@ -86,7 +82,7 @@ class BackendResult:
     backend: str
     name: str
     options: Mapping[str, Json]
-    batch_size: int | None = attrs.field(validator=_check_batch_size)
+    batch_size: int | None = attrs.field(validator=check_batch_size)
     measurement: Measurement
     agreement: Agreement | None = None
     flags: Mapping[str, Json] = attrs.field(factory=dict)
@@ -213,7 +209,7 @@ class TensorInfo:
     """
 
     path: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] = attrs.field(validator=check_shape)
     dtype: str
 
 
@@ -231,7 +227,7 @@ class WorkloadInfo:
     model: str
     parameters: int | None
     inputs: tuple[TensorInfo, ...]
-    batch_size: int | None = attrs.field(validator=_check_batch_size)
+    batch_size: int | None = attrs.field(validator=check_batch_size)
 
     @property
     def has_images(self) -> bool:

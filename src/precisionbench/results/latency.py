@@ -111,5 +111,8 @@ def above_0(interval: Interval) -> Interval:
 def _relative_samples(blocks: Sequence[Block], levels: dict[ReplicaKey, float]) -> list[float]:
     """Samples as multiples of their replica's level."""
     return [
-        sample / math.exp(levels[block.replica_key]) for block in blocks for sample in block.samples
+        sample / level
+        for block in blocks
+        for level in [math.exp(levels[block.replica_key])]
+        for sample in block.samples
     ]

@@ -10,6 +10,7 @@ import attrs
 
 from precisionbench._internal.bounded_reading import read_bytes, why_unreadable
 from precisionbench._internal.paths import quoted, usable_path
+from precisionbench._internal.termination import terminated_in_order
 from precisionbench.errors import SpecError
 from precisionbench.scriptcheck.events import Observations
 from precisionbench.scriptcheck.frames import place_of
@@ -57,7 +58,9 @@ def check(
     usable_path(script, SpecError)
     name = os.fsdecode(script)  # as it was given, as `sys.argv[0]` of the script
     source = _source(name)
-    return evaluate(name, source, observe(name, list(args), timeout_s, boot=BOOT))
+    with terminated_in_order():
+        observations = observe(name, list(args), timeout_s, boot=BOOT)
+    return evaluate(name, source, observations)
 
 
 def evaluate(script: str, source: str, observations: Observations) -> Check:

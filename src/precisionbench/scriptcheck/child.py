@@ -2,7 +2,8 @@
 
 Torch is not imported before the script does so: what the script sets in the environment first must
 take effect. The parent holds the other end of a pipe; when that closes, the observations so far are
-written and the process exits, whatever the script is doing.
+written and the process exits, whatever the script is doing. On Linux a supervisor ends what the
+script has started, and the script itself where it never lets go of the interpreter.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 import attrs
 
 from precisionbench._internal.files import write_whole
+from precisionbench._internal.supervisor import supervised
 from precisionbench.errors import one_line
 from precisionbench.scriptcheck.clock_proxies import install_clock_proxies
 from precisionbench.scriptcheck.event_log import EventLog
@@ -43,6 +45,7 @@ def main(argv: Sequence[str], device: Callable[[], Any] = lambda: None) -> None:
         argv: a folder to write to, the pipe's number, the script, and its arguments.
         device: makes the `DeviceMonitor`, once torch is imported; None is the real GPU.
     """
+    supervised()
     folder, pipe, script, *args = argv
     os.set_inheritable(int(pipe), False)
     run = _ObservedRun(Path(folder), device)

@@ -14,8 +14,9 @@ from typing import IO
 
 import attrs
 
-from precisionbench._internal.files import temporary_folder
 from precisionbench._internal.paths import quoted
+from precisionbench._internal.supervisor import END_LIMIT_S
+from precisionbench._internal.temporary_folder import TemporaryFolder
 from precisionbench.errors import OutputError
 from precisionbench.results import json_format
 from precisionbench.scriptcheck.child import ENDED_BY_PARENT, NOT_WRITTEN, OBSERVATIONS
@@ -54,7 +55,7 @@ def observe(
         OutputError: the folder for temporary files cannot hold it.
     """
     root = str(Path(__file__).parent.parent.parent)
-    with temporary_folder() as folder, _pipe() as (read, write):
+    with TemporaryFolder() as folder, _pipe() as (read, write):
         process = popen(
             [sys.executable, "-c", boot, root, str(folder), str(read), script, *args],
             stdout=_STDERR,
@@ -63,8 +64,7 @@ def observe(
         try:
             forced = _wait(process, timeout_s, write)
         finally:
-            process.kill()
-            process.wait()
+            _end(process)
         found = read_observations(folder, forced or death(process.returncode))
         if found.ending == Ending("killed", NOT_WRITTEN):
             raise OutputError(
@@ -121,6 +121,16 @@ def _wait(
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_WRITE_LIMIT_S)
     return Ending(kind)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill it, and on Linux all that the script has started: its supervisor does at SIGTERM."""
+    if sys.platform == "linux":
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(END_LIMIT_S)
+    process.kill()
+    process.wait()
 
 
 @contextlib.contextmanager

@@ -4,29 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 from pathlib import Path
 
 import torch
 
-# Host memory of a worker without the model: torch and a CUDA context.
-_WORKER_BYTES = {"cuda": 2 << 30}
-_WORKER_BYTES_ELSEWHERE = 600 << 20
+from precisionbench.system import cgroups
+
+# Host memory of a worker without the model. On a GPU that is torch and a CUDA context. Elsewhere a
+# forked worker shares torch with the others and has about 50 MB of its own; a compiler, or an
+# interpreter that was not forked, takes more.
+_CUDA_WORKER_BYTES = 2 << 30
+_FORKED_WORKER_BYTES = 64 << 20
+_WORKER_BYTES = 600 << 20
 _USABLE_SHARE = 0.8
-_CGROUP = Path("/sys/fs/cgroup")
 
 
-def workers_that_fit(device: torch.device, model_bytes: int) -> int | None:
-    """How many workers the host's memory holds; None where that is unknown.
+def worker_bytes(device: torch.device, compiles: bool) -> int:
+    """The host memory of one worker without the model.
 
     Args:
         device: where the model runs.
-        model_bytes: size of its weights.
+        compiles: whether its backend may compile the model or build an engine of it.
+    """
+    if device.type == "cuda":
+        return _CUDA_WORKER_BYTES
+    return _WORKER_BYTES if compiles or sys.platform != "linux" else _FORKED_WORKER_BYTES
+
+
+def workers_that_fit(each_bytes: int, once_bytes: int = 0) -> int | None:
+    """How many workers the host's memory holds; None where that is unknown.
+
+    Args:
+        each_bytes: memory of one worker with the model.
+        once_bytes: what is taken besides, however many there are.
     """
     free = free_host_bytes()
     if free is None:
         return None
-    each = _WORKER_BYTES.get(device.type, _WORKER_BYTES_ELSEWHERE) + 2 * model_bytes
-    return int(_USABLE_SHARE * free / each)
+    return max(0, int((_USABLE_SHARE * free - once_bytes) / each_bytes))
 
 
 def free_host_bytes(root: Path = Path("/")) -> int | None:
@@ -35,7 +51,7 @@ def free_host_bytes(root: Path = Path("/")) -> int | None:
     Args:
         root: of the file system.
     """
-    known = [value for value in (_meminfo(root), _cgroup_free(root)) if value is not None]
+    known = [value for value in (_meminfo(root), cgroups.free_bytes(root)) if value is not None]
     return min(known, default=None)
 
 
@@ -46,26 +62,6 @@ def _meminfo(root: Path) -> int | None:
         return None
     values = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
     return int(values[0]) << 10 if values else None
-
-
-def _cgroup_free(root: Path) -> int | None:
-    folder = root / _CGROUP.relative_to("/")
-    try:
-        limit = (folder / "memory.max").read_text().strip()
-        used = int((folder / "memory.current").read_text())
-    except (OSError, ValueError):
-        return None
-    return None if limit == "max" else max(0, int(limit) - used + _cached_files(folder))
-
-
-def _cached_files(folder: Path) -> int:
-    """Files cached in memory: counted as used, and given back at once when memory is needed."""
-    try:
-        lines = (folder / "memory.stat").read_text().splitlines()
-    except OSError:
-        return 0
-    values = [line.split()[1] for line in lines if line.startswith("inactive_file ")]
-    return int(values[0]) if values else 0
 
 
 def free_memory() -> None:

@@ -32,7 +32,7 @@ class CastOnUse(torch.Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls,
         func: Any,
         types: Iterable[type],
@@ -56,7 +56,7 @@ class CastOnUse(torch.Tensor):
 
 
 def _cast_on_use(held: torch.Tensor, dtype: torch.dtype) -> CastOnUse:
-    made: CastOnUse = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+    made: CastOnUse = torch.Tensor._make_wrapper_subclass(
         CastOnUse, held.shape, strides=held.stride(), dtype=dtype, device=held.device
     )
     made.held = held

@@ -11,12 +11,12 @@ import attrs
 from precisionbench._internal.output_capture import silence
 from precisionbench.analysis.speedups import per_item_ratio
 from precisionbench.backends import Backend
-from precisionbench.backends.from_files import UntrustedSpecError, from_file
+from precisionbench.backends.from_files import from_file
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import ExperimentResult, MadeExperiments
-from precisionbench.errors import PrecisionBenchError, SpecError, WorkloadError
+from precisionbench.errors import PrecisionBenchError, SpecError, UntrustedSpecError, WorkloadError
 from precisionbench.measure import compare
 from precisionbench.measure.after_rows import MeasureRows
 from precisionbench.measure.options import Options

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from pathlib import Path
 
-from precisionbench._internal.files import new_temporary_folder
+from precisionbench._internal.temporary_folder import TemporaryFolder
 from precisionbench.errors import FOREIGN_ERRORS, OutputError, WorkloadError, one_line
 from precisionbench.measure.worker.fork_client import ForkServer
 from precisionbench.measure.worker.process import Worker
@@ -29,7 +28,8 @@ class WorkerPool:
 
     def __init__(self, fork_server: ForkServer | None = None) -> None:
         self._fork_server = fork_server
-        self.folder = new_temporary_folder()
+        self._temporary = TemporaryFolder()
+        self.folder = self._temporary.path
         self._workers: list[Worker] = []
 
     def __enter__(self) -> WorkerPool:
@@ -39,14 +39,23 @@ class WorkerPool:
         try:
             if self._fork_server is not None:
                 self._fork_server.close_unless_forked()
-            for worker in self._workers:
-                worker.kill()
+            self._kill_all()
         except BaseException:  # a further Ctrl-C must leave no process behind
-            for worker in self._workers:
-                worker.kill()
+            self._kill_all()
             raise
         finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._temporary.remove()
+
+    def _kill_all(self) -> None:
+        for worker in self._workers:
+            worker.begin_kill()
+        for worker in self._workers:
+            worker.kill()
+
+    def stop(self) -> None:
+        """Leave no time to workers that are busy; a signal handler may call this."""
+        for worker in self._workers:
+            worker.stop()
 
     def start(self, workload: Path, backend: Path, with_model: bool = False) -> Worker:
         """Start one worker process; it imports and loads while others do, too.

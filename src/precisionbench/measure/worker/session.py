@@ -14,7 +14,11 @@ from torch import nn
 
 from precisionbench._internal.output_capture import OutputCapture, silence
 from precisionbench.backends import Backend, Prepared
-from precisionbench.errors import FOREIGN_ERRORS, PreparationError, one_line
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    PreparationError,
+    one_line,
+)
 from precisionbench.measure.worker.first_calls import (
     FirstCalls,
     event_timing_labels,
@@ -167,9 +171,9 @@ class Session:
             path: of the file.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: they cannot be written.
         """
-        save(self.output, path)
+        save({name: one.as_subclass(torch.Tensor) for name, one in self.output.items()}, path)
 
     def write_float64_reference(self, path: str) -> None:
         """Write what the model's layers compute in float64 to a file, for `evidence`.

@@ -74,7 +74,7 @@ def tooltip(text: object) -> str:
     whole = safe_text.lines(text)
     if len(whole) <= _MAX_TOOLTIP:
         return whole
-    return f"{whole[:_MAX_TOOLTIP]}{_ELLIPSIS} ({len(whole):,} characters, all in the data)"
+    return f"{whole[:_MAX_TOOLTIP]}{_ELLIPSIS} ({len(str(text)):,} characters, all in the data)"
 
 
 def sentence(text: object) -> str:
