@@ -129,7 +129,8 @@ def compare(
             which takes less time than afterwards; `diagnose` uses their results. None makes none.
         on_progress: `"auto"` shows progress on a terminal (standard error) or in a notebook; not
             in CI, in pytest, in a thread, or within another display. None shows nothing. A function
-            is called with a `Progress` at each step.
+            is called with a `Progress` at each step; one that raises is not called again, and a
+            note says so.
         journal: file to which every finished block is written; it is new, or empty. `load` reads
             it, also after a run that crashed.
 
