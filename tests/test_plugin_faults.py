@@ -284,10 +284,14 @@ class Exited:
     pid, returncode = 0, 1
 
     def __init__(self, log: Path) -> None:
-        self.stdin, self.stdout = io.StringIO(), io.StringIO()
+        self.stdin, self.stdout = io.BytesIO(), io.BytesIO()
 
-    def wait_until_exited(self, limit_s: float) -> None:
+    def wait_until_exited(self, limit_s: float) -> bool:
         """It has exited."""
+        return True
+
+    def begin_kill(self) -> None:
+        """It has ended."""
 
     def kill(self) -> None:
         """It has ended."""
