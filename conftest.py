@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import gc
 import io
 import os
 import re
@@ -64,6 +65,12 @@ def is_what_was_printed(example: Example) -> str | None:
     if doctest.OutputChecker().check_output(shown, printed, doctest.ELLIPSIS):
         return None
     return f"the page shows\n{shown}\nand this was printed\n{printed}"
+
+
+def pytest_collection_finish() -> None:
+    """Collections of garbage, of which tests cause many, need not visit all that is imported."""
+    gc.collect()
+    gc.freeze()
 
 
 pytest_collect_file = Sybil(

@@ -22,12 +22,12 @@ DIST = Path("dist")
 NOT_FOR_TESTS = ("precisionbench", "nox", "mypy", "ruff")
 # More processes than cores gain nothing: they would disturb each other's measurements.
 # A file stays in one process: its tests share comparisons, and a page's blocks their names.
-# The pages come first, as they are collected: one that measures must not be left for the end.
+# Files begin in the order in which they are collected, the longest ones first (tests/conftest.py).
 IN_TWO_PROCESSES = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 _installed: list[Path] = []  # the wheel, once it is
 nox.options.default_venv_backend = "none"
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = ["lint", "types", "docs", "tests", "slow", "coverage"]
+nox.options.sessions = ["lint", "types", "docs", "tests", "coverage"]
 
 
 def _python(session: nox.Session, *args: str) -> None:
@@ -50,27 +50,16 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests that this machine can, but the slow ones, on the wheel, with coverage."""
+    """Run the tests that this machine can, on the wheel, with coverage."""
     _python(session, "coverage", "erase")
-    _pytest(session, "not slow")
-
-
-@nox.session
-def slow(session: nox.Session) -> None:
-    """Run the tests that measure for real, for seconds, on the wheel, with coverage."""
-    _pytest(session, "slow")
-
-
-def _pytest(session: nox.Session, marks: str) -> None:
     _install_wheel(session)
     # coverage is started before pytest loads plugins, of which our own is one
-    options = ("-m", marks, *IN_TWO_PROCESSES, *session.posargs)
-    _python(session, "coverage", "run", "-m", "pytest", *options)
+    _python(session, "coverage", "run", "-m", "pytest", *IN_TWO_PROCESSES, *session.posargs)
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Print the coverage of `tests` and `slow` together; it fails below 90 % of the branches."""
+    """Print the coverage of `tests`; it fails below 90 % of the branches."""
     _python(session, "coverage", "combine", "--quiet")
     _python(session, "coverage", "report", *(["--fail-under=0"] if session.posargs else []))
     if not session.posargs:

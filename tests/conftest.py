@@ -41,6 +41,9 @@ def _missing(mark: str) -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Where files run side by side, the last one to begin must not be a long one.
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
     for item in items:
         for mark in ("gpu", "apex", "tensorrt"):
             if item.get_closest_marker(mark) and (reason := _missing(mark)):
@@ -145,13 +148,13 @@ def check_script(
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave compiled rows out of ladders: compiling takes a minute on two cores."""
-    from precisionbench.backends import discovery
+    from precisionbench.measure import availability
 
-    found = discovery.list_backends()
+    found = availability.list_backends()
     listed = tuple(
         attrs.evolve(info, available=False, requirement="time", remedy="wait")
         if info.name == "compile"
         else info
         for info in found
     )
-    monkeypatch.setattr(discovery, "list_backends", lambda: listed)
+    monkeypatch.setattr(availability, "list_backends", lambda: listed)

@@ -99,7 +99,7 @@ def test_everything_that_o1_patches_is_put_back(site, on_cpu, cnn, images):
         backends=["apex-amp", "eager", "eager"],
         device="cpu",
         launcher="inline",
-        budget_s=0.3,
+        budget_s=0.05,
     )
     assert functions.changes() == []
     assert comparison["apex-amp"].details["patched_functions"] == 4

@@ -23,7 +23,11 @@ from precisionbench.torchtools.agreement import first_items
 from precisionbench.torchtools.tensors import Inputs
 from test_gap import EAGER, row, run
 
-QUICK: dict[str, Any] = {"device": "cpu", "launcher": "inline", "budget_s": 8, "seed": 0}
+QUICK: dict[str, Any] = {
+    "device": "cpu", "launcher": "inline", "budget_s": 0.1, "seed": 0, "evidence": False
+}  # fmt: skip
+# Few rounds, and time for the profile on a busy machine, too.
+WITH_EVIDENCE: dict[str, Any] = {**QUICK, "effort": "quick", "budget_s": 8, "evidence": True}
 
 
 class Recorder(nn.Module):
@@ -138,7 +142,7 @@ def test_what_is_no_number_of_items_is_refused(value):
 def measured() -> pb.Comparison:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     rows = ["eager:batch_size=8", "eager:batch_size=2", "half:dtype=bfloat16,batch_size=8"]
-    return pb.compare(model, torch.rand(4, 4), backends=rows, evidence=True, **QUICK)
+    return pb.compare(model, torch.rand(4, 4), backends=rows, **WITH_EVIDENCE)
 
 
 def test_each_row_says_how_many_items_its_call_serves(measured):
@@ -219,7 +223,7 @@ def test_workers_measure_another_batch_beside_the_others():
         backends=["eager:batch_size=6"],
         device="cpu",
         replicas=1,
-        budget_s=2,
+        budget_s=0.5,
         evidence=False,
     )
     assert made["eager:batch_size=6"].batch_size == 6

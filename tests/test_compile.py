@@ -195,6 +195,16 @@ def test_without_a_compiler_the_row_says_what_to_install(cnn, images, monkeypatc
         opened(cnn, images, "compile").__enter__()
 
 
+@needs_compiler
+@slow
+def test_a_cache_folder_that_cannot_be_made_is_named(cnn, images, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file/cache"))
+    message = "free space in '.*file/cache', or set TORCHINDUCTOR_CACHE_DIR"
+    with pytest.raises(PreparationError, match=message):
+        opened(cnn, images, "compile").__enter__()
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

@@ -28,7 +28,7 @@ from precisionbench.model.workload import resolve
 from precisionbench.testing.thresholds import parse
 
 LIMIT_S = FirstCallLimit("eager", 1e-5).limit_s
-QUICK: dict[str, Any] = {"replicas": 1, "budget_s": 0.5, "evidence": False, "seed": 0}
+QUICK: dict[str, Any] = {"replicas": 1, "budget_s": 0.2, "evidence": False, "seed": 0}
 ON_A_CPU = (
     "eager",
     "half:dtype=bfloat16",

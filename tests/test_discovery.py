@@ -25,18 +25,13 @@ GOOD = """
         def prepare(self, model, inputs):
             yield inputs.bind(model)
 
-    class Rude(Plain):
-        name = "rude"
-        def check_available(self):
-            raise KeyError("what it needs")
-
     class Elsewhere(Plain):
         name = "another-name"
 """
 
 
 def info(name: str) -> discovery.BackendInfo:
-    return next(info for info in pb.list_backends() if info.name == name)
+    return discovery.describe(name)
 
 
 def test_the_built_ins_are_listed_with_their_options():
@@ -52,7 +47,7 @@ def test_a_third_party_plugin_is_listed_and_runs(install, cnn, images):
     install("strangers-plugin", GOOD, plain="Plain")
     assert info("plain").summary == "A plugin of ours."
     comparison = pb.compare(
-        cnn, images, backends=["plain"], device="cpu", launcher="inline", budget_s=0.2
+        cnn, images, backends=["plain"], device="cpu", launcher="inline", budget_s=0.05
     )
     assert comparison["plain"].agreement.relative_l2 == 0
 
@@ -68,19 +63,13 @@ def test_a_plugin_that_does_not_import_is_named_with_its_error(install, cnn, ima
         backends=["broken:speed=9", "half"],
         device="cpu",
         launcher="inline",
-        budget_s=0.3,
+        budget_s=0.05,
     )
     assert [row.backend for row in comparison.results] == ["eager", "half"]
     assert comparison.failures[0].backend == "broken:speed=9"
     assert comparison.failures[0].options == {"speed": "9"}
     with pytest.raises(BackendUnavailableError, match="no_such_engine"):
         comparison["broken:speed=9"]
-
-
-def test_a_plugin_whose_check_raises_anything_is_listed_with_it(install):
-    install("rude-plugin", GOOD, rude="Rude")
-    assert not info("rude").available
-    assert "what it needs" in info("rude").requirement
 
 
 def test_two_packages_with_one_name_are_an_error(install):

@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 import precisionbench as pb
+from full_disk import files_limited_to
 from precisionbench.backends import Backend, Prepared
-from precisionbench.errors import PreparationError
+from precisionbench.backends.discovery import make
+from precisionbench.errors import OutputError, PreparationError
 from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.model.workload import resolve
 from precisionbench.probes import float64_reference, profiler
@@ -42,8 +44,6 @@ class Two(nn.Module):
 
 def evidence_of(model: nn.Module, x: torch.Tensor, backend: str = "eager") -> Evidence:
     workload = resolve(model, x, device="cpu", seed=0)
-    from precisionbench.backends.discovery import make
-
     with InlineLauncher.on_device_of(workload).open(make(backend)) as prepared:
         return prepared.evidence(0.001, None)
 
@@ -114,6 +114,20 @@ def test_a_patched_function_is_recorded(monkeypatch):
     assert evidence_of(nn.Linear(8, 8), torch.ones(2, 8)).foreign_functions == (
         "torch.nn.functional.linear",
     )
+
+
+def test_on_a_full_disk_only_the_profile_and_the_layers_errors_are_missing(tmp_path):
+    workload = resolve(nn.Linear(64, 64), torch.rand(8, 64), device="cpu", seed=0)
+    full = files_limited_to(1000)
+    with InlineLauncher.on_device_of(workload).open(make("eager")) as session, full:
+        found = session.evidence(0.001, None)
+        for write in (session.write_output, session.write_float64_reference):
+            with pytest.raises(OutputError, match="could not be written .*; free space there"):
+                write(str(tmp_path / "values.pt"))
+    assert found.unknown.keys() == {"profile"}
+    assert "is not whole" in found.unknown["profile"]
+    assert found.flops
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_recorded_is_unknown_with_the_reason(monkeypatch):
@@ -251,7 +265,7 @@ def test_a_process_in_which_torch_is_patched_computes_no_float64_reference(monke
 def test_every_row_has_evidence(cnn, images, launcher):
     found = pb.compare(
         cnn, images, backends=["half:dtype=bfloat16"], device="cpu", launcher=launcher, budget_s=6,
-        **({"replicas": 1} if launcher == "process" else {}),
+        effort="quick", evidence=True,
     )  # fmt: skip
     for row in found:
         assert row.evidence is not None
@@ -262,7 +276,13 @@ def test_every_row_has_evidence(cnn, images, launcher):
 
 def test_evidence_can_be_switched_off(cnn, images):
     found = pb.compare(
-        cnn, images, backends=["eager"], device="cpu", launcher="inline", budget_s=1, evidence=False
+        cnn,
+        images,
+        backends=["eager"],
+        device="cpu",
+        launcher="inline",
+        budget_s=0.1,
+        evidence=False,
     )
     assert found["eager"].evidence is None
 
@@ -291,6 +311,8 @@ def test_a_module_that_fails_while_it_is_profiled_loses_only_its_layers(cnn, ima
         reference=WrongModule(),
         device="cpu",
         launcher="inline",
+        effort="quick",
+        evidence=True,
         budget_s=6,
     )
     assert found["wrong-module"].evidence.operations

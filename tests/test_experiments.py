@@ -232,7 +232,7 @@ def trials() -> list[ExperimentResult]:
     folding = [attrs.evolve(finding("memory-bound"), alternatives=("folded-batch-norm",))]
     more, *_ = experiments.plan_experiments(folding, rows, ["folded-batch-norm"], 100.0)
     workload = resolve(nn.Conv2d(3, 8, 3), torch.rand(2, 3, 8, 8), device="cpu")
-    options = attrs.evolve(OPTIONS, replicas=1, budget_s=0.5)
+    options = attrs.evolve(OPTIONS, replicas=1, budget_s=0.2)
     measure = in_new_workers(workload)
     return run_experiments([*plans, *more], NOTHING, measure, options=options)
 
@@ -311,7 +311,7 @@ def test_a_row_of_a_patched_process_is_measured_in_a_fresh_one():
 def zeros():
     return pb.compare(
         nn.Linear(64, 64), torch.zeros(8, 64), backends=["half:dtype=bfloat16"], device="cpu",
-        launcher="inline", budget_s=8,
+        launcher="inline", budget_s=8, effort="quick", evidence=True,
     )  # fmt: skip
 
 

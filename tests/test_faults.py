@@ -25,15 +25,17 @@ from precisionbench.errors import (
     OutOfMemoryError,
     OutputError,
     PrecisionBenchError,
+    WorkerError,
     WorkloadError,
 )
 from precisionbench.measure.worker import guards, protocol
+from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.measure.worker.shared_server import SHARED_SERVER
+from precisionbench.model.workload import resolve
 from precisionbench.results import journal as journals
 from precisionbench.results import json_format
 
-WITH_EVIDENCE: dict[str, Any] = {"device": "cpu", "replicas": 1, "seed": 0}
-OPTIONS = {**WITH_EVIDENCE, "evidence": False}
+OPTIONS: dict[str, Any] = {"device": "cpu", "replicas": 1, "seed": 0, "effort": "quick"}
 
 
 class Tiny(nn.Module):
@@ -89,104 +91,152 @@ def leave_a_thread() -> None:
     threading.Thread(target=time.sleep, args=(600,)).start()
 
 
-AT_ONCE = {
+FAULTS = {
     "exit": lambda: os._exit(3),
     "hang": lambda: time.sleep(600),
     "unpicklable": raise_unpicklable,
     "print": lambda: os.write(1, b"noise on standard output\n"),
     "threads": leave_a_thread,
     "patch": patch_torch,
+    "SIGSEGV": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
 }
 
 
 @attrs.frozen
 class Faulty(Backend):
-    """Fails at once, or after two of its blocks were written down."""
+    """Fails when it is prepared, after two rounds, in the call after the rounds, or when undone."""
 
     name: ClassVar[str] = "faulty"
     fault: str = ""
-    journal: str = ""
+    when: str = "prepare"
+    folder: str = "."
 
     @contextlib.contextmanager
     def prepare(self, model, inputs):
-        AT_ONCE.get(self.fault, lambda: None)()
+        if self.when == "prepare":
+            FAULTS[self.fault]()
         call = inputs.bind(model)
-        spec = f"faulty:fault={self.fault}"
 
         def measured():
-            number = getattr(signal, self.fault, None)
-            if number is not None and blocks_of(spec, self.journal) >= 2:
-                os.kill(os.getpid(), number)
+            if self.is_due():
+                FAULTS[self.fault]()
             return call()
 
         yield measured
+        if self.when == "close":
+            FAULTS[self.fault]()
+
+    def is_due(self) -> bool:
+        if self.when == "round":
+            spec = f"faulty:fault={self.fault},when=round"
+            return blocks_of(spec, f"{self.folder}/run.journal") >= 2
+        return self.when == "last call" and Path(self.folder, "finishing").exists()
+
+
+@attrs.frozen
+class Limits(protocol.TimeLimits):
+    """With limits of their own for what hangs here."""
+
+    last_call_s: float = 2.0
+    float64_s: float = 2.0
+
+
+def give_less_time(patch: pytest.MonkeyPatch, request: str, limit: str) -> None:
+    patch.setattr(protocol, "LIMITS", Limits())
+    request = protocol.REQUESTS[request]
+    patch.setitem(protocol.REQUESTS, request.name, attrs.evolve(request, limit=limit))
+
+
+BEFORE_ROUNDS = [("exit", "prepare"), ("unpicklable", "prepare")]
+ROUNDS = 6
+IN_ROUNDS = [("SIGSEGV", "round"), ("SIGKILL", "round")]
+LATER = [("exit", "last call"), ("hang", "last call"), ("SIGKILL", "close")]
+HARMLESS = [(fault, "prepare") for fault in ("print", "threads", "patch")]
+SENTENCES = {
+    "exit": "ended with exit code 3",
+    "hang": "did not answer within 2 s",
+    "unpicklable": "LocalError: cannot travel",
+    "SIGSEGV": "ended by signal 11",
+    "SIGKILL": "ended by signal 9",
+}
 
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory):
     """A run with every fault; its result, its journal, processes left running, and its progress."""
-    journal = str(tmp_path_factory.mktemp("faults") / "run.journal")
-    faults = [*AT_ONCE, "SIGSEGV", "SIGKILL"]
-    backends = ["eager", *(Faulty(fault, journal) for fault in faults)]
+    folder = tmp_path_factory.mktemp("faults")
+    faults = [*BEFORE_ROUNDS, *IN_ROUNDS, *LATER, *HARMLESS]
+    backends = ["eager", *(Faulty(*one, str(folder)) for one in faults)]
     before = children()
     reported: list[pb.Progress] = []
+
+    def on_progress(progress: pb.Progress) -> None:
+        reported.append(progress)
+        if progress.stage == "finishing":  # the only call after that is the last one
+            (folder / "finishing").touch()
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocol, "LIMITS", attrs.evolve(protocol.LIMITS, prepare_s=12.0))
+        give_less_time(patch, "check_steady", "last_call_s")
+        journal = folder / "run.journal"
         found = pb.compare(
             Tiny(), torch.rand(2, 8), backends=backends, budget_s=20, journal=journal,
-            on_progress=reported.append, **WITH_EVIDENCE,
+            on_progress=on_progress, **OPTIONS,
         )  # fmt: skip
     return found, journal, left_behind(before), reported
 
 
-def row(comparison: pb.Comparison, fault: str) -> Any:
-    rows = {r.options.get("fault"): r for r in comparison.data.results}
-    return rows[fault]
+def row(comparison: pb.Comparison, fault: str, when: str = "prepare") -> Any:
+    return next(r for r in comparison.results if is_it(r.options, fault, when))
 
 
-def failure(comparison: pb.Comparison, fault: str) -> Any:
-    return next(f for f in comparison.data.failures if f.options.get("fault") == fault)
+def failure(comparison: pb.Comparison, fault: str, when: str = "prepare") -> Any:
+    return next(f for f in comparison.failures if is_it(f.options, fault, when))
+
+
+def is_it(options: Any, fault: str, when: str) -> bool:
+    return (options.get("fault"), options.get("when", "prepare")) == (fault, when)
 
 
 @pytest.mark.workers_counted
-@pytest.mark.parametrize(
-    ("fault", "sentence"),
-    [
-        ("exit", "ended with exit code 3"),
-        ("hang", "did not answer within 12 s"),
-        ("unpicklable", "LocalError: cannot travel"),
-    ],
-)
-def test_a_worker_that_fails_while_it_prepares_is_a_failed_row(faulty, fault, sentence):
-    assert sentence in failure(faulty[0], fault).reason
+@pytest.mark.parametrize(("fault", "when"), BEFORE_ROUNDS)
+def test_a_worker_that_fails_while_it_prepares_is_a_failed_row(faulty, fault, when):
+    assert SENTENCES[fault] in failure(faulty[0], fault, when).reason
 
 
-@pytest.mark.parametrize(("fault", "number"), [("SIGSEGV", 11), ("SIGKILL", 9)])
-def test_a_worker_that_dies_later_keeps_its_complete_rounds(faulty, fault, number):
-    found = row(faulty[0], fault)
+@pytest.mark.parametrize(("fault", "when"), IN_ROUNDS)
+def test_a_worker_that_fails_in_a_round_keeps_those_before(faulty, fault, when):
+    found = row(faulty[0], fault, when)
     assert found.measurement.ended_by == "failed"
     assert len(found.measurement.blocks) >= 2
-    assert any(f"ended by signal {number}" in text for text in found.warnings)
+    assert any(SENTENCES[fault] in text for text in found.warnings)
+
+
+@pytest.mark.parametrize(("fault", "when"), LATER)
+def test_a_worker_that_fails_after_its_rounds_keeps_all_of_them(faulty, fault, when):
+    found = row(faulty[0], fault, when)
+    assert len(found.measurement.rounds) == ROUNDS
+    (warning,) = (text for text in found.warnings if "after it had been measured" in text)
+    assert SENTENCES[fault] in warning
+    assert found.agreement is not None
 
 
 def test_a_failure_is_reported_once_and_when_it_happens(faulty):
     reported = faulty[3]
     rounds = [i for i, progress in enumerate(reported) if progress.stage == "measuring"]
-    for fault, later in (("exit", False), ("hang", False), ("SIGSEGV", True), ("SIGKILL", True)):
-        stages = [
-            (i, p.stage)
-            for i, p in enumerate(reported)
-            if p.backend.startswith(f"faulty:fault={fault}")
-        ]
+    for fault, when in (*BEFORE_ROUNDS, *IN_ROUNDS):
+        spec = f"faulty:fault={fault}" + (f",when={when}" if when != "prepare" else ",folder")
+        stages = [(i, p.stage) for i, p in enumerate(reported) if p.backend.startswith(spec)]
         ((place, _),) = [one for one in stages if one[1] == "failed"]
-        assert (place > rounds[0]) is later
+        assert (place > rounds[0]) is (when == "round")
         assert place < rounds[-1]
-        assert ("done" in [stage for _, stage in stages]) is later
+        assert ("done" in [stage for _, stage in stages]) is (when == "round")
 
 
 def test_the_other_rows_are_complete(faulty):
-    assert len(faulty[0]["eager"].measurement.rounds) >= 12
-    assert faulty[0]["eager"].measurement.ended_by != "failed"
+    assert len(faulty[0]["eager"].measurement.rounds) == ROUNDS
+    assert faulty[0]["eager"].measurement.ended_by not in ("failed", "budget")
+    assert not faulty[0].data.notes[1:], "but that this is a quick look"
 
 
 def test_what_a_worker_prints_is_in_the_log_and_not_in_the_protocol(faulty):
@@ -218,22 +268,6 @@ def test_the_journal_holds_the_same_rows_and_failures_as_the_result(faulty):
 
 
 @attrs.frozen
-class AlwaysOutOfMemory(Backend):
-    name: ClassVar[str] = "crowded"
-
-    def prepare(self, model, inputs):
-        raise torch.OutOfMemoryError("CUDA out of memory.")
-
-
-def test_a_row_that_does_not_fit_even_alone_is_a_failure():
-    found = pb.compare(
-        Tiny(), torch.rand(2, 8), backends=["eager", AlwaysOutOfMemory()], budget_s=2, **OPTIONS
-    )
-    assert found.data.failures[0].error == "OutOfMemoryError"
-    assert found["eager"].measurement.blocks
-
-
-@attrs.frozen
 class FitsAlone(Backend):
     """Fits only where no other worker of this run holds the file."""
 
@@ -252,10 +286,10 @@ class FitsAlone(Backend):
 def test_rows_that_do_not_fit_together_are_restarted_in_every_round(tmp_path):
     backends = [FitsAlone(str(tmp_path / "memory")), FitsAloneToo(str(tmp_path / "memory"))]
     found = pb.compare(
-        Tiny(), torch.rand(2, 8), backends=backends, reference=backends[0], budget_s=1, **OPTIONS
+        Tiny(), torch.rand(2, 8), backends=backends, reference=backends[0], budget_s=0.2, **OPTIONS
     )
     assert found.data.schedule == "restarts"
-    assert "cannot hold all rows at once" in found.data.notes[0]
+    assert any("cannot hold all rows at once" in note for note in found.data.notes)
     assert len(found.data.results) == 2
 
 
@@ -291,7 +325,6 @@ def test_the_first_ctrl_c_returns_the_finished_rounds(interrupting):
         Tiny(),
         torch.rand(2, 8),
         backends=["eager"],
-        budget_s=20,
         on_progress=interrupting(1),
         **OPTIONS,
     )
@@ -307,7 +340,6 @@ def test_the_second_ctrl_c_raises_and_leaves_no_process(interrupting):
             Tiny(),
             torch.rand(2, 8),
             backends=["eager"],
-            budget_s=20,
             on_progress=interrupting(2),
             **OPTIONS,
         )
@@ -329,49 +361,27 @@ class Mine(torch.nn.Module):
     def forward(self, x):
         return self.linear(x)
 found = pb.compare(Mine(), torch.rand(2, 8), backends=["eager"], device="cpu", replicas=1,
-                   evidence=False, budget_s=float(sys.argv[1]), journal=sys.argv[2])
-print(found["eager"].measurement.ended_by)
+                   evidence=False, budget_s=600, journal=sys.argv[1])
 """
 
 
-def test_models_of_a_script_without_a_main_guard_are_measured(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, "1", str(tmp_path / "journal")],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    assert done.stdout.split()[-1] in ("budget", "target", "process_level")
-
-
-def descendants(pid: int) -> set[int]:
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return {int(child) for task in tasks for child in task.read_text().split()}
-
-
-def alive(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
 def test_workers_exit_with_a_killed_parent_and_its_rounds_are_on_disk(tmp_path):
+    """The parent is a script without a main guard, which defines its model itself."""
     journal = tmp_path / "journal"
-    parent = subprocess.Popen([sys.executable, "-c", SCRIPT, "600", str(journal)])
+    parent = subprocess.Popen([sys.executable, "-c", SCRIPT, str(journal)])
     try:
         end_s = time.monotonic() + 120
         while blocks_of("eager", str(journal)) < 1 and time.monotonic() < end_s:
             time.sleep(0.05)
-        workers = descendants(parent.pid)
+        workers = children_of(str(parent.pid))
     finally:
         parent.kill()
         parent.wait()
     assert workers
     end_s = time.monotonic() + 10
-    while any(map(alive, workers)) and time.monotonic() < end_s:
+    while any(map(is_running, workers)) and time.monotonic() < end_s:
         time.sleep(0.05)
-    assert not any(map(alive, workers))
+    assert not any(map(is_running, workers))
     assert pb.load(journal)["eager"].measurement.blocks
 
 
@@ -385,10 +395,10 @@ def test_a_full_disk_loses_only_the_journal(tmp_path, monkeypatch):
 
     monkeypatch.setattr("precisionbench.measure.compare.Journal", Full)
     found = pb.compare(
-        Tiny(), torch.rand(2, 8), backends=["eager"], budget_s=1, journal=tmp_path / "j", **OPTIONS
+        Tiny(), torch.rand(2, 8), backends=["eager"], journal=tmp_path / "j", **OPTIONS
     )
     assert found["eager"].measurement.blocks
-    assert "could not be written any further" in found.data.notes[0]
+    assert any("could not be written any further" in note for note in found.data.notes)
 
 
 def test_a_journal_never_replaces_a_file(tmp_path):
@@ -419,13 +429,6 @@ def test_a_damaged_journal_is_refused(faulty, tmp_path, change, sentence):
     broken.write_text("\n".join(change(Path(faulty[1]).read_text().splitlines())))
     with pytest.raises(PrecisionBenchError, match=sentence):
         pb.load(broken)
-
-
-def test_a_journal_beside_a_result_takes_an_unused_name(tmp_path):
-    output = tmp_path / "result.json"
-    first = journals.free_name(output)
-    first.touch()
-    assert journals.free_name(output) != first
 
 
 def lines_of(*extra: dict[str, Any], rows: tuple[str, ...] = ("eager",)) -> str:
@@ -491,7 +494,7 @@ class Spawns(nn.Module):
 def test_processes_that_a_model_starts_are_killed_with_its_worker(tmp_path):
     model = Spawns()
     model.mark = str(tmp_path / "pid")
-    pb.compare(model, torch.rand(2, 8), backends=["eager"], budget_s=1, **OPTIONS)
+    pb.compare(model, torch.rand(2, 8), backends=["eager"], **OPTIONS)
     pid = int(Path(model.mark).read_text())
     end_s = time.monotonic() + 5  # a signal takes effect when the system comes to it
     while is_running(pid) and time.monotonic() < end_s:
@@ -508,7 +511,7 @@ def is_running(pid: int) -> bool:
 
 def test_an_entry_of_the_import_path_that_is_not_text_is_ignored(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", [*sys.path, tmp_path])
-    found = pb.compare(Tiny(), torch.rand(2, 8), backends=["eager"], budget_s=1, **OPTIONS)
+    found = pb.compare(Tiny(), torch.rand(2, 8), backends=["eager"], **OPTIONS)
     assert found["eager"].latency.value > 0
 
 
@@ -521,46 +524,46 @@ def test_cudas_own_messages_about_memory_are_out_of_memory_errors(text):
 
 
 class FailsInFloat64(nn.Module):
-    """Works while it is measured, and fails when it is computed in float64."""
+    """Works while it is measured; computed in float64 it hangs, and in the next process ends."""
 
-    def __init__(self, fault: str) -> None:
+    def __init__(self, mark: str) -> None:
         super().__init__()
-        self.fault, self.linear = fault, nn.Linear(8, 8)
+        self.mark, self.linear = mark, nn.Linear(8, 8)
 
     def forward(self, x):
         if x.dtype == torch.float64:
-            AT_ONCE[self.fault]()
+            fault = "exit" if Path(self.mark).exists() else "hang"
+            Path(self.mark).touch()
+            FAULTS[fault]()
         return self.linear(x)
 
 
-@attrs.frozen
-class LimitsOfFloat64(protocol.TimeLimits):
-    """With a limit of its own for the model's calls in float64."""
-
-    float64_s: float = 2.0
-
-
 @pytest.mark.workers_counted
-@pytest.mark.parametrize(
-    ("fault", "reason"), [("hang", "did not answer within"), ("exit", "ended with exit code 3")]
-)
-def test_a_worker_that_fails_while_it_is_profiled_loses_only_the_evidence(
-    monkeypatch, fault, reason
-):
+def test_workers_that_fail_while_they_are_profiled_lose_only_that(monkeypatch, tmp_path):
+    """One hangs, one ends; neither is a reason to leave out the profile of the last row."""
     # only what hangs gets little time: starting a profiler takes seconds where others compute, too
-    request = protocol.REQUESTS["write_float64_reference"]
-    monkeypatch.setitem(protocol.REQUESTS, request.name, attrs.evolve(request, limit="float64_s"))
-    monkeypatch.setattr(protocol, "LIMITS", LimitsOfFloat64())
+    give_less_time(monkeypatch, "write_float64_reference", "float64_s")
     before = children()
     found = pb.compare(
-        FailsInFloat64(fault), torch.rand(4, 8), backends=["half:dtype=bfloat16"], budget_s=20,
-        **WITH_EVIDENCE,
+        FailsInFloat64(str(tmp_path / "mark")), torch.rand(4, 8),
+        backends=["half:dtype=bfloat16"], **{**OPTIONS, "replicas": 2, "evidence": True},
     )  # fmt: skip
     eager, half = found
-    assert eager.measurement.blocks
-    assert half.measurement.blocks
-    assert any(reason in warning for warning in eager.warnings)
+    assert [len(result.measurement.rounds) for result in found] == [ROUNDS, ROUNDS]
+    assert any("did not answer within 2 s" in warning for warning in eager.warnings)
     assert eager.evidence is None
     assert half.evidence.operations
-    assert reason in half.evidence.unknown["errors"]
+    assert "ended with exit code 3" in half.evidence.unknown["errors"]
     assert left_behind(before) == set()
+
+
+def test_a_worker_that_hangs_while_it_prepares_is_ended_after_its_limit():
+    workload = resolve(Tiny(), torch.rand(2, 8), device="cpu", seed=0)
+    with SHARED_SERVER.in_use() as server, WorkerPool(server) as pool:
+        files = pool.write("workload.pt", workload), pool.write("backend.pt", Faulty("hang"))
+        worker = pool.start(*files)
+        pool.wait_until_loaded()
+        for _ in "12":  # whatever it is asked later fails for the same reason
+            with pytest.raises(WorkerError, match=r"did not answer within 1 s \(open\)"):
+                worker.ask("open", limit_s=1.0)
+        assert not is_running(worker.pid)

@@ -115,7 +115,7 @@ def test_a_model_that_cannot_be_folded_says_why(model, message):
 def test_a_row_that_cannot_be_folded_fails_alone(images):
     model = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
     found = pb.compare(
-        model, images, backends=["half", FOLDED], device="cpu", launcher="inline", budget_s=0.3
+        model, images, backends=["half", FOLDED], device="cpu", launcher="inline", budget_s=0.1
     )
     (failure,) = found.failures
     assert (failure.backend, failure.error) == (FOLDED, "PreparationError")

@@ -6,6 +6,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from made_up_results import comparison_data
 from precisionbench._internal.moved_modules import MOVED
 
 
+@cache
 def modules_after(code: str) -> set[str]:
     """Names of the modules that a fresh interpreter has loaded after running some code."""
     printed = subprocess.run(

@@ -246,6 +246,14 @@ def test_a_replica_that_fails_when_called_alone_does_not_affect_the_others(run):
     assert not run.collector.failures
 
 
+def test_of_rows_built_together_only_the_first_replica_is_measured_again(run):
+    """A call of the others is as long, and measuring it takes half a second."""
+    first, second = Worker(), Worker(error_alone=PreparationError("it was called again"))
+    row_states = opened_together(run, first, second)
+    assert [prepared.worker for prepared in row_states["eager"].replicas] == [first, second]
+    assert not row_states["eager"].warnings
+
+
 def test_a_row_whose_replicas_all_fail_when_called_alone_has_failed(run):
     row_states = opened_together(
         run, *(Worker(error_alone=PreparationError("no call")) for _ in "12")

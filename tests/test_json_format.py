@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 
 import pytest
 
 import precisionbench as pb
 from made_up_results import comparison_data
 from precisionbench import results
-from precisionbench.errors import OutputError, OutputExistsError, ResultFormatError
+from precisionbench.errors import OutputExistsError, ResultFormatError
 from precisionbench.results import json_format
 
 
@@ -38,89 +36,6 @@ def test_an_existing_file_is_not_overwritten_by_default(tmp_path):
     assert pb.load(file) == comparison
 
 
-def test_a_file_created_meanwhile_is_not_overwritten(tmp_path, monkeypatch):
-    file = tmp_path / "r.json"
-    monkeypatch.setattr(json_format, "check_writable", lambda *_: None)
-    file.write_text("somebody else's")
-    with pytest.raises(OutputExistsError):
-        json_format.write(file, "ours")
-    assert file.read_text() == "somebody else's"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["r.json"]
-
-
-def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pathlib.Path.write_text", full)
-    with pytest.raises(OutputError, match="could not be written .*No space left"):
-        json_format.write(tmp_path / "r.json", "text")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_file_system_without_hard_links_is_supported(tmp_path, monkeypatch):
-    def no_links(*_):
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", no_links)
-    json_format.write(tmp_path / "r.json", "text")
-    assert (tmp_path / "r.json").read_text() == "text"
-
-
-def test_other_errors_of_a_link_are_reported(tmp_path, monkeypatch):
-    def broken(*_):
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(os, "link", broken)
-    with pytest.raises(OutputError, match="Input/output error"):
-        json_format.write(tmp_path / "r.json", "text")
-
-
-def test_a_saved_file_has_the_permissions_of_the_umask(tmp_path):
-    json_format.write(tmp_path / "r.json", "text")
-    mask = os.umask(0)
-    os.umask(mask)
-    assert stat.S_IMODE((tmp_path / "r.json").stat().st_mode) == 0o666 & ~mask
-
-
-def test_a_symbolic_link_stays_and_its_target_is_replaced(tmp_path):
-    target, link = tmp_path / "target.json", tmp_path / "link.json"
-    target.write_text("old")
-    link.symlink_to(target)
-    json_format.write(link, "new", overwrite=True)
-    assert link.is_symlink()
-    assert target.read_text() == "new"
-
-
-def test_a_pipe_or_a_device_is_never_replaced(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    for place in (tmp_path / "pipe", "/dev/null"):
-        with pytest.raises(OutputError, match="is a device or a pipe; give the name of a file"):
-            json_format.write(place, "text", overwrite=True)
-
-
-@pytest.mark.parametrize(
-    ("place", "message"),
-    [("missing/r.json", "there is no folder"), (".", "is a folder")],
-)
-def test_an_unwritable_path_is_an_error_before_measuring(tmp_path, place, message):
-    with pytest.raises(OutputError, match=message):
-        json_format.check_writable(tmp_path / place, overwrite=False)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_an_error(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(OutputError, match="may not be written to"):
-        json_format.check_writable(tmp_path / "r.json", overwrite=False)
-
-
-def test_a_folder_without_permission_is_an_error_for_root_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(OutputError, match="may not be written to"):
-        json_format.check_writable(tmp_path / "r.json", overwrite=False)
-
-
 def text_of(**changes) -> str:
     document = json.loads(json_format.to_json(comparison_data()))
     return json.dumps({**document, **changes})
@@ -144,13 +59,13 @@ BAD_FILES = {
     "of no time": (text_with_samples("[0.0]"), "a sample must be a time above 0"),
     "of negative time": (text_with_samples("[-1.0]"), "a sample must be a time above 0"),
     "of endless time": (text_with_samples("[1e99]"), "a sample must be a time above 0"),
-    "of infinite time": (text_with_samples("[1e999]"), "1e999 is no number of ours"),
+    "of infinite time": (text_with_samples("[1e999]"), "the number '1e999' is too large"),
     "of a vanishing time": (text_with_samples("[1e-300]"), "a sample must be a time above 0"),
     "of a truth for a version": (text_of(version=True), "has format version True"),
     "of no number": (text_with_samples("[NaN]"), "NaN is no JSON"),
     "of unknown reference": (text_of(reference="x"), "the reference 'x' is none of the rows"),
     "of twins": (text_of(failures=[], results=2 * json.loads(text_of())["results"]), "same name"),
-    "nested without end": ("[" * 100_000, "is not complete JSON"),
+    "nested without end": ("[" * 100_000, "is nested more than 100 levels deep"),
     "truncated": (text_of()[:500], "is not complete JSON"),
     "not ours": ('{"a": 1}', "its 'format' is not 'precisionbench.comparison'"),
     "a list": ("[1]", "holds JSON but no precisionbench result"),

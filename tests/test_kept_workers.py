@@ -30,16 +30,17 @@ from precisionbench.results.progress import Progress
 from precisionbench.workflows.experiment_runs import OPTIONS
 from test_fork_server import has_ended
 
-ROUNDS = attrs.evolve(OPTIONS, budget_s=0.5)
-# Few rounds, and time for the profile on a busy machine, too.
-ENOUGH: dict[str, Any] = {
-    "effort": "quick", "replicas": 2, "evidence": False, "passes": False, "budget_s": 60.0
+ROUNDS = attrs.evolve(OPTIONS, budget_s=0.2)
+SHORT: dict[str, Any] = {
+    "effort": "quick", "replicas": 2, "evidence": False, "passes": False, "budget_s": 0.4
 }  # fmt: skip
+# Few rounds, and time for the profile on a busy machine, too.
+WITH_EVIDENCE: dict[str, Any] = {"evidence": True, "budget_s": 60.0}
 
 
 def compare(experiments: Any = None, **options: Any) -> pb.Comparison:
     """Two rows of a small model whose inputs are zeros, which one experiment tests."""
-    known = {**ENOUGH, **options}
+    known = {**SHORT, **options}
     if known.get("launcher") == "inline":
         del known["replicas"]
     model, zeros = nn.Linear(64, 64), torch.zeros(8, 64)
@@ -52,7 +53,7 @@ def compare(experiments: Any = None, **options: Any) -> pb.Comparison:
 def with_experiments() -> tuple[pb.Comparison, list[Progress]]:
     """A comparison with its experiments, and the progress of both."""
     seen: list[Progress] = []
-    return compare(pb.Experiments("auto"), evidence=True, on_progress=seen.append), seen
+    return compare(pb.Experiments("auto"), on_progress=seen.append, **WITH_EVIDENCE), seen
 
 
 def test_experiments_start_workers_for_their_changed_rows_only(with_experiments):
@@ -155,7 +156,7 @@ def test_nothing_of_a_comparison_is_lost_when_its_experiments_fail(error, note, 
     def experimenter(*_: object) -> MadeExperiments:
         raise error
 
-    comparison = compare(experimenter, launcher=launcher, evidence=False)
+    comparison = compare(experimenter, launcher=launcher)
     assert len(comparison.results) == 2
     assert pb.diagnose(comparison).notes[-1] == note
 
@@ -169,7 +170,7 @@ def test_where_there_is_no_room_beside_kept_workers_new_ones_are_started():
             raise CrowdedError(planned("half")[0])
         return MadeExperiments(notes=("made",))
 
-    assert compare(experimenter, evidence=False).experiments == MadeExperiments(notes=("made",))
+    assert compare(experimenter).experiments == MadeExperiments(notes=("made",))
     assert calls == [True, False]
 
 
@@ -185,7 +186,7 @@ def test_a_row_that_runs_out_of_memory_beside_kept_workers_is_crowded():
             measure(planned("eager", "half:dtype=bfloat16"), ROUNDS, None)
         return MadeExperiments(notes=("tried",))
 
-    assert compare(experimenter, evidence=False).experiments == MadeExperiments(notes=("tried",))
+    assert compare(experimenter).experiments == MadeExperiments(notes=("tried",))
 
 
 def test_rows_that_were_measured_in_this_process_are_tested_in_new_ones():
@@ -195,7 +196,7 @@ def test_rows_that_were_measured_in_this_process_are_tested_in_new_ones():
         calls.append(arguments[2])
         return MadeExperiments()
 
-    compare(experimenter, launcher="inline", evidence=False)
+    compare(experimenter, launcher="inline")
     assert calls == [None]
 
 

@@ -331,7 +331,7 @@ def test_one_row_written_in_two_ways_is_measured_once():
 
 # Measured
 
-QUICK: dict[str, Any] = {"device": "cpu", "budget_s": 0.5, "replicas": 1, "seed": 0}
+QUICK: dict[str, Any] = {"device": "cpu", "budget_s": 0.2, "replicas": 1, "seed": 0}
 
 
 def test_a_model_without_images_is_measured(uncompiled):
@@ -386,7 +386,7 @@ def here(tmp_path, monkeypatch) -> Path:
 
 
 def command(*args: str) -> Result:
-    quick = ("--device", "cpu", "--budget", "0.5", "--replicas", "1", "--seed", "0")
+    quick = ("--device", "cpu", "--budget", "0.2", "--replicas", "1", "--seed", "0")
     return CliRunner().invoke(main, ["ladder", *args, *quick])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 
@@ -43,17 +44,15 @@ def bimodal(rng: np.random.Generator) -> np.ndarray:
 def autocorrelated(rng: np.random.Generator) -> np.ndarray:
     """AR(1) with a correlation length of 20 samples."""
     phi = math.exp(-1 / 20)
-    steps = rng.normal(0, NOISE * math.sqrt(1 - phi * phi), ROUNDS * SAMPLES)
-    values = [rng.normal(0, NOISE)]
-    for step in steps[1:]:
-        values.append(phi * values[-1] + step)
-    return np.array(values)
+    steps = rng.normal(0, NOISE * math.sqrt(1 - phi * phi), ROUNDS * SAMPLES).tolist()
+    steps[0] = rng.normal(0, NOISE)
+    return np.array([*itertools.accumulate(steps, lambda before, step: phi * before + step)])
 
 
 def process(rng: np.random.Generator, replica: int, noise, rounds: int = ROUNDS) -> list[Block]:
     """The blocks of a process whose level differs from 1 s by a factor of its own."""
-    times = np.exp(rng.normal(0, SPREAD) + noise(rng)).reshape(ROUNDS, SAMPLES)
-    return [Block(r, 0, replica, tuple(map(float, times[r]))) for r in range(rounds)]
+    times = np.exp(rng.normal(0, SPREAD) + noise(rng)).reshape(ROUNDS, SAMPLES).tolist()
+    return [Block(r, 0, replica, tuple(times[r])) for r in range(rounds)]
 
 
 def session(rng: np.random.Generator, replicas: list[int], noise, rounds: int = ROUNDS):

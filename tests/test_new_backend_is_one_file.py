@@ -17,7 +17,6 @@ from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import Label
 from precisionbench.diagnosis.gap.states import changes, state_of
 from precisionbench.diagnosis.published_conditions import conditions_of
-from precisionbench.errors import SpecError
 from precisionbench.results import ComparisonData
 from precisionbench.results.evidence import Evidence
 from precisionbench.workflows.ladder import Ladder
@@ -70,11 +69,7 @@ BROKEN = (
         name: ClassVar[str] = "silent"
 
         def claims(self):
-            raise KeyError("no idea")
-
-        @classmethod
-        def ladder_rungs(cls, capabilities):
-            raise KeyError("no idea")
+            raise SystemExit("no idea")
 
     @attrs.frozen
     class Wrong(Toy):
@@ -123,7 +118,7 @@ def test_its_label_is_false_where_it_runs_in_another_dtype(toy):
 
 def test_its_claims_and_the_versions_of_its_packages_are_recorded(toy, cnn, images, tmp_path):
     measured = pb.compare(
-        cnn, images, backends=[RIGHT], device="cpu", launcher="inline", budget_s=0.2
+        cnn, images, backends=[RIGHT], device="cpu", launcher="inline", budget_s=0.05
     )
     measured.save(tmp_path / "r.json")
     data = pb.load(tmp_path / "r.json").data
@@ -170,15 +165,46 @@ def test_options_that_its_claims_do_not_cover_are_changes_of_their_own(toy):
     assert changes(first, third) == ()
 
 
-@pytest.mark.parametrize(("name", "said"), [("silent", "no idea"), ("wrong", "claims 'float64'")])
-def test_claims_that_cannot_be_read_are_an_error_before_measuring(install, cnn, images, name, said):
+@pytest.mark.parametrize(("name", "said"), [("silent", "no idea"), ("wrong", "claims float64")])
+def test_claims_that_cannot_be_read_cost_their_own_row_only(install, cnn, images, name, said):
     install("broken-plugin", BROKEN, silent="Silent", wrong="Wrong")
-    with pytest.raises(SpecError, match=said):
-        pb.compare(cnn, images, backends=[name], device="cpu", launcher="inline")
+    found = pb.compare(
+        cnn, images, backends=[name], device="cpu", launcher="inline", budget_s=0.1, passes=False
+    )
+    assert [row.backend for row in found.results] == ["eager"]
+    assert said in found.failures[0].reason
 
 
-def test_a_backend_whose_rungs_cannot_be_read_harms_no_other(install):
-    install("broken-plugin", BROKEN, silent="Silent", toy="Toy")
-    found = rungs("eager", Capabilities("cpu"))
-    assert "toy:steps=2" in found
-    assert not any(spec.startswith("silent") for spec in found)
+RUNGS = {
+    "an exit": ("sys.exit('no idea')", "SystemExit: no idea"),
+    "no end": ("itertools.cycle([Rung(Stage.ENGINE)])", "it gives more than 100 rungs"),
+    "no rungs": ("['toy']", "AttributeError"),
+    "an unknown option": ("[Rung(Stage.ENGINE, {'speed': 9})]", "has no option 'speed'"),
+}
+
+
+@pytest.mark.parametrize("case", RUNGS)
+def test_a_backend_whose_rungs_cannot_be_read_harms_no_other(install, case):
+    code, said = RUNGS[case]
+    faulty = f"""
+    import itertools, sys
+
+    @attrs.frozen
+    class Faulty(Toy):
+        name: ClassVar[str] = "faulty"
+
+        @classmethod
+        def ladder_rungs(cls, capabilities):
+            return {code}
+    """
+    install("broken-plugin", TOY + faulty, faulty="Faulty", toy="Toy")
+    capabilities = Capabilities("cpu")
+    assert rungs("eager", capabilities)[-1] == "toy:steps=2"
+    (sentence,) = [text for text in stopped("eager", capabilities) if "faulty" in text]
+    assert sentence.startswith("faulty was left out: its ladder_rungs failed")
+    assert said in sentence
+
+
+def test_a_plugin_that_could_not_be_imported_is_not_imported_for_its_rungs(install):
+    install("broken-plugin", "import os; os._exit(1)", broken="Backend")
+    assert rungs("eager", Capabilities("cpu", broken=["broken"]))[0] == "eager"

@@ -79,7 +79,7 @@ def test_a_run_in_workers_reports_each_stage_and_current_speed_ups():
 
 def test_without_a_callback_no_speed_ups_are_computed(monkeypatch):
     monkeypatch.setattr(LiveSpeedups, "update", lambda *_: pytest.fail("it was computed"))
-    arguments = {"device": "cpu", "replicas": 1, "budget_s": 1, "evidence": False}
+    arguments = {"device": "cpu", "replicas": 1, "budget_s": 0.3, "evidence": False}
     assert pb.compare(torch.nn.Linear(8, 8), torch.rand(2, 8), backends=["eager"], **arguments)
 
 
@@ -536,7 +536,7 @@ import sys, torch
 import precisionbench as pb
 model, inputs = torch.nn.Linear(64, 64), torch.rand(8, 64)
 on_progress = None if "silent" in sys.argv else "auto"
-options = dict(device="cpu", replicas=1, budget_s=4, evidence=False, on_progress=on_progress)
+options = dict(device="cpu", replicas=1, budget_s=1.5, evidence=False, on_progress=on_progress)
 pb.compare(model, inputs, backends=["half:dtype=bfloat16", "apex-amp"], **options)
 print("the result")
 """

@@ -203,6 +203,16 @@ def test_an_existing_result_is_kept_and_nothing_is_measured(nested):
     assert only_file("out").read_bytes() != before
 
 
+@pytest.mark.parametrize("option", ["output", "baselines"])
+def test_a_folder_that_cannot_be_made_is_an_error_before_measuring(nested, option):
+    Path("file").touch()
+    save = ("--precisionbench-save",) if option == "baselines" else ()
+    done = nested(MEASURES, f"--precisionbench-{option}", "file/out", *save)
+    done.assert_outcomes(failed=1)
+    assert "file/out' cannot be made (Not a directory); choose another" in text(done)
+    assert "Linear, batch 4" not in text(done)
+
+
 def test_a_test_that_is_run_again_replaces_its_own_result(nested, pytester):
     pytester.makeconftest(
         """
@@ -329,7 +339,7 @@ def test_the_result_of_a_baseline_is_a_sentence(tmp_path):
 
 
 def test_tests_of_similar_names_have_different_files():
-    names = ["a.py::t[1/2]", "a.py::t[1:2]", "a.py::t[1-2]", "x/a.py::t" + "é" * 300]
+    names = ["a.py::t[1/2]", "a.py::t[1:2]", "a.py::t[1-2]", "x/a.py::t" + "字" * 300]
     files = [baselines.file_name(name, number) for name in names for number in (1, 2)]
     assert len(set(files)) == len(files)
     assert all(re.fullmatch(r"[\w.-]+\.json", file) for file in files)

@@ -160,6 +160,7 @@ def blocks_of(draw, ratio: float, sessions: int, count: int) -> list[Block]:
     return found
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize(
     ("sessions", "count", "rows"),
     [(2, 2, 2), (3, 2, 2), (3, 3, 2), (3, 2, 5), (3, 1, 2), (5, 1, 2)],

@@ -86,6 +86,7 @@ def verdict(old: ComparisonData, new: ComparisonData, row: str = "half") -> Verd
     return {c.backend: c.speedup.verdict for c in difference(old, new).rows}[row]
 
 
+@pytest.mark.uncounted
 def test_two_runs_of_the_same_code_have_no_false_change():
     found = [difference(run(2 * seed), run(2 * seed + 1)) for seed in range(SESSIONS)]
     changes = [change.speedup for one in found for change in one.rows]
@@ -93,6 +94,7 @@ def test_two_runs_of_the_same_code_have_no_false_change():
     assert sum(not change.low <= 1 <= change.high for change in changes) <= 0.07 * SESSIONS
 
 
+@pytest.mark.uncounted
 def test_variation_between_rounds_widens_the_interval_between_sessions():
     """At batch 1 on an H100, sessions of the same code lay as far apart as their rounds."""
     found = [
@@ -119,6 +121,7 @@ def test_a_slower_speed_up_is_found_on_a_machine_that_drifts():
     assert all(one.rows[1] in one.slower for one in found if one.rows[1].relative.high < 0.99)
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("sessions", [2, 3])
 def test_shifts_of_whole_sessions_are_not_reported_as_changes(sessions):
     found = [

@@ -15,11 +15,11 @@ from click.testing import CliRunner
 
 import precisionbench as pb
 from precisionbench.cli import main
-from precisionbench.errors import SpecError
+from precisionbench.errors import OutputError, SpecError
 from precisionbench.scriptcheck.check import evaluate
 from precisionbench.scriptcheck.events import Ending, Place
 from precisionbench.scriptcheck.script_process import observe
-from scripts import CLEAN, CONSTANT_INPUTS, confirmed
+from scripts import CONSTANT_INPUTS, confirmed
 
 TIME_LIMIT_S = 1.5
 CHECK = [sys.executable, "-m", "precisionbench", "check"]
@@ -35,6 +35,14 @@ def check_fresh(source: str) -> pb.Check:
     """Check a script in a fresh process."""
     Path("script.py").write_text(source)
     return pb.check("script.py", timeout_s=120)
+
+
+def test_a_disk_that_cannot_hold_what_was_observed_is_an_error():
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
+    with pytest.raises(OutputError, match="could not be written to .*; free space there, or set"):
+        check_fresh(full)
+    with pytest.raises(OutputError, match="could not be written to"):
+        check_fresh(f"{full}import os; os._exit(0)")
 
 
 def test_arguments_sibling_modules_and_standard_input(here):
@@ -133,16 +141,19 @@ threading.Thread(target=later).start()
 class TestEndings:
     """How a script ends, and that what was observed until then is reported."""
 
-    def test_an_exception(self, capfd):
-        check = check_fresh(CONSTANT_INPUTS + "raise ValueError('half way')\n")
+    def test_an_exception(self, check_script):
+        check = check_script(CONSTANT_INPUTS + "raise ValueError('half way')\n")
         assert check.ending.kind == "raised"
         assert check.ending.says == "ValueError: half way"
         assert check.ending.place == Place("script.py", len(CONSTANT_INPUTS.splitlines()) + 1)
         assert confirmed(check) == ["constant-inputs"]
+        assert "script.py failed with exit status 1" in str(check)
+
+    def test_an_exception_is_shown_as_by_python(self, capfd):
+        check_fresh("raise ValueError('half way')\n")
         err = capfd.readouterr().err
         assert "ValueError: half way" in err
         assert "runpy" not in err
-        assert "script.py failed with exit status 1" in str(check)
 
     def test_a_syntax_error(self):
         check = check_fresh("import torch\ndef f(:\n")
@@ -209,6 +220,45 @@ class TestEndings:
         process.communicate()
         wait_until(lambda: not child.exists())
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="scripts are supervised on Linux")
+    @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+    def test_a_script_that_holds_the_interpreter_ends_with_the_check_and_its_daemons_do(
+        self, here, monkeypatch, name
+    ):
+        (here / "tmp").mkdir()
+        monkeypatch.setenv("TMPDIR", str(here / "tmp"))
+        Path("script.py").write_text(STARTS_A_DAEMON + "ctypes.PyDLL(None).sleep(600)\n")
+        process = subprocess.Popen([*CHECK, "script.py"], stderr=subprocess.PIPE, text=True)
+        pids = process.stderr.readline().split()
+        process.send_signal(getattr(signal, name))
+        _, errors = process.communicate()
+        assert process.returncode == -getattr(signal, name)
+        wait_until(lambda: not any(map(is_running, pids)))
+        if name == "SIGTERM":
+            assert errors == "precisionbench: ended by SIGTERM; nothing is kept\n"
+            assert not list((here / "tmp").iterdir())
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="scripts are supervised on Linux")
+    def test_daemons_of_a_script_end_with_it(self):
+        Path("script.py").write_text(STARTS_A_DAEMON)
+        done = subprocess.run([*CHECK, "script.py"], capture_output=True, text=True)
+        assert not any(map(is_running, done.stderr.split()))
+
+
+STARTS_A_DAEMON = """
+import ctypes, os, subprocess, sys
+command = "setsid sh -c 'echo $$; exec sleep 600 2>/dev/null >&2' & "
+started = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, text=True)
+print(os.getpid(), started.stdout.readline().strip(), file=sys.stderr, flush=True)
+"""
+
+
+def is_running(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
 
 def wait_until(condition, limit_s: float = 60.0) -> None:
     end_s = time.monotonic() + limit_s
@@ -248,7 +298,5 @@ def test_the_command_line_gives_json_and_exit_codes(capfd):
     done = CliRunner().invoke(main, ["check", "options.py", "--help", "-x", "--json", "--", "b"])
     assert done.exit_code == 3
     assert "['options.py', '--help', '-x', '--json', '--', 'b']" in capfd.readouterr().err
-    Path("clean.py").write_text(CLEAN)
-    assert CliRunner().invoke(main, ["check", "clean.py"]).exit_code == 0
     done = CliRunner().invoke(main, ["check", "--help"])
     assert "my_benchmark.py" in done.stdout

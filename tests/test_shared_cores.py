@@ -72,7 +72,7 @@ def test_workers_share_cores_once_they_are_prepared(tmp_path, shared):
         reference=RecordsCores(str(file)),
         device="cpu",
         replicas=2,
-        budget_s=1,
+        budget_s=0.2,
         shared_cores=shared,
         evidence=False,  # profiling uses all cores again
     )

@@ -170,19 +170,9 @@ def install_timm(tmp_path, monkeypatch):
 SAYS_SO = "import pathlib; pathlib.Path({file!r}).write_text('imported')\n"
 
 
-@pytest.mark.parametrize(
-    "effect",
-    [
-        "import torch; torch.relu = lambda x: x",
-        "import torch; torch.set_default_dtype(torch.float64)",
-        "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
-        "raise ImportError('one of its own is missing')",
-    ],
-    ids=["patch", "setting", "thread", "error"],
-)
-def test_a_library_that_does_more_than_define_is_in_no_worker(install_timm, tmp_path, effect):
+def test_a_library_that_does_more_than_define_is_in_no_worker(install_timm, tmp_path):
     imported = tmp_path / "imported"
-    install_timm(SAYS_SO.format(file=str(imported)) + effect)
+    install_timm(SAYS_SO.format(file=str(imported)) + "import torch; torch.relu = lambda x: x")
     with ForkServer() as server:
         server.import_libraries(["timm"])
         worker = Worker(tmp_path / "worker.log", server.fork)
@@ -196,6 +186,27 @@ def test_a_library_that_does_more_than_define_is_in_no_worker(install_timm, tmp_
         assert not imported.exists()
         worker.kill()
         again.kill()
+
+
+def test_an_import_that_patches_sets_starts_or_fails_does_more_than_define(tmp_path):
+    effects = {
+        "defines": "class Model: pass",
+        "patches": "import torch; torch.relu = lambda x: x",
+        "sets": "import torch; torch.set_default_dtype(torch.float64)",
+        "starts": (
+            "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
+        ),
+        "fails": "raise ImportError('one of its own is missing')",
+    }
+    for name, code in effects.items():
+        (tmp_path / f"{name}.py").write_text(code)
+    printed = run_program(f"""
+        import sys
+        from precisionbench.measure.worker.clean_imports import imports_cleanly
+        sys.path.insert(0, {str(tmp_path)!r})
+        print(*(name for name in {[*effects]} if imports_cleanly(name)))
+    """)
+    assert printed == "defines\n"
 
 
 def has_begun_anew_without(server: ForkServer, library: str) -> bool:

@@ -72,14 +72,18 @@ def test_an_interval_from_one_process_excludes_1_too_often():
     assert share([one_process(seed).excludes_1 for seed in range(SESSIONS)]) > 0.5
 
 
+# The limit of 0.1 % is four standard errors from either mean bias: 0.0 % and 0.2 %.
+DRIFTING_SESSIONS = SESSIONS // 4
+
+
 def test_drift_does_not_bias_the_ratio():
-    found = [ratio(seed, drifting, (1.0, 1.03)) for seed in range(SESSIONS)]
+    found = [ratio(seed, drifting, (1.0, 1.03)) for seed in range(DRIFTING_SESSIONS)]
     assert abs(mean(interval.value for interval in found) / 1.03 - 1) <= 0.001
 
 
 def test_drift_biases_the_ratio_in_a_fixed_order():
     """Negative control of the random order."""
-    found = [ratio(s, drifting, (1.0, 1.03), shuffle=False) for s in range(SESSIONS)]
+    found = [ratio(s, drifting, (1.0, 1.03), shuffle=False) for s in range(DRIFTING_SESSIONS)]
     assert abs(mean(interval.value for interval in found) / 1.03 - 1) > 0.001
 
 

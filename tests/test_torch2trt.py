@@ -15,11 +15,13 @@ import torch
 from torch import nn
 
 import precisionbench as pb
+from full_disk import files_limited_to
 from precisionbench.backends import tensorrt_engine
 from precisionbench.backends import torch2trt as plugin
 from precisionbench.backends.torch2trt import Torch2trt
 from precisionbench.errors import (
     BackendUnavailableError,
+    OutputError,
     PrecisionBenchWarning,
     PreparationError,
     SpecError,
@@ -62,7 +64,7 @@ def test_it_runs_in_a_comparison_beside_the_others(double, cnn, images, monkeypa
         backends=["torch2trt:precision=fp16"],
         device="cpu",
         launcher="inline",
-        budget_s=0.3,
+        budget_s=0.05,
     )
     row = comparison["torch2trt:precision=fp16"]
     assert row.details["layer_precision"] == {"fp16": 2, "fp32": 1}
@@ -273,6 +275,22 @@ def test_engines_do_not_fit_other_weights_shapes_options_or_versions(double, cnn
     assert build() == 4
     cnn.head.bias.data += 1
     assert build() == 5
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named_before_building(double, cnn, images, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="the folder '.*file/engines' cannot be made .*; choose"):
+        prepared(Torch2trt("fp16", engine_cache=tmp_path / "file/engines"), cnn, images)
+    assert double.calls == []
+
+
+def test_an_engine_that_cannot_be_kept_is_measured(double, cnn, images, tmp_path):
+    backend = Torch2trt("fp16", engine_cache=tmp_path)
+    full = pytest.warns(PrecisionBenchWarning, match="could not be kept in .*; free space there")
+    with files_limited_to(1000), full:
+        found, _ = prepared(backend, cnn, images)
+    assert found.details["engine"] == "built"
+    assert list(tmp_path.iterdir()) == []
 
 
 class Table(nn.Module):

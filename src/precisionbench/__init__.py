@@ -18,11 +18,11 @@ from precisionbench._internal import moved_modules
 from precisionbench._version import __version__ as __version__
 
 if TYPE_CHECKING:  # for type checkers; a test holds that these are the names below
-    from precisionbench.backends.discovery import list_backends as list_backends
     from precisionbench.comparison import Comparison as Comparison
     from precisionbench.comparison import load as load
     from precisionbench.diagnosis.gap.ledger import Factor as Factor
     from precisionbench.doctor.examine import examine as examine
+    from precisionbench.measure.availability import list_backends as list_backends
     from precisionbench.measure.compare import compare as compare
     from precisionbench.report.progress import progress_display as progress_display
     from precisionbench.results import Verdict as Verdict
@@ -42,10 +42,10 @@ if TYPE_CHECKING:  # for type checkers; a test holds that these are the names be
     from precisionbench.workflows.ladder import ladder as ladder
 
 _NAMES_BY_MODULE = {
-    "backends.discovery": ["list_backends"],
     "comparison": ["Comparison", "load"],
     "diagnosis.gap.ledger": ["Factor"],
     "doctor.examine": ["examine"],
+    "measure.availability": ["list_backends"],
     "measure.compare": ["compare"],
     "report.progress": ["progress_display"],
     "results.progress": ["Progress"],

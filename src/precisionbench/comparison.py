@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from precisionbench import errors, rules
+from precisionbench import errors, rules, safe_text
+from precisionbench._internal import files
 from precisionbench.analysis import comparable
 from precisionbench.analysis.data_quality import Observation, observations
 from precisionbench.analysis.interval_notes import interval_notes
@@ -62,7 +63,7 @@ class ComparisonFiles:
             OutputError: it cannot be written.
         """
         text = json_format.to_json(self._measured_data())
-        json_format.write(path, text, overwrite=overwrite)
+        files.write_text(path, text, overwrite=overwrite)
 
     def to_html(
         self,
@@ -89,10 +90,10 @@ class ComparisonFiles:
         """
         from precisionbench.report.html.page import to_html  # imports Jinja
 
-        json_format.check_writable(path, overwrite)
+        files.check_writable(path, overwrite)
         rows = self._ledger() if ledger is None else ledger
         page = to_html(self._measured_data(), rows, diagnosis)
-        json_format.write(path, page, overwrite=overwrite)
+        files.write_text(path, page, overwrite=overwrite)
 
 
 class Comparison(ComparisonFiles):
@@ -276,7 +277,7 @@ class Comparison(ComparisonFiles):
     def __repr__(self) -> str:
         rows = ", ".join(row.backend for row in self.results)
         failed = f", {len(self.failures)} failed" if self.failures else ""
-        return f"<Comparison of {self.data.workload.model}: {rows}{failed}>"
+        return safe_text.line(f"<Comparison of {self.data.workload.model}: {rows}{failed}>")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Comparison) and self.data == other.data

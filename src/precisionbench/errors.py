@@ -4,7 +4,8 @@
 
     PrecisionBenchError
      ├── SpecError                    a backend spec or option that cannot be understood
-     │    └── BackendNotFoundError    no backend of that name is installed
+     │    ├── BackendNotFoundError    no backend of that name is installed
+     │    └── UntrustedSpecError      a file names a plugin, code or a folder, and is not trusted
      ├── WorkloadError                the model, its inputs or the device cannot be used
      ├── BackendUnavailableError      this machine lacks what the backend needs
      ├── PreparationError             the backend could not prepare the model
@@ -23,29 +24,33 @@
           └── OutputExistsError       it exists and may not be replaced
 
 Each says what is wrong (`reason`) and what to do next (`remedy`); `str()` gives both in one
-sentence.
+sentence, in which all that a name could hide is visible.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NoReturn
+
+from precisionbench import safe_text
 
 
 class PrecisionBenchError(Exception):
     """Base class of all exceptions: what is wrong and how to fix it.
 
     Args:
-        reason: what is wrong, and where.
+        reason: what is wrong, and where; made text by `text_of`, because plugins raise these, too.
         remedy: what to do next; empty where the reason says it.
     """
 
     def __init__(self, reason: str, remedy: str = "") -> None:
         super().__init__(reason, remedy)
-        self.reason = reason
-        self.remedy = remedy
+        self.reason = text_of(reason)
+        self.remedy = text_of(remedy)
 
     def __str__(self) -> str:
-        return f"{self.reason}; {self.remedy}" if self.remedy else self.reason
+        whole = f"{self.reason}; {self.remedy}" if self.remedy else self.reason
+        return safe_text.lines(whole)
 
 
 class SpecError(PrecisionBenchError, ValueError):
@@ -54,6 +59,10 @@ class SpecError(PrecisionBenchError, ValueError):
 
 class BackendNotFoundError(SpecError):
     """No backend of that name is installed."""
+
+
+class UntrustedSpecError(SpecError):
+    """A file names a plugin, code or a folder, which is not used without the user's trust."""
 
 
 class WorkloadError(PrecisionBenchError, ValueError):
@@ -70,8 +79,8 @@ class BackendUnavailableError(PrecisionBenchError):
 
     def __init__(self, requirement: str, remedy: str = "") -> None:
         super().__init__(requirement, remedy)
-        self.requirement = requirement
-        self.reason = f"needs {requirement}"
+        self.requirement = self.reason
+        self.reason = f"needs {self.requirement}"
 
 
 class PreparationError(PrecisionBenchError):
@@ -140,6 +149,8 @@ class PrecisionBenchWarning(UserWarning):
 
 _NAMES_LISTED = 20
 _NAMES_IN_SENTENCE = 3
+# Characters that are kept of a text of others, and of a traceback.
+_TEXT_LIMIT, _TRACEBACK_LIMIT = 20_000, 100_000
 
 
 def some(names: list[str]) -> str:
@@ -148,10 +159,68 @@ def some(names: list[str]) -> str:
     return ", ".join(names[:_NAMES_IN_SENTENCE]) + (f" and {more} more" if more > 0 else "")
 
 
+def text_of(value: object, limit: int = _TEXT_LIMIT) -> str:
+    """`str(value)` of an object that others made, as text that can be shown and written to a file.
+
+    An exception's text may be of any length, have lone surrogates, or be impossible to make.
+
+    Args:
+        value: such as an exception.
+        limit: characters of its text that are kept, see `shortened`.
+    """
+    try:
+        text = str.__str__(str(value))  # of a plain string: a subclass may slice in its own way
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:
+        return f"its text cannot be made, because of {type(exc).__name__}"
+    return shortened(text, limit).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def shortened(text: str, limit: int = _TEXT_LIMIT) -> str:
+    """A text, or its first and last parts and how much was left out between them.
+
+    Args:
+        text: of any length.
+        limit: characters that are kept.
+    """
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n{left_out(len(text) - 2 * half)}\n{text[-half:]}"
+
+
+def left_out(characters: int) -> str:
+    """The line in place of a part of a text that is not kept.
+
+    Args:
+        characters: how many that part has.
+    """
+    units = ((1e6, "MB"), (1e3, "kB"))
+    amount = next((f"{characters / x:.1f} {unit}" for x, unit in units if characters >= x), None)
+    return f"... {amount or f'{characters} characters'} left out ..."
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback of an exception of others as text, see `text_of`."""
+    import traceback  # only a failure needs it
+
+    try:
+        return text_of("".join(traceback.format_exception(error)), _TRACEBACK_LIMIT)
+    except Exception:  # such as notes that are no text
+        return one_line(error)
+
+
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """The error's type and its most informative line, for use within a sentence."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = f"{type(error).__name__}: {_main_line(lines)}" if lines else type(error).__name__
+    """The error's type and its most informative line, for use within a sentence.
+
+    Args:
+        error: of any class; its text may be of any kind, see `text_of`.
+        limit: characters of the result at most.
+    """
+    lines = [line.strip() for line in text_of(error).splitlines() if line.strip()]
+    name = " ".join(text_of(type(error).__name__).split())
+    text = f"{name}: {_main_line(lines)}" if lines else name
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -160,6 +229,26 @@ def _main_line(lines: list[str]) -> str:
     if lines[0].endswith("interpreter."):
         return lines[-1]
     return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+
+
+def raise_plain(error: PrecisionBenchError) -> NoReturn:
+    """Raise an error of a plugin's own class as one of the class of ours that it is derived from.
+
+    The plugin's class may have no reason, or a `str` that raises, and no other process knows it.
+
+    Args:
+        error: raised by the code of a plugin or a model; one of our own classes is raised as it is.
+    """
+    if str(type(error).__module__).partition(".")[0] == __package__:
+        raise error
+    kind = next(base for base in type(error).__mro__ if base.__module__ == __name__)
+    is_requirement = issubclass(kind, BackendUnavailableError)
+    try:
+        reason = error.requirement if is_requirement else error.reason  # type: ignore[attr-defined]
+        made = kind(reason, error.remedy)
+    except Exception:  # it has none
+        made = kind(one_line(error))
+    raise made from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

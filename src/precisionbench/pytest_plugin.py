@@ -176,7 +176,7 @@ class PrecisionBenchmark:
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed.
-            OutputExistsError: the result's file exists; nothing was measured.
+            OutputError: the result or the baseline cannot be written; nothing was measured.
             PrecisionBenchError: as `compare`.
         """
         from precisionbench.measure.compare import compare
@@ -197,17 +197,21 @@ class PrecisionBenchmark:
         return found
 
     def _output_file(self) -> Path | None:
-        """The file of the next comparison, checked to be writable before it is measured."""
-        from precisionbench.results import json_format
+        """The file of the next comparison; it and the baseline can be written, as checked here."""
+        from precisionbench._internal import files
         from precisionbench.testing import baselines
 
-        folder = self._settings.output
-        if folder is None:
+        settings = self._settings
+        name = baselines.file_name(self._item.nodeid, len(self._measured.comparisons) + 1)
+        if settings.baselines is not None:
+            baseline = settings.baselines / name
+            if baselines.is_to_be_saved(baseline, save=settings.save, overwrite=settings.overwrite):
+                files.make_folder(settings.baselines)
+                files.check_writable(baseline, settings.overwrite)
+        if settings.output is None:
             return None
-        number = len(self._measured.comparisons) + 1
-        file = folder / baselines.file_name(self._item.nodeid, number)
-        folder.mkdir(parents=True, exist_ok=True)
-        json_format.check_writable(file, self._may_replace(file))
+        file = files.make_folder(settings.output) / name
+        files.check_writable(file, self._may_replace(file))
         return file
 
     def _may_replace(self, file: Path) -> bool:
@@ -243,12 +247,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def _check_baselines(test: str, folder: Path, settings: Settings, measured: Measured) -> None:
+    from precisionbench import safe_text
     from precisionbench.errors import PrecisionBenchError
     from precisionbench.testing import baselines
 
     save, overwrite = settings.save, settings.overwrite
-    if save:
-        folder.mkdir(parents=True, exist_ok=True)
     for number, comparison in enumerate(measured.comparisons, 1):
         file = folder / baselines.file_name(test, number)
         try:
@@ -256,7 +259,7 @@ def _check_baselines(test: str, folder: Path, settings: Settings, measured: Meas
         except (AssertionError, PrecisionBenchError) as exc:
             # the test's code did not fail, so no traceback is shown
             raise pytest.fail.Exception(str(exc), pytrace=False) from None
-        measured.sentences.append(result)
+        measured.sentences.append(safe_text.line(result))
 
 
 @pytest.hookimpl(wrapper=True)

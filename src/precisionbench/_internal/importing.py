@@ -1,4 +1,4 @@
-"""Imports by name: optional packages, and modules of the working directory."""
+"""Imports by name: optional packages, plugins, and modules of the working directory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from functools import lru_cache
+from importlib import metadata
+from importlib.metadata import EntryPoint, PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from precisionbench.errors import FOREIGN_ERRORS, BackendUnavailableError, one_line
@@ -22,6 +25,28 @@ def installed_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
+        return None
+
+
+def entry_points(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group; all metadata is read again only where the path has changed.
+
+    Args:
+        group: such as `precisionbench.backends`.
+    """
+    return _entry_points(group, tuple((str(path), _changed_at(path)) for path in sys.path))
+
+
+@lru_cache(maxsize=8)
+def _entry_points(group: str, _: tuple[tuple[str, int | None], ...]) -> tuple[EntryPoint, ...]:
+    return tuple(metadata.entry_points(group=group))
+
+
+def _changed_at(path: str) -> int | None:
+    """When something was last added to a folder or removed from it; None where there is none."""
+    try:
+        return Path(path).stat().st_mtime_ns
+    except (OSError, TypeError, ValueError):
         return None
 
 

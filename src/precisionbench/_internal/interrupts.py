@@ -21,7 +21,17 @@ class Interrupts:
 
     def __init__(self, on_first: Callable[[], object] = lambda: None) -> None:
         self.requested = False
-        self._on_first = on_first
+        self._on_first = [on_first]
+
+    def also_call(self, on_first: Callable[[], object]) -> None:
+        """Call something more at the first interrupt, or now where that has been.
+
+        Args:
+            on_first: called by the signal handler.
+        """
+        self._on_first.append(on_first)
+        if self.requested:
+            on_first()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -43,4 +53,5 @@ class Interrupts:
     def _first(self, _: int, __: FrameType | None) -> None:
         self.requested = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        self._on_first()
+        for call in list(self._on_first):
+            call()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from precisionbench.errors import PrecisionBenchWarning
+from precisionbench._internal.bounded_text import BoundedLines, BoundedText
+from precisionbench.errors import PrecisionBenchWarning, text_of
 
 
 @contextlib.contextmanager
@@ -22,12 +22,15 @@ def silence() -> Iterator[None]:
 
 
 class OutputCapture:
-    """Captures what plugins, models and their libraries print and warn; it belongs to one row."""
+    """Captures what plugins, models and their libraries print and warn; it belongs to one row.
+
+    Of many or long texts the first and last parts are kept, and how much was left out.
+    """
 
     def __init__(self) -> None:
-        self._text = io.StringIO()
-        self._caught: list[warnings.WarningMessage] = []
+        self._text = BoundedText()
         self._own: list[str] = []
+        self._qualifying, self._others = BoundedLines("warnings"), BoundedLines("warnings")
 
     def warn(self, message: str) -> None:
         """Add a warning of ours.
@@ -40,30 +43,26 @@ class OutputCapture:
     @contextlib.contextmanager
     def capturing(self) -> Iterator[None]:
         """Capture what is printed and warned within the context."""
-        with warnings.catch_warnings(record=True) as caught, _redirected(self._text.write):
+        with warnings.catch_warnings(), _redirected(self._text.write):
             warnings.simplefilter("always")
-            try:
-                yield
-            finally:
-                self._caught += caught
+            warnings.showwarning = self._take_warning  # a list of them would grow without limit
+            yield
+
+    def _take_warning(
+        self, message: Warning | str, category: type[Warning], *_: Any, **__: Any
+    ) -> None:
+        if issubclass(category, PrecisionBenchWarning):
+            self._qualifying.add(message)
+        else:
+            self._others.add(f"{category.__name__}: {text_of(message)}")
 
     def warnings(self) -> tuple[str, ...]:
         """What qualifies the row's result."""
-        caught = [
-            str(caught.message)
-            for caught in self._caught
-            if issubclass(caught.category, PrecisionBenchWarning)
-        ]
-        return tuple(dict.fromkeys(self._own + caught))
+        return tuple(dict.fromkeys([*self._own, *self._qualifying.lines()]))
 
     def log(self) -> tuple[str, ...]:
         """What was printed, and the warnings of other libraries."""
-        others = [
-            f"{caught.category.__name__}: {caught.message}"
-            for caught in self._caught
-            if not issubclass(caught.category, PrecisionBenchWarning)
-        ]
-        return tuple(dict.fromkeys([*self._text.getvalue().splitlines(), *others]))
+        return tuple(dict.fromkeys([*self._text.lines(), *self._others.lines()]))
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ _TEXTS = {
     "one_process": "run-to-run variance was not measured",
     "processes_differ": "processes of the same row differ too much",
 }
+_FEW_ROUNDS = ("no_shared_rounds", "too_few_rounds")
 ONE_PROCESS_REMEDY = "use two replicas or more, or give the noise_floor that the doctor measures"
 # Reasons for which there is no verdict at all, whatever the interval.
 NO_VERDICTS = (
@@ -56,6 +57,8 @@ def why(data: ComparisonData, name: str, found: Speedup) -> str:
 def _remedy(data: ComparisonData, name: str, found: Speedup) -> str:
     if found.reason == "not_interleaved":
         return "use launcher='process'"
+    if found.reason in _FEW_ROUNDS and (failed := _failed(data, name)):
+        return f"{failed} failed before there were more; see its warning"
     if found.reason == "no_shared_rounds":
         return "give a larger budget_s"
     if found.reason == "one_process":
@@ -67,6 +70,12 @@ def _remedy(data: ComparisonData, name: str, found: Speedup) -> str:
         needed_s = budget_needed_s(data, name, found.interval)
         return f"about {_rounded(needed_s)} s would do (budget_s)" if needed_s else "measure longer"
     return ""
+
+
+def _failed(data: ComparisonData, name: str) -> str:
+    """The row, or else the reference, where its rounds ended with an error; empty where neither."""
+    ended = {row.backend: row.measurement.ended_by for row in data.results}
+    return next((row for row in (name, data.reference) if ended.get(row) == "failed"), "")
 
 
 def _rounded(seconds: float) -> str:

@@ -56,6 +56,22 @@ def unrecorded(default: Any = None) -> Any:
     return attrs.field(default=default, kw_only=True, eq=False, metadata={"recorded": False})
 
 
+def names(what: str) -> dict[str, str]:
+    """The metadata of an option that names something outside of the spec.
+
+    A file is not believed such an option: an experiment on a loaded result refuses it unless the
+    user says that the file is trusted.
+
+    Args:
+        what: it names, such as `code` or `a folder`; empty where the text is harmless, although its
+            type allows any.
+
+    Returns:
+        What `attrs.field` takes as `metadata`.
+    """
+    return {"names": what}
+
+
 @attrs.frozen
 class Backend(abc.ABC):
     """One way to run a model. Subclasses are `attrs.frozen`; their fields are the options.

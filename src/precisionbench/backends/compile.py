@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import sysconfig
+import tempfile
 import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ import attrs
 import torch
 from torch import nn
 
+from precisionbench._internal.paths import quoted
 from precisionbench.backends.base import (
     Backend,
     Prepared,
@@ -34,6 +36,7 @@ from precisionbench.errors import (
     PreparationError,
     SpecError,
     one_line,
+    text_of,
 )
 from precisionbench.results.claims import Claims
 from precisionbench.results.dtypes import TF32
@@ -52,6 +55,7 @@ _WITH_GRAPHS = ("reduce-overhead", "max-autotune")
 _LEAST_CALLS, _MOST_CALLS = 4, 20
 _QUIET_CALLS = 2
 _REASONS = 3  # of graph breaks that are kept
+_CACHE_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 _COMPILERS = {"darwin": "clang++", "win32": "cl"}
 
 
@@ -141,6 +145,7 @@ class Compile(Backend):
         dtype = getattr(torch, self.dtype)
         model, inputs = cast_model(model, dtype), inputs.to(dtype)
         with ExitStack() as stack:
+            stack.enter_context(_cache_folder_named())
             stack.enter_context(_environment_restored())
             stack.enter_context(fp32_precision("ieee" if self.precision == "fp32" else "tf32"))
             counters = stack.enter_context(_own_counters())
@@ -217,27 +222,46 @@ def _called_until_quiet(call: Callable[[], object]) -> tuple[int, int]:
 
 
 def _explained(exc: BaseException) -> Exception:
-    text = f"{type(exc).__name__}: {exc}"
+    text = f"{type(exc).__name__}: {text_of(exc)}"
     if isinstance(exc, (torch.cuda.OutOfMemoryError, MemoryError)):
         return OutOfMemoryError(f"it does not fit in memory while it is compiled ({one_line(exc)})")
     if "InvalidCxxCompiler" in text or "Failed to find C compiler" in text:
         return BackendUnavailableError(
             f"a working C++ compiler ({one_line(exc)})", "install g++, or set CXX to one that works"
         )
+    if isinstance(_inner(exc), OSError):
+        return _not_written(_inner(exc))
     return PreparationError(
-        f"torch.compile failed ({_compile_error(exc)})",
+        f"torch.compile failed ({one_line(_inner(exc))})",
         "run torch.compile(model)(*inputs) alone with TORCHDYNAMO_VERBOSE=1; leave fullgraph, "
         "freezing and mode out to see which of them it is",
     )
 
 
-def _compile_error(exc: BaseException) -> str:
+def _inner(exc: BaseException) -> BaseException:
     """Of an error that torch wraps, the one inside."""
-    return one_line(getattr(exc, "inner_exception", None) or exc)
+    return getattr(exc, "inner_exception", None) or exc
+
+
+def _not_written(exc: BaseException) -> PreparationError:
+    folder = os.environ.get(_CACHE_FOLDER) or tempfile.gettempdir()
+    return PreparationError(
+        f"torch.compile failed ({one_line(exc)})",
+        f"free space in {quoted(folder)}, or set {_CACHE_FOLDER} to one that can be written to",
+    )
+
+
+@contextmanager
+def _cache_folder_named() -> Iterator[None]:
+    """Say which folder Inductor writes to, where that fails: already its import makes it."""
+    try:
+        yield
+    except OSError as exc:
+        raise _not_written(exc) from exc
 
 
 def _first_line(text: object) -> str:
-    return str(text).strip().partition("\n")[0]
+    return text_of(text).strip().partition("\n")[0]
 
 
 def has_toolchain(device: str) -> bool:

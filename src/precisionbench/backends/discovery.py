@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 
 import attrs
 
-from precisionbench._internal.importing import installed_version
+from precisionbench._internal.importing import entry_points, installed_version
 from precisionbench._internal.output_capture import silence
 from precisionbench.backends.base import Backend, allowed_values, option_types
 from precisionbench.backends.specs import from_options
 from precisionbench.errors import (
-    FOREIGN_ERRORS,
     BackendNotFoundError,
     BackendUnavailableError,
     PrecisionBenchError,
+    PreparationError,
     SpecError,
     did_you_mean,
     one_line,
+    text_of,
 )
 from precisionbench.spec_syntax import split_spec
 
 GROUP = "precisionbench.backends"
+_SUMMARY = 300  # characters
 
 
 @attrs.frozen
@@ -78,7 +80,18 @@ def load(name: str) -> type[Backend]:
     if len(entries[name]) > 1:
         homes = " and ".join(_distribution(entry) for entry in entries[name])
         raise SpecError(f"two packages bring a backend {name!r}: {homes}", "uninstall one of them")
-    return _imported(entries[name][0])
+    (entry,) = entries[name]
+    found = _imported(entry)
+    try:
+        return _checked(found, entry)
+    except (PrecisionBenchError, KeyboardInterrupt):
+        raise
+    except BaseException as exc:  # such as an annotation that does not resolve
+        raise SpecError(
+            f"the options of the plugin {name!r} of {_distribution(entry)!r} cannot be read "
+            f"({one_line(exc)})",
+            "ask its author to mend the annotations",
+        ) from exc
 
 
 def _check_installed() -> None:
@@ -90,15 +103,22 @@ def _check_installed() -> None:
         )
 
 
-def _imported(entry: EntryPoint) -> type[Backend]:
+def _imported(entry: EntryPoint) -> object:
     home = _distribution(entry)
     try:
-        found = entry.load()
-    except FOREIGN_ERRORS as exc:
+        return entry.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # importing it runs the code of others
         raise BackendUnavailableError(
             f"a plugin {entry.name!r} that imports ({one_line(exc)})",
             f"repair or upgrade the package {home!r}",
         ) from exc
+
+
+def _checked(found: object, entry: EntryPoint) -> type[Backend]:
+    """What an entry point gave, if it is a backend of that name with readable options."""
+    home = _distribution(entry)
     if not (isinstance(found, type) and issubclass(found, Backend)):
         raise SpecError(
             f"the plugin {entry.name!r} of {home!r} is no subclass of Backend",
@@ -109,19 +129,21 @@ def _imported(entry: EntryPoint) -> type[Backend]:
             f"the plugin {entry.name!r} of {home!r} calls itself {own_name!r}",
             f"ask its author to write name: ClassVar[str] = {entry.name!r}",
         )
-    try:
-        option_types(found)
-    except Exception as exc:  # an annotation that does not resolve
-        raise SpecError(
-            f"the options of the plugin {entry.name!r} of {home!r} cannot be read "
-            f"({one_line(exc)})",
-            "ask its author to mend the annotations",
-        ) from exc
+    option_types(found)  # whose annotations may not resolve
     return found
 
 
 def _distribution(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist else entry.value
+
+
+def home_of(name: str) -> str:
+    """The package that brings a backend.
+
+    Args:
+        name: a key of `installed()`.
+    """
+    return _distribution(installed()[name][0])
 
 
 def make(backend: str | Backend) -> Backend:
@@ -148,31 +170,52 @@ def make(backend: str | Backend) -> Backend:
     return from_options(load(name), options)
 
 
-def list_backends() -> tuple[BackendInfo, ...]:
-    """What is installed, what is missing and how to get it.
+def is_ours(name: str) -> bool:
+    """Whether a backend is part of this library.
+
+    Args:
+        name: a key of `installed()`.
+    """
+    return all(entry.value.startswith("precisionbench.") for entry in installed()[name])
+
+
+def describe(name: str) -> BackendInfo:
+    """Import a backend and say what it is, whatever its code does.
+
+    Args:
+        name: a key of `installed()`.
 
     Returns:
-        One entry for each backend, by name. Plugins are imported one at a time; one that fails
-        is listed with its error.
+        Its description; it is not available where it could not be imported or made.
     """
-    with silence():  # a plugin may print when it is imported
-        return tuple(_info(name, entries[0]) for name, entries in installed().items())
+    listed = BackendInfo(name, True, "", {}, home_of(name))
+    try:
+        with silence():  # a plugin may print when it is imported
+            backend = load(name)
+            hints = option_types(backend)
+            options = {option: allowed_values(hint) for option, hint in hints.items()}
+            listed = attrs.evolve(listed, summary=_summary(backend), options=options)
+            from_options(backend, {})
+    except PrecisionBenchError as exc:
+        return unavailable(listed, exc)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # a class that defines what it is in its own way
+        return unavailable(listed, PreparationError(one_line(exc), "ask its author"))
+    return listed
 
 
-def _info(name: str, entry: EntryPoint) -> BackendInfo:
-    home = _distribution(entry)
-    try:
-        backend = load(name)
-    except PrecisionBenchError as exc:
-        return BackendInfo(name, False, "", {}, home, exc.reason, exc.remedy)
-    summary = (backend.__doc__ or "").strip().partition("\n")[0]
-    options = {option: allowed_values(hint) for option, hint in option_types(backend).items()}
-    try:
-        from_options(backend, {}).check_available()
-    except BackendUnavailableError as exc:
-        return BackendInfo(name, False, summary, options, home, exc.requirement, exc.remedy)
-    except PrecisionBenchError as exc:
-        return BackendInfo(name, False, summary, options, home, exc.reason, exc.remedy)
-    except FOREIGN_ERRORS as exc:  # a stranger's plugin may raise anything
-        return BackendInfo(name, False, summary, options, home, one_line(exc), "ask its author")
-    return BackendInfo(name, True, summary, options, home)
+def unavailable(info: BackendInfo, error: PrecisionBenchError) -> BackendInfo:
+    """The description of a backend that cannot run here.
+
+    Args:
+        info: what is known of it.
+        error: why it cannot.
+    """
+    broken = f"a plugin that works ({error.reason})"
+    requirement = getattr(error, "requirement", broken)
+    return attrs.evolve(info, available=False, requirement=requirement, remedy=error.remedy)
+
+
+def _summary(backend: type[Backend]) -> str:
+    return text_of(backend.__doc__ or "", _SUMMARY).strip().partition("\n")[0]

@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import nn
 
-from precisionbench.backends.base import Backend, Prepared
+from precisionbench.backends.base import Backend, Prepared, names
 from precisionbench.backends.fp32_layers import cast_but_for
 from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Rung, Stage
 from precisionbench.results.claims import EAGER, Claims
@@ -30,7 +30,7 @@ class Half(Backend):
     name: ClassVar[str] = "half"
     tunes_by_timing: ClassVar[bool] = False
     dtype: Literal["float16", "bfloat16"] = "float16"
-    fp32_layers: str | None = None
+    fp32_layers: str | None = attrs.field(default=None, metadata=names(""))
 
     def claims(self) -> Claims:
         """The 16-bit dtype; none where layers stay in float32; see `Backend.claims`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import IntEnum
 from typing import Any
 
@@ -22,6 +22,7 @@ class Capabilities:
         batch_size: items of a call; None where it is not known.
         missing: backends that cannot run here, each with the reason.
         dlas: how many DLAs the device has.
+        broken: installed backends that could not be imported.
     """
 
     device: str
@@ -30,6 +31,7 @@ class Capabilities:
     batch_size: int | None = None
     missing: Mapping[str, str] = attrs.field(factory=dict)
     dlas: int = 0
+    broken: Collection[str] = ()
 
 
 class Stage(IntEnum):

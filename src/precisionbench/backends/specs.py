@@ -16,7 +16,14 @@ from precisionbench.backends.base import (
     option_fields,
     option_types,
 )
-from precisionbench.errors import PrecisionBenchError, SpecError, did_you_mean, one_line
+from precisionbench.errors import (
+    PrecisionBenchError,
+    SpecError,
+    did_you_mean,
+    one_line,
+    raise_plain,
+    text_of,
+)
 from precisionbench.spec_syntax import spec_text, value_text
 
 
@@ -42,11 +49,13 @@ def from_options(backend: type[Backend], texts: Mapping[str, str]) -> Backend:
     }
     try:
         return backend(**values)
-    except PrecisionBenchError:
+    except PrecisionBenchError as exc:
+        raise_plain(exc)
+    except KeyboardInterrupt:
         raise
     except TypeError as exc:  # an option without a default was not given
-        raise SpecError(f"{backend.name}: {exc}", "write it as option=value") from exc
-    except Exception as exc:  # a plugin's own check of its options
+        raise SpecError(f"{backend.name}: {text_of(exc)}", "write it as option=value") from exc
+    except BaseException as exc:  # a plugin's own check of its options
         raise SpecError(
             f"{backend.name} refuses these options ({one_line(exc)})",
             f"see the options with 'precisionbench backends', or ask the author of {backend.name}",

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import itertools
 import json
-import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
@@ -20,9 +20,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from precisionbench._internal.files import temporary_beside
+from precisionbench._internal.files import reason_of, remedy_for, write_whole
 from precisionbench._internal.importing import import_engine
-from precisionbench.errors import BackendUnavailableError, one_line
+from precisionbench._internal.paths import quoted
+from precisionbench.errors import BackendUnavailableError, PrecisionBenchWarning, one_line
 from precisionbench.results.json_values import Json
 
 # Words of the inspector's "Format/Datatype": up to TensorRT 9 a sentence ("Channel major FP16
@@ -228,11 +229,21 @@ def tensor_bytes(tensor: torch.Tensor) -> bytes:
 
 
 def save_engine(file: Path, engine: Any) -> None:
-    """Write an engine whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_beside(file) as temporary:
-        temporary.write_bytes(bytes(engine.serialize()))
-        os.replace(temporary, file)
+    """Write an engine whole or not at all; where that fails, the row is measured without.
+
+    Args:
+        file: in a folder that exists.
+        engine: what TensorRT has built.
+    """
+    try:
+        write_whole(file, bytes(engine.serialize()), overwrite=True)
+    except OSError as exc:
+        remedy = remedy_for(exc, "choose another engine_cache")
+        warnings.warn(
+            f"the engine could not be kept in {quoted(file.parent)} ({reason_of(exc)}); {remedy}",
+            PrecisionBenchWarning,
+            stacklevel=2,
+        )
 
 
 def load_engine(trt: Any, file: Path, dla_core: int | None) -> Any | None:

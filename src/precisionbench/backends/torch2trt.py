@@ -13,15 +13,14 @@ import attrs
 import torch
 from torch import nn
 
-from precisionbench._internal.importing import (
-    import_engine,
-    installed_version,
-)
+from precisionbench._internal.files import make_folder
+from precisionbench._internal.importing import import_engine, installed_version
 from precisionbench.backends import tensorrt_engine as engines
 from precisionbench.backends.base import (
     Backend,
     Prepared,
     cast_model,
+    names,
     options_of,
     require_cuda,
     unrecorded,
@@ -42,6 +41,7 @@ from precisionbench.errors import (
     PreparationError,
     SpecError,
     one_line,
+    text_of,
 )
 from precisionbench.results.claims import TENSORRT, Claims
 from precisionbench.results.dtypes import LONG_NAMES, TF32
@@ -88,8 +88,8 @@ class Torch2trt(Backend):
     workspace_bytes: int = _WORKSPACE_BYTES
     use_onnx: bool = False
     dla_core: int | None = None
-    engine_cache: Path | str | None = None
-    calibration: str | None = None
+    engine_cache: Path | str | None = attrs.field(default=None, metadata=names("a folder"))
+    calibration: str | None = attrs.field(default=None, metadata=names("code"))
     calibration_data: Sequence[Any] | None = unrecorded()
 
     def __attrs_post_init__(self) -> None:
@@ -309,7 +309,7 @@ class Torch2trt(Backend):
             "options": options,
             "calibration": data.hexdigest() if batches else None,
         }
-        return Path(self.engine_cache) / f"{engines.cache_key(parts, model)}.engine"
+        return make_folder(self.engine_cache) / f"{engines.cache_key(parts, model)}.engine"
 
     def _warn_of_fallback(self, details: dict[str, Json]) -> None:
         counts = details["layer_precision"]
@@ -364,7 +364,7 @@ def _last(messages: Any) -> str:
 
 def _conversion_error(exc: Exception, recorder: Any) -> PreparationError:
     said = f"; TensorRT said: {_last(recorder)}" if _last(recorder) else ""
-    if isinstance(exc, AttributeError) and "_trt" in str(exc):
+    if isinstance(exc, AttributeError) and "_trt" in text_of(exc):
         return PreparationError(
             f"torch2trt has no converter for an operation of this model ({one_line(exc)}){said}",
             "try use_onnx=true, or write a converter",

@@ -29,7 +29,7 @@ def backends(as_json: bool) -> None:
     Example:
       precisionbench backends
     """
-    from precisionbench.backends.discovery import list_backends
+    from precisionbench.measure.availability import list_backends
     from precisionbench.report.plain import plain_text
 
     found = list_backends()
@@ -43,14 +43,12 @@ def backends(as_json: bool) -> None:
 
 
 def _show(found: Sequence[BackendInfo], console: Console) -> None:
-    from rich.text import Text
-
-    from precisionbench.report.plain import print_list
+    from precisionbench.report.plain import print_list, styled
 
     for info in found:
         state = "ready" if info.available else f"not here: needs {info.requirement}; {info.remedy}"
-        console.print(Text(info.name, style="bold") + Text(f"  {info.summary}"), soft_wrap=True)
+        console.print(styled(info.name, style="bold") + styled(f"  {info.summary}"), soft_wrap=True)
         print_list([state], console)
         for option, allowed in info.options.items():
             choices = allowed.replace(" or ", "|").replace("'", "")
-            console.print(Text(f"    {option}={choices}"), soft_wrap=True)
+            console.print(styled(f"    {option}={choices}"), soft_wrap=True)

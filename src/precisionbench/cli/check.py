@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from precisionbench.cli.completion import AnyFile
 from precisionbench.cli.exit_codes import NOTHING_MEASURED, THRESHOLD_MISSED, exit_codes_text
 from precisionbench.cli.options import json_option
 from precisionbench.cli.output import print_json, print_prose
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     help="End it after this.",
 )
 @json_option()
-@click.argument("script", type=click.Path())
+@click.argument("script", type=AnyFile())
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def check(timeout_s: float | None, as_json: bool, script: str, args: tuple[str, ...]) -> None:
     """Run a benchmark SCRIPT of your own as it is, and say which validity gates it breaks.

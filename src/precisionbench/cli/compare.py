@@ -36,7 +36,9 @@ from precisionbench.cli.result_files import ResultFiles
 from precisionbench.cli.thresholds import exit_if_missed, fail_under_option
 
 if TYPE_CHECKING:
+    from precisionbench.comparison import Comparison
     from precisionbench.testing.thresholds import Threshold
+    from precisionbench.workflows.diagnose import Diagnosis
     from precisionbench.workflows.experiment_runs import Experiments
 
 
@@ -119,8 +121,6 @@ def compare(
         start_fork_server(model)
 
     from precisionbench.measure.compare import compare as measure
-    from precisionbench.report.diagnosis import to_text
-    from precisionbench.workflows.diagnose import diagnose
 
     options["backends"] = options["backends"] or None
     thresholds = _thresholds(
@@ -130,17 +130,25 @@ def compare(
     files.check()
     with files.journal() as journal, progress(quiet) as on_progress:
         comparison = measure(model, on_progress=on_progress, journal=journal, **options)
-    # before saving: a full disk must not take the figures with it
-    print_tracebacks_of_rows(comparison)
-    print_comparison(comparison, as_json, wide)
-    files.save(comparison, journal)
-    diagnosis = None
-    if explain:
-        diagnosis = diagnose(comparison)
-        print()
-        print_prose(partial(to_text, diagnosis))
-    files.write_report(comparison, diagnosis)
+    try:
+        files.save(comparison, journal)
+    finally:  # a full disk must not take the figures with it, nor a closed pipe the file
+        print_tracebacks_of_rows(comparison)
+        print_comparison(comparison, as_json, wide)
+        diagnosis = _explained(comparison) if explain else None
+    files.write_report(comparison, journal, diagnosis)
     exit_if_missed(thresholds, comparison, were_planned=True)
+
+
+def _explained(comparison: Comparison) -> Diagnosis:
+    """Diagnose a comparison with the experiments that were made, and print that."""
+    from precisionbench.report.diagnosis import to_text
+    from precisionbench.workflows.diagnose import diagnose
+
+    diagnosis = diagnose(comparison)
+    print()
+    print_prose(partial(to_text, diagnosis))
+    return diagnosis
 
 
 def _experiments(explain: bool, names: tuple[str, ...]) -> Experiments | None:

@@ -71,6 +71,18 @@ class ResultFile(ParamType):
         return _items(found, incomplete) or [CompletionItem(incomplete, type="file")]
 
 
+class AnyFile(ParamType):
+    """A file, whose name is checked where it is used: `click.Path` raises Python's own errors."""
+
+    name = "file"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Let the shell complete the names of files."""
+        return [CompletionItem(incomplete, type="file")]
+
+
 def _items(values: Iterable[str], incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(value) for value in values if value.startswith(incomplete)]
 

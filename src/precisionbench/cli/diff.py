@@ -10,7 +10,7 @@ import click
 from precisionbench.cli.completion import ResultFile
 from precisionbench.cli.exit_codes import INTERNAL_ERROR, THRESHOLD_MISSED, exit_codes_text
 from precisionbench.cli.options import json_option
-from precisionbench.cli.output import print_json, print_text
+from precisionbench.cli.output import complain, print_json, print_text
 
 if TYPE_CHECKING:
     from precisionbench.analysis.run_diff import Difference
@@ -49,7 +49,7 @@ def diff(old: str, new: str, force: bool, fail_if_slower: bool, as_json: bool) -
     else:
         print_text(lambda width: to_text(found, width), lambda console: show_diff(found, console))
     if fail_if_slower and (missed := _missed(found)):
-        click.echo(missed, err=True)
+        complain(missed)
         sys.exit(THRESHOLD_MISSED)
 
 

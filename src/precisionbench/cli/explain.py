@@ -17,11 +17,11 @@ from precisionbench.cli.options import (
     record_option,
     spec_option,
 )
-from precisionbench.cli.output import print_json, print_prose, progress
+from precisionbench.cli.output import print_json, print_lines, print_prose, progress
 
 if TYPE_CHECKING:
     from precisionbench.comparison import Comparison
-    from precisionbench.workflows.diagnose import Diagnosis, GapLedger
+    from precisionbench.workflows.diagnose import GapLedger
 
 
 _WITH_MODEL = "give MODEL after FILE, as in `precisionbench explain result.json my_code:build`"
@@ -49,12 +49,18 @@ class _GapOptions(NamedTuple):
 @spec_option("--backend", "-b", help="Of --to: the row to begin with.")
 @spec_option("--through", help="Of --to: the row at which measuring ends.")
 @click.option("--markdown", is_flag=True, help="Of --to: print it as Markdown.")
+@click.option(
+    "--trust",
+    is_flag=True,
+    help="Let experiments use the plugins, code and folders that FILE names.",
+)
 @json_option()
 @quiet_option()
 def explain(
     file: str,
     model: str | None,
     experiments: tuple[str, ...],
+    trust: bool,
     as_json: bool,
     quiet: bool,
     **gap_options: Any,
@@ -62,7 +68,8 @@ def explain(
     """Say why the rows of a saved result are as fast as they are, or not as a published number.
 
     Without MODEL nothing is run, and neither a GPU nor torch is needed; with it, experiments are
-    made that prove causes or rule them out.
+    made that prove causes or rule them out. Names in FILE are data: of a row that names a plugin,
+    code or a folder, no experiment is made unless you give --trust.
 
     \b
     Example:
@@ -71,17 +78,21 @@ def explain(
     """
     from precisionbench.comparison import load
     from precisionbench.report.diagnosis import to_text
+    from precisionbench.workflows.diagnose import diagnose
 
     comparison = load(file)
     gap = _GapOptions(**gap_options)
     _check_usage(gap, model, experiments)
+    if trust and model is None:
+        raise click.UsageError(f"--trust is for experiments, which need the model: {_WITH_MODEL}")
     if gap.to is not None:
         _print_gap(_gap_ledger(comparison, gap), gap.markdown, as_json)
         return
     experiments = experiments or ("auto" if model else "none",)
     if model is not None and experiments != ("none",):
         start_fork_server(model)
-    diagnosis = diagnosis_with_progress(comparison, model, experiments, quiet or model is None)
+    with progress(quiet or model is None) as on_progress:
+        diagnosis = diagnose(comparison, model, experiments, trust=trust, on_progress=on_progress)
     if as_json:
         print_json("precisionbench.diagnosis", diagnosis)
     else:
@@ -113,23 +124,6 @@ def _print_gap(ledger: GapLedger, markdown: bool, as_json: bool) -> None:
     if as_json:
         print_json("precisionbench.gap", ledger.as_data())
     elif markdown:
-        print(ledger.to_markdown())
+        print_lines(ledger.to_markdown())
     else:
         print_prose(partial(to_text, ledger))
-
-
-def diagnosis_with_progress(
-    comparison: Comparison, model: str | None, experiments: tuple[str, ...], quiet: bool
-) -> Diagnosis:
-    """Diagnose a comparison, with the progress of its experiments on standard error.
-
-    Args:
-        comparison: what to diagnose.
-        model: that was measured; None where there are no experiments.
-        experiments: as for `diagnose`.
-        quiet: print no progress.
-    """
-    from precisionbench.workflows.diagnose import diagnose
-
-    with progress(quiet) as on_progress:
-        return diagnose(comparison, model, experiments, on_progress=on_progress)

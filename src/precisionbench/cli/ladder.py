@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,11 +67,11 @@ def ladder(model: str, files: ResultFiles, as_json: bool, quiet: bool, **options
     files.check()
     with files.journal() as journal, progress(quiet) as on_progress:
         result = measure(model, on_progress=on_progress, journal=journal, **options)
-    with contextlib.ExitStack() as stack:
-        # a full disk must not take the figures with it, nor a closed pipe the file
-        stack.callback(_print, result, as_json)
+    try:
         files.save(result, journal)
-        files.write_report(result)
+    finally:  # a full disk must not take the figures with it, nor a closed pipe the file
+        _print(result, as_json)
+    files.write_report(result, journal)
 
 
 def _print(result: Ladder, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from precisionbench._internal.termination import terminated_in_order
 from precisionbench._version import __version__
 from precisionbench.cli.backends import backends
 from precisionbench.cli.check import check
@@ -75,11 +76,21 @@ def _replace_unencodable_signs() -> None:
             stream.reconfigure(errors="precisionbench.ascii")
 
 
+def _end_fork_server() -> None:
+    from precisionbench.measure.worker.shared_server import SHARED_SERVER
+
+    SHARED_SERVER.close()
+
+
 class _Group(click.Group):
     """Prints the library's errors as one sentence and exits with their code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         _replace_unencodable_signs()
+        with terminated_in_order(_end_fork_server):
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)
             if sys.stdout is not None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from precisionbench.cli.completion import BackendSpec, RecordId
+from precisionbench.cli.completion import AnyFile, BackendSpec, RecordId
 from precisionbench.cli.output import claim_stdout, show_tracebacks
 from precisionbench.cli.result_files import ResultFiles
 
@@ -157,7 +157,7 @@ def wide_option() -> Decorator[Any]:
 def html_option() -> Decorator[Any]:
     """`--html`: the report."""
     text = "Write the report: one file for a browser."
-    return click.option("--html", metavar="FILE", type=click.Path(), help=text)
+    return click.option("--html", metavar="FILE", type=AnyFile(), help=text)
 
 
 def overwrite_option(which: str) -> Decorator[Any]:
@@ -178,7 +178,7 @@ def result_file_options(saved: str) -> Decorator[Any]:
     """
     text = f"Save {saved} as JSON."
     options = (
-        click.option("--output", "-o", metavar="FILE", type=click.Path(), help=text),
+        click.option("--output", "-o", metavar="FILE", type=AnyFile(), help=text),
         html_option(),
         overwrite_option("--output and --html"),
     )

@@ -10,11 +10,13 @@ import io
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+
+from precisionbench import safe_text
+from precisionbench.errors import traceback_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +63,7 @@ def print_text(plain: str | Callable[[int], str], show_on: Callable[[Console], N
     if console.is_terminal:
         show_on(console)
     else:
-        print(plain if isinstance(plain, str) else plain(WIDTH))
+        print_lines(plain if isinstance(plain, str) else plain(WIDTH))
 
 
 def print_prose(text: Callable[[int], str]) -> None:
@@ -76,7 +78,25 @@ def print_prose(text: Callable[[int], str]) -> None:
 
     console = Console()
     width = console.width if console.is_terminal else WIDTH
-    print(text(min(max(width, MIN_WIDTH), _MAX_TEXT_WIDTH)))
+    print_lines(text(min(max(width, MIN_WIDTH), _MAX_TEXT_WIDTH)))
+
+
+def print_lines(text: str) -> None:
+    """Print text that is broken into lines already, of which everything is visible.
+
+    Args:
+        text: to print.
+    """
+    print(safe_text.lines(text))
+
+
+def complain(text: str) -> None:
+    """Print a sentence to standard error, of which everything is visible.
+
+    Args:
+        text: the sentence, or several lines.
+    """
+    click.echo(safe_text.lines(text), err=True)
 
 
 # JSON
@@ -147,7 +167,7 @@ def print_traceback(error: BaseException) -> None:
     """With --debug, print the error with its causes, those of worker processes included."""
     ctx = click.get_current_context(silent=True)
     if ctx is not None and ctx.meta.get(_DEBUG):
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        complain(traceback_of(error).rstrip("\n"))
 
 
 def print_tracebacks_of_rows(comparison: Comparison) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
+from precisionbench.cli.completion import AnyFile
 from precisionbench.cli.exit_codes import INTERNAL_ERROR, exit_codes_text
 from precisionbench.cli.options import json_option, record_option
-from precisionbench.cli.output import print_text, write_json
+from precisionbench.cli.output import print_lines, print_text, write_json
 
 
 @click.command(
@@ -17,7 +18,7 @@ from precisionbench.cli.output import print_text, write_json
 @click.option("--model", metavar="NAME", help="Such as resnet50, or 'ResNet-50 v1.5'.")
 @click.option("--precision", metavar="NAME", help="Such as int8 or fp16.")
 @record_option("--id", "Show all of one, with what the device's peaks say.")
-@click.option("--file", type=click.Path(), metavar="FILE", help="A TOML file with more of them.")
+@click.option("--file", type=AnyFile(), metavar="FILE", help="A TOML file with more of them.")
 @json_option("them")
 def published(
     device: str | None,
@@ -55,4 +56,4 @@ def published(
             lambda console: report.show(found, console),
         )
     else:
-        print(what_exists(device, model, precision, file=file))
+        print_lines(what_exists(device, model, precision, file=file))

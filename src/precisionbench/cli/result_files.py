@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from precisionbench._internal.termination import Terminated
 from precisionbench.cli.exit_codes import Interrupted
+from precisionbench.cli.output import complain
 
 if TYPE_CHECKING:
     from precisionbench.comparison import ComparisonFiles
@@ -37,55 +39,115 @@ class ResultFiles(NamedTuple):
             OutputError: one of the files cannot be written.
             UsageError: both are the same file, or there is none to overwrite.
         """
-        from precisionbench.results import json_format
+        from precisionbench._internal.files import check_writable
 
         named = [path for path in (self.output, self.html) if path is not None]
         if self.overwrite and not named:
             raise click.UsageError("--overwrite belongs to --output and --html; add one")
         for path in named:
-            json_format.check_writable(path, self.overwrite)
+            check_writable(path, self.overwrite)
         if len({os.path.realpath(path) for path in named}) < len(named):
             raise click.UsageError("--output and --html name the same file; give two")
 
     @contextmanager
     def journal(self) -> Iterator[Path | None]:
-        """The journal of a run beside its output; None without `--output`.
+        """The journal of a run beside its first file; None where it writes none.
 
         Raises:
             Interrupted: Ctrl-C was pressed; the message says what the journal holds.
+            Terminated: likewise for SIGTERM.
+            OutputError: the journal cannot be created.
         """
-        from precisionbench.results.journal import free_name
+        from precisionbench.results.journal import claim_file
 
-        journal = None if self.output is None else free_name(Path(self.output))
+        file = self.output or self.html
+        journal = None if file is None else claim_file(Path(file))
         try:
             yield journal
         except KeyboardInterrupt:
-            raise Interrupted(_what_is_saved(journal)) from None
+            raise Interrupted(_kept_rounds(journal) or _nothing_kept(journal)) from None
+        except Terminated as exc:
+            exc.kept = _kept_rounds(journal) or _nothing_kept(journal)
+            raise
+        except BaseException:
+            if kept := _kept_rounds(journal):
+                complain(kept)
+            raise
 
     def save(self, result: ComparisonFiles, journal: Path | None) -> None:
-        """Write the result file; the journal is not needed any more then."""
-        if self.output is not None:
+        """Write the result file; the journal is not needed any more then.
+
+        Raises:
+            OutputError: it cannot be written; the remedy says where the figures are.
+        """
+        if self.output is None:
+            return
+        with _kept_elsewhere(lambda: _saved_as_journal(result, journal)):
             result.save(self.output, overwrite=self.overwrite)
-            if journal is not None:
-                journal.unlink(missing_ok=True)
+        _remove(journal)
 
-    def write_report(self, result: ComparisonFiles, diagnosis: DiagnosisData | None = None) -> None:
-        """Write the HTML report."""
-        if self.html is not None:
+    def write_report(
+        self,
+        result: ComparisonFiles,
+        journal: Path | None,
+        diagnosis: DiagnosisData | None = None,
+    ) -> None:
+        """Write the HTML report.
+
+        Raises:
+            OutputError: as for `save`.
+        """
+        if self.html is None:
+            return
+        saved = self.output and f"the result is in {self.output!r}; precisionbench show makes one"
+        with _kept_elsewhere(lambda: saved or _saved_as_journal(result, journal)):
             result.to_html(self.html, overwrite=self.overwrite, diagnosis=diagnosis)
+        _remove(journal)
 
 
-def _what_is_saved(journal: Path | None) -> str:
-    from precisionbench.comparison import load
-    from precisionbench.errors import PrecisionBenchError
+@contextmanager
+def _kept_elsewhere(where: Callable[[], str]) -> Iterator[None]:
+    """Let an error of an output say where the figures are.
 
+    Args:
+        where: keeps them, if need be; gives a sentence on it.
+    """
+    from precisionbench.errors import OutputError
+
+    try:
+        yield
+    except OutputError as exc:
+        raise type(exc)(exc.reason, where()) from exc
+
+
+def _saved_as_journal(result: ComparisonFiles, journal: Path | None) -> str:
+    """Save a result in the place of its journal, which has less; a sentence on what is kept."""
+    from precisionbench.errors import OutputError
+
+    assert journal is not None
+    try:
+        result.save(journal, overwrite=True)
+    except OutputError:  # the disk is full
+        return _kept_rounds(journal) or _nothing_kept(journal)
+    return f"the result is in {str(journal)!r} instead, where precisionbench show finds it"
+
+
+def _kept_rounds(journal: Path | None) -> str:
+    """A sentence on the rounds in a journal; without any it is empty, and the journal removed."""
+    from precisionbench.results.journal import has_blocks
+
+    if journal is not None and has_blocks(journal):
+        return f"finished rounds are kept; precisionbench show {str(journal)!r} has them"
+    _remove(journal)
+    return ""
+
+
+def _nothing_kept(journal: Path | None) -> str:
     if journal is None:
         return "nothing is kept; with --output, finished rounds are"
-    try:
-        rows = len(load(journal))
-    except PrecisionBenchError:  # no round was finished
-        rows = 0
-    if rows:
-        return f"finished rounds are kept; precisionbench show {str(journal)!r} has them"
-    journal.unlink(missing_ok=True)
     return "no round was finished, so nothing is kept"
+
+
+def _remove(journal: Path | None) -> None:
+    if journal is not None:
+        journal.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from precisionbench.cli.options import (
     spec_option,
     wide_option,
 )
-from precisionbench.cli.output import print_comparison, print_json, print_prose
+from precisionbench.cli.output import print_comparison, print_json, print_lines, print_prose
 from precisionbench.cli.thresholds import exit_if_missed, fail_under_option
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def show(
     if form.rules:
         _print_statements(comparison, form)
     elif form.markdown:
-        print(comparison.to_markdown())
+        print_lines(comparison.to_markdown())
     elif form.as_csv:
         print(comparison.to_csv(), end="")
     elif html is None or form.as_json:
@@ -119,6 +119,6 @@ def _print_statements(comparison: Comparison, form: _Form) -> None:
         document = {name: json_format.unstructured(found) for name, found in statements.items()}
         print_json("precisionbench.statements", {"rows": document})
     elif form.markdown:
-        print(rules.to_markdown(statements))
+        print_lines(rules.to_markdown(statements))
     else:
         print_prose(partial(rules.to_text, statements))

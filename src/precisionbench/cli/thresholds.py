@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from precisionbench.cli.exit_codes import THRESHOLD_MISSED
+from precisionbench.cli.output import complain
 from precisionbench.errors import RowNotFoundError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def exit_if_missed(
     why = [_why_missed(threshold, comparison, were_planned) for threshold in thresholds]
     sentences = [sentence for sentence in why if sentence]
     for sentence in sentences:
-        click.echo(sentence, err=True)
+        complain(sentence)
     if sentences:
         sys.exit(THRESHOLD_MISSED)
 

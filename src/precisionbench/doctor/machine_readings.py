@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from precisionbench.backends.discovery import list_backends
 from precisionbench.doctor.readings import Readiness, Readings
 from precisionbench.errors import FOREIGN_ERRORS
+from precisionbench.measure.availability import list_backends
 from precisionbench.measure.worker.guards import executing
 from precisionbench.probes import machine
 from precisionbench.results import DeviceState

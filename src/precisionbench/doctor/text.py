@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from precisionbench.doctor.checks import MachineCheck, State
-from precisionbench.report.plain import WIDTH, plain_text, widen
+from precisionbench.report.plain import WIDTH, plain_text, styled, styled_lines, widen
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,19 +35,18 @@ def show(checks: Sequence[MachineCheck], noise_floor: float | None, console: Con
         console: to write to.
     """
     from rich.table import Table
-    from rich.text import Text
 
     widen(console)
     table = Table.grid(padding=(0, 2, 0, 0))
     for check in checks:
-        finding = Text(check.finding)
+        finding = styled(check.finding)
         if check.remedy:
-            finding += Text(f"\n{check.remedy}", style="italic")
-        mark = Text(_MARKS[check.state], style=_STYLES[check.state])
-        table.add_row(mark, Text(check.subject, style="bold"), finding)
+            finding += styled_lines("\n") + styled(check.remedy, "italic")
+        mark = styled(_MARKS[check.state], style=_STYLES[check.state])
+        table.add_row(mark, styled(check.subject, style="bold"), finding)
     console.print(table)
     console.print()
-    console.print(Text(summary(checks, noise_floor)))
+    console.print(styled(summary(checks, noise_floor)))
 
 
 def summary(checks: Sequence[MachineCheck], noise_floor: float | None) -> str:

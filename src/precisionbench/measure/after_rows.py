@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import attrs
 
@@ -54,10 +55,15 @@ class AfterRows:
         """
         if self.experimenter is None:
             return
+        with contextlib.suppress(CrowdedError, DoesNotFitError):
+            self._make(partial(self._with_workers, self.experimenter, run, starter))
+
+    def _with_workers(
+        self, experimenter: Experimenter, run: Run, starter: WorkerStarter
+    ) -> MadeExperiments:
         comparison = self.comparison_of(_results_so_far(run))
         kept = KeptWorkers(run, starter, comparison.data)
-        with contextlib.suppress(CrowdedError, DoesNotFitError):
-            self._make(self.experimenter, comparison, run.workload, kept.measure)
+        return experimenter(comparison, run.workload, kept.measure, self.on_progress)
 
     def without_workers(self, comparison: Comparison, workload: Workload) -> None:
         """Make them in new workers where they are not made yet; not after an interruption.
@@ -69,24 +75,19 @@ class AfterRows:
         if self.experimenter is None or self.made is not None:
             return
         if not any(row.measurement.ended_by == "interrupted" for row in comparison.results):
-            self._make(self.experimenter, comparison, workload, None)
+            self._make(partial(self.experimenter, comparison, workload, None, self.on_progress))
 
-    def _make(
-        self,
-        experimenter: Experimenter,
-        comparison: Comparison,
-        workload: Workload,
-        measure: MeasureRows | None,
-    ) -> None:
+    def _make(self, make: Callable[[], MadeExperiments]) -> None:
         """Nothing that happens here may take the comparison with it."""
         try:
-            self.made = experimenter(comparison, workload, measure, self.on_progress)
+            self.made = make()
         except (CrowdedError, DoesNotFitError):
             raise
         except KeyboardInterrupt:
-            if self.on_progress is not None:
-                self.on_progress(Progress("", "interrupted", 0, 0, phase="experiments"))
             self.made = MadeExperiments((), ("the experiments were interrupted",))
+            if self.on_progress is not None:
+                with contextlib.suppress(*FOREIGN_ERRORS):
+                    self.on_progress(Progress("", "interrupted", 0, 0, phase="experiments"))
         except FOREIGN_ERRORS as exc:
             reason = str(exc) if isinstance(exc, PrecisionBenchError) else one_line(exc)
             self.made = MadeExperiments((), (f"the experiments failed ({reason})",))

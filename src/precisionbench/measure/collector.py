@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
 
 from precisionbench.errors import BackendUnavailableError, PrecisionBenchError
+from precisionbench.measure.guard import Dispensable, warned
 from precisionbench.measure.rows import Row
 from precisionbench.measure.schedule import RowState
 from precisionbench.measure.stopping import few_rounds_warnings
@@ -53,6 +55,7 @@ class Collector:
         run_notes: warnings about the run as a whole.
         conditions: what else the machine did, by round.
         left_out: names of rows that were left out because a call takes too long, by the reason.
+        progress: reports progress until that fails.
     """
 
     def __init__(
@@ -73,6 +76,8 @@ class Collector:
         self.conditions: list[RoundConditions] = []
         self.left_out: dict[str, list[str]] = {}
         self._row_warnings, self._on_progress, self._journal = row_warnings, on_progress, journal
+        self.progress = Dispensable("on_progress", self.add_note, is_ours=False)
+        self._writing = Dispensable("writing the journal", self.add_note)
         self._outputs: dict[str, Mapping[str, Any]] = {}
         self._reported_failures: set[str] = set()
         self._begun_s, self._estimate = time.monotonic(), estimate
@@ -85,7 +90,7 @@ class Collector:
     @property
     def reports_progress(self) -> bool:
         """Whether there is a callback for progress."""
-        return self._on_progress is not None
+        return self._on_progress is not None and not self.progress.failed
 
     def report_row(self, row: Row, stage: str, message: str = "", step: str = "") -> None:
         """Report the stage of a row.
@@ -123,13 +128,20 @@ class Collector:
         self._report(Progress("", stage, position, total, remaining_s=remaining_s, speedups=known))
 
     def _report(self, progress: Progress) -> None:
-        if self._on_progress is None:
-            return
+        if self._on_progress is not None:
+            self.progress.do(partial(self._call, self._on_progress, progress))
+
+    def _call(self, on_progress: OnProgress, progress: Progress) -> None:
         left_s = progress.remaining_s
         if self._estimate is not None:
             left_s = self._estimate.remaining_s(progress)
         elapsed_s = time.monotonic() - self._begun_s
-        self._on_progress(attrs.evolve(progress, elapsed_s=elapsed_s, remaining_s=left_s))
+        on_progress(attrs.evolve(progress, elapsed_s=elapsed_s, remaining_s=left_s))
+
+    def _write(self, write: Callable[[Journal], object]) -> None:
+        """Write to the journal, where there is one and that has not failed yet."""
+        if self._journal is not None:
+            self._writing.do(partial(write, self._journal))
 
     def plan_rounds(self, budget: TimeBudget, row_states: Sequence[RowState]) -> None:
         """Correct the estimate of the time that is left, once all rows are prepared.
@@ -154,31 +166,29 @@ class Collector:
     def record_schedule(self, schedule: str) -> None:
         """Drop what was sampled, as all rows are measured again on another schedule."""
         self.conditions.clear()
-        if self._journal is not None:
-            self._journal.change_schedule(schedule)
+        self._write(lambda journal: journal.change_schedule(schedule))
 
     def record_conditions(self, **fields: Json) -> None:
         """Write fields of the result's header to the journal as soon as they are known."""
-        if self._journal is not None:
-            self._journal.add_header_fields(**fields)
+        self._write(lambda journal: journal.add_header_fields(**fields))
 
     def record_round_conditions(self, conditions: RoundConditions) -> None:
         """Keep what else the machine did during some rounds, also in the journal."""
         self.conditions.append(conditions)
-        if self._journal is not None:
-            self._journal.add_conditions(conditions)
+        self._write(lambda journal: journal.add_conditions(conditions))
 
     def record_block(self, row_state: RowState) -> None:
         """Write a row's newest block to the journal."""
-        if self._journal is None:
-            return
+        self._write(partial(self._write_block, row_state))
+
+    def _write_block(self, row_state: RowState, journal: Journal) -> None:
         newest = row_state.blocks[-1]
-        if not self._journal.has_row(row_state.name, newest.session):
+        if not journal.has_row(row_state.name, newest.session):
             row = next(row for row in self.rows if row.name == row_state.name)
             so_far = row_state.measurement("interrupted")
             result = self._result(row, row_state.openings[0], so_far, Closing(), Passes())
-            self._journal.add_row(result, newest.session)
-        self._journal.add_block(row_state.name, newest)
+            journal.add_row(result, newest.session)
+        journal.add_block(row_state.name, newest)
 
     def add_result(
         self,
@@ -238,9 +248,16 @@ class Collector:
         expected = self._outputs[self.reference]
         for name, output in self._outputs.items():
             if self.results[name].agreement is None:
-                agreement = compare_tensors(*self._items_of_both(name, output, expected))
-                self.results[name] = attrs.evolve(self.results[name], agreement=agreement)
+                with warned(partial(self._warn, name), "its output could not be compared"):
+                    agreement = compare_tensors(*self._items_of_both(name, output, expected))
+                    self.results[name] = attrs.evolve(self.results[name], agreement=agreement)
         self._outputs = {self.reference: expected}
+
+    def _warn(self, name: str, text: str) -> None:
+        """Add a warning to a row's result."""
+        result = self.results[name]
+        if text not in result.warnings:
+            self.results[name] = attrs.evolve(result, warnings=(*result.warnings, text))
 
     def _items_of_both(
         self, name: str, output: Mapping[str, Any], expected: Mapping[str, Any]
@@ -270,16 +287,14 @@ class Collector:
             reason=error.reason,
             remedy=error.remedy,
         )
-        if self._journal is not None:
-            self._journal.add_failure(self.failures[row.name])
+        self._write(lambda journal: journal.add_failure(self.failures[row.name]))
         self.report_failure(row, str(error))
 
     def _leave_out(self, row: Row, reason: str) -> None:
         self.report_row(row, "left_out", reason)
         self.rows = [other for other in self.rows if other.name != row.name]
         self.left_out.setdefault(reason, []).append(row.name)
-        if self._journal is not None:
-            self._journal.leave_out(row.name)
+        self._write(lambda journal: journal.leave_out(row.name))
 
     @property
     def notes(self) -> tuple[str, ...]:

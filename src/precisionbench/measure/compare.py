@@ -14,13 +14,15 @@ import attrs
 from torch import nn
 
 from precisionbench._internal.output_capture import silence
+from precisionbench._internal.termination import Terminated, terminated_in_order
 from precisionbench._version import __version__
 from precisionbench.backends import Backend
 from precisionbench.comparison import Comparison
-from precisionbench.errors import SpecError, some
+from precisionbench.errors import FOREIGN_ERRORS, SpecError, some
 from precisionbench.measure import interleaved, sequential
 from precisionbench.measure.after_rows import AfterRows, Experimenter
 from precisionbench.measure.collector import Collector
+from precisionbench.measure.guard import explained
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import (
     DEFAULT_BACKENDS,
@@ -128,8 +130,8 @@ def compare(
         on_progress: `"auto"` shows progress on a terminal (standard error) or in a notebook; not
             in CI, in pytest, in a thread, or within another display. None shows nothing. A function
             is called with a `Progress` at each step.
-        journal: new file to which every finished block is written; `load` reads it, also after a
-            run that crashed.
+        journal: file to which every finished block is written; it is new, or empty. `load` reads
+            it, also after a run that crashed.
 
     Returns:
         The comparison; a backend that failed is one of its `failures`. After a first Ctrl-C it
@@ -138,7 +140,8 @@ def compare(
     Raises:
         SpecError: a backend, option or argument is invalid.
         WorkloadError: the model, inputs or device cannot be used.
-        OutputError: the journal cannot be created.
+        OutputError: the journal cannot be created, or the folder for temporary files (TMPDIR)
+            cannot hold the model.
         KeyboardInterrupt: a Ctrl-C before any round was finished, or a second one.
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
@@ -157,9 +160,23 @@ def compare(
     )
     _check_experiments(experiments)
     build = partial(resolve, model, inputs, device=device, batch_size=batch_size)
-    with _exclusive(options, library_modules(model)) as server, shown(on_progress) as tell:
+    modules, found = library_modules(model), list[Comparison]()
+    with _kept(found), _exclusive(options, modules) as server, shown(on_progress) as tell:
         plan = _planned(backends, reference, build, options)
-        return _measured(plan, tell, journal, server, experiments)
+        found.append(_measured(plan, tell, journal, server, experiments))
+    return found[0]
+
+
+@contextlib.contextmanager
+def _kept(found: Sequence[Comparison]) -> Iterator[None]:
+    """Let an exception of any kind pass while nothing is found; then it becomes a note of that."""
+    try:
+        yield
+    except FOREIGN_ERRORS as exc:
+        if not found:
+            raise
+        data, text = found[0].data, f"something failed at the end: {explained(exc)}"
+        found[0].data = attrs.evolve(data, notes=(*data.notes, text))
 
 
 def _check_experiments(experiments: object) -> None:
@@ -228,23 +245,27 @@ def compare_with(
         As `compare`.
 
     Raises:
-        OutputError: the journal cannot be created.
+        OutputError: as `compare`.
         KeyboardInterrupt: as `compare`.
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
-    with _exclusive(options, workload.libraries) as server:
+    found = list[Comparison]()
+    with _kept(found), _exclusive(options, workload.libraries) as server:
         plan = _Plan(workload, rows, reference, options)
-        return _measured(plan, on_progress, journal, server)
+        found.append(_measured(plan, on_progress, journal, server))
+    return found[0]
 
 
 @contextlib.contextmanager
 def _exclusive(options: Options, modules: Sequence[str]) -> Iterator[ForkServer | None]:
     """One comparison at a time; random states are afterwards as they were.
 
-    Gives the server that forks the workers; it imports torch and modules while others work.
+    Gives the server that forks the workers; it imports torch and modules while others work. SIGTERM
+    ends the workers first, and then this process.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(_one_at_a_time)
+        stack.enter_context(terminated_in_order(SHARED_SERVER.close))
         stack.enter_context(rng_restored())
         is_inline = options.launcher == "inline"
         server = None if is_inline else stack.enter_context(SHARED_SERVER.in_use())
@@ -333,6 +354,9 @@ def _opened_journal(
     journal = Journal(file, known, [row.identity for row in rows])
     try:
         yield journal
+    except Terminated as exc:
+        exc.kept = f"finished rounds are kept; precisionbench show {str(journal.file)!r} has them"
+        raise
     finally:
         journal.close()
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import torch
 
+from precisionbench.measure.guard import warned
 from precisionbench.measure.monitor import Monitor
 from precisionbench.measure.run import Run
 from precisionbench.measure.schedule import RowState
@@ -38,17 +39,19 @@ def leave_all_cores_to_busy_calls(run: Run, row_states: Iterable[RowState]) -> N
         run.shared_cores = None
 
 
-def share_cores(run: Run, replicas: Iterable[WorkerBackend]) -> None:
+def share_cores(run: Run, replicas: Iterable[WorkerBackend], warn: Callable[[str], object]) -> None:
     """Pin workers to the cores that they share; compilers and tuners before that use all cores.
 
     Args:
         run: says how many cores they share.
-        replicas: prepared backends.
+        replicas: prepared backends of a row.
+        warn: takes a warning where that is not possible.
     """
-    if run.shared_cores is not None:
-        cores = measured_cores(run)
-        for prepared in replicas:
-            prepared.worker.set_cpu_affinity(cores)
+    if run.shared_cores is None:
+        return
+    for prepared in replicas:
+        with warned(warn, "it could not be pinned to the cores that the others share"):
+            prepared.worker.set_cpu_affinity(measured_cores(run))
 
 
 def measured_cores(run: Run) -> tuple[int, ...]:
@@ -73,6 +76,7 @@ def monitor_of(run: Run, row_states: Sequence[RowState]) -> Monitor:
         read_cpu=partial(run.system.read_cpu_times, measured_cores(run)),
         read_gpu=lambda: _other_processes(run, row_states),
         record=run.collector.record_round_conditions,
+        note=run.collector.add_note,
         session=row_states[0].session,
     )
 

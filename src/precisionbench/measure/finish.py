@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
-from precisionbench.errors import PrecisionBenchError, WorkerError
+from precisionbench.errors import FOREIGN_ERRORS, WorkerError
+from precisionbench.measure.budget_clock import BudgetClock
 from precisionbench.measure.collector import Collector
+from precisionbench.measure.guard import explained, warned
 from precisionbench.measure.rows import Row
 from precisionbench.measure.schedule import RowState
 from precisionbench.measure.worker.client import WorkerBackend
@@ -19,6 +23,7 @@ from precisionbench.results.evidence import Evidence
 from precisionbench.system import cpu_affinity
 
 _NO_REFERENCE = "no row could compute the model in float64"
+_AFTER_ROUNDS = "after it had been measured"
 
 
 @attrs.define
@@ -29,33 +34,49 @@ class Float64Reference:
         folder: where to write the file.
         path: the file; None while there is none.
         reason: why there is none.
+        clock: of the budget.
     """
 
     folder: Path
     path: str | None = None
     reason: str = _NO_REFERENCE
+    clock: BudgetClock = attrs.field(factory=BudgetClock)
 
-    def write(self, replicas: Iterable[PreparedBackend]) -> None:
+    def write(
+        self, replicas: Iterable[PreparedBackend], spare: Iterable[PreparedBackend] = ()
+    ) -> None:
         """Write the file in the process of the first replica that can.
 
-        A process in which the backend has patched torch cannot.
+        A process in which the backend has patched torch cannot. Where one ends or hangs, the model
+        may be the reason, and the processes that are still to be profiled are not risked.
 
         Args:
             replicas: of any rows, in the order in which to try them.
+            spare: replicas that are not needed any more, to try once where a process has ended.
         """
-        path = str(self.folder / "truth.pt")
+        with contextlib.suppress(WorkerError):
+            try:
+                self._write_in_one_of(replicas)
+            except WorkerError:
+                self._write_in_one_of(spare)
+
+    def _write_in_one_of(self, replicas: Iterable[PreparedBackend]) -> None:
         for prepared in replicas:
             if self.path is not None:
                 return
-            try:
+            self._write_in(prepared)
+
+    def _write_in(self, prepared: PreparedBackend) -> None:
+        path = str(self.folder / "truth.pt")
+        try:
+            with self.clock.uncounted_if_it_fails():
                 prepared.write_float64_reference(path)
-            except WorkerError as exc:  # the next would take as long, and end likewise
-                self.reason = f"{_NO_REFERENCE}: {exc.reason}"
-                return
-            except PrecisionBenchError as exc:
-                self.reason = f"{_NO_REFERENCE}: {exc.reason}"
-            else:
-                self.path = path
+        except FOREIGN_ERRORS as exc:
+            self.reason = f"{_NO_REFERENCE}: {explained(exc).reason}"
+            if isinstance(exc, WorkerError):
+                raise
+        else:
+            self.path = path
 
     def evidence(self, prepared: PreparedBackend, call_s: float) -> Evidence:
         """Profile a replica's calls, and measure how far its layers are from float64.
@@ -79,36 +100,54 @@ class FinishedRow:
 
     Attributes:
         measurement: the times of its blocks.
-        replicas: its prepared backends, one for each worker process.
+        replicas: its prepared backends, one for each process.
         call_s: estimated duration of a call.
         warnings: what qualifies the row's result.
         passes: what was measured besides the latency.
         output: the first call's; None where it could not be read.
         evidence: what ran in a call; None where that was not profiled.
+        clock: of the budget, which does not count the time of what fails.
+        lost: replicas whose workers have ended or hang; nothing more is asked of them.
     """
 
     measurement: Measurement
-    replicas: Sequence[WorkerBackend]
+    replicas: Sequence[Any]  # of PreparedBackend, or WorkerBackend, as in `RowState`
     call_s: float
     warnings: list[str]
     passes: Passes = attrs.field(factory=Passes)
     output: Mapping[str, object] | None = None
     evidence: Evidence | None = None
+    clock: BudgetClock = attrs.field(factory=BudgetClock)
+    lost: list[Any] = attrs.field(factory=list)
 
     @classmethod
-    def of(cls, row_state: RowState, ended_by: str) -> FinishedRow:
+    def of(
+        cls, row_state: RowState, ended_by: str, clock: BudgetClock | None = None
+    ) -> FinishedRow:
         """The row of a state after its rounds.
 
         Args:
             row_state: with at least one block.
             ended_by: what ended the rounds.
+            clock: of the budget; None where there is none.
         """
-        return cls(
+        done = cls(
             row_state.measurement(ended_by),
             row_state.replicas,
             row_state.call_s,
             row_state.warnings,
+            clock=clock or BudgetClock(),
         )
+        if row_state.error is not None:
+            done._keep_rounds_of(row_state, row_state.error)
+        return done
+
+    def _keep_rounds_of(self, row_state: RowState, error: Exception) -> None:
+        self.warnings.append(
+            f"it failed after {row_state.complete_rounds} rounds, which are kept: {error}"
+        )
+        if isinstance(error, WorkerError) and row_state.failed_replica is not None:
+            self.lost.append(self.replicas[row_state.failed_replica])
 
     def run_probes(
         self,
@@ -117,6 +156,7 @@ class FinishedRow:
         passes: bool,
         leave_out: Collection[str] = (),
         steady: bool = True,
+        capture: bool = True,
     ) -> None:
         """Read the first output of the first replica, and measure it besides its latency.
 
@@ -125,27 +165,35 @@ class FinishedRow:
             passes: also measure memory, energy and other times.
             leave_out: passes for which there is no time; names of `probes.run_all.PASSES`.
             steady: call once more, and hold the output against the first one's.
+            capture: also try a CUDA graph; a capture that fails can spoil the process.
         """
-        prepared = self.replicas[0]
-        self._attempt(lambda: self._read_output(prepared))
+        prepared: PreparedBackend = self.replicas[0]
+        self._attempt(prepared, lambda: self._read_output(prepared))
         if output_only:
             return
         if passes:
-            self._attempt(lambda: self._take_passes(prepared, leave_out))
+            self._attempt(prepared, lambda: self._take_passes(prepared, leave_out, capture))
         if steady:
-            self._attempt(prepared.check_steady)
+            self._attempt(prepared, prepared.check_steady)
 
-    def _read_output(self, prepared: WorkerBackend) -> None:
+    def _read_output(self, prepared: PreparedBackend) -> None:
         self.output = prepared.output
 
-    def _take_passes(self, prepared: WorkerBackend, leave_out: Collection[str]) -> None:
+    def _take_passes(
+        self, prepared: PreparedBackend, leave_out: Collection[str], capture: bool
+    ) -> None:
         known = [name for name in PASSES if name in leave_out]
-        self.passes = prepared.passes(self.call_s, capture=True, leave_out=known)
+        self.passes = prepared.passes(self.call_s, capture=capture, leave_out=known)
 
     @property
-    def profiled(self) -> WorkerBackend:
+    def profiled(self) -> Any:
         """The replica to profile: the last, as a profiler would disturb the first one's passes."""
         return self.replicas[-1]
+
+    @property
+    def spare(self) -> Sequence[PreparedBackend]:
+        """A replica that is not profiled, where there is one: preferably without the passes."""
+        return self.replicas[-2:-1]
 
     def profile(self, reference: Float64Reference) -> None:
         """Profile the row's calls.
@@ -153,22 +201,40 @@ class FinishedRow:
         Args:
             reference: the outputs of the model's layers in float64.
         """
-        self._attempt(lambda: self._profile(reference))
+        self._attempt(self.profiled, lambda: self._profile(reference))
 
     def _profile(self, reference: Float64Reference) -> None:
         self.evidence = reference.evidence(self.profiled, self.call_s)
 
+    def begin_close(self) -> None:
+        """Ask all its workers to undo their backends."""
+        for prepared in self.replicas:
+            self._attempt(prepared, prepared.begin_close)
+
     def close(self) -> None:
         """Wait until all its workers, which were asked to, have undone their backends."""
         for prepared in self.replicas:
-            self._attempt(prepared.close)
+            self._attempt(prepared, prepared.close)
 
-    def _attempt(self, action: Callable[[], object]) -> None:
-        """Do something whose failure is a warning: the row is measured already."""
+    def _attempt(self, prepared: object, action: Callable[[], object]) -> None:
+        """Ask something of a replica whose failure is a warning: the row is measured already."""
+        if any(one is prepared for one in self.lost):
+            return
         try:
-            action()
-        except PrecisionBenchError as exc:
-            self.warnings.append(f"after it had been measured: {exc}")
+            with self.clock.uncounted_if_it_fails():
+                action()
+        except FOREIGN_ERRORS as exc:
+            self.warn(exc)
+            if isinstance(exc, WorkerError):
+                self.lost.append(prepared)
+
+    def warn(self, exc: BaseException) -> None:
+        """Add a warning of what failed after the rounds.
+
+        Args:
+            exc: of any kind.
+        """
+        self.warnings.append(f"{_AFTER_ROUNDS}: {explained(exc)}")
 
 
 def begin_profilers(row_states: Iterable[RowState]) -> None:
@@ -179,12 +245,13 @@ def begin_profilers(row_states: Iterable[RowState]) -> None:
     """
     for row_state in row_states:
         if len(row_state.replicas) > 1 and not row_state.error:
-            _begin_profiler(row_state.replicas[-1])
+            _begin_profiler(row_state.replicas[-1], row_state.warnings)
 
 
-def _begin_profiler(prepared: WorkerBackend) -> None:
-    prepared.worker.set_cpu_affinity(cpu_affinity.usable_cores())
-    prepared.begin_profiler_start()
+def _begin_profiler(prepared: WorkerBackend, warnings: list[str]) -> None:
+    with warned(warnings.append, _AFTER_ROUNDS):
+        prepared.worker.set_cpu_affinity(cpu_affinity.usable_cores())
+        prepared.begin_profiler_start()
 
 
 def profile_rows(
@@ -205,10 +272,11 @@ def profile_rows(
     for row, part in whole:
         if len(part.replicas) == 1:  # the others have begun; see `begin_profilers`
             collector.report_row(row, "examining", step="starting the profiler")
-            _begin_profiler(part.profiled)
+            _begin_profiler(part.profiled, part.warnings)
     if stop_requested():
         return
-    reference.write(part.profiled for _, part in whole)
+    spare = [prepared for _, part in reversed(whole) for prepared in part.spare]
+    reference.write((part.profiled for _, part in whole), spare)
     for row, part in whole:
         if stop_requested():
             return
@@ -223,8 +291,7 @@ def close(parts: Sequence[FinishedRow]) -> None:
         parts: rows whose workers still run.
     """
     for part in parts:
-        for prepared in part.replicas:
-            prepared.begin_close()
+        part.begin_close()
     for part in parts:
         part.close()
 

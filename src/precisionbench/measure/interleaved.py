@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import attrs
 
-from precisionbench.errors import MeasurementError, PrecisionBenchError
+from precisionbench.errors import FOREIGN_ERRORS, MeasurementError, PrecisionBenchError
 from precisionbench.measure import finish, restarts
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.conditions import (
@@ -16,6 +17,7 @@ from precisionbench.measure.conditions import (
     share_cores,
 )
 from precisionbench.measure.finish import FinishedRow, Float64Reference
+from precisionbench.measure.guard import GuardedTelemetry, explained
 from precisionbench.measure.monitor import Monitor
 from precisionbench.measure.options import Options, Outcome
 from precisionbench.measure.replicas import (
@@ -33,7 +35,6 @@ from precisionbench.measure.schedule import RoundStatus, RowState, Schedule
 from precisionbench.measure.time_budget import PROFILE
 from precisionbench.model.workload import Workload
 from precisionbench.statistics import preload
-from precisionbench.system.telemetry import open_telemetry
 
 
 def measure(
@@ -62,29 +63,44 @@ def measure(
     """
     run = Run(workload, collector, options, system or System(), after_rows)
     run.leave_out_unavailable()
-    schedule = _measure_sessions(run)
+    try:
+        _measure_sessions(run)
+    except FOREIGN_ERRORS as exc:
+        if not run.finished:
+            raise
+        collector.add_note(f"the run ended early, and what was measured is kept: {explained(exc)}")
     if run.stop_requested():
         _note_interruption(run)
     for row in collector.rows:
         if row.name in run.finished:
-            finish.add_to(collector, row, run.finished[row.name])
-    return Outcome(schedule, run.shared_cores)
+            _add_result(run, row)
+    return Outcome("restarts" if run.repeats == "round" else "rounds", run.shared_cores)
 
 
-def _measure_sessions(run: Run) -> str:
-    """Measure all sessions side by side, or with restarts where not all rows fit; which of them."""
+def _add_result(run: Run, row: Row) -> None:
+    """Add a finished row to the results."""
+    try:
+        finish.add_to(run.collector, row, run.finished[row.name])
+    except FOREIGN_ERRORS as exc:
+        if row.name not in run.collector.results:
+            run.collector.add_failure(row, explained(exc))
+
+
+def _measure_sessions(run: Run) -> None:
+    """Measure all sessions side by side, or with restarts where not all rows fit."""
     try:
         for number in range(run.options.sessions):
             measure_session(run, number)
     except DoesNotFitError as exc:
+        if run.finished:
+            run.collector.add_note(f"a later session was not measured: {exc}")
+            return
         run.collector.add_note(
             f"{exc}; each row was started anew in every round, so slow drift is cancelled in part "
             "only. Use a smaller batch, or fewer backends, to measure them side by side"
         )
         run.collector.record_restarts(restarts.TIME_LIMIT * run.budget_s)
         restarts.measure(run)
-        return "restarts"
-    return "rounds"
 
 
 def measure_session(run: Run, number: int) -> None:
@@ -115,8 +131,8 @@ def _try_alone(run: Run, row: Row) -> None:
         starter = WorkerStarter.write(pool, run)
         try:
             run.system.open_backend(starter.start(row))
-        except PrecisionBenchError as exc:
-            run.fail(row, exc)
+        except FOREIGN_ERRORS as exc:
+            run.fail(row, explained(exc))
         else:
             raise DoesNotFitError("the device's memory cannot hold all rows at once")
 
@@ -137,25 +153,30 @@ def _measure_in_workers(run: Run, number: int) -> None:
         leave_all_cores_to_busy_calls(run, row_states.values())
         run.collector.record_conditions(shared_cores=run.shared_cores)
         for row_state in row_states.values():
-            share_cores(run, row_state.replicas)
+            share_cores(run, row_state.replicas, row_state.warnings.append)
         with run.interrupts.held():
             ended_by = measure_rounds(run, list(row_states.values()))
+            run.interrupts.also_call(pool.stop)
             _raise_if_nothing_to_keep(run, row_states)
             profiled = not number and _is_to_be_profiled(run, list(row_states.values()))
             if profiled:
                 finish.begin_profilers(row_states.values())
             done = _finish_rows(run, row_states, ended_by)
             if profiled and not run.stop_requested():
-                _profile(run, done, Float64Reference(pool.folder))
+                with run.guarded("profiling"):
+                    _profile(run, done, Float64Reference(pool.folder, clock=run.clock))
             _note_what_was_left_out(run)
         if number == run.options.sessions - 1 and not run.stop_requested():
-            run.after_rows(run, starter)
+            with run.guarded("what follows on the rows"):
+                run.after_rows(run, starter)
         with run.interrupts.held():
             finish.close([part for _, part in done])
 
 
 def measure_rounds(run: Run, row_states: Sequence[RowState]) -> str:
     """Run the rounds of one session.
+
+    An exception of any kind ends them; rounds that were finished are kept.
 
     Args:
         run: says how, and takes progress and blocks.
@@ -166,15 +187,28 @@ def measure_rounds(run: Run, row_states: Sequence[RowState]) -> str:
     """
     if not row_states:
         return "budget"
+    try:
+        return _measure_rounds(run, row_states)
+    except FOREIGN_ERRORS as exc:
+        error = explained(exc)
+    for row_state in row_states:
+        if not row_state.complete_rounds and row_state.error is None:
+            row_state.error = error
+    run.collector.add_note(f"the rounds ended early: {error}")
+    return "failed"
+
+
+def _measure_rounds(run: Run, row_states: Sequence[RowState]) -> str:
     collector, monitor = run.collector, monitor_of(run, row_states)
     budget = run.begin_session(row_states)
-    with open_telemetry(run.device) as telemetry:
+    opened = partial(run.system.open_telemetry, run.device)
+    with GuardedTelemetry(opened, collector.add_note) as telemetry:
         schedule = Schedule(
             budget.rounds_s(row_states),
             collector.reference,
             run.rng,
             noise_floor=run.noise_floor,
-            now=budget.now,
+            now=run.clock,
             **run.options.rounds,
             telemetry=telemetry,
             stop_requested=run.stop_requested,
@@ -209,10 +243,13 @@ def _finish_rows(
     done = []
     for row in list(run.rows):
         row_state = row_states[row.name]
-        if row_state.complete_rounds:
-            done.append((row, _finish_row(run, row, row_states, ended_by)))
-        elif row_state.error or row.name not in run.finished:
-            run.fail(row, row_state.error or _interrupted())
+        try:
+            if row_state.complete_rounds:
+                done.append((row, _finish_row(run, row, row_states, ended_by)))
+            elif row_state.error or row.name not in run.finished:
+                run.fail(row, row_state.error or interrupted())
+        except FOREIGN_ERRORS as exc:
+            run.fail(row, explained(exc))
     return done
 
 
@@ -221,25 +258,30 @@ def _finish_row(
 ) -> FinishedRow:
     """Keep a row's rounds; in its first session also measure it besides its latency."""
     row_state = row_states[row.name]
-    if row_state.error:
-        run.rows.remove(row)
-        row_state.warnings.append(
-            f"it failed after {row_state.complete_rounds} rounds, which are kept: {row_state.error}"
-        )
-    done = FinishedRow.of(row_state, ended_by)
+    done = FinishedRow.of(row_state, ended_by, run.clock)
     is_first = row.name not in run.finished
     run.finished.setdefault(row.name, []).append(done)
-    if is_first and not row_state.error:
-        run.collector.report_row(row, "finishing")
-        to_come = [row_states[other.name] for other in run.rows[run.rows.index(row) :]]
-        leave_out = run.time.leave_out(to_come, [*row_states.values()]) if run.time else ()
-        done.run_probes(
-            output_only=run.stop_requested(),
-            passes=run.options.passes,
-            leave_out=leave_out,
-            steady=not (run.time and run.time.is_over),
-        )
+    if row_state.error:
+        run.rows.remove(row)
+    elif is_first:
+        try:
+            _probe(run, row, done, row_states)
+        except FOREIGN_ERRORS as exc:
+            done.warn(exc)
     return done
+
+
+def _probe(run: Run, row: Row, done: FinishedRow, row_states: Mapping[str, RowState]) -> None:
+    """Measure a row besides its latency, as far as there is time for it."""
+    run.collector.report_row(row, "finishing")
+    to_come = [row_states[other.name] for other in run.rows[run.rows.index(row) :]]
+    leave_out = run.time.leave_out(to_come, [*row_states.values()]) if run.time else ()
+    done.run_probes(
+        output_only=run.stop_requested(),
+        passes=run.options.passes,
+        leave_out=leave_out,
+        steady=not (run.time and run.time.is_over),
+    )
 
 
 def _is_to_be_profiled(run: Run, row_states: Sequence[RowState]) -> bool:
@@ -271,7 +313,8 @@ def _note_what_was_left_out(run: Run) -> None:
         run.collector.add_note(note)
 
 
-def _interrupted() -> PrecisionBenchError:
+def interrupted() -> PrecisionBenchError:
+    """The error of a row that the user's interruption has left without a round."""
     return MeasurementError("it was interrupted before its first round", "measure again")
 
 

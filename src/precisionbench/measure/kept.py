@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from precisionbench.errors import MeasurementError, OutOfMemoryError
+from precisionbench.errors import OutOfMemoryError
 from precisionbench.measure import finish
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.conditions import share_cores
 from precisionbench.measure.finish import FinishedRow
-from precisionbench.measure.interleaved import measure_rounds
+from precisionbench.measure.interleaved import interrupted, measure_rounds
 from precisionbench.measure.options import Options
 from precisionbench.measure.replicas import (
     CrowdedError,
@@ -69,10 +69,11 @@ class KeptWorkers:
         kept = {row.name: self._kept(row) for row in run.rows}
         states = [RowState(name, replicas) for name, replicas in kept.items() if replicas]
         new = [row for row in run.rows if not kept[row.name]]
-        with self._opened(run, new) as opened, run.interrupts.held():
+        with self._stopped_by_interrupt(), self._opened(run, new) as opened, run.interrupts.held():
             states += opened
+            run.interrupts.also_call(self.starter.pool.stop)
             for state in states:  # those that were profiled had all cores
-                share_cores(run, state.replicas)
+                share_cores(run, state.replicas, state.warnings.append)
             _measure_rows(run, states)
         return attrs.evolve(
             self.data,
@@ -82,6 +83,15 @@ class KeptWorkers:
             notes=tuple(collector.run_notes),
             conditions=(),  # idle workers of the comparison would count as others' processes
         )
+
+    @contextlib.contextmanager
+    def _stopped_by_interrupt(self) -> Iterator[None]:
+        """Leave no time to workers that are busy when the user ends the experiments."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.starter.pool.stop()
+            raise
 
     def _kept(self, row: Row) -> list[WorkerBackend]:
         """Replicas of a row of this name that can be measured again; empty where too few can.
@@ -154,4 +164,4 @@ def _measure_rows(run: Run, row_states: Sequence[RowState]) -> None:
         elif state.complete_rounds:
             finish.add_to(run.collector, row, [FinishedRow.of(state, ended_by)])
         else:
-            run.fail(row, MeasurementError("its time was over before its first round", "give more"))
+            run.fail(row, interrupted())

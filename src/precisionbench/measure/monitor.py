@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from precisionbench.measure.guard import Dispensable
 from precisionbench.results import RoundConditions
 from precisionbench.system.cpu_times import CpuTimes
 
@@ -22,10 +23,13 @@ _GPU_LEAST_S = 2.0  # between two lists of the GPU's processes, which the driver
 class Monitor:
     """Samples the machine before the first round and after each round that is long enough.
 
+    It ends with the first error.
+
     Attributes:
         read_cpu: reads the CPU times so far; None where they are not known.
         read_gpu: lists other processes that compute on the GPU.
         record: takes what was found.
+        note: takes the note that sampling has failed.
         session: number of the repetition of the whole comparison.
         row: the row that is measured, where rows are measured one after another.
         now: a clock, in seconds.
@@ -34,6 +38,7 @@ class Monitor:
     read_cpu: Callable[[], CpuTimes | None]
     read_gpu: Callable[[], Sequence[str]]
     record: Callable[[RoundConditions], object]
+    note: Callable[[str], object] = lambda _: None
     session: int = 0
     row: str | None = None
     now: Callable[[], float] = time.monotonic
@@ -43,10 +48,14 @@ class Monitor:
     _last_round: int = attrs.field(default=-1, init=False)  # the last one that has ended
     _due_s: float = attrs.field(default=0.0, init=False)
     _gpu_due_s: float = attrs.field(default=-math.inf, init=False)
+    _sampling: Dispensable = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._sampling = Dispensable("sampling what else the machine does", self.note)
 
     def start(self) -> None:
         """Sample before the first round."""
-        self._sample()
+        self._sampling.do(self._sample)
 
     def after_round(self, number: int) -> None:
         """Sample after a round, unless the last sample is too recent.
@@ -56,12 +65,12 @@ class Monitor:
         """
         self._last_round = number
         if self.now() >= self._due_s:
-            self._record()
+            self._sampling.do(self._record)
 
     def finish(self) -> None:
         """Sample after the last round, unless that has been done."""
         if self._last_round >= self._next_round:
-            self._record()
+            self._sampling.do(self._record)
 
     def _record(self) -> None:
         """Sample, and record what has happened since the last sample."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import attrs
 
 from precisionbench.backends import Backend
-from precisionbench.errors import OutOfMemoryError, PrecisionBenchError
+from precisionbench.errors import FOREIGN_ERRORS, OutOfMemoryError, PrecisionBenchError
+from precisionbench.measure.guard import explained
 from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run
 from precisionbench.measure.schedule import RowState
@@ -217,6 +218,16 @@ def _must_be_alone(backend: Backend) -> bool:
     return backend.tunes_by_timing or backend.cudnn_benchmark
 
 
+def _calibrated(prepared: WorkerBackend, known: KnownCalls | None) -> KnownCalls:
+    """Measure a replica's calls, or take over what is known of an earlier one with that clock."""
+    opening = prepared.opening
+    if known is None or known.labels != opening.labels:
+        prepared.recalibrate()
+    else:
+        prepared.opening = attrs.evolve(opening, call_s=known.call_s, cores_busy=known.cores_busy)
+    return KnownCalls.of(prepared.opening)
+
+
 @attrs.define
 class _Opening:
     """Prepares the replicas of all rows, the first of each row before the second.
@@ -241,10 +252,10 @@ class _Opening:
         before = run.system.free_device_bytes(run.device) or 0
         try:
             prepared = run.system.open_backend(workers[0], run.step_reporter(row))
-        except PrecisionBenchError as exc:
+        except FOREIGN_ERRORS as exc:
             for worker in workers:
                 worker.kill()
-            self._fail(row, exc)
+            self._fail(row, explained(exc))
         else:
             after = run.system.free_device_bytes(run.device) or 0
             self.taken_bytes[row.name] = max(0, before - after)
@@ -293,20 +304,21 @@ class _Opening:
         known = KnownCalls.of(row_state.replicas[0].opening)
         try:
             row_state.replicas.append(self.run.system.open_backend(worker, reporter, known))
-        except PrecisionBenchError as exc:
-            return f"the next one failed ({exc.reason})"
+        except FOREIGN_ERRORS as exc:
+            return f"the next one failed ({explained(exc).reason})"
         return ""
 
     def measure_alone(self) -> None:
-        """After all were built at the same time: measure each without the others' building."""
+        """After all were built at the same time: measure each row without the others' building."""
         for row in list(self.run.rows):
             row_state = self.row_states[row.name]
+            known: KnownCalls | None = None
             for prepared in list(row_state.replicas):
                 try:
-                    prepared.recalibrate()
-                except PrecisionBenchError as exc:
+                    known = _calibrated(prepared, known)
+                except FOREIGN_ERRORS as exc:
                     prepared.worker.kill()
-                    self._leave_out(row, row_state, prepared, exc)
+                    self._leave_out(row, row_state, prepared, explained(exc))
             if not row_state.replicas:
                 del self.row_states[row.name]
 

@@ -13,8 +13,9 @@ from statistics import mean, median
 
 import attrs
 
-from precisionbench.errors import PrecisionBenchError
+from precisionbench.errors import FOREIGN_ERRORS
 from precisionbench.measure.block_plan import is_warm, plan_blocks, plan_warmup, plan_warmup_block
+from precisionbench.measure.guard import explained
 from precisionbench.measure.schedule import RoundStatus, RowState, Schedule
 from precisionbench.measure.stopping import StopRule
 from precisionbench.measure.worker.protocol import PreparedBackend
@@ -27,7 +28,8 @@ _WARMUP_SHARE = 0.25  # of the budget, at most
 def run_rounds(row_states: Sequence[RowState], schedule: Schedule) -> str:
     """Warm all rows up and measure them round by round until there is enough.
 
-    A row whose backend fails is left out from then on; its blocks so far are kept.
+    A row whose backend fails is left out from then on; its blocks so far are kept, and the time
+    until it failed is not counted.
 
     Args:
         row_states: one for each row; their blocks are filled.
@@ -125,7 +127,7 @@ def _one_round(row_states: Sequence[RowState], number: int, schedule: Schedule) 
         if row_state.error is not None:
             continue
         schedule.telemetry.before()
-        samples = _block(row_state, replica)
+        samples = _block(row_state, replica, schedule)
         state = schedule.telemetry.after()
         if samples:
             block = Block(number, position, replica, samples, row_state.session, state)
@@ -134,13 +136,15 @@ def _one_round(row_states: Sequence[RowState], number: int, schedule: Schedule) 
     return not schedule.stop_requested()
 
 
-def _block(row_state: RowState, replica: int) -> tuple[float, ...]:
+def _block(row_state: RowState, replica: int, schedule: Schedule) -> tuple[float, ...]:
     """The samples of one block; empty where the replica failed, and its row with it."""
+    prepared: PreparedBackend = row_state.replicas[replica]
+    size = row_state.samples, row_state.calls_per_sample, row_state.settle_calls
     try:
-        prepared: PreparedBackend = row_state.replicas[replica]
-        return prepared.block(row_state.samples, row_state.calls_per_sample, row_state.settle_calls)
-    except PrecisionBenchError as exc:
-        row_state.error = exc
+        with schedule.now.uncounted_if_it_fails():
+            return prepared.block(*size)
+    except FOREIGN_ERRORS as exc:
+        row_state.error, row_state.failed_replica = explained(exc), replica
         return ()
 
 
@@ -179,7 +183,7 @@ def _warm_up_block(
     """One block that does not count; the seconds that it took besides its calls."""
     begun_s = schedule.now()
     schedule.telemetry.before()
-    samples = _block(row_state, replica)
+    samples = _block(row_state, replica, schedule)
     schedule.telemetry.after()
     if samples:
         medians.append((replica, median(samples)))

@@ -12,11 +12,12 @@ from precisionbench.backends.base import options_of
 from precisionbench.backends.compile import has_toolchain
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.errors import (
-    FOREIGN_ERRORS,
     BackendUnavailableError,
     PrecisionBenchError,
+    PreparationError,
     SpecError,
     one_line,
+    text_of,
 )
 from precisionbench.results.claims import Claims
 from precisionbench.results.json_values import Json
@@ -164,20 +165,40 @@ def _row(backend: str | Backend) -> Row:
         made = discovery.make(backend)
     except BackendUnavailableError as exc:  # the others may still be measured
         return Row("", str(backend), None, exc)
-    return Row("", canonical_spec(made), made, claims=_claims(made))
+    spec = _spec_of(made)
+    try:
+        return Row("", spec, made, claims=_claims(made))
+    except PreparationError as exc:
+        return Row("", spec, None, exc)
+
+
+def _spec_of(backend: Backend) -> str:
+    try:
+        options_of(backend)  # for the result
+        return canonical_spec(backend)
+    except (PrecisionBenchError, KeyboardInterrupt):
+        raise
+    except BaseException as exc:  # options of a class of the plugin's own
+        raise SpecError(
+            f"the options of {backend.name} cannot be written as a spec ({one_line(exc)})",
+            f"ask the author of {backend.name}",
+        ) from exc
 
 
 def _claims(backend: Backend) -> Claims:
     try:
         claims = backend.claims()
-    except FOREIGN_ERRORS as exc:
-        raise SpecError(
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:
+        raise PreparationError(
             f"{backend.name} cannot say what it claims ({one_line(exc)})",
             f"ask the author of {backend.name}",
         ) from exc
     if not isinstance(claims, Claims):
-        raise SpecError(
-            f"{backend.name} claims {claims!r}", "return a precisionbench.backends.Claims"
+        raise PreparationError(
+            f"{backend.name} claims {text_of(claims, 300)}",
+            "return a precisionbench.backends.Claims",
         )
     return claims
 

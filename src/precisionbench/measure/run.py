@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -13,8 +14,11 @@ import torch
 
 from precisionbench._internal.interrupts import Interrupts
 from precisionbench.errors import PrecisionBenchError
+from precisionbench.measure.availability import reasons_against
+from precisionbench.measure.budget_clock import BudgetClock
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.finish import FinishedRow
+from precisionbench.measure.guard import warned
 from precisionbench.measure.live_speedups import LiveSpeedups
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import Row
@@ -22,12 +26,12 @@ from precisionbench.measure.schedule import RoundStatus, RowState
 from precisionbench.measure.time_budget import TimeBudget
 from precisionbench.measure.worker.client import WorkerBackend
 from precisionbench.measure.worker.first_call_limit import FirstCallLimit
-from precisionbench.measure.worker.guards import check_available
 from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.model.workload import Workload
 from precisionbench.system import cpu_affinity, memory, nvml
 from precisionbench.system.cpu_times import CpuTimes, read_cpu_times
 from precisionbench.system.open_files import descriptors_left
+from precisionbench.system.telemetry import Telemetry, open_telemetry
 
 if TYPE_CHECKING:  # it imports this module
     from precisionbench.measure.replicas import WorkerStarter
@@ -47,6 +51,7 @@ class System:
         compute_processes: names of the processes that compute on a GPU, by process id.
         read_cpu_times: reads the CPU time that cores and this process have spent so far.
         default_shared_cores: how many CPU cores workers share where the user does not say.
+        open_telemetry: opens what reads the state of a device.
     """
 
     worker_pool: Callable[[], AbstractContextManager[WorkerPool]] = WorkerPool
@@ -58,6 +63,7 @@ class System:
     compute_processes: Callable[[torch.device], Mapping[int, str]] = nvml.processes_on
     read_cpu_times: Callable[[Collection[int]], CpuTimes | None] = read_cpu_times
     default_shared_cores: Callable[[str], int | None] = cpu_affinity.default_shared_cores
+    open_telemetry: Callable[[torch.device], AbstractContextManager[Telemetry]] = open_telemetry
 
 
 @attrs.define
@@ -77,6 +83,7 @@ class Run:
         shared_cores: how many CPU cores all workers share while they are measured; None: all.
         rng: draws the orders.
         interrupts: whether the user has asked to stop.
+        clock: of the budgets: it does not count the time of what fails.
         time: the budget of the current session since its warm-up; None before the first.
     """
 
@@ -91,6 +98,7 @@ class Run:
     shared_cores: int | None = attrs.field(init=False)
     rng: random.Random = attrs.field(init=False)
     interrupts: Interrupts = attrs.field(init=False)
+    clock: BudgetClock = attrs.field(init=False)
     time: TimeBudget | None = attrs.field(default=None, init=False)
     _live_speedups: LiveSpeedups = attrs.field(init=False)
 
@@ -101,6 +109,7 @@ class Run:
         self.shared_cores = default if wanted is None else wanted or None
         self.rng = random.Random(self.workload.seed)
         self.interrupts = Interrupts(lambda: collector.report_run("interrupted"))
+        self.clock = BudgetClock(self.system.monotonic_s)
         self._live_speedups = LiveSpeedups(collector.reference, self.noise_floor)
 
     @property
@@ -144,17 +153,28 @@ class Run:
             self.device.type,
             options.passes and first,
             options.evidence and first,
-            self.system.monotonic_s,
+            self.clock,
             share,
         )
+
+    def guarded(self, what: str) -> AbstractContextManager[None]:
+        """Turn an exception of any kind within into a note, once there is something to keep.
+
+        Args:
+            what: what is done, for the note.
+        """
+        return warned(self.collector.add_note, f"{what} failed, and what was measured is kept")
 
     def leave_out_unavailable(self) -> None:
         """Leave out rows whose backends cannot run on this machine."""
         for row in list(self.rows):
-            try:
-                check_available(row.require_backend())
-            except PrecisionBenchError as exc:
-                self.fail(row, exc)
+            if row.error is not None:
+                self.fail(row, row.error)
+        backends = [row.require_backend() for row in self.rows]
+        errors = reasons_against(backends, self.system.worker_pool)
+        for row, error in zip(list(self.rows), errors, strict=True):
+            if error is not None:
+                self.fail(row, error)
 
     def fail(self, row: Row, error: PrecisionBenchError) -> None:
         """Measure a row no longer; what earlier sessions or rounds gave for it is kept.
@@ -204,8 +224,10 @@ class Run:
             status: how far the rounds are.
             row_states: of all rows, for the speed-ups so far.
         """
-        if not self.collector.reports_progress:
-            return
+        if self.collector.reports_progress:
+            self.collector.progress.do(partial(self._report_round, status, row_states))
+
+    def _report_round(self, status: RoundStatus, row_states: Sequence[RowState]) -> None:
         errors = {state.name: str(state.error) for state in row_states if state.error}
         for row in self.rows:
             if row.name in errors:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterable
 from statistics import median
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import attrs
 
 from precisionbench.errors import PrecisionBenchError
+from precisionbench.measure.budget_clock import BudgetClock, budget_clock
 from precisionbench.measure.worker.protocol import Opening
 from precisionbench.results import Block, Measurement, Preparation
 from precisionbench.system.telemetry import NoTelemetry, Telemetry
@@ -39,6 +39,7 @@ class RowState:
         blocks: blocks measured so far, without those of the warm-up.
         warnings: what qualifies the row's result.
         error: why it is no longer measured; None while it is.
+        failed_replica: the number of the replica that failed, whose worker may have ended.
     """
 
     name: str
@@ -52,6 +53,7 @@ class RowState:
     blocks: list[Block] = attrs.field(factory=list)
     warnings: list[str] = attrs.field(factory=list)
     error: PrecisionBenchError | None = None
+    failed_replica: int | None = None
 
     @property
     def call_s(self) -> float:
@@ -140,7 +142,7 @@ class Schedule:
         on_first_round: called after the warm-up, before the first round.
         on_round: called after each round.
         on_block: called after each measured block with its row, whose last block it is.
-        now: the clock of the budget, in seconds.
+        now: the clock of the budget, in seconds; the time of a block that fails is not counted.
         shuffle: false keeps the order of rows, to show that a fixed order is biased by drift.
         min_rounds: the fewest rounds; None depends on the replicas, see `least_rounds`.
         max_rounds: the most rounds.
@@ -157,7 +159,7 @@ class Schedule:
     on_first_round: Callable[[], object] = lambda: None
     on_round: Callable[[RoundStatus], object] = lambda _: None
     on_block: Callable[[RowState], object] = lambda _: None
-    now: Callable[[], float] = time.monotonic
+    now: BudgetClock = attrs.field(factory=BudgetClock, converter=budget_clock)
     shuffle: bool = True
     min_rounds: int | None = None
     max_rounds: int = MAX_ROUNDS

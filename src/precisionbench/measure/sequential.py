@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 
-from precisionbench.errors import DeviceError, PrecisionBenchError
+from precisionbench._internal.temporary_folder import TemporaryFolder
+from precisionbench.errors import FOREIGN_ERRORS, DeviceError, StateLeakError
+from precisionbench.measure import finish
 from precisionbench.measure.collector import Collector
-from precisionbench.measure.finish import Float64Reference
+from precisionbench.measure.finish import FinishedRow, Float64Reference
+from precisionbench.measure.guard import GuardedTelemetry, explained
 from precisionbench.measure.monitor import Monitor
 from precisionbench.measure.options import Options
 from precisionbench.measure.rounds import run_rounds
@@ -22,11 +23,7 @@ from precisionbench.measure.schedule import RowState, Schedule
 from precisionbench.measure.time_budget import PROFILE, TimeBudget
 from precisionbench.measure.worker.first_call_limit import FirstCallLimit
 from precisionbench.measure.worker.local import InlineLauncher
-from precisionbench.measure.worker.session import Session
 from precisionbench.model.workload import Workload
-from precisionbench.probes.run_all import PASSES
-from precisionbench.results import Passes
-from precisionbench.results.evidence import Evidence
 from precisionbench.system import cpu_affinity, nvml
 from precisionbench.system.cpu_times import read_cpu_times
 from precisionbench.system.telemetry import open_telemetry
@@ -48,9 +45,9 @@ def measure(workload: Workload, collector: Collector, budget_s: float, options: 
         budget = partial(
             TimeBudget, budget_s, device.type, options.passes, options.evidence, share=share
         )
-        row_state = _measure_row(row, launcher, collector, budget, options, limit)
-        if row_state and limit is None:
-            limit = FirstCallLimit(row.name, row_state.call_s)
+        done = _measure_row(row, launcher, collector, budget, options, limit)
+        if done and limit is None:
+            limit = FirstCallLimit(row.name, done.call_s)
 
 
 def _measure_row(
@@ -60,55 +57,68 @@ def _measure_row(
     begin_budget: Callable[[], TimeBudget],
     options: Options,
     limit: FirstCallLimit | None,
-) -> RowState | None:
-    """Measure a row; its state, or None where it failed or was left out."""
+) -> FinishedRow | None:
+    """Measure a row; None where it failed or was left out before its first round.
+
+    A backend that leaves torch patched fails even later: the next row would run with that.
+    """
     on_step = limit.check_step() if limit and row.may_be_left_out else lambda _: None
+    done: FinishedRow | None = None
     try:
         _raise_if_device_lost(collector)
         collector.report_row(row, "preparing")
         with launcher.open(row.require_backend(), on_step) as session:
             collector.report_row(row, "measuring")
-            row_state = RowState(row.name, [session])
-            budget = begin_budget()
-            ended_by = _run_rounds(row_state, launcher.workload.device, collector, budget, options)
-            if row_state.error:
-                raise row_state.error
-            passes, found = _probed(session, row_state, budget, options)
-            if budget.note():
-                collector.add_note(f"{row.name}: {budget.note()}")
-    except PrecisionBenchError as exc:
-        collector.add_failure(row, exc)
-        return None
-    else:  # after the plugin's cleanup, which may add warnings and log lines
-        measurement, closing = row_state.measurement(ended_by), session.closing()
-        collector.add_result(
-            row, session.opening, measurement, closing, passes, session.output, found
-        )
-        return row_state
+            row_state, budget = RowState(row.name, [session]), begin_budget()
+            done = _in_rounds(row_state, launcher, collector, budget, options)
+            _probe(done, row_state, collector, budget, options)
+    except FOREIGN_ERRORS as exc:
+        if done is None or isinstance(exc, StateLeakError):
+            collector.add_failure(row, explained(exc))
+            return None
+        done.warn(exc)
+    # after the plugin's cleanup, which may add warnings and log lines
+    finish.add_to(collector, row, [done])
+    return done
 
 
-def _probed(
-    session: Session, row_state: RowState, budget: TimeBudget, options: Options
-) -> tuple[Passes, Evidence | None]:
+def _in_rounds(
+    row_state: RowState,
+    launcher: InlineLauncher,
+    collector: Collector,
+    budget: TimeBudget,
+    options: Options,
+) -> FinishedRow:
+    """The row after its rounds; an exception of any kind ends them, and keeps those before."""
+    ended_by = "failed"
+    try:
+        ended_by = _run_rounds(row_state, launcher.workload.device, collector, budget, options)
+    except FOREIGN_ERRORS as exc:
+        row_state.error = explained(exc)
+    if row_state.error and not row_state.complete_rounds:
+        raise row_state.error
+    return FinishedRow.of(row_state, ended_by)
+
+
+def _probe(
+    done: FinishedRow,
+    row_state: RowState,
+    collector: Collector,
+    budget: TimeBudget,
+    options: Options,
+) -> None:
     """The passes and the profile, as far as the budget has time for them."""
-    out, call_s = budget.leave_out([row_state], [row_state]), row_state.call_s
-    passes = _passes(session, call_s, out) if options.passes else Passes()
-    session.check_steady()
-    with_profile = options.evidence and PROFILE not in out
-    return passes, _evidence(session, call_s) if with_profile else None
-
-
-def _passes(session: Session, call_s: float, leave_out: Collection[str]) -> Passes:
-    known = [name for name in PASSES if name in leave_out]
-    return session.passes(call_s, capture=False, leave_out=known)
-
-
-def _evidence(session: Session, call_s: float) -> Evidence:
-    """Profile the calls; with the layers' errors unless torch is patched in this process."""
-    with tempfile.TemporaryDirectory(prefix="precisionbench-") as folder:
-        reference = Float64Reference(Path(folder))
-        reference.write([session])
-        return reference.evidence(session, call_s)
+    if done.measurement.ended_by == "failed":
+        return
+    left_out = budget.leave_out([row_state], [row_state])
+    done.run_probes(output_only=False, passes=options.passes, leave_out=left_out, capture=False)
+    if options.evidence and PROFILE not in left_out:
+        with TemporaryFolder() as folder:
+            reference = Float64Reference(folder)
+            reference.write([done.profiled])  # not where torch is patched in this process
+            done.profile(reference)
+    if budget.note():
+        collector.add_note(f"{row_state.name}: {budget.note()}")
 
 
 def _run_rounds(
@@ -122,9 +132,10 @@ def _run_rounds(
         read_cpu=partial(read_cpu_times, cpu_affinity.usable_cores()),
         read_gpu=lambda: nvml.other_processes(nvml.processes_on(device), [os.getpid()]),
         record=collector.record_round_conditions,
+        note=collector.add_note,
         row=row_state.name,
     )
-    with open_telemetry(device) as telemetry:
+    with GuardedTelemetry(partial(open_telemetry, device), collector.add_note) as telemetry:
         schedule = Schedule(
             budget.rounds_s([row_state]),
             row_state.name,

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import torch
 
-from precisionbench.errors import WorkloadError, did_you_mean
+from precisionbench.errors import WorkloadError, did_you_mean, text_of
 
 # torchvision gives no weight metadata for a few models; ImageNet's size fits those.
 _DEFAULT_IMAGE_SIZE = 224
@@ -73,7 +73,8 @@ def _torchvision_models(name: str) -> Any:
         models = importlib.import_module("torchvision.models")
     except ImportError as exc:
         raise WorkloadError(
-            f"the model 'torchvision:{name}' needs torchvision, which cannot be imported ({exc})",
+            f"the model 'torchvision:{name}' needs torchvision, which cannot be imported "
+            f"({text_of(exc)})",
             "pip install 'precisionbench[torchvision]' (on a Jetson: the torchvision built for "
             "its torch)",
         ) from exc

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
 from torch import nn
 
-from precisionbench.errors import FOREIGN_ERRORS, one_line
+from precisionbench._internal.paths import quoted
+from precisionbench._internal.temporary_folder import TemporaryFolder
+from precisionbench.errors import FOREIGN_ERRORS, OutputError, one_line
 from precisionbench.model.workload import Workload
 from precisionbench.probes.layers import Forward, wrapped
 from precisionbench.probes.trace import CALL, LAYER, profile_of
@@ -159,10 +159,16 @@ def _no_warnings() -> Iterator[None]:
 
 
 def _exported(profiler: Any) -> Any:
-    with tempfile.TemporaryDirectory(prefix="precisionbench-") as folder:
-        file = Path(folder) / "trace.json"
-        profiler.export_chrome_trace(str(file))
-        return json.loads(file.read_text(encoding="utf-8", errors="replace"))
+    with TemporaryFolder() as folder:
+        file = folder / "trace.json"
+        profiler.export_chrome_trace(str(file))  # which raises nothing on a full disk
+        try:
+            return json.loads(file.read_text(encoding="utf-8", errors="replace"))
+        except (OSError, ValueError) as exc:
+            raise OutputError(
+                f"the trace in {quoted(folder.parent)} is not whole ({type(exc).__name__})",
+                "free space there, or set TMPDIR to another folder",
+            ) from exc
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ from typing import Any
 
 import attrs
 
+from precisionbench._internal.bounded_reading import read_text, why_unreadable
+from precisionbench._internal.paths import usable_path
 from precisionbench.errors import PublishedDataError, did_you_mean
 from precisionbench.published.record import (
     CHOICES,
@@ -18,6 +20,7 @@ from precisionbench.published.record import (
     SourceReference,
 )
 from precisionbench.published.toml_lines import WHOLE_FILE, TomlLines
+from precisionbench.results.json_values import check_depth, shortened
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,6 +28,8 @@ else:
     import tomli as tomllib
 
 Table = dict[str, Any]
+# Thirty times the file of this package.
+_MOST_BYTES = 4 * 2**20
 _SOURCE_FIELDS = attrs.fields_dict(Source)
 _DERIVED = ("source_title", "source_url", "origin")
 _RECORD_FIELDS = {
@@ -46,11 +51,13 @@ def read(path: str | Path) -> tuple[Record, ...]:
     Raises:
         PublishedDataError: it cannot be read, or it has an error; with the line.
     """
+    file = usable_path(path, PublishedDataError)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
+        text = read_text(file, _MOST_BYTES)
+    except (OSError, ValueError) as exc:
         raise PublishedDataError(
-            f"{path} cannot be read ({exc})", "give a TOML file of published numbers"
+            f"{path} cannot be read ({why_unreadable(exc)})",
+            "give a TOML file of published numbers",
         ) from exc
     return parse(text, str(path))
 
@@ -67,7 +74,8 @@ def parse(text: str, name: str) -> tuple[Record, ...]:
     """
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as exc:
+        check_depth(document)
+    except (ValueError, RecursionError) as exc:  # of numbers with thousands of digits, too
         raise PublishedDataError(f"{name} is no TOML ({exc})", "correct that line") from exc
     return _Reader(name, text, document).records()
 
@@ -117,7 +125,9 @@ class _Reader:
 
     def _locations(self, tables: list[Table]) -> list[_Location]:
         lines = self._lines.of_array("record", len(tables))
-        names = [repr(t["id"]) if "id" in t else f"number {i}" for i, t in enumerate(tables, 1)]
+        names = [
+            shortened(t["id"]) if "id" in t else f"number {i}" for i, t in enumerate(tables, 1)
+        ]
         return [_Location(line, f"record {name}") for line, name in zip(lines, names, strict=True)]
 
     def _check_top(self) -> None:
@@ -157,7 +167,8 @@ class _Reader:
         self._check_given(("id", "source"), own, location)
         if own["source"] not in sources:
             remedy = did_you_mean(own["source"], sources)
-            self._raise(location, "source", f"there is no [source.{own['source']}]", remedy)
+            name = shortened(own["source"])[1:-1]
+            self._raise(location, "source", f"there is no [source.{name}]", remedy)
         source = sources[own["source"]]
         table = _merged(source.get("shared", {}), own)
         self._check_given(_REQUIRED, table, location)
@@ -198,7 +209,7 @@ class _Reader:
     ) -> None:
         for field in table:
             if field not in allowed:
-                reason = f"there is no field {field!r}"
+                reason = f"there is no field {shortened(field)}"
                 self._raise(location, field, reason, did_you_mean(field, allowed))
 
     def _check_values(self, table: Table, location: _Location) -> None:
@@ -211,7 +222,7 @@ class _Reader:
             field.validator(None, field, value)
         except ValueError as exc:
             choices = CHOICES.get(field.name)
-            remedy = did_you_mean(str(value), choices) if choices else ""
+            remedy = did_you_mean(value, choices) if choices and isinstance(value, str) else ""
             self._raise(location, field.name, str(exc), remedy)
 
     def _raise(self, location: _Location, field: str, reason: str, remedy: str) -> None:

@@ -7,10 +7,12 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from precisionbench._internal.data_files import read_text
+from precisionbench._internal.importing import entry_points
+from precisionbench._internal.paths import usable_path
 from precisionbench.errors import (
     FOREIGN_ERRORS,
     PublishedDataError,
@@ -68,8 +70,8 @@ def _other_files(file: str | Path | None) -> Iterator[tuple[str, tuple[Record, .
     for entry in {entry.value: entry for entry in entry_points(group=GROUP)}.values():
         path = _path_of(entry)
         yield str(path), read(path)
-    given = [path for path in (os.environ.get(VARIABLE), file) if path]
-    for path in dict.fromkeys(Path(path).absolute() for path in given):
+    given = [path for path in (os.environ.get(VARIABLE) or None, file) if path is not None]
+    for path in dict.fromkeys(usable_path(path, PublishedDataError).absolute() for path in given):
         yield str(path), read(path)
 
 
@@ -231,6 +233,7 @@ def _variant(record: Record) -> str:
     return record.variant or model_key(record.model)[1]
 
 
+@cache
 def model_key(name: str) -> tuple[str, str]:
     """A model's name without differences of spelling, and its variant.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 # The line of a table that was not found, and of the file itself.
 NOT_FOUND, WHOLE_FILE = -1, 0
@@ -19,11 +18,10 @@ class TomlLines:
 
     def __init__(self, text: str) -> None:
         self._lines = text.splitlines()
-
-    def _headers(self) -> Iterator[tuple[int, str]]:
-        for i, line in enumerate(self._lines, 1):
-            if match := _HEADER.match(line):
-                yield i, match[1]
+        matches = ((i, _HEADER.match(line)) for i, line in enumerate(self._lines, 1))
+        self._headers = [(match[1], i) for i, match in matches if match]
+        # of two equal ones the first
+        self._tables = {line.replace('"', ""): i for line, i in reversed(self._headers)}
 
     def of_table(self, name: str) -> int:
         """The line of a table's header, from 1; `NOT_FOUND` where there is none.
@@ -31,9 +29,7 @@ class TomlLines:
         Args:
             name: name of the table, such as `source.mlperf`.
         """
-        header = f"[{name}]".replace('"', "")
-        lines = (i for i, line in self._headers() if line.replace('"', "") == header)
-        return next(lines, NOT_FOUND)
+        return self._tables.get(f"[{name}]".replace('"', ""), NOT_FOUND)
 
     def of_array(self, name: str, count: int) -> list[int]:
         """The lines of the headers of an array of tables.
@@ -46,7 +42,7 @@ class TomlLines:
             A line for each table; `NOT_FOUND` for all where the array is spelled differently.
         """
         header = re.compile(rf"\[\[\s*{re.escape(name)}\s*\]\]")
-        lines = [i for i, line in self._headers() if header.fullmatch(line)]
+        lines = [i for line, i in self._headers if header.fullmatch(line)]
         return lines if len(lines) == count else [NOT_FOUND] * count
 
     def of_field(self, table: int, field: str) -> int:

@@ -14,6 +14,7 @@ from precisionbench.results import (
     ComparisonData,
     Speedup,
 )
+from precisionbench.safe_text import csv_cell
 
 COLUMNS = (
     "backend",
@@ -48,8 +49,6 @@ _ROW_FIELDS = ("device_s", "enqueue_s", "wall_s", "graph_s")
 _PASSES_FIELDS = ("peak_allocated_bytes", "peak_reserved_bytes", "driver_bytes", "energy_j")
 _AGREEMENT_FIELDS = ("relative_l2", "cosine", "max_abs_error", "nonfinite_count", "top1")
 _MEASUREMENT_FIELDS = ("build_s", "first_call_s")
-# A spreadsheet reads text that starts with one of these as a formula, and runs it.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_csv(data: ComparisonData) -> str:
@@ -64,15 +63,16 @@ def to_csv(data: ComparisonData) -> str:
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     found = speedups(data)
-    writer.writerows(_measured_cells(row, found) for row in data.results)
-    writer.writerows(_failed_cells(failure) for failure in data.failures)
+    lines = [_measured_cells(row, found) for row in data.results]
+    lines += [_failed_cells(failure) for failure in data.failures]
+    writer.writerows({name: csv_cell(cell) for name, cell in line.items()} for line in lines)
     return out.getvalue()
 
 
 def _measured_cells(row: BackendResult, found: Mapping[str, Speedup]) -> dict[str, object]:
     latency, throughput, speedup = row.latency, row.throughput, found.get(row.backend)
     cells: dict[str, object] = {
-        "backend": _safe_text(row.backend),
+        "backend": row.backend,
         "latency_s": latency.value,
         "latency_low_s": latency.low,
         "latency_high_s": latency.high,
@@ -97,8 +97,4 @@ def _measured_cells(row: BackendResult, found: Mapping[str, Speedup]) -> dict[st
 
 
 def _failed_cells(failure: BackendFailure) -> dict[str, object]:
-    return {"backend": _safe_text(failure.backend), "failure": _safe_text(failure.reason)}
-
-
-def _safe_text(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    return {"backend": failure.backend, "failure": failure.reason}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator
 
+from precisionbench import safe_text
 from precisionbench._internal.interval_text import ends, span
 from precisionbench.diagnosis.findings import (
     DiagnosisData,
@@ -37,7 +38,7 @@ def to_text(diagnosis: DiagnosisData, width: int = WIDTH) -> str:
 
 def _wrapped(lines: Iterable[str], width: int) -> Iterator[str]:
     """Wrap indented lines; their continuation lines are indented further."""
-    for line in lines:
+    for line in map(safe_text.line, lines):
         if line.startswith(_INDENT):
             yield from textwrap.wrap(line, width, subsequent_indent=2 * _INDENT)
         else:

@@ -17,7 +17,7 @@ from precisionbench.diagnosis.gap.measured import (
 )
 from precisionbench.report.disturbances import disturbance_text
 from precisionbench.report.formatting import half_width, rate, significant, supported_digits
-from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, table, widen
+from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, styled, table, widen
 from precisionbench.results import ComparisonData
 
 if TYPE_CHECKING:
@@ -59,17 +59,15 @@ def _show(
     stopped: Sequence[str],
     console: Console,
 ) -> None:
-    from rich.text import Text
-
     widen(console)
     gpu = data.environment.gpu
     where = gpu.name if gpu else data.environment.cpu
-    console.print(Text(f"{data.workload.model} on {where}", style="bold"))
+    console.print(styled(f"{data.workload.model} on {where}", style="bold"))
     if disturbed := disturbance_text(data):
         print_list([f"Disturbed: {disturbed}."], console)
-    console.print(Text())
-    cells = [[Text(text) for text in step] for step in _steps(data, ends, rungs)]
-    console.print(table(_COLUMNS, cells, console.width), Text())
+    console.print(styled())
+    cells = [[styled(text) for text in step] for step in _steps(data, ends, rungs)]
+    console.print(table(_COLUMNS, cells, console.width), styled())
     print_list(_sentences(data, ends, rungs, off, stopped), console)
 
 

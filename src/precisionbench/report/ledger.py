@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from precisionbench._internal.interval_text import ends
 from precisionbench.diagnosis.gap.ledger import Factor, GapData, Kind
 from precisionbench.report.formatting import rate
-from precisionbench.report.markdown import escaped
-from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, table, widen
+from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, styled, table, widen
+from precisionbench.safe_text import markdown, markdown_with_links
 from precisionbench.statistics import Interval
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
-
 _HEADINGS = ("items/s", "factor", "range", "how", "what")
 _RIGHT = ("items/s", "factor")
 _BAR_WIDTH, _NAME_WIDTH = 9, 24
 _SEE_BELOW = "(its id is below)"
 _MIN_WIDTH_WITH_BARS = 72  # columns
-_ADDRESS = re.compile(r"https?://[^<>|]+")
 
 
 def to_text(gap: GapData, width: int = WIDTH) -> str:
@@ -44,28 +41,16 @@ def to_markdown(gap: GapData) -> str:
     """
     lines = [f"**{gap.warning}**", ""] if gap.warning else []
     lines += [
-        escaped(_headline(gap)),
+        markdown(_headline(gap)),
         "",
         f"| {' | '.join(_HEADINGS)} |",
         "|---:|---:|---|---|---|",
     ]
-    lines += [f"| {' | '.join(map(escaped, cells))} |" for cells, _ in _rows(gap)]
-    lines += ["", *(escaped(sentence) for sentence in sentences(gap)), ""]
+    lines += [f"| {' | '.join(map(markdown, cells))} |" for cells, _ in _rows(gap)]
+    lines += ["", *(markdown(sentence) for sentence in sentences(gap)), ""]
     for title, texts in _sections(gap):
-        lines += [f"{title}:", "", *(f"- {_escaped_text(text)}" for text in texts), ""]
+        lines += [f"{title}:", "", *(f"- {markdown_with_links(text)}" for text in texts), ""]
     return "\n".join(lines)
-
-
-def _escaped_text(text: str) -> str:
-    """Escape all but addresses, which backslashes before their underscores would break."""
-    return " ".join(map(_escaped_word, text.split()))
-
-
-def _escaped_word(word: str) -> str:
-    found = _ADDRESS.search(word)
-    if found is None:
-        return escaped(word)
-    return escaped(word[: found.start()]) + found[0] + escaped(word[found.end() :])
 
 
 def sentences(gap: GapData) -> tuple[str, ...]:
@@ -140,20 +125,20 @@ def _bar(ends: tuple[float, float], whole: tuple[float, float], encoding: str) -
 
 
 def _show(gap: GapData, console: Console) -> None:
-    from rich.text import Text
-
     widen(console)
     if gap.warning:
-        console.print(Text(gap.warning, style="bold red"), Text())
+        console.print(styled(gap.warning, style="bold red"), styled())
     rows = list(_rows(gap))
     rates = [end for _, ends in rows for end in ends]
     whole = min(rates), max(rates)
     rows = [((*cells[:-1], _copyable(cells[-1], console.width)), ends) for cells, ends in rows]
-    drawn = [[*map(Text, cells), Text(_bar(ends, whole, console.encoding))] for cells, ends in rows]
-    console.print(_chart(drawn, console.width), Text())
+    drawn = [
+        [*map(styled, cells), styled(_bar(ends, whole, console.encoding))] for cells, ends in rows
+    ]
+    console.print(_chart(drawn, console.width), styled())
     print_list(sentences(gap), console)
     for title, lines in _sections(gap):
-        console.print(Text(), Text(title, style="bold"))
+        console.print(styled(), styled(title, style="bold"))
         print_list(lines, console)
 
 

@@ -6,6 +6,7 @@ from precisionbench.analysis.speedups import speedups
 from precisionbench.report import rows
 from precisionbench.report.disturbances import disturbance_text
 from precisionbench.results import ComparisonData
+from precisionbench.safe_text import markdown, markdown_code
 
 
 def to_markdown(data: ComparisonData) -> str:
@@ -14,18 +15,18 @@ def to_markdown(data: ComparisonData) -> str:
     Args:
         data: the comparison.
     """
-    lines = [f"**{escaped(rows.title(data))}**", "", escaped(rows.versions(data)), ""]
+    lines = [f"**{markdown(rows.title(data))}**", "", markdown(rows.versions(data)), ""]
     if disturbed := disturbance_text(data):
-        lines += [f"**Disturbed:** {escaped(disturbed)}", ""]
+        lines += [f"**Disturbed:** {markdown(disturbed)}", ""]
     if wrong := rows.wrong_labels(data):
-        lines += ["Not what they say:", "", *(f"- {escaped(text)}" for text in wrong), ""]
+        lines += ["Not what they say:", "", *(f"- {markdown(text)}" for text in wrong), ""]
     if data.results:
         lines += [*_table(data), "", rows.legend(data), ""]
     failures = [([failure.backend], rows.failure_text(failure)) for failure in data.failures]
     for heading, items in (("Notes", rows.notes(data)), ("Could not run", failures)):
         if items:
             lines += [f"{heading}:", ""]
-            lines += [f"- {_prefix(names)}{escaped(text)}" for names, text in items] + [""]
+            lines += [f"- {_prefix(names)}{markdown(text)}" for names, text in items] + [""]
     return "\n".join(lines)
 
 
@@ -36,7 +37,7 @@ def _table(data: ComparisonData) -> list[str]:
     for row in data.results:
         text = rows.row_text(data, row, found.get(row.backend))
         cells = (text.latency, text.width, text.throughput, text.speedup, text.agreement)
-        lines.append(f"| {codes([text.backend])} | {' | '.join(map(escaped, cells))} |")
+        lines.append(f"| {codes([text.backend])} | {' | '.join(map(markdown, cells))} |")
     return lines
 
 
@@ -45,12 +46,5 @@ def _prefix(names: list[str]) -> str:
 
 
 def codes(names: list[str]) -> str:
-    """Names of rows as code; a pipe would end a table's cell, and a backtick the code."""
-    return ", ".join("`" + name.replace("|", "\\|").replace("`", "'") + "`" for name in names)
-
-
-def escaped(text: str) -> str:
-    """Text that Markdown shows unchanged, such as model names and errors."""
-    for character in ("\\", "`", "*", "_", "|", "<", ">", "[", "]"):
-        text = text.replace(character, "\\" + character)
-    return " ".join(text.split())
+    """Names of rows as code."""
+    return ", ".join(map(markdown_code, names))

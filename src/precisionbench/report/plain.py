@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from precisionbench import safe_text
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
@@ -45,6 +47,30 @@ def plain_text(show: Callable[[Console], None], width: int = WIDTH) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
+def styled(content: str = "", style: str = "") -> Text:
+    """Text for a rich console, of which everything is visible and in one line.
+
+    Reports make text with this function or the next one only.
+
+    Args:
+        content: what is shown.
+        style: as rich names it.
+    """
+    return styled_lines(safe_text.line(content), style)
+
+
+def styled_lines(content: str, style: str = "") -> Text:
+    """Text that is broken into lines already, of which everything is visible.
+
+    Args:
+        content: what is shown.
+        style: as rich names it.
+    """
+    from rich.text import Text
+
+    return Text(safe_text.lines(content), style)
+
+
 def widen(console: Console) -> None:
     """Let lines wrap on a console that is too narrow for the figures."""
     console.width = max(console.width, MIN_WIDTH)
@@ -57,18 +83,16 @@ def print_list(lines: Iterable[str], console: Console) -> None:
         lines: one sentence each.
         console: to write to.
     """
-    from rich.text import Text
-
     for line in lines:
         wrapped = textwrap.wrap(
-            line,
+            safe_text.line(line),
             console.width,
             initial_indent="  ",
             subsequent_indent="    ",
             break_long_words=False,
             break_on_hyphens=False,
         )
-        console.print(Text("\n".join(wrapped)), soft_wrap=True)
+        console.print(styled_lines("\n".join(wrapped)), soft_wrap=True)
 
 
 @attrs.frozen
@@ -160,7 +184,6 @@ def _table(
 def _list(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int) -> RenderableType:
     """Each row as its name, with its cells and their headings below it."""
     from rich.console import Group
-    from rich.text import Text
 
     parts: list[Text] = []
     for name, *cells in rows:
@@ -169,7 +192,7 @@ def _list(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int)
             for column, cell in zip(columns[1:], cells, strict=True)
             if column.heading and cell.plain.strip()
         ]
-        parts.append(Text(broken(name.plain, width), style="bold"))
+        parts.append(styled_lines(broken(name.plain, width), "bold"))
         lines = textwrap.wrap(
             ", ".join(cells_text),
             width,
@@ -177,14 +200,14 @@ def _list(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int)
             subsequent_indent=_INDENT,
             break_on_hyphens=False,
         )
-        parts.append(Text("\n".join(lines).replace(_NO_BREAK, " ")))
+        parts.append(styled_lines("\n".join(lines).replace(_NO_BREAK, " ")))
     return Group(*parts)
 
 
 def _broken(cell: Text, width: int) -> Text:
-    from rich.text import Text
-
-    return cell if cell.cell_len <= width else Text(broken(cell.plain, width), style=cell.style)
+    return (
+        cell if cell.cell_len <= width else styled_lines(broken(cell.plain, width), str(cell.style))
+    )
 
 
 def broken(text: str, width: int) -> str:
@@ -210,4 +233,5 @@ def readable(text: str, width: int) -> str:
         text: a sentence with names in it.
         width: of a line.
     """
-    return re.sub(rf"\S{{{width + 1},}}", lambda word: broken(word.group(), width), text)
+    long_word = rf"\S{{{width + 1},}}"
+    return re.sub(long_word, lambda word: broken(word.group(), width), safe_text.line(text))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING
 
+from precisionbench import safe_text
 from precisionbench._internal.repeater import Repeater
 from precisionbench.errors import SpecError
 from precisionbench.report.progress_state import (
@@ -83,7 +84,7 @@ class LogLines:
     def _write(self, line: str) -> None:
         self._line_s = self._now()
         with contextlib.suppress(RuntimeError, ValueError):  # interrupted within a write, or closed
-            print(line, file=self._stream, flush=True)
+            print(safe_text.line(line), file=self._stream, flush=True)
 
 
 def _is_round(progress: Progress) -> bool:

@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from precisionbench._internal.repeater import Repeater
+from precisionbench.report.plain import styled
 from precisionbench.report.progress_state import (
     UNTIMED_STAGES,
     DisplayState,
@@ -112,7 +113,7 @@ class NotebookRegion:
 
     def stop(self) -> None:
         """Remove it; an empty output remains."""
-        self._replace(Text())
+        self._replace(styled())
 
     def _replace(self, content: ConsoleRenderable) -> None:
         if self._handle is not None:  # IPython without a shell has no handles
@@ -159,7 +160,7 @@ class LiveDisplay(JupyterMixin):
             self._repeater.start(self._region.refresh, _REFRESH_EVERY_S)
 
     def _print(self, text: str) -> None:
-        self._console.print(Text(text, style="yellow"))
+        self._console.print(styled(text, style="yellow"))
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
         state, now_s, width = self._state, self._now(), options.max_width
@@ -170,7 +171,9 @@ class LiveDisplay(JupyterMixin):
 
 
 def _line(text: str) -> Text:
-    return Text(text, no_wrap=True, overflow="ellipsis")
+    found = styled(text)
+    found.no_wrap, found.overflow = True, "ellipsis"
+    return found
 
 
 def _headline(state: DisplayState, now_s: float, width: int) -> str:

@@ -11,12 +11,11 @@ import attrs
 from precisionbench.diagnosis.plausibility import judgements_of
 from precisionbench.published import Record
 from precisionbench.published.record import METRICS, MS, STATUSES
-from precisionbench.report.plain import WIDTH, plain_text, widen
+from precisionbench.report.plain import WIDTH, plain_text, styled, widen
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
-
 _LEGEND = (
     "Rates are of one accelerator; none was measured here. All of one: precisionbench published "
     "--id ID"
@@ -45,23 +44,19 @@ def show(records: Sequence[Record], console: Console) -> None:
         records: to be shown.
         console: to write to.
     """
-    from rich.text import Text
-
     widen(console)
     for device in dict.fromkeys(record.device for record in records):
-        console.print(Text(device, style="bold"))
+        console.print(styled(device, style="bold"))
         for record in records:
             if record.device == device:
                 console.print(_heading(record), soft_wrap=True)
-                console.print(Text(_line(record)), soft_wrap=True)
+                console.print(styled(_line(record)), soft_wrap=True)
         console.print()
-    console.print(Text(_LEGEND, style="dim"))
+    console.print(styled(_LEGEND, style="dim"))
 
 
 def _heading(record: Record) -> Text:
-    from rich.text import Text
-
-    text = Text(f"  {record.id}")
+    text = styled(f"  {record.id}")
     if record.status != "cited":
         text.append(f"  {record.status}", _STYLES[record.status])
     return text
@@ -105,26 +100,23 @@ def show_card(record: Record, console: Console) -> None:
         record: to be shown.
         console: to write to.
     """
-    from rich.text import Text
-
     widen(console)
-    console.print(Text(record.id, style="bold"), soft_wrap=True)
-    console.print(Text(f"  {record.source_url}"), soft_wrap=True)
+    console.print(styled(record.id, style="bold"), soft_wrap=True)
+    console.print(styled(f"  {record.source_url}"), soft_wrap=True)
     console.print(_grid(_fields(record)))
     console.print()
-    console.print(Text("What the device's peaks say of it", style="bold"))
+    console.print(styled("What the device's peaks say of it", style="bold"))
     console.print(_grid((j.verdict, j.sentence) for j in judgements_of(record)))
 
 
 def _grid(fields: Iterable[tuple[str, str]]) -> RenderableType:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in fields:
-        table.add_row(Text(f"  {name}", style="dim"), Text(value))
+        table.add_row(styled(f"  {name}", style="dim"), styled(value))
     return table
 
 

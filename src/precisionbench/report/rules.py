@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from precisionbench.report import formatting
-from precisionbench.report.markdown import codes, escaped
-from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, table, widen
+from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, styled, table, widen
 from precisionbench.rules import Source, Statement
+from precisionbench.safe_text import markdown, markdown_code, markdown_link
 from precisionbench.statistics import Interval
 
 if TYPE_CHECKING:
@@ -37,32 +37,30 @@ def to_markdown(found: Rows) -> str:
     """
     lines: list[str] = []
     for backend, statements in found.items():
-        heading = [f"**{codes([backend])}**, under whose rules", ""]
+        heading = [f"**{markdown_code(backend)}**, under whose rules", ""]
         lines += [*heading, f"| {' | '.join(_HEADINGS)} |", "|---|---|---:|---|"]
-        lines += [f"| {' | '.join(map(escaped, _cells(found)))} |" for found in statements]
-        lines += ["", *(f"- {escaped(note)}" for note in _notes(statements)), ""]
+        lines += [f"| {' | '.join(map(markdown, _cells(found)))} |" for found in statements]
+        lines += ["", *(f"- {markdown(note)}" for note in _notes(statements)), ""]
     lines += ["What is inside:", ""]
     lines += [
-        f"- {escaped(text)} ([{escaped(source.title)}]({source.url}))"
+        f"- {markdown(text)} ({markdown_link(source.url, source.title)})"
         for text, source in _insides(found)
     ]
     return "\n".join(lines)
 
 
 def _show(found: Rows, console: Console) -> None:
-    from rich.text import Text
-
     widen(console)
     columns = [Column(h, right=h == "says", breaks=h in ("rule", "figure")) for h in _HEADINGS]
     for backend, statements in found.items():
-        cells = [[*map(Text, _cells(statement))] for statement in statements]
-        console.print(Text(f"{backend}, under whose rules", style="bold"))
-        console.print(table(columns, cells, console.width), Text())
+        cells = [[*map(styled, _cells(statement))] for statement in statements]
+        console.print(styled(f"{backend}, under whose rules", style="bold"))
+        console.print(table(columns, cells, console.width), styled())
         print_list(_notes(statements), console)
-    console.print(Text("What is inside", style="bold"))
+    console.print(styled("What is inside", style="bold"))
     insides = _insides(found)
     print_list([f"{text} ({source.title})" for text, source in insides], console)
-    console.print(Text("Sources", style="bold"))
+    console.print(styled("Sources", style="bold"))
     sources = dict.fromkeys(source for _, source in insides)
     print_list([f"{source.title}: {source.url}" for source in sources], console)
 

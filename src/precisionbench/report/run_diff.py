@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from precisionbench.analysis.run_diff import Difference
 from precisionbench.report import formatting
-from precisionbench.report.plain import WIDTH, Column, plain_text, table, widen
+from precisionbench.report.plain import WIDTH, Column, plain_text, styled, table, widen
 from precisionbench.report.rows import WORDS, ratio_texts
 from precisionbench.results import Speedup
 from precisionbench.statistics import Interval, Verdict
@@ -14,7 +14,6 @@ from precisionbench.statistics import Interval, Verdict
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
-
 _STYLES = {Verdict.FASTER: "green", Verdict.SLOWER: "red"}
 _LEGEND = (
     "change is old / new, above 1 is faster now; its interval (95 % over all rows) allows for what "
@@ -52,19 +51,20 @@ def show(found: Difference, console: Console) -> None:
 
 
 def _parts(found: Difference, width: int) -> list[RenderableType]:
-    from rich.text import Text
-
     parts: list[RenderableType] = []
     if found.mismatches:
         differing = "; ".join(map(str, found.mismatches))
-        parts += [Text(f"NOT LIKE WITH LIKE: the runs differ in {differing}", "bold red"), Text()]
-    parts.append(Text(f"{found.old_created} (old) to {found.new_created} (new)", style="bold"))
+        parts += [
+            styled(f"NOT LIKE WITH LIKE: the runs differ in {differing}", "bold red"),
+            styled(),
+        ]
+    parts.append(styled(f"{found.old_created} (old) to {found.new_created} (new)", style="bold"))
     if found.rows:
-        parts += [Text(), _table(found, width), Text(), Text(_LEGEND, style="dim")]
+        parts += [styled(), _table(found, width), styled(), styled(_LEGEND, style="dim")]
     else:
-        parts += [Text(), Text("no row was measured in both runs")]
+        parts += [styled(), styled("no row was measured in both runs")]
     if notes := _notes(found):
-        parts += [Text(), Text("Notes", style="bold"), *(Text(f"  {note}") for note in notes)]
+        parts += [styled(), styled("Notes", style="bold"), *(styled(f"  {note}") for note in notes)]
     return parts
 
 
@@ -81,16 +81,14 @@ _COLUMNS = (
 
 
 def _table(found: Difference, width: int) -> RenderableType:
-    from rich.text import Text
-
     lines: list[list[Text]] = []
     for row in found.rows:
         figures = _figures(row.old, row.new, row.speedup)
-        lines.append([Text(row.backend), *map(Text, figures), _verdict(row.speedup)])
+        lines.append([styled(row.backend), *map(styled, figures), _verdict(row.speedup)])
         if row.relative is not None:
             value, interval = _ratio(row.relative)
             cells = ("  over the reference", "", "", value, interval)
-            lines.append([*(Text(cell, "dim") for cell in cells), _verdict(row.relative)])
+            lines.append([*(styled(cell, "dim") for cell in cells), _verdict(row.relative)])
     return table(_COLUMNS, lines, width)
 
 
@@ -104,7 +102,5 @@ def _ratio(found: Speedup) -> tuple[str, str]:
 
 
 def _verdict(found: Speedup) -> Text:
-    from rich.text import Text
-
     words = _INCONCLUSIVE_WORDS.get(found.reason, WORDS[found.verdict])
-    return Text(words, _STYLES.get(found.verdict, ""))
+    return styled(words, _STYLES.get(found.verdict, ""))

@@ -12,6 +12,8 @@ from precisionbench.report.plain import (
     Column,
     plain_text,
     readable,
+    styled,
+    styled_lines,
     table,
     table_width,
     widen,
@@ -21,7 +23,6 @@ from precisionbench.results import ComparisonData
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
-
 _INDENT = 2
 _MAX_TEXT_WIDTH = 100  # columns of prose
 _MIN_ROWS_FOR_EVERY_ROW = 3  # a note on all rows of this many or more names none of them
@@ -52,24 +53,27 @@ def show(data: ComparisonData, console: Console, *, wide: bool = False) -> None:
 
 
 def _parts(data: ComparisonData, width: int, wide: bool) -> list[RenderableType]:
-    from rich.text import Text
-
     parts: list[RenderableType] = [
-        Text(rows.title(data), style="bold"),
-        Text(rows.versions(data), style="dim"),
+        styled(rows.title(data), style="bold"),
+        styled(rows.versions(data), style="dim"),
     ]
     if disturbed := disturbance_text(data):
-        parts += [Text(), _item("Disturbed", disturbed, width)]
+        parts += [styled(), _item("Disturbed", disturbed, width)]
     if wrong := rows.wrong_labels(data):
-        parts += [Text(), Text("Not what they say", style="bold red")]
+        parts += [styled(), styled("Not what they say", style="bold red")]
         parts += [_item("", sentence, width) for sentence in wrong]
     if data.results:
-        parts += [Text(), _table(data, width, wide), Text(), Text(rows.legend(data), style="dim")]
+        parts += [
+            styled(),
+            _table(data, width, wide),
+            styled(),
+            styled(rows.legend(data), style="dim"),
+        ]
     if notes := rows.notes(data):
-        parts += [Text(), Text("Notes", style="bold")]
+        parts += [styled(), styled("Notes", style="bold")]
         parts += [_item(_rows_text(names, data), sentence, width) for names, sentence in notes]
     if data.failures:
-        parts += [Text(), Text("Could not run", style="bold")]
+        parts += [styled(), styled("Could not run", style="bold")]
         parts += [_item(f.backend, rows.failure_text(f), width) for f in data.failures]
     return parts
 
@@ -95,18 +99,16 @@ def _table(data: ComparisonData, width: int, wide: bool) -> RenderableType:
 
 
 def _lines(data: ComparisonData) -> list[list[Text]]:
-    from rich.text import Text
-
     found = speedups(data)
     texts = [rows.row_text(data, row, found.get(row.backend)) for row in data.results]
     return [
         [
-            Text(text.backend),
-            Text(text.latency),
-            Text(text.width.lstrip("±")),
-            Text(text.throughput),
-            Text(text.speedup),
-            Text(text.agreement),
+            styled(text.backend),
+            styled(text.latency),
+            styled(text.width.lstrip("±")),
+            styled(text.throughput),
+            styled(text.speedup),
+            styled(text.agreement),
         ]
         for text in texts
     ]
@@ -114,23 +116,20 @@ def _lines(data: ComparisonData) -> list[list[Text]]:
 
 def _extra_columns(data: ComparisonData) -> tuple[list[Column], list[list[Text]]]:
     """Columns of memory and energy, if any row has them."""
-    from rich.text import Text
-
     known = {
         "peak memory": [rows.memory_text(row) for row in data.results],
         "energy": [rows.energy_text(row) for row in data.results],
     }
     found = {heading: texts for heading, texts in known.items() if any(texts)}
-    cells = [[Text(text or "-") for text in line] for line in zip(*found.values(), strict=True)]
+    cells = [[styled(text or "-") for text in line] for line in zip(*found.values(), strict=True)]
     return [Column(heading) for heading in found], cells
 
 
 def _item(about: str, sentence: str, width: int) -> RenderableType:
     from rich.constrain import Constrain
     from rich.padding import Padding
-    from rich.text import Text
 
     room = min(width, _MAX_TEXT_WIDTH) - _INDENT
-    name = Text(readable(f"{about}: ", room) if about else "", style="bold")
-    text = name + Text(readable(sentence, room))
+    name = styled_lines(readable(f"{about}: ", room) if about else "", "bold")
+    text = name + styled_lines(readable(sentence, room))
     return Constrain(Padding(text, (0, 0, 0, _INDENT)), room + _INDENT)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 
+from precisionbench.results.validators import check_shape
+
 
 @attrs.frozen
 class TensorAgreement:
@@ -25,7 +27,7 @@ class TensorAgreement:
     """
 
     path: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] = attrs.field(validator=check_shape)
     dtype: str
     relative_l2: float | None
     cosine: float | None

@@ -14,19 +14,15 @@ from precisionbench.results.conditions import RoundConditions
 from precisionbench.results.environment import Environment
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.json_values import Json
-from precisionbench.results.latency import latency_interval, process_spread, processes
+from precisionbench.results.latency import above_0, latency_interval, process_spread, processes
 from precisionbench.results.measurement import Measurement
 from precisionbench.results.passes import Passes
+from precisionbench.results.validators import check_batch_size, check_shape
 from precisionbench.statistics import Interval, Spread, Verdict, quantile_interval
 
 # From this share of the device's time on, the host's time is close to being the bottleneck.
 _HOST_RISK = 0.8
 _IMAGE_DIMENSIONS = (4, 5)  # of images and videos, with a batch
-
-
-def _check_batch_size(_: object, __: object, batch_size: int | None) -> None:
-    if batch_size is not None and not 0 < batch_size < 2**63:
-        raise ValueError(f"a batch size cannot be {batch_size:.3g}")
 
 
 @attrs.frozen
@@ -86,7 +82,7 @@ class BackendResult:
     backend: str
     name: str
     options: Mapping[str, Json]
-    batch_size: int | None = attrs.field(validator=_check_batch_size)
+    batch_size: int | None = attrs.field(validator=check_batch_size)
     measurement: Measurement
     agreement: Agreement | None = None
     flags: Mapping[str, Json] = attrs.field(factory=dict)
@@ -128,7 +124,7 @@ class BackendResult:
         measurement = self.measurement
         step_s = measurement.resolution_s / measurement.calls_per_sample
         if measurement.is_reported:
-            return quantile_interval(measurement.rounds, resolution=step_s)
+            return above_0(quantile_interval(measurement.rounds, resolution=step_s))
         blocks = processes(measurement.blocks, self.schedule)
         return latency_interval(blocks, self.process_spread, self.noise_floor, step_s)
 
@@ -213,7 +209,7 @@ class TensorInfo:
     """
 
     path: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] = attrs.field(validator=check_shape)
     dtype: str
 
 
@@ -231,7 +227,7 @@ class WorkloadInfo:
     model: str
     parameters: int | None
     inputs: tuple[TensorInfo, ...]
-    batch_size: int | None = attrs.field(validator=_check_batch_size)
+    batch_size: int | None = attrs.field(validator=check_batch_size)
 
     @property
     def has_images(self) -> bool:

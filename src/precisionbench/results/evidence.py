@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 import attrs
 
+from precisionbench.results.validators import check_shape
+
 
 @attrs.frozen
 class Tensor:
@@ -20,7 +22,7 @@ class Tensor:
         dtype: its dtype, e.g. `float16`.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] = attrs.field(validator=check_shape)
     dtype: str
 
 

@@ -10,20 +10,27 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 import attrs
 
-from precisionbench.errors import OutputError, ResultFormatError, one_line
+from precisionbench._internal import files
+from precisionbench._internal.paths import quoted, usable_path
+from precisionbench.errors import OutputError, OutputExistsError, ResultFormatError, one_line
 from precisionbench.results import json_format
+from precisionbench.results.checked import checked
 from precisionbench.results.comparison_data import BackendFailure, BackendResult, ComparisonData
 from precisionbench.results.conditions import RoundConditions
-from precisionbench.results.json_values import Json
+from precisionbench.results.json_values import Json, check_count, parse_json, shortened
 from precisionbench.results.measurement import Block
 
 FORMAT = "precisionbench.journal"
+_MAX_NAME_BYTES = 255
+# What an operation on JSON values raises where they are not of the expected form.
+_SHAPE_ERRORS = (AttributeError, KeyError, TypeError, ValueError)
 _UNFINISHED = "the run ended before a round of this row was finished"
 
 
@@ -31,7 +38,7 @@ class Journal:
     """Appends lines to a file; if writing fails, it stops and the run continues.
 
     Args:
-        file: file to create.
+        file: file to create; an empty one of the user's own is taken as well.
         header: fields of `ComparisonData` that are known before the measurement.
         rows: identities of the planned rows.
 
@@ -46,16 +53,15 @@ class Journal:
     def __init__(
         self, file: str | os.PathLike[str], header: Mapping[str, Any], rows: list[dict[str, Any]]
     ) -> None:
-        self.file, self.write_error = Path(file), ""
+        self.file, self.write_error = usable_path(file, OutputError), ""
         self._seen: set[tuple[str, int]] = set()
+        self._out = _opened(file)
         try:
-            self._out: TextIO = self.file.open("x", encoding="utf-8")
-        except OSError as exc:
-            raise OutputError(
-                f"the journal {str(file)!r} could not be created ({one_line(exc)})",
-                "choose another name or place",
-            ) from exc
-        self._write({"format": FORMAT, "version": json_format.VERSION, "rows": rows, **header})
+            self._append({"format": FORMAT, "version": json_format.VERSION, "rows": rows, **header})
+        except OSError as exc:  # better now than after the measurement
+            self.close()
+            Path(self._out.name).unlink()
+            raise _not_written(file, exc) from exc
 
     def has_row(self, name: str, session: int) -> bool:
         """Whether a row of a session has been added."""
@@ -100,13 +106,16 @@ class Journal:
         if self.write_error:
             return
         try:
-            self._out.write(json.dumps(line, allow_nan=False) + "\n")
-            self._out.flush()
+            self._append(line)
         except OSError as exc:
             self.write_error = (
-                f"the journal {str(self.file)!r} could not be written any further "
-                f"({one_line(exc)}); this result itself is complete"
+                f"the journal {quoted(self.file)} could not be written any further "
+                f"({files.reason_of(exc)}); this result itself is complete"
             )
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        self._out.write(json.dumps(line, allow_nan=False) + "\n")
+        self._out.flush()
 
     def close(self) -> None:
         """Close the file; it is not deleted."""
@@ -120,14 +129,78 @@ def _without_blocks(row: BackendResult) -> dict[str, Any]:
     return found
 
 
-def free_name(output: Path) -> Path:
-    """An unused name for a journal in the folder of a result.
+def _opened(path: str | os.PathLike[str]) -> TextIO:
+    """The file of a journal, which is new, or is there, empty and ours."""
+    with contextlib.suppress(OutputExistsError):
+        files.create(path)
+    file = files.output_file(path, overwrite=True)
+    if not _is_own_and_empty(file):
+        raise OutputExistsError(f"the journal {quoted(path)} exists", "choose another name")
+    try:
+        return open(file, "a", encoding="utf-8", opener=_without_following)
+    except OSError as exc:
+        raise _not_written(path, exc) from exc
+
+
+def _is_own_and_empty(file: Path) -> bool:
+    try:
+        found = file.lstat()
+    except OSError:
+        return False
+    own = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+    return own and stat.S_ISREG(found.st_mode) and not found.st_size
+
+
+def _without_following(file: str, flags: int) -> int:
+    return os.open(file, flags | getattr(os, "O_NOFOLLOW", 0))
+
+
+def _not_written(path: str | os.PathLike[str], error: OSError) -> OutputError:
+    return OutputError(
+        f"the journal {quoted(path)} could not be written ({files.reason_of(error)})",
+        files.remedy_for(error, "choose another place"),
+    )
+
+
+def claim_file(output: Path) -> Path:
+    """Create an empty file for a journal under an unused name, in the folder of a result.
+
+    No other process that writes the same result gets the same file.
 
     Args:
         output: file of the result.
+
+    Raises:
+        OutputError: it cannot be created.
     """
-    names = (f"{output.name}.journal{'' if n == 1 else f'.{n}'}" for n in range(1, 1000))
-    return next(file for name in names if not (file := output.with_name(name)).exists())
+    number = 1
+    while True:
+        file = _name_beside(output, ".journal" if number == 1 else f".{number}.journal")
+        with contextlib.suppress(OutputExistsError):
+            files.create(file)
+            return file
+        number += 1
+
+
+def _name_beside(output: Path, ending: str) -> Path:
+    """A name in the same folder, of which the system allows 255 bytes."""
+    stem = os.fsencode(output.name)
+    if len(stem) + len(ending) > _MAX_NAME_BYTES:
+        stem = stem[: _MAX_NAME_BYTES - len(ending)].decode(errors="ignore").encode()
+    return output.with_name(os.fsdecode(stem) + ending)
+
+
+def has_blocks(file: Path) -> bool:
+    """Whether a journal holds a finished block of the schedule that it ends with.
+
+    Args:
+        file: of the journal, which may be damaged.
+    """
+    found = False
+    with contextlib.suppress(FileNotFoundError), file.open("rb") as lines:
+        for line in lines:
+            found = line.startswith(b'{"block"') or (found and not line.startswith(b'{"schedule"'))
+    return found
 
 
 def is_journal(text: str) -> bool:
@@ -145,35 +218,59 @@ def from_text(text: str, source: str) -> ComparisonData:
     Raises:
         ResultFormatError: it is damaged, or holds no finished block.
     """
-    header, *lines = _lines(text, source)
     try:
-        contents = _Contents(header, header.pop("rows", []))
-        for line in lines:
-            contents.add(line)
+        check_count(text)
+        contents = _contents(text.splitlines())
         contents.fail_unfinished_rows()
-    except (AttributeError, KeyError, TypeError) as exc:
+        measured = contents.measured_rows()
+    except _SHAPE_ERRORS as exc:
         raise ResultFormatError(
-            f"{source} is a damaged journal ({one_line(exc)})", "measure again"
+            f"{source} is a damaged journal ({_said(exc)})", "measure again"
         ) from exc
-    measured = contents.measured_rows()
     if not measured:
         raise ResultFormatError(
             f"{source} is a journal without a single finished block", "measure again"
         )
-    return json_format.from_json(json.dumps(contents.document(measured)), source)
+    return json_format.from_document(contents.document(measured), source)
 
 
-def _lines(text: str, source: str) -> Iterator[dict[str, Any]]:
-    lines = text.splitlines()
+def _contents(lines: list[str]) -> _Contents:
+    """What the lines hold.
+
+    Raises:
+        ValueError: a line is damaged.
+    """
+    contents: _Contents | None = None
     for number, line in enumerate(lines, start=1):
         try:
-            yield json.loads(line)
+            values = parse_json(line)
         except ValueError as exc:
             if number == len(lines) > 1:  # the run ended while it was written
-                return
-            raise ResultFormatError(
-                f"{source} is a damaged journal (line {number}: {exc})", "measure again"
-            ) from exc
+                break
+            raise ValueError(f"line {number}: {exc}") from exc
+        try:
+            if contents is None:
+                contents = _Contents.of(values)
+            else:
+                contents.add(values)
+        except _SHAPE_ERRORS as exc:
+            raise ValueError(f"line {number}: {_said(exc)}") from exc
+    assert contents is not None  # `is_journal` has seen the first line
+    return contents
+
+
+def _said(error: Exception) -> str:
+    """What is wrong, for the error."""
+    return str(error) if isinstance(error, ValueError) else one_line(error)
+
+
+@attrs.frozen
+class _PlannedRow:
+    """The identity of a row, as the first line names it; see `BackendFailure`."""
+
+    backend: str
+    name: str
+    options: Mapping[str, Json]
 
 
 @attrs.define
@@ -188,11 +285,18 @@ class _Contents:
     """
 
     header: dict[str, Any]
-    planned: list[dict[str, Any]]
+    planned: list[_PlannedRow]
     rows: dict[str, Any] = attrs.field(factory=dict)
     failures: dict[str, Any] = attrs.field(factory=dict)
 
-    def add(self, line: dict[str, Any]) -> None:
+    @classmethod
+    def of(cls, first_line: Json) -> _Contents:
+        """The contents of a journal that has only its first line."""
+        header = dict(first_line)
+        planned = [checked(row, _PlannedRow) for row in header.pop("rows", [])]
+        return cls(header, planned)
+
+    def add(self, line: Json) -> None:
         """Add a line.
 
         Args:
@@ -206,24 +310,31 @@ class _Contents:
         if "row" in line:
             self._add_row(line["row"])
         elif "block" in line:
-            self.rows[line["of"]]["measurement"]["blocks"].append(line["block"])
+            self._add_block(line["of"], line["block"])
         elif "conditions" in line:
             self.header.setdefault("conditions", []).append(line["conditions"])
         elif "failure" in line:
-            self.failures[line["failure"]["backend"]] = line["failure"]
+            failure = checked(line["failure"], BackendFailure)
+            self.failures[failure.backend] = line["failure"]
         elif "left_out" in line:
-            self.planned = [row for row in self.planned if row["backend"] != line["left_out"]]
+            self.planned = [row for row in self.planned if row.backend != line["left_out"]]
 
     def _add_row(self, row: dict[str, Any]) -> None:
         known = self.rows.setdefault(row["backend"], row)
         if known is not row:  # the same row in a later session
             known["measurement"]["preparations"] += row["measurement"]["preparations"]
 
+    def _add_block(self, row: str, block: dict[str, Any]) -> None:
+        if row not in self.rows:
+            raise ValueError(f"a block of the row {shortened(row)}, which no line before it adds")
+        checked(block, Block)
+        self.rows[row]["measurement"]["blocks"].append(block)
+
     def fail_unfinished_rows(self) -> None:
         """Add a failure for each planned row that has neither a line nor a failure."""
-        for identity in self.planned:
-            if identity["backend"] not in {*self.rows, *self.failures}:
-                self.failures[identity["backend"]] = _unfinished(identity)
+        for planned in self.planned:
+            if planned.backend not in {*self.rows, *self.failures}:
+                self.failures[planned.backend] = _unfinished(planned)
 
     def measured_rows(self) -> dict[str, Any]:
         """Rows that have blocks; one that failed later keeps them, with a warning."""
@@ -240,7 +351,7 @@ class _Contents:
         Args:
             measured: the rows with blocks, by name.
         """
-        order = [identity["backend"] for identity in self.planned]
+        order = [row.backend for row in self.planned]
         return {
             **self.header,
             "format": json_format.FORMAT,
@@ -249,8 +360,13 @@ class _Contents:
         }
 
 
-def _unfinished(identity: dict[str, Any]) -> dict[str, Any]:
+def _unfinished(row: _PlannedRow) -> dict[str, Any]:
     failure = BackendFailure(
-        **identity, error="MeasurementError", reason=_UNFINISHED, remedy="measure again"
+        row.backend,
+        row.name,
+        row.options,
+        error="MeasurementError",
+        reason=_UNFINISHED,
+        remedy="measure again",
     )
     return attrs.asdict(failure)

@@ -19,6 +19,7 @@ from precisionbench.statistics import Interval, Spread, pooled_spread, quantile_
 from precisionbench.statistics.ratios import mean_level_interval
 
 _CONFIDENCE = 0.95
+_LEAST = 1e-3  # of a value: a lower end says only that nothing is known
 # Standard deviation of the log latency between processes of the same code, by type of device, where
 # it has not been measured (docs/between-processes.md).
 _NOISE_FLOORS: Mapping[str, float] = {"cuda": 0.0025}
@@ -98,8 +99,20 @@ def latency_interval(
     return Interval(between.value, between.value - down, between.value + up).exp()
 
 
+def above_0(interval: Interval) -> Interval:
+    """The interval of a time, which ends above 0 even where the clock's step is as long.
+
+    Args:
+        interval: of a positive value.
+    """
+    return attrs.evolve(interval, low=max(interval.low, _LEAST * interval.value))
+
+
 def _relative_samples(blocks: Sequence[Block], levels: dict[ReplicaKey, float]) -> list[float]:
     """Samples as multiples of their replica's level."""
     return [
-        sample / math.exp(levels[block.replica_key]) for block in blocks for sample in block.samples
+        sample / level
+        for block in blocks
+        for level in [math.exp(levels[block.replica_key])]
+        for sample in block.samples
     ]

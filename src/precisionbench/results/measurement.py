@@ -7,19 +7,10 @@ from statistics import median
 import attrs
 
 from precisionbench.results.grouping import ReplicaKey, RoundKey, samples_by_round
+from precisionbench.results.validators import check_samples
 
 # `Measurement.clock` and `ComparisonData.launcher` of times that were read, not measured.
 REPORTED = "reported"
-
-
-def check_samples(_: object, __: object, samples: tuple[float, ...]) -> None:
-    """An attrs validator for samples in seconds.
-
-    Raises:
-        ValueError: a sample is zero, negative, infinite or NaN.
-    """
-    if not all(1e-12 < sample < 1e12 for sample in samples):
-        raise ValueError("a sample must be a time above 0, in seconds")
 
 
 def _check_blocks(_: object, __: object, blocks: tuple[Block, ...]) -> None:

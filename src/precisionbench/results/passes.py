@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from precisionbench.results.measurement import check_samples
+from precisionbench.results.validators import check_samples
 
 
 @attrs.frozen

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-import tokenize
 from collections.abc import Sequence
+from importlib.util import decode_source
 
 import attrs
 
-from precisionbench.errors import SpecError, one_line
+from precisionbench._internal.bounded_reading import read_bytes, why_unreadable
+from precisionbench._internal.paths import quoted, usable_path
+from precisionbench._internal.termination import terminated_in_order
+from precisionbench.errors import SpecError
 from precisionbench.scriptcheck.events import Observations
 from precisionbench.scriptcheck.frames import place_of
 from precisionbench.scriptcheck.notes import notes
@@ -18,6 +21,8 @@ from precisionbench.scriptcheck.static_analysis import analyze
 from precisionbench.scriptcheck.text import to_text
 from precisionbench.scriptcheck.timed_regions import TimedRegion, by_place, find_regions
 from precisionbench.scriptcheck.violations import CheckData, TimedModel
+
+_MOST_BYTES = 16 * 2**20  # of a script
 
 
 @attrs.frozen
@@ -46,12 +51,16 @@ def check(
 
     Raises:
         SpecError: there is no such script, or it cannot be read.
+        OutputError: the folder for temporary files (TMPDIR) cannot hold what was observed.
     """
     if isinstance(args, str):
         raise SpecError(f"args is the text {args!r}", "give a list: args=['--batch', '8']")
-    name = os.fspath(script)
+    usable_path(script, SpecError)
+    name = os.fsdecode(script)  # as it was given, as `sys.argv[0]` of the script
     source = _source(name)
-    return evaluate(name, source, observe(name, list(args), timeout_s, boot=BOOT))
+    with terminated_in_order():
+        observations = observe(name, list(args), timeout_s, boot=BOOT)
+    return evaluate(name, source, observations)
 
 
 def evaluate(script: str, source: str, observations: Observations) -> Check:
@@ -80,13 +89,13 @@ def evaluate(script: str, source: str, observations: Observations) -> Check:
 
 def _source(name: str) -> str:
     try:
-        with tokenize.open(name) as file:
-            return file.read()
+        return decode_source(read_bytes(name, _MOST_BYTES))
     except (SyntaxError, UnicodeDecodeError):  # Python reports it when it runs the script
         return ""
     except (OSError, ValueError) as exc:
         raise SpecError(
-            f"there is no script {name!r} to read ({one_line(exc)})", "give the path of a .py file"
+            f"there is no script {quoted(name)} to read ({why_unreadable(exc)})",
+            "give the path of a .py file",
         ) from exc
 
 

@@ -2,7 +2,8 @@
 
 Torch is not imported before the script does so: what the script sets in the environment first must
 take effect. The parent holds the other end of a pipe; when that closes, the observations so far are
-written and the process exits, whatever the script is doing.
+written and the process exits, whatever the script is doing. On Linux a supervisor ends what the
+script has started, and the script itself where it never lets go of the interpreter.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any
 
 import attrs
 
+from precisionbench._internal.files import write_whole
+from precisionbench._internal.supervisor import supervised
 from precisionbench.errors import one_line
 from precisionbench.scriptcheck.clock_proxies import install_clock_proxies
 from precisionbench.scriptcheck.event_log import EventLog
@@ -31,6 +34,7 @@ from precisionbench.scriptcheck.import_hook import after_import
 
 OBSERVATIONS = "observations.json"
 ENDED_BY_PARENT = "ended by parent"  # the kind of ending of a script that the parent has ended
+NOT_WRITTEN = 74  # the exit status where the observations cannot be written, as in sysexits.h
 _INTERRUPTED = 130  # the exit status of shells
 
 
@@ -41,6 +45,7 @@ def main(argv: Sequence[str], device: Callable[[], Any] = lambda: None) -> None:
         argv: a folder to write to, the pipe's number, the script, and its arguments.
         device: makes the `DeviceMonitor`, once torch is imported; None is the real GPU.
     """
+    supervised()
     folder, pipe, script, *args = argv
     os.set_inheritable(int(pipe), False)
     run = _ObservedRun(Path(folder), device)
@@ -96,7 +101,8 @@ class _ObservedRun:
     def exit_when_pipe_closes(self, pipe: int) -> None:
         """Wait until the parent closes its end of the pipe, then write and exit."""
         os.read(pipe, 1)
-        self._write(Ending(ENDED_BY_PARENT))
+        with contextlib.suppress(SystemExit):
+            self._write(Ending(ENDED_BY_PARENT))
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
@@ -109,16 +115,21 @@ class _ObservedRun:
         self._exit(code)
 
     def _write(self, ending: Ending) -> None:
-        """Write the observations, whole and once."""
+        """Write the observations, whole and once.
+
+        Raises:
+            SystemExit: the disk is full.
+        """
         with self._writing:
             if (self._folder / OBSERVATIONS).exists():
                 return
             with contextlib.suppress(ValueError):  # not in the main thread
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
             text = json.dumps(attrs.asdict(self._observations(ending)))
-            temporary = self._folder / "unfinished"
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, self._folder / OBSERVATIONS)
+            try:
+                write_whole(self._folder / OBSERVATIONS, text.encode(), overwrite=True)
+            except OSError:
+                sys.exit(NOT_WRITTEN)
 
     def _observations(self, ending: Ending) -> Observations:
         if self._observer is None:

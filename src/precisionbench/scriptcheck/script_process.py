@@ -8,15 +8,18 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 import attrs
 
+from precisionbench._internal.paths import quoted
+from precisionbench._internal.supervisor import END_LIMIT_S
+from precisionbench._internal.temporary_folder import TemporaryFolder
+from precisionbench.errors import OutputError
 from precisionbench.results import json_format
-from precisionbench.scriptcheck.child import ENDED_BY_PARENT, OBSERVATIONS
+from precisionbench.scriptcheck.child import ENDED_BY_PARENT, NOT_WRITTEN, OBSERVATIONS
 from precisionbench.scriptcheck.events import NO_OBSERVATIONS, Ending, Observations
 
 BOOT = (
@@ -47,20 +50,28 @@ def observe(
 
     Returns:
         What was observed, until the end or until it was ended.
+
+    Raises:
+        OutputError: the folder for temporary files cannot hold it.
     """
     root = str(Path(__file__).parent.parent.parent)
-    with tempfile.TemporaryDirectory(prefix="precisionbench-") as folder, _pipe() as (read, write):
+    with TemporaryFolder() as folder, _pipe() as (read, write):
         process = popen(
-            [sys.executable, "-c", boot, root, folder, str(read), script, *args],
+            [sys.executable, "-c", boot, root, str(folder), str(read), script, *args],
             stdout=_STDERR,
             pass_fds=(read,),
         )
         try:
             forced = _wait(process, timeout_s, write)
         finally:
-            process.kill()
-            process.wait()
-        return read_observations(Path(folder), forced or death(process.returncode))
+            _end(process)
+        found = read_observations(folder, forced or death(process.returncode))
+        if found.ending == Ending("killed", NOT_WRITTEN):
+            raise OutputError(
+                f"what was observed of the script could not be written to {quoted(folder.parent)}",
+                "free space there, or set TMPDIR to another folder",
+            )
+        return found
 
 
 def read_observations(folder: Path, otherwise: Ending) -> Observations:
@@ -110,6 +121,16 @@ def _wait(
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_WRITE_LIMIT_S)
     return Ending(kind)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill it, and on Linux all that the script has started: its supervisor does at SIGTERM."""
+    if sys.platform == "linux":
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(END_LIMIT_S)
+    process.kill()
+    process.wait()
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
+from precisionbench import safe_text
 from precisionbench.diagnosis.findings import FindingStatus
 from precisionbench.report.diagnosis import figure
 from precisionbench.report.formatting import time_text
@@ -91,7 +92,7 @@ def _timed(timed: TimedModel) -> str:
 
 def _wrapped(text: str, indent: str, width: int) -> list[str]:
     lines = textwrap.wrap(
-        text,
+        safe_text.line(text),
         width,
         initial_indent=indent,
         subsequent_indent=f"{indent}  ",

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_MAX_LOG = math.log(1e100)
+
 
 @attrs.frozen
 class Interval:
@@ -38,8 +40,14 @@ class Interval:
         return not self.low <= 1 <= self.high
 
     def exp(self) -> Interval:
-        """The interval of `e ** x` for x in this interval."""
-        return Interval(math.exp(self.value), math.exp(self.low), math.exp(self.high))
+        """The interval of `e ** x` for x in this interval, with no end beyond 1e-100 and 1e100.
+
+        A few rounds that differ wildly have an interval whose ends no float could hold.
+        """
+        value, low, high = (
+            math.exp(max(-_MAX_LOG, min(_MAX_LOG, x))) for x in (self.value, self.low, self.high)
+        )
+        return Interval(value, low, high)
 
     def scaled(self, factor: float) -> Interval:
         """The interval of `x * factor` for x in this interval.
@@ -98,12 +106,13 @@ def quantile_interval(
 
     if not rounds or not all(map(len, rounds)):
         raise ValueError("an interval needs at least one round, and samples in each")
-    pooled = np.concatenate([np.asarray(samples, dtype=float) for samples in rounds])
+    pooled = np.sort(np.concatenate([np.asarray(samples, dtype=float) for samples in rounds]))
     value = float(np.quantile(pooled, q))
     ends = _ends(rounds, value, q, confidence)
     low, high = (float(x) for x in np.quantile(pooled, ends))
     # Between two samples nothing is known, so the interval contains the neighbours of the value.
-    below, above = (float(np.quantile(pooled, q, method=m)) for m in ("lower", "higher"))
+    place = q * (len(pooled) - 1)
+    below, above = float(pooled[math.floor(place)]), float(pooled[math.ceil(place)])
     half_step = resolution / 2
     return Interval(value, min(low, below, value - half_step), max(high, above, value + half_step))
 
@@ -121,19 +130,24 @@ def _ends(
     """
     if len(rounds) == 1:
         return 0.0, 1.0
-    import numpy as np
     from scipy.special import stdtrit
 
-    shares = np.array([_share_below(np.asarray(samples), value) for samples in rounds])
+    shares = _shares_below(rounds, value)
     effective = _effective_rounds(shares)
     t = float(stdtrit(max(1.0, effective - 1), (1 + confidence) / 2))
     reach = t * float(shares.std(ddof=1)) / math.sqrt(effective)
     return max(0.0, q - reach), min(1.0, q + reach)
 
 
-def _share_below(samples: NDArray[np.float64], value: float) -> float:
-    """The share of samples below a value; equal ones count half."""
-    return float((samples < value).mean() + 0.5 * (samples == value).mean())
+def _shares_below(rounds: Sequence[Sequence[float]], value: float) -> NDArray[np.float64]:
+    """The share of samples below a value in each round; equal ones count half."""
+    import numpy as np
+
+    counts = [len(samples) for samples in rounds]
+    pooled = np.concatenate([np.asarray(samples, dtype=float) for samples in rounds])
+    below = (pooled < value) + 0.5 * (pooled == value)
+    shares: NDArray[np.float64] = np.add.reduceat(below, np.cumsum([0, *counts[:-1]])) / counts
+    return shares
 
 
 def _effective_rounds(shares: NDArray[np.float64]) -> float:

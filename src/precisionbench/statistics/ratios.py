@@ -9,6 +9,7 @@ process keeps until it ends: on an H200 there are two kinds of process, 0.4 % ap
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -209,8 +210,8 @@ def levels(
     table = np.array([[rows[i][replica, r] for r in shared] for i, replica in replicas])
     table = table - table.mean(axis=0)
     found: list[dict[Hashable, float]] = [{} for _ in rows]
-    for (i, replica), values in zip(replicas, table, strict=True):
-        found[i][replica] = float(np.median(values))
+    for (i, replica), level in zip(replicas, np.median(table, axis=1).tolist(), strict=True):
+        found[i][replica] = level
     return found
 
 
@@ -228,10 +229,13 @@ def has_complete_round(rows: Sequence[Mapping[Any, float]]) -> bool:
 
 
 def _complete_rounds(rows: Sequence[Mapping[Any, float]]) -> list[Hashable]:
-    sets = [
-        {r for replica, r in row if replica == wanted} for row in rows for wanted in _replicas(row)
+    wanted = [len(_replicas(row)) for row in rows]
+    measured = [Counter(r for _, r in row) for row in rows]
+    return [
+        r
+        for r in measured[0]
+        if all(times[r] == count for times, count in zip(measured, wanted, strict=True))
     ]
-    return [r for r in dict.fromkeys(r for _, r in rows[0]) if all(r in known for known in sets)]
 
 
 def pooled_spread(rows: Sequence[Sequence[float]]) -> Spread:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from precisionbench import safe_text
 from precisionbench.analysis.run_diff import Difference, RowChange
 from precisionbench.comparison import Comparison
 from precisionbench.report.rows import ratio_texts
@@ -106,4 +107,4 @@ def _worse(found: Difference) -> str:
 def _fail_if(missed: str) -> None:
     __tracebackhide__ = True
     if missed:
-        raise AssertionError(missed)
+        raise AssertionError(safe_text.line(missed))

@@ -6,11 +6,12 @@ import hashlib
 import re
 from pathlib import Path
 
+from precisionbench._internal import files
 from precisionbench.comparison import Comparison, load
 from precisionbench.errors import IncomparableError
 from precisionbench.testing.assertions import assert_not_slower, change_text
 
-_MAX_NAME = 100  # characters of a test's name in the name of its file
+_MAX_NAME = 100  # bytes of a test's name in the name of its file
 _REPLACE = "make a new one with --precisionbench-save --precisionbench-overwrite"
 
 
@@ -21,9 +22,21 @@ def file_name(test: str, number: int) -> str:
         test: the test's id.
         number: of the comparison within the test, from 1.
     """
-    readable = re.sub(r"[^\w.-]+", "-", test).strip("-")[-_MAX_NAME:]
+    words = re.sub(r"[^\w.-]+", "-", test).strip("-").encode()[-_MAX_NAME:]
+    readable = words.decode(errors="ignore")  # without half a character
     digest = hashlib.sha256(test.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{readable}-{digest}{f'-{number}' if number > 1 else ''}.json"
+
+
+def is_to_be_saved(file: Path, *, save: bool, overwrite: bool) -> bool:
+    """Whether a comparison becomes the baseline, instead of being compared with it.
+
+    Args:
+        file: of the baseline.
+        save: write the baseline if there is none.
+        overwrite: with `save`, replace an existing baseline.
+    """
+    return save and (overwrite or not file.exists())
 
 
 def check_baseline(comparison: Comparison, file: Path, *, save: bool, overwrite: bool) -> str:
@@ -44,7 +57,8 @@ def check_baseline(comparison: Comparison, file: Path, *, save: bool, overwrite:
         ResultFormatError: the file is not a result.
         OutputError: the baseline cannot be written.
     """
-    if save and (overwrite or not file.exists()):
+    if is_to_be_saved(file, save=save, overwrite=overwrite):
+        files.make_folder(file.parent)
         comparison.save(file, overwrite=overwrite)
         return f"saved as the baseline {file}"
     if not file.exists():

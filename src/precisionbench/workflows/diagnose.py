@@ -114,6 +114,7 @@ def diagnose(
     experiments: str | Sequence[str] = "none",
     *,
     budget_s: float | None = None,
+    trust: bool = False,
     on_progress: OnProgressOption = "auto",
 ) -> Diagnosis:
     """Explain why the rows of a comparison are as fast as they are.
@@ -131,6 +132,10 @@ def diagnose(
         budget_s: about how many seconds `"auto"` may take for all experiments together; those that
             do not fit are left out, and a note says so. Experiments that are asked for by name are
             made however long they take. None is 10 on a GPU and 45 elsewhere.
+        trust: whether you know where a loaded comparison is from. Without it, experiments are made
+            on rows of this library's backends only, and on none with an option that names code, a
+            folder or a file; each refusal is a sentence of the diagnosis. A backend that you put
+            into `comparison.backends` by the row's name is used as it is.
         on_progress: as for `compare`, for the experiments.
 
     Returns:
@@ -149,7 +154,7 @@ def diagnose(
         )
     from precisionbench.workflows import experiment_runs  # imports torch
 
-    wanted = experiment_runs.Experiments(experiments, budget_s)
+    wanted = experiment_runs.Experiments(experiments, budget_s, trust)
     model, inputs = _model_and_inputs(workload)
     measured = experiment_runs.workload_as_measured(comparison, model, inputs)
     with shown(on_progress) as tell:

@@ -10,12 +10,13 @@ import attrs
 
 from precisionbench._internal.output_capture import silence
 from precisionbench.analysis.speedups import per_item_ratio
-from precisionbench.backends import Backend, discovery
+from precisionbench.backends import Backend
+from precisionbench.backends.from_files import from_file
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import ExperimentResult, MadeExperiments
-from precisionbench.errors import PrecisionBenchError, SpecError, WorkloadError
+from precisionbench.errors import PrecisionBenchError, SpecError, UntrustedSpecError, WorkloadError
 from precisionbench.measure import compare
 from precisionbench.measure.after_rows import MeasureRows
 from precisionbench.measure.options import Options
@@ -55,6 +56,7 @@ class Experiments:
         budget_s: about how many seconds `"auto"` may take for all experiments together; those that
             do not fit are left out, and a note of the diagnosis says so. None is 10 on a GPU and 45
             elsewhere. It is not part of the comparison's budget.
+        trust: make the backends that a loaded comparison names with plugins, code or folders.
 
     Raises:
         SpecError: there is no experiment of a name.
@@ -64,6 +66,7 @@ class Experiments:
         default="auto", converter=_wanted, validator=_check_names
     )
     budget_s: float | None = None
+    trust: bool = False
 
     def __call__(
         self,
@@ -83,13 +86,15 @@ class Experiments:
         data, before = comparison.data, comparison.experiments or MadeExperiments()
         costs = Costs.of(data, is_kept=measure is not None)
         budget_s = costs.budget_s if self.budget_s is None else self.budget_s
+        backends, refused = _made_or_refused(comparison, self.trust)
         plans, impossible, notes = plan_experiments(
             diagnosis_of(data, before.results).findings,
-            backends_of(comparison),
+            backends,
             self.wanted,
             budget_s,
             data.workload.batch_size,
             costs,
+            refused,
         )
         rows_s = costs.rounds_s(len(rows_of(plans)))
         options = attrs.evolve(OPTIONS, budget_s=rows_s or None, seed=workload.seed)
@@ -150,23 +155,34 @@ def _described(value: Any) -> str:
     return str(value)
 
 
-def backends_of(comparison: Comparison) -> dict[str, Backend]:
+def backends_of(comparison: Comparison, trust: bool = False) -> dict[str, Backend]:
     """The backends of a comparison's rows: the given objects, or made from the rows' specs.
 
     Args:
         comparison: what was measured.
+        trust: whether a loaded comparison may name plugins, code, folders and files.
 
     Returns:
-        Backends by row; rows whose backend is not installed here are left out.
+        Backends by row; rows whose backend is not installed here, or not trusted, are left out.
     """
-    found: dict[str, Backend] = {}
+    return _made_or_refused(comparison, trust)[0]
+
+
+def _made_or_refused(
+    comparison: Comparison, trust: bool
+) -> tuple[dict[str, Backend], dict[str, str]]:
+    """Backends by row, and by row why its file is not believed."""
+    made: dict[str, Backend] = {}
+    refused: dict[str, str] = {}
     for row in comparison.results:
         given = comparison.backends.get(row.backend)
         try:
-            found[row.backend] = given or discovery.make(row.backend.partition("#")[0])
+            made[row.backend] = given or from_file(row.backend.partition("#")[0], trust)
+        except UntrustedSpecError as exc:
+            refused[row.backend] = str(exc)
         except PrecisionBenchError:
             continue
-    return found
+    return made, refused
 
 
 # Running

@@ -23,6 +23,7 @@ _MIN_GAIN = 1.02
 # The expected gain of a finding without a factor.
 _UNKNOWN_GAIN = 1.5
 FRESH_PROCESS = "fresh-process"
+_NOT_AT_HAND = "the row's backend is not at hand; diagnose in the process that measured it"
 # Makes the changed row of a row; the number is that of items in one of its calls, if known.
 _Change = Callable[[Backend, int | None], Backend]
 
@@ -117,6 +118,7 @@ def plan_experiments(
     budget_s: float,
     batch_size: int | None = None,
     costs: Costs | None = None,
+    refused: Mapping[str, str] | None = None,
 ) -> tuple[list[Plan], list[ExperimentResult], list[str]]:
     """Choose the experiments to run: the largest expected gain first, within the budget.
 
@@ -127,6 +129,7 @@ def plan_experiments(
         budget_s: about how many seconds all of them may take, where `wanted` is `auto`.
         batch_size: items that a call serves; None if it is not known.
         costs: estimates how long they take; None is a device other than a GPU.
+        refused: by row, why there is no backend of it, where there is more to say.
 
     Returns:
         The experiments to run; those that cannot be run, with the reason; and notes on the others.
@@ -144,7 +147,8 @@ def plan_experiments(
             continue
         if wanted == "auto" and not _is_worth_testing(finding):
             continue
-        plan = _plan(finding, name, backends.get(finding.row), batch_size)
+        row = backends.get(finding.row) or (refused or {}).get(finding.row, _NOT_AT_HAND)
+        plan = _plan(finding, name, row, batch_size)
         if isinstance(plan, Plan):
             possible.append(plan)
         else:
@@ -200,12 +204,12 @@ def _first_wanted(finding: Finding, names: set[str]) -> str:
 
 
 def _plan(
-    finding: Finding, name: str, row: Backend | None, batch_size: int | None
+    finding: Finding, name: str, row: Backend | str, batch_size: int | None
 ) -> Plan | ExperimentResult:
-    """An experiment for a finding, or why it cannot be run."""
+    """An experiment for a finding, or why it cannot be run; so says `row` without a backend."""
     failed = partial(ExperimentResult, name, finding.cause, finding.row, None)
-    if row is None:
-        return failed("the row's backend is not at hand; diagnose in the process that measured it")
+    if isinstance(row, str):
+        return failed(row)
     try:
         changed = EXPERIMENTS[name](row, row.batch_size or batch_size)
     except PrecisionBenchError as exc:

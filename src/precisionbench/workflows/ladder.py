@@ -17,9 +17,9 @@ from precisionbench.diagnosis.gap.explained import check_comparable
 from precisionbench.diagnosis.gap.ledger import Factor
 from precisionbench.diagnosis.gap.measured import fastest, measured_factors, measured_path, slowest
 from precisionbench.errors import IncomparableError
-from precisionbench.measure import compare
+from precisionbench.measure import availability, compare
+from precisionbench.measure.availability import reasons_against
 from precisionbench.measure.options import Options
-from precisionbench.measure.worker.guards import check_available
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.published import get
 from precisionbench.published.record import Record
@@ -209,7 +209,9 @@ def ladder(
 def _available(spec: str) -> str:
     """The canonical spec of a backend that can run here."""
     backend = discovery.make(spec)
-    check_available(backend)
+    for error in reasons_against([backend]):
+        if error is not None:
+            raise error
     return canonical_spec(backend)
 
 
@@ -281,16 +283,14 @@ def _capabilities(workload: Workload) -> Capabilities:
     gpu = capture(workload.device).gpu
     known = device_of(gpu) if gpu else None
     capability = compute_capability(gpu.compute_capability) if gpu else (0, 0)
+    unavailable = [info for info in availability.list_backends() if not info.available]
     dlas = known.peaks.get("dlas") if known else None
     return Capabilities(
         device=workload.device.type,
         capability=capability,
         has_images=workload.info.has_images,
         batch_size=workload.info.batch_size,
-        missing={
-            info.name: f"it needs {info.requirement}; {info.remedy}"
-            for info in discovery.list_backends()
-            if not info.available
-        },
+        missing={info.name: f"it needs {info.requirement}; {info.remedy}" for info in unavailable},
+        broken=tuple(info.name for info in unavailable if not info.options),
         dlas=int(dlas.value) if dlas else 0,
     )

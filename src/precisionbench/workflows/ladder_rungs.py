@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 
 import attrs
 
 from precisionbench.backends import Backend, discovery
 from precisionbench.backends.rungs import Capabilities, Rung, Stage
-from precisionbench.errors import FOREIGN_ERRORS
+from precisionbench.errors import PrecisionBenchError, SpecError, one_line, text_of
 from precisionbench.spec_syntax import spec_text, split_spec
 
 __all__ = ["Capabilities", "rungs", "stopped"]
 
 # In float32 a batch so many times as large as the user's own may leave no room for other rows.
 _MOST_TIMES_LARGER = 8
+# A backend offers no more rows than these.
+_MOST_RUNGS = 100
 
 
 def rungs(start: str, capabilities: Capabilities, batch_size: int | None = None) -> tuple[str, ...]:
@@ -48,31 +51,54 @@ class _Offer:
     """The rungs of one backend.
 
     Attributes:
-        backend: the backend's class.
+        name: of the backend.
         rungs: in its own order.
         missing: why it cannot run here; empty where it can.
+        left_out: what to say where it cannot.
     """
 
-    backend: type[Backend]
+    name: str
     rungs: tuple[Rung, ...]
     missing: str
+    left_out: str = ""
 
 
 def _offers(capabilities: Capabilities) -> Iterator[_Offer]:
     """The installed backends with rungs; `precisionbench backends` reports broken plugins."""
     for name in discovery.installed():
-        try:
-            backend = discovery.load(name)
-            found = tuple(backend.ladder_rungs(capabilities))
-        except FOREIGN_ERRORS:
-            continue
-        if found:
-            yield _Offer(backend, found, capabilities.missing.get(name, ""))
+        if name not in capabilities.broken and (offer := _offer(name, capabilities)):
+            yield offer
+
+
+def _offer(name: str, capabilities: Capabilities) -> _Offer | None:
+    """The rungs of a backend, or why there are none; None where it has none."""
+    try:
+        backend = discovery.load(name)
+    except PrecisionBenchError:
+        return None
+    try:
+        found = _rungs_of(backend, capabilities)
+        missing, left_out = capabilities.missing.get(name, ""), text_of(backend.left_out)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # the code of a plugin
+        return _Offer(name, (), f"its ladder_rungs failed ({one_line(exc)})")
+    return _Offer(name, found, missing, left_out) if found else None
+
+
+def _rungs_of(backend: type[Backend], capabilities: Capabilities) -> tuple[Rung, ...]:
+    """The rungs of a backend, each of which its options allow."""
+    found = tuple(itertools.islice(backend.ladder_rungs(capabilities), _MOST_RUNGS + 1))
+    if len(found) > _MOST_RUNGS:
+        raise SpecError(f"it gives more than {_MOST_RUNGS} rungs")
+    for rung in found:
+        discovery.make(spec_text(backend.name, rung.options))
+    return found
 
 
 def _specs(offers: list[_Offer], stages: list[Stage]) -> list[str]:
     return [
-        spec_text(offer.backend.name, rung.options)
+        spec_text(offer.name, rung.options)
         for stage in stages
         for offer in offers
         for rung in offer.rungs
@@ -110,7 +136,7 @@ def stopped(
     return (
         *_about_batch(start, capabilities, batch_size),
         *(
-            f"{offer.backend.left_out or f'{offer.backend.name} was left out'}: {offer.missing}"
+            f"{offer.left_out or f'{offer.name} was left out'}: {offer.missing}"
             for offer in _offers(capabilities)
             if offer.missing
         ),

@@ -35,10 +35,6 @@ class EditedWorkload(Backend):
     change: str = ""
     backend: Any = attrs.field(default=None, kw_only=True, eq=False, metadata={"recorded": False})
 
-    def check_available(self) -> None:
-        """Check the backend."""
-        self.backend.check_available()
-
     @contextlib.contextmanager
     def prepare(
         self, model: nn.Module, inputs: Inputs

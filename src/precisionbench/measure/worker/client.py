@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import attrs
 import torch
 
+from precisionbench._internal.bounded_text import bounded_log, bounded_warnings
+from precisionbench.errors import FOREIGN_ERRORS, WorkerError, one_line
 from precisionbench.measure.worker.process import Worker
 from precisionbench.measure.worker.protocol import (
     REQUESTS,
@@ -102,9 +105,9 @@ class WorkerBackend:
     def output(self) -> Mapping[str, torch.Tensor]:
         """The tensors of the first call's output by their paths, on the CPU."""
         path = self.worker.log.with_suffix(".output")
-        self.ask("write_output", path=str(path))
         try:
-            return torch.load(path, weights_only=False)  # type: ignore[no-any-return]
+            self.ask("write_output", path=str(path))
+            return _tensors_in(path)
         finally:
             path.unlink(missing_ok=True)
 
@@ -124,8 +127,23 @@ class WorkerBackend:
         """
         closing: Closing = REQUESTS["close"].decoded(self.worker.answer())
         self.worker.wait_until_exited()
-        self._closing = Closing(closing.warnings, (*closing.log, *self.worker.tail()))
+        self._closing = Closing(
+            bounded_warnings(closing.warnings), bounded_log([*closing.log, *self.worker.tail()])
+        )
 
     def closing(self) -> Closing:
         """The warnings and the log, which are complete once it is closed."""
         return self._closing
+
+
+def _tensors_in(path: Path) -> Mapping[str, torch.Tensor]:
+    """The tensors that a worker has written; of its file no code is run."""
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        if not all(isinstance(one, torch.Tensor) for one in found.values()):
+            raise TypeError("not only tensors")
+    except FOREIGN_ERRORS as exc:
+        raise WorkerError(
+            f"its first output could not be read, so there is no agreement ({one_line(exc)})"
+        ) from exc
+    return found  # type: ignore[no-any-return]

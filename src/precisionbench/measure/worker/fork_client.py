@@ -17,13 +17,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from precisionbench.measure.worker.spawn import environment, import_path
+from precisionbench._internal.supervisor import END_LIMIT_S
+from precisionbench.measure.worker.spawn import (
+    ask_to_end,
+    environment,
+    import_path,
+    kill_group,
+)
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from precisionbench.measure.worker.fork_server import main; main()"
 )
-_EXIT_LIMIT_S = 5.0
 _MAX_MESSAGE_BYTES = 1 << 16
 _SET_BY_PYTEST = "PYTEST_CURRENT_TEST"  # another in each test, and nothing depends on it
 
@@ -113,8 +118,8 @@ class ForkServer:
         stdout, answers = os.pipe()
         process = ForkedProcess(
             self,
-            os.fdopen(stdin, "w", encoding="utf-8"),
-            os.fdopen(stdout, "r", encoding="utf-8"),
+            os.fdopen(stdin, "wb"),
+            os.fdopen(stdout, "rb"),
         )
         try:
             with log.open("wb") as sink, self._lock:
@@ -192,7 +197,7 @@ class ForkedProcess:
         returncode: its exit code, or minus the signal that ended it; None while it runs.
     """
 
-    def __init__(self, server: ForkServer, stdin: IO[str], stdout: IO[str]) -> None:
+    def __init__(self, server: ForkServer, stdin: IO[bytes], stdout: IO[bytes]) -> None:
         self.stdin, self.stdout = stdin, stdout
         self.returncode: int | None = None
         self._server = server
@@ -217,21 +222,30 @@ class ForkedProcess:
         self._exited.set()
         self._started.set()
 
-    def wait_until_exited(self, limit_s: float) -> None:
+    def wait_until_exited(self, limit_s: float) -> bool:
         """Wait for its exit; its process ID stays its own.
 
         Args:
             limit_s: seconds to wait at most.
+
+        Returns:
+            Whether it has exited.
         """
-        self._exited.wait(limit_s)
+        return self._exited.wait(limit_s)
+
+    def begin_kill(self) -> None:
+        """Let it be killed; `kill` waits until it is."""
+        if self._pid is not None and not self._is_released:
+            ask_to_end(self._pid)  # where it never began, its channel is closed, which ends it
 
     def kill(self) -> None:
         """Kill it and the processes that it has started, also where it has exited by itself."""
         if self._pid is None or self._is_released:
-            return  # its channel is closed, which ends it as soon as it begins
-        with contextlib.suppress(OSError):
-            os.killpg(self._pid, 9)
-        self._exited.wait(_EXIT_LIMIT_S)
+            return
+        self.begin_kill()
+        self._exited.wait(END_LIMIT_S)
+        kill_group(self._pid)  # its number is not used again before it is released
+        self._exited.wait(END_LIMIT_S)
         self._server.release(self._pid)
         self._is_released = True
 

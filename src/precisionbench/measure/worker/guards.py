@@ -22,7 +22,9 @@ from precisionbench.errors import (
     PreparationError,
     StateLeakError,
     one_line,
+    raise_plain,
     some,
+    text_of,
 )
 from precisionbench.torchtools.global_state import Functions
 
@@ -57,9 +59,11 @@ def check_available(backend: Backend) -> None:
     """
     try:
         backend.check_available()
-    except PrecisionBenchError:
+    except PrecisionBenchError as exc:
+        raise_plain(exc)
+    except KeyboardInterrupt:
         raise
-    except FOREIGN_ERRORS as exc:
+    except BaseException as exc:  # in the user's process this may be, with launcher="inline"
         raise PreparationError(f"its check_available failed ({one_line(exc)})") from exc
 
 
@@ -86,8 +90,8 @@ def preparing(
                 "its prepare is a plain generator", "decorate it with @contextlib.contextmanager"
             )
         prepared = manager.__enter__()
-    except PrecisionBenchError:
-        raise
+    except PrecisionBenchError as exc:
+        raise_plain(exc)
     except FOREIGN_ERRORS as exc:
         raise_if_out_of_memory(exc)
         raise PreparationError(f"it could not prepare the model ({one_line(exc)})") from exc
@@ -117,8 +121,8 @@ def exited(
         try:
             with output.capturing():
                 manager.__exit__(None, None, None)
-        except PrecisionBenchError:
-            raise
+        except PrecisionBenchError as exc:
+            raise_plain(exc)
         except FOREIGN_ERRORS as exc:
             raise PreparationError(f"its cleanup failed ({one_line(exc)})") from exc
 
@@ -159,8 +163,8 @@ def executing() -> Iterator[None]:
     """Turn what a call raises into an ExecutionError, or a DeviceError if the device is lost."""
     try:
         yield
-    except PrecisionBenchError:
-        raise
+    except PrecisionBenchError as exc:
+        raise_plain(exc)
     except FOREIGN_ERRORS as exc:
         raise_if_out_of_memory(exc)
         if device_is_lost():
@@ -179,13 +183,14 @@ def raise_if_out_of_memory(exc: BaseException) -> None:
     Args:
         exc: what was caught.
     """
-    named = any(words in str(exc) for words in _ABOUT_MEMORY)
+    text = text_of(exc)
+    named = any(words in text for words in _ABOUT_MEMORY)
     if isinstance(exc, (torch.cuda.OutOfMemoryError, MemoryError)) or named:
         raise OutOfMemoryError(f"it does not fit in memory ({one_line(exc)})") from exc
 
 
 def _execution_remedy(exc: BaseException) -> str:
-    text = str(exc)
+    text = text_of(exc)
     if any(words in text for words in _ABOUT_DTYPES):
         return "an operation of the model does not take this dtype; try another precision"
     if any(words in text for words in _ABOUT_GRADIENTS):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 from pathlib import Path
 
-import torch
-
-from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, one_line
+from precisionbench._internal.temporary_folder import TemporaryFolder
+from precisionbench.errors import FOREIGN_ERRORS, OutputError, WorkloadError, one_line
 from precisionbench.measure.worker.fork_client import ForkServer
 from precisionbench.measure.worker.process import Worker
 from precisionbench.measure.worker.spawn import SpawnedProcess, WorkerProcess
 from precisionbench.torchtools.global_state import read_flags
+from precisionbench.torchtools.saving import save
 
 
 class WorkerPool:
@@ -23,11 +21,15 @@ class WorkerPool:
 
     Args:
         fork_server: forks the workers; without one each is a fresh interpreter.
+
+    Raises:
+        OutputError: TMPDIR takes no folder.
     """
 
     def __init__(self, fork_server: ForkServer | None = None) -> None:
         self._fork_server = fork_server
-        self.folder = Path(tempfile.mkdtemp(prefix="precisionbench-"))
+        self._temporary = TemporaryFolder()
+        self.folder = self._temporary.path
         self._workers: list[Worker] = []
 
     def __enter__(self) -> WorkerPool:
@@ -37,14 +39,23 @@ class WorkerPool:
         try:
             if self._fork_server is not None:
                 self._fork_server.close_unless_forked()
-            for worker in self._workers:
-                worker.kill()
+            self._kill_all()
         except BaseException:  # a further Ctrl-C must leave no process behind
-            for worker in self._workers:
-                worker.kill()
+            self._kill_all()
             raise
         finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._temporary.remove()
+
+    def _kill_all(self) -> None:
+        for worker in self._workers:
+            worker.begin_kill()
+        for worker in self._workers:
+            worker.kill()
+
+    def stop(self) -> None:
+        """Leave no time to workers that are busy; a signal handler may call this."""
+        for worker in self._workers:
+            worker.stop()
 
     def start(self, workload: Path, backend: Path, with_model: bool = False) -> Worker:
         """Start one worker process; it imports and loads while others do, too.
@@ -54,8 +65,7 @@ class WorkerPool:
             backend: the file that holds the backend.
             with_model: let it also copy the model to the device before it is asked to prepare.
         """
-        worker = Worker(self.folder / f"worker-{len(self._workers)}.log", self.start_process)
-        self._workers.append(worker)
+        worker = self.start_idle()
         worker.begin(
             "load",
             workload=str(workload),
@@ -63,6 +73,12 @@ class WorkerPool:
             flags=read_flags(),
             with_model=with_model,
         )
+        return worker
+
+    def start_idle(self) -> Worker:
+        """Start one worker process that has nothing to load."""
+        worker = Worker(self.folder / f"worker-{len(self._workers)}.log", self.start_process)
+        self._workers.append(worker)
         return worker
 
     def start_process(self, log: Path) -> WorkerProcess:
@@ -90,17 +106,15 @@ class WorkerPool:
 
         Raises:
             WorkloadError: it cannot be pickled.
+            OutputError: TMPDIR does not hold it.
         """
         import cloudpickle
 
         path = self.folder / name
         try:
-            torch.save(value, path, pickle_module=cloudpickle, pickle_protocol=5)
-        except OSError as exc:
-            raise WorkloadError(
-                f"the model could not be written for the workers ({one_line(exc)})",
-                f"free space in {self.folder.parent}, or set TMPDIR to another folder",
-            ) from exc
+            save(value, path, pickle_module=cloudpickle, pickle_protocol=5)
+        except OutputError:
+            raise
         except FOREIGN_ERRORS as exc:
             raise WorkloadError(
                 f"the model or its inputs cannot be sent to a worker process ({one_line(exc)})",

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import queue
+import secrets
 import threading
 import time
 from collections import deque
@@ -16,22 +17,35 @@ from typing import Any
 
 import attrs
 
-from precisionbench import errors
-from precisionbench.errors import PrecisionBenchError, WorkerError
-from precisionbench.measure.worker import protocol
+from precisionbench.errors import PrecisionBenchError, WorkerError, left_out
+from precisionbench.measure.worker import messages
 from precisionbench.measure.worker.first_call_limit import FirstCallLimit
-from precisionbench.measure.worker.protocol import FIRST_CALL, REQUESTS, KnownCalls
+from precisionbench.measure.worker.messages import BrokenAnswerError, Message
+from precisionbench.measure.worker.protocol import FIRST_CALL, REQUESTS, STRAY_WRITES, KnownCalls
 from precisionbench.measure.worker.spawn import SpawnedProcess, WorkerProcess
 
-_LOG_TAIL_LINES = 20
+_LOG_TAIL_LINES, _LOG_TAIL_BYTES = 20, 1 << 15
+_QUOTED = 300  # characters of its last line, in a sentence
 _LISTENER_LIMIT_S = 5.0
 _START = "start"  # until it has imported torch
+_ID_BYTES = 16
+# Seconds after the user has stopped a run: for what was being waited for, and for all that follows.
+_BUSY_LIMIT_S, _STOP_LIMIT_S = 0.5, 1.2
+
+
+class _WakeUp:
+    """Put among what was received to let the one who waits look at the time again."""
+
+
+_WAKE_UP = _WakeUp()
+_Received = Message | BrokenAnswerError | _WakeUp | None
 
 
 @attrs.frozen
 class _Awaited:
     """An answer that is still awaited: its request, the request's name in errors, and the limit."""
 
+    id: str
     request: str
     title: str
     limit_s: float
@@ -53,24 +67,33 @@ class Worker:
         self.log = log
         self._owner = os.getpid()
         self._process = start(log)
-        self._lines: queue.Queue[str | None] = queue.Queue()
+        # A signal handler may put something into this queue while its thread waits for it.
+        self._received: queue.SimpleQueue[_Received] = queue.SimpleQueue()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-        self._awaited = deque([_Awaited(_START, _START, protocol.LIMITS.start_s)])
+        self._awaited: deque[_Awaited] = deque()
+        self._stopped_at_s = math.inf
+        self._pid: int | None = None
         self.on_step: Callable[[str], object] = lambda _: None
         self.first_call_limit: FirstCallLimit | None = None
         self._error: PrecisionBenchError | None = None
+        self.begin(_START)
 
     @property
     def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
+        """Its process ID; until it has begun, that of the process that supervises it."""
+        return self._process.pid if self._pid is None else self._pid
 
     def _listen(self) -> None:
-        with contextlib.suppress(ValueError, OSError):
-            for line in self._process.stdout:
-                self._lines.put(line)
-        self._lines.put(None)
+        """Read its answers until it closes the channel, or until one is broken."""
+        try:
+            while line := self._process.stdout.readline(messages.MAX_LINE_BYTES + 1):
+                self._received.put(messages.decoded(line))
+        except BrokenAnswerError as exc:
+            self._received.put(exc)
+        except (ValueError, OSError):
+            pass
+        self._received.put(None)
 
     # --- requests and answers -----------------------------------------------------------------
 
@@ -83,12 +106,13 @@ class Worker:
                 takes that of a request without calls of the model.
             **arguments: JSON values.
         """
-        known = REQUESTS[request]
+        known, new_id = REQUESTS[request], secrets.token_hex(_ID_BYTES)
+        line = json.dumps({"id": new_id, "do": request, **arguments}) + "\n"
         with contextlib.suppress(OSError, ValueError):  # it is dead, which `answer` reports
-            self._process.stdin.write(json.dumps({"do": request, **arguments}) + "\n")
+            self._process.stdin.write(line.encode())
             self._process.stdin.flush()
         limit_s = known.limit_s() if limit_s is None else limit_s
-        self._awaited.append(_Awaited(request, known.title, limit_s))
+        self._awaited.append(_Awaited(new_id, request, known.title, limit_s))
 
     def begin_open(self, known: KnownCalls | None = None) -> None:
         """Begin to prepare its backend, while others do; a `WorkerBackend` waits for it.
@@ -162,37 +186,61 @@ class Worker:
         return value
 
     def _receive(self, awaited: _Awaited) -> Any:
-        end_s, call_end_s = time.monotonic() + awaited.limit_s, math.inf
-        while "step" in (message := self._message(awaited, end_s, call_end_s)):
-            self.on_step(message["step"])
-            limit = self.first_call_limit if message["step"] == FIRST_CALL else None
+        begun_s, call_end_s = time.monotonic(), math.inf
+        while (message := self._message(awaited, begun_s, call_end_s)).step is not None:
+            self.on_step(message.step)
+            limit = self.first_call_limit if message.step == FIRST_CALL else None
             call_end_s = time.monotonic() + limit.limit_s if limit else math.inf
-        if "error" in message:
-            raise _rebuilt(**message["error"])
-        return message.get("value")
+        if message.error is not None:
+            raise message.error.rebuilt()
+        if awaited.request == _START:
+            self._pid = REQUESTS[_START].decoded(message.value)
+        return message.value
 
-    def _message(self, awaited: _Awaited, end_s: float, call_end_s: float) -> dict[str, Any]:
+    def _message(self, awaited: _Awaited, begun_s: float, call_end_s: float) -> Message:
         """The next line that it writes; `call_end_s` is when the first call must have ended."""
+        end_s = min(begun_s + awaited.limit_s, call_end_s)
         try:
-            left_s = min(end_s, call_end_s) - time.monotonic()
-            line = self._lines.get(timeout=max(0.0, left_s))
+            while (received := self._next_received(begun_s, end_s)) is _WAKE_UP:
+                pass  # and look again how long to wait
         except queue.Empty:
-            self.kill()
-            limit = self.first_call_limit if call_end_s < end_s else None
-            self._error = limit.error() if limit else _hung(awaited)  # later requests raise it, too
-            raise self._error from None
-        if line is None:
+            if self._stop_s(begun_s) < end_s:
+                raise self._ended(_stopped(awaited)) from None
+            limit = self.first_call_limit if end_s == call_end_s else None
+            raise self._ended(limit.error() if limit else _hung(awaited)) from None
+        if received is None:
             raise self._death(awaited.title)
-        return json.loads(line)  # type: ignore[no-any-return]
+        if isinstance(received, BrokenAnswerError):
+            raise self._ended(_broken(awaited, received)) from received
+        if not isinstance(received, Message) or received.id != awaited.id:
+            raise self._ended(_broken(awaited, BrokenAnswerError("an answer to no request")))
+        return received
+
+    def _next_received(self, begun_s: float, end_s: float) -> _Received:
+        left_s = min(end_s, self._stop_s(begun_s)) - time.monotonic()
+        return self._received.get(timeout=max(0.0, left_s))
+
+    def _stop_s(self, begun_s: float) -> float:
+        """When a wait that has begun then ends where the user wants the run to end."""
+        was_busy = begun_s <= self._stopped_at_s
+        return self._stopped_at_s + (_BUSY_LIMIT_S if was_busy else _STOP_LIMIT_S)
+
+    def _ended(self, error: PrecisionBenchError) -> PrecisionBenchError:
+        """Kill it; later requests raise the same error."""
+        self.kill()
+        self._error = error
+        return error
 
     def _death(self, title: str) -> WorkerError:
-        self._lines.put(None)  # later requests raise the same
-        self._process.wait_until_exited(_LISTENER_LIMIT_S)
+        self._received.put(None)  # later requests raise the same
+        has_exited = self._process.wait_until_exited(_LISTENER_LIMIT_S)
         self.kill()
+        if not has_exited:
+            return WorkerError(f"its worker process closed its channel ({title})", STRAY_WRITES)
         code = self._process.returncode or 0
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         printed = self.tail()
-        last = f"; it last said: {printed[-1]}" if printed else ""
+        last = f"; it last said: {printed[-1][:_QUOTED]}" if printed else ""
         return WorkerError(
             f"its worker process {how} ({title}){last}", _DEATHS.get(-code, _CRASHED)
         )
@@ -211,16 +259,34 @@ class Worker:
                     os.sched_setaffinity(int(task.name), cores)
 
     def tail(self) -> list[str]:
-        """The last lines that it printed."""
+        """The last lines that it printed; the file may be of any size, so its end is read only."""
         try:
-            text = self.log.read_bytes().decode("utf-8", "replace")
+            with self.log.open("rb") as file:
+                begin = max(0, file.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES)
+                file.seek(begin)
+                text = file.read(_LOG_TAIL_BYTES).decode("utf-8", "replace")
         except OSError:
             return []
+        if begin:
+            text = f"{left_out(begin)}\n{text}"
         return [line for line in text.splitlines() if line.strip()][-_LOG_TAIL_LINES:]
+
+    def stop(self) -> None:
+        """Leave little time for its answers, because the user wants the run to end.
+
+        A signal handler may call this.
+        """
+        self._stopped_at_s = min(self._stopped_at_s, time.monotonic())
+        self._received.put(_WAKE_UP)
 
     def wait_until_exited(self) -> None:
         """Wait for it to exit by itself, once it is closed; `kill` ends it where it does not."""
         self._process.wait_until_exited(_LISTENER_LIMIT_S)
+
+    def begin_kill(self) -> None:
+        """Let it be killed, while others are; `kill` waits until it is."""
+        if os.getpid() == self._owner:
+            self._process.begin_kill()
 
     def kill(self) -> None:
         """Kill it and the processes that it has started, also where it has exited by itself."""
@@ -241,10 +307,6 @@ _DEATHS = {
 }
 
 
-class RemoteError(Exception):
-    """An error that was raised in a worker process; its text is the traceback there."""
-
-
 def _hung(awaited: _Awaited) -> WorkerError:
     return WorkerError(
         f"its worker process did not answer within {awaited.limit_s:.0f} s ({awaited.title}) and "
@@ -253,9 +315,14 @@ def _hung(awaited: _Awaited) -> WorkerError:
     )
 
 
-def _rebuilt(kind: str, reason: str, remedy: str, cause: str) -> PrecisionBenchError:
-    """The error that a worker described."""
-    error_class = getattr(errors, kind, PrecisionBenchError)
-    error: PrecisionBenchError = error_class(reason, remedy)
-    error.__cause__ = RemoteError(cause) if cause else None
-    return error
+def _stopped(awaited: _Awaited) -> WorkerError:
+    return WorkerError(
+        f"its worker process was ended because the run was interrupted ({awaited.title})"
+    )
+
+
+def _broken(awaited: _Awaited, fault: BrokenAnswerError) -> WorkerError:
+    return WorkerError(
+        f"its worker process gave a broken answer and was ended ({awaited.title}: {fault})",
+        STRAY_WRITES,
+    )

@@ -13,10 +13,16 @@ from typing import Any, Protocol
 
 import attrs
 
+from precisionbench.errors import WorkerError, one_line
 from precisionbench.results import Passes, json_format
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.json_values import Json
 
+# The remedy where something else than an answer has come from a worker.
+STRAY_WRITES = (
+    "code of the model, the backend or a library of its writes to a file descriptor that is not "
+    "its own; run it with launcher='inline' to see where"
+)
 # The step of preparing in which the backend is called for the first time.
 FIRST_CALL = "first call"
 
@@ -143,6 +149,7 @@ class TimeLimits:
     block_s: float = 60.0
     evidence_s: float = 60.0
     close_s: float = 10.0
+    check_s: float = 60.0
     call_factor: float = 20.0  # a call may take so many times as long as it should
 
 
@@ -193,8 +200,19 @@ class Request:
 
         Args:
             answer: what `json_format.unstructured` made of the result.
+
+        Raises:
+            WorkerError: it is not, so something else than this library has answered.
         """
-        return None if self.result is None else json_format.structured(answer, self.result)
+        if self.result is None:
+            return None
+        try:
+            return json_format.structured(answer, self.result)
+        except Exception as exc:  # cattrs raises groups and the constructors' own errors
+            raise WorkerError(
+                f"its worker process gave a broken answer ({self.title}: {one_line(exc)})",
+                STRAY_WRITES,
+            ) from exc
 
 
 def _calls_of_block(samples: int, calls_per_sample: int, settle_calls: int) -> int:
@@ -204,6 +222,9 @@ def _calls_of_block(samples: int, calls_per_sample: int, settle_calls: int) -> i
 REQUESTS: Mapping[str, Request] = {
     request.name: request
     for request in (
+        Request("start", int, "start_s", answered_by_session=False),
+        Request("describe", dict[str, Any], "check_s", answered_by_session=False),
+        Request("check_available", None, "check_s", answered_by_session=False),
         Request("load", None, "prepare_s", answered_by_session=False),
         Request("open", Opening, "prepare_s", answered_by_session=False),
         Request(

@@ -12,56 +12,41 @@ import json
 import os
 import queue
 import threading
-import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+import attrs
+
+from precisionbench._internal import temporary_folder
+from precisionbench._internal.supervisor import supervised
 from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, one_line
+from precisionbench.measure.worker.channel import Channel
+from precisionbench.measure.worker.messages import ErrorText, Message, encoded
 from precisionbench.measure.worker.protocol import REQUESTS, Closing, KnownCalls, Opening
 from precisionbench.results import json_format
-
-_PR_SET_PDEATHSIG = 1
-_SIGKILL = 9
 
 
 def main() -> None:
     """Answer the parent's requests until it closes the channel."""
-    die_with_parent()
-    requests, answers = _channel()
-    inbox: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_listen, args=(requests, inbox), daemon=True).start()
-    _answer(answers, {"ready": os.getpid()}, import_torch)
+    supervised(own_session=True)
+    channel = Channel.instead_of_streams()
+    inbox: queue.Queue[bytes] = queue.Queue()
+    threading.Thread(target=_listen, args=(channel, inbox), daemon=True).start()
     with contextlib.ExitStack() as stack:
-        server = Server(stack, lambda step: _write(answers, {"step": step}))
+        server = Server(stack)
         while True:
             arguments = json.loads(inbox.get())
-            name = arguments.pop("do")
-            _answer(answers, {}, partial(server.answer, name, arguments))
+            request, name = arguments.pop("id"), arguments.pop("do")
+            server.on_step = partial(_report_step, channel, request)
+            channel.write(_answer(request, partial(server.answer, name, arguments)))
             if name == "close":
                 _exit()
 
 
-def die_with_parent() -> None:
-    """Let Linux kill this process when its parent ends, however busy this process is then."""
-    with contextlib.suppress(Exception):
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL)
-
-
-def _channel() -> tuple[TextIO, TextIO]:
-    requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    with Path(os.devnull).open() as nothing:
-        os.dup2(nothing.fileno(), 0)
-    os.dup2(2, 1)
-    return requests, answers
-
-
-def _listen(requests: TextIO, inbox: queue.Queue[str]) -> None:
-    for line in requests:
+def _listen(channel: Channel, inbox: queue.Queue[bytes]) -> None:
+    for line in channel.requests():
         inbox.put(line)
     os._exit(1)  # the parent is gone, so no answer is needed any more
 
@@ -75,35 +60,21 @@ def import_torch() -> None:
     import precisionbench.measure.worker.local  # noqa: F401
 
 
-def _answer(answers: TextIO, header: dict[str, Any], action: Callable[[], Any]) -> None:
-    """Run an action and write its result, or the error that it raised, as one line."""
+def _report_step(channel: Channel, request: str, step: str) -> None:
+    channel.write(encoded(Message(request, step=step)))
+
+
+def _answer(request: str, action: Callable[[], Any]) -> bytes:
+    """The line with the result of an action, or with the error that it raised."""
     try:
-        message = {**header, "value": action()}
+        return encoded(Message(request, value=action()))
     except PrecisionBenchError as exc:
-        message = {**header, "error": _described(exc)}
+        error = exc
     except FOREIGN_ERRORS as exc:
         # An error of this library: code of plugins and models runs within guards.
         error = PrecisionBenchError(f"the worker failed ({one_line(exc)})")
         error.__cause__ = exc
-        message = {**header, "error": _described(error)}
-    _write(answers, message)
-
-
-def _write(answers: TextIO, message: dict[str, Any]) -> None:
-    answers.write(json.dumps(message) + "\n")
-    answers.flush()
-
-
-def _described(error: PrecisionBenchError) -> dict[str, str]:
-    """An error as text: foreign ones may not survive pickling, and their classes may be unknown."""
-    cause = error.__cause__
-    reason = getattr(error, "requirement", error.reason)
-    return {
-        "kind": type(error).__name__,
-        "reason": reason,
-        "remedy": error.remedy,
-        "cause": "".join(traceback.format_exception(cause)) if cause else "",
-    }
+    return encoded(Message(request, error=ErrorText.of(error)))
 
 
 def _exit() -> None:
@@ -116,11 +87,14 @@ class Server:
 
     Args:
         stack: closes what was opened.
+
+    Attributes:
         on_step: called with a description of each step while the backend is prepared.
     """
 
-    def __init__(self, stack: contextlib.ExitStack, on_step: Callable[[str], object]) -> None:
-        self.stack, self.on_step = stack, on_step
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self.stack = stack
+        self.on_step: Callable[[str], object] = lambda _: None
         self.session: Any = None
         self.workload: Any = None
         self.backend: Any = None
@@ -138,6 +112,33 @@ class Server:
             raise PrecisionBenchError(f"a worker answers no request {name!r}")
         target = self.session if request.answered_by_session else self
         return json_format.unstructured(getattr(target, request.name)(**arguments))
+
+    def start(self) -> int:
+        """Import torch; returns the process ID."""
+        import_torch()
+        return os.getpid()
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Import an installed backend, and give the fields of its `BackendInfo`.
+
+        Args:
+            name: of the backend.
+        """
+        from precisionbench.backends.discovery import describe
+
+        return attrs.asdict(describe(name))
+
+    def check_available(self, backend: str = "", spec: str = "") -> None:
+        """Check whether a backend can run on this machine.
+
+        Args:
+            backend: its file.
+            spec: its spec, where there is no file.
+        """
+        from precisionbench.backends.discovery import make
+        from precisionbench.measure.worker.guards import check_available
+
+        check_available(_load(backend) if backend else make(spec))
 
     def load(
         self, workload: str, backend: str, flags: dict[str, Any], with_model: bool = False
@@ -157,6 +158,7 @@ class Server:
         from precisionbench.measure.worker.local import InlineLauncher
         from precisionbench.torchtools.global_state import set_flags
 
+        temporary_folder.make_in(Path(workload).parent)
         set_flags(flags)
         self.workload, self.backend = _load(workload), _load(backend)
         self.workload.preload()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -13,7 +14,11 @@ from torch import nn
 
 from precisionbench._internal.output_capture import OutputCapture, silence
 from precisionbench.backends import Backend, Prepared
-from precisionbench.errors import FOREIGN_ERRORS, PreparationError, one_line
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    PreparationError,
+    one_line,
+)
 from precisionbench.measure.worker.first_calls import (
     FirstCalls,
     event_timing_labels,
@@ -48,11 +53,13 @@ from precisionbench.torchtools.global_state import (
     seed_everything,
     threads,
 )
+from precisionbench.torchtools.saving import save
 from precisionbench.torchtools.timer import Call, CudaEventClock, Timer
 
 # Two calls of the same half-precision model on the same inputs differ by less than this, whatever
 # order its sums are taken in; float16 rounds to 5e-4.
 _STEADY_ERROR = 1e-2
+_MOST_DETAILS = 1_000_000  # characters of JSON that a plugin may say of its engine
 
 
 @attrs.frozen
@@ -162,8 +169,11 @@ class Session:
 
         Args:
             path: of the file.
+
+        Raises:
+            OutputError: they cannot be written.
         """
-        torch.save(self.output, path)
+        save({name: one.as_subclass(torch.Tensor) for name, one in self.output.items()}, path)
 
     def write_float64_reference(self, path: str) -> None:
         """Write what the model's layers compute in float64 to a file, for `evidence`.
@@ -174,10 +184,11 @@ class Session:
         Raises:
             ExecutionError: the model does not run in float64.
             PreparationError: torch is patched in this process.
+            OutputError: the file cannot be written.
         """
         device_type = self.workload.device.type
         with executing(), silence(), autocast_off(device_type):  # the row's own, too
-            torch.save(layer_outputs_in_float64(self.workload), path)
+            save(layer_outputs_in_float64(self.workload), path)
 
     def evidence(self, call_s: float, float64_path: str | None) -> Evidence:
         """Profile a call, and compare each layer's output with float64's.
@@ -275,7 +286,7 @@ def _session(
     cold = backend.l2_cache == "cold"
     timer = suitable_timer(timer, first.labels)
     return Session(
-        opening=_opening(backend, workload, timer, first, prepared),
+        opening=_opening(backend, workload, timer, first, _json_details(prepared, output)),
         timer=timer,
         call=first.call,
         output=first.output,
@@ -288,7 +299,11 @@ def _session(
 
 
 def _opening(
-    backend: Backend, workload: Workload, timer: Timer, first: FirstCalls, prepared: object
+    backend: Backend,
+    workload: Workload,
+    timer: Timer,
+    first: FirstCalls,
+    details: dict[str, Json],
 ) -> Opening:
     return Opening(
         **_clock_fields(timer, cold=backend.l2_cache == "cold"),
@@ -296,7 +311,7 @@ def _opening(
         first_call_s=first.times.first_call_s,
         **attrs.asdict(first.times.warm_up),
         flags={**read_flags(), "grad_mode": backend.grad_mode},
-        details=_json_details(prepared),
+        details=details,
         labels=first.labels,
         batch_size=workload.info.batch_size,
     )
@@ -312,16 +327,22 @@ def _clock_fields(timer: Timer, cold: bool) -> dict[str, Any]:
     }
 
 
-def _json_details(prepared: object) -> dict[str, Json]:
+def _json_details(prepared: object, output: OutputCapture) -> dict[str, Json]:
+    """What the plugin says of its engine; left out with a warning where it is too much."""
     if not isinstance(prepared, Prepared):
         return {}
     try:
-        return as_json(dict(prepared.details))  # type: ignore[no-any-return]
-    except Exception as exc:  # not a mapping, or one that contains itself
+        details: dict[str, Json] = as_json(dict(prepared.details))
+        size = len(json.dumps(details))
+    except FOREIGN_ERRORS as exc:  # not a mapping, or one that contains itself
         raise PreparationError(
             f"its details cannot be kept ({one_line(exc)})",
             "let it give a dict of plain values",
         ) from exc
+    if size > _MOST_DETAILS:
+        output.warn(f"its details were not kept: they are {size / 1e6:.1f} MB, and at most 1 MB is")
+        return {}
+    return details
 
 
 def _profiled_module(prepared: object, call: Call) -> nn.Module | None:

@@ -1,7 +1,7 @@
 """Text of users and libraries (models, layers, kernels, errors), made safe for a page.
 
 The template escapes what it shows. This module handles what escaping does not: characters that are
-invalid in a page or change the direction of the text around them, long names, JSON in a script.
+invisible in a page or change the text around them, long names, JSON in a script.
 """
 
 from __future__ import annotations
@@ -13,29 +13,27 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING
 
+from precisionbench import safe_text
+
 if TYPE_CHECKING:
     from markupsafe import Markup
 
 MAX_NAME = 64
 _MAX_TOOLTIP = 400
 _ELLIPSIS = "…"
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-# Controls, and what overrides the direction of the text that follows (U+202A to E, U+2066 to 9).
-_INVALID = re.compile(
-    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
-)
 _SEPARATOR = re.compile(r"[.:=,_/]")
 _LONG_WORD = re.compile(rf"\S{{{2 * MAX_NAME},}}")
 
 
-def clean(text: object) -> str:
-    """Text without characters that are invalid in a page or reorder the text after them.
+def finished(value: object) -> object:
+    """What the template shows of a value: its text, of which everything is visible.
 
     Args:
-        text: anything.
+        value: of an expression; markup of the template's own is left as it is.
     """
-    fit = _INVALID.sub(_REPLACEMENT, str(text))
-    return fit.encode("utf-8", "replace").decode()  # lone surrogates
+    from markupsafe import Markup
+
+    return value if isinstance(value, Markup) else safe_text.lines(value)
 
 
 def shortened(text: object, length: int = MAX_NAME) -> str:
@@ -45,7 +43,7 @@ def shortened(text: object, length: int = MAX_NAME) -> str:
         text: a name.
         length: maximum number of characters.
     """
-    whole = clean(text)
+    whole = safe_text.lines(text)
     if len(whole) <= length:
         return whole
     head = (length - 1) // 2
@@ -73,10 +71,10 @@ def tooltip(text: object) -> str:
     Args:
         text: a name.
     """
-    whole = clean(text)
+    whole = safe_text.lines(text)
     if len(whole) <= _MAX_TOOLTIP:
         return whole
-    return f"{whole[:_MAX_TOOLTIP]}{_ELLIPSIS} ({len(whole):,} characters, all in the data)"
+    return f"{whole[:_MAX_TOOLTIP]}{_ELLIPSIS} ({len(str(text)):,} characters, all in the data)"
 
 
 def sentence(text: object) -> str:
@@ -85,7 +83,7 @@ def sentence(text: object) -> str:
     Args:
         text: a sentence.
     """
-    return _LONG_WORD.sub(lambda word: shortened(word.group()), clean(text))
+    return _LONG_WORD.sub(lambda word: shortened(word.group()), safe_text.lines(text))
 
 
 def script_json(document: object) -> str:
