@@ -83,7 +83,13 @@ def layers() -> pb.Comparison:
     model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(_LAYERS)))
     backends = ["eager", "half:dtype=bfloat16"]
     return pb.compare(
-        model, torch.randn(2, 8), backends=backends, device="cpu", replicas=1, on_progress=None
+        model,
+        torch.randn(2, 8),
+        backends=backends,
+        device="cpu",
+        replicas=1,
+        budget_s=60,
+        on_progress=None,
     )
 
 
