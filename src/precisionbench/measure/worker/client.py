@@ -116,6 +116,14 @@ class WorkerBackend:
         """Begin to start the profiler, which takes seconds; the next request waits for it."""
         self.worker.begin("start_profiler")
 
+    def finish_profiler_start(self) -> None:
+        """Wait until the profiler has started, where that was begun.
+
+        Raises:
+            PrecisionBenchError: it could not be started.
+        """
+        self.worker.finish()
+
     def begin_close(self) -> None:
         """Begin to undo the backend; `close` waits for it."""
         self.worker.begin("close")
