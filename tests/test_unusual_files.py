@@ -45,8 +45,6 @@ UNREADABLE = {
     "an endless device": (lambda _: Path("/dev/zero"), "it is a device or a pipe, and not a file"),
     "a folder": (lambda path: path.parent, "it is a folder"),
     "5 GB": (lambda path: sparse(path, 5 * 10**9), "it is larger than"),
-    "a name with a null character": (lambda path: Path(f"{path}\0"), "has a null character"),
-    "a name that is too long": (lambda path: path.with_name("n" * 300), "File name too long"),
     "UTF-16": (lambda path: written(path, "{}".encode("utf-16")), "byte 0 is no UTF-8"),
     "a compressed file": (lambda path: written(path, gzip.compress(b"{}")), "byte 1 is no UTF-8"),
 }
