@@ -12,7 +12,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no suc
 
 BOOT = """
 import os, signal, sys, threading, time
-from precisionbench._internal.termination import Terminated, terminated_in_order
+from precisionbench._internal.termination import terminated_in_order
+from precisionbench.errors import Terminated, text_of
 def end():
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(0.01)
@@ -73,6 +74,26 @@ with terminated_in_order():
 print("never")
 """)
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "kept\n")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from precisionbench.measure.worker.guards import check_available; check_available(Slow())",
+        "from precisionbench.measure.rows import plan; plan([Slow()])",
+        "text_of(Slow())",
+    ],
+)
+def test_the_code_of_a_plugin_that_it_interrupts_is_not_blamed_for_it(code):
+    done = run(f"""
+from precisionbench.backends.eager import Eager
+class Slow(Eager):
+    check_available = claims = __str__ = lambda self: end()
+with terminated_in_order():
+    {code}
+    print("never")
+""")
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "")
 
 
 def test_the_systems_action_is_in_force_again_afterwards():

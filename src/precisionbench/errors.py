@@ -139,8 +139,20 @@ class OutputExistsError(OutputError, FileExistsError):
     """The file exists and may not be replaced."""
 
 
+class Terminated(BaseException):
+    """SIGTERM was received; see `_internal.termination`.
+
+    Attributes:
+        kept: what of the run is kept, as a sentence.
+    """
+
+    kept = "nothing is kept"
+
+
 # Exceptions to catch from third-party code, some of which calls sys.exit() instead of raising.
 FOREIGN_ERRORS = (Exception, SystemExit)
+# Exceptions that end the whole run, whatever code they interrupt: never an error of that code.
+ENDS_OF_RUN = (KeyboardInterrupt, Terminated)
 
 
 class PrecisionBenchWarning(UserWarning):
@@ -170,7 +182,7 @@ def text_of(value: object, limit: int = _TEXT_LIMIT) -> str:
     """
     try:
         text = str.__str__(str(value))  # of a plain string: a subclass may slice in its own way
-    except KeyboardInterrupt:
+    except ENDS_OF_RUN:
         raise
     except BaseException as exc:
         return f"its text cannot be made, because of {type(exc).__name__}"

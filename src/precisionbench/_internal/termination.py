@@ -11,17 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from precisionbench.errors import Terminated
+
 _REPEATED_WITHIN_S = 5.0
-
-
-class Terminated(BaseException):
-    """SIGTERM was received; no handler of exceptions is to keep it.
-
-    Attributes:
-        kept: what of the run is kept, as a sentence.
-    """
-
-    kept = "nothing is kept"
 
 
 class _Handler:
