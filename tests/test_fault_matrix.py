@@ -6,6 +6,8 @@ benchmarks/fault_matrix.py.
 
 from __future__ import annotations
 
+import random
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
@@ -22,12 +24,15 @@ from precisionbench.measure.collector import Collector
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import Row, plan
 from precisionbench.measure.run import Run
+from precisionbench.measure.worker.protocol import Closing
 from precisionbench.model.workload import resolve
 from precisionbench.results.journal import Journal
 from precisionbench.system.telemetry import NoTelemetry
+from simulated_device import SimulatedDevice
 from simulated_workers import (
     HANG_S,
     Fault,
+    SimulatedPool,
     SimulatedPrepared,
     UntellableError,
     simulated_system,
@@ -357,6 +362,33 @@ def test_rows_are_kept_where_something_fails_after_them(whole, session):
         (note,) = found.run_notes
         assert "what was measured is kept: precisionbench itself failed (Unexpected: oh)" in note
         assert found.results.keys() == whole.results.keys()
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[Callable[..., None]]:
+    """Presses Ctrl-C, with Python's own handler in force."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda *_: signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("fit", [6, 2])
+def test_a_first_ctrl_c_after_the_rows_leaves_the_result(ctrl_c, fit):
+    """Where workers are ended and results are collected; two that fit at once are restarted."""
+
+    class Pool(SimulatedPool):
+        def __exit__(self, *_: object) -> None:
+            ctrl_c()
+
+    class Prepared(SimulatedPrepared):
+        def closing(self) -> Closing:
+            if self.worker.row == "eager":
+                ctrl_c()
+            return Closing()
+
+    device = SimulatedDevice(random.Random(0))
+    for arguments in ({"worker_pool": lambda: Pool(device)}, {"open_backend": Prepared}):
+        assert run(**arguments, workers_that_fit=lambda *_: fit).results.keys() == set(ROWS)
 
 
 def test_rounds_are_kept_where_the_rule_that_ends_them_fails(whole):

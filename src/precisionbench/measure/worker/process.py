@@ -88,6 +88,8 @@ class Worker:
         """Read its answers until it closes the channel, or until one is broken."""
         try:
             while line := self._process.stdout.readline(messages.MAX_LINE_BYTES + 1):
+                if len(line) <= messages.MAX_LINE_BYTES and not line.endswith(b"\n"):
+                    break  # it has died while it wrote
                 self._received.put(messages.decoded(line))
         except BrokenAnswerError as exc:
             self._received.put(exc)
