@@ -116,6 +116,15 @@ with terminated_in_order():
     assert (done.returncode, done.stdout) == (0, "mine\n")
 
 
+def test_a_handler_that_was_set_meanwhile_stays():
+    done = run("""
+with terminated_in_order():
+    signal.signal(signal.SIGTERM, lambda *_: print("mine", flush=True))
+end()
+""")
+    assert (done.returncode, done.stdout) == (0, "mine\n")
+
+
 def test_nothing_is_changed_in_a_thread():
     done = run("""
 def use():

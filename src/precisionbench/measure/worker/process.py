@@ -266,7 +266,8 @@ class Worker:
         Args:
             cores: their numbers.
         """
-        with contextlib.suppress(FileNotFoundError):  # it has just ended, or this is no Linux
+        # It has just ended, or this is no Linux.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             for task in Path(f"/proc/{self.pid}/task").iterdir():
                 with contextlib.suppress(ProcessLookupError):  # a thread that has just ended
                     os.sched_setaffinity(int(task.name), cores)
