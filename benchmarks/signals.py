@@ -248,7 +248,7 @@ def cell(phase_name: str, signal_name: str, *, spawn: bool = False) -> Outcome:
         process = subprocess.Popen(
             [*command, *(["--spawn"] if spawn else [])],
             env={**os.environ, MARK: token, "TMPDIR": str(temporary)},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, restore_signals=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         reached = (folder / "reached").exists
         wait_until(lambda: reached() or process.poll() is not None, REACHED_WITHIN_S)
@@ -267,7 +267,9 @@ def cell(phase_name: str, signal_name: str, *, spawn: bool = False) -> Outcome:
         return found
 
 
-def ended_by(process: subprocess.Popen[str], signal_name: str, returned: Path) -> tuple[float, str]:
+def ended_by(
+    process: subprocess.Popen[bytes], signal_name: str, returned: Path
+) -> tuple[float, str]:
     """Send the signal; the seconds until the result or the end, and what was printed."""
     name, *twice = signal_name.split()
     begun_s = time.time()
@@ -279,10 +281,16 @@ def ended_by(process: subprocess.Popen[str], signal_name: str, returned: Path) -
         process.wait(ENDED_WITHIN_S)
     except subprocess.TimeoutExpired:
         return time.time() - begun_s, "it did not end"
-    end_s = float(returned.read_text()) if returned.exists() else time.time()
+    ended_s = time.time()
+    returned_s = float(returned.read_text()) if returned.exists() else 0.0
+    return (returned_s if returned_s > begun_s else ended_s) - begun_s, printed(process)
+
+
+def printed(process: subprocess.Popen[bytes]) -> str:
+    """What it has printed; a process that is left may still hold the pipe."""
     assert process.stdout is not None
-    os.set_blocking(process.stdout.fileno(), False)  # a process that is left may hold it
-    return end_s - begun_s, process.stdout.read() or ""
+    os.set_blocking(process.stdout.fileno(), False)
+    return (process.stdout.read() or b"").decode()
 
 
 def begin_next_run(temporary: Path) -> None:

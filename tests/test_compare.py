@@ -413,19 +413,31 @@ def test_a_compiled_model_is_compiled_for_every_row(images):
     assert len(seen) >= len(rows) > 8
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, ZeroDivisionError])
-def test_an_interruption_leaves_everything_as_it_was(cnn, images, stop):
+def test_an_interruption_leaves_everything_as_it_was(cnn, images):
     flags, functions = read_flags(), Functions.now()
 
     def on_progress(progress: pb.Progress) -> None:
         if progress.stage == "measuring":
-            raise stop
+            raise KeyboardInterrupt
 
-    with pytest.raises(stop):
+    with pytest.raises(KeyboardInterrupt):
         pb.compare(cnn, images, backends=["half"], on_progress=on_progress, **QUICK)
     assert read_flags() == flags
     assert functions.changes() == []
     assert not torch.is_inference_mode_enabled()
+
+
+def test_a_callback_that_fails_is_not_called_again_and_a_note_says_so(cnn, images):
+    called: list[pb.Progress] = []
+
+    def on_progress(progress: pb.Progress) -> None:
+        called.append(progress)
+        raise ZeroDivisionError("oh")
+
+    comparison = pb.compare(cnn, images, backends=["half"], on_progress=on_progress, **QUICK)
+    assert len(called) == 1
+    assert len(comparison.results) == 2
+    assert any("on_progress failed (ZeroDivisionError: oh)" in n for n in comparison.data.notes)
 
 
 # One backend that fails is a row with a reason; the others are measured.
@@ -452,7 +464,7 @@ def test_a_plugin_whose_check_fails(cnn, images):
     assert failure(Faulty(), cnn, images).reason == "its check_available failed (KeyError: 'x')"
 
 
-@pytest.mark.parametrize("where", ["check", "prepare", "call", "cleanup"])
+@pytest.mark.parametrize("where", ["check", "prepare", "call"])
 def test_a_plugin_that_exits_is_a_row_that_failed(cnn, images, where):
     class Exits(Base):
         def check_available(self):
@@ -464,8 +476,6 @@ def test_a_plugin_that_exits_is_a_row_that_failed(cnn, images, where):
             if where == "prepare":
                 sys.exit("no licence")
             yield (lambda: sys.exit("no licence")) if where == "call" else inputs.bind(model)
-            if where == "cleanup":
-                sys.exit("no licence")
 
     assert "SystemExit: no licence" in failure(Exits(), cnn, images).reason
 
@@ -499,14 +509,48 @@ def test_a_plugin_that_yields_nothing_callable(cnn, images):
     assert failure(Faulty(), cnn, images).reason == "its prepare yielded a int"
 
 
-def test_a_plugin_whose_cleanup_fails(cnn, images):
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+def test_a_plugin_whose_cleanup_fails_keeps_its_row(cnn, images, error):
     class Faulty(Base):
         @contextmanager
         def steps(self, model, inputs):
             yield inputs.bind(model)
-            raise RuntimeError("stuck")
+            raise error("stuck")
 
-    assert failure(Faulty(), cnn, images).reason == "its cleanup failed (RuntimeError: stuck)"
+    row = run(Faulty(), cnn, images)["mine"]
+    text = f"after it had been measured: its cleanup failed ({error.__name__}: stuck)"
+    assert text in row.warnings
+    assert row.measurement.blocks
+
+
+@pytest.mark.parametrize(
+    ("blocks", "calls"), [(3, 0), (6, 0), (6, 1)], ids=["rounds", "last call", "profile"]
+)
+def test_a_row_that_fails_late_keeps_its_rounds(cnn, images, tmp_path, blocks, calls):
+    """In this process, too; in a worker: test_faults.py."""
+    journal, late = tmp_path / "journal", itertools.count()
+
+    class Faulty(Base):
+        @contextmanager
+        def steps(self, model, inputs):
+            call = inputs.bind(model)
+
+            def called():
+                written = journal.read_text().count('"of": "mine"')
+                if written >= blocks and next(late) >= calls:
+                    raise ValueError("too late")
+                return call()
+
+            yield called
+
+    options = {**QUICK, "effort": "quick", "budget_s": 6.0, "evidence": True}
+    comparison = run(Faulty(), cnn, images, journal=journal, **options)
+    row = comparison["mine"]
+    assert len(row.measurement.rounds) == blocks
+    assert (row.measurement.ended_by == "failed") is (blocks < 6)
+    unknown = row.evidence.unknown.values() if row.evidence else ()
+    assert any("ValueError: too late" in text for text in (*row.warnings, *unknown))
+    assert comparison["eager"].evidence is not None
 
 
 def test_a_plugin_that_leaves_torch_patched_is_named_and_undone(cnn, images):

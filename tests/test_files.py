@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_written_is_one_sentence(here, writer, case):
     with pytest.raises(OutputError, match=message) as caught:
         WRITERS[writer](path)
     assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 300
+    assert len(str(caught.value)) < 350
     assert names(here) == before
 
 
@@ -120,6 +120,13 @@ def test_a_name_in_any_bytes_is_written_and_read(tmp_path):
     name = os.fsencode(tmp_path) + b"/\xff.json"
     COMPARISON.save(name)  # type: ignore[arg-type]
     assert pb.load(name) == COMPARISON  # type: ignore[arg-type]
+
+
+def test_an_error_shows_both_ends_of_a_long_path():
+    shown = paths.quoted("/home/" + "a" * 1000 + "/r.json")
+    assert shown.startswith("'/home/aaa")
+    assert shown.endswith("aaa/r.json'")
+    assert len(shown) < 250
 
 
 # Writing
@@ -387,6 +394,16 @@ def test_a_model_that_cannot_be_pickled_is_no_fault_of_the_disk():
     message = "cannot be sent to a worker process .RuntimeError: not for you"
     with WorkerPool() as pool, pytest.raises(WorkloadError, match=message):
         pool.write("model.pt", Unpicklable())
+
+
+def test_a_device_is_not_removed_where_writing_to_it_fails():
+    master, slave = os.openpty()
+    name = os.ttyname(slave)
+    with pytest.raises(RuntimeError, match="not for you"):
+        save(Unpicklable(), name)
+    assert Path(name).is_char_device()
+    os.close(master)
+    os.close(slave)
 
 
 @pytest.mark.parametrize("size", [1, 1 << 20])

@@ -178,6 +178,20 @@ def test_few_rounds_have_another_mark_and_the_budget_that_would_do():
     assert "which is no verdict; too few rounds: about" in headline(data, speedups(data))
 
 
+@pytest.mark.parametrize("failed", ["half", "eager"])
+def test_where_a_row_has_failed_no_budget_would_give_more_rounds(failed):
+    data = few_rounds(options={"budget_s": 45})
+    results = tuple(
+        attrs.evolve(row, measurement=attrs.evolve(row.measurement, ended_by="failed"))
+        if row.backend == failed
+        else row
+        for row in data.results
+    )
+    data = attrs.evolve(data, results=results)
+    text = why(data, "half", speedups(data)["half"])
+    assert text == f"too few rounds: {failed} failed before there were more; see its warning"
+
+
 def test_without_a_recorded_budget_it_follows_from_the_samples():
     data = few_rounds()
     found = speedups(data)["half"]

@@ -163,7 +163,7 @@ def compared(plugins: None) -> pb.Comparison:
     return pb.compare(
         torch.nn.Linear(4, 4),
         torch.rand(2, 4),
-        backends=[*COMPARED, *AVAILABLE],
+        backends=[*COMPARED, *AVAILABLE, "fatal"],
         device="cpu",
         replicas=1,
         budget_s=0.2,
@@ -176,6 +176,14 @@ def test_a_plugin_whose_check_fails_is_a_failed_row(compared, name):
     failure = next(row for row in compared.failures if row.backend == name)
     assert SENTENCES[name] in failure.reason
     assert len(failure.reason) < 1000
+
+
+def test_a_plugin_whose_import_ends_the_process_is_a_failed_row(compared):
+    failure = next(row for row in compared.failures if row.backend == "fatal")
+    assert failure.error == "BackendUnavailableError"
+    assert failure.reason.startswith(
+        "needs a plugin 'fatal' that imports (its worker process ended"
+    )
 
 
 def test_the_other_rows_are_measured(compared):
@@ -284,10 +292,14 @@ class Exited:
     pid, returncode = 0, 1
 
     def __init__(self, log: Path) -> None:
-        self.stdin, self.stdout = io.StringIO(), io.StringIO()
+        self.stdin, self.stdout = io.BytesIO(), io.BytesIO()
 
-    def wait_until_exited(self, limit_s: float) -> None:
+    def wait_until_exited(self, limit_s: float) -> bool:
         """It has exited."""
+        return True
+
+    def begin_kill(self) -> None:
+        """It has ended."""
 
     def kill(self) -> None:
         """It has ended."""

@@ -61,7 +61,7 @@ def test_on_a_full_disk_the_error_names_the_journal():
     journal = measured(SAVED)
     full = pytest.raises(
         OutputError,
-        match="'r.json' could not be written .*; finished rounds are kept; "
+        match="'r.json' could not be written .*; those rounds that could be written are kept; "
         "precisionbench show 'r.json.journal' has them",
     )
     with files_limited_to(1000), full:

@@ -45,8 +45,11 @@ UNREADABLE = {
     "an endless device": (lambda _: Path("/dev/zero"), "it is a device or a pipe, and not a file"),
     "a folder": (lambda path: path.parent, "it is a folder"),
     "5 GB": (lambda path: sparse(path, 5 * 10**9), "it is larger than"),
-    "a name with a null character": (lambda path: Path(f"{path}\0"), "has a null character"),
-    "a name that is too long": (lambda path: path.with_name("n" * 300), "File name too long"),
+    "a name with a null character": (
+        lambda path: Path(f"{path}\0"),
+        "(null character|character that no file name can have)",
+    ),
+    "a name that is too long": (lambda path: path.with_name("n" * 300), "too long"),
     "UTF-16": (lambda path: written(path, "{}".encode("utf-16")), "byte 0 is no UTF-8"),
     "a compressed file": (lambda path: written(path, gzip.compress(b"{}")), "byte 1 is no UTF-8"),
 }
@@ -56,18 +59,18 @@ UNREADABLE = {
 def test_what_is_no_text_file_is_refused_at_once(tmp_path, case):
     make, sentence = UNREADABLE[case]
     path = make(tmp_path / "file")
-    with pytest.raises(ResultFormatError, match=f"cannot be read as text .*{sentence}"):
+    with pytest.raises(ResultFormatError, match=sentence):
         pb.load(path)
-    with pytest.raises(PublishedDataError, match=f"cannot be read .*{sentence}"):
+    with pytest.raises(PublishedDataError, match=sentence):
         published.read(path)
 
 
-@pytest.mark.parametrize("case", [case for case in UNREADABLE if "UTF" not in case])
+@pytest.mark.parametrize(
+    "case", [case for case in UNREADABLE if "UTF" not in case and "compressed" not in case]
+)
 def test_a_script_to_check_is_a_file_too(tmp_path, case):
-    if case == "a compressed file":
-        pytest.skip("Python says what is wrong with it when it runs it")
     make, sentence = UNREADABLE[case]
-    with pytest.raises(SpecError, match=f"there is no script .*{sentence}"):
+    with pytest.raises(SpecError, match=sentence):
         pb.check(str(make(tmp_path / "file")))
 
 
@@ -199,13 +202,47 @@ def test_many_tables_in_a_published_file_take_no_time(tmp_path):
     assert published.read(written(tmp_path / "p.toml", text)) == ()
 
 
-# --- mutated files
-
-
 @pytest.fixture
 def fuzz(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     return importlib.import_module("fuzz_files")
+
+
+# --- journals
+
+HEADER = '{"format": "precisionbench.journal", "version": 3'
+# What stands in place of a line of a journal, and what the error says.
+LINES = [
+    (1, f'["{HEADER}"]', "line 1: "),
+    (1, HEADER + ', "rows": 3}', "line 1: "),
+    (1, HEADER + ', "rows": [{"backend": "eager"}]}', "line 1: must have name, options"),
+    (2, "3", "line 2: "),
+    (2, "[]", "line 2: "),
+    (2, '{"row": {}}', "line 2: KeyError: 'backend'"),
+    (2, '{"row": {"backend": []}}', "line 2: "),
+    (2, '{"failure": {"backend": "eager"}}', "line 2: must have name, options"),
+    (2, '{"header": 3}', "line 2: "),
+    (2, "[" * 100_000, "line 2: it is nested more than 100 levels deep"),
+    (2, '{"conditions": NaN}', "line 2: NaN is no JSON"),
+    (4, '{"of": "nobody", "block": {}}', "line 4: a block of the row 'nobody', which no line"),
+    (4, '{"of": [], "block": {}}', "line 4: "),
+    (4, '{"of": "eager", "block": {}}', "line 4: must have round, position, replica, samples"),
+    (4, '{"of": "eager", "block": {"round": 0.5}}', "line 4: must have position"),
+]
+
+
+@pytest.mark.parametrize(("number", "line", "sentence"), LINES)
+def test_a_damaged_line_of_a_journal_is_named(fuzz, tmp_path, number, line, sentence):
+    text = fuzz.mutations.journal_text(json_format.to_json(comparison_data()))
+    lines = text.splitlines()
+    lines[number - 1] = line
+    file = written(tmp_path / "run.journal", "\n".join(lines))
+    with pytest.raises(ResultFormatError, match=sentence) as caught:
+        pb.load(file)
+    assert "run.journal" in str(caught.value)
+
+
+# --- mutated files
 
 
 @pytest.mark.parametrize("kind", ["result", "ladder", "journal", "published"])

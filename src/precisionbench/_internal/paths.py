@@ -12,7 +12,7 @@ from precisionbench.errors import OutputError, PrecisionBenchError
 
 _OTHER_NAME = "choose another name"
 _MAX_LINKS = 40  # as in Linux
-_MAX_SHOWN = 120  # characters of a name in an error
+_SHOWN = 100  # characters of each end of a long path in an error
 
 
 def usable_path(path: Any, refusal: type[PrecisionBenchError]) -> Path:
@@ -43,9 +43,9 @@ def usable_path(path: Any, refusal: type[PrecisionBenchError]) -> Path:
 
 
 def quoted(path: str | bytes | os.PathLike[Any]) -> str:
-    """A path for an error: in quotes, special characters escaped, long ones cut."""
+    """A path for an error: quoted and escaped; a long one without its middle."""
     text = repr(os.fsdecode(path))
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…'"
+    return text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]}…{text[-_SHOWN:]}"
 
 
 def without_links(path: Path) -> Path:

@@ -79,3 +79,4 @@ def _end(kept: str, before_end: Callable[[], object]) -> None:
 def _end_by_signal() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
+    os._exit(128 + signal.SIGTERM)  # the first process of a container takes no default action

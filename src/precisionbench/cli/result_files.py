@@ -128,16 +128,17 @@ def _saved_as_journal(result: ComparisonFiles, journal: Path | None) -> str:
     try:
         result.save(journal, overwrite=True)
     except OutputError:  # the disk is full
-        return _kept_rounds(journal) or _nothing_kept(journal)
+        which = "those rounds that could be written"
+        return _kept_rounds(journal, which) or _nothing_kept(journal)
     return f"the result is in {str(journal)!r} instead, where precisionbench show finds it"
 
 
-def _kept_rounds(journal: Path | None) -> str:
+def _kept_rounds(journal: Path | None, which: str = "finished rounds") -> str:
     """A sentence on the rounds in a journal; without any it is empty, and the journal removed."""
     from precisionbench.results.journal import has_blocks
 
     if journal is not None and has_blocks(journal):
-        return f"finished rounds are kept; precisionbench show {str(journal)!r} has them"
+        return f"{which} are kept; precisionbench show {str(journal)!r} has them"
     _remove(journal)
     return ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -11,11 +12,18 @@ from typing import Any
 
 from precisionbench.backends import Backend, discovery
 from precisionbench.backends.discovery import BackendInfo
-from precisionbench.errors import PrecisionBenchError, PreparationError, WorkerError, one_line
+from precisionbench.errors import (
+    BackendUnavailableError,
+    PrecisionBenchError,
+    PreparationError,
+    WorkerError,
+    one_line,
+)
 from precisionbench.measure.worker.guards import check_available
 from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.measure.worker.process import Worker
 from precisionbench.measure.worker.shared_server import SHARED_SERVER
+from precisionbench.spec_syntax import split_spec
 
 _OUR_BACKENDS = "precisionbench.backends."
 
@@ -78,6 +86,40 @@ class PluginWorker:
         if self._pool is None:
             self._pool = self._stack.enter_context(self._worker_pool())
         return self._pool
+
+
+def make(backend: str | Backend) -> Backend:
+    """A backend, as `discovery.make`; a plugin is imported in a worker process first.
+
+    So an import that crashes, exits or hangs does not do so in this process.
+
+    Args:
+        backend: as for `discovery.make`.
+
+    Returns:
+        The backend.
+
+    Raises:
+        SpecError: the spec cannot be understood.
+        BackendUnavailableError: the plugin cannot be imported.
+    """
+    if isinstance(backend, str):
+        _check_import(split_spec(backend)[0])
+    return discovery.make(backend)
+
+
+def _check_import(name: str) -> None:
+    entries = discovery.installed().get(name, [])
+    if all(discovery.is_ours(name) or entry.module in sys.modules for entry in entries):
+        return
+    with PluginWorker() as worker:
+        try:
+            worker.ask("describe", name=name)
+        except WorkerError as exc:
+            raise BackendUnavailableError(
+                f"a plugin {name!r} that imports ({exc.reason})",
+                f"repair or upgrade the package {discovery.home_of(name)!r}",
+            ) from exc
 
 
 def list_backends() -> tuple[BackendInfo, ...]:

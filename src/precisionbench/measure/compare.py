@@ -16,10 +16,10 @@ from torch import nn
 from precisionbench._internal.output_capture import silence
 from precisionbench._internal.termination import Terminated, terminated_in_order
 from precisionbench._version import __version__
-from precisionbench.backends import Backend
+from precisionbench.backends import Backend, discovery
 from precisionbench.comparison import Comparison
 from precisionbench.errors import FOREIGN_ERRORS, SpecError, some
-from precisionbench.measure import interleaved, sequential
+from precisionbench.measure import availability, interleaved, sequential
 from precisionbench.measure.after_rows import AfterRows, Experimenter
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.guard import explained
@@ -129,7 +129,8 @@ def compare(
             which takes less time than afterwards; `diagnose` uses their results. None makes none.
         on_progress: `"auto"` shows progress on a terminal (standard error) or in a notebook; not
             in CI, in pytest, in a thread, or within another display. None shows nothing. A function
-            is called with a `Progress` at each step.
+            is called with a `Progress` at each step; one that raises is not called again, and a
+            note says so.
         journal: file to which every finished block is written; it is new, or empty. `load` reads
             it, also after a run that crashed.
 
@@ -210,14 +211,14 @@ def _planned(
     options: Options,
 ) -> _Plan:
     """The rows and the workload."""
-    functions = Functions.now()
+    functions, is_inline = Functions.now(), options.launcher == "inline"
+    make = discovery.make if is_inline else availability.make
     with silence():  # what a factory prints is in each row's log: it is called again there
-        rows, base = plan([] if backends is None else backends, reference)
+        rows, base = plan([] if backends is None else backends, reference, make)
         workload = build(seed=options.seed_or_random())
         if backends is None:
             device_type, has_images = workload.device.type, workload.info.has_images
-            rows, base = plan_default(device_type, has_images, reference)
-    is_inline = options.launcher == "inline"
+            rows, base = plan_default(device_type, has_images, reference, make)
     warnings = _patch_warnings(functions.changes()) if is_inline else ()
     return _Plan(workload, rows, base, options, warnings)
 

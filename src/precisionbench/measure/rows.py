@@ -112,7 +112,10 @@ def default_backends(
 
 
 def plan_default(
-    device_type: str, has_images: bool, reference: str | Backend = "eager"
+    device_type: str,
+    has_images: bool,
+    reference: str | Backend = "eager",
+    make: Callable[[str | Backend], Backend] = discovery.make,
 ) -> tuple[list[Row], str]:
     """The rows to measure where the user names none, and the name of the reference.
 
@@ -123,11 +126,12 @@ def plan_default(
         device_type: as for `default_backends`.
         has_images: as for `default_backends`.
         reference: as for `plan`.
+        make: as for `plan`.
 
     Raises:
         SpecError: the reference cannot be understood.
     """
-    rows, base = plan(default_backends(device_type, has_images), reference)
+    rows, base = plan(default_backends(device_type, has_images), reference, make)
     if device_type != "cpu":
         return rows, base
     marked = [attrs.evolve(row, may_be_left_out=row.name != base) for row in rows]
@@ -135,7 +139,9 @@ def plan_default(
 
 
 def plan(
-    backends: Sequence[str | Backend], reference: str | Backend = "eager"
+    backends: Sequence[str | Backend],
+    reference: str | Backend = "eager",
+    make: Callable[[str | Backend], Backend] = discovery.make,
 ) -> tuple[list[Row], str]:
     """The rows to measure, and the name of the reference.
 
@@ -144,6 +150,7 @@ def plan(
     Args:
         backends: specs and objects, in the order in which to show them.
         reference: spec or object; put first where it is not among them.
+        make: makes a backend of a spec.
 
     Raises:
         SpecError: a spec that cannot be understood, or a bare string for `backends`.
@@ -152,17 +159,17 @@ def plan(
         raise SpecError(f"backends is {backends!r}", f"give a list: [{backends!r}]")
     if not isinstance(backends, Iterable):
         raise SpecError(f"backends is {backends!r}", "give a list of specs or Backend objects")
-    made = [_row(backend) for backend in backends]
-    base = _row(reference)
+    made = [_row(backend, make) for backend in backends]
+    base = _row(reference, make)
     if base.spec not in [row.spec for row in made]:
         made.insert(0, base)
     names = row_names(row.spec for row in made)
     return [attrs.evolve(row, name=name) for name, row in zip(names, made, strict=True)], base.spec
 
 
-def _row(backend: str | Backend) -> Row:
+def _row(backend: str | Backend, make: Callable[[str | Backend], Backend] = discovery.make) -> Row:
     try:
-        made = discovery.make(backend)
+        made = make(backend)
     except BackendUnavailableError as exc:  # the others may still be measured
         return Row("", str(backend), None, exc)
     spec = _spec_of(made)

@@ -208,7 +208,7 @@ def ladder(
 
 def _available(spec: str) -> str:
     """The canonical spec of a backend that can run here."""
-    backend = discovery.make(spec)
+    backend = availability.make(spec)
     for error in reasons_against([backend]):
         if error is not None:
             raise error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -115,6 +116,14 @@ class WorkerBackend:
         """Begin to start the profiler, which takes seconds; the next request waits for it."""
         self.worker.begin("start_profiler")
 
+    def finish_profiler_start(self) -> None:
+        """Wait until the profiler has started, where that was begun.
+
+        Raises:
+            PrecisionBenchError: it could not be started.
+        """
+        self.worker.finish()
+
     def begin_close(self) -> None:
         """Begin to undo the backend; `close` waits for it."""
         self.worker.begin("close")
@@ -137,9 +146,13 @@ class WorkerBackend:
 
 
 def _tensors_in(path: Path) -> Mapping[str, torch.Tensor]:
-    """The tensors that a worker has written; of its file no code is run."""
+    """The tensors that a worker has written; no code in its file is run.
+
+    They are mapped from the file, so that huge ones take no memory before they are compared.
+    """
+    mapped = os.name != "nt"  # where a file that is mapped cannot be removed
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = torch.load(path, mmap=mapped, map_location="cpu", weights_only=True)
         if not all(isinstance(one, torch.Tensor) for one in found.values()):
             raise TypeError("not only tensors")
     except FOREIGN_ERRORS as exc:
