@@ -86,7 +86,12 @@ class SimulatedWorker:
 
     def asked(self, request: str) -> None:
         """Answer a request after those that were begun, or fail."""
-        requests, self.begun = (*self.begun, request), []
+        self.begun.append(request)
+        self.finish()
+
+    def finish(self) -> None:
+        """Answer the requests that were begun, or fail."""
+        requests, self.begun = self.begun, []
         for one in requests:
             self._answer(one)
 
@@ -142,6 +147,9 @@ class SimulatedPrepared:
 
     def begin_profiler_start(self) -> None:
         self.worker.begun.append("start_profiler")
+
+    def finish_profiler_start(self) -> None:
+        self.worker.finish()
 
     def write_float64_reference(self, path: str) -> None:
         self.worker.asked("write_float64_reference")

@@ -113,6 +113,7 @@ def assert_the_others_are_complete(found: Collector, whole: Collector, warnings:
         assert result.measurement.ended_by not in ("failed", "budget", "interrupted")
         assert rounds(found, name) == rounds(whole, name) == 6
         assert result.evidence is not None
+        assert result.evidence.unknown == {}
         assert result.agreement == expected.agreement
         assert warnings or result.warnings == expected.warnings == ()
 
@@ -150,6 +151,16 @@ def test_a_row_that_fails_after_its_rounds_keeps_them_and_says_why(whole, kind, 
 
 def said(found: Collector, name: str) -> str:
     return "\n".join(found.results[name].warnings)
+
+
+@pytest.mark.parametrize("kind", ["kill", "hang"])
+@pytest.mark.parametrize("request_", ["output", "passes", "check_steady", "start_profiler"])
+def test_a_row_without_its_only_worker_is_not_asked_for_the_model_in_float64(kind, request_):
+    found = run(attrs.evolve(fault(kind, request_), row="eager"), replicas=1)
+    assert KINDS[kind][2] in said(found, "eager")
+    assert len(found.results["eager"].warnings) == 1
+    for name in ("half", "autocast"):
+        assert found.results[name].evidence.unknown == {}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -396,6 +396,16 @@ def test_a_model_that_cannot_be_pickled_is_no_fault_of_the_disk():
         pool.write("model.pt", Unpicklable())
 
 
+def test_a_device_is_not_removed_where_writing_to_it_fails():
+    master, slave = os.openpty()
+    name = os.ttyname(slave)
+    with pytest.raises(RuntimeError, match="not for you"):
+        save(Unpicklable(), name)
+    assert Path(name).is_char_device()
+    os.close(master)
+    os.close(slave)
+
+
 @pytest.mark.parametrize("size", [1, 1 << 20])
 def test_tensors_are_read_as_they_were_saved(tmp_path, size):
     values = {"": torch.rand(size), "empty": torch.empty(0)}

@@ -295,6 +295,7 @@ class Exited:
         self.stdin, self.stdout = io.BytesIO(), io.BytesIO()
 
     def wait_until_exited(self, limit_s: float) -> bool:
+        """It has exited."""
         return True
 
     def begin_kill(self) -> None:

@@ -193,7 +193,12 @@ class FinishedRow:
     @property
     def spare(self) -> Sequence[PreparedBackend]:
         """A replica that is not profiled, where there is one: preferably without the passes."""
-        return self.replicas[-2:-1]
+        return [one for one in self.replicas[-2:-1] if not self._is_lost(one)]
+
+    def is_ready_to_profile(self) -> bool:
+        """Wait until its profiler has started; whether the worker to profile still runs."""
+        self._attempt(self.profiled, self.profiled.finish_profiler_start)
+        return not self._is_lost(self.profiled)
 
     def profile(self, reference: Float64Reference) -> None:
         """Profile the row's calls.
@@ -218,7 +223,7 @@ class FinishedRow:
 
     def _attempt(self, prepared: object, action: Callable[[], object]) -> None:
         """Ask something of a replica whose failure is a warning: the row is measured already."""
-        if any(one is prepared for one in self.lost):
+        if self._is_lost(prepared):
             return
         try:
             with self.clock.uncounted_if_it_fails():
@@ -227,6 +232,9 @@ class FinishedRow:
             self.warn(exc)
             if isinstance(exc, WorkerError):
                 self.lost.append(prepared)
+
+    def _is_lost(self, prepared: object) -> bool:
+        return any(one is prepared for one in self.lost)
 
     def warn(self, exc: BaseException) -> None:
         """Add a warning of what failed after the rounds.
@@ -276,7 +284,7 @@ def profile_rows(
     if stop_requested():
         return
     spare = [prepared for _, part in reversed(whole) for prepared in part.spare]
-    reference.write((part.profiled for _, part in whole), spare)
+    reference.write((p.profiled for _, p in whole if p.is_ready_to_profile()), spare)
     for row, part in whole:
         if stop_requested():
             return

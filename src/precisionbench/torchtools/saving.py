@@ -34,7 +34,8 @@ def save(value: object, path: str | Path, **options: Any) -> None:
         with opened:
             torch.save(value, opened, **options)
     except FOREIGN_ERRORS as exc:
-        file.unlink(missing_ok=True)
+        if file.is_file():  # and no device
+            file.unlink()
         if opened.error is not None:
             raise _not_written(file, opened.error) from exc
         raise

@@ -132,6 +132,17 @@ class Worker:
         if self._awaited and self._awaited[0].request == _START and self._error is None:
             self._wait_for_answer()
 
+    def finish(self) -> None:
+        """Wait for all answers still awaited.
+
+        Raises:
+            WorkerError: it died, or did not answer in time.
+            PrecisionBenchError: the first error that it raised.
+        """
+        self.wait_for_answers()
+        if self._error is not None:
+            raise self._error
+
     def wait_for_answers(self) -> None:
         """Wait for all answers still awaited; the next `ask` raises the first error of them."""
         while self._awaited and self._error is None:
