@@ -391,6 +391,32 @@ def test_a_first_ctrl_c_after_the_rows_leaves_the_result(ctrl_c, fit):
         assert run(**arguments, workers_that_fit=lambda *_: fit).results.keys() == set(ROWS)
 
 
+def test_a_first_ctrl_c_while_a_later_session_is_prepared_keeps_the_earlier_one(ctrl_c):
+    opened: list[str] = []
+
+    class Prepared(SimulatedPrepared):
+        def __init__(self, worker: Any, *rest: Any) -> None:
+            opened.append(worker.row)
+            if len(opened) == 8:
+                ctrl_c()
+            super().__init__(worker, *rest)
+
+    found = run(open_backend=Prepared, options={"sessions": 2})
+    assert len(opened) == 8  # it is not prepared any further
+    assert found.run_notes == ["it was interrupted: 1 of 2 sessions were measured"]
+    assert {rounds(found, name) for name in ROWS} == {6}
+    assert {row.measurement.ended_by for row in found.results.values()} == {"interrupted"}
+
+
+def test_a_first_ctrl_c_before_the_first_round_ends_the_run(ctrl_c):
+    class Prepared(SimulatedPrepared):
+        def __init__(self, *arguments: Any) -> None:
+            ctrl_c()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(open_backend=Prepared)
+
+
 def test_rounds_are_kept_where_the_rule_that_ends_them_fails(whole):
     class NoTimes(SimulatedPrepared):
         """From its tenth block on it gives what no statistics can take."""

@@ -65,6 +65,10 @@ def measure(
     run.leave_out_unavailable()
     try:
         _measure_sessions(run)
+    except KeyboardInterrupt:
+        if not run.finished or run.stop_requested():
+            raise
+        run.interrupts.request()
     except FOREIGN_ERRORS as exc:
         if not run.finished:
             raise
@@ -114,16 +118,13 @@ def measure_session(run: Run, number: int) -> None:
     Raises:
         DoesNotFitError: not all rows fit at once.
     """
-    with contextlib.ExitStack() as stack:
-        if number:  # from the second session on there are results to keep
-            stack.enter_context(run.interrupts.held())
-        while run.rows and not run.stop_requested():
-            try:
-                _measure_in_workers(run, number)
-            except CrowdedError as exc:
-                _try_alone(run, exc.row)
-            else:
-                return
+    while run.rows and not run.stop_requested():
+        try:
+            _measure_in_workers(run, number)
+        except CrowdedError as exc:
+            _try_alone(run, exc.row)
+        else:
+            return
 
 
 def _try_alone(run: Run, row: Row) -> None:
