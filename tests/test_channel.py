@@ -216,6 +216,13 @@ def test_a_stopped_worker_that_is_not_busy_still_answers():
     worker.kill()
 
 
+def test_a_process_that_the_system_does_not_start_is_an_error_with_a_remedy():
+    with WorkerPool() as pool:
+        pool.folder = pool.folder / "no such folder"
+        with pytest.raises(WorkerError, match="no worker process can be started .*No such file"):
+            pool.start_idle()
+
+
 # --- outputs --------------------------------------------------------------------------------------
 
 

@@ -209,6 +209,16 @@ def test_a_replica_that_fails_leaves_its_row_the_other_one(request_):
     assert "FileNotFoundError" in found.results[FAULTY].warnings[0]
 
 
+def test_what_qualifies_a_row_is_known_of_the_replica_that_is_left():
+    class Warns(SimulatedPrepared):
+        def closing(self) -> Closing:
+            return Closing(("it ran in float32",)) if self.worker.ended is None else Closing()
+
+    for replica in (0, 1):
+        found = run(fault("crash", "check_steady", replica=replica), open_backend=Warns)
+        assert found.results[FAULTY].warnings[0] == "it ran in float32"
+
+
 def test_a_worker_that_cannot_be_pinned_is_measured_on_all_cores(whole):
     found = run(fault("a foreign exception", "set_cpu_affinity"), options={"evidence": False})
     assert "could not be pinned" in found.results[FAULTY].warnings[0]
@@ -382,7 +392,7 @@ def test_a_first_ctrl_c_after_the_rows_leaves_the_result(ctrl_c, fit):
 
     class Prepared(SimulatedPrepared):
         def closing(self) -> Closing:
-            if self.worker.row == "eager":
+            if (self.worker.row, self.worker.replica) == ("eager", 0):
                 ctrl_c()
             return Closing()
 
