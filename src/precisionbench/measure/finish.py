@@ -67,7 +67,7 @@ class Float64Reference:
             self._write_in(prepared)
 
     def _write_in(self, prepared: PreparedBackend) -> None:
-        path = str(self.folder / "truth.pt")
+        path = str(self.folder / "float64.pt")
         try:
             with self.clock.uncounted_if_it_fails():
                 prepared.write_float64_reference(path)
