@@ -1,6 +1,6 @@
 """Seconds and peak memory of comparisons that are large in one respect (Linux, no GPU needed).
 
-    python benchmarks/scale.py report rows layers four weights --weights-gb 0.5
+    python benchmarks/scale.py [report rows layers four weights] [--weights-gb 2] [--output FILE]
 
 `report`: the reports of 64 sessions of 100 rounds, which are made up. `rows`: 200 backends of a
 small model. `layers`: a model of 5,000 layers with its profile. `four`: four comparisons at once.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import random
 import subprocess
 import sys
@@ -201,15 +202,15 @@ def _describe(comparison: pb.Comparison) -> None:
 class _Memory:
     """The peaks of a process and all its descendants, in bytes."""
 
-    pss: int = 0
-    rss: int = 0
+    pss_bytes: int = 0
+    rss_bytes: int = 0
     processes: int = 0
 
     def update(self, pid: int) -> None:
         """Read the memory of a process and its descendants now."""
         found = [_rollup(one) for one in (pid, *_descendants(pid))]
-        self.pss = max(self.pss, sum(one.get("Pss", 0) for one in found))
-        self.rss = max(self.rss, sum(one.get("Rss", 0) for one in found))
+        self.pss_bytes = max(self.pss_bytes, sum(one.get("Pss", 0) for one in found))
+        self.rss_bytes = max(self.rss_bytes, sum(one.get("Rss", 0) for one in found))
         self.processes = max(self.processes, len(found))
 
 
@@ -232,7 +233,7 @@ def _descendants(pid: int) -> Iterator[int]:
             yield from _descendants(child)
 
 
-def measured(name: str, gigabytes: float) -> None:
+def measured(name: str, gigabytes: float) -> dict[str, object]:
     """Run a case in a process of its own, and print its time and peak memory.
 
     Args:
@@ -242,7 +243,7 @@ def measured(name: str, gigabytes: float) -> None:
     print(name, flush=True)
     command = [sys.executable, __file__, "--run", name, "--weights-gb", str(gigabytes)]
     begun_s, memory, over = time.perf_counter(), _Memory(), threading.Event()
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def watch() -> None:
         while not over.wait(_SAMPLE_EVERY_S):
@@ -250,16 +251,20 @@ def measured(name: str, gigabytes: float) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    code = process.wait()
+    said = process.communicate()[0]
     over.set()
     watcher.join()
+    took_s = time.perf_counter() - begun_s
     print(
-        f"  in all: {time.perf_counter() - begun_s:.0f} s, peak of {memory.processes} processes: "
-        f"PSS {memory.pss / 1e9:.2f} GB, RSS {memory.rss / 1e9:.2f} GB",
+        f"{said}  in all: {took_s:.0f} s, peak of {memory.processes} processes: "
+        f"PSS {memory.pss_bytes / 1e9:.2f} GB, RSS {memory.rss_bytes / 1e9:.2f} GB",
         flush=True,
     )
-    if code:
+    if process.returncode:
         sys.exit(f"{name} failed")
+    found = {"case": name, "took_s": round(took_s, 1), **attrs.asdict(memory)}
+    weights_gb = {"weights_gb": gigabytes} if name == "weights" else {}
+    return {**found, **weights_gb, "said": [line.strip() for line in said.splitlines()]}
 
 
 def main() -> None:
@@ -268,7 +273,8 @@ def main() -> None:
     )
     names = ["report", "rows", "layers", "four", "weights"]
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(names)}; all by default")
-    parser.add_argument("--weights-gb", type=float, default=0.5)
+    parser.add_argument("--weights-gb", type=float, default=0.5, help="of `weights`, in GB")
+    parser.add_argument("--output", type=Path, help="file for the figures, as JSON")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.run:
@@ -276,8 +282,9 @@ def main() -> None:
         return
     if unknown := set(given.cases) - set(names):
         parser.error(f"no case {', '.join(unknown)}; known: {', '.join(names)}")
-    for name in given.cases or names:
-        measured(name, given.weights_gb)
+    found = [measured(name, given.weights_gb) for name in given.cases or names]
+    if given.output:
+        given.output.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ REACHED_WITHIN_S = 120.0
 ENDED_WITHIN_S = 60.0
 LEFT_AFTER_S = 5.0
 LONG_S, SHORT_S = 20.0, 0.3
+NOT_ENDED = "it did not end"
 MARK = "PRECISIONBENCH_SIGNALS"
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -220,8 +221,8 @@ class Outcome:
         faults = [f"{what} left: {', '.join(left)}" for what, left in self.left() if left]
         if not self.reached:
             faults.append("the phase was not reached")
-        if self.status is None:
-            faults.append("it did not end")
+        if self.said == NOT_ENDED:
+            faults.append(NOT_ENDED)
         if signal_name in ("SIGTERM", "SIGKILL") and self.status != -getattr(signal, signal_name):
             faults.append(f"its status is {self.status}")
         if phase.keeps_rounds and not self.blocks:
@@ -244,27 +245,36 @@ def cell(phase_name: str, signal_name: str, *, spawn: bool = False) -> Outcome:
         folder, temporary = Path(top, "run"), Path(top, "tmp")
         folder.mkdir()
         temporary.mkdir()
-        command = [sys.executable, __file__, "--run", phase_name, "--folder", str(folder)]
-        process = subprocess.Popen(
-            [*command, *(["--spawn"] if spawn else [])],
-            env={**os.environ, MARK: token, "TMPDIR": str(temporary)},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        reached = (folder / "reached").exists
-        wait_until(lambda: reached() or process.poll() is not None, REACHED_WITHIN_S)
-        is_there = reached() and process.poll() is None
-        seconds, said = ended_by(process, signal_name, folder / "returned")
+        with started(phase_name, folder, temporary, token, spawn) as process:
+            reached = (folder / "reached").exists
+            wait_until(lambda: reached() or process.poll() is not None, REACHED_WITHIN_S)
+            is_there = reached() and process.poll() is None
+            seconds, said = ended_by(process, signal_name, folder / "returned")
         wait_until(lambda: not marked(token), LEFT_AFTER_S)
         wait_until(lambda: not names_in(SHARED_MEMORY) - shared, LEFT_AFTER_S)
         if signal_name == "SIGKILL":
             begin_next_run(temporary)
-        found = Outcome(
+        return Outcome(
             process.returncode, seconds, marked(token), tuple(sorted(names_in(temporary))),
             tuple(sorted(names_in(SHARED_MEMORY) - shared)), blocks_in(folder / "journal"),
             said, is_there,
         )  # fmt: skip
-        process.kill()
-        return found
+
+
+@contextlib.contextmanager
+def started(
+    phase_name: str, folder: Path, temporary: Path, token: str, spawn: bool
+) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, __file__, "--run", phase_name, "--folder", str(folder)]
+    with subprocess.Popen(
+        [*command, *(["--spawn"] if spawn else [])],
+        env={**os.environ, MARK: token, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def ended_by(
@@ -280,7 +290,7 @@ def ended_by(
     try:
         process.wait(ENDED_WITHIN_S)
     except subprocess.TimeoutExpired:
-        return time.time() - begun_s, "it did not end"
+        return time.time() - begun_s, NOT_ENDED
     ended_s = time.time()
     returned_s = float(returned.read_text()) if returned.exists() else 0.0
     return (returned_s if returned_s > begun_s else ended_s) - begun_s, printed(process)

@@ -440,6 +440,20 @@ def test_a_callback_that_fails_is_not_called_again_and_a_note_says_so(cnn, image
     assert any("on_progress failed (ZeroDivisionError: oh)" in n for n in comparison.data.notes)
 
 
+def test_a_display_that_fails_at_the_end_costs_nothing(cnn, images, monkeypatch):
+    @contextmanager
+    def failing(_):
+        yield None
+        raise OSError("the terminal is gone")
+
+    monkeypatch.setattr(compare, "shown", failing)
+    comparison = pb.compare(cnn, images, backends=["half"], **QUICK)
+    assert len(comparison.results) == 2
+    assert (
+        "precisionbench itself failed (OSError: the terminal is gone)" in comparison.data.notes[-1]
+    )
+
+
 # One backend that fails is a row with a reason; the others are measured.
 
 

@@ -43,6 +43,13 @@ def test_the_built_ins_are_listed_with_their_options():
     assert info("half").options["dtype"] == "'float16' or 'bfloat16'"
 
 
+def test_a_plugin_is_found_that_is_installed_beside_others_meanwhile(install):
+    install("first-plugin", GOOD, plain="Plain")
+    assert "plain" in discovery.installed()
+    install("second-plugin", GOOD, later="Plain")
+    assert {"plain", "later"} <= set(discovery.installed())
+
+
 def test_a_third_party_plugin_is_listed_and_runs(install, cnn, images):
     install("strangers-plugin", GOOD, plain="Plain")
     assert info("plain").summary == "A plugin of ours."

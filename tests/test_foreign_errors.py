@@ -15,6 +15,7 @@ from precisionbench.errors import (
     text_of,
     traceback_of,
 )
+from precisionbench.measure.worker import guards
 from precisionbench.measure.worker.guards import executing
 
 
@@ -135,3 +136,10 @@ def test_a_call_that_raises_an_odd_error_is_an_execution_error(answer):
         raise error_whose_text_is(answer)
     assert caught.value.reason.startswith("the model failed in forward (Odd: ")
     assert len(str(caught.value).encode()) < 1000
+
+
+def test_causes_that_go_in_a_circle_end():
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    guards.drop_frames(first)
+    assert one_line(first) == "ValueError: first"

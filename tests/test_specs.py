@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import sys
+import types
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import attrs
+import cloudpickle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +22,28 @@ from precisionbench.backends.specs import canonical_spec, from_options
 from precisionbench.backends.torch2trt import Torch2trt
 from precisionbench.errors import BackendNotFoundError, SpecError
 from precisionbench.spec_syntax import row_names, same_row, split_spec
+
+SCRIPT = """
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import attrs
+import cloudpickle
+import the_script
+
+from precisionbench.backends import Backend
+
+@attrs.frozen
+class OfAScript(Backend):
+    name: ClassVar[str] = "of-a-script"
+    level: Literal["low", "high"] = "low"
+
+    def prepare(self, model, inputs):
+        yield
+
+cloudpickle.register_pickle_by_value(the_script)
+"""
 
 
 class Mode(Enum):
@@ -236,3 +261,17 @@ def test_a_row_is_found_with_its_defaults_spelled_out(query, found):
 def test_the_second_of_equal_rows_is_found_by_its_number():
     assert same_row("half:dtype=float16#2", "half#2", options_of(Half()))
     assert not same_row("half:dtype=float16", "half#2", options_of(Half()))
+
+
+def test_a_backend_of_a_script_keeps_its_options_in_a_worker_where_its_imports_are_unknown():
+    script = types.ModuleType("the_script")
+    sys.modules["the_script"] = script
+    try:
+        exec(SCRIPT, vars(script))
+        backend = script.OfAScript(level="high")
+        sent = cloudpickle.dumps(backend)
+    finally:
+        del sys.modules["the_script"]
+    worker = cloudpickle.loads(sent)
+    assert options_of(worker)["level"] == "high"
+    assert attrs.evolve(worker, level="low").level == "low"

@@ -132,6 +132,7 @@ WRONG: list[tuple[str, Any, str]] = [
     (f"{OPERATION}inputs[0].shape", [10**9] * 50, "a shape has fewer than 2"),
     (f"{ROW}evidence.flops", 10**200, "must be a number from 0 to"),
     ("workload.inputs[0].shape", [10**300], "must be a whole number from 0 to"),
+    ("reference", "x" * 10_000, "the reference 'x+'?\\.\\.\\. is none of the rows"),
     ("workload.batch_size", 10**300, "a batch size cannot be 1e[+]300"),
 ]
 
@@ -151,8 +152,9 @@ def with_value(path: str, value: Any) -> str:
 def test_a_wrong_value_is_named_with_its_path_and_what_was_expected(path, value, sentence):
     with pytest.raises(ResultFormatError, match=sentence) as caught:
         json_format.from_json(with_value(path, value), "old.json")
-    where, _, last = path.rpartition(".")
-    place = where if "sample" in sentence or "shape has" in sentence or "size" in last else path
+    where = path.rpartition(".")[0]
+    of_record = ("sample must", "shape has", "batch size cannot", "the reference")
+    place = where if any(text in sentence for text in of_record) else path
     assert f"old.json is a damaged precisionbench result ({place}" in str(caught.value)
     assert len(str(caught.value)) < 400
 

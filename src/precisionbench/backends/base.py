@@ -27,6 +27,7 @@ from precisionbench.torchtools.tensors import Inputs, cast
 
 GradMode = Literal["inference_mode", "no_grad"]
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_OPTION_TYPES = "_option_types"  # attribute of a backend's class
 
 
 @attrs.frozen
@@ -234,9 +235,17 @@ def option_fields(backend: type[Backend]) -> list[attrs.Attribute[Any]]:
 
 
 def option_types(backend: type[Backend]) -> dict[str, Any]:
-    """The type of each option of a backend."""
-    hints = typing.get_type_hints(backend)
-    return {field.name: hints[field.name] for field in option_fields(backend)}
+    """The type of each option of a backend.
+
+    They are kept in the class, which takes them along to a worker: there, the names in a script's
+    annotations are unknown.
+    """
+    if _OPTION_TYPES not in vars(backend):
+        hints = typing.get_type_hints(backend)
+        types = {field.name: hints[field.name] for field in option_fields(backend)}
+        setattr(backend, _OPTION_TYPES, types)
+    known: dict[str, Any] = vars(backend)[_OPTION_TYPES]
+    return known
 
 
 def options_of(backend: Backend) -> dict[str, Json]:

@@ -176,7 +176,7 @@ def _kept(found: Sequence[Comparison]) -> Iterator[None]:
     except FOREIGN_ERRORS as exc:
         if not found:
             raise
-        data, text = found[0].data, f"something failed at the end: {explained(exc)}"
+        data, text = found[0].data, f"what follows on the measurement failed: {explained(exc)}"
         found[0].data = attrs.evolve(data, notes=(*data.notes, text))
 
 

@@ -53,6 +53,8 @@ def capture(clock: CudaEventClock, call: Call) -> Replay:
 
 def _first(exc: BaseException) -> BaseException:
     """The error that broke a capture; torch raises another one at its end, which hides it."""
-    while exc.__context__ is not None:
+    seen: set[int] = set()
+    while exc.__context__ is not None and id(exc) not in seen:  # they can go in a circle
+        seen.add(id(exc))
         exc = exc.__context__
     return exc

@@ -134,11 +134,13 @@ class WorkerBackend:
         Raises:
             PrecisionBenchError: what its cleanup raised.
         """
-        closing: Closing = REQUESTS["close"].decoded(self.worker.answer())
-        self.worker.wait_until_exited()
-        self._closing = Closing(
-            bounded_warnings(closing.warnings), bounded_log([*closing.log, *self.worker.tail()])
-        )
+        closing = Closing()
+        try:
+            closing = REQUESTS["close"].decoded(self.worker.answer())
+            self.worker.wait_until_exited()
+        finally:  # what native code has printed is kept in any case
+            log = bounded_log([*closing.log, *self.worker.tail()])
+            self._closing = Closing(bounded_warnings(closing.warnings), log)
 
     def closing(self) -> Closing:
         """The warnings and the log, which are complete once it is closed."""

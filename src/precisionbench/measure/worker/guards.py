@@ -215,6 +215,8 @@ def drop_frames(exc: BaseException | None) -> None:
     Args:
         exc: the error; its causes are included.
     """
-    while exc is not None:
+    seen: set[int] = set()
+    while exc is not None and id(exc) not in seen:  # causes can go in a circle
+        seen.add(id(exc))
         traceback.clear_frames(exc.__traceback__)
         exc = exc.__cause__
