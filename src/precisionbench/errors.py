@@ -266,4 +266,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     guess = f"did you mean {near[0]!r}? " if near else ""
     more = f" and {len(names) - _NAMES_LISTED} more" if len(names) > _NAMES_LISTED else ""
-    return f"{guess}known: {', '.join(names[:_NAMES_LISTED]) or 'none'}{more}"
+    listed = ", ".join(map(safe_text.line, names[:_NAMES_LISTED]))
+    return f"{guess}known: {listed or 'none'}{more}"
