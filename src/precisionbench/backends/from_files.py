@@ -1,7 +1,8 @@
 """Backends that a result file names: names in a file are data, and a stranger may have written it.
 
-Without the user's trust, only the backends of this library are made, with options that choose among
-fixed values or numbers. What names code, a folder or a file is refused, and no plugin is imported.
+Without the user's trust, only the backends of this library are made, with options that are numbers,
+fixed values or names of the model's layers. What names code, a folder or a file is refused, and no
+plugin is imported.
 """
 
 from __future__ import annotations
