@@ -6,9 +6,8 @@ from enum import Enum
 
 import attrs
 
+from precisionbench._version import DOCS_URL
 from precisionbench.statistics import Interval
-
-DOCS = "docs/causes/"
 
 
 class FindingStatus(str, Enum):
@@ -69,8 +68,8 @@ class Finding:
 
     @property
     def link(self) -> str:
-        """Path of the documentation of the cause."""
-        return f"{DOCS}{self.cause}.md"
+        """Address of the documentation of the cause."""
+        return f"{DOCS_URL}/causes/{self.cause}.html"
 
 
 @attrs.frozen

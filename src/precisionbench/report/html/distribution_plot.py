@@ -1,0 +1,135 @@
+"""The distribution of each row's samples, all rows on one axis."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+
+import attrs
+
+from precisionbench.analysis.data_quality import Observation
+from precisionbench.report.formatting import time_text
+from precisionbench.report.html.scales import Scale, Tick
+from precisionbench.results import BackendResult
+
+# Units of each row's shape, which is stretched to the size at which it is shown.
+WIDTH, HEIGHT = 1000, 28
+# Samples beyond this many times the span of the middle 90 % do not stretch the axis.
+_FAR_SPANS = 3.0
+_BIN = 4  # units
+_MIN_SHARE = 0.15  # of the height, so that a single sample can be seen
+_DIGITS = 4
+
+
+@attrs.frozen
+class Shape:
+    """The samples of a row.
+
+    Attributes:
+        name: the row's.
+        path: the mirrored histogram of its samples.
+        far: the same of samples beyond the axis, at its end.
+        median_at: in percent.
+        text: summary of the samples.
+        flags: observations, in one or two words each.
+    """
+
+    name: str
+    path: str
+    far: str
+    median_at: float
+    text: str
+    flags: tuple[str, ...]
+
+
+@attrs.frozen
+class Distributions:
+    """All rows on one logarithmic axis.
+
+    Attributes:
+        shapes: one for each row.
+        ticks: of the axis, in seconds.
+    """
+
+    shapes: tuple[Shape, ...]
+    ticks: tuple[Tick, ...]
+
+
+def distributions(
+    results: Sequence[BackendResult], observed: Mapping[str, Sequence[Observation]]
+) -> Distributions | None:
+    """Draw the samples of all rows; None if there are no rows.
+
+    Args:
+        results: the rows.
+        observed: observations on their samples, by row.
+    """
+    if not results:
+        return None
+    scale = Scale.around(end for row in results for end in near_range(samples_of(row)))
+    return Distributions(
+        tuple(_shape(row, observed.get(row.backend, ()), scale) for row in results), scale.ticks()
+    )
+
+
+def samples_of(row: BackendResult) -> list[float]:
+    """All samples of a row in ascending order, in seconds."""
+    return sorted(sample for block in row.measurement.blocks for sample in block.samples)
+
+
+def near_range(ordered: Sequence[float]) -> tuple[float, float]:
+    """The range of the samples without those that lie very far out.
+
+    Args:
+        ordered: at least one sample, in ascending order.
+    """
+    low, high = middle(ordered)
+    room = _FAR_SPANS * (high - low)
+    return max(ordered[0], low - room), min(ordered[-1], high + room)
+
+
+def middle(ordered: Sequence[float]) -> tuple[float, float]:
+    """The 5th and the 95th percentile.
+
+    Args:
+        ordered: at least one sample, in ascending order.
+    """
+    low, high = (ordered[round(share * (len(ordered) - 1))] for share in (0.05, 0.95))
+    return low, high
+
+
+def _shape(row: BackendResult, observed: Iterable[Observation], scale: Scale) -> Shape:
+    ordered = samples_of(row)
+    far = [sample for sample in ordered if not scale.low <= sample <= scale.high]
+    near = ordered if not far else [s for s in ordered if scale.low <= s <= scale.high]
+    return Shape(
+        name=row.backend,
+        path=_histogram(near, scale),
+        far=_histogram(far, scale),
+        median_at=scale.at(median(ordered)),
+        text=_text(ordered, len(far)),
+        flags=tuple(found.code.replace("_", " ") for found in observed),
+    )
+
+
+def _histogram(samples: Iterable[float], scale: Scale) -> str:
+    """A bar for each bin with samples, as high as its share of the fullest one."""
+    counts = Counter(round(scale.at(sample) * WIDTH / 100 / _BIN) for sample in samples)
+    most = max(counts.values(), default=1)
+    bars = []
+    for place, count in sorted(counts.items()):
+        half = max(1, round(HEIGHT / 2 * max(_MIN_SHARE, count / most)))
+        bars.append(f"M{place * _BIN - _BIN // 2} {HEIGHT // 2 - half}h{_BIN}v{2 * half}h-{_BIN}z")
+    return "".join(bars)
+
+
+def _text(ordered: Sequence[float], far: int) -> str:
+    low, high = middle(ordered)
+    text = (
+        f"median {time_text(median(ordered), _DIGITS)}, 90 % of {len(ordered):,} samples between "
+        f"{time_text(low, _DIGITS)} and {time_text(high, _DIGITS)}"
+    )
+    if not far:
+        return text
+    return f"{text}; {far} beyond the axis, up to {time_text(ordered[-1], _DIGITS)}"
