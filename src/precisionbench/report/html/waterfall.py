@@ -84,17 +84,17 @@ def waterfall(ledger: Ledger) -> Waterfall:
     Raises:
         SpecError: a row is not of this form.
     """
-    rows, names = ledger, []
     if isinstance(ledger, GapData):
-        rows, names = ledger.rows, [_end(ledger.measured), _end(ledger.published)]
-    found = [_checked(row) for row in rows]
+        drawn = waterfall(ledger.rows)
+        return attrs.evolve(drawn, start=_end(ledger.measured), end=_end(ledger.published))
+    found = [_checked(row) for row in ledger]
     ends = [1.0]
     for row in found:
         ends.append(ends[-1] * row[2])
     scale = Scale.around([*ends, *_whiskers(found, ends)])
     bars = [_bar(row, start, scale) for row, start in zip(found, ends, strict=False)]
     bars.append(_bar(("together", TOTAL, ends[-1], None, None), 1.0, scale))
-    return Waterfall(tuple(bars), scale.ticks(), scale.at(1.0), _warning(found), *names)
+    return Waterfall(tuple(bars), scale.ticks(), scale.at(1.0), _warning(found))
 
 
 def _end(found: Rate) -> str:
