@@ -163,7 +163,7 @@ def _record(kind: type) -> _Reader:
         try:
             return kind(**known)
         except ValueError as exc:  # of a validator of the class
-            raise WrongValueError(f"is damaged: {exc}") from exc
+            raise WrongValueError(f"has a wrong value: {exc}") from exc
 
     return read
 

@@ -220,7 +220,7 @@ def from_text(text: str, source: str) -> ComparisonData:
     """
     try:
         check_count(text)
-        contents = _contents(text.splitlines())
+        contents = _contents(text.removesuffix("\n").split("\n"))
         contents.fail_unfinished_rows()
         measured = contents.measured_rows()
     except _SHAPE_ERRORS as exc:
@@ -279,13 +279,13 @@ class _Contents:
 
     Attributes:
         header: fields of `ComparisonData` other than rows and failures.
-        planned: identities of the planned rows, in order.
+        planned: identities of the planned rows by name, in order.
         rows: rows by name.
         failures: failed rows by name.
     """
 
     header: dict[str, Any]
-    planned: list[_PlannedRow]
+    planned: dict[str, _PlannedRow]
     rows: dict[str, Any] = attrs.field(factory=dict)
     failures: dict[str, Any] = attrs.field(factory=dict)
 
@@ -294,7 +294,7 @@ class _Contents:
         """The contents of a journal that has only its first line."""
         header = dict(first_line)
         planned = [checked(row, _PlannedRow) for row in header.pop("rows", [])]
-        return cls(header, planned)
+        return cls(header, {row.backend: row for row in planned})
 
     def add(self, line: Json) -> None:
         """Add a line.
@@ -317,7 +317,7 @@ class _Contents:
             failure = checked(line["failure"], BackendFailure)
             self.failures[failure.backend] = line["failure"]
         elif "left_out" in line:
-            self.planned = [row for row in self.planned if row.backend != line["left_out"]]
+            self.planned.pop(line["left_out"], None)
 
     def _add_row(self, row: dict[str, Any]) -> None:
         known = self.rows.setdefault(row["backend"], row)
@@ -332,9 +332,9 @@ class _Contents:
 
     def fail_unfinished_rows(self) -> None:
         """Add a failure for each planned row that has neither a line nor a failure."""
-        for planned in self.planned:
-            if planned.backend not in {*self.rows, *self.failures}:
-                self.failures[planned.backend] = _unfinished(planned)
+        for name, planned in self.planned.items():
+            if name not in self.rows and name not in self.failures:
+                self.failures[name] = _unfinished(planned)
 
     def measured_rows(self) -> dict[str, Any]:
         """Rows that have blocks; one that failed later keeps them, with a warning."""
@@ -351,12 +351,11 @@ class _Contents:
         Args:
             measured: the rows with blocks, by name.
         """
-        order = [row.backend for row in self.planned]
         return {
             **self.header,
             "format": json_format.FORMAT,
-            "results": [measured[name] for name in order if name in measured],
-            "failures": [self.failures[name] for name in order if name in self.failures],
+            "results": [measured[name] for name in self.planned if name in measured],
+            "failures": [self.failures[name] for name in self.planned if name in self.failures],
         }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 Json = Any  # what json.loads returns: dict, list, str, int, float, bool, None
 
-# Bounds of JSON text from a file. Eight rows of a model of a thousand layers are 0.6 million
+# Bounds of JSON text from a file. Eight rows of a model of a thousand layers are a million keys and
 # values, and what is written here is a dozen levels deep, but for a backend's own details.
 _MOST_VALUES = 10_000_000
 _MOST_LEVELS = 100
@@ -62,6 +62,8 @@ def parse_json(text: str) -> Json:
         )
     except RecursionError:
         raise ValueError(f"it is nested more than {_MOST_LEVELS} levels deep") from None
+    except MemoryError:
+        raise ValueError("there is too little memory for what it holds") from None
     check_depth(value)
     return value
 
@@ -75,7 +77,7 @@ def check_count(text: str) -> None:
     Raises:
         ValueError: it has too many values or lines.
     """
-    values = sum(map(text.count, ",[{"))
+    values = sum(map(text.count, ",:[{"))  # a pair takes as much as two values do
     if max(values, text.count("\n") // 2) > _MOST_VALUES:
         raise ValueError(f"it holds more than {_MOST_VALUES:,} values")
 
