@@ -18,10 +18,10 @@ from precisionbench.analysis.data_quality import Observation, observations
 from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.facts import facts_of_rows
-from precisionbench.diagnosis.findings import DiagnosisData, LayerPair
+from precisionbench.diagnosis.findings import DiagnosisData, FindingStatus, LayerPair
 from precisionbench.diagnosis.gap.measured import has_finite_output
 from precisionbench.report import formatting, rows
-from precisionbench.report.by_cause import by_cause, gain, top_causes
+from precisionbench.report.by_cause import by_cause, gain_text
 from precisionbench.report.diagnosis import STATUS_WORDS, figure
 from precisionbench.report.disturbances import disturbance_text
 from precisionbench.report.headline import headline
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 # Longer JSON is packed.
 MAX_PLAIN_CHARACTERS = 1_000_000
+_MAX_TOP = 3  # causes under the headline
 
 
 def to_html(
@@ -118,14 +119,14 @@ def _summary_context(
 def _context(data: ComparisonData, diagnosis: DiagnosisData) -> dict[str, Any]:
     observed = observations(data)
     wrong_labels = [label.sentence for label in diagnosis.labels if label.is_wrong]
-    causes = by_cause(diagnosis.findings)
+    live = [one for one in diagnosis.findings if one.status is not FindingStatus.RULED_OUT]
     summary = _summary_context(data, wrong_labels, observed)
     return {
         **summary,
         "headline": headline(data, summary["speedups"], diagnosis.precisions),
         "speedup_plot": speedup_plot(data, summary["speedups"]),
-        "causes": causes,
-        "top_causes": top_causes(causes),
+        "causes": by_cause(diagnosis.findings),
+        "top_causes": by_cause(live)[:_MAX_TOP],
         "was_profiled": any(row.evidence is not None for row in data.results),
         "distributions": distribution_plot.distributions(data.results, observed),
         "latencies": latency_plot.latency_plot(data.results),
@@ -178,7 +179,7 @@ _FILTERS = {
     "tooltip": escaping.tooltip,
     "sentence": escaping.sentence,
     "figure": figure,
-    "gain": gain,
+    "gain": gain_text,
     "status": STATUS_WORDS.__getitem__,
     "duration": lambda seconds: formatting.time_text(seconds, 3),
     "flop_rate": lambda rate: formatting.scaled(rate, "FLOP/s"),
