@@ -174,6 +174,13 @@ def test_links_to_the_documentation_are_absolute_addresses_of_its_pages():
         assert (docs / f"{page_path}.md").exists(), address
 
 
+def test_the_package_links_to_the_same_documentation():
+    pyproject = Path(__file__).parent.parent / "pyproject.toml"
+    if not pyproject.exists():
+        pytest.skip("the tests stand alone, without the repository")
+    assert f'Documentation = "{DOCS_URL}"' in pyproject.read_text()
+
+
 def test_the_main_findings_stand_under_the_headline_merged_by_cause():
     text = to_html(recorded("resnet50-five"))
     top = Page(text[text.index('<ul class="top"') : text.index("<nav")])
@@ -218,7 +225,7 @@ def test_names_of_kernels_show_their_dtype_and_are_whole_in_tooltips():
 
 def test_a_false_label_comes_before_the_verdict():
     text = to_html(comparison(evidence(conv(0.3e-3, "float16", HALF_CONV)), CLEAN["half"]))
-    assert text.index("Not what they say") < text.index('id="verdict"')
+    assert text.index("False labels") < text.index('id="verdict"')
 
 
 def test_failures_have_their_reasons():

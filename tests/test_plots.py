@@ -58,6 +58,11 @@ def test_ticks_are_few_round_and_on_the_axis(low, ratio):
         assert float(f"{tick.value:.2g}") == pytest.approx(tick.value)
 
 
+@given(ratios, st.floats(1.5, 10))
+def test_a_short_axis_has_more_than_one_tick(low, ratio):
+    assert len(Scale(low, low * ratio, log=True).ticks()) > 1
+
+
 @given(st.floats(0, 1e3), st.floats(1e-6, 1e6))
 def test_ticks_of_an_even_axis_are_even(low, span):
     values = [tick.value for tick in Scale(low, low + span).ticks()]
@@ -194,6 +199,11 @@ def test_a_sample_far_out_does_not_stretch_the_axis_and_is_counted():
     ((place, _),) = bars(shape.far)
     assert place > max(place for place, _ in bars(shape.path)) + 100
     assert shape.text.endswith("1 beyond the axis, up to 500.0 ms")
+
+
+def test_a_single_sample_is_called_one():
+    (shape,) = distributions([row_of(Block(0, 0, 0, (0.3247,)))], {}).shapes
+    assert shape.text == "1 sample, 324.7 ms"
 
 
 def test_a_distribution_has_its_observations_and_few_marks_for_many_samples():

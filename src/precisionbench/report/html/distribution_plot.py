@@ -125,6 +125,8 @@ def _histogram(samples: Iterable[float], scale: Scale) -> str:
 
 
 def _text(ordered: Sequence[float], far: int) -> str:
+    if len(ordered) == 1:
+        return f"1 sample, {time_text(ordered[0], _DIGITS)}"
     low, high = middle(ordered)
     text = (
         f"median {time_text(median(ordered), _DIGITS)}, 90 % of {len(ordered):,} samples between "

@@ -217,11 +217,11 @@ class AgreementRow:
 
 
 _ACCURACY_WORDS = {
-    "fine": "close enough",
-    "inaccurate": "not close enough",
+    "fine": "within tolerance",
+    "inaccurate": "out of tolerance",
     "non_finite": "infinite or NaN",
     "unstable": "differs from call to call",
-    "unknown": "not judged",
+    "unknown": "not checked",
 }
 
 
