@@ -19,7 +19,7 @@ from made_up_results import RECORDED, comparison, comparison_data, conv, evidenc
 from precisionbench import published
 from precisionbench.errors import PublishedDataError, ResultFormatError, SpecError
 from precisionbench.results import journal, json_format
-from precisionbench.results.json_values import as_json
+from precisionbench.results.json_values import as_json, parse_json
 from work import TWICE, lines_run
 
 ROOT = Path(__file__).parent.parent
@@ -90,8 +90,14 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
 TEXTS = {
     "nested without end": ("[" * 100_000, "nested more than 100 levels deep"),
     "nested too deep for an option": ('{"a":' * 200 + "1" + "}" * 200, "nested more than 100"),
-    "too many values": ("[" + "{}," * 10_000_001 + "{}]", "holds more than 10,000,000 values"),
-    "too many pairs": ('{"a":1,' + '"a":1,' * 5_000_000 + "}", "holds more than 10,000,000 values"),
+    "too many values": (
+        "[" + "{}," * 10_000_001 + "{}]",
+        "holds more than 10,000,000 values and keys",
+    ),
+    "too many pairs": (
+        '{"a":1,' + '"a":1,' * 5_000_000 + "}",
+        "holds more than 10,000,000 values and keys",
+    ),
     "a key twice": ('{"format": 1, "format": 2}', "the key 'format' stands twice"),
     "NaN": ('{"seed": NaN}', "NaN is no JSON"),
     "infinity": ('{"seed": -Infinity}', "-Infinity is no JSON"),
@@ -106,6 +112,11 @@ def test_json_beyond_any_result_is_refused_before_it_is_used(case):
     text, sentence = TEXTS[case]
     with pytest.raises(ResultFormatError, match=f"it is no precisionbench result .*{sentence}"):
         json_format.from_json(text, "it")
+
+
+def test_colons_in_names_are_no_keys():
+    names = ["at::native" * 50] * 110_000
+    assert parse_json(json.dumps({"kernels": names})) == {"kernels": names}
 
 
 ROW = "results[1]."
@@ -198,6 +209,9 @@ def test_a_published_file_with_hostile_values_is_refused_with_the_line(tmp_path)
     text = f'[source.mine]\ntitle = "t"\nurl = "https://a.b"\ndate = 0x{"f" * 5000}\n'
     with pytest.raises(PublishedDataError, match=r"line 4: date is a number of more than 308"):
         published.read(written(tmp_path / "p.toml", text))
+    twice = f"[{'a' * 100_000}]\n" * 2
+    with pytest.raises(PublishedDataError, match=r"is no TOML \(Cannot declare .{,300}\)"):
+        published.read(written(tmp_path / "p.toml", twice))
     deep = "[" + ".".join(["a"] * 5000) + "]\n"
     with pytest.raises(PublishedDataError, match="nested more than 100 levels deep"):
         published.read(written(tmp_path / "p.toml", deep))
@@ -222,8 +236,8 @@ LINES = [
     (1, f'["{HEADER}"]', "line 1: "),
     (1, HEADER + ', "rows": 3}', "line 1: "),
     (1, HEADER + ', "rows": [{"backend": "eager"}]}', "line 1: must have name, options"),
-    (2, "3", "line 2: "),
-    (2, "[]", "line 2: "),
+    (2, "3", "line 2: it must be an object, and is 3"),
+    (2, "[]", "line 2: it must be an object, and is a list"),
     (2, '{"row": {}}', "line 2: KeyError: 'backend'"),
     (2, '{"row": {"backend": []}}', "line 2: "),
     (2, '{"failure": {"backend": "eager"}}', "line 2: must have name, options"),

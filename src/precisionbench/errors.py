@@ -160,6 +160,7 @@ class PrecisionBenchWarning(UserWarning):
 
 
 _NAMES_LISTED = 20
+_NAME_COMPARED = 100  # characters of a name that is like one of ours
 _NAMES_IN_SENTENCE = 3
 # Characters that are kept of a text of others, and of a traceback.
 _TEXT_LIMIT, _TRACEBACK_LIMIT = 20_000, 100_000
@@ -263,7 +264,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     import difflib  # only a mistake needs it
 
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(name[:_NAME_COMPARED], names, n=1)
     guess = f"did you mean {near[0]!r}? " if near else ""
     more = f" and {len(names) - _NAMES_LISTED} more" if len(names) > _NAMES_LISTED else ""
     listed = ", ".join(map(safe_text.line, names[:_NAMES_LISTED]))

@@ -24,7 +24,7 @@ from precisionbench.results import json_format
 from precisionbench.results.checked import checked
 from precisionbench.results.comparison_data import BackendFailure, BackendResult, ComparisonData
 from precisionbench.results.conditions import RoundConditions
-from precisionbench.results.json_values import Json, check_count, parse_json, shortened
+from precisionbench.results.json_values import Json, check_count, described, parse_json
 from precisionbench.results.measurement import Block
 
 FORMAT = "precisionbench.journal"
@@ -205,7 +205,8 @@ def has_blocks(file: Path) -> bool:
 
 def is_journal(text: str) -> bool:
     """Whether the text of a file is a journal."""
-    return f'"{FORMAT}"' in text.partition("\n")[0]
+    end = text.find("\n")  # the text may be long, and is not copied
+    return f'"{FORMAT}"' in (text if end < 0 else text[:end])
 
 
 def from_text(text: str, source: str) -> ComparisonData:
@@ -249,6 +250,8 @@ def _contents(lines: list[str]) -> _Contents:
                 break
             raise ValueError(f"line {number}: {exc}") from exc
         try:
+            if not isinstance(values, dict):
+                raise ValueError(f"it must be an object, and is {described(values)}")
             if contents is None:
                 contents = _Contents.of(values)
             else:
@@ -326,7 +329,7 @@ class _Contents:
 
     def _add_block(self, row: str, block: dict[str, Any]) -> None:
         if row not in self.rows:
-            raise ValueError(f"a block of the row {shortened(row)}, which no line before it adds")
+            raise ValueError(f"a block of the row {described(row)}, which no line before it adds")
         checked(block, Block)
         self.rows[row]["measurement"]["blocks"].append(block)
 
