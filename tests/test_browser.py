@@ -309,7 +309,7 @@ def test_layers_are_read_on_a_phone_without_scrolling_sideways(browser, files, n
 
 
 NUMBERS_THAT_OVERLAP = """() => {
-  const boxes = [...document.querySelectorAll(".roofline .point circle:first-of-type")]
+  const boxes = [...document.querySelectorAll(".roofline .point circle")]
     .map((e) => e.getBoundingClientRect());
   return boxes.filter((a, i) => boxes.some((b, j) => i < j &&
     Math.hypot(a.x - b.x, a.y - b.y) < a.width - 0.5)).length;

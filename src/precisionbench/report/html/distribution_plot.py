@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
@@ -18,6 +19,8 @@ WIDTH, HEIGHT = 1000, 28
 # Samples beyond this many times the span of the middle 90 % do not stretch the axis.
 _FAR_SPANS = 3.0
 _BIN = 4  # units
+_MIN_BANDWIDTH = 0.5  # bins
+_HALF_OF_NORMAL = 1.349  # standard deviations that hold half of a normal distribution
 _MIN_SHARE = 0.15  # of the height, so that a single sample can be seen
 _DIGITS = 4
 
@@ -28,7 +31,7 @@ class Shape:
 
     Attributes:
         name: the row's.
-        path: the mirrored histogram of its samples.
+        path: the mirrored density of its samples.
         far: the same of samples beyond the axis, at its end.
         median_at: in percent.
         text: summary of the samples.
@@ -105,23 +108,41 @@ def _shape(row: BackendResult, observed: Iterable[Observation], scale: Scale) ->
     near = ordered if not far else [s for s in ordered if scale.low <= s <= scale.high]
     return Shape(
         name=row.backend,
-        path=_histogram(near, scale),
-        far=_histogram(far, scale),
+        path=_outline(near, scale),
+        far=_outline(far, scale),
         median_at=scale.at(median(ordered)),
         text=_text(ordered, len(far)),
         flags=tuple(found.code.replace("_", " ") for found in observed),
     )
 
 
-def _histogram(samples: Iterable[float], scale: Scale) -> str:
-    """A bar for each bin with samples, as high as its share of the fullest one."""
-    counts = Counter(round(scale.at(sample) * WIDTH / 100 / _BIN) for sample in samples)
-    most = max(counts.values(), default=1)
-    bars = []
-    for place, count in sorted(counts.items()):
-        half = max(1, round(HEIGHT / 2 * max(_MIN_SHARE, count / most)))
-        bars.append(f"M{place * _BIN - _BIN // 2} {HEIGHT // 2 - half}h{_BIN}v{2 * half}h-{_BIN}z")
-    return "".join(bars)
+def _outline(samples: Sequence[float], scale: Scale) -> str:
+    """The mirrored density of samples: a Gaussian around each, summed over bins."""
+    if not samples:
+        return ""
+    places = [scale.at(sample) * WIDTH / 100 / _BIN for sample in samples]
+    width = max(_MIN_BANDWIDTH, _bandwidth(places))
+    counts = Counter(map(round, places))
+    reach = math.ceil(3 * width)
+    grid = range(max(0, min(counts) - reach), min(WIDTH // _BIN, max(counts) + reach) + 1)
+    density = [
+        sum(n * math.exp(-(((place - at) / width) ** 2) / 2) for at, n in counts.items())
+        for place in grid
+    ]
+    heights = [
+        HEIGHT / 2 * max(found / max(density), _MIN_SHARE * (place in counts))
+        for place, found in zip(grid, density, strict=True)
+    ]
+    upper = [f"{n * _BIN} {HEIGHT / 2 - high:.1f}" for n, high in zip(grid, heights, strict=True)]
+    lower = [f"{n * _BIN} {HEIGHT / 2 + high:.1f}" for n, high in zip(grid, heights, strict=True)]
+    return f"M{'L'.join([*upper, *reversed(lower)])}z"
+
+
+def _bandwidth(places: Sequence[float]) -> float:
+    """Silverman's rule, with the spread of the narrowest half so that two modes stay apart."""
+    half = len(places) // 2
+    narrowest = min(places[n + half] - places[n] for n in range(len(places) - half))
+    return 0.9 * narrowest / _HALF_OF_NORMAL * len(places) ** -0.2
 
 
 def _text(ordered: Sequence[float], far: int) -> str:

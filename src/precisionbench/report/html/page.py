@@ -150,6 +150,8 @@ def _opening(data: ComparisonData, layers: Sequence[LayerPair]) -> str:
 
 def _si(value: float) -> str:
     """A tick's label, such as `100 T`."""
+    if value >= 1e15:
+        return f"{value / 1e15:g} P"
     return f"{value:g}" if value < 1e3 else formatting.scaled(value, "", 1)
 
 

@@ -26,7 +26,7 @@ RADIUS, DOT = 9.0, 2.5
 # A number needs this much room: pixels, and percent of the narrowest screen (360 pixels).
 _ROOM_PX = 2 * RADIUS
 _ROOM = 100 * _ROOM_PX / 320
-_TEXT_AT = 0.04  # of the slope: where its text stands
+_TEXT_AT = 0.12  # of the slope: where its text stands
 # Where a number is tried, in steps of the room that it needs, the nearest first.
 _STEPS = sorted(itertools.product(range(-6, 7), range(-15, 16)), key=lambda s: (math.hypot(*s), s))
 
