@@ -142,7 +142,7 @@ def _bandwidth(places: Sequence[float]) -> float:
     """Silverman's rule, with the spread of the narrowest half so that two modes stay apart."""
     half = len(places) // 2
     narrowest = min(places[n + half] - places[n] for n in range(len(places) - half))
-    return 0.9 * narrowest / _HALF_OF_NORMAL * len(places) ** -0.2
+    return 0.9 * narrowest / _HALF_OF_NORMAL * math.pow(len(places), -0.2)
 
 
 def _text(ordered: Sequence[float], far: int) -> str:
