@@ -67,6 +67,9 @@ def ceiling_of(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> Ceilin
     if not after.best:
         return Ceiling(None, brought, row, (), "nothing of it would be left")
     usual, best = before_s / after.usual, before_s / after.best
+    if brought is not None and brought.value > max(usual, best):
+        reason = f"{row} brought {brought.value:.3g}x, which is more than the estimate"
+        return Ceiling(None, brought, row, (), reason)
     return Ceiling(
         Interval((usual * best) ** 0.5, min(usual, best), max(usual, best)),
         brought,
@@ -150,8 +153,8 @@ def _shares(base: Facts, total_s: float, idle_s: float) -> list[Number]:
     matrix_s = sum(w.time_s for w in base.work)
     moved_s = sum(base.by_category.get(c, 0.0) for c in MEMORY_BOUND)
     return [
-        Number("matrix work that tensor cores can take", eligible_s / total_s, "share"),
-        Number("matrix work that they cannot", (matrix_s - eligible_s) / total_s, "share"),
-        Number("bound by memory", moved_s / total_s, "share"),
-        Number("the device waits", idle_s / total_s, "share"),
+        Number("GEMM/conv that tensor cores can take", eligible_s / total_s, "share"),
+        Number("GEMM/conv that they cannot", (matrix_s - eligible_s) / total_s, "share"),
+        Number("memory-bound", moved_s / total_s, "share"),
+        Number("GPU idle", idle_s / total_s, "share"),
     ]

@@ -25,6 +25,7 @@ from precisionbench.diagnosis.layers import layer_pairs
 from precisionbench.diagnosis.roofline import roofline_points
 from precisionbench.errors import some
 from precisionbench.results import ComparisonData, Speedup
+from precisionbench.statistics import Verdict
 
 
 def diagnosis_of(
@@ -46,10 +47,11 @@ def diagnosis_of(
     base = rows.get(data.reference)
     found = speedups(data)
     labels = {name: label_of(facts) for name, facts in rows.items()}
-    findings = tuple(
+    tested = (
         with_experiments(finding, [*experiments, *_beside(data, finding)])
         for finding in _findings(data, rows, labels, base, found)
     )
+    findings = tuple(one for one in tested if not _is_premature(data, one, found))
     ceiling = ceiling_of(list(rows.values()), found)
     precisions = tuple(accuracy_of(facts, base) for facts in rows.values())
     return DiagnosisData(
@@ -78,6 +80,18 @@ def _findings(
             finding = cause.finding(scene)
             if finding is not None:
                 yield finding
+
+
+def _is_premature(data: ComparisonData, finding: Finding, found: Mapping[str, Speedup]) -> bool:
+    """Whether a finding says why a row is slow of which it is not known that it is.
+
+    Rows that were measured one after another all lack a verdict, whatever their times.
+    """
+    speedup = found.get(finding.row)
+    if speedup is None or finding.row == data.reference or data.schedule == "sequential":
+        return False
+    is_inconclusive = speedup.verdict is Verdict.INCONCLUSIVE
+    return is_inconclusive and finding.costs_time and finding.status is FindingStatus.SUSPECTED
 
 
 def _beside(data: ComparisonData, finding: Finding) -> Iterable[ExperimentResult]:

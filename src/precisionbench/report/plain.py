@@ -192,7 +192,7 @@ def _list(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int)
             for column, cell in zip(columns[1:], cells, strict=True)
             if column.heading and cell.plain.strip()
         ]
-        parts.append(styled_lines(broken(name.plain, width), "bold"))
+        parts.append(styled_lines(broken(name.plain, width), "bold" if cells_text else "dim"))
         lines = textwrap.wrap(
             ", ".join(cells_text),
             width,
@@ -200,7 +200,7 @@ def _list(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int)
             subsequent_indent=_INDENT,
             break_on_hyphens=False,
         )
-        parts.append(styled_lines("\n".join(lines).replace(_NO_BREAK, " ")))
+        parts += [styled_lines("\n".join(lines).replace(_NO_BREAK, " "))] if lines else []
     return Group(*parts)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from precisionbench.analysis.run_diff import Difference
 from precisionbench.report import formatting
 from precisionbench.report.plain import WIDTH, Column, plain_text, styled, table, widen
-from precisionbench.report.rows import WORDS, ratio_texts
+from precisionbench.report.rows import ratio_texts, verdict_words
 from precisionbench.results import Speedup
 from precisionbench.statistics import Interval, Verdict
 
@@ -20,12 +20,6 @@ _LEGEND = (
     "processes differ by and for drift between the runs. Of a speed-up over the reference, drift "
     "cancels."
 )
-_INCONCLUSIVE_WORDS = {
-    "one_process": "not told: one process",
-    "too_few_rounds": "not told: few rounds",
-    "not_interleaved": "not told: inline",
-    "processes_differ": "not told: processes differ",
-}
 
 
 def to_text(found: Difference, width: int = WIDTH) -> str:
@@ -102,5 +96,4 @@ def _ratio(found: Speedup) -> tuple[str, str]:
 
 
 def _verdict(found: Speedup) -> Text:
-    words = _INCONCLUSIVE_WORDS.get(found.reason, WORDS[found.verdict])
-    return styled(words, _STYLES.get(found.verdict, ""))
+    return styled(verdict_words(found), _STYLES.get(found.verdict, ""))

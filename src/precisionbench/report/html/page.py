@@ -20,8 +20,8 @@ from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.facts import facts_of_rows
 from precisionbench.diagnosis.findings import DiagnosisData, Finding, FindingStatus
 from precisionbench.report import formatting, rows
-from precisionbench.report.diagnosis import STATUS_WORDS, figure
 from precisionbench.report.disturbances import disturbance_text
+from precisionbench.report.findings import STATUS_WORDS, figure
 from precisionbench.report.headline import headline
 from precisionbench.report.html import escaping, tables
 from precisionbench.report.html.latency_plot import HEIGHT, WIDTH, latency_panel
@@ -91,9 +91,11 @@ def _summary_context(
     data: ComparisonData,
     wrong_labels: Sequence[str],
     observed: Mapping[str, Sequence[Observation]],
+    diagnosis: DiagnosisData | None = None,
 ) -> dict[str, Any]:
     found = speedups(data)
     return {
+        "headline": headline(data, found, diagnosis),
         "data": data,
         "title": rows.title(data),
         "versions": rows.versions(data),
@@ -111,10 +113,9 @@ def _summary_context(
 def _context(data: ComparisonData, diagnosis: DiagnosisData) -> dict[str, Any]:
     observed = observations(data)
     wrong_labels = [label.sentence for label in diagnosis.labels if label.is_wrong]
-    summary = _summary_context(data, wrong_labels, observed)
+    summary = _summary_context(data, wrong_labels, observed, diagnosis)
     return {
         **summary,
-        "headline": headline(data, summary["speedups"], diagnosis.precisions),
         "speedup_plot": speedup_plot(data, summary["speedups"]),
         "panels": [latency_panel(row, observed[row.backend]) for row in data.results],
         "panel_size": (WIDTH, HEIGHT),
