@@ -64,55 +64,41 @@ def answers_of(
     compared = [label.row for label in half if label.row in speedups]
     half_rows = [rows[label.row] for label in half]
     bound = [finding for finding in live if finding.cause == "launch-bound"]
-    return (
-        Answer("Is half actually running?", _half(half, labels), "16 bits", labels_short(half)),
-        Answer(
-            "Is the float32 row really float32?", _float32(single), "float32", labels_short(single)
-        ),
-        Answer(
-            "Is FP16/BF16 slower than float32 here, and is that expected?",
+    answers = {
+        "16 bits": (_half(half, labels), labels_short(half)),
+        "float32": (_float32(single), labels_short(single)),
+        "slower than float32": (
             _slower_than_float32(compared, speedups, live),
-            "slower than float32",
             slower_short(compared, speedups),
         ),
-        Answer(
-            "What could half precision bring here at most?",
-            _ceiling(ceiling),
-            "half-precision ceiling",
-            ceiling_short(ceiling),
-        ),
-        Answer(
-            "Are tensor cores used, and which layers miss out?",
-            _tensor_cores(half_rows),
-            "tensor cores",
-            tensor_cores_short(half_rows),
-        ),
-        Answer(
-            "Is it launch-bound (no gain at small batches)?",
+        "half-precision ceiling": (_ceiling(ceiling), ceiling_short(ceiling)),
+        "tensor cores": (_tensor_cores(half_rows), tensor_cores_short(half_rows)),
+        "launch-bound": (
             _launch_bound(rows, bound),
-            "launch-bound",
             launch_bound_short(bound, _lowered(_not_launch_bound(rows))),
         ),
-        Answer("Are the timings right?", _timings(rows), "timing", timing_short(rows)),
-        Answer(
-            "Did TensorRT use the precision that it was allowed?",
-            _tensorrt(engines),
-            "TensorRT precision",
-            labels_short(engines),
-        ),
-        Answer(
-            "What makes each row slower than it could be?",
-            _causes(live, rows),
-            "slowed by",
-            causes_short(live, rows),
-        ),
-        Answer(
-            "Is the output within tolerance, or is the model overflowing?",
-            _accuracy(precisions),
-            "output",
-            accuracy_short(precisions),
-        ),
+        "timing": (_timings(rows), timing_short(rows)),
+        "TensorRT precision": (_tensorrt(engines), labels_short(engines)),
+        "slowed by": (_causes(live, rows), causes_short(live, rows)),
+        "output": (_accuracy(precisions), accuracy_short(precisions)),
+    }
+    return tuple(
+        Answer(_QUESTIONS[topic], long, topic, short) for topic, (long, short) in answers.items()
     )
+
+
+_QUESTIONS = {
+    "16 bits": "Is half actually running?",
+    "float32": "Is the float32 row really float32?",
+    "slower than float32": "Is FP16/BF16 slower than float32 here, and is that expected?",
+    "half-precision ceiling": "What could half precision bring here at most?",
+    "tensor cores": "Are tensor cores used, and which layers miss out?",
+    "launch-bound": "Is it launch-bound (no gain at small batches)?",
+    "timing": "Are the timings right?",
+    "TensorRT precision": "Did TensorRT use the precision that it was allowed?",
+    "slowed by": "What makes each row slower than it could be?",
+    "output": "Is the output within tolerance, or is the model overflowing?",
+}
 
 
 def _lowered(sentences: str) -> str:

@@ -24,6 +24,9 @@ _PADDED_BYTES = 4.0
 # Memory-bound time does not quite halve with its bytes.
 _HALVED_USUAL, _HALVED_BEST = 1.7, 2.0
 _HALF_BYTES = 2
+# The times of kernels are those of a profiled call; what was brought may be above the estimate by
+# so much, which raises it. Beyond that the estimate is wrong, and none is given.
+_PROFILER_ERROR = 1.05
 _MIN_IDLE_SHARE = 0.1  # of a call; shorter gaps between kernels are normal
 
 
@@ -66,16 +69,13 @@ def ceiling_of(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> Ceilin
     before_s = base.busy_s + idle_s
     if not after.best:
         return Ceiling(None, brought, row, (), "nothing of it would be left")
-    usual, best = before_s / after.usual, before_s / after.best
-    if brought is not None and brought.value > max(usual, best):
-        reason = f"{row} brought {brought.value:.3g}x, which is more than the estimate"
-        return Ceiling(None, brought, row, (), reason)
-    return Ceiling(
-        Interval((usual * best) ** 0.5, min(usual, best), max(usual, best)),
-        brought,
-        row,
-        tuple(_shares(base, before_s, idle_s)),
-    )
+    low, high = sorted((before_s / after.usual, before_s / after.best))
+    shares = tuple(_shares(base, before_s, idle_s))
+    if brought is not None and brought.low > _PROFILER_ERROR * high:
+        reason = f"{row} brought {brought.value:.3g}x, more than the estimate of {high:.2g}x"
+        return Ceiling(None, brought, row, shares, reason)
+    high = max(high, brought.value if brought else 0.0)
+    return Ceiling(Interval((low * high) ** 0.5, low, high), brought, row, shares)
 
 
 def _idle_s(base: Facts) -> float:

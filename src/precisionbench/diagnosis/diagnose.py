@@ -25,7 +25,6 @@ from precisionbench.diagnosis.layers import layer_pairs
 from precisionbench.diagnosis.roofline import roofline_points
 from precisionbench.errors import some
 from precisionbench.results import ComparisonData, Speedup
-from precisionbench.statistics import Verdict
 
 
 def diagnosis_of(
@@ -51,7 +50,7 @@ def diagnosis_of(
         with_experiments(finding, [*experiments, *_beside(data, finding)])
         for finding in _findings(data, rows, labels, base, found)
     )
-    findings = tuple(one for one in tested if not _is_premature(data, one, found))
+    findings = tuple(one for one in tested if not _is_premature(one, found.get(one.row)))
     ceiling = ceiling_of(list(rows.values()), found)
     precisions = tuple(accuracy_of(facts, base) for facts in rows.values())
     return DiagnosisData(
@@ -82,16 +81,15 @@ def _findings(
                 yield finding
 
 
-def _is_premature(data: ComparisonData, finding: Finding, found: Mapping[str, Speedup]) -> bool:
-    """Whether a finding says why a row is slow of which it is not known that it is.
+def _is_premature(finding: Finding, speedup: Speedup | None) -> bool:
+    """Whether a finding says why a row is slow of which the times do not say that it is."""
+    is_open = speedup is not None and speedup.reason in _UNDECIDED
+    return is_open and finding.costs_time and finding.status is FindingStatus.SUSPECTED
 
-    Rows that were measured one after another all lack a verdict, whatever their times.
-    """
-    speedup = found.get(finding.row)
-    if speedup is None or finding.row == data.reference or data.schedule == "sequential":
-        return False
-    is_inconclusive = speedup.verdict is Verdict.INCONCLUSIVE
-    return is_inconclusive and finding.costs_time and finding.status is FindingStatus.SUSPECTED
+
+# Reasons by which the times themselves decide nothing. The others are about how they were taken
+# (in one process, or one after another), and what kernels show holds nevertheless.
+_UNDECIDED = ("includes_1", "too_few_rounds", "no_shared_rounds", "processes_differ")
 
 
 def _beside(data: ComparisonData, finding: Finding) -> Iterable[ExperimentResult]:

@@ -69,12 +69,13 @@ def _answers(answers: Sequence[Answer], width: int) -> Iterator[str]:
     if not answers:
         return
     yield "Ten questions"
-    column = max(len(answer.topic) for answer in answers) + len(_INDENT)
-    for answer in answers:
+    topics = [safe_text.line(answer.topic) for answer in answers]
+    column = min(max(map(len, topics)), width // 2) + len(_INDENT)
+    for topic, answer in zip(topics, answers, strict=True):
         yield from _wrap(
             safe_text.line(answer.short),
             width,
-            initial_indent=_INDENT + answer.topic.ljust(column),
+            initial_indent=_INDENT + topic.ljust(column),
             subsequent_indent=" " * (len(_INDENT) + column),
         )
     yield ""

@@ -21,7 +21,7 @@ def to_markdown(data: ComparisonData) -> str:
     if disturbed := disturbance_text(data):
         lines += [f"**Disturbed:** {markdown(disturbed)}", ""]
     if wrong := rows.wrong_labels(data):
-        lines += ["Not what they say:", "", *(f"- {markdown(text)}" for text in wrong), ""]
+        lines += ["False labels:", "", *(f"- {markdown(text)}" for text in wrong), ""]
     if data.results:
         lines += [*_table(data), "", rows.legend(data), ""]
     failures = [([name], text) for name, text in rows.failed(data)]
