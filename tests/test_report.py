@@ -197,7 +197,7 @@ def test_markdown_is_a_table_with_everything_escaped():
     assert r"\<script\>\|\`\*\_Net" in markdown
     assert (
         "| `half` | 4.000 ms | ±0.1% | 1,000 | 2.50x | 2.500 to 2.500 "
-        "| inconclusive (measured one after another) | 1.0e-03 |" in markdown
+        "| inconclusive (not interleaved) | 1.0e-03 |" in markdown
     )
     assert "- Not available: apex-amp (requires Apex); get it" in markdown
     assert "- `half`: mind this" in markdown

@@ -21,7 +21,7 @@ _TEXTS = {
 # For a cell of a table; other reasons are short already.
 _SHORT = {
     "includes_1": "CI includes 1",
-    "not_interleaved": "measured one after another",
+    "not_interleaved": "not interleaved",
     "no_shared_rounds": "no shared rounds",
     "one_process": "one process",
     "processes_differ": "run-to-run variance",

@@ -16,21 +16,20 @@ from precisionbench.report.headline import headline
 from precisionbench.report.plain import (
     WIDTH,
     Column,
+    item,
+    paragraph,
     plain_text,
-    readable,
     styled,
-    styled_lines,
     table,
     table_width,
     widen,
+    with_lines_below,
 )
 from precisionbench.results import ComparisonData
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
-_INDENT = 2
-_MAX_TEXT_WIDTH = 100  # columns of prose
 _MIN_ROWS_FOR_EVERY_ROW = 3  # a note on all rows of this many or more names none of them
 
 
@@ -61,13 +60,13 @@ def show(data: ComparisonData, console: Console, *, wide: bool = False) -> None:
 def _parts(data: ComparisonData, width: int, wide: bool) -> list[RenderableType]:
     diagnosis = diagnosis_of(data)
     parts: list[RenderableType] = [
-        _paragraph(headline(data, diagnosis=diagnosis), width, "bold"),
+        paragraph(headline(data, diagnosis=diagnosis), width, "bold"),
         styled(),
         styled(rows.title(data)),
         styled(rows.versions(data), style="dim"),
     ]
     if disturbed := disturbance_text(data):
-        parts += [styled(), _item("Disturbed", disturbed, width)]
+        parts += [styled(), item("Disturbed", disturbed, width)]
     wrong = [("", label.sentence) for label in diagnosis.labels if label.is_wrong]
     parts += _section("False labels", wrong, width, "bold red")
     if data.results:
@@ -78,7 +77,7 @@ def _parts(data: ComparisonData, width: int, wide: bool) -> list[RenderableType]
     parts += _section("Notes", notes, width)
     parts += _section("Could not run", rows.failed(data), width)
     if unavailable := rows.unavailable(data):
-        parts += [styled(), _paragraph(unavailable, width)]
+        parts += [styled(), paragraph(unavailable, width)]
     return parts
 
 
@@ -86,7 +85,7 @@ def _section(
     title: str, items: Sequence[tuple[str, str]], width: int, style: str = "bold"
 ) -> list[RenderableType]:
     """A heading with (about, sentence) below it; nothing without any."""
-    lines = [_item(about, sentence, width) for about, sentence in items]
+    lines = [item(about, sentence, width) for about, sentence in items]
     return [styled(), styled(title, style=style), *lines] if lines else []
 
 
@@ -149,35 +148,6 @@ def _content(
     texts = [[text or "-" if one.group == _MORE else text for text in one.texts] for one in shown]
     lines = [list(map(styled, line)) for line in zip(*texts, strict=True)]
     if _VERDICT not in groups:
-        lines = _with_verdicts_below(lines, columns)
+        verdicts = [one.texts for one in columns if one.group == _VERDICT]
+        lines = with_lines_below(lines, [*verdicts, [""] * len(lines)][0])
     return [one.column for one in shown], lines
-
-
-def _with_verdicts_below(
-    lines: Sequence[list[Text]], columns: Sequence[_Cells]
-) -> list[list[Text]]:
-    verdicts = next((one.texts for one in columns if one.group == _VERDICT), [""] * len(lines))
-    result = []
-    for line, verdict in zip(lines, verdicts, strict=True):
-        result.append(line)
-        if verdict:
-            below = styled(f"{' ' * _INDENT}{verdict}", "dim")
-            result.append([below, *(styled() for _ in line[1:])])
-    return result
-
-
-def _paragraph(sentence: str, width: int, style: str = "") -> RenderableType:
-    from rich.constrain import Constrain
-
-    room = min(width, _MAX_TEXT_WIDTH)
-    return Constrain(styled_lines(readable(sentence, room), style), room)
-
-
-def _item(about: str, sentence: str, width: int) -> RenderableType:
-    from rich.constrain import Constrain
-    from rich.padding import Padding
-
-    room = min(width, _MAX_TEXT_WIDTH) - _INDENT
-    name = styled_lines(readable(f"{about}: ", room) if about else "", "bold")
-    text = name + styled_lines(readable(sentence, room))
-    return Constrain(Padding(text, (0, 0, 0, _INDENT)), room + _INDENT)
