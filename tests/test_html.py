@@ -154,7 +154,7 @@ def test_a_recorded_run_has_all_parts_in_order(name):
 
 def test_a_recorded_run_shows_its_findings():
     text = page(recorded("channels-50")).text
-    assert "half reads 2.77 times as fast as eager (2.74 to 2.80), which is no verdict" in text
+    assert "Inconclusive: half measured 2.77x eager (95 % CI 2.74 to 2.80)" in text
     assert "layout conversions around convolutions" in text
     assert "use memory_format=channels_last for the model and its inputs" in text
     assert "input channels 50 is no multiple of 8" in text

@@ -20,7 +20,6 @@ from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.facts import facts_of, facts_of_rows
 from precisionbench.diagnosis.layer_classes import layer_classes
 from precisionbench.errors import SpecError
-from precisionbench.report.headline import headline
 from precisionbench.report.html import tables
 from precisionbench.report.html.distribution_plot import HEIGHT as SHAPE_HEIGHT
 from precisionbench.report.html.distribution_plot import distributions
@@ -31,8 +30,7 @@ from precisionbench.report.html.scales import Scale
 from precisionbench.report.html.speedup_plot import speedup_plot
 from precisionbench.report.html.time_plot import OUTSIDE, time_plot
 from precisionbench.report.html.waterfall import TOTAL, waterfall
-from precisionbench.results import Block, DeviceState, Speedup
-from precisionbench.statistics import Verdict
+from precisionbench.results import Block, DeviceState
 
 HALF = SHAPE_HEIGHT / 2
 
@@ -439,56 +437,3 @@ def test_energy_is_per_item_if_the_batch_size_is_known():
     unknown = attrs.evolve(data.results[0], batch_size=None)
     rows = tables.summary(attrs.evolve(data, results=(unknown, data.results[1])), {})
     assert [row.energy for row in rows] == ["1.45 J/call", "7.04 mJ/item"]
-
-
-# --- the verdict in one sentence ----------------------------------------------------------------
-
-
-def said(verdict: Verdict, reason: str = "", value: float = 2.0) -> str:
-    data = comparison_data()
-    one = Speedup(1, 1, 1, Verdict.INCONCLUSIVE, "reference")
-    return headline(data, {"eager": one, "half": Speedup(value, value, value, verdict, reason)})
-
-
-def test_the_headline_is_one_sentence():
-    assert (
-        said(Verdict.FASTER)
-        == "half is the fastest: 2.000 times as fast as eager (2.000 to 2.000)."
-    )
-    assert said(Verdict.SLOWER, value=0.5).startswith("Nothing is as fast as eager: the next, half")
-    assert said(Verdict.EQUIVALENT, value=1.0).startswith(
-        "Nothing is faster than eager to speak of"
-    )
-    assert said(Verdict.INCONCLUSIVE).endswith("which is not told apart from 1.")
-    assert "measured one after another" in said(Verdict.INCONCLUSIVE, "not_interleaved")
-
-
-def test_the_headline_prefers_a_significant_speed_up_to_a_larger_one():
-    data = comparison_data()
-    found = {
-        "half": Speedup(2, 1.9, 2.1, Verdict.FASTER, "excludes_1"),
-        "other": Speedup(3, 0.9, 9, Verdict.INCONCLUSIVE, "includes_1"),
-    }
-    assert headline(data, found).startswith("half is the fastest")
-
-
-def test_the_headline_states_the_accuracy():
-    data = recorded("depthwise")
-    found = {"half": Speedup(2, 1.9, 2.1, Verdict.FASTER, "excludes_1")}
-    precisions = diagnosis_of(data).precisions
-    assert headline(data, found, precisions).endswith(
-        "and its output is close enough to float64's."
-    )
-    bad = [attrs.evolve(p, verdict="non_finite", reason="it is infinite") for p in precisions]
-    assert headline(data, found, bad).endswith("is not to be used as it is: it is infinite.")
-
-
-def test_a_run_without_results_has_a_headline():
-    data = comparison_data()
-    assert (
-        headline(attrs.evolve(data, results=(), reference="apex-amp"), {})
-        == "No backend could be measured."
-    )
-    assert "The reference eager could not be measured" in headline(data, {})
-    alone = {"eager": Speedup(1, 1, 1, Verdict.INCONCLUSIVE, "reference")}
-    assert headline(data, alone) == "Only the reference eager was measured."

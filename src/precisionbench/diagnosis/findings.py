@@ -269,10 +269,14 @@ class Answer:
     Attributes:
         question: the question, in plain words.
         answer: the answer, in plain words, with figures.
+        topic: the question in two or three words.
+        short: the answer in a few words.
     """
 
     question: str
     answer: str
+    topic: str
+    short: str
 
 
 @attrs.frozen

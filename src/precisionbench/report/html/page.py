@@ -21,9 +21,8 @@ from precisionbench.diagnosis.facts import facts_of_rows
 from precisionbench.diagnosis.findings import DiagnosisData, FindingStatus, LayerPair
 from precisionbench.diagnosis.gap.measured import has_finite_output
 from precisionbench.report import formatting, rows
-from precisionbench.report.by_cause import by_cause, gain_text
-from precisionbench.report.diagnosis import STATUS_WORDS, figure
 from precisionbench.report.disturbances import disturbance_text
+from precisionbench.report.findings import MAX_BRIEF, STATUS_WORDS, by_cause, figure, gain_text
 from precisionbench.report.headline import headline
 from precisionbench.report.html import (
     distribution_plot,
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
 # Longer JSON is packed.
 MAX_PLAIN_CHARACTERS = 1_000_000
-_MAX_TOP = 3  # causes under the headline
 
 
 def to_html(
@@ -99,9 +97,11 @@ def _summary_context(
     data: ComparisonData,
     wrong_labels: Sequence[str],
     observed: Mapping[str, Sequence[Observation]],
+    diagnosis: DiagnosisData | None = None,
 ) -> dict[str, Any]:
     found = speedups(data)
     return {
+        "headline": headline(data, found, diagnosis),
         "data": data,
         "title": rows.title(data),
         "versions": rows.versions(data),
@@ -120,13 +120,12 @@ def _context(data: ComparisonData, diagnosis: DiagnosisData) -> dict[str, Any]:
     observed = observations(data)
     wrong_labels = [label.sentence for label in diagnosis.labels if label.is_wrong]
     live = [one for one in diagnosis.findings if one.status is not FindingStatus.RULED_OUT]
-    summary = _summary_context(data, wrong_labels, observed)
+    summary = _summary_context(data, wrong_labels, observed, diagnosis)
     return {
         **summary,
-        "headline": headline(data, summary["speedups"], diagnosis.precisions),
         "speedup_plot": speedup_plot(data, summary["speedups"]),
         "causes": by_cause(diagnosis.findings),
-        "top_causes": by_cause(live)[:_MAX_TOP],
+        "top_causes": by_cause(live)[:MAX_BRIEF],
         "was_profiled": any(row.evidence is not None for row in data.results),
         "distributions": distribution_plot.distributions(data.results, observed),
         "latencies": latency_plot.latency_plot(data.results),
