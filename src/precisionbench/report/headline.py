@@ -162,5 +162,8 @@ def _no_winner(data: ComparisonData, sound: _Speedups) -> str:
 def _inconclusive(data: ComparisonData, rows: _Speedups) -> str:
     best = _largest(rows)
     disturbed = causes_text(data)
-    reason = f"the machine was busy ({disturbed})" if disturbed else why(data, best, rows[best])
+    if any(row.measurement.is_reported for row in data.results):
+        reason = "the figures were reported by others, without intervals"
+    else:
+        reason = f"the machine was busy ({disturbed})" if disturbed else why(data, best, rows[best])
     return f"Inconclusive: {best} measured {_ratio(data, rows[best])}; {reason}"

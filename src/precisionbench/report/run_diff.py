@@ -87,7 +87,7 @@ _COLUMNS = (
     *map(Column, ("old", "new", "change", "interval")),
 )
 _VERDICT = Column("verdict", right=False, breaks=True)
-_MIN_VERDICT = 18  # columns, with the gap before it
+_GAP = 2  # columns before the verdict
 
 
 def _table(found: Difference, width: int) -> RenderableType:
@@ -103,7 +103,8 @@ def _table(found: Difference, width: int) -> RenderableType:
             cells = ("  over the reference", "", "", value, interval)
             lines.append([styled(cell, "dim") for cell in cells])
             verdicts.append(_verdict(row.relative))
-    if table_width(_COLUMNS, lines) + _MIN_VERDICT <= width:
+    longest = max(len(word) for verdict in verdicts for word in verdict.plain.split())
+    if table_width(_COLUMNS, lines) + _GAP + longest <= width:
         whole = [[*line, verdict] for line, verdict in zip(lines, verdicts, strict=True)]
         return table([*_COLUMNS, _VERDICT], whole, width)
     return table(_COLUMNS, with_lines_below(lines, [one.plain for one in verdicts]), width)
