@@ -19,6 +19,8 @@ from sybil.parsers.markdown import CodeBlockParser, SkipParser
 # Threads of one process would compete with the other processes that tests start. torch reads it
 # when it is imported, which no plugin of pytest does.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Commands that tests run save no comparison in the user's cache folder.
+os.environ["PRECISIONBENCH_CACHE_DIR"] = ""
 
 
 # What tests run in place of what a page shows: the sizes of small models, and smaller budgets.

@@ -258,9 +258,70 @@ def test_the_printed_page_is_light_unfolded_and_without_buttons(browser, files, 
         assert (
             page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         )
-        assert page.locator("details").evaluate("e => e.open")
+        opened = page.locator("details").evaluate_all("found => found.map((e) => e.open)")
+        assert opened == [False, False], "as before printing"
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        opened = page.locator("details").evaluate_all("found => found.map((e) => e.open)")
+        assert opened == [True, True]
         assert not page.locator("#download").is_visible()
         assert not page.locator("nav").is_visible()
+
+
+def test_of_many_layers_the_first_of_the_selected_backend_are_printed(browser, files):
+    with Shown(browser, files["large"]) as page:
+        page.locator("#layer-row").select_option(label="half:variant=3")
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        printed = page.locator("#layer-table tbody tr:visible")
+        assert printed.count() == 40
+        shown = printed.evaluate_all("found => found.map((e) => e.dataset.row)")
+        selected = page.locator("#layer-row").input_value()
+        assert set(shown) == {selected}
+
+
+def test_without_scripts_the_layers_of_the_fastest_backend_are_printed(browser, files):
+    with Shown(browser, files["large"], java_script_enabled=False) as page:
+        page.emulate_media(media="print")
+        assert page.locator("#layer-table tbody tr:visible").count() == 40
+        assert page.locator("#layer-table tbody tr:visible[data-row='0']").count() == 40
+
+
+def test_the_layer_table_opens_on_the_fastest_backend(browser, files):
+    with Shown(browser, files["large"]) as page:
+        assert page.locator("#layer-row option:checked").inner_text() == "half:variant=7"
+        assert page.locator("#layer-count").inner_text() == "200 of 1400 shown"
+        assert not page.get_by_role("button", name="backend").is_visible()
+        page.locator("#layer-row").select_option(label="all")
+        assert page.locator("#layer-count").inner_text() == "1400 of 1400 shown"
+        assert page.get_by_role("button", name="backend").is_visible()
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_layers_are_read_on_a_phone_without_scrolling_sideways(browser, files, name):
+    with Shown(browser, files[name], viewport=PHONE) as page:
+        table = page.locator("#layer-table")
+        assert table.evaluate("e => e.scrollWidth <= e.parentElement.clientWidth")
+        row = page.locator("#layer-table tbody tr:visible").first
+        assert row.evaluate(
+            """e => [...e.cells].every((c) => c.getBoundingClientRect().right <= innerWidth)"""
+        )
+        assert page.get_by_role("button", name="time", exact=True).is_visible()
+
+
+NUMBERS_THAT_OVERLAP = """() => {
+  const boxes = [...document.querySelectorAll(".roofline .point circle")]
+    .map((e) => e.getBoundingClientRect());
+  return boxes.filter((a, i) => boxes.some((b, j) => i < j &&
+    Math.hypot(a.x - b.x, a.y - b.y) < a.width - 0.5)).length;
+}"""
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
+@pytest.mark.parametrize("name", ["channels-50", "large"])
+def test_no_number_of_the_roofline_hides_another(browser, files, name, viewport):
+    with Shown(browser, files[name], viewport=viewport) as page:
+        assert page.locator(".roofline .point").count() > 1
+        assert page.evaluate(NUMBERS_THAT_OVERLAP) == 0
 
 
 def test_everything_can_be_reached_by_keyboard(browser, files):

@@ -227,7 +227,7 @@ def test_a_clean_comparison_has_no_findings():
 
 
 def host_answer(data) -> str:
-    (found,) = (a.answer for a in diagnosis_of(data).answers if "bound by the host" in a.question)
+    (found,) = (a.answer for a in diagnosis_of(data).answers if "launch-bound" in a.question)
     return found
 
 

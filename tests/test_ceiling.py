@@ -76,6 +76,20 @@ def test_a_comparison_without_float32_has_no_ceiling():
     assert "no float32 row" in diagnosis_of(data).ceiling.reason
 
 
+def test_a_ceiling_that_was_exceeded_is_not_known():
+    found = ceiling(conv(1e-3, channels=2048), times_s=(1e-3, 1e-6))
+    assert found.best is None
+    assert found.reason.startswith("half brought ")
+    assert "more than the estimate of " in found.reason
+
+
+def test_a_ceiling_is_never_below_what_was_brought():
+    idle = ceiling(conv(0.1e-3), times_s=(1e-3, 1e-3)).best.high
+    brought = 1.03 * idle
+    found = ceiling(conv(0.1e-3), times_s=(1e-3, 1e-3 / brought))
+    assert found.best.high == found.brought.value > idle
+
+
 def test_shares_of_the_float32_row_add_up():
     norm = other("aten::native_batch_norm", NORM, 0.2e-3, ("float32",))
     found = ceiling(conv(0.8e-3), norm, times_s=(2e-3, 1e-3))

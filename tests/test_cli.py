@@ -145,8 +145,8 @@ def test_an_output_that_exists_is_replaced_when_asked(here):
 def test_backends_lists_available_and_missing_backends():
     done = run("backends")
     assert done.exit_code == 0
-    assert "eager  Eager PyTorch in float32" in done.stdout
-    assert "precision=fp32|tf32" in done.stdout
+    assert "eager\n  Eager PyTorch in float32" in done.stdout
+    assert "precision=fp32 | tf32" in done.stdout
     assert "workspace_bytes=a whole number" in done.stdout
     listed = json.loads(run("backends", "--json").stdout)["backends"]
     assert {"apex-amp", "eager", "half", "torch2trt"} <= {entry["name"] for entry in listed}

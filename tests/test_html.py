@@ -19,6 +19,7 @@ import precisionbench as pb
 from made_up_results import CLEAN, HALF_CONV, comparison, comparison_data, conv, evidence, recorded
 from pages import HOSTILE, LEDGER, RECORDED, Page, hostile, large, page
 from precisionbench import safe_text
+from precisionbench._version import DOCS_URL
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import ExperimentResult
 from precisionbench.errors import OutputExistsError, SpecError
@@ -64,7 +65,8 @@ def test_the_page_makes_no_requests(any_page):
         for name in ("src", "srcset", "action", "formaction", "data", "poster", "xlink:href"):
             assert name not in attributes, tag
         target = attributes.get("href", "#")
-        assert target.startswith("#") or (tag, target) == ("link", "data:,")
+        is_link = tag == "a" and target.startswith(DOCS_URL)  # which a click follows
+        assert target.startswith("#") or is_link or (tag, target) == ("link", "data:,")
     styles = "".join(any_page.texts["style"])
     assert "url(" not in styles
     assert "@import" not in styles
@@ -90,7 +92,7 @@ def test_ids_are_unique_and_internal_links_have_targets(any_page):
     ids = [attributes["id"] for _, attributes in any_page.elements if "id" in attributes]
     assert len(set(ids)) == len(ids)
     for link in any_page.all("a"):
-        assert link["href"][1:] in ids
+        assert link["href"].startswith("https:") or link["href"][1:] in ids
     for _, attributes in any_page.elements:
         assert attributes.get("aria-labelledby", ids[0]) in ids
 
@@ -152,19 +154,78 @@ def test_a_recorded_run_has_all_parts_in_order(name):
 
 def test_a_recorded_run_shows_its_findings():
     text = page(recorded("channels-50")).text
-    assert "half reads 2.77 times as fast as eager (2.74 to 2.80), which is no verdict" in text
+    assert "Inconclusive: half measured 2.77x eager (95 % CI 2.74 to 2.80)" in text
     assert "layout conversions around convolutions" in text
     assert "use memory_format=channels_last for the model and its inputs" in text
     assert "input channels 50 is no multiple of 8" in text
     assert "fp16 and bf16 990 TFLOP/s" in text
     assert "7.04 mJ/item" in text
     assert "147 MB" in text
-    assert "docs/causes" not in text, "a link that leads nowhere offline"
+
+
+def test_links_to_the_documentation_are_absolute_addresses_of_its_pages():
+    found = page(recorded("channels-50"))
+    addresses = {a["href"] for a in found.all("a") if not a["href"].startswith("#")}
+    assert f"{DOCS_URL}/causes/layout-conversions.html" in addresses
+    assert f"{DOCS_URL}/report.html" in addresses
+    docs = Path(__file__).parent.parent / "docs"
+    for address in addresses if docs.exists() else ():
+        page_path = address.removeprefix(f"{DOCS_URL}/").removesuffix(".html")
+        assert (docs / f"{page_path}.md").exists(), address
+
+
+def test_the_package_links_to_the_same_documentation():
+    pyproject = Path(__file__).parent.parent / "pyproject.toml"
+    if not pyproject.exists():
+        pytest.skip("the tests stand alone, without the repository")
+    assert f'Documentation = "{DOCS_URL}"' in pyproject.read_text()
+
+
+def test_the_main_findings_stand_under_the_headline_merged_by_cause():
+    text = to_html(recorded("resnet50-five"))
+    top = Page(text[text.index('<ul class="top"') : text.index("<nav")])
+    shown = " ".join("".join(top.texts["li"]).split())
+    assert len(top.all("li")) == 2
+    assert "in : 1.48x without it (1.47 to 1.49)" in shown
+    assert "in : up to 2.4x without it" in shown
+    assert top.texts["span"] == ["confirmed", "(3 rows in all)", "suspected", "(3 rows in all)"]
+    assert [a["href"] for a in top.all("a")] == ["#cause-layout-conversions", "#cause-memory-bound"]
+
+
+def test_each_cause_is_shown_once_with_all_its_rows():
+    data = recorded("resnet50-five")
+    found = page(data)
+    causes = [one.cause for one in diagnosis_of(data).findings]
+    assert len(causes) > len(set(causes))
+    ids = [article["id"] for article in found.all("article")]
+    assert sorted(ids) == sorted({f"cause-{cause}" for cause in causes})
+    assert found.text.count("use memory_format=channels_last for the model") == 1
+
+
+def test_nothing_is_said_to_be_found_where_nothing_was_looked_for():
+    assert "Not looked for: no row was profiled." in page(comparison()).text
+    assert "No known cause was found." in page(comparison(**CLEAN)).text
+
+
+def test_the_layer_table_opens_on_the_fastest_row():
+    found = page(recorded("resnet50-five"))
+    assert [o["value"] for o in found.all("option") if "selected" in o] == ["0"]
+    index = [o["value"] for o in found.all("option")].index("0")
+    assert found.texts["option"][index] == "half:memory_format=channels_last"
+    rows = [tr["data-row"] for tr in found.all("tr") if "data-row" in tr]
+    assert rows == sorted(rows)
+
+
+def test_names_of_kernels_show_their_dtype_and_are_whole_in_tooltips():
+    found = page(recorded("resnet50-five"))
+    assert "max_pool_forward_nhwc<Half,int>" in "".join(found.text.split())
+    titles = [attributes.get("title", "") for tag, attributes in found.elements if tag == "bdi"]
+    assert any(title.startswith("void at::native::(anonymous") for title in titles)
 
 
 def test_a_false_label_comes_before_the_verdict():
     text = to_html(comparison(evidence(conv(0.3e-3, "float16", HALF_CONV)), CLEAN["half"]))
-    assert text.index("Not what they say") < text.index('id="verdict"')
+    assert text.index("False labels") < text.index('id="verdict"')
 
 
 def test_failures_have_their_reasons():
@@ -177,16 +238,27 @@ def test_a_diagnosis_with_experiments_is_shown():
     data = recorded("channels-50")
     trial = ExperimentResult("channels-last", "layout-conversions", "half", Interval(1.7, 1.6, 1.8))
     text = page(data, diagnosis=diagnosis_of(data, [trial])).text
-    assert "1.7x as fast without it (1.6 to 1.8)" in text
-    assert "by the experiment channels-last" in text
+    assert "1.7x without it (1.6 to 1.8)" in text
+    assert "(experiment: channels-last)" in text
 
 
 def test_the_gap_needs_a_ledger():
     data = recorded("depthwise")
     assert 'id="gap"' not in to_html(data)
     assert 'id="gap"' in to_html(data, ledger=LEDGER)
+    assert "gap-end" not in re.sub(
+        "<style>.*?</style>", "", to_html(data, ledger=LEDGER), flags=re.S
+    )
     with pytest.raises(SpecError, match="is no row of a ledger; give"):
         to_html(data, ledger=[("x", "guessed", 2.0, None, None)])
+
+
+def test_the_gap_of_a_ledger_names_its_ends_with_their_rates():
+    found = pb.Comparison(recorded("resnet50-five"))
+    gap = pb.explain_gap(found, "eager", "mlperf-v4.1-h200-resnet50-offline")
+    text = page(found.data, ledger=gap).text
+    assert "2,996 items/s: eager, batch 100" in text
+    assert "94,620 items/s: mlperf-v4.1-h200-resnet50-offline" in text
 
 
 # --- names that are not ours --------------------------------------------------------------------

@@ -13,23 +13,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from made_up_results import CLEAN, comparison, comparison_data, conv, evidence, recorded
-from pages import LEDGER, large
+from pages import LEDGER, large, page
 from precisionbench.analysis.data_quality import observations
 from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.facts import facts_of, facts_of_rows
 from precisionbench.diagnosis.layer_classes import layer_classes
 from precisionbench.errors import SpecError
-from precisionbench.report.headline import headline
 from precisionbench.report.html import tables
-from precisionbench.report.html.latency_plot import HEIGHT, WIDTH, latency_panel
-from precisionbench.report.html.roofline_plot import roofline_plot
+from precisionbench.report.html.distribution_plot import HEIGHT as SHAPE_HEIGHT
+from precisionbench.report.html.distribution_plot import distributions
+from precisionbench.report.html.latency_plot import HEIGHT, WIDTH, LatencyPanel, latency_plot
+from precisionbench.report.html.page import to_html
+from precisionbench.report.html.roofline_plot import DOT, FRAME, RADIUS, roofline_plot
 from precisionbench.report.html.scales import Scale
 from precisionbench.report.html.speedup_plot import speedup_plot
 from precisionbench.report.html.time_plot import OUTSIDE, time_plot
 from precisionbench.report.html.waterfall import TOTAL, waterfall
-from precisionbench.results import Block, DeviceState, Speedup
-from precisionbench.statistics import Verdict
+from precisionbench.results import Block, DeviceState
+
+HALF = SHAPE_HEIGHT / 2
 
 # --- axes ---------------------------------------------------------------------------------------
 
@@ -54,6 +57,11 @@ def test_ticks_are_few_round_and_on_the_axis(low, ratio):
     for tick in ticks:
         assert scale.start <= tick.at <= scale.end
         assert float(f"{tick.value:.2g}") == pytest.approx(tick.value)
+
+
+@given(ratios, st.floats(1.5, 10))
+def test_a_short_axis_has_more_than_one_tick(low, ratio):
+    assert len(Scale(low, low * ratio, log=True).ticks()) > 1
 
 
 @given(st.floats(0, 1e3), st.floats(1e-6, 1e6))
@@ -161,56 +169,121 @@ def row_of(*blocks: Block):
     return attrs.evolve(row, measurement=attrs.evolve(row.measurement, blocks=blocks))
 
 
+def panel_of(*blocks: Block) -> LatencyPanel:
+    return latency_plot([row_of(*blocks)]).panels[0]
+
+
+def humps(path: str) -> list[tuple[int, float]]:
+    """Place and half the height of each hump of a density, from left to right."""
+    found = [(int(x), HALF - float(y)) for x, y in re.findall(r"[ML](\d+) (-?[\d.]+)", path)]
+    upper = [(x, high) for x, high in found if high >= 0]
+    heights = [0.0, *(high for _, high in upper), 0.0]
+    return [
+        (x, round(high, 1))
+        for (x, high), before, after in zip(upper, heights, heights[2:], strict=False)
+        if high > max(before, after)
+    ]
+
+
+def test_all_distributions_have_one_axis():
+    fast, slow = row_of(Block(0, 0, 0, (1e-3,) * 8)), row_of(Block(0, 0, 0, (4e-3,) * 8))
+    found = distributions([fast, slow], {})
+    places = {tick.value: tick.at for tick in found.ticks}
+    for shape, latency_s in zip(found.shapes, (1e-3, 4e-3), strict=True):
+        assert shape.median_at == pytest.approx(places[latency_s], abs=0.01)
+        ((place, high),) = humps(shape.path)
+        assert place == pytest.approx(10 * shape.median_at, abs=4)
+        assert high == HALF
+
+
+def test_the_height_of_a_distribution_is_the_share_of_samples():
+    (shape,) = distributions([row_of(Block(0, 0, 0, (1e-3,) * 8 + (2e-3,) * 4))], {}).shapes
+    (_, high), (_, low) = humps(shape.path)
+    assert low == pytest.approx(high / 2, abs=0.1)
+
+
+def test_a_sample_far_out_does_not_stretch_the_axis_and_is_counted():
+    times_s = tuple(1e-3 * (1 + n / 1e4) for n in range(100))
+    (shape,) = distributions([row_of(Block(0, 0, 0, (*times_s, 0.5)))], {}).shapes
+    ((place, _),) = humps(shape.far)
+    assert place > max(place for place, _ in humps(shape.path)) + 100
+    assert shape.text.endswith("1 beyond the axis, up to 500.0 ms")
+
+
+def test_a_single_sample_is_called_one():
+    (shape,) = distributions([row_of(Block(0, 0, 0, (0.3247,)))], {}).shapes
+    assert shape.text == "1 sample, 324.7 ms"
+
+
+def test_a_distribution_has_its_observations_and_few_marks_for_many_samples():
+    data = recorded("autocast")
+    shapes = distributions(data.results, observations(data)).shapes
+    assert shapes[1].flags == ("host bound", "outliers")
+    many = row_of(
+        *(Block(r, 0, 0, tuple(1e-3 * (1 + n / 999) for n in range(999))) for r in range(9))
+    )
+    (shape,) = distributions([many], {}).shapes
+    assert len(shape.path) < 10_000
+    assert distributions([], {}) is None
+
+
 def test_samples_are_drawn_in_time_order_and_slower_ones_higher():
-    panel = latency_panel(row_of(Block(1, 0, 0, (3e-3, 4e-3)), Block(0, 0, 0, (1e-3, 2e-3))))
+    panel = panel_of(Block(1, 0, 0, (3e-3, 4e-3)), Block(0, 0, 0, (1e-3, 2e-3)))
     (dots,) = panel.dots
     xs, ys = zip(*points(dots.path), strict=True)
     assert xs == (125, 375, 625, 875)
     assert list(ys) == sorted(ys, reverse=True)
     assert all(0 < y < HEIGHT for y in ys)
-    assert (panel.bottom, panel.top) == ("1.000 ms", "4.000 ms")
     assert panel.bands == f"M625 0H875V{HEIGHT}H625z"
+
+
+def test_all_rows_have_the_same_axis_relative_to_their_median():
+    calm = Block(0, 0, 0, (0.99e-3, 1e-3, 1.01e-3))
+    noisy = Block(0, 0, 0, (1.8e-3, 2e-3, 2.2e-3))
+    plot = latency_plot([row_of(calm), row_of(noisy)])
+    assert (plot.top, plot.bottom) == ("+10 %", "\N{MINUS SIGN}10 %")
+    first, second = ([y for _, y in points(panel.dots[0].path)] for panel in plot.panels)
+    assert first[1] == second[1] == plot.median_at
+    assert second[0] - second[2] == pytest.approx(10 * (first[0] - first[2]), abs=10)
 
 
 def test_each_worker_has_a_colour_and_sessions_are_separated():
     blocks = [
         Block(r, k, k, (1e-3,) * 5, session=s) for s in (0, 1) for r in (0, 1) for k in (0, 1)
     ]
-    panel = latency_panel(row_of(*blocks))
+    panel = panel_of(*blocks)
     assert [dots.tone for dots in panel.dots] == [0, 1, 2, 3]
     assert panel.sessions.count("M") == 1
-    assert "2 rounds" not in panel.text
-    assert "4 rounds, 4 workers" in panel.text
+    assert panel.text == "4 rounds, 4 workers"
 
 
 def test_throttled_blocks_are_marked():
     held = DeviceState(throttled=("sw_power_cap",))
-    panel = latency_panel(
-        row_of(Block(0, 0, 0, (1e-3,) * 5), Block(1, 0, 0, (1e-3,) * 5, state=held))
-    )
+    panel = panel_of(Block(0, 0, 0, (1e-3,) * 5), Block(1, 0, 0, (1e-3,) * 5, state=held))
     assert panel.throttled == f"M550 {HEIGHT - 3}H951"
 
 
 def test_far_samples_are_at_the_edge_and_counted():
     times_s = tuple(1e-3 * (1 + n / 1e4) for n in range(100))
-    panel = latency_panel(row_of(Block(0, 0, 0, (*times_s, 0.5))))
+    panel = panel_of(Block(0, 0, 0, (*times_s, 0.5)))
     assert len(points(panel.far)) == 1
-    assert "1 far out, up to 500.0 ms" in panel.text
+    assert panel.text.endswith("1 sample beyond the axis")
     assert len(points(panel.dots[0].path)) == 100
 
 
 def test_equal_samples_are_drawn_in_the_middle():
-    panel = latency_panel(row_of(Block(0, 0, 0, (1e-3,) * 8)))
+    panel = panel_of(Block(0, 0, 0, (1e-3,) * 8))
     assert {y for _, y in points(panel.dots[0].path)} == {HEIGHT // 2}
     assert panel.far == ""
 
 
-def test_observations_are_named():
-    data = recorded("autocast")
-    row = data.results[1]
-    panel = latency_panel(row, observations(data)[row.backend])
-    assert panel.flags == ("host bound", "outliers")
-    assert max(x for x, _ in points(panel.dots[0].path)) <= WIDTH
+@pytest.mark.parametrize("name", ["autocast", "resnet50-batch1"])
+def test_every_near_sample_of_a_recorded_run_is_within_the_plot(name):
+    for panel in latency_plot(recorded(name).results).panels:
+        assert panel.far or "beyond" not in panel.text
+        for x, y in points(panel.dots[0].path):
+            assert 0 <= x <= WIDTH
+            assert 0 < y < HEIGHT
 
 
 # --- where the time goes ------------------------------------------------------------------------
@@ -230,6 +303,18 @@ def test_the_parts_of_a_bar_are_the_times_of_the_diagnosis(name):
         assert sum(segment.share for segment in bar.segments) == pytest.approx(1)
         for before, after in itertools.pairwise(bar.segments):
             assert before.at + before.width == pytest.approx(after.at, abs=0.01)
+
+
+def test_the_fastest_row_is_the_one_whose_parts_are_all_labelled():
+    data = recorded("channels-50")
+    plot = time_plot(data, diagnosis_of(data).roofs)
+    latencies_s = {row.backend: row.latency.value for row in data.results}
+    fastest = min(latencies_s, key=latencies_s.get)
+    assert [bar.name for bar in plot.bars if bar.is_fastest] == [fastest]
+    (bar,) = (bar for bar in plot.bars if bar.is_fastest)
+    text = " ".join(page(data).text.split())
+    for part in bar.segments:
+        assert f"{part.words} {part.text} ({100 * part.share:.0f}%)" in text
 
 
 def test_a_bar_lengthened_by_the_profiler_shows_both_times():
@@ -280,11 +365,32 @@ def test_each_peak_of_the_device_has_one_line():
     assert ridges == sorted(ridges)
 
 
-def test_an_unknown_device_has_points_and_no_peak_lines():
+def test_no_roofline_is_drawn_where_no_peak_is_known():
     data = comparison(**CLEAN, gpu=attrs.evolve(recorded("depthwise").environment.gpu, name="X1"))
-    found = roofline_plot(facts_of_rows(data))
-    assert (found.roofs, found.slope, found.device) == ((), None, "")
-    assert [point.of_roof for point in found.points] == [None, None]
+    assert roofline_plot(facts_of_rows(data)) is None
+    assert 'id="roofline"' not in to_html(data)
+
+
+def test_the_axes_and_the_slope_of_a_roofline_are_labelled():
+    text = page(recorded("depthwise")).texts["text"]
+    assert "throughput (FLOP/s)" in text
+    assert "arithmetic intensity (FLOP/byte)" in text
+    assert "memory bandwidth 3.35 TB/s" in text
+
+
+NARROWEST = 320 / 100  # pixels for each percent of a narrow screen
+
+
+@pytest.mark.parametrize("name", ["resnet50-five", "large"])
+def test_no_number_of_a_roofline_hides_another_or_a_place(name):
+    data = large(8, 3) if name == "large" else recorded(name)
+    found = roofline_plot(facts_of_rows(data)).points
+    for one, other in itertools.permutations(found, 2):
+        for x, y, size in ((other.label_x, other.label_y, RADIUS), (other.x, other.y, DOT)):
+            apart = math.hypot((one.label_x - x) * NARROWEST, one.label_y - y)
+            assert apart >= RADIUS + size - 0.01, (one, other)
+    assert all(FRAME.left <= one.label_x <= FRAME.right for one in found)
+    assert all(FRAME.top <= one.label_y <= FRAME.bottom for one in found)
 
 
 # --- tables -------------------------------------------------------------------------------------
@@ -300,61 +406,34 @@ def test_the_longest_layers_are_shown_and_the_rest_is_counted():
     assert tables.layer_table(()).rows == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (
+            "void at::native::(anonymous namespace)::max_pool<c10::Half, int>(int, c10::Half*)",
+            "max_pool<Half, int>",
+        ),
+        (
+            "void f<4, std::array<char*, 2ul> >(int, std::array<char*, 2ul>)",
+            "f<4, array<char*, 2ul> >",
+        ),
+        (
+            "void at::f<8, at::g(at::T&)::{lambda(c10::Half)#1}>(int, at::g(at::T&))",
+            "f<8, g(T&)::{lambda(Half)#1}>",
+        ),
+        (
+            "nvjet_sm90_hsh_64x24_64x16_4x2_h_bz_bias_TNT",
+            "nvjet_sm90_hsh_64x24_64x16_4x2_h_bz_bias_TNT",
+        ),
+        ("", ""),
+    ],
+)
+def test_a_kernel_is_named_without_namespaces_and_arguments(name, shown):
+    assert tables.kernel_text(name) == shown
+
+
 def test_energy_is_per_item_if_the_batch_size_is_known():
     data = recorded("channels-50")
     unknown = attrs.evolve(data.results[0], batch_size=None)
     rows = tables.summary(attrs.evolve(data, results=(unknown, data.results[1])), {})
     assert [row.energy for row in rows] == ["1.45 J/call", "7.04 mJ/item"]
-
-
-# --- the verdict in one sentence ----------------------------------------------------------------
-
-
-def said(verdict: Verdict, reason: str = "", value: float = 2.0) -> str:
-    data = comparison_data()
-    one = Speedup(1, 1, 1, Verdict.INCONCLUSIVE, "reference")
-    return headline(data, {"eager": one, "half": Speedup(value, value, value, verdict, reason)})
-
-
-def test_the_headline_is_one_sentence():
-    assert (
-        said(Verdict.FASTER)
-        == "half is the fastest: 2.000 times as fast as eager (2.000 to 2.000)."
-    )
-    assert said(Verdict.SLOWER, value=0.5).startswith("Nothing is as fast as eager: the next, half")
-    assert said(Verdict.EQUIVALENT, value=1.0).startswith(
-        "Nothing is faster than eager to speak of"
-    )
-    assert said(Verdict.INCONCLUSIVE).endswith("which is not told apart from 1.")
-    assert "measured one after another" in said(Verdict.INCONCLUSIVE, "not_interleaved")
-
-
-def test_the_headline_prefers_a_significant_speed_up_to_a_larger_one():
-    data = comparison_data()
-    found = {
-        "half": Speedup(2, 1.9, 2.1, Verdict.FASTER, "excludes_1"),
-        "other": Speedup(3, 0.9, 9, Verdict.INCONCLUSIVE, "includes_1"),
-    }
-    assert headline(data, found).startswith("half is the fastest")
-
-
-def test_the_headline_states_the_accuracy():
-    data = recorded("depthwise")
-    found = {"half": Speedup(2, 1.9, 2.1, Verdict.FASTER, "excludes_1")}
-    precisions = diagnosis_of(data).precisions
-    assert headline(data, found, precisions).endswith(
-        "and its output is close enough to float64's."
-    )
-    bad = [attrs.evolve(p, verdict="non_finite", reason="it is infinite") for p in precisions]
-    assert headline(data, found, bad).endswith("is not to be used as it is: it is infinite.")
-
-
-def test_a_run_without_results_has_a_headline():
-    data = comparison_data()
-    assert (
-        headline(attrs.evolve(data, results=(), reference="apex-amp"), {})
-        == "No backend could be measured."
-    )
-    assert "The reference eager could not be measured" in headline(data, {})
-    alone = {"eager": Speedup(1, 1, 1, Verdict.INCONCLUSIVE, "reference")}
-    assert headline(data, alone) == "Only the reference eager was measured."

@@ -300,7 +300,7 @@ def drawn(progress: Progress, width: int, took_s: float = 0.0) -> list[str]:
 def test_a_long_name_is_cut_before_the_step_and_its_time(width):
     line, times = drawn(Progress(LONG, "preparing", 4, 4, step="building"), width, 72.0)
     assert len(line) <= width
-    assert line.startswith("[4/4] compile:d")
+    assert line.startswith("[4/4] compi")
     assert line.endswith(": preparing, building, for 1:12" if width > 40 else "…")
     assert times == "1:12 elapsed"
 

@@ -284,7 +284,7 @@ def test_a_test_is_compared_with_its_baseline(nested):
     done = nested(APART, *options)
     done.assert_outcomes(failed=1)
     assert re.search(
-        r"slower than on .*: eager 0\.00.* \(slower: the interval does not hold 1\)", text(done)
+        r"slower than on .*: eager 0\.00.* \(slower: the interval excludes 1\)", text(done)
     )
     assert only_file("b").read_bytes() == kept
     nested(APART, *options, "--precisionbench-overwrite").assert_outcomes(passed=1)

@@ -73,7 +73,7 @@ def test_the_message_has_value_interval_verdict_reason_and_remedy():
         pb.assert_speedup(measured(), "half", at_least=3)
     assert re.fullmatch(
         r"half is 2\.\d+ times as fast as eager, 2\.\d+ to 2\.\d+ "
-        r"\(faster: the interval does not hold 1\), and its lower end, 2\.\d+, must reach 3; "
+        r"\(faster: the interval excludes 1\), and its lower end, 2\.\d+, must reach 3; "
         r"the diagnosis of the comparison says what limits it .*",
         str(caught.value),
     )
@@ -184,9 +184,9 @@ def test_a_run_is_compared_with_an_older_one():
         pb.assert_not_slower(slower, old)
     assert re.match(
         r"slower than on 2026-11-25T12:00:01\+00:00: half 0\.[78]\d* times as fast, "
-        r"0\.\d+ to 0\.\d+ \(slower: the interval does not hold 1\), "
+        r"0\.\d+ to 0\.\d+ \(slower: the interval excludes 1\), "
         r"over the reference 0\.[78]\d*, "
-        r".*\(slower: the interval does not hold 1\); measure again",
+        r".*\(slower: the interval excludes 1\); measure again",
         str(caught.value),
     )
 

@@ -1,1 +1,3 @@
 __version__ = "0.1.0"
+# The published documentation, without a slash at its end.
+DOCS_URL = "https://precisionbench.readthedocs.io/en/latest"

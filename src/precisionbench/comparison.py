@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from precisionbench import errors, rules, safe_text
@@ -34,7 +34,7 @@ from precisionbench.spec_syntax import same_row
 
 if TYPE_CHECKING:
     from precisionbench.diagnosis.findings import DiagnosisData, MadeExperiments
-    from precisionbench.report.html.waterfall import LedgerRow
+    from precisionbench.report.html.waterfall import Ledger
 
 
 class ComparisonFiles:
@@ -48,7 +48,7 @@ class ComparisonFiles:
     def _measured_data(self) -> ComparisonData:
         raise NotImplementedError
 
-    def _ledger(self) -> Iterable[LedgerRow] | None:
+    def _ledger(self) -> Ledger | None:
         return None
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -70,7 +70,7 @@ class ComparisonFiles:
         path: str | os.PathLike[str],
         overwrite: bool = False,
         *,
-        ledger: Iterable[LedgerRow] | None = None,
+        ledger: Ledger | None = None,
         diagnosis: DiagnosisData | None = None,
     ) -> None:
         """Write the report: one HTML file that opens offline and loads nothing.
@@ -78,9 +78,9 @@ class ComparisonFiles:
         Args:
             path: file to write.
             overwrite: replace an existing file.
-            ledger: a gap, drawn as a waterfall: rows of (label, kind, factor, low, high),
-                where a kind is `measured`, `derived`, `assumed` or `unexplained`, and low and high
-                may be None. Without it a ladder draws its own gap.
+            ledger: a gap, drawn as a waterfall: as `explain_gap` returns it; or rows of (label,
+                kind, factor, low, high), where a kind is `measured`, `derived`, `assumed` or
+                `unexplained`, and low and high may be None. Without it a ladder draws its own gap.
             diagnosis: as `diagnose` returns it, with its experiments; None makes one without.
 
         Raises:

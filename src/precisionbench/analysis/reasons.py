@@ -8,8 +8,8 @@ from precisionbench.analysis.needed import budget_needed_s, replicas_needed
 from precisionbench.results.comparison_data import ComparisonData, Speedup
 
 _TEXTS = {
-    "excludes_1": "the interval does not hold 1",
-    "includes_1": "the interval holds 1",
+    "excludes_1": "the interval excludes 1",
+    "includes_1": "the interval includes 1",
     "within_margin": "the interval lies within the margin",
     "small_effect": "the difference is within the margin",
     "not_interleaved": "rows were measured one after another",
@@ -17,6 +17,14 @@ _TEXTS = {
     "too_few_rounds": "too few rounds",
     "one_process": "run-to-run variance was not measured",
     "processes_differ": "processes of the same row differ too much",
+}
+# For a cell of a table; other reasons are short already.
+_SHORT = {
+    "includes_1": "CI includes 1",
+    "not_interleaved": "not interleaved",
+    "no_shared_rounds": "no shared rounds",
+    "one_process": "one process",
+    "processes_differ": "run-to-run variance",
 }
 _FEW_ROUNDS = ("no_shared_rounds", "too_few_rounds")
 ONE_PROCESS_REMEDY = "use two replicas or more, or give the noise_floor that the doctor measures"
@@ -37,6 +45,15 @@ def reason_text(reason: str) -> str:
         reason: the code in `Speedup.reason`.
     """
     return _TEXTS.get(reason, reason.replace("_", " "))
+
+
+def short_reason(reason: str) -> str:
+    """A reason in a few words, for a table.
+
+    Args:
+        reason: the code in `Speedup.reason`.
+    """
+    return _SHORT.get(reason) or reason_text(reason)
 
 
 def why(data: ComparisonData, name: str, found: Speedup) -> str:
@@ -66,7 +83,7 @@ def _remedy(data: ComparisonData, name: str, found: Speedup) -> str:
     if found.reason == "processes_differ":
         count = replicas_needed(data, name, found.interval)
         return f"more processes would do (replicas={count})" if count else "use a quiet machine"
-    if found.reason == "too_few_rounds":
+    if found.reason in ("too_few_rounds", "includes_1"):
         needed_s = budget_needed_s(data, name, found.interval)
         return f"about {_rounded(needed_s)} s would do (budget_s)" if needed_s else "measure longer"
     return ""

@@ -46,9 +46,17 @@ def _show(found: Sequence[BackendInfo], console: Console) -> None:
     from precisionbench.report.plain import print_list, styled
 
     for info in found:
-        state = "ready" if info.available else f"not here: needs {info.requirement}; {info.remedy}"
-        console.print(styled(info.name, style="bold") + styled(f"  {info.summary}"), soft_wrap=True)
-        print_list([state], console)
-        for option, allowed in info.options.items():
-            choices = allowed.replace(" or ", "|").replace("'", "")
-            console.print(styled(f"    {option}={choices}"), soft_wrap=True)
+        state = "ready" if info.available else _missing(info)
+        console.print(styled(info.name, style="bold"), soft_wrap=True)
+        print_list([info.summary, state], console)
+        print_list((_option(*one) for one in info.options.items()), console, 4)
+
+
+def _missing(info: BackendInfo) -> str:
+    requirement = (info.requirement or "").removeprefix("needs ")
+    return f"not available: requires {requirement}; {info.remedy}"
+
+
+def _option(name: str, allowed: str) -> str:
+    """An option with its values, which end lines where there are too many of them."""
+    return f"{name}={allowed.replace(' or ', ' | ').replace(chr(39), '')}"

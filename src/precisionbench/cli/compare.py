@@ -33,6 +33,7 @@ from precisionbench.cli.output import (
     progress,
 )
 from precisionbench.cli.result_files import ResultFiles
+from precisionbench.cli.saved import print_next, remember
 from precisionbench.cli.thresholds import exit_if_missed, fail_under_option
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def compare(
     files.check()
     with files.journal() as journal, progress(quiet) as on_progress:
         comparison = measure(model, on_progress=on_progress, journal=journal, **options)
+    saved = remember(comparison)
     try:
         files.save(comparison, journal)
     finally:  # a full disk must not take the figures with it, nor a closed pipe the file
@@ -137,6 +139,7 @@ def compare(
         print_comparison(comparison, as_json, wide)
         diagnosis = _explained(comparison) if explain else None
     files.write_report(comparison, journal, diagnosis)
+    print_next(comparison, files.output, saved, done=explain)
     exit_if_missed(thresholds, comparison, were_planned=True)
 
 

@@ -54,9 +54,15 @@ class RecordId(ParamType):
 
 
 class ResultFile(ParamType):
-    """A result file or a journal."""
+    """A result file or a journal; `last` is the comparison that was measured last."""
 
     name = "file"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The file of `last`; other names stay as they are."""
+        from precisionbench.cli.saved import resolved
+
+        return resolved(value)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -68,6 +74,7 @@ class ResultFile(ParamType):
             for path in (Path(head) if head else Path()).glob("*")
             if path.suffix in _RESULTS
         )
+        found += ["last"] * bool(incomplete and not head)
         return _items(found, incomplete) or [CompletionItem(incomplete, type="file")]
 
 

@@ -38,6 +38,7 @@ def diff(old: str, new: str, force: bool, fail_if_slower: bool, as_json: bool) -
     \b
     Example:
       precisionbench diff main.json branch.json --fail-if-slower
+      precisionbench diff last~1 last
     """
     from precisionbench.comparison import load
     from precisionbench.report.run_diff import show as show_diff

@@ -73,6 +73,7 @@ def explain(
 
     \b
     Example:
+      precisionbench explain last
       precisionbench explain result.json torchvision:resnet50
       precisionbench explain result.json --to mlperf-v4.1-h200-resnet50-offline
     """

@@ -29,6 +29,7 @@ from precisionbench.cli.output import (
     progress,
 )
 from precisionbench.cli.result_files import ResultFiles
+from precisionbench.cli.saved import print_next, remember
 
 if TYPE_CHECKING:
     from precisionbench.workflows.ladder import Ladder
@@ -67,11 +68,13 @@ def ladder(model: str, files: ResultFiles, as_json: bool, quiet: bool, **options
     files.check()
     with files.journal() as journal, progress(quiet) as on_progress:
         result = measure(model, on_progress=on_progress, journal=journal, **options)
+    saved = remember(result.comparison)
     try:
         files.save(result, journal)
     finally:  # a full disk must not take the figures with it, nor a closed pipe the file
         _print(result, as_json)
     files.write_report(result, journal)
+    print_next(result.comparison, files.output, saved, done=False)
 
 
 def _print(result: Ladder, as_json: bool) -> None:

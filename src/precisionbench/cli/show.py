@@ -65,8 +65,12 @@ def show(
 ) -> None:
     """Show a result that was saved; this needs no GPU and no torch.
 
+    FILE is a result file, or `last`: every comparison of this command line is saved, and `last~1`
+    is the one before the last.
+
     \b
     Example:
+      precisionbench show last
       precisionbench show result.json --markdown
       precisionbench show result.json --rules --backend half
       precisionbench show result.json --html report.html

@@ -15,6 +15,17 @@ from precisionbench.diagnosis.findings import (
     Label,
 )
 from precisionbench.diagnosis.labels import HALF
+from precisionbench.diagnosis.short_answers import (
+    accuracy_short,
+    causes_short,
+    ceiling_short,
+    labels_short,
+    launch_bound_short,
+    nothing_found,
+    slower_short,
+    tensor_cores_short,
+    timing_short,
+)
 from precisionbench.errors import some
 from precisionbench.results import Speedup
 from precisionbench.results.claims import TENSORRT
@@ -48,21 +59,51 @@ def answers_of(
     """
     live = [finding for finding in findings if finding.status in _LIVE]
     half = [label for label in labels if label.claim in HALF]
-    return (
-        Answer("Is half actually running?", _half(half, labels)),
-        Answer("Is the float32 row really float32?", _float32(labels)),
-        Answer(
-            "Is 16 bits slower than float32 here, and is that expected?",
-            _slower_than_float32(half, speedups, live),
+    single = [label for label in labels if label.claim == FLOAT32]
+    engines = [label for label in labels if claims_of(rows[label.row].row).engine == TENSORRT]
+    compared = [label.row for label in half if label.row in speedups]
+    half_rows = [rows[label.row] for label in half]
+    bound = [finding for finding in live if finding.cause == "launch-bound"]
+    answers = {
+        "16 bits": (_half(half, labels), labels_short(half)),
+        "float32": (_float32(single), labels_short(single)),
+        "slower than float32": (
+            _slower_than_float32(compared, speedups, live),
+            slower_short(compared, speedups),
         ),
-        Answer("What could half precision bring here at most?", _ceiling(ceiling)),
-        Answer("Are tensor cores used, and which layers miss out?", _tensor_cores(rows, half)),
-        Answer("Is it bound by the host (no gain at small batches)?", _launch_bound(rows, live)),
-        Answer("Are the timings right?", _timings(rows)),
-        Answer("Did TensorRT use the precision that it was allowed?", _tensorrt(rows, labels)),
-        Answer("What makes each row slower than it could be?", _causes(live)),
-        Answer("Is the output close enough, or is the model overflowing?", _accuracy(precisions)),
+        "half-precision ceiling": (_ceiling(ceiling), ceiling_short(ceiling)),
+        "tensor cores": (_tensor_cores(half_rows), tensor_cores_short(half_rows)),
+        "launch-bound": (
+            _launch_bound(rows, bound),
+            launch_bound_short(bound, _lowered(_not_launch_bound(rows))),
+        ),
+        "timing": (_timings(rows), timing_short(rows)),
+        "TensorRT precision": (_tensorrt(engines), labels_short(engines)),
+        "slowed by": (_causes(live, rows), causes_short(live, rows)),
+        "output": (_accuracy(precisions), accuracy_short(precisions)),
+    }
+    return tuple(
+        Answer(_QUESTIONS[topic], long, topic, short) for topic, (long, short) in answers.items()
     )
+
+
+_QUESTIONS = {
+    "16 bits": "Is half actually running?",
+    "float32": "Is the float32 row really float32?",
+    "slower than float32": "Is FP16/BF16 slower than float32 here, and is that expected?",
+    "half-precision ceiling": "What could half precision bring here at most?",
+    "tensor cores": "Are tensor cores used, and which layers miss out?",
+    "launch-bound": "Is it launch-bound (no gain at small batches)?",
+    "timing": "Are the timings right?",
+    "TensorRT precision": "Did TensorRT use the precision that it was allowed?",
+    "slowed by": "What makes each row slower than it could be?",
+    "output": "Is the output within tolerance, or is the model overflowing?",
+}
+
+
+def _lowered(sentences: str) -> str:
+    """Sentences as a cell of a table."""
+    return (sentences[:1].lower() + sentences[1:]).removesuffix(".")
 
 
 def _half(half: Sequence[Label], labels: Sequence[Label]) -> str:
@@ -74,8 +115,7 @@ def _half(half: Sequence[Label], labels: Sequence[Label]) -> str:
     return " ".join([*map(_label_text, half), *silent]) or "No row claims half precision."
 
 
-def _float32(labels: Sequence[Label]) -> str:
-    single = [label for label in labels if label.claim == FLOAT32]
+def _float32(single: Sequence[Label]) -> str:
     return " ".join(_label_text(label) for label in single) or "No row claims float32."
 
 
@@ -87,9 +127,8 @@ def _label_text(label: Label) -> str:
 
 
 def _slower_than_float32(
-    half: Sequence[Label], speedups: Mapping[str, Speedup], live: Sequence[Finding]
+    rows: Sequence[str], speedups: Mapping[str, Speedup], live: Sequence[Finding]
 ) -> str:
-    rows = [label.row for label in half if label.row in speedups]
     slow = [row for row in rows if speedups[row].verdict is Verdict.SLOWER]
     fast = [row for row in rows if speedups[row].verdict in _NOT_SLOWER]
     inconclusive = [row for row in rows if row not in (*slow, *fast)]
@@ -98,8 +137,8 @@ def _slower_than_float32(
     texts = [f"{row}: yes, {speedups[row].value:.3g}x ({_why(row, live)})" for row in slow]
     texts += [f"{row}: no, {speedups[row].value:.3g}x" for row in fast]
     texts += [
-        f"{row}: not told, it reads {speedups[row].value:.3g}x"
-        f" ({reason_text(speedups[row].reason)})"
+        f"{row}: inconclusive ({reason_text(speedups[row].reason)}), measured "
+        f"{speedups[row].value:.3g}x"
         for row in inconclusive
     ]
     return ". ".join(texts) + "."
@@ -116,38 +155,34 @@ def _why(row: str, live: Sequence[Finding]) -> str:
 def _ceiling(ceiling: Ceiling) -> str:
     if ceiling.best is None:
         return f"Not known: {ceiling.reason}."
-    text = (
-        f"{ceiling.best.low:.2g}x by what layers of these shapes usually reach, "
-        f"{ceiling.best.high:.2g}x by the device's peaks"
-    )
+    text = f"Typical {ceiling.best.low:.2g}x, at most {ceiling.best.high:.2g}x"
     if ceiling.brought is not None:
         text += f"; {ceiling.row} brought {ceiling.brought.value:.3g}x"
     shares = ", ".join(f"{n.value:.0%} {n.name}" for n in ceiling.shares if n.value > 0.005)
     return f"{text}. Of the float32 row's time: {shares}."
 
 
-def _tensor_cores(rows: Mapping[str, Facts], half: Sequence[Label]) -> str:
+def _tensor_cores(half_rows: Sequence[Facts]) -> str:
     texts = []
-    for facts in (rows[label.row] for label in half):
+    for facts in half_rows:
         if not facts.matrix_s or not facts.on_gpu:
             continue
         unknown = max(0.0, 1 - facts.tensor_core_share - facts.cuda_core_share)
-        text = f"{facts.row.backend}: {facts.tensor_core_share:.0%} of its matrix time"
+        text = f"{facts.row.backend}: {facts.tensor_core_share:.0%} of its GEMM/conv time"
         text += f", {unknown:.0%} in kernels of unknown names" if unknown > 0.005 else ""
         missing = [work.obstacle_text for work in facts.work if work.obstacles]
         texts.append(f"{text}; {some(missing)}" if missing else text)
     return ". ".join(texts) + "." if texts else "No 16-bit row's kernels were seen."
 
 
-def _launch_bound(rows: Mapping[str, Facts], live: Sequence[Finding]) -> str:
-    bound = {f.row: f for f in live if f.cause == "launch-bound"}
+def _launch_bound(rows: Mapping[str, Facts], bound: Sequence[Finding]) -> str:
     if not bound:
         return _not_launch_bound(rows)
     texts = (
-        f"{row}: a CUDA graph would be {f.factor.value:.2g}x as fast"
-        if f.experiment and f.factor
-        else f"{row}: yes"
-        for row, f in bound.items()
+        f"{one.row}: a CUDA graph would be {one.factor.value:.2g}x as fast"
+        if one.experiment and one.factor
+        else f"{one.row}: yes"
+        for one in bound
     )
     return "; ".join(texts) + "."
 
@@ -178,17 +213,16 @@ def _timings(rows: Mapping[str, Facts]) -> str:
     return f"{text} A loop without synchronize could read {some(naive)}." if naive else text
 
 
-def _tensorrt(rows: Mapping[str, Facts], labels: Sequence[Label]) -> str:
-    engines = [label for label in labels if claims_of(rows[label.row].row).engine == TENSORRT]
+def _tensorrt(engines: Sequence[Label]) -> str:
     return " ".join(_label_text(label) for label in engines) or "No TensorRT row was measured."
 
 
-def _causes(live: Sequence[Finding]) -> str:
+def _causes(live: Sequence[Finding], rows: Mapping[str, Facts]) -> str:
     texts = []
     for finding in (one for one in live if one.costs_time):
         gain = f" ({finding.factor.value:.3g}x)" if finding.factor else ""
         texts.append(f"{finding.row}: {finding.title}{gain}, {finding.status.value}")
-    return "; ".join(texts) + "." if texts else "Nothing was found."
+    return f"{'; '.join(texts)}." if texts else f"{nothing_found(rows).capitalize()}."
 
 
 def _accuracy(precisions: Sequence[Accuracy]) -> str:

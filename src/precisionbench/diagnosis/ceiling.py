@@ -24,6 +24,9 @@ _PADDED_BYTES = 4.0
 # Memory-bound time does not quite halve with its bytes.
 _HALVED_USUAL, _HALVED_BEST = 1.7, 2.0
 _HALF_BYTES = 2
+# The times of kernels are those of a profiled call; what was brought may be above the estimate by
+# so much, which raises it. Beyond that the estimate is wrong, and none is given.
+_PROFILER_ERROR = 1.05
 _MIN_IDLE_SHARE = 0.1  # of a call; shorter gaps between kernels are normal
 
 
@@ -66,13 +69,13 @@ def ceiling_of(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> Ceilin
     before_s = base.busy_s + idle_s
     if not after.best:
         return Ceiling(None, brought, row, (), "nothing of it would be left")
-    usual, best = before_s / after.usual, before_s / after.best
-    return Ceiling(
-        Interval((usual * best) ** 0.5, min(usual, best), max(usual, best)),
-        brought,
-        row,
-        tuple(_shares(base, before_s, idle_s)),
-    )
+    low, high = sorted((before_s / after.usual, before_s / after.best))
+    shares = tuple(_shares(base, before_s, idle_s))
+    if brought is not None and brought.low > _PROFILER_ERROR * high:
+        reason = f"{row} brought {brought.value:.3g}x, more than the estimate of {high:.2g}x"
+        return Ceiling(None, brought, row, shares, reason)
+    high = max(high, brought.value if brought else 0.0)
+    return Ceiling(Interval((low * high) ** 0.5, low, high), brought, row, shares)
 
 
 def _idle_s(base: Facts) -> float:
@@ -150,8 +153,8 @@ def _shares(base: Facts, total_s: float, idle_s: float) -> list[Number]:
     matrix_s = sum(w.time_s for w in base.work)
     moved_s = sum(base.by_category.get(c, 0.0) for c in MEMORY_BOUND)
     return [
-        Number("matrix work that tensor cores can take", eligible_s / total_s, "share"),
-        Number("matrix work that they cannot", (matrix_s - eligible_s) / total_s, "share"),
-        Number("bound by memory", moved_s / total_s, "share"),
-        Number("the device waits", idle_s / total_s, "share"),
+        Number("GEMM/conv that tensor cores can take", eligible_s / total_s, "share"),
+        Number("GEMM/conv that they cannot", (matrix_s - eligible_s) / total_s, "share"),
+        Number("memory-bound", moved_s / total_s, "share"),
+        Number("GPU idle", idle_s / total_s, "share"),
     ]

@@ -46,10 +46,11 @@ def diagnosis_of(
     base = rows.get(data.reference)
     found = speedups(data)
     labels = {name: label_of(facts) for name, facts in rows.items()}
-    findings = tuple(
+    tested = (
         with_experiments(finding, [*experiments, *_beside(data, finding)])
         for finding in _findings(data, rows, labels, base, found)
     )
+    findings = tuple(one for one in tested if not _is_premature(one, found.get(one.row)))
     ceiling = ceiling_of(list(rows.values()), found)
     precisions = tuple(accuracy_of(facts, base) for facts in rows.values())
     return DiagnosisData(
@@ -78,6 +79,17 @@ def _findings(
             finding = cause.finding(scene)
             if finding is not None:
                 yield finding
+
+
+def _is_premature(finding: Finding, speedup: Speedup | None) -> bool:
+    """Whether a finding says why a row is slow of which the times do not say that it is."""
+    is_open = speedup is not None and speedup.reason in _UNDECIDED
+    return is_open and finding.costs_time and finding.status is FindingStatus.SUSPECTED
+
+
+# Reasons by which the times themselves decide nothing. The others are about how they were taken
+# (in one process, or one after another), and what kernels show holds nevertheless.
+_UNDECIDED = ("includes_1", "too_few_rounds", "no_shared_rounds", "processes_differ")
 
 
 def _beside(data: ComparisonData, finding: Finding) -> Iterable[ExperimentResult]:

@@ -6,9 +6,8 @@ from enum import Enum
 
 import attrs
 
+from precisionbench._version import DOCS_URL
 from precisionbench.statistics import Interval
-
-DOCS = "docs/causes/"
 
 
 class FindingStatus(str, Enum):
@@ -69,8 +68,8 @@ class Finding:
 
     @property
     def link(self) -> str:
-        """Path of the documentation of the cause."""
-        return f"{DOCS}{self.cause}.md"
+        """Address of the documentation of the cause."""
+        return f"{DOCS_URL}/causes/{self.cause}.html"
 
 
 @attrs.frozen
@@ -270,10 +269,14 @@ class Answer:
     Attributes:
         question: the question, in plain words.
         answer: the answer, in plain words, with figures.
+        topic: the question in two or three words.
+        short: the answer in a few words.
     """
 
     question: str
     answer: str
+    topic: str
+    short: str
 
 
 @attrs.frozen

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 from precisionbench import safe_text
-from precisionbench._internal.interval_text import ends, span
-from precisionbench.diagnosis.findings import (
-    DiagnosisData,
-    Finding,
-    FindingStatus,
-    LayerPair,
-    Number,
-)
-from precisionbench.report.formatting import scaled, time_text
+from precisionbench.diagnosis.findings import Answer, DiagnosisData, LayerPair
+from precisionbench.report.findings import paragraphs
+from precisionbench.report.formatting import time_text
 from precisionbench.report.plain import WIDTH
 
 _MAX_LAYERS = 5
 _INDENT = "  "
-STATUS_WORDS = {
-    FindingStatus.CONFIRMED: "confirmed",
-    FindingStatus.SUSPECTED: "suspected",
-    FindingStatus.RULED_OUT: "ruled out",
-}
+# Names, addresses and paths are copied, so they are not broken at hyphens.
+_wrap = partial(textwrap.wrap, break_on_hyphens=False, break_long_words=False)
 
 
 def to_text(diagnosis: DiagnosisData, width: int = WIDTH) -> str:
@@ -33,66 +25,60 @@ def to_text(diagnosis: DiagnosisData, width: int = WIDTH) -> str:
         diagnosis: to show.
         width: maximum number of columns.
     """
-    return "\n".join(_wrapped(_lines(diagnosis), width))
+    return "\n".join(_lines(diagnosis, width))
 
 
-def _wrapped(lines: Iterable[str], width: int) -> Iterator[str]:
-    """Wrap indented lines; their continuation lines are indented further."""
-    for line in map(safe_text.line, lines):
-        if line.startswith(_INDENT):
-            yield from textwrap.wrap(line, width, subsequent_indent=2 * _INDENT)
-        else:
-            yield line
-
-
-def _lines(diagnosis: DiagnosisData) -> Iterator[str]:
+def _lines(diagnosis: DiagnosisData, width: int) -> Iterator[str]:
     wrong = [label.sentence for label in diagnosis.labels if label.is_wrong]
-    yield from _section("Labels that do not hold", wrong)
-    yield from _section("Findings", map(_finding, diagnosis.findings))
+    yield from _section("False labels", wrong, width)
+    yield from _findings(diagnosis, width)
     for row in dict.fromkeys(pair.row for pair in diagnosis.layers):
         pairs = [pair for pair in diagnosis.layers if pair.row == row][:_MAX_LAYERS]
-        yield from _section(f"Layers that take longest in {row}", map(_layer, pairs))
-    yield from _section("Ten questions", (f"{a.question} {a.answer}" for a in diagnosis.answers))
-    yield from _section("Notes", diagnosis.notes)
+        yield from _section(f"Slowest layers in {row}", map(_layer, pairs), width)
+    yield from _answers(diagnosis.answers, width)
+    yield from _section("Notes", diagnosis.notes, width)
 
 
-def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
+def _section(title: str, lines: Iterable[str], width: int) -> Iterator[str]:
     found = list(lines)
     if found:
-        yield title
-        yield from (f"{_INDENT}{line}" for line in found)
+        yield safe_text.line(title)
+        for line in found:
+            yield from _item(line, width)
         yield ""
 
 
-def _finding(finding: Finding) -> str:
-    figures = ", ".join(f"{number.name} {figure(number)}" for number in finding.evidence)
-    gain = ""
-    if finding.factor is not None and finding.factor.value > 1.005:
-        proved = finding.status is not FindingStatus.SUSPECTED
-        gain = (
-            f" [{finding.factor.value:.3g}x without it, {span(finding.factor)}]"
-            if proved
-            else f" [up to {ends(finding.factor)[1]}x]"
+def _item(line: str, width: int, indent: str = _INDENT) -> list[str]:
+    """A sentence whose later lines are indented further."""
+    text = safe_text.line(line)
+    return _wrap(text, width, initial_indent=indent, subsequent_indent=indent + _INDENT)
+
+
+def _findings(diagnosis: DiagnosisData, width: int) -> Iterator[str]:
+    for place, (title, *lines) in enumerate(paragraphs(diagnosis.findings)):
+        if not place:
+            yield "Findings"
+        yield from _item(title, width)
+        for line in lines:
+            yield from _item(line, width, 2 * _INDENT)
+        yield ""
+
+
+def _answers(answers: Sequence[Answer], width: int) -> Iterator[str]:
+    """The answers as a table: a line each, if it is not too long."""
+    if not answers:
+        return
+    yield "Ten questions"
+    topics = [safe_text.line(answer.topic) for answer in answers]
+    column = min(max(map(len, topics)), width // 2) + len(_INDENT)
+    for topic, answer in zip(topics, answers, strict=True):
+        yield from _wrap(
+            safe_text.line(answer.short),
+            width,
+            initial_indent=_INDENT + topic.ljust(column),
+            subsequent_indent=" " * (len(_INDENT) + column),
         )
-    experiment = f" by {finding.experiment}" if finding.experiment else ""
-    reason = f" ({finding.reason})" if finding.reason else ""
-    what = f"{finding.row}: {finding.title}, {STATUS_WORDS[finding.status]}{experiment}{gain}"
-    return f"{what}: {figures}{reason}. Remedy: {finding.remedy}. See {finding.link}"
-
-
-def figure(number: Number) -> str:
-    """A number with its unit, in a short form."""
-    if number.unit == "share":
-        return f"{number.value:.0%}"
-    if number.unit == "s":
-        return time_text(number.value)
-    if number.unit == "ratio":
-        return f"{number.value:.3g}x"
-    if number.unit == "byte":
-        return scaled(number.value, "B")
-    if number.unit == "FLOP/s":
-        return scaled(number.value, "FLOP/s")
-    return f"{number.value:,.6g}"
+    yield ""
 
 
 def _layer(pair: LayerPair) -> str:

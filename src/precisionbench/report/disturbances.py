@@ -29,9 +29,18 @@ def disturbance_text(data: ComparisonData) -> str:
     found = disturbances(data)
     if found is None:
         return ""
-    causes = " and ".join(_cause(one, found.rounds) for one in found.causes)
     remedies = dict.fromkeys(_REMEDIES[one.kind] for one in found.causes)
-    return "; ".join([causes, *_effect(found), *remedies])
+    return "; ".join([causes_text(data), *_effect(found), *remedies])
+
+
+def causes_text(data: ComparisonData) -> str:
+    """What else the machine did; may be empty.
+
+    Args:
+        data: the comparison.
+    """
+    found = disturbances(data)
+    return " and ".join(_cause(one, found.rounds) for one in found.causes) if found else ""
 
 
 def cores_text(cpu: CpuUse) -> str:

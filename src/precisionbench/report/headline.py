@@ -1,61 +1,169 @@
-"""The result of a comparison in one sentence."""
+"""The result of a comparison in one sentence: the first line of every text and report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from precisionbench.analysis.reasons import NO_VERDICTS, why
-from precisionbench.diagnosis.findings import Accuracy
-from precisionbench.report.rows import ratio_texts
+from precisionbench.analysis.reasons import why
+from precisionbench.analysis.speedups import speedup_over, speedups
+from precisionbench.diagnosis.diagnose import diagnosis_of
+from precisionbench.diagnosis.findings import DiagnosisData, Finding, FindingStatus
+from precisionbench.report import formatting
+from precisionbench.report.disturbances import causes_text
+from precisionbench.report.rows import ratio_texts, speedup_value
 from precisionbench.results import ComparisonData, Speedup
 from precisionbench.statistics import Verdict
 
 _INACCURATE = ("inaccurate", "non_finite", "unstable")
+_Speedups = Mapping[str, Speedup]
 
 
 def headline(
-    data: ComparisonData, speedups: Mapping[str, Speedup], accuracies: Sequence[Accuracy] = ()
+    data: ComparisonData,
+    found: Mapping[str, Speedup] | None = None,
+    diagnosis: DiagnosisData | None = None,
 ) -> str:
-    """The result in one sentence.
+    """The result in one sentence: the fastest sound row, or why there is no answer.
+
+    A row is sound if its label and its output hold. Where nothing is faster than the reference
+    because rows are launch-bound, the sentence says what a CUDA graph would give.
 
     Args:
         data: the comparison.
-        speedups: over the reference, by row.
-        accuracies: whether each row's output is accurate enough, if that was checked.
+        found: speed-ups over the reference, by row; None computes them.
+        diagnosis: of the comparison; None computes it.
     """
+    found = speedups(data) if found is None else found
+    diagnosis = diagnosis_of(data) if diagnosis is None else diagnosis
+    return f"{_sentence(data, found, diagnosis)}."
+
+
+def _sentence(data: ComparisonData, found: _Speedups, diagnosis: DiagnosisData) -> str:
     if not data.results:
-        return "No backend could be measured."
-    if not speedups:
-        return f"The reference {data.reference} could not be measured, so there are no speed-ups."
-    others = {name: found for name, found in speedups.items() if name != data.reference}
+        return "No row could be measured"
+    if not found:
+        return _without_reference(data)
+    others = {name: one for name, one in found.items() if name != data.reference}
     if not others:
-        return f"Only the reference {data.reference} was measured."
-    best = max(others, key=lambda n: (others[n].verdict is Verdict.FASTER, others[n].value))
-    accuracy = {one.row: one for one in accuracies}.get(best)
-    return _speed(data, best, others[best]) + _accuracy(accuracy) + "."
+        return _alone(data)
+    unsound = _unsound(diagnosis)
+    sound = {name: one for name, one in others.items() if name not in unsound}
+    faster = {name: one for name, one in sound.items() if one.verdict is Verdict.FASTER}
+    if faster:
+        best = _largest(faster)
+        return _winner(data, sound, best, diagnosis) + _left_out(others, unsound, faster[best])
+    no_winner = _launch_bound(data, sound, diagnosis) or _no_winner(data, sound)
+    return (no_winner + _left_out(others, unsound, None)).removeprefix("; ")
 
 
-def _speed(data: ComparisonData, name: str, found: Speedup) -> str:
-    value, low, high = ratio_texts(found)
-    against = f"{value} times as fast as {data.reference}"
-    if found.verdict is Verdict.FASTER:
-        return f"{name} is the fastest: {against} ({low} to {high})"
-    if found.verdict is Verdict.INCONCLUSIVE:
-        return f"{name} reads {against} ({low} to {high}), {_doubt(data, name, found)}"
-    if found.verdict is Verdict.SLOWER:
-        return f"Nothing is as fast as {data.reference}: the next, {name}, is {against}"
-    return f"Nothing is faster than {data.reference} to speak of: {name} is {against}"
+def _without_reference(data: ComparisonData) -> str:
+    best = min(data.results, key=lambda row: row.latency.value / (row.batch_size or 1))
+    return (
+        f"No speed-ups: the reference {data.reference} could not be measured; "
+        f"{best.backend} took {formatting.duration(best.latency)}"
+    )
 
 
-def _doubt(data: ComparisonData, name: str, found: Speedup) -> str:
-    if found.reason not in NO_VERDICTS:
-        return "which is not told apart from 1"
-    return f"which is no verdict; {why(data, name, found)}"
+def _alone(data: ComparisonData) -> str:
+    row = next(row for row in data.results if row.backend == data.reference)
+    rest = "no other row could run" if data.failures else "add a backend to compare it with"
+    return f"Only {row.backend} was measured ({formatting.duration(row.latency)}); {rest}"
 
 
-def _accuracy(accuracy: Accuracy | None) -> str:
-    if accuracy is None or accuracy.verdict not in ("fine", *_INACCURATE):
+def _unsound(diagnosis: DiagnosisData) -> dict[str, str]:
+    """Why rows do not count, by row: a false label, or an output out of tolerance."""
+    labels = {label.row: label.sentence for label in diagnosis.labels if label.is_wrong}
+    outputs = {p.row: p.reason for p in diagnosis.precisions if p.verdict in _INACCURATE}
+    return {**labels, **outputs}
+
+
+def _largest(rows: _Speedups) -> str:
+    return max(rows, key=lambda name: rows[name].value)
+
+
+def _ratio(data: ComparisonData, found: Speedup) -> str:
+    """Such as `4.27x eager (95 % CI 4.22 to 4.32)`."""
+    _, low, high = ratio_texts(found)
+    return f"{speedup_value(found)} {data.reference} (95 % CI {low} to {high})"
+
+
+def _winner(data: ComparisonData, sound: _Speedups, best: str, diagnosis: DiagnosisData) -> str:
+    text = f"{best} is fastest: {_ratio(data, sound[best])}"
+    fine = any(one.row == best and one.verdict == "fine" for one in diagnosis.precisions)
+    bound = next((one for one in _bound(diagnosis) if one.row == best), None)
+    return (
+        text
+        + (", output within tolerance" if fine else "")
+        + _level(data, sound, best)
+        + (f"; launch-bound: a CUDA graph would give {_gain(bound)}" if bound else "")
+    )
+
+
+def _level(data: ComparisonData, sound: _Speedups, best: str) -> str:
+    """The row that comes next, where the fastest one is not clearly faster than it."""
+    rest = {name: one for name, one in sound.items() if name != best}
+    measured = {row.backend for row in data.results}
+    if not rest or not {best, *rest} <= measured:
         return ""
-    if accuracy.verdict == "fine":
-        return ", and its output is close enough to float64's"
-    return f", but its output is not to be used as it is: {accuracy.reason}"
+    following = _largest(rest)
+    is_faster = speedup_over(data, following, best).verdict is Verdict.FASTER
+    return "" if is_faster or data.schedule == "sequential" else f"; {following} is close"
+
+
+def _left_out(others: _Speedups, unsound: Mapping[str, str], best: Speedup | None) -> str:
+    """The fastest of the rows that do not count, if it seemed faster than the one that does."""
+    rows = {
+        name: one for name, one in others.items()
+        if name in unsound and (best is None or one.value > best.value)
+    }  # fmt: skip
+    if not rows:
+        return ""
+    name = _largest(rows)
+    return f"; {name} ({speedup_value(rows[name])}) does not count: {unsound[name]}"
+
+
+def _bound(diagnosis: DiagnosisData) -> list[Finding]:
+    """Launch-bound rows whose replay as a CUDA graph was measured."""
+    return [
+        one for one in diagnosis.findings
+        if one.cause == "launch-bound" and one.status is FindingStatus.CONFIRMED and one.factor
+    ]  # fmt: skip
+
+
+def _gain(finding: Finding) -> str:
+    assert finding.factor is not None
+    return f"{finding.factor.value:.2g}x"
+
+
+def _launch_bound(data: ComparisonData, sound: _Speedups, diagnosis: DiagnosisData) -> str:
+    """What a CUDA graph would give the row that would be fastest with it; may be empty."""
+    bound = {one.row: one for one in _bound(diagnosis) if one.row in (*sound, data.reference)}
+    replays = {row.backend: row.graph_s for row in data.results if row.backend in bound}
+    replays = {name: replay_s for name, replay_s in replays.items() if replay_s is not None}
+    if not replays:
+        return ""
+    best = min(replays, key=lambda name: replays[name] or 0.0)
+    now = f"; without it, {best} measured {_ratio(data, sound[best])}" if best in sound else ""
+    return f"{best} is launch-bound: a CUDA graph would give {_gain(bound[best])}{now}"
+
+
+def _no_winner(data: ComparisonData, sound: _Speedups) -> str:
+    inconclusive = {n: one for n, one in sound.items() if one.verdict is Verdict.INCONCLUSIVE}
+    if inconclusive:
+        return _inconclusive(data, inconclusive)
+    if not sound:
+        return ""
+    best = _largest(sound)
+    if sound[best].verdict is Verdict.SLOWER:
+        return f"{data.reference} is fastest: the next, {best}, is {_ratio(data, sound[best])}"
+    return f"No row is faster than {data.reference}: {best} is {_ratio(data, sound[best])}"
+
+
+def _inconclusive(data: ComparisonData, rows: _Speedups) -> str:
+    best = _largest(rows)
+    disturbed = causes_text(data)
+    if any(row.measurement.is_reported for row in data.results):
+        reason = "the figures were reported by others, without intervals"
+    else:
+        reason = f"the machine was busy ({disturbed})" if disturbed else why(data, best, rows[best])
+    return f"Inconclusive: {best} measured {_ratio(data, rows[best])}; {reason}"

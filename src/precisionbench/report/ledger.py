@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 from precisionbench._internal.interval_text import ends
 from precisionbench.diagnosis.gap.ledger import Factor, GapData, Kind
 from precisionbench.report.formatting import rate
-from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, styled, table, widen
+from precisionbench.report.plain import (
+    WIDTH,
+    Column,
+    paragraph,
+    plain_text,
+    print_list,
+    styled,
+    table,
+    widen,
+)
 from precisionbench.safe_text import markdown, markdown_with_links
 from precisionbench.statistics import Interval
 
@@ -127,7 +136,8 @@ def _bar(ends: tuple[float, float], whole: tuple[float, float], encoding: str) -
 def _show(gap: GapData, console: Console) -> None:
     widen(console)
     if gap.warning:
-        console.print(styled(gap.warning, style="bold red"), styled())
+        console.print(paragraph(gap.warning, console.width, "bold red"))
+        console.print()
     rows = list(_rows(gap))
     rates = [end for _, ends in rows for end in ends]
     whole = min(rates), max(rates)
@@ -135,10 +145,12 @@ def _show(gap: GapData, console: Console) -> None:
     drawn = [
         [*map(styled, cells), styled(_bar(ends, whole, console.encoding))] for cells, ends in rows
     ]
-    console.print(_chart(drawn, console.width), styled())
+    console.print(_chart(drawn, console.width))
+    console.print()
     print_list(sentences(gap), console)
     for title, lines in _sections(gap):
-        console.print(styled(), styled(title, style="bold"))
+        console.print()
+        console.print(styled(title, style="bold"))
         print_list(lines, console)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from precisionbench.analysis.speedups import speedups
 from precisionbench.report import rows
 from precisionbench.report.disturbances import disturbance_text
+from precisionbench.report.headline import headline
 from precisionbench.results import ComparisonData
 from precisionbench.safe_text import markdown, markdown_code
 
@@ -15,14 +16,17 @@ def to_markdown(data: ComparisonData) -> str:
     Args:
         data: the comparison.
     """
-    lines = [f"**{markdown(rows.title(data))}**", "", markdown(rows.versions(data)), ""]
+    lines = [f"**{markdown(headline(data))}**", ""]
+    lines += [markdown(rows.title(data)), "", markdown(rows.versions(data)), ""]
     if disturbed := disturbance_text(data):
         lines += [f"**Disturbed:** {markdown(disturbed)}", ""]
     if wrong := rows.wrong_labels(data):
-        lines += ["Not what they say:", "", *(f"- {markdown(text)}" for text in wrong), ""]
+        lines += ["False labels:", "", *(f"- {markdown(text)}" for text in wrong), ""]
     if data.results:
         lines += [*_table(data), "", rows.legend(data), ""]
-    failures = [([failure.backend], rows.failure_text(failure)) for failure in data.failures]
+    failures = [([name], text) for name, text in rows.failed(data)]
+    if unavailable := rows.unavailable(data):
+        failures.append(([], unavailable))
     for heading, items in (("Notes", rows.notes(data)), ("Could not run", failures)):
         if items:
             lines += [f"{heading}:", ""]
@@ -31,12 +35,20 @@ def to_markdown(data: ComparisonData) -> str:
 
 
 def _table(data: ComparisonData) -> list[str]:
-    headings = ("latency", "±", rows.throughput_unit(data), "speed-up", "relative L2 error")
+    headings = (
+        *("latency", "±", rows.throughput_unit(data)),
+        *("speed-up", "95 % CI", "verdict", "relative L2 error"),
+    )
     lines = [f"| backend | {' | '.join(headings)} |", "|---" + "|---:" * len(headings) + "|"]
     found = speedups(data)
     for row in data.results:
-        text = rows.row_text(data, row, found.get(row.backend))
-        cells = (text.latency, text.width, text.throughput, text.speedup, text.agreement)
+        speedup = found.get(row.backend)
+        text = rows.row_text(data, row, speedup)
+        cells = (
+            *(text.latency, text.width, text.throughput, text.speedup),
+            *(rows.interval_text(data, row, speedup), rows.verdict_text(data, row, speedup)),
+            text.agreement,
+        )
         lines.append(f"| {codes([text.backend])} | {' | '.join(map(markdown, cells))} |")
     return lines
 

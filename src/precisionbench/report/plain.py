@@ -23,6 +23,7 @@ MIN_WIDTH = 40
 # Pieces of a name up to this length are never cut; longer ones would make the column too wide.
 _MAX_PIECE = 40
 _GAP = 2  # between columns
+_MAX_TEXT_WIDTH = 100  # columns of prose
 _INDENT = "  "
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 _PIECE = re.compile(r"[^\s,:/]*(?:[,:/]+|\s+(?:%\s*)?|$)")
@@ -76,23 +77,55 @@ def widen(console: Console) -> None:
     console.width = max(console.width, MIN_WIDTH)
 
 
-def print_list(lines: Iterable[str], console: Console) -> None:
+def print_list(lines: Iterable[str], console: Console, indent: int = 2) -> None:
     """Print sentences, each wrapped with its later lines indented; addresses are not cut.
 
     Args:
         lines: one sentence each.
         console: to write to.
+        indent: columns before each line; two more before the lines that follow.
     """
     for line in lines:
         wrapped = textwrap.wrap(
             safe_text.line(line),
             console.width,
-            initial_indent="  ",
-            subsequent_indent="    ",
+            initial_indent=" " * indent,
+            subsequent_indent=" " * (indent + 2),
             break_long_words=False,
             break_on_hyphens=False,
         )
         console.print(styled_lines("\n".join(wrapped)), soft_wrap=True)
+
+
+def paragraph(sentence: str, width: int, style: str = "") -> RenderableType:
+    """A sentence within a readable width; names are not broken unless they are longer than a line.
+
+    Args:
+        sentence: to show.
+        width: maximum number of columns.
+        style: as rich names it.
+    """
+    from rich.constrain import Constrain
+
+    room = min(width, _MAX_TEXT_WIDTH)
+    return Constrain(styled_lines(readable(sentence, room), style), room)
+
+
+def item(about: str, sentence: str, width: int) -> RenderableType:
+    """A sentence below a heading.
+
+    Args:
+        about: what it is about, such as the name of a row; may be empty.
+        sentence: to show.
+        width: maximum number of columns.
+    """
+    from rich.constrain import Constrain
+    from rich.padding import Padding
+
+    room = min(width, _MAX_TEXT_WIDTH) - len(_INDENT)
+    name = styled_lines(readable(f"{about}: ", room) if about else "", "bold")
+    text = name + styled_lines(readable(sentence, room))
+    return Constrain(Padding(text, (0, 0, 0, len(_INDENT))), room + len(_INDENT))
 
 
 @attrs.frozen
@@ -120,6 +153,22 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int)
     """
     widths = _widths(columns, rows, width)
     return _table(columns, rows, widths) if widths else _list(columns, rows, width)
+
+
+def with_lines_below(rows: Sequence[Sequence[Text]], texts: Sequence[str]) -> list[Sequence[Text]]:
+    """The rows of a table, some of them with a line more below their first cell.
+
+    Args:
+        rows: cells in their order.
+        texts: for each row; an empty one adds nothing.
+    """
+    result: list[Sequence[Text]] = []
+    for row, text in zip(rows, texts, strict=True):
+        result.append(row)
+        if text:
+            below = styled(f"{_INDENT}{text}", "dim")
+            result.append([below, *(styled() for _ in row[1:])])
+    return result
 
 
 def table_width(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> int:
@@ -192,7 +241,7 @@ def _list(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int)
             for column, cell in zip(columns[1:], cells, strict=True)
             if column.heading and cell.plain.strip()
         ]
-        parts.append(styled_lines(broken(name.plain, width), "bold"))
+        parts.append(styled_lines(broken(name.plain, width), "bold" if cells_text else "dim"))
         lines = textwrap.wrap(
             ", ".join(cells_text),
             width,
@@ -200,7 +249,7 @@ def _list(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int)
             subsequent_indent=_INDENT,
             break_on_hyphens=False,
         )
-        parts.append(styled_lines("\n".join(lines).replace(_NO_BREAK, " ")))
+        parts += [styled_lines("\n".join(lines).replace(_NO_BREAK, " "))] if lines else []
     return Group(*parts)
 
 

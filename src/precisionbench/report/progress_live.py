@@ -32,6 +32,7 @@ from precisionbench.report.progress_state import (
     stage_text,
     times_text,
 )
+from precisionbench.report.short_names import short_names
 from precisionbench.results.progress import Progress
 
 _REFRESH_EVERY_S = 1.0
@@ -184,7 +185,8 @@ def _headline(state: DisplayState, now_s: float, width: int) -> str:
     text = f"{stage_text(state.latest)}{since}"
     name = state.latest.backend if state.latest else ""
     if name and (excess := len(text) - width) > 0:
-        text = text.replace(name, _shortened(name, max(_MIN_NAME, len(name) - excess)), 1)
+        (short,) = short_names([name], max(_MIN_NAME, len(name) - excess))
+        text = text.replace(name, short, 1)
     return text
 
 
@@ -210,10 +212,6 @@ def _speedup_lines(state: DisplayState, width: int) -> Iterator[str]:
     found = list(ratio_texts(state.speedups))
     values, ends = (max(len(row[i]) for row in found) for i in (1, 2))
     names = min(max(len(name) for name, _, _ in found), width - values - ends - _MARGINS)
-    for name, value, interval in found:
-        shown = _shortened(name, max(_MIN_NAME, names))
+    shown_names = short_names([name for name, _, _ in found], max(_MIN_NAME, names))
+    for shown, (_, value, interval) in zip(shown_names, found, strict=True):
         yield f"  {shown:<{names}}  {value:>{values}}  {interval:>{ends}}"
-
-
-def _shortened(name: str, width: int) -> str:
-    return name if len(name) <= width else f"{name[: width - 3]}..."

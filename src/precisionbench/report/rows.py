@@ -11,8 +11,7 @@ from precisionbench._internal.interval_text import ends
 from precisionbench.analysis.data_quality import Observation, observations
 from precisionbench.analysis.disturbances import disturbances
 from precisionbench.analysis.interval_notes import interval_notes
-from precisionbench.analysis.reasons import NO_VERDICTS
-from precisionbench.analysis.speedups import speedups
+from precisionbench.analysis.reasons import short_reason
 from precisionbench.diagnosis.facts import facts_of_rows
 from precisionbench.diagnosis.labels import label_of
 from precisionbench.report import formatting
@@ -108,14 +107,59 @@ def _speedup_text(data: ComparisonData, row: BackendResult, found: Speedup | Non
         return "-"
     if row.backend == data.reference:
         return "1 (ref.)"
+    return speedup_value(found)
+
+
+def speedup_value(found: Speedup) -> str:
+    """A speed-up without its interval, such as `4.27x`.
+
+    Args:
+        found: of a row.
+    """
     digits = min(3, formatting.supported_digits(found.interval))
-    return f"{formatting.significant(found.value, digits)}x{_mark(data, found)}"
+    return f"{formatting.significant(found.value, digits)}x"
 
 
-def _mark(data: ComparisonData, found: Speedup) -> str:
-    if data.schedule == "sequential":
+def interval_text(data: ComparisonData, row: BackendResult, found: Speedup | None) -> str:
+    """The 95 % confidence interval of a row's speed-up; `-` without one.
+
+    Args:
+        data: the comparison.
+        row: one of its results.
+        found: its speed-up; None if there is none.
+    """
+    if found is None or row.backend == data.reference:
+        return "-"
+    _, low, high = ratio_texts(found)
+    return f"{low} to {high}"
+
+
+def verdict_text(data: ComparisonData, row: BackendResult, found: Speedup | None) -> str:
+    """The verdict of a row in words; empty for the reference and without a speed-up.
+
+    Args:
+        data: the comparison.
+        row: one of its results.
+        found: its speed-up; None if there is none.
+    """
+    return "" if found is None or row.backend == data.reference else verdict_words(found)
+
+
+def reservation(data: ComparisonData, row: BackendResult, found: Speedup | None) -> str:
+    """The verdict of a row that is neither faster nor slower; empty for all others.
+
+    Rows that were measured one after another all lack a verdict, which the legend says once.
+
+    Args:
+        data: the comparison.
+        row: one of its results.
+        found: its speed-up; None if there is none.
+    """
+    if found is None or data.schedule == "sequential":
         return ""
-    return _NO_VERDICT_MARK if found.reason in NO_VERDICTS else _MARKS.get(found.verdict, "")
+    if found.verdict in (Verdict.FASTER, Verdict.SLOWER):
+        return ""
+    return verdict_text(data, row, found)
 
 
 def ratio_texts(found: Speedup) -> tuple[str, str, str]:
@@ -129,44 +173,30 @@ def ratio_texts(found: Speedup) -> tuple[str, str, str]:
     return text(found.value), *ends(found.interval, text)
 
 
-WORDS = {
+_WORDS = {
     Verdict.FASTER: "faster",
     Verdict.SLOWER: "slower",
     Verdict.EQUIVALENT: "the same within 1 %",
     Verdict.DIFFERENT_BUT_SMALL: "different, by less than 1 %",
-    Verdict.INCONCLUSIVE: "not told apart",
 }
 
 
 def verdict_words(found: Speedup) -> str:
-    """The verdict of a speed-up in words.
+    """The verdict of a speed-up in words, such as `inconclusive (too few rounds)`.
 
     Args:
         found: of a row.
     """
-    return "no verdict" if found.reason in NO_VERDICTS else WORDS[found.verdict]
-
-
-_MARKS = {Verdict.EQUIVALENT: " =", Verdict.DIFFERENT_BUT_SMALL: " ~", Verdict.INCONCLUSIVE: " ?"}
-_MEANINGS = {
-    Verdict.EQUIVALENT: "= the same within 1 %",
-    Verdict.DIFFERENT_BUT_SMALL: "~ different, by less than 1 %",
-    Verdict.INCONCLUSIVE: "? not told apart",
-}
-_NO_VERDICT_MARK = " *"
-_NO_VERDICT_MEANING = "* no verdict: see the notes"
+    if found.verdict is Verdict.INCONCLUSIVE:
+        return f"inconclusive ({short_reason(found.reason)})"
+    return _WORDS[found.verdict]
 
 
 def legend(data: ComparisonData) -> str:
     """The legend of the table's speed-ups and intervals."""
     if data.schedule == "sequential":
         return " ".join([SEQUENTIAL_NOTE, *(f"{text.capitalize()}." for text in _per_item(data))])
-    others = [found for name, found in speedups(data).items() if name != data.reference]
-    verdicts = {found.verdict for found in others if found.reason not in NO_VERDICTS}
-    marks = [text for verdict, text in _MEANINGS.items() if verdict in verdicts]
-    marks += [_NO_VERDICT_MEANING] * any(found.reason in NO_VERDICTS for found in others)
-    marks += _per_item(data)
-    return " ".join([f"{'; '.join(marks)}.", INTERVALS_NOTE]) if marks else INTERVALS_NOTE
+    return " ".join([INTERVALS_NOTE, *(f"{text.capitalize()}." for text in _per_item(data))])
 
 
 def _per_item(data: ComparisonData) -> list[str]:
@@ -268,3 +298,28 @@ def _interruption(data: ComparisonData) -> tuple[str, ...]:
 def failure_text(failure: BackendFailure) -> str:
     """Why a row could not be measured, and the remedy."""
     return f"{failure.reason}; {failure.remedy}" if failure.remedy else failure.reason
+
+
+def failed(data: ComparisonData) -> list[tuple[str, str]]:
+    """Rows that failed as (name, reason with remedy); those that are not available are not here.
+
+    Args:
+        data: the comparison.
+    """
+    rows = [one for one in data.failures if one.error != _UNAVAILABLE]
+    return [(one.backend, failure_text(one)) for one in rows]
+
+
+def unavailable(data: ComparisonData) -> str:
+    """All rows that are not available here in one sentence; may be empty.
+
+    Args:
+        data: the comparison.
+    """
+    rows = [one for one in data.failures if one.error == _UNAVAILABLE]
+    texts = [f"{one.backend} (requires {one.reason.removeprefix('needs ')})" for one in rows]
+    remedy = rows[0].remedy if len(rows) == 1 else "`precisionbench backends` lists remedies"
+    return f"Not available: {', '.join(texts)}; {remedy}".rstrip("; ") if rows else ""
+
+
+_UNAVAILABLE = "BackendUnavailableError"

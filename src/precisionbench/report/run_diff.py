@@ -6,8 +6,19 @@ from typing import TYPE_CHECKING
 
 from precisionbench.analysis.run_diff import Difference
 from precisionbench.report import formatting
-from precisionbench.report.plain import WIDTH, Column, plain_text, styled, table, widen
-from precisionbench.report.rows import WORDS, ratio_texts
+from precisionbench.report.plain import (
+    WIDTH,
+    Column,
+    item,
+    paragraph,
+    plain_text,
+    styled,
+    table,
+    table_width,
+    widen,
+    with_lines_below,
+)
+from precisionbench.report.rows import ratio_texts, verdict_words
 from precisionbench.results import Speedup
 from precisionbench.statistics import Interval, Verdict
 
@@ -20,12 +31,6 @@ _LEGEND = (
     "processes differ by and for drift between the runs. Of a speed-up over the reference, drift "
     "cancels."
 )
-_INCONCLUSIVE_WORDS = {
-    "one_process": "not told: one process",
-    "too_few_rounds": "not told: few rounds",
-    "not_interleaved": "not told: inline",
-    "processes_differ": "not told: processes differ",
-}
 
 
 def to_text(found: Difference, width: int = WIDTH) -> str:
@@ -55,16 +60,20 @@ def _parts(found: Difference, width: int) -> list[RenderableType]:
     if found.mismatches:
         differing = "; ".join(map(str, found.mismatches))
         parts += [
-            styled(f"NOT LIKE WITH LIKE: the runs differ in {differing}", "bold red"),
+            paragraph(f"NOT LIKE WITH LIKE: the runs differ in {differing}", width, "bold red"),
             styled(),
         ]
     parts.append(styled(f"{found.old_created} (old) to {found.new_created} (new)", style="bold"))
     if found.rows:
-        parts += [styled(), _table(found, width), styled(), styled(_LEGEND, style="dim")]
+        parts += [styled(), _table(found, width), styled(), paragraph(_LEGEND, width, "dim")]
     else:
         parts += [styled(), styled("no row was measured in both runs")]
     if notes := _notes(found):
-        parts += [styled(), styled("Notes", style="bold"), *(styled(f"  {note}") for note in notes)]
+        parts += [
+            styled(),
+            styled("Notes", style="bold"),
+            *(item("", note, width) for note in notes),
+        ]
     return parts
 
 
@@ -76,20 +85,29 @@ def _notes(found: Difference) -> list[str]:
 _COLUMNS = (
     Column("backend", right=False, breaks=True),
     *map(Column, ("old", "new", "change", "interval")),
-    Column("verdict", right=False, breaks=True),
 )
+_VERDICT = Column("verdict", right=False, breaks=True)
+_GAP = 2  # columns before the verdict
 
 
 def _table(found: Difference, width: int) -> RenderableType:
+    """The table; where verdicts have no room, they stand below the names."""
     lines: list[list[Text]] = []
+    verdicts: list[Text] = []
     for row in found.rows:
         figures = _figures(row.old, row.new, row.speedup)
-        lines.append([styled(row.backend), *map(styled, figures), _verdict(row.speedup)])
+        lines.append([styled(row.backend), *map(styled, figures)])
+        verdicts.append(_verdict(row.speedup))
         if row.relative is not None:
             value, interval = _ratio(row.relative)
             cells = ("  over the reference", "", "", value, interval)
-            lines.append([*(styled(cell, "dim") for cell in cells), _verdict(row.relative)])
-    return table(_COLUMNS, lines, width)
+            lines.append([styled(cell, "dim") for cell in cells])
+            verdicts.append(_verdict(row.relative))
+    longest = max(len(word) for verdict in verdicts for word in verdict.plain.split())
+    if table_width(_COLUMNS, lines) + _GAP + longest <= width:
+        whole = [[*line, verdict] for line, verdict in zip(lines, verdicts, strict=True)]
+        return table([*_COLUMNS, _VERDICT], whole, width)
+    return table(_COLUMNS, with_lines_below(lines, [one.plain for one in verdicts]), width)
 
 
 def _figures(old: Interval, new: Interval, found: Speedup) -> tuple[str, str, str, str]:
@@ -102,5 +120,4 @@ def _ratio(found: Speedup) -> tuple[str, str]:
 
 
 def _verdict(found: Speedup) -> Text:
-    words = _INCONCLUSIVE_WORDS.get(found.reason, WORDS[found.verdict])
-    return styled(words, _STYLES.get(found.verdict, ""))
+    return styled(verdict_words(found), _STYLES.get(found.verdict, ""))

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+import attrs
+
 from precisionbench.analysis.speedups import speedups
+from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.report import rows
 from precisionbench.report.disturbances import disturbance_text
+from precisionbench.report.findings import brief
+from precisionbench.report.headline import headline
 from precisionbench.report.plain import (
     WIDTH,
     Column,
+    item,
+    paragraph,
     plain_text,
-    readable,
     styled,
-    styled_lines,
     table,
     table_width,
     widen,
+    with_lines_below,
 )
 from precisionbench.results import ComparisonData
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
-_INDENT = 2
-_MAX_TEXT_WIDTH = 100  # columns of prose
 _MIN_ROWS_FOR_EVERY_ROW = 3  # a note on all rows of this many or more names none of them
 
 
@@ -53,29 +58,35 @@ def show(data: ComparisonData, console: Console, *, wide: bool = False) -> None:
 
 
 def _parts(data: ComparisonData, width: int, wide: bool) -> list[RenderableType]:
+    diagnosis = diagnosis_of(data)
     parts: list[RenderableType] = [
-        styled(rows.title(data), style="bold"),
+        paragraph(headline(data, diagnosis=diagnosis), width, "bold"),
+        styled(),
+        styled(rows.title(data)),
         styled(rows.versions(data), style="dim"),
     ]
     if disturbed := disturbance_text(data):
-        parts += [styled(), _item("Disturbed", disturbed, width)]
-    if wrong := rows.wrong_labels(data):
-        parts += [styled(), styled("Not what they say", style="bold red")]
-        parts += [_item("", sentence, width) for sentence in wrong]
+        parts += [styled(), item("Disturbed", disturbed, width)]
+    wrong = [("", label.sentence) for label in diagnosis.labels if label.is_wrong]
+    parts += _section("False labels", wrong, width, "bold red")
     if data.results:
-        parts += [
-            styled(),
-            _table(data, width, wide),
-            styled(),
-            styled(rows.legend(data), style="dim"),
-        ]
-    if notes := rows.notes(data):
-        parts += [styled(), styled("Notes", style="bold")]
-        parts += [_item(_rows_text(names, data), sentence, width) for names, sentence in notes]
-    if data.failures:
-        parts += [styled(), styled("Could not run", style="bold")]
-        parts += [_item(f.backend, rows.failure_text(f), width) for f in data.failures]
+        legend = styled(rows.legend(data), style="dim")
+        parts += [styled(), _table(data, width, wide), styled(), legend]
+    parts += _section("Findings", brief(diagnosis.findings), width)
+    notes = [(_rows_text(names, data), sentence) for names, sentence in rows.notes(data)]
+    parts += _section("Notes", notes, width)
+    parts += _section("Could not run", rows.failed(data), width)
+    if unavailable := rows.unavailable(data):
+        parts += [styled(), paragraph(unavailable, width)]
     return parts
+
+
+def _section(
+    title: str, items: Sequence[tuple[str, str]], width: int, style: str = "bold"
+) -> list[RenderableType]:
+    """A heading with (about, sentence) below it; nothing without any."""
+    lines = [item(about, sentence, width) for about, sentence in items]
+    return [styled(), styled(title, style=style), *lines] if lines else []
 
 
 def _rows_text(names: list[str], data: ComparisonData) -> str:
@@ -85,51 +96,58 @@ def _rows_text(names: list[str], data: ComparisonData) -> str:
 
 
 def _table(data: ComparisonData, width: int, wide: bool) -> RenderableType:
-    columns = [
-        Column("backend", right=False, breaks=True),
-        *map(Column, ("latency", "±", rows.throughput_unit(data), "speed-up", "rel. error")),
-    ]
-    lines = _lines(data)
-    more, cells = _extra_columns(data)
-    if more:
-        whole = [[*line, *extra] for line, extra in zip(lines, cells, strict=True)]
-        if wide or table_width([*columns, *more], whole) <= width:
-            return table([*columns, *more], whole, width)
-    return table(columns, lines, width)
+    """The table, with as many further columns as there is room for.
+
+    Without room for verdicts, those that are no clear ones stand below the names of their rows.
+    """
+    columns, groups = _columns(data), {_ALWAYS}
+    for group in (_INTERVAL, _VERDICT, _MORE):
+        if wide or table_width(*_content(columns, {*groups, group})) <= width:
+            groups.add(group)
+    return table(*_content(columns, groups), width)
 
 
-def _lines(data: ComparisonData) -> list[list[Text]]:
+@attrs.frozen
+class _Cells:
+    """A column with its cells; `group` says when it is shown."""
+
+    column: Column
+    texts: Sequence[str]
+    group: int
+
+
+# Groups of columns, in the order in which they are added.
+_ALWAYS, _INTERVAL, _VERDICT, _MORE = range(4)
+
+
+def _columns(data: ComparisonData) -> list[_Cells]:
     found = speedups(data)
-    texts = [rows.row_text(data, row, found.get(row.backend)) for row in data.results]
-    return [
-        [
-            styled(text.backend),
-            styled(text.latency),
-            styled(text.width.lstrip("±")),
-            styled(text.throughput),
-            styled(text.speedup),
-            styled(text.agreement),
-        ]
-        for text in texts
+    pairs = [(row, found.get(row.backend)) for row in data.results]
+    texts = [rows.row_text(data, row, one) for row, one in pairs]
+    verdicts = [rows.reservation(data, row, one) for row, one in pairs]
+    columns = [
+        _Cells(Column("backend", right=False, breaks=True), [t.backend for t in texts], _ALWAYS),
+        _Cells(Column("latency"), [t.latency for t in texts], _ALWAYS),
+        _Cells(Column("±"), [t.width.lstrip("±") for t in texts], _ALWAYS),
+        _Cells(Column(rows.throughput_unit(data)), [t.throughput for t in texts], _ALWAYS),
+        _Cells(Column("speed-up"), [t.speedup for t in texts], _ALWAYS),
+        _Cells(Column("95 % CI"), [rows.interval_text(data, *pair) for pair in pairs], _INTERVAL),
+        _Cells(Column("verdict", right=False), verdicts, _VERDICT),
+        _Cells(Column("rel. error"), [t.agreement for t in texts], _ALWAYS),
+        _Cells(Column("peak memory"), [rows.memory_text(row) for row, _ in pairs], _MORE),
+        _Cells(Column("energy"), [rows.energy_text(row) for row, _ in pairs], _MORE),
     ]
+    return [one for one in columns if any(one.texts)]
 
 
-def _extra_columns(data: ComparisonData) -> tuple[list[Column], list[list[Text]]]:
-    """Columns of memory and energy, if any row has them."""
-    known = {
-        "peak memory": [rows.memory_text(row) for row in data.results],
-        "energy": [rows.energy_text(row) for row in data.results],
-    }
-    found = {heading: texts for heading, texts in known.items() if any(texts)}
-    cells = [[styled(text or "-") for text in line] for line in zip(*found.values(), strict=True)]
-    return [Column(heading) for heading in found], cells
-
-
-def _item(about: str, sentence: str, width: int) -> RenderableType:
-    from rich.constrain import Constrain
-    from rich.padding import Padding
-
-    room = min(width, _MAX_TEXT_WIDTH) - _INDENT
-    name = styled_lines(readable(f"{about}: ", room) if about else "", "bold")
-    text = name + styled_lines(readable(sentence, room))
-    return Constrain(Padding(text, (0, 0, 0, _INDENT)), room + _INDENT)
+def _content(
+    columns: Sequence[_Cells], groups: Collection[int]
+) -> tuple[list[Column], list[list[Text]]]:
+    """The headings and the lines of a table with these groups; what is not known is a dash."""
+    shown = [one for one in columns if one.group in groups]
+    texts = [[text or "-" if one.group == _MORE else text for text in one.texts] for one in shown]
+    lines = [list(map(styled, line)) for line in zip(*texts, strict=True)]
+    if _VERDICT not in groups:
+        verdicts = [one.texts for one in columns if one.group == _VERDICT]
+        lines = with_lines_below(lines, [*verdicts, [""] * len(lines)][0])
+    return [one.column for one in shown], lines

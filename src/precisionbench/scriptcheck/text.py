@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from precisionbench import safe_text
 from precisionbench.diagnosis.findings import FindingStatus
-from precisionbench.report.diagnosis import figure
+from precisionbench.report.findings import figure
 from precisionbench.report.formatting import time_text
 from precisionbench.report.plain import WIDTH
 from precisionbench.scriptcheck.violations import CheckData, TimedModel, Violation

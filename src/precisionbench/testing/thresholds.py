@@ -232,7 +232,7 @@ def verdict_text(verdict: Verdict, reason: str) -> str:
         reason: its code, as `precisionbench.statistics.verdict_of` gives it.
 
     Returns:
-        Such as `faster: the interval does not hold 1`.
+        Such as `faster: the interval excludes 1`.
     """
     return f"{verdict.value.replace('_', ' ')}: {reason_text(reason)}"
 

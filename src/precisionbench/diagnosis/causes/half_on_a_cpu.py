@@ -6,7 +6,8 @@ from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 from precisionbench.statistics import Verdict
 
-# A gain even without a verdict, which rows measured one after another do not have.
+# Without a verdict, which rows measured one after another do not have, the whole interval must lie
+# below a gain.
 _GAIN = 1.05
 
 
@@ -14,7 +15,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
     """A 16-bit row on a CPU that is not faster than the reference."""
     if context.facts.on_gpu or not context.claims_half or context.speedup is None:
         return None
-    if context.speedup.verdict is Verdict.FASTER or context.speedup.value > _GAIN:
+    if context.speedup.verdict is Verdict.FASTER or context.speedup.high > _GAIN:
         return None
     return CauseMatch((Number("speed-up over the reference", context.speedup.value, "ratio"),))
 

@@ -1,25 +1,25 @@
-"""The plot of every sample over time, which shows drift, throttling and the steady state."""
+"""Every sample over time, relative to its row's median: drift, throttling and the steady state.
+
+All rows have the same axis, so that their noise can be compared.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
 import attrs
 
-from precisionbench.analysis.data_quality import Observation
-from precisionbench.report.formatting import time_text
+from precisionbench.report.formatting import significant
+from precisionbench.report.html.distribution_plot import near_range, samples_of
 from precisionbench.results import BackendResult, Block
 
 # Units of the plot, which is stretched to the size at which it is shown.
 WIDTH, HEIGHT = 1000, 200
 _MARGIN = 12
-# Samples beyond this many times the span of the middle 90 % are drawn at the edge.
-_FAR_SPANS = 3.0
-# The smallest span of the y axis relative to the latency, so that clock noise is not magnified.
-_MIN_SPAN = 0.004
-_DIGITS = 4
+# The axis reaches at least this far from the median, so that clock noise is not magnified.
+_MIN_REACH = 0.002
 _TONES = 4
 
 
@@ -47,11 +47,7 @@ class LatencyPanel:
         bands: of every other round.
         throttled: marks of blocks in which the device was throttled.
         sessions: lines between sessions.
-        median_at: height of the median.
-        top: latency at the upper edge, with its unit.
-        bottom: at the lower edge.
-        text: summary of the samples.
-        flags: observations, in one or two words each.
+        text: rounds and workers, and how many samples are beyond the plot.
     """
 
     name: str
@@ -60,71 +56,100 @@ class LatencyPanel:
     bands: str
     throttled: str
     sessions: str
-    median_at: float
+    text: str
+
+
+@attrs.frozen
+class LatencyPlot:
+    """The samples of all rows over time, on one axis.
+
+    Attributes:
+        panels: one for each row.
+        median_at: height of each row's median.
+        top: difference from the median at the upper edge.
+        bottom: at the lower edge.
+    """
+
+    panels: tuple[LatencyPanel, ...]
+    median_at: int
     top: str
     bottom: str
-    text: str
-    flags: tuple[str, ...]
 
 
-def latency_panel(row: BackendResult, observed: Sequence[Observation] = ()) -> LatencyPanel:
-    """Draw a row's samples.
+@attrs.frozen
+class _Axis:
+    """Heights of samples relative to their row's median, from `low` to `high`."""
 
-    Args:
-        row: the row.
-        observed: observations on its samples.
-    """
-    blocks = sorted(row.measurement.blocks, key=lambda b: (b.session, b.round, b.position))
-    samples = sorted(sample for block in blocks for sample in block.samples)
-    low, high = _span(samples)
-    places = list(_places(blocks))
+    low: float
+    high: float
 
-    def y(sample: float) -> int:
-        share = min(1.0, max(0.0, (sample - low) / (high - low)))
+    def y(self, ratio: float) -> int:
+        share = min(1.0, max(0.0, (ratio - self.low) / (self.high - self.low)))
         return round(HEIGHT - _MARGIN - share * (HEIGHT - 2 * _MARGIN))
 
-    far = sum(not low <= sample <= high for sample in samples)
+    def holds(self, ratio: float) -> bool:
+        return self.low <= ratio <= self.high
+
+
+def latency_plot(results: Sequence[BackendResult]) -> LatencyPlot:
+    """Draw the samples of all rows in the order taken.
+
+    Args:
+        results: the rows.
+    """
+    ranges = [_relative_range(row) for row in results]
+    axis = _Axis(
+        min([1 - _MIN_REACH, *(low for low, _ in ranges)]),
+        max([1 + _MIN_REACH, *(high for _, high in ranges)]),
+    )
+    return LatencyPlot(
+        tuple(_panel(row, axis) for row in results),
+        axis.y(1.0),
+        f"+{significant(100 * (axis.high - 1), 2)} %",
+        f"\N{MINUS SIGN}{significant(100 * (1 - axis.low), 2)} %",
+    )
+
+
+def _relative_range(row: BackendResult) -> tuple[float, float]:
+    ordered = samples_of(row)
+    low, high = near_range(ordered)
+    return low / median(ordered), high / median(ordered)
+
+
+def _panel(row: BackendResult, axis: _Axis) -> LatencyPanel:
+    blocks = sorted(row.measurement.blocks, key=lambda b: (b.session, b.round, b.position))
+    places = list(_places(blocks, median(samples_of(row))))
+    far = [(x, axis.y(r)) for _, xs in places for x, r in xs if not axis.holds(r)]
     return LatencyPanel(
         name=row.backend,
-        dots=tuple(_dots(places, low, high, y)),
-        far=_path((x, y(s)) for _, xs in places for x, s in xs if not low <= s <= high),
+        dots=tuple(_dots(places, axis)),
+        far=_path(far),
         bands=_bands(places),
         throttled=_throttled(places),
         sessions=_sessions(places),
-        median_at=y(median(samples)),
-        top=time_text(high, _DIGITS),
-        bottom=time_text(low, _DIGITS),
-        text=_text(row, samples, far),
-        flags=tuple(found.code.replace("_", " ") for found in observed),
+        text=_text(blocks, len(far)),
     )
 
 
 _Places = list[tuple[Block, list[tuple[int, float]]]]
 
 
-def _places(blocks: Sequence[Block]) -> Iterator[tuple[Block, list[tuple[int, float]]]]:
-    """Each block with (x, sample) pairs at equal distances."""
+def _places(
+    blocks: Sequence[Block], usual_s: float
+) -> Iterator[tuple[Block, list[tuple[int, float]]]]:
+    """Each block with (x, sample relative to the median) pairs at equal distances."""
     step = WIDTH / sum(len(block.samples) for block in blocks)
     count = itertools.count()
     for block in blocks:
-        yield block, [(round((next(count) + 0.5) * step), s) for s in block.samples]
+        yield block, [(round((next(count) + 0.5) * step), s / usual_s) for s in block.samples]
 
 
-def _span(ordered: Sequence[float]) -> tuple[float, float]:
-    """The range of the y axis, which leaves out samples that lie very far out."""
-    low, high = (ordered[round(share * (len(ordered) - 1))] for share in (0.05, 0.95))
-    room = max(_FAR_SPANS * (high - low), _MIN_SPAN * low / 2)
-    low, high = max(ordered[0], low - room), min(ordered[-1], high + room)
-    lacking = max(0.0, _MIN_SPAN * low - (high - low)) / 2
-    return low - lacking, high + lacking
-
-
-def _dots(places: _Places, low: float, high: float, y: Callable[[float], int]) -> Iterator[Dots]:
+def _dots(places: _Places, axis: _Axis) -> Iterator[Dots]:
     workers = sorted({(block.session, block.replica) for block, _ in places})
     tones = {worker: n % _TONES for n, worker in enumerate(workers)}
     for tone in range(min(len(workers), _TONES)):
         mine = [xs for b, xs in places if tones[b.session, b.replica] == tone]
-        yield Dots(tone, _path((x, y(s)) for xs in mine for x, s in xs if low <= s <= high))
+        yield Dots(tone, _path((x, axis.y(r)) for xs in mine for x, r in xs if axis.holds(r)))
 
 
 def _path(points: Iterable[tuple[int, int]]) -> str:
@@ -154,17 +179,11 @@ def _sessions(places: _Places) -> str:
     return "".join(f"M{x} 0V{HEIGHT}" for x in ends)
 
 
-def _text(row: BackendResult, ordered: Sequence[float], far: int) -> str:
-    low, high = (ordered[round(share * (len(ordered) - 1))] for share in (0.05, 0.95))
-    blocks = row.measurement.blocks
+def _text(blocks: Sequence[Block], far: int) -> str:
     workers = len({(block.session, block.replica) for block in blocks})
     rounds = len({(block.session, block.round) for block in blocks})
-    text = (
-        f"median {time_text(median(ordered), _DIGITS)}, 90 % of {len(ordered):,} samples between "
-        f"{time_text(low, _DIGITS)} and {time_text(high, _DIGITS)}; {_counted(rounds, 'round')}, "
-        f"{_counted(workers, 'worker')}"
-    )
-    return f"{text}; {far} far out, up to {time_text(ordered[-1], _DIGITS)}" if far else text
+    text = f"{_counted(rounds, 'round')}, {_counted(workers, 'worker')}"
+    return f"{text}; {_counted(far, 'sample')} beyond the axis" if far else text
 
 
 def _counted(number: int, what: str) -> str:

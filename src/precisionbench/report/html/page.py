@@ -8,27 +8,32 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from precisionbench._internal.interval_text import ends, span
+from precisionbench._version import DOCS_URL
 from precisionbench.analysis.data_quality import Observation, observations
 from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.facts import facts_of_rows
-from precisionbench.diagnosis.findings import DiagnosisData, Finding, FindingStatus
+from precisionbench.diagnosis.findings import DiagnosisData, FindingStatus, LayerPair
+from precisionbench.diagnosis.gap.measured import has_finite_output
 from precisionbench.report import formatting, rows
-from precisionbench.report.diagnosis import STATUS_WORDS, figure
 from precisionbench.report.disturbances import disturbance_text
+from precisionbench.report.findings import MAX_BRIEF, STATUS_WORDS, by_cause, figure, gain_text
 from precisionbench.report.headline import headline
-from precisionbench.report.html import escaping, tables
-from precisionbench.report.html.latency_plot import HEIGHT, WIDTH, latency_panel
-from precisionbench.report.html.roofline_plot import FRAME, roofline_plot
+from precisionbench.report.html import (
+    distribution_plot,
+    escaping,
+    latency_plot,
+    roofline_plot,
+    tables,
+)
 from precisionbench.report.html.speedup_plot import speedup_plot
 from precisionbench.report.html.time_plot import time_plot
-from precisionbench.report.html.waterfall import LedgerRow, waterfall
+from precisionbench.report.html.waterfall import Ledger, waterfall
 from precisionbench.results import ComparisonData, json_format
 
 if TYPE_CHECKING:
@@ -40,14 +45,15 @@ MAX_PLAIN_CHARACTERS = 1_000_000
 
 def to_html(
     data: ComparisonData,
-    ledger: Iterable[LedgerRow] | None = None,
+    ledger: Ledger | None = None,
     diagnosis: DiagnosisData | None = None,
 ) -> str:
     """The whole report.
 
     Args:
         data: the comparison.
-        ledger: a gap as rows of (label, kind, factor, low, high), to be drawn as a waterfall.
+        ledger: a gap, to be drawn as a waterfall: as `explain_gap` returns it, or as rows of
+            (label, kind, factor, low, high).
         diagnosis: with the results of experiments; None makes one without.
 
     Raises:
@@ -91,9 +97,11 @@ def _summary_context(
     data: ComparisonData,
     wrong_labels: Sequence[str],
     observed: Mapping[str, Sequence[Observation]],
+    diagnosis: DiagnosisData | None = None,
 ) -> dict[str, Any]:
     found = speedups(data)
     return {
+        "headline": headline(data, found, diagnosis),
         "data": data,
         "title": rows.title(data),
         "versions": rows.versions(data),
@@ -111,36 +119,38 @@ def _summary_context(
 def _context(data: ComparisonData, diagnosis: DiagnosisData) -> dict[str, Any]:
     observed = observations(data)
     wrong_labels = [label.sentence for label in diagnosis.labels if label.is_wrong]
-    summary = _summary_context(data, wrong_labels, observed)
+    live = [one for one in diagnosis.findings if one.status is not FindingStatus.RULED_OUT]
+    summary = _summary_context(data, wrong_labels, observed, diagnosis)
     return {
         **summary,
-        "headline": headline(data, summary["speedups"], diagnosis.precisions),
         "speedup_plot": speedup_plot(data, summary["speedups"]),
-        "panels": [latency_panel(row, observed[row.backend]) for row in data.results],
-        "panel_size": (WIDTH, HEIGHT),
-        "frame": FRAME,
-        "roofline": roofline_plot(facts_of_rows(data)),
+        "causes": by_cause(diagnosis.findings),
+        "top_causes": by_cause(live)[:MAX_BRIEF],
+        "was_profiled": any(row.evidence is not None for row in data.results),
+        "distributions": distribution_plot.distributions(data.results, observed),
+        "latencies": latency_plot.latency_plot(data.results),
+        "roofline": roofline_plot.roofline_plot(facts_of_rows(data)),
         "time_plot": time_plot(data, diagnosis.roofs),
         "roofs": diagnosis.roofs,
-        "layers": tables.layer_table(diagnosis.layers),
+        "layers": tables.layer_table(diagnosis.layers, _opening(data, diagnosis.layers)),
         "agreement": tables.agreement_table(data, diagnosis.precisions),
         "diagnosis": diagnosis,
         "environment": tables.environment_table(data),
     }
 
 
-def _gain(finding: Finding) -> str:
-    """The speed-up without the cause of a finding; empty if unknown."""
-    factor = finding.factor
-    if factor is None or factor.value <= 1.005:
-        return ""
-    if finding.status is FindingStatus.SUSPECTED:
-        return f"up to {ends(factor)[1]}x as fast without it"
-    return f"{factor.value:.3g}x as fast without it ({span(factor)})"
+def _opening(data: ComparisonData, layers: Sequence[LayerPair]) -> str:
+    """The fastest row of the layer table; empty if it has none."""
+    names = {pair.row for pair in layers}
+    found = [row for row in data.results if row.backend in names]
+    found.sort(key=lambda row: (not has_finite_output(row), row.latency.value))
+    return found[0].backend if found else ""
 
 
 def _si(value: float) -> str:
     """A tick's label, such as `100 T`."""
+    if value >= 1e15:
+        return f"{value / 1e15:g} P"
     return f"{value:g}" if value < 1e3 else formatting.scaled(value, "", 1)
 
 
@@ -156,6 +166,10 @@ def _hash(text: str) -> str:
 
 
 _GLOBALS = {
+    "docs_url": DOCS_URL,
+    "distribution_plot": distribution_plot,
+    "latency_plot": latency_plot,
+    "roofline_plot": roofline_plot,
     "ratio": lambda value: f"{value:g}x",
     "duration": lambda seconds: f"{formatting.time_text(seconds)}" if seconds else "0",
     "si": _si,
@@ -166,7 +180,7 @@ _FILTERS = {
     "tooltip": escaping.tooltip,
     "sentence": escaping.sentence,
     "figure": figure,
-    "gain": _gain,
+    "gain": gain_text,
     "status": STATUS_WORDS.__getitem__,
     "duration": lambda seconds: formatting.time_text(seconds, 3),
     "flop_rate": lambda rate: formatting.scaled(rate, "FLOP/s"),

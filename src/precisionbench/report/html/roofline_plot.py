@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
@@ -16,9 +18,17 @@ from precisionbench.report.html.scales import Scale, Tick
 _RATES = ("fp32", "tf32", "fp16", "bf16")
 # Classes with a smaller share of a row's GEMM/conv time are left out.
 _MIN_SHARE = 0.02
-_MIN_RADIUS, _MAX_RADIUS = 8.0, 14.0
+_MAX_POINTS = 80  # more could not stand apart
 _MIN_AXIS_RATIO = 100.0
 TONES = 8
+# Sizes in pixels of a point's number and of the dot at its place.
+RADIUS, DOT = 9.0, 2.5
+# A number needs this much room: pixels, and percent of the narrowest screen (360 pixels).
+_ROOM_PX = 2 * RADIUS
+_ROOM = 100 * _ROOM_PX / 320
+_TEXT_AT = 0.12  # of the slope: where its text stands
+# Where a number is tried, in steps of the room that it needs, the nearest first.
+_STEPS = sorted(itertools.product(range(-6, 7), range(-15, 16)), key=lambda s: (math.hypot(*s), s))
 
 
 @attrs.frozen
@@ -27,9 +37,9 @@ class Frame:
 
     left: float = 11.0
     right: float = 98.0
-    top: float = 12.0
-    bottom: float = 306.0
-    height: float = 340.0
+    top: float = 30.0
+    bottom: float = 330.0
+    height: float = 368.0
 
 
 FRAME = Frame()
@@ -44,9 +54,10 @@ class Point:
         tone: its row's colour, from 0.
         row: its row.
         kind: its class.
-        x: percent.
-        y: pixels.
-        radius: pixels; the area grows with its share of the time.
+        x: its place, in percent.
+        y: its place, in pixels.
+        label_x: where its number stands, in percent.
+        label_y: where its number stands, in pixels.
         time: seconds in a call, with unit.
         share: of the row's GEMM/conv time.
         rate: FLOP/s, with unit.
@@ -60,7 +71,8 @@ class Point:
     kind: str
     x: float
     y: float
-    radius: float
+    label_x: float
+    label_y: float
     time: str
     share: float
     rate: str
@@ -89,6 +101,8 @@ class BandwidthLine:
 
     Attributes:
         text: the bandwidth.
+        text_x: where the text begins, in percent.
+        text_y: its baseline, in pixels.
         x1: percent.
         y1: pixels.
         x2: percent.
@@ -96,6 +110,8 @@ class BandwidthLine:
     """
 
     text: str
+    text_x: float
+    text_y: float
     x1: float
     y1: float
     x2: float
@@ -112,7 +128,7 @@ class RooflinePlot:
         slope: line of the bandwidth; None if unknown.
         x_ticks: FLOP/byte.
         y_ticks: FLOP/s; `at` in pixels.
-        device: name of the device; empty if its peaks are unknown.
+        device: name of the device.
     """
 
     points: tuple[Point, ...]
@@ -124,16 +140,17 @@ class RooflinePlot:
 
 
 def roofline_plot(rows: Mapping[str, Facts]) -> RooflinePlot | None:
-    """The plot of the layer classes of all rows; None if none is known.
+    """The plot of the layer classes of all rows; None if no class or no peak is known.
 
     Args:
         rows: facts by row.
     """
-    found = [(facts, one) for facts in rows.values() for one in _shown_classes(facts)]
-    if not found:
-        return None
-    device = found[0][0].device
+    most = max(1, _MAX_POINTS // max(1, len(rows)))
+    found = [(facts, one) for facts in rows.values() for one in _shown_classes(facts)[:most]]
+    device = found[0][0].device if found else None
     peaks = _peaks(device)
+    if device is None or not peaks:
+        return None
     bandwidth = _peak(device, "bandwidth")
     x, y = _scales([one for _, one in found], peaks, bandwidth)
     tones = {name: n % TONES for n, name in enumerate(rows)}
@@ -141,12 +158,12 @@ def roofline_plot(rows: Mapping[str, Facts]) -> RooflinePlot | None:
         _point(n, tones[f.row.backend], f, one, x, y) for n, (f, one) in enumerate(found, start=1)
     ]
     return RooflinePlot(
-        tuple(points),
+        _apart(points),
         tuple(_peak_lines(peaks, bandwidth, x, y)),
         _bandwidth_line(peaks, bandwidth, x, y),
         x.ticks(),
         y.ticks(),
-        device.name if device else "",
+        device.name,
     )
 
 
@@ -192,12 +209,38 @@ def _point(number: int, tone: int, facts: Facts, one: LayerClass, x: Scale, y: S
         kind=one.kind,
         x=x.at(one.intensity),
         y=y.at(one.flop_rate),
-        radius=round(max(_MIN_RADIUS, _MAX_RADIUS * min(1.0, share) ** 0.5), 1),
+        label_x=x.at(one.intensity),
+        label_y=y.at(one.flop_rate),
         time=time_text(one.time_s, 3),
         share=share,
         rate=scaled(one.flop_rate, "FLOP/s"),
         intensity=significant(one.intensity, 3),
         of_roof=_of_roof(facts, one),
+    )
+
+
+def _apart(points: Sequence[Point]) -> tuple[Point, ...]:
+    """The points with their numbers moved so that they hide neither numbers nor places."""
+    placed: list[Point] = []
+    for point in points:
+        others = [(one.x, one.y) for one in points if one is not point]
+        others += [(one.label_x, one.label_y) for one in placed]
+        places = (
+            (round(point.x + right * _ROOM, 3), round(point.y + down * _ROOM_PX, 3))
+            for right, down in _STEPS
+        )
+        free = (place for place in places if _is_free(place, others))
+        label_x, label_y = next(free, (point.x, point.y))
+        placed.append(attrs.evolve(point, label_x=label_x, label_y=label_y))
+    return tuple(placed)
+
+
+def _is_free(place: tuple[float, float], others: Iterable[tuple[float, float]]) -> bool:
+    x, y = place
+    is_inside = FRAME.left <= x <= FRAME.right and FRAME.top <= y <= FRAME.bottom
+    return is_inside and all(
+        abs(x - other_x) >= _ROOM - 1e-6 or abs(y - other_y) >= _ROOM_PX - 1e-6
+        for other_x, other_y in others
     )
 
 
@@ -228,6 +271,13 @@ def _bandwidth_line(
         return None
     start = max(x.low, y.low / bandwidth)
     end = highest / bandwidth
+    x1, y1, x2, y2 = x.at(start), y.at(start * bandwidth), x.at(end), y.at(highest)
     return BandwidthLine(
-        scaled(bandwidth, "B/s"), x.at(start), y.at(start * bandwidth), x.at(end), y.at(highest)
+        f"memory bandwidth {scaled(bandwidth, 'B/s')}",
+        x1 + _TEXT_AT * (x2 - x1) + 1,
+        y1 + _TEXT_AT * (y2 - y1) + 14,
+        x1,
+        y1,
+        x2,
+        y2,
     )

@@ -10,6 +10,8 @@ import attrs
 # Margin at both ends, in percent, for marks and labels there.
 _MARGIN = 3.0
 _MAX_TICKS = 5
+_MIN_TICKS = 3
+_WIDE = 1.5  # a ratio of the ends from which even steps are round numbers
 _MANTISSAS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8))
 
 
@@ -93,5 +95,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
         if len(inside) > _MAX_TICKS and found:
             break
         found = inside or found
+    if len(found) < _MIN_TICKS and high >= _WIDE * low:
+        return _ticks(low, high)
     every = math.ceil(len(found) / _MAX_TICKS) if found else 1
     return found[::every]

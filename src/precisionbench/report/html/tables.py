@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from precisionbench.results import (
 
 # More rows would make the page slow; the shortest layers are in the embedded data only.
 _MAX_LAYERS = 3000
+# What a kernel's name is read without: its return type and its namespaces.
+_NOISE = re.compile(r"^void |\(anonymous namespace\)::|\b\w+::")
 
 
 @attrs.frozen
@@ -94,6 +97,7 @@ class LayerRow:
         cells: time in the other row, in the reference, their ratio, error.
         dtype: of its operands in the other row.
         kernel: the longest kernel there.
+        kernel_text: its name without namespaces and arguments, so that its end shows the dtype.
         obstacles: what keeps tensor cores from being used well.
     """
 
@@ -103,6 +107,7 @@ class LayerRow:
     cells: tuple[Cell, ...]
     dtype: str
     kernel: str
+    kernel_text: str
     obstacles: str
 
 
@@ -111,8 +116,9 @@ class LayerTable:
     """Layers of the reference row beside those of the others.
 
     Attributes:
-        rows: the longest of each row first.
+        rows: those of `opening` first; the longest of each row first.
         names: the rows that occur.
+        opening: the row whose layers are shown at first.
         has_obstacles: whether anything keeps one from using tensor cores well.
         left_out: how many layers are in the data only.
         left_out_share: of the time of all layers.
@@ -120,19 +126,23 @@ class LayerTable:
 
     rows: tuple[LayerRow, ...]
     names: tuple[str, ...]
+    opening: str
     has_obstacles: bool
     left_out: int
     left_out_share: float
 
 
-def layer_table(pairs: Sequence[LayerPair], most: int = _MAX_LAYERS) -> LayerTable:
+def layer_table(
+    pairs: Sequence[LayerPair], opening: str = "", most: int = _MAX_LAYERS
+) -> LayerTable:
     """The precision-paired layers.
 
     Args:
         pairs: as the diagnosis gives them, the longest of each row first.
+        opening: the row to begin with.
         most: rows at most; of each backend the longest are kept.
     """
-    names = tuple(dict.fromkeys(pair.row for pair in pairs))
+    names = tuple(sorted({p.row: None for p in pairs}, key=lambda name: name != opening))
     each = most // max(1, len(names))
     by_row = [[pair for pair in pairs if pair.row == name] for name in names]
     shown = [pair for mine in by_row for pair in mine[:each]]
@@ -141,6 +151,7 @@ def layer_table(pairs: Sequence[LayerPair], most: int = _MAX_LAYERS) -> LayerTab
     return LayerTable(
         tuple(map(_layer_row, shown)),
         names,
+        opening,
         any(pair.obstacles for pair in shown),
         len(pairs) - len(shown),
         max(0.0, 1 - shown_s / total_s) if total_s else 0.0,
@@ -161,8 +172,24 @@ def _layer_row(pair: LayerPair) -> LayerRow:
         ),
         dtype=pair.dtype,
         kernel=pair.kernel,
+        kernel_text=kernel_text(pair.kernel),
         obstacles="; ".join(pair.obstacles),
     )
+
+
+def kernel_text(name: str) -> str:
+    """A kernel's name without its return type, namespaces and arguments.
+
+    Args:
+        name: as the profiler gives it.
+    """
+    brief = _NOISE.sub("", name)
+    depth = 0  # of template arguments, which are kept
+    for place, character in enumerate(brief):
+        depth += (character == "<") - (character == ">")
+        if character == "(" and depth == 0 and place:
+            return brief[:place]
+    return brief
 
 
 def _time(seconds: float) -> str:
@@ -190,11 +217,11 @@ class AgreementRow:
 
 
 _ACCURACY_WORDS = {
-    "fine": "close enough",
-    "inaccurate": "not close enough",
+    "fine": "within tolerance",
+    "inaccurate": "out of tolerance",
     "non_finite": "infinite or NaN",
     "unstable": "differs from call to call",
-    "unknown": "not judged",
+    "unknown": "not checked",
 }
 
 

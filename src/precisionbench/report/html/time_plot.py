@@ -13,10 +13,11 @@ from precisionbench.report.html.scales import Scale, Tick
 from precisionbench.results import ComparisonData
 
 OUTSIDE = "outside"
+_IDLE = "GPU idle"
 # From this slow-down on, the bar's text has the time with and without the profiler.
 _MIN_SLOW_DOWN = 1.1
 WORDS = {
-    parts.MATRIX: "matrix products and convolutions",
+    parts.MATRIX: "GEMM and convolutions",
     parts.LAYOUT: "layout conversions",
     parts.CAST: "casts",
     parts.COPY: "copies",
@@ -59,11 +60,13 @@ class TimeBar:
         name: the row's.
         text: its whole length with its unit, and the latency where the profiler slowed it down.
         segments: in the order of the legend.
+        is_fastest: whether it is the row with the lowest latency, whose segments are all labelled.
     """
 
     name: str
     text: str
     segments: tuple[Segment, ...]
+    is_fastest: bool
 
 
 @attrs.frozen
@@ -102,10 +105,20 @@ def time_plot(
         return None
     longest_s = max(sum(found.values()) for found in times.values())
     scale = Scale(0.0, longest_s, start=0.0, end=100.0)
-    occurring = [c for c in WORDS if any(found.get(c) for found in times.values())]
+    words = WORDS if data.environment.gpu is None else {**WORDS, OUTSIDE: _IDLE}
+    fastest = min(times, key=latencies_s.__getitem__)
+    occurring = [c for c in words if any(found.get(c) for found in times.values())]
     return TimePlot(
-        tuple(_bar(name, found, latencies_s[name], scale) for name, found in times.items()),
-        tuple((category, WORDS[category]) for category in occurring),
+        tuple(
+            TimeBar(
+                name,
+                _total_text(sum(found.values()), latencies_s[name]),
+                _segments(found, scale, words),
+                name == fastest,
+            )
+            for name, found in times.items()
+        ),
+        tuple((category, words[category]) for category in occurring),
         scale.ticks(),
     )
 
@@ -117,7 +130,9 @@ def _times(roofs: Sequence[RooflinePoint], latency_s: float) -> dict[str, float]
     return {**ordered, OUTSIDE: beyond_s} if beyond_s > 0 else ordered
 
 
-def _bar(name: str, times: Mapping[str, float], latency_s: float, scale: Scale) -> TimeBar:
+def _segments(
+    times: Mapping[str, float], scale: Scale, words: Mapping[str, str]
+) -> tuple[Segment, ...]:
     total_s = sum(times.values())
     segments, start_s = [], 0.0
     for category, time_s in times.items():
@@ -125,8 +140,8 @@ def _bar(name: str, times: Mapping[str, float], latency_s: float, scale: Scale) 
         start_s += time_s
         share, width = time_s / total_s, round(scale.at(start_s) - at, 3)
         text = time_text(time_s, 3)
-        segments.append(Segment(category, WORDS[category], time_s, text, share, at, width))
-    return TimeBar(name, _total_text(total_s, latency_s), tuple(segments))
+        segments.append(Segment(category, words[category], time_s, text, share, at, width))
+    return tuple(segments)
 
 
 def _total_text(total_s: float, latency_s: float) -> str:

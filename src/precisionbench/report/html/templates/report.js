@@ -46,12 +46,19 @@
         shown += !row.hidden;
       });
       byId("layer-count").textContent = `${shown} of ${rows.length} shown`;
+      table.classList.toggle("of-one", name !== "");
     };
     byId("layer-search").addEventListener("input", filter);
     byId("layer-row").addEventListener("change", filter);
     byId("layer-tools").addEventListener("submit", (event) => event.preventDefault());
     byId("layer-tools").hidden = false;
     filter();
+
+    // On paper: the first of the rows that are shown.
+    addEventListener("beforeprint", () => {
+      table.classList.add("counted");
+      [...body.rows].filter((row) => !row.hidden).forEach((row, i) => row.classList.toggle("beyond", i >= 40));
+    });
   }
 
   // --- the data, saved without any network ---
@@ -74,7 +81,12 @@
   });
 
   // --- on paper, nothing stays folded ---
+  let opened = [];
   addEventListener("beforeprint", () => {
-    for (const folded of document.querySelectorAll("details")) folded.open = true;
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const folded of opened) folded.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const folded of opened) folded.open = false;
   });
 })();

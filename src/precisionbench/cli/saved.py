@@ -1,0 +1,135 @@
+"""Comparisons that the command line saves by itself, so that `last` finds them.
+
+They are in a cache folder of the user, which nobody else may read; the newest 50 are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from precisionbench.comparison import Comparison
+
+FOLDER_VARIABLE = "PRECISIONBENCH_CACHE_DIR"
+MOST_KEPT = 50
+_FOLDER = "comparisons"
+# Only files of this form are removed, whatever else a user puts into the folder.
+_NAME = re.compile(r"precisionbench-[\w.+-]*\.json")
+_LAST = re.compile(r"last(?:~(\d{1,3}))?")
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9.-]+")
+_MAX_MODEL = 40  # characters of a model in the name of a file
+
+
+def folder() -> Path | None:
+    """The folder of saved comparisons; None where the variable that names it is empty."""
+    from platformdirs import user_cache_path
+
+    named = os.environ.get(FOLDER_VARIABLE)
+    if named == "":
+        return None
+    return (Path(named) if named else user_cache_path("precisionbench", False)) / _FOLDER
+
+
+def remember(comparison: Comparison) -> Path | None:
+    """Save a comparison in the cache folder; where it cannot be written, a note says so.
+
+    Args:
+        comparison: that was measured.
+
+    Returns:
+        The file; None where there is none.
+    """
+    from precisionbench.cli.output import complain
+    from precisionbench.errors import OutputError
+
+    place = folder()
+    if place is None:
+        return None
+    try:
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        place.chmod(0o700)
+        file = _save(comparison, place)
+        _remove_oldest(place)
+    except (OSError, OutputError) as exc:
+        complain(f"Note: not saved for `last` ({exc}); set {FOLDER_VARIABLE} to another folder")
+        return None
+    return file
+
+
+def _save(comparison: Comparison, place: Path) -> Path:
+    from precisionbench.errors import OutputExistsError
+
+    data = comparison.data
+    model = _NOT_IN_NAMES.sub("-", data.workload.model).strip("-.")[-_MAX_MODEL:]
+    moment = _NOT_IN_NAMES.sub("", data.created.partition("+")[0].replace("-", ""))
+    for number in range(1, 1000):
+        again = f"-{number}" if number > 1 else ""
+        file = place / f"precisionbench-{moment}-{model}{again}.json"
+        with contextlib.suppress(OutputExistsError):
+            comparison.save(file)
+            return file
+    raise FileExistsError(f"{file} and all other names are taken")
+
+
+def _newest_first(place: Path) -> list[Path]:
+    """Saved comparisons; a file that another process removes meanwhile is none."""
+    found = []
+    for file in place.glob("*.json"):
+        with contextlib.suppress(OSError):
+            if _NAME.fullmatch(file.name):
+                found.append((file.stat().st_mtime_ns, file))
+    return [file for _, file in sorted(found, reverse=True)]
+
+
+def _remove_oldest(place: Path) -> None:
+    for file in _newest_first(place)[MOST_KEPT:]:
+        file.unlink(missing_ok=True)
+
+
+def resolved(name: str) -> str:
+    """The file of a saved comparison: `last`, or `last~1` for the one before it, and so on.
+
+    Args:
+        name: as a user gave it; any other is the name of a file.
+
+    Raises:
+        UsageError: there is no such comparison.
+    """
+    match = _LAST.fullmatch(name)
+    if match is None:
+        return name
+    place, back = folder(), int(match[1] or 0)
+    files = _newest_first(place) if place else []
+    if back < len(files):
+        return str(files[back])
+    raise click.UsageError(
+        f"{name} is not there: {len(files)} comparisons are saved; run `precisionbench compare`, "
+        f"or give a file (./{name} for one of this name)"
+    )
+
+
+def print_next(comparison: Comparison, output: str | None, saved: Path | None, done: bool) -> None:
+    """Say where a comparison was saved, and the command to go on with.
+
+    Args:
+        comparison: that was measured.
+        output: the file that the user asked for, if any.
+        saved: the file in the cache folder, if any.
+        done: whether it is explained already.
+    """
+    from precisionbench.cli.output import complain
+
+    file = output or saved
+    if file is None:
+        return
+    name = shlex.quote(output) if output else "last"
+    profiled = any(row.evidence is not None for row in comparison.results)
+    step = f"explain {name}" if profiled and not done else f"show {name} --html report.html"
+    complain(f"\nSaved to {file}\nNext: precisionbench {step}")
