@@ -80,12 +80,15 @@ def _remedy(data: ComparisonData, name: str, found: Speedup) -> str:
         return "give a larger budget_s"
     if found.reason == "one_process":
         return ONE_PROCESS_REMEDY
-    if found.reason == "processes_differ":
-        count = replicas_needed(data, name, found.interval)
-        return f"more processes would do (replicas={count})" if count else "use a quiet machine"
     if found.reason in ("too_few_rounds", "includes_1"):
         needed_s = budget_needed_s(data, name, found.interval)
-        return f"about {_rounded(needed_s)} s would do (budget_s)" if needed_s else "measure longer"
+        if needed_s:
+            return f"about {_rounded(needed_s)} s would do (budget_s)"
+    if found.reason == "too_few_rounds":
+        return "measure longer"
+    if found.reason in ("processes_differ", "includes_1"):
+        count = replicas_needed(data, name, found.interval)
+        return f"more processes would do (replicas={count})" if count else "use a quiet machine"
     return ""
 
 

@@ -142,11 +142,11 @@ def _columns(data: ComparisonData) -> list[_Cells]:
 
 def _content(
     columns: Sequence[_Cells], groups: Collection[int]
-) -> tuple[list[Column], list[list[Text]]]:
+) -> tuple[list[Column], list[Sequence[Text]]]:
     """The headings and the lines of a table with these groups; what is not known is a dash."""
     shown = [one for one in columns if one.group in groups]
     texts = [[text or "-" if one.group == _MORE else text for text in one.texts] for one in shown]
-    lines = [list(map(styled, line)) for line in zip(*texts, strict=True)]
+    lines: list[Sequence[Text]] = [[*map(styled, line)] for line in zip(*texts, strict=True)]
     if _VERDICT not in groups:
         verdicts = [one.texts for one in columns if one.group == _VERDICT]
         lines = with_lines_below(lines, [*verdicts, [""] * len(lines)][0])
