@@ -682,6 +682,7 @@ def completed(*args: str) -> list[str]:
 
 def test_backends_are_completed_with_their_options_and_values():
     assert completed("compare", "m", "-b", "ha") == ["half"]
+    assert completed("compare", "m", "-b", "bf") == ["bf16"]
     assert {"eager", "half", "torch2trt"} <= set(completed("compare", "m", "--reference", ""))
     assert completed("compare", "m", "-b", "half:dtype=") == [
         "half:dtype=float16",

@@ -44,6 +44,7 @@ def backends(as_json: bool) -> None:
 
 def _show(found: Sequence[BackendInfo], console: Console) -> None:
     from precisionbench.report.plain import print_list, styled
+    from precisionbench.spec_syntax import ALIASES
 
     for info in found:
         state = "ready" if info.available else f"not here: needs {info.requirement}; {info.remedy}"
@@ -52,3 +53,6 @@ def _show(found: Sequence[BackendInfo], console: Console) -> None:
         for option, allowed in info.options.items():
             choices = allowed.replace(" or ", "|").replace("'", "")
             console.print(styled(f"    {option}={choices}"), soft_wrap=True)
+    console.print(styled("aliases", style="bold"))
+    for alias, spec in ALIASES.items():
+        console.print(styled(f"    {alias} = {spec}"), soft_wrap=True)

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 )
 @click.argument("model")
 @backends_option(
-    "Backend as name:option=value,... (again for each; default: those for the device)."
+    "Backend as name:option=value,... or fp32, tf32, fp16, bf16, amp, tensorrt (again for each; "
+    "default: those for the device)."
 )
 @spec_option(
     "--reference",
