@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import attrs
+import click
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
@@ -19,9 +20,12 @@ from click.testing import CliRunner, Result
 import precisionbench as pb
 from made_up_results import comparison_data
 from precisionbench.cli import main
+from precisionbench.cli.output import progress
+from precisionbench.cli.thresholds import exit_if_missed
 from precisionbench.doctor.examine import Examination
 from precisionbench.errors import OutputError
-from precisionbench.results.progress import OnProgress
+from precisionbench.results.progress import OnProgress, Progress
+from precisionbench.testing.thresholds import parse as parse_threshold
 from terminals import running
 from test_doctor import healthy
 from test_gap import SQUARE
@@ -36,6 +40,8 @@ def broken():
         def forward(self, x):
             raise IndexError("off by one")
     return Broken(), torch.rand(2, 8)
+def interrupted():
+    raise KeyboardInterrupt
 def hanging():
     import threading
     class Hanging(torch.nn.Module):
@@ -203,7 +209,7 @@ def test_help_fits_terminals(width):
 USAGE = {
     "unknown model": (["torchvision:resnet51"], "did you mean 'resnet50'?"),
     "no such module": (["nowhere:f"], "the module 'nowhere' cannot be imported"),
-    "unknown backend": (["cli_models:tiny", "-b", "hlaf"], "did you mean 'half'? known: apex-amp"),
+    "unknown backend": (["cli_models:tiny", "-b", "hlaf"], "did you mean 'half'? known: amp"),
     "unknown option": (["cli_models:tiny", "-b", "half:type=x"], "has no option 'type'"),
     "wrong value": (["cli_models:tiny", "-b", "half:dtype=x"], "'float16' or 'bfloat16'"),
     "unknown device": (["cli_models:tiny", "--device", "tpu9"], "the device 'tpu9' cannot be used"),
@@ -221,6 +227,38 @@ def test_bad_usage_is_one_sentence_and_exit_code_2(here, case):
     assert message in done.stderr
     assert "Traceback" not in done.output
     assert done.stdout == ""
+
+
+def test_an_interrupt_is_exit_code_130(here):
+    done = compare("cli_models:interrupted", "-b", "half")
+    assert done.exit_code == 130
+    assert done.stderr.endswith(
+        "Interrupted: nothing is kept; with --output, finished rounds are\n"
+    )
+
+
+def test_a_threshold_is_not_decided_by_an_interrupted_run(saved):
+    missed = [parse_threshold("half>=1000")]
+    with click.Context(main), progress(quiet=True) as on_progress:
+        on_progress(Progress("", "interrupted", 0, 0))
+        with pytest.raises(SystemExit) as ended:
+            exit_if_missed(missed, pb.load(saved))
+    assert ended.value.code == 130
+
+
+def test_help_and_docs_have_the_same_exit_codes():
+    page = (Path(__file__).parents[1] / "docs/command-line.md").read_text()
+    table = page.partition("## Exit codes")[2].partition("\n\nA row")[0]
+    documented = dict(re.findall(r"^\| (\d+) \| (.*) \|$", table, re.MULTILINE))
+    assert list(documented) == ["0", "1", "2", "3", "130"]
+    for command in COMMANDS:
+        shown = " ".join(run(command, "--help").stdout.split()).partition("Exit codes: ")[2]
+        meanings = dict(re.findall(r"(\d+) (.+?)(?:, (?=\d)|\.$)", shown))
+        has_one = command in ("compare", "show", "diff", "check")
+        assert meanings.keys() == documented.keys() - (set() if has_one else {"1"}), command
+        for code, meaning in meanings.items():
+            said = re.findall(r"\w+", documented[code])
+            assert {*re.findall(r"\w+", meaning)} <= {*said}, (command, code)
 
 
 def test_without_any_measured_row_the_exit_code_is_3(here):
@@ -377,7 +415,7 @@ def test_the_first_ctrl_c_shows_and_saves_the_finished_rounds(here):
         terminal.read_until("round 2")
         terminal.interrupt()
         terminal.read_until("stopping; what is finished is kept")
-        assert terminal.exit_code() == 1
+        assert terminal.exit_code() == 130
         shown = " ".join(terminal.plain().split())
     assert "the run was interrupted: " in shown
     assert pb.load("r.json")["eager"].measurement.ended_by == "interrupted"
@@ -391,7 +429,7 @@ def test_a_second_ctrl_c_names_the_journal_of_the_finished_rounds(here):
         terminal.interrupt()
         terminal.read_until("stopping")
         terminal.interrupt()
-        assert terminal.exit_code() == 1
+        assert terminal.exit_code() == 130
         shown = " ".join(terminal.plain().split())
     if "Interrupted" not in shown:
         pytest.skip("it had come to its end when the second one came")
@@ -406,19 +444,19 @@ def test_a_ctrl_c_while_a_backend_hangs_leaves_nothing(here):
     with running(*hanging, "--replicas", "1", "-o", "r.json") as terminal:
         terminal.read_until("[1/1] eager: preparing, first call")
         terminal.interrupt()
-        assert terminal.exit_code() == 1
+        assert terminal.exit_code() == 130
         assert "Interrupted: no round was finished, so nothing is kept" in terminal.plain()
     assert not list(here.glob("r.json*"))
 
 
 @pytest.mark.slow
-def test_interrupted_experiments_have_no_result_and_the_exit_code_is_1(here):
+def test_interrupted_experiments_have_no_result_and_the_exit_code_is_130(here):
     measured = run("compare", "cli_models:zeros", "-b", "eager", "-o", "r.json", *WITH_EVIDENCE)
     assert measured.exit_code == 0
     with running("explain", "r.json", "cli_models:zeros") as terminal:
         terminal.read_until("experiments: measuring, round 2")
         terminal.interrupt()
-        assert terminal.exit_code() == 1
+        assert terminal.exit_code() == 130
         shown = " ".join(terminal.plain().split())
     assert "stopping; what is finished is kept" in shown
     assert "it was interrupted" in shown

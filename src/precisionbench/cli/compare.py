@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from precisionbench.cli.early_start import start_fork_server
-from precisionbench.cli.exit_codes import exit_codes_text
+from precisionbench.cli.exit_codes import A_THRESHOLD, exit_codes_text
 from precisionbench.cli.options import (
     backends_option,
     batch_size_option,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 @click.command(
     short_help="Measure MODEL under several backends.",
-    epilog=exit_codes_text(),
+    epilog=exit_codes_text(A_THRESHOLD),
 )
 @click.argument("model")
 @backends_option(

@@ -23,7 +23,7 @@ from precisionbench.cli.compare import compare
 from precisionbench.cli.diff import diff
 from precisionbench.cli.doctor import doctor
 from precisionbench.cli.exit_codes import (
-    THRESHOLD_MISSED,
+    INTERRUPTED,
     BadUsage,
     Interrupted,
     NothingMeasured,
@@ -96,7 +96,7 @@ class _Group(click.Group):
             if sys.stdout is not None:
                 sys.stdout.flush()
             if was_interrupted(ctx):
-                ctx.exit(THRESHOLD_MISSED)
+                ctx.exit(INTERRUPTED)
         except PrecisionBenchError as exc:
             print_traceback(exc)
             failed = isinstance(exc, _NOTHING_MEASURED)
@@ -133,7 +133,7 @@ def _discard_stdout() -> None:
 @click.group(
     cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=exit_codes_text("a threshold was missed, or it was interrupted"),
+    epilog=exit_codes_text("a threshold was missed or a problem found"),
 )
 @click.version_option(__version__)
 def main() -> None:
