@@ -861,8 +861,34 @@ assert "torch" not in sys.modules
 
 def test_the_html_report_draws_the_gap(tmp_path):
     found = gap(run(*SQUARE))
-    pb.Comparison(run(*SQUARE)).to_html(tmp_path / "r.html", ledger=found.rows)
+    pb.Comparison(run(*SQUARE)).to_html(tmp_path / "r.html", ledger=found)
     assert 'id="gap"' in (tmp_path / "r.html").read_text()
+    pb.Comparison(run(*SQUARE)).to_html(tmp_path / "rows.html", ledger=found.rows)
+    assert 'id="gap"' in (tmp_path / "rows.html").read_text()
+
+
+def test_a_path_of_a_result_file_will_do_for_a_comparison(saved):
+    assert pb.explain_gap(saved, "eager", MLPERF) == pb.explain_gap(pb.load(saved), "eager", MLPERF)
+    assert pb.diagnose(saved) == pb.diagnose(pb.load(saved))
+    assert pb.diagnose(Path(saved)) == pb.diagnose(saved)
+    with pytest.raises(pb.errors.ResultFormatError, match="there is no file"):
+        pb.diagnose("no.json")
+    with pytest.raises(SpecError, match="the comparison is a NoneType; give what pb.compare"):
+        pb.explain_gap(None, "eager", MLPERF)
+
+
+def test_the_command_writes_the_gap_or_the_diagnosis_into_a_report(saved, tmp_path):
+    html = tmp_path / "gap.html"
+    done = command(saved, "--to", MLPERF, "--html", str(html))
+    assert done.exit_code == 0, done.output
+    assert done.stdout == command(saved, "--to", MLPERF).stdout
+    assert 'id="gap"' in html.read_text()
+    again = command(saved, "--html", str(html))
+    assert again.exit_code == 2
+    assert "exists; choose another name" in again.output
+    assert command(saved, "--html", str(html), "--overwrite").exit_code == 0
+    assert 'id="gap"' not in html.read_text()
+    assert "--overwrite belongs to --html" in command(saved, "--overwrite").output
 
 
 @needs_repository

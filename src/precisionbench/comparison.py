@@ -34,6 +34,7 @@ from precisionbench.spec_syntax import same_row
 
 if TYPE_CHECKING:
     from precisionbench.diagnosis.findings import DiagnosisData, MadeExperiments
+    from precisionbench.diagnosis.gap.ledger import GapData
     from precisionbench.report.html.waterfall import LedgerRow
 
 
@@ -70,7 +71,7 @@ class ComparisonFiles:
         path: str | os.PathLike[str],
         overwrite: bool = False,
         *,
-        ledger: Iterable[LedgerRow] | None = None,
+        ledger: GapData | Iterable[LedgerRow] | None = None,
         diagnosis: DiagnosisData | None = None,
     ) -> None:
         """Write the report: one HTML file that opens offline and loads nothing.
@@ -78,9 +79,10 @@ class ComparisonFiles:
         Args:
             path: file to write.
             overwrite: replace an existing file.
-            ledger: a gap, drawn as a waterfall: rows of (label, kind, factor, low, high),
-                where a kind is `measured`, `derived`, `assumed` or `unexplained`, and low and high
-                may be None. Without it a ladder draws its own gap.
+            ledger: a gap, drawn as a waterfall: what `explain_gap` returns, or rows of
+                (label, kind, factor, low, high), where a kind is `measured`, `derived`, `assumed`
+                or `unexplained`, and low and high may be None. Without it a ladder draws its own
+                gap.
             diagnosis: as `diagnose` returns it, with its experiments; None makes one without.
 
         Raises:
@@ -88,10 +90,12 @@ class ComparisonFiles:
             OutputError: it cannot be written.
             SpecError: a row of the ledger is not of this form.
         """
+        from precisionbench.diagnosis.gap.ledger import GapData
         from precisionbench.report.html.page import to_html  # imports Jinja
 
         files.check_writable(path, overwrite)
-        rows = self._ledger() if ledger is None else ledger
+        rows = ledger.rows if isinstance(ledger, GapData) else ledger
+        rows = self._ledger() if rows is None else rows
         page = to_html(self._measured_data(), rows, diagnosis)
         files.write_text(path, page, overwrite=overwrite)
 
@@ -227,11 +231,15 @@ class Comparison(ComparisonFiles):
         """
         return rules.statements(self[backend], [self[engine] for engine in engines])
 
-    def against(self, old: Comparison, force: bool = False) -> Difference:
-        """The differences to an older run of the same workload.
+    def against(self, old: Comparison | str | os.PathLike[str], force: bool = False) -> Difference:
+        """The differences to an older run of the same workload; `precisionbench diff` prints them.
+
+        Two runs are measured at different times, so drift of the machine is part of the difference.
+        Two versions of a model or a backend can also be two rows of one `compare`, where drift
+        cancels: "Compare two runs" in the documentation shows how.
 
         Args:
-            old: the run to compare with.
+            old: the run to compare with, or the path of its result file.
             force: compare them although their conditions differ; the result names them.
 
         Returns:
@@ -241,11 +249,13 @@ class Comparison(ComparisonFiles):
         Raises:
             IncomparableError: they differ in conditions that change times, such as the GPU, the
                 power mode, the batch or a version; the reason names each.
+            ResultFormatError: the file cannot be read.
         """
-        found = comparable.mismatches(old.data, self.data)
+        older = as_comparison(old).data
+        found = comparable.mismatches(older, self.data)
         if not force:
             comparable.refuse(found)
-        return difference(old.data, self.data, found)
+        return difference(older, self.data, found)
 
     def to_json(self) -> str:
         """The comparison as versioned JSON text, as `save` writes it."""
@@ -304,6 +314,26 @@ def load(path: str | os.PathLike[str]) -> Comparison:
     text, source = json_format.read_text(path)
     parse = journal.from_text if journal.is_journal(text) else json_format.from_json
     return Comparison(parse(text, source))
+
+
+def as_comparison(comparison: Comparison | str | os.PathLike[str]) -> Comparison:
+    """The comparison itself, or the one in a result file.
+
+    Args:
+        comparison: a comparison, or a path as for `load`.
+
+    Raises:
+        ResultFormatError: as for `load`.
+        SpecError: it is neither.
+    """
+    if isinstance(comparison, Comparison):
+        return comparison
+    if isinstance(comparison, (str, os.PathLike)):
+        return load(comparison)
+    raise errors.SpecError(
+        f"the comparison is a {type(comparison).__name__}",
+        "give what pb.compare or pb.load returns, or the path of a result file",
+    )
 
 
 def _error_of(failure: BackendFailure) -> PrecisionBenchError:
