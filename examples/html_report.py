@@ -31,7 +31,7 @@ def main() -> None:
         ),
         ("a larger batch", "assumed", 1.2, 1.0, 1.5),
     ]
-    comparison.to_html(file, overwrite=True, ledger=gap, diagnosis=pb.diagnose(comparison))
+    comparison.to_html(file, overwrite=True, ledger=gap, diagnosis=pb.explain(comparison))
     print(f"open {file} in a browser")
 
 

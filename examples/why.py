@@ -23,7 +23,7 @@ def main() -> None:
     comparison = pb.compare(model, images, backends=["half", "half:dtype=bfloat16"], budget_s=4)
     print(comparison)
     print()
-    print(pb.diagnose(comparison, workload=(model, images), experiments="auto"))
+    print(pb.explain(comparison, workload=(model, images), experiments="auto"))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def talking():
 
 
 COMMANDS = (
-    "compare", "explain", "ladder", "show", "diff", "published", "backends", "doctor", "check"
+    "compare", "explain", "ladder", "show", "diff", "published", "backends", "examine", "check"
 )  # fmt: skip
 
 
@@ -185,7 +185,7 @@ def test_help_shows_an_example_for_each_command():
         done = run(command, "--help")
         assert "Example:" in done.stdout
         assert f"  precisionbench {command}" in done.stdout
-        assert "Exit codes: 0 fine, 1 " in done.stdout
+        assert "Exit codes: 0 success, " in done.stdout
         assert "--debug" in done.stdout
 
 
@@ -194,7 +194,7 @@ def test_help_lists_commands_in_their_usual_order():
     listed = [line.split()[0] for line in text.partition("Commands:")[2].splitlines() if line[2:]]
     assert tuple(listed[:9]) == COMMANDS
     assert "..." not in text.partition("Commands:")[2], "a summary is cut"
-    assert "Exit codes: 0 fine, 1 a threshold was missed" in text
+    assert "Exit codes: 0 success, 1 a threshold was missed" in text
 
 
 @pytest.mark.parametrize("width", [60, 80])
@@ -244,6 +244,25 @@ def test_a_threshold_is_not_decided_by_an_interrupted_run(saved):
         with pytest.raises(SystemExit) as ended:
             exit_if_missed(missed, pb.load(saved))
     assert ended.value.code == 130
+
+
+@pytest.mark.parametrize(
+    ("alias", "command"), [("doctor", "examine"), ("diagnose", "explain"), ("against", "diff")]
+)
+def test_an_alias_of_a_command_does_the_same(alias, command):
+    for option in ("--help", "--nonsense"):
+        ours, same = run(command, option), run(alias, option)
+        assert same.output.replace(f"main {alias}", f"main {command}") == ours.output
+        assert same.exit_code == ours.exit_code
+    assert f"{alias} for {command}" in " ".join(run("--help").output.split())
+
+
+def test_the_library_has_the_names_of_the_commands():
+    assert pb.diagnose is pb.explain
+    assert pb.Comparison.against is pb.Comparison.diff
+    own = {"show": pb.load, "backends": pb.list_backends, "diff": pb.Comparison.diff}
+    for command in COMMANDS:
+        assert command in own or hasattr(pb, command), command
 
 
 def test_help_and_docs_have_the_same_exit_codes():
@@ -517,7 +536,7 @@ ENDS_WELL = {
     "diff": ("saved.json", "saved.json"),
     "published": ("--device", "h200"),
     "backends": (),
-    "doctor": ("--quick", "--device", "cpu"),
+    "examine": ("--quick", "--device", "cpu"),
     "check": ("good.py",),
 }  # fmt: skip
 FORMATS = {
@@ -528,7 +547,7 @@ FORMATS = {
     "diff": ("difference", 1),
     "published": ("published", 1),
     "backends": ("backends", 1),
-    "doctor": ("examination", 1),
+    "examine": ("examination", 1),
     "check": ("check", 1),
 }
 BAD = {
@@ -539,7 +558,7 @@ BAD = {
     "diff": ("saved.json", "nothing.json"),
     "published": ("--id", "no-such-id"),
     "backends": ("--no-such-option",),
-    "doctor": ("--device", "tpu9"),
+    "examine": ("--device", "tpu9"),
     "check": ("nothing.py",),
 }
 GOOD_SCRIPT = """
@@ -593,7 +612,7 @@ def test_json_is_one_document_of_a_documented_format(ready, measured_at_once, co
         assert f"| `{document['format']}` | {version} |" in text
 
 
-PROGRESSES = ("compare", "explain", "ladder", "doctor")
+PROGRESSES = ("compare", "explain", "ladder", "examine")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

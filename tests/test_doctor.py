@@ -337,12 +337,12 @@ def test_the_command_prints_lines_or_only_json(examination, monkeypatch):
 
     monkeypatch.setattr("precisionbench.doctor.examine.examine", examine)
     runner = CliRunner()
-    plain = runner.invoke(main, ["doctor", "--device", "cpu", "--quick"])
+    plain = runner.invoke(main, ["examine", "--device", "cpu", "--quick"])
     assert plain.exit_code == 0
     assert "launch overhead" in plain.stdout
     assert max(map(len, plain.stdout.splitlines())) <= 80
     document = json.loads(
-        runner.invoke(main, ["doctor", "--device", "cpu", "--quick", "--json"]).stdout
+        runner.invoke(main, ["examine", "--device", "cpu", "--quick", "--json"]).stdout
     )
     assert calls == [("cpu", True)] * 2
     assert document["format"] == "precisionbench.examination"

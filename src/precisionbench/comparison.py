@@ -83,7 +83,7 @@ class ComparisonFiles:
                 (label, kind, factor, low, high), where a kind is `measured`, `derived`, `assumed`
                 or `unexplained`, and low and high may be None. Without it a ladder draws its own
                 gap.
-            diagnosis: as `diagnose` returns it, with its experiments; None makes one without.
+            diagnosis: as `explain` returns it, with its experiments; None makes one without.
 
         Raises:
             OutputExistsError: the file exists and `overwrite` is false.
@@ -109,7 +109,7 @@ class Comparison(ComparisonFiles):
         backends: the backend objects by row; a loaded comparison has none.
 
     Attributes:
-        experiments: results of the experiments that were made with it, for `diagnose`; None where
+        experiments: results of the experiments that were made with it, for `explain`; None where
             none were asked for. They are not saved.
     """
 
@@ -231,7 +231,7 @@ class Comparison(ComparisonFiles):
         """
         return rules.statements(self[backend], [self[engine] for engine in engines])
 
-    def against(self, old: Comparison | str | os.PathLike[str], force: bool = False) -> Difference:
+    def diff(self, old: Comparison | str | os.PathLike[str], force: bool = False) -> Difference:
         """The differences to an older run of the same workload; `precisionbench diff` prints them.
 
         Two runs are measured at different times, so drift of the machine is part of the difference.
@@ -256,6 +256,8 @@ class Comparison(ComparisonFiles):
         if not force:
             comparable.refuse(found)
         return difference(older, self.data, found)
+
+    against = diff  # an alias
 
     def to_json(self) -> str:
         """The comparison as versioned JSON text, as `save` writes it."""

@@ -19,7 +19,7 @@ _TEXTS = {
     "processes_differ": "processes of the same row differ too much",
 }
 _FEW_ROUNDS = ("no_shared_rounds", "too_few_rounds")
-ONE_PROCESS_REMEDY = "use two replicas or more, or give the noise_floor that the doctor measures"
+ONE_PROCESS_REMEDY = "use two replicas or more, or give the noise_floor of precisionbench examine"
 # Reasons for which there is no verdict at all, whatever the interval.
 NO_VERDICTS = (
     "not_interleaved",

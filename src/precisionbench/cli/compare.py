@@ -77,7 +77,7 @@ if TYPE_CHECKING:
 @seed_option()
 @effort_options()
 @budget_option()
-@click.option("--noise-floor", type=float, metavar="SHARE", help="As `doctor` measured it.")
+@click.option("--noise-floor", type=float, metavar="SHARE", help="As `examine` measured it.")
 @click.option(
     "--shared-cores",
     type=click.IntRange(min=0),
@@ -144,9 +144,9 @@ def compare(
 def _explained(comparison: Comparison) -> Diagnosis:
     """Diagnose a comparison with the experiments that were made, and print that."""
     from precisionbench.report.diagnosis import to_text
-    from precisionbench.workflows.diagnose import diagnose
+    from precisionbench.workflows.diagnose import explain
 
-    diagnosis = diagnose(comparison)
+    diagnosis = explain(comparison)
     print()
     print_prose(partial(to_text, diagnosis))
     return diagnosis

@@ -43,7 +43,7 @@ def diff(old: str, new: str, force: bool, fail_if_slower: bool, as_json: bool) -
     from precisionbench.report.run_diff import show as show_diff
     from precisionbench.report.run_diff import to_text
 
-    found = load(new).against(load(old), force=force)
+    found = load(new).diff(load(old), force=force)
     if as_json:
         print_json("precisionbench.difference", found)
     else:

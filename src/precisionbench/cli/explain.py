@@ -101,11 +101,12 @@ def explain(
     \b
     Example:
       precisionbench explain result.json torchvision:resnet50
-      precisionbench explain result.json --to mlperf-v4.1-h200-resnet50-offline --html gap.html
+      precisionbench explain result.json --to mlperf-v4.1-h200-resnet50-offline \\
+        --html gap.html
     """
     from precisionbench.comparison import load
     from precisionbench.report.diagnosis import to_text
-    from precisionbench.workflows.diagnose import diagnose
+    from precisionbench.workflows.diagnose import explain as explain_rows
 
     comparison = load(file)
     gap = _GapOptions(**gap_options)
@@ -123,7 +124,9 @@ def explain(
     if model is not None and experiments != ("none",):
         start_fork_server(model)
     with progress(quiet or model is None) as on_progress:
-        diagnosis = diagnose(comparison, model, experiments, trust=trust, on_progress=on_progress)
+        diagnosis = explain_rows(
+            comparison, model, experiments, trust=trust, on_progress=on_progress
+        )
     if as_json:
         print_json("precisionbench.diagnosis", diagnosis)
     else:

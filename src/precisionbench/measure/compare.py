@@ -109,12 +109,12 @@ def compare(
             is 60 s for each backend on a GPU and 10 s elsewhere, times what the effort has, and
             900 s at most; most comparisons end far earlier. Experiments have a budget of their own.
         noise_floor: known run-to-run standard deviation of the log of a latency on this machine,
-            as `precisionbench doctor` measures it; no interval is narrower than it allows. None
+            as `precisionbench examine` measures it; no interval is narrower than it allows. None
             is 0.0025 on a GPU and 0 elsewhere.
         shared_cores: while they are measured, pin all workers to the same few CPU cores (Linux),
             which reduces run-to-run variance of small batches; 0 leaves them all cores. None is 2
             on a GPU, unless calls keep several cores busy, and 0 elsewhere.
-        evidence: profile each row's calls, layer by layer, after all rows are measured; `diagnose`
+        evidence: profile each row's calls, layer by layer, after all rows are measured; `explain`
             reads it. None is yes, unless the effort is `"quick"`.
         build_together: prepare all rows at the same time, which is quicker where they compile;
             build times and autotuning of backends then disturb each other.
@@ -126,7 +126,7 @@ def compare(
             processes, twelve rounds or more until intervals are narrow, four times the budget.
             Other arguments win over it.
         experiments: `pb.Experiments("auto")`: made once all rows are measured, in their workers,
-            which takes less time than afterwards; `diagnose` uses their results. None makes none.
+            which takes less time than afterwards; `explain` uses their results. None makes none.
         on_progress: `"auto"` shows progress on a terminal (standard error) or in a notebook; not
             in CI, in pytest, in a thread, or within another display. None shows nothing. A function
             is called with a `Progress` at each step; one that raises is not called again, and a

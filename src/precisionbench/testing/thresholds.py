@@ -34,8 +34,8 @@ from precisionbench.results.json_values import Json
 from precisionbench.spec_syntax import same_row, split_spec
 
 _MEASURE_LONGER = "measure longer (budget_s, replicas, sessions), or ask for less"
-_SEE_DIAGNOSIS = "the diagnosis of the comparison says what limits it (pb.diagnose, or --explain)"
-_SEE_LAYERS = "the diagnosis names the layer in which the error grows (pb.diagnose, or --explain)"
+_SEE_DIAGNOSIS = "the diagnosis of the comparison says what limits it (pb.explain, or --explain)"
+_SEE_LAYERS = "the diagnosis names the layer in which the error grows (pb.explain, or --explain)"
 
 
 @attrs.frozen

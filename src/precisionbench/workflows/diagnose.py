@@ -1,4 +1,4 @@
-"""`diagnose()` and `explain_gap()`: why a comparison's rows are as fast as they are."""
+"""`explain()` and `explain_gap()`: why a comparison's rows are as fast as they are."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _diagnosis(comparison: Comparison, made: MadeExperiments | None) -> Diagnosi
     return Diagnosis(**{f.name: getattr(found, f.name) for f in attrs.fields(DiagnosisData)})
 
 
-def diagnose(
+def explain(
     comparison: Comparison | str | os.PathLike[str],
     workload: Any = None,
     experiments: str | Sequence[str] = "none",
@@ -165,6 +165,9 @@ def diagnose(
     with shown(on_progress) as tell:
         made = wanted(comparison, measured, on_progress=tell)
     return _diagnosis(comparison, made)
+
+
+diagnose = explain  # an alias
 
 
 def _model_and_inputs(workload: Any) -> tuple[Any, Any]:
