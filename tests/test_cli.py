@@ -229,6 +229,45 @@ def test_bad_usage_is_one_sentence_and_exit_code_2(here, case):
     assert done.stdout == ""
 
 
+def test_a_class_in_a_file_is_measured_on_inputs_of_a_shape(here):
+    (here / "models").mkdir()
+    Path("models/mine.py").write_text(
+        "import torch\nclass Net(torch.nn.Linear):\n"
+        "    def __init__(self): super().__init__(8, 8)\n"
+    )
+    shape = ("--input-shape", "8", "--batch-size", "3")
+    done = compare("models/mine.py:Net", "-b", "bf16", *shape, "-o", "r.json")
+    assert done.exit_code == 0, done.output
+    found = pb.load("r.json")
+    assert found.data.workload.inputs[0].shape == (3, 8)
+    assert [row.backend for row in found] == ["eager", "half:dtype=bfloat16"]
+    assert "bf16" in found
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("cli_models:tiny", "--batch-size", "1,2"), "-b half:batch_size=1 -b half:batch_size=2"),
+        (("cli_models:tiny", "--batch-size", "0"), "0 is not in the range x>=1"),
+        (("a:make", "b:make"), "to compare two, measure each and compare the files: precision"),
+        (("cli_models:tiny", "--input-shape", "3,a"), "'3,a' is no shape; write it as 3,224,224"),
+        (("cli_models:tiny", "--input-shape", "0"), "'0' is no shape"),
+        ((), "Missing argument 'MODEL'"),
+    ],
+)
+def test_a_usual_mistake_is_answered_with_what_to_write(here, args, message):
+    for command in ("compare", "ladder"):
+        done = run(command, *args)
+        assert done.exit_code == 2
+        assert message in " ".join(done.stderr.split())
+
+
+def test_the_shape_of_inputs_is_for_experiments_of_a_model(saved):
+    done = run("explain", saved, "--input-shape", "3,224,224")
+    assert done.exit_code == 2
+    assert "--input-shape is for experiments, which need the model" in done.stderr
+
+
 def test_an_interrupt_is_exit_code_130(here):
     done = compare("cli_models:interrupted", "-b", "half")
     assert done.exit_code == 130

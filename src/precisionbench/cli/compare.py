@@ -12,7 +12,6 @@ from precisionbench.cli.early_start import start_fork_server
 from precisionbench.cli.exit_codes import A_THRESHOLD, exit_codes_text
 from precisionbench.cli.options import (
     backends_option,
-    batch_size_option,
     budget_option,
     device_option,
     effort_options,
@@ -34,6 +33,13 @@ from precisionbench.cli.output import (
 )
 from precisionbench.cli.result_files import ResultFiles
 from precisionbench.cli.thresholds import exit_if_missed, fail_under_option
+from precisionbench.cli.workload_options import (
+    Shapes,
+    batch_size_option,
+    input_shape_option,
+    model_argument,
+    random_inputs,
+)
 
 if TYPE_CHECKING:
     from precisionbench.comparison import Comparison
@@ -46,7 +52,7 @@ if TYPE_CHECKING:
     short_help="Measure MODEL under several backends.",
     epilog=exit_codes_text(A_THRESHOLD),
 )
-@click.argument("model")
+@model_argument()
 @backends_option(
     "Backend as name:option=value,... or fp32, tf32, fp16, bf16, amp, tensorrt (again for each; "
     "default: those for the device)."
@@ -58,6 +64,7 @@ if TYPE_CHECKING:
     help="The row that the others are compared with.",
 )
 @batch_size_option()
+@input_shape_option()
 @device_option()
 @click.option(
     "--launcher",
@@ -103,16 +110,19 @@ def compare(
     explain: bool,
     experiments: tuple[str, ...],
     fail_under: tuple[str, ...],
+    shapes: Shapes,
     **options: Any,
 ) -> None:
     """Measure MODEL under several backends and show the table.
 
-    MODEL is torchvision:NAME, or package.module:function where the function gives a model and its
-    inputs; the working directory is on the path.
+    MODEL is torchvision:NAME, package.module:function or path/to/file.py:function where the
+    function gives a model and its inputs, or a class of models with --input-shape. The working
+    directory is on the path.
 
     \b
     Example:
-      precisionbench compare torchvision:resnet50 -b half -b autocast -o r.json
+      precisionbench compare torchvision:resnet50 -b fp16 -b amp -o r.json
+      precisionbench compare mine.py:Net --input-shape 3,224,224 --batch-size 8
     """
     if explain and options["evidence"] is False:
         raise click.UsageError("--explain needs the evidence; leave --no-evidence out")
@@ -129,8 +139,10 @@ def compare(
     )
     options["experiments"] = _experiments(explain, experiments)
     files.check()
+    inputs = random_inputs(shapes, options["batch_size"], options["device"])
+    options["batch_size"] = None if inputs else options["batch_size"]
     with files.journal() as journal, progress(quiet) as on_progress:
-        comparison = measure(model, on_progress=on_progress, journal=journal, **options)
+        comparison = measure(model, inputs, on_progress=on_progress, journal=journal, **options)
     try:
         files.save(comparison, journal)
     finally:  # a full disk must not take the figures with it, nor a closed pipe the file

@@ -20,6 +20,7 @@ from precisionbench.cli.options import (
     spec_option,
 )
 from precisionbench.cli.output import print_json, print_lines, print_prose, progress
+from precisionbench.cli.workload_options import Shapes, input_shape_option, random_inputs
 
 if TYPE_CHECKING:
     from precisionbench.comparison import Comparison
@@ -65,6 +66,7 @@ class _Report(NamedTuple):
 )
 @click.argument("file", type=ResultFile())
 @click.argument("model", required=False)
+@input_shape_option()
 @experiments_option(
     "auto, none, or names (again for each); they need MODEL.  [default: auto with MODEL]"
 )
@@ -90,6 +92,7 @@ def explain(
     quiet: bool,
     html: str | None,
     overwrite: bool,
+    shapes: Shapes,
     **gap_options: Any,
 ) -> None:
     """Say why the rows of a saved result are as fast as they are, or not as a published number.
@@ -111,8 +114,9 @@ def explain(
     comparison = load(file)
     gap = _GapOptions(**gap_options)
     _check_usage(gap, model, experiments)
-    if trust and model is None:
-        raise click.UsageError(f"--trust is for experiments, which need the model: {_WITH_MODEL}")
+    if (trust or shapes) and model is None:
+        option = "--trust" if trust else "--input-shape"
+        raise click.UsageError(f"{option} is for experiments, which need the model: {_WITH_MODEL}")
     report = _Report(html, overwrite)
     report.check()
     if gap.to is not None:
@@ -123,9 +127,11 @@ def explain(
     experiments = experiments or ("auto" if model else "none",)
     if model is not None and experiments != ("none",):
         start_fork_server(model)
+    inputs = random_inputs(shapes, comparison.data.workload.batch_size, None)
+    workload = (model, inputs) if inputs else model
     with progress(quiet or model is None) as on_progress:
         diagnosis = explain_rows(
-            comparison, model, experiments, trust=trust, on_progress=on_progress
+            comparison, workload, experiments, trust=trust, on_progress=on_progress
         )
     if as_json:
         print_json("precisionbench.diagnosis", diagnosis)

@@ -9,7 +9,6 @@ import click
 from precisionbench.cli.early_start import start_fork_server
 from precisionbench.cli.exit_codes import exit_codes_text
 from precisionbench.cli.options import (
-    batch_size_option,
     budget_option,
     device_option,
     effort_options,
@@ -29,6 +28,13 @@ from precisionbench.cli.output import (
     progress,
 )
 from precisionbench.cli.result_files import ResultFiles
+from precisionbench.cli.workload_options import (
+    Shapes,
+    batch_size_option,
+    input_shape_option,
+    model_argument,
+    random_inputs,
+)
 
 if TYPE_CHECKING:
     from precisionbench.workflows.ladder import Ladder
@@ -38,10 +44,11 @@ if TYPE_CHECKING:
     short_help="Climb to the fastest row, one change at a time.",
     epilog=exit_codes_text(),
 )
-@click.argument("model")
+@model_argument()
 @record_option("--to", "A published number to climb to; see `published`.")
 @spec_option("--start", default="eager", show_default=True, help="The row at the bottom.")
 @batch_size_option()
+@input_shape_option()
 @device_option()
 @replicas_option("row")
 @seed_option()
@@ -51,7 +58,9 @@ if TYPE_CHECKING:
 @result_file_options("the measured rows")
 @json_option("the rungs and the gap")
 @quiet_option()
-def ladder(model: str, files: ResultFiles, as_json: bool, quiet: bool, **options: Any) -> None:
+def ladder(
+    model: str, files: ResultFiles, as_json: bool, quiet: bool, shapes: Shapes, **options: Any
+) -> None:
     """Climb from a row of MODEL to the fastest one here, one change at a time, and on to a
     published number.
 
@@ -65,8 +74,10 @@ def ladder(model: str, files: ResultFiles, as_json: bool, quiet: bool, **options
     from precisionbench.workflows.ladder import ladder as measure
 
     files.check()
+    inputs = random_inputs(shapes, options["batch_size"], options["device"])
+    options["batch_size"] = None if inputs else options["batch_size"]
     with files.journal() as journal, progress(quiet) as on_progress:
-        result = measure(model, on_progress=on_progress, journal=journal, **options)
+        result = measure(model, inputs, on_progress=on_progress, journal=journal, **options)
     try:
         files.save(result, journal)
     finally:  # a full disk must not take the figures with it, nor a closed pipe the file
