@@ -86,8 +86,8 @@ def compare(
 
     Args:
         model: an `nn.Module`, a function that builds one (or `(model, inputs)`),
-            `"torchvision:NAME"` or `"package.module:function"`. A function is called
-            again for every backend with the same random seed.
+            `"torchvision:NAME"`, `"package.module:function"` or `"path/to/file.py:Class"`. A
+            function is called again for every backend with the same random seed.
         inputs: one forward pass's arguments: a tensor, a tuple, a mapping of keyword arguments,
             or a function that gives one of these.
         backends: specs such as `"half:dtype=bfloat16"` or `Backend` objects, measured in this
@@ -97,7 +97,8 @@ def compare(
         device: `"cpu"`, `"cuda"`, `"cuda:1"`; None takes the model's GPU, else the current GPU,
             else the CPU.
         batch_size: items that one call serves, where the inputs' first dimension is something else;
-            for `"torchvision:NAME"` the batch to make.
+            for `"torchvision:NAME"`, and for functions with a parameter of this name, the batch to
+            make. None leaves it to the function's own default.
         launcher: `"process"`: each backend in worker processes of its own, in interleaved rounds;
             `"inline"`: in this process, one backend after another, for debugging.
         replicas: fresh processes of each backend; None is 3 on a GPU and 2 elsewhere, fewer where
