@@ -82,7 +82,7 @@ def explain_gap(
     Raises:
         RecordNotFoundError: no published number has this id.
         RowNotFoundError: there is no such row.
-        IncomparableError: one of the two is not a rate, or they are of different models.
+        IncomparableError: one of the two is not a rate, or they are of different models or inputs.
         SpecError: a factor is called unexplained, or is in the ledger already; or `published` is
             neither an id nor a record.
         ResultFormatError: the file cannot be read.
