@@ -5,6 +5,8 @@ python examples/why.py
 
 from __future__ import annotations
 
+import argparse
+
 import torch
 from torch import nn
 
@@ -27,4 +29,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     main()
