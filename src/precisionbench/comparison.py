@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from precisionbench import errors, rules, safe_text
@@ -34,8 +34,7 @@ from precisionbench.spec_syntax import same_row
 
 if TYPE_CHECKING:
     from precisionbench.diagnosis.findings import DiagnosisData, MadeExperiments
-    from precisionbench.diagnosis.gap.ledger import GapData
-    from precisionbench.report.html.waterfall import LedgerRow
+    from precisionbench.report.html.waterfall import Ledger
 
 
 class ComparisonFiles:
@@ -49,7 +48,7 @@ class ComparisonFiles:
     def _measured_data(self) -> ComparisonData:
         raise NotImplementedError
 
-    def _ledger(self) -> Iterable[LedgerRow] | None:
+    def _ledger(self) -> Ledger | None:
         return None
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -71,7 +70,7 @@ class ComparisonFiles:
         path: str | os.PathLike[str],
         overwrite: bool = False,
         *,
-        ledger: GapData | Iterable[LedgerRow] | None = None,
+        ledger: Ledger | None = None,
         diagnosis: DiagnosisData | None = None,
     ) -> None:
         """Write the report: one HTML file that opens offline and loads nothing.
@@ -79,10 +78,9 @@ class ComparisonFiles:
         Args:
             path: file to write.
             overwrite: replace an existing file.
-            ledger: a gap, drawn as a waterfall: what `explain_gap` returns, or rows of
-                (label, kind, factor, low, high), where a kind is `measured`, `derived`, `assumed`
-                or `unexplained`, and low and high may be None. Without it a ladder draws its own
-                gap.
+            ledger: a gap, drawn as a waterfall: as `explain_gap` returns it; or rows of (label,
+                kind, factor, low, high), where a kind is `measured`, `derived`, `assumed` or
+                `unexplained`, and low and high may be None. Without it a ladder draws its own gap.
             diagnosis: as `explain` returns it, with its experiments; None makes one without.
 
         Raises:
@@ -90,12 +88,10 @@ class ComparisonFiles:
             OutputError: it cannot be written.
             SpecError: a row of the ledger is not of this form.
         """
-        from precisionbench.diagnosis.gap.ledger import GapData
         from precisionbench.report.html.page import to_html  # imports Jinja
 
         files.check_writable(path, overwrite)
-        rows = ledger.rows if isinstance(ledger, GapData) else ledger
-        rows = self._ledger() if rows is None else rows
+        rows = self._ledger() if ledger is None else ledger
         page = to_html(self._measured_data(), rows, diagnosis)
         files.write_text(path, page, overwrite=overwrite)
 

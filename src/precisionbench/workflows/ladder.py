@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -25,7 +25,7 @@ from precisionbench.published import get
 from precisionbench.published.record import Record
 from precisionbench.reference_data.peaks import device_of
 from precisionbench.report import ledger
-from precisionbench.report.html.waterfall import LedgerRow
+from precisionbench.report.html.waterfall import Ledger
 from precisionbench.report.ladder import to_text
 from precisionbench.report.plain import WIDTH
 from precisionbench.report.progress import shown
@@ -88,8 +88,8 @@ class Ladder(ComparisonFiles):
     def _measured_data(self) -> ComparisonData:
         return self.comparison.data
 
-    def _ledger(self) -> Iterable[LedgerRow] | None:
-        return None if self.gap is None else self.gap.rows
+    def _ledger(self) -> Ledger | None:
+        return self.gap
 
     @classmethod
     def of(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from precisionbench.report.html.latency_plot import HEIGHT, WIDTH, latency_panel
 from precisionbench.report.html.roofline_plot import FRAME, roofline_plot
 from precisionbench.report.html.speedup_plot import speedup_plot
 from precisionbench.report.html.time_plot import time_plot
-from precisionbench.report.html.waterfall import LedgerRow, waterfall
+from precisionbench.report.html.waterfall import Ledger, waterfall
 from precisionbench.results import ComparisonData, json_format
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ MAX_PLAIN_CHARACTERS = 1_000_000
 
 def to_html(
     data: ComparisonData,
-    ledger: Iterable[LedgerRow] | None = None,
+    ledger: Ledger | None = None,
     diagnosis: DiagnosisData | None = None,
 ) -> str:
     """The whole report.

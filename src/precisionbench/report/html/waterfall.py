@@ -1,4 +1,4 @@
-"""The waterfall plot of a gap: bars of the factors whose product is the gap."""
+"""The waterfall plot of a gap: bars of the factors whose product is the gap, between two rates."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
+from precisionbench.diagnosis.gap.ledger import GapData, Rate
 from precisionbench.errors import SpecError
-from precisionbench.report.formatting import significant
+from precisionbench.report.formatting import rate, significant
 from precisionbench.report.html.scales import Scale, Tick
 
 # Sources of a factor.
@@ -18,6 +19,8 @@ TOTAL = "total"
 
 # label, kind, factor, low, high
 LedgerRow = tuple[str, str, float, float | None, float | None]
+# Rows alone, or a whole ledger, which also knows the rates at both ends.
+Ledger = GapData | Iterable[LedgerRow]
 
 
 @attrs.frozen
@@ -54,20 +57,25 @@ class Waterfall:
         ticks: of the axis.
         one_at: position of 1.
         warning: shown first; may be empty.
+        start: the measured rate, with its name; empty if only factors are known.
+        end: the published rate, with its name; empty if only factors are known.
     """
 
     bars: tuple[Bar, ...]
     ticks: tuple[Tick, ...]
     one_at: float
     warning: str
+    start: str = ""
+    end: str = ""
 
 
-def waterfall(ledger: Iterable[LedgerRow]) -> Waterfall:
+def waterfall(ledger: Ledger) -> Waterfall:
     """Draw a ledger.
 
     Args:
-        ledger: rows of (label, kind, factor, low, high), from one number to the other; a kind is
-            `measured`, `derived`, `assumed` or `unexplained`; low and high may be None.
+        ledger: as `explain_gap` returns it; or rows of (label, kind, factor, low, high), from one
+            number to the other, where a kind is `measured`, `derived`, `assumed` or `unexplained`
+            and low and high may be None.
 
     Returns:
         Each bar starts where the one before ended, on a logarithmic axis, so that equal lengths
@@ -76,6 +84,9 @@ def waterfall(ledger: Iterable[LedgerRow]) -> Waterfall:
     Raises:
         SpecError: a row is not of this form.
     """
+    if isinstance(ledger, GapData):
+        drawn = waterfall(ledger.rows)
+        return attrs.evolve(drawn, start=_end(ledger.measured), end=_end(ledger.published))
     found = [_checked(row) for row in ledger]
     ends = [1.0]
     for row in found:
@@ -84,6 +95,10 @@ def waterfall(ledger: Iterable[LedgerRow]) -> Waterfall:
     bars = [_bar(row, start, scale) for row, start in zip(found, ends, strict=False)]
     bars.append(_bar(("together", TOTAL, ends[-1], None, None), 1.0, scale))
     return Waterfall(tuple(bars), scale.ticks(), scale.at(1.0), _warning(found))
+
+
+def _end(found: Rate) -> str:
+    return f"{rate(found.items_per_s.value)} items/s: {found.name}"
 
 
 def _checked(row: Sequence[object]) -> LedgerRow:
