@@ -236,12 +236,14 @@ def test_a_class_in_a_file_is_measured_on_inputs_of_a_shape(here):
         "    def __init__(self): super().__init__(8, 8)\n"
     )
     shape = ("--input-shape", "8", "--batch-size", "3")
-    done = compare("models/mine.py:Net", "-b", "bf16", *shape, "-o", "r.json")
-    assert done.exit_code == 0, done.output
+    missed = ("--fail-under", "small>=1000")
+    done = compare("models/mine.py:Net", "-b", "small=bf16", *shape, "-o", "r.json", *missed)
+    assert done.exit_code == 1, done.output
     found = pb.load("r.json")
     assert found.data.workload.inputs[0].shape == (3, 8)
     assert [row.backend for row in found] == ["eager", "half:dtype=bfloat16"]
-    assert "bf16" in found
+    assert found["small"] is found["bf16"]
+    assert "small (half:dtype=bfloat16)" in done.stdout
 
 
 @pytest.mark.parametrize(

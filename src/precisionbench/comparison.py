@@ -134,10 +134,11 @@ class Comparison(ComparisonFiles):
         return self.data.failures
 
     def __getitem__(self, backend: str) -> BackendResult:
-        """The measured row of a spec; default options may be given.
+        """The measured row of a spec or a label; default options may be given.
 
         Args:
-            backend: a spec, with `#2` for the second of two equal rows.
+            backend: the row's label; or a spec or an alias, with `#2` for the second of two equal
+                rows.
 
         Returns:
             The row.
@@ -157,7 +158,8 @@ class Comparison(ComparisonFiles):
         for failure in self.failures:
             if _is_row(failure, backend):
                 raise self._error_of(failure)
-        names = [row.backend for row in self.results] + [row.backend for row in self.failures]
+        rows: list[BackendResult | BackendFailure] = [*self.results, *self.failures]
+        names = [name for row in rows for name in (row.label, row.backend) if name]
         raise RowNotFoundError(f"there is no row {backend!r}", did_you_mean(backend, names))
 
     def __iter__(self) -> Iterator[BackendResult]:
@@ -294,7 +296,7 @@ class Comparison(ComparisonFiles):
 
 
 def _is_row(row: BackendResult | BackendFailure, query: str) -> bool:
-    return query == row.backend or same_row(query, row.backend, row.options)
+    return query in (row.backend, row.label or None) or same_row(query, row.backend, row.options)
 
 
 def load(path: str | os.PathLike[str]) -> Comparison:

@@ -43,6 +43,17 @@ def split_spec(spec: str) -> tuple[str, dict[str, str]]:
     return name, options
 
 
+def split_label(text: str) -> tuple[str, str]:
+    """Split `label=spec` into both; the label is empty where there is none.
+
+    Args:
+        text: such as `fast=half:dtype=bfloat16`, or a spec.
+    """
+    label, equals, spec = text.partition("=")
+    is_label = equals and label.strip() and not set(":,") & set(label)
+    return (label.strip(), spec.strip()) if is_label else ("", text)
+
+
 def without_alias(spec: str) -> str:
     """The spec with an alias replaced, such as `half:dtype=bfloat16` for `bf16`.
 

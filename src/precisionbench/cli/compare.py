@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 )
 @model_argument()
 @backends_option(
-    "Backend as name:option=value,... or fp32, tf32, fp16, bf16, amp, tensorrt (again for each; "
-    "default: those for the device)."
+    "Backend as name:option=value,... or fp32, tf32, fp16, bf16, amp, tensorrt; LABEL=... "
+    "gives the row a label (again for each; default: those for the device)."
 )
 @spec_option(
     "--reference",
@@ -186,6 +186,7 @@ def _thresholds(
     if thresholds:
         backends = backends or default_backends(usable_device(device).type)
         rows, reference_name = plan(backends, reference)
-        known = [(row.name, row.identity["options"]) for row in rows]
+        names = [(name, row) for row in rows for name in (row.name, row.label) if name]
+        known = [(name, row.identity["options"]) for name, row in names]
         check_rows(thresholds, known, reference_name)
     return thresholds

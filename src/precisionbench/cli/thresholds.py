@@ -43,8 +43,8 @@ def exit_if_missed(
     for sentence in sentences:
         complain(sentence)
     if sentences:
-        interrupted = was_interrupted(click.get_current_context())
-        sys.exit(INTERRUPTED if interrupted else THRESHOLD_MISSED)
+        ctx = click.get_current_context(silent=True)
+        sys.exit(INTERRUPTED if ctx and was_interrupted(ctx) else THRESHOLD_MISSED)
 
 
 def _why_missed(threshold: Threshold, comparison: Comparison, was_planned: bool) -> str:

@@ -26,6 +26,7 @@ from precisionbench.measure.guard import explained
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import (
     DEFAULT_BACKENDS,
+    Backends,
     Row,
     default_backends,
     packages_of,
@@ -59,7 +60,7 @@ def compare(
     model: nn.Module | Callable[[], Any] | str,
     inputs: Any = None,
     *,
-    backends: Sequence[str | Backend] | None = None,
+    backends: Backends | None = None,
     reference: str | Backend = "eager",
     device: Any = None,
     batch_size: int | None = None,
@@ -91,8 +92,9 @@ def compare(
         inputs: one forward pass's arguments: a tensor, a tuple, a mapping of keyword arguments,
             or a function that gives one of these.
         backends: specs such as `"half:dtype=bfloat16"` or `Backend` objects, measured in this
-            order; None is `default_backends` of the device, of which rows whose calls take far
-            longer than the reference's are left out on a CPU, with a note.
+            order; `{"fast": "compile"}` or `"fast=compile"` gives a row a label. None is
+            `default_backends` of the device, of which rows whose calls take far longer than the
+            reference's are left out on a CPU, with a note.
         reference: the row that the others are compared with; measured first if not in `backends`.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`; None takes the model's GPU, else the current GPU,
             else the CPU.
@@ -206,7 +208,7 @@ class _Plan:
 
 
 def _planned(
-    backends: Sequence[str | Backend] | None,
+    backends: Backends | None,
     reference: str | Backend,
     build: Callable[..., Workload],
     options: Options,
