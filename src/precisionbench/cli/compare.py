@@ -139,10 +139,11 @@ def compare(
     )
     options["experiments"] = _experiments(explain, experiments)
     files.check()
-    inputs = random_inputs(shapes, options["batch_size"], options["device"])
-    options["batch_size"] = None if inputs else options["batch_size"]
+    if shapes:
+        batch_size = options.pop("batch_size")
+        options["inputs"] = random_inputs(shapes, batch_size, options["device"])
     with files.journal() as journal, progress(quiet) as on_progress:
-        comparison = measure(model, inputs, on_progress=on_progress, journal=journal, **options)
+        comparison = measure(model, on_progress=on_progress, journal=journal, **options)
     try:
         files.save(comparison, journal)
     finally:  # a full disk must not take the figures with it, nor a closed pipe the file

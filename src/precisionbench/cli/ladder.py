@@ -74,10 +74,11 @@ def ladder(
     from precisionbench.workflows.ladder import ladder as measure
 
     files.check()
-    inputs = random_inputs(shapes, options["batch_size"], options["device"])
-    options["batch_size"] = None if inputs else options["batch_size"]
+    if shapes:
+        batch_size = options.pop("batch_size")
+        options["inputs"] = random_inputs(shapes, batch_size, options["device"])
     with files.journal() as journal, progress(quiet) as on_progress:
-        result = measure(model, inputs, on_progress=on_progress, journal=journal, **options)
+        result = measure(model, on_progress=on_progress, journal=journal, **options)
     try:
         files.save(result, journal)
     finally:  # a full disk must not take the figures with it, nor a closed pipe the file
