@@ -6,12 +6,17 @@ GPU and the Python package apex/ of NVIDIA/apex at tag 25.05 on the path.
     python examples/apex_amp.py [BATCH_SIZE] [MODEL]
 """
 
-import sys
+import argparse
 
 import precisionbench as pb
 
-batch_size = int(sys.argv[1]) if len(sys.argv) > 1 else None
-model = sys.argv[2] if len(sys.argv) > 2 else "torchvision:resnet50"
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+parser.add_argument("batch_size", nargs="?", type=int)
+parser.add_argument("model", nargs="?", default="torchvision:resnet50")
+given = parser.parse_args()
+batch_size, model = given.batch_size, given.model
 
 comparison = pb.compare(
     model, batch_size=batch_size, backends=["apex-amp:opt_level=O1", "eager", "half"]

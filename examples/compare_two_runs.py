@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def main() -> None:
 
     # weeks later, with other code
     new = pb.compare(model, inputs, backends=["half:dtype=bfloat16"], budget_s=3)
-    changes = new.against(pb.load(saved))
+    changes = new.diff(pb.load(saved))
     for row in changes.rows:
         found = row.speedup
         print(f"{row.backend}: {found.value:.3f}x [{found.low:.3f}, {found.high:.3f}] ", end="")
@@ -29,4 +30,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     main()

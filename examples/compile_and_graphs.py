@@ -7,12 +7,17 @@ graph says why it cannot run.
     python examples/compile_and_graphs.py [BATCH_SIZE] [MODEL]
 """
 
-import sys
+import argparse
 
 import precisionbench as pb
 
-batch_size = int(sys.argv[1]) if len(sys.argv) > 1 else 1
-model = sys.argv[2] if len(sys.argv) > 2 else "torchvision:resnet50"
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+parser.add_argument("batch_size", nargs="?", type=int, default=1)
+parser.add_argument("model", nargs="?", default="torchvision:resnet50")
+given = parser.parse_args()
+batch_size, model = given.batch_size, given.model
 
 COMPILED = "compile:dtype=float16,freezing=true,memory_format=channels_last"
 comparison = pb.compare(

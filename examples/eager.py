@@ -3,12 +3,17 @@
 python examples/eager.py [BATCH_SIZE] [MODEL]
 """
 
-import sys
+import argparse
 
 import precisionbench as pb
 
-batch_size = int(sys.argv[1]) if len(sys.argv) > 1 else None
-model = sys.argv[2] if len(sys.argv) > 2 else "torchvision:resnet50"
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+parser.add_argument("batch_size", nargs="?", type=int)
+parser.add_argument("model", nargs="?", default="torchvision:resnet50")
+given = parser.parse_args()
+batch_size, model = given.batch_size, given.model
 
 comparison = pb.compare(model, batch_size=batch_size, backends=["eager", "eager:precision=tf32"])
 print(comparison)

@@ -5,7 +5,7 @@ python examples/explain_gap.py [result.json [published id]]
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import precisionbench as pb
@@ -13,7 +13,7 @@ import precisionbench as pb
 RECORD = Path(__file__).parent.parent / "docs/records/h200-resnet50-batch100.json"
 
 
-def main(result: str = str(RECORD), published: str = "mlperf-v4.1-h200-resnet50-offline") -> None:
+def main(result: str, published: str) -> None:
     comparison = pb.load(result)
     gap = pb.explain_gap(comparison, comparison.data.reference, published)
     print(gap)
@@ -24,4 +24,10 @@ def main(result: str = str(RECORD), published: str = "mlperf-v4.1-h200-resnet50-
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("result", nargs="?", default=str(RECORD))
+    parser.add_argument("published", nargs="?", default="mlperf-v4.1-h200-resnet50-offline")
+    given = parser.parse_args()
+    main(given.result, given.published)

@@ -7,8 +7,8 @@ says so.
     python examples/founding_case.py [FILE to save the five rows in]
 """
 
+import argparse
 import math
-import sys
 
 import attrs
 
@@ -190,7 +190,12 @@ def case() -> tuple[Comparison, pb.GapLedger]:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", nargs="?")
+    file = parser.parse_args().file
     comparison, gap = case()
     print(comparison, gap, sep="\n\n")
-    if len(sys.argv) > 1:
-        comparison.save(sys.argv[1])
+    if file is not None:
+        comparison.save(file)

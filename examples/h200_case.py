@@ -8,6 +8,7 @@ what remains is unexplained.
     python examples/h200_case.py
 """
 
+import argparse
 import json
 import math
 from pathlib import Path
@@ -98,4 +99,7 @@ def _int8() -> Factor:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     print(case())

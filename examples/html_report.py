@@ -5,7 +5,7 @@ python examples/html_report.py [report.html]
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 import torch
 from torch import nn
@@ -13,8 +13,7 @@ from torch import nn
 import precisionbench as pb
 
 
-def main() -> None:
-    file = sys.argv[1] if len(sys.argv) > 1 else "report.html"
+def main(file: str) -> None:
     model = nn.Sequential(nn.Conv2d(16, 50, 3), nn.BatchNorm2d(50), nn.ReLU(), nn.Conv2d(50, 50, 3))
     images = torch.rand(8, 16, 32, 32)
     comparison = pb.compare(model, images, backends=["half:dtype=bfloat16"], budget_s=3)
@@ -31,9 +30,13 @@ def main() -> None:
         ),
         ("a larger batch", "assumed", 1.2, 1.0, 1.5),
     ]
-    comparison.to_html(file, overwrite=True, ledger=gap, diagnosis=pb.diagnose(comparison))
+    comparison.to_html(file, overwrite=True, ledger=gap, diagnosis=pb.explain(comparison))
     print(f"open {file} in a browser")
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", nargs="?", default="report.html")
+    main(parser.parse_args().file)

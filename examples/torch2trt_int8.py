@@ -5,15 +5,20 @@ It needs a GPU, TensorRT 8 to 10 and torch2trt; without them the rows say so.
     python examples/torch2trt_int8.py [BATCH_SIZE] [MODEL]
 """
 
-import sys
+import argparse
 
 import torch
 
 import precisionbench as pb
 from precisionbench.backends.torch2trt import Torch2trt
 
-batch_size = int(sys.argv[1]) if len(sys.argv) > 1 else 8
-model = sys.argv[2] if len(sys.argv) > 2 else "torchvision:resnet50"
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+parser.add_argument("batch_size", nargs="?", type=int, default=8)
+parser.add_argument("model", nargs="?", default="torchvision:resnet50")
+given = parser.parse_args()
+batch_size, model = given.batch_size, given.model
 
 # Stand-ins for real, preprocessed images. Each batch has the shape that will be measured.
 calibration = [torch.rand(batch_size, 3, 224, 224) for _ in range(4)]

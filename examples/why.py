@@ -5,6 +5,8 @@ python examples/why.py
 
 from __future__ import annotations
 
+import argparse
+
 import torch
 from torch import nn
 
@@ -23,8 +25,11 @@ def main() -> None:
     comparison = pb.compare(model, images, backends=["half", "half:dtype=bfloat16"], budget_s=4)
     print(comparison)
     print()
-    print(pb.diagnose(comparison, workload=(model, images), experiments="auto"))
+    print(pb.explain(comparison, workload=(model, images), experiments="auto"))
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     main()

@@ -3,7 +3,7 @@
 python examples/your_own_model.py [FILE.json]
 """
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -11,6 +11,12 @@ import torch
 from torch import nn
 
 import precisionbench as pb
+
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+parser.add_argument("file", nargs="?")
+given = parser.parse_args()
 
 
 class Classifier(nn.Module):
@@ -41,7 +47,7 @@ for tensor in agreement.tensors:
         f"output{tensor.path}: cosine {tensor.cosine:.5f}, largest error {tensor.max_abs_error:.3f}"
     )
 
-file = sys.argv[1] if len(sys.argv) > 1 else Path(tempfile.mkdtemp()) / "result.json"
+file = given.file or Path(tempfile.mkdtemp()) / "result.json"
 comparison.save(file)
 print(f"saved to {file}; show it with: precisionbench show {file}")
 assert pb.load(file) == comparison

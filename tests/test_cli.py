@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import attrs
+import click
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
@@ -19,9 +20,12 @@ from click.testing import CliRunner, Result
 import precisionbench as pb
 from made_up_results import comparison_data
 from precisionbench.cli import main
+from precisionbench.cli.output import progress
+from precisionbench.cli.thresholds import exit_if_missed
 from precisionbench.doctor.examine import Examination
 from precisionbench.errors import OutputError
-from precisionbench.results.progress import OnProgress
+from precisionbench.results.progress import OnProgress, Progress
+from precisionbench.testing.thresholds import parse as parse_threshold
 from terminals import running
 from test_doctor import healthy
 from test_gap import SQUARE
@@ -36,6 +40,8 @@ def broken():
         def forward(self, x):
             raise IndexError("off by one")
     return Broken(), torch.rand(2, 8)
+def interrupted():
+    raise KeyboardInterrupt
 def hanging():
     import threading
     class Hanging(torch.nn.Module):
@@ -53,7 +59,7 @@ def talking():
 
 
 COMMANDS = (
-    "compare", "explain", "ladder", "show", "diff", "published", "backends", "doctor", "check"
+    "compare", "explain", "ladder", "show", "diff", "published", "backends", "examine", "check"
 )  # fmt: skip
 
 
@@ -179,7 +185,7 @@ def test_help_shows_an_example_for_each_command():
         done = run(command, "--help")
         assert "Example:" in done.stdout
         assert f"  precisionbench {command}" in done.stdout
-        assert "Exit codes: 0 fine, 1 " in done.stdout
+        assert "Exit codes: 0 success, " in done.stdout
         assert "--debug" in done.stdout
 
 
@@ -188,7 +194,7 @@ def test_help_lists_commands_in_their_usual_order():
     listed = [line.split()[0] for line in text.partition("Commands:")[2].splitlines() if line[2:]]
     assert tuple(listed[:9]) == COMMANDS
     assert "..." not in text.partition("Commands:")[2], "a summary is cut"
-    assert "Exit codes: 0 fine, 1 a threshold was missed" in text
+    assert "Exit codes: 0 success, 1 a threshold was missed" in text
 
 
 @pytest.mark.parametrize("width", [60, 80])
@@ -203,7 +209,7 @@ def test_help_fits_terminals(width):
 USAGE = {
     "unknown model": (["torchvision:resnet51"], "did you mean 'resnet50'?"),
     "no such module": (["nowhere:f"], "the module 'nowhere' cannot be imported"),
-    "unknown backend": (["cli_models:tiny", "-b", "hlaf"], "did you mean 'half'? known: apex-amp"),
+    "unknown backend": (["cli_models:tiny", "-b", "hlaf"], "did you mean 'half'? known: amp"),
     "unknown option": (["cli_models:tiny", "-b", "half:type=x"], "has no option 'type'"),
     "wrong value": (["cli_models:tiny", "-b", "half:dtype=x"], "'float16' or 'bfloat16'"),
     "unknown device": (["cli_models:tiny", "--device", "tpu9"], "the device 'tpu9' cannot be used"),
@@ -221,6 +227,98 @@ def test_bad_usage_is_one_sentence_and_exit_code_2(here, case):
     assert message in done.stderr
     assert "Traceback" not in done.output
     assert done.stdout == ""
+
+
+def test_a_class_in_a_file_is_measured_on_inputs_of_a_shape(here):
+    (here / "models").mkdir()
+    Path("models/mine.py").write_text(
+        "import torch\nclass Net(torch.nn.Linear):\n"
+        "    def __init__(self): super().__init__(8, 8)\n"
+    )
+    shape = ("--input-shape", "8", "--batch-size", "3")
+    missed = ("--fail-under", "small>=1000")
+    done = compare("models/mine.py:Net", "-b", "small=bf16", *shape, "-o", "r.json", *missed)
+    assert done.exit_code == 1, done.output
+    found = pb.load("r.json")
+    assert found.data.workload.inputs[0].shape == (3, 8)
+    assert [row.backend for row in found] == ["eager", "half:dtype=bfloat16"]
+    assert found["small"] is found["bf16"]
+    assert "small (half:dtype=bfloat16)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("cli_models:tiny", "--batch-size", "1,2"), "-b half:batch_size=1 -b half:batch_size=2"),
+        (("cli_models:tiny", "--batch-size", "0"), "0 is not in the range x>=1"),
+        (("a:make", "b:make"), "to compare two, measure each and compare the files: precision"),
+        (("cli_models:tiny", "--input-shape", "3,a"), "'3,a' is no shape; write it as 3,224,224"),
+        (("cli_models:tiny", "--input-shape", "0"), "'0' is no shape"),
+        ((), "Missing argument 'MODEL'"),
+    ],
+)
+def test_a_usual_mistake_is_answered_with_what_to_write(here, args, message):
+    for command in ("compare", "ladder"):
+        done = run(command, *args)
+        assert done.exit_code == 2
+        assert message in " ".join(done.stderr.split())
+
+
+def test_the_shape_of_inputs_is_for_experiments_of_a_model(saved):
+    done = run("explain", saved, "--input-shape", "3,224,224")
+    assert done.exit_code == 2
+    assert "--input-shape is for experiments, which need the model" in done.stderr
+
+
+def test_an_interrupt_is_exit_code_130(here):
+    done = compare("cli_models:interrupted", "-b", "half")
+    assert done.exit_code == 130
+    assert done.stderr.endswith(
+        "Interrupted: nothing is kept; with --output, finished rounds are\n"
+    )
+
+
+def test_a_threshold_is_not_decided_by_an_interrupted_run(saved):
+    missed = [parse_threshold("half>=1000")]
+    with click.Context(main), progress(quiet=True) as on_progress:
+        on_progress(Progress("", "interrupted", 0, 0))
+        with pytest.raises(SystemExit) as ended:
+            exit_if_missed(missed, pb.load(saved))
+    assert ended.value.code == 130
+
+
+@pytest.mark.parametrize(
+    ("alias", "command"), [("doctor", "examine"), ("diagnose", "explain"), ("against", "diff")]
+)
+def test_an_alias_of_a_command_does_the_same(alias, command):
+    for option in ("--help", "--nonsense"):
+        ours, same = run(command, option), run(alias, option)
+        assert same.output.replace(f"main {alias}", f"main {command}") == ours.output
+        assert same.exit_code == ours.exit_code
+    assert f"{alias} for {command}" in " ".join(run("--help").output.split())
+
+
+def test_the_library_has_the_names_of_the_commands():
+    assert pb.diagnose is pb.explain
+    assert pb.Comparison.against is pb.Comparison.diff
+    own = {"show": pb.load, "backends": pb.list_backends, "diff": pb.Comparison.diff}
+    for command in COMMANDS:
+        assert command in own or hasattr(pb, command), command
+
+
+def test_help_and_docs_have_the_same_exit_codes():
+    page = (Path(__file__).parents[1] / "docs/command-line.md").read_text()
+    table = page.partition("## Exit codes")[2].partition("\n\nA row")[0]
+    documented = dict(re.findall(r"^\| (\d+) \| (.*) \|$", table, re.MULTILINE))
+    assert list(documented) == ["0", "1", "2", "3", "130"]
+    for command in COMMANDS:
+        shown = " ".join(run(command, "--help").stdout.split()).partition("Exit codes: ")[2]
+        meanings = dict(re.findall(r"(\d+) (.+?)(?:, (?=\d)|\.$)", shown))
+        has_one = command in ("compare", "show", "diff", "check")
+        assert meanings.keys() == documented.keys() - (set() if has_one else {"1"}), command
+        for code, meaning in meanings.items():
+            said = re.findall(r"\w+", documented[code])
+            assert {*re.findall(r"\w+", meaning)} <= {*said}, (command, code)
 
 
 def test_without_any_measured_row_the_exit_code_is_3(here):
@@ -377,7 +475,7 @@ def test_the_first_ctrl_c_shows_and_saves_the_finished_rounds(here):
         terminal.read_until("round 2")
         terminal.interrupt()
         terminal.read_until("stopping; what is finished is kept")
-        assert terminal.exit_code() == 1
+        assert terminal.exit_code() == 130
         shown = " ".join(terminal.plain().split())
     assert "the run was interrupted: " in shown
     assert pb.load("r.json")["eager"].measurement.ended_by == "interrupted"
@@ -391,7 +489,7 @@ def test_a_second_ctrl_c_names_the_journal_of_the_finished_rounds(here):
         terminal.interrupt()
         terminal.read_until("stopping")
         terminal.interrupt()
-        assert terminal.exit_code() == 1
+        assert terminal.exit_code() == 130
         shown = " ".join(terminal.plain().split())
     if "Interrupted" not in shown:
         pytest.skip("it had come to its end when the second one came")
@@ -406,19 +504,19 @@ def test_a_ctrl_c_while_a_backend_hangs_leaves_nothing(here):
     with running(*hanging, "--replicas", "1", "-o", "r.json") as terminal:
         terminal.read_until("[1/1] eager: preparing, first call")
         terminal.interrupt()
-        assert terminal.exit_code() == 1
+        assert terminal.exit_code() == 130
         assert "Interrupted: no round was finished, so nothing is kept" in terminal.plain()
     assert not list(here.glob("r.json*"))
 
 
 @pytest.mark.slow
-def test_interrupted_experiments_have_no_result_and_the_exit_code_is_1(here):
+def test_interrupted_experiments_have_no_result_and_the_exit_code_is_130(here):
     measured = run("compare", "cli_models:zeros", "-b", "eager", "-o", "r.json", *WITH_EVIDENCE)
     assert measured.exit_code == 0
     with running("explain", "r.json", "cli_models:zeros") as terminal:
         terminal.read_until("experiments: measuring, round 2")
         terminal.interrupt()
-        assert terminal.exit_code() == 1
+        assert terminal.exit_code() == 130
         shown = " ".join(terminal.plain().split())
     assert "stopping; what is finished is kept" in shown
     assert "it was interrupted" in shown
@@ -479,7 +577,7 @@ ENDS_WELL = {
     "diff": ("saved.json", "saved.json"),
     "published": ("--device", "h200"),
     "backends": (),
-    "doctor": ("--quick", "--device", "cpu"),
+    "examine": ("--quick", "--device", "cpu"),
     "check": ("good.py",),
 }  # fmt: skip
 FORMATS = {
@@ -490,7 +588,7 @@ FORMATS = {
     "diff": ("difference", 1),
     "published": ("published", 1),
     "backends": ("backends", 1),
-    "doctor": ("examination", 1),
+    "examine": ("examination", 1),
     "check": ("check", 1),
 }
 BAD = {
@@ -501,7 +599,7 @@ BAD = {
     "diff": ("saved.json", "nothing.json"),
     "published": ("--id", "no-such-id"),
     "backends": ("--no-such-option",),
-    "doctor": ("--device", "tpu9"),
+    "examine": ("--device", "tpu9"),
     "check": ("nothing.py",),
 }
 GOOD_SCRIPT = """
@@ -555,7 +653,7 @@ def test_json_is_one_document_of_a_documented_format(ready, measured_at_once, co
         assert f"| `{document['format']}` | {version} |" in text
 
 
-PROGRESSES = ("compare", "explain", "ladder", "doctor")
+PROGRESSES = ("compare", "explain", "ladder", "examine")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -682,6 +780,7 @@ def completed(*args: str) -> list[str]:
 
 def test_backends_are_completed_with_their_options_and_values():
     assert completed("compare", "m", "-b", "ha") == ["half"]
+    assert completed("compare", "m", "-b", "bf") == ["bf16"]
     assert {"eager", "half", "torch2trt"} <= set(completed("compare", "m", "--reference", ""))
     assert completed("compare", "m", "-b", "half:dtype=") == [
         "half:dtype=float16",

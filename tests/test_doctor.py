@@ -63,7 +63,7 @@ def line(readings: Readings, subject: str) -> MachineCheck:
 
 def test_a_healthy_machine_has_no_problems():
     assert [check.subject for check in checks_of(healthy()) if check.state is not State.GOOD] == []
-    assert "Nothing stands in the way" in to_text(checks_of(healthy()), 0.002)
+    assert "No check needs attention" in to_text(checks_of(healthy()), 0.002)
 
 
 CPU_ONLY = attrs.evolve(healthy().environment, gpu=None, cuda=None)
@@ -150,6 +150,16 @@ def test_a_problem_is_reported_with_its_figure_and_a_remedy(readings, subject, f
     assert finding in check.finding
     assert remedy in check.remedy
     assert subject in to_text(checks_of(readings), None)
+
+
+def test_the_summary_counts_every_line_that_is_marked():
+    missing = Readiness("apex-amp", False, "NVIDIA Apex", "install it")
+    readings = attrs.evolve(healthy(), backends=(missing,), load=4.0, cpu=None)
+    checks = checks_of(readings)
+    shown = to_text(checks, None)
+    marked = [line for line in shown.splitlines() if line.startswith("!")]
+    assert len(marked) == 2
+    assert f"2 of {len(checks)} checks need attention: host load, backend apex-amp." in shown
 
 
 def test_a_load_of_our_own_is_none():
@@ -337,12 +347,12 @@ def test_the_command_prints_lines_or_only_json(examination, monkeypatch):
 
     monkeypatch.setattr("precisionbench.doctor.examine.examine", examine)
     runner = CliRunner()
-    plain = runner.invoke(main, ["doctor", "--device", "cpu", "--quick"])
+    plain = runner.invoke(main, ["examine", "--device", "cpu", "--quick"])
     assert plain.exit_code == 0
     assert "launch overhead" in plain.stdout
     assert max(map(len, plain.stdout.splitlines())) <= 80
     document = json.loads(
-        runner.invoke(main, ["doctor", "--device", "cpu", "--quick", "--json"]).stdout
+        runner.invoke(main, ["examine", "--device", "cpu", "--quick", "--json"]).stdout
     )
     assert calls == [("cpu", True)] * 2
     assert document["format"] == "precisionbench.examination"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import os
 import re
@@ -148,6 +149,23 @@ def test_the_case_of_an_h200_is_what_its_record_says(example):
     printed = example("h200_case")
     assert "a gap of 8.83x" in printed
     assert "stays unexplained" in printed
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES.glob("*.py")], ids=lambda path: path.stem)
+def test_an_example_says_what_it_does_and_measures_nothing_when_it_is_asked_for_help(
+    path, monkeypatch, capsys
+):
+    def compare(*_: object, **__: object) -> None:
+        raise AssertionError("it measures")
+
+    monkeypatch.setattr(pb, "compare", compare)
+    monkeypatch.setattr(sys, "argv", [path.name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(path), run_name="__main__")
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"usage: {path.name} [-h]")
+    assert ast.get_docstring(ast.parse(path.read_text())).partition("\n")[0] in printed
 
 
 def test_every_example_is_run_by_a_test():

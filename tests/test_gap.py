@@ -663,7 +663,9 @@ def leaked(**change: Any) -> ComparisonData:
     """The founding case: a float32 row that ran in half."""
     base = evidence(conv(0.3e-3, "float16", HALF_CONV))
     data = comparison(base, CLEAN["half"], base_row={"batch_size": 32, **change})
-    return attrs.evolve(data, workload=attrs.evolve(data.workload, batch_size=32))
+    images = TensorInfo("[0]", (32, 3, 224, 224), "float32")
+    workload = attrs.evolve(data.workload, batch_size=32, inputs=(images,))
+    return attrs.evolve(data, workload=workload)
 
 
 def test_a_false_label_is_the_first_row_confirmed_and_of_factor_1():
@@ -690,14 +692,6 @@ def test_a_rate_a_little_above_the_peak_may_be_a_faster_clock():
     assert well_above.factors[0].is_confirmed
 
 
-def test_flops_of_another_input_size_are_not_used():
-    """Small images make many items per second possible."""
-    data = run(row("eager", 16e-6))
-    images = TensorInfo("[0]", (100, 3, 32, 32), "float32")
-    small = attrs.evolve(data, workload=attrs.evolve(data.workload, inputs=(images,)))
-    assert not gap(small).factors[0].is_confirmed
-
-
 def test_a_row_with_a_true_label_has_no_label_factor():
     assert not any(one.is_confirmed for one in gap(run(*SQUARE)).factors)
 
@@ -714,6 +708,32 @@ def renamed(model: str) -> ComparisonData:
 def test_another_model_is_refused_and_both_are_named(model):
     with pytest.raises(IncomparableError, match=rf"is of resnet50, and {model} was measured"):
         gap(renamed(model))
+
+
+def with_input(*shape: int, model: str = "torchvision:resnet50") -> ComparisonData:
+    data = run(*SQUARE)
+    workload = WorkloadInfo(model, 10, (TensorInfo("[0]", (100, *shape), "float32"),), 100)
+    return attrs.evolve(data, workload=workload)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "said"),
+    [
+        ("Sequential", (256,), "256"),
+        ("torchvision:resnet50", (3, 32, 32), "3x32x32"),
+    ],
+)
+def test_another_shape_of_input_is_refused_and_both_are_named(model, shape, said):
+    with pytest.raises(
+        IncomparableError,
+        match=rf"is of resnet50 with inputs of 3x224x224, and {model} was measured with inputs of "
+        rf"{said}; measure resnet50 with inputs of 3x224x224",
+    ):
+        gap(with_input(*shape, model=model))
+
+
+def test_inputs_may_be_stored_with_the_channels_last():
+    assert gap(with_input(224, 224, 3)).gap == gap(run(*SQUARE)).gap
 
 
 @pytest.mark.parametrize("model", ["torchvision:resnet50", "ResNet-50 v1.5", "resnet50"])
@@ -861,8 +881,34 @@ assert "torch" not in sys.modules
 
 def test_the_html_report_draws_the_gap(tmp_path):
     found = gap(run(*SQUARE))
-    pb.Comparison(run(*SQUARE)).to_html(tmp_path / "r.html", ledger=found.rows)
+    pb.Comparison(run(*SQUARE)).to_html(tmp_path / "r.html", ledger=found)
     assert 'id="gap"' in (tmp_path / "r.html").read_text()
+    pb.Comparison(run(*SQUARE)).to_html(tmp_path / "rows.html", ledger=found.rows)
+    assert 'id="gap"' in (tmp_path / "rows.html").read_text()
+
+
+def test_a_path_of_a_result_file_will_do_for_a_comparison(saved):
+    assert pb.explain_gap(saved, "eager", MLPERF) == pb.explain_gap(pb.load(saved), "eager", MLPERF)
+    assert pb.diagnose(saved) == pb.diagnose(pb.load(saved))
+    assert pb.diagnose(Path(saved)) == pb.diagnose(saved)
+    with pytest.raises(pb.errors.ResultFormatError, match="there is no file"):
+        pb.diagnose("no.json")
+    with pytest.raises(SpecError, match="the comparison is a NoneType; give what pb.compare"):
+        pb.explain_gap(None, "eager", MLPERF)
+
+
+def test_the_command_writes_the_gap_or_the_diagnosis_into_a_report(saved, tmp_path):
+    html = tmp_path / "gap.html"
+    done = command(saved, "--to", MLPERF, "--html", str(html))
+    assert done.exit_code == 0, done.output
+    assert done.stdout == command(saved, "--to", MLPERF).stdout
+    assert 'id="gap"' in html.read_text()
+    again = command(saved, "--html", str(html))
+    assert again.exit_code == 2
+    assert "exists; choose another name" in again.output
+    assert command(saved, "--html", str(html), "--overwrite").exit_code == 0
+    assert 'id="gap"' not in html.read_text()
+    assert "--overwrite belongs to --html" in command(saved, "--overwrite").output
 
 
 @needs_repository

@@ -269,6 +269,7 @@ class Tiny(nn.Module):
 
 
 IMAGES = torch.rand(4, 3, 16, 16)
+OF_SMALL_IMAGES = attrs.evolve(published.get(MLPERF), input="3x16x16")
 
 
 @pytest.fixture
@@ -300,8 +301,13 @@ def test_another_model_than_the_published_one_is_refused_before_measuring(unmeas
         ladder("torchvision:squeezenet1_1", device="cpu", to=MLPERF)
 
 
+def test_another_input_than_the_published_one_is_refused_before_measuring(unmeasured):
+    with pytest.raises(IncomparableError, match="Tiny was measured with inputs of 3x16x16"):
+        ladder(Tiny(), IMAGES, device="cpu", to=MLPERF)
+
+
 def test_a_published_latency_without_a_batch_is_refused_before_measuring(unmeasured):
-    latency = attrs.evolve(published.get(MLPERF), unit="ms", batch=None)
+    latency = attrs.evolve(OF_SMALL_IMAGES, unit="ms", batch=None)
     with pytest.raises(IncomparableError, match="is a latency whose batch is not known"):
         ladder(Tiny(), IMAGES, device="cpu", to=latency)
 
@@ -352,7 +358,7 @@ def test_a_model_without_images_is_measured(uncompiled):
 
 @pytest.mark.slow
 def test_compiled_rows_are_measured_too():
-    found = ladder(Tiny(), IMAGES, to=MLPERF, **QUICK)
+    found = ladder(Tiny(), IMAGES, to=OF_SMALL_IMAGES, **QUICK)
     names = [one.backend for one in found.comparison.results]
     assert "compile:dtype=bfloat16,freezing=true,memory_format=channels_last" in names
     assert not found.comparison.failures
@@ -374,7 +380,8 @@ def test_a_transformer_is_measured():
 MODEL = """
 import torch
 def tiny(batch_size=4):
-    return torch.nn.Linear(8, 8), torch.rand(batch_size, 8)
+    layers = torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(12, 8)
+    return torch.nn.Sequential(*layers), torch.rand(batch_size, 3, 224, 224)
 """
 
 

@@ -338,6 +338,25 @@ def test_the_result_of_a_baseline_is_a_sentence(tmp_path):
     assert pb.load(file) == slower
 
 
+def test_a_run_of_too_few_rounds_does_not_become_a_baseline(tmp_path):
+    file, data = tmp_path / "baselines" / "b.json", run(1, 1)
+
+    def of_rounds(count: int) -> pb.Comparison:
+        def shortened(row):
+            blocks = tuple(block for block in row.measurement.blocks if block.round < count)
+            return attrs.evolve(row, measurement=attrs.evolve(row.measurement, blocks=blocks))
+
+        return pb.Comparison(attrs.evolve(data, results=tuple(map(shortened, data.results))))
+
+    said = (
+        "this run cannot become the baseline: eager was measured in 2 rounds, and a verdict needs"
+    )
+    with pytest.raises(IncomparableError, match=f"{said} at least 3; give a larger budget_s"):
+        baselines.check_baseline(of_rounds(2), file, save=True, overwrite=True)
+    assert not file.parent.exists()
+    assert "saved as" in baselines.check_baseline(of_rounds(3), file, save=True, overwrite=True)
+
+
 def test_tests_of_similar_names_have_different_files():
     names = ["a.py::t[1/2]", "a.py::t[1:2]", "a.py::t[1-2]", "x/a.py::t" + "字" * 300]
     files = [baselines.file_name(name, number) for name in names for number in (1, 2)]

@@ -397,6 +397,12 @@ def saved(tmp_path, name: str, data: ComparisonData) -> str:
     return str(file)
 
 
+def test_the_older_run_may_be_the_path_of_its_file(tmp_path):
+    old, new = run(1), pb.Comparison(run(2))
+    path = saved(tmp_path, "old.json", old)
+    assert new.diff(path) == new.diff(pb.Comparison(old)) == new.against(path)
+
+
 def invoke(*args: str):
     return CliRunner().invoke(main, ["diff", *args])
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 import types
 from enum import Enum
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from precisionbench.backends import Backend
+from precisionbench.backends import Backend, discovery
 from precisionbench.backends.apex_amp import ApexAmp
 from precisionbench.backends.base import allowed_values, options_of, unrecorded
 from precisionbench.backends.discovery import make
@@ -21,7 +22,7 @@ from precisionbench.backends.half import Half
 from precisionbench.backends.specs import canonical_spec, from_options
 from precisionbench.backends.torch2trt import Torch2trt
 from precisionbench.errors import BackendNotFoundError, SpecError
-from precisionbench.spec_syntax import row_names, same_row, split_spec
+from precisionbench.spec_syntax import ALIASES, row_names, same_row, split_spec
 
 SCRIPT = """
 from __future__ import annotations
@@ -163,8 +164,41 @@ def test_an_unknown_backend_is_answered_with_the_nearest_and_all():
         make("eagre")
     assert str(caught.value) == (
         "there is no backend 'eagre'; did you mean 'eager'? "
-        "known: apex-amp, autocast, compile, eager, half, torch2trt"
+        "known: amp, apex-amp, autocast, bf16, compile, eager, fp16, fp32, half, tensorrt, tf32, "
+        "torch2trt"
     )
+
+
+@pytest.mark.parametrize(
+    ("alias", "spec"),
+    [
+        ("fp32", "eager"),
+        ("tf32", "eager:precision=tf32"),
+        ("fp16", "half"),
+        ("bf16", "half:dtype=bfloat16"),
+        ("amp", "autocast"),
+        ("tensorrt", "torch2trt:precision=fp16"),
+        ("amp:dtype=bfloat16", "autocast:dtype=bfloat16"),
+        ("bf16:memory_format=channels_last", "half:dtype=bfloat16,memory_format=channels_last"),
+    ],
+)
+def test_an_alias_is_its_spec_in_a_row_and_in_a_query(alias, spec):
+    backend = make(alias)
+    assert canonical_spec(backend) == spec
+    assert same_row(alias, spec, options_of(backend))
+    assert not same_row(alias, f"{spec}#2", options_of(backend))
+
+
+def test_an_option_that_an_alias_sets_is_not_given_again():
+    with pytest.raises(SpecError, match="gives 'dtype' twice"):
+        make("bf16:dtype=float16")
+
+
+def test_a_plugin_whose_name_is_an_alias_comes_first(monkeypatch):
+    plugin = EntryPoint("fp16", "precisionbench.backends.half:Half", discovery.GROUP)
+    monkeypatch.setattr(discovery, "installed", lambda: {"fp16": [plugin]})
+    with pytest.raises(SpecError, match="'fp16' of .* calls itself 'half'"):
+        make("fp16")
 
 
 def test_an_unknown_option_is_answered_with_the_nearest_and_all():
@@ -250,6 +284,9 @@ def test_equal_rows_are_numbered():
         ("half:dtype=bfloat16", False),
         ("half#1", True),
         ("half#2", False),
+        ("fp16", True),
+        ("fp16#2", False),
+        ("bf16", False),
         ("half:nonsense", False),
         ("eager", False),
     ],
@@ -275,3 +312,10 @@ def test_a_backend_of_a_script_keeps_its_options_in_a_worker_where_its_imports_a
     worker = cloudpickle.loads(sent)
     assert options_of(worker)["level"] == "high"
     assert attrs.evolve(worker, level="low").level == "low"
+
+
+def test_the_page_of_backends_lists_every_alias():
+    page = (Path(__file__).parents[1] / "docs/backends.md").read_text()
+    assert [f"| `{alias}` | `{spec}` |" for alias, spec in ALIASES.items()] == [
+        line for line in page.splitlines() if line.startswith("| `")
+    ]

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections import UserDict
 from pathlib import Path
 
 import attrs
+import cloudpickle
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch import nn
 
 from precisionbench.errors import WorkloadError
 from precisionbench.model import workload
+from precisionbench.model.random_inputs import RandomInputs
 from precisionbench.model.workload import resolve
 from precisionbench.torchtools.tensors import Inputs
 
@@ -173,6 +176,105 @@ def test_a_function_is_found_by_module_and_name(module_file):
         resolve("my_models:make", device="cpu", batch_size=7)
 
 
+@pytest.mark.parametrize("default", ["8", "None"])
+def test_the_default_of_a_functions_batch_size_is_kept(module_file, default):
+    module_file(
+        "with_a_default",
+        "import torch\n"
+        f"def make(batch_size={default}):\n"
+        "    return torch.nn.Linear(3, 3), torch.rand(batch_size or 8, 3)\n"
+        "def needs(batch_size):\n"
+        "    return torch.nn.Linear(3, 3), torch.rand(batch_size, 3)\n",
+    )
+    assert resolve("with_a_default:make", device="cpu").info.batch_size == 8
+    assert resolve("with_a_default:make", device="cpu", batch_size=3).info.batch_size == 3
+    assert resolve("with_a_default:needs", device="cpu").info.batch_size == 4
+    from with_a_default import make, needs
+
+    assert resolve(make, device="cpu").info.batch_size == 8
+    assert resolve(make, device="cpu", batch_size=3).info.batch_size == 3
+    assert resolve(needs, device="cpu", batch_size=3).info.batch_size == 3
+
+
+MODELS_OF_A_FILE = """
+import torch
+from a_neighbour import WIDTH
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(WIDTH, 2)
+
+    def forward(self, x):
+        import another_neighbour
+        return self.layer(x)
+
+def make(batch_size=8):
+    return Net(), torch.rand(batch_size, WIDTH)
+
+ready = Net()
+"""
+
+
+@pytest.fixture
+def model_file(tmp_path, module_file) -> str:
+    """A file of models in a folder that is not on the import path, with neighbours."""
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    (folder / "json.py").write_text(MODELS_OF_A_FILE)  # the name of a module of Python
+    (folder / "a_neighbour.py").write_text("WIDTH = 3\n")
+    (folder / "another_neighbour.py").write_text("")
+    return "a folder/json.py"
+
+
+def test_a_model_is_found_in_a_file_by_its_path(model_file):
+    path, modules = list(sys.path), sys.modules["json"]
+    made = resolve(f"{model_file}:make", device="cpu")
+    assert (made.info.model, made.info.batch_size) == (f"{model_file}:make", 8)
+    assert resolve(f"{model_file}:make", device="cpu", batch_size=2).info.batch_size == 2
+    inputs = RandomInputs(((3,),), 5)
+    for name in ("Net", "ready"):
+        found = resolve(f"{model_file}:{name}", inputs, device="cpu")
+        assert found.info.inputs[0].shape == (5, 3)
+        assert found.make_model() is not found.make_model()
+    assert (sys.path, sys.modules["json"]) == (path, modules)
+
+
+def test_another_process_builds_the_model_of_a_file(model_file, tmp_path):
+    build = resolve(f"{model_file}:make", device="cpu").build
+    code = "import pickle, sys; print(type(pickle.load(sys.stdin.buffer)()[0]).__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=cloudpickle.dumps(build), capture_output=True, cwd="/"
+    )
+    assert done.stdout == b"Net\n", done.stderr.decode()
+
+
+def test_random_inputs_depend_on_the_seed_alone(model_file):
+    first, second, other = (
+        resolve(f"{model_file}:Net", RandomInputs(((3,),), 2), device="cpu", seed=seed).inputs
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(first.args[0], second.args[0])
+    assert not torch.equal(first.args[0], other.args[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no/file.py:make", "there is no file '"),
+        ("broken.py:make", "broken.py' cannot be imported (ZeroDivisionError: division by zero)"),
+        ("a folder/json.py:mkae", "has no function 'mkae'; did you mean 'make'?"),
+        ("mine.py", "'mine.py' has no ':'; write 'mine.py:function' or 'mine.py:Class'"),
+        ("a folder/json.py:Net", "pass inputs= (--input-shape on the command line)"),
+    ],
+)
+def test_a_mistake_in_the_name_of_a_file_is_a_sentence(model_file, name, message):
+    Path("broken.py").write_text("1 / 0\n")
+    with pytest.raises(WorkloadError) as caught:
+        resolve(name, device="cpu")
+    assert message in str(caught.value)
+
+
 def test_a_function_may_import_from_the_working_directory_when_it_is_called(module_file):
     module_file("late_part", "import torch\nmodel = torch.nn.Linear(3, 3)\n")
     module_file(
@@ -238,6 +340,16 @@ BAD = {
         ("math:cosh2",),
         {},
         "the module 'math' has no function 'cosh2'; did you mean 'cosh'?",
+    ),
+    "two models": (
+        ([nn.Linear(2, 2), nn.Linear(2, 2)], torch.rand(2, 2)),
+        {},
+        "the model is a list; give one model; to compare two, compare each and then new.diff(",
+    ),
+    "several batch sizes": (
+        ("torchvision:resnet18",),
+        {"batch_size": [1, 2]},
+        "batch_size is [1, 2]; give a whole number of 1 or more, or a row of each, such as",
     ),
     "not a model": ((3,), {}, "the model is a int; give an nn.Module, a function"),
     "factory of no model": ((lambda: 3, 3), {}, "the model's factory gave a int; let it return"),
@@ -353,7 +465,7 @@ def test_cuda_without_a_gpu_is_refused(cnn, images):
 
 def test_without_torchvision_its_models_are_an_error_with_a_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    with pytest.raises(WorkloadError, match=r"pip install 'precisionbench\[torchvision\]'"):
+    with pytest.raises(WorkloadError, match=r"pip install torchvision torch==\d+\.\d+\.\d+ \("):
         resolve("torchvision:resnet18", device="cpu")
 
 

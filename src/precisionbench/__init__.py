@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # for type checkers; a test holds that these are the names be
     from precisionbench.workflows.diagnose import Diagnosis as Diagnosis
     from precisionbench.workflows.diagnose import GapLedger as GapLedger
     from precisionbench.workflows.diagnose import diagnose as diagnose
+    from precisionbench.workflows.diagnose import explain as explain
     from precisionbench.workflows.diagnose import explain_gap as explain_gap
     from precisionbench.workflows.experiment_runs import Experiments as Experiments
     from precisionbench.workflows.ladder import Ladder as Ladder
@@ -53,7 +54,7 @@ _NAMES_BY_MODULE = {
     "scriptcheck.check": ["Check", "check"],
     "statistics": ["Interval"],
     "testing.assertions": ["assert_agrees", "assert_not_slower", "assert_speedup"],
-    "workflows.diagnose": ["Diagnosis", "GapLedger", "diagnose", "explain_gap"],
+    "workflows.diagnose": ["Diagnosis", "GapLedger", "diagnose", "explain", "explain_gap"],
     "workflows.experiment_runs": ["Experiments"],
     "workflows.ladder": ["Ladder", "ladder"],
 }

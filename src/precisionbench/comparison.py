@@ -81,7 +81,7 @@ class ComparisonFiles:
             ledger: a gap, drawn as a waterfall: as `explain_gap` returns it; or rows of (label,
                 kind, factor, low, high), where a kind is `measured`, `derived`, `assumed` or
                 `unexplained`, and low and high may be None. Without it a ladder draws its own gap.
-            diagnosis: as `diagnose` returns it, with its experiments; None makes one without.
+            diagnosis: as `explain` returns it, with its experiments; None makes one without.
 
         Raises:
             OutputExistsError: the file exists and `overwrite` is false.
@@ -105,7 +105,7 @@ class Comparison(ComparisonFiles):
         backends: the backend objects by row; a loaded comparison has none.
 
     Attributes:
-        experiments: results of the experiments that were made with it, for `diagnose`; None where
+        experiments: results of the experiments that were made with it, for `explain`; None where
             none were asked for. They are not saved.
     """
 
@@ -134,10 +134,11 @@ class Comparison(ComparisonFiles):
         return self.data.failures
 
     def __getitem__(self, backend: str) -> BackendResult:
-        """The measured row of a spec; default options may be given.
+        """The measured row of a spec or a label; default options may be given.
 
         Args:
-            backend: a spec, with `#2` for the second of two equal rows.
+            backend: the row's label; or a spec or an alias, with `#2` for the second of two equal
+                rows.
 
         Returns:
             The row.
@@ -157,7 +158,8 @@ class Comparison(ComparisonFiles):
         for failure in self.failures:
             if _is_row(failure, backend):
                 raise self._error_of(failure)
-        names = [row.backend for row in self.results] + [row.backend for row in self.failures]
+        rows: list[BackendResult | BackendFailure] = [*self.results, *self.failures]
+        names = [name for row in rows for name in (row.label, row.backend) if name]
         raise RowNotFoundError(f"there is no row {backend!r}", did_you_mean(backend, names))
 
     def __iter__(self) -> Iterator[BackendResult]:
@@ -227,11 +229,15 @@ class Comparison(ComparisonFiles):
         """
         return rules.statements(self[backend], [self[engine] for engine in engines])
 
-    def against(self, old: Comparison, force: bool = False) -> Difference:
-        """The differences to an older run of the same workload.
+    def diff(self, old: Comparison | str | os.PathLike[str], force: bool = False) -> Difference:
+        """The differences to an older run of the same workload; `precisionbench diff` prints them.
+
+        Two runs are measured at different times, so drift of the machine is part of the difference.
+        Two versions of a model or a backend can also be two rows of one `compare`, where drift
+        cancels: "Compare two runs" in the documentation shows how.
 
         Args:
-            old: the run to compare with.
+            old: the run to compare with, or the path of its result file.
             force: compare them although their conditions differ; the result names them.
 
         Returns:
@@ -241,11 +247,15 @@ class Comparison(ComparisonFiles):
         Raises:
             IncomparableError: they differ in conditions that change times, such as the GPU, the
                 power mode, the batch or a version; the reason names each.
+            ResultFormatError: the file cannot be read.
         """
-        found = comparable.mismatches(old.data, self.data)
+        older = as_comparison(old).data
+        found = comparable.mismatches(older, self.data)
         if not force:
             comparable.refuse(found)
-        return difference(old.data, self.data, found)
+        return difference(older, self.data, found)
+
+    against = diff  # an alias
 
     def to_json(self) -> str:
         """The comparison as versioned JSON text, as `save` writes it."""
@@ -286,7 +296,7 @@ class Comparison(ComparisonFiles):
 
 
 def _is_row(row: BackendResult | BackendFailure, query: str) -> bool:
-    return query == row.backend or same_row(query, row.backend, row.options)
+    return query in (row.backend, row.label or None) or same_row(query, row.backend, row.options)
 
 
 def load(path: str | os.PathLike[str]) -> Comparison:
@@ -304,6 +314,26 @@ def load(path: str | os.PathLike[str]) -> Comparison:
     text, source = json_format.read_text(path)
     parse = journal.from_text if journal.is_journal(text) else json_format.from_json
     return Comparison(parse(text, source))
+
+
+def as_comparison(comparison: Comparison | str | os.PathLike[str]) -> Comparison:
+    """The comparison itself, or the one in a result file.
+
+    Args:
+        comparison: a comparison, or a path as for `load`.
+
+    Raises:
+        ResultFormatError: as for `load`.
+        SpecError: it is neither.
+    """
+    if isinstance(comparison, Comparison):
+        return comparison
+    if isinstance(comparison, (str, os.PathLike)):
+        return load(comparison)
+    raise errors.SpecError(
+        f"the comparison is a {type(comparison).__name__}",
+        "give what pb.compare or pb.load returns, or the path of a result file",
+    )
 
 
 def _error_of(failure: BackendFailure) -> PrecisionBenchError:

@@ -8,6 +8,16 @@ from enum import Enum
 
 from precisionbench.errors import SpecError
 
+# Words that are often typed, and the specs that they stand for; rows have the specs as names.
+ALIASES: Mapping[str, str] = {
+    "fp32": "eager",
+    "tf32": "eager:precision=tf32",
+    "fp16": "half",
+    "bf16": "half:dtype=bfloat16",
+    "amp": "autocast",
+    "tensorrt": "torch2trt:precision=fp16",
+}
+
 
 def split_spec(spec: str) -> tuple[str, dict[str, str]]:
     """Split `name:option=value,option=value` into the name and the options' texts.
@@ -31,6 +41,29 @@ def split_spec(spec: str) -> tuple[str, dict[str, str]]:
             raise SpecError(f"{spec!r} gives {option!r} twice", "give it once")
         options[option] = value
     return name, options
+
+
+def split_label(text: str) -> tuple[str, str]:
+    """Split `label=spec` into both; the label is empty where there is none.
+
+    Args:
+        text: such as `fast=half:dtype=bfloat16`, or a spec.
+    """
+    label, equals, spec = text.partition("=")
+    is_label = equals and label.strip() and not set(":,") & set(label)
+    return (label.strip(), spec.strip()) if is_label else ("", text)
+
+
+def without_alias(spec: str) -> str:
+    """The spec with an alias replaced, such as `half:dtype=bfloat16` for `bf16`.
+
+    Args:
+        spec: the spec; its further options are kept.
+    """
+    name, colon, rest = spec.strip().partition(":")
+    if name not in ALIASES:
+        return spec
+    return ALIASES[name] + (("," if ":" in ALIASES[name] else ":") + rest if colon else "")
 
 
 def value_text(value: object) -> str:
@@ -64,7 +97,7 @@ def _split_number(name: str) -> tuple[str, int]:
 
 
 def same_row(query: str, row: str, options: Mapping[str, object]) -> bool:
-    """Whether a query names a row; it may spell out options that have their defaults.
+    """Whether a query names a row; it may be an alias, or spell out options' defaults.
 
     Args:
         query: a spec as the user wrote it, such as `half:dtype=float16`.
@@ -72,6 +105,11 @@ def same_row(query: str, row: str, options: Mapping[str, object]) -> bool:
         options: all options of the row, defaults included.
     """
     query_spec, query_number = _split_number(query)
+    specs = dict.fromkeys((query_spec, without_alias(query_spec)))
+    return any(_same_row(spec, query_number, row, options) for spec in specs)
+
+
+def _same_row(query_spec: str, query_number: int, row: str, options: Mapping[str, object]) -> bool:
     row_spec, row_number = _split_number(row)
     try:
         name, asked = split_spec(query_spec)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
@@ -73,14 +72,27 @@ def import_engine(module: str, engine: str, remedy: str) -> Any:
 def working_directory_on_path() -> Iterator[None]:
     """Put the working directory on the import path within the context, as `python -m` does."""
     try:
-        here = os.getcwd()
+        here = Path.cwd()
     except OSError:  # it was deleted
-        here = ""
-    added = bool(here) and here not in sys.path
+        yield
+        return
+    with on_import_path(here):
+        yield
+
+
+@contextlib.contextmanager
+def on_import_path(folder: Path) -> Iterator[None]:
+    """Put a folder on the import path within the context.
+
+    Args:
+        folder: the folder; first on the path, unless it is there already.
+    """
+    entry = str(folder)
+    added = entry not in sys.path
     if added:
-        sys.path.insert(0, here)
+        sys.path.insert(0, entry)
     try:
         yield
     finally:
-        if added and here in sys.path:
-            sys.path.remove(here)
+        if added and entry in sys.path:
+            sys.path.remove(entry)

@@ -27,7 +27,7 @@ _SHORT = {
     "processes_differ": "run-to-run variance",
 }
 _FEW_ROUNDS = ("no_shared_rounds", "too_few_rounds")
-ONE_PROCESS_REMEDY = "use two replicas or more, or give the noise_floor that the doctor measures"
+ONE_PROCESS_REMEDY = "use two replicas or more, or give the noise_floor of precisionbench examine"
 # Reasons for which there is no verdict at all, whatever the interval.
 NO_VERDICTS = (
     "not_interleaved",

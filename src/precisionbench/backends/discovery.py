@@ -21,7 +21,7 @@ from precisionbench.errors import (
     one_line,
     text_of,
 )
-from precisionbench.spec_syntax import split_spec
+from precisionbench.spec_syntax import ALIASES, split_spec, without_alias
 
 GROUP = "precisionbench.backends"
 _SUMMARY = 300  # characters
@@ -77,7 +77,8 @@ def load(name: str) -> type[Backend]:
     entries = installed()
     if name not in entries:
         _check_installed()
-        raise BackendNotFoundError(f"there is no backend {name!r}", did_you_mean(name, entries))
+        known = did_you_mean(name, [*entries, *ALIASES])
+        raise BackendNotFoundError(f"there is no backend {name!r}", known)
     if len(entries[name]) > 1:
         homes = " and ".join(_distribution(entry) for entry in entries[name])
         raise SpecError(f"two packages bring a backend {name!r}: {homes}", "uninstall one of them")
@@ -151,7 +152,8 @@ def make(backend: str | Backend) -> Backend:
     """A backend from its spec; a backend object is given back as it is.
 
     Args:
-        backend: `name:option=value,...` or an object.
+        backend: `name:option=value,...`, where the name may be an alias such as `bf16` that no
+            plugin has as its name; or an object.
 
     Returns:
         The backend; options that the spec leaves out have their defaults.
@@ -168,6 +170,8 @@ def make(backend: str | Backend) -> Backend:
             "give a spec such as 'half:dtype=bfloat16' or a Backend object",
         )
     name, options = split_spec(backend)
+    if name not in installed():
+        name, options = split_spec(without_alias(backend))
     return from_options(load(name), options)
 
 

@@ -44,12 +44,15 @@ def backends(as_json: bool) -> None:
 
 def _show(found: Sequence[BackendInfo], console: Console) -> None:
     from precisionbench.report.plain import print_list, styled
+    from precisionbench.spec_syntax import ALIASES
 
     for info in found:
         state = "ready" if info.available else _missing(info)
         console.print(styled(info.name, style="bold"), soft_wrap=True)
         print_list([info.summary, state], console)
         print_list((_option(*one) for one in info.options.items()), console, 4)
+    console.print(styled("aliases", style="bold"))
+    print_list((f"{alias} = {spec}" for alias, spec in ALIASES.items()), console, 4)
 
 
 def _missing(info: BackendInfo) -> str:

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from precisionbench.cli.completion import AnyFile
-from precisionbench.cli.exit_codes import NOTHING_MEASURED, THRESHOLD_MISSED, exit_codes_text
+from precisionbench.cli.exit_codes import (
+    INTERRUPTED,
+    NOTHING_MEASURED,
+    THRESHOLD_MISSED,
+    exit_codes_text,
+)
 from precisionbench.cli.options import json_option
 from precisionbench.cli.output import print_json, print_prose
 
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     short_help="Run your own benchmark script and say what is wrong.",
     epilog=exit_codes_text(
-        "a gate is broken, or it was interrupted", "it could not be seen to its end"
+        "a problem was found", "the script did not come to its end, or called no model"
     ),
 )
 @click.option(
@@ -57,6 +62,8 @@ def check(timeout_s: float | None, as_json: bool, script: str, args: tuple[str, 
 
 
 def _exit_code(found: CheckData) -> int:
-    if found.broken or found.ending.kind == "interrupted":
+    if found.ending.kind == "interrupted":
+        return INTERRUPTED
+    if found.broken:
         return THRESHOLD_MISSED
     return 0 if found.models and found.ending.is_complete else NOTHING_MEASURED

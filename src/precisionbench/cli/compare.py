@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from precisionbench.cli.early_start import start_fork_server
-from precisionbench.cli.exit_codes import exit_codes_text
+from precisionbench.cli.exit_codes import A_THRESHOLD, exit_codes_text
 from precisionbench.cli.options import (
     backends_option,
-    batch_size_option,
     budget_option,
     device_option,
     effort_options,
@@ -35,6 +34,13 @@ from precisionbench.cli.output import (
 from precisionbench.cli.result_files import ResultFiles
 from precisionbench.cli.saved import print_next, remember
 from precisionbench.cli.thresholds import exit_if_missed, fail_under_option
+from precisionbench.cli.workload_options import (
+    Shapes,
+    batch_size_option,
+    input_shape_option,
+    model_argument,
+    random_inputs,
+)
 
 if TYPE_CHECKING:
     from precisionbench.comparison import Comparison
@@ -45,11 +51,12 @@ if TYPE_CHECKING:
 
 @click.command(
     short_help="Measure MODEL under several backends.",
-    epilog=exit_codes_text(),
+    epilog=exit_codes_text(A_THRESHOLD),
 )
-@click.argument("model")
+@model_argument()
 @backends_option(
-    "Backend as name:option=value,... (again for each; default: those for the device)."
+    "Backend as name:option=value,... or fp32, tf32, fp16, bf16, amp, tensorrt; LABEL=... "
+    "gives the row a label (again for each; default: those for the device)."
 )
 @spec_option(
     "--reference",
@@ -58,6 +65,7 @@ if TYPE_CHECKING:
     help="The row that the others are compared with.",
 )
 @batch_size_option()
+@input_shape_option()
 @device_option()
 @click.option(
     "--launcher",
@@ -77,7 +85,7 @@ if TYPE_CHECKING:
 @seed_option()
 @effort_options()
 @budget_option()
-@click.option("--noise-floor", type=float, metavar="SHARE", help="As `doctor` measured it.")
+@click.option("--noise-floor", type=float, metavar="SHARE", help="As `examine` measured it.")
 @click.option(
     "--shared-cores",
     type=click.IntRange(min=0),
@@ -103,16 +111,19 @@ def compare(
     explain: bool,
     experiments: tuple[str, ...],
     fail_under: tuple[str, ...],
+    shapes: Shapes,
     **options: Any,
 ) -> None:
     """Measure MODEL under several backends and show the table.
 
-    MODEL is torchvision:NAME, or package.module:function where the function gives a model and its
-    inputs; the working directory is on the path.
+    MODEL is torchvision:NAME, package.module:function or path/to/file.py:function where the
+    function gives a model and its inputs, or a class of models with --input-shape. The working
+    directory is on the path.
 
     \b
     Example:
-      precisionbench compare torchvision:resnet50 -b half -b autocast -o r.json
+      precisionbench compare torchvision:resnet50 -b fp16 -b amp -o r.json
+      precisionbench compare mine.py:Net --input-shape 3,224,224 --batch-size 8
     """
     if explain and options["evidence"] is False:
         raise click.UsageError("--explain needs the evidence; leave --no-evidence out")
@@ -129,6 +140,9 @@ def compare(
     )
     options["experiments"] = _experiments(explain, experiments)
     files.check()
+    if shapes:
+        batch_size = options.pop("batch_size")
+        options["inputs"] = random_inputs(shapes, batch_size, options["device"])
     with files.journal() as journal, progress(quiet) as on_progress:
         comparison = measure(model, on_progress=on_progress, journal=journal, **options)
     saved = remember(comparison)
@@ -146,9 +160,9 @@ def compare(
 def _explained(comparison: Comparison) -> Diagnosis:
     """Diagnose a comparison with the experiments that were made, and print that."""
     from precisionbench.report.diagnosis import to_text
-    from precisionbench.workflows.diagnose import diagnose
+    from precisionbench.workflows.diagnose import explain
 
-    diagnosis = diagnose(comparison)
+    diagnosis = explain(comparison)
     print()
     print_prose(partial(to_text, diagnosis))
     return diagnosis
@@ -176,6 +190,7 @@ def _thresholds(
     if thresholds:
         backends = backends or default_backends(usable_device(device).type)
         rows, reference_name = plan(backends, reference)
-        known = [(row.name, row.identity["options"]) for row in rows]
+        names = [(name, row) for row in rows for name in (row.name, row.label) if name]
+        known = [(name, row.identity["options"]) for name, row in names]
         check_rows(thresholds, known, reference_name)
     return thresholds

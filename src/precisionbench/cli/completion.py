@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
+from precisionbench.spec_syntax import ALIASES
+
 if TYPE_CHECKING:
     ParamType = click.ParamType[str]  # generic from click 8.4 on
 else:
@@ -103,7 +105,7 @@ def specs(incomplete: str) -> Iterator[str]:
     name, colon, given = incomplete.partition(":")
     entries = {entry.name: entry for entry in entry_points(group=_GROUP)}
     if not colon:
-        yield from sorted(entries)
+        yield from sorted({*entries, *ALIASES})
     elif name in entries:
         own, common = _options(entries[name]), _options(_BASE)
         options = {**own, **{o: values for o, values in common.items() if not own.get(o)}}

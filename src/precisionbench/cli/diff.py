@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(
     short_help="Hold a newer result against an older one.",
-    epilog=exit_codes_text("--fail-if-slower says no", INTERNAL_ERROR),
+    epilog=exit_codes_text("--fail-if-slower is not met", INTERNAL_ERROR),
 )
 @click.argument("old", type=ResultFile())
 @click.argument("new", type=ResultFile())
@@ -44,7 +44,7 @@ def diff(old: str, new: str, force: bool, fail_if_slower: bool, as_json: bool) -
     from precisionbench.report.run_diff import show as show_diff
     from precisionbench.report.run_diff import to_text
 
-    found = load(new).against(load(old), force=force)
+    found = load(new).diff(load(old), force=force)
     if as_json:
         print_json("precisionbench.difference", found)
     else:

@@ -6,24 +6,29 @@ import click
 
 from precisionbench import safe_text
 
-THRESHOLD_MISSED = 1  # or interrupted, or `check` found a problem
+THRESHOLD_MISSED = 1  # or `check` found a problem
 BAD_USAGE = 2
 NOTHING_MEASURED = 3
+INTERRUPTED = 130  # what shells give where SIGINT has ended a program
 
 # The meaning of 3 for commands that measure nothing.
 INTERNAL_ERROR = "precisionbench itself failed"
+# The meaning of 1 for commands with --fail-under.
+A_THRESHOLD = "a threshold was missed"
 
 
-def exit_codes_text(
-    one: str = "it was interrupted", three: str = "nothing could be measured"
-) -> str:
+def exit_codes_text(one: str = "", three: str = "nothing could be measured") -> str:
     """The last line of a command's help.
 
     Args:
-        one: what 1 means.
+        one: what 1 means; empty for a command that never ends with it.
         three: what 3 means.
     """
-    return f"Exit codes: 0 fine, 1 {one}, 2 bad usage, 3 {three}."
+    if_one = f"{THRESHOLD_MISSED} {one}, " if one else ""
+    return (
+        f"Exit codes: 0 success, {if_one}{BAD_USAGE} bad usage, {NOTHING_MEASURED} {three}, "
+        f"{INTERRUPTED} interrupted."
+    )
 
 
 class _Failure(click.ClickException):
@@ -49,7 +54,7 @@ class NothingMeasured(_Failure):
 class Interrupted(_Failure):
     """Ctrl-C was pressed; the message says what is saved."""
 
-    exit_code = THRESHOLD_MISSED
+    exit_code = INTERRUPTED
 
     def show(self, file: object = None) -> None:
         """Print the message to standard error."""

@@ -12,12 +12,15 @@ from precisionbench.cli.early_start import start_fork_server
 from precisionbench.cli.exit_codes import exit_codes_text
 from precisionbench.cli.options import (
     experiments_option,
+    html_option,
     json_option,
+    overwrite_option,
     quiet_option,
     record_option,
     spec_option,
 )
 from precisionbench.cli.output import print_json, print_lines, print_prose, progress
+from precisionbench.cli.workload_options import Shapes, input_shape_option, random_inputs
 
 if TYPE_CHECKING:
     from precisionbench.comparison import Comparison
@@ -36,12 +39,34 @@ class _GapOptions(NamedTuple):
     markdown: bool
 
 
+class _Report(NamedTuple):
+    """The report to write, besides what is printed."""
+
+    html: str | None
+    overwrite: bool
+
+    def check(self) -> None:
+        """Refuse a file that could not be written after the experiments."""
+        from precisionbench._internal.files import check_writable
+
+        if self.overwrite and self.html is None:
+            raise click.UsageError("--overwrite belongs to --html; add it")
+        if self.html is not None:
+            check_writable(self.html, self.overwrite)
+
+    def write(self, comparison: Comparison, **explained: Any) -> None:
+        """Write it, with the ledger or the diagnosis."""
+        if self.html is not None:
+            comparison.to_html(self.html, overwrite=self.overwrite, **explained)
+
+
 @click.command(
     short_help="Say why a saved result is what it is.",
     epilog=exit_codes_text(),
 )
 @click.argument("file", type=ResultFile())
 @click.argument("model", required=False)
+@input_shape_option()
 @experiments_option(
     "auto, none, or names (again for each); they need MODEL.  [default: auto with MODEL]"
 )
@@ -54,6 +79,8 @@ class _GapOptions(NamedTuple):
     is_flag=True,
     help="Let experiments use the plugins, code and folders that FILE names.",
 )
+@html_option()
+@overwrite_option("--html")
 @json_option()
 @quiet_option()
 def explain(
@@ -63,6 +90,9 @@ def explain(
     trust: bool,
     as_json: bool,
     quiet: bool,
+    html: str | None,
+    overwrite: bool,
+    shapes: Shapes,
     **gap_options: Any,
 ) -> None:
     """Say why the rows of a saved result are as fast as they are, or not as a published number.
@@ -75,29 +105,40 @@ def explain(
     Example:
       precisionbench explain last
       precisionbench explain result.json torchvision:resnet50
-      precisionbench explain result.json --to mlperf-v4.1-h200-resnet50-offline
+      precisionbench explain result.json --to mlperf-v4.1-h200-resnet50-offline \\
+        --html gap.html
     """
     from precisionbench.comparison import load
     from precisionbench.report.diagnosis import to_text
-    from precisionbench.workflows.diagnose import diagnose
+    from precisionbench.workflows.diagnose import explain as explain_rows
 
     comparison = load(file)
     gap = _GapOptions(**gap_options)
     _check_usage(gap, model, experiments)
-    if trust and model is None:
-        raise click.UsageError(f"--trust is for experiments, which need the model: {_WITH_MODEL}")
+    if (trust or shapes) and model is None:
+        option = "--trust" if trust else "--input-shape"
+        raise click.UsageError(f"{option} is for experiments, which need the model: {_WITH_MODEL}")
+    report = _Report(html, overwrite)
+    report.check()
     if gap.to is not None:
-        _print_gap(_gap_ledger(comparison, gap), gap.markdown, as_json)
+        ledger = _gap_ledger(comparison, gap)
+        _print_gap(ledger, gap.markdown, as_json)
+        report.write(comparison, ledger=ledger)
         return
     experiments = experiments or ("auto" if model else "none",)
     if model is not None and experiments != ("none",):
         start_fork_server(model)
+    inputs = random_inputs(shapes, comparison.data.workload.batch_size, None)
+    workload = (model, inputs) if inputs else model
     with progress(quiet or model is None) as on_progress:
-        diagnosis = diagnose(comparison, model, experiments, trust=trust, on_progress=on_progress)
+        diagnosis = explain_rows(
+            comparison, workload, experiments, trust=trust, on_progress=on_progress
+        )
     if as_json:
         print_json("precisionbench.diagnosis", diagnosis)
     else:
         print_prose(partial(to_text, diagnosis))
+    report.write(comparison, diagnosis=diagnosis)
 
 
 def _check_usage(gap: _GapOptions, model: str | None, experiments: tuple[str, ...]) -> None:

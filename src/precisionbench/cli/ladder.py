@@ -9,7 +9,6 @@ import click
 from precisionbench.cli.early_start import start_fork_server
 from precisionbench.cli.exit_codes import exit_codes_text
 from precisionbench.cli.options import (
-    batch_size_option,
     budget_option,
     device_option,
     effort_options,
@@ -30,6 +29,13 @@ from precisionbench.cli.output import (
 )
 from precisionbench.cli.result_files import ResultFiles
 from precisionbench.cli.saved import print_next, remember
+from precisionbench.cli.workload_options import (
+    Shapes,
+    batch_size_option,
+    input_shape_option,
+    model_argument,
+    random_inputs,
+)
 
 if TYPE_CHECKING:
     from precisionbench.workflows.ladder import Ladder
@@ -39,10 +45,11 @@ if TYPE_CHECKING:
     short_help="Climb to the fastest row, one change at a time.",
     epilog=exit_codes_text(),
 )
-@click.argument("model")
+@model_argument()
 @record_option("--to", "A published number to climb to; see `published`.")
 @spec_option("--start", default="eager", show_default=True, help="The row at the bottom.")
 @batch_size_option()
+@input_shape_option()
 @device_option()
 @replicas_option("row")
 @seed_option()
@@ -52,7 +59,9 @@ if TYPE_CHECKING:
 @result_file_options("the measured rows")
 @json_option("the rungs and the gap")
 @quiet_option()
-def ladder(model: str, files: ResultFiles, as_json: bool, quiet: bool, **options: Any) -> None:
+def ladder(
+    model: str, files: ResultFiles, as_json: bool, quiet: bool, shapes: Shapes, **options: Any
+) -> None:
     """Climb from a row of MODEL to the fastest one here, one change at a time, and on to a
     published number.
 
@@ -66,6 +75,9 @@ def ladder(model: str, files: ResultFiles, as_json: bool, quiet: bool, **options
     from precisionbench.workflows.ladder import ladder as measure
 
     files.check()
+    if shapes:
+        batch_size = options.pop("batch_size")
+        options["inputs"] = random_inputs(shapes, batch_size, options["device"])
     with files.journal() as journal, progress(quiet) as on_progress:
         result = measure(model, on_progress=on_progress, journal=journal, **options)
     saved = remember(result.comparison)

@@ -21,9 +21,9 @@ from precisionbench.cli.backends import backends
 from precisionbench.cli.check import check
 from precisionbench.cli.compare import compare
 from precisionbench.cli.diff import diff
-from precisionbench.cli.doctor import doctor
+from precisionbench.cli.examine import examine
 from precisionbench.cli.exit_codes import (
-    THRESHOLD_MISSED,
+    INTERRUPTED,
     BadUsage,
     Interrupted,
     NothingMeasured,
@@ -55,6 +55,10 @@ _NOTHING_MEASURED = (
     StateLeakError,
 )
 
+
+# Other names of commands: functions of the library have them, too, or commands had them once.
+_ALIASES = {"doctor": "examine", "diagnose": "explain", "against": "diff"}
+_ALIAS_TEXT = ", ".join(f"{alias} for {name}" for alias, name in _ALIASES.items())
 
 # Replacements of our few signs on a terminal that cannot show them.
 _ASCII_SIGNS = str.maketrans(
@@ -96,7 +100,7 @@ class _Group(click.Group):
             if sys.stdout is not None:
                 sys.stdout.flush()
             if was_interrupted(ctx):
-                ctx.exit(THRESHOLD_MISSED)
+                ctx.exit(INTERRUPTED)
         except PrecisionBenchError as exc:
             print_traceback(exc)
             failed = isinstance(exc, _NOTHING_MEASURED)
@@ -119,6 +123,10 @@ class _Group(click.Group):
             ) from exc
         return result
 
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, or of an alias."""
+        return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order in which they are usually needed, not by name."""
         return list(self.commands)
@@ -133,7 +141,8 @@ def _discard_stdout() -> None:
 @click.group(
     cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=exit_codes_text("a threshold was missed, or it was interrupted"),
+    epilog=f"Aliases: {_ALIAS_TEXT}.\n\n"
+    + exit_codes_text("a threshold was missed or a problem found"),
 )
 @click.version_option(__version__)
 def main() -> None:
@@ -145,7 +154,7 @@ def main() -> None:
     """
 
 
-for _command in (compare, explain, ladder, show, diff, published, backends, doctor, check):
+for _command in (compare, explain, ladder, show, diff, published, backends, examine, check):
     _command.params.append(debug_option())
     main.add_command(_command)
 main.params.append(debug_option())

@@ -48,11 +48,6 @@ def record_option(name: str, help: str) -> Decorator[Any]:
     return click.option(name, type=RecordId(), metavar="ID", help=help)
 
 
-def batch_size_option() -> Decorator[Any]:
-    """`--batch-size`: items in one call."""
-    return click.option("--batch-size", type=click.IntRange(min=1), help="Items in one call.")
-
-
 def device_option() -> Decorator[Any]:
     """`--device`: where to measure."""
     text = "cpu, cuda, cuda:1, ... (default: the GPU where there is one)."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from precisionbench.cli.completion import ResultFile
-from precisionbench.cli.exit_codes import INTERNAL_ERROR, exit_codes_text
+from precisionbench.cli.exit_codes import A_THRESHOLD, INTERNAL_ERROR, exit_codes_text
 from precisionbench.cli.options import (
     backends_option,
     html_option,
@@ -37,7 +37,7 @@ class _Form(NamedTuple):
 
 @click.command(
     short_help="Show a saved result, also as Markdown, CSV or HTML.",
-    epilog=exit_codes_text(three=INTERNAL_ERROR),
+    epilog=exit_codes_text(A_THRESHOLD, INTERNAL_ERROR),
 )
 @click.argument("file", type=ResultFile())
 @json_option()

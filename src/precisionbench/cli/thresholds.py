@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from precisionbench.cli.exit_codes import THRESHOLD_MISSED
-from precisionbench.cli.output import complain
+from precisionbench.cli.exit_codes import INTERRUPTED, THRESHOLD_MISSED
+from precisionbench.cli.output import complain, was_interrupted
 from precisionbench.errors import RowNotFoundError
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def exit_if_missed(
 ) -> None:
     """Print a sentence for each threshold that is missed, and exit with the code for it.
 
+    A run that was interrupted exits with the code of that.
+
     Args:
         thresholds: as `parse` returns them.
         comparison: as measured.
@@ -41,7 +43,8 @@ def exit_if_missed(
     for sentence in sentences:
         complain(sentence)
     if sentences:
-        sys.exit(THRESHOLD_MISSED)
+        ctx = click.get_current_context(silent=True)
+        sys.exit(INTERRUPTED if ctx and was_interrupted(ctx) else THRESHOLD_MISSED)
 
 
 def _why_missed(threshold: Threshold, comparison: Comparison, was_planned: bool) -> str:

@@ -56,15 +56,12 @@ def summary(checks: Sequence[MachineCheck], noise_floor: float | None) -> str:
         checks: its lines.
         noise_floor: that it measured.
     """
-    problems = [
-        check.subject
-        for check in checks
-        if check.state is State.ATTENTION and not check.subject.startswith("backend ")
-    ]
+    problems = [check.subject for check in checks if check.state is State.ATTENTION]
+    need = "needs" if len(problems) == 1 else "need"
     summary_text = (
-        f"{len(problems)} of {len(checks)} lines want attention: {', '.join(problems)}."
+        f"{len(problems)} of {len(checks)} checks {need} attention: {', '.join(problems)}."
         if problems
-        else "Nothing stands in the way of measuring here."
+        else "No check needs attention."
     )
     if noise_floor is None:
         return summary_text

@@ -26,6 +26,7 @@ from precisionbench.measure.guard import explained
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import (
     DEFAULT_BACKENDS,
+    Backends,
     Row,
     default_backends,
     packages_of,
@@ -59,7 +60,7 @@ def compare(
     model: nn.Module | Callable[[], Any] | str,
     inputs: Any = None,
     *,
-    backends: Sequence[str | Backend] | None = None,
+    backends: Backends | None = None,
     reference: str | Backend = "eager",
     device: Any = None,
     batch_size: int | None = None,
@@ -86,18 +87,20 @@ def compare(
 
     Args:
         model: an `nn.Module`, a function that builds one (or `(model, inputs)`),
-            `"torchvision:NAME"` or `"package.module:function"`. A function is called
-            again for every backend with the same random seed.
+            `"torchvision:NAME"`, `"package.module:function"` or `"path/to/file.py:Class"`. A
+            function is called again for every backend with the same random seed.
         inputs: one forward pass's arguments: a tensor, a tuple, a mapping of keyword arguments,
             or a function that gives one of these.
         backends: specs such as `"half:dtype=bfloat16"` or `Backend` objects, measured in this
-            order; None is `default_backends` of the device, of which rows whose calls take far
-            longer than the reference's are left out on a CPU, with a note.
+            order; `{"fast": "compile"}` or `"fast=compile"` gives a row a label. None is
+            `default_backends` of the device, of which rows whose calls take far longer than the
+            reference's are left out on a CPU, with a note.
         reference: the row that the others are compared with; measured first if not in `backends`.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`; None takes the model's GPU, else the current GPU,
             else the CPU.
         batch_size: items that one call serves, where the inputs' first dimension is something else;
-            for `"torchvision:NAME"` the batch to make.
+            for `"torchvision:NAME"`, and for functions with a parameter of this name, the batch to
+            make. None leaves it to the function's own default.
         launcher: `"process"`: each backend in worker processes of its own, in interleaved rounds;
             `"inline"`: in this process, one backend after another, for debugging.
         replicas: fresh processes of each backend; None is 3 on a GPU and 2 elsewhere, fewer where
@@ -109,12 +112,12 @@ def compare(
             is 60 s for each backend on a GPU and 10 s elsewhere, times what the effort has, and
             900 s at most; most comparisons end far earlier. Experiments have a budget of their own.
         noise_floor: known run-to-run standard deviation of the log of a latency on this machine,
-            as `precisionbench doctor` measures it; no interval is narrower than it allows. None
+            as `precisionbench examine` measures it; no interval is narrower than it allows. None
             is 0.0025 on a GPU and 0 elsewhere.
         shared_cores: while they are measured, pin all workers to the same few CPU cores (Linux),
             which reduces run-to-run variance of small batches; 0 leaves them all cores. None is 2
             on a GPU, unless calls keep several cores busy, and 0 elsewhere.
-        evidence: profile each row's calls, layer by layer, after all rows are measured; `diagnose`
+        evidence: profile each row's calls, layer by layer, after all rows are measured; `explain`
             reads it. None is yes, unless the effort is `"quick"`.
         build_together: prepare all rows at the same time, which is quicker where they compile;
             build times and autotuning of backends then disturb each other.
@@ -126,7 +129,7 @@ def compare(
             processes, twelve rounds or more until intervals are narrow, four times the budget.
             Other arguments win over it.
         experiments: `pb.Experiments("auto")`: made once all rows are measured, in their workers,
-            which takes less time than afterwards; `diagnose` uses their results. None makes none.
+            which takes less time than afterwards; `explain` uses their results. None makes none.
         on_progress: `"auto"` shows progress on a terminal (standard error) or in a notebook; not
             in CI, in pytest, in a thread, or within another display. None shows nothing. A function
             is called with a `Progress` at each step; one that raises is not called again, and a
@@ -205,7 +208,7 @@ class _Plan:
 
 
 def _planned(
-    backends: Sequence[str | Backend] | None,
+    backends: Backends | None,
     reference: str | Backend,
     build: Callable[..., Workload],
     options: Options,

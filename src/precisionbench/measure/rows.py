@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
@@ -22,7 +22,7 @@ from precisionbench.errors import (
 )
 from precisionbench.results.claims import Claims
 from precisionbench.results.json_values import Json
-from precisionbench.spec_syntax import row_names, split_spec
+from precisionbench.spec_syntax import row_names, same_row, split_label, split_spec
 
 # Measured where the user names no backends: a decision about the product, so lists and no attribute
 # of backends. Those that a machine cannot run become failures with a reason. `compile` is not among
@@ -51,6 +51,10 @@ _ON_A_CPU = (
 )
 
 
+# What a user gives for the rows to measure.
+Backends = Sequence["str | Backend"] | Mapping[str, "str | Backend"]
+
+
 @attrs.frozen
 class Row:
     """One row to measure.
@@ -61,6 +65,7 @@ class Row:
         backend: what to prepare; None where its plugin could not be imported.
         error: why it could not.
         claims: what the backend says of the row; None where it could not be imported.
+        label: the user's name for the row; may be empty.
         may_be_left_out: leave it out where its first call takes too long, because the user has
             not asked for it.
     """
@@ -70,6 +75,7 @@ class Row:
     backend: Backend | None
     error: PrecisionBenchError | None = None
     claims: Claims | None = None
+    label: str = ""
     may_be_left_out: bool = False
 
     @property
@@ -77,7 +83,8 @@ class Row:
         """Fields that identify the row in results; without a plugin, the options as in the spec."""
         name, texts = split_spec(self.spec)
         options = texts if self.backend is None else options_of(self.backend)
-        return {"backend": self.name, "name": name, "options": options}
+        label = {"label": self.label} if self.label else {}
+        return {"backend": self.name, "name": name, "options": options, **label}
 
     def require_backend(self) -> Backend:
         """The backend of the row.
@@ -140,7 +147,7 @@ def plan_default(
 
 
 def plan(
-    backends: Sequence[str | Backend],
+    backends: Backends,
     reference: str | Backend = "eager",
     make: Callable[[str | Backend], Backend] = discovery.make,
 ) -> tuple[list[Row], str]:
@@ -149,23 +156,59 @@ def plan(
     A spec whose plugin cannot be imported is kept and becomes a failure with its reason.
 
     Args:
-        backends: specs and objects, in the order in which to show them.
-        reference: spec or object; put first where it is not among them.
+        backends: specs, `label=spec`, and objects, in the order in which to show them; or a mapping
+            of labels to specs and objects.
+        reference: spec, label or object; put first where it is not among them.
         make: makes a backend of a spec.
 
     Raises:
-        SpecError: a spec that cannot be understood, or a bare string for `backends`.
+        SpecError: a spec that cannot be understood, a bare string for `backends`, or a label that
+            is not of one row alone.
     """
-    if isinstance(backends, (str, Backend)):
-        raise SpecError(f"backends is {backends!r}", f"give a list: [{backends!r}]")
-    if not isinstance(backends, Iterable):
-        raise SpecError(f"backends is {backends!r}", "give a list of specs or Backend objects")
-    made = [_row(backend, make) for backend in backends]
-    base = _row(reference, make)
+    made = [attrs.evolve(_row(one, make), label=label) for label, one in _labelled(backends)]
+    labelled = next((row for row in made if row.label and row.label == reference), None)
+    base = labelled or _row(reference, make)
     if base.spec not in [row.spec for row in made]:
         made.insert(0, base)
     names = row_names(row.spec for row in made)
-    return [attrs.evolve(row, name=name) for name, row in zip(names, made, strict=True)], base.spec
+    rows = [_named(row, name) for name, row in zip(names, made, strict=True)]
+    _check_labels(rows)
+    return rows, rows[made.index(labelled)].name if labelled else base.spec
+
+
+def _named(row: Row, name: str) -> Row:
+    """The row with its name, and without a label that says the same."""
+    return attrs.evolve(row, name=name, label="" if row.label == name else row.label)
+
+
+def _labelled(backends: Backends) -> list[tuple[str, str | Backend]]:
+    """What the user gave for each row, after its label."""
+    if isinstance(backends, (str, Backend)):
+        raise SpecError(f"backends is {backends!r}", f"give a list: [{backends!r}]")
+    if isinstance(backends, Mapping):
+        return [(text_of(label), backend) for label, backend in backends.items()]
+    if not isinstance(backends, Iterable):
+        raise SpecError(f"backends is {backends!r}", "give a list of specs or Backend objects")
+    return [split_label(one) if isinstance(one, str) else ("", one) for one in backends]
+
+
+def _check_labels(rows: Sequence[Row]) -> None:
+    """Refuse a label that is no word, or that names another row, too."""
+    for row in filter(lambda row: row.label, rows):
+        if set(":,=#") & set(row.label):
+            raise SpecError(f"a row cannot have the label {row.label!r}", "give a word, as 'fast'")
+        if others := [other.name for other in rows if other is not row and _is_named(other, row)]:
+            raise SpecError(
+                f"the label {row.label!r} of {row.name} is a name of {others[0]}, too",
+                "give each row a label of its own",
+            )
+
+
+def _is_named(row: Row, other: Row) -> bool:
+    """Whether the label of another row names this one."""
+    options = row.identity["options"]
+    assert isinstance(options, Mapping)
+    return other.label == row.label or same_row(other.label, row.name, options)
 
 
 def _row(backend: str | Backend, make: Callable[[str | Backend], Backend] = discovery.make) -> Row:

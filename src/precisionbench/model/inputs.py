@@ -36,7 +36,8 @@ def as_inputs(given: Any, name: str) -> Inputs:
     if given is None:
         raise WorkloadError(
             f"the model {name!r} came without inputs",
-            "pass inputs=, or let the factory return (model, inputs)",
+            "pass inputs= (--input-shape on the command line), or let the factory return "
+            "(model, inputs)",
         )
     if isinstance(given, list):
         raise WorkloadError(
@@ -121,7 +122,9 @@ def whole_batch_size(given: object) -> int | None:
     """
     size = whole_number(given, 1)
     if given is not None and size is None:
-        raise WorkloadError(f"batch_size is {given!r}", "give a whole number of 1 or more")
+        several = isinstance(given, (list, tuple))
+        rows = ", or a row of each, such as 'half:batch_size=4'" if several else ""
+        raise WorkloadError(f"batch_size is {given!r}", f"give a whole number of 1 or more{rows}")
     return size
 
 

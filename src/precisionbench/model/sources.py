@@ -1,12 +1,14 @@
-"""Where the model is from: an nn.Module that is copied, a function, or `module:function`."""
+"""Where the model is from: an nn.Module, a function, `module:function` or `file.py:Class`."""
 
 from __future__ import annotations
 
 import copy
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch import nn
 
 from precisionbench._internal.importing import working_directory_on_path
 from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, did_you_mean, one_line
+from precisionbench.model.python_files import SUFFIX, FileFactory, load_file
 from precisionbench.model.torchvision_models import TorchvisionModel
 
 # Batch of the built-in models where the user names none: the founding case's on a GPU; on a CPU
@@ -22,6 +25,15 @@ DEFAULT_BATCH_SIZE = {"cuda": 100}
 DEFAULT_BATCH_SIZE_ELSEWHERE = 4
 
 ModelFactory = Callable[[], Any]
+
+_MODEL = (
+    "give an nn.Module, a function that builds one, 'torchvision:NAME', 'package.module:function' "
+    "or 'path/to/file.py:Class'"
+)
+_SEVERAL_MODELS = (
+    "give one model; to compare two, compare each and then new.diff(old, force=True), or give an "
+    "nn.ModuleDict of both and a backend that chooses one ('Compare two runs' in the documentation)"
+)
 
 
 def model_factory(
@@ -42,55 +54,101 @@ def model_factory(
     if isinstance(model, str):
         return model, _named(model, batch_size, device)
     if callable(model):
-        return getattr(model, "__name__", type(model).__name__), model
+        name = getattr(model, "__name__", type(model).__name__)
+        return name, _sized(model, batch_size, device)
+    is_several = isinstance(model, (list, tuple, dict))
     raise WorkloadError(
-        f"the model is a {type(model).__name__}",
-        "give an nn.Module, a function that builds one, 'torchvision:NAME' or "
-        "'package.module:function'",
+        f"the model is a {type(model).__name__}", _SEVERAL_MODELS if is_several else _MODEL
     )
 
 
+def default_batch_size(device: torch.device) -> int:
+    """Items in one call where neither the user nor a function says how many.
+
+    Args:
+        device: to measure on.
+    """
+    return DEFAULT_BATCH_SIZE.get(device.type, DEFAULT_BATCH_SIZE_ELSEWHERE)
+
+
 def _named(name: str, batch_size: int | None, device: torch.device) -> ModelFactory:
-    place, colon, attribute = name.partition(":")
+    place, colon, attribute = name.rpartition(":")
     if not colon or not place or not attribute:
-        raise WorkloadError(
-            f"the model {name!r} has no ':'",
-            f"write 'torchvision:{name or 'resnet50'}' or 'package.module:function'",
-        )
-    default = DEFAULT_BATCH_SIZE.get(device.type, DEFAULT_BATCH_SIZE_ELSEWHERE)
-    size = default if batch_size is None else batch_size
+        raise WorkloadError(f"the model {name!r} has no ':'", _as_written(name))
     if place == "torchvision":
-        return TorchvisionModel(attribute, size)
-    factory = _imported(place, attribute)
+        return TorchvisionModel(attribute, batch_size or default_batch_size(device))
+    factory = _attribute(place, attribute)
+    arguments = _arguments(name, factory, batch_size, device)
+    if place.endswith(SUFFIX):
+        return FileFactory(Path(place).absolute(), attribute, arguments)
     if isinstance(factory, nn.Module):
         return lambda: private_copy(factory)
-    if _takes_batch_size(factory):
-        return _in_working_directory(partial(factory, batch_size=size))
-    if batch_size is not None:
+    return _in_working_directory(partial(factory, **arguments))
+
+
+def _as_written(name: str) -> str:
+    """How to write what was given as a model's name without a colon."""
+    if name.endswith(SUFFIX):
+        return f"write '{name}:function' or '{name}:Class'"
+    return f"write 'torchvision:{name or 'resnet50'}', 'package.module:function' or 'file.py:Class'"
+
+
+def _attribute(place: str, attribute: str) -> Any:
+    """A function, class or model of a module or a file."""
+    is_file = place.endswith(SUFFIX)
+    module = load_file(Path(place)) if is_file else _imported(place)
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        known = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
         raise WorkloadError(
-            f"the function {name!r} takes no batch_size",
-            "give it a parameter of that name, or leave the batch size out",
+            f"the {'file' if is_file else 'module'} {place!r} has no function {attribute!r}",
+            did_you_mean(attribute, known),
         )
-    return _in_working_directory(factory)
+    return found
 
 
-def _imported(place: str, attribute: str) -> Any:
+def _imported(place: str) -> ModuleType:
     with working_directory_on_path():
         try:
-            module = importlib.import_module(place)
+            return importlib.import_module(place)
         except FOREIGN_ERRORS as exc:
             raise WorkloadError(
                 f"the module {place!r} cannot be imported ({one_line(exc)})",
                 "the working directory is on the path; check the name and run it alone with "
                 f"python -c 'import {place}'",
             ) from exc
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        known = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
+
+
+def _arguments(
+    name: str, factory: Any, batch_size: int | None, device: torch.device
+) -> dict[str, int]:
+    """What to call a function with: the batch, unless the user leaves it to its own default."""
+    if isinstance(factory, nn.Module):
+        return {}
+    parameter = _parameters(factory).get("batch_size")
+    if parameter is None and batch_size is not None:
         raise WorkloadError(
-            f"the module {place!r} has no function {attribute!r}", did_you_mean(attribute, known)
+            f"the function {name!r} takes no batch_size",
+            "give it a parameter of that name, or leave the batch size out",
         )
-    return factory
+    if parameter is None or (batch_size is None and parameter.default is not parameter.empty):
+        return {}
+    return {"batch_size": default_batch_size(device) if batch_size is None else batch_size}
+
+
+def _sized(factory: ModelFactory, batch_size: int | None, device: torch.device) -> ModelFactory:
+    """A function of the user, with the batch where it takes one."""
+    if "batch_size" not in _parameters(factory):
+        return factory
+    arguments = _arguments("", factory, batch_size, device)
+    return partial(factory, **arguments) if arguments else factory
+
+
+def _parameters(factory: ModelFactory) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # builtins have no signature
+        return {}
 
 
 def _in_working_directory(factory: ModelFactory) -> ModelFactory:
@@ -101,13 +159,6 @@ def _in_working_directory(factory: ModelFactory) -> ModelFactory:
             return factory()
 
     return build
-
-
-def _takes_batch_size(factory: ModelFactory) -> bool:
-    try:
-        return "batch_size" in inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # builtins have no signature
-        return False
 
 
 def private_copy(model: nn.Module) -> nn.Module:

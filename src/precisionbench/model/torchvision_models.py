@@ -75,8 +75,9 @@ def _torchvision_models(name: str) -> Any:
         raise WorkloadError(
             f"the model 'torchvision:{name}' needs torchvision, which cannot be imported "
             f"({text_of(exc)})",
-            "pip install 'precisionbench[torchvision]' (on a Jetson: the torchvision built for "
-            "its torch)",
+            # the version of torch keeps pip from replacing it
+            f"pip install torchvision torch=={torch.__version__.partition('+')[0]} (on a Jetson: "
+            "the torchvision built for its torch)",
         ) from exc
     known = models.list_models()
     if name not in known:

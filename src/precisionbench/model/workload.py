@@ -128,9 +128,10 @@ def resolve(
     """Make a workload of the user's model and inputs, and check them.
 
     Args:
-        model: an `nn.Module`, a factory, `"torchvision:NAME"` or `"package.module:function"`. A
-            factory gives the model or `(model, inputs)`; it is called anew for every backend,
-            with the same random seed, so it must build the same model each time.
+        model: an `nn.Module`, a factory, `"torchvision:NAME"`, `"package.module:function"` or
+            `"path/to/file.py:function"`. A factory gives the model or `(model, inputs)`; it is
+            called anew for every backend, with the same random seed, so it must build the same
+            model each time.
         inputs: a tensor, a tuple of positional arguments, a mapping of keyword arguments, or a
             factory of one of these. None where the model's factory gives them.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, ...; None takes the model's GPU, else the current

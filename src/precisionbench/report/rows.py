@@ -37,7 +37,7 @@ class RowText:
     """One measured row as text.
 
     Attributes:
-        backend: the row's name.
+        backend: the row's name, after its label where it has one.
         latency: with unit.
         width: the interval's half-width.
         throughput: items per second, or calls per second if the batch size is unknown.
@@ -93,7 +93,7 @@ def row_text(data: ComparisonData, row: BackendResult, speedup: Speedup | None) 
         speedup: of the row over the reference; None if there is none.
     """
     return RowText(
-        backend=row.backend,
+        backend=f"{row.label} ({row.backend})" if row.label else row.backend,
         latency=formatting.duration(row.latency),
         width=formatting.half_width(row.latency),
         throughput=formatting.number(row.throughput or row.latency.inverse_of(1)),

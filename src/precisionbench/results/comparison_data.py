@@ -73,6 +73,7 @@ class BackendResult:
         evidence: what ran in a call; None where it was not profiled.
         claims: what the backend claims of the row; None in files from before claims were recorded
             (see `earlier_claims.claims_of`).
+        label: the user's name for the row; may be empty.
         process_spread: the spread between processes, pooled over the rows of its comparison; None
             for a row outside of a comparison.
         noise_floor: the comparison's `noise_floor`.
@@ -92,6 +93,7 @@ class BackendResult:
     passes: Passes = attrs.field(factory=Passes)
     evidence: Evidence | None = None
     claims: Claims | None = None
+    label: str = ""
     # Derived from the comparison that the row is part of, so never written to a file.
     process_spread: Spread | None = attrs.field(default=None, init=False, eq=False, repr=False)
     noise_floor: float = attrs.field(default=0.0, init=False, eq=False, repr=False)
@@ -188,6 +190,7 @@ class BackendFailure:
         error: name of the class in `precisionbench.errors`.
         reason: why it failed.
         remedy: how to fix it; may be empty.
+        label: the user's name for the row; may be empty.
     """
 
     backend: str
@@ -196,6 +199,7 @@ class BackendFailure:
     error: str
     reason: str
     remedy: str
+    label: str = ""
 
 
 @attrs.frozen

@@ -274,6 +274,7 @@ class _PlannedRow:
     backend: str
     name: str
     options: Mapping[str, Json]
+    label: str = ""
 
 
 @attrs.define
@@ -369,6 +370,7 @@ def _unfinished(row: _PlannedRow) -> dict[str, Any]:
         row.options,
         error="MeasurementError",
         reason=_UNFINISHED,
+        label=row.label,
         remedy="measure again",
     )
     return attrs.asdict(failure)

@@ -16,7 +16,7 @@ from precisionbench._internal.bounded_reading import why_unreadable
 from precisionbench._internal.paths import quoted, usable_path
 from precisionbench.errors import ResultFormatError, did_you_mean, one_line
 from precisionbench.results.checked import WrongValueError, checked
-from precisionbench.results.comparison_data import BackendResult, ComparisonData
+from precisionbench.results.comparison_data import BackendFailure, BackendResult, ComparisonData
 from precisionbench.results.json_values import Json, described, parse_json
 from precisionbench.results.latency import known_noise_floor
 
@@ -44,7 +44,11 @@ def _converter() -> JsonConverter:
     # Files from before these were recorded are written again as they were.
     omitted = override(omit_if_default=True)
     converter.register_unstructure_hook(
-        BackendResult, make_dict_unstructure_fn(BackendResult, converter, claims=omitted)
+        BackendResult,
+        make_dict_unstructure_fn(BackendResult, converter, claims=omitted, label=omitted),
+    )
+    converter.register_unstructure_hook(
+        BackendFailure, make_dict_unstructure_fn(BackendFailure, converter, label=omitted)
     )
     converter.register_unstructure_hook(
         ComparisonData,

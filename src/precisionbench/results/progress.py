@@ -21,7 +21,7 @@ class Progress:
             `left_out` (a default row whose calls take too long), or `failed` (at once; a row that
             keeps finished rounds is `done` later); for all rows
             `starting`, `warming_up`, `measuring` (after each round), `interrupted` (called while
-            the first Ctrl-C is handled, so return soon) or `looking` (a measurement of `doctor`
+            the first Ctrl-C is handled, so return soon) or `looking` (a measurement of `examine`
             itself).
         position: position of the row in the run, from 1; while all rows are measured, the number
             of finished rounds.
@@ -30,7 +30,7 @@ class Progress:
         remaining_s: estimated seconds until the whole comparison ends: all that is still to come,
             from starting to the last profile. It is there from the first call on, and corrected by
             what is seen. Experiments are not part of it: in their phase it is theirs. None where
-            nothing can be said (a measurement of `doctor` itself, or experiments in kept workers
+            nothing can be said (a measurement of `examine` itself, or experiments in kept workers
             before their rounds).
         step: current step of the stage, such as `first call`; may be empty.
         phase: the larger task that the rows are measured for, such as `experiments`; empty for a

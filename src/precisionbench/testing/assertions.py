@@ -48,7 +48,7 @@ def assert_agrees(comparison: Comparison, row: str, relative_l2: float) -> None:
 
 
 def assert_not_slower(comparison: Comparison, old: Comparison, force: bool = False) -> Difference:
-    """Assert that no row became slower than in an older run; see `Comparison.against`.
+    """Assert that no row became slower than in an older run; see `Comparison.diff`.
 
     Inconclusive differences pass. A row that was measured before and fails now does not.
 
@@ -66,7 +66,7 @@ def assert_not_slower(comparison: Comparison, old: Comparison, force: bool = Fal
         IncomparableError: they differ in conditions that change times; the reason names each.
     """
     __tracebackhide__ = True
-    found = comparison.against(old, force)
+    found = comparison.diff(old, force)
     _fail_if(_worse(found))
     return found
 
@@ -75,7 +75,7 @@ def change_text(row: RowChange) -> str:
     """A row's change as text, such as `half 0.950 times as fast, 0.940 to 0.961 (slower: ...)`.
 
     Args:
-        row: as `Comparison.against` returns it.
+        row: as `Comparison.diff` returns it.
     """
     value, low, high = ratio_texts(row.speedup)
     verdict = verdict_text(row.speedup.verdict, row.speedup.reason)

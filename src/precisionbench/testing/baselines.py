@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from precisionbench._internal import files
+from precisionbench.analysis.variation import count_rounds, least_interval_rounds
 from precisionbench.comparison import Comparison, load
 from precisionbench.errors import IncomparableError
 from precisionbench.testing.assertions import assert_not_slower, change_text
@@ -54,10 +55,12 @@ def check_baseline(comparison: Comparison, file: Path, *, save: bool, overwrite:
     Raises:
         AssertionError: a row became slower, or fails now.
         IncomparableError: the baseline was measured under other conditions; the reason names each.
+            Or a run that is to become the baseline has too few rounds for any verdict against it.
         ResultFormatError: the file is not a result.
         OutputError: the baseline cannot be written.
     """
     if is_to_be_saved(file, save=save, overwrite=overwrite):
+        _check_rounds(comparison)
         files.make_folder(file.parent)
         comparison.save(file, overwrite=overwrite)
         return f"saved as the baseline {file}"
@@ -71,3 +74,16 @@ def check_baseline(comparison: Comparison, file: Path, *, save: bool, overwrite:
         ) from exc
     rows = "; ".join(map(change_text, found.rows))
     return f"no row is told to be slower than the baseline of {found.old_created}: {rows}"
+
+
+def _check_rounds(comparison: Comparison) -> None:
+    """Refuse a baseline with which every later run would be inconclusive."""
+    for row in comparison:
+        blocks = row.measurement.blocks
+        rounds, least = count_rounds(blocks), least_interval_rounds(blocks)
+        if rounds < least:
+            raise IncomparableError(
+                f"this run cannot become the baseline: {row.backend} was measured in {rounds} "
+                f"{'round' if rounds == 1 else 'rounds'}, and a verdict needs at least {least}",
+                "give a larger budget_s, or fewer backends",
+            )

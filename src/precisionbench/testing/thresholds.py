@@ -26,6 +26,7 @@ from precisionbench.report.formatting import scientific
 from precisionbench.report.rows import ratio_texts
 from precisionbench.results import (
     Agreement,
+    BackendFailure,
     BackendResult,
     Speedup,
     Verdict,
@@ -34,8 +35,8 @@ from precisionbench.results.json_values import Json
 from precisionbench.spec_syntax import same_row, split_spec
 
 _MEASURE_LONGER = "measure longer (budget_s, replicas, sessions), or ask for less"
-_SEE_DIAGNOSIS = "the diagnosis of the comparison says what limits it (pb.diagnose, or --explain)"
-_SEE_LAYERS = "the diagnosis names the layer in which the error grows (pb.diagnose, or --explain)"
+_SEE_DIAGNOSIS = "the diagnosis of the comparison says what limits it (pb.explain, or --explain)"
+_SEE_LAYERS = "the diagnosis names the layer in which the error grows (pb.explain, or --explain)"
 
 
 @attrs.frozen
@@ -183,7 +184,7 @@ def check_rows(
 
     Args:
         thresholds: as `parse` returns them.
-        rows: name and options of each row that will be measured.
+        rows: name and options of each row that will be measured; its label is a second name.
         reference: the row that the others are compared with.
 
     Raises:
@@ -199,8 +200,8 @@ def rows_of(comparison: Comparison) -> list[tuple[str, Mapping[str, Json]]]:
     Args:
         comparison: as measured.
     """
-    measured = [(row.backend, row.options) for row in comparison.results]
-    return measured + [(row.backend, row.options) for row in comparison.failures]
+    rows: list[BackendResult | BackendFailure] = [*comparison.results, *comparison.failures]
+    return [(name, row.options) for row in rows for name in (row.backend, row.label) if name]
 
 
 def _check_rows(
@@ -212,7 +213,7 @@ def _check_rows(
         if not named:
             known = did_you_mean(query, [name for name, _ in rows])
             raise RowNotFoundError(f"the threshold's row {query!r} is not measured", known)
-        if named == [reference]:
+        if reference in named:
             raise SpecError(
                 f"{query!r} is the reference, and is compared with itself",
                 "set the threshold for another row",

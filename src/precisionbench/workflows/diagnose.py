@@ -1,13 +1,14 @@
-"""`diagnose()` and `explain_gap()`: why a comparison's rows are as fast as they are."""
+"""`explain()` and `explain_gap()`: why a comparison's rows are as fast as they are."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import attrs
 
-from precisionbench.comparison import Comparison
+from precisionbench.comparison import Comparison, as_comparison
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import DiagnosisData, MadeExperiments
 from precisionbench.diagnosis.gap.explained import gap_of
@@ -52,7 +53,7 @@ class GapLedger(GapData):
 
 
 def explain_gap(
-    comparison: Comparison,
+    comparison: Comparison | str | os.PathLike[str],
     backend: str,
     published: str | Record,
     *,
@@ -66,7 +67,7 @@ def explain_gap(
     and from the devices' peaks. The rest is always listed as unexplained.
 
     Args:
-        comparison: as `compare` or `load` returns it.
+        comparison: as `compare` or `load` returns it, or the path of a result file.
         backend: the row to start from, as for `comparison[...]`.
         published: a published number, or its id, such as `mlperf-v4.1-h200-resnet50-offline`.
         through: the last measured row; None is the fastest one whose output is finite wherever
@@ -81,13 +82,15 @@ def explain_gap(
     Raises:
         RecordNotFoundError: no published number has this id.
         RowNotFoundError: there is no such row.
-        IncomparableError: one of the two is not a rate, or they are of different models.
+        IncomparableError: one of the two is not a rate, or they are of different models or inputs.
         SpecError: a factor is called unexplained, or is in the ledger already; or `published` is
             neither an id nor a record.
+        ResultFormatError: the file cannot be read.
     """
     from precisionbench.published import everything, get
 
     record = published if isinstance(published, Record) else get(_id(published))
+    comparison = as_comparison(comparison)
     data, start = comparison.data, comparison[backend].backend
     goal = fastest(data) if through is None else comparison[through].backend
     return GapLedger.of(gap_of(data, start, goal, record, everything(), factors))
@@ -108,8 +111,8 @@ def _diagnosis(comparison: Comparison, made: MadeExperiments | None) -> Diagnosi
     return Diagnosis(**{f.name: getattr(found, f.name) for f in attrs.fields(DiagnosisData)})
 
 
-def diagnose(
-    comparison: Comparison,
+def explain(
+    comparison: Comparison | str | os.PathLike[str],
     workload: Any = None,
     experiments: str | Sequence[str] = "none",
     *,
@@ -123,7 +126,7 @@ def diagnose(
     the measurements prove them already, or the experiments that `compare` was asked for.
 
     Args:
-        comparison: as `compare` or `load` returns it.
+        comparison: as `compare` or `load` returns it, or the path of a result file.
         workload: `(model, inputs)` as they were given to `compare`, or a model's name or factory:
             the experiments run on it.
         experiments: `"auto"` runs those of the largest expected gain within the budget, `"none"`
@@ -143,8 +146,10 @@ def diagnose(
 
     Raises:
         SpecError: experiments without a workload, or an unknown experiment.
+        ResultFormatError: the file cannot be read.
         WorkloadError: what is wrong with the workload, or how it differs from what was measured.
     """
+    comparison = as_comparison(comparison)
     if experiments in ("none", ["none"], ("none",)):
         return _diagnosis(comparison, comparison.experiments)
     if workload is None:
@@ -160,6 +165,9 @@ def diagnose(
     with shown(on_progress) as tell:
         made = wanted(comparison, measured, on_progress=tell)
     return _diagnosis(comparison, made)
+
+
+diagnose = explain  # an alias
 
 
 def _model_and_inputs(workload: Any) -> tuple[Any, Any]:

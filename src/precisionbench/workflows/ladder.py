@@ -270,7 +270,7 @@ def _check(workload: WorkloadInfo, record: Record | None) -> None:
     """Refuse, before anything is measured, a workload without a gap to the published number."""
     if record is None:
         return
-    check_comparable(workload.model, record)
+    check_comparable(workload, record)
     if workload.batch_size is None:
         raise IncomparableError(
             f"{record.id} is a rate, and it is not known how many items a call of "

@@ -12,7 +12,7 @@ from precisionbench.diagnosis.gap.ledger import Factor, GapData, Kind, Rate, led
 from precisionbench.diagnosis.gap.measured import measured_factors
 from precisionbench.diagnosis.gap.states import PRECISION
 from precisionbench.diagnosis.labels import BEYOND, RATE, label_of
-from precisionbench.diagnosis.models import item_flops
+from precisionbench.diagnosis.models import input_of, item_flops
 from precisionbench.diagnosis.plausibility import (
     IMPOSSIBLE,
     Claim,
@@ -30,7 +30,7 @@ from precisionbench.diagnosis.published_conditions import (
 from precisionbench.errors import IncomparableError, SpecError
 from precisionbench.published.record import STATUSES, Record
 from precisionbench.reference_data.peaks import DeviceSpec, devices_named
-from precisionbench.results import BackendResult, ComparisonData
+from precisionbench.results import BackendResult, ComparisonData, WorkloadInfo
 from precisionbench.results.measurement import REPORTED
 from precisionbench.statistics import Interval
 
@@ -57,10 +57,10 @@ def gap_of(
         extra: factors that the caller knows, each with its source.
 
     Raises:
-        IncomparableError: one of the two is no rate, or they are of different models.
+        IncomparableError: one of the two is no rate, or they are of different models or inputs.
         SpecError: one of the caller's factors is among the measured ones, or stands there twice.
     """
-    check_comparable(data.workload.model, record)
+    check_comparable(data.workload, record)
     rows = {row.backend: row for row in data.results}
     first, last = (conditions_of(data, rows[name]) for name in (start, goal))
     judged = _judged(data, rows[start], first)
@@ -83,23 +83,36 @@ def gap_of(
     )
 
 
-def check_comparable(model: str, record: Record) -> None:
+def check_comparable(workload: WorkloadInfo, record: Record) -> None:
     """Raise where a published number cannot be compared with a rate of a model.
 
     Args:
-        model: the measured one's name.
+        workload: the measured model and its inputs.
         record: the published number.
 
     Raises:
-        IncomparableError: it is of another model, or no rate.
+        IncomparableError: it is of another model or another shape of input, or no rate.
     """
+    model, ours = workload.model, input_of(workload)
     difference = model_difference(record, model)
     if difference is not None and difference.is_known:
         raise IncomparableError(
             f"{record.id} is of {record.model}, and {model} was measured",
             f"measure {record.model}, or choose a number from `precisionbench published`",
         )
+    if ours and record.input and _dimensions(ours) != _dimensions(record.input):
+        raise IncomparableError(
+            f"{record.id} is of {record.model} with inputs of {record.input}, and {model} was "
+            f"measured with inputs of {ours}",
+            f"measure {record.model} with inputs of {record.input}, or choose a number from "
+            "`precisionbench published`",
+        )
     _published(record)
+
+
+def _dimensions(shape: str) -> list[str]:
+    """The dimensions of an input, in whatever order they are stored."""
+    return sorted(shape.split("x"))
 
 
 def _doubts(data: ComparisonData, record: Record) -> Iterator[str]:

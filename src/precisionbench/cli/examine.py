@@ -1,4 +1,4 @@
-"""`precisionbench doctor`."""
+"""`precisionbench examine`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from precisionbench.cli.output import print_text, progress, write_json
 )
 @json_option()
 @quiet_option()
-def doctor(device: str | None, quick: bool, replicas: int, as_json: bool, quiet: bool) -> None:
+def examine(device: str | None, quick: bool, replicas: int, as_json: bool, quiet: bool) -> None:
     """Measure this machine: what it can do, how well it can be measured, what stands in the way.
 
     It compares small models with themselves in fresh processes, so that you know which speed-up
@@ -32,13 +32,13 @@ def doctor(device: str | None, quick: bool, replicas: int, as_json: bool, quiet:
 
     \b
     Example:
-      precisionbench doctor
+      precisionbench examine
     """
-    from precisionbench.doctor.examine import examine
+    from precisionbench.doctor.examine import examine as examine_machine
     from precisionbench.doctor.text import show
 
     with progress(quiet) as on_progress:
-        found = examine(device, quick=quick, replicas=replicas, on_progress=on_progress)
+        found = examine_machine(device, quick=quick, replicas=replicas, on_progress=on_progress)
     if as_json:
         write_json(found.to_json())
     else:

@@ -1,0 +1,121 @@
+"""Labels that users give to rows."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+import precisionbench as pb
+from made_up_results import comparison_data
+from precisionbench.backends.half import Half
+from precisionbench.errors import RowNotFoundError, SpecError
+from precisionbench.measure.rows import plan
+from precisionbench.results import json_format
+from precisionbench.results.journal import Journal
+from precisionbench.spec_syntax import split_label
+from precisionbench.testing import thresholds
+
+
+def labelled() -> pb.Comparison:
+    """The made-up comparison, whose half row is called `fast`."""
+    data = comparison_data()
+    rows = [attrs.evolve(row, label="fast" * (row.backend == "half")) for row in data.results]
+    return pb.Comparison(attrs.evolve(data, results=tuple(rows)))
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "spec"),
+    [
+        ("fast=half:dtype=bfloat16", "fast", "half:dtype=bfloat16"),
+        ("my row = half", "my row", "half"),
+        ("half:dtype=bfloat16", "", "half:dtype=bfloat16"),
+        ("half", "", "half"),
+        ("=half", "", "=half"),
+    ],
+)
+def test_a_label_stands_before_the_spec(text, label, spec):
+    assert split_label(text) == (label, spec)
+
+
+@pytest.mark.parametrize(
+    "backends",
+    [
+        ["small=bf16", "half", "fast=compile"],
+        {"small": "half:dtype=bfloat16", "half": Half(), "fast": "compile"},
+    ],
+)
+def test_rows_have_labels_beside_their_specs(backends):
+    rows, reference = plan(backends)
+    assert reference == "eager"
+    assert [(row.label, row.name) for row in rows] == [
+        ("", "eager"),
+        ("small", "half:dtype=bfloat16"),
+        ("", "half"),
+        ("fast", "compile"),
+    ]
+
+
+def test_equal_rows_are_told_apart_by_their_labels():
+    rows, reference = plan({"first": "half", "second": "half"}, reference="second")
+    assert [(row.label, row.name) for row in rows] == [("first", "half"), ("second", "half#2")]
+    assert reference == "half#2"
+
+
+@pytest.mark.parametrize(
+    ("backends", "said"),
+    [
+        (["fast=half", "fast=compile"], "the label 'fast' of half is a name of compile, too"),
+        ({"eager:precision=fp32": "half"}, "a row cannot have the label 'eager:precision=fp32'"),
+        ({"half": "compile", "x": "half"}, "the label 'half' of compile is a name of half, too"),
+        ({"fp16": "compile", "x": "half"}, "the label 'fp16' of compile is a name of half, too"),
+    ],
+)
+def test_a_label_names_one_row_only(backends, said):
+    with pytest.raises(SpecError, match=said):
+        plan(backends)
+
+
+def test_a_row_is_found_by_its_label_and_by_its_spec():
+    found = labelled()
+    assert found["fast"] is found["half"] is found["fp16"]
+    assert "fast" in found
+    assert found.speedup("fast") == found.speedup("half")
+    with pytest.raises(RowNotFoundError, match="did you mean 'fast'"):
+        found["fats"]
+
+
+def test_the_table_shows_the_label_before_the_spec():
+    found = labelled()
+    assert "fast (half)" in str(found)
+    assert "`fast (half)`" in found.to_markdown()
+    assert "fast (half)" in found._repr_html_()
+
+
+def test_a_threshold_may_name_a_label():
+    found = labelled()
+    fast, half = (thresholds.parse(f"{name}>=1000").missed_by(found) for name in ("fast", "half"))
+    assert fast == half != ""
+
+
+def test_labels_are_saved_and_files_without_labels_stay_as_they_were(tmp_path):
+    found = labelled()
+    found.save(tmp_path / "r.json")
+    assert pb.load(tmp_path / "r.json") == found
+    plain = pb.Comparison(comparison_data()).to_json()
+    assert '"label"' not in plain
+    assert json_format.to_json(json_format.from_json(plain)) == plain
+
+
+def test_a_journal_keeps_the_labels_of_rows_that_were_not_measured(tmp_path):
+    rows, reference = plan(["fast=half"])
+    data = comparison_data()
+    header = {**json_format.unstructured(data), "reference": reference}
+    del header["results"], header["failures"]
+    journal = Journal(tmp_path / "j", header, [row.identity for row in rows])
+    eager = data.results[0]
+    journal.add_row(eager, 0)
+    for block in eager.measurement.blocks:
+        journal.add_block("eager", block)
+    journal.close()
+    (failed,) = pb.load(tmp_path / "j").failures
+    assert (failed.backend, failed.label) == ("half", "fast")
