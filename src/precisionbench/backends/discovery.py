@@ -10,6 +10,7 @@ from precisionbench._internal.importing import entry_points, installed_version
 from precisionbench._internal.output_capture import silence
 from precisionbench.backends.base import Backend, allowed_values, option_types
 from precisionbench.backends.specs import from_options
+from precisionbench.display import Shown
 from precisionbench.errors import (
     BackendNotFoundError,
     BackendUnavailableError,
@@ -26,8 +27,8 @@ GROUP = "precisionbench.backends"
 _SUMMARY = 300  # characters
 
 
-@attrs.frozen
-class BackendInfo:
+@attrs.frozen(repr=False)
+class BackendInfo(Shown):
     """One installed backend and whether it can run here.
 
     Attributes:

@@ -6,6 +6,7 @@ from enum import Enum
 
 import attrs
 
+from precisionbench.display import Shown
 from precisionbench.statistics import Interval
 
 DOCS = "docs/causes/"
@@ -19,8 +20,8 @@ class FindingStatus(str, Enum):
     RULED_OUT = "ruled_out"
 
 
-@attrs.frozen
-class Number:
+@attrs.frozen(repr=False)
+class Number(Shown):
     """A figure that supports a finding.
 
     Attributes:
@@ -34,8 +35,8 @@ class Number:
     unit: str
 
 
-@attrs.frozen
-class Finding:
+@attrs.frozen(repr=False)
+class Finding(Shown):
     """A cause that was detected in a row, or ruled out by an experiment.
 
     Attributes:
@@ -73,8 +74,8 @@ class Finding:
         return f"{DOCS}{self.cause}.md"
 
 
-@attrs.frozen
-class ExperimentResult:
+@attrs.frozen(repr=False)
+class ExperimentResult(Shown):
     """The result of an experiment: a row with one change, measured together with the row itself.
 
     Attributes:
@@ -95,8 +96,8 @@ class ExperimentResult:
     measured_in: str = ""
 
 
-@attrs.frozen
-class MadeExperiments:
+@attrs.frozen(repr=False)
+class MadeExperiments(Shown):
     """The results of the experiments on a comparison.
 
     Attributes:
@@ -108,8 +109,8 @@ class MadeExperiments:
     notes: tuple[str, ...] = ()
 
 
-@attrs.frozen
-class Indicator:
+@attrs.frozen(repr=False)
+class Indicator(Shown):
     """An indication of the precision that a row ran in.
 
     Attributes:
@@ -123,8 +124,8 @@ class Indicator:
     against: bool | None
 
 
-@attrs.frozen
-class Label:
+@attrs.frozen(repr=False)
+class Label(Shown):
     """Whether a row ran in the precision that it claims.
 
     Attributes:
@@ -158,8 +159,8 @@ class Label:
         return f"{self.row}: nothing tells whether it ran {self.claim}"
 
 
-@attrs.frozen
-class Ceiling:
+@attrs.frozen(repr=False)
+class Ceiling(Shown):
     """The largest speed-up that half precision can reach.
 
     Attributes:
@@ -178,8 +179,8 @@ class Ceiling:
     reason: str = ""
 
 
-@attrs.frozen
-class LayerPair:
+@attrs.frozen(repr=False)
+class LayerPair(Shown):
     """A layer in the reference row and in another row.
 
     Attributes:
@@ -212,8 +213,8 @@ class LayerPair:
         return self.reference_s / self.time_s if self.time_s else float("inf")
 
 
-@attrs.frozen
-class Accuracy:
+@attrs.frozen(repr=False)
+class Accuracy(Shown):
     """Whether a row's output matches float64 within tolerance.
 
     Attributes:
@@ -240,8 +241,8 @@ class Accuracy:
     top1: float | None = None
 
 
-@attrs.frozen
-class RooflinePoint:
+@attrs.frozen(repr=False)
+class RooflinePoint(Shown):
     """The rates that a row reaches in one category of its time.
 
     Attributes:
@@ -263,8 +264,8 @@ class RooflinePoint:
     of_bandwidth: float | None
 
 
-@attrs.frozen
-class Answer:
+@attrs.frozen(repr=False)
+class Answer(Shown):
     """The answer to a common question.
 
     Attributes:
@@ -276,8 +277,8 @@ class Answer:
     answer: str
 
 
-@attrs.frozen
-class DiagnosisData:
+@attrs.frozen(repr=False)
+class DiagnosisData(Shown):
     """The diagnosis of a comparison: why its rows are as fast as they are.
 
     Attributes:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 import attrs
 from attrs.validators import optional
 
+from precisionbench.display import Shown
 from precisionbench.published.validators import (
     count_from,
     names_of,
@@ -101,8 +102,8 @@ class SourceReference:
     path: str = attrs.field(default="", validator=text)
 
 
-@attrs.frozen
-class Record:
+@attrs.frozen(repr=False)
+class Record(Shown):
     """A published number with its conditions; None where its source does not state one.
 
     Attributes:

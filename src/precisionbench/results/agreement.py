@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import attrs
 
+from precisionbench.display import Shown
 from precisionbench.results.validators import check_shape
 
 
-@attrs.frozen
-class TensorAgreement:
+@attrs.frozen(repr=False)
+class TensorAgreement(Shown):
     """Numerical error of one output tensor against the reference's, computed in float64.
 
     Attributes:
@@ -37,8 +38,8 @@ class TensorAgreement:
     top1: float | None = None
 
 
-@attrs.frozen
-class Agreement:
+@attrs.frozen(repr=False)
+class Agreement(Shown):
     """Numerical error of a row's output against the reference row's, on the same inputs.
 
     Attributes:

@@ -8,6 +8,7 @@ from statistics import median
 
 import attrs
 
+from precisionbench.display import Shown
 from precisionbench.results.agreement import Agreement
 from precisionbench.results.claims import Claims
 from precisionbench.results.conditions import RoundConditions
@@ -25,8 +26,8 @@ _HOST_RISK = 0.8
 _IMAGE_DIMENSIONS = (4, 5)  # of images and videos, with a batch
 
 
-@attrs.frozen
-class Speedup:
+@attrs.frozen(repr=False)
+class Speedup(Shown):
     """How many times as fast as the reference a row is.
 
     Attributes:
@@ -54,8 +55,8 @@ class Speedup:
         return Interval(self.value, self.low, self.high)
 
 
-@attrs.frozen(slots=False)
-class BackendResult:
+@attrs.frozen(slots=False, repr=False)
+class BackendResult(Shown):
     """One measured row.
 
     Attributes:
@@ -177,8 +178,8 @@ def _median(samples: tuple[float, ...]) -> float | None:
     return median(samples) if samples else None
 
 
-@attrs.frozen
-class BackendFailure:
+@attrs.frozen(repr=False)
+class BackendFailure(Shown):
     """One row that could not be measured.
 
     Attributes:
@@ -198,8 +199,8 @@ class BackendFailure:
     remedy: str
 
 
-@attrs.frozen
-class TensorInfo:
+@attrs.frozen(repr=False)
+class TensorInfo(Shown):
     """An input tensor.
 
     Attributes:
@@ -213,8 +214,8 @@ class TensorInfo:
     dtype: str
 
 
-@attrs.frozen
-class WorkloadInfo:
+@attrs.frozen(repr=False)
+class WorkloadInfo(Shown):
     """The model and inputs that were measured.
 
     Attributes:
@@ -235,8 +236,8 @@ class WorkloadInfo:
         return any(len(tensor.shape) in _IMAGE_DIMENSIONS for tensor in self.inputs)
 
 
-@attrs.frozen
-class ComparisonData:
+@attrs.frozen(repr=False)
+class ComparisonData(Shown):
     """All data of a comparison; what `save` writes and `load` reads.
 
     Attributes:

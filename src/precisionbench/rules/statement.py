@@ -6,12 +6,13 @@ from statistics import mean
 
 import attrs
 
+from precisionbench.display import Shown
 from precisionbench.results import BackendResult
 from precisionbench.results.measurement import REPORTED
 
 
-@attrs.frozen
-class Source:
+@attrs.frozen(repr=False)
+class Source(Shown):
     """The source of a reporting convention.
 
     Attributes:
@@ -28,8 +29,8 @@ def _check_missing(statement: Statement, _: object, missing: str) -> None:
         raise ValueError("a statement has a value, or says why it has none")
 
 
-@attrs.frozen
-class Statement:
+@attrs.frozen(repr=False)
+class Statement(Shown):
     """One figure under a reporting convention.
 
     Attributes:

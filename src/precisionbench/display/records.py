@@ -1,0 +1,61 @@
+"""Records of one class as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from precisionbench.display import html, values
+from precisionbench.display.frames import cells, dataframe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+
+
+class Records(tuple[T, ...]):
+    """A tuple of records that is shown as a table, and can be made a data frame."""
+
+    __slots__ = ()
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One line for each record, one column for each field.
+
+        An interval takes three columns, such as `factor`, `factor_low` and `factor_high`.
+
+        Returns:
+            The data frame.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        return dataframe(map(cells, self))
+
+    def __repr__(self) -> str:
+        return values.bounded([_title(self), *(f"  {values.one_line(one)}" for one in self)])
+
+    def __str__(self) -> str:
+        return "\n".join(str(one) for one in self)
+
+    def _repr_html_(self) -> str:
+        """The table, for a notebook."""
+        rows = [cells(one) for one in self]
+        names = [
+            name for name in _names(rows) if any(row.get(name) not in (None, "") for row in rows)
+        ]
+        texts = ([_text(row.get(name)) for name in names] for row in rows)
+        return html.table(names, texts, _title(self))
+
+
+def _title(records: Sequence[Any]) -> str:
+    kinds = " and ".join(dict.fromkeys(type(one).__name__ for one in records)) or "records"
+    return f"{len(records)} {kinds}"
+
+
+def _names(rows: Sequence[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else values.text_of(value)
