@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint
+from typing import ClassVar
 
 import attrs
 
@@ -40,6 +41,8 @@ class BackendInfo(Shown):
         requirement: what is missing; empty where it is available.
         remedy: how to get that.
     """
+
+    _shown: ClassVar = ("name", "available", "requirement", "remedy", "summary")
 
     name: str
     available: bool

@@ -33,10 +33,10 @@ class Records(tuple[T, ...]):
         return dataframe(map(cells, self))
 
     def __repr__(self) -> str:
-        return values.bounded([_title(self), *(f"  {values.one_line(one)}" for one in self)])
+        return values.bounded([_title(self), *(values.table(self) if self else ())])
 
     def __str__(self) -> str:
-        return "\n".join(str(one) for one in self)
+        return "\n\n".join(map(str, self)) or _title(self)
 
     def _repr_html_(self) -> str:
         """The table, for a notebook."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import attrs
-
 from precisionbench.display import html, values
 
 
@@ -26,7 +24,7 @@ class Shown:
 
     def _repr_html_(self) -> str:
         """The fields as a table, for a notebook."""
-        names = [field.name for field in attrs.fields(type(self)) if field.repr]  # type: ignore[arg-type]
+        names = values.names_of(self)
         rows = ((name, values.text_of(getattr(self, name))) for name in names)
         return html.table(("field", "value"), rows, type(self).__name__)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
+from itertools import accumulate
 from typing import Any
 
 import attrs
@@ -12,6 +13,8 @@ from precisionbench import safe_text
 
 MAX_LINES, MAX_COLUMNS = 10, 100
 _MAX_VALUE = 60  # characters
+_MAX_NESTED = 88  # of a record within another one
+_MAX_CELL = 56  # of a table
 _MAX_ITEMS = 4  # of a sequence or a mapping that is shown
 _INDENT = "  "
 
@@ -50,10 +53,19 @@ def full(record: Any) -> str:
         record: an attrs object.
     """
     lines = [type(record).__name__]
-    for field in attrs.fields(type(record)):
-        if field.repr:
-            lines += _field_lines(field.name, getattr(record, field.name))
+    for name in names_of(record):
+        lines += _field_lines(name, getattr(record, name))
     return "\n".join(lines)
+
+
+def names_of(record: Any) -> list[str]:
+    """The names of all that a record shows: the attributes of its `repr`, then all fields.
+
+    Args:
+        record: an attrs object.
+    """
+    fields = [field.name for field in attrs.fields(type(record)) if field.repr]
+    return list(dict.fromkeys([*getattr(record, "_shown", ()), *fields]))
 
 
 def text_of(value: object) -> str:
@@ -63,6 +75,27 @@ def text_of(value: object) -> str:
         value: of a field.
     """
     return _cut(safe_text.line(value)) if isinstance(value, str) else _value(value)
+
+
+def table(records: Sequence[Any]) -> list[str]:
+    """Records of one class in aligned columns: as many as there is room for.
+
+    Args:
+        records: attrs objects, at least one.
+    """
+    names = getattr(records[0], "_shown", None) or names_of(records[0])
+    columns = [[name, *(_cell(getattr(one, name)) for one in records)] for name in names]
+    columns = [column for column in columns if any(column[1:])]
+    widths = [max(map(len, column)) for column in columns]
+    edges = accumulate(width + len(_INDENT) for width in widths)
+    shown = columns[: max(1, sum(edge <= MAX_COLUMNS for edge in edges))]
+    lines = zip(*shown, strict=True)
+    return [_INDENT + _INDENT.join(map(str.ljust, line, widths)).rstrip() for line in lines]
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None or value == () else text_of(getattr(value, "value", value))
+    return _cut(text, _MAX_CELL)
 
 
 def bounded(lines: Iterable[str]) -> str:
@@ -132,7 +165,7 @@ def _first(items: Iterable[Any]) -> list[Any]:
 def _collection(items: list[str], value: Any) -> str:
     """All items where there are few and short ones, otherwise their number."""
     begin, end = ("{", "}") if isinstance(value, Mapping) else ("(", ")")
-    text = f"{begin}{', '.join(items)}{end}"
+    text = f"{begin}{', '.join(items)}{',' * (begin == '(' and len(items) == 1)}{end}"
     if len(value) <= _MAX_ITEMS and len(text) <= _MAX_VALUE:
         return text
     kinds = {type(item).__name__ for item in value}
@@ -141,14 +174,8 @@ def _collection(items: list[str], value: Any) -> str:
 
 def _nested(record: Any) -> str:
     """A record within another one: its fields where they are few, otherwise its name."""
-    if not isinstance(getattr(type(record), "_shown", None), tuple):
-        fields = [f for f in attrs.fields(type(record)) if f.repr]
-        values = [getattr(record, field.name) for field in fields]
-        if all(isinstance(value, (str, float, int, type(None))) for value in values):
-            text = f"{type(record).__name__}({', '.join(_pieces(record))})"
-            if len(text) <= _MAX_VALUE:
-                return text
-    return f"<{type(record).__name__}>"
+    text = f"{type(record).__name__}({', '.join(_pieces(record))})"
+    return text if len(text) <= _MAX_NESTED else f"<{type(record).__name__}>"
 
 
 def _field_lines(name: str, value: Any) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from typing import ClassVar
 
 import attrs
 from attrs.validators import optional
@@ -137,6 +138,8 @@ class Record(Shown):
         unknown: conditions that the source does not state.
         origin: the file that the record was read from.
     """
+
+    _shown: ClassVar = ("id", "value", "unit", "device", "precision", "batch", "metric")
 
     id: str = attrs.field(validator=_id)
     device: str = attrs.field(validator=_name)

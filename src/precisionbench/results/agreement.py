@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import attrs
 
 from precisionbench.display import Shown
@@ -46,6 +48,8 @@ class Agreement(Shown):
         tensors: one record for each pair of tensors of equal shape.
         problems: tensors that could not be compared, e.g. because the shapes differ.
     """
+
+    _shown: ClassVar = ("relative_l2", "max_abs_error", "top1", "nonfinite_count", "problems")
 
     tensors: tuple[TensorAgreement, ...] = ()
     problems: tuple[str, ...] = ()

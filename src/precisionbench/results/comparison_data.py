@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from statistics import median
+from typing import ClassVar
 
 import attrs
 
@@ -49,6 +50,9 @@ class Speedup(Shown):
         """A speed-up of this interval, with its verdict and the verdict's reason."""
         return cls(interval.value, interval.low, interval.high, verdict, reason)
 
+    def __str__(self) -> str:
+        return f"{self.value:.3g}x ({self.low:.3g} to {self.high:.3g}), {self.verdict.value}"
+
     @property
     def interval(self) -> Interval:
         """The value with its interval, without the verdict."""
@@ -79,6 +83,8 @@ class BackendResult(Shown):
         noise_floor: the comparison's `noise_floor`.
         schedule: the comparison's `schedule`.
     """
+
+    _shown: ClassVar = ("backend", "latency", "throughput", "batch_size", "agreement", "warnings")
 
     backend: str
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import mean
+from typing import ClassVar
 
 import attrs
 
@@ -47,6 +48,8 @@ class Statement(Shown):
         missing: why there is no value; empty where there is one.
         unmet: requirements of the convention that this run does not meet.
     """
+
+    _shown: ClassVar = ("rule", "figure", "value", "unit", "kind", "missing")
 
     rule: str
     figure: str

@@ -31,6 +31,9 @@ class Interval(Shown):
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
+
     @property
     def relative_half_width(self) -> float:
         """Half of the interval's width as a share of the value."""
