@@ -81,7 +81,7 @@ def results() -> tuple[Any, ...]:
         found.observations("half"),
         found.speedup("half"),
         Examination(healthy()),
-        Check(**{field.name: getattr(plain_check(), field.name) for field in attrs.fields(Check)}),
+        Check(**attrs.asdict(plain_check(), recurse=False)),
         Records([discovery.describe("half")]),
         pb.published.everything(),
         pb.Experiments(),
@@ -243,7 +243,7 @@ def test_many_items_are_counted_and_long_texts_are_cut():
     assert "results=<5 BackendResult>" in shown
     assert "environment=<Environment>" in shown
     failure = attrs.evolve(failing().failures[0], reason="x" * 500)
-    assert f"'{'x' * 59}…'" in repr(failure)
+    assert f"'{'x' * 89}…'" in repr(failure)
 
 
 def test_str_has_whole_texts_and_a_line_for_each_record():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from itertools import accumulate
@@ -12,8 +13,10 @@ import attrs
 from precisionbench import safe_text
 
 MAX_LINES, MAX_COLUMNS = 10, 100
-_MAX_VALUE = 60  # characters
-_MAX_NESTED = 88  # of a record within another one
+_MAX_TEXT = 90  # characters of a text in a `repr`
+_MAX_CELL_TEXT = 300  # of a text in a notebook
+_MAX_NESTED = 100  # of a record within another one
+_MAX_COLLECTION = 60
 _MAX_CELL = 56  # of a table
 _MAX_ITEMS = 4  # of a sequence or a mapping that is shown
 _INDENT = "  "
@@ -74,7 +77,7 @@ def text_of(value: object) -> str:
     Args:
         value: of a field.
     """
-    return _cut(safe_text.line(value)) if isinstance(value, str) else _value(value)
+    return _cut(safe_text.line(value), _MAX_CELL_TEXT) if isinstance(value, str) else _value(value)
 
 
 def table(records: Sequence[Any]) -> list[str]:
@@ -99,16 +102,23 @@ def _cell(value: object) -> str:
 
 
 def bounded(lines: Iterable[str]) -> str:
-    """At most ten lines, none wider than 100 columns; a last line says how many more there are.
+    """Lines wrapped to 100 columns, at most ten; the last one says how many more there are.
 
     Args:
         lines: any number of them.
     """
-    found = [_cut(safe_text.line(line), MAX_COLUMNS) for line in lines]
+    found = [part for line in lines for part in _wrapped(safe_text.line(line))]
     if len(found) > MAX_LINES:
         more = len(found) - MAX_LINES + 1
         found = [*found[: MAX_LINES - 1], f"{_INDENT}... {more} more lines; print() shows all"]
     return "\n".join(found)
+
+
+def _wrapped(line: str) -> list[str]:
+    indent = 2 * _INDENT if line.startswith(_INDENT) else _INDENT
+    if len(line) <= MAX_COLUMNS:
+        return [line]
+    return textwrap.wrap(line, MAX_COLUMNS, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _pieces(record: Any) -> Iterator[str]:
@@ -144,7 +154,7 @@ def _value(value: object) -> str:
     if isinstance(value, Enum):
         return repr(value.value)
     if isinstance(value, str):
-        return repr(_cut(safe_text.line(value)))
+        return repr(_cut(safe_text.line(value), _MAX_TEXT))
     if isinstance(value, float):
         return f"{value:.6g}"
     if attrs.has(type(value)):
@@ -166,7 +176,7 @@ def _collection(items: list[str], value: Any) -> str:
     """All items where there are few and short ones, otherwise their number."""
     begin, end = ("{", "}") if isinstance(value, Mapping) else ("(", ")")
     text = f"{begin}{', '.join(items)}{',' * (begin == '(' and len(items) == 1)}{end}"
-    if len(value) <= _MAX_ITEMS and len(text) <= _MAX_VALUE:
+    if len(value) <= _MAX_ITEMS and len(text) <= _MAX_COLLECTION:
         return text
     kinds = {type(item).__name__ for item in value}
     return f"<{len(value)} {kinds.pop() if len(kinds) == 1 else 'items'}>"
@@ -197,5 +207,5 @@ def _item(value: object) -> str:
     return one_line(value) if attrs.has(type(value)) else _value(value)
 
 
-def _cut(text: str, most: int = _MAX_VALUE) -> str:
+def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -12,12 +12,13 @@ from precisionbench.diagnosis.gap.ledger import Factor, GapData
 from precisionbench.report import rows
 from precisionbench.report.diagnosis import STATUS_WORDS
 from precisionbench.report.headline import headline
+from precisionbench.report.html.escaping import shortened
 from precisionbench.report.ledger import sentences
 from precisionbench.results import ComparisonData, Speedup
 from precisionbench.statistics import Interval
 
 _INDENT = "  "
-_MAX_NAME = 48  # columns
+_MAX_NAME = 60  # columns
 _NO_GAIN = 1.005  # a factor up to this is not worth a word
 _ORDER = (FindingStatus.CONFIRMED, FindingStatus.SUSPECTED, FindingStatus.RULED_OUT)
 
@@ -43,15 +44,11 @@ def _aligned(lines: Sequence[tuple[str, ...]]) -> Iterator[str]:
     widths = [min(_MAX_NAME, max(map(len, column))) for column in zip(*lines, strict=True)]
     for name, *figures in lines:
         columns = (text.rjust(width) for text, width in zip(figures, widths[1:], strict=True))
-        yield _INDENT + _INDENT.join([_shortened(name).ljust(widths[0]), *columns])
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
+        yield _INDENT + _INDENT.join([shortened(name, _MAX_NAME).ljust(widths[0]), *columns])
 
 
 def of_diagnosis(diagnosis: DiagnosisData) -> Iterator[str]:
-    """How many findings there are, labels that are wrong, and a line for each finding.
+    """How many findings there are, labels that are wrong, each finding, and the notes.
 
     Args:
         diagnosis: of a comparison.
@@ -62,6 +59,7 @@ def of_diagnosis(diagnosis: DiagnosisData) -> Iterator[str]:
     yield from (f"{_INDENT}{label.sentence}" for label in diagnosis.labels if label.is_wrong)
     for status in _ORDER:
         yield from (_finding(one) for one in diagnosis.findings if one.status is status)
+    yield from (f"{_INDENT}note: {note}" for note in diagnosis.notes)
 
 
 def _count(findings: Sequence[Finding], status: FindingStatus) -> int:
