@@ -173,6 +173,13 @@ def test_values_that_overflow_are_a_problem():
     assert "cannot be compared (OverflowError: its squares do not fit into float64)" in problem
 
 
+@pytest.mark.parametrize(
+    ("error", "reference"), [(1.0, 1e-310), (math.inf, math.inf), (0.0, math.nan), (1.0, 0.0)]
+)
+def test_an_error_that_no_file_can_hold_is_none(error, reference):
+    assert agreement.relative_l2(error, reference) is None
+
+
 def test_an_output_without_tensors_is_reported():
     (caveat,) = compare_outputs("text", None).caveats
     assert caveat == "the output holds no tensor, so there is nothing to compare"

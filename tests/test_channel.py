@@ -185,6 +185,16 @@ def test_a_worker_that_closes_the_channel_is_said_to_have_done_so():
         worker.ask("block", 60.0, samples=1)
 
 
+def test_a_worker_that_dies_while_it_writes_an_answer_is_said_to_have_died():
+    worker, process = worker_that(lambda request: answered(request, 1)[:-9])
+    worker.wait_until_imported()
+    worker.begin("evidence")
+    process.returncode = -9
+    process.kill()
+    with pytest.raises(WorkerError, match=r"was ended by signal 9 \(evidence\)"):
+        worker.finish()
+
+
 def test_once_the_user_has_stopped_the_run_no_answer_is_waited_for_long():
     worker, process = worker_that(lambda _: b"")
     worker.wait_until_imported()
@@ -204,6 +214,13 @@ def test_a_stopped_worker_that_is_not_busy_still_answers():
     worker.stop()
     assert worker.ask("write_output", path="p") == 1
     worker.kill()
+
+
+def test_a_process_that_the_system_does_not_start_is_an_error_with_a_remedy():
+    with WorkerPool() as pool:
+        pool.folder = pool.folder / "no such folder"
+        with pytest.raises(WorkerError, match="no worker process can be started .*No such file"):
+            pool.start_idle()
 
 
 # --- outputs --------------------------------------------------------------------------------------

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
+import signal
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -425,6 +426,54 @@ def test_an_interruption_leaves_everything_as_it_was(cnn, images):
     assert read_flags() == flags
     assert functions.changes() == []
     assert not torch.is_inference_mode_enabled()
+
+
+@pytest.fixture
+def default_sigint() -> Iterator[None]:
+    """Python's own handler of Ctrl-C is in force, as it is not in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def ctrl_c_at(row: str, stage: str) -> Callable[[pb.Progress], None]:
+    def tell(progress: pb.Progress) -> None:
+        if (progress.backend, progress.stage) == (row, stage):
+            signal.raise_signal(signal.SIGINT)
+
+    return tell
+
+
+@pytest.mark.usefixtures("default_sigint")
+@pytest.mark.parametrize("stage", ["preparing", "measuring"])
+def test_a_first_ctrl_c_keeps_the_rows_that_were_measured_in_this_process(cnn, images, stage):
+    rows = ["eager", "half", "autocast"]
+    found = pb.compare(cnn, images, backends=rows, on_progress=ctrl_c_at("half", stage), **QUICK)
+    assert [row.backend for row in found.results] == ["eager"]
+    assert found["eager"].measurement.ended_by == "interrupted"
+    assert {failure.reason for failure in found.failures} == {
+        "it was interrupted before its first round"
+    }
+    assert len(found.failures) == 2
+
+
+@pytest.mark.usefixtures("default_sigint")
+def test_a_first_ctrl_c_while_a_row_is_undone_keeps_it(cnn, images):
+    class Presses(Base):
+        @contextmanager
+        def steps(self, model, inputs):
+            yield inputs.bind(model)
+            signal.raise_signal(signal.SIGINT)
+
+    found = run(Presses(), cnn, images, reference=Presses())
+    assert [row.measurement.ended_by for row in found.results] == ["interrupted"]
+
+
+@pytest.mark.usefixtures("default_sigint")
+@pytest.mark.parametrize("stage", ["preparing", "measuring"])
+def test_a_ctrl_c_before_the_first_round_of_all_is_raised(cnn, images, stage):
+    with pytest.raises(KeyboardInterrupt):
+        pb.compare(cnn, images, on_progress=ctrl_c_at("eager", stage), backends=["half"], **QUICK)
 
 
 def test_a_callback_that_fails_is_not_called_again_and_a_note_says_so(cnn, images):

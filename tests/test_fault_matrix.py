@@ -6,6 +6,8 @@ benchmarks/fault_matrix.py.
 
 from __future__ import annotations
 
+import random
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
@@ -22,12 +24,15 @@ from precisionbench.measure.collector import Collector
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import Row, plan
 from precisionbench.measure.run import Run
+from precisionbench.measure.worker.protocol import Closing
 from precisionbench.model.workload import resolve
 from precisionbench.results.journal import Journal
 from precisionbench.system.telemetry import NoTelemetry
+from simulated_device import SimulatedDevice
 from simulated_workers import (
     HANG_S,
     Fault,
+    SimulatedPool,
     SimulatedPrepared,
     UntellableError,
     simulated_system,
@@ -204,6 +209,16 @@ def test_a_replica_that_fails_leaves_its_row_the_other_one(request_):
     assert "FileNotFoundError" in found.results[FAULTY].warnings[0]
 
 
+def test_what_qualifies_a_row_is_known_of_the_replica_that_is_left():
+    class Warns(SimulatedPrepared):
+        def closing(self) -> Closing:
+            return Closing(("it ran in float32",)) if self.worker.ended is None else Closing()
+
+    for replica in (0, 1):
+        found = run(fault("crash", "check_steady", replica=replica), open_backend=Warns)
+        assert found.results[FAULTY].warnings[0] == "it ran in float32"
+
+
 def test_a_worker_that_cannot_be_pinned_is_measured_on_all_cores(whole):
     found = run(fault("a foreign exception", "set_cpu_affinity"), options={"evidence": False})
     assert "could not be pinned" in found.results[FAULTY].warnings[0]
@@ -357,6 +372,59 @@ def test_rows_are_kept_where_something_fails_after_them(whole, session):
         (note,) = found.run_notes
         assert "what was measured is kept: precisionbench itself failed (Unexpected: oh)" in note
         assert found.results.keys() == whole.results.keys()
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[Callable[..., None]]:
+    """Presses Ctrl-C, with Python's own handler in force."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda *_: signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("fit", [6, 2])
+def test_a_first_ctrl_c_after_the_rows_leaves_the_result(ctrl_c, fit):
+    """Where workers are ended and results are collected; two that fit at once are restarted."""
+
+    class Pool(SimulatedPool):
+        def __exit__(self, *_: object) -> None:
+            ctrl_c()
+
+    class Prepared(SimulatedPrepared):
+        def closing(self) -> Closing:
+            if (self.worker.row, self.worker.replica) == ("eager", 0):
+                ctrl_c()
+            return Closing()
+
+    device = SimulatedDevice(random.Random(0))
+    for arguments in ({"worker_pool": lambda: Pool(device)}, {"open_backend": Prepared}):
+        assert run(**arguments, workers_that_fit=lambda *_: fit).results.keys() == set(ROWS)
+
+
+def test_a_first_ctrl_c_while_a_later_session_is_prepared_keeps_the_earlier_one(ctrl_c):
+    opened: list[str] = []
+
+    class Prepared(SimulatedPrepared):
+        def __init__(self, worker: Any, *rest: Any) -> None:
+            opened.append(worker.row)
+            if len(opened) == 8:
+                ctrl_c()
+            super().__init__(worker, *rest)
+
+    found = run(open_backend=Prepared, options={"sessions": 2})
+    assert len(opened) == 8  # it is not prepared any further
+    assert found.run_notes == ["it was interrupted: 1 of 2 sessions were measured"]
+    assert {rounds(found, name) for name in ROWS} == {6}
+    assert {row.measurement.ended_by for row in found.results.values()} == {"interrupted"}
+
+
+def test_a_first_ctrl_c_before_the_first_round_ends_the_run(ctrl_c):
+    class Prepared(SimulatedPrepared):
+        def __init__(self, *arguments: Any) -> None:
+            ctrl_c()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(open_backend=Prepared)
 
 
 def test_rounds_are_kept_where_the_rule_that_ends_them_fails(whole):

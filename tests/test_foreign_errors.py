@@ -11,7 +11,6 @@ from precisionbench.errors import (
     PreparationError,
     one_line,
     raise_plain,
-    shortened,
     text_of,
     traceback_of,
 )
@@ -78,9 +77,9 @@ def test_a_class_with_an_odd_name_is_named_in_one_line():
 
 
 def test_a_shortened_text_says_how_much_was_left_out():
-    assert shortened("abcdef", 6) == "abcdef"
-    assert shortened("abcdefgh", 4) == "ab\n... 4 characters left out ...\ngh"
-    assert shortened("a" * 5_000, 1_000).splitlines()[1] == "... 4.0 kB left out ..."
+    assert text_of("abcdef", 6) == "abcdef"
+    assert text_of("abcdefgh", 4) == "ab\n... 4 characters left out ...\ngh"
+    assert text_of("a" * 5_000, 1_000).splitlines()[1] == "... 4.0 kB left out ..."
     assert text_of("a" * 5_000_000, 1_000).splitlines()[1] == "... 5.0 MB left out ..."
 
 

@@ -1,10 +1,8 @@
-"""Work grows as its input does: lines of Python that run are counted, because times are noisy."""
+"""Work grows as its input does."""
 
 from __future__ import annotations
 
 import random
-import sys
-from collections.abc import Callable
 
 import attrs
 import pytest
@@ -13,26 +11,7 @@ import precisionbench as pb
 from pages import large
 from precisionbench.results import Block, ComparisonData, Preparation
 from precisionbench.statistics.series import Steadiness, steadiness
-
-TWICE = 2.3  # twice, with something for what is sorted
-
-
-def lines_run(action: Callable[[], object]) -> int:
-    """How many lines of Python an action runs."""
-    count = 0
-
-    def trace(_frame, event, _argument):
-        nonlocal count
-        count += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        action()
-    finally:
-        sys.settrace(before)
-    return count
+from work import TWICE, lines_run
 
 
 def measured(rows: int, sessions: int, rounds: int) -> ComparisonData:

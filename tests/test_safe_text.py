@@ -66,6 +66,9 @@ MLPERF = "mlperf-v4.1-h200-resnet50-offline"
         ("\u0338begins with a mark", "�begins with a mark"),
         ("e\u0301a" + "\u0301" * 99 + "b", "e\u0301a" + "\u0301" * 4 + "�b"),
         ("שלום 日本語", "שלום 日本語"),
+        ("👨\u200d👩\u200d👧 ❤\ufe0f\u200d🔥", "👨\u200d👩\u200d👧 ❤\ufe0f\u200d🔥"),
+        ("می\u200cخواهم क्\u200dष", "می\u200cخواهم क्\u200dष"),
+        ("日\u200d本\u200c語 a\u200db 👨\u200d", "日�本�語 a�b 👨�"),
     ],
 )
 def test_a_line_shows_all_that_is_in_it(text, shown):
@@ -93,6 +96,9 @@ def test_lines_keep_their_line_feeds():
         ("one\n\n# two", "one # two"),
         ("# one", r"\# one"),
         ("12. one", r"12\. one"),
+        ("1.", r"1\."),
+        ("-", r"\-"),
+        (r"$\color{red}x$ for $5", r"\$\\color{red}x\$ for \$5"),
         ("- one", r"\- one"),
         ("-5", "-5"),
         ("--- ", r"\---"),
@@ -153,6 +159,7 @@ def test_a_plot_shows_text_unchanged(text, shown):
         ("-cmd", "'-cmd"),
         ("＝1", "'＝1"),
         ("a;=1", "a;'=1"),
+        ('a; "=1', "a; \"'=1"),
         (-5.0, -5.0),
         (None, None),
     ],

@@ -11,8 +11,9 @@ import pytest
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
 
 BOOT = """
-import os, signal, sys, threading, time
-from precisionbench._internal.termination import Terminated, terminated_in_order
+import contextlib, os, signal, sys, threading, time
+from precisionbench._internal.termination import terminated_in_order
+from precisionbench.errors import Terminated, text_of
 def end():
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(0.01)
@@ -75,6 +76,27 @@ print("never")
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "kept\n")
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from precisionbench.measure.worker.guards import check_available; check_available(Slow())",
+        "from precisionbench.measure.rows import plan; plan([Slow()])",
+        "text_of(Slow())",
+    ],
+)
+def test_the_code_of_a_plugin_that_it_interrupts_is_not_blamed_for_it(code):
+    done = run(f"""
+from precisionbench.backends.eager import Eager
+class Slow(Eager):
+    check_available = claims = __str__ = lambda self: end()
+with terminated_in_order():
+    with contextlib.suppress(Exception):
+        {code}
+    print("never")
+""")
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "")
+
+
 def test_the_systems_action_is_in_force_again_afterwards():
     done = run("""
 with terminated_in_order():
@@ -90,6 +112,15 @@ def test_an_application_that_handles_the_signal_is_not_interfered_with():
 signal.signal(signal.SIGTERM, lambda *_: print("mine", flush=True))
 with terminated_in_order():
     end()
+""")
+    assert (done.returncode, done.stdout) == (0, "mine\n")
+
+
+def test_a_handler_that_was_set_meanwhile_stays():
+    done = run("""
+with terminated_in_order():
+    signal.signal(signal.SIGTERM, lambda *_: print("mine", flush=True))
+end()
 """)
     assert (done.returncode, done.stdout) == (0, "mine\n")
 

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import precisionbench as pb
 from made_up_results import RECORDED, comparison, comparison_data, conv, evidence
 from precisionbench import published
 from precisionbench.errors import PublishedDataError, ResultFormatError, SpecError
-from precisionbench.results import json_format
-from precisionbench.results.json_values import as_json
+from precisionbench.results import journal, json_format
+from precisionbench.results.json_values import as_json, parse_json
+from work import TWICE, lines_run
 
 ROOT = Path(__file__).parent.parent
 RECORDS = ROOT / "docs" / "records"
@@ -88,7 +90,14 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
 TEXTS = {
     "nested without end": ("[" * 100_000, "nested more than 100 levels deep"),
     "nested too deep for an option": ('{"a":' * 200 + "1" + "}" * 200, "nested more than 100"),
-    "too many values": ("[" + "{}," * 10_000_001 + "{}]", "holds more than 10,000,000 values"),
+    "too many values": (
+        "[" + "{}," * 10_000_001 + "{}]",
+        "holds more than 10,000,000 values and keys",
+    ),
+    "too many pairs": (
+        '{"a":1,' + '"a":1,' * 5_000_000 + "}",
+        "holds more than 10,000,000 values and keys",
+    ),
     "a key twice": ('{"format": 1, "format": 2}', "the key 'format' stands twice"),
     "NaN": ('{"seed": NaN}', "NaN is no JSON"),
     "infinity": ('{"seed": -Infinity}', "-Infinity is no JSON"),
@@ -105,12 +114,18 @@ def test_json_beyond_any_result_is_refused_before_it_is_used(case):
         json_format.from_json(text, "it")
 
 
+def test_colons_in_names_are_no_keys():
+    names = ["at::native" * 50] * 110_000
+    assert parse_json(json.dumps({"kernels": names})) == {"kernels": names}
+
+
 ROW = "results[1]."
 BLOCK = f"{ROW}measurement.blocks[0]."
 OPERATION = f"{ROW}evidence.operations[0]."
 # A path in a result, a value that it cannot have, and what the error says of it.
 WRONG: list[tuple[str, Any, str]] = [
-    ("seed", 10**30, "must be a whole number from -9.22337e"),
+    ("seed", 10**30, "must be a whole number from 0 to 9.22337e"),
+    ("seed", -1, "must be a whole number from 0 to 9.22337e"),
     ("seed", 1.5, "must be a whole number .*, and is 1.5"),
     ("seed", True, "must be a whole number .*, and is True"),
     ("noise_floor", 300, "must be a number from 0 to 1, and is 300"),
@@ -132,6 +147,7 @@ WRONG: list[tuple[str, Any, str]] = [
     (f"{OPERATION}inputs[0].shape", [10**9] * 50, "a shape has fewer than 2"),
     (f"{ROW}evidence.flops", 10**200, "must be a number from 0 to"),
     ("workload.inputs[0].shape", [10**300], "must be a whole number from 0 to"),
+    ("reference", "x" * 10_000, "the reference 'x+'?\\.\\.\\. is none of the rows"),
     ("workload.batch_size", 10**300, "a batch size cannot be 1e[+]300"),
 ]
 
@@ -151,8 +167,9 @@ def with_value(path: str, value: Any) -> str:
 def test_a_wrong_value_is_named_with_its_path_and_what_was_expected(path, value, sentence):
     with pytest.raises(ResultFormatError, match=sentence) as caught:
         json_format.from_json(with_value(path, value), "old.json")
-    where, _, last = path.rpartition(".")
-    place = where if "sample" in sentence or "shape has" in sentence or "size" in last else path
+    where = path.rpartition(".")[0]
+    of_record = ("sample must", "shape has", "batch size cannot", "the reference")
+    place = where if any(text in sentence for text in of_record) else path
     assert f"old.json is a damaged precisionbench result ({place}" in str(caught.value)
     assert len(str(caught.value)) < 400
 
@@ -192,6 +209,9 @@ def test_a_published_file_with_hostile_values_is_refused_with_the_line(tmp_path)
     text = f'[source.mine]\ntitle = "t"\nurl = "https://a.b"\ndate = 0x{"f" * 5000}\n'
     with pytest.raises(PublishedDataError, match=r"line 4: date is a number of more than 308"):
         published.read(written(tmp_path / "p.toml", text))
+    twice = f"[{'a' * 100_000}]\n" * 2
+    with pytest.raises(PublishedDataError, match=r"is no TOML \(Cannot declare .{,300}\)"):
+        published.read(written(tmp_path / "p.toml", twice))
     deep = "[" + ".".join(["a"] * 5000) + "]\n"
     with pytest.raises(PublishedDataError, match="nested more than 100 levels deep"):
         published.read(written(tmp_path / "p.toml", deep))
@@ -216,8 +236,8 @@ LINES = [
     (1, f'["{HEADER}"]', "line 1: "),
     (1, HEADER + ', "rows": 3}', "line 1: "),
     (1, HEADER + ', "rows": [{"backend": "eager"}]}', "line 1: must have name, options"),
-    (2, "3", "line 2: "),
-    (2, "[]", "line 2: "),
+    (2, "3", "line 2: it must be an object, and is 3"),
+    (2, "[]", "line 2: it must be an object, and is a list"),
     (2, '{"row": {}}', "line 2: KeyError: 'backend'"),
     (2, '{"row": {"backend": []}}', "line 2: "),
     (2, '{"failure": {"backend": "eager"}}', "line 2: must have name, options"),
@@ -240,6 +260,33 @@ def test_a_damaged_line_of_a_journal_is_named(fuzz, tmp_path, number, line, sent
     with pytest.raises(ResultFormatError, match=sentence) as caught:
         pb.load(file)
     assert "run.journal" in str(caught.value)
+
+
+def test_a_journal_of_many_rows_takes_as_much_work_as_it_has_lines(fuzz):
+    whole = fuzz.mutations.journal_text(json_format.to_json(comparison_data()))
+    header, *others = whole.splitlines()
+
+    def journal_of(rows: int) -> str:
+        names = [f"row{number}" for number in range(rows)]
+        planned = [{"backend": name, "name": "eager", "options": {}} for name in names]
+        first = json.loads(header)
+        first["rows"] += planned
+        left_out = [json.dumps({"left_out": name}) for name in names[::2]]
+        return "\n".join([json.dumps(first), *others, *left_out])
+
+    texts = [journal_of(rows) for rows in (200, 400)]
+    assert len(journal.from_text(texts[0], "it").failures) == 101  # with one of its own
+    few, many = (lines_run(partial(journal.from_text, text, "it")) for text in texts)
+    assert many < TWICE * few
+
+
+def test_a_line_of_a_journal_ends_with_a_line_feed_only(fuzz):
+    text = fuzz.mutations.journal_text(json_format.to_json(comparison_data()))
+    name = "one\u2028two\x85three"  # written as it is by another program
+    renamed = text.replace('"model": "Net"', f'"model": "{name}"')
+    assert renamed != text
+    assert journal.from_text(renamed, "it").workload.model == name
+    assert journal.from_text(renamed.replace("\n", "\r\n"), "it").workload.model == name
 
 
 # --- mutated files

@@ -144,8 +144,20 @@ class OutputExistsError(OutputError, FileExistsError):
     """The file exists and may not be replaced."""
 
 
+class Terminated(BaseException):
+    """SIGTERM was received; see `_internal.termination`.
+
+    Attributes:
+        kept: what of the run is kept, as a sentence.
+    """
+
+    kept = "nothing is kept"
+
+
 # Exceptions to catch from third-party code, some of which calls sys.exit() instead of raising.
 FOREIGN_ERRORS = (Exception, SystemExit)
+# Exceptions that end the whole run, whatever code they interrupt: never an error of that code.
+ENDS_OF_RUN = (KeyboardInterrupt, Terminated)
 
 
 class PrecisionBenchWarning(UserWarning):
@@ -153,6 +165,7 @@ class PrecisionBenchWarning(UserWarning):
 
 
 _NAMES_LISTED = 20
+_NAME_COMPARED = 100  # characters of a name that is like one of ours
 _NAMES_IN_SENTENCE = 3
 # Characters that are kept of a text of others, and of a traceback.
 _TEXT_LIMIT, _TRACEBACK_LIMIT = 20_000, 100_000
@@ -171,24 +184,19 @@ def text_of(value: object, limit: int = _TEXT_LIMIT) -> str:
 
     Args:
         value: such as an exception.
-        limit: characters of its text that are kept, see `shortened`.
+        limit: characters of its text that are kept, half of them of its end; a line says how much
+            was left out between.
     """
     try:
         text = str.__str__(str(value))  # of a plain string: a subclass may slice in its own way
-    except KeyboardInterrupt:
+    except ENDS_OF_RUN:
         raise
     except BaseException as exc:
         return f"its text cannot be made, because of {type(exc).__name__}"
-    return shortened(text, limit).encode("utf-8", "backslashreplace").decode("utf-8")
+    return _shortened(text, limit).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def shortened(text: str, limit: int = _TEXT_LIMIT) -> str:
-    """A text, or its first and last parts and how much was left out between them.
-
-    Args:
-        text: of any length.
-        limit: characters that are kept.
-    """
+def _shortened(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     half = limit // 2
@@ -261,7 +269,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     import difflib  # only a mistake needs it
 
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(name[:_NAME_COMPARED], names, n=1)
     guess = f"did you mean {near[0]!r}? " if near else ""
     more = f" and {len(names) - _NAMES_LISTED} more" if len(names) > _NAMES_LISTED else ""
-    return f"{guess}known: {', '.join(names[:_NAMES_LISTED]) or 'none'}{more}"
+    listed = ", ".join(map(safe_text.line, names[:_NAMES_LISTED]))
+    return f"{guess}known: {listed or 'none'}{more}"

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from unicodedata import category
+from unicodedata import bidirectional, category, combining
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # Letters without a shape, which Python calls printable: Hangul fillers.
 _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0"
 _MARKS = ("Mn", "Me")  # categories of characters that are drawn over the one before them
 _MOST_MARKS = 4  # on one character; more of them cover the lines above and below
+_ZERO_WIDTH_NON_JOINER, _ZERO_WIDTH_JOINER = _JOINERS = "\u200c\u200d"
+_EMOJI_STYLE = "\ufe0f"  # asks for the emoji of the character before it
+_VIRAMA = 9  # combining class of the marks that join two consonants
 _MOST = 20_000  # characters of a line; more of them hide what stands after it
 _SLACK = 50  # for the words that say how much was cut
 
@@ -27,6 +30,7 @@ def lines(text: object) -> str:
 
     Controls, escape sequences, marks of direction, characters without a width, lone surrogates and
     floods of combining marks are replaced by U+FFFD; white space other than a line feed by a space.
+    Joiners stay where emoji, Indic and Arabic letters need them.
     Lines that are longer than any name or sentence are cut.
 
     Args:
@@ -54,12 +58,23 @@ def _visible(text: str) -> str:
 
 def _characters(text: str) -> Iterator[str]:
     marks = _MOST_MARKS  # a mark at the start would change a character of ours
-    for character in text:
+    for before, character, after in zip(f" {text}", text, f"{text[1:]} ", strict=False):
         marks = marks + 1 if category(character) in _MARKS else 0
         if marks <= _MOST_MARKS:
-            yield _shown(character)
+            yield character if _joins(before, character, after) else _shown(character)
         elif marks == _MOST_MARKS + 1:
             yield _REPLACEMENT
+
+
+def _joins(before: str, joiner: str, after: str) -> bool:
+    """Whether it is a joiner that changes how its neighbours look, as in RFC 5892 and in emoji."""
+    if joiner not in _JOINERS or category(after) not in ("Lo", "So"):
+        return False
+    if combining(before) == _VIRAMA:
+        return category(after) == "Lo"
+    if joiner == _ZERO_WIDTH_NON_JOINER:
+        return bidirectional(before) == bidirectional(after) == "AL"
+    return category(after) == "So" and (category(before) in ("So", "Sk") or before == _EMOJI_STYLE)
 
 
 def _shown(character: str) -> str:
@@ -71,9 +86,9 @@ def _shown(character: str) -> str:
 
 # Markdown
 
-_MARKUP = re.compile(r"[\\`*_|<>\[\]~&]")
+_MARKUP = re.compile(r"[\\`*_|<>\[\]~&$]")  # $: GitHub shows formulas
 # What makes a heading, a list, a rule or a fence of a line that begins with it.
-_LINE_START = re.compile(r"^(\d*)(?=#+(?:\s|$)|[-+.)]\s|--|=)")
+_LINE_START = re.compile(r"^(\d*)(?=#+(?:\s|$)|[-+.)](?:\s|$)|--|=)")
 # GitHub makes links of these without any markup, and notifies whoever is mentioned.
 _BARE_LINK = re.compile(r":(?=//)|(?<=www)\.", re.IGNORECASE)
 _MENTION = re.compile(r"@+")
@@ -157,8 +172,8 @@ def plot(text: object) -> str:
 # CSV
 
 # A spreadsheet reads text that starts with one of these as a formula, and runs it; some split cells
-# at semicolons, too.
-_FORMULA = re.compile(r"(^|;\s*)(?=[=+\-@＝＋－＠])")
+# at semicolons, too, with or without quotes.
+_FORMULA = re.compile(r"(^|;[\s\"]*)(?=[=+\-@＝＋－＠])")
 
 
 def csv_cell(value: object) -> object:

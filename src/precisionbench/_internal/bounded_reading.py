@@ -25,17 +25,22 @@ def read_bytes(path: str | os.PathLike[str], most_bytes: int) -> bytes:
     name = os.fsdecode(path)
     if "\0" in name:
         raise ValueError("its name has a null character")
-    if Path(name).is_dir():  # which Windows does not open
-        raise IsADirectoryError("it is a folder")
+    _check_regular(Path(name).stat())  # opening a device can already do something
     with os.fdopen(os.open(name, _FLAGS), "rb") as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError("it is a device or a pipe, and not a file")
-        # it may grow meanwhile, and files of /proc have no size
-        content = file.read(most_bytes + 1) if status.st_size <= most_bytes else b""
+        _check_regular(status)  # it may be another one by now
+        # It may grow meanwhile. Files of /proc have no size, and some have nothing to give now.
+        content = (file.read(most_bytes + 1) or b"") if status.st_size <= most_bytes else b""
     if max(len(content), status.st_size) > most_bytes:
         raise ValueError(f"it is larger than {most_bytes / 2**20:.0f} MiB")
     return content
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError("it is a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("it is a device or a pipe, and not a file")
 
 
 def read_text(path: str | os.PathLike[str], most_bytes: int) -> str:

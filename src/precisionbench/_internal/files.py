@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and folders for temporary ones."""
+"""Files that are written whole or not at all, and folders that users name."""
 
 from __future__ import annotations
 

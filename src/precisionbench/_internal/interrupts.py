@@ -51,7 +51,11 @@ class Interrupts:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _first(self, _: int, __: FrameType | None) -> None:
-        self.requested = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.request()
+
+    def request(self) -> None:
+        """Do what the first interrupt does: for one that has come outside of `held`."""
+        self.requested = True
         for call in list(self._on_first):
             call()

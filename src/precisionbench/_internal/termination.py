@@ -11,17 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from precisionbench.errors import Terminated
+
 _REPEATED_WITHIN_S = 5.0
-
-
-class Terminated(BaseException):
-    """SIGTERM was received; no handler of exceptions is to keep it.
-
-    Attributes:
-        kept: what of the run is kept, as a sentence.
-    """
-
-    kept = "nothing is kept"
 
 
 class _Handler:
@@ -61,10 +53,10 @@ def terminated_in_order(before_end: Callable[[], object] = lambda: None) -> Iter
     except Terminated as exc:
         kept = exc.kept
     finally:
-        if handler.received_s is None:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        else:
+        if handler.received_s is not None:
             _end(kept, before_end)
+        elif signal.getsignal(signal.SIGTERM) is handler:  # the model may have set its own
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _end(kept: str, before_end: Callable[[], object]) -> None:

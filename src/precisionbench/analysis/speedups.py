@@ -158,6 +158,11 @@ def _spread_of(data: ComparisonData) -> Spread:
     return run_spread({row.backend: row.measurement.blocks for row in data.results})
 
 
+@cached_by_identity
+def _rows_of(data: ComparisonData) -> Mapping[str, BackendResult]:
+    return {row.backend: row for row in data.results}
+
+
 @attrs.frozen
 class _Pair:
     """Two rows of a comparison.
@@ -174,7 +179,7 @@ class _Pair:
 
     @classmethod
     def of(cls, data: ComparisonData, base: str, other: str) -> _Pair:
-        rows = {row.backend: row for row in data.results}
+        rows = _rows_of(data)
         return cls(rows[base], rows[other], data)
 
     @property

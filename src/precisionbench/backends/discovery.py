@@ -13,6 +13,7 @@ from precisionbench.backends.base import Backend, allowed_values, option_types
 from precisionbench.backends.specs import from_options
 from precisionbench.display import Shown
 from precisionbench.errors import (
+    ENDS_OF_RUN,
     BackendNotFoundError,
     BackendUnavailableError,
     PrecisionBenchError,
@@ -88,7 +89,7 @@ def load(name: str) -> type[Backend]:
     found = _imported(entry)
     try:
         return _checked(found, entry)
-    except (PrecisionBenchError, KeyboardInterrupt):
+    except (PrecisionBenchError, *ENDS_OF_RUN):
         raise
     except BaseException as exc:  # such as an annotation that does not resolve
         raise SpecError(
@@ -111,7 +112,7 @@ def _imported(entry: EntryPoint) -> object:
     home = _distribution(entry)
     try:
         return entry.load()
-    except KeyboardInterrupt:
+    except ENDS_OF_RUN:
         raise
     except BaseException as exc:  # importing it runs the code of others
         raise BackendUnavailableError(
@@ -202,7 +203,7 @@ def describe(name: str) -> BackendInfo:
             from_options(backend, {})
     except PrecisionBenchError as exc:
         return unavailable(listed, exc)
-    except KeyboardInterrupt:
+    except ENDS_OF_RUN:
         raise
     except BaseException as exc:  # a class that defines what it is in its own way
         return unavailable(listed, PreparationError(one_line(exc), "ask its author"))

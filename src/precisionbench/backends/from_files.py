@@ -1,7 +1,8 @@
 """Backends that a result file names: names in a file are data, and a stranger may have written it.
 
-Without the user's trust, only the backends of this library are made, with options that choose among
-fixed values or numbers. What names code, a folder or a file is refused, and no plugin is imported.
+Without the user's trust, only the backends of this library are made, with options that are numbers,
+fixed values or names of the model's layers. What names code, a folder or a file is refused, and no
+plugin is imported.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from precisionbench.backends.base import Backend, alternatives, option_fields, o
 from precisionbench.errors import UntrustedSpecError
 from precisionbench.spec_syntax import split_spec
 
-_OURS = "precisionbench"
 _REMEDY = "if you trust the file, give --trust, or trust=True in Python"
 _HARMLESS_TYPES = (bool, int, float, type(None))
 
@@ -40,8 +40,7 @@ def from_file(spec: str, trust: bool = False) -> Backend:
 
 def _check(spec: str) -> None:
     name, options = split_spec(spec)
-    homes = [entry.value for entry in discovery.installed().get(name, ())]
-    if any(home.partition(":")[0].partition(".")[0] != _OURS for home in homes):
+    if name in discovery.installed() and not discovery.is_ours(name):
         raise UntrustedSpecError(
             f"the file names {name!r}, which is a plugin, and its code is not run unasked", _REMEDY
         )

@@ -17,6 +17,7 @@ from precisionbench.backends.base import (
     option_types,
 )
 from precisionbench.errors import (
+    ENDS_OF_RUN,
     PrecisionBenchError,
     SpecError,
     did_you_mean,
@@ -51,7 +52,7 @@ def from_options(backend: type[Backend], texts: Mapping[str, str]) -> Backend:
         return backend(**values)
     except PrecisionBenchError as exc:
         raise_plain(exc)
-    except KeyboardInterrupt:
+    except ENDS_OF_RUN:
         raise
     except TypeError as exc:  # an option without a default was not given
         raise SpecError(f"{backend.name}: {text_of(exc)}", "write it as option=value") from exc

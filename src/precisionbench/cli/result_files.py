@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from precisionbench._internal.termination import Terminated
 from precisionbench.cli.exit_codes import Interrupted
 from precisionbench.cli.output import complain
+from precisionbench.errors import Terminated
 
 if TYPE_CHECKING:
     from precisionbench.comparison import ComparisonFiles

@@ -14,6 +14,7 @@ from precisionbench.backends import Backend, discovery
 from precisionbench.backends.discovery import BackendInfo
 from precisionbench.display import Records
 from precisionbench.errors import (
+    ENDS_OF_RUN,
     BackendUnavailableError,
     PrecisionBenchError,
     PreparationError,
@@ -183,7 +184,7 @@ def _check_picklable(backend: Backend) -> None:
 
     try:
         cloudpickle.dumps(backend, protocol=5)
-    except KeyboardInterrupt:
+    except ENDS_OF_RUN:
         raise
     except BaseException as exc:
         raise PreparationError(

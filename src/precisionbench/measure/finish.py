@@ -67,7 +67,7 @@ class Float64Reference:
             self._write_in(prepared)
 
     def _write_in(self, prepared: PreparedBackend) -> None:
-        path = str(self.folder / "truth.pt")
+        path = str(self.folder / "float64.pt")
         try:
             with self.clock.uncounted_if_it_fails():
                 prepared.write_float64_reference(path)
@@ -313,7 +313,7 @@ def add_to(collector: Collector, row: Row, parts: Sequence[FinishedRow]) -> None
         parts: one for each session.
     """
     first = parts[0]
-    closing = first.replicas[0].closing()
+    closing = _closing_of(first.replicas)
     warnings = [text for part in parts for text in part.warnings]
     collector.add_result(
         row,
@@ -324,6 +324,12 @@ def add_to(collector: Collector, row: Row, parts: Sequence[FinishedRow]) -> None
         first.output,
         first.evidence,
     )
+
+
+def _closing_of(replicas: Sequence[PreparedBackend]) -> Closing:
+    """The first replica's, or another one's where its worker has ended and said nothing."""
+    said = (prepared.closing() for prepared in replicas)
+    return next((closing for closing in said if closing != Closing()), Closing())
 
 
 def _merged(parts: Sequence[Measurement]) -> Measurement:

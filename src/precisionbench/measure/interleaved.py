@@ -65,15 +65,20 @@ def measure(
     run.leave_out_unavailable()
     try:
         _measure_sessions(run)
+    except KeyboardInterrupt:
+        if not run.finished or run.stop_requested():
+            raise
+        run.interrupts.request()
     except FOREIGN_ERRORS as exc:
         if not run.finished:
             raise
         collector.add_note(f"the run ended early, and what was measured is kept: {explained(exc)}")
-    if run.stop_requested():
-        _note_interruption(run)
-    for row in collector.rows:
-        if row.name in run.finished:
-            _add_result(run, row)
+    with run.interrupts.held():
+        if run.stop_requested():
+            _note_interruption(run)
+        for row in collector.rows:
+            if row.name in run.finished:
+                _add_result(run, row)
     return Outcome("restarts" if run.repeats == "round" else "rounds", run.shared_cores)
 
 
@@ -113,16 +118,13 @@ def measure_session(run: Run, number: int) -> None:
     Raises:
         DoesNotFitError: not all rows fit at once.
     """
-    with contextlib.ExitStack() as stack:
-        if number:  # from the second session on there are results to keep
-            stack.enter_context(run.interrupts.held())
-        while run.rows and not run.stop_requested():
-            try:
-                _measure_in_workers(run, number)
-            except CrowdedError as exc:
-                _try_alone(run, exc.row)
-            else:
-                return
+    while run.rows and not run.stop_requested():
+        try:
+            _measure_in_workers(run, number)
+        except CrowdedError as exc:
+            _try_alone(run, exc.row)
+        else:
+            return
 
 
 def _try_alone(run: Run, row: Row) -> None:
@@ -140,7 +142,7 @@ def _try_alone(run: Run, row: Row) -> None:
 def _measure_in_workers(run: Run, number: int) -> None:
     """Start all workers, prepare their backends, run the rounds, and finish the rows."""
     replicas = replica_count(run)
-    with run.system.worker_pool() as pool:
+    with contextlib.ExitStack() as until_they_end, run.system.worker_pool() as pool:
         run.collector.report_run("starting", total=replicas * len(run.rows))
         starter = WorkerStarter.write(pool, run)
         copied = device_holds_copies(run, replicas * len(run.rows))
@@ -169,8 +171,8 @@ def _measure_in_workers(run: Run, number: int) -> None:
         if number == run.options.sessions - 1 and not run.stop_requested():
             with run.guarded("what follows on the rows"):
                 run.after_rows(run, starter)
-        with run.interrupts.held():
-            finish.close([part for _, part in done])
+        until_they_end.enter_context(run.interrupts.held())
+        finish.close([part for _, part in done])
 
 
 def measure_rounds(run: Run, row_states: Sequence[RowState]) -> str:

@@ -38,7 +38,7 @@ def measure(run: Run, max_rounds: int = MAX_ROUNDS) -> None:
     if run.options.shared_cores is None:  # which calls keep several cores busy is not known first
         run.shared_cores = None
     run.collector.record_conditions(shared_cores=run.shared_cores)
-    with run.system.worker_pool() as pool, run.interrupts.held():
+    with run.interrupts.held(), run.system.worker_pool() as pool:
         starter = WorkerStarter.write(pool, run)
         reference = Float64Reference(pool.folder, clock=run.clock)
         restarts = _Restarts(run, starter, reference)

@@ -12,6 +12,7 @@ from precisionbench.backends.base import options_of
 from precisionbench.backends.compile import has_toolchain
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.errors import (
+    ENDS_OF_RUN,
     BackendUnavailableError,
     PrecisionBenchError,
     PreparationError,
@@ -183,7 +184,7 @@ def _spec_of(backend: Backend) -> str:
     try:
         options_of(backend)  # for the result
         return canonical_spec(backend)
-    except (PrecisionBenchError, KeyboardInterrupt):
+    except (PrecisionBenchError, *ENDS_OF_RUN):
         raise
     except BaseException as exc:  # options of a class of the plugin's own
         raise SpecError(
@@ -195,7 +196,7 @@ def _spec_of(backend: Backend) -> str:
 def _claims(backend: Backend) -> Claims:
     try:
         claims = backend.claims()
-    except KeyboardInterrupt:
+    except ENDS_OF_RUN:
         raise
     except BaseException as exc:
         raise PreparationError(

@@ -20,7 +20,7 @@ from precisionbench.published.record import (
     SourceReference,
 )
 from precisionbench.published.toml_lines import WHOLE_FILE, TomlLines
-from precisionbench.results.json_values import check_depth, shortened
+from precisionbench.results.json_values import check_depth, described
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,6 +30,7 @@ else:
 Table = dict[str, Any]
 # Thirty times the file of this package.
 _MOST_BYTES = 4 * 2**20
+_MOST_SAID = 300  # characters of the parser's error, which repeats long names
 _SOURCE_FIELDS = attrs.fields_dict(Source)
 _DERIVED = ("source_title", "source_url", "origin")
 _RECORD_FIELDS = {
@@ -76,7 +77,9 @@ def parse(text: str, name: str) -> tuple[Record, ...]:
         document = tomllib.loads(text)
         check_depth(document)
     except (ValueError, RecursionError) as exc:  # of numbers with thousands of digits, too
-        raise PublishedDataError(f"{name} is no TOML ({exc})", "correct that line") from exc
+        raise PublishedDataError(
+            f"{name} is no TOML ({str(exc)[:_MOST_SAID]})", "correct that line"
+        ) from exc
     return _Reader(name, text, document).records()
 
 
@@ -126,7 +129,7 @@ class _Reader:
     def _locations(self, tables: list[Table]) -> list[_Location]:
         lines = self._lines.of_array("record", len(tables))
         names = [
-            shortened(t["id"]) if "id" in t else f"number {i}" for i, t in enumerate(tables, 1)
+            described(t["id"]) if "id" in t else f"number {i}" for i, t in enumerate(tables, 1)
         ]
         return [_Location(line, f"record {name}") for line, name in zip(lines, names, strict=True)]
 
@@ -167,7 +170,7 @@ class _Reader:
         self._check_given(("id", "source"), own, location)
         if own["source"] not in sources:
             remedy = did_you_mean(own["source"], sources)
-            name = shortened(own["source"])[1:-1]
+            name = described(own["source"])[1:-1]
             self._raise(location, "source", f"there is no [source.{name}]", remedy)
         source = sources[own["source"]]
         table = _merged(source.get("shared", {}), own)
@@ -209,7 +212,7 @@ class _Reader:
     ) -> None:
         for field in table:
             if field not in allowed:
-                reason = f"there is no field {shortened(field)}"
+                reason = f"there is no field {described(field)}"
                 self._raise(location, field, reason, did_you_mean(field, allowed))
 
     def _check_values(self, table: Table, location: _Location) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from precisionbench.results.json_values import shortened
+from precisionbench.results.json_values import described
 
 _MOST = 1e15  # upper limit of any number
 _Field = Any  # attrs.Attribute; only its name is used
@@ -15,7 +15,7 @@ Validator = Callable[[object, _Field, Any], None]
 def text(_: object, field: _Field, value: Any) -> None:
     """Accept text only."""
     if not isinstance(value, str):
-        raise ValueError(f"{field.name} is {shortened(value)}, and must be text")
+        raise ValueError(f"{field.name} is {described(value)}, and must be text")
 
 
 def one_of(choices: Collection[str]) -> Validator:
@@ -28,7 +28,7 @@ def one_of(choices: Collection[str]) -> Validator:
     def check(instance: object, field: _Field, value: object) -> None:
         text(instance, field, value)
         if value not in choices:
-            raise ValueError(f"{field.name} is {shortened(value)}, which is none of ours")
+            raise ValueError(f"{field.name} is {described(value)}, which is none of ours")
 
     return check
 
@@ -44,7 +44,7 @@ def text_that_is(meaning: str, accepts: Callable[[str], object]) -> Validator:
     def check(instance: object, field: _Field, value: Any) -> None:
         text(instance, field, value)
         if not accepts(value):
-            raise ValueError(f"{field.name} is {shortened(value)}, and must be {meaning}")
+            raise ValueError(f"{field.name} is {described(value)}, and must be {meaning}")
 
     return check
 
@@ -59,7 +59,7 @@ def count_from(least: int) -> Validator:
     def check(_: object, field: _Field, value: object) -> None:
         if type(value) is not int or not least <= value < 2**31:
             raise ValueError(
-                f"{field.name} is {shortened(value)}, and must be a whole number from {least} on"
+                f"{field.name} is {described(value)}, and must be a whole number from {least} on"
             )
 
     return check
@@ -68,7 +68,7 @@ def count_from(least: int) -> Validator:
 def positive(_: object, field: _Field, value: Any) -> None:
     """Accept positive finite numbers only."""
     if type(value) not in (int, float) or not 0 < value < _MOST:
-        raise ValueError(f"{field.name} is {shortened(value)}, and must be a number above 0")
+        raise ValueError(f"{field.name} is {described(value)}, and must be a number above 0")
 
 
 def names_of(known: Collection[str], what: str) -> Validator:
@@ -81,11 +81,11 @@ def names_of(known: Collection[str], what: str) -> Validator:
 
     def check(_: object, field: _Field, value: object) -> None:
         if not isinstance(value, (list, tuple)):
-            raise ValueError(f"{field.name} is {shortened(value)}, and must be a list of {what}")
+            raise ValueError(f"{field.name} is {described(value)}, and must be a list of {what}")
         for name in value:
             if name not in known:
                 raise ValueError(
-                    f"{field.name} names {shortened(name)}, which is none of {', '.join(known)}"
+                    f"{field.name} names {described(name)}, which is none of {', '.join(known)}"
                 )
 
     return check

@@ -105,7 +105,8 @@ class NotebookRegion:
         """Show it."""
         from IPython.display import display
 
-        self._handle = display(self._content, display_id=True)
+        show: Any = display  # it has no annotations
+        self._handle = show(self._content, display_id=True)
 
     def refresh(self) -> None:
         """Draw it anew."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
-from precisionbench.results.json_values import Json, shortened
+from precisionbench.results.json_values import Json, described
 from precisionbench.results.limits import ANY, Limit, limit_of
 
 T = TypeVar("T")
@@ -91,7 +91,7 @@ def _typed(kind: type) -> _Reader:
 
 def _of_type(value: Json, kind: type) -> Any:
     if type(value) is not kind:
-        raise WrongValueError(f"must be {_NAMES[kind]}, and is {shortened(value)}")
+        raise WrongValueError(f"must be {_NAMES[kind]}, and is {described(value)}")
     return value
 
 
@@ -104,7 +104,7 @@ def _number(kind: type[int] | type[float], limit: Limit) -> _Reader:
 
     def read(value: Json) -> float:
         if type(value) not in accepted or not limit.includes(value):
-            raise WrongValueError(f"{expected}, and is {shortened(value)}")
+            raise WrongValueError(f"{expected}, and is {described(value)}")
         return kind(value)
 
     return read
@@ -139,7 +139,7 @@ def _mapping(read_item: _Reader) -> _Reader:
             try:
                 found[key] = read_item(item)
             except WrongValueError as exc:
-                raise exc.within(f"[{shortened(key)}]") from None
+                raise exc.within(f"[{described(key)}]") from None
         return found
 
     return read
@@ -163,7 +163,7 @@ def _record(kind: type) -> _Reader:
         try:
             return kind(**known)
         except ValueError as exc:  # of a validator of the class
-            raise WrongValueError(f"is damaged: {exc}") from exc
+            raise WrongValueError(f"has a wrong value: {exc}") from exc
 
     return read
 

@@ -15,7 +15,7 @@ from precisionbench.results.claims import Claims
 from precisionbench.results.conditions import RoundConditions
 from precisionbench.results.environment import Environment
 from precisionbench.results.evidence import Evidence
-from precisionbench.results.json_values import Json
+from precisionbench.results.json_values import Json, described
 from precisionbench.results.latency import above_0, latency_interval, process_spread, processes
 from precisionbench.results.measurement import Measurement
 from precisionbench.results.passes import Passes
@@ -285,7 +285,7 @@ class ComparisonData(Shown):
     def __attrs_post_init__(self) -> None:
         names = [row.backend for row in self.results] + [row.backend for row in self.failures]
         if self.reference not in names:
-            raise ValueError(f"the reference {self.reference!r} is none of the rows")
+            raise ValueError(f"the reference {described(self.reference)} is none of the rows")
         if len(set(names)) < len(names):
             raise ValueError("two rows have the same name")
         spread = process_spread(

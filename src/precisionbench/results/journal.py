@@ -24,7 +24,7 @@ from precisionbench.results import json_format
 from precisionbench.results.checked import checked
 from precisionbench.results.comparison_data import BackendFailure, BackendResult, ComparisonData
 from precisionbench.results.conditions import RoundConditions
-from precisionbench.results.json_values import Json, check_count, parse_json, shortened
+from precisionbench.results.json_values import Json, check_count, described, parse_json
 from precisionbench.results.measurement import Block
 
 FORMAT = "precisionbench.journal"
@@ -205,7 +205,8 @@ def has_blocks(file: Path) -> bool:
 
 def is_journal(text: str) -> bool:
     """Whether the text of a file is a journal."""
-    return f'"{FORMAT}"' in text.partition("\n")[0]
+    end = text.find("\n")  # the text may be long, and is not copied
+    return f'"{FORMAT}"' in (text if end < 0 else text[:end])
 
 
 def from_text(text: str, source: str) -> ComparisonData:
@@ -220,7 +221,7 @@ def from_text(text: str, source: str) -> ComparisonData:
     """
     try:
         check_count(text)
-        contents = _contents(text.splitlines())
+        contents = _contents(text.removesuffix("\n").split("\n"))
         contents.fail_unfinished_rows()
         measured = contents.measured_rows()
     except _SHAPE_ERRORS as exc:
@@ -249,6 +250,8 @@ def _contents(lines: list[str]) -> _Contents:
                 break
             raise ValueError(f"line {number}: {exc}") from exc
         try:
+            if not isinstance(values, dict):
+                raise ValueError(f"it must be an object, and is {described(values)}")
             if contents is None:
                 contents = _Contents.of(values)
             else:
@@ -279,13 +282,13 @@ class _Contents:
 
     Attributes:
         header: fields of `ComparisonData` other than rows and failures.
-        planned: identities of the planned rows, in order.
+        planned: identities of the planned rows by name, in order.
         rows: rows by name.
         failures: failed rows by name.
     """
 
     header: dict[str, Any]
-    planned: list[_PlannedRow]
+    planned: dict[str, _PlannedRow]
     rows: dict[str, Any] = attrs.field(factory=dict)
     failures: dict[str, Any] = attrs.field(factory=dict)
 
@@ -294,7 +297,7 @@ class _Contents:
         """The contents of a journal that has only its first line."""
         header = dict(first_line)
         planned = [checked(row, _PlannedRow) for row in header.pop("rows", [])]
-        return cls(header, planned)
+        return cls(header, {row.backend: row for row in planned})
 
     def add(self, line: Json) -> None:
         """Add a line.
@@ -317,7 +320,7 @@ class _Contents:
             failure = checked(line["failure"], BackendFailure)
             self.failures[failure.backend] = line["failure"]
         elif "left_out" in line:
-            self.planned = [row for row in self.planned if row.backend != line["left_out"]]
+            self.planned.pop(line["left_out"], None)
 
     def _add_row(self, row: dict[str, Any]) -> None:
         known = self.rows.setdefault(row["backend"], row)
@@ -326,15 +329,15 @@ class _Contents:
 
     def _add_block(self, row: str, block: dict[str, Any]) -> None:
         if row not in self.rows:
-            raise ValueError(f"a block of the row {shortened(row)}, which no line before it adds")
+            raise ValueError(f"a block of the row {described(row)}, which no line before it adds")
         checked(block, Block)
         self.rows[row]["measurement"]["blocks"].append(block)
 
     def fail_unfinished_rows(self) -> None:
         """Add a failure for each planned row that has neither a line nor a failure."""
-        for planned in self.planned:
-            if planned.backend not in {*self.rows, *self.failures}:
-                self.failures[planned.backend] = _unfinished(planned)
+        for name, planned in self.planned.items():
+            if name not in self.rows and name not in self.failures:
+                self.failures[name] = _unfinished(planned)
 
     def measured_rows(self) -> dict[str, Any]:
         """Rows that have blocks; one that failed later keeps them, with a warning."""
@@ -351,12 +354,11 @@ class _Contents:
         Args:
             measured: the rows with blocks, by name.
         """
-        order = [row.backend for row in self.planned]
         return {
             **self.header,
             "format": json_format.FORMAT,
-            "results": [measured[name] for name in order if name in measured],
-            "failures": [self.failures[name] for name in order if name in self.failures],
+            "results": [measured[name] for name in self.planned if name in measured],
+            "failures": [self.failures[name] for name in self.planned if name in self.failures],
         }
 
 

@@ -17,7 +17,7 @@ from precisionbench._internal.paths import quoted, usable_path
 from precisionbench.errors import ResultFormatError, did_you_mean, one_line
 from precisionbench.results.checked import WrongValueError, checked
 from precisionbench.results.comparison_data import BackendResult, ComparisonData
-from precisionbench.results.json_values import Json, parse_json, shortened
+from precisionbench.results.json_values import Json, described, parse_json
 from precisionbench.results.latency import known_noise_floor
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ FORMAT = "precisionbench.comparison"
 VERSION = 3
 _OURS = "give a file that comparison.save() or --output wrote"
 # A file of 8 rows of a model of a thousand layers, profiled, has 15 MB.
-_MOST_BYTES = 256 * 2**20
+_MOST_BYTES = 128 * 2**20
 
 
 @cache
@@ -145,7 +145,7 @@ def _check_header(document: dict[str, Any], source: str) -> None:
     version = document.pop("version", None)
     if type(version) is not int or version not in (*_UPGRADES, VERSION):
         raise ResultFormatError(
-            f"{source} has format version {shortened(version)}, and this precisionbench reads up "
+            f"{source} has format version {described(version)}, and this precisionbench reads up "
             f"to {VERSION}",
             "upgrade precisionbench, or measure again with this one",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from enum import Enum
@@ -11,10 +12,11 @@ from typing import Any
 
 Json = Any  # what json.loads returns: dict, list, str, int, float, bool, None
 
-# Bounds of JSON text from a file. Eight rows of a model of a thousand layers are 0.6 million
+# Bounds of JSON text from a file. Eight rows of a model of a thousand layers are a million keys and
 # values, and what is written here is a dozen levels deep, but for a backend's own details.
 _MOST_VALUES = 10_000_000
 _MOST_LEVELS = 100
+_KEY = re.compile(r'"\s*:')
 _MOST_DIGITS = 308  # every whole number fits into a float then
 _MOST_SHOWN = 60  # characters of a value in an error
 
@@ -62,6 +64,8 @@ def parse_json(text: str) -> Json:
         )
     except RecursionError:
         raise ValueError(f"it is nested more than {_MOST_LEVELS} levels deep") from None
+    except MemoryError:
+        raise ValueError("there is too little memory for what it holds") from None
     check_depth(value)
     return value
 
@@ -73,11 +77,13 @@ def check_count(text: str) -> None:
         text: the JSON text, or lines of it.
 
     Raises:
-        ValueError: it has too many values or lines.
+        ValueError: it has too many values and keys, or lines.
     """
-    values = sum(map(text.count, ",[{"))
-    if max(values, text.count("\n") // 2) > _MOST_VALUES:
-        raise ValueError(f"it holds more than {_MOST_VALUES:,} values")
+    values, keys = sum(map(text.count, ",[{")), text.count(":")
+    if values + keys > _MOST_VALUES:  # names of kernels have colons, too
+        keys = sum(1 for _ in _KEY.finditer(text))
+    if max(values + keys, text.count("\n") // 2) > _MOST_VALUES:
+        raise ValueError(f"it holds more than {_MOST_VALUES:,} values and keys")
 
 
 def check_depth(value: Json) -> None:
@@ -106,7 +112,7 @@ def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {shortened(twice)} stands twice in one object")
+        raise ValueError(f"the key {described(twice)} stands twice in one object")
     return found
 
 
@@ -117,17 +123,17 @@ def _refuse_constant(name: str) -> None:
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError(f"the number {shortened(text)} is too large")
+        raise ValueError(f"the number {described(text)} is too large")
     return number
 
 
 def _whole(text: str) -> int:
     if len(text) > _MOST_DIGITS:
-        raise ValueError(f"the number {shortened(text)} is too large")
+        raise ValueError(f"the number {described(text)} is too large")
     return int(text)
 
 
-def shortened(value: Json) -> str:
+def described(value: Json) -> str:
     """A value from a file for use within a sentence.
 
     Args:

@@ -37,7 +37,7 @@ ANY = Limit(-sys.float_info.max, sys.float_info.max, least=0.0)
 _COUNT = Limit(0, 1e18)
 _INDEX = Limit(0, 1e9)
 _LIMITS = {
-    "seed": Limit(-(2**63), 2**64),
+    "seed": Limit(0, 2**63 - 1),
     "calls_per_sample": Limit(1, 1e9),
     "noise_floor": Limit(0, 1),  # of a log: a factor of e between processes
     "input_zero_share": Limit(0, 1),

@@ -100,13 +100,14 @@ def differs(agreement: Agreement, relative_l2: float) -> bool:
 
 
 def relative_l2(error_squares: float, reference_squares: float) -> float | None:
-    """||error|| / ||reference||; None where the reference is zero.
+    """||error|| / ||reference||; None where the reference is zero, or no float64 holds it.
 
     Args:
         error_squares: the sum of the squares of the differences.
         reference_squares: the sum of the squares of the reference.
     """
-    return math.sqrt(error_squares / reference_squares) if reference_squares else None
+    ratio = error_squares / reference_squares if reference_squares else math.nan
+    return math.sqrt(ratio) if math.isfinite(ratio) else None
 
 
 def sum_of_squares(values: torch.Tensor) -> float:

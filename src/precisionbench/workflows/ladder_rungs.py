@@ -9,7 +9,7 @@ import attrs
 
 from precisionbench.backends import Backend, discovery
 from precisionbench.backends.rungs import Capabilities, Rung, Stage
-from precisionbench.errors import PrecisionBenchError, SpecError, one_line, text_of
+from precisionbench.errors import ENDS_OF_RUN, PrecisionBenchError, SpecError, one_line, text_of
 from precisionbench.spec_syntax import spec_text, split_spec
 
 __all__ = ["Capabilities", "rungs", "stopped"]
@@ -79,7 +79,7 @@ def _offer(name: str, capabilities: Capabilities) -> _Offer | None:
     try:
         found = _rungs_of(backend, capabilities)
         missing, left_out = capabilities.missing.get(name, ""), text_of(backend.left_out)
-    except KeyboardInterrupt:
+    except ENDS_OF_RUN:
         raise
     except BaseException as exc:  # the code of a plugin
         return _Offer(name, (), f"its ladder_rungs failed ({one_line(exc)})")

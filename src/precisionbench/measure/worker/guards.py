@@ -14,6 +14,7 @@ from torch import nn
 from precisionbench._internal.output_capture import OutputCapture
 from precisionbench.backends import Backend, Inputs, Prepared
 from precisionbench.errors import (
+    ENDS_OF_RUN,
     FOREIGN_ERRORS,
     DeviceError,
     ExecutionError,
@@ -61,7 +62,7 @@ def check_available(backend: Backend) -> None:
         backend.check_available()
     except PrecisionBenchError as exc:
         raise_plain(exc)
-    except KeyboardInterrupt:
+    except ENDS_OF_RUN:
         raise
     except BaseException as exc:  # in the user's process this may be, with launcher="inline"
         raise PreparationError(f"its check_available failed ({one_line(exc)})") from exc

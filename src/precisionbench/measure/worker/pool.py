@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 from precisionbench._internal.temporary_folder import TemporaryFolder
-from precisionbench.errors import FOREIGN_ERRORS, OutputError, WorkloadError, one_line
+from precisionbench.errors import FOREIGN_ERRORS, OutputError, WorkerError, WorkloadError, one_line
 from precisionbench.measure.worker.fork_client import ForkServer
 from precisionbench.measure.worker.process import Worker
 from precisionbench.measure.worker.spawn import SpawnedProcess, WorkerProcess
@@ -86,11 +86,20 @@ class WorkerPool:
 
         Args:
             log: file that takes what it prints.
+
+        Raises:
+            WorkerError: the system starts none.
         """
         if self._fork_server is not None and self._fork_server.is_usable:
             with contextlib.suppress(OSError):  # such as an environment too large for a message
                 return self._fork_server.fork(log)
-        return SpawnedProcess(log)
+        try:
+            return SpawnedProcess(log)
+        except OSError as exc:
+            raise WorkerError(
+                f"no worker process can be started ({one_line(exc)})",
+                "end other processes, free memory, or raise the limits (ulimit -u -n)",
+            ) from exc
 
     def wait_until_loaded(self) -> None:
         """Wait for all workers: one that still imports would disturb those that prepare."""

@@ -88,6 +88,8 @@ class Worker:
         """Read its answers until it closes the channel, or until one is broken."""
         try:
             while line := self._process.stdout.readline(messages.MAX_LINE_BYTES + 1):
+                if len(line) <= messages.MAX_LINE_BYTES and not line.endswith(b"\n"):
+                    break  # it has died while it wrote
                 self._received.put(messages.decoded(line))
         except BrokenAnswerError as exc:
             self._received.put(exc)
@@ -264,7 +266,8 @@ class Worker:
         Args:
             cores: their numbers.
         """
-        with contextlib.suppress(FileNotFoundError):  # it has just ended, or this is no Linux
+        # It has just ended, or this is no Linux.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             for task in Path(f"/proc/{self.pid}/task").iterdir():
                 with contextlib.suppress(ProcessLookupError):  # a thread that has just ended
                     os.sched_setaffinity(int(task.name), cores)

@@ -227,16 +227,16 @@ REQUESTS: Mapping[str, Request] = {
         Request("check_available", None, "check_s", answered_by_session=False),
         Request("load", None, "prepare_s", answered_by_session=False),
         Request("open", Opening, "prepare_s", answered_by_session=False),
-        Request(
-            "recalibrate", Opening, "prepare_s", shown_as="look_alone", answered_by_session=False
-        ),
+        Request("recalibrate", Opening, "prepare_s", answered_by_session=False),
         Request("close", Closing, "close_s", answered_by_session=False),
         Request("block", tuple[float, ...], "block_s", calls=_calls_of_block),
         Request("check_steady", None, "block_s", calls=1),
         Request("write_output", None, "block_s", shown_as="output"),
         Request("passes", Passes, "block_s", calls=100),
-        Request("start_profiler", None, "evidence_s", shown_as="get_ready_to_profile"),
-        Request("write_float64_reference", None, "evidence_s", calls=10, shown_as="truth"),
+        Request("start_profiler", None, "evidence_s", shown_as="starting the profiler"),
+        Request(
+            "write_float64_reference", None, "evidence_s", calls=10, shown_as="float64 reference"
+        ),
         Request("evidence", Evidence, "evidence_s", calls=10),
     )
 }
