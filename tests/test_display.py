@@ -6,6 +6,7 @@ import builtins
 import enum
 import importlib
 import inspect
+import pickle
 import pkgutil
 import subprocess
 import sys
@@ -39,6 +40,7 @@ from precisionbench.results import Agreement, Interval, TensorAgreement
 from precisionbench.results.claims import Claims
 from precisionbench.results.conditions import CpuUse, RoundConditions
 from precisionbench.results.evidence import Copy
+from precisionbench.results.json_format import unstructured
 from precisionbench.results.progress import Progress
 from precisionbench.scriptcheck.check import Check
 from precisionbench.workflows.ladder import Ladder
@@ -272,7 +274,10 @@ def test_records_are_a_table_of_aligned_columns():
 
 
 def test_records_stay_a_tuple():
-    assert Records([1, 2]) == (1, 2)
+    records = resnet().under_rules("half")
+    assert records == tuple(records)
+    assert pickle.loads(pickle.dumps(records)) == records
+    assert [one["rule"] for one in unstructured(records)] == [one.rule for one in records]
     assert repr(Records()) == str(Records()) == "0 records"
 
 
