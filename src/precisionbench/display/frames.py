@@ -31,7 +31,9 @@ def dataframe(
         MissingPackageError: pandas is not installed.
     """
     pandas = optional_package("pandas", "a data frame")
-    return pandas.DataFrame(list(rows), columns=None if columns is None else list(columns))
+    order = None if columns is None else list(columns)
+    made: pd.DataFrame = pandas.DataFrame(list(rows), columns=order)
+    return made
 
 
 def optional_package(name: str, purpose: str) -> Any:

@@ -77,7 +77,12 @@ def text_of(value: object) -> str:
     Args:
         value: of a field.
     """
-    return _cut(safe_text.line(value), _MAX_CELL_TEXT) if isinstance(value, str) else _value(value)
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{text_of(name)}: {text_of(one)}" for name, one in value.items())
+    elif isinstance(value, (tuple, list)) and all(isinstance(one, str) for one in value):
+        value = "; ".join(value)
+    is_text = isinstance(value, str) and not isinstance(value, Enum)
+    return _cut(safe_text.line(value), _MAX_CELL_TEXT) if is_text else _value(value)
 
 
 def table(records: Sequence[Any]) -> list[str]:

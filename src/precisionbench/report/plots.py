@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from precisionbench import safe_text
 from precisionbench.analysis.speedups import speedups
@@ -47,16 +47,16 @@ def plot_speedups(data: ComparisonData, ax: Axes | None = None) -> Axes:
         raise PrecisionBenchError(
             "no speed-up was measured", "compare a second row with a reference that can run"
         )
-    ax = _axes(ax)
+    drawn = _axes(ax)
     for place, one in enumerate(found.values()):
         ends = [[one.value - one.low], [one.high - one.value]]
         colour = _COLOURS.get(one.verdict, "tab:gray")
-        ax.errorbar([one.value], [place], xerr=ends, fmt="o", capsize=4, color=colour)
-    ax.axvline(1.0, color="gray", linestyle="--", linewidth=1)
-    _name_rows(ax, found)
-    ax.set_xlabel(_label(f"speed-up over {data.reference}, 95 % CI"))
-    ax.set_title(_label(rows.title(data)))
-    return ax
+        drawn.errorbar([one.value], [place], xerr=ends, fmt="o", capsize=4, color=colour)
+    drawn.axvline(1.0, color="gray", linestyle="--", linewidth=1)
+    _name_rows(drawn, found)
+    drawn.set_xlabel(_label(f"speed-up over {data.reference}, 95 % CI"))
+    drawn.set_title(_label(rows.title(data)))
+    return drawn
 
 
 def plot_waterfall(factors: Iterable[Factor], title: str, ax: Axes | None = None) -> Axes:
@@ -70,25 +70,25 @@ def plot_waterfall(factors: Iterable[Factor], title: str, ax: Axes | None = None
     Raises:
         MissingPackageError: matplotlib is not installed.
     """
-    ax = _axes(ax)
+    drawn = _axes(ax)
     names, labelled, start = [], set[Kind](), 1.0
     for place, one in enumerate(factors):
         end = start * one.factor.value
         label = "" if one.kind in labelled else one.kind.value
         colour = _KIND_COLOURS[one.kind]
-        ax.barh([place], [end - start], left=[start], color=colour, label=label)
-        ax.plot([start * one.factor.low, start * one.factor.high], [place] * 2, color="black")
+        drawn.barh([place], [end - start], left=[start], color=colour, label=label)
+        drawn.plot([start * one.factor.low, start * one.factor.high], [place] * 2, color="black")
         labelled.add(one.kind)
         names.append(one.name)
         start = end
-    ax.barh([len(names)], [start - 1.0], left=[1.0], color="black", label="")
-    ax.set_xscale("log")
-    _name_rows(ax, [*names, f"total: {start:.3g}x"])
-    ax.set_xlabel("times the rate at the start (log scale)")
-    ax.set_title(_label(title))
+    drawn.barh([len(names)], [start - 1.0], left=[1.0], color="black", label="")
+    drawn.set_xscale("log")
+    _name_rows(drawn, [*names, f"total: {start:.3g}x"])
+    drawn.set_xlabel("times the rate at the start (log scale)")
+    drawn.set_title(_label(title))
     if labelled:
-        ax.legend()
-    return ax
+        drawn.legend()
+    return drawn
 
 
 def plot_roofline(data: ComparisonData, ax: Axes | None = None) -> Axes:
@@ -102,25 +102,26 @@ def plot_roofline(data: ComparisonData, ax: Axes | None = None) -> Axes:
         MissingPackageError: matplotlib is not installed.
         PrecisionBenchError: the peaks of the device are not known, or no row was profiled.
     """
-    found = {name: layer_classes(facts) for name, facts in facts_of_rows(data).items()}
+    facts = facts_of_rows(data)
+    found = {name: layer_classes(one) for name, one in facts.items()}
     intensities = [one.intensity for classes in found.values() for one in classes]
     if not intensities:
         raise PrecisionBenchError(
             "no FLOP/s of layers are known", "compare with evidence=True on an NVIDIA GPU"
         )
-    peaks, bandwidth = _roofs(facts_of_rows(data))
-    ax = _axes(ax)
+    peaks, bandwidth = _roofs(facts)
+    drawn = _axes(ax)
     for name, classes in found.items():
-        points = [one.intensity for one in classes], [one.flop_rate for one in classes]
-        ax.scatter(*points, label=_label(name))
-    _draw_roofs(ax, peaks, bandwidth, intensities)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set_xlabel("arithmetic intensity (FLOP/byte)")
-    ax.set_ylabel("FLOP/s")
-    ax.set_title(_label(rows.title(data)))
-    ax.legend()
-    return ax
+        x, y = [one.intensity for one in classes], [one.flop_rate for one in classes]
+        drawn.scatter(x, y, label=_label(name))
+    _draw_roofs(drawn, peaks, bandwidth, intensities)
+    drawn.set_xscale("log")
+    drawn.set_yscale("log")
+    drawn.set_xlabel("arithmetic intensity (FLOP/byte)")
+    drawn.set_ylabel("FLOP/s")
+    drawn.set_title(_label(rows.title(data)))
+    drawn.legend()
+    return drawn
 
 
 def _roofs(facts: Mapping[str, Facts]) -> tuple[dict[float, list[str]], float]:
@@ -133,13 +134,13 @@ def _roofs(facts: Mapping[str, Facts]) -> tuple[dict[float, list[str]], float]:
             peaks.setdefault(known[name].value, []).append(name)
     if not peaks or "bandwidth" not in known:
         raise PrecisionBenchError(
-            "the peaks of the device are not known", "docs/roofline needs a device of devices.toml"
+            "the peaks of the device are not known", "plot('speedups') needs none"
         )
     return peaks, known["bandwidth"].value
 
 
 def _draw_roofs(
-    ax: Any, peaks: Mapping[float, list[str]], bandwidth: float, intensities: list[float]
+    ax: Axes, peaks: Mapping[float, list[str]], bandwidth: float, intensities: list[float]
 ) -> None:
     low = min(intensities) / 2
     high = 2 * max([*intensities, *(peak / bandwidth for peak in peaks)])
@@ -149,16 +150,17 @@ def _draw_roofs(
         ax.annotate(", ".join(names), (high, peak), ha="right", va="bottom")
 
 
-def _axes(ax: Any) -> Any:
+def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
         return ax
     pyplot = optional_package("matplotlib.pyplot", "a plot")
-    return pyplot.subplots(layout="constrained")[1]
+    made: Axes = pyplot.subplots(layout="constrained")[1]
+    return made
 
 
-def _name_rows(ax: Any, names: Iterable[str]) -> None:
+def _name_rows(ax: Axes, names: Iterable[str]) -> None:
     labels = [safe_text.plot(broken(safe_text.line(name), _NAME_WIDTH)) for name in names]
-    ax.set_yticks(range(len(labels)), labels=labels)
+    ax.set_yticks(list(range(len(labels))), labels=labels)
     ax.invert_yaxis()
 
 
