@@ -35,8 +35,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], title: str 
     caption = f"<p><strong>{escaped(title)}</strong></p>" if title else ""
     rest = f"<p>... {more} more rows</p>" if more > 0 else ""
     return (
-        f"<div>{caption}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        f"{rest}</div>"
+        f'<div style="overflow-x: auto">{caption}<table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table>{rest}</div>"
     )
 
 

@@ -40,22 +40,11 @@ class Records(tuple[T, ...]):
 
     def _repr_html_(self) -> str:
         """The table, for a notebook."""
-        rows = [cells(one) for one in self]
-        names = [
-            name for name in _names(rows) if any(row.get(name) not in (None, "") for row in rows)
-        ]
-        texts = ([_text(row.get(name)) for name in names] for row in rows)
-        return html.table(names, texts, _title(self))
+        columns = values.columns(self) if self else {}
+        return html.table([*columns], zip(*columns.values(), strict=True), _title(self))
 
 
 def _title(records: Sequence[Any]) -> str:
-    kinds = " and ".join(dict.fromkeys(type(one).__name__ for one in records)) or "records"
-    return f"{len(records)} {kinds}"
-
-
-def _names(rows: Sequence[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row))
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else values.text_of(value)
+    kinds = " and ".join(dict.fromkeys(type(one).__name__ for one in records))
+    count = f"{len(records)} record{'s' * (len(records) != 1)}"
+    return f"{count} ({kinds})" if kinds else count

@@ -77,7 +77,9 @@ def text_of(value: object) -> str:
     Args:
         value: of a field.
     """
-    if isinstance(value, Mapping):
+    if "__str__" in vars(type(value)) and attrs.has(type(value)):
+        value = str(value)  # a sentence of its own, such as an interval's
+    elif isinstance(value, Mapping):
         value = ", ".join(f"{text_of(name)}: {text_of(one)}" for name, one in value.items())
     elif isinstance(value, (tuple, list)) and all(isinstance(one, str) for one in value):
         value = "; ".join(value)
@@ -91,19 +93,30 @@ def table(records: Sequence[Any]) -> list[str]:
     Args:
         records: attrs objects, at least one.
     """
-    names = getattr(records[0], "_shown", None) or names_of(records[0])
-    columns = [[name, *(_cell(getattr(one, name)) for one in records)] for name in names]
-    columns = [column for column in columns if any(column[1:])]
-    widths = [max(map(len, column)) for column in columns]
+    found = [
+        [name, *(_cut(text, _MAX_CELL) for text in texts)]
+        for name, texts in columns(records).items()
+    ]
+    widths = [max(map(len, column)) for column in found]
     edges = accumulate(width + len(_INDENT) for width in widths)
-    shown = columns[: max(1, sum(edge <= MAX_COLUMNS for edge in edges))]
+    shown = found[: max(1, sum(edge <= MAX_COLUMNS for edge in edges))]
     lines = zip(*shown, strict=True)
     return [_INDENT + _INDENT.join(map(str.ljust, line, widths)).rstrip() for line in lines]
 
 
+def columns(records: Sequence[Any]) -> dict[str, list[str]]:
+    """The texts of records by column, without columns that are empty.
+
+    Args:
+        records: attrs objects, at least one.
+    """
+    names = getattr(records[0], "_shown", None) or names_of(records[0])
+    found = {name: [_cell(getattr(one, name)) for one in records] for name in names}
+    return {name: texts for name, texts in found.items() if any(texts)}
+
+
 def _cell(value: object) -> str:
-    text = "" if value is None or value == () else text_of(getattr(value, "value", value))
-    return _cut(text, _MAX_CELL)
+    return "" if value is None or value == () else text_of(getattr(value, "value", value))
 
 
 def bounded(lines: Iterable[str]) -> str:
@@ -209,7 +222,8 @@ def _field_lines(name: str, value: Any) -> Iterator[str]:
 
 
 def _item(value: object) -> str:
-    return one_line(value) if attrs.has(type(value)) else _value(value)
+    has_sentence = "__str__" in vars(type(value))
+    return one_line(value) if attrs.has(type(value)) and not has_sentence else text_of(value)
 
 
 def _cut(text: str, most: int) -> str:
