@@ -1,4 +1,4 @@
-"""Results at a prompt and in notebooks: `repr`, `str`, HTML, data frames and plots."""
+"""Results at a prompt and in notebooks: `repr`, `str` and HTML."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ from test_doctor import healthy
 from test_safe_text import plain_check
 
 MLPERF = "mlperf-v4.1-h200-resnet50-offline"
-RECORDS = Path(__file__).parent.parent / "docs/records"
 
 
 @cache
@@ -317,8 +316,8 @@ class ZMQInteractiveShell(InteractiveShell):
 
 
 @pytest.fixture
-def jupyter(monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
-    monkeypatch.setenv("IPYTHONDIR", "/nonexistent")
+def jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     shell = ZMQInteractiveShell.instance()
     monkeypatch.setattr(shell, "display_pub", CapturingDisplayPublisher())
     monkeypatch.setattr(builtins, "get_ipython", lambda: shell, raising=False)

@@ -12,7 +12,10 @@ import pytest
 
 import precisionbench as pb
 from precisionbench.comparison import Comparison
+from precisionbench.doctor.examine import Examination
 from precisionbench.errors import MissingPackageError, PrecisionBenchError, SpecError
+from precisionbench.report.run_diff import RunDiff
+from precisionbench.scriptcheck.check import Check
 from precisionbench.workflows.ladder import Ladder
 from test_display import MLPERF, failing, resnet, results
 
@@ -60,10 +63,14 @@ def test_an_interval_is_three_columns(pandas):
 def test_every_table_is_a_frame(pandas):
     assert len(resnet().under_rules("half").to_dataframe().data) == 17
     assert len(Ladder.of(resnet(), "eager").to_dataframe().data) == 2
-    assert len(results()[6].to_dataframe().data) == 5
-    examination, check = results()[11:13]
+    assert len(of_class(RunDiff).to_dataframe().data) == 5
+    examination = of_class(Examination)
     assert len(examination.to_dataframe().data) == len(examination.checks)
-    assert check.to_dataframe().data[0]["gate"] == "synchronisation"
+    assert of_class(Check).to_dataframe().data[0]["gate"] == "synchronisation"
+
+
+def of_class(kind: type) -> Any:
+    return next(one for one in results() if isinstance(one, kind))
 
 
 @pytest.mark.parametrize("table", ["findings", "labels", "layers", "precisions", "answers"])

@@ -439,7 +439,8 @@ def test_a_notebook_gets_a_live_display_without_widgets(monkeypatch):
     assert re.sub("<[^>]*>", "", last).strip() == ""
 
 
-def test_ipython_itself_updates_the_display(monkeypatch):
+def test_ipython_itself_updates_the_display(tmp_path, monkeypatch):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     shell = InteractiveShell.instance()
     monkeypatch.setattr(shell, "display_pub", CapturingDisplayPublisher())
     try:

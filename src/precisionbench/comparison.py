@@ -209,9 +209,9 @@ class Comparison(ComparisonFiles, Result):
     def best(self, within: float | None = None) -> BestRow:
         """The fastest row whose output is within a tolerance.
 
-        The fastest row has the highest measured rate, in items per second. Rows whose rate is not
-        distinguishable from it are its `ties`: choose between them for other reasons. The
-        reference is a candidate, and always within tolerance of itself.
+        The fastest row has the highest measured rate, in items per second. Rows whose difference
+        from it is inconclusive are its `ties`: choose among them for other reasons. The reference
+        is a candidate, and always within any `within`.
 
         Args:
             within: maximum relative L2 error of the output against the reference's, such as

@@ -26,8 +26,8 @@ class BestRow(Shown):
         speedup: its speed-up over the reference; None where the reference failed.
         error: relative L2 error of its output against the reference's; 0 for the reference, None
             where it is not known.
-        ties: other rows within tolerance that this comparison cannot tell from it: the 95 %
-            interval of the ratio of the two rows includes 1. Each interval is 95 % by itself.
+        ties: other rows within tolerance whose difference from it is inconclusive: the 95 % CI of
+            the ratio of the two rows includes 1. Each CI is 95 % by itself, not simultaneous.
         left_out: the rows that are not within tolerance, each with the reason.
     """
 
