@@ -10,7 +10,6 @@ from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.findings import DiagnosisData, Finding, FindingStatus
 from precisionbench.diagnosis.gap.ledger import Factor, GapData
 from precisionbench.report import rows
-from precisionbench.report.diagnosis import STATUS_WORDS
 from precisionbench.report.headline import headline
 from precisionbench.report.html.escaping import shortened
 from precisionbench.report.ledger import sentences
@@ -54,7 +53,7 @@ def of_diagnosis(diagnosis: DiagnosisData) -> Iterator[str]:
         diagnosis: of a comparison.
     """
     counts = [(status, _count(diagnosis.findings, status)) for status in _ORDER]
-    words = ", ".join(f"{n} {STATUS_WORDS[status]}" for status, n in counts if n)
+    words = ", ".join(f"{n} {_words(status)}" for status, n in counts if n)
     yield f"Diagnosis of {len(diagnosis.labels)} rows: {words or 'no findings'}"
     yield from (f"{_INDENT}{label.sentence}" for label in diagnosis.labels if label.is_wrong)
     for status in _ORDER:
@@ -68,7 +67,11 @@ def _count(findings: Sequence[Finding], status: FindingStatus) -> int:
 
 def _finding(finding: Finding) -> str:
     gain = _gain(finding)
-    return f"{_INDENT}{STATUS_WORDS[finding.status]}{gain}: {finding.title} in {finding.row}"
+    return f"{_INDENT}{_words(finding.status)}{gain}: {finding.title} in {finding.row}"
+
+
+def _words(status: FindingStatus) -> str:
+    return status.value.replace("_", " ")
 
 
 def _gain(finding: Finding) -> str:
