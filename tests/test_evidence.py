@@ -69,18 +69,22 @@ def test_flops_are_counted_for_each_layer():
 
 
 def test_no_compiler_is_imported_to_profile_a_call():
-    """torch would import TorchDynamo to count FLOPs: up to four seconds of the user's time."""
+    """torch would import TorchDynamo and Triton to count FLOPs: seconds of the user's time."""
     code = """
         import sys, torch
         from precisionbench.model.workload import resolve
-        from precisionbench.probes.profiler import collect_evidence
+        from precisionbench.probes.profiler import collect_evidence, start_profiler
+        start_profiler(torch.device("cpu"))
         model, x = torch.nn.Linear(4, 4), torch.rand(2, 4)
         workload = resolve(model, x, device="cpu", seed=0)
         found = collect_evidence(lambda: model(x), 1e-3, workload, model)
         assert found.flops == 64 and found.operations and not found.unknown, found
-        assert "torch._dynamo" not in sys.modules
+        assert not {"torch._dynamo", "triton"} & {*sys.modules}
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], check=True, stderr=subprocess.PIPE, text=True
+    )
+    assert "triton not found" not in done.stderr
 
 
 def test_operations_that_flop_counter_does_not_know_are_not_listed_as_counted():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,6 +33,7 @@ _PROFILE_S = 0.2  # of calls, about
 _MOST_CALLS = 5  # reading the trace takes longer than the calls
 _MOST_PARTS = 5000  # modules times calls: traces grow with both
 _KINETO = "KINETO_LOG_LEVEL"
+_TRITON = "triton"
 
 
 def collect_evidence(
@@ -70,10 +73,32 @@ def start_profiler(device: torch.device) -> None:
     Args:
         device: that will be profiled.
     """
-    import torch.utils.flop_counter
+    with _without_triton():
+        import torch.utils.flop_counter
 
     with contextlib.suppress(*FOREIGN_ERRORS), _profiler(device):
         torch.zeros(1, device=device).add_(1)
+
+
+@contextlib.contextmanager
+def _without_triton() -> Iterator[None]:
+    """Hide Triton where it is not imported yet: its library of 500 MB takes up to 4 s to load.
+
+    `torch.utils.flop_counter` imports it for formulas of Triton kernels, and a worker without it
+    has none. It warns of that.
+    """
+    logger = logging.getLogger("torch.utils.flop_counter")
+    if _TRITON in sys.modules or logger.name in sys.modules:
+        yield
+        return
+    modules: dict[str, Any] = sys.modules  # None: an import fails
+    modules[_TRITON], level = None, logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        del modules[_TRITON]
+        logger.setLevel(level)
 
 
 @contextlib.contextmanager
