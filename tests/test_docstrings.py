@@ -35,9 +35,12 @@ NAMES = (
     "precisionbench.backends.discovery.make",
     "precisionbench.analysis.run_diff.Difference",
     "precisionbench.analysis.run_diff.RowChange",
+    "precisionbench.diagnosis.best_row.BestRow",
+    "precisionbench.display.Records",
     "precisionbench.doctor.checks.MachineCheck",
     "precisionbench.doctor.examine.Examination",
     "precisionbench.analysis.data_quality.Observation",
+    "precisionbench.report.run_diff.RunDiff",
     "precisionbench.rules.statement.Statement",
 )
 # An override that says what is its own, and leaves the rest to the method that it overrides.

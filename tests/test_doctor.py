@@ -26,7 +26,7 @@ from precisionbench.results import CpuUse, DeviceState, Gpu, Speedup, Verdict
 
 H200 = Gpu("NVIDIA H200", "9.0", 139 << 30, 132, "580.1", 700.0, 1980e6)
 QUIET = NoiseTrial(
-    "device_bound", 3e-3, 2e-4, 2e-3, 6, Speedup(1.0, 0.996, 1.004, "equivalent", "")
+    "device_bound", 3e-3, 2e-4, 2e-3, 6, Speedup(1.0, 0.996, 1.004, Verdict.EQUIVALENT, "")
 )
 RATES = {"fp32": 52e12, "tf32": 400e12, "fp16": 700e12, "bf16": 710e12, "bandwidth": 4.1e12}
 

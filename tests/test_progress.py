@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import inspect
 import io
 import os
@@ -17,6 +18,8 @@ from typing import Any
 import attrs
 import pytest
 import torch
+from IPython.core.displaypub import CapturingDisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
 from rich.console import Console
 
 import precisionbench as pb
@@ -396,12 +399,13 @@ def test_without_standard_error_nothing_is_shown(monkeypatch):
         on_progress(Progress("half", "done", 1, 2))
 
 
-def test_a_notebook_without_widgets_gets_log_lines():
+def test_a_notebook_without_ipython_gets_log_lines(monkeypatch):
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     out = io.StringIO()
     console = Console(file=out, force_jupyter=True)
     with progress_display(console) as on_progress:
-        if not isinstance(on_progress, LogLines):
-            pytest.skip("ipywidgets is installed")
+        assert isinstance(on_progress, LogLines)
         on_progress(Progress("half", "done", 1, 2))
     assert out.getvalue() == "[1/2] half done\n"
 
@@ -435,11 +439,8 @@ def test_a_notebook_gets_a_live_display_without_widgets(monkeypatch):
     assert re.sub("<[^>]*>", "", last).strip() == ""
 
 
-def test_ipython_itself_updates_the_display(monkeypatch):
-    pytest.importorskip("IPython")
-    from IPython.core.displaypub import CapturingDisplayPublisher
-    from IPython.core.interactiveshell import InteractiveShell
-
+def test_ipython_itself_updates_the_display(tmp_path, monkeypatch):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     shell = InteractiveShell.instance()
     monkeypatch.setattr(shell, "display_pub", CapturingDisplayPublisher())
     try:

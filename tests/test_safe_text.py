@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -27,6 +28,7 @@ from made_up_results import FP32_CONV, HALF_CONV, comparison, conv, evidence, la
 from precisionbench import safe_text
 from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.findings import FindingStatus, Number
+from precisionbench.display import Records
 from precisionbench.doctor.checks import MachineCheck, State
 from precisionbench.doctor.text import to_text as doctor_text
 from precisionbench.errors import PrecisionBenchError
@@ -38,6 +40,7 @@ from precisionbench.report.progress_live import LiveDisplay
 from precisionbench.report.run_diff import to_text as diff_text
 from precisionbench.results import Agreement, ComparisonData
 from precisionbench.results.progress import Progress
+from precisionbench.scriptcheck.check import Check
 from precisionbench.scriptcheck.events import Ending, Place
 from precisionbench.scriptcheck.text import to_text as check_text
 from precisionbench.scriptcheck.violations import CheckData, Location, TimedModel, Violation
@@ -137,6 +140,14 @@ def test_an_address_is_a_link_to_what_it_shows(text, written):
 def test_only_web_addresses_are_links():
     assert safe_text.markdown_link("https://a.b", "[x]") == r"[\[x\]](<https://a.b>)"
     assert safe_text.markdown_link("javascript:x", "title") == "title (javascript:x)"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("half:dtype=float16", "half:dtype=float16"), ("$x^2$", r"\$x^2\$"), ("a\n\x1bb", "a\n�b")],
+)
+def test_a_plot_shows_text_unchanged(text, shown):
+    assert safe_text.plot(text) == shown
 
 
 @pytest.mark.parametrize(
@@ -252,7 +263,6 @@ class Case:
         """Everything that is printed."""
         found = self.comparison
         yield str(found)
-        yield repr(found)
         yield str(pb.diagnose(found))
         yield str(replaced(plain_diagnosis(), self.change))
         yield str(pb.explain_gap(found, self.rows[0].backend, self.record))
@@ -266,7 +276,23 @@ class Case:
         noise = MachineCheck("noise", State.ATTENTION, "too much", "wait")
         yield doctor_text([replaced(noise, self.change)], 0.01)
         yield str(PrecisionBenchError(self.change("reason"), self.change("remedy")))
+        for one in self.objects():
+            yield repr(one)
+            yield str(one)
         yield from self.progress()
+
+    def objects(self) -> Iterator[Any]:
+        """What is shown at a prompt and in notebooks, one of each kind of display."""
+        found, first = self.comparison, self.rows[0].backend
+        yield found
+        yield replaced(plain_diagnosis(), self.change)
+        yield self.gap
+        yield Ladder.of(found, first)
+        yield found.against(found, force=True)
+        yield Check(**attrs.asdict(replaced(plain_check(), self.change), recurse=False))
+        yield Records([self.record])
+        yield found.under_rules(first)
+        yield from (self.record, found.failures[0], self.rows[1], found.data.workload)
 
     def progress(self) -> Iterator[str]:
         name = self.change("half")
@@ -294,7 +320,7 @@ class Case:
         )
 
     def html(self) -> Iterator[str]:
-        yield self.comparison._repr_html_()
+        yield from (one._repr_html_() for one in self.objects())
         yield to_html(self.comparison.data, self.gap.rows)
 
 

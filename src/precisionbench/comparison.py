@@ -6,21 +6,26 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from precisionbench import errors, rules, safe_text
+from precisionbench import errors, rules
 from precisionbench._internal import files
 from precisionbench.analysis import comparable
 from precisionbench.analysis.data_quality import Observation, observations
 from precisionbench.analysis.interval_notes import interval_notes
-from precisionbench.analysis.run_diff import Difference, difference
+from precisionbench.analysis.run_diff import difference
 from precisionbench.analysis.speedups import speedups
+from precisionbench.diagnosis.best_row import BestRow, best_row
+from precisionbench.display import Records, Result, dataframe
 from precisionbench.errors import (
     BackendUnavailableError,
     PrecisionBenchError,
     RowNotFoundError,
+    SpecError,
     did_you_mean,
 )
+from precisionbench.report import csv_text, plots, summaries
 from precisionbench.report.csv_text import to_csv
 from precisionbench.report.markdown import to_markdown
+from precisionbench.report.run_diff import RunDiff
 from precisionbench.report.text import to_text
 from precisionbench.results import (
     BackendFailure,
@@ -33,6 +38,9 @@ from precisionbench.results import (
 from precisionbench.spec_syntax import same_row
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
     from precisionbench.diagnosis.findings import DiagnosisData, MadeExperiments
     from precisionbench.report.html.waterfall import Ledger
 
@@ -96,7 +104,10 @@ class ComparisonFiles:
         files.write_text(path, page, overwrite=overwrite)
 
 
-class Comparison(ComparisonFiles):
+_PLOTS = {"speedups": plots.plot_speedups, "roofline": plots.plot_roofline}
+
+
+class Comparison(ComparisonFiles, Result):
     """One model under several backends: find rows, compare, print and save them.
 
     Args:
@@ -197,6 +208,30 @@ class Comparison(ComparisonFiles):
             raise self._error_of(next(failed))
         return found
 
+    def best(self, within: float | None = None) -> BestRow:
+        """The fastest row whose output is within a tolerance.
+
+        The fastest row has the highest measured rate, in items per second. Rows whose difference
+        from it is inconclusive are its `ties`: choose among them for other reasons. The reference
+        is a candidate, and always within any `within`.
+
+        Args:
+            within: maximum relative L2 error of the output against the reference's, such as
+                `1e-2`. None takes the tolerance of each row's own precision: the verdict of the
+                diagnosis, which knows the error against float64; for rows that were not profiled,
+                the usual error of the precision that they claim, against the reference. A row
+                whose error is not known is left out.
+
+        Returns:
+            The row's name, its speed-up with interval and verdict, its error, the rows that tie
+            with it, and the rows left out with the reasons.
+
+        Raises:
+            SpecError: `within` is no number of 0 or more.
+            RowNotFoundError: no row is within tolerance; the reason names each.
+        """
+        return best_row(self.data, within)
+
     def observations(self, backend: str) -> tuple[Observation, ...]:
         """Observations on the quality of a row's samples and intervals, such as throttling.
 
@@ -210,7 +245,7 @@ class Comparison(ComparisonFiles):
             PrecisionBenchError: there is no such row, or it failed.
         """
         row = self[backend].backend
-        return (*observations(self.data)[row], *interval_notes(self.data)[row])
+        return Records((*observations(self.data)[row], *interval_notes(self.data)[row]))
 
     def under_rules(self, backend: str, engines: Sequence[str] = ()) -> tuple[rules.Statement, ...]:
         """A row under the conventions of trtexec, jetson_benchmarks, MLPerf and a wall clock.
@@ -227,9 +262,9 @@ class Comparison(ComparisonFiles):
         Raises:
             PrecisionBenchError: there is no such row, or it failed.
         """
-        return rules.statements(self[backend], [self[engine] for engine in engines])
+        return Records(rules.statements(self[backend], [self[engine] for engine in engines]))
 
-    def diff(self, old: Comparison | str | os.PathLike[str], force: bool = False) -> Difference:
+    def diff(self, old: Comparison | str | os.PathLike[str], force: bool = False) -> RunDiff:
         """The differences to an older run of the same workload; `precisionbench diff` prints them.
 
         Two runs are measured at different times, so drift of the machine is part of the difference.
@@ -253,7 +288,7 @@ class Comparison(ComparisonFiles):
         found = comparable.mismatches(older, self.data)
         if not force:
             comparable.refuse(found)
-        return difference(older, self.data, found)
+        return RunDiff.of(difference(older, self.data, found))
 
     against = diff  # an alias
 
@@ -268,6 +303,39 @@ class Comparison(ComparisonFiles):
     def to_csv(self) -> str:
         """The rows as CSV in full precision, for a spreadsheet."""
         return to_csv(self.data)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The rows as a pandas data frame, with the columns of `to_csv`.
+
+        Failed rows come last, with the reason in the column `failure`.
+
+        Returns:
+            One line for each row.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        return dataframe(csv_text.row_cells(self.data), csv_text.COLUMNS)
+
+    def plot(self, kind: str = "speedups", ax: Axes | None = None) -> Axes:
+        """Draw the comparison with matplotlib.
+
+        Args:
+            kind: `"speedups"` with their intervals, or `"roofline"`: FLOP/s of each row's classes
+                of layers over their arithmetic intensity, below the peaks of the device.
+            ax: axes to draw on; None makes a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            MissingPackageError: matplotlib is not installed.
+            SpecError: there is no such kind of plot.
+            PrecisionBenchError: there is nothing to draw, such as no peaks of the device.
+        """
+        if kind not in _PLOTS:
+            raise SpecError(f"there is no plot {kind!r}", did_you_mean(str(kind), _PLOTS))
+        return _PLOTS[kind](self.data, ax)
 
     def _repr_html_(self) -> str:
         """The table, for a notebook."""
@@ -284,10 +352,8 @@ class Comparison(ComparisonFiles):
     def __str__(self) -> str:
         return to_text(self.data)
 
-    def __repr__(self) -> str:
-        rows = ", ".join(row.backend for row in self.results)
-        failed = f", {len(self.failures)} failed" if self.failures else ""
-        return safe_text.line(f"<Comparison of {self.data.workload.model}: {rows}{failed}>")
+    def _summary(self) -> Iterator[str]:
+        return summaries.of_comparison(self.data)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Comparison) and self.data == other.data

@@ -20,6 +20,7 @@
      ├── PublishedDataError           a file of published numbers is wrong
      ├── RecordNotFoundError          no published number has this id
      ├── IncomparableError            two results must not be compared
+     ├── MissingPackageError          an optional package, such as pandas, is not installed
      └── OutputError                  a file cannot be written
           └── OutputExistsError       it exists and may not be replaced
 
@@ -129,6 +130,10 @@ class RecordNotFoundError(PrecisionBenchError, KeyError):
 
 class IncomparableError(PrecisionBenchError):
     """Two results differ in something that makes comparing them wrong."""
+
+
+class MissingPackageError(PrecisionBenchError, ImportError):
+    """A package that only some methods need, such as pandas or matplotlib, is not installed."""
 
 
 class OutputError(PrecisionBenchError):

@@ -157,6 +157,18 @@ def _word_with_link(word: str) -> str:
     return _inline(before) + markdown_link(address) + _inline(after)
 
 
+# Plots
+
+
+def plot(text: object) -> str:
+    """Text that matplotlib shows unchanged, in the lines that it has.
+
+    Args:
+        text: such as a row's name.
+    """
+    return lines(text).replace("$", r"\$")  # otherwise two of them enclose a formula
+
+
 # CSV
 
 # A spreadsheet reads text that starts with one of these as a formula, and runs it; some split cells

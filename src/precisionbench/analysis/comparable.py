@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
+from precisionbench.display import Shown
 from precisionbench.errors import IncomparableError
 from precisionbench.results import BackendResult, ComparisonData
 from precisionbench.results.earlier_claims import claims_of
@@ -14,8 +15,8 @@ from precisionbench.results.json_values import Json
 _MOST_TOLD = 8
 
 
-@attrs.frozen
-class Mismatch:
+@attrs.frozen(repr=False)
+class Mismatch(Shown):
     """Something that differs between two runs and can change times.
 
     Attributes:

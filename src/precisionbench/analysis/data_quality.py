@@ -19,6 +19,7 @@ from precisionbench.analysis.variation import (
     round_medians,
     round_shifts,
 )
+from precisionbench.display import Shown
 from precisionbench.results.comparison_data import BackendResult, ComparisonData, Speedup
 from precisionbench.results.grouping import by_replica, samples_of
 from precisionbench.results.measurement import Block
@@ -47,8 +48,8 @@ _LABEL_TEXT = {
 }
 
 
-@attrs.frozen
-class Observation:
+@attrs.frozen(repr=False)
+class Observation(Shown):
     """A property of a row's measurement that qualifies its figures.
 
     Attributes:

@@ -12,6 +12,7 @@ import attrs
 
 from precisionbench._internal.identity_cache import cached_by_identity
 from precisionbench.analysis.variation import count_rounds, least_interval_rounds
+from precisionbench.display import Shown
 from precisionbench.results.comparison_data import BackendResult, ComparisonData
 from precisionbench.results.conditions import CpuUse, RoundConditions
 from precisionbench.results.grouping import grouped
@@ -32,8 +33,8 @@ BY_DESIGN = frozenset({"sw_power_cap", "gpu_idle", "applications_clocks_setting"
 RowRound = tuple[str | None, int, int]  # row (None: of all rows), session, round
 
 
-@attrs.frozen
-class Disturbance:
+@attrs.frozen(repr=False)
+class Disturbance(Shown):
     """Something else that the machine did in some rounds.
 
     Attributes:
@@ -50,8 +51,8 @@ class Disturbance:
     names: tuple[str, ...] = ()
 
 
-@attrs.frozen
-class Disturbances:
+@attrs.frozen(repr=False)
+class Disturbances(Shown):
     """Everything else that the machine did, and what it did to the times.
 
     Attributes:

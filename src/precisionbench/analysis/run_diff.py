@@ -23,6 +23,7 @@ from precisionbench.analysis.variation import (
     round_shifts,
     session_levels,
 )
+from precisionbench.display import Shown
 from precisionbench.results.agreement import Agreement
 from precisionbench.results.comparison_data import BackendResult, ComparisonData, Speedup
 from precisionbench.results.grouping import grouped
@@ -46,8 +47,8 @@ _MIN_ERROR = 1e-6
 _SessionLevels = list[tuple[list[float], list[float]]]
 
 
-@attrs.frozen
-class RowChange:
+@attrs.frozen(repr=False)
+class RowChange(Shown):
     """The change of one row.
 
     Attributes:
@@ -68,8 +69,8 @@ class RowChange:
     notes: tuple[str, ...] = ()
 
 
-@attrs.frozen
-class Difference:
+@attrs.frozen(repr=False)
+class Difference(Shown):
     """Changes from one run to a later one.
 
     Attributes:

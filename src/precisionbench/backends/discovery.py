@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint
+from typing import ClassVar
 
 import attrs
 
@@ -10,6 +11,7 @@ from precisionbench._internal.importing import entry_points, installed_version
 from precisionbench._internal.output_capture import silence
 from precisionbench.backends.base import Backend, allowed_values, option_types
 from precisionbench.backends.specs import from_options
+from precisionbench.display import Shown
 from precisionbench.errors import (
     ENDS_OF_RUN,
     BackendNotFoundError,
@@ -27,8 +29,8 @@ GROUP = "precisionbench.backends"
 _SUMMARY = 300  # characters
 
 
-@attrs.frozen
-class BackendInfo:
+@attrs.frozen(repr=False)
+class BackendInfo(Shown):
     """One installed backend and whether it can run here.
 
     Attributes:
@@ -40,6 +42,8 @@ class BackendInfo:
         requirement: what is missing; empty where it is available.
         remedy: how to get that.
     """
+
+    _shown: ClassVar = ("name", "available", "requirement", "remedy", "summary")
 
     name: str
     available: bool

@@ -7,6 +7,7 @@ from enum import Enum
 import attrs
 
 from precisionbench._version import DOCS_URL
+from precisionbench.display import Shown
 from precisionbench.statistics import Interval
 
 
@@ -18,8 +19,8 @@ class FindingStatus(str, Enum):
     RULED_OUT = "ruled_out"
 
 
-@attrs.frozen
-class Number:
+@attrs.frozen(repr=False)
+class Number(Shown):
     """A figure that supports a finding.
 
     Attributes:
@@ -33,8 +34,8 @@ class Number:
     unit: str
 
 
-@attrs.frozen
-class Finding:
+@attrs.frozen(repr=False)
+class Finding(Shown):
     """A cause that was detected in a row, or ruled out by an experiment.
 
     Attributes:
@@ -72,8 +73,8 @@ class Finding:
         return f"{DOCS_URL}/causes/{self.cause}.html"
 
 
-@attrs.frozen
-class ExperimentResult:
+@attrs.frozen(repr=False)
+class ExperimentResult(Shown):
     """The result of an experiment: a row with one change, measured together with the row itself.
 
     Attributes:
@@ -94,8 +95,8 @@ class ExperimentResult:
     measured_in: str = ""
 
 
-@attrs.frozen
-class MadeExperiments:
+@attrs.frozen(repr=False)
+class MadeExperiments(Shown):
     """The results of the experiments on a comparison.
 
     Attributes:
@@ -107,8 +108,8 @@ class MadeExperiments:
     notes: tuple[str, ...] = ()
 
 
-@attrs.frozen
-class Indicator:
+@attrs.frozen(repr=False)
+class Indicator(Shown):
     """An indication of the precision that a row ran in.
 
     Attributes:
@@ -122,8 +123,8 @@ class Indicator:
     against: bool | None
 
 
-@attrs.frozen
-class Label:
+@attrs.frozen(repr=False)
+class Label(Shown):
     """Whether a row ran in the precision that it claims.
 
     Attributes:
@@ -157,8 +158,8 @@ class Label:
         return f"{self.row}: nothing tells whether it ran {self.claim}"
 
 
-@attrs.frozen
-class Ceiling:
+@attrs.frozen(repr=False)
+class Ceiling(Shown):
     """The largest speed-up that half precision can reach.
 
     Attributes:
@@ -177,8 +178,8 @@ class Ceiling:
     reason: str = ""
 
 
-@attrs.frozen
-class LayerPair:
+@attrs.frozen(repr=False)
+class LayerPair(Shown):
     """A layer in the reference row and in another row.
 
     Attributes:
@@ -211,8 +212,8 @@ class LayerPair:
         return self.reference_s / self.time_s if self.time_s else float("inf")
 
 
-@attrs.frozen
-class Accuracy:
+@attrs.frozen(repr=False)
+class Accuracy(Shown):
     """Whether a row's output matches float64 within tolerance.
 
     Attributes:
@@ -239,8 +240,8 @@ class Accuracy:
     top1: float | None = None
 
 
-@attrs.frozen
-class RooflinePoint:
+@attrs.frozen(repr=False)
+class RooflinePoint(Shown):
     """The rates that a row reaches in one category of its time.
 
     Attributes:
@@ -262,8 +263,8 @@ class RooflinePoint:
     of_bandwidth: float | None
 
 
-@attrs.frozen
-class Answer:
+@attrs.frozen(repr=False)
+class Answer(Shown):
     """The answer to a common question.
 
     Attributes:
@@ -279,8 +280,8 @@ class Answer:
     short: str
 
 
-@attrs.frozen
-class DiagnosisData:
+@attrs.frozen(repr=False)
+class DiagnosisData(Shown):
     """The diagnosis of a comparison: why its rows are as fast as they are.
 
     Attributes:

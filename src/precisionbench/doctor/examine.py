@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import torch
 
+from precisionbench.display import Records, Result
 from precisionbench.doctor.checks import MachineCheck, checks_of
 from precisionbench.doctor.machine_readings import measure_readings
 from precisionbench.doctor.noise_trials import noise_trials
 from precisionbench.doctor.readings import Readings
-from precisionbench.doctor.text import to_text
+from precisionbench.doctor.text import summary_lines, to_text
 from precisionbench.errors import SpecError
 from precisionbench.measure.options import MOST_REPLICAS
 from precisionbench.model.inputs import whole_number
@@ -23,11 +25,14 @@ from precisionbench.results import json_format
 from precisionbench.results.progress import OnProgress, OnProgressOption, Progress
 from precisionbench.system.memory import free_memory
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _REPLICAS = 3
 
 
-@attrs.frozen(slots=False)
-class Examination:
+@attrs.frozen(slots=False, repr=False)
+class Examination(Result):
     """The result of examining a machine.
 
     Attributes:
@@ -40,6 +45,20 @@ class Examination:
     def checks(self) -> tuple[MachineCheck, ...]:
         """One line for each check, with a state and a remedy."""
         return checks_of(self.readings)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The checks as a pandas data frame.
+
+        Returns:
+            One line for each check.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        return Records(self.checks).to_dataframe()
+
+    def _summary(self) -> Iterator[str]:
+        return summary_lines(self.checks, self.readings.noise_floor)
 
     def to_json(self) -> str:
         """Readings and checks as JSON text."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import attrs
 
 from precisionbench.analysis.variation import MIN_INTERVAL_ROUNDS
+from precisionbench.display import Shown
 from precisionbench.results import CpuUse, DeviceState, Environment, Speedup
 from precisionbench.results.latency import known_noise_floor
 
@@ -16,8 +17,8 @@ _UPPER_TAIL = 0.975  # of a 95 % interval
 _LEAST_PROCESSES = 4
 
 
-@attrs.frozen
-class NoiseTrial:
+@attrs.frozen(repr=False)
+class NoiseTrial(Shown):
     """A small model compared with itself in fresh processes: every difference is noise.
 
     Attributes:
@@ -62,8 +63,8 @@ class NoiseTrial:
         return math.expm1((half_width + _Z_95 * self.between) * math.sqrt(2 / per_side))
 
 
-@attrs.frozen
-class Readiness:
+@attrs.frozen(repr=False)
+class Readiness(Shown):
     """Whether a backend can run here.
 
     Attributes:
@@ -79,8 +80,8 @@ class Readiness:
     remedy: str = ""
 
 
-@attrs.frozen
-class Readings:
+@attrs.frozen(repr=False)
+class Readings(Shown):
     """Everything that an examination measures.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from precisionbench.doctor.checks import MachineCheck, State
@@ -69,3 +69,16 @@ def summary(checks: Sequence[MachineCheck], noise_floor: float | None) -> str:
         f"{summary_text} Take processes of the same code to differ by {noise_floor:.2%} here: give "
         f"compare --noise-floor {noise_floor:.2g} where only one replica fits."
     )
+
+
+def summary_lines(checks: Sequence[MachineCheck], noise_floor: float | None) -> Iterator[str]:
+    """The summary, then a line for each check that needs attention.
+
+    Args:
+        checks: its lines.
+        noise_floor: that it measured.
+    """
+    yield summary(checks, noise_floor)
+    for check in checks:
+        if check.state is State.ATTENTION:
+            yield f"  {check.subject}: {check.finding}"

@@ -12,6 +12,7 @@ from typing import Any
 
 from precisionbench.backends import Backend, discovery
 from precisionbench.backends.discovery import BackendInfo
+from precisionbench.display import Records
 from precisionbench.errors import (
     ENDS_OF_RUN,
     BackendUnavailableError,
@@ -133,7 +134,7 @@ def list_backends() -> tuple[BackendInfo, ...]:
         that.
     """
     with PluginWorker() as worker:
-        return tuple(_info(name, worker) for name in discovery.installed())
+        return Records(_info(name, worker) for name in discovery.installed())
 
 
 def _info(name: str, worker: PluginWorker) -> BackendInfo:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from typing import ClassVar
 
 import attrs
 from attrs.validators import optional
 
+from precisionbench.display import Shown
 from precisionbench.published.validators import (
     count_from,
     names_of,
@@ -101,8 +103,8 @@ class SourceReference:
     path: str = attrs.field(default="", validator=text)
 
 
-@attrs.frozen
-class Record:
+@attrs.frozen(repr=False)
+class Record(Shown):
     """A published number with its conditions; None where its source does not state one.
 
     Attributes:
@@ -136,6 +138,8 @@ class Record:
         unknown: conditions that the source does not state.
         origin: the file that the record was read from.
     """
+
+    _shown: ClassVar = ("id", "value", "unit", "device", "precision", "batch", "metric")
 
     id: str = attrs.field(validator=_id)
     device: str = attrs.field(validator=_name)

@@ -13,6 +13,7 @@ from pathlib import Path
 from precisionbench._internal.data_files import read_text
 from precisionbench._internal.importing import entry_points
 from precisionbench._internal.paths import usable_path
+from precisionbench.display import Records
 from precisionbench.errors import (
     FOREIGN_ERRORS,
     PublishedDataError,
@@ -62,7 +63,7 @@ def everything(file: str | Path | None = None) -> tuple[Record, ...]:
                     f"the id {record.id!r} of {name} stands in {where} already", "give it another"
                 )
             found[record.id] = record
-    return tuple(found.values())
+    return Records(found.values())
 
 
 def _other_files(file: str | Path | None) -> Iterator[tuple[str, tuple[Record, ...]]]:
@@ -159,7 +160,7 @@ def find(
         "batch": batch,
         "metric": None if metric is None else _metric(metric),
     }
-    return tuple(
+    return Records(
         record
         for record in records
         if all(value in (None, getattr(record, name)) for name, value in wanted.items())

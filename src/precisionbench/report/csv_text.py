@@ -62,11 +62,20 @@ def to_csv(data: ComparisonData) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    found = speedups(data)
-    lines = [_measured_cells(row, found) for row in data.results]
-    lines += [_failed_cells(failure) for failure in data.failures]
+    lines = row_cells(data)
     writer.writerows({name: csv_cell(cell) for name, cell in line.items()} for line in lines)
     return out.getvalue()
+
+
+def row_cells(data: ComparisonData) -> list[dict[str, object]]:
+    """The cells of each row by column, measured rows first; unknown values are left out.
+
+    Args:
+        data: the comparison.
+    """
+    found = speedups(data)
+    lines = [_measured_cells(row, found) for row in data.results]
+    return [*lines, *(_failed_cells(failure) for failure in data.failures)]
 
 
 def _measured_cells(row: BackendResult, found: Mapping[str, Speedup]) -> dict[str, object]:

@@ -40,7 +40,13 @@ def plain_text(show: Callable[[Console], None], width: int = WIDTH) -> str:
 
     out = io.StringIO()
     console = Console(
-        file=out, width=width, force_terminal=False, no_color=True, highlight=False, emoji=False
+        file=out,
+        width=width,
+        force_terminal=False,
+        force_jupyter=False,  # in a notebook rich would display the text and write nothing
+        no_color=True,
+        highlight=False,
+        emoji=False,
     )
     state = random.getstate()  # rich draws a number for each style
     show(console)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import attrs
+
 from precisionbench.analysis.run_diff import Difference
-from precisionbench.report import formatting
+from precisionbench.display import Records, Result
+from precisionbench.report import formatting, summaries
 from precisionbench.report.plain import (
     WIDTH,
     Column,
@@ -23,6 +27,7 @@ from precisionbench.results import Speedup
 from precisionbench.statistics import Interval, Verdict
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console, RenderableType
     from rich.text import Text
 _STYLES = {Verdict.FASTER: "green", Verdict.SLOWER: "red"}
@@ -31,6 +36,33 @@ _LEGEND = (
     "processes differ by and for drift between the runs. Of a speed-up over the reference, drift "
     "cancels."
 )
+
+
+@attrs.frozen(repr=False)
+class RunDiff(Result, Difference):
+    """Changes from one run to a later one; `str` makes a table of them."""
+
+    @classmethod
+    def of(cls, found: Difference) -> RunDiff:
+        """The printable form of plain changes."""
+        return cls(**{f.name: getattr(found, f.name) for f in attrs.fields(Difference)})
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The rows as a pandas data frame.
+
+        Returns:
+            One line for each row that was measured in both runs.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        return Records(self.rows).to_dataframe()
+
+    def _summary(self) -> Iterator[str]:
+        return summaries.of_difference(self)
+
+    def __str__(self) -> str:
+        return to_text(self)
 
 
 def to_text(found: Difference, width: int = WIDTH) -> str:

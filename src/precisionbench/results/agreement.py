@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import attrs
 
+from precisionbench.display import Shown
 from precisionbench.results.validators import check_shape
 
 
-@attrs.frozen
-class TensorAgreement:
+@attrs.frozen(repr=False)
+class TensorAgreement(Shown):
     """Numerical error of one output tensor against the reference's, computed in float64.
 
     Attributes:
@@ -37,14 +40,16 @@ class TensorAgreement:
     top1: float | None = None
 
 
-@attrs.frozen
-class Agreement:
+@attrs.frozen(repr=False)
+class Agreement(Shown):
     """Numerical error of a row's output against the reference row's, on the same inputs.
 
     Attributes:
         tensors: one record for each pair of tensors of equal shape.
         problems: tensors that could not be compared, e.g. because the shapes differ.
     """
+
+    _shown: ClassVar = ("relative_l2", "max_abs_error", "top1", "nonfinite_count", "problems")
 
     tensors: tuple[TensorAgreement, ...] = ()
     problems: tuple[str, ...] = ()

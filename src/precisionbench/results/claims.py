@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from precisionbench.display import Shown
 from precisionbench.results.dtypes import FLOAT16, LONG_NAMES, MATMUL_PRECISIONS
 
 # `Claims.engine` of rows that PyTorch runs operation by operation, and of those that TensorRT runs.
@@ -26,8 +27,8 @@ _GRAPH_MODES = ("reduce-overhead", "max-autotune")
 _MIXED_LEVELS = ("O1", "O2")
 
 
-@attrs.frozen
-class Claims:
+@attrs.frozen(repr=False)
+class Claims(Shown):
     """What a backend claims of a row.
 
     A claim is not a measurement: the diagnosis compares `dtype` with the kernels that ran. The

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from statistics import median
+from typing import ClassVar
 
 import attrs
 
+from precisionbench.display import Shown
 from precisionbench.results.agreement import Agreement
 from precisionbench.results.claims import Claims
 from precisionbench.results.conditions import RoundConditions
@@ -25,8 +27,8 @@ _HOST_RISK = 0.8
 _IMAGE_DIMENSIONS = (4, 5)  # of images and videos, with a batch
 
 
-@attrs.frozen
-class Speedup:
+@attrs.frozen(repr=False)
+class Speedup(Shown):
     """How many times as fast as the reference a row is.
 
     Attributes:
@@ -48,14 +50,17 @@ class Speedup:
         """A speed-up of this interval, with its verdict and the verdict's reason."""
         return cls(interval.value, interval.low, interval.high, verdict, reason)
 
+    def __str__(self) -> str:
+        return f"{self.value:.3g}x ({self.low:.3g} to {self.high:.3g}), {self.verdict.value}"
+
     @property
     def interval(self) -> Interval:
         """The value with its interval, without the verdict."""
         return Interval(self.value, self.low, self.high)
 
 
-@attrs.frozen(slots=False)
-class BackendResult:
+@attrs.frozen(slots=False, repr=False)
+class BackendResult(Shown):
     """One measured row.
 
     Attributes:
@@ -79,6 +84,8 @@ class BackendResult:
         noise_floor: the comparison's `noise_floor`.
         schedule: the comparison's `schedule`.
     """
+
+    _shown: ClassVar = ("backend", "latency", "throughput", "batch_size", "agreement", "warnings")
 
     backend: str
     name: str
@@ -179,8 +186,8 @@ def _median(samples: tuple[float, ...]) -> float | None:
     return median(samples) if samples else None
 
 
-@attrs.frozen
-class BackendFailure:
+@attrs.frozen(repr=False)
+class BackendFailure(Shown):
     """One row that could not be measured.
 
     Attributes:
@@ -202,8 +209,8 @@ class BackendFailure:
     label: str = ""
 
 
-@attrs.frozen
-class TensorInfo:
+@attrs.frozen(repr=False)
+class TensorInfo(Shown):
     """An input tensor.
 
     Attributes:
@@ -217,8 +224,8 @@ class TensorInfo:
     dtype: str
 
 
-@attrs.frozen
-class WorkloadInfo:
+@attrs.frozen(repr=False)
+class WorkloadInfo(Shown):
     """The model and inputs that were measured.
 
     Attributes:
@@ -239,8 +246,8 @@ class WorkloadInfo:
         return any(len(tensor.shape) in _IMAGE_DIMENSIONS for tensor in self.inputs)
 
 
-@attrs.frozen
-class ComparisonData:
+@attrs.frozen(repr=False)
+class ComparisonData(Shown):
     """All data of a comparison; what `save` writes and `load` reads.
 
     Attributes:

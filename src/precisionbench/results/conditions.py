@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import attrs
 
+from precisionbench.display import Shown
 
-@attrs.frozen
-class CpuUse:
+
+@attrs.frozen(repr=False)
+class CpuUse(Shown):
     """How the CPU cores on which rows run were used for a while.
 
     Attributes:
@@ -32,8 +34,8 @@ class CpuUse:
         return min(self.others_s / self.wall_s, self.cores) if self.wall_s > 0 else 0.0
 
 
-@attrs.frozen
-class RoundConditions:
+@attrs.frozen(repr=False)
+class RoundConditions(Shown):
     """What else the machine did during some rounds; clocks and throttling are in each `Block`.
 
     Attributes:

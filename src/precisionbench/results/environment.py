@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 import attrs
 
+from precisionbench.display import Shown
 from precisionbench.results.json_values import Json
 
 
-@attrs.frozen
-class Gpu:
+@attrs.frozen(repr=False)
+class Gpu(Shown):
     """The GPU that was used; a field is None where the machine does not report it.
 
     Attributes:
@@ -34,8 +35,8 @@ class Gpu:
     uuid: str | None = None
 
 
-@attrs.frozen
-class Environment:
+@attrs.frozen(repr=False)
+class Environment(Shown):
     """The machine, the versions and torch's settings before the measurement.
 
     Attributes:

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 
 import attrs
 
+from precisionbench.display import Shown
 from precisionbench.results.validators import check_shape
 
 
-@attrs.frozen
-class Tensor:
+@attrs.frozen(repr=False)
+class Tensor(Shown):
     """Shape and dtype of a tensor argument or result.
 
     Attributes:
@@ -26,8 +27,8 @@ class Tensor:
     dtype: str
 
 
-@attrs.frozen
-class Kernel:
+@attrs.frozen(repr=False)
+class Kernel(Shown):
     """A GPU kernel of one operation.
 
     Attributes:
@@ -41,8 +42,8 @@ class Kernel:
     time_s: float
 
 
-@attrs.frozen
-class Operation:
+@attrs.frozen(repr=False)
+class Operation(Shown):
     """Equal operations of one layer in a call: the innermost torch operation around a kernel.
 
     Attributes:
@@ -75,8 +76,8 @@ class Operation:
         return self.count * (sum(sizes) + max(sizes, default=0))
 
 
-@attrs.frozen
-class Copy:
+@attrs.frozen(repr=False)
+class Copy(Shown):
     """Copies between memories in a call.
 
     Attributes:
@@ -94,8 +95,8 @@ class Copy:
     size_bytes: float
 
 
-@attrs.frozen
-class Layer:
+@attrs.frozen(repr=False)
+class Layer(Shown):
     """A module that ran.
 
     Attributes:
@@ -118,8 +119,8 @@ class Layer:
     flops: float | None = None
 
 
-@attrs.frozen
-class LayerError:
+@attrs.frozen(repr=False)
+class LayerError(Shown):
     """Numerical error of a module's output against the same model in float64.
 
     Attributes:
@@ -137,8 +138,8 @@ class LayerError:
     reference_max_abs: float
 
 
-@attrs.frozen
-class Evidence:
+@attrs.frozen(repr=False)
+class Evidence(Shown):
     """Evidence of one replica of a row, collected after it was measured.
 
     Attributes:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from precisionbench._internal import bounded_reading
 from precisionbench._internal.bounded_reading import why_unreadable
 from precisionbench._internal.paths import quoted, usable_path
+from precisionbench.display import Records
 from precisionbench.errors import ResultFormatError, did_you_mean, one_line
 from precisionbench.results.checked import WrongValueError, checked
 from precisionbench.results.comparison_data import BackendFailure, BackendResult, ComparisonData
@@ -41,6 +42,9 @@ def _converter() -> JsonConverter:
     # Options, flags and details are JSON already, whatever the file holds there.
     # By predicate, because Any is no class before Python 3.11.
     converter.register_structure_hook_func(lambda kind: kind is Any, lambda value, _: value)
+    converter.register_unstructure_hook(
+        Records, lambda records: [converter.unstructure(one) for one in records]
+    )
     # Files from before these were recorded are written again as they were.
     omitted = override(omit_if_default=True)
     converter.register_unstructure_hook(

@@ -6,6 +6,7 @@ from statistics import median
 
 import attrs
 
+from precisionbench.display import Shown
 from precisionbench.results.grouping import ReplicaKey, RoundKey, samples_by_round
 from precisionbench.results.validators import check_samples
 
@@ -21,8 +22,8 @@ def _check_blocks(_: object, __: object, blocks: tuple[Block, ...]) -> None:
         raise ValueError("two blocks have the same session, round and replica")
 
 
-@attrs.frozen
-class DeviceState:
+@attrs.frozen(repr=False)
+class DeviceState(Shown):
     """State of the GPU around one block; a field is None where NVML does not report it.
 
     Attributes:
@@ -38,8 +39,8 @@ class DeviceState:
     throttled: tuple[str, ...] = ()
 
 
-@attrs.frozen
-class Block:
+@attrs.frozen(repr=False)
+class Block(Shown):
     """Consecutive timed calls of one replica.
 
     Attributes:
@@ -74,8 +75,8 @@ class Block:
         return self.session, self.replica
 
 
-@attrs.frozen
-class Preparation:
+@attrs.frozen(repr=False)
+class Preparation(Shown):
     """How one replica was prepared.
 
     Attributes:
@@ -93,8 +94,8 @@ class Preparation:
     session: int = 0
 
 
-@attrs.frozen
-class Measurement:
+@attrs.frozen(repr=False)
+class Measurement(Shown):
     """The raw times of one backend.
 
     Attributes:

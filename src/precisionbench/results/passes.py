@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 import attrs
 
+from precisionbench.display import Shown
 from precisionbench.results.validators import check_samples
 
 
-@attrs.frozen
-class Passes:
+@attrs.frozen(repr=False)
+class Passes(Shown):
     """Measurements of one replica in addition to the latency, each in a separate pass.
 
     Attributes:

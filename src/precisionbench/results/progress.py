@@ -7,11 +7,12 @@ from typing import Literal
 
 import attrs
 
+from precisionbench.display import Shown
 from precisionbench.statistics import Interval
 
 
-@attrs.frozen
-class Progress:
+@attrs.frozen(repr=False)
+class Progress(Shown):
     """The argument of `on_progress`, which is called between measurements and never within one.
 
     Attributes:

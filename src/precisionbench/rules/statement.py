@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from statistics import mean
+from typing import ClassVar
 
 import attrs
 
+from precisionbench.display import Shown
 from precisionbench.results import BackendResult
 from precisionbench.results.measurement import REPORTED
 
 
-@attrs.frozen
-class Source:
+@attrs.frozen(repr=False)
+class Source(Shown):
     """The source of a reporting convention.
 
     Attributes:
@@ -28,8 +30,8 @@ def _check_missing(statement: Statement, _: object, missing: str) -> None:
         raise ValueError("a statement has a value, or says why it has none")
 
 
-@attrs.frozen
-class Statement:
+@attrs.frozen(repr=False)
+class Statement(Shown):
     """One figure under a reporting convention.
 
     Attributes:
@@ -46,6 +48,8 @@ class Statement:
         missing: why there is no value; empty where there is one.
         unmet: requirements of the convention that this run does not meet.
     """
+
+    _shown: ClassVar = ("rule", "figure", "value", "unit", "kind", "missing")
 
     rule: str
     figure: str

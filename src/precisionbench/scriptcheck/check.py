@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import decode_source
+from typing import TYPE_CHECKING
 
 import attrs
 
 from precisionbench._internal.bounded_reading import read_bytes, why_unreadable
 from precisionbench._internal.paths import quoted, usable_path
 from precisionbench._internal.termination import terminated_in_order
+from precisionbench.display import Records, Result
 from precisionbench.errors import SpecError
 from precisionbench.scriptcheck.events import Observations
 from precisionbench.scriptcheck.frames import place_of
@@ -18,16 +20,33 @@ from precisionbench.scriptcheck.notes import notes
 from precisionbench.scriptcheck.rules import RuleContext, violations
 from precisionbench.scriptcheck.script_process import BOOT, observe
 from precisionbench.scriptcheck.static_analysis import analyze
-from precisionbench.scriptcheck.text import to_text
+from precisionbench.scriptcheck.text import summary, to_text
 from precisionbench.scriptcheck.timed_regions import TimedRegion, by_place, find_regions
 from precisionbench.scriptcheck.violations import CheckData, TimedModel
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MOST_BYTES = 16 * 2**20  # of a script
 
 
-@attrs.frozen
-class Check(CheckData):
+@attrs.frozen(repr=False)
+class Check(Result, CheckData):
     """The validity rules that a script violates; `str()` of it is a report."""
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The problems found as a pandas data frame.
+
+        Returns:
+            One line for each problem.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        return Records(self.breaches).to_dataframe()
+
+    def _summary(self) -> Iterator[str]:
+        return summary(self)
 
     def __str__(self) -> str:
         return to_text(self)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import attrs
 
+from precisionbench.display import Shown
 
-@attrs.frozen
-class Place:
+
+@attrs.frozen(repr=False)
+class Place(Shown):
     """A line of a file.
 
     Attributes:
@@ -171,8 +173,8 @@ class Model:
         return set(self.parameters) == {"float32"}
 
 
-@attrs.frozen
-class Ending:
+@attrs.frozen(repr=False)
+class Ending(Shown):
     """How the script ended.
 
     Attributes:

@@ -35,6 +35,18 @@ def to_text(check: CheckData, width: int = WIDTH) -> str:
     return "\n".join(line for lines in wrapped for line in lines)
 
 
+def summary(check: CheckData) -> Iterator[str]:
+    """How the script ended, and a line for each problem.
+
+    Args:
+        check: to report.
+    """
+    yield _headline(check)
+    for violation in check.breaches:
+        where = f"{violation.sights[0].place}: " if violation.sights else ""
+        yield f"  {where}{violation.title} ({violation.status.value})"
+
+
 def _lines(check: CheckData) -> Iterator[tuple[str, str]]:
     """Pairs of indent and text, not yet wrapped."""
     yield "", _headline(check)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import attrs
 
 from precisionbench.diagnosis.findings import FindingStatus, Number
+from precisionbench.display import Shown
 from precisionbench.scriptcheck.events import Ending, Place
 
 PAGE = "docs/checking-a-script.md"
 
 
-@attrs.frozen
-class Location:
+@attrs.frozen(repr=False)
+class Location(Shown):
     """A line of the script that violates a rule.
 
     Attributes:
@@ -23,8 +24,8 @@ class Location:
     says: str
 
 
-@attrs.frozen
-class Violation:
+@attrs.frozen(repr=False)
+class Violation(Shown):
     """A validity rule that a script violates.
 
     Attributes:
@@ -54,8 +55,8 @@ class Violation:
         return f"{PAGE}#{self.gate}"
 
 
-@attrs.frozen
-class TimedModel:
+@attrs.frozen(repr=False)
+class TimedModel(Shown):
     """A model that the script timed between two lines.
 
     Attributes:
@@ -79,8 +80,8 @@ class TimedModel:
     device_s: float | None
 
 
-@attrs.frozen
-class CheckData:
+@attrs.frozen(repr=False)
+class CheckData(Shown):
     """The validity rules that a script violates, and what it timed.
 
     Attributes:

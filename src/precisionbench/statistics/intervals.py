@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from precisionbench.display import Shown
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
 _MAX_LOG = math.log(1e100)
 
 
-@attrs.frozen
-class Interval:
+@attrs.frozen(repr=False)
+class Interval(Shown):
     """A value with its confidence interval, all three in the same unit.
 
     Attributes:
@@ -28,6 +30,9 @@ class Interval:
     value: float
     low: float
     high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
 
     @property
     def relative_half_width(self) -> float:

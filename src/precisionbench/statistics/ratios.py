@@ -16,14 +16,15 @@ from typing import Any
 
 import attrs
 
+from precisionbench.display import Shown
 from precisionbench.statistics.intervals import Interval
 
 # The spread pooled over a run is used unless two rows' own spread is more than twice as large.
 _MIN_POOLED_SHARE = 0.5
 
 
-@attrs.frozen
-class Spread:
+@attrs.frozen(repr=False)
+class Spread(Shown):
     """The spread between replicas of the same backend.
 
     Attributes:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -14,24 +14,52 @@ from precisionbench.diagnosis.findings import DiagnosisData, MadeExperiments
 from precisionbench.diagnosis.gap.explained import gap_of
 from precisionbench.diagnosis.gap.ledger import Factor, GapData
 from precisionbench.diagnosis.gap.measured import fastest
-from precisionbench.errors import SpecError
+from precisionbench.display import Records, Result
+from precisionbench.errors import SpecError, did_you_mean
 from precisionbench.published.record import Record
 from precisionbench.report import ledger as ledger_text
+from precisionbench.report import plots, summaries
 from precisionbench.report.diagnosis import to_text
 from precisionbench.report.progress import shown
 from precisionbench.results.progress import OnProgressOption
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
-@attrs.frozen
-class Diagnosis(DiagnosisData):
+_TABLES = ("findings", "labels", "layers", "precisions", "answers")
+
+
+@attrs.frozen(repr=False)
+class Diagnosis(Result, DiagnosisData):
     """Why the rows of a comparison are as fast as they are; `str` makes a text of it."""
+
+    def to_dataframe(self, table: str = "findings") -> pd.DataFrame:
+        """One of the tables of the diagnosis as a pandas data frame.
+
+        Args:
+            table: `findings`, `labels`, `layers`, `precisions` or `answers`, as the fields.
+
+        Returns:
+            One line for each record of it.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+            SpecError: there is no such table.
+        """
+        if table not in _TABLES:
+            raise SpecError(f"there is no table {table!r}", did_you_mean(str(table), _TABLES))
+        return Records(getattr(self, table)).to_dataframe()
+
+    def _summary(self) -> Iterator[str]:
+        return summaries.of_diagnosis(self)
 
     def __str__(self) -> str:
         return to_text(self)
 
 
-@attrs.frozen
-class GapLedger(GapData):
+@attrs.frozen(repr=False)
+class GapLedger(Result, GapData):
     """Why a measured rate is not the published one; `str` makes a waterfall with its sources."""
 
     def __str__(self) -> str:
@@ -45,6 +73,35 @@ class GapLedger(GapData):
     def to_markdown(self) -> str:
         """The ledger as Markdown, for a page or a pull request."""
         return ledger_text.to_markdown(self)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The factors as a pandas data frame.
+
+        Returns:
+            One line for each factor, the unexplained one last.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        return Records(self.factors).to_dataframe()
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the waterfall with matplotlib: from the measured rate to the published one.
+
+        Args:
+            ax: axes to draw on; None makes a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            MissingPackageError: matplotlib is not installed.
+        """
+        title = f"{self.measured.name} to {self.published.name}: {self.gap:.3g}x"
+        return plots.plot_waterfall(self.factors, title, ax)
+
+    def _summary(self) -> Iterator[str]:
+        return summaries.of_gap(self)
 
     def as_data(self) -> dict[str, Any]:
         """All fields, with the gap and the warning, for JSON."""

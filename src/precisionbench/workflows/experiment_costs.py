@@ -9,6 +9,7 @@ import attrs
 
 from precisionbench.backends import Backend
 from precisionbench.backends.specs import canonical_spec
+from precisionbench.display import Shown
 from precisionbench.results import BackendResult, ComparisonData
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ _PACE = {"cuda": _Pace(start_s=2.0, row_s=0.5, rounds_s=1.0)}
 _PACE_ELSEWHERE = _Pace(start_s=10.0, row_s=4.0, rounds_s=2.0)
 
 
-@attrs.frozen
-class Costs:
+@attrs.frozen(repr=False)
+class Costs(Shown):
     """Estimates how long experiments take.
 
     Attributes:

@@ -16,6 +16,7 @@ from precisionbench.backends.specs import canonical_spec
 from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import ExperimentResult, MadeExperiments
+from precisionbench.display import Shown
 from precisionbench.errors import PrecisionBenchError, SpecError, UntrustedSpecError, WorkloadError
 from precisionbench.measure import compare
 from precisionbench.measure.after_rows import MeasureRows
@@ -46,8 +47,8 @@ def _check_names(_: object, __: object, wanted: str | Sequence[str]) -> None:
     names_of(wanted)
 
 
-@attrs.frozen
-class Experiments:
+@attrs.frozen(repr=False)
+class Experiments(Shown):
     """Experiments on a comparison, to be made while its workers still run: see `compare`.
 
     Args:

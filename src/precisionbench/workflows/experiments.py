@@ -12,6 +12,7 @@ from precisionbench.backends import Backend, discovery
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.diagnosis.experiments import COMMON_OPTIONS, ROW_CHANGES, RowChange
 from precisionbench.diagnosis.findings import ExperimentResult, Finding, FindingStatus
+from precisionbench.display import Shown
 from precisionbench.errors import PrecisionBenchError, SpecError, did_you_mean
 from precisionbench.spec_syntax import spec_text, split_spec
 from precisionbench.statistics import Interval
@@ -79,8 +80,8 @@ EXPERIMENTS: Mapping[str, _Change] = {
 }
 
 
-@attrs.frozen
-class Plan:
+@attrs.frozen(repr=False)
+class Plan(Shown):
     """An experiment that can be run.
 
     Attributes:

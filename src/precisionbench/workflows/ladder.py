@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from torch import nn
@@ -16,6 +16,7 @@ from precisionbench.comparison import Comparison, ComparisonFiles
 from precisionbench.diagnosis.gap.explained import check_comparable
 from precisionbench.diagnosis.gap.ledger import Factor
 from precisionbench.diagnosis.gap.measured import fastest, measured_factors, measured_path, slowest
+from precisionbench.display import Records, Result
 from precisionbench.errors import IncomparableError
 from precisionbench.measure import availability, compare
 from precisionbench.measure.availability import reasons_against
@@ -24,7 +25,7 @@ from precisionbench.model.workload import Workload, resolve
 from precisionbench.published import get
 from precisionbench.published.record import Record
 from precisionbench.reference_data.peaks import device_of
-from precisionbench.report import ledger
+from precisionbench.report import ledger, plots, summaries
 from precisionbench.report.html.waterfall import Ledger
 from precisionbench.report.ladder import to_text
 from precisionbench.report.plain import WIDTH
@@ -36,13 +37,17 @@ from precisionbench.system.environment import capture
 from precisionbench.workflows.diagnose import GapLedger, explain_gap
 from precisionbench.workflows.ladder_rungs import Capabilities, rungs, stopped
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
 # Seconds of measuring for each row; most end earlier, when their interval is narrow enough.
 _ROW_S = {"quick": 2.0, "normal": 3.0, "thorough": 10.0}
 _REPLICAS = {"quick": 1, "normal": 2, "thorough": 3}
 
 
-@attrs.frozen
-class Ladder(ComparisonFiles):
+@attrs.frozen(repr=False)
+class Ladder(ComparisonFiles, Result):
     """The changes from a row to the fastest one, with their factors; `str` makes a table of it.
 
     Attributes:
@@ -78,6 +83,44 @@ class Ladder(ComparisonFiles):
         ends = self.start, self.top
         way = to_text(self.comparison.data, ends, self.rungs, self.off, self.stopped, width)
         return way if self.gap is None else f"{ledger.to_text(self.gap, width)}\n\n{way}"
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The factors as a pandas data frame: those of the gap if there is one, else the rungs.
+
+        Returns:
+            One line for each factor.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        return Records(self._factors).to_dataframe()
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the waterfall with matplotlib: of the gap if there is one, else of the rungs.
+
+        Args:
+            ax: axes to draw on; None makes a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            MissingPackageError: matplotlib is not installed.
+        """
+        if self.gap is not None:
+            return self.gap.plot(ax)
+        return plots.plot_waterfall(self.rungs, f"{self.start} to {self.top}", ax)
+
+    @property
+    def _factors(self) -> tuple[Factor, ...]:
+        return self.rungs if self.gap is None else self.gap.factors
+
+    def _summary(self) -> Iterator[str]:
+        yield f"{self.comparison.data.workload.model}: {self.start} to {self.top}"
+        if self.gap is None:
+            yield from summaries.of_factors(self.rungs)
+        else:
+            yield from summaries.of_gap(self.gap)
 
     def as_data(self) -> dict[str, Any]:
         """The results without the samples, for JSON."""

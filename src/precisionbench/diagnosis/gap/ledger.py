@@ -8,6 +8,7 @@ from enum import Enum
 
 import attrs
 
+from precisionbench.display import Shown
 from precisionbench.errors import SpecError, did_you_mean
 from precisionbench.statistics import Interval
 
@@ -44,8 +45,8 @@ def _check_factor(factor: Factor, _: object, value: Interval) -> None:
         )
 
 
-@attrs.frozen
-class Factor:
+@attrs.frozen(repr=False)
+class Factor(Shown):
     """One step from the measured rate towards the published one.
 
     Attributes:
@@ -69,8 +70,8 @@ class Factor:
     is_confirmed: bool = False
 
 
-@attrs.frozen
-class Rate:
+@attrs.frozen(repr=False)
+class Rate(Shown):
     """One end of the gap.
 
     Attributes:
@@ -84,8 +85,8 @@ class Rate:
     source: str
 
 
-@attrs.frozen
-class GapData:
+@attrs.frozen(repr=False)
+class GapData(Shown):
     """Why a measured rate is not the published one.
 
     Attributes:

@@ -6,6 +6,8 @@ from enum import Enum
 
 import attrs
 
+from precisionbench.display import Shown
+
 
 class State(str, Enum):
     """The result of a check."""
@@ -15,8 +17,8 @@ class State(str, Enum):
     UNKNOWN = "unknown"
 
 
-@attrs.frozen
-class MachineCheck:
+@attrs.frozen(repr=False)
+class MachineCheck(Shown):
     """One line of an examination.
 
     Attributes:

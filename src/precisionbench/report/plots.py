@@ -1,0 +1,168 @@
+"""Plots of results on matplotlib's axes; matplotlib is imported when one is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from precisionbench import safe_text
+from precisionbench.analysis.speedups import speedups
+from precisionbench.diagnosis.facts import Facts, facts_of_rows
+from precisionbench.diagnosis.gap.ledger import Factor, Kind
+from precisionbench.diagnosis.layer_classes import layer_classes
+from precisionbench.display.frames import optional_package
+from precisionbench.errors import PrecisionBenchError
+from precisionbench.report import rows
+from precisionbench.report.plain import broken
+from precisionbench.results import ComparisonData
+from precisionbench.statistics import Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_NAME_WIDTH = 32  # columns of a label
+_COLOURS = {Verdict.FASTER: "tab:green", Verdict.SLOWER: "tab:red"}
+_KIND_COLOURS = {
+    Kind.MEASURED: "tab:blue",
+    Kind.DERIVED: "tab:cyan",
+    Kind.ASSUMED: "tab:orange",
+    Kind.UNEXPLAINED: "tab:gray",
+}
+_PEAKS = ("fp32", "tf32", "fp16", "bf16")
+
+
+def plot_speedups(data: ComparisonData, ax: Axes | None = None) -> Axes:
+    """Speed-ups over the reference with their intervals, one line for each row.
+
+    Args:
+        data: the comparison.
+        ax: axes to draw on; None makes a new figure.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+        PrecisionBenchError: there is no speed-up.
+    """
+    found = {name: one for name, one in speedups(data).items() if name != data.reference}
+    if not found:
+        raise PrecisionBenchError(
+            "no speed-up was measured", "compare a second row with a reference that can run"
+        )
+    drawn = _axes(ax)
+    for place, one in enumerate(found.values()):
+        ends = [[one.value - one.low], [one.high - one.value]]
+        colour = _COLOURS.get(one.verdict, "tab:gray")
+        drawn.errorbar([one.value], [place], xerr=ends, fmt="o", capsize=4, color=colour)
+    drawn.axvline(1.0, color="gray", linestyle="--", linewidth=1)
+    _name_rows(drawn, found)
+    drawn.set_xlabel(_label(f"speed-up over {data.reference}, 95 % CI"))
+    drawn.set_title(_label(rows.title(data)))
+    return drawn
+
+
+def plot_waterfall(factors: Iterable[Factor], title: str, ax: Axes | None = None) -> Axes:
+    """Factors as bars of which each begins where the one before ends, on a logarithmic axis.
+
+    Args:
+        factors: in order.
+        title: of the plot.
+        ax: axes to draw on; None makes a new figure.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
+    drawn = _axes(ax)
+    names, labelled, start = [], set[Kind](), 1.0
+    for place, one in enumerate(factors):
+        end = start * one.factor.value
+        label = "" if one.kind in labelled else one.kind.value
+        colour = _KIND_COLOURS[one.kind]
+        drawn.barh([place], [end - start], left=[start], color=colour, label=label)
+        drawn.plot([start * one.factor.low, start * one.factor.high], [place] * 2, color="black")
+        labelled.add(one.kind)
+        names.append(one.name)
+        start = end
+    drawn.barh([len(names)], [start - 1.0], left=[1.0], color="black", label="")
+    drawn.set_xscale("log")
+    _name_rows(drawn, [*names, f"total: {start:.3g}x"])
+    drawn.set_xlabel("times the rate at the start (log scale)")
+    drawn.set_title(_label(title))
+    if labelled:
+        drawn.legend()
+    return drawn
+
+
+def plot_roofline(data: ComparisonData, ax: Axes | None = None) -> Axes:
+    """The rates of each row's classes of layers, below the peaks of the device.
+
+    Args:
+        data: the comparison.
+        ax: axes to draw on; None makes a new figure.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+        PrecisionBenchError: the peaks of the device are not known, or no row was profiled.
+    """
+    facts = facts_of_rows(data)
+    found = {name: layer_classes(one) for name, one in facts.items()}
+    intensities = [one.intensity for classes in found.values() for one in classes]
+    if not intensities:
+        raise PrecisionBenchError(
+            "no FLOP/s of layers are known", "compare with evidence=True on an NVIDIA GPU"
+        )
+    peaks, bandwidth = _roofs(facts)
+    drawn = _axes(ax)
+    for name, classes in found.items():
+        x, y = [one.intensity for one in classes], [one.flop_rate for one in classes]
+        drawn.scatter(x, y, label=_label(name))
+    _draw_roofs(drawn, peaks, bandwidth, intensities)
+    drawn.set_xscale("log")
+    drawn.set_yscale("log")
+    drawn.set_xlabel("arithmetic intensity (FLOP/byte)")
+    drawn.set_ylabel("FLOP/s")
+    drawn.set_title(_label(rows.title(data)))
+    drawn.legend()
+    return drawn
+
+
+def _roofs(facts: Mapping[str, Facts]) -> tuple[dict[float, list[str]], float]:
+    """Names of precisions by their peak in FLOP/s, and the bandwidth in byte/s."""
+    device = next(iter(facts.values())).device
+    known = device.peaks if device else {}
+    peaks: dict[float, list[str]] = {}
+    for name in _PEAKS:
+        if name in known:
+            peaks.setdefault(known[name].value, []).append(name)
+    if not peaks or "bandwidth" not in known:
+        raise PrecisionBenchError(
+            "the peaks of the device are not known", "plot('speedups') needs none"
+        )
+    return peaks, known["bandwidth"].value
+
+
+def _draw_roofs(
+    ax: Axes, peaks: Mapping[float, list[str]], bandwidth: float, intensities: list[float]
+) -> None:
+    low = min(intensities) / 2
+    high = 2 * max([*intensities, *(peak / bandwidth for peak in peaks)])
+    for peak, names in peaks.items():
+        ridge = peak / bandwidth
+        ax.plot([low, ridge, high], [low * bandwidth, peak, peak], color="gray", linewidth=1)
+        ax.annotate(", ".join(names), (high, peak), ha="right", va="bottom")
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    pyplot = optional_package("matplotlib.pyplot", "a plot")
+    made: Axes = pyplot.subplots(layout="constrained")[1]
+    return made
+
+
+def _name_rows(ax: Axes, names: Iterable[str]) -> None:
+    labels = [safe_text.plot(broken(safe_text.line(name), _NAME_WIDTH)) for name in names]
+    ax.set_yticks(list(range(len(labels))), labels=labels)
+    ax.invert_yaxis()
+
+
+def _label(text: str) -> str:
+    return safe_text.plot(safe_text.line(text))
