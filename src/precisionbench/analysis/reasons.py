@@ -26,8 +26,14 @@ _SHORT = {
     "one_process": "one process",
     "processes_differ": "run-to-run variance",
 }
+<<<<<<< HEAD
 _FEW_ROUNDS = ("no_shared_rounds", "too_few_rounds")
 ONE_PROCESS_REMEDY = "use two replicas or more, or give the noise_floor of precisionbench examine"
+=======
+# With these an interval is the range seen, and no confidence interval.
+FEW_ROUNDS = ("no_shared_rounds", "too_few_rounds")
+ONE_PROCESS_REMEDY = "use two replicas or more, or give the noise_floor that the doctor measures"
+>>>>>>> h/terminal
 # Reasons for which there is no verdict at all, whatever the interval.
 NO_VERDICTS = (
     "not_interleaved",
@@ -74,7 +80,7 @@ def why(data: ComparisonData, name: str, found: Speedup) -> str:
 def _remedy(data: ComparisonData, name: str, found: Speedup) -> str:
     if found.reason == "not_interleaved":
         return "use launcher='process'"
-    if found.reason in _FEW_ROUNDS and (failed := _failed(data, name)):
+    if found.reason in FEW_ROUNDS and (failed := _failed(data, name)):
         return f"{failed} failed before there were more; see its warning"
     if found.reason == "no_shared_rounds":
         return "give a larger budget_s"

@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,4 +133,6 @@ def print_next(comparison: Comparison, output: str | None, saved: Path | None, d
     name = shlex.quote(output) if output else "last"
     profiled = any(row.evidence is not None for row in comparison.results)
     step = f"explain {name}" if profiled and not done else f"show {name} --html report.html"
+    if sys.stdout is not None:
+        sys.stdout.flush()  # in a pipe, too, this comes after the table
     complain(f"\nSaved to {file}\nNext: precisionbench {step}")

@@ -51,7 +51,8 @@ def _brief(group: Sequence[Finding]) -> str:
     first = group[0]
     which = f" in {first.row}" if len(group) > 1 else ""
     gain = f", {gain_text(first)}" if gain_text(first) else ""
-    return f"{first.title}, {STATUS_WORDS[first.status]}{which}{gain}; {first.remedy}"
+    remedy = first.remedy.partition(";")[0]  # `explain` has all of it
+    return f"{first.title}, {STATUS_WORDS[first.status]}{which}{gain}; {remedy}"
 
 
 def gain_text(finding: Finding) -> str:

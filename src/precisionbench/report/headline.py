@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from precisionbench.analysis.reasons import why
+from precisionbench.analysis.reasons import FEW_ROUNDS, why
 from precisionbench.analysis.speedups import speedup_over, speedups
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import DiagnosisData, Finding, FindingStatus
@@ -84,7 +84,8 @@ def _largest(rows: _Speedups) -> str:
 def _ratio(data: ComparisonData, found: Speedup) -> str:
     """Such as `4.27x eager (95 % CI 4.22 to 4.32)`."""
     _, low, high = ratio_texts(found)
-    return f"{speedup_value(found)} {data.reference} (95 % CI {low} to {high})"
+    what = "range" if found.reason in FEW_ROUNDS else "95 % CI"
+    return f"{speedup_value(found)} {data.reference} ({what} {low} to {high})"
 
 
 def _winner(data: ComparisonData, sound: _Speedups, best: str, diagnosis: DiagnosisData) -> str:

@@ -11,7 +11,7 @@ from precisionbench._internal.interval_text import ends
 from precisionbench.analysis.data_quality import Observation, observations
 from precisionbench.analysis.disturbances import disturbances
 from precisionbench.analysis.interval_notes import interval_notes
-from precisionbench.analysis.reasons import short_reason
+from precisionbench.analysis.reasons import FEW_ROUNDS, short_reason
 from precisionbench.diagnosis.facts import facts_of_rows
 from precisionbench.diagnosis.labels import label_of
 from precisionbench.report import formatting
@@ -121,14 +121,14 @@ def speedup_value(found: Speedup) -> str:
 
 
 def interval_text(data: ComparisonData, row: BackendResult, found: Speedup | None) -> str:
-    """The 95 % confidence interval of a row's speed-up; `-` without one.
+    """The 95 % confidence interval of a row's speed-up; `-` without one, or with too few rounds.
 
     Args:
         data: the comparison.
         row: one of its results.
         found: its speed-up; None if there is none.
     """
-    if found is None or row.backend == data.reference:
+    if found is None or row.backend == data.reference or found.reason in FEW_ROUNDS:
         return "-"
     _, low, high = ratio_texts(found)
     return f"{low} to {high}"
