@@ -26,14 +26,9 @@ _SHORT = {
     "one_process": "one process",
     "processes_differ": "run-to-run variance",
 }
-<<<<<<< HEAD
-_FEW_ROUNDS = ("no_shared_rounds", "too_few_rounds")
-ONE_PROCESS_REMEDY = "use two replicas or more, or give the noise_floor of precisionbench examine"
-=======
 # With these an interval is the range seen, and no confidence interval.
 FEW_ROUNDS = ("no_shared_rounds", "too_few_rounds")
-ONE_PROCESS_REMEDY = "use two replicas or more, or give the noise_floor that the doctor measures"
->>>>>>> h/terminal
+ONE_PROCESS_REMEDY = "use two replicas or more, or give the noise_floor of precisionbench examine"
 # Reasons for which there is no verdict at all, whatever the interval.
 NO_VERDICTS = (
     "not_interleaved",
