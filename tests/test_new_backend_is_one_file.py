@@ -17,7 +17,7 @@ from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import Label
 from precisionbench.diagnosis.gap.states import changes, state_of
 from precisionbench.diagnosis.published_conditions import conditions_of
-from precisionbench.results import ComparisonData
+from precisionbench.results import ComparisonData, TensorInfo
 from precisionbench.results.evidence import Evidence
 from precisionbench.workflows.ladder import Ladder
 from precisionbench.workflows.ladder_rungs import rungs, stopped
@@ -149,7 +149,8 @@ STEP = "precision: float32 to float64; engine: eager PyTorch to a toy engine"
 
 def test_its_row_in_the_gap_ledger_is_named_by_its_claims(toy):
     data = with_row_of(RIGHT, FLOAT64)
-    workload = attrs.evolve(data.workload, model="torchvision:resnet50")
+    image = TensorInfo("0", (data.workload.batch_size or 1, 3, 224, 224), "float32")
+    workload = attrs.evolve(data.workload, model="torchvision:resnet50", inputs=(image,))
     data = attrs.evolve(data, workload=workload)
     found = pb.explain_gap(
         pb.Comparison(data), "eager", "mlperf-v4.1-h200-resnet50-offline", through=RIGHT

@@ -69,7 +69,12 @@ class Finding(Shown):
 
     @property
     def link(self) -> str:
-        """Address of the documentation of the cause."""
+        """Path of the documentation of the cause, in the source."""
+        return f"docs/causes/{self.cause}.md"
+
+    @property
+    def address(self) -> str:
+        """Address of the same page in the published documentation."""
         return f"{DOCS_URL}/causes/{self.cause}.html"
 
 
