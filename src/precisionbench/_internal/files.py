@@ -125,6 +125,25 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
     return place
 
 
+def existing_folder(folder: str | os.PathLike[str]) -> Path:
+    """The folder, or the first one above it that exists, in which `make_folder` would make it.
+
+    Args:
+        folder: that a user gave.
+
+    Raises:
+        OutputError: what stands there is no folder.
+    """
+    given = usable_path(folder, OutputError)
+    place = next(place for place in (given, *given.absolute().parents) if place.exists())
+    if not place.is_dir():
+        raise OutputError(
+            f"the folder {quoted(folder)} cannot be made ({os.strerror(errno.ENOTDIR)})",
+            "choose another",
+        )
+    return place
+
+
 def _kind(file: Path) -> int | None:
     """What a path is, as one of `stat.S_IF...`; None where there is nothing."""
     try:
