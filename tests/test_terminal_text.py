@@ -62,6 +62,11 @@ def test_a_verdict_that_is_none_stands_in_a_column_or_below_the_name():
     assert all(sign not in to_text(data) for sign in ("x ?", "x *", "x =", "x ~"))
 
 
+def test_a_column_without_figures_is_left_out():
+    data = comparison_data()
+    assert "95 % CI" not in heading(to_text(attrs.evolve(data, results=data.results[:1]), 200))
+
+
 def test_clear_verdicts_need_no_words():
     text = to_text(run(half=2.0, other=0.5), 200).partition("backend")[2]
     assert "verdict" not in text

@@ -137,7 +137,7 @@ def _columns(data: ComparisonData) -> list[_Cells]:
         _Cells(Column("peak memory"), [rows.memory_text(row) for row, _ in pairs], _MORE),
         _Cells(Column("energy"), [rows.energy_text(row) for row, _ in pairs], _MORE),
     ]
-    return [one for one in columns if any(one.texts)]
+    return [one for one in columns if one.group == _ALWAYS or set(one.texts) - {"", "-"}]
 
 
 def _content(
