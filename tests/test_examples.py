@@ -195,7 +195,7 @@ def test_the_plugin_package_is_installed_and_run(tmp_path):
         cwd=tmp_path,
     )
     listed = run("-m", "precisionbench", "backends", cwd=tmp_path, PYTHONPATH=str(site))
-    assert "float64  Eager PyTorch in float64." in listed
+    assert "float64\n  Eager PyTorch in float64." in listed
     assert "threads=a whole number" in listed
     (tmp_path / "mine.py").write_text(
         "import torch\ndef make(): return torch.nn.Linear(8, 8), torch.rand(4, 8)\n"
