@@ -96,7 +96,7 @@ def load(name: str) -> type[Backend]:
         raise SpecError(
             f"the options of the plugin {name!r} of {_distribution(entry)!r} cannot be read "
             f"({one_line(exc)})",
-            "ask its author to mend the annotations",
+            "ask its author to fix the annotations",
         ) from exc
 
 

@@ -3,7 +3,7 @@
 A model in float64 takes twice the memory of its float32 weights. Here the weights stay as they are,
 and each operation gets its own cast copy, which is freed when the operation ends. Results are those
 of a model that was cast as a whole: operations are given the same values, and whatever asks a
-parameter for its dtype is told the new one.
+parameter for its dtype gets float64.
 """
 
 from __future__ import annotations
