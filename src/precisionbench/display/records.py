@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from precisionbench.display import html, values
 from precisionbench.display.frames import cells, dataframe
+from precisionbench.display.shown import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +43,26 @@ class Records(tuple[T, ...]):
         """The table, for a notebook."""
         columns = values.columns(self) if self else {}
         return html.table([*columns], zip(*columns.values(), strict=True), _title(self))
+
+
+class TableResult(Result):
+    """Base of results that are a table, too; subclasses give its records in `_records`."""
+
+    __slots__ = ()
+
+    def _records(self) -> tuple[object, ...]:
+        raise NotImplementedError
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The table as a pandas data frame.
+
+        Returns:
+            One line for each check, problem or row, or for each factor, the unexplained one last.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        return Records(self._records()).to_dataframe()
 
 
 def _title(records: Sequence[Any]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import torch
 
-from precisionbench.display import Records, Result
+from precisionbench.display import TableResult
 from precisionbench.doctor.checks import MachineCheck, checks_of
 from precisionbench.doctor.machine_readings import measure_readings
 from precisionbench.doctor.noise_trials import noise_trials
@@ -26,13 +26,13 @@ from precisionbench.results.progress import OnProgress, OnProgressOption, Progre
 from precisionbench.system.memory import free_memory
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 _REPLICAS = 3
 
 
 @attrs.frozen(slots=False, repr=False)
-class Examination(Result):
+class Examination(TableResult):
     """The result of examining a machine.
 
     Attributes:
@@ -46,16 +46,8 @@ class Examination(Result):
         """One line for each check, with a state and a remedy."""
         return checks_of(self.readings)
 
-    def to_dataframe(self) -> pd.DataFrame:
-        """The checks as a pandas data frame.
-
-        Returns:
-            One line for each check.
-
-        Raises:
-            MissingPackageError: pandas is not installed.
-        """
-        return Records(self.checks).to_dataframe()
+    def _records(self) -> tuple[object, ...]:
+        return self.checks
 
     def _summary(self) -> Iterator[str]:
         return summary_lines(self.checks, self.readings.noise_floor)

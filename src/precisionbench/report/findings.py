@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from precisionbench._internal.interval_text import ends, span
 from precisionbench.diagnosis.findings import Finding, FindingStatus, Number
 from precisionbench.report.formatting import scaled, time_text
+from precisionbench.statistics import Interval
 
 STATUS_WORDS = {
     FindingStatus.CONFIRMED: "confirmed",
@@ -55,14 +56,24 @@ def _brief(group: Sequence[Finding]) -> str:
     return f"{first.title}, {STATUS_WORDS[first.status]}{which}{gain}; {remedy}"
 
 
+def shown_gain(finding: Finding) -> Interval | None:
+    """The speed-up of the row without the cause; None where it is not known or tiny.
+
+    Args:
+        finding: of a diagnosis.
+    """
+    factor = finding.factor
+    return factor if factor is not None and factor.value > _LEAST_GAIN else None
+
+
 def gain_text(finding: Finding) -> str:
     """The speed-up of the row without the cause; empty where it is not known or tiny.
 
     Args:
         finding: of a diagnosis.
     """
-    factor = finding.factor
-    if factor is None or factor.value <= _LEAST_GAIN:
+    factor = shown_gain(finding)
+    if factor is None:
         return ""
     if finding.status is FindingStatus.SUSPECTED:
         return f"up to {ends(factor)[1]}x without it"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from precisionbench.analysis.run_diff import Difference
-from precisionbench.display import Records, Result
+from precisionbench.display import TableResult
 from precisionbench.report import formatting, summaries
 from precisionbench.report.plain import (
     WIDTH,
@@ -27,7 +27,6 @@ from precisionbench.results import Speedup
 from precisionbench.statistics import Interval, Verdict
 
 if TYPE_CHECKING:
-    import pandas as pd
     from rich.console import Console, RenderableType
     from rich.text import Text
 _STYLES = {Verdict.FASTER: "green", Verdict.SLOWER: "red"}
@@ -39,7 +38,7 @@ _LEGEND = (
 
 
 @attrs.frozen(repr=False)
-class RunDiff(Result, Difference):
+class RunDiff(TableResult, Difference):
     """Changes from one run to a later one; `str` makes a table of them."""
 
     @classmethod
@@ -47,16 +46,8 @@ class RunDiff(Result, Difference):
         """The printable form of plain changes."""
         return cls(**{f.name: getattr(found, f.name) for f in attrs.fields(Difference)})
 
-    def to_dataframe(self) -> pd.DataFrame:
-        """The rows as a pandas data frame.
-
-        Returns:
-            One line for each row that was measured in both runs.
-
-        Raises:
-            MissingPackageError: pandas is not installed.
-        """
-        return Records(self.rows).to_dataframe()
+    def _records(self) -> tuple[object, ...]:
+        return self.rows
 
     def _summary(self) -> Iterator[str]:
         return summaries.of_difference(self)

@@ -10,6 +10,7 @@ from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.findings import DiagnosisData, Finding, FindingStatus
 from precisionbench.diagnosis.gap.ledger import Factor, GapData
 from precisionbench.report import rows
+from precisionbench.report.findings import STATUS_WORDS, shown_gain
 from precisionbench.report.headline import headline
 from precisionbench.report.html.escaping import shortened
 from precisionbench.report.ledger import sentences
@@ -18,7 +19,6 @@ from precisionbench.statistics import Interval
 
 _INDENT = "  "
 _MAX_NAME = 60  # columns
-_NO_GAIN = 1.005  # a factor up to this is not worth a word
 _ORDER = (FindingStatus.CONFIRMED, FindingStatus.SUSPECTED, FindingStatus.RULED_OUT)
 
 
@@ -53,7 +53,7 @@ def of_diagnosis(diagnosis: DiagnosisData) -> Iterator[str]:
         diagnosis: of a comparison.
     """
     counts = [(status, _count(diagnosis.findings, status)) for status in _ORDER]
-    words = ", ".join(f"{n} {_words(status)}" for status, n in counts if n)
+    words = ", ".join(f"{n} {STATUS_WORDS[status]}" for status, n in counts if n)
     yield f"Diagnosis of {len(diagnosis.labels)} rows: {words or 'no findings'}"
     yield from (f"{_INDENT}{label.sentence}" for label in diagnosis.labels if label.is_wrong)
     for status in _ORDER:
@@ -67,17 +67,12 @@ def _count(findings: Sequence[Finding], status: FindingStatus) -> int:
 
 def _finding(finding: Finding) -> str:
     gain = _gain(finding)
-    return f"{_INDENT}{_words(finding.status)}{gain}: {finding.title} in {finding.row}"
-
-
-def _words(status: FindingStatus) -> str:
-    return status.value.replace("_", " ")
+    return f"{_INDENT}{STATUS_WORDS[finding.status]}{gain}: {finding.title} in {finding.row}"
 
 
 def _gain(finding: Finding) -> str:
-    """The speed-up of the row without the cause; empty where it is not known."""
-    factor = finding.factor
-    if factor is None or factor.value <= _NO_GAIN:
+    factor = shown_gain(finding)
+    if factor is None:
         return ""
     if finding.status is FindingStatus.SUSPECTED:
         return f", up to {ends(factor)[1]}x"

@@ -12,7 +12,7 @@ import attrs
 from precisionbench._internal.bounded_reading import read_bytes, why_unreadable
 from precisionbench._internal.paths import quoted, usable_path
 from precisionbench._internal.termination import terminated_in_order
-from precisionbench.display import Records, Result
+from precisionbench.display import TableResult
 from precisionbench.errors import SpecError
 from precisionbench.scriptcheck.events import Observations
 from precisionbench.scriptcheck.frames import place_of
@@ -25,25 +25,17 @@ from precisionbench.scriptcheck.timed_regions import TimedRegion, by_place, find
 from precisionbench.scriptcheck.violations import CheckData, TimedModel
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 _MOST_BYTES = 16 * 2**20  # of a script
 
 
 @attrs.frozen(repr=False)
-class Check(Result, CheckData):
+class Check(TableResult, CheckData):
     """The validity rules that a script violates; `str()` of it is a report."""
 
-    def to_dataframe(self) -> pd.DataFrame:
-        """The problems found as a pandas data frame.
-
-        Returns:
-            One line for each problem.
-
-        Raises:
-            MissingPackageError: pandas is not installed.
-        """
-        return Records(self.breaches).to_dataframe()
+    def _records(self) -> tuple[object, ...]:
+        return self.breaches
 
     def _summary(self) -> Iterator[str]:
         return summary(self)

@@ -14,7 +14,7 @@ from precisionbench.diagnosis.findings import DiagnosisData, MadeExperiments
 from precisionbench.diagnosis.gap.explained import gap_of
 from precisionbench.diagnosis.gap.ledger import Factor, GapData
 from precisionbench.diagnosis.gap.measured import fastest
-from precisionbench.display import Records, Result
+from precisionbench.display import Records, Result, TableResult
 from precisionbench.errors import SpecError, did_you_mean
 from precisionbench.published.record import Record
 from precisionbench.report import ledger as ledger_text
@@ -59,7 +59,7 @@ class Diagnosis(Result, DiagnosisData):
 
 
 @attrs.frozen(repr=False)
-class GapLedger(Result, GapData):
+class GapLedger(TableResult, GapData):
     """Why a measured rate is not the published one; `str` makes a waterfall with its sources."""
 
     def __str__(self) -> str:
@@ -74,16 +74,8 @@ class GapLedger(Result, GapData):
         """The ledger as Markdown, for a page or a pull request."""
         return ledger_text.to_markdown(self)
 
-    def to_dataframe(self) -> pd.DataFrame:
-        """The factors as a pandas data frame.
-
-        Returns:
-            One line for each factor, the unexplained one last.
-
-        Raises:
-            MissingPackageError: pandas is not installed.
-        """
-        return Records(self.factors).to_dataframe()
+    def _records(self) -> tuple[object, ...]:
+        return self.factors
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the waterfall with matplotlib: from the measured rate to the published one.

@@ -16,7 +16,7 @@ from precisionbench.comparison import Comparison, ComparisonFiles
 from precisionbench.diagnosis.gap.explained import check_comparable
 from precisionbench.diagnosis.gap.ledger import Factor
 from precisionbench.diagnosis.gap.measured import fastest, measured_factors, measured_path, slowest
-from precisionbench.display import Records, Result
+from precisionbench.display import TableResult
 from precisionbench.errors import IncomparableError
 from precisionbench.measure import availability, compare
 from precisionbench.measure.availability import reasons_against
@@ -38,7 +38,6 @@ from precisionbench.workflows.diagnose import GapLedger, explain_gap
 from precisionbench.workflows.ladder_rungs import Capabilities, rungs, stopped
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 # Seconds of measuring for each row; most end earlier, when their interval is narrow enough.
@@ -47,7 +46,7 @@ _REPLICAS = {"quick": 1, "normal": 2, "thorough": 3}
 
 
 @attrs.frozen(repr=False)
-class Ladder(ComparisonFiles, Result):
+class Ladder(ComparisonFiles, TableResult):
     """The changes from a row to the fastest one, with their factors; `str` makes a table of it.
 
     Attributes:
@@ -84,16 +83,8 @@ class Ladder(ComparisonFiles, Result):
         way = to_text(self.comparison.data, ends, self.rungs, self.off, self.stopped, width)
         return way if self.gap is None else f"{ledger.to_text(self.gap, width)}\n\n{way}"
 
-    def to_dataframe(self) -> pd.DataFrame:
-        """The factors as a pandas data frame: those of the gap if there is one, else the rungs.
-
-        Returns:
-            One line for each factor.
-
-        Raises:
-            MissingPackageError: pandas is not installed.
-        """
-        return Records(self._factors).to_dataframe()
+    def _records(self) -> tuple[Factor, ...]:
+        return self.rungs if self.gap is None else self.gap.factors
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the waterfall with matplotlib: of the gap if there is one, else of the rungs.
@@ -110,10 +101,6 @@ class Ladder(ComparisonFiles, Result):
         if self.gap is not None:
             return self.gap.plot(ax)
         return plots.plot_waterfall(self.rungs, f"{self.start} to {self.top}", ax)
-
-    @property
-    def _factors(self) -> tuple[Factor, ...]:
-        return self.rungs if self.gap is None else self.gap.factors
 
     def _summary(self) -> Iterator[str]:
         yield f"{self.comparison.data.workload.model}: {self.start} to {self.top}"
