@@ -28,6 +28,7 @@ from precisionbench.workflows import experiments, model_edits
 from precisionbench.workflows.experiment_costs import Costs
 from precisionbench.workflows.experiment_runs import (
     OPTIONS,
+    backends_of,
     in_new_workers,
     run_experiments,
 )
@@ -295,7 +296,7 @@ def test_a_larger_batch_is_compared_by_items():
 
 def test_a_row_of_a_patched_process_is_measured_in_a_fresh_one():
     plans, *_ = experiments.plan_experiments(
-        [finding("patched-functions")], {"eager": Eager(), "half": Half()}, "auto", 100.0
+        [finding("patched-functions")], backends_of(pb.Comparison(NOTHING)), "auto", 100.0
     )
     (trial,), options = run_as(plans, row("eager#fresh", 1e-3))
     assert options.launcher == "process"

@@ -156,13 +156,23 @@ def _described(value: Any) -> str:
     return str(value)
 
 
+def backends_of(comparison: Comparison, trust: bool = False) -> dict[str, Backend]:
+    """The backends of a comparison's rows: the given objects, or made from the rows' specs.
+
+    Args:
+        comparison: what was measured.
+        trust: whether a loaded comparison may name plugins, code, folders and files.
+
+    Returns:
+        Backends by row; rows whose backend is not installed here, or not trusted, are left out.
+    """
+    return _made_or_refused(comparison, trust)[0]
+
+
 def _made_or_refused(
     comparison: Comparison, trust: bool
 ) -> tuple[dict[str, Backend], dict[str, str]]:
-    """The given backends by row, or those made from the rows' specs; and why a spec is not trusted.
-
-    Rows whose backend is not installed here are left out.
-    """
+    """Backends by row, and by row why its file is not believed."""
     made: dict[str, Backend] = {}
     refused: dict[str, str] = {}
     for row in comparison.results:
