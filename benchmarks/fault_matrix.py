@@ -156,13 +156,13 @@ KINDS: dict[str, Callable[[], Any]] = {
     "BaseException": throw(NotAnException),
     "cannot be pickled": throw(OddError),
     "text raises": throw(lambda: OddError(raise_in_text)),
-    "text is no text": throw(lambda: OddError(7)),
+    "text is not a string": throw(lambda: OddError(7)),
     "text of 10 MB": throw(lambda: OddError("x" * 10_000_000)),
     "lone surrogates": throw(lambda: OddError("\ud800\x1b[2J")),
     "broken error of ours": throw(NoReasonError),
     "junk to all descriptors": write_to_every_descriptor,
     "closes all descriptors": lambda: os.closerange(0, 1 << 16),
-    "50 MB on standard output": lambda: print("x" * 50_000_000),
+    "50 MB on stdout": lambda: print("x" * 50_000_000),
     "other folder": lambda: os.chdir("/"),
 }
 
