@@ -209,7 +209,7 @@ def test_a_planted_cause_is_named(cause):
     assert finding.evidence
 
 
-def test_every_cause_of_the_catalogue_is_planted_here():
+def test_every_cause_is_planted_here():
     assert sorted(PLANTED) == sorted(cause.name for cause in CAUSES)
 
 
@@ -217,7 +217,7 @@ def test_every_cause_of_the_catalogue_is_planted_here():
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
 def test_every_cause_has_a_page_that_names_its_experiment(cause):
     page = (DOCS / f"{cause.name}.md").read_text()
-    assert f"`{cause.name}`, {cause.number} in the catalogue." in page
+    assert f"`{cause.name}`" in page
     if cause.experiment:
         assert f"`{cause.experiment}`" in page
 
