@@ -141,8 +141,8 @@ def test_a_much_larger_batch_is_the_last_change_only():
     assert found[0].startswith("compile")
 
     reason = stopped("eager", CUDA, 2048)[0]
-    assert reason.startswith("eager was not measured at the published batch of 2048")
-    assert "more than 8 times the batch of 100" in reason
+    assert reason.startswith("only the last row was measured at the published batch size 2048")
+    assert "more than 8x the batch size 100" in reason
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_no_other_batch_is_measured(capabilities, batch):
 
 
 def test_a_published_batch_that_is_left_out_has_a_reason():
-    assert "the published batch of 2048 was left out" in stopped("eager", CPU, 2048)[0]
+    assert "the published batch size 2048 was left out" in stopped("eager", CPU, 2048)[0]
     assert not any("published batch" in reason for reason in stopped("eager", CUDA, 800))
     assert not any("published batch" in reason for reason in stopped("eager", CPU, 4))
 
@@ -308,7 +308,7 @@ def test_another_input_than_the_published_one_is_refused_before_measuring(unmeas
 
 def test_a_published_latency_without_a_batch_is_refused_before_measuring(unmeasured):
     latency = attrs.evolve(OF_SMALL_IMAGES, unit="ms", batch=None)
-    with pytest.raises(IncomparableError, match="is a latency whose batch is not known"):
+    with pytest.raises(IncomparableError, match="is a latency of unknown batch size"):
         ladder(Tiny(), IMAGES, device="cpu", to=latency)
 
 
@@ -364,7 +364,7 @@ def test_compiled_rows_are_measured_too():
     assert not found.comparison.failures
     product = math.prod(one.factor.value for one in found.gap.factors)
     assert product == pytest.approx(found.gap.gap, rel=1e-9)
-    assert "nothing tells whether Tiny is resnet50" in " ".join(found.gap.notes)
+    assert "not known whether Tiny is resnet50" in " ".join(found.gap.notes)
     assert any("published batch of 2048" in reason for reason in found.stopped)
 
 

@@ -130,7 +130,7 @@ def test_there_is_no_verdict_and_a_threshold_is_missed(data, tmp_path):
     arguments = ["show", str(tmp_path / "result.json"), "--fail-under", "half>=1.1"]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 1
-    assert "processes of the same row differ too much" in " ".join(done.stderr.split())
+    assert "run-to-run variance is too large" in " ".join(done.stderr.split())
     assert not UNUSABLE.search(done.stderr)
 
 

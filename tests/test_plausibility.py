@@ -45,7 +45,7 @@ def test_the_founding_float32_rate_is_impossible():
     assert "309 img/s of resnet50 v1.5 is 2.53 TFLOP/s" in found.sentence
     assert "1.41 TFLOP/s (derived)" in found.sentence
     assert "at most 172 img/s, or 238 with Winograd's algorithm" in found.sentence
-    assert found.sentence.endswith("it cannot be FP32 on the GPU alone")
+    assert found.sentence.endswith("not possible in FP32 on the GPU alone")
 
 
 def test_the_published_1941_cannot_be_fp16_on_the_gpu_alone():
@@ -138,7 +138,7 @@ def test_of_devices_that_are_not_told_apart_the_fastest_is_taken():
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"device": "GH200 96GB"}, "no peak of GH200 96GB is known"),
+        ({"device": "GH200 96GB"}, "the peaks of GH200 96GB are not known"),
         ({"model": "gpt-j"}, "FLOPs of gpt-j at 3x224x224 are not known"),
         ({"unit": "ms", "batch": None}, "its rate, is not known"),
         ({"precision": None, "gpus": 0}, "neither its precision nor its engines"),

@@ -256,7 +256,7 @@ def test_larger_errors_and_memory_are_noted_with_the_row():
     )
     assert found.rows[1].notes == (
         "its error against the reference grew from 1.0e-03 to 1.0e-01",
-        "its output has 2 non-finite elements, 0 before",
+        "its output has 2 non-finite elements now, 0 before",
         "its peak memory grew from 1,024 MiB to 2,048 MiB",
     )
 
@@ -329,9 +329,9 @@ def with_half(**changes: object) -> ComparisonData:
         (with_workload(batch_size=8), "batch size"),
         (with_workload(model="Other"), "model"),
         (with_workload(parameters=21), "parameters"),
-        (attrs.evolve(run(2), schedule="sequential"), "way of measuring"),
+        (attrs.evolve(run(2), schedule="sequential"), "schedule"),
         (attrs.evolve(run(2), precisionbench="9.0"), "precisionbench"),
-        (with_half(flags={"cudnn.enabled": False}), "torch's settings in half: cudnn.enabled"),
+        (with_half(flags={"cudnn.enabled": False}), "torch settings of half: cudnn.enabled"),
         (with_half(options={"dtype": "bfloat16"}), "options of half: dtype"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

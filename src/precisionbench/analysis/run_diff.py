@@ -209,7 +209,7 @@ class _Pair:
         return Speedup.of(interval, verdict, reason)
 
     def _why_inconclusive(self, name: str) -> str:
-        """The reason why no verdict on a row is possible; empty where one is."""
+        """The reason why a row's verdict is inconclusive; empty where it is not."""
         rows = self.old[name].measurement.blocks, self.new[name].measurement.blocks
         if "sequential" in {run.schedule for run in self.runs}:
             return "not_interleaved"

@@ -149,7 +149,7 @@ def _result_beside(
     if not other:
         return None
     speedup = speedup_over(data, finding.row, other)
-    # with any other reason the times support no verdict, whether or not the interval includes 1
+    # with any other reason the times are inconclusive, whether or not the interval includes 1
     if speedup.verdict is Verdict.INCONCLUSIVE and speedup.reason != "includes_1":
         return None
     return ExperimentResult(

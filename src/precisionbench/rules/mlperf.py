@@ -127,7 +127,7 @@ def _missing(row: BackendResult, scenario: Scenario, queries: list[float]) -> st
     """Why a scenario's figure cannot be stated; empty where it can be."""
     if row.batch_size != scenario.samples_per_query:
         batch = "is not known" if row.batch_size is None else f"is {row.batch_size}"
-        return f"the batch size {batch}, and a query has {scenario.samples_per_query} samples"
+        return f"the batch size {batch}, but must be {scenario.samples_per_query}"
     if not queries and not by_events(row):
         per_sample = row.measurement.calls_per_sample
         return f"each sample is the mean of {per_sample} calls, so percentiles are not known"

@@ -211,8 +211,8 @@ def explain(
     wanted = experiment_runs.Experiments(experiments, budget_s, trust)
     model, inputs = _model_and_inputs(workload)
     measured = experiment_runs.workload_as_measured(comparison, model, inputs)
-    with shown(on_progress) as tell:
-        made = wanted(comparison, measured, on_progress=tell)
+    with shown(on_progress) as report:
+        made = wanted(comparison, measured, on_progress=report)
     return _diagnosis(comparison, made)
 
 

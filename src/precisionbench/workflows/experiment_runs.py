@@ -144,8 +144,8 @@ def _check_same(given: WorkloadInfo, measured: WorkloadInfo) -> None:
         ours, theirs = getattr(given, what), getattr(measured, what)
         if ours != theirs:
             raise WorkloadError(
-                f"the workload differs from the measured one: its {what.replace('_', ' ')} "
-                f"{_described(ours)}, {measured.model!r} had {_described(theirs)}",
+                f"the workload differs from the measured {measured.model!r} in its "
+                f"{what.replace('_', ' ')}: {_described(ours)} instead of {_described(theirs)}",
                 "give the model and inputs that were given to compare",
             )
 

@@ -235,7 +235,7 @@ def _notes_of_time(possible: Sequence[Plan], chosen: Sequence[Plan], costs: Cost
         names = " ".join(f"--experiments {name}" for name in dict.fromkeys(p.name for p in left))
         yield (
             f"experiments left out to save time: {', '.join(map(_title, left))}; all together take "
-            f"about {costs.seconds(possible):.0f} s: use a larger budget, or request them ({names})"
+            f"about {costs.seconds(possible):.0f} s: use a larger time budget, or {names}"
         )
 
 

@@ -224,14 +224,14 @@ def ladder(
         build_together=True,
         passes=evidence,
     )
-    with shown(on_progress) as tell:
+    with shown(on_progress) as report:
         with silence():  # what a factory prints is in each row's log
             workload = resolve(
                 model, inputs, device=device, batch_size=batch_size, seed=options.seed_or_random()
             )
         _check(workload.info, record)
         plan = plan_ladder(bottom, workload, None if record is None else record.batch)
-        comparison = _measured(plan, workload, options, tell, journal)
+        comparison = _measured(plan, workload, options, report, journal)
     begin, notes = _bottom(comparison, bottom)
     return Ladder.of(comparison, begin, record, (*notes, *plan.stopped))
 

@@ -152,8 +152,8 @@ def _about_batch(start: str, capabilities: Capabilities, batch_size: int | None)
     elif not _fits_as_first(batch_size, capabilities):
         yield (
             f"only the last row was measured at the published batch size {batch_size}, not "
-            f"{start}: it is more than {_MOST_TIMES_LARGER}x the batch size {capabilities.batch_size} and "
-            "could use too much memory"
+            f"{start}: it is more than {_MOST_TIMES_LARGER}x the batch size "
+            f"{capabilities.batch_size} and could use too much memory"
         )
 
 

@@ -52,7 +52,7 @@ def derived_factors(
             or _from_sparsity(step)
         )
         if factor is None:
-            unknown.append((step.name, "no two published numbers differ only in it"))
+            unknown.append((step.name, "no published pair differs only in it"))
         else:
             found.append(factor)
     return tuple(found), tuple(unknown)
