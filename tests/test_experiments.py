@@ -126,7 +126,7 @@ def test_notes_list_the_experiments_made_and_left_out():
     [
         ((nn.Linear(64, 10), torch.rand(8, 64)), "'Linear' in its parameters: 650 instead of 4160"),
         ((nn.Linear(64, 64), torch.rand(3, 64)), "'Linear' in its batch size: 3 instead of 8"),
-        ((nn.Linear(64, 64), torch.rand(8, 2, 64)), "its inputs 8x2x64 float32"),
+        ((nn.Linear(64, 64), torch.rand(8, 2, 64)), "in its inputs: 8x2x64 float32"),
         ("nope:nothing", "nope"),
     ],
 )

@@ -90,7 +90,7 @@ def test_a_row_whose_output_is_wrong_does_not_win():
 def test_a_row_with_a_false_label_does_not_win():
     data = comparison(evidence(conv()), evidence(conv(0.3e-3)))  # half ran in float32
     found = headline(attrs.evolve(data, noise_floor=0.001))
-    assert "does not count: half is labelled float16 and ran" in found
+    assert "does not count: half is labelled float16 but ran" in found
 
 
 def test_a_tie_is_called_one():

@@ -81,7 +81,7 @@ def run_of_other_rounds() -> ComparisonData:
 @pytest.mark.parametrize(
     ("made", "says"),
     [
-        (bimodal_run, "samples of eager and half fall into two groups"),
+        (bimodal_run, "the samples of eager and half are bimodal"),
         (drifting_run, "the throughput of eager and half changed during the run"),
         (run_of_other_rounds, "the rows were not measured in the same rounds"),
     ],
@@ -132,7 +132,7 @@ def one_process(**changes) -> ComparisonData:
 def test_rows_of_one_process_say_that_run_to_run_variance_was_not_measured():
     text = noted(one_process(), "one_process", "eager")
     assert text.startswith("run-to-run variance was not measured (one process)")
-    assert "speed-ups have no verdict; use two replicas or more" in text
+    assert "speed-ups are inconclusive; use 2 or more replicas" in text
     assert speedups(one_process())["half"].reason == "one_process"
 
 
@@ -170,7 +170,7 @@ def test_few_rounds_are_the_reason_of_a_verdict_with_the_budget_that_would_do():
     needed_s = budget_needed_s(data, "half", found.interval)
     rounds = rounds_needed(tuple(row.measurement.blocks for row in data.results), found.interval)
     assert needed_s == pytest.approx(45 + (rounds - 2) * 19.3, rel=0.1)
-    assert why(data, "half", found).startswith("too few rounds: about ")
+    assert why(data, "half", found).startswith("too few rounds: use a time budget of about ")
     text = str(pb.Comparison(data))
     assert "  inconclusive (too few rounds)" in text
     assert "use a time budget of about " in " ".join(text.split())
@@ -268,7 +268,7 @@ def test_a_wide_interval_says_whether_processes_or_blocks_are_the_reason():
     draw = random.Random(0)
     noisy = {name: blocks(draw, lambda r: 1.0, 2, noise=0.9) for name in ("eager", "half")}
     assert noted(run(noisy), "wide_interval").endswith(
-        "wide CI: its latency varies from block to block"
+        "wide CI: its latency varies within each process"
     )
     levels = {
         name: [Block(r, i, i, (1 + 0.3 * i,)) for r in range(ROUNDS) for i in range(2)]
@@ -287,4 +287,6 @@ def test_a_row_whose_processes_differ_more_than_others_names_its_own_difference(
     data = run(far)
     others = [attrs.evolve(row, backend=f"other{n}") for n in range(4) for row in data.results[:1]]
     data = attrs.evolve(data, results=(*data.results, *others))
-    assert noted(data, "wide_interval").endswith("because its 2 processes differ by 30.0%")
+    assert noted(data, "wide_interval").endswith(
+        "wide CI: its 2 processes differ by 30.0% (run-to-run variance)"
+    )

@@ -152,7 +152,7 @@ def test_a_false_label_comes_first_in_the_table():
     data = comparison(leaked, CLEAN["half"])
     text = to_text(data)
     assert text.index("False labels") < text.index("backend")
-    assert "eager is labelled float32 and ran in float16" in " ".join(text.split())
+    assert "eager is labelled float32 but ran in float16" in " ".join(text.split())
     assert "False labels:" in to_markdown(data)
     assert "False labels" not in to_text(comparison(**CLEAN))
 

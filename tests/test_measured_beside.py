@@ -91,7 +91,7 @@ def test_an_experiment_asked_for_by_name_is_not_made_where_a_row_shows_it():
     found = layout_finding(half_beside(6e-3))
     plans, _, (note,) = plan_experiments([found], {"half": Half()}, ["channels-last"], 100.0)
     assert plans == []
-    assert note.endswith("so it was not made: channels-last (half)")
+    assert note.endswith("shows the result: channels-last (half)")
 
 
 def test_the_layouts_of_a_recorded_comparison_are_decided_by_its_rows():

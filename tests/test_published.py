@@ -177,8 +177,8 @@ def test_a_record_has_the_shared_fields_of_its_source(written):
             18,
             "sparsity is given and also listed as unknown",
         ),
-        ('"power_mode"', '"power"', 23, "unknown names 'power'"),
-        ('["sparsity"', '[["sparsity"]', 23, "unknown names"),
+        ('"power_mode"', '"power"', 23, "unknown lists 'power'"),
+        ('["sparsity"', '[["sparsity"]', 23, "unknown lists"),
         ('id = "mine-1"', 'id = "Mine 1"', 14, "id is 'Mine 1'"),
         ('"https://example.org/numbers"', '"example.org"', 3, "url is 'example.org'"),
         ('"2026-11"', '"2026-13"', 4, "date is '2026-13'"),
@@ -187,7 +187,7 @@ def test_a_record_has_the_shared_fields_of_its_source(written):
         ("[[record]]", "[[records]]", 13, "no field 'records'"),
         ('metric = "wall-synchronised"', 'metric = "wall"', 9, "metric is 'wall'"),
         ('status = "reported"', 'status = "reported"\nvalue = 3', 11, "no field 'value'"),
-        ("250.5", "250.5.5", 21, "no TOML"),
+        ("250.5", "250.5.5", 21, "is not valid TOML"),
     ],
 )
 def test_errors_name_the_line(written, old, new, line, reason):
@@ -262,7 +262,7 @@ def test_a_package_adds_records_by_an_entry_point(written, monkeypatch, tmp_path
 def test_a_package_whose_records_cannot_be_loaded_is_named(monkeypatch):
     entries = [entry("no_such_module_of_numbers:PATH")]
     monkeypatch.setattr(published.search, "entry_points", lambda group: entries)
-    with pytest.raises(PublishedDataError, match="'mine' of a package cannot be had"):
+    with pytest.raises(PublishedDataError, match="'mine' of a package cannot be loaded"):
         published.find()
 
 

@@ -281,7 +281,7 @@ def test_a_larger_error_is_noted_from_any_earlier_error(before, now, told):
 def test_errors_against_different_references_are_not_compared():
     found = difference(with_error(run(1), 1e-3), with_error(run(2), 0.9, "half"))
     assert not found.rows[1].notes
-    assert "the reference was eager and is half now" in found.notes
+    assert "the reference was eager and is now half" in found.notes
     assert [row.relative for row in found.rows] == [None, None]
 
 

@@ -77,7 +77,7 @@ def _why_wide(row: BackendResult) -> str:
     levels = [*replica_levels(processes(row.measurement.blocks, row.schedule)).values()]
     between = mean_level_interval(levels, _CONFIDENCE, row.process_spread, row.noise_floor)
     if between.exp().relative_half_width < row.latency.relative_half_width / math.sqrt(2):
-        return "its latency varies from block to block"
+        return "its latency varies within each process"
     if len(levels) > 1 and spread_of_levels(levels, row.process_spread) is not row.process_spread:
         difference = math.expm1(max(levels) - min(levels))
         return f"its {len(levels)} processes differ by {gap_text(difference)} (run-to-run variance)"

@@ -193,7 +193,7 @@ def judgements_of(record: Record) -> tuple[Judgement, ...]:
     rate, devices = record.items_per_s, devices_named(record.device)
     costs = item_flops(record.model, record.variant, record.input)
     if rate is None:
-        return (Judgement(UNKNOWN, "its batch size is not known, and so its rate is not known"),)
+        return (Judgement(UNKNOWN, "its batch size is not known, so its rate is not known"),)
     if not devices:
         return (Judgement(UNKNOWN, f"the peaks of {record.device} are not known"),)
     if not costs:
