@@ -32,9 +32,9 @@ def test_rows_that_are_too_inaccurate_are_left_out_with_the_reason():
     found = resnet().best(within=6.5e-4)
     assert found.backend == "eager:precision=tf32"
     assert found.left_out == (
-        "half: its error 7.2e-04 is above 6.5e-04",
-        "half:memory_format=channels_last: its error 7.2e-04 is above 6.5e-04",
-        "half:dtype=bfloat16: its error 5.4e-03 is above 6.5e-04",
+        "half: its error 7.2e-04 is above the tolerance 6.5e-04",
+        "half:memory_format=channels_last: its error 7.2e-04 is above the tolerance 6.5e-04",
+        "half:dtype=bfloat16: its error 5.4e-03 is above the tolerance 6.5e-04",
     )
 
 

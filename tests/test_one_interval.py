@@ -76,7 +76,7 @@ def test_the_throughput_has_the_interval_of_the_latency(data):
 def test_what_is_shown_says_how_wide_it_is_and_why(levels, form, tmp_path):
     text = shown(run(levels), form, tmp_path)
     assert len(re.findall(r"(>|&gt;)100%", text)) == 2
-    assert "run-to-run variance" in text
+    assert "run-to-run variance is too large" in text
     assert not UNUSABLE.search(text.partition("<script")[0])
 
 
