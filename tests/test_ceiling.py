@@ -80,7 +80,7 @@ def test_a_ceiling_that_was_exceeded_is_not_known():
     found = ceiling(conv(1e-3, channels=2048), times_s=(1e-3, 1e-6))
     assert found.best is None
     assert found.reason.startswith("half measured ")
-    assert "more than the estimate of " in found.reason
+    assert "above the estimate of " in found.reason
 
 
 def test_a_ceiling_is_never_below_what_was_brought():

@@ -641,7 +641,7 @@ def test_reported_rows_are_not_called_measured_and_both_explanations_agree():
     answers = {one.question: one.answer for one in pb.diagnose(data).answers}
     assert "Not measured here" in answers["Are the timings right?"]
     assert "the launch time was not measured" in " ".join(answers.values())
-    assert "eager is labelled float32 and ran in another precision" in " ".join(answers.values())
+    assert "eager is labelled float32 but ran in another precision" in " ".join(answers.values())
     found = pb.explain_gap(data, "eager", XAVIER, through="apex-amp:opt_level=O3")
     names = [one.name for one in found.factors]
     assert names[:3] == [

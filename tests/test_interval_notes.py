@@ -174,7 +174,10 @@ def test_few_rounds_are_the_reason_of_a_verdict_with_the_budget_that_would_do():
     text = str(pb.Comparison(data))
     assert "  inconclusive (too few rounds)" in text
     assert "use a time budget of about " in " ".join(text.split())
-    assert re.search(r"measured .*x eager \(range .*\); too few rounds: about", headline(data))
+    assert re.search(
+        r"measured .*x eager \(range .*\); too few rounds: use a time budget of about",
+        headline(data),
+    )
     assert "95 % CI" not in headline(data)
 
 

@@ -53,7 +53,7 @@ def test_the_published_1941_cannot_be_fp16_on_the_gpu_alone():
     assert found.verdict == IMPOSSIBLE
     assert "1,941 img/s of resnet50 v1.5 is 15.9 TFLOP/s" in found.sentence
     assert "above the peak of 11 TFLOP/s (derived)" in found.sentence
-    assert found.sentence.endswith("it cannot be FP16 on the GPU alone")
+    assert found.sentence.endswith("not possible in FP16 on the GPU alone")
 
 
 def test_a_rate_below_the_int8_peak_is_possible():

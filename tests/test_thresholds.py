@@ -97,8 +97,8 @@ def test_a_bound_may_be_below_1():
     ("changes", "said"),
     [
         ({"schedule": "sequential", "replicas": 1}, "use launcher=process"),
-        ({"rounds": 5, "replicas": 1}, r"too few rounds: about [\d.]+ s would do \(budget_s\)"),
-        ({"replicas": 1}, "run-to-run variance was not measured: use two replicas or more"),
+        ({"rounds": 5, "replicas": 1}, r"too few rounds: use a time budget of about [\d.]+ s"),
+        ({"replicas": 1}, "run-to-run variance was not measured: use 2 or more replicas"),
     ],
 )
 def test_an_unreliable_interval_does_not_pass(changes, said):
@@ -116,7 +116,7 @@ def test_one_process_is_evidence_where_run_to_run_variance_is_known():
 
 def test_a_row_whose_label_is_false_does_not_pass():
     in_float32 = pb.Comparison(scene(evidence(conv()), evidence(conv())))
-    with pytest.raises(AssertionError, match="half is labelled float16 and ran in float32"):
+    with pytest.raises(AssertionError, match="half is labelled float16 but ran in float32"):
         pb.assert_speedup(in_float32, "half", at_least=1.5)
 
 
