@@ -123,7 +123,7 @@ def test_a_throttled_run_shows_the_speed_up_without_those_rounds():
     calm = unthrottled(data)
     assert calm is not None
     assert len(calm.results[0].measurement.rounds) == ROUNDS - 6
-    assert "rounds alone" not in observations(data)["eager"][0].text
+    assert "without these rounds" not in observations(data)["eager"][0].text
 
 
 def test_a_run_throttled_throughout_has_no_rounds_without_it():

@@ -365,7 +365,7 @@ def test_compiled_rows_are_measured_too():
     product = math.prod(one.factor.value for one in found.gap.factors)
     assert product == pytest.approx(found.gap.gap, rel=1e-9)
     assert "not known whether Tiny is resnet50" in " ".join(found.gap.notes)
-    assert any("published batch of 2048" in reason for reason in found.stopped)
+    assert any("published batch size 2048" in reason for reason in found.stopped)
 
 
 @pytest.mark.slow
