@@ -426,7 +426,7 @@ def test_pairs_of_other_devices_are_assumed_only():
     assert factor_of_pairs(TO_INT8, elsewhere, TARGET) is None
     found = factor_of_pairs(TO_INT8, elsewhere, TARGET, of_others=True)
     assert found.kind is Kind.ASSUMED
-    assert "pairs of other devices, because there is none of this one" in found.reason
+    assert "pairs of other devices, because none is of this device" in found.reason
     assert factor_of_pairs(TO_INT8, PAIR, TARGET, of_others=True) is None
 
 

@@ -65,7 +65,7 @@ def answers_of(
     half_rows = [rows[label.row] for label in half]
     bound = [finding for finding in live if finding.cause == "launch-bound"]
     answers = {
-        "16 bits": (_half(half, labels), labels_short(half)),
+        "FP16/BF16": (_half(half, labels), labels_short(half)),
         "float32": (_float32(single), labels_short(single)),
         "slower than float32": (
             _slower_than_float32(compared, speedups, live),
@@ -88,7 +88,7 @@ def answers_of(
 
 
 _QUESTIONS = {
-    "16 bits": "Do the FP16/BF16 rows run in FP16/BF16?",
+    "FP16/BF16": "Do the FP16/BF16 rows run in FP16/BF16?",
     "float32": "Is the float32 row really float32?",
     "slower than float32": "Is FP16/BF16 slower than float32 here, and is that expected?",
     "half-precision ceiling": "How much faster can half precision be at most?",

@@ -127,7 +127,7 @@ def _rate(facts: Facts, claim: str) -> Iterator[Indicator]:
     rate, peak = facts.min_flop_rate, facts.peak(RATES.get(claim, ""))
     if rate is None or peak is None:
         return
-    says = f"its rate is {rate / 1e12:.3g} TFLOP/s, the {claim} peak {peak / 1e12:.3g}"
+    says = f"rate {rate / 1e12:.3g} TFLOP/s, {claim} peak {peak / 1e12:.3g} TFLOP/s"
     yield Indicator(RATE, says, rate > BEYOND * peak)
 
 

@@ -128,7 +128,7 @@ def _unknown(unknown: Sequence[tuple[str, str]], taken: Collection[str]) -> Iter
     """Differences that neither a derived factor nor one of the caller's explains."""
     for name, why in unknown:
         if not any(one == name or one.startswith(f"{name}:") for one in taken):
-            yield f"unexplained, {name}: {why}"
+            yield f"no factor for {name}: {why}"
     yield "differing conditions without a factor are part of the unexplained rest"
 
 

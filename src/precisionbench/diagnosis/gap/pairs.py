@@ -84,7 +84,7 @@ def factor_of_pairs(
     pairs = _ratios(step, alike, target)
     if not pairs:
         return None
-    reason = "pairs of other devices, because there is none of this one" if of_others else ""
+    reason = "pairs of other devices, because none is of this device" if of_others else ""
     return _factor(step, pairs, Kind.ASSUMED if of_others else Kind.DERIVED, reason)
 
 
@@ -150,4 +150,4 @@ def _conditions_in_words(step: Step, pairs: Sequence[Pair]) -> str:
     at = "" if step.condition == "batch" else f"at batch {some(batches)}, "
     names = sorted({name for _, b in pairs for name in _unstated(b)} - {"timed region", "batch"})
     unstated = f", not stated by either: {', '.join(names)}" if names else ""
-    return f"{at}metric {some(metrics)}{unstated}"
+    return f"{at}metric {some(metrics)}{unstated}".replace("not-stated", "not stated")
