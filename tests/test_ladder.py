@@ -229,7 +229,7 @@ def test_no_faster_row_is_stated():
 
 def test_two_orders_of_changes_are_explained():
     text = " ".join(str(Ladder.of(pb.Comparison(run(*SQUARE)), "eager")).split())
-    assert "both together (precision and memory format): what each is worth depends" in text
+    assert "both together (precision and memory format): the factor of each depends" in text
 
 
 def test_a_row_that_overflows_is_not_the_top():
@@ -320,7 +320,9 @@ class Scalar(nn.Module):
 
 
 def test_an_unknown_batch_size_is_refused_before_measuring(unmeasured):
-    with pytest.raises(IncomparableError, match=r"how many items a call of Scalar.*batch_size"):
+    with pytest.raises(
+        IncomparableError, match=r"the batch size of Scalar is not known.*batch_size"
+    ):
         ladder(Scalar(), torch.tensor(1.0), device="cpu", to=MLPERF)
 
 
@@ -352,7 +354,7 @@ def test_a_model_without_images_is_measured(uncompiled):
     assert [one.backend for one in found.comparison.results] == ["eager", "half:dtype=bfloat16"]
     assert found.comparison.data.schedule == "rounds"
     assert found.top in ("eager", "half:dtype=bfloat16")
-    assert "compiled rows were left out: it needs time; wait" in found.stopped
+    assert "compiled rows were left out: requires time; wait" in found.stopped
     assert "measuring" in stages
 
 
@@ -432,7 +434,7 @@ def test_a_start_that_fails_is_replaced_by_another_row(uncompiled):
     found = ladder(OnlyHalf(), torch.rand(4, 8), **QUICK)
     assert (found.start, found.top) == ("half:dtype=bfloat16",) * 2
     assert found.stopped[0].startswith("eager could not be measured (the model failed in forward")
-    assert found.stopped[0].endswith("the ladder begins with half:dtype=bfloat16")
+    assert found.stopped[0].endswith("the ladder starts with half:dtype=bfloat16")
     assert "begins with half" in " ".join(str(found).split())
     with pytest.raises(ExecutionError, match="no float32 here"):
         Ladder.of(found.comparison, "eager")
