@@ -49,8 +49,8 @@ def reported() -> Comparison:
     source = pb.published.get(ROWS["eager"])
     xavier = Gpu("Jetson AGX Xavier", "7.2", 0, 8)
     environment = Environment(
-        device="cuda:0", gpu=xavier, platform="Linux aarch64", python="not stated", torch="not stated",
-        cuda=None, cudnn="8.0", packages={}, cpu="not stated", cpu_cores=8, threads=8,
+        device="cuda:0", gpu=xavier, platform="Linux aarch64", python="not told", torch="not told",
+        cuda=None, cudnn="8.0", packages={}, cpu="not told", cpu_cores=8, threads=8,
         jetson="JetPack 4.4", flags={}, power_mode="MAXN",
     )  # fmt: skip
     data = ComparisonData(

@@ -435,7 +435,7 @@ def test_a_start_that_fails_is_replaced_by_another_row(uncompiled):
     assert (found.start, found.top) == ("half:dtype=bfloat16",) * 2
     assert found.stopped[0].startswith("eager could not be measured (the model failed in forward")
     assert found.stopped[0].endswith("the ladder starts with half:dtype=bfloat16")
-    assert "begins with half" in " ".join(str(found).split())
+    assert "starts with half" in " ".join(str(found).split())
     with pytest.raises(ExecutionError, match="no float32 here"):
         Ladder.of(found.comparison, "eager")
 
