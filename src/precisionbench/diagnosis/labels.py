@@ -127,7 +127,7 @@ def _rate(facts: Facts, claim: str) -> Iterator[Indicator]:
     rate, peak = facts.min_flop_rate, facts.peak(RATES.get(claim, ""))
     if rate is None or peak is None:
         return
-    says = f"rate {rate / 1e12:.3g} TFLOP/s, {claim} peak {peak / 1e12:.3g} TFLOP/s"
+    says = f"{rate / 1e12:.3g} TFLOP/s, {claim} peak {peak / 1e12:.3g} TFLOP/s"
     yield Indicator(RATE, says, rate > BEYOND * peak)
 
 
@@ -136,7 +136,7 @@ def _output(facts: Facts, claim: str) -> Iterator[Indicator]:
     dtypes = sorted({t.dtype for t in facts.evidence.outputs if "float" in t.dtype})
     if dtypes:
         wrong = claim in (FLOAT32, TF32) and any(dtype in HALF for dtype in dtypes)
-        yield Indicator("output", f"output is {' and '.join(dtypes)}", wrong or None)
+        yield Indicator("output", f"its output is {' and '.join(dtypes)}", wrong or None)
 
 
 def _functions(facts: Facts) -> Iterator[Indicator]:
