@@ -16,7 +16,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
 
 CAUSE = Cause(
     "device-allocations",
-    "cudaMalloc in every call",
+    "GPU memory allocation (cudaMalloc) in every call",
     "free GPU memory for PyTorch's caching allocator, use a smaller batch, or remove "
     "torch.cuda.empty_cache() from forward",
     detect,

@@ -16,7 +16,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
 
 CAUSE = Cause(
     "tensorrt-defaults",
-    "torch2trt builds float32 engines by default",
+    "float32 engine, the default of torch2trt",
     "add precision=fp16, or precision=int8 with calibration data",
     detect,
 )
