@@ -95,7 +95,7 @@ def _worse(found: Difference) -> str:
     if found.slower:
         rows = "; ".join(map(change_text, found.slower))
         return (
-            f"slower than on {found.old_created}: {rows}; measure again to be sure, look at what "
+            f"slower than on {found.old_created}: {rows}; measure again, check what "
             "has changed since, or accept it with a new baseline"
         )
     if found.broken:
