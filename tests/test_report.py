@@ -170,10 +170,7 @@ def interrupted(data):
 
 def test_the_first_note_of_an_interrupted_run_says_so(comparison):
     data = interrupted(comparison.data)
-    sentence = (
-        "the run was interrupted: 12 rounds were finished, and whether rows are what their names "
-        "say was not looked at"
-    )
+    sentence = "the run was interrupted: 12 rounds were finished; labels are not verified"
     assert rows.notes(data)[0] == ([], sentence)
     assert "the run was interrupted" in pb.Comparison(data).to_markdown()
     assert "interrupted" not in str(comparison)

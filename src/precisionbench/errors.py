@@ -81,7 +81,16 @@ class BackendUnavailableError(PrecisionBenchError):
     def __init__(self, requirement: str, remedy: str = "") -> None:
         super().__init__(requirement, remedy)
         self.requirement = self.reason
-        self.reason = f"needs {self.requirement}"
+        self.reason = f"requires {self.requirement}"
+
+
+def requirement_of(reason: str) -> str:
+    """What a backend lacks here, from the reason of its `BackendUnavailableError`.
+
+    Args:
+        reason: of this version (`requires an NVIDIA GPU`) or of an old result file (`needs ...`).
+    """
+    return reason.removeprefix("requires ").removeprefix("needs ")
 
 
 class PreparationError(PrecisionBenchError):

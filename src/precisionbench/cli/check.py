@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 @click.command(
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     short_help="Run your own benchmark script and report its problems.",
-    epilog=exit_codes_text(
-        "a problem was found", "the script did not finish, or called no model"
-    ),
+    epilog=exit_codes_text("a problem was found", "the script did not finish, or called no model"),
 )
 @click.option(
     "--timeout",

@@ -117,7 +117,9 @@ def explain(
     _check_usage(gap, model, experiments)
     if (trust or shapes) and model is None:
         option = "--trust" if trust else "--input-shape"
-        raise click.UsageError(f"{option} is for experiments, which require the model: {_WITH_MODEL}")
+        raise click.UsageError(
+            f"{option} is for experiments, which require the model: {_WITH_MODEL}"
+        )
     report = _Report(html, overwrite)
     report.check()
     if gap.to is not None:

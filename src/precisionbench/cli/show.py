@@ -101,9 +101,7 @@ def _check_usage(form: _Form, html: str | None, overwrite: bool) -> None:
     if form.as_json + form.markdown + form.as_csv > 1:
         raise click.UsageError("--json, --markdown and --csv exclude each other; give one of them")
     if form.rules and form.as_csv:
-        raise click.UsageError(
-            "--rules and --csv exclude each other; use --rules --json"
-        )
+        raise click.UsageError("--rules and --csv exclude each other; use --rules --json")
     if overwrite and html is None:
         raise click.UsageError("--overwrite requires --html; add it")
     if (form.backends or form.engines) and not form.rules:

@@ -71,7 +71,7 @@ def batch_size_option() -> Decorator:
 
 def input_shape_option() -> Decorator:
     """`--input-shape`, which may be repeated."""
-    text = "Shape of one item of a random float32 input, such as 3,224,224 (repeatable: once for each input)."
+    text = "Shape of one item of a random float32 input, such as 3,224,224 (repeatable)."
     return click.option(
         "--input-shape", "shapes", type=_Shape(), multiple=True, metavar="SHAPE", help=text
     )

@@ -73,7 +73,7 @@ def check_baseline(comparison: Comparison, file: Path, *, save: bool, overwrite:
             f"the baseline {file} was measured under other conditions: {exc.reason}", _REPLACE
         ) from exc
     rows = "; ".join(map(change_text, found.rows))
-    return f"no row is slower than the baseline of {found.old_created}: {rows}"
+    return f"no row is significantly slower than the baseline of {found.old_created}: {rows}"
 
 
 def _check_rounds(comparison: Comparison) -> None:

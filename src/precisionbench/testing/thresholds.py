@@ -34,9 +34,9 @@ from precisionbench.results import (
 from precisionbench.results.json_values import Json
 from precisionbench.spec_syntax import same_row, split_spec
 
-_MEASURE_LONGER = "measure longer (a larger budget, more replicas or sessions), or lower the threshold"
-_SEE_DIAGNOSIS = "diagnose the comparison to see what limits it (pb.explain, or --explain)"
-_SEE_LAYERS = "diagnose the comparison to see in which layer the error grows (pb.explain, or --explain)"
+_MEASURE_LONGER = "measure longer (a larger budget, more replicas), or lower the threshold"
+_SEE_DIAGNOSIS = "diagnose the comparison to find what limits it (pb.explain, or --explain)"
+_SEE_LAYERS = "diagnose the comparison to find the layer with the error (pb.explain, or --explain)"
 
 
 @attrs.frozen
@@ -222,7 +222,7 @@ def _check_rows(
 
 def _speedup_text(name: str, reference: str, found: Speedup) -> str:
     value, low, high = ratio_texts(found)
-    return f"{name} is {value} times as fast as {reference}, {low} to {high}"
+    return f"{name} measured {value}x {reference} ({low} to {high})"
 
 
 def verdict_text(verdict: Verdict, reason: str) -> str:
