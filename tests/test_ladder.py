@@ -286,7 +286,7 @@ def unmeasured(monkeypatch):
         ({"to": "mlperf-v4.1-h200"}, RecordNotFoundError, "did you mean"),
         ({"start": "eagre"}, BackendNotFoundError, "eager"),
         ({"start": "eager:precision=fp99"}, SpecError, "fp99"),
-        ({"start": "torch2trt"}, BackendUnavailableError, "needs"),
+        ({"start": "torch2trt"}, BackendUnavailableError, "requires"),
     ],
     ids=["id", "name", "option", "missing"],
 )

@@ -73,7 +73,7 @@ RETIRED = {
     r"\bto measure in, in all\b": "total measuring time",
     r"\bcame about\b": "show the traceback",
     r"\bend with 1\b": "exit with 1 if not met",
-    r"\ball else goes to\b|\bstandard (error|output)\b": "stderr, stdout",
+    r"\ball else goes to\b|\bstandard (error(?! of)|output)\b": "stderr, stdout",
     r"\bnothing of the progress\b": "no progress output",
     r"\b(validity )?gates?\b": "rule, problem found",
     r"\bbreach(es)?\b": "problem found",
@@ -94,9 +94,9 @@ OPTIONS = (
 PATTERNS = {re.compile(text, re.IGNORECASE): instead for text, instead in RETIRED.items()}
 WORDS = re.compile("|".join(f"(?:{text})" for text in RETIRED), re.IGNORECASE)
 OPTION_NAMES = re.compile(OPTIONS)
-# Names in code are not words of a text: spans of code, arguments, keys, attributes, placeholders.
+# Names in code are not words of a text: spans of code, arguments, keys, attributes.
 CODE = re.compile(
-    r"`[^`\s]+`|(?m:^ +\w+:(?=\s))|\b\w+=|[\"']\w+[\"']:|(?<=\w)\.[a-z_]\w*|\{[\w.]*\}", re.ASCII
+    r"`[^`\s]+`|(?m:^ +\w+:(?=\s))|\b\w+=|[\"']\w+[\"']:|(?<=\w)\.[a-z_]\w*", re.ASCII
 )
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 PAGES = sorted(
@@ -168,7 +168,7 @@ def name(path: Path) -> str:
         ("it is no longer open, and there is no other; no row is no slower than x", []),
         ("C10 layout conversions", ["C10"]),
         ("a C10-like name, C++ and C40", ["C10"]),
-        ("see `roofs` and found.gate of {roofs} with gate=3", []),
+        ("see `roofs` and found.gate with gate=3", []),
         ("reads {value} times as fast as eager", ["reads {value} times as fast"]),
         ("MOST OF THIS IS NOT KNOWN", ["MOST OF THIS IS NOT KNOWN"]),
     ],

@@ -62,7 +62,7 @@ def test_all_commands_that_read_results_take_last(cache):
     assert "Ten questions" in run("explain", "last").stdout
     done = run("diff", "last~1", "last", "--force")
     assert done.exit_code == 0, done.output
-    assert "interval" in done.stdout
+    assert "95 % CI" in done.stdout
 
 
 def test_without_one_it_says_what_to_do(cache):
