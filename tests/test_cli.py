@@ -353,17 +353,17 @@ def test_output_formats_exclude_each_other(saved, forms):
 
 
 @pytest.mark.parametrize(
-    ("command", "belongs"),
+    ("command", "required"),
     [
         (("show", "saved.json"), "--html"),
-        (("compare", "cli_models:tiny"), "--output and --html"),
-        (("ladder", "cli_models:tiny"), "--output and --html"),
+        (("compare", "cli_models:tiny"), "--output or --html"),
+        (("ladder", "cli_models:tiny"), "--output or --html"),
     ],
 )
-def test_overwrite_needs_a_file_to_write(ready, command, belongs):
+def test_overwrite_needs_a_file_to_write(ready, command, required):
     done = run(*command, "--overwrite")
     assert done.exit_code == 2
-    assert f"--overwrite belongs to {belongs}; add" in done.stderr
+    assert f"--overwrite requires {required}; add" in done.stderr
 
 
 def test_show_prints_csv(saved):
@@ -461,7 +461,7 @@ def test_a_terminal_gets_a_live_line_and_colours(here):
         shown = terminal.plain()
     assert "[1/3] eager: measuring" in shown
     assert "[2/3] half: measuring" in shown
-    assert "apex-amp: needs" in shown
+    assert "apex-amp: requires" in shown
     assert "\x1b[" in terminal.shown
     assert "items/s" in shown
 
@@ -568,7 +568,7 @@ def test_experiments_without_a_model_ask_for_the_argument_model(tmp_path):
     command = ["explain", str(tmp_path / "r.json"), "--experiments", "channels-last"]
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 2
-    assert "experiments need the model: give MODEL after FILE" in done.stderr
+    assert "experiments require the model: give MODEL after FILE" in done.stderr
 
 
 # What each command's exit code says; the first is what ends with 0.

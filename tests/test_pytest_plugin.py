@@ -110,7 +110,7 @@ def test_it(precision_benchmark):
 """
     )
     done.assert_outcomes(failed=1)
-    assert "E AssertionError: half is" in text(done)
+    assert "E AssertionError: half measured" in text(done)
     assert "inconclusive: rows were measured one after another" in text(done)
     assert "Linear, batch 4 on" in text(done)
     assert "def assert_speedup" not in done.stdout.str()  # the frame of the claim is the test's
@@ -272,7 +272,7 @@ def test_a_missing_baseline_is_reported_and_saved_only_on_request_by_a_passing_t
 
 
 def test_a_test_is_compared_with_its_baseline(nested):
-    """The same code is taken for slower than it was where the baseline's times are a lie."""
+    """The same code is taken for slower than it was where the baseline's times are wrong."""
     options = ("--precisionbench-baselines", "b", "--precisionbench-save")
     nested(APART, *options).assert_outcomes(passed=1)
     rewrite(only_file("b"), lambda sample: sample * 1e5)
@@ -284,7 +284,7 @@ def test_a_test_is_compared_with_its_baseline(nested):
     done = nested(APART, *options)
     done.assert_outcomes(failed=1)
     assert re.search(
-        r"slower than on .*: eager 0\.00.* \(slower: the interval excludes 1\)", text(done)
+        r"slower than on .*: eager 0\.00.*\), slower: the interval excludes 1", text(done)
     )
     assert only_file("b").read_bytes() == kept
     nested(APART, *options, "--precisionbench-overwrite").assert_outcomes(passed=1)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(
     short_help="Compare a newer result with an older one.",
-    epilog=exit_codes_text("--fail-if-slower failed", INTERNAL_ERROR),
+    epilog=exit_codes_text("--fail-if-slower is not met", INTERNAL_ERROR),
 )
 @click.argument("old", type=ResultFile())
 @click.argument("new", type=ResultFile())
