@@ -229,7 +229,7 @@ def traceback_of(error: BaseException) -> str:
 
     try:
         return text_of("".join(traceback.format_exception(error)), _TRACEBACK_LIMIT)
-    except Exception:  # such as notes that are no text
+    except Exception:  # such as notes that are not text
         return one_line(error)
 
 

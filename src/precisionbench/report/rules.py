@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Rows = Mapping[str, Sequence[Statement]]
-_HEADINGS = ("rule", "figure", "says", "how")
+_HEADINGS = ("rule", "figure", "value", "how")
 _DIGITS = 4
 
 
@@ -51,7 +51,7 @@ def to_markdown(found: Rows) -> str:
 
 def _show(found: Rows, console: Console) -> None:
     widen(console)
-    columns = [Column(h, right=h == "says", breaks=h in ("rule", "figure")) for h in _HEADINGS]
+    columns = [Column(h, right=h == "value", breaks=h in ("rule", "figure")) for h in _HEADINGS]
     for backend, statements in found.items():
         cells = [[*map(styled, _cells(statement))] for statement in statements]
         console.print(styled(f"{backend}, by reporting convention", style="bold"))
