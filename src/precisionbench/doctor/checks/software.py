@@ -32,7 +32,7 @@ def check_host(readings: Readings) -> Iterator[MachineCheck]:
             "CPU governor",
             State.GOOD if steady else State.ATTENTION,
             readings.governor,
-            "" if steady else "set it to performance for a constant CPU clock: cpupower frequency-set -g performance",
+            "" if steady else "keep the CPU clock constant: cpupower frequency-set -g performance",
         )
 
 

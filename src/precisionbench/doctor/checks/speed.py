@@ -42,9 +42,7 @@ def check_timer(readings: Readings) -> Iterator[MachineCheck]:
         "clock",
         State.ATTENTION if coarse else State.GOOD,
         f"{name}, resolution {time_text(readings.clock_step_s)}",
-        "short calls are timed together in one sample; prefer larger batches"
-        if coarse
-        else "",
+        "short calls are timed together in one sample; prefer larger batches" if coarse else "",
     )
 
 
