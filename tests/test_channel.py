@@ -164,7 +164,7 @@ def test_a_broken_answer_ends_the_worker_and_is_an_error_of_its_row(answer, reas
     for _ in range(2):  # and of each later request
         with pytest.raises(WorkerError, match=reason) as caught:
             worker.ask("block", 60.0, samples=1)
-    assert "broken answer and was ended (block: " in caught.value.reason
+    assert "invalid answer and was ended (block: " in caught.value.reason
     assert "writes to a file descriptor that is not its own" in caught.value.remedy
     assert process.killed.is_set()
 
@@ -172,7 +172,7 @@ def test_a_broken_answer_ends_the_worker_and_is_an_error_of_its_row(answer, reas
 def test_an_answer_of_the_wrong_form_is_an_error_of_its_row():
     opening = {"clock": "host", "resolution_s": "fast"}
     worker, _ = worker_that(lambda request: answered(request, opening))
-    with pytest.raises(WorkerError, match=r"gave a broken answer \(open: "):
+    with pytest.raises(WorkerError, match=r"sent an invalid answer \(open: "):
         WorkerBackend(worker)
     worker.kill()
 
@@ -320,7 +320,7 @@ linux = pytest.mark.skipif(not can_fork(), reason="workers are forked on Linux o
 
 @linux
 def test_what_a_backend_writes_to_the_channel_is_a_failure_of_its_row(opened):
-    with pytest.raises(WorkerError, match=r"broken answer and was ended \(open: an answer to no"):
+    with pytest.raises(WorkerError, match=r"invalid answer and was ended \(open: an answer to no"):
         opened(Acts("everywhere"))
 
 

@@ -581,7 +581,7 @@ def test_a_plugin_whose_cleanup_fails_keeps_its_row(cnn, images, error):
             raise error("stuck")
 
     row = run(Faulty(), cnn, images)["mine"]
-    text = f"after it had been measured: its cleanup failed ({error.__name__}: stuck)"
+    text = f"after the measurement: its cleanup failed ({error.__name__}: stuck)"
     assert text in row.warnings
     assert row.measurement.blocks
 
@@ -824,7 +824,7 @@ def test_after_a_lost_device_all_further_rows_fail(cnn, images, monkeypatch):
     comparison = pb.compare(cnn, images, backends=[Fatal(), "half"], **QUICK)
     assert [row.backend for row in comparison.results] == ["eager"]
     assert [row.error for row in comparison.failures] == ["DeviceError", "DeviceError"]
-    assert comparison.failures[1].reason == "the device stopped answering in mine"
+    assert comparison.failures[1].reason == "the device stopped responding in mine"
 
 
 # What a plugin reports besides its times.

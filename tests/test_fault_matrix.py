@@ -370,7 +370,7 @@ def test_rows_are_kept_where_something_fails_after_them(whole, session):
     ):
         found = run(**arguments, **sessions)
         (note,) = found.run_notes
-        assert "what was measured is kept: precisionbench itself failed (Unexpected: oh)" in note
+        assert "finished rounds are kept: precisionbench itself failed (Unexpected: oh)" in note
         assert found.results.keys() == whole.results.keys()
 
 

@@ -212,7 +212,7 @@ def test_a_worker_that_fails_in_a_round_keeps_those_before(faulty, fault, when):
 def test_a_worker_that_fails_after_its_rounds_keeps_all_of_them(faulty, fault, when):
     found = row(faulty[0], fault, when)
     assert len(found.measurement.rounds) == ROUNDS
-    (warning,) = (text for text in found.warnings if "after it had been measured" in text)
+    (warning,) = (text for text in found.warnings if "after the measurement" in text)
     assert SENTENCES[fault] in warning
     assert found.agreement is not None
 

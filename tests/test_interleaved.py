@@ -148,7 +148,7 @@ def test_a_further_replica_that_fails_leaves_the_row_with_fewer(run):
     broken = Worker(error=PreparationError("no engine", "try again"))
     row_state = opened(run, broken)
     assert broken.killed
-    assert "1 replica(s) only, because the next one failed (no engine)" in row_state.warnings[0]
+    assert "1 replica(s) only, because another one failed (no engine)" in row_state.warnings[0]
 
 
 def test_a_backend_that_takes_long_to_build_has_one_replica(run):

@@ -27,7 +27,7 @@ def explained(exc: BaseException) -> PrecisionBenchError:
     """
     if isinstance(exc, PrecisionBenchError):
         return exc
-    error = PrecisionBenchError(f"internal error in precisionbench ({one_line(exc)})", _REPORT)
+    error = PrecisionBenchError(f"precisionbench itself failed ({one_line(exc)})", _REPORT)
     error.__cause__ = exc
     return error
 
