@@ -888,7 +888,7 @@ def test_details_that_cannot_be_kept_are_a_failure(cnn, images, kind):
         def steps(self, model, inputs):
             yield Prepared(inputs.bind(model), model, 5 if kind == "no mapping" else endless)
 
-    assert failure(Odd(), cnn, images).reason.startswith("its details cannot be kept (")
+    assert failure(Odd(), cnn, images).reason.startswith("its details cannot be recorded (")
 
 
 def test_output_of_a_factory_goes_to_the_log(images, capfd):
@@ -915,7 +915,7 @@ def test_an_output_that_changes_from_call_to_call_is_noted(images, kind):
             return x + torch.rand_like(x) if kind == "is random" else x.add_(1)
 
     comparison = pb.compare(Unsteady(), images, backends=[], **QUICK)
-    assert comparison["eager"].warnings[0].startswith("the last call's output is not the first's")
+    assert comparison["eager"].warnings[0].startswith("the last call's output differs from the first's")
 
 
 def test_an_output_without_tensors_is_compared_with_nothing(images):

@@ -64,7 +64,7 @@ def test_torch_is_restored_after_compiling(cnn, images):
     config = torch._inductor.config.freezing, torch._inductor.config.triton.cudagraphs
     limit, functions = dynamo.config.patch, Functions.now()
     with opened(cnn, images, "compile:mode=reduce-overhead,freezing=true") as session:
-        assert session.opening.details["cuda_graphs"] == "skipped: there are none on cpu"
+        assert session.opening.details["cuda_graphs"] == "skipped: not supported on cpu"
     after = read_flags(), dict(os.environ), {name: dict(c) for name, c in counters.items()}
     assert after == before
     assert config == (torch._inductor.config.freezing, torch._inductor.config.triton.cudagraphs)
@@ -208,9 +208,9 @@ def test_a_cache_folder_that_cannot_be_made_is_named(cnn, images, monkeypatch, t
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("compile:dtype=float16,precision=tf32", "precision=tf32 is for float32"),
-        ("compile:mode=reduce-overhead,cuda_graph=true", "makes CUDA graphs itself"),
-        ("compile:mode=fast", "mode cannot be 'fast'; it is 'default' or 'reduce-overhead'"),
+        ("compile:dtype=float16,precision=tf32", "precision=tf32 requires dtype=float32"),
+        ("compile:mode=reduce-overhead,cuda_graph=true", "already uses CUDA graphs"),
+        ("compile:mode=fast", "mode cannot be 'fast'; use 'default' or 'reduce-overhead'"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(spec, message):

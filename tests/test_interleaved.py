@@ -131,7 +131,7 @@ def test_there_are_as_many_replicas_as_the_hosts_memory_holds(fit, replicas):
 
 
 def test_a_host_that_cannot_hold_one_worker_of_each_row_is_refused():
-    with pytest.raises(DoesNotFitError, match="holds 1 workers at once"):
+    with pytest.raises(DoesNotFitError, match="holds only 1 workers at once"):
         replica_count(make_run(workers_that_fit=lambda *_: 1))
 
 
@@ -153,7 +153,7 @@ def test_a_further_replica_that_fails_leaves_the_row_with_fewer(run):
 
 def test_a_backend_that_takes_long_to_build_has_one_replica(run):
     row_state = opened(run, Worker(), first=Worker(build_s=61.0))
-    assert "because building it takes 61 s" in row_state.warnings[0]
+    assert "because building takes 61 s" in row_state.warnings[0]
 
 
 def test_a_replica_that_the_devices_memory_cannot_hold_is_not_opened():
@@ -402,7 +402,7 @@ def test_restarted_rows_leave_out_what_their_share_of_the_budget_has_no_time_for
     )
     restarts.measure(run, max_rounds=1)
     (note,) = run.collector.run_notes
-    assert note == "the budget of 0.2 s left no time for the profile; budget_s=1 would do"
+    assert note == "the budget of 0.2 s left no time for profiling; a budget of 1 s is enough"
     assert all(part.evidence is None for (part,) in run.finished.values())
 
 
@@ -472,7 +472,7 @@ def test_the_limit_of_open_files_limits_the_replicas(left, replicas):
 
 def test_rows_that_cannot_be_open_at_once_are_restarted():
     run = make_run(workers_that_fit=lambda *_: None, descriptors_left=lambda: 100 + 4)
-    with pytest.raises(DoesNotFitError, match="limit of open files allows 1 workers at once"):
+    with pytest.raises(DoesNotFitError, match="limit of open files allows only 1 workers at once"):
         replica_count(run)
 
 

@@ -283,7 +283,7 @@ def test_details_of_megabytes_are_left_out_with_a_warning():
         evidence=False,
     )
     assert found["talkative"].details == {}
-    assert found["talkative"].warnings[0].startswith("its details were not kept: they are 2.0 MB")
+    assert found["talkative"].warnings[0].startswith("its details were not recorded: 2.0 MB")
 
 
 class Exited:

@@ -42,14 +42,13 @@ def _check(spec: str) -> None:
     name, options = split_spec(spec)
     if name in discovery.installed() and not discovery.is_ours(name):
         raise UntrustedSpecError(
-            f"the file names the plugin {name!r}, whose code is not run unless you trust the file",
-            _REMEDY,
+            f"the file names the plugin {name!r}, whose code is not run by default", _REMEDY
         )
     for option, what in named_by_options(discovery.load(name)).items():
         if option in options:
             raise UntrustedSpecError(
                 f"the file names {what} by {option}={options[option]!r} of {name!r}, which is not "
-                "used unless you trust the file",
+                "used by default",
                 _REMEDY,
             )
 
