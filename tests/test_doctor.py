@@ -165,7 +165,10 @@ def test_the_summary_counts_every_line_that_is_marked():
 def test_a_load_of_our_own_is_none():
     """The load average counts our own work, so it decides only where nothing else is known."""
     check = line(healthy(load=0.9, cpu=CpuUse(2.0, 2, 2.1, 2.0)), "host load")
-    assert (check.state, check.finding) == (State.GOOD, "other processes kept 0.1 of 2 CPU cores busy")
+    assert (check.state, check.finding) == (
+        State.GOOD,
+        "other processes kept 0.1 of 2 CPU cores busy",
+    )
 
 
 def test_missing_readings_are_unknown():

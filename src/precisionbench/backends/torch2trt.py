@@ -57,8 +57,7 @@ _WORKSPACE_BYTES = 1 << 30
 _OTHER_MODEL = 0.5
 _REMEDY = "fix what it names, or try use_onnx=true, another precision or a smaller batch"
 _INSTALL = (
-    "install TensorRT 8 to 10, and the master branch of "
-    "https://github.com/NVIDIA-AI-IOT/torch2trt"
+    "install TensorRT 8 to 10, and the master branch of https://github.com/NVIDIA-AI-IOT/torch2trt"
 )
 
 

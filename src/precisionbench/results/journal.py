@@ -229,9 +229,7 @@ def from_text(text: str, source: str) -> ComparisonData:
             f"{source} is a damaged journal ({_said(exc)})", "measure again"
         ) from exc
     if not measured:
-        raise ResultFormatError(
-            f"{source} is a journal without a finished block", "measure again"
-        )
+        raise ResultFormatError(f"{source} is a journal without a finished block", "measure again")
     return json_format.from_document(contents.document(measured), source)
 
 
