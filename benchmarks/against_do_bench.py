@@ -4,7 +4,7 @@ Needs an NVIDIA GPU with Triton and torchvision:
 
     python benchmarks/against_do_bench.py [FILE.json]
 
-Each pair is repeated in turn, because the clocks change between two tools that run one after the other.
+Each pair is repeated in turn, because clocks change between two tools that run in sequence.
 It exits with 1 where a ratio is more than 2 % from 1.
 """
 

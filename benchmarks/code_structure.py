@@ -2,8 +2,8 @@
 
     python benchmarks/code_structure.py --rev bee55e4
 
-The figures of the working tree stand beside those of each revision that `--rev` names. It exits with
-1 and the place where the working tree misses a limit. It needs git and import-linter.
+The figures of the working tree stand beside those of each revision that `--rev` names. It exits
+with 1 where the working tree misses a limit, and prints the place. It needs git and import-linter.
 
 A function's lines are those of its signature and its body, without its docstring. A function that
 is longer only because of its signature and decorators is a declaration, such as `compare` with its

@@ -1,4 +1,4 @@
-"""Why does a measured rate differ from a published one? The ledger of a saved result; runs no model.
+"""Why does a measured rate differ from a published one? The ledger of a saved result.
 
 python examples/explain_gap.py [result.json [published id]]
 """

@@ -48,8 +48,8 @@ def reported() -> Comparison:
     source = pb.published.get(ROWS["eager"])
     xavier = Gpu("Jetson AGX Xavier", "7.2", 0, 8)
     environment = Environment(
-        device="cuda:0", gpu=xavier, platform="Linux aarch64", python="not recorded", torch="not recorded",
-        cuda=None, cudnn="8.0", packages={}, cpu="not recorded", cpu_cores=8, threads=8,
+        device="cuda:0", gpu=xavier, platform="Linux aarch64", python="not recorded",
+        torch="not recorded", cuda=None, cudnn="8.0", packages={}, cpu="not recorded", cpu_cores=8, threads=8,
         jetson="JetPack 4.4", flags={}, power_mode="MAXN",
     )  # fmt: skip
     data = ComparisonData(
@@ -136,8 +136,8 @@ def factors() -> list[Factor]:
             Kind.ASSUMED,
             int8,
             "; ".join(f"{r.id} ({r.source_url})" for r in gpu),
-            "MLPerf's and its configuration's INT8 on the GPU alone, over 308 images/s times the two "
-            "factors above, so it is as uncertain as they are",
+            "MLPerf's and its configuration's INT8 on the GPU alone, over 308 images/s times the "
+            "two factors above, so it is as uncertain as they are",
         ),
         Factor(
             "two DLAs beside the GPU",

@@ -43,7 +43,8 @@ def case() -> pb.GapLedger:
             "the baseline is not float32", Kind.MEASURED, Interval(1.0, 1.0, 1.0),
             "the same model in a separate process: 3,175 images/s, and 9,881 after Apex O1 in "
             "the same process, with an output in float16",
-            "the rate stays, its label changes: it already includes half precision", is_confirmed=True,
+            "the rate stays, its label changes: it already includes half precision",
+            is_confirmed=True,
         ),
         _measured("Apex O1 to half, in a separate process", small["fp16"] / leaked,
                   "half over the leaked row"),
