@@ -6,22 +6,27 @@ A comment on a page names the output that stands below it:
     <!-- output: show table tests/recorded/nchw.json.gz -->
     <!-- output: show Notes tests/recorded/nchw.json.gz -->
     <!-- output: examine matmul docs/records/h100-doctor.json -->
+    <!-- output: check bench.py docs/checking-a-script.md -->
 
-`explain` is one finding, `show` one paragraph of a comparison, `examine` the lines of a check. The
-sentence below the comment names the run. A test compares every page with what is printed.
+`explain` is one finding, `show` one paragraph of a comparison, `examine` the lines of a check.
+`check` runs the first block `py` of a page. The sentence below the comment names the run. A test
+compares every page with what is printed.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import dedent
 
 import attrs
 
+import precisionbench as pb
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.doctor.checks import checks_of
 from precisionbench.doctor.readings import Readings
@@ -31,7 +36,7 @@ from precisionbench.report.text import to_text as comparison_text
 from precisionbench.results import ComparisonData, Environment, json_format
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted((ROOT / "docs/causes").glob("*.md"))
+PAGES = [*sorted((ROOT / "docs/causes").glob("*.md")), ROOT / "docs/checking-a-script.md"]
 OUTPUT = re.compile(r"(<!-- output: (\w+) (\S+) (\S+) -->\n).*?\n```\n", re.DOTALL)
 REMEDY = "run python docs/cause_pages.py"
 
@@ -43,7 +48,8 @@ def with_outputs(page: str) -> str:
 
 def _run_and_output(command: str, what: str, name: str) -> str:
     run, output = COMMANDS[command](what, _text(ROOT / name))
-    return f"Recorded run ({run}; `{name}`):\n\n```text\n{dedent(output)}\n```\n"
+    caption = f"Recorded run ({run}; `{name}`):" if run else "Output:"
+    return f"{caption}\n\n```text\n{dedent(output)}\n```\n"
 
 
 def _text(file: Path) -> str:
@@ -79,6 +85,20 @@ def examined(what: str, text: str) -> tuple[str, str]:
     return _machine(readings.environment), "\n".join(line for line in lines if what in line)
 
 
+def checked(name: str, page: str) -> tuple[str, str]:
+    """The report of a script on the page, as `precisionbench check` prints it, without times."""
+    here = Path.cwd()
+    with TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            Path(name).write_text(page.partition("```py\n")[2].partition("```")[0])
+            report = str(pb.check(name, timeout_s=120))
+        finally:
+            os.chdir(here)
+    notes = [part for part in report.split("\nNote: ") if "% of the time" not in part]
+    return "", re.sub(r",\s+read\s+[\d.]+\s+m?s\b", ", read ... ms", "\nNote: ".join(notes))
+
+
 def _run(data: ComparisonData) -> str:
     return f"{_machine(data.environment)}, {data.created[:10]}"
 
@@ -92,6 +112,7 @@ COMMANDS: dict[str, Callable[[str, str], tuple[str, str]]] = {
     "explain": explained,
     "show": shown,
     "examine": examined,
+    "check": checked,
 }
 
 

@@ -1,4 +1,4 @@
-"""Every page of a cause has one form, and shows what the code prints."""
+"""Pages of causes have one form, and show what the code prints; so does the page on `check`."""
 
 from __future__ import annotations
 
@@ -65,6 +65,11 @@ def test_a_page_has_the_form_of_all_others(cause):
 
 def test_no_page_is_of_a_cause_that_is_not_there():
     assert {file.stem for file in FOLDER.glob("*.md")} == {*NAMES, "README"}
+
+
+def test_the_report_of_a_script_is_what_is_printed(cause_pages):
+    shown = (ROOT / "docs/checking-a-script.md").read_text(encoding="utf-8")
+    assert shown == cause_pages.with_outputs(shown), cause_pages.REMEDY
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,8 +5,6 @@ The same rules on evidence of a real GPU are in test_recorded.py.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import attrs
 import pytest
 
