@@ -93,14 +93,16 @@ def test_commands_have_arguments_that_the_command_line_takes(name):
         main.commands[command].make_context(command, arguments)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", [name for name in NAMES if "# mine.py" in page(name)])
-def test_models_of_the_pages_can_be_called(name):
+def test_models_of_the_pages_can_be_called(name, dtype):
     """Weights are left uninitialised, which takes no time."""
     (source,) = blocks(name, "python")
     namespace: dict = {}
     exec(source, namespace)
     with torch.device("meta"):
         model, inputs = namespace["make"](batch_size=2)
+    model = model.to_empty(device="cpu").eval().to(dtype)
     with torch.inference_mode():
-        output = model.to_empty(device="cpu").eval()(torch.zeros(inputs.shape))
+        output = model(torch.zeros(inputs.shape, dtype=dtype))
     assert output.shape == inputs.shape
