@@ -557,7 +557,7 @@ def test_the_installed_command_finds_functions_in_the_working_directory(tmp_path
     assert done.returncode == 0, done.stderr
     assert "half:dtype=bfloat16" in done.stdout
     assert "the inputs are zeros" in done.stdout
-    assert "experiments made: random-inputs (eager)" in done.stdout
+    assert "experiments run: random-inputs (eager)" in done.stdout
 
 
 def test_experiments_without_a_model_ask_for_the_argument_model(tmp_path):

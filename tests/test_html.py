@@ -157,7 +157,7 @@ def test_a_recorded_run_shows_its_findings():
     assert "Inconclusive: half measured 2.77x eager (95 % CI 2.74 to 2.80)" in text
     assert "layout conversions around convolutions" in text
     assert "use memory_format=channels_last for the model and its inputs" in text
-    assert "input channels 50 is no multiple of 8" in text
+    assert "input channels 50 is not a multiple of 8" in text
     assert "fp16 and bf16 990 TFLOP/s" in text
     assert "7.04 mJ/item" in text
     assert "147 MB" in text

@@ -47,7 +47,7 @@ def test_the_table_shows_every_figure_and_failure(comparison):
     assert half.split()[6:] == ["2.500", "to", "2.500", "1.0e-03"]
     assert "half: mind this" in text
     assert "Not available: apex-amp (requires Apex); get it" in text
-    assert "no verdict" in text
+    assert "speed-ups are inconclusive" in text
 
 
 def test_the_table_fits_eighty_columns(comparison):
