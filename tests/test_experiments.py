@@ -349,4 +349,4 @@ def test_a_saved_result_is_explained_on_the_command_line(zeros, tmp_path):
 def test_explain_without_evidence_is_refused():
     done = CliRunner().invoke(main, ["compare", "a.b:c", "--explain", "--no-evidence"])
     assert done.exit_code == 2
-    assert "needs the evidence" in done.output
+    assert "requires profiling" in done.output

@@ -117,7 +117,7 @@ def test_rows_that_were_measured_one_after_another_say_so():
 def test_a_contended_machine_is_the_reason():
     busy = [RoundConditions(n, n, cpu=CpuUse(1.0, 2, 2.0, 0.4)) for n in range(ROUNDS)]
     data = attrs.evolve(run(half=1.02, noise=0.2), conditions=tuple(busy))
-    assert "the machine was busy (others kept 1.6 of 2 CPU cores busy in all 20 rounds)" in (
+    assert "the machine was busy (other processes used 1.6 of 2 CPU cores in all 20 rounds)" in (
         headline(data)
     )
 

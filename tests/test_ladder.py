@@ -197,9 +197,9 @@ def test_the_table_goes_from_start_to_top_with_the_other_rows_below():
     lines = " ".join(text.split())
     assert lines.startswith("torchvision:resnet50 on NVIDIA H200")
     assert lines.index("3,333 eager") < lines.index("2,500 0.750x") < lines.index("16,667 6.67x")
-    assert f"{TOP} serves 16,667 items/s: directly 5 times as many as eager" in lines
+    assert f"{TOP} runs 16,667 items/s: directly 5 times as many as eager" in lines
     assert (
-        "beside the way: half, 10,000 items/s; its output is not finite where the reference's is."
+        "also tried: half, 10,000 items/s; its output is not finite where the reference's is."
     ) in lines
     assert "compile could not be measured: no compiler." in lines
     assert lines.endswith("TensorRT was left out.")
@@ -224,7 +224,7 @@ def test_the_gap_comes_first():
 def test_no_faster_row_is_stated():
     found = Ladder.of(pb.Comparison(run(EAGER, row("half", 40e-3))), "eager")
     assert (found.top, found.rungs, found.off) == ("eager", (), ("half",))
-    assert "no other row whose output is finite is faster here than eager." in str(found)
+    assert "no other row with a finite output is faster here than eager." in str(found)
 
 
 def test_two_orders_of_changes_are_explained():
@@ -286,7 +286,7 @@ def unmeasured(monkeypatch):
         ({"to": "mlperf-v4.1-h200"}, RecordNotFoundError, "did you mean"),
         ({"start": "eagre"}, BackendNotFoundError, "eager"),
         ({"start": "eager:precision=fp99"}, SpecError, "fp99"),
-        ({"start": "torch2trt"}, BackendUnavailableError, "needs"),
+        ({"start": "torch2trt"}, BackendUnavailableError, "requires"),
     ],
     ids=["id", "name", "option", "missing"],
 )

@@ -412,8 +412,8 @@ def show(*args: str):
 
 def test_the_command_shows_all_rows_or_one(saved):
     everything = show(saved, "--rules").stdout
-    assert "eager, under whose rules" in everything
-    assert "half, under whose rules" in everything
+    assert "eager, by reporting convention" in everything
+    assert "half, by reporting convention" in everything
     only = show(saved, "--rules", "--backend", "half").stdout
     assert "eager" not in only
     assert "https://github.com/mlcommons/inference" in only
@@ -436,4 +436,4 @@ def test_rows_on_the_same_engine_are_reported(saved):
 def test_options_of_rules_without_it_are_bad_usage(saved):
     done = show(saved, "--backend", "half")
     assert done.exit_code == 2
-    assert "belong to --rules" in done.stderr
+    assert "require --rules" in done.stderr
