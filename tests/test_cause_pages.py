@@ -13,6 +13,7 @@ import torch
 
 from precisionbench.cli.main import main
 from precisionbench.diagnosis.causes import CAUSES
+from precisionbench.scriptcheck.rules import RULES
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs/causes"
@@ -65,6 +66,18 @@ def test_a_page_has_the_form_of_all_others(cause):
 
 def test_no_page_is_of_a_cause_that_is_not_there():
     assert {file.stem for file in FOLDER.glob("*.md")} == {*NAMES, "README"}
+
+
+def test_every_problem_of_a_script_has_a_section_of_one_form():
+    shown = (ROOT / "docs/checking-a-script.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## )", shown, re.MULTILINE | re.DOTALL))
+    assert list(sections) == [rule.gate for rule in RULES]
+    for text in sections.values():
+        parts = re.findall(r"^- (Symptom|Found|Suspected|Fix|Not to be confused|More)", text, re.M)
+        assert list(dict.fromkeys(parts)) in (
+            ["Symptom", status, "Fix", "Not to be confused", "More"]
+            for status in ("Found", "Suspected")
+        )
 
 
 def test_the_report_of_a_script_is_what_is_printed(cause_pages):
