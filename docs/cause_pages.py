@@ -96,7 +96,8 @@ def checked(name: str, page: str) -> tuple[str, str]:
         finally:
             os.chdir(here)
     notes = [part for part in report.split("\nNote: ") if "% of the time" not in part]
-    return "", re.sub(r",\s+read\s+[\d.]+\s+m?s\b", ", read ... ms", "\nNote: ".join(notes))
+    timed = re.compile(r",\s+read\s.*?(?=\n\n)", re.DOTALL)
+    return "", timed.sub(", read ...", "\nNote: ".join(notes))
 
 
 def _run(data: ComparisonData) -> str:

@@ -71,7 +71,7 @@ def test_no_page_is_of_a_cause_that_is_not_there():
 def test_every_problem_of_a_script_has_a_section_of_one_form():
     shown = (ROOT / "docs/checking-a-script.md").read_text(encoding="utf-8")
     sections = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## )", shown, re.MULTILINE | re.DOTALL))
-    assert list(sections) == [rule.gate for rule in RULES]
+    assert list(sections) == [rule.name for rule in RULES]
     for text in sections.values():
         parts = re.findall(r"^- (Symptom|Found|Suspected|Fix|Not to be confused|More)", text, re.M)
         assert list(dict.fromkeys(parts)) in (
