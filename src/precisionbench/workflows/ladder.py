@@ -21,6 +21,8 @@ from precisionbench.errors import IncomparableError
 from precisionbench.measure import availability, compare
 from precisionbench.measure.availability import reasons_against
 from precisionbench.measure.options import Options
+from precisionbench.measure.worker.shared_server import SHARED_SERVER
+from precisionbench.model.libraries import library_modules
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.published import get
 from precisionbench.published.record import Record
@@ -214,6 +216,7 @@ def ladder(
         PrecisionBenchError: nothing at all could be measured.
     """
     record = get(to) if isinstance(to, str) else to
+    SHARED_SERVER.begin(library_modules(model))  # which imports them while the rows are chosen
     bottom = _available(start)
     options = Options.of(
         effort,
