@@ -1200,6 +1200,22 @@ def test_memory_taken_by_rows_built_at_the_same_time_is_not_attributed_to_a_row(
         assert disturbed.recalibrated().driver_bytes is None
 
 
+@attrs.frozen
+class Importing(Base):
+    """Has its engine imported while the worker starts; the other module is not installed."""
+
+    imports: ClassVar[tuple[str, ...]] = ("no_such_engine", "sched")
+
+    def steps(self, model, inputs):
+        assert "sched" in sys.modules
+        return super().steps(model, inputs)
+
+
+def test_a_worker_imports_the_engine_while_it_starts(cnn, images):
+    options = {"launcher": "process", "replicas": 1, "effort": "quick"}
+    assert "mine" in run(Importing(), cnn, images, **options)
+
+
 def test_rows_that_are_built_together_are_measured_like_others(cnn, images):
     found = pb.compare(
         cnn,

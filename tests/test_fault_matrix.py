@@ -123,6 +123,19 @@ def assert_the_others_are_complete(found: Collector, whole: Collector, warnings:
         assert warnings or result.warnings == expected.warnings == ()
 
 
+@pytest.mark.parametrize(("together", "started"), [(False, 6), (True, 3)])
+def test_rows_built_together_do_not_wait_until_their_further_replicas_have_started(
+    together, started
+):
+    pool = SimulatedPool(SimulatedDevice(random.Random(0)))
+    found = run(options={"build_together": together}, worker_pool=lambda: pool)
+    assert pool.waits == [started]
+    assert [worker.replica for worker in pool.workers] == (
+        [0, 0, 0, 1, 1, 1] if together else [0, 1] * 3
+    )
+    assert {len(row.measurement.preparations) for row in found.results.values()} == {2}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("request_", BEFORE_ROUNDS)
 def test_a_row_that_fails_before_its_first_round_costs_the_others_nothing(whole, kind, request_):

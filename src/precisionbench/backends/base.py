@@ -86,6 +86,8 @@ class Backend(abc.ABC):
         tunes_by_timing: whether `prepare` or the first calls choose between algorithms by timing
             them, so that nothing else may run then. A plugin that does not says so, and its
             further replicas are prepared side by side.
+        imports: modules that `prepare` imports, where that takes seconds: a worker imports them
+            while other workers start.
         left_out: what the ladder says where the backend has rungs and cannot run; empty for its
             name.
         memory_format: layout of the model's and the inputs' 4-D and 5-D tensors.
@@ -101,6 +103,7 @@ class Backend(abc.ABC):
 
     name: ClassVar[str]
     tunes_by_timing: ClassVar[bool] = True
+    imports: ClassVar[tuple[str, ...]] = ()
     left_out: ClassVar[str] = ""
 
     memory_format: Literal["contiguous", "channels_last"] = attrs.field(

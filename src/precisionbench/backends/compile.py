@@ -78,6 +78,7 @@ class Compile(Backend):
 
     name: ClassVar[str] = "compile"
     left_out: ClassVar[str] = "compiled rows were left out"
+    imports: ClassVar[tuple[str, ...]] = ("torch._dynamo", "torch._inductor.compile_fx")
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     mode: Mode = "default"
     freezing: bool = False

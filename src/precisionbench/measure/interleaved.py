@@ -33,6 +33,7 @@ from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run, System
 from precisionbench.measure.schedule import RoundStatus, RowState, Schedule
 from precisionbench.measure.time_budget import PROFILE
+from precisionbench.measure.worker.process import Worker
 from precisionbench.model.workload import Workload
 from precisionbench.statistics import preload
 
@@ -127,6 +128,13 @@ def measure_session(run: Run, number: int) -> None:
             return
 
 
+def _started(
+    rows: Sequence[Row], starter: WorkerStarter, with_model: bool, count: int
+) -> dict[str, list[Worker]]:
+    """So many new workers of each row, by its name."""
+    return {row.name: [starter.start(row, with_model) for _ in range(count)] for row in rows}
+
+
 def _try_alone(run: Run, row: Row) -> None:
     """Start a row alone that ran out of memory: it fails, or not all rows fit at once."""
     with run.system.worker_pool() as pool:
@@ -146,11 +154,13 @@ def _measure_in_workers(run: Run, number: int) -> None:
         run.collector.report_run("starting", total=replicas * len(run.rows))
         starter = WorkerStarter.write(pool, run)
         copied = device_holds_copies(run, replicas * len(run.rows))
-        workers = {
-            row.name: [starter.start(row, copied) for _ in range(replicas)] for row in run.rows
-        }
+        together = run.options.build_together
+        workers = _started(run.rows, starter, copied, 1 if together else replicas)
         preload()  # while the workers import torch, and not between two rounds
         pool.wait_until_loaded()
+        if together:  # these start while the first are built, and not beside them on the device
+            for name, further in _started(run.rows, starter, copied, replicas - 1).items():
+                workers[name] += further
         row_states = open_replicas(run, workers, number)
         leave_all_cores_to_busy_calls(run, row_states.values())
         run.collector.record_conditions(shared_cores=run.shared_cores)
