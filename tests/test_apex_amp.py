@@ -154,7 +154,7 @@ def test_o1_takes_no_keep_batchnorm_fp32():
 
 def test_apex_that_is_not_installed_is_reported(site, monkeypatch):
     monkeypatch.setattr(apex_amp.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(BackendUnavailableError, match="needs NVIDIA Apex, which is not installed"):
+    with pytest.raises(BackendUnavailableError, match="requires NVIDIA Apex, which is not"):
         ApexAmp().check_available()
 
 

@@ -79,8 +79,8 @@ def test_a_comparison_without_float32_has_no_ceiling():
 def test_a_ceiling_that_was_exceeded_is_not_known():
     found = ceiling(conv(1e-3, channels=2048), times_s=(1e-3, 1e-6))
     assert found.best is None
-    assert found.reason.startswith("half brought ")
-    assert "more than the estimate of " in found.reason
+    assert found.reason.startswith("half measured ")
+    assert "above the estimate of " in found.reason
 
 
 def test_a_ceiling_is_never_below_what_was_brought():

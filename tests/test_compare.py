@@ -514,7 +514,7 @@ def test_a_plugin_that_is_unavailable(cnn, images):
     row = failure(Missing(), cnn, images)
     assert (row.error, row.reason, row.remedy) == (
         "BackendUnavailableError",
-        "needs a flux capacitor",
+        "requires a flux capacitor",
         "build one",
     )
 

@@ -330,7 +330,7 @@ def test_another_process_on_the_same_gpu_is_named():
         compared = pb.compare(
             nn.Linear(64, 64).cuda(), x, backends=["eager"], budget_s=20, replicas=1
         )
-        assert "others computed on this GPU" in disturbance_text(compared.data)
+        assert "other processes used this GPU" in disturbance_text(compared.data)
     finally:
         other.kill()
         other.wait()

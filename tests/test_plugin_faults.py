@@ -182,7 +182,7 @@ def test_a_plugin_whose_import_ends_the_process_is_a_failed_row(compared):
     failure = next(row for row in compared.failures if row.backend == "fatal")
     assert failure.error == "BackendUnavailableError"
     assert failure.reason.startswith(
-        "needs a plugin 'fatal' that imports (its worker process ended"
+        "requires a plugin 'fatal' that imports (its worker process ended"
     )
 
 

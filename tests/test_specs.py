@@ -218,7 +218,7 @@ def test_an_unknown_option_is_answered_with_the_nearest_and_all():
         ("half:cudnn_benchmark=yes", "cudnn_benchmark cannot be 'yes'; it is true or false"),
         ("torch2trt:dla_core=x", "dla_core cannot be 'x'; it is a whole number or none"),
         ("torch2trt:engine_cache=", "engine_cache cannot be ''"),
-        ("half:bfloat16", "has 'bfloat16' where an option should stand; write 'half:option=value"),
+        ("half:bfloat16", "has 'bfloat16' in the place of an option; write 'half:option=value"),
         ("half:dtype=float16,dtype=bfloat16", "gives 'dtype' twice; give it once"),
     ],
 )

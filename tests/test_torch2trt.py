@@ -509,7 +509,7 @@ def test_missing_torch2trt_is_reported(double, monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu_is_reported(double):
-    with pytest.raises(BackendUnavailableError, match="needs a CUDA GPU"):
+    with pytest.raises(BackendUnavailableError, match="requires a CUDA GPU"):
         Torch2trt().check_available()
 
 

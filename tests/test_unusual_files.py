@@ -43,8 +43,8 @@ def fifo(path: Path) -> Path:
 
 
 UNREADABLE = {
-    "a pipe without a writer": (fifo, "it is a device or a pipe, and not a file"),
-    "an endless device": (lambda _: Path("/dev/zero"), "it is a device or a pipe, and not a file"),
+    "a pipe without a writer": (fifo, "it is a device or a pipe, not a file"),
+    "an endless device": (lambda _: Path("/dev/zero"), "it is a device or a pipe, not a file"),
     "a folder": (lambda path: path.parent, "it is a folder"),
     "5 GB": (lambda path: sparse(path, 5 * 10**9), "it is larger than"),
     "a name with a null character": (
@@ -52,8 +52,8 @@ UNREADABLE = {
         "(null character|character that no file name can have)",
     ),
     "a name that is too long": (lambda path: path.with_name("n" * 300), "too long"),
-    "UTF-16": (lambda path: written(path, "{}".encode("utf-16")), "byte 0 is no UTF-8"),
-    "a compressed file": (lambda path: written(path, gzip.compress(b"{}")), "byte 1 is no UTF-8"),
+    "UTF-16": (lambda path: written(path, "{}".encode("utf-16")), "byte 0 is not UTF-8"),
+    "a compressed file": (lambda path: written(path, gzip.compress(b"{}")), "byte 1 is not UTF-8"),
 }
 
 
@@ -210,7 +210,7 @@ def test_a_published_file_with_hostile_values_is_refused_with_the_line(tmp_path)
     with pytest.raises(PublishedDataError, match=r"line 4: date is a number of more than 308"):
         published.read(written(tmp_path / "p.toml", text))
     twice = f"[{'a' * 100_000}]\n" * 2
-    with pytest.raises(PublishedDataError, match=r"is no TOML \(Cannot declare .{,300}\)"):
+    with pytest.raises(PublishedDataError, match=r"is not valid TOML \(Cannot declare .{,300}\)"):
         published.read(written(tmp_path / "p.toml", twice))
     deep = "[" + ".".join(["a"] * 5000) + "]\n"
     with pytest.raises(PublishedDataError, match="nested more than 100 levels deep"):

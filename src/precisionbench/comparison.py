@@ -21,6 +21,7 @@ from precisionbench.errors import (
     RowNotFoundError,
     SpecError,
     did_you_mean,
+    requirement_of,
 )
 from precisionbench.report import csv_text, plots, summaries
 from precisionbench.report.csv_text import to_csv
@@ -409,7 +410,7 @@ def _error_of(failure: BackendFailure) -> PrecisionBenchError:
         kind = PrecisionBenchError
     reason = failure.reason
     if kind is BackendUnavailableError:
-        reason = reason.removeprefix("needs ")
+        reason = requirement_of(reason)
     error: PrecisionBenchError = kind(reason, failure.remedy)
     error.reason = f"{failure.backend}: {failure.reason}"
     return error
