@@ -333,7 +333,11 @@ def test_without_any_measured_row_the_exit_code_is_3(here):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, "there is no file"), ("{", "is not complete JSON"), ("{}", "no precisionbench result")],
+    [
+        (None, "there is no file"),
+        ("{", "is not complete JSON"),
+        ("{}", "not a precisionbench result"),
+    ],
 )
 def test_a_bad_result_file_is_one_sentence(here, text, message):
     if text is not None:
@@ -529,7 +533,7 @@ def test_quick_is_an_effort_and_another_effort_contradicts_it(here):
     done = run("compare", "cli_models:tiny", "-b", "eager", *INLINE, "--quick", "-o", "q.json")
     assert done.exit_code == 0
     assert pb.load("q.json").data.options["effort"] == "quick"
-    assert "a first look in 6 rounds" in " ".join(done.output.split())
+    assert "a first estimate from 6 rounds" in " ".join(done.output.split())
     both = run("compare", "cli_models:tiny", *INLINE, "--quick", "--effort", "thorough")
     assert both.exit_code == 2
     assert "--quick and --effort thorough exclude each other" in both.output

@@ -132,7 +132,7 @@ def test_on_a_full_disk_only_the_profile_and_the_layers_errors_are_missing(tmp_p
             with pytest.raises(OutputError, match="could not be written .*; free space there"):
                 write(str(tmp_path / "values.pt"))
     assert found.unknown.keys() == {"profile"}
-    assert "is not whole" in found.unknown["profile"]
+    assert "is incomplete" in found.unknown["profile"]
     assert found.flops
     assert list(tmp_path.iterdir()) == []
 
@@ -264,7 +264,7 @@ def test_layers_of_compiled_models_are_not_profiled():
 def test_a_process_in_which_torch_is_patched_computes_no_float64_reference(monkeypatch):
     monkeypatch.setattr(float64_reference, "foreign_functions", lambda: ("torch.conv2d",))
     workload = resolve(nn.Linear(2, 2), torch.ones(1, 2), device="cpu", seed=0)
-    with pytest.raises(PreparationError, match="torch is patched here"):
+    with pytest.raises(PreparationError, match="torch is patched in this process"):
         layer_outputs_in_float64(workload)
 
 

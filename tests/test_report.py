@@ -321,7 +321,7 @@ def test_a_comparison_is_a_collection_of_measured_rows(comparison):
     assert "half:dtype=float16" in comparison
     assert "apex-amp" not in comparison, "it could not be measured"
     assert 0 not in comparison
-    with pytest.raises(KeyError, match="rows are found by name, and 0 is none"):
+    with pytest.raises(KeyError, match="rows are selected by name, not by 0"):
         comparison[0]
 
 

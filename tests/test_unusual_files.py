@@ -99,8 +99,8 @@ TEXTS = {
         "holds more than 10,000,000 values and keys",
     ),
     "a key twice": ('{"format": 1, "format": 2}', "the key 'format' stands twice"),
-    "NaN": ('{"seed": NaN}', "NaN is no JSON"),
-    "infinity": ('{"seed": -Infinity}', "-Infinity is no JSON"),
+    "NaN": ('{"seed": NaN}', "NaN is not JSON"),
+    "infinity": ('{"seed": -Infinity}', "-Infinity is not JSON"),
     "a large number": ('{"seed": 1e400}', "the number '1e400' is too large"),
     "a number of 400 digits": ('{"seed": 1' + "0" * 400 + "}", "the number '10000.* is too large"),
     "a number of 5,000 digits": ('{"seed": ' + "7" * 5000 + "}", "the number '7777.* is too large"),
@@ -110,7 +110,7 @@ TEXTS = {
 @pytest.mark.parametrize("case", TEXTS)
 def test_json_beyond_any_result_is_refused_before_it_is_used(case):
     text, sentence = TEXTS[case]
-    with pytest.raises(ResultFormatError, match=f"it is no precisionbench result .*{sentence}"):
+    with pytest.raises(ResultFormatError, match=f"it is not a precisionbench result .*{sentence}"):
         json_format.from_json(text, "it")
 
 
@@ -243,7 +243,7 @@ LINES = [
     (2, '{"failure": {"backend": "eager"}}', "line 2: must have name, options"),
     (2, '{"header": 3}', "line 2: "),
     (2, "[" * 100_000, "line 2: it is nested more than 100 levels deep"),
-    (2, '{"conditions": NaN}', "line 2: NaN is no JSON"),
+    (2, '{"conditions": NaN}', "line 2: NaN is not JSON"),
     (4, '{"of": "nobody", "block": {}}', "line 4: a block of the row 'nobody', which no line"),
     (4, '{"of": [], "block": {}}', "line 4: "),
     (4, '{"of": "eager", "block": {}}', "line 4: must have round, position, replica, samples"),

@@ -22,7 +22,11 @@ _AMPLIFICATION_MARGIN = 2.0
 _MAX_BOUND = 0.3
 # A float32 error above this has causes other than rounding.
 _MAX_FLOAT32_ERROR = 1e-3
-_UNSTEADY = "the last call's output is not the first's"
+# The second one is in older files.
+_UNSTEADY = (
+    "the last call's output differs from the first's",
+    "the last call's output is not the first's",
+)
 
 
 def accuracy_of(facts: Facts, base: Facts | None) -> Accuracy:
@@ -67,7 +71,7 @@ class _Verdict:
 
 
 def _verdict(facts: Facts, bound: float | None, *, is_reference: bool) -> _Verdict:
-    if any(_UNSTEADY in warning for warning in facts.row.warnings):
+    if any(text in warning for text in _UNSTEADY for warning in facts.row.warnings):
         return _Verdict("unstable", "the output changes from call to call")
     if _is_nonfinite(facts):
         return _nonfinite(facts)

@@ -44,7 +44,7 @@ class LayerOutput:
         nonfinite_count: elements of the items compared that are infinite or NaN.
         nonfinite_in_all: of the whole batch.
         first: the first elements of the first item.
-        step: of so many elements of the items compared, one is in `values`.
+        step: one of `step` elements of the items compared is in `values`.
     """
 
     shape: tuple[int, ...]
@@ -74,7 +74,7 @@ def layer_outputs_in_float64(workload: Workload, large_bytes: int = _LARGE_BYTES
         PreparationError: torch is patched in this process, so its float64 may be wrong.
     """
     if patched := foreign_functions():
-        raise PreparationError(f"torch is patched here ({patched[0]} and others)")
+        raise PreparationError(f"torch is patched in this process ({patched[0]} and others)")
     model = workload.make_model()
     if sum(p.numel() * p.element_size() for p in model.parameters()) >= large_bytes:
         with contextlib.suppress(*FOREIGN_ERRORS):  # of code that writes to its weights, say

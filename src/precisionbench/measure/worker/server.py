@@ -110,7 +110,7 @@ class Server:
             arguments: of the method that answers it.
         """
         if (request := REQUESTS.get(name)) is None:
-            raise PrecisionBenchError(f"a worker answers no request {name!r}")
+            raise PrecisionBenchError(f"unknown worker request {name!r}")
         target = self.session if request.answered_by_session else self
         return json_format.unstructured(getattr(target, request.name)(**arguments))
 
