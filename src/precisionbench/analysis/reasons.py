@@ -74,7 +74,7 @@ def why(data: ComparisonData, name: str, found: Speedup) -> str:
 
 def _remedy(data: ComparisonData, name: str, found: Speedup) -> str:
     if found.reason == "not_interleaved":
-        return "use launcher=process"
+        return "use the launcher 'process'"
     if found.reason in FEW_ROUNDS and (failed := _failed(data, name)):
         return f"{failed} failed during the run; see its warning"
     if found.reason == "no_shared_rounds":
