@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import attrs
 
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Indicator, Label
 from precisionbench.results.earlier_claims import claims_of
+from precisionbench.results.json_values import Json
 
 # Below this share of the time a deviation is a detail; from the other on the label is false.
 DETAIL, MOST = 0.05, 0.5
@@ -87,12 +88,21 @@ def _uncompiled(facts: Facts) -> Iterator[_Deviation]:
 
 
 def _breaks(facts: Facts) -> str:
-    """The graph breaks of a row and the first reason for them, in brackets."""
-    count, reasons = (facts.row.details.get(f"graph_break{end}") for end in ("s", "_reasons"))
-    if not isinstance(count, int) or not count:
-        return " (no graph break was recorded)"
-    first = f": {reasons[0]}" if isinstance(reasons, list) and reasons else ""
-    return f" ({count} graph {'break' if count == 1 else 'breaks'}{first})"
+    """The graph breaks and skipped functions of a row with their first reasons, in brackets."""
+    found = (
+        _counted(facts.row.details, "graph_breaks", "graph_break_reasons", "graph break"),
+        _counted(facts.row.details, "skipped_frames", "skip_reasons", "skipped function"),
+    )
+    return f" ({', '.join(filter(None, found)) or 'no graph break was recorded'})"
+
+
+def _counted(details: Mapping[str, Json], count: str, reasons: str, name: str) -> str:
+    """What TorchDynamo counted, with the first reason; empty where it counted nothing."""
+    number, known = details.get(count), details.get(reasons)
+    if not isinstance(number, int) or not number:
+        return ""
+    first = f": {known[0]}" if isinstance(known, list) and known else ""
+    return f"{number} {name}{'s' if number > 1 else ''}{first}"
 
 
 def _without_cuda_graphs(facts: Facts) -> Iterator[_Deviation]:
