@@ -21,6 +21,7 @@ from torch import nn
 from precisionbench.backends.rungs import Capabilities, Rung
 from precisionbench.errors import BackendUnavailableError, PrecisionBenchWarning, SpecError
 from precisionbench.results.claims import Claims, claims_from_options
+from precisionbench.results.evidence import Operation
 from precisionbench.results.json_values import Json, as_json
 from precisionbench.torchtools.global_state import has_tf32
 from precisionbench.torchtools.tensors import Inputs, cast
@@ -38,11 +39,14 @@ class Prepared:
         call: one forward pass on the current stream; it must not synchronise.
         module: the module behind it, for layer-wise probes, where there is one.
         details: what the engine chose, as JSON values; kept in the result.
+        engine_operations: the layers of one call as the engine itself reports them, with the dtypes
+            that they ran in; the label of the row is checked by them.
     """
 
     call: Callable[[], object]
     module: nn.Module | None = None
     details: Mapping[str, Json] = attrs.field(factory=dict)
+    engine_operations: tuple[Operation, ...] = ()
 
 
 def unrecorded(default: Any = None) -> Any:

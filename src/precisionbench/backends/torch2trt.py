@@ -25,10 +25,9 @@ from precisionbench.backends.base import (
     require_cuda,
     unrecorded,
 )
+from precisionbench.backends.calibration import calibration_batches
 from precisionbench.backends.rungs import Capabilities, Rung, Stage
 from precisionbench.backends.torch2trt_arguments import (
-    batches_from,
-    calibration_batch,
     check_inputs,
     check_outputs,
     check_shapes,
@@ -269,23 +268,7 @@ class Torch2trt(Backend):
         """INT8 calibration batches on the inputs' device; None for other precisions."""
         if self.precision != "int8":
             return None
-        given = batches_from(self.calibration) if self.calibration else self.calibration_data
-        if given is None:
-            warnings.warn(
-                "INT8 was calibrated on the benchmark's own inputs: its latency is valid, its "
-                "numerical error is not; calibrate with real batches (calibration, or "
-                "calibration_data in Python)",
-                PrecisionBenchWarning,
-                stacklevel=2,
-            )
-            return [args]
-        batches = [calibration_batch(item, args, index) for index, item in enumerate(given)]
-        if not batches:
-            raise PreparationError(
-                "there are no calibration batches to calibrate INT8 with",
-                "give some, or leave them out to calibrate on the benchmark's own inputs",
-            )
-        return batches
+        return calibration_batches(self.name, self.calibration, self.calibration_data, args)
 
     def _cache_file(
         self,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from precisionbench._internal.importing import working_directory_on_path
-from precisionbench.errors import FOREIGN_ERRORS, PreparationError, SpecError, one_line
+from precisionbench.errors import PreparationError
 from precisionbench.torchtools.tensors import Inputs, walk
 
 # The dtypes of inputs in torch2trt's Flattener; it would make constants of any other tensors.
@@ -130,52 +128,3 @@ def check_shapes(output: Any, expected: Any) -> None:
             f"the engine gives outputs {got} where the model gives {want}",
             "upgrade torch2trt to 0.5.0",
         )
-
-
-def batches_from(place: str) -> Any:
-    """The calibration batches that a function returns.
-
-    Args:
-        place: `package.module:function`.
-
-    Raises:
-        SpecError: it cannot be imported or called.
-    """
-    module, _, function = place.partition(":")
-    try:
-        with working_directory_on_path():
-            return getattr(importlib.import_module(module), function)()
-    except FOREIGN_ERRORS as exc:
-        raise SpecError(
-            f"torch2trt: calibration={place} failed ({one_line(exc)})",
-            "name it 'package.module:function'; it takes no argument and gives the batches",
-        ) from exc
-
-
-def calibration_batch(item: Any, args: tuple[Any, ...], index: int) -> tuple[Any, ...]:
-    """One calibration batch as the engine's inputs are; TensorRT reads it by raw pointer.
-
-    Args:
-        item: a tensor, or a tuple of arguments.
-        args: arguments of the model, whose shapes and dtypes it must have.
-        index: its number, for messages.
-
-    Raises:
-        PreparationError: its shapes differ from those of the arguments.
-    """
-    batch = item if isinstance(item, tuple) else (item,)
-    want = [tensor for _, tensor in walk(args)]
-    got = [tensor for _, tensor in walk(batch)]
-    if [tensor.shape for tensor in got] != [tensor.shape for tensor in want]:
-        raise PreparationError(
-            f"calibration batch {index} has shapes {[tuple(t.shape) for t in got]} where the "
-            f"engine's inputs have {[tuple(t.shape) for t in want]}",
-            "give batches of the benchmark's own batch size",
-        )
-    like = iter(want)
-
-    def prepared(tensor: torch.Tensor) -> torch.Tensor:
-        target = next(like)
-        return tensor.to(target.device, target.dtype).contiguous()
-
-    return Inputs(batch).map(prepared).args

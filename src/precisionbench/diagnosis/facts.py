@@ -201,7 +201,7 @@ def facts_of_rows(data: ComparisonData) -> dict[str, Facts]:
     gpu = data.environment.gpu
     device = device_of(gpu) if gpu else None
     rows = {
-        row.backend: Facts(row, row.evidence or Evidence(), device, gpu is not None)
+        row.backend: Facts(row, _evidence_of(row, gpu is not None), device, gpu is not None)
         for row in data.results
     }
     base = rows.get(data.reference)
@@ -217,6 +217,17 @@ def facts_of_rows(data: ComparisonData) -> dict[str, Facts]:
         name: attrs.evolve(facts, model_flops=_flops_per_call(facts.row, known))
         for name, facts in rows.items()
     }
+
+
+def _evidence_of(row: BackendResult, on_gpu: bool) -> Evidence:
+    """The evidence of a row; on a CPU, an engine's layers are the operations of its calls.
+
+    On a GPU an engine's times are those of the host, and the profile of the kernels has the others.
+    """
+    found = row.evidence or Evidence()
+    if on_gpu or not found.engine_operations:
+        return found
+    return attrs.evolve(found, operations=found.engine_operations)
 
 
 def _items_ratio(row: BackendResult, base: BackendResult) -> float:

@@ -54,6 +54,8 @@ class Operation(Shown):
         time_s: seconds in a call: of its kernels, or on a CPU its self time.
         kernels: its kernels on the GPU.
         parents: operations around it, the innermost first.
+        place: what ran it, such as `CUDAExecutionProvider`, where an engine reports that; empty
+            for operations of PyTorch.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Operation(Shown):
     time_s: float
     kernels: tuple[Kernel, ...] = ()
     parents: tuple[str, ...] = ()
+    place: str = ""
 
     @property
     def short_name(self) -> str:
@@ -161,6 +164,7 @@ class Evidence(Shown):
         took_s: seconds that each probe took.
         compiled_share: share of the profiled time in graphs that TorchInductor compiled; None where
             nothing of `torch.compile` ran, and in older files.
+        engine_operations: the layers of a call as an engine reports them; empty for PyTorch.
     """
 
     operations: tuple[Operation, ...] = ()
@@ -180,3 +184,4 @@ class Evidence(Shown):
     unknown: Mapping[str, str] = attrs.field(factory=dict)
     took_s: Mapping[str, float] = attrs.field(factory=dict)
     compiled_share: float | None = None
+    engine_operations: tuple[Operation, ...] = ()

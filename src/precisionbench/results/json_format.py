@@ -18,6 +18,7 @@ from precisionbench.display import Records
 from precisionbench.errors import ResultFormatError, did_you_mean, one_line
 from precisionbench.results.checked import WrongValueError, checked
 from precisionbench.results.comparison_data import BackendFailure, BackendResult, ComparisonData
+from precisionbench.results.evidence import Evidence, Operation
 from precisionbench.results.json_values import Json, described, parse_json
 from precisionbench.results.latency import known_noise_floor
 
@@ -47,6 +48,12 @@ def _converter() -> JsonConverter:
     )
     # Files from before these were recorded are written again as they were.
     omitted = override(omit_if_default=True)
+    converter.register_unstructure_hook(
+        Operation, make_dict_unstructure_fn(Operation, converter, place=omitted)
+    )
+    converter.register_unstructure_hook(
+        Evidence, make_dict_unstructure_fn(Evidence, converter, engine_operations=omitted)
+    )
     converter.register_unstructure_hook(
         BackendResult,
         make_dict_unstructure_fn(BackendResult, converter, claims=omitted, label=omitted),

@@ -41,7 +41,7 @@ from precisionbench.probes.layers import eager_module
 from precisionbench.probes.profiler import collect_evidence, start_profiler
 from precisionbench.probes.run_all import l2_flush, take_passes
 from precisionbench.results import Passes
-from precisionbench.results.evidence import Evidence
+from precisionbench.results.evidence import Evidence, Operation
 from precisionbench.results.json_values import Json, as_json
 from precisionbench.system.memory import free_device_bytes
 from precisionbench.torchtools.agreement import compare_tensors, cpu_copies, differs
@@ -77,6 +77,7 @@ class Session:
         flush: empties the L2 cache before each sample; None where it stays warm.
         driver_bytes: device memory taken while it was opened; None where that is not known.
         module: the model behind the call, where the plugin gave one.
+        engine_operations: the layers of a call, where the engine reports them.
     """
 
     opening: Opening
@@ -89,6 +90,7 @@ class Session:
     flush: Call | None = None
     driver_bytes: int | None = None
     module: nn.Module | None = None
+    engine_operations: tuple[Operation, ...] = ()
 
     def block(self, samples: int, calls_per_sample: int, settle_calls: int) -> tuple[float, ...]:
         """Time one block; see `Timer.block`.
@@ -203,6 +205,7 @@ class Session:
         batch = self.workload.info.batch_size
         with executing(), silence():
             found = collect_evidence(self.call, call_s, self.workload, self.module)
+            found = attrs.evolve(found, engine_operations=self.engine_operations)
             if float64_path is None:
                 return found
             expected = torch.load(float64_path, weights_only=False)
@@ -295,6 +298,7 @@ def _session(
         workload=workload,
         flush=l2_flush(events.device) if events and cold else None,
         module=_profiled_module(prepared, first.call),
+        engine_operations=_engine_operations(prepared),
     )
 
 
@@ -350,3 +354,16 @@ def _profiled_module(prepared: object, call: Call) -> nn.Module | None:
     if not isinstance(prepared, Prepared) or isinstance(call, Replay):
         return None
     return eager_module(prepared.module)
+
+
+def _engine_operations(prepared: object) -> tuple[Operation, ...]:
+    """The layers that the engine reports; a plugin may give anything."""
+    if not isinstance(prepared, Prepared):
+        return ()
+    found = tuple(prepared.engine_operations)
+    if not all(isinstance(one, Operation) for one in found):
+        raise PreparationError(
+            "its engine_operations are not all of the class Operation",
+            "return operations of precisionbench.results.evidence",
+        )
+    return found

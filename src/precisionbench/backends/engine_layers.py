@@ -1,0 +1,152 @@
+"""What an engine reports of its layers, as operations of a call.
+
+Engines name layers in their own way (`QLinearConv`, `FullyConnected`). The names made here are
+those that the diagnosis knows from PyTorch, behind the engine's name: `onnxruntime::q_conv`.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from precisionbench.errors import PrecisionBenchWarning
+from precisionbench.results.dtypes import INT8
+from precisionbench.results.evidence import Operation, Tensor
+from precisionbench.results.json_values import Json
+
+_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+# Parts of engines' names, and what the diagnosis calls them.
+_WORDS = {
+    "MatMul": "Matmul",
+    "FullyConnected": "Linear",
+    "QLinear": "Q",
+    "Deconvolution": "ConvolutionTransposed",
+}
+_CASTS = ("Cast", "Convert", "Reorder", "QuantizeLinear", "DequantizeLinear")
+_ATTENTION = re.compile(r"Attention|^MHA$")
+_MATRIX = re.compile(r"Conv(?!ert)|Gemm|MatMul|FullyConnected|Deconvolution|Attention|^MHA$")
+_INT8_DTYPES = ("int8", "uint8")
+
+
+@attrs.frozen
+class EngineLayer:
+    """A layer of an engine, in the engine's words.
+
+    Attributes:
+        name: the engine's name of the layer.
+        kind: the engine's type of the layer, such as `Conv`.
+        inputs: its inputs, with the dtypes in which the layer reads them.
+        outputs: its outputs.
+        place: what ran it: an execution provider or a device.
+        time_s: seconds of a call.
+        count: number of times in a call.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    place: str
+    time_s: float
+    count: float = 1.0
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is a matmul, a convolution or attention."""
+        return bool(_MATRIX.search(self.kind))
+
+    @property
+    def dtype(self) -> str:
+        """The dtype in which it reads its first input; empty where it has none."""
+        return _plain(self.inputs[0].dtype) if self.inputs else ""
+
+    def as_operation(self, engine: str) -> Operation:
+        """The layer as an operation of a call.
+
+        Args:
+            engine: the namespace of the operation's name.
+        """
+        casts = self.kind in _CASTS and self.outputs[:1] and self.inputs[:1]
+        if casts and self.inputs[0].dtype != self.outputs[0].dtype:
+            name, inputs = "_to_copy", (self.outputs[0], self.inputs[0])
+        else:
+            name, inputs = _operation_name(self.kind), self.inputs
+        return Operation(
+            name=f"{engine}::{name}",
+            layer=self.name,
+            inputs=inputs,
+            count=self.count,
+            time_s=self.time_s,
+            place=self.place,
+        )
+
+
+def _operation_name(kind: str) -> str:
+    if _ATTENTION.search(kind):
+        return "scaled_dot_product_attention"
+    for theirs, ours in _WORDS.items():
+        kind = kind.replace(theirs, ours)
+    return _WORD.sub("_", kind).lower()
+
+
+def _plain(dtype: str) -> str:
+    return INT8 if dtype in _INT8_DTYPES else dtype
+
+
+def summary(layers: Iterable[EngineLayer]) -> dict[str, Json]:
+    """Details of a row: how many layers ran in which precision, and where.
+
+    Args:
+        layers: of one call.
+
+    Returns:
+        `layers`, `layer_precision` (matmuls, convolutions and attention by dtype) and
+        `layer_places` (all layers by what ran them).
+    """
+    layers = list(layers)
+    return {
+        "layers": len(layers),
+        "layer_precision": dict(Counter(layer.dtype for layer in layers if layer.is_matrix)),
+        "layer_places": dict(Counter(layer.place for layer in layers)),
+    }
+
+
+def warn_of_other_precision(layers: Sequence[EngineLayer], claim: str) -> None:
+    """Warn where no matrix layer ran in the precision that was asked for.
+
+    Args:
+        layers: of one call.
+        claim: the dtype that was asked for.
+    """
+    found = Counter(layer.dtype for layer in layers if layer.is_matrix)
+    if found and claim not in found:
+        names = " and ".join(f"{count} in {dtype}" for dtype, count in found.most_common())
+        warnings.warn(
+            f"{claim} was asked for, but none of the matmuls and convolutions ran in it ({names}): "
+            f"this row is not {claim}",
+            PrecisionBenchWarning,
+            stacklevel=2,
+        )
+
+
+def warn_of_other_place(layers: Sequence[EngineLayer], place: str) -> None:
+    """Warn where layers ran elsewhere than asked for.
+
+    Args:
+        layers: of one call.
+        place: the execution provider or device that was asked for.
+    """
+    others = [layer for layer in layers if layer.place and layer.place != place]
+    if others:
+        places = Counter(layer.place for layer in others)
+        listed = " and ".join(f"{count} by {name}" for name, count in places.most_common())
+        warnings.warn(
+            f"{place} did not run {len(others)} of {len(layers)} layers ({listed}; the first: "
+            f"{others[0].kind} {others[0].name})",
+            PrecisionBenchWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,242 @@
+"""OpenVINO on a CPU, with the precision as its inference precision hint."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal
+
+import attrs
+import torch
+from torch import nn
+
+from precisionbench._internal.importing import import_engine
+from precisionbench.backends import engine_layers as layers_module
+from precisionbench.backends.base import Backend, Prepared, cast_model, names, unrecorded
+from precisionbench.backends.calibration import calibration_batches
+from precisionbench.backends.engine_layers import EngineLayer
+from precisionbench.backends.flat_model import FlatModel, flattened
+from precisionbench.backends.openvino_layers import layers_of, times_of
+from precisionbench.backends.rungs import Capabilities, Rung, Stage
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    BackendUnavailableError,
+    PreparationError,
+    SpecError,
+    one_line,
+)
+from precisionbench.results.claims import Claims
+from precisionbench.results.dtypes import LONG_NAMES
+from precisionbench.results.json_values import Json
+from precisionbench.torchtools.global_state import functions_restored
+from precisionbench.torchtools.tensors import Inputs, walk
+
+_INSTALL = "pip install 'precisionbench[openvino]'"
+# What is not quantised computes in float32, and never in what the CPU's plugin would choose.
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+_DEVICE = "CPU"
+
+
+@attrs.frozen
+class OpenVino(Backend):
+    """OpenVINO on a CPU, with static shapes and weights as constants.
+
+    Inputs and outputs stay float32; the precision is a hint to OpenVINO, which uses another one
+    where the CPU lacks it. The details and the label show in which precision each layer ran.
+
+    Attributes:
+        precision: `fp32`, `bf16` or `fp16` as the inference precision hint; `int8` quantises the
+            model by NNCF, and what it leaves out computes in float32.
+        calibration: `package.module:function` that gives the INT8 calibration batches.
+        calibration_data: the batches themselves: a sequence of tensors or tuples of tensors, each
+            of the shapes of the benchmark's own inputs.
+    """
+
+    name: ClassVar[str] = "openvino"
+    left_out: ClassVar[str] = "OpenVINO was left out"
+    tunes_by_timing: ClassVar[bool] = False
+    imports: ClassVar[tuple[str, ...]] = ("openvino",)
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
+    calibration: str | None = attrs.field(default=None, metadata=names("code"))
+    calibration_data: Sequence[Any] | None = unrecorded()
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        if self.memory_format != "contiguous":
+            raise SpecError(
+                "openvino: the model reads contiguous memory, so channels_last would have no effect",
+                "leave memory_format out; OpenVINO chooses its own layouts",
+            )
+        if self.precision != "int8" and (self.calibration or self.calibration_data) is not None:
+            raise SpecError("openvino: only INT8 is calibrated", "use precision=int8")
+
+    def check_available(self) -> None:
+        """Raise if OpenVINO is missing, or NNCF for INT8.
+
+        Raises:
+            BackendUnavailableError: which of these, and how to get it.
+        """
+        _import_openvino()
+        if self.precision == "int8" and importlib.util.find_spec("nncf") is None:
+            raise BackendUnavailableError("NNCF for precision=int8", _INSTALL)
+
+    def claims(self) -> Claims:
+        """The precision that is asked for; see `Backend.claims`."""
+        return Claims(
+            dtype=LONG_NAMES[self.precision],
+            engine="OpenVINO",
+            framework="OpenVINO",
+            sparsity="dense",
+            frozen_weights=True,
+            packages=("openvino", "nncf"),
+            covered_options=("precision",),
+        )
+
+    @classmethod
+    def ladder_rungs(cls, capabilities: Capabilities) -> Iterable[Rung]:
+        """bfloat16 and INT8, on a CPU only; see `Backend.ladder_rungs`."""
+        if capabilities.device == "cpu":
+            for precision in ("bf16", "int8"):
+                yield Rung(Stage.ENGINE, {"precision": precision})
+
+    @contextmanager
+    def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
+        """Convert and compile the model; see `Backend.prepare`."""
+        _require_cpu(inputs)
+        ov = _import_openvino()
+        flat = flattened(cast_model(model, torch.float32), inputs.to(torch.float32))
+        with _no_telemetry(), functions_restored():
+            converted = _converted(ov, flat)
+            converted, batches = self._quantised(converted, flat)
+        compiled = self._compiled(ov, converted)
+        layers = self._layers(ov, converted, compiled, flat)
+        layers_module.warn_of_other_precision(layers, LONG_NAMES[self.precision])
+        details: dict[str, Json] = {
+            "openvino": str(ov.__version__),
+            "inference_precision_hint": _HINTS[self.precision],
+            "inference_precision": _property(compiled, "INFERENCE_PRECISION_HINT"),
+            "calibration_batches": batches,
+            **layers_module.summary(layers),
+        }
+        operations = tuple(layer.as_operation(self.name) for layer in layers)
+        yield Prepared(_call(ov, compiled, flat), details=details, engine_operations=operations)
+
+    def _quantised(self, converted: Any, flat: FlatModel) -> tuple[Any, int | None]:
+        """The model as asked for, and the number of its calibration batches."""
+        if self.precision != "int8":
+            return converted, None
+        batches = calibration_batches(
+            self.name, self.calibration, self.calibration_data, flat.inputs
+        )
+        arrays = [[tensor.numpy() for _, tensor in walk(batch)] for batch in batches]
+        nncf = import_engine("nncf", "NNCF for precision=int8", _INSTALL)
+        try:
+            return nncf.quantize(
+                converted, nncf.Dataset(arrays), subset_size=len(arrays)
+            ), len(arrays)
+        except FOREIGN_ERRORS as exc:
+            raise PreparationError(
+                f"NNCF cannot quantise the model ({one_line(exc)})", "use another precision"
+            ) from exc
+
+    def _compiled(self, ov: Any, converted: Any, **more: Any) -> Any:
+        options = {
+            "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "ENABLE_CPU_PINNING": False,  # the workers of all rows share the same cores
+            **more,
+        }
+        try:
+            return ov.Core().compile_model(converted, _DEVICE, options)
+        except FOREIGN_ERRORS as exc:
+            raise PreparationError(
+                f"OpenVINO cannot compile the model ({one_line(exc)})", "use another precision"
+            ) from exc
+
+    def _layers(self, ov: Any, converted: Any, compiled: Any, flat: FlatModel) -> list[EngineLayer]:
+        """The layers of the model that is timed, with times from one that counts them."""
+        counting = self._compiled(ov, converted, PERF_COUNT=True)
+        times = times_of(counting, _call(ov, counting, flat))
+        return layers_of(compiled.get_runtime_model(), times, _DEVICE)
+
+
+def _import_openvino() -> Any:
+    return import_engine("openvino", "OpenVINO", _INSTALL)
+
+
+def _require_cpu(inputs: Inputs) -> None:
+    device = inputs.tensors()[0][1].device
+    if device.type != "cpu":
+        raise BackendUnavailableError(
+            f"inputs on the CPU (they are on {device})", "choose the device 'cpu'"
+        )
+
+
+def _converted(ov: Any, flat: FlatModel) -> Any:
+    """The model in OpenVINO's form, with the shapes of these inputs."""
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch and OpenVINO, about their own interfaces
+            program = torch.export.export(flat.module, flat.inputs, strict=False)
+            converted = ov.convert_model(program)
+            _check_counts(converted, flat)
+            shapes = zip(converted.inputs, flat.inputs, strict=True)
+            converted.reshape({port: list(tensor.shape) for port, tensor in shapes})
+    except PreparationError:
+        raise
+    except FOREIGN_ERRORS as exc:
+        raise PreparationError(
+            f"OpenVINO cannot convert the model ({one_line(exc)})", "change what the message names"
+        ) from exc
+    return converted
+
+
+def _check_counts(converted: Any, flat: FlatModel) -> None:
+    counts = (len(converted.inputs), len(converted.outputs))
+    if counts != (len(flat.inputs), len(flat.outputs)):
+        raise PreparationError(
+            f"OpenVINO's model has {counts[0]} inputs and {counts[1]} outputs where the model has "
+            f"{len(flat.inputs)} and {len(flat.outputs)}",
+            "leave out inputs that the model does not use",
+        )
+
+
+def _call(ov: Any, compiled: Any, flat: FlatModel) -> Callable[[], object]:
+    """A call that reads the inputs where they are and writes into tensors that are kept."""
+    request = compiled.create_infer_request()
+    outputs = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in flat.outputs]
+    for index, tensor in enumerate(flat.inputs):
+        request.set_input_tensor(index, ov.Tensor(tensor.numpy(), shared_memory=True))
+    for index, tensor in enumerate(outputs):
+        request.set_output_tensor(index, ov.Tensor(tensor.numpy(), shared_memory=True))
+    output = flat.rebuilt(outputs)
+
+    def call() -> object:
+        request.infer()
+        return output
+
+    return call
+
+
+def _property(compiled: Any, name: str) -> str:
+    value = compiled.get_property(name)
+    return str(value.get_type_name() if hasattr(value, "get_type_name") else value)
+
+
+@contextmanager
+def _no_telemetry() -> Iterator[None]:
+    """Let OpenVINO and NNCF send no usage data, which they do not do where they see CI."""
+    before = os.environ.get("CI")
+    os.environ["CI"] = "true"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CI"]
+        else:
+            os.environ["CI"] = before
