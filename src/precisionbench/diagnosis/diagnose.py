@@ -121,7 +121,7 @@ def _interval_notes(data: ComparisonData) -> Iterable[str]:
 
 
 def _notes(rows: Sequence[Facts], experiments: Sequence[ExperimentResult]) -> Iterable[str]:
-    unprofiled = [facts.row.backend for facts in rows if facts.row.evidence is None]
+    unprofiled = [facts.row.backend for facts in rows if not facts.row.is_profiled]
     if unprofiled:
         yield (
             f"not profiled: {some(unprofiled)}; most answers need profiling, so measure with "

@@ -225,9 +225,9 @@ def _evidence_of(row: BackendResult, on_gpu: bool) -> Evidence:
     On a GPU an engine's times are those of the host, and the profile of the kernels has the others.
     """
     found = row.evidence or Evidence()
-    if on_gpu or not found.engine_operations:
+    if on_gpu or not row.engine_operations:
         return found
-    return attrs.evolve(found, operations=found.engine_operations)
+    return attrs.evolve(found, operations=row.engine_operations)
 
 
 def _items_ratio(row: BackendResult, base: BackendResult) -> float:

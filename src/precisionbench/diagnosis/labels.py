@@ -70,7 +70,7 @@ def _why_unknown(facts: Facts, claim: str) -> str:
     """Why the precision is not known, for a label that could not be checked."""
     if not claim:
         return "the row claims no precision"
-    if facts.row.evidence is None:
+    if not facts.row.is_profiled:
         return "the row was not profiled"
     if "profile" in facts.evidence.unknown:
         return f"the profile failed: {facts.evidence.unknown['profile']}"

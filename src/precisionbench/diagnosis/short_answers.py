@@ -145,7 +145,7 @@ def nothing_found(rows: Mapping[str, Facts]) -> str:
     Args:
         rows: facts by row.
     """
-    unprofiled = [name for name, facts in rows.items() if facts.row.evidence is None]
+    unprofiled = [name for name, facts in rows.items() if not facts.row.is_profiled]
     if len(unprofiled) == len(rows):
         return _NOT_PROFILED
     return f"nothing found; not profiled: {some(unprofiled)}" if unprofiled else "nothing found"

@@ -235,6 +235,7 @@ class Collector:
             measurement=measurement,
             flags=opening.flags,
             details=opening.details,
+            engine_operations=opening.engine_operations,
             warnings=tuple(dict.fromkeys(warnings)),
             log=closing.log,
             passes=passes,

@@ -250,7 +250,7 @@ def _joules(value: float) -> str:
 def wrong_labels(data: ComparisonData) -> list[str]:
     """Sentences on rows that did not run in the precision they claim."""
     rows = facts_of_rows(data).values()
-    labels = (label_of(facts) for facts in rows if facts.row.evidence is not None)
+    labels = (label_of(facts) for facts in rows if facts.row.is_profiled)
     return [label.sentence for label in labels if label.is_wrong]
 
 

@@ -14,7 +14,7 @@ from precisionbench.results.agreement import Agreement
 from precisionbench.results.claims import Claims
 from precisionbench.results.conditions import RoundConditions
 from precisionbench.results.environment import Environment
-from precisionbench.results.evidence import Evidence
+from precisionbench.results.evidence import Evidence, Operation
 from precisionbench.results.json_values import Json, described
 from precisionbench.results.latency import above_0, latency_interval, process_spread, processes
 from precisionbench.results.measurement import Measurement
@@ -79,6 +79,8 @@ class BackendResult(Shown):
         claims: what the backend claims of the row; None in files from before claims were recorded
             (see `earlier_claims.claims_of`).
         label: the user's name for the row; may be empty.
+        engine_operations: the layers of a call as an engine reports them, also where it was not
+            profiled; empty for PyTorch.
         process_spread: the spread between processes, pooled over the rows of its comparison; None
             for a row outside of a comparison.
         noise_floor: the comparison's `noise_floor`.
@@ -101,6 +103,7 @@ class BackendResult(Shown):
     evidence: Evidence | None = None
     claims: Claims | None = None
     label: str = ""
+    engine_operations: tuple[Operation, ...] = ()
     # Derived from the comparison that the row is part of, so never written to a file.
     process_spread: Spread | None = attrs.field(default=None, init=False, eq=False, repr=False)
     noise_floor: float = attrs.field(default=0.0, init=False, eq=False, repr=False)
@@ -122,6 +125,11 @@ class BackendResult(Shown):
         object.__setattr__(row, "noise_floor", noise_floor)
         object.__setattr__(row, "schedule", schedule)
         return row
+
+    @property
+    def is_profiled(self) -> bool:
+        """Whether what ran in a call was recorded, by the profiler or by its engine."""
+        return self.evidence is not None or bool(self.engine_operations)
 
     @cached_property
     def latency(self) -> Interval:

@@ -164,7 +164,6 @@ class Evidence(Shown):
         took_s: seconds that each probe took.
         compiled_share: share of the profiled time in graphs that TorchInductor compiled; None where
             nothing of `torch.compile` ran, and in older files.
-        engine_operations: the layers of a call as an engine reports them; empty for PyTorch.
     """
 
     operations: tuple[Operation, ...] = ()
@@ -184,4 +183,3 @@ class Evidence(Shown):
     unknown: Mapping[str, str] = attrs.field(factory=dict)
     took_s: Mapping[str, float] = attrs.field(factory=dict)
     compiled_share: float | None = None
-    engine_operations: tuple[Operation, ...] = ()

@@ -18,7 +18,7 @@ from precisionbench.display import Records
 from precisionbench.errors import ResultFormatError, did_you_mean, one_line
 from precisionbench.results.checked import WrongValueError, checked
 from precisionbench.results.comparison_data import BackendFailure, BackendResult, ComparisonData
-from precisionbench.results.evidence import Evidence, Operation
+from precisionbench.results.evidence import Operation
 from precisionbench.results.json_values import Json, described, parse_json
 from precisionbench.results.latency import known_noise_floor
 
@@ -52,11 +52,10 @@ def _converter() -> JsonConverter:
         Operation, make_dict_unstructure_fn(Operation, converter, place=omitted)
     )
     converter.register_unstructure_hook(
-        Evidence, make_dict_unstructure_fn(Evidence, converter, engine_operations=omitted)
-    )
-    converter.register_unstructure_hook(
         BackendResult,
-        make_dict_unstructure_fn(BackendResult, converter, claims=omitted, label=omitted),
+        make_dict_unstructure_fn(
+            BackendResult, converter, claims=omitted, label=omitted, engine_operations=omitted
+        ),
     )
     converter.register_unstructure_hook(
         BackendFailure, make_dict_unstructure_fn(BackendFailure, converter, label=omitted)

@@ -101,7 +101,7 @@ class SpeedupThreshold(_RowThreshold):
         return _MEASURE_LONGER if found.high >= self.at_least else _SEE_DIAGNOSIS
 
     def _false_label(self, comparison: Comparison, row: BackendResult) -> str:
-        if row.evidence is None:
+        if not row.is_profiled:
             return ""
         label = label_of(facts_of(comparison.data, row))
         return label.sentence if label.verdict == "false" else ""

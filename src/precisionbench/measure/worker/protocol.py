@@ -15,7 +15,7 @@ import attrs
 
 from precisionbench.errors import WorkerError, one_line
 from precisionbench.results import Passes, json_format
-from precisionbench.results.evidence import Evidence
+from precisionbench.results.evidence import Evidence, Operation
 from precisionbench.results.json_values import Json
 
 # The remedy where something else than an answer has come from a worker.
@@ -44,6 +44,7 @@ class Opening:
         labels: what keeps CUDA events from timing it.
         cores_busy: CPU seconds of this process for each second of a call; 0 where not known.
         batch_size: items that one call serves; None where it is not known.
+        engine_operations: the layers of a call, where an engine reports them.
     """
 
     clock: str
@@ -58,6 +59,7 @@ class Opening:
     labels: tuple[str, ...] = ()
     cores_busy: float = 0.0
     batch_size: int | None = None
+    engine_operations: tuple[Operation, ...] = ()
 
 
 @attrs.frozen

@@ -77,7 +77,6 @@ class Session:
         flush: empties the L2 cache before each sample; None where it stays warm.
         driver_bytes: device memory taken while it was opened; None where that is not known.
         module: the model behind the call, where the plugin gave one.
-        engine_operations: the layers of a call, where the engine reports them.
     """
 
     opening: Opening
@@ -90,7 +89,6 @@ class Session:
     flush: Call | None = None
     driver_bytes: int | None = None
     module: nn.Module | None = None
-    engine_operations: tuple[Operation, ...] = ()
 
     def block(self, samples: int, calls_per_sample: int, settle_calls: int) -> tuple[float, ...]:
         """Time one block; see `Timer.block`.
@@ -205,7 +203,6 @@ class Session:
         batch = self.workload.info.batch_size
         with executing(), silence():
             found = collect_evidence(self.call, call_s, self.workload, self.module)
-            found = attrs.evolve(found, engine_operations=self.engine_operations)
             if float64_path is None:
                 return found
             expected = torch.load(float64_path, weights_only=False)
@@ -289,7 +286,7 @@ def _session(
     cold = backend.l2_cache == "cold"
     timer = suitable_timer(timer, first.labels)
     return Session(
-        opening=_opening(backend, workload, timer, first, _json_details(prepared, output)),
+        opening=_opening(backend, workload, timer, first, prepared, output),
         timer=timer,
         call=first.call,
         output=first.output,
@@ -298,7 +295,6 @@ def _session(
         workload=workload,
         flush=l2_flush(events.device) if events and cold else None,
         module=_profiled_module(prepared, first.call),
-        engine_operations=_engine_operations(prepared),
     )
 
 
@@ -307,7 +303,8 @@ def _opening(
     workload: Workload,
     timer: Timer,
     first: FirstCalls,
-    details: dict[str, Json],
+    prepared: object,
+    output: OutputCapture,
 ) -> Opening:
     return Opening(
         **_clock_fields(timer, cold=backend.l2_cache == "cold"),
@@ -315,7 +312,8 @@ def _opening(
         first_call_s=first.times.first_call_s,
         **attrs.asdict(first.times.warm_up),
         flags={**read_flags(), "grad_mode": backend.grad_mode},
-        details=details,
+        details=_json_details(prepared, output),
+        engine_operations=_engine_operations(prepared),
         labels=first.labels,
         batch_size=workload.info.batch_size,
     )
