@@ -18,6 +18,7 @@ COMPILED = {
     "skip_reasons": [],
     "cuda_graphs": "not requested",
 }
+COMPILES = Claims("float16", engine="torch.compile")
 HALF = evidence(conv(0.3e-3, "float16", HALF_CONV))
 
 
@@ -32,7 +33,7 @@ def label(
     row = {
         "name": "compile",
         "details": {**COMPILED, **(details or {})},
-        "claims": claims or Claims("float16", engine="torch.compile"),
+        "claims": claims or COMPILES,
     }
     data = comparison(CLEAN["base"], seen, half_row=row, **({} if on_gpu else {"gpu": None}))
     return diagnosis_of(data).labels[1]
@@ -84,6 +85,13 @@ def test_a_partly_compiled_row_says_how_much(share, verdict):
     if verdict != "true":
         says = f"{1 - share:.0%} of the profiled time is outside of the 2 compiled graphs"
         assert f"{says} (1 graph break: print)" in found.sentence
+
+
+def test_the_engine_is_not_part_of_the_answer_on_precision():
+    row = {"name": "compile", "details": {**COMPILED, "graphs": 0}, "claims": COMPILES}
+    found = diagnosis_of(comparison(CLEAN["base"], HALF, half_row=row))
+    assert found.labels[1].is_wrong
+    assert next(one for one in found.answers if one.topic == "FP16/BF16").short == "yes"
 
 
 def test_graph_breaks_of_which_nothing_is_outside_leave_the_label_true():

@@ -64,6 +64,7 @@ def _with_deviation(label: Label, found: _Deviation) -> Label:
         engine=labelled,
         ran=ran,
         witnesses=(*label.witnesses, Indicator(ENGINE, found.says, True)),
+        reason="",
     )
 
 
@@ -79,12 +80,12 @@ def _uncompiled(facts: Facts) -> Iterator[_Deviation]:
         says = f"no graph was compiled{_breaks(facts)}"
         yield _Deviation(engine, "false", "in eager PyTorch", says)
     elif graphs and share is not None and 1 - share > DETAIL:
-        verdict = "false" if 1 - share >= MOST else "partly"
+        verdict, ran = ("partly", "") if 1 - share < MOST else ("false", "mostly ")
         says = (
             f"{1 - share:.0%} of the profiled time is outside of the {graphs} compiled "
             f"{'graph' if graphs == 1 else 'graphs'}{_breaks(facts)}"
         )
-        yield _Deviation(engine, verdict, "in eager PyTorch", says)
+        yield _Deviation(engine, verdict, f"{ran}in eager PyTorch", says)
 
 
 def _breaks(facts: Facts) -> str:
