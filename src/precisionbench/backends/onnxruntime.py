@@ -172,9 +172,7 @@ class OnnxRuntime(Backend):
         _check_provider(ort, provider)
         return provider
 
-    def _exported(
-        self, flat: FlatModel, file: Path, provider: str
-    ) -> tuple[Path, dict[str, Json]]:
+    def _exported(self, flat: FlatModel, file: Path, provider: str) -> tuple[Path, dict[str, Json]]:
         """The file to run, and how it was made."""
         exporter = self.exporter or default_exporter()
         export(flat, file, exporter)

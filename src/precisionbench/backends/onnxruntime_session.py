@@ -83,7 +83,7 @@ def open_session(ort: Any, file: Path, provider: str, providers: list[Any]) -> A
         ) from exc
     if PROVIDERS[provider] not in session.get_providers():
         raise BackendUnavailableError(
-            f"{PROVIDERS[provider]}, which ONNX Runtime cannot load here (its log names the reason)",
+            f"{PROVIDERS[provider]}, which ONNX Runtime cannot load here (see its log)",
             "install the versions of CUDA, cuDNN or TensorRT that this ONNX Runtime needs",
         )
     return session

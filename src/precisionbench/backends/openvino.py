@@ -67,7 +67,7 @@ class OpenVino(Backend):
         super().__attrs_post_init__()
         if self.memory_format != "contiguous":
             raise SpecError(
-                "openvino: the model reads contiguous memory, so channels_last would have no effect",
+                "openvino: the model reads contiguous memory, so channels_last has no effect",
                 "leave memory_format out; OpenVINO chooses its own layouts",
             )
         if self.precision != "int8" and (self.calibration or self.calibration_data) is not None:
@@ -134,9 +134,9 @@ class OpenVino(Backend):
         arrays = [[tensor.numpy() for _, tensor in walk(batch)] for batch in batches]
         nncf = import_engine("nncf", "NNCF for precision=int8", _INSTALL)
         try:
-            return nncf.quantize(
-                converted, nncf.Dataset(arrays), subset_size=len(arrays)
-            ), len(arrays)
+            return nncf.quantize(converted, nncf.Dataset(arrays), subset_size=len(arrays)), len(
+                arrays
+            )
         except FOREIGN_ERRORS as exc:
             raise PreparationError(
                 f"NNCF cannot quantise the model ({one_line(exc)})", "use another precision"

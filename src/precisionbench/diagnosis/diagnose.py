@@ -20,7 +20,7 @@ from precisionbench.diagnosis.findings import (
     Label,
     LayerPair,
 )
-from precisionbench.diagnosis.labels import label_of
+from precisionbench.diagnosis.labels import label_of, precision_label_of
 from precisionbench.diagnosis.layers import layer_pairs
 from precisionbench.diagnosis.roofline import roofline_points
 from precisionbench.errors import some
@@ -53,6 +53,7 @@ def diagnosis_of(
     findings = tuple(one for one in tested if not _is_premature(one, found.get(one.row)))
     ceiling = ceiling_of(list(rows.values()), found)
     precisions = tuple(accuracy_of(facts, base) for facts in rows.values())
+    ran = tuple(precision_label_of(facts) for facts in rows.values())
     return DiagnosisData(
         labels=tuple(labels.values()),
         ceiling=ceiling,
@@ -60,7 +61,7 @@ def diagnosis_of(
         layers=_all_layer_pairs(rows, base),
         precisions=precisions,
         roofs={name: roofline_points(facts) for name, facts in rows.items()},
-        answers=answers_of(rows, found, tuple(labels.values()), findings, ceiling, precisions),
+        answers=answers_of(rows, found, ran, findings, ceiling, precisions),
         notes=(*_notes(list(rows.values()), experiments), *_interval_notes(data), *notes),
     )
 

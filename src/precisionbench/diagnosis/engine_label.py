@@ -1,13 +1,15 @@
-"""Whether the engine that a row claims ran it: compiled graphs and CUDA graphs."""
+"""Whether the engine that a row claims ran it: compiled graphs, CUDA graphs and providers."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 import attrs
 
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Indicator, Label
+from precisionbench.diagnosis.parts import is_matrix
 from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.json_values import Json
 
@@ -47,7 +49,7 @@ def with_engine(label: Label, facts: Facts) -> Label:
         The label, with the worse of both verdicts. One of a wrong precision stays as it is and
         names the engine as well.
     """
-    for found in (*_uncompiled(facts), *_without_cuda_graphs(facts)):
+    for found in (*_uncompiled(facts), *_without_cuda_graphs(facts), *_elsewhere(facts)):
         label = _with_deviation(label, found)
     return label
 
@@ -64,6 +66,7 @@ def _with_deviation(label: Label, found: _Deviation) -> Label:
         engine=labelled,
         ran=ran,
         witnesses=(*label.witnesses, Indicator(ENGINE, found.says, True)),
+        reason="",
     )
 
 
@@ -79,12 +82,12 @@ def _uncompiled(facts: Facts) -> Iterator[_Deviation]:
         says = f"no graph was compiled{_breaks(facts)}"
         yield _Deviation(engine, "false", "in eager PyTorch", says)
     elif graphs and share is not None and 1 - share > DETAIL:
-        verdict = "false" if 1 - share >= MOST else "partly"
+        verdict, ran = ("partly", "") if 1 - share < MOST else ("false", "mostly ")
         says = (
             f"{1 - share:.0%} of the profiled time is outside of the {graphs} compiled "
             f"{'graph' if graphs == 1 else 'graphs'}{_breaks(facts)}"
         )
-        yield _Deviation(engine, verdict, "in eager PyTorch", says)
+        yield _Deviation(engine, verdict, f"{ran}in eager PyTorch", says)
 
 
 def _breaks(facts: Facts) -> str:
@@ -118,3 +121,20 @@ def _without_cuda_graphs(facts: Facts) -> Iterator[_Deviation]:
     verdict = "partly" if facts.evidence.graph_launches else "false"
     says = f"CUDA graphs were {str(graphs).replace(': ', ' (', 1)})"
     yield _Deviation("CUDA graphs", verdict, "without CUDA graphs", says)
+
+
+def _elsewhere(facts: Facts) -> Iterator[_Deviation]:
+    """A row whose engine gave matmuls or convolutions to another provider than asked for.
+
+    How much work that is stays open: a provider reports a part of a model that it fuses as one
+    layer, so the label is false only where the provider ran nothing at all.
+    """
+    asked = str(facts.row.details.get("provider") or "")
+    places = Counter(o.place for o in facts.row.engine_operations if o.place and is_matrix(o))
+    elsewhere = {place: count for place, count in places.items() if place != asked}
+    if not asked or not elsewhere:
+        return
+    ran = any(operation.place == asked for operation in facts.row.engine_operations)
+    names = " and ".join(elsewhere)
+    says = f"{sum(elsewhere.values())} matmuls or convolutions ran by {names}"
+    yield _Deviation(asked, "partly" if ran else "false", f"by {names}", says)

@@ -54,6 +54,11 @@ class Facts:
         return matrix_work(self.evidence)
 
     @cached_property
+    def engine_work(self) -> tuple[MatrixWork, ...]:
+        """The matrix operations of a call among the layers that an engine reports."""
+        return matrix_work(Evidence(operations=self.row.engine_operations))
+
+    @cached_property
     def by_category(self) -> dict[str, float]:
         """Seconds of a call by category."""
         return time_by_category(self.parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from precisionbench.diagnosis.engine_label import DETAIL, MOST, with_engine
@@ -52,7 +53,7 @@ def precision_label_of(facts: Facts) -> Label:
     claim = claims_of(facts.row).dtype
     indicators = tuple(_indicators(facts, claim)) if claim else ()
     ran = _ran(facts)
-    wrong = _wrong_share(facts, claim)
+    wrong = max((_wrong_share(facts, claim), _wrong_layers(facts, claim)), key=_or_none)
     impossible = any(one.against and one.name == RATE for one in indicators)
     reason = ""
     if not claim or (wrong is None and not impossible):
@@ -97,6 +98,20 @@ def _wrong_share(facts: Facts, claim: str) -> float | None:
     return facts.kernel_share_of(*others) if known >= MOST else _wrong_operands(facts, claim)
 
 
+def _or_none(share: float | None) -> float:
+    return -1.0 if share is None else share
+
+
+def _wrong_layers(facts: Facts, claim: str) -> float | None:
+    """Of the layers that an engine reports on a GPU, the share of another dtype, by their number.
+
+    Their times there are those of the host. On a CPU they are the operations of the row.
+    """
+    dtypes = [work.dtype for work in facts.engine_work if work.dtype] if facts.on_gpu else []
+    stored = FLOAT32 if claim == TF32 else claim
+    return sum(dtype != stored for dtype in dtypes) / len(dtypes) if dtypes and claim else None
+
+
 def _wrong_operands(facts: Facts, claim: str) -> float | None:
     """For a claim of int8 without kernels: the share of operands of other dtypes, on a CPU."""
     has_kernels = any(work.operation.kernels for work in facts.work)
@@ -130,6 +145,7 @@ def _in(dtype: str) -> str:
 
 def _indicators(facts: Facts, claim: str) -> Iterator[Indicator]:
     yield from _operands(facts, claim)
+    yield from _layers(facts, claim)
     yield from _kernels(facts, claim)
     yield from _rate(facts, claim)
     yield from _output(facts, claim)
@@ -146,6 +162,15 @@ def _operands(facts: Facts, claim: str) -> Iterator[Indicator]:
     if others:
         says += f", the rest {' and '.join(others)}"
     yield Indicator("operands", says, right < 1 - DETAIL)
+
+
+def _layers(facts: Facts, claim: str) -> Iterator[Indicator]:
+    wrong = _wrong_layers(facts, claim)
+    if wrong is not None:
+        counts = Counter(work.dtype for work in facts.engine_work if work.dtype)
+        found = " and ".join(f"{count} {dtype}" for dtype, count in counts.most_common())
+        says = f"of the engine's matmuls and convolutions {found}"
+        yield Indicator("layers", says, wrong > DETAIL)
 
 
 def _kernels(facts: Facts, claim: str) -> Iterator[Indicator]:

@@ -24,8 +24,8 @@ def operand_dtypes(operation: Operation) -> set[str]:
         operation: a matrix operation.
 
     Returns:
-        Their names; more than one where they differ, empty where they are not known. Packed
-        weights are no tensors: the name of a quantised operation says what they are.
+        Their names; more than one where they differ, empty where they are not known. The profiler
+        does not record packed weights, so the name of a quantised operation decides.
     """
     if dtype := _packed_dtype(operation):
         return {dtype}

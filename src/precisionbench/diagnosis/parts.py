@@ -43,8 +43,21 @@ _CATEGORY_OF_KIND = {
 # makes the name that of a product, and how names of fused operations begin.
 _CONVOLUTION = re.compile(r"conv(?!er)")
 _PRODUCTS = frozenset(
-    ("mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot", "matmul")
-    + ("linear", "qlinear", "gemm")
+    [
+        "mm",
+        "addmm",
+        "bmm",
+        "baddbmm",
+        "addbmm",
+        "mv",
+        "addmv",
+        "dot",
+        "vdot",
+        "matmul",
+        "linear",
+        "qlinear",
+        "gemm",
+    ]
 )
 _FUSED = (
     "_scaled_dot_product",

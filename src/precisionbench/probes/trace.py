@@ -158,12 +158,10 @@ def profile_of(trace: Mapping[str, Any], skip: int = 0) -> Profile:
     )
 
 
-def _compiled_share(
-    nodes: Sequence[_Node], kernels: Sequence[tuple[Event, _Node]]
-) -> float | None:
+def _compiled_share(nodes: Sequence[_Node], kernels: Sequence[tuple[Event, _Node]]) -> float | None:
     """The share of the time in compiled graphs: of kernels, or on a CPU of graphs and operations.
 
-    A graph's own time counts on a CPU, because its fused loops are no operations.
+    A graph's own time counts on a CPU, because its fused loops are not operations.
     """
     if not any(node.name.startswith((*_DYNAMO, _GRAPH)) for node in nodes):
         return None
