@@ -29,12 +29,21 @@ def _has_apex() -> bool:
     return any((Path(folder) / "amp").is_dir() for folder in folders)
 
 
+# Packages of engines that run on a CPU, by mark.
+_ENGINES = {
+    "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
+    "openvino": ("openvino", "nncf"),
+}
+
+
 def _missing(mark: str) -> str | None:
     """Why tests of this mark cannot run here; None where they can."""
     if mark in ("gpu", "apex", "tensorrt") and not torch.cuda.is_available():
         return "needs an NVIDIA GPU"
     if mark == "apex" and not _has_apex():
         return "needs NVIDIA Apex with apex.amp (25.05 or older) on the path"
+    if absent := [name for name in _ENGINES.get(mark, ()) if not importlib.util.find_spec(name)]:
+        return f"needs {' and '.join(absent)}: pip install 'precisionbench[{mark}]'"
     if mark == "tensorrt" and not all(map(importlib.util.find_spec, ("tensorrt", "torch2trt"))):
         return "needs TensorRT 8 to 10 and torch2trt"
     return None
@@ -45,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
     for item in items:
-        for mark in ("gpu", "apex", "tensorrt"):
+        for mark in ("gpu", "apex", "tensorrt", *_ENGINES):
             if item.get_closest_marker(mark) and (reason := _missing(mark)):
                 item.add_marker(pytest.mark.skip(reason=reason))
 

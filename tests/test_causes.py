@@ -149,6 +149,18 @@ PLANTED = {
         with_row("torch2trt", {"precision": "fp16"}, evidence(conv(0.9e-3))),
         "half",
     ),
+    "engine-on-the-cpu": (
+        comparison(
+            **CLEAN,
+            half_row={
+                "engine_operations": (
+                    attrs.evolve(conv(0.3e-3, "float16"), place="CUDAExecutionProvider"),
+                    attrs.evolve(conv(0.3e-3), place="CPUExecutionProvider"),
+                )
+            },
+        ),
+        "half",
+    ),
     "tensorrt-defaults": (with_row("torch2trt", {"precision": "fp32"}), "half"),
     "layout-conversions": (
         comparison(
@@ -281,7 +293,7 @@ def test_without_evidence_no_finding_needs_evidence(cause):
     )
     seen_otherwise = {
         *("waits-inside", "launch-bound", "throttled", "no-fast-half"),
-        *("tensorrt-defaults", "half-on-a-cpu"),
+        *("tensorrt-defaults", "half-on-a-cpu", "engine-on-the-cpu"),
     }
     assert bool(findings(bare, cause)) == (cause in seen_otherwise)
 

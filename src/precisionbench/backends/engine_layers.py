@@ -64,21 +64,22 @@ class EngineLayer:
         """The dtype in which it reads its first input; empty where it has none."""
         return _plain(self.inputs[0].dtype) if self.inputs else ""
 
+    @property
+    def _casts(self) -> bool:
+        dtypes = [tensors[0].dtype for tensors in (self.inputs, self.outputs) if tensors]
+        return self.kind in _CASTS and len(set(dtypes)) > 1
+
     def as_operation(self, engine: str) -> Operation:
         """The layer as an operation of a call.
 
         Args:
             engine: the namespace of the operation's name.
         """
-        casts = self.kind in _CASTS and self.outputs[:1] and self.inputs[:1]
-        if casts and self.inputs[0].dtype != self.outputs[0].dtype:
-            name, inputs = "_to_copy", (self.outputs[0], self.inputs[0])
-        else:
-            name, inputs = _operation_name(self.kind), self.inputs
+        name = "_to_copy" if self._casts else _operation_name(self.kind)
         return Operation(
             name=f"{engine}::{name}",
             layer=self.name,
-            inputs=inputs,
+            inputs=(*self.outputs[:1], *self.inputs[:1]) if self._casts else self.inputs,
             count=self.count,
             time_s=self.time_s,
             place=self.place,

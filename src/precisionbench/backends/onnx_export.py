@@ -35,17 +35,17 @@ def export(model: FlatModel, file: Path, exporter: Exporter) -> None:
     Raises:
         PreparationError: the exporter cannot export it.
     """
-    names = {
+    options: dict[str, Any] = {
         "input_names": [f"input_{index}" for index in range(len(model.inputs))],
         "output_names": [f"output_{index}" for index in range(len(model.outputs))],
+        "dynamo": False,
     }
-    options: dict[str, Any] = {"dynamo": False}
     if exporter == "dynamo":
-        options = {"dynamo": True, "external_data": _is_large(model), "verbose": False}
+        options |= {"dynamo": True, "external_data": _is_large(model), "verbose": False}
     with functions_restored(), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # both exporters announce changes of their own interface
         try:
-            torch.onnx.export(model.module, model.inputs, str(file), **names, **options)
+            torch.onnx.export(model.module, model.inputs, str(file), **options)
         except FOREIGN_ERRORS as exc:
             other = "torchscript" if exporter == "dynamo" else "dynamo"
             raise PreparationError(

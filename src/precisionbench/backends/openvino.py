@@ -134,13 +134,12 @@ class OpenVino(Backend):
         arrays = [[tensor.numpy() for _, tensor in walk(batch)] for batch in batches]
         nncf = import_engine("nncf", "NNCF for precision=int8", _INSTALL)
         try:
-            return nncf.quantize(converted, nncf.Dataset(arrays), subset_size=len(arrays)), len(
-                arrays
-            )
+            quantised = nncf.quantize(converted, nncf.Dataset(arrays), subset_size=len(arrays))
         except FOREIGN_ERRORS as exc:
             raise PreparationError(
                 f"NNCF cannot quantise the model ({one_line(exc)})", "use another precision"
             ) from exc
+        return quantised, len(arrays)
 
     def _compiled(self, ov: Any, converted: Any, **more: Any) -> Any:
         options = {

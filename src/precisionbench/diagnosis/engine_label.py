@@ -136,5 +136,5 @@ def _elsewhere(facts: Facts) -> Iterator[_Deviation]:
         return
     ran = any(operation.place == asked for operation in facts.row.engine_operations)
     names = " and ".join(elsewhere)
-    says = f"{sum(elsewhere.values())} matmuls or convolutions ran by {names}"
+    says = f"{names} ran {sum(elsewhere.values())} of {places.total()} matmuls and convolutions"
     yield _Deviation(asked, "partly" if ran else "false", f"by {names}", says)

@@ -136,7 +136,13 @@ def _ran(facts: Facts) -> str:
     shares["in TF32"] = facts.matrix_share_of(FLOAT32) * facts.kernel_share_of(TF32)
     shares["in float32"] = facts.matrix_share_of(FLOAT32) - shares["in TF32"]
     most = max(shares, key=lambda name: shares[name])
-    return most if shares[most] > DETAIL else ""
+    return most if shares[most] > DETAIL else _ran_by_layers(facts)
+
+
+def _ran_by_layers(facts: Facts) -> str:
+    """The same from the layers that an engine reports, where its kernels are not known."""
+    counts = Counter(work.dtype for work in facts.engine_work if work.dtype)
+    return _in(counts.most_common(1)[0][0]) if counts else ""
 
 
 def _in(dtype: str) -> str:

@@ -1,0 +1,62 @@
+"""A row of a real engine without a measurement: its output, its details and its label."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import attrs
+from torch import nn
+
+from made_up_results import CLEAN, comparison
+from precisionbench.backends import Backend, Inputs, Prepared
+from precisionbench.diagnosis.diagnose import diagnosis_of
+from precisionbench.diagnosis.findings import Label
+
+
+@attrs.frozen
+class Row:
+    """What a prepared backend gave."""
+
+    output: Any
+    prepared: Prepared
+
+    @property
+    def details(self) -> dict[str, Any]:
+        return dict(self.prepared.details)
+
+
+class Prepares:
+    """A context within which a backend is prepared; its inputs can be changed."""
+
+    def __init__(self, backend: Backend, model: nn.Module, *args: Any, **kwargs: Any) -> None:
+        self.backend, self.model, self.inputs = backend, model, Inputs(args, kwargs)
+        self.inputs = self.inputs.map(lambda tensor: tensor.clone())
+
+    def __enter__(self) -> Prepares:
+        self._stack = ExitStack()
+        manager = self.backend.prepare(self.model, self.inputs)
+        self.prepared = self._stack.enter_context(manager)
+        self.call = self.prepared.call
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+
+def prepared(backend: Backend, model: nn.Module, *args: Any, **kwargs: Any) -> Row:
+    """Prepare a backend, call it once and end it."""
+    with Prepares(backend, model, *args, **kwargs) as found:
+        return Row(found.call(), found.prepared)
+
+
+def engine_label(backend: Backend, row: Row) -> Label:
+    """The label of the row on a CPU, where it was not profiled."""
+    changes = {
+        "name": backend.name,
+        "claims": backend.claims(),
+        "details": row.details,
+        "engine_operations": row.prepared.engine_operations,
+    }
+    data = comparison(CLEAN["base"], None, half_row=changes, gpu=None)
+    return diagnosis_of(data).labels[1]

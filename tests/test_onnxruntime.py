@@ -1,0 +1,201 @@
+"""The plugin for ONNX Runtime: what it refuses anywhere, and the real engine on a CPU."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import attrs
+import pytest
+import torch
+
+import precisionbench as pb
+from engine_rows import Prepares, engine_label, prepared
+from precisionbench.backends.onnxruntime import OnnxRuntime
+from precisionbench.errors import (
+    BackendUnavailableError,
+    PrecisionBenchWarning,
+    PreparationError,
+    SpecError,
+)
+from precisionbench.results.claims import Claims
+from precisionbench.torchtools.global_state import Functions
+from small_transformer import small_transformer
+
+real = pytest.mark.onnxruntime
+TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "int8": 0.1}
+
+
+def calibrated(precision: str, *batches: torch.Tensor) -> OnnxRuntime:
+    return OnnxRuntime(precision, calibration_data=batches if precision == "int8" else None)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"memory_format": "channels_last"}, "contiguous"),
+        ({"tf32": True, "precision": "fp16"}, "tf32"),
+        ({"tf32": True, "provider": "cpu"}, "tf32"),
+        ({"calibration": "mine:batches"}, "only INT8"),
+        ({"calibration_data": ()}, "only INT8"),
+        ({"provider": "rocket"}, "provider"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, reason):
+    with pytest.raises(SpecError, match=reason):
+        OnnxRuntime(**options)
+
+
+def test_without_the_engine_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackendUnavailableError, match=r"pip install 'precisionbench\[onnxruntime"):
+        OnnxRuntime().check_available()
+
+
+@pytest.mark.parametrize(
+    ("backend", "dtype"),
+    [
+        (OnnxRuntime(), "float32"),
+        (OnnxRuntime(tf32=True), "tf32"),
+        (OnnxRuntime("fp16"), "float16"),
+        (OnnxRuntime("int8"), "int8"),
+    ],
+)
+def test_a_row_claims_the_precision_of_the_exported_model(backend, dtype):
+    assert backend.claims().dtype == dtype
+
+
+@real
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+def test_the_output_is_the_models(cnn, images, exporter):
+    found = prepared(OnnxRuntime(exporter=exporter), cnn.eval(), images)
+    assert torch.allclose(found.output, cnn(images), atol=1e-5)
+    assert found.details["exporter"] == exporter
+    assert found.details["provider"] == "CPUExecutionProvider"
+
+
+@real
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_transformer_with_keyword_arguments_and_a_mapping(precision):
+    model, args, kwargs = small_transformer()
+    data = [(*args, *kwargs.values())] if precision == "int8" else None
+    backend = OnnxRuntime(precision, calibration_data=data)
+    found, expected = prepared(backend, model, *args, **kwargs), model(*args, **kwargs)
+    assert set(found.output) == {"logits", "hidden"}
+    for name, tensor in expected.items():
+        error = (found.output[name] - tensor).norm() / tensor.norm()
+        assert error < TOLERANCE[precision]
+    assert engine_label(backend, found).verdict == "true"
+
+
+@real
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_label_of_what_ran_as_asked_for_is_true(cnn, images, precision):
+    backend = calibrated(precision, images)
+    found = prepared(backend, cnn.eval(), images)
+    assert engine_label(backend, found).verdict == "true"
+    assert (found.output - cnn(images)).norm() / cnn(images).norm() < TOLERANCE[precision]
+
+
+@real
+def test_fp16_on_a_cpu_without_half_kernels_is_a_false_label(cnn, images):
+    """The CPU's provider casts to float32 around every layer, and writes a line in its log."""
+    with pytest.warns(PrecisionBenchWarning, match="this row is not float16"):
+        found = prepared(OnnxRuntime("fp16"), cnn.eval(), images)
+    label = engine_label(OnnxRuntime("fp16"), found)
+    assert (label.verdict, label.ran) == ("false", "in float32")
+    assert found.output.dtype == torch.float16
+
+
+@attrs.frozen
+class Mislabelled(OnnxRuntime):
+    """Claims INT8 and runs the float32 model."""
+
+    name: ClassVar[str] = "mislabelled"
+
+    def claims(self):
+        return Claims("int8", engine="ONNX Runtime")
+
+    @contextmanager
+    def prepare(self, model, inputs):
+        with OnnxRuntime().prepare(model, inputs) as found:
+            yield found
+
+
+@real
+def test_a_row_that_claims_int8_and_runs_float32_is_a_false_label(cnn, images):
+    found = prepared(Mislabelled(), cnn.eval(), images)
+    label = engine_label(Mislabelled(), found)
+    assert (label.verdict, label.ran) == ("false", "in float32")
+
+
+@real
+def test_int8_without_calibration_data_warns(cnn, images):
+    with pytest.warns(PrecisionBenchWarning, match="calibrated on the benchmark's own inputs"):
+        found = prepared(OnnxRuntime("int8"), cnn.eval(), images)
+    assert found.details["calibration_batches"] == 1
+
+
+@real
+def test_calibration_data_of_other_shapes_is_refused(cnn, images):
+    with pytest.raises(PreparationError, match="calibration batch 1"):
+        prepared(calibrated("int8", images, images[:1]), cnn.eval(), images)
+
+
+@real
+def test_a_provider_that_this_build_lacks_is_unavailable():
+    with pytest.raises(BackendUnavailableError, match="onnxruntime-gpu") as raised:
+        OnnxRuntime(provider="tensorrt").check_available()
+    assert "CPUExecutionProvider" in raised.value.requirement
+
+
+@real
+def test_a_model_that_cannot_be_exported_says_so(images):
+    class Branches(torch.nn.Module):
+        def forward(self, x):
+            return x * 2 if x.sum() > 0 else x
+
+    with pytest.raises(PreparationError, match="cannot export the model") as raised:
+        prepared(OnnxRuntime(exporter="dynamo"), Branches(), images)
+    assert "exporter=torchscript" in raised.value.remedy
+
+
+@real
+def test_nothing_is_left_behind(cnn, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    functions, environment = Functions.now(), dict(os.environ)
+    prepared(calibrated("int8", images), cnn.eval(), images)
+    assert functions.changes() == []
+    assert dict(os.environ) == environment
+    assert list(Path(tmp_path).iterdir()) == []  # the profile was elsewhere, and is removed
+
+
+@real
+def test_what_is_timed_reads_the_inputs_where_they_are(cnn, images):
+    with Prepares(OnnxRuntime(), cnn.eval(), images) as found:
+        first = found.call()
+        kept = first.clone()
+        assert found.call() is first
+        found.inputs.args[0].mul_(2)
+        assert not torch.equal(found.call(), kept)
+
+
+@real
+def test_rows_in_workers_beside_eager(cnn, images):
+    comparison = pb.compare(
+        cnn,
+        images,
+        backends=[OnnxRuntime(), OnnxRuntime("fp16")],
+        device="cpu",
+        budget_s=1,
+        replicas=1,
+        evidence=False,
+    )
+    assert comparison.failures == ()
+    assert comparison["onnxruntime"].agreement.relative_l2 < 1e-5
+    labels = {label.row: label.verdict for label in pb.diagnose(comparison).labels}
+    assert labels["onnxruntime"] == "true"
+    assert labels["onnxruntime:precision=fp16"] == "false"

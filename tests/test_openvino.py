@@ -1,0 +1,197 @@
+"""The plugin for OpenVINO: what it refuses anywhere, and the real engine on a CPU."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import attrs
+import pytest
+import torch
+
+import precisionbench as pb
+from engine_rows import Prepares, engine_label, prepared
+from precisionbench.backends.openvino import OpenVino
+from precisionbench.errors import (
+    BackendUnavailableError,
+    PrecisionBenchWarning,
+    PreparationError,
+    SpecError,
+)
+from precisionbench.results.claims import Claims
+from precisionbench.torchtools.global_state import Functions
+from small_transformer import small_transformer
+
+real = pytest.mark.openvino
+TOLERANCE = {"fp32": 1e-5, "bf16": 3e-2, "int8": 0.1}
+
+
+def calibrated(precision: str, *batches: torch.Tensor) -> OpenVino:
+    return OpenVino(precision, calibration_data=batches if precision == "int8" else None)
+
+
+def cpu_has(capability: str) -> bool:
+    import openvino
+
+    return capability in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"memory_format": "channels_last"}, "contiguous"),
+        ({"calibration": "mine:batches"}, "only INT8"),
+        ({"precision": "bf16", "calibration_data": ()}, "only INT8"),
+        ({"precision": "tf32"}, "precision"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, reason):
+    with pytest.raises(SpecError, match=reason):
+        OpenVino(**options)
+
+
+def test_without_the_engine_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(BackendUnavailableError, match=r"pip install 'precisionbench\[openvino"):
+        OpenVino().check_available()
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [("fp32", "float32"), ("bf16", "bfloat16"), ("fp16", "float16"), ("int8", "int8")],
+)
+def test_a_row_claims_its_precision_hint(precision, dtype):
+    assert OpenVino(precision).claims().dtype == dtype
+
+
+@real
+def test_float32_is_asked_for_and_never_left_to_the_plugin(cnn, images):
+    """The CPU's plugin runs a float32 model in bfloat16 by default where the CPU has it."""
+    found = prepared(OpenVino(), cnn.eval(), images)
+    assert torch.allclose(found.output, cnn(images), atol=1e-5)
+    assert found.details["inference_precision"] == "f32"
+    assert set(found.details["layer_precision"]) == {"float32"}
+    assert engine_label(OpenVino(), found).verdict == "true"
+
+
+@real
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_a_transformer_with_keyword_arguments_and_a_mapping(precision):
+    if precision == "bf16" and not cpu_has("BF16"):
+        pytest.skip("this CPU has no bfloat16")
+    model, args, kwargs = small_transformer()
+    data = [(*args, *kwargs.values())] if precision == "int8" else None
+    backend = OpenVino(precision, calibration_data=data)
+    found, expected = prepared(backend, model, *args, **kwargs), model(*args, **kwargs)
+    assert set(found.output) == {"logits", "hidden"}
+    for name, tensor in expected.items():
+        error = (found.output[name] - tensor).norm() / tensor.norm()
+        assert error < TOLERANCE[precision]
+    assert engine_label(backend, found).verdict != "false"
+
+
+@real
+def test_int8_runs_in_int8(cnn, images):
+    backend = calibrated("int8", images, images / 2)
+    found = prepared(backend, cnn.eval(), images)
+    assert engine_label(backend, found).verdict == "true"
+    assert found.details["calibration_batches"] == 2
+    assert (found.output - cnn(images)).norm() / cnn(images).norm() < TOLERANCE["int8"]
+
+
+@real
+@pytest.mark.parametrize(("precision", "needs"), [("bf16", "BF16"), ("fp16", "FP16")])
+def test_a_hint_that_the_cpu_cannot_follow_is_a_false_label(cnn, images, precision, needs):
+    backend = OpenVino(precision)
+    if cpu_has(needs):
+        found = prepared(backend, cnn.eval(), images)
+        assert engine_label(backend, found).verdict == "true"
+        return
+    with pytest.warns(PrecisionBenchWarning, match="this row is not"):
+        found = prepared(backend, cnn.eval(), images)
+    assert engine_label(backend, found).verdict == "false"
+
+
+@attrs.frozen
+class Mislabelled(OpenVino):
+    """Claims INT8 and runs the float32 model."""
+
+    name: ClassVar[str] = "mislabelled"
+
+    def claims(self):
+        return Claims("int8", engine="OpenVINO")
+
+    @contextmanager
+    def prepare(self, model, inputs):
+        with OpenVino().prepare(model, inputs) as found:
+            yield found
+
+
+@real
+def test_a_row_that_claims_int8_and_runs_float32_is_a_false_label(cnn, images):
+    found = prepared(Mislabelled(), cnn.eval(), images)
+    label = engine_label(Mislabelled(), found)
+    assert (label.verdict, label.ran) == ("false", "in float32")
+
+
+@real
+def test_int8_without_calibration_data_warns(cnn, images):
+    with pytest.warns(PrecisionBenchWarning, match="calibrated on the benchmark's own inputs"):
+        prepared(OpenVino("int8"), cnn.eval(), images)
+
+
+@real
+def test_calibration_data_of_other_shapes_is_refused(cnn, images):
+    with pytest.raises(PreparationError, match="calibration batch 1"):
+        prepared(calibrated("int8", images, images[:1]), cnn.eval(), images)
+
+
+@real
+def test_a_model_that_cannot_be_converted_says_so(images):
+    class Branches(torch.nn.Module):
+        def forward(self, x):
+            return x * 2 if x.sum() > 0 else x
+
+    with pytest.raises(PreparationError, match="OpenVINO cannot convert the model"):
+        prepared(OpenVino(), Branches(), images)
+
+
+@real
+def test_nothing_is_left_behind(cnn, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CI", raising=False)  # set while it converts, so that nothing is sent
+    functions, environment = Functions.now(), dict(os.environ)
+    prepared(calibrated("int8", images), cnn.eval(), images)
+    assert functions.changes() == []
+    assert dict(os.environ) == environment
+    assert list(Path(tmp_path).iterdir()) == []
+
+
+@real
+def test_what_is_timed_reads_the_inputs_where_they_are(cnn, images):
+    with Prepares(OpenVino(), cnn.eval(), images) as found:
+        first = found.call()
+        kept = first.clone()
+        assert found.call() is first
+        found.inputs.args[0].mul_(2)
+        assert not torch.equal(found.call(), kept)
+
+
+@real
+def test_rows_in_workers_beside_eager(cnn, images):
+    comparison = pb.compare(
+        cnn,
+        images,
+        backends=[OpenVino(), Mislabelled()],
+        device="cpu",
+        budget_s=1,
+        replicas=1,
+        evidence=False,
+    )
+    assert comparison.failures == ()
+    assert comparison["openvino"].agreement.relative_l2 < 1e-5
+    labels = {label.row: label.verdict for label in pb.diagnose(comparison).labels}
+    assert (labels["openvino"], labels["mislabelled"]) == ("true", "false")
