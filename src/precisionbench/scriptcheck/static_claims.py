@@ -1,0 +1,98 @@
+"""What a script's source says about its rows, and what it may do with their timings."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+_FLOAT32 = re.compile(r"(?<![a-z0-9])(fp32|float32|f32|(full|single)[ _-]precision)(?![a-z0-9])")
+# Calls whose strings name a dtype or a setting, and no row.
+_SETTING = re.compile(r"to|type|astype|as_?array|view|getattr|setattr|set_\w+")
+# What leaves slow first timings out of a result, or gives them no weight.
+_DROPPING = re.compile(
+    r"(nan)?(median|percentile|quantile|min)s?|median_\w+|a?min|(arg)?sort(ed)?|pop(left)?|remove"
+    r"|islice|clear|trim_mean|mode|describe|deque|tail|\w*plot|hist(ogram)?|compress|dropna|query"
+)
+_AVERAGING = re.compile(r"f?mean|nanmean|average|(nan)?sum")
+_NOT_ABOUT_TIMINGS = re.compile(r"__name__|cuda|gpu|device", re.IGNORECASE)
+
+
+@attrs.frozen
+class StaticClaims:
+    """What the source says about rows and their timings.
+
+    Attributes:
+        float32_lines: lines that call a row float32.
+        averages_all: whether timings are averaged, and nothing can leave the first ones out.
+    """
+
+    float32_lines: tuple[int, ...] = ()
+    averages_all: bool = False
+
+
+NO_CLAIMS = StaticClaims()
+
+
+def claims_of(nodes: Sequence[ast.AST]) -> StaticClaims:
+    """What a script says about its rows.
+
+    Args:
+        nodes: all nodes of its syntax tree.
+    """
+    lines = {line for line, text in _labels(nodes) if _FLOAT32.search(text.lower())}
+    return StaticClaims(tuple(sorted(lines)), _averages(nodes) and not any(map(_may_drop, nodes)))
+
+
+def _labels(nodes: Sequence[ast.AST]) -> Iterator[tuple[int, str]]:
+    """Strings and names that may be the label of a row, each with its line."""
+    ignored = {id(part) for node in nodes for part in _settings(node)}
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if id(node) not in ignored:
+                yield node.lineno, node.value
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id.replace("_", " ")
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node.lineno, node.name.replace("_", " ")
+        elif isinstance(node, ast.keyword) and node.arg:
+            yield node.value.lineno, "" if id(node) in ignored else node.arg.replace("_", " ")
+
+
+def _settings(node: ast.AST) -> Iterator[ast.AST]:
+    """Nodes that name a dtype or a setting of torch, and docstrings."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        yield node.value
+    elif isinstance(node, ast.Call) and _SETTING.fullmatch(_name(node.func)):
+        yield from (part for argument in node.args for part in ast.walk(argument))
+    elif isinstance(node, ast.keyword) and "dtype" in (node.arg or ""):
+        yield from ast.walk(node.value)
+
+
+def _name(node: ast.AST) -> str:
+    """The last part of a dotted name."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _averages(nodes: Sequence[ast.AST]) -> bool:
+    return any(
+        (isinstance(node, ast.Call) and bool(_AVERAGING.fullmatch(_name(node.func))))
+        or (isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add))
+        for node in nodes
+    )
+
+
+def _may_drop(node: ast.AST) -> bool:
+    """Whether a node may leave timings out: a slice, a condition, or a robust statistic."""
+    if isinstance(node, ast.Slice):
+        return node.lower is not None
+    if isinstance(node, (ast.If, ast.IfExp, ast.comprehension)):
+        tests = node.ifs if isinstance(node, ast.comprehension) else [node.test]
+        return not all(_NOT_ABOUT_TIMINGS.search(ast.unparse(test)) for test in tests)
+    if isinstance(node, (ast.Delete, ast.Continue)):
+        return True
+    return isinstance(node, ast.Call) and bool(_DROPPING.fullmatch(_name(node.func)))
