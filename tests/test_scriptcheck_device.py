@@ -59,11 +59,12 @@ def test_the_error_of_an_unsynchronized_timing_is_measured(check_simulated):
     unsynchronized = SYNCHRONIZED.replace("synchronize()\n", "\n").replace("0.005", "0.5")
     (violation,) = check_simulated(unsynchronized).broken
     assert violation.gate == "missing-synchronize"
-    early, was_read, really, share = violation.evidence
+    early, was_read, really, share, pending = violation.evidence
     assert early.value == 1
     assert was_read.value < really.value / 2
     assert really.value == pytest.approx(10.0)
     assert share.value == pytest.approx(was_read.value / really.value)
+    assert pending.value == pytest.approx(11.5)  # the warm-up included
     place = violation.sights[0].place
     assert (place.file, place.line) == ("script.py", 19)
     assert "started at line 15" in violation.sights[0].says

@@ -30,6 +30,7 @@ from precisionbench.scriptcheck.clock_proxies import install_clock_proxies
 from precisionbench.scriptcheck.event_log import EventLog
 from precisionbench.scriptcheck.events import Ending, Observations, Place
 from precisionbench.scriptcheck.frames import UserFrames, place_of
+from precisionbench.scriptcheck.host_work import hook_pauses
 from precisionbench.scriptcheck.import_hook import after_import
 
 OBSERVATIONS = "observations.json"
@@ -74,6 +75,7 @@ class _ObservedRun:
     def run(self, script: str) -> int:
         """Run the script to its end; returns its exit status."""
         install_clock_proxies(self._log)
+        hook_pauses(self._log)
         after_import({"torch": self._observe_torch, "apex.amp": self._observe_apex})
         os._exit = self._write_and_exit  # type: ignore[assignment]
         try:

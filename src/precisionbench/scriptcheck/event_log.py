@@ -5,6 +5,8 @@ Its methods run inside the script's own timed regions, so each of them is short.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +16,7 @@ from precisionbench.results.dtypes import dtype_name
 from precisionbench.scriptcheck.events import (
     Calls,
     Ending,
+    HostWork,
     Model,
     Observations,
     Reading,
@@ -49,6 +52,8 @@ class _CallTotals:
     total_s: float = 0.0
     new_shape_count: int = 0
     new_shape_s: float = 0.0
+    compile_count: int = 0
+    compile_s: float = 0.0
 
 
 class _OpenSpan:
@@ -59,6 +64,7 @@ class _OpenSpan:
         self.waits: dict[tuple[str, Line, bool], int] = {}
         self.backward_count = 0
         self.overhead_s = 0.0
+        self.host_work: dict[tuple[str, Line], tuple[int, float]] = {}
 
     def frozen(self) -> Span:
         """The span as frozen data."""
@@ -70,6 +76,10 @@ class _OpenSpan:
             ),
             self.backward_count,
             self.overhead_s,
+            tuple(
+                HostWork(kind, place_of(line), count, total_s)
+                for (kind, line), (count, total_s) in list(self.host_work.items())
+            ),
         )
 
 
@@ -86,6 +96,8 @@ def _calls(key: CallKey, totals: _CallTotals) -> Calls:
         key.autocast,
         _dtype_names(key.inputs),
         _dtype_names(key.outputs),
+        compile_count=totals.compile_count,
+        compile_s=totals.compile_s,
     )
 
 
@@ -99,11 +111,15 @@ class EventLog:
     Attributes:
         frames: which frames are the user's.
         device: queried at each reading; None until torch is imported.
+        is_inside_call: whether a call of a model is running.
+        is_in_host_work: whether work of the host is running that is recorded already.
         observer_error: the last error of the observation itself; empty if there was none.
     """
 
     def __init__(self) -> None:
         self.frames = UserFrames()
+        self.is_inside_call: Callable[[], bool] = lambda: False
+        self.is_in_host_work = False
         self.device: DeviceMonitor | None = None
         self.observer_error = ""
         self._readings: list[tuple[str, Line, float, bool | None]] = []
@@ -148,13 +164,16 @@ class EventLog:
         if start < end and len(self._timings) < _MOST_READINGS:
             self._timings.append((start, end, read_s, self.frames.line(frame)))
 
-    def add_call(self, key: CallKey, call_s: float, new_shape: bool) -> None:
+    def add_call(
+        self, key: CallKey, call_s: float, new_shape: bool, compiled: bool = False
+    ) -> None:
         """Record a call of a model.
 
         Args:
             key: of its group.
             call_s: its time on the host.
             new_shape: whether its input shape is new to the model.
+            compiled: whether `torch.compile` compiled a graph in it.
         """
         calls = self._spans[-1].calls
         totals = calls.get(key)
@@ -165,6 +184,9 @@ class EventLog:
         if new_shape:
             totals.new_shape_count += 1
             totals.new_shape_s += call_s
+        if compiled:
+            totals.compile_count += 1
+            totals.compile_s += call_s
 
     def add_wait(self, kind: str, frame: FrameType, inside: bool) -> None:
         """Record a copy between host and device, or a wait for the device.
@@ -180,6 +202,27 @@ class EventLog:
     def add_backward(self) -> None:
         """Record a backward pass."""
         self._spans[-1].backward_count += 1
+
+    def may_add_host_work(self) -> bool:
+        """Whether work of the host that begins now is part of a timing, and of no model."""
+        return (
+            not self.is_in_host_work
+            and not self.is_inside_call()
+            and threading.current_thread() is threading.main_thread()
+            and not (self.device is not None and self.device.pending())
+        )
+
+    def add_host_work(self, kind: str, frame: FrameType, work_s: float) -> None:
+        """Record work of the host outside of models.
+
+        Args:
+            kind: such as `torch.tensor()`.
+            frame: of the caller.
+            work_s: its time.
+        """
+        works, key = self._spans[-1].host_work, (kind, self.frames.line(frame))
+        count, total_s = works.get(key, (0, 0.0))
+        works[key] = count + 1, total_s + work_s
 
     def add_overhead(self, overhead_s: float) -> None:
         """Record time that the observation itself took.
@@ -203,8 +246,8 @@ class EventLog:
         return Observations(
             models,
             tuple(
-                Reading(clock, place_of(line), at_s, pending)
-                for clock, line, at_s, pending in list(self._readings)
+                Reading(clock, place_of(line), at_s, pending, pending_s=self._pending_s(number))
+                for number, (clock, line, at_s, pending) in enumerate(list(self._readings))
             ),
             tuple(span.frozen() for span in list(self._spans)),
             tuple(self._timing(*timing) for timing in list(self._timings)),
@@ -214,6 +257,9 @@ class EventLog:
             self._dropped_readings,
             self.observer_error,
         )
+
+    def _pending_s(self, number: int) -> float | None:
+        return None if self.device is None else self.device.pending_s(self._markers[number])
 
     def _timing(self, start: int, end: int, read_s: float, line: Line) -> Timing:
         device_s = None

@@ -32,12 +32,14 @@ class Reading:
         place: the line of the script.
         at_s: the value read, in seconds; 0 for an event.
         pending: whether the device had work pending; None if no device was used.
+        pending_s: how long the device still needed for it; None if unknown.
     """
 
     clock: str
     place: Place
     at_s: float
     pending: bool | None
+    pending_s: float | None = None
 
 
 @attrs.frozen
@@ -56,6 +58,8 @@ class Calls:
         autocast: whether torch's autocast was on.
         inputs: dtypes of the input tensors.
         outputs: dtypes of the output tensors.
+        compile_count: number of calls in which `torch.compile` compiled a graph.
+        compile_s: host time of those.
     """
 
     model: int
@@ -69,6 +73,25 @@ class Calls:
     autocast: bool
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    compile_count: int = 0
+    compile_s: float = 0.0
+
+
+@attrs.frozen
+class HostWork:
+    """Work of the host outside of models, done while the device had nothing to do.
+
+    Attributes:
+        kind: such as `torch.tensor()`, `DataLoader` or `time.sleep()`.
+        place: the line of the script.
+        count: number of occurrences between two readings.
+        total_s: time of all of them.
+    """
+
+    kind: str
+    place: Place
+    count: int
+    total_s: float
 
 
 @attrs.frozen
@@ -102,12 +125,14 @@ class Span:
         waits: copies and waits.
         backward_count: number of backward passes.
         overhead_s: time that the observation itself took.
+        host_work: conversions, copies, data loading and pauses.
     """
 
     calls: tuple[Calls, ...] = ()
     waits: tuple[Wait, ...] = ()
     backward_count: int = 0
     overhead_s: float = 0.0
+    host_work: tuple[HostWork, ...] = ()
 
 
 @attrs.frozen
@@ -151,6 +176,7 @@ class Model:
         non_finite_share: share of infinite or NaN elements in its first output; None if unknown.
         constant_input: the value of all elements of its first input; None if they differ or are
             unknown.
+        shape_dependent: what may be chosen, tuned or compiled anew for each input shape.
     """
 
     class_name: str
@@ -166,6 +192,7 @@ class Model:
     tf32_requested: bool = False
     non_finite_share: float | None = None
     constant_input: float | None = None
+    shape_dependent: tuple[str, ...] = ()
 
     @property
     def is_float32(self) -> bool:

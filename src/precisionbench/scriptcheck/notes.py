@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from precisionbench.scriptcheck.rules.base import RuleContext
+from precisionbench.scriptcheck.rules.other_work import other_work_notes
+from precisionbench.scriptcheck.rules.precision import tf32_notes
 
 _REPORTED_OVERHEAD_SHARE = 0.01
 
@@ -16,7 +18,7 @@ def notes(context: RuleContext) -> tuple[str, ...]:
     Args:
         context: what was observed and read.
     """
-    sources = (_without_gpu, _incomplete, _order, _overhead)
+    sources = (_without_gpu, _incomplete, other_work_notes, tf32_notes, _order, _overhead)
     return tuple(note for source in sources for note in source(context))
 
 

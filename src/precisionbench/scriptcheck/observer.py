@@ -21,6 +21,7 @@ from precisionbench.errors import one_line
 from precisionbench.scriptcheck.device import CudaMonitor, DeviceMonitor
 from precisionbench.scriptcheck.event_log import CallKey, EventLog
 from precisionbench.scriptcheck.events import Ending, Observations
+from precisionbench.scriptcheck.host_work import hook_host_work
 from precisionbench.scriptcheck.model_registry import ModelRegistry
 from precisionbench.scriptcheck.torch_hooks import hook_backward, hook_cuda_events, hook_waits
 
@@ -39,10 +40,12 @@ class Observer:
         self._log = log
         self._device = log.device = device or CudaMonitor()
         self._inside = False  # a call of a module
+        log.is_inside_call = lambda: self._inside
         self._hook_calls()
         hook_waits(log, self._device, lambda: self._inside)
         hook_cuda_events(log)
         hook_backward(log)
+        hook_host_work(log)
         self._models = ModelRegistry(self._device)  # last: our hooks are no patches of the script
 
     def observations(self, ending: Ending) -> Observations:
@@ -85,6 +88,7 @@ class Observer:
                 return call(module, *args, **kwargs)
             self._inside = True
             try:
+                graphs = _compiled_graphs()
                 start_s = perf_counter()
                 output = call(module, *args, **kwargs)
                 call_s = perf_counter() - start_s
@@ -92,7 +96,8 @@ class Observer:
                 self._inside = False
             try:
                 given = (*args, *kwargs.values())
-                self._record_call(module, given, output, call_s, sys._getframe(1))
+                compiled = _compiled_graphs() > graphs
+                self._record_call(module, given, output, call_s, compiled, sys._getframe(1))
             except Exception as exc:  # an error of ours must not reach the script
                 self._log.observer_error = one_line(exc)
             self._log.add_overhead(perf_counter() - start_s - call_s)
@@ -101,7 +106,7 @@ class Observer:
         nn.Module.__call__ = hooked  # type: ignore[method-assign]
 
     def _record_call(
-        self, module: nn.Module, given: Any, output: Any, call_s: float, frame: Any
+        self, module: nn.Module, given: Any, output: Any, call_s: float, compiled: bool, frame: Any
     ) -> None:
         inputs, outputs = _tensors(given), _tensors(output)
         line = self._log.frames.line(frame)
@@ -116,7 +121,13 @@ class Observer:
             tuple([tensor.dtype for tensor in inputs]),
             tuple([tensor.dtype for tensor in outputs]),
         )
-        self._log.add_call(key, call_s, new_shape)
+        self._log.add_call(key, call_s, new_shape, compiled)
+
+
+def _compiled_graphs() -> int:
+    """How many graphs `torch.compile` has compiled."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

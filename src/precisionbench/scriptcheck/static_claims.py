@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
+from precisionbench.scriptcheck.static_waits import imports_unknown_code
+
 _FLOAT32 = re.compile(r"(?<![a-z0-9])(fp32|float32|f32|(full|single)[ _-]precision)(?![a-z0-9])")
 # Calls whose strings name a dtype or a setting, and no row.
 _SETTING = re.compile(r"to|type|astype|as_?array|view|getattr|setattr|set_\w+")
@@ -17,6 +19,7 @@ _DROPPING = re.compile(
     r"|islice|clear|trim_mean|mode|describe|deque|tail|\w*plot|hist(ogram)?|compress|dropna|query"
 )
 _AVERAGING = re.compile(r"f?mean|nanmean|average|(nan)?sum")
+_TIMINGS = re.compile(r"time|clock|elapsed|laten|durat|seconds|(?<![a-z])(dt|ms)(?![a-z])")
 _NOT_ABOUT_TIMINGS = re.compile(r"__name__|cuda|gpu|device", re.IGNORECASE)
 
 
@@ -43,7 +46,8 @@ def claims_of(nodes: Sequence[ast.AST]) -> StaticClaims:
         nodes: all nodes of its syntax tree.
     """
     lines = {line for line, text in _labels(nodes) if _FLOAT32.search(text.lower())}
-    return StaticClaims(tuple(sorted(lines)), _averages(nodes) and not any(map(_may_drop, nodes)))
+    drops = imports_unknown_code(nodes) or any(map(_may_drop, nodes))
+    return StaticClaims(tuple(sorted(lines)), _averages(nodes) and not drops)
 
 
 def _labels(nodes: Sequence[ast.AST]) -> Iterator[tuple[int, str]]:
@@ -79,10 +83,12 @@ def _name(node: ast.AST) -> str:
 
 
 def _averages(nodes: Sequence[ast.AST]) -> bool:
+    """Whether something that is called like timings is summed or averaged."""
     return any(
-        (isinstance(node, ast.Call) and bool(_AVERAGING.fullmatch(_name(node.func))))
-        or (isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add))
+        bool(_TIMINGS.search(ast.unparse(node)))
         for node in nodes
+        if (isinstance(node, ast.Call) and _AVERAGING.fullmatch(_name(node.func)))
+        or (isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add))
     )
 
 

@@ -39,7 +39,7 @@ def may_wait(nodes: Sequence[ast.AST], start: int, end: int) -> bool:
     """
     return (
         _waits_anywhere(nodes)
-        or _imports_unknown_code(nodes)
+        or imports_unknown_code(nodes)
         or _is_device_branch(nodes, start, end)
         or _fetches(nodes, _between(nodes, start, end))
     )
@@ -63,8 +63,12 @@ def _words(node: ast.AST) -> Iterator[str]:
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _imports_unknown_code(nodes: Sequence[ast.AST]) -> bool:
-    """Whether it imports modules that may wait, such as those of the script's author."""
+def imports_unknown_code(nodes: Sequence[ast.AST]) -> bool:
+    """Whether a script imports modules of its author's, or of libraries that are not known here.
+
+    Args:
+        nodes: all nodes of its syntax tree.
+    """
     modules = {name for node in nodes for name in _imported(node)}
     return not modules <= sys.stdlib_module_names | _KNOWN_LIBRARIES
 

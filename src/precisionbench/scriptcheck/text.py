@@ -99,7 +99,8 @@ def _timed(timed: TimedModel) -> str:
     counts = f"{timed.calls} calls in {timed.timings} timing{'s' if timed.timings != 1 else ''}"
     dtypes = f"{'+'.join(timed.parameters) or 'no parameters'} -> {'+'.join(timed.outputs) or '?'}"
     read = time_text(timed.read_s, 3) if timed.read_s > 0 else "0 s"
-    return f"{timed.place}  {timed.model} ({dtypes}): {counts}, read {read}{device}"
+    share = "" if timed.model_share is None else f", {timed.model_share:.0%} of it in calls"
+    return f"{timed.place}  {timed.model} ({dtypes}): {counts}, read {read}{share}{device}"
 
 
 def _wrapped(text: str, indent: str, width: int) -> list[str]:

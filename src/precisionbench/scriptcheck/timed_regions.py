@@ -8,7 +8,15 @@ from itertools import accumulate, pairwise
 
 import attrs
 
-from precisionbench.scriptcheck.events import Calls, Observations, Place, Span, Timing, Wait
+from precisionbench.scriptcheck.events import (
+    Calls,
+    HostWork,
+    Observations,
+    Place,
+    Span,
+    Timing,
+    Wait,
+)
 
 _TIMERS = ("perf_counter", "monotonic", "process_time")
 
@@ -25,6 +33,11 @@ class TimedRegion:
         pending: whether the device had work pending at the second reading.
         spans: what happened between the two readings.
         after: what happened from the second reading to the next.
+        clock: of the second reading.
+        pending_s: how long the device still needed at the second reading; None if unknown.
+        earlier_s: how long it still needed at the first one, for work that is not timed; None if
+            unknown.
+        on_device: whether a device with work of its own was used.
     """
 
     start: Place
@@ -34,6 +47,10 @@ class TimedRegion:
     pending: bool
     spans: tuple[Span, ...]
     after: Span
+    clock: str = ""
+    pending_s: float | None = None
+    earlier_s: float | None = None
+    on_device: bool = False
 
     @property
     def calls(self) -> tuple[Calls, ...]:
@@ -56,6 +73,16 @@ class TimedRegion:
         return tuple(wait for span in self.spans for wait in span.waits)
 
     @property
+    def host_work(self) -> tuple[HostWork, ...]:
+        """Conversions, copies, data loading and pauses."""
+        return tuple(work for span in self.spans for work in span.host_work)
+
+    @property
+    def script_s(self) -> float:
+        """The time read, less what the observation took."""
+        return max(0.0, self.read_s - sum(span.overhead_s for span in self.spans))
+
+    @property
     def trains(self) -> bool:
         """Whether a backward pass runs in the region or right after it."""
         return any(span.backward_count for span in (*self.spans, self.after))
@@ -67,8 +94,10 @@ def find_regions(
     """The timed regions of a script, in order.
 
     A difference that is only compared, such as the condition of a loop, is not a region, nor is one
-    that contains other regions. Neighbouring readings that were never subtracted from one another
-    (the script may subtract them with numpy) bound a region, too.
+    that contains other regions. Where one line subtracts the same reading again and again, such
+    as that of the time elapsed so far, the last difference is the result.
+    Neighbouring readings that were never subtracted from one another (the script may subtract them
+    with numpy) bound a region, too.
 
     Args:
         observations: of the run.
@@ -80,23 +109,45 @@ def find_regions(
         return timing.place.line in compared_lines and timing.place.file == script
 
     differences = [timing for timing in observations.timings if not is_compared(timing)]
-    timings = {(t.start, t.end): t for t in (*differences, *_unsubtracted(observations))}
+    apart = (t for t in _unsubtracted(observations) if not is_compared(t))
+    timings = {(t.start, t.end): t for t in (*_without_laps(differences), *apart)}
     timed = [t for t in timings.values() if any(s.calls for s in _within(observations, t))]
     return tuple(_region(observations, timing) for timing in _innermost(timed))
 
 
+def _without_laps(differences: list[Timing]) -> Iterator[Timing]:
+    """Differences without those that a later one from the same reading replaces."""
+    lines = Counter((timing.start, timing.place) for timing in differences)
+    repeated = {start for (start, _), count in lines.items() if count > 1}
+    last = {timing.start: timing for timing in sorted(differences, key=lambda t: t.end)}
+    return (t for t in differences if t.start not in repeated or t is last[t.start])
+
+
 def _unsubtracted(observations: Observations) -> Iterator[Timing]:
-    """Neighbouring readings of a timer that are part of no difference and inside none."""
+    """Neighbouring readings of a timer that are part of no difference and inside none.
+
+    Lines whose readings are subtracted elsewhere need no such pair, and where a pair of lines comes
+    in both orders, the first is the timing and the other what lies between two timings.
+    """
+    places = {
+        (observations.readings[t.start].place, observations.readings[t.end].place)
+        for t in observations.timings
+    }
     depth_changes: Counter[int] = Counter()
     for timing in observations.timings:
         depth_changes[timing.start] += 1
         depth_changes[timing.end] -= 1
     used = {number for timing in observations.timings for number in (timing.start, timing.end)}
     depths = list(accumulate(depth_changes[number] for number in range(len(observations.readings))))
+    paired: set[tuple[Place, Place]] = set()
     for start, (first, last) in enumerate(pairwise(observations.readings)):
         is_timer = last.clock.partition(".")[2].startswith(_TIMERS)
         is_free = not depths[start] and not used & {start, start + 1}
-        if is_timer and first.clock == last.clock and is_free:
+        pair = first.place, last.place
+        is_new = pair not in places and (last.place, first.place) not in paired
+        if is_timer and first.clock == last.clock and is_free and is_new:
+            if first.place != last.place:
+                paired.add(pair)
             yield Timing(start, start + 1, last.at_s - first.at_s, None, last.place)
 
 
@@ -123,6 +174,10 @@ def _region(observations: Observations, timing: Timing) -> TimedRegion:
         bool(end.pending),
         _within(observations, timing),
         observations.spans[timing.end + 1],
+        end.clock,
+        end.pending_s if end.pending else None,
+        start.pending_s if start.pending else None,
+        end.pending is not None or end.clock == "torch.cuda.Event",
     )
 
 
