@@ -43,7 +43,7 @@ def test_both_errors_are_suspected_without_gpu_and_apex(check_script):
     ]
     assert check.broken == ()
     assert [v.sights[0].place.line for v in check.breaches] == [8, 12]
-    assert str(check).count("read in the script's text, not run") == 2
+    assert " ".join(str(check).split()).count("from the script's source, not from this run") == 2
 
 
 @pytest.mark.parametrize(

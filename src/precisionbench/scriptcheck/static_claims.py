@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -20,7 +21,8 @@ _DROPPING = re.compile(
 )
 _AVERAGING = re.compile(r"f?mean|nanmean|average|(nan)?sum")
 _TIMINGS = re.compile(r"time|clock|elapsed|laten|durat|seconds|(?<![a-z])(dt|ms)(?![a-z])")
-_NOT_ABOUT_TIMINGS = re.compile(r"__name__|cuda|gpu|device", re.IGNORECASE)
+_CLOCK = re.compile(r"(perf_counter|time|monotonic)(_ns)?|default_timer|now")
+_DEVICE = re.compile(r"cuda|gpu|device", re.IGNORECASE)
 
 
 @attrs.frozen
@@ -46,7 +48,7 @@ def claims_of(nodes: Sequence[ast.AST]) -> StaticClaims:
         nodes: all nodes of its syntax tree.
     """
     lines = {line for line, text in _labels(nodes) if _FLOAT32.search(text.lower())}
-    drops = imports_unknown_code(nodes) or any(map(_may_drop, nodes))
+    drops = imports_unknown_code(nodes) or _times_apart(nodes) or any(map(_may_drop, nodes))
     return StaticClaims(tuple(sorted(lines)), _averages(nodes) and not drops)
 
 
@@ -84,11 +86,42 @@ def _name(node: ast.AST) -> str:
 
 def _averages(nodes: Sequence[ast.AST]) -> bool:
     """Whether something that is called like timings is summed or averaged."""
+    for node in nodes:
+        if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add):
+            is_difference = isinstance(node.value, ast.BinOp) and isinstance(node.value.op, ast.Sub)
+        elif isinstance(node, ast.Call) and _AVERAGING.fullmatch(_name(node.func)):
+            is_difference = False
+        else:
+            continue
+        if is_difference or _TIMINGS.search(ast.unparse(node)):
+            return True
+    return False
+
+
+def _times_apart(nodes: Sequence[ast.AST]) -> bool:
+    """Whether a function that reads a clock is called on several lines, for results apart."""
+    called = Counter(_name(node.func) for node in nodes if isinstance(node, ast.Call))
     return any(
-        bool(_TIMINGS.search(ast.unparse(node)))
+        called[node.name] > 1 and any(map(_reads_clock, ast.walk(node)))
         for node in nodes
-        if (isinstance(node, ast.Call) and _AVERAGING.fullmatch(_name(node.func)))
-        or (isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    )
+
+
+def _reads_clock(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and bool(_CLOCK.fullmatch(_name(node.func)))
+
+
+def _is_about_device(test: ast.expr) -> bool:
+    return bool(_DEVICE.search(ast.unparse(test)))
+
+
+def _collects(node: ast.AST) -> bool:
+    """Whether a node may add a timing to others."""
+    if isinstance(node, ast.Assign):
+        return any(isinstance(target, ast.Subscript) for target in node.targets)
+    return isinstance(node, (ast.AugAssign, ast.Yield)) or (
+        isinstance(node, ast.Call) and _name(node.func) in ("append", "extend", "add", "update")
     )
 
 
@@ -96,9 +129,12 @@ def _may_drop(node: ast.AST) -> bool:
     """Whether a node may leave timings out: a slice, a condition, or a robust statistic."""
     if isinstance(node, ast.Slice):
         return node.lower is not None
-    if isinstance(node, (ast.If, ast.IfExp, ast.comprehension)):
-        tests = node.ifs if isinstance(node, ast.comprehension) else [node.test]
-        return not all(_NOT_ABOUT_TIMINGS.search(ast.unparse(test)) for test in tests)
+    if isinstance(node, ast.If):
+        return any(_collects(part) for part in ast.walk(node)) and not _is_about_device(node.test)
+    if isinstance(node, ast.IfExp):
+        return bool(_TIMINGS.search(ast.unparse(node))) and not _is_about_device(node.test)
+    if isinstance(node, ast.comprehension):
+        return bool(node.ifs)
     if isinstance(node, (ast.Delete, ast.Continue)):
         return True
     return isinstance(node, ast.Call) and bool(_DROPPING.fullmatch(_name(node.func)))

@@ -20,7 +20,7 @@ _ENDINGS = {
     "raised": "failed",
     "timeout": "was ended by the time limit",
     "interrupted": "was interrupted",
-    "killed": "was killed from outside, and what had been seen is lost",
+    "killed": "was killed from outside, and all observations are lost",
 }
 
 
@@ -71,21 +71,16 @@ def _headline(check: CheckData) -> str:
 
 def _count(check: CheckData) -> str:
     if not check.breaches:
-        return "nothing is broken" if check.models else "no model was called, so nothing was seen"
-    broken, suspected = len(check.broken), len(check.breaches) - len(check.broken)
-    counts = ((broken, "broken"), (suspected, "suspected of being broken"))
-    parts = [f"{n} validity gate{'s' * (n > 1)} {what}" for n, what in counts if n]
-    return ", ".join(parts)
+        return "no problems found" if check.models else "no model was called, so nothing was seen"
+    confirmed, suspected = len(check.broken), len(check.breaches) - len(check.broken)
+    counts = ((confirmed, "found"), (suspected, "suspected"))
+    return ", ".join(f"{n} problem{'s' * (n > 1)} {what}" for n, what in counts if n)
 
 
 def _violation(position: int, violation: Violation) -> Iterator[tuple[str, str]]:
-    status = (
-        "broken"
-        if violation.status is FindingStatus.CONFIRMED
-        else f"suspected ({violation.reason})"
-    )
-    number = f"{violation.number} " if violation.number else ""
-    yield "", f"{position}. {number}{violation.gate}, {status}: {violation.title}"
+    is_confirmed = violation.status is FindingStatus.CONFIRMED
+    status = "" if is_confirmed else f" (suspected: {violation.reason})"
+    yield "", f"{position}. {violation.gate}{status}: {violation.title}"
     yield from ((_INNER, f"{one.place}  {one.says}") for one in violation.sights[:_LOCATIONS_SHOWN])
     if len(violation.sights) > _LOCATIONS_SHOWN:
         yield _INNER, f"and at {len(violation.sights) - _LOCATIONS_SHOWN} more places"

@@ -14,7 +14,7 @@ from precisionbench.scriptcheck.timed_regions import TimedRegion
 from precisionbench.scriptcheck.violations import Location, Violation
 
 HALF_DTYPES = frozenset({"float16", "bfloat16"})
-STATIC_ONLY = "read in the script's text, not run"  # the reason of a static finding
+STATIC_ONLY = "from the script's source, not from this run"  # the reason of a static finding
 
 
 @attrs.frozen

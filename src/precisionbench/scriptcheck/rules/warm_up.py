@@ -28,6 +28,7 @@ class _FirstCall:
         region: the timed region it is in.
         number: the model's number.
         class_name: the model's class.
+        places: the lines that call it.
         first_s: mean time of the calls with a new input shape.
         later_s: mean time of the other calls; None if there are none.
         first_count: number of its calls in the region that have a new input shape.
@@ -37,6 +38,7 @@ class _FirstCall:
     region: TimedRegion
     number: int
     class_name: str
+    places: frozenset[Place]
     first_s: float
     later_s: float | None
     first_count: int
@@ -88,14 +90,15 @@ def _may_be_meant(context: RuleContext, first: _FirstCall) -> bool:
 
 def _is_repeated(context: RuleContext, first: _FirstCall) -> bool:
     """Whether warm calls are timed so often on these lines that a script can discard the first."""
+
+    def repeats(region: TimedRegion) -> bool:
+        own = [calls for calls in region.calls if calls.model == first.number]
+        is_warm = not any(calls.new_shape_count for calls in own)
+        return is_warm and any(calls.place in first.places for calls in own)
+
     lines = (first.region.start, first.region.end)
-    warm = [
-        region
-        for region in context.regions
-        if (region.start, region.end) == lines and first.number in region.models
-        if not any(c.new_shape_count for c in region.calls if c.model == first.number)
-    ]
-    return len(warm) >= _REPEATED
+    alike = (r for r in context.regions if (r.start, r.end) == lines)
+    return sum(map(repeats, alike)) >= _REPEATED
 
 
 def _why_suspected(first: _FirstCall) -> str:
@@ -122,7 +125,8 @@ def _slow_first_calls(
                 continue
         count = sum(calls.count for calls in inside)
         name = context.observations.models[number].class_name
-        yield _FirstCall(region, number, name, first_s, later_s, first_count, count)
+        places = frozenset(calls.place for calls in inside)
+        yield _FirstCall(region, number, name, places, first_s, later_s, first_count, count)
 
 
 def _later_s(groups: Iterable[Calls]) -> float | None:
