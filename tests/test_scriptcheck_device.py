@@ -106,6 +106,49 @@ print(numpy.diff(readings))
 
 
 @pytest.mark.parametrize(
+    "wait",
+    [
+        "def wait():\n    synchronize()\nwait()",
+        "class Stream:\n    def synchronize(self):\n        synchronize()\nStream().synchronize()",
+        "synchronize() if x.numel() else None",
+    ],
+)
+def test_a_wait_is_found_wherever_it_is(check_simulated, wait):
+    before, after = SYNCHRONIZED.rsplit("synchronize()\n", 1)
+    assert check_simulated(f"{before}{wait}\n{after}").breaches == ()
+
+
+def test_work_left_over_is_named_where_the_figure_is_nearly_right(check_simulated):
+    source = SYNCHRONIZED.replace("stop = now()", "launch(0.0005)\nstop = now()")
+    (violation,) = check_simulated(source).broken
+    assert violation.gate == "missing-synchronize"
+    assert "was read with 500 µs of work pending" in violation.sights[0].says
+    assert violation.evidence[-1].name == "work still pending"
+    assert violation.evidence[-1].value == pytest.approx(0.0005)
+
+
+def test_earlier_work_in_a_timing_is_named(check_simulated):
+    source = SYNCHRONIZED.replace("synchronize()\nstart", "launch(0.2)\nstart")
+    (violation,) = check_simulated(source).broken
+    assert violation.gate == "missing-synchronize"
+    assert violation.sights[0].place == Place("script.py", 15)
+    assert "started with 220 ms of earlier work pending" in violation.sights[0].says
+    assert violation.evidence[0].value == pytest.approx(0.215)
+
+
+def test_host_work_counts_only_while_the_device_is_idle(check_simulated):
+    overlapped = SYNCHRONIZED.replace("20):\n    model(x)", "20):\n    model(x)\n    sleep(0.05)")
+    overlapped = overlapped.replace("import torch\n", "import torch\nfrom time import sleep\n", 1)
+    check = check_simulated(overlapped)
+    assert check.breaches == ()
+    assert check.timed[0].other_work == ()
+    idle = overlapped.replace("sleep(0.05)", "synchronize()\n    sleep(0.05)")
+    (violation,) = check_simulated(idle).broken
+    assert violation.gate == "mostly-other-work"
+    assert violation.evidence[0].name == "time.sleep() at script.py:20"
+
+
+@pytest.mark.parametrize(
     ("line", "kind"),
     [
         ("model(x).sum().item()", ".item()"),

@@ -44,7 +44,11 @@ def hook_host_work(log: EventLog) -> None:
 
     is_compiling = torch.compiler.is_compiling
     for name in (*_TO_TENSOR, *_RANDOM):
-        function = _timed(f"torch.{name}()", getattr(torch, name), log, is_compiling)
+        original = getattr(torch, name)
+        function = _timed(f"torch.{name}()", original, log, is_compiling)
+        function.__module__, function.__qualname__ = "torch", name  # so that it can be pickled
+        if operation := torch.jit._builtins._find_builtin(original):  # for torch.jit.script
+            torch.jit._builtins._register_builtin(function, operation)
         setattr(torch, name, function)
     for name in _FROM_TENSOR:
         method = _timed(f".{name}()", getattr(torch.Tensor, name), log, is_compiling)

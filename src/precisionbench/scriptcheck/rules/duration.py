@@ -19,6 +19,8 @@ def too_short(context: RuleContext) -> RuleMatch | None:
     """
     short = []
     for group in by_place(context.regions):
+        if any(region.pending for region in group):
+            continue  # its time is another
         count, read_s = sum(r.count for r in group), sum(r.read_s for r in group)
         is_repeated = len(group) >= _FEW_CALLS
         if (count < _FEW_CALLS and read_s < _LONG_S) or (read_s < _SHORT_S and not is_repeated):
