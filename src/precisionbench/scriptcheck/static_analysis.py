@@ -25,6 +25,7 @@ _CLOCKS = (
 # Functions that block until the device is done.
 _WAITING = ("synchronize", "item", "cpu", "numpy", "tolist")
 _PATCHED_MODULES = ("torch.nn.functional", "torch.Tensor", "torch")
+_SET_THREADS = "torch.set_num_threads"
 _INITIALIZE = "apex.amp.initialize"
 _PATCHING_LEVEL = "O1"
 
@@ -64,12 +65,14 @@ class StaticFindings:
         unsynchronized: timings without a wait for the device.
         patches: patches of torch that are not undone.
         compared_lines: lines that compare a difference of readings with something.
+        thread_counts: numbers given to `torch.set_num_threads`; None for one that is computed.
     """
 
     uses_cuda: bool = False
     unsynchronized: tuple[UnsynchronizedTiming, ...] = ()
     patches: tuple[TorchPatch, ...] = ()
     compared_lines: frozenset[int] = frozenset()
+    thread_counts: tuple[int | None, ...] = ()
 
 
 def analyze(source: str, file: str) -> StaticFindings:
@@ -91,6 +94,7 @@ def analyze(source: str, file: str) -> StaticFindings:
         tuple(sorted(set(analyzer.unsynchronized()), key=lambda timing: timing.end.line)),
         tuple(analyzer.patches()),
         analyzer.compared_lines(),
+        tuple(analyzer.thread_counts()),
     )
 
 
@@ -143,6 +147,14 @@ class _Analyzer:
             for part in ast.walk(node)
             if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Sub)
         )
+
+    def thread_counts(self) -> Iterator[int | None]:
+        """What the script sets the number of torch's threads to."""
+        for call in self._calls:
+            if self._full_name(call.func) == _SET_THREADS:
+                given = call.args[0] if call.args else None
+                value = given.value if isinstance(given, ast.Constant) else None
+                yield value if isinstance(value, int) else None
 
     def unsynchronized(self) -> Iterator[UnsynchronizedTiming]:
         """Pairs of subtracted readings with calls between them and no wait."""

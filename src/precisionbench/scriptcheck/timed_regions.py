@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import accumulate, pairwise
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate, groupby, pairwise
 
 import attrs
 
@@ -18,6 +18,7 @@ class TimedRegion:
     """The calls of models between two readings whose difference is a result.
 
     Attributes:
+        clock: such as `time.perf_counter`.
         start: the line of the first reading.
         end: the line of the second.
         read_s: the difference.
@@ -27,6 +28,7 @@ class TimedRegion:
         after: what happened from the second reading to the next.
     """
 
+    clock: str
     start: Place
     end: Place
     read_s: float
@@ -68,7 +70,8 @@ def find_regions(
 
     A difference that is only compared, such as the condition of a loop, is not a region, nor is one
     that contains other regions. Neighbouring readings that were never subtracted from one another
-    (the script may subtract them with numpy) bound a region, too.
+    (the script may subtract them with numpy) bound a region, too. Calls of
+    another thread belong to a region unless that thread reads clocks itself.
 
     Args:
         observations: of the run.
@@ -82,22 +85,37 @@ def find_regions(
     differences = [timing for timing in observations.timings if not is_compared(timing)]
     timings = {(t.start, t.end): t for t in (*differences, *_unsubtracted(observations))}
     timed = [t for t in timings.values() if any(s.calls for s in _within(observations, t))]
-    return tuple(_region(observations, timing) for timing in _innermost(timed))
+    by_thread = groupby(sorted(timed, key=_thread(observations)), key=_thread(observations))
+    innermost = [timing for _, group in by_thread for timing in _innermost(list(group))]
+    return tuple(_region(observations, t) for t in sorted(innermost, key=lambda t: t.end))
+
+
+def _thread(observations: Observations) -> Callable[[Timing], int]:
+    """The thread that read the clock last in a timing."""
+    return lambda timing: observations.readings[timing.end].thread
 
 
 def _unsubtracted(observations: Observations) -> Iterator[Timing]:
     """Neighbouring readings of a timer that are part of no difference and inside none."""
-    depth_changes: Counter[int] = Counter()
-    for timing in observations.timings:
-        depth_changes[timing.start] += 1
-        depth_changes[timing.end] -= 1
-    used = {number for timing in observations.timings for number in (timing.start, timing.end)}
-    depths = list(accumulate(depth_changes[number] for number in range(len(observations.readings))))
-    for start, (first, last) in enumerate(pairwise(observations.readings)):
+    for thread in {reading.thread for reading in observations.readings}:
+        yield from _unsubtracted_in(observations, thread)
+
+
+def _unsubtracted_in(observations: Observations, thread: int) -> Iterator[Timing]:
+    """Such readings by one thread."""
+    timings = [t for t in observations.timings if _thread(observations)(t) == thread]
+    depth_changes = Counter(timing.start for timing in timings)
+    depth_changes.subtract(timing.end for timing in timings)
+    used = {number for timing in timings for number in (timing.start, timing.end)}
+    readings = observations.readings
+    depths = list(accumulate(depth_changes[number] for number in range(len(readings))))
+    own = (number for number, reading in enumerate(readings) if reading.thread == thread)
+    for start, end in pairwise(own):
+        first, last = readings[start], readings[end]
         is_timer = last.clock.partition(".")[2].startswith(_TIMERS)
-        is_free = not depths[start] and not used & {start, start + 1}
+        is_free = not depths[start] and not used & {start, end}
         if is_timer and first.clock == last.clock and is_free:
-            yield Timing(start, start + 1, last.at_s - first.at_s, None, last.place)
+            yield Timing(start, end, last.at_s - first.at_s, None, last.place)
 
 
 def _innermost(timings: list[Timing]) -> Iterator[Timing]:
@@ -110,12 +128,25 @@ def _innermost(timings: list[Timing]) -> Iterator[Timing]:
 
 
 def _within(observations: Observations, timing: Timing) -> tuple[Span, ...]:
-    return observations.spans[timing.start + 1 : timing.end + 1]
+    """What happened in a timing, without the work of threads that time themselves."""
+    thread = observations.readings[timing.end].thread
+    others = {reading.thread for reading in observations.readings} - {thread}
+    spans = observations.spans[timing.start + 1 : timing.end + 1]
+    return tuple(_without(others, span) for span in spans) if others else spans
+
+
+def _without(threads: set[int], span: Span) -> Span:
+    return attrs.evolve(
+        span,
+        calls=tuple(calls for calls in span.calls if calls.thread not in threads),
+        waits=tuple(wait for wait in span.waits if wait.thread not in threads),
+    )
 
 
 def _region(observations: Observations, timing: Timing) -> TimedRegion:
     start, end = observations.readings[timing.start], observations.readings[timing.end]
     return TimedRegion(
+        end.clock,
         start.place,
         end.place,
         timing.read_s,
