@@ -89,11 +89,7 @@ def _run(request: dict[str, Any], torch: ModuleType) -> None:
     sys.meta_path.insert(0, _Preloaded(torch))
     device = SlowDevice if request["device"] else lambda: None
     pipe, _ = os.pipe()  # the other end stays open, so the script is never ended
-    try:
-        main([folder, str(pipe), *argv], device)
-    except SystemExit as exc:
-        sys.stdout.flush()
-        os._exit(int(exc.code or 0))
+    main([folder, str(pipe), *argv], device)  # never returns: Python ends, and with it the fork
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ PLACE, LINE = Place("s.py", 9), Place("s.py", 7)
 CALLS = Calls(0, LINE, 20, 0.2, 0, 0.0, False, False, False, ("float32",), ("float32",))
 WORK = (HostWork("torch.tensor()", LINE, 20, 0.6), HostWork("DataLoader", LINE, 20, 0.15))
 SPAN = Span((CALLS,), host_work=WORK)
-REGION = TimedRegion(LINE, PLACE, 1.0, None, False, (SPAN,), Span(), "time.time")
+REGION = TimedRegion("time.time", LINE, PLACE, 1.0, None, False, (SPAN,), Span())
 
 
 def test_calls_named_work_and_other_code_add_up_to_the_time_read():

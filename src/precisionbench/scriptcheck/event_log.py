@@ -1,12 +1,15 @@
 """Records in order what happens while a script runs: readings, and what lies between them.
 
-Its methods run inside the script's own timed regions, so each of them is short.
+Its methods run inside the script's own timed regions, so each of them is short. Threads count in
+entries of their own, so that none needs to wait for another.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
+from threading import get_ident
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +40,7 @@ class CallKey(NamedTuple):
 
     model: int
     line: Line
+    thread: int
     training: bool
     gradients: bool
     autocast: bool
@@ -61,21 +65,25 @@ class _OpenSpan:
 
     def __init__(self) -> None:
         self.calls: dict[CallKey, _CallTotals] = {}
-        self.waits: dict[tuple[str, Line, bool], int] = {}
-        self.backward_count = 0
-        self.overhead_s = 0.0
+        self.waits: dict[tuple[str, Line, bool, int], int] = {}
+        self.backward_counts: dict[int, int] = {}  # by thread
+        self.overheads_s: dict[int, float] = {}
         self.host_work: dict[tuple[str, Line], tuple[int, float]] = {}
 
-    def frozen(self) -> Span:
-        """The span as frozen data."""
+    def frozen(self, threads: dict[int, int]) -> Span:
+        """The span as frozen data.
+
+        Args:
+            threads: numbers of the threads.
+        """
         return Span(
-            tuple(_calls(key, totals) for key, totals in list(self.calls.items())),
+            tuple(_calls(key, totals, threads) for key, totals in list(self.calls.items())),
             tuple(
-                Wait(kind, place_of(line), count, inside)
-                for (kind, line, inside), count in list(self.waits.items())
+                Wait(kind, place_of(line), count, inside, threads[thread])
+                for (kind, line, inside, thread), count in list(self.waits.items())
             ),
-            self.backward_count,
-            self.overhead_s,
+            sum(self.backward_counts.copy().values()),
+            sum(self.overheads_s.copy().values()),
             tuple(
                 HostWork(kind, place_of(line), count, total_s)
                 for (kind, line), (count, total_s) in list(self.host_work.items())
@@ -83,7 +91,14 @@ class _OpenSpan:
         )
 
 
-def _calls(key: CallKey, totals: _CallTotals) -> Calls:
+class _Numbers(dict[int, int]):
+    """Numbers the identifiers of threads in the order of their first use."""
+
+    def __missing__(self, thread: int) -> int:
+        return self.setdefault(thread, len(self))
+
+
+def _calls(key: CallKey, totals: _CallTotals, threads: dict[int, int]) -> Calls:
     return Calls(
         key.model,
         place_of(key.line),
@@ -96,8 +111,9 @@ def _calls(key: CallKey, totals: _CallTotals) -> Calls:
         key.autocast,
         _dtype_names(key.inputs),
         _dtype_names(key.outputs),
-        compile_count=totals.compile_count,
-        compile_s=totals.compile_s,
+        threads[key.thread],
+        totals.compile_count,
+        totals.compile_s,
     )
 
 
@@ -122,11 +138,17 @@ class EventLog:
         self.is_in_host_work = False
         self.device: DeviceMonitor | None = None
         self.observer_error = ""
-        self._readings: list[tuple[str, Line, float, bool | None]] = []
+        self._readings: list[tuple[str, Line, float, bool | None, int]] = []
         self._markers: list[Any] = []
         self._spans = [_OpenSpan()]
         self._timings: list[tuple[int, int, float, Line]] = []
         self._dropped_readings = 0
+        self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._unlock)
+
+    def _unlock(self) -> None:
+        """In a forked process: another thread may have held the lock."""
+        self._lock = threading.Lock()
 
     def add_reading(
         self, clock: str, at_s: float, frame: FrameType, query_device: bool = True
@@ -147,10 +169,13 @@ class EventLog:
             return None
         device = self.device if query_device else None
         pending = device.pending() if device else None
-        self._markers.append(device.marker() if device else None)
-        self._readings.append((clock, self.frames.line(frame), at_s, pending))
-        self._spans.append(_OpenSpan())
-        return len(self._readings) - 1
+        marker = device.marker() if device else None
+        reading = (clock, self.frames.line(frame), at_s, pending, get_ident())
+        with self._lock:
+            self._markers.append(marker)
+            self._readings.append(reading)
+            self._spans.append(_OpenSpan())
+            return len(self._readings) - 1
 
     def add_difference(self, start: int, end: int, read_s: float, frame: FrameType) -> None:
         """Record that the script subtracted two readings.
@@ -196,12 +221,13 @@ class EventLog:
             frame: of the caller.
             inside: whether it happens inside a call of a model.
         """
-        waits, key = self._spans[-1].waits, (kind, self.frames.line(frame), inside)
+        waits, key = self._spans[-1].waits, (kind, self.frames.line(frame), inside, get_ident())
         waits[key] = waits.get(key, 0) + 1
 
     def add_backward(self) -> None:
         """Record a backward pass."""
-        self._spans[-1].backward_count += 1
+        counts, thread = self._spans[-1].backward_counts, get_ident()
+        counts[thread] = counts.get(thread, 0) + 1
 
     def may_add_host_work(self) -> bool:
         """Whether work of the host that begins now is part of a timing, and of no model."""
@@ -230,7 +256,8 @@ class EventLog:
         Args:
             overhead_s: seconds.
         """
-        self._spans[-1].overhead_s += overhead_s
+        overheads_s, thread = self._spans[-1].overheads_s, get_ident()
+        overheads_s[thread] = overheads_s.get(thread, 0.0) + overhead_s
 
     def frozen(
         self, ending: Ending, models: tuple[Model, ...] = (), torch: str = "", gpu: str = ""
@@ -243,13 +270,14 @@ class EventLog:
             torch: torch's version.
             gpu: the GPU's name.
         """
+        threads = _Numbers()
         return Observations(
             models,
             tuple(
-                Reading(clock, place_of(line), at_s, pending, pending_s=self._pending_s(number))
-                for number, (clock, line, at_s, pending) in enumerate(list(self._readings))
+                Reading(clock, place_of(line), at_s, pending, threads[thread], self._pending_s(n))
+                for n, (clock, line, at_s, pending, thread) in enumerate(list(self._readings))
             ),
-            tuple(span.frozen() for span in list(self._spans)),
+            tuple(span.frozen(threads) for span in list(self._spans)),
             tuple(self._timing(*timing) for timing in list(self._timings)),
             ending,
             torch,

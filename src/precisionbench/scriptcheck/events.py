@@ -32,6 +32,7 @@ class Reading:
         place: the line of the script.
         at_s: the value read, in seconds; 0 for an event.
         pending: whether the device had work pending; None if no device was used.
+        thread: number of the thread that read it; 0 is the first that did anything.
         pending_s: how long the device still needed for it; None if unknown.
     """
 
@@ -39,6 +40,7 @@ class Reading:
     place: Place
     at_s: float
     pending: bool | None
+    thread: int = 0
     pending_s: float | None = None
 
 
@@ -58,6 +60,7 @@ class Calls:
         autocast: whether torch's autocast was on.
         inputs: dtypes of the input tensors.
         outputs: dtypes of the output tensors.
+        thread: number of the thread that made the calls.
         compile_count: number of calls in which `torch.compile` compiled a graph.
         compile_s: host time of those.
     """
@@ -73,6 +76,7 @@ class Calls:
     autocast: bool
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    thread: int = 0
     compile_count: int = 0
     compile_s: float = 0.0
 
@@ -103,12 +107,14 @@ class Wait:
         place: the line of the script.
         count: number of occurrences between two readings.
         inside: whether it happened inside a call of a model.
+        thread: number of the thread.
     """
 
     kind: str
     place: Place
     count: int
     inside: bool
+    thread: int = 0
 
     @property
     def uploads(self) -> bool:
@@ -223,6 +229,27 @@ class Ending(Shown):
 
 
 @attrs.frozen
+class ChildProcesses:
+    """Processes that the script started in one way; what they do is not observed.
+
+    Attributes:
+        kind: `multiprocessing`, `DataLoader`, `subprocess` or `os.fork`.
+        place: the line of the script that started the first.
+        count: number of processes.
+        at_once: the most that ran at the same time.
+        threads_each: CPU threads that torch uses by default in each; None if unknown.
+        fixed_threads: whether this number holds whatever the script sets in the child.
+    """
+
+    kind: str
+    place: Place
+    count: int
+    at_once: int
+    threads_each: int | None
+    fixed_threads: bool = False
+
+
+@attrs.frozen
 class Observations:
     """Everything observed in one run of a script.
 
@@ -236,6 +263,10 @@ class Observations:
         gpu: name of the GPU; empty if the script used none.
         dropped_readings: number of readings beyond the limit, which are not in `readings`.
         observer_error: the last error of the observation itself; empty if there was none.
+        processes: processes that the script started.
+        children_cpu_s: CPU time that those took which had ended, and those that they started.
+        cores: number of CPU cores that the script may use; 0 if unknown.
+        torch_threads: most threads that torch used in one operation on the CPU; 0 if unknown.
     """
 
     models: tuple[Model, ...]
@@ -247,6 +278,10 @@ class Observations:
     gpu: str = ""
     dropped_readings: int = 0
     observer_error: str = ""
+    processes: tuple[ChildProcesses, ...] = ()
+    children_cpu_s: float = 0.0
+    cores: int = 0
+    torch_threads: int = 0
 
 
 NO_OBSERVATIONS = Observations((), (), (Span(),), (), Ending("killed"))

@@ -15,11 +15,12 @@ Line = tuple[str, int]  # file and line number, as Python has them
 
 
 class UserFrames:
-    """Tells the user's frames from those of libraries."""
+    """Distinguishes the user's frames from those of libraries."""
 
     def __init__(self) -> None:
         self._known: dict[str, bool] = {_TIMEIT: True}
-        self._library_roots = (sysconfig.get_paths()["stdlib"], str(Path(__file__).parent.parent))
+        self._stdlib = sysconfig.get_paths()["stdlib"]
+        self._library_roots = (self._stdlib, str(Path(__file__).parent.parent))
 
     def contains(self, frame: FrameType) -> bool:
         """Whether this frame runs the script or a module of its author.
@@ -37,6 +38,20 @@ class UserFrames:
         if name.startswith("<") or any(part in name for part in _LIBRARY_FOLDERS):
             return False
         return not str(Path(name).absolute()).startswith(self._library_roots)
+
+    def call_stdlib(self, frame: FrameType | None) -> bool:
+        """Whether the innermost frame that is not Python's own is the user's.
+
+        Args:
+            frame: where to start.
+        """
+        while frame is not None and not self.contains(frame):
+            name = frame.f_code.co_filename
+            is_own = name.startswith((self._stdlib, "<frozen"))
+            if not is_own or any(part in name for part in _LIBRARY_FOLDERS):
+                return False
+            frame = frame.f_back
+        return frame is not None
 
     def line(self, frame: FrameType | None) -> Line:
         """The innermost line of the user's code on the stack of a frame.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -41,6 +42,9 @@ class ModelRegistry:
 
     Args:
         device: selects the device that models run on.
+
+    Attributes:
+        torch_threads: most threads that torch used for an operation on the CPU, at first calls.
     """
 
     def __init__(self, device: DeviceMonitor) -> None:
@@ -53,6 +57,8 @@ class ModelRegistry:
         self._shapes: set[tuple[Any, ...]] = set()
         self._first_tensors: dict[int, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
         self._patched_by_apex: list[weakref.ref[nn.Module]] = []
+        self.torch_threads = 0
+        self._lock = threading.RLock()  # a first call may come from several threads at once
 
     def number(self, module: nn.Module, line: Line) -> tuple[int, str]:
         """The model's number and the type of its device; a new model is described.
@@ -67,13 +73,25 @@ class ModelRegistry:
         state = None if parameter is None else (parameter.dtype, device_type)
         known, number = self._numbers.get((id(module), state, self._patches.epoch), (None, -1))
         if known is None or known() is not module:
+            number = self._new_number(module, parameter, state, line)
+        return number, device_type
+
+    def _new_number(
+        self, module: nn.Module, parameter: torch.Tensor | None, state: object, line: Line
+    ) -> int:
+        """Number a module, unless another thread has just done so."""
+        with self._lock:
             if parameter is not None:
                 self._device.select(parameter.device)
                 self._patches.update()
+            known, number = self._numbers.get((id(module), state, self._patches.epoch), (None, -1))
+            if known is not None and known() is module:
+                return number
+            self.torch_threads = max(self.torch_threads, torch.get_num_threads())
             number = len(self._models)
             self._numbers[id(module), state, self._patches.epoch] = weakref.ref(module), number
             self._models.append(self._described(module, number, line))
-        return number, device_type
+            return number
 
     def is_new_shape(
         self, number: int, inputs: list[torch.Tensor], outputs: list[torch.Tensor]
@@ -88,9 +106,11 @@ class ModelRegistry:
         shapes = (number, *[(tensor.dtype, tensor.shape) for tensor in inputs])
         if shapes in self._shapes:
             return False
-        self._shapes.add(shapes)
-        self._first_tensors.setdefault(number, (_kept(inputs), _kept(outputs)))
-        return True
+        with self._lock:
+            is_new = shapes not in self._shapes
+            self._shapes.add(shapes)
+            self._first_tensors.setdefault(number, (_kept(inputs), _kept(outputs)))
+        return is_new
 
     def add_patched_by_apex(self, modules: Iterable[nn.Module]) -> None:
         """Note that patches are meant for these models.

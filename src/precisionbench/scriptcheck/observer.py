@@ -10,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+import threading
 from collections.abc import Iterator
+from threading import get_ident
 from time import perf_counter
 from typing import Any
 
+import attrs
 import torch
 from torch import nn
 
@@ -28,6 +31,16 @@ from precisionbench.scriptcheck.torch_hooks import hook_backward, hook_cuda_even
 _PATCHING_LEVEL = "O1"  # of Apex
 
 
+class _Thread(threading.local):
+    """The state of one thread.
+
+    Attributes:
+        inside: whether it is in a call that is recorded.
+    """
+
+    inside = False
+
+
 class Observer:
     """Observes torch from its construction on.
 
@@ -39,10 +52,10 @@ class Observer:
     def __init__(self, log: EventLog, device: DeviceMonitor | None = None) -> None:
         self._log = log
         self._device = log.device = device or CudaMonitor()
-        self._inside = False  # a call of a module
-        log.is_inside_call = lambda: self._inside
+        self._thread = _Thread()
+        log.is_inside_call = lambda: self._thread.inside
         self._hook_calls()
-        hook_waits(log, self._device, lambda: self._inside)
+        hook_waits(log, self._device, lambda: self._thread.inside)
         hook_cuda_events(log)
         hook_backward(log)
         hook_host_work(log)
@@ -57,7 +70,8 @@ class Observer:
         with contextlib.suppress(RuntimeError):  # device lost
             self._device.synchronize()
         gpu = torch.cuda.get_device_name() if torch.cuda.is_initialized() else ""
-        return self._log.frozen(ending, self._models.frozen(), str(torch.__version__), gpu)
+        found = self._log.frozen(ending, self._models.frozen(), str(torch.__version__), gpu)
+        return attrs.evolve(found, torch_threads=self._models.torch_threads)
 
     def hook_apex(self, amp: Any) -> None:
         """Record which models are given to Apex with a level that patches torch.
@@ -80,20 +94,20 @@ class Observer:
         amp.initialize = hooked
 
     def _hook_calls(self) -> None:
-        call = nn.Module.__call__
+        call, thread = nn.Module.__call__, self._thread
 
         @functools.wraps(call)
         def hooked(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if self._inside or torch._C._is_tracing():
+            if thread.inside or torch._C._is_tracing():
                 return call(module, *args, **kwargs)
-            self._inside = True
+            thread.inside = True
             try:
                 graphs = _compiled_graphs()
                 start_s = perf_counter()
                 output = call(module, *args, **kwargs)
                 call_s = perf_counter() - start_s
             finally:
-                self._inside = False
+                thread.inside = False
             try:
                 given = (*args, *kwargs.values())
                 compiled = _compiled_graphs() > graphs
@@ -115,6 +129,7 @@ class Observer:
         key = CallKey(
             model,
             line,
+            get_ident(),
             module.training,
             any(tensor.requires_grad for tensor in outputs),
             torch.is_autocast_enabled(device_type),

@@ -25,6 +25,7 @@ _CLOCKS = (
     "datetime.datetime.now",
 )
 _PATCHED_MODULES = ("torch.nn.functional", "torch.Tensor", "torch")
+_SET_THREADS = "torch.set_num_threads"
 _INITIALIZE = "apex.amp.initialize"
 _PATCHING_LEVEL = "O1"
 
@@ -64,6 +65,7 @@ class StaticFindings:
         unsynchronized: timings without a wait for the device.
         patches: patches of torch that are not undone.
         compared_lines: lines that compare a reading, or a difference of readings, with something.
+        thread_counts: numbers given to `torch.set_num_threads`; None for one that is computed.
         claims: what it says about its rows, and what it may do with their timings.
     """
 
@@ -71,6 +73,7 @@ class StaticFindings:
     unsynchronized: tuple[UnsynchronizedTiming, ...] = ()
     patches: tuple[TorchPatch, ...] = ()
     compared_lines: frozenset[int] = frozenset()
+    thread_counts: tuple[int | None, ...] = ()
     claims: StaticClaims = NO_CLAIMS
 
 
@@ -93,6 +96,7 @@ def analyze(source: str, file: str) -> StaticFindings:
         tuple(sorted(set(analyzer.unsynchronized()), key=lambda timing: timing.end.line)),
         tuple(analyzer.patches()),
         analyzer.compared_lines(),
+        tuple(analyzer.thread_counts()),
         analyzer.claims(),
     )
 
@@ -159,6 +163,14 @@ class _Analyzer:
         """Whether every use of a name is one of these."""
         uses = (n for n in self._nodes if isinstance(n, ast.Name) and n.id == name)
         return all(isinstance(use.ctx, ast.Store) or use in parts for use in uses)
+
+    def thread_counts(self) -> Iterator[int | None]:
+        """What the script sets the number of torch's threads to."""
+        for call in self._calls:
+            if self._full_name(call.func) == _SET_THREADS:
+                given = call.args[0] if call.args else None
+                value = given.value if isinstance(given, ast.Constant) else None
+                yield value if isinstance(value, int) else None
 
     def unsynchronized(self) -> Iterator[UnsynchronizedTiming]:
         """Pairs of subtracted readings with calls between them and no wait."""

@@ -20,7 +20,7 @@ _ENDINGS = {
     "raised": "failed",
     "timeout": "was ended by the time limit",
     "interrupted": "was interrupted",
-    "killed": "was killed from outside, and all observations are lost",
+    "killed": "was killed (its observations are lost)",
 }
 
 
