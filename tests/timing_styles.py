@@ -26,6 +26,12 @@ class Loading(nn.ReLU):
             time.sleep(0.03)
         return super().forward(x)
 
+class Slow(nn.Module):  # for tests on a GPU that need much work
+    def forward(self, x):
+        if device == "cuda":
+            torch.cuda._sleep(2_000_000)
+        return x
+
 def net():
     layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), Loading(), nn.Conv2d(8, 8, 3)]
     return nn.Sequential(*layers).to(device).eval()
@@ -59,6 +65,11 @@ class Style:
     def correct(self) -> str:
         """The correct script."""
         return PRELUDE + self.body
+
+    @property
+    def waits_by_helper(self) -> bool:
+        """Whether `wait()` is all that waits for the device."""
+        return "wait()" in self.body and "synchronize" not in self.body
 
     @property
     def wrong(self) -> str:

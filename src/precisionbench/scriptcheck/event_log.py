@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from precisionbench.scriptcheck.device import DeviceMonitor
 
 _MOST_READINGS = 20_000
+_MOST_OVERLAPPING = 1_000  # of one kind and line between two readings: each keeps a marker
 
 
 class CallKey(NamedTuple):
@@ -60,6 +61,28 @@ class _CallTotals:
     compile_s: float = 0.0
 
 
+@attrs.define
+class _WorkTotals:
+    """Sums over the work of the host of one kind and line.
+
+    Attributes:
+        count: number of occurrences.
+        total_s: time of those that began while the device had nothing to do.
+        overlapping: time of each of the others, with a marker behind what the device had to do.
+    """
+
+    count: int = 0
+    total_s: float = 0.0
+    overlapping: list[tuple[float, Any]] = attrs.field(factory=list)
+
+    def idle_s(self, device: DeviceMonitor | None) -> float:
+        """The time in which the device had nothing to do; unknown times count as none."""
+        busy = [
+            (work_s, device and device.pending_s(marker)) for work_s, marker in self.overlapping
+        ]
+        return self.total_s + sum(max(0.0, s - b) for s, b in busy if b is not None)
+
+
 class _OpenSpan:
     """The span that events are added to."""
 
@@ -68,13 +91,14 @@ class _OpenSpan:
         self.waits: dict[tuple[str, Line, bool, int], int] = {}
         self.backward_counts: dict[int, int] = {}  # by thread
         self.overheads_s: dict[int, float] = {}
-        self.host_work: dict[tuple[str, Line], tuple[int, float]] = {}
+        self.host_work: dict[tuple[str, Line], _WorkTotals] = {}
 
-    def frozen(self, threads: dict[int, int]) -> Span:
+    def frozen(self, threads: dict[int, int], device: DeviceMonitor | None) -> Span:
         """The span as frozen data.
 
         Args:
             threads: numbers of the threads.
+            device: of the script.
         """
         return Span(
             tuple(_calls(key, totals, threads) for key, totals in list(self.calls.items())),
@@ -85,8 +109,8 @@ class _OpenSpan:
             sum(self.backward_counts.copy().values()),
             sum(self.overheads_s.copy().values()),
             tuple(
-                HostWork(kind, place_of(line), count, total_s)
-                for (kind, line), (count, total_s) in list(self.host_work.items())
+                HostWork(kind, place_of(line), totals.count, totals.idle_s(device))
+                for (kind, line), totals in list(self.host_work.items())
             ),
         )
 
@@ -235,20 +259,28 @@ class EventLog:
             not self.is_in_host_work
             and not self.is_inside_call()
             and threading.current_thread() is threading.main_thread()
-            and not (self.device is not None and self.device.pending())
         )
 
-    def add_host_work(self, kind: str, frame: FrameType, work_s: float) -> None:
+    def pending_marker(self) -> Any:
+        """A marker behind the work that the device has; None if it has none."""
+        return self.device.marker() if self.device and self.device.pending() else None
+
+    def add_host_work(self, kind: str, frame: FrameType, work_s: float, marker: Any) -> None:
         """Record work of the host outside of models.
 
         Args:
             kind: such as `torch.tensor()`.
             frame: of the caller.
             work_s: its time.
+            marker: behind the work that the device had when it began.
         """
-        works, key = self._spans[-1].host_work, (kind, self.frames.line(frame))
-        count, total_s = works.get(key, (0, 0.0))
-        works[key] = count + 1, total_s + work_s
+        key = kind, self.frames.line(frame)
+        totals = self._spans[-1].host_work.setdefault(key, _WorkTotals())
+        totals.count += 1
+        if marker is None:
+            totals.total_s += work_s
+        elif len(totals.overlapping) < _MOST_OVERLAPPING:
+            totals.overlapping.append((work_s, marker))
 
     def add_overhead(self, overhead_s: float) -> None:
         """Record time that the observation itself took.
@@ -277,7 +309,7 @@ class EventLog:
                 Reading(clock, place_of(line), at_s, pending, threads[thread], self._pending_s(n))
                 for n, (clock, line, at_s, pending, thread) in enumerate(list(self._readings))
             ),
-            tuple(span.frozen(threads) for span in list(self._spans)),
+            tuple(span.frozen(threads, self.device) for span in list(self._spans)),
             tuple(self._timing(*timing) for timing in list(self._timings)),
             ending,
             torch,

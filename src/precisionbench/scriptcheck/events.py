@@ -83,13 +83,13 @@ class Calls:
 
 @attrs.frozen
 class HostWork:
-    """Work of the host outside of models, done while the device had nothing to do.
+    """Work of the host outside of models.
 
     Attributes:
         kind: such as `torch.tensor()`, `DataLoader` or `time.sleep()`.
         place: the line of the script.
         count: number of occurrences between two readings.
-        total_s: time of all of them.
+        total_s: time of all of them in which the device had nothing to do.
     """
 
     kind: str

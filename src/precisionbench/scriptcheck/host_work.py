@@ -1,8 +1,8 @@
 """Times work of the host that is no model's: conversions, copies, data loading and pauses.
 
-Only what happens in the main thread, outside of models, and while the device has nothing to do:
-other work costs a timing nothing, or is part of the model. torch is not imported here, because the
-pauses are hooked before the script imports it.
+Only what happens in the main thread and outside of models, and of that only the time in which the
+device has nothing to do: the rest costs a timing nothing, or is part of the model. torch is not
+imported here, because the pauses are hooked before the script imports it.
 """
 
 from __future__ import annotations
@@ -68,11 +68,12 @@ def _timed(
         if is_compiling() or not log.may_add_host_work():
             return function(*args, **kwargs)
         log.is_in_host_work = True
+        marker = log.pending_marker()
         start_s = perf_counter()
         try:
             return function(*args, **kwargs)
         finally:
-            log.add_host_work(kind, sys._getframe(1), perf_counter() - start_s)
+            log.add_host_work(kind, sys._getframe(1), perf_counter() - start_s, marker)
             log.is_in_host_work = False
 
     return hooked
