@@ -36,6 +36,7 @@ from precisionbench.scriptcheck.event_log import EventLog
 from precisionbench.scriptcheck.events import Ending, Observations, Place
 from precisionbench.scriptcheck.frames import UserFrames, place_of
 from precisionbench.scriptcheck.import_hook import after_import
+from precisionbench.scriptcheck.timers import hook_timers
 from precisionbench.system.cpu_affinity import usable_cores
 
 OBSERVATIONS = "observations.json"
@@ -84,6 +85,7 @@ class _ObservedRun:
         atexit.register(self._write_at_exit)  # before the script's functions: called after them
         install_clock_proxies(self._log)
         after_import({"torch": self._observe_torch, "apex.amp": self._observe_apex})
+        hook_timers(self._log)
         self._processes.install()
         os._exit = self._write_and_exit  # type: ignore[assignment]
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Iterable
 from threading import get_ident
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -117,6 +118,8 @@ class EventLog:
         frames: which frames are the user's.
         device: queried at each reading; None until torch is imported.
         observer_error: the last error of the observation itself; empty if there was none.
+        on_timing: called with the readings, the difference and the frame, where the script computes
+            a difference of two readings between which no model was called.
     """
 
     def __init__(self) -> None:
@@ -126,7 +129,9 @@ class EventLog:
         self._readings: list[tuple[str, Line, float, bool | None, int]] = []
         self._markers: list[Any] = []
         self._spans = [_OpenSpan()]
-        self._timings: list[tuple[int, int, float, Line]] = []
+        self._timings: list[tuple[int, int, float, Line, int]] = []
+        self._warm_ups: set[tuple[int, int]] = set()
+        self.on_timing: Callable[[int, int, float, FrameType], None] = lambda *_: None
         self._dropped_readings = 0
         self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._unlock)
@@ -172,7 +177,52 @@ class EventLog:
             frame: of the caller.
         """
         if start < end and len(self._timings) < _MOST_READINGS:
-            self._timings.append((start, end, read_s, self.frames.line(frame)))
+            self._timings.append((start, end, read_s, self.frames.line(frame), get_ident()))
+            if not any(span.calls for span in self._spans[start + 1 : end + 1]):
+                self.on_timing(start, end, read_s, frame)
+
+    def timings_since(self, position: int) -> list[tuple[int, int]]:
+        """The readings of each difference that this thread has computed since.
+
+        Args:
+            position: number of differences until then, `timing_count`.
+        """
+        thread = get_ident()
+        return [timing[:2] for timing in self._timings[position:] if timing[-1] == thread]
+
+    @property
+    def timing_count(self) -> int:
+        """Number of differences so far."""
+        return len(self._timings)
+
+    def mark_warm_ups(self, timings: Iterable[tuple[int, int]]) -> None:
+        """Record that these differences are no results.
+
+        Args:
+            timings: the two readings of each.
+        """
+        self._warm_ups.update(timings)
+
+    def line_of_reading(self, number: int) -> Line:
+        """The line of a reading.
+
+        Args:
+            number: the reading's.
+        """
+        return self._readings[number][1]
+
+    def add_operations(self, end: int, key: CallKey, count: int, total_s: float) -> None:
+        """Record operations before a reading, which were found once it was read.
+
+        Args:
+            end: number of the reading.
+            key: of the group.
+            count: how often they ran; 0 if unknown.
+            total_s: the time between the readings.
+        """
+        totals = self._spans[end].calls.setdefault(key, _CallTotals())
+        totals.count += count
+        totals.total_s += total_s
 
     def add_call(self, key: CallKey, call_s: float, new_shape: bool) -> None:
         """Record a call of a model.
@@ -244,8 +294,9 @@ class EventLog:
             self.observer_error,
         )
 
-    def _timing(self, start: int, end: int, read_s: float, line: Line) -> Timing:
+    def _timing(self, start: int, end: int, read_s: float, line: Line, _: int) -> Timing:
         device_s = None
         if self.device is not None:
             device_s = self.device.elapsed_s(self._markers[start], self._markers[end])
-        return Timing(start, end, read_s, device_s, place_of(line))
+        is_result = (start, end) not in self._warm_ups
+        return Timing(start, end, read_s, device_s, place_of(line), is_result)
