@@ -506,6 +506,16 @@ with torch.inference_mode():
         ("inference_mode", "enable_grad"),
         "gradients-on",
     ),
+    "torch.utils.benchmark": Style(
+        """
+from torch.utils import benchmark
+with torch.inference_mode():
+    timer = benchmark.Timer("model(x)", globals={"model": model, "x": x})
+    print(timer.timeit(50).median, timer.blocked_autorange(min_run_time=0.05).median)
+""",
+        CONSTANT,
+        "constant-inputs",
+    ),
     "the whole script timed, too": Style(
         """
 begin = time.time()

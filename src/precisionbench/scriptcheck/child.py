@@ -37,6 +37,7 @@ from precisionbench.scriptcheck.events import Ending, Observations, Place
 from precisionbench.scriptcheck.frames import UserFrames, place_of
 from precisionbench.scriptcheck.host_work import hook_pauses
 from precisionbench.scriptcheck.import_hook import after_import
+from precisionbench.scriptcheck.timers import hook_timers
 from precisionbench.system.cpu_affinity import usable_cores
 
 OBSERVATIONS = "observations.json"
@@ -86,6 +87,7 @@ class _ObservedRun:
         install_clock_proxies(self._log)
         hook_pauses(self._log)
         after_import({"torch": self._observe_torch, "apex.amp": self._observe_apex})
+        hook_timers(self._log)
         self._processes.install()
         os._exit = self._write_and_exit  # type: ignore[assignment]
         try:

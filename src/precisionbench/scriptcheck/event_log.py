@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import get_ident
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -77,10 +77,11 @@ class _WorkTotals:
 
     def idle_s(self, device: DeviceMonitor | None) -> float:
         """The time in which the device had nothing to do; unknown times count as none."""
-        busy = [
-            (work_s, device and device.pending_s(marker)) for work_s, marker in self.overlapping
-        ]
-        return self.total_s + sum(max(0.0, s - b) for s, b in busy if b is not None)
+        idle_s = self.total_s
+        for work_s, marker in self.overlapping:
+            busy_s = device.pending_s(marker) if device else None
+            idle_s += 0.0 if busy_s is None else max(0.0, work_s - busy_s)
+        return idle_s
 
 
 class _OpenSpan:
@@ -154,6 +155,8 @@ class EventLog:
         is_inside_call: whether a call of a model is running.
         is_in_host_work: whether work of the host is running that is recorded already.
         observer_error: the last error of the observation itself; empty if there was none.
+        on_timing: called with the readings, the difference and the frame, where the script computes
+            a difference of two readings between which no model was called.
     """
 
     def __init__(self) -> None:
@@ -165,7 +168,9 @@ class EventLog:
         self._readings: list[tuple[str, Line, float, bool | None, int]] = []
         self._markers: list[Any] = []
         self._spans = [_OpenSpan()]
-        self._timings: list[tuple[int, int, float, Line]] = []
+        self._timings: list[tuple[int, int, float, Line, int]] = []
+        self._warm_ups: set[tuple[int, int]] = set()
+        self.on_timing: Callable[[int, int, float, FrameType], None] = lambda *_: None
         self._dropped_readings = 0
         self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._unlock)
@@ -211,7 +216,52 @@ class EventLog:
             frame: of the caller.
         """
         if start < end and len(self._timings) < _MOST_READINGS:
-            self._timings.append((start, end, read_s, self.frames.line(frame)))
+            self._timings.append((start, end, read_s, self.frames.line(frame), get_ident()))
+            if not any(span.calls for span in self._spans[start + 1 : end + 1]):
+                self.on_timing(start, end, read_s, frame)
+
+    def timings_since(self, position: int) -> list[tuple[int, int]]:
+        """The readings of each difference that this thread has computed since.
+
+        Args:
+            position: number of differences until then, `timing_count`.
+        """
+        thread = get_ident()
+        return [timing[:2] for timing in self._timings[position:] if timing[-1] == thread]
+
+    @property
+    def timing_count(self) -> int:
+        """Number of differences so far."""
+        return len(self._timings)
+
+    def mark_warm_ups(self, timings: Iterable[tuple[int, int]]) -> None:
+        """Record that these differences are no results.
+
+        Args:
+            timings: the two readings of each.
+        """
+        self._warm_ups.update(timings)
+
+    def line_of_reading(self, number: int) -> Line:
+        """The line of a reading.
+
+        Args:
+            number: the reading's.
+        """
+        return self._readings[number][1]
+
+    def add_operations(self, end: int, key: CallKey, count: int, total_s: float) -> None:
+        """Record operations before a reading, which were found once it was read.
+
+        Args:
+            end: number of the reading.
+            key: of the group.
+            count: how often they ran; 0 if unknown.
+            total_s: the time between the readings.
+        """
+        totals = self._spans[end].calls.setdefault(key, _CallTotals())
+        totals.count += count
+        totals.total_s += total_s
 
     def add_call(
         self, key: CallKey, call_s: float, new_shape: bool, compiled: bool = False
@@ -321,8 +371,9 @@ class EventLog:
     def _pending_s(self, number: int) -> float | None:
         return None if self.device is None else self.device.pending_s(self._markers[number])
 
-    def _timing(self, start: int, end: int, read_s: float, line: Line) -> Timing:
+    def _timing(self, start: int, end: int, read_s: float, line: Line, _: int) -> Timing:
         device_s = None
         if self.device is not None:
             device_s = self.device.elapsed_s(self._markers[start], self._markers[end])
-        return Timing(start, end, read_s, device_s, place_of(line))
+        is_result = (start, end) not in self._warm_ups
+        return Timing(start, end, read_s, device_s, place_of(line), is_result)

@@ -51,7 +51,7 @@ class Calls:
     Attributes:
         model: index into `Observations.models`.
         place: the line of the script that called it.
-        count: number of calls.
+        count: number of calls; 0 if unknown, as for operations in a loop of unknown length.
         total_s: host time of all calls.
         new_shape_count: number of calls with an input shape that was new to this model.
         new_shape_s: host time of those.
@@ -152,6 +152,8 @@ class Timing:
         device_s: time the device needed, from the first reading (or the end of the work pending
             then) to the end of the work; None if unknown.
         place: the line that computed the difference.
+        is_result: whether it is a result, and no warm-up of a tool such as
+            `torch.utils.benchmark`.
     """
 
     start: int
@@ -159,14 +161,15 @@ class Timing:
     read_s: float
     device_s: float | None
     place: Place
+    is_result: bool = True
 
 
 @attrs.frozen
 class Model:
-    """A model that was called, in one precision.
+    """A model that was called, in one precision; or a function, or operations of torch.
 
     Attributes:
-        class_name: its class.
+        class_name: its class, the name of the function, or the names of the operations.
         place: the line of its first call.
         parameters: number of elements by dtype.
         device: the device of its parameters.
@@ -182,6 +185,7 @@ class Model:
         non_finite_share: share of infinite or NaN elements in its first output; None if unknown.
         constant_input: the value of all elements of its first input; None if they differ or are
             unknown.
+        kind: `module`, `compiled function`, `scripted function`, `CUDA graph`, or `operations`.
         shape_dependent: what may be chosen, tuned or compiled anew for each input shape.
     """
 
@@ -198,6 +202,7 @@ class Model:
     tf32_requested: bool = False
     non_finite_share: float | None = None
     constant_input: float | None = None
+    kind: str = "module"
     shape_dependent: tuple[str, ...] = ()
 
     @property

@@ -14,7 +14,7 @@ from precisionbench.scriptcheck.timed_regions import TimedRegion
 
 OTHER = "other code"
 _MOST = 1.2  # of what was read; calls that take longer run at the same time
-_CPU_CLOCK = "process_time"  # counts no pauses
+_CPU_CLOCKS = ("time.process_time", "time.thread_time")  # count no pauses
 
 
 @attrs.frozen
@@ -77,7 +77,7 @@ def shares(group: Sequence[TimedRegion]) -> Shares | None:
     """
     read_s = sum(region.script_s for region in group)
     calls_s = sum(calls.total_s for region in group for calls in region.calls)
-    odd = any(region.trains or _CPU_CLOCK in region.clock for region in group)
+    odd = any(region.trains or region.clock.startswith(_CPU_CLOCKS) for region in group)
     if odd or read_s <= 0 or calls_s > read_s * _MOST:
         return None
     work_s: dict[tuple[str, Place], float] = defaultdict(float)

@@ -18,7 +18,7 @@ from precisionbench.scriptcheck.events import (
     Wait,
 )
 
-_TIMERS = ("perf_counter", "monotonic", "process_time")
+_TIMERS = ("perf_counter", "monotonic", "process_time", "thread_time")
 
 
 @attrs.frozen
@@ -109,13 +109,19 @@ def find_regions(
     def is_compared(timing: Timing) -> bool:
         return timing.place.line in compared_lines and timing.place.file == script
 
-    differences = [timing for timing in observations.timings if not is_compared(timing)]
+    differences = [t for t in observations.timings if t.is_result and not is_compared(t)]
     apart = (t for t in _unsubtracted(observations) if not is_compared(t))
     timings = {(t.start, t.end): t for t in (*_without_laps(differences), *apart)}
-    timed = [t for t in timings.values() if any(s.calls for s in _within(observations, t))]
+    timed = [timing for timing in timings.values() if _has_work(observations, timing)]
     by_thread = groupby(sorted(timed, key=_thread(observations)), key=_thread(observations))
     innermost = [timing for _, group in by_thread for timing in _innermost(list(group))]
     return tuple(_region(observations, t) for t in sorted(innermost, key=lambda t: t.end))
+
+
+def _has_work(observations: Observations, timing: Timing) -> bool:
+    """Whether something was called in a timing, or the device worked on something at its end."""
+    has_calls = any(span.calls for span in _within(observations, timing))
+    return has_calls or bool(observations.readings[timing.end].pending)
 
 
 def _thread(observations: Observations) -> Callable[[Timing], int]:

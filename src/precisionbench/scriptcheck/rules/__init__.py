@@ -7,6 +7,7 @@ section in `docs/checking-a-script.md`. Rules that change the meaning of a numbe
 from __future__ import annotations
 
 from precisionbench.scriptcheck.rules.base import Rule, RuleContext, RuleMatch
+from precisionbench.scriptcheck.rules.clock import WRONG_CLOCK
 from precisionbench.scriptcheck.rules.duration import TOO_SHORT
 from precisionbench.scriptcheck.rules.modes import GRADIENTS_ON, TRAIN_MODE
 from precisionbench.scriptcheck.rules.new_inputs import NEW_SHAPES, RECOMPILATION
@@ -21,6 +22,7 @@ from precisionbench.scriptcheck.violations import Violation
 RULES: tuple[Rule, ...] = (
     LEAKED_PATCHES,
     MISSING_SYNCHRONIZE,
+    WRONG_CLOCK,
     TF32_BASELINE,
     HALF_INTO_FLOAT32,
     NO_WARM_UP,
