@@ -168,7 +168,11 @@ def test_invalid_python_has_no_findings(source):
 
 
 def test_a_cpu_script_does_not_use_cuda():
-    assert not analyze(SCRIPT.replace("cuda", "cpu"), "s.py").uses_cuda
+    on_cpu = SCRIPT.replace('"cuda"', '"cpu"').replace(".cuda()", "")
+    assert not analyze(on_cpu, "s.py").uses_cuda
+    asks = "print('cuda is there:', torch.cuda.is_available())\n"
+    assert not analyze(on_cpu + asks, "s.py").uses_cuda
+    assert analyze(on_cpu + "x.cuda()", "s.py").uses_cuda
 
 
 PLACE = Place("s.py", 5)
@@ -214,8 +218,10 @@ while time.perf_counter() < deadline:
         break
 result = time.perf_counter() - start
 print(result > 2, result)
+now = time.perf_counter()
+print(now >= deadline)
 """
-    assert analyze(f"import time{source}", "s.py").compared_lines == {3, 4}
+    assert analyze(f"import time{source}", "s.py").compared_lines == {3, 4, 9}
 
 
 def test_the_last_of_several_differences_from_one_reading_is_the_result():

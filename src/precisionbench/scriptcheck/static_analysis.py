@@ -7,6 +7,7 @@ readings are only compared, as in the condition of a loop.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 import attrs
@@ -24,6 +25,7 @@ _CLOCKS = (
     "timeit.default_timer",
     "datetime.datetime.now",
 )
+_CUDA_DEVICE = re.compile(r"cuda(:\d*)?")
 _PATCHED_MODULES = ("torch.nn.functional", "torch.Tensor", "torch")
 _SET_THREADS = "torch.set_num_threads"
 _INITIALIZE = "apex.amp.initialize"
@@ -134,10 +136,10 @@ class _Analyzer:
         return Place(self._file, line)
 
     def uses_cuda(self) -> bool:
-        """Whether a string or a method names CUDA."""
+        """Whether a string names a CUDA device, or the method `cuda` is called."""
         return any(
-            (isinstance(node, ast.Constant) and str(node.value).startswith("cuda"))
-            or (isinstance(node, ast.Attribute) and node.attr == "cuda")
+            (isinstance(node, ast.Constant) and _CUDA_DEVICE.fullmatch(str(node.value)))
+            or (isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "cuda")
             for node in self._nodes
         )
 
@@ -155,7 +157,8 @@ class _Analyzer:
         ) | frozenset(
             node.lineno
             for node in self._nodes
-            if isinstance(node, ast.Assign) and _is_difference(node.value)
+            if isinstance(node, ast.Assign)
+            if _is_difference(node.value) or self._is_reading(node.value)
             if {ast.unparse(target) for target in node.targets} <= only_compared
         )
 

@@ -189,9 +189,11 @@ def _innermost(timings: list[Timing]) -> Iterator[Timing]:
 def _within(observations: Observations, timing: Timing) -> tuple[Span, ...]:
     """What happened in a timing, without the work of threads that time themselves."""
     thread = observations.readings[timing.end].thread
-    others = {reading.thread for reading in observations.readings} - {thread}
     spans = observations.spans[timing.start + 1 : timing.end + 1]
-    return tuple(_without(others, span) for span in spans) if others else spans
+    if all(one.thread == thread for span in spans for one in (*span.calls, *span.waits)):
+        return spans
+    others = {reading.thread for reading in observations.readings} - {thread}
+    return tuple(_without(others, span) for span in spans)
 
 
 def _without(threads: set[int], span: Span) -> Span:
