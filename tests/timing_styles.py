@@ -370,6 +370,48 @@ print(count / seconds)
         TRAINING,
         "train-mode",
     ),
+    "average meters": Style(
+        """
+from torch.utils.data import DataLoader, TensorDataset
+
+class AverageMeter:
+    sum = count = 0
+
+    def update(self, value, n=1):
+        self.sum += value * n
+        self.count += n
+        self.average = self.sum / self.count
+
+loader = DataLoader(TensorDataset(torch.randn(160, 3, 48, 48)), batch_size=8)
+batch_time, data_time = AverageMeter(), AverageMeter()
+with torch.no_grad():
+    end = time.time()
+    for i, (images,) in enumerate(loader):
+        data_time.update(time.time() - end)
+        output = model(images.to(device))
+        wait()
+        batch_time.update(time.time() - end)
+        end = time.time()
+        if i % 10 == 0:
+            print(i, batch_time.average, data_time.average)
+""",
+        TRAINING,
+        "train-mode",
+    ),
+    "warm-up in the same loop": Style(
+        """
+with torch.inference_mode():
+    for i in range(45):
+        if i == 5:
+            wait()
+            start = time.perf_counter()
+        model(x)
+    wait()
+    print((time.perf_counter() - start) / 40)
+""",
+        ("if i == 5", "if i == 0"),
+        "no-warm-up",
+    ),
     "end to end from a data loader": Style(
         """
 from torch.utils.data import DataLoader, TensorDataset

@@ -85,21 +85,58 @@ def _name(node: ast.AST) -> str:
 
 
 def _averages(nodes: Sequence[ast.AST]) -> bool:
-    """Whether something that is called like timings is summed or averaged."""
+    """Whether timings are summed or averaged."""
+    holders = _timing_names(nodes)
+
+    def holds_timings(node: ast.AST) -> bool:
+        return bool(_TIMINGS.search(ast.unparse(node))) or any(
+            isinstance(part, ast.Name) and part.id in holders for part in ast.walk(node)
+        )
+
+    return any(
+        holds_timings(node)
+        for node in nodes
+        if (isinstance(node, ast.Call) and _AVERAGING.fullmatch(_name(node.func)))
+        or (isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add))
+    )
+
+
+def _timing_names(nodes: Sequence[ast.AST]) -> set[str]:
+    """Names of differences of readings, and of lists that these are added to."""
+    readings = {
+        name
+        for target, value in _stored(nodes)
+        if any(map(_reads_clock, ast.walk(value)))
+        for name in target
+    }
+    holders: set[str] = set()
+    for _ in range(2):  # a list of names that are assigned further down
+        for target, value in _stored(nodes):
+            names = {part.id for part in ast.walk(value) if isinstance(part, ast.Name)}
+            is_difference = any(
+                isinstance(part, ast.BinOp) and isinstance(part.op, ast.Sub)
+                for part in ast.walk(value)
+            )
+            reads = any(map(_reads_clock, ast.walk(value))) or bool(names & readings)
+            if (is_difference and reads) or names & holders:
+                holders |= target
+    return holders
+
+
+def _stored(nodes: Sequence[ast.AST]) -> Iterator[tuple[set[str], ast.expr]]:
+    """Names, each with a value that is assigned to them or appended."""
     for node in nodes:
-        if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add):
-            is_difference = isinstance(node.value, ast.BinOp) and isinstance(node.value.op, ast.Sub)
-        elif isinstance(node, ast.Call) and _AVERAGING.fullmatch(_name(node.func)):
-            is_difference = False
-        else:
-            continue
-        if is_difference or _TIMINGS.search(ast.unparse(node)):
-            return True
-    return False
+        if isinstance(node, (ast.Assign, ast.AugAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            parts = (part for target in targets for part in ast.walk(target))
+            yield {part.id for part in parts if isinstance(part, ast.Name)}, node.value
+        elif isinstance(node, ast.Call) and _name(node.func) == "append" and node.args:
+            owner = getattr(node.func, "value", None)
+            yield {owner.id} if isinstance(owner, ast.Name) else set(), node.args[0]
 
 
 def _times_apart(nodes: Sequence[ast.AST]) -> bool:
-    """Whether a function that reads a clock is called on several lines, for results apart."""
+    """Whether a function that reads a clock is called on several lines: results apart."""
     called = Counter(_name(node.func) for node in nodes if isinstance(node, ast.Call))
     return any(
         called[node.name] > 1 and any(map(_reads_clock, ast.walk(node)))

@@ -190,7 +190,9 @@ def _within(observations: Observations, timing: Timing) -> tuple[Span, ...]:
     """What happened in a timing, without the work of threads that time themselves."""
     thread = observations.readings[timing.end].thread
     spans = observations.spans[timing.start + 1 : timing.end + 1]
-    if all(one.thread == thread for span in spans for one in (*span.calls, *span.waits)):
+    threads = {calls.thread for span in spans for calls in span.calls}
+    threads |= {wait.thread for span in spans for wait in span.waits}
+    if threads <= {thread}:
         return spans
     others = {reading.thread for reading in observations.readings} - {thread}
     return tuple(_without(others, span) for span in spans)

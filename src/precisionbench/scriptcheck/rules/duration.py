@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from precisionbench.diagnosis.findings import Number
+from precisionbench.scriptcheck.events import Place
 from precisionbench.scriptcheck.rules.base import Rule, RuleContext, RuleMatch, shown_time
-from precisionbench.scriptcheck.timed_regions import by_place
+from precisionbench.scriptcheck.timed_regions import TimedRegion
 from precisionbench.scriptcheck.violations import Location
 
 _FEW_CALLS = 5
@@ -18,7 +21,7 @@ def too_short(context: RuleContext) -> RuleMatch | None:
     Timings that were repeated show their spread, however short each of them is.
     """
     short = []
-    for group in by_place(context.regions):
+    for group in _by_end(context.regions):
         if any(region.pending for region in group):
             continue  # its time is another
         count, read_s = sum(r.count for r in group), sum(r.read_s for r in group)
@@ -33,6 +36,14 @@ def too_short(context: RuleContext) -> RuleMatch | None:
         tuple(Location(place, f"{n} timed calls in {shown_time(s)}") for place, n, s in short),
         "the spread is unknown and may be small",
     )
+
+
+def _by_end(regions: Iterable[TimedRegion]) -> Iterable[list[TimedRegion]]:
+    """Regions that end on the same line, wherever they start: a clock may start at several."""
+    groups: dict[Place, list[TimedRegion]] = {}
+    for region in regions:
+        groups.setdefault(region.end, []).append(region)
+    return groups.values()
 
 
 TOO_SHORT = Rule(
