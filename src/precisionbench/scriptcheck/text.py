@@ -96,7 +96,8 @@ def _violation(position: int, violation: Violation) -> Iterator[tuple[str, str]]
 
 def _timed(timed: TimedModel) -> str:
     device = "" if timed.device_s is None else f", the device took {time_text(timed.device_s, 3)}"
-    counts = f"{timed.calls} calls in {timed.timings} timing{'s' if timed.timings != 1 else ''}"
+    calls = f"{timed.calls} calls in " if timed.calls else ""
+    counts = f"{calls}{timed.timings} timing{'s' if timed.timings != 1 else ''}"
     dtypes = f"{'+'.join(timed.parameters) or 'no parameters'} -> {'+'.join(timed.outputs) or '?'}"
     read = time_text(timed.read_s, 3) if timed.read_s > 0 else "0 s"
     return f"{timed.place}  {timed.model} ({dtypes}): {counts}, read {read}{device}"

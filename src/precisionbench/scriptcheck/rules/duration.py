@@ -16,7 +16,8 @@ def too_short(context: RuleContext) -> RuleMatch | None:
     short = []
     for group in by_place(context.regions):
         count, read_s = sum(r.count for r in group), sum(r.read_s for r in group)
-        if count < _FEW_CALLS or read_s < _SHORT_S:
+        is_counted = all(calls.count for region in group for calls in region.calls)
+        if (is_counted and count < _FEW_CALLS) or read_s < _SHORT_S:
             short.append((group[0].end, count, read_s))
     if not short:
         return None
