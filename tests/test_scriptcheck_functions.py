@@ -40,7 +40,7 @@ TIMED = {
     "operator": ("for _ in range(400): x @ y", "matmul", 400),
     "chain": ("for _ in range(300): torch.relu(torch.mm(x, y)).sum()", "relu, mm, sum", 300),
     "method": ("for _ in range(400): x.matmul(y).softmax(-1)", "matmul, softmax", 400),
-    "arithmetic": ("for _ in range(2000): x * x + x", "mul", 2000),
+    "arithmetic": ("for _ in range(2000): x * x + x", "mul, add", 2000),
     "function": ("for _ in range(400): layers(x, w)", "relu, linear", 400),
     "unknown": ("rest = 400\nwhile rest:\n    rest -= 1\n    F.linear(x, w)", "linear", 0),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import attrs
 
@@ -98,7 +98,7 @@ def _parsed(source: str) -> ast.Module | None:
         return None
 
 
-def _use(node: ast.AST, loops: list[ast.AST]) -> Use | None:
+def _use(node: ast.AST, loops: Sequence[ast.AST]) -> Use | None:
     """The use that a node is, if it is one."""
     ranges = tuple(_range(loop) for loop in loops if _contains(loop, node))
     if isinstance(node, ast.Call):

@@ -250,9 +250,15 @@ def _repetitions(use: Use, scope: _Scope) -> int:
     count = 1
     for given in use.ranges:
         value = scope.get(given) if isinstance(given, str) else given
-        is_sized = isinstance(value, (list, tuple, dict, range))
-        count *= len(value) if is_sized else value if isinstance(value, int) else 0
+        count *= _length(value)
     return count
+
+
+def _length(value: Any) -> int:
+    """How often a loop over this many, or over these, runs; 0 if unknown."""
+    if isinstance(value, int):
+        return value
+    return len(value) if isinstance(value, (list, tuple, dict, range)) else 0
 
 
 def _name_in_torch(function: Any) -> str:
