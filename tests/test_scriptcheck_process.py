@@ -172,7 +172,7 @@ class TestEndings:
     def test_a_signal(self):
         check = check_fresh("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
         assert check.ending == Ending("killed", 139, "SIGSEGV")
-        assert "what had been observed is lost" in str(check)
+        assert "its observations are lost" in str(check)
 
     def test_the_time_limit_ends_a_script_that_catches_everything(self):
         source = CONSTANT_INPUTS + (

@@ -19,8 +19,9 @@ from precisionbench.scriptcheck.events import (
     Span,
     Timing,
 )
+from precisionbench.scriptcheck.notes import notes
 from precisionbench.scriptcheck.rules import RULES, RuleContext, violations
-from precisionbench.scriptcheck.static_analysis import StaticFindings
+from precisionbench.scriptcheck.static_analysis import StaticFindings, analyze
 from precisionbench.scriptcheck.timed_regions import find_regions
 from precisionbench.scriptcheck.violations import PAGE
 from scripts import CLEAN, confirmed
@@ -142,7 +143,7 @@ GPU_MODEL = Model("Net", PLACE, {"float32": 10}, "cuda:0", tf32_operations=("con
 GPU_CALLS = Calls(0, PLACE, 30, 0.9, 0, 0.0, False, False, False, ("float32",), ("float32",))
 
 
-def timed_once_on_a_gpu(model: Model, calls: Calls) -> RuleContext:
+def timed_once_on_a_gpu(model: Model, calls: Calls, source: str = "") -> RuleContext:
     place = Place("s.py", 3)
     observations = Observations(
         (model,),
@@ -153,21 +154,70 @@ def timed_once_on_a_gpu(model: Model, calls: Calls) -> RuleContext:
         gpu="GPU",
     )
     regions = find_regions(observations, frozenset(), "s.py")
-    return RuleContext(observations, regions, StaticFindings())
+    return RuleContext(observations, regions, analyze(source, "s.py"))
+
+
+CALLS_IT_FLOAT32 = 'print("FP32", seconds)'
 
 
 class TestTf32:
     """By torch's settings and the device's capability; on a real GPU in test_gpu_check.py."""
 
-    def test_convolutions_in_tf32_are_a_violation(self):
-        (violation,) = violations(timed_once_on_a_gpu(GPU_MODEL, GPU_CALLS))
+    def test_convolutions_in_tf32_are_a_violation_where_the_row_is_called_float32(self):
+        context = timed_once_on_a_gpu(GPU_MODEL, GPU_CALLS, CALLS_IT_FLOAT32)
+        (violation,) = violations(context)
+        assert notes(context) == ()
         assert (violation.gate, violation.status) == ("tf32-baseline", FindingStatus.CONFIRMED)
         assert violation.sights[0].says == "Net: convolutions ran in TF32"
 
     def test_tf32_that_the_script_requested_is_only_suspected(self):
         model = attrs.evolve(GPU_MODEL, tf32_requested=True)
-        (violation,) = violations(timed_once_on_a_gpu(model, GPU_CALLS))
+        context = timed_once_on_a_gpu(model, GPU_CALLS, CALLS_IT_FLOAT32)
+        (violation,) = violations(context)
         assert violation.status is FindingStatus.SUSPECTED
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "",
+            "x = x.to('float32')",
+            "torch.set_float32_matmul_precision('high')",
+            "net(x, dtype='float32')",
+            "'Times a float32 model.'",
+        ],
+    )
+    def test_tf32_is_a_note_in_a_script_that_claims_nothing_about_float32(self, source):
+        context = timed_once_on_a_gpu(GPU_MODEL, GPU_CALLS, source)
+        assert violations(context) == ()
+        assert notes(context) == ("Net: convolutions ran in TF32, not in IEEE float32",)
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "rows = {'float32': net}",
+            "print(f'fp32 {seconds:.3f}')",
+            "time_fp32 = seconds",
+            "def run_float32(): pass",
+            "report(fp32=seconds)",
+            "print('full precision')",
+        ],
+    )
+    def test_labels_and_names_claim_float32(self, source):
+        (violation,) = violations(timed_once_on_a_gpu(GPU_MODEL, GPU_CALLS, source))
+        assert violation.gate == "tf32-baseline"
+
+    def test_a_comparison_of_precisions_claims_it_without_a_word(self):
+        half = attrs.evolve(GPU_MODEL, parameters={"float16": 10})
+        half_calls = attrs.evolve(GPU_CALLS, model=1, inputs=("float16",), outputs=("float16",))
+        once = timed_once_on_a_gpu(GPU_MODEL, GPU_CALLS)
+        observations = attrs.evolve(
+            once.observations,
+            models=(GPU_MODEL, half),
+            spans=(Span(), Span((GPU_CALLS, half_calls)), Span()),
+        )
+        regions = find_regions(observations, frozenset(), "s.py")
+        (violation,) = violations(RuleContext(observations, regions, StaticFindings()))
+        assert violation.gate == "tf32-baseline"
 
     @pytest.mark.parametrize(
         ("model", "calls"),
@@ -179,6 +229,6 @@ class TestTf32:
     )
     def test_ieee_float32_and_half_are_no_violation(self, model, calls):
         context = timed_once_on_a_gpu(
-            attrs.evolve(GPU_MODEL, **model), attrs.evolve(GPU_CALLS, **calls)
+            attrs.evolve(GPU_MODEL, **model), attrs.evolve(GPU_CALLS, **calls), CALLS_IT_FLOAT32
         )
         assert violations(context) == ()

@@ -19,6 +19,7 @@ from precisionbench.scriptcheck.frames import place_of
 from precisionbench.scriptcheck.notes import notes
 from precisionbench.scriptcheck.rules import RuleContext, violations
 from precisionbench.scriptcheck.script_process import BOOT, observe
+from precisionbench.scriptcheck.shares import shares
 from precisionbench.scriptcheck.static_analysis import analyze
 from precisionbench.scriptcheck.text import summary, to_text
 from precisionbench.scriptcheck.timed_regions import TimedRegion, by_place, find_regions
@@ -114,6 +115,7 @@ def _timed_model(context: RuleContext, group: list[TimedRegion]) -> TimedModel:
     """What was timed between two lines."""
     calls = [calls for region in group for calls in region.calls]
     models = list({c.model: context.model(c) for c in calls}.values())
+    parts = shares(group)
     device_s = [region.device_s for region in group if region.device_s is not None]
     return TimedModel(
         place=group[0].end,
@@ -124,4 +126,6 @@ def _timed_model(context: RuleContext, group: list[TimedRegion]) -> TimedModel:
         calls=sum(region.count for region in group),
         read_s=sum(region.read_s for region in group),
         device_s=sum(device_s) if len(device_s) == len(group) else None,
+        model_share=parts.model if parts else None,
+        other_work=tuple(part.number for part in parts.parts) if parts else (),
     )

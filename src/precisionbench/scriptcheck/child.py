@@ -35,6 +35,7 @@ from precisionbench.scriptcheck.clock_proxies import install_clock_proxies
 from precisionbench.scriptcheck.event_log import EventLog
 from precisionbench.scriptcheck.events import Ending, Observations, Place
 from precisionbench.scriptcheck.frames import UserFrames, place_of
+from precisionbench.scriptcheck.host_work import hook_pauses
 from precisionbench.scriptcheck.import_hook import after_import
 from precisionbench.scriptcheck.timers import hook_timers
 from precisionbench.system.cpu_affinity import usable_cores
@@ -84,6 +85,7 @@ class _ObservedRun:
         """Run the script; returns its exit status. The observations are written as Python ends."""
         atexit.register(self._write_at_exit)  # before the script's functions: called after them
         install_clock_proxies(self._log)
+        hook_pauses(self._log)
         after_import({"torch": self._observe_torch, "apex.amp": self._observe_apex})
         hook_timers(self._log)
         self._processes.install()

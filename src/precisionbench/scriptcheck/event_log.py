@@ -19,6 +19,7 @@ from precisionbench.results.dtypes import dtype_name
 from precisionbench.scriptcheck.events import (
     Calls,
     Ending,
+    HostWork,
     Model,
     Observations,
     Reading,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from precisionbench.scriptcheck.device import DeviceMonitor
 
 _MOST_READINGS = 20_000
+_MOST_OVERLAPPING = 1_000  # of one kind and line between two readings: each keeps a marker
 
 
 class CallKey(NamedTuple):
@@ -55,6 +57,31 @@ class _CallTotals:
     total_s: float = 0.0
     new_shape_count: int = 0
     new_shape_s: float = 0.0
+    compile_count: int = 0
+    compile_s: float = 0.0
+
+
+@attrs.define
+class _WorkTotals:
+    """Sums over the work of the host of one kind and line.
+
+    Attributes:
+        count: number of occurrences.
+        total_s: time of those that began while the device had nothing to do.
+        overlapping: time of each of the others, with a marker behind what the device had to do.
+    """
+
+    count: int = 0
+    total_s: float = 0.0
+    overlapping: list[tuple[float, Any]] = attrs.field(factory=list)
+
+    def idle_s(self, device: DeviceMonitor | None) -> float:
+        """The time in which the device had nothing to do; unknown times count as none."""
+        idle_s = self.total_s
+        for work_s, marker in self.overlapping:
+            busy_s = device.pending_s(marker) if device else None
+            idle_s += 0.0 if busy_s is None else max(0.0, work_s - busy_s)
+        return idle_s
 
 
 class _OpenSpan:
@@ -65,12 +92,14 @@ class _OpenSpan:
         self.waits: dict[tuple[str, Line, bool, int], int] = {}
         self.backward_counts: dict[int, int] = {}  # by thread
         self.overheads_s: dict[int, float] = {}
+        self.host_work: dict[tuple[str, Line], _WorkTotals] = {}
 
-    def frozen(self, threads: dict[int, int]) -> Span:
+    def frozen(self, threads: dict[int, int], device: DeviceMonitor | None) -> Span:
         """The span as frozen data.
 
         Args:
             threads: numbers of the threads.
+            device: of the script.
         """
         return Span(
             tuple(_calls(key, totals, threads) for key, totals in list(self.calls.items())),
@@ -80,6 +109,10 @@ class _OpenSpan:
             ),
             sum(self.backward_counts.copy().values()),
             sum(self.overheads_s.copy().values()),
+            tuple(
+                HostWork(kind, place_of(line), totals.count, totals.idle_s(device))
+                for (kind, line), totals in list(self.host_work.items())
+            ),
         )
 
 
@@ -104,6 +137,8 @@ def _calls(key: CallKey, totals: _CallTotals, threads: dict[int, int]) -> Calls:
         _dtype_names(key.inputs),
         _dtype_names(key.outputs),
         threads[key.thread],
+        totals.compile_count,
+        totals.compile_s,
     )
 
 
@@ -117,13 +152,17 @@ class EventLog:
     Attributes:
         frames: which frames are the user's.
         device: queried at each reading; None until torch is imported.
+        is_inside_call: whether a call of a model is running.
+        is_in_host_work: whether work of the host is running that is recorded already.
         observer_error: the last error of the observation itself; empty if there was none.
-        on_timing: called with the readings, the difference and the frame, where the script computes
+        on_timing: called with the two readings and the frame, where the script computes
             a difference of two readings between which no model was called.
     """
 
     def __init__(self) -> None:
         self.frames = UserFrames()
+        self.is_inside_call: Callable[[], bool] = lambda: False
+        self.is_in_host_work = False
         self.device: DeviceMonitor | None = None
         self.observer_error = ""
         self._readings: list[tuple[str, Line, float, bool | None, int]] = []
@@ -131,7 +170,7 @@ class EventLog:
         self._spans = [_OpenSpan()]
         self._timings: list[tuple[int, int, float, Line, int]] = []
         self._warm_ups: set[tuple[int, int]] = set()
-        self.on_timing: Callable[[int, int, float, FrameType], None] = lambda *_: None
+        self.on_timing: Callable[[int, int, FrameType], None] = lambda *_: None
         self._dropped_readings = 0
         self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._unlock)
@@ -179,7 +218,7 @@ class EventLog:
         if start < end and len(self._timings) < _MOST_READINGS:
             self._timings.append((start, end, read_s, self.frames.line(frame), get_ident()))
             if not any(span.calls for span in self._spans[start + 1 : end + 1]):
-                self.on_timing(start, end, read_s, frame)
+                self.on_timing(start, end, frame)
 
     def timings_since(self, position: int) -> list[tuple[int, int]]:
         """The readings of each difference that this thread has computed since.
@@ -211,26 +250,26 @@ class EventLog:
         """
         return self._readings[number][1]
 
-    def add_operations(self, end: int, key: CallKey, count: int, total_s: float) -> None:
+    def add_operations(self, end: int, key: CallKey, count: int) -> None:
         """Record operations before a reading, which were found once it was read.
 
         Args:
             end: number of the reading.
             key: of the group.
             count: how often they ran; 0 if unknown.
-            total_s: the time between the readings.
         """
-        totals = self._spans[end].calls.setdefault(key, _CallTotals())
-        totals.count += count
-        totals.total_s += total_s
+        self._spans[end].calls.setdefault(key, _CallTotals()).count += count
 
-    def add_call(self, key: CallKey, call_s: float, new_shape: bool) -> None:
+    def add_call(
+        self, key: CallKey, call_s: float, new_shape: bool, compiled: bool = False
+    ) -> None:
         """Record a call of a model.
 
         Args:
             key: of its group.
             call_s: its time on the host.
             new_shape: whether its input shape is new to the model.
+            compiled: whether `torch.compile` compiled a graph in it.
         """
         calls = self._spans[-1].calls
         totals = calls.get(key)
@@ -241,6 +280,9 @@ class EventLog:
         if new_shape:
             totals.new_shape_count += 1
             totals.new_shape_s += call_s
+        if compiled:
+            totals.compile_count += 1
+            totals.compile_s += call_s
 
     def add_wait(self, kind: str, frame: FrameType, inside: bool) -> None:
         """Record a copy between host and device, or a wait for the device.
@@ -257,6 +299,35 @@ class EventLog:
         """Record a backward pass."""
         counts, thread = self._spans[-1].backward_counts, get_ident()
         counts[thread] = counts.get(thread, 0) + 1
+
+    def may_add_host_work(self) -> bool:
+        """Whether work of the host that begins now is part of a timing, and of no model."""
+        return (
+            not self.is_in_host_work
+            and not self.is_inside_call()
+            and threading.current_thread() is threading.main_thread()
+        )
+
+    def pending_marker(self) -> Any:
+        """A marker behind the work that the device has; None if it has none."""
+        return self.device.marker() if self.device and self.device.pending() else None
+
+    def add_host_work(self, kind: str, frame: FrameType, work_s: float, marker: Any) -> None:
+        """Record work of the host outside of models.
+
+        Args:
+            kind: such as `torch.tensor()`.
+            frame: of the caller.
+            work_s: its time.
+            marker: behind the work that the device had when it began.
+        """
+        key = kind, self.frames.line(frame)
+        totals = self._spans[-1].host_work.setdefault(key, _WorkTotals())
+        totals.count += 1
+        if marker is None:
+            totals.total_s += work_s
+        elif len(totals.overlapping) < _MOST_OVERLAPPING:
+            totals.overlapping.append((work_s, marker))
 
     def add_overhead(self, overhead_s: float) -> None:
         """Record time that the observation itself took.
@@ -282,10 +353,10 @@ class EventLog:
         return Observations(
             models,
             tuple(
-                Reading(clock, place_of(line), at_s, pending, threads[thread])
-                for clock, line, at_s, pending, thread in list(self._readings)
+                Reading(clock, place_of(line), at_s, pending, threads[thread], self._pending_s(n))
+                for n, (clock, line, at_s, pending, thread) in enumerate(list(self._readings))
             ),
-            tuple(span.frozen(threads) for span in list(self._spans)),
+            tuple(span.frozen(threads, self.device) for span in list(self._spans)),
             tuple(self._timing(*timing) for timing in list(self._timings)),
             ending,
             torch,
@@ -293,6 +364,9 @@ class EventLog:
             self._dropped_readings,
             self.observer_error,
         )
+
+    def _pending_s(self, number: int) -> float | None:
+        return None if self.device is None else self.device.pending_s(self._markers[number])
 
     def _timing(self, start: int, end: int, read_s: float, line: Line, _: int) -> Timing:
         device_s = None

@@ -33,6 +33,7 @@ class Reading:
         at_s: the value read, in seconds; 0 for an event.
         pending: whether the device had work pending; None if no device was used.
         thread: number of the thread that read it; 0 is the first that did anything.
+        pending_s: how long the device still needed for it; None if unknown.
     """
 
     clock: str
@@ -40,6 +41,7 @@ class Reading:
     at_s: float
     pending: bool | None
     thread: int = 0
+    pending_s: float | None = None
 
 
 @attrs.frozen
@@ -50,7 +52,7 @@ class Calls:
         model: index into `Observations.models`.
         place: the line of the script that called it.
         count: number of calls; 0 if unknown, as for operations in a loop of unknown length.
-        total_s: host time of all calls.
+        total_s: host time of all calls; 0 for operations, which are not timed one by one.
         new_shape_count: number of calls with an input shape that was new to this model.
         new_shape_s: host time of those.
         training: whether the model was in training mode.
@@ -59,6 +61,8 @@ class Calls:
         inputs: dtypes of the input tensors.
         outputs: dtypes of the output tensors.
         thread: number of the thread that made the calls.
+        compile_count: number of calls in which `torch.compile` compiled a graph.
+        compile_s: host time of those.
     """
 
     model: int
@@ -73,6 +77,25 @@ class Calls:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     thread: int = 0
+    compile_count: int = 0
+    compile_s: float = 0.0
+
+
+@attrs.frozen
+class HostWork:
+    """Work of the host outside of models.
+
+    Attributes:
+        kind: such as `torch.tensor()`, `DataLoader` or `time.sleep()`.
+        place: the line of the script.
+        count: number of occurrences between two readings.
+        total_s: time of all of them in which the device had nothing to do.
+    """
+
+    kind: str
+    place: Place
+    count: int
+    total_s: float
 
 
 @attrs.frozen
@@ -108,12 +131,14 @@ class Span:
         waits: copies and waits.
         backward_count: number of backward passes.
         overhead_s: time that the observation itself took.
+        host_work: conversions, copies, data loading and pauses.
     """
 
     calls: tuple[Calls, ...] = ()
     waits: tuple[Wait, ...] = ()
     backward_count: int = 0
     overhead_s: float = 0.0
+    host_work: tuple[HostWork, ...] = ()
 
 
 @attrs.frozen
@@ -161,6 +186,7 @@ class Model:
         constant_input: the value of all elements of its first input; None if they differ or are
             unknown.
         kind: `module`, `compiled function`, `scripted function`, `CUDA graph`, or `operations`.
+        shape_dependent: what may be chosen, tuned or compiled anew for each input shape.
     """
 
     class_name: str
@@ -177,6 +203,7 @@ class Model:
     non_finite_share: float | None = None
     constant_input: float | None = None
     kind: str = "module"
+    shape_dependent: tuple[str, ...] = ()
 
     @property
     def is_float32(self) -> bool:

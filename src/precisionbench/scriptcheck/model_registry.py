@@ -6,7 +6,7 @@ import contextlib
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -203,6 +203,7 @@ class ModelRegistry:
             mode_dependent_layers=_count(module, _MODE_DEPENDENT),
             tf32_operations=_tf32_operations(module, first),
             tf32_requested=tf32_operations() != self._tf32_at_start,
+            shape_dependent=tuple(_shape_dependent(module, first)),
         )
 
 
@@ -233,6 +234,17 @@ def _tf32_of_names(names: str) -> tuple[str, ...]:
 
 def _count(module: nn.Module, kinds: tuple[type, ...]) -> int:
     return sum(isinstance(layer, kinds) for layer in module.modules())
+
+
+def _shape_dependent(module: nn.Module, parameter: torch.Tensor | None) -> Iterator[str]:
+    """What may be chosen, tuned or compiled anew for each input shape of a module."""
+    if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None):
+        yield "compilation by torch.compile"
+    if _count(module, _CONVOLUTIONS):
+        benchmark = torch.backends.cudnn.benchmark
+        yield "tuning by cuDNN's benchmark mode" if benchmark else "the choice of kernels"
+    elif parameter is not None and parameter.is_cuda:
+        yield "the choice of kernels"
 
 
 def _tf32_operations(module: nn.Module, parameter: torch.Tensor | None) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ from itertools import groupby
 
 from precisionbench.scriptcheck.events import ChildProcesses
 from precisionbench.scriptcheck.rules.base import RuleContext
+from precisionbench.scriptcheck.rules.other_work import other_work_notes
+from precisionbench.scriptcheck.rules.precision import tf32_notes
 
 _REPORTED_OVERHEAD_SHARE = 0.01
 _REPORTED_CHILDREN_S = 0.2  # CPU time: a process that only reads a version takes less
@@ -18,7 +20,10 @@ def notes(context: RuleContext) -> tuple[str, ...]:
     Args:
         context: what was observed and read.
     """
-    sources = (_processes, _cores, _without_gpu, _incomplete, _order, _overhead)
+    sources = (
+        *(_processes, _cores, _without_gpu, _incomplete),
+        *(other_work_notes, tf32_notes, _order, _overhead),
+    )
     return tuple(note for source in sources for note in source(context))
 
 

@@ -27,6 +27,7 @@ from precisionbench.scriptcheck.event_log import CallKey, EventLog
 from precisionbench.scriptcheck.events import Ending, Observations
 from precisionbench.scriptcheck.frames import Line
 from precisionbench.scriptcheck.function_hooks import hook_functions
+from precisionbench.scriptcheck.host_work import hook_host_work
 from precisionbench.scriptcheck.model_registry import ModelRegistry
 from precisionbench.scriptcheck.operations import Operations, find_operations
 from precisionbench.scriptcheck.torch_hooks import hook_backward, hook_cuda_events, hook_waits
@@ -60,6 +61,7 @@ class Observer:
         self._log = log
         self._device = log.device = device or CudaMonitor()
         self._thread = _Thread()
+        log.is_inside_call = lambda: self._thread.inside
         self._hook_calls()
         hook_functions(self._recorded_function)
         self._searches = 0  # for operations
@@ -67,6 +69,7 @@ class Observer:
         hook_waits(log, self._device, lambda: self._thread.inside)
         hook_cuda_events(log)
         hook_backward(log)
+        hook_host_work(log)
         self._models = ModelRegistry(self._device)  # last: our hooks are no patches of the script
 
     def observations(self, ending: Ending) -> Observations:
@@ -125,6 +128,7 @@ class Observer:
                 return call(*args, **kwargs)
             thread.inside = True
             try:
+                graphs = _compiled_graphs()
                 start_s = perf_counter()
                 output = call(*args, **kwargs)
                 call_s = perf_counter() - start_s
@@ -132,7 +136,9 @@ class Observer:
                 thread.inside = False
             try:
                 given = (*args, *kwargs.values())
-                self._record_call(described, given, output, call_s, sys._getframe(1))
+                compiled = _compiled_graphs() > graphs
+                frame = sys._getframe(1)
+                self._record_call(described, given, output, call_s, compiled, frame)
             except Exception as exc:  # an error of ours must not reach the script
                 self._log.observer_error = one_line(exc)
             self._log.add_overhead(perf_counter() - start_s - call_s)
@@ -146,6 +152,7 @@ class Observer:
         given: tuple[Any, ...],
         output: Any,
         call_s: float,
+        compiled: bool,
         frame: Any,
     ) -> None:
         inputs, outputs = _tensors(given), _tensors(output)
@@ -162,9 +169,9 @@ class Observer:
             tuple([tensor.dtype for tensor in inputs]),
             tuple([tensor.dtype for tensor in outputs]),
         )
-        self._log.add_call(key, call_s, new_shape)
+        self._log.add_call(key, call_s, new_shape, compiled)
 
-    def _record_operations(self, start: int, end: int, read_s: float, frame: FrameType) -> None:
+    def _record_operations(self, start: int, end: int, frame: FrameType) -> None:
         """Record the operations of a timing in which nothing else was called."""
         if self._searches >= _MOST_SEARCHES:
             return
@@ -174,7 +181,7 @@ class Observer:
             found = find_operations(self._log.line_of_reading(start), line, frame, self._log.frames)
             if found is not None:
                 key = self._operations_key(found, line)
-                self._log.add_operations(end, key, found.count, read_s)
+                self._log.add_operations(end, key, found.count)
         except Exception as exc:  # an error of ours must not reach the script
             self._log.observer_error = one_line(exc)
 
@@ -190,6 +197,12 @@ class Observer:
             tuple(tensor.dtype for tensor in (*found.inputs, *found.others)),
             tuple(tensor.dtype for tensor in found.outputs),
         )
+
+
+def _compiled_graphs() -> int:
+    """How many graphs `torch.compile` has compiled."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

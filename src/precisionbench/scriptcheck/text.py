@@ -20,7 +20,7 @@ _ENDINGS = {
     "raised": "failed",
     "timeout": "was ended by the time limit",
     "interrupted": "was interrupted",
-    "killed": "was killed, and what had been observed is lost",
+    "killed": "was killed (its observations are lost)",
 }
 
 
@@ -72,15 +72,14 @@ def _headline(check: CheckData) -> str:
 def _count(check: CheckData) -> str:
     if not check.breaches:
         return "no problems found" if check.models else "no call of a model was observed"
-    broken, suspected = len(check.broken), len(check.breaches) - len(check.broken)
-    counts = ((broken, "found"), (suspected, "suspected"))
-    parts = [f"{n} problem{'s' * (n > 1)} {what}" for n, what in counts if n]
-    return ", ".join(parts)
+    confirmed, suspected = len(check.broken), len(check.breaches) - len(check.broken)
+    counts = ((confirmed, "found"), (suspected, "suspected"))
+    return ", ".join(f"{n} problem{'s' * (n > 1)} {what}" for n, what in counts if n)
 
 
 def _violation(position: int, violation: Violation) -> Iterator[tuple[str, str]]:
     is_confirmed = violation.status is FindingStatus.CONFIRMED
-    status = "" if is_confirmed else f", suspected ({violation.reason})"
+    status = "" if is_confirmed else f" (suspected: {violation.reason})"
     yield "", f"{position}. {violation.gate}{status}: {violation.title}"
     yield from ((_INNER, f"{one.place}  {one.says}") for one in violation.sights[:_LOCATIONS_SHOWN])
     if len(violation.sights) > _LOCATIONS_SHOWN:
@@ -98,7 +97,8 @@ def _timed(timed: TimedModel) -> str:
     dtypes = f"{parameters or 'no parameters'}{outputs and f' -> {outputs}'}"
     model = f"{timed.model} ({dtypes})" if timed.model else "work on the device"
     read = time_text(timed.read_s, 3) if timed.read_s > 0 else "0 s"
-    return f"{timed.place}  {model}: {counts}, read {read}{device}"
+    share = "" if timed.model_share is None else f", {timed.model_share:.0%} of it in calls"
+    return f"{timed.place}  {model}: {counts}, read {read}{share}{device}"
 
 
 def _wrapped(text: str, indent: str, width: int) -> list[str]:

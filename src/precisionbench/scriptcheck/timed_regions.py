@@ -8,7 +8,15 @@ from itertools import accumulate, groupby, pairwise
 
 import attrs
 
-from precisionbench.scriptcheck.events import Calls, Observations, Place, Span, Timing, Wait
+from precisionbench.scriptcheck.events import (
+    Calls,
+    HostWork,
+    Observations,
+    Place,
+    Span,
+    Timing,
+    Wait,
+)
 
 _TIMERS = ("perf_counter", "monotonic", "process_time", "thread_time")
 
@@ -26,6 +34,10 @@ class TimedRegion:
         pending: whether the device had work pending at the second reading.
         spans: what happened between the two readings.
         after: what happened from the second reading to the next.
+        pending_s: how long the device still needed at the second reading; None if unknown.
+        earlier_s: how long it still needed at the first one, for work that is not timed; None if
+            unknown.
+        on_device: whether a device with work of its own was used.
     """
 
     clock: str
@@ -36,6 +48,9 @@ class TimedRegion:
     pending: bool
     spans: tuple[Span, ...]
     after: Span
+    pending_s: float | None = None
+    earlier_s: float | None = None
+    on_device: bool = False
 
     @property
     def calls(self) -> tuple[Calls, ...]:
@@ -58,6 +73,16 @@ class TimedRegion:
         return tuple(wait for span in self.spans for wait in span.waits)
 
     @property
+    def host_work(self) -> tuple[HostWork, ...]:
+        """Conversions, copies, data loading and pauses."""
+        return tuple(work for span in self.spans for work in span.host_work)
+
+    @property
+    def script_s(self) -> float:
+        """The time read, less what the observation took."""
+        return max(0.0, self.read_s - sum(span.overhead_s for span in self.spans))
+
+    @property
     def trains(self) -> bool:
         """Whether a backward pass runs in the region or right after it."""
         return any(span.backward_count for span in (*self.spans, self.after))
@@ -69,9 +94,11 @@ def find_regions(
     """The timed regions of a script, in order.
 
     A difference that is only compared, such as the condition of a loop, is not a region, nor is one
-    that contains other regions. Neighbouring readings that were never subtracted from one another
-    (the script may subtract them with numpy) bound a region, too. Calls of
-    another thread belong to a region unless that thread reads clocks itself.
+    that contains other regions. Where one line subtracts the same reading again and again, such
+    as that of the time elapsed so far, the last difference is the result.
+    Neighbouring readings that were never subtracted from one another (the script may subtract them
+    with numpy) bound a region, too. Calls of another thread belong to a region unless that thread
+    reads clocks itself.
 
     Args:
         observations: of the run.
@@ -83,7 +110,8 @@ def find_regions(
         return timing.place.line in compared_lines and timing.place.file == script
 
     differences = [t for t in observations.timings if t.is_result and not is_compared(t)]
-    timings = {(t.start, t.end): t for t in (*differences, *_unsubtracted(observations))}
+    apart = (t for t in _unsubtracted(observations) if not is_compared(t))
+    timings = {(t.start, t.end): t for t in (*_without_laps(differences), *apart)}
     timed = [timing for timing in timings.values() if _has_work(observations, timing)]
     by_thread = groupby(sorted(timed, key=_thread(observations)), key=_thread(observations))
     innermost = [timing for _, group in by_thread for timing in _innermost(list(group))]
@@ -101,6 +129,14 @@ def _thread(observations: Observations) -> Callable[[Timing], int]:
     return lambda timing: observations.readings[timing.end].thread
 
 
+def _without_laps(differences: list[Timing]) -> Iterator[Timing]:
+    """Differences without those that a later one from the same reading replaces."""
+    lines = Counter((timing.start, timing.place) for timing in differences)
+    repeated = {start for (start, _), count in lines.items() if count > 1}
+    last = {timing.start: timing for timing in sorted(differences, key=lambda t: t.end)}
+    return (t for t in differences if t.start not in repeated or t is last[t.start])
+
+
 def _unsubtracted(observations: Observations) -> Iterator[Timing]:
     """Neighbouring readings of a timer that are part of no difference and inside none."""
     for thread in {reading.thread for reading in observations.readings}:
@@ -108,20 +144,37 @@ def _unsubtracted(observations: Observations) -> Iterator[Timing]:
 
 
 def _unsubtracted_in(observations: Observations, thread: int) -> Iterator[Timing]:
-    """Such readings by one thread."""
+    """Such readings by one thread.
+
+    Lines whose readings are subtracted elsewhere need no such pair, and where a pair of lines comes
+    in both orders, the first is the timing and the other what lies between two timings.
+    """
+    readings = observations.readings
+    places = {(readings[t.start].place, readings[t.end].place) for t in observations.timings}
+    paired: set[tuple[Place, Place]] = set()
+    for start, end in _free_pairs(observations, thread):
+        first, last = readings[start], readings[end]
+        is_timer = last.clock.partition(".")[2].startswith(_TIMERS)
+        pair = first.place, last.place
+        is_new = pair not in places and (last.place, first.place) not in paired
+        if is_timer and first.clock == last.clock and is_new:
+            if first.place != last.place:
+                paired.add(pair)
+            yield Timing(start, end, last.at_s - first.at_s, None, last.place)
+
+
+def _free_pairs(observations: Observations, thread: int) -> Iterator[tuple[int, int]]:
+    """Neighbouring readings by one thread that are part of no difference and inside none."""
     timings = [t for t in observations.timings if _thread(observations)(t) == thread]
     depth_changes = Counter(timing.start for timing in timings)
     depth_changes.subtract(timing.end for timing in timings)
     used = {number for timing in timings for number in (timing.start, timing.end)}
-    readings = observations.readings
-    depths = list(accumulate(depth_changes[number] for number in range(len(readings))))
-    own = (number for number, reading in enumerate(readings) if reading.thread == thread)
+    count = len(observations.readings)
+    depths = list(accumulate(depth_changes[number] for number in range(count)))
+    own = (number for number in range(count) if observations.readings[number].thread == thread)
     for start, end in pairwise(own):
-        first, last = readings[start], readings[end]
-        is_timer = last.clock.partition(".")[2].startswith(_TIMERS)
-        is_free = not depths[start] and not used & {start, end}
-        if is_timer and first.clock == last.clock and is_free:
-            yield Timing(start, end, last.at_s - first.at_s, None, last.place)
+        if not depths[start] and not used & {start, end}:
+            yield start, end
 
 
 def _innermost(timings: list[Timing]) -> Iterator[Timing]:
@@ -136,9 +189,13 @@ def _innermost(timings: list[Timing]) -> Iterator[Timing]:
 def _within(observations: Observations, timing: Timing) -> tuple[Span, ...]:
     """What happened in a timing, without the work of threads that time themselves."""
     thread = observations.readings[timing.end].thread
-    others = {reading.thread for reading in observations.readings} - {thread}
     spans = observations.spans[timing.start + 1 : timing.end + 1]
-    return tuple(_without(others, span) for span in spans) if others else spans
+    threads = {calls.thread for span in spans for calls in span.calls}
+    threads |= {wait.thread for span in spans for wait in span.waits}
+    if threads <= {thread}:
+        return spans
+    others = {reading.thread for reading in observations.readings} - {thread}
+    return tuple(_without(others, span) for span in spans)
 
 
 def _without(threads: set[int], span: Span) -> Span:
@@ -160,6 +217,9 @@ def _region(observations: Observations, timing: Timing) -> TimedRegion:
         bool(end.pending),
         _within(observations, timing),
         observations.spans[timing.end + 1],
+        end.pending_s if end.pending else None,
+        start.pending_s if start.pending else None,
+        end.pending is not None or end.clock == "torch.cuda.Event",
     )
 
 

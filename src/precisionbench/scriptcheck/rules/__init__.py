@@ -10,6 +10,8 @@ from precisionbench.scriptcheck.rules.base import Rule, RuleContext, RuleMatch
 from precisionbench.scriptcheck.rules.clock import WRONG_CLOCK
 from precisionbench.scriptcheck.rules.duration import TOO_SHORT
 from precisionbench.scriptcheck.rules.modes import GRADIENTS_ON, TRAIN_MODE
+from precisionbench.scriptcheck.rules.new_inputs import NEW_SHAPES, RECOMPILATION
+from precisionbench.scriptcheck.rules.other_work import MOSTLY_OTHER_WORK
 from precisionbench.scriptcheck.rules.patches import LEAKED_PATCHES
 from precisionbench.scriptcheck.rules.precision import HALF_INTO_FLOAT32, TF32_BASELINE
 from precisionbench.scriptcheck.rules.synchronization import HOST_COPIES, MISSING_SYNCHRONIZE
@@ -24,9 +26,12 @@ RULES: tuple[Rule, ...] = (
     TF32_BASELINE,
     HALF_INTO_FLOAT32,
     NO_WARM_UP,
+    NEW_SHAPES,
+    RECOMPILATION,
     TRAIN_MODE,
     GRADIENTS_ON,
     HOST_COPIES,
+    MOSTLY_OTHER_WORK,
     NON_FINITE_OUTPUTS,
     CONSTANT_INPUTS,
     TOO_SHORT,

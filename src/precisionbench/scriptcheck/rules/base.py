@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from precisionbench.diagnosis.findings import FindingStatus, Number
+from precisionbench.report.formatting import time_text
 from precisionbench.scriptcheck.events import Calls, Model, Observations
 from precisionbench.scriptcheck.static_analysis import StaticFindings
 from precisionbench.scriptcheck.timed_regions import TimedRegion
 from precisionbench.scriptcheck.violations import Location, Violation
 
 HALF_DTYPES = frozenset({"float16", "bfloat16"})
-STATIC_ONLY = "read in the script's text, not run"  # the reason of a static finding
+STATIC_ONLY = "from the script's source, not from this run"  # the reason of a static finding
 
 
 @attrs.frozen
@@ -53,6 +54,15 @@ class RuleContext:
         return bool(self.observations.gpu) or any(
             reading.pending is not None for reading in self.observations.readings
         )
+
+
+def shown_time(seconds: float) -> str:
+    """A time in text, which may be 0.
+
+    Args:
+        seconds: of a clock that may be coarse.
+    """
+    return time_text(seconds) if seconds > 0 else "0 s"
 
 
 @attrs.frozen
