@@ -4,8 +4,8 @@ Needs an NVIDIA GPU with Triton and torchvision:
 
     python benchmarks/against_do_bench.py [FILE.json]
 
-Each pair is repeated in turn, because two tools run one after the other meet different clocks.
-It ends with 1 where a ratio is more than 2 % from 1.
+Each pair is repeated in turn, because clocks change between two tools that run in sequence.
+It exits with 1 where a ratio is more than 2 % from 1.
 """
 
 from __future__ import annotations

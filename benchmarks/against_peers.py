@@ -1,6 +1,6 @@
-"""Other tools and ours on the same GPU: who calls the same code different, and what honesty costs.
+"""Other tools and this one on the same GPU: false verdicts on equal code, and the time they take.
 
-Needs an NVIDIA GPU with torchvision and Triton; NVIDIA's cuda-bench takes part where it is there:
+Needs an NVIDIA GPU with torchvision and Triton; NVIDIA's cuda-bench is included if installed:
 
     python benchmarks/against_peers.py record.json [--processes 8] [--repeats 12] [--ours ALARMS]
 
@@ -11,7 +11,7 @@ Two questions, for `triton.testing.do_bench`, `torch.utils.benchmark`, `cuda-ben
    judged by `statistics.verdict_of`; false is `faster` or `slower`. Ours across fresh processes
    is what `benchmarks/false_alarms.py` has recorded (`--ours`).
 2. `half` against `half:memory_format=channels_last` at batch 100: the time until a tool's own
-   interval is +-0.5 % wide, and until an interval that knows of processes is (Student's t over the
+   interval is +-0.5 % wide, and until an interval over processes is (Student's t over the
    log ratios of fresh processes, three at least). Starting processes is counted apart.
 """
 
@@ -102,7 +102,7 @@ def models() -> dict[str, Call]:
 
 
 def child(repeats: int, ours_sessions: int) -> None:
-    """Prepare, say so, wait to be told, and print what every tool finds."""
+    """Prepare, report that, wait for the start, and print the result of every tool."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # NVBench prints natively
     calls = models()

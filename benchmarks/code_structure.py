@@ -2,8 +2,8 @@
 
     python benchmarks/code_structure.py --rev bee55e4
 
-The figures of the working tree stand beside those of each revision that `--rev` names. It ends with
-1 where the working tree misses a limit, and says where. It needs git and import-linter.
+The figures of the working tree stand beside those of each revision that `--rev` names. It exits
+with 1 where the working tree misses a limit, and prints the place. It needs git and import-linter.
 
 A function's lines are those of its signature and its body, without its docstring. A function that
 is longer only because of its signature and decorators is a declaration, such as `compare` with its
@@ -81,7 +81,7 @@ class Structure:
 
     @property
     def long_functions(self) -> tuple[Part, ...]:
-        """Functions of more than 40 lines that are no declarations."""
+        """Functions of more than 40 lines that are not declarations."""
         long = (part for part in self.functions if part.lines > FUNCTION_LINES)
         return tuple(part for part in long if not part.is_declaration)
 

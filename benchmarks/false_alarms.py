@@ -53,7 +53,7 @@ Pack = tuple[list[Worker], list[dict[str, str]]]
 
 
 class Opened(WorkerBackend):
-    """A worker that was told to open before, with others at the same time."""
+    """A worker that was asked to open before, with others at the same time."""
 
     def undisturbed(self) -> Opened:
         """The same once it knows how long a call takes when nobody else opens."""
@@ -97,7 +97,7 @@ def _options() -> argparse.Namespace:
 
 
 class Packs:
-    """Crews of 24 workers, one after another."""
+    """Packs of 24 workers, one after another."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options

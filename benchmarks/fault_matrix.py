@@ -9,7 +9,7 @@ hangs is ended after the limit, which must be long enough for all else on this m
 
 In the table, `F` is a failed row whose reason names the fault, `K` is one that keeps its rounds and
 has a warning, `-` is one that is complete: the fault did no harm. `!` is a promise that was broken;
-below the table stands which one, and the command ends with 1.
+it is named below the table, and the command exits with 1.
 """
 
 from __future__ import annotations
@@ -156,13 +156,13 @@ KINDS: dict[str, Callable[[], Any]] = {
     "BaseException": throw(NotAnException),
     "cannot be pickled": throw(OddError),
     "text raises": throw(lambda: OddError(raise_in_text)),
-    "text is no text": throw(lambda: OddError(7)),
+    "text is not text": throw(lambda: OddError(7)),
     "text of 10 MB": throw(lambda: OddError("x" * 10_000_000)),
     "lone surrogates": throw(lambda: OddError("\ud800\x1b[2J")),
     "broken error of ours": throw(NoReasonError),
     "junk to all descriptors": write_to_every_descriptor,
     "closes all descriptors": lambda: os.closerange(0, 1 << 16),
-    "50 MB on standard output": lambda: print("x" * 50_000_000),
+    "50 MB on stdout": lambda: print("x" * 50_000_000),
     "other folder": lambda: os.chdir("/"),
 }
 
@@ -232,7 +232,7 @@ class Faulty(Backend):
             strike(self.kind)
 
     def _plant(self, method: str, after: int = 0) -> None:
-        """Let a method of the session fail, after so many calls of it."""
+        """Let a method of the session fail, after a number of calls of it."""
         original, calls = getattr(Session, method), itertools.count()
 
         def failing(*arguments: Any, **known: Any) -> Any:
@@ -298,12 +298,12 @@ def cell(found: pb.Comparison, kind: str, point: str, others: tuple[str, ...]) -
     if not measured:
         return Cell("", (*others, "the row is missing"))
     row = measured[0]
-    told = [w for w in row.warnings if "after it had been measured" in w or "it failed after" in w]
+    said = [w for w in row.warnings if "after the measurement" in w or "it failed after" in w]
     is_cut = row.measurement.ended_by == "failed"
     short = "it has lost rounds" if not is_cut and len(row.measurement.rounds) < _ROUNDS else ""
-    silent = "it failed without a warning" if is_cut and not told else ""
-    broken = (*others, *filter(None, (short, silent)), *_budget_named(told))
-    return Cell("K" if told else "-", broken)
+    silent = "it failed without a warning" if is_cut and not said else ""
+    broken = (*others, *filter(None, (short, silent)), *_budget_named(said))
+    return Cell("K" if said else "-", broken)
 
 
 def _is_of(row: Any, kind: str) -> bool:
@@ -328,7 +328,7 @@ def broken_promises(found: pb.Comparison) -> tuple[str, ...]:
                 ("the profile is missing", row.evidence is None),
                 ("the layers' errors are missing", "errors" in unknown),
                 ("the agreement is missing", row.agreement is None),
-                ("it has a warning", any("after it had been" in text for text in row.warnings)),
+                ("it has a warning", any("after the measurement" in text for text in row.warnings)),
             )
             if is_wrong
         ]

@@ -1,4 +1,4 @@
-"""Whether any file that a stranger could hand over is shown, or refused in one sentence.
+"""Whether any untrusted file is shown, or refused in one sentence.
 
     python benchmarks/fuzz_files.py [--files 10000] [--first 0] [--seed 1] [--small]
 

@@ -3,7 +3,7 @@
     python benchmarks/planted_causes.py FOLDER [--case NAME ...] [--device cuda]
 
 Each case is measured and its result saved in the folder; then it is diagnosed, and the table says
-which causes were found where, which were missed, and who was accused without reason. Files that
+which causes were found, which were missed, and which findings were wrong. Files that
 are there already are diagnosed again without a GPU.
 """
 
@@ -42,7 +42,7 @@ class Case:
         planted: causes by row; a row that is not named has none.
         launcher: `process` where one row must not see the other.
         batch_size: for a name.
-        false_labels: rows that do not compute in what their name says.
+        false_labels: rows whose label is false.
         clean: whether it was built so that nothing is wrong with it. Models as they are have no
             such promise: what is found in them is judged by its figures.
     """
@@ -60,7 +60,7 @@ class Case:
 
 
 def matmuls(width: int = 4096, layers: int = 4, batch: int = 4096) -> Any:
-    """Large matrix products only: half precision has everything to win."""
+    """Large GEMMs only: half precision gains most."""
     parts = [nn.Linear(width, width, bias=False) for _ in range(layers)]
     return nn.Sequential(*parts), torch.randn(batch, width)
 
@@ -191,7 +191,7 @@ class Autocast(Backend):
 
 @attrs.frozen
 class Mislabelled(Backend):
-    """Says half and computes in float32."""
+    """Its label is half, and it computes in float32."""
 
     name: ClassVar[str] = "half-by-name"
     dtype: str = "float16"
@@ -392,8 +392,8 @@ def report(folder: Path, names: list[str]) -> str:
         if not file.exists():
             continue
         seen, planted = accusations(pb.load(file)), _planted(CASES[name])
-        told = [_told(some) for some in (seen & planted, planted - seen, seen - planted)]
-        lines.append(f"| {name} | {' | '.join(told)} |")
+        cells = [_named(some) for some in (seen & planted, planted - seen, seen - planted)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
         found.update(cause for _, cause in seen & planted)
         missed.update(cause for _, cause in planted - seen)
         if CASES[name].clean:
@@ -418,7 +418,7 @@ def _planted(case: Case) -> set[tuple[str, str]]:
     return labels | {(row, cause) for row, causes in case.planted.items() for cause in causes}
 
 
-def _told(pairs: set[tuple[str, str]]) -> str:
+def _named(pairs: set[tuple[str, str]]) -> str:
     return ", ".join(sorted(f"{cause} ({row})" for row, cause in pairs)) or "-"
 
 

@@ -8,7 +8,7 @@ small model. `layers`: a model of 5,000 layers with its profile. `four`: four co
 
 Each case runs in a process of its own. Its peak memory is that of all its processes together: PSS
 counts a page that several of them share once, and RSS once for each. A case that gives no result
-for any of its rows ends the benchmark with 1.
+for any of its rows makes the benchmark exit with 1.
 """
 
 from __future__ import annotations

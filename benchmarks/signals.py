@@ -7,7 +7,7 @@ A process measures a small model whose worker waits in one phase; then the signa
 has also started a program, a daemon, a semaphore and shared memory. The table says how the process
 ended, after how many seconds, and what is left: processes, files in TMPDIR, shared memory, and the
 blocks in the journal. What SIGKILL leaves in TMPDIR is counted after the next run has begun. It
-ends with 1 where anything is left, or one Ctrl-C after the rounds has taken longer than 2 s.
+exits with 1 where anything is left, or one Ctrl-C after the rounds has taken longer than 2 s.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python benchmarks/start_up.py
 
-It ends with 1 where four workers need more than 1.5 times as long on a machine of 8 or more cores.
+It exits with 1 where four workers need more than 1.5 times as long on a machine of 8 or more cores.
 """
 
 from __future__ import annotations

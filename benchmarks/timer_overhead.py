@@ -3,8 +3,8 @@
     python benchmarks/timer_overhead.py
 
 The call does nothing, so whatever a call takes inside a block beyond a bare loop is the Timer's.
-Both are timed in turn, in one run. It ends with 1 where a limit is missed: 10 us a call, 100 ms for
-an import that brings no torch, and for --help.
+Both are timed in turn, in one run. It exits with 1 where a limit is missed: 10 us a call, 100 ms
+for an import that brings no torch, and for --help.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""How much processes of the same code differ: the trial that the Runner's defaults rest on.
+"""Run-to-run variance: the trial that the defaults of the runner are based on.
 
     python benchmarks/worker_trial.py trial.json [SECONDS]
 
 Fresh workers prepare the same half ResNet-50 and are timed one at a time, in a random order in
 each round, with and without one core affinity for all of them. Every call's time is kept, from the
 first one after a switch of workers on, so that settling lengths can be compared afterwards; then
-every worker prepares its model anew, elsewhere in the device's memory, which tells what belongs to
-the process and what to the preparation. It uses nothing of the library on purpose.
+every worker prepares its model anew, elsewhere in the device's memory, which separates the effect
+of the process from that of the preparation. It uses nothing of the library on purpose.
 """
 
 from __future__ import annotations

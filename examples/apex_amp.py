@@ -1,7 +1,7 @@
 """NVIDIA Apex's automatic mixed precision beside plain half precision.
 
-Apex O1 patches torch for the whole process; here that is undone before the next row. It needs a
-GPU and the Python package apex/ of NVIDIA/apex at tag 25.05 on the path.
+Apex O1 patches torch for the whole process; here the patches are removed before the next row. It
+needs a GPU, and the Python package apex/ of NVIDIA/apex at tag 25.05 on the path.
 
     python examples/apex_amp.py [BATCH_SIZE] [MODEL]
 """
@@ -24,4 +24,4 @@ comparison = pb.compare(
 print(comparison)
 
 for failure in comparison.failures:
-    print(f"\n{failure.backend} did not run, because it {failure.reason}")
+    print(f"\n{failure.backend} did not run: {failure.reason}")

@@ -16,7 +16,7 @@ given = parser.parse_args()
 batch_size, model = given.batch_size, given.model
 
 for backend in pb.list_backends():
-    state = "ready" if backend.available else f"needs {backend.requirement}"
+    state = "available" if backend.available else f"not available: requires {backend.requirement}"
     print(f"{backend.name}: {state}")
 print()
 

@@ -1,4 +1,4 @@
-"""Did it become slower? A run of today against one that was saved."""
+"""Is the model slower than before? Compares a new run with a saved one."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What removing the host's work and fusing operations bring beside a smaller dtype.
+"""The gain of CUDA graphs and operator fusion, in addition to a smaller dtype.
 
-Each row adds one thing: the dtype, the layout, a CUDA graph, and at last torch.compile with frozen
-weights. Compiling takes a while and is no part of what is timed. Without a GPU the row with a CUDA
-graph says why it cannot run.
+Each row adds one change: the dtype, the layout, a CUDA graph, and finally torch.compile with frozen
+weights. Compiling takes some time, which is not part of the latency. Without a GPU the row with a
+CUDA graph fails, with the reason.
 
     python examples/compile_and_graphs.py [BATCH_SIZE] [MODEL]
 """
@@ -35,6 +35,6 @@ comparison = pb.compare(
 print(comparison)
 
 speedup = comparison.speedup(COMPILED)
-print(f"compiled it is {speedup.low:.2f} to {speedup.high:.2f} times as fast as float32 here")
+print(f"compiled: {speedup.low:.2f}x to {speedup.high:.2f}x the speed of float32 (95 % CI)")
 details = comparison[COMPILED].details
 print(f"{details['graphs']} graphs, {details['graph_breaks']} graph breaks")

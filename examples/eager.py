@@ -1,4 +1,4 @@
-"""Plain PyTorch: true float32, and TF32, which NVIDIA GPUs since Ampere can use in its place.
+"""Eager PyTorch in IEEE float32 and in TF32, which NVIDIA GPUs support since Ampere.
 
 python examples/eager.py [BATCH_SIZE] [MODEL]
 """

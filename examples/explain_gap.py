@@ -1,4 +1,4 @@
-"""Why is a measured rate not the published one? The ledger of a saved result; nothing is run.
+"""Why does a measured rate differ from a published one? The ledger of a saved result.
 
 python examples/explain_gap.py [result.json [published id]]
 """
@@ -20,7 +20,7 @@ def main(result: str, published: str) -> None:
     print()
     for one in gap.factors:
         print(f"{one.factor.value:6.3g}x  {one.kind.value:11}  {one.name}")
-    print(f"{gap.gap:6.3g}x  in all")
+    print(f"{gap.gap:6.3g}x  total")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Why 309 images/s were not 1,941: the founding case, from what was reported and published.
+"""Why 309 images/s were not 1,941: the founding case, from reported and published figures.
 
-Nothing is measured here. The five rows are what a person reported of a Jetson AGX Xavier in 2020;
-everything between them and NVIDIA's number is cited, derived from cited figures, or assumed, and
-says so.
+Nothing is measured here. A user reported the five rows of a Jetson AGX Xavier in 2020. Every factor
+between them and NVIDIA's number is marked as cited, derived from cited figures, or assumed.
 
     python examples/founding_case.py [FILE to save the five rows in]
 """
@@ -44,14 +43,14 @@ QUEUE, KERNELS = 1024, 275
 
 
 def reported() -> Comparison:
-    """The five rows as a comparison, marked as what they are."""
+    """The five rows as a comparison, marked as reported."""
     rows = [_row(name, pb.published.get(record).value) for name, record in ROWS.items()]
     source = pb.published.get(ROWS["eager"])
     xavier = Gpu("Jetson AGX Xavier", "7.2", 0, 8)
     environment = Environment(
-        device="cuda:0", gpu=xavier, platform="Linux aarch64", python="not told", torch="not told",
-        cuda=None, cudnn="8.0", packages={}, cpu="not told", cpu_cores=8, threads=8,
-        jetson="JetPack 4.4", flags={}, power_mode="MAXN",
+        device="cuda:0", gpu=xavier, platform="Linux aarch64", python="not recorded",
+        torch="not recorded", cuda=None, cudnn="8.0", packages={}, cpu="not recorded",
+        cpu_cores=8, threads=8, jetson="JetPack 4.4", flags={}, power_mode="MAXN",
     )  # fmt: skip
     data = ComparisonData(
         created=f"{source.date}T00:00:00+00:00",
@@ -97,7 +96,7 @@ def _row(name: str, images_per_s: float) -> BackendResult:
 
 
 def factors() -> list[Factor]:
-    """What the ledger cannot find in pairs of published numbers by itself."""
+    """Factors that the ledger cannot derive from pairs of published numbers."""
     unseen = 1 - QUEUE / (KERNELS * CALLS)
     gpu = [pb.published.get(name) for name in (
         "mlperf-v0.7-dividiti-agx-xavier-resnet50-offline",
@@ -123,7 +122,7 @@ def factors() -> list[Factor]:
             Kind.ASSUMED,
             synchronised,
             f"at most {QUEUE} of {KERNELS * CALLS} launches can wait (docs/rules.md)",
-            "kernels counted on an H200; the length of the queue is a user's observation",
+            "kernels counted on an H200; the length of the queue was observed by a user",
         ),
         Factor(
             "PyTorch eager to TensorRT",
@@ -137,15 +136,15 @@ def factors() -> list[Factor]:
             Kind.ASSUMED,
             int8,
             "; ".join(f"{r.id} ({r.source_url})" for r in gpu),
-            "MLPerf's and its configuration's INT8 on the GPU alone, over 308 images/s and what "
-            "the two rows before make of it, so it is no better known than they are",
+            "MLPerf's and its configuration's INT8 on the GPU alone, over 308 images/s times the "
+            "two factors above, so it is as uncertain as they are",
         ),
         Factor(
             "two DLAs beside the GPU",
             Kind.ASSUMED,
             _between([_ratio(*pair) for pair in engines]),
             _cited(engines),
-            "the page does not say which engines worked; NVIDIA's own recipe for this model, "
+            "the page does not state which engines ran; NVIDIA's own recipe for this model, "
             "jetson_benchmarks, adds the GPU's and two DLAs' rates",
         ),
     ]  # fmt: skip
@@ -171,8 +170,8 @@ def _over(rates: list[float], start: float, *known: Interval) -> Interval:
 
 def _cited(pairs: list[tuple[str, str]]) -> str:
     urls = [pb.published.get(after).source_url for _, after in pairs]
-    told = [f"{before} to {after}" for before, after in pairs]
-    return "; ".join(f"{pair} ({url})" for pair, url in zip(told, urls, strict=True))
+    names = [f"{before} to {after}" for before, after in pairs]
+    return "; ".join(f"{pair} ({url})" for pair, url in zip(names, urls, strict=True))
 
 
 def case() -> tuple[Comparison, pb.GapLedger]:
@@ -182,8 +181,8 @@ def case() -> tuple[Comparison, pb.GapLedger]:
         comparison, "eager", PUBLISHED, through="apex-amp:opt_level=O3", factors=factors()
     )
     seen = (
-        "that Apex O1 makes a later Float32 run in half was seen on an H200: 3,175 images/s in a "
-        "process of its own, 9,899 after O1, and an output in float16 "
+        "measured on an H200: after Apex O1, a later Float32 run is in half precision: 3,175 "
+        "images/s in a separate process, 9,899 after O1, and an output in float16 "
         "(docs/records/h200-founding-case.json)"
     )
     return comparison, attrs.evolve(gap, notes=(seen, *gap.notes))

@@ -1,9 +1,9 @@
-"""The experiment this library was founded on, in clean form.
+"""The experiment that led to this library, without its errors.
 
 ResNet-50 with random weights, a batch of 100 images, Apex O3, O2, O1, O0 and plain float32. In the
-original all five rows took the same time, because Apex O1 patches torch for the whole process and
-the "Float32" that ran after it ran in half. Here each backend is undone before the next, so the
-order does not matter.
+original all five rows took the same time, because Apex O1 patches torch for the whole process, so
+the later row "Float32" ran in half precision. Here each backend is undone before the next one, so
+the order does not matter.
 
     python examples/founding_experiment.py [BATCH_SIZE] [MODEL]
 """

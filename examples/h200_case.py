@@ -1,9 +1,9 @@
 """From the founding script's own number on an H200 to MLPerf's 94,620 images/s.
 
 The figures were measured on an H200 on 2026-11-23, with CUDA events and triton's `do_bench`
-(`docs/records/h200-founding-case.json`); this script measures nothing. Where that machine could not
-climb on (it had no TensorRT), a factor is assumed between nothing and the ratio of the peaks, and
-what remains is unexplained.
+(`docs/records/h200-founding-case.json`); this script measures nothing. That machine had no
+TensorRT, so a factor between 1 and the ratio of the peaks is assumed for it, and the rest is
+unexplained.
 
     python examples/h200_case.py
 """
@@ -41,11 +41,12 @@ def case() -> pb.GapLedger:
                   "CUDA events around the same loop, over what the script printed (two digits)"),
         Factor(
             "the baseline is not float32", Kind.MEASURED, Interval(1.0, 1.0, 1.0),
-            "the same model in a process of its own: 3,175 images/s, and 9,881 after Apex O1 in "
+            "the same model in a separate process: 3,175 images/s, and 9,881 after Apex O1 in "
             "the same process, with an output in float16",
-            "the rate stays, its name changes: half precision is in it already", is_confirmed=True,
+            "the rate stays, its label changes: it already includes half precision",
+            is_confirmed=True,
         ),
-        _measured("Apex O1 to half, in a process of its own", small["fp16"] / leaked,
+        _measured("Apex O1 to half, in a separate process", small["fp16"] / leaked,
                   "half over the leaked row"),
         _measured("memory format: contiguous to channels_last", small["fp16 cl"] / small["fp16"],
                   "half channels_last over half"),
@@ -68,7 +69,7 @@ def case() -> pb.GapLedger:
         ),
         notes=(
             "measured by triton's do_bench, which empties the L2 cache before each call",
-            "TensorRT, its batch of 2,048 and MLPerf's way of timing are in what is unexplained",
+            "the unexplained factor includes TensorRT, its batch of 2,048 and MLPerf's timing",
         ),
     )
     return pb.GapLedger.of(found)
@@ -87,14 +88,14 @@ def _measured(name: str, factor: float, source: str) -> Factor:
 
 
 def _int8() -> Factor:
-    """From nothing to the ratio of the peaks."""
+    """Between 1 and the ratio of the peaks."""
     (h200,) = devices_named("h200-sxm")
     fp16, int8 = (h200.peaks[name] for name in ("fp16", "int8"))
     ratio = int8.value / fp16.value
     return Factor(
         "fp16 to int8", Kind.ASSUMED, Interval(math.sqrt(ratio), 1.0, ratio),
         f"peaks: {fp16.source} [{fp16.status}]; {int8.source} [{int8.status}]",
-        "anything between nothing and the ratio of the peaks",
+        "anything between 1 and the ratio of the peaks",
     )  # fmt: skip
 
 

@@ -28,4 +28,4 @@ comparison = pb.compare(
 print(comparison)
 
 speedup = comparison.speedup("half")
-print(f"half is {speedup.low:.2f} to {speedup.high:.2f} times as fast as float32 here")
+print(f"half: {speedup.low:.2f}x to {speedup.high:.2f}x the speed of float32 (95 % CI)")

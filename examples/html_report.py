@@ -1,4 +1,4 @@
-"""Measure, explain, and write it all into one file that a colleague opens in a browser.
+"""Measure, diagnose, and write an HTML report in one file.
 
 python examples/html_report.py [report.html]
 """
@@ -19,7 +19,7 @@ def main(file: str) -> None:
     comparison = pb.compare(model, images, backends=["half:dtype=bfloat16"], budget_s=3)
     print(comparison)
 
-    # A gap to somebody else's number can be drawn, too: what is known of it, and how.
+    # The report can also show a gap to a published number: its factors, and how each is known.
     gap = [
         (
             "another precision",

@@ -1,6 +1,6 @@
-"""TensorRT through torch2trt in three precisions, with INT8 calibrated on batches of your own.
+"""TensorRT through torch2trt in three precisions, with INT8 calibrated on your own batches.
 
-It needs a GPU, TensorRT 8 to 10 and torch2trt; without them the rows say so.
+It needs a GPU, TensorRT 8 to 10 and torch2trt; without them the rows fail, with the reason.
 
     python examples/torch2trt_int8.py [BATCH_SIZE] [MODEL]
 """

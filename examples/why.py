@@ -1,4 +1,4 @@
-"""Why is half precision not faster here? Measure, explain, and prove it by experiments.
+"""Why is half precision not faster? Measure, diagnose, and confirm the causes by experiments.
 
 python examples/why.py
 """

@@ -1,4 +1,4 @@
-"""A model of your own, with keyword inputs and a dict as output; save the result and read it back.
+"""Your own model, with keyword inputs and a dict as output; save the result and load it.
 
 python examples/your_own_model.py [FILE.json]
 """

@@ -177,12 +177,14 @@ class SimulatedPool:
         fault: what goes wrong.
         workers: those that were started.
         backends: names of the backends by file.
+        waits: how many workers there were each time when it was waited for them.
     """
 
     device: SimulatedDevice
     fault: Fault | None = None
     workers: list[SimulatedWorker] = attrs.field(factory=list)
     backends: dict[Path, str] = attrs.field(factory=dict)
+    waits: list[int] = attrs.field(factory=list)
     folder: Path = Path()
 
     def __enter__(self) -> SimulatedPool:
@@ -203,7 +205,7 @@ class SimulatedPool:
         return self.workers[-1]
 
     def wait_until_loaded(self) -> None:
-        pass
+        self.waits.append(len(self.workers))
 
     def stop(self) -> None:
         pass

@@ -90,7 +90,7 @@ def test_an_error_against_a_zero_reference_is_reported():
     result = compare_outputs([good, good * 7], [good, zero])
     assert result.relative_l2 == 0
     assert result.caveats == (
-        "output[1] is zero everywhere in the reference and differs by up to 7.0e+00 here",
+        "output[1] is zero everywhere in the reference and differs by up to 7.0e+00 in this row",
     )
     assert differs(result, 1.0)
 
@@ -99,7 +99,7 @@ def test_agreement_of_zeros_only_is_reported_as_meaningless():
     """torchvision's vit_b_16 has a head of zeros until it is trained."""
     good, zero = torch.ones(2, 2), torch.zeros(2, 2)
     (caveat,) = compare_outputs([zero, zero], [zero, zero]).caveats
-    assert caveat.startswith("the output is zero everywhere, here and in the reference")
+    assert caveat.startswith("the output is zero everywhere, in this row and in the reference")
     assert compare_outputs([zero, good], [zero, good]).caveats == ()
 
 

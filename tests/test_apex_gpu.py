@@ -63,7 +63,8 @@ def test_each_level_runs_and_puts_every_function_back(net, x, level):
     name = "apex-amp" if level == "O1" else f"apex-amp:opt_level={level}"
     assert [row.backend for row in comparison.results] == ["eager", name]
     assert functions.changes() == []
-    assert set(vars(torch.Tensor)) == own_attributes
+    # Python's `copyreg` keeps its own note at a class of which an object is copied.
+    assert set(vars(torch.Tensor)) - {"__slotnames__"} == own_attributes - {"__slotnames__"}
     patched = comparison[name].details["patched_functions"]
     assert patched > 100 if level == "O1" else patched == 0
 

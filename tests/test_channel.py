@@ -55,13 +55,13 @@ from precisionbench.model.workload import resolve
     ],
 )
 def test_a_line_that_is_no_message_is_refused_with_a_reason(line):
-    with pytest.raises(BrokenAnswerError, match="is no answer"):
+    with pytest.raises(BrokenAnswerError, match="is not an answer"):
         messages.decoded(line)
 
 
 def test_a_line_that_is_too_long_is_refused_on_both_sides(monkeypatch):
     monkeypatch.setattr(messages, "MAX_LINE_BYTES", 1 << 20)
-    with pytest.raises(WorkerError, match="its answer of 2 MiB cannot be sent; 1 MiB can"):
+    with pytest.raises(WorkerError, match="its answer of 2 MiB exceeds the limit of 1 MiB"):
         messages.encoded(Message("1", value="x" * (1 << 21)))
     with pytest.raises(BrokenAnswerError, match="more than 1 MiB"):
         messages.decoded(b"x" * ((1 << 20) + 1))
@@ -153,7 +153,7 @@ def test_answers_are_those_to_the_requests():
     ("answer", "reason"),
     [
         (lambda _: b"Segmentation fault (just printed)\n", "'Segmentation fault"),
-        (lambda _: b'{"value": 1}\n', "is no answer"),
+        (lambda _: b'{"value": 1}\n', "is not an answer"),
         (lambda _: b'{"id": "guessed", "value": 1}\n', "an answer to no request"),
         (lambda r: b"junk" + answered(r, 1), "'junk{"),
         (lambda r: b'{"id": "guessed", "step": "building"}\n' + answered(r, 1), "to no request"),
@@ -164,15 +164,15 @@ def test_a_broken_answer_ends_the_worker_and_is_an_error_of_its_row(answer, reas
     for _ in range(2):  # and of each later request
         with pytest.raises(WorkerError, match=reason) as caught:
             worker.ask("block", 60.0, samples=1)
-    assert "broken answer and was ended (block: " in caught.value.reason
-    assert "writes to a file descriptor that is not its own" in caught.value.remedy
+    assert "invalid answer and was ended (block: " in caught.value.reason
+    assert "writes to a file descriptor that it did not open" in caught.value.remedy
     assert process.killed.is_set()
 
 
 def test_an_answer_of_the_wrong_form_is_an_error_of_its_row():
     opening = {"clock": "host", "resolution_s": "fast"}
     worker, _ = worker_that(lambda request: answered(request, opening))
-    with pytest.raises(WorkerError, match=r"gave a broken answer \(open: "):
+    with pytest.raises(WorkerError, match=r"sent an invalid answer \(open: "):
         WorkerBackend(worker)
     worker.kill()
 
@@ -242,7 +242,7 @@ def test_an_output_that_cannot_be_read_costs_the_row_its_agreement(tmp_path, con
 
     process = Process(write)
     prepared = WorkerBackend(Worker(tmp_path / "worker.log", lambda _: process))
-    with pytest.raises(WorkerError, match="first output could not be read, so there is no agree"):
+    with pytest.raises(WorkerError, match="first output could not be read, so its error is"):
         _ = prepared.output
     assert not list(tmp_path.iterdir())
     prepared.worker.kill()
@@ -320,7 +320,7 @@ linux = pytest.mark.skipif(not can_fork(), reason="workers are forked on Linux o
 
 @linux
 def test_what_a_backend_writes_to_the_channel_is_a_failure_of_its_row(opened):
-    with pytest.raises(WorkerError, match=r"broken answer and was ended \(open: an answer to no"):
+    with pytest.raises(WorkerError, match=r"invalid answer and was ended \(open: an answer to no"):
         opened(Acts("everywhere"))
 
 

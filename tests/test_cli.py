@@ -252,8 +252,11 @@ def test_a_class_in_a_file_is_measured_on_inputs_of_a_shape(here):
         (("cli_models:tiny", "--batch-size", "1,2"), "-b half:batch_size=1 -b half:batch_size=2"),
         (("cli_models:tiny", "--batch-size", "0"), "0 is not in the range x>=1"),
         (("a:make", "b:make"), "to compare two, measure each and compare the files: precision"),
-        (("cli_models:tiny", "--input-shape", "3,a"), "'3,a' is no shape; write it as 3,224,224"),
-        (("cli_models:tiny", "--input-shape", "0"), "'0' is no shape"),
+        (
+            ("cli_models:tiny", "--input-shape", "3,a"),
+            "'3,a' is not a shape; write it as 3,224",
+        ),
+        (("cli_models:tiny", "--input-shape", "0"), "'0' is not a shape"),
         ((), "Missing argument 'MODEL'"),
     ],
 )
@@ -267,7 +270,7 @@ def test_a_usual_mistake_is_answered_with_what_to_write(here, args, message):
 def test_the_shape_of_inputs_is_for_experiments_of_a_model(saved):
     done = run("explain", saved, "--input-shape", "3,224,224")
     assert done.exit_code == 2
-    assert "--input-shape is for experiments, which need the model" in done.stderr
+    assert "--input-shape is for experiments, which require the model" in done.stderr
 
 
 def test_an_interrupt_is_exit_code_130(here):
@@ -330,7 +333,11 @@ def test_without_any_measured_row_the_exit_code_is_3(here):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, "there is no file"), ("{", "is not complete JSON"), ("{}", "no precisionbench result")],
+    [
+        (None, "there is no file"),
+        ("{", "is not complete JSON"),
+        ("{}", "not a precisionbench result"),
+    ],
 )
 def test_a_bad_result_file_is_one_sentence(here, text, message):
     if text is not None:
@@ -350,17 +357,17 @@ def test_output_formats_exclude_each_other(saved, forms):
 
 
 @pytest.mark.parametrize(
-    ("command", "belongs"),
+    ("command", "required"),
     [
         (("show", "saved.json"), "--html"),
-        (("compare", "cli_models:tiny"), "--output and --html"),
-        (("ladder", "cli_models:tiny"), "--output and --html"),
+        (("compare", "cli_models:tiny"), "--output or --html"),
+        (("ladder", "cli_models:tiny"), "--output or --html"),
     ],
 )
-def test_overwrite_needs_a_file_to_write(ready, command, belongs):
+def test_overwrite_needs_a_file_to_write(ready, command, required):
     done = run(*command, "--overwrite")
     assert done.exit_code == 2
-    assert f"--overwrite belongs to {belongs}; add" in done.stderr
+    assert f"--overwrite requires {required}; add" in done.stderr
 
 
 def test_show_prints_csv(saved):
@@ -375,7 +382,7 @@ def test_show_writes_the_report_and_refuses_to_overwrite(saved, tmp_path):
     assert Path(file).read_text().startswith("<!doctype html>")
     again = run("show", saved, "--html", file)
     assert again.exit_code == 2
-    assert "exists; choose another name, or pass overwrite" in again.stderr
+    assert "exists; choose another name, or give overwrite" in again.stderr
     assert run("show", saved, "--html", file, "--overwrite", "--json").stdout.startswith("{")
 
 
@@ -458,7 +465,7 @@ def test_a_terminal_gets_a_live_line_and_colours(here):
         shown = terminal.plain()
     assert "[1/3] eager: measuring" in shown
     assert "[2/3] half: measuring" in shown
-    assert "apex-amp: needs" in shown
+    assert "apex-amp: requires" in shown
     assert "\x1b[" in terminal.shown
     assert "items/s" in shown
 
@@ -474,7 +481,7 @@ def test_the_first_ctrl_c_shows_and_saves_the_finished_rounds(here):
     with running(*LONG_RUN) as terminal:
         terminal.read_until("round 2")
         terminal.interrupt()
-        terminal.read_until("stopping; what is finished is kept")
+        terminal.read_until("stopping; finished rounds are kept")
         assert terminal.exit_code() == 130
         shown = " ".join(terminal.plain().split())
     assert "the run was interrupted: " in shown
@@ -518,7 +525,7 @@ def test_interrupted_experiments_have_no_result_and_the_exit_code_is_130(here):
         terminal.interrupt()
         assert terminal.exit_code() == 130
         shown = " ".join(terminal.plain().split())
-    assert "stopping; what is finished is kept" in shown
+    assert "stopping; finished rounds are kept" in shown
     assert "it was interrupted" in shown
 
 
@@ -526,7 +533,7 @@ def test_quick_is_an_effort_and_another_effort_contradicts_it(here):
     done = run("compare", "cli_models:tiny", "-b", "eager", *INLINE, "--quick", "-o", "q.json")
     assert done.exit_code == 0
     assert pb.load("q.json").data.options["effort"] == "quick"
-    assert "a first look in 6 rounds" in " ".join(done.output.split())
+    assert "a first estimate from 6 rounds" in " ".join(done.output.split())
     both = run("compare", "cli_models:tiny", *INLINE, "--quick", "--effort", "thorough")
     assert both.exit_code == 2
     assert "--quick and --effort thorough exclude each other" in both.output
@@ -557,7 +564,7 @@ def test_the_installed_command_finds_functions_in_the_working_directory(tmp_path
     assert done.returncode == 0, done.stderr
     assert "half:dtype=bfloat16" in done.stdout
     assert "the inputs are zeros" in done.stdout
-    assert "experiments made: random-inputs (eager)" in done.stdout
+    assert "experiments run: random-inputs (eager)" in done.stdout
 
 
 def test_experiments_without_a_model_ask_for_the_argument_model(tmp_path):
@@ -565,7 +572,7 @@ def test_experiments_without_a_model_ask_for_the_argument_model(tmp_path):
     command = ["explain", str(tmp_path / "r.json"), "--experiments", "channels-last"]
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 2
-    assert "experiments need the model: give MODEL after FILE" in done.stderr
+    assert "experiments require the model: give MODEL after FILE" in done.stderr
 
 
 # What each command's exit code says; the first is what ends with 0.

@@ -214,8 +214,8 @@ def test_contiguous_is_contiguous_even_for_a_model_in_channels_last(images):
 def test_channels_last_without_images_says_that_it_changes_nothing():
     spec = "eager:memory_format=channels_last"
     comparison = pb.compare(nn.Linear(4, 4), torch.rand(2, 4), backends=[spec], **QUICK)
-    assert comparison[spec].warnings[0].startswith("channels_last changes nothing here")
-    assert "channels_last changes nothing here" in str(comparison)
+    assert comparison[spec].warnings[0].startswith("channels_last has no effect")
+    assert "channels_last has no effect" in str(comparison)
 
 
 def test_fp32_is_fp32_even_for_a_model_in_another_dtype(images):
@@ -451,9 +451,7 @@ def test_a_first_ctrl_c_keeps_the_rows_that_were_measured_in_this_process(cnn, i
     found = pb.compare(cnn, images, backends=rows, on_progress=ctrl_c_at("half", stage), **QUICK)
     assert [row.backend for row in found.results] == ["eager"]
     assert found["eager"].measurement.ended_by == "interrupted"
-    assert {failure.reason for failure in found.failures} == {
-        "it was interrupted before its first round"
-    }
+    assert {failure.reason for failure in found.failures} == {"interrupted before its first round"}
     assert len(found.failures) == 2
 
 
@@ -514,7 +512,7 @@ def test_a_plugin_that_is_unavailable(cnn, images):
     row = failure(Missing(), cnn, images)
     assert (row.error, row.reason, row.remedy) == (
         "BackendUnavailableError",
-        "needs a flux capacitor",
+        "requires a flux capacitor",
         "build one",
     )
 
@@ -581,7 +579,7 @@ def test_a_plugin_whose_cleanup_fails_keeps_its_row(cnn, images, error):
             raise error("stuck")
 
     row = run(Faulty(), cnn, images)["mine"]
-    text = f"after it had been measured: its cleanup failed ({error.__name__}: stuck)"
+    text = f"after the measurement: its cleanup failed ({error.__name__}: stuck)"
     assert text in row.warnings
     assert row.measurement.blocks
 
@@ -778,7 +776,7 @@ def test_the_error_for_a_batch_that_does_not_fit_names_one_that_does(error):
 
 
 def test_the_error_says_where_no_batch_fits():
-    with pytest.raises(OutOfMemoryError, match="not even batch 1 fits"):
+    with pytest.raises(OutOfMemoryError, match="batch 1 does not fit either"):
         pb.compare(TakesMemory(0, MemoryError()), torch.rand(4, 3), backends=[], **QUICK)
     with pytest.raises(OutOfMemoryError, match="^eager: it does not fit .*use smaller inputs"):
         pb.compare(Unsized(), torch.tensor(1.0), backends=[], **QUICK)
@@ -791,7 +789,7 @@ def test_the_error_for_a_model_of_fixed_batch_size_does_not_say_that_none_fits()
                 raise ValueError("4 items, please")
             return super().forward(x)
 
-    with pytest.raises(OutOfMemoryError, match=r"use a smaller batch \(cutting these inputs did"):
+    with pytest.raises(OutOfMemoryError, match=r"use a smaller batch \(these inputs could not be"):
         pb.compare(OnlyFour(0, MemoryError()), torch.rand(4, 3), backends=[], **QUICK)
 
 
@@ -824,7 +822,7 @@ def test_after_a_lost_device_all_further_rows_fail(cnn, images, monkeypatch):
     comparison = pb.compare(cnn, images, backends=[Fatal(), "half"], **QUICK)
     assert [row.backend for row in comparison.results] == ["eager"]
     assert [row.error for row in comparison.failures] == ["DeviceError", "DeviceError"]
-    assert comparison.failures[1].reason == "the device stopped answering in mine"
+    assert comparison.failures[1].reason == "the device stopped responding in mine"
 
 
 # What a plugin reports besides its times.
@@ -888,7 +886,7 @@ def test_details_that_cannot_be_kept_are_a_failure(cnn, images, kind):
         def steps(self, model, inputs):
             yield Prepared(inputs.bind(model), model, 5 if kind == "no mapping" else endless)
 
-    assert failure(Odd(), cnn, images).reason.startswith("its details cannot be kept (")
+    assert failure(Odd(), cnn, images).reason.startswith("its details cannot be recorded (")
 
 
 def test_output_of_a_factory_goes_to_the_log(images, capfd):
@@ -915,7 +913,11 @@ def test_an_output_that_changes_from_call_to_call_is_noted(images, kind):
             return x + torch.rand_like(x) if kind == "is random" else x.add_(1)
 
     comparison = pb.compare(Unsteady(), images, backends=[], **QUICK)
-    assert comparison["eager"].warnings[0].startswith("the last call's output is not the first's")
+    assert (
+        comparison["eager"]
+        .warnings[0]
+        .startswith("the last call's output differs from the first's")
+    )
 
 
 def test_an_output_without_tensors_is_compared_with_nothing(images):
@@ -936,7 +938,7 @@ def test_an_output_that_is_a_generator_is_refused(images):
         def forward(self, x):
             return (row * 2 for row in x)
 
-    with pytest.raises(ExecutionError, match="gave a generator, which computes nothing until"):
+    with pytest.raises(ExecutionError, match="returned a generator, which computes only when"):
         pb.compare(Lazy(), images, backends=[], **QUICK)
 
 
@@ -1198,6 +1200,22 @@ def test_memory_taken_by_rows_built_at_the_same_time_is_not_attributed_to_a_row(
     with session.opened(Eager(), workload, Timer(HostClock(workload.device))) as one:
         disturbed = attrs.evolve(one, driver_bytes=1 << 30)
         assert disturbed.recalibrated().driver_bytes is None
+
+
+@attrs.frozen
+class Importing(Base):
+    """Has its engine imported while the worker starts; the other module is not installed."""
+
+    imports: ClassVar[tuple[str, ...]] = ("no_such_engine", "sched")
+
+    def steps(self, model, inputs):
+        assert "sched" in sys.modules
+        return super().steps(model, inputs)
+
+
+def test_a_worker_imports_the_engine_while_it_starts(cnn, images):
+    options = {"launcher": "process", "replicas": 1, "effort": "quick"}
+    assert "mine" in run(Importing(), cnn, images, **options)
 
 
 def test_rows_that_are_built_together_are_measured_like_others(cnn, images):

@@ -151,7 +151,7 @@ def test_a_row_whose_first_call_takes_too_long_is_left_out_with_a_note(tmp_path)
     assert not comparison.failures
     (note,) = comparison.data.notes
     assert note.startswith("sleeps:first_call_s=60.0 was left out: a call takes more than 2.0 s (")
-    assert note.endswith("name it to measure it all the same (-b sleeps:first_call_s=60.0)")
+    assert note.endswith("to measure it anyway, name it (-b sleeps:first_call_s=60.0)")
     assert not pb.load(journal).failures
 
 

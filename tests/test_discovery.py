@@ -89,18 +89,18 @@ def test_two_packages_with_one_name_are_an_error(install):
 
 def test_an_entry_point_that_is_no_backend_is_refused(install):
     install("odd-plugin", GOOD, odd="contextmanager")
-    with pytest.raises(SpecError, match="'odd' of 'odd-plugin' is no subclass of Backend"):
+    with pytest.raises(SpecError, match="'odd' of 'odd-plugin' is not a subclass of Backend"):
         discovery.make("odd")
 
 
 def test_a_plugin_must_bear_the_name_it_is_registered_under(install):
     install("misnamed-plugin", GOOD, mine="Elsewhere")
-    with pytest.raises(SpecError, match="calls itself 'another-name'"):
+    with pytest.raises(SpecError, match="has the name 'another-name'"):
         discovery.make("mine")
 
 
 BROKEN = {
-    "no name": ("class Mine(Backend):\n    prepare = None", "calls itself None"),
+    "no name": ("class Mine(Backend):\n    prepare = None", "has the name None"),
     "an annotation that means nothing": (
         "@attrs.frozen\nclass Mine(Backend):\n    name: ClassVar[str] = 'mine'\n"
         "    speed: Unheard = 1\n    prepare = None",

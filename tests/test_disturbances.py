@@ -90,9 +90,9 @@ def test_others_that_slow_some_rounds_down_are_said_with_what_that_did_to_the_in
     assert widths[0] < 0.01 < 0.1 < widths[1]
     text = disturbance_text(data)
     assert text.startswith(
-        "others kept 1.6 of 2 CPU cores busy in 6 of 12 rounds; blocks in those rounds took 31 % "
-        "longer than in the others, and without them the widest interval of a latency would be "
-        "±0.1% instead of ±"
+        "other processes used 1.6 of 2 CPU cores in 6 of 12 rounds; blocks in those rounds took "
+        "31 % longer than in the others, and without them the widest interval of a latency would "
+        "be ±0.1% instead of ±"
     )
     assert text.endswith("; end other programs, or measure when they are idle")
 
@@ -106,7 +106,7 @@ def test_with_few_quiet_rounds_the_intervals_without_the_others_are_not_shown():
 
 def test_where_all_rounds_were_busy_there_is_nothing_to_compare_with():
     text = disturbance_text(run(conditions=load_in(range(ROUNDS))))
-    assert "busy in all 12 rounds; there is no undisturbed round to compare with" in text
+    assert "cores in all 12 rounds; there is no undisturbed round to compare with" in text
     assert "longer" not in text
 
 
@@ -198,7 +198,7 @@ def test_other_processes_on_the_gpu_are_named_with_what_they_did():
     ]
     text = disturbance_text(run(slower_in(range(6), 2.0), conditions))
     assert text.startswith(
-        "others computed on this GPU (python (process 7)) in 6 of 12 rounds; blocks in those "
+        "other processes used this GPU (python (process 7)) in 6 of 12 rounds; blocks in those "
         "rounds took 100 % longer than in the others"
     )
 
@@ -207,11 +207,11 @@ HOT = DeviceState(throttled=("sw_thermal_slowdown", "sw_power_cap"))
 CAPPED = DeviceState(throttled=("sw_power_cap",))
 
 
-def test_clocks_that_were_held_down_are_told_once():
+def test_throttling_is_reported_once():
     data = run(slower_in((0, 1)), load_in([]), state=lambda i: HOT if i < 2 else None)
     text = " ".join(str(pb.Comparison(data)).split())
-    assert text.count("clocks down") == 1
-    assert "the GPU held its clocks down (sw_thermal_slowdown, sw_power_cap) in 2 of 12" in text
+    assert text.count("throttled") == 1
+    assert "the GPU was throttled (sw_thermal_slowdown, sw_power_cap) in 2 of 12" in text
     assert "cool the device" in text
 
 
@@ -223,8 +223,8 @@ def test_several_disturbances_are_one_sentence():
     conditions = load_in((0, 1), gpu_processes=("Xorg (process 9)",))
     text = disturbance_text(run(conditions=conditions, state=lambda i: HOT if i < 2 else None))
     assert text.startswith(
-        "others kept 1.6 of 2 CPU cores busy in 2 of 12 rounds and others computed on this GPU "
-        "(Xorg (process 9)) in all 12 rounds and the GPU held its clocks down"
+        "other processes used 1.6 of 2 CPU cores in 2 of 12 rounds and other processes used "
+        "this GPU (Xorg (process 9)) in all 12 rounds and the GPU was throttled"
     )
     assert text.count("end other programs") == 1
 
@@ -240,7 +240,7 @@ def disturbed() -> pb.Comparison:
 def test_it_stands_above_every_table(disturbed, tmp_path):
     sentence = disturbance_text(disturbed.data)
     text = str(disturbed)
-    assert text.index("Disturbed: others kept 1.6 of 2") < text.index("speed-up")
+    assert text.index("Disturbed: other processes used 1.6 of 2") < text.index("speed-up")
     markdown = disturbed.to_markdown()
     assert markdown.index(f"**Disturbed:** {sentence}") < markdown.index("| backend")
     notebook = disturbed._repr_html_()
@@ -252,7 +252,7 @@ def test_it_stands_above_every_table(disturbed, tmp_path):
 
 def test_a_ladder_says_it_as_well(disturbed):
     text = str(Ladder.of(disturbed, "eager"))
-    assert text.index("Disturbed: others kept 1.6 of 2") < text.index("items/s")
+    assert text.index("Disturbed: other processes used 1.6 of 2") < text.index("items/s")
 
 
 def test_a_quiet_run_says_nothing():

@@ -68,18 +68,21 @@ def test_flops_are_counted_for_each_layer():
     assert layers["body"].parameters[0] == Tensor((64, 64), "float32")
 
 
-def test_no_compiler_is_imported_to_profile_a_call():
-    """torch would import TorchDynamo and Triton to count FLOPs: seconds of the user's time."""
+def test_no_large_library_is_imported_to_profile_a_call():
+    """torch would import TorchDynamo and Triton to count FLOPs, and SymPy for tensor subclasses:
+    seconds of the user's time."""
     code = """
         import sys, torch
         from precisionbench.model.workload import resolve
+        from precisionbench.probes.float64_reference import layer_outputs_in_float64
         from precisionbench.probes.profiler import collect_evidence, start_profiler
         start_profiler(torch.device("cpu"))
-        model, x = torch.nn.Linear(4, 4), torch.rand(2, 4)
+        model, x = torch.nn.Linear(512, 256), torch.rand(2, 512)
         workload = resolve(model, x, device="cpu", seed=0)
         found = collect_evidence(lambda: model(x), 1e-3, workload, model)
-        assert found.flops == 64 and found.operations and not found.unknown, found
-        assert not {"torch._dynamo", "triton"} & {*sys.modules}
+        assert found.flops == 2**19 and found.operations and not found.unknown, found
+        assert layer_outputs_in_float64(workload)
+        assert not {"torch._dynamo", "triton", "sympy"} & {*sys.modules}
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], check=True, stderr=subprocess.PIPE, text=True
@@ -129,7 +132,7 @@ def test_on_a_full_disk_only_the_profile_and_the_layers_errors_are_missing(tmp_p
             with pytest.raises(OutputError, match="could not be written .*; free space there"):
                 write(str(tmp_path / "values.pt"))
     assert found.unknown.keys() == {"profile"}
-    assert "is not whole" in found.unknown["profile"]
+    assert "is incomplete" in found.unknown["profile"]
     assert found.flops
     assert list(tmp_path.iterdir()) == []
 
@@ -261,7 +264,7 @@ def test_layers_of_compiled_models_are_not_profiled():
 def test_a_process_in_which_torch_is_patched_computes_no_float64_reference(monkeypatch):
     monkeypatch.setattr(float64_reference, "foreign_functions", lambda: ("torch.conv2d",))
     workload = resolve(nn.Linear(2, 2), torch.ones(1, 2), device="cpu", seed=0)
-    with pytest.raises(PreparationError, match="torch is patched here"):
+    with pytest.raises(PreparationError, match="torch is patched in this process"):
         layer_outputs_in_float64(workload)
 
 

@@ -107,26 +107,26 @@ def test_a_row_without_its_backend_fails_with_the_reason():
     _, (trial,), _ = experiments.plan_experiments(
         [finding("layout-conversions", row="mine")], BACKENDS, "auto", 9.0
     )
-    assert "not at hand" in trial.failure
+    assert "not available" in trial.failure
 
 
 def test_notes_list_the_experiments_made_and_left_out():
     found = [finding("kernel-choice", 1.1), finding("layout-conversions", 1.9)]
     *_, notes = experiments.plan_experiments(found, BACKENDS, "auto", 22.0)
-    assert notes[0] == "experiments made: channels-last (eager)"
-    assert notes[1].startswith("left out for lack of time: cudnn-benchmark (eager)")
+    assert notes[0] == "experiments run: channels-last (eager)"
+    assert notes[1].startswith("experiments left out to save time: cudnn-benchmark (eager)")
     *_, notes = experiments.plan_experiments([], BACKENDS, ["channels-last"], 9.0)
-    assert notes == ["no suspected finding asks for channels-last, so it was not made"]
+    assert notes == ["experiments not run, because no suspected finding needs them: channels-last"]
     *_, notes = experiments.plan_experiments([], BACKENDS, "auto", 9.0)
-    assert notes == ["no suspected finding asks for an experiment, so none was made"]
+    assert notes == ["no experiments run: no suspected finding needs one"]
 
 
 @pytest.mark.parametrize(
     ("workload", "sentence"),
     [
-        ((nn.Linear(64, 10), torch.rand(8, 64)), "its parameters 650, where 'Linear' had 4160"),
-        ((nn.Linear(64, 64), torch.rand(3, 64)), "its batch size 3, where 'Linear' had 8"),
-        ((nn.Linear(64, 64), torch.rand(8, 2, 64)), "its inputs 8x2x64 float32"),
+        ((nn.Linear(64, 10), torch.rand(8, 64)), "'Linear' in its parameters: 650 instead of 4160"),
+        ((nn.Linear(64, 64), torch.rand(3, 64)), "'Linear' in its batch size: 3 instead of 8"),
+        ((nn.Linear(64, 64), torch.rand(8, 2, 64)), "in its inputs: 8x2x64 float32"),
         ("nope:nothing", "nope"),
     ],
 )
@@ -161,7 +161,7 @@ def test_a_row_that_has_the_change_already_is_not_measured():
         [finding("layout-conversions", row="half")], row, "auto", 100.0
     )
     assert plans == []
-    assert trial.failure == "the row is so already"
+    assert trial.failure == "the row already has this change"
 
 
 def test_every_experiment_that_a_cause_proposes_exists():
@@ -175,8 +175,10 @@ def test_an_experiment_that_takes_longer_than_the_budget_is_left_out():
         compiled, BACKENDS, "auto", 10.0, costs=Costs("cuda", is_kept=True)
     )
     assert plans == []
-    assert note.startswith("left out for lack of time: compiled (eager); all together take about")
-    assert note.endswith("or ask by name (--experiments compiled)")
+    assert note.startswith(
+        "experiments left out to save time: compiled (eager); all together take about"
+    )
+    assert note.endswith("or --experiments compiled")
     plans, *_ = experiments.plan_experiments(compiled, BACKENDS, ["compiled"], 0.0)
     assert [plan.name for plan in plans] == ["compiled"]
 
@@ -209,7 +211,7 @@ def test_kept_workers_leave_time_for_more_experiments():
 def test_a_larger_batch_needs_a_known_batch_size():
     asked = [attrs.evolve(finding("launch-bound"), alternatives=("larger-batch",))]
     _, (trial,), _ = experiments.plan_experiments(asked, {"eager": Half()}, ["larger-batch"], 9.0)
-    assert "not known how many items" in trial.failure
+    assert "the batch size is not known" in trial.failure
 
 
 def test_a_row_without_a_compiled_form_fails_with_the_reason():
@@ -217,7 +219,7 @@ def test_a_row_without_a_compiled_form_fails_with_the_reason():
         [finding("memory-bound")], {"eager": Half(fp32_layers="head")}, "auto", 100.0
     )
     assert plans == []
-    assert "no compile row like this one" in trial.failure
+    assert "no equivalent compile row" in trial.failure
 
 
 # --- as they are measured -------------------------------------------------------------------------
@@ -347,4 +349,4 @@ def test_a_saved_result_is_explained_on_the_command_line(zeros, tmp_path):
 def test_explain_without_evidence_is_refused():
     done = CliRunner().invoke(main, ["compare", "a.b:c", "--explain", "--no-evidence"])
     assert done.exit_code == 2
-    assert "needs the evidence" in done.output
+    assert "requires profiling" in done.output

@@ -123,6 +123,19 @@ def assert_the_others_are_complete(found: Collector, whole: Collector, warnings:
         assert warnings or result.warnings == expected.warnings == ()
 
 
+@pytest.mark.parametrize(("together", "started"), [(False, 6), (True, 3)])
+def test_rows_built_together_do_not_wait_until_their_further_replicas_have_started(
+    together, started
+):
+    pool = SimulatedPool(SimulatedDevice(random.Random(0)))
+    found = run(options={"build_together": together}, worker_pool=lambda: pool)
+    assert pool.waits == [started]
+    assert [worker.replica for worker in pool.workers] == (
+        [0, 0, 0, 1, 1, 1] if together else [0, 1] * 3
+    )
+    assert {len(row.measurement.preparations) for row in found.results.values()} == {2}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("request_", BEFORE_ROUNDS)
 def test_a_row_that_fails_before_its_first_round_costs_the_others_nothing(whole, kind, request_):
@@ -339,7 +352,7 @@ def fail_in_rounds(progress: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "noted"),
     [
-        ({"read_cpu_times": raise_it}, "sampling what else the machine does failed"),
+        ({"read_cpu_times": raise_it}, "sampling other load on the machine failed"),
         ({"open_telemetry": failing_telemetry}, "reading the device's state failed"),
         ({"open_telemetry": contextmanager(raise_it)}, "reading the device's state failed"),
         ({"collector": {"journal": FailingJournal()}}, "writing the journal failed"),
@@ -370,7 +383,7 @@ def test_rows_are_kept_where_something_fails_after_them(whole, session):
     ):
         found = run(**arguments, **sessions)
         (note,) = found.run_notes
-        assert "what was measured is kept: precisionbench itself failed (Unexpected: oh)" in note
+        assert "kept: precisionbench itself failed (Unexpected: oh)" in note
         assert found.results.keys() == whole.results.keys()
 
 
@@ -413,7 +426,7 @@ def test_a_first_ctrl_c_while_a_later_session_is_prepared_keeps_the_earlier_one(
 
     found = run(open_backend=Prepared, options={"sessions": 2})
     assert len(opened) == 8  # it is not prepared any further
-    assert found.run_notes == ["it was interrupted: 1 of 2 sessions were measured"]
+    assert found.run_notes == ["interrupted: 1 of 2 sessions were measured"]
     assert {rounds(found, name) for name in ROWS} == {6}
     assert {row.measurement.ended_by for row in found.results.values()} == {"interrupted"}
 
@@ -470,7 +483,7 @@ def test_the_output_of_a_row_that_cannot_be_compared_is_a_warning():
             return Unreadable(super().output) if self.worker.row == FAULTY else super().output
 
     found = run(open_backend=Odd)
-    assert "its output could not be compared" in found.results[FAULTY].warnings[0]
+    assert "the output could not be compared" in found.results[FAULTY].warnings[0]
     assert found.results[FAULTY].agreement is None
     assert found.results["autocast"].agreement is not None
 
@@ -496,7 +509,7 @@ def test_rows_that_fit_alone_only_are_restarted_in_every_round():
     outcome = interleaved.measure(workload(), found, Options(budget_s=3.0), system)
     assert outcome.schedule == "restarts"
     assert found.results.keys() == {*ROWS}
-    assert "cannot hold all rows at once" in found.run_notes[0]
+    assert "do not fit in the device's memory" in found.run_notes[0]
 
 
 def test_an_error_of_ours_before_the_first_round_is_raised():

@@ -57,7 +57,7 @@ IMPOSSIBLE = {
     "a lone surrogate": ("a\ud800", "a character that no file name can have"),
     "a null character": ("a\0b", "a character that no file name can have"),
     "empty": ("", "the name of the file is empty"),
-    "no path": (3, "3 is no path"),
+    "no path": (3, "3 is not a path"),
 }
 UNWRITABLE = {
     **IMPOSSIBLE,

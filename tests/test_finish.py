@@ -25,7 +25,7 @@ class PreparedBackend:
         return Evidence()
 
 
-PATCHED = PreparationError("torch is patched here (torch.conv2d and others)")
+PATCHED = PreparationError("torch is patched in this process (torch.conv2d and others)")
 
 
 def test_the_first_process_in_which_torch_is_not_patched_writes_the_reference(tmp_path):
@@ -40,7 +40,7 @@ def test_the_first_process_in_which_torch_is_not_patched_writes_the_reference(tm
 @pytest.mark.parametrize(
     ("replicas", "reason"),
     [
-        ([], "no row could compute the model in float64"),
+        ([], "the model could not be computed in float64"),
         ([PreparedBackend(ExecutionError("no float64 here"))], "in float64: no float64 here"),
     ],
 )

@@ -117,7 +117,7 @@ def test_a_graph_is_faster_than_200_launches_with_the_same_output():
     with opened(Tiny(), x, "eager:cuda_graph=true") as session:
         assert torch.equal(session.output[""], expected)
         passes = session.passes(1e-4, capture=True)
-    assert passes.unknown["graph"] == "the call is the replay of a CUDA graph already"
+    assert passes.unknown["graph"] == "the call is already a CUDA-graph replay"
     assert not passes.labels
     assert passes.device_s
     assert passes.enqueue_s

@@ -195,5 +195,5 @@ def test_experiments_of_a_comparison_add_less_than_ten_seconds():
     (layout,) = (
         f for f in diagnosis.findings if (f.cause, f.row) == ("layout-conversions", "half")
     )
-    assert layout.reason.endswith("measured beside it in the row half:memory_format=channels_last")
+    assert layout.reason.endswith("measured in row half:memory_format=channels_last")
     assert begun_s[1] - begun_s[0] <= 10

@@ -157,7 +157,7 @@ def test_one_large_matmul_is_not_bound_by_the_host():
     row = inline(nn.Linear(8192, 8192), torch.rand(8192, 8192, device=DEVICE))
     assert row.launch_bound is None
     assert row.device_s / row.latency.value > 0.95  # the device is busy while it is timed
-    assert row.wall_s >= row.device_s
+    assert row.wall_s > 0.98 * row.device_s  # of two passes, between which clocks may change
 
 
 # --- other tools ----------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ def test_another_process_on_the_same_gpu_is_named():
         compared = pb.compare(
             nn.Linear(64, 64).cuda(), x, backends=["eager"], budget_s=20, replicas=1
         )
-        assert "others computed on this GPU" in disturbance_text(compared.data)
+        assert "other processes used this GPU" in disturbance_text(compared.data)
     finally:
         other.kill()
         other.wait()

@@ -157,7 +157,7 @@ def test_a_recorded_run_shows_its_findings():
     assert "Inconclusive: half measured 2.77x eager (95 % CI 2.74 to 2.80)" in text
     assert "layout conversions around convolutions" in text
     assert "use memory_format=channels_last for the model and its inputs" in text
-    assert "input channels 50 is no multiple of 8" in text
+    assert "input channels 50 is not a multiple of 8" in text
     assert "fp16 and bf16 990 TFLOP/s" in text
     assert "7.04 mJ/item" in text
     assert "147 MB" in text
@@ -203,7 +203,7 @@ def test_each_cause_is_shown_once_with_all_its_rows():
 
 
 def test_nothing_is_said_to_be_found_where_nothing_was_looked_for():
-    assert "Not looked for: no row was profiled." in page(comparison()).text
+    assert "Not checked: no row was profiled." in page(comparison()).text
     assert "No known cause was found." in page(comparison(**CLEAN)).text
 
 
@@ -249,7 +249,7 @@ def test_the_gap_needs_a_ledger():
     assert "gap-end" not in re.sub(
         "<style>.*?</style>", "", to_html(data, ledger=LEDGER), flags=re.S
     )
-    with pytest.raises(SpecError, match="is no row of a ledger; give"):
+    with pytest.raises(SpecError, match="is not a row of a ledger; give"):
         to_html(data, ledger=[("x", "guessed", 2.0, None, None)])
 
 

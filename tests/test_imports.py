@@ -151,6 +151,6 @@ discovery.make("eager")
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "precisionbench.errors.BackendNotFoundError: precisionbench is on the path and not "
+        "precisionbench.errors.BackendNotFoundError: precisionbench is on the path but not "
         "installed, so no backend can be found; install it: pip install -e ."
     )

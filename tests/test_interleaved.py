@@ -131,7 +131,7 @@ def test_there_are_as_many_replicas_as_the_hosts_memory_holds(fit, replicas):
 
 
 def test_a_host_that_cannot_hold_one_worker_of_each_row_is_refused():
-    with pytest.raises(DoesNotFitError, match="holds 1 workers at once"):
+    with pytest.raises(DoesNotFitError, match="holds only 1 workers at once"):
         replica_count(make_run(workers_that_fit=lambda *_: 1))
 
 
@@ -148,12 +148,12 @@ def test_a_further_replica_that_fails_leaves_the_row_with_fewer(run):
     broken = Worker(error=PreparationError("no engine", "try again"))
     row_state = opened(run, broken)
     assert broken.killed
-    assert "1 replica(s) only, because the next one failed (no engine)" in row_state.warnings[0]
+    assert "1 replica(s) only, because another one failed (no engine)" in row_state.warnings[0]
 
 
 def test_a_backend_that_takes_long_to_build_has_one_replica(run):
     row_state = opened(run, Worker(), first=Worker(build_s=61.0))
-    assert "because building it takes 61 s" in row_state.warnings[0]
+    assert "because building takes 61 s" in row_state.warnings[0]
 
 
 def test_a_replica_that_the_devices_memory_cannot_hold_is_not_opened():
@@ -381,7 +381,7 @@ def test_models_that_compute_on_several_cores_keep_all_cores(monkeypatch, wanted
     row_state.replicas[0].opening = attrs.evolve(row_state.replicas[0].opening, cores_busy=busy)
     leave_all_cores_to_busy_calls(run, [row_state])
     assert run.shared_cores == left
-    noted = "calls of eager keep 3.4 CPU cores busy" in " ".join(run.collector.run_notes)
+    noted = "calls of eager use 3.4 CPU cores" in " ".join(run.collector.run_notes)
     assert noted == (wanted is None and left is None)
 
 
@@ -402,7 +402,7 @@ def test_restarted_rows_leave_out_what_their_share_of_the_budget_has_no_time_for
     )
     restarts.measure(run, max_rounds=1)
     (note,) = run.collector.run_notes
-    assert note == "the budget of 0.2 s left no time for the profile; budget_s=1 would do"
+    assert note == "the budget of 0.2 s left no time for profiling; a budget of 1 s is enough"
     assert all(part.evidence is None for (part,) in run.finished.values())
 
 
@@ -472,7 +472,7 @@ def test_the_limit_of_open_files_limits_the_replicas(left, replicas):
 
 def test_rows_that_cannot_be_open_at_once_are_restarted():
     run = make_run(workers_that_fit=lambda *_: None, descriptors_left=lambda: 100 + 4)
-    with pytest.raises(DoesNotFitError, match="limit of open files allows 1 workers at once"):
+    with pytest.raises(DoesNotFitError, match="limit of open files allows only 1 workers at once"):
         replica_count(run)
 
 

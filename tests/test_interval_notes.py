@@ -81,8 +81,8 @@ def run_of_other_rounds() -> ComparisonData:
 @pytest.mark.parametrize(
     ("made", "says"),
     [
-        (bimodal_run, "samples of eager and half fall into two groups"),
-        (drifting_run, "the speed of eager and half changed during the run"),
+        (bimodal_run, "the samples of eager and half are bimodal"),
+        (drifting_run, "the throughput of eager and half changed during the run"),
         (run_of_other_rounds, "the rows were not measured in the same rounds"),
     ],
 )
@@ -93,7 +93,7 @@ def test_a_row_says_why_its_speed_up_is_not_the_ratio_of_the_latencies(made, say
     assert found.value == pytest.approx(1.25, rel=0.01)
     assert eager.latency.value / half.latency.value == pytest.approx(1.5, rel=0.01)
     text = noted(data, "differs_from_latencies")
-    assert text.startswith("the latencies shown give 1.5x, its speed-up is 1.25x: ")
+    assert text.startswith("the latencies shown give 1.5x, the speed-up is 1.25x: ")
     assert says in text
     assert " ".join(text.split()) in " ".join(str(pb.Comparison(data)).split())
     assert text in pb.Comparison(data).to_markdown()
@@ -132,13 +132,13 @@ def one_process(**changes) -> ComparisonData:
 def test_rows_of_one_process_say_that_run_to_run_variance_was_not_measured():
     text = noted(one_process(), "one_process", "eager")
     assert text.startswith("run-to-run variance was not measured (one process)")
-    assert "speed-ups have no verdict; use two replicas or more" in text
+    assert "speed-ups are inconclusive; use 2 or more replicas" in text
     assert speedups(one_process())["half"].reason == "one_process"
 
 
 def test_with_a_known_noise_floor_they_say_so_and_have_a_verdict():
     data = one_process(noise_floor=0.0025)
-    assert "± covers the 0.25% that is known of the device" in noted(data, "one_process")
+    assert "the CI uses the noise floor of 0.25%" in noted(data, "one_process")
     assert speedups(data)["half"].verdict is Verdict.FASTER
 
 
@@ -147,7 +147,7 @@ def test_a_row_with_one_process_has_the_spread_of_the_other_rows():
     data = run(
         {"eager": blocks(draw, lambda r: 0.010, 3), "half": blocks(draw, lambda r: 0.004, 1)}
     )
-    assert "± covers what the processes of other rows differ by" in noted(data, "one_process")
+    assert "the CI uses that of the other rows" in noted(data, "one_process")
     assert noted(data, "one_process", "eager") == ""
     assert speedups(data)["half"].verdict is Verdict.FASTER
 
@@ -170,11 +170,14 @@ def test_few_rounds_are_the_reason_of_a_verdict_with_the_budget_that_would_do():
     needed_s = budget_needed_s(data, "half", found.interval)
     rounds = rounds_needed(tuple(row.measurement.blocks for row in data.results), found.interval)
     assert needed_s == pytest.approx(45 + (rounds - 2) * 19.3, rel=0.1)
-    assert why(data, "half", found).startswith("too few rounds: about ")
+    assert why(data, "half", found).startswith("too few rounds: use a time budget of about ")
     text = str(pb.Comparison(data))
     assert "  inconclusive (too few rounds)" in text
-    assert "s would do (budget_s)" in " ".join(text.split())
-    assert re.search(r"measured .*x eager \(range .*\); too few rounds: about", headline(data))
+    assert "use a time budget of about " in " ".join(text.split())
+    assert re.search(
+        r"measured .*x eager \(range .*\); too few rounds: use a time budget of about",
+        headline(data),
+    )
     assert "95 % CI" not in headline(data)
 
 
@@ -189,7 +192,7 @@ def test_where_a_row_has_failed_no_budget_would_give_more_rounds(failed):
     )
     data = attrs.evolve(data, results=results)
     text = why(data, "half", speedups(data)["half"])
-    assert text == f"too few rounds: {failed} failed before there were more; see its warning"
+    assert text == f"too few rounds: {failed} failed during the run; see its warning"
 
 
 def test_without_a_recorded_budget_it_follows_from_the_samples():
@@ -257,9 +260,7 @@ def test_where_processes_differ_more_of_them_are_what_would_do():
     assert found.reason == "processes_differ"
     count = replicas_needed(data, "half", found.interval)
     assert 2 < count <= 16
-    assert why(data, "half", found) == (
-        f"processes of the same row differ too much: more processes would do (replicas={count})"
-    )
+    assert why(data, "half", found) == (f"run-to-run variance is too large: use {count} replicas")
     assert rounds_needed((rows["eager"], rows["half"]), found.interval) is None
 
 
@@ -269,13 +270,15 @@ def test_where_processes_differ_more_of_them_are_what_would_do():
 def test_a_wide_interval_says_whether_processes_or_blocks_are_the_reason():
     draw = random.Random(0)
     noisy = {name: blocks(draw, lambda r: 1.0, 2, noise=0.9) for name in ("eager", "half")}
-    assert noted(run(noisy), "wide_interval").endswith("because its blocks vary")
+    assert noted(run(noisy), "wide_interval").endswith(
+        "wide CI: its latency varies within each process"
+    )
     levels = {
         name: [Block(r, i, i, (1 + 0.3 * i,)) for r in range(ROUNDS) for i in range(2)]
         for name in ("eager", "half")
     }
     text = noted(run(levels), "wide_interval")
-    assert "processes of the same row differ by 20.4%" in text
+    assert "run-to-run variance of 20.4%" in text
 
 
 def test_a_row_whose_processes_differ_more_than_others_names_its_own_difference():
@@ -287,4 +290,6 @@ def test_a_row_whose_processes_differ_more_than_others_names_its_own_difference(
     data = run(far)
     others = [attrs.evolve(row, backend=f"other{n}") for n in range(4) for row in data.results[:1]]
     data = attrs.evolve(data, results=(*data.results, *others))
-    assert noted(data, "wide_interval").endswith("because its 2 processes differ by 30.0%")
+    assert noted(data, "wide_interval").endswith(
+        "wide CI: its 2 processes differ by 30.0% (run-to-run variance)"
+    )

@@ -62,7 +62,7 @@ BAD_FILES = {
     "of infinite time": (text_with_samples("[1e999]"), "the number '1e999' is too large"),
     "of a vanishing time": (text_with_samples("[1e-300]"), "a sample must be a time above 0"),
     "of a truth for a version": (text_of(version=True), "has format version True"),
-    "of no number": (text_with_samples("[NaN]"), "NaN is no JSON"),
+    "of no number": (text_with_samples("[NaN]"), "NaN is not JSON"),
     "of unknown reference": (text_of(reference="x"), "the reference 'x' is none of the rows"),
     "of twins": (text_of(failures=[], results=2 * json.loads(text_of())["results"]), "same name"),
     "nested without end": ("[" * 100_000, "is nested more than 100 levels deep"),

@@ -69,16 +69,14 @@ def test_a_diagnosis_has_the_results_of_experiments_that_were_made_with_the_comp
     found = pb.diagnose(comparison)
     (constant,) = (f for f in found.findings if f.cause == "constant-inputs")
     assert constant.experiment == "random-inputs"
-    assert "experiments made: random-inputs (eager)" in found.notes
+    assert "experiments run: random-inputs (eager)" in found.notes
 
 
 def test_the_rows_are_as_complete_as_without_experiments(with_experiments):
     comparison, _ = with_experiments
     assert [row.backend for row in comparison.results] == ["eager", "eager#2"]
     assert all(row.agreement is not None for row in comparison.results)
-    assert not any(
-        "after it had been measured" in w for r in comparison.results for w in r.warnings
-    )
+    assert not any("after the measurement" in w for r in comparison.results for w in r.warnings)
 
 
 def test_an_unknown_experiment_is_refused_before_anything_is_measured():
@@ -243,7 +241,7 @@ def test_the_command_line_makes_the_experiments_of_explain_with_the_comparison(t
             ],
         )
     assert done.exit_code == 0, done.output
-    assert "experiments made: random-inputs (eager)" in " ".join(done.output.split())
+    assert "experiments run: random-inputs (eager)" in " ".join(done.output.split())
 
 
 def test_an_unknown_experiment_on_the_command_line_is_refused_before_measuring():

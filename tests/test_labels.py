@@ -61,7 +61,7 @@ def test_a_row_that_ran_partly_in_another_precision_is_partly_true():
     )
     found = label(comparison(CLEAN["base"], mixed), "half")
     assert found.verdict == "partly"
-    assert "67% of the matrix time has float16 operands, the rest float32" in found.sentence
+    assert "67% of GEMM/conv time has float16 operands, the rest float32" in found.sentence
 
 
 def test_a_rate_above_the_peak_is_impossible_whatever_the_kernel_names():
@@ -74,7 +74,7 @@ def test_a_rate_above_the_peak_is_impossible_whatever_the_kernel_names():
     assert found.verdict == "false"
     (rate,) = (witness for witness in found.witnesses if witness.name == "rate")
     assert rate.against
-    assert "of 67 that the device reaches in float32" in rate.says
+    assert "float32 peak 67 TFLOP/s" in rate.says
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_false_label_comes_first_in_the_table():
     data = comparison(leaked, CLEAN["half"])
     text = to_text(data)
     assert text.index("False labels") < text.index("backend")
-    assert "eager is labelled float32 and ran in float16" in " ".join(text.split())
+    assert "eager is labelled float32 but ran in float16" in " ".join(text.split())
     assert "False labels:" in to_markdown(data)
     assert "False labels" not in to_text(comparison(**CLEAN))
 
@@ -232,7 +232,7 @@ def test_an_engines_rate_is_that_of_the_models_flops():
     data = comparison(base, evidence(layers=()), times_s=(3e-3, 1e-3), half_row=row)
     found = label(data, "half")  # 137 of 67 TFLOP/s
     assert found.verdict == "false"
-    assert "TFLOP/s of 67" in found.sentence
+    assert "TFLOP/s, float32 peak 67 TFLOP/s" in found.sentence
 
 
 def test_flops_of_a_row_of_another_batch_are_those_of_its_own_items():

@@ -47,20 +47,20 @@ def test_a_faster_row_with_the_change_confirms_the_finding():
     assert found.status is FindingStatus.CONFIRMED
     assert found.experiment == "channels-last"
     assert found.factor == per_item_ratio(data, "half", CL)
-    assert found.reason == f"measured beside it in the row {CL}"
+    assert found.reason == f"measured in row {CL}"
 
 
 def test_a_row_that_is_no_faster_rules_it_out():
     found = layout_finding(half_beside(11e-3))
     assert found.status is FindingStatus.RULED_OUT
-    assert found.reason.endswith(f"measured beside it in the row {CL}")
+    assert found.reason.endswith(f"measured in row {CL}")
 
 
 def test_an_undecided_row_leaves_it_suspected_and_is_not_measured_again():
     data = half_beside(9.9e-3, noise_floor=0.02)
     found = layout_finding(data)
     assert found.status is FindingStatus.SUSPECTED
-    assert "inconclusive; measured beside it" in found.reason
+    assert "inconclusive; measured in row" in found.reason
     assert plan_experiments([found], {"half": Half()}, "auto", 100.0)[:2] == ([], [])
     asked, *_ = plan_experiments([found], {"half": Half()}, ["channels-last"], 100.0)
     assert [one.name for one in asked] == ["channels-last"]
@@ -91,7 +91,7 @@ def test_an_experiment_asked_for_by_name_is_not_made_where_a_row_shows_it():
     found = layout_finding(half_beside(6e-3))
     plans, _, (note,) = plan_experiments([found], {"half": Half()}, ["channels-last"], 100.0)
     assert plans == []
-    assert note.endswith("so it was not made: channels-last (half)")
+    assert note.endswith("shows the result: channels-last (half)")
 
 
 def test_the_layouts_of_a_recorded_comparison_are_decided_by_its_rows():

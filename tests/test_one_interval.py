@@ -76,7 +76,7 @@ def test_the_throughput_has_the_interval_of_the_latency(data):
 def test_what_is_shown_says_how_wide_it_is_and_why(levels, form, tmp_path):
     text = shown(run(levels), form, tmp_path)
     assert len(re.findall(r"(>|&gt;)100%", text)) == 2
-    assert "processes of the same row differ" in text
+    assert "run-to-run variance is too large" in text
     assert not UNUSABLE.search(text.partition("<script")[0])
 
 
@@ -130,7 +130,7 @@ def test_there_is_no_verdict_and_a_threshold_is_missed(data, tmp_path):
     arguments = ["show", str(tmp_path / "result.json"), "--fail-under", "half>=1.1"]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 1
-    assert "processes of the same row differ too much" in " ".join(done.stderr.split())
+    assert "run-to-run variance is too large" in " ".join(done.stderr.split())
     assert not UNUSABLE.search(done.stderr)
 
 

@@ -26,11 +26,11 @@ from precisionbench.results import json_format
         ({"sessions": None, "replicas": 65}, "replicas is 65; give a whole number up to 64"),
         ({"sessions": 1.5}, "sessions is 1.5; give a whole number up to 64"),
         ({"effort": "some"}, "there is no effort 'some'; known: 'quick', 'normal', 'thorough'"),
-        ({"noise_floor": 1}, "noise_floor is 1; give a share such as 0.0025"),
+        ({"noise_floor": 1}, "noise_floor is 1; give a standard deviation such as 0.0025"),
         (
             {"launcher": "inline", "replicas": 2},
-            "launcher='inline' measures each backend once, in this process; leave replicas and "
-            "sessions out, or use launcher='process'",
+            "the launcher 'inline' measures each backend once, in this process; leave replicas and "
+            "sessions out, or use the launcher 'process'",
         ),
     ],
 )
@@ -105,7 +105,10 @@ def test_a_quick_comparison_has_one_process_six_rounds_and_nothing_else():
     quick = Options.of("quick")
     assert (quick.replicas, quick.passes, quick.evidence, quick.max_rounds) == (1, False, False, 6)
     assert quick.total_budget_s("cuda", 2) == 30.0
-    assert "a first look in 6 rounds, without passes beside the latency and profile" in quick.note()
+    assert (
+        "a first estimate from 6 rounds, without memory, energy and device times or profiling"
+        in (quick.note())
+    )
 
 
 def test_a_thorough_comparison_has_more_processes_and_rounds_and_a_larger_budget():
@@ -133,6 +136,6 @@ def test_the_effort_is_recorded_where_it_is_not_the_normal_one():
 def test_a_quick_comparison_says_so_in_a_note():
     found = short_comparison(effort="quick")
     (note,) = found.data.notes
-    assert note.startswith("effort='quick': a first look")
+    assert note.startswith("the effort 'quick' gives a first estimate")
     assert found.data.options["effort"] == "quick"
     assert len(found.results[0].measurement.rounds) <= 6

@@ -135,7 +135,7 @@ def test_a_kind_may_be_of_an_enum():
     ],
 )
 def test_invalid_rows_of_a_ledger_are_refused(row):
-    with pytest.raises(SpecError, match="is no row of a ledger; give .*measured, derived"):
+    with pytest.raises(SpecError, match="is not a row of a ledger; give .*measured, derived"):
         waterfall([row])
 
 

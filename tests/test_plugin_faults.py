@@ -182,7 +182,7 @@ def test_a_plugin_whose_import_ends_the_process_is_a_failed_row(compared):
     failure = next(row for row in compared.failures if row.backend == "fatal")
     assert failure.error == "BackendUnavailableError"
     assert failure.reason.startswith(
-        "needs a plugin 'fatal' that imports (its worker process ended"
+        "requires a plugin 'fatal' that can be imported (its worker process ended"
     )
 
 
@@ -244,7 +244,7 @@ def test_no_worker_is_started_for_backends_without_a_check_or_of_this_library():
 def test_a_backend_that_cannot_be_pickled_is_its_own_failure():
     (reason, _) = reason_against(Plain(held=threading.Lock()), Plain())
     assert reason.startswith("it cannot be sent to a worker process (TypeError: cannot pickle")
-    assert "launcher='inline'" in reason
+    assert "the launcher 'inline'" in reason
 
 
 @pytest.fixture
@@ -283,7 +283,7 @@ def test_details_of_megabytes_are_left_out_with_a_warning():
         evidence=False,
     )
     assert found["talkative"].details == {}
-    assert found["talkative"].warnings[0].startswith("its details were not kept: they are 2.0 MB")
+    assert found["talkative"].warnings[0].startswith("its details were not recorded: 2.0 MB")
 
 
 class Exited:
@@ -314,7 +314,7 @@ def test_of_a_file_of_gigabytes_that_a_worker_wrote_the_end_is_read(tmp_path):
     worker = Worker(log, Exited)
     assert worker.tail()[0] == "... 8000.0 MB left out ..."
     assert worker.tail()[-2] == "last but one"
-    with pytest.raises(WorkerError, match="it last said: zzz") as caught:
+    with pytest.raises(WorkerError, match="last output: zzz") as caught:
         worker.answer()
     assert len(caught.value.reason) < 500
 

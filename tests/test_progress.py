@@ -145,7 +145,7 @@ def test_live_speed_ups_take_one_percent_of_the_time_at_most():
         (Progress("half", "failed", 1, 2, "no memory"), "[1/2] half failed: no memory"),
         (
             Progress("", "interrupted", 0, 0),
-            "stopping; what is finished is kept (Ctrl-C again ends it at once)",
+            "stopping; finished rounds are kept (Ctrl-C again: stop now)",
         ),
     ],
 )

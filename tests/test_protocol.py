@@ -38,7 +38,7 @@ def test_the_client_and_the_session_have_the_signature_of_the_protocol(name):
 def test_a_request_that_is_not_declared_is_refused():
     server = Server(contextlib.ExitStack())
     for name in ("answer", "__init__", "stack", "no_such_request"):
-        with pytest.raises(PrecisionBenchError, match=f"answers no request '{name}'"):
+        with pytest.raises(PrecisionBenchError, match=f"unknown worker request '{name}'"):
             server.answer(name, {})
 
 

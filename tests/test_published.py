@@ -171,9 +171,14 @@ def test_a_record_has_the_shared_fields_of_its_source(written):
         ('unit = "images/s"\n', "", 13, "unit is missing"),
         ('source = "mine"\ninput', 'source = "mein"\ninput', 15, "no .source.mein.*'mine'"),
         ('precision = "fp16"', 'precision = "half"', 17, "precision is 'half'"),
-        ('"fp16"', '"fp16"\nsparsity = "dense"', 18, "sparsity is given and unknown at once"),
-        ('"power_mode"', '"power"', 23, "unknown names 'power'"),
-        ('["sparsity"', '[["sparsity"]', 23, "unknown names"),
+        (
+            '"fp16"',
+            '"fp16"\nsparsity = "dense"',
+            18,
+            "sparsity is given and also listed as unknown",
+        ),
+        ('"power_mode"', '"power"', 23, "unknown lists 'power'"),
+        ('["sparsity"', '[["sparsity"]', 23, "unknown lists"),
         ('id = "mine-1"', 'id = "Mine 1"', 14, "id is 'Mine 1'"),
         ('"https://example.org/numbers"', '"example.org"', 3, "url is 'example.org'"),
         ('"2026-11"', '"2026-13"', 4, "date is '2026-13'"),
@@ -182,7 +187,7 @@ def test_a_record_has_the_shared_fields_of_its_source(written):
         ("[[record]]", "[[records]]", 13, "no field 'records'"),
         ('metric = "wall-synchronised"', 'metric = "wall"', 9, "metric is 'wall'"),
         ('status = "reported"', 'status = "reported"\nvalue = 3', 11, "no field 'value'"),
-        ("250.5", "250.5.5", 21, "no TOML"),
+        ("250.5", "250.5.5", 21, "is not valid TOML"),
     ],
 )
 def test_errors_name_the_line(written, old, new, line, reason):
@@ -195,7 +200,7 @@ def test_errors_name_the_line(written, old, new, line, reason):
 
 def test_a_duplicate_id_is_an_error_with_the_line_of_the_second(written):
     twice = FILE + FILE[FILE.index("[[record]]") :]
-    with pytest.raises(PublishedDataError, match="line 25: the id 'mine-1' stands twice"):
+    with pytest.raises(PublishedDataError, match="line 25: the id 'mine-1' is used twice"):
         published.read(written(twice))
 
 
@@ -229,7 +234,7 @@ def test_a_users_records_are_found_together_with_the_bundled_ones(written, monke
 
 def test_a_users_record_cannot_replace_a_bundled_one(written):
     taken = FILE.replace("mine-1", "nvidia-blog-agx-xavier-resnet50")
-    with pytest.raises(PublishedDataError, match=r"stands in published\.toml already"):
+    with pytest.raises(PublishedDataError, match=r"is already used in published\.toml"):
         published.find(file=written(taken))
 
 
@@ -257,7 +262,7 @@ def test_a_package_adds_records_by_an_entry_point(written, monkeypatch, tmp_path
 def test_a_package_whose_records_cannot_be_loaded_is_named(monkeypatch):
     entries = [entry("no_such_module_of_numbers:PATH")]
     monkeypatch.setattr(published.search, "entry_points", lambda group: entries)
-    with pytest.raises(PublishedDataError, match="'mine' of a package cannot be had"):
+    with pytest.raises(PublishedDataError, match="'mine' of a package cannot be loaded"):
         published.find()
 
 
@@ -404,7 +409,7 @@ def test_the_command_exits_with_2_and_suggests_names(args, said):
     ("args", "said"),
     [
         (["--device", "h200", "--model", "resnet50", "--precision", "fp32"], "numbers in int8"),
-        (["--device", "l4", "--model", "vgg16"], "of other models: bert-large-squad-99"),
+        (["--device", "l4", "--model", "vgg16"], "for other models: bert-large-squad-99"),
         (["--device", "b200", "--model", "vgg16"], "on other devices: jetson-agx-xavier"),
     ],
 )

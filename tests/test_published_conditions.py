@@ -76,24 +76,24 @@ def test_a_difference_is_a_sentence_of_both():
     found = {d.condition: str(d) for d in differences(MLPERF, of_row("half"))}
     assert found["batch"] == "the batch differs (published: 2048; measured: 100)"
     assert found["sparsity"] == (
-        "not known whether the sparsity is the same (published: not told; measured: dense)"
+        "not known whether the sparsity is the same (published: not stated; measured: dense)"
     )
-    assert "8; their rate is divided by that" in found["number of accelerators"]
+    assert "8; the rate is divided by this number" in found["number of accelerators"]
 
 
 def test_a_record_of_an_unread_page_has_mostly_unknown_conditions():
     found = known_by_condition(published.get("nvidia-blog-agx-xavier-resnet50"), of_row("half"))
     assert found["device"] is True
     assert found["precision"] is True
-    not_known = {"batch", "set of engines", "sparsity", "timed region", "variant of the model"}
+    not_known = {"batch", "engines", "sparsity", "timed region", "model variant"}
     assert not any(found[condition] for condition in not_known)
 
 
 def test_a_sum_over_engines_differs_from_a_gpu_alone():
     record = published.get("mlperf-v0.7-agx-xavier-resnet50-offline")
     found = {d.condition: d for d in differences(record, of_row("half"))}
-    assert found["set of engines"].published == "GPU + 2 DLAs"
-    assert found["set of engines"].measured == "GPU"
+    assert found["engines"].published == "GPU + 2 DLAs"
+    assert found["engines"].measured == "GPU"
     assert "64 on the GPU and 32 on each DLA" in found["batch"].published
 
 
@@ -125,7 +125,7 @@ def test_a_mislabelled_row_states_what_it_ran_in():
     data = comparison(base=evidence(half))
     found = conditions_of(data, data.results[0])
     assert found.precision == "fp32"
-    assert found.ran == "by its label; it ran in float16"
+    assert found.ran == "by its label, but it ran in float16"
     record = attrs.evolve(MLPERF, precision="fp32")
     differing = {d.condition: d for d in differences(record, found)}
     assert differing["precision"].is_known
@@ -150,7 +150,7 @@ def test_a_class_name_does_not_identify_the_model():
 def test_a_limit_on_latency_is_listed():
     limited = attrs.evolve(MLPERF, latency_limit_s=0.016)
     found = {d.condition: d for d in differences(limited, of_row("half"))}
-    assert found["limit on latency"].published == "no call longer than 16 ms"
+    assert found["latency limit"].published == "no call longer than 16 ms"
 
 
 def test_gpu_compute_time_equals_device_time():
@@ -245,7 +245,7 @@ def test_unknown_conditions_are_all_listed_as_unknown(record):
     found = differences(record, Conditions())
     assert {d.condition for d in found if d.is_known} <= {"number of accelerators"}
     listed = {d.condition for d in found}
-    assert {"device", "model", "input", "precision", "batch", "set of engines"} <= listed
+    assert {"device", "model", "input", "precision", "batch", "engines"} <= listed
     assert {"sparsity", "timed region", "software", "power mode"} <= listed
 
 

@@ -56,8 +56,8 @@ def test_differences_between_processes_widen_the_interval():
 @pytest.mark.parametrize(
     ("base", "other", "groups", "message"),
     [
-        ([], [], None, "no pairs"),
-        ([1.0], [1.0, 2.0], None, "no pairs"),
+        ([], [], None, "are not pairs"),
+        ([1.0], [1.0, 2.0], None, "are not pairs"),
         ([0.0], [1.0], None, "positive"),
         ([1.0], [math.inf], None, "positive"),
         ([1.0], [1.0], [1, 2], "groups"),

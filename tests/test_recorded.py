@@ -104,7 +104,7 @@ def test_the_speed_up_of_half_is_below_its_ceiling(name):
 def test_the_text_answers_all_questions():
     text = to_text(diagnosis_of(recorded("channels-50")))
     assert "Layout conversions around convolutions\n    half: suspected" in text
-    assert "input channels 50 is no multiple of 8" in " ".join(text.split())
+    assert "input channels 50 is not a multiple of 8" in " ".join(text.split())
     answers = text.partition("Ten questions\n")[2].partition("\n\n")[0]
     assert len(re.findall(r"^  \S", answers, re.MULTILINE)) == 10
     assert all(len(line) <= 80 for line in text.splitlines())

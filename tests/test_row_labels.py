@@ -64,10 +64,10 @@ def test_equal_rows_are_told_apart_by_their_labels():
 @pytest.mark.parametrize(
     ("backends", "said"),
     [
-        (["fast=half", "fast=compile"], "the label 'fast' of half is a name of compile, too"),
-        ({"eager:precision=fp32": "half"}, "a row cannot have the label 'eager:precision=fp32'"),
-        ({"half": "compile", "x": "half"}, "the label 'half' of compile is a name of half, too"),
-        ({"fp16": "compile", "x": "half"}, "the label 'fp16' of compile is a name of half, too"),
+        (["fast=half", "fast=compile"], "the label 'fast' of half is also a name of compile"),
+        ({"eager:precision=fp32": "half"}, "the label 'eager:precision=fp32' is not a word"),
+        ({"half": "compile", "x": "half"}, "the label 'half' of compile is also a name of half"),
+        ({"fp16": "compile", "x": "half"}, "the label 'fp16' of compile is also a name of half"),
     ],
 )
 def test_a_label_names_one_row_only(backends, said):

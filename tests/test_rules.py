@@ -80,7 +80,7 @@ def test_own_statements_are_the_median_and_items_per_median():
 def test_reported_rows_have_only_reported_statements():
     found = statements(row(clock="reported"))
     assert {s.kind for s in found if s.value is not None} == {"reported"}
-    assert all("how it was timed is what its source says" in s.inside for s in found[:2])
+    assert all("describes its timing" in s.inside for s in found[:2])
     others = [s for s in found if s.rule != "precisionbench"]
     assert others
     assert all("reported, not measured here" in s.missing for s in others)
@@ -106,7 +106,7 @@ def test_trtexec_percentiles_exclude_the_slowest_share_rounded_down():
 
 def test_a_99th_percentile_needs_299_samples():
     few, enough = row((0.01,) * 298), row((0.01,) * 298 + (0.02,))
-    assert "298 samples say nothing" in said(few, "trtexec", "GPU compute time, perc").missing
+    assert "298 samples are too few" in said(few, "trtexec", "GPU compute time, perc").missing
     assert said(enough, "trtexec", "GPU compute time, perc").value == 0.01  # 2 are excluded
 
 
@@ -200,9 +200,9 @@ def test_single_stream_is_the_early_stopping_bound_of_synchronised_calls():
 @pytest.mark.parametrize(
     ("found", "missing"),
     [
-        (row(wall_s=(0.01,) * 64), "the batch is 100, and a query has 1"),
-        (row(batch_size=None), "the batch is not known"),
-        (row(batch_size=1, wall_s=(0.01,) * 63), "63 queries .* needs 64"),
+        (row(wall_s=(0.01,) * 64), "the batch size is 100, but must be 1"),
+        (row(batch_size=None), "the batch size is not known"),
+        (row(batch_size=1, wall_s=(0.01,) * 63), "63 synchronised calls, .* needs 64"),
         (row(batch_size=1, clock="host", calls_per_sample=3), "the mean of 3 calls"),
     ],
 )
@@ -370,7 +370,7 @@ def test_every_statement_has_a_value_or_a_reason_and_a_source(samples, batch_siz
 
 
 def test_a_statement_without_value_and_reason_is_refused():
-    with pytest.raises(ValueError, match="has a value, or says why"):
+    with pytest.raises(ValueError, match="needs either a value or the reason"):
         Statement("rule", "figure", "s", "inside", Source("title", "url"))
 
 
@@ -412,8 +412,8 @@ def show(*args: str):
 
 def test_the_command_shows_all_rows_or_one(saved):
     everything = show(saved, "--rules").stdout
-    assert "eager, under whose rules" in everything
-    assert "half, under whose rules" in everything
+    assert "eager, by reporting convention" in everything
+    assert "half, by reporting convention" in everything
     only = show(saved, "--rules", "--backend", "half").stdout
     assert "eager" not in only
     assert "https://github.com/mlcommons/inference" in only
@@ -436,4 +436,4 @@ def test_rows_on_the_same_engine_are_reported(saved):
 def test_options_of_rules_without_it_are_bad_usage(saved):
     done = show(saved, "--backend", "half")
     assert done.exit_code == 2
-    assert "belong to --rules" in done.stderr
+    assert "require --rules" in done.stderr

@@ -256,7 +256,7 @@ def test_larger_errors_and_memory_are_noted_with_the_row():
     )
     assert found.rows[1].notes == (
         "its error against the reference grew from 1.0e-03 to 1.0e-01",
-        "its output has 2 non-finite elements, 0 before",
+        "its output has 2 non-finite elements now, 0 before",
         "its peak memory grew from 1,024 MiB to 2,048 MiB",
     )
 
@@ -281,7 +281,7 @@ def test_a_larger_error_is_noted_from_any_earlier_error(before, now, told):
 def test_errors_against_different_references_are_not_compared():
     found = difference(with_error(run(1), 1e-3), with_error(run(2), 0.9, "half"))
     assert not found.rows[1].notes
-    assert "the reference was eager and is half now" in found.notes
+    assert "the reference was eager and is now half" in found.notes
     assert [row.relative for row in found.rows] == [None, None]
 
 
@@ -329,9 +329,9 @@ def with_half(**changes: object) -> ComparisonData:
         (with_workload(batch_size=8), "batch size"),
         (with_workload(model="Other"), "model"),
         (with_workload(parameters=21), "parameters"),
-        (attrs.evolve(run(2), schedule="sequential"), "way of measuring"),
+        (attrs.evolve(run(2), schedule="sequential"), "schedule"),
         (attrs.evolve(run(2), precisionbench="9.0"), "precisionbench"),
-        (with_half(flags={"cudnn.enabled": False}), "torch's settings in half: cudnn.enabled"),
+        (with_half(flags={"cudnn.enabled": False}), "torch settings of half: cudnn.enabled"),
         (with_half(options={"dtype": "bfloat16"}), "options of half: dtype"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -346,7 +346,7 @@ def test_incomparable_runs_are_refused_with_the_mismatch(new, field):
     with pytest.raises(IncomparableError, match="--force"):
         pb.Comparison(new).against(pb.Comparison(old))
     forced = pb.Comparison(new).against(pb.Comparison(old), force=True)
-    assert to_text(forced).startswith("NOT LIKE WITH LIKE: the runs differ in")
+    assert to_text(forced).startswith("CONDITIONS DIFFER:")
 
 
 def test_differences_that_cannot_change_times_are_accepted():

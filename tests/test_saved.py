@@ -62,13 +62,13 @@ def test_all_commands_that_read_results_take_last(cache):
     assert "Ten questions" in run("explain", "last").stdout
     done = run("diff", "last~1", "last", "--force")
     assert done.exit_code == 0, done.output
-    assert "interval" in done.stdout
+    assert "95 % CI" in done.stdout
 
 
 def test_without_one_it_says_what_to_do(cache):
     done = run("show", "last")
     assert done.exit_code == 2
-    assert "last is not there: 0 comparisons are saved; run `precisionbench compare`" in done.stderr
+    assert "there is no last: 0 comparisons are saved; run `precisionbench compare`" in done.stderr
 
 
 def test_a_file_of_that_name_is_found_by_its_path(cache, tmp_path, monkeypatch):

@@ -66,7 +66,7 @@ def test_arguments_sibling_modules_and_standard_input(here):
         f"'typed' {here / 'elsewhere'}",
     ]
     assert done.returncode == 3
-    assert "no model was called" in done.stdout
+    assert "no call of a model was observed" in done.stdout
 
 
 def test_environment_variables_set_before_importing_torch_take_effect(monkeypatch):

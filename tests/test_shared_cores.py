@@ -91,7 +91,7 @@ def test_workers_share_cores_once_they_are_prepared(tmp_path, shared):
         ({"shared_cores": -1}, "shared_cores is -1"),
         ({"shared_cores": 10_000}, "give a whole number from 0 to"),
         ({"shared_cores": "2"}, "shared_cores is '2'"),
-        ({"shared_cores": 1, "launcher": "inline"}, "for worker processes"),
+        ({"shared_cores": 1, "launcher": "inline"}, "requires worker processes"),
     ],
 )
 def test_numbers_of_cores_that_cannot_be_shared_are_refused(arguments, sentence):

@@ -154,7 +154,7 @@ def test_the_ten_answers_are_a_line_each_where_they_are_short():
     text = diagnosis_text(diagnosis_of(recorded("resnet50-five")), 140)
     lines = section(f"\n{text}", "Ten questions").splitlines()
     assert len(lines) == 10
-    assert "  half-precision ceiling  typical 3.8x, at most 6.6x; brought 4.27x" in lines
+    assert "  half-precision ceiling  typical 3.8x, at most 6.6x; measured 4.27x" in lines
 
 
 def test_pages_are_not_broken_at_their_hyphens():

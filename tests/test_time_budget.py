@@ -70,15 +70,17 @@ def test_one_note_says_what_was_left_out_and_which_budget_would_do(clock):
     budget = TimeBudget(6.0, "cpu", now=clock)
     clock.now_s += 40
     budget.leave_out(rows(), rows())
-    assert budget.note() == ("the budget of 6 s left no time for the profile; budget_s=45 would do")
+    assert budget.note() == (
+        "the budget of 6 s left no time for profiling; a budget of 45 s is enough"
+    )
     half = TimeBudget(6.0, "cpu", now=clock, share=0.5)
     clock.now_s += 40
     half.leave_out(rows(), rows())
     assert "the budget of 12 s" in half.note()
-    assert "budget_s=85 would do" in half.note()
+    assert "a budget of 85 s is enough" in half.note()
 
 
 def test_the_profile_of_the_last_rows_can_be_left_out(clock):
     budget = TimeBudget(6.0, "cuda", now=clock)
     budget.leave_out_profile([CALL_S])
-    assert "no time for the profile" in budget.note()
+    assert "no time for profiling" in budget.note()

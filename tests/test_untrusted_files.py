@@ -81,7 +81,7 @@ class Plugin(Backend):
 def test_a_plugin_that_a_file_names_is_not_even_imported(install, tmp_path):
     mark = tmp_path / "imported"
     install("stranger-plugin", PLUGIN.format(mark=str(mark)), stranger="Plugin")
-    with pytest.raises(UntrustedSpecError, match="'stranger', which is a plugin"):
+    with pytest.raises(UntrustedSpecError, match="the plugin 'stranger', whose code"):
         from_file("stranger:level=b")
     assert not mark.exists()
     assert from_file("stranger:level=b", trust=True).level == "b"

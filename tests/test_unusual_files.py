@@ -43,8 +43,8 @@ def fifo(path: Path) -> Path:
 
 
 UNREADABLE = {
-    "a pipe without a writer": (fifo, "it is a device or a pipe, and not a file"),
-    "an endless device": (lambda _: Path("/dev/zero"), "it is a device or a pipe, and not a file"),
+    "a pipe without a writer": (fifo, "it is a device or a pipe, not a file"),
+    "an endless device": (lambda _: Path("/dev/zero"), "it is a device or a pipe, not a file"),
     "a folder": (lambda path: path.parent, "it is a folder"),
     "5 GB": (lambda path: sparse(path, 5 * 10**9), "it is larger than"),
     "a name with a null character": (
@@ -52,8 +52,8 @@ UNREADABLE = {
         "(null character|character that no file name can have)",
     ),
     "a name that is too long": (lambda path: path.with_name("n" * 300), "too long"),
-    "UTF-16": (lambda path: written(path, "{}".encode("utf-16")), "byte 0 is no UTF-8"),
-    "a compressed file": (lambda path: written(path, gzip.compress(b"{}")), "byte 1 is no UTF-8"),
+    "UTF-16": (lambda path: written(path, "{}".encode("utf-16")), "byte 0 is not UTF-8"),
+    "a compressed file": (lambda path: written(path, gzip.compress(b"{}")), "byte 1 is not UTF-8"),
 }
 
 
@@ -99,8 +99,8 @@ TEXTS = {
         "holds more than 10,000,000 values and keys",
     ),
     "a key twice": ('{"format": 1, "format": 2}', "the key 'format' stands twice"),
-    "NaN": ('{"seed": NaN}', "NaN is no JSON"),
-    "infinity": ('{"seed": -Infinity}', "-Infinity is no JSON"),
+    "NaN": ('{"seed": NaN}', "NaN is not JSON"),
+    "infinity": ('{"seed": -Infinity}', "-Infinity is not JSON"),
     "a large number": ('{"seed": 1e400}', "the number '1e400' is too large"),
     "a number of 400 digits": ('{"seed": 1' + "0" * 400 + "}", "the number '10000.* is too large"),
     "a number of 5,000 digits": ('{"seed": ' + "7" * 5000 + "}", "the number '7777.* is too large"),
@@ -110,7 +110,7 @@ TEXTS = {
 @pytest.mark.parametrize("case", TEXTS)
 def test_json_beyond_any_result_is_refused_before_it_is_used(case):
     text, sentence = TEXTS[case]
-    with pytest.raises(ResultFormatError, match=f"it is no precisionbench result .*{sentence}"):
+    with pytest.raises(ResultFormatError, match=f"it is not a precisionbench result .*{sentence}"):
         json_format.from_json(text, "it")
 
 
@@ -210,7 +210,7 @@ def test_a_published_file_with_hostile_values_is_refused_with_the_line(tmp_path)
     with pytest.raises(PublishedDataError, match=r"line 4: date is a number of more than 308"):
         published.read(written(tmp_path / "p.toml", text))
     twice = f"[{'a' * 100_000}]\n" * 2
-    with pytest.raises(PublishedDataError, match=r"is no TOML \(Cannot declare .{,300}\)"):
+    with pytest.raises(PublishedDataError, match=r"is not valid TOML \(Cannot declare .{,300}\)"):
         published.read(written(tmp_path / "p.toml", twice))
     deep = "[" + ".".join(["a"] * 5000) + "]\n"
     with pytest.raises(PublishedDataError, match="nested more than 100 levels deep"):
@@ -243,7 +243,7 @@ LINES = [
     (2, '{"failure": {"backend": "eager"}}', "line 2: must have name, options"),
     (2, '{"header": 3}', "line 2: "),
     (2, "[" * 100_000, "line 2: it is nested more than 100 levels deep"),
-    (2, '{"conditions": NaN}', "line 2: NaN is no JSON"),
+    (2, '{"conditions": NaN}', "line 2: NaN is not JSON"),
     (4, '{"of": "nobody", "block": {}}', "line 4: a block of the row 'nobody', which no line"),
     (4, '{"of": [], "block": {}}', "line 4: "),
     (4, '{"of": "eager", "block": {}}', "line 4: must have round, position, replica, samples"),

@@ -172,7 +172,7 @@ def test_a_function_is_found_by_module_and_name(module_file):
     assert resolve("my_models:sized", device="cpu", batch_size=7).info.inputs[0].shape == (7, 3)
     assert resolve("my_models:ready", torch.rand(2, 3), device="cpu").info.parameters == 12
     assert sys.path == path
-    with pytest.raises(WorkloadError, match="'my_models:make' takes no batch_size; give it a"):
+    with pytest.raises(WorkloadError, match="'my_models:make' has no parameter batch_size; add a"):
         resolve("my_models:make", device="cpu", batch_size=7)
 
 
@@ -265,7 +265,7 @@ def test_random_inputs_depend_on_the_seed_alone(model_file):
         ("broken.py:make", "broken.py' cannot be imported (ZeroDivisionError: division by zero)"),
         ("a folder/json.py:mkae", "has no function 'mkae'; did you mean 'make'?"),
         ("mine.py", "'mine.py' has no ':'; write 'mine.py:function' or 'mine.py:Class'"),
-        ("a folder/json.py:Net", "pass inputs= (--input-shape on the command line)"),
+        ("a folder/json.py:Net", "give inputs (--input-shape on the command line)"),
     ],
 )
 def test_a_mistake_in_the_name_of_a_file_is_a_sentence(model_file, name, message):
@@ -352,7 +352,7 @@ BAD = {
         "batch_size is [1, 2]; give a whole number of 1 or more, or a row of each, such as",
     ),
     "not a model": ((3,), {}, "the model is a int; give an nn.Module, a function"),
-    "factory of no model": ((lambda: 3, 3), {}, "the model's factory gave a int; let it return"),
+    "factory of no model": ((lambda: 3, 3), {}, "the model's factory returned a int; return"),
     "factory that fails": (
         (lambda: 1 / 0, 3),
         {},
@@ -363,7 +363,7 @@ BAD = {
         {},
         "cannot be built or copied (TypeError: no copies); give a function without arguments",
     ),
-    "no inputs": ((nn.Linear(2, 2),), {}, "came without inputs; pass inputs="),
+    "no inputs": ((nn.Linear(2, 2),), {}, "has no inputs; give inputs"),
     "a list": (
         (nn.Linear(2, 2), [torch.rand(2, 2)]),
         {},
@@ -390,7 +390,7 @@ BAD = {
     "keys that are no names": (
         (nn.Linear(2, 2), {1: torch.rand(2, 2)}),
         {},
-        "inputs has the key 1, and keyword arguments are named by text",
+        "inputs has the key 1, and names of keyword arguments must be text",
     ),
     "nested": (
         lambda: (
@@ -408,7 +408,7 @@ BAD = {
     "compiled in place": (
         lambda: (compiled_in_place(), torch.rand(2, 2)),
         {},
-        "model.compile() does not survive the copy that each backend gets; pass torch.compile(",
+        "model.compile() is lost in the copy that each backend gets; pass torch.compile(",
     ),
     "factory that ends the program": (
         (lambda: sys.exit("bye"), 3),

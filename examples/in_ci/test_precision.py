@@ -1,4 +1,4 @@
-"""Tests that hold a model to its speed and its accuracy. Copy this file, and put your model in.
+"""Tests of a model's speed and accuracy in CI. Copy this file, and insert your model.
 
 pytest examples/in_ci --precisionbench-baselines baselines --precisionbench-save
 """

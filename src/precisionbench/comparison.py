@@ -21,6 +21,7 @@ from precisionbench.errors import (
     RowNotFoundError,
     SpecError,
     did_you_mean,
+    requirement_of,
 )
 from precisionbench.report import csv_text, plots, summaries
 from precisionbench.report.csv_text import to_csv
@@ -160,8 +161,8 @@ class Comparison(ComparisonFiles, Result):
         """
         if not isinstance(backend, str):
             raise RowNotFoundError(
-                f"rows are found by name, and {backend!r} is none",
-                "use comparison.results[...] for a row by its place",
+                f"rows are selected by name, not by {backend!r}",
+                "use comparison.results[...] to get a row by its position",
             )
         for row in self.results:
             if _is_row(row, backend):
@@ -227,7 +228,7 @@ class Comparison(ComparisonFiles, Result):
             with it, and the rows left out with the reasons.
 
         Raises:
-            SpecError: `within` is no number of 0 or more.
+            SpecError: `within` is not a number of 0 or more.
             RowNotFoundError: no row is within tolerance; the reason names each.
         """
         return best_row(self.data, within)
@@ -248,7 +249,7 @@ class Comparison(ComparisonFiles, Result):
         return Records((*observations(self.data)[row], *interval_notes(self.data)[row]))
 
     def under_rules(self, backend: str, engines: Sequence[str] = ()) -> tuple[rules.Statement, ...]:
-        """A row under the conventions of trtexec, jetson_benchmarks, MLPerf and a wall clock.
+        """A row by the reporting conventions of trtexec, jetson_benchmarks, MLPerf and wall clocks.
 
         Args:
             backend: as for `comparison[...]`.
@@ -256,8 +257,8 @@ class Comparison(ComparisonFiles, Result):
                 would add to this one's.
 
         Returns:
-            One statement for each figure of each rule, in a fixed order. A figure that cannot be
-            stated has no value and a reason.
+            One statement for each figure of each convention, in a fixed order. A figure that cannot
+            be stated has a reason instead of a value.
 
         Raises:
             PrecisionBenchError: there is no such row, or it failed.
@@ -409,7 +410,7 @@ def _error_of(failure: BackendFailure) -> PrecisionBenchError:
         kind = PrecisionBenchError
     reason = failure.reason
     if kind is BackendUnavailableError:
-        reason = reason.removeprefix("needs ")
+        reason = requirement_of(reason)
     error: PrecisionBenchError = kind(reason, failure.remedy)
     error.reason = f"{failure.backend}: {failure.reason}"
     return error

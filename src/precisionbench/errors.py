@@ -81,7 +81,16 @@ class BackendUnavailableError(PrecisionBenchError):
     def __init__(self, requirement: str, remedy: str = "") -> None:
         super().__init__(requirement, remedy)
         self.requirement = self.reason
-        self.reason = f"needs {self.requirement}"
+        self.reason = f"requires {self.requirement}"
+
+
+def requirement_of(reason: str) -> str:
+    """What a backend lacks here, from the reason of its `BackendUnavailableError`.
+
+    Args:
+        reason: of this version (`requires an NVIDIA GPU`) or of an old result file (`needs ...`).
+    """
+    return reason.removeprefix("requires ").removeprefix("needs ")
 
 
 class PreparationError(PrecisionBenchError):
@@ -220,7 +229,7 @@ def traceback_of(error: BaseException) -> str:
 
     try:
         return text_of("".join(traceback.format_exception(error)), _TRACEBACK_LIMIT)
-    except Exception:  # such as notes that are no text
+    except Exception:  # such as notes that are not text
         return one_line(error)
 
 

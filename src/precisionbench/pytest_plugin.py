@@ -65,17 +65,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--precisionbench-baselines",
         metavar="DIR",
-        help="Fail tests whose rows became slower than in the results saved here.",
+        help="Fail a test whose rows became slower than in the results saved here.",
     )
     group.addoption(
         "--precisionbench-save",
         action="store_true",
-        help="Make the baselines that are missing, from tests that pass.",
+        help="Save missing baselines, from tests that pass.",
     )
     group.addoption(
         "--precisionbench-overwrite",
         action="store_true",
-        help="Let --precisionbench-output and --precisionbench-save replace files.",
+        help="Let --precisionbench-output and --precisionbench-save replace existing files.",
     )
 
 
@@ -83,7 +83,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read our options and register the mark."""
     config.addinivalue_line(
         "markers",
-        f"{_MARK}(device): measure on this device, and skip the test where there is none",
+        f"{_MARK}(device): measure on this device; skip the test if there is none",
     )
     option = config.getoption
     output, baselines, save, overwrite = (

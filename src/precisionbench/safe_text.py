@@ -67,7 +67,7 @@ def _characters(text: str) -> Iterator[str]:
 
 
 def _joins(before: str, joiner: str, after: str) -> bool:
-    """Whether it is a joiner that changes how its neighbours look, as in RFC 5892 and in emoji."""
+    """Whether it is a joiner that changes how its neighbours are drawn (RFC 5892, emoji)."""
     if joiner not in _JOINERS or category(after) not in ("Lo", "So"):
         return False
     if combining(before) == _VIRAMA:

@@ -34,7 +34,7 @@ def split_spec(spec: str) -> tuple[str, dict[str, str]]:
         option, equals, value = part.partition("=")
         if not equals:
             raise SpecError(
-                f"{spec!r} has {part!r} where an option should stand",
+                f"{spec!r} has {part!r} in the place of an option",
                 f"write '{name}:option=value,option=value'",
             )
         if option in options:

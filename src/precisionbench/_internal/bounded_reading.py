@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 # Without it, opening a pipe that nobody writes to waits for ever. Windows has no such flag, and
-# translates line ends unless it is told not to.
+# translates line ends by default.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -19,8 +19,8 @@ def read_bytes(path: str | os.PathLike[str], most_bytes: int) -> bytes:
         most_bytes: size that it may have.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
-        ValueError: it is larger, or the path is none.
+        OSError: it cannot be read, or is not a regular file.
+        ValueError: it is larger, or the path is not one.
     """
     name = os.fsdecode(path)
     if "\0" in name:
@@ -40,7 +40,7 @@ def _check_regular(status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError("it is a folder")
     if not stat.S_ISREG(status.st_mode):
-        raise OSError("it is a device or a pipe, and not a file")
+        raise OSError("it is a device or a pipe, not a file")
 
 
 def read_text(path: str | os.PathLike[str], most_bytes: int) -> str:
@@ -51,8 +51,8 @@ def read_text(path: str | os.PathLike[str], most_bytes: int) -> str:
         most_bytes: size that it may have.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
-        ValueError: it is larger or no UTF-8, or the path is none.
+        OSError: it cannot be read, or is not a regular file.
+        ValueError: it is larger, not UTF-8, or the path is not one.
     """
     return read_bytes(path, most_bytes).decode("utf-8-sig")
 
@@ -64,7 +64,7 @@ def why_unreadable(error: OSError | ValueError) -> str:
         error: that `read_bytes` or `read_text` raised.
     """
     if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} is no UTF-8"
+        return f"byte {error.start} is not UTF-8"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error)

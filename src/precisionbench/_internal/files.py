@@ -82,7 +82,7 @@ def output_file(path: str | os.PathLike[str], overwrite: bool) -> Path:
 
     Raises:
         OutputExistsError: the file exists and may not be replaced.
-        OutputError: it can be no file.
+        OutputError: it cannot be a file.
     """
     given = usable_path(path, OutputError)
     kind = _kind(given)
@@ -132,7 +132,7 @@ def existing_folder(folder: str | os.PathLike[str]) -> Path:
         folder: that a user gave.
 
     Raises:
-        OutputError: what stands there is no folder.
+        OutputError: it is not a folder.
     """
     given = usable_path(folder, OutputError)
     place = next(place for place in (given, *given.absolute().parents) if place.exists())
@@ -175,7 +175,7 @@ def _errors_of(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def _exists(path: str | os.PathLike[str]) -> OutputExistsError:
     return OutputExistsError(
-        f"{quoted(path)} exists", "choose another name, or pass overwrite (--overwrite)"
+        f"{quoted(path)} exists", "choose another name, or give overwrite (--overwrite)"
     )
 
 
@@ -189,7 +189,7 @@ def remedy_for(error: OSError, otherwise: str) -> str:
 
     Args:
         error: of the system.
-        otherwise: what to do where it is no matter of space.
+        otherwise: what to do where space is not the problem.
     """
     return f"free space there, or {otherwise}" if error.errno in _NO_SPACE else otherwise
 

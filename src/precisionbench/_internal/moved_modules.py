@@ -18,7 +18,7 @@ MOVED = {
     "precisionbench.doctor.examining": "precisionbench.doctor.examine",
     "precisionbench.evidence": "precisionbench.results.evidence",
     "precisionbench.experiments": "precisionbench.workflows.experiments",
-    # where `from precisionbench.checking import running` looks for it
+    # where `from precisionbench.checking import running` finds it
     "precisionbench.scriptcheck.running": "precisionbench.scriptcheck.check",
     "precisionbench.quality": "precisionbench.analysis.data_quality",
 }

@@ -23,13 +23,13 @@ def usable_path(path: Any, refusal: type[PrecisionBenchError]) -> Path:
         refusal: class of the error.
 
     Raises:
-        refusal: it is no path, empty or too long, or has a character that no name can have.
+        refusal: it is not a path, is empty or too long, or has a character that no name can have.
     """
     try:
         name = os.fsdecode(path)
         os.lstat(name)
     except TypeError as exc:
-        raise refusal(f"{path!r} is no path", "give a str or a pathlib.Path") from exc
+        raise refusal(f"{path!r} is not a path", "give a str or a pathlib.Path") from exc
     except ValueError as exc:  # a null character, or a surrogate that stands for no byte
         raise refusal(
             f"{quoted(path)} has a character that no file name can have", _OTHER_NAME

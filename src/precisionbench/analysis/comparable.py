@@ -1,4 +1,4 @@
-"""Whether two runs may be held against each other: what differs beside the time that passed."""
+"""Whether two runs are comparable: the conditions in which they differ."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from precisionbench.results import BackendResult, ComparisonData
 from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.json_values import Json
 
-_MOST_TOLD = 8
+_MOST_SHOWN = 8
 
 
 @attrs.frozen(repr=False)
@@ -20,9 +20,9 @@ class Mismatch(Shown):
     """Something that differs between two runs and can change times.
 
     Attributes:
-        field: what, in words.
-        old: as it was in the older run.
-        new: as it is in the newer one.
+        field: name of the condition.
+        old: its value in the older run.
+        new: its value in the newer run.
     """
 
     field: str
@@ -34,10 +34,10 @@ class Mismatch(Shown):
 
 
 def mismatches(old: ComparisonData, new: ComparisonData) -> tuple[Mismatch, ...]:
-    """Everything that makes comparing two runs wrong.
+    """Every condition in which two runs differ and that can change times.
 
-    The seed, Python's patch release, and packages on which no common row's backend claims to
-    depend are not among it.
+    The seed, Python's patch release, and packages that no common row's backend depends on are left
+    out.
 
     Args:
         old: the run to compare with.
@@ -66,7 +66,7 @@ def _conditions(data: ComparisonData, packages: list[str]) -> dict[str, object]:
             f"{t.path or 'input'} {'x'.join(map(str, t.shape))} {t.dtype}" for t in workload.inputs
         ),
         "batch size": workload.batch_size,
-        "way of measuring": data.schedule,
+        "schedule": data.schedule,
         "shared cores": data.shared_cores,
         "GPU": gpu.name if gpu else None,
         "multiprocessors": gpu.multiprocessors if gpu else None,
@@ -88,7 +88,7 @@ def _conditions(data: ComparisonData, packages: list[str]) -> dict[str, object]:
 
 
 def _packages(old: ComparisonData, new: ComparisonData) -> list[str]:
-    """What the rows of both runs, or either's model, use beside torch."""
+    """Packages besides torch that the rows of both runs, or the model of one, depend on."""
     before, now = _packages_by_backend(old), _packages_by_backend(new)
     common = sorted(before.keys() & now.keys())
     needed = [package for name in common for package in now[name] if package in before[name]]
@@ -115,7 +115,7 @@ def _of_rows(old: ComparisonData, new: ComparisonData) -> Iterator[Mismatch]:
 def _of_row(old: BackendResult, new: BackendResult) -> Iterator[Mismatch]:
     name = new.backend
     yield from _differing(f"options of {name}", old.options, new.options)
-    yield from _differing(f"torch's settings in {name}", old.flags, new.flags)
+    yield from _differing(f"torch settings of {name}", old.flags, new.flags)
     clocks = old.measurement.clock, new.measurement.clock
     if clocks[0] != clocks[1]:
         yield Mismatch(f"clock of {name}", *clocks)
@@ -128,19 +128,19 @@ def _differing(what: str, old: Mapping[str, Json], new: Mapping[str, Json]) -> I
 
 
 def refuse(found: tuple[Mismatch, ...]) -> None:
-    """Raise an error that names what differs; nothing where nothing does.
+    """Raise an error that names what differs, if anything does.
 
     Args:
-        found: as `mismatches` gives it.
+        found: the result of `mismatches`.
 
     Raises:
         IncomparableError: something differs.
     """
     if not found:
         return
-    told = ", ".join(map(str, found[:_MOST_TOLD]))
-    more = f" and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
+    shown = ", ".join(map(str, found[:_MOST_SHOWN]))
+    more = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
     raise IncomparableError(
-        f"the two runs differ in {told}{more}",
-        "measure both alike, or compare them all the same with force (--force)",
+        f"the two runs differ in {shown}{more}",
+        "measure both under the same conditions, or compare them anyway with force (--force)",
     )

@@ -24,7 +24,7 @@ from precisionbench.results.comparison_data import BackendResult, ComparisonData
 from precisionbench.results.grouping import by_replica, samples_of
 from precisionbench.results.measurement import Block
 from precisionbench.statistics import bimodality, carryover, outliers, steadiness
-from precisionbench.statistics.series import Steadiness
+from precisionbench.statistics.series import Outliers, Steadiness
 
 # Outliers are reported if they are at least this share of the samples, or move the mean this found.
 _OUTLIER_SHARE = 0.01
@@ -34,17 +34,15 @@ _CARRYOVER_ALPHA = 0.01
 _Position = tuple[int, int, int]  # session, round, position
 
 _STEADINESS_TEXT = {
-    Steadiness.WARMUP: "it got {} faster while it was measured and stayed so, as if warm-up had "
-    "not been over",
-    Steadiness.SLOWDOWN: "it got {} slower while it was measured and stayed so, as a device does "
-    "that becomes hot or shared",
-    Steadiness.NO_STEADY_STATE: "it changed its speed to and fro while it was measured, by {}",
+    Steadiness.WARMUP: "became faster during the run ({}): warm-up was probably too short",
+    Steadiness.SLOWDOWN: "became slower during the run ({}): probably heat or other load",
+    Steadiness.NO_STEADY_STATE: "throughput fluctuated during the run ({})",
 }
 _LABEL_TEXT = {
-    "sync_inside": "a call waits for the device inside, so its latency is the host's clock's, with "
-    "the device drained at both ends",
-    "stream_escape": "its work runs on another stream than ours, so its latency is the host's "
-    "clock's, with the device drained at both ends",
+    "sync_inside": "the model synchronises with the GPU, so the latency is host time around "
+    "synchronised calls",
+    "stream_escape": "the work runs on another CUDA stream, so the latency is host time around "
+    "synchronised calls",
 }
 
 
@@ -93,7 +91,7 @@ def observations(data: ComparisonData) -> Mapping[str, tuple[Observation, ...]]:
 _CARRYOVER = Observation(
     "carryover",
     None,
-    "its blocks depend on which row ran just before them, so some of that is in its figures",
+    "times depend on which row ran just before, so its figures include some carry-over",
 )
 
 
@@ -104,18 +102,17 @@ def _labels(row: BackendResult) -> Iterator[Observation]:
 
 
 def _launching(row: BackendResult) -> Iterator[Observation]:
-    """Whether the host and not the device limits the latency."""
+    """Whether the row is launch-bound, or nearly."""
     bound, device_s = row.launch_bound, row.device_s or row.graph_s
     if bound is None or device_s is None or row.enqueue_s is None:
         return
     share = row.enqueue_s / device_s
-    graph = f"; as a CUDA graph it takes {row.graph_s * 1e3:.3g} ms" if row.graph_s else ""
-    times = f"{row.enqueue_s * 1e3:.3g} ms against {device_s * 1e3:.3g} ms{graph}"
+    graph = f", CUDA graph {row.graph_s * 1e3:.3g} ms" if row.graph_s else ""
+    times = f"launch {row.enqueue_s * 1e3:.3g} ms, GPU {device_s * 1e3:.3g} ms{graph}"
     text = {
-        "host_bound": "the host takes longer to launch it than the device to compute it "
-        f"({times}), so precision hardly matters; use a larger batch or a CUDA graph",
-        "host_risk": "the host takes nearly as long to launch it as the device to compute it "
-        f"({times}); on a slower host it would decide the latency",
+        "host_bound": f"launch-bound ({times}): a lower precision gives almost nothing; use a "
+        "larger batch or a CUDA graph",
+        "host_risk": f"nearly launch-bound ({times}): launch-bound on a slower host",
     }
     yield Observation(bound, share, text[bound])
 
@@ -132,7 +129,7 @@ def _throttled(
         return
     share = len(throttled) / len(blocks)
     reasons = ", ".join(sorted({reason for reasons in throttled for reason in reasons}))
-    text = f"the device held its clocks down in {share:.0%} of its blocks ({reasons})"
+    text = f"GPU clocks were throttled in {share:.0%} of its blocks ({reasons})"
     without = "" if row.backend == reference else _without(unaffected().get(row.backend))
     yield Observation("throttled", share, text + without)
 
@@ -144,11 +141,11 @@ def _unthrottled_speedups(data: ComparisonData) -> Mapping[str, Speedup]:
 
 
 def _without(found: Speedup | None) -> str:
-    """The speed-up without throttling, as the end of the sentence."""
+    """The speed-up without throttled rounds, as the end of the sentence."""
     if found is None:
-        return "; too few rounds are without it to say what it would be otherwise"
+        return "; too few rounds without throttling for a speed-up"
     interval = f"{found.value:.3g}x ({span(found.interval)})"
-    return f"; from the other rounds alone the speed-up is {interval}"
+    return f"; speed-up without these rounds {interval}"
 
 
 def unthrottled(data: ComparisonData) -> ComparisonData | None:
@@ -220,9 +217,15 @@ def _outliers(row: BackendResult) -> Iterator[Observation]:
         yield Observation(
             "outliers",
             found.count / found.total,
-            f"{found.count} of {found.total} samples lie far out; the mean is "
-            f"{found.mean / found.median:.3g} times the median",
+            _outliers_text(found),
         )
+
+
+def _outliers_text(found: Outliers) -> str:
+    are = "is an outlier" if found.count == 1 else "are outliers"
+    pull = found.mean / found.median
+    moved = f"; mean {pull:.3g}x the median" if abs(pull - 1) >= _OUTLIER_PULL else ""
+    return f"{found.count} of {found.total} samples {are}{moved}"
 
 
 def gap_text(gap: float) -> str:
@@ -231,20 +234,20 @@ def gap_text(gap: float) -> str:
     Args:
         gap: difference of two values as a share of the smaller one.
     """
-    return f"{gap:.1%}" if gap < 1 else f"a factor of {1 + gap:.3g}"
+    return f"{gap:.1%}" if gap < 1 else f"{1 + gap:.3g}x"
 
 
 def _bimodality(row: BackendResult) -> list[Observation]:
-    """Whether the samples of a steady row are bimodal; changes of speed also make two groups.
+    """Whether the samples of a steady row are bimodal; changes of speed also make two modes.
 
-    Where no single process is bimodal, the groups are processes, which the interval covers.
+    Where no single process is bimodal, the modes are processes, which the interval covers.
     """
     blocks = row.measurement.blocks
     modes = bimodality(samples_of(blocks))
     if modes is None or not any(bimodality(samples_of(own)) for own in by_replica(blocks).values()):
         return []
     text = (
-        f"its samples fall into two groups, {gap_text(modes.gap)} apart, the slower one with "
-        f"{modes.slow_share:.0%} of them; the median may jump between them"
+        f"bimodal: modes {1 + modes.gap:.3g}x apart, {modes.slow_share:.0%} of the samples in the "
+        "slower one; the median can be in either"
     )
     return [Observation("bimodal", modes.gap, text)]

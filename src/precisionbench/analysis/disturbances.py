@@ -1,4 +1,4 @@
-"""Whether the machine did something else while rows were measured, and what that did to the times.
+"""Other load and throttling while rows were measured, and their effect on the times.
 
 Pure functions of the blocks and of what was sampled between the rounds.
 """
@@ -20,7 +20,7 @@ from precisionbench.results.measurement import Block
 from precisionbench.statistics import Interval
 
 # A call on several cores waits for the slowest of them, so a quarter of a core counts. On a machine
-# of many cores the scheduler finds free ones, unless others keep more than a few busy.
+# of many cores the scheduler finds free ones, unless other processes keep more than a few busy.
 _BUSY_CORES = 0.25
 _BUSY_SHARE = 0.05
 # CPU times step in ticks of 10 ms for each process; less than this can be rounding.
@@ -35,14 +35,14 @@ RowRound = tuple[str | None, int, int]  # row (None: of all rows), session, roun
 
 @attrs.frozen(repr=False)
 class Disturbance(Shown):
-    """Something else that the machine did in some rounds.
+    """Other load or throttling in some rounds.
 
     Attributes:
-        kind: `cpu` (others used the cores), `gpu` (others computed on the GPU) or `clocks` (the
-            GPU's clocks were held down).
+        kind: `cpu` (other processes used the cores), `gpu` (other processes used the GPU) or
+            `clocks` (the GPU's clocks were throttled).
         rounds: number of these rounds.
-        cpu: of `cpu`: the round in the middle, by how many cores others kept busy.
-        names: of `gpu` the other processes, of `clocks` the reasons.
+        cpu: for `cpu`, CPU use in the round of median load.
+        names: for `gpu` the other processes, for `clocks` the reasons.
     """
 
     kind: str
@@ -53,13 +53,13 @@ class Disturbance(Shown):
 
 @attrs.frozen(repr=False)
 class Disturbances(Shown):
-    """Everything else that the machine did, and what it did to the times.
+    """All disturbances of a run, and their effect on the times.
 
     Attributes:
         rounds: number of all rounds.
-        causes: what happened, one of each kind at most.
-        slowdown: by what share blocks of these rounds took longer than others of the same replica;
-            None where there is nothing to compare.
+        causes: the disturbances, one of each kind at most.
+        slowdown: relative slowdown of blocks in disturbed rounds over other blocks of the same
+            replica; None where there is nothing to compare.
         widest: the latency that has the widest interval of all rows.
         widest_without: the same without these rounds; None where too few are left.
     """
@@ -72,7 +72,7 @@ class Disturbances(Shown):
 
 
 def is_busy(cpu: CpuUse) -> bool:
-    """Whether others use so much of the CPU that it disturbs.
+    """Whether other processes use enough of the CPU to disturb the measurement.
 
     Args:
         cpu: the use of the cores on which rows are measured.
@@ -83,7 +83,7 @@ def is_busy(cpu: CpuUse) -> bool:
 
 @cached_by_identity
 def disturbances(data: ComparisonData) -> Disturbances | None:
-    """What else the machine did while rows were measured; None where nothing is known of it.
+    """Other load and throttling while rows were measured; None where there was none.
 
     Args:
         data: the comparison.

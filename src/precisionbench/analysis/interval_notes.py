@@ -1,4 +1,4 @@
-"""What a reader must know of a row's intervals: why they are wide, and why figures disagree."""
+"""Notes on a row's intervals: why they are wide, and why figures disagree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from precisionbench.results.latency import processes, replica_levels
 from precisionbench.statistics.ratios import mean_level_interval, spread_of_levels
 from precisionbench.statistics.verdicts import MARGIN
 
-# From this half-width on, a row says why the interval of its latency is so wide.
+# From this half-width on, a note gives the reason for the wide interval of the latency.
 _WIDE = 0.1
 _CONFIDENCE = 0.95
 _DRIFTS = ("warmup", "slowdown", "no_steady_state")
@@ -31,7 +31,7 @@ def interval_notes(data: ComparisonData) -> Mapping[str, tuple[Observation, ...]
 
     Returns:
         Observations by row; empty where there are none. Their codes are `one_process`,
-        `wide_interval`, `differs_from_latencies`, and the reasons of missing verdicts.
+        `wide_interval`, `differs_from_latencies`, and the reasons of inconclusive verdicts.
     """
     found = speedups(data)
     return {
@@ -46,7 +46,7 @@ def interval_notes(data: ComparisonData) -> Mapping[str, tuple[Observation, ...]
 
 
 def _one_process(data: ComparisonData, row: BackendResult) -> Iterator[Observation]:
-    """Whether nothing in a row tells what another process would show."""
+    """Whether a row has one process only, so that it shows no run-to-run variance."""
     if data.schedule != "rounds" or row.measurement.is_reported or _process_count(row) > 1:
         return
     yield Observation(
@@ -59,60 +59,57 @@ def _one_process(data: ComparisonData, row: BackendResult) -> Iterator[Observati
 def _covered(data: ComparisonData, row: BackendResult) -> str:
     """What the interval of a row with one process covers."""
     if data.noise_floor:
-        return f"± covers the {data.noise_floor:.2%} that is known of the device"
+        return f"the CI uses the noise floor of {data.noise_floor:.2%}"
     if row.process_spread and row.process_spread.degrees:
-        return "± covers what the processes of other rows differ by"
-    return f"± covers this process only, and speed-ups have no verdict; {ONE_PROCESS_REMEDY}"
+        return "the CI uses that of the other rows"
+    return f"the CI covers this run only, and speed-ups are inconclusive; {ONE_PROCESS_REMEDY}"
 
 
 def _wide(row: BackendResult) -> Iterator[Observation]:
     width = row.latency.relative_half_width
     if width <= _WIDE or row.measurement.is_reported:
         return
-    yield Observation("wide_interval", width, f"its ± is wide, because {_why_wide(row)}")
+    yield Observation("wide_interval", width, f"wide CI: {_why_wide(row)}")
 
 
 def _why_wide(row: BackendResult) -> str:
-    """The larger part of the half-width in words."""
+    """The larger part of the half-width as text."""
     levels = [*replica_levels(processes(row.measurement.blocks, row.schedule)).values()]
     between = mean_level_interval(levels, _CONFIDENCE, row.process_spread, row.noise_floor)
     if between.exp().relative_half_width < row.latency.relative_half_width / math.sqrt(2):
-        return "its blocks vary"
+        return "its latency varies within each process"
     if len(levels) > 1 and spread_of_levels(levels, row.process_spread) is not row.process_spread:
         difference = math.expm1(max(levels) - min(levels))
-        return f"its {len(levels)} processes differ by {gap_text(difference)}"
+        return f"its {len(levels)} processes differ by {gap_text(difference)} (run-to-run variance)"
     sd = row.process_spread.sd if row.process_spread else row.noise_floor
-    return (
-        f"processes of the same row differ by {gap_text(math.expm1(sd))} (standard deviation over "
-        "all rows)"
-    )
+    return f"run-to-run variance of {gap_text(math.expm1(sd))} (standard deviation over all rows)"
 
 
 def _no_verdict(
     data: ComparisonData, row: BackendResult, found: Speedup | None
 ) -> Iterator[Observation]:
-    """Why a row has no verdict, and what would give it one."""
+    """Why a row's verdict is inconclusive, and what would decide it."""
     if found is None or found.reason not in NO_VERDICTS or data.schedule == "sequential":
         return
-    if found.reason == "one_process" and _process_count(row) == 1:  # `_one_process` says it
+    if found.reason == "one_process" and _process_count(row) == 1:  # `_one_process` reports it
         return
     text = why(data, row.backend, found)
-    yield Observation(found.reason, None, f"no verdict on its speed-up: {text}")
+    yield Observation(found.reason, None, f"speed-up inconclusive: {text}")
 
 
 def _process_count(row: BackendResult) -> int:
     return len(replicas(processes(row.measurement.blocks, row.schedule)))
 
 
-# --- the speed-up beside the ratio of the latencies shown -----------------------------------------
+# --- the speed-up and the ratio of the latencies shown --------------------------------------------
 
 
 def _disagreement(
     data: ComparisonData, row: BackendResult, found: Speedup | None
 ) -> Iterator[Observation]:
-    """Whether the ratio of the two latencies shown lies outside of the speed-up's interval.
+    """Whether the ratio of the two latencies shown is outside the speed-up's interval.
 
-    Both come from the same samples, so what processes differ by is no excuse.
+    Both come from the same samples, so run-to-run variance does not explain it.
     """
     if found is None or row.backend == data.reference:
         return
@@ -124,8 +121,8 @@ def _disagreement(
     yield Observation(
         "differs_from_latencies",
         ratio / found.value,
-        f"the latencies shown give {ratio:.3g}x, its speed-up is {found.value:.3g}x: "
-        f"{_why_they_differ(data, base, row)}; only the speed-up compares the rows round by round",
+        f"the latencies shown give {ratio:.3g}x, the speed-up is {found.value:.3g}x: "
+        f"{_why_they_differ(data, base, row)}; use the speed-up, which compares rows in each round",
     )
 
 
@@ -140,14 +137,14 @@ def _why_they_differ(data: ComparisonData, base: BackendResult, row: BackendResu
     bimodal = [name for name, found in codes.items() if "bimodal" in found]
     if bimodal:
         names = " and ".join(bimodal)
-        return f"samples of {names} fall into two groups, and a median is in one of them"
+        return f"the samples of {names} are bimodal"
     rounds = [by_round(one.measurement.blocks).keys() for one in (base, row)]
     if rounds[0] != rounds[1]:
         return "the rows were not measured in the same rounds"
     drifting = [name for name, found in codes.items() if found & {*_DRIFTS}]
     if drifting:
-        return f"the speed of {' and '.join(drifting)} changed during the run"
-    return "a latency is the median of all rounds, which vary"
+        return f"the throughput of {' and '.join(drifting)} changed during the run"
+    return "a latency is the median of all rounds, and rounds vary"
 
 
 def _codes(data: ComparisonData, name: str) -> set[str]:

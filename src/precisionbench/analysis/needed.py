@@ -1,7 +1,7 @@
-"""What would tell two rows apart whose interval is too wide: more rounds, or more processes.
+"""How many rounds or processes would make an inconclusive comparison conclusive.
 
 The half-width of a speed-up has two parts. Noise within a process shrinks with the square root of
-the rounds. The difference between processes does not: only more processes narrow it.
+the rounds. Run-to-run variance does not: only more processes reduce it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from precisionbench.statistics.verdicts import ALPHA, MARGIN
 # A comparison ends after this many rounds, whatever its budget.
 _MOST_ROUNDS = 100
 _MOST_REPLICAS = 16
-# The half-width to aim at, as a share of the one that is just narrow enough.
+# The target half-width, as a share of the largest one that allows a verdict.
 _AIM = 0.8
-# Of a budget that is not known, the share that the rounds have; warm-up has the rest.
+# Share of an unknown budget that rounds take; warm-up takes the rest.
 _SHARE_OF_ROUNDS = 0.75
 
 _Rows = tuple[Sequence[Block], Sequence[Block]]
@@ -41,7 +41,7 @@ def rounds_needed(pair: _Rows, interval: Interval) -> int | None:
         interval: of their ratio, from the rounds that they share.
 
     Returns:
-        The estimate; None where the difference between processes alone is too large, or more than
+        The estimate; None where run-to-run variance alone is too large, or more than
         100 rounds would be needed.
     """
     rounds, share = shared_rounds(*pair), _within_share(pair)
@@ -57,8 +57,8 @@ def rounds_needed(pair: _Rows, interval: Interval) -> int | None:
 def budget_needed_s(data: ComparisonData, name: str, interval: Interval) -> float | None:
     """The budget in seconds that would give a row a verdict.
 
-    What a round takes is computed from the samples; what the rest takes is what they leave of the
-    budget, or a quarter of it where the budget is not known.
+    The time of a round is computed from the samples. The rest is what they leave of the budget, or
+    a quarter of it where the budget is not known.
 
     Args:
         data: the comparison.
@@ -66,7 +66,7 @@ def budget_needed_s(data: ComparisonData, name: str, interval: Interval) -> floa
         interval: of its speed-up.
 
     Returns:
-        The estimate; None where no number of rounds would do.
+        The estimate; None where no number of rounds is enough.
     """
     rows = {row.backend: row.measurement.blocks for row in data.results}
     needed = rounds_needed((rows[data.reference], rows[name]), interval)
@@ -104,7 +104,7 @@ def replicas_needed(data: ComparisonData, name: str, interval: Interval) -> int 
 
 
 def _reach(count: int, rows: int, confidence: float) -> float:
-    """The half-width with so many replicas of each row, in units that cancel."""
+    """The half-width with this number of replicas of each row, in units that cancel."""
     from scipy.special import stdtrit
 
     return float(stdtrit(rows * (count - 1), (1 + confidence) / 2)) / math.sqrt(count)

@@ -1,4 +1,4 @@
-"""The reasons of verdicts as text, with what to do about those that are inconclusive."""
+"""The reasons of verdicts as text, with the remedy for inconclusive ones."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from precisionbench.analysis.needed import budget_needed_s, replicas_needed
 from precisionbench.results.comparison_data import ComparisonData, Speedup
 
 _TEXTS = {
-    "excludes_1": "the interval excludes 1",
-    "includes_1": "the interval includes 1",
-    "within_margin": "the interval lies within the margin",
+    "excludes_1": "the CI excludes 1",
+    "includes_1": "the CI includes 1",
+    "within_margin": "the CI is within the margin",
     "small_effect": "the difference is within the margin",
-    "not_interleaved": "rows were measured one after another",
-    "no_shared_rounds": "the two share no rounds",
+    "not_interleaved": "rows were not interleaved",
+    "no_shared_rounds": "the two rows share no rounds",
     "too_few_rounds": "too few rounds",
     "one_process": "run-to-run variance was not measured",
-    "processes_differ": "processes of the same row differ too much",
+    "processes_differ": "run-to-run variance is too large",
 }
 # For a cell of a table; other reasons are short already.
 _SHORT = {
@@ -26,10 +26,10 @@ _SHORT = {
     "one_process": "one process",
     "processes_differ": "run-to-run variance",
 }
-# With these an interval is the range seen, and no confidence interval.
+# With these reasons an interval is the range of the rounds, not a confidence interval.
 FEW_ROUNDS = ("no_shared_rounds", "too_few_rounds")
-ONE_PROCESS_REMEDY = "use two replicas or more, or give the noise_floor of precisionbench examine"
-# Reasons for which there is no verdict at all, whatever the interval.
+ONE_PROCESS_REMEDY = "use 2 or more replicas, or the noise floor from precisionbench doctor"
+# Reasons for which the verdict is inconclusive, whatever the interval.
 NO_VERDICTS = (
     "not_interleaved",
     "no_shared_rounds",
@@ -58,7 +58,7 @@ def short_reason(reason: str) -> str:
 
 
 def why(data: ComparisonData, name: str, found: Speedup) -> str:
-    """The reason of a row's verdict, with what would give it one.
+    """The reason of a row's verdict, with the remedy if it is inconclusive.
 
     Args:
         data: the comparison.
@@ -66,7 +66,7 @@ def why(data: ComparisonData, name: str, found: Speedup) -> str:
         found: its speed-up.
 
     Returns:
-        Such as `too few rounds: about 150 s would do (budget_s)`.
+        Such as `too few rounds: use a time budget of about 150 s`.
     """
     text, remedy = reason_text(found.reason), _remedy(data, name, found)
     return f"{text}: {remedy}" if remedy else text
@@ -74,22 +74,22 @@ def why(data: ComparisonData, name: str, found: Speedup) -> str:
 
 def _remedy(data: ComparisonData, name: str, found: Speedup) -> str:
     if found.reason == "not_interleaved":
-        return "use launcher='process'"
+        return "use the launcher 'process'"
     if found.reason in FEW_ROUNDS and (failed := _failed(data, name)):
-        return f"{failed} failed before there were more; see its warning"
+        return f"{failed} failed during the run; see its warning"
     if found.reason == "no_shared_rounds":
-        return "give a larger budget_s"
+        return "use a larger time budget"
     if found.reason == "one_process":
         return ONE_PROCESS_REMEDY
     if found.reason in ("too_few_rounds", "includes_1"):
         needed_s = budget_needed_s(data, name, found.interval)
         if needed_s:
-            return f"about {_rounded(needed_s)} s would do (budget_s)"
+            return f"use a time budget of about {_rounded(needed_s)} s"
     if found.reason == "too_few_rounds":
-        return "measure longer"
+        return "use a larger time budget"
     if found.reason in ("processes_differ", "includes_1"):
         count = replicas_needed(data, name, found.interval)
-        return f"more processes would do (replicas={count})" if count else "use a quiet machine"
+        return f"use {count} replicas" if count else "use an idle machine"
     return ""
 
 

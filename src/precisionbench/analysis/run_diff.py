@@ -1,7 +1,7 @@
 """Changes from one run to a later one: a ratio per row, with its interval and verdict.
 
 Two runs are two sessions. Drift between them does not cancel as it does within one, so the interval
-covers the spread between processes and a possible shift between sessions. Drift does cancel in the
+covers run-to-run variance and a possible shift between sessions. Drift does cancel in the
 speed-up over the reference, which each run measured in the same rounds.
 """
 
@@ -108,7 +108,7 @@ def difference(
     Args:
         old: the run to compare with.
         new: the run to judge.
-        found: other differences of the two runs, if they are compared in spite of them.
+        found: other differences of the two runs, if they are compared anyway.
 
     Returns:
         The change of each row measured in both.
@@ -209,7 +209,7 @@ class _Pair:
         return Speedup.of(interval, verdict, reason)
 
     def _why_inconclusive(self, name: str) -> str:
-        """The reason why no verdict on a row is possible; empty where one is."""
+        """The reason why a row's verdict is inconclusive; empty where it is not."""
         rows = self.old[name].measurement.blocks, self.new[name].measurement.blocks
         if "sequential" in {run.schedule for run in self.runs}:
             return "not_interleaved"
@@ -302,7 +302,7 @@ def _larger_errors(old: Agreement, new: Agreement) -> Iterator[str]:
         yield f"its error against the reference grew from {before:.1e} to {now:.1e}"
     if new.nonfinite_count > old.nonfinite_count:
         yield (
-            f"its output has {new.nonfinite_count:,} non-finite elements, "
+            f"its output has {new.nonfinite_count:,} non-finite elements now, "
             f"{old.nonfinite_count:,} before"
         )
     yield from (text for text in new.problems if text not in old.problems)
@@ -326,8 +326,8 @@ def _common_change(changes: tuple[RowChange, ...]) -> Iterator[str]:
     if abs(common) >= MARGIN and all(abs(log - common) < MARGIN for log in logs):
         direction = "faster" if common > 0 else "slower"
         yield (
-            f"all rows became {direction} by the same {abs(math.expm1(common)):.1%}, so rather the "
-            "machine changed (clocks, temperature, load) than any backend; measure both runs again"
+            f"all rows became {direction} by the same {abs(math.expm1(common)):.1%}: probably the "
+            "machine changed (clocks, temperature, load), not a backend; measure both runs again"
         )
 
 
@@ -346,6 +346,6 @@ def _missing(old: ComparisonData, new: ComparisonData) -> Iterator[str]:
 def _about_runs(old: ComparisonData, new: ComparisonData) -> Iterator[str]:
     boards = [run.environment.gpu.uuid if run.environment.gpu else None for run in (old, new)]
     if all(boards) and boards[0] != boards[1]:
-        yield "the runs were made on two boards of the same model, which may differ by some percent"
+        yield "the runs used two boards of the same model, which may differ by a few percent"
     if old.reference != new.reference:
-        yield f"the reference was {old.reference} and is {new.reference} now"
+        yield f"the reference was {old.reference} and is now {new.reference}"

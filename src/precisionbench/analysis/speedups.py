@@ -1,10 +1,9 @@
 """Speed-ups of a comparison's rows, by the statistics that its schedule allows.
 
-`rounds`: all replicas are alive at once, and each round measures one block of each in a random
-order. Drift cancels within a round, and replicas show how much processes differ.
-`restarts`: the device cannot hold all rows at once, so each round starts every row anew. The
-differences between processes are part of the rounds, and drift cancels only as far as a round is
-short.
+`rounds`: all replicas run at once, and each round measures one block of each in a random order.
+Drift cancels within a round, and replicas show the run-to-run variance.
+`restarts`: the device cannot hold all rows at once, so each round restarts every row. Run-to-run
+variance is part of the rounds, and drift cancels only if rounds are short.
 `sequential`: one row after another; drift does not cancel, so the verdict is inconclusive.
 """
 
@@ -38,9 +37,9 @@ from precisionbench.statistics import (
 from precisionbench.statistics.ratios import in_quadrature, sessions_interval, signed_rank_interval
 
 _CONFIDENCE = 0.95
-_WIDE = 0.1  # a half-width that says little of a speed-up
+_WIDE = 0.1  # half-width of a speed-up that is hardly useful
 RatioAt = Callable[[float], Interval]  # by the confidence
-# An interval whose ends are further apart than this factor says only that processes differ.
+# An interval whose ends are further apart than this factor shows only run-to-run variance.
 TOO_WIDE = 100.0
 
 
@@ -89,8 +88,8 @@ def _supported(
     """The verdict, or the reason why such data do not support one.
 
     Several processes of each row give an interval that is valid after any number of rounds. With
-    one process each, the interval needs some rounds, and holds for other processes only where the
-    variance between them is known.
+    one process each, the interval needs some rounds, and includes run-to-run variance only where
+    that is known.
     """
     has_few_rounds = pair.rounds < MIN_INTERVAL_ROUNDS
     if has_few_rounds and not pair.has_replicas:
@@ -111,7 +110,7 @@ def _supported(
 
 
 def is_valid(data: ComparisonData, name: str) -> bool:
-    """Whether the interval of a row's speed-up holds at 95 % for other processes.
+    """Whether the 95 % CI of a row's speed-up includes run-to-run variance.
 
     Args:
         data: the comparison.
@@ -278,7 +277,7 @@ def _ratio_at(
         between = sessions_interval(pairs, confidence, spread, noise_floor)
         if len(sessions) > 1 or min(map(len, sessions[0])) > 1:
             return between.exp()
-        # The level of a single process tells nothing of its own noise, but its rounds do.
+        # The level of a single process does not show its own noise, but its rounds do.
         within = _log_ratio_by_round(*pair, confidence)
         return in_quadrature(within, between.high - between.value).exp()
 

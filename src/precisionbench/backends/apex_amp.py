@@ -1,4 +1,4 @@
-"""NVIDIA Apex AMP, O0 to O3, and everything that O1 patches put back.
+"""NVIDIA Apex AMP, O0 to O3; what O1 patches is restored afterwards.
 
 Read in Apex 25.05: `amp.initialize(opt_level="O1")` replaces functions in torch,
 torch.nn.functional and torch.Tensor and the `_VF` of torch.nn.modules.rnn for the whole process
@@ -29,7 +29,7 @@ from precisionbench.torchtools.tensors import Inputs
 
 _REMEDY = (
     "put the Python package apex/ of https://github.com/NVIDIA/apex at tag 25.05 on the path "
-    "(apex.amp needs nothing compiled; it is gone from 25.07 on)"
+    "(apex.amp needs no compilation; 25.07 and newer do not have it)"
 )
 # Packages that only NVIDIA's apex has; the project called apex on PyPI is a web toolkit.
 _MIXED_LEVELS = ("O1", "O2")
@@ -55,8 +55,8 @@ class ApexAmp(Backend):
         super().__attrs_post_init__()
         if self.opt_level == "O1" and self.keep_batchnorm_fp32 is not None:
             raise SpecError(
-                "apex-amp: O1 takes no keep_batchnorm_fp32, because it patches functions and "
-                "leaves the weights alone",
+                "apex-amp: O1 does not support keep_batchnorm_fp32, because it patches functions "
+                "and does not change the weights",
                 "leave it out, or use O2 or O3",
             )
 
@@ -84,12 +84,12 @@ class ApexAmp(Backend):
         _check_installed()
         if not torch.cuda.is_available():
             raise BackendUnavailableError(
-                "a CUDA GPU (apex.amp.initialize takes CUDA models only)", "run it on one"
+                "a CUDA GPU (apex.amp.initialize takes CUDA models only)", "run it on a CUDA GPU"
             )
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
-        """Initialise Apex on the model, and put everything back; see `Backend.prepare`."""
+        """Initialise Apex on the model, and undo it afterwards; see `Backend.prepare`."""
         require_cuda(inputs)
         amp = _import_amp()
         core: Any = importlib.import_module("apex.amp.amp")
@@ -114,15 +114,15 @@ class ApexAmp(Backend):
 def _check_installed() -> None:
     place = _package()
     if place is None:
-        raise BackendUnavailableError("NVIDIA Apex, which is not installed", _REMEDY)
+        raise BackendUnavailableError("NVIDIA Apex (not installed)", _REMEDY)
     if (place / "amp").is_dir():
         return
     if any((place / name).is_dir() for name in _NVIDIA_PACKAGES):
         raise BackendUnavailableError(
-            f"an NVIDIA Apex with amp, and {place} is one without (25.07 or newer)", _REMEDY
+            f"an NVIDIA Apex with amp ({place} is 25.07 or newer, without amp)", _REMEDY
         )
     raise BackendUnavailableError(
-        f"NVIDIA's Apex, and {place} is the unrelated project called 'apex' on PyPI",
+        f"NVIDIA's Apex ({place} is the unrelated project 'apex' of PyPI)",
         f"pip uninstall apex, then {_REMEDY}",
     )
 
@@ -141,7 +141,7 @@ def _import_amp() -> Any:
 
 @contextmanager
 def _amp_state_restored(amp: Any, core: Any) -> Iterator[None]:
-    """Put Apex's own globals back, so that a second `initialize` starts from nothing."""
+    """Restore Apex's own globals, so that a second `initialize` starts from nothing."""
     state = amp._amp_state
     before, decorator_handle = dict(vars(state)), core._DECORATOR_HANDLE
     try:
@@ -160,7 +160,7 @@ def _amp_state_restored(amp: Any, core: Any) -> Iterator[None]:
 
 @contextmanager
 def _registered_functions_restored(core: Any) -> Iterator[None]:
-    """Put back what the user's own `amp.register_half_function` and its kin let O1 patch.
+    """Restore what `amp.register_half_function` and its relatives let O1 patch.
 
     Apex forgets the registrations when it has used them; the next row needs them again.
     """

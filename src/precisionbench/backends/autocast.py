@@ -1,4 +1,4 @@
-"""PyTorch's automatic mixed precision: float32 weights, cast where an operation gains by it."""
+"""PyTorch's automatic mixed precision: float32 weights, cast for the operations that benefit."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from precisionbench.torchtools.tensors import Inputs
 
 @attrs.frozen
 class Autocast(Backend):
-    """`torch.autocast` over float32 weights: one context around all calls, so its cache lives.
+    """`torch.autocast` over float32 weights, with one context around all calls.
 
-    Each weight is cast once, in the first call. That needs four things, and torch says nothing
-    where one is missing: the cache is emptied when the outermost autocast is left, so there is one
-    context around all calls; and it takes only float32 leaf tensors that require gradients, and
-    none under `inference_mode` (torch 2.8 and older take them there as well), so the parameters
-    require gradients and `no_grad` switches them off. A script that enters autocast anew for each
-    call, or runs under `inference_mode`, casts every weight in every call: `cache_enabled=false` is
-    what it gets.
+    Each weight is cast once, in the first call, and cached. The cache is cleared when the outermost
+    autocast context ends, so there is one context around all calls. It holds only float32 leaf
+    tensors that require gradients, and none under `inference_mode` (torch 2.8 and older cache them
+    there, too), so the parameters require gradients and `no_grad` disables autograd. torch gives no
+    warning where one of these conditions is missing: a script that enters autocast for each call,
+    or runs under `inference_mode`, casts every weight in every call. `cache_enabled=false` measures
+    that case.
 
     Attributes:
         dtype: what matrix work is cast to.
@@ -61,8 +61,8 @@ class Autocast(Backend):
         cached = self.cache_enabled and (self.grad_mode == "no_grad" or caches_in_inference_mode())
         if self.cache_enabled and not cached:
             warnings.warn(
-                "under inference_mode autocast keeps no weights, and casts each in each call; "
-                "leave grad_mode out",
+                "under inference_mode autocast does not cache weights, and casts every weight in "
+                "every call; leave grad_mode out",
                 PrecisionBenchWarning,
                 stacklevel=2,
             )

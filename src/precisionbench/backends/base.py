@@ -46,7 +46,7 @@ class Prepared:
 
 
 def unrecorded(default: Any = None) -> Any:
-    """A field that is no option: it is left out of the spec and of the result.
+    """A field that is not an option: it is left out of the spec and of the result.
 
     Args:
         default: its default.
@@ -60,8 +60,8 @@ def unrecorded(default: Any = None) -> Any:
 def names(what: str) -> dict[str, str]:
     """The metadata of an option that names something outside of the spec.
 
-    A file is not believed such an option: an experiment on a loaded result refuses it unless the
-    user says that the file is trusted.
+    Such an option of a result file is not trusted: an experiment on a loaded result refuses it
+    unless the user trusts the file.
 
     Args:
         what: it names, such as `code` or `a folder`; empty where the text is harmless, although its
@@ -86,21 +86,24 @@ class Backend(abc.ABC):
         tunes_by_timing: whether `prepare` or the first calls choose between algorithms by timing
             them, so that nothing else may run then. A plugin that does not says so, and its
             further replicas are prepared side by side.
-        left_out: what the ladder says where the backend has rungs and cannot run; empty for its
+        imports: modules that `prepare` imports, where that takes seconds: a worker imports them
+            while other workers start.
+        left_out: the ladder's text where the backend has rungs and cannot run; empty for its
             name.
         memory_format: layout of the model's and the inputs' 4-D and 5-D tensors.
-        cudnn_benchmark: let cuDNN try its algorithms on each shape instead of guessing.
+        cudnn_benchmark: let cuDNN time its algorithms on each shape instead of using heuristics.
         grad_mode: how gradients are switched off around each call.
         l2_cache: leave the GPU's L2 cache as the last call left it, or empty it before each one.
         fold_batch_norm: fold each batch norm into the convolution or linear layer before it, ahead
             of `prepare`; see `batch_norm_folding.folded`.
         cuda_graph: capture the prepared call as a CUDA graph, and time its replay.
-        batch_size: items in one call, where that is to be another number than the inputs hold:
-            the first of them, or all of them repeated.
+        batch_size: items in one call, where that differs from the number in the inputs: the first
+            of them, or all of them repeated.
     """
 
     name: ClassVar[str]
     tunes_by_timing: ClassVar[bool] = True
+    imports: ClassVar[tuple[str, ...]] = ()
     left_out: ClassVar[str] = ""
 
     memory_format: Literal["contiguous", "channels_last"] = attrs.field(
@@ -190,7 +193,7 @@ def cast_model(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     tensors = itertools.chain(model.parameters(), model.buffers())
     if dtype.itemsize == 2 and any(tensor.is_complex() for tensor in tensors):
         warnings.warn(
-            "the model's complex weights stay complex64: torch computes with no smaller ones",
+            "the model's complex weights stay complex64, because torch has no smaller complex type",
             PrecisionBenchWarning,
             stacklevel=2,
         )
@@ -210,7 +213,7 @@ def require_cuda(inputs: Inputs) -> None:
     device = inputs.tensors()[0][1].device
     if device.type != "cuda":
         raise BackendUnavailableError(
-            f"a CUDA device, and the inputs are on {device}", "choose device='cuda'"
+            f"a CUDA device (the inputs are on {device})", "choose the device 'cuda'"
         )
 
 
@@ -222,7 +225,7 @@ def check_tf32() -> None:
     """
     if not has_tf32():
         raise BackendUnavailableError(
-            "an NVIDIA GPU of compute capability 8.0 or newer, which is what has TF32",
+            "an NVIDIA GPU of compute capability 8.0 or newer, for TF32",
             "compare with 'eager' and 'half' here",
         )
 
@@ -284,11 +287,11 @@ def check_option(backend: str, name: str, value: Any, hint: Any) -> None:
         SpecError: which option of which backend, and what it allows.
     """
     if not any(_fits(value, member) for member in alternatives(hint)):
-        raise SpecError(f"{backend}: {name} cannot be {value!r}", f"it is {allowed_values(hint)}")
+        raise SpecError(f"{backend}: {name} cannot be {value!r}", f"use {allowed_values(hint)}")
     text = str(value)
     if isinstance(value, (str, Path)) and (not text or "," in text or text != text.strip()):
         raise SpecError(
-            f"{backend}: {name} cannot be {text!r}, because no spec could say that",
+            f"{backend}: {name} cannot be {text!r}, because a spec cannot contain it",
             "give a text without commas or outer spaces",
         )
 

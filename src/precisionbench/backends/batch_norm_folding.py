@@ -41,7 +41,7 @@ def folded(model: nn.Module) -> nn.Module:
     changed = [layer for path, layer in layers.items() if before.get(path) is not layer]
     if not changed:
         raise PreparationError(
-            "no batch norm of the model follows a convolution or linear layer whose only use it is",
+            "no batch norm of the model is the only user of a convolution or linear layer",
             "leave fold_batch_norm out for it",
         )
     for layer in changed:
@@ -68,7 +68,7 @@ def _traced(model: nn.Module) -> fx.GraphModule:
         raise PreparationError(
             f"its batch norms cannot be folded, because torch.fx cannot trace it ({one_line(exc)})",
             "leave fold_batch_norm out, fold them in the model itself, or try "
-            "'compile:freezing=true', which folds them, too",
+            "'compile:freezing=true', which also folds them",
         ) from exc
 
 

@@ -69,7 +69,7 @@ class Compile(Backend):
     Attributes:
         dtype: of weights, buffers and inputs, which are cast once, beforehand.
         mode: as for `torch.compile`. `reduce-overhead` and `max-autotune` use CUDA graphs.
-        freezing: let Inductor take the weights as constants, fold batch norms into them and
+        freezing: let Inductor treat the weights as constants, fold batch norms into them and
             choose their layout.
         dynamic: compile for any shape (true), for these only (false), or as torch decides (none).
         fullgraph: fail where the model does not compile as one graph.
@@ -78,6 +78,7 @@ class Compile(Backend):
 
     name: ClassVar[str] = "compile"
     left_out: ClassVar[str] = "compiled rows were left out"
+    imports: ClassVar[tuple[str, ...]] = ("torch._dynamo", "torch._inductor.compile_fx")
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     mode: Mode = "default"
     freezing: bool = False
@@ -89,13 +90,13 @@ class Compile(Backend):
         super().__attrs_post_init__()
         if self.precision == "tf32" and self.dtype != "float32":
             raise SpecError(
-                f"compile: precision=tf32 is for float32, and dtype is {self.dtype}",
+                f"compile: precision=tf32 requires dtype=float32, and dtype is {self.dtype}",
                 "leave one of them out",
             )
         if self.cuda_graph and self.mode in _WITH_GRAPHS:
             raise SpecError(
-                f"compile: mode={self.mode} makes CUDA graphs itself, so cuda_graph=true would "
-                "capture captures",
+                f"compile: mode={self.mode} already uses CUDA graphs, so cuda_graph=true cannot be "
+                "added",
                 "leave cuda_graph out, or use mode=default or max-autotune-no-cudagraphs",
             )
 
@@ -185,11 +186,11 @@ class Compile(Backend):
 
     def _about_graphs(self, device: str, counters: Any, skips: list[str]) -> str:
         if self.mode not in _WITH_GRAPHS:
-            return "not asked for"
+            return "not requested"
         if device != "cuda":
-            return f"skipped: there are none on {device}"
+            return f"skipped: not supported on {device}"
         if count := counters["inductor"]["cudagraph_skips"]:
-            return f"skipped {count} times: {skips[0] if skips else 'torch does not say why'}"
+            return f"skipped {count} times: {skips[0] if skips else 'torch gives no reason'}"
         return "used"
 
 
@@ -253,7 +254,7 @@ def _not_written(exc: BaseException) -> PreparationError:
 
 @contextmanager
 def _cache_folder_named() -> Iterator[None]:
-    """Say which folder Inductor writes to, where that fails: already its import makes it."""
+    """Name the folder that Inductor writes to, where that fails: its import creates it."""
     try:
         yield
     except OSError as exc:
@@ -283,8 +284,8 @@ def _check_tools(device: str) -> None:
         _check_compiler()
     elif not _has_triton():
         raise BackendUnavailableError(
-            "Triton, in which TorchInductor writes its GPU kernels",
-            "install the triton that this torch was made for, or measure with device='cpu'",
+            "Triton, for the GPU kernels of TorchInductor",
+            "install the version of triton for this torch, or measure on the device 'cpu'",
         )
 
 
@@ -296,7 +297,7 @@ def _check_compiler() -> None:
     wanted = os.environ.get("CXX") or _COMPILERS.get(sys.platform, "g++")
     if shutil.which(wanted) is None:
         raise BackendUnavailableError(
-            f"a C++ compiler, with which TorchInductor builds kernels, and there is no {wanted!r}",
+            f"a C++ compiler, for the kernels of TorchInductor ({wanted!r} was not found)",
             "install g++ (Linux), Xcode's tools (macOS) or MSVC (Windows), or set CXX to one",
         )
 
@@ -349,7 +350,7 @@ def _has_constants(module: types.ModuleType) -> bool:
 
 
 def _codes() -> list[types.CodeType]:
-    """Functions that TorchDynamo has looked at, as `torch._dynamo.reset` finds them."""
+    """Functions that TorchDynamo has seen, as `torch._dynamo.reset` finds them."""
     import torch._dynamo.convert_frame as frames
 
     seen = [*frames.input_codes.seen, *frames.output_codes.seen]

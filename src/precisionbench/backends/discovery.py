@@ -75,7 +75,7 @@ def load(name: str) -> type[Backend]:
 
     Raises:
         BackendNotFoundError: no such backend; the nearest and all known names.
-        SpecError: two packages bring a backend of this name, or the entry point is no Backend.
+        SpecError: two packages bring a backend of this name, or the entry point is not a Backend.
         BackendUnavailableError: the plugin cannot be imported; its own error is chained.
     """
     entries = installed()
@@ -104,7 +104,7 @@ def _check_installed() -> None:
     """Backends are listed in package metadata, which a source tree on the path does not have."""
     if installed_version("precisionbench") is None:
         raise BackendNotFoundError(
-            "precisionbench is on the path and not installed, so no backend can be found",
+            "precisionbench is on the path but not installed, so no backend can be found",
             "install it: pip install -e .",
         )
 
@@ -117,7 +117,7 @@ def _imported(entry: EntryPoint) -> object:
         raise
     except BaseException as exc:  # importing it runs the code of others
         raise BackendUnavailableError(
-            f"a plugin {entry.name!r} that imports ({one_line(exc)})",
+            f"a plugin {entry.name!r} that can be imported ({one_line(exc)})",
             f"repair or upgrade the package {home!r}",
         ) from exc
 
@@ -127,12 +127,12 @@ def _checked(found: object, entry: EntryPoint) -> type[Backend]:
     home = _distribution(entry)
     if not (isinstance(found, type) and issubclass(found, Backend)):
         raise SpecError(
-            f"the plugin {entry.name!r} of {home!r} is no subclass of Backend",
-            "ask its author to mend the entry point",
+            f"the plugin {entry.name!r} of {home!r} is not a subclass of Backend",
+            "ask its author to fix the entry point",
         )
     if (own_name := getattr(found, "name", None)) != entry.name:
         raise SpecError(
-            f"the plugin {entry.name!r} of {home!r} calls itself {own_name!r}",
+            f"the plugin {entry.name!r} of {home!r} has the name {own_name!r}",
             f"ask its author to write name: ClassVar[str] = {entry.name!r}",
         )
     option_types(found)  # whose annotations may not resolve
@@ -189,7 +189,7 @@ def is_ours(name: str) -> bool:
 
 
 def describe(name: str) -> BackendInfo:
-    """Import a backend and say what it is, whatever its code does.
+    """Import a backend and describe it, whatever its code does.
 
     Args:
         name: a key of `installed()`.

@@ -1,4 +1,4 @@
-"""Backends that a result file names: names in a file are data, and a stranger may have written it.
+"""Backends that a result file names: names in a file are data, and anybody may have written it.
 
 Without the user's trust, only the backends of this library are made, with options that are numbers,
 fixed values or names of the model's layers. What names code, a folder or a file is refused, and no
@@ -22,7 +22,7 @@ _HARMLESS_TYPES = (bool, int, float, type(None))
 
 
 def from_file(spec: str, trust: bool = False) -> Backend:
-    """A backend from a spec that stands in a file.
+    """A backend from a spec in a file.
 
     Args:
         spec: as the file has it.
@@ -42,13 +42,13 @@ def _check(spec: str) -> None:
     name, options = split_spec(spec)
     if name in discovery.installed() and not discovery.is_ours(name):
         raise UntrustedSpecError(
-            f"the file names {name!r}, which is a plugin, and its code is not run unasked", _REMEDY
+            f"the file names the plugin {name!r}, whose code is not run by default", _REMEDY
         )
     for option, what in named_by_options(discovery.load(name)).items():
         if option in options:
             raise UntrustedSpecError(
                 f"the file names {what} by {option}={options[option]!r} of {name!r}, which is not "
-                "used unasked",
+                "used by default",
                 _REMEDY,
             )
 

@@ -70,7 +70,7 @@ def _parse(backend: str, option: str, text: str, hint: Any) -> Any:
             return _parse_as(text, member)
         except ValueError:
             continue
-    raise SpecError(f"{backend}: {option} cannot be {text!r}", f"it is {allowed_values(hint)}")
+    raise SpecError(f"{backend}: {option} cannot be {text!r}", f"use {allowed_values(hint)}")
 
 
 def _parse_as(text: str, member: Any) -> Any:

@@ -1,6 +1,6 @@
-"""What a TensorRT engine is asked for, and what it says it became.
+"""Configures TensorRT engines, and describes what was built.
 
-Only this module and `torch2trt.py` speak to TensorRT; it is imported inside functions and given
+Only this module and `torch2trt.py` use TensorRT; it is imported inside functions and given
 as `trt`, because most machines have none.
 """
 
@@ -54,13 +54,13 @@ def import_tensorrt() -> Any:
     major = int(str(trt.__version__).partition(".")[0])
     if major < 8:
         raise BackendUnavailableError(
-            f"TensorRT 8 to 10, and {trt.__version__} is installed",
+            f"TensorRT 8 to 10 ({trt.__version__} is installed)",
             "upgrade it (on a Jetson: with JetPack)",
         )
     if major >= 11:
         raise BackendUnavailableError(
-            f"TensorRT 8 to 10, and {trt.__version__} is installed (11 removed the precision "
-            "flags and calibrators that torch2trt uses)",
+            f"TensorRT 8 to 10 ({trt.__version__} is installed; 11 removed the precision flags "
+            "and calibrators that torch2trt uses)",
             "pip install 'tensorrt<11'",
         )
     return trt
@@ -68,7 +68,7 @@ def import_tensorrt() -> Any:
 
 @cache
 def message_recorder(trt: Any) -> Any:
-    """A TensorRT logger that keeps what it is told in `warnings` and `errors`, not on the terminal.
+    """A TensorRT logger that keeps messages in `warnings` and `errors`, not on the terminal.
 
     TensorRT keeps the first logger that a process gives it, so there is one for all engines.
     """
@@ -100,7 +100,7 @@ def message_recorder(trt: Any) -> Any:
 
 @contextlib.contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Replace an attribute for a while, and put back exactly what stood there."""
+    """Replace an attribute within the context, and restore it afterwards."""
     before = vars(owner)[name]
     setattr(owner, name, value)
     try:
@@ -148,7 +148,7 @@ def _on_dla(runtime: Any, dla_core: int | None) -> Any:
 
 
 def describe_engine(trt: Any, engine: Any) -> dict[str, Json]:
-    """What an engine says of itself.
+    """The properties that an engine reports.
 
     Args:
         trt: the `tensorrt` module.
@@ -156,7 +156,7 @@ def describe_engine(trt: Any, engine: Any) -> dict[str, Json]:
 
     Returns:
         `engine_bytes`, `layers`, `reformat_layers` and `layer_precision` (how many layers write
-        each type), the last three `unavailable: ...` where the inspector does not tell.
+        each type), the last three `unavailable: ...` where the inspector does not report them.
     """
     details: dict[str, Json] = {"engine_bytes": int(engine.serialize().nbytes)}
     try:
@@ -240,7 +240,7 @@ def save_engine(file: Path, engine: Any) -> None:
     except OSError as exc:
         remedy = remedy_for(exc, "choose another engine_cache")
         warnings.warn(
-            f"the engine could not be kept in {quoted(file.parent)} ({reason_of(exc)}); {remedy}",
+            f"the engine could not be saved in {quoted(file.parent)} ({reason_of(exc)}); {remedy}",
             PrecisionBenchWarning,
             stacklevel=2,
         )

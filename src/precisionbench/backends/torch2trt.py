@@ -55,10 +55,9 @@ _WORKSPACE_BYTES = 1 << 30
 # A reloaded engine that is further off than this, even in INT8, is of another model: the key knows
 # the weights but not the code of `forward`.
 _OTHER_MODEL = 0.5
-_REMEDY = "mend what it names, or try use_onnx=true, another precision or a smaller batch"
+_REMEDY = "fix what it names, or try use_onnx=true, another precision or a smaller batch"
 _INSTALL = (
-    "pip install the master branch of https://github.com/NVIDIA-AI-IOT/torch2trt beside TensorRT "
-    "8 to 10"
+    "install TensorRT 8 to 10, and the master branch of https://github.com/NVIDIA-AI-IOT/torch2trt"
 )
 
 
@@ -67,7 +66,7 @@ class Torch2trt(Backend):
     """TensorRT through torch2trt: a static engine for exactly these input shapes.
 
     Inputs and outputs stay float32; the precision is what TensorRT *may* use inside, and the
-    details of the result say what it did use.
+    details of the result record what it used.
 
     Attributes:
         precision: `fp32`; `fp16` allows half; `int8` allows INT8, and half where that is faster.
@@ -142,7 +141,7 @@ class Torch2trt(Backend):
             for package in ("onnx", "onnx_graphsurgeon"):
                 import_engine(package, f"{package} for use_onnx=true", f"pip install {package}")
         if not torch.cuda.is_available():
-            raise BackendUnavailableError("a CUDA GPU", "run it on one")
+            raise BackendUnavailableError("a CUDA GPU", "run it on a CUDA GPU")
 
     def claims(self) -> Claims:
         """The precision that TensorRT may use; see `Backend.claims`."""
@@ -186,7 +185,7 @@ class Torch2trt(Backend):
     def _engine(
         self, trt: Any, torch2trt: Any, model: nn.Module, args: tuple[Any, ...], expected: Any
     ) -> tuple[nn.Module, dict[str, Json]]:
-        """The engine, reloaded or built, and what it says of itself."""
+        """The engine, reloaded or built, and the properties that it reports."""
         engines.message_recorder(trt).clear()
         batches = self._calibration_batches(args)
         file = self._cache_file(trt, model, args, batches)
@@ -241,7 +240,7 @@ class Torch2trt(Backend):
                 raise _conversion_error(exc, messages) from exc
         if module.engine is None:  # TensorRT raises nothing when it fails
             raise PreparationError(
-                f"TensorRT built no engine ({_last(messages) or 'it does not say why'})", _REMEDY
+                f"TensorRT built no engine ({_last(messages) or 'it gives no reason'})", _REMEDY
             )
         for message in messages.warnings:
             print(f"TensorRT: {message}")  # into the row's log
@@ -273,8 +272,9 @@ class Torch2trt(Backend):
         given = batches_from(self.calibration) if self.calibration else self.calibration_data
         if given is None:
             warnings.warn(
-                "INT8 was calibrated on the benchmark's own inputs: the speed holds, the "
-                "agreement does not; pass calibration_data= with real batches",
+                "INT8 was calibrated on the benchmark's own inputs: its latency is valid, its "
+                "numerical error is not; calibrate with real batches (calibration, or "
+                "calibration_data in Python)",
                 PrecisionBenchWarning,
                 stacklevel=2,
             )
@@ -340,7 +340,7 @@ def _check_dla(trt: Any, core: int) -> None:
     count = int(trt.Builder(engines.message_recorder(trt)).num_DLA_cores)
     if core >= count:
         raise BackendUnavailableError(
-            f"DLA core {core}, and this device has {count} DLA cores",
+            f"DLA core {core} (this device has {count} DLA cores)",
             "leave dla_core out to run on the GPU",
         )
 
@@ -363,7 +363,7 @@ def _last(messages: Any) -> str:
 
 
 def _conversion_error(exc: Exception, recorder: Any) -> PreparationError:
-    said = f"; TensorRT said: {_last(recorder)}" if _last(recorder) else ""
+    said = f"; TensorRT message: {_last(recorder)}" if _last(recorder) else ""
     if isinstance(exc, AttributeError) and "_trt" in text_of(exc):
         return PreparationError(
             f"torch2trt has no converter for an operation of this model ({one_line(exc)}){said}",

@@ -76,14 +76,14 @@ def check_inputs(torch2trt: Any, args: tuple[Any, ...]) -> None:
     for path, tensor in walk(args):
         if tensor.dtype not in _INPUT_DTYPES:
             raise PreparationError(
-                f"torch2trt would bake the {tensor.dtype} input {path} in as a constant",
+                f"torch2trt would turn the {tensor.dtype} input {path} into a constant",
                 "use another backend for models with integer inputs",
             )
     if paths := _overlooked(torch2trt, args):
         raise PreparationError(
             f"torch2trt finds inputs in tuples, lists and dicts only, and the tensors are at "
             f"{', '.join(paths)}",
-            "wrap the model so that it takes such",
+            "wrap the model so that it takes these",
         )
 
 
@@ -99,9 +99,9 @@ def check_outputs(torch2trt: Any, expected: Any) -> None:
     """
     if paths := _overlooked(torch2trt, expected):
         raise PreparationError(
-            f"torch2trt gives back floating-point tensors in tuples, lists and dicts only, and "
+            f"torch2trt returns floating-point tensors in tuples, lists and dicts only, and "
             f"the model's output has tensors at {', '.join(paths) or 'no place'}",
-            "wrap the model so that it returns such",
+            "wrap the model so that it returns these",
         )
 
 

@@ -56,8 +56,7 @@ def _show(found: Sequence[BackendInfo], console: Console) -> None:
 
 
 def _missing(info: BackendInfo) -> str:
-    requirement = (info.requirement or "").removeprefix("needs ")
-    return f"not available: requires {requirement}; {info.remedy}"
+    return f"not available: requires {info.requirement}; {info.remedy}"
 
 
 def _option(name: str, allowed: str) -> str:

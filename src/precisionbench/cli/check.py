@@ -24,26 +24,25 @@ if TYPE_CHECKING:
 
 @click.command(
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-    short_help="Run your own benchmark script and say what is wrong.",
-    epilog=exit_codes_text(
-        "a problem was found", "the script did not come to its end, or called no model"
-    ),
+    short_help="Run your own benchmark script and report its problems.",
+    epilog=exit_codes_text("a problem was found", "the script did not finish, or called no model"),
 )
 @click.option(
     "--timeout",
     "timeout_s",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="End it after this.",
+    help="Stop the script after this time.",
 )
 @json_option()
 @click.argument("script", type=AnyFile())
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def check(timeout_s: float | None, as_json: bool, script: str, args: tuple[str, ...]) -> None:
-    """Run a benchmark SCRIPT of your own as it is, and say which validity gates it breaks.
+    """Run a benchmark SCRIPT unchanged, and report what makes its numbers wrong.
 
-    Such as: the clock is read before the GPU is done, Apex O1 has patched torch for a later model,
-    no warm-up. What comes after SCRIPT goes to it; what it prints goes to standard error.
+    For example: the clock is read before the GPU has finished, Apex O1 has patched torch for a
+    later model, there is no warm-up. Arguments after SCRIPT are passed to it; its output goes to
+    stderr.
 
     \b
     Example:

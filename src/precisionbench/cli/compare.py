@@ -56,13 +56,13 @@ if TYPE_CHECKING:
 @model_argument()
 @backends_option(
     "Backend as name:option=value,... or fp32, tf32, fp16, bf16, amp, tensorrt; LABEL=... "
-    "gives the row a label (again for each; default: those for the device)."
+    "gives the row a label (repeatable; default: those for the device)."
 )
 @spec_option(
     "--reference",
     default="eager",
     show_default=True,
-    help="The row that the others are compared with.",
+    help="The row that all others are compared with.",
 )
 @batch_size_option()
 @input_shape_option()
@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     type=click.Choice(["process", "inline"]),
     default="process",
     show_default=True,
-    help="Worker processes in interleaved rounds, or this process, one backend after another.",
+    help="Worker processes in interleaved rounds, or one backend after another in this process.",
 )
 @replicas_option("backend")
 @click.option(
@@ -80,27 +80,32 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="Repeat the whole with new processes.",
+    help="Complete repetitions, each with new processes.",
 )
 @seed_option()
 @effort_options()
 @budget_option()
-@click.option("--noise-floor", type=float, metavar="SHARE", help="As `examine` measured it.")
+@click.option(
+    "--noise-floor",
+    type=float,
+    metavar="SHARE",
+    help="Run-to-run variance of this machine, as `examine` reports it.",
+)
 @click.option(
     "--shared-cores",
     type=click.IntRange(min=0),
-    help="Let all workers share so many CPU cores, or 0: all. [default: 2 on a GPU]",
+    help="CPU cores that all workers share; 0: all cores.  [default: 2 on a GPU]",
 )
 @evidence_option(
     None,
-    "Profile each row's calls once they are measured.  [default: evidence, unless quick]",
+    "Profile each row after it is measured.  [default: evidence, unless quick]",
 )
 @result_file_options("the result")
 @json_option("the result")
 @wide_option()
 @quiet_option()
-@click.option("--explain", is_flag=True, help="Say why the rows are as fast as they are, too.")
-@experiments_option("Of --explain: auto, none, or names (again for each).  [default: auto]")
+@click.option("--explain", is_flag=True, help="Also diagnose why the rows are as fast as they are.")
+@experiments_option("With --explain: auto, none, or names (repeatable).  [default: auto]")
 @fail_under_option
 def compare(
     model: str,
@@ -117,8 +122,8 @@ def compare(
     """Measure MODEL under several backends and show the table.
 
     MODEL is torchvision:NAME, package.module:function or path/to/file.py:function where the
-    function gives a model and its inputs, or a class of models with --input-shape. The working
-    directory is on the path.
+    function returns a model and its inputs, or a class of models with --input-shape. The working
+    directory is on the import path.
 
     \b
     Example:
@@ -126,7 +131,7 @@ def compare(
       precisionbench compare mine.py:Net --input-shape 3,224,224 --batch-size 8
     """
     if explain and options["evidence"] is False:
-        raise click.UsageError("--explain needs the evidence; leave --no-evidence out")
+        raise click.UsageError("--explain requires profiling; omit --no-evidence")
     if explain:
         options["evidence"] = True  # of a quick comparison, too
     if options["launcher"] == "process":
@@ -148,7 +153,7 @@ def compare(
     saved = remember(comparison)
     try:
         files.save(comparison, journal)
-    finally:  # a full disk must not take the figures with it, nor a closed pipe the file
+    finally:  # a full disk must not hide the figures, nor a closed pipe prevent the file
         print_tracebacks_of_rows(comparison)
         print_comparison(comparison, as_json, wide)
         diagnosis = _explained(comparison) if explain else None

@@ -56,7 +56,7 @@ class RecordId(ParamType):
 
 
 class ResultFile(ParamType):
-    """A result file or a journal; `last` is the comparison that was measured last."""
+    """A result file or a journal; `last` is the newest comparison."""
 
     name = "file"
 

@@ -17,23 +17,25 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    short_help="Hold a newer result against an older one.",
+    short_help="Compare a newer result with an older one.",
     epilog=exit_codes_text("--fail-if-slower is not met", INTERNAL_ERROR),
 )
 @click.argument("old", type=ResultFile())
 @click.argument("new", type=ResultFile())
-@click.option("--force", is_flag=True, help="Compare runs that are not alike, and say in what.")
+@click.option(
+    "--force", is_flag=True, help="Compare although conditions differ, and list the differences."
+)
 @click.option(
     "--fail-if-slower",
     is_flag=True,
-    help="End with 1 where a row became slower, fails now, or nothing could be compared.",
+    help="Exit with 1 if a row became slower, fails now, or nothing could be compared.",
 )
 @json_option()
 def diff(old: str, new: str, force: bool, fail_if_slower: bool, as_json: bool) -> None:
-    """Hold the result NEW against the result OLD, row by row; this needs no GPU and no torch.
+    """Compare the result NEW with the result OLD, row by row, without GPU and torch.
 
-    Runs that differ in something else that changes times (the GPU, its power mode or driver, the
-    batch, torch, ...) are refused with what differs.
+    Runs whose conditions differ in what changes times (the GPU, its power mode or driver, the
+    batch, torch, ...) are refused; the error names each difference.
 
     \b
     Example:

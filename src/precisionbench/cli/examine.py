@@ -10,25 +10,25 @@ from precisionbench.cli.output import print_text, progress, write_json
 
 
 @click.command(
-    short_help="Measure this machine, and what stands in the way.",
+    short_help="Check this machine: peaks, noise, and what needs attention.",
     epilog=exit_codes_text(),
 )
 @device_option()
-@click.option("--quick", is_flag=True, help="Leave out the trials of noise (about a minute).")
+@click.option("--quick", is_flag=True, help="Skip the noise trials (about a minute).")
 @click.option(
     "--replicas",
     type=click.IntRange(2, 32),
     default=3,
     show_default=True,
-    help="Processes on each side of a trial.",
+    help="Worker processes of each side of a noise trial.",
 )
 @json_option()
 @quiet_option()
 def examine(device: str | None, quick: bool, replicas: int, as_json: bool, quiet: bool) -> None:
-    """Measure this machine: what it can do, how well it can be measured, what stands in the way.
+    """Check this machine: its speed, its noise, and what needs attention before measuring.
 
-    It compares small models with themselves in fresh processes, so that you know which speed-up
-    is too small to be told here, and holds matmuls and copies against the device's peaks.
+    It compares small models with themselves in fresh processes, which gives the smallest speed-up
+    that can be detected here, and compares matmuls and copies with the device's peaks.
 
     \b
     Example:

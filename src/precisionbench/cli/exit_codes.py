@@ -21,7 +21,7 @@ def exit_codes_text(one: str = "", three: str = "nothing could be measured") -> 
     """The last line of a command's help.
 
     Args:
-        one: what 1 means; empty for a command that never ends with it.
+        one: what 1 means; empty for a command that never exits with it.
         three: what 3 means.
     """
     if_one = f"{THRESHOLD_MISSED} {one}, " if one else ""
@@ -32,7 +32,7 @@ def exit_codes_text(one: str = "", three: str = "nothing could be measured") -> 
 
 
 class _Failure(click.ClickException):
-    """An error whose message may hold text of others."""
+    """An error whose message may contain text of others."""
 
     def format_message(self) -> str:
         """The message, of which everything is visible."""
@@ -57,5 +57,5 @@ class Interrupted(_Failure):
     exit_code = INTERRUPTED
 
     def show(self, file: object = None) -> None:
-        """Print the message to standard error."""
+        """Print the message to stderr."""
         click.echo(f"Interrupted: {self.format_message()}", err=True)

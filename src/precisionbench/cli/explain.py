@@ -50,7 +50,7 @@ class _Report(NamedTuple):
         from precisionbench._internal.files import check_writable
 
         if self.overwrite and self.html is None:
-            raise click.UsageError("--overwrite belongs to --html; add it")
+            raise click.UsageError("--overwrite requires --html; add it")
         if self.html is not None:
             check_writable(self.html, self.overwrite)
 
@@ -61,19 +61,19 @@ class _Report(NamedTuple):
 
 
 @click.command(
-    short_help="Say why a saved result is what it is.",
+    short_help="Diagnose a saved result: causes and remedies.",
     epilog=exit_codes_text(),
 )
 @click.argument("file", type=ResultFile())
 @click.argument("model", required=False)
 @input_shape_option()
 @experiments_option(
-    "auto, none, or names (again for each); they need MODEL.  [default: auto with MODEL]"
+    "auto, none, or names (repeatable); requires MODEL.  [default: auto with MODEL]"
 )
 @record_option("--to", "Explain the gap to a published number instead.")
-@spec_option("--backend", "-b", help="Of --to: the row to begin with.")
-@spec_option("--through", help="Of --to: the row at which measuring ends.")
-@click.option("--markdown", is_flag=True, help="Of --to: print it as Markdown.")
+@spec_option("--backend", "-b", help="With --to: the row to start from.")
+@spec_option("--through", help="With --to: the last row of the measured factors.")
+@click.option("--markdown", is_flag=True, help="With --to: print Markdown.")
 @click.option(
     "--trust",
     is_flag=True,
@@ -95,11 +95,11 @@ def explain(
     shapes: Shapes,
     **gap_options: Any,
 ) -> None:
-    """Say why the rows of a saved result are as fast as they are, or not as a published number.
+    """Diagnose a saved result: the cause of each row's speed, or of the gap to a published number.
 
-    Without MODEL nothing is run, and neither a GPU nor torch is needed; with it, experiments are
-    made that prove causes or rule them out. Names in FILE are data: of a row that names a plugin,
-    code or a folder, no experiment is made unless you give --trust.
+    Without MODEL nothing is run, and neither a GPU nor torch is needed. With MODEL, experiments
+    confirm causes or rule them out. A row of FILE that names a plugin, code or a folder is left out
+    of the experiments unless you give --trust.
 
     \b
     Example:
@@ -117,7 +117,9 @@ def explain(
     _check_usage(gap, model, experiments)
     if (trust or shapes) and model is None:
         option = "--trust" if trust else "--input-shape"
-        raise click.UsageError(f"{option} is for experiments, which need the model: {_WITH_MODEL}")
+        raise click.UsageError(
+            f"{option} is for experiments, which require the model: {_WITH_MODEL}"
+        )
     report = _Report(html, overwrite)
     report.check()
     if gap.to is not None:
@@ -144,12 +146,12 @@ def explain(
 def _check_usage(gap: _GapOptions, model: str | None, experiments: tuple[str, ...]) -> None:
     if gap.to is not None:
         if model or experiments:
-            raise click.UsageError("--to runs nothing; leave MODEL and --experiments out")
+            raise click.UsageError("--to runs nothing; omit MODEL and --experiments")
         return
     if gap.backend or gap.through or gap.markdown:
-        raise click.UsageError("--backend, --through and --markdown belong to --to; add it")
+        raise click.UsageError("--backend, --through and --markdown require --to; add it")
     if model is None and experiments not in ((), ("none",)):
-        raise click.UsageError(f"experiments need the model: {_WITH_MODEL}")
+        raise click.UsageError(f"experiments require the model: {_WITH_MODEL}")
 
 
 def _gap_ledger(comparison: Comparison, gap: _GapOptions) -> GapLedger:

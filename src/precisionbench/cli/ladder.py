@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    short_help="Climb to the fastest row, one change at a time.",
+    short_help="Measure one change at a time, up to the fastest row.",
     epilog=exit_codes_text(),
 )
 @model_argument()
-@record_option("--to", "A published number to climb to; see `published`.")
-@spec_option("--start", default="eager", show_default=True, help="The row at the bottom.")
+@record_option("--to", "Continue to a published number; see `published`.")
+@spec_option("--start", default="eager", show_default=True, help="The row to start from.")
 @batch_size_option()
 @input_shape_option()
 @device_option()
@@ -55,15 +55,17 @@ if TYPE_CHECKING:
 @seed_option()
 @effort_options()
 @budget_option()
-@evidence_option(False, "See what runs in each row, too.")
+@evidence_option(False, "Also profile each row.")
 @result_file_options("the measured rows")
 @json_option("the rungs and the gap")
 @quiet_option()
 def ladder(
     model: str, files: ResultFiles, as_json: bool, quiet: bool, shapes: Shapes, **options: Any
 ) -> None:
-    """Climb from a row of MODEL to the fastest one here, one change at a time, and on to a
-    published number.
+    """Measure MODEL one change at a time, from the start row to the fastest row.
+
+    Each change gets its own factor. With --to, the gap from the fastest row to a published number
+    is explained, too.
 
     \b
     Example:
@@ -83,7 +85,7 @@ def ladder(
     saved = remember(result.comparison)
     try:
         files.save(result, journal)
-    finally:  # a full disk must not take the figures with it, nor a closed pipe the file
+    finally:  # a full disk must not hide the figures, nor a closed pipe prevent the file
         _print(result, as_json)
     files.write_report(result, journal)
     print_next(result.comparison, files.output, saved, done=False)

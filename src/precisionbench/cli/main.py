@@ -1,6 +1,6 @@
 """The command line; each command is a module.
 
-Results are written to standard output, progress and errors to standard error. Heavy modules are
+Results are written to stdout, progress and errors to stderr. Heavy modules are
 imported inside the commands, so that `--help` is fast.
 """
 

@@ -50,7 +50,7 @@ def record_option(name: str, help: str) -> Decorator[Any]:
 
 def device_option() -> Decorator[Any]:
     """`--device`: where to measure."""
-    text = "cpu, cuda, cuda:1, ... (default: the GPU where there is one)."
+    text = "cpu, cuda, cuda:1, ... (default: the GPU if there is one)."
     return click.option("--device", help=text)
 
 
@@ -63,19 +63,19 @@ def replicas_option(of: str) -> Decorator[Any]:
     Args:
         of: what each of them belongs to.
     """
-    text = f"Fresh processes of each {of}."
+    text = f"Worker processes of each {of}."
     return click.option("--replicas", type=click.IntRange(1, 64), help=text)
 
 
 def seed_option() -> Decorator[Any]:
     """`--seed`: of random numbers."""
-    text = "Of weights and inputs (default: drawn)."
+    text = "Random seed of weights and inputs (default: a random one)."
     return click.option("--seed", type=click.IntRange(min=0), help=text)
 
 
 def effort_options() -> Decorator[Any]:
     """`--effort`, and `--quick` for its first choice."""
-    text = "How much to spend: quick is a first look in seconds.  [default: normal]"
+    text = "How long and how precisely to measure; quick takes seconds.  [default: normal]"
 
     def decorate(command: Callable[..., Any]) -> Any:
         effort = click.option(
@@ -95,8 +95,8 @@ def effort_options() -> Decorator[Any]:
 
 
 def budget_option() -> Decorator[Any]:
-    """`--budget`: seconds for all that follows on building."""
-    text = "For all that follows on building: rounds, passes and profile."
+    """`--budget`: seconds for everything after building."""
+    text = "Total time after building: rounds, passes and profiling.  [default: by --effort]"
     return click.option("--budget", "budget_s", type=float, metavar="SECONDS", help=text)
 
 
@@ -128,13 +128,13 @@ def _claim_stdout(ctx: click.Context, _: click.Parameter, as_json: bool) -> bool
     return as_json
 
 
-def json_option(what: str = "it") -> Decorator[Any]:
-    """`--json`: one document on standard output, and nothing else there.
+def json_option(what: str = "the result") -> Decorator[Any]:
+    """`--json`: one document on stdout, and nothing else there.
 
     Args:
         what: is printed.
     """
-    text = f"Print {what} as JSON; all else goes to standard error."
+    text = f"Print {what} as JSON; logs go to stderr."
     return click.option("--json", "as_json", is_flag=True, callback=_claim_stdout, help=text)
 
 
@@ -145,13 +145,13 @@ def quiet_option() -> Decorator[Any]:
 
 def wide_option() -> Decorator[Any]:
     """`--wide`: every column of the table."""
-    text = "Show peak memory and energy, too, however narrow the terminal is."
+    text = "Also show peak memory and energy, even on a narrow terminal."
     return click.option("--wide", is_flag=True, help=text)
 
 
 def html_option() -> Decorator[Any]:
     """`--html`: the report."""
-    text = "Write the report: one file for a browser."
+    text = "Write an HTML report: one self-contained file."
     return click.option("--html", metavar="FILE", type=AnyFile(), help=text)
 
 
@@ -161,7 +161,7 @@ def overwrite_option(which: str) -> Decorator[Any]:
     Args:
         which: options it is for.
     """
-    text = f"Let {which} replace a file."
+    text = f"Let {which} replace an existing file."
     return click.option("--overwrite", is_flag=True, help=text)
 
 
@@ -202,5 +202,5 @@ def debug_option() -> click.Option:
         expose_value=False,
         callback=_debug,
         envvar="PRECISIONBENCH_DEBUG",
-        help="With an error, show how it came about.",
+        help="Show the traceback of an error.",
     )

@@ -1,4 +1,4 @@
-"""Output of all commands: results to standard output, everything else to standard error.
+"""Output of all commands: results to stdout, everything else to stderr.
 
 Results are printed, not echoed: click would write UTF-8 to a terminal whose encoding is ASCII.
 """
@@ -91,7 +91,7 @@ def print_lines(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Print a sentence to standard error, of which everything is visible.
+    """Print a sentence to stderr, of which everything is visible.
 
     Args:
         text: the sentence, or several lines.
@@ -120,7 +120,7 @@ def write_json(text: str) -> None:
 
 @contextlib.contextmanager
 def claim_stdout(ctx: click.Context) -> Iterator[None]:
-    """Reserve standard output for one document; everything else is written to standard error.
+    """Reserve stdout for one document; everything else is written to stderr.
 
     This includes what models and plugins print, also from native code.
     """
@@ -136,7 +136,7 @@ def claim_stdout(ctx: click.Context) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own_descriptor(out: TextIO) -> Iterator[TextIO]:
-    """A stream to where file descriptor 1 led; the descriptor leads to standard error meanwhile."""
+    """A stream to where file descriptor 1 pointed; the descriptor points to stderr meanwhile."""
     try:
         out.flush()
         own = os.dup(out.fileno()) if out.fileno() == 1 else None
@@ -189,7 +189,7 @@ def was_interrupted(ctx: click.Context) -> bool:
 
 @contextlib.contextmanager
 def progress(quiet: bool = False) -> Iterator[OnProgress]:
-    """Show progress on standard error, and record whether the run was interrupted.
+    """Show progress on stderr, and record whether the run was interrupted.
 
     Args:
         quiet: show nothing.

@@ -17,9 +17,9 @@ from precisionbench.cli.output import print_lines, print_text, write_json
 @click.option("--device", metavar="NAME", help="Such as 'agx xavier', h200, a100.")
 @click.option("--model", metavar="NAME", help="Such as resnet50, or 'ResNet-50 v1.5'.")
 @click.option("--precision", metavar="NAME", help="Such as int8 or fp16.")
-@record_option("--id", "Show all of one, with what the device's peaks say.")
-@click.option("--file", type=AnyFile(), metavar="FILE", help="A TOML file with more of them.")
-@json_option("them")
+@record_option("--id", "Show one record in full, and compare it with the device's peaks.")
+@click.option("--file", type=AnyFile(), metavar="FILE", help="A TOML file with further records.")
+@json_option("the records")
 def published(
     device: str | None,
     model: str | None,
@@ -28,9 +28,9 @@ def published(
     file: str | None,
     as_json: bool,
 ) -> None:
-    """List numbers that others published, with their conditions; this needs no GPU and no torch.
+    """List numbers that others published, with their conditions, without GPU and torch.
 
-    None of them was measured here, and each says how far it can be trusted.
+    None of them was measured here; the status of each says how well it is documented.
 
     \b
     Example:
@@ -41,7 +41,7 @@ def published(
     from precisionbench.report import published as report
 
     if id is not None and (device or model or precision):
-        raise click.UsageError("--id names one record; leave --device, --model, --precision out")
+        raise click.UsageError("--id names one record; omit --device, --model and --precision")
     found = (get(id, file=file),) if id else find(device, model, precision, file=file)
     if as_json:
         write_json(report.to_json(found))

@@ -43,7 +43,7 @@ class ResultFiles(NamedTuple):
 
         named = [path for path in (self.output, self.html) if path is not None]
         if self.overwrite and not named:
-            raise click.UsageError("--overwrite belongs to --output and --html; add one")
+            raise click.UsageError("--overwrite requires --output or --html; add one")
         for path in named:
             check_writable(path, self.overwrite)
         if len({os.path.realpath(path) for path in named}) < len(named):
@@ -51,7 +51,7 @@ class ResultFiles(NamedTuple):
 
     @contextmanager
     def journal(self) -> Iterator[Path | None]:
-        """The journal of a run beside its first file; None where it writes none.
+        """The journal of a run next to its first file; None where it writes none.
 
         Raises:
             Interrupted: Ctrl-C was pressed; the message says what the journal holds.

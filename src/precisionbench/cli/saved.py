@@ -80,7 +80,7 @@ def _save(comparison: Comparison, place: Path) -> Path:
 
 
 def _newest_first(place: Path) -> list[Path]:
-    """Saved comparisons; a file that another process removes meanwhile is none."""
+    """Saved comparisons; a file that another process removes meanwhile is left out."""
     found = []
     for file in place.glob("*.json"):
         with contextlib.suppress(OSError):
@@ -111,13 +111,13 @@ def resolved(name: str) -> str:
     if back < len(files):
         return str(files[back])
     raise click.UsageError(
-        f"{name} is not there: {len(files)} comparisons are saved; run `precisionbench compare`, "
+        f"there is no {name}: {len(files)} comparisons are saved; run `precisionbench compare`, "
         f"or give a file (./{name} for one of this name)"
     )
 
 
 def print_next(comparison: Comparison, output: str | None, saved: Path | None, done: bool) -> None:
-    """Say where a comparison was saved, and the command to go on with.
+    """Print where a comparison was saved, and the next command to run.
 
     Args:
         comparison: that was measured.

@@ -41,16 +41,16 @@ class _Form(NamedTuple):
 )
 @click.argument("file", type=ResultFile())
 @json_option()
-@click.option("--markdown", is_flag=True, help="Print it as Markdown.")
-@click.option("--rules", is_flag=True, help="Show rows as trtexec, MLPerf, ... would state them.")
-@backends_option("Of --rules: only this row.")
+@click.option("--markdown", is_flag=True, help="Print Markdown.")
+@click.option("--rules", is_flag=True, help="Use the reporting conventions of trtexec, MLPerf, ...")
+@backends_option("With --rules: only this row (repeatable).")
 @spec_option(
     "--engine",
     "engines",
     multiple=True,
-    help="Of --rules: a row of another engine (a DLA) that jetson_benchmarks would add.",
+    help="With --rules: a row of another engine (a DLA) that jetson_benchmarks would add.",
 )
-@click.option("--csv", "as_csv", is_flag=True, help="Print its rows as CSV, in full precision.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print the rows as CSV, with all digits.")
 @html_option()
 @overwrite_option("--html")
 @wide_option()
@@ -63,10 +63,10 @@ def show(
     fail_under: tuple[str, ...],
     **form_options: Any,
 ) -> None:
-    """Show a result that was saved; this needs no GPU and no torch.
+    """Show a saved result, without GPU and torch.
 
-    FILE is a result file, or `last`: every comparison of this command line is saved, and `last~1`
-    is the one before the last.
+    FILE is a result file, or `last`: the command line saves every comparison, and `last~1` is the
+    one before the last.
 
     \b
     Example:
@@ -101,13 +101,11 @@ def _check_usage(form: _Form, html: str | None, overwrite: bool) -> None:
     if form.as_json + form.markdown + form.as_csv > 1:
         raise click.UsageError("--json, --markdown and --csv exclude each other; give one of them")
     if form.rules and form.as_csv:
-        raise click.UsageError(
-            "--rules and --csv exclude each other; --rules --json is for machines"
-        )
+        raise click.UsageError("--rules and --csv exclude each other; use --rules --json")
     if overwrite and html is None:
-        raise click.UsageError("--overwrite belongs to --html; add it")
+        raise click.UsageError("--overwrite requires --html; add it")
     if (form.backends or form.engines) and not form.rules:
-        raise click.UsageError("--backend and --engine belong to --rules; add it")
+        raise click.UsageError("--backend and --engine require --rules; add it")
 
 
 def _print_statements(comparison: Comparison, form: _Form) -> None:

@@ -20,8 +20,8 @@ fail_under_option = click.option(
     "--fail-under",
     multiple=True,
     metavar="THRESHOLD",
-    help="End with 1 unless it holds: 'half>=1.5' (the lower end of the speed-up's interval) or "
-    "'half error<=0.01' (again for each).",
+    help="Exit with 1 if not met: 'half>=1.5' (the lower end of the speed-up's interval) or "
+    "'half error<=0.01' (repeatable).",
 )
 
 

@@ -28,7 +28,7 @@ class _Shape(ShapeType):
         """The numbers of the text."""
         numbers = str(value).replace("x", ",").split(",")
         if not all(number.strip().isdecimal() and int(number) for number in numbers):
-            self.fail(f"{value!r} is no shape; write it as 3,224,224", param, ctx)
+            self.fail(f"{value!r} is not a shape; write it as 3,224,224", param, ctx)
         return tuple(map(int, numbers))
 
 
@@ -42,7 +42,7 @@ class _BatchSize(IntType):
         parts = [part.strip() for part in str(value).split(",")]
         if len(parts) > 1 and all(part.isdecimal() for part in parts):
             rows = " ".join(f"-b half:batch_size={part}" for part in parts)
-            self.fail(f"{value!r} is several; measure a row of each: {rows}", param, ctx)
+            self.fail(f"{value!r} is more than one size; measure a row of each: {rows}", param, ctx)
         size: int = click.IntRange(min=1).convert(value, param, ctx)
         return size
 
@@ -65,13 +65,13 @@ def model_argument() -> Decorator:
 
 def batch_size_option() -> Decorator:
     """`--batch-size`: items in one call."""
-    text = "Items in one call (default: as MODEL makes them; torchvision: 100 on a GPU, else 4)."
+    text = "Items in one call (default: as MODEL returns them; torchvision: 100 on a GPU, else 4)."
     return click.option("--batch-size", type=_BatchSize(), help=text)
 
 
 def input_shape_option() -> Decorator:
     """`--input-shape`, which may be repeated."""
-    text = "Shape of one item of a random float32 input, such as 3,224,224 (again for each input)."
+    text = "Shape of one item of a random float32 input, such as 3,224,224 (repeatable)."
     return click.option(
         "--input-shape", "shapes", type=_Shape(), multiple=True, metavar="SHAPE", help=text
     )

@@ -1,1 +1,1 @@
-"""Explains why a number is what it is: labels, causes, ceiling, gap ledger."""
+"""The diagnosis of a comparison: labels, causes, ceiling, gap ledger."""

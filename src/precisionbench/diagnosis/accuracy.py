@@ -20,9 +20,13 @@ _ROUNDOFF = {FLOAT32: 2.0**-24, TF32: 2.0**-11, FLOAT16: 2.0**-11, BFLOAT16: 2.0
 _AMPLIFICATION_MARGIN = 2.0
 # Upper limit of any tolerance.
 _MAX_BOUND = 0.3
-# A float32 error above this has other causes than rounding.
+# A float32 error above this has causes other than rounding.
 _MAX_FLOAT32_ERROR = 1e-3
-_UNSTEADY = "the last call's output is not the first's"
+# The second one is in older files.
+_UNSTEADY = (
+    "the last call's output differs from the first's",
+    "the last call's output is not the first's",
+)
 
 
 def accuracy_of(facts: Facts, base: Facts | None) -> Accuracy:
@@ -67,26 +71,28 @@ class _Verdict:
 
 
 def _verdict(facts: Facts, bound: float | None, *, is_reference: bool) -> _Verdict:
-    if any(_UNSTEADY in warning for warning in facts.row.warnings):
-        return _Verdict("unstable", "it does not even agree with itself from call to call")
+    if any(text in warning for text in _UNSTEADY for warning in facts.row.warnings):
+        return _Verdict("unstable", "the output changes from call to call")
     if _is_nonfinite(facts):
         return _nonfinite(facts)
     if _output(facts) is None:
         return _Verdict("unknown", _not_compared(facts, is_reference=is_reference))
     error = _output_error(facts)
     if error is None:
-        return _Verdict("unknown", "its output is zero everywhere in float64; use trained weights")
+        return _Verdict("unknown", "the float64 output is zero everywhere; use trained weights")
     return _within_bound(facts, error, bound)
 
 
 def _within_bound(facts: Facts, error: float, bound: float | None) -> _Verdict:
     if bound is None:
-        return _Verdict("unknown", "no precision is claimed that a bound would belong to")
+        return _Verdict("unknown", "the row claims no precision, so it has no tolerance")
     if error <= bound:
-        return _Verdict("fine", f"its error {error:.1e} is within {bound:.1e}")
+        return _Verdict("fine", f"error {error:.1e} is within the tolerance {bound:.1e}")
     layer = _worst_layer(facts)
     where = f"; it grows most in {layer}" if layer else ""
-    return _Verdict("inaccurate", f"its error {error:.1e} is above {bound:.1e}{where}", layer)
+    return _Verdict(
+        "inaccurate", f"error {error:.1e} is above the tolerance {bound:.1e}{where}", layer
+    )
 
 
 def _output(facts: Facts) -> LayerError | None:
@@ -108,19 +114,19 @@ def _nonfinite(facts: Facts) -> _Verdict:
     errors = facts.evidence.errors
     first = next((error.path for error in errors if error.nonfinite_count), "")
     where = f", first in {first}" if first else ""
-    return _Verdict("non_finite", f"its output is infinite or NaN{where}", first)
+    return _Verdict("non_finite", f"the output is infinite or NaN{where}", first)
 
 
 def _not_compared(facts: Facts, *, is_reference: bool) -> str:
-    why = facts.evidence.unknown.get("errors", "it was not compared with float64")
+    why = facts.evidence.unknown.get("errors", "not compared with float64")
     agreement = facts.row.agreement
     if agreement is not None and agreement.relative_l2 is not None and not is_reference:
-        return f"its error is {agreement.relative_l2:.1e} against the reference; {why}"
+        return f"error {agreement.relative_l2:.1e} against the reference; {why}"
     return why
 
 
 def _own_error(base: Facts | None) -> float | None:
-    """The error of float32 itself; None where the reference is no trusted float32 row."""
+    """The error of float32 itself; None where the reference is not a trusted float32 row."""
     if base is None or claims_of(base.row).dtype != FLOAT32:
         return None
     error = _output_error(base)

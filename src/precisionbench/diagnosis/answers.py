@@ -1,4 +1,4 @@
-"""Answers to ten common questions, for one comparison."""
+"""Answers to ten common questions about a comparison."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def answers_of(
     half_rows = [rows[label.row] for label in half]
     bound = [finding for finding in live if finding.cause == "launch-bound"]
     answers = {
-        "16 bits": (_half(half, labels), labels_short(half)),
+        "FP16/BF16": (_half(half, labels), labels_short(half)),
         "float32": (_float32(single), labels_short(single)),
         "slower than float32": (
             _slower_than_float32(compared, speedups, live),
@@ -88,16 +88,16 @@ def answers_of(
 
 
 _QUESTIONS = {
-    "16 bits": "Is half actually running?",
+    "FP16/BF16": "Do the FP16/BF16 rows run in FP16/BF16?",
     "float32": "Is the float32 row really float32?",
     "slower than float32": "Is FP16/BF16 slower than float32 here, and is that expected?",
-    "half-precision ceiling": "What could half precision bring here at most?",
-    "tensor cores": "Are tensor cores used, and which layers miss out?",
+    "half-precision ceiling": "How much faster can half precision be at most?",
+    "tensor cores": "Are tensor cores used, and which layers do not use them well?",
     "launch-bound": "Is it launch-bound (no gain at small batches)?",
     "timing": "Are the timings right?",
-    "TensorRT precision": "Did TensorRT use the precision that it was allowed?",
-    "slowed by": "What makes each row slower than it could be?",
-    "output": "Is the output within tolerance, or is the model overflowing?",
+    "TensorRT precision": "Did TensorRT use the precision that was allowed?",
+    "slowed by": "What slows each row down?",
+    "output": "Is the output within tolerance, or does the model overflow?",
 }
 
 
@@ -108,7 +108,7 @@ def _lowered(sentences: str) -> str:
 
 def _half(half: Sequence[Label], labels: Sequence[Label]) -> str:
     silent = [
-        f"{label.row} claims no precision and ran {label.ran}."
+        f"{label.row} claims no precision; it ran {label.ran}."
         for label in labels
         if not label.claim and label.ran
     ]
@@ -133,7 +133,7 @@ def _slower_than_float32(
     fast = [row for row in rows if speedups[row].verdict in _NOT_SLOWER]
     inconclusive = [row for row in rows if row not in (*slow, *fast)]
     if not rows:
-        return "No 16-bit row was compared."
+        return "No FP16/BF16 row was compared."
     texts = [f"{row}: yes, {speedups[row].value:.3g}x ({_why(row, live)})" for row in slow]
     texts += [f"{row}: no, {speedups[row].value:.3g}x" for row in fast]
     texts += [
@@ -149,7 +149,7 @@ _NOT_SLOWER = (Verdict.FASTER, Verdict.EQUIVALENT, Verdict.DIFFERENT_BUT_SMALL)
 
 def _why(row: str, live: Sequence[Finding]) -> str:
     causes = [f.title for f in live if f.row == row and f.costs_time]
-    return some(causes) if causes else "no cause was found"
+    return some(causes) if causes else "no cause found"
 
 
 def _ceiling(ceiling: Ceiling) -> str:
@@ -157,7 +157,7 @@ def _ceiling(ceiling: Ceiling) -> str:
         return f"Not known: {ceiling.reason}."
     text = f"Typical {ceiling.best.low:.2g}x, at most {ceiling.best.high:.2g}x"
     if ceiling.brought is not None:
-        text += f"; {ceiling.row} brought {ceiling.brought.value:.3g}x"
+        text += f"; {ceiling.row} measured {ceiling.brought.value:.3g}x"
     shares = ", ".join(f"{n.value:.0%} {n.name}" for n in ceiling.shares if n.value > 0.005)
     return f"{text}. Of the float32 row's time: {shares}."
 
@@ -169,17 +169,17 @@ def _tensor_cores(half_rows: Sequence[Facts]) -> str:
             continue
         unknown = max(0.0, 1 - facts.tensor_core_share - facts.cuda_core_share)
         text = f"{facts.row.backend}: {facts.tensor_core_share:.0%} of its GEMM/conv time"
-        text += f", {unknown:.0%} in kernels of unknown names" if unknown > 0.005 else ""
+        text += f", {unknown:.0%} in unknown kernels" if unknown > 0.005 else ""
         missing = [work.obstacle_text for work in facts.work if work.obstacles]
         texts.append(f"{text}; {some(missing)}" if missing else text)
-    return ". ".join(texts) + "." if texts else "No 16-bit row's kernels were seen."
+    return ". ".join(texts) + "." if texts else "No FP16/BF16 row was profiled on a GPU."
 
 
 def _launch_bound(rows: Mapping[str, Facts], bound: Sequence[Finding]) -> str:
     if not bound:
         return _not_launch_bound(rows)
     texts = (
-        f"{one.row}: a CUDA graph would be {one.factor.value:.2g}x as fast"
+        f"{one.row}: yes, a CUDA graph would give {one.factor.value:.2g}x"
         if one.experiment and one.factor
         else f"{one.row}: yes"
         for one in bound
@@ -188,19 +188,19 @@ def _launch_bound(rows: Mapping[str, Facts], bound: Sequence[Finding]) -> str:
 
 
 def _not_launch_bound(rows: Mapping[str, Facts]) -> str:
-    """The answer without a launch-bound row; rows of unknown host time are named."""
+    """The answer without a launch-bound row; rows of unknown launch time are named."""
     unknown = [name for name, facts in rows.items() if facts.row.enqueue_s is None]
     if not any(facts.on_gpu for facts in rows.values()):
-        return "Not known: that needs a CUDA GPU."
+        return "Not known: requires a CUDA GPU."
     if len(unknown) == len(rows):
-        return "Not known: the host's time was not measured."
-    rest = f" Not known of {some(unknown)}: the host's time was not measured." if unknown else ""
+        return "Not known: the launch time was not measured."
+    rest = f" Not known for {some(unknown)}: the launch time was not measured." if unknown else ""
     return f"No.{rest}"
 
 
 def _timings(rows: Mapping[str, Facts]) -> str:
     if any(facts.row.measurement.is_reported for facts in rows.values()):
-        return "Nothing was measured here; how it was timed is what its source says."
+        return "Not measured here; the source of each row describes its timing."
     naive = [
         f"{facts.row.backend} {facts.row.enqueue_s * 1e3:.3g} ms instead of "
         f"{facts.row.latency.value * 1e3:.3g} ms"
@@ -209,8 +209,8 @@ def _timings(rows: Mapping[str, Facts]) -> str:
         and facts.row.enqueue_s < 0.8 * facts.row.latency.value
         and facts.row.launch_bound is None
     ]
-    text = "Each row is timed by events or after the device is drained."
-    return f"{text} A loop without synchronize could read {some(naive)}." if naive else text
+    text = "Each row is timed with CUDA events, or with the host clock around synchronised calls."
+    return f"{text} A loop without synchronize could report {some(naive)}." if naive else text
 
 
 def _tensorrt(engines: Sequence[Label]) -> str:
@@ -236,5 +236,5 @@ def _accuracy_text(precision: Accuracy) -> str:
         text += f"; keeping {layers} in float32 would cost about {precision.keep_s * 1e3:.2g} ms"
         text += f" (half:fp32_layers={'+'.join(precision.keep)})"
     if precision.top1 is not None:
-        text += f"; {precision.top1:.1%} of the items have the reference's class"
+        text += f"; same top-1 class as the reference for {precision.top1:.1%} of the items"
     return f"{text}."

@@ -47,7 +47,7 @@ def best_row(data: ComparisonData, within: float | None) -> BestRow:
             of each row's own precision.
 
     Raises:
-        SpecError: `within` is no number of 0 or more.
+        SpecError: `within` is not a number of 0 or more.
         RowNotFoundError: no row is within tolerance.
     """
     _check(within)
@@ -75,7 +75,7 @@ def _check(within: object) -> None:
     is_number = isinstance(within, Real) and not isinstance(within, bool)
     if within is not None and not (is_number and 0 <= float(within) < math.inf):  # type: ignore[arg-type]
         raise SpecError(
-            f"within is {within!r}", "give the largest relative L2 error to accept, such as 1e-2"
+            f"within is {within!r}", "give the largest acceptable relative L2 error, such as 1e-2"
         )
 
 
@@ -88,7 +88,7 @@ def _error(row: BackendResult, *, is_reference: bool) -> float | None:
 def _why_not(facts: Facts, base: Facts | None, within: float | None) -> str:
     """Why a row's output is not within tolerance; empty where it is."""
     if not has_finite_output(facts.row):
-        return "its output is not finite where the reference's is"
+        return "its output is infinite or NaN where the reference's is finite"
     error = _error(facts.row, is_reference=facts is base)
     if within is None:
         found = accuracy_of(facts, base)
@@ -96,7 +96,7 @@ def _why_not(facts: Facts, base: Facts | None, within: float | None) -> str:
             return "" if found.verdict == "fine" else found.reason
         within = math.inf if facts is base else error_bound(claims_of(facts.row).dtype, None)
         if within is None:
-            return "it claims no precision that has a tolerance; give within"
+            return "it claims no precision with a known tolerance; give within"
     if error is None:
         return "its error against the reference is not known"
-    return "" if error <= within else f"its error {error:.1e} is above {within:.1e}"
+    return "" if error <= within else f"its error {error:.1e} is above the tolerance {within:.1e}"

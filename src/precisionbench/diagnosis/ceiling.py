@@ -24,8 +24,8 @@ _PADDED_BYTES = 4.0
 # Memory-bound time does not quite halve with its bytes.
 _HALVED_USUAL, _HALVED_BEST = 1.7, 2.0
 _HALF_BYTES = 2
-# The times of kernels are those of a profiled call; what was brought may be above the estimate by
-# so much, which raises it. Beyond that the estimate is wrong, and none is given.
+# Kernel times are those of a profiled call. A measured speed-up above the estimate by up to this
+# factor raises the estimate. Beyond that the estimate is wrong, and none is given.
 _PROFILER_ERROR = 1.05
 _MIN_IDLE_SHARE = 0.1  # of a call; shorter gaps between kernels are normal
 
@@ -42,7 +42,7 @@ class _Seconds:
 
 
 def ceiling_of(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> Ceiling:
-    """The largest speed-up that half precision can reach, with the speed-up that was reached.
+    """The largest speed-up that half precision can reach, with the measured speed-up.
 
     Every operation of the float32 row becomes as fast as the half-precision peak and the bandwidth
     allow: 40 % and 60 % of them in the usual case, 100 % in the best case. Layout conversions and
@@ -55,10 +55,10 @@ def ceiling_of(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> Ceilin
     base = next((row for row in rows if claims_of(row.row).dtype == FLOAT32 and row.parts), None)
     row, brought = _reached(rows, speedups)
     if base is None:
-        return Ceiling(None, brought, row, (), "there is no float32 row whose kernels were seen")
+        return Ceiling(None, brought, row, (), "no float32 row was profiled")
     limits = _Limits.of(base)
     if limits is None:
-        reason = "this device's peaks in half precision and of its memory are not known"
+        reason = "the half-precision peak and memory bandwidth of this device are not known"
         return Ceiling(None, brought, row, (), reason)
     idle_s = _idle_s(base)
     after = (
@@ -68,11 +68,11 @@ def ceiling_of(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> Ceilin
     )
     before_s = base.busy_s + idle_s
     if not after.best:
-        return Ceiling(None, brought, row, (), "nothing of it would be left")
+        return Ceiling(None, brought, row, (), "no part of the time can be estimated")
     low, high = sorted((before_s / after.usual, before_s / after.best))
     shares = tuple(_shares(base, before_s, idle_s))
     if brought is not None and brought.low > _PROFILER_ERROR * high:
-        reason = f"{row} brought {brought.value:.3g}x, more than the estimate of {high:.2g}x"
+        reason = f"{row} measured {brought.value:.3g}x, above the estimate of {high:.2g}x"
         return Ceiling(None, brought, row, shares, reason)
     high = max(high, brought.value if brought else 0.0)
     return Ceiling(Interval((low * high) ** 0.5, low, high), brought, row, shares)
@@ -153,8 +153,8 @@ def _shares(base: Facts, total_s: float, idle_s: float) -> list[Number]:
     matrix_s = sum(w.time_s for w in base.work)
     moved_s = sum(base.by_category.get(c, 0.0) for c in MEMORY_BOUND)
     return [
-        Number("GEMM/conv that tensor cores can take", eligible_s / total_s, "share"),
-        Number("GEMM/conv that they cannot", (matrix_s - eligible_s) / total_s, "share"),
+        Number("GEMM/conv that tensor cores can run well", eligible_s / total_s, "share"),
+        Number("other GEMM/conv", (matrix_s - eligible_s) / total_s, "share"),
         Number("memory-bound", moved_s / total_s, "share"),
         Number("GPU idle", idle_s / total_s, "share"),
     ]

@@ -82,13 +82,13 @@ def _findings(
 
 
 def _is_premature(finding: Finding, speedup: Speedup | None) -> bool:
-    """Whether a finding says why a row is slow of which the times do not say that it is."""
+    """Whether a finding explains why a row is slow although its times are inconclusive."""
     is_open = speedup is not None and speedup.reason in _UNDECIDED
     return is_open and finding.costs_time and finding.status is FindingStatus.SUSPECTED
 
 
-# Reasons by which the times themselves decide nothing. The others are about how they were taken
-# (in one process, or one after another), and what kernels show holds nevertheless.
+# Reasons for which the times themselves are inconclusive. The other reasons are about how the times
+# were measured (in one process, or not interleaved), which does not affect what kernels show.
 _UNDECIDED = ("includes_1", "too_few_rounds", "no_shared_rounds", "processes_differ")
 
 
@@ -112,7 +112,7 @@ def _all_layer_pairs(rows: Mapping[str, Facts], base: Facts | None) -> tuple[Lay
 
 
 def _interval_notes(data: ComparisonData) -> Iterable[str]:
-    """What rows say of their intervals, each sentence once, with the rows that say it."""
+    """The notes on intervals, each sentence once, with its rows."""
     found = interval_notes(data)
     texts = dict.fromkeys(one.text for notes in found.values() for one in notes)
     for text in texts:
@@ -124,29 +124,28 @@ def _notes(rows: Sequence[Facts], experiments: Sequence[ExperimentResult]) -> It
     unprofiled = [facts.row.backend for facts in rows if facts.row.evidence is None]
     if unprofiled:
         yield (
-            f"{some(unprofiled)} {'was' if len(unprofiled) == 1 else 'were'} not profiled "
-            "(evidence=False, effort='quick', a budget without time for it, an older version, or "
-            "it failed: see the notes); most questions need that"
+            f"not profiled: {some(unprofiled)}; most answers need profiling, so measure with "
+            "evidence, effort normal and a larger time budget"
         )
     for facts in rows:
         for what, why in facts.evidence.unknown.items():
-            yield f"{facts.row.backend}: its {what} could not be seen ({why})"
+            yield f"{facts.row.backend}: {what} not recorded ({why})"
         if facts.busy_s > _MAX_PROFILER_SLOWDOWN * facts.row.latency.value:
             ratio = facts.busy_s / facts.row.latency.value
             yield (
-                f"{facts.row.backend}: under the profiler a call took {ratio:.1f} times its "
-                "latency, so the times of its layers are rough"
+                f"{facts.row.backend}: a call took {ratio:.1f}x its latency under the profiler, so "
+                "the times of its layers are approximate"
             )
     covered = [facts.counted_share for facts in rows if facts.counted_share is not None]
     if covered and min(covered) < _MIN_COUNTED_SHARE:
         yield (
-            f"FLOPs were counted for {min(covered):.0%} of the matrix time at least: torch's "
-            "counter passes over some operations, such as fused attention and recurrent layers"
+            f"FLOPs cover only {min(covered):.0%} of GEMM/conv time: torch's counter skips some "
+            "operations, such as fused attention and recurrent layers"
         )
     for result in experiments:
         if result.speedup is None:
             name, why = result.experiment, result.failure
-            yield f"{result.row}: the experiment {name} was not made ({why})"
+            yield f"{result.row}: experiment {name} not run ({why})"
 
 
 # Above this ratio the overhead of the profiler distorts the times of layers.

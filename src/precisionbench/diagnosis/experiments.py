@@ -1,4 +1,4 @@
-"""Experiments: what each one changes in a row, and what their results make of the findings."""
+"""Experiments: the change of a row that each one measures, and its effect on findings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMON_OPTIONS = (
 # If removing a cause gains less than this factor, the cause has no practical effect.
 _MIN_GAIN = 1.01
 # Experiments that also help for other reasons must gain more to confirm a cause: a larger batch
-# also fills the device better.
+# also uses the device better.
 _MIN_GAIN_OF = {"larger-batch": 1.5}
 _FLATTERING = {cause.name for cause in CAUSES if cause.flatters}
 
@@ -35,12 +35,12 @@ class RowChange:
 
     Attributes:
         options: options that get another value.
-        batch_factor: how many times the items of the row's calls are served by one call.
-        backend: name of the backend that takes the place of the row's; empty: the same.
+        batch_factor: items per call of the changed row, divided by those of the row.
+        backend: name of the backend that replaces the row's; empty for the same.
         kept: options of the row's own backend that the other backend takes, besides the common
             ones.
-        of: the only backend for which there is such another one, and only where no option of its
-            own besides `kept` is set; empty for any.
+        of: the only backend that can be replaced, and only where no option of its own besides
+            `kept` is set; empty for any.
     """
 
     options: Mapping[str, Json] = attrs.field(factory=dict)
@@ -50,7 +50,7 @@ class RowChange:
     of: str = ""
 
     def applies_to(self, name: str, written: Mapping[str, object]) -> bool:
-        """Whether a row can be changed so.
+        """Whether a row can have this change.
 
         Args:
             name: of its backend.
@@ -123,8 +123,7 @@ def _written(row: BackendResult) -> dict[str, str]:
 def measured_beside(data: ComparisonData, finding: Finding) -> ExperimentResult | None:
     """The result of an experiment whose changed row was measured in the same comparison.
 
-    The experiment that would prove the finding decides; another one that bears on it may only
-    confirm it.
+    The experiment of the finding's cause decides; an alternative experiment can only confirm it.
 
     Args:
         data: the comparison.
@@ -150,7 +149,7 @@ def _result_beside(
     if not other:
         return None
     speedup = speedup_over(data, finding.row, other)
-    # any other reason says that such times support no verdict, and not that the interval holds 1
+    # with any other reason the times are inconclusive, whether or not the interval includes 1
     if speedup.verdict is Verdict.INCONCLUSIVE and speedup.reason != "includes_1":
         return None
     return ExperimentResult(
@@ -158,7 +157,7 @@ def _result_beside(
     )
 
 
-# What results make of findings
+# The effect of results on findings
 
 
 def with_experiments(finding: Finding, experiments: Sequence[ExperimentResult]) -> Finding:
@@ -173,7 +172,9 @@ def with_experiments(finding: Finding, experiments: Sequence[ExperimentResult]) 
     if result is None or finding.status is FindingStatus.CONFIRMED:
         return finding
     if result.speedup is None:
-        return attrs.evolve(finding, reason=_joined(finding.reason, f"not tried: {result.failure}"))
+        return attrs.evolve(
+            finding, reason=_joined(finding.reason, f"experiment not run: {result.failure}")
+        )
     status = _status_after(finding, result.experiment, result.speedup)
     return attrs.evolve(
         finding,
@@ -203,22 +204,22 @@ def _status_after(finding: Finding, experiment: str, speedup: Interval) -> Findi
 
 
 def _reason(status: FindingStatus, result: ExperimentResult) -> str:
-    """What a result adds to the reason of a finding that has this status after it."""
+    """The addition of a result to the reason of a finding."""
     least, speedup = _MIN_GAIN_OF.get(result.experiment, _MIN_GAIN), result.speedup
     if status is FindingStatus.CONFIRMED or speedup is None:
         return ""
     if status is FindingStatus.RULED_OUT:
-        return "the change that would cure it made no such difference"
+        return "the experiment showed no such effect"
     if least == _MIN_GAIN:
         return "the experiment was inconclusive"
     return (
-        f"the experiment won {speedup.value:.3g}x ({span(speedup)}), which "
-        f"may have other causes; more than {least:g}x would prove it"
+        f"the experiment gave {speedup.value:.3g}x ({span(speedup)}), which "
+        f"may have other causes; more than {least:g}x would confirm it"
     )
 
 
 def _where(result: ExperimentResult) -> str:
-    return f"measured beside it in the row {result.measured_in}" if result.measured_in else ""
+    return f"measured in row {result.measured_in}" if result.measured_in else ""
 
 
 def _joined(*parts: str) -> str:

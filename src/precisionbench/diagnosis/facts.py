@@ -75,11 +75,11 @@ class Facts:
 
     @cached_property
     def matrix_s(self) -> float:
-        """Seconds of a call in matrix kernels."""
+        """Seconds of a call in GEMM/conv kernels."""
         return self.by_category.get(MATRIX, 0.0)
 
     def matrix_share_on(self, unit: str) -> float:
-        """The share of the matrix time in kernels whose names indicate a unit."""
+        """The share of GEMM/conv time in kernels whose names indicate a unit."""
         spent_s = sum(
             p.time_s for p in self.parts if p.category == MATRIX and p.kernel_class.unit == unit
         )
@@ -87,16 +87,16 @@ class Facts:
 
     @property
     def tensor_core_share(self) -> float:
-        """The share of the matrix time in kernels that are known to use tensor cores."""
+        """The share of GEMM/conv time in kernels that are known to use tensor cores."""
         return self.matrix_share_on(TENSOR_CORE)
 
     @property
     def cuda_core_share(self) -> float:
-        """The share of the matrix time in kernels that are known to use CUDA cores."""
+        """The share of GEMM/conv time in kernels that are known to use CUDA cores."""
         return self.matrix_share_on(CUDA_CORE)
 
     def matrix_share_of(self, *dtypes: str) -> float:
-        """The share of the matrix time in operations whose operands have one of these dtypes.
+        """The share of GEMM/conv time in operations whose operands have one of these dtypes.
 
         Operations whose dtype is not known are left out.
         """
@@ -105,7 +105,7 @@ class Facts:
         return spent_s / total_s if total_s else 0.0
 
     def kernel_share_of(self, *dtypes: str) -> float:
-        """The share of the matrix time in kernels whose names indicate one of these dtypes."""
+        """The share of GEMM/conv time in kernels whose names indicate one of these dtypes."""
         spent_s = sum(
             part.time_s
             for part in self.parts
@@ -135,7 +135,7 @@ class Facts:
 
     @property
     def counted_share(self) -> float | None:
-        """The share of the matrix time whose FLOPs were counted; None where none were."""
+        """The share of GEMM/conv time whose FLOPs were counted; None where none were."""
         if self.evidence.flops is None or not self.work:
             return None
         total_s = sum(work.time_s for work in self.work)

@@ -105,8 +105,8 @@ class MadeExperiments(Shown):
     """The results of the experiments on a comparison.
 
     Attributes:
-        results: of each experiment, also of those that could not be made.
-        notes: which ones were made and left out, and why.
+        results: of each experiment, also of those that could not be run.
+        notes: which ones were run and left out, and why.
     """
 
     results: tuple[ExperimentResult, ...] = ()
@@ -157,10 +157,12 @@ class Label(Shown):
         """The label's verdict as a sentence."""
         against = "; ".join(w.says for w in self.witnesses if w.against)
         if self.verdict == "false":
-            return f"{self.row} is labelled {self.claim} and ran {self.ran}: {against}"
+            return f"{self.row} is labelled {self.claim} but ran {self.ran}: {against}"
         if self.verdict == "partly":
-            return f"{self.row} is labelled {self.claim} and ran partly {self.ran}: {against}"
-        return f"{self.row}: nothing tells whether it ran {self.claim}"
+            return f"{self.row} is labelled {self.claim} but ran partly {self.ran}: {against}"
+        return (
+            f"{self.row}: label {self.claim} not verified, because the precision was not recorded"
+        )
 
 
 @attrs.frozen(repr=False)
@@ -231,7 +233,7 @@ class Accuracy(Shown):
         reason: the reason for the verdict, in a sentence.
         keep: layers to keep in float32, where the output is inaccurate.
         keep_s: estimated seconds per call that this would add.
-        top1: share of items with the reference's class; None where it has no meaning.
+        top1: share of items with the reference's top-1 class; None where it has no meaning.
     """
 
     row: str

@@ -20,13 +20,13 @@ from precisionbench.results.earlier_claims import claims_of
 HALF = (FLOAT16, BFLOAT16)
 # Names of the devices' peak rates.
 RATES = {LONG_NAMES[rate]: rate for rate in MATMUL_PRECISIONS}
-# Below this share of the matrix time another precision is that of a first or last layer only.
+# Below this share of GEMM/conv time another precision is that of a first or last layer only.
 _DETAIL = 0.05
 # From this share on the label is false, not partly true.
 _MOST = 0.5
 # Boards differ in clocks, and some peaks are rounded.
 BEYOND = 1.2
-# The indicator that shows no precision, only that it cannot be the claimed one.
+# The indicator that can only contradict the claimed precision.
 RATE = "rate"
 
 
@@ -56,7 +56,7 @@ def label_of(facts: Facts) -> Label:
 
 
 def _wrong_share(facts: Facts, claim: str) -> float | None:
-    """The share of the matrix time that is known to have run in another precision."""
+    """The share of GEMM/conv time that is known to have run in another precision."""
     if not facts.work or not claim:
         return None
     if claim == FLOAT32:
@@ -72,14 +72,14 @@ def _wrong_share(facts: Facts, claim: str) -> float | None:
 
 
 def _dtypes_are_known(facts: Facts) -> bool:
-    """Whether most of the matrix time is in operations whose operands are known."""
+    """Whether most of the GEMM/conv time is in operations whose operands are known."""
     total_s = sum(work.time_s for work in facts.work)
     known_s = sum(work.time_s for work in facts.work if work.dtype)
     return total_s > 0 and known_s >= _MOST * total_s
 
 
 def _ran(facts: Facts) -> str:
-    """In which precisions its matrix work ran, in words."""
+    """The precision that most of its GEMM/conv work ran in, as text."""
     shares = {
         "in float16": facts.matrix_share_of(FLOAT16),
         "in bfloat16": facts.matrix_share_of(BFLOAT16),
@@ -107,7 +107,7 @@ def _operands(facts: Facts, claim: str) -> Iterator[Indicator]:
     stored = FLOAT32 if claim == TF32 else claim
     right = facts.matrix_share_of(stored)
     others = sorted({w.dtype for w in facts.work if w.dtype not in ("", stored) and w.time_s})
-    says = f"{right:.0%} of the matrix time has {stored} operands"
+    says = f"{right:.0%} of GEMM/conv time has {stored} operands"
     if others:
         says += f", the rest {' and '.join(others)}"
     yield Indicator("operands", says, right < 1 - _DETAIL)
@@ -119,7 +119,7 @@ def _kernels(facts: Facts, claim: str) -> Iterator[Indicator]:
     if found:
         allowed = (FLOAT32, TF32) if claim == TF32 else (claim,)
         wrong = sum(share for name, share in known.items() if name not in allowed)
-        yield Indicator("kernels", f"its matrix kernels are {found} by name", wrong > _DETAIL)
+        yield Indicator("kernels", f"GEMM/conv kernels are {found} by name", wrong > _DETAIL)
 
 
 def _rate(facts: Facts, claim: str) -> Iterator[Indicator]:
@@ -127,12 +127,12 @@ def _rate(facts: Facts, claim: str) -> Iterator[Indicator]:
     rate, peak = facts.min_flop_rate, facts.peak(RATES.get(claim, ""))
     if rate is None or peak is None:
         return
-    says = f"{rate / 1e12:.3g} TFLOP/s of {peak / 1e12:.3g} that the device reaches in {claim}"
+    says = f"{rate / 1e12:.3g} TFLOP/s, {claim} peak {peak / 1e12:.3g} TFLOP/s"
     yield Indicator(RATE, says, rate > BEYOND * peak)
 
 
 def _output(facts: Facts, claim: str) -> Iterator[Indicator]:
-    """A 16-bit output of a float32 row is against its claim; other outputs show little."""
+    """A 16-bit output of a float32 row contradicts its claim; other outputs show little."""
     dtypes = sorted({t.dtype for t in facts.evidence.outputs if "float" in t.dtype})
     if dtypes:
         wrong = claim in (FLOAT32, TF32) and any(dtype in HALF for dtype in dtypes)
@@ -142,5 +142,5 @@ def _output(facts: Facts, claim: str) -> Iterator[Indicator]:
 def _functions(facts: Facts) -> Iterator[Indicator]:
     names = facts.evidence.foreign_functions
     if names:
-        says = f"{len(names)} of torch's functions were patched, e.g. {names[0]}"
+        says = f"{len(names)} torch functions were patched, e.g. {names[0]}"
         yield Indicator("functions", says, None)

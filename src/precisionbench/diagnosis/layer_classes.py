@@ -16,7 +16,7 @@ class LayerClass:
     Attributes:
         kind: the class, e.g. `Conv2d`; the operation's name where it ran in no module.
         count: number of operations.
-        time_s: seconds of a call in matrix kernels.
+        time_s: seconds of a call in GEMM/conv kernels.
         flops: FLOPs of a call.
         bytes: bytes that a call must move at least: operands and results.
     """

@@ -34,7 +34,7 @@ def _time_by_layer(facts: Facts) -> dict[str, _LayerTime]:
 
 
 def layer_pairs(base: Facts, other: Facts) -> tuple[LayerPair, ...]:
-    """Each layer that took time in both rows, the longest first.
+    """Each layer that took time in both rows, the slowest first.
 
     Args:
         base: the reference row.

@@ -55,7 +55,7 @@ class Claim:
         """The engines that the claim names, in words."""
         dlas = "" if not self.dlas else "a DLA" if self.dlas == 1 else f"{self.dlas} DLAs"
         if not self.gpus:
-            return f"{dlas} alone" if dlas else "nothing"
+            return f"{dlas} alone" if dlas else "no engine"
         return f"the GPU and {dlas}" if dlas else "the GPU alone"
 
     @property
@@ -123,7 +123,7 @@ def judge(claim: Claim) -> Judgement:
     peak = claim.peak
     if peak is None:
         reason = (
-            f"no peak of {claim.engines} of {claim.device.name} in {_precision(claim)} is known"
+            f"the {_precision(claim)} peak of {claim.engines} of {claim.device.name} is not known"
         )
         return Judgement(UNKNOWN, reason, claim)
     if claim.flop_rate <= peak.value:
@@ -135,23 +135,23 @@ def judge(claim: Claim) -> Judgement:
 
 def _possible(claim: Claim, peak: Peak) -> str:
     share = claim.flop_rate / peak.value
-    return f"{_rate(claim)}, {share:.0%} of the {_peak(claim, peak)}: the peak does not forbid it"
+    return f"{_rate(claim)}, {share:.0%} of the {_peak(claim, peak)}: below peak, so plausible"
 
 
 def _above(claim: Claim, peak: Peak) -> str:
     usual, least = peak.value / claim.flops.usual, peak.value / claim.least_flops
     most = f"at most {usual:,.0f} {claim.unit}"
     if least > usual:
-        most += f", or {least:,.0f} with Winograd's algorithm wherever it could be used"
+        most += f", or {least:,.0f} with Winograd's algorithm wherever possible"
     return f"{_rate(claim)}, above the {_peak(claim, peak)} ({most})"
 
 
 def _conclusion(claim: Claim, peak: Peak, verdict: str) -> str:
     what = f"{_precision(claim)} on {claim.engines}"
     if verdict == IMPOSSIBLE:
-        return f"it cannot be {what}"
+        return f"not possible in {what}"
     share = claim.least_flop_rate / peak.value
-    return f"it is hardly {what}, which would need that algorithm and {share:.0%} of the peak"
+    return f"unlikely in {what}: needs that algorithm and {share:.0%} of the peak"
 
 
 def _rate(claim: Claim) -> str:
@@ -164,7 +164,7 @@ def _peak(claim: Claim, peak: Peak) -> str:
     label = "" if peak.status == "cited" else f" ({peak.status})"
     rate = f"{_tera(peak.value)} {_unit(claim)}{label}"
     what = f"{_precision(claim)}{sparse} on {claim.engines}"
-    return f"{rate} that the {claim.device.name} can do in {what}"
+    return f"peak of {rate} of the {claim.device.name} in {what}"
 
 
 def _tera(rate: float) -> str:
@@ -193,11 +193,11 @@ def judgements_of(record: Record) -> tuple[Judgement, ...]:
     rate, devices = record.items_per_s, devices_named(record.device)
     costs = item_flops(record.model, record.variant, record.input)
     if rate is None:
-        return (Judgement(UNKNOWN, "its batch, and so its rate, is not known"),)
+        return (Judgement(UNKNOWN, "its batch size is not known, so its rate is not known"),)
     if not devices:
-        return (Judgement(UNKNOWN, f"no peak of {record.device} is known"),)
+        return (Judgement(UNKNOWN, f"the peaks of {record.device} are not known"),)
     if not costs:
-        where = record.input or "its input, which is not told"
+        where = record.input or "an input that is not stated"
         return (Judgement(UNKNOWN, f"the FLOPs of {record.model} at {where} are not known"),)
     unit = _UNIT_NAMES.get(record.unit, record.unit)
     claims = [
@@ -206,7 +206,7 @@ def judgements_of(record: Record) -> tuple[Judgement, ...]:
         for precision, gpus, dlas in _interpretations(record)
     ]
     found = tuple(judge(_on_fastest_device(claim, devices)) for claim in claims)
-    return found or (Judgement(UNKNOWN, "neither its precision nor its engines are told"),)
+    return found or (Judgement(UNKNOWN, "neither its precision nor its engines are stated"),)
 
 
 def _on_fastest_device(claim: Claim, devices: tuple[DeviceSpec, ...]) -> Claim:

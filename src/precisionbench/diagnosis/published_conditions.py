@@ -20,12 +20,12 @@ from precisionbench.results.claims import TENSORRT, Claims
 from precisionbench.results.dtypes import SHORT_NAMES
 from precisionbench.results.earlier_claims import claims_of
 
-_UNKNOWN = "not told"
+_UNKNOWN = "not stated"
 EVENTS, HOST = "device-time", "host-time"
 _CLOCKS = {"cuda_events": EVENTS, "host": HOST}
 _TIMED = {
-    EVENTS: "CUDA events around calls back to back, inputs on the device",
-    HOST: "the host's clock around calls, after waiting for the device",
+    EVENTS: "CUDA events around consecutive calls, inputs on the device",
+    HOST: "host clock around synchronised calls",
 }
 # Timed regions that are the same.
 _EQUIVALENT = {("gpu-compute", EVENTS), ("wall-synchronised", HOST)}
@@ -36,15 +36,15 @@ class Conditions:
     """The conditions of a measurement; None where one is unknown.
 
     Attributes:
-        device: id of a known device, or the name that the machine gives.
-        model: its name.
+        device: id of a known device, or the name that the driver reports.
+        model: name of the model.
         variant: such as `v1.5`.
         input: of one item, such as `3x224x224`.
         precision: the claimed one, such as `fp16`.
-        ran: in words what it ran in, where the label is false; else empty.
+        ran: the precision that it ran in, where the label is false; else empty.
         batch: items of one call.
-        gpus: how many worked.
-        dlas: how many worked beside them.
+        gpus: number of GPUs used.
+        dlas: number of DLAs used in addition.
         sparsity: `dense` or `2:4`.
         metric: `device-time` or `host-time`.
         power_mode: power mode and clocks, in words.
@@ -73,9 +73,9 @@ class ConditionMismatch:
     """A condition in which two numbers differ, or may differ.
 
     Attributes:
-        condition: what, such as `batch`.
-        published: what the published number says.
-        measured: what the measured row says.
+        condition: name of the condition, such as `batch`.
+        published: value for the published number.
+        measured: value for the measured row.
         is_known: whether they are known to differ; else one of the values is unknown.
     """
 
@@ -87,10 +87,10 @@ class ConditionMismatch:
     @property
     def sentence(self) -> str:
         """The mismatch as one sentence."""
-        told = f"published: {self.published}; measured: {self.measured}"
+        both = f"published: {self.published}; measured: {self.measured}"
         if self.is_known:
-            return f"the {self.condition} differs ({told})"
-        return f"not known whether the {self.condition} is the same ({told})"
+            return f"the {self.condition} differs ({both})"
+        return f"not known whether the {self.condition} is the same ({both})"
 
     def __str__(self) -> str:
         return self.sentence
@@ -141,7 +141,7 @@ def _is_known_model(name: str) -> bool:
 
 def _variant(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
     if record.variant or measured.variant:
-        yield from _compared("variant of the model", record.variant or None, measured.variant)
+        yield from _compared("model variant", record.variant or None, measured.variant)
 
 
 def _compared(condition: str, theirs: object, ours: object) -> Iterator[ConditionMismatch]:
@@ -192,7 +192,7 @@ def _engines(record: Record, measured: Conditions) -> Iterator[ConditionMismatch
     ours = (measured.gpus, measured.dlas)
     if alike != ours or None in alike:
         known = None not in (*theirs, *ours)
-        yield ConditionMismatch("set of engines", record.engines, _engine_text(*ours), known)
+        yield ConditionMismatch("engines", record.engines, _engine_text(*ours), known)
 
 
 def _engine_text(gpus: int | None, dlas: int | None) -> str:
@@ -204,7 +204,7 @@ def _engine_text(gpus: int | None, dlas: int | None) -> str:
 
 def _accelerators(record: Record, _: Conditions) -> Iterator[ConditionMismatch]:
     if record.n_accelerators > 1:
-        theirs = f"{record.n_accelerators}; their rate is divided by that"
+        theirs = f"{record.n_accelerators}; the rate is divided by this number"
         yield ConditionMismatch("number of accelerators", theirs, "1")
 
 
@@ -215,7 +215,7 @@ def _sparsity(record: Record, measured: Conditions) -> Iterator[ConditionMismatc
 def _latency_limit(record: Record, _: Conditions) -> Iterator[ConditionMismatch]:
     if record.latency_limit_s is not None:
         theirs = f"no call longer than {record.latency_limit_s * 1e3:g} ms"
-        yield ConditionMismatch("limit on latency", theirs, "none")
+        yield ConditionMismatch("latency limit", theirs, "none")
 
 
 def _metric(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
@@ -236,7 +236,7 @@ def _software(record: Record, measured: Conditions) -> Iterator[ConditionMismatc
 
 
 def _power_mode(record: Record, measured: Conditions) -> Iterator[ConditionMismatch]:
-    """Different words about clocks may still mean the same."""
+    """Different descriptions of clocks may mean the same."""
     theirs, ours = record.power_mode, measured.power_mode
     if theirs is None or ours is None or theirs.split() != ours.split():
         yield ConditionMismatch("power mode", theirs or _UNKNOWN, ours or _UNKNOWN, is_known=False)
@@ -276,7 +276,7 @@ def conditions_of(data: ComparisonData, row: BackendResult) -> Conditions:
         variant=variant_of(workload.model),
         input=input_of(workload),
         precision="mixed" if claims.mixed else SHORT_NAMES.get(claims.dtype),
-        ran=f"by its label; it ran {label.ran}" if label.is_wrong else "",
+        ran=f"by its label, but it ran {label.ran}" if label.is_wrong else "",
         batch=row.batch_size,
         gpus=1 if gpu else 0,
         dlas=claims.dlas,
@@ -303,8 +303,8 @@ def _software_of(data: ComparisonData, claims: Claims) -> str:
 def _power_mode_of(data: ComparisonData, row: BackendResult) -> str | None:
     clocks = [b.state.sm_clock_hz for b in row.measurement.blocks if b.state]
     seen = sorted(clock for clock in clocks if clock is not None and math.isfinite(clock))
-    told = [data.environment.power_mode] if data.environment.power_mode else []
+    stated = [data.environment.power_mode] if data.environment.power_mode else []
     if seen:
         ends = dict.fromkeys(f"{clock / 1e6:.0f}" for clock in (seen[0], seen[-1]))
-        told.append(f"{' to '.join(ends)} MHz")
-    return ", ".join(told) or None
+        stated.append(f"{' to '.join(ends)} MHz")
+    return ", ".join(stated) or None

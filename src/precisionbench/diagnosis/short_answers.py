@@ -46,7 +46,7 @@ def slower_short(rows: Sequence[str], speedups: Mapping[str, Speedup]) -> str:
         speedups: over the reference, by row.
     """
     if not rows:
-        return "no 16-bit row was compared"
+        return "no FP16/BF16 row was compared"
     groups: dict[str, list[str]] = {}
     for row in rows:
         groups.setdefault(_slower(speedups[row]), []).append(row)
@@ -69,14 +69,14 @@ def _slower(found: Speedup) -> str:
 
 
 def ceiling_short(ceiling: Ceiling) -> str:
-    """The ceiling of half precision, with what was brought.
+    """The ceiling of half precision, with the measured speed-up.
 
     Args:
         ceiling: of half precision.
     """
     if ceiling.best is None:
         return f"not known: {ceiling.reason}"
-    brought = "" if ceiling.brought is None else f"; brought {ceiling.brought.value:.3g}x"
+    brought = "" if ceiling.brought is None else f"; measured {ceiling.brought.value:.3g}x"
     return f"typical {ceiling.best.low:.2g}x, at most {ceiling.best.high:.2g}x{brought}"
 
 
@@ -88,17 +88,17 @@ def tensor_cores_short(rows: Sequence[Facts]) -> str:
     """
     shares = [one.tensor_core_share for one in rows if one.matrix_s and one.on_gpu]
     if not shares:
-        return "not known: no 16-bit kernels were profiled"
+        return "not known: no FP16/BF16 row was profiled on a GPU"
     low, high = f"{min(shares):.0%}", f"{max(shares):.0%}"
     return f"{low if low == high else f'{low} to {high}'} of GEMM/conv time"
 
 
 def launch_bound_short(bound: Sequence[Finding], otherwise: str) -> str:
-    """Which rows are launch-bound, with what a CUDA graph would give.
+    """Which rows are launch-bound, with the speed-up of a CUDA graph.
 
     Args:
         bound: the findings of launch-bound rows.
-        otherwise: what is said without any.
+        otherwise: the text without such a row.
     """
     gains = {one.row: f" (CUDA graph {one.factor.value:.2g}x)" for one in bound if one.factor}
     rows = [f"{one.row}{gains.get(one.row, '')}" for one in bound]
@@ -118,7 +118,7 @@ def timing_short(rows: Mapping[str, Facts]) -> str:
 _CLOCKS = {
     "cuda_events": "CUDA events",
     "host": "host clock around synchronised calls",
-    "reported": "reported by others, not measured here",
+    "reported": "reported, not measured here",
 }
 
 
@@ -140,7 +140,7 @@ def causes_short(live: Sequence[Finding], rows: Mapping[str, Facts]) -> str:
 
 
 def nothing_found(rows: Mapping[str, Facts]) -> str:
-    """What is said without a cause: nothing is found only where something was looked at.
+    """The text without a cause: "nothing found" only where rows were profiled.
 
     Args:
         rows: facts by row.

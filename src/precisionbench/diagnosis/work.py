@@ -29,7 +29,7 @@ class MatrixWork:
         groups: groups of a convolution; 1 for other operations.
         sizes: the sizes that should be multiples of 8 for tensor cores, by their names.
         kernel_size: the largest kernel size of a convolution; 0 for other operations.
-        time_s: seconds of a call in its matrix kernels.
+        time_s: seconds of a call in its GEMM/conv kernels.
         other_kernels_s: seconds of a call in its other kernels: layout conversions, casts.
         cuda_core_s: seconds of a call in kernels that are known to use CUDA cores.
     """
@@ -63,7 +63,7 @@ class MatrixWork:
     def obstacles(self) -> tuple[str, ...]:
         """What keeps 16-bit tensor cores from being used efficiently; empty where nothing does."""
         found = [
-            f"{name} {size} is no multiple of {_ALIGNMENT}"
+            f"{name} {size} is not a multiple of {_ALIGNMENT}"
             for name, size in self.sizes.items()
             if size % _ALIGNMENT and not self.is_stem
         ]

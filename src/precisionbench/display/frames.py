@@ -56,7 +56,7 @@ def optional_package(name: str, purpose: str) -> Any:
         if exc.name is None or exc.name.partition(".")[0] != package:
             raise  # the package is there, and lacks one of its own requirements
         raise MissingPackageError(
-            f"{purpose} needs {package}, which is not installed", f"run `pip install {package}`"
+            f"{purpose} requires {package}, which is not installed", f"run `pip install {package}`"
         ) from exc
 
 

@@ -1,11 +1,11 @@
-"""Examines a machine: measures its readings and the noise, and checks them."""
+"""Examines a machine: takes readings, measures the noise, and checks both."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import torch
@@ -25,9 +25,6 @@ from precisionbench.results import json_format
 from precisionbench.results.progress import OnProgress, OnProgressOption, Progress
 from precisionbench.system.memory import free_memory
 
-if TYPE_CHECKING:
-    pass
-
 _REPLICAS = 3
 
 
@@ -43,7 +40,7 @@ class Examination(TableResult):
 
     @cached_property
     def checks(self) -> tuple[MachineCheck, ...]:
-        """One line for each check, with a state and a remedy."""
+        """The checks of the readings, each with a state and a remedy."""
         return checks_of(self.readings)
 
     def _records(self) -> tuple[object, ...]:
@@ -74,11 +71,11 @@ def examine(
     replicas: int = _REPLICAS,
     on_progress: OnProgressOption = "auto",
 ) -> Examination:
-    """Examine this machine: how fast it is, how well it can be measured, and what disturbs that.
+    """Measure the speed and the noise of this machine, and check its state before a benchmark.
 
     Args:
         device: `"cpu"`, `"cuda"`, `"cuda:1"`; None takes the current GPU, else the CPU.
-        quick: leave out the noise trials, which take about a minute.
+        quick: skip the noise trials, which take about a minute.
         replicas: processes on each side of a noise trial, 2 or more.
         on_progress: as for `compare`.
 
@@ -87,14 +84,14 @@ def examine(
 
     Raises:
         WorkloadError: there is no such device.
-        SpecError: `replicas` is no whole number of 2 or more.
+        SpecError: `replicas` is not a whole number of 2 or more.
     """
     number = whole_number(replicas, 2)
     if number is None or number > MOST_REPLICAS:
         fix = f"give a whole number from 2 to {MOST_REPLICAS}"
         raise SpecError(f"replicas is {replicas!r}", fix)
-    with shown(on_progress) as tell:
-        return _examination(usable_device(device), quick, replicas, tell)
+    with shown(on_progress) as report:
+        return _examination(usable_device(device), quick, replicas, report)
 
 
 def _examination(

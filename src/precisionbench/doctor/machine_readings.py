@@ -89,10 +89,10 @@ def _governor() -> str | None:
 
 
 def other_processes(device: torch.device) -> tuple[str, ...] | None:
-    """Other processes that compute on the GPU; None if the driver does not even list this one.
+    """Other processes that compute on the GPU; None if the driver does not list processes.
 
     Args:
-        device: to ask for.
+        device: the GPU.
     """
     listed = nvml.processes_on(device)
     return tuple(nvml.other_processes(listed, [os.getpid()])) if listed else None

@@ -60,9 +60,9 @@ def noise_trials(
             )
             trials.append(noise_trial(name, comparison))
         except PrecisionBenchError as exc:
-            return tuple(trials), f"it could not be measured ({exc})"
+            return tuple(trials), f"could not be measured ({exc})"
         if comparison["eager"].measurement.ended_by == "interrupted":
-            return tuple(trials), "it was interrupted"
+            return tuple(trials), "interrupted"
     return tuple(trials), ""
 
 

@@ -19,7 +19,7 @@ def to_text(checks: Sequence[MachineCheck], noise_floor: float | None, width: in
     """An examination as plain text.
 
     Args:
-        checks: its lines.
+        checks: its checks.
         noise_floor: that it measured.
         width: maximum number of columns, 60 or more.
     """
@@ -30,7 +30,7 @@ def show(checks: Sequence[MachineCheck], noise_floor: float | None, console: Con
     """Write an examination to a rich console.
 
     Args:
-        checks: its lines.
+        checks: its checks.
         noise_floor: that it measured.
         console: to write to.
     """
@@ -53,7 +53,7 @@ def summary(checks: Sequence[MachineCheck], noise_floor: float | None) -> str:
     """A summary of an examination in one or two sentences.
 
     Args:
-        checks: its lines.
+        checks: its checks.
         noise_floor: that it measured.
     """
     problems = [check.subject for check in checks if check.state is State.ATTENTION]
@@ -66,8 +66,8 @@ def summary(checks: Sequence[MachineCheck], noise_floor: float | None) -> str:
     if noise_floor is None:
         return summary_text
     return (
-        f"{summary_text} Take processes of the same code to differ by {noise_floor:.2%} here: give "
-        f"compare --noise-floor {noise_floor:.2g} where only one replica fits."
+        f"{summary_text} Run-to-run standard deviation: {noise_floor:.2%}; if only one replica "
+        f"fits, pass the noise floor {noise_floor:.2g} to compare."
     )
 
 
@@ -75,7 +75,7 @@ def summary_lines(checks: Sequence[MachineCheck], noise_floor: float | None) -> 
     """The summary, then a line for each check that needs attention.
 
     Args:
-        checks: its lines.
+        checks: its checks.
         noise_floor: that it measured.
     """
     yield summary(checks, noise_floor)

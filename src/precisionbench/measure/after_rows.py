@@ -1,4 +1,4 @@
-"""What is made of a comparison while its workers still run: experiments."""
+"""Makes the experiments of a comparison while its workers still run."""
 
 from __future__ import annotations
 

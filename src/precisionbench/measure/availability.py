@@ -1,4 +1,4 @@
-"""Whether backends can run here: the code of plugins and engines that says so runs in a worker."""
+"""Whether backends can run on this machine; checks of plugins and engines run in a worker."""
 
 from __future__ import annotations
 
@@ -119,19 +119,19 @@ def _check_import(name: str) -> None:
             worker.ask("describe", name=name)
         except WorkerError as exc:
             raise BackendUnavailableError(
-                f"a plugin {name!r} that imports ({exc.reason})",
+                f"a plugin {name!r} that can be imported ({exc.reason})",
                 f"repair or upgrade the package {discovery.home_of(name)!r}",
             ) from exc
 
 
 def list_backends() -> tuple[BackendInfo, ...]:
-    """What is installed, what is missing and how to get it.
+    """List the installed backends, what each one requires, and how to get it.
 
-    Plugins are imported and asked in a worker process, one after another.
+    Plugins are imported and checked in a worker process, one after another.
 
     Returns:
-        One entry for each backend, by name; a plugin that fails, crashes or hangs is listed with
-        that.
+        One entry for each backend, by name; for a plugin that fails, crashes or hangs, with the
+        reason.
     """
     with PluginWorker() as worker:
         return Records(_info(name, worker) for name in discovery.installed())
@@ -189,7 +189,7 @@ def _check_picklable(backend: Backend) -> None:
     except BaseException as exc:
         raise PreparationError(
             f"it cannot be sent to a worker process ({one_line(exc)})",
-            "let it hold plain values only, or use launcher='inline'",
+            "use options that hold plain values only, or use the launcher 'inline'",
         ) from exc
 
 

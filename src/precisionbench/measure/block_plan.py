@@ -69,14 +69,14 @@ def is_warm(row_state: RowState, blocks: Sequence[tuple[int, float]]) -> bool:
 
 
 def _relative_to_replica(blocks: Sequence[tuple[int, float]]) -> list[float]:
-    """Block medians divided by their replica's: a difference between processes is no warm-up."""
+    """Block medians divided by their replica's: a difference between processes is not warm-up."""
     replicas = grouped(blocks, lambda block: block[0])
     centres = {replica: median(value for _, value in own) for replica, own in replicas.items()}
     return [value / centres[replica] for replica, value in blocks]
 
 
 def _noise(medians: Sequence[float]) -> float:
-    """Relative spread of neighbouring blocks; a smaller trend cannot be told from noise."""
+    """Relative spread of neighbouring blocks; a smaller trend is not distinguishable from noise."""
     steps = [abs(b / a - 1) for a, b in itertools.pairwise(medians[-_NOISE_BLOCKS:])]
     return median(steps) if steps else 0.0
 

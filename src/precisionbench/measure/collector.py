@@ -1,4 +1,4 @@
-"""Collects what a run gives while it goes on: results, failures, agreement, progress, journal."""
+"""Collects the results of a run: rows, failures, agreement, progress, journal."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Collector:
         failures: rows that could not be measured, by name.
         errors: the errors of those rows, by name.
         run_notes: warnings about the run as a whole.
-        conditions: what else the machine did, by round.
+        conditions: other load on the machine, by round.
         left_out: names of rows that were left out because a call takes too long, by the reason.
         progress: reports progress until that fails.
     """
@@ -173,7 +173,7 @@ class Collector:
         self._write(lambda journal: journal.add_header_fields(**fields))
 
     def record_round_conditions(self, conditions: RoundConditions) -> None:
-        """Keep what else the machine did during some rounds, also in the journal."""
+        """Keep the other load on the machine during some rounds, also in the journal."""
         self.conditions.append(conditions)
         self._write(lambda journal: journal.add_conditions(conditions))
 
@@ -248,7 +248,7 @@ class Collector:
         expected = self._outputs[self.reference]
         for name, output in self._outputs.items():
             if self.results[name].agreement is None:
-                with warned(partial(self._warn, name), "its output could not be compared"):
+                with warned(partial(self._warn, name), "the output could not be compared"):
                     agreement = compare_tensors(*self._items_of_both(name, output, expected))
                     self.results[name] = attrs.evolve(self.results[name], agreement=agreement)
         self._outputs = {self.reference: expected}
@@ -270,7 +270,7 @@ class Collector:
         return first_items(output, mine, count), first_items(expected, theirs, count)
 
     def add_failure(self, row: Row, error: PrecisionBenchError) -> None:
-        """Add a row that could not be measured; one whose first call is slow is merely left out.
+        """Add a row that could not be measured; one whose first call is slow is left out instead.
 
         Args:
             row: the row.
@@ -309,7 +309,7 @@ class Collector:
 
         Raises:
             PrecisionBenchError: the reference's own error, or another row's where the reference
-                is merely unavailable.
+                is only unavailable.
         """
         if self.results:
             return
@@ -325,5 +325,5 @@ def _left_out_note(names: Sequence[str], reason: str) -> str:
     verb, pronoun = ("was", "it") if len(names) == 1 else ("were", "them")
     return (
         f"{', '.join(names)} {verb} left out: {reason}; "
-        f"name {pronoun} to measure {pronoun} all the same ({options})"
+        f"to measure {pronoun} anyway, name {pronoun} ({options})"
     )

@@ -82,8 +82,7 @@ def compare(
     """Measure one model under several precision backends.
 
     The model and inputs are never changed: each backend gets copies, and torch's flags, functions
-    and random states are afterwards as they were. Nothing is printed but progress, to standard
-    error.
+    and random states are restored afterwards. Only progress is printed, to stderr.
 
     Args:
         model: an `nn.Module`, a function that builds one (or `(model, inputs)`),
@@ -98,42 +97,41 @@ def compare(
         reference: the row that the others are compared with; measured first if not in `backends`.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`; None takes the model's GPU, else the current GPU,
             else the CPU.
-        batch_size: items that one call serves, where the inputs' first dimension is something else;
-            for `"torchvision:NAME"`, and for functions with a parameter of this name, the batch to
-            make. None leaves it to the function's own default.
+        batch_size: items per call, where the inputs' first dimension is something else; for
+            `"torchvision:NAME"`, and for functions with a parameter of this name, the batch size
+            to create. None uses the function's own default.
         launcher: `"process"`: each backend in worker processes of its own, in interleaved rounds;
             `"inline"`: in this process, one backend after another, for debugging.
-        replicas: fresh processes of each backend; None is 3 on a GPU and 2 elsewhere, fewer where
-            memory or building time forbids, or as the effort has it.
-        sessions: how often to repeat the whole with new processes.
-        seed: of weights and inputs made here; None draws one. It is kept in the result.
-        budget_s: seconds for all that follows on building: warm-up, rounds, passes and profile of
-            all backends, in all sessions. What does not fit is left out, and a note says so. None
-            is 60 s for each backend on a GPU and 10 s elsewhere, times what the effort has, and
-            900 s at most; most comparisons end far earlier. Experiments have a budget of their own.
+        replicas: fresh processes of each backend; None is the number of the effort, or else 3 on a
+            GPU and 2 elsewhere, fewer if memory or build time does not allow that.
+        sessions: number of repetitions of the whole comparison, each with new processes.
+        seed: of weights and inputs created here; None draws one. The result records it.
+        budget_s: seconds for everything after building: warm-up, rounds, passes and profile of all
+            backends, in all sessions. A note names what did not fit and was left out. None is 60 s
+            for each backend on a GPU and 10 s elsewhere, times the factor of the effort, at most
+            900 s; most comparisons end much earlier. Experiments have a separate budget.
         noise_floor: known run-to-run standard deviation of the log of a latency on this machine,
-            as `precisionbench examine` measures it; no interval is narrower than it allows. None
+            as `precisionbench examine` measures it; intervals cover at least this variance. None
             is 0.0025 on a GPU and 0 elsewhere.
         shared_cores: while they are measured, pin all workers to the same few CPU cores (Linux),
-            which reduces run-to-run variance of small batches; 0 leaves them all cores. None is 2
-            on a GPU, unless calls keep several cores busy, and 0 elsewhere.
+            which reduces run-to-run variance of small batches; 0 does not pin them. None is 2 on a
+            GPU, unless calls keep several cores busy, and 0 elsewhere.
         evidence: profile each row's calls, layer by layer, after all rows are measured; `explain`
-            reads it. None is yes, unless the effort is `"quick"`.
-        build_together: prepare all rows at the same time, which is quicker where they compile;
+            uses it. None is true, unless the effort is `"quick"`.
+        build_together: prepare all rows at the same time, which is faster where they compile;
             build times and autotuning of backends then disturb each other.
         passes: after the rounds, on a GPU, measure device, enqueue and wall time, transfers, memory
-            and energy in passes of their own, and with `launcher="process"` a graph's replay. None
+            and energy in separate passes, and with `launcher="process"` a CUDA-graph replay. None
             is as for `evidence`.
         effort: `"quick"`: one process of each backend, six rounds, no passes and no profile, a
-            quarter of the budget: a first look in seconds; `"normal"`; or `"thorough"`: six
+            quarter of the budget: a first estimate in seconds; `"normal"`; or `"thorough"`: six
             processes, twelve rounds or more until intervals are narrow, four times the budget.
-            Other arguments win over it.
+            Other arguments override it.
         experiments: `pb.Experiments("auto")`: made once all rows are measured, in their workers,
             which takes less time than afterwards; `explain` uses their results. None makes none.
-        on_progress: `"auto"` shows progress on a terminal (standard error) or in a notebook; not
-            in CI, in pytest, in a thread, or within another display. None shows nothing. A function
-            is called with a `Progress` at each step; one that raises is not called again, and a
-            note says so.
+        on_progress: `"auto"` shows progress on a terminal (stderr) or in a notebook; not in CI, in
+            pytest, in a thread, or within another display. None shows nothing. A function is called
+            with a `Progress` at each step; one that raises is not called again, with a note.
         journal: file to which every finished block is written; it is new, or empty. `load` reads
             it, also after a run that crashed.
 
@@ -173,13 +171,14 @@ def compare(
 
 @contextlib.contextmanager
 def _kept(found: Sequence[Comparison]) -> Iterator[None]:
-    """Let an exception of any kind pass while nothing is found; then it becomes a note of that."""
+    """Raise any exception before a comparison is found; afterwards it becomes a note of it."""
     try:
         yield
     except FOREIGN_ERRORS as exc:
         if not found:
             raise
-        data, text = found[0].data, f"what follows on the measurement failed: {explained(exc)}"
+        text = f"the measurement is complete, but a later step failed: {explained(exc)}"
+        data = found[0].data
         found[0].data = attrs.evolve(data, notes=(*data.notes, text))
 
 
@@ -359,7 +358,7 @@ def _opened_journal(
     try:
         yield journal
     except Terminated as exc:
-        exc.kept = f"finished rounds are kept; precisionbench show {str(journal.file)!r} has them"
+        exc.kept = f"finished rounds are kept; precisionbench show {str(journal.file)!r} shows them"
         raise
     finally:
         journal.close()
@@ -372,7 +371,7 @@ def _measure(
     server: ForkServer | None,
     after_rows: AfterRows,
 ) -> dict[str, Json]:
-    """Measure the rows; fields of `ComparisonData` that say how that was done in the end."""
+    """Measure the rows; fields of `ComparisonData` that record how."""
     if options.launcher == "inline":
         rows = len(collector.rows)
         budget_s = options.total_budget_s(workload.device.type, rows) / rows
@@ -400,5 +399,5 @@ def _patch_warnings(names: list[str]) -> tuple[str, ...]:
         return ()
     return (
         f"importing or building the model or a plugin patched torch for the whole process "
-        f"({some(names)}), and this row ran so",
+        f"({some(names)}); this row ran with the patches",
     )

@@ -1,4 +1,4 @@
-"""Conditions under which workers are measured: shared CPU cores, and what else the machine does."""
+"""Conditions under which workers are measured: shared CPU cores, and other load on the machine."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def leave_all_cores_to_busy_calls(run: Run, row_states: Iterable[RowState]) -> N
     most, name = max(busy, default=(0.0, ""))
     if cpu_affinity.is_multithreaded(most):
         run.collector.add_note(
-            f"calls of {name} keep {most:.1f} CPU cores busy, so all workers were left all "
-            f"cores; give shared_cores={run.shared_cores} to hold them to few all the same"
+            f"calls of {name} use {most:.1f} CPU cores, so workers were not pinned to shared "
+            f"cores; to pin them anyway, choose {run.shared_cores} shared cores"
         )
         run.shared_cores = None
 
@@ -50,7 +50,7 @@ def share_cores(run: Run, replicas: Iterable[WorkerBackend], warn: Callable[[str
     if run.shared_cores is None:
         return
     for prepared in replicas:
-        with warned(warn, "it could not be pinned to the cores that the others share"):
+        with warned(warn, "it could not be pinned to the shared cores"):
             prepared.worker.set_cpu_affinity(measured_cores(run))
 
 

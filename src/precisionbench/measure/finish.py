@@ -1,4 +1,4 @@
-"""What is done with a row after its rounds: passes, profiling, and closing its workers."""
+"""Finishes a row after its rounds: passes, profiling, and closing its workers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from precisionbench.results import Measurement, Passes
 from precisionbench.results.evidence import Evidence
 from precisionbench.system import cpu_affinity
 
-_NO_REFERENCE = "no row could compute the model in float64"
-_AFTER_ROUNDS = "after it had been measured"
+_NO_REFERENCE = "the model could not be computed in float64"
+_AFTER_ROUNDS = "after the measurement"
 
 
 @attrs.define
@@ -164,7 +164,7 @@ class FinishedRow:
             output_only: do nothing more than that, because the user wants the run to end.
             passes: also measure memory, energy and other times.
             leave_out: passes for which there is no time; names of `probes.run_all.PASSES`.
-            steady: call once more, and hold the output against the first one's.
+            steady: call once more, and compare the output with the first one's.
             capture: also try a CUDA graph; a capture that fails can spoil the process.
         """
         prepared: PreparedBackend = self.replicas[0]
@@ -327,7 +327,7 @@ def add_to(collector: Collector, row: Row, parts: Sequence[FinishedRow]) -> None
 
 
 def _closing_of(replicas: Sequence[PreparedBackend]) -> Closing:
-    """The first replica's, or another one's where its worker has ended and said nothing."""
+    """The first replica's, or another one's where its worker has ended without an answer."""
     said = (prepared.closing() for prepared in replicas)
     return next((closing for closing in said if closing != Closing()), Closing())
 

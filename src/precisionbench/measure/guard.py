@@ -18,7 +18,7 @@ _REPORT = "please report it"
 
 
 def explained(exc: BaseException) -> PrecisionBenchError:
-    """An error of this library as it is; any other one was not foreseen, and says so.
+    """An error of this library as it is; any other one becomes an internal error.
 
     Code of plugins and models runs within guards that give errors of this library.
 
@@ -48,7 +48,7 @@ def warned(warn: Callable[[str], object], before: str) -> Iterator[None]:
 
 @attrs.define
 class Dispensable:
-    """Something that the measurement does not depend on: after its first error it is left out.
+    """Something that the measurement does not depend on: its first error disables it.
 
     Attributes:
         name: what it is, for the note.
@@ -75,12 +75,12 @@ class Dispensable:
         except FOREIGN_ERRORS as exc:
             self.failed = True
             request = f"; {_REPORT}" if self.is_ours else ""
-            self.note(f"{self.name} failed ({one_line(exc)}) and was left out after that{request}")
+            self.note(f"{self.name} failed ({one_line(exc)}) and was disabled{request}")
         return None
 
 
 class GuardedTelemetry:
-    """Telemetry that is left out once it fails; use it as a context manager.
+    """Telemetry that its first error disables; use it as a context manager.
 
     Args:
         opened: opens it.

@@ -33,6 +33,7 @@ from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run, System
 from precisionbench.measure.schedule import RoundStatus, RowState, Schedule
 from precisionbench.measure.time_budget import PROFILE
+from precisionbench.measure.worker.process import Worker
 from precisionbench.model.workload import Workload
 from precisionbench.statistics import preload
 
@@ -72,7 +73,7 @@ def measure(
     except FOREIGN_ERRORS as exc:
         if not run.finished:
             raise
-        collector.add_note(f"the run ended early, and what was measured is kept: {explained(exc)}")
+        collector.add_note(f"the run ended early; finished rounds are kept: {explained(exc)}")
     with run.interrupts.held():
         if run.stop_requested():
             _note_interruption(run)
@@ -101,8 +102,8 @@ def _measure_sessions(run: Run) -> None:
             run.collector.add_note(f"a later session was not measured: {exc}")
             return
         run.collector.add_note(
-            f"{exc}; each row was started anew in every round, so slow drift is cancelled in part "
-            "only. Use a smaller batch, or fewer backends, to measure them side by side"
+            f"{exc}; each row was restarted in every round, which cancels slow drift only partly; "
+            "use a smaller batch or fewer backends to run all rows at the same time"
         )
         run.collector.record_restarts(restarts.TIME_LIMIT * run.budget_s)
         restarts.measure(run)
@@ -127,6 +128,13 @@ def measure_session(run: Run, number: int) -> None:
             return
 
 
+def _started(
+    rows: Sequence[Row], starter: WorkerStarter, with_model: bool, count: int
+) -> dict[str, list[Worker]]:
+    """New workers of each row, by its name."""
+    return {row.name: [starter.start(row, with_model) for _ in range(count)] for row in rows}
+
+
 def _try_alone(run: Run, row: Row) -> None:
     """Start a row alone that ran out of memory: it fails, or not all rows fit at once."""
     with run.system.worker_pool() as pool:
@@ -136,7 +144,7 @@ def _try_alone(run: Run, row: Row) -> None:
         except FOREIGN_ERRORS as exc:
             run.fail(row, explained(exc))
         else:
-            raise DoesNotFitError("the device's memory cannot hold all rows at once")
+            raise DoesNotFitError("all rows together do not fit in the device's memory")
 
 
 def _measure_in_workers(run: Run, number: int) -> None:
@@ -146,11 +154,13 @@ def _measure_in_workers(run: Run, number: int) -> None:
         run.collector.report_run("starting", total=replicas * len(run.rows))
         starter = WorkerStarter.write(pool, run)
         copied = device_holds_copies(run, replicas * len(run.rows))
-        workers = {
-            row.name: [starter.start(row, copied) for _ in range(replicas)] for row in run.rows
-        }
+        together = run.options.build_together
+        workers = _started(run.rows, starter, copied, 1 if together else replicas)
         preload()  # while the workers import torch, and not between two rounds
         pool.wait_until_loaded()
+        if together:  # these start while the first are built, and not beside them on the device
+            for name, further in _started(run.rows, starter, copied, replicas - 1).items():
+                workers[name] += further
         row_states = open_replicas(run, workers, number)
         leave_all_cores_to_busy_calls(run, row_states.values())
         run.collector.record_conditions(shared_cores=run.shared_cores)
@@ -169,7 +179,7 @@ def _measure_in_workers(run: Run, number: int) -> None:
                     _profile(run, done, Float64Reference(pool.folder, clock=run.clock))
             _note_what_was_left_out(run)
         if number == run.options.sessions - 1 and not run.stop_requested():
-            with run.guarded("what follows on the rows"):
+            with run.guarded("running the experiments"):
                 run.after_rows(run, starter)
         until_they_end.enter_context(run.interrupts.held())
         finish.close([part for _, part in done])
@@ -317,7 +327,7 @@ def _note_what_was_left_out(run: Run) -> None:
 
 def interrupted() -> PrecisionBenchError:
     """The error of a row that the user's interruption has left without a round."""
-    return MeasurementError("it was interrupted before its first round", "measure again")
+    return MeasurementError("interrupted before its first round", "measure again")
 
 
 def _note_interruption(run: Run) -> None:
@@ -328,5 +338,5 @@ def _note_interruption(run: Run) -> None:
     if run.options.sessions > 1:
         done = max(map(len, run.finished.values()), default=0)
         run.collector.add_note(
-            f"it was interrupted: {done} of {run.options.sessions} sessions were measured"
+            f"interrupted: {done} of {run.options.sessions} sessions were measured"
         )

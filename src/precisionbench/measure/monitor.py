@@ -1,4 +1,4 @@
-"""Samples what else the machine does, between the rounds and never within a block."""
+"""Samples other load on the machine, between the rounds and never within a block."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Monitor:
     _sampling: Dispensable = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._sampling = Dispensable("sampling what else the machine does", self.note)
+        self._sampling = Dispensable("sampling other load on the machine", self.note)
 
     def start(self) -> None:
         """Sample before the first round."""

@@ -22,7 +22,7 @@ _ROW_BUDGET_S = {"cuda": 60.0}
 _ROW_BUDGET_ELSEWHERE_S = 10.0
 _MAX_BUDGET_S = 900.0  # for all rows, unless the user gives a budget
 MOST_REPLICAS = 64
-# Processes of the same code differ on a GPU; from three the variance can be estimated
+# Run-to-run variance is large on a GPU; from three processes on it can be estimated
 # (docs/between-processes.md).
 _REPLICAS = {"cuda": 3}
 _REPLICAS_ELSEWHERE = 2
@@ -35,7 +35,7 @@ class _Effort:
     Attributes:
         replicas: worker processes of each row; None depends on the device.
         evidence: whether rows are profiled.
-        passes: whether there are passes beside the latency.
+        passes: whether memory, energy and device times are measured.
         budget_factor: how many times the usual budget.
         rounds: fields of `Schedule`.
     """
@@ -99,14 +99,14 @@ def _check_count(_: object, attribute: attrs.Attribute[Any], count: Any) -> None
 def _check_inline(options: Options, _: object, sessions: int) -> None:
     if options.launcher == "inline" and (sessions != 1 or options.replicas not in (None, 1)):
         raise SpecError(
-            "launcher='inline' measures each backend once, in this process",
-            "leave replicas and sessions out, or use launcher='process'",
+            "the launcher 'inline' measures each backend once, in this process",
+            "leave replicas and sessions out, or use the launcher 'process'",
         )
 
 
 def _check_noise_floor(_: object, __: object, value: Any) -> None:
     if value is not None and not (_is_number(value) and 0 <= value < 1):
-        raise SpecError(f"noise_floor is {value!r}", "give a share such as 0.0025")
+        raise SpecError(f"noise_floor is {value!r}", "give a standard deviation such as 0.0025")
 
 
 def _check_shared_cores(options: Options, _: object, count: Any) -> None:
@@ -115,7 +115,7 @@ def _check_shared_cores(options: Options, _: object, count: Any) -> None:
     most = len(cpu_affinity.usable_cores())
     if options.launcher != "process" or not most:
         raise SpecError(
-            "shared_cores is for worker processes on Linux", "leave it out, or use taskset"
+            "shared_cores requires worker processes on Linux", "leave it out, or use taskset"
         )
     if (number := whole_number(count, 1)) is None or number > most:
         raise SpecError(
@@ -133,10 +133,10 @@ class Options:
         budget_s: seconds for all that is done with prepared rows, in all sessions; None depends on
             the device, the number of rows and the effort.
         replicas: worker processes of each row; None depends on the device and its memory.
-        sessions: how often to repeat the whole with new processes.
+        sessions: number of repetitions of the whole comparison, each with new processes.
         noise_floor: known run-to-run standard deviation of the log; None depends on the device.
-        shared_cores: how many CPU cores all workers share while they are measured; 0 leaves them
-            all cores; None depends on the device and on how many cores calls keep busy.
+        shared_cores: how many CPU cores all workers share while they are measured; 0 does not pin
+            them; None depends on the device and on how many cores calls keep busy.
         evidence: profile each row's calls once all rows are measured.
         build_together: prepare all rows at the same time.
         passes: measure device, enqueue and wall time, transfers, memory, energy and a graph's
@@ -171,7 +171,7 @@ class Options:
         replicas: int | None = None,
         **given: Any,
     ) -> Options:
-        """The options of an effort; what is given wins over it.
+        """The options of an effort; given options override it.
 
         Args:
             effort: `quick`, `normal` or `thorough`.
@@ -250,13 +250,13 @@ class Options:
         if self.effort != "quick":
             return ""
         left_out = [
-            *([] if self.passes else ["passes beside the latency"]),
-            *([] if self.evidence else ["profile"]),
+            *([] if self.passes else ["memory, energy and device times"]),
+            *([] if self.evidence else ["profiling"]),
         ]
-        without = f", without {' and '.join(left_out)}" if left_out else ""
+        without = f", without {' or '.join(left_out)}" if left_out else ""
         return (
-            f"effort='quick': a first look in {_QUICK_ROUNDS} rounds{without}; give "
-            "effort='normal' for figures to rely on"
+            f"the effort 'quick' gives a first estimate from {_QUICK_ROUNDS} rounds{without}; use "
+            "the effort 'normal' for reliable results"
         )
 
 

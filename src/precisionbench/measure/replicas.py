@@ -121,12 +121,12 @@ def replica_count(run: Run) -> int:
         return wanted
     fit, reason, remedy = found
     if fit < len(run.rows):
-        raise DoesNotFitError(f"{reason} {fit} workers at once")
+        raise DoesNotFitError(f"{reason} only {fit} workers at once")
     count = max(1, min(wanted, fit // len(run.rows)))
     if count < wanted:
         run.collector.add_note(
-            f"{reason} {fit} workers at once, so each row has {count} and not {wanted}; use fewer "
-            f"backends, or {remedy}"
+            f"{reason} only {fit} workers at once, so each row has {count} replicas and not "
+            f"{wanted}; use fewer backends, or {remedy}"
         )
     return count
 
@@ -144,7 +144,7 @@ def _most_workers(run: Run) -> tuple[int, str, str] | None:
         limits.append((fit, "the host's memory holds", "free memory"))
     if left is not None:
         most = max(0, left - _OTHER_DESCRIPTORS) // _DESCRIPTORS
-        limits.append((most, "the limit of open files allows", "raise it (ulimit -n)"))
+        limits.append((most, "the limit of open files allows", "raise the limit (ulimit -n)"))
     return min(limits, default=None)
 
 
@@ -293,7 +293,7 @@ class _Opening:
         free = self.run.system.free_device_bytes(self.run.device)
         build_s = self.row_states[row.name].replicas[0].opening.build_s
         if build_s > _LONG_BUILD_S:
-            return f"building it takes {build_s:.0f} s"
+            return f"building takes {build_s:.0f} s"
         if free is not None and free < _HEADROOM * self.taken_bytes[row.name]:
             return "the device's memory is full"
         return ""
@@ -305,7 +305,7 @@ class _Opening:
         try:
             row_state.replicas.append(self.run.system.open_backend(worker, reporter, known))
         except FOREIGN_ERRORS as exc:
-            return f"the next one failed ({explained(exc).reason})"
+            return f"another one failed ({explained(exc).reason})"
         return ""
 
     def measure_alone(self) -> None:
@@ -338,7 +338,7 @@ class _Opening:
         self.run.fail(row, error)
 
     def _warn_of_few(self, row_state: RowState, reason: str) -> None:
-        known = "; what processes are known to differ on this kind of device is added"
+        known = "; the interval includes the run-to-run variance known for this kind of device"
         row_state.warnings.append(
             f"{len(row_state.replicas)} replica(s) only, because {reason}"
             f"{known if self.run.noise_floor else ''}"

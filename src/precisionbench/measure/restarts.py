@@ -46,7 +46,7 @@ def measure(run: Run, max_rounds: int = MAX_ROUNDS) -> None:
 
 
 def _monitor_of(run: Run) -> Monitor:
-    """A monitor of the CPU; between rounds no worker is left to tell the GPU's processes apart."""
+    """A monitor of the CPU; between rounds no worker is left to identify our GPU processes by."""
     return Monitor(
         read_cpu=partial(run.system.read_cpu_times, measured_cores(run)),
         read_gpu=tuple,

@@ -193,14 +193,14 @@ def _labelled(backends: Backends) -> list[tuple[str, str | Backend]]:
 
 
 def _check_labels(rows: Sequence[Row]) -> None:
-    """Refuse a label that is no word, or that names another row, too."""
+    """Refuse a label that is not a word, or that also names another row."""
     for row in filter(lambda row: row.label, rows):
         if set(":,=#") & set(row.label):
-            raise SpecError(f"a row cannot have the label {row.label!r}", "give a word, as 'fast'")
+            raise SpecError(f"the label {row.label!r} is not a word", "use one such as 'fast'")
         if others := [other.name for other in rows if other is not row and _is_named(other, row)]:
             raise SpecError(
-                f"the label {row.label!r} of {row.name} is a name of {others[0]}, too",
-                "give each row a label of its own",
+                f"the label {row.label!r} of {row.name} is also a name of {others[0]}",
+                "give each row a different label",
             )
 
 
@@ -243,12 +243,12 @@ def _claims(backend: Backend) -> Claims:
         raise
     except BaseException as exc:
         raise PreparationError(
-            f"{backend.name} cannot say what it claims ({one_line(exc)})",
+            f"the claims of {backend.name} cannot be read ({one_line(exc)})",
             f"ask the author of {backend.name}",
         ) from exc
     if not isinstance(claims, Claims):
         raise PreparationError(
-            f"{backend.name} claims {text_of(claims, 300)}",
+            f"the claims of {backend.name} are {text_of(claims, 300)}",
             "return a precisionbench.backends.Claims",
         )
     return claims

@@ -79,7 +79,7 @@ class Run:
             and what starts further workers; not where rows were restarted or the user stopped.
         rows: rows that are still measured; those that fail are removed.
         finished: what each session has given for a row, by the row's name.
-        repeats: what is done again and again: each `session`, or each `round`.
+        repeats: what is repeated: each `session`, or each `round`.
         shared_cores: how many CPU cores all workers share while they are measured; None: all.
         rng: draws the orders.
         interrupts: whether the user has asked to stop.
@@ -163,7 +163,7 @@ class Run:
         Args:
             what: what is done, for the note.
         """
-        return warned(self.collector.add_note, f"{what} failed, and what was measured is kept")
+        return warned(self.collector.add_note, f"{what} failed; the measurement is kept")
 
     def leave_out_unavailable(self) -> None:
         """Leave out rows whose backends cannot run on this machine."""

@@ -43,7 +43,7 @@ class RowState:
     """
 
     name: str
-    replicas: list[Any]  # of PreparedBackend; a list[WorkerBackend] is no list[PreparedBackend]
+    replicas: list[Any]  # of PreparedBackend, or WorkerBackend; lists are invariant
     session: int = 0
     samples: int = 1
     calls_per_sample: int = 1

@@ -198,4 +198,4 @@ class _InlineRun:
 def _raise_if_device_lost(collector: Collector) -> None:
     for name, error in collector.errors.items():
         if isinstance(error, DeviceError):
-            raise DeviceError(f"the device stopped answering in {name}", error.remedy)
+            raise DeviceError(f"the device stopped responding in {name}", error.remedy)

@@ -21,8 +21,8 @@ PROFILE = "profile"
 # What is left out first comes first; the passes in the order of `PASSES`.
 ORDER = (*PASSES[:3], PROFILE, *PASSES[3:])
 _SHOWN_AS = {
-    PROFILE: "the profile",
-    "graph": "the graph's replay",
+    PROFILE: "profiling",
+    "graph": "CUDA-graph replay",
     "device": "device time",
     "wall": "wall and enqueue time",
 }
@@ -180,7 +180,7 @@ class TimeBudget:
         self.left_out[PROFILE] = planned[PROFILE]
 
     def note(self) -> str:
-        """What has been left out, and the budget that would do; empty where nothing has."""
+        """What has been left out, and a budget that is enough; empty where nothing has."""
         if not self.left_out:
             return ""
         names = [_SHOWN_AS.get(name, name) for name in ORDER if name in self.left_out]
@@ -189,7 +189,7 @@ class TimeBudget:
         enough_s = _round_up((max(spent_s, self.budget_s) + missing_s) / self.share)
         return (
             f"the budget of {self.budget_s / self.share:.3g} s left no time for {_listed(names)}; "
-            f"budget_s={enough_s} would do"
+            f"a budget of {enough_s} s is enough"
         )
 
 

@@ -35,13 +35,13 @@ def as_inputs(given: Any, name: str) -> Inputs:
     """
     if given is None:
         raise WorkloadError(
-            f"the model {name!r} came without inputs",
-            "pass inputs= (--input-shape on the command line), or let the factory return "
-            "(model, inputs)",
+            f"the model {name!r} has no inputs",
+            "give inputs (--input-shape on the command line), or return (model, inputs) from the "
+            "factory",
         )
     if isinstance(given, list):
         raise WorkloadError(
-            "inputs is a list, which could mean one argument or several",
+            "inputs is a list, which can mean one argument or several",
             "did you mean the tuple `([...],)` for one argument that is a list, or `(a, b)`?",
         )
     inputs = _wrapped(given)
@@ -58,7 +58,7 @@ def _check(inputs: Inputs) -> None:
     keys: Iterable[object] = inputs.kwargs
     if odd := [key for key in keys if not isinstance(key, str)]:
         raise WorkloadError(
-            f"inputs has the key {odd[0]!r}, and keyword arguments are named by text",
+            f"inputs has the key {odd[0]!r}, and names of keyword arguments must be text",
             "did you mean `({...},)` for one argument that is a dict?",
         )
     if not inputs.tensors():
@@ -88,7 +88,7 @@ def batch_size_of(given: int | None, inputs: Inputs) -> int | None:
         inputs: the arguments.
 
     Raises:
-        WorkloadError: the inputs cannot hold so many items, or hold none.
+        WorkloadError: the inputs cannot hold this number of items, or hold none.
     """
     found = _batch_of(inputs)
     if found == 0:
@@ -118,7 +118,7 @@ def whole_batch_size(given: object) -> int | None:
     """A batch size as a plain int; None stays None.
 
     Raises:
-        WorkloadError: it is no whole number of 1 or more.
+        WorkloadError: it is not a whole number of 1 or more.
     """
     size = whole_number(given, 1)
     if given is not None and size is None:
@@ -129,10 +129,10 @@ def whole_batch_size(given: object) -> int | None:
 
 
 def whole_number(given: object, lowest: int) -> int | None:
-    """A whole number below 2**63, numpy's too, as a plain int; None where it is no such number.
+    """A whole number below 2**63, numpy's too, as a plain int; None for anything else.
 
     Args:
-        given: anything; True is no number.
+        given: anything; True is not a number here.
         lowest: the smallest that is allowed.
     """
     if not isinstance(given, numbers.Integral) or isinstance(given, bool):
@@ -144,7 +144,7 @@ def with_items(inputs: Inputs, batch_size: int, count: int) -> Inputs:
     """The same arguments with the first items of their batch only, or with all of them repeated.
 
     Where the first argument is a list, its elements are the items, of whatever shapes; otherwise
-    items lie along the first dimension of tensors.
+    items are along the first dimension of tensors.
 
     Args:
         inputs: the arguments.

@@ -128,8 +128,8 @@ def _arguments(
     parameter = _parameters(factory).get("batch_size")
     if parameter is None and batch_size is not None:
         raise WorkloadError(
-            f"the function {name!r} takes no batch_size",
-            "give it a parameter of that name, or leave the batch size out",
+            f"the function {name!r} has no parameter batch_size",
+            "add a parameter of that name, or leave the batch size out",
         )
     if parameter is None or (batch_size is None and parameter.default is not parameter.empty):
         return {}
@@ -169,7 +169,7 @@ def private_copy(model: nn.Module) -> nn.Module:
     """
     if any(getattr(part, "_compiled_call_impl", None) for part in model.modules()):
         raise WorkloadError(
-            "model.compile() does not survive the copy that each backend gets",
+            "model.compile() is lost in the copy that each backend gets",
             "pass torch.compile(model), or a function that builds and compiles the model",
         )
     twin = copy.deepcopy(model)

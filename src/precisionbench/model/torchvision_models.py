@@ -40,7 +40,7 @@ class TorchvisionModel:
         return model, self._inputs(models)
 
     def preload(self) -> None:
-        """Import what building it needs: a worker does so while others import, too."""
+        """Import what building it requires: a worker does so while others import, too."""
         _torchvision_models(self.name)
 
     def _family(self, models: Any) -> str:
@@ -73,7 +73,7 @@ def _torchvision_models(name: str) -> Any:
         models = importlib.import_module("torchvision.models")
     except ImportError as exc:
         raise WorkloadError(
-            f"the model 'torchvision:{name}' needs torchvision, which cannot be imported "
+            f"the model 'torchvision:{name}' requires torchvision, which cannot be imported "
             f"({text_of(exc)})",
             # the version of torch keeps pip from replacing it
             f"pip install torchvision torch=={torch.__version__.partition('+')[0]} (on a Jetson: "

@@ -268,8 +268,8 @@ def _split(built: Any) -> tuple[nn.Module, Any]:
         model = model.module()
     if not isinstance(model, nn.Module):
         raise WorkloadError(
-            f"the model's factory gave a {type(model).__name__}",
-            "let it return an nn.Module or (nn.Module, inputs)",
+            f"the model's factory returned a {type(model).__name__}",
+            "return an nn.Module or (nn.Module, inputs) from it",
         )
     return model, inputs
 
@@ -312,7 +312,7 @@ def _check_devices(model: nn.Module, inputs: Inputs, free: bool) -> None:
         if not free and placed is not None and tensor.device != placed:
             raise WorkloadError(
                 f"inputs{path} is on {tensor.device} but the model is on {placed}",
-                "move one of them, or pass device= and both are copied there",
+                "move one of them, or name the device, and both are copied there",
             )
 
 

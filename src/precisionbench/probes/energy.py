@@ -61,7 +61,7 @@ def energy_j(
     clock.wait()
     power_w = power_during(run)
     if power_w is None:
-        raise UnmeasurableError("the device does not report how much energy it takes")
+        raise UnmeasurableError("the device does not report its energy")
     return power_w * took_s / calls
 
 

@@ -30,6 +30,7 @@ _SAMPLES_IN_ALL = 1 << 23  # of all layers together, 64 MiB in float64
 ITEMS = 2
 _FIRST_ELEMENTS = 256
 _SAME_ERROR = 1e-6
+_LARGE_BYTES = 1 << 28  # of weights
 
 
 @attrs.frozen
@@ -43,7 +44,7 @@ class LayerOutput:
         nonfinite_count: elements of the items compared that are infinite or NaN.
         nonfinite_in_all: of the whole batch.
         first: the first elements of the first item.
-        step: of so many elements of the items compared, one is in `values`.
+        step: one of `step` elements of the items compared is in `values`.
     """
 
     shape: tuple[int, ...]
@@ -58,23 +59,28 @@ class LayerOutput:
 LayerOutputs = Mapping[str, LayerOutput]
 
 
-def layer_outputs_in_float64(workload: Workload) -> LayerOutputs:
+def layer_outputs_in_float64(workload: Workload, large_bytes: int = _LARGE_BYTES) -> LayerOutputs:
     """Every module's output, and the model's own under an empty path, computed in float64.
 
-    Weights are cast one at a time, so that this takes one copy of the model and the largest weight
-    in float64; models whose code works with its weights in other ways are cast as a whole.
+    Large models are cast one weight at a time, so that this takes one copy of the model and the
+    largest weight in float64; those whose code works with its weights in other ways are cast as a
+    whole, and so are small ones: tensors that cast let torch import libraries for seconds.
 
     Args:
         workload: of its batch two items are taken, or all where they depend on each other.
+        large_bytes: of weights; a model that has as many is cast one weight at a time.
 
     Raises:
         PreparationError: torch is patched in this process, so its float64 may be wrong.
     """
     if patched := foreign_functions():
-        raise PreparationError(f"torch is patched here ({patched[0]} and others)")
-    with contextlib.suppress(*FOREIGN_ERRORS):  # of code that writes to its weights, or asks where
-        return _outputs(workload, cast_on_use(workload.make_model(), torch.float64, _cast_whole))
-    return _outputs(workload, _cast_whole(workload.make_model()))
+        raise PreparationError(f"torch is patched in this process ({patched[0]} and others)")
+    model = workload.make_model()
+    if sum(p.numel() * p.element_size() for p in model.parameters()) >= large_bytes:
+        with contextlib.suppress(*FOREIGN_ERRORS):  # of code that writes to its weights, say
+            return _outputs(workload, cast_on_use(model, torch.float64, _cast_whole))
+        model = workload.make_model()
+    return _outputs(workload, _cast_whole(model))
 
 
 def _cast_whole(model: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What a machine does without a model: its clock's step, its launch and computing rates."""
+"""Measures a machine without a model: clock resolution, launch overhead, matmul and copy rates."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def launch_s(device: torch.device) -> float:
 
 
 def rates(clock: Clock, device: torch.device) -> tuple[dict[str, float], dict[str, str]]:
-    """How many operations a second square matmuls reach, and bytes a second a copy.
+    """The rates of square matmuls, and of copies.
 
     Args:
         clock: of the device.
@@ -92,7 +92,7 @@ def rates(clock: Clock, device: torch.device) -> tuple[dict[str, float], dict[st
 
 def _matmul_flops(clock: Clock, device: torch.device, rate: str) -> float:
     if rate == "tf32" and not has_tf32(device):
-        raise UnmeasurableError("this device has no TF32")
+        raise UnmeasurableError("TF32 is not supported on this device")
     size = _matmul_size(device)
     dtype = torch.float32 if rate == "tf32" else getattr(torch, LONG_NAMES[rate])
     a, b = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))

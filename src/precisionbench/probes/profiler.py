@@ -1,4 +1,4 @@
-"""What runs in a call: a profile by torch's profiler, FLOPs, and each layer's tensors."""
+"""Profiles a call: kernels by torch's profiler, FLOPs, and each layer's tensors."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def zero_share(inputs: Inputs) -> float | None:
 
 
 def allocations(call: Call, device: torch.device) -> dict[str, Any]:
-    """How often a call takes memory from the driver; a field of `Evidence`."""
+    """The number of cudaMalloc in a call; a field of `Evidence`."""
     if device.type != "cuda":
         return {}
     before = device_allocations()
@@ -191,7 +191,7 @@ def _exported(profiler: Any) -> Any:
             return json.loads(file.read_text(encoding="utf-8", errors="replace"))
         except (OSError, ValueError) as exc:
             raise OutputError(
-                f"the trace in {quoted(folder.parent)} is not whole ({type(exc).__name__})",
+                f"the trace in {quoted(folder.parent)} is incomplete ({type(exc).__name__})",
                 "free space there, or set TMPDIR to another folder",
             ) from exc
 

@@ -17,7 +17,7 @@ from precisionbench.torchtools.timer import Call, CudaEventClock, HostClock
 
 # Those that can be left out, in the order in which they are where time is short.
 PASSES = ("energy", "transfers", "graph", "device", "wall")
-NO_TIME = "left out: the budget has no time for it"
+NO_TIME = "left out: the budget was too small"
 _PASS_S = 0.2  # seconds for each pass; all together take about 1.5 s (docs/measuring.md)
 # LoadGen wants at least 64 queries one after another (precisionbench.rules.mlperf).
 _MAX_WALL_SAMPLES = 200
@@ -82,11 +82,11 @@ def _reasons_to_skip(call: Call, labels: tuple[str, ...], capture: bool) -> dict
     """Why a pass is not taken, for each that is not."""
     reasons: dict[str, str] = {}
     if labels:
-        reasons["device"] = f"events on our stream do not see its work ({', '.join(labels)})"
+        reasons["device"] = f"CUDA events do not cover the work of the call ({', '.join(labels)})"
     if isinstance(call, Replay):
-        reasons["graph"] = "the call is the replay of a CUDA graph already"
+        reasons["graph"] = "the call is already a CUDA-graph replay"
     elif not capture:
-        reasons["graph"] = "not tried in this process: a failed capture could spoil later rows"
+        reasons["graph"] = "not tried in this process: a failed capture could break later rows"
     return reasons
 
 

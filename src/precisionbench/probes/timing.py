@@ -83,8 +83,8 @@ def primed(
             samples_s.append(device_s)
         elif (spin_s := spin_s * 2) > _MAX_SPIN_S:
             raise UnmeasurableError(
-                "the host cannot enqueue the whole call ahead of the device: it waits for the "
-                "device inside, or its kernels fill the launch queue"
+                "the host cannot enqueue the whole call ahead of the device: the call "
+                "synchronizes with the device, or its kernels fill the launch queue"
             )
     return tuple(samples_s)
 

@@ -1,8 +1,8 @@
 """Reads a trace of torch's profiler from its JSON; torch is not needed.
 
 The trace is the one that `torch.profiler` exports for Chrome. A kernel names the driver call that
-launched it (`correlation`), and that call lies, in time and on its thread, within an operation of
-torch, which lies within our annotations: the call and the layer. (Input types and dimensions
+launched it (`correlation`), and that call is, in time and on its thread, within an operation of
+torch, which is within our annotations: the call and the layer. (Input types and dimensions
 are there with `record_shapes=True`.)
 """
 

@@ -1,4 +1,4 @@
-"""Numbers that others published, each with its conditions and where it stands.
+"""Numbers that others published, each with its conditions and source.
 
 ::
 
@@ -7,7 +7,7 @@
     for record in pb.published.find(device="agx xavier", model="resnet50"):
         print(record.id, record.value_per_accelerator, record.unit)
 
-None of them was measured here; `status` and `confidence` say how far each can be trusted.
+None of them was measured here; `status` and `confidence` rate how reliable each is.
 """
 
 from precisionbench.published.reader import read

@@ -1,4 +1,4 @@
-"""Reads files of published numbers; an error names the line of what is wrong."""
+"""Reads files of published numbers; errors name the line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ else:
 Table = dict[str, Any]
 # Thirty times the file of this package.
 _MOST_BYTES = 4 * 2**20
-_MOST_SAID = 300  # characters of the parser's error, which repeats long names
+_MOST_SHOWN = 300  # characters of the parser's error, which repeats long names
 _SOURCE_FIELDS = attrs.fields_dict(Source)
 _DERIVED = ("source_title", "source_url", "origin")
 _RECORD_FIELDS = {
@@ -41,7 +41,7 @@ _REQUIRED = ("id", "source", "device", "model", "value", "unit", "metric", "stat
 
 
 def read(path: str | Path) -> tuple[Record, ...]:
-    """The published numbers that a TOML file holds.
+    """The published numbers in a TOML file.
 
     Args:
         path: path of the file; docs/published.md describes the format.
@@ -50,7 +50,7 @@ def read(path: str | Path) -> tuple[Record, ...]:
         The records, in the file's order.
 
     Raises:
-        PublishedDataError: it cannot be read, or it has an error; with the line.
+        PublishedDataError: it cannot be read, or it has an error; names the line.
     """
     file = usable_path(path, PublishedDataError)
     try:
@@ -64,21 +64,21 @@ def read(path: str | Path) -> tuple[Record, ...]:
 
 
 def parse(text: str, name: str) -> tuple[Record, ...]:
-    """The published numbers that TOML text holds.
+    """The published numbers in TOML text.
 
     Args:
         text: the TOML text.
         name: name of the file, for errors.
 
     Raises:
-        PublishedDataError: the text has an error; with the line.
+        PublishedDataError: the text has an error; names the line.
     """
     try:
         document = tomllib.loads(text)
         check_depth(document)
     except (ValueError, RecursionError) as exc:  # of numbers with thousands of digits, too
         raise PublishedDataError(
-            f"{name} is no TOML ({str(exc)[:_MOST_SAID]})", "correct that line"
+            f"{name} is not valid TOML ({str(exc)[:_MOST_SHOWN]})", "correct that line"
         ) from exc
     return _Reader(name, text, document).records()
 
@@ -89,7 +89,7 @@ class _Location:
 
     Attributes:
         line: line of its header; `WHOLE_FILE` for the file itself, `NOT_FOUND` if it is unknown.
-        what: the table in words.
+        what: name of the table.
     """
 
     line: int
@@ -121,7 +121,7 @@ class _Reader:
         for table, location in zip(tables, self._locations(tables), strict=True):
             record = self._record(table, location, sources)
             if record.id in found:
-                reason = f"the id {record.id!r} stands twice"
+                reason = f"the id {record.id!r} is used twice"
                 self._raise(location, "id", reason, "give it another")
             found[record.id] = record
         return tuple(found.values())
@@ -137,29 +137,34 @@ class _Reader:
         top = _Location(WHOLE_FILE, "the file")
         self._check_names(self._document, ("source", "record"), top)
         if not isinstance(self._document.get("source", {}), dict):
-            self._raise(top, "source", "source is no table", "write [source.name]")
+            self._raise(top, "source", "source is not a table", "write [source.name]")
         tables = self._document.get("record", [])
         if not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
-            self._raise(top, "record", "record is no array of tables", "write [[record]]")
+            self._raise(top, "record", "record is not an array of tables", "write [[record]]")
 
     def _check_source(self, key: str, source: object) -> None:
         location = _Location(self._lines.of_table(f"source.{key}"), f"source {key!r}")
         if not isinstance(source, dict):
-            self._raise(location, key, "it is no table", f"write [source.{key}]")
+            self._raise(location, key, "it is not a table", f"write [source.{key}]")
             return
         self._check_names(source, _SOURCE_FIELDS, location)
         for field in ("title", "url"):
             if field not in source:
-                self._raise(location, field, f"{field} is missing", "say where its numbers stand")
+                self._raise(
+                    location,
+                    field,
+                    f"{field} is missing",
+                    "give the title and the address of the source",
+                )
         for field in ("title", "url", "date"):
             self._check_value(_SOURCE_FIELDS[field], source.get(field, ""), location)
         self._check_shared(key, source.get("shared", {}))
 
     def _check_shared(self, key: str, shared: object) -> None:
         line = self._lines.of_table(f"source.{key}.shared")
-        location = _Location(line, f"what source {key!r} shares")
+        location = _Location(line, f"shared fields of source {key!r}")
         if not isinstance(shared, dict):
-            self._raise(location, "shared", "shared is no table", f"write [source.{key}.shared]")
+            self._raise(location, "shared", "shared is not a table", f"write [source.{key}.shared]")
             return
         self._check_names(shared, _RECORD_FIELDS.keys() - {"id", "source", "value"}, location)
         self._check_values(shared, location)
@@ -199,12 +204,10 @@ class _Reader:
         for field in CONDITIONS:
             if field not in table and field not in table.get("unknown", ()):
                 reason = f"the condition {field} is missing"
-                remedy = (
-                    f'give it, or write unknown = ["{field}"] where the source does not tell it'
-                )
+                remedy = f'give it, or write unknown = ["{field}"] if the source does not state it'
                 self._raise(location, field, reason, remedy)
             if field in own and field in own.get("unknown", ()):
-                reason = f"{field} is given and unknown at once"
+                reason = f"{field} is given and also listed as unknown"
                 self._raise(location, field, reason, "leave one of them out")
 
     def _check_names(

@@ -22,26 +22,26 @@ from precisionbench.published.validators import (
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "int4", "mixed")
 MS = "ms"
 UNITS = ("images/s", "samples/s", "sequences/s", "tokens/s", MS)
-# Ways of measuring, with what is inside the timed region.
+# Ways of measuring, with the timed region.
 METRICS = {
-    "offline": "MLPerf Offline: all samples at once, samples over the whole time",
+    "offline": "MLPerf Offline: all samples in one query, samples over total time",
     "single-stream": "MLPerf SingleStream: 90th percentile of the time of one query, host included",
-    "server": "MLPerf Server: the most queries a second within a bound on latency",
-    "gpu-compute": "time of the engines alone, transfers left out; engines added up",
-    "end-to-end": "host copies or input pipeline included",
-    "wall-synchronised": "the host's clock around calls, after waiting for the device",
-    "wall-unsynchronised": "the host's clock around calls, without waiting for the device",
-    "tuning-target": "an expected rate in a submission's configuration; no official result",
-    "not-stated": "the source does not say what is timed",
+    "server": "MLPerf Server: maximum queries per second within a latency limit",
+    "gpu-compute": "GPU and DLA compute time without transfers; rates of engines added",
+    "end-to-end": "includes host copies or the input pipeline",
+    "wall-synchronised": "host clock around synchronised calls",
+    "wall-unsynchronised": "host clock around calls without synchronisation",
+    "tuning-target": "an expected rate in a submission's configuration, not an official result",
+    "not-stated": "the source does not state the timed region",
 }
 SPARSITIES = ("dense", "2:4")
 STATUSES = {
-    "cited": "stands in the named source, which publishes it as its own",
-    "reported": "somebody's own measurement, not measured here",
-    "unverified": "the source itself could not be read",
+    "cited": "published by the named source as its own result",
+    "reported": "a user's measurement, not measured here",
+    "unverified": "the source could not be read",
 }
 CONFIDENCES = ("high", "medium", "low")
-# Conditions that a comparison depends on: a record states each, or names it in `unknown`.
+# Conditions that a comparison depends on: a record states each, or lists it in `unknown`.
 CONDITIONS = (
     "input",
     "precision",
@@ -63,7 +63,7 @@ CHOICES: Mapping[str, Collection[str]] = {
 _DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
 
 _id = text_that_is(
-    "small letters, digits, '.', '_', '-'", re.compile(r"[a-z0-9][a-z0-9._-]*").fullmatch
+    "lower-case letters, digits, '.', '_', '-'", re.compile(r"[a-z0-9][a-z0-9._-]*").fullmatch
 )
 _name = text_that_is("a name", str.strip)
 _date = text_that_is(
@@ -73,7 +73,7 @@ _date = text_that_is(
 
 @attrs.frozen
 class Source:
-    """Where published numbers come from, as a file of published numbers states it.
+    """A source of published numbers, as a file of published numbers states it.
 
     Attributes:
         title: title of the source.
@@ -92,7 +92,7 @@ class Source:
 
 @attrs.frozen
 class SourceReference:
-    """Where a record of a file comes from.
+    """The source of a record of a file.
 
     Attributes:
         source: name of a source of the same file.
@@ -190,7 +190,7 @@ class Record(Shown):
 
     @property
     def engines(self) -> str:
-        """The engines that were used, in words, such as `GPU + 2 DLAs`."""
+        """The engines that were used, as text, such as `GPU + 2 DLAs`."""
         if self.gpus is None and self.dlas is None:
             return "not known"
         parts = [_count(self.gpus, "GPU"), _count(self.dlas, "DLA")]

@@ -60,7 +60,7 @@ def everything(file: str | Path | None = None) -> tuple[Record, ...]:
             if record.id in found:
                 where = found[record.id].origin
                 raise PublishedDataError(
-                    f"the id {record.id!r} of {name} stands in {where} already", "give it another"
+                    f"the id {record.id!r} of {name} is already used in {where}", "give it another"
                 )
             found[record.id] = record
     return Records(found.values())
@@ -84,7 +84,7 @@ def _path_of(entry: EntryPoint) -> Path:
         return Path(found() if callable(found) else found)
     except FOREIGN_ERRORS as exc:
         raise PublishedDataError(
-            f"the published numbers {entry.name!r} of {home} cannot be had ({one_line(exc)})",
+            f"the published numbers {entry.name!r} of {home} cannot be loaded ({one_line(exc)})",
             f"uninstall or repair {home}",
         ) from exc
 
@@ -180,9 +180,7 @@ def what_exists(
     """
     words = (model or "any model", precision and f"in {precision}", device and f"on {device}")
     asked = " ".join(filter(None, words))
-    return (
-        f"nothing is published here of {asked}; there are numbers {_nearest(device, model, file)}"
-    )
+    return f"no published number for {asked}; there are numbers {_nearest(device, model, file)}"
 
 
 def _nearest(device: str | None, model: str | None, file: str | Path | None) -> str:
@@ -190,7 +188,7 @@ def _nearest(device: str | None, model: str | None, file: str | Path | None) -> 
     if precisions := {record.precision for record in find(device, model, file=file)}:
         return f"in {_list(precisions)}"
     if models := {record.model for record in find(device, file=file)}:
-        return f"of other models: {_list(models)}"
+        return f"for other models: {_list(models)}"
     return f"on other devices: {_list({record.device for record in find(None, model, file=file)})}"
 
 
@@ -205,7 +203,7 @@ def _of_device(records: tuple[Record, ...], name: str) -> tuple[Record, ...]:
         known = {record.device for record in records} | {d.id for d in peaks.all_devices()}
         aliases = {alias for device in peaks.all_devices() for alias in device.aliases}
         near = _suggestions(name.lower(), sorted(known | aliases))
-        raise SpecError(f"no device {name!r} is known", f"{near}known: {_list(known)}")
+        raise SpecError(f"unknown device {name!r}", f"{near}known: {_list(known)}")
     return found
 
 
@@ -222,7 +220,7 @@ def _of_model(
     wanted, variant = model_key(name)
     if wanted not in {model_key(record.model)[0] for record in known}:
         models = {record.model for record in known}
-        raise SpecError(f"nothing is published of a model {name!r}", did_you_mean(name, models))
+        raise SpecError(f"no published number for a model {name!r}", did_you_mean(name, models))
     return tuple(
         record
         for record in records
@@ -254,11 +252,11 @@ def _precision(name: str) -> str:
     found = _PRECISION_NAMES.get(name.lower(), name.lower())
     if found not in PRECISIONS:
         known = (*PRECISIONS, *_PRECISION_NAMES)
-        raise SpecError(f"{name!r} is no precision", did_you_mean(name, known))
+        raise SpecError(f"{name!r} is not a precision", did_you_mean(name, known))
     return found
 
 
 def _metric(name: str) -> str:
     if name not in METRICS:
-        raise SpecError(f"{name!r} is no metric", did_you_mean(name, METRICS))
+        raise SpecError(f"{name!r} is not a metric", did_you_mean(name, METRICS))
     return name

@@ -28,7 +28,7 @@ def one_of(choices: Collection[str]) -> Validator:
     def check(instance: object, field: _Field, value: object) -> None:
         text(instance, field, value)
         if value not in choices:
-            raise ValueError(f"{field.name} is {described(value)}, which is none of ours")
+            raise ValueError(f"{field.name} is {described(value)}, which is not a known value")
 
     return check
 
@@ -59,7 +59,7 @@ def count_from(least: int) -> Validator:
     def check(_: object, field: _Field, value: object) -> None:
         if type(value) is not int or not least <= value < 2**31:
             raise ValueError(
-                f"{field.name} is {described(value)}, and must be a whole number from {least} on"
+                f"{field.name} is {described(value)}, and must be a whole number of {least} or more"
             )
 
     return check
@@ -85,7 +85,7 @@ def names_of(known: Collection[str], what: str) -> Validator:
         for name in value:
             if name not in known:
                 raise ValueError(
-                    f"{field.name} names {described(name)}, which is none of {', '.join(known)}"
+                    f"{field.name} lists {described(name)}, which is not one of {', '.join(known)}"
                 )
 
     return check

@@ -9,7 +9,7 @@ from precisionbench.errors import some
 from precisionbench.report.formatting import half_width
 from precisionbench.results import ComparisonData, CpuUse
 
-# Smaller differences between blocks are said to be none.
+# Smaller differences between blocks are reported as none.
 _LEAST_SLOWDOWN = 0.01
 # The interval without the disturbed rounds is shown where it is narrower by more than this.
 _NARROWER = 0.9
@@ -21,7 +21,7 @@ _REMEDIES = {
 
 
 def disturbance_text(data: ComparisonData) -> str:
-    """What else the machine did, what that did to the times, and a remedy; may be empty.
+    """What else the machine did, how that changed the times, and a remedy; may be empty.
 
     Args:
         data: the comparison.
@@ -44,7 +44,7 @@ def causes_text(data: ComparisonData) -> str:
 
 
 def cores_text(cpu: CpuUse) -> str:
-    """How many CPU cores others kept busy, of how many.
+    """How many CPU cores other processes used, of how many.
 
     Args:
         cpu: the use of the cores.
@@ -55,10 +55,10 @@ def cores_text(cpu: CpuUse) -> str:
 def _cause(one: Disturbance, rounds: int) -> str:
     when = f"in {_count(one.rounds, rounds)}"
     if one.cpu is not None:
-        return f"others kept {cores_text(one.cpu)} busy {when}"
+        return f"other processes used {cores_text(one.cpu)} {when}"
     if one.kind == "gpu":
-        return f"others computed on this GPU ({some(list(one.names))}) {when}"
-    return f"the GPU held its clocks down ({', '.join(one.names)}) {when}"
+        return f"other processes used this GPU ({some(list(one.names))}) {when}"
+    return f"the GPU was throttled ({', '.join(one.names)}) {when}"
 
 
 def _count(some_rounds: int, rounds: int) -> str:
@@ -68,7 +68,7 @@ def _count(some_rounds: int, rounds: int) -> str:
 
 
 def _effect(found: Disturbances) -> Iterator[str]:
-    """What it did to blocks and intervals."""
+    """The effect on blocks and intervals."""
     if found.slowdown is None:
         yield "there is no undisturbed round to compare with, so every figure includes it"
         return

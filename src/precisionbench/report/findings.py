@@ -14,7 +14,7 @@ STATUS_WORDS = {
     FindingStatus.SUSPECTED: "suspected",
     FindingStatus.RULED_OUT: "ruled out",
 }
-MAX_BRIEF = 3  # findings beside a table
+MAX_BRIEF = 3  # findings below a table
 _LEAST_GAIN = 1.005  # smaller ones are not shown
 
 
@@ -31,7 +31,7 @@ def by_cause(findings: Iterable[Finding]) -> tuple[tuple[Finding, ...], ...]:
 
 
 def brief(findings: Iterable[Finding]) -> list[tuple[str, str]]:
-    """The most important findings, for a few lines beside a table; what was ruled out is none.
+    """The most important findings that are not ruled out, for a few lines below a table.
 
     Args:
         findings: of a diagnosis, the most important first.

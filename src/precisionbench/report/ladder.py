@@ -101,11 +101,11 @@ def _sentences(
 
 def _total(data: ComparisonData, bottom: str, top: str, rungs: Sequence[Factor]) -> str:
     if bottom == top:
-        return f"no other row whose output is finite is faster here than {bottom}."
+        return f"no other row with a finite output is faster here than {bottom}."
     whole = per_item_ratio(data, bottom, top)
     product = math.prod(rung.factor.value for rung in rungs)
     return (
-        f"{top} serves {rate(rate_of(data, top))} items/s: directly {whole.value:.3g} times as "
+        f"{top} runs {rate(rate_of(data, top))} items/s: directly {whole.value:.3g} times as "
         f"many as {bottom} ({span(whole)}); the product of the rungs is "
         f"{product:.3g}."
     )
@@ -114,4 +114,4 @@ def _total(data: ComparisonData, bottom: str, top: str, rungs: Sequence[Factor])
 def _other_row(data: ComparisonData, name: str) -> str:
     row = next(row for row in data.results if row.backend == name)
     doubt = "" if has_finite_output(row) else "; its output is not finite where the reference's is"
-    return f"beside the way: {name}, {rate(rate_of(data, name))} items/s{doubt}."
+    return f"also tried: {name}, {rate(rate_of(data, name))} items/s{doubt}."

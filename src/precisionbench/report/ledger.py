@@ -73,10 +73,10 @@ def sentences(gap: GapData) -> tuple[str, ...]:
     rest = gap.unexplained.factor
     texts = (
         _headline(gap),
-        f"{_product(known, Kind.MEASURED)} of it was measured here and "
+        f"{_product(known, Kind.MEASURED)} of it was measured here, and "
         f"{_product(known, Kind.DERIVED)} is derived from cited figures.",
         f"{_product(known, Kind.ASSUMED)} is assumed, and {_times(rest)} "
-        f"({_range(rest)}) stays unexplained.",
+        f"({_range(rest)}) is unexplained.",
         "No factor is known." if largest is None else
         f"The largest factor is {largest.name}: {_times(largest.factor)}, {largest.kind.value}.",
         f"The two numbers differ or may differ in {len(gap.differences)} conditions, which are "
@@ -189,7 +189,7 @@ def _sections(gap: GapData) -> Iterator[tuple[str, list[str]]]:
     ]
     ends = [f"{end.name}: {end.source}" for end in (gap.published, gap.measured)]
     sections = {
-        "What arithmetic says": list(gap.claims),
+        "Check against peaks": list(gap.claims),
         "What differs": list(gap.differences),
         "Sources": [*ends, *sources],
         "Notes": list(gap.notes),

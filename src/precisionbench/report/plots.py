@@ -107,7 +107,7 @@ def plot_roofline(data: ComparisonData, ax: Axes | None = None) -> Axes:
     intensities = [one.intensity for classes in found.values() for one in classes]
     if not intensities:
         raise PrecisionBenchError(
-            "no FLOP/s of layers are known", "compare with evidence=True on an NVIDIA GPU"
+            "no FLOP/s of layers are known", "compare with profiling on an NVIDIA GPU"
         )
     peaks, bandwidth = _roofs(facts)
     drawn = _axes(ax)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _ROUNDS_LINE_EVERY_S = 10.0
 _ELAPSED_LINE_EVERY_S = 30.0
 _WITHOUT_LINES = ("finishing", "examining")  # stages
-# Variables of runs that nobody watches, although standard error may be a terminal there.
+# Variables of runs that nobody watches, although stderr may be a terminal there.
 _UNWATCHED = ("CI", "PYTEST_CURRENT_TEST")
 _screen = threading.Lock()  # held while a display is shown
 
@@ -99,7 +99,7 @@ def progress_display(console: Console | None = None) -> Iterator[OnProgress]:
             precisionbench.compare(model, inputs, on_progress=on_progress)
 
     Args:
-        console: a rich console; None is one on standard error.
+        console: a rich console; None is one on stderr.
 
     Returns:
         A context manager of what to pass as `on_progress`.
@@ -118,7 +118,7 @@ def shown(on_progress: OnProgressOption) -> Iterator[OnProgress | None]:
 
     Args:
         on_progress: `"auto"` shows progress where a person is likely to watch: in a notebook, or
-            where standard error is a terminal, but not in CI, in a test, in a thread or within
+            where stderr is a terminal, but not in CI, in a test, in a thread or within
             another display.
 
     Returns:

@@ -73,7 +73,7 @@ class TerminalRegion:
             auto_refresh=False,
             transient=True,
             # What is printed meanwhile appears above the region, because it goes to this console;
-            # a standard output that leads to a file or a pipe must stay as it is.
+            # a redirected stdout must stay as it is.
             redirect_stdout=is_terminal,
         )
 

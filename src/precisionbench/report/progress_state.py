@@ -26,7 +26,7 @@ _STAGES = {"finishing": "measuring memory and energy", "examining": "profiling"}
 
 @attrs.frozen
 class DisplayState:
-    """What a display knows of a run; times are of the display's clock, in seconds.
+    """The state of a display of a run; times are of the display's clock, in seconds.
 
     Attributes:
         began_s: when the run began, or the display before its first run.
@@ -124,7 +124,7 @@ def _run_text(progress: Progress) -> str:
     if progress.stage == "warming_up":
         return "warming up"
     if progress.stage == "interrupted":
-        return "stopping; what is finished is kept (Ctrl-C again ends it at once)"
+        return "stopping; finished rounds are kept (Ctrl-C again: stop now)"
     return f"measuring, round {progress.position}"
 
 

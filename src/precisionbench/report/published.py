@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 _LEGEND = (
-    "Rates are of one accelerator; none was measured here. All of one: precisionbench published "
-    "--id ID"
+    "Rates are per accelerator; none was measured here. Details: precisionbench published --id ID"
 )
-_UNKNOWN = "not told"
+_UNKNOWN = "not stated"
 _STYLES = {"reported": "yellow", "unverified": "red"}
 _WHOLE_FROM = 100.0  # rates from here on are shown without decimals
 
@@ -105,7 +104,7 @@ def show_card(record: Record, console: Console) -> None:
     console.print(styled(f"  {record.source_url}"), soft_wrap=True)
     console.print(_grid(_fields(record)))
     console.print()
-    console.print(styled("What the device's peaks say of it", style="bold"))
+    console.print(styled("Check against the device's peaks", style="bold"))
     console.print(_grid((j.verdict, j.sentence) for j in judgements_of(record)))
 
 

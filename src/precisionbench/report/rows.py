@@ -14,6 +14,7 @@ from precisionbench.analysis.interval_notes import interval_notes
 from precisionbench.analysis.reasons import FEW_ROUNDS, short_reason
 from precisionbench.diagnosis.facts import facts_of_rows
 from precisionbench.diagnosis.labels import label_of
+from precisionbench.errors import requirement_of
 from precisionbench.report import formatting
 from precisionbench.results import (
     BackendFailure,
@@ -26,8 +27,8 @@ from precisionbench.statistics import Verdict
 
 INTERVALS_NOTE = "Speed-ups: 95 % simultaneous CI; ±: 95 % CI with run-to-run variance."
 SEQUENTIAL_NOTE = (
-    "Rows were measured one after another in one process: no verdicts; ±: 95 % CI, which covers "
-    "run-to-run variance as far as it is known of the device."
+    "Rows were measured one after another in one process: speed-ups are inconclusive; ±: 95 % CI, "
+    "with the run-to-run variance that is known of the device."
 )
 _UNIT = {True: "items/s", False: "calls/s"}
 
@@ -148,7 +149,7 @@ def verdict_text(data: ComparisonData, row: BackendResult, found: Speedup | None
 def reservation(data: ComparisonData, row: BackendResult, found: Speedup | None) -> str:
     """The verdict of a row that is neither faster nor slower; empty for all others.
 
-    Rows that were measured one after another all lack a verdict, which the legend says once.
+    Rows that were measured one after another are all inconclusive, as the legend states once.
 
     Args:
         data: the comparison.
@@ -265,20 +266,20 @@ def notes(
         observed: observations on the samples, if they are computed already.
     """
     about_all = (*_interruption(data), *data.notes)
-    told = _clocks_are_told(data)
+    shown = _shows_clocks(data)
     rows_by_sentence: dict[str, list[str]] = {sentence: [] for sentence in about_all}
     observed = observations(data) if observed is None else observed
     for row in data.results:
         caveats = row.agreement.caveats if row.agreement else ()
-        seen = [o.text for o in observed[row.backend] if not (told and o.code == "throttled")]
+        seen = [o.text for o in observed[row.backend] if not (shown and o.code == "throttled")]
         seen += [found.text for found in interval_notes(data)[row.backend]]
         for sentence in (*row.warnings, *seen, *caveats):
             rows_by_sentence.setdefault(sentence, []).append(row.backend)
     return [(names, sentence) for sentence, names in rows_by_sentence.items()]
 
 
-def _clocks_are_told(data: ComparisonData) -> bool:
-    """Whether the sentence above the table says already that clocks were held down."""
+def _shows_clocks(data: ComparisonData) -> bool:
+    """Whether the sentence above the table already reports throttling."""
     found = disturbances(data)
     return found is not None and any(one.kind == "clocks" for one in found.causes)
 
@@ -290,7 +291,7 @@ def _interruption(data: ComparisonData) -> tuple[str, ...]:
         return ()
     rounds = max(len(measurement.rounds) for measurement in ended)
     profiled = any(row.evidence is not None for row in data.results)
-    unchecked = "" if profiled else ", and whether rows are what their names say was not looked at"
+    unchecked = "" if profiled else "; labels are not verified"
     rounds_were = "rounds were" if rounds != 1 else "round was"
     return (f"the run was interrupted: {rounds} {rounds_were} finished{unchecked}",)
 
@@ -301,7 +302,7 @@ def failure_text(failure: BackendFailure) -> str:
 
 
 def failed(data: ComparisonData) -> list[tuple[str, str]]:
-    """Rows that failed as (name, reason with remedy); those that are not available are not here.
+    """Rows that failed as (name, reason with remedy); without those that are not available.
 
     Args:
         data: the comparison.
@@ -311,13 +312,13 @@ def failed(data: ComparisonData) -> list[tuple[str, str]]:
 
 
 def unavailable(data: ComparisonData) -> str:
-    """All rows that are not available here in one sentence; may be empty.
+    """All rows that are not available, in one sentence; may be empty.
 
     Args:
         data: the comparison.
     """
     rows = [one for one in data.failures if one.error == _UNAVAILABLE]
-    texts = [f"{one.backend} (requires {one.reason.removeprefix('needs ')})" for one in rows]
+    texts = [f"{one.backend} (requires {requirement_of(one.reason)})" for one in rows]
     remedy = rows[0].remedy if len(rows) == 1 else "`precisionbench backends` lists remedies"
     return f"Not available: {', '.join(texts)}; {remedy}".rstrip("; ") if rows else ""
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Rows = Mapping[str, Sequence[Statement]]
-_HEADINGS = ("rule", "figure", "says", "how")
+_HEADINGS = ("rule", "figure", "value", "how")
 _DIGITS = 4
 
 
@@ -37,11 +37,11 @@ def to_markdown(found: Rows) -> str:
     """
     lines: list[str] = []
     for backend, statements in found.items():
-        heading = [f"**{markdown_code(backend)}**, under whose rules", ""]
+        heading = [f"**{markdown_code(backend)}**, by reporting convention", ""]
         lines += [*heading, f"| {' | '.join(_HEADINGS)} |", "|---|---|---:|---|"]
         lines += [f"| {' | '.join(map(markdown, _cells(found)))} |" for found in statements]
         lines += ["", *(f"- {markdown(note)}" for note in _notes(statements)), ""]
-    lines += ["What is inside:", ""]
+    lines += ["What each figure includes:", ""]
     lines += [
         f"- {markdown(text)} ({markdown_link(source.url, source.title)})"
         for text, source in _insides(found)
@@ -51,13 +51,13 @@ def to_markdown(found: Rows) -> str:
 
 def _show(found: Rows, console: Console) -> None:
     widen(console)
-    columns = [Column(h, right=h == "says", breaks=h in ("rule", "figure")) for h in _HEADINGS]
+    columns = [Column(h, right=h == "value", breaks=h in ("rule", "figure")) for h in _HEADINGS]
     for backend, statements in found.items():
         cells = [[*map(styled, _cells(statement))] for statement in statements]
-        console.print(styled(f"{backend}, under whose rules", style="bold"))
+        console.print(styled(f"{backend}, by reporting convention", style="bold"))
         console.print(table(columns, cells, console.width), styled())
         print_list(_notes(statements), console)
-    console.print(styled("What is inside", style="bold"))
+    console.print(styled("What each figure includes", style="bold"))
     insides = _insides(found)
     print_list([f"{text} ({source.title})" for text, source in insides], console)
     console.print(styled("Sources", style="bold"))

@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 _STYLES = {Verdict.FASTER: "green", Verdict.SLOWER: "red"}
 _LEGEND = (
-    "change is old / new, above 1 is faster now; its interval (95 % over all rows) allows for what "
-    "processes differ by and for drift between the runs. Of a speed-up over the reference, drift "
-    "cancels."
+    "change: old / new, above 1 is faster now; 95 % simultaneous CI, with run-to-run variance and "
+    "drift between the runs. In speed-ups over the reference, drift cancels."
 )
 
 
@@ -83,7 +82,7 @@ def _parts(found: Difference, width: int) -> list[RenderableType]:
     if found.mismatches:
         differing = "; ".join(map(str, found.mismatches))
         parts += [
-            paragraph(f"NOT LIKE WITH LIKE: the runs differ in {differing}", width, "bold red"),
+            paragraph(f"CONDITIONS DIFFER: {differing}", width, "bold red"),
             styled(),
         ]
     parts.append(styled(f"{found.old_created} (old) to {found.new_created} (new)", style="bold"))
@@ -107,7 +106,7 @@ def _notes(found: Difference) -> list[str]:
 
 _COLUMNS = (
     Column("backend", right=False, breaks=True),
-    *map(Column, ("old", "new", "change", "interval")),
+    *map(Column, ("old", "new", "change", "95 % CI")),
 )
 _VERDICT = Column("verdict", right=False, breaks=True)
 _GAP = 2  # columns before the verdict

@@ -98,7 +98,7 @@ def _rows_text(names: list[str], data: ComparisonData) -> str:
 def _table(data: ComparisonData, width: int, wide: bool) -> RenderableType:
     """The table, with as many further columns as there is room for.
 
-    Without room for verdicts, those that are no clear ones stand below the names of their rows.
+    Without room for verdicts, those other than faster and slower are below the names of the rows.
     """
     columns, groups = _columns(data), {_ALWAYS}
     for group in (_INTERVAL, _VERDICT, _MORE):

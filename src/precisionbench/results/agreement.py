@@ -98,7 +98,7 @@ class Agreement(Shown):
         """Warnings that qualify the figures."""
         found = [
             f"output{tensor.path} is zero everywhere in the reference and differs by up to "
-            f"{tensor.max_abs_error:.1e} here"
+            f"{tensor.max_abs_error:.1e} in this row"
             for tensor in self.zero_references
         ]
         if not self.tensors and not self.problems:
@@ -107,7 +107,7 @@ class Agreement(Shown):
             found.append("the output has no finite element to compare")
         elif self.tensors and all(t.relative_l2 == 0 and t.cosine is None for t in self.tensors):
             found.append(
-                "the output is zero everywhere, here and in the reference, so agreement says "
-                "nothing; use trained weights"
+                "the output is zero everywhere, in this row and in the reference, so its numerical "
+                "error is not meaningful; use trained weights"
             )
         return (*self.problems, *found)

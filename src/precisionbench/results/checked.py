@@ -1,6 +1,6 @@
 """Makes the records of `results` from JSON values of a file, and checks each value, once and here.
 
-What is behind it may rely on this: numbers are finite and of a size that can be computed with and
+Later code may rely on this: numbers are finite and of a size that can be computed with and
 printed, text is text, and everything has the type that its field declares. `limits` has the ranges.
 """
 

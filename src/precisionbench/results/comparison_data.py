@@ -29,7 +29,7 @@ _IMAGE_DIMENSIONS = (4, 5)  # of images and videos, with a batch
 
 @attrs.frozen(repr=False)
 class Speedup(Shown):
-    """How many times as fast as the reference a row is.
+    """The speed-up of a row over the reference.
 
     Attributes:
         value: reference latency / this row's latency; above 1 is faster.
@@ -258,8 +258,7 @@ class ComparisonData(Shown):
         seed: seed of weights and inputs made by factories.
         launcher: where the backends ran: `process` (each in its own workers) or `inline`.
         schedule: `rounds`, `restarts` or `sequential`; see `precisionbench.analysis.speedups`.
-        noise_floor: assumed standard deviation between processes of the same code on this device,
-            of the log of their latency.
+        noise_floor: assumed run-to-run standard deviation of the log latency on this device.
         shared_cores: number of cores that all workers shared while they were measured; None if
             they were not restricted.
         notes: warnings that qualify the whole run.
@@ -267,7 +266,7 @@ class ComparisonData(Shown):
         results: measured rows, in the order asked for.
         failures: rows that could not be measured, in the order asked for.
         options: the options that `compare` was called with; None where they were not recorded.
-        conditions: what else the machine did, by round; empty where that was not recorded.
+        conditions: other load on the machine, by round; empty where that was not recorded.
     """
 
     created: str

@@ -1,4 +1,4 @@
-"""What else the machine did while rows were measured, sampled between the rounds."""
+"""Other load on the machine while rows were measured, sampled between the rounds."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class CpuUse(Shown):
 
     @property
     def others_s(self) -> float:
-        """CPU time of these cores on behalf of processes of others."""
+        """CPU time of these cores on behalf of other processes."""
         return max(0.0, self.busy_s - self.own_s)
 
     @property
     def others_cores(self) -> float:
-        """How many of these cores others kept busy, on average."""
+        """How many of these cores other processes kept busy, on average."""
         return min(self.others_s / self.wall_s, self.cores) if self.wall_s > 0 else 0.0
 
 
 @attrs.frozen(repr=False)
 class RoundConditions(Shown):
-    """What else the machine did during some rounds; clocks and throttling are in each `Block`.
+    """Other load on the machine during some rounds; clocks and throttling are in each `Block`.
 
     Attributes:
         first_round: the first of these rounds, from 0.

@@ -1,7 +1,7 @@
 """A journal: writes each round to disk as it finishes, so that a crash loses no finished round.
 
 A journal is a file of JSON lines: a header, then one line for each row, block and failure, and for
-what else the machine did. Reading it evaluates nothing. `precisionbench.load` reads a journal as it
+other load on the machine. Reading it evaluates nothing. `precisionbench.load` reads a journal as it
 reads a result.
 """
 
@@ -82,7 +82,7 @@ class Journal:
         self._write({"block": json_format.unstructured(block), "of": name})
 
     def add_conditions(self, conditions: RoundConditions) -> None:
-        """Add what else the machine did during some rounds."""
+        """Add other load on the machine during some rounds."""
         self._write({"conditions": json_format.unstructured(conditions)})
 
     def change_schedule(self, schedule: str) -> None:
@@ -229,9 +229,7 @@ def from_text(text: str, source: str) -> ComparisonData:
             f"{source} is a damaged journal ({_said(exc)})", "measure again"
         ) from exc
     if not measured:
-        raise ResultFormatError(
-            f"{source} is a journal without a single finished block", "measure again"
-        )
+        raise ResultFormatError(f"{source} is a journal without a finished block", "measure again")
     return json_format.from_document(contents.document(measured), source)
 
 

@@ -40,7 +40,7 @@ def _converter() -> JsonConverter:
 
     converter = make_converter()
     # Options, flags and details are JSON already, whatever the file holds there.
-    # By predicate, because Any is no class before Python 3.11.
+    # By predicate, because Any is not a class before Python 3.11.
     converter.register_structure_hook_func(lambda kind: kind is Any, lambda value, _: value)
     converter.register_unstructure_hook(
         Records, lambda records: [converter.unstructure(one) for one in records]
@@ -112,10 +112,10 @@ def from_json(text: str, source: str = "this text") -> ComparisonData:
     except json.JSONDecodeError as exc:
         raise ResultFormatError(
             f"{source} is not complete JSON ({exc})",
-            "it was cut off or is no precisionbench result; measure again or copy it anew",
+            "it was cut off or is not a precisionbench result; measure again or copy it again",
         ) from exc
     except ValueError as exc:
-        raise ResultFormatError(f"{source} is no precisionbench result ({exc})", _OURS) from exc
+        raise ResultFormatError(f"{source} is not a precisionbench result ({exc})", _OURS) from exc
     return from_document(document, source)
 
 
@@ -147,7 +147,7 @@ def from_document(document: Json, source: str) -> ComparisonData:
 def _check_header(document: dict[str, Any], source: str) -> None:
     if document.pop("format", None) != FORMAT:
         raise ResultFormatError(
-            f"{source} is no precisionbench result (its 'format' is not {FORMAT!r})",
+            f"{source} is not a precisionbench result (its 'format' is not {FORMAT!r})",
             _OURS,
         )
     version = document.pop("version", None)

@@ -51,7 +51,7 @@ def parse_json(text: str) -> Json:
         text: the JSON text.
 
     Raises:
-        ValueError: it is no such JSON; with the reason.
+        ValueError: it is not such JSON; with the reason.
     """
     check_count(text)
     try:
@@ -117,7 +117,7 @@ def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _finite(text: str) -> float:

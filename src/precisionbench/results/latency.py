@@ -1,6 +1,6 @@
 """The latency of a row: its estimate, and the interval that another run should fall into.
 
-Processes of the same code have different levels, each for its lifetime; on a GPU that is the larger
+Each process has its own level, for its lifetime (run-to-run variance); on a GPU that is the larger
 part of the variance (docs/between-processes.md). So a row's latency is the mean level of its
 replicas, and its interval covers the variance between processes as well as within them.
 """
@@ -20,8 +20,8 @@ from precisionbench.statistics.ratios import mean_level_interval
 
 _CONFIDENCE = 0.95
 _LEAST = 1e-3  # of a value: a lower end says only that nothing is known
-# Standard deviation of the log latency between processes of the same code, by type of device, where
-# it has not been measured (docs/between-processes.md).
+# Run-to-run standard deviation of the log latency, by type of device, where it was not measured
+# (docs/between-processes.md).
 _NOISE_FLOORS: Mapping[str, float] = {"cuda": 0.0025}
 
 
@@ -51,7 +51,7 @@ def replica_levels(blocks: Sequence[Block]) -> dict[ReplicaKey, float]:
 
 
 def processes(blocks: Sequence[Block], schedule: str) -> Sequence[Block]:
-    """Blocks whose replica numbers tell processes apart.
+    """Blocks whose replica numbers identify processes.
 
     Args:
         blocks: blocks of one row.
@@ -63,7 +63,7 @@ def processes(blocks: Sequence[Block], schedule: str) -> Sequence[Block]:
 
 
 def process_spread(rows: Iterable[Sequence[Block]]) -> Spread:
-    """The spread between processes of the same code, pooled over the rows of a run.
+    """The spread between processes (run-to-run variance), pooled over the rows of a run.
 
     Args:
         rows: the blocks of each row, one replica number for each process (see `processes`).

@@ -17,8 +17,8 @@ class Progress(Shown):
 
     Attributes:
         backend: the row; empty where it concerns all rows.
-        stage: for a row `preparing`, `measuring` (`launcher="inline"`), `finishing` (memory, energy
-            and other passes beside the latency), `examining` (the evidence), `done`,
+        stage: for a row `preparing`, `measuring` (`launcher="inline"`), `finishing` (measuring
+            memory and energy), `examining` (profiling), `done`,
             `left_out` (a default row whose calls take too long), or `failed` (at once; a row that
             keeps finished rounds is `done` later); for all rows
             `starting`, `warming_up`, `measuring` (after each round), `interrupted` (called while
@@ -28,10 +28,10 @@ class Progress(Shown):
             of finished rounds.
         total: number of rows; while all rows are measured, the maximum number of rounds.
         message: the reason why a row failed or was left out.
-        remaining_s: estimated seconds until the whole comparison ends: all that is still to come,
-            from starting to the last profile. It is there from the first call on, and corrected by
-            what is seen. Experiments are not part of it: in their phase it is theirs. None where
-            nothing can be said (a measurement of `examine` itself, or experiments in kept workers
+        remaining_s: estimated seconds until the whole comparison ends, from starting to the last
+            profile. It is available from the first call on, and is corrected during the run.
+            Experiments are not included; in their phase it is the time until they end. None where
+            it is not known (a measurement of `examine` itself, or experiments in kept workers
             before their rounds).
         step: current step of the stage, such as `first call`; may be empty.
         phase: the larger task that the rows are measured for, such as `experiments`; empty for a

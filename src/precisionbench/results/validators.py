@@ -20,7 +20,7 @@ def check_batch_size(_: object, __: object, batch_size: int | None) -> None:
     """Accept numbers of items, or None.
 
     Raises:
-        ValueError: it is no such number.
+        ValueError: it is not such a number.
     """
     if batch_size is not None and not 0 < batch_size < 2**63:
         raise ValueError(f"a batch size cannot be {batch_size:.3g}")

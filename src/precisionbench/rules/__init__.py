@@ -1,6 +1,6 @@
 """Reporting conventions: a row as trtexec, MLPerf and others would state it.
 
-Each module is one rule: a small function from a row to statements, with the source of the rule.
+Each module is one convention: a function from a row to statements, with its source.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from precisionbench.rules.statement import Source, Statement
 
 __all__ = ["Source", "Statement", "statements"]
 
-_REPORTED = "the row is reported, not measured here, and its source does not tell it"
+_REPORTED = "the row is reported, not measured here, and its source does not state this figure"
 
 
 def statements(row: BackendResult, engines: Sequence[BackendResult] = ()) -> tuple[Statement, ...]:
@@ -23,7 +23,7 @@ def statements(row: BackendResult, engines: Sequence[BackendResult] = ()) -> tup
 
     Args:
         row: a measured row.
-        engines: rows of other engines of the device, which `jetson_benchmarks` would add up.
+        engines: rows of other engines of the device, whose rates `jetson_benchmarks` adds.
     """
     of_others = _of_other_conventions(row, engines)
     if any(one.measurement.is_reported for one in (row, *engines)):

@@ -15,12 +15,12 @@ SOURCE = Source(
 )
 _FIGURE = "FPS"
 _INSIDE = (
-    "of each engine trtexec's GPU compute time, averaged while all of them run; FPS is the sum of "
-    "batch / time over the GPU and the DLAs, without transfers and without the host"
+    "the sum of batch / time over the GPU and the DLAs; the time is trtexec's mean GPU compute "
+    "time of each engine while all run, without transfers and host time"
 )
 _CONCURRENCY = (
-    "the engines were not measured at the same time here: the sum assumes that they do not slow "
-    "each other down, so it is the most that they could give together"
+    "the engines were not measured at the same time: the sum assumes that they do not slow each "
+    "other down, so it is an upper limit"
 )
 
 
@@ -66,5 +66,5 @@ def _missing(rows: Sequence[BackendResult]) -> str:
     if any(row.batch_size is None for row in rows):
         return "the batch size is not known"
     if not all(map(by_events, rows)):
-        return "the run was not timed by CUDA events, which trtexec reads"
+        return "the run was not timed with CUDA events, as trtexec does"
     return ""

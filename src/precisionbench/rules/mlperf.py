@@ -31,23 +31,23 @@ EARLY_STOPPING = Source(
 MIN_DURATION_S = 600.0
 MIN_OFFLINE_SAMPLES = 24_576
 _OFFLINE = (
-    "one query of all samples, from its issue to the last response, by the host's clock: handing "
-    "out the samples, batching, transfers and the host are inside"
+    "one query of all samples, from its issue to the last response, by the host clock; includes "
+    "batching, transfers and host time"
 )
 _STREAM = (
-    "one query from its issue to its response, by the host's clock, the next only after it; here a "
-    "call from a drained device to a drained device, with inputs and outputs on the device"
+    "one query from its issue to its response, by the host clock, one query at a time; here a "
+    "synchronised call with inputs and outputs on the device"
 )
 _NOT_HERE = (
-    "the samples are the same inputs again and again, and no data set",
-    "pre- and post-processing and transfers are not inside",
-    "no accuracy was proved on the data set",
+    "the samples are the same inputs repeated, not a data set",
+    "pre- and post-processing and transfers are not included",
+    "accuracy on the data set was not checked",
 )
 
 
 @attrs.frozen
 class Scenario:
-    """A scenario with one query after another.
+    """A scenario with one query at a time.
 
     Attributes:
         name: LoadGen's name of the scenario.
@@ -127,11 +127,11 @@ def _missing(row: BackendResult, scenario: Scenario, queries: list[float]) -> st
     """Why a scenario's figure cannot be stated; empty where it can be."""
     if row.batch_size != scenario.samples_per_query:
         batch = "is not known" if row.batch_size is None else f"is {row.batch_size}"
-        return f"the batch {batch}, and a query has {scenario.samples_per_query}"
+        return f"the batch size {batch}, but must be {scenario.samples_per_query}"
     if not queries and not by_events(row):
         per_sample = row.measurement.calls_per_sample
-        return f"each sample is the mean of {per_sample} calls, of which no percentile follows"
+        return f"each sample is the mean of {per_sample} calls, so percentiles are not known"
     least = early_stopping_minimum(scenario.percentile)
     if len(queries) < least:
-        return f"{len(queries)} queries from a drained device, and early stopping needs {least}"
+        return f"{len(queries)} synchronised calls, and early stopping needs {least}"
     return ""

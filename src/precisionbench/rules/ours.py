@@ -9,13 +9,13 @@ from precisionbench.results.measurement import REPORTED
 from precisionbench.rules.statement import Source, Statement, by_events, items_of, unit_of
 
 RULE = "precisionbench"
-_SOURCE = Source("precisionbench, what is measured and how", "docs/measuring.md")
+_SOURCE = Source("precisionbench, how it measures", "docs/measuring.md")
 _EVENTS = (
-    "the call on the device, between two CUDA events, calls back to back; gaps in which the "
-    "device waits for the host are inside, transfers of inputs and outputs are not"
+    "the call on the GPU, between two CUDA events, in consecutive calls; includes GPU idle time, "
+    "excludes transfers of inputs and outputs"
 )
-_HOST = "the call, from a drained device to a drained device, by the host's clock"
-_REPORTED = "not measured here; how it was timed is what its source says"
+_HOST = "the synchronised call, by the host clock"
+_REPORTED = "not measured here; the source of the row describes its timing"
 
 
 def statements(row: BackendResult) -> Iterator[Statement]:

@@ -27,7 +27,7 @@ class Source(Shown):
 
 def _check_missing(statement: Statement, _: object, missing: str) -> None:
     if (statement.value is None) != bool(missing):
-        raise ValueError("a statement has a value, or says why it has none")
+        raise ValueError("a statement needs either a value or the reason why it has none")
 
 
 @attrs.frozen(repr=False)

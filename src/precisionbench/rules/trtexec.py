@@ -23,26 +23,25 @@ SOURCE = Source(
     "https://github.com/NVIDIA/TensorRT/blob/a892d22267d9cd2dedc1a0893e6892ac901f6d3d/"
     "samples/common/sampleReporting.cpp",
 )
-_COMPUTE = "the call between two CUDA events on the compute stream; no transfers"
+_COMPUTE = "the call between two CUDA events on the compute stream, without transfers"
 _GRAPH = "one replay of the call as a CUDA graph (the default of TensorRT 11), between two events"
 _ENQUEUE = (
-    "the host's time to enqueue a call; here from a drained queue, in trtexec while the call "
-    "before still runs"
+    "host time to enqueue a call; here with an empty queue, in trtexec while the previous call "
+    "still runs"
 )
 _WALL = (
-    "from enqueueing the first query to the end of the last, by the host's clock, without "
-    "transfers; the rates count items, where trtexec's qps counts batches"
+    "from enqueueing the first query to the end of the last, by the host clock, without "
+    "transfers; in items per second, while trtexec's qps counts batches"
 )
 _WALL_WITH = (
-    "the same with each query's inputs copied to the device and its outputs copied back, on "
-    "streams of their own that may overlap with other queries: at least the slowest of the three "
-    "steps, at most all three after one another"
+    "the same with copies of inputs and outputs, on separate streams that may overlap with other "
+    "queries: at least the slowest of the three steps, at most their sum"
 )
-_LATENCY = "H2D latency, GPU compute time and D2H latency of one query, added up"
-_H2D = "the copies of the inputs from pinned host memory to the device, between two events"
-_D2H = "the copies of the outputs from the device to pinned host memory, between two events"
+_LATENCY = "the sum of H2D latency, GPU compute time and D2H latency of one query"
+_H2D = "copies of the inputs from pinned host memory to the GPU, between two events"
+_D2H = "copies of the outputs from the GPU to pinned host memory, between two events"
 _TAIL = 0.99
-_NO_EVENTS = "the run was not timed by CUDA events, which trtexec reads"
+_NO_EVENTS = "the run was not timed with CUDA events, as trtexec does"
 _NOT_MEASURED = "not measured"
 
 
@@ -79,9 +78,9 @@ def _compute(row: BackendResult) -> Iterator[Statement]:
     yield _stated("GPU compute time, median", _COMPUTE, median(samples), missing)
     yield _stated("GPU compute time, mean", _COMPUTE, mean(samples), missing)
     if not missing and per_sample > 1:
-        missing = f"each sample is the mean of {per_sample} calls, of which no percentile follows"
+        missing = f"each sample is the mean of {per_sample} calls, so percentiles are not known"
     elif not missing and not tail_is_supported(len(samples), _TAIL):
-        missing = f"{len(samples)} samples say nothing of a 99th percentile; it needs 299"
+        missing = f"{len(samples)} samples are too few for a 99th percentile, which needs 299"
     yield _stated(
         "GPU compute time, percentile(99%)", _COMPUTE, percentile(samples, _TAIL), missing
     )
@@ -111,7 +110,7 @@ def _steps(row: BackendResult) -> tuple[tuple[float, float, float] | None, str]:
     to_device, to_host = row.passes.to_device_s, row.passes.to_host_s
     if not (to_device and to_host):
         reason = row.passes.unknown.get("transfers", _NOT_MEASURED)
-        return None, f"the times of the transfers: {reason}"
+        return None, f"transfer times: {reason}"
     if not by_events(row):
         return None, _NO_EVENTS
     return (median(to_device), median(samples_of(row)), median(to_host)), ""

@@ -22,13 +22,13 @@ SOURCE = Source(
 # Assumed, because the driver does not report it: about 1000 by the source; 915 to 975 kernels on
 # an H200.
 QUEUE_LAUNCHES = 1024
-CALLS = 30  # as many as in the founding experiment
+CALLS = 30  # as in the experiment of docs/rules.md
 _ASYNCHRONOUS = (
-    "{calls} calls between two readings of the host's clock, without waiting for the device: work "
-    "that is still in the launch queue at the second reading is not inside"
+    "{calls} calls between two readings of the host clock, without synchronisation; excludes work "
+    "that is still in the launch queue at the second reading"
 )
-_KNOWN = f"the launch queue was taken to hold {QUEUE_LAUNCHES:,} launches"
-_UNKNOWN = "launches in a call are not known, so the queue was taken to have no end"
+_KNOWN = f"assumes a launch queue of {QUEUE_LAUNCHES:,} launches"
+_UNKNOWN = "assumes an unlimited launch queue, because the number of launches is not known"
 
 
 @attrs.frozen
@@ -73,7 +73,7 @@ def statement(row: BackendResult, calls: int = CALLS) -> Statement:
     figure, unit = f"throughput of {calls} calls, at most", unit_of(row)
     inside = _ASYNCHRONOUS.format(calls=calls)
     if "stream_escape" in row.passes.labels or (by_events(row) and row.enqueue_s is None):
-        missing = "how long the host needs for a call is not known"
+        missing = "the launch time of a call is not known"
         return Statement(RULE, figure, unit, inside, SOURCE, missing=missing)
     items, latency_s = items_of(row), row.latency.value
     if not by_events(row):  # calls are synchronous

@@ -71,7 +71,7 @@ class ChildProcessTracker:
                 self._add("os.fork", pid, frame, _threads_here(), fixed_threads=True)
             return pid
 
-        subprocess.Popen.__init__ = popen  # type: ignore[method-assign]
+        subprocess.Popen.__init__ = popen  # type: ignore[method-assign, assignment]
         os.fork = forked
         after_import({"multiprocessing.process": self._hook_multiprocessing})
 

@@ -155,7 +155,7 @@ class EventLog:
         is_inside_call: whether a call of a model is running.
         is_in_host_work: whether work of the host is running that is recorded already.
         observer_error: the last error of the observation itself; empty if there was none.
-        on_timing: called with the readings, the difference and the frame, where the script computes
+        on_timing: called with the two readings and the frame, where the script computes
             a difference of two readings between which no model was called.
     """
 
@@ -170,7 +170,7 @@ class EventLog:
         self._spans = [_OpenSpan()]
         self._timings: list[tuple[int, int, float, Line, int]] = []
         self._warm_ups: set[tuple[int, int]] = set()
-        self.on_timing: Callable[[int, int, float, FrameType], None] = lambda *_: None
+        self.on_timing: Callable[[int, int, FrameType], None] = lambda *_: None
         self._dropped_readings = 0
         self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._unlock)
@@ -218,7 +218,7 @@ class EventLog:
         if start < end and len(self._timings) < _MOST_READINGS:
             self._timings.append((start, end, read_s, self.frames.line(frame), get_ident()))
             if not any(span.calls for span in self._spans[start + 1 : end + 1]):
-                self.on_timing(start, end, read_s, frame)
+                self.on_timing(start, end, frame)
 
     def timings_since(self, position: int) -> list[tuple[int, int]]:
         """The readings of each difference that this thread has computed since.
@@ -250,18 +250,15 @@ class EventLog:
         """
         return self._readings[number][1]
 
-    def add_operations(self, end: int, key: CallKey, count: int, total_s: float) -> None:
+    def add_operations(self, end: int, key: CallKey, count: int) -> None:
         """Record operations before a reading, which were found once it was read.
 
         Args:
             end: number of the reading.
             key: of the group.
             count: how often they ran; 0 if unknown.
-            total_s: the time between the readings.
         """
-        totals = self._spans[end].calls.setdefault(key, _CallTotals())
-        totals.count += count
-        totals.total_s += total_s
+        self._spans[end].calls.setdefault(key, _CallTotals()).count += count
 
     def add_call(
         self, key: CallKey, call_s: float, new_shape: bool, compiled: bool = False

@@ -52,7 +52,7 @@ class Calls:
         model: index into `Observations.models`.
         place: the line of the script that called it.
         count: number of calls; 0 if unknown, as for operations in a loop of unknown length.
-        total_s: host time of all calls.
+        total_s: host time of all calls; 0 for operations, which are not timed one by one.
         new_shape_count: number of calls with an input shape that was new to this model.
         new_shape_s: host time of those.
         training: whether the model was in training mode.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sysconfig
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 from precisionbench.scriptcheck.events import Place
 
 _LIBRARY_FOLDERS = ("site-packages", "dist-packages")
-_TIMEIT = "<timeit-src>"  # the code that timeit generates for a statement
+TIMEIT = "<timeit-src>"  # the code that timeit generates for a statement
 
 Line = tuple[str, int]  # file and line number, as Python has them
 
@@ -18,7 +18,7 @@ class UserFrames:
     """Distinguishes the user's frames from those of libraries."""
 
     def __init__(self) -> None:
-        self._known: dict[str, bool] = {_TIMEIT: True}
+        self._known: dict[str, bool] = {TIMEIT: True}
         self._stdlib = sysconfig.get_paths()["stdlib"]
         self._library_roots = (self._stdlib, str(Path(__file__).parent.parent))
 
@@ -28,7 +28,15 @@ class UserFrames:
         Args:
             frame: any frame.
         """
-        name = frame.f_code.co_filename
+        return self.is_user_code(frame.f_code)
+
+    def is_user_code(self, code: CodeType) -> bool:
+        """Whether this code is the script's, or that of a module of its author.
+
+        Args:
+            code: of a function or a module.
+        """
+        name = code.co_filename
         known = self._known.get(name)
         if known is None:
             known = self._known[name] = self._is_user_file(name)
@@ -60,7 +68,7 @@ class UserFrames:
             frame: where to start.
         """
         while frame is not None:
-            if self.contains(frame) and frame.f_code.co_filename != _TIMEIT:
+            if self.contains(frame) and frame.f_code.co_filename != TIMEIT:
                 return frame.f_code.co_filename, frame.f_lineno
             frame = frame.f_back
         return "?", 0

@@ -17,6 +17,7 @@ from precisionbench.results.dtypes import dtype_name
 from precisionbench.scriptcheck.device import DeviceMonitor
 from precisionbench.scriptcheck.events import Model
 from precisionbench.scriptcheck.frames import Line, place_of
+from precisionbench.scriptcheck.operations import Operations
 from precisionbench.scriptcheck.torch_patches import PatchTracker
 from precisionbench.torchtools.global_state import has_tf32, tf32_operations
 
@@ -32,6 +33,8 @@ _MODE_DEPENDENT = (
     nn.RNNBase,
     nn.MultiheadAttention,
 )
+_OPERATIONS_NAMED = 4
+_OPERATIONS_JOINT = ", "
 _MOST_KEPT_BYTES = 1 << 26
 
 
@@ -54,6 +57,7 @@ class ModelRegistry:
         self._models: list[Model] = []
         self._numbers: dict[tuple[Any, ...], tuple[weakref.ref[nn.Module], int]] = {}
         self._parameters: dict[int, tuple[weakref.ref[nn.Module], weakref.ref[torch.Tensor]]] = {}
+        self._function_numbers: dict[tuple[Any, ...], tuple[int, Any]] = {}
         self._shapes: set[tuple[Any, ...]] = set()
         self._first_tensors: dict[int, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
         self._patched_by_apex: list[weakref.ref[nn.Module]] = []
@@ -92,6 +96,47 @@ class ModelRegistry:
             self._numbers[id(module), state, self._patches.epoch] = weakref.ref(module), number
             self._models.append(self._described(module, number, line))
             return number
+
+    def function_number(
+        self, function: Any, name: str, kind: str, tensors: list[torch.Tensor], line: Line
+    ) -> tuple[int, str]:
+        """The number of a function, for these dtypes and this device, and the type of the device.
+
+        Args:
+            function: what was called.
+            name: of the function.
+            kind: as in `Model.kind`.
+            tensors: that it was given.
+            line: that called it.
+        """
+        device = next((tensor.device for tensor in tensors), None)
+        key = (id(function), name, device, frozenset(tensor.dtype for tensor in tensors))
+        with self._lock:
+            if key not in self._function_numbers:
+                self._function_numbers[key] = len(self._models), function  # keeps its id its own
+                self._models.append(_described_function(name, kind, tensors, line))
+                self.torch_threads = max(self.torch_threads, torch.get_num_threads())
+                if device is not None:
+                    self._device.select(device)
+        return self._function_numbers[key][0], device.type if device else "cpu"
+
+    def operations_number(self, found: Operations, line: Line) -> tuple[int, str]:
+        """The number of some operations, and the type of their device; keeps their first tensors.
+
+        Args:
+            found: the operations.
+            line: that read the clock.
+        """
+        tensors = [*found.inputs, *found.others]
+        name = _OPERATIONS_JOINT.join(found.names[:_OPERATIONS_NAMED])
+        name += f" and {len(found.names) - _OPERATIONS_NAMED} more operations" * (
+            len(found.names) > _OPERATIONS_NAMED
+        )
+        number, device_type = self.function_number(line, name, "operations", tensors, line)
+        self._first_tensors.setdefault(
+            number, (_kept(list(found.inputs)), _kept(list(found.outputs)))
+        )
+        return number, device_type
 
     def is_new_shape(
         self, number: int, inputs: list[torch.Tensor], outputs: list[torch.Tensor]
@@ -160,6 +205,31 @@ class ModelRegistry:
             tf32_requested=tf32_operations() != self._tf32_at_start,
             shape_dependent=tuple(_shape_dependent(module, first)),
         )
+
+
+def _described_function(name: str, kind: str, tensors: list[torch.Tensor], line: Line) -> Model:
+    elements: Counter[str] = Counter()
+    for tensor in tensors:
+        elements[dtype_name(tensor.dtype)] += tensor.numel()
+    device = tensors[0].device if tensors else None
+    in_tf32 = kind == "operations" and device is not None and device.type == "cuda"
+    return Model(
+        class_name=name,
+        place=place_of(line),
+        parameters=dict(elements),
+        device=str(device) if device is not None else "",
+        tf32_operations=_tf32_of_names(name) if in_tf32 and has_tf32(device) else (),
+        kind=kind,
+    )
+
+
+def _tf32_of_names(names: str) -> tuple[str, ...]:
+    """Kinds of operations that run in TF32 if they run in float32, by the operations' names."""
+    parts = names.split(_OPERATIONS_JOINT)
+    kinds = {"convolutions": ("conv",), "matmuls": ("matmul", "linear", "mm", "bmm", "addmm")}
+    return tuple(
+        kind for kind in tf32_operations() if any(part.startswith(kinds[kind]) for part in parts)
+    )
 
 
 def _count(module: nn.Module, kinds: tuple[type, ...]) -> int:

@@ -89,8 +89,8 @@ def _cpu_threads(context: RuleContext, number: int) -> set[int]:
 def _without_gpu(context: RuleContext) -> Iterator[str]:
     if context.observations.models and not context.gpu_observed:
         yield (
-            "no GPU was used while a clock was read: a missing synchronize, TF32 and copies cannot "
-            "be seen without one"
+            "no GPU was used while a clock was read; missing synchronization, TF32 and copies are "
+            "checked only on a GPU"
         )
 
 
@@ -98,13 +98,13 @@ def _incomplete(context: RuleContext) -> Iterator[str]:
     observations = context.observations
     if observations.models and not context.regions:
         yield (
-            "no timing of a model by Python's clocks or CUDA events was seen; only what needs none "
-            "was checked"
+            "no timing of a model by Python's clocks or CUDA events was observed; only rules that "
+            "need no timing were checked"
         )
     if observations.dropped_readings:
-        yield f"{observations.dropped_readings:,} readings of clocks were too many to be noted down"
+        yield f"{observations.dropped_readings:,} more readings of clocks were not recorded"
     if observations.observer_error:
-        yield f"some calls could not be looked at ({observations.observer_error}); please report it"
+        yield f"some calls were not observed ({observations.observer_error}); please report it"
 
 
 def _order(context: RuleContext) -> Iterator[str]:
@@ -113,8 +113,8 @@ def _order(context: RuleContext) -> Iterator[str]:
     runs = [number for number, _ in groupby(numbers)]
     if len(runs) > 1 and len(runs) == len(set(runs)):
         yield (
-            f"{len(runs)} models were timed one after another, each once: what drifts meanwhile "
-            "(clocks, heat, other processes) is in their ratios"
+            f"{len(runs)} models were timed one after another, each once: drift (clocks, "
+            "temperature, other processes) is part of their ratios"
         )
 
 
@@ -122,4 +122,4 @@ def _overhead(context: RuleContext) -> Iterator[str]:
     read_s = sum(region.read_s for region in context.regions)
     overhead_s = sum(span.overhead_s for region in context.regions for span in region.spans)
     if read_s and overhead_s / read_s > _REPORTED_OVERHEAD_SHARE:
-        yield f"watching took {overhead_s / read_s:.1%} of the time that the script read"
+        yield f"observation took {overhead_s / read_s:.1%} of the time that the script measured"

@@ -11,9 +11,10 @@ import contextlib
 import functools
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import get_ident
 from time import perf_counter
+from types import FrameType
 from typing import Any
 
 import attrs
@@ -24,11 +25,18 @@ from precisionbench.errors import one_line
 from precisionbench.scriptcheck.device import CudaMonitor, DeviceMonitor
 from precisionbench.scriptcheck.event_log import CallKey, EventLog
 from precisionbench.scriptcheck.events import Ending, Observations
+from precisionbench.scriptcheck.frames import Line
+from precisionbench.scriptcheck.function_hooks import hook_functions
 from precisionbench.scriptcheck.host_work import hook_host_work
 from precisionbench.scriptcheck.model_registry import ModelRegistry
+from precisionbench.scriptcheck.operations import Operations, find_operations
 from precisionbench.scriptcheck.torch_hooks import hook_backward, hook_cuda_events, hook_waits
 
 _PATCHING_LEVEL = "O1"  # of Apex
+_MOST_SEARCHES = 2_000  # for operations: each takes about a hundred microseconds
+
+Function = Callable[..., Any]
+Called = tuple[int, str, bool]  # number, type of the device, training mode
 
 
 class _Thread(threading.local):
@@ -55,6 +63,9 @@ class Observer:
         self._thread = _Thread()
         log.is_inside_call = lambda: self._thread.inside
         self._hook_calls()
+        hook_functions(self._recorded_function)
+        self._searches = 0  # for operations
+        log.on_timing = self._record_operations
         hook_waits(log, self._device, lambda: self._thread.inside)
         hook_cuda_events(log)
         hook_backward(log)
@@ -94,49 +105,98 @@ class Observer:
         amp.initialize = hooked
 
     def _hook_calls(self) -> None:
-        call, thread = nn.Module.__call__, self._thread
+        def described(args: tuple[Any, ...], _: list[torch.Tensor], line: Line) -> Called:
+            return (*self._models.number(args[0], line), args[0].training)
+
+        recorded = self._recorded(nn.Module.__call__, described)
+        nn.Module.__call__ = recorded  # type: ignore[method-assign]
+
+    def _recorded_function(self, function: Function, name: str, kind: str) -> Function:
+        """A function that does what another does, and records its outermost calls."""
+
+        def described(_: tuple[Any, ...], tensors: list[torch.Tensor], line: Line) -> Called:
+            return (*self._models.function_number(function, name, kind, tensors, line), False)
+
+        return self._recorded(function, described)
+
+    def _recorded(self, call: Function, described: Callable[..., Called]) -> Function:
+        thread = self._thread
 
         @functools.wraps(call)
-        def hooked(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        def hooked(*args: Any, **kwargs: Any) -> Any:
             if thread.inside or torch._C._is_tracing():
-                return call(module, *args, **kwargs)
+                return call(*args, **kwargs)
             thread.inside = True
             try:
                 graphs = _compiled_graphs()
                 start_s = perf_counter()
-                output = call(module, *args, **kwargs)
+                output = call(*args, **kwargs)
                 call_s = perf_counter() - start_s
             finally:
                 thread.inside = False
             try:
                 given = (*args, *kwargs.values())
                 compiled = _compiled_graphs() > graphs
-                self._record_call(module, given, output, call_s, compiled, sys._getframe(1))
+                frame = sys._getframe(1)
+                self._record_call(described, given, output, call_s, compiled, frame)
             except Exception as exc:  # an error of ours must not reach the script
                 self._log.observer_error = one_line(exc)
             self._log.add_overhead(perf_counter() - start_s - call_s)
             return output
 
-        nn.Module.__call__ = hooked  # type: ignore[method-assign]
+        return hooked
 
     def _record_call(
-        self, module: nn.Module, given: Any, output: Any, call_s: float, compiled: bool, frame: Any
+        self,
+        described: Callable[..., Called],
+        given: tuple[Any, ...],
+        output: Any,
+        call_s: float,
+        compiled: bool,
+        frame: Any,
     ) -> None:
         inputs, outputs = _tensors(given), _tensors(output)
         line = self._log.frames.line(frame)
-        model, device_type = self._models.number(module, line)
+        model, device_type, training = described(given, inputs or outputs, line)
         new_shape = self._models.is_new_shape(model, inputs, outputs)
         key = CallKey(
             model,
             line,
             get_ident(),
-            module.training,
+            training,
             any(tensor.requires_grad for tensor in outputs),
             torch.is_autocast_enabled(device_type),
             tuple([tensor.dtype for tensor in inputs]),
             tuple([tensor.dtype for tensor in outputs]),
         )
         self._log.add_call(key, call_s, new_shape, compiled)
+
+    def _record_operations(self, start: int, end: int, frame: FrameType) -> None:
+        """Record the operations of a timing in which nothing else was called."""
+        if self._searches >= _MOST_SEARCHES:
+            return
+        self._searches += 1
+        try:
+            line = self._log.line_of_reading(end)
+            found = find_operations(self._log.line_of_reading(start), line, frame, self._log.frames)
+            if found is not None:
+                key = self._operations_key(found, line)
+                self._log.add_operations(end, key, found.count)
+        except Exception as exc:  # an error of ours must not reach the script
+            self._log.observer_error = one_line(exc)
+
+    def _operations_key(self, found: Operations, line: Line) -> CallKey:
+        model, device_type = self._models.operations_number(found, line)
+        return CallKey(
+            model,
+            line,
+            get_ident(),
+            False,
+            any(tensor.requires_grad for tensor in found.outputs),
+            torch.is_autocast_enabled(device_type),
+            tuple(tensor.dtype for tensor in (*found.inputs, *found.others)),
+            tuple(tensor.dtype for tensor in found.outputs),
+        )
 
 
 def _compiled_graphs() -> int:

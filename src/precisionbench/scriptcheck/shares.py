@@ -52,7 +52,8 @@ class Shares:
     """What a timing consists of.
 
     Attributes:
-        model: the share of the calls; None if unknown, as on a device that works on its own.
+        model: the share of the calls; None if unknown, as on a device that works on its own,
+            or of operations, which are not timed one by one.
         parts: the rest, the largest first.
     """
 
@@ -85,7 +86,8 @@ def shares(group: Sequence[TimedRegion]) -> Shares | None:
         for work in region.host_work:
             work_s[work.kind, work.place] += work.total_s
     parts = [Part(kind, place, s / read_s) for (kind, place), s in work_s.items()]
-    if any(region.on_device for region in group):
+    unmeasured = any(not calls.total_s for region in group for calls in region.calls)
+    if unmeasured or any(region.on_device for region in group):
         return Shares(None, _sorted(parts))
     model = min(1.0, calls_s / read_s)
     rest = 1 - model - sum(part.share for part in parts)

@@ -55,7 +55,7 @@ def _lines(check: CheckData) -> Iterator[tuple[str, str]]:
         yield from _violation(position, violation)
         yield "", ""
     if check.timed:
-        yield "", "What it timed"
+        yield "", "Timed by the script"
         yield from (("  ", _timed(timed)) for timed in check.timed)
         yield "", ""
     yield from (("", f"Note: {note}.") for note in check.notes)
@@ -71,7 +71,7 @@ def _headline(check: CheckData) -> str:
 
 def _count(check: CheckData) -> str:
     if not check.breaches:
-        return "no problems found" if check.models else "no model was called, so nothing was seen"
+        return "no problems found" if check.models else "no call of a model was observed"
     confirmed, suspected = len(check.broken), len(check.breaches) - len(check.broken)
     counts = ((confirmed, "found"), (suspected, "suspected"))
     return ", ".join(f"{n} problem{'s' * (n > 1)} {what}" for n, what in counts if n)
@@ -91,11 +91,14 @@ def _violation(position: int, violation: Violation) -> Iterator[tuple[str, str]]
 
 def _timed(timed: TimedModel) -> str:
     device = "" if timed.device_s is None else f", the device took {time_text(timed.device_s, 3)}"
-    counts = f"{timed.calls} calls in {timed.timings} timing{'s' if timed.timings != 1 else ''}"
-    dtypes = f"{'+'.join(timed.parameters) or 'no parameters'} -> {'+'.join(timed.outputs) or '?'}"
+    calls = f"{timed.calls} calls in " if timed.calls else ""
+    counts = f"{calls}{timed.timings} timing{'s' if timed.timings != 1 else ''}"
+    parameters, outputs = "+".join(timed.parameters), "+".join(timed.outputs)
+    dtypes = f"{parameters or 'no parameters'}{outputs and f' -> {outputs}'}"
+    model = f"{timed.model} ({dtypes})" if timed.model else "work on the device"
     read = time_text(timed.read_s, 3) if timed.read_s > 0 else "0 s"
     share = "" if timed.model_share is None else f", {timed.model_share:.0%} of it in calls"
-    return f"{timed.place}  {timed.model} ({dtypes}): {counts}, read {read}{share}{device}"
+    return f"{timed.place}  {model}: {counts}, read {read}{share}{device}"
 
 
 def _wrapped(text: str, indent: str, width: int) -> list[str]:

@@ -60,6 +60,6 @@ __all__ = [
 
 
 def preload() -> None:
-    """Import what intervals need, which takes some tenths of a second, before it is needed."""
+    """Import scipy and numpy in advance, which takes some tenths of a second."""
     import numpy as np  # noqa: F401
     from scipy import special  # noqa: F401

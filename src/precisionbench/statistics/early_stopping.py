@@ -50,7 +50,7 @@ def early_stopping_estimate(
 
 
 def _is_bounded(count: int, above: int, p: float, confidence: float) -> bool:
-    """Whether so few samples above the percentile are less likely than 1 - confidence."""
+    """Whether this number of samples above the percentile is less likely than 1 - confidence."""
     from scipy.special import bdtr
 
     return count > above and bool(bdtr(above, count, 1 - p) < 1 - confidence)

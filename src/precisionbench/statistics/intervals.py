@@ -47,7 +47,7 @@ class Interval(Shown):
     def exp(self) -> Interval:
         """The interval of `e ** x` for x in this interval, with no end beyond 1e-100 and 1e100.
 
-        A few rounds that differ wildly have an interval whose ends no float could hold.
+        A few rounds with very different values can have ends that no float can represent.
         """
         value, low, high = (
             math.exp(max(-_MAX_LOG, min(_MAX_LOG, x))) for x in (self.value, self.low, self.high)
@@ -101,7 +101,7 @@ def quantile_interval(
         resolution: smallest step of the clock per sample; the interval is at least that wide.
 
     Returns:
-        The pooled quantile and its interval, which covers this session only. The interval of a
+        The pooled quantile and its interval, which covers this run only. The interval of a
         single round is its range, because nothing is known of the variation between rounds.
 
     Raises:

@@ -1,9 +1,9 @@
 """Ratios of two backends' latencies, with confidence intervals.
 
 There are two levels of variation. Within a process, blocks vary, and drift affects everything that
-is measured in the same round. Between processes of the same code there is a difference that each
+is measured in the same round. Run-to-run variance is a difference between processes that each
 process keeps until it ends: on an H200 there are two kinds of process, 0.4 % apart
-(docs/between-processes.md). A single process of each backend cannot reveal it.
+(docs/between-processes.md). A single process of each backend does not show it.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def ratio_interval(
 def _labels(groups: Sequence[Hashable] | None, count: int, others: int) -> Sequence[Hashable]:
     """The group of each pair; one group for all where none are given."""
     if not count or count != others:
-        raise ValueError(f"{count} and {others} values make no pairs of rounds")
+        raise ValueError(f"{count} and {others} values are not pairs of rounds")
     if groups is not None and len(groups) != count:
         raise ValueError(f"{len(groups)} groups for {count} values; give one for each")
     return [None] * count if groups is None else groups
@@ -123,7 +123,7 @@ def signed_rank_rank(count: int, confidence: float = 0.95) -> int:
     """The rank of the Walsh averages at which the interval ends, counted from 1 at either end.
 
     It is the largest c with P(T+ <= c - 1) <= (1 - confidence) / 2 in the exact null distribution
-    of the signed-rank statistic T+; 0 where so few rounds cannot give that confidence.
+    of the signed-rank statistic T+; 0 where there are too few rounds for that confidence.
 
     Args:
         count: number of rounds.
@@ -144,7 +144,7 @@ def signed_rank_rank(count: int, confidence: float = 0.95) -> int:
 
 
 def widened(interval: Interval, noise_floor: float, confidence: float) -> Interval:
-    """An interval of one process each, widened to cover other processes of the same code.
+    """An interval of one process each, widened to include run-to-run variance.
 
     The known difference between two processes, z sqrt(2) noise_floor, is added in quadrature.
 
@@ -207,7 +207,7 @@ def levels(
     replicas = [(i, replica) for i, row in enumerate(rows) for replica in _replicas(row)]
     shared = _complete_rounds(rows)
     if not shared:
-        raise ValueError("no round holds every replica")
+        raise ValueError("no round contains every replica")
     table = np.array([[rows[i][replica, r] for r in shared] for i, replica in replicas])
     table = table - table.mean(axis=0)
     found: list[dict[Hashable, float]] = [{} for _ in rows]

@@ -62,7 +62,7 @@ def _groups(root: Path) -> Iterator[tuple[_Version, Path]]:
 
 
 def _paths(root: Path) -> dict[_Version, str]:
-    """The path of this process's group in each version's tree, where the system says it."""
+    """The path of this process's group in each version's tree, where the system reports it."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:

@@ -1,6 +1,6 @@
 """CPU time that cores and this process have spent so far: the difference of two readings is a load.
 
-On Linux, from /proc. Elsewhere nothing tells our own load apart from that of others.
+On Linux, from /proc. Elsewhere our own load cannot be separated from that of other processes.
 """
 
 from __future__ import annotations

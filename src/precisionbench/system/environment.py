@@ -1,4 +1,4 @@
-"""What machine, which versions, and how torch was set: recorded with every result."""
+"""The machine, versions and settings of torch, which are recorded with every result."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _gpu(device: torch.device) -> Gpu:
 
 
 def _from_driver(device: torch.device) -> dict[str, Any]:
-    """What only the driver's management library tells."""
+    """What only the driver's management library reports."""
     with nvml.opened(device) as found:
         if found is None:
             return {}

@@ -139,7 +139,7 @@ class JetsonTelemetry:
 
     @classmethod
     def found(cls, root: Path) -> JetsonTelemetry | None:
-        """The telemetry of this machine; None if it is no Jetson.
+        """The telemetry of this machine; None if it is not a Jetson.
 
         Args:
             root: of the file system.

@@ -21,7 +21,7 @@ def assert_speedup(comparison: Comparison, row: str, at_least: float) -> None:
         at_least: minimum of reference latency / this row's latency.
 
     Raises:
-        AssertionError: it has not, or the result is inconclusive; the message has the value, its
+        AssertionError: the speed-up is lower or inconclusive; the message has the value, its
             interval, the verdict with its reason, and the remedy.
         RowNotFoundError: the comparison has no such row.
         SpecError: the row is the reference, or the bound is not a number above 0.
@@ -72,14 +72,14 @@ def assert_not_slower(comparison: Comparison, old: Comparison, force: bool = Fal
 
 
 def change_text(row: RowChange) -> str:
-    """A row's change as text, such as `half 0.950 times as fast, 0.940 to 0.961 (slower: ...)`.
+    """A row's change as text, such as `half 0.950x (0.940 to 0.961), slower: ...`.
 
     Args:
         row: as `Comparison.diff` returns it.
     """
     value, low, high = ratio_texts(row.speedup)
     verdict = verdict_text(row.speedup.verdict, row.speedup.reason)
-    return f"{row.backend} {value} times as fast, {low} to {high} ({verdict}){_relative(row)}"
+    return f"{row.backend} {value}x ({low} to {high}), {verdict}{_relative(row)}"
 
 
 def _relative(row: RowChange) -> str:
@@ -87,7 +87,7 @@ def _relative(row: RowChange) -> str:
         return ""
     value, low, high = ratio_texts(row.relative)
     verdict = verdict_text(row.relative.verdict, row.relative.reason)
-    return f", over the reference {value}, {low} to {high} ({verdict})"
+    return f", relative to the reference {value}x ({low} to {high}), {verdict}"
 
 
 def _worse(found: Difference) -> str:
@@ -95,7 +95,7 @@ def _worse(found: Difference) -> str:
     if found.slower:
         rows = "; ".join(map(change_text, found.slower))
         return (
-            f"slower than on {found.old_created}: {rows}; measure again to be sure, look at what "
+            f"slower than on {found.old_created}: {rows}; measure again, check what "
             "has changed since, or accept it with a new baseline"
         )
     if found.broken:

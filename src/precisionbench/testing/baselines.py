@@ -55,7 +55,7 @@ def check_baseline(comparison: Comparison, file: Path, *, save: bool, overwrite:
     Raises:
         AssertionError: a row became slower, or fails now.
         IncomparableError: the baseline was measured under other conditions; the reason names each.
-            Or a run that is to become the baseline has too few rounds for any verdict against it.
+            Or a run that is to become the baseline has too few rounds for a comparison with it.
         ResultFormatError: the file is not a result.
         OutputError: the baseline cannot be written.
     """
@@ -70,10 +70,10 @@ def check_baseline(comparison: Comparison, file: Path, *, save: bool, overwrite:
         found = assert_not_slower(comparison, load(file))
     except IncomparableError as exc:
         raise IncomparableError(
-            f"the baseline {file} is not like this run: {exc.reason}", _REPLACE
+            f"the baseline {file} was measured under other conditions: {exc.reason}", _REPLACE
         ) from exc
     rows = "; ".join(map(change_text, found.rows))
-    return f"no row is told to be slower than the baseline of {found.old_created}: {rows}"
+    return f"no row is significantly slower than the baseline of {found.old_created}: {rows}"
 
 
 def _check_rounds(comparison: Comparison) -> None:
@@ -84,6 +84,6 @@ def _check_rounds(comparison: Comparison) -> None:
         if rounds < least:
             raise IncomparableError(
                 f"this run cannot become the baseline: {row.backend} was measured in {rounds} "
-                f"{'round' if rounds == 1 else 'rounds'}, and a verdict needs at least {least}",
-                "give a larger budget_s, or fewer backends",
+                f"{'round' if rounds == 1 else 'rounds'}, and a comparison needs at least {least}",
+                "give a larger budget, or fewer backends",
             )

@@ -34,9 +34,9 @@ from precisionbench.results import (
 from precisionbench.results.json_values import Json
 from precisionbench.spec_syntax import same_row, split_spec
 
-_MEASURE_LONGER = "measure longer (budget_s, replicas, sessions), or ask for less"
-_SEE_DIAGNOSIS = "the diagnosis of the comparison says what limits it (pb.explain, or --explain)"
-_SEE_LAYERS = "the diagnosis names the layer in which the error grows (pb.explain, or --explain)"
+_MEASURE_LONGER = "measure longer (a larger budget, more replicas), or lower the threshold"
+_SEE_DIAGNOSIS = "diagnose the comparison to find what limits it (pb.explain, or --explain)"
+_SEE_LAYERS = "diagnose the comparison to find the layer with the error (pb.explain, or --explain)"
 
 
 @attrs.frozen
@@ -85,13 +85,13 @@ class SpeedupThreshold(_RowThreshold):
         data, name = comparison.data, row.backend
         says = _speedup_text(name, data.reference, found)
         if not is_valid(data, name):
-            return f"{says}, which is no evidence: {why(data, name, found)}"
+            return f"{says}; inconclusive: {why(data, name, found)}"
         if found.low >= self.at_least:
             return ""
         verdict = verdict_text(found.verdict, found.reason)
         low = _text_below(found.low, self.at_least)
         return (
-            f"{says} ({verdict}), and its lower end, {low}, must reach {self.at_least:g}; "
+            f"{says}, {verdict}; the lower end, {low}, must reach {self.at_least:g}; "
             f"{self._remedy(comparison, name, found)}"
         )
 
@@ -128,7 +128,7 @@ class ErrorThreshold(_RowThreshold):
         except PrecisionBenchError as exc:
             return f"{self.row} has no output: {exc}"
         if row.agreement is None:
-            return f"{row.backend} cannot be held against {reference}, which has no output"
+            return f"{row.backend} cannot be compared with {reference}, which has no output"
         return self._missed(row.backend, reference, row.agreement)
 
     def _missed(self, name: str, reference: str, found: Agreement) -> str:
@@ -139,12 +139,12 @@ class ErrorThreshold(_RowThreshold):
             )
         if found.caveats or found.relative_l2 is None:
             why = "; ".join(found.caveats) or "no error is known"
-            return f"{name} cannot be held against {reference}: {why}"
+            return f"{name} cannot be compared with {reference}: {why}"
         if found.relative_l2 <= self.at_most:
             return ""
         error = scientific(found.relative_l2)
         return (
-            f"{name} differs from {reference} by {error} (relative L2 error), and at most "
+            f"{name} has a relative L2 error of {error} against {reference}; at most "
             f"{self.at_most:g} is allowed; {_SEE_LAYERS}"
         )
 
@@ -222,7 +222,7 @@ def _check_rows(
 
 def _speedup_text(name: str, reference: str, found: Speedup) -> str:
     value, low, high = ratio_texts(found)
-    return f"{name} is {value} times as fast as {reference}, {low} to {high}"
+    return f"{name} measured {value}x {reference} ({low} to {high})"
 
 
 def verdict_text(verdict: Verdict, reason: str) -> str:

@@ -1,4 +1,4 @@
-"""Writes values with tensors to temporary files, and says where there is no space for them."""
+"""Writes values with tensors to temporary files, with an error that names the folder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _not_written(file: Path, error: OSError) -> OutputError:
 
 
 class _File(io.BufferedWriter):
-    """Keeps the error of a write: torch raises one of its own, which says nothing of it."""
+    """Keeps the error of a write: torch raises another one, which does not contain it."""
 
     error: OSError | None = None
 

@@ -138,7 +138,7 @@ class Inputs:
 
         Args:
             function: tensor in, tensor out.
-            leaf: what to do with everything that is no tensor.
+            leaf: what to do with everything that is not a tensor.
 
         Returns:
             New inputs; these are not changed.

@@ -23,7 +23,7 @@ from precisionbench.errors import MeasurementError
 Mark = Callable[[], object]
 Call = Callable[[], object]
 
-# A pair of events reads 2.7 us more than what lies between them takes in a train of calls (on an
+# A pair of events reads 2.7 us more than the work between them takes in a train of calls (on an
 # H100, docs/hardware.md). A sample of at least this length keeps that below 0.6 % of it.
 _MIN_EVENT_SAMPLE_S = 500e-6
 # A host-clock sample is at least this many times what reading the clock costs.
@@ -242,13 +242,13 @@ class Timer:
             raise MeasurementError(
                 f"the clock {self.clock.name!r} read {min(durations_s)} s for a sample of "
                 f"{calls_per_sample} calls",
-                "measure again; if it stays so, the call does no work on this device",
+                "measure again; if it happens again, the call does no work on this device",
             )
         return tuple(duration_s / calls_per_sample for duration_s in durations_s)
 
 
 def _run_samples(call: Call, calls: int, starts: Sequence[Mark], ends: Sequence[Mark]) -> None:
-    """Run so many calls between each start mark and its end mark, with nothing in between."""
+    """Run a number of calls between each start mark and its end mark, and nothing else."""
     inner = range(calls)
     for start, end in zip(starts, ends, strict=True):
         start()

@@ -32,16 +32,16 @@ _TABLES = ("findings", "labels", "layers", "precisions", "answers")
 
 @attrs.frozen(repr=False)
 class Diagnosis(Result, DiagnosisData):
-    """Why the rows of a comparison are as fast as they are; `str` makes a text of it."""
+    """Why the rows of a comparison are as fast as they are; `str` gives the text."""
 
     def to_dataframe(self, table: str = "findings") -> pd.DataFrame:
-        """One of the tables of the diagnosis as a pandas data frame.
+        """A table of the diagnosis as a pandas data frame.
 
         Args:
             table: `findings`, `labels`, `layers`, `precisions` or `answers`, as the fields.
 
         Returns:
-            One line for each record of it.
+            One line for each record of the table.
 
         Raises:
             MissingPackageError: pandas is not installed.
@@ -60,7 +60,7 @@ class Diagnosis(Result, DiagnosisData):
 
 @attrs.frozen(repr=False)
 class GapLedger(TableResult, GapData):
-    """Why a measured rate is not the published one; `str` makes a waterfall with its sources."""
+    """Why a measured rate is not the published one; `str` gives the waterfall with its sources."""
 
     def __str__(self) -> str:
         return ledger_text.to_text(self)
@@ -111,9 +111,9 @@ def explain_gap(
 ) -> GapLedger:
     """Explain the gap between a measured row and a published number, factor by factor.
 
-    The first factors come from the comparison's other rows, by single changes as far as rows
-    differ in one option; the next from published pairs of numbers that differ in one condition,
-    and from the devices' peaks. The rest is always listed as unexplained.
+    The first factors come from the comparison's other rows: single changes where rows differ in
+    one option. The next come from pairs of published numbers that differ in one condition, and from
+    the devices' peaks. The rest is always listed as unexplained.
 
     Args:
         comparison: as `compare` or `load` returns it, or the path of a result file.
@@ -121,18 +121,18 @@ def explain_gap(
         published: a published number, or its id, such as `mlperf-v4.1-h200-resnet50-offline`.
         through: the last measured row; None is the fastest one whose output is finite wherever
             the reference's is.
-        factors: further factors that you know, each with its kind and source; one with the name of
-            a derived factor replaces it, and one with the name of a measured factor is refused,
-            because it would count twice.
+        factors: further known factors, each with its kind and source. One with the name of a
+            derived factor replaces it; one with the name of a measured factor is refused, because
+            it would count twice.
 
     Returns:
-        Factors whose product is exactly the gap; `str` makes a waterfall of them.
+        Factors whose product is exactly the gap; `str` gives the waterfall.
 
     Raises:
         RecordNotFoundError: no published number has this id.
         RowNotFoundError: there is no such row.
         IncomparableError: one of the two is not a rate, or they are of different models or inputs.
-        SpecError: a factor is called unexplained, or is in the ledger already; or `published` is
+        SpecError: a factor is called unexplained, or is already in the ledger; or `published` is
             neither an id nor a record.
         ResultFormatError: the file cannot be read.
     """
@@ -171,27 +171,27 @@ def explain(
 ) -> Diagnosis:
     """Explain why the rows of a comparison are as fast as they are.
 
-    Without a workload nothing is run, torch is not needed, and findings stay suspected unless
-    the measurements prove them already, or the experiments that `compare` was asked for.
+    Without a workload nothing is run and torch is not needed. Findings are then confirmed only by
+    the measurements themselves, or by experiments that ran with `compare`.
 
     Args:
         comparison: as `compare` or `load` returns it, or the path of a result file.
-        workload: `(model, inputs)` as they were given to `compare`, or a model's name or factory:
-            the experiments run on it.
+        workload: `(model, inputs)` as given to `compare`, or a model's name or factory, for
+            experiments.
         experiments: `"auto"` runs those of the largest expected gain within the budget, `"none"`
             runs none; or names of experiments, as in
             `precisionbench.workflows.experiments.EXPERIMENTS`.
-        budget_s: about how many seconds `"auto"` may take for all experiments together; those that
-            do not fit are left out, and a note says so. Experiments that are asked for by name are
-            made however long they take. None is 10 on a GPU and 45 elsewhere.
-        trust: whether you know where a loaded comparison is from. Without it, experiments are made
-            on rows of this library's backends only, and on none with an option that names code, a
-            folder or a file; each refusal is a sentence of the diagnosis. A backend that you put
-            into `comparison.backends` by the row's name is used as it is.
+        budget_s: approximate time in seconds of all experiments of `"auto"`; those that do not fit
+            are left out, with a note. Experiments named in `experiments` run without a limit. None
+            is 10 on a GPU and 45 elsewhere.
+        trust: whether you trust the source of a loaded comparison. Without it, experiments run only
+            on rows of this library's backends without options that name code, a folder or a file;
+            notes list what was refused. A backend in `comparison.backends` under the row's name is
+            used unchanged.
         on_progress: as for `compare`, for the experiments.
 
     Returns:
-        Labels, findings, layers and answers; `str` makes a text of it.
+        Labels, findings, layers and answers; `str` gives the text.
 
     Raises:
         SpecError: experiments without a workload, or an unknown experiment.
@@ -211,8 +211,8 @@ def explain(
     wanted = experiment_runs.Experiments(experiments, budget_s, trust)
     model, inputs = _model_and_inputs(workload)
     measured = experiment_runs.workload_as_measured(comparison, model, inputs)
-    with shown(on_progress) as tell:
-        made = wanted(comparison, measured, on_progress=tell)
+    with shown(on_progress) as report:
+        made = wanted(comparison, measured, on_progress=report)
     return _diagnosis(comparison, made)
 
 
@@ -224,6 +224,6 @@ def _model_and_inputs(workload: Any) -> tuple[Any, Any]:
         return workload, None
     if len(workload) != 2:
         raise SpecError(
-            f"workload is a tuple of {len(workload)}", "give (model, inputs), as to compare"
+            f"workload is a tuple of {len(workload)}", "give (model, inputs), as for compare"
         )
     return workload

@@ -1,4 +1,4 @@
-"""About how long experiments take: what `auto` chooses by."""
+"""Estimated duration of experiments, by which `auto` chooses."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from precisionbench.results import BackendResult, ComparisonData
 if TYPE_CHECKING:
     from precisionbench.workflows.experiments import Plan
 
-# Seconds for all experiments that `auto` chooses, where the user gives none.
+# Default time budget of `auto` in seconds.
 _BUDGET_S = {"cuda": 10.0}
 _BUDGET_ELSEWHERE_S = 45.0
-# About how long an experiment that builds something takes for it, where the comparison has no row
-# that was built so: torch.compile of a convolutional network.
+# Estimated build time where the comparison has no row that was built in the same way: torch.compile
+# of a convolutional network.
 _BUILD_S = {"compiled": 20.0}
 
 
@@ -28,9 +28,9 @@ class _Pace:
     """Rough durations on a kind of device.
 
     Attributes:
-        start_s: starting all new processes, which happens at the same time.
-        row_s: loading and preparing one new row in them.
-        rounds_s: warm-up and rounds of one row.
+        start_s: seconds to start all new processes, in parallel.
+        row_s: seconds to load and prepare one new row in them.
+        rounds_s: seconds of warm-up and rounds of one row.
     """
 
     start_s: float
@@ -49,7 +49,7 @@ class Costs(Shown):
     Attributes:
         device_type: such as `cuda`.
         is_kept: whether workers of the unchanged rows still run.
-        known_build_s: how long rows of a backend took to be built, by the backend's name.
+        known_build_s: measured build time of rows by backend, in seconds.
     """
 
     device_type: str = "cpu"
@@ -71,7 +71,7 @@ class Costs(Shown):
 
     @property
     def budget_s(self) -> float:
-        """Seconds for all experiments that `auto` chooses, where the user gives none."""
+        """Default time budget of `auto` in seconds."""
         return _BUDGET_S.get(self.device_type, _BUDGET_ELSEWHERE_S)
 
     @property
@@ -79,7 +79,7 @@ class Costs(Shown):
         return _PACE.get(self.device_type, _PACE_ELSEWHERE)
 
     def seconds(self, plans: Sequence[Plan]) -> float:
-        """About how many seconds these experiments take together.
+        """Estimated duration of these experiments together, in seconds.
 
         Args:
             plans: the experiments.
@@ -98,10 +98,10 @@ class Costs(Shown):
         return pace.start_s + pace.row_s * new + sum(builds_s) + rounds_s
 
     def rounds_s(self, rows: int) -> float:
-        """Seconds for warm-up and rounds of so many rows.
+        """Seconds for warm-up and rounds of a number of rows.
 
         Args:
-            rows: how many.
+            rows: number of rows.
         """
         return self._pace.rounds_s * rows
 
@@ -111,6 +111,6 @@ class Costs(Shown):
 
 
 def _build_s(row: BackendResult) -> float:
-    """How long a row took to be built, and its first call, in the slowest of its processes."""
+    """Build time and first call of a row, in the slowest of its processes."""
     made = row.measurement.preparations
     return max((one.build_s + one.first_call_s for one in made), default=0.0)

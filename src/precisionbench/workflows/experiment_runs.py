@@ -32,12 +32,12 @@ from precisionbench.workflows.experiments import FRESH_PROCESS, Plan, names_of, 
 OPTIONS = Options(replicas=2, evidence=False, build_together=True, passes=False)
 # Models of this prefix take the batch as an option; their inputs are not given by the user.
 _BATCH_AS_OPTION = "torchvision:"
-# Ends the name of a row that is measured in processes of its own although its workers are kept.
+# Suffix of a row that is measured in new processes although its workers are kept.
 _FRESH = "#fresh"
 
 
 def _wanted(experiments: str | Sequence[str]) -> str | Sequence[str]:
-    """`auto` and `none` may stand in a list, as the command line gives them."""
+    """`auto` and `none` may be in a list, as the command line gives them."""
     if not isinstance(experiments, (str, Sequence)):
         raise SpecError(f"experiments is {experiments!r}", "give 'auto', 'none' or a list of names")
     return experiments[0] if list(experiments) in (["auto"], ["none"]) else experiments
@@ -49,18 +49,18 @@ def _check_names(_: object, __: object, wanted: str | Sequence[str]) -> None:
 
 @attrs.frozen(repr=False)
 class Experiments(Shown):
-    """Experiments on a comparison, to be made while its workers still run: see `compare`.
+    """Experiments that run with a comparison, while its workers are still running: see `compare`.
 
     Args:
-        wanted: `"auto"` makes those of the largest expected gain within the budget, `"none"` makes
+        wanted: `"auto"` runs those of the largest expected gain within the budget, `"none"` runs
             none; or names of experiments, as in `precisionbench.workflows.experiments.EXPERIMENTS`.
-        budget_s: about how many seconds `"auto"` may take for all experiments together; those that
-            do not fit are left out, and a note of the diagnosis says so. None is 10 on a GPU and 45
-            elsewhere. It is not part of the comparison's budget.
-        trust: make the backends that a loaded comparison names with plugins, code or folders.
+        budget_s: approximate time in seconds of all experiments of `"auto"`; those that do not fit
+            are left out, with a note. None is 10 on a GPU and 45 elsewhere. It is not part of the
+            comparison's budget.
+        trust: allow backends of a loaded comparison that name plugins, code or folders.
 
     Raises:
-        SpecError: there is no experiment of a name.
+        SpecError: there is no experiment with one of the names.
     """
 
     wanted: str | Sequence[str] = attrs.field(
@@ -76,10 +76,10 @@ class Experiments(Shown):
         measure: MeasureRows | None = None,
         on_progress: OnProgress | None = None,
     ) -> MadeExperiments:
-        """Choose the experiments on a comparison and make them.
+        """Choose the experiments on a comparison and run them.
 
         Args:
-            comparison: what they are to explain.
+            comparison: the comparison to explain.
             workload: its model and inputs.
             measure: measures rows with workers of the comparison; None starts new ones.
             on_progress: called with a `Progress` at each step.
@@ -115,7 +115,7 @@ def workload_as_measured(comparison: Comparison, model: Any, inputs: Any) -> Wor
     """The workload that was measured, from its model and inputs.
 
     Args:
-        comparison: what was measured.
+        comparison: the comparison.
         model: as for `compare`.
         inputs: as for `compare`.
 
@@ -123,7 +123,7 @@ def workload_as_measured(comparison: Comparison, model: Any, inputs: Any) -> Wor
         The workload, on the device and with the seed of the comparison.
 
     Raises:
-        WorkloadError: how it differs from what was measured, or what is wrong with it.
+        WorkloadError: it differs from the measured one, or it cannot be used.
     """
     measured = comparison.data.workload
     make = partial(
@@ -144,8 +144,8 @@ def _check_same(given: WorkloadInfo, measured: WorkloadInfo) -> None:
         ours, theirs = getattr(given, what), getattr(measured, what)
         if ours != theirs:
             raise WorkloadError(
-                f"the workload is not what was measured: its {what.replace('_', ' ')} "
-                f"{_described(ours)}, where {measured.model!r} had {_described(theirs)}",
+                f"the workload differs from the measured {measured.model!r} in its "
+                f"{what.replace('_', ' ')}: {_described(ours)} instead of {_described(theirs)}",
                 "give the model and inputs that were given to compare",
             )
 
@@ -160,7 +160,7 @@ def backends_of(comparison: Comparison, trust: bool = False) -> dict[str, Backen
     """The backends of a comparison's rows: the given objects, or made from the rows' specs.
 
     Args:
-        comparison: what was measured.
+        comparison: the comparison.
         trust: whether a loaded comparison may name plugins, code, folders and files.
 
     Returns:
@@ -172,7 +172,7 @@ def backends_of(comparison: Comparison, trust: bool = False) -> dict[str, Backen
 def _made_or_refused(
     comparison: Comparison, trust: bool
 ) -> tuple[dict[str, Backend], dict[str, str]]:
-    """Backends by row, and by row why its file is not believed."""
+    """Backends by row, and by row the reason why its spec is not trusted."""
     made: dict[str, Backend] = {}
     refused: dict[str, str] = {}
     for row in comparison.results:
@@ -190,7 +190,7 @@ def _made_or_refused(
 
 
 def in_new_workers(workload: Workload) -> MeasureRows:
-    """Measures rows in workers of their own.
+    """A function that measures rows in new workers.
 
     Args:
         workload: as `workload_as_measured` returns it.
@@ -217,8 +217,8 @@ def run_experiments(
     """Measure the rows of all experiments in common rounds.
 
     Args:
-        plans: which experiments.
-        before: the comparison that they are to explain.
+        plans: the experiments.
+        before: the comparison to explain.
         measure: measures the rows.
         on_progress: as for `compare`.
         options: how to measure.
@@ -238,7 +238,7 @@ def run_experiments(
 
 
 def rows_of(plans: Sequence[Plan]) -> list[Row]:
-    """The rows to measure, each once, and each changed one after the one that it is compared with.
+    """The rows to measure, each once, a changed row after the row that it is compared with.
 
     Args:
         plans: the experiments.
@@ -256,7 +256,7 @@ def rows_of(plans: Sequence[Plan]) -> list[Row]:
 
 
 def _names(plan: Plan) -> tuple[str, str]:
-    """Names of the unchanged row, empty where the old figures take its place, and the changed."""
+    """Names of the unchanged row, empty where its earlier figures are used, and the changed one."""
     if plan.name == FRESH_PROCESS:
         return "", f"{canonical_spec(plan.changed)}{_FRESH}"
     return canonical_spec(plan.row), canonical_spec(plan.changed)

@@ -1,4 +1,4 @@
-"""Experiments: which rows they change, and which of them to make."""
+"""Experiments: the rows that they change, and the choice of those to run."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _MIN_GAIN = 1.02
 # The expected gain of a finding without a factor.
 _UNKNOWN_GAIN = 1.5
 FRESH_PROCESS = "fresh-process"
-_NOT_AT_HAND = "the row's backend is not at hand; diagnose in the process that measured it"
-# Makes the changed row of a row; the number is that of items in one of its calls, if known.
+_NO_BACKEND = "the backend object is not available; run explain in the process that measured it"
+# Makes the changed row of a row; the number is its batch size, if known.
 _Change = Callable[[Backend, int | None], Backend]
 
 
@@ -51,8 +51,8 @@ def _changed(backend: Backend, change: RowChange, items: int | None) -> Backend:
     written = split_spec(canonical_spec(backend))[1]
     if not change.applies_to(backend.name, written):
         raise SpecError(
-            f"there is no {change.backend} row like this one",
-            f"measure {change.backend!r} beside it",
+            f"there is no equivalent {change.backend} row",
+            f"add {change.backend!r} to the comparison",
         )
     options = dict(change.options)
     if change.batch_factor > 1:
@@ -66,9 +66,7 @@ def _changed(backend: Backend, change: RowChange, items: int | None) -> Backend:
 
 def _known(items: int | None) -> int:
     if items is None:
-        raise SpecError(
-            "it is not known how many items a call serves", "give batch_size= when you measure"
-        )
+        raise SpecError("the batch size is not known", "measure with batch_size (--batch-size)")
     return items
 
 
@@ -127,16 +125,16 @@ def plan_experiments(
         findings: of the diagnosis without experiments.
         backends: of the rows, by name.
         wanted: `auto`, `none`, or names of experiments.
-        budget_s: about how many seconds all of them may take, where `wanted` is `auto`.
-        batch_size: items that a call serves; None if it is not known.
-        costs: estimates how long they take; None is a device other than a GPU.
-        refused: by row, why there is no backend of it, where there is more to say.
+        budget_s: approximate time in seconds of all experiments, if `wanted` is `auto`.
+        batch_size: items per call; None if it is not known.
+        costs: estimates their duration; None is a device other than a GPU.
+        refused: by row, the reason why it has no backend, if there is a specific one.
 
     Returns:
         The experiments to run; those that cannot be run, with the reason; and notes on the others.
 
     Raises:
-        SpecError: there is no experiment of a name that was asked for.
+        SpecError: there is no experiment with one of the names.
     """
     names = names_of(wanted)
     costs = costs or Costs()
@@ -148,7 +146,7 @@ def plan_experiments(
             continue
         if wanted == "auto" and not _is_worth_testing(finding):
             continue
-        row = backends.get(finding.row) or (refused or {}).get(finding.row, _NOT_AT_HAND)
+        row = backends.get(finding.row) or (refused or {}).get(finding.row, _NO_BACKEND)
         plan = _plan(finding, name, row, batch_size)
         if isinstance(plan, Plan):
             possible.append(plan)
@@ -166,7 +164,7 @@ def plan_experiments(
 
 
 def _is_worth_testing(finding: Finding) -> bool:
-    """Whether `auto` tests a finding: not where a row of the comparison did, or gains are small."""
+    """Whether `auto` tests a finding: not if another row did already, or if its gain is small."""
     return not finding.experiment and _expected_gain(finding) >= _MIN_GAIN
 
 
@@ -180,7 +178,7 @@ def names_of(wanted: str | Sequence[str]) -> set[str]:
         All of them for `auto`, none for `none`, else the given ones.
 
     Raises:
-        SpecError: there is no experiment of a name.
+        SpecError: there is no experiment with one of the names.
     """
     if wanted == "none":
         return set()
@@ -207,7 +205,7 @@ def _first_wanted(finding: Finding, names: set[str]) -> str:
 def _plan(
     finding: Finding, name: str, row: Backend | str, batch_size: int | None
 ) -> Plan | ExperimentResult:
-    """An experiment for a finding, or why it cannot be run; so says `row` without a backend."""
+    """An experiment for a finding, or why it cannot be run; `row` is the reason as text then."""
     failed = partial(ExperimentResult, name, finding.cause, finding.row, None)
     if isinstance(row, str):
         return failed(row)
@@ -216,12 +214,12 @@ def _plan(
     except PrecisionBenchError as exc:
         return failed(str(exc))
     if name != FRESH_PROCESS and canonical_spec(changed) == canonical_spec(row):
-        return failed("the row is so already")
+        return failed("the row already has this change")
     return Plan(finding, name, row, changed)
 
 
 def _within_budget(plans: Sequence[Plan], budget_s: float, costs: Costs) -> list[Plan]:
-    """The plans for which there is time, the first ones first."""
+    """The plans that fit into the time budget, in their order."""
     chosen: list[Plan] = []
     for plan in plans:
         if costs.seconds([*chosen, plan]) <= budget_s:
@@ -231,13 +229,13 @@ def _within_budget(plans: Sequence[Plan], budget_s: float, costs: Costs) -> list
 
 def _notes_of_time(possible: Sequence[Plan], chosen: Sequence[Plan], costs: Costs) -> Iterator[str]:
     if chosen:
-        yield f"experiments made: {', '.join(map(_title, chosen))}"
+        yield f"experiments run: {', '.join(map(_title, chosen))}"
     left = [plan for plan in possible if plan not in chosen]
     if left:
         names = " ".join(f"--experiments {name}" for name in dict.fromkeys(p.name for p in left))
         yield (
-            f"left out for lack of time: {', '.join(map(_title, left))}; all together take about "
-            f"{costs.seconds(possible):.0f} s: give budget_s, or ask by name ({names})"
+            f"experiments left out to save time: {', '.join(map(_title, left))}; all together take "
+            f"about {costs.seconds(possible):.0f} s: use a larger time budget, or {names}"
         )
 
 
@@ -256,9 +254,10 @@ def _notes(
     shown = [f for f in findings if f.experiment in asked - planned]
     if shown:
         those = ", ".join(f"{f.experiment} ({f.row})" for f in shown)
-        yield f"a row of the comparison shows it already, so it was not made: {those}"
+        yield f"experiments not run, because a row of the comparison shows the result: {those}"
     unasked = asked - planned - {f.experiment for f in shown}
     if unasked:
-        yield f"no suspected finding asks for {', '.join(sorted(unasked))}, so it was not made"
+        names = ", ".join(sorted(unasked))
+        yield f"experiments not run, because no suspected finding needs them: {names}"
     if wanted == "auto" and not possible and not impossible:
-        yield "no suspected finding asks for an experiment, so none was made"
+        yield "no experiments run: no suspected finding needs one"

@@ -21,6 +21,8 @@ from precisionbench.errors import IncomparableError
 from precisionbench.measure import availability, compare
 from precisionbench.measure.availability import reasons_against
 from precisionbench.measure.options import Options
+from precisionbench.measure.worker.shared_server import SHARED_SERVER
+from precisionbench.model.libraries import library_modules
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.published import get
 from precisionbench.published.record import Record
@@ -40,14 +42,14 @@ from precisionbench.workflows.ladder_rungs import Capabilities, rungs, stopped
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Seconds of measuring for each row; most end earlier, when their interval is narrow enough.
+# Measuring time per row in seconds; most end earlier, when their CI is sufficiently narrow.
 _ROW_S = {"quick": 2.0, "normal": 3.0, "thorough": 10.0}
 _REPLICAS = {"quick": 1, "normal": 2, "thorough": 3}
 
 
 @attrs.frozen(repr=False)
 class Ladder(ComparisonFiles, TableResult):
-    """The changes from a row to the fastest one, with their factors; `str` makes a table of it.
+    """The changes from a row to the fastest one, with their factors; `str` gives the table.
 
     Attributes:
         comparison: all rows, measured in common rounds.
@@ -74,7 +76,7 @@ class Ladder(ComparisonFiles, TableResult):
         """The ledger of the gap, if there is one, and the table of the changes.
 
         Args:
-            width: columns to fill at most.
+            width: maximum number of columns.
 
         Returns:
             The text.
@@ -129,7 +131,7 @@ class Ladder(ComparisonFiles, TableResult):
         to: str | Record | None = None,
         stopped: tuple[str, ...] = (),
     ) -> Ladder:
-        """Make the ladder of a comparison that was measured already.
+        """Make the ladder of an existing comparison.
 
         Args:
             comparison: its rows differ in one option each.
@@ -139,7 +141,7 @@ class Ladder(ComparisonFiles, TableResult):
 
         Raises:
             RowNotFoundError: there is no such row.
-            PrecisionBenchError: `start` failed; its own reason.
+            PrecisionBenchError: `start` failed; with its reason.
             RecordNotFoundError: no published number has this id.
             IncomparableError: as for `explain_gap`.
         """
@@ -190,13 +192,13 @@ def ladder(
         batch_size: as for `compare`.
         device: as for `compare`.
         seed: as for `compare`.
-        replicas: fresh processes of each row; None is 2, or 1 and 3 for the other efforts.
-        budget_s: seconds for all that follows on building, of all rows; None is 3 for each row, or
-            2 and 10 for the other efforts.
-        evidence: profile the rows, and measure them in passes beside the latency; off here, because
-            it takes longer than the measurement.
-        effort: `"quick"`, `"normal"` or `"thorough"`: how many processes and rounds there are, and
-            how long the budget is; rounds are as for `compare`.
+        replicas: new processes of each row; None is 2, or 1 and 3 for the other efforts.
+        budget_s: seconds for everything after building, for all rows together; None is 3 per row,
+            or 2 and 10 for the other efforts.
+        evidence: also profile the rows and measure their memory and energy; off here, because it
+            takes longer than the measurement.
+        effort: `"quick"`, `"normal"` or `"thorough"`: sets the number of processes and rounds, and
+            the budget; rounds are as for `compare`.
         on_progress: as for `compare`.
         journal: as for `compare`.
 
@@ -209,11 +211,12 @@ def ladder(
             error above are raised before anything is measured.
         SpecError: `start` cannot be understood.
         BackendUnavailableError: `start` cannot run on this machine.
-        WorkloadError: what is wrong with the model, inputs or device.
+        WorkloadError: the model, inputs or device cannot be used.
         OutputError: the journal cannot be created.
-        PrecisionBenchError: nothing at all could be measured.
+        PrecisionBenchError: nothing could be measured.
     """
     record = get(to) if isinstance(to, str) else to
+    SHARED_SERVER.begin(library_modules(model))  # which imports them while the rows are chosen
     bottom = _available(start)
     options = Options.of(
         effort,
@@ -224,14 +227,14 @@ def ladder(
         build_together=True,
         passes=evidence,
     )
-    with shown(on_progress) as tell:
+    with shown(on_progress) as report:
         with silence():  # what a factory prints is in each row's log
             workload = resolve(
                 model, inputs, device=device, batch_size=batch_size, seed=options.seed_or_random()
             )
         _check(workload.info, record)
         plan = plan_ladder(bottom, workload, None if record is None else record.batch)
-        comparison = _measured(plan, workload, options, tell, journal)
+        comparison = _measured(plan, workload, options, report, journal)
     begin, notes = _bottom(comparison, bottom)
     return Ladder.of(comparison, begin, record, (*notes, *plan.stopped))
 
@@ -263,7 +266,7 @@ def plan_ladder(start: str, workload: Workload, batch_size: int | None) -> Ladde
 
     Args:
         start: canonical spec of the row to start from.
-        workload: what is measured.
+        workload: the workload to measure.
         batch_size: the published batch; None if there is none.
     """
     capabilities = _capabilities(workload)
@@ -293,7 +296,7 @@ def _bottom(comparison: Comparison, start: str) -> tuple[str, tuple[str, ...]]:
         return start, ()
     reason = next(row.reason for row in comparison.failures if row.backend == start)
     begin = slowest(comparison.data)
-    return begin, (f"{start} could not be measured ({reason}); the ladder begins with {begin}",)
+    return begin, (f"{start} could not be measured ({reason}); the ladder starts with {begin}",)
 
 
 def _check(workload: WorkloadInfo, record: Record | None) -> None:
@@ -303,9 +306,8 @@ def _check(workload: WorkloadInfo, record: Record | None) -> None:
     check_comparable(workload, record)
     if workload.batch_size is None:
         raise IncomparableError(
-            f"{record.id} is a rate, and it is not known how many items a call of "
-            f"{workload.model} serves",
-            "give batch_size",
+            f"{record.id} is a rate, and the batch size of {workload.model} is not known",
+            "give the batch size (batch_size, --batch-size)",
         )
 
 
@@ -320,7 +322,7 @@ def _capabilities(workload: Workload) -> Capabilities:
         capability=capability,
         has_images=workload.info.has_images,
         batch_size=workload.info.batch_size,
-        missing={info.name: f"it needs {info.requirement}; {info.remedy}" for info in unavailable},
+        missing={info.name: f"requires {info.requirement}; {info.remedy}" for info in unavailable},
         broken=tuple(info.name for info in unavailable if not info.options),
         dlas=int(dlas.value) if dlas else 0,
     )

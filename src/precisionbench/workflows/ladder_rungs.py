@@ -14,19 +14,19 @@ from precisionbench.spec_syntax import spec_text, split_spec
 
 __all__ = ["Capabilities", "rungs", "stopped"]
 
-# In float32 a batch so many times as large as the user's own may leave no room for other rows.
+# In float32 a batch larger than the user's by more than this factor may use too much memory.
 _MOST_TIMES_LARGER = 8
 # A backend offers no more rows than these.
 _MOST_RUNGS = 100
 
 
 def rungs(start: str, capabilities: Capabilities, batch_size: int | None = None) -> tuple[str, ...]:
-    """Specs of the rows to measure, from the user's own on.
+    """Specs of the rows to measure, starting with the user's row.
 
-    Layouts are measured in float32, too: what a layout is worth depends on the precision. The
-    published batch is measured as the first change as well as the last one; on GPUs only, because
-    elsewhere a call could take minutes. Where it is more than eight times the user's own, it is
-    measured as the last change only.
+    Layouts are also measured in float32, because their effect depends on the precision. The
+    published batch is measured as the first and as the last change; only on GPUs, because on CPUs a
+    call could take minutes. If it is more than eight times the user's batch, it is measured only as
+    the last change.
 
     Args:
         start: spec of the row to begin with.
@@ -54,7 +54,7 @@ class _Offer:
         name: of the backend.
         rungs: in its own order.
         missing: why it cannot run here; empty where it can.
-        left_out: what to say where it cannot.
+        left_out: the text for the case that it cannot.
     """
 
     name: str
@@ -90,7 +90,7 @@ def _rungs_of(backend: type[Backend], capabilities: Capabilities) -> tuple[Rung,
     """The rungs of a backend, each of which its options allow."""
     found = tuple(itertools.islice(backend.ladder_rungs(capabilities), _MOST_RUNGS + 1))
     if len(found) > _MOST_RUNGS:
-        raise SpecError(f"it gives more than {_MOST_RUNGS} rungs")
+        raise SpecError(f"it has more than {_MOST_RUNGS} rungs")
     for rung in found:
         discovery.make(spec_text(backend.name, rung.options))
     return found
@@ -148,15 +148,15 @@ def _about_batch(start: str, capabilities: Capabilities, batch_size: int | None)
     if batch_size in (None, capabilities.batch_size):
         return
     if not _reaches_batch(batch_size, capabilities):
-        yield f"the published batch of {batch_size} was left out: it is measured on a GPU only"
+        yield f"the published batch size {batch_size} was left out: it is measured only on a GPU"
     elif not _fits_as_first(batch_size, capabilities):
         yield (
-            f"{start} was not measured at the published batch of {batch_size}, only the last row "
-            f"was: it is more than {_MOST_TIMES_LARGER} times the batch of "
-            f"{capabilities.batch_size}, and might leave the others no memory"
+            f"only the last row was measured at the published batch size {batch_size}, not "
+            f"{start}: it is more than {_MOST_TIMES_LARGER}x the batch size "
+            f"{capabilities.batch_size} and could use too much memory"
         )
 
 
 def _about_device(capabilities: Capabilities) -> Iterator[str]:
     if capabilities.device != "cuda":
-        yield "TensorRT, CUDA graphs and DLAs were left out: they need an NVIDIA GPU"
+        yield "TensorRT, CUDA graphs and DLAs were left out: they require an NVIDIA GPU"

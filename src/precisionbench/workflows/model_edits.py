@@ -45,7 +45,7 @@ class EditedWorkload(Backend):
 
 
 def pad_channels(model: nn.Module, inputs: Inputs) -> Edited:
-    """Pad the channels of convolutions and linear layers to multiples of 8, and cut the outputs.
+    """Pad the channels of convolutions and linear layers to multiples of 8, and crop the outputs.
 
     Raises:
         PreparationError: there is nothing to pad.
@@ -57,7 +57,7 @@ def pad_channels(model: nn.Module, inputs: Inputs) -> Edited:
                 setattr(module, name, _PaddedLayer(part))
                 padded += 1
     if not padded:
-        raise PreparationError("the model has no layer that padding could align")
+        raise PreparationError("the model has no layer that padding would align")
     return model, inputs
 
 

@@ -1,4 +1,4 @@
-"""The catalogue of causes: one file for each, and this list.
+"""Known causes of slow or wrong figures: one file for each, and this list.
 
 A new cause is a new file with a `CAUSE`, its name here, a page in `docs/causes` and a case in
 `tests/test_causes.py`.

@@ -51,23 +51,22 @@ class CauseContext:
 
 @attrs.frozen
 class Cause:
-    """An entry of the catalogue.
+    """A known cause, with its rule and its remedy.
 
     Attributes:
         name: of the cause and of its page in `docs/causes`.
-        number: in the catalogue.
         title: in a few words.
         remedy: what to do, in a sentence.
-        detect: the rule; returns what it found in a row, or None.
-        experiment: what would prove it, by its name in `precisionbench.workflows.experiments`;
-            empty where none can, or its own figures are the proof.
-        flatters: whether it makes a row look faster than it is.
+        detect: the rule; returns a match for a row, or None.
+        experiment: name of the experiment that could confirm it, as in
+            `precisionbench.workflows.experiments`; empty if there is none, or if its own figures
+            confirm it.
+        flatters: whether it makes a row appear faster than it is.
         costs_time: whether it makes a row slower; others make a figure wrong.
-        alternatives: other experiments that bear on it; run where they are asked for.
+        alternatives: other experiments for it, which run on request.
     """
 
     name: str
-    number: str
     title: str
     remedy: str
     detect: Callable[[CauseContext], CauseMatch | None]
@@ -103,10 +102,10 @@ class CauseMatch:
 
     Attributes:
         numbers: the figures.
-        factor: how many times as fast the row would be without the cause.
-        proof: the experiment that was measured already; empty where none was.
-        remedy: a more specific one than the cause's own.
-        reason: in a sentence, where the figures do not show it.
+        factor: speed-up of the row without the cause.
+        proof: the experiment that confirms it and was measured already; empty without one.
+        remedy: a more specific remedy than the cause's own; empty without one.
+        reason: a detail that the figures do not show; empty without one.
         untestable: whether the cause's experiment cannot be run here.
     """
 
@@ -122,6 +121,6 @@ _NEARLY_ALL = 0.99
 
 
 def without(share: float) -> Interval:
-    """How many times as fast something is at most without a share of its time."""
+    """The largest speed-up that removing a share of the time can give."""
     share = min(share, _NEARLY_ALL)
     return Interval(1 / (1 - share), 1.0, 1 / (1 - share))

@@ -1,4 +1,4 @@
-"""Normalisation runs in float32 within a half model."""
+"""Normalisation runs in float32 in a half-precision model."""
 
 from __future__ import annotations
 
@@ -25,15 +25,14 @@ def detect(context: CauseContext) -> CauseMatch | None:
     if share <= _LEAST_SHARE:
         return None
     return CauseMatch(
-        (Number("time normalising float32 tensors", share, "share"),), without(share / 2)
+        (Number("time in float32 normalisation", share, "share"),), without(share / 2)
     )
 
 
 CAUSE = Cause(
     "batch-norm-in-float32",
-    "C20",
-    "normalisation moves float32 tensors in a half model",
-    "let it take half tensors: cuDNN computes in float32 inside anyway (Apex: O3, or O2 with "
+    "float32 normalisation in a half-precision model",
+    "give it half-precision tensors; cuDNN computes in float32 internally (Apex: O3, or O2 with "
     "keep_batchnorm_fp32=false)",
     detect,
 )

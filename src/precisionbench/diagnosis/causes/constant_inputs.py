@@ -1,4 +1,4 @@
-"""The inputs are zeros, with which a device runs faster than with real data."""
+"""The inputs are zeros, which a GPU processes faster than real data."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ def detect(context: CauseContext) -> CauseMatch | None:
     share = context.facts.evidence.input_zero_share
     if share is None or share < _MOST_ZEROS or context.speedup is not None:
         return None
-    return CauseMatch((Number("zeros among the inputs", share, "share"),))
+    return CauseMatch((Number("zeros in the inputs", share, "share"),))
 
 
 CAUSE = Cause(
     "constant-inputs",
-    "C22",
     "the inputs are zeros",
-    "time random or real data: power, and with it the clock, depends on the bits that change, and "
-    "agreement of zeros says nothing",
+    "measure with random or real data: power and clocks depend on the data, and outputs for zeros "
+    "do not show the numerical error",
     detect,
     "random-inputs",
     flatters=True,

@@ -1,4 +1,4 @@
-"""Every call allocates device memory from the driver."""
+"""Every call allocates GPU memory with cudaMalloc."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ def detect(context: CauseContext) -> CauseMatch | None:
     count = context.facts.evidence.device_allocations
     if not count or count < 1:
         return None
-    return CauseMatch((Number("allocations from the driver in a call", count, "count"),))
+    return CauseMatch((Number("cudaMalloc calls per call", count, "count"),))
 
 
 CAUSE = Cause(
     "device-allocations",
-    "C6",
-    "every call takes memory from the driver",
-    "free the device's memory for torch's allocator, use a smaller batch, or leave out "
-    "torch.cuda.empty_cache() in forward",
+    "GPU memory allocation (cudaMalloc) in every call",
+    "free GPU memory for PyTorch's caching allocator, use a smaller batch, or remove "
+    "torch.cuda.empty_cache() from forward",
     detect,
 )

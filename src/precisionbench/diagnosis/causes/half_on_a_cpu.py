@@ -1,4 +1,4 @@
-"""16 bits on a CPU that has no fast arithmetic for them."""
+"""FP16/BF16 on a CPU without fast arithmetic for it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 from precisionbench.statistics import Verdict
 
-# Without a verdict, which rows measured one after another do not have, the whole interval must lie
-# below a gain.
+# Where the verdict is inconclusive, as for rows that were not interleaved, the whole interval must
+# be below a gain.
 _GAIN = 1.05
 
 
@@ -22,8 +22,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
 
 CAUSE = Cause(
     "half-on-a-cpu",
-    "C28",
-    "most CPUs have no fast 16-bit arithmetic",
-    "stay in float32, or use a CPU with AMX or AVX512-BF16 for bfloat16, AVX512-FP16 for float16",
+    "no fast FP16/BF16 arithmetic on this CPU",
+    "stay in float32, or use a CPU with AMX or AVX512-BF16 (bfloat16) or AVX512-FP16 (float16)",
     detect,
 )

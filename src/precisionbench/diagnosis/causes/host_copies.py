@@ -1,4 +1,4 @@
-"""A call copies between the host's memory and the device's."""
+"""A call copies tensors between host and GPU memory."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def detect(context: CauseContext) -> CauseMatch | None:
         return None
     return CauseMatch(
         (
-            Number("time in copies between host and device", share, "share"),
-            Number("copied in a call", sum(copy.size_bytes for copy in copies), "byte"),
-            Number("copies in a call", sum(copy.count for copy in copies), "count"),
+            Number("time in host-device copies", share, "share"),
+            Number("copied per call", sum(copy.size_bytes for copy in copies), "byte"),
+            Number("copies per call", sum(copy.count for copy in copies), "count"),
         ),
         without(share),
     )
@@ -30,8 +30,8 @@ def detect(context: CauseContext) -> CauseMatch | None:
 
 CAUSE = Cause(
     "host-copies",
-    "C16",
-    "tensors go through the host's memory in every call",
-    "keep tensors on the device, load inputs beforehand, and report compute and end-to-end apart",
+    "host-device copies in every call",
+    "keep tensors on the GPU, load inputs before the timed call, and report compute time and "
+    "end-to-end time separately",
     detect,
 )

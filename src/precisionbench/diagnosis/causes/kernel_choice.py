@@ -1,4 +1,4 @@
-"""Convolutions that tensor cores could run are on CUDA cores."""
+"""Convolutions run on CUDA cores although tensor cores could run them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _LEAST_SHARE = 0.1
 def detect(context: CauseContext) -> CauseMatch | None:
     """Kernels known to use CUDA cores, of convolutions that tensor cores could run.
 
-    Matmuls of few rows belong there, because they are memory-bound.
+    Matmuls with few rows are left out, because they are memory-bound.
     """
     facts = context.facts
     if not context.has_half_kernels:
         return None
-    if facts.row.launch_bound == "host_bound":  # kernels are not what takes the time
+    if facts.row.launch_bound == "host_bound":  # kernels do not limit the latency
         return None
     spent_s = sum(w.cuda_core_s for w in facts.work if w.is_convolution and _is_eligible(w))
     share = spent_s / facts.busy_s
@@ -26,8 +26,8 @@ def detect(context: CauseContext) -> CauseMatch | None:
     cudnn = context.data.environment.cudnn or ""
     return CauseMatch(
         (
-            Number("time of eligible convolutions on ordinary cores", share, "share"),
-            Number("matrix time on tensor cores", facts.tensor_core_share, "share"),
+            Number("time in such convolutions", share, "share"),
+            Number("GEMM/conv time on tensor cores", facts.tensor_core_share, "share"),
         ),
         reason=f"cuDNN {cudnn}" if cudnn else "",
     )
@@ -39,9 +39,8 @@ def _is_eligible(work: MatrixWork) -> bool:
 
 CAUSE = Cause(
     "kernel-choice",
-    "C11",
-    "convolutions that tensor cores could take run on ordinary cores",
-    "let cuDNN try its algorithms (cudnn_benchmark=true), or take another cuDNN version",
+    "convolutions on CUDA cores that tensor cores could run",
+    "let cuDNN benchmark its algorithms (cudnn_benchmark=true), or use another cuDNN version",
     detect,
     "cudnn-benchmark",
 )

@@ -1,4 +1,4 @@
-"""The host takes longer to launch the kernels than the device to run them."""
+"""Launch-bound: the host launches kernels more slowly than the GPU runs them."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ from precisionbench.diagnosis.findings import Number
 from precisionbench.results import BackendResult
 from precisionbench.statistics import Interval, quantile_interval
 
-# A smaller gain is not reported; the replay without launch cost must gain this much as a proof.
+# A smaller gain is not reported; a CUDA graph replay that gains this much confirms the cause.
 _LEAST_GAIN = 1.1
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
-    """Proved by the CUDA graph replay, which has been measured already."""
+    """Confirmed by the CUDA graph replay, which was measured with the row."""
     row = context.facts.row
     if row.launch_bound != "host_bound" or row.enqueue_s is None:
         return None
     factor = _gain(row)
     if factor.value < _LEAST_GAIN:
         return None
-    numbers = [Number("the host's time of a call", row.enqueue_s, "s")]
+    numbers = [Number("launch time on the host per call", row.enqueue_s, "s")]
     if row.device_s is not None:
-        numbers.append(Number("the device's time of a call", row.device_s, "s"))
+        numbers.append(Number("GPU time per call", row.device_s, "s"))
     if context.facts.evidence.launches:
-        numbers.append(
-            Number("kernels launched in a call", context.facts.evidence.launches, "count")
-        )
+        numbers.append(Number("kernel launches per call", context.facts.evidence.launches, "count"))
     if row.graph_s is not None:
-        numbers.append(Number("replayed as a CUDA graph", row.graph_s, "s"))
+        numbers.append(Number("CUDA graph replay", row.graph_s, "s"))
     proved = row.graph_s is not None and factor.low > _LEAST_GAIN
     return CauseMatch(tuple(numbers), factor, "graph-replay" if proved else "")
 
@@ -46,10 +44,9 @@ def _gain(row: BackendResult) -> Interval:
 
 CAUSE = Cause(
     "launch-bound",
-    "C2",
-    "bound by the host, which launches kernels more slowly than the device runs them",
+    "launch-bound",
     "use a larger batch, a CUDA graph or torch.compile(mode='reduce-overhead'); "
-    "precision hardly matters here",
+    "a lower precision gives almost nothing here",
     detect,
     "cuda-graph",
     alternatives=("larger-batch",),

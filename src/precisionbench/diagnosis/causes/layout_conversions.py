@@ -23,13 +23,16 @@ def detect(context: CauseContext) -> CauseMatch | None:
         if kernel.name == part.kernel
     )
     if facts.row.options.get("memory_format") == "channels_last":
-        remedy = "look which layers convert: they have no channels_last kernel, or get other input"
+        remedy = (
+            "find the layers that convert: they have no channels_last kernel, or their input is "
+            "not channels_last"
+        )
     else:
         remedy = ""
     return CauseMatch(
         (
             Number("time in layout conversions", share, "share"),
-            Number("layout conversions in a call", count, "count"),
+            Number("layout conversions per call", count, "count"),
         ),
         without(share),
         remedy=remedy,
@@ -38,9 +41,8 @@ def detect(context: CauseContext) -> CauseMatch | None:
 
 CAUSE = Cause(
     "layout-conversions",
-    "C10",
     "layout conversions around convolutions",
-    "use memory_format=channels_last for the model and its inputs; it can be slower, so measure it",
+    "use memory_format=channels_last for the model and its inputs; measure it, as it can be slower",
     detect,
     "channels-last",
 )

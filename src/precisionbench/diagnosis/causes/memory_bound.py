@@ -19,9 +19,9 @@ def detect(context: CauseContext) -> CauseMatch | None:
         return None
     return CauseMatch(
         (
-            Number("time in operations that are bound by memory", share, "share"),
-            Number("of it in normalisation", facts.share(NORM), "share"),
-            Number("time in matrix work", facts.share(MATRIX), "share"),
+            Number("time in memory-bound operations", share, "share"),
+            Number("time in normalisation", facts.share(NORM), "share"),
+            Number("GEMM/conv time", facts.share(MATRIX), "share"),
         ),
         without(facts.share(NORM, POINTWISE)),  # at most, if all of them were fused
     )
@@ -29,10 +29,9 @@ def detect(context: CauseContext) -> CauseMatch | None:
 
 CAUSE = Cause(
     "memory-bound",
-    "C14",
-    "unfused operations that are bound by memory",
-    "fuse them with torch.compile or TensorRT; folding batch norm alone can cost more than it "
-    "saves, where it leaves a bias to add",
+    "unfused memory-bound operations",
+    "fuse them with torch.compile or TensorRT; folding only batch norm can be slower, because it "
+    "can add a bias to each convolution",
     detect,
     "compiled",
     alternatives=("folded-batch-norm",),

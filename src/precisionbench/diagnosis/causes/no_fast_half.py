@@ -1,4 +1,4 @@
-"""The device has no fast 16-bit arithmetic."""
+"""The GPU has no fast FP16/BF16 arithmetic."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OF_CAPABILITY = {"5.0": 1.0, "5.2": 1.0, "6.1": 1 / 64}
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
-    """By the device's data-sheet peaks; `precisionbench examine` measures them."""
+    """By the device's data-sheet peaks; `precisionbench doctor` measures them."""
     gain = context.speedup.value if context.speedup else 1.0
     ratio = _ratio(context)
     if not context.claims_half or ratio is None:
@@ -23,7 +23,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
         return None
     return CauseMatch(
         (
-            Number("peak in half over float32", ratio, "ratio"),
+            Number("FP16/BF16 peak over float32 peak", ratio, "ratio"),
             Number("speed-up over the reference", gain, "ratio"),
         )
     )
@@ -41,8 +41,7 @@ def _ratio(context: CauseContext) -> float | None:
 
 CAUSE = Cause(
     "no-fast-half",
-    "C3",
-    "the device computes no faster in 16 bits",
-    "stay in float32, or try INT8 or another device",
+    "no fast FP16/BF16 arithmetic on this GPU",
+    "stay in float32, or try INT8 or another GPU",
     detect,
 )

@@ -22,23 +22,22 @@ def detect(context: CauseContext) -> CauseMatch | None:
     largest = max(first.reference_max_abs, first.max_abs)
     return CauseMatch(
         (
-            Number("non-finite elements there", first.nonfinite_count, "count"),
-            Number("largest finite magnitude seen there", largest, ""),
+            Number("non-finite elements in that layer", first.nonfinite_count, "count"),
+            Number("largest finite magnitude in that layer", largest, ""),
         ),
         proof="counted",
         reason=f"first in {first.path or 'the output'}",
         remedy="use bfloat16, which has float32's range, or keep that layer in float32"
         if largest > _NEAR_THE_END
-        else "look at that layer: its values fit into float16, so a sum or a product on the way "
-        "does not, or there is a division by a number that became zero",
+        else "check that layer: its values fit into float16, so an intermediate sum or product "
+        "overflows, or it divides by a number that became zero",
     )
 
 
 CAUSE = Cause(
     "overflow",
-    "C23",
-    "outputs are infinite or NaN where float64 gives numbers",
-    "use bfloat16, or keep the layers in question in float32",
+    "infinite or NaN outputs where float64 is finite",
+    "use bfloat16, or keep the affected layers in float32",
     detect,
     costs_time=False,
 )

@@ -13,7 +13,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
         return None
     proof = "label-check" if context.label.is_wrong else ""
     return CauseMatch(
-        (Number("functions of torch that are not torch's own", len(names), "count"),),
+        (Number("patched torch functions", len(names), "count"),),
         proof=proof,
         reason=f"e.g. {names[0]}",
     )
@@ -21,9 +21,9 @@ def detect(context: CauseContext) -> CauseMatch | None:
 
 CAUSE = Cause(
     "patched-functions",
-    "C15",
-    "torch was patched in the process in which the row ran",
-    "measure it in a fresh process (launcher='process') without what patches torch, e.g. Apex O1",
+    "torch functions patched in the process of the row",
+    "measure in a new process (the launcher 'process') without code that patches torch, such as "
+    "Apex O1",
     detect,
     "fresh-process",
     flatters=True,

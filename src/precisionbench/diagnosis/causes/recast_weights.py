@@ -17,8 +17,8 @@ def detect(context: CauseContext) -> CauseMatch | None:
         return None
     return CauseMatch(
         (
-            Number("casts of weights in a call", facts.weight_casts, "count"),
-            Number("casts in a call", facts.casts, "count"),
+            Number("weight casts per call", facts.weight_casts, "count"),
+            Number("casts per call", facts.casts, "count"),
             Number("time in casts", share, "share"),
         ),
         without(share),
@@ -27,10 +27,9 @@ def detect(context: CauseContext) -> CauseMatch | None:
 
 CAUSE = Cause(
     "recast-weights",
-    "C7",
     "weights are cast in every call",
-    "cast the model once (`.half()`), or keep one autocast context open around all calls, outside "
-    "of inference_mode and with weights that require gradients",
+    "cast the model once (`.half()`), or use one autocast context for all calls; autocast caches "
+    "weights only if they require gradients, and not in inference_mode",
     detect,
     "cast-once",
 )

@@ -1,4 +1,4 @@
-"""Grouped, depthwise or misaligned layers, which tensor cores run badly."""
+"""Grouped, depthwise or misaligned layers, which tensor cores run inefficiently."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
     facts = context.facts
     if not context.has_half_kernels:
         return None
-    if facts.row.launch_bound == "host_bound":  # kernels are not what takes the time
+    if facts.row.launch_bound == "host_bound":  # kernels do not limit the latency
         return None
     bad = [work for work in facts.work if work.obstacles]
     share = sum(work.time_s + work.other_kernels_s for work in bad) / facts.busy_s
@@ -27,8 +27,8 @@ def detect(context: CauseContext) -> CauseMatch | None:
         return None
     return CauseMatch(
         (
-            Number("time in layers that tensor cores cannot take well", share, "share"),
-            Number("such operations", sum(work.operation.count for work in bad), "count"),
+            Number("time in such layers", share, "share"),
+            Number("operations in such layers", sum(work.operation.count for work in bad), "count"),
         ),
         reason=some([work.obstacle_text for work in bad]),
         remedy="use fewer groups or plain convolutions there, or leave those layers in float32"
@@ -38,7 +38,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
 
 
 def _matters(facts: Facts, bad: Sequence[MatrixWork]) -> bool:
-    """A head of ten classes is as slow as any small kernel, and padding it would gain nothing."""
+    """Whether the layers have enough FLOPs; padding a head of ten classes would gain nothing."""
     known = [work for work in facts.work if work.flops]
     total = sum(work.flops or 0.0 for work in known)
     mine = sum(work.flops or 0.0 for work in bad)
@@ -47,9 +47,8 @@ def _matters(facts: Facts, bad: Sequence[MatrixWork]) -> bool:
 
 CAUSE = Cause(
     "tensor-core-obstacles",
-    "C12",
-    "layers whose shapes keep tensor cores from being used well",
-    "make channels and sizes multiples of 8 (pad them)",
+    "layer shapes that tensor cores run inefficiently",
+    "pad channels and sizes to multiples of 8",
     detect,
     "padded-channels",
 )

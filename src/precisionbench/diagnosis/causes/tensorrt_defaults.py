@@ -1,4 +1,4 @@
-"""torch2trt's defaults allow no 16-bit or 8-bit precision."""
+"""torch2trt's defaults allow float32 only."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ def detect(context: CauseContext) -> CauseMatch | None:
     """A row of torch2trt in float32 or TF32."""
     if "torch2trt" not in context.claims.packages or context.label.claim not in (FLOAT32, TF32):
         return None
-    return CauseMatch((Number("precision modes switched on", 0, "count"),))
+    return CauseMatch((Number("reduced precisions allowed", 0, "count"),))
 
 
 CAUSE = Cause(
     "tensorrt-defaults",
-    "C9",
-    "torch2trt builds float32 engines unless told otherwise",
+    "float32 engine, the default of torch2trt",
     "add precision=fp16, or precision=int8 with calibration data",
     detect,
 )

@@ -1,4 +1,4 @@
-"""TensorRT was allowed 16 or 8 bits and used float32."""
+"""TensorRT used float32 although a lower precision was allowed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ def detect(context: CauseContext) -> CauseMatch | None:
     wide = context.facts.kernel_share_of(FLOAT32, TF32)
     if wide < _LEAST_SHARE:
         return None
-    return CauseMatch((Number("matrix time in float32 kernels", wide, "share"),))
+    return CauseMatch((Number("GEMM/conv time in float32 kernels", wide, "share"),))
 
 
 CAUSE = Cause(
     "tensorrt-fell-back",
-    "C8",
-    "TensorRT chose float32 for layers that it was allowed to run in fewer bits",
-    "build a strongly typed engine, or look at the engine's layers for what has no 16-bit kernel",
+    "TensorRT used float32 although a lower precision was allowed",
+    "build a strongly typed engine, or check which of its layers have no kernel in that precision",
     detect,
 )

@@ -14,14 +14,13 @@ def detect(context: CauseContext) -> CauseMatch | None:
     share = context.facts.kernel_share_of(TF32)
     if context.label.claim != FLOAT32 or share <= _LEAST_SHARE:
         return None
-    return CauseMatch((Number("matrix time in TF32 kernels", share, "share"),))
+    return CauseMatch((Number("GEMM/conv time in TF32 kernels", share, "share"),))
 
 
 CAUSE = Cause(
     "tf32-baseline",
-    "C13",
-    "the float32 row computes in TF32",
-    "compare with both: eager (IEEE float32) and eager:precision=tf32",
+    "the float32 row ran in TF32",
+    "compare with both eager (IEEE float32) and eager:precision=tf32",
     detect,
     "ieee-float32",
     flatters=True,

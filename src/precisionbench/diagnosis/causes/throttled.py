@@ -1,4 +1,4 @@
-"""The device ran below its highest clock while the row was measured."""
+"""The GPU ran below its maximum clock while the row was measured."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
 from precisionbench.statistics import Interval
 
-# Fewer blocks than this are ignored: a device that warms up throttles once.
+# Fewer blocks than this are ignored: a GPU that warms up throttles once.
 _LEAST_SHARE = 0.2
 _LOW_CLOCK = 0.75
 
@@ -28,8 +28,8 @@ def detect(context: CauseContext) -> CauseMatch | None:
         return None
     return CauseMatch(
         (
-            Number("blocks in which the driver held the clocks down", share, "share"),
-            Number("clock over the highest", clock, "ratio"),
+            Number("throttled blocks", share, "share"),
+            Number("clock over maximum clock", clock, "ratio"),
         ),
         Interval(1 / clock, 1.0, 1 / clock),
         reason=", ".join(sorted({name for state in held for name in state.throttled})),
@@ -38,9 +38,8 @@ def detect(context: CauseContext) -> CauseMatch | None:
 
 CAUSE = Cause(
     "throttled",
-    "C5",
-    "the device ran below its clocks",
-    "cool it, give it more power, choose its fastest power mode (on a Jetson: nvpmodel, "
-    "jetson_clocks), and quote the clocks with the number",
+    "the GPU ran below its maximum clock",
+    "improve cooling, raise the power limit or choose the fastest power mode (on a Jetson: "
+    "nvpmodel, jetson_clocks), and report the clocks with the result",
     detect,
 )

@@ -1,4 +1,4 @@
-"""A call synchronises with the device, e.g. by `.item()`."""
+"""A call synchronises with the GPU, e.g. by `.item()`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ def detect(context: CauseContext) -> CauseMatch | None:
     if "sync_inside" not in row.passes.labels:
         return None
     numbers = [
-        Number(f"{name} in a call", count, "count")
+        Number(f"{name} per call", count, "count")
         for name, count in context.facts.evidence.host_waits.items()
     ]
     busy_s = context.facts.busy_s
     gain = max(1.0, row.latency.value / busy_s) if busy_s else 1.0
-    numbers.append(Number("time in which the device works", busy_s, "s"))
+    numbers.append(Number("GPU busy time per call", busy_s, "s"))
     return CauseMatch(tuple(numbers), Interval(gain, 1.0, gain))
 
 
 CAUSE = Cause(
     "waits-inside",
-    "C1",
-    "the model waits for the device in every call",
-    "leave out .item(), .cpu(), .nonzero(), prints and branches on tensors in forward",
+    "the model synchronises with the GPU in every call",
+    "remove .item(), .cpu(), .nonzero(), prints and branches on tensor values from forward",
     detect,
 )

@@ -24,16 +24,16 @@ def detect(context: CauseContext) -> CauseMatch | None:
         return None
     own_batch = batches.pop()
     return CauseMatch(
-        (Number("items given", own_batch, "count"), Number("items wanted", batch, "count")),
+        (Number("output batch size", own_batch, "count"), Number("expected", batch, "count")),
         proof="output-shape",
     )
 
 
 CAUSE = Cause(
     "wrong-batch",
-    "C17",
-    "the engine gave another number of items than it was given",
-    "build a static engine for the measured batch; throughput counts items that were not computed",
+    "wrong output batch size",
+    "build a static engine for the measured batch size; throughput counts items that were not "
+    "computed",
     detect,
     costs_time=False,
 )

@@ -15,7 +15,7 @@ from precisionbench.statistics import Interval
 # The precision whose peak rate limits a mixed one.
 _MIXED = {"mixed": "fp16"}
 _SPARSE = 2.0
-_MIDDLE = "the factor is the middle of its range, on a logarithmic scale"
+_MIDDLE = "the factor is the middle of its range (log scale)"
 
 
 def derived_factors(
@@ -36,14 +36,14 @@ def derived_factors(
         devices: the measured one and the published one; None where its peaks are not known.
 
     Returns:
-        The factors, and each difference without a figure: its name, and why.
+        The factors, and each difference without a factor: its name and the reason.
     """
     found: list[Factor] = []
     unknown: list[tuple[str, str]] = []
     if not _is_same_device(measured, target, devices[1]):
         device = _device(measured, *devices)
         found += [device] if device else []
-        unknown += [] if device else [("device", "the peaks of both are needed, and not known")]
+        unknown += [] if device else [("device", "the peaks of one of the devices are not known")]
     for step in _steps(measured, target):
         factor = (
             factor_of_pairs(step, records, target)
@@ -52,7 +52,7 @@ def derived_factors(
             or _from_sparsity(step)
         )
         if factor is None:
-            unknown.append((step.name, "no published pair differs in it alone"))
+            unknown.append((step.name, "no published pair differs only in it"))
         else:
             found.append(factor)
     return tuple(found), tuple(unknown)
@@ -79,7 +79,7 @@ def _steps(measured: Conditions, target: Record) -> Iterator[Step]:
         )
     if target.dlas and target.gpus and not measured.dlas:
         dlas = "1 DLA" if target.dlas == 1 else f"{target.dlas} DLAs"
-        yield Step("engines", (1, 0), (1, target.dlas), f"{dlas} beside the GPU")
+        yield Step("engines", (1, 0), (1, target.dlas), f"{dlas} in addition to the GPU")
     if target.sparsity == "2:4" and measured.sparsity != "2:4":
         yield Step("sparsity", "dense", "2:4", "2:4 sparsity")
 
@@ -87,7 +87,7 @@ def _steps(measured: Conditions, target: Record) -> Iterator[Step]:
 def _device(
     measured: Conditions, mine: DeviceSpec | None, theirs: DeviceSpec | None
 ) -> Factor | None:
-    """Between the ratios of peak rates and of bandwidths, for models bound by one of them."""
+    """Between the ratios of peak rates and of bandwidths, for models limited by one of them."""
     rate = _MIXED.get(measured.precision or "", measured.precision or "")
     if mine is None or theirs is None:
         return None
@@ -100,8 +100,8 @@ def _device(
         _kind(*known[0], *known[1]),
         _range([b.value / a.value for a, b in known]),
         f"peaks: {_sources(*(peak for pair in known for peak in pair))}",
-        f"between the ratios of the {rate} peak and of the memory's bandwidth, which holds where "
-        f"the model is bound by one of them on both; {_MIDDLE}",
+        f"between the ratio of the {rate} peaks and the ratio of the memory bandwidths, if one of "
+        f"them limits the model on both devices; {_MIDDLE}",
     )
 
 
@@ -140,7 +140,7 @@ def _from_peaks(step: Step, device: DeviceSpec | None) -> Factor | None:
         Kind.ASSUMED,
         _range([1.0, ratio]),
         f"peaks of {device.name}: {_sources(before, after)}",
-        f"no published pair: anything between nothing and the ratio of the peaks; {_MIDDLE}",
+        f"no published pair: between 1x and the ratio of the peaks; {_MIDDLE}",
     )
 
 
@@ -151,6 +151,6 @@ def _from_sparsity(step: Step) -> Factor | None:
         step.name,
         Kind.ASSUMED,
         _range([1.0, _SPARSE]),
-        "sparse tensor cores skip every second product (NVIDIA A100 whitepaper)",
-        f"no published pair: anything between nothing and twice; {_MIDDLE}",
+        "sparse tensor cores skip half of the multiplications (NVIDIA A100 whitepaper)",
+        f"no published pair: between 1x and 2x; {_MIDDLE}",
     )

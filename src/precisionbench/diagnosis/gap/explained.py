@@ -51,14 +51,14 @@ def gap_of(
     Args:
         data: the comparison.
         start: name of the row whose rate is at the bottom.
-        goal: name of the row at which measuring ends, the fastest as a rule.
+        goal: name of the last measured row, usually the fastest.
         record: the published number.
         records: published numbers to take pairs from.
         extra: factors that the caller knows, each with its source.
 
     Raises:
-        IncomparableError: one of the two is no rate, or they are of different models or inputs.
-        SpecError: one of the caller's factors is among the measured ones, or stands there twice.
+        IncomparableError: one of the two is not a rate, or they are of different models or inputs.
+        SpecError: one of the caller's factors is among the measured ones, or is given twice.
     """
     check_comparable(data.workload, record)
     rows = {row.backend: row for row in data.results}
@@ -91,7 +91,7 @@ def check_comparable(workload: WorkloadInfo, record: Record) -> None:
         record: the published number.
 
     Raises:
-        IncomparableError: it is of another model or another shape of input, or no rate.
+        IncomparableError: it is of another model or input shape, or is not a rate.
     """
     model, ours = workload.model, input_of(workload)
     difference = model_difference(record, model)
@@ -111,7 +111,7 @@ def check_comparable(workload: WorkloadInfo, record: Record) -> None:
 
 
 def _dimensions(shape: str) -> list[str]:
-    """The dimensions of an input, in whatever order they are stored."""
+    """The dimensions of an input, in any memory order."""
     return sorted(shape.split("x"))
 
 
@@ -119,9 +119,7 @@ def _doubts(data: ComparisonData, record: Record) -> Iterator[str]:
     """Assumptions that the whole ledger depends on."""
     model = data.workload.model
     if model_difference(record, model) is not None:
-        yield (
-            f"nothing tells whether {model} is {record.model}: the ledger holds only where it is"
-        )
+        yield f"not known whether {model} is {record.model}; the ledger is valid only if it is"
     if record.status == "unverified":
         yield f"the published number is unverified: {STATUSES['unverified']}"
 
@@ -130,8 +128,8 @@ def _unknown(unknown: Sequence[tuple[str, str]], taken: Collection[str]) -> Iter
     """Differences that neither a derived factor nor one of the caller's explains."""
     for name, why in unknown:
         if not any(one == name or one.startswith(f"{name}:") for one in taken):
-            yield f"part of what is unexplained: {name}: {why}"
-    yield "conditions listed above that have no factor are part of what is unexplained"
+            yield f"no factor for {name}: {why}"
+    yield "differing conditions without a factor are part of the unexplained rest"
 
 
 def _device(name: str | None) -> DeviceSpec | None:
@@ -142,8 +140,8 @@ def _device(name: str | None) -> DeviceSpec | None:
 def _measured(row: BackendResult, data: ComparisonData) -> Rate:
     if row.throughput is None:
         raise IncomparableError(
-            f"{row.backend} has no rate, because it is not known how many items a call serves",
-            "measure it with batch_size=",
+            f"{row.backend} has no rate, because its batch size is not known",
+            "measure it with a batch size (batch_size, --batch-size)",
         )
     how = "reported" if data.launcher == REPORTED else "measured"
     where = f"{how} {data.created[:10]}"
@@ -154,7 +152,7 @@ def _published(record: Record) -> Rate:
     rate = record.items_per_s
     if rate is None:
         raise IncomparableError(
-            f"{record.id} is a latency whose batch is not known, and so no rate",
+            f"{record.id} is a latency of unknown batch size, so it has no rate",
             "choose another published number",
         )
     where = f"{record.source_title}, {record.source_url} [{record.status}]"
@@ -174,29 +172,29 @@ def _judged(data: ComparisonData, row: BackendResult, measured: Conditions) -> l
 
 
 def _label(data: ComparisonData, row: BackendResult, judged: Sequence[Judgement]) -> list[Factor]:
-    """A factor of exactly 1 that renames the baseline where its label is false."""
+    """A factor of exactly 1 that corrects the name of a baseline whose label is false."""
     label = label_of(facts_of(data, row))
     is_impossible = bool(judged) and all(map(_is_beyond_doubt, judged))
     if not label.is_wrong and not is_impossible:
         return []
     extent = "only partly" if label.verdict == "partly" and not is_impossible else "not"
     is_seen = any(w.against and w.name != RATE for w in label.witnesses)
-    ran = f"it ran {label.ran}" if is_seen else "what it ran in was not seen"
+    ran = f"it ran {label.ran}" if is_seen else "the precision that it ran in is not known"
     seen = [label.sentence] if is_seen or not is_impossible else []
     return [
         Factor(
-            f"the baseline is {extent} {label.claim or 'what its name says'}",
+            f"the baseline is {extent} {label.claim or 'in the precision of its label'}",
             Kind.MEASURED if is_seen else Kind.DERIVED,
             _EXACT,
             "; ".join([*seen, *(one.sentence for one in judged if is_impossible)]),
-            f"{ran}; the rate stays, its name changes: what that precision brings is in it already",
+            f"{ran}; the rate is unchanged, but it already includes the gain of that precision",
             is_confirmed=is_seen or all(_peak_is_verified(one) for one in judged),
         )
     ]
 
 
 def _named_as_labelled(label: Sequence[Factor], measured: Sequence[Factor]) -> list[Factor]:
-    """After a false label, mark the first step to another precision as one by labels only."""
+    """After a false label, mark the first change of precision as a change of labels only."""
     steps = [place for place, one in enumerate(measured) if f"{PRECISION}: " in one.name]
     found = list(measured)
     if label and steps:
@@ -211,8 +209,8 @@ def _check_new(extra: Sequence[Factor], here: Sequence[Factor]) -> None:
     for factor in extra:
         if factor.name.removeprefix(_AS_LABELLED) in seen:
             raise SpecError(
-                f"the factor {factor.name!r} is in the ledger already, and would count twice",
-                "leave it out, end the measured way before it (through=), or name it otherwise",
+                f"the factor {factor.name!r} is already in the ledger and would count twice",
+                "leave it out, choose an earlier last measured row (through), or rename it",
             )
         seen.add(factor.name)
 

@@ -12,7 +12,7 @@ from precisionbench.display import Shown
 from precisionbench.errors import SpecError, did_you_mean
 from precisionbench.statistics import Interval
 
-# Above this share of the gap, a warning about what is unknown comes first.
+# Above this share of the gap, a warning about the unknown part comes first.
 _MOST_ASSUMED = 0.5
 
 
@@ -20,7 +20,7 @@ class Kind(str, Enum):
     """How a factor is known.
 
     `MEASURED`: here, in one run. `DERIVED`: from cited figures. `ASSUMED`: from figures of
-    something else, or from an estimate. `UNEXPLAINED`: what remains.
+    another device or from an estimate. `UNEXPLAINED`: the rest.
     """
 
     MEASURED = "measured"
@@ -34,14 +34,14 @@ def _kind(kind: Kind | str) -> Kind:
         return Kind(kind)
     except ValueError as error:
         known = did_you_mean(str(kind), [one.value for one in Kind])
-        raise SpecError(f"{kind!r} is no kind of factor", known) from error
+        raise SpecError(f"there is no kind of factor {kind!r}", known) from error
 
 
 def _check_factor(factor: Factor, _: object, value: Interval) -> None:
     if not (0 < value.low <= value.value <= value.high < math.inf):
         raise SpecError(
-            f"the factor {factor.name!r} cannot be {value.value} from {value.low} to {value.high}",
-            "give a number above 0 that lies in its range",
+            f"the factor {factor.name!r} cannot be {value.value} in {value.low} to {value.high}",
+            "give a number above 0 that is within its range",
         )
 
 
@@ -51,14 +51,14 @@ class Factor(Shown):
 
     Attributes:
         name: what changes, in a few words.
-        kind: how it is known; a word such as `assumed` will do.
-        factor: how many times the rate that makes; its range is an interval where it was measured.
+        kind: how it is known; a string such as `assumed` is accepted.
+        factor: rate after the change over the rate before; its range is a CI where it was measured.
         source: the experiment, the cited figures with their addresses, or the estimate.
-        reason: in a sentence, what else there is to know.
-        is_confirmed: whether an experiment or arithmetic has proved that this is so.
+        reason: further remarks, in a sentence.
+        is_confirmed: whether an experiment or arithmetic confirms it.
 
     Raises:
-        SpecError: the factor is no number above 0, or lies outside its range; or there is no such
+        SpecError: the factor is not a number above 0, or is outside its range, or there is no such
             kind.
     """
 
@@ -75,9 +75,9 @@ class Rate(Shown):
     """One end of the gap.
 
     Attributes:
-        name: whose rate it is.
-        items_per_s: items per second, of one accelerator.
-        source: where it comes from.
+        name: name of the row or the published number.
+        items_per_s: items per second of one accelerator.
+        source: source of the rate.
     """
 
     name: str
@@ -94,8 +94,8 @@ class GapData(Shown):
         published: the rate at the top.
         factors: the steps between them, the unexplained one last; their product is the gap.
         differences: every condition in which the two numbers differ or may differ, in sentences.
-        claims: what arithmetic says of both numbers, in sentences.
-        notes: what there is to know besides.
+        claims: the plausibility of both numbers by the device's peaks, in sentences.
+        notes: notes and warnings.
     """
 
     measured: Rate
@@ -112,7 +112,7 @@ class GapData(Shown):
 
     @property
     def unexplained(self) -> Factor:
-        """What the other factors leave of the gap, with its range."""
+        """The part of the gap that the other factors do not explain, with its range."""
         return self.factors[-1]
 
     @property
@@ -124,10 +124,10 @@ class GapData(Shown):
         )
 
     def share(self, *kinds: Kind) -> float:
-        """Which share of the way some kinds of factors make, in logarithms, up and down alike.
+        """The share of the gap (log scale) of some kinds of factors, up or down.
 
         Args:
-            kinds: which.
+            kinds: the kinds of factors.
 
         Returns:
             Between 0 and 1; 0 where there is no gap.
@@ -138,13 +138,13 @@ class GapData(Shown):
 
     @property
     def warning(self) -> str:
-        """What must be said first; empty where most of the gap is measured or derived."""
+        """A warning if most of the gap is assumed or unexplained; else empty."""
         assumed, unknown = self.share(Kind.ASSUMED), self.share(Kind.UNEXPLAINED)
         if assumed + unknown <= _MOST_ASSUMED:
             return ""
         return (
-            f"MOST OF THIS IS NOT KNOWN: {assumed:.0%} of the gap is assumed and {unknown:.0%} is "
-            "unexplained (in logarithms)."
+            f"Mostly assumed: {assumed:.0%} of the gap is assumed and {unknown:.0%} unexplained "
+            "(log scale)."
         )
 
 
@@ -156,33 +156,33 @@ def ledger(
     claims: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> GapData:
-    """Close a gap: what the factors leave of it is unexplained.
+    """Complete a ledger: the rest of the gap becomes its unexplained factor.
 
     Args:
         measured: the rate at the bottom.
         published: the rate at the top.
-        factors: what is known of the way.
+        factors: the known factors.
         differences: conditions that differ, in sentences.
-        claims: what arithmetic says of both numbers.
-        notes: what there is to know besides.
+        claims: the plausibility of both numbers, in sentences.
+        notes: notes and warnings.
 
     Returns:
-        The gap, with what remains as its last factor.
+        The ledger, with the unexplained rest as its last factor.
 
     Raises:
-        SpecError: a factor is of the kind that only a remainder can be.
+        SpecError: a factor is of the kind `unexplained`.
     """
     for row in factors:
         if row.kind is Kind.UNEXPLAINED:
             raise SpecError(
-                f"the factor {row.name!r} is called unexplained",
-                "leave it out: what the others leave of the gap is found by dividing",
+                f"the factor {row.name!r} has the kind unexplained",
+                "leave it out: the unexplained rest is computed from the other factors",
             )
     rest = Factor(
         "unexplained",
         Kind.UNEXPLAINED,
         _remainder(measured, published, factors),
-        "what the other factors leave of the gap",
+        "the gap divided by the other factors",
     )
     return GapData(
         measured, published, (*factors, rest), tuple(differences), tuple(claims), tuple(notes)
@@ -190,7 +190,7 @@ def ledger(
 
 
 def _remainder(measured: Rate, published: Rate, factors: Sequence[Factor]) -> Interval:
-    """Of a product of ranges: smallest where all the others are largest."""
+    """The rest of a product of ranges: smallest where all the others are largest."""
     mine, theirs = measured.items_per_s, published.items_per_s
     known = [row.factor for row in factors]
     return Interval(

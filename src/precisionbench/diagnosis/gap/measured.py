@@ -19,17 +19,17 @@ from precisionbench.results import BackendResult, ComparisonData
 from precisionbench.results.measurement import REPORTED
 from precisionbench.statistics import Interval
 
-# Two changes whose effects depend on each other: where each has been measured without the other,
-# their interaction is a factor of its own.
+# Two changes whose effects depend on each other: where each was measured without the other, their
+# interaction is a separate factor.
 _INTERACTING = (PRECISION, LAYOUT)
 BY_ITSELF = "by itself"
-_SCHEDULES = {"rounds": "in common rounds", "restarts": "started anew in each round"}
+_SCHEDULES = {"rounds": "interleaved in common rounds", "restarts": "restarted in each round"}
 
 
 def measured_factors(data: ComparisonData, start: str, goal: str) -> tuple[Factor, ...]:
-    """What the changes between two rows of one comparison are worth, one by one.
+    """The factors of the changes between two rows of a comparison, one by one.
 
-    The product of the factors is about the ratio of the two rows, within their intervals: each
+    The product of the factors is approximately the ratio of the two rows: each
     factor is estimated from the rounds of its own two rows.
     Where a precision and a memory format have each been measured without the other, each has its
     own factor, and their interaction has another.
@@ -90,7 +90,7 @@ def measured_path(data: ComparisonData, start: str, goal: str) -> tuple[Transiti
 
 def _factor(data: ComparisonData, transition: Transition, start: str) -> Factor:
     ratio = per_item_ratio(data, transition.before, transition.after)
-    name = "; ".join(transition.changes) or "the same once more"
+    name = "; ".join(transition.changes) or "repeated measurement"
     return _measured_factor(
         data,
         name,
@@ -106,7 +106,7 @@ def _changed(transition: Transition) -> str:
 
 
 def _as_first(data: ComparisonData, transition: Transition, start: str) -> str:
-    """The factor of the same change as the first one, in words, where that has been measured."""
+    """The factor of the same change made first, as text; empty where it was not measured."""
     change = _changed(transition)
     if not change or transition.before == start:
         return ""
@@ -114,7 +114,7 @@ def _as_first(data: ComparisonData, transition: Transition, start: str) -> str:
     if alternative is None or alternative.backend == start:
         return ""
     found = per_item_ratio(data, start, alternative.backend)
-    return f"as the first change it is worth {found.value:.3g}x ({span(found)})"
+    return f"as the first change its factor is {found.value:.3g}x ({span(found)})"
 
 
 def _both_orders(data: ComparisonData, transitions: Sequence[Transition]) -> list[Factor]:
@@ -134,7 +134,7 @@ def _both_orders(data: ComparisonData, transitions: Sequence[Transition]) -> lis
     interaction = Interval(
         other.value / alone[0].value, other.low / alone[0].high, other.high / alone[0].low
     )
-    why = "what each is worth depends on the other, so neither order would be right alone"
+    why = "the factor of each depends on the other, so the order matters"
     both = f"{second.after} over {alternative.backend} against {first.after} over {first.before}"
     one, two = (transition.changes[0] for transition in transitions)
     return [
@@ -155,10 +155,10 @@ def _measured_factor(
     if data.launcher == REPORTED:
         source = f"{rows}, reported {day}, not measured here"
         return Factor(name, Kind.DERIVED, factor, source, reason)
-    how = _SCHEDULES.get(data.schedule, "one after another, drift between them not in the range")
+    how = _SCHEDULES.get(data.schedule, "not interleaved; the range excludes drift between them")
     blocks = [row.measurement.blocks for row in data.results]
     rounds, needed = min(map(count_rounds, blocks)), max(map(least_interval_rounds, blocks))
-    few = f"{rounds} round(s) only, so the range is merely what was seen"
+    few = f"too few rounds ({rounds}) for a CI; range shown"
     reason = "; ".join(filter(None, (reason, few if rounds < needed else "")))
     return Factor(name, Kind.MEASURED, factor, f"{rows}, {how}, {day}", reason)
 

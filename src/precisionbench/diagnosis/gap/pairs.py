@@ -13,7 +13,7 @@ from precisionbench.published.record import Record
 from precisionbench.published.search import model_key
 from precisionbench.statistics import Interval
 
-# What a pair must have in common, but for the condition in which it differs; None is unknown.
+# Conditions that a pair must have in common, except the one that changes; None is unknown.
 _CONDITIONS: dict[str, Callable[[Record], object]] = {
     "precision": lambda r: r.precision,
     "batch": lambda r: r.batch,
@@ -25,10 +25,10 @@ _CONDITIONS: dict[str, Callable[[Record], object]] = {
     "variant": lambda r: r.variant or None,
     "software": lambda r: r.software,
     "power mode": lambda r: r.power_mode,
-    "limit on latency": lambda r: r.latency_limit_s,
+    "latency limit": lambda r: r.latency_limit_s,
 }
-# Of these, a number that states none has none.
-_ABSENT_IF_UNSTATED = ("variant", "limit on latency")
+# If a number does not state these, it has none.
+_ABSENT_IF_UNSTATED = ("variant", "latency limit")
 _MAX_LISTED = 3
 
 
@@ -36,7 +36,7 @@ def family(framework: str) -> str:
     """The framework without its version: `TensorRT (MLPerf ...)` is TensorRT.
 
     Args:
-        framework: in a record's words.
+        framework: as stated in a record.
     """
     words = framework.split()
     return " ".join(words[:2] if words[:1] == ["PyTorch"] else words[:1])
@@ -65,14 +65,14 @@ def factor_of_pairs(
     """The factor of one changed condition, from published pairs; None where there are none.
 
     Pairs of the target's own device and model make it derived; those of other devices make it
-    assumed. Of all pairs those are taken whose other conditions are nearest to the target's. The
-    range is theirs, and the factor its middle, on a logarithmic scale.
+    assumed. The pairs whose other conditions differ least from the target's are used. The range is
+    theirs, and the factor is its middle (log scale).
 
     Args:
         step: what changes.
         records: published numbers.
-        target: the number that is to be explained.
-        of_others: take pairs of other devices.
+        target: the published number to explain.
+        of_others: use pairs of other devices.
     """
     alike = [
         record
@@ -84,7 +84,7 @@ def factor_of_pairs(
     pairs = _ratios(step, alike, target)
     if not pairs:
         return None
-    reason = "no published pair of this device; of others" if of_others else ""
+    reason = "pairs of other devices, because none is of this device" if of_others else ""
     return _factor(step, pairs, Kind.ASSUMED if of_others else Kind.DERIVED, reason)
 
 
@@ -96,7 +96,7 @@ Pair = tuple[Record, Record]
 
 
 def _ratios(step: Step, records: Sequence[Record], target: Record) -> list[Pair]:
-    """Pairs that differ in the step alone, those nearest to the target's other conditions."""
+    """Pairs that differ only in the step, those most similar to the target otherwise."""
     mine = _CONDITIONS[step.condition]
     before = [r for r in records if mine(r) == step.before]
     after = [r for r in records if mine(r) == step.after]
@@ -132,7 +132,7 @@ def _factor(step: Step, pairs: Sequence[Pair], kind: Kind, reason: str) -> Facto
     low, high = min(ratios), max(ratios)
     listed = [f"{a.id} to {b.id} ({b.source_url})" for a, b in pairs[:_MAX_LISTED]]
     more = f" and {len(pairs) - _MAX_LISTED} more" if len(pairs) > _MAX_LISTED else ""
-    alone = "one published pair, whose own uncertainty is not known" if len(pairs) == 1 else ""
+    alone = "a single published pair of unknown uncertainty" if len(pairs) == 1 else ""
     reasons = [r for r in (reason, alone, _conditions_in_words(step, pairs)) if r]
     return Factor(
         step.name,
@@ -149,5 +149,5 @@ def _conditions_in_words(step: Step, pairs: Sequence[Pair]) -> str:
     metrics = sorted({b.metric for _, b in pairs})
     at = "" if step.condition == "batch" else f"at batch {some(batches)}, "
     names = sorted({name for _, b in pairs for name in _unstated(b)} - {"timed region", "batch"})
-    unstated = f", not told of either: {', '.join(names)}" if names else ""
-    return f"{at}metric {some(metrics)}{unstated}"
+    unstated = f", not stated by either: {', '.join(names)}" if names else ""
+    return f"{at}metric {some(metrics)}{unstated}".replace("not-stated", "not stated")

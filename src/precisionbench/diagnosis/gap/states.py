@@ -16,7 +16,7 @@ from precisionbench.results.json_values import Json
 State = Mapping[str, str]
 _OFF = "off"
 
-# Options of every backend that are in a state by other names.
+# Options of every backend that have other names in a state.
 _COVERED = {"cuda_graph", "memory_format", "fold_batch_norm", "batch_size"}
 # Options whose default depends on the engine: autocast has its own.
 _OF_ENGINE = {"grad_mode"}
@@ -30,15 +30,15 @@ def state_of(row: BackendResult) -> State:
         row: of a comparison.
 
     Returns:
-        Values in words by name, e.g. `precision` is `float16`.
+        Values as text by name, e.g. `precision` is `float16`.
     """
     options, claims = row.options, claims_of(row)
     graph = options.get("cuda_graph") or claims.cuda_graphs
     state = {
-        PRECISION: claims.precision_name or "not told",
+        PRECISION: claims.precision_name or "not stated",
         ENGINE: _engine(row, claims),
         LAYOUT: str(options.get("memory_format", "contiguous")),
-        "batch norm": "folded" if options.get("fold_batch_norm") else "as it is",
+        "batch norm": "folded" if options.get("fold_batch_norm") else "not folded",
         "weights": "frozen" if claims.frozen_weights else "variables",
         "launches": "CUDA graph" if graph else "one by one",
         "autotuning": "on" if claims.autotuned else "off",
@@ -97,7 +97,7 @@ class Transition:
 
 
 def shortest_path(rows: Sequence[BackendResult], start: str, goal: str) -> tuple[Transition, ...]:
-    """The path through measured rows that changes as little as possible in each transition.
+    """The path through measured rows with the fewest changes in each transition.
 
     A transition of k changes costs k squared, so that single changes are preferred (Dijkstra's
     algorithm); of equal paths the one through earlier rows is taken.
@@ -108,7 +108,7 @@ def shortest_path(rows: Sequence[BackendResult], start: str, goal: str) -> tuple
         goal: name of another.
 
     Returns:
-        The transitions in order; none where the two rows are one.
+        The transitions in order; none where the two rows are the same.
     """
     states = {row.backend: state_of(row) for row in rows}
     queue: list[tuple[int, tuple[int, ...], str]] = [(0, (), start)]

@@ -1,4 +1,4 @@
-"""Checks of the machine: readings become lines with a state and a remedy, without torch.
+"""Checks of the machine: each turns readings into a state and a remedy, without torch.
 
 A new check is a function in one of these modules, its name in `CHECKS`, and a field of `Readings`
 for what it reads.
@@ -39,7 +39,7 @@ CHECKS: tuple[Callable[[Readings], Iterator[MachineCheck]], ...] = (
 
 
 def checks_of(readings: Readings) -> tuple[MachineCheck, ...]:
-    """All lines of an examination, in display order.
+    """All checks of an examination, in display order.
 
     Args:
         readings: what was measured.

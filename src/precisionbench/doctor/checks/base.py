@@ -19,13 +19,13 @@ class State(str, Enum):
 
 @attrs.frozen(repr=False)
 class MachineCheck(Shown):
-    """One line of an examination.
+    """One check of an examination.
 
     Attributes:
         subject: what was checked.
         state: whether it is as it should be.
         finding: what was measured.
-        remedy: what to do about it; empty if nothing is to be done.
+        remedy: what to do about it; empty if no action is needed.
     """
 
     subject: str

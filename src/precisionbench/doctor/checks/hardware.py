@@ -8,14 +8,14 @@ from precisionbench.doctor.checks.base import MachineCheck, State
 from precisionbench.doctor.readings import Readings
 from precisionbench.results import DeviceState, Gpu
 
-_LOW_CLOCK_SHARE = 0.75  # causes.md C5: below this share of its maximum, the clock is throttled
+_LOW_CLOCK_SHARE = 0.75  # below this share of its maximum, the clock is throttled
 _POWER_MODES = (
-    "see /etc/nvpmodel.conf whether the board has a higher mode (nvpmodel -m NUMBER); "
-    "jetson_clocks fixes the clocks"
+    "select the highest mode listed in /etc/nvpmodel.conf (nvpmodel -m NUMBER); jetson_clocks "
+    "locks the clocks"
 )
 _THROTTLED = (
-    "cool it, raise the power limit, or lock the clocks lower (nvidia-smi --lock-gpu-clocks), "
-    "so that they stay the same while you measure"
+    "improve the cooling, raise the power limit, or lock the clocks at a lower frequency "
+    "(nvidia-smi --lock-gpu-clocks)"
 )
 
 
@@ -31,7 +31,7 @@ def check_device(readings: Readings) -> Iterator[MachineCheck]:
         yield MachineCheck(
             "device",
             State.ATTENTION,
-            f"no GPU is used: {environment.cpu}, {environment.threads} threads",
+            f"no GPU in use ({environment.cpu}, {environment.threads} threads)",
             _no_gpu_remedy(environment.cuda),
         )
         return
@@ -42,8 +42,8 @@ def check_device(readings: Readings) -> Iterator[MachineCheck]:
 
 def _no_gpu_remedy(cuda: str | None) -> str:
     if cuda is None:
-        return "this torch was built without CUDA; install one that was, if there is a GPU"
-    return "if there is an NVIDIA GPU, see whether nvidia-smi finds it and the driver is new enough"
+        return "this PyTorch is a build without CUDA; if there is a GPU, install a CUDA build"
+    return "if there is an NVIDIA GPU, check with nvidia-smi that the driver is new enough"
 
 
 def check_power(readings: Readings) -> Iterator[MachineCheck]:
@@ -67,8 +67,8 @@ def check_power(readings: Readings) -> Iterator[MachineCheck]:
         yield MachineCheck(
             "clocks under load",
             State.UNKNOWN,
-            "the driver does not tell",
-            "watch tegrastats or nvidia-smi meanwhile",
+            "unavailable",
+            "monitor the clocks with tegrastats or nvidia-smi while you measure",
         )
         return
     yield _clocks(gpu, state, state.sm_clock_hz)
@@ -87,12 +87,12 @@ def _clocks(gpu: Gpu, state: DeviceState, clock_hz: float) -> MachineCheck:
 
 
 def _clock_figures(gpu: Gpu, state: DeviceState, clock_hz: float) -> Iterator[str]:
-    most = f" of at most {gpu.max_sm_clock_hz / 1e6:.0f}" if gpu.max_sm_clock_hz else ""
+    most = f" (maximum {gpu.max_sm_clock_hz / 1e6:.0f} MHz)" if gpu.max_sm_clock_hz else ""
     yield f"{clock_hz / 1e6:.0f} MHz{most}"
     if state.power_w is not None:
-        limit = f" of {gpu.power_limit_w:.0f}" if gpu.power_limit_w else ""
-        yield f"{state.power_w:.0f}{limit} W"
+        limit = f" (limit {gpu.power_limit_w:.0f} W)" if gpu.power_limit_w else ""
+        yield f"{state.power_w:.0f} W{limit}"
     if state.temperature_c is not None:
         yield f"{state.temperature_c:.0f} °C"
     if state.throttled:
-        yield f"held down by {', '.join(state.throttled)}"
+        yield f"throttled by {', '.join(state.throttled)}"

@@ -1,4 +1,4 @@
-"""Checks of noise: how much processes of the same code differ."""
+"""Checks of noise: run-to-run variance, and the differences that can be detected."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from precisionbench.statistics.verdicts import MARGIN
 _WRONG_VERDICTS = (Verdict.FASTER, Verdict.SLOWER)
 _SUBJECTS = {"device_bound": "noise, device-bound", "host_bound": "noise, host-bound"}
 _NOISY = {
-    "device_bound": "close what else runs, see the lines on clocks, and give more replicas= or "
-    "sessions=",
-    "host_bound": "small batches are noisy on every host: trust the device time beside the "
-    "latency, use larger batches or CUDA graphs, or give more replicas=",
+    "device_bound": "stop other programs, check the clocks, or measure with more replicas or "
+    "sessions",
+    "host_bound": "small batches are noisy on every host: compare device times, use larger "
+    "batches or CUDA graphs, or measure with more replicas",
 }
 
 
@@ -36,20 +36,20 @@ def _trial(trial: NoiseTrial, floor: float) -> MachineCheck:
     subject = _SUBJECTS.get(trial.name, trial.name)
     if not trial.is_conclusive:
         text = (
-            f"{trial.rounds} rounds of {trial.processes} processes ({trial.schedule}) fitted in, "
-            "too few to tell"
+            f"inconclusive: only {trial.rounds} rounds of {trial.processes} processes "
+            f"({trial.schedule})"
         )
-        remedy = "free memory, or end what slows the machine"
+        remedy = "free memory, or stop other programs"
         return MachineCheck(subject, State.UNKNOWN, text, remedy)
     smallest = trial.smallest_effect(floor)
     text = (
-        f"{trial.processes} processes of the same code differ by {trial.between:.2%} (sd), blocks "
-        f"within one by {trial.within:.2%}; 19 of 20 runs tell a difference of "
+        f"run-to-run standard deviation {trial.between:.2%} ({trial.processes} processes), "
+        f"{trial.within:.2%} within a process; 19 of 20 runs detect a difference of "
         f"{significant(100 * smallest, 2)} %"
     )
     if trial.speedup.verdict in _WRONG_VERDICTS:
-        wrong = f"{text}; the same code was called {trial.speedup.verdict.value} than itself"
-        remedy = "one run in twenty may; if it happens again, give sessions=3"
+        wrong = f"{text}; wrong verdict: identical code was {trial.speedup.verdict.value}"
+        remedy = "expected in 1 of 20 runs; if it happens again, measure with 3 sessions"
         return MachineCheck(subject, State.ATTENTION, wrong, remedy)
     if smallest > 2 * MARGIN:
         return MachineCheck(subject, State.ATTENTION, text, _NOISY.get(trial.name, ""))

@@ -10,7 +10,7 @@ from precisionbench.doctor.readings import Readings
 from precisionbench.errors import some
 from precisionbench.report.disturbances import cores_text
 
-_BUSY_LOAD = 0.5  # where the load average is all that the system tells
+_BUSY_LOAD = 0.5  # where the system reports the load average only
 
 
 def check_host(readings: Readings) -> Iterator[MachineCheck]:
@@ -20,25 +20,25 @@ def check_host(readings: Readings) -> Iterator[MachineCheck]:
         readings: what was measured.
     """
     if readings.cpu is not None:
-        yield _load(is_busy(readings.cpu), f"others kept {cores_text(readings.cpu)} busy")
+        yield _load(is_busy(readings.cpu), f"other processes kept {cores_text(readings.cpu)} busy")
     elif readings.load is not None:
-        text = f"{readings.load:.2f} processes for each core in the last minute"
+        text = f"load average {readings.load:.2f} per core (last minute)"
         yield _load(readings.load > _BUSY_LOAD, text)
     if readings.governor is None:
-        yield MachineCheck("CPU governor", State.UNKNOWN, "the system does not tell")
+        yield MachineCheck("CPU governor", State.UNKNOWN, "unavailable")
     else:
         steady = readings.governor == "performance"
         yield MachineCheck(
             "CPU governor",
             State.GOOD if steady else State.ATTENTION,
             readings.governor,
-            "" if steady else "cpupower frequency-set -g performance keeps the host's clock steady",
+            "" if steady else "keep the CPU clock constant: cpupower frequency-set -g performance",
         )
 
 
 def _load(busy: bool, finding: str) -> MachineCheck:
     state = State.ATTENTION if busy else State.GOOD
-    remedy = "end other programs: what the host does shows in every small batch" if busy else ""
+    remedy = "stop other programs: they add to every time of a small batch" if busy else ""
     return MachineCheck("host load", state, finding, remedy)
 
 
@@ -52,13 +52,13 @@ def check_other_processes(readings: Readings) -> Iterator[MachineCheck]:
     if readings.environment.gpu is None:
         return
     if others is None:
-        yield MachineCheck(subject, State.UNKNOWN, "the driver does not list them")
+        yield MachineCheck(subject, State.UNKNOWN, "unavailable")
     elif others:
         text = f"{some(list(others))} on this GPU"
-        remedy = "end them, or measure when they are idle: what they do is in every figure"
+        remedy = "stop them, or measure while they are idle: they affect every time"
         yield MachineCheck(subject, State.ATTENTION, text, remedy)
     else:
-        yield MachineCheck(subject, State.GOOD, "nobody else is seen to compute on this GPU")
+        yield MachineCheck(subject, State.GOOD, "none on this GPU")
 
 
 def check_backends(readings: Readings) -> Iterator[MachineCheck]:
@@ -70,7 +70,8 @@ def check_backends(readings: Readings) -> Iterator[MachineCheck]:
     for backend in readings.backends:
         subject = f"backend {backend.name}"
         if backend.available:
-            yield MachineCheck(subject, State.GOOD, "ready")
+            yield MachineCheck(subject, State.GOOD, "available")
         else:
-            text = f"needs {backend.requirement}" if backend.requirement else "not ready"
+            missing = backend.requirement.removeprefix("needs ")
+            text = f"not available: requires {missing}" if missing else "not available"
             yield MachineCheck(subject, State.ATTENTION, text, backend.remedy)

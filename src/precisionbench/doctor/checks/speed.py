@@ -26,8 +26,8 @@ _RATE_SUBJECTS = {
     "bandwidth": "copy on the device",
 }
 _RATE_UNITS = {"bandwidth": "B/s"}
-_LOW_RATE = "see whether clocks, the power mode or other processes hold the device down"
-_IMPOSSIBLE_RATE = "more than the device can do: it is not what it is taken for; please report it"
+_LOW_RATE = "check the clocks, the power mode and other processes on the device"
+_IMPOSSIBLE_RATE = "above the peak, so the device was identified wrongly; please report it"
 
 
 def check_timer(readings: Readings) -> Iterator[MachineCheck]:
@@ -41,15 +41,13 @@ def check_timer(readings: Readings) -> Iterator[MachineCheck]:
     yield MachineCheck(
         "clock",
         State.ATTENTION if coarse else State.GOOD,
-        f"{name} step in {time_text(readings.clock_step_s)}",
-        "short calls share a sample, so that it matters little; prefer larger batches"
-        if coarse
-        else "",
+        f"{name}, resolution {time_text(readings.clock_step_s)}",
+        "short calls are timed together in one sample; prefer larger batches" if coarse else "",
     )
 
 
 def check_launch_overhead(readings: Readings) -> Iterator[MachineCheck]:
-    """Check the host's time for one small operation.
+    """Check the launch overhead: the host's time to launch an operation.
 
     Args:
         readings: what was measured.
@@ -58,8 +56,8 @@ def check_launch_overhead(readings: Readings) -> Iterator[MachineCheck]:
     yield MachineCheck(
         "launch overhead",
         State.ATTENTION if slow else State.GOOD,
-        f"the host needs {time_text(readings.launch_s)} for one small operation",
-        "models of many small operations are bound by this host, whatever the precision: use "
+        f"{time_text(readings.launch_s)} per operation",
+        "models of many small operations are launch-bound on this host in every precision: use "
         "larger batches, CUDA graphs or a compiled engine"
         if slow
         else "",
@@ -85,7 +83,7 @@ def _rate(subject: str, rate: str, value: float, device: DeviceSpec | None) -> M
     text = scaled(value, _RATE_UNITS.get(rate, "FLOP/s"))
     peak = device.peaks.get(rate) if device else None
     if peak is None:
-        return MachineCheck(subject, State.GOOD, f"{text}; this device's peak is not known")
+        return MachineCheck(subject, State.GOOD, f"{text} (the peak of this device is not known)")
     share = value / peak.value
     finding = f"{text}, {share:.0%} of {_peak_text(peak, rate)}"
     if share < _LOW_SHARE:
@@ -96,7 +94,7 @@ def _rate(subject: str, rate: str, value: float, device: DeviceSpec | None) -> M
 
 
 def _peak_text(peak: Peak, rate: str) -> str:
-    return f"the peak of {scaled(peak.value, _RATE_UNITS.get(rate, 'FLOP/s'))} ({peak.status})"
+    return f"peak {scaled(peak.value, _RATE_UNITS.get(rate, 'FLOP/s'))} ({peak.status})"
 
 
 def check_half_precision(readings: Readings) -> Iterator[MachineCheck]:
@@ -109,7 +107,7 @@ def check_half_precision(readings: Readings) -> Iterator[MachineCheck]:
     if "fp32" not in rates or "fp16" not in rates:
         return
     gain = rates["fp16"] / rates["fp32"]
-    text = f"FP16 multiplies {significant(gain, 2)} times as fast as FP32 here"
+    text = f"FP16 matmul is {significant(gain, 2)}x as fast as FP32"
     if gain >= _HALF_GAIN:
         yield MachineCheck("half precision", State.GOOD, text)
         return
@@ -117,6 +115,6 @@ def check_half_precision(readings: Readings) -> Iterator[MachineCheck]:
     remedy = (
         "try half:dtype=bfloat16, which is faster here"
         if bf16_is_fast
-        else "stay with FP32 or TF32 on this device, or try INT8"
+        else "use FP32 or TF32 on this device, or try INT8"
     )
     yield MachineCheck("half precision", State.ATTENTION, text, remedy)

@@ -159,6 +159,6 @@ def _tensors_in(path: Path) -> Mapping[str, torch.Tensor]:
             raise TypeError("not only tensors")
     except FOREIGN_ERRORS as exc:
         raise WorkerError(
-            f"its first output could not be read, so there is no agreement ({one_line(exc)})"
+            f"its first output could not be read, so its error is unknown ({one_line(exc)})"
         ) from exc
     return found  # type: ignore[no-any-return]

@@ -11,8 +11,8 @@ from precisionbench.errors import PrecisionBenchError
 from precisionbench.measure.worker.protocol import FIRST_CALL
 from precisionbench.report.formatting import time_text
 
-# Nobody chooses a row that takes so many times as long as the reference, and its calls would use up
-# the time of all rows.
+# A row that takes this many times as long as the reference is not useful, and its calls would use
+# up the time of all rows.
 _MOST_TIMES = 10.0
 # Besides computing, a first call starts threads and loads kernels, which takes up to a second on a
 # busy machine.
@@ -45,7 +45,7 @@ class FirstCallLimit:
         return SlowFirstCallError(
             f"a call takes more than {time_text(self.limit_s)} "
             f"({self.reference}: {time_text(self.reference_call_s)})",
-            "name the row to measure it all the same",
+            "name the row to measure it anyway",
         )
 
     def check_step(self) -> Callable[[str], None]:

@@ -104,7 +104,7 @@ def run_first_calls(
 def _readable(output: object) -> object:
     if isinstance(output, (Iterator, types.AsyncGeneratorType, types.CoroutineType)):
         raise ExecutionError(
-            f"the model gave a {type(output).__name__}, which computes nothing until it is read",
+            f"the model returned a {type(output).__name__}, which computes only when it is read",
             "wrap the model so that its forward returns tensors",
         )
     return output

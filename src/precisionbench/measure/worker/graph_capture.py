@@ -31,8 +31,8 @@ def captured(clock: Clock, call: Call) -> Replay:
     """
     if not isinstance(clock, CudaEventClock):
         raise PreparationError(
-            "cuda_graph=true needs a CUDA GPU, and this row is not on one",
-            "leave cuda_graph out, or choose device='cuda'",
+            "cuda_graph=true requires a CUDA GPU, and this row does not run on one",
+            "leave cuda_graph out, or choose the device 'cuda'",
         )
     for _ in range(_WARMUP_CALLS):
         before = cpu_copies(call())
@@ -40,8 +40,8 @@ def captured(clock: Clock, call: Call) -> Replay:
     replay = _captured(clock, call)
     if differs(compare_tensors(cpu_copies(replay()), before), _SAME_ERROR):
         raise PreparationError(
-            "its replay as a CUDA graph gives another output than the call: the call uses another "
-            "stream, data from the host, random numbers, or keeps state",
+            "its CUDA-graph replay gives a different output than the call: the call uses another "
+            "stream, data from the host or random numbers, or keeps state",
             _LEAVE_OUT,
         )
     return replay
@@ -51,9 +51,9 @@ def _refuse_synchronizations(call: Call) -> None:
     """Checked beforehand, because a capture that fails can spoil the process."""
     if places := synchronizations(call):
         raise PreparationError(
-            f"its call waits for the GPU inside ({places[0]}), so it cannot be captured as a CUDA "
+            f"its call synchronizes with the GPU ({places[0]}), so it cannot be captured as a CUDA "
             "graph",
-            "keep .item(), .cpu(), .to(device) and branches on values out of its forward, or "
+            "remove .item(), .cpu(), .to(device) and branches on values from its forward, or "
             "leave cuda_graph out",
         )
 

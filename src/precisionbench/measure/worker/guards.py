@@ -141,7 +141,7 @@ def checked_call(prepared: object) -> Callable[[], object]:
     if not callable(call):
         raise PreparationError(
             f"its prepare yielded a {type(prepared).__name__}",
-            "let it yield Prepared(call=...) or a callable without arguments",
+            "yield Prepared(call=...) or a callable without arguments",
         )
     return call
 
@@ -154,8 +154,8 @@ def leaks_refused() -> Iterator[None]:
     if leaked := functions.changes():
         raise StateLeakError(
             f"it left torch patched for the whole process ({some(leaked)}), so its row and later "
-            "ones could not be trusted; all was put back",
-            "let its prepare undo this after the yield",
+            "ones would be wrong; the original functions were restored",
+            "undo this in its prepare, after the yield",
         )
 
 
@@ -170,7 +170,7 @@ def executing() -> Iterator[None]:
         raise_if_out_of_memory(exc)
         if device_is_lost():
             raise DeviceError(
-                f"the device stopped answering ({one_line(exc)})",
+                f"the device stopped responding ({one_line(exc)})",
                 "start a new process; leave this backend out if it happens again",
             ) from exc
         raise ExecutionError(
@@ -196,7 +196,7 @@ def _execution_remedy(exc: BaseException) -> str:
         return "an operation of the model does not take this dtype; try another precision"
     if any(words in text for words in _ABOUT_GRADIENTS):
         return "its forward needs gradients or changes tensors: add grad_mode=no_grad to the spec"
-    return "run it once without precisionbench on the same inputs"
+    return "run the model once on the same inputs without precisionbench"
 
 
 def device_is_lost() -> bool:

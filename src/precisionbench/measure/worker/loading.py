@@ -1,6 +1,6 @@
 """Private copies of the model and inputs for one backend, on the device.
 
-A worker makes them while other workers do, too; only what follows needs silence.
+A worker makes them while other workers do, too; only what follows must run alone.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def in_memory_format(
     """
     arrangeable = [tensor for _, tensor in inputs.tensors() if tensor.dim() in (4, 5)]
     if backend.memory_format == "channels_last" and not arrangeable:
-        output.warn("channels_last changes nothing here: no input has 4 or 5 dimensions")
+        output.warn("channels_last has no effect: no input has 4 or 5 dimensions")
     for tensor in itertools.chain(model.parameters(), model.buffers()):
         data = tensor.data
         if (arranged := arrange(data, backend.memory_format)) is not data:

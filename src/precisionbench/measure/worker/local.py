@@ -98,14 +98,14 @@ class InlineLauncher:
         batch = self.workload.info.batch_size
         if batch is None:
             raise OutOfMemoryError(
-                failed.reason, "use smaller inputs or a smaller model, or free the device"
+                failed.reason, "use smaller inputs or a smaller model, or free device memory"
             ) from failed.__cause__
         raise OutOfMemoryError(
             f"batch {batch}: {failed.reason}", self._fitting_batch(backend, batch)
         ) from failed.__cause__
 
     def _fitting_batch(self, backend: Backend, batch: int) -> str:
-        """Halve the batch until one call succeeds; the remedy that says which one did."""
+        """Halve the batch until one call succeeds; the remedy, which names that batch."""
         other_errors = 0
         while batch := batch // 2:
             gc.collect()  # on a CPU, too: the failed attempt may have left cycles
@@ -118,5 +118,5 @@ class InlineLauncher:
                 drop_frames(exc)
                 other_errors += not isinstance(exc, OutOfMemoryError)
         if other_errors:
-            return "use a smaller batch (cutting these inputs did not work), or free the device"
-        return "not even batch 1 fits; use a smaller model, or free the device"
+            return "use a smaller batch (these inputs could not be cut), or free device memory"
+        return "batch 1 does not fit either; use a smaller model, or free device memory"

@@ -26,7 +26,7 @@ _MAX_SENTENCE = 10_000
 
 
 class BrokenAnswerError(Exception):
-    """A line is no answer; the text says why."""
+    """A line is not an answer; the text gives the reason."""
 
 
 class RemoteError(Exception):
@@ -96,7 +96,7 @@ def encoded(message: Message) -> bytes:
         message: to be sent.
 
     Raises:
-        WorkerError: it cannot be sent: it is too large, or its value is no JSON.
+        WorkerError: it cannot be sent: it is too large, or its value is not JSON.
     """
     try:
         line = json.dumps(attrs.asdict(message), allow_nan=False).encode() + b"\n"
@@ -104,7 +104,7 @@ def encoded(message: Message) -> bytes:
         raise WorkerError(f"its answer cannot be sent ({one_line(exc)})") from exc
     if len(line) > MAX_LINE_BYTES:
         raise WorkerError(
-            f"its answer of {len(line) >> 20} MiB cannot be sent; {MAX_LINE_BYTES >> 20} MiB can"
+            f"its answer of {len(line) >> 20} MiB exceeds the limit of {MAX_LINE_BYTES >> 20} MiB"
         )
     return line
 
@@ -124,8 +124,8 @@ def decoded(line: bytes) -> Message:
         return json_format.structured(json.loads(line, parse_constant=_refused), Message)
     except Exception as exc:  # of json, and groups of cattrs
         text = line[:40].decode("utf-8", "replace").strip()
-        raise BrokenAnswerError(f"{text!r} is no answer ({one_line(exc, 80)})") from exc
+        raise BrokenAnswerError(f"{text!r} is not an answer ({one_line(exc, 80)})") from exc
 
 
 def _refused(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")

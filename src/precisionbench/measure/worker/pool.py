@@ -98,7 +98,7 @@ class WorkerPool:
         except OSError as exc:
             raise WorkerError(
                 f"no worker process can be started ({one_line(exc)})",
-                "end other processes, free memory, or raise the limits (ulimit -u -n)",
+                "stop other processes, free memory, or raise the limits (ulimit -u -n)",
             ) from exc
 
     def wait_until_loaded(self) -> None:
@@ -127,6 +127,6 @@ class WorkerPool:
         except FOREIGN_ERRORS as exc:
             raise WorkloadError(
                 f"the model or its inputs cannot be sent to a worker process ({one_line(exc)})",
-                "pass a function that builds the model, or launcher='inline'",
+                "pass a function that builds the model, or use the launcher 'inline'",
             ) from exc
         return path

@@ -253,7 +253,7 @@ class Worker:
         code = self._process.returncode or 0
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         printed = self.tail()
-        last = f"; it last said: {printed[-1][:_QUOTED]}" if printed else ""
+        last = f"; last output: {printed[-1][:_QUOTED]}" if printed else ""
         return WorkerError(
             f"its worker process {how} ({title}){last}", _DEATHS.get(-code, _CRASHED)
         )
@@ -266,7 +266,7 @@ class Worker:
         Args:
             cores: their numbers.
         """
-        # It has just ended, or this is no Linux.
+        # It has just ended, or this is not Linux.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             for task in Path(f"/proc/{self.pid}/task").iterdir():
                 with contextlib.suppress(ProcessLookupError):  # a thread that has just ended
@@ -314,10 +314,10 @@ class Worker:
                     pipe.close()
 
 
-_CRASHED = "the backend or a library of its crashed; run it with launcher='inline' to see where"
+_CRASHED = "the backend or one of its libraries crashed; use the launcher 'inline' to see where"
 _DEATHS = {
     9: "the system may have run out of memory: use a smaller batch or fewer replicas",
-    11: "a library of the backend crashed; try another version of it",
+    11: "a library of the backend crashed; try another version of that library",
 }
 
 
@@ -325,7 +325,7 @@ def _hung(awaited: _Awaited) -> WorkerError:
     return WorkerError(
         f"its worker process did not answer within {awaited.limit_s:.0f} s ({awaited.title}) and "
         "was ended",
-        "the backend or the model hangs; run it with launcher='inline' to see where",
+        "the backend or the model hangs; use the launcher 'inline' to see where",
     )
 
 
@@ -337,6 +337,6 @@ def _stopped(awaited: _Awaited) -> WorkerError:
 
 def _broken(awaited: _Awaited, fault: BrokenAnswerError) -> WorkerError:
     return WorkerError(
-        f"its worker process gave a broken answer and was ended ({awaited.title}: {fault})",
+        f"its worker process sent an invalid answer and was ended ({awaited.title}: {fault})",
         STRAY_WRITES,
     )

@@ -20,8 +20,8 @@ from precisionbench.results.json_values import Json
 
 # The remedy where something else than an answer has come from a worker.
 STRAY_WRITES = (
-    "code of the model, the backend or a library of its writes to a file descriptor that is not "
-    "its own; run it with launcher='inline' to see where"
+    "the model, the backend or one of its libraries writes to a file descriptor that it did not "
+    "open; use the launcher 'inline' to see where"
 )
 # The step of preparing in which the backend is called for the first time.
 FIRST_CALL = "first call"
@@ -150,7 +150,7 @@ class TimeLimits:
     evidence_s: float = 60.0
     close_s: float = 10.0
     check_s: float = 60.0
-    call_factor: float = 20.0  # a call may take so many times as long as it should
+    call_factor: float = 20.0  # a call may take this many times its estimated duration
 
 
 LIMITS = TimeLimits()
@@ -210,7 +210,7 @@ class Request:
             return json_format.structured(answer, self.result)
         except Exception as exc:  # cattrs raises groups and the constructors' own errors
             raise WorkerError(
-                f"its worker process gave a broken answer ({self.title}: {one_line(exc)})",
+                f"its worker process sent an invalid answer ({self.title}: {one_line(exc)})",
                 STRAY_WRITES,
             ) from exc
 

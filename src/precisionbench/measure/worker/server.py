@@ -8,6 +8,7 @@ before torch is imported; whatever is printed, by native code too, goes to a fil
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import queue
@@ -109,7 +110,7 @@ class Server:
             arguments: of the method that answers it.
         """
         if (request := REQUESTS.get(name)) is None:
-            raise PrecisionBenchError(f"a worker answers no request {name!r}")
+            raise PrecisionBenchError(f"unknown worker request {name!r}")
         target = self.session if request.answered_by_session else self
         return json_format.unstructured(getattr(target, request.name)(**arguments))
 
@@ -169,6 +170,9 @@ class Server:
         self.launcher = InlineLauncher.on_device_of(self.workload, turn)
         if with_model:
             self._load_model()
+        for module in self.backend.imports:
+            with contextlib.suppress(*FOREIGN_ERRORS):  # `prepare` imports it again, and explains
+                importlib.import_module(module)
 
     def _load_model(self) -> None:
         """Copy the model; where memory is short, `open` tries again and says what would fit."""

@@ -114,8 +114,8 @@ class Session:
             agreement = compare_tensors(last, self.output)
         if differs(agreement, _STEADY_ERROR):
             self.output_capture.warn(
-                "the last call's output is not the first's: the model is random, keeps state, or "
-                "changes its inputs; agreement is that of the first call"
+                "the last call's output differs from the first's: the model is random, keeps "
+                "state, or changes its inputs; the numerical error is that of the first call"
             )
 
     def passes(self, call_s: float, capture: bool, leave_out: Sequence[str] = ()) -> Passes:
@@ -243,7 +243,7 @@ def opened(
         PreparationError: `prepare` failed.
         ExecutionError: the first call failed.
         OutOfMemoryError: it does not fit.
-        DeviceError: the device stopped answering.
+        DeviceError: the device stopped responding.
         StateLeakError: the plugin left torch patched.
     """
     with contextlib.ExitStack() as stack:
@@ -336,11 +336,11 @@ def _json_details(prepared: object, output: OutputCapture) -> dict[str, Json]:
         size = len(json.dumps(details))
     except FOREIGN_ERRORS as exc:  # not a mapping, or one that contains itself
         raise PreparationError(
-            f"its details cannot be kept ({one_line(exc)})",
-            "let it give a dict of plain values",
+            f"its details cannot be recorded ({one_line(exc)})",
+            "return a dict of plain values",
         ) from exc
     if size > _MOST_DETAILS:
-        output.warn(f"its details were not kept: they are {size / 1e6:.1f} MB, and at most 1 MB is")
+        output.warn(f"its details were not recorded: {size / 1e6:.1f} MB, and the limit is 1 MB")
         return {}
     return details
 

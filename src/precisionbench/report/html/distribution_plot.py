@@ -82,7 +82,7 @@ def samples_of(row: BackendResult) -> list[float]:
 
 
 def near_range(ordered: Sequence[float]) -> tuple[float, float]:
-    """The range of the samples without those that lie very far out.
+    """The range of the samples without extreme outliers.
 
     Args:
         ordered: at least one sample, in ascending order.

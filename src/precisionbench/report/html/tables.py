@@ -113,7 +113,7 @@ class LayerRow:
 
 @attrs.frozen
 class LayerTable:
-    """Layers of the reference row beside those of the others.
+    """Layers of the reference row next to those of the others.
 
     Attributes:
         rows: those of `opening` first; the longest of each row first.

@@ -25,7 +25,7 @@ WORDS = {
     parts.POINTWISE: "pointwise",
     parts.REDUCTION: "pooling and reductions",
     parts.OTHER: "other",
-    OUTSIDE: "outside of kernels",
+    OUTSIDE: "host overhead",
 }
 
 
@@ -89,7 +89,7 @@ def time_plot(
 ) -> TimePlot | None:
     """Seconds of a call by kernel class; None if no kernels were recorded.
 
-    The part of the latency outside of kernels, in which the device is idle, is a class of its own.
+    GPU idle, the part of the latency between kernels, is a class of its own.
 
     Args:
         data: the comparison.

@@ -111,7 +111,7 @@ def _checked(row: Sequence[object]) -> LedgerRow:
         fit = False
     if not fit:
         raise SpecError(
-            f"{row!r} is no row of a ledger",
+            f"{row!r} is not a row of a ledger",
             f"give (label, kind, factor, low, high) with a kind of {', '.join(KINDS)} and factors "
             "above 0",
         )

@@ -25,8 +25,10 @@ def too_short(context: RuleContext) -> RuleMatch | None:
         if any(region.pending for region in group):
             continue  # its time is another
         count, read_s = sum(r.count for r in group), sum(r.read_s for r in group)
+        is_counted = all(calls.count for region in group for calls in region.calls)
+        is_few = is_counted and count < _FEW_CALLS and read_s < _LONG_S
         is_repeated = len(group) >= _FEW_CALLS
-        if (count < _FEW_CALLS and read_s < _LONG_S) or (read_s < _SHORT_S and not is_repeated):
+        if is_few or (read_s < _SHORT_S and not is_repeated):
             short.append((group[0].end, count, read_s))
     if not short:
         return None

@@ -48,7 +48,7 @@ def dynamo_not_imported_by(mode: type) -> Iterator[None]:
     if original is None or "torch._dynamo" in sys.modules:
         yield
         return
-    # Where `torch._compile._disable_dynamo` looks for what it made at the first call.
+    # Where `torch._compile._disable_dynamo` keeps what it made at the first call.
     original.__dynamo_disable = original
     try:
         yield

@@ -49,7 +49,7 @@ def gradients_off(mode: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Let torch's operations on the CPU use so many threads within the context.
+    """Set the number of threads of torch's operations on the CPU within the context.
 
     Args:
         count: 1 or more.
