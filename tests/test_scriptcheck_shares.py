@@ -23,7 +23,7 @@ def test_calls_named_work_and_other_code_add_up_to_the_time_read():
     assert [(part.kind, pytest.approx(part.share)) for part in found.parts] == [
         ("torch.tensor()", 0.6),
         ("DataLoader", 0.15),
-        ("other code", 0.05),
+        ("operations and other code", 0.05),
     ]
     assert found.named == pytest.approx(0.6)  # data loading may be what is timed
 
