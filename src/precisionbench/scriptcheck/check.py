@@ -51,7 +51,7 @@ def check(
     """Run a benchmark script as it is, and report which validity rules it violates.
 
     The script runs in a process of its own, in the working directory, and its output goes to
-    standard error. Ctrl-C ends it; what was observed until then is reported.
+    stderr. Ctrl-C ends it; what was observed until then is reported.
 
     Args:
         script: a Python file.

@@ -1,6 +1,6 @@
 """What a piece of source calls and reads: pure functions of a syntax tree.
 
-Work that is no module's is found in this way. A hook on each operation of torch would take about as
+Work outside of modules is found in this way. A hook on each operation of torch would take about as
 long as a small operation itself, and would change what torch.compile does.
 """
 

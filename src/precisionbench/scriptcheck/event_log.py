@@ -1,4 +1,4 @@
-"""Records in order what happens while a script runs: readings, and what lies between them.
+"""Records in order what happens while a script runs: readings, and what happens between them.
 
 Its methods run inside the script's own timed regions, so each of them is short. Threads count in
 entries of their own, so that none needs to wait for another.
@@ -235,7 +235,7 @@ class EventLog:
         return len(self._timings)
 
     def mark_warm_ups(self, timings: Iterable[tuple[int, int]]) -> None:
-        """Record that these differences are no results.
+        """Record that these differences belong to a warm-up.
 
         Args:
             timings: the two readings of each.

@@ -6,6 +6,8 @@ import attrs
 
 from precisionbench.display import Shown
 
+LOADING = "DataLoader"  # the kind of work of the host, and of child processes, that loads data
+
 
 @attrs.frozen(repr=False)
 class Place(Shown):

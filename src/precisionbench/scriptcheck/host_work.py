@@ -1,4 +1,4 @@
-"""Times work of the host that is no model's: conversions, copies, data loading and pauses.
+"""Times work of the host outside of models: conversions, copies, data loading and pauses.
 
 Only what happens in the main thread and outside of models, and of that only the time in which the
 device has nothing to do: the rest costs a timing nothing, or is part of the model. torch is not
@@ -15,8 +15,8 @@ from time import perf_counter
 from typing import Any
 
 from precisionbench.scriptcheck.event_log import EventLog
+from precisionbench.scriptcheck.events import LOADING
 
-LOADING = "DataLoader"
 _TO_TENSOR = ("tensor", "as_tensor", "from_numpy")
 _RANDOM = ("rand", "randn", "randint")
 _FROM_TENSOR = ("tolist", "numpy", "item", "cpu", "cuda", "to")

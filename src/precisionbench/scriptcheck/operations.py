@@ -1,6 +1,6 @@
 """Finds the operations of torch that a script has timed without calling a module.
 
-It reads the source of the timed lines and looks up the names there in the frame that has just
+It reads the source of the timed lines and resolves the names there in the frame that has just
 computed the time: nothing is done while the clock runs. Functions of the script that are called
 there are followed.
 """
@@ -199,7 +199,7 @@ class _Finder:
         return "" if name in _NO_WORK else name
 
     def _add_tensors(self, values: list[Any], names: Any, stored: frozenset[str]) -> None:
-        """Add tensors that are no results of the same code; the first is data."""
+        """Add tensors that are not results of the same code; the first is data."""
         for position, (value, name) in enumerate(zip(values, names, strict=True)):
             if name.partition(".")[0] in stored:
                 continue

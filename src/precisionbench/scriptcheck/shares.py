@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import attrs
 
 from precisionbench.diagnosis.findings import Number
-from precisionbench.scriptcheck.events import Place
-from precisionbench.scriptcheck.host_work import LOADING
+from precisionbench.scriptcheck.events import LOADING, Place
 from precisionbench.scriptcheck.timed_regions import TimedRegion
 
 OTHER = "operations and other code"

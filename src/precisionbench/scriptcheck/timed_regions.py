@@ -147,7 +147,7 @@ def _unsubtracted_in(observations: Observations, thread: int) -> Iterator[Timing
     """Such readings by one thread.
 
     Lines whose readings are subtracted elsewhere need no such pair, and where a pair of lines comes
-    in both orders, the first is the timing and the other what lies between two timings.
+    in both orders, the first is the timing and the other what happens between two timings.
     """
     readings = observations.readings
     places = {(readings[t.start].place, readings[t.end].place) for t in observations.timings}

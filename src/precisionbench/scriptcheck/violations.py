@@ -30,7 +30,7 @@ class Violation(Shown):
 
     Attributes:
         gate: name of the rule.
-        number: of the rule in the catalogue of causes; empty if it has none.
+        number: of the rule in the list of causes; empty if it has none.
         title: what is wrong, in a few words.
         status: `confirmed` if the run showed it, `suspected` if only the source says so or the
             script may have dealt with it.

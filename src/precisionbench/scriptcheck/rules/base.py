@@ -86,7 +86,7 @@ class Rule:
 
     Attributes:
         name: of the rule, and of its section in the documentation.
-        number: in the catalogue of causes; empty if the rule has none.
+        number: in the list of causes; empty if the rule has none.
         title: what is wrong when the rule is violated.
         remedy: what to do, in a sentence.
         detect: returns a match if the rule is violated, else None.

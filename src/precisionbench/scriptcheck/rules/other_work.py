@@ -31,7 +31,7 @@ def mostly_other_work(context: RuleContext) -> RuleMatch | None:
 
 
 def other_work_notes(context: RuleContext) -> Iterator[str]:
-    """Notes on timings of which a good part is no model, where that is no problem by itself.
+    """Notes on timings of which a good part is not the model, without being a problem.
 
     Args:
         context: what was observed and read.
@@ -42,7 +42,7 @@ def other_work_notes(context: RuleContext) -> Iterator[str]:
 
 
 def _large(context: RuleContext) -> Iterator[tuple[list[TimedRegion], Shares]]:
-    """Timings with much work that is no model."""
+    """Timings with much work outside of models."""
     for group in by_place(context.regions):
         found = shares(group)
         if found is None:

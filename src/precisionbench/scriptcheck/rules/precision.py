@@ -50,7 +50,7 @@ def _timed_in_tf32(context: RuleContext) -> list[tuple[TimedRegion, Model]]:
 
 
 def _compares_precisions(context: RuleContext) -> bool:
-    """Whether something was timed that is no plain float32 model, beside one that is."""
+    """Whether something else was timed beside a plain float32 model."""
     return len({_is_plain_float32(calls, model) for _, calls, model in context.timed_calls}) > 1
 
 
