@@ -75,7 +75,11 @@ class ModelRegistry:
         parameter = self._first_parameter(module)
         device_type = "cpu" if parameter is None else parameter.device.type
         self._patches.update_if_sample_changed()
-        state = None if parameter is None else (parameter.dtype, device_type, *_tf32_settings(device_type))
+        state = (
+            None
+            if parameter is None
+            else (parameter.dtype, device_type, *_tf32_settings(device_type))
+        )
         known, number = self._numbers.get((id(module), state, self._patches.epoch), (None, -1))
         if known is None or known() is not module:
             number = self._new_number(module, parameter, state, line)
