@@ -137,12 +137,12 @@ def test_earlier_work_in_a_timing_is_named(check_simulated):
 
 
 def test_host_work_counts_only_while_the_device_is_idle(check_simulated):
-    overlapped = SYNCHRONIZED.replace("20):\n    model(x)", "20):\n    model(x)\n    sleep(0.05)")
+    overlapped = SYNCHRONIZED.replace("20):\n    model(x)", "20):\n    model(x)\n    sleep(0.01)")
     overlapped = overlapped.replace("import torch\n", "import torch\nfrom time import sleep\n", 1)
     check = check_simulated(overlapped.replace("0.005", "0.1"))
     assert check.breaches == ()
     assert check.timed[0].other_work[0].value == 0
-    idle = overlapped.replace("sleep(0.05)", "synchronize()\n    sleep(0.05)")
+    idle = overlapped.replace("sleep(0.01)", "synchronize()\n    sleep(0.01)")
     (violation,) = check_simulated(idle).broken
     assert violation.gate == "mostly-other-work"
     assert violation.evidence[0].name == "time.sleep() at script.py:20"

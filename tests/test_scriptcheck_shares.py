@@ -127,4 +127,3 @@ def test_compilation_in_the_timed_calls_is_a_problem_for_all_its_causes(check_sc
     check = check_script(by_shape)
     assert confirmed(check) == ["new-shapes"]
     assert check.breaches[0].evidence[-1].value == 6
-    assert check_script(RECOMPILED.replace("compiled(x, i)", "compiled(x, 0)")).broken == ()
