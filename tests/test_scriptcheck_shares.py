@@ -96,6 +96,9 @@ torch.jit.script(net)(x)
 torch.export.export(net, (x,))
 assert pickle.loads(pickle.dumps(torch.tensor)) is torch.tensor
 copy.deepcopy(net)
+with torch.device("meta"):
+    made = torch.rand(2), torch.randint(0, 2, (3,)), torch.tensor([1.0]), torch.as_tensor(2.0)
+assert all(tensor.is_meta for tensor in made)
 """
     check = check_script(source)
     assert (check.ending.kind, check.ending.says) == ("finished", "")
