@@ -82,6 +82,19 @@ def test_a_loop_until_a_time_is_no_timing_in_a_script_given_by_its_absolute_path
     assert check_simulated(source, str(tmp_path / "s.py")).breaches == ()
 
 
+def test_a_loop_until_a_time_in_a_module_of_the_author_is_no_timing(check_simulated, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import time\n\ndef warm_up(function, seconds=0.05):\n"
+        "    deadline = time.perf_counter() + seconds\n"
+        "    while time.perf_counter() < deadline:\n        function()\n"
+    )
+    source = SYNCHRONIZED.replace("import torch\n", "import torch\nfrom mine import warm_up\n", 1)
+    source = source.replace(
+        "synchronize()\nstart", "warm_up(lambda: model(x))\nsynchronize()\nstart"
+    )
+    assert check_simulated(source).breaches == ()
+
+
 def test_timeit_is_observed(check_simulated):
     source = SYNCHRONIZED.partition("start = now()")[0]
     source += "import timeit\nprint(timeit.timeit(lambda: model(x), number=20))\n"
