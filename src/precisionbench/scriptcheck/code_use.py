@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import attrs
 
@@ -31,7 +32,9 @@ class Use:
         name: dotted name of the function, such as `F.linear`, or of an operator, such as `matmul`;
             empty if the function is an expression.
         method: the method's name if the function is an attribute of something; else empty.
-        operands: dotted names of the values that it is given, in order; empty for an expression.
+        operands: dotted names of the values that it is given, in order, with a star before one
+            that is unpacked; empty for an expression.
+        keywords: how many of these are given by keyword, the last ones.
         is_operator: whether it is an operator.
         ranges: for each loop around it what `range` is given, a number or a dotted name, or the
             name of what it runs over; None for any other loop.
@@ -40,6 +43,7 @@ class Use:
     name: str
     method: str
     operands: tuple[str, ...]
+    keywords: int
     is_operator: bool
     ranges: tuple[int | str | None, ...]
 
@@ -69,7 +73,41 @@ def code_use(source: str, first: int, last: int) -> CodeUse:
     tree = _parsed(source)
     if tree is None:
         return CodeUse()
-    inside = [n for n in ast.walk(tree) if first <= getattr(n, "lineno", 0) <= last]
+    return _used([n for n in ast.walk(tree) if first <= getattr(n, "lineno", 0) <= last])
+
+
+@functools.lru_cache(maxsize=512)
+def function_use(source: str, name: str, line: int) -> CodeUse:
+    """What the body of a function uses.
+
+    Args:
+        source: of the whole file.
+        name: of the function; `<lambda>` for all lambdas on the line.
+        line: its first line, that of the first decorator if it has any.
+    """
+    tree = _parsed(source)
+    kinds = ast.Lambda if name == "<lambda>" else (ast.FunctionDef, ast.AsyncFunctionDef)
+    functions = [n for n in ast.walk(tree) if isinstance(n, kinds)] if tree else []
+    inside = [
+        node
+        for function in functions
+        if _first_line(function) == line and getattr(function, "name", name) == name
+        for part in _body(function)
+        for node in ast.walk(part)
+    ]
+    return _used(inside)
+
+
+def _first_line(function: Any) -> int:
+    lines = [function.lineno, *(part.lineno for part in getattr(function, "decorator_list", ()))]
+    return int(min(lines))
+
+
+def _body(function: Any) -> list[ast.AST]:
+    return [function.body] if isinstance(function, ast.Lambda) else function.body
+
+
+def _used(inside: list[ast.AST]) -> CodeUse:
     loops = [node for node in inside if isinstance(node, _LOOPS)]
     uses = [use for node in inside if (use := _use(node, loops)) is not None]
     return CodeUse(tuple(uses), frozenset(_stored(inside)))
@@ -85,8 +123,10 @@ def with_body(source: str, line: int) -> tuple[int, int] | None:
     """
     tree = _parsed(source)
     for node in ast.walk(tree) if tree else ():
-        if isinstance(node, ast.With) and node.lineno <= line <= node.body[0].lineno:
-            return node.body[0].lineno, node.body[-1].end_lineno or node.body[-1].lineno
+        if isinstance(node, ast.With):
+            first = node.body[0].lineno
+            if node.lineno <= line < max(first, node.lineno + 1):
+                return first, node.body[-1].end_lineno or node.body[-1].lineno
     return None
 
 
@@ -103,16 +143,24 @@ def _use(node: ast.AST, loops: Sequence[ast.AST]) -> Use | None:
     ranges = tuple(_range(loop) for loop in loops if _contains(loop, node))
     if isinstance(node, ast.Call):
         method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-        operands = tuple(_dotted(_value(argument)) for argument in node.args)
-        return Use(_dotted(node.func), method, operands, False, ranges)
+        given = [*node.args, *(keyword.value for keyword in node.keywords)]
+        operands = tuple(_operand(argument) for argument in given)
+        return Use(_dotted(node.func), method, operands, len(node.keywords), False, ranges)
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        operands = _dotted(node.left), _dotted(node.right)
-        return Use(_OPERATORS[type(node.op)], "", operands, True, ranges)
+        operands = _operand(node.left), _operand(node.right)
+        return Use(_OPERATORS[type(node.op)], "", operands, 0, True, ranges)
     return None
 
 
-def _value(argument: ast.expr) -> ast.expr:
-    return argument.value if isinstance(argument, ast.Starred) else argument
+def _operand(node: ast.expr) -> str:
+    """The name of a value, or of that of which it is a method's result or a part, as in `x.t()`."""
+    if isinstance(node, ast.Starred):
+        return f"*{_dotted(node.value)}"
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return _operand(node.func.value)
+    if isinstance(node, ast.Subscript):
+        return _operand(node.value)
+    return _dotted(node)
 
 
 def _dotted(node: ast.AST) -> str:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from precisionbench.scriptcheck.device import DeviceMonitor
 
 _MOST_READINGS = 20_000
+_LINES_KEPT = 3  # of the stack of a reading: it may be in a helper
 _MOST_OVERLAPPING = 1_000  # of one kind and line between two readings: each keeps a marker
 
 
@@ -165,7 +166,7 @@ class EventLog:
         self.is_in_host_work = False
         self.device: DeviceMonitor | None = None
         self.observer_error = ""
-        self._readings: list[tuple[str, Line, float, bool | None, int]] = []
+        self._readings: list[tuple[str, list[Line], float, bool | None, int]] = []
         self._markers: list[Any] = []
         self._spans = [_OpenSpan()]
         self._timings: list[tuple[int, int, float, Line, int]] = []
@@ -199,7 +200,8 @@ class EventLog:
         device = self.device if query_device else None
         pending = device.pending() if device else None
         marker = device.marker() if device else None
-        reading = (clock, self.frames.line(frame), at_s, pending, get_ident())
+        lines = self.frames.lines(frame, _LINES_KEPT) or [("?", 0)]
+        reading = (clock, lines, at_s, pending, get_ident())
         with self._lock:
             self._markers.append(marker)
             self._readings.append(reading)
@@ -242,8 +244,8 @@ class EventLog:
         """
         self._warm_ups.update(timings)
 
-    def line_of_reading(self, number: int) -> Line:
-        """The line of a reading.
+    def lines_of_reading(self, number: int) -> list[Line]:
+        """The line of a reading, and those that led to it, the innermost first.
 
         Args:
             number: the reading's.
@@ -352,10 +354,7 @@ class EventLog:
         threads = _Numbers()
         return Observations(
             models,
-            tuple(
-                Reading(clock, place_of(line), at_s, pending, threads[thread], self._pending_s(n))
-                for n, (clock, line, at_s, pending, thread) in enumerate(list(self._readings))
-            ),
+            tuple(self._reading(n, threads) for n in range(len(self._readings))),
             tuple(span.frozen(threads, self.device) for span in list(self._spans)),
             tuple(self._timing(*timing) for timing in list(self._timings)),
             ending,
@@ -365,8 +364,11 @@ class EventLog:
             self.observer_error,
         )
 
-    def _pending_s(self, number: int) -> float | None:
-        return None if self.device is None else self.device.pending_s(self._markers[number])
+    def _reading(self, number: int, threads: dict[int, int]) -> Reading:
+        clock, lines, at_s, pending, thread = self._readings[number]
+        device, place = self.device, place_of(lines[0])
+        pending_s = None if device is None else device.pending_s(self._markers[number])
+        return Reading(clock, place, at_s, pending, threads[thread], pending_s)
 
     def _timing(self, start: int, end: int, read_s: float, line: Line, _: int) -> Timing:
         device_s = None

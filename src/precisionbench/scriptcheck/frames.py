@@ -67,11 +67,21 @@ class UserFrames:
         Args:
             frame: where to start.
         """
-        while frame is not None:
+        return next(iter(self.lines(frame, 1)), ("?", 0))
+
+    def lines(self, frame: FrameType | None, most: int) -> list[Line]:
+        """The lines of the user's code on the stack of a frame, the innermost first.
+
+        Args:
+            frame: where to start.
+            most: number of lines.
+        """
+        found: list[Line] = []
+        while frame is not None and len(found) < most:
             if self.contains(frame) and frame.f_code.co_filename != TIMEIT:
-                return frame.f_code.co_filename, frame.f_lineno
+                found.append((frame.f_code.co_filename, frame.f_lineno))
             frame = frame.f_back
-        return "?", 0
+        return found
 
 
 def place_of(line: Line) -> Place:

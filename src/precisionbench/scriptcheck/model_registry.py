@@ -108,14 +108,16 @@ class ModelRegistry:
         """The number of a function, for these dtypes and this device, and the type of the device.
 
         Args:
-            function: what was called.
+            function: what was called; for operations the line of the second reading.
             name: of the function.
             kind: as in `Model.kind`.
             tensors: that it was given.
             line: that called it.
         """
+        is_line = isinstance(function, tuple)
         device = next((tensor.device for tensor in tensors), None)
-        key = (id(function), name, device, frozenset(tensor.dtype for tensor in tensors))
+        dtypes = frozenset(tensor.dtype for tensor in tensors)
+        key = (function if is_line else id(function), name, device, dtypes)
         with self._lock:
             if key not in self._function_numbers:
                 self._function_numbers[key] = len(self._models), function  # keeps its id its own

@@ -177,10 +177,10 @@ class Observer:
             return
         self._searches += 1
         try:
-            line = self._log.line_of_reading(end)
-            found = find_operations(self._log.line_of_reading(start), line, frame, self._log.frames)
+            first, last = self._log.lines_of_reading(start), self._log.lines_of_reading(end)
+            found = find_operations(first, last, frame, self._log.frames)
             if found is not None:
-                key = self._operations_key(found, line)
+                key = self._operations_key(found, last[0])
                 self._log.add_operations(end, key, found.count)
         except Exception as exc:  # an error of ours must not reach the script
             self._log.observer_error = one_line(exc)

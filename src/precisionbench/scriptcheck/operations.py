@@ -10,14 +10,15 @@ from __future__ import annotations
 import builtins
 import functools
 import linecache
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from inspect import getattr_static
 from types import FrameType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import attrs
 import torch
 
-from precisionbench.scriptcheck.code_use import CodeUse, Use, code_use, with_body
+from precisionbench.scriptcheck.code_use import CodeUse, Use, code_use, function_use, with_body
 from precisionbench.scriptcheck.frames import TIMEIT, Line, UserFrames
 
 _TIMEIT_LOOP = "for _i in _it:"
@@ -40,6 +41,8 @@ _NO_WORK = frozenset(
     set_num_threads get_num_threads compile load save synchronize record elapsed_time
     """.split()  # noqa: SIM905, a list of as many lines would be
 )
+# Methods of tensors by whose name a call on something unknown is taken for an operation.
+_METHODS = frozenset(dir(torch.Tensor)) - frozenset((*dir(list), *dir(dict), *dir(str)))
 _MISSING = object()
 
 
@@ -63,62 +66,63 @@ class Operations:
 
 
 def find_operations(
-    start: Line, end: Line, frame: FrameType, frames: UserFrames
+    start: Sequence[Line], end: Sequence[Line], frame: FrameType, frames: UserFrames
 ) -> Operations | None:
     """The operations between two readings.
 
     Args:
-        start: the line of the first reading.
-        end: the line of the second.
+        start: the line of the first reading, and those that led to it.
+        end: the same of the second.
         frame: that has computed their difference.
         frames: which frames are the user's.
 
     Returns:
         The operations; None if none were found.
     """
-    region = _region(start, end, frame, frames)
-    if region is None:
-        return None
-    code, scope = region
-    finder = _Finder(frames)
-    finder.add(code, scope, 1, 0)
-    if not finder.names or not finder.tensors:
-        return None
-    return finder.found(tuple(_tensors_of(code.stored, scope)))
+    for code, scope in _regions(start, end, frame, frames):
+        finder = _Finder(frames)
+        finder.add(code, scope, 1, 0)
+        if finder.names and finder.tensors:
+            return finder.found(tuple(_tensors_of(code.stored, scope)))
+    return None
 
 
-def _region(
-    start: Line, end: Line, frame: FrameType | None, frames: UserFrames
-) -> tuple[CodeUse, _Scope] | None:
-    """What the timed lines use, and the names there.
+def _regions(
+    start: Sequence[Line], end: Sequence[Line], frame: FrameType | None, frames: UserFrames
+) -> Iterator[tuple[CodeUse, _Scope]]:
+    """What the timed lines may use, and the names there, the innermost frame first.
 
-    Those between the readings, if one frame has read both; else the readings are in a context
-    manager, and the lines are the body of the `with` statement.
+    The lines between the readings, or between the calls that led to them; or the body of a `with`
+    statement, where its context manager reads the clock.
     """
     while frame is not None:
         file = frame.f_code.co_filename
         if file == TIMEIT:
-            return _statement(frame)
-        if frames.contains(frame):
-            lines = {line for _, _, line in frame.f_code.co_lines() if line}
-            has_both = file == start[0] == end[0] and {start[1], end[1]} <= lines
-            source = "".join(linecache.getlines(file))
-            body = (start[1], end[1]) if has_both else with_body(source, frame.f_lineno)
-            if body is not None:
-                return code_use(source, *body), _Scope(frame.f_locals, frame.f_globals)
+            yield from _statement(frame)
+        elif frames.contains(frame):
+            lines = {(file, line) for _, _, line in frame.f_code.co_lines() if line}
+            first = next((line for line in start if line in lines), None)
+            last = next((line for line in end if line in lines), None)
+            source, scope = _source(file), _Scope(frame.f_locals, frame.f_globals)
+            if first and last and first <= last:
+                yield code_use(source, first[1], last[1]), scope
+            if (body := with_body(source, frame.f_lineno)) is not None:
+                yield code_use(source, *body), scope
         frame = frame.f_back
-    return None
 
 
-def _statement(frame: FrameType) -> tuple[CodeUse, _Scope] | None:
+def _source(file: str) -> str:
+    return "".join(linecache.getlines(file))
+
+
+def _statement(frame: FrameType) -> Iterator[tuple[CodeUse, _Scope]]:
     """The statement of `timeit.Timer`, from the loop around it on."""
     caller = frame.f_back.f_locals if frame.f_back else {}
     lines = str(getattr(caller.get("self"), "src", "")).splitlines()
     loops = [number for number, line in enumerate(lines, 1) if _TIMEIT_LOOP in line]
-    if not loops:
-        return None
     local = {**frame.f_locals, "_it": caller.get("number")}
-    return code_use("\n".join(lines), loops[0], len(lines)), _Scope(local, frame.f_globals)
+    for loop in loops[:1]:
+        yield code_use("\n".join(lines), loop, len(lines)), _Scope(local, frame.f_globals)
 
 
 @attrs.frozen
@@ -135,9 +139,16 @@ class _Scope:
         for name in attributes:
             if isinstance(value, ModuleType):
                 value = getattr(value, name, _MISSING)
-            else:  # no descriptor of the script's may run
-                value = getattr(value, "__dict__", {}).get(name, _MISSING)
+            else:
+                value = _attribute(value, name)
         return value
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    """An attribute of an object, or a method of its class; no property of the script's is run."""
+    found = getattr(owner, "__dict__", {}).get(name, _MISSING)
+    method = getattr_static(type(owner), name, None) if found is _MISSING else None
+    return MethodType(method, owner) if isinstance(method, FunctionType) else found
 
 
 class _Finder:
@@ -176,66 +187,85 @@ class _Finder:
 
     def _add_use(self, use: Use, code: CodeUse, scope: _Scope, count: int, depth: int) -> None:
         receiver = "" if use.is_operator else use.name.rpartition(".")[0]
-        operands = [scope.get(name) if name else _MISSING for name in use.operands]
         owner = scope.get(receiver) if receiver else _MISSING
-        function = _MISSING if use.is_operator else scope.get(use.name)
-        if name := self._operation(use, function, owner, operands):
+        function, bound = _unwrapped(_MISSING if use.is_operator else scope.get(use.name))
+        given = list(_operands(use, scope, code.stored))
+        if name := self._operation(use, function, owner, given):
             self.names[name] = None
             self._counts.append(count)
-        values = [owner, *operands] if isinstance(owner, torch.Tensor) else operands
-        names = [receiver, *use.operands] if isinstance(owner, torch.Tensor) else use.operands
-        self._add_tensors(values, names, code.stored)
-        if depth < _MOST_DEPTH and not name:
-            self._follow(function, count, depth)
+        elif depth < _MOST_DEPTH and self._is_followed(function):
+            values = [*bound, *given[: len(given) - use.keywords]]
+            self._follow(function, values, count, depth)
+            return
+        is_result = receiver.partition(".")[0] in code.stored
+        is_method = isinstance(owner, torch.Tensor) and not is_result
+        self._add_tensors([*([owner] if is_method else bound), *given])
 
     def _operation(self, use: Use, function: Any, owner: Any, operands: list[Any]) -> str:
         """The name of the operation that a use is; empty if it is none."""
         if use.is_operator:
             return use.name if any(isinstance(v, torch.Tensor) for v in operands) else ""
         is_method = isinstance(owner, torch.Tensor) or (
-            owner is _MISSING and function is _MISSING and hasattr(torch.Tensor, use.method)
+            owner is _MISSING and function is _MISSING and use.method in _METHODS
         )
         name = use.method if is_method else _name_in_torch(function)
         return "" if name in _NO_WORK else name
 
-    def _add_tensors(self, values: list[Any], names: Any, stored: frozenset[str]) -> None:
-        """Add tensors that are not results of the same code; the first is data."""
-        for position, (value, name) in enumerate(zip(values, names, strict=True)):
-            if name.partition(".")[0] in stored:
-                continue
-            for tensor in _tensors(value):
+    def _add_tensors(self, values: list[Any]) -> None:
+        """Add tensors that are given to something; the first is data."""
+        for position, value in enumerate(values):
+            for number, tensor in enumerate(_tensors(value)):
                 self.tensors[id(tensor)] = tensor
-                if position == 0 and not isinstance(tensor, torch.nn.Parameter):
+                is_data = not isinstance(tensor, torch.nn.Parameter)
+                if position == number == 0 and is_data:
                     self._inputs.setdefault(id(tensor), tensor)
-                    position = 1  # of a tuple, only the first
 
-    def _follow(self, function: Any, count: int, depth: int) -> None:
-        """Add what a function of the script uses."""
-        while isinstance(function, (functools.partial, MethodType)):
-            if isinstance(function, functools.partial):
-                self._add_tensors(list(function.args), ["?"] * len(function.args), frozenset())
-                function = function.func
-            else:
-                function = function.__func__
-            if name := _name_in_torch(function):
-                self.names[name] = None
-                self._counts.append(count)
-        if not isinstance(function, FunctionType) or not self._frames.is_user_code(
-            function.__code__
-        ):
-            return
+    def _is_followed(self, function: Any) -> bool:
+        is_function = isinstance(function, FunctionType)
+        return is_function and self._frames.is_user_code(function.__code__)
+
+    def _follow(self, function: FunctionType, values: list[Any], count: int, depth: int) -> None:
+        """Add what a function of the script uses.
+
+        Args:
+            function: of the script.
+            values: of its first parameters, as far as they are known.
+            count: how often it ran; 0 if unknown.
+            depth: of calls.
+        """
         code = function.__code__
-        lines = [line for _, _, line in code.co_lines() if line]
-        use = code_use("".join(linecache.getlines(code.co_filename)), min(lines), max(lines))
-        self.add(use, _Scope(_closure(function), function.__globals__), count, depth + 1)
+        use = function_use(_source(code.co_filename), code.co_name, code.co_firstlineno)
+        parameters = code.co_varnames[: code.co_argcount]
+        known = dict.fromkeys(parameters, _MISSING) | dict(zip(parameters, values, strict=False))
+        # A parameter that is assigned to has its first value where it is read first.
+        use = attrs.evolve(use, stored=use.stored - set(parameters))
+        cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
+        closure = {name: _content(cell) for name, cell in cells}
+        self.add(use, _Scope(closure | known, function.__globals__), count, depth + 1)
 
 
-def _closure(function: FunctionType) -> dict[str, Any]:
-    """The names that a function has from where it was defined, and its parameters, unknown."""
-    code = function.__code__
-    parameters = dict.fromkeys(code.co_varnames[: code.co_argcount], _MISSING)
-    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
-    return {**parameters, **{name: _content(cell) for name, cell in cells}}
+def _unwrapped(function: Any) -> tuple[Any, list[Any]]:
+    """A function without the `partial`, method or object around it, and what these give it."""
+    given: list[Any] = []
+    for _ in range(_MOST_DEPTH):
+        if isinstance(function, functools.partial):
+            function, given = function.func, [*function.args, *given]
+        elif isinstance(function, MethodType):
+            function, given = function.__func__, [function.__self__, *given]
+        elif isinstance(call := getattr_static(type(function), "__call__", None), FunctionType):
+            function, given = call, [function, *given]
+    return function, given
+
+
+def _operands(use: Use, scope: _Scope, stored: frozenset[str]) -> Iterator[Any]:
+    """The values that a use is given; `_MISSING` for what is unknown or assigned in this code."""
+    for name in use.operands:
+        root = name.lstrip("*").partition(".")[0]
+        value = _MISSING if not root or root in stored else scope.get(name.lstrip("*"))
+        if name.startswith("*") and isinstance(value, (list, tuple)):
+            yield from value
+        else:
+            yield value
 
 
 def _content(cell: Any) -> Any:

@@ -1,8 +1,7 @@
 """Hooks on tools that time a function by themselves, warm-up included.
 
 `timeit` and `torch.utils.benchmark` run a statement in code of their own, whose readings are
-recorded as the script's; what they time to choose a number of loops, or to warm up, is not a
-result.
+recorded as the script's; what they time to choose a number of loops, or to warm up, does not count.
 Tools that take a function (`triton.testing.do_bench`, pytest-benchmark) are recorded as one timing
 from their second call of it on.
 """
