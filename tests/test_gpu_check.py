@@ -139,6 +139,19 @@ def test_tf32_is_detected_and_only_suspected_if_requested(here):
     assert (violation.gate, violation.status) == ("tf32-baseline", FindingStatus.SUSPECTED)
 
 
+def test_a_model_that_is_timed_with_and_without_tf32_is_in_tf32_only_once(here):
+    if torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("this GPU has no TF32")
+    loop = """model = build()
+for name, allowed in [("TF32", True), ("Float32", False)]:
+    torch.backends.cudnn.allow_tf32 = allowed
+    timed(name, model, full)
+"""
+    check = checked(SYNCHRONIZED.replace('timed("Float32", build(), full)', loop))
+    assert check.models == 2
+    assert all(violation.evidence[0].value == 1 for violation in check.breaches)
+
+
 @pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
 def test_correct_scripts_of_all_styles_pass_on_a_gpu(here, style):
     check = checked(style.correct)

@@ -200,7 +200,7 @@ def regions(
         tuple(Timing(a, b, b - a, None, place or Place("s.py", 100 + b)) for a, b in timings),
         Ending("finished", 0),
     )
-    found = find_regions(observations, frozenset({101}), "s.py")
+    found = find_regions(observations, frozenset({Place("s.py", 101)}))
     return [(region.start.line, region.end.line) for region in found]
 
 

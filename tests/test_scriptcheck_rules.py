@@ -153,7 +153,7 @@ def timed_once_on_a_gpu(model: Model, calls: Calls, source: str = "") -> RuleCon
         Ending("finished", 0),
         gpu="GPU",
     )
-    regions = find_regions(observations, frozenset(), "s.py")
+    regions = find_regions(observations, frozenset())
     return RuleContext(observations, regions, analyze(source, "s.py"))
 
 
@@ -215,7 +215,7 @@ class TestTf32:
             models=(GPU_MODEL, half),
             spans=(Span(), Span((GPU_CALLS, half_calls)), Span()),
         )
-        regions = find_regions(observations, frozenset(), "s.py")
+        regions = find_regions(observations, frozenset())
         (violation,) = violations(RuleContext(observations, regions, StaticFindings()))
         assert violation.gate == "tf32-baseline"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 from collections.abc import Iterator, Sequence
 from importlib.util import decode_source
@@ -14,13 +15,13 @@ from precisionbench._internal.paths import quoted, usable_path
 from precisionbench._internal.termination import terminated_in_order
 from precisionbench.display import TableResult
 from precisionbench.errors import SpecError
-from precisionbench.scriptcheck.events import Observations
+from precisionbench.scriptcheck.events import Observations, Place
 from precisionbench.scriptcheck.frames import place_of
 from precisionbench.scriptcheck.notes import notes
 from precisionbench.scriptcheck.rules import RuleContext, violations
 from precisionbench.scriptcheck.script_process import BOOT, observe
 from precisionbench.scriptcheck.shares import shares
-from precisionbench.scriptcheck.static_analysis import analyze
+from precisionbench.scriptcheck.static_analysis import StaticFindings, analyze
 from precisionbench.scriptcheck.text import summary, to_text
 from precisionbench.scriptcheck.timed_regions import TimedRegion, by_place, find_regions
 from precisionbench.scriptcheck.violations import CheckData, TimedModel
@@ -85,7 +86,7 @@ def evaluate(script: str, source: str, observations: Observations) -> Check:
     """
     file = place_of((script, 0)).file
     static = analyze(source, file)
-    regions = find_regions(observations, static.compared_lines, file)
+    regions = find_regions(observations, _compared_places(file, static, observations))
     context = RuleContext(observations, regions, static)
     return Check(
         script=script,
@@ -97,6 +98,17 @@ def evaluate(script: str, source: str, observations: Observations) -> Check:
         torch=observations.torch,
         notes=notes(context),
     )
+
+
+def _compared_places(
+    file: str, static: StaticFindings, observations: Observations
+) -> frozenset[Place]:
+    """Lines that only compare a reading, in the script and in its author's modules."""
+    places = [Place(file, line) for line in static.compared_lines]
+    for other in {reading.place.file for reading in observations.readings} - {file}:
+        found = analyze("".join(linecache.getlines(other)), other)
+        places += [Place(other, line) for line in found.compared_lines]
+    return frozenset(places)
 
 
 def _source(name: str) -> str:

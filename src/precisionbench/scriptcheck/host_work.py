@@ -40,8 +40,11 @@ def hook_host_work(log: EventLog) -> None:
         log: records them.
     """
     import torch
+    from torch.utils._device import _device_constructors
     from torch.utils.data import dataloader
 
+    _device_constructors()  # torch keeps these functions themselves, for `with torch.device(...)`
+    torch.overrides.get_ignored_functions()
     is_compiling = torch.compiler.is_compiling
     for name in (*_TO_TENSOR, *_RANDOM):
         original = getattr(torch, name)

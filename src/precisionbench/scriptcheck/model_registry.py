@@ -41,7 +41,8 @@ _MOST_KEPT_BYTES = 1 << 26
 class ModelRegistry:
     """The models that a script has called.
 
-    A model counts again when its precision or device changes, or the patches of torch do.
+    A model counts again when its precision or device changes, or the patches of torch or its
+    settings of TF32 do.
 
     Args:
         device: selects the device that models run on.
@@ -74,7 +75,11 @@ class ModelRegistry:
         parameter = self._first_parameter(module)
         device_type = "cpu" if parameter is None else parameter.device.type
         self._patches.update_if_sample_changed()
-        state = None if parameter is None else (parameter.dtype, device_type)
+        state = (
+            None
+            if parameter is None
+            else (parameter.dtype, device_type, *_tf32_settings(device_type))
+        )
         known, number = self._numbers.get((id(module), state, self._patches.epoch), (None, -1))
         if known is None or known() is not module:
             number = self._new_number(module, parameter, state, line)
@@ -232,6 +237,16 @@ def _tf32_of_names(names: str) -> tuple[str, ...]:
     return tuple(
         kind for kind in tf32_operations() if any(part.startswith(kinds[kind]) for part in parts)
     )
+
+
+def _tf32_settings(device_type: str) -> tuple[object, ...]:
+    """Torch's settings of TF32 in a form that is cheap to read at each call."""
+    if device_type != "cuda":
+        return ()
+    precision = getattr(torch._C, "_get_fp32_precision_getter", None)
+    if precision is not None:
+        return precision("cuda", "matmul"), precision("cuda", "conv")
+    return torch._C._get_cublas_allow_tf32(), torch._C._get_cudnn_allow_tf32()
 
 
 def _count(module: nn.Module, kinds: tuple[type, ...]) -> int:

@@ -11,7 +11,7 @@ from precisionbench.diagnosis.findings import Number
 from precisionbench.scriptcheck.events import LOADING, Place
 from precisionbench.scriptcheck.timed_regions import TimedRegion
 
-OTHER = "other code"
+OTHER = "operations and other code"
 _MOST = 1.2  # of what was read; calls that take longer run at the same time
 _CPU_CLOCKS = ("time.process_time", "time.thread_time")  # count no pauses
 
@@ -21,7 +21,7 @@ class Part:
     """A part of a timing that is not the model.
 
     Attributes:
-        kind: such as `torch.tensor()`, or `other code`.
+        kind: such as `torch.tensor()`, or `operations and other code`.
         place: the line of the script; None for other code.
         share: of the time that the script read.
     """

@@ -91,7 +91,7 @@ def _violation(position: int, violation: Violation) -> Iterator[tuple[str, str]]
 
 def _timed(timed: TimedModel) -> str:
     device = "" if timed.device_s is None else f", the device took {time_text(timed.device_s, 3)}"
-    calls = f"{timed.calls} calls in " if timed.calls else ""
+    calls = f"{timed.calls} call{'s' if timed.calls != 1 else ''} in " if timed.calls else ""
     counts = f"{calls}{timed.timings} timing{'s' if timed.timings != 1 else ''}"
     parameters, outputs = "+".join(timed.parameters), "+".join(timed.outputs)
     dtypes = f"{parameters or 'no parameters'}{outputs and f' -> {outputs}'}"

@@ -88,9 +88,7 @@ class TimedRegion:
         return any(span.backward_count for span in (*self.spans, self.after))
 
 
-def find_regions(
-    observations: Observations, compared_lines: frozenset[int], script: str
-) -> tuple[TimedRegion, ...]:
+def find_regions(observations: Observations, compared: frozenset[Place]) -> tuple[TimedRegion, ...]:
     """The timed regions of a script, in order.
 
     A difference that is only compared, such as the condition of a loop, is not a region, nor is one
@@ -102,15 +100,11 @@ def find_regions(
 
     Args:
         observations: of the run.
-        compared_lines: lines that only compare a difference.
-        script: the file of these lines.
+        compared: lines that only compare a reading, or a difference of readings.
     """
 
-    def is_compared(timing: Timing) -> bool:
-        return timing.place.line in compared_lines and timing.place.file == script
-
-    differences = [t for t in observations.timings if t.is_result and not is_compared(t)]
-    apart = (t for t in _unsubtracted(observations) if not is_compared(t))
+    differences = [t for t in observations.timings if t.is_result and t.place not in compared]
+    apart = (t for t in _unsubtracted(observations) if t.place not in compared)
     timings = {(t.start, t.end): t for t in (*_without_laps(differences), *apart)}
     timed = [timing for timing in timings.values() if _has_work(observations, timing)]
     by_thread = groupby(sorted(timed, key=_thread(observations)), key=_thread(observations))
