@@ -136,7 +136,7 @@ class _ObservedRun:
                 return
             with contextlib.suppress(ValueError):  # not in the main thread
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
-            text = json.dumps(attrs.asdict(self._observations(ending)))
+            text = json.dumps(self._observations(ending), default=_fields)
             try:
                 write_whole(self._folder / OBSERVATIONS, text.encode(), overwrite=True)
             except OSError:
@@ -160,6 +160,11 @@ class _ObservedRun:
     def _observe_apex(self, amp: ModuleType) -> None:
         if self._observer is not None:
             self._observer.hook_apex(amp)
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """The fields of a record; `attrs.asdict` would copy all that is in them first."""
+    return {field.name: getattr(record, field.name) for field in attrs.fields(type(record))}
 
 
 def _status(exit_: SystemExit) -> int:

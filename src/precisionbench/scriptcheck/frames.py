@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import sysconfig
 from pathlib import Path
 from types import CodeType, FrameType
@@ -67,7 +69,13 @@ class UserFrames:
         Args:
             frame: where to start.
         """
-        return next(iter(self.lines(frame, 1)), ("?", 0))
+        while frame is not None:  # and not by `lines`: each call of a model comes here
+            code = frame.f_code
+            name = code.co_filename
+            if self._known.get(name, True) and self.is_user_code(code) and name != TIMEIT:
+                return name, frame.f_lineno
+            frame = frame.f_back
+        return "?", 0
 
     def lines(self, frame: FrameType | None, most: int) -> list[Line]:
         """The lines of the user's code on the stack of a frame, the innermost first.
@@ -90,7 +98,12 @@ def place_of(line: Line) -> Place:
     Args:
         line: file and line number.
     """
+    return _place(line, os.getcwd())
+
+
+@functools.lru_cache(maxsize=4096)  # thousands of readings are on a few lines
+def _place(line: Line, folder: str) -> Place:
     file, number = line
-    path, cwd = Path(file), Path.cwd()
+    path, cwd = Path(file), Path(folder)
     inside = path.is_absolute() and path.is_relative_to(cwd)
     return Place(str(path.relative_to(cwd)) if inside else file, number)

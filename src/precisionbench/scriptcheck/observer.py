@@ -213,7 +213,13 @@ def _tensors(value: Any) -> list[torch.Tensor]:
         value = value.values()
     elif not isinstance(value, (list, tuple)):
         return []
-    return [tensor for part in value for tensor in _tensors(part)]
+    found: list[torch.Tensor] = []
+    for part in value:
+        if isinstance(part, torch.Tensor):
+            found.append(part)
+        elif isinstance(part, (dict, list, tuple)):
+            found += _tensors(part)
+    return found
 
 
 def _modules(value: Any) -> Iterator[nn.Module]:
