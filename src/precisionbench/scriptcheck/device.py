@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from time import perf_counter
 from typing import Any, Protocol
 
 import attrs
 import torch
+
+from precisionbench.scriptcheck.clock_proxies import perf_counter
 
 
 class DeviceMonitor(Protocol):

@@ -11,9 +11,9 @@ import functools
 import sys
 import time
 from collections.abc import Callable
-from time import perf_counter
 from typing import Any
 
+from precisionbench.scriptcheck.clock_proxies import perf_counter
 from precisionbench.scriptcheck.event_log import EventLog
 from precisionbench.scriptcheck.events import LOADING
 

@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from threading import get_ident
-from time import perf_counter
 from types import FrameType
 from typing import Any
 
@@ -22,6 +21,7 @@ import torch
 from torch import nn
 
 from precisionbench.errors import one_line
+from precisionbench.scriptcheck.clock_proxies import perf_counter
 from precisionbench.scriptcheck.device import CudaMonitor, DeviceMonitor
 from precisionbench.scriptcheck.event_log import CallKey, EventLog
 from precisionbench.scriptcheck.events import Ending, Observations

@@ -11,7 +11,8 @@ from precisionbench.scriptcheck.timed_regions import TimedRegion, by_place
 from precisionbench.scriptcheck.violations import Location
 
 _PROBLEM_SHARE = 0.5
-_NOTED_SHARE = 0.2
+_NOTED_SHARE = 0.2  # of what has a name
+_NOTED_IN_ALL = 0.4  # other code is also what a busy machine does in between
 _SHOWN_SHARE = 0.02
 _LEAST_CALL_S = 1e-4  # of other work for each call; less is as long as a loop and a clock take
 
@@ -48,9 +49,11 @@ def _large(context: RuleContext) -> Iterator[tuple[list[TimedRegion], Shares]]:
         if found is None:
             continue
         share = sum(part.share for part in found.parts)
+        named = sum(part.share for part in found.parts if part.place)
         read_s = sum(region.script_s for region in group)
         count = sum(region.count for region in group)
-        if share >= _NOTED_SHARE and share * read_s >= count * _LEAST_CALL_S:
+        is_large = named >= _NOTED_SHARE or share >= _NOTED_IN_ALL
+        if is_large and share * read_s >= count * _LEAST_CALL_S:
             yield group, found
 
 
