@@ -113,6 +113,12 @@ def gpu(session: nox.Session) -> None:
     _python(session, "pytest", "-m", "gpu or apex or tensorrt", "tests", *session.posargs)
 
 
+@nox.session(default=False)
+def engines(session: nox.Session) -> None:
+    """Run what needs an engine on a CPU: the suites marked onnxruntime and openvino."""
+    _python(session, "pytest", "-m", "onnxruntime or openvino", "tests", *session.posargs)
+
+
 @nox.session(default=False, venv_backend="venv", python="3.10")
 def minimums(session: nox.Session) -> None:
     """Run the tests on the lowest Python and versions that pyproject.toml allows (6 GB of disk)."""

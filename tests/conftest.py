@@ -156,13 +156,13 @@ def check_script(
 
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave compiled rows out of ladders: compiling takes a minute on two cores."""
+    """Leave compiled rows and engines out of ladders: preparing them takes a minute on two cores."""
     from precisionbench.measure import availability
 
     found = availability.list_backends()
     listed = tuple(
         attrs.evolve(info, available=False, requirement="time", remedy="wait")
-        if info.name == "compile"
+        if info.name in ("compile", *_ENGINES)
         else info
         for info in found
     )

@@ -158,6 +158,13 @@ def test_backends_lists_available_and_missing_backends():
     assert {"apex-amp", "eager", "half", "torch2trt"} <= {entry["name"] for entry in listed}
 
 
+def test_backends_that_are_ready_come_first():
+    listed = json.loads(run("backends", "--json").stdout)["backends"]
+    available = [entry["available"] for entry in listed]
+    assert available == sorted(available, reverse=True)
+    assert all(entry["remedy"] for entry in listed if not entry["available"])
+
+
 def test_show_needs_no_torch(saved):
     code = f"""
 import sys

@@ -67,6 +67,7 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
             ["half:dtype=bfloat16", "half:memory_format=channels_last", "the speed of float32"],
         ),
         ("apex_amp", "inline", ["apex-amp", "half"]),
+        ("cpu_engines", "inline", ["onnxruntime:precision=int8", "openvino:precision=bf16"]),
         ("torch2trt_int8", "inline", ["torch2trt:precision=int8,engine_cache=engines"]),
         (
             "compare_all",

@@ -11,7 +11,7 @@ import attrs
 import torch
 from torch import nn
 
-from precisionbench._internal.importing import import_engine
+from precisionbench._internal.importing import import_engine, installed_version
 from precisionbench._internal.temporary_folder import TemporaryFolder
 from precisionbench.backends import engine_layers as layers_module
 from precisionbench.backends.base import (
@@ -42,7 +42,9 @@ from precisionbench.torchtools.tensors import Inputs, walk
 
 Provider = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx"]
 _INSTALL = "pip install 'precisionbench[onnxruntime]'"
-_INSTALL_GPU = "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
+# It brings the same modules as onnxruntime, so that only one of them can be installed.
+_GPU_PACKAGE = "onnxruntime-gpu"
+_INSTALL_GPU = f"pip uninstall -y onnxruntime && pip install {_GPU_PACKAGE}"
 
 
 @attrs.frozen
@@ -116,18 +118,18 @@ class OnnxRuntime(Backend):
             framework="ONNX Runtime",
             sparsity="dense",
             frozen_weights=True,
-            packages=("onnxruntime", "onnxruntime-gpu"),
+            packages=("onnxruntime", _GPU_PACKAGE),
             covered_options=("precision", "tf32"),
         )
 
     @classmethod
     def ladder_rungs(cls, capabilities: Capabilities) -> Iterable[Rung]:
-        """Half on a GPU, where it has kernels, and INT8; see `Backend.ladder_rungs`."""
-        if capabilities.device not in ("cpu", "cuda"):
-            return
-        yield Rung(Stage.ENGINE, {"precision": "fp16" if capabilities.device == "cuda" else "fp32"})
-        if capabilities.device == "cpu":  # CUDA's provider has few INT8 kernels
+        """Half on a GPU; float32 and INT8 on a CPU; see `Backend.ladder_rungs`."""
+        if capabilities.device == "cpu":
+            yield Rung(Stage.ENGINE)
             yield Rung(Stage.ENGINE, {"precision": "int8"})
+        elif capabilities.device == "cuda" and installed_version(_GPU_PACKAGE):
+            yield Rung(Stage.ENGINE, {"precision": "fp16"})
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 def backends(as_json: bool) -> None:
     """List installed backends, their options, and what is missing.
 
+    Those that are ready come first.
+
     \b
     Example:
       precisionbench backends
@@ -32,7 +34,7 @@ def backends(as_json: bool) -> None:
     from precisionbench.measure.availability import list_backends
     from precisionbench.report.plain import plain_text
 
-    found = list_backends()
+    found = sorted(list_backends(), key=lambda info: not info.available)
     if as_json:
         print_json("precisionbench.backends", {"backends": found})
     else:
