@@ -156,7 +156,7 @@ def check_script(
 
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave compiled rows and engines out of ladders: preparing them takes a minute on two cores."""
+    """Leave compiled rows and engines out of ladders: they take a minute on two cores."""
     from precisionbench.measure import availability
 
     found = availability.list_backends()

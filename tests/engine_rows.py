@@ -6,12 +6,14 @@ from contextlib import ExitStack
 from typing import Any
 
 import attrs
+import torch
 from torch import nn
 
 from made_up_results import CLEAN, comparison
 from precisionbench.backends import Backend, Inputs, Prepared
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import Label
+from precisionbench.torchtools.tensors import map_tensors
 
 
 @attrs.frozen
@@ -47,7 +49,7 @@ class Prepares:
 def prepared(backend: Backend, model: nn.Module, *args: Any, **kwargs: Any) -> Row:
     """Prepare a backend, call it once and end it."""
     with Prepares(backend, model, *args, **kwargs) as found:
-        return Row(found.call(), found.prepared)
+        return Row(map_tensors(torch.clone, found.call()), found.prepared)
 
 
 def engine_label(backend: Backend, row: Row) -> Label:

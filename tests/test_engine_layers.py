@@ -54,6 +54,7 @@ def operation(kind: str = "Conv", dtype: str = "float16", place: str = CUDA) -> 
         ("Convolution", "convolution"),
         ("Deconvolution", "convolution_transposed"),
         ("MultiHeadAttention", "scaled_dot_product_attention"),
+        ("LSTM", "rnn_sequence"),
     ],
 )
 def test_matrix_layers_of_engines_are_matrix_operations(kind, name):

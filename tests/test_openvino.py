@@ -14,6 +14,7 @@ import torch
 
 import precisionbench as pb
 from engine_rows import Prepares, engine_label, prepared
+from odd_model import odd_model
 from precisionbench.backends.openvino import OpenVino
 from precisionbench.errors import (
     BackendUnavailableError,
@@ -23,6 +24,7 @@ from precisionbench.errors import (
 )
 from precisionbench.results.claims import Claims
 from precisionbench.torchtools.global_state import Functions
+from precisionbench.torchtools.tensors import walk
 from small_transformer import small_transformer
 
 real = pytest.mark.openvino
@@ -157,6 +159,22 @@ def test_a_model_that_cannot_be_converted_says_so(images):
 
     with pytest.raises(PreparationError, match="OpenVINO cannot convert the model"):
         prepared(OpenVino(), Branches(), images)
+
+
+@real
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_arguments_and_results_of_any_structure(precision):
+    model, args = odd_model()
+    tensors = tuple(tensor for _, tensor in walk(args))
+    data = [tensors] if precision == "int8" else None
+    expected = model(*args)
+    found = prepared(OpenVino(precision, calibration_data=data), model, *args)
+    assert type(found.output) is tuple
+    assert list(found.output[2]) == ["again", "positive", "largest"]
+    for (_, got), (_, want) in zip(walk(found.output), walk(expected), strict=True):
+        assert got.dtype == want.dtype
+        if want.is_floating_point() or precision == "fp32":
+            assert (got.float() - want.float()).norm() <= TOLERANCE[precision] * want.float().norm()
 
 
 @real

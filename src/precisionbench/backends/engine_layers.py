@@ -28,7 +28,10 @@ _WORDS = {
 }
 _CASTS = ("Cast", "Convert", "Reorder", "QuantizeLinear", "DequantizeLinear")
 _ATTENTION = re.compile(r"Attention|^MHA$")
-_MATRIX = re.compile(r"Conv(?!ert)|Gemm|MatMul|FullyConnected|Deconvolution|Attention|^MHA$")
+_RECURRENT = re.compile(r"LSTM|GRU|RNN")
+_MATRIX = re.compile(
+    r"Conv(?!ert)|Gemm|MatMul|FullyConnected|Deconvolution|Attention|^MHA$|LSTM|GRU|RNN"
+)
 _INT8_DTYPES = ("int8", "uint8")
 
 
@@ -56,7 +59,7 @@ class EngineLayer:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether it is a matmul, a convolution or attention."""
+        """Whether it is a matmul, a convolution, attention or a recurrent layer."""
         return bool(_MATRIX.search(self.kind))
 
     @property
@@ -89,6 +92,8 @@ class EngineLayer:
 def _operation_name(kind: str) -> str:
     if _ATTENTION.search(kind):
         return "scaled_dot_product_attention"
+    if _RECURRENT.search(kind):
+        return "rnn_sequence"
     for theirs, ours in _WORDS.items():
         kind = kind.replace(theirs, ours)
     return _WORD.sub("_", kind).lower()

@@ -19,7 +19,7 @@ class FlatModel:
 
     Attributes:
         module: takes the tensors of the inputs in the order of `walk`, and returns those of the
-            output in the same order.
+            output in the same order, each once.
         inputs: the tensors, contiguous.
         expected: what the model returns for them.
     """
@@ -30,28 +30,36 @@ class FlatModel:
 
     @property
     def outputs(self) -> list[torch.Tensor]:
-        """The tensors of the expected output."""
-        return [tensor for _, tensor in walk(self.expected)]
+        """The tensors of the expected output, each once."""
+        tensors = [tensor for _, tensor in walk(self.expected)]
+        return [tensors[place] for place in _first_places(tensors)]
 
     def rebuilt(self, outputs: Sequence[torch.Tensor]) -> Any:
         """What the model returns, with other tensors in it.
 
         Args:
-            outputs: one for each tensor of the expected output.
+            outputs: one for each of `self.outputs`.
         """
-        return _with_tensors(self.expected, iter(outputs))
+        known = {id(old): new for old, new in zip(self.outputs, outputs, strict=True)}
+        return map_tensors(lambda tensor: known[id(tensor)], self.expected)
+
+
+def _first_places(tensors: Sequence[torch.Tensor]) -> list[int]:
+    """Where each tensor is for the first time: OpenVINO refuses one that is returned twice."""
+    return sorted({id(tensor): place for place, tensor in reversed([*enumerate(tensors)])}.values())
 
 
 class _Flat(nn.Module):
-    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
+    def __init__(self, model: nn.Module, inputs: Inputs, returned: Sequence[int]) -> None:
         super().__init__()
-        self.model, self.structure = model, inputs
+        self.model, self.structure, self.returned = model, inputs, returned
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         remaining = iter(tensors)
         args = _with_tensors(self.structure.args, remaining)
         kwargs = _with_tensors(self.structure.kwargs, remaining)
-        return tuple(tensor for _, tensor in walk(self.model(*args, **kwargs)))
+        outputs = [tensor for _, tensor in walk(self.model(*args, **kwargs))]
+        return tuple(outputs[place] for place in self.returned)
 
 
 def _with_tensors(tree: Any, tensors: Iterator[torch.Tensor]) -> Any:
@@ -71,9 +79,11 @@ def flattened(model: nn.Module, inputs: Inputs) -> FlatModel:
     inputs = inputs.map(torch.Tensor.contiguous)
     with torch.no_grad():
         expected = inputs.bind(model)()
-    if not any(walk(expected)):
+    outputs = [tensor for _, tensor in walk(expected)]
+    if not outputs:
         raise PreparationError(
             "the model's output has no tensor", "wrap the model so that it returns tensors"
         )
     tensors = tuple(tensor for _, tensor in inputs.tensors())
-    return FlatModel(_Flat(model, inputs).eval(), tensors, expected)
+    module = _Flat(model, inputs, _first_places(outputs)).eval()
+    return FlatModel(module, tensors, expected)

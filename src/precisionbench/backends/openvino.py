@@ -27,6 +27,7 @@ from precisionbench.errors import (
     PreparationError,
     SpecError,
     one_line,
+    text_of,
 )
 from precisionbench.results.claims import Claims
 from precisionbench.results.dtypes import LONG_NAMES
@@ -38,6 +39,7 @@ _INSTALL = "pip install 'precisionbench[openvino]'"
 # What is not quantised computes in float32, and never in what the CPU's plugin would choose.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 _DEVICE = "CPU"
+_MOST_TEXT = 2000  # characters of an error
 
 
 @attrs.frozen
@@ -131,7 +133,9 @@ class OpenVino(Backend):
         batches = calibration_batches(
             self.name, self.calibration, self.calibration_data, flat.inputs
         )
-        arrays = [[tensor.numpy() for _, tensor in walk(batch)] for batch in batches]
+        read = [_index(port) for port in converted.inputs]
+        tensors = [[tensor.numpy() for _, tensor in walk(batch)] for batch in batches]
+        arrays = [[batch[index] for index in read] for batch in tensors]
         nncf = import_engine("nncf", "NNCF for precision=int8", _INSTALL)
         try:
             quantised = nncf.quantize(converted, nncf.Dataset(arrays), subset_size=len(arrays))
@@ -183,37 +187,45 @@ def _converted(ov: Any, flat: FlatModel) -> Any:
             warnings.simplefilter("ignore")  # of torch and OpenVINO, about their own interfaces
             program = torch.export.export(flat.module, flat.inputs, strict=False)
             converted = ov.convert_model(program)
-            _check_counts(converted, flat)
-            shapes = zip(converted.inputs, flat.inputs, strict=True)
-            converted.reshape({port: list(tensor.shape) for port, tensor in shapes})
-    except PreparationError:
-        raise
+            shapes = [list(flat.inputs[_index(port)].shape) for port in converted.inputs]
+            converted.reshape(dict(zip(converted.inputs, shapes, strict=True)))
     except FOREIGN_ERRORS as exc:
         raise PreparationError(
-            f"OpenVINO cannot convert the model ({one_line(exc)})", "change what the message names"
+            f"OpenVINO cannot convert the model ({_last_line(exc)})",
+            "change what the message names, or use the backend onnxruntime",
         ) from exc
     return converted
 
 
-def _check_counts(converted: Any, flat: FlatModel) -> None:
-    counts = (len(converted.inputs), len(converted.outputs))
-    if counts != (len(flat.inputs), len(flat.outputs)):
-        raise PreparationError(
-            f"OpenVINO's model has {counts[0]} inputs and {counts[1]} outputs where the model has "
-            f"{len(flat.inputs)} and {len(flat.outputs)}",
-            "leave out inputs that the model does not use",
-        )
+def _last_line(exc: BaseException) -> str:
+    """The last line of an error, which in OpenVINO's names the operations; else its main line."""
+    lines = [line.strip() for line in text_of(exc, _MOST_TEXT).splitlines() if line.strip()]
+    return lines[-1] if len(lines) > 1 and lines[0].startswith("Check") else one_line(exc)
+
+
+def _index(port: Any) -> int:
+    """Which of the inputs a port of the model reads; unused inputs have none.
+
+    torch.export names the arguments of `FlatModel.module` `tensors_0`, `tensors_1`, ...
+    """
+    return int(str(port.get_any_name()).rpartition("_")[2])
 
 
 def _call(ov: Any, compiled: Any, flat: FlatModel) -> Callable[[], object]:
-    """A call that reads the inputs where they are and writes into tensors that are kept."""
+    """A call that reads the inputs where they are; its output is where OpenVINO writes it."""
     request = compiled.create_infer_request()
-    outputs = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in flat.outputs]
-    for index, tensor in enumerate(flat.inputs):
-        request.set_input_tensor(index, ov.Tensor(tensor.numpy(), shared_memory=True))
-    for index, tensor in enumerate(outputs):
-        request.set_output_tensor(index, ov.Tensor(tensor.numpy(), shared_memory=True))
-    output = flat.rebuilt(outputs)
+    for place, port in enumerate(compiled.inputs):
+        data = flat.inputs[_index(port)].numpy()
+        request.set_input_tensor(place, ov.Tensor(data, shared_memory=True))
+    if len(compiled.outputs) != len(flat.outputs):
+        raise PreparationError(
+            f"OpenVINO's model has {len(compiled.outputs)} outputs where the model has "
+            f"{len(flat.outputs)}",
+            "use the backend onnxruntime",
+        )
+    # Tensors of OpenVINO's own: where an output is an input, it would overwrite the input by ours.
+    arrays = [request.get_output_tensor(place).data for place in range(len(compiled.outputs))]
+    output = flat.rebuilt([torch.from_numpy(array) for array in arrays])
 
     def call() -> object:
         request.infer()

@@ -66,6 +66,7 @@ _FUSED = (
     "_efficient_attention",
     "_cudnn_rnn",
     "mkldnn_rnn_layer",
+    "rnn_sequence",
     "_cudnn_attention",
     "quantized_lstm",
     "quantized_gru",
