@@ -16,7 +16,7 @@ from precisionbench._internal.importing import installed_version
 from precisionbench.results import Environment, Gpu
 from precisionbench.system import nvml
 from precisionbench.system.nvml import query
-from precisionbench.torchtools.global_state import read_flags
+from precisionbench.torchtools.global_state import default_threads, read_flags
 
 
 def capture(device: torch.device, packages: Iterable[str] = ()) -> Environment:
@@ -45,6 +45,7 @@ def capture(device: torch.device, packages: Iterable[str] = ()) -> Environment:
         jetson=_jetson(),
         flags=read_flags(),
         power_mode=_power_mode(),
+        default_threads=default_threads(),
     )
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from precisionbench.backends.base import Backend, Prepared
 from precisionbench.errors import PreparationError
-from precisionbench.torchtools.tensors import Inputs
+from precisionbench.torchtools.tensors import Inputs, cast
 
 Edited = tuple[nn.Module, Inputs]
 _ALIGNMENT = 8
@@ -97,7 +97,34 @@ def randomize_inputs(model: nn.Module, inputs: Inputs) -> Edited:
     return model, inputs.map(lambda t: torch.randn_like(t) if t.is_floating_point() else t)
 
 
+def cast_constants(model: nn.Module, inputs: Inputs) -> Edited:
+    """Make float64 weights float32, and tensors that are attributes buffers, which rows cast.
+
+    Raises:
+        PreparationError: there is no such tensor.
+    """
+    found = 0
+    for module in model.modules():
+        own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        wide = [tensor for tensor in own if tensor.dtype == torch.float64]
+        for tensor in wide:
+            tensor.data = tensor.data.float()
+        names = [name for name, value in vars(module).items() if _is_floating(value)]
+        for name in names:
+            value = vars(module).pop(name)
+            module.register_buffer(name, cast(value, torch.float32), persistent=False)
+        found += len(wide) + len(names)
+    if not found:
+        raise PreparationError("the model has no float64 weights and no tensors as attributes")
+    return model, inputs
+
+
+def _is_floating(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
 EDITS: dict[str, Callable[[nn.Module, Inputs], Edited]] = {
     "padded-channels": pad_channels,
     "random-inputs": randomize_inputs,
+    "constants-cast": cast_constants,
 }

@@ -19,6 +19,7 @@ from precisionbench.torchtools.global_state.functions import (
 from precisionbench.torchtools.global_state.modes import (
     autocast_off,
     cudnn_benchmark,
+    default_threads,
     gradients_off,
     threads,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "autocast_off",
     "compilations",
     "cudnn_benchmark",
+    "default_threads",
     "dynamo_not_imported_by",
     "flags_restored",
     "foreign_functions",
