@@ -15,8 +15,9 @@ import torch
 from precisionbench._internal.importing import installed_version
 from precisionbench.results import Environment, Gpu
 from precisionbench.system import nvml
+from precisionbench.system.default_threads import default_threads
 from precisionbench.system.nvml import query
-from precisionbench.torchtools.global_state import default_threads, read_flags
+from precisionbench.torchtools.global_state import read_flags
 
 
 def capture(device: torch.device, packages: Iterable[str] = ()) -> Environment:

@@ -9,7 +9,8 @@ import attrs
 from torch import nn
 
 from precisionbench.backends.base import Prepared
-from precisionbench.torchtools.global_state import default_threads, flags_restored, set_flags
+from precisionbench.system.default_threads import default_threads
+from precisionbench.torchtools.global_state import flags_restored, set_flags
 from precisionbench.torchtools.tensors import Inputs
 from precisionbench.workflows.model_edits import EditedWorkload
 
@@ -37,6 +38,7 @@ class DefaultSettings(EditedWorkload):
     ) -> Iterator[Prepared | Callable[[], object]]:
         """Set the defaults, then prepare; see `Backend.prepare`."""
         with flags_restored():
-            set_flags({**DEFAULTS, "num_threads": default_threads()})
+            threads = default_threads()
+            set_flags(DEFAULTS if threads is None else {**DEFAULTS, "num_threads": threads})
             with self.backend.prepare(model, inputs) as prepared:
                 yield prepared

@@ -19,7 +19,6 @@ from precisionbench.torchtools.global_state.functions import (
 from precisionbench.torchtools.global_state.modes import (
     autocast_off,
     cudnn_benchmark,
-    default_threads,
     gradients_off,
     threads,
 )
@@ -31,7 +30,6 @@ __all__ = [
     "autocast_off",
     "compilations",
     "cudnn_benchmark",
-    "default_threads",
     "dynamo_not_imported_by",
     "flags_restored",
     "foreign_functions",

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
 from precisionbench.torchtools.global_state.flags import flags_restored
-
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-_CPUS = Path("/sys/devices/system/cpu")
 
 
 @contextlib.contextmanager
@@ -50,32 +45,6 @@ def gradients_off(mode: str) -> Iterator[None]:
     """
     with torch.inference_mode() if mode == "inference_mode" else torch.no_grad():
         yield
-
-
-def default_threads() -> int:
-    """How many threads torch computes with on the CPU by default.
-
-    Returns:
-        The number in `OMP_NUM_THREADS` or `MKL_NUM_THREADS`; without one, the physical cores that
-        this process may use.
-    """
-    for name in _THREAD_VARIABLES:
-        if (text := os.environ.get(name, "")).isdigit():
-            return int(text)
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(_cores())
-    return len({_siblings(core) for core in cores})
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
-
-
-def _siblings(core: int) -> str:
-    """The logical cores of one physical core, as Linux lists them; elsewhere the core itself."""
-    try:
-        return (_CPUS / f"cpu{core}" / "topology" / "thread_siblings_list").read_text()
-    except OSError:
-        return str(core)
 
 
 @contextlib.contextmanager
