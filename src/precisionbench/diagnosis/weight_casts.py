@@ -1,4 +1,4 @@
-"""Casts of weights in a call: of parameters, buffers, and tensors that are attributes of a layer."""
+"""Casts of weights in a call: of parameters, buffers and other tensors of a layer."""
 
 from __future__ import annotations
 

@@ -42,11 +42,9 @@ def _siblings(core: int, root: Path) -> str:
 def _allowed_cores(root: Path) -> int | None:
     """The cores' worth of time that the control group allows; None without a limit."""
     group = root / "sys/fs/cgroup"
-    words = _text(group / "cpu.max").split() or [  # version 1
-        _text(group / "cpu/cpu.cfs_quota_us"),
-        _text(group / "cpu/cpu.cfs_period_us"),
-    ]
-    quota, period = (words + [""])[:2]
+    quota, _, period = _text(group / "cpu.max").partition(" ")
+    if not quota:  # version 1
+        quota, period = (_text(group / f"cpu/cpu.cfs_{name}_us") for name in ("quota", "period"))
     return math.ceil(int(quota) / int(period)) if quota.isdigit() and period.isdigit() else None
 
 

@@ -9,6 +9,7 @@ import attrs
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.parts import is_matrix
+from precisionbench.diagnosis.work import matmul_sizes
 from precisionbench.errors import some
 from precisionbench.results.dtypes import BFLOAT16, FLOAT16
 from precisionbench.results.evidence import Operation
@@ -27,6 +28,8 @@ _NONDETERMINISTIC = (
 )
 _LINALG = ("linalg", "cholesky", "triangular_solve", "lu_solve", "geqrf", "ormqr", "inverse")
 _SDP = ("cuda.flash_sdp", "cuda.mem_efficient_sdp", "cuda.cudnn_sdp")
+
+_LONG_SUM = 4  # inner size of a matmul, divided by the sizes of its result
 
 _Affects = Callable[[Operation], bool]
 
@@ -83,7 +86,7 @@ def _on_gpu(flags: Mapping[str, Json], claim: str) -> Iterator[_Setting]:
     for dtype, name in ((FLOAT16, "fp16"), (BFLOAT16, "bf16")):
         flag = f"allow_{name}_reduced_precision_reduction"
         if claim == dtype and flags.get(f"cuda.matmul.{flag}") is False:
-            yield _Setting(f"torch.backends.cuda.matmul.{flag} = False", _multiplies(dtype))
+            yield _Setting(f"torch.backends.cuda.matmul.{flag} = False", _splits(dtype))
     library = flags.get("cuda.preferred_linalg_library", "default")
     if library != "default":
         yield _Setting(
@@ -108,9 +111,15 @@ def _named(words: Sequence[str]) -> _Affects:
     return lambda o: any(word in name for name in (o.name, *o.parents) for word in words)
 
 
-def _multiplies(dtype: str) -> _Affects:
+def _splits(dtype: str) -> _Affects:
+    """Matmuls with long sums and few results, which cuBLAS splits over the multiprocessors.
+
+    It adds the parts in 16 bits, which the setting forbids.
+    """
     return lambda o: (
-        is_matrix(o) and not _named(_CONVOLUTIONS)(o) and any(t.dtype == dtype for t in o.inputs)
+        bool(sizes := matmul_sizes(o))
+        and any(t.dtype == dtype for t in o.inputs)
+        and sizes[1] > _LONG_SUM * max(sizes[0], sizes[2])
     )
 
 
