@@ -296,7 +296,7 @@ def clean(build: Build, *backends: str) -> Case:
 
 def in_both(build: Build, row: str, settings: dict[str, Any], device: str = "") -> Case:
     """A setting of torch that makes the reference and another row slower."""
-    planted = {"eager": ("torch-settings",), row: ("torch-settings",)}
+    planted: Planted = {"eager": ("torch-settings",), row: ("torch-settings",)}
     return Case(build, (row,), planted, device=device, settings=settings)
 
 

@@ -14,13 +14,11 @@ ON_GPU = torch.cuda.is_available()
 WIDTH = 4096 if ON_GPU else 512
 
 
-@torch.compiler.disable
 def _gelu_in_steps(x: torch.Tensor) -> torch.Tensor:
     inner = 0.7978845608 * (x + 0.044715 * x * x * x)
     return 0.5 * x * (1 + torch.tanh(inner))
 
 
-@torch.compiler.disable
 def _nothing(x: torch.Tensor) -> torch.Tensor:
     return x
 
@@ -32,7 +30,7 @@ class Broken(nn.Module):
         super().__init__()
         width = WIDTH // 2 if works else WIDTH
         self.first, self.last = nn.Linear(width, width), nn.Linear(width, width)
-        self.between = _gelu_in_steps if works else _nothing
+        self.between: Any = torch.compiler.disable(_gelu_in_steps if works else _nothing)
         self.example = torch.Size((WIDTH, width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -88,12 +86,12 @@ class Pointwise(nn.Module):
 
 
 class Windowed(nn.Module):
-    """Multiplies by a window from NumPy, which is float64 unless it is cast."""
+    """Multiplies by a window that is no buffer, so that nothing casts it with the model."""
 
     def __init__(self, dtype: torch.dtype = torch.float64) -> None:
         super().__init__()
         window = torch.hann_window(WIDTH, dtype=torch.float64)
-        self.register_buffer("window", window.to(dtype))
+        self.window = window.to(dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(x * self.window) * 3.0 + 1

@@ -98,24 +98,20 @@ def randomize_inputs(model: nn.Module, inputs: Inputs) -> Edited:
 
 
 def cast_constants(model: nn.Module, inputs: Inputs) -> Edited:
-    """Make float64 weights float32, and tensors that are attributes buffers, which rows cast.
+    """Make tensors that are attributes of modules buffers, which backends cast with the model.
 
     Raises:
         PreparationError: there is no such tensor.
     """
     found = 0
     for module in model.modules():
-        own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
-        wide = [tensor for tensor in own if tensor.dtype == torch.float64]
-        for tensor in wide:
-            tensor.data = tensor.data.float()
         names = [name for name, value in vars(module).items() if _is_floating(value)]
         for name in names:
-            value = vars(module).pop(name)
-            module.register_buffer(name, cast(value, torch.float32), persistent=False)
-        found += len(wide) + len(names)
+            value = cast(vars(module).pop(name), torch.float32)
+            module.register_buffer(name, value, persistent=False)
+        found += len(names)
     if not found:
-        raise PreparationError("the model has no float64 weights and no tensors as attributes")
+        raise PreparationError("no module has a floating-point tensor as an attribute")
     return model, inputs
 
 

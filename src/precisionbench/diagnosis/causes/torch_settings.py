@@ -116,11 +116,13 @@ def _splits(dtype: str) -> _Affects:
 
     It adds the parts in 16 bits, which the setting forbids.
     """
-    return lambda o: (
-        bool(sizes := matmul_sizes(o))
-        and any(t.dtype == dtype for t in o.inputs)
-        and sizes[1] > _LONG_SUM * max(sizes[0], sizes[2])
-    )
+
+    def affects(operation: Operation) -> bool:
+        rows, inner, columns = matmul_sizes(operation) or (1, 0, 1)
+        is_long = inner > _LONG_SUM * max(rows, columns)
+        return is_long and any(tensor.dtype == dtype for tensor in operation.inputs)
+
+    return affects
 
 
 def _is_unfused_attention(operation: Operation) -> bool:

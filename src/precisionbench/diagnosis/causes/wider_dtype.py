@@ -79,7 +79,8 @@ CAUSE = Cause(
     "wider-dtype",
     "operations run in a wider dtype than the row's",
     "create constants in the dtype of the tensors that they meet (`torch.as_tensor(array, "
-    "dtype=x.dtype, device=x.device)`), and register them as buffers, which are cast with the model",
+    "dtype=x.dtype, device=x.device)`), and register them as buffers, which are cast with the "
+    "model",
     detect,
     "constants-cast",
 )

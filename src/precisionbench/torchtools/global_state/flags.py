@@ -75,7 +75,7 @@ def _read_default_dtype() -> str:
 
 
 def _read_linalg_library() -> str:
-    return torch.backends.cuda.preferred_linalg_library().name.lower()
+    return str(torch.backends.cuda.preferred_linalg_library()).rpartition(".")[2].lower()
 
 
 def _set_linalg_library(name: str) -> None:
