@@ -231,7 +231,9 @@ def _recompile_reasons(frames: int) -> list[str]:
     from torch._dynamo.utils import get_compilation_metrics
 
     found = (metrics.recompile_reason for metrics in get_compilation_metrics()[-frames:])
-    return list(dict.fromkeys(_first_line(reason) for reason in found if reason))[:_REASONS]
+    # torch pads the condition that failed, and adds the line of code and a hint.
+    conditions = (_first_line(reason).partition("  ")[0] for reason in found if reason)
+    return list(dict.fromkeys(conditions))[:_REASONS]
 
 
 def _explained(exc: BaseException) -> Exception:

@@ -6,12 +6,19 @@ from precisionbench.diagnosis.facts import Facts
 from precisionbench.results import BackendResult, ComparisonData
 from precisionbench.results.claims import EAGER
 from precisionbench.results.earlier_claims import claims_of
-from precisionbench.results.evidence import Operation
+from precisionbench.results.evidence import COMPILED_GRAPH, Operation
 
 ENGINE = "torch.compile"
-# What torch's profiler records around compiled code, and the checks before it.
-_REGION = "Torch-Compiled Region"
-_CHECKS = ("TorchDynamo Cache Lookup", "AOTDispatcher Runtime Wrapper", "Pregraph bytecode")
+# What torch's profiler records around a compiled graph: checks of what the code depends on, and
+# the Python code between graphs.
+_AROUND = (
+    "TorchDynamo Cache Lookup",
+    "Torch-Compiled Region",
+    "Pregraph bytecode",
+    "AOTDispatcher Runtime Wrapper",
+)
+# What it records while something is compiled.
+_COMPILING = "(dynamo_timed)"
 
 
 def is_compiled(row: BackendResult) -> bool:
@@ -19,24 +26,33 @@ def is_compiled(row: BackendResult) -> bool:
     return claims_of(row).engine == ENGINE
 
 
-def has_regions(facts: Facts) -> bool:
-    """Whether the profile of a row names its compiled code; that of old versions does not."""
+def has_graphs(facts: Facts) -> bool:
+    """Whether the profile of a row names its compiled graphs; earlier files do not."""
     return any(_is_compiled_code(operation) for operation in facts.evidence.operations)
 
 
 def share_outside(facts: Facts) -> float:
-    """The share of a call's time in operations that no compiled code runs."""
+    """The share of a call's time in operations that no compiled graph runs."""
     operations = facts.evidence.operations
-    outside_s = sum(o.time_s for o in operations if not _is_compiled_code(o) and not _is_check(o))
-    return outside_s / _whole_s(facts)
+    outside = [o for o in operations if not (_is_compiled_code(o) or _is_around(o))]
+    return sum(o.time_s for o in outside) / _whole_s(facts)
 
 
-def share_of_checks(facts: Facts) -> float:
-    """The share of a call's time in the checks before compiled code; 0 on a GPU.
+def share_around(facts: Facts) -> float:
+    """The share of a call's time in checks and Python code around compiled graphs; 0 on a GPU.
 
     A profile of a GPU holds only operations that launch kernels.
     """
-    return sum(o.time_s for o in facts.evidence.operations if _is_check(o)) / _whole_s(facts)
+    return sum(o.time_s for o in facts.evidence.operations if _is_around(o)) / _whole_s(facts)
+
+
+def share_compiling(facts: Facts) -> float:
+    """The share of a call's time in which it is compiled; 0 on a GPU."""
+    compiling = [
+        o for o in facts.evidence.operations
+        if any(_COMPILING in name for name in (o.name, *o.parents))
+    ]  # fmt: skip
+    return sum(o.time_s for o in compiling) / _whole_s(facts)
 
 
 def eager_row(data: ComparisonData, row: BackendResult) -> BackendResult | None:
@@ -60,8 +76,8 @@ def _whole_s(facts: Facts) -> float:
 
 
 def _is_compiled_code(operation: Operation) -> bool:
-    return any(name.startswith(_REGION) for name in (operation.name, *operation.parents))
+    return COMPILED_GRAPH in (operation.name, *operation.parents)
 
 
-def _is_check(operation: Operation) -> bool:
-    return operation.name.startswith(_CHECKS)
+def _is_around(operation: Operation) -> bool:
+    return not operation.kernels and operation.name.startswith(_AROUND)

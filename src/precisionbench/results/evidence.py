@@ -13,6 +13,9 @@ import attrs
 from precisionbench.display import Shown
 from precisionbench.results.validators import check_shape
 
+# The name of the operation that runs a compiled graph of TorchInductor.
+COMPILED_GRAPH = "CompiledFxGraph"
+
 
 @attrs.frozen(repr=False)
 class Tensor(Shown):

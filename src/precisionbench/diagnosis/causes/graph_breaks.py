@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
 from precisionbench.diagnosis.compiled import (
-    has_regions,
+    has_graphs,
     is_compiled,
-    share_of_checks,
+    share_around,
     share_outside,
 )
 from precisionbench.diagnosis.findings import Number
@@ -21,22 +21,25 @@ def detect(context: CauseContext) -> CauseMatch | None:
     Breaks that cost almost nothing, such as one between two large matmuls, are no finding.
     """
     facts, row = context.facts, context.facts.row
-    breaks = _count(row, "graph_breaks") + _count(row, "skipped_frames")
-    graphs = _count(row, "graphs")
-    if not is_compiled(row) or "graphs" not in row.details or (graphs and not breaks):
+    if not is_compiled(row) or "graphs" not in row.details:
         return None
-    numbers = [Number("graph breaks", breaks, "count"), Number("compiled graphs", graphs, "count")]
+    graphs, breaks, skipped = (
+        _count(row, name) for name in ("graphs", "graph_breaks", "skipped_frames")
+    )
+    numbers = (
+        Number("compiled graphs", graphs, "count"),
+        Number("graph breaks", breaks, "count"),
+        Number("functions that were not compiled", skipped, "count"),
+    )
     if not graphs:
-        return CauseMatch(tuple(numbers), proof="counted", reason=_reasons(row))
-    if not has_regions(facts):
+        return CauseMatch(numbers, proof="counted", reason=_reasons(row))
+    if not (breaks or skipped) or not has_graphs(facts):
         return None
-    outside = share_outside(facts)
-    share = outside + share_of_checks(facts)
-    if share <= _LEAST_SHARE and row.launch_bound != "host_bound":
+    share = share_outside(facts) + share_around(facts)
+    if share <= _LEAST_SHARE:
         return None
-    numbers.append(Number("time outside of compiled code", outside, "share"))
-    factor = None if row.launch_bound == "host_bound" else without(share)
-    return CauseMatch(tuple(numbers), factor, reason=_reasons(row))
+    outside = Number("time outside of compiled graphs", share, "share")
+    return CauseMatch((outside, *numbers), without(share), reason=_reasons(row))
 
 
 def _count(row: BackendResult, name: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
-from precisionbench.diagnosis.compiled import eager_row, is_compiled
+from precisionbench.diagnosis.compiled import eager_row, is_compiled, share_compiling
 from precisionbench.diagnosis.findings import Number
 
 
@@ -26,6 +26,9 @@ def detect(context: CauseContext) -> CauseMatch | None:
     if eager is not None and eager.latency.value < row.latency.value:
         beyond = 1 - eager.latency.value / row.latency.value
         numbers.append(Number(f"time beyond that of {eager.backend}", beyond, "share"))
+    compiling = share_compiling(context.facts)
+    if compiling:
+        numbers.append(Number("time in compiling", compiling, "share"))
     reasons = row.details.get("recompile_reasons")
     text = "; ".join(map(str, reasons)) if isinstance(reasons, list) else ""
     return CauseMatch(tuple(numbers), proof="counted", reason=text)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
-from precisionbench.diagnosis.compiled import eager_row, is_compiled, share_of_checks
+from precisionbench.diagnosis.compiled import eager_row, is_compiled, share_around
 from precisionbench.diagnosis.findings import Number
 from precisionbench.results import BackendResult
 from precisionbench.statistics import Interval
 
 # Of a longer call the checks (tens of microseconds) are a detail.
 _LONGEST_S = 500e-6
-_LEAST_SHARE = 0.1
+_LEAST_SHARE = 0.2
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
@@ -34,9 +34,9 @@ def _match(context: CauseContext, row: BackendResult, eager: BackendResult) -> C
     if on_gpu:
         is_limited, best_s = row.launch_bound == "host_bound", row.graph_s or row.device_s
     else:
-        checks = share_of_checks(context.facts)
-        numbers.append(Number("time in checks before compiled code", checks, "share"))
-        is_limited, best_s = checks > _LEAST_SHARE, own_s * (1 - checks)
+        around = share_around(context.facts)
+        numbers.append(Number("time in checks around compiled code", around, "share"))
+        is_limited, best_s = around > _LEAST_SHARE, own_s * (1 - around)
     if not is_limited:
         return None
     gain = row.latency.value / min(best_s or own_s, eager_s)
