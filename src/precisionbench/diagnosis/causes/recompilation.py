@@ -38,7 +38,7 @@ CAUSE = Cause(
     "recompilation",
     "the compiled model is compiled again in every call",
     "keep Python numbers that change from call to call in tensors (buffers), and pass inputs of "
-    "few shapes, or compile with dynamic=true; outside of this library, torch.compile gives up after "
+    "few shapes, or compile with dynamic=true; in your own program torch.compile gives up after "
     "8 compilations of a function and runs it without compiling",
     detect,
 )
