@@ -25,7 +25,7 @@ class WeightCasts:
         count: casts of weights in a call; operations that read codes and give floats count, too.
         time_s: seconds of a call in them.
         codes_s: seconds of a call in those whose weights are stored as integers.
-        dequantising_s: seconds of a call in operations that are no casts by themselves, such as
+        dequantising_s: seconds of a call in operations that cast without a cast operation, such as
             a product of int8 weights and a floating-point scale.
     """
 

@@ -18,7 +18,7 @@ _LEAST_SHARE = 0.05
 def detect(context: CauseContext) -> CauseMatch | None:
     """Breaks that TorchDynamo counted, and the time that they leave outside of compiled code.
 
-    Breaks that cost almost nothing, such as one between two large matmuls, are no finding.
+    Breaks that cost almost nothing, such as one between two large matmuls, give no finding.
     """
     facts, row = context.facts, context.facts.row
     if not is_compiled(row) or "graphs" not in row.details:

@@ -78,9 +78,8 @@ def _has(operation: Operation, dtype: str) -> bool:
 CAUSE = Cause(
     "wider-dtype",
     "operations run in a wider dtype than the row's",
-    "create constants in the dtype of the tensors that they meet (`torch.as_tensor(array, "
-    "dtype=x.dtype, device=x.device)`), and register them as buffers, which are cast with the "
-    "model",
+    "create constants in the dtype of the tensors that they meet (such as `x.dtype`), and register "
+    "tensors as buffers, which are cast with the model",
     detect,
     "constants-cast",
 )
