@@ -236,7 +236,7 @@ def _skipped_frames(counters: Any) -> dict[str, Json]:
     if skipped <= 0:
         return {"skipped_frames": 0, "skip_reasons": []}
     failed = [metrics.fail_reason for metrics in get_compilation_metrics()[-frames["total"] :]]
-    reasons = dict.fromkeys(_first_line(reason) for reason in failed if reason)
+    reasons = dict.fromkeys(_first_line(text_of(r).replace(":\n", ": ", 1)) for r in failed if r)
     return {"skipped_frames": skipped, "skip_reasons": list(reasons)[:_REASONS]}
 
 

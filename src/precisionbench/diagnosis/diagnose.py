@@ -10,6 +10,7 @@ from precisionbench.diagnosis.accuracy import accuracy_of
 from precisionbench.diagnosis.answers import answers_of
 from precisionbench.diagnosis.causes import CAUSES, CauseContext
 from precisionbench.diagnosis.ceiling import ceiling_of
+from precisionbench.diagnosis.engine_label import DETAIL
 from precisionbench.diagnosis.experiments import measured_beside, with_experiments
 from precisionbench.diagnosis.facts import Facts, facts_of_rows
 from precisionbench.diagnosis.findings import (
@@ -136,6 +137,12 @@ def _notes(rows: Sequence[Facts], experiments: Sequence[ExperimentResult]) -> It
             yield (
                 f"{facts.row.backend}: a call took {ratio:.1f}x its latency under the profiler, so "
                 "the times of its layers are approximate"
+            )
+        share = facts.evidence.compiled_share or 0.0
+        if "graphs" not in facts.row.details and share > DETAIL:
+            yield (
+                f"{facts.row.backend}: {share:.0%} of the profiled time is in graphs that the model "
+                "compiles by itself (torch.compile)"
             )
     covered = [facts.counted_share for facts in rows if facts.counted_share is not None]
     if covered and min(covered) < _MIN_COUNTED_SHARE:
