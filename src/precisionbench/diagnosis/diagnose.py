@@ -138,12 +138,7 @@ def _notes(rows: Sequence[Facts], experiments: Sequence[ExperimentResult]) -> It
                 f"{facts.row.backend}: a call took {ratio:.1f}x its latency under the profiler, so "
                 "the times of its layers are approximate"
             )
-        share = facts.evidence.compiled_share or 0.0
-        if "graphs" not in facts.row.details and share > DETAIL:
-            yield (
-                f"{facts.row.backend}: {share:.0%} of the profiled time is in graphs that the model "
-                "compiles by itself (torch.compile)"
-            )
+        yield from _compiled_by_itself(facts)
     covered = [facts.counted_share for facts in rows if facts.counted_share is not None]
     if covered and min(covered) < _MIN_COUNTED_SHARE:
         yield (
@@ -154,6 +149,16 @@ def _notes(rows: Sequence[Facts], experiments: Sequence[ExperimentResult]) -> It
         if result.speedup is None:
             name, why = result.experiment, result.failure
             yield f"{result.row}: experiment {name} not run ({why})"
+
+
+def _compiled_by_itself(facts: Facts) -> Iterable[str]:
+    """The note on a model that calls `torch.compile`, in a row of a backend that does not."""
+    share = facts.evidence.compiled_share or 0.0
+    if "graphs" not in facts.row.details and share > DETAIL:
+        yield (
+            f"{facts.row.backend}: {share:.0%} of the profiled time is in graphs that the model "
+            "compiles by itself (torch.compile)"
+        )
 
 
 # Above this ratio the overhead of the profiler distorts the times of layers.
