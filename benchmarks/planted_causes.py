@@ -87,6 +87,20 @@ class Waiting(nn.Module):
         return x
 
 
+class BrokenLoop(nn.Module):
+    """TorchDynamo skips a function with a graph break in a loop, and compiles nothing of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(4096, 4096, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(4):
+            x = self.body(x)
+            print(end="")
+        return x
+
+
 class ThroughTheHost(nn.Module):
     """Sends a tensor over the host and back in every call."""
 
@@ -322,6 +336,9 @@ CASES = {
     ),
     "zeros": Case(zeros, planted={"eager": ("constant-inputs",)}),
     "mislabelled": Case(matmuls, (Mislabelled(),), false_labels=("half-by-name",)),
+    "uncompiled": Case(
+        lambda: (BrokenLoop(), torch.randn(4096, 4096)), ("compile",), false_labels=("compile",)
+    ),
     "small-launches": Case(
         lambda: wide(16), planted={"eager": ("launch-bound",), "half": ("launch-bound",)}
     ),
@@ -340,6 +357,7 @@ CASES = {
     ),
     # nothing is wrong
     "matmuls": clean(matmuls, "eager:precision=tf32", "half", "half:dtype=bfloat16"),
+    "compiled": clean(matmuls, "compile", "compile:dtype=float16"),
     "large-launches": clean(lambda: matmuls(8192, 2, 2048)),
     "cast-once": clean(lambda: matmuls(4096, 4, 1024), "autocast"),
     "linear-1024": clean(lambda: matmuls(1024, batch=32768)),

@@ -180,6 +180,7 @@ class Compile(Backend):
             "recompilations": late,
             "graph_breaks": sum(breaks.values()),
             "graph_break_reasons": [_first_line(reason) for reason in list(breaks)[:_REASONS]],
+            **_skipped_frames(counters),
             "calls_until_compiled": calls,
             "cuda_graphs": self._about_graphs(device, counters, skips),
         }
@@ -220,6 +221,23 @@ def _called_until_quiet(call: Callable[[], object]) -> tuple[int, int]:
         quiet = quiet + 1 if compilations() == last else 0
         last = compilations()
     return calls, last - first
+
+
+def _skipped_frames(counters: Any) -> dict[str, Json]:
+    """Functions that TorchDynamo gave up and left to Python, and why: details of a row.
+
+    A graph break in a loop, or an error that `suppress_errors` hides, skips a whole function. It
+    is not counted as a graph break.
+    """
+    from torch._dynamo.utils import get_compilation_metrics
+
+    frames = counters["frames"]
+    skipped = frames["total"] - frames["ok"]
+    if skipped <= 0:
+        return {"skipped_frames": 0, "skip_reasons": []}
+    failed = [metrics.fail_reason for metrics in get_compilation_metrics()[-frames["total"] :]]
+    reasons = dict.fromkeys(_first_line(text_of(r).replace(":\n", ": ", 1)) for r in failed if r)
+    return {"skipped_frames": skipped, "skip_reasons": list(reasons)[:_REASONS]}
 
 
 def _explained(exc: BaseException) -> Exception:

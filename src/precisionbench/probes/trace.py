@@ -20,6 +20,10 @@ from precisionbench.results.evidence import Copy, Kernel, Operation, Tensor
 CALL = "precisionbench.call"
 LAYER = "precisionbench.layer:"
 _DRIVER = ("cuda_runtime", "cuda_driver")
+# How the events of TorchInductor's graphs begin, and those of TorchDynamo around them. What a graph
+# break leaves to PyTorch is in a "region" as well, and in no graph.
+_GRAPH = "## Call CompiledFxGraph"
+_DYNAMO = ("TorchDynamo Cache Lookup", "Torch-Compiled Region")
 _ON_GPU = ("kernel", "gpu_memcpy", "gpu_memset")
 # Parts of the names of driver calls that wait for the device, and of those that do not.
 _SYNCHRONIZING = ("Synchronize", "cudaMemcpy")
@@ -36,8 +40,14 @@ _DTYPES = {
     "signed char": "int8",
     "unsigned char": "uint8",
     "bool": "bool",
+    "short": "int16",
+    "short int": "int16",
     "c10::complex<float>": "complex64",
+    "c10::complex<double>": "complex128",
     "c10::float8_e4m3fn": "float8_e4m3fn",
+    "c10::float8_e5m2": "float8_e5m2",
+    "c10::qint8": "qint8",
+    "c10::quint8": "quint8",
 }
 _US = 1e-6
 _SKEW_US = 5.0
@@ -62,6 +72,26 @@ class _Node:
         return self.event.get("cat") == "cpu_op"
 
     @property
+    def own_s(self) -> float:
+        """Seconds without those of operations in it."""
+        return max(0.0, float(self.event["dur"]) * _US - self.inner_s)
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether it is the call of a graph that TorchInductor compiled."""
+        return self.name.startswith(_GRAPH)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it ran in such a graph, or is one."""
+        return any(node.is_graph for node in self.with_parents())
+
+    @property
+    def is_in_a_graph(self) -> bool:
+        """Whether it ran in such a graph."""
+        return self.parent is not None and self.parent.is_compiled
+
+    @property
     def is_driver_call(self) -> bool:
         return self.event.get("cat") in _DRIVER
 
@@ -84,6 +114,8 @@ class Profile:
         launches: kernels launched in a call; None where the trace is of a CPU only.
         graph_launches: replays of CUDA graphs.
         host_waits: driver calls that wait for the device, by name.
+        compiled_share: share of the time in graphs of TorchInductor; None where nothing of
+            `torch.compile` ran.
     """
 
     operations: tuple[Operation, ...]
@@ -92,6 +124,7 @@ class Profile:
     launches: float | None
     graph_launches: float
     host_waits: Mapping[str, float]
+    compiled_share: float | None = None
 
 
 def profile_of(trace: Mapping[str, Any], skip: int = 0) -> Profile:
@@ -121,7 +154,26 @@ def profile_of(trace: Mapping[str, Any], skip: int = 0) -> Profile:
         launches=len(kernels) / spans.count if driver_calls else None,
         graph_launches=sum("GraphLaunch" in node.name for node in driver_calls) / spans.count,
         host_waits=_synchronizations(driver_calls, spans.count),
+        compiled_share=_compiled_share([n for n in nodes if spans.contain(n.event)], kernels),
     )
+
+
+def _compiled_share(nodes: Sequence[_Node], kernels: Sequence[tuple[Event, _Node]]) -> float | None:
+    """The share of the time in compiled graphs: of kernels, or on a CPU of graphs and operations.
+
+    A graph's own time counts on a CPU, because its fused loops are not operations.
+    """
+    if not any(node.name.startswith((*_DYNAMO, _GRAPH)) for node in nodes):
+        return None
+    if kernels:
+        inside = sum(float(e["dur"]) for e, launch in kernels if launch.is_compiled)
+        total = sum(float(event["dur"]) for event, _ in kernels)
+    else:
+        graphs = [node for node in nodes if node.is_graph and not node.is_in_a_graph]
+        inside = sum(float(node.event["dur"]) for node in graphs)
+        outside = [n for n in nodes if n.is_operation and "::" in n.name and not n.is_compiled]
+        total = inside + sum(node.own_s for node in outside) / _US
+    return inside / total if total else None
 
 
 def _launched(events: Iterable[Event], driver_calls: Iterable[_Node]) -> list[tuple[Event, _Node]]:
@@ -248,8 +300,7 @@ class _Operations:
         """Add an operation's time on the host without that of operations in it."""
         key = self._key(operation, operation)
         self.nodes.setdefault(key, set()).add(id(operation))
-        own_s = float(operation.event["dur"]) * _US - operation.inner_s
-        self.times.setdefault(key, {}).setdefault("", []).append((call, max(0.0, own_s)))
+        self.times.setdefault(key, {}).setdefault("", []).append((call, operation.own_s))
 
     def _typical_s(self, times: Iterable[tuple[int, float]]) -> float:
         """The median over calls, so that a disturbed call does not count."""

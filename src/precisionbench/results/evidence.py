@@ -159,6 +159,8 @@ class Evidence(Shown):
         foreign_functions: functions in torch's namespaces that other code has replaced.
         unknown: for each missing item, the reason.
         took_s: seconds that each probe took.
+        compiled_share: share of the profiled time in graphs that TorchInductor compiled; None where
+            nothing of `torch.compile` ran, and in older files.
     """
 
     operations: tuple[Operation, ...] = ()
@@ -177,3 +179,4 @@ class Evidence(Shown):
     foreign_functions: tuple[str, ...] = ()
     unknown: Mapping[str, str] = attrs.field(factory=dict)
     took_s: Mapping[str, float] = attrs.field(factory=dict)
+    compiled_share: float | None = None
