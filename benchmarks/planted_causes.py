@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
+import planted_compiled_models as compiled
 import torch
 from torch import nn
 
 import precisionbench as pb
 from precisionbench.backends import Backend, Prepared
 from precisionbench.errors import PrecisionBenchError
+from precisionbench.torchtools.global_state import flags_restored, set_flags
 from precisionbench.torchtools.tensors import Inputs
 
 Build = Any  # of a model with its inputs, or a name
@@ -45,6 +47,9 @@ class Case:
         false_labels: rows whose label is false.
         clean: whether it was built so that nothing is wrong with it. Models as they are have no
             such promise: what is found in them is judged by its figures.
+        device: on which it is measured; empty for the one that is asked for.
+        settings: torch's global settings, as `read_flags` names them, that are not at their
+            defaults.
     """
 
     build: Build
@@ -54,6 +59,8 @@ class Case:
     batch_size: int | None = None
     false_labels: tuple[str, ...] = ()
     clean: bool = False
+    device: str = ""
+    settings: dict[str, Any] = attrs.field(factory=dict)
 
 
 # --- models ---------------------------------------------------------------------------------------
@@ -281,6 +288,7 @@ def wide(batch: int) -> Any:
 
 
 CL = "half:memory_format=channels_last"
+NO_GRAD = "eager:grad_mode=no_grad"
 FALSE_LABEL = "a false label"
 FIVE = ("eager:precision=tf32", "half", CL, "half:dtype=bfloat16")
 RESNET = "torchvision:resnet50"
@@ -298,6 +306,12 @@ def images(
 def clean(build: Build, *backends: str) -> Case:
     """A workload with nothing wrong in it."""
     return Case(build, backends or ("half",), clean=True)
+
+
+def in_both(build: Build, row: str, settings: dict[str, Any], device: str = "") -> Case:
+    """A setting of torch that makes the reference and another row slower."""
+    planted: Planted = {"eager": ("torch-settings",), row: ("torch-settings",)}
+    return Case(build, (row,), planted, device=device, settings=settings)
 
 
 CASES = {
@@ -355,6 +369,87 @@ CASES = {
     "norm-in-float32": Case(
         normalised_in_float32, planted={"half": ("batch-norm-in-float32", "memory-bound")}
     ),
+    # compiled rows
+    "graph-break": Case(compiled.broken, ("compile",), {"compile": ("graph-breaks",)}),
+    "graph-break-in-loop": Case(
+        lambda: (compiled.BrokenLoop(), torch.rand(256, 256)),
+        ("compile",),
+        {"eager": ("waits-inside",), "compile": ("graph-breaks", "waits-inside")},
+        false_labels=("compile",),
+    ),
+    "recompiles": Case(
+        lambda: (compiled.Counting(), torch.randn(compiled.WIDTH, compiled.WIDTH)),
+        ("compile",),
+        {"compile": ("recompilation",)},
+    ),
+    "short-calls": Case(
+        compiled.tiny,
+        ("compile",),
+        {
+            "eager": ("launch-bound",),
+            "compile": ("launch-bound", "short-compiled-calls"),
+        },
+    ),
+    "graph-break-for-free": clean(lambda: compiled.broken(works=False), "compile"),
+    "counts-in-a-buffer": clean(
+        lambda: (compiled.Counting(False), torch.randn(compiled.WIDTH, compiled.WIDTH)), "compile"
+    ),
+    "long-compiled-calls": clean(
+        lambda: (compiled.Pointwise(), torch.randn(compiled.WIDTH, compiled.WIDTH)), "compile"
+    ),
+    # dtypes
+    "float64-window": Case(
+        lambda: (compiled.Windowed(), torch.randn(compiled.WIDTH, compiled.WIDTH)),
+        (NO_GRAD,),
+        {"eager": ("wider-dtype",), NO_GRAD: ("wider-dtype",)},
+    ),
+    "float32-ramp": Case(
+        lambda: (compiled.Ramp(), torch.randn(compiled.WIDTH, compiled.WIDTH)),
+        planted={"half": ("wider-dtype",)},
+    ),
+    "float32-window": clean(
+        lambda: (
+            compiled.Windowed(torch.float32),
+            torch.randn(compiled.WIDTH, compiled.WIDTH),
+        ),
+        NO_GRAD,
+    ),
+    "ramp-in-own-dtype": clean(
+        lambda: (compiled.Ramp(own_dtype=True), torch.randn(compiled.WIDTH, compiled.WIDTH))
+    ),
+    "int8-codes": Case(
+        lambda: (compiled.Codes(), torch.randn(512, compiled.WIDTH)),
+        planted={"eager": ("recast-weights",), "half": ("recast-weights",)},
+    ),
+    "int8-cast-once": clean(
+        lambda: (compiled.Codes(cast_once=True), torch.randn(512, compiled.WIDTH))
+    ),
+    # torch's settings
+    "cudnn-deterministic": in_both(lambda: convolutions(128), CL, {"cudnn.deterministic": True}),
+    "cudnn-off": in_both(lambda: convolutions(128, batch=8), "half", {"cudnn.enabled": False}),
+    "deterministic": in_both(compiled.added_by_index, "half", {"deterministic_algorithms": "warn"}),
+    "no-fused-attention": in_both(
+        compiled.attention,
+        "half",
+        {"cuda.flash_sdp": False, "cuda.mem_efficient_sdp": False, "cuda.cudnn_sdp": False},
+    ),
+    "whole-sums": Case(
+        compiled.long_reduction,
+        planted={"half": ("torch-settings",)},
+        settings={"cuda.matmul.allow_fp16_reduced_precision_reduction": False},
+    ),
+    "one-thread": in_both(compiled.cpu_matmuls, NO_GRAD, {"num_threads": 1}, device="cpu"),
+    "mkldnn-off": in_both(
+        lambda: convolutions(32, 4), NO_GRAD, {"mkldnn.enabled": False}, device="cpu"
+    ),
+    "deterministic-matmuls": attrs.evolve(
+        clean(matmuls), settings={"deterministic_algorithms": "warn", "cudnn.deterministic": True}
+    ),
+    "whole-sums-of-large-matmuls": attrs.evolve(
+        clean(matmuls),
+        settings={"cuda.matmul.allow_fp16_reduced_precision_reduction": False},
+    ),
+    "all-threads": Case(compiled.cpu_matmuls, (NO_GRAD,), clean=True, device="cpu"),
     # nothing is wrong
     "matmuls": clean(matmuls, "eager:precision=tf32", "half", "half:dtype=bfloat16"),
     "compiled": clean(matmuls, "compile", "compile:dtype=float16"),
@@ -501,23 +596,29 @@ def _named(pairs: set[tuple[str, str]]) -> str:
 
 def measure(name: str, file: Path, options: argparse.Namespace) -> None:
     case, begun_s = CASES[name], time.monotonic()
-    rows = len(case.backends) + 1
-    comparison = pb.compare(
-        case.build,
-        backends=case.backends,
-        device=options.device,
-        batch_size=case.batch_size,
-        launcher=case.launcher,
-        budget_s=options.budget * rows * (3 if case.launcher == "process" else 1),
-        seed=0,
-        replicas=1 if case.launcher == "process" else None,
-    )
+    with flags_restored():
+        set_flags(case.settings)
+        comparison = compared(case, options)
     comparison.save(file)
     print(f"{name}: {time.monotonic() - begun_s:.1f} s", comparison, sep="\n")
     for row in comparison:
         evidence = row.evidence
         unknown = "none" if evidence is None else dict(evidence.unknown)
         print(row.backend, unknown, row.warnings, flush=True)
+
+
+def compared(case: Case, options: argparse.Namespace) -> pb.Comparison:
+    rows = len(case.backends) + 1
+    return pb.compare(
+        case.build,
+        backends=case.backends,
+        device=case.device or options.device,
+        batch_size=case.batch_size,
+        launcher=case.launcher,
+        budget_s=options.budget * rows * (3 if case.launcher == "process" else 1),
+        seed=0,
+        replicas=1 if case.launcher == "process" else None,
+    )
 
 
 if __name__ == "__main__":

@@ -233,10 +233,16 @@ def layers_of(call: Call, module: nn.Module | None) -> dict[str, Any]:
             outputs=outputs,
             parameters=tuple(_tensor(p) for p in part.parameters(recurse=False)),
             calls=count,
+            buffers=_buffers(part),
         )
         for path, (part, inputs, outputs, count) in observed.items()
     )
     return {"layers": layers, "outputs": _tensors(output)}
+
+
+def _buffers(part: nn.Module) -> tuple[Tensor, ...]:
+    attributes = (value for value in vars(part).values() if isinstance(value, torch.Tensor))
+    return tuple(_tensor(one) for one in (*part.buffers(recurse=False), *attributes))
 
 
 def _tensors(tree: Any) -> tuple[Tensor, ...]:

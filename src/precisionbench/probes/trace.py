@@ -15,10 +15,12 @@ from typing import Any
 
 import attrs
 
-from precisionbench.results.evidence import Copy, Kernel, Operation, Tensor
+from precisionbench.results.evidence import COMPILED_GRAPH, Copy, Kernel, Operation, Tensor
 
 CALL = "precisionbench.call"
 LAYER = "precisionbench.layer:"
+# TorchInductor annotates each call of a graph that it has compiled, with a key of its cache.
+_GRAPH_CALL = "## Call CompiledFxGraph"
 _DRIVER = ("cuda_runtime", "cuda_driver")
 # How the events of TorchInductor's graphs begin, and those of TorchDynamo around them. What a graph
 # break leaves to PyTorch is in a "region" as well, and in no graph.
@@ -65,11 +67,12 @@ class _Node:
 
     @property
     def name(self) -> str:
-        return str(self.event["name"])
+        name = str(self.event["name"])
+        return COMPILED_GRAPH if name.startswith(_GRAPH_CALL) else name
 
     @property
     def is_operation(self) -> bool:
-        return self.event.get("cat") == "cpu_op"
+        return self.event.get("cat") == "cpu_op" or self.name == COMPILED_GRAPH
 
     @property
     def own_s(self) -> float:

@@ -13,6 +13,9 @@ import attrs
 from precisionbench.display import Shown
 from precisionbench.results.validators import check_shape
 
+# The name of the operation that runs a compiled graph of TorchInductor.
+COMPILED_GRAPH = "CompiledFxGraph"
+
 
 @attrs.frozen(repr=False)
 class Tensor(Shown):
@@ -105,6 +108,7 @@ class Layer(Shown):
         inputs: its input tensors.
         outputs: its output tensors.
         parameters: its own parameters, without those of submodules.
+        buffers: its own buffers and other tensors that are attributes of it.
         calls: number of times that it ran in a call of the model.
         flops: FLOPs of its operations, 2 x multiply-add, without those of submodules; None where
             they were not counted.
@@ -117,6 +121,7 @@ class Layer(Shown):
     parameters: tuple[Tensor, ...]
     calls: int
     flops: float | None = None
+    buffers: tuple[Tensor, ...] = ()
 
 
 @attrs.frozen(repr=False)

@@ -10,6 +10,7 @@ from precisionbench.diagnosis.causes import (
     batch_norm_in_float32,
     constant_inputs,
     device_allocations,
+    graph_breaks,
     half_on_a_cpu,
     host_copies,
     kernel_choice,
@@ -20,12 +21,16 @@ from precisionbench.diagnosis.causes import (
     overflow,
     patched_functions,
     recast_weights,
+    recompilation,
+    short_compiled_calls,
     tensor_core_obstacles,
     tensorrt_defaults,
     tensorrt_fell_back,
     tf32_baseline,
     throttled,
+    torch_settings,
     waits_inside,
+    wider_dtype,
     wrong_batch,
 )
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
@@ -51,6 +56,11 @@ CAUSES: tuple[Cause, ...] = (
     constant_inputs.CAUSE,
     overflow.CAUSE,
     half_on_a_cpu.CAUSE,
+    graph_breaks.CAUSE,
+    recompilation.CAUSE,
+    short_compiled_calls.CAUSE,
+    torch_settings.CAUSE,
+    wider_dtype.CAUSE,
 )
 
 __all__ = ["CAUSES", "Cause", "CauseContext", "CauseMatch"]
