@@ -1,0 +1,68 @@
+"""Some calls take longer than others, e.g. every tenth call rebuilds a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
+from precisionbench.diagnosis.facts import Facts
+from precisionbench.diagnosis.findings import Number
+from precisionbench.errors import some
+from precisionbench.results import Measurement
+from precisionbench.results.evidence import Operation
+from precisionbench.statistics.periodic import Periodic, periodic
+
+_LEAST_SHARE = 0.03
+
+
+def detect(context: CauseContext) -> CauseMatch | None:
+    """By slow calls at regular distances, and by operations that only some calls run."""
+    facts = context.facts
+    found = _slow_calls(facts)
+    numbers = list(_numbers(found)) if found else []
+    share = _profiled_share(facts)
+    if share > _LEAST_SHARE:
+        numbers.append(Number("profiled time in operations of only some calls", share, "share"))
+    if not numbers:
+        return None
+    longest = sorted(facts.evidence.some_calls, key=lambda one: -one.time_s)
+    reason = f"only some calls run {some([_name(one) for one in longest])}" if longest else ""
+    return CauseMatch(tuple(numbers), reason=reason)
+
+
+def _slow_calls(facts: Facts) -> Periodic | None:
+    """From the samples, where each is one call; else from the calls beside the profile."""
+    found = periodic(_series(facts.row.measurement)) or facts.evidence.slow_calls
+    return found if found and found.share > _LEAST_SHARE else None
+
+
+def _series(measurement: Measurement) -> list[tuple[float, ...]]:
+    if measurement.is_reported or measurement.calls_per_sample > 1:
+        return []
+    return [block.samples for block in measurement.blocks]
+
+
+def _numbers(found: Periodic) -> Iterator[Number]:
+    yield Number("calls from one slow call to the next", found.period, "count")
+    yield Number("time of a slow call over that of others", found.ratio, "ratio")
+    yield Number("share of the time that slow calls add", found.share, "share")
+
+
+def _profiled_share(facts: Facts) -> float:
+    spent_s = sum(operation.time_s for operation in facts.evidence.some_calls)
+    return spent_s / (facts.busy_s + spent_s) if spent_s else 0.0
+
+
+def _name(operation: Operation) -> str:
+    where = f" in {operation.layer}" if operation.layer else ""
+    return f"{operation.name or 'kernels'}{where}"
+
+
+CAUSE = Cause(
+    "uneven-calls",
+    "some calls cost more than others",
+    "report the mean over many calls beside the median, or move the work that only some calls do "
+    "out of forward (build caches once, before the calls)",
+    detect,
+    costs_time=False,
+)
