@@ -23,6 +23,7 @@ import attrs
 import torch
 from torch import nn
 
+import planted_models as models
 import precisionbench as pb
 from precisionbench.backends import Backend, Prepared
 from precisionbench.errors import PrecisionBenchError
@@ -45,6 +46,7 @@ class Case:
         false_labels: rows whose label is false.
         clean: whether it was built so that nothing is wrong with it. Models as they are have no
             such promise: what is found in them is judged by its figures.
+        device: on which it is measured; empty for the one that is asked for.
     """
 
     build: Build
@@ -54,6 +56,7 @@ class Case:
     batch_size: int | None = None
     false_labels: tuple[str, ...] = ()
     clean: bool = False
+    device: str = ""
 
 
 # --- models ---------------------------------------------------------------------------------------
@@ -221,6 +224,7 @@ def wide(batch: int) -> Any:
 
 
 CL = "half:memory_format=channels_last"
+NO_GRAD = "eager:grad_mode=no_grad"
 FALSE_LABEL = "a false label"
 FIVE = ("eager:precision=tf32", "half", CL, "half:dtype=bfloat16")
 RESNET = "torchvision:resnet50"
@@ -238,6 +242,11 @@ def images(
 def clean(build: Build, *backends: str) -> Case:
     """A workload with nothing wrong in it."""
     return Case(build, backends or ("half",), clean=True)
+
+
+def both(build: Build, cause: str) -> Case:
+    """A cause in the reference and in half."""
+    return Case(build, planted={"eager": (cause,), "half": (cause,)})
 
 
 CASES = {
@@ -279,7 +288,47 @@ CASES = {
     "small-launches": Case(
         lambda: wide(16), planted={"eager": ("launch-bound",), "half": ("launch-bound",)}
     ),
+    "attention-written": both(models.attention, "attention-fallback"),
+    "attention-mask": both(lambda: models.attention(50, "masked"), "attention-fallback"),
+    "attention-weights": both(
+        lambda: (models.AttentionWithWeights(), torch.randn(8, 1024, 512)), "attention-fallback"
+    ),
+    "lstm-steps": both(
+        lambda: (models.Recurrent(256), torch.randn(512, 4, 256)), "recurrent-layers"
+    ),
+    "lstm-unpacked": both(
+        lambda: (models.Recurrent(2048, packed=False), torch.randn(4, 64, 2048)),
+        "recurrent-layers",
+    ),
+    "group-norm": Case(
+        lambda: models.normalised_convolutions(models.group_norm),
+        ("half", CL),
+        {CL: ("norms-undo-channels-last",)},
+    ),
+    "every-tenth-call": both(lambda: (models.Uneven(), torch.randn(4096, 1024)), "uneven-calls"),
+    "scatter": Case(models.added_by_index, planted={"half": ("half-scatter",)}),
+    "denormals": Case(
+        lambda: models.scaled_linear(1e-40),
+        (NO_GRAD,),
+        {"eager": ("denormals",), NO_GRAD: ("denormals",)},
+        device="cpu",
+    ),
+    "depthwise-cpu": Case(
+        lambda: convolutions(64, 4, 64, 28),
+        ("half:dtype=float16",),
+        {"half:dtype=float16": ("grouped-convolutions",)},
+        device="cpu",
+    ),
     # nothing is wrong
+    "attention-fused": clean(lambda: models.attention(64, "fused")),
+    "gate": clean(lambda: (models.Gate(), torch.randn(4096, 1024))),
+    "attention-no-weights": clean(
+        lambda: (models.AttentionWithWeights(need_weights=False), torch.randn(8, 1024, 512))
+    ),
+    "lstm-packed": clean(lambda: (models.Recurrent(2048), torch.randn(4, 64, 2048))),
+    "batch-norm-cl": clean(lambda: models.normalised_convolutions(nn.BatchNorm2d), CL),
+    "even-calls": clean(lambda: (models.Uneven(None), torch.randn(4096, 1024))),
+    "no-denormals": Case(lambda: models.scaled_linear(1.0), (NO_GRAD,), clean=True, device="cpu"),
     "matmuls": clean(matmuls, "eager:precision=tf32", "half", "half:dtype=bfloat16"),
     "large-launches": clean(lambda: matmuls(8192, 2, 2048)),
     "cast-once": clean(lambda: matmuls(4096, 4, 1024), "autocast"),
@@ -428,7 +477,7 @@ def measure(name: str, file: Path, options: argparse.Namespace) -> None:
     comparison = pb.compare(
         case.build,
         backends=case.backends,
-        device=options.device,
+        device=case.device or options.device,
         batch_size=case.batch_size,
         launcher=case.launcher,
         budget_s=options.budget * rows * (3 if case.launcher == "process" else 1),

@@ -55,9 +55,7 @@ def collect_evidence(
     steps: dict[str, Callable[[], dict[str, Any]]] = {
         "allocations": lambda: allocations(call, workload.device),
         "calls": lambda: slow_calls(call, call_s, workload.device),
-        "profile": lambda: profiled(
-            call, call_s, workload.device, module, found.get("slow_calls")
-        ),
+        "profile": lambda: profiled(call, call_s, workload.device, module, found.get("slow_calls")),
         "layers": lambda: layers_of(call, module),
         "denormals": lambda: denormals_of(call, module, workload.device),
         "inputs": lambda: {"input_zero_share": zero_share(workload.inputs)},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Number

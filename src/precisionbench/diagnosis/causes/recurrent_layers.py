@@ -87,7 +87,7 @@ def _recurrent(facts: Facts) -> Iterator[_Recurrent]:
         own = by_layer.get(layer.path)
         steps = _steps(layer)
         if own and steps:
-            yield _Recurrent(layer, steps, sum(o.time_s for o in own), _packing_s(layer, own))
+            yield _Recurrent(layer, steps, sum(o.time_s for o in own), _packing_s(facts, own))
 
 
 def _steps(layer: Layer) -> float:
@@ -101,15 +101,13 @@ def _steps(layer: Layer) -> float:
     return layer.calls * stacked * math.prod(sequence[:-1]) / max(1, batch)
 
 
-def _packing_s(layer: Layer, operations: list[Operation]) -> float:
-    """Copies of the layer's weights within cuDNN's operation."""
-    weights = {parameter.shape for parameter in layer.parameters}
-    return sum(
-        o.time_s
-        for o in operations
-        if _CUDNN in o.parents and o.inputs and o.short_name == "copy_"
-        if o.inputs[0].shape in weights or math.prod(o.inputs[0].shape) in map(math.prod, weights)
-    )
+def _packing_s(facts: Facts, operations: list[Operation]) -> float:
+    """Copies within the GPU's memory, where cuDNN gets no packed weights: it packs them itself."""
+    ours = [o for o in operations if o.name == _CUDNN]
+    if not ours or any(len(tensor.shape) == 1 for o in ours for tensor in o.inputs):
+        return 0.0
+    copies = [o.time_s for o in operations if _CUDNN in o.parents and o.short_name == "copy_"]
+    return sum(copies) + sum(c.time_s for c in facts.evidence.copies if c.kind == "DtoD")
 
 
 CAUSE = Cause(
