@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
+import planted_models as models
 import torch
 from torch import nn
 
-import planted_models as models
 import precisionbench as pb
 from precisionbench.backends import Backend, Prepared
 from precisionbench.errors import PrecisionBenchError

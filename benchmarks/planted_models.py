@@ -19,7 +19,7 @@ class WrittenAttention(nn.Module):
         super().__init__()
         self.size, self.how = size, how
         self.projection = nn.Linear(HEADS * size, 3 * HEADS * size)
-        self.register_buffer("mask", torch.ones(1024, 1024).tril().log())
+        self.mask = nn.Buffer(torch.ones(1024, 1024).tril().log())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         parts = self.projection(x).unflatten(-1, (3, HEADS, self.size)).unbind(-3)
@@ -30,7 +30,8 @@ class WrittenAttention(nn.Module):
         else:
             mask = self.mask.to(x.dtype) if self.how == "masked" else None
             output = functional.scaled_dot_product_attention(query, key, value, mask)
-        return output.transpose(1, 2).flatten(2)
+        joined: torch.Tensor = output.transpose(1, 2).flatten(2)
+        return joined
 
 
 def attention(size: int = 64, how: str = "written") -> Any:
@@ -72,7 +73,7 @@ class Recurrent(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weights = self.body._flat_weights
         if not self.packed and weights[0] is self.body.weight_ih_l0:
-            self.body._flat_weights = [weight.clone() for weight in weights]
+            self.body._flat_weights = [weight.clone() for weight in weights if weight is not None]
         return self.body(x)[0]  # type: ignore[no-any-return]
 
 
@@ -119,7 +120,8 @@ class Uneven(nn.Module):
             for _ in range(20):
                 self.table = self.table @ self.table
         self.calls += 1
-        return self.body(x) @ self.table
+        y: torch.Tensor = self.body(x) @ self.table
+        return y
 
 
 def scaled_linear(scale: float) -> Any:

@@ -46,13 +46,15 @@ class _WithoutWeights(nn.MultiheadAttention):
     """Does not return its weights."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        before, after = args[:_NEED_WEIGHTS], args[_NEED_WEIGHTS + 1 :]
-        if len(args) > _NEED_WEIGHTS:
-            return super().forward(*before, False, *after, **kwargs)
-        return super().forward(*args, **{**kwargs, "need_weights": False})
+        """Attention as in PyTorch, which may then use its fused kernel."""
+        arguments = dict(zip(_ARGUMENTS, args, strict=False)) | kwargs
+        return super().forward(**{**arguments, "need_weights": False})
 
 
-_NEED_WEIGHTS = 4  # its place among the arguments
+_ARGUMENTS = (
+    *("query", "key", "value", "key_padding_mask", "need_weights", "attn_mask"),
+    *("average_attn_weights", "is_causal"),
+)
 
 
 @contextlib.contextmanager
