@@ -156,7 +156,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "BaseException": throw(NotAnException),
     "cannot be pickled": throw(OddError),
     "text raises": throw(lambda: OddError(raise_in_text)),
-    "text is not text": throw(lambda: OddError(7)),
+    "text is not a string": throw(lambda: OddError(7)),
     "text of 10 MB": throw(lambda: OddError("x" * 10_000_000)),
     "lone surrogates": throw(lambda: OddError("\ud800\x1b[2J")),
     "broken error of ours": throw(NoReasonError),

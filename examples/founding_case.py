@@ -49,8 +49,8 @@ def reported() -> Comparison:
     xavier = Gpu("Jetson AGX Xavier", "7.2", 0, 8)
     environment = Environment(
         device="cuda:0", gpu=xavier, platform="Linux aarch64", python="not recorded",
-        torch="not recorded", cuda=None, cudnn="8.0", packages={}, cpu="not recorded", cpu_cores=8, threads=8,
-        jetson="JetPack 4.4", flags={}, power_mode="MAXN",
+        torch="not recorded", cuda=None, cudnn="8.0", packages={}, cpu="not recorded",
+        cpu_cores=8, threads=8, jetson="JetPack 4.4", flags={}, power_mode="MAXN",
     )  # fmt: skip
     data = ComparisonData(
         created=f"{source.date}T00:00:00+00:00",

@@ -111,7 +111,7 @@ def test_rows_of_one_comparison_that_decide_nothing_say_what_would_help():
 
 def test_rows_that_were_measured_one_after_another_say_so():
     found = headline(recorded("channels-50"))
-    assert found.endswith("rows were not interleaved: use launcher=process.")
+    assert found.endswith("rows were not interleaved: use the launcher 'process'.")
 
 
 def test_a_contended_machine_is_the_reason():

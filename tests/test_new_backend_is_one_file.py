@@ -166,7 +166,7 @@ def test_options_that_its_claims_do_not_cover_are_changes_of_their_own(toy):
     assert changes(first, third) == ()
 
 
-@pytest.mark.parametrize(("name", "said"), [("silent", "no idea"), ("wrong", "claims float64")])
+@pytest.mark.parametrize(("name", "said"), [("silent", "no idea"), ("wrong", "are float64")])
 def test_claims_that_cannot_be_read_cost_their_own_row_only(install, cnn, images, name, said):
     install("broken-plugin", BROKEN, silent="Silent", wrong="Wrong")
     found = pb.compare(

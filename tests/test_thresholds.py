@@ -96,7 +96,7 @@ def test_a_bound_may_be_below_1():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"schedule": "sequential", "replicas": 1}, "use launcher=process"),
+        ({"schedule": "sequential", "replicas": 1}, "use the launcher 'process'"),
         ({"rounds": 5, "replicas": 1}, r"too few rounds: use a time budget of about [\d.]+ s"),
         ({"replicas": 1}, "run-to-run variance was not measured: use 2 or more replicas"),
     ],

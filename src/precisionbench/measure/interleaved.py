@@ -131,7 +131,7 @@ def measure_session(run: Run, number: int) -> None:
 def _started(
     rows: Sequence[Row], starter: WorkerStarter, with_model: bool, count: int
 ) -> dict[str, list[Worker]]:
-    """So many new workers of each row, by its name."""
+    """New workers of each row, by its name."""
     return {row.name: [starter.start(row, with_model) for _ in range(count)] for row in rows}
 
 

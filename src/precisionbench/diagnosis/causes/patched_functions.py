@@ -22,7 +22,8 @@ def detect(context: CauseContext) -> CauseMatch | None:
 CAUSE = Cause(
     "patched-functions",
     "torch functions patched in the process of the row",
-    "measure in a new process (launcher=process) without code that patches torch, e.g. Apex O1",
+    "measure in a new process (the launcher 'process') without code that patches torch, such as "
+    "Apex O1",
     detect,
     "fresh-process",
     flatters=True,
