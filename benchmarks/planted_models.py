@@ -12,7 +12,7 @@ from torch.nn import functional
 HEADS = 8
 
 
-class WrittenAttention(nn.Module):
+class SelfAttention(nn.Module):
     """softmax(Q K^T) V in separate operations, or in torch's function."""
 
     def __init__(self, size: int = 64, how: str = "written") -> None:
@@ -28,14 +28,15 @@ class WrittenAttention(nn.Module):
             scores = query @ key.transpose(-1, -2) / math.sqrt(self.size)
             output = torch.softmax(scores, -1) @ value
         else:
-            mask = self.mask.to(x.dtype) if self.how == "masked" else None
+            length = x.shape[1]
+            mask = self.mask[:length, :length].to(x.dtype) if self.how == "masked" else None
             output = functional.scaled_dot_product_attention(query, key, value, mask)
         joined: torch.Tensor = output.transpose(1, 2).flatten(2)
         return joined
 
 
 def attention(size: int = 64, how: str = "written") -> Any:
-    return WrittenAttention(size, how), torch.randn(4, 1024, HEADS * size)
+    return SelfAttention(size, how), torch.randn(4, 1024, HEADS * size)
 
 
 class AttentionWithWeights(nn.Module):

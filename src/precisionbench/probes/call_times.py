@@ -13,19 +13,19 @@ from precisionbench.torchtools.timer import Call, HostClock
 # At first as many calls as this, or as many as this time allows.
 _CALLS, _TIME_S = 64, 0.1
 # Where some of them are slow, as many calls as it takes to see a period.
-_MOST_CALLS, _MOST_TIME_S = 512, 1.0
+_MOST_CALLS, _MOST_TIME_S = 512, 0.5
+_MORE_CALLS = 8
 _LEAST_SHARE = 0.03
 
 
-def slow_calls(call: Call, call_s: float, device: torch.device) -> dict[str, Any]:
+def slow_calls(call: Call, device: torch.device) -> dict[str, Any]:
     """Whether every Nth call is slow; a field of `Evidence`.
 
     Args:
         call: one forward pass, warm.
-        call_s: about how long it takes, in seconds.
         device: where it runs.
     """
-    return {"slow_calls": periodic([_times_s(_timed(call, HostClock(device)), call_s)])}
+    return {"slow_calls": periodic([_times_s(_timed(call, HostClock(device)))])}
 
 
 def _timed(call: Call, clock: HostClock) -> Callable[[], float]:
@@ -39,11 +39,15 @@ def _timed(call: Call, clock: HostClock) -> Callable[[], float]:
     return timed
 
 
-def _times_s(timed: Callable[[], float], call_s: float) -> list[float]:
+def _times_s(timed: Callable[[], float]) -> list[float]:
     """Seconds of consecutive calls: more of them where some are slow and no period is known."""
-    first = max(1, min(_CALLS, int(_TIME_S / call_s)))
-    times = [timed() for _ in range(first)]
-    most = min(_MOST_CALLS, int(_MOST_TIME_S / call_s))
-    while len(times) < most and slow_share(times) > _LEAST_SHARE and periodic([times]) is None:
-        times += [timed() for _ in range(min(first, most - len(times)))]
+    times = [timed()]
+    while len(times) < _CALLS and sum(times) < _TIME_S:
+        times.append(timed())
+    while len(times) < _MOST_CALLS and sum(times) < _MOST_TIME_S and _is_unclear(times):
+        times += [timed() for _ in range(_MORE_CALLS) if sum(times) < _MOST_TIME_S]
     return times
+
+
+def _is_unclear(times: list[float]) -> bool:
+    return slow_share(times) > _LEAST_SHARE and periodic([times]) is None

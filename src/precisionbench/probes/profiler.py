@@ -54,7 +54,7 @@ def collect_evidence(
     found: dict[str, Any] = {"foreign_functions": foreign_functions()}
     steps: dict[str, Callable[[], dict[str, Any]]] = {
         "allocations": lambda: allocations(call, workload.device),
-        "calls": lambda: slow_calls(call, call_s, workload.device),
+        "calls": lambda: slow_calls(call, workload.device),
         "profile": lambda: profiled(call, call_s, workload.device, module, found.get("slow_calls")),
         "layers": lambda: layers_of(call, module),
         "denormals": lambda: denormals_of(call, module, workload.device),
