@@ -25,15 +25,15 @@ def detect(context: CauseContext) -> CauseMatch | None:
             Number("time in layers with denormal values", share, "share"),
             Number("denormal values in a tensor, at most", max(most.values()), "share"),
         ),
-        reason=some([layer or "the model's own inputs" for layer in most]),
+        reason=some([layer or "the model's own forward" for layer in most]),
     )
 
 
 def _time_share(facts: Facts, layers: set[str]) -> float:
-    """The share of time in some layers; the path of the model itself stands for all of them."""
+    """The share of time in operations directly in some layers."""
     operations = facts.evidence.operations
     total_s = sum(o.time_s for o in operations)
-    spent_s = sum(o.time_s for o in operations if o.layer in layers or "" in layers)
+    spent_s = sum(o.time_s for o in operations if o.layer in layers)
     return spent_s / total_s if total_s else 0.0
 
 
