@@ -380,7 +380,7 @@ CASES = {
     ),
     # nothing is wrong
     "attention-fused": clean(lambda: models.attention(64, "fused")),
-    "gate": clean(lambda: (models.Gate(), torch.randn(4096, 1024))),
+    "experts": clean(lambda: (models.MixtureOfExperts(), torch.randn(4096, 1024))),
     "attention-no-weights": clean(
         lambda: (models.AttentionWithWeights(need_weights=False), torch.randn(8, 1024, 512))
     ),

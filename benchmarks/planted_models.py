@@ -50,7 +50,7 @@ class AttentionWithWeights(nn.Module):
         return self.body(x, x, x, need_weights=self.need_weights)[0]  # type: ignore[no-any-return]
 
 
-class Gate(nn.Module):
+class MixtureOfExperts(nn.Module):
     """A softmax between two matmuls that is not attention: it weighs experts."""
 
     def __init__(self) -> None:

@@ -229,9 +229,21 @@ def test_slow_calls_at_regular_distances_are_found_in_the_samples():
     assert not finding.costs_time  # the latency is the median, which leaves it out
 
 
-@pytest.mark.parametrize(
-    "slow", [{3, 4, 11, 13, 19}, {7}, set()], ids=["irregular", "one in a block", "none"]
-)
+def test_slow_calls_that_are_further_apart_than_a_block_is_long_are_found():
+    data = with_samples((1e-3,) * 5)
+    base, half = data.results
+    blocks = tuple(  # each begins with an untimed call
+        attrs.evolve(
+            one, samples=tuple(3e-3 if (6 * n + 1 + i) % 13 == 2 else 1e-3 for i in range(5))
+        )
+        for n, one in enumerate(base.measurement.blocks)
+    )
+    row = attrs.evolve(base, measurement=attrs.evolve(base.measurement, blocks=blocks))
+    (finding,) = findings(attrs.evolve(data, results=(row, half)), "uneven-calls")
+    assert finding.evidence[0].value == 13
+
+
+@pytest.mark.parametrize("slow", [{3, 4, 11, 13, 19}, set()], ids=["irregular", "none"])
 def test_irregular_slow_calls_are_noise(slow):
     samples = tuple(3e-3 if i in slow else 1e-3 for i in range(20))
     assert not findings(with_samples(samples), "uneven-calls")

@@ -25,6 +25,12 @@ def test_gaps_between_series_do_not_count():
     assert periodic([times(23, 7, first) for first in (5, 0, 3)]).period == 7
 
 
+def test_calls_that_were_not_timed_keep_their_place():
+    seen = [time if i % 6 else None for i, time in enumerate(times(200, 7, first=1))]
+    assert periodic([seen]).period == 7
+    assert periodic([[time for time in seen if time is not None]]) is None
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_random_slow_calls_are_not_periodic(seed):
     draw = random.Random(seed)

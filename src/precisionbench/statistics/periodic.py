@@ -10,7 +10,7 @@ import attrs
 
 # A call counts as slow from this multiple of the usual time on.
 _SLOW = 1.25
-_MIN_SLOW_CALLS = 4
+_MIN_SLOW_CALLS = 5
 # The share of gaps between slow calls that must be the period: random slow calls are not regular.
 _MIN_REGULAR = 0.8
 _MIN_PERIOD = 2
@@ -33,19 +33,21 @@ class Periodic:
     share: float
 
 
-def periodic(series: Sequence[Sequence[float]]) -> Periodic | None:
+def periodic(series: Sequence[Sequence[float | None]]) -> Periodic | None:
     """Find whether every Nth call is slow.
 
     Args:
-        series: times of consecutive calls in seconds, in the order taken; between two series any
-            number of calls can be missing.
+        series: times of consecutive calls in seconds, in the order taken, with None for calls that
+            were not timed; between two series any number of calls can be missing.
 
     Returns:
-        The period; None if slow calls are fewer than four or not at regular distances.
+        The period; None if slow calls are fewer than five or not at regular distances.
     """
-    times = [time for one in series for time in one]
-    usual = usual_time(times)
-    slow = [[i for i, time in enumerate(one) if time > _SLOW * usual] for one in series]
+    times = [time for one in series for time in one if time is not None]
+    limit = _SLOW * usual_time(times)
+    slow = [
+        [i for i, time in enumerate(one) if time is not None and time > limit] for one in series
+    ]
     count = sum(map(len, slow))
     gaps = [after - before for one in slow for before, after in itertools.pairwise(one)]
     if count < _MIN_SLOW_CALLS or len(gaps) < _MIN_SLOW_CALLS - 1:
@@ -55,8 +57,8 @@ def periodic(series: Sequence[Sequence[float]]) -> Periodic | None:
     frequency = count * period / len(times)
     if period < _MIN_PERIOD or regular < _MIN_REGULAR or abs(frequency - 1) > _MOST_IRREGULAR:
         return None
-    of_slow = median(one[i] for one, own in zip(series, slow, strict=True) for i in own)
-    return Periodic(period, of_slow / usual, slow_share(times))
+    of_slow = median(time for time in times if time > limit)
+    return Periodic(period, of_slow / usual_time(times), slow_share(times))
 
 
 def usual_time(times: Sequence[float]) -> float:

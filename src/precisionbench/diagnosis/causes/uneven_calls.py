@@ -10,9 +10,11 @@ from precisionbench.diagnosis.findings import Number
 from precisionbench.errors import some
 from precisionbench.results import Measurement
 from precisionbench.results.evidence import Operation
+from precisionbench.results.grouping import by_replica
 from precisionbench.statistics.periodic import Periodic, periodic
 
 _LEAST_SHARE = 0.03
+_MOST_SETTLING_CALLS = 8
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
@@ -32,14 +34,25 @@ def detect(context: CauseContext) -> CauseMatch | None:
 
 def _slow_calls(facts: Facts) -> Periodic | None:
     """From the samples, where each is one call; else from the calls beside the profile."""
-    found = periodic(_series(facts.row.measurement)) or facts.evidence.slow_calls
+    measured = (periodic(series) for series in _all_series(facts.row.measurement))
+    found = next(filter(None, measured), facts.evidence.slow_calls)
     return found if found and found.share > _LEAST_SHARE else None
 
 
-def _series(measurement: Measurement) -> list[tuple[float, ...]]:
+def _all_series(measurement: Measurement) -> Iterator[list[list[float | None]]]:
+    """The samples of each block, and of each replica with its untimed calls between blocks.
+
+    How many settling calls a block begins with is not recorded; it is the same number in each.
+    """
     if measurement.is_reported or measurement.calls_per_sample > 1:
-        return []
-    return [block.samples for block in measurement.blocks]
+        return
+    yield [list(block.samples) for block in measurement.blocks]
+    replicas = by_replica(measurement.blocks)
+    for settling in range(1, _MOST_SETTLING_CALLS + 1):
+        yield [
+            [time for block in blocks for time in (*[None] * settling, *block.samples)]
+            for blocks in replicas.values()
+        ]
 
 
 def _numbers(found: Periodic) -> Iterator[Number]:
