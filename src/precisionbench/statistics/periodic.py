@@ -26,11 +26,13 @@ class Periodic:
         period: N.
         ratio: time of a slow call over that of the others.
         share: share of the total time that the slow calls add.
+        regularity: share of the distances between slow calls that are N.
     """
 
     period: int
     ratio: float
     share: float
+    regularity: float = 1.0
 
 
 def periodic(series: Sequence[Sequence[float | None]]) -> Periodic | None:
@@ -58,7 +60,7 @@ def periodic(series: Sequence[Sequence[float | None]]) -> Periodic | None:
     if period < _MIN_PERIOD or regular < _MIN_REGULAR or abs(frequency - 1) > _MOST_IRREGULAR:
         return None
     of_slow = median(time for time in times if time > limit)
-    return Periodic(period, of_slow / usual_time(times), slow_share(times))
+    return Periodic(period, of_slow / usual_time(times), slow_share(times), regular)
 
 
 def usual_time(times: Sequence[float]) -> float:

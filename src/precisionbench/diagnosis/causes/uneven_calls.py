@@ -34,8 +34,9 @@ def detect(context: CauseContext) -> CauseMatch | None:
 
 def _slow_calls(facts: Facts) -> Periodic | None:
     """From the samples, where each is one call; else from the calls beside the profile."""
-    measured = (periodic(series) for series in _all_series(facts.row.measurement))
-    found = next(filter(None, measured), facts.evidence.slow_calls)
+    measured = [found for s in _all_series(facts.row.measurement) if (found := periodic(s))]
+    most = max(measured, key=lambda found: found.regularity, default=None)
+    found = most or facts.evidence.slow_calls
     return found if found and found.share > _LEAST_SHARE else None
 
 
