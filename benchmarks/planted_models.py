@@ -36,7 +36,7 @@ class SelfAttention(nn.Module):
 
 
 def attention(size: int = 64, how: str = "written") -> Any:
-    return SelfAttention(size, how), torch.randn(4, 1024, HEADS * size)
+    return SelfAttention(size, how), torch.randn(16, 1024, HEADS * size)
 
 
 class AttentionWithWeights(nn.Module):
@@ -79,21 +79,20 @@ class Recurrent(nn.Module):
 
 
 class AddedByIndex(nn.Module):
-    """Adds rows to those that an index chooses, as message passing in a graph does."""
+    """Adds each element to one that an index chooses; many are added to the same one."""
 
-    def __init__(self, rows: int = 1000) -> None:
+    def __init__(self, rows: int) -> None:
         super().__init__()
         self.body = nn.Linear(64, 64)
         self.rows = rows
 
     def forward(self, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         x = self.body(x)
-        return x.new_zeros(self.rows, x.shape[1]).index_add(0, index, x)
+        return x.new_zeros(self.rows, x.shape[1]).scatter_add(0, index, x)
 
 
-def added_by_index(rows: int = 1000) -> Any:
-    count = 200_000
-    return AddedByIndex(rows), (torch.randn(count, 64), torch.randint(0, rows, (count,)))
+def added_by_index(rows: int = 1000, count: int = 200_000) -> Any:
+    return AddedByIndex(rows), (torch.randn(count, 64), torch.randint(0, rows, (count, 64)))
 
 
 def normalised_convolutions(norm: Any, channels: int = 256, batch: int = 32) -> Any:
@@ -130,4 +129,4 @@ def scaled_linear(scale: float) -> Any:
     model = nn.Sequential(*(nn.Linear(512, 512, bias=False) for _ in range(4)))
     for parameter in model.parameters():
         parameter.data *= scale
-    return model, torch.randn(256, 512)
+    return model, torch.randn(32, 512)

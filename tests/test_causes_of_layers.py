@@ -65,6 +65,12 @@ def test_weights_that_are_returned_are_named_with_the_option_that_leaves_them_ou
     assert "need_weights=False" in finding.remedy
 
 
+@pytest.mark.parametrize(("parents", "proposed"), [(SDPA, "fused-attention"), ((), "")])
+def test_only_attention_in_functions_of_pytorch_can_be_replaced_in_an_experiment(parents, proposed):
+    (finding,) = found("attention-fallback", fast(*attention(parents=parents)))
+    assert finding.proposed == proposed
+
+
 def test_attention_on_a_cpu_is_found_from_its_operations():
     slow = on_a_cpu(*attention("float32", parents=SDPA, time_s=0.1e-3))
     (finding,) = findings(comparison(slow, CLEAN["half"], gpu=None), "attention-fallback", "eager")
