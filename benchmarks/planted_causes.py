@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 import attrs
 import planted_compiled_models as compiled
+import planted_models as models
 import torch
 from torch import nn
 
@@ -314,6 +315,11 @@ def in_both(build: Build, row: str, settings: dict[str, Any], device: str = "") 
     return Case(build, (row,), planted, device=device, settings=settings)
 
 
+def both(build: Build, cause: str) -> Case:
+    """A cause in the reference and in half."""
+    return Case(build, planted={"eager": (cause,), "half": (cause,)})
+
+
 CASES = {
     # planted
     "nchw": Case(lambda: convolutions(128), ("half", CL), {"half": ("layout-conversions",)}),
@@ -355,6 +361,31 @@ CASES = {
     ),
     "small-launches": Case(
         lambda: wide(16), planted={"eager": ("launch-bound",), "half": ("launch-bound",)}
+    ),
+    "attention-written": both(models.attention, "attention-fallback"),
+    "attention-mask": both(lambda: models.attention(50, "masked"), "attention-fallback"),
+    "attention-weights": both(
+        lambda: (models.AttentionWithWeights(), torch.randn(8, 1024, 512)), "attention-fallback"
+    ),
+    "lstm-steps": both(
+        lambda: (models.Recurrent(256), torch.randn(512, 4, 256)), "recurrent-layers"
+    ),
+    "lstm-unpacked": both(
+        lambda: (models.Recurrent(2048, packed=False), torch.randn(4, 64, 2048)),
+        "recurrent-layers",
+    ),
+    "group-norm": Case(
+        lambda: models.normalised_convolutions(models.group_norm),
+        ("half", CL),
+        {CL: ("norms-undo-channels-last",)},
+    ),
+    "every-tenth-call": both(lambda: (models.Uneven(), torch.randn(8192, 1024)), "uneven-calls"),
+    "scatter": Case(models.added_by_index, planted={"half": ("half-scatter",)}),
+    "denormals": Case(
+        lambda: models.scaled_linear(1e-40),
+        (NO_GRAD,),
+        {"eager": ("denormals",), NO_GRAD: ("denormals",)},
+        device="cpu",
     ),
     "tf32": Case(
         matmuls,
@@ -451,6 +482,15 @@ CASES = {
     ),
     "all-threads": Case(compiled.cpu_matmuls, (NO_GRAD,), clean=True, device="cpu"),
     # nothing is wrong
+    "attention-fused": clean(lambda: models.attention(64, "fused")),
+    "experts": clean(lambda: (models.MixtureOfExperts(), torch.randn(4096, 1024))),
+    "attention-no-weights": clean(
+        lambda: (models.AttentionWithWeights(need_weights=False), torch.randn(8, 1024, 512))
+    ),
+    "lstm-packed": clean(lambda: (models.Recurrent(2048), torch.randn(6, 256, 2048))),
+    "batch-norm-cl": clean(lambda: models.normalised_convolutions(nn.BatchNorm2d), CL),
+    "even-calls": clean(lambda: (models.Uneven(None), torch.randn(32768, 1024))),
+    "no-denormals": Case(lambda: models.scaled_linear(1.0), (NO_GRAD,), clean=True, device="cpu"),
     "matmuls": clean(matmuls, "eager:precision=tf32", "half", "half:dtype=bfloat16"),
     "compiled": clean(matmuls, "compile", "compile:dtype=float16"),
     "large-launches": clean(lambda: matmuls(8192, 2, 2048)),
@@ -483,7 +523,8 @@ CASES = {
         lambda: (nn.Conv3d(128, 128, 3, padding=1, bias=False), torch.randn(8, 128, 16, 56, 56)),
         CL,
     ),
-    # models as they are
+    # models as they are; whether 16 bits are slower depends on the CPU
+    "depthwise-cpu": Case(lambda: convolutions(32, 1, 32, 14), device="cpu"),
     "vgg-cl": images("vgg16", 64),
     "mobilenet-cl": images("mobilenet_v3_large", 64),
     "convnext-cl": images("convnext_tiny", 64),

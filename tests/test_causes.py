@@ -8,6 +8,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from made_up_layers import PLANTED_LAYERS
 from made_up_results import (
     CAST,
     CLEAN,
@@ -270,6 +271,7 @@ PLANTED = {
         "half",
     ),
 }
+PLANTED |= PLANTED_LAYERS
 
 
 @pytest.mark.parametrize("cause", PLANTED)

@@ -46,7 +46,7 @@ class Finding(Shown):
         factor: speed-up of the row without the cause, with its interval; None where it is not
             known. Estimated while the cause is suspected, measured where it is confirmed.
         evidence: figures that support it.
-        remedy: how to fix it, in a sentence.
+        remedy: how to fix it, in a sentence; empty where an experiment ruled the cause out.
         experiment: the experiment that confirmed it or ruled it out; empty without one.
         reason: the reason for its status.
         proposed: the experiment that could confirm it; empty where there is none.

@@ -54,6 +54,7 @@ _DTYPES = {
 _US = 1e-6
 _SKEW_US = 5.0
 _MIN_SHARE = 1e-3  # of a CPU's time; operations that take less are left out
+_MIN_SOME_SHARE = 0.01  # of all time; operations of some calls that take less are left out
 Event = dict[str, Any]
 
 
@@ -119,6 +120,8 @@ class Profile:
         host_waits: driver calls that wait for the device, by name.
         compiled_share: share of the time in graphs of TorchInductor; None where nothing of
             `torch.compile` ran.
+        some_calls: operations that ran in some calls only, without shapes; their times are
+            averages over all calls.
     """
 
     operations: tuple[Operation, ...]
@@ -128,6 +131,7 @@ class Profile:
     graph_launches: float
     host_waits: Mapping[str, float]
     compiled_share: float | None = None
+    some_calls: tuple[Operation, ...] = ()
 
 
 def profile_of(trace: Mapping[str, Any], skip: int = 0) -> Profile:
@@ -150,14 +154,16 @@ def profile_of(trace: Mapping[str, Any], skip: int = 0) -> Profile:
     launched = _launched(events, driver_calls)
     kernels = [(event, node) for event, node in launched if event["cat"] == "kernel"]
     copies = [event for event, _ in launched if event["cat"] == "gpu_memcpy"]
+    seen = _on_gpu(kernels, spans) if kernels else _on_cpu(nodes, spans)
     return Profile(
-        operations=_on_gpu(kernels, spans) if kernels else _on_cpu(nodes, spans),
+        operations=seen.all() if kernels else seen.long(),
         copies=_copies(copies, spans.count),
         calls=spans.count,
         launches=len(kernels) / spans.count if driver_calls else None,
         graph_launches=sum("GraphLaunch" in node.name for node in driver_calls) / spans.count,
         host_waits=_synchronizations(driver_calls, spans.count),
         compiled_share=_compiled_share([n for n in nodes if spans.contain(n.event)], kernels),
+        some_calls=seen.in_some_calls(),
     )
 
 
@@ -195,23 +201,21 @@ def _correlation(event: Event) -> Any:
     return event["args"].get("correlation")
 
 
-def _on_gpu(kernels: Iterable[tuple[Event, _Node]], spans: _CallSpans) -> tuple[Operation, ...]:
+def _on_gpu(kernels: Iterable[tuple[Event, _Node]], spans: _CallSpans) -> _Operations:
     """Operations with the kernels that they launched."""
     operations = _Operations(spans.count)
     for event, launch in kernels:
         operations.add_kernel(event, launch, spans.index(launch.event))
-    return operations.all()
+    return operations
 
 
-def _on_cpu(nodes: Iterable[_Node], spans: _CallSpans) -> tuple[Operation, ...]:
-    """Operations with their own time, without the hundreds that only read a tensor's metadata."""
+def _on_cpu(nodes: Iterable[_Node], spans: _CallSpans) -> _Operations:
+    """Operations with their own time."""
     operations = _Operations(spans.count)
     for node in nodes:
         if node.is_operation and spans.contain(node.event):
             operations.add_own_time(node, spans.index(node.event))
-    found = operations.all()
-    min_s = _MIN_SHARE * sum(operation.time_s for operation in found)
-    return tuple(operation for operation in found if operation.time_s >= min_s)
+    return operations
 
 
 @attrs.frozen
@@ -320,6 +324,25 @@ class _Operations:
             return ("", layer, (), ())
         _, *parents = (n.name for n in operation.with_parents() if n.is_operation)
         return (operation.name, layer, _tensors(operation.event), tuple(parents))
+
+    def in_some_calls(self) -> tuple[Operation, ...]:
+        """Operations that not every call ran, whatever their shapes, and that took time."""
+        found: dict[tuple[str, str], list[tuple[int, float]]] = {}
+        for (name, layer, _, _), kernels in self.times.items():
+            found.setdefault((name, layer), []).extend(t for ts in kernels.values() for t in ts)
+        min_s = _MIN_SOME_SHARE * sum(seconds for times in found.values() for _, seconds in times)
+        return tuple(
+            Operation(name, layer, (), len(times) / self.calls, total_s / self.calls)
+            for (name, layer), times in found.items()
+            for total_s in (sum(seconds for _, seconds in times),)
+            if len({call for call, _ in times}) < self.calls and total_s >= min_s
+        )
+
+    def long(self) -> tuple[Operation, ...]:
+        """Without the hundreds of operations that only read a tensor's metadata."""
+        found = self.all()
+        min_s = _MIN_SHARE * sum(operation.time_s for operation in found)
+        return tuple(operation for operation in found if operation.time_s >= min_s)
 
     def all(self) -> tuple[Operation, ...]:
         """Everything that was added, in the order in which it first ran."""
