@@ -170,10 +170,13 @@ def _sample(
     step_for: Callable[[int], int],
 ) -> None:
     """Copy elements at once, as the next layer may work in place; read scalars only later."""
-    tensor = next((t for _, t in walk(output) if t.is_floating_point()), None)
+    numbers = (t for _, t in walk(output) if t.is_floating_point() or t.is_complex())
+    tensor = next(numbers, None)
     if tensor is None or not tensor.numel() or tensor.layout != torch.strided:
         return
     tensor = tensor.detach()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
     finite = tensor.isfinite()
     largest = tensor.where(finite, 0).abs().amax()
     nonfinite_in_all = (~finite).sum()

@@ -38,6 +38,7 @@ from precisionbench.model.workload import Workload
 from precisionbench.probes.float64_reference import layer_errors, layer_outputs_in_float64
 from precisionbench.probes.graphs import Replay
 from precisionbench.probes.layers import eager_module
+from precisionbench.probes.overflow import overflows_of
 from precisionbench.probes.profiler import collect_evidence, start_profiler
 from precisionbench.probes.run_all import l2_flush, take_passes
 from precisionbench.results import Passes
@@ -208,10 +209,11 @@ class Session:
             expected = torch.load(float64_path, weights_only=False)
             try:
                 errors = layer_errors(self.call, self.module, batch, expected)
+                found = attrs.evolve(found, errors=errors)
+                return attrs.evolve(found, overflows=overflows_of(self.call, self.module, found))
             except FOREIGN_ERRORS as exc:
-                unknown = {**found.unknown, "errors": one_line(exc)}
-                return attrs.evolve(found, unknown=unknown)
-            return attrs.evolve(found, errors=errors)
+                missing = "overflows" if found.errors else "errors"
+                return attrs.evolve(found, unknown={**found.unknown, missing: one_line(exc)})
 
     def closing(self) -> Closing:
         """The warnings and the log, which are complete once the session is closed."""
