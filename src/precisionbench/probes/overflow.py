@@ -8,6 +8,7 @@ from the same operands. Only elements that are finite there exceed the range: th
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -102,10 +103,8 @@ class _Watch(TorchDispatchMode):
             operands = map_tensors(torch.clone, operands)
         output = func(*args, **kwargs)
         if not (func.is_view or func._schema.name.split("::")[-1].startswith(_UNINITIALISED)):
-            try:
+            with contextlib.suppress(*FOREIGN_ERRORS):  # it may have no form in float64
                 self._inspect(func, operands, output)
-            except FOREIGN_ERRORS:  # it has no form in float64, as a fused kernel
-                pass
         return output
 
     def _inspect(self, func: Any, operands: tuple[Any, Any], output: Any) -> None:
@@ -123,7 +122,9 @@ class _Watch(TorchDispatchMode):
                 self._add(func, result, count)
             if self._clamp and count:
                 limit = torch.finfo(result.dtype).max
-                result.copy_(torch.where(beyond, true.clamp(-limit, limit).to(result.dtype), result))
+                result.copy_(
+                    torch.where(beyond, true.clamp(-limit, limit).to(result.dtype), result)
+                )
 
     def _add(self, func: Any, result: torch.Tensor, count: int) -> None:
         layer, name = self._layer(), func._schema.name.split("::")[-1].rstrip("_")

@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import PackedSequence
 from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, one_line
 
 TensorFunction = Callable[[torch.Tensor], torch.Tensor]
+PathAndTensor = tuple[str, torch.Tensor]
 LeafFunction = Callable[[Any], Any]
 
 
@@ -58,7 +59,9 @@ def attributes_of(value: object) -> dict[str, Any]:
     return found
 
 
-def walk(tree: object, path: str = "", *, objects: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
+def walk(
+    tree: object, path: str = "", *, objects: bool = False
+) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor in the tree with its path, such as `['boxes'][0]` or `.logits`.
 
     Args:
@@ -69,7 +72,9 @@ def walk(tree: object, path: str = "", *, objects: bool = False) -> Iterator[tup
     return _walk(tree, path, _DEEPEST if objects else 0, set())
 
 
-def _walk(tree: object, path: str, depth: int, seen: set[int]) -> Iterator[tuple[str, torch.Tensor]]:
+def _walk(
+    tree: object, path: str, depth: int, seen: set[int]
+) -> Iterator[tuple[str, torch.Tensor]]:
     if isinstance(tree, torch.Tensor):
         yield path, tree
     elif isinstance(tree, Mapping):  # before dataclasses: a ModelOutput is both
@@ -251,7 +256,7 @@ class Inputs:
             leaf: what to do with everything that is not a tensor and holds none.
 
         Returns:
-            New inputs; these are not changed. Objects that hold tensors, such as caches, are copied.
+            New inputs; these are not changed, and objects that hold tensors are copied.
 
         Raises:
             WorkloadError: such an object cannot be copied.
