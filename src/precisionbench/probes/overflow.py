@@ -90,7 +90,7 @@ class _Watch(TorchDispatchMode):
     """
 
     def __init__(self, layer: Callable[[], str], clamp: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._layer, self._clamp, self._left = layer, clamp, _MOST_IN_FLOAT64
         self.found: dict[tuple[str, str], Overflow] = {}
 
