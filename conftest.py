@@ -1,4 +1,4 @@
-"""The Python blocks of README.md and docs/ are tests, and which worker processes count."""
+"""The code blocks of README.md and docs/ are tests, and which worker processes count."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ import gc
 import io
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 
 import pytest
-from sybil import Example, Lexeme, Sybil
+from click.testing import CliRunner
+from sybil import Document, Example, Lexeme, Region, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
+
+from precisionbench.cli import main
 
 # Threads of one process would compete with the other processes that tests start. torch reads it
 # when it is imported, which no plugin of pytest does.
@@ -69,6 +73,19 @@ def is_what_was_printed(example: Example) -> str | None:
     return f"the page shows\n{shown}\nand this was printed\n{printed}"
 
 
+def read_a_record(example: Example) -> None:
+    """Run a command line that reads a record, and keep what it prints for the next block."""
+    words = shlex.split(str(example.parsed))
+    example.namespace["_printed"] = CliRunner().invoke(main, words[1:]).output
+
+
+def commands_that_read_records(document: Document) -> Iterator[Region]:
+    """Find the shell commands that tests run: they print a file of docs/records, no more."""
+    for region in CodeBlockParser("sh", read_a_record)(document):
+        if re.match(r"\S*precisionbench (show|explain) docs/records/\S+\n$", str(region.parsed)):
+            yield region
+
+
 def pytest_collection_finish() -> None:
     """Collections of garbage, of which tests cause many, need not visit all that is imported."""
     gc.collect()
@@ -78,6 +95,7 @@ def pytest_collection_finish() -> None:
 pytest_collect_file = Sybil(
     parsers=[
         CodeBlockParser("python", Recorded()),
+        commands_that_read_records,
         CodeBlockParser("text printed", is_what_was_printed),
         SkipParser(),
     ],

@@ -99,6 +99,18 @@ class ThroughTheHost(nn.Module):
         return self.body(x.cpu().to(x.device))  # type: ignore[no-any-return]
 
 
+class Emptying(nn.Module):
+    """Returns torch's cached memory to the driver in every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(4096, 4096)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.cuda.empty_cache()
+        return self.body(x)  # type: ignore[no-any-return]
+
+
 def transformer(batch: int = 32, length: int = 256, width: int = 1024, fast: bool = True) -> Any:
     layer = nn.TransformerEncoderLayer(width, 16, 4 * width, batch_first=True, norm_first=not fast)
     model = nn.TransformerEncoder(layer, 4, enable_nested_tensor=False)
@@ -154,6 +166,23 @@ def normalised(channels: int = 256, batch: int = 64) -> Any:
     )
 
 
+class Float32Norm(nn.BatchNorm2d):
+    """Normalises in float32 whatever it is given."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean, variance = self.get_buffer("running_mean"), self.get_buffer("running_var")
+        weight, bias = self.weight.float(), self.bias.float()
+        normal = nn.functional.batch_norm(x.float(), mean.float(), variance.float(), weight, bias)
+        return normal.to(x.dtype)
+
+
+def normalised_in_float32(channels: int = 256, batch: int = 64) -> Any:
+    parts: list[nn.Module] = [nn.Conv2d(channels, channels, 1)]
+    for _ in range(8):
+        parts += [Float32Norm(channels), nn.ReLU()]
+    return nn.Sequential(*parts), torch.randn(batch, channels, 56, 56)
+
+
 class Growing(nn.Module):
     """Activations that pass 65504 in its third layer, or keep their size with `std` 1/32."""
 
@@ -200,6 +229,23 @@ class Mislabelled(Backend):
         @contextmanager
         def prepared() -> Iterator[Prepared]:
             yield Prepared(inputs.bind(model), model)
+
+        return prepared()
+
+
+@attrs.frozen
+class Float32ByName(Backend):
+    """Says float32 and computes in TF32."""
+
+    name: ClassVar[str] = "float32-by-name"
+    precision: str = "fp32"
+
+    def prepare(self, model: nn.Module, inputs: Inputs) -> AbstractContextManager[Prepared]:
+        @contextmanager
+        def prepared() -> Iterator[Prepared]:
+            torch.backends.cuda.matmul.allow_tf32 = True
+            yield Prepared(inputs.bind(model), model)
+            torch.backends.cuda.matmul.allow_tf32 = False
 
         return prepared()
 
@@ -278,6 +324,19 @@ CASES = {
     "mislabelled": Case(matmuls, (Mislabelled(),), false_labels=("half-by-name",)),
     "small-launches": Case(
         lambda: wide(16), planted={"eager": ("launch-bound",), "half": ("launch-bound",)}
+    ),
+    "tf32": Case(
+        matmuls,
+        (Float32ByName(),),
+        {"float32-by-name": ("tf32-baseline",)},
+        false_labels=("float32-by-name",),
+    ),
+    "allocations": Case(
+        lambda: (Emptying(), torch.randn(4096, 4096)),
+        planted={"eager": ("device-allocations",), "half": ("device-allocations",)},
+    ),
+    "norm-in-float32": Case(
+        normalised_in_float32, planted={"half": ("batch-norm-in-float32", "memory-bound")}
     ),
     # nothing is wrong
     "matmuls": clean(matmuls, "eager:precision=tf32", "half", "half:dtype=bfloat16"),

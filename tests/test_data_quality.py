@@ -146,6 +146,11 @@ def test_a_host_bound_row_is_reported_with_its_graph_time(passes, code):
     assert ("CUDA graph 4 ms" in found.text) == ("graph_s" in passes)
 
 
+def test_a_row_as_fast_as_its_device_is_not_launch_bound_whatever_a_pass_of_its_own_took():
+    half = pb.Comparison(run(quiet()))["half"].latency.value
+    assert codes(run(quiet(), device_s=(half,), enqueue_s=(1.2 * half,))) == ["host_risk"]
+
+
 def test_a_device_bound_row_has_no_observation():
     assert codes(run(quiet(), device_s=(0.01,), enqueue_s=(0.001,))) == []
 

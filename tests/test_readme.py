@@ -48,6 +48,27 @@ def test_ci_runs_the_readmes_test_command_word_for_word():
     assert last in commands()
 
 
+def test_the_output_of_the_first_command_is_a_recorded_one_with_an_answer_and_a_next_step():
+    """Its record was saved by that command, on two CPU cores."""
+    shown = str(precisionbench.load(ROOT / "docs/records/cpu-resnet50.json"))
+    assert f"```text\n{shown.strip()}\n\nSaved to " in (ROOT / "README.md").read_text()
+    assert shown.startswith("half:dtype=bfloat16,memory_format=channels_last is fastest: ")
+    assert "inconclusive" not in shown
+
+
+def test_the_readme_stays_short():
+    prose = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(prose.split()) < 550
+
+
+def test_ten_questions_are_the_ones_that_a_diagnosis_answers():
+    headings = re.findall(
+        r"^## (.+\?)$", (ROOT / "docs/ten-questions.md").read_text(), re.MULTILINE
+    )
+    diagnosis = precisionbench.explain(ROOT / "docs/records/h100-overflow.json")
+    assert headings == [answer.question for answer in diagnosis.answers]
+
+
 def test_the_first_two_commands_set_everything_up():
     main, tests = commands()[:2]
     assert main.startswith("python3 -m venv .venv && ")
@@ -94,15 +115,15 @@ def test_the_reference_shows_every_public_name():
     assert {n for n in precisionbench.__all__ if not re.search(rf":: {n}\b", shown)} == set()
 
 
-def test_a_run_that_the_tutorials_read_is_the_one_that_the_tests_diagnose():
-    shown = precisionbench.load(ROOT / "docs/records/h100-channels-50.json")
-    assert shown.data == recorded("channels-50")
+@pytest.mark.parametrize("name", ["channels-50", "mislabelled", "overflow"])
+def test_a_run_that_pages_read_is_the_one_that_the_tests_diagnose(name):
+    shown = precisionbench.load(ROOT / f"docs/records/h100-{name}.json")
+    assert shown.data == recorded(name)
 
 
-def test_the_tables_shown_are_those_of_the_saved_record():
+def test_the_table_shown_is_that_of_the_saved_record():
     shown = precisionbench.load(ROOT / "docs/records/h200-resnet50-batch100.json")
     table = str(shown).partition("Rows were")[0].strip()
-    assert table in (ROOT / "README.md").read_text()
     assert table in (ROOT / "docs/hardware.md").read_text()
 
 
@@ -203,8 +224,6 @@ def test_the_doctors_lines_shown_are_what_the_saved_readings_give():
     readings = json_format.structured(document["readings"], Readings)
     shown = (ROOT / "docs/doctor.md").read_text()
     assert to_text(checks_of(readings), readings.noise_floor) in shown
-    for block in re.findall(r"```text\n(ok  matmul.*?)```", (ROOT / "README.md").read_text(), re.S):
-        assert all(line in shown for line in block.splitlines())
 
 
 def test_the_ladders_that_are_shown_are_those_of_their_record():

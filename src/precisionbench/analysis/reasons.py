@@ -28,7 +28,7 @@ _SHORT = {
 }
 # With these reasons an interval is the range of the rounds, not a confidence interval.
 FEW_ROUNDS = ("no_shared_rounds", "too_few_rounds")
-ONE_PROCESS_REMEDY = "use 2 or more replicas, or the noise floor from precisionbench doctor"
+ONE_PROCESS_REMEDY = "use 2 or more replicas, or the noise floor from precisionbench examine"
 # Reasons for which the verdict is inconclusive, whatever the interval.
 NO_VERDICTS = (
     "not_interleaved",

@@ -24,6 +24,7 @@ from precisionbench.statistics import Interval, Spread, Verdict, quantile_interv
 
 # From this share of the device's time on, the host's time is close to being the bottleneck.
 _HOST_RISK = 0.8
+_IDLE = 1.1  # of the device's time; with a longer latency, the device is idle between its kernels
 _IMAGE_DIMENSIONS = (4, 5)  # of images and videos, with a batch
 
 
@@ -167,12 +168,13 @@ class BackendResult(Shown):
     def launch_bound(self) -> str | None:
         """`host_bound` (the host takes as long as the device), `host_risk` (nearly), or None.
 
-        Where the device's own time is not known, the time of the CUDA graph is used instead.
+        Where the device's own time is not known, the time of the CUDA graph is used instead. A
+        latency as short as that shows a busy device, however long the host took in its own pass.
         """
         device_s = self.device_s or self.graph_s
         if device_s is None or self.enqueue_s is None:
             return None
-        if self.enqueue_s >= device_s:
+        if self.enqueue_s >= device_s and self.latency.value > _IDLE * device_s:
             return "host_bound"
         return "host_risk" if self.enqueue_s > _HOST_RISK * device_s else None
 

@@ -14,7 +14,7 @@ _OF_CAPABILITY = {"5.0": 1.0, "5.2": 1.0, "6.1": 1 / 64}
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
-    """By the device's data-sheet peaks; `precisionbench doctor` measures them."""
+    """By the device's data-sheet peaks; `precisionbench examine` measures them."""
     gain = context.speedup.value if context.speedup else 1.0
     ratio = _ratio(context)
     if not context.claims_half or ratio is None:
