@@ -8,6 +8,8 @@ from precisionbench.results.evidence import LayerError, Overflow
 
 # Relative L2 error of an output from which a value out of range matters: a usual one, by dtype.
 _USUAL_ERRORS = {FLOAT16: 5e-3, BFLOAT16: 3e-2, FLOAT32: 1e-4}
+# Smaller outputs have a large relative error because they underflow: the smallest normal float16.
+_SMALLEST_FLOAT16 = 6e-5
 # The error of a layer is that of its overflow if it is this many times that of any layer before.
 _JUMP = 10.0
 
@@ -33,7 +35,7 @@ def _is_harmful(overflow: Overflow, facts: Facts) -> bool:
         return True
     errors = facts.evidence.errors
     own = next((error for error in errors if error.path == overflow.layer), None)
-    if own is None or own.relative_l2 is None:
+    if own is None or own.relative_l2 is None or own.reference_max_abs < _SMALLEST_FLOAT16:
         return False
     before = max((_error(one) for one in errors[: errors.index(own)]), default=0.0)
     return own.relative_l2 > max(usual, _JUMP * before)

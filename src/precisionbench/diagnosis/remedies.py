@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from precisionbench.errors import SpecError
 from precisionbench.results import BackendResult
+from precisionbench.results.claims import EAGER
 from precisionbench.results.dtypes import BFLOAT16, FLOAT16, FLOAT32, INT8, TF32
 from precisionbench.results.earlier_claims import claims_of
 from precisionbench.spec_syntax import spec_text, split_spec, value_text
@@ -26,7 +27,7 @@ def in_float32(row: BackendResult, layers: Sequence[str]) -> str:
     if not paths:
         return ""
     names = ", ".join(paths)
-    if _LAYERS in row.options:
+    if _LAYERS in row.options or claims_of(row).engine == EAGER:
         return f"keep {names} in float32 ({_spec(row, paths)})"
     if claims_of(row).mixed:
         return f"disable autocast around {names} in the model's code"
@@ -88,11 +89,10 @@ def for_overflow(row: BackendResult, layer: str, dtype: str, largest: float | No
         row: in which they are.
         layer: path of the module.
         dtype: of the results.
-        largest: the largest magnitude of the module's output in float64; None where it is not known.
+        largest: magnitude of the module's output in float64; None where it is not known.
     """
     if dtype != FLOAT16:
-        return f"scale the values down, or compute that part in float64: {dtype} has no larger range"
+        return f"scale the values down: they are beyond the range of {dtype}"
     fits = largest is None or largest <= _LARGEST_FLOAT16
     keep = in_float32(row, [layer]) if fits else ""
     return "use bfloat16, which has float32's range" + (f", or {keep}" if keep else "")
-

@@ -16,8 +16,8 @@ from torch import nn
 from precisionbench._internal.output_capture import silence
 from precisionbench._internal.termination import terminated_in_order
 from precisionbench._version import __version__
-from precisionbench.backends import Backend, discovery
 from precisionbench.analysis.alternatives import with_alternatives
+from precisionbench.backends import Backend, discovery
 from precisionbench.comparison import Comparison
 from precisionbench.errors import FOREIGN_ERRORS, SpecError, Terminated, some
 from precisionbench.measure import availability, interleaved, sequential

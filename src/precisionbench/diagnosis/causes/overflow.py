@@ -34,7 +34,9 @@ def _within_a_layer(context: CauseContext, overflow: Overflow) -> CauseMatch:
     place = overflow.layer or "the model's own forward"
     numbers = [Number("non-finite results of that operation", overflow.count, "count")]
     if layer is not None and not layer.nonfinite_count and layer.relative_l2 is not None:
-        numbers.append(Number("error of that layer's output, which is finite", layer.relative_l2, ""))
+        numbers.append(
+            Number("error of that layer's output, which is finite", layer.relative_l2, "")
+        )
     largest = layer.reference_max_abs if layer is not None else None
     return CauseMatch(
         tuple(numbers),

@@ -207,7 +207,9 @@ def _place(exc: BaseException, where: FailingModule | None) -> str:
     about_devices = _is_about(exc, _ABOUT_DEVICES)
     about_dtypes = _is_about(exc, _ABOUT_DTYPES) and not about_devices
     differing = where.devices if about_devices else where.dtypes if about_dtypes else ""
-    return f" of {where}{f', {differing}' if differing else ''}"
+    if not (where.path or differing):
+        return ""
+    return f" of {where}{f', {differing},' if differing else ''}"
 
 
 def raise_if_out_of_memory(exc: BaseException, where: FailingModule | None = None) -> None:
@@ -237,12 +239,18 @@ def _execution_remedy(exc: BaseException, where: FailingModule | None) -> str:
 
 
 def _dtype_remedy(where: FailingModule | None) -> str:
+    """What to do about dtypes that do not fit, in a row of the precision that is set now."""
     if where is None:
         return f"{WRONG_DTYPE}; try another precision"
     if "attribute" in where.dtypes:
         return f"{WRONG_DTYPE}: register its attributes as buffers, or cast them in forward"
+    cast = f"cast the input of {where} in the model"
+    if any(map(torch.is_autocast_enabled, ("cpu", "cuda"))):
+        return f"{WRONG_DTYPE}: {cast}, or disable autocast around it"
+    if "float16" not in where.dtypes:  # nor bfloat16
+        return f"{WRONG_DTYPE}: {cast}"
     keep = f"keep {where.path} in float32 (half:fp32_layers={where.path}), " if where.path else ""
-    return f"{WRONG_DTYPE}: {keep}cast its input in the model, or use autocast"
+    return f"{WRONG_DTYPE}: {keep}{cast}, or use autocast"
 
 
 def device_is_lost() -> bool:
