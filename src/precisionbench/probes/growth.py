@@ -16,7 +16,7 @@ from precisionbench.torchtools.timer import Call
 StateBytes = Mapping[str, int]
 _PLACES = re.compile(r"(\[[^\[\]]*\])+$")
 _ARGUMENT = re.compile(r"inputs\[[^\[\]]*\]")
-_CODE = ("_modules", "_parameters")
+_APART = ("_modules", "_parameters", "_buffers")
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
@@ -35,7 +35,8 @@ def state_bytes(call: Call, module: nn.Module | None) -> StateBytes:
         trees["inputs"] = call.args
         trees |= {f"inputs[{name!r}]": value for name, value in call.keywords.items()}
     for path, part in module.named_modules() if module is not None else ():
-        held = {name: value for name, value in attributes_of(part).items() if name not in _CODE}
+        held = {name: one for name, one in attributes_of(part).items() if name not in _APART}
+        held |= dict(part.named_buffers(recurse=False))
         trees |= {".".join(filter(None, ("model", path, name))): one for name, one in held.items()}
     found: dict[str, int] = {}
     for name, tree in trees.items():

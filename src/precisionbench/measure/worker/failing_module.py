@@ -15,6 +15,7 @@ from precisionbench.results.dtypes import dtype_name
 from precisionbench.torchtools.tensors import attributes_of, walk
 from precisionbench.torchtools.timer import Call
 
+_COMPILED = "OptimizedModule"  # the class around what torch.compile was given
 Property = Callable[[torch.Tensor], str]
 
 
@@ -48,8 +49,9 @@ def failing_module(error: BaseException) -> FailingModule | None:
         (found, local)
         for local in _variables(error)
         if isinstance(found := local.get("self"), nn.Module)
+        if type(found).__name__ != _COMPILED
     ]
-    if not frames:
+    if not frames or isinstance(frames[-1][0], torch.fx.GraphModule):  # made of several modules
         return None
     root, module = frames[0][0], frames[-1][0]
     given = next((found for one, local in frames if one is module if (found := _given(local))), ())
@@ -92,8 +94,7 @@ def _given(local: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _path(root: nn.Module, module: nn.Module) -> str:
-    path = next((path for path, one in root.named_modules() if one is module), "")
-    return path.removeprefix("_orig_mod").removeprefix(".")  # of torch.compile
+    return next((path for path, one in root.named_modules() if one is module), "")
 
 
 def _differing(
