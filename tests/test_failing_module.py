@@ -9,6 +9,7 @@ from torch import nn
 
 from made_up_results import CLEAN, comparison
 from precisionbench.analysis.alternatives import with_alternatives
+from precisionbench.backends.base import cast_model
 from precisionbench.errors import ExecutionError, OutOfMemoryError
 from precisionbench.measure.worker.failing_module import failing_module
 from precisionbench.measure.worker.guards import executing
@@ -56,6 +57,15 @@ class Masked(nn.Module):
         return self.head(x, mask=torch.ones(16))
 
 
+class Spectral(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.filter = nn.Parameter(torch.ones(9, dtype=torch.complex64))
+
+    def forward(self, x):
+        return torch.fft.irfft(torch.fft.rfft(x) * self.filter)
+
+
 class Cache:
     def __init__(self):
         self.keys = torch.ones(16, 16)
@@ -75,7 +85,7 @@ class TooLarge(nn.Module):
 
 
 def failed(model: nn.Module, dtype=torch.bfloat16) -> ExecutionError:
-    half, x = model.to(dtype), torch.ones(4, 16, dtype=dtype)
+    half, x = cast_model(model, dtype), torch.ones(4, 16, dtype=dtype)
     with pytest.raises(ExecutionError) as caught, executing(lambda: half(x)):
         half(x)
     return caught.value
@@ -88,33 +98,43 @@ def linear():
 CASES = {
     "after a cast": (
         nn.Sequential(linear(), Float(), linear()),
-        "of 2 (Linear), whose input is float32 and whose weights are bfloat16, (RuntimeError",
+        "of 2 (Linear), whose input is float32 and whose weights are bfloat16 (RuntimeError",
         "keep 2 in float32 (half:fp32_layers=2), cast the input of 2 (Linear) in the model",
     ),
     "in a nested module": (
         nn.Sequential(nn.Sequential(linear(), nn.Sequential(Float(), nn.Conv1d(4, 4, 1)))),
-        "of 0.1.1 (Conv1d), whose input is float32 and whose weights are bfloat16, (",
+        "of 0.1.1 (Conv1d), whose input is float32 and whose weights are bfloat16 (",
         "(half:fp32_layers=0.1.1)",
     ),
     "a plain attribute": (
         nn.Sequential(linear(), Table()),
-        "of 1 (Table), whose input is bfloat16 and whose attribute 'table' is float32, (",
+        "of 1 (Table), whose input is bfloat16 and whose attribute 'table' is float32 (",
         "register its attributes as buffers, or cast them in forward",
     ),
     "a mask given by name": (
         Masked(),
-        "of head (Head), whose input is bfloat16, float32 and whose weights are bfloat16, (",
+        "of head (Head), whose input is bfloat16, float32 and whose weights are bfloat16 (",
         "keep head in float32",
     ),
-    "a cache made in forward": (nn.Sequential(Keyed()), "of 0 (Keyed) (", "cast the input of 0"),
+    "a cache made in forward": (
+        nn.Sequential(Keyed()),
+        "of 0 (Keyed) (",
+        "compute it in float32 in",
+    ),
+    "complex weights": (
+        nn.Sequential(linear(), Spectral()),
+        "of 1 (Spectral), whose input is bfloat16 and whose weights are complex64 (",
+        "keep 1 in float32 (half:fp32_layers=1)",
+    ),
     "another device": (
         nn.Sequential(linear(), TwoDevices(device="meta")),
-        "whose input is cpu and whose attribute 'table' is meta, (",
+        "whose input is cpu and whose attribute 'table' is meta (",
         "register them as buffers",
     ),
 }
 
 
+@pytest.mark.filterwarnings("ignore:the model's complex weights")
 @pytest.mark.parametrize(("model", "place", "remedy"), CASES.values(), ids=CASES)
 def test_a_failure_names_the_module_and_what_does_not_fit(model, place, remedy):
     error = failed(model)

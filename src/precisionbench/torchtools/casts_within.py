@@ -16,12 +16,12 @@ _WIDER = {
     **dict.fromkeys((torch.float16, torch.bfloat16, torch.float32), torch.float64),
     **dict.fromkeys((torch.complex32, torch.complex64), torch.complex128),
 }
-_METHODS = {
-    torch.Tensor.float: torch.Tensor.double,
-    torch.Tensor.half: torch.Tensor.double,
-    torch.Tensor.bfloat16: torch.Tensor.double,
-    torch.Tensor.cfloat: torch.Tensor.cdouble,
-    torch.Tensor.chalf: torch.Tensor.cdouble,
+_METHODS: dict[Any, Any] = {
+    **{getattr(torch.Tensor, name): torch.Tensor.double for name in ("float", "half", "bfloat16")},
+    **{
+        getattr(torch.Tensor, name): lambda tensor: tensor.to(torch.complex128)
+        for name in ("cfloat", "chalf")
+    },
 }
 
 
@@ -42,7 +42,9 @@ class _Wider(TorchFunctionMode):
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         wider = {name: _wider(value) for name, value in (kwargs or {}).items()}
-        return _METHODS.get(func, func)(*map(_wider, args), **wider)
+        if func in _METHODS:
+            return _METHODS[func](args[0])
+        return func(*map(_wider, args), **wider)
 
 
 def _wider(value: Any) -> Any:

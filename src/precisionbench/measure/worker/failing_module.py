@@ -28,12 +28,14 @@ class FailingModule:
         kind: the module's class.
         dtypes: which dtypes of its input, weights and attributes differ; empty where none do.
         devices: the same of devices.
+        half: whether the model or its input has 16 bits.
     """
 
     path: str
     kind: str
     dtypes: str = ""
     devices: str = ""
+    half: bool = False
 
     def __str__(self) -> str:
         return f"{self.path} ({self.kind})" if self.path else self.kind
@@ -55,11 +57,13 @@ def failing_module(error: BaseException) -> FailingModule | None:
         return None
     root, module = frames[0][0], frames[-1][0]
     given = next((found for one, local in frames if one is module if (found := _given(local))), ())
+    tensors = [*_input_tensors(given), *root.parameters()]
     return FailingModule(
         path=_path(root, module),
         kind=type(module).__name__,
-        dtypes=_differing(module, given, lambda tensor: dtype_name(tensor.dtype), real_only=True),
-        devices=_differing(module, given, lambda tensor: str(tensor.device)),
+        dtypes=_differing(module, given, _real_dtype, lambda tensor: dtype_name(tensor.dtype)),
+        devices=_differing(module, given, _device, _device),
+        half=any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in tensors),
     )
 
 
@@ -97,25 +101,34 @@ def _path(root: nn.Module, module: nn.Module) -> str:
     return next((path for path, one in root.named_modules() if one is module), "")
 
 
+def _real_dtype(tensor: torch.Tensor) -> str:
+    """The floating-point dtype that fits to a tensor's; empty for integers, which fit to any."""
+    if tensor.is_floating_point() or tensor.is_complex():
+        return dtype_name(tensor.dtype.to_real())
+    return ""
+
+
+def _device(tensor: torch.Tensor) -> str:
+    return str(tensor.device)
+
+
 def _differing(
-    module: nn.Module, given: tuple[Any, ...], property_of: Property, *, real_only: bool = False
+    module: nn.Module, given: tuple[Any, ...], property_of: Property, shown: Property
 ) -> str:
     """Which of a module's tensors differ in something, as the end of a sentence."""
     groups = {
-        "whose input": _input_tensors(given),
-        "whose weights": [*module.parameters(recurse=False), *module.buffers(recurse=False)],
+        "whose input is": _input_tensors(given),
+        "whose weights are": [*module.parameters(recurse=False), *module.buffers(recurse=False)],
         **_attribute_tensors(module),
     }
-    found: dict[str, list[str]] = {}
-    for name, tensors in groups.items():
-        kept = (one for one in tensors if one.is_floating_point() or not real_only)
-        if properties := list(dict.fromkeys(map(property_of, kept))):
-            found[name] = properties
-    if len({one for properties in found.values() for one in properties}) < 2:
+    kept = {name: [one for one in tensors if property_of(one)] for name, tensors in groups.items()}
+    if len({property_of(one) for tensors in kept.values() for one in tensors}) < 2:
         return ""
-    verb = {"whose weights": "are"}
-    parts = [f"{name} {verb.get(name, 'is')} {some(one)}" for name, one in found.items()]
-    return " and ".join(parts)
+    return " and ".join(
+        f"{name} {some(list(dict.fromkeys(map(shown, tensors))))}"
+        for name, tensors in kept.items()
+        if tensors
+    )
 
 
 def _input_tensors(given: tuple[Any, ...]) -> list[torch.Tensor]:
@@ -126,7 +139,7 @@ def _attribute_tensors(module: nn.Module) -> dict[str, list[torch.Tensor]]:
     """Tensors that a module holds as plain attributes, which `model.to` leaves as they are."""
     held = {n: v for n, v in attributes_of(module).items() if n[:1] != "_"}
     return {
-        f"whose attribute {name!r}": tensors
+        f"whose attribute {name!r} is": tensors
         for name, value in held.items()
         if not isinstance(value, nn.Module)
         if (tensors := [tensor for _, tensor in walk(value, objects=True)])

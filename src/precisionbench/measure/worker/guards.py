@@ -209,7 +209,7 @@ def _place(exc: BaseException, where: FailingModule | None) -> str:
     differing = where.devices if about_devices else where.dtypes if about_dtypes else ""
     if not (where.path or differing):
         return ""
-    return f" of {where}{f', {differing},' if differing else ''}"
+    return f" of {where}{f', {differing}' if differing else ''}"
 
 
 def raise_if_out_of_memory(exc: BaseException, where: FailingModule | None = None) -> None:
@@ -247,8 +247,9 @@ def _dtype_remedy(where: FailingModule | None) -> str:
     cast = f"cast the input of {where} in the model"
     if any(map(torch.is_autocast_enabled, ("cpu", "cuda"))):
         return f"{WRONG_DTYPE}: {cast}, or disable autocast around it"
-    if "float16" not in where.dtypes:  # nor bfloat16
+    if not where.half:
         return f"{WRONG_DTYPE}: {cast}"
+    cast = cast if where.dtypes else f"compute it in float32 in forward of {where}"
     keep = f"keep {where.path} in float32 (half:fp32_layers={where.path}), " if where.path else ""
     return f"{WRONG_DTYPE}: {keep}{cast}, or use autocast"
 
