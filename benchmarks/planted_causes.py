@@ -205,6 +205,33 @@ def normalised_in_float32(channels: int = 256, batch: int = 64) -> Any:
     return nn.Sequential(*parts), torch.randn(batch, channels, 56, 56)
 
 
+class SquaringNorm(nn.Module):
+    """Its squares exceed float16 where values are above 256; its output is finite."""
+
+    def forward(self, x):
+        x = x - x.mean(1, keepdim=True)
+        return x / torch.sqrt(x.pow(2).mean(1, keepdim=True) + 1e-6)
+
+
+def normed() -> nn.Module:
+    return nn.Sequential(SquaringNorm(), nn.Linear(1024, 1024))
+
+
+class MaskedAttention(nn.Module):
+    """Infinity and the smallest number in masks, as they are usual."""
+
+    def __init__(self):
+        super().__init__()
+        self.project = nn.Linear(1024, 3 * 1024)
+
+    def forward(self, x):
+        q, k, v = self.project(x).chunk(3, -1)
+        scores = q @ k.transpose(1, 2) / 32
+        for low in (float("-inf"), torch.finfo(scores.dtype).min):
+            scores = scores + torch.full_like(scores[0], low).triu(1)
+        return torch.softmax(scores, -1) @ v
+
+
 class Growing(nn.Module):
     """Activations that pass 65504 in its third layer, or keep their size with `std` 1/32."""
 
@@ -351,6 +378,13 @@ CASES = {
     ),
     "normalised": Case(normalised, planted={"half": ("memory-bound",)}),
     "overflow": Case(lambda: (Growing(), torch.randn(4096, 1024)), planted={"half": ("overflow",)}),
+    "overflow-within": Case(
+        lambda: (
+            nn.Sequential(SquaringNorm(), nn.Linear(1024, 1024)),
+            1000 * torch.randn(4096, 1024),
+        ),
+        planted={"half": ("overflow",)},
+    ),
     "resnet152": images(
         "resnet152", 16, "half", planted={"half": ("overflow", "layout-conversions")}
     ),
@@ -499,6 +533,9 @@ CASES = {
     "linear-2048": clean(lambda: matmuls(2048, 8, 16384)),
     "odd-batch": clean(lambda: matmuls(batch=4095)),
     "no-item": clean(lambda: (Waiting(waits=False), torch.randn(65536, 1024))),
+    # without overflow; what else is found in them is judged by its figures
+    "no-overflow-within": Case(lambda: (normed(), torch.randn(4096, 1024))),
+    "masked-attention": Case(lambda: (MaskedAttention(), torch.randn(8, 1024, 1024))),
     "no-overflow": clean(lambda: (Growing(1 / 32), torch.randn(32768, 1024))),
     "mlp": clean(mlp),
     "transformer": clean(transformer, "eager:precision=tf32", "half", "half:dtype=bfloat16"),

@@ -239,6 +239,7 @@ class Accuracy(Shown):
         keep: layers to keep in float32, where the output is inaccurate.
         keep_s: estimated seconds per call that this would add.
         top1: share of items with the reference's top-1 class; None where it has no meaning.
+        remedy: what makes the output more accurate, as far as this row can take it; may be empty.
     """
 
     row: str
@@ -250,6 +251,7 @@ class Accuracy(Shown):
     keep: tuple[str, ...] = ()
     keep_s: float = 0.0
     top1: float | None = None
+    remedy: str = ""
 
 
 @attrs.frozen(repr=False)

@@ -124,9 +124,10 @@ def _profiler(device: torch.device) -> Iterator[torch.autograd.profiler.profile]
 def zero_share(inputs: Inputs) -> float | None:
     """The share of zeros in the largest input, where that is floating-point data.
 
-    Smaller inputs of zeros, such as masks and states, are normal.
+    Smaller inputs of zeros, such as masks and states, are normal, and so are caches of any size.
     """
-    largest = max((t for _, t in inputs.tensors()), key=torch.Tensor.numel, default=None)
+    plain = walk((inputs.args, inputs.kwargs))  # without tensors in objects
+    largest = max((tensor for _, tensor in plain), key=torch.Tensor.numel, default=None)
     if largest is None or not largest.is_floating_point() or not largest.numel():
         return None
     return float((largest == 0).double().mean())

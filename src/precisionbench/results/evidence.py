@@ -158,6 +158,26 @@ class Denormals(Shown):
 
 
 @attrs.frozen(repr=False)
+class Overflow(Shown):
+    """Results of operations that exceed the range of their dtype; the same is finite in float64.
+
+    Attributes:
+        layer: path of the innermost module that they ran in; empty for the model's own forward.
+        operation: torch's name, such as `pow`.
+        dtype: of the results.
+        count: elements in a call that are infinite or NaN for this reason.
+        output_change: relative L2 change of the model's output where the largest finite number
+            takes the place of all such elements of the model; None where that is not known.
+    """
+
+    layer: str
+    operation: str
+    dtype: str
+    count: int
+    output_change: float | None = None
+
+
+@attrs.frozen(repr=False)
 class Evidence(Shown):
     """Evidence of one replica of a row, collected after it was measured.
 
@@ -166,6 +186,7 @@ class Evidence(Shown):
         copies: between memories in a call.
         layers: modules that ran, in order.
         errors: of modules' outputs and of the model's (an empty path), against float64; in order.
+        overflows: operations whose results exceed the range of their dtype, in order.
         outputs: the tensors of the model's output.
         calls: number of calls that the profile spans.
         launches: kernels launched in a call; None where the number is not known.
@@ -190,6 +211,7 @@ class Evidence(Shown):
     copies: tuple[Copy, ...] = ()
     layers: tuple[Layer, ...] = ()
     errors: tuple[LayerError, ...] = ()
+    overflows: tuple[Overflow, ...] = ()
     outputs: tuple[Tensor, ...] = ()
     calls: int = 0
     launches: float | None = None
