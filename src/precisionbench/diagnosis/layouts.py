@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from precisionbench.diagnosis.facts import Facts
-from precisionbench.diagnosis.parts import CONVOLUTIONS, COPY, LAYOUT, Part
+from precisionbench.diagnosis.parts import CONVOLUTION, COPY, LAYOUT, Part
 from precisionbench.results.evidence import Evidence, Layer
 
 # PyTorch's own norms that make a contiguous copy of a channels_last image first. GroupNorm has a
@@ -52,4 +52,6 @@ def conversions_around_norms(facts: Facts) -> list[Part]:
 
 def _is_of_norm_or_conv(part: Part) -> bool:
     names = (part.operation.name, *part.operation.parents)
-    return any(word in name for name in names for word in (*_NORM_OPERATIONS, *CONVOLUTIONS))
+    return any(
+        CONVOLUTION.search(name) or any(word in name for word in _NORM_OPERATIONS) for name in names
+    )

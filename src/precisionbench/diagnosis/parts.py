@@ -41,7 +41,7 @@ _CATEGORY_OF_KIND = {
 }
 # Names of operations without their namespace: convolutions (no conversions), words of which one
 # makes the name that of a product, and how names of fused operations begin.
-_CONVOLUTION = re.compile(r"conv(?!er)")
+CONVOLUTION = re.compile(r"conv(?!er)")
 _PRODUCTS = frozenset(
     [
         "mm",
@@ -194,7 +194,7 @@ def is_matrix(operation: Operation) -> bool:
 
 def is_convolution(operation: Operation) -> bool:
     """Whether it is a convolution, by its name."""
-    return bool(_CONVOLUTION.search(operation.short_name))
+    return bool(CONVOLUTION.search(operation.short_name))
 
 
 def is_cast(operation: Operation) -> bool:
