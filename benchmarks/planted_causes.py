@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 import attrs
 import planted_compiled_models as compiled
+import planted_models as models
 import torch
 from torch import nn
 
@@ -91,6 +92,20 @@ class Waiting(nn.Module):
             x = self.body(x)
             if self.waits:
                 self.scale = float(x.abs().max().item())
+        return x
+
+
+class BrokenLoop(nn.Module):
+    """TorchDynamo skips a function with a graph break in a loop, and compiles nothing of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(4096, 4096, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(4):
+            x = self.body(x)
+            print(end="")
         return x
 
 
@@ -188,6 +203,33 @@ def normalised_in_float32(channels: int = 256, batch: int = 64) -> Any:
     for _ in range(8):
         parts += [Float32Norm(channels), nn.ReLU()]
     return nn.Sequential(*parts), torch.randn(batch, channels, 56, 56)
+
+
+class SquaringNorm(nn.Module):
+    """Its squares exceed float16 where values are above 256; its output is finite."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x - x.mean(1, keepdim=True)
+        return x / torch.sqrt(x.pow(2).mean(1, keepdim=True) + 1e-6)
+
+
+def normed() -> nn.Module:
+    return nn.Sequential(SquaringNorm(), nn.Linear(1024, 1024))
+
+
+class MaskedAttention(nn.Module):
+    """Infinity and the smallest number in masks, as they are usual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(1024, 3 * 1024)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.project(x).chunk(3, -1)
+        scores = q @ k.transpose(1, 2) / 32
+        for low in (float("-inf"), torch.finfo(scores.dtype).min):
+            scores = scores + torch.full_like(scores[0], low).triu(1)
+        return torch.softmax(scores, -1) @ v  # type: ignore[no-any-return]
 
 
 class Growing(nn.Module):
@@ -300,6 +342,11 @@ def in_both(build: Build, row: str, settings: dict[str, Any], device: str = "") 
     return Case(build, (row,), planted, device=device, settings=settings)
 
 
+def both(build: Build, cause: str) -> Case:
+    """A cause in the reference and in half."""
+    return Case(build, planted={"eager": (cause,), "half": (cause,)})
+
+
 CASES = {
     # planted
     "nchw": Case(lambda: convolutions(128), ("half", CL), {"half": ("layout-conversions",)}),
@@ -331,13 +378,48 @@ CASES = {
     ),
     "normalised": Case(normalised, planted={"half": ("memory-bound",)}),
     "overflow": Case(lambda: (Growing(), torch.randn(4096, 1024)), planted={"half": ("overflow",)}),
+    "overflow-within": Case(
+        lambda: (
+            nn.Sequential(SquaringNorm(), nn.Linear(1024, 1024)),
+            1000 * torch.randn(4096, 1024),
+        ),
+        planted={"half": ("overflow",)},
+    ),
     "resnet152": images(
         "resnet152", 16, "half", planted={"half": ("overflow", "layout-conversions")}
     ),
     "zeros": Case(zeros, planted={"eager": ("constant-inputs",)}),
     "mislabelled": Case(matmuls, (Mislabelled(),), false_labels=("half-by-name",)),
+    "uncompiled": Case(
+        lambda: (BrokenLoop(), torch.randn(4096, 4096)), ("compile",), false_labels=("compile",)
+    ),
     "small-launches": Case(
         lambda: wide(16), planted={"eager": ("launch-bound",), "half": ("launch-bound",)}
+    ),
+    "attention-written": both(models.attention, "attention-fallback"),
+    "attention-mask": both(lambda: models.attention(50, "masked"), "attention-fallback"),
+    "attention-weights": both(
+        lambda: (models.AttentionWithWeights(), torch.randn(8, 1024, 512)), "attention-fallback"
+    ),
+    "lstm-steps": both(
+        lambda: (models.Recurrent(256), torch.randn(512, 4, 256)), "recurrent-layers"
+    ),
+    "lstm-unpacked": both(
+        lambda: (models.Recurrent(2048, packed=False), torch.randn(4, 64, 2048)),
+        "recurrent-layers",
+    ),
+    "group-norm": Case(
+        lambda: models.normalised_convolutions(models.group_norm),
+        ("half", CL),
+        {CL: ("norms-undo-channels-last",)},
+    ),
+    "every-tenth-call": both(lambda: (models.Uneven(), torch.randn(8192, 1024)), "uneven-calls"),
+    "scatter": Case(models.added_by_index, planted={"half": ("half-scatter",)}),
+    "denormals": Case(
+        lambda: models.scaled_linear(1e-40),
+        (NO_GRAD,),
+        {"eager": ("denormals",), NO_GRAD: ("denormals",)},
+        device="cpu",
     ),
     "tf32": Case(
         matmuls,
@@ -437,13 +519,26 @@ CASES = {
     ),
     "all-threads": Case(compiled.cpu_matmuls, (NO_GRAD,), clean=True, device="cpu"),
     # nothing is wrong
+    "attention-fused": clean(lambda: models.attention(64, "fused")),
+    "experts": clean(lambda: (models.MixtureOfExperts(), torch.randn(4096, 1024))),
+    "attention-no-weights": clean(
+        lambda: (models.AttentionWithWeights(need_weights=False), torch.randn(8, 1024, 512))
+    ),
+    "lstm-packed": clean(lambda: (models.Recurrent(2048), torch.randn(6, 256, 2048))),
+    "batch-norm-cl": clean(lambda: models.normalised_convolutions(nn.BatchNorm2d), CL),
+    "even-calls": clean(lambda: (models.Uneven(None), torch.randn(32768, 1024))),
+    "no-denormals": Case(lambda: models.scaled_linear(1.0), (NO_GRAD,), clean=True, device="cpu"),
     "matmuls": clean(matmuls, "eager:precision=tf32", "half", "half:dtype=bfloat16"),
+    "compiled": clean(matmuls, "compile", "compile:dtype=float16"),
     "large-launches": clean(lambda: matmuls(8192, 2, 2048)),
     "cast-once": clean(lambda: matmuls(4096, 4, 1024), "autocast"),
     "linear-1024": clean(lambda: matmuls(1024, batch=32768)),
     "linear-2048": clean(lambda: matmuls(2048, 8, 16384)),
     "odd-batch": clean(lambda: matmuls(batch=4095)),
     "no-item": clean(lambda: (Waiting(waits=False), torch.randn(65536, 1024))),
+    # without overflow; what else is found in them is judged by its figures
+    "no-overflow-within": Case(lambda: (normed(), torch.randn(4096, 1024))),
+    "masked-attention": Case(lambda: (MaskedAttention(), torch.randn(8, 1024, 1024))),
     "no-overflow": clean(lambda: (Growing(1 / 32), torch.randn(32768, 1024))),
     "mlp": clean(mlp),
     "transformer": clean(transformer, "eager:precision=tf32", "half", "half:dtype=bfloat16"),
@@ -468,7 +563,8 @@ CASES = {
         lambda: (nn.Conv3d(128, 128, 3, padding=1, bias=False), torch.randn(8, 128, 16, 56, 56)),
         CL,
     ),
-    # models as they are
+    # models as they are; whether 16 bits are slower depends on the CPU
+    "depthwise-cpu": Case(lambda: convolutions(32, 1, 32, 14), device="cpu"),
     "vgg-cl": images("vgg16", 64),
     "mobilenet-cl": images("mobilenet_v3_large", 64),
     "convnext-cl": images("convnext_tiny", 64),

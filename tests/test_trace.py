@@ -143,3 +143,41 @@ def test_a_kernel_of_a_compiled_graph_belongs_to_the_graph():
 def test_a_trace_without_calls_is_refused():
     with pytest.raises(ValueError, match="holds no call"):
         Trace().profile()
+
+
+GRAPH = "## Call CompiledFxGraph f1 ##"
+
+
+def half_compiled_call(trace: Trace) -> None:
+    """A graph of 60 µs, and after a graph break an operation of 20 µs in the same region."""
+    trace.host("user_annotation", CALL, 0, 100)
+    trace.host("cpu_op", "TorchDynamo Cache Lookup", 1, 3)
+    trace.host("cpu_op", "Torch-Compiled Region: 0/0", 5, 95)
+    trace.host("user_annotation", GRAPH, 10, 60)
+    trace.host("cpu_op", "aten::addmm", 15, 40)  # the rest of the graph is a fused loop
+    trace.host("cpu_op", "aten::mm", 75, 20)
+
+
+def test_on_a_cpu_the_compiled_share_is_that_of_graphs_with_their_fused_loops():
+    trace = Trace()
+    half_compiled_call(trace)
+    assert trace.profile().compiled_share == pytest.approx(60 / 80)
+
+
+def test_on_a_gpu_the_compiled_share_is_that_of_kernels():
+    trace = Trace()
+    half_compiled_call(trace)
+    trace.launch(20, 1)
+    trace.gpu("kernel", "triton_poi_fused_relu_0", 30, 90, 1)
+    trace.launch(80, 2)
+    trace.gpu("kernel", "some_gemm", 130, 10, 2)
+    assert trace.profile().compiled_share == pytest.approx(0.9)
+
+
+def test_a_region_without_a_graph_is_not_compiled_and_eager_code_has_no_share():
+    trace = Trace()
+    trace.host("user_annotation", CALL, 0, 100)
+    trace.host("cpu_op", "aten::mm", 10, 20)
+    assert trace.profile().compiled_share is None
+    trace.host("cpu_op", "Torch-Compiled Region: 0/0", 5, 95)
+    assert trace.profile().compiled_share == 0

@@ -182,6 +182,7 @@ class Compile(Backend):
             "recompilations": late,
             "graph_breaks": sum(breaks.values()),
             "graph_break_reasons": [_first_line(reason) for reason in list(breaks)[:_REASONS]],
+            **_skipped_frames(counters),
             "calls_until_compiled": calls,
             "still_compiling": not settled,
             "recompile_reasons": _recompile_reasons(counters["frames"]["total"]) if late else [],
@@ -234,6 +235,23 @@ def _recompile_reasons(frames: int) -> list[str]:
     # torch pads the condition that failed, and adds the line of code and a hint.
     conditions = (_first_line(reason).partition("  ")[0] for reason in found if reason)
     return list(dict.fromkeys(conditions))[:_REASONS]
+
+
+def _skipped_frames(counters: Any) -> dict[str, Json]:
+    """Functions that TorchDynamo gave up and left to Python, and why: details of a row.
+
+    A graph break in a loop, or an error that `suppress_errors` hides, skips a whole function. It
+    is not counted as a graph break.
+    """
+    from torch._dynamo.utils import get_compilation_metrics
+
+    frames = counters["frames"]
+    skipped = frames["total"] - frames["ok"]
+    if skipped <= 0:
+        return {"skipped_frames": 0, "skip_reasons": []}
+    failed = [metrics.fail_reason for metrics in get_compilation_metrics()[-frames["total"] :]]
+    reasons = dict.fromkeys(_first_line(text_of(r).replace(":\n", ": ", 1)) for r in failed if r)
+    return {"skipped_frames": skipped, "skip_reasons": list(reasons)[:_REASONS]}
 
 
 def _explained(exc: BaseException) -> Exception:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from precisionbench.diagnosis.kernels import CUDA_CORE, MATRIX_KINDS, UNKNOWN, classify
+from precisionbench.diagnosis.operands import operand_dtypes
 from precisionbench.diagnosis.parts import (
-    CONVOLUTIONS,
     MATRIX,
+    is_convolution,
     is_matrix,
     own_operations,
     parts_of_operation,
@@ -52,7 +53,7 @@ class MatrixWork:
     @property
     def dtype(self) -> str:
         """Dtype of its operands; `mixed` where they differ, empty where it is not known."""
-        dtypes = {t.dtype for t in self.operation.inputs if "float" in t.dtype or t.dtype == "int8"}
+        dtypes = operand_dtypes(self.operation)
         if dtypes:
             return dtypes.pop() if len(dtypes) == 1 else "mixed"
         named = {classify(kernel.name).dtype for kernel in self.operation.kernels} - {UNKNOWN}
@@ -155,9 +156,8 @@ def _convolution_weight(operation: Operation) -> float:
 
 def _convolved(operation: Operation) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The shapes of a convolution's input and weight; empty for other operations."""
-    name = operation.short_name
     shapes = [tensor.shape for tensor in operation.inputs]
-    if not any(word in name for word in CONVOLUTIONS):
+    if not is_convolution(operation):
         return (), ()
     return next(((a, b) for a, b in _pairs(shapes) if len(a) == len(b) >= 3), ((), ()))
 

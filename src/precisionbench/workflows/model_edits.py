@@ -14,8 +14,9 @@ from torch.nn import functional
 from precisionbench.backends.base import Backend, Prepared
 from precisionbench.errors import PreparationError
 from precisionbench.torchtools.tensors import Inputs, cast
+from precisionbench.workflows.edited_models import Edited, run_within
+from precisionbench.workflows.fused_attention import fuse_attention
 
-Edited = tuple[nn.Module, Inputs]
 _ALIGNMENT = 8
 _STEM_CHANNELS = 4
 
@@ -119,8 +120,34 @@ def _is_floating(value: object) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
+def flush_denormals(model: nn.Module, inputs: Inputs) -> Edited:
+    """Set denormal weights and inputs to zero, and flush denormals on the CPU in each call."""
+    for parameter in (*model.parameters(), *model.buffers()):
+        parameter.data = _without_denormals(parameter.data)
+    run_within(model, _flushed)
+    return model, inputs.map(_without_denormals)
+
+
+def _without_denormals(tensor: torch.Tensor) -> torch.Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    tiny = torch.finfo(tensor.dtype).tiny
+    return torch.where(tensor.abs() < tiny, torch.zeros_like(tensor), tensor)
+
+
+@contextlib.contextmanager
+def _flushed() -> Iterator[None]:
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 EDITS: dict[str, Callable[[nn.Module, Inputs], Edited]] = {
     "padded-channels": pad_channels,
     "random-inputs": randomize_inputs,
     "constants-cast": cast_constants,
+    "flush-denormals": flush_denormals,
+    "fused-attention": fuse_attention,
 }
