@@ -18,7 +18,7 @@ from precisionbench.results.json_values import Json
 _LEAST_SHARE = 0.05
 # torch computes operations on fewer elements than this in one thread (`at::internal::GRAIN_SIZE`).
 _PARALLEL_ELEMENTS = 32768
-_CONVOLUTIONS = ("conv",)
+_CONVOLUTIONS = ("convolution", "conv1d", "conv2d", "conv3d", "conv_depthwise")
 _CUDNN = (*_CONVOLUTIONS, "batch_norm", "lstm", "gru", "rnn")
 # Operations for which `torch.use_deterministic_algorithms` selects another algorithm, and the
 # filling of new tensors (`torch.utils.deterministic.fill_uninitialized_memory`).
