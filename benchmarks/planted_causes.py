@@ -391,7 +391,10 @@ CASES = {
     "zeros": Case(zeros, planted={"eager": ("constant-inputs",)}),
     "mislabelled": Case(matmuls, (Mislabelled(),), false_labels=("half-by-name",)),
     "uncompiled": Case(
-        lambda: (BrokenLoop(), torch.randn(4096, 4096)), ("compile",), false_labels=("compile",)
+        lambda: (BrokenLoop(), torch.randn(4096, 4096)),
+        ("compile",),
+        {"compile": ("graph-breaks",)},
+        false_labels=("compile",),
     ),
     "small-launches": Case(
         lambda: wide(16), planted={"eager": ("launch-bound",), "half": ("launch-bound",)}
@@ -436,12 +439,6 @@ CASES = {
     ),
     # compiled rows
     "graph-break": Case(compiled.broken, ("compile",), {"compile": ("graph-breaks",)}),
-    "graph-break-in-loop": Case(
-        lambda: (compiled.BrokenLoop(), torch.rand(256, 256)),
-        ("compile",),
-        {"eager": ("waits-inside",), "compile": ("graph-breaks", "waits-inside")},
-        false_labels=("compile",),
-    ),
     "recompiles": Case(
         lambda: (compiled.Counting(), torch.randn(compiled.WIDTH, compiled.WIDTH)),
         ("compile",),
