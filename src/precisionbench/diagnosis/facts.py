@@ -120,9 +120,14 @@ class Facts:
         return sum(o.count for o in self.evidence.operations if is_cast(o))
 
     @cached_property
-    def weight_casts(self) -> WeightCasts:
-        """Casts in a call of a layer's own weights."""
+    def recast(self) -> WeightCasts:
+        """What a call spends on casts of weights."""
         return weight_casts(self.evidence)
+
+    @property
+    def weight_casts(self) -> float:
+        """Casts in a call of a layer's own weights."""
+        return self.recast.count
 
     @property
     def counted_share(self) -> float | None:
