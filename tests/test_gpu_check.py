@@ -270,3 +270,61 @@ def test_observation_changes_the_measured_time_by_less_than_five_percent(here):
     alone = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True)
     alone_s = float(alone.stdout.split()[-1])
     assert checked(SYNCHRONIZED).timed[0].read_s == pytest.approx(alone_s, rel=0.05)
+
+
+FUNCTIONAL = """
+import time
+import torch
+from torch.nn import functional as F
+x, w = (torch.rand(4096, 4096, device="cuda") for _ in "xw")
+graph = torch.cuda.CUDAGraph()
+with torch.no_grad():
+    for _ in range(3):
+        F.linear(x, w)
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        F.linear(x, w)
+    graph.replay()
+    torch.cuda.synchronize()
+    tic = time.perf_counter()
+    for _ in range(30):
+        F.linear(x, w)
+    torch.cuda.synchronize()
+    toc = time.perf_counter()
+    print(toc - tic)
+"""
+
+
+@pytest.mark.parametrize("work", ["F.linear(x, w)", "x @ w", "graph.replay()"])
+def test_work_without_a_module_is_observed(here, work):
+    loop = "range(30):\n        "
+    source = FUNCTIONAL.replace(f"{loop}F.linear(x, w)", f"{loop}{work}")
+    check = checked(source)
+    assert check.breaches == ()
+    assert check.timed[0].calls == 30
+    early = source.replace("    torch.cuda.synchronize()\n    toc", "    toc")
+    assert confirmed(checked(early)) == ["missing-synchronize"]
+
+
+def test_do_bench_of_triton_passes(here):
+    pytest.importorskip("triton")
+    source = FUNCTIONAL.partition("    tic = ")[0]
+    source += (
+        "    from triton.testing import do_bench\n    print(do_bench(lambda: F.linear(x, w)))\n"
+    )
+    check = checked(source)
+    assert check.breaches == ()
+    assert check.timed[0].model == "linear"
+    assert check.timed[0].calls > 5
+
+
+def test_the_default_timer_of_torch_benchmark_passes(here):
+    source = FUNCTIONAL.partition("    tic = ")[0]
+    source += (
+        "    from torch.utils import benchmark\n"
+        "    timer = benchmark.Timer('F.linear(x, w)', globals=globals())\n"
+        "    print(timer.blocked_autorange())\n"
+    )
+    check = checked(source)
+    assert check.breaches == ()
+    assert check.timed[0].model == "linear"

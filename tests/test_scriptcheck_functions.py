@@ -20,6 +20,10 @@ w, x, y = torch.rand(64, 64), torch.rand(1024, 64), torch.rand(64, 64)
 def layers(x, w):
     return F.relu(F.linear(x, w))
 
+@torch.inference_mode()
+def decorated(x):
+    return layers(x, w)
+
 def timed(function, *args):
     for _ in range(3):
         function(*args)
@@ -42,6 +46,8 @@ TIMED = {
     "method": ("for _ in range(400): x.matmul(y).softmax(-1)", "matmul, softmax", 400),
     "arithmetic": ("for _ in range(2000): x * x + x", "mul, add", 2000),
     "function": ("for _ in range(400): layers(x, w)", "relu, linear", 400),
+    "in place": ("out = x.clone()\nfor _ in range(2000): out += x", "add", 2000),
+    "namespace": ("for _ in range(200): torch.fft.fft(x)", "fft_fft", 200),
     "unknown": ("rest = 400\nwhile rest:\n    rest -= 1\n    F.linear(x, w)", "linear", 0),
 }
 
@@ -50,6 +56,7 @@ TIMERS = (
     "print(timed(torch.matmul, x, y))",
     "print(timed(lambda: F.linear(x, w)))",
     "print(timed(layers, x, w))",
+    "print(timed(decorated, x))",
     "print(timed(functools.partial(torch.matmul, x, y)))",
     "with Clock():\n    for _ in range(400):\n        F.linear(x, w)",
     "print(timeit.timeit('F.linear(x, w)', globals=globals(), number=400))",
@@ -208,6 +215,8 @@ class TestTools:
         check = check_script(source)
         assert [one for one in check.breaches if one.gate != "too-short"] == []
         assert check.timed[0].calls == 30
+        operation = check_script(source.replace("net(x)", "F.linear(x, w)"))
+        assert (operation.timed[0].model, operation.timed[0].calls) == ("linear", 30)
         zeros = check_script(source.replace("torch.rand(1024", "torch.zeros(256"))
         assert confirmed(zeros) == ["constant-inputs"]
 

@@ -21,6 +21,7 @@ _OPERATORS = {
     ast.Div: "div",
     ast.Pow: "pow",
 }
+_NUMBERS = ("item", "size", "dim", "numel", "tolist", "numpy")  # methods that give no tensor
 _LOOPS = (ast.For, ast.While, ast.ListComp, ast.GeneratorExp)
 
 
@@ -146,8 +147,11 @@ def _use(node: ast.AST, loops: Sequence[ast.AST]) -> Use | None:
         given = [*node.args, *(keyword.value for keyword in node.keywords)]
         operands = tuple(_operand(argument) for argument in given)
         return Use(_dotted(node.func), method, operands, len(node.keywords), False, ranges)
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        operands = _operand(node.left), _operand(node.right)
+    if isinstance(node, (ast.BinOp, ast.AugAssign)) and type(node.op) in _OPERATORS:
+        left, right = (
+            (node.left, node.right) if isinstance(node, ast.BinOp) else (node.target, node.value)
+        )
+        operands = _operand(left), _operand(right)
         return Use(_OPERATORS[type(node.op)], "", operands, 0, True, ranges)
     return None
 
@@ -157,7 +161,7 @@ def _operand(node: ast.expr) -> str:
     if isinstance(node, ast.Starred):
         return f"*{_dotted(node.value)}"
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        return _operand(node.func.value)
+        return "" if node.func.attr in _NUMBERS else _operand(node.func.value)
     if isinstance(node, ast.Subscript):
         return _operand(node.value)
     return _dotted(node)

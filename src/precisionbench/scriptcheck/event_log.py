@@ -156,8 +156,8 @@ class EventLog:
         is_inside_call: whether a call of a model is running.
         is_in_host_work: whether work of the host is running that is recorded already.
         observer_error: the last error of the observation itself; empty if there was none.
-        on_timing: called with the two readings and the frame, where the script computes
-            a difference of two readings between which no model was called.
+        on_timing: called with the two readings, the frame and the repetitions, where the script
+            computes a difference of two readings between which no model was called.
     """
 
     def __init__(self) -> None:
@@ -171,7 +171,7 @@ class EventLog:
         self._spans = [_OpenSpan()]
         self._timings: list[tuple[int, int, float, Line, int]] = []
         self._warm_ups: set[tuple[int, int]] = set()
-        self.on_timing: Callable[[int, int, FrameType], None] = lambda *_: None
+        self.on_timing: Callable[[int, int, FrameType, int], None] = lambda *_: None
         self._dropped_readings = 0
         self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._unlock)
@@ -208,7 +208,9 @@ class EventLog:
             self._spans.append(_OpenSpan())
             return len(self._readings) - 1
 
-    def add_difference(self, start: int, end: int, read_s: float, frame: FrameType) -> None:
+    def add_difference(
+        self, start: int, end: int, read_s: float, frame: FrameType, repetitions: int = 1
+    ) -> None:
         """Record that the script subtracted two readings.
 
         Args:
@@ -216,11 +218,12 @@ class EventLog:
             end: number of the second.
             read_s: the difference.
             frame: of the caller.
+            repetitions: how often a tool repeated the lines between them.
         """
         if start < end and len(self._timings) < _MOST_READINGS:
             self._timings.append((start, end, read_s, self.frames.line(frame), get_ident()))
             if not any(span.calls for span in self._spans[start + 1 : end + 1]):
-                self.on_timing(start, end, frame)
+                self.on_timing(start, end, frame, repetitions)
 
     def timings_since(self, position: int) -> list[tuple[int, int]]:
         """The readings of each difference that this thread has computed since.

@@ -171,7 +171,7 @@ class Observer:
         )
         self._log.add_call(key, call_s, new_shape, compiled)
 
-    def _record_operations(self, start: int, end: int, frame: FrameType) -> None:
+    def _record_operations(self, start: int, end: int, frame: FrameType, repetitions: int) -> None:
         """Record the operations of a timing in which nothing else was called."""
         if self._searches >= _MOST_SEARCHES:
             return
@@ -181,7 +181,7 @@ class Observer:
             found = find_operations(first, last, frame, self._log.frames)
             if found is not None:
                 key = self._operations_key(found, last[0])
-                self._log.add_operations(end, key, found.count)
+                self._log.add_operations(end, key, found.count * repetitions)
         except Exception as exc:  # an error of ours must not reach the script
             self._log.observer_error = one_line(exc)
 

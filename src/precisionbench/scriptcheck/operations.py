@@ -252,9 +252,17 @@ def _unwrapped(function: Any) -> tuple[Any, list[Any]]:
             function, given = function.func, [*function.args, *given]
         elif isinstance(function, MethodType):
             function, given = function.__func__, [function.__self__, *given]
+        elif _is_decorated(function):
+            function = function.__wrapped__
         elif isinstance(call := getattr_static(type(function), "__call__", None), FunctionType):
             function, given = call, [function, *given]
     return function, given
+
+
+def _is_decorated(function: Any) -> bool:
+    """Whether a function of the script is in a decorator such as `torch.no_grad()`."""
+    is_function = isinstance(function, FunctionType)
+    return is_function and "__wrapped__" in vars(function) and not _name_in_torch(function)
 
 
 def _operands(use: Use, scope: _Scope, stored: frozenset[str]) -> Iterator[Any]:
@@ -294,7 +302,9 @@ def _length(value: Any) -> int:
 def _name_in_torch(function: Any) -> str:
     """The name of a function of torch; empty if it is none."""
     name = getattr(function, "__name__", "") if callable(function) else ""
-    is_torch = any(getattr(space, name, None) is function for space in _NAMESPACES if name)
+    short = name.partition("_")[2]  # `torch.fft.fft` calls itself `fft_fft`
+    known = (getattr(space, n, None) for space in _NAMESPACES for n in (name, short) if n)
+    is_torch = any(one is function for one in known)
     return name if is_torch and not isinstance(function, type) else ""
 
 

@@ -131,7 +131,8 @@ class _TimedFunction:
         end_s = perf_counter()
         end = self._read(end_s)
         if self._start is not None and end is not None:
-            self._log.add_difference(self._start, end, end_s - self._start_s, self._frame)
+            read_s, repetitions = end_s - self._start_s, self._calls - 1
+            self._log.add_difference(self._start, end, read_s, self._frame, repetitions)
 
     def _read(self, at_s: float) -> int | None:
         return self._log.add_reading(self._label, at_s, self._frame, query_device=False)
