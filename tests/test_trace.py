@@ -157,3 +157,12 @@ def test_a_region_without_a_graph_is_not_compiled_and_eager_code_has_no_share():
     assert trace.profile().compiled_share is None
     trace.host("cpu_op", "Torch-Compiled Region: 0/0", 5, 95)
     assert trace.profile().compiled_share == 0
+
+
+def test_what_runs_while_it_compiles_is_not_outside_of_graphs():
+    trace = Trace()
+    half_compiled_call(trace)
+    trace.events.pop()  # the operation after the graph
+    trace.host("cpu_op", "_compile.compile_inner (dynamo_timed)", 75, 20)
+    trace.host("cpu_op", "aten::empty_strided", 76, 15)
+    assert trace.profile().compiled_share == 1
