@@ -42,17 +42,6 @@ def broken(works: bool = True) -> Any:
     return model, torch.randn(model.example)
 
 
-class BrokenLoop(nn.Module):
-    """Reads a number in a loop, so that TorchDynamo leaves all of it to Python."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for _ in range(4):
-            x = torch.sin(x) * 2
-            if x.sum().item() > 1e9:
-                x = x / 2
-        return x
-
-
 class Counting(nn.Module):
     """Counts its calls: in a Python number, or in a buffer."""
 

@@ -131,6 +131,12 @@ def test_float32_on_purpose_is_no_promotion(operations):
     assert findings(half_row(*operations), "wider-dtype") == []
 
 
+def test_float64_in_a_half_row_is_found():
+    mixed = operation("aten::mul", X, Tensor((64,), "float64"))
+    (found,) = findings(half_row(mixed), "wider-dtype")
+    assert found.evidence[0].name == "time in float64 operations"
+
+
 def test_autocast_promotes_by_design():
     mixed = operation("aten::add", X, WIDE)
     assert findings(half_row(mixed, layers=(layer(),)), "wider-dtype") == []
@@ -227,6 +233,13 @@ MATMUL = operation("aten::mm", LARGE, Tensor((1024, 512), "float32"), time_s=1e-
 )
 def test_a_setting_that_changes_no_kernel_is_no_finding(data):
     assert findings(data, SETTINGS.name) == []
+
+
+def test_more_threads_save_at_most_their_number():
+    (found,) = findings(
+        with_flags({"num_threads": 4}, MATMUL, on_gpu=False, threads=8), SETTINGS.name
+    )
+    assert found.factor.high == pytest.approx(2, rel=0.03)
 
 
 @pytest.mark.parametrize(("inner", "is_found"), [(65536, True), (512, False)])

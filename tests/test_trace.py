@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from precisionbench.probes.trace import CALL, LAYER, profile_of
-from precisionbench.results.evidence import Copy, Tensor
+from precisionbench.results.evidence import COMPILED_GRAPH, Copy, Tensor
 
 
 class Trace:
@@ -114,6 +114,30 @@ def test_on_a_cpu_an_operations_time_excludes_nested_operations():
         {"aten::linear": 20e-6, "aten::addmm": 30e-6}
     )
     assert found.launches is None
+
+
+def test_a_graph_that_inductor_compiled_is_an_operation_without_its_key():
+    trace = Trace()
+    trace.host("user_annotation", CALL, 0, 100)
+    trace.host("cpu_op", "Torch-Compiled Region: 0/0", 0, 90)
+    trace.host("user_annotation", "## Call CompiledFxGraph fr3uxtfhgcvtpolb5 ##", 10, 50)
+    trace.host("cpu_op", "aten::addmm", 20, 20)
+    trace.host("cpu_op", "aten::mul", 70, 15)  # between two graphs
+    found = {one.name: one for one in trace.profile().operations}
+    assert found[COMPILED_GRAPH].time_s == pytest.approx(30e-6)
+    assert COMPILED_GRAPH in found["aten::addmm"].parents
+    assert COMPILED_GRAPH not in found["aten::mul"].parents
+    assert found["Torch-Compiled Region: 0/0"].time_s == pytest.approx(25e-6)
+
+
+def test_a_kernel_of_a_compiled_graph_belongs_to_the_graph():
+    trace = Trace()
+    trace.host("user_annotation", CALL, 0, 100)
+    trace.host("user_annotation", "## Call CompiledFxGraph fr3uxtfhgcvtpolb5 ##", 10, 50)
+    trace.launch(20, 1)
+    trace.gpu("kernel", "triton_poi_fused_relu_0", 200, 30, 1)
+    (operation,) = trace.profile().operations
+    assert operation.name == COMPILED_GRAPH
 
 
 def test_a_trace_without_calls_is_refused():

@@ -19,11 +19,10 @@ from precisionbench.results.evidence import COMPILED_GRAPH, Copy, Kernel, Operat
 
 CALL = "precisionbench.call"
 LAYER = "precisionbench.layer:"
-# TorchInductor annotates each call of a graph that it has compiled, with a key of its cache.
-_GRAPH_CALL = "## Call CompiledFxGraph"
 _DRIVER = ("cuda_runtime", "cuda_driver")
-# How the events of TorchInductor's graphs begin, and those of TorchDynamo around them. What a graph
-# break leaves to PyTorch is in a "region" as well, and in no graph.
+# How the events of TorchInductor's graphs begin (a key of its cache follows), and those of
+# TorchDynamo around them. What a graph break leaves to PyTorch is in a "region" as well, and in no
+# graph.
 _GRAPH = "## Call CompiledFxGraph"
 _DYNAMO = ("TorchDynamo Cache Lookup", "Torch-Compiled Region")
 _COMPILING = "(dynamo_timed)"  # how the events of its compiler end
@@ -70,11 +69,11 @@ class _Node:
     @property
     def name(self) -> str:
         name = str(self.event["name"])
-        return COMPILED_GRAPH if name.startswith(_GRAPH_CALL) else name
+        return COMPILED_GRAPH if name.startswith(_GRAPH) else name
 
     @property
     def is_operation(self) -> bool:
-        return self.event.get("cat") == "cpu_op" or self.name == COMPILED_GRAPH
+        return self.event.get("cat") == "cpu_op" or self.is_graph
 
     @property
     def own_s(self) -> float:
@@ -84,7 +83,7 @@ class _Node:
     @property
     def is_graph(self) -> bool:
         """Whether it is the call of a graph that TorchInductor compiled."""
-        return self.name.startswith(_GRAPH)
+        return self.name == COMPILED_GRAPH
 
     @property
     def is_compiled(self) -> bool:
@@ -179,7 +178,7 @@ def _compiled_share(nodes: Sequence[_Node], kernels: Sequence[tuple[Event, _Node
     A graph's own time counts on a CPU, because its fused loops are not operations. What runs while
     TorchDynamo compiles, such as kernels that are tuned, does not count.
     """
-    if not any(node.name.startswith((*_DYNAMO, _GRAPH)) for node in nodes):
+    if not any(node.is_graph or node.name.startswith(_DYNAMO) for node in nodes):
         return None
     if kernels:
         ran = [(e, launch) for e, launch in kernels if not launch.is_of_compiling]

@@ -18,7 +18,7 @@ from precisionbench.results.json_values import Json
 _LEAST_SHARE = 0.05
 # torch computes operations on fewer elements than this in one thread (`at::internal::GRAIN_SIZE`).
 _PARALLEL_ELEMENTS = 32768
-_CONVOLUTIONS = ("conv",)
+_CONVOLUTIONS = ("convolution", "conv1d", "conv2d", "conv3d", "conv_depthwise")
 _CUDNN = (*_CONVOLUTIONS, "batch_norm", "lstm", "gru", "rnn")
 # Operations for which `torch.use_deterministic_algorithms` selects another algorithm, and the
 # filling of new tensors (`torch.utils.deterministic.fill_uninitialized_memory`).
@@ -41,10 +41,12 @@ class _Setting:
     Attributes:
         text: the setting as it is written in Python.
         affects: whether it can make an operation slower.
+        saved: largest share of an operation's time that the default would save.
     """
 
     text: str
     affects: _Affects
+    saved: float = 1.0
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
@@ -57,15 +59,21 @@ def detect(context: CauseContext) -> CauseMatch | None:
     share = _share(context, found, whole_s)
     return CauseMatch(
         (Number("time in operations that they affect", share, "share"),),
-        without(share),
+        without(_share_saved(context, found, whole_s)),
         reason=some([one.text for one in found]),
     )
 
 
 def _share(context: CauseContext, settings: Sequence[_Setting], whole_s: float) -> float:
-    operations = context.facts.evidence.operations
-    affected_s = sum(o.time_s for o in operations if any(one.affects(o) for one in settings))
-    return affected_s / whole_s
+    return _share_saved(context, [attrs.evolve(one, saved=1.0) for one in settings], whole_s)
+
+
+def _share_saved(context: CauseContext, settings: Sequence[_Setting], whole_s: float) -> float:
+    saved_s = sum(
+        operation.time_s * max((one.saved for one in settings if one.affects(operation)), default=0)
+        for operation in context.facts.evidence.operations
+    )
+    return saved_s / whole_s
 
 
 def _settings(context: CauseContext) -> Iterator[_Setting]:
@@ -103,7 +111,8 @@ def _on_cpu(context: CauseContext) -> Iterator[_Setting]:
         )
     threads = flags.get("num_threads")
     if isinstance(threads, int) and most is not None and threads < most:
-        yield _Setting(f"torch.set_num_threads({threads}), {most} by default", _is_parallel)
+        text = f"torch.set_num_threads({threads}), {most} by default"
+        yield _Setting(text, _is_parallel, saved=1 - threads / most)
 
 
 def _named(words: Sequence[str]) -> _Affects:

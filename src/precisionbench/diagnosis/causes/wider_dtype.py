@@ -13,21 +13,22 @@ from precisionbench.results.dtypes import FLOAT32, TF32
 from precisionbench.results.evidence import Operation
 
 FLOAT64 = "float64"
+_WIDER = (FLOAT32, FLOAT64)
 _LEAST_SHARE = 0.05
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
     """The share of time in operations with operands of a wider dtype."""
     facts, claim = context.facts, context.label.claim
-    wide = FLOAT64 if claim in (FLOAT32, TF32) else FLOAT32
     found: Sequence[Operation] = ()
     if claim in (FLOAT32, TF32):
         found = [o for o in facts.evidence.operations if _has(o, FLOAT64)]
     elif claim in HALF:
-        found = _promoted_to_float32(facts, claim)
+        found = _promoted(facts, claim)
     share = sum(o.time_s for o in found) / max(facts.busy_s, facts.row.latency.value)
     if share <= _LEAST_SHARE:
         return None
+    wide = FLOAT64 if any(_has(o, FLOAT64) for o in found) else FLOAT32
     return CauseMatch(
         (
             Number(f"time in {wide} operations", share, "share"),
@@ -38,8 +39,8 @@ def detect(context: CauseContext) -> CauseMatch | None:
     )
 
 
-def _promoted_to_float32(facts: Facts, claim: str) -> Sequence[Operation]:
-    """The float32 operations of layers in which 16-bit tensors meet float32 ones.
+def _promoted(facts: Facts, claim: str) -> Sequence[Operation]:
+    """The wider operations of a 16-bit row, where 16-bit tensors meet wider ones.
 
     A layer that casts to float32 by itself, such as many RMS norms, does so on purpose, and so
     does a model with float32 weights.
@@ -49,30 +50,28 @@ def _promoted_to_float32(facts: Facts, claim: str) -> Sequence[Operation]:
         return ()
     promoting = {o.layer for o in operations if _promotes(o, claim)}
     deliberate = {o.layer for o in operations if _casts_up(o, claim)} - promoting
-    wide = [o for o in operations if _has(o, FLOAT32) and o.layer not in deliberate]
+    wide = [o for o in operations if _has(o, *_WIDER) and o.layer not in deliberate]
     return wide if promoting else ()
 
 
 def _promotes(operation: Operation, claim: str) -> bool:
-    """Whether a pointwise operation has operands of both dtypes, so that its result is float32."""
+    """Whether a pointwise operation has operands of both dtypes, so that its result is wider."""
     name = operation.short_name
     if name in COPIES or is_matrix(operation) or any(word in name for word in NORMS):
         return False
-    return _has(operation, claim) and _has(operation, FLOAT32)
+    return _has(operation, claim) and _has(operation, *_WIDER)
 
 
 def _casts_up(operation: Operation, claim: str) -> bool:
-    return is_cast(operation) and [t.dtype for t in operation.inputs[:2]] == [FLOAT32, claim]
+    if not is_cast(operation):
+        return False
+    result, source = operation.inputs[:2]
+    return result.dtype in _WIDER and source.dtype == claim
 
 
-def _has(operation: Operation, dtype: str) -> bool:
-    """Whether it has an operand of a dtype that promotes others; tensors without dimensions do not.
-
-    Args:
-        operation: the operation.
-        dtype: name of the dtype.
-    """
-    return any(tensor.dtype == dtype and tensor.shape for tensor in operation.inputs)
+def _has(operation: Operation, *dtypes: str) -> bool:
+    """Whether it has an operand of one of these dtypes; a tensor without dimensions is a number."""
+    return any(tensor.dtype in dtypes and tensor.shape for tensor in operation.inputs)
 
 
 CAUSE = Cause(
