@@ -186,7 +186,7 @@ def normalised_in_float32(channels: int = 256, batch: int = 64) -> Any:
 class SquaringNorm(nn.Module):
     """Its squares exceed float16 where values are above 256; its output is finite."""
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         x = x - x.mean(1, keepdim=True)
         return x / torch.sqrt(x.pow(2).mean(1, keepdim=True) + 1e-6)
 
@@ -198,11 +198,11 @@ def normed() -> nn.Module:
 class MaskedAttention(nn.Module):
     """Infinity and the smallest number in masks, as they are usual."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.project = nn.Linear(1024, 3 * 1024)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         q, k, v = self.project(x).chunk(3, -1)
         scores = q @ k.transpose(1, 2) / 32
         for low in (float("-inf"), torch.finfo(scores.dtype).min):

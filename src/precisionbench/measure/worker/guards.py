@@ -221,7 +221,7 @@ def raise_if_out_of_memory(exc: BaseException, where: FailingModule | None = Non
     """
     named = _is_about(exc, _ABOUT_MEMORY)
     if isinstance(exc, (torch.cuda.OutOfMemoryError, MemoryError)) or named:
-        place = f", in forward of {where}" if where else ""
+        place = f", in forward of {where}" if where and where.path else ""
         raise OutOfMemoryError(f"it does not fit in memory{place} ({one_line(exc)})") from exc
 
 
