@@ -601,7 +601,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--case", nargs="+", default=list(CASES))
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--budget", type=float, default=1.0, help="seconds for each row")
+    parser.add_argument("--budget", type=float, default=3.0, help="seconds for each row")
     parser.add_argument("--record", type=Path, metavar="FOLDER", help="keep small copies there")
     parser.add_argument("--again", action="store_true", help="measure nothing, diagnose the files")
     options = parser.parse_args()
@@ -693,7 +693,10 @@ def compared(case: Case, options: argparse.Namespace) -> pb.Comparison:
         device=case.device or options.device,
         batch_size=case.batch_size,
         launcher=case.launcher,
-        budget_s=options.budget * rows * (3 if case.launcher == "process" else 1),
+        budget_s=options.budget * rows,
+        effort="quick",  # few rounds: the evidence decides, which the budget must have time for
+        evidence=True,
+        passes=True,
         seed=0,
         replicas=1 if case.launcher == "process" else None,
     )

@@ -83,6 +83,7 @@ class Windowed(nn.Module):
         self.window = window.to(dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.window = self.window.to(x.device)  # once: nothing moves it with the model, either
         return torch.relu(x * self.window) * 3.0 + 1
 
 

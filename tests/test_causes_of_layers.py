@@ -49,6 +49,8 @@ def found(cause: str, half, **more):
         (fast(*attention(parents=SDPA, mask=True, size=50)),
          "ran the math kernel, because it has a mask and the head size 50 is not a multiple of 8"),
         (fast(*attention("float64", parents=SDPA)), "fused kernels do not take float64"),
+        (fast(*attention(parents=("aten::_native_multi_head_attention",))),
+         "because it has a mask or returns its weights"),
         (fast(efficient()), "ran the memory-efficient kernel, because it has a mask"),
     ],
 )  # fmt: skip

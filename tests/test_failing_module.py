@@ -11,9 +11,9 @@ from made_up_results import CLEAN, comparison
 from precisionbench.analysis.alternatives import with_alternatives
 from precisionbench.backends.base import cast_model
 from precisionbench.errors import ExecutionError, OutOfMemoryError
-from precisionbench.measure.worker.failing_module import failing_module
 from precisionbench.measure.worker.guards import executing
 from precisionbench.results import BackendFailure
+from precisionbench.torchtools.failing_module import failing_module
 
 
 class Float(nn.Module):

@@ -67,6 +67,27 @@ def test_values_are_per_call_and_skipped_calls_are_left_out():
     assert found.operations[0].count == 1
 
 
+def test_operations_of_some_calls_are_kept_apart_with_their_average():
+    trace = Trace()
+    for number in range(4):
+        call_with_a_convolution(trace, 1000 * number, number, 30)
+        if number == 2:
+            trace.host("cpu_op", "aten::mm", 2070, 10)
+            trace.launch(2071, 100)
+            trace.gpu("kernel", "gemm", 2300, 80, 100)
+    (only,) = trace.profile().some_calls
+    assert (only.name, only.count) == ("aten::mm", 0.25)
+    assert only.time_s == pytest.approx(20e-6)
+
+
+def test_an_operation_whose_shapes_change_runs_in_every_call():
+    trace = Trace()
+    for number in range(3):
+        call_with_a_convolution(trace, 1000 * number, number, 30)
+        trace.events[-3]["args"]["Input Dims"] = [[number + 1, 3], [3, 4], []]
+    assert trace.profile().some_calls == ()
+
+
 def test_kernels_that_no_operation_launched_have_no_name():
     trace = Trace()
     trace.host("user_annotation", CALL, 0, 100)
@@ -181,3 +202,12 @@ def test_a_region_without_a_graph_is_not_compiled_and_eager_code_has_no_share():
     assert trace.profile().compiled_share is None
     trace.host("cpu_op", "Torch-Compiled Region: 0/0", 5, 95)
     assert trace.profile().compiled_share == 0
+
+
+def test_what_runs_while_it_compiles_is_not_outside_of_graphs():
+    trace = Trace()
+    half_compiled_call(trace)
+    trace.events.pop()  # the operation after the graph
+    trace.host("cpu_op", "_compile.compile_inner (dynamo_timed)", 75, 20)
+    trace.host("cpu_op", "aten::empty_strided", 76, 15)
+    assert trace.profile().compiled_share == 1

@@ -41,6 +41,7 @@ from precisionbench.errors import (
 from precisionbench.results.claims import Claims
 from precisionbench.results.dtypes import TF32
 from precisionbench.results.json_values import Json
+from precisionbench.torchtools.failed_call import failure_of, misfit_in_eager
 from precisionbench.torchtools.global_state import (
     compilations,
     fp32_precision,
@@ -174,7 +175,7 @@ class Compile(Backend):
             try:
                 calls, late, settled = _called_until_quiet(call)
             except FOREIGN_ERRORS as exc:
-                raise _explained(exc) from exc
+                raise _explained(exc, call) from exc
         breaks = counters["graph_break"]
         return {
             "compiler": "inductor",
@@ -254,7 +255,7 @@ def _skipped_frames(counters: Any) -> dict[str, Json]:
     return {"skipped_frames": skipped, "skip_reasons": list(reasons)[:_REASONS]}
 
 
-def _explained(exc: BaseException) -> Exception:
+def _explained(exc: BaseException, call: Callable[[], object]) -> Exception:
     text = f"{type(exc).__name__}: {text_of(exc)}"
     if isinstance(exc, (torch.cuda.OutOfMemoryError, MemoryError)):
         return OutOfMemoryError(f"it does not fit in memory while it is compiled ({one_line(exc)})")
@@ -264,6 +265,8 @@ def _explained(exc: BaseException) -> Exception:
         )
     if isinstance(_inner(exc), OSError):
         return _not_written(_inner(exc))
+    if (where := misfit_in_eager(exc, call)) is not None:
+        return failure_of(_inner(exc), where)
     return PreparationError(
         f"torch.compile failed ({one_line(_inner(exc))})",
         "run torch.compile(model)(*inputs) alone with TORCHDYNAMO_VERBOSE=1; leave fullgraph, "

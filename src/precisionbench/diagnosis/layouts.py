@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from precisionbench.diagnosis.facts import Facts
-from precisionbench.diagnosis.parts import CONVOLUTION, COPY, LAYOUT, Part
+from precisionbench.diagnosis.parts import COPY, LAYOUT, Part
 from precisionbench.results.evidence import Evidence, Layer
 
 # PyTorch's own norms that make a contiguous copy of a channels_last image first. GroupNorm has a
@@ -12,7 +12,7 @@ _ON_GPU = ("GroupNorm",)
 _EVERYWHERE = ("InstanceNorm", "LocalResponseNorm")
 _OVER_THE_IMAGE = "LayerNorm"
 _IMAGE_DIMENSIONS = (4, 5)
-_NORM_OPERATIONS = ("group_norm", "instance_norm", "layer_norm")
+_OPERATIONS = ("group_norm", "instance_norm", "layer_norm", "convolution", "conv2d", "conv3d")
 
 
 def norms_of_contiguous_input(evidence: Evidence, on_gpu: bool) -> list[Layer]:
@@ -52,6 +52,4 @@ def conversions_around_norms(facts: Facts) -> list[Part]:
 
 def _is_of_norm_or_conv(part: Part) -> bool:
     names = (part.operation.name, *part.operation.parents)
-    return any(
-        CONVOLUTION.search(name) or any(word in name for word in _NORM_OPERATIONS) for name in names
-    )
+    return any(word in name for name in names for word in _OPERATIONS)

@@ -5,30 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from precisionbench.statistics.periodic import periodic, slow_share
-from precisionbench.torchtools.timer import Call, HostClock
+from precisionbench.torchtools.timer import Call, Clock
 
 # At first as many calls as this, or as many as this time allows.
 _CALLS, _TIME_S = 64, 0.1
 # Where some of them are slow, as many calls as it takes to see a period.
 _MOST_CALLS, _MOST_TIME_S = 512, 0.5
 _MORE_CALLS = 8
-_LEAST_SHARE = 0.03
+_LEAST_SHARE = 0.02
 
 
-def slow_calls(call: Call, device: torch.device) -> dict[str, Any]:
+def slow_calls(call: Call, clock: Clock) -> dict[str, Any]:
     """Whether every Nth call is slow; a field of `Evidence`.
 
     Args:
         call: one forward pass, warm.
-        device: where it runs.
+        clock: the host's clock of the device.
     """
-    return {"slow_calls": periodic([_times_s(_timed(call, HostClock(device)))])}
+    return {"slow_calls": periodic([_times_s(_timed(call, clock))])}
 
 
-def _timed(call: Call, clock: HostClock) -> Callable[[], float]:
+def _timed(call: Call, clock: Clock) -> Callable[[], float]:
     def timed() -> float:
         (start, end), durations = clock.marks(2)
         start()

@@ -30,7 +30,7 @@ from precisionbench.statistics.periodic import Periodic
 from precisionbench.system.memory import device_allocations
 from precisionbench.torchtools.global_state import dynamo_not_imported_by, foreign_functions
 from precisionbench.torchtools.tensors import Inputs, walk
-from precisionbench.torchtools.timer import Call
+from precisionbench.torchtools.timer import Call, HostClock
 
 _PROFILE_S = 0.2  # of calls, about
 _MOST_CALLS = 5  # reading the trace takes longer than the calls
@@ -54,7 +54,7 @@ def collect_evidence(
     found: dict[str, Any] = {"foreign_functions": foreign_functions()}
     steps: dict[str, Callable[[], dict[str, Any]]] = {
         "allocations": lambda: allocations(call, workload.device),
-        "calls": lambda: slow_calls(call, workload.device),
+        "calls": lambda: slow_calls(call, HostClock(workload.device)),
         "profile": lambda: profiled(call, call_s, workload.device, module, found.get("slow_calls")),
         "layers": lambda: layers_of(call, module),
         "denormals": lambda: denormals_of(call, module, workload.device),

@@ -25,6 +25,7 @@ _DRIVER = ("cuda_runtime", "cuda_driver")
 # graph.
 _GRAPH = "## Call CompiledFxGraph"
 _DYNAMO = ("TorchDynamo Cache Lookup", "Torch-Compiled Region")
+_COMPILING = "(dynamo_timed)"  # how the events of its compiler end
 _ON_GPU = ("kernel", "gpu_memcpy", "gpu_memset")
 # Parts of the names of driver calls that wait for the device, and of those that do not.
 _SYNCHRONIZING = ("Synchronize", "cudaMemcpy")
@@ -88,6 +89,11 @@ class _Node:
     def is_compiled(self) -> bool:
         """Whether it ran in such a graph, or is one."""
         return any(node.is_graph for node in self.with_parents())
+
+    @property
+    def is_of_compiling(self) -> bool:
+        """Whether it ran while TorchDynamo compiled."""
+        return any(node.name.endswith(_COMPILING) for node in self.with_parents())
 
     @property
     def is_in_a_graph(self) -> bool:
@@ -169,18 +175,20 @@ def profile_of(trace: Mapping[str, Any], skip: int = 0) -> Profile:
 def _compiled_share(nodes: Sequence[_Node], kernels: Sequence[tuple[Event, _Node]]) -> float | None:
     """The share of the time in compiled graphs: of kernels, or on a CPU of graphs and operations.
 
-    A graph's own time counts on a CPU, because its fused loops are not operations.
+    A graph's own time counts on a CPU, because its fused loops are not operations. What runs while
+    TorchDynamo compiles, such as kernels that are tuned, does not count.
     """
     if not any(node.is_graph or node.name.startswith(_DYNAMO) for node in nodes):
         return None
     if kernels:
-        inside = sum(float(e["dur"]) for e, launch in kernels if launch.is_compiled)
-        total = sum(float(event["dur"]) for event, _ in kernels)
+        ran = [(e, launch) for e, launch in kernels if not launch.is_of_compiling]
+        inside = sum(float(event["dur"]) for event, launch in ran if launch.is_compiled)
+        total = sum(float(event["dur"]) for event, _ in ran)
     else:
         graphs = [node for node in nodes if node.is_graph and not node.is_in_a_graph]
         inside = sum(float(node.event["dur"]) for node in graphs)
-        outside = [n for n in nodes if n.is_operation and "::" in n.name and not n.is_compiled]
-        total = inside + sum(node.own_s for node in outside) / _US
+        rest = (n for n in nodes if not n.is_compiled and not n.is_of_compiling)
+        total = inside + sum(n.own_s for n in rest if n.is_operation and "::" in n.name) / _US
     return inside / total if total else None
 
 

@@ -29,7 +29,7 @@ def fuse_attention(model: nn.Module, inputs: Inputs) -> Edited:
     """
     modules = [part for part in model.modules() if type(part) is nn.MultiheadAttention]
     for part in modules:
-        part.__class__ = _WithoutWeights
+        part.__class__ = _PlainAttention
     calls = [0]
     run_within(model, lambda: _replaced(calls))
     with torch.inference_mode():
@@ -42,19 +42,20 @@ def fuse_attention(model: nn.Module, inputs: Inputs) -> Edited:
     return model, inputs
 
 
-class _WithoutWeights(nn.MultiheadAttention):
-    """Does not return its weights."""
+class _PlainAttention(nn.MultiheadAttention):
+    """Takes no mask and does not return its weights."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Attention as in PyTorch, which may then use its fused kernel."""
         arguments = dict(zip(_ARGUMENTS, args, strict=False)) | kwargs
-        return super().forward(**{**arguments, "need_weights": False})
+        return super().forward(**{**arguments, **_PLAIN})
 
 
 _ARGUMENTS = (
     *("query", "key", "value", "key_padding_mask", "need_weights", "attn_mask"),
     *("average_attn_weights", "is_causal"),
 )
+_PLAIN = {"key_padding_mask": None, "need_weights": False, "attn_mask": None, "is_causal": False}
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from precisionbench.results.evidence import Evidence, Operation
 
 _LEAST_SHARE = 0.15
 _MATH = "aten::_scaled_dot_product_attention_math"
+_NATIVE = "aten::_native_multi_head_attention"
 _EFFICIENT = "_efficient_attention_forward"
 _PRODUCTS = ("bmm", "baddbmm")
 # Flash attention and cuDNN's attention need tensor cores of this compute capability.
@@ -25,6 +26,7 @@ _ADVICE = {
     "weights": "call the module with need_weights=False, unless the weights are used",
     "written": "use torch.nn.functional.scaled_dot_product_attention in place of the separate "
     "matmuls and softmax",
+    "native": "call the module without a mask and with need_weights=False",
     "math": "pad the head size to a multiple of 8, and use is_causal=True in place of a mask",
     "math on a CPU": "use one head size for query, key and value, and no mask that needs gradients",
     "efficient": "use is_causal=True or no mask (e.g. sequences of one length), or FlexAttention",
@@ -69,7 +71,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
         without(share),
         remedy=_ADVICE[longest.advice],
         reason=f"{some(list(kinds))}; in {layers}",
-        untestable=longest.advice == "written",  # the experiment replaces PyTorch's functions only
+        untestable=longest.advice in ("written", "native"),  # calls that cannot be replaced
     )
 
 
@@ -92,7 +94,9 @@ def _unfused(evidence: Evidence, on_gpu: bool) -> Iterator[_Attention]:
 
 def _by_hand(path: str, layer: tuple[str, int], operations: list[Operation]) -> _Attention:
     kind, outputs = layer
-    if kind == "MultiheadAttention" and outputs > 1:
+    if any(_NATIVE in operation.parents for operation in operations):
+        why, advice = "it has a mask or returns its weights", "native"
+    elif kind == "MultiheadAttention" and outputs > 1:
         why, advice = "the module returns its weights (need_weights=True)", "weights"
     else:
         why, advice = "it is written as softmax(Q K^T) V", "written"

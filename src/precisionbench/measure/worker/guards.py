@@ -17,7 +17,6 @@ from precisionbench.errors import (
     ENDS_OF_RUN,
     FOREIGN_ERRORS,
     DeviceError,
-    ExecutionError,
     OutOfMemoryError,
     PrecisionBenchError,
     PreparationError,
@@ -27,12 +26,8 @@ from precisionbench.errors import (
     some,
     text_of,
 )
-from precisionbench.measure.worker.failing_module import (
-    FailingModule,
-    failing_module,
-    failing_module_in_eager,
-)
-from precisionbench.results.comparison_data import WRONG_DTYPE
+from precisionbench.torchtools.failed_call import failure_of, misfit_in_eager
+from precisionbench.torchtools.failing_module import FailingModule, failing_module
 from precisionbench.torchtools.global_state import Functions
 
 # Parts of messages about memory in errors of other classes: torch's on a CPU, CUDA's when a process
@@ -43,17 +38,6 @@ _ABOUT_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-# Parts of torch's messages about an operand of the wrong dtype.
-_ABOUT_DTYPES = (
-    "not implemented for",
-    "dtype",
-    "same type",
-    "scalar type",
-    "should be the same",
-)
-# Parts of torch's messages about operands on different devices.
-_ABOUT_DEVICES = ("on the same device", "not on the expected device", "is on cpu", "on different")
-_ABOUT_GRADIENTS = ("does not require grad", "Inference tensors")
 
 
 def check_available(backend: Backend) -> None:
@@ -187,29 +171,9 @@ def executing(call: Callable[[], object] | None = None) -> Iterator[None]:
                 f"the device stopped responding ({one_line(exc)})",
                 "start a new process; leave this backend out if it happens again",
             ) from exc
-        if call is not None and where is None and _is_about(exc, _ABOUT_DTYPES + _ABOUT_DEVICES):
-            where = failing_module_in_eager(call)
-        raise ExecutionError(
-            f"the model failed in forward{_place(exc, where)} ({one_line(exc)})",
-            _execution_remedy(exc, where),
-        ) from exc
-
-
-def _is_about(exc: BaseException, words: tuple[str, ...]) -> bool:
-    text = text_of(exc)
-    return any(one in text for one in words)
-
-
-def _place(exc: BaseException, where: FailingModule | None) -> str:
-    """The module in which a call failed, and what does not fit there, as a part of a sentence."""
-    if where is None:
-        return ""
-    about_devices = _is_about(exc, _ABOUT_DEVICES)
-    about_dtypes = _is_about(exc, _ABOUT_DTYPES) and not about_devices
-    differing = where.devices if about_devices else where.dtypes if about_dtypes else ""
-    if not (where.path or differing):
-        return ""
-    return f" of {where}{f', {differing}' if differing else ''}"
+        if where is None and call is not None:
+            where = misfit_in_eager(exc, call)
+        raise failure_of(exc, where) from exc
 
 
 def raise_if_out_of_memory(exc: BaseException, where: FailingModule | None = None) -> None:
@@ -219,39 +183,10 @@ def raise_if_out_of_memory(exc: BaseException, where: FailingModule | None = Non
         exc: what was caught.
         where: the module in which it happened; None where that is not known.
     """
-    named = _is_about(exc, _ABOUT_MEMORY)
+    named = any(words in text_of(exc) for words in _ABOUT_MEMORY)
     if isinstance(exc, (torch.cuda.OutOfMemoryError, MemoryError)) or named:
-        place = f", in forward of {where}" if where else ""
+        place = f", in forward of {where}" if where and where.path else ""
         raise OutOfMemoryError(f"it does not fit in memory{place} ({one_line(exc)})") from exc
-
-
-def _execution_remedy(exc: BaseException, where: FailingModule | None) -> str:
-    if _is_about(exc, _ABOUT_DEVICES):
-        return (
-            "tensors that forward makes or that are plain attributes stay on their device: "
-            "register them as buffers, or create them on the device of the input"
-        )
-    if _is_about(exc, _ABOUT_DTYPES):
-        return _dtype_remedy(where)
-    if _is_about(exc, _ABOUT_GRADIENTS):
-        return "its forward needs gradients or changes tensors: add grad_mode=no_grad to the spec"
-    return "run the model once on the same inputs without precisionbench"
-
-
-def _dtype_remedy(where: FailingModule | None) -> str:
-    """What to do about dtypes that do not fit, in a row of the precision that is set now."""
-    if where is None:
-        return f"{WRONG_DTYPE}; try another precision"
-    if "attribute" in where.dtypes:
-        return f"{WRONG_DTYPE}: register its attributes as buffers, or cast them in forward"
-    cast = f"cast the input of {where} in the model"
-    if any(map(torch.is_autocast_enabled, ("cpu", "cuda"))):
-        return f"{WRONG_DTYPE}: {cast}, or disable autocast around it"
-    if not where.half:
-        return f"{WRONG_DTYPE}: {cast}"
-    cast = cast if where.dtypes else f"compute it in float32 in forward of {where}"
-    keep = f"keep {where.path} in float32 (half:fp32_layers={where.path}), " if where.path else ""
-    return f"{WRONG_DTYPE}: {keep}{cast}, or use autocast"
 
 
 def device_is_lost() -> bool:
