@@ -10,6 +10,7 @@ from precisionbench.diagnosis.accuracy import accuracy_of
 from precisionbench.diagnosis.answers import answers_of
 from precisionbench.diagnosis.causes import CAUSES, CauseContext
 from precisionbench.diagnosis.ceiling import ceiling_of
+from precisionbench.diagnosis.engine_label import DETAIL
 from precisionbench.diagnosis.experiments import measured_beside, with_experiments
 from precisionbench.diagnosis.facts import Facts, facts_of_rows
 from precisionbench.diagnosis.findings import (
@@ -20,7 +21,7 @@ from precisionbench.diagnosis.findings import (
     Label,
     LayerPair,
 )
-from precisionbench.diagnosis.labels import label_of
+from precisionbench.diagnosis.labels import label_of, precision_label_of
 from precisionbench.diagnosis.layers import layer_pairs
 from precisionbench.diagnosis.roofline import roofline_points
 from precisionbench.errors import some
@@ -53,6 +54,7 @@ def diagnosis_of(
     findings = tuple(one for one in tested if not _is_premature(one, found.get(one.row)))
     ceiling = ceiling_of(list(rows.values()), found)
     precisions = tuple(accuracy_of(facts, base) for facts in rows.values())
+    ran = tuple(precision_label_of(facts) for facts in rows.values())
     return DiagnosisData(
         labels=tuple(labels.values()),
         ceiling=ceiling,
@@ -60,7 +62,7 @@ def diagnosis_of(
         layers=_all_layer_pairs(rows, base),
         precisions=precisions,
         roofs={name: roofline_points(facts) for name, facts in rows.items()},
-        answers=answers_of(rows, found, tuple(labels.values()), findings, ceiling, precisions),
+        answers=answers_of(rows, found, ran, findings, ceiling, precisions),
         notes=(*_notes(list(rows.values()), experiments), *_interval_notes(data), *notes),
     )
 
@@ -136,6 +138,7 @@ def _notes(rows: Sequence[Facts], experiments: Sequence[ExperimentResult]) -> It
                 f"{facts.row.backend}: a call took {ratio:.1f}x its latency under the profiler, so "
                 "the times of its layers are approximate"
             )
+        yield from _compiled_by_itself(facts)
     covered = [facts.counted_share for facts in rows if facts.counted_share is not None]
     if covered and min(covered) < _MIN_COUNTED_SHARE:
         yield (
@@ -146,6 +149,16 @@ def _notes(rows: Sequence[Facts], experiments: Sequence[ExperimentResult]) -> It
         if result.speedup is None:
             name, why = result.experiment, result.failure
             yield f"{result.row}: experiment {name} not run ({why})"
+
+
+def _compiled_by_itself(facts: Facts) -> Iterable[str]:
+    """The note on a model that calls `torch.compile`, in a row of a backend that does not."""
+    share = facts.evidence.compiled_share or 0.0
+    if "graphs" not in facts.row.details and share > DETAIL:
+        yield (
+            f"{facts.row.backend}: {share:.0%} of the profiled time is in graphs that the model "
+            "compiles by itself (torch.compile)"
+        )
 
 
 # Above this ratio the overhead of the profiler distorts the times of layers.

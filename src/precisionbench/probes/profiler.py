@@ -124,9 +124,10 @@ def _profiler(device: torch.device) -> Iterator[torch.autograd.profiler.profile]
 def zero_share(inputs: Inputs) -> float | None:
     """The share of zeros in the largest input, where that is floating-point data.
 
-    Smaller inputs of zeros, such as masks and states, are normal.
+    Smaller inputs of zeros, such as masks and states, are normal, and so are caches of any size.
     """
-    largest = max((t for _, t in inputs.tensors()), key=torch.Tensor.numel, default=None)
+    plain = walk((inputs.args, inputs.kwargs))  # without tensors in objects
+    largest = max((tensor for _, tensor in plain), key=torch.Tensor.numel, default=None)
     if largest is None or not largest.is_floating_point() or not largest.numel():
         return None
     return float((largest == 0).double().mean())
@@ -250,10 +251,16 @@ def layers_of(call: Call, module: nn.Module | None) -> dict[str, Any]:
             outputs=outputs,
             parameters=tuple(_tensor(p) for p in part.parameters(recurse=False)),
             calls=count,
+            buffers=_buffers(part),
         )
         for path, (part, inputs, outputs, count) in observed.items()
     )
     return {"layers": layers, "outputs": _tensors(output)}
+
+
+def _buffers(part: nn.Module) -> tuple[Tensor, ...]:
+    attributes = (value for value in vars(part).values() if isinstance(value, torch.Tensor))
+    return tuple(_tensor(one) for one in (*part.buffers(recurse=False), *attributes))
 
 
 def _tensors(tree: Any) -> tuple[Tensor, ...]:

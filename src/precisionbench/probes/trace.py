@@ -15,11 +15,17 @@ from typing import Any
 
 import attrs
 
-from precisionbench.results.evidence import Copy, Kernel, Operation, Tensor
+from precisionbench.results.evidence import COMPILED_GRAPH, Copy, Kernel, Operation, Tensor
 
 CALL = "precisionbench.call"
 LAYER = "precisionbench.layer:"
 _DRIVER = ("cuda_runtime", "cuda_driver")
+# How the events of TorchInductor's graphs begin (a key of its cache follows), and those of
+# TorchDynamo around them. What a graph break leaves to PyTorch is in a "region" as well, and in no
+# graph.
+_GRAPH = "## Call CompiledFxGraph"
+_DYNAMO = ("TorchDynamo Cache Lookup", "Torch-Compiled Region")
+_COMPILING = "(dynamo_timed)"  # how the events of its compiler end
 _ON_GPU = ("kernel", "gpu_memcpy", "gpu_memset")
 # Parts of the names of driver calls that wait for the device, and of those that do not.
 _SYNCHRONIZING = ("Synchronize", "cudaMemcpy")
@@ -36,8 +42,14 @@ _DTYPES = {
     "signed char": "int8",
     "unsigned char": "uint8",
     "bool": "bool",
+    "short": "int16",
+    "short int": "int16",
     "c10::complex<float>": "complex64",
+    "c10::complex<double>": "complex128",
     "c10::float8_e4m3fn": "float8_e4m3fn",
+    "c10::float8_e5m2": "float8_e5m2",
+    "c10::qint8": "qint8",
+    "c10::quint8": "quint8",
 }
 _US = 1e-6
 _SKEW_US = 5.0
@@ -56,11 +68,37 @@ class _Node:
 
     @property
     def name(self) -> str:
-        return str(self.event["name"])
+        name = str(self.event["name"])
+        return COMPILED_GRAPH if name.startswith(_GRAPH) else name
 
     @property
     def is_operation(self) -> bool:
-        return self.event.get("cat") == "cpu_op"
+        return self.event.get("cat") == "cpu_op" or self.is_graph
+
+    @property
+    def own_s(self) -> float:
+        """Seconds without those of operations in it."""
+        return max(0.0, float(self.event["dur"]) * _US - self.inner_s)
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether it is the call of a graph that TorchInductor compiled."""
+        return self.name == COMPILED_GRAPH
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it ran in such a graph, or is one."""
+        return any(node.is_graph for node in self.with_parents())
+
+    @property
+    def is_of_compiling(self) -> bool:
+        """Whether it ran while TorchDynamo compiled."""
+        return any(node.name.endswith(_COMPILING) for node in self.with_parents())
+
+    @property
+    def is_in_a_graph(self) -> bool:
+        """Whether it ran in such a graph."""
+        return self.parent is not None and self.parent.is_compiled
 
     @property
     def is_driver_call(self) -> bool:
@@ -85,6 +123,8 @@ class Profile:
         launches: kernels launched in a call; None where the trace is of a CPU only.
         graph_launches: replays of CUDA graphs.
         host_waits: driver calls that wait for the device, by name.
+        compiled_share: share of the time in graphs of TorchInductor; None where nothing of
+            `torch.compile` ran.
         some_calls: operations that ran in some calls only, without shapes; their times are
             averages over all calls.
     """
@@ -95,6 +135,7 @@ class Profile:
     launches: float | None
     graph_launches: float
     host_waits: Mapping[str, float]
+    compiled_share: float | None = None
     some_calls: tuple[Operation, ...] = ()
 
 
@@ -126,8 +167,29 @@ def profile_of(trace: Mapping[str, Any], skip: int = 0) -> Profile:
         launches=len(kernels) / spans.count if driver_calls else None,
         graph_launches=sum("GraphLaunch" in node.name for node in driver_calls) / spans.count,
         host_waits=_synchronizations(driver_calls, spans.count),
+        compiled_share=_compiled_share([n for n in nodes if spans.contain(n.event)], kernels),
         some_calls=seen.in_some_calls(),
     )
+
+
+def _compiled_share(nodes: Sequence[_Node], kernels: Sequence[tuple[Event, _Node]]) -> float | None:
+    """The share of the time in compiled graphs: of kernels, or on a CPU of graphs and operations.
+
+    A graph's own time counts on a CPU, because its fused loops are not operations. What runs while
+    TorchDynamo compiles, such as kernels that are tuned, does not count.
+    """
+    if not any(node.is_graph or node.name.startswith(_DYNAMO) for node in nodes):
+        return None
+    if kernels:
+        ran = [(e, launch) for e, launch in kernels if not launch.is_of_compiling]
+        inside = sum(float(event["dur"]) for event, launch in ran if launch.is_compiled)
+        total = sum(float(event["dur"]) for event, _ in ran)
+    else:
+        graphs = [node for node in nodes if node.is_graph and not node.is_in_a_graph]
+        inside = sum(float(node.event["dur"]) for node in graphs)
+        rest = (n for n in nodes if not n.is_compiled and not n.is_of_compiling)
+        total = inside + sum(n.own_s for n in rest if n.is_operation and "::" in n.name) / _US
+    return inside / total if total else None
 
 
 def _launched(events: Iterable[Event], driver_calls: Iterable[_Node]) -> list[tuple[Event, _Node]]:
@@ -252,8 +314,7 @@ class _Operations:
         """Add an operation's time on the host without that of operations in it."""
         key = self._key(operation, operation)
         self.nodes.setdefault(key, set()).add(id(operation))
-        own_s = float(operation.event["dur"]) * _US - operation.inner_s
-        self.times.setdefault(key, {}).setdefault("", []).append((call, max(0.0, own_s)))
+        self.times.setdefault(key, {}).setdefault("", []).append((call, operation.own_s))
 
     def _typical_s(self, times: Iterable[tuple[int, float]]) -> float:
         """The median over calls, so that a disturbed call does not count."""

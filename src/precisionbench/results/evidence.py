@@ -14,6 +14,9 @@ from precisionbench.display import Shown
 from precisionbench.results.validators import check_shape
 from precisionbench.statistics.periodic import Periodic
 
+# The name of the operation that runs a compiled graph of TorchInductor.
+COMPILED_GRAPH = "CompiledFxGraph"
+
 
 @attrs.frozen(repr=False)
 class Tensor(Shown):
@@ -106,6 +109,7 @@ class Layer(Shown):
         inputs: its input tensors.
         outputs: its output tensors.
         parameters: its own parameters, without those of submodules.
+        buffers: its own buffers and other tensors that are attributes of it.
         calls: number of times that it ran in a call of the model.
         flops: FLOPs of its operations, 2 x multiply-add, without those of submodules; None where
             they were not counted.
@@ -118,6 +122,7 @@ class Layer(Shown):
     parameters: tuple[Tensor, ...]
     calls: int
     flops: float | None = None
+    buffers: tuple[Tensor, ...] = ()
 
 
 @attrs.frozen(repr=False)
@@ -153,6 +158,26 @@ class Denormals(Shown):
 
 
 @attrs.frozen(repr=False)
+class Overflow(Shown):
+    """Results of operations that exceed the range of their dtype; the same is finite in float64.
+
+    Attributes:
+        layer: path of the innermost module that they ran in; empty for the model's own forward.
+        operation: torch's name, such as `pow`.
+        dtype: of the results.
+        count: elements in a call that are infinite or NaN for this reason.
+        output_change: relative L2 change of the model's output where the largest finite number
+            takes the place of all such elements of the model; None where that is not known.
+    """
+
+    layer: str
+    operation: str
+    dtype: str
+    count: int
+    output_change: float | None = None
+
+
+@attrs.frozen(repr=False)
 class Evidence(Shown):
     """Evidence of one replica of a row, collected after it was measured.
 
@@ -161,6 +186,7 @@ class Evidence(Shown):
         copies: between memories in a call.
         layers: modules that ran, in order.
         errors: of modules' outputs and of the model's (an empty path), against float64; in order.
+        overflows: operations whose results exceed the range of their dtype, in order.
         outputs: the tensors of the model's output.
         calls: number of calls that the profile spans.
         launches: kernels launched in a call; None where the number is not known.
@@ -177,12 +203,15 @@ class Evidence(Shown):
         denormals: modules with denormal values, on a CPU.
         unknown: for each missing item, the reason.
         took_s: seconds that each probe took.
+        compiled_share: share of the profiled time in graphs that TorchInductor compiled; None where
+            nothing of `torch.compile` ran, and in older files.
     """
 
     operations: tuple[Operation, ...] = ()
     copies: tuple[Copy, ...] = ()
     layers: tuple[Layer, ...] = ()
     errors: tuple[LayerError, ...] = ()
+    overflows: tuple[Overflow, ...] = ()
     outputs: tuple[Tensor, ...] = ()
     calls: int = 0
     launches: float | None = None
@@ -198,3 +227,4 @@ class Evidence(Shown):
     denormals: tuple[Denormals, ...] = ()
     unknown: Mapping[str, str] = attrs.field(factory=dict)
     took_s: Mapping[str, float] = attrs.field(factory=dict)
+    compiled_share: float | None = None
