@@ -125,7 +125,7 @@ def _notes(rows: Sequence[Facts], experiments: Sequence[ExperimentResult]) -> It
     if unprofiled:
         yield (
             f"not profiled: {some(unprofiled)}; most answers need profiling, so measure with "
-            "evidence, effort normal and a larger time budget"
+            "profiling, the effort 'normal' and a larger time budget"
         )
     for facts in rows:
         for what, why in facts.evidence.unknown.items():

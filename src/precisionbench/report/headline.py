@@ -84,6 +84,8 @@ def _largest(rows: _Speedups) -> str:
 def _ratio(data: ComparisonData, found: Speedup) -> str:
     """Such as `4.27x eager (95 % CI 4.22 to 4.32)`."""
     _, low, high = ratio_texts(found)
+    if found.reason in FEW_ROUNDS and low == high:
+        return f"{speedup_value(found)} {data.reference} (in one round)"
     what = "range" if found.reason in FEW_ROUNDS else "95 % CI"
     return f"{speedup_value(found)} {data.reference} ({what} {low} to {high})"
 
