@@ -116,6 +116,17 @@ def resolved(name: str) -> str:
     )
 
 
+def name_of(file: str | Path) -> str:
+    """A name of a result file for a command: `last` for the newest saved comparison.
+
+    Args:
+        file: its path.
+    """
+    place = folder()
+    is_last = place and str(file) in map(str, _newest_first(place)[:1])
+    return "last" if is_last else shlex.quote(str(file))
+
+
 def _count(number: int) -> str:
     return f"{number} comparison is" if number == 1 else f"{number} comparisons are"
 

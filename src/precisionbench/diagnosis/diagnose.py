@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import attrs
+
 from precisionbench.analysis.interval_notes import interval_notes
 from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.accuracy import accuracy_of
@@ -23,6 +25,7 @@ from precisionbench.diagnosis.findings import (
 from precisionbench.diagnosis.labels import label_of
 from precisionbench.diagnosis.layers import layer_pairs
 from precisionbench.diagnosis.roofline import roofline_points
+from precisionbench.diagnosis.row_labels import renamed, renamed_facts, row_labels_of
 from precisionbench.errors import some
 from precisionbench.results import ComparisonData, Speedup
 
@@ -53,6 +56,8 @@ def diagnosis_of(
     findings = tuple(one for one in tested if not _is_premature(one, found.get(one.row)))
     ceiling = ceiling_of(list(rows.values()), found)
     precisions = tuple(accuracy_of(facts, base) for facts in rows.values())
+    names = row_labels_of(data)
+    shown = renamed_facts(rows, names)
     return DiagnosisData(
         labels=tuple(labels.values()),
         ceiling=ceiling,
@@ -60,8 +65,20 @@ def diagnosis_of(
         layers=_all_layer_pairs(rows, base),
         precisions=precisions,
         roofs={name: roofline_points(facts) for name, facts in rows.items()},
-        answers=answers_of(rows, found, tuple(labels.values()), findings, ceiling, precisions),
-        notes=(*_notes(list(rows.values()), experiments), *_interval_notes(data), *notes),
+        answers=answers_of(
+            shown,
+            {names.get(name, name): one for name, one in found.items()},
+            renamed(labels.values(), names),
+            renamed(findings, names),
+            attrs.evolve(ceiling, row=names.get(ceiling.row, ceiling.row)),
+            renamed(precisions, names),
+        ),
+        notes=(
+            *_notes(list(shown.values()), renamed(experiments, names)),
+            *_interval_notes(data, names),
+            *notes,
+        ),
+        row_labels=names,
     )
 
 
@@ -111,12 +128,13 @@ def _all_layer_pairs(rows: Mapping[str, Facts], base: Facts | None) -> tuple[Lay
     return tuple(pair for facts in others for pair in layer_pairs(base, facts))
 
 
-def _interval_notes(data: ComparisonData) -> Iterable[str]:
+def _interval_notes(data: ComparisonData, row_labels: Mapping[str, str]) -> Iterable[str]:
     """The notes on intervals, each sentence once, with its rows."""
     found = interval_notes(data)
     texts = dict.fromkeys(one.text for notes in found.values() for one in notes)
     for text in texts:
-        names = [name for name, notes in found.items() if text in [one.text for one in notes]]
+        rows = (name for name, notes in found.items() if text in [one.text for one in notes])
+        names = [row_labels.get(name, name) for name in rows]
         yield f"{', '.join(names)}: {text}"
 
 
