@@ -35,11 +35,15 @@ class SlowDevice:
     def pending(self) -> bool:
         return _done_s < _queued_s
 
-    def marker(self) -> float:
-        return _queued_s
+    def marker(self) -> tuple[float, float]:
+        return _queued_s, _done_s
 
-    def elapsed_s(self, start: float, end: float) -> float | None:
-        return end - start if end <= _done_s else None
+    def elapsed_s(self, start: tuple[float, float], end: tuple[float, float]) -> float | None:
+        return end[0] - start[0] if end[0] <= _done_s else None
+
+    def pending_s(self, marker: tuple[float, float]) -> float:
+        queued_s, done_s = marker
+        return queued_s - done_s
 
     def holds(self, tensor) -> bool:
         return not hasattr(tensor, "on_host")

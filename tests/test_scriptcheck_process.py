@@ -66,7 +66,7 @@ def test_arguments_sibling_modules_and_standard_input(here):
         f"'typed' {here / 'elsewhere'}",
     ]
     assert done.returncode == 3
-    assert "no model was called" in done.stdout
+    assert "no call of a model was observed" in done.stdout
 
 
 def test_environment_variables_set_before_importing_torch_take_effect(monkeypatch):
@@ -172,7 +172,7 @@ class TestEndings:
     def test_a_signal(self):
         check = check_fresh("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
         assert check.ending == Ending("killed", 139, "SIGSEGV")
-        assert "what had been seen is lost" in str(check)
+        assert "its observations are lost" in str(check)
 
     def test_the_time_limit_ends_a_script_that_catches_everything(self):
         source = CONSTANT_INPUTS + (

@@ -19,8 +19,9 @@ from precisionbench.scriptcheck.events import (
     Span,
     Timing,
 )
+from precisionbench.scriptcheck.notes import notes
 from precisionbench.scriptcheck.rules import RULES, RuleContext, violations
-from precisionbench.scriptcheck.static_analysis import StaticFindings
+from precisionbench.scriptcheck.static_analysis import StaticFindings, analyze
 from precisionbench.scriptcheck.timed_regions import find_regions
 from precisionbench.scriptcheck.violations import PAGE
 from scripts import CLEAN, confirmed
@@ -43,7 +44,7 @@ def test_a_clean_script_has_no_violations(tmp_path, monkeypatch, capfd):
     assert out == ""
     assert err.startswith("first ")
     shown = str(check)
-    assert "script.py ran to its end: nothing is broken." in shown
+    assert "script.py ran to its end: no problems found." in shown
     assert "no GPU was used" in shown
     assert "2 models were timed one after another" in shown
 
@@ -116,7 +117,7 @@ def test_too_many_readings_are_reported_in_a_note(check_script):
     )
     check = check_script(source)
     assert check.ending.is_complete
-    assert any("readings of clocks were too many" in note for note in check.notes)
+    assert any("more readings of clocks were not recorded" in note for note in check.notes)
 
 
 def test_an_error_of_the_observation_does_not_reach_the_script(check_script):
@@ -128,7 +129,7 @@ def test_an_error_of_the_observation_does_not_reach_the_script(check_script):
     )
     check = check_script(source.replace("output = model(x)", "output = Odd()(model(x))"))
     assert check.ending == Ending("finished", 0)
-    assert any("could not be looked at (KeyError: 'odd')" in note for note in check.notes)
+    assert any("not observed (KeyError: 'odd')" in note for note in check.notes)
 
 
 def test_every_rule_is_documented():
@@ -142,7 +143,7 @@ GPU_MODEL = Model("Net", PLACE, {"float32": 10}, "cuda:0", tf32_operations=("con
 GPU_CALLS = Calls(0, PLACE, 30, 0.9, 0, 0.0, False, False, False, ("float32",), ("float32",))
 
 
-def timed_once_on_a_gpu(model: Model, calls: Calls) -> RuleContext:
+def timed_once_on_a_gpu(model: Model, calls: Calls, source: str = "") -> RuleContext:
     place = Place("s.py", 3)
     observations = Observations(
         (model,),
@@ -152,22 +153,71 @@ def timed_once_on_a_gpu(model: Model, calls: Calls) -> RuleContext:
         Ending("finished", 0),
         gpu="GPU",
     )
-    regions = find_regions(observations, frozenset(), "s.py")
-    return RuleContext(observations, regions, StaticFindings())
+    regions = find_regions(observations, frozenset())
+    return RuleContext(observations, regions, analyze(source, "s.py"))
+
+
+CALLS_IT_FLOAT32 = 'print("FP32", seconds)'
 
 
 class TestTf32:
     """By torch's settings and the device's capability; on a real GPU in test_gpu_check.py."""
 
-    def test_convolutions_in_tf32_are_a_violation(self):
-        (violation,) = violations(timed_once_on_a_gpu(GPU_MODEL, GPU_CALLS))
+    def test_convolutions_in_tf32_are_a_violation_where_the_row_is_called_float32(self):
+        context = timed_once_on_a_gpu(GPU_MODEL, GPU_CALLS, CALLS_IT_FLOAT32)
+        (violation,) = violations(context)
+        assert notes(context) == ()
         assert (violation.gate, violation.status) == ("tf32-baseline", FindingStatus.CONFIRMED)
         assert violation.sights[0].says == "Net: convolutions ran in TF32"
 
     def test_tf32_that_the_script_requested_is_only_suspected(self):
         model = attrs.evolve(GPU_MODEL, tf32_requested=True)
-        (violation,) = violations(timed_once_on_a_gpu(model, GPU_CALLS))
+        context = timed_once_on_a_gpu(model, GPU_CALLS, CALLS_IT_FLOAT32)
+        (violation,) = violations(context)
         assert violation.status is FindingStatus.SUSPECTED
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "",
+            "x = x.to('float32')",
+            "torch.set_float32_matmul_precision('high')",
+            "net(x, dtype='float32')",
+            "'Times a float32 model.'",
+        ],
+    )
+    def test_tf32_is_a_note_in_a_script_that_claims_nothing_about_float32(self, source):
+        context = timed_once_on_a_gpu(GPU_MODEL, GPU_CALLS, source)
+        assert violations(context) == ()
+        assert notes(context) == ("Net: convolutions ran in TF32, not in IEEE float32",)
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "rows = {'float32': net}",
+            "print(f'fp32 {seconds:.3f}')",
+            "time_fp32 = seconds",
+            "def run_float32(): pass",
+            "report(fp32=seconds)",
+            "print('full precision')",
+        ],
+    )
+    def test_labels_and_names_claim_float32(self, source):
+        (violation,) = violations(timed_once_on_a_gpu(GPU_MODEL, GPU_CALLS, source))
+        assert violation.gate == "tf32-baseline"
+
+    def test_a_comparison_of_precisions_claims_it_without_a_word(self):
+        half = attrs.evolve(GPU_MODEL, parameters={"float16": 10})
+        half_calls = attrs.evolve(GPU_CALLS, model=1, inputs=("float16",), outputs=("float16",))
+        once = timed_once_on_a_gpu(GPU_MODEL, GPU_CALLS)
+        observations = attrs.evolve(
+            once.observations,
+            models=(GPU_MODEL, half),
+            spans=(Span(), Span((GPU_CALLS, half_calls)), Span()),
+        )
+        regions = find_regions(observations, frozenset())
+        (violation,) = violations(RuleContext(observations, regions, StaticFindings()))
+        assert violation.gate == "tf32-baseline"
 
     @pytest.mark.parametrize(
         ("model", "calls"),
@@ -179,6 +229,6 @@ class TestTf32:
     )
     def test_ieee_float32_and_half_are_no_violation(self, model, calls):
         context = timed_once_on_a_gpu(
-            attrs.evolve(GPU_MODEL, **model), attrs.evolve(GPU_CALLS, **calls)
+            attrs.evolve(GPU_MODEL, **model), attrs.evolve(GPU_CALLS, **calls), CALLS_IT_FLOAT32
         )
         assert violations(context) == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 from collections.abc import Iterator, Sequence
 from importlib.util import decode_source
@@ -14,12 +15,13 @@ from precisionbench._internal.paths import quoted, usable_path
 from precisionbench._internal.termination import terminated_in_order
 from precisionbench.display import TableResult
 from precisionbench.errors import SpecError
-from precisionbench.scriptcheck.events import Observations
+from precisionbench.scriptcheck.events import Observations, Place
 from precisionbench.scriptcheck.frames import place_of
 from precisionbench.scriptcheck.notes import notes
 from precisionbench.scriptcheck.rules import RuleContext, violations
 from precisionbench.scriptcheck.script_process import BOOT, observe
-from precisionbench.scriptcheck.static_analysis import analyze
+from precisionbench.scriptcheck.shares import shares
+from precisionbench.scriptcheck.static_analysis import StaticFindings, analyze
 from precisionbench.scriptcheck.text import summary, to_text
 from precisionbench.scriptcheck.timed_regions import TimedRegion, by_place, find_regions
 from precisionbench.scriptcheck.violations import CheckData, TimedModel
@@ -50,7 +52,7 @@ def check(
     """Run a benchmark script as it is, and report which validity rules it violates.
 
     The script runs in a process of its own, in the working directory, and its output goes to
-    standard error. Ctrl-C ends it; what was observed until then is reported.
+    stderr. Ctrl-C ends it; what was observed until then is reported.
 
     Args:
         script: a Python file.
@@ -84,7 +86,7 @@ def evaluate(script: str, source: str, observations: Observations) -> Check:
     """
     file = place_of((script, 0)).file
     static = analyze(source, file)
-    regions = find_regions(observations, static.compared_lines, file)
+    regions = find_regions(observations, _compared_places(file, static, observations))
     context = RuleContext(observations, regions, static)
     return Check(
         script=script,
@@ -96,6 +98,17 @@ def evaluate(script: str, source: str, observations: Observations) -> Check:
         torch=observations.torch,
         notes=notes(context),
     )
+
+
+def _compared_places(
+    file: str, static: StaticFindings, observations: Observations
+) -> frozenset[Place]:
+    """Lines that only compare a reading, in the script and in its author's modules."""
+    places = [Place(file, line) for line in static.compared_lines]
+    for other in {reading.place.file for reading in observations.readings} - {file}:
+        found = analyze("".join(linecache.getlines(other)), other)
+        places += [Place(other, line) for line in found.compared_lines]
+    return frozenset(places)
 
 
 def _source(name: str) -> str:
@@ -114,6 +127,7 @@ def _timed_model(context: RuleContext, group: list[TimedRegion]) -> TimedModel:
     """What was timed between two lines."""
     calls = [calls for region in group for calls in region.calls]
     models = list({c.model: context.model(c) for c in calls}.values())
+    parts = shares(group)
     device_s = [region.device_s for region in group if region.device_s is not None]
     return TimedModel(
         place=group[0].end,
@@ -124,4 +138,6 @@ def _timed_model(context: RuleContext, group: list[TimedRegion]) -> TimedModel:
         calls=sum(region.count for region in group),
         read_s=sum(region.read_s for region in group),
         device_s=sum(device_s) if len(device_s) == len(group) else None,
+        model_share=parts.model if parts else None,
+        other_work=tuple(part.number for part in parts.parts) if parts else (),
     )

@@ -1,5 +1,8 @@
 """The script's own process: runs the script as `python script.py` would, and observes it.
 
+Once the script has run, Python ends as always: it joins the threads that are not daemons and calls
+what the script registered with `atexit`. The observations are written last.
+
 Torch is not imported before the script does so: what the script sets in the environment first must
 take effect. The parent holds the other end of a pipe; when that closes, the observations so far are
 written and the process exits, whatever the script is doing. On Linux a supervisor ends what the
@@ -8,6 +11,7 @@ script has started, and the script itself where it never lets go of the interpre
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -26,11 +30,15 @@ import attrs
 from precisionbench._internal.files import write_whole
 from precisionbench._internal.supervisor import supervised
 from precisionbench.errors import one_line
+from precisionbench.scriptcheck.child_processes import ChildProcessTracker, children_cpu_s
 from precisionbench.scriptcheck.clock_proxies import install_clock_proxies
 from precisionbench.scriptcheck.event_log import EventLog
 from precisionbench.scriptcheck.events import Ending, Observations, Place
 from precisionbench.scriptcheck.frames import UserFrames, place_of
+from precisionbench.scriptcheck.host_work import hook_pauses
 from precisionbench.scriptcheck.import_hook import after_import
+from precisionbench.scriptcheck.timers import hook_timers
+from precisionbench.system.cpu_affinity import usable_cores
 
 OBSERVATIONS = "observations.json"
 ENDED_BY_PARENT = "ended by parent"  # the kind of ending of a script that the parent has ended
@@ -52,7 +60,7 @@ def main(argv: Sequence[str], device: Callable[[], Any] = lambda: None) -> None:
     threading.Thread(target=run.exit_when_pipe_closes, args=(int(pipe),), daemon=True).start()
     sys.argv = [script, *args]
     sys.path[:1] = _script_folder(script)
-    sys.exit(run.run(script))
+    sys.exit(run.run(script))  # Python now ends its threads, and writes the observations at last
 
 
 def _script_folder(script: str) -> list[str]:
@@ -67,27 +75,28 @@ class _ObservedRun:
     def __init__(self, folder: Path, device: Callable[[], Any]) -> None:
         self._folder, self._device, self._process = folder, device, os.getpid()
         self._log = EventLog()
+        self._processes = ChildProcessTracker(self._log.frames)
+        self._ending = Ending("finished", 0)
         self._observer: Any = None
         self._writing = threading.Lock()
         self._exit = os._exit
 
     def run(self, script: str) -> int:
-        """Run the script to its end; returns its exit status."""
+        """Run the script; returns its exit status. The observations are written as Python ends."""
+        atexit.register(self._write_at_exit)  # before the script's functions: called after them
         install_clock_proxies(self._log)
+        hook_pauses(self._log)
         after_import({"torch": self._observe_torch, "apex.amp": self._observe_apex})
+        hook_timers(self._log)
+        self._processes.install()
         os._exit = self._write_and_exit  # type: ignore[assignment]
         try:
             runpy.run_path(script, run_name="__main__")
-            ending = Ending("finished", 0)
         except SystemExit as exc:
-            ending = Ending("exited", _status(exc))
+            self._ending = Ending("exited", _status(exc))
         except BaseException as exc:  # any error of the script
-            ending = self._print_error(exc, script)
-        for thread in threading.enumerate():
-            if thread is not threading.main_thread() and not thread.daemon:
-                thread.join()
-        self._write(ending)
-        return ending.code or 0
+            self._ending = self._print_error(exc, script)
+        return self._ending.code or 0
 
     def _print_error(self, error: BaseException, script: str) -> Ending:
         """Print the traceback as Python would; returns how the script ended."""
@@ -101,40 +110,47 @@ class _ObservedRun:
     def exit_when_pipe_closes(self, pipe: int) -> None:
         """Wait until the parent closes its end of the pipe, then write and exit."""
         os.read(pipe, 1)
-        with contextlib.suppress(SystemExit):
-            self._write(Ending(ENDED_BY_PARENT))
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
-        self._exit(1)
+        self._write(Ending(ENDED_BY_PARENT))
+        self._flush_and_exit(1)
+
+    def _write_at_exit(self) -> None:
+        if os.getpid() == self._process:  # not in a process that the script has forked
+            self._write(self._ending)
 
     def _write_and_exit(self, code: int) -> None:
         """Stands in for `os._exit`."""
-        if os.getpid() == self._process:  # not in a process that the script has forked
+        if os.getpid() == self._process:
             self._write(Ending("exited", code))
         self._exit(code)
 
-    def _write(self, ending: Ending) -> None:
-        """Write the observations, whole and once.
+    def _flush_and_exit(self, code: int) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        self._exit(code)
 
-        Raises:
-            SystemExit: the disk is full.
-        """
+    def _write(self, ending: Ending) -> None:
+        """Write the observations, whole and once; where that fails, exit with `NOT_WRITTEN`."""
         with self._writing:
             if (self._folder / OBSERVATIONS).exists():
                 return
             with contextlib.suppress(ValueError):  # not in the main thread
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
-            text = json.dumps(attrs.asdict(self._observations(ending)))
+            text = json.dumps(self._observations(ending), default=_fields)
             try:
                 write_whole(self._folder / OBSERVATIONS, text.encode(), overwrite=True)
             except OSError:
-                sys.exit(NOT_WRITTEN)
+                self._flush_and_exit(NOT_WRITTEN)
 
     def _observations(self, ending: Ending) -> Observations:
-        if self._observer is None:
-            return self._log.frozen(ending)
-        return self._observer.observations(ending)  # type: ignore[no-any-return]
+        observer = self._observer
+        found = observer.observations(ending) if observer else self._log.frozen(ending)
+        return attrs.evolve(
+            found,
+            processes=self._processes.frozen(),
+            children_cpu_s=children_cpu_s(),
+            cores=len(usable_cores()),
+        )
 
     def _observe_torch(self, _: ModuleType) -> None:
         from precisionbench.scriptcheck.observer import Observer
@@ -144,6 +160,11 @@ class _ObservedRun:
     def _observe_apex(self, amp: ModuleType) -> None:
         if self._observer is not None:
             self._observer.hook_apex(amp)
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """The fields of a record; `attrs.asdict` would copy all that is in them first."""
+    return {field.name: getattr(record, field.name) for field in attrs.fields(type(record))}
 
 
 def _status(exit_: SystemExit) -> int:

@@ -14,8 +14,12 @@ from typing import Any
 
 from precisionbench.scriptcheck.event_log import EventLog
 
-_SECONDS = ("perf_counter", "time", "monotonic", "process_time")
+_SECONDS = ("perf_counter", "time", "monotonic", "process_time", "thread_time")
 _NANOSECONDS = tuple(f"{name}_ns" for name in _SECONDS)
+
+Clock = Callable[[], Any]
+
+perf_counter = time.perf_counter  # for our own use: modules imported later find the replacement
 
 
 class RecordedSeconds(float):
@@ -63,14 +67,24 @@ def install_clock_proxies(log: EventLog) -> None:
         (_NANOSECONDS, RecordedNanoseconds, 1e-9),
     ):
         for name in names:
-            setattr(time, name, _proxy(log, name, getattr(time, name), kind, unit_s))
+            if hasattr(time, name):  # some systems have no clock for a thread
+                clock = recorded(getattr(time, name), f"time.{name}", log, kind, unit_s)
+                setattr(time, name, clock)
     sys.modules.pop("timeit", None)
 
 
-def _proxy(
-    log: EventLog, name: str, clock: Callable[[], Any], kind: type[Any], unit_s: float
-) -> Callable[[], Any]:
-    label = f"time.{name}"
+def recorded(
+    clock: Clock, label: str, log: EventLog, kind: type[Any] = RecordedSeconds, unit_s: float = 1.0
+) -> Clock:
+    """A clock that also records readings by the user's code.
+
+    Args:
+        clock: returns a number.
+        label: its name in the log.
+        log: records the readings.
+        kind: of the number, `RecordedSeconds` or `RecordedNanoseconds`.
+        unit_s: its unit in seconds.
+    """
 
     @functools.wraps(clock)
     def read() -> Any:

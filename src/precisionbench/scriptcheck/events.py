@@ -6,6 +6,8 @@ import attrs
 
 from precisionbench.display import Shown
 
+LOADING = "DataLoader"  # the kind of work of the host, and of child processes, that loads data
+
 
 @attrs.frozen(repr=False)
 class Place(Shown):
@@ -32,12 +34,16 @@ class Reading:
         place: the line of the script.
         at_s: the value read, in seconds; 0 for an event.
         pending: whether the device had work pending; None if no device was used.
+        thread: number of the thread that read it; 0 is the first that did anything.
+        pending_s: how long the device still needed for it; None if unknown.
     """
 
     clock: str
     place: Place
     at_s: float
     pending: bool | None
+    thread: int = 0
+    pending_s: float | None = None
 
 
 @attrs.frozen
@@ -47,8 +53,8 @@ class Calls:
     Attributes:
         model: index into `Observations.models`.
         place: the line of the script that called it.
-        count: number of calls.
-        total_s: host time of all calls.
+        count: number of calls; 0 if unknown, as for operations in a loop of unknown length.
+        total_s: host time of all calls; 0 for operations, which are not timed one by one.
         new_shape_count: number of calls with an input shape that was new to this model.
         new_shape_s: host time of those.
         training: whether the model was in training mode.
@@ -56,6 +62,9 @@ class Calls:
         autocast: whether torch's autocast was on.
         inputs: dtypes of the input tensors.
         outputs: dtypes of the output tensors.
+        thread: number of the thread that made the calls.
+        compile_count: number of calls in which `torch.compile` compiled a graph.
+        compile_s: host time of those.
     """
 
     model: int
@@ -69,6 +78,26 @@ class Calls:
     autocast: bool
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    thread: int = 0
+    compile_count: int = 0
+    compile_s: float = 0.0
+
+
+@attrs.frozen
+class HostWork:
+    """Work of the host outside of models.
+
+    Attributes:
+        kind: such as `torch.tensor()`, `DataLoader` or `time.sleep()`.
+        place: the line of the script.
+        count: number of occurrences between two readings.
+        total_s: time of all of them in which the device had nothing to do.
+    """
+
+    kind: str
+    place: Place
+    count: int
+    total_s: float
 
 
 @attrs.frozen
@@ -80,12 +109,14 @@ class Wait:
         place: the line of the script.
         count: number of occurrences between two readings.
         inside: whether it happened inside a call of a model.
+        thread: number of the thread.
     """
 
     kind: str
     place: Place
     count: int
     inside: bool
+    thread: int = 0
 
     @property
     def uploads(self) -> bool:
@@ -102,12 +133,14 @@ class Span:
         waits: copies and waits.
         backward_count: number of backward passes.
         overhead_s: time that the observation itself took.
+        host_work: conversions, copies, data loading and pauses.
     """
 
     calls: tuple[Calls, ...] = ()
     waits: tuple[Wait, ...] = ()
     backward_count: int = 0
     overhead_s: float = 0.0
+    host_work: tuple[HostWork, ...] = ()
 
 
 @attrs.frozen
@@ -121,6 +154,8 @@ class Timing:
         device_s: time the device needed, from the first reading (or the end of the work pending
             then) to the end of the work; None if unknown.
         place: the line that computed the difference.
+        is_result: whether it is a result, and no warm-up of a tool such as
+            `torch.utils.benchmark`.
     """
 
     start: int
@@ -128,14 +163,15 @@ class Timing:
     read_s: float
     device_s: float | None
     place: Place
+    is_result: bool = True
 
 
 @attrs.frozen
 class Model:
-    """A model that was called, in one precision.
+    """A model that was called, in one precision; or a function, or operations of torch.
 
     Attributes:
-        class_name: its class.
+        class_name: its class, the name of the function, or the names of the operations.
         place: the line of its first call.
         parameters: number of elements by dtype.
         device: the device of its parameters.
@@ -151,6 +187,8 @@ class Model:
         non_finite_share: share of infinite or NaN elements in its first output; None if unknown.
         constant_input: the value of all elements of its first input; None if they differ or are
             unknown.
+        kind: `module`, `compiled function`, `scripted function`, `CUDA graph`, or `operations`.
+        shape_dependent: what may be chosen, tuned or compiled anew for each input shape.
     """
 
     class_name: str
@@ -166,6 +204,8 @@ class Model:
     tf32_requested: bool = False
     non_finite_share: float | None = None
     constant_input: float | None = None
+    kind: str = "module"
+    shape_dependent: tuple[str, ...] = ()
 
     @property
     def is_float32(self) -> bool:
@@ -196,6 +236,27 @@ class Ending(Shown):
 
 
 @attrs.frozen
+class ChildProcesses:
+    """Processes that the script started in one way; what they do is not observed.
+
+    Attributes:
+        kind: `multiprocessing`, `DataLoader`, `subprocess` or `os.fork`.
+        place: the line of the script that started the first.
+        count: number of processes.
+        at_once: the most that ran at the same time.
+        threads_each: CPU threads that torch uses by default in each; None if unknown.
+        fixed_threads: whether this number holds whatever the script sets in the child.
+    """
+
+    kind: str
+    place: Place
+    count: int
+    at_once: int
+    threads_each: int | None
+    fixed_threads: bool = False
+
+
+@attrs.frozen
 class Observations:
     """Everything observed in one run of a script.
 
@@ -209,6 +270,10 @@ class Observations:
         gpu: name of the GPU; empty if the script used none.
         dropped_readings: number of readings beyond the limit, which are not in `readings`.
         observer_error: the last error of the observation itself; empty if there was none.
+        processes: processes that the script started.
+        children_cpu_s: CPU time that those took which had ended, and those that they started.
+        cores: number of CPU cores that the script may use; 0 if unknown.
+        torch_threads: most threads that torch used in one operation on the CPU; 0 if unknown.
     """
 
     models: tuple[Model, ...]
@@ -220,6 +285,10 @@ class Observations:
     gpu: str = ""
     dropped_readings: int = 0
     observer_error: str = ""
+    processes: tuple[ChildProcesses, ...] = ()
+    children_cpu_s: float = 0.0
+    cores: int = 0
+    torch_threads: int = 0
 
 
 NO_OBSERVATIONS = Observations((), (), (Span(),), (), Ending("killed"))

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import sysconfig
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 from precisionbench.scriptcheck.events import Place
 
 _LIBRARY_FOLDERS = ("site-packages", "dist-packages")
-_TIMEIT = "<timeit-src>"  # the code that timeit generates for a statement
+TIMEIT = "<timeit-src>"  # the code that timeit generates for a statement
 
 Line = tuple[str, int]  # file and line number, as Python has them
 
 
 class UserFrames:
-    """Tells the user's frames from those of libraries."""
+    """Distinguishes the user's frames from those of libraries."""
 
     def __init__(self) -> None:
-        self._known: dict[str, bool] = {_TIMEIT: True}
-        self._library_roots = (sysconfig.get_paths()["stdlib"], str(Path(__file__).parent.parent))
+        self._known: dict[str, bool] = {TIMEIT: True}
+        self._stdlib = sysconfig.get_paths()["stdlib"]
+        self._library_roots = (self._stdlib, str(Path(__file__).parent.parent))
 
     def contains(self, frame: FrameType) -> bool:
         """Whether this frame runs the script or a module of its author.
@@ -27,7 +30,15 @@ class UserFrames:
         Args:
             frame: any frame.
         """
-        name = frame.f_code.co_filename
+        return self.is_user_code(frame.f_code)
+
+    def is_user_code(self, code: CodeType) -> bool:
+        """Whether this code is the script's, or that of a module of its author.
+
+        Args:
+            code: of a function or a module.
+        """
+        name = code.co_filename
         known = self._known.get(name)
         if known is None:
             known = self._known[name] = self._is_user_file(name)
@@ -38,17 +49,47 @@ class UserFrames:
             return False
         return not str(Path(name).absolute()).startswith(self._library_roots)
 
+    def call_stdlib(self, frame: FrameType | None) -> bool:
+        """Whether the innermost frame that is not Python's own is the user's.
+
+        Args:
+            frame: where to start.
+        """
+        while frame is not None and not self.contains(frame):
+            name = frame.f_code.co_filename
+            is_own = name.startswith((self._stdlib, "<frozen"))
+            if not is_own or any(part in name for part in _LIBRARY_FOLDERS):
+                return False
+            frame = frame.f_back
+        return frame is not None
+
     def line(self, frame: FrameType | None) -> Line:
         """The innermost line of the user's code on the stack of a frame.
 
         Args:
             frame: where to start.
         """
-        while frame is not None:
-            if self.contains(frame) and frame.f_code.co_filename != _TIMEIT:
-                return frame.f_code.co_filename, frame.f_lineno
+        while frame is not None:  # and not by `lines`: each call of a model comes here
+            code = frame.f_code
+            name = code.co_filename
+            if self._known.get(name, True) and self.is_user_code(code) and name != TIMEIT:
+                return name, frame.f_lineno
             frame = frame.f_back
         return "?", 0
+
+    def lines(self, frame: FrameType | None, most: int) -> list[Line]:
+        """The lines of the user's code on the stack of a frame, the innermost first.
+
+        Args:
+            frame: where to start.
+            most: number of lines.
+        """
+        found: list[Line] = []
+        while frame is not None and len(found) < most:
+            if self.contains(frame) and frame.f_code.co_filename != TIMEIT:
+                found.append((frame.f_code.co_filename, frame.f_lineno))
+            frame = frame.f_back
+        return found
 
 
 def place_of(line: Line) -> Place:
@@ -57,7 +98,12 @@ def place_of(line: Line) -> Place:
     Args:
         line: file and line number.
     """
+    return _place(line, os.getcwd())
+
+
+@functools.lru_cache(maxsize=4096)  # thousands of readings are on a few lines
+def _place(line: Line, folder: str) -> Place:
     file, number = line
-    path, cwd = Path(file), Path.cwd()
+    path, cwd = Path(file), Path(folder)
     inside = path.is_absolute() and path.is_relative_to(cwd)
     return Place(str(path.relative_to(cwd)) if inside else file, number)

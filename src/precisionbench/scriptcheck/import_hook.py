@@ -13,11 +13,13 @@ Action = Callable[[ModuleType], None]
 
 
 def after_import(actions: dict[str, Action]) -> None:
-    """Run an action after each of these modules has been imported.
+    """Run an action after each of these modules has been imported; at once if that was before.
 
     Args:
         actions: by the full name of the module; each is called once, with the module.
     """
+    for name in [name for name in actions if name in sys.modules]:
+        actions.pop(name)(sys.modules[name])
     sys.meta_path.insert(0, _ActionFinder(actions))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import weakref
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -16,6 +17,7 @@ from precisionbench.results.dtypes import dtype_name
 from precisionbench.scriptcheck.device import DeviceMonitor
 from precisionbench.scriptcheck.events import Model
 from precisionbench.scriptcheck.frames import Line, place_of
+from precisionbench.scriptcheck.operations import Operations
 from precisionbench.scriptcheck.torch_patches import PatchTracker
 from precisionbench.torchtools.global_state import has_tf32, tf32_operations
 
@@ -31,16 +33,22 @@ _MODE_DEPENDENT = (
     nn.RNNBase,
     nn.MultiheadAttention,
 )
+_OPERATIONS_NAMED = 4
+_OPERATIONS_JOINT = ", "
 _MOST_KEPT_BYTES = 1 << 26
 
 
 class ModelRegistry:
     """The models that a script has called.
 
-    A model counts again when its precision or device changes, or the patches of torch do.
+    A model counts again when its precision or device changes, or the patches of torch or its
+    settings of TF32 do.
 
     Args:
         device: selects the device that models run on.
+
+    Attributes:
+        torch_threads: most threads that torch used for an operation on the CPU, at first calls.
     """
 
     def __init__(self, device: DeviceMonitor) -> None:
@@ -50,9 +58,12 @@ class ModelRegistry:
         self._models: list[Model] = []
         self._numbers: dict[tuple[Any, ...], tuple[weakref.ref[nn.Module], int]] = {}
         self._parameters: dict[int, tuple[weakref.ref[nn.Module], weakref.ref[torch.Tensor]]] = {}
+        self._function_numbers: dict[tuple[Any, ...], tuple[int, Any]] = {}
         self._shapes: set[tuple[Any, ...]] = set()
         self._first_tensors: dict[int, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
         self._patched_by_apex: list[weakref.ref[nn.Module]] = []
+        self.torch_threads = 0
+        self._lock = threading.RLock()  # a first call may come from several threads at once
 
     def number(self, module: nn.Module, line: Line) -> tuple[int, str]:
         """The model's number and the type of its device; a new model is described.
@@ -64,15 +75,74 @@ class ModelRegistry:
         parameter = self._first_parameter(module)
         device_type = "cpu" if parameter is None else parameter.device.type
         self._patches.update_if_sample_changed()
-        state = None if parameter is None else (parameter.dtype, device_type)
+        state = (
+            None
+            if parameter is None
+            else (parameter.dtype, device_type, *_tf32_settings(device_type))
+        )
         known, number = self._numbers.get((id(module), state, self._patches.epoch), (None, -1))
         if known is None or known() is not module:
+            number = self._new_number(module, parameter, state, line)
+        return number, device_type
+
+    def _new_number(
+        self, module: nn.Module, parameter: torch.Tensor | None, state: object, line: Line
+    ) -> int:
+        """Number a module, unless another thread has just done so."""
+        with self._lock:
             if parameter is not None:
                 self._device.select(parameter.device)
                 self._patches.update()
+            known, number = self._numbers.get((id(module), state, self._patches.epoch), (None, -1))
+            if known is not None and known() is module:
+                return number
+            self.torch_threads = max(self.torch_threads, torch.get_num_threads())
             number = len(self._models)
             self._numbers[id(module), state, self._patches.epoch] = weakref.ref(module), number
             self._models.append(self._described(module, number, line))
+            return number
+
+    def function_number(
+        self, function: Any, name: str, kind: str, tensors: list[torch.Tensor], line: Line
+    ) -> tuple[int, str]:
+        """The number of a function, for these dtypes and this device, and the type of the device.
+
+        Args:
+            function: what was called; for operations the line of the second reading.
+            name: of the function.
+            kind: as in `Model.kind`.
+            tensors: that it was given.
+            line: that called it.
+        """
+        is_line = isinstance(function, tuple)
+        device = next((tensor.device for tensor in tensors), None)
+        dtypes = frozenset(tensor.dtype for tensor in tensors)
+        key = (function if is_line else id(function), name, device, dtypes)
+        with self._lock:
+            if key not in self._function_numbers:
+                self._function_numbers[key] = len(self._models), function  # keeps its id its own
+                self._models.append(_described_function(name, kind, tensors, line))
+                self.torch_threads = max(self.torch_threads, torch.get_num_threads())
+                if device is not None:
+                    self._device.select(device)
+        return self._function_numbers[key][0], device.type if device else "cpu"
+
+    def operations_number(self, found: Operations, line: Line) -> tuple[int, str]:
+        """The number of some operations, and the type of their device; keeps their first tensors.
+
+        Args:
+            found: the operations.
+            line: that read the clock.
+        """
+        tensors = [*found.inputs, *found.others]
+        name = _OPERATIONS_JOINT.join(found.names[:_OPERATIONS_NAMED])
+        name += f" and {len(found.names) - _OPERATIONS_NAMED} more operations" * (
+            len(found.names) > _OPERATIONS_NAMED
+        )
+        number, device_type = self.function_number(line, name, "operations", tensors, line)
+        self._first_tensors.setdefault(
+            number, (_kept(list(found.inputs)), _kept(list(found.outputs)))
+        )
         return number, device_type
 
     def is_new_shape(
@@ -88,9 +158,11 @@ class ModelRegistry:
         shapes = (number, *[(tensor.dtype, tensor.shape) for tensor in inputs])
         if shapes in self._shapes:
             return False
-        self._shapes.add(shapes)
-        self._first_tensors.setdefault(number, (_kept(inputs), _kept(outputs)))
-        return True
+        with self._lock:
+            is_new = shapes not in self._shapes
+            self._shapes.add(shapes)
+            self._first_tensors.setdefault(number, (_kept(inputs), _kept(outputs)))
+        return is_new
 
     def add_patched_by_apex(self, modules: Iterable[nn.Module]) -> None:
         """Note that patches are meant for these models.
@@ -138,11 +210,58 @@ class ModelRegistry:
             mode_dependent_layers=_count(module, _MODE_DEPENDENT),
             tf32_operations=_tf32_operations(module, first),
             tf32_requested=tf32_operations() != self._tf32_at_start,
+            shape_dependent=tuple(_shape_dependent(module, first)),
         )
+
+
+def _described_function(name: str, kind: str, tensors: list[torch.Tensor], line: Line) -> Model:
+    elements: Counter[str] = Counter()
+    for tensor in tensors:
+        elements[dtype_name(tensor.dtype)] += tensor.numel()
+    device = tensors[0].device if tensors else None
+    in_tf32 = kind == "operations" and device is not None and device.type == "cuda"
+    return Model(
+        class_name=name,
+        place=place_of(line),
+        parameters=dict(elements),
+        device=str(device) if device is not None else "",
+        tf32_operations=_tf32_of_names(name) if in_tf32 and has_tf32(device) else (),
+        kind=kind,
+    )
+
+
+def _tf32_of_names(names: str) -> tuple[str, ...]:
+    """Kinds of operations that run in TF32 if they run in float32, by the operations' names."""
+    parts = names.split(_OPERATIONS_JOINT)
+    kinds = {"convolutions": ("conv",), "matmuls": ("matmul", "linear", "mm", "bmm", "addmm")}
+    return tuple(
+        kind for kind in tf32_operations() if any(part.startswith(kinds[kind]) for part in parts)
+    )
+
+
+def _tf32_settings(device_type: str) -> tuple[object, ...]:
+    """Torch's settings of TF32 in a form that is cheap to read at each call."""
+    if device_type != "cuda":
+        return ()
+    precision = getattr(torch._C, "_get_fp32_precision_getter", None)
+    if precision is not None:
+        return precision("cuda", "matmul"), precision("cuda", "conv")
+    return torch._C._get_cublas_allow_tf32(), torch._C._get_cudnn_allow_tf32()
 
 
 def _count(module: nn.Module, kinds: tuple[type, ...]) -> int:
     return sum(isinstance(layer, kinds) for layer in module.modules())
+
+
+def _shape_dependent(module: nn.Module, parameter: torch.Tensor | None) -> Iterator[str]:
+    """What may be chosen, tuned or compiled anew for each input shape of a module."""
+    if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None):
+        yield "compilation by torch.compile"
+    if _count(module, _CONVOLUTIONS):
+        benchmark = torch.backends.cudnn.benchmark
+        yield "tuning by cuDNN's benchmark mode" if benchmark else "the choice of kernels"
+    elif parameter is not None and parameter.is_cuda:
+        yield "the choice of kernels"
 
 
 def _tf32_operations(module: nn.Module, parameter: torch.Tensor | None) -> tuple[str, ...]:

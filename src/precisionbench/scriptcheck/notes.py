@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
+from precisionbench.scriptcheck.events import ChildProcesses
 from precisionbench.scriptcheck.rules.base import RuleContext
+from precisionbench.scriptcheck.rules.other_work import other_work_notes
+from precisionbench.scriptcheck.rules.precision import tf32_notes
 
 _REPORTED_OVERHEAD_SHARE = 0.01
+_REPORTED_CHILDREN_S = 0.2  # CPU time: a process that only reads a version takes less
 
 
 def notes(context: RuleContext) -> tuple[str, ...]:
@@ -16,15 +20,77 @@ def notes(context: RuleContext) -> tuple[str, ...]:
     Args:
         context: what was observed and read.
     """
-    sources = (_without_gpu, _incomplete, _order, _overhead)
+    sources = (
+        *(_processes, _cores, _without_gpu, _incomplete),
+        *(other_work_notes, tf32_notes, _order, _overhead),
+    )
     return tuple(note for source in sources for note in source(context))
+
+
+def _processes(context: RuleContext) -> Iterator[str]:
+    """Child processes that did work."""
+    observations = context.observations
+    if observations.processes and observations.children_cpu_s >= _REPORTED_CHILDREN_S:
+        parts = [f"{p.count} by {p.kind} at {p.place}" for p in observations.processes]
+        count = sum(p.count for p in observations.processes)
+        yield (
+            f"child processes of the script ({', '.join(parts)}) used "
+            f"{observations.children_cpu_s:.1f} s of CPU time; what {_it(count)} did was not "
+            "observed: check the script with the work in one process"
+        )
+
+
+def _it(count: int) -> str:
+    return "it" if count == 1 else "they"
+
+
+def _cores(context: RuleContext) -> Iterator[str]:
+    """More threads than CPU cores, in this process or in its children."""
+    cores, working = context.observations.cores, context.observations.children_cpu_s
+    for processes in context.observations.processes if working >= _REPORTED_CHILDREN_S else ():
+        threads = _threads_each(processes, context.static.thread_counts)
+        if threads and cores and processes.at_once * threads > cores:
+            yield (
+                f"{processes.at_once} child processes ({processes.kind}) ran at the same time with "
+                f"{threads} CPU thread{'s' * (threads != 1)} each: "
+                f"{_too_many(processes.at_once * threads, cores)}"
+            )
+    callers = max((len(_cpu_threads(context, n)) for n in range(len(context.regions))), default=0)
+    threads = context.observations.torch_threads
+    if callers and cores and callers * threads > cores:
+        yield (
+            f"{callers} thread{'s' * (callers != 1)} of the script called models in one timing, "
+            f"and torch used {threads} CPU thread{'s' * (threads != 1)} for each: "
+            f"{_too_many(callers * threads, cores)}"
+        )
+
+
+def _too_many(threads: int, cores: int) -> str:
+    return (
+        f"{threads} threads on {cores} CPU core{'s' * (cores != 1)} wait for one another; lower "
+        "torch.set_num_threads or OMP_NUM_THREADS"
+    )
+
+
+def _threads_each(processes: ChildProcesses, set_counts: tuple[int | None, ...]) -> int | None:
+    """CPU threads in each child; None if the script computes their number."""
+    if processes.fixed_threads or processes.threads_each is None or not set_counts:
+        return processes.threads_each
+    known = [count for count in set_counts if count is not None]
+    return max(known) if len(known) == len(set_counts) else None
+
+
+def _cpu_threads(context: RuleContext, number: int) -> set[int]:
+    """The threads that called models on the CPU in a region."""
+    calls = context.regions[number].calls
+    return {c.thread for c in calls if context.model(c).device in ("", "cpu")}
 
 
 def _without_gpu(context: RuleContext) -> Iterator[str]:
     if context.observations.models and not context.gpu_observed:
         yield (
-            "no GPU was used while a clock was read: a missing synchronize, TF32 and copies cannot "
-            "be seen without one"
+            "no GPU was used while a clock was read; missing synchronization, TF32 and copies are "
+            "checked only on a GPU"
         )
 
 
@@ -32,13 +98,13 @@ def _incomplete(context: RuleContext) -> Iterator[str]:
     observations = context.observations
     if observations.models and not context.regions:
         yield (
-            "no timing of a model by Python's clocks or CUDA events was seen; only what needs none "
-            "was checked"
+            "no timing of a model by Python's clocks or CUDA events was observed; only rules that "
+            "need no timing were checked"
         )
     if observations.dropped_readings:
-        yield f"{observations.dropped_readings:,} readings of clocks were too many to be noted down"
+        yield f"{observations.dropped_readings:,} more readings of clocks were not recorded"
     if observations.observer_error:
-        yield f"some calls could not be looked at ({observations.observer_error}); please report it"
+        yield f"some calls were not observed ({observations.observer_error}); please report it"
 
 
 def _order(context: RuleContext) -> Iterator[str]:
@@ -47,8 +113,8 @@ def _order(context: RuleContext) -> Iterator[str]:
     runs = [number for number, _ in groupby(numbers)]
     if len(runs) > 1 and len(runs) == len(set(runs)):
         yield (
-            f"{len(runs)} models were timed one after another, each once: what drifts meanwhile "
-            "(clocks, heat, other processes) is in their ratios"
+            f"{len(runs)} models were timed one after another, each once: drift (clocks, "
+            "temperature, other processes) is part of their ratios"
         )
 
 
@@ -56,4 +122,4 @@ def _overhead(context: RuleContext) -> Iterator[str]:
     read_s = sum(region.read_s for region in context.regions)
     overhead_s = sum(span.overhead_s for region in context.regions for span in region.spans)
     if read_s and overhead_s / read_s > _REPORTED_OVERHEAD_SHARE:
-        yield f"watching took {overhead_s / read_s:.1%} of the time that the script read"
+        yield f"observation took {overhead_s / read_s:.1%} of the time that the script measured"

@@ -10,21 +10,43 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Iterator
-from time import perf_counter
+import threading
+from collections.abc import Callable, Iterator
+from threading import get_ident
+from types import FrameType
 from typing import Any
 
+import attrs
 import torch
 from torch import nn
 
 from precisionbench.errors import one_line
+from precisionbench.scriptcheck.clock_proxies import perf_counter
 from precisionbench.scriptcheck.device import CudaMonitor, DeviceMonitor
 from precisionbench.scriptcheck.event_log import CallKey, EventLog
 from precisionbench.scriptcheck.events import Ending, Observations
+from precisionbench.scriptcheck.frames import Line
+from precisionbench.scriptcheck.function_hooks import hook_functions
+from precisionbench.scriptcheck.host_work import hook_host_work
 from precisionbench.scriptcheck.model_registry import ModelRegistry
+from precisionbench.scriptcheck.operations import Operations, find_operations
 from precisionbench.scriptcheck.torch_hooks import hook_backward, hook_cuda_events, hook_waits
 
 _PATCHING_LEVEL = "O1"  # of Apex
+_MOST_SEARCHES = 2_000  # for operations: each takes about a hundred microseconds
+
+Function = Callable[..., Any]
+Called = tuple[int, str, bool]  # number, type of the device, training mode
+
+
+class _Thread(threading.local):
+    """The state of one thread.
+
+    Attributes:
+        inside: whether it is in a call that is recorded.
+    """
+
+    inside = False
 
 
 class Observer:
@@ -38,11 +60,16 @@ class Observer:
     def __init__(self, log: EventLog, device: DeviceMonitor | None = None) -> None:
         self._log = log
         self._device = log.device = device or CudaMonitor()
-        self._inside = False  # a call of a module
+        self._thread = _Thread()
+        log.is_inside_call = lambda: self._thread.inside
         self._hook_calls()
-        hook_waits(log, self._device, lambda: self._inside)
+        hook_functions(self._recorded_function)
+        self._searches = 0  # for operations
+        log.on_timing = self._record_operations
+        hook_waits(log, self._device, lambda: self._thread.inside)
         hook_cuda_events(log)
         hook_backward(log)
+        hook_host_work(log)
         self._models = ModelRegistry(self._device)  # last: our hooks are no patches of the script
 
     def observations(self, ending: Ending) -> Observations:
@@ -54,7 +81,8 @@ class Observer:
         with contextlib.suppress(RuntimeError):  # device lost
             self._device.synchronize()
         gpu = torch.cuda.get_device_name() if torch.cuda.is_initialized() else ""
-        return self._log.frozen(ending, self._models.frozen(), str(torch.__version__), gpu)
+        found = self._log.frozen(ending, self._models.frozen(), str(torch.__version__), gpu)
+        return attrs.evolve(found, torch_threads=self._models.torch_threads)
 
     def hook_apex(self, amp: Any) -> None:
         """Record which models are given to Apex with a level that patches torch.
@@ -77,46 +105,104 @@ class Observer:
         amp.initialize = hooked
 
     def _hook_calls(self) -> None:
-        call = nn.Module.__call__
+        def described(args: tuple[Any, ...], _: list[torch.Tensor], line: Line) -> Called:
+            return (*self._models.number(args[0], line), args[0].training)
+
+        recorded = self._recorded(nn.Module.__call__, described)
+        nn.Module.__call__ = recorded  # type: ignore[method-assign]
+
+    def _recorded_function(self, function: Function, name: str, kind: str) -> Function:
+        """A function that does what another does, and records its outermost calls."""
+
+        def described(_: tuple[Any, ...], tensors: list[torch.Tensor], line: Line) -> Called:
+            return (*self._models.function_number(function, name, kind, tensors, line), False)
+
+        return self._recorded(function, described)
+
+    def _recorded(self, call: Function, described: Callable[..., Called]) -> Function:
+        thread = self._thread
 
         @functools.wraps(call)
-        def hooked(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if self._inside or torch._C._is_tracing():
-                return call(module, *args, **kwargs)
-            self._inside = True
+        def hooked(*args: Any, **kwargs: Any) -> Any:
+            if thread.inside or torch._C._is_tracing():
+                return call(*args, **kwargs)
+            thread.inside = True
             try:
+                graphs = _compiled_graphs()
                 start_s = perf_counter()
-                output = call(module, *args, **kwargs)
+                output = call(*args, **kwargs)
                 call_s = perf_counter() - start_s
             finally:
-                self._inside = False
+                thread.inside = False
             try:
                 given = (*args, *kwargs.values())
-                self._record_call(module, given, output, call_s, sys._getframe(1))
+                compiled = _compiled_graphs() > graphs
+                frame = sys._getframe(1)
+                self._record_call(described, given, output, call_s, compiled, frame)
             except Exception as exc:  # an error of ours must not reach the script
                 self._log.observer_error = one_line(exc)
             self._log.add_overhead(perf_counter() - start_s - call_s)
             return output
 
-        nn.Module.__call__ = hooked  # type: ignore[method-assign]
+        return hooked
 
     def _record_call(
-        self, module: nn.Module, given: Any, output: Any, call_s: float, frame: Any
+        self,
+        described: Callable[..., Called],
+        given: tuple[Any, ...],
+        output: Any,
+        call_s: float,
+        compiled: bool,
+        frame: Any,
     ) -> None:
         inputs, outputs = _tensors(given), _tensors(output)
         line = self._log.frames.line(frame)
-        model, device_type = self._models.number(module, line)
+        model, device_type, training = described(given, inputs or outputs, line)
         new_shape = self._models.is_new_shape(model, inputs, outputs)
         key = CallKey(
             model,
             line,
-            module.training,
+            get_ident(),
+            training,
             any(tensor.requires_grad for tensor in outputs),
             torch.is_autocast_enabled(device_type),
             tuple([tensor.dtype for tensor in inputs]),
             tuple([tensor.dtype for tensor in outputs]),
         )
-        self._log.add_call(key, call_s, new_shape)
+        self._log.add_call(key, call_s, new_shape, compiled)
+
+    def _record_operations(self, start: int, end: int, frame: FrameType, repetitions: int) -> None:
+        """Record the operations of a timing in which nothing else was called."""
+        if self._searches >= _MOST_SEARCHES:
+            return
+        self._searches += 1
+        try:
+            first, last = self._log.lines_of_reading(start), self._log.lines_of_reading(end)
+            found = find_operations(first, last, frame, self._log.frames)
+            if found is not None:
+                key = self._operations_key(found, last[0])
+                self._log.add_operations(end, key, found.count * repetitions)
+        except Exception as exc:  # an error of ours must not reach the script
+            self._log.observer_error = one_line(exc)
+
+    def _operations_key(self, found: Operations, line: Line) -> CallKey:
+        model, device_type = self._models.operations_number(found, line)
+        return CallKey(
+            model,
+            line,
+            get_ident(),
+            False,
+            any(tensor.requires_grad for tensor in found.outputs),
+            torch.is_autocast_enabled(device_type),
+            tuple(tensor.dtype for tensor in (*found.inputs, *found.others)),
+            tuple(tensor.dtype for tensor in found.outputs),
+        )
+
+
+def _compiled_graphs() -> int:
+    """How many graphs `torch.compile` has compiled."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:
@@ -127,7 +213,13 @@ def _tensors(value: Any) -> list[torch.Tensor]:
         value = value.values()
     elif not isinstance(value, (list, tuple)):
         return []
-    return [tensor for part in value for tensor in _tensors(part)]
+    found: list[torch.Tensor] = []
+    for part in value:
+        if isinstance(part, torch.Tensor):
+            found.append(part)
+        elif isinstance(part, (dict, list, tuple)):
+            found += _tensors(part)
+    return found
 
 
 def _modules(value: Any) -> Iterator[nn.Module]:

@@ -7,11 +7,14 @@ readings are only compared, as in the condition of a loop.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 import attrs
 
 from precisionbench.scriptcheck.events import Place
+from precisionbench.scriptcheck.static_claims import NO_CLAIMS, StaticClaims, claims_of
+from precisionbench.scriptcheck.static_waits import may_wait
 
 _CLOCKS = (
     *(
@@ -22,9 +25,9 @@ _CLOCKS = (
     "timeit.default_timer",
     "datetime.datetime.now",
 )
-# Functions that block until the device is done.
-_WAITING = ("synchronize", "item", "cpu", "numpy", "tolist")
+_CUDA_DEVICE = re.compile(r"cuda(:\d*)?")
 _PATCHED_MODULES = ("torch.nn.functional", "torch.Tensor", "torch")
+_SET_THREADS = "torch.set_num_threads"
 _INITIALIZE = "apex.amp.initialize"
 _PATCHING_LEVEL = "O1"
 
@@ -63,13 +66,17 @@ class StaticFindings:
         uses_cuda: whether it names CUDA.
         unsynchronized: timings without a wait for the device.
         patches: patches of torch that are not undone.
-        compared_lines: lines that compare a difference of readings with something.
+        compared_lines: lines that compare a reading, or a difference of readings, with something.
+        thread_counts: numbers given to `torch.set_num_threads`; None for one that is computed.
+        claims: what it says about its rows, and what it may do with their timings.
     """
 
     uses_cuda: bool = False
     unsynchronized: tuple[UnsynchronizedTiming, ...] = ()
     patches: tuple[TorchPatch, ...] = ()
     compared_lines: frozenset[int] = frozenset()
+    thread_counts: tuple[int | None, ...] = ()
+    claims: StaticClaims = NO_CLAIMS
 
 
 def analyze(source: str, file: str) -> StaticFindings:
@@ -91,6 +98,8 @@ def analyze(source: str, file: str) -> StaticFindings:
         tuple(sorted(set(analyzer.unsynchronized()), key=lambda timing: timing.end.line)),
         tuple(analyzer.patches()),
         analyzer.compared_lines(),
+        tuple(analyzer.thread_counts()),
+        analyzer.claims(),
     )
 
 
@@ -127,22 +136,44 @@ class _Analyzer:
         return Place(self._file, line)
 
     def uses_cuda(self) -> bool:
-        """Whether a string or a method names CUDA."""
+        """Whether a string names a CUDA device, or the method `cuda` is called."""
         return any(
-            (isinstance(node, ast.Constant) and str(node.value).startswith("cuda"))
-            or (isinstance(node, ast.Attribute) and node.attr == "cuda")
+            (isinstance(node, ast.Constant) and _CUDA_DEVICE.fullmatch(str(node.value)))
+            or (isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "cuda")
             for node in self._nodes
         )
 
+    def claims(self) -> StaticClaims:
+        """What it says about its rows."""
+        return claims_of(self._nodes)
+
     def compared_lines(self) -> frozenset[int]:
-        """Lines on which a difference is compared."""
+        """Lines on which a reading, or a difference, is only compared."""
+        compared = [part for node in self._nodes for part in _compared(node)]
+        names = {part.id for part in compared if isinstance(part, ast.Name)}
+        only_compared = {name for name in names if self._is_only(name, compared)}
         return frozenset(
-            part.lineno
+            part.lineno for part in compared if _is_difference(part) or self._is_reading(part)
+        ) | frozenset(
+            node.lineno
             for node in self._nodes
-            if isinstance(node, ast.Compare)
-            for part in ast.walk(node)
-            if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Sub)
+            if isinstance(node, ast.Assign)
+            if _is_difference(node.value) or self._is_reading(node.value)
+            if {ast.unparse(target) for target in node.targets} <= only_compared
         )
+
+    def _is_only(self, name: str, parts: list[ast.expr]) -> bool:
+        """Whether every use of a name is one of these."""
+        uses = (n for n in self._nodes if isinstance(n, ast.Name) and n.id == name)
+        return all(isinstance(use.ctx, ast.Store) or use in parts for use in uses)
+
+    def thread_counts(self) -> Iterator[int | None]:
+        """What the script sets the number of torch's threads to."""
+        for call in self._calls:
+            if self._full_name(call.func) == _SET_THREADS:
+                given = call.args[0] if call.args else None
+                value = given.value if isinstance(given, ast.Constant) else None
+                yield value if isinstance(value, int) else None
 
     def unsynchronized(self) -> Iterator[UnsynchronizedTiming]:
         """Pairs of subtracted readings with calls between them and no wait."""
@@ -155,7 +186,7 @@ class _Analyzer:
             if node.lineno in compared_lines or start is None or end is None:
                 continue
             between = [call for call in self._calls if start < call.lineno < end]
-            if between and not any(self._waits(call) for call in between):
+            if between and not may_wait(self._nodes, start, end):
                 yield UnsynchronizedTiming(self._place(start), self._place(end))
 
     def _named_readings(self) -> dict[str, list[int]]:
@@ -178,10 +209,6 @@ class _Analyzer:
             return node.lineno
         lines = [line for line in readings.get(ast.unparse(node), []) if line <= before]
         return max(lines, default=None)
-
-    def _waits(self, call: ast.Call) -> bool:
-        name = call.func.attr if isinstance(call.func, ast.Attribute) else ast.unparse(call.func)
-        return name in _WAITING
 
     def patches(self) -> Iterator[TorchPatch]:
         """Apex O1 followed by the timing of another model, and assignments to torch's functions."""
@@ -226,6 +253,16 @@ class _Analyzer:
             return None
         loops = (node for node in self._nodes if isinstance(node, ast.For))
         return next((loop for loop in loops if ast.unparse(loop.target) == level.id), None)
+
+
+def _compared(node: ast.AST) -> list[ast.expr]:
+    """All parts of the sides of a comparison."""
+    sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+    return [part for side in sides for part in ast.walk(side) if isinstance(part, ast.expr)]
+
+
+def _is_difference(node: ast.AST) -> bool:
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub)
 
 
 def _elements(loop: ast.For) -> list[ast.expr]:

@@ -20,7 +20,7 @@ _ENDINGS = {
     "raised": "failed",
     "timeout": "was ended by the time limit",
     "interrupted": "was interrupted",
-    "killed": "was killed from outside, and what had been seen is lost",
+    "killed": "was killed (its observations are lost)",
 }
 
 
@@ -55,7 +55,7 @@ def _lines(check: CheckData) -> Iterator[tuple[str, str]]:
         yield from _violation(position, violation)
         yield "", ""
     if check.timed:
-        yield "", "What it timed"
+        yield "", "Timed by the script"
         yield from (("  ", _timed(timed)) for timed in check.timed)
         yield "", ""
     yield from (("", f"Note: {note}.") for note in check.notes)
@@ -71,21 +71,16 @@ def _headline(check: CheckData) -> str:
 
 def _count(check: CheckData) -> str:
     if not check.breaches:
-        return "nothing is broken" if check.models else "no model was called, so nothing was seen"
-    broken, suspected = len(check.broken), len(check.breaches) - len(check.broken)
-    counts = ((broken, "broken"), (suspected, "suspected of being broken"))
-    parts = [f"{n} validity gate{'s' * (n > 1)} {what}" for n, what in counts if n]
-    return ", ".join(parts)
+        return "no problems found" if check.models else "no call of a model was observed"
+    confirmed, suspected = len(check.broken), len(check.breaches) - len(check.broken)
+    counts = ((confirmed, "found"), (suspected, "suspected"))
+    return ", ".join(f"{n} problem{'s' * (n > 1)} {what}" for n, what in counts if n)
 
 
 def _violation(position: int, violation: Violation) -> Iterator[tuple[str, str]]:
-    status = (
-        "broken"
-        if violation.status is FindingStatus.CONFIRMED
-        else f"suspected ({violation.reason})"
-    )
-    number = f"{violation.number} " if violation.number else ""
-    yield "", f"{position}. {number}{violation.gate}, {status}: {violation.title}"
+    is_confirmed = violation.status is FindingStatus.CONFIRMED
+    status = "" if is_confirmed else f" (suspected: {violation.reason})"
+    yield "", f"{position}. {violation.gate}{status}: {violation.title}"
     yield from ((_INNER, f"{one.place}  {one.says}") for one in violation.sights[:_LOCATIONS_SHOWN])
     if len(violation.sights) > _LOCATIONS_SHOWN:
         yield _INNER, f"and at {len(violation.sights) - _LOCATIONS_SHOWN} more places"
@@ -96,10 +91,14 @@ def _violation(position: int, violation: Violation) -> Iterator[tuple[str, str]]
 
 def _timed(timed: TimedModel) -> str:
     device = "" if timed.device_s is None else f", the device took {time_text(timed.device_s, 3)}"
-    counts = f"{timed.calls} calls in {timed.timings} timing{'s' if timed.timings != 1 else ''}"
-    dtypes = f"{'+'.join(timed.parameters) or 'no parameters'} -> {'+'.join(timed.outputs) or '?'}"
+    calls = f"{timed.calls} call{'s' if timed.calls != 1 else ''} in " if timed.calls else ""
+    counts = f"{calls}{timed.timings} timing{'s' if timed.timings != 1 else ''}"
+    parameters, outputs = "+".join(timed.parameters), "+".join(timed.outputs)
+    dtypes = f"{parameters or 'no parameters'}{outputs and f' -> {outputs}'}"
+    model = f"{timed.model} ({dtypes})" if timed.model else "work on the device"
     read = time_text(timed.read_s, 3) if timed.read_s > 0 else "0 s"
-    return f"{timed.place}  {timed.model} ({dtypes}): {counts}, read {read}{device}"
+    share = "" if timed.model_share is None else f", {timed.model_share:.0%} of it in calls"
+    return f"{timed.place}  {model}: {counts}, read {read}{share}{device}"
 
 
 def _wrapped(text: str, indent: str, width: int) -> list[str]:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import accumulate, pairwise
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate, groupby, pairwise
 
 import attrs
 
-from precisionbench.scriptcheck.events import Calls, Observations, Place, Span, Timing, Wait
+from precisionbench.scriptcheck.events import (
+    Calls,
+    HostWork,
+    Observations,
+    Place,
+    Span,
+    Timing,
+    Wait,
+)
 
-_TIMERS = ("perf_counter", "monotonic", "process_time")
+_TIMERS = ("perf_counter", "monotonic", "process_time", "thread_time")
 
 
 @attrs.frozen
@@ -18,6 +26,7 @@ class TimedRegion:
     """The calls of models between two readings whose difference is a result.
 
     Attributes:
+        clock: such as `time.perf_counter`.
         start: the line of the first reading.
         end: the line of the second.
         read_s: the difference.
@@ -25,8 +34,13 @@ class TimedRegion:
         pending: whether the device had work pending at the second reading.
         spans: what happened between the two readings.
         after: what happened from the second reading to the next.
+        pending_s: how long the device still needed at the second reading; None if unknown.
+        earlier_s: how long it still needed at the first one, for work that is not timed; None if
+            unknown.
+        on_device: whether a device with work of its own was used.
     """
 
+    clock: str
     start: Place
     end: Place
     read_s: float
@@ -34,6 +48,9 @@ class TimedRegion:
     pending: bool
     spans: tuple[Span, ...]
     after: Span
+    pending_s: float | None = None
+    earlier_s: float | None = None
+    on_device: bool = False
 
     @property
     def calls(self) -> tuple[Calls, ...]:
@@ -56,48 +73,102 @@ class TimedRegion:
         return tuple(wait for span in self.spans for wait in span.waits)
 
     @property
+    def host_work(self) -> tuple[HostWork, ...]:
+        """Conversions, copies, data loading and pauses."""
+        return tuple(work for span in self.spans for work in span.host_work)
+
+    @property
+    def script_s(self) -> float:
+        """The time read, less what the observation took."""
+        return max(0.0, self.read_s - sum(span.overhead_s for span in self.spans))
+
+    @property
     def trains(self) -> bool:
         """Whether a backward pass runs in the region or right after it."""
         return any(span.backward_count for span in (*self.spans, self.after))
 
 
-def find_regions(
-    observations: Observations, compared_lines: frozenset[int], script: str
-) -> tuple[TimedRegion, ...]:
+def find_regions(observations: Observations, compared: frozenset[Place]) -> tuple[TimedRegion, ...]:
     """The timed regions of a script, in order.
 
     A difference that is only compared, such as the condition of a loop, is not a region, nor is one
-    that contains other regions. Neighbouring readings that were never subtracted from one another
-    (the script may subtract them with numpy) bound a region, too.
+    that contains other regions. Where one line subtracts the same reading again and again, such
+    as that of the time elapsed so far, the last difference is the result.
+    Neighbouring readings that were never subtracted from one another (the script may subtract them
+    with numpy) bound a region, too. Calls of another thread belong to a region unless that thread
+    reads clocks itself.
 
     Args:
         observations: of the run.
-        compared_lines: lines that only compare a difference.
-        script: the file of these lines.
+        compared: lines that only compare a reading, or a difference of readings.
     """
 
-    def is_compared(timing: Timing) -> bool:
-        return timing.place.line in compared_lines and timing.place.file == script
+    differences = [t for t in observations.timings if t.is_result and t.place not in compared]
+    apart = (t for t in _unsubtracted(observations) if t.place not in compared)
+    timings = {(t.start, t.end): t for t in (*_without_laps(differences), *apart)}
+    timed = [timing for timing in timings.values() if _has_work(observations, timing)]
+    by_thread = groupby(sorted(timed, key=_thread(observations)), key=_thread(observations))
+    innermost = [timing for _, group in by_thread for timing in _innermost(list(group))]
+    return tuple(_region(observations, t) for t in sorted(innermost, key=lambda t: t.end))
 
-    differences = [timing for timing in observations.timings if not is_compared(timing)]
-    timings = {(t.start, t.end): t for t in (*differences, *_unsubtracted(observations))}
-    timed = [t for t in timings.values() if any(s.calls for s in _within(observations, t))]
-    return tuple(_region(observations, timing) for timing in _innermost(timed))
+
+def _has_work(observations: Observations, timing: Timing) -> bool:
+    """Whether something was called in a timing, or the device worked on something at its end."""
+    has_calls = any(span.calls for span in _within(observations, timing))
+    return has_calls or bool(observations.readings[timing.end].pending)
+
+
+def _thread(observations: Observations) -> Callable[[Timing], int]:
+    """The thread that read the clock last in a timing."""
+    return lambda timing: observations.readings[timing.end].thread
+
+
+def _without_laps(differences: list[Timing]) -> Iterator[Timing]:
+    """Differences without those that a later one from the same reading replaces."""
+    lines = Counter((timing.start, timing.place) for timing in differences)
+    repeated = {start for (start, _), count in lines.items() if count > 1}
+    last = {timing.start: timing for timing in sorted(differences, key=lambda t: t.end)}
+    return (t for t in differences if t.start not in repeated or t is last[t.start])
 
 
 def _unsubtracted(observations: Observations) -> Iterator[Timing]:
     """Neighbouring readings of a timer that are part of no difference and inside none."""
-    depth_changes: Counter[int] = Counter()
-    for timing in observations.timings:
-        depth_changes[timing.start] += 1
-        depth_changes[timing.end] -= 1
-    used = {number for timing in observations.timings for number in (timing.start, timing.end)}
-    depths = list(accumulate(depth_changes[number] for number in range(len(observations.readings))))
-    for start, (first, last) in enumerate(pairwise(observations.readings)):
+    for thread in {reading.thread for reading in observations.readings}:
+        yield from _unsubtracted_in(observations, thread)
+
+
+def _unsubtracted_in(observations: Observations, thread: int) -> Iterator[Timing]:
+    """Such readings by one thread.
+
+    Lines whose readings are subtracted elsewhere need no such pair, and where a pair of lines comes
+    in both orders, the first is the timing and the other what happens between two timings.
+    """
+    readings = observations.readings
+    places = {(readings[t.start].place, readings[t.end].place) for t in observations.timings}
+    paired: set[tuple[Place, Place]] = set()
+    for start, end in _free_pairs(observations, thread):
+        first, last = readings[start], readings[end]
         is_timer = last.clock.partition(".")[2].startswith(_TIMERS)
-        is_free = not depths[start] and not used & {start, start + 1}
-        if is_timer and first.clock == last.clock and is_free:
-            yield Timing(start, start + 1, last.at_s - first.at_s, None, last.place)
+        pair = first.place, last.place
+        is_new = pair not in places and (last.place, first.place) not in paired
+        if is_timer and first.clock == last.clock and is_new:
+            if first.place != last.place:
+                paired.add(pair)
+            yield Timing(start, end, last.at_s - first.at_s, None, last.place)
+
+
+def _free_pairs(observations: Observations, thread: int) -> Iterator[tuple[int, int]]:
+    """Neighbouring readings by one thread that are part of no difference and inside none."""
+    timings = [t for t in observations.timings if _thread(observations)(t) == thread]
+    depth_changes = Counter(timing.start for timing in timings)
+    depth_changes.subtract(timing.end for timing in timings)
+    used = {number for timing in timings for number in (timing.start, timing.end)}
+    count = len(observations.readings)
+    depths = list(accumulate(depth_changes[number] for number in range(count)))
+    own = (number for number in range(count) if observations.readings[number].thread == thread)
+    for start, end in pairwise(own):
+        if not depths[start] and not used & {start, end}:
+            yield start, end
 
 
 def _innermost(timings: list[Timing]) -> Iterator[Timing]:
@@ -110,12 +181,29 @@ def _innermost(timings: list[Timing]) -> Iterator[Timing]:
 
 
 def _within(observations: Observations, timing: Timing) -> tuple[Span, ...]:
-    return observations.spans[timing.start + 1 : timing.end + 1]
+    """What happened in a timing, without the work of threads that time themselves."""
+    thread = observations.readings[timing.end].thread
+    spans = observations.spans[timing.start + 1 : timing.end + 1]
+    threads = {calls.thread for span in spans for calls in span.calls}
+    threads |= {wait.thread for span in spans for wait in span.waits}
+    if threads <= {thread}:
+        return spans
+    others = {reading.thread for reading in observations.readings} - {thread}
+    return tuple(_without(others, span) for span in spans)
+
+
+def _without(threads: set[int], span: Span) -> Span:
+    return attrs.evolve(
+        span,
+        calls=tuple(calls for calls in span.calls if calls.thread not in threads),
+        waits=tuple(wait for wait in span.waits if wait.thread not in threads),
+    )
 
 
 def _region(observations: Observations, timing: Timing) -> TimedRegion:
     start, end = observations.readings[timing.start], observations.readings[timing.end]
     return TimedRegion(
+        end.clock,
         start.place,
         end.place,
         timing.read_s,
@@ -123,6 +211,9 @@ def _region(observations: Observations, timing: Timing) -> TimedRegion:
         bool(end.pending),
         _within(observations, timing),
         observations.spans[timing.end + 1],
+        end.pending_s if end.pending else None,
+        start.pending_s if start.pending else None,
+        end.pending is not None or end.clock == "torch.cuda.Event",
     )
 
 

@@ -30,7 +30,7 @@ class Violation(Shown):
 
     Attributes:
         gate: name of the rule.
-        number: of the rule in the catalogue of causes; empty if it has none.
+        number: of the rule in the list of causes; empty if it has none.
         title: what is wrong, in a few words.
         status: `confirmed` if the run showed it, `suspected` if only the source says so or the
             script may have dealt with it.
@@ -68,6 +68,8 @@ class TimedModel(Shown):
         calls: number of calls in all of them.
         read_s: seconds in total, as the script read them.
         device_s: seconds that the device needed; None if unknown.
+        model_share: share of the calls in the time read; None if unknown.
+        other_work: work in the timing that is not the model, with its share.
     """
 
     place: Place
@@ -78,6 +80,8 @@ class TimedModel(Shown):
     calls: int
     read_s: float
     device_s: float | None
+    model_share: float | None = None
+    other_work: tuple[Number, ...] = ()
 
 
 @attrs.frozen(repr=False)

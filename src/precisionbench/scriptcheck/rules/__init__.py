@@ -7,8 +7,11 @@ section in `docs/checking-a-script.md`. Rules that change the meaning of a numbe
 from __future__ import annotations
 
 from precisionbench.scriptcheck.rules.base import Rule, RuleContext, RuleMatch
+from precisionbench.scriptcheck.rules.clock import WRONG_CLOCK
 from precisionbench.scriptcheck.rules.duration import TOO_SHORT
 from precisionbench.scriptcheck.rules.modes import GRADIENTS_ON, TRAIN_MODE
+from precisionbench.scriptcheck.rules.new_inputs import NEW_SHAPES, RECOMPILATION
+from precisionbench.scriptcheck.rules.other_work import MOSTLY_OTHER_WORK
 from precisionbench.scriptcheck.rules.patches import LEAKED_PATCHES
 from precisionbench.scriptcheck.rules.precision import HALF_INTO_FLOAT32, TF32_BASELINE
 from precisionbench.scriptcheck.rules.synchronization import HOST_COPIES, MISSING_SYNCHRONIZE
@@ -19,12 +22,16 @@ from precisionbench.scriptcheck.violations import Violation
 RULES: tuple[Rule, ...] = (
     LEAKED_PATCHES,
     MISSING_SYNCHRONIZE,
+    WRONG_CLOCK,
     TF32_BASELINE,
     HALF_INTO_FLOAT32,
     NO_WARM_UP,
+    NEW_SHAPES,
+    RECOMPILATION,
     TRAIN_MODE,
     GRADIENTS_ON,
     HOST_COPIES,
+    MOSTLY_OTHER_WORK,
     NON_FINITE_OUTPUTS,
     CONSTANT_INPUTS,
     TOO_SHORT,

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from precisionbench.diagnosis.findings import FindingStatus, Number
+from precisionbench.report.formatting import time_text
 from precisionbench.scriptcheck.events import Calls, Model, Observations
 from precisionbench.scriptcheck.static_analysis import StaticFindings
 from precisionbench.scriptcheck.timed_regions import TimedRegion
 from precisionbench.scriptcheck.violations import Location, Violation
 
 HALF_DTYPES = frozenset({"float16", "bfloat16"})
-STATIC_ONLY = "read in the script's text, not run"  # the reason of a static finding
+STATIC_ONLY = "from the script's source, not from this run"  # the reason of a static finding
 
 
 @attrs.frozen
@@ -55,6 +56,15 @@ class RuleContext:
         )
 
 
+def shown_time(seconds: float) -> str:
+    """A time in text, which may be 0.
+
+    Args:
+        seconds: of a clock that may be coarse.
+    """
+    return time_text(seconds) if seconds > 0 else "0 s"
+
+
 @attrs.frozen
 class RuleMatch:
     """What a rule detected.
@@ -76,7 +86,7 @@ class Rule:
 
     Attributes:
         name: of the rule, and of its section in the documentation.
-        number: in the catalogue of causes; empty if the rule has none.
+        number: in the list of causes; empty if the rule has none.
         title: what is wrong when the rule is violated.
         remedy: what to do, in a sentence.
         detect: returns a match if the rule is violated, else None.

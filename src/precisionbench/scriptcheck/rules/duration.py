@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from precisionbench.diagnosis.findings import Number
-from precisionbench.scriptcheck.rules.base import Rule, RuleContext, RuleMatch
-from precisionbench.scriptcheck.timed_regions import by_place
+from precisionbench.scriptcheck.events import Place
+from precisionbench.scriptcheck.rules.base import Rule, RuleContext, RuleMatch, shown_time
+from precisionbench.scriptcheck.timed_regions import TimedRegion
 from precisionbench.scriptcheck.violations import Location
 
 _FEW_CALLS = 5
-_SHORT_S = 0.01
+_SHORT_S = 0.001
+_LONG_S = 1.0
 
 
 def too_short(context: RuleContext) -> RuleMatch | None:
-    """Detect timings of so few calls, or so little time, that their spread is unknown."""
+    """Detect timings of so few calls, or so little time, that their spread is unknown.
+
+    Timings that were repeated show their spread, however short each of them is.
+    """
     short = []
-    for group in by_place(context.regions):
+    for group in _by_end(context.regions):
+        if any(region.pending for region in group):
+            continue  # its time is another
         count, read_s = sum(r.count for r in group), sum(r.read_s for r in group)
-        if count < _FEW_CALLS or read_s < _SHORT_S:
+        is_counted = all(calls.count for region in group for calls in region.calls)
+        is_few = is_counted and count < _FEW_CALLS and read_s < _LONG_S
+        is_repeated = len(group) >= _FEW_CALLS
+        if is_few or (read_s < _SHORT_S and not is_repeated):
             short.append((group[0].end, count, read_s))
     if not short:
         return None
     _, count, read_s = min(short, key=lambda one: one[2])
     return RuleMatch(
-        (Number("calls", count, "count"), Number("timed in all", read_s, "s")),
-        tuple(Location(place, f"{n} timed calls in {s:.3g} s") for place, n, s in short),
-        "it may be steady all the same",
+        (Number("calls", count, "count"), Number("total time", read_s, "s")),
+        tuple(Location(place, f"{n} timed calls in {shown_time(s)}") for place, n, s in short),
+        "the spread is unknown and may be small",
     )
+
+
+def _by_end(regions: Iterable[TimedRegion]) -> Iterable[list[TimedRegion]]:
+    """Regions that end on the same line, wherever they start: a clock may start at several."""
+    groups: dict[Place, list[TimedRegion]] = {}
+    for region in regions:
+        groups.setdefault(region.end, []).append(region)
+    return groups.values()
 
 
 TOO_SHORT = Rule(

@@ -51,7 +51,7 @@ TRAIN_MODE = Rule(
 GRADIENTS_ON = Rule(
     "gradients-on",
     "C21",
-    "gradients were prepared for and never computed",
+    "autograd was on, and no backward pass ran",
     "time under torch.inference_mode() or torch.no_grad()",
     gradients_on,
 )

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from precisionbench.diagnosis.findings import Number
 from precisionbench.scriptcheck.events import Calls, Model
 from precisionbench.scriptcheck.rules.base import HALF_DTYPES, Rule, RuleContext, RuleMatch
+from precisionbench.scriptcheck.timed_regions import TimedRegion
 from precisionbench.scriptcheck.violations import Location
 
 
 def tf32_baseline(context: RuleContext) -> RuleMatch | None:
-    """Detect a timed float32 model whose operations ran in TF32."""
-    timed = [
-        (region, model)
-        for region, calls, model in context.timed_calls
-        if model.tf32_operations and _is_plain_float32(calls, model)
-    ]
-    if not timed:
+    """Detect a timed float32 model whose operations ran in TF32, where that makes a row wrong."""
+    timed = _timed_in_tf32(context)
+    if not timed or not (_compares_precisions(context) or context.static.claims.float32_lines):
         return None
     locations = [
         Location(r.end, f"{m.class_name}: {' and '.join(m.tf32_operations)} ran in TF32")
@@ -25,8 +24,34 @@ def tf32_baseline(context: RuleContext) -> RuleMatch | None:
     return RuleMatch(
         (Number("timings of float32 models", len(timed), "count"),),
         tuple(dict.fromkeys(locations)),
-        "the script allows it; call the row TF32" if requested else "",
+        "the script sets TF32 itself; call the row TF32" if requested else "",
     )
+
+
+def tf32_notes(context: RuleContext) -> Iterator[str]:
+    """A note on TF32 in a script that neither compares precisions nor calls a row float32.
+
+    Args:
+        context: what was observed and read.
+    """
+    timed = _timed_in_tf32(context)
+    if timed and tf32_baseline(context) is None:
+        names = ", ".join(dict.fromkeys(model.class_name for _, model in timed))
+        kinds = " and ".join(dict.fromkeys(k for _, model in timed for k in model.tf32_operations))
+        yield f"{names}: {kinds} ran in TF32, not in IEEE float32"
+
+
+def _timed_in_tf32(context: RuleContext) -> list[tuple[TimedRegion, Model]]:
+    return [
+        (region, model)
+        for region, calls, model in context.timed_calls
+        if model.tf32_operations and _is_plain_float32(calls, model)
+    ]
+
+
+def _compares_precisions(context: RuleContext) -> bool:
+    """Whether something else was timed beside a plain float32 model."""
+    return len({_is_plain_float32(calls, model) for _, calls, model in context.timed_calls}) > 1
 
 
 def _is_plain_float32(calls: Calls, model: Model) -> bool:
@@ -62,7 +87,7 @@ def half_into_float32(context: RuleContext) -> RuleMatch | None:
     return RuleMatch(
         (Number("calls", count, "count"),),
         tuple(dict.fromkeys(locations)),
-        "they ran with patches of torch; look again once they do not" if patched else "",
+        "torch was patched when they ran; check again without the patches" if patched else "",
     )
 
 

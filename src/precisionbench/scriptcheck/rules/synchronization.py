@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from precisionbench.diagnosis.findings import Number
 from precisionbench.scriptcheck.events import Wait
-from precisionbench.scriptcheck.rules.base import STATIC_ONLY, Rule, RuleContext, RuleMatch
+from precisionbench.scriptcheck.rules.base import (
+    STATIC_ONLY,
+    Rule,
+    RuleContext,
+    RuleMatch,
+    shown_time,
+)
 from precisionbench.scriptcheck.timed_regions import TimedRegion, by_place
 from precisionbench.scriptcheck.violations import Location
 
+_FETCHES = frozenset({".item()", ".tolist()", ".numpy()", ".cpu()"})
+_EARLIER_SHARE = 0.02  # of a timing; from here on, earlier work in it is a problem
+
 
 def missing_synchronize(context: RuleContext) -> RuleMatch | None:
-    """Detect a clock that was read while the timed work was still pending on the device."""
+    """Detect a clock that was read, or started, while the device still had work to do."""
     early = [region for region in context.regions if region.pending]
-    if not early:
-        return _unsynchronized_in_source(context)
+    if early:
+        locations = tuple(_early_location(group) for group in by_place(early))
+        return RuleMatch(tuple(_early_numbers(early)), locations)
+    return _started_early(context) or _unsynchronized_in_source(context)
+
+
+def _early_numbers(early: list[TimedRegion]) -> Iterator[Number]:
+    yield Number("timings read too early", len(early), "count")
     measured = [region for region in early if region.device_s]
-    numbers = [Number("timings read too early", len(early), "count")]
     if measured:
         worst = min(measured, key=lambda r: r.read_s / (r.device_s or 1))
-        numbers += [
-            Number("read", worst.read_s, "s"),
-            Number("really", worst.device_s or 0, "s"),
-            Number("of the true time", worst.read_s / (worst.device_s or 1), "share"),
-        ]
-    return RuleMatch(tuple(numbers), tuple(_early_location(group) for group in by_place(early)))
+        yield Number("read", worst.read_s, "s")
+        yield Number("device time", worst.device_s or 0, "s")
+        yield Number("read / device time", worst.read_s / (worst.device_s or 1), "share")
+    pending = [region.pending_s for region in early if region.pending_s is not None]
+    if pending:
+        yield Number("work still pending", max(pending), "s")
 
 
 def _early_location(group: list[TimedRegion]) -> Location:
@@ -31,12 +47,37 @@ def _early_location(group: list[TimedRegion]) -> Location:
     error = ""
     if measured:
         read_s, device_s = (sum(getattr(r, n) for r in measured) for n in ("read_s", "device_s"))
-        error = f": {read_s:.4g} s read, {device_s:.4g} s needed ({_percent(read_s, device_s)})"
+        error = f"; {shown_time(read_s)} read, the device needed {shown_time(device_s)}"
+        error += f" ({_percent(read_s, device_s)})"
+    pending_s = max((region.pending_s or 0.0 for region in group), default=0.0)
+    amount = f"{shown_time(pending_s)} of " if pending_s else ""
     return Location(
         group[0].end,
-        f"{_times(group)}, the clock started at line {group[0].start.line} was read with work "
-        f"pending{error}",
+        f"{_times(group)}, the clock started at line {group[0].start.line} was read with "
+        f"{amount}work pending{error}",
     )
+
+
+def _started_early(context: RuleContext) -> RuleMatch | None:
+    """Detect timings that include earlier work, which was pending when the clock was started."""
+    late = [r for r in context.regions if (r.earlier_s or 0.0) > _EARLIER_SHARE * r.read_s]
+    if not late:
+        return None
+    worst = max(late, key=lambda region: region.earlier_s or 0.0)
+    locations = tuple(
+        Location(
+            group[0].start,
+            f"{_times(group)}, the clock was started with "
+            f"{shown_time(max(r.earlier_s or 0.0 for r in group))} of earlier work pending, which "
+            f"the timing read at line {group[0].end.line} includes",
+        )
+        for group in by_place(late)
+    )
+    numbers = (
+        Number("earlier work pending", worst.earlier_s or 0.0, "s"),
+        Number("read", worst.read_s, "s"),
+    )
+    return RuleMatch(numbers, locations)
 
 
 def _percent(read_s: float, device_s: float) -> str:
@@ -49,7 +90,12 @@ def _times(group: list[TimedRegion]) -> str:
 
 
 def _unsynchronized_in_source(context: RuleContext) -> RuleMatch | None:
-    timings = context.static.unsynchronized
+    """Detect timings whose GPU path has no wait, in a run that used no GPU.
+
+    Tensors that the run read in a timing show a wait that the source does not.
+    """
+    fetched = {r.end for r in context.regions if any(w.kind in _FETCHES for w in r.host_work)}
+    timings = [t for t in context.static.unsynchronized if t.end not in fetched]
     if context.gpu_observed or not context.static.uses_cuda or not timings:
         return None
     locations = tuple(

@@ -7,16 +7,17 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from precisionbench.diagnosis.findings import Number
-from precisionbench.scriptcheck.events import Calls
+from precisionbench.scriptcheck.events import Calls, Place
 from precisionbench.scriptcheck.rules.base import Rule, RuleContext, RuleMatch
+from precisionbench.scriptcheck.rules.new_inputs import inputs_by_place
 from precisionbench.scriptcheck.timed_regions import TimedRegion
 from precisionbench.scriptcheck.violations import Location
 
 # A first call counts if it is this much slower than later ones and adds this share of the timing.
 _SLOW_FACTOR = 2.0
 _EXCESS_SHARE = 0.02
-# From this many timings on the same lines on, a script can discard the first.
-_REPEATED = 3
+# From this many warm timings on the same lines on, a script can discard the first.
+_REPEATED = 2
 
 
 @attrs.frozen
@@ -27,48 +28,91 @@ class _FirstCall:
         region: the timed region it is in.
         number: the model's number.
         class_name: the model's class.
+        places: the lines that call it.
         first_s: mean time of the calls with a new input shape.
         later_s: mean time of the other calls; None if there are none.
+        first_count: number of its calls in the region that have a new input shape.
         count: calls of the model in the region.
     """
 
     region: TimedRegion
     number: int
     class_name: str
+    places: frozenset[Place]
     first_s: float
     later_s: float | None
+    first_count: int
     count: int
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the region has no other calls of the model."""
+        return self.first_count == self.count
 
 
 def no_warm_up(context: RuleContext) -> RuleMatch | None:
-    """Detect a timed region that includes the first call of a model, or of a new shape."""
-    cold = [first for region in context.regions for first in _slow_first_calls(context, region)]
+    """Detect a timed region that includes the first call of a model, or of a new shape.
+
+    A first call that is timed apart, beside timings of later calls, may be meant so; and so may one
+    of many single timings that the script need not average. Neither is detected.
+    """
+    other = frozenset(
+        (inputs.number, inputs.start, inputs.end)
+        for inputs in inputs_by_place(context)
+        if inputs.is_new_each_time or inputs.is_compiled_again  # these have rules of their own
+    )
+    cold = [
+        first
+        for region in context.regions
+        for first in _slow_first_calls(context, region, other)
+        if not _may_be_meant(context, first)
+    ]
     if not cold:
         return None
-    confirmed = [first for first in cold if first.later_s and not _is_repeated(context, first)]
+    confirmed = [first for first in cold if first.later_s and not first.is_alone]
+    confirmed += [first for first in cold if first.is_alone and _is_repeated(context, first)]
     worst = max(confirmed or cold, key=lambda one: one.first_s / (one.later_s or one.first_s))
     numbers = [Number("first call", worst.first_s, "s")]
     if worst.later_s:
         numbers.append(Number("later calls", worst.later_s, "s"))
     reason = "" if confirmed else _why_suspected(worst)
-    return RuleMatch(tuple(numbers), tuple(_location(first) for first in cold), reason)
+    return RuleMatch(tuple(numbers), tuple(dict.fromkeys(map(_location, cold))), reason)
+
+
+def _may_be_meant(context: RuleContext, first: _FirstCall) -> bool:
+    if _is_repeated(context, first):
+        return not context.static.claims.averages_all
+    return first.is_alone and any(
+        calls.model == first.number and calls.count > calls.new_shape_count
+        for _, calls, _ in context.timed_calls
+    )
 
 
 def _is_repeated(context: RuleContext, first: _FirstCall) -> bool:
-    """Whether the model is timed so often on these lines that a script can discard the first."""
+    """Whether warm calls are timed so often on these lines that a script can discard the first."""
+
+    def repeats(region: TimedRegion) -> bool:
+        own = [calls for calls in region.calls if calls.model == first.number]
+        is_warm = not any(calls.new_shape_count for calls in own)
+        return is_warm and any(calls.place in first.places for calls in own)
+
     lines = (first.region.start, first.region.end)
-    alike = [r for r in context.regions if (r.start, r.end) == lines and first.number in r.models]
-    return len(alike) >= _REPEATED
+    alike = (r for r in context.regions if (r.start, r.end) == lines)
+    return sum(map(repeats, alike)) >= _REPEATED
 
 
 def _why_suspected(first: _FirstCall) -> str:
     if first.later_s:
-        return "the script times each call, and may leave the first out"
+        return "it is timed apart from later calls, which may be meant"
     return "there is no later call to compare it with"
 
 
-def _slow_first_calls(context: RuleContext, region: TimedRegion) -> Iterator[_FirstCall]:
+def _slow_first_calls(
+    context: RuleContext, region: TimedRegion, other: frozenset[tuple[int, Place, Place]]
+) -> Iterator[_FirstCall]:
     for number in dict.fromkeys(calls.model for calls in region.calls if calls.new_shape_count):
+        if (number, region.start, region.end) in other:
+            continue
         inside = [calls for calls in region.calls if calls.model == number]
         first_count = sum(c.new_shape_count for c in inside)
         first_total_s = sum(c.new_shape_s for c in inside)
@@ -81,7 +125,8 @@ def _slow_first_calls(context: RuleContext, region: TimedRegion) -> Iterator[_Fi
                 continue
         count = sum(calls.count for calls in inside)
         name = context.observations.models[number].class_name
-        yield _FirstCall(region, number, name, first_s, later_s, count)
+        places = frozenset(calls.place for calls in inside)
+        yield _FirstCall(region, number, name, places, first_s, later_s, first_count, count)
 
 
 def _later_s(groups: Iterable[Calls]) -> float | None:
