@@ -50,7 +50,7 @@ def found(cause: str, half, **more):
          "ran the math kernel, because it has a mask and the head size 50 is not a multiple of 8"),
         (fast(*attention("float64", parents=SDPA)), "fused kernels do not take float64"),
         (fast(*attention(parents=("aten::_native_multi_head_attention",))),
-         "because it has a mask or returns its weights"),
+         "because it has a mask; in attention"),
         (fast(efficient()), "ran the memory-efficient kernel, because it has a mask"),
     ],
 )  # fmt: skip
@@ -71,6 +71,13 @@ def test_weights_that_are_returned_are_named_with_the_option_that_leaves_them_ou
 def test_only_attention_in_functions_of_pytorch_can_be_replaced_in_an_experiment(parents, proposed):
     (finding,) = found("attention-fallback", fast(*attention(parents=parents)))
     assert finding.proposed == proposed
+
+
+def test_the_fast_path_of_modules_has_no_fused_kernel_on_a_cpu():
+    native = ("aten::_native_multi_head_attention",)
+    slow = on_a_cpu(*attention("float32", parents=native, time_s=0.1e-3))
+    (finding,) = findings(comparison(slow, CLEAN["half"], gpu=None), "attention-fallback", "eager")
+    assert "set_fastpath_enabled(False)" in finding.remedy
 
 
 def test_attention_on_a_cpu_is_found_from_its_operations():

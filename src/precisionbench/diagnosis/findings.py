@@ -10,6 +10,9 @@ from precisionbench._version import DOCS_URL
 from precisionbench.display import Shown
 from precisionbench.statistics import Interval
 
+# Verdicts of an `Accuracy` with which a row's output is out of tolerance.
+UNSOUND_OUTPUTS = ("inaccurate", "non_finite", "unstable")
+
 
 class FindingStatus(str, Enum):
     """Status of a finding."""
@@ -307,6 +310,7 @@ class DiagnosisData(Shown):
         roofs: by row, the rates that it reaches in each category of its time.
         answers: answers to common questions.
         notes: warnings that qualify the diagnosis.
+        row_labels: the labels of the rows that have one, by row; texts use them.
     """
 
     labels: tuple[Label, ...]
@@ -317,3 +321,4 @@ class DiagnosisData(Shown):
     roofs: dict[str, tuple[RooflinePoint, ...]]
     answers: tuple[Answer, ...]
     notes: tuple[str, ...] = ()
+    row_labels: dict[str, str] = attrs.field(factory=dict)

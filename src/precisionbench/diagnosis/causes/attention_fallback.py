@@ -26,7 +26,8 @@ _ADVICE = {
     "weights": "call the module with need_weights=False, unless the weights are used",
     "written": "use torch.nn.functional.scaled_dot_product_attention in place of the separate "
     "matmuls and softmax",
-    "native": "call the module without a mask and with need_weights=False",
+    "native": "call the module without a mask",
+    "cpu": "call torch.backends.mha.set_fastpath_enabled(False)",
     "math": "pad the head size to a multiple of 8, and use is_causal=True in place of a mask",
     "math on a CPU": "use one head size for query, key and value, and no mask that needs gradients",
     "efficient": "use is_causal=True or no mask (e.g. sequences of one length), or FlexAttention",
@@ -71,7 +72,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
         without(share),
         remedy=_ADVICE[longest.advice],
         reason=f"{some(list(kinds))}; in {layers}",
-        untestable=longest.advice in ("written", "native"),  # calls that cannot be replaced
+        untestable=longest.advice in ("written", "native", "cpu"),  # calls that cannot be replaced
     )
 
 
@@ -89,15 +90,20 @@ def _unfused(evidence: Evidence, on_gpu: bool) -> Iterator[_Attention]:
             yield _Attention(path, "the math kernel", why, advice, _sum_s(math_ones))
         written = _written_out([o for o in operations if o not in math_ones])
         if written:
-            yield _by_hand(path, kinds.get(path, ("", 0)), written)
+            yield _by_hand(path, kinds.get(path, ("", 0)), written, on_gpu)
 
 
-def _by_hand(path: str, layer: tuple[str, int], operations: list[Operation]) -> _Attention:
+def _by_hand(
+    path: str, layer: tuple[str, int], operations: list[Operation], on_gpu: bool
+) -> _Attention:
     kind, outputs = layer
-    if any(_NATIVE in operation.parents for operation in operations):
-        why, advice = "it has a mask or returns its weights", "native"
-    elif kind == "MultiheadAttention" and outputs > 1:
+    is_fast_path = any(_NATIVE in operation.parents for operation in operations)
+    if kind == "MultiheadAttention" and outputs > 1:
         why, advice = "the module returns its weights (need_weights=True)", "weights"
+    elif is_fast_path and on_gpu:
+        why, advice = "it has a mask", "native"
+    elif is_fast_path:
+        why, advice = "the fast path of nn.MultiheadAttention has no fused kernel on a CPU", "cpu"
     else:
         why, advice = "it is written as softmax(Q K^T) V", "written"
     return _Attention(path, "separate matmuls and softmax", why, advice, _sum_s(operations))
