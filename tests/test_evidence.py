@@ -68,6 +68,14 @@ def test_flops_are_counted_for_each_layer():
     assert layers["body"].parameters[0] == Tensor((64, 64), "float32")
 
 
+def test_buffers_and_tensors_that_are_attributes_are_recorded():
+    model = nn.Linear(4, 4)
+    model.register_buffer("codes", torch.zeros(4, 4, dtype=torch.int8))
+    model.scale = torch.ones(4)
+    (layer,) = evidence_of(model, torch.randn(2, 4)).layers
+    assert layer.buffers == (Tensor((4, 4), "int8"), Tensor((4,), "float32"))
+
+
 def test_no_large_library_is_imported_to_profile_a_call():
     """torch would import TorchDynamo and Triton to count FLOPs, and SymPy for tensor subclasses:
     seconds of the user's time."""

@@ -56,6 +56,8 @@ _WITH_GRAPHS = ("reduce-overhead", "max-autotune")
 _LEAST_CALLS, _MOST_CALLS = 4, 20
 _QUIET_CALLS = 2
 _REASONS = 3  # of graph breaks that are kept
+_REASON_LENGTH = 300
+_EXPLANATION = "Explanation:"
 _CACHE_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 _COMPILERS = {"darwin": "clang++", "win32": "cl"}
 
@@ -171,7 +173,7 @@ class Compile(Backend):
         frozen = torch._inductor.config.patch(freezing=self.freezing)
         with gradients_off(self.grad_mode), frozen, _skips() as skips:
             try:
-                calls, late = _called_until_quiet(call)
+                calls, late, settled = _called_until_quiet(call)
             except FOREIGN_ERRORS as exc:
                 raise _explained(exc, call) from exc
         breaks = counters["graph_break"]
@@ -181,7 +183,10 @@ class Compile(Backend):
             "recompilations": late,
             "graph_breaks": sum(breaks.values()),
             "graph_break_reasons": [_first_line(reason) for reason in list(breaks)[:_REASONS]],
+            **_skipped_frames(counters),
             "calls_until_compiled": calls,
+            "still_compiling": not settled,
+            "recompile_reasons": _recompile_reasons(counters["frames"]["total"]) if late else [],
             "cuda_graphs": self._about_graphs(device, counters, skips),
         }
 
@@ -210,8 +215,8 @@ def _own_inductor(mode: str, dynamic: bool | None) -> Callable[..., Any]:
     return own
 
 
-def _called_until_quiet(call: Callable[[], object]) -> tuple[int, int]:
-    """How many calls it took until nothing was compiled, and what was after the first call."""
+def _called_until_quiet(call: Callable[[], object]) -> tuple[int, int, bool]:
+    """How many calls it took, what was compiled after the first, and whether that has ended."""
     call()
     first = last = compilations()
     calls, quiet = 1, 0
@@ -220,7 +225,34 @@ def _called_until_quiet(call: Callable[[], object]) -> tuple[int, int]:
         calls += 1
         quiet = quiet + 1 if compilations() == last else 0
         last = compilations()
-    return calls, last - first
+    return calls, last - first, quiet >= _QUIET_CALLS
+
+
+def _recompile_reasons(frames: int) -> list[str]:
+    """Why TorchDynamo compiled again, in the last frames that it was given."""
+    from torch._dynamo.utils import get_compilation_metrics
+
+    found = (metrics.recompile_reason for metrics in get_compilation_metrics()[-frames:])
+    # torch pads the condition that failed, and adds the line of code and a hint.
+    conditions = (_first_line(reason).partition("  ")[0] for reason in found if reason)
+    return list(dict.fromkeys(conditions))[:_REASONS]
+
+
+def _skipped_frames(counters: Any) -> dict[str, Json]:
+    """Functions that TorchDynamo gave up and left to Python, and why: details of a row.
+
+    A graph break in a loop, or an error that `suppress_errors` hides, skips a whole function. It
+    is not counted as a graph break.
+    """
+    from torch._dynamo.utils import get_compilation_metrics
+
+    frames = counters["frames"]
+    skipped = frames["total"] - frames["ok"]
+    if skipped <= 0:
+        return {"skipped_frames": 0, "skip_reasons": []}
+    failed = [metrics.fail_reason for metrics in get_compilation_metrics()[-frames["total"] :]]
+    reasons = dict.fromkeys(_first_line(text_of(r).replace(":\n", ": ", 1)) for r in failed if r)
+    return {"skipped_frames": skipped, "skip_reasons": list(reasons)[:_REASONS]}
 
 
 def _explained(exc: BaseException, call: Callable[[], object]) -> Exception:
@@ -265,7 +297,10 @@ def _cache_folder_named() -> Iterator[None]:
 
 
 def _first_line(text: object) -> str:
-    return text_of(text).strip().partition("\n")[0]
+    """The first line of a reason, with torch's explanation of it where there is one."""
+    first, _, more = text_of(text).strip().partition("\n")
+    explanation = more.partition(_EXPLANATION)[2].partition("\n")[0].strip()
+    return f"{first}: {explanation}"[:_REASON_LENGTH] if explanation else first
 
 
 def has_toolchain(device: str) -> bool:

@@ -6,7 +6,7 @@ import attrs
 
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Accuracy
-from precisionbench.diagnosis.labels import label_of
+from precisionbench.diagnosis.labels import precision_label_of
 from precisionbench.diagnosis.layers import error_growth, layers_to_keep_in_float32
 from precisionbench.diagnosis.overflows import harmful_overflow
 from precisionbench.diagnosis.remedies import for_inaccurate, for_overflow, keeps_layers
@@ -178,7 +178,7 @@ def _own_error(base: Facts | None) -> float | None:
         return None
     error = _output_error(base)
     is_trusted = error is not None and error <= _MAX_FLOAT32_ERROR
-    return error if is_trusted and label_of(base).verdict != "false" else None
+    return error if is_trusted and precision_label_of(base).verdict != "false" else None
 
 
 def error_bound(dtype: str, own_error: float | None) -> float | None:

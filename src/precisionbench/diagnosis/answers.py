@@ -49,7 +49,7 @@ def answers_of(
     Args:
         rows: facts by row.
         speedups: over the reference.
-        labels: of all rows.
+        labels: of all rows' precisions.
         findings: of all rows.
         ceiling: of half precision.
         precisions: of all rows' outputs.

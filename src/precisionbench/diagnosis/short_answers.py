@@ -58,8 +58,13 @@ def slower_short(rows: Sequence[str], speedups: Mapping[str, Speedup]) -> str:
 
 def _speed_range(values: Sequence[float], names: Sequence[str]) -> str:
     if len(names) == 1:
-        return f"{names[0]} {values[0]:.3g}x"
-    return f"{len(names)} rows, {min(values):.3g}x to {max(values):.3g}x"
+        return f"{names[0]} {_ratio(values[0])}"
+    return f"{len(names)} rows, {_ratio(min(values))} to {_ratio(max(values))}"
+
+
+def _ratio(value: float) -> str:
+    """Three digits, and no exponent for a large one: `4.27x`, `1,390x`."""
+    return f"{float(f'{value:.3g}'):,.10g}x"
 
 
 def _slower(found: Speedup) -> str:

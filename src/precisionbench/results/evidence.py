@@ -12,6 +12,10 @@ import attrs
 
 from precisionbench.display import Shown
 from precisionbench.results.validators import check_shape
+from precisionbench.statistics.periodic import Periodic
+
+# The name of the operation that runs a compiled graph of TorchInductor.
+COMPILED_GRAPH = "CompiledFxGraph"
 
 
 @attrs.frozen(repr=False)
@@ -105,6 +109,7 @@ class Layer(Shown):
         inputs: its input tensors.
         outputs: its output tensors.
         parameters: its own parameters, without those of submodules.
+        buffers: its own buffers and other tensors that are attributes of it.
         calls: number of times that it ran in a call of the model.
         flops: FLOPs of its operations, 2 x multiply-add, without those of submodules; None where
             they were not counted.
@@ -117,6 +122,7 @@ class Layer(Shown):
     parameters: tuple[Tensor, ...]
     calls: int
     flops: float | None = None
+    buffers: tuple[Tensor, ...] = ()
 
 
 @attrs.frozen(repr=False)
@@ -136,6 +142,19 @@ class LayerError(Shown):
     max_abs: float
     nonfinite_count: int
     reference_max_abs: float
+
+
+@attrs.frozen(repr=False)
+class Denormals(Shown):
+    """Denormal values of a module's weights, inputs and outputs.
+
+    Attributes:
+        layer: path of the module in the model.
+        share: the largest share of denormal values in one of these tensors.
+    """
+
+    layer: str
+    share: float
 
 
 @attrs.frozen(repr=False)
@@ -178,8 +197,14 @@ class Evidence(Shown):
         device_allocations: number of allocations from the driver in a call.
         input_zero_share: share of zeros in the largest input; None if it is not floating-point.
         foreign_functions: functions in torch's namespaces that other code has replaced.
+        some_calls: operations that ran in some of the profiled calls only, without shapes; their
+            times are averages over all calls.
+        slow_calls: the period of slow calls; None where no period was found.
+        denormals: modules with denormal values, on a CPU.
         unknown: for each missing item, the reason.
         took_s: seconds that each probe took.
+        compiled_share: share of the profiled time in graphs that TorchInductor compiled; None where
+            nothing of `torch.compile` ran, and in older files.
     """
 
     operations: tuple[Operation, ...] = ()
@@ -197,5 +222,9 @@ class Evidence(Shown):
     device_allocations: float | None = None
     input_zero_share: float | None = None
     foreign_functions: tuple[str, ...] = ()
+    some_calls: tuple[Operation, ...] = ()
+    slow_calls: Periodic | None = None
+    denormals: tuple[Denormals, ...] = ()
     unknown: Mapping[str, str] = attrs.field(factory=dict)
     took_s: Mapping[str, float] = attrs.field(factory=dict)
+    compiled_share: float | None = None
