@@ -166,3 +166,19 @@ def test_the_remedy_fits_the_dtype_and_the_layers_output(largest, dtype, remedy)
     seen = evidence(conv(1e-4, dtype), errors=errors, overflows=(Overflow("a", "mul", dtype, 3),))
     (finding,) = findings(comparison(CLEAN["base"], seen), "overflow")
     assert finding.remedy.partition(" (half")[0] == remedy
+
+
+def test_the_operation_is_one_of_the_first_layer_whose_output_is_infinite():
+    overflows = (Overflow("mask", "add", "float16", 9), Overflow("b.norm", "pow", "float16", 3))
+    errors = (LayerError("mask", 1e-4, 1.0, 0, 1.0), LayerError("b", None, 1.0, 3, 10.0))
+    seen = evidence(conv(1e-4, "float16"), errors=errors, overflows=overflows)
+    (finding,) = findings(comparison(CLEAN["base"], seen), "overflow")
+    assert finding.reason.startswith("first in b.norm, operation pow")
+
+
+def test_a_row_in_bfloat16_is_not_told_to_use_bfloat16():
+    errors = (LayerError("a", None, 1e6, 3, 1e6),)
+    row = {"options": {"dtype": "bfloat16"}}
+    seen = evidence(conv(1e-4, "bfloat16"), errors=errors)
+    (finding,) = findings(comparison(CLEAN["base"], seen, half_row=row), "overflow")
+    assert finding.remedy.startswith("check that layer: its values fit into bfloat16")

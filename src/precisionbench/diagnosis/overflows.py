@@ -25,8 +25,11 @@ def harmful_overflow(facts: Facts) -> Overflow | None:
         facts: of the row.
     """
     found = facts.evidence.overflows
-    nonfinite = any(error.nonfinite_count for error in facts.evidence.errors)
-    return next((one for one in found if nonfinite or _is_harmful(one, facts)), None)
+    infinite = next((one.path for one in facts.evidence.errors if one.nonfinite_count), None)
+    if infinite is not None:
+        within = (one for one in found if f"{one.layer}.".startswith(f"{infinite}."))
+        return next(within, next(iter(found), None))
+    return next((one for one in found if _is_harmful(one, facts)), None)
 
 
 def _is_harmful(overflow: Overflow, facts: Facts) -> bool:

@@ -67,6 +67,7 @@ def _check(inputs: Inputs) -> None:
             f"inputs{nested[0]} is a nested tensor, which has no single shape",
             "give a padded tensor, and nest it in the model's forward",
         )
+    inputs.map(lambda tensor: tensor)  # raises for an object with tensors that cannot be copied
 
 
 def _wrapped(given: Any) -> Inputs | None:

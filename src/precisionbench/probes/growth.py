@@ -16,6 +16,7 @@ from precisionbench.torchtools.timer import Call
 StateBytes = Mapping[str, int]
 _PLACES = re.compile(r"(\[[^\[\]]*\])+$")
 _ARGUMENT = re.compile(r"inputs\[[^\[\]]*\]")
+_COMPILED = "_orig_mod"  # where torch.compile keeps the module that it was given
 _APART = ("_modules", "_parameters", "_buffers")
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
@@ -37,7 +38,8 @@ def state_bytes(call: Call, module: nn.Module | None) -> StateBytes:
     for path, part in module.named_modules() if module is not None else ():
         held = {name: one for name, one in attributes_of(part).items() if name not in _APART}
         held |= dict(part.named_buffers(recurse=False))
-        trees |= {".".join(filter(None, ("model", path, name))): one for name, one in held.items()}
+        places = [place for place in ("model", *path.split(".")) if place not in ("", _COMPILED)]
+        trees |= {".".join((*places, name)): one for name, one in held.items()}
     found: dict[str, int] = {}
     for name, tree in trees.items():
         for path, tensor in walk(tree, name, objects=True):

@@ -9,8 +9,9 @@ from precisionbench.diagnosis.remedies import for_overflow
 from precisionbench.results.dtypes import FLOAT16
 from precisionbench.results.evidence import LayerError, Overflow
 
-# So close to the largest float16, 65504, that its range is the cause.
-_NEAR_THE_END = 2e4
+# So close to the largest number of the dtype that its range is the cause: float16 ends at 65504.
+_NEAR_THE_END = {FLOAT16: 2e4}
+_NEAR_THE_END_OF_FLOAT32 = 1e38  # and of bfloat16
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
@@ -48,6 +49,8 @@ def _within_a_layer(context: CauseContext, overflow: Overflow) -> CauseMatch:
 
 def _in_an_output(context: CauseContext, first: LayerError) -> CauseMatch:
     largest = max(first.reference_max_abs, first.max_abs)
+    dtype = context.label.claim or FLOAT16
+    row, magnitude = context.facts.row, first.reference_max_abs
     return CauseMatch(
         (
             Number("non-finite elements in that layer", first.nonfinite_count, "count"),
@@ -55,9 +58,9 @@ def _in_an_output(context: CauseContext, first: LayerError) -> CauseMatch:
         ),
         proof="counted",
         reason=f"first in {first.path or 'the output'}",
-        remedy=for_overflow(context.facts.row, first.path, FLOAT16, first.reference_max_abs)
-        if largest > _NEAR_THE_END
-        else "check that layer: its values fit into float16, so an intermediate sum or product "
+        remedy=for_overflow(row, first.path, dtype, magnitude)
+        if largest > _NEAR_THE_END.get(dtype, _NEAR_THE_END_OF_FLOAT32)
+        else f"check that layer: its values fit into {dtype}, so an intermediate sum or product "
         "overflows, or it divides by a number that became zero",
     )
 
