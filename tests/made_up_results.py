@@ -119,6 +119,19 @@ def conv(
     return Operation("aten::cudnn_convolution", layer, (x, weight), 1.0, total_s, kernels, parents)
 
 
+def on_a_cpu(
+    name: str, time_s: float, *operands: Tensor, parents: tuple[str, ...] = ()
+) -> Operation:
+    """An operation on a CPU: its own time, and no kernels."""
+    return Operation(name, "", operands, 1.0, time_s, (), parents)
+
+
+def conv_on_a_cpu(time_s: float = 1e-3, dtype: str = "float32") -> Operation:
+    """The same convolution on a CPU."""
+    on_a_gpu = conv(time_s, dtype)
+    return attrs.evolve(on_a_gpu, name="aten::mkldnn_convolution", kernels=())
+
+
 def other(
     name: str, kernel: str, time_s: float, dtypes: tuple[str, ...] = ("float16",), layer: str = "bn"
 ) -> Operation:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from made_up_layers import PLANTED_LAYERS
 from made_up_results import (
     CAST,
     CLEAN,
@@ -18,6 +19,7 @@ from made_up_results import (
     TF32_CONV,
     comparison,
     conv,
+    conv_on_a_cpu,
     evidence,
     findings,
     layer,
@@ -35,10 +37,18 @@ from precisionbench.results import (
     Passes,
     TensorAgreement,
 )
-from precisionbench.results.evidence import Copy, Kernel, LayerError, Operation, Tensor
+from precisionbench.results.evidence import (
+    COMPILED_GRAPH,
+    Copy,
+    Kernel,
+    LayerError,
+    Operation,
+    Tensor,
+)
 from precisionbench.statistics import Interval
 
 HALF_LAYER = layer(dtype="float16")
+NO_PASSES = (Passes(), Passes())
 
 
 def half(*operations, layers=(HALF_LAYER,), **more):
@@ -47,6 +57,27 @@ def half(*operations, layers=(HALF_LAYER,), **more):
 
 def good(time_s: float = 0.2e-3):
     return conv(time_s, "float16", HALF_CONV)
+
+
+def slow_half_on_a_cpu(
+    dtype: str = "float16",
+    flags: tuple[str, ...] | None = ("avx2",),
+    operations: tuple[Operation, ...] = (),
+    times_s: tuple[float, float] = (1e-3, 1.5e-3),
+    noise_floor: float = 0.0025,
+) -> ComparisonData:
+    """A 16-bit row that takes 1.5 times as long as the float32 row, on a CPU with these flags."""
+    operations = operations or (conv_on_a_cpu(1.4e-3, dtype),)
+    row = {"options": {"dtype": dtype}}
+    data = comparison(
+        evidence(conv_on_a_cpu(0.9e-3)),
+        half(*operations),
+        gpu=None,
+        times_s=times_s,
+        half_row=row,
+    )
+    environment = attrs.evolve(data.environment, cpu_flags=flags)
+    return attrs.evolve(data, environment=environment, noise_floor=noise_floor)
 
 
 def throttled() -> ComparisonData:
@@ -70,6 +101,29 @@ def nonfinite(path: str, largest: float):
     seen = min(largest, 65504.0)
     errors = (LayerError(path, None, seen, 12, largest), LayerError("", None, 0.0, 5, largest))
     return half(good(), errors=errors)
+
+
+def compiled(seen, details: dict, passes=NO_PASSES) -> ComparisonData:
+    """A row of `compile` beside eager float32."""
+    row = {
+        "name": "compile",
+        "options": {"dtype": "float32", "memory_format": "contiguous"},
+        "details": {"graphs": 1, "graph_breaks": 0, **details},
+    }
+    return comparison(CLEAN["base"], seen, half_row=row, passes=passes)
+
+
+def in_graph(operation: Operation) -> Operation:
+    return attrs.evolve(operation, parents=(*operation.parents, COMPILED_GRAPH))
+
+
+# What the host takes to launch a call, and the GPU to compute it.
+SHORT = Passes(device_s=(0.01e-3,) * 5, enqueue_s=(0.05e-3,) * 5)
+SHORTER = Passes(device_s=(0.01e-3,) * 5, enqueue_s=(0.02e-3,) * 5)
+
+
+def with_flags(flags: dict) -> ComparisonData:
+    return comparison(CLEAN["base"], CLEAN["half"], half_row={"flags": flags})
 
 
 # For each cause a comparison in which it is, and the row in which it must be found.
@@ -189,11 +243,35 @@ PLANTED = {
         "eager",
     ),
     "overflow": (comparison(CLEAN["base"], nonfinite("conv", 1e6)), "half"),
-    "half-on-a-cpu": (
-        comparison(evidence(conv()), half(good()), gpu=None, times_s=(1e-3, 1.5e-3)),
+    "half-on-a-cpu": (slow_half_on_a_cpu(), "half"),
+    "graph-breaks": (
+        compiled(
+            evidence(in_graph(conv(0.2e-3)), other("aten::mul", CAST, 0.1e-3, ("float32",))),
+            {"graphs": 2, "graph_breaks": 1, "graph_break_reasons": ["Failed to trace print"]},
+        ),
+        "half",
+    ),
+    "recompilation": (
+        compiled(
+            evidence(in_graph(conv(0.2e-3))),
+            {"recompilations": 19, "calls_until_compiled": 20, "still_compiling": True},
+        ),
+        "half",
+    ),
+    "short-compiled-calls": (
+        compiled(evidence(in_graph(conv(0.01e-3))), {}, (SHORTER, SHORT)),
+        "half",
+    ),
+    "torch-settings": (with_flags({"cudnn.deterministic": True}), "half"),
+    "wider-dtype": (
+        comparison(
+            CLEAN["base"],
+            half(good(), other("aten::mul", CAST, 0.1e-3, ("float16", "float32"))),
+        ),
         "half",
     ),
 }
+PLANTED |= PLANTED_LAYERS
 
 
 @pytest.mark.parametrize("cause", PLANTED)
@@ -204,6 +282,20 @@ def test_a_planted_cause_is_named(cause):
     assert finding.status is not FindingStatus.RULED_OUT
     assert finding.remedy
     assert finding.evidence
+
+
+@pytest.mark.parametrize(
+    ("dtype", "flags", "reason", "remedy"),
+    [
+        ("bfloat16", ("avx2", "avx512f"), "none of the flags avx512_bf16", "stay in float32"),
+        ("float16", ("avx512_bf16",), "avx512_fp16", "use bfloat16, for which this CPU has"),
+        ("float16", None, "the CPU's flags were not recorded", "stay in float32"),
+    ],
+)
+def test_slow_half_on_a_cpu_is_explained_by_its_flags(dtype, flags, reason, remedy):
+    (finding,) = findings(slow_half_on_a_cpu(dtype, flags), "half-on-a-cpu")
+    assert reason in finding.reason
+    assert remedy in finding.remedy
 
 
 def test_every_cause_is_planted_here():
@@ -249,6 +341,7 @@ def test_without_evidence_no_finding_needs_evidence(cause):
     seen_otherwise = {
         *("waits-inside", "launch-bound", "throttled", "no-fast-half"),
         *("tensorrt-defaults", "half-on-a-cpu"),
+        *("recompilation", "short-compiled-calls"),
     }
     assert bool(findings(bare, cause)) == (cause in seen_otherwise)
 
@@ -304,7 +397,27 @@ def test_without_evidence_no_finding_needs_evidence(cause):
                 half(good(), other("aten::copy_", CAST, 0.1e-3, ("float16", "float32"))),
             ),
         ),
-        ("half-on-a-cpu", comparison(evidence(conv()), half(good()), gpu=None)),
+        ("half-on-a-cpu", slow_half_on_a_cpu(times_s=(1e-3, 0.5e-3))),
+        ("half-on-a-cpu", slow_half_on_a_cpu(noise_floor=0.0)),  # inconclusive
+        ("half-on-a-cpu", slow_half_on_a_cpu("bfloat16", ("avx512_bf16",))),
+        ("half-on-a-cpu", slow_half_on_a_cpu("bfloat16", ("asimd", "bf16"))),
+        ("half-on-a-cpu", slow_half_on_a_cpu(flags=("amx_fp16",))),
+        ("half-on-a-cpu", slow_half_on_a_cpu(flags=("asimdhp",))),
+        # a false label, a look-up without arithmetic, and matrix work that became faster
+        ("half-on-a-cpu", slow_half_on_a_cpu(operations=(conv_on_a_cpu(1.4e-3),))),
+        (
+            "half-on-a-cpu",
+            slow_half_on_a_cpu(operations=(Operation("aten::embedding", "", (), 1.0, 1.4e-3),)),
+        ),
+        (
+            "half-on-a-cpu",
+            slow_half_on_a_cpu(
+                operations=(
+                    conv_on_a_cpu(0.5e-3, "float16"),
+                    Operation("aten::index", "", (), 1.0, 0.9e-3),
+                )
+            ),
+        ),
         # detections: how many there are depends on the data
         (
             "wrong-batch",

@@ -53,6 +53,7 @@ def test_everything_is_compiled_before_the_first_call(cnn, images, grad_mode, tm
     assert [error.path for error in found.errors] == [""]
     assert found.errors[0].relative_l2 < 1e-5
     assert found.operations
+    assert found.compiled_share > 0.95
 
 
 @needs_compiler
@@ -169,6 +170,26 @@ class Broken(nn.Module):
         return x * 2
 
 
+class BreakInLoop(nn.Module):
+    """TorchDynamo gives up such a function as a whole: it compiles nothing, and counts no break."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(3):
+            x = torch.sin(x)
+            if x.sum().item() > 1e9:
+                x = x / 2
+        return x
+
+
+@needs_compiler
+@slow
+def test_a_function_that_was_skipped_is_recorded_with_the_reason(images):
+    with opened(BreakInLoop(), images, "compile") as session:
+        details = session.opening.details
+    assert (details["graphs"], details["graph_breaks"], details["skipped_frames"]) == (0, 0, 1)
+    assert details["skip_reasons"][0]
+
+
 @needs_compiler
 @slow
 def test_graph_breaks_are_recorded_and_refused_by_fullgraph(images):
@@ -176,6 +197,8 @@ def test_graph_breaks_are_recorded_and_refused_by_fullgraph(images):
         details = session.opening.details
     assert (details["graphs"], details["graph_breaks"]) == (2, 1)
     assert details["graph_break_reasons"]
+    assert not details["still_compiling"]
+    assert details["recompile_reasons"] == []
     with pytest.raises(PreparationError, match="torch.compile failed") as caught:
         opened(Broken(), images, "compile:fullgraph=true").__enter__()
     assert caught.value.__cause__ is not None

@@ -31,7 +31,7 @@ from precisionbench.doctor.examine import Examination
 from precisionbench.results import Interval
 from precisionbench.results.claims import Claims
 from precisionbench.results.conditions import CpuUse, RoundConditions
-from precisionbench.results.evidence import Copy
+from precisionbench.results.evidence import Copy, Overflow
 from precisionbench.results.json_format import unstructured
 from precisionbench.results.progress import Progress
 from precisionbench.scriptcheck.check import Check
@@ -59,7 +59,11 @@ def results() -> tuple[Any, ...]:
     found = resnet()
     experiments = ExperimentResult("channels-last", "layout-conversions", "half", None, "no memory")
     row = found.results[0]
-    profile = attrs.evolve(row.evidence, copies=(Copy("HtoD", "pageable", 1.0, 1e-5, 4096.0),))
+    profile = attrs.evolve(
+        row.evidence,
+        copies=(Copy("HtoD", "pageable", 1.0, 1e-5, 4096.0),),
+        overflows=(Overflow("norm", "pow", "float16", 3, 0.9),),
+    )
     made = attrs.evolve(row, evidence=profile, claims=Claims("float16", framework="PyTorch eager"))
     return (
         found,

@@ -127,3 +127,19 @@ def test_everything_about_a_cpu_is_captured():
     assert captured.gpu is None
     assert captured.cpu
     assert captured.platform.split()[0] in ("Linux", "Darwin", "Windows")
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "flags"),
+    [
+        (
+            "processor\t: 0\nflags\t\t: fpu sse2 avx2 avx512_bf16 amx_bf16 fma\n\nprocessor\t: 1\n",
+            ("amx_bf16", "avx2", "avx512_bf16", "fma"),
+        ),
+        ("Features\t: fp asimd asimdhp fphp bf16\n", ("asimd", "asimdhp", "bf16", "fphp")),
+        ("isa\t: rv64imafdc\n", None),
+        ("", None),
+    ],
+)
+def test_flags_of_a_cpu_are_those_of_its_vector_and_matrix_instructions(cpuinfo, flags):
+    assert environment.cpu_flags(cpuinfo) == flags

@@ -12,6 +12,7 @@ from precisionbench.diagnosis.accuracy import accuracy_of
 from precisionbench.diagnosis.answers import answers_of
 from precisionbench.diagnosis.causes import CAUSES, CauseContext
 from precisionbench.diagnosis.ceiling import ceiling_of
+from precisionbench.diagnosis.engine_label import DETAIL
 from precisionbench.diagnosis.experiments import measured_beside, with_experiments
 from precisionbench.diagnosis.facts import Facts, facts_of_rows
 from precisionbench.diagnosis.findings import (
@@ -22,7 +23,7 @@ from precisionbench.diagnosis.findings import (
     Label,
     LayerPair,
 )
-from precisionbench.diagnosis.labels import label_of
+from precisionbench.diagnosis.labels import label_of, precision_label_of
 from precisionbench.diagnosis.layers import layer_pairs
 from precisionbench.diagnosis.roofline import roofline_points
 from precisionbench.diagnosis.row_labels import renamed, renamed_facts, row_labels_of
@@ -56,6 +57,7 @@ def diagnosis_of(
     findings = tuple(one for one in tested if not _is_premature(one, found.get(one.row)))
     ceiling = ceiling_of(list(rows.values()), found)
     precisions = tuple(accuracy_of(facts, base) for facts in rows.values())
+    ran = tuple(precision_label_of(facts) for facts in rows.values())
     names = row_labels_of(data)
     shown = renamed_facts(rows, names)
     return DiagnosisData(
@@ -68,7 +70,7 @@ def diagnosis_of(
         answers=answers_of(
             shown,
             {names.get(name, name): one for name, one in found.items()},
-            renamed(labels.values(), names),
+            renamed(ran, names),
             renamed(findings, names),
             attrs.evolve(ceiling, row=names.get(ceiling.row, ceiling.row)),
             renamed(precisions, names),
@@ -154,6 +156,7 @@ def _notes(rows: Sequence[Facts], experiments: Sequence[ExperimentResult]) -> It
                 f"{facts.row.backend}: a call took {ratio:.1f}x its latency under the profiler, so "
                 "the times of its layers are approximate"
             )
+        yield from _compiled_by_itself(facts)
     covered = [facts.counted_share for facts in rows if facts.counted_share is not None]
     if covered and min(covered) < _MIN_COUNTED_SHARE:
         yield (
@@ -164,6 +167,16 @@ def _notes(rows: Sequence[Facts], experiments: Sequence[ExperimentResult]) -> It
         if result.speedup is None:
             name, why = result.experiment, result.failure
             yield f"{result.row}: experiment {name} not run ({why})"
+
+
+def _compiled_by_itself(facts: Facts) -> Iterable[str]:
+    """The note on a model that calls `torch.compile`, in a row of a backend that does not."""
+    share = facts.evidence.compiled_share or 0.0
+    if "graphs" not in facts.row.details and share > DETAIL:
+        yield (
+            f"{facts.row.backend}: {share:.0%} of the profiled time is in graphs that the model "
+            "compiles by itself (torch.compile)"
+        )
 
 
 # Above this ratio the overhead of the profiler distorts the times of layers.

@@ -49,7 +49,7 @@ class Finding(Shown):
         factor: speed-up of the row without the cause, with its interval; None where it is not
             known. Estimated while the cause is suspected, measured where it is confirmed.
         evidence: figures that support it.
-        remedy: how to fix it, in a sentence.
+        remedy: how to fix it, in a sentence; empty where an experiment ruled the cause out.
         experiment: the experiment that confirmed it or ruled it out; empty without one.
         reason: the reason for its status.
         proposed: the experiment that could confirm it; empty where there is none.
@@ -133,15 +133,18 @@ class Indicator(Shown):
 
 @attrs.frozen(repr=False)
 class Label(Shown):
-    """Whether a row ran in the precision that it claims.
+    """Whether a row ran in the precision that it claims, and by the engine that it claims.
 
     Attributes:
         row: the row.
         claim: the precision that the row claims; empty where it claims none.
-        verdict: `true`, `false`, `partly` (part of the work ran in another precision) or
-            `unknown`.
-        ran: the precision that it ran in, in words; empty where it is not known.
-        witnesses: indicators of the precision.
+        verdict: `true`, `false`, `partly` (part of the work ran in another precision or without
+            the engine) or `unknown`.
+        ran: the precision that it ran in, or how it ran, in words; empty where it is not known.
+        witnesses: indicators of the precision and the engine.
+        engine: the engine, or the feature of it, that the row claims and that did not run it,
+            completely or in part; empty where none was found missing.
+        reason: why the precision is not known, for the verdict `unknown`; empty otherwise.
     """
 
     row: str
@@ -149,6 +152,8 @@ class Label(Shown):
     verdict: str
     ran: str
     witnesses: tuple[Indicator, ...]
+    engine: str = ""
+    reason: str = ""
 
     @property
     def is_wrong(self) -> bool:
@@ -159,13 +164,13 @@ class Label(Shown):
     def sentence(self) -> str:
         """The label's verdict as a sentence."""
         against = "; ".join(w.says for w in self.witnesses if w.against)
+        labelled = self.engine or self.claim
         if self.verdict == "false":
-            return f"{self.row} is labelled {self.claim} but ran {self.ran}: {against}"
+            return f"{self.row} is labelled {labelled} but ran {self.ran}: {against}"
         if self.verdict == "partly":
-            return f"{self.row} is labelled {self.claim} but ran partly {self.ran}: {against}"
-        return (
-            f"{self.row}: label {self.claim} not verified, because the precision was not recorded"
-        )
+            return f"{self.row} is labelled {labelled} but ran partly {self.ran}: {against}"
+        reason = self.reason or "the precision was not recorded"
+        return f"{self.row}: label {self.claim} not verified, because {reason}"
 
 
 @attrs.frozen(repr=False)
@@ -237,6 +242,7 @@ class Accuracy(Shown):
         keep: layers to keep in float32, where the output is inaccurate.
         keep_s: estimated seconds per call that this would add.
         top1: share of items with the reference's top-1 class; None where it has no meaning.
+        remedy: what makes the output more accurate, as far as this row can take it; may be empty.
     """
 
     row: str
@@ -248,6 +254,7 @@ class Accuracy(Shown):
     keep: tuple[str, ...] = ()
     keep_s: float = 0.0
     top1: float | None = None
+    remedy: str = ""
 
 
 @attrs.frozen(repr=False)

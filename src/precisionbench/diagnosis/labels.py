@@ -1,11 +1,13 @@
-"""Whether a row ran in the precision that its backend claims, by several indicators."""
+"""Whether a row ran as its backend claims: its precision, by several indicators, and engine."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from precisionbench.diagnosis.engine_label import DETAIL, MOST, with_engine
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Indicator, Label
+from precisionbench.diagnosis.operands import PACKED
 from precisionbench.results.dtypes import (
     BFLOAT16,
     FLOAT16,
@@ -20,10 +22,6 @@ from precisionbench.results.earlier_claims import claims_of
 HALF = (FLOAT16, BFLOAT16)
 # Names of the devices' peak rates.
 RATES = {LONG_NAMES[rate]: rate for rate in MATMUL_PRECISIONS}
-# Below this share of GEMM/conv time another precision is that of a first or last layer only.
-_DETAIL = 0.05
-# From this share on the label is false, not partly true.
-_MOST = 0.5
 # Boards differ in clocks, and some peaks are rounded.
 BEYOND = 1.2
 # The indicator that can only contradict the claimed precision.
@@ -31,7 +29,19 @@ RATE = "rate"
 
 
 def label_of(facts: Facts) -> Label:
-    """Check the precision that a row's backend claims.
+    """Check the precision and the engine that a row's backend claims.
+
+    Args:
+        facts: of the row.
+
+    Returns:
+        The claim, the verdict, and each indicator.
+    """
+    return with_engine(precision_label_of(facts), facts)
+
+
+def precision_label_of(facts: Facts) -> Label:
+    """Check the precision that a row's backend claims, whichever engine ran it.
 
     Args:
         facts: of the row.
@@ -44,15 +54,31 @@ def label_of(facts: Facts) -> Label:
     ran = _ran(facts)
     wrong = _wrong_share(facts, claim)
     impossible = any(one.against and one.name == RATE for one in indicators)
+    reason = ""
     if not claim or (wrong is None and not impossible):
-        verdict = "unknown"
-    elif impossible or (wrong or 0.0) >= _MOST:
+        verdict, reason = "unknown", _why_unknown(facts, claim)
+    elif impossible or (wrong or 0.0) >= MOST:
         verdict = "false"
     else:
-        verdict = "partly" if (wrong or 0.0) > _DETAIL else "true"
+        verdict = "partly" if (wrong or 0.0) > DETAIL else "true"
     if not ran and verdict in ("false", "partly"):
         ran = "in another precision"
-    return Label(facts.row.backend, claim, verdict, ran, indicators)
+    return Label(facts.row.backend, claim, verdict, ran, indicators, reason=reason)
+
+
+def _why_unknown(facts: Facts, claim: str) -> str:
+    """Why the precision is not known, for a label that could not be checked."""
+    if not claim:
+        return "the row claims no precision"
+    if facts.row.evidence is None:
+        return "the row was not profiled"
+    if "profile" in facts.evidence.unknown:
+        return f"the profile failed: {facts.evidence.unknown['profile']}"
+    if not facts.evidence.operations:
+        return "the profile recorded no operations"
+    if not facts.work:
+        return "the profile recorded no matrix operation (matmul, convolution, attention)"
+    return "neither operands nor kernel names show the precision of most GEMM/conv time"
 
 
 def _wrong_share(facts: Facts, claim: str) -> float | None:
@@ -60,37 +86,46 @@ def _wrong_share(facts: Facts, claim: str) -> float | None:
     if not facts.work or not claim:
         return None
     if claim == FLOAT32:
-        wrong = facts.matrix_share_of(*HALF) + facts.kernel_share_of(TF32)
+        wrong = 1 - facts.matrix_share_of(FLOAT32) + facts.kernel_share_of(TF32)
         return min(1.0, wrong) if _dtypes_are_known(facts) else None
     if claim == TF32:  # a permission: many kernels have no such form
-        return facts.matrix_share_of(*HALF) if _dtypes_are_known(facts) else None
+        return 1 - facts.matrix_share_of(FLOAT32) if _dtypes_are_known(facts) else None
     if claim != INT8 and _dtypes_are_known(facts):  # operands of INT8 kernels can be floats
         return 1 - facts.matrix_share_of(claim)
     others = {FLOAT32, TF32, FLOAT16, BFLOAT16, INT8} - {claim}
     known = facts.kernel_share_of(claim, *others)
-    return facts.kernel_share_of(*others) if known >= _MOST else None
+    return facts.kernel_share_of(*others) if known >= MOST else _wrong_operands(facts, claim)
+
+
+def _wrong_operands(facts: Facts, claim: str) -> float | None:
+    """For a claim of int8 without kernels: the share of operands of other dtypes, on a CPU."""
+    has_kernels = any(work.operation.kernels for work in facts.work)
+    if claim != INT8 or has_kernels or not _dtypes_are_known(facts):
+        return None
+    return 1 - facts.matrix_share_of(INT8, PACKED)
 
 
 def _dtypes_are_known(facts: Facts) -> bool:
     """Whether most of the GEMM/conv time is in operations whose operands are known."""
     total_s = sum(work.time_s for work in facts.work)
     known_s = sum(work.time_s for work in facts.work if work.dtype)
-    return total_s > 0 and known_s >= _MOST * total_s
+    return total_s > 0 and known_s >= MOST * total_s
 
 
 def _ran(facts: Facts) -> str:
     """The precision that most of its GEMM/conv work ran in, as text."""
     shares = {
-        "in float16": facts.matrix_share_of(FLOAT16),
-        "in bfloat16": facts.matrix_share_of(BFLOAT16),
-        "in TF32": facts.matrix_share_of(FLOAT32) * facts.kernel_share_of(TF32),
-        "in mixed precision": facts.matrix_share_of("mixed"),
-        "in int8": facts.matrix_share_of("int8"),
-        "in float64": facts.matrix_share_of("float64"),
+        _in(dtype): facts.matrix_share_of(dtype)
+        for dtype in sorted({work.dtype for work in facts.work if work.dtype})
     }
+    shares["in TF32"] = facts.matrix_share_of(FLOAT32) * facts.kernel_share_of(TF32)
     shares["in float32"] = facts.matrix_share_of(FLOAT32) - shares["in TF32"]
     most = max(shares, key=lambda name: shares[name])
-    return most if shares[most] > _DETAIL else ""
+    return most if shares[most] > DETAIL else ""
+
+
+def _in(dtype: str) -> str:
+    return "in mixed precision" if dtype == "mixed" else f"in {dtype}"
 
 
 def _indicators(facts: Facts, claim: str) -> Iterator[Indicator]:
@@ -110,16 +145,16 @@ def _operands(facts: Facts, claim: str) -> Iterator[Indicator]:
     says = f"{right:.0%} of GEMM/conv time has {stored} operands"
     if others:
         says += f", the rest {' and '.join(others)}"
-    yield Indicator("operands", says, right < 1 - _DETAIL)
+    yield Indicator("operands", says, right < 1 - DETAIL)
 
 
 def _kernels(facts: Facts, claim: str) -> Iterator[Indicator]:
     known = {d: facts.kernel_share_of(d) for d in (FLOAT32, TF32, FLOAT16, BFLOAT16, INT8)}
-    found = ", ".join(f"{share:.0%} {name}" for name, share in known.items() if share > _DETAIL)
+    found = ", ".join(f"{share:.0%} {name}" for name, share in known.items() if share > DETAIL)
     if found:
         allowed = (FLOAT32, TF32) if claim == TF32 else (claim,)
         wrong = sum(share for name, share in known.items() if name not in allowed)
-        yield Indicator("kernels", f"GEMM/conv kernels are {found} by name", wrong > _DETAIL)
+        yield Indicator("kernels", f"GEMM/conv kernels are {found} by name", wrong > DETAIL)
 
 
 def _rate(facts: Facts, claim: str) -> Iterator[Indicator]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 import attrs
@@ -26,6 +27,7 @@ MATRIX, LAYOUT, CAST, COPY, NORM, POINTWISE, REDUCTION, OTHER = (
     "other",
 )
 _WRAPPER = "(calls others)"
+_NO_KERNEL = KernelClass(UNKNOWN, UNKNOWN, UNKNOWN)
 # Categories with little arithmetic, whose time is bound by memory bandwidth.
 MEMORY_BOUND = (LAYOUT, CAST, COPY, NORM, POINTWISE, REDUCTION)
 _CATEGORY_OF_KIND = {
@@ -37,30 +39,42 @@ _CATEGORY_OF_KIND = {
     "reduction": REDUCTION,
     "pointwise": POINTWISE,
 }
-# Names of torch's operations, without `aten::`, by what they begin or end with.
-CONVOLUTIONS = ("convolution", "conv_depthwise", "conv2d", "conv3d", "conv1d")
-_PRODUCTS = (
-    "mm",
-    "addmm",
-    "bmm",
-    "baddbmm",
-    "addbmm",
-    "mv",
-    "addmv",
-    "dot",
-    "linear",
-    "_scaled_mm",
+# Names of operations without their namespace: convolutions (no conversions), words of which one
+# makes the name that of a product, and how names of fused operations begin.
+CONVOLUTION = re.compile(r"conv(?!er)")
+_PRODUCTS = frozenset(
+    [
+        "mm",
+        "addmm",
+        "bmm",
+        "baddbmm",
+        "addbmm",
+        "mv",
+        "addmv",
+        "dot",
+        "vdot",
+        "matmul",
+        "linear",
+        "qlinear",
+        "gemm",
+    ]
 )
 _FUSED = (
     "_scaled_dot_product",
+    "scaled_dot_product",
     "_flash_attention",
     "_efficient_attention",
     "_cudnn_rnn",
     "mkldnn_rnn_layer",
     "_cudnn_attention",
+    "quantized_lstm",
+    "quantized_gru",
+    "quantized_rnn",
 )
-_COPIES = ("copy_", "_to_copy", "clone", "contiguous", "cat", "stack", "_foreach_copy_")
-_NORMS = ("batch_norm", "layer_norm", "group_norm", "rms_norm", "instance_norm")
+# Kernels of TorchInductor are named after all operations that they replace.
+_COMPILED = ("triton_", "cpp_fused")
+COPIES = ("copy_", "_to_copy", "clone", "contiguous", "cat", "stack", "_foreach_copy_")
+NORMS = ("batch_norm", "layer_norm", "group_norm", "rms_norm", "instance_norm")
 _REDUCTIONS = ("pool", "sum", "mean", "amax", "amin", "softmax", "argmax", "norm", "var", "std")
 BYTES = {
     "float64": 8,
@@ -102,19 +116,42 @@ def parts_of(evidence: Evidence) -> tuple[Part, ...]:
 def own_operations(evidence: Evidence) -> Iterator[Operation]:
     """All operations; one that only calls others gets a name of its own.
 
-    On a CPU the time of such an operation is overhead and not the work of its kind.
+    On a CPU the time of such an operation is overhead and not the work of its kind. An operation
+    that calls others does the work of its kind by itself if none of them is of that kind:
+    `aten::addmm` copies its result into place, and `aten::linear` calls `aten::addmm`.
     """
-    wrappers = {name for operation in evidence.operations for name in operation.parents}
+    inner = _categories_inside(evidence.operations)
     for operation in evidence.operations:
-        wraps = not operation.kernels and operation.name in wrappers
-        yield attrs.evolve(operation, name=_WRAPPER) if wraps else operation
+        called = inner.get((operation.name, *operation.parents))
+        wraps = called is not None and not operation.kernels
+        if wraps and not _works_itself(_category(operation), called or set()):
+            yield attrs.evolve(operation, name=_WRAPPER)
+        else:
+            yield operation
+
+
+def _categories_inside(operations: Iterable[Operation]) -> dict[tuple[str, ...], set[str]]:
+    """The categories of all operations in each operation, by its name and those around it."""
+    found: dict[tuple[str, ...], set[str]] = {}
+    for operation in operations:
+        category = _category(operation)
+        for depth in range(len(operation.parents)):
+            found.setdefault(operation.parents[depth:], set()).add(category)
+    return found
+
+
+def _works_itself(category: str, called: set[str]) -> bool:
+    return category in (MATRIX, NORM, REDUCTION) and not called & {category, MATRIX}
+
+
+def _category(operation: Operation) -> str:
+    return category(operation, _NO_KERNEL)
 
 
 def parts_of_operation(operation: Operation) -> Iterator[Part]:
     """Every kernel of an operation with its category; on a CPU the operation."""
     if not operation.kernels:
-        nothing = KernelClass(UNKNOWN, UNKNOWN, UNKNOWN)
-        yield Part(operation, "", category(operation, nothing), operation.time_s, nothing)
+        yield Part(operation, "", _category(operation), operation.time_s, _NO_KERNEL)
     for kernel in operation.kernels:
         found = classify(kernel.name)
         yield Part(operation, kernel.name, category(operation, found), kernel.time_s, found)
@@ -136,9 +173,9 @@ def category(operation: Operation, kernel: KernelClass) -> str:
         # Pointwise kernels, copies and reductions of a matrix operation prepare its operands.
         moves = kernel.kind in ("pointwise", "copy", "reduction")
         return _CATEGORY_OF_KIND[kernel.kind] if moves else MATRIX
-    if name in _COPIES:
+    if name in COPIES:
         return CAST if is_cast(operation) else COPY
-    if any(word in name for word in _NORMS):
+    if any(word in name for word in NORMS):
         return NORM
     if kernel.kind in _CATEGORY_OF_KIND:
         return _CATEGORY_OF_KIND[kernel.kind]
@@ -150,9 +187,14 @@ def category(operation: Operation, kernel: KernelClass) -> str:
 def is_matrix(operation: Operation) -> bool:
     """Whether it is a matrix operation: matmul, convolution, attention or a recurrent layer."""
     name = operation.short_name
-    return (
-        name in _PRODUCTS or any(word in name for word in CONVOLUTIONS) or name.startswith(_FUSED)
-    )
+    if name.startswith(_FUSED) or is_convolution(operation):
+        return True
+    return not name.startswith(_COMPILED) and not _PRODUCTS.isdisjoint(name.split("_"))
+
+
+def is_convolution(operation: Operation) -> bool:
+    """Whether it is a convolution, by its name."""
+    return bool(CONVOLUTION.search(operation.short_name))
 
 
 def is_cast(operation: Operation) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from precisionbench.diagnosis.facts import facts_of
-from precisionbench.diagnosis.labels import label_of
+from precisionbench.diagnosis.labels import precision_label_of
 from precisionbench.diagnosis.models import input_of, variant_of
 from precisionbench.published import Record
 from precisionbench.published.record import METRICS
@@ -269,7 +269,7 @@ def conditions_of(data: ComparisonData, row: BackendResult) -> Conditions:
     """
     gpu, workload = data.environment.gpu, data.workload
     device = device_of(gpu) if gpu else None
-    label, claims = label_of(facts_of(data, row)), claims_of(row)
+    label, claims = precision_label_of(facts_of(data, row)), claims_of(row)
     return Conditions(
         device=device.id if device else gpu.name if gpu else data.environment.cpu,
         model=workload.model,

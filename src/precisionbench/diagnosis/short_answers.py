@@ -167,7 +167,9 @@ def accuracy_short(precisions: Sequence[Accuracy]) -> str:
     fine = sum(one.verdict == "fine" for one in precisions)
     unknown = [one.row for one in precisions if one.verdict == "unknown"]
     texts = [
-        f"{one.row}: {one.reason}" for one in precisions if one.verdict not in ("fine", "unknown")
+        f"{one.row}: {one.reason}" + f" ({one.remedy})" * bool(one.remedy)
+        for one in precisions
+        if one.verdict not in ("fine", "unknown")
     ]
     texts += [f"not known: {some(unknown)}"] * bool(unknown)
     texts += [f"within tolerance{_in_rows(fine, len(precisions))}"] * bool(fine)

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from precisionbench.diagnosis.kernels import CUDA_CORE, MATRIX_KINDS, UNKNOWN, classify
+from precisionbench.diagnosis.operands import operand_dtypes
 from precisionbench.diagnosis.parts import (
-    CONVOLUTIONS,
     MATRIX,
+    is_convolution,
     is_matrix,
     own_operations,
     parts_of_operation,
@@ -52,7 +53,7 @@ class MatrixWork:
     @property
     def dtype(self) -> str:
         """Dtype of its operands; `mixed` where they differ, empty where it is not known."""
-        dtypes = {t.dtype for t in self.operation.inputs if "float" in t.dtype or t.dtype == "int8"}
+        dtypes = operand_dtypes(self.operation)
         if dtypes:
             return dtypes.pop() if len(dtypes) == 1 else "mixed"
         named = {classify(kernel.name).dtype for kernel in self.operation.kernels} - {UNKNOWN}
@@ -155,9 +156,8 @@ def _convolution_weight(operation: Operation) -> float:
 
 def _convolved(operation: Operation) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The shapes of a convolution's input and weight; empty for other operations."""
-    name = operation.short_name
     shapes = [tensor.shape for tensor in operation.inputs]
-    if not any(word in name for word in CONVOLUTIONS):
+    if not is_convolution(operation):
         return (), ()
     return next(((a, b) for a, b in _pairs(shapes) if len(a) == len(b) >= 3), ((), ()))
 
@@ -200,11 +200,19 @@ def _pairs(shapes: list[tuple[int, ...]]) -> Iterator[tuple[tuple[int, ...], tup
             yield first, second
 
 
+def matmul_sizes(operation: Operation) -> tuple[int, int, int] | None:
+    """Rows, inner size and columns of a matmul, from its shapes; None for other operations."""
+    first, second = _multiplied(operation)
+    if operation.short_name not in _MATMULS or not second or first[-1] != second[-2]:
+        return None
+    return first[-2], first[-1], second[-1]
+
+
 def known_flops(operation: Operation) -> float | None:
     """FLOPs of a call of matmuls and attention, from their shapes; None for other operations."""
     name = operation.short_name
     shapes = [t.shape for t in operation.inputs]
-    if name in ("mm", "addmm", "bmm", "baddbmm"):
+    if name in _MATMULS:
         first, second = _multiplied(operation)
         if second and len(first) == len(second):
             return operation.count * 2.0 * math.prod(first) * second[-1]
@@ -216,4 +224,5 @@ def known_flops(operation: Operation) -> float | None:
     return None
 
 
+_MATMULS = ("mm", "addmm", "bmm", "baddbmm")
 _ATTENTION = ("_scaled_dot_product", "_flash_attention", "_efficient_attention", "_cudnn_attention")

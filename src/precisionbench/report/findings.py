@@ -89,11 +89,11 @@ def paragraphs(findings: Iterable[Finding]) -> Iterator[list[str]]:
     """
     for group in by_cause(findings):
         first = group[0]
-        remedies = dict.fromkeys(one.remedy for one in group)
+        remedies = dict.fromkeys(one.remedy for one in group if one.remedy)
         yield [
             f"{first.title[:1].upper()}{first.title[1:]}",
             *_row_texts(group),
-            f"Remedy: {'; '.join(remedies)}",
+            *([f"Remedy: {'; '.join(remedies)}"] if remedies else []),
             f"See {first.link}",
         ]
 

@@ -18,6 +18,8 @@ from precisionbench.display import Records
 from precisionbench.errors import ResultFormatError, did_you_mean, one_line
 from precisionbench.results.checked import WrongValueError, checked
 from precisionbench.results.comparison_data import BackendFailure, BackendResult, ComparisonData
+from precisionbench.results.environment import Environment
+from precisionbench.results.evidence import Evidence
 from precisionbench.results.json_values import Json, described, parse_json
 from precisionbench.results.latency import known_noise_floor
 
@@ -50,6 +52,12 @@ def _converter() -> JsonConverter:
     converter.register_unstructure_hook(
         BackendResult,
         make_dict_unstructure_fn(BackendResult, converter, claims=omitted, label=omitted),
+    )
+    converter.register_unstructure_hook(
+        Environment, make_dict_unstructure_fn(Environment, converter, cpu_flags=omitted)
+    )
+    converter.register_unstructure_hook(
+        Evidence, make_dict_unstructure_fn(Evidence, converter, compiled_share=omitted)
     )
     converter.register_unstructure_hook(
         BackendFailure, make_dict_unstructure_fn(BackendFailure, converter, label=omitted)

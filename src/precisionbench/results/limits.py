@@ -41,6 +41,7 @@ _LIMITS = {
     "calls_per_sample": Limit(1, 1e9),
     "noise_floor": Limit(0, 1),  # of a log: a factor of e between processes
     "input_zero_share": Limit(0, 1),
+    "compiled_share": Limit(0, 1),
     "top1": Limit(0, 1),
     "flops": Limit(0, 1e30),
     "shape": Limit(0, 1e12),

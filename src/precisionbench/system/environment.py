@@ -15,6 +15,7 @@ import torch
 from precisionbench._internal.importing import installed_version
 from precisionbench.results import Environment, Gpu
 from precisionbench.system import nvml
+from precisionbench.system.default_threads import default_threads
 from precisionbench.system.nvml import query
 from precisionbench.torchtools.global_state import read_flags
 
@@ -45,6 +46,8 @@ def capture(device: torch.device, packages: Iterable[str] = ()) -> Environment:
         jetson=_jetson(),
         flags=read_flags(),
         power_mode=_power_mode(),
+        cpu_flags=cpu_flags(_cpuinfo()),
+        default_threads=default_threads(),
     )
 
 
@@ -57,13 +60,38 @@ def _cudnn() -> str | None:
     return f"{number // unit}.{number % unit // 100}.{number % 100}"
 
 
-def _cpu() -> str:
+def _cpuinfo() -> str:
+    """What Linux reports of the CPU; empty on other systems."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return Path("/proc/cpuinfo").read_text()
     except OSError:
-        lines = []
+        return ""
+
+
+def _cpu() -> str:
+    lines = _cpuinfo().splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+# How the flags of vector and matrix instructions begin: x86, then ARM.
+_VECTOR_FLAGS = ("avx", "amx", "f16c", "fma", "fphp", "asimd", "sve", "sme", "bf16", "i8mm")
+
+
+def cpu_flags(cpuinfo: str) -> tuple[str, ...] | None:
+    """The flags of a CPU's vector and matrix instructions.
+
+    Args:
+        cpuinfo: text of Linux's `/proc/cpuinfo`, of an x86 or ARM machine.
+
+    Returns:
+        The flags of the first core, sorted; None where the text has none.
+    """
+    for line in cpuinfo.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return tuple(sorted(f for f in set(value.split()) if f.startswith(_VECTOR_FLAGS)))
+    return None
 
 
 def _cores() -> int:

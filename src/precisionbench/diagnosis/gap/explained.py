@@ -11,7 +11,7 @@ from precisionbench.diagnosis.gap.derived import derived_factors
 from precisionbench.diagnosis.gap.ledger import Factor, GapData, Kind, Rate, ledger
 from precisionbench.diagnosis.gap.measured import measured_factors
 from precisionbench.diagnosis.gap.states import PRECISION
-from precisionbench.diagnosis.labels import BEYOND, RATE, label_of
+from precisionbench.diagnosis.labels import BEYOND, RATE, precision_label_of
 from precisionbench.diagnosis.models import input_of, item_flops
 from precisionbench.diagnosis.plausibility import (
     IMPOSSIBLE,
@@ -173,7 +173,7 @@ def _judged(data: ComparisonData, row: BackendResult, measured: Conditions) -> l
 
 def _label(data: ComparisonData, row: BackendResult, judged: Sequence[Judgement]) -> list[Factor]:
     """A factor of exactly 1 that corrects the name of a baseline whose label is false."""
-    label = label_of(facts_of(data, row))
+    label = precision_label_of(facts_of(data, row))
     is_impossible = bool(judged) and all(map(_is_beyond_doubt, judged))
     if not label.is_wrong and not is_impossible:
         return []
