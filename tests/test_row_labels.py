@@ -155,6 +155,9 @@ def test_rows_that_failed_are_called_by_their_labels():
     failures = tuple(attrs.evolve(one, label="mine") for one in data.failures)
     text = str(pb.Comparison(attrs.evolve(data, failures=failures)))
     assert "  mine: " in text or "Not available: mine (requires" in text
+    gone = attrs.evolve(failures[0], backend="eager", label="base")
+    text = headline(attrs.evolve(data, results=data.results[1:], failures=(gone,)))
+    assert text.startswith("No speed-ups: the reference base could not be measured")
 
 
 def test_tables_for_programs_have_the_label():

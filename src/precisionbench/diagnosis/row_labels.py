@@ -24,12 +24,15 @@ _OfRow = TypeVar("_OfRow", Accuracy, ExperimentResult, Finding, Label, LayerPair
 def row_labels_of(data: ComparisonData) -> dict[str, str]:
     """The labels of the rows that have one, by row; of rows that failed, too.
 
+    It is empty where a label is also the name of another row, as a damaged file may have it.
+
     Args:
         data: the comparison.
     """
-    measured = {row.backend: row.label for row in data.results}
-    names = measured | {row.backend: row.label for row in data.failures}
-    return {name: label for name, label in names.items() if label}
+    measured = [(row.backend, row.label) for row in data.results]
+    rows = [*measured, *((row.backend, row.label) for row in data.failures)]
+    shown = {label or name for name, label in rows}
+    return {name: label for name, label in rows if label} if len(shown) == len(rows) else {}
 
 
 def by_label(diagnosis: DiagnosisData) -> DiagnosisData:
@@ -59,10 +62,12 @@ def data_by_label(data: ComparisonData) -> ComparisonData:
     names = row_labels_of(data)
     if not names:
         return data
-    results = (attrs.evolve(row, backend=row.label or row.backend) for row in data.results)
+    results = (attrs.evolve(one, backend=one.label or one.backend) for one in data.results)
+    failures = (attrs.evolve(one, backend=one.label or one.backend) for one in data.failures)
     return attrs.evolve(
         data,
         results=tuple(results),
+        failures=tuple(failures),
         reference=names.get(data.reference, data.reference),
     )
 
