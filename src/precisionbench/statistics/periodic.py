@@ -8,6 +8,8 @@ from statistics import median, quantiles
 
 import attrs
 
+from precisionbench.display import Shown
+
 # A call counts as slow from this multiple of the usual time on.
 _SLOW = 1.25
 _MIN_SLOW_CALLS = 5
@@ -18,8 +20,8 @@ _MIN_PERIOD = 2
 _MOST_IRREGULAR = 0.34
 
 
-@attrs.frozen
-class Periodic:
+@attrs.frozen(repr=False)
+class Periodic(Shown):
     """Every Nth call is slow.
 
     Attributes:
