@@ -20,12 +20,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
+import planted_compiled_models as compiled
+import planted_models as models
 import torch
 from torch import nn
 
 import precisionbench as pb
 from precisionbench.backends import Backend, Prepared
 from precisionbench.errors import PrecisionBenchError
+from precisionbench.torchtools.global_state import flags_restored, set_flags
 from precisionbench.torchtools.tensors import Inputs
 
 Build = Any  # of a model with its inputs, or a name
@@ -45,6 +48,9 @@ class Case:
         false_labels: rows whose label is false.
         clean: whether it was built so that nothing is wrong with it. Models as they are have no
             such promise: what is found in them is judged by its figures.
+        device: on which it is measured; empty for the one that is asked for.
+        settings: torch's global settings, as `read_flags` names them, that are not at their
+            defaults.
     """
 
     build: Build
@@ -54,6 +60,8 @@ class Case:
     batch_size: int | None = None
     false_labels: tuple[str, ...] = ()
     clean: bool = False
+    device: str = ""
+    settings: dict[str, Any] = attrs.field(factory=dict)
 
 
 # --- models ---------------------------------------------------------------------------------------
@@ -84,6 +92,20 @@ class Waiting(nn.Module):
             x = self.body(x)
             if self.waits:
                 self.scale = float(x.abs().max().item())
+        return x
+
+
+class BrokenLoop(nn.Module):
+    """TorchDynamo skips a function with a graph break in a loop, and compiles nothing of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(4096, 4096, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(4):
+            x = self.body(x)
+            print(end="")
         return x
 
 
@@ -183,6 +205,33 @@ def normalised_in_float32(channels: int = 256, batch: int = 64) -> Any:
     return nn.Sequential(*parts), torch.randn(batch, channels, 56, 56)
 
 
+class SquaringNorm(nn.Module):
+    """Its squares exceed float16 where values are above 256; its output is finite."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x - x.mean(1, keepdim=True)
+        return x / torch.sqrt(x.pow(2).mean(1, keepdim=True) + 1e-6)
+
+
+def normed() -> nn.Module:
+    return nn.Sequential(SquaringNorm(), nn.Linear(1024, 1024))
+
+
+class MaskedAttention(nn.Module):
+    """Infinity and the smallest number in masks, as they are usual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(1024, 3 * 1024)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.project(x).chunk(3, -1)
+        scores = q @ k.transpose(1, 2) / 32
+        for low in (float("-inf"), torch.finfo(scores.dtype).min):
+            scores = scores + torch.full_like(scores[0], low).triu(1)
+        return torch.softmax(scores, -1) @ v  # type: ignore[no-any-return]
+
+
 class Growing(nn.Module):
     """Activations that pass 65504 in its third layer, or keep their size with `std` 1/32."""
 
@@ -267,6 +316,7 @@ def wide(batch: int) -> Any:
 
 
 CL = "half:memory_format=channels_last"
+NO_GRAD = "eager:grad_mode=no_grad"
 FALSE_LABEL = "a false label"
 FIVE = ("eager:precision=tf32", "half", CL, "half:dtype=bfloat16")
 RESNET = "torchvision:resnet50"
@@ -284,6 +334,17 @@ def images(
 def clean(build: Build, *backends: str) -> Case:
     """A workload with nothing wrong in it."""
     return Case(build, backends or ("half",), clean=True)
+
+
+def in_both(build: Build, row: str, settings: dict[str, Any], device: str = "") -> Case:
+    """A setting of torch that makes the reference and another row slower."""
+    planted: Planted = {"eager": ("torch-settings",), row: ("torch-settings",)}
+    return Case(build, (row,), planted, device=device, settings=settings)
+
+
+def both(build: Build, cause: str) -> Case:
+    """A cause in the reference and in half."""
+    return Case(build, planted={"eager": (cause,), "half": (cause,)})
 
 
 CASES = {
@@ -317,13 +378,51 @@ CASES = {
     ),
     "normalised": Case(normalised, planted={"half": ("memory-bound",)}),
     "overflow": Case(lambda: (Growing(), torch.randn(4096, 1024)), planted={"half": ("overflow",)}),
+    "overflow-within": Case(
+        lambda: (
+            nn.Sequential(SquaringNorm(), nn.Linear(1024, 1024)),
+            1000 * torch.randn(4096, 1024),
+        ),
+        planted={"half": ("overflow",)},
+    ),
     "resnet152": images(
         "resnet152", 16, "half", planted={"half": ("overflow", "layout-conversions")}
     ),
     "zeros": Case(zeros, planted={"eager": ("constant-inputs",)}),
     "mislabelled": Case(matmuls, (Mislabelled(),), false_labels=("half-by-name",)),
+    "uncompiled": Case(
+        lambda: (BrokenLoop(), torch.randn(4096, 4096)),
+        ("compile",),
+        {"compile": ("graph-breaks",)},
+        false_labels=("compile",),
+    ),
     "small-launches": Case(
         lambda: wide(16), planted={"eager": ("launch-bound",), "half": ("launch-bound",)}
+    ),
+    "attention-written": both(models.attention, "attention-fallback"),
+    "attention-mask": both(lambda: models.attention(50, "masked"), "attention-fallback"),
+    "attention-weights": both(
+        lambda: (models.AttentionWithWeights(), torch.randn(8, 1024, 512)), "attention-fallback"
+    ),
+    "lstm-steps": both(
+        lambda: (models.Recurrent(256), torch.randn(512, 4, 256)), "recurrent-layers"
+    ),
+    "lstm-unpacked": both(
+        lambda: (models.Recurrent(2048, packed=False), torch.randn(4, 64, 2048)),
+        "recurrent-layers",
+    ),
+    "group-norm": Case(
+        lambda: models.normalised_convolutions(models.group_norm),
+        ("half", CL),
+        {CL: ("norms-undo-channels-last",)},
+    ),
+    "every-tenth-call": both(lambda: (models.Uneven(), torch.randn(8192, 1024)), "uneven-calls"),
+    "scatter": Case(models.added_by_index, planted={"half": ("half-scatter",)}),
+    "denormals": Case(
+        lambda: models.scaled_linear(1e-40),
+        (NO_GRAD,),
+        {"eager": ("denormals",), NO_GRAD: ("denormals",)},
+        device="cpu",
     ),
     "tf32": Case(
         matmuls,
@@ -338,14 +437,105 @@ CASES = {
     "norm-in-float32": Case(
         normalised_in_float32, planted={"half": ("batch-norm-in-float32", "memory-bound")}
     ),
+    # compiled rows
+    "graph-break": Case(compiled.broken, ("compile",), {"compile": ("graph-breaks",)}),
+    "recompiles": Case(
+        lambda: (compiled.Counting(), torch.randn(compiled.WIDTH, compiled.WIDTH)),
+        ("compile",),
+        {"compile": ("recompilation",)},
+    ),
+    "short-calls": Case(
+        compiled.tiny,
+        ("compile",),
+        {
+            "eager": ("launch-bound",),
+            "compile": ("launch-bound", "short-compiled-calls"),
+        },
+    ),
+    "graph-break-for-free": clean(lambda: compiled.broken(works=False), "compile"),
+    "counts-in-a-buffer": clean(
+        lambda: (compiled.Counting(False), torch.randn(compiled.WIDTH, compiled.WIDTH)), "compile"
+    ),
+    "long-compiled-calls": clean(
+        lambda: (compiled.Pointwise(), torch.randn(compiled.WIDTH, compiled.WIDTH)), "compile"
+    ),
+    # dtypes
+    "float64-window": Case(
+        lambda: (compiled.Windowed(), torch.randn(compiled.WIDTH, compiled.WIDTH)),
+        (NO_GRAD,),
+        {"eager": ("wider-dtype",), NO_GRAD: ("wider-dtype",)},
+    ),
+    "float32-ramp": Case(
+        lambda: (compiled.Ramp(), torch.randn(compiled.WIDTH, compiled.WIDTH)),
+        planted={"half": ("wider-dtype",)},
+    ),
+    "float32-window": clean(
+        lambda: (
+            compiled.Windowed(torch.float32),
+            torch.randn(compiled.WIDTH, compiled.WIDTH),
+        ),
+        NO_GRAD,
+    ),
+    "ramp-in-own-dtype": clean(
+        lambda: (compiled.Ramp(own_dtype=True), torch.randn(compiled.WIDTH, compiled.WIDTH))
+    ),
+    "int8-codes": Case(
+        lambda: (compiled.Codes(), torch.randn(256, compiled.WIDTH)),
+        planted={"eager": ("recast-weights",), "half": ("recast-weights",)},
+    ),
+    "int8-cast-once": clean(
+        lambda: (compiled.Codes(cast_once=True), torch.randn(4096, compiled.WIDTH))
+    ),
+    # torch's settings
+    "cudnn-deterministic": in_both(lambda: convolutions(128), CL, {"cudnn.deterministic": True}),
+    "cudnn-off": in_both(lambda: convolutions(128, batch=8), "half", {"cudnn.enabled": False}),
+    "deterministic": in_both(compiled.added_by_index, "half", {"deterministic_algorithms": "warn"}),
+    "no-fused-attention": attrs.evolve(
+        in_both(
+            compiled.attention,
+            "half",
+            {"cuda.flash_sdp": False, "cuda.mem_efficient_sdp": False, "cuda.cudnn_sdp": False},
+        ),
+        false_labels=("half",),  # without a fused kernel torch computes attention in float32
+    ),
+    "whole-sums": Case(
+        compiled.long_reduction,
+        planted={"half": ("torch-settings",)},
+        settings={"cuda.matmul.allow_fp16_reduced_precision_reduction": False},
+    ),
+    "one-thread": in_both(compiled.cpu_matmuls, NO_GRAD, {"num_threads": 1}, device="cpu"),
+    "mkldnn-off": in_both(
+        lambda: convolutions(32, 4), NO_GRAD, {"mkldnn.enabled": False}, device="cpu"
+    ),
+    "deterministic-matmuls": attrs.evolve(
+        clean(matmuls), settings={"deterministic_algorithms": "warn", "cudnn.deterministic": True}
+    ),
+    "whole-sums-of-large-matmuls": attrs.evolve(
+        clean(matmuls),
+        settings={"cuda.matmul.allow_fp16_reduced_precision_reduction": False},
+    ),
+    "all-threads": Case(compiled.cpu_matmuls, (NO_GRAD,), clean=True, device="cpu"),
     # nothing is wrong
+    "attention-fused": clean(lambda: models.attention(64, "fused")),
+    "experts": clean(lambda: (models.MixtureOfExperts(), torch.randn(4096, 1024))),
+    "attention-no-weights": clean(
+        lambda: (models.AttentionWithWeights(need_weights=False), torch.randn(8, 1024, 512))
+    ),
+    "lstm-packed": clean(lambda: (models.Recurrent(2048), torch.randn(6, 256, 2048))),
+    "batch-norm-cl": clean(lambda: models.normalised_convolutions(nn.BatchNorm2d), CL),
+    "even-calls": clean(lambda: (models.Uneven(None), torch.randn(32768, 1024))),
+    "no-denormals": Case(lambda: models.scaled_linear(1.0), (NO_GRAD,), clean=True, device="cpu"),
     "matmuls": clean(matmuls, "eager:precision=tf32", "half", "half:dtype=bfloat16"),
+    "compiled": clean(matmuls, "compile", "compile:dtype=float16"),
     "large-launches": clean(lambda: matmuls(8192, 2, 2048)),
     "cast-once": clean(lambda: matmuls(4096, 4, 1024), "autocast"),
     "linear-1024": clean(lambda: matmuls(1024, batch=32768)),
     "linear-2048": clean(lambda: matmuls(2048, 8, 16384)),
     "odd-batch": clean(lambda: matmuls(batch=4095)),
     "no-item": clean(lambda: (Waiting(waits=False), torch.randn(65536, 1024))),
+    # without overflow; what else is found in them is judged by its figures
+    "no-overflow-within": Case(lambda: (normed(), torch.randn(4096, 1024))),
+    "masked-attention": Case(lambda: (MaskedAttention(), torch.randn(8, 1024, 1024))),
     "no-overflow": clean(lambda: (Growing(1 / 32), torch.randn(32768, 1024))),
     "mlp": clean(mlp),
     "transformer": clean(transformer, "eager:precision=tf32", "half", "half:dtype=bfloat16"),
@@ -370,7 +560,8 @@ CASES = {
         lambda: (nn.Conv3d(128, 128, 3, padding=1, bias=False), torch.randn(8, 128, 16, 56, 56)),
         CL,
     ),
-    # models as they are
+    # models as they are; whether 16 bits are slower depends on the CPU
+    "depthwise-cpu": Case(lambda: convolutions(32, 1, 32, 14), device="cpu"),
     "vgg-cl": images("vgg16", 64),
     "mobilenet-cl": images("mobilenet_v3_large", 64),
     "convnext-cl": images("convnext_tiny", 64),
@@ -410,7 +601,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--case", nargs="+", default=list(CASES))
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--budget", type=float, default=1.0, help="seconds for each row")
+    parser.add_argument("--budget", type=float, default=3.0, help="seconds for each row")
     parser.add_argument("--record", type=Path, metavar="FOLDER", help="keep small copies there")
     parser.add_argument("--again", action="store_true", help="measure nothing, diagnose the files")
     options = parser.parse_args()
@@ -483,23 +674,32 @@ def _named(pairs: set[tuple[str, str]]) -> str:
 
 def measure(name: str, file: Path, options: argparse.Namespace) -> None:
     case, begun_s = CASES[name], time.monotonic()
-    rows = len(case.backends) + 1
-    comparison = pb.compare(
-        case.build,
-        backends=case.backends,
-        device=options.device,
-        batch_size=case.batch_size,
-        launcher=case.launcher,
-        budget_s=options.budget * rows * (3 if case.launcher == "process" else 1),
-        seed=0,
-        replicas=1 if case.launcher == "process" else None,
-    )
+    with flags_restored():
+        set_flags(case.settings)
+        comparison = compared(case, options)
     comparison.save(file)
     print(f"{name}: {time.monotonic() - begun_s:.1f} s", comparison, sep="\n")
     for row in comparison:
         evidence = row.evidence
         unknown = "none" if evidence is None else dict(evidence.unknown)
         print(row.backend, unknown, row.warnings, flush=True)
+
+
+def compared(case: Case, options: argparse.Namespace) -> pb.Comparison:
+    rows = len(case.backends) + 1
+    return pb.compare(
+        case.build,
+        backends=case.backends,
+        device=case.device or options.device,
+        batch_size=case.batch_size,
+        launcher=case.launcher,
+        budget_s=options.budget * rows,
+        effort="quick",  # few rounds: the evidence decides, which the budget must have time for
+        evidence=True,
+        passes=True,
+        seed=0,
+        replicas=1 if case.launcher == "process" else None,
+    )
 
 
 if __name__ == "__main__":

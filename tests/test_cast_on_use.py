@@ -42,7 +42,7 @@ class Complex(nn.Module):
         self.weight = nn.Parameter(torch.randn(WIDE, WIDE, dtype=torch.complex64))
 
     def forward(self, x):
-        return (torch.fft.fft(x.float()) @ self.weight).real
+        return (torch.fft.fft(x) @ self.weight).real
 
 
 MODELS = {

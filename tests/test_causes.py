@@ -8,6 +8,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from made_up_layers import PLANTED_LAYERS
 from made_up_results import (
     CAST,
     CLEAN,
@@ -36,10 +37,18 @@ from precisionbench.results import (
     Passes,
     TensorAgreement,
 )
-from precisionbench.results.evidence import Copy, Kernel, LayerError, Operation, Tensor
+from precisionbench.results.evidence import (
+    COMPILED_GRAPH,
+    Copy,
+    Kernel,
+    LayerError,
+    Operation,
+    Tensor,
+)
 from precisionbench.statistics import Interval
 
 HALF_LAYER = layer(dtype="float16")
+NO_PASSES = (Passes(), Passes())
 
 
 def half(*operations, layers=(HALF_LAYER,), **more):
@@ -92,6 +101,29 @@ def nonfinite(path: str, largest: float):
     seen = min(largest, 65504.0)
     errors = (LayerError(path, None, seen, 12, largest), LayerError("", None, 0.0, 5, largest))
     return half(good(), errors=errors)
+
+
+def compiled(seen, details: dict, passes=NO_PASSES) -> ComparisonData:
+    """A row of `compile` beside eager float32."""
+    row = {
+        "name": "compile",
+        "options": {"dtype": "float32", "memory_format": "contiguous"},
+        "details": {"graphs": 1, "graph_breaks": 0, **details},
+    }
+    return comparison(CLEAN["base"], seen, half_row=row, passes=passes)
+
+
+def in_graph(operation: Operation) -> Operation:
+    return attrs.evolve(operation, parents=(*operation.parents, COMPILED_GRAPH))
+
+
+# What the host takes to launch a call, and the GPU to compute it.
+SHORT = Passes(device_s=(0.01e-3,) * 5, enqueue_s=(0.05e-3,) * 5)
+SHORTER = Passes(device_s=(0.01e-3,) * 5, enqueue_s=(0.02e-3,) * 5)
+
+
+def with_flags(flags: dict) -> ComparisonData:
+    return comparison(CLEAN["base"], CLEAN["half"], half_row={"flags": flags})
 
 
 # For each cause a comparison in which it is, and the row in which it must be found.
@@ -224,7 +256,34 @@ PLANTED = {
     ),
     "overflow": (comparison(CLEAN["base"], nonfinite("conv", 1e6)), "half"),
     "half-on-a-cpu": (slow_half_on_a_cpu(), "half"),
+    "graph-breaks": (
+        compiled(
+            evidence(in_graph(conv(0.2e-3)), other("aten::mul", CAST, 0.1e-3, ("float32",))),
+            {"graphs": 2, "graph_breaks": 1, "graph_break_reasons": ["Failed to trace print"]},
+        ),
+        "half",
+    ),
+    "recompilation": (
+        compiled(
+            evidence(in_graph(conv(0.2e-3))),
+            {"recompilations": 19, "calls_until_compiled": 20, "still_compiling": True},
+        ),
+        "half",
+    ),
+    "short-compiled-calls": (
+        compiled(evidence(in_graph(conv(0.01e-3))), {}, (SHORTER, SHORT)),
+        "half",
+    ),
+    "torch-settings": (with_flags({"cudnn.deterministic": True}), "half"),
+    "wider-dtype": (
+        comparison(
+            CLEAN["base"],
+            half(good(), other("aten::mul", CAST, 0.1e-3, ("float16", "float32"))),
+        ),
+        "half",
+    ),
 }
+PLANTED |= PLANTED_LAYERS
 
 
 @pytest.mark.parametrize("cause", PLANTED)
@@ -294,6 +353,7 @@ def test_without_evidence_no_finding_needs_evidence(cause):
     seen_otherwise = {
         *("waits-inside", "launch-bound", "throttled", "no-fast-half"),
         *("tensorrt-defaults", "half-on-a-cpu", "engine-on-the-cpu"),
+        *("recompilation", "short-compiled-calls"),
     }
     assert bool(findings(bare, cause)) == (cause in seen_otherwise)
 

@@ -179,7 +179,8 @@ def test_an_inaccurate_row_gets_layers_to_keep_in_float32_with_their_cost():
     (precision,) = (p for p in found.precisions if p.row == "half")
     assert precision.keep == ("b", "a")
     assert precision.keep_s == pytest.approx(1.2e-3)
-    assert "keeping b, a in float32 would cost about 1.2 ms" in found.answers[-1].answer
+    assert precision.remedy == "keep b, a in float32 (half:fp32_layers=b+a)"
+    assert "b, a in float32 would add about 1.2 ms" in found.answers[-1].answer
 
 
 def test_rates_are_given_as_shares_of_the_peaks():

@@ -197,6 +197,8 @@ def test_graph_breaks_are_recorded_and_refused_by_fullgraph(images):
         details = session.opening.details
     assert (details["graphs"], details["graph_breaks"]) == (2, 1)
     assert details["graph_break_reasons"]
+    assert not details["still_compiling"]
+    assert details["recompile_reasons"] == []
     with pytest.raises(PreparationError, match="torch.compile failed") as caught:
         opened(Broken(), images, "compile:fullgraph=true").__enter__()
     assert caught.value.__cause__ is not None

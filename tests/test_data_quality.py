@@ -49,6 +49,18 @@ def codes(data: ComparisonData, row: str = "half") -> list[str]:
     return [found.code for found in observations(data)[row]]
 
 
+def test_a_row_whose_state_grows_is_not_said_to_be_slowed_by_heat():
+    data = run(quiet(factor=lambda round_: 1 + round_ / 10))
+    warned = [attrs.evolve(row, warnings=("model.seen grows with each call: ...",))
+              for row in data.results]  # fmt: skip
+    texts = [
+        [one.text for one in observations(one)["half"] if one.code == "slowdown"]
+        for one in (data, attrs.evolve(data, results=tuple(warned)))
+    ]
+    assert ["heat" in " ".join(text) for text in texts] == [True, False]
+    assert texts[1][0].endswith(", because its state grows")
+
+
 def test_a_quiet_run_has_no_observations():
     found = [codes(run(quiet(seed=seed))) for seed in range(100)]
     assert sum(map(bool, found)) <= 1

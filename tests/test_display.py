@@ -31,10 +31,11 @@ from precisionbench.doctor.examine import Examination
 from precisionbench.results import Interval
 from precisionbench.results.claims import Claims
 from precisionbench.results.conditions import CpuUse, RoundConditions
-from precisionbench.results.evidence import Copy
+from precisionbench.results.evidence import Copy, Denormals, Overflow
 from precisionbench.results.json_format import unstructured
 from precisionbench.results.progress import Progress
 from precisionbench.scriptcheck.check import Check
+from precisionbench.statistics.periodic import Periodic
 from precisionbench.workflows.ladder import Ladder
 from test_doctor import healthy
 from test_safe_text import plain_check
@@ -59,7 +60,12 @@ def results() -> tuple[Any, ...]:
     found = resnet()
     experiments = ExperimentResult("channels-last", "layout-conversions", "half", None, "no memory")
     row = found.results[0]
-    profile = attrs.evolve(row.evidence, copies=(Copy("HtoD", "pageable", 1.0, 1e-5, 4096.0),))
+    profile = attrs.evolve(
+        row.evidence,
+        copies=(Copy("HtoD", "pageable", 1.0, 1e-5, 4096.0),),
+        overflows=(Overflow("norm", "pow", "float16", 3, 0.9),),
+        denormals=(Denormals("0", 0.5),),
+    )
     made = attrs.evolve(row, evidence=profile, claims=Claims("float16", framework="PyTorch eager"))
     return (
         found,
@@ -82,6 +88,7 @@ def results() -> tuple[Any, ...]:
         MadeExperiments((experiments,), ("one was left out",)),
         made,
         RoundConditions(0, 3, cpu=CpuUse(1.0, 2, 1.5, 1.0)),
+        Periodic(3, 2.0, 0.25),
     )
 
 

@@ -141,3 +141,13 @@ def test_on_a_cpu_a_mode_that_only_asks_for_graphs_is_false(claims, verdict):
 def test_cuda_graphs_that_were_used_or_not_requested_are_no_deviation():
     assert label({"cuda_graphs": "used"}, claims=GRAPHED).verdict == "true"
     assert label({"cuda_graphs": "not requested"}).verdict == "true"
+
+
+def test_a_model_that_is_compiled_by_itself_is_noted_beside_its_label():
+    data = comparison(evidence(conv(), compiled_share=0.9), HALF)
+    found = diagnosis_of(data)
+    assert found.labels[0].verdict == "true"
+    assert [note for note in found.notes if "compiles by itself" in note] == [
+        "eager: 90% of the profiled time is in graphs that the model compiles by itself "
+        "(torch.compile)"
+    ]

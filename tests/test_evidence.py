@@ -68,6 +68,14 @@ def test_flops_are_counted_for_each_layer():
     assert layers["body"].parameters[0] == Tensor((64, 64), "float32")
 
 
+def test_buffers_and_tensors_that_are_attributes_are_recorded():
+    model = nn.Linear(4, 4)
+    model.register_buffer("codes", torch.zeros(4, 4, dtype=torch.int8))
+    model.scale = torch.ones(4)
+    (layer,) = evidence_of(model, torch.randn(2, 4)).layers
+    assert layer.buffers == (Tensor((4, 4), "int8"), Tensor((4,), "float32"))
+
+
 def test_no_large_library_is_imported_to_profile_a_call():
     """torch would import TorchDynamo and Triton to count FLOPs, and SymPy for tensor subclasses:
     seconds of the user's time."""
@@ -364,3 +372,47 @@ def test_with_integer_outputs_only_layers_are_compared():
         resolve(Classes(), torch.randn(16, 8), device="cpu", seed=0)
     )
     assert list(expected) == ["body"]
+
+
+class Filter(nn.Module):
+    """A filter of complex weights, or of real ones that are seen as complex numbers."""
+
+    def __init__(self, seen_as_complex=False, cast=None):
+        super().__init__()
+        weight = torch.randn(4, 4, 9, dtype=torch.cfloat)
+        self.weight = nn.Parameter(torch.view_as_real(weight) if seen_as_complex else weight)
+        self.cast = cast
+
+    def forward(self, x):
+        weight = self.weight if self.weight.is_complex() else torch.view_as_complex(self.weight)
+        spectrum = torch.fft.rfft(x)
+        spectrum = spectrum.to(self.cast) if self.cast else spectrum
+        return torch.einsum("bcf,cdf->bdf", spectrum, weight)
+
+
+class CastingInside(nn.Module):
+    """Casts, makes tensors and holds tensors that are float32 whatever the model is cast to."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.last = torch.ones(8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.last((x.to(torch.float32) * self.scale) @ torch.eye(8, dtype=torch.float32))
+
+
+@pytest.mark.parametrize(
+    ("model", "x"),
+    [
+        (Filter(), torch.rand(4, 4, 16)),
+        (Filter(seen_as_complex=True), torch.rand(4, 4, 16)),
+        (Filter(cast=torch.complex64), torch.rand(4, 4, 16)),
+        (CastingInside(), torch.rand(4, 8)),
+    ],
+    ids=["complex", "seen as complex", "cast to complex64", "cast to float32"],
+)
+def test_models_with_complex_numbers_or_own_casts_are_compared_with_float64(model, x):
+    expected = layer_outputs_in_float64(resolve(model, x, device="cpu", seed=0))
+    (*_, output) = layer_errors(lambda: model(x), model, 4, expected)
+    assert 0 < output.relative_l2 < 1e-5
+    assert torch.get_default_dtype() == torch.float32

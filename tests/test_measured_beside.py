@@ -121,10 +121,14 @@ def rows_of(*backends: Backend) -> ComparisonData:
     return comparison_data(results=results, failures=(), reference=results[0].backend)
 
 
+_OF_OTHER_ROWS = ("cast-once", "contiguous")
+
+
 @pytest.mark.parametrize(
     ("experiment", "backend"),
     [
-        *((name, Half(dtype="bfloat16")) for name in ROW_CHANGES if name != "cast-once"),
+        *((name, Half(dtype="bfloat16")) for name in ROW_CHANGES if name not in _OF_OTHER_ROWS),
+        ("contiguous", Half(dtype="bfloat16", memory_format="channels_last")),
         ("compiled", Half(memory_format="channels_last")),
         ("ieee-float32", Eager(precision="tf32", memory_format="channels_last")),
         ("larger-batch", Eager(batch_size=2)),

@@ -105,9 +105,8 @@ def test_a_quick_comparison_has_one_process_six_rounds_and_nothing_else():
     quick = Options.of("quick")
     assert (quick.replicas, quick.passes, quick.evidence, quick.max_rounds) == (1, False, False, 6)
     assert quick.total_budget_s("cuda", 2) == 30.0
-    assert (
-        "a first estimate from 6 rounds, without memory, energy and device times or profiling"
-        in (quick.note())
+    assert "from at most 6 rounds, without memory, energy and device times or profiling" in (
+        quick.note()
     )
 
 

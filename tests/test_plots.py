@@ -218,7 +218,7 @@ def test_a_single_sample_is_called_one():
 def test_a_distribution_has_its_observations_and_few_marks_for_many_samples():
     data = recorded("autocast")
     shapes = distributions(data.results, observations(data)).shapes
-    assert shapes[1].flags == ("host bound", "outliers")
+    assert shapes[1].flags == ("launch-bound", "outliers")
     many = row_of(
         *(Block(r, 0, 0, tuple(1e-3 * (1 + n / 999) for n in range(999))) for r in range(9))
     )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import re
+
 import attrs
 import pytest
 
 import precisionbench as pb
-from made_up_results import comparison_data
+from made_up_results import comparison_data, recorded
 from precisionbench.backends.half import Half
 from precisionbench.errors import RowNotFoundError, SpecError
 from precisionbench.measure.rows import plan
-from precisionbench.results import json_format
+from precisionbench.report.headline import headline
+from precisionbench.results import ComparisonData, json_format
 from precisionbench.results.journal import Journal
 from precisionbench.spec_syntax import split_label
 from precisionbench.testing import thresholds
@@ -119,3 +123,45 @@ def test_a_journal_keeps_the_labels_of_rows_that_were_not_measured(tmp_path):
     journal.close()
     (failed,) = pb.load(tmp_path / "j").failures
     assert (failed.backend, failed.label) == ("half", "fast")
+
+
+def with_label(data: ComparisonData, name: str) -> ComparisonData:
+    """The same comparison, whose row of this name is called `mine`."""
+    rows = (attrs.evolve(row, label="mine" * (row.backend == name)) for row in data.results)
+    return attrs.evolve(data, results=tuple(rows))
+
+
+def test_texts_call_a_row_by_its_label():
+    data = with_label(recorded("resnet50-five"), "half")
+    found = pb.Comparison(data)
+    diagnosis = pb.explain(found)
+    texts = [str(diagnosis), repr(diagnosis), *(answer.answer for answer in diagnosis.answers)]
+    below_the_table = str(found).partition("Speed-ups:")[2]
+    for text in (*texts, below_the_table):
+        assert re.search(r"(?<![\w.])half(?![\w:-])", text.replace("half precision", "")) is None
+    assert "mine" in str(diagnosis)
+    assert "mine" in below_the_table
+    assert {finding.row for finding in diagnosis.findings} & {"half"}  # records have the spec
+
+
+def test_the_headline_calls_rows_by_their_labels():
+    data = recorded("resnet50-batch1")
+    assert headline(with_label(data, "half")) == headline(data).replace("half ", "mine ")
+    assert headline(with_label(data, "eager")) == headline(data).replace("eager", "mine")
+
+
+def test_rows_that_failed_are_called_by_their_labels():
+    data = comparison_data()
+    failures = tuple(attrs.evolve(one, label="mine") for one in data.failures)
+    text = str(pb.Comparison(attrs.evolve(data, failures=failures)))
+    assert "  mine: " in text or "Not available: mine (requires" in text
+    gone = attrs.evolve(failures[0], backend="eager", label="base")
+    text = headline(attrs.evolve(data, results=data.results[1:], failures=(gone,)))
+    assert text.startswith("No speed-ups: the reference base could not be measured")
+
+
+def test_tables_for_programs_have_the_label():
+    header, *lines = csv.reader(labelled().to_csv().splitlines())
+    assert header[:2] == ["backend", "label"]
+    assert ["half", "fast"] in [line[:2] for line in lines]
+    assert list(labelled().to_dataframe()["label"])[:2] == ["", "fast"]

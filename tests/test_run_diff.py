@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 
 import attrs
 import pytest
@@ -459,3 +460,24 @@ def test_runs_without_a_common_row_say_so():
     other = attrs.evolve(data, results=(data.results[0],), failures=())
     text = to_text(difference(other, only))
     assert "no row was measured in both runs" in text
+
+
+def first_line(old: ComparisonData, new: ComparisonData) -> str:
+    return to_text(difference(old, new), 200).splitlines()[0]
+
+
+def test_the_first_line_is_what_changed():
+    old = run(1)
+    assert first_line(old, run(2, speed=0.5)).startswith("half is slower now: 0.4983x")
+    assert first_line(old, run(2, speed=2.0)).startswith("No row is slower; half is faster now: ")
+    assert first_line(old, old).startswith("No row is slower")
+    assert re.search(
+        r"is slower now: .* \(95 % CI [\d.]+ to [\d.]+\)", first_line(run(2), run(1, speed=0.5))
+    )
+
+
+def test_the_first_line_names_rows_that_fail_now():
+    old = run(1)
+    failure = attrs.evolve(old.failures[0], backend="half", name="half")
+    broken = attrs.evolve(old, results=old.results[:1], failures=(failure,))
+    assert first_line(old, broken) == "half failed in the newer run."

@@ -180,6 +180,16 @@ def test_copies_and_waits_in_the_loop_are_reported_with_their_line(check_simulat
     assert violation.evidence[0].value == 20
 
 
+def test_uploads_of_data_that_is_loaded_in_the_timing_are_no_problem(check_simulated):
+    source = SYNCHRONIZED.replace(
+        "for _ in range(20):\n    model(x)",
+        "for x in torch.utils.data.DataLoader(torch.rand(20, 8)):\n    x.on_host = True\n"
+        "    model(x.to('cpu', copy=True))",
+    )
+    source = source.replace("torch.rand(8)", "torch.rand(1, 8)")
+    assert check_simulated(source).breaches == ()
+
+
 def test_a_wait_inside_the_model_is_reported_there(check_simulated):
     hidden = SYNCHRONIZED.replace("return x + 1", "return x + x.max().item()")
     (violation,) = check_simulated(hidden).broken

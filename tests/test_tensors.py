@@ -3,10 +3,11 @@ from collections import OrderedDict, UserDict, namedtuple
 from types import MappingProxyType
 
 import attrs
+import pytest
 import torch
 from torch.nn.utils.rnn import pack_sequence
 
-from precisionbench.torchtools.tensors import Inputs, arrange, map_tensors, walk
+from precisionbench.torchtools.tensors import Inputs, arrange, cast, map_tensors, walk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,3 +118,21 @@ def test_a_memory_format_sets_the_strides_even_where_both_formats_allow_them():
 
 def test_bind_passes_positional_and_keyword_arguments():
     assert Inputs((1, 2), {"c": 3}).bind(lambda a, b, c: (a, b, c))() == (1, 2, 3)
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+@pytest.mark.parametrize(
+    ("before", "dtype", "after"),
+    [
+        (torch.complex64, torch.float64, torch.complex128),
+        (torch.complex128, torch.float32, torch.complex64),
+        (torch.complex64, torch.float16, torch.complex64),
+        (torch.complex32, torch.float16, torch.complex32),
+        (torch.complex32, torch.bfloat16, torch.complex64),
+        (torch.complex32, torch.float32, torch.complex64),
+    ],
+)
+def test_complex_numbers_get_the_precision_of_the_dtype_where_torch_has_it(before, dtype, after):
+    tensor = torch.tensor([1 + 2j]).to(before)
+    assert cast(tensor, dtype).dtype == after
+    assert cast(tensor, dtype).to(torch.complex64) == 1 + 2j

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from precisionbench.probes.trace import CALL, LAYER, profile_of
-from precisionbench.results.evidence import Copy, Tensor
+from precisionbench.results.evidence import COMPILED_GRAPH, Copy, Tensor
 
 
 class Trace:
@@ -67,6 +67,27 @@ def test_values_are_per_call_and_skipped_calls_are_left_out():
     assert found.operations[0].count == 1
 
 
+def test_operations_of_some_calls_are_kept_apart_with_their_average():
+    trace = Trace()
+    for number in range(4):
+        call_with_a_convolution(trace, 1000 * number, number, 30)
+        if number == 2:
+            trace.host("cpu_op", "aten::mm", 2070, 10)
+            trace.launch(2071, 100)
+            trace.gpu("kernel", "gemm", 2300, 80, 100)
+    (only,) = trace.profile().some_calls
+    assert (only.name, only.count) == ("aten::mm", 0.25)
+    assert only.time_s == pytest.approx(20e-6)
+
+
+def test_an_operation_whose_shapes_change_runs_in_every_call():
+    trace = Trace()
+    for number in range(3):
+        call_with_a_convolution(trace, 1000 * number, number, 30)
+        trace.events[-3]["args"]["Input Dims"] = [[number + 1, 3], [3, 4], []]
+    assert trace.profile().some_calls == ()
+
+
 def test_kernels_that_no_operation_launched_have_no_name():
     trace = Trace()
     trace.host("user_annotation", CALL, 0, 100)
@@ -116,6 +137,30 @@ def test_on_a_cpu_an_operations_time_excludes_nested_operations():
     assert found.launches is None
 
 
+def test_a_graph_that_inductor_compiled_is_an_operation_without_its_key():
+    trace = Trace()
+    trace.host("user_annotation", CALL, 0, 100)
+    trace.host("cpu_op", "Torch-Compiled Region: 0/0", 0, 90)
+    trace.host("user_annotation", "## Call CompiledFxGraph fr3uxtfhgcvtpolb5 ##", 10, 50)
+    trace.host("cpu_op", "aten::addmm", 20, 20)
+    trace.host("cpu_op", "aten::mul", 70, 15)  # between two graphs
+    found = {one.name: one for one in trace.profile().operations}
+    assert found[COMPILED_GRAPH].time_s == pytest.approx(30e-6)
+    assert COMPILED_GRAPH in found["aten::addmm"].parents
+    assert COMPILED_GRAPH not in found["aten::mul"].parents
+    assert found["Torch-Compiled Region: 0/0"].time_s == pytest.approx(25e-6)
+
+
+def test_a_kernel_of_a_compiled_graph_belongs_to_the_graph():
+    trace = Trace()
+    trace.host("user_annotation", CALL, 0, 100)
+    trace.host("user_annotation", "## Call CompiledFxGraph fr3uxtfhgcvtpolb5 ##", 10, 50)
+    trace.launch(20, 1)
+    trace.gpu("kernel", "triton_poi_fused_relu_0", 200, 30, 1)
+    (operation,) = trace.profile().operations
+    assert operation.name == COMPILED_GRAPH
+
+
 def test_a_trace_without_calls_is_refused():
     with pytest.raises(ValueError, match="holds no call"):
         Trace().profile()
@@ -157,3 +202,12 @@ def test_a_region_without_a_graph_is_not_compiled_and_eager_code_has_no_share():
     assert trace.profile().compiled_share is None
     trace.host("cpu_op", "Torch-Compiled Region: 0/0", 5, 95)
     assert trace.profile().compiled_share == 0
+
+
+def test_what_runs_while_it_compiles_is_not_outside_of_graphs():
+    trace = Trace()
+    half_compiled_call(trace)
+    trace.events.pop()  # the operation after the graph
+    trace.host("cpu_op", "_compile.compile_inner (dynamo_timed)", 75, 20)
+    trace.host("cpu_op", "aten::empty_strided", 76, 15)
+    assert trace.profile().compiled_share == 1

@@ -138,12 +138,12 @@ class Comparison(ComparisonFiles, Result):
     @property
     def results(self) -> tuple[BackendResult, ...]:
         """Measured rows, in the order asked for."""
-        return self.data.results
+        return Records(self.data.results)
 
     @property
     def failures(self) -> tuple[BackendFailure, ...]:
         """Rows that could not be measured, in the order asked for."""
-        return self.data.failures
+        return Records(self.data.failures)
 
     def __getitem__(self, backend: str) -> BackendResult:
         """The measured row of a spec or a label; default options may be given.

@@ -20,7 +20,12 @@ from precisionbench.analysis.variation import (
     round_shifts,
 )
 from precisionbench.display import Shown
-from precisionbench.results.comparison_data import BackendResult, ComparisonData, Speedup
+from precisionbench.results.comparison_data import (
+    GROWS,
+    BackendResult,
+    ComparisonData,
+    Speedup,
+)
 from precisionbench.results.grouping import by_replica, samples_of
 from precisionbench.results.measurement import Block
 from precisionbench.statistics import bimodality, carryover, outliers, steadiness
@@ -175,7 +180,11 @@ def _steadiness(row: BackendResult) -> list[Observation]:
     if kind is not Steadiness.NO_STEADY_STATE:
         part = max(1, len(values) // 4)
         size = abs(median(values[-part:]) / median(values[:part]) - 1)
-    return [Observation(kind.value, size, _STEADINESS_TEXT[kind].format(gap_text(size)))]
+    text = _STEADINESS_TEXT[kind].format(gap_text(size))
+    grows = any(GROWS in warning for warning in row.warnings)
+    if kind is Steadiness.SLOWDOWN and grows:
+        text = f"became slower during the run ({gap_text(size)}), because its state grows"
+    return [Observation(kind.value, size, text)]
 
 
 def _carried_over(rows: BlocksByRow) -> set[str]:

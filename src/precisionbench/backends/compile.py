@@ -41,6 +41,7 @@ from precisionbench.errors import (
 from precisionbench.results.claims import Claims
 from precisionbench.results.dtypes import TF32
 from precisionbench.results.json_values import Json
+from precisionbench.torchtools.failed_call import failure_of, misfit_in_eager
 from precisionbench.torchtools.global_state import (
     compilations,
     fp32_precision,
@@ -55,6 +56,8 @@ _WITH_GRAPHS = ("reduce-overhead", "max-autotune")
 _LEAST_CALLS, _MOST_CALLS = 4, 20
 _QUIET_CALLS = 2
 _REASONS = 3  # of graph breaks that are kept
+_REASON_LENGTH = 300
+_EXPLANATION = "Explanation:"
 _CACHE_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 _COMPILERS = {"darwin": "clang++", "win32": "cl"}
 
@@ -170,9 +173,9 @@ class Compile(Backend):
         frozen = torch._inductor.config.patch(freezing=self.freezing)
         with gradients_off(self.grad_mode), frozen, _skips() as skips:
             try:
-                calls, late = _called_until_quiet(call)
+                calls, late, settled = _called_until_quiet(call)
             except FOREIGN_ERRORS as exc:
-                raise _explained(exc) from exc
+                raise _explained(exc, call) from exc
         breaks = counters["graph_break"]
         return {
             "compiler": "inductor",
@@ -182,6 +185,8 @@ class Compile(Backend):
             "graph_break_reasons": [_first_line(reason) for reason in list(breaks)[:_REASONS]],
             **_skipped_frames(counters),
             "calls_until_compiled": calls,
+            "still_compiling": not settled,
+            "recompile_reasons": _recompile_reasons(counters["frames"]["total"]) if late else [],
             "cuda_graphs": self._about_graphs(device, counters, skips),
         }
 
@@ -210,8 +215,8 @@ def _own_inductor(mode: str, dynamic: bool | None) -> Callable[..., Any]:
     return own
 
 
-def _called_until_quiet(call: Callable[[], object]) -> tuple[int, int]:
-    """How many calls it took until nothing was compiled, and what was after the first call."""
+def _called_until_quiet(call: Callable[[], object]) -> tuple[int, int, bool]:
+    """How many calls it took, what was compiled after the first, and whether that has ended."""
     call()
     first = last = compilations()
     calls, quiet = 1, 0
@@ -220,7 +225,17 @@ def _called_until_quiet(call: Callable[[], object]) -> tuple[int, int]:
         calls += 1
         quiet = quiet + 1 if compilations() == last else 0
         last = compilations()
-    return calls, last - first
+    return calls, last - first, quiet >= _QUIET_CALLS
+
+
+def _recompile_reasons(frames: int) -> list[str]:
+    """Why TorchDynamo compiled again, in the last frames that it was given."""
+    from torch._dynamo.utils import get_compilation_metrics
+
+    found = (metrics.recompile_reason for metrics in get_compilation_metrics()[-frames:])
+    # torch pads the condition that failed, and adds the line of code and a hint.
+    conditions = (_first_line(reason).partition("  ")[0] for reason in found if reason)
+    return list(dict.fromkeys(conditions))[:_REASONS]
 
 
 def _skipped_frames(counters: Any) -> dict[str, Json]:
@@ -236,11 +251,11 @@ def _skipped_frames(counters: Any) -> dict[str, Json]:
     if skipped <= 0:
         return {"skipped_frames": 0, "skip_reasons": []}
     failed = [metrics.fail_reason for metrics in get_compilation_metrics()[-frames["total"] :]]
-    reasons = dict.fromkeys(_first_line(reason) for reason in failed if reason)
+    reasons = dict.fromkeys(_first_line(text_of(r).replace(":\n", ": ", 1)) for r in failed if r)
     return {"skipped_frames": skipped, "skip_reasons": list(reasons)[:_REASONS]}
 
 
-def _explained(exc: BaseException) -> Exception:
+def _explained(exc: BaseException, call: Callable[[], object]) -> Exception:
     text = f"{type(exc).__name__}: {text_of(exc)}"
     if isinstance(exc, (torch.cuda.OutOfMemoryError, MemoryError)):
         return OutOfMemoryError(f"it does not fit in memory while it is compiled ({one_line(exc)})")
@@ -250,6 +265,8 @@ def _explained(exc: BaseException) -> Exception:
         )
     if isinstance(_inner(exc), OSError):
         return _not_written(_inner(exc))
+    if (where := misfit_in_eager(exc, call)) is not None:
+        return failure_of(_inner(exc), where)
     return PreparationError(
         f"torch.compile failed ({one_line(_inner(exc))})",
         "run torch.compile(model)(*inputs) alone with TORCHDYNAMO_VERBOSE=1; leave fullgraph, "
@@ -280,7 +297,10 @@ def _cache_folder_named() -> Iterator[None]:
 
 
 def _first_line(text: object) -> str:
-    return text_of(text).strip().partition("\n")[0]
+    """The first line of a reason, with torch's explanation of it where there is one."""
+    first, _, more = text_of(text).strip().partition("\n")
+    explanation = more.partition(_EXPLANATION)[2].partition("\n")[0].strip()
+    return f"{first}: {explanation}"[:_REASON_LENGTH] if explanation else first
 
 
 def has_toolchain(device: str) -> bool:

@@ -48,13 +48,25 @@ def _show(found: Sequence[BackendInfo], console: Console) -> None:
     from precisionbench.report.plain import print_list, styled
     from precisionbench.spec_syntax import ALIASES
 
+    shared = _shared_options(found)
     for info in found:
         state = "ready" if info.available else _missing(info)
         console.print(styled(info.name, style="bold"), soft_wrap=True)
         print_list([info.summary, state], console)
-        print_list((_option(*one) for one in info.options.items()), console, 4)
+        own = (one for one in info.options.items() if one not in shared)
+        print_list((_option(*one) for one in own), console, 4)
+    if shared:
+        console.print(styled("options of every backend", style="bold"))
+        print_list((_option(*one) for one in shared), console, 4)
     console.print(styled("aliases", style="bold"))
     print_list((f"{alias} = {spec}" for alias, spec in ALIASES.items()), console, 4)
+
+
+def _shared_options(found: Sequence[BackendInfo]) -> list[tuple[str, str]]:
+    """The options that all of several backends have, with the same values."""
+    others = [info.options.items() for info in found if info.options]
+    first = others[0] if len(others) > 1 else ()
+    return [one for one in first if all(one in options for options in others)]
 
 
 def _missing(info: BackendInfo) -> str:

@@ -32,7 +32,7 @@ from precisionbench.cli.output import (
     progress,
 )
 from precisionbench.cli.result_files import ResultFiles
-from precisionbench.cli.saved import print_next, remember
+from precisionbench.cli.saved import name_of, print_next, remember
 from precisionbench.cli.thresholds import exit_if_missed, fail_under_option
 from precisionbench.cli.workload_options import (
     Shapes,
@@ -155,7 +155,8 @@ def compare(
         files.save(comparison, journal)
     finally:  # a full disk must not hide the figures, nor a closed pipe prevent the file
         print_tracebacks_of_rows(comparison)
-        print_comparison(comparison, as_json, wide)
+        file = files.output or saved
+        print_comparison(comparison, as_json, wide, name_of(file) if file else None)
         diagnosis = _explained(comparison) if explain else None
     files.write_report(comparison, journal, diagnosis)
     print_next(comparison, files.output, saved, done=explain)

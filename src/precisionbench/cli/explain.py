@@ -24,7 +24,7 @@ from precisionbench.cli.workload_options import Shapes, input_shape_option, rand
 
 if TYPE_CHECKING:
     from precisionbench.comparison import Comparison
-    from precisionbench.workflows.diagnose import GapLedger
+    from precisionbench.workflows.diagnose import Diagnosis, GapLedger
 
 
 _WITH_MODEL = "give MODEL after FILE, as in `precisionbench explain result.json my_code:build`"
@@ -109,7 +109,6 @@ def explain(
         --html gap.html
     """
     from precisionbench.comparison import load
-    from precisionbench.report.diagnosis import to_text
     from precisionbench.workflows.diagnose import explain as explain_rows
 
     comparison = load(file)
@@ -139,8 +138,16 @@ def explain(
     if as_json:
         print_json("precisionbench.diagnosis", diagnosis)
     else:
-        print_prose(partial(to_text, diagnosis))
+        print_prose(partial(_text, comparison, diagnosis))
     report.write(comparison, diagnosis=diagnosis)
+
+
+def _text(comparison: Comparison, diagnosis: Diagnosis, width: int) -> str:
+    """The result in a sentence, and why it is so."""
+    from precisionbench.report.diagnosis import to_text
+    from precisionbench.report.headline import headline
+
+    return to_text(diagnosis, width, headline(comparison.data, diagnosis=diagnosis))
 
 
 def _check_usage(gap: _GapOptions, model: str | None, experiments: tuple[str, ...]) -> None:

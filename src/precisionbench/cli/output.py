@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -28,24 +29,48 @@ if TYPE_CHECKING:
 _JSON_STREAM = "precisionbench.json_stream"
 _DEBUG = "precisionbench.debug"
 _INTERRUPTED = "precisionbench.interrupted"
+_LINES_BELOW = 6  # of a terminal: where a comparison was saved, the next step, and the prompt
 _MAX_TEXT_WIDTH = 100  # columns of running text
 
 
 # Results
 
 
-def print_comparison(comparison: Comparison, as_json: bool, wide: bool = False) -> None:
-    """Print the table, or everything as JSON."""
+def print_comparison(
+    comparison: Comparison, as_json: bool, wide: bool = False, file: str | None = None
+) -> None:
+    """Print the table, or everything as JSON.
+
+    Where the text is longer than the terminal, its first sentence is repeated at the end.
+
+    Args:
+        comparison: to print.
+        as_json: print all of it as JSON.
+        wide: show every column.
+        file: what `show` finds it by, for the command that shows all notes; None shows them.
+    """
     if as_json:
         write_json(comparison.to_json())
         return
     from precisionbench.report.text import show, to_text
 
-    data = comparison.data
-    print_text(
-        lambda width: to_text(data, width, wide=wide),
-        lambda console: show(data, console, wide=wide),
-    )
+    data, all_notes = comparison.data, f"precisionbench show {file} --all" if file else ""
+    text = partial(to_text, data, wide=wide, all_notes=all_notes)
+
+    def show_on(console: Console) -> None:
+        show(data, console, wide=wide, all_notes=all_notes)
+        if text(console.width).count("\n") >= console.height - _LINES_BELOW:
+            _repeat_headline(comparison, console)
+
+    print_text(text, show_on)
+
+
+def _repeat_headline(comparison: Comparison, console: Console) -> None:
+    from precisionbench.report.headline import headline
+    from precisionbench.report.plain import paragraph
+
+    console.print()
+    console.print(paragraph(headline(comparison.data), console.width, "bold"))
 
 
 def print_text(plain: str | Callable[[int], str], show_on: Callable[[Console], None]) -> None:

@@ -111,9 +111,24 @@ def resolved(name: str) -> str:
     if back < len(files):
         return str(files[back])
     raise click.UsageError(
-        f"there is no {name}: {len(files)} comparisons are saved; run `precisionbench compare`, "
+        f"there is no {name}: {_count(len(files))} saved; run `precisionbench compare`, "
         f"or give a file (./{name} for one of this name)"
     )
+
+
+def name_of(file: str | Path) -> str:
+    """A name of a result file for a command: `last` for the newest saved comparison.
+
+    Args:
+        file: its path.
+    """
+    place = folder()
+    is_last = place and str(file) in map(str, _newest_first(place)[:1])
+    return "last" if is_last else shlex.quote(str(file))
+
+
+def _count(number: int) -> str:
+    return f"{number} comparison is" if number == 1 else f"{number} comparisons are"
 
 
 def print_next(comparison: Comparison, output: str | None, saved: Path | None, done: bool) -> None:

@@ -18,6 +18,7 @@ from precisionbench.cli.options import (
     wide_option,
 )
 from precisionbench.cli.output import print_comparison, print_json, print_lines, print_prose
+from precisionbench.cli.saved import name_of
 from precisionbench.cli.thresholds import exit_if_missed, fail_under_option
 
 if TYPE_CHECKING:
@@ -54,12 +55,14 @@ class _Form(NamedTuple):
 @html_option()
 @overwrite_option("--html")
 @wide_option()
+@click.option("--all", "all_notes", is_flag=True, help="Show all notes, not the first few.")
 @fail_under_option
 def show(
     file: str,
     html: str | None,
     overwrite: bool,
     wide: bool,
+    all_notes: bool,
     fail_under: tuple[str, ...],
     **form_options: Any,
 ) -> None:
@@ -93,7 +96,8 @@ def show(
     elif form.as_csv:
         print(comparison.to_csv(), end="")
     elif html is None or form.as_json:
-        print_comparison(comparison, form.as_json, wide)
+        named = None if all_notes else name_of(file)
+        print_comparison(comparison, form.as_json, wide, named)
     exit_if_missed(wanted, comparison)
 
 

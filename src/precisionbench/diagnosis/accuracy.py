@@ -8,6 +8,8 @@ from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Accuracy
 from precisionbench.diagnosis.labels import precision_label_of
 from precisionbench.diagnosis.layers import error_growth, layers_to_keep_in_float32
+from precisionbench.diagnosis.overflows import harmful_overflow
+from precisionbench.diagnosis.remedies import for_inaccurate, for_overflow, keeps_layers
 from precisionbench.results.dtypes import BFLOAT16, FLOAT16, FLOAT32, INT8, TF32
 from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.evidence import LayerError
@@ -22,6 +24,8 @@ _AMPLIFICATION_MARGIN = 2.0
 _MAX_BOUND = 0.3
 # A float32 error above this has causes other than rounding.
 _MAX_FLOAT32_ERROR = 1e-3
+# Layers in float32 can help if the error of float32 is less than this share of the row's.
+_MUCH_LESS = 0.5
 # The second one is in older files.
 _UNSTEADY = (
     "the last call's output differs from the first's",
@@ -38,10 +42,7 @@ def accuracy_of(facts: Facts, base: Facts | None) -> Accuracy:
     """
     bound = error_bound(claims_of(facts.row).dtype, None if base is facts else _own_error(base))
     verdict = _verdict(facts, bound, is_reference=base is facts)
-    keep: tuple[str, ...] = ()
-    keep_s = 0.0
-    if verdict.name == "inaccurate" and base is not None:
-        keep, keep_s = layers_to_keep_in_float32(base, facts)
+    advice = _advice(verdict, facts, base) if verdict.name == "inaccurate" else _Advice()
     return Accuracy(
         row=facts.row.backend,
         verdict=verdict.name,
@@ -49,10 +50,50 @@ def accuracy_of(facts: Facts, base: Facts | None) -> Accuracy:
         bound=bound,
         layer=verdict.layer,
         reason=verdict.reason,
-        keep=keep,
-        keep_s=keep_s,
+        keep=advice.keep,
+        keep_s=advice.keep_s,
         top1=facts.row.agreement.top1 if facts.row.agreement else None,
+        remedy=advice.remedy,
     )
+
+
+@attrs.frozen
+class _Advice:
+    """What to do about an inaccurate output; the fields are those of `Accuracy`."""
+
+    remedy: str = ""
+    keep: tuple[str, ...] = ()
+    keep_s: float = 0.0
+
+
+def _advice(verdict: _Verdict, facts: Facts, base: Facts | None) -> _Advice:
+    overflow = harmful_overflow(facts)
+    if overflow is not None:
+        largest = _magnitude(facts, overflow.layer)
+        remedy = for_overflow(facts.row, overflow.layer, overflow.dtype, largest)
+        keeps = bool(overflow.layer) and f"keep {overflow.layer} in float32" in remedy
+        return _Advice(remedy, (overflow.layer,) if keeps else ())
+    if base is None or base is facts or not _helps(facts, base):
+        layers = (verdict.layer,) if verdict.layer else ()
+        accurate = base is None or _helps(facts, base)
+        return _Advice(for_inaccurate(facts.row, layers, base_is_accurate=accurate))
+    keep, keep_s = layers_to_keep_in_float32(base, facts)
+    remedy = for_inaccurate(facts.row, keep, base_is_accurate=True)
+    return _Advice(remedy, keep, keep_s) if keeps_layers(facts.row) else _Advice(remedy)
+
+
+def _helps(facts: Facts, base: Facts) -> bool:
+    """Whether float32 would be more accurate, as far as the reference row shows."""
+    if claims_of(base.row).dtype != FLOAT32:
+        return True
+    own, error = _output_error(base), _output_error(facts)
+    return own is None or error is None or own < _MUCH_LESS * error
+
+
+def _magnitude(facts: Facts, path: str) -> float | None:
+    """The largest magnitude of a layer's output in float64."""
+    errors = facts.evidence.errors
+    return next((one.reference_max_abs for one in errors if one.path == path), None)
 
 
 @attrs.frozen
@@ -88,6 +129,12 @@ def _within_bound(facts: Facts, error: float, bound: float | None) -> _Verdict:
         return _Verdict("unknown", "the row claims no precision, so it has no tolerance")
     if error <= bound:
         return _Verdict("fine", f"error {error:.1e} is within the tolerance {bound:.1e}")
+    overflow = harmful_overflow(facts)
+    if overflow is not None:
+        place = overflow.layer or "the model's own forward"
+        reason = f"values overflow in {place} ({overflow.operation})"
+        above = f"error {error:.1e} is above the tolerance {bound:.1e}; {reason}"
+        return _Verdict("inaccurate", above, overflow.layer)
     layer = _worst_layer(facts)
     where = f"; it grows most in {layer}" if layer else ""
     return _Verdict(

@@ -231,10 +231,11 @@ def _accuracy(precisions: Sequence[Accuracy]) -> str:
 
 def _accuracy_text(precision: Accuracy) -> str:
     text = f"{precision.row}: {precision.reason}"
-    if precision.keep:
+    if precision.remedy:
+        text += f"; {precision.remedy}"
+    if precision.keep_s:
         layers = ", ".join(precision.keep)
-        text += f"; keeping {layers} in float32 would cost about {precision.keep_s * 1e3:.2g} ms"
-        text += f" (half:fp32_layers={'+'.join(precision.keep)})"
+        text += f"; {layers} in float32 would add about {precision.keep_s * 1e3:.2g} ms"
     if precision.top1 is not None:
         text += f"; same top-1 class as the reference for {precision.top1:.1%} of the items"
     return f"{text}."

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import attrs
+
 from precisionbench.analysis.interval_notes import interval_notes
 from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.accuracy import accuracy_of
 from precisionbench.diagnosis.answers import answers_of
 from precisionbench.diagnosis.causes import CAUSES, CauseContext
 from precisionbench.diagnosis.ceiling import ceiling_of
+from precisionbench.diagnosis.engine_label import DETAIL
 from precisionbench.diagnosis.experiments import measured_beside, with_experiments
 from precisionbench.diagnosis.facts import Facts, facts_of_rows
 from precisionbench.diagnosis.findings import (
@@ -23,6 +26,7 @@ from precisionbench.diagnosis.findings import (
 from precisionbench.diagnosis.labels import label_of, precision_label_of
 from precisionbench.diagnosis.layers import layer_pairs
 from precisionbench.diagnosis.roofline import roofline_points
+from precisionbench.diagnosis.row_labels import renamed, renamed_facts, row_labels_of
 from precisionbench.errors import some
 from precisionbench.results import ComparisonData, Speedup
 
@@ -54,6 +58,8 @@ def diagnosis_of(
     ceiling = ceiling_of(list(rows.values()), found)
     precisions = tuple(accuracy_of(facts, base) for facts in rows.values())
     ran = tuple(precision_label_of(facts) for facts in rows.values())
+    names = row_labels_of(data)
+    shown = renamed_facts(rows, names)
     return DiagnosisData(
         labels=tuple(labels.values()),
         ceiling=ceiling,
@@ -61,8 +67,20 @@ def diagnosis_of(
         layers=_all_layer_pairs(rows, base),
         precisions=precisions,
         roofs={name: roofline_points(facts) for name, facts in rows.items()},
-        answers=answers_of(rows, found, ran, findings, ceiling, precisions),
-        notes=(*_notes(list(rows.values()), experiments), *_interval_notes(data), *notes),
+        answers=answers_of(
+            shown,
+            {names.get(name, name): one for name, one in found.items()},
+            renamed(ran, names),
+            renamed(findings, names),
+            attrs.evolve(ceiling, row=names.get(ceiling.row, ceiling.row)),
+            renamed(precisions, names),
+        ),
+        notes=(
+            *_notes(list(shown.values()), renamed(experiments, names)),
+            *_interval_notes(data, names),
+            *notes,
+        ),
+        row_labels=names,
     )
 
 
@@ -112,12 +130,13 @@ def _all_layer_pairs(rows: Mapping[str, Facts], base: Facts | None) -> tuple[Lay
     return tuple(pair for facts in others for pair in layer_pairs(base, facts))
 
 
-def _interval_notes(data: ComparisonData) -> Iterable[str]:
+def _interval_notes(data: ComparisonData, row_labels: Mapping[str, str]) -> Iterable[str]:
     """The notes on intervals, each sentence once, with its rows."""
     found = interval_notes(data)
     texts = dict.fromkeys(one.text for notes in found.values() for one in notes)
     for text in texts:
-        names = [name for name, notes in found.items() if text in [one.text for one in notes]]
+        rows = (name for name, notes in found.items() if text in [one.text for one in notes])
+        names = [row_labels.get(name, name) for name in rows]
         yield f"{', '.join(names)}: {text}"
 
 
@@ -126,7 +145,7 @@ def _notes(rows: Sequence[Facts], experiments: Sequence[ExperimentResult]) -> It
     if unprofiled:
         yield (
             f"not profiled: {some(unprofiled)}; most answers need profiling, so measure with "
-            "evidence, effort normal and a larger time budget"
+            "profiling, the effort 'normal' and a larger time budget"
         )
     for facts in rows:
         for what, why in facts.evidence.unknown.items():
@@ -137,6 +156,7 @@ def _notes(rows: Sequence[Facts], experiments: Sequence[ExperimentResult]) -> It
                 f"{facts.row.backend}: a call took {ratio:.1f}x its latency under the profiler, so "
                 "the times of its layers are approximate"
             )
+        yield from _compiled_by_itself(facts)
     covered = [facts.counted_share for facts in rows if facts.counted_share is not None]
     if covered and min(covered) < _MIN_COUNTED_SHARE:
         yield (
@@ -147,6 +167,16 @@ def _notes(rows: Sequence[Facts], experiments: Sequence[ExperimentResult]) -> It
         if result.speedup is None:
             name, why = result.experiment, result.failure
             yield f"{result.row}: experiment {name} not run ({why})"
+
+
+def _compiled_by_itself(facts: Facts) -> Iterable[str]:
+    """The note on a model that calls `torch.compile`, in a row of a backend that does not."""
+    share = facts.evidence.compiled_share or 0.0
+    if "graphs" not in facts.row.details and share > DETAIL:
+        yield (
+            f"{facts.row.backend}: {share:.0%} of the profiled time is in graphs that the model "
+            "compiles by itself (torch.compile)"
+        )
 
 
 # Above this ratio the overhead of the profiler distorts the times of layers.

@@ -21,6 +21,8 @@ COMMON_OPTIONS = (
     *("memory_format", "cudnn_benchmark", "grad_mode", "l2_cache"),
     *("fold_batch_norm", "batch_size", "cuda_graph"),
 )
+# Options that a name leaves out where they have this value.
+_DEFAULTS = {"memory_format": "contiguous"}
 # If removing a cause gains less than this factor, the cause has no practical effect.
 _MIN_GAIN = 1.01
 # Experiments that also help for other reasons must gain more to confirm a cause: a larger batch
@@ -63,6 +65,7 @@ class RowChange:
 # The experiments that change nothing but the options of a row or its backend.
 ROW_CHANGES: Mapping[str, RowChange] = {
     "channels-last": RowChange({"memory_format": "channels_last"}),
+    "contiguous": RowChange({"memory_format": "contiguous"}),
     "cudnn-benchmark": RowChange({"cudnn_benchmark": True}),
     "compiled": RowChange(backend="compile", kept=("dtype",), of="half"),
     "folded-batch-norm": RowChange({"fold_batch_norm": True}),
@@ -112,7 +115,8 @@ def _is_so(change: RowChange, base: BackendResult, other: BackendResult) -> bool
     changes = {name: value_text(value) for name, value in change.options.items()}
     if change.batch_factor > 1:
         changes["batch_size"] = str(change.batch_factor * (base.batch_size or 0))
-    return after == {**before, **changes}
+    expected = {**before, **changes}
+    return after == {k: text for k, text in expected.items() if text != _DEFAULTS.get(k)}
 
 
 def _written(row: BackendResult) -> dict[str, str]:
@@ -181,6 +185,7 @@ def with_experiments(finding: Finding, experiments: Sequence[ExperimentResult]) 
         factor=result.speedup,
         experiment=result.experiment,
         status=status,
+        remedy="" if status is FindingStatus.RULED_OUT else finding.remedy,
         reason=_joined(finding.reason, _reason(status, result), _where(result)),
     )
 

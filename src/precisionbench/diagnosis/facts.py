@@ -15,6 +15,7 @@ from precisionbench.diagnosis.parts import (
     parts_of,
     time_by_category,
 )
+from precisionbench.diagnosis.weight_casts import WeightCasts, weight_casts
 from precisionbench.diagnosis.work import MatrixWork, matrix_work
 from precisionbench.reference_data.model_flops import WINOGRAD
 from precisionbench.reference_data.peaks import DeviceSpec, device_of
@@ -124,19 +125,14 @@ class Facts:
         return sum(o.count for o in self.evidence.operations if is_cast(o))
 
     @cached_property
+    def recast(self) -> WeightCasts:
+        """What a call spends on casts of weights."""
+        return weight_casts(self.evidence)
+
+    @property
     def weight_casts(self) -> float:
-        """Casts in a call of a layer's own parameters, by shape and dtype."""
-        own = {
-            (layer.path, p.shape, p.dtype)
-            for layer in self.evidence.layers
-            for p in layer.parameters
-            if len(p.shape) > 1
-        }
-        return sum(
-            o.count
-            for o in self.evidence.operations
-            if is_cast(o) and (o.layer, o.inputs[1].shape, o.inputs[1].dtype) in own
-        )
+        """Casts in a call of a layer's own weights."""
+        return self.recast.count
 
     @property
     def counted_share(self) -> float | None:

@@ -10,6 +10,9 @@ from precisionbench._version import DOCS_URL
 from precisionbench.display import Shown
 from precisionbench.statistics import Interval
 
+# Verdicts of an `Accuracy` with which a row's output is out of tolerance.
+UNSOUND_OUTPUTS = ("inaccurate", "non_finite", "unstable")
+
 
 class FindingStatus(str, Enum):
     """Status of a finding."""
@@ -46,7 +49,7 @@ class Finding(Shown):
         factor: speed-up of the row without the cause, with its interval; None where it is not
             known. Estimated while the cause is suspected, measured where it is confirmed.
         evidence: figures that support it.
-        remedy: how to fix it, in a sentence.
+        remedy: how to fix it, in a sentence; empty where an experiment ruled the cause out.
         experiment: the experiment that confirmed it or ruled it out; empty without one.
         reason: the reason for its status.
         proposed: the experiment that could confirm it; empty where there is none.
@@ -239,6 +242,7 @@ class Accuracy(Shown):
         keep: layers to keep in float32, where the output is inaccurate.
         keep_s: estimated seconds per call that this would add.
         top1: share of items with the reference's top-1 class; None where it has no meaning.
+        remedy: what makes the output more accurate, as far as this row can take it; may be empty.
     """
 
     row: str
@@ -250,6 +254,7 @@ class Accuracy(Shown):
     keep: tuple[str, ...] = ()
     keep_s: float = 0.0
     top1: float | None = None
+    remedy: str = ""
 
 
 @attrs.frozen(repr=False)
@@ -305,6 +310,7 @@ class DiagnosisData(Shown):
         roofs: by row, the rates that it reaches in each category of its time.
         answers: answers to common questions.
         notes: warnings that qualify the diagnosis.
+        row_labels: the labels of the rows that have one, by row; texts use them.
     """
 
     labels: tuple[Label, ...]
@@ -315,3 +321,4 @@ class DiagnosisData(Shown):
     roofs: dict[str, tuple[RooflinePoint, ...]]
     answers: tuple[Answer, ...]
     notes: tuple[str, ...] = ()
+    row_labels: dict[str, str] = attrs.field(factory=dict)

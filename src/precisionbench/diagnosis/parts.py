@@ -41,7 +41,7 @@ _CATEGORY_OF_KIND = {
 }
 # Names of operations without their namespace: convolutions (no conversions), words of which one
 # makes the name that of a product, and how names of fused operations begin.
-_CONVOLUTION = re.compile(r"conv(?!er)")
+CONVOLUTION = re.compile(r"conv(?!er)")
 _PRODUCTS = frozenset(
     [
         "mm",
@@ -74,8 +74,8 @@ _FUSED = (
 )
 # Kernels of TorchInductor are named after all operations that they replace.
 _COMPILED = ("triton_", "cpp_fused")
-_COPIES = ("copy_", "_to_copy", "clone", "contiguous", "cat", "stack", "_foreach_copy_")
-_NORMS = ("batch_norm", "layer_norm", "group_norm", "rms_norm", "instance_norm")
+COPIES = ("copy_", "_to_copy", "clone", "contiguous", "cat", "stack", "_foreach_copy_")
+NORMS = ("batch_norm", "layer_norm", "group_norm", "rms_norm", "instance_norm")
 _REDUCTIONS = ("pool", "sum", "mean", "amax", "amin", "softmax", "argmax", "norm", "var", "std")
 BYTES = {
     "float64": 8,
@@ -174,9 +174,9 @@ def category(operation: Operation, kernel: KernelClass) -> str:
         # Pointwise kernels, copies and reductions of a matrix operation prepare its operands.
         moves = kernel.kind in ("pointwise", "copy", "reduction")
         return _CATEGORY_OF_KIND[kernel.kind] if moves else MATRIX
-    if name in _COPIES:
+    if name in COPIES:
         return CAST if is_cast(operation) else COPY
-    if any(word in name for word in _NORMS):
+    if any(word in name for word in NORMS):
         return NORM
     if kernel.kind in _CATEGORY_OF_KIND:
         return _CATEGORY_OF_KIND[kernel.kind]
@@ -195,7 +195,7 @@ def is_matrix(operation: Operation) -> bool:
 
 def is_convolution(operation: Operation) -> bool:
     """Whether it is a convolution, by its name."""
-    return bool(_CONVOLUTION.search(operation.short_name))
+    return bool(CONVOLUTION.search(operation.short_name))
 
 
 def is_cast(operation: Operation) -> bool:

@@ -58,8 +58,13 @@ def slower_short(rows: Sequence[str], speedups: Mapping[str, Speedup]) -> str:
 
 def _speed_range(values: Sequence[float], names: Sequence[str]) -> str:
     if len(names) == 1:
-        return f"{names[0]} {values[0]:.3g}x"
-    return f"{len(names)} rows, {min(values):.3g}x to {max(values):.3g}x"
+        return f"{names[0]} {_ratio(values[0])}"
+    return f"{len(names)} rows, {_ratio(min(values))} to {_ratio(max(values))}"
+
+
+def _ratio(value: float) -> str:
+    """Three digits, and no exponent for a large one: `4.27x`, `1,390x`."""
+    return f"{float(f'{value:.3g}'):,.10g}x"
 
 
 def _slower(found: Speedup) -> str:
@@ -162,7 +167,9 @@ def accuracy_short(precisions: Sequence[Accuracy]) -> str:
     fine = sum(one.verdict == "fine" for one in precisions)
     unknown = [one.row for one in precisions if one.verdict == "unknown"]
     texts = [
-        f"{one.row}: {one.reason}" for one in precisions if one.verdict not in ("fine", "unknown")
+        f"{one.row}: {one.reason}" + f" ({one.remedy})" * bool(one.remedy)
+        for one in precisions
+        if one.verdict not in ("fine", "unknown")
     ]
     texts += [f"not known: {some(unknown)}"] * bool(unknown)
     texts += [f"within tolerance{_in_rows(fine, len(precisions))}"] * bool(fine)

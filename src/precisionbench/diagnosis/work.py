@@ -200,11 +200,19 @@ def _pairs(shapes: list[tuple[int, ...]]) -> Iterator[tuple[tuple[int, ...], tup
             yield first, second
 
 
+def matmul_sizes(operation: Operation) -> tuple[int, int, int] | None:
+    """Rows, inner size and columns of a matmul, from its shapes; None for other operations."""
+    first, second = _multiplied(operation)
+    if operation.short_name not in _MATMULS or not second or first[-1] != second[-2]:
+        return None
+    return first[-2], first[-1], second[-1]
+
+
 def known_flops(operation: Operation) -> float | None:
     """FLOPs of a call of matmuls and attention, from their shapes; None for other operations."""
     name = operation.short_name
     shapes = [t.shape for t in operation.inputs]
-    if name in ("mm", "addmm", "bmm", "baddbmm"):
+    if name in _MATMULS:
         first, second = _multiplied(operation)
         if second and len(first) == len(second):
             return operation.count * 2.0 * math.prod(first) * second[-1]
@@ -216,4 +224,5 @@ def known_flops(operation: Operation) -> float | None:
     return None
 
 
+_MATMULS = ("mm", "addmm", "bmm", "baddbmm")
 _ATTENTION = ("_scaled_dot_product", "_flash_attention", "_efficient_attention", "_cudnn_attention")

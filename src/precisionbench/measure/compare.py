@@ -16,6 +16,7 @@ from torch import nn
 from precisionbench._internal.output_capture import silence
 from precisionbench._internal.termination import terminated_in_order
 from precisionbench._version import __version__
+from precisionbench.analysis.alternatives import with_alternatives
 from precisionbench.backends import Backend, discovery
 from precisionbench.comparison import Comparison
 from precisionbench.errors import FOREIGN_ERRORS, SpecError, Terminated, some
@@ -383,11 +384,13 @@ def _measure(
 
 
 def _data(header: Mapping[str, Any], rows: Sequence[Row], collector: Collector) -> ComparisonData:
-    results, failures = collector.results, collector.failures
+    names = [row.name for row in rows]
+    results = tuple(collector.results[name] for name in names if name in collector.results)
+    failures = (collector.failures[name] for name in names if name in collector.failures)
     return ComparisonData(
         **header,
-        results=tuple(results[row.name] for row in rows if row.name in results),
-        failures=tuple(failures[row.name] for row in rows if row.name in failures),
+        results=results,
+        failures=with_alternatives(failures, results),
         notes=collector.notes,
         conditions=tuple(collector.conditions),
     )

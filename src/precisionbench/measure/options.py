@@ -255,8 +255,9 @@ class Options:
         ]
         without = f", without {' or '.join(left_out)}" if left_out else ""
         return (
-            f"the effort 'quick' gives a first estimate from {_QUICK_ROUNDS} rounds{without}; use "
-            "the effort 'normal' for reliable results"
+            f"the effort 'quick' gives a first estimate from at most {_QUICK_ROUNDS} rounds"
+            f"{without}; "
+            "use the effort 'normal' for reliable results"
         )
 
 

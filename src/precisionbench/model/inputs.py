@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
-from precisionbench.errors import WorkloadError, one_line
-from precisionbench.torchtools.tensors import Inputs, map_tensors, walk
+from precisionbench.errors import WorkloadError
+from precisionbench.torchtools.tensors import Inputs, deep_copied, map_with_objects, walk
 
 
 def is_factory(inputs: object) -> bool:
@@ -68,6 +67,7 @@ def _check(inputs: Inputs) -> None:
             f"inputs{nested[0]} is a nested tensor, which has no single shape",
             "give a padded tensor, and nest it in the model's forward",
         )
+    inputs.map(lambda tensor: tensor)  # raises for an object with tensors that cannot be copied
 
 
 def _wrapped(given: Any) -> Inputs | None:
@@ -181,7 +181,7 @@ def _repeated(inputs: Inputs, batch_size: int, count: int) -> Inputs:
         is_batch = isinstance(value, list) and len(value) == batch_size
         if is_batch and (items_in_lists or _holds_no_tensor(value)):
             return [value[place] for place in places]
-        return map_tensors(of_tensor, value)
+        return map_with_objects(of_tensor, value)
 
     kwargs = {name: of_value(value) for name, value in inputs.kwargs.items()}
     return Inputs(tuple(map(of_value, inputs.args)), kwargs)
@@ -202,18 +202,8 @@ def copied(inputs: Inputs, device: torch.device) -> Inputs:
     Raises:
         WorkloadError: something in them cannot be copied.
     """
-    return inputs.map(lambda tensor: tensor.detach().to(device, copy=True), _copied_leaf)
+    return inputs.map(lambda tensor: tensor.detach().to(device, copy=True), deep_copied)
 
 
 def _shapes(inputs: Inputs) -> list[tuple[int, ...]]:
     return [tuple(tensor.shape) for _, tensor in inputs.tensors()]
-
-
-def _copied_leaf(value: Any) -> Any:
-    try:
-        return copy.deepcopy(value)
-    except Exception as exc:
-        raise WorkloadError(
-            f"the inputs hold a {type(value).__name__} that cannot be copied ({one_line(exc)})",
-            "give tensors, and other values that copy.deepcopy takes",
-        ) from exc

@@ -215,6 +215,13 @@ def _copying(build: ModelFactory) -> ModelFactory:
     return build_copy
 
 
+def _device_error(error: Exception) -> str:
+    """Torch's error in a line, without its list of every type of device."""
+    text = one_line(error)
+    is_list = "at start of device string" in text
+    return "torch has no such type; known: cpu, cuda, cuda:1, ..." if is_list else text
+
+
 def usable_device(device: str | torch.device | None, model: object = None) -> torch.device:
     """The device to measure on, once a tensor could be created there.
 
@@ -235,7 +242,7 @@ def usable_device(device: str | torch.device | None, model: object = None) -> to
         torch.empty(0, device=chosen)
     except Exception as exc:  # RuntimeError, AssertionError, NotImplementedError: torch's own mix
         raise WorkloadError(
-            f"the device {str(device)!r} cannot be used ({one_line(exc)})",
+            f"the device {str(device)!r} cannot be used ({_device_error(exc)})",
             "use 'cpu', or a torch built for this device",
         ) from exc
     if chosen.type == "meta":

@@ -19,6 +19,7 @@ from precisionbench.probes.layers import Forward, wrapped
 from precisionbench.results.evidence import LayerError
 from precisionbench.torchtools.agreement import relative_l2, sum_of_squares
 from precisionbench.torchtools.cast_on_use import cast_on_use
+from precisionbench.torchtools.casts_within import every_cast_to_float64, with_attributes_cast
 from precisionbench.torchtools.global_state import foreign_functions
 from precisionbench.torchtools.tensors import walk
 from precisionbench.torchtools.timer import Call
@@ -64,7 +65,8 @@ def layer_outputs_in_float64(workload: Workload, large_bytes: int = _LARGE_BYTES
 
     Large models are cast one weight at a time, so that this takes one copy of the model and the
     largest weight in float64; those whose code works with its weights in other ways are cast as a
-    whole, and so are small ones: tensors that cast let torch import libraries for seconds.
+    whole, and so are small ones: tensors that cast let torch import libraries for seconds. Where
+    that fails, because the model itself casts to another dtype, its own casts give float64, too.
 
     Args:
         workload: of its batch two items are taken, or all where they depend on each other.
@@ -80,7 +82,12 @@ def layer_outputs_in_float64(workload: Workload, large_bytes: int = _LARGE_BYTES
         with contextlib.suppress(*FOREIGN_ERRORS):  # of code that writes to its weights, say
             return _outputs(workload, cast_on_use(model, torch.float64, _cast_whole))
         model = workload.make_model()
-    return _outputs(workload, _cast_whole(model))
+    try:
+        return _outputs(workload, _cast_whole(model))
+    except FOREIGN_ERRORS as exc:
+        with contextlib.suppress(*FOREIGN_ERRORS), every_cast_to_float64():
+            return _outputs(workload, with_attributes_cast(_cast_whole(workload.make_model())))
+        raise exc from None
 
 
 def _cast_whole(model: nn.Module) -> nn.Module:
@@ -170,10 +177,13 @@ def _sample(
     step_for: Callable[[int], int],
 ) -> None:
     """Copy elements at once, as the next layer may work in place; read scalars only later."""
-    tensor = next((t for _, t in walk(output) if t.is_floating_point()), None)
+    numbers = (t for _, t in walk(output) if t.is_floating_point() or t.is_complex())
+    tensor = next(numbers, None)
     if tensor is None or not tensor.numel() or tensor.layout != torch.strided:
         return
     tensor = tensor.detach()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
     finite = tensor.isfinite()
     largest = tensor.where(finite, 0).abs().amax()
     nonfinite_in_all = (~finite).sum()

@@ -20,14 +20,17 @@ from precisionbench._internal.paths import quoted
 from precisionbench._internal.temporary_folder import TemporaryFolder
 from precisionbench.errors import FOREIGN_ERRORS, OutputError, one_line
 from precisionbench.model.workload import Workload
+from precisionbench.probes.call_times import slow_calls
+from precisionbench.probes.denormals import denormals_of
 from precisionbench.probes.layers import Forward, wrapped
 from precisionbench.probes.trace import CALL, LAYER, profile_of
 from precisionbench.results.dtypes import dtype_name
 from precisionbench.results.evidence import Evidence, Layer, Tensor
+from precisionbench.statistics.periodic import Periodic
 from precisionbench.system.memory import device_allocations
 from precisionbench.torchtools.global_state import dynamo_not_imported_by, foreign_functions
 from precisionbench.torchtools.tensors import Inputs, walk
-from precisionbench.torchtools.timer import Call
+from precisionbench.torchtools.timer import Call, HostClock
 
 _PROFILE_S = 0.2  # of calls, about
 _MOST_CALLS = 5  # reading the trace takes longer than the calls
@@ -51,8 +54,10 @@ def collect_evidence(
     found: dict[str, Any] = {"foreign_functions": foreign_functions()}
     steps: dict[str, Callable[[], dict[str, Any]]] = {
         "allocations": lambda: allocations(call, workload.device),
-        "profile": lambda: profiled(call, call_s, workload.device, module),
+        "calls": lambda: slow_calls(call, HostClock(workload.device)),
+        "profile": lambda: profiled(call, call_s, workload.device, module, found.get("slow_calls")),
         "layers": lambda: layers_of(call, module),
+        "denormals": lambda: denormals_of(call, module, workload.device),
         "inputs": lambda: {"input_zero_share": zero_share(workload.inputs)},
         "flops": lambda: counted(call, module, found.get("layers", ())),
     }
@@ -119,9 +124,10 @@ def _profiler(device: torch.device) -> Iterator[torch.autograd.profiler.profile]
 def zero_share(inputs: Inputs) -> float | None:
     """The share of zeros in the largest input, where that is floating-point data.
 
-    Smaller inputs of zeros, such as masks and states, are normal.
+    Smaller inputs of zeros, such as masks and states, are normal, and so are caches of any size.
     """
-    largest = max((t for _, t in inputs.tensors()), key=torch.Tensor.numel, default=None)
+    plain = walk((inputs.args, inputs.kwargs))  # without tensors in objects
+    largest = max((tensor for _, tensor in plain), key=torch.Tensor.numel, default=None)
     if largest is None or not largest.is_floating_point() or not largest.numel():
         return None
     return float((largest == 0).double().mean())
@@ -147,14 +153,26 @@ def profiled_calls(call_s: float) -> int:
 
 
 def profiled(
-    call: Call, call_s: float, device: torch.device, module: nn.Module | None
+    call: Call,
+    call_s: float,
+    device: torch.device,
+    module: nn.Module | None,
+    slow: Periodic | None = None,
 ) -> dict[str, Any]:
     """Kernels, operations and copies of a call; fields of `Evidence`.
 
     The first of the calls is left out: the profiler itself is then still starting.
+
+    Args:
+        call: one forward pass, warm.
+        call_s: about how long it takes, in seconds.
+        device: where it runs.
+        module: the model behind it, where there is one in eager mode.
+        slow: the period of slow calls, so that one of them is profiled, too.
     """
     parts = sum(1 for _ in module.modules()) if module is not None else 0
-    calls = max(1, min(profiled_calls(call_s), _MOST_PARTS // (parts + 1)))
+    wanted = max(profiled_calls(call_s), slow.period if slow else 0)
+    calls = max(1, min(wanted, _MOST_PARTS // (parts + 1)))
     with _profiler(device) as profiler, _annotated(module):
         for _ in range(1 + calls):
             with torch.profiler.record_function(CALL):
@@ -233,10 +251,16 @@ def layers_of(call: Call, module: nn.Module | None) -> dict[str, Any]:
             outputs=outputs,
             parameters=tuple(_tensor(p) for p in part.parameters(recurse=False)),
             calls=count,
+            buffers=_buffers(part),
         )
         for path, (part, inputs, outputs, count) in observed.items()
     )
     return {"layers": layers, "outputs": _tensors(output)}
+
+
+def _buffers(part: nn.Module) -> tuple[Tensor, ...]:
+    attributes = (value for value in vars(part).values() if isinstance(value, torch.Tensor))
+    return tuple(_tensor(one) for one in (*part.buffers(recurse=False), *attributes))
 
 
 def _tensors(tree: Any) -> tuple[Tensor, ...]:

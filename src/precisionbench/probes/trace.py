@@ -15,15 +15,17 @@ from typing import Any
 
 import attrs
 
-from precisionbench.results.evidence import Copy, Kernel, Operation, Tensor
+from precisionbench.results.evidence import COMPILED_GRAPH, Copy, Kernel, Operation, Tensor
 
 CALL = "precisionbench.call"
 LAYER = "precisionbench.layer:"
 _DRIVER = ("cuda_runtime", "cuda_driver")
-# How the events of TorchInductor's graphs begin, and those of TorchDynamo around them. What a graph
-# break leaves to PyTorch is in a "region" as well, and in no graph.
+# How the events of TorchInductor's graphs begin (a key of its cache follows), and those of
+# TorchDynamo around them. What a graph break leaves to PyTorch is in a "region" as well, and in no
+# graph.
 _GRAPH = "## Call CompiledFxGraph"
 _DYNAMO = ("TorchDynamo Cache Lookup", "Torch-Compiled Region")
+_COMPILING = "(dynamo_timed)"  # how the events of its compiler end
 _ON_GPU = ("kernel", "gpu_memcpy", "gpu_memset")
 # Parts of the names of driver calls that wait for the device, and of those that do not.
 _SYNCHRONIZING = ("Synchronize", "cudaMemcpy")
@@ -52,6 +54,7 @@ _DTYPES = {
 _US = 1e-6
 _SKEW_US = 5.0
 _MIN_SHARE = 1e-3  # of a CPU's time; operations that take less are left out
+_MIN_SOME_SHARE = 0.01  # of all time; operations of some calls that take less are left out
 Event = dict[str, Any]
 
 
@@ -65,11 +68,12 @@ class _Node:
 
     @property
     def name(self) -> str:
-        return str(self.event["name"])
+        name = str(self.event["name"])
+        return COMPILED_GRAPH if name.startswith(_GRAPH) else name
 
     @property
     def is_operation(self) -> bool:
-        return self.event.get("cat") == "cpu_op"
+        return self.event.get("cat") == "cpu_op" or self.is_graph
 
     @property
     def own_s(self) -> float:
@@ -79,12 +83,17 @@ class _Node:
     @property
     def is_graph(self) -> bool:
         """Whether it is the call of a graph that TorchInductor compiled."""
-        return self.name.startswith(_GRAPH)
+        return self.name == COMPILED_GRAPH
 
     @property
     def is_compiled(self) -> bool:
         """Whether it ran in such a graph, or is one."""
         return any(node.is_graph for node in self.with_parents())
+
+    @property
+    def is_of_compiling(self) -> bool:
+        """Whether it ran while TorchDynamo compiled."""
+        return any(node.name.endswith(_COMPILING) for node in self.with_parents())
 
     @property
     def is_in_a_graph(self) -> bool:
@@ -116,6 +125,8 @@ class Profile:
         host_waits: driver calls that wait for the device, by name.
         compiled_share: share of the time in graphs of TorchInductor; None where nothing of
             `torch.compile` ran.
+        some_calls: operations that ran in some calls only, without shapes; their times are
+            averages over all calls.
     """
 
     operations: tuple[Operation, ...]
@@ -125,6 +136,7 @@ class Profile:
     graph_launches: float
     host_waits: Mapping[str, float]
     compiled_share: float | None = None
+    some_calls: tuple[Operation, ...] = ()
 
 
 def profile_of(trace: Mapping[str, Any], skip: int = 0) -> Profile:
@@ -147,32 +159,36 @@ def profile_of(trace: Mapping[str, Any], skip: int = 0) -> Profile:
     launched = _launched(events, driver_calls)
     kernels = [(event, node) for event, node in launched if event["cat"] == "kernel"]
     copies = [event for event, _ in launched if event["cat"] == "gpu_memcpy"]
+    seen = _on_gpu(kernels, spans) if kernels else _on_cpu(nodes, spans)
     return Profile(
-        operations=_on_gpu(kernels, spans) if kernels else _on_cpu(nodes, spans),
+        operations=seen.all() if kernels else seen.long(),
         copies=_copies(copies, spans.count),
         calls=spans.count,
         launches=len(kernels) / spans.count if driver_calls else None,
         graph_launches=sum("GraphLaunch" in node.name for node in driver_calls) / spans.count,
         host_waits=_synchronizations(driver_calls, spans.count),
         compiled_share=_compiled_share([n for n in nodes if spans.contain(n.event)], kernels),
+        some_calls=seen.in_some_calls(),
     )
 
 
 def _compiled_share(nodes: Sequence[_Node], kernels: Sequence[tuple[Event, _Node]]) -> float | None:
     """The share of the time in compiled graphs: of kernels, or on a CPU of graphs and operations.
 
-    A graph's own time counts on a CPU, because its fused loops are not operations.
+    A graph's own time counts on a CPU, because its fused loops are not operations. What runs while
+    TorchDynamo compiles, such as kernels that are tuned, does not count.
     """
-    if not any(node.name.startswith((*_DYNAMO, _GRAPH)) for node in nodes):
+    if not any(node.is_graph or node.name.startswith(_DYNAMO) for node in nodes):
         return None
     if kernels:
-        inside = sum(float(e["dur"]) for e, launch in kernels if launch.is_compiled)
-        total = sum(float(event["dur"]) for event, _ in kernels)
+        ran = [(e, launch) for e, launch in kernels if not launch.is_of_compiling]
+        inside = sum(float(event["dur"]) for event, launch in ran if launch.is_compiled)
+        total = sum(float(event["dur"]) for event, _ in ran)
     else:
         graphs = [node for node in nodes if node.is_graph and not node.is_in_a_graph]
         inside = sum(float(node.event["dur"]) for node in graphs)
-        outside = [n for n in nodes if n.is_operation and "::" in n.name and not n.is_compiled]
-        total = inside + sum(node.own_s for node in outside) / _US
+        rest = (n for n in nodes if not n.is_compiled and not n.is_of_compiling)
+        total = inside + sum(n.own_s for n in rest if n.is_operation and "::" in n.name) / _US
     return inside / total if total else None
 
 
@@ -192,23 +208,21 @@ def _correlation(event: Event) -> Any:
     return event["args"].get("correlation")
 
 
-def _on_gpu(kernels: Iterable[tuple[Event, _Node]], spans: _CallSpans) -> tuple[Operation, ...]:
+def _on_gpu(kernels: Iterable[tuple[Event, _Node]], spans: _CallSpans) -> _Operations:
     """Operations with the kernels that they launched."""
     operations = _Operations(spans.count)
     for event, launch in kernels:
         operations.add_kernel(event, launch, spans.index(launch.event))
-    return operations.all()
+    return operations
 
 
-def _on_cpu(nodes: Iterable[_Node], spans: _CallSpans) -> tuple[Operation, ...]:
-    """Operations with their own time, without the hundreds that only read a tensor's metadata."""
+def _on_cpu(nodes: Iterable[_Node], spans: _CallSpans) -> _Operations:
+    """Operations with their own time."""
     operations = _Operations(spans.count)
     for node in nodes:
         if node.is_operation and spans.contain(node.event):
             operations.add_own_time(node, spans.index(node.event))
-    found = operations.all()
-    min_s = _MIN_SHARE * sum(operation.time_s for operation in found)
-    return tuple(operation for operation in found if operation.time_s >= min_s)
+    return operations
 
 
 @attrs.frozen
@@ -317,6 +331,25 @@ class _Operations:
             return ("", layer, (), ())
         _, *parents = (n.name for n in operation.with_parents() if n.is_operation)
         return (operation.name, layer, _tensors(operation.event), tuple(parents))
+
+    def in_some_calls(self) -> tuple[Operation, ...]:
+        """Operations that not every call ran, whatever their shapes, and that took time."""
+        found: dict[tuple[str, str], list[tuple[int, float]]] = {}
+        for (name, layer, _, _), kernels in self.times.items():
+            found.setdefault((name, layer), []).extend(t for ts in kernels.values() for t in ts)
+        min_s = _MIN_SOME_SHARE * sum(seconds for times in found.values() for _, seconds in times)
+        return tuple(
+            Operation(name, layer, (), len(times) / self.calls, total_s / self.calls)
+            for (name, layer), times in found.items()
+            for total_s in (sum(seconds for _, seconds in times),)
+            if len({call for call, _ in times}) < self.calls and total_s >= min_s
+        )
+
+    def long(self) -> tuple[Operation, ...]:
+        """Without the hundreds of operations that only read a tensor's metadata."""
+        found = self.all()
+        min_s = _MIN_SHARE * sum(operation.time_s for operation in found)
+        return tuple(operation for operation in found if operation.time_s >= min_s)
 
     def all(self) -> tuple[Operation, ...]:
         """Everything that was added, in the order in which it first ran."""

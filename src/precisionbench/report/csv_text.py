@@ -18,6 +18,7 @@ from precisionbench.safe_text import csv_cell
 
 COLUMNS = (
     "backend",
+    "label",
     "latency_s",
     "latency_low_s",
     "latency_high_s",
@@ -82,6 +83,7 @@ def _measured_cells(row: BackendResult, found: Mapping[str, Speedup]) -> dict[st
     latency, throughput, speedup = row.latency, row.throughput, found.get(row.backend)
     cells: dict[str, object] = {
         "backend": row.backend,
+        "label": row.label,
         "latency_s": latency.value,
         "latency_low_s": latency.low,
         "latency_high_s": latency.high,
@@ -106,4 +108,4 @@ def _measured_cells(row: BackendResult, found: Mapping[str, Speedup]) -> dict[st
 
 
 def _failed_cells(failure: BackendFailure) -> dict[str, object]:
-    return {"backend": failure.backend, "failure": failure.reason}
+    return {"backend": failure.backend, "label": failure.label, "failure": failure.reason}

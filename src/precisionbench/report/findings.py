@@ -15,6 +15,7 @@ STATUS_WORDS = {
     FindingStatus.RULED_OUT: "ruled out",
 }
 MAX_BRIEF = 3  # findings below a table
+_MAX_SUSPECTED = 2  # suspected rows of a cause that have a line each
 _LEAST_GAIN = 1.005  # smaller ones are not shown
 
 
@@ -88,17 +89,30 @@ def paragraphs(findings: Iterable[Finding]) -> Iterator[list[str]]:
     """
     for group in by_cause(findings):
         first = group[0]
-        remedies = dict.fromkeys(one.remedy for one in group)
+        remedies = dict.fromkeys(one.remedy for one in group if one.remedy)
         yield [
             f"{first.title[:1].upper()}{first.title[1:]}",
-            *map(_row_text, group),
-            f"Remedy: {'; '.join(remedies)}",
+            *_row_texts(group),
+            *([f"Remedy: {'; '.join(remedies)}"] if remedies else []),
             f"See {first.link}",
         ]
 
 
+def _row_texts(group: Sequence[Finding]) -> Iterator[str]:
+    """A line for each row; rows that are suspected after the first such one share a line."""
+    suspected = [one for one in group if one.status is FindingStatus.SUSPECTED]
+    others = suspected[1:] if len(suspected) > _MAX_SUSPECTED else []
+    yield from (_row_text(one) for one in group if one not in others)
+    if others:
+        gains = [one for one in map(shown_gain, others) if one is not None]
+        gains.sort(key=lambda gain: gain.high)
+        texts = list(dict.fromkeys(f"{ends(gain)[1]}x" for gain in (*gains[:1], *gains[-1:])))
+        gain = f", up to {' to '.join(texts)} without it" if texts else ""
+        yield f"also suspected{gain}: {', '.join(one.row for one in others)}"
+
+
 def _row_text(finding: Finding) -> str:
-    by = f" by {finding.experiment}" if finding.experiment else ""
+    by = f" ({finding.experiment})" if finding.experiment else ""
     gain = f", {gain_text(finding)}" if gain_text(finding) else ""
     figures = ", ".join(f"{number.name} {figure(number)}" for number in finding.evidence)
     reason = f" ({finding.reason})" if finding.reason else ""
@@ -121,4 +135,4 @@ def figure(number: Number) -> str:
         return scaled(number.value, "B")
     if number.unit == "FLOP/s":
         return scaled(number.value, "FLOP/s")
-    return f"{number.value:,.6g}"
+    return f"{number.value:,.0f}" if number.value >= 1e6 else f"{number.value:,.6g}"

@@ -7,14 +7,19 @@ from collections.abc import Mapping
 from precisionbench.analysis.reasons import FEW_ROUNDS, why
 from precisionbench.analysis.speedups import speedup_over, speedups
 from precisionbench.diagnosis.diagnose import diagnosis_of
-from precisionbench.diagnosis.findings import DiagnosisData, Finding, FindingStatus
+from precisionbench.diagnosis.findings import (
+    UNSOUND_OUTPUTS,
+    DiagnosisData,
+    Finding,
+    FindingStatus,
+)
+from precisionbench.diagnosis.row_labels import by_label, data_by_label, row_labels_of
 from precisionbench.report import formatting
 from precisionbench.report.disturbances import causes_text
 from precisionbench.report.rows import ratio_texts, speedup_value
 from precisionbench.results import ComparisonData, Speedup
 from precisionbench.statistics import Verdict
 
-_INACCURATE = ("inaccurate", "non_finite", "unstable")
 _Speedups = Mapping[str, Speedup]
 
 
@@ -26,7 +31,8 @@ def headline(
     """The result in one sentence: the fastest sound row, or why there is no answer.
 
     A row is sound if its label and its output hold. Where nothing is faster than the reference
-    because rows are launch-bound, the sentence says what a CUDA graph would give.
+    because rows are launch-bound, the sentence says what a CUDA graph would give. A row with a
+    label is called by it.
 
     Args:
         data: the comparison.
@@ -35,7 +41,9 @@ def headline(
     """
     found = speedups(data) if found is None else found
     diagnosis = diagnosis_of(data) if diagnosis is None else diagnosis
-    return f"{_sentence(data, found, diagnosis)}."
+    names = row_labels_of(data)
+    found = {names.get(name, name): one for name, one in found.items()}
+    return f"{_sentence(data_by_label(data), found, by_label(diagnosis))}."
 
 
 def _sentence(data: ComparisonData, found: _Speedups, diagnosis: DiagnosisData) -> str:
@@ -73,7 +81,7 @@ def _alone(data: ComparisonData) -> str:
 def _unsound(diagnosis: DiagnosisData) -> dict[str, str]:
     """Why rows do not count, by row: a false label, or an output out of tolerance."""
     labels = {label.row: label.sentence for label in diagnosis.labels if label.is_wrong}
-    outputs = {p.row: p.reason for p in diagnosis.precisions if p.verdict in _INACCURATE}
+    outputs = {p.row: p.reason for p in diagnosis.precisions if p.verdict in UNSOUND_OUTPUTS}
     return {**labels, **outputs}
 
 
@@ -84,6 +92,8 @@ def _largest(rows: _Speedups) -> str:
 def _ratio(data: ComparisonData, found: Speedup) -> str:
     """Such as `4.27x eager (95 % CI 4.22 to 4.32)`."""
     _, low, high = ratio_texts(found)
+    if found.reason in FEW_ROUNDS and low == high:
+        return f"{speedup_value(found)} {data.reference} (in one round)"
     what = "range" if found.reason in FEW_ROUNDS else "95 % CI"
     return f"{speedup_value(found)} {data.reference} ({what} {low} to {high})"
 

@@ -17,7 +17,16 @@ from precisionbench.diagnosis.gap.measured import (
 )
 from precisionbench.report.disturbances import disturbance_text
 from precisionbench.report.formatting import half_width, rate, significant, supported_digits
-from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, styled, table, widen
+from precisionbench.report.plain import (
+    WIDTH,
+    Column,
+    paragraph,
+    plain_text,
+    print_list,
+    styled,
+    table,
+    widen,
+)
 from precisionbench.results import ComparisonData
 
 if TYPE_CHECKING:
@@ -38,7 +47,7 @@ def to_text(
     stopped: Sequence[str],
     width: int = WIDTH,
 ) -> str:
-    """The table of the changes, then the other rows and what could not be measured.
+    """The fastest row in a sentence, the changes, other rows and what could not be measured.
 
     Args:
         data: the comparison of all rows.
@@ -62,13 +71,14 @@ def _show(
     widen(console)
     gpu = data.environment.gpu
     where = gpu.name if gpu else data.environment.cpu
-    console.print(styled(f"{data.workload.model} on {where}", style="bold"))
+    console.print(paragraph(_total(data, *ends), console.width, "bold"), styled())
+    console.print(styled(f"{data.workload.model} on {where}"))
     if disturbed := disturbance_text(data):
         print_list([f"Disturbed: {disturbed}."], console)
     console.print(styled())
     cells = [[styled(text) for text in step] for step in _steps(data, ends, rungs)]
     console.print(table(_COLUMNS, cells, console.width), styled())
-    print_list(_sentences(data, ends, rungs, off, stopped), console)
+    print_list(_sentences(data, rungs, off, stopped), console)
 
 
 def _steps(
@@ -86,12 +96,13 @@ def _steps(
 
 def _sentences(
     data: ComparisonData,
-    ends: tuple[str, str],
     rungs: Sequence[Factor],
     off: Sequence[str],
     stopped: Sequence[str],
 ) -> Iterator[str]:
-    yield _total(data, *ends, rungs)
+    if rungs:
+        product = math.prod(rung.factor.value for rung in rungs)
+        yield f"the factors multiply to {product:.3g}x."
     yield from (f"{one.name}: {one.reason}." for one in rungs if one.reason not in ("", BY_ITSELF))
     yield from (_other_row(data, name) for name in off)
     for failure in data.failures:
@@ -99,16 +110,11 @@ def _sentences(
     yield from (f"{reason}." for reason in stopped)
 
 
-def _total(data: ComparisonData, bottom: str, top: str, rungs: Sequence[Factor]) -> str:
+def _total(data: ComparisonData, bottom: str, top: str) -> str:
     if bottom == top:
-        return f"no other row with a finite output is faster here than {bottom}."
-    whole = per_item_ratio(data, bottom, top)
-    product = math.prod(rung.factor.value for rung in rungs)
-    return (
-        f"{top} runs {rate(rate_of(data, top))} items/s: directly {whole.value:.3g} times as "
-        f"many as {bottom} ({span(whole)}); the product of the rungs is "
-        f"{product:.3g}."
-    )
+        return f"No other row with a finite output is faster than {bottom}."
+    whole, items_per_s = per_item_ratio(data, bottom, top), rate(rate_of(data, top))
+    return f"{top} is fastest: {whole.value:.3g}x {bottom} ({span(whole)}), {items_per_s} items/s."
 
 
 def _other_row(data: ComparisonData, name: str) -> str:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 _LEGEND = (
-    "Rates are per accelerator; none was measured here. Details: precisionbench published --id ID"
+    "Rates are per accelerator; none was measured here.",
+    "One of them in detail: precisionbench published --id ID",
+    "Fewer: precisionbench published --device xavier --model resnet50",
 )
 _UNKNOWN = "not stated"
 _STYLES = {"reported": "yellow", "unverified": "red"}
@@ -51,7 +53,8 @@ def show(records: Sequence[Record], console: Console) -> None:
                 console.print(_heading(record), soft_wrap=True)
                 console.print(styled(_line(record)), soft_wrap=True)
         console.print()
-    console.print(styled(_LEGEND, style="dim"))
+    for line in _LEGEND:
+        console.print(styled(line, style="dim"))
 
 
 def _heading(record: Record) -> Text:

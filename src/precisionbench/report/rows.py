@@ -259,7 +259,8 @@ def notes(
 ) -> list[tuple[list[str], str]]:
     """Warnings and notes as (names of rows, sentence), each sentence once.
 
-    Notes on the whole run come first, without rows.
+    Notes on the whole run come first, without rows. Those on outliers and on wide intervals come
+    last: they qualify a row's figures least, as its interval covers both.
 
     Args:
         data: the comparison.
@@ -268,14 +269,20 @@ def notes(
     about_all = (*_interruption(data), *data.notes)
     shown = _shows_clocks(data)
     rows_by_sentence: dict[str, list[str]] = {sentence: [] for sentence in about_all}
+    minor: set[str] = set()
     observed = observations(data) if observed is None else observed
     for row in data.results:
         caveats = row.agreement.caveats if row.agreement else ()
-        seen = [o.text for o in observed[row.backend] if not (shown and o.code == "throttled")]
-        seen += [found.text for found in interval_notes(data)[row.backend]]
-        for sentence in (*row.warnings, *seen, *caveats):
-            rows_by_sentence.setdefault(sentence, []).append(row.backend)
-    return [(names, sentence) for sentence, names in rows_by_sentence.items()]
+        seen = [o for o in observed[row.backend] if not (shown and o.code == "throttled")]
+        seen += interval_notes(data)[row.backend]
+        minor |= {found.text for found in seen if found.code in _MINOR}
+        for sentence in (*row.warnings, *(found.text for found in seen), *caveats):
+            rows_by_sentence.setdefault(sentence, []).append(row.label or row.backend)
+    order = sorted(rows_by_sentence, key=lambda sentence: sentence in minor)
+    return [(rows_by_sentence[sentence], sentence) for sentence in order]
+
+
+_MINOR = ("outliers", "wide_interval")
 
 
 def _shows_clocks(data: ComparisonData) -> bool:
@@ -308,7 +315,7 @@ def failed(data: ComparisonData) -> list[tuple[str, str]]:
         data: the comparison.
     """
     rows = [one for one in data.failures if one.error != _UNAVAILABLE]
-    return [(one.backend, failure_text(one)) for one in rows]
+    return [(one.label or one.backend, failure_text(one)) for one in rows]
 
 
 def unavailable(data: ComparisonData) -> str:
@@ -318,7 +325,7 @@ def unavailable(data: ComparisonData) -> str:
         data: the comparison.
     """
     rows = [one for one in data.failures if one.error == _UNAVAILABLE]
-    texts = [f"{one.backend} (requires {requirement_of(one.reason)})" for one in rows]
+    texts = [f"{one.label or one.backend} (requires {requirement_of(one.reason)})" for one in rows]
     remedy = rows[0].remedy if len(rows) == 1 else "`precisionbench backends` lists remedies"
     return f"Not available: {', '.join(texts)}; {remedy}".rstrip("; ") if rows else ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -85,11 +86,10 @@ def _parts(found: Difference, width: int) -> list[RenderableType]:
             paragraph(f"CONDITIONS DIFFER: {differing}", width, "bold red"),
             styled(),
         ]
-    parts.append(styled(f"{found.old_created} (old) to {found.new_created} (new)", style="bold"))
+    parts += [paragraph(headline(found), width, "bold"), styled()]
+    parts.append(styled(f"{found.old_created} (old) to {found.new_created} (new)"))
     if found.rows:
         parts += [styled(), _table(found, width), styled(), paragraph(_LEGEND, width, "dim")]
-    else:
-        parts += [styled(), styled("no row was measured in both runs")]
     if notes := _notes(found):
         parts += [
             styled(),
@@ -97,6 +97,46 @@ def _parts(found: Difference, width: int) -> list[RenderableType]:
             *(item("", note, width) for note in notes),
         ]
     return parts
+
+
+def headline(found: Difference) -> str:
+    """The differences in one sentence: what fails or is slower now, or that nothing is.
+
+    Args:
+        found: the difference of two runs.
+    """
+    if not found.rows:
+        return "Nothing to compare: no row was measured in both runs."
+    failing = f"{', '.join(found.broken)} failed in the newer run" if found.broken else ""
+    slower = _changed(Verdict.SLOWER, found)
+    changes = [text for text in (failing, slower) if text] or ["No row is slower"]
+    if not failing and not slower:
+        changes += [text for text in (_changed(Verdict.FASTER, found), _undecided(found)) if text]
+    return f"{'; '.join(changes)}."
+
+
+def _changed(verdict: Verdict, found: Difference) -> str:
+    """The row that changed most, in latency or over the reference, with the number of others."""
+    pairs = [(row.backend, row.speedup, "") for row in found.rows]
+    pairs += [
+        (row.backend, row.relative, " over the reference")
+        for row in found.rows
+        if row.relative is not None
+    ]
+    changed = [one for one in pairs if one[1].verdict is verdict]
+    if not changed:
+        return ""
+    name, most, of = max(changed, key=lambda one: abs(math.log(one[1].value)))
+    value, interval = _ratio(most)
+    others = len({one[0] for one in changed}) - 1
+    rows = f"are {others} other rows" if others > 1 else "is 1 other row"
+    more = f"; so {rows}" if others else ""
+    return f"{name} is {verdict_words(most)} now: {value}{of} (95 % CI {interval}){more}"
+
+
+def _undecided(found: Difference) -> str:
+    count = sum(row.speedup.verdict is Verdict.INCONCLUSIVE for row in found.rows)
+    return f"{count} of {len(found.rows)} inconclusive" if count else ""
 
 
 def _notes(found: Difference) -> list[str]:

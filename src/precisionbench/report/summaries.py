@@ -9,6 +9,7 @@ from precisionbench.analysis.run_diff import Difference
 from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.findings import DiagnosisData, Finding, FindingStatus
 from precisionbench.diagnosis.gap.ledger import Factor, GapData
+from precisionbench.diagnosis.row_labels import by_label
 from precisionbench.report import rows
 from precisionbench.report.findings import STATUS_WORDS, shown_gain
 from precisionbench.report.headline import headline
@@ -52,6 +53,7 @@ def of_diagnosis(diagnosis: DiagnosisData) -> Iterator[str]:
     Args:
         diagnosis: of a comparison.
     """
+    diagnosis = by_label(diagnosis)
     counts = [(status, _count(diagnosis.findings, status)) for status in _ORDER]
     words = ", ".join(f"{n} {STATUS_WORDS[status]}" for status, n in counts if n)
     yield f"Diagnosis of {len(diagnosis.labels)} rows: {words or 'no findings'}"

@@ -9,6 +9,7 @@ import attrs
 
 from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.diagnose import diagnosis_of
+from precisionbench.diagnosis.row_labels import by_label
 from precisionbench.report import rows
 from precisionbench.report.disturbances import disturbance_text
 from precisionbench.report.findings import brief
@@ -30,37 +31,45 @@ from precisionbench.results import ComparisonData
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
+_MAX_NOTES = 5  # below a table, where a command shows all of them
 _MIN_ROWS_FOR_EVERY_ROW = 3  # a note on all rows of this many or more names none of them
 
 
-def to_text(data: ComparisonData, width: int = WIDTH, *, wide: bool = False) -> str:
+def to_text(
+    data: ComparisonData, width: int = WIDTH, *, wide: bool = False, all_notes: str = ""
+) -> str:
     """The comparison as plain text.
 
     Args:
         data: the comparison.
         width: maximum number of columns; 40 or more.
         wide: show every column, even if names have little room.
+        all_notes: the command that shows all notes; the text has the most important ones then.
     """
-    return plain_text(lambda console: show(data, console, wide=wide), width)
+    return plain_text(lambda console: show(data, console, wide=wide, all_notes=all_notes), width)
 
 
-def show(data: ComparisonData, console: Console, *, wide: bool = False) -> None:
+def show(
+    data: ComparisonData, console: Console, *, wide: bool = False, all_notes: str = ""
+) -> None:
     """Write the comparison to a rich console.
 
     Args:
         data: the comparison.
         console: to write to.
         wide: as for `to_text`.
+        all_notes: as for `to_text`.
     """
     widen(console)
-    for part in _parts(data, console.width, wide):
+    for part in _parts(data, console.width, wide, all_notes):
         console.print(part)
 
 
-def _parts(data: ComparisonData, width: int, wide: bool) -> list[RenderableType]:
-    diagnosis = diagnosis_of(data)
+def _parts(data: ComparisonData, width: int, wide: bool, all_notes: str) -> list[RenderableType]:
+    found = diagnosis_of(data)
+    diagnosis = by_label(found)
     parts: list[RenderableType] = [
-        paragraph(headline(data, diagnosis=diagnosis), width, "bold"),
+        paragraph(headline(data, diagnosis=found), width, "bold"),
         styled(),
         styled(rows.title(data)),
         styled(rows.versions(data), style="dim"),
@@ -73,12 +82,20 @@ def _parts(data: ComparisonData, width: int, wide: bool) -> list[RenderableType]
         legend = styled(rows.legend(data), style="dim")
         parts += [styled(), _table(data, width, wide), styled(), legend]
     parts += _section("Findings", brief(diagnosis.findings), width)
-    notes = [(_rows_text(names, data), sentence) for names, sentence in rows.notes(data)]
-    parts += _section("Notes", notes, width)
+    parts += _section("Notes", _notes(data, all_notes), width)
     parts += _section("Could not run", rows.failed(data), width)
     if unavailable := rows.unavailable(data):
         parts += [styled(), paragraph(unavailable, width)]
     return parts
+
+
+def _notes(data: ComparisonData, all_notes: str) -> list[tuple[str, str]]:
+    """The notes as (rows, sentence); with a command for all of them, the first few."""
+    notes = [(_rows_text(names, data), sentence) for names, sentence in rows.notes(data)]
+    left_out = len(notes) - _MAX_NOTES
+    if not all_notes or left_out < 2:
+        return notes
+    return [*notes[:_MAX_NOTES], ("", f"{left_out} more notes: {all_notes}")]
 
 
 def _section(

@@ -196,6 +196,12 @@ def _median(samples: tuple[float, ...]) -> float | None:
     return median(samples) if samples else None
 
 
+# In the warning of a row whose inputs or model have more in them after each call.
+GROWS = "grows with each call"
+# Begins the remedy of a row whose model fails because of a dtype.
+WRONG_DTYPE = "an operation of the model does not take this dtype"
+
+
 @attrs.frozen(repr=False)
 class BackendFailure(Shown):
     """One row that could not be measured.

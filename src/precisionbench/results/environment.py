@@ -56,6 +56,8 @@ class Environment(Shown):
         power_mode: a Jetson's power mode, such as `MAXN`; None on other machines.
         cpu_flags: flags of the CPU's vector and matrix instructions, such as `avx512_bf16`; None
             where the system does not report them, and in older files.
+        default_threads: number of threads that torch computes with by default: that of
+            `OMP_NUM_THREADS`, or of physical cores; None in files that lack it.
     """
 
     device: str
@@ -73,3 +75,4 @@ class Environment(Shown):
     flags: Mapping[str, Json]
     power_mode: str | None = None
     cpu_flags: tuple[str, ...] | None = None
+    default_threads: int | None = None

@@ -12,6 +12,10 @@ import attrs
 
 from precisionbench.display import Shown
 from precisionbench.results.validators import check_shape
+from precisionbench.statistics.periodic import Periodic
+
+# The name of the operation that runs a compiled graph of TorchInductor.
+COMPILED_GRAPH = "CompiledFxGraph"
 
 
 @attrs.frozen(repr=False)
@@ -108,6 +112,7 @@ class Layer(Shown):
         inputs: its input tensors.
         outputs: its output tensors.
         parameters: its own parameters, without those of submodules.
+        buffers: its own buffers and other tensors that are attributes of it.
         calls: number of times that it ran in a call of the model.
         flops: FLOPs of its operations, 2 x multiply-add, without those of submodules; None where
             they were not counted.
@@ -120,6 +125,7 @@ class Layer(Shown):
     parameters: tuple[Tensor, ...]
     calls: int
     flops: float | None = None
+    buffers: tuple[Tensor, ...] = ()
 
 
 @attrs.frozen(repr=False)
@@ -142,6 +148,39 @@ class LayerError(Shown):
 
 
 @attrs.frozen(repr=False)
+class Denormals(Shown):
+    """Denormal values of a module's weights, inputs and outputs.
+
+    Attributes:
+        layer: path of the module in the model.
+        share: the largest share of denormal values in one of these tensors.
+    """
+
+    layer: str
+    share: float
+
+
+@attrs.frozen(repr=False)
+class Overflow(Shown):
+    """Results of operations that exceed the range of their dtype; the same is finite in float64.
+
+    Attributes:
+        layer: path of the innermost module that they ran in; empty for the model's own forward.
+        operation: torch's name, such as `pow`.
+        dtype: of the results.
+        count: elements in a call that are infinite or NaN for this reason.
+        output_change: relative L2 change of the model's output where the largest finite number
+            takes the place of all such elements of the model; None where that is not known.
+    """
+
+    layer: str
+    operation: str
+    dtype: str
+    count: int
+    output_change: float | None = None
+
+
+@attrs.frozen(repr=False)
 class Evidence(Shown):
     """Evidence of one replica of a row, collected after it was measured.
 
@@ -150,6 +189,7 @@ class Evidence(Shown):
         copies: between memories in a call.
         layers: modules that ran, in order.
         errors: of modules' outputs and of the model's (an empty path), against float64; in order.
+        overflows: operations whose results exceed the range of their dtype, in order.
         outputs: the tensors of the model's output.
         calls: number of calls that the profile spans.
         launches: kernels launched in a call; None where the number is not known.
@@ -160,6 +200,10 @@ class Evidence(Shown):
         device_allocations: number of allocations from the driver in a call.
         input_zero_share: share of zeros in the largest input; None if it is not floating-point.
         foreign_functions: functions in torch's namespaces that other code has replaced.
+        some_calls: operations that ran in some of the profiled calls only, without shapes; their
+            times are averages over all calls.
+        slow_calls: the period of slow calls; None where no period was found.
+        denormals: modules with denormal values, on a CPU.
         unknown: for each missing item, the reason.
         took_s: seconds that each probe took.
         compiled_share: share of the profiled time in graphs that TorchInductor compiled; None where
@@ -170,6 +214,7 @@ class Evidence(Shown):
     copies: tuple[Copy, ...] = ()
     layers: tuple[Layer, ...] = ()
     errors: tuple[LayerError, ...] = ()
+    overflows: tuple[Overflow, ...] = ()
     outputs: tuple[Tensor, ...] = ()
     calls: int = 0
     launches: float | None = None
@@ -180,6 +225,9 @@ class Evidence(Shown):
     device_allocations: float | None = None
     input_zero_share: float | None = None
     foreign_functions: tuple[str, ...] = ()
+    some_calls: tuple[Operation, ...] = ()
+    slow_calls: Periodic | None = None
+    denormals: tuple[Denormals, ...] = ()
     unknown: Mapping[str, str] = attrs.field(factory=dict)
     took_s: Mapping[str, float] = attrs.field(factory=dict)
     compiled_share: float | None = None

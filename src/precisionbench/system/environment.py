@@ -15,6 +15,7 @@ import torch
 from precisionbench._internal.importing import installed_version
 from precisionbench.results import Environment, Gpu
 from precisionbench.system import nvml
+from precisionbench.system.default_threads import default_threads
 from precisionbench.system.nvml import query
 from precisionbench.torchtools.global_state import read_flags
 
@@ -46,6 +47,7 @@ def capture(device: torch.device, packages: Iterable[str] = ()) -> Environment:
         flags=read_flags(),
         power_mode=_power_mode(),
         cpu_flags=cpu_flags(_cpuinfo()),
+        default_threads=default_threads(),
     )
 
 

@@ -157,7 +157,9 @@ def _id(published: object) -> str:
 def _diagnosis(comparison: Comparison, made: MadeExperiments | None) -> Diagnosis:
     made = made or MadeExperiments()
     found = diagnosis_of(comparison.data, made.results, made.notes)
-    return Diagnosis(**{f.name: getattr(found, f.name) for f in attrs.fields(DiagnosisData)})
+    fields = {f.name: getattr(found, f.name) for f in attrs.fields(DiagnosisData)}
+    tables = {name: Records(fields[name]) for name in _TABLES}  # short at a prompt, thousands too
+    return Diagnosis(**{**fields, **tables})
 
 
 def explain(

@@ -16,6 +16,7 @@ from precisionbench.display import Shown
 from precisionbench.errors import PrecisionBenchError, SpecError, did_you_mean
 from precisionbench.spec_syntax import spec_text, split_spec
 from precisionbench.statistics import Interval
+from precisionbench.workflows import default_settings
 from precisionbench.workflows.experiment_costs import Costs
 from precisionbench.workflows.model_edits import EDITS, EditedWorkload
 
@@ -34,10 +35,10 @@ def _common_options(backend: Backend) -> dict[str, Any]:
     return {field.name: getattr(backend, field.name) for field in attrs.fields(Backend)}
 
 
-def _with_edit(name: str) -> _Change:
+def _wrapped(kind: type[EditedWorkload], name: str) -> _Change:
     def changed(backend: Backend, _: int | None) -> Backend:
         of = canonical_spec(backend).replace(",", "+")
-        return EditedWorkload(of, name, backend=backend, **_common_options(backend))
+        return kind(of, name, backend=backend, **_common_options(backend))
 
     return changed
 
@@ -74,7 +75,8 @@ def _known(items: int | None) -> int:
 EXPERIMENTS: Mapping[str, _Change] = {
     **{name: _with_change(name) for name in ROW_CHANGES},
     FRESH_PROCESS: lambda backend, _: backend,
-    **{name: _with_edit(name) for name in EDITS},
+    **{name: _wrapped(EditedWorkload, name) for name in EDITS},
+    default_settings.NAME: _wrapped(default_settings.DefaultSettings, default_settings.NAME),
 }
 
 

@@ -13,9 +13,10 @@ from torch.nn import functional
 
 from precisionbench.backends.base import Backend, Prepared
 from precisionbench.errors import PreparationError
-from precisionbench.torchtools.tensors import Inputs
+from precisionbench.torchtools.tensors import Inputs, cast
+from precisionbench.workflows.edited_models import Edited, run_within
+from precisionbench.workflows.fused_attention import fuse_attention
 
-Edited = tuple[nn.Module, Inputs]
 _ALIGNMENT = 8
 _STEM_CHANNELS = 4
 
@@ -97,7 +98,56 @@ def randomize_inputs(model: nn.Module, inputs: Inputs) -> Edited:
     return model, inputs.map(lambda t: torch.randn_like(t) if t.is_floating_point() else t)
 
 
+def cast_constants(model: nn.Module, inputs: Inputs) -> Edited:
+    """Make tensors that are attributes of modules buffers, which backends cast with the model.
+
+    Raises:
+        PreparationError: there is no such tensor.
+    """
+    found = 0
+    for module in model.modules():
+        names = [name for name, value in vars(module).items() if _is_floating(value)]
+        for name in names:
+            value = cast(vars(module).pop(name), torch.float32)
+            module.register_buffer(name, value, persistent=False)
+        found += len(names)
+    if not found:
+        raise PreparationError("no module has a floating-point tensor as an attribute")
+    return model, inputs
+
+
+def _is_floating(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def flush_denormals(model: nn.Module, inputs: Inputs) -> Edited:
+    """Set denormal weights and inputs to zero, and flush denormals on the CPU in each call."""
+    for parameter in (*model.parameters(), *model.buffers()):
+        parameter.data = _without_denormals(parameter.data)
+    run_within(model, _flushed)
+    return model, inputs.map(_without_denormals)
+
+
+def _without_denormals(tensor: torch.Tensor) -> torch.Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    tiny = torch.finfo(tensor.dtype).tiny
+    return torch.where(tensor.abs() < tiny, torch.zeros_like(tensor), tensor)
+
+
+@contextlib.contextmanager
+def _flushed() -> Iterator[None]:
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 EDITS: dict[str, Callable[[nn.Module, Inputs], Edited]] = {
     "padded-channels": pad_channels,
     "random-inputs": randomize_inputs,
+    "constants-cast": cast_constants,
+    "flush-denormals": flush_denormals,
+    "fused-attention": fuse_attention,
 }

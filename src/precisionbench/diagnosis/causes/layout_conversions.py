@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
+from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Number
+from precisionbench.diagnosis.layouts import norms_of_contiguous_input
 from precisionbench.diagnosis.parts import LAYOUT
+from precisionbench.errors import some
 
 _LEAST_SHARE = 0.05
 
@@ -22,21 +25,33 @@ def detect(context: CauseContext) -> CauseMatch | None:
         for kernel in part.operation.kernels
         if kernel.name == part.kernel
     )
-    if facts.row.options.get("memory_format") == "channels_last":
-        remedy = (
-            "find the layers that convert: they have no channels_last kernel, or their input is "
-            "not channels_last"
-        )
-    else:
-        remedy = ""
     return CauseMatch(
         (
             Number("time in layout conversions", share, "share"),
             Number("layout conversions per call", count, "count"),
         ),
         without(share),
-        remedy=remedy,
+        remedy=_remedy(facts),
     )
+
+
+def _remedy(facts: Facts) -> str:
+    """A remedy for networks in which channels_last may not help; empty for others."""
+    norms = norms_of_contiguous_input(facts.evidence, facts.on_gpu)
+    names = some([f"{layer.path or layer.kind} ({layer.kind})" for layer in norms])
+    if facts.row.options.get("memory_format") == "channels_last":
+        return (
+            f"use memory_format=contiguous: {names} converts channels_last tensors back"
+            if norms
+            else "find the layers that convert: they have no channels_last kernel, or their input "
+            "is not channels_last"
+        )
+    if norms:
+        return (
+            f"replace {names} by a norm with a channels_last kernel, such as BatchNorm2d, before "
+            "memory_format=channels_last is used; it may be slower here"
+        )
+    return ""
 
 
 CAUSE = Cause(

@@ -7,24 +7,35 @@ from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.parts import CAST
 
 _LEAST_SHARE = 0.05
+_MOST = 0.5
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
-    """Casts of tensors that have the shape of a weight, and the time of all casts."""
+    """Casts of parameters, buffers and other tensors of a layer, and the time of all casts."""
     facts = context.facts
-    share = facts.share(CAST)
-    if facts.weight_casts < 1 or share <= _LEAST_SHARE:
+    weights, whole_s = facts.recast, max(facts.busy_s, facts.row.latency.value)
+    if weights.count < 1 or not facts.busy_s or weights.time_s / whole_s <= _LEAST_SHARE:
         return None
+    share = facts.share(CAST) + weights.dequantising_s / whole_s
+    in_codes = weights.codes_s > _MOST * weights.time_s
     return CauseMatch(
         (
-            Number("weight casts per call", facts.weight_casts, "count"),
+            Number("weight casts per call", weights.count, "count"),
             Number("casts per call", facts.casts, "count"),
             Number("time in casts", share, "share"),
         ),
         without(share),
+        remedy=_OF_CODES if in_codes else "",
+        reason="weights are stored as integers" if in_codes else "",
+        untestable=in_codes,  # a half-precision row casts the same integers
     )
 
 
+_OF_CODES = (
+    "cast the weights to 16 bits once, or use a kernel that reads integer weights itself "
+    "(torch.compile can fuse the cast into the matmul; torchao has such kernels); integer weights "
+    "that are cast in every call save memory and cost time"
+)
 CAUSE = Cause(
     "recast-weights",
     "weights are cast in every call",

@@ -18,6 +18,7 @@ from precisionbench.measure.worker.graph_capture import captured
 from precisionbench.measure.worker.protocol import FIRST_CALL, KnownCalls
 from precisionbench.probes.event_timing_checks import qualify
 from precisionbench.probes.graphs import Replay
+from precisionbench.probes.growth import StateBytes, growth_warning
 from precisionbench.system.memory import device_allocations
 from precisionbench.torchtools.agreement import cpu_copies
 from precisionbench.torchtools.global_state import compilations
@@ -57,12 +58,14 @@ class FirstCalls:
         output: the tensors of the first call's output by their paths, on the CPU.
         labels: why CUDA events cannot time it; empty where they can.
         times: of the steps so far.
+        growth: a warning where the inputs or the model grow with each call; else empty.
     """
 
     call: Call
     output: Mapping[str, torch.Tensor]
     labels: tuple[str, ...]
     times: Times
+    growth: str = ""
 
 
 def run_first_calls(
@@ -72,6 +75,7 @@ def run_first_calls(
     timer: Timer,
     on_step: Callable[[str], object],
     known: KnownCalls | None = None,
+    state: Callable[[], StateBytes] = dict,
 ) -> FirstCalls:
     """Capture the call where the backend's options say so, call it once, and warm it up.
 
@@ -82,6 +86,7 @@ def run_first_calls(
         timer: of the device.
         on_step: called with a description of each step before it begins.
         known: what an earlier replica has shown, and is not measured again.
+        state: gives the size of what a call can keep for the next one.
     """
     if backend.cuda_graph:
         on_step("capturing a CUDA graph")
@@ -92,13 +97,16 @@ def run_first_calls(
     output = cpu_copies(_readable(first))
     del first  # a large output must not stay on the device
     on_step("warm-up calls")
+    growth = ""
     if known is None:
-        found, labels = warm_up(call, timer), event_timing_labels(timer, call)
+        before, found = state(), warm_up(call, timer)
+        growth = growth_warning(before, state(), found.warmup_calls)
+        labels = event_timing_labels(timer, call)
     else:
         calls, _ = _call_until_quiet(call, timer)
         found = WarmUp(calls, known.call_s, known.cores_busy)
         labels = tuple(known.labels)
-    return FirstCalls(call, output, labels, Times(build_s, first_call_s, found))
+    return FirstCalls(call, output, labels, Times(build_s, first_call_s, found), growth)
 
 
 def _readable(output: object) -> object:

@@ -17,7 +17,6 @@ from precisionbench.errors import (
     ENDS_OF_RUN,
     FOREIGN_ERRORS,
     DeviceError,
-    ExecutionError,
     OutOfMemoryError,
     PrecisionBenchError,
     PreparationError,
@@ -27,6 +26,8 @@ from precisionbench.errors import (
     some,
     text_of,
 )
+from precisionbench.torchtools.failed_call import failure_of, misfit_in_eager
+from precisionbench.torchtools.failing_module import FailingModule, failing_module
 from precisionbench.torchtools.global_state import Functions
 
 # Parts of messages about memory in errors of other classes: torch's on a CPU, CUDA's when a process
@@ -37,15 +38,6 @@ _ABOUT_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-# Parts of torch's messages about an operand of the wrong dtype.
-_ABOUT_DTYPES = (
-    "not implemented for",
-    "dtype",
-    "same type",
-    "scalar type",
-    "should be the same",
-)
-_ABOUT_GRADIENTS = ("does not require grad", "Inference tensors")
 
 
 def check_available(backend: Backend) -> None:
@@ -160,43 +152,41 @@ def leaks_refused() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def executing() -> Iterator[None]:
-    """Turn what a call raises into an ExecutionError, or a DeviceError if the device is lost."""
+def executing(call: Callable[[], object] | None = None) -> Iterator[None]:
+    """Turn what a call raises into an ExecutionError, or a DeviceError if the device is lost.
+
+    Args:
+        call: that runs within; where it is compiled and fails, it is called once more without
+            compiling, to find the module in which it fails.
+    """
     try:
         yield
     except PrecisionBenchError as exc:
         raise_plain(exc)
     except FOREIGN_ERRORS as exc:
-        raise_if_out_of_memory(exc)
+        where = failing_module(exc)
+        raise_if_out_of_memory(exc, where)
         if device_is_lost():
             raise DeviceError(
                 f"the device stopped responding ({one_line(exc)})",
                 "start a new process; leave this backend out if it happens again",
             ) from exc
-        raise ExecutionError(
-            f"the model failed in forward ({one_line(exc)})", _execution_remedy(exc)
-        ) from exc
+        if where is None and call is not None:
+            where = misfit_in_eager(exc, call)
+        raise failure_of(exc, where) from exc
 
 
-def raise_if_out_of_memory(exc: BaseException) -> None:
+def raise_if_out_of_memory(exc: BaseException, where: FailingModule | None = None) -> None:
     """Raise an OutOfMemoryError where an error is about memory, whatever its class.
 
     Args:
         exc: what was caught.
+        where: the module in which it happened; None where that is not known.
     """
-    text = text_of(exc)
-    named = any(words in text for words in _ABOUT_MEMORY)
+    named = any(words in text_of(exc) for words in _ABOUT_MEMORY)
     if isinstance(exc, (torch.cuda.OutOfMemoryError, MemoryError)) or named:
-        raise OutOfMemoryError(f"it does not fit in memory ({one_line(exc)})") from exc
-
-
-def _execution_remedy(exc: BaseException) -> str:
-    text = text_of(exc)
-    if any(words in text for words in _ABOUT_DTYPES):
-        return "an operation of the model does not take this dtype; try another precision"
-    if any(words in text for words in _ABOUT_GRADIENTS):
-        return "its forward needs gradients or changes tensors: add grad_mode=no_grad to the spec"
-    return "run the model once on the same inputs without precisionbench"
+        place = f", in forward of {where}" if where and where.path else ""
+        raise OutOfMemoryError(f"it does not fit in memory{place} ({one_line(exc)})") from exc
 
 
 def device_is_lost() -> bool:

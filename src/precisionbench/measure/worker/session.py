@@ -37,7 +37,9 @@ from precisionbench.measure.worker.protocol import Closing, KnownCalls, Opening
 from precisionbench.model.workload import Workload
 from precisionbench.probes.float64_reference import layer_errors, layer_outputs_in_float64
 from precisionbench.probes.graphs import Replay
+from precisionbench.probes.growth import state_bytes
 from precisionbench.probes.layers import eager_module
+from precisionbench.probes.overflow import overflows_of
 from precisionbench.probes.profiler import collect_evidence, start_profiler
 from precisionbench.probes.run_all import l2_flush, take_passes
 from precisionbench.results import Passes
@@ -208,10 +210,11 @@ class Session:
             expected = torch.load(float64_path, weights_only=False)
             try:
                 errors = layer_errors(self.call, self.module, batch, expected)
+                found = attrs.evolve(found, errors=errors)
+                return attrs.evolve(found, overflows=overflows_of(self.call, self.module, found))
             except FOREIGN_ERRORS as exc:
-                unknown = {**found.unknown, "errors": one_line(exc)}
-                return attrs.evolve(found, unknown=unknown)
-            return attrs.evolve(found, errors=errors)
+                missing = "overflows" if found.errors else "errors"
+                return attrs.evolve(found, unknown={**found.unknown, missing: one_line(exc)})
 
     def closing(self) -> Closing:
         """The warnings and the log, which are complete once the session is closed."""
@@ -260,8 +263,10 @@ def opened(
             prepared, build_s = timer.once(prepare)
             stack.enter_context(gradients_off(backend.grad_mode))
             call = checked_call(prepared)
-            with executing():
-                first = run_first_calls(backend, call, build_s, timer, on_step, known)
+            module = prepared.module if isinstance(prepared, Prepared) else None
+            state = partial(state_bytes, call, module)
+            with executing(call):
+                first = run_first_calls(backend, call, build_s, timer, on_step, known, state)
                 taken = None if known else _bytes_taken(ready.bytes, free, workload.device)
         session = _session(backend, workload, timer, first, prepared, output)
         yield attrs.evolve(session, driver_bytes=taken)
@@ -285,6 +290,8 @@ def _session(
     events = timer.clock if isinstance(timer.clock, CudaEventClock) else None
     cold = backend.l2_cache == "cold"
     timer = suitable_timer(timer, first.labels)
+    if first.growth:
+        output.warn(first.growth)
     return Session(
         opening=_opening(backend, workload, timer, first, prepared, output),
         timer=timer,

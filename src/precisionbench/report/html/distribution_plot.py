@@ -112,8 +112,19 @@ def _shape(row: BackendResult, observed: Iterable[Observation], scale: Scale) ->
         far=_outline(far, scale),
         median_at=scale.at(median(ordered)),
         text=_text(ordered, len(far)),
-        flags=tuple(found.code.replace("_", " ") for found in observed),
+        flags=tuple(_FLAGS.get(one.code, one.code.replace("_", " ")) for one in observed),
     )
+
+
+# Observations in the words of the notes, where their codes are others.
+_FLAGS = {
+    "warmup": "became faster",
+    "slowdown": "became slower",
+    "no_steady_state": "throughput fluctuated",
+    "host_bound": "launch-bound",
+    "host_risk": "nearly launch-bound",
+    "carryover": "carry-over",
+}
 
 
 def _outline(samples: Sequence[float], scale: Scale) -> str:

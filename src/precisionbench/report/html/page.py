@@ -20,6 +20,7 @@ from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.facts import facts_of_rows
 from precisionbench.diagnosis.findings import DiagnosisData, FindingStatus, LayerPair
 from precisionbench.diagnosis.gap.measured import has_finite_output
+from precisionbench.diagnosis.row_labels import by_label
 from precisionbench.report import formatting, rows
 from precisionbench.report.disturbances import disturbance_text
 from precisionbench.report.findings import MAX_BRIEF, STATUS_WORDS, by_cause, figure, gain_text
@@ -111,20 +112,24 @@ def _summary_context(
         "wrong_labels": wrong_labels,
         "summary": tables.summary(data, found),
         "notes": rows.notes(data, observed),
-        "failures": [(failure.backend, rows.failure_text(failure)) for failure in data.failures],
+        "failures": [
+            (failure.label or failure.backend, rows.failure_text(failure))
+            for failure in data.failures
+        ],
         "speedups": found,
     }
 
 
 def _context(data: ComparisonData, diagnosis: DiagnosisData) -> dict[str, Any]:
     observed = observations(data)
-    wrong_labels = [label.sentence for label in diagnosis.labels if label.is_wrong]
-    live = [one for one in diagnosis.findings if one.status is not FindingStatus.RULED_OUT]
+    named = by_label(diagnosis)
+    wrong_labels = [label.sentence for label in named.labels if label.is_wrong]
+    live = [one for one in named.findings if one.status is not FindingStatus.RULED_OUT]
     summary = _summary_context(data, wrong_labels, observed, diagnosis)
     return {
         **summary,
         "speedup_plot": speedup_plot(data, summary["speedups"]),
-        "causes": by_cause(diagnosis.findings),
+        "causes": by_cause(named.findings),
         "top_causes": by_cause(live)[:MAX_BRIEF],
         "was_profiled": any(row.evidence is not None for row in data.results),
         "distributions": distribution_plot.distributions(data.results, observed),

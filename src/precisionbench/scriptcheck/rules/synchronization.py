@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from precisionbench.diagnosis.findings import Number
-from precisionbench.scriptcheck.events import Wait
+from precisionbench.scriptcheck.events import LOADING, Wait
 from precisionbench.scriptcheck.rules.base import (
     STATIC_ONLY,
     Rule,
@@ -112,13 +112,14 @@ def _unsynchronized_in_source(context: RuleContext) -> RuleMatch | None:
 def host_copies(context: RuleContext) -> RuleMatch | None:
     """Detect copies between host and device, or waits for it, about once per timed call.
 
-    A single fetch at the end is not counted: some scripts synchronize with it.
+    A single fetch at the end is not counted: some scripts synchronize with it. Uploads of data that
+    is loaded in the same timing are not counted either: the script times the whole pipeline.
     """
     counts: dict[tuple[str, str], int] = {}
     locations: dict[Location, None] = {}
     for region in context.regions:
         for wait in region.waits:
-            if wait.count < _least_count(wait, region):
+            if wait.count < _least_count(wait, region) or (wait.uploads and _loads(region)):
                 continue
             where = "inside the model" if wait.inside else "in the timed region"
             locations[Location(wait.place, f"{wait.kind} {where}")] = None
@@ -128,6 +129,10 @@ def host_copies(context: RuleContext) -> RuleMatch | None:
         return None
     numbers = tuple(Number(f"{kind} at {place}", n, "count") for (kind, place), n in counts.items())
     return RuleMatch(numbers, tuple(locations))
+
+
+def _loads(region: TimedRegion) -> bool:
+    return any(work.kind == LOADING for work in region.host_work)
 
 
 def _least_count(wait: Wait, region: TimedRegion) -> float:

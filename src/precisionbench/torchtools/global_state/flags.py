@@ -44,6 +44,7 @@ _SWITCHES = (
     "cuda.mem_efficient_sdp",
     "cuda.math_sdp",
     "cuda.cudnn_sdp",
+    "cuda.preferred_linalg_library",
 )
 _ALL = _LEGACY_PRECISION + _FP32_PRECISION + _SWITCHES
 
@@ -73,6 +74,14 @@ def _read_default_dtype() -> str:
     return dtype_name(torch.get_default_dtype())
 
 
+def _read_linalg_library() -> str:
+    return str(torch.backends.cuda.preferred_linalg_library()).rpartition(".")[2].lower()
+
+
+def _set_linalg_library(name: str) -> None:
+    torch.backends.cuda.preferred_linalg_library(name)
+
+
 # Settings that are functions of torch, not attributes below torch.backends: how to read and write.
 _BY_FUNCTION: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "float32_matmul_precision": (
@@ -85,6 +94,7 @@ _BY_FUNCTION: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
         lambda name: torch.set_default_dtype(getattr(torch, name)),
     ),
     "default_device": (_read_default_device, _set_default_device),
+    "cuda.preferred_linalg_library": (_read_linalg_library, _set_linalg_library),
     "grad_enabled": (torch.is_grad_enabled, torch.set_grad_enabled),
     "num_threads": (torch.get_num_threads, torch.set_num_threads),
     **{

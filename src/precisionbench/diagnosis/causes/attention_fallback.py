@@ -1,0 +1,206 @@
+"""Attention runs without a fused kernel, or with a slower one than the GPU has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import attrs
+
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
+from precisionbench.diagnosis.findings import Number
+from precisionbench.diagnosis.labels import HALF
+from precisionbench.errors import some
+from precisionbench.results.evidence import Evidence, Operation
+
+_LEAST_SHARE = 0.15
+_MATH = "aten::_scaled_dot_product_attention_math"
+_NATIVE = "aten::_native_multi_head_attention"
+_EFFICIENT = "_efficient_attention_forward"
+_PRODUCTS = ("bmm", "baddbmm")
+# Flash attention and cuDNN's attention need tensor cores of this compute capability.
+_FLASH_CAPABILITY = 8.0
+_ALIGNMENT = {"float32": 4, "float16": 8, "bfloat16": 8}
+_MASK_PLACE = 3  # of the operands of the memory-efficient kernel
+_ADVICE = {
+    "weights": "call the module with need_weights=False, unless the weights are used",
+    "written": "use torch.nn.functional.scaled_dot_product_attention in place of the separate "
+    "matmuls and softmax",
+    "native": "call the module without a mask",
+    "cpu": "call torch.backends.mha.set_fastpath_enabled(False)",
+    "math": "pad the head size to a multiple of 8, and use is_causal=True in place of a mask",
+    "math on a CPU": "use one head size for query, key and value, and no mask that needs gradients",
+    "efficient": "use is_causal=True or no mask (e.g. sequences of one length), or FlexAttention",
+}
+
+
+@attrs.frozen
+class _Attention:
+    """Attention in one layer that did not run in the fastest kernel.
+
+    Attributes:
+        layer: path of the layer.
+        ran: the kernel that ran, in words.
+        why: why no faster one ran.
+        advice: name of the advice.
+        time_s: seconds of a call.
+    """
+
+    layer: str
+    ran: str
+    why: str
+    advice: str
+    time_s: float
+
+
+def detect(context: CauseContext) -> CauseMatch | None:
+    """The share of time in attention without a fused kernel, or in 16 bits without flash."""
+    facts = context.facts
+    found = [*_unfused(facts.evidence, facts.on_gpu), *_slower_kernels(context)]
+    spent_s = sum(one.time_s for one in found)
+    share = min(1.0, spent_s / max(facts.busy_s, facts.row.latency.value)) if found else 0.0
+    if share <= _LEAST_SHARE:
+        return None
+    longest = max(found, key=lambda one: one.time_s)
+    kinds = dict.fromkeys(f"ran {one.ran}, because {one.why}" for one in found)
+    layers = some([one.layer or "the model's own forward" for one in found])
+    return CauseMatch(
+        (
+            Number("time in such attention", share, "share"),
+            Number("layers with such attention", len(found), "count"),
+        ),
+        without(share),
+        remedy=_ADVICE[longest.advice],
+        reason=f"{some(list(kinds))}; in {layers}",
+        untestable=longest.advice in ("written", "native", "cpu"),  # calls that cannot be replaced
+    )
+
+
+def _unfused(evidence: Evidence, on_gpu: bool) -> Iterator[_Attention]:
+    """Attention as separate products and softmax, layer by layer."""
+    by_layer: dict[str, list[Operation]] = {}
+    for operation in evidence.operations:
+        by_layer.setdefault(operation.layer, []).append(operation)
+    kinds = {layer.path: (layer.kind, len(layer.outputs)) for layer in evidence.layers}
+    for path, operations in by_layer.items():
+        math_ones = [o for o in operations if _MATH in (o.name, *o.parents)]
+        if math_ones:
+            why = _why_math(math_ones, on_gpu)
+            advice = "math" if on_gpu else "math on a CPU"
+            yield _Attention(path, "the math kernel", why, advice, _sum_s(math_ones))
+        written = _written_out([o for o in operations if o not in math_ones])
+        if written:
+            yield _by_hand(path, kinds.get(path, ("", 0)), written, on_gpu)
+
+
+def _by_hand(
+    path: str, layer: tuple[str, int], operations: list[Operation], on_gpu: bool
+) -> _Attention:
+    kind, outputs = layer
+    is_fast_path = any(_NATIVE in operation.parents for operation in operations)
+    if kind == "MultiheadAttention" and outputs > 1:
+        why, advice = "the module returns its weights (need_weights=True)", "weights"
+    elif is_fast_path and on_gpu:
+        why, advice = "it has a mask", "native"
+    elif is_fast_path:
+        why, advice = "the fast path of nn.MultiheadAttention has no fused kernel on a CPU", "cpu"
+    else:
+        why, advice = "it is written as softmax(Q K^T) V", "written"
+    return _Attention(path, "separate matmuls and softmax", why, advice, _sum_s(operations))
+
+
+def _sum_s(operations: list[Operation]) -> float:
+    return sum(operation.time_s for operation in operations)
+
+
+def _written_out(operations: list[Operation]) -> list[Operation]:
+    """The operations of softmax(Q K^T) V, and those on its scores; empty where there is none."""
+    softmaxes = [o for o in operations if "softmax" in o.short_name and o.inputs]
+    for softmax in softmaxes:
+        scores = softmax.inputs[0].shape
+        if not scores:
+            continue
+        first = [o for o in operations if _product_shape(o) == _flat(scores)]
+        second = [o for o in operations if _product_operand(o) == _flat(scores)]
+        if first and second:
+            on_scores = [
+                o for o in operations if o.inputs and _flat(o.inputs[0].shape) == _flat(scores)
+            ]
+            return list({id(o): o for o in (*first, *second, *on_scores)}.values())
+    return []
+
+
+def _flat(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The number of elements of scores, and their number of keys."""
+    return math.prod(shape), shape[-1] if shape else 0
+
+
+def _matrices(operation: Operation) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """The shapes of the two operands of a batched product; None for other operations."""
+    shapes = [t.shape for t in operation.inputs if len(t.shape) == 3][-2:]
+    if operation.short_name not in _PRODUCTS or len(shapes) < 2:
+        return None
+    return shapes[0], shapes[1]
+
+
+def _product_shape(operation: Operation) -> tuple[int, int] | None:
+    operands = _matrices(operation)
+    return _flat((*operands[0][:2], operands[1][2])) if operands else None
+
+
+def _product_operand(operation: Operation) -> tuple[int, int] | None:
+    operands = _matrices(operation)
+    return _flat(operands[0]) if operands else None
+
+
+def _why_math(operations: list[Operation], on_gpu: bool) -> str:
+    """Why torch chose its math kernel, as far as shapes and dtypes show it."""
+    products = [(o, pair) for o in operations if (pair := _matrices(o))]
+    if not products:
+        return "no fused kernel was allowed"
+    size = products[0][1][0][2]
+    values = products[-1][1][1][2]
+    dtype = products[0][0].inputs[0].dtype
+    reasons = [
+        "it has a mask" if any(_adds_mask(o) for o in operations) else "",
+        f"the head sizes differ ({size} and {values})" if size != values else "",
+        *(_why_on_gpu(size, dtype) if on_gpu else ()),
+    ]
+    return " and ".join(filter(None, reasons)) or "no fused kernel was allowed"
+
+
+def _why_on_gpu(size: int, dtype: str) -> Iterator[str]:
+    alignment = _ALIGNMENT.get(dtype)
+    if alignment is None:
+        yield f"fused kernels do not take {dtype}"
+    elif size % alignment:
+        yield f"the head size {size} is not a multiple of {alignment}"
+    if dtype == "float32":
+        yield "float32 rules out flash and cuDNN"
+
+
+def _adds_mask(operation: Operation) -> bool:
+    shapes = [tensor.shape for tensor in operation.inputs[:2]]
+    added = operation.short_name in ("add", "add_") and len(shapes) == 2
+    return added and len(shapes[1]) >= 2 and shapes[0][-2:] == shapes[1][-2:]
+
+
+def _slower_kernels(context: CauseContext) -> Iterator[_Attention]:
+    """Attention in 16 bits that ran in the memory-efficient kernel, on a GPU that has flash."""
+    gpu = context.data.environment.gpu
+    if gpu is None or float(gpu.compute_capability) < _FLASH_CAPABILITY:
+        return
+    for o in context.facts.evidence.operations:
+        if o.short_name == _EFFICIENT and o.inputs and o.inputs[0].dtype in HALF:
+            masked = len(o.inputs) > _MASK_PLACE and len(o.inputs[_MASK_PLACE].shape) == 4
+            why = "it has a mask" if masked else "flash and cuDNN attention were ruled out"
+            yield _Attention(o.layer, "the memory-efficient kernel", why, "efficient", o.time_s)
+
+
+CAUSE = Cause(
+    "attention-fallback",
+    "attention without the fastest kernel",
+    "use torch.nn.functional.scaled_dot_product_attention without a mask, in FP16/BF16",
+    detect,
+    "fused-attention",
+)

@@ -1,0 +1,58 @@
+"""Scatter and index additions are slower in 16 bits than in float32."""
+
+from __future__ import annotations
+
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
+from precisionbench.diagnosis.facts import Facts
+from precisionbench.diagnosis.findings import Number
+from precisionbench.errors import some
+from precisionbench.results.evidence import Operation
+
+_LEAST_SHARE = 0.1
+_SLOWER = 1.1
+# Operations that add to elements which an index chooses: on a GPU with atomic additions.
+_ADDING = (
+    *("scatter_add", "scatter_reduce", "index_add", "index_reduce", "index_put", "put_"),
+    *("embedding_bag", "segment_reduce", "_index_put_impl_", "bincount"),
+)
+
+
+def detect(context: CauseContext) -> CauseMatch | None:
+    """The time of such operations, where the reference needs less for the same ones."""
+    facts, base = context.facts, context.base
+    if not context.claims_half or base is None or base is facts or not base.parts:
+        return None
+    spent_s, before_s = _time_s(facts), _time_s(base)
+    share = min(1.0, spent_s / max(facts.busy_s, facts.row.latency.value)) if spent_s else 0.0
+    if share <= _LEAST_SHARE or not before_s or spent_s < _SLOWER * before_s:
+        return None
+    return CauseMatch(
+        (
+            Number("time in such operations", share, "share"),
+            Number("their time over that in the reference", spent_s / before_s, "ratio"),
+        ),
+        without(share),
+        reason=some(_names(facts)),
+    )
+
+
+def _adds(operation: Operation) -> bool:
+    names = (operation.short_name, *(name.rpartition("::")[2] for name in operation.parents))
+    return any(name.lstrip("_").startswith(_ADDING) for name in names)
+
+
+def _time_s(facts: Facts) -> float:
+    return sum(operation.time_s for operation in facts.evidence.operations if _adds(operation))
+
+
+def _names(facts: Facts) -> list[str]:
+    found = sorted(filter(_adds, facts.evidence.operations), key=lambda one: -one.time_s)
+    return list(dict.fromkeys(f"{o.name} in {o.layer or 'forward'}" for o in found))
+
+
+CAUSE = Cause(
+    "half-scatter",
+    "scatter or index additions slower in FP16/BF16",
+    "add in float32 and cast the result, or sort by index and use a segmented sum",
+    detect,
+)

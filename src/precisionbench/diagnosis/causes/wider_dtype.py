@@ -1,0 +1,84 @@
+"""Operations run in a wider dtype than the row's, because an operand promotes the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
+from precisionbench.diagnosis.facts import Facts
+from precisionbench.diagnosis.findings import Number
+from precisionbench.diagnosis.labels import HALF
+from precisionbench.diagnosis.parts import COPIES, NORMS, is_cast, is_matrix
+from precisionbench.results.dtypes import FLOAT32, TF32
+from precisionbench.results.evidence import Operation
+
+FLOAT64 = "float64"
+_WIDER = (FLOAT32, FLOAT64)
+_LEAST_SHARE = 0.05
+
+
+def detect(context: CauseContext) -> CauseMatch | None:
+    """The share of time in operations with operands of a wider dtype."""
+    facts, claim = context.facts, context.label.claim
+    found: Sequence[Operation] = ()
+    if claim in (FLOAT32, TF32):
+        found = [o for o in facts.evidence.operations if _has(o, FLOAT64)]
+    elif claim in HALF:
+        found = _promoted(facts, claim)
+    share = sum(o.time_s for o in found) / max(facts.busy_s, facts.row.latency.value)
+    if share <= _LEAST_SHARE:
+        return None
+    wide = FLOAT64 if any(_has(o, FLOAT64) for o in found) else FLOAT32
+    return CauseMatch(
+        (
+            Number(f"time in {wide} operations", share, "share"),
+            Number(f"{wide} operations per call", sum(o.count for o in found), "count"),
+        ),
+        without(share),
+        reason=f"first in {found[0].layer or 'the model'} ({found[0].name})",
+    )
+
+
+def _promoted(facts: Facts, claim: str) -> Sequence[Operation]:
+    """The wider operations of a 16-bit row, where 16-bit tensors meet wider ones.
+
+    A layer that casts to float32 by itself, such as many RMS norms, does so on purpose, and so
+    does a model with float32 weights.
+    """
+    operations, layers = facts.evidence.operations, facts.evidence.layers
+    if any(one.dtype == FLOAT32 for layer in layers for one in layer.parameters):
+        return ()
+    promoting = {o.layer for o in operations if _promotes(o, claim)}
+    deliberate = {o.layer for o in operations if _casts_up(o, claim)} - promoting
+    wide = [o for o in operations if _has(o, *_WIDER) and o.layer not in deliberate]
+    return wide if promoting else ()
+
+
+def _promotes(operation: Operation, claim: str) -> bool:
+    """Whether a pointwise operation has operands of both dtypes, so that its result is wider."""
+    name = operation.short_name
+    if name in COPIES or is_matrix(operation) or any(word in name for word in NORMS):
+        return False
+    return _has(operation, claim) and _has(operation, *_WIDER)
+
+
+def _casts_up(operation: Operation, claim: str) -> bool:
+    if not is_cast(operation):
+        return False
+    result, source = operation.inputs[:2]
+    return result.dtype in _WIDER and source.dtype == claim
+
+
+def _has(operation: Operation, *dtypes: str) -> bool:
+    """Whether it has an operand of one of these dtypes; a tensor without dimensions is a number."""
+    return any(tensor.dtype in dtypes and tensor.shape for tensor in operation.inputs)
+
+
+CAUSE = Cause(
+    "wider-dtype",
+    "operations run in a wider dtype than the row's",
+    "create constants in the dtype of the tensors that they meet (such as `x.dtype`), and register "
+    "tensors as buffers, which are cast with the model",
+    detect,
+    "constants-cast",
+)

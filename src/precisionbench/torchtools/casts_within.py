@@ -1,0 +1,68 @@
+"""Casts that a model's own code makes, and tensors that casting a model leaves as they are."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from precisionbench.torchtools.tensors import attributes_of, cast, map_tensors
+
+_WIDER = {
+    **dict.fromkeys((torch.float16, torch.bfloat16, torch.float32), torch.float64),
+    **dict.fromkeys((torch.complex32, torch.complex64), torch.complex128),
+}
+_METHODS: dict[Any, Any] = {
+    **{getattr(torch.Tensor, name): torch.Tensor.double for name in ("float", "half", "bfloat16")},
+    **{
+        getattr(torch.Tensor, name): lambda tensor: tensor.to(torch.complex128)
+        for name in ("cfloat", "chalf")
+    },
+}
+
+
+@contextlib.contextmanager
+def every_cast_to_float64() -> Iterator[None]:
+    """Let casts to 16 and 32 bits give float64 or complex128, and new tensors be float64."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with _Wider():
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+class _Wider(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        wider = {name: _wider(value) for name, value in (kwargs or {}).items()}
+        if func in _METHODS:
+            return _METHODS[func](args[0])
+        return func(*map(_wider, args), **wider)
+
+
+def _wider(value: Any) -> Any:
+    return _WIDER.get(value, value) if isinstance(value, torch.dtype) else value
+
+
+def with_attributes_cast(model: nn.Module) -> nn.Module:
+    """Cast tensors that a model's modules hold as plain attributes to float64, in place.
+
+    Args:
+        model: a private copy.
+
+    Returns:
+        The same model.
+    """
+    for module in model.modules():
+        held = {name: one for name, one in attributes_of(module).items() if name[:1] != "_"}
+        for name, value in held.items():
+            if isinstance(value, (torch.Tensor, list, tuple, dict)):
+                setattr(module, name, map_tensors(lambda one: cast(one, torch.float64), value))
+    return model

@@ -1,0 +1,274 @@
+"""Causes in attention, recurrent layers, norms and scatter: their reasons, and look-alikes.
+
+The evidence is made up; that each cause is found where it is planted is in test_causes.py.
+"""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from made_up_layers import (
+    CL,
+    COPIED,
+    IN_CHANNELS_LAST,
+    PLANTED_LAYERS,
+    added_by_index,
+    attention,
+    depthwise,
+    efficient,
+    fast,
+    lstm,
+    norm_with_copies,
+    on_a_cpu,
+    operation,
+    recurrent,
+    tensors,
+)
+from made_up_results import CLEAN, LAYOUT, comparison, conv, evidence, findings, layer
+from precisionbench.diagnosis.experiments import with_experiments
+from precisionbench.diagnosis.findings import ExperimentResult, FindingStatus
+from precisionbench.results.evidence import Copy, Denormals, Kernel, Layer, Operation, Tensor
+from precisionbench.statistics import Interval
+from precisionbench.statistics.periodic import Periodic
+
+SDPA = ("aten::_scaled_dot_product_attention_math", "aten::scaled_dot_product_attention")
+
+
+def found(cause: str, half, **more):
+    return findings(comparison(more.pop("base", CLEAN["base"]), half, **more), cause)
+
+
+# --- attention ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("half", "reason"),
+    [
+        (fast(*attention()), "it is written as softmax(Q K^T) V; in attention"),
+        (fast(*attention(parents=SDPA, mask=True, size=50)),
+         "ran the math kernel, because it has a mask and the head size 50 is not a multiple of 8"),
+        (fast(*attention("float64", parents=SDPA)), "fused kernels do not take float64"),
+        (fast(*attention(parents=("aten::_native_multi_head_attention",))),
+         "because it has a mask; in attention"),
+        (fast(efficient()), "ran the memory-efficient kernel, because it has a mask"),
+    ],
+)  # fmt: skip
+def test_the_kernel_of_attention_is_named_with_the_reason(half, reason):
+    (finding,) = found("attention-fallback", half)
+    assert reason in finding.reason
+
+
+def test_weights_that_are_returned_are_named_with_the_option_that_leaves_them_out():
+    outputs = tensors("float16", (32, 128, 512), (32, 128, 128))
+    module = Layer("attention", "MultiheadAttention", outputs[:1], outputs, (), 1)
+    (finding,) = found("attention-fallback", fast(*attention(), layers=(module,)))
+    assert "need_weights=True" in finding.reason
+    assert "need_weights=False" in finding.remedy
+
+
+@pytest.mark.parametrize(("parents", "proposed"), [(SDPA, "fused-attention"), ((), "")])
+def test_only_attention_in_functions_of_pytorch_can_be_replaced_in_an_experiment(parents, proposed):
+    (finding,) = found("attention-fallback", fast(*attention(parents=parents)))
+    assert finding.proposed == proposed
+
+
+def test_the_fast_path_of_modules_has_no_fused_kernel_on_a_cpu():
+    native = ("aten::_native_multi_head_attention",)
+    slow = on_a_cpu(*attention("float32", parents=native, time_s=0.1e-3))
+    (finding,) = findings(comparison(slow, CLEAN["half"], gpu=None), "attention-fallback", "eager")
+    assert "set_fastpath_enabled(False)" in finding.remedy
+
+
+def test_attention_on_a_cpu_is_found_from_its_operations():
+    slow = on_a_cpu(*attention("float32", parents=SDPA, time_s=0.1e-3))
+    (finding,) = findings(comparison(slow, CLEAN["half"], gpu=None), "attention-fallback", "eager")
+    assert "head size" not in finding.reason
+
+
+@pytest.mark.parametrize(
+    "half",
+    [
+        # attention takes 5 % of the time
+        fast(*attention(time_s=0.005e-3)),
+        # a fused kernel
+        fast(efficient("float32")),
+        operation("aten::_cudnn_attention_forward", "", 0.2e-3),
+        # a softmax between two matmuls whose scores it does not take: a gate for experts
+        fast(
+            operation("aten::bmm", "", 0.1e-3, tensors("float16", (8, 64, 64), (8, 64, 64))),
+            operation("aten::_softmax", "", 0.1e-3, tensors("float16", (64, 8))),
+            operation("aten::bmm", "", 0.1e-3, tensors("float16", (64, 1, 8), (64, 8, 64))),
+        ),
+    ],
+)
+def test_fused_attention_and_other_softmaxes_are_no_fallback(half):
+    seen = fast(half) if isinstance(half, Operation) else half
+    assert not found("attention-fallback", seen)
+
+
+# --- recurrent layers -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("time_s", "steps"),
+    [(0.01e-3, 512), (0.25e-3, 4)],
+    ids=["little of the time", "few long steps"],
+)
+def test_recurrent_layers_that_fill_the_gpu_are_no_cause(time_s, steps):
+    assert not found("recurrent-layers", fast(recurrent(time_s), layers=(lstm(steps),)))
+
+
+def test_weights_that_cudnn_packs_in_every_call_are_named():
+    copies = (Copy("DtoD", "", 4.0, 0.05e-3, 1e6),)
+    half = fast(recurrent(packed=False), layers=(lstm(4),), copies=copies)
+    (finding,) = found("recurrent-layers", half)
+    assert "flatten_parameters()" in finding.remedy
+    packed = fast(recurrent(), layers=(lstm(4),), copies=copies)
+    assert not found("recurrent-layers", packed)
+
+
+def test_cells_in_a_loop_are_recurrent_layers():
+    cell = Layer("cell", "GRUCell", (), (), (), 200)
+    half = fast(operation("aten::addmm", "cell", 0.2e-3), layers=(cell,))
+    (finding,) = found("recurrent-layers", half)
+    assert ("dependent steps per call", 200.0) in [(n.name, n.value) for n in finding.evidence]
+
+
+# --- scatter --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("half_s", [0.1e-3, 0.01e-3])
+def test_additions_by_index_that_are_no_slower_than_in_float32_are_no_cause(half_s):
+    base = evidence(conv(), added_by_index(0.1e-3, "float32"))
+    assert not found("half-scatter", fast(added_by_index(half_s, "float16")), base=base)
+
+
+# --- layouts --------------------------------------------------------------------------------------
+
+
+def converting(*layers):
+    extra = (Kernel(LAYOUT, 2.0, 0.1e-3),)
+    return evidence(conv(0.2e-3, "float16", extra=extra), layers=(layer(), *layers))
+
+
+def norm(kind: str, *shape: int) -> Layer:
+    x = Tensor((32, 64, 56, 56), "float16")
+    return Layer("norm", kind, (x,), (x,), (Tensor(shape or (64,), "float16"),), 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("GroupNorm", ()), ("InstanceNorm2d", ()), ("LayerNorm", (64, 56, 56))]
+)
+def test_channels_last_is_not_advised_where_norms_convert_back(kind, shape):
+    (finding,) = found("layout-conversions", converting(norm(kind, *shape)))
+    assert finding.remedy.startswith(f"replace norm ({kind})")
+    assert finding.proposed == "channels-last"  # which shows whether it is slower
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("BatchNorm2d", ()), ("LayerNorm", (64,))])
+def test_channels_last_is_advised_for_norms_that_have_such_kernels(kind, shape):
+    (finding,) = found("layout-conversions", converting(norm(kind, *shape)))
+    assert finding.remedy.startswith("use memory_format=channels_last")
+
+
+def test_a_change_that_was_measured_and_does_not_help_is_not_advised():
+    (before,) = found("layout-conversions", converting())
+    slower = Interval(0.8, 0.78, 0.82)
+    trial = ExperimentResult("channels-last", before.cause, before.row, slower)
+    after = with_experiments(before, [trial])
+    assert (after.status, after.remedy) == (FindingStatus.RULED_OUT, "")
+
+
+def test_a_contiguous_row_shows_what_the_norms_cost():
+    (before,) = found("norms-undo-channels-last", COPIED, half_row=IN_CHANNELS_LAST)
+    assert before.reason == "norm (GroupNorm)"
+    faster = ExperimentResult("contiguous", before.cause, before.row, Interval(1.4, 1.3, 1.5))
+    assert with_experiments(before, [faster]).status is FindingStatus.CONFIRMED
+
+
+@pytest.mark.parametrize(
+    ("half", "options"),
+    [(COPIED, {}), (norm_with_copies("BatchNorm2d")[0], CL)],
+    ids=["contiguous row", "norm with a channels_last kernel"],
+)
+def test_copies_elsewhere_are_not_the_norms(half, options):
+    row = {"options": {"dtype": "float16", **options}}
+    assert not found("norms-undo-channels-last", half, half_row=row)
+
+
+# --- grouped convolutions -------------------------------------------------------------------------
+
+
+def test_grouped_convolutions_on_a_cpu_are_named_by_layer():
+    data, row = PLANTED_LAYERS["grouped-convolutions"]
+    (finding,) = findings(data, "grouped-convolutions", row)
+    assert finding.reason == "depthwise (64 groups of 1 channels)"
+
+
+@pytest.mark.parametrize("half_s", [0.3e-3, 0.01e-3])
+def test_grouped_convolutions_that_gain_or_take_little_time_are_no_cause(half_s):
+    half = depthwise(half_s, "bfloat16")
+    base = depthwise(0.9e-3 if half_s > 0.1e-3 else half_s, "float32")
+    assert not found("grouped-convolutions", half, base=base, gpu=None, times_s=(1e-3, 0.4e-3))
+
+
+# --- denormals and uneven calls -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["gpu", "few values", "little time"])
+def test_denormals_that_cost_nothing_are_no_cause(where):
+    share = 0.001 if where == "few values" else 0.5
+    time_s = 1e-6 if where == "little time" else 1e-3
+    operations = (conv(), conv(time_s, layer="small"))
+    seen = on_a_cpu(*operations, denormals=(Denormals("small", share),))
+    gpu = {} if where == "gpu" else {"gpu": None}
+    assert not findings(comparison(seen, CLEAN["half"], **gpu), "denormals")
+
+
+def with_samples(samples: tuple[float, ...]):
+    data = comparison(**CLEAN)
+    base, half = data.results
+    blocks = tuple(attrs.evolve(one, samples=samples) for one in base.measurement.blocks)
+    slow = attrs.evolve(base, measurement=attrs.evolve(base.measurement, blocks=blocks))
+    return attrs.evolve(data, results=(slow, half))
+
+
+def test_slow_calls_at_regular_distances_are_found_in_the_samples():
+    every_fifth = tuple(3e-3 if i % 5 == 2 else 1e-3 for i in range(20))
+    (finding,) = findings(with_samples(every_fifth), "uneven-calls")
+    values = {number.name: number.value for number in finding.evidence}
+    assert values["calls from one slow call to the next"] == 5
+    assert values["time of a slow call over that of others"] == pytest.approx(3)
+    assert values["share of the time that slow calls add"] == pytest.approx(2 / 7)
+    assert not finding.costs_time  # the latency is the median, which leaves it out
+
+
+def test_slow_calls_that_are_further_apart_than_a_block_is_long_are_found():
+    data = with_samples((1e-3,) * 5)
+    base, half = data.results
+    blocks = tuple(  # each begins with an untimed call
+        attrs.evolve(
+            one, samples=tuple(3e-3 if (6 * n + 1 + i) % 13 == 2 else 1e-3 for i in range(5))
+        )
+        for n, one in enumerate(base.measurement.blocks)
+    )
+    row = attrs.evolve(base, measurement=attrs.evolve(base.measurement, blocks=blocks))
+    (finding,) = findings(attrs.evolve(data, results=(row, half)), "uneven-calls")
+    assert finding.evidence[0].value == 13
+
+
+@pytest.mark.parametrize("slow", [{3, 4, 11, 13, 19}, set()], ids=["irregular", "none"])
+def test_irregular_slow_calls_are_noise(slow):
+    samples = tuple(3e-3 if i in slow else 1e-3 for i in range(20))
+    assert not findings(with_samples(samples), "uneven-calls")
+
+
+def test_the_operations_that_only_some_calls_run_are_named():
+    rebuilt = operation("aten::mm", "cache", 0.1e-3)
+    (finding,) = found("uneven-calls", fast(some_calls=(rebuilt,)))
+    assert finding.reason == "only some calls run aten::mm in cache"
+
+
+def test_slow_calls_that_add_little_are_no_cause():
+    assert not found("uneven-calls", fast(slow_calls=Periodic(64, 1.5, 0.01)))
