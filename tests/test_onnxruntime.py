@@ -112,6 +112,16 @@ def test_fp16_on_a_cpu_without_half_kernels_is_a_false_label(cnn, images):
     assert found.output.dtype == torch.float16
 
 
+@real
+def test_a_layer_that_the_quantiser_leaves_in_float32_is_a_false_int8_label():
+    """The static quantiser has no recurrent layers."""
+    lstm, x = torch.nn.LSTM(8, 16, batch_first=True).eval(), torch.rand(2, 5, 8)
+    with pytest.warns(PrecisionBenchWarning, match="this row is not int8"):
+        found = prepared(calibrated("int8", x), lstm, x)
+    label = engine_label(OnnxRuntime("int8"), found)
+    assert (label.verdict, label.ran) == ("false", "in float32")
+
+
 @attrs.frozen
 class Mislabelled(OnnxRuntime):
     """Claims INT8 and runs the float32 model."""
@@ -202,6 +212,27 @@ def test_what_is_timed_reads_the_inputs_where_they_are(cnn, images):
 
 
 @real
+@pytest.mark.parametrize("options", [{"tf32": True}, {"provider": "cuda"}])
+def test_what_needs_a_gpu_is_unavailable_on_a_cpu(cnn, images, options):
+    with pytest.raises(BackendUnavailableError):
+        prepared(OnnxRuntime(**options), cnn.eval(), images)
+
+
+@real
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_resnet(precision):
+    torchvision = pytest.importorskip("torchvision")
+    torch.manual_seed(0)
+    model, x = torchvision.models.resnet18(weights=None).eval(), torch.rand(2, 3, 64, 64)
+    backend = calibrated(precision, x)
+    found, expected = prepared(backend, model, x), model(x)
+    assert (found.output - expected).norm() / expected.norm() < TOLERANCE[precision]
+    assert engine_label(backend, found).verdict == "true"
+
+
+@real
+@pytest.mark.slow
 def test_rows_in_workers_beside_eager(cnn, images):
     comparison = pb.compare(
         cnn,

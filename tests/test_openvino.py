@@ -199,6 +199,20 @@ def test_what_is_timed_reads_the_inputs_where_they_are(cnn, images):
 
 
 @real
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_resnet(precision):
+    torchvision = pytest.importorskip("torchvision")
+    torch.manual_seed(0)
+    model, x = torchvision.models.resnet18(weights=None).eval(), torch.rand(2, 3, 64, 64)
+    backend = calibrated(precision, x)
+    found, expected = prepared(backend, model, x), model(x)
+    assert (found.output - expected).norm() / expected.norm() < TOLERANCE[precision]
+    assert engine_label(backend, found).verdict == "true"
+
+
+@real
+@pytest.mark.slow
 def test_rows_in_workers_beside_eager(cnn, images):
     comparison = pb.compare(
         cnn,

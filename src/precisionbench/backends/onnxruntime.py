@@ -18,6 +18,7 @@ from precisionbench.backends.base import (
     Backend,
     Prepared,
     cast_model,
+    check_tf32,
     names,
     require_cuda,
     unrecorded,
@@ -107,6 +108,8 @@ class OnnxRuntime(Backend):
         import_engine("onnx", "onnx for the export", INSTALL_ONNX)
         if self.exporter == "dynamo":
             import_engine("onnxscript", "onnxscript for exporter=dynamo", "pip install onnxscript")
+        if self.tf32:
+            check_tf32()
         if self.provider:
             _check_provider(ort, self.provider)
 
@@ -164,7 +167,7 @@ class OnnxRuntime(Backend):
         """
         device = inputs.tensors()[0][1].device
         provider = self.provider or ("cuda" if device.type == "cuda" else "cpu")
-        if provider != "cpu":
+        if provider != "cpu" or self.tf32:
             require_cuda(inputs)
         elif device.type != "cpu":
             raise BackendUnavailableError(
