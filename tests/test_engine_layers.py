@@ -8,6 +8,7 @@ import pytest
 from made_up_results import CLEAN, HALF_CONV, comparison, conv, evidence, findings
 from precisionbench.backends.engine_layers import (
     EngineLayer,
+    called_briefly,
     summary,
     warn_of_other_place,
     warn_of_other_precision,
@@ -106,6 +107,13 @@ def test_layers_that_ran_elsewhere_are_a_warning():
     with pytest.warns(PrecisionBenchWarning, match=rf"{CUDA} did not run 1 of 2 layers \(1 by CPU"):
         warn_of_other_place([layer(place=CUDA), layer("NonZero")], CUDA)
     warn_of_other_place([layer(place=CUDA)], CUDA)
+
+
+@pytest.mark.parametrize(("call_s", "calls"), [(5.0, 1), (0.1, 2), (1e-3, 8)])
+def test_a_slow_model_is_called_once_for_the_times_of_its_layers(call_s, calls):
+    made: list[None] = []
+    found = called_briefly(lambda: made.append(None), clock=lambda: len(made) * call_s)
+    assert (found, len(made)) == (calls, calls)
 
 
 def event(name: str, index: int, dur_us: float, **arguments) -> dict:

@@ -7,9 +7,10 @@ those that the diagnosis knows from PyTorch, behind the engine's name: `onnxrunt
 from __future__ import annotations
 
 import re
+import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
@@ -33,6 +34,10 @@ _MATRIX = re.compile(
     r"Conv(?!ert)|Gemm|MatMul|FullyConnected|Deconvolution|Attention|^MHA$|LSTM|GRU|RNN"
 )
 _INT8_DTYPES = ("int8", "uint8")
+
+
+# An engine's layers are timed in calls of this time together, about, and in this many at most.
+_PROFILE_S, _MOST_CALLS = 0.2, 8
 
 
 @attrs.frozen
@@ -101,6 +106,23 @@ def _operation_name(kind: str) -> str:
 
 def _plain(dtype: str) -> str:
     return INT8 if dtype in _INT8_DTYPES else dtype
+
+
+def called_briefly(call: Callable[[], object], clock: Callable[[], float] = time.monotonic) -> int:
+    """Call for a fraction of a second, for an engine that times its layers meanwhile.
+
+    Args:
+        call: one forward pass.
+        clock: gives seconds.
+
+    Returns:
+        How many calls it made: 1 of a slow model, 8 of a fast one.
+    """
+    end_s, calls = clock() + _PROFILE_S, 0
+    while not calls or (calls < _MOST_CALLS and clock() < end_s):
+        call()
+        calls += 1
+    return calls
 
 
 def summary(layers: Iterable[EngineLayer]) -> dict[str, Json]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from precisionbench.backends.engine_layers import EngineLayer
+from precisionbench.backends.engine_layers import EngineLayer, called_briefly
 from precisionbench.backends.flat_model import FlatModel
 from precisionbench.errors import (
     FOREIGN_ERRORS,
@@ -29,7 +29,6 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
     "tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
 }
-_PROFILED_CALLS = 3  # after a first one, which allocates
 _US = 1e-6
 # Types of ONNX Runtime's profile that have other names in torch.
 _DTYPES = {"float": "float32", "double": "float64"}
@@ -149,12 +148,12 @@ def profiled_layers(session: Any, call: Callable[[], object]) -> list[EngineLaye
         session: of the model.
         call: one forward pass of it.
     """
-    for _ in range(1 + _PROFILED_CALLS):
-        call()
+    call()  # which allocates
+    calls = 1 + called_briefly(call)
     file = Path(session.end_profiling())
     events = json.loads(file.read_text(encoding="utf-8"))
     file.unlink()
-    return layers_of(events, 1 + _PROFILED_CALLS)
+    return layers_of(events, calls)
 
 
 def layers_of(events: Sequence[Mapping[str, Any]], calls: int) -> list[EngineLayer]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from precisionbench.backends.engine_layers import EngineLayer
+from precisionbench.backends.engine_layers import EngineLayer, called_briefly
 from precisionbench.results.evidence import Tensor
 
 _DTYPES = {
@@ -21,7 +21,6 @@ _DTYPES = {
     "boolean": "bool",
 }
 _NO_WORK = ("Input", "Output", "Const", "Parameter", "Result")
-_CALLS = 9
 _US = 1e-6
 
 
@@ -34,10 +33,9 @@ def times_of(compiled: Any, call: Callable[[], object]) -> dict[str, float]:
     """
     call()
     first = _means_us(compiled)
-    for _ in range(_CALLS - 1):
-        call()
+    calls = called_briefly(call)
     return {
-        name: max(0.0, _CALLS * mean_us - first.get(name, 0.0)) / (_CALLS - 1) * _US
+        name: max(0.0, (1 + calls) * mean_us - first.get(name, 0.0)) / calls * _US
         for name, mean_us in _means_us(compiled).items()
     }
 
