@@ -461,7 +461,8 @@ CASES = {
         lambda: (compiled.Counting(False), torch.randn(compiled.WIDTH, compiled.WIDTH)), "compile"
     ),
     "long-compiled-calls": clean(
-        lambda: (compiled.Pointwise(), torch.randn(compiled.WIDTH, compiled.WIDTH)), "compile"
+        lambda: (compiled.Pointwise(), torch.randn(4 * compiled.WIDTH, 4 * compiled.WIDTH)),
+        "compile",
     ),
     # dtypes
     "float64-window": Case(
@@ -525,7 +526,7 @@ CASES = {
     "attention-no-weights": clean(
         lambda: (models.AttentionWithWeights(need_weights=False), torch.randn(64, 1024, 512))
     ),
-    "lstm-packed": clean(lambda: (models.Recurrent(2048), torch.randn(6, 256, 2048))),
+    "lstm-packed": clean(lambda: (models.Recurrent(2048), torch.randn(6, 1024, 2048))),
     "batch-norm-cl": clean(lambda: models.normalised_convolutions(nn.BatchNorm2d), CL),
     "even-calls": clean(lambda: (models.Uneven(None), torch.randn(32768, 1024))),
     "no-denormals": Case(lambda: models.scaled_linear(1.0), (NO_GRAD,), clean=True, device="cpu"),

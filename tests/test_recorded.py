@@ -16,6 +16,7 @@ from precisionbench.diagnosis.facts import facts_of
 from precisionbench.report.diagnosis import to_text
 
 HALF, CL = "half", "half:memory_format=channels_last"
+COMPILED = ("eager", "compile")
 WINDOWS = ("eager", "eager:grad_mode=no_grad")
 # What must be found, by recording and row; nothing else may be. Some are true beside what was
 # planted: small calls are bound by the host, and half in NCHW converts layouts.
@@ -62,6 +63,7 @@ EXPECTED = {
     "overflow": {("overflow", HALF), ("launch-bound", HALF)},
     "overflow-within": {("overflow", HALF), ("launch-bound", HALF)},
     "recast": {("recast-weights", "autocast:cache_enabled=false")},
+    "recompiles": {("recompilation", "compile")},
     "resnet50-batch1": {("launch-bound", "eager"), ("launch-bound", HALF)},
     "resnet50-five": {
         ("layout-conversions", "eager:precision=tf32"),
@@ -70,6 +72,10 @@ EXPECTED = {
         ("memory-bound", CL),
     },
     "scatter": {("half-scatter", HALF)},
+    "short-calls": {
+        *(("launch-bound", row) for row in ("eager", "compile")),
+        ("short-compiled-calls", "compile"),
+    },
     "small-launches": {("launch-bound", "eager"), ("launch-bound", HALF)},
     "tf32": {("tf32-baseline", "float32-by-name")},
     "uncompiled": {("graph-breaks", "compile")},
@@ -77,13 +83,15 @@ EXPECTED = {
 }  # fmt: skip
 MISLABELLED = "mislabelled"
 # Labels that are not true, by recording and row. The math kernel of attention computes in float32;
-# without matrix operations no label can be verified.
+# without matrix operations, or without a profile, no label can be verified.
 LABELS = {
     MISLABELLED: {"half-by-name": "false"},
     "attention-mask": {HALF: "false"},
     "float32-window": dict.fromkeys(WINDOWS, "unknown"),
     "float64-window": dict.fromkeys(WINDOWS, "unknown"),
     "graph-break": {"compile": "partly"},
+    "recompiles": dict.fromkeys(COMPILED, "unknown"),
+    "short-calls": dict.fromkeys(COMPILED, "unknown"),
     "tf32": {"float32-by-name": "false"},
     "uncompiled": {"compile": "false"},
 }
@@ -100,7 +108,7 @@ def test_the_planted_causes_are_found_and_no_others(name):
 
 
 def test_there_are_as_many_clean_cases_as_the_documentation_states():
-    assert len(CLEAN) == 23
+    assert len(CLEAN) == 25
 
 
 @pytest.mark.parametrize("name", CLEAN)
