@@ -13,6 +13,7 @@ from precisionbench.diagnosis.kernels import (
     KernelClass,
     classify,
 )
+from precisionbench.results.dtypes import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
 from precisionbench.results.evidence import Evidence, Operation
 
 # Categories of time.
@@ -75,7 +76,11 @@ _FUSED = (
 _COMPILED = ("triton_", "cpp_fused")
 COPIES = ("copy_", "_to_copy", "clone", "contiguous", "cat", "stack", "_foreach_copy_")
 NORMS = ("batch_norm", "layer_norm", "group_norm", "rms_norm", "instance_norm")
-_REDUCTIONS = ("pool", "sum", "mean", "amax", "amin", "softmax", "argmax", "norm", "var", "std")
+REDUCTIONS = ("pool", "sum", "mean", "amax", "amin", "softmax", "argmax", "norm", "var", "std")
+_ADDING = (
+    *("scatter_add", "scatter_reduce", "index_add", "index_reduce", "index_put", "put_"),
+    *("embedding_bag", "segment_reduce", "_index_put_impl_", "bincount"),
+)
 BYTES = {
     "float64": 8,
     "int64": 8,
@@ -179,7 +184,7 @@ def category(operation: Operation, kernel: KernelClass) -> str:
         return NORM
     if kernel.kind in _CATEGORY_OF_KIND:
         return _CATEGORY_OF_KIND[kernel.kind]
-    if any(word in name for word in _REDUCTIONS):
+    if any(word in name for word in REDUCTIONS):
         return REDUCTION
     return POINTWISE if name else OTHER
 
@@ -202,6 +207,20 @@ def is_cast(operation: Operation) -> bool:
     dtypes = {tensor.dtype for tensor in operation.inputs[:2]}
     name = operation.short_name
     return name in ("copy_", "_to_copy") and len(operation.inputs) > 1 and len(dtypes) > 1
+
+
+def casts_up(operation: Operation) -> bool:
+    """Whether it copies 16-bit numbers to float32 or float64."""
+    if not is_cast(operation):
+        return False
+    result, source = operation.inputs[:2]
+    return result.dtype in (FLOAT32, FLOAT64) and source.dtype in (FLOAT16, BFLOAT16)
+
+
+def adds_by_index(operation: Operation) -> bool:
+    """Whether it adds to elements that an index chooses: on a GPU with atomic additions."""
+    names = (operation.short_name, *(name.rpartition("::")[2] for name in operation.parents))
+    return any(name.lstrip("_").startswith(_ADDING) for name in names)
 
 
 def time_by_category(parts: Iterable[Part]) -> dict[str, float]:
