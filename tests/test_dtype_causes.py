@@ -122,10 +122,12 @@ X, WIDE = Tensor((32, 64), "float16"), Tensor((32, 64), "float32")
         # a number, or a tensor without dimensions, does not promote
         (operation("aten::mul", X, Tensor((), "float64")),),
         (operation("aten::mul", X, Tensor((), "float32")),),
+        # the sum in `mean` on a CPU
+        (operation("aten::sum", X, Tensor((32, 1), "float32")),),
         # normalisation with float32 weights gives 16 bits
         (operation("aten::native_layer_norm", X, Tensor((64,), "float32")),),
     ],
-    ids=["rms-norm", "python-number", "scalar-tensor", "norm"],
+    ids=["rms-norm", "python-number", "scalar-tensor", "mean", "norm"],
 )
 def test_float32_on_purpose_is_no_promotion(operations):
     assert findings(half_row(*operations), "wider-dtype") == []

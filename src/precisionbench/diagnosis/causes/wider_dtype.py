@@ -8,7 +8,7 @@ from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.labels import HALF
-from precisionbench.diagnosis.parts import COPIES, NORMS, is_cast, is_matrix
+from precisionbench.diagnosis.parts import POINTWISE, category_by_name, is_cast
 from precisionbench.results.dtypes import FLOAT32, TF32
 from precisionbench.results.evidence import Operation
 
@@ -55,11 +55,12 @@ def _promoted(facts: Facts, claim: str) -> Sequence[Operation]:
 
 
 def _promotes(operation: Operation, claim: str) -> bool:
-    """Whether a pointwise operation has operands of both dtypes, so that its result is wider."""
-    name = operation.short_name
-    if name in COPIES or is_matrix(operation) or any(word in name for word in NORMS):
-        return False
-    return _has(operation, claim) and _has(operation, *_WIDER)
+    """Whether a pointwise operation has operands of both dtypes, so that its result is wider.
+
+    Reductions, such as those in `mean` on a CPU, add 16-bit elements into a wider result.
+    """
+    is_pointwise = category_by_name(operation) == POINTWISE
+    return is_pointwise and _has(operation, claim) and _has(operation, *_WIDER)
 
 
 def _casts_up(operation: Operation, claim: str) -> bool:
