@@ -88,6 +88,24 @@ def test_attention_on_a_cpu_is_found_from_its_operations():
 
 
 @pytest.mark.parametrize(
+    ("shape", "inner", "reason", "remedy"),
+    [
+        ((4, 128, 64), "aten::add", "its tensors have 3 dimensions", "(batch, heads, length"),
+        ((4, 8, 128, 64), "aten::dropout", "it has dropout", "dropout_p=0.0"),
+        ((4, 8, 128, 64), "aten::add", "no fused kernel was allowed", "one head size"),
+    ],
+)
+def test_the_math_kernel_on_a_cpu_is_explained_by_its_arguments(shape, inner, reason, remedy):
+    whole = operation(SDPA[0], "attention", 0.0, tensors("float32", shape), SDPA[1:])
+    other = operation(inner, "attention", 0.01e-3, (), SDPA)
+    products = attention("float32", parents=SDPA, time_s=0.1e-3)
+    slow = on_a_cpu(whole, other, *products)
+    (finding,) = findings(comparison(slow, CLEAN["half"], gpu=None), "attention-fallback", "eager")
+    assert reason in finding.reason
+    assert remedy in finding.remedy
+
+
+@pytest.mark.parametrize(
     "half",
     [
         # attention takes 5 % of the time
