@@ -26,6 +26,10 @@ _MAX_BOUND = 0.3
 _MAX_FLOAT32_ERROR = 1e-3
 # Layers in float32 can help if the error of float32 is less than this share of the row's.
 _MUCH_LESS = 0.5
+_NOT_FLOAT32 = (
+    "this row did not run in float32 only, and the error is that of the other dtypes: remove the "
+    "casts from the model"
+)
 _OWN_FORWARD = "the model's own forward"
 # The second one is in older files.
 _UNSTEADY = (
@@ -74,6 +78,8 @@ def _advice(verdict: _Verdict, facts: Facts, base: Facts | None) -> _Advice:
         remedy = for_overflow(facts.row, overflow.layer, overflow.dtype, largest)
         keeps = bool(overflow.layer) and f"keep {overflow.layer} in float32" in remedy
         return _Advice(remedy, (overflow.layer,) if keeps else ())
+    if claims_of(facts.row).dtype == FLOAT32 and precision_label_of(facts).is_wrong:
+        return _Advice(_NOT_FLOAT32)
     if base is None or base is facts or not _helps(facts, base):
         layers = (verdict.layer,) if verdict.layer else ()
         accurate = base is None or _helps(facts, base)
@@ -85,7 +91,7 @@ def _advice(verdict: _Verdict, facts: Facts, base: Facts | None) -> _Advice:
 
 def _helps(facts: Facts, base: Facts) -> bool:
     """Whether float32 would be more accurate, as far as the reference row shows."""
-    if claims_of(base.row).dtype != FLOAT32:
+    if claims_of(base.row).dtype != FLOAT32 or precision_label_of(base).is_wrong:
         return True
     own, error = _output_error(base), _output_error(facts)
     return own is None or error is None or own < _MUCH_LESS * error
