@@ -60,6 +60,22 @@ def test_the_kernel_of_attention_is_named_with_the_reason(half, reason):
     assert reason in finding.reason
 
 
+def test_products_into_a_result_that_exists_are_attention_as_well():
+    first, softmax, second = attention()
+    into = attrs.evolve(second, inputs=(*second.inputs, second.inputs[1]))
+    assert found("attention-fallback", fast(first, softmax, into))
+
+
+def test_the_math_kernel_is_explained_by_the_dtype_that_it_was_given():
+    cast = operation(
+        "aten::copy_", "attention", 0.01e-3, tensors("float32", (32, 8, 128, 50)), SDPA
+    )
+    cast = attrs.evolve(cast, inputs=(*cast.inputs, Tensor((32, 8, 128, 50), "float16")))
+    (finding,) = found("attention-fallback", fast(cast, *attention("float32", 50, SDPA)))
+    assert "not a multiple of 8" in finding.reason
+    assert "float32" not in finding.reason
+
+
 def test_weights_that_are_returned_are_named_with_the_option_that_leaves_them_out():
     outputs = tensors("float16", (32, 128, 512), (32, 128, 128))
     module = Layer("attention", "MultiheadAttention", outputs[:1], outputs, (), 1)
@@ -136,6 +152,26 @@ def test_fused_attention_and_other_softmaxes_are_no_fallback(half):
 )
 def test_recurrent_layers_that_fill_the_gpu_are_no_cause(time_s, steps):
     assert not found("recurrent-layers", fast(recurrent(time_s), layers=(lstm(steps),)))
+
+
+def _many_kernels(count: float) -> Operation:
+    """An LSTM of many kernels, which take a fifth of the latency."""
+    return attrs.evolve(recurrent(), kernels=(Kernel("gemmSN_TN_kernel", count, 0.2e-3),))
+
+
+def test_idle_time_between_the_kernels_of_recurrent_layers_is_theirs():
+    (finding,) = found(
+        "recurrent-layers", evidence(_many_kernels(1024.0), layers=(lstm(),)), times_s=(1e-3, 1e-3)
+    )
+    assert finding.evidence[0].value == pytest.approx(1.0)
+    assert finding.evidence[-1].value == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize("count", [2.0, 5.0], ids=["too few", "a small part"])
+def test_idle_time_that_the_kernels_of_recurrent_layers_cannot_explain_is_not_theirs(count):
+    others = attrs.evolve(conv(0.01e-3), kernels=(Kernel(LAYOUT, 95.0 * (count > 2), 0.01e-3),))
+    seen = evidence(_many_kernels(count), others, layers=(lstm(),))
+    assert not found("recurrent-layers", seen, times_s=(1e-3, 1e-3))
 
 
 def test_weights_that_cudnn_packs_in_every_call_are_named():

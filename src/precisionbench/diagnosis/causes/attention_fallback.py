@@ -10,6 +10,7 @@ import attrs
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.labels import HALF
+from precisionbench.diagnosis.parts import casts_up
 from precisionbench.errors import some
 from precisionbench.results.evidence import Evidence, Operation
 
@@ -17,7 +18,9 @@ _LEAST_SHARE = 0.15
 _MATH = "aten::_scaled_dot_product_attention_math"
 _NATIVE = "aten::_native_multi_head_attention"
 _EFFICIENT = "_efficient_attention_forward"
-_PRODUCTS = ("bmm", "baddbmm")
+# Batched products, and the place of the first factor among their operands: a result that exists
+# already is the last operand.
+_PRODUCTS = {"bmm": 0, "baddbmm": 1}
 # Flash attention and cuDNN's attention need tensor cores of this compute capability.
 _FLASH_CAPABILITY = 8.0
 _FUSED_DIMENSIONS = 4
@@ -140,8 +143,11 @@ def _flat(shape: tuple[int, ...]) -> tuple[int, int]:
 
 def _matrices(operation: Operation) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """The shapes of the two operands of a batched product; None for other operations."""
-    shapes = [t.shape for t in operation.inputs if len(t.shape) == 3][-2:]
-    if operation.short_name not in _PRODUCTS or len(shapes) < 2:
+    first = _PRODUCTS.get(operation.short_name)
+    if first is None:
+        return None
+    shapes = [tensor.shape for tensor in operation.inputs[first : first + 2]]
+    if len(shapes) < 2 or any(len(shape) != 3 for shape in shapes):
         return None
     return shapes[0], shapes[1]
 
@@ -174,12 +180,15 @@ def _reasons_of_shapes(operations: list[Operation], on_gpu: bool) -> Iterator[st
         return
     size = products[0][1][0][2]
     values = products[-1][1][1][2]
+    # The math kernel casts 16 bits to float32: its casts show what it was given.
+    casts = [o.inputs[1].dtype for o in operations if casts_up(o)]
+    dtype = casts[0] if casts else products[0][0].inputs[0].dtype
     if any(_adds_mask(o) for o in operations):
         yield "it has a mask"
     if size != values:
         yield f"the head sizes differ ({size} and {values})"
     if on_gpu:
-        yield from _why_on_gpu(size, products[0][0].inputs[0].dtype)
+        yield from _why_on_gpu(size, dtype)
 
 
 def _why_on_gpu(size: int, dtype: str) -> Iterator[str]:
