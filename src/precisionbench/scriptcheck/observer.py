@@ -106,7 +106,8 @@ class Observer:
 
     def _hook_calls(self) -> None:
         def described(args: tuple[Any, ...], _: list[torch.Tensor], line: Line) -> Called:
-            return (*self._models.number(args[0], line), args[0].training)
+            training = getattr(args[0], "training", False)  # torch.jit.freeze removes it
+            return (*self._models.number(args[0], line), training)
 
         recorded = self._recorded(nn.Module.__call__, described)
         nn.Module.__call__ = recorded  # type: ignore[method-assign]
