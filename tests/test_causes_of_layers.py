@@ -28,6 +28,7 @@ from made_up_layers import (
 from made_up_results import CLEAN, LAYOUT, comparison, conv, evidence, findings, layer
 from precisionbench.diagnosis.experiments import with_experiments
 from precisionbench.diagnosis.findings import ExperimentResult, FindingStatus
+from precisionbench.results.conditions import CpuUse, RoundConditions
 from precisionbench.results.evidence import Copy, Denormals, Kernel, Layer, Operation, Tensor
 from precisionbench.statistics import Interval
 from precisionbench.statistics.periodic import Periodic
@@ -100,6 +101,24 @@ def test_attention_on_a_cpu_is_found_from_its_operations():
     slow = on_a_cpu(*attention("float32", parents=SDPA, time_s=0.1e-3))
     (finding,) = findings(comparison(slow, CLEAN["half"], gpu=None), "attention-fallback", "eager")
     assert "head size" not in finding.reason
+
+
+@pytest.mark.parametrize(
+    ("shape", "inner", "reason", "remedy"),
+    [
+        ((4, 128, 64), "aten::add", "its tensors have 3 dimensions", "(batch, heads, length"),
+        ((4, 8, 128, 64), "aten::dropout", "it has dropout", "dropout_p=0.0"),
+        ((4, 8, 128, 64), "aten::add", "no fused kernel was allowed", "one head size"),
+    ],
+)
+def test_the_math_kernel_on_a_cpu_is_explained_by_its_arguments(shape, inner, reason, remedy):
+    whole = operation(SDPA[0], "attention", 0.0, tensors("float32", shape), SDPA[1:])
+    other = operation(inner, "attention", 0.01e-3, (), SDPA)
+    products = attention("float32", parents=SDPA, time_s=0.1e-3)
+    slow = on_a_cpu(whole, other, *products)
+    (finding,) = findings(comparison(slow, CLEAN["half"], gpu=None), "attention-fallback", "eager")
+    assert reason in finding.reason
+    assert remedy in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -298,6 +317,21 @@ def test_slow_calls_that_are_further_apart_than_a_block_is_long_are_found():
 def test_irregular_slow_calls_are_noise(slow):
     samples = tuple(3e-3 if i in slow else 1e-3 for i in range(20))
     assert not findings(with_samples(samples), "uneven-calls")
+
+
+@pytest.mark.parametrize(("others_s", "is_found"), [(0.3, True), (1.7, False)])
+def test_slow_calls_are_the_schedulers_where_other_processes_share_the_cores(others_s, is_found):
+    data = with_samples((3e-3, 1e-3) * 10)
+    load = RoundConditions(0, 19, cpu=CpuUse(1.0, 2, others_s + 1, 1.0))
+    environment = attrs.evolve(data.environment, gpu=None)
+    loaded = attrs.evolve(data, conditions=(load,), environment=environment)
+    assert bool(findings(loaded, "uneven-calls")) == is_found
+
+
+def test_calls_that_do_more_than_the_call_before_are_not_uneven():
+    half = fast(some_calls=(operation("aten::cat", "cache", 0.1e-3),))
+    warning = "inputs[1].keys grows with each call: from 1 kB to 4 kB in 6 warm-up calls"
+    assert not found("uneven-calls", half, half_row={"warnings": (warning,)})
 
 
 def test_the_operations_that_only_some_calls_run_are_named():

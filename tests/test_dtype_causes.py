@@ -124,6 +124,8 @@ MATH = "aten::_scaled_dot_product_attention_math"
         # a number, or a tensor without dimensions, does not promote
         (operation("aten::mul", X, Tensor((), "float64")),),
         (operation("aten::mul", X, Tensor((), "float32")),),
+        # the sum in `mean` on a CPU
+        (operation("aten::sum", X, Tensor((32, 1), "float32")),),
         # normalisation with float32 weights gives 16 bits
         (operation("aten::native_layer_norm", X, Tensor((64,), "float32")),),
         # sums on a CPU into a float32 result, which `aten::mean` chose
@@ -139,7 +141,16 @@ MATH = "aten::_scaled_dot_product_attention_math"
         # additions to a float32 tensor
         (operation("aten::add_", WIDE, X),),
     ],
-    ids=["rms-norm", "python-number", "scalar-tensor", "norm", "mean", "attention", "in-place"],
+    ids=[
+        "rms-norm",
+        "python-number",
+        "scalar-tensor",
+        "sum",
+        "norm",
+        "mean",
+        "attention",
+        "in-place",
+    ],
 )
 def test_float32_on_purpose_is_no_promotion(operations):
     assert findings(half_row(*operations), "wider-dtype") == []

@@ -129,7 +129,7 @@ def own_operations(evidence: Evidence) -> Iterator[Operation]:
     for operation in evidence.operations:
         called = inner.get((operation.name, *operation.parents))
         wraps = called is not None and not operation.kernels
-        if wraps and not _works_itself(_category(operation), called or set()):
+        if wraps and not _works_itself(category_by_name(operation), called or set()):
             yield attrs.evolve(operation, name=_WRAPPER)
         else:
             yield operation
@@ -139,7 +139,7 @@ def _categories_inside(operations: Iterable[Operation]) -> dict[tuple[str, ...],
     """The categories of all operations in each operation, by its name and those around it."""
     found: dict[tuple[str, ...], set[str]] = {}
     for operation in operations:
-        category = _category(operation)
+        category = category_by_name(operation)
         for depth in range(len(operation.parents)):
             found.setdefault(operation.parents[depth:], set()).add(category)
     return found
@@ -149,14 +149,15 @@ def _works_itself(category: str, called: set[str]) -> bool:
     return category in (MATRIX, NORM, REDUCTION) and not called & {category, MATRIX}
 
 
-def _category(operation: Operation) -> str:
+def category_by_name(operation: Operation) -> str:
+    """The category of an operation's time by its name, without its kernels."""
     return category(operation, _NO_KERNEL)
 
 
 def parts_of_operation(operation: Operation) -> Iterator[Part]:
     """Every kernel of an operation with its category; on a CPU the operation."""
     if not operation.kernels:
-        yield Part(operation, "", _category(operation), operation.time_s, _NO_KERNEL)
+        yield Part(operation, "", category_by_name(operation), operation.time_s, _NO_KERNEL)
     for kernel in operation.kernels:
         found = classify(kernel.name)
         yield Part(operation, kernel.name, category(operation, found), kernel.time_s, found)

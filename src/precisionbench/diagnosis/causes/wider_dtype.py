@@ -8,13 +8,7 @@ from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.labels import HALF
-from precisionbench.diagnosis.parts import (
-    COPIES,
-    NORMS,
-    REDUCTIONS,
-    casts_up,
-    is_matrix,
-)
+from precisionbench.diagnosis.parts import POINTWISE, casts_up, category_by_name
 from precisionbench.results.dtypes import FLOAT32, FLOAT64, TF32
 from precisionbench.results.evidence import Operation
 
@@ -70,14 +64,12 @@ def _promoted(facts: Facts, claim: str) -> Sequence[Operation]:
 def _promotes(operation: Operation, claim: str) -> bool:
     """Whether a pointwise operation has operands of both dtypes, so that its result is wider.
 
-    One in place, such as `add_`, has a result of the dtype that was there before.
+    Reductions, such as those in `mean` on a CPU, add 16-bit elements into a wider result, and an
+    operation in place, such as `add_`, has a result of the dtype that was there before.
     """
-    name = operation.short_name
-    if name.endswith("_") or name in COPIES or any(w in name for w in (*NORMS, *REDUCTIONS)):
-        return False
-    if is_matrix(operation):
-        return False
-    return _has(operation, claim) and _has(operation, *_WIDER)
+    is_new = not operation.short_name.endswith("_")
+    is_pointwise = is_new and category_by_name(operation) == POINTWISE
+    return is_pointwise and _has(operation, claim) and _has(operation, *_WIDER)
 
 
 def _caller(cast: Operation) -> str:
