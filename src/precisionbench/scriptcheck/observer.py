@@ -21,7 +21,6 @@ import torch
 from torch import nn
 
 from precisionbench.errors import one_line
-from precisionbench.scriptcheck.clock_proxies import perf_counter
 from precisionbench.scriptcheck.device import CudaMonitor, DeviceMonitor
 from precisionbench.scriptcheck.event_log import CallKey, EventLog
 from precisionbench.scriptcheck.events import Ending, Observations
@@ -30,6 +29,7 @@ from precisionbench.scriptcheck.function_hooks import hook_functions
 from precisionbench.scriptcheck.host_work import hook_host_work
 from precisionbench.scriptcheck.model_registry import ModelRegistry
 from precisionbench.scriptcheck.operations import Operations, find_operations
+from precisionbench.scriptcheck.real_clock import perf_counter
 from precisionbench.scriptcheck.torch_hooks import hook_backward, hook_cuda_events, hook_waits
 
 _PATCHING_LEVEL = "O1"  # of Apex
