@@ -49,10 +49,11 @@ def _promoted(facts: Facts, claim: str) -> Sequence[Operation]:
     operations, layers = facts.evidence.operations, facts.evidence.layers
     if any(one.dtype == FLOAT32 for layer in layers for one in layer.parameters):
         return ()
-    casting = {_caller(o) for o in operations if casts_up(o)} - {""}
+    casts = [o for o in operations if casts_up(o)]
+    casting = {_caller(o) for o in casts} - {""}
     promoting = [o for o in operations if casting.isdisjoint(o.parents) and _promotes(o, claim)]
     choosing = casting - {o.name for o in promoting}
-    deliberate = {o.layer for o in operations if casts_up(o)} - {o.layer for o in promoting}
+    deliberate = {o.layer for o in casts} - {o.layer for o in promoting}
     wide = [
         o
         for o in operations
