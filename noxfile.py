@@ -50,11 +50,19 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests that this machine can, on the wheel, with coverage."""
+    """Run the tests that this machine can, except slow ones, on the wheel, with coverage."""
     _python(session, "coverage", "erase")
     _install_wheel(session)
     # coverage is started before pytest loads plugins, of which our own is one
-    _python(session, "coverage", "run", "-m", "pytest", *IN_TWO_PROCESSES, *session.posargs)
+    chosen = session.posargs or ("-m", "not slow")
+    _python(session, "coverage", "run", "-m", "pytest", *IN_TWO_PROCESSES, *chosen)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Run the tests that measure for real or run programs, for seconds each: before a merge."""
+    _install_wheel(session)
+    _python(session, "pytest", *IN_TWO_PROCESSES, "-m", "slow", *session.posargs)
 
 
 @nox.session

@@ -55,7 +55,7 @@ with torch.inference_mode():
     print(time.perf_counter() - start)
 """
 CASES = ("operations", "functions", "products", "calls", "each_call")
-TRIAL_CALLS = 200
+TRIAL_CALLS = 50
 
 
 def run_s(*command: str) -> tuple[float, str]:
@@ -69,8 +69,11 @@ def run_s(*command: str) -> tuple[float, str]:
 
 def ratios(script: Path, length_s: float) -> list[float]:
     """Time under check by the time alone, in each round."""
-    _, trial = run_s(str(script), str(TRIAL_CALLS))
-    count = str(max(1, int(TRIAL_CALLS * length_s / float(trial))))
+    trial_calls, trial_s = TRIAL_CALLS, 0.0
+    while trial_s < length_s / 20:  # the first calls are slow: too few of them say little
+        trial_calls *= 4
+        trial_s = float(run_s(str(script), str(trial_calls))[1])
+    count = str(max(1, int(trial_calls * length_s / trial_s)))
     found = []
     for _ in range(ROUNDS):
         alone_s, _ = run_s(str(script), count)

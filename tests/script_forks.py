@@ -70,6 +70,7 @@ class _Preloaded(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def _serve() -> None:
     """Fork for each request that comes in; answer with the exit code."""
+    import sympy  # noqa: F401 - what torch.compile imports in each fork otherwise
     import torch
 
     for line in sys.stdin:
@@ -78,6 +79,7 @@ def _serve() -> None:
             _run(json.loads(line), torch)
         _, status = os.waitpid(pid, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
+    os._exit(0)  # to clear all modules takes more than a second
 
 
 def _run(request: dict[str, Any], torch: ModuleType) -> None:

@@ -28,6 +28,7 @@ from made_up_layers import (
 from made_up_results import CLEAN, LAYOUT, comparison, conv, evidence, findings, layer
 from precisionbench.diagnosis.experiments import with_experiments
 from precisionbench.diagnosis.findings import ExperimentResult, FindingStatus
+from precisionbench.results.conditions import CpuUse, RoundConditions
 from precisionbench.results.evidence import Copy, Denormals, Kernel, Layer, Operation, Tensor
 from precisionbench.statistics import Interval
 from precisionbench.statistics.periodic import Periodic
@@ -59,6 +60,22 @@ def test_the_kernel_of_attention_is_named_with_the_reason(half, reason):
     assert reason in finding.reason
 
 
+def test_products_into_a_result_that_exists_are_attention_as_well():
+    first, softmax, second = attention()
+    into = attrs.evolve(second, inputs=(*second.inputs, second.inputs[1]))
+    assert found("attention-fallback", fast(first, softmax, into))
+
+
+def test_the_math_kernel_is_explained_by_the_dtype_that_it_was_given():
+    cast = operation(
+        "aten::copy_", "attention", 0.01e-3, tensors("float32", (32, 8, 128, 50)), SDPA
+    )
+    cast = attrs.evolve(cast, inputs=(*cast.inputs, Tensor((32, 8, 128, 50), "float16")))
+    (finding,) = found("attention-fallback", fast(cast, *attention("float32", 50, SDPA)))
+    assert "not a multiple of 8" in finding.reason
+    assert "float32" not in finding.reason
+
+
 def test_weights_that_are_returned_are_named_with_the_option_that_leaves_them_out():
     outputs = tensors("float16", (32, 128, 512), (32, 128, 128))
     module = Layer("attention", "MultiheadAttention", outputs[:1], outputs, (), 1)
@@ -84,6 +101,24 @@ def test_attention_on_a_cpu_is_found_from_its_operations():
     slow = on_a_cpu(*attention("float32", parents=SDPA, time_s=0.1e-3))
     (finding,) = findings(comparison(slow, CLEAN["half"], gpu=None), "attention-fallback", "eager")
     assert "head size" not in finding.reason
+
+
+@pytest.mark.parametrize(
+    ("shape", "inner", "reason", "remedy"),
+    [
+        ((4, 128, 64), "aten::add", "its tensors have 3 dimensions", "(batch, heads, length"),
+        ((4, 8, 128, 64), "aten::dropout", "it has dropout", "dropout_p=0.0"),
+        ((4, 8, 128, 64), "aten::add", "no fused kernel was allowed", "one head size"),
+    ],
+)
+def test_the_math_kernel_on_a_cpu_is_explained_by_its_arguments(shape, inner, reason, remedy):
+    whole = operation(SDPA[0], "attention", 0.0, tensors("float32", shape), SDPA[1:])
+    other = operation(inner, "attention", 0.01e-3, (), SDPA)
+    products = attention("float32", parents=SDPA, time_s=0.1e-3)
+    slow = on_a_cpu(whole, other, *products)
+    (finding,) = findings(comparison(slow, CLEAN["half"], gpu=None), "attention-fallback", "eager")
+    assert reason in finding.reason
+    assert remedy in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -117,6 +152,26 @@ def test_fused_attention_and_other_softmaxes_are_no_fallback(half):
 )
 def test_recurrent_layers_that_fill_the_gpu_are_no_cause(time_s, steps):
     assert not found("recurrent-layers", fast(recurrent(time_s), layers=(lstm(steps),)))
+
+
+def _many_kernels(count: float) -> Operation:
+    """An LSTM of many kernels, which take a fifth of the latency."""
+    return attrs.evolve(recurrent(), kernels=(Kernel("gemmSN_TN_kernel", count, 0.2e-3),))
+
+
+def test_idle_time_between_the_kernels_of_recurrent_layers_is_theirs():
+    (finding,) = found(
+        "recurrent-layers", evidence(_many_kernels(1024.0), layers=(lstm(),)), times_s=(1e-3, 1e-3)
+    )
+    assert finding.evidence[0].value == pytest.approx(1.0)
+    assert finding.evidence[-1].value == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize("count", [2.0, 5.0], ids=["too few", "a small part"])
+def test_idle_time_that_the_kernels_of_recurrent_layers_cannot_explain_is_not_theirs(count):
+    others = attrs.evolve(conv(0.01e-3), kernels=(Kernel(LAYOUT, 95.0 * (count > 2), 0.01e-3),))
+    seen = evidence(_many_kernels(count), others, layers=(lstm(),))
+    assert not found("recurrent-layers", seen, times_s=(1e-3, 1e-3))
 
 
 def test_weights_that_cudnn_packs_in_every_call_are_named():
@@ -262,6 +317,21 @@ def test_slow_calls_that_are_further_apart_than_a_block_is_long_are_found():
 def test_irregular_slow_calls_are_noise(slow):
     samples = tuple(3e-3 if i in slow else 1e-3 for i in range(20))
     assert not findings(with_samples(samples), "uneven-calls")
+
+
+@pytest.mark.parametrize(("others_s", "is_found"), [(0.3, True), (1.7, False)])
+def test_slow_calls_are_the_schedulers_where_other_processes_share_the_cores(others_s, is_found):
+    data = with_samples((3e-3, 1e-3) * 10)
+    load = RoundConditions(0, 19, cpu=CpuUse(1.0, 2, others_s + 1, 1.0))
+    environment = attrs.evolve(data.environment, gpu=None)
+    loaded = attrs.evolve(data, conditions=(load,), environment=environment)
+    assert bool(findings(loaded, "uneven-calls")) == is_found
+
+
+def test_calls_that_do_more_than_the_call_before_are_not_uneven():
+    half = fast(some_calls=(operation("aten::cat", "cache", 0.1e-3),))
+    warning = "inputs[1].keys grows with each call: from 1 kB to 4 kB in 6 warm-up calls"
+    assert not found("uneven-calls", half, half_row={"warnings": (warning,)})
 
 
 def test_the_operations_that_only_some_calls_run_are_named():

@@ -124,6 +124,27 @@ def test_a_large_error_is_inaccurate_and_names_the_worst_layer():
     assert (found.verdict, found.layer) == ("inaccurate", "b")
 
 
+def test_an_error_that_grows_outside_of_all_layers_is_that_of_the_models_own_forward():
+    small = (("a", 1e-7), ("b", 2e-7))
+    found = precision(errors(*small, ("", 1e-7)), errors(("a", 3e-3), ("b", 2e-3), ("", 0.9)))
+    assert found.layer == ""
+    assert found.reason.endswith("it grows most in the model's own forward")
+
+
+def test_a_side_branch_with_a_small_error_does_not_hide_the_layer_that_is_inaccurate():
+    found = precision(errors(("", 1e-7)), errors(("a", 4e-2), ("mask", 0.0), ("", 4.1e-2)))
+    assert found.layer == "a"
+
+
+def test_the_error_of_a_float32_row_that_ran_in_16_bits_is_not_that_of_float32():
+    cast = conv(1e-3, "bfloat16", HALF_CONV)
+    base = evidence(cast, errors=errors(("a", 3e-3), ("", 3e-3)))
+    half = evidence(cast, errors=errors(("a", 9e-2), ("", 9e-2)))
+    found = {one.row: one for one in diagnosis_of(comparison(base, half)).precisions}
+    assert found["eager"].remedy.startswith("this row did not run in float32 only")
+    assert found["half"].remedy == "keep a in float32 (half:fp32_layers=a)"
+
+
 def test_the_bound_grows_with_the_models_own_float32_error():
     assert error_bound("float16", 1e-7) == 5e-3
     assert error_bound("float16", 1e-5) == pytest.approx(2 * 1e-5 * 2**13)

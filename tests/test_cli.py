@@ -483,7 +483,6 @@ LONG_RUN = (
 )
 
 
-@pytest.mark.slow
 def test_the_first_ctrl_c_shows_and_saves_the_finished_rounds(here):
     with running(*LONG_RUN) as terminal:
         terminal.read_until("round 2")
@@ -496,7 +495,6 @@ def test_the_first_ctrl_c_shows_and_saves_the_finished_rounds(here):
     assert not Path("r.json.journal").exists()
 
 
-@pytest.mark.slow
 def test_a_second_ctrl_c_names_the_journal_of_the_finished_rounds(here):
     with running(*LONG_RUN) as terminal:
         terminal.read_until("round 3")
@@ -512,7 +510,6 @@ def test_a_second_ctrl_c_names_the_journal_of_the_finished_rounds(here):
     assert not Path("r.json").exists()
 
 
-@pytest.mark.slow
 def test_a_ctrl_c_while_a_backend_hangs_leaves_nothing(here):
     hanging = ("compare", "cli_models:hanging", "-b", "eager", "--device", "cpu")
     with running(*hanging, "--replicas", "1", "-o", "r.json") as terminal:
@@ -523,7 +520,6 @@ def test_a_ctrl_c_while_a_backend_hangs_leaves_nothing(here):
     assert not list(here.glob("r.json*"))
 
 
-@pytest.mark.slow
 def test_interrupted_experiments_have_no_result_and_the_exit_code_is_130(here):
     measured = run("compare", "cli_models:zeros", "-b", "eager", "-o", "r.json", *WITH_EVIDENCE)
     assert measured.exit_code == 0
@@ -546,7 +542,6 @@ def test_quick_is_an_effort_and_another_effort_contradicts_it(here):
     assert "--quick and --effort thorough exclude each other" in both.output
 
 
-@pytest.mark.slow
 def test_the_installed_command_finds_functions_in_the_working_directory(tmp_path):
     """Unlike `python -m`, the command that pip installs does not have it on the path."""
     (tmp_path / "mine.py").write_text(
@@ -688,7 +683,6 @@ def test_a_missed_threshold_is_exit_code_1(ready):
     assert run("diff", "saved.json", "broken.json", "--fail-if-slower").exit_code == 1
 
 
-@pytest.mark.slow
 def test_no_measured_row_is_exit_code_3(ready, uncompiled):
     (ready / "empty.py").write_text("print('no model here')\n")
     assert run("check", "empty.py").exit_code == 3

@@ -24,7 +24,6 @@ needs_compiler = pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None,
     reason="TorchInductor needs a C++ compiler to compile for a CPU",
 )
-slow = pytest.mark.slow
 
 
 def opened(model: nn.Module, x: torch.Tensor, spec: str):
@@ -33,7 +32,6 @@ def opened(model: nn.Module, x: torch.Tensor, spec: str):
 
 
 @needs_compiler
-@slow
 @pytest.mark.parametrize("grad_mode", ["inference_mode", "no_grad"])
 def test_everything_is_compiled_before_the_first_call(cnn, images, grad_mode, tmp_path):
     with torch.no_grad():
@@ -57,7 +55,6 @@ def test_everything_is_compiled_before_the_first_call(cnn, images, grad_mode, tm
 
 
 @needs_compiler
-@slow
 def test_torch_is_restored_after_compiling(cnn, images):
     dynamo = torch._dynamo
     counters = dynamo.utils.counters
@@ -74,7 +71,6 @@ def test_torch_is_restored_after_compiling(cnn, images):
 
 
 @needs_compiler
-@slow
 def test_rows_of_one_model_do_not_run_each_others_code(cnn, images):
     """TorchDynamo would reuse it: all copies have one `forward`."""
     for spec in ("compile", "compile:freezing=true", "compile"):
@@ -83,7 +79,6 @@ def test_rows_of_one_model_do_not_run_each_others_code(cnn, images):
 
 
 @needs_compiler
-@slow
 def test_a_callers_own_compiled_model_is_neither_used_nor_lost(cnn, images):
     compiled: list[torch.fx.GraphModule] = []
 
@@ -113,7 +108,6 @@ class OneLayer(nn.Module):
 
 
 @needs_compiler
-@slow
 def test_compiled_weights_are_freed(images, monkeypatch):
     """TorchDynamo would keep compiled code for good, and frozen weights are part of it."""
     made: list[weakref.ref[nn.Module]] = []
@@ -131,7 +125,6 @@ def test_compiled_weights_are_freed(images, monkeypatch):
 
 
 @needs_compiler
-@slow
 def test_frozen_weights_are_freed(images):
     """TorchInductor would keep them with the code that it generated."""
 
@@ -149,7 +142,6 @@ def test_frozen_weights_are_freed(images):
 
 
 @needs_compiler
-@slow
 @pytest.mark.parametrize("freezing", [False, True])
 def test_frozen_weights_are_constants(cnn, images, freezing):
     cnn.eval()
@@ -182,7 +174,6 @@ class BreakInLoop(nn.Module):
 
 
 @needs_compiler
-@slow
 def test_a_function_that_was_skipped_is_recorded_with_the_reason(images):
     with opened(BreakInLoop(), images, "compile") as session:
         details = session.opening.details
@@ -191,7 +182,6 @@ def test_a_function_that_was_skipped_is_recorded_with_the_reason(images):
 
 
 @needs_compiler
-@slow
 def test_graph_breaks_are_recorded_and_refused_by_fullgraph(images):
     with opened(Broken(), images, "compile") as session:
         details = session.opening.details
@@ -205,7 +195,6 @@ def test_graph_breaks_are_recorded_and_refused_by_fullgraph(images):
 
 
 @needs_compiler
-@slow
 def test_a_compiled_half_model_is_cast_once(cnn, images):
     spec = "compile:dtype=bfloat16,memory_format=channels_last"
     with opened(cnn, images, spec) as session:
@@ -219,7 +208,6 @@ def test_without_a_compiler_the_row_says_what_to_install(cnn, images, monkeypatc
 
 
 @needs_compiler
-@slow
 def test_a_cache_folder_that_cannot_be_made_is_named(cnn, images, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file/cache"))

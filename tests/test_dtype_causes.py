@@ -108,6 +108,8 @@ def test_float64_in_a_float32_row_is_found_with_its_share():
 
 
 X, WIDE = Tensor((32, 64), "float16"), Tensor((32, 64), "float32")
+TO = ("aten::_to_copy", "aten::to")
+MATH = "aten::_scaled_dot_product_attention_math"
 
 
 @pytest.mark.parametrize(
@@ -122,13 +124,42 @@ X, WIDE = Tensor((32, 64), "float16"), Tensor((32, 64), "float32")
         # a number, or a tensor without dimensions, does not promote
         (operation("aten::mul", X, Tensor((), "float64")),),
         (operation("aten::mul", X, Tensor((), "float32")),),
+        # the sum in `mean` on a CPU
+        (operation("aten::sum", X, Tensor((32, 1), "float32")),),
         # normalisation with float32 weights gives 16 bits
         (operation("aten::native_layer_norm", X, Tensor((64,), "float32")),),
+        # sums on a CPU into a float32 result, which `aten::mean` chose
+        (
+            operation("aten::copy_", WIDE, X, parents=(*TO, "aten::sum", "aten::mean")),
+            operation("aten::sum", X, Tensor((32, 1), "float32"), parents=("aten::mean",)),
+        ),
+        # the math kernel of attention computes in float32
+        (
+            operation("aten::copy_", WIDE, X, parents=(*TO, MATH)),
+            operation("aten::add", WIDE, X, parents=(MATH,)),
+        ),
+        # additions to a float32 tensor
+        (operation("aten::add_", WIDE, X),),
     ],
-    ids=["rms-norm", "python-number", "scalar-tensor", "norm"],
+    ids=[
+        "rms-norm",
+        "python-number",
+        "scalar-tensor",
+        "sum",
+        "norm",
+        "mean",
+        "attention",
+        "in-place",
+    ],
 )
 def test_float32_on_purpose_is_no_promotion(operations):
     assert findings(half_row(*operations), "wider-dtype") == []
+
+
+def test_a_cast_of_the_promoting_operation_itself_is_part_of_its_cost():
+    cast = operation("aten::copy_", WIDE, X, parents=(*TO, "aten::mul"))
+    (found,) = findings(half_row(cast, operation("aten::mul", X, WIDE)), "wider-dtype")
+    assert found.evidence[1].value == 2
 
 
 def test_float64_in_a_half_row_is_found():

@@ -243,6 +243,22 @@ def test_infinities_of_masks_are_not_counted_as_overflow():
     assert {e.nonfinite_count for e in layer_errors(lambda: model(x), model, 16, expected)} == {0}
 
 
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_float32_mask_that_forward_makes_is_right_in_the_float64_attention(by_name):
+    """The fused kernel of a CPU misreads a float32 mask beside a float64 query."""
+
+    class Attention(nn.Module):
+        def forward(self, x):
+            mask = torch.zeros(64, 64)
+            attention = nn.functional.scaled_dot_product_attention
+            return attention(x, x, x, attn_mask=mask) if by_name else attention(x, x, x, mask)
+
+    model, x = Attention(), torch.rand(2, 4, 64, 16)
+    expected = layer_outputs_in_float64(resolve(model, x, device="cpu", seed=0))
+    (error,) = layer_errors(lambda: model(x), model, 2, expected)
+    assert error.relative_l2 < 1e-6
+
+
 def test_an_overflow_in_an_item_that_is_not_sampled_is_counted():
     model, x = nn.Sequential(nn.Linear(8, 8, bias=False)), torch.ones(16, 8)
     nn.init.constant_(model[0].weight, 100.0)

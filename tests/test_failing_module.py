@@ -95,7 +95,28 @@ def linear():
     return nn.Linear(16, 16)
 
 
+class Remembered(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.r = nn.LSTM(16, 16)
+
+    def forward(self, x):
+        state = torch.zeros(1, 16)  # float32
+        return self.r(x, (state, state))[0]
+
+
+class InNumpy(nn.Module):
+    def forward(self, x):
+        return torch.from_numpy(x.numpy())
+
+
 CASES = {
+    "a state made in forward": (
+        Remembered(),
+        "of r (LSTM), whose input is bfloat16, float32 and whose weights are bfloat16 (",
+        "keep r in float32 (half:fp32_layers=r), cast the input of r (LSTM) in the model",
+    ),
+    "NumPy": (nn.Sequential(InNumpy()), "of 0 (InNumpy) (", "NumPy has no bfloat16"),
     "after a cast": (
         nn.Sequential(linear(), Float(), linear()),
         "of 2 (Linear), whose input is float32 and whose weights are bfloat16 (RuntimeError",

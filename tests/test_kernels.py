@@ -62,6 +62,8 @@ NAMES = {
         "convolution", "cuda_core", "float32"),
     "void elemWiseRNNcell<__half, __half, float, (cudnnRNNMode_t)2, (cudnnRNNBiasMode_t)2>(int)": (
         "pointwise", "unknown", "float16"),
+    "void internal::region_transform_ABC_val<int, 32, 32, false, internal::Params<__half": (
+        "pointwise", "unknown", "float16"),
     "void flip_filter<float, float>(float*, float const*, int, int, int, int)": (
         "layout", "unknown", "float32"),
     "nvjet_hsh_128x256_64x4_2x1_v_bz_coopA_NNN": ("product", "tensor_core", "float16"),

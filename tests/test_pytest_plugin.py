@@ -49,7 +49,7 @@ def everything_is_loaded(tmp_path_factory) -> None:
         backends=["half"],
         device="cpu",
         launcher="inline",
-        budget_s=0.2,
+        budget_s=1.0,  # enough rounds for a baseline, also on a busy machine
         evidence=False,
     )
     file = tmp_path_factory.mktemp("warm") / "b.json"
@@ -385,6 +385,7 @@ def test_the_example_passes_on_a_gpu(pytester):
 @pytest.mark.skipif(not (ROOT / "docs").exists(), reason="the tests stand alone")
 def test_the_tutorial_shows_the_example_word_for_word():
     page = (ROOT / "docs/tutorials/6-in-ci-with-pytest.md").read_text()
+    page = page.partition("import textwrap")[0]  # then an example of a failure is printed
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert squeezed("".join(blocks)) in squeezed(EXAMPLE.read_text())
 

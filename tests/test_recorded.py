@@ -1,6 +1,7 @@
 """The diagnosis of comparisons that were measured on a real GPU.
 
-An NVIDIA H100, 2026-11-25, by `python benchmarks/planted_causes.py`; times are rounded.
+By `python benchmarks/planted_causes.py`, on an NVIDIA H100 (2026-11-25) and an NVIDIA H200
+(2026-11-29); times are rounded.
 """
 
 from __future__ import annotations
@@ -15,21 +16,54 @@ from precisionbench.diagnosis.facts import facts_of
 from precisionbench.report.diagnosis import to_text
 
 HALF, CL = "half", "half:memory_format=channels_last"
+COMPILED = ("eager", "compile")
+WINDOWS = ("eager", "eager:grad_mode=no_grad")
 # What must be found, by recording and row; nothing else may be. Some are true beside what was
 # planted: small calls are bound by the host, and half in NCHW converts layouts.
 EXPECTED = {
+    "attention-mask": {
+        *(("attention-fallback", row) for row in ("eager", HALF)),
+        ("memory-bound", HALF),
+    },
+    "attention-weights": {
+        *(("attention-fallback", row) for row in ("eager", HALF)),
+        ("memory-bound", HALF),
+    },
+    "attention-written": {
+        *(("attention-fallback", row) for row in ("eager", HALF)),
+        ("memory-bound", HALF),
+    },
     "autocast": {("recast-weights", "autocast-each-call"), ("launch-bound", "autocast-each-call")},
     "channels-25": {("layout-conversions", HALF), ("tensor-core-obstacles", HALF)},
     "channels-50": {("layout-conversions", HALF), ("tensor-core-obstacles", HALF)},
     "depthwise": {("tensor-core-obstacles", HALF)},
+    "every-tenth-call": {
+        *(("uneven-calls", row) for row in ("eager", HALF)),
+        ("launch-bound", HALF),
+    },
+    "float32-ramp": {("wider-dtype", HALF)},
+    "float64-window": {("wider-dtype", row) for row in WINDOWS},
+    "graph-break": {("graph-breaks", "compile")},
+    "group-norm": {
+        ("norms-undo-channels-last", CL), ("memory-bound", CL), ("layout-conversions", HALF),
+    },
     "grouped": {("layout-conversions", HALF), ("tensor-core-obstacles", HALF)},
     "host-copy": {(c, r) for c in ("host-copies", "waits-inside") for r in ("eager", HALF)},
+    "int8-codes": {("recast-weights", row) for row in ("eager", HALF)},
     "item": {("waits-inside", "eager"), ("waits-inside", HALF)},
     "linear-1001": {("tensor-core-obstacles", HALF)},
+    "lstm-steps": {("recurrent-layers", row) for row in ("eager", HALF)},
+    "lstm-unpacked": {
+        *(("recurrent-layers", row) for row in ("eager", HALF)),
+        ("launch-bound", HALF),
+    },
+    "masked-attention": {("attention-fallback", row) for row in ("eager", HALF)},
     "nchw": {("layout-conversions", HALF)},
     "normalised": {("memory-bound", HALF)},
     "overflow": {("overflow", HALF), ("launch-bound", HALF)},
+    "overflow-within": {("overflow", HALF), ("launch-bound", HALF)},
     "recast": {("recast-weights", "autocast:cache_enabled=false")},
+    "recompiles": {("recompilation", "compile")},
     "resnet50-batch1": {("launch-bound", "eager"), ("launch-bound", HALF)},
     "resnet50-five": {
         ("layout-conversions", "eager:precision=tf32"),
@@ -37,10 +71,30 @@ EXPECTED = {
           for r in (HALF, "half:dtype=bfloat16")),
         ("memory-bound", CL),
     },
+    "scatter": {("half-scatter", HALF)},
+    "short-calls": {
+        *(("launch-bound", row) for row in ("eager", "compile")),
+        ("short-compiled-calls", "compile"),
+    },
     "small-launches": {("launch-bound", "eager"), ("launch-bound", HALF)},
+    "tf32": {("tf32-baseline", "float32-by-name")},
+    "uncompiled": {("graph-breaks", "compile")},
     "zeros": {("constant-inputs", "eager"), ("layout-conversions", HALF)},
 }  # fmt: skip
 MISLABELLED = "mislabelled"
+# Labels that are not true, by recording and row. The math kernel of attention computes in float32;
+# without matrix operations, or without a profile, no label can be verified.
+LABELS = {
+    MISLABELLED: {"half-by-name": "false"},
+    "attention-mask": {HALF: "false"},
+    "float32-window": dict.fromkeys(WINDOWS, "unknown"),
+    "float64-window": dict.fromkeys(WINDOWS, "unknown"),
+    "graph-break": {"compile": "partly"},
+    "recompiles": dict.fromkeys(COMPILED, "unknown"),
+    "short-calls": dict.fromkeys(COMPILED, "unknown"),
+    "tf32": {"float32-by-name": "false"},
+    "uncompiled": {"compile": "false"},
+}
 # Nothing is wrong with the others.
 CLEAN = sorted(
     {file.name.partition(".")[0] for file in RECORDED.glob("*.json.gz")} - {*EXPECTED, MISLABELLED}
@@ -53,26 +107,21 @@ def test_the_planted_causes_are_found_and_no_others(name):
     assert found == EXPECTED[name]
 
 
-def test_there_are_twenty_clean_cases():
-    assert len(CLEAN) == 20
+def test_there_are_as_many_clean_cases_as_the_documentation_states():
+    assert len(CLEAN) == 25
 
 
 @pytest.mark.parametrize("name", CLEAN)
 def test_clean_cases_have_no_findings(name):
-    found = diagnosis_of(recorded(name))
-    assert found.findings == ()
-    assert {label.verdict for label in found.labels if label.claim} == {"true"}
+    assert diagnosis_of(recorded(name)).findings == ()
 
 
-def test_a_mislabelled_row_is_found():
-    labels = {label.row: label.verdict for label in diagnosis_of(recorded(MISLABELLED)).labels}
-    assert labels == {"eager": "true", "half-by-name": "false"}
-
-
-@pytest.mark.parametrize("name", EXPECTED)
-def test_no_label_is_called_false(name):
-    labels = diagnosis_of(recorded(name)).labels
-    assert {label.verdict for label in labels if label.claim} == {"true"}
+@pytest.mark.parametrize("name", [MISLABELLED, *EXPECTED, *CLEAN])
+def test_the_labels_that_are_not_true_are_found_and_no_others(name):
+    labels = [label for label in diagnosis_of(recorded(name)).labels if label.claim]
+    wrong = {label.row: label.verdict for label in labels if label.verdict != "true"}
+    assert labels
+    assert wrong == LABELS.get(name, {})
 
 
 @pytest.mark.parametrize("name", [*EXPECTED, *CLEAN])
@@ -80,7 +129,8 @@ def test_few_matrix_kernels_have_an_unknown_unit(name):
     data = recorded(name)
     for row in data.results:
         facts = facts_of(data, row)
-        assert facts.tensor_core_share + facts.cuda_core_share == pytest.approx(1, abs=0.05)
+        known = facts.tensor_core_share + facts.cuda_core_share
+        assert not facts.work or known == pytest.approx(1, abs=0.05)
 
 
 # cuDNN lets kernels of an LSTM run at the same time, so that their times add up to more

@@ -131,6 +131,8 @@ class TestDevice:
 
 COMPILED = """
 compiled = torch.compile(layers, backend="eager")
+"""
+SCRIPTED = """
 scripted = torch.jit.script(layers)
 traced = torch.jit.trace(layers, (x, w))
 """
@@ -139,16 +141,33 @@ traced = torch.jit.trace(layers, (x, w))
 class TestFunctions:
     def test_calls_of_compiled_and_scripted_functions_are_counted(self, check_script):
         functions = "for f in (compiled, scripted, traced): print(timed(f, x, w))\n"
-        check = check_script(SETUP + COMPILED + functions)
+        check = check_script(SETUP + COMPILED + SCRIPTED + functions)
         assert check.breaches == ()
         assert (check.timed[0].model, check.timed[0].calls) == ("layers", 1200)
 
+    @pytest.mark.parametrize("how", ["script", "trace"])
+    def test_modules_of_torchscript_are_timed_as_any_other(self, check_script, how):
+        arguments = "net" if how == "script" else "net, x"
+        source = f"""
+net = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Dropout()).eval()
+net = torch.jit.{how}({arguments})
+frozen = torch.jit.freeze(net)
+with torch.inference_mode():
+    print(timed(frozen, x))
+    print(timed(net.MODE(), x))
+"""
+        correct = check_script(SETUP + source.replace("MODE", "eval"))
+        assert correct.breaches == ()
+        assert (correct.timed[0].model, correct.timed[0].calls) == ("Sequential", 800)
+        assert not [note for note in correct.notes if "not observed" in note]
+        training = check_script(SETUP + source.replace("MODE", "train"))
+        assert confirmed(training) == ["train-mode"]
+
     def test_a_compilation_that_is_timed_is_found(self, check_script):
-        code = "for _ in range(400): compiled(x, w)"
-        source = around(code).replace("\nstart =", f"{COMPILED}\nstart =")
-        assert confirmed(check_script(source)) == ["no-warm-up"]
-        warm = source.replace("\nstart =", "\nfor _ in range(3): compiled(x, w)\nstart =")
-        assert check_script(warm).breaches == ()
+        code = timing("for _ in range(400): compiled(x, w)")
+        check = check_script(SETUP + COMPILED + code + code)  # the second one compiles nothing
+        assert confirmed(check) == ["no-warm-up"]
+        assert [sight.place for sight in check.broken[0].sights] == [check.timed[0].place]
 
     def test_compiled_functions_work_as_without_observation(self, check_script):
         source = """

@@ -155,7 +155,7 @@ CHILDREN = """
 import multiprocessing, subprocess, sys
 
 def work(number):
-    return sum(range(10_000_000)) + number
+    return sum(range(40_000_000)) + number
 
 if __name__ == "__main__":
     with multiprocessing.get_context("spawn").Pool(2) as pool:

@@ -42,7 +42,9 @@ def test_a_text_longer_than_the_terminal_ends_with_the_headline():
     assert run("show", RESNET).count(ANSWER) == 1  # in a file or a pipe, nothing scrolls off
 
 
-def test_the_first_notes_are_shown_with_the_command_for_all(noisy):
+def test_the_first_notes_are_shown_with_the_command_for_all(noisy, monkeypatch):
+    monkeypatch.chdir(Path(noisy).parent)
+    noisy = Path(noisy).name
     shown = " ".join(run("show", noisy).split())
     assert "note 4" in shown
     assert "note 5" not in shown

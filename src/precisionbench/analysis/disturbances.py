@@ -81,6 +81,22 @@ def is_busy(cpu: CpuUse) -> bool:
     return enough and cpu.others_s >= _LEAST_OTHERS_S
 
 
+def shares_its_cores(data: ComparisonData, row: BackendResult) -> bool:
+    """Whether a row's threads shared their cores with other processes in most of its rounds.
+
+    The scheduler then interrupts calls at regular times.
+
+    Args:
+        data: the comparison.
+        row: one of its rows.
+    """
+    threads = row.flags.get("num_threads")
+    own = threads if isinstance(threads, int) else 1
+    seen = [one.cpu for one in data.conditions if one.cpu and one.row in (None, row.backend)]
+    crowded = [cpu for cpu in seen if cpu.others_cores + own > cpu.cores + _BUSY_CORES]
+    return len(crowded) * 2 > len(seen)
+
+
 @cached_by_identity
 def disturbances(data: ComparisonData) -> Disturbances | None:
     """Other load and throttling while rows were measured; None where there was none.

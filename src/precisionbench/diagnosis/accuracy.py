@@ -26,6 +26,11 @@ _MAX_BOUND = 0.3
 _MAX_FLOAT32_ERROR = 1e-3
 # Layers in float32 can help if the error of float32 is less than this share of the row's.
 _MUCH_LESS = 0.5
+_NOT_FLOAT32 = (
+    "this row did not run in float32 only, and the error is that of the other dtypes: remove the "
+    "casts from the model"
+)
+_OWN_FORWARD = "the model's own forward"
 # The second one is in older files.
 _UNSTEADY = (
     "the last call's output differs from the first's",
@@ -73,6 +78,8 @@ def _advice(verdict: _Verdict, facts: Facts, base: Facts | None) -> _Advice:
         remedy = for_overflow(facts.row, overflow.layer, overflow.dtype, largest)
         keeps = bool(overflow.layer) and f"keep {overflow.layer} in float32" in remedy
         return _Advice(remedy, (overflow.layer,) if keeps else ())
+    if claims_of(facts.row).dtype == FLOAT32 and precision_label_of(facts).is_wrong:
+        return _Advice(_NOT_FLOAT32)
     if base is None or base is facts or not _helps(facts, base):
         layers = (verdict.layer,) if verdict.layer else ()
         accurate = base is None or _helps(facts, base)
@@ -84,7 +91,7 @@ def _advice(verdict: _Verdict, facts: Facts, base: Facts | None) -> _Advice:
 
 def _helps(facts: Facts, base: Facts) -> bool:
     """Whether float32 would be more accurate, as far as the reference row shows."""
-    if claims_of(base.row).dtype != FLOAT32:
+    if claims_of(base.row).dtype != FLOAT32 or precision_label_of(base).is_wrong:
         return True
     own, error = _output_error(base), _output_error(facts)
     return own is None or error is None or own < _MUCH_LESS * error
@@ -131,14 +138,14 @@ def _within_bound(facts: Facts, error: float, bound: float | None) -> _Verdict:
         return _Verdict("fine", f"error {error:.1e} is within the tolerance {bound:.1e}")
     overflow = harmful_overflow(facts)
     if overflow is not None:
-        place = overflow.layer or "the model's own forward"
+        place = overflow.layer or _OWN_FORWARD
         reason = f"values overflow in {place} ({overflow.operation})"
         above = f"error {error:.1e} is above the tolerance {bound:.1e}; {reason}"
         return _Verdict("inaccurate", above, overflow.layer)
     layer = _worst_layer(facts)
-    where = f"; it grows most in {layer}" if layer else ""
+    where = f"; it grows most in {layer or _OWN_FORWARD}" if layer is not None else ""
     return _Verdict(
-        "inaccurate", f"error {error:.1e} is above the tolerance {bound:.1e}{where}", layer
+        "inaccurate", f"error {error:.1e} is above the tolerance {bound:.1e}{where}", layer or ""
     )
 
 
@@ -195,8 +202,15 @@ def error_bound(dtype: str, own_error: float | None) -> float | None:
     return max(usual, min(_MAX_BOUND, amplified))
 
 
-def _worst_layer(facts: Facts) -> str:
-    """The layer in which the error grows most."""
-    growth = error_growth(facts.evidence.errors)
-    most, path = max(growth, key=lambda pair: pair[0], default=(0.0, ""))
-    return path if most > 0 else ""
+def _worst_layer(facts: Facts) -> str | None:
+    """The layer in which the error grows most; empty for the model's own forward, None if unknown.
+
+    The model's own error grows from the largest of its layers, since forward can use any of them.
+    """
+    most, path = max(
+        error_growth(facts.evidence.errors), key=lambda pair: pair[0], default=(0.0, "")
+    )
+    if most <= 0:
+        return None
+    inside = max(e.relative_l2 or 0.0 for e in facts.evidence.errors if e.path)
+    return "" if (_output_error(facts) or 0.0) - inside > most else path

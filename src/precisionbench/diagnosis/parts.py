@@ -13,6 +13,7 @@ from precisionbench.diagnosis.kernels import (
     KernelClass,
     classify,
 )
+from precisionbench.results.dtypes import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
 from precisionbench.results.evidence import Evidence, Operation
 
 # Categories of time.
@@ -76,7 +77,11 @@ _FUSED = (
 _COMPILED = ("triton_", "cpp_fused")
 COPIES = ("copy_", "_to_copy", "clone", "contiguous", "cat", "stack", "_foreach_copy_")
 NORMS = ("batch_norm", "layer_norm", "group_norm", "rms_norm", "instance_norm")
-_REDUCTIONS = ("pool", "sum", "mean", "amax", "amin", "softmax", "argmax", "norm", "var", "std")
+REDUCTIONS = ("pool", "sum", "mean", "amax", "amin", "softmax", "argmax", "norm", "var", "std")
+_ADDING = (
+    *("scatter_add", "scatter_reduce", "index_add", "index_reduce", "index_put", "put_"),
+    *("embedding_bag", "segment_reduce", "_index_put_impl_", "bincount"),
+)
 BYTES = {
     "float64": 8,
     "int64": 8,
@@ -125,7 +130,7 @@ def own_operations(evidence: Evidence) -> Iterator[Operation]:
     for operation in evidence.operations:
         called = inner.get((operation.name, *operation.parents))
         wraps = called is not None and not operation.kernels
-        if wraps and not _works_itself(_category(operation), called or set()):
+        if wraps and not _works_itself(category_by_name(operation), called or set()):
             yield attrs.evolve(operation, name=_WRAPPER)
         else:
             yield operation
@@ -135,7 +140,7 @@ def _categories_inside(operations: Iterable[Operation]) -> dict[tuple[str, ...],
     """The categories of all operations in each operation, by its name and those around it."""
     found: dict[tuple[str, ...], set[str]] = {}
     for operation in operations:
-        category = _category(operation)
+        category = category_by_name(operation)
         for depth in range(len(operation.parents)):
             found.setdefault(operation.parents[depth:], set()).add(category)
     return found
@@ -145,14 +150,15 @@ def _works_itself(category: str, called: set[str]) -> bool:
     return category in (MATRIX, NORM, REDUCTION) and not called & {category, MATRIX}
 
 
-def _category(operation: Operation) -> str:
+def category_by_name(operation: Operation) -> str:
+    """The category of an operation's time by its name, without its kernels."""
     return category(operation, _NO_KERNEL)
 
 
 def parts_of_operation(operation: Operation) -> Iterator[Part]:
     """Every kernel of an operation with its category; on a CPU the operation."""
     if not operation.kernels:
-        yield Part(operation, "", _category(operation), operation.time_s, _NO_KERNEL)
+        yield Part(operation, "", category_by_name(operation), operation.time_s, _NO_KERNEL)
     for kernel in operation.kernels:
         found = classify(kernel.name)
         yield Part(operation, kernel.name, category(operation, found), kernel.time_s, found)
@@ -180,7 +186,7 @@ def category(operation: Operation, kernel: KernelClass) -> str:
         return NORM
     if kernel.kind in _CATEGORY_OF_KIND:
         return _CATEGORY_OF_KIND[kernel.kind]
-    if any(word in name for word in _REDUCTIONS):
+    if any(word in name for word in REDUCTIONS):
         return REDUCTION
     return POINTWISE if name else OTHER
 
@@ -203,6 +209,20 @@ def is_cast(operation: Operation) -> bool:
     dtypes = {tensor.dtype for tensor in operation.inputs[:2]}
     name = operation.short_name
     return name in ("copy_", "_to_copy") and len(operation.inputs) > 1 and len(dtypes) > 1
+
+
+def casts_up(operation: Operation) -> bool:
+    """Whether it copies 16-bit numbers to float32 or float64."""
+    if not is_cast(operation):
+        return False
+    result, source = operation.inputs[:2]
+    return result.dtype in (FLOAT32, FLOAT64) and source.dtype in (FLOAT16, BFLOAT16)
+
+
+def adds_by_index(operation: Operation) -> bool:
+    """Whether it adds to elements that an index chooses: on a GPU with atomic additions."""
+    names = (operation.short_name, *(name.rpartition("::")[2] for name in operation.parents))
+    return any(name.lstrip("_").startswith(_ADDING) for name in names)
 
 
 def time_by_category(parts: Iterable[Part]) -> dict[str, float]:

@@ -19,7 +19,11 @@ from precisionbench.probes.layers import Forward, wrapped
 from precisionbench.results.evidence import LayerError
 from precisionbench.torchtools.agreement import relative_l2, sum_of_squares
 from precisionbench.torchtools.cast_on_use import cast_on_use
-from precisionbench.torchtools.casts_within import every_cast_to_float64, with_attributes_cast
+from precisionbench.torchtools.casts_within import (
+    AttentionMasksCast,
+    every_cast_to_float64,
+    with_attributes_cast,
+)
 from precisionbench.torchtools.global_state import foreign_functions
 from precisionbench.torchtools.tensors import walk
 from precisionbench.torchtools.timer import Call
@@ -105,7 +109,8 @@ def _outputs(workload: Workload, model: nn.Module) -> LayerOutputs:
 
 def _computed(workload: Workload, model: nn.Module) -> LayerOutputs:
     inputs = workload.make_inputs().to(torch.float64)
-    with torch.no_grad():  # within a session, gradients are off in its own way already
+    # Within a session, gradients are off in its own way already.
+    with torch.no_grad(), AttentionMasksCast():
         return layer_outputs(inputs.bind(model), model, workload.info.batch_size)
 
 

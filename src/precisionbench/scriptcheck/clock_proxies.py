@@ -19,8 +19,6 @@ _NANOSECONDS = tuple(f"{name}_ns" for name in _SECONDS)
 
 Clock = Callable[[], Any]
 
-perf_counter = time.perf_counter  # for our own use: modules imported later find the replacement
-
 
 class RecordedSeconds(float):
     """A recorded reading in seconds."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import attrs
 import torch
 
-from precisionbench.scriptcheck.clock_proxies import perf_counter
+from precisionbench.scriptcheck.real_clock import perf_counter
 
 
 class DeviceMonitor(Protocol):

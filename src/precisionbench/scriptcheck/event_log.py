@@ -32,7 +32,7 @@ from precisionbench.scriptcheck.frames import Line, UserFrames, place_of
 if TYPE_CHECKING:
     from precisionbench.scriptcheck.device import DeviceMonitor
 
-_MOST_READINGS = 20_000
+_MOST_READINGS = 10_000  # to write, read and evaluate these takes half a second
 _LINES_KEPT = 3  # of the stack of a reading: it may be in a helper
 _MOST_OVERLAPPING = 1_000  # of one kind and line between two readings: each keeps a marker
 

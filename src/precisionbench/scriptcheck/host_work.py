@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from precisionbench.scriptcheck.clock_proxies import perf_counter
 from precisionbench.scriptcheck.event_log import EventLog
 from precisionbench.scriptcheck.events import LOADING
+from precisionbench.scriptcheck.real_clock import perf_counter
 
 _TO_TENSOR = ("tensor", "as_tensor", "from_numpy")
 _RANDOM = ("rand", "randn", "randint")

@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import torch
@@ -33,6 +33,7 @@ _MODE_DEPENDENT = (
     nn.RNNBase,
     nn.MultiheadAttention,
 )
+_INDICES = (torch.int32, torch.int64)
 _OPERATIONS_NAMED = 4
 _OPERATIONS_JOINT = ", "
 _MOST_KEPT_BYTES = 1 << 26
@@ -199,7 +200,7 @@ class ModelRegistry:
         patches = self._patches.names if parameters else ()
         shown = sorted(patches, key=lambda name: name not in _SHOWN_FIRST)
         return Model(
-            class_name=type(getattr(module, "_orig_mod", module)).__name__,
+            class_name=_class_name(getattr(module, "_orig_mod", module)),
             place=place_of(line),
             parameters=dict(parameters),
             device=str(first.device) if first is not None else "",
@@ -250,7 +251,19 @@ def _tf32_settings(device_type: str) -> tuple[object, ...]:
 
 
 def _count(module: nn.Module, kinds: tuple[type, ...]) -> int:
-    return sum(isinstance(layer, kinds) for layer in module.modules())
+    return sum(issubclass(_class_of(layer), kinds) for layer in module.modules())
+
+
+def _class_name(module: nn.Module) -> str:
+    scripted = isinstance(module, torch.jit.ScriptModule)
+    return str(module.original_name) if scripted else type(module).__name__
+
+
+def _class_of(layer: nn.Module) -> type:
+    """The class of a layer; of a scripted or traced one, the class in `torch.nn` that it had."""
+    if isinstance(layer, torch.jit.ScriptModule):
+        return cast(type, getattr(nn, layer.original_name, type(layer)))
+    return type(layer)
 
 
 def _shape_dependent(module: nn.Module, parameter: torch.Tensor | None) -> Iterator[str]:
@@ -274,8 +287,8 @@ def _tf32_operations(module: nn.Module, parameter: torch.Tensor | None) -> tuple
 
 def _kept(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
     """Tensors to examine once the script has ended; large ones are not kept."""
-    floating = (tensor for tensor in tensors if tensor.is_floating_point())
-    return [t.detach() for t in floating if t.numel() * t.element_size() <= _MOST_KEPT_BYTES]
+    numbers = (t for t in tensors if t.is_floating_point() or t.dtype in _INDICES)
+    return [t.detach() for t in numbers if t.numel() * t.element_size() <= _MOST_KEPT_BYTES]
 
 
 def _with_values(model: Model, inputs: list[torch.Tensor], outputs: list[torch.Tensor]) -> Model:
@@ -290,14 +303,21 @@ def _with_values(model: Model, inputs: list[torch.Tensor], outputs: list[torch.T
 
 
 def _non_finite_share(tensors: list[torch.Tensor]) -> float | None:
+    tensors = [tensor for tensor in tensors if tensor.is_floating_point()]
     count = sum(tensor.numel() for tensor in tensors)
     non_finite = sum(int((~torch.isfinite(tensor)).sum()) for tensor in tensors)
     return non_finite / count if count else None
 
 
 def _constant_input(tensors: list[torch.Tensor]) -> float | None:
-    values = {_constant(tensor) for tensor in tensors if tensor.numel() > 1}
-    return values.pop() if len(values) == 1 else None
+    """The number that all floating-point inputs consist of; none beside indices that vary."""
+    large = [tensor for tensor in tensors if tensor.numel() > 1]
+    values = {_constant(tensor) for tensor in large if tensor.is_floating_point()}
+    if len(values) != 1 or any(  # a mask of ones beside the indices of tokens
+        _constant(tensor) is None for tensor in large if not tensor.is_floating_point()
+    ):
+        return None
+    return values.pop()
 
 
 def _constant(tensor: torch.Tensor) -> float | None:

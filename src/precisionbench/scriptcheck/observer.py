@@ -21,7 +21,6 @@ import torch
 from torch import nn
 
 from precisionbench.errors import one_line
-from precisionbench.scriptcheck.clock_proxies import perf_counter
 from precisionbench.scriptcheck.device import CudaMonitor, DeviceMonitor
 from precisionbench.scriptcheck.event_log import CallKey, EventLog
 from precisionbench.scriptcheck.events import Ending, Observations
@@ -30,6 +29,7 @@ from precisionbench.scriptcheck.function_hooks import hook_functions
 from precisionbench.scriptcheck.host_work import hook_host_work
 from precisionbench.scriptcheck.model_registry import ModelRegistry
 from precisionbench.scriptcheck.operations import Operations, find_operations
+from precisionbench.scriptcheck.real_clock import perf_counter
 from precisionbench.scriptcheck.torch_hooks import hook_backward, hook_cuda_events, hook_waits
 
 _PATCHING_LEVEL = "O1"  # of Apex
@@ -106,7 +106,8 @@ class Observer:
 
     def _hook_calls(self) -> None:
         def described(args: tuple[Any, ...], _: list[torch.Tensor], line: Line) -> Called:
-            return (*self._models.number(args[0], line), args[0].training)
+            training = getattr(args[0], "training", False)  # torch.jit.freeze removes it
+            return (*self._models.number(args[0], line), training)
 
         recorded = self._recorded(nn.Module.__call__, described)
         nn.Module.__call__ = recorded  # type: ignore[method-assign]

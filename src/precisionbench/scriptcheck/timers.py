@@ -11,13 +11,13 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from time import perf_counter
 from types import ModuleType
 from typing import Any
 
 from precisionbench.scriptcheck.clock_proxies import recorded
 from precisionbench.scriptcheck.event_log import EventLog
 from precisionbench.scriptcheck.import_hook import after_import
+from precisionbench.scriptcheck.real_clock import perf_counter
 
 _TORCH_TIMER = "torch.utils.benchmark.Timer"
 _TORCH_METHODS = ("timeit", "blocked_autorange", "adaptive_autorange")

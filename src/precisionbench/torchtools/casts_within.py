@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from precisionbench.torchtools.tensors import attributes_of, cast, map_tensors
@@ -16,6 +17,7 @@ _WIDER = {
     **dict.fromkeys((torch.float16, torch.bfloat16, torch.float32), torch.float64),
     **dict.fromkeys((torch.complex32, torch.complex64), torch.complex128),
 }
+_ATTENTION_ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 _METHODS: dict[Any, Any] = {
     **{getattr(torch.Tensor, name): torch.Tensor.double for name in ("float", "half", "bfloat16")},
     **{
@@ -45,6 +47,24 @@ class _Wider(TorchFunctionMode):
         if func in _METHODS:
             return _METHODS[func](args[0])
         return func(*map(_wider, args), **wider)
+
+
+class AttentionMasksCast(TorchFunctionMode):
+    """Cast floating-point masks of attention to the dtype of the query.
+
+    The fused kernel of a CPU takes a float32 mask with a float64 query, and misreads it.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function of torch with such a mask cast."""
+        if func is not functional.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        given = dict(zip(_ATTENTION_ARGUMENTS, args, strict=False), **(kwargs or {}))
+        if given.get("attn_mask") is not None:
+            given["attn_mask"] = cast(given["attn_mask"], given["query"].dtype)
+        return func(**given)
 
 
 def _wider(value: Any) -> Any:

@@ -16,7 +16,10 @@ _ABOUT_DTYPES = (
     "same type",
     "scalar type",
     "should be the same",
+    "ScalarType",
+    "primitive descriptor",  # oneDNN has no kernel for operands of these dtypes
 )
+_ABOUT_NUMPY = "unsupported ScalarType BFloat16"
 # Parts of torch's messages about operands on different devices.
 _ABOUT_DEVICES = ("on the same device", "not on the expected device", "is on cpu", "on different")
 _ABOUT_GRADIENTS = ("does not require grad", "Inference tensors")
@@ -68,6 +71,8 @@ def _remedy(exc: BaseException, where: FailingModule | None) -> str:
             "tensors that forward makes or that are plain attributes stay on their device: "
             "register them as buffers, or create them on the device of the input"
         )
+    if _is_about(exc, (_ABOUT_NUMPY,)):
+        return f"{WRONG_DTYPE}: NumPy has no bfloat16, so cast to float32 before .numpy()"
     if _is_about(exc, _ABOUT_DTYPES):
         return _dtype_remedy(where)
     if _is_about(exc, _ABOUT_GRADIENTS):

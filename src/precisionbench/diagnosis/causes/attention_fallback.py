@@ -10,6 +10,7 @@ import attrs
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.labels import HALF
+from precisionbench.diagnosis.parts import casts_up
 from precisionbench.errors import some
 from precisionbench.results.evidence import Evidence, Operation
 
@@ -17,9 +18,12 @@ _LEAST_SHARE = 0.15
 _MATH = "aten::_scaled_dot_product_attention_math"
 _NATIVE = "aten::_native_multi_head_attention"
 _EFFICIENT = "_efficient_attention_forward"
-_PRODUCTS = ("bmm", "baddbmm")
+# Batched products, and the place of the first factor among their operands: a result that exists
+# already is the last operand.
+_PRODUCTS = {"bmm": 0, "baddbmm": 1}
 # Flash attention and cuDNN's attention need tensor cores of this compute capability.
 _FLASH_CAPABILITY = 8.0
+_FUSED_DIMENSIONS = 4
 _ALIGNMENT = {"float32": 4, "float16": 8, "bfloat16": 8}
 _MASK_PLACE = 3  # of the operands of the memory-efficient kernel
 _ADVICE = {
@@ -30,6 +34,9 @@ _ADVICE = {
     "cpu": "call torch.backends.mha.set_fastpath_enabled(False)",
     "math": "pad the head size to a multiple of 8, and use is_causal=True in place of a mask",
     "math on a CPU": "use one head size for query, key and value, and no mask that needs gradients",
+    "dimensions": "give query, key and value as (batch, heads, length, size), also with one head",
+    "dropout": "pass dropout_p=0.0 outside of training: scaled_dot_product_attention does not know "
+    "whether a module is in training",
     "efficient": "use is_causal=True or no mask (e.g. sequences of one length), or FlexAttention",
 }
 
@@ -85,8 +92,7 @@ def _unfused(evidence: Evidence, on_gpu: bool) -> Iterator[_Attention]:
     for path, operations in by_layer.items():
         math_ones = [o for o in operations if _MATH in (o.name, *o.parents)]
         if math_ones:
-            why = _why_math(math_ones, on_gpu)
-            advice = "math" if on_gpu else "math on a CPU"
+            why, advice = _why_math(math_ones, on_gpu)
             yield _Attention(path, "the math kernel", why, advice, _sum_s(math_ones))
         written = _written_out([o for o in operations if o not in math_ones])
         if written:
@@ -137,8 +143,11 @@ def _flat(shape: tuple[int, ...]) -> tuple[int, int]:
 
 def _matrices(operation: Operation) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """The shapes of the two operands of a batched product; None for other operations."""
-    shapes = [t.shape for t in operation.inputs if len(t.shape) == 3][-2:]
-    if operation.short_name not in _PRODUCTS or len(shapes) < 2:
+    first = _PRODUCTS.get(operation.short_name)
+    if first is None:
+        return None
+    shapes = [tensor.shape for tensor in operation.inputs[first : first + 2]]
+    if len(shapes) < 2 or any(len(shape) != 3 for shape in shapes):
         return None
     return shapes[0], shapes[1]
 
@@ -153,20 +162,33 @@ def _product_operand(operation: Operation) -> tuple[int, int] | None:
     return _flat(operands[0]) if operands else None
 
 
-def _why_math(operations: list[Operation], on_gpu: bool) -> str:
-    """Why torch chose its math kernel, as far as shapes and dtypes show it."""
+def _why_math(operations: list[Operation], on_gpu: bool) -> tuple[str, str]:
+    """Why torch chose its math kernel, as far as shapes and dtypes show it; with the advice."""
+    whole = next((o for o in operations if o.name == _MATH and o.inputs), None)
+    dimensions = len(whole.inputs[0].shape) if whole else _FUSED_DIMENSIONS
+    if dimensions != _FUSED_DIMENSIONS:
+        return f"its tensors have {dimensions} dimensions, and fused kernels take 4", "dimensions"
+    if not on_gpu and any("dropout" in o.short_name for o in operations):
+        return "it has dropout, which no fused kernel has on a CPU", "dropout"
+    reasons = " and ".join(_reasons_of_shapes(operations, on_gpu))
+    return reasons or "no fused kernel was allowed", "math" if on_gpu else "math on a CPU"
+
+
+def _reasons_of_shapes(operations: list[Operation], on_gpu: bool) -> Iterator[str]:
     products = [(o, pair) for o in operations if (pair := _matrices(o))]
     if not products:
-        return "no fused kernel was allowed"
+        return
     size = products[0][1][0][2]
     values = products[-1][1][1][2]
-    dtype = products[0][0].inputs[0].dtype
-    reasons = [
-        "it has a mask" if any(_adds_mask(o) for o in operations) else "",
-        f"the head sizes differ ({size} and {values})" if size != values else "",
-        *(_why_on_gpu(size, dtype) if on_gpu else ()),
-    ]
-    return " and ".join(filter(None, reasons)) or "no fused kernel was allowed"
+    # The math kernel casts 16 bits to float32: its casts show what it was given.
+    casts = [o.inputs[1].dtype for o in operations if casts_up(o)]
+    dtype = casts[0] if casts else products[0][0].inputs[0].dtype
+    if any(_adds_mask(o) for o in operations):
+        yield "it has a mask"
+    if size != values:
+        yield f"the head sizes differ ({size} and {values})"
+    if on_gpu:
+        yield from _why_on_gpu(size, dtype)
 
 
 def _why_on_gpu(size: int, dtype: str) -> Iterator[str]:

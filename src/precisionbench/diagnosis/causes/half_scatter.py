@@ -5,16 +5,11 @@ from __future__ import annotations
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Number
+from precisionbench.diagnosis.parts import adds_by_index
 from precisionbench.errors import some
-from precisionbench.results.evidence import Operation
 
 _LEAST_SHARE = 0.1
 _SLOWER = 1.1
-# Operations that add to elements which an index chooses: on a GPU with atomic additions.
-_ADDING = (
-    *("scatter_add", "scatter_reduce", "index_add", "index_reduce", "index_put", "put_"),
-    *("embedding_bag", "segment_reduce", "_index_put_impl_", "bincount"),
-)
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
@@ -36,17 +31,14 @@ def detect(context: CauseContext) -> CauseMatch | None:
     )
 
 
-def _adds(operation: Operation) -> bool:
-    names = (operation.short_name, *(name.rpartition("::")[2] for name in operation.parents))
-    return any(name.lstrip("_").startswith(_ADDING) for name in names)
-
-
 def _time_s(facts: Facts) -> float:
-    return sum(operation.time_s for operation in facts.evidence.operations if _adds(operation))
+    return sum(
+        operation.time_s for operation in facts.evidence.operations if adds_by_index(operation)
+    )
 
 
 def _names(facts: Facts) -> list[str]:
-    found = sorted(filter(_adds, facts.evidence.operations), key=lambda one: -one.time_s)
+    found = sorted(filter(adds_by_index, facts.evidence.operations), key=lambda one: -one.time_s)
     return list(dict.fromkeys(f"{o.name} in {o.layer or 'forward'}" for o in found))
 
 

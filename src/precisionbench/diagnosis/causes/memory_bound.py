@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
+from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Number
-from precisionbench.diagnosis.parts import COPY, MATRIX, NORM, POINTWISE, REDUCTION
+from precisionbench.diagnosis.parts import (
+    COPY,
+    MATRIX,
+    NORM,
+    POINTWISE,
+    REDUCTION,
+    adds_by_index,
+)
 
 _MOST_MATRIX_SHARE = 0.6
 
@@ -14,7 +22,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
     facts = context.facts
     if not context.has_half_kernels:
         return None
-    share = facts.share(NORM, POINTWISE, REDUCTION, COPY)
+    share = _share(facts, NORM, POINTWISE, REDUCTION, COPY)
     if share <= 1 - _MOST_MATRIX_SHARE:
         return None
     return CauseMatch(
@@ -23,8 +31,16 @@ def detect(context: CauseContext) -> CauseMatch | None:
             Number("time in normalisation", facts.share(NORM), "share"),
             Number("GEMM/conv time", facts.share(MATRIX), "share"),
         ),
-        without(facts.share(NORM, POINTWISE)),  # at most, if all of them were fused
+        without(_share(facts, NORM, POINTWISE)),  # at most, if all of them were fused
     )
+
+
+def _share(facts: Facts, *categories: str) -> float:
+    """The share of time in categories, without atomic additions, which nothing can fuse."""
+    atomic_s = sum(
+        p.time_s for p in facts.parts if p.category in categories and adds_by_index(p.operation)
+    )
+    return facts.share(*categories) - atomic_s / max(facts.busy_s, facts.row.latency.value)
 
 
 CAUSE = Cause(

@@ -21,6 +21,8 @@ _MIN_STEPS = 8
 _LAYERS = ("LSTM", "GRU", "RNN")
 _CELLS = ("LSTMCell", "GRUCell", "RNNCell")
 _CUDNN = "aten::_cudnn_rnn"
+# The GPU idles between short kernels: no longer than a slow host needs to launch one.
+_LAUNCH_S = 10e-6
 
 
 @attrs.frozen
@@ -30,13 +32,15 @@ class _Recurrent:
     Attributes:
         layer: the module.
         steps: dependent steps in a call: time steps times stacked layers.
-        time_s: seconds of a call.
+        time_s: seconds of a call in its operations.
+        idle_s: seconds of a call in which the GPU waits for its kernels.
         packing_s: seconds of a call in copies of its weights.
     """
 
     layer: Layer
     steps: float
     time_s: float
+    idle_s: float
     packing_s: float
 
 
@@ -47,19 +51,23 @@ def detect(context: CauseContext) -> CauseMatch | None:
     found = list(_recurrent(facts))
     whole_s = max(facts.busy_s, facts.row.latency.value)
     short = [r for r in found if r.steps >= _MIN_STEPS and r.time_s < short_s * r.steps]
-    share = min(1.0, sum(one.time_s for one in short) / whole_s)
+    idle = min(1.0, sum(one.idle_s for one in short) / whole_s)
+    share = min(1.0, idle + sum(one.time_s for one in short) / whole_s)
     packing = min(1.0, sum(one.packing_s for one in found) / whole_s)
     if packing > _LEAST_PACKING_SHARE:
         return _packed(found, packing)
     if share <= _LEAST_SHARE:
         return None
     steps = sum(one.steps for one in short)
+    numbers = [
+        Number("time in recurrent layers", share, "share"),
+        Number("dependent steps per call", steps, "count"),
+        Number("time of a step", sum(one.time_s for one in short) / steps, "s"),
+    ]
+    if idle:
+        numbers.append(Number("GPU idle between their kernels", idle, "share"))
     return CauseMatch(
-        (
-            Number("time in recurrent layers", share, "share"),
-            Number("dependent steps per call", steps, "count"),
-            Number("time of a step", sum(one.time_s for one in short) / steps, "s"),
-        ),
+        tuple(numbers),
         without(share),
         reason=some([_name(one) for one in short]),
     )
@@ -87,7 +95,16 @@ def _recurrent(facts: Facts) -> Iterator[_Recurrent]:
         own = by_layer.get(layer.path)
         steps = _steps(layer)
         if own and steps:
-            yield _Recurrent(layer, steps, sum(o.time_s for o in own), _packing_s(facts, own))
+            time_s, idle_s = sum(o.time_s for o in own), _idle_s(facts, own)
+            yield _Recurrent(layer, steps, time_s, idle_s, _packing_s(facts, own))
+
+
+def _idle_s(facts: Facts, operations: list[Operation]) -> float:
+    """Seconds of a call in which the GPU waits for kernels of these operations, by their number."""
+    launches = sum(kernel.count for o in operations for kernel in o.kernels)
+    every = sum(kernel.count for o in facts.evidence.operations for kernel in o.kernels)
+    idle_s = max(0.0, facts.row.latency.value - facts.busy_s)
+    return min(idle_s * launches / every, _LAUNCH_S * launches) if every else 0.0
 
 
 def _steps(layer: Layer) -> float:
@@ -106,7 +123,8 @@ def _packing_s(facts: Facts, operations: list[Operation]) -> float:
     ours = [o for o in operations if o.name == _CUDNN]
     if not ours or any(len(tensor.shape) == 1 for o in ours for tensor in o.inputs):
         return 0.0
-    copies = [o.time_s for o in operations if _CUDNN in o.parents and o.short_name == "copy_"]
+    packing = ("copy_", "fill_")  # the block of memory is set to zero first
+    copies = [o.time_s for o in operations if _CUDNN in o.parents and o.short_name in packing]
     return sum(copies) + sum(c.time_s for c in facts.evidence.copies if c.kind == "DtoD")
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from precisionbench.analysis.disturbances import shares_its_cores
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Number
 from precisionbench.errors import some
 from precisionbench.results import Measurement
+from precisionbench.results.comparison_data import GROWS
 from precisionbench.results.evidence import Operation
 from precisionbench.results.grouping import by_replica
 from precisionbench.statistics.periodic import Periodic, periodic
@@ -18,9 +20,15 @@ _MOST_SETTLING_CALLS = 8
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
-    """By slow calls at regular distances, and by operations that only some calls run."""
+    """By slow calls at regular distances, and by operations that only some calls run.
+
+    Where other processes share the cores, the scheduler makes calls slow at regular distances.
+    """
     facts = context.facts
-    found = _slow_calls(facts)
+    if any(GROWS in warning for warning in facts.row.warnings):
+        return None  # each call differs from the one before
+    is_shared = not facts.on_gpu and shares_its_cores(context.data, facts.row)
+    found = None if is_shared else _slow_calls(facts)
     numbers = list(_numbers(found)) if found else []
     share = _profiled_share(facts)
     if share > _LEAST_SHARE:

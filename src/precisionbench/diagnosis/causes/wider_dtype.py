@@ -8,13 +8,13 @@ from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.labels import HALF
-from precisionbench.diagnosis.parts import COPIES, NORMS, is_cast, is_matrix
-from precisionbench.results.dtypes import FLOAT32, TF32
+from precisionbench.diagnosis.parts import POINTWISE, casts_up, category_by_name
+from precisionbench.results.dtypes import FLOAT32, FLOAT64, TF32
 from precisionbench.results.evidence import Operation
 
-FLOAT64 = "float64"
 _WIDER = (FLOAT32, FLOAT64)
 _LEAST_SHARE = 0.05
+_CASTING = ("aten::_to_copy", "aten::to")
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
@@ -43,30 +43,39 @@ def _promoted(facts: Facts, claim: str) -> Sequence[Operation]:
     """The wider operations of a 16-bit row, where 16-bit tensors meet wider ones.
 
     A layer that casts to float32 by itself, such as many RMS norms, does so on purpose, and so
-    does a model with float32 weights.
+    does a model with float32 weights. An operation that casts its 16-bit operands to float32, such
+    as the math kernel of attention or `aten::mean` on a CPU, chose the dtype of all that it calls.
     """
     operations, layers = facts.evidence.operations, facts.evidence.layers
     if any(one.dtype == FLOAT32 for layer in layers for one in layer.parameters):
         return ()
-    promoting = {o.layer for o in operations if _promotes(o, claim)}
-    deliberate = {o.layer for o in operations if _casts_up(o, claim)} - promoting
-    wide = [o for o in operations if _has(o, *_WIDER) and o.layer not in deliberate]
+    casts = [o for o in operations if casts_up(o)]
+    casting = {_caller(o) for o in casts} - {""}
+    promoting = [o for o in operations if casting.isdisjoint(o.parents) and _promotes(o, claim)]
+    choosing = casting - {o.name for o in promoting}
+    deliberate = {o.layer for o in casts} - {o.layer for o in promoting}
+    wide = [
+        o
+        for o in operations
+        if _has(o, *_WIDER) and o.layer not in deliberate and choosing.isdisjoint(o.parents)
+    ]
     return wide if promoting else ()
 
 
 def _promotes(operation: Operation, claim: str) -> bool:
-    """Whether a pointwise operation has operands of both dtypes, so that its result is wider."""
-    name = operation.short_name
-    if name in COPIES or is_matrix(operation) or any(word in name for word in NORMS):
-        return False
-    return _has(operation, claim) and _has(operation, *_WIDER)
+    """Whether a pointwise operation has operands of both dtypes, so that its result is wider.
+
+    Reductions, such as those in `mean` on a CPU, add 16-bit elements into a wider result, and an
+    operation in place, such as `add_`, has a result of the dtype that was there before.
+    """
+    is_new = not operation.short_name.endswith("_")
+    is_pointwise = is_new and category_by_name(operation) == POINTWISE
+    return is_pointwise and _has(operation, claim) and _has(operation, *_WIDER)
 
 
-def _casts_up(operation: Operation, claim: str) -> bool:
-    if not is_cast(operation):
-        return False
-    result, source = operation.inputs[:2]
-    return result.dtype in _WIDER and source.dtype == claim
+def _caller(cast: Operation) -> str:
+    """The operation that a cast belongs to; empty where the model itself casts."""
+    return next((name for name in cast.parents if name not in _CASTING), "")
 
 
 def _has(operation: Operation, *dtypes: str) -> bool:
