@@ -162,6 +162,14 @@ def test_on_a_cpu_an_engines_layers_are_verified_without_a_profile(dtype, verdic
         assert f"labelled float16 but ran in {dtype}" in found.sentence
 
 
+@pytest.mark.parametrize(("dtype", "verdict"), [("float16", "true"), ("float32", "false")])
+def test_layers_that_are_too_short_to_have_a_time_count_by_their_number(dtype, verdict):
+    made = attrs.evolve(operation(dtype=dtype, place=CPU), time_s=0.0)
+    found = label(made, seen=None, provider=CPU, on_gpu=False)
+    assert found.verdict == verdict
+    assert found.ran == f"in {dtype}"
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])
 def test_quantised_layers_of_either_sign_are_int8(dtype):
     made = operation("QLinearConv", dtype, CPU)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import ClassVar
 
 import attrs
@@ -16,6 +18,7 @@ import precisionbench as pb
 from engine_rows import Prepares, engine_label, prepared
 from odd_model import odd_model
 from precisionbench.backends.onnxruntime import OnnxRuntime
+from precisionbench.backends.onnxruntime_session import provider_name
 from precisionbench.errors import (
     BackendUnavailableError,
     PrecisionBenchWarning,
@@ -44,6 +47,7 @@ def exported(precision: str = "fp32", *batches: object, **options: object) -> On
         ({"memory_format": "channels_last"}, "contiguous"),
         ({"tf32": True, "precision": "fp16"}, "tf32"),
         ({"tf32": True, "provider": "cpu"}, "tf32"),
+        ({"tf32": True, "provider": "tensorrt"}, "tf32"),
         ({"calibration": "mine:batches"}, "only INT8"),
         ({"calibration_data": ()}, "only INT8"),
         ({"provider": "rocket"}, "provider"),
@@ -172,6 +176,40 @@ def test_a_provider_that_this_build_lacks_is_unavailable():
     with pytest.raises(BackendUnavailableError, match="onnxruntime-gpu") as raised:
         OnnxRuntime(provider="tensorrt").check_available()
     assert "CPUExecutionProvider" in raised.value.requirement
+
+
+class PluginRuntime:
+    """ONNX Runtime for CPUs, into which NVIDIA's plugin is loaded."""
+
+    def __init__(self) -> None:
+        self.registered: list[tuple[str, str]] = []
+
+    def get_available_providers(self) -> list[str]:
+        return ["CPUExecutionProvider"]
+
+    def get_ep_devices(self) -> list[SimpleNamespace]:
+        plugins = [SimpleNamespace(ep_name=name) for name, _ in self.registered]
+        return [SimpleNamespace(ep_name="CPUExecutionProvider"), *plugins]
+
+    def register_execution_provider_library(self, name: str, path: str) -> None:
+        self.registered.append((name, path))
+
+
+def test_the_plugin_of_tensorrt_for_rtx_is_registered_once_under_its_own_name(monkeypatch):
+    plugin = ModuleType("onnxruntime_ep_nv_tensorrt_rtx")
+    plugin.__spec__ = ModuleSpec(plugin.__name__, None)
+    plugin.get_ep_name = lambda: "TensorRTRTX"
+    plugin.get_library_path = lambda: "plugin.so"
+    monkeypatch.setitem(sys.modules, plugin.__name__, plugin)
+    runtime = PluginRuntime()
+    assert provider_name(runtime, "tensorrt-rtx") == "TensorRTRTX"
+    assert provider_name(runtime, "tensorrt-rtx") == "TensorRTRTX"
+    assert runtime.registered == [("TensorRTRTX", "plugin.so")]
+
+
+def test_without_the_plugin_of_tensorrt_for_rtx_it_says_how_to_get_it():
+    with pytest.raises(BackendUnavailableError, match="onnxruntime-ep-nv-tensorrt-rtx"):
+        provider_name(PluginRuntime(), "tensorrt-rtx")
 
 
 @real

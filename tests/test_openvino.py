@@ -162,6 +162,18 @@ def test_a_model_that_cannot_be_converted_says_so(images):
 
 
 @real
+def test_a_model_whose_output_gets_another_shape_is_refused():
+    class Dropped(torch.nn.Module):
+        """OpenVINO drops the dropout of training, and with it the shape of the output."""
+
+        def forward(self, x):
+            return torch.nn.functional.dropout(x, 0.5, training=True)
+
+    with pytest.raises(PreparationError, match=r"shapes .* where the model's have"):
+        prepared(OpenVino(), Dropped(), torch.rand(3, 4))
+
+
+@real
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_arguments_and_results_of_any_structure(precision):
     model, args = odd_model()

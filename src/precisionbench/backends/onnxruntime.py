@@ -28,11 +28,12 @@ from precisionbench.backends.flat_model import FlatModel, flattened
 from precisionbench.backends.onnx_export import Exporter, default_exporter, export
 from precisionbench.backends.onnxruntime_quantisation import INSTALL_ONNX, quantise
 from precisionbench.backends.onnxruntime_session import (
-    PROVIDERS,
+    GPU_PACKAGE,
     bound_call,
+    chosen_provider,
     open_session,
     profiled_layers,
-    provider_list,
+    provider_name,
 )
 from precisionbench.backends.rungs import Capabilities, Rung, Stage
 from precisionbench.errors import BackendUnavailableError, SpecError
@@ -43,9 +44,6 @@ from precisionbench.torchtools.tensors import Inputs, walk
 
 Provider = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx"]
 _INSTALL = "pip install 'precisionbench[onnxruntime]'"
-# It brings the same modules as onnxruntime, so that only one of them can be installed.
-_GPU_PACKAGE = "onnxruntime-gpu"
-_INSTALL_GPU = f"pip uninstall -y onnxruntime && pip install {_GPU_PACKAGE}"
 
 
 @attrs.frozen
@@ -88,8 +86,8 @@ class OnnxRuntime(Backend):
             "leave memory_format out; ONNX Runtime chooses its own layouts",
         )
         yield (
-            self.tf32 and (self.precision != "fp32" or self.provider == "cpu"),
-            "tf32 is a precision of float32 on a GPU",
+            self.tf32 and (self.precision != "fp32" or self.provider not in (None, "cuda")),
+            "tf32 is an option of float32 with provider=cuda",
             "leave tf32 out, or use precision=fp32 and provider=cuda",
         )
         yield (
@@ -111,7 +109,7 @@ class OnnxRuntime(Backend):
         if self.tf32:
             check_tf32()
         if self.provider:
-            _check_provider(ort, self.provider)
+            provider_name(ort, self.provider)
 
     def claims(self) -> Claims:
         """The precision of the exported model; see `Backend.claims`."""
@@ -121,7 +119,7 @@ class OnnxRuntime(Backend):
             framework="ONNX Runtime",
             sparsity="dense",
             frozen_weights=True,
-            packages=("onnxruntime", _GPU_PACKAGE),
+            packages=("onnxruntime", GPU_PACKAGE),
             covered_options=("precision", "tf32"),
         )
 
@@ -131,7 +129,7 @@ class OnnxRuntime(Backend):
         if capabilities.device == "cpu":
             yield Rung(Stage.ENGINE)
             yield Rung(Stage.ENGINE, {"precision": "int8"})
-        elif capabilities.device == "cuda" and installed_version(_GPU_PACKAGE):
+        elif capabilities.device == "cuda" and installed_version(GPU_PACKAGE):
             yield Rung(Stage.ENGINE, {"precision": "fp16"})
 
     @contextmanager
@@ -139,31 +137,31 @@ class OnnxRuntime(Backend):
         """Export the model and open a session; see `Backend.prepare`."""
         ort = _import_onnxruntime()
         device = inputs.tensors()[0][1].device
-        provider = self._provider(ort, inputs)
+        provider = self._provider(inputs)
+        chosen = chosen_provider(ort, provider, device, self.precision, self.tf32)
         dtype = torch.float16 if self.precision == "fp16" else torch.float32
         flat = flattened(cast_model(model, dtype), inputs.to(dtype))
         with TemporaryFolder() as folder:
             file, about = self._exported(flat, folder / "model.onnx", provider)
-            providers = provider_list(provider, device, self.tf32)
-            session = open_session(ort, file, provider, providers)
+            session = open_session(ort, file, chosen)
             call = bound_call(ort, session, flat, device)
             layers = profiled_layers(session, call)
         layers_module.warn_of_other_precision(layers, LONG_NAMES[self.precision])
-        layers_module.warn_of_other_place(layers, PROVIDERS[provider])
+        layers_module.warn_of_other_place(layers, chosen.name)
         details: dict[str, Json] = {
             "onnxruntime": str(ort.__version__),
-            "provider": PROVIDERS[provider],
+            "provider": chosen.name,
             **about,
             **layers_module.summary(layers),
         }
         operations = tuple(layer.as_operation(self.name) for layer in layers)
         yield Prepared(call, details=details, engine_operations=operations)
 
-    def _provider(self, ort: Any, inputs: Inputs) -> str:
+    def _provider(self, inputs: Inputs) -> str:
         """The provider that is asked for, or that of the inputs' device.
 
         Raises:
-            BackendUnavailableError: this build lacks it, or the inputs are on another device.
+            BackendUnavailableError: the inputs are on another device.
         """
         device = inputs.tensors()[0][1].device
         provider = self.provider or ("cuda" if device.type == "cuda" else "cpu")
@@ -174,7 +172,6 @@ class OnnxRuntime(Backend):
                 f"inputs on the CPU for provider=cpu (they are on {device})",
                 "choose the device 'cpu', or leave provider out",
             )
-        _check_provider(ort, provider)
         return provider
 
     def _exported(self, flat: FlatModel, file: Path, provider: str) -> tuple[Path, dict[str, Json]]:
@@ -195,14 +192,3 @@ class OnnxRuntime(Backend):
 
 def _import_onnxruntime() -> Any:
     return import_engine("onnxruntime", "ONNX Runtime", _INSTALL)
-
-
-def _check_provider(ort: Any, provider: str) -> None:
-    available = ort.get_available_providers()
-    if PROVIDERS[provider] not in available:
-        raise BackendUnavailableError(
-            f"{PROVIDERS[provider]} of ONNX Runtime (this build has {', '.join(available)})",
-            _INSTALL_GPU
-            if provider != "tensorrt-rtx"
-            else "install a build of ONNX Runtime with TensorRT for RTX",
-        )

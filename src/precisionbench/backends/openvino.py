@@ -217,14 +217,10 @@ def _call(ov: Any, compiled: Any, flat: FlatModel) -> Callable[[], object]:
     for place, port in enumerate(compiled.inputs):
         data = flat.inputs[_index(port)].numpy()
         request.set_input_tensor(place, ov.Tensor(data, shared_memory=True))
-    if len(compiled.outputs) != len(flat.outputs):
-        raise PreparationError(
-            f"OpenVINO's model has {len(compiled.outputs)} outputs where the model has "
-            f"{len(flat.outputs)}",
-            "use the backend onnxruntime",
-        )
+    request.infer()
     # Tensors of OpenVINO's own: where an output is an input, it would overwrite the input by ours.
     arrays = [request.get_output_tensor(place).data for place in range(len(compiled.outputs))]
+    _check_shapes([array.shape for array in arrays], [tuple(t.shape) for t in flat.outputs])
     output = flat.rebuilt([torch.from_numpy(array) for array in arrays])
 
     def call() -> object:
@@ -232,6 +228,15 @@ def _call(ov: Any, compiled: Any, flat: FlatModel) -> Callable[[], object]:
         return output
 
     return call
+
+
+def _check_shapes(got: Sequence[tuple[int, ...]], want: Sequence[tuple[int, ...]]) -> None:
+    """Raise where OpenVINO's outputs have other shapes, such as shapes that depend on values."""
+    if got != want:
+        raise PreparationError(
+            f"OpenVINO's outputs have shapes {got} where the model's have {want}",
+            "use the backend onnxruntime, or give outputs a shape that is the same in every call",
+        )
 
 
 def _property(compiled: Any, name: str) -> str:

@@ -29,9 +29,8 @@ def times_of(compiled: Any, call: Callable[[], object]) -> dict[str, float]:
 
     Args:
         compiled: a model with performance counters, which are means over all its calls.
-        call: one forward pass of it, not called before.
+        call: one forward pass of it, called once before.
     """
-    call()
     first = _means_us(compiled)
     calls = called_briefly(call)
     return {

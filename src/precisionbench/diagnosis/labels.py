@@ -103,11 +103,13 @@ def _or_none(share: float | None) -> float:
 
 
 def _wrong_layers(facts: Facts, claim: str) -> float | None:
-    """Of the layers that an engine reports on a GPU, the share of another dtype, by their number.
+    """Of the layers that an engine reports, the share of another dtype, by their number.
 
-    Their times there are those of the host. On a CPU they are the operations of the row.
+    Their times on a GPU are those of the host; on a CPU the layers are the operations of the row,
+    and short ones have no time.
     """
-    dtypes = [work.dtype for work in facts.engine_work if work.dtype] if facts.on_gpu else []
+    counts = facts.on_gpu or not any(work.time_s for work in facts.work)
+    dtypes = [work.dtype for work in facts.engine_work if work.dtype] if counts else []
     stored = FLOAT32 if claim == TF32 else claim
     return sum(dtype != stored for dtype in dtypes) / len(dtypes) if dtypes and claim else None
 
