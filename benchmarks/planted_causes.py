@@ -318,6 +318,7 @@ def wide(batch: int) -> Any:
 
 CL = "half:memory_format=channels_last"
 NO_GRAD = "eager:grad_mode=no_grad"
+ENGINE = "onnxruntime:provider=cuda,precision=fp16"
 FALSE_LABEL = "a false label"
 FIVE = ("eager:precision=tf32", "half", CL, "half:dtype=bfloat16")
 RESNET = "torchvision:resnet50"
@@ -520,6 +521,15 @@ CASES = {
         settings={"cuda.matmul.allow_fp16_reduced_precision_reduction": False},
     ),
     "all-threads": Case(compiled.cpu_matmuls, (NO_GRAD,), clean=True, device="cpu"),
+    # engines
+    "engine-on-the-cpu": Case(
+        lambda: (models.Angles(torch.atan), torch.randn(4096, 4096)),
+        (ENGINE,),
+        {ENGINE: ("engine-on-the-cpu",)},
+    ),
+    "engine-on-the-gpu": clean(
+        lambda: (models.Angles(torch.tanh), torch.randn(4096, 4096)), ENGINE
+    ),
     # nothing is wrong
     "attention-fused": clean(lambda: models.attention(64, "fused")),
     "experts": clean(lambda: (models.MixtureOfExperts(), torch.randn(4096, 1024))),

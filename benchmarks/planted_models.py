@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -130,3 +131,19 @@ def scaled_linear(scale: float) -> Any:
     for parameter in model.parameters():
         parameter.data *= scale
     return model, torch.randn(32, 512)
+
+
+class Angles(nn.Module):
+    """A function between two GEMMs; CUDA's provider of ONNX Runtime has no kernel for atan.
+
+    Args:
+        function: of one tensor.
+    """
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4096, 4096), nn.Linear(4096, 4096)
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.function(self.first(x)))  # type: ignore[no-any-return]
