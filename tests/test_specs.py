@@ -162,11 +162,11 @@ def test_unrecorded_fields_are_no_options():
 def test_an_unknown_backend_is_answered_with_the_nearest_and_all():
     with pytest.raises(BackendNotFoundError) as caught:
         make("eagre")
-    assert str(caught.value) == (
-        "there is no backend 'eagre'; did you mean 'eager'? "
-        "known: amp, apex-amp, autocast, bf16, compile, eager, fp16, fp32, half, tensorrt, tf32, "
-        "torch2trt"
-    )
+    question, _, known = str(caught.value).partition("known: ")
+    assert question == "there is no backend 'eagre'; did you mean 'eager'? "
+    names = known.split(", ")
+    assert names == sorted(names)
+    assert {"amp", "apex-amp", "eager", "half", "tensorrt", "torch2trt"} <= set(names)
 
 
 @pytest.mark.parametrize(
