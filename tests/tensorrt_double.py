@@ -75,6 +75,9 @@ class Builder:
     def create_builder_config(self) -> BuilderConfig:
         return BuilderConfig()
 
+    def build_serialized_network(self, network: torch.nn.Module, config: BuilderConfig) -> Engine:
+        return Engine(network, config.profiling_verbosity)
+
 
 class HostMemory(bytes):
     @property
@@ -103,7 +106,12 @@ class Engine:
             return json.dumps({"Layers": names})
         kinds = ["CaskConvolution", "Reformat", "gemm"]
         layers = [
-            {"Name": name, "LayerType": kind, "Outputs": [{"Format/Datatype": datatype}]}
+            {
+                "Name": name,
+                "LayerType": kind,
+                "Inputs": [{"Dimensions": [4, 3, 16, 16], "Format/Datatype": datatype}],
+                "Outputs": [{"Dimensions": [4, 3, 16, 16], "Format/Datatype": datatype}],
+            }
             for name, kind, datatype in zip(names, kinds, self.layer_types, strict=True)
         ]
         return json.dumps({"Layers": layers})
@@ -266,7 +274,7 @@ class Double:
             runtime.cores.append(runtime.DLA_core)
             if use_onnx:
                 torch.onnx.export(module, tuple(inputs), None)
-            engine = Engine(module, config.profiling_verbosity)
+            engine = builder.build_serialized_network(module, config)
             return TRTModule(
                 None if double.builds_nothing else engine,
                 input_names,

@@ -16,8 +16,8 @@ from torch import nn
 
 import precisionbench as pb
 from full_disk import files_limited_to
-from precisionbench.backends import tensorrt_engine
 from precisionbench.backends import torch2trt as plugin
+from precisionbench.backends.tensorrt_engine import message_recorder, report_of
 from precisionbench.backends.torch2trt import Torch2trt
 from precisionbench.errors import (
     BackendUnavailableError,
@@ -127,9 +127,10 @@ def test_what_the_engine_chose_is_kept(double, cnn, images):
 
 
 def test_without_detailed_verbosity_the_precision_is_unavailable():
-    summary = tensorrt_engine.summarise_layers(["conv", "Reformatting CopyNode for Input"])
-    assert summary["reformat_layers"] == 1
-    assert summary["layer_precision"].startswith("unavailable")
+    found = report_of(json.dumps({"Layers": ["conv", "Reformatting CopyNode for Input"]}))
+    assert found.details["reformat_layers"] == 1
+    assert found.details["layer_precision"].startswith("unavailable")
+    assert found.operations("torch2trt") == ()
 
 
 def test_an_inspector_that_fails_does_not_fail_the_row(double, cnn, images, monkeypatch):
@@ -154,7 +155,7 @@ def test_an_inspector_that_fails_does_not_fail_the_row(double, cnn, images, monk
 )
 def test_the_inspectors_words_of_every_version_are_understood(text, precision):
     layers = [{"LayerType": "x", "Outputs": [{"Format/Datatype": text}]}]
-    assert tensorrt_engine.summarise_layers(layers)["layer_precision"] == {precision: 1}
+    assert report_of(json.dumps({"Layers": layers})).details["layer_precision"] == {precision: 1}
 
 
 def test_an_allowed_precision_that_no_layer_uses_warns(double, cnn, images, monkeypatch):
@@ -417,7 +418,7 @@ def test_an_engine_that_does_not_run_is_refused(double, cnn, images, monkeypatch
     """execute_async gives false, which torch2trt does not look at, and logs why."""
 
     def forward(self, x):
-        tensorrt_engine.message_recorder(double.tensorrt).log(ILogger.ERROR, "illegal address")
+        message_recorder(double.tensorrt).log(ILogger.ERROR, "illegal address")
         return torch.zeros(4, 5)
 
     monkeypatch.setattr(TRTModule, "forward", forward)
