@@ -157,6 +157,15 @@ def inspected(trt: Any, engine: Any) -> Report:
         return Report(missing=f"unavailable: {one_line(exc)}")
 
 
+def engine_bytes(engine: Any) -> int:
+    """The size of an engine.
+
+    Args:
+        engine: an ICudaEngine.
+    """
+    return int(engine.serialize().nbytes)
+
+
 def _written(layer: EngineLayer) -> str:
     """The type that a layer writes, as a short name."""
     dtype = layer.outputs[0].dtype if layer.outputs else ""

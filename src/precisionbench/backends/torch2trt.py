@@ -27,7 +27,7 @@ from precisionbench.backends.base import (
 )
 from precisionbench.backends.calibration import calibration_batches
 from precisionbench.backends.rungs import Capabilities, Rung, Stage
-from precisionbench.backends.tensorrt_engine import inspected, message_recorder
+from precisionbench.backends.tensorrt_engine import engine_bytes, inspected, message_recorder
 from precisionbench.backends.torch2trt_arguments import (
     check_inputs,
     check_outputs,
@@ -201,7 +201,7 @@ class Torch2trt(Backend):
             "torch2trt": installed_version("torch2trt"),
             "engine": "reloaded" if reloaded else "built",
             "calibration_batches": len(batches) if batches else None,
-            "engine_bytes": int(module.engine.serialize().nbytes),
+            "engine_bytes": engine_bytes(module.engine),
         }
         return module, details
 
