@@ -29,9 +29,9 @@ _KINDS = {
     "Attention": re.compile(r"mha|attention", re.I),
     "Deconvolution": re.compile(r"deconv", re.I),
     "Convolution": re.compile(r"conv(?!er)|corr(?!ect)", re.I),
-    "MatMul": re.compile(r"gemm|matmul|matrix_?multiply|fullyconnected|_fc(?=cast|add|_|$)", re.I),
+    "MatMul": re.compile(r"gemm|mat(?:rix)?_?mul|fully_?connected|_fc(?=cast|add|_|$)", re.I),
     "RNN": re.compile(r"rnn|lstm|gru", re.I),
-}  # fmt: skip
+}
 _GENERATED = ("kgen", "fusion")
 
 

@@ -139,8 +139,7 @@ class TorchTensorRT(Backend):
         torch_tensorrt = import_torch_tensorrt()
         device = inputs.tensors()[0][1].device
         check_supported(torch_tensorrt, torch.cuda.get_device_capability(device))
-        dtype = torch.float32 if self.autocast else _DTYPES[self.precision]
-        flat = flattened(cast_model(model, dtype), inputs.to(dtype))
+        flat = flattened(*cast_for(self, model, inputs))
         with TemporaryFolder() as folder, functions_restored():
             options = self.compile_options() | {
                 "device": device,
@@ -172,6 +171,18 @@ class TorchTensorRT(Backend):
             options["enable_autocast"] = True
             options["autocast_low_precision_type"] = _DTYPES[self.precision]
         return options
+
+
+def cast_for(backend: TorchTensorRT, model: nn.Module, inputs: Inputs) -> tuple[nn.Module, Inputs]:
+    """The model and its inputs in the dtype that is compiled.
+
+    Args:
+        backend: that compiles them.
+        model: the model; it is cast in place.
+        inputs: its arguments.
+    """
+    dtype = torch.float32 if backend.autocast else _DTYPES[backend.precision]
+    return cast_model(model, dtype), inputs.to(dtype)
 
 
 def import_torch_tensorrt() -> Any:

@@ -172,20 +172,13 @@ def operators(module: GraphModule) -> Iterator[Node]:
 
 def _layer(node: Node) -> EngineLayer:
     return EngineLayer(
-        name=_path(node) or node.name,
+        name=node.name,  # lowering loses the path of its module
         kind=str(node.target).split(".")[1],  # aten.linear.default
         inputs=_tensors([node.args, node.kwargs]),
         outputs=_tensors(node),
         place=PYTORCH,
         time_s=0.0,
     )
-
-
-def _path(node: Node) -> str:
-    """The path of the module that an operator is of, within the user's model."""
-    stack = node.meta.get("nn_module_stack") or {}
-    path = next((str(path) for path, _ in reversed(list(stack.values()))), "")
-    return path.removeprefix("model.").removeprefix("model")
 
 
 def _tensors(arguments: Any) -> tuple[Tensor, ...]:
