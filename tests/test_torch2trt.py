@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import precisionbench as pb
+from engine_rows import gpu_label
 from full_disk import files_limited_to
 from precisionbench.backends import torch2trt as plugin
 from precisionbench.backends.tensorrt_engine import message_recorder, report_of
@@ -394,6 +395,34 @@ def test_an_engine_of_the_wrong_batch_is_refused(double, cnn, images, monkeypatc
     monkeypatch.setattr(TRTModule, "wrong_batch", True)
     with pytest.raises(PreparationError, match=r"gives outputs \[\('', \(1, 5\)\)\]"):
         prepared(Torch2trt(), cnn, images)
+
+
+def test_an_engine_of_constants_is_refused(double, cnn, images, monkeypatch):
+    """torch2trt makes constants of what it cannot convert: its real converters left attention out.
+
+    The output for the measured inputs is then exactly the model's.
+    """
+    monkeypatch.setattr(TRTModule, "constant", cnn.eval()(images).detach())
+    with pytest.raises(PreparationError, match="has stored results of operations without a c"):
+        prepared(Torch2trt(), cnn, images)
+
+
+def test_inputs_that_are_all_alike_are_no_other_inputs(double, cnn, images):
+    prepared(Torch2trt(), cnn, torch.ones_like(images))
+
+
+def test_the_label_of_a_row_is_verified_by_the_layers_of_its_engine(
+    double, cnn, images, monkeypatch
+):
+    monkeypatch.setattr(Engine, "layer_types", ("Float", "Float", "Float"))
+    with pytest.warns(PrecisionBenchWarning, match="fp16 was allowed"):
+        row = prepared(Torch2trt("fp16"), cnn, images)[0]
+    found = gpu_label(Torch2trt("fp16"), row.engine_operations, row.details)[1]
+    assert (found.verdict, found.ran) == ("false", "in float32")
+    monkeypatch.setattr(Engine, "layer_types", ("Half", "Half", "Half"))
+    row = prepared(Torch2trt("fp16"), cnn, images)[0]
+    found = gpu_label(Torch2trt("fp16"), row.engine_operations, row.details)[1]
+    assert found.verdict == "true"
 
 
 def test_an_operation_without_converter_is_explained(double, cnn, images):

@@ -30,6 +30,7 @@ from precisionbench.backends.rungs import Capabilities, Rung, Stage
 from precisionbench.backends.tensorrt_engine import engine_bytes, inspected, message_recorder
 from precisionbench.backends.torch2trt_arguments import (
     check_inputs,
+    check_other_inputs,
     check_outputs,
     check_shapes,
     tensor_names,
@@ -178,7 +179,9 @@ class Torch2trt(Backend):
             expected = model(*args)
             check_outputs(torch2trt, expected)
             module, details = self._engine(trt, torch2trt, model, args, expected)
-            check_shapes(_first_call(trt, module, args), expected)
+            output = _first_call(trt, module, args)
+            check_shapes(output, expected)
+            check_other_inputs(lambda *args: _first_call(trt, module, args), model, args, output)
         report = inspected(trt, module.engine)
         details |= report.details
         self._warn_of_fallback(details)

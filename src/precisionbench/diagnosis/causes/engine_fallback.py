@@ -26,9 +26,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
         numbers.append(Number("engines", engines, "count"))
     kinds = Counter(layer.short_name for layer in left).most_common(_MOST_NAMED)
     named = ", ".join(f"{count} {kind}" for kind, count in kinds)
-    return CauseMatch(
-        tuple(numbers), reason=f"{named}; the first in {left[0].layer or 'the model'}"
-    )
+    return CauseMatch(tuple(numbers), reason=named)
 
 
 CAUSE = Cause(
