@@ -14,8 +14,8 @@ from precisionbench.torchtools.tensors import Inputs, walk
 
 # The dtypes of inputs in torch2trt's Flattener; it would make constants of any other tensors.
 _INPUT_DTYPES = (torch.float16, torch.float32, torch.bool)
-# An engine does not compute with its inputs if its error for other inputs is more than all of these:
-# rounding, a multiple of its error for the inputs that it was made with, and a share of the change.
+# An engine holds constants if its error for other inputs is more than all of these: rounding, a
+# multiple of its error for the inputs that it was made with, and a share of the change.
 _ROUNDING, _TIMES, _SHARE_OF_CHANGE = 1e-3, 10, 0.2
 
 
