@@ -1,4 +1,4 @@
-"""TensorRT through Torch-TensorRT, beside PyTorch: which precision ran, and what was left to PyTorch.
+"""TensorRT through Torch-TensorRT, beside PyTorch: its precision, and what PyTorch runs.
 
     pip install 'precisionbench[torch-tensorrt]'
     python examples/torch_tensorrt_half.py [BATCH_SIZE] [MODEL]

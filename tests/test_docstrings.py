@@ -45,7 +45,7 @@ NAMES = (
 )
 # An override that says what is its own, and leaves the rest to the method that it overrides.
 SEE_BASE = re.compile(r"see `Backend\.\w+`")
-BACKENDS = ("eager", "half", "autocast", "compile", "apex-amp", "torch2trt", "torch-tensorrt")
+BACKENDS = ("eager", "half", "autocast", "compile", "apex-amp", "torch2trt")
 
 
 def public_objects() -> dict[str, Any]:
