@@ -11,6 +11,7 @@ What stands after `--` goes to pytest: `nox -s tests -- tests/test_cli.py`.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -125,6 +126,17 @@ def gpu(session: nox.Session) -> None:
 def engines(session: nox.Session) -> None:
     """Run what needs an engine on a CPU: the suites marked onnxruntime and openvino."""
     _python(session, "pytest", "-m", "onnxruntime or openvino", "tests", *session.posargs)
+
+
+@nox.session(name="tensorrt-rtx", default=False)
+def tensorrt_rtx(session: nox.Session) -> None:
+    """Build engines by the real builder of TensorRT for RTX, which needs no GPU (2 GB of disk)."""
+    folder = Path(session.create_tmp()) / "tensorrt-rtx"
+    # Without their dependencies: they ask for another torch build and an older tensorrt_rtx.
+    wanted = ("--quiet", "--no-deps", "--upgrade", "--target", str(folder))
+    _python(session, "pip", "install", *wanted, "-r", "tests/tensorrt-rtx.txt")
+    session.env["PYTHONPATH"] = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    _python(session, "pytest", "-m", "tensorrt_rtx", "tests", *session.posargs)
 
 
 @nox.session(default=False, venv_backend="venv", python="3.10")

@@ -34,6 +34,7 @@ _ENGINES = {
     "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
     "openvino": ("openvino", "nncf"),
 }
+_TENSORRT = ("torch2trt", "torch_tensorrt")
 
 
 def _missing(mark: str) -> str | None:
@@ -44,8 +45,10 @@ def _missing(mark: str) -> str | None:
         return "needs NVIDIA Apex with apex.amp (25.05 or older) on the path"
     if absent := [name for name in _ENGINES.get(mark, ()) if not importlib.util.find_spec(name)]:
         return f"needs {' and '.join(absent)}: pip install 'precisionbench[{mark}]'"
-    if mark == "tensorrt" and not all(map(importlib.util.find_spec, ("tensorrt", "torch2trt"))):
-        return "needs TensorRT 8 to 10 and torch2trt"
+    if mark == "tensorrt" and not any(map(importlib.util.find_spec, _TENSORRT)):
+        return "needs TensorRT with torch2trt or Torch-TensorRT"
+    if mark == "tensorrt_rtx" and not importlib.util.find_spec("tensorrt_rtx"):
+        return "needs the builder of TensorRT for RTX: nox -s tensorrt-rtx"
     return None
 
 
@@ -54,7 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
     for item in items:
-        for mark in ("gpu", "apex", "tensorrt", *_ENGINES):
+        for mark in ("gpu", "apex", "tensorrt", "tensorrt_rtx", *_ENGINES):
             if item.get_closest_marker(mark) and (reason := _missing(mark)):
                 item.add_marker(pytest.mark.skip(reason=reason))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,6 +14,8 @@ from made_up_results import CLEAN, comparison
 from precisionbench.backends import Backend, Inputs, Prepared
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import Label
+from precisionbench.results import ComparisonData
+from precisionbench.results.evidence import Evidence, Operation
 from precisionbench.torchtools.tensors import map_tensors
 
 
@@ -62,3 +65,20 @@ def engine_label(backend: Backend, row: Row) -> Label:
     }
     data = comparison(CLEAN["base"], None, half_row=changes, gpu=None)
     return diagnosis_of(data).labels[1]
+
+
+def gpu_label(
+    backend: Backend,
+    operations: tuple[Operation, ...],
+    details: Mapping[str, Any],
+    seen: Evidence | None = None,
+) -> tuple[ComparisonData, Label]:
+    """A comparison with a row of a GPU that reports these layers, and the label of the row."""
+    row = {
+        "name": backend.name,
+        "claims": backend.claims(),
+        "engine_operations": operations,
+        "details": details,
+    }
+    data = comparison(CLEAN["base"], seen, half_row=row)
+    return data, diagnosis_of(data).labels[1]

@@ -193,6 +193,18 @@ PLANTED = {
         ),
         "half",
     ),
+    "engine-fallback": (
+        comparison(
+            **CLEAN,
+            half_row={
+                "engine_operations": (
+                    attrs.evolve(conv(0.3e-3, "float16"), place="TensorRT"),
+                    attrs.evolve(conv(0.3e-3, "float16"), place="PyTorch"),
+                )
+            },
+        ),
+        "half",
+    ),
     "tensorrt-defaults": (with_row("torch2trt", {"precision": "fp32"}), "half"),
     "layout-conversions": (
         comparison(
@@ -352,7 +364,7 @@ def test_without_evidence_no_finding_needs_evidence(cause):
     )
     seen_otherwise = {
         *("waits-inside", "launch-bound", "throttled", "no-fast-half"),
-        *("tensorrt-defaults", "half-on-a-cpu", "engine-on-the-cpu"),
+        *("tensorrt-defaults", "half-on-a-cpu", "engine-on-the-cpu", "engine-fallback"),
         *("recompilation", "short-compiled-calls"),
     }
     assert bool(findings(bare, cause)) == (cause in seen_otherwise)

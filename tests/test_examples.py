@@ -69,6 +69,7 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
         ("apex_amp", "inline", ["apex-amp", "half"]),
         ("cpu_engines", "inline", ["onnxruntime:precision=int8", "openvino:precision=bf16"]),
         ("torch2trt_int8", "inline", ["torch2trt:precision=int8,engine_cache=engines"]),
+        ("torch_tensorrt_half", "inline", ["torch-tensorrt:precision=fp16,autocast=true"]),
         (
             "compare_all",
             "inline",
@@ -184,6 +185,7 @@ def test_every_example_is_run_by_a_test():
         "half",
         "html_report",
         "torch2trt_int8",
+        "torch_tensorrt_half",
         "why",
         "your_own_model",
     }

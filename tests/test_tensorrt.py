@@ -24,6 +24,7 @@ from tensorrt_double import Double
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.tensorrt,
+    pytest.mark.skipif(not importlib.util.find_spec("torch2trt"), reason="needs torch2trt"),
     # torch2trt and TensorRT's Python package are not ours to mend.
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::SyntaxWarning"),
     pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
@@ -98,7 +99,7 @@ def test_int8_runs_with_the_users_batches(net, images):
 
 
 def test_int8_without_batches_warns(net, images):
-    with pytest.warns(PrecisionBenchWarning, match="the agreement does not"):
+    with pytest.warns(PrecisionBenchWarning, match="its numerical error is not"):
         prepared(Torch2trt("int8"), net, images)
 
 

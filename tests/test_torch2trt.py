@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 import precisionbench as pb
+from engine_rows import gpu_label
 from full_disk import files_limited_to
-from precisionbench.backends import tensorrt_engine
 from precisionbench.backends import torch2trt as plugin
+from precisionbench.backends.tensorrt_engine import message_recorder, report_of
 from precisionbench.backends.torch2trt import Torch2trt
 from precisionbench.errors import (
     BackendUnavailableError,
@@ -127,9 +128,10 @@ def test_what_the_engine_chose_is_kept(double, cnn, images):
 
 
 def test_without_detailed_verbosity_the_precision_is_unavailable():
-    summary = tensorrt_engine.summarise_layers(["conv", "Reformatting CopyNode for Input"])
-    assert summary["reformat_layers"] == 1
-    assert summary["layer_precision"].startswith("unavailable")
+    found = report_of(json.dumps({"Layers": ["conv", "Reformatting CopyNode for Input"]}))
+    assert found.details["reformat_layers"] == 1
+    assert found.details["layer_precision"].startswith("unavailable")
+    assert found.operations("torch2trt") == ()
 
 
 def test_an_inspector_that_fails_does_not_fail_the_row(double, cnn, images, monkeypatch):
@@ -154,7 +156,7 @@ def test_an_inspector_that_fails_does_not_fail_the_row(double, cnn, images, monk
 )
 def test_the_inspectors_words_of_every_version_are_understood(text, precision):
     layers = [{"LayerType": "x", "Outputs": [{"Format/Datatype": text}]}]
-    assert tensorrt_engine.summarise_layers(layers)["layer_precision"] == {precision: 1}
+    assert report_of(json.dumps({"Layers": layers})).details["layer_precision"] == {precision: 1}
 
 
 def test_an_allowed_precision_that_no_layer_uses_warns(double, cnn, images, monkeypatch):
@@ -395,6 +397,34 @@ def test_an_engine_of_the_wrong_batch_is_refused(double, cnn, images, monkeypatc
         prepared(Torch2trt(), cnn, images)
 
 
+def test_an_engine_of_constants_is_refused(double, cnn, images, monkeypatch):
+    """torch2trt makes constants of what it cannot convert: its real converters left attention out.
+
+    The output for the measured inputs is then exactly the model's.
+    """
+    monkeypatch.setattr(TRTModule, "constant", cnn.eval()(images).detach())
+    with pytest.raises(PreparationError, match="has stored results of operations without a c"):
+        prepared(Torch2trt(), cnn, images)
+
+
+def test_inputs_that_are_all_alike_are_no_other_inputs(double, cnn, images):
+    prepared(Torch2trt(), cnn, torch.ones_like(images))
+
+
+def test_the_label_of_a_row_is_verified_by_the_layers_of_its_engine(
+    double, cnn, images, monkeypatch
+):
+    monkeypatch.setattr(Engine, "layer_types", ("Float", "Float", "Float"))
+    with pytest.warns(PrecisionBenchWarning, match="fp16 was allowed"):
+        row = prepared(Torch2trt("fp16"), cnn, images)[0]
+    found = gpu_label(Torch2trt("fp16"), row.engine_operations, row.details)[1]
+    assert (found.verdict, found.ran) == ("false", "in float32")
+    monkeypatch.setattr(Engine, "layer_types", ("Half", "Half", "Half"))
+    row = prepared(Torch2trt("fp16"), cnn, images)[0]
+    found = gpu_label(Torch2trt("fp16"), row.engine_operations, row.details)[1]
+    assert found.verdict == "true"
+
+
 def test_an_operation_without_converter_is_explained(double, cnn, images):
     double.error = AttributeError("'Tensor' object has no attribute '_trt'")
     double.messages = ["layer fell over"]
@@ -417,7 +447,7 @@ def test_an_engine_that_does_not_run_is_refused(double, cnn, images, monkeypatch
     """execute_async gives false, which torch2trt does not look at, and logs why."""
 
     def forward(self, x):
-        tensorrt_engine.message_recorder(double.tensorrt).log(ILogger.ERROR, "illegal address")
+        message_recorder(double.tensorrt).log(ILogger.ERROR, "illegal address")
         return torch.zeros(4, 5)
 
     monkeypatch.setattr(TRTModule, "forward", forward)

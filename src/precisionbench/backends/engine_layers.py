@@ -27,7 +27,7 @@ _WORDS = {
     "QLinear": "Q",
     "Deconvolution": "ConvolutionTransposed",
 }
-_CASTS = ("Cast", "Convert", "Reorder", "QuantizeLinear", "DequantizeLinear")
+_CASTS = ("Cast", "Convert", "Reorder", "Reformat", "QuantizeLinear", "DequantizeLinear")
 _ATTENTION = re.compile(r"Attention|^MHA$")
 _RECURRENT = re.compile(r"LSTM|GRU|RNN")
 _MATRIX = re.compile(

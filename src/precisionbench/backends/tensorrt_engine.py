@@ -1,69 +1,29 @@
-"""Configures TensorRT engines, and describes what was built.
+"""What all backends that build TensorRT engines need: messages, verbosity, what an engine reports.
 
-Only this module and `torch2trt.py` use TensorRT; it is imported inside functions and given
-as `trt`, because most machines have none.
+TensorRT is given as `trt`, because most machines have none; no module here imports it before use.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import itertools
 import json
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache, partial
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
-import torch
-from torch import nn
+import attrs
 
-from precisionbench._internal.files import reason_of, remedy_for, write_whole
-from precisionbench._internal.importing import import_engine
-from precisionbench._internal.paths import quoted
-from precisionbench.errors import BackendUnavailableError, PrecisionBenchWarning, one_line
+from precisionbench.backends.engine_layers import EngineLayer
+from precisionbench.backends.tensorrt_layers import has_types, layers_of
+from precisionbench.errors import FOREIGN_ERRORS, one_line
+from precisionbench.results.dtypes import SHORT_NAMES
+from precisionbench.results.evidence import Operation
 from precisionbench.results.json_values import Json
 
-# Words of the inspector's "Format/Datatype": up to TensorRT 9 a sentence ("Channel major FP16
-# format where channel % 8 == 0"), from 10 on a type ("Half").
-_DATATYPES = {
-    "fp16": ("fp16", "half"),
-    "bf16": ("bf16", "bfloat16"),
-    "int8": ("int8",),
-    "fp8": ("fp8",),
-    "int32": ("int32",),
-    "int64": ("int64",),
-    "fp32": ("fp32", "float"),
-}
-
-
-def import_tensorrt() -> Any:
-    """TensorRT's Python package, of a version that torch2trt 0.5.0 works with.
-
-    Raises:
-        BackendUnavailableError: it is missing, broken, older than 8, or 11 and newer.
-    """
-    trt = import_engine(
-        "tensorrt",
-        "TensorRT 8 to 10 for Python",
-        "pip install 'tensorrt<11' (on a Jetson: it is part of JetPack; make the virtual "
-        "environment with --system-site-packages)",
-    )
-    major = int(str(trt.__version__).partition(".")[0])
-    if major < 8:
-        raise BackendUnavailableError(
-            f"TensorRT 8 to 10 ({trt.__version__} is installed)",
-            "upgrade it (on a Jetson: with JetPack)",
-        )
-    if major >= 11:
-        raise BackendUnavailableError(
-            f"TensorRT 8 to 10 ({trt.__version__} is installed; 11 removed the precision flags "
-            "and calibrators that torch2trt uses)",
-            "pip install 'tensorrt<11'",
-        )
-    return trt
+# Methods of a builder that build an engine from a network and a config, by versions of TensorRT.
+_BUILDS = ("build_serialized_network", "build_engine_with_config", "build_engine")
+_NO_DETAILS = "unavailable: the engine was built without detailed verbosity"
 
 
 @cache
@@ -110,151 +70,103 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def configured_builds(
-    trt: Any, tf32: bool, workspace_bytes: int, dla_core: int | None
-) -> Iterator[None]:
-    """Set what torch2trt does not let one set, on every builder config made meanwhile.
+def detailed_builds(trt: Any) -> Iterator[None]:
+    """Let every engine that is built meanwhile report its layers with their types.
 
-    torch2trt makes its own config: TF32 on (TensorRT's default), profiling verbosity that hides
-    every layer's precision, the workspace ignored from TensorRT 10 on, and warnings hidden. It
-    loads what it built on DLA core 0, whichever was asked for, and it leaves the ONNX exporter to
-    torch's default, which from torch 2.9 on is one that it cannot use.
+    Below the verbosity DETAILED an engine reports the names of its layers only; both torch2trt and
+    Torch-TensorRT build with less.
+
+    Args:
+        trt: the `tensorrt` module.
     """
-    create: Callable[[Any], Any] = trt.Builder.create_builder_config
-
-    def create_configured(builder: Any) -> Any:
-        config = create(builder)
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-        if not tf32 and hasattr(trt.BuilderFlag, "TF32"):
-            config.clear_flag(trt.BuilderFlag.TF32)
-        if hasattr(config, "set_memory_pool_limit"):
-            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
-        return config
-
-    recorder, make_runtime = message_recorder(trt), trt.Runtime
-    with (
-        replaced(trt, "Logger", lambda *_: recorder),
-        replaced(trt, "Runtime", lambda logger: _on_dla(make_runtime(logger), dla_core)),
-        replaced(trt.Builder, "create_builder_config", create_configured),
-        replaced(torch.onnx, "export", partial(torch.onnx.export, dynamo=False)),
-    ):
+    with contextlib.ExitStack() as stack:
+        for name in _BUILDS:
+            if name in vars(trt.Builder):
+                build = _in_detail(trt, vars(trt.Builder)[name])
+                stack.enter_context(replaced(trt.Builder, name, build))
         yield
 
 
-def _on_dla(runtime: Any, dla_core: int | None) -> Any:
-    if dla_core is not None:
-        runtime.DLA_core = dla_core
-    return runtime
+def _in_detail(trt: Any, build: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
+    def build_in_detail(builder: Any, network: Any, config: Any) -> Any:
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        return build(builder, network, config)
+
+    return build_in_detail
 
 
-def describe_engine(trt: Any, engine: Any) -> dict[str, Json]:
-    """The properties that an engine reports.
+@attrs.frozen
+class Report:
+    """What an engine reports of its layers.
+
+    Attributes:
+        layers: its layers; empty where it does not report them.
+        missing: why their types are not known; empty where they are.
+    """
+
+    layers: Sequence[EngineLayer] = ()
+    missing: str = ""
+
+    @property
+    def details(self) -> dict[str, Json]:
+        """Details of a row: `layers`, `reformat_layers`, and `layer_precision` by outputs."""
+        if not self.layers and self.missing:
+            keys = ("layers", "reformat_layers", "layer_precision")
+            return dict.fromkeys(keys, self.missing)
+        return {
+            "layers": len(self.layers),
+            "reformat_layers": sum(layer.kind.lower() == "reformat" for layer in self.layers),
+            "layer_precision": self.missing or dict(Counter(map(_written, self.layers))),
+        }
+
+    def operations(self, backend: str) -> tuple[Operation, ...]:
+        """The layers as operations of a call; none where their types are not known.
+
+        Args:
+            backend: its name, the namespace of the operations' names.
+        """
+        layers = () if self.missing else self.layers
+        return tuple(layer.as_operation(backend) for layer in layers)
+
+
+def report_of(text: str) -> Report:
+    """What an engine reports, from the JSON of its inspector.
+
+    Args:
+        text: that `get_engine_information` gives.
+    """
+    try:
+        found = json.loads(text)["Layers"]
+        layers = layers_of(found)
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        return Report(missing=f"unavailable: {one_line(exc)}")
+    return Report(layers, "" if has_types(found) else _NO_DETAILS)
+
+
+def inspected(trt: Any, engine: Any) -> Report:
+    """What an engine reports; its self-description must not fail its measurement.
 
     Args:
         trt: the `tensorrt` module.
         engine: an ICudaEngine.
-
-    Returns:
-        `engine_bytes`, `layers`, `reformat_layers` and `layer_precision` (how many layers write
-        each type), the last three `unavailable: ...` where the inspector does not report them.
-    """
-    details: dict[str, Json] = {"engine_bytes": int(engine.serialize().nbytes)}
-    try:
-        text = engine.create_engine_inspector().get_engine_information(
-            trt.LayerInformationFormat.JSON
-        )
-        return {**details, **summarise_layers(json.loads(text)["Layers"])}
-    except Exception as exc:  # an engine's self-description must not fail its measurement
-        reason = f"unavailable: {one_line(exc)}"
-        return {
-            **details,
-            **dict.fromkeys(("layers", "reformat_layers", "layer_precision"), reason),
-        }
-
-
-def summarise_layers(layers: list[Any]) -> dict[str, Json]:
-    """Count layers, reformats and output types in what the engine inspector gave.
-
-    Args:
-        layers: its "Layers": dicts at verbosity DETAILED, bare names below.
-    """
-    if not all(isinstance(layer, Mapping) for layer in layers):
-        names = [str(layer) for layer in layers]
-        return {
-            "layers": len(names),
-            "reformat_layers": sum("reformat" in name.lower() for name in names),
-            "layer_precision": "unavailable: the engine was built without detailed verbosity",
-        }
-    return {
-        "layers": len(layers),
-        "reformat_layers": sum(_is_reformat(layer) for layer in layers),
-        "layer_precision": dict(Counter(_precision(layer) for layer in layers)),
-    }
-
-
-def _is_reformat(layer: Mapping[str, Any]) -> bool:
-    return str(layer.get("LayerType", "")).lower() == "reformat"
-
-
-def _precision(layer: Mapping[str, Any]) -> str:
-    outputs = layer.get("Outputs") or [{}]
-    text = str(outputs[0].get("Format/Datatype", "")).lower()
-    return next(
-        (name for name, words in _DATATYPES.items() if any(w in text for w in words)), "unknown"
-    )
-
-
-def cache_key(parts: Mapping[str, Json], model: nn.Module) -> str:
-    """The name of a saved engine: engines fit one GPU, version, shape, option set and model.
-
-    Args:
-        parts: everything besides the model that the engine depends on.
-        model: its structure and every weight enter the key. The code of its `forward` cannot.
-
-    Returns:
-        40 hexadecimal digits.
-    """
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
-    digest.update(repr(model).encode())
-    # Not state_dict(), which leaves out buffers that are not persistent.
-    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor_bytes(tensor))
-    return digest.hexdigest()[:40]
-
-
-def tensor_bytes(tensor: torch.Tensor) -> bytes:
-    """A tensor's raw content."""
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).cpu().numpy().tobytes()
-
-
-def save_engine(file: Path, engine: Any) -> None:
-    """Write an engine whole or not at all; where that fails, the row is measured without.
-
-    Args:
-        file: in a folder that exists.
-        engine: what TensorRT has built.
     """
     try:
-        write_whole(file, bytes(engine.serialize()), overwrite=True)
-    except OSError as exc:
-        remedy = remedy_for(exc, "choose another engine_cache")
-        warnings.warn(
-            f"the engine could not be saved in {quoted(file.parent)} ({reason_of(exc)}); {remedy}",
-            PrecisionBenchWarning,
-            stacklevel=2,
-        )
+        inspector = engine.create_engine_inspector()
+        return report_of(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    except FOREIGN_ERRORS as exc:
+        return Report(missing=f"unavailable: {one_line(exc)}")
 
 
-def load_engine(trt: Any, file: Path, dla_core: int | None) -> Any | None:
-    """The engine of a file; None where there is none or TensorRT refuses it.
+def engine_bytes(engine: Any) -> int:
+    """The size of an engine.
 
     Args:
-        trt: the `tensorrt` module.
-        file: what `save_engine` wrote.
-        dla_core: where it is to run; None is the GPU.
+        engine: an ICudaEngine.
     """
-    if not file.is_file():
-        return None
-    runtime = _on_dla(trt.Runtime(message_recorder(trt)), dla_core)
-    return runtime.deserialize_cuda_engine(file.read_bytes())
+    return int(engine.serialize().nbytes)
+
+
+def _written(layer: EngineLayer) -> str:
+    """The type that a layer writes, as a short name."""
+    dtype = layer.outputs[0].dtype if layer.outputs else ""
+    return SHORT_NAMES.get(dtype, dtype) or "unknown"

@@ -15,7 +15,7 @@ from torch import nn
 
 from precisionbench._internal.files import make_folder
 from precisionbench._internal.importing import import_engine, installed_version
-from precisionbench.backends import tensorrt_engine as engines
+from precisionbench.backends import torch2trt_engine as engines
 from precisionbench.backends.base import (
     Backend,
     Prepared,
@@ -27,8 +27,10 @@ from precisionbench.backends.base import (
 )
 from precisionbench.backends.calibration import calibration_batches
 from precisionbench.backends.rungs import Capabilities, Rung, Stage
+from precisionbench.backends.tensorrt_engine import engine_bytes, inspected, message_recorder
 from precisionbench.backends.torch2trt_arguments import (
     check_inputs,
+    check_other_inputs,
     check_outputs,
     check_shapes,
     tensor_names,
@@ -177,15 +179,20 @@ class Torch2trt(Backend):
             expected = model(*args)
             check_outputs(torch2trt, expected)
             module, details = self._engine(trt, torch2trt, model, args, expected)
-            check_shapes(_first_call(trt, module, args), expected)
+            output = _first_call(trt, module, args)
+            check_shapes(output, expected)
+            check_other_inputs(lambda *args: _first_call(trt, module, args), model, args, output)
+        report = inspected(trt, module.engine)
+        details |= report.details
         self._warn_of_fallback(details)
-        yield Prepared(Inputs(args).bind(module), module, details)
+        call = Inputs(args).bind(module)
+        yield Prepared(call, module, details, report.operations(self.name))
 
     def _engine(
         self, trt: Any, torch2trt: Any, model: nn.Module, args: tuple[Any, ...], expected: Any
     ) -> tuple[nn.Module, dict[str, Json]]:
-        """The engine, reloaded or built, and the properties that it reports."""
-        engines.message_recorder(trt).clear()
+        """The engine, reloaded or built, and how it was made."""
+        message_recorder(trt).clear()
         batches = self._calibration_batches(args)
         file = self._cache_file(trt, model, args, batches)
         reloaded = self._reload(trt, torch2trt, file, args, expected) if file else None
@@ -197,7 +204,7 @@ class Torch2trt(Backend):
             "torch2trt": installed_version("torch2trt"),
             "engine": "reloaded" if reloaded else "built",
             "calibration_batches": len(batches) if batches else None,
-            **engines.describe_engine(trt, module.engine),
+            "engine_bytes": engine_bytes(module.engine),
         }
         return module, details
 
@@ -231,7 +238,7 @@ class Torch2trt(Backend):
             options["int8_calib_dataset"] = torch2trt.ListDataset(batches)
         # torch2trt leaves its own attributes on the tensors it is given, so it gets new ones.
         fresh = Inputs(args).map(torch.Tensor.detach).args
-        messages = engines.message_recorder(trt)
+        messages = message_recorder(trt)
         with engines.configured_builds(trt, self.tf32, self.workspace_bytes, self.dla_core):
             try:
                 module: nn.Module = torch2trt.torch2trt(model, list(fresh), **options)
@@ -320,7 +327,7 @@ def _gpu(args: tuple[Any, ...]) -> list[Json]:
 
 
 def _check_dla(trt: Any, core: int) -> None:
-    count = int(trt.Builder(engines.message_recorder(trt)).num_DLA_cores)
+    count = int(trt.Builder(message_recorder(trt)).num_DLA_cores)
     if core >= count:
         raise BackendUnavailableError(
             f"DLA core {core} (this device has {count} DLA cores)",
@@ -330,7 +337,7 @@ def _check_dla(trt: Any, core: int) -> None:
 
 def _first_call(trt: Any, module: nn.Module, args: tuple[Any, ...]) -> Any:
     """The engine's output; an engine that fails logs an error and gives memory as it was."""
-    messages = engines.message_recorder(trt)
+    messages = message_recorder(trt)
     known = len(messages.errors)
     output = module(*args)
     if torch.cuda.is_available():

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from precisionbench.errors import PreparationError
+from precisionbench.torchtools.agreement import compare_tensors, cpu_copies
 from precisionbench.torchtools.tensors import Inputs, walk
 
 # The dtypes of inputs in torch2trt's Flattener; it would make constants of any other tensors.
 _INPUT_DTYPES = (torch.float16, torch.float32, torch.bool)
+# An engine holds constants if its error for other inputs is more than all of these: rounding, a
+# multiple of its error for the inputs that it was made with, and a share of the change.
+_ROUNDING, _TIMES, _SHARE_OF_CHANGE = 1e-3, 10, 0.2
 
 
 class _PositionalArguments(nn.Module):
@@ -128,3 +132,47 @@ def check_shapes(output: Any, expected: Any) -> None:
             f"the engine gives outputs {got} where the model gives {want}",
             "upgrade torch2trt to 0.5.0",
         )
+
+
+def check_other_inputs(
+    engine: Callable[..., Any], model: nn.Module, args: tuple[Any, ...], output: Any
+) -> None:
+    """Refuse an engine that holds results of the inputs that it was made with.
+
+    If torch2trt has no converter for an operation, and a later operation reads the result, the
+    result becomes a constant of the engine. The output is then right for these inputs only, and the
+    engine is fast because it computes less.
+
+    Args:
+        engine: a call of the engine.
+        model: the model.
+        args: its arguments, with which the engine was made.
+        output: what the engine gives for them; the next call may overwrite it.
+
+    Raises:
+        PreparationError: the outputs for other inputs differ.
+    """
+    known, before = cpu_copies(output), cpu_copies(model(*args))
+    others = Inputs(args).map(_rolled).args
+    found, after = cpu_copies(engine(*others)), cpu_copies(model(*others))
+    error, first, change = _error(found, after), _error(known, before), _error(before, after)
+    if error > max(_ROUNDING, _TIMES * first, _SHARE_OF_CHANGE * change):
+        raise PreparationError(
+            f"the engine is right for the inputs that it was made with (error {first:.1e}) and "
+            f"wrong for others (error {error:.1e}): torch2trt has stored results of operations "
+            "without a converter as constants",
+            "use use_onnx=true, or the backend torch-tensorrt",
+        )
+
+
+def _rolled(tensor: torch.Tensor) -> torch.Tensor:
+    """The same values in another order, so that they stay in the range of a calibration."""
+    if not tensor.is_floating_point():
+        return tensor.clone()
+    flat = tensor.flatten()
+    return flat.roll(max(1, flat.numel() // 2)).view_as(tensor).contiguous()
+
+
+def _error(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
+    """The relative L2 error; 0 where it is not known."""
+    return compare_tensors(ours, theirs).relative_l2 or 0.0

@@ -124,17 +124,41 @@ def _without_cuda_graphs(facts: Facts) -> Iterator[_Deviation]:
 
 
 def _elsewhere(facts: Facts) -> Iterator[_Deviation]:
-    """A row whose engine gave matmuls or convolutions to another provider than asked for.
+    """A row whose engine did not run matmuls or convolutions, or operators, where it claims to.
 
-    How much work that is stays open: a provider reports a part of a model that it fuses as one
-    layer, so the label is false only where the provider ran nothing at all.
+    A provider that fuses a part of a model reports it as one layer, so that the share of the rest
+    is not known, and the label is false only where the provider ran nothing at all. A row that
+    counts the operators of its model is false from half of them on.
     """
     asked = str(facts.row.details.get("provider") or "")
     places = Counter(o.place for o in facts.row.engine_operations if o.place and is_matrix(o))
-    elsewhere = {place: count for place, count in places.items() if place != asked}
-    if not asked or not elsewhere:
+    operators = _operators_by_place(facts)
+    if not asked or not (_others(places, asked) or _share(operators, asked) > DETAIL):
         return
-    ran = any(operation.place == asked for operation in facts.row.engine_operations)
-    names = " and ".join(elsewhere)
-    says = f"{names} ran {sum(elsewhere.values())} of {places.total()} matmuls and convolutions"
-    yield _Deviation(asked, "partly" if ran else "false", f"by {names}", says)
+    ran = operators.get(asked) or any(o.place == asked for o in facts.row.engine_operations)
+    worst = max(_share(places, asked), _share(operators, asked)) if operators else 0.0
+    names = " and ".join({**_others(places, asked), **_others(operators, asked)})
+    counted = ((places, "matmuls and convolutions"), (operators, "operators"))
+    parts = [
+        f"{sum(_others(found, asked).values())} of {sum(found.values())} {what}"
+        for found, what in counted
+        if _others(found, asked)
+    ]
+    verdict = "partly" if ran and worst < MOST else "false"
+    yield _Deviation(asked, verdict, f"by {names}", f"{names} ran {' and '.join(parts)}")
+
+
+def _operators_by_place(facts: Facts) -> dict[str, int]:
+    """How many operators of the model each place runs; empty where the row does not count them."""
+    counted = facts.row.details.get("operators")
+    found = counted if isinstance(counted, Mapping) else {}
+    return {place: number for place, number in found.items() if isinstance(number, int) and number}
+
+
+def _others(counts: Mapping[str, int], asked: str) -> dict[str, int]:
+    return {place: count for place, count in counts.items() if place != asked}
+
+
+def _share(counts: Mapping[str, int], asked: str) -> float:
+    """The share that ran elsewhere; 0 where nothing is counted."""
+    return sum(_others(counts, asked).values()) / sum(counts.values()) if counts else 0.0

@@ -16,6 +16,8 @@ from precisionbench.statistics.periodic import Periodic
 
 # The name of the operation that runs a compiled graph of TorchInductor.
 COMPILED_GRAPH = "CompiledFxGraph"
+# `Operation.place` of what an engine's compiler left to PyTorch.
+PYTORCH = "PyTorch"
 
 
 @attrs.frozen(repr=False)
@@ -58,8 +60,8 @@ class Operation(Shown):
         time_s: seconds in a call: of its kernels, or on a CPU its self time.
         kernels: its kernels on the GPU.
         parents: operations around it, the innermost first.
-        place: what ran it, such as `CUDAExecutionProvider`, where an engine reports that; empty
-            for operations of PyTorch.
+        place: what ran it, such as `CUDAExecutionProvider`, where an engine reports that, or
+            `PyTorch` where an engine's compiler left it to PyTorch; empty for other operations.
     """
 
     name: str

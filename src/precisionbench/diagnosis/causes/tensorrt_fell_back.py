@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.findings import Number
-from precisionbench.results.claims import TENSORRT
 from precisionbench.results.dtypes import FLOAT16, FLOAT32, INT8, TF32
 
 _LEAST_SHARE = 0.2
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
-    """By its kernels' names: the flag allows a precision and does not force it."""
-    if context.claims.engine != TENSORRT or context.label.claim not in (FLOAT16, INT8):
+    """By its kernels' names: a flag of torch2trt allows a precision and does not force it."""
+    if "torch2trt" not in context.claims.packages or context.label.claim not in (FLOAT16, INT8):
         return None
     wide = context.facts.kernel_share_of(FLOAT32, TF32)
     if wide < _LEAST_SHARE:
