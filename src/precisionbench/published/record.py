@@ -140,6 +140,7 @@ class Record(Shown):
         notes: other remarks.
         accuracy: as stated together with the number, such as `mAP50-95 0.6176`.
         latency_s: time of a call that the same source states beside a rate.
+        gmacs: multiply-adds of one item in 1e9, as the source states them.
         doubt: why the number is not reliable; empty where nothing speaks against it.
         unknown: conditions that the source does not state.
         origin: the file that the record was read from.
@@ -177,6 +178,7 @@ class Record(Shown):
     notes: str = attrs.field(default="", validator=text)
     accuracy: str = attrs.field(default="", validator=text)
     latency_s: float | None = attrs.field(default=None, validator=optional(positive))
+    gmacs: float | None = attrs.field(default=None, validator=optional(positive))
     doubt: str = attrs.field(default="", validator=text)
     unknown: tuple[str, ...] = attrs.field(default=(), validator=names_of(CONDITIONS, "conditions"))
     origin: str = attrs.field(default="published.toml", validator=text)

@@ -20,6 +20,7 @@ from precisionbench.results.json_values import described
 RATE = "infer_samples_per_sec"
 _COLUMNS = ("model", RATE, "infer_img_size", "infer_batch_size")
 _STEP = "infer_step_time"  # ms
+_GMACS = "infer_gmacs"
 _NAME = re.compile(
     r"benchmark-infer-(?P<precision>[a-z]+\d*(?:_[a-z]+\d*)?)-(?P<layout>nchw|nhwc)"
     r"-pt(?P<torch>\d{3,4})(?:-cu(?P<cuda>\d{3}))?-(?P<device>.+?)(?P<dynamo>-dynamo)?\.csv",
@@ -142,8 +143,8 @@ def _add(row: dict[str, Any], where: str, name: str, known: Conditions, found: R
         return
     numbers = {
         column: _number(row.get(column), column, f"{name}, {where}")
-        for column in (*_COLUMNS[1:], _STEP)
-        if row.get(column) or column != _STEP
+        for column in (*_COLUMNS[1:], _STEP, _GMACS)
+        if column in _COLUMNS or row.get(column)
     }
     size, batch = int(numbers["infer_img_size"]), int(numbers["infer_batch_size"])
     step_ms = numbers.get(_STEP)
@@ -170,6 +171,7 @@ def _add(row: dict[str, Any], where: str, name: str, known: Conditions, found: R
         "software": known.software,
         "framework": known.framework if known.compiled is not None else "",
         "latency_s": step_ms / 1e3 if step_ms else None,
+        "gmacs": numbers.get(_GMACS),
         "notes": f"memory format {known.layout.upper()}" if known.layout else "",
     }
     found.add(where, id_of(*parts, f"{size}"), fields)
