@@ -177,15 +177,7 @@ def _copied(record: Record, peers: Sequence[Record]) -> Iterator[Contradiction]:
     for other in peers:
         if (other.value, other.unit) != (record.value, record.unit):
             continue
-        differing = [
-            name
-            for name, same in (
-                ("model", _model(record) == _model(other)),
-                ("device", record.device == other.device),
-                ("precision", record.precision == other.precision),
-            )
-            if not same
-        ]
+        differing = [name for name, of in _COMPARED.items() if of(record) != of(other)]
         # The copy is the one that contradicts its own source otherwise, if one of them does.
         is_original = any(_gain(other, peers)) and not any(_gain(record, peers))
         if differing and not is_original:
@@ -201,6 +193,17 @@ def _copied(record: Record, peers: Sequence[Record]) -> Iterator[Contradiction]:
 
 def _model(record: Record) -> str:
     return model_key(_TARGET.sub("", record.model))[0]
+
+
+# What rows with the same value must have in common.
+_COMPARED: dict[str, Callable[[Record], object]] = {
+    "model": _model,
+    "device": lambda r: r.device,
+    "precision": lambda r: r.precision,
+    "input": lambda r: r.input,
+    "batch": lambda r: r.batch,
+    "way of measuring": lambda r: r.metric,
+}
 
 
 def _timing(record: Record, peers: Sequence[Record]) -> Iterator[Contradiction]:
