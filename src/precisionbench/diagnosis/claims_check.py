@@ -36,7 +36,14 @@ _FIRST_CAPABILITY = {
 _BITS = {"fp32": 32, "tf32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "fp4": 4, "int4": 4}
 # The largest gain by bits: tensor cores and AMX against float32 on ordinary units; below 16 bits,
 # each halving doubles the rate, and 2:4 sparsity doubles it once more. With a tenth as margin.
-_MOST_GAIN = {(32, 16): 35.0, (32, 8): 70.0, (32, 4): 140.0, (16, 8): 4.4, (16, 4): 8.8, (8, 4): 4.4}
+_MOST_GAIN = {
+    (32, 16): 35.0,
+    (32, 8): 70.0,
+    (32, 4): 140.0,
+    (16, 8): 4.4,
+    (16, 4): 8.8,
+    (8, 4): 4.4,
+}
 _LEAST_DIGITS = 4  # significant digits from which equal values are no coincidence
 _TARGET = re.compile(r"-(95|99|99\.9)$")  # accuracy that MLPerf asks for; one run may serve several
 _STREAMS = {"single-stream": "SingleStream", "multi-stream": "MultiStream"}
@@ -99,7 +106,9 @@ def _of(record: Record, source: Sequence[Record]) -> tuple[Contradiction, ...]:
 def _peak(record: Record, _: Sequence[Record]) -> Iterator[Contradiction]:
     """Above the peak, for every variant of the model that the source leaves open."""
     judged = [
-        one for one in judgements_of(record) if one.claim and one.claim.precision == record.precision
+        one
+        for one in judgements_of(record)
+        if one.claim and one.claim.precision == record.precision
     ]
     verdicts = [one.verdict for one in judged]
     if verdicts and set(verdicts) <= {IMPOSSIBLE, UNLIKELY}:
@@ -145,9 +154,13 @@ def _in_more_bits(record: Record, peers: Sequence[Record]) -> Iterator[Record]:
     """Numbers that differ in nothing but a precision of more bits."""
     bits = _BITS.get(record.precision or "", 32)
     for other in peers:
-        if _BITS.get(other.precision or "", 0) > bits and _is_alike(record, other):
-            if (record.metric, record.unit, record.batch) == (other.metric, other.unit, other.batch):
-                yield other
+        has_more = _BITS.get(other.precision or "", 0) > bits
+        if has_more and _call(record) == _call(other) and _is_alike(record, other):
+            yield other
+
+
+def _call(record: Record) -> tuple[object, ...]:
+    return record.metric, record.unit, record.batch
 
 
 def _is_alike(record: Record, other: Record) -> bool:
@@ -251,8 +264,8 @@ def _against_offline(record: Record, alike: Sequence[Record]) -> Iterator[Contra
             yield Contradiction(
                 "timing",
                 UNLIKELY,
-                f"one query at a time gives {alone:,.4g} {other.unit} in {stream}, and Offline gives "
-                f"{rate:,.4g} on {used} of {other.n_accelerators} ({other.id})",
+                f"one query at a time gives {alone:,.4g} {other.unit} in {stream}, and Offline "
+                f"gives {rate:,.4g} on {used} of {other.n_accelerators} ({other.id})",
             )
         if rate / alone > _MOST_IN_FLIGHT:
             yield Contradiction(

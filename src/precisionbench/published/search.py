@@ -56,7 +56,7 @@ def everything(file: str | Path | None = None) -> tuple[Record, ...]:
     Raises:
         PublishedDataError: a file has an error, or two files have the same id.
     """
-    found = {record.id: record for record in _bundled()}
+    found = {record.id: record for record in bundled()}
     for name, records in _other_files(file):
         for record in records:
             if record.id in found:
@@ -74,7 +74,7 @@ def everything(file: str | Path | None = None) -> tuple[Record, ...]:
 def import_file(
     path: str | Path, *, device: str | None = None, precision: str | None = None
 ) -> ImportResult:
-    """Import the numbers of a file of MLPerf or timm; `everything`, `find` and `get` have them then.
+    """Import the numbers of a file of MLPerf or timm, so that `find` and `get` have them.
 
     They are kept in a folder of the user's data (the environment variable
     `PRECISIONBENCH_DATA_DIR` names another one). Numbers that are known already are left out.
@@ -140,7 +140,8 @@ def _path_of(entry: EntryPoint) -> Path:
 
 
 @cache
-def _bundled() -> tuple[Record, ...]:
+def bundled() -> tuple[Record, ...]:
+    """The published numbers of this library."""
     return tuple(record for name in _BUNDLED for record in parse(read_text(name), name))
 
 

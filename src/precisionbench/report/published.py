@@ -14,6 +14,7 @@ from precisionbench.diagnosis.plausibility import judgements_of
 from precisionbench.published import Record
 from precisionbench.published.record import METRICS, MS, STATUSES
 from precisionbench.report.plain import WIDTH, plain_text, styled, widen
+from precisionbench.safe_text import line
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -55,18 +56,21 @@ def show(records: Sequence[Record], console: Console) -> None:
                 console.print(_heading(record), soft_wrap=True)
                 console.print(styled(_line(record)), soft_wrap=True)
         console.print()
-    for line in _LEGEND:
-        console.print(styled(line, style="dim"))
+    for hint in _LEGEND:
+        console.print(styled(hint, style="dim"))
 
 
 def _heading(record: Record) -> Text:
+    """The id, and whether the number is to be relied on; in a second line if the first is full."""
     text = styled(f"  {record.id}")
-    if record.status != "cited":
-        text.append(f"  {record.status}", _STYLES[record.status])
-    if record.doubt:
-        text.append("  doubtful", "red")
+    labels = [(record.status, _STYLES[record.status])] if record.status != "cited" else []
+    labels += [("doubtful", "red")] if record.doubt else []
     if record.imported_from:
-        text.append_text(styled(f"  imported from {Path(record.imported_from).name}", style="cyan"))
+        labels.append((line(f"imported from {Path(record.imported_from).name}"), "cyan"))
+    width = text.cell_len + sum(len(label) + 2 for label, _ in labels)
+    text.append("\n    " if labels and width > WIDTH else "")
+    for label, style in labels:
+        text.append(f"  {label}", style)
     return text
 
 

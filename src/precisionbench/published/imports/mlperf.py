@@ -105,7 +105,7 @@ def _checked(row: object, where: str, name: str) -> Row:
     """The fields of a row that are read; missing ones are empty or None."""
     if not isinstance(row, dict):
         raise PublishedDataError(
-            f"{name}, {where}: it is {described(row)}, and must be an object",  # type: ignore[arg-type]
+            f"{name}, {where}: it is {described(row)}, and must be an object",
             "give the summary_results.json of a round",
         )
     for field in REQUIRED:
@@ -159,15 +159,17 @@ def _why_left_out(row: Row) -> str:
 
 def _id(row: Row) -> str:
     version = row["version"] if row["version"].startswith("v") else f"v{row['version']}"
-    model, scenario = _model(row), _metric(row) or ""
     division = "" if row["Category"] in ("closed", "") else row["Category"]
-    return id_of(
-        "mlperf", version, division, row["Submitter"], row["Platform"], model, scenario
-    )
+    engines = _engines(row)
+    count = f"x{engines['gpus']}" if engines["gpus"] > 1 else ""
+    device = id_of(engines["device"]) + count
+    model, scenario = _model(row), _metric(row) or ""
+    return id_of("mlperf", version, division, row["Submitter"], device, model, scenario)
 
 
 def _model(row: Row) -> str:
-    return _MODELS.get(row["UsedModel"].lower(), row["UsedModel"].lower())
+    stated: str = row["UsedModel"].lower()
+    return _MODELS.get(stated, stated)
 
 
 def _fields(row: Row, in_tokens: bool) -> dict[str, Any]:

@@ -30,7 +30,9 @@ _BOARDS = {
     r"i9[ _-]10940x$": "Intel Core i9-10940X",
     r"i7[ _-]12700h$": "Intel Core i7-12700H",
     r"Jetson AGX Thor": "Jetson AGX Thor",
-    r"pro[ _-]?6000[ _-]?maxq$": "RTX PRO 6000 Blackwell Max-Q",
+    r"RTX PRO 6000\D*Server": "RTX PRO 6000 Server Edition",
+    r"Arc Pro B60 Dual": "Intel Arc Pro B60 Dual",
+    r"pro[ _-]?6000[ _-]?maxq$": "RTX PRO 6000 Max-Q",
 }
 # What is left out of all other names: marks, makers, generations, kinds of memory.
 _NOISE = re.compile(

@@ -149,7 +149,7 @@ def _add(row: dict[str, Any], where: str, name: str, known: Conditions, found: R
     size, batch = int(numbers["infer_img_size"]), int(numbers["infer_batch_size"])
     step_ms = numbers.get(_STEP)
     mode = {True: "compile", False: "eager", None: ""}[known.compiled]
-    version = (known.software or "").partition(",")[0]
+    version = (known.software or "").partition(",")[0].removeprefix("torch ")
     parts = ("timm", known.device, known.precision, known.layout, mode, version, row["model"])
     fields = {
         "device": known.device,
@@ -174,7 +174,7 @@ def _add(row: dict[str, Any], where: str, name: str, known: Conditions, found: R
         "gmacs": numbers.get(_GMACS),
         "notes": f"memory format {known.layout.upper()}" if known.layout else "",
     }
-    found.add(where, id_of(*parts, f"{size}"), fields)
+    found.add(where, id_of(*parts, "" if row["model"].endswith(f"_{size}") else f"{size}"), fields)
 
 
 def _number(text: object, column: str, where: str) -> float:
