@@ -99,7 +99,9 @@ def test_engines_and_clocks_have_plausible_values(device):
     if "fp8" in peaks:
         assert peaks["fp8"].value == pytest.approx(peaks["int8"].value, rel=1e-3)
     if "int8" in peaks and device.compute_capability != "7.0":  # the V100 has no such tensor cores
-        assert peaks["int8"].value == pytest.approx(2 * peaks["fp16"].value, rel=0.02)
+        # GeForce boards halve the rate of float16 with a float32 accumulator.
+        ratio = 4 if "GeForce" in device.name else 2
+        assert peaks["int8"].value == pytest.approx(ratio * peaks["fp16"].value, rel=0.02)
 
 
 def test_identities_are_unique():

@@ -122,7 +122,8 @@ def _result_lines(file: str, result: ImportResult) -> list[str]:
     new = len(result.done.records) if result.done else 0
     lines = [f"Imported {_numbers(new)} from {file}."]
     if result.known:
-        lines.append(f"Left out {_numbers(result.known)} that are known already.")
+        verb = "is" if result.known == 1 else "are"
+        lines.append(f"Left out {_numbers(result.known)} that {verb} known already.")
     lines += [f"Left out {_count(n, 'row')}: {why}." for why, n in result.left_out.items()]
     if result.done:
         lines.append(f"Kept in {folder()}")

@@ -149,7 +149,7 @@ def get(id: str, *, file: str | Path | None = None) -> Record:
     """The published number with an id.
 
     Args:
-        id: such as `mlperf-v4.1-h200-resnet50-offline`.
+        id: such as `mlperf-v5.0-h200-resnet50-offline`.
         file: as in `everything`.
 
     Returns:

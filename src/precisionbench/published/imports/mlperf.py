@@ -66,7 +66,7 @@ _INPUTS = {
     "bert-large-squad-99": "sequence 384",
     "bert-large-squad-99.9": "sequence 384",
 }
-_WITH_DLAS = re.compile(r"orin|xavier|thor", re.IGNORECASE)
+_WITH_DLAS = re.compile(r"orin|xavier", re.IGNORECASE)
 _OFFICIAL = re.compile(r"https?://github\.com/mlcommons/inference_results_")
 _ADDRESS = re.compile(r"https?://[^\s/]+/\S*")
 
@@ -162,7 +162,7 @@ def _id(row: Row) -> str:
     division = "" if row["Category"] in ("closed", "") else row["Category"]
     engines = _engines(row)
     count = f"x{engines['gpus']}" if engines["gpus"] > 1 else ""
-    device = id_of(engines["device"]) + count
+    device = re.sub(r"^(intel|amd)-(core-)?", "", id_of(engines["device"])) + count
     model, scenario = _model(row), _metric(row) or ""
     return id_of("mlperf", version, division, row["Submitter"], device, model, scenario)
 

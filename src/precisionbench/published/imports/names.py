@@ -31,6 +31,10 @@ _BOARDS = {
     r"i7[ _-]12700h$": "Intel Core i7-12700H",
     r"Jetson AGX Thor": "Jetson AGX Thor",
     r"RTX PRO 6000\D*Server": "RTX PRO 6000 Server Edition",
+    r"Instinct MI300X": "AMD Instinct MI300X",
+    r"Instinct MI325X": "AMD Instinct MI325X",
+    r"Instinct MI350X": "AMD Instinct MI350X",
+    r"Instinct MI355X": "AMD Instinct MI355X",
     r"Arc Pro B60 Dual": "Intel Arc Pro B60 Dual",
     r"pro[ _-]?6000[ _-]?maxq$": "RTX PRO 6000 Max-Q",
 }
@@ -70,9 +74,9 @@ def device_name(text: str) -> str:
         if re.search(pattern, plain, re.IGNORECASE):
             return name
     key = name_key(plain)
-    for device in all_devices():
-        if key in map(name_key, (device.id, device.name)):
-            return device.id
+    found = [d.id for d in all_devices() if key in map(name_key, (d.id, d.name, *d.aliases))]
+    if len(found) == 1:
+        return found[0]
     short = " ".join(_HYPHENS.sub(" ", _NOISE.sub(" ", plain)).replace("_", " ").split())
     short = short.replace("INTEL XEON", "Intel Xeon")
     return short[:_MAX_NAME].strip(" -:") or plain[:_MAX_NAME]
