@@ -8,13 +8,14 @@ import re
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
 from precisionbench._internal.bounded_reading import read_bytes, why_unreadable
 from precisionbench._internal.files import make_folder, write_text
 from precisionbench._internal.paths import usable_path
+from precisionbench.display import Shown
 from precisionbench.errors import PublishedDataError, did_you_mean
 from precisionbench.published.imports import mlperf, timm
 from precisionbench.published.imports.parsed import Parsed
@@ -32,8 +33,8 @@ _MAX_STEM = 60  # characters of the imported file's name in that of the stored o
 _DIGITS = 8  # of the content's hash
 
 
-@attrs.frozen
-class Import:
+@attrs.frozen(repr=False)
+class Import(Shown):
     """Numbers that were imported from one file.
 
     Attributes:
@@ -44,6 +45,8 @@ class Import:
         records: its numbers.
     """
 
+    _shown: ClassVar = ("name", "file", "date")
+
     name: str
     file: str
     date: str
@@ -51,8 +54,8 @@ class Import:
     records: tuple[Record, ...]
 
 
-@attrs.frozen
-class ImportResult:
+@attrs.frozen(repr=False)
+class ImportResult(Shown):
     """What importing a file did.
 
     Attributes:
