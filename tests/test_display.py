@@ -84,7 +84,7 @@ def results() -> tuple[Any, ...]:
         Records([discovery.describe("half")]),
         pb.published.everything(),
         pb.published.ImportResult(
-            pb.published.Import("mine-0a1b", "mine.csv", "2026-11-29", "0a1b", ()),
+            pb.published.Import("mine-0a", "mine.csv", "2026-11-29", "0a", ()),
             3,
             {"no rate": 1},
         ),
