@@ -25,6 +25,8 @@ from precisionbench.cli import main
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Commands that tests run save no comparison in the user's cache folder.
 os.environ["PRECISIONBENCH_CACHE_DIR"] = ""
+# Nor do they see numbers that the user imported.
+os.environ["PRECISIONBENCH_DATA_DIR"] = ""
 
 
 # What tests run in place of what a page shows: the sizes of small models, and smaller budgets.

@@ -28,6 +28,6 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("result", nargs="?", default=str(RECORD))
-    parser.add_argument("published", nargs="?", default="mlperf-v4.1-h200-resnet50-offline")
+    parser.add_argument("published", nargs="?", default="mlperf-v5.0-h200-resnet50-offline")
     given = parser.parse_args()
     main(given.result, given.published)

@@ -23,6 +23,9 @@ def gpu(name: str, capability: str, multiprocessors: int, gib: float = 80) -> Gp
         (gpu("NVIDIA A100-SXM4-40GB", "8.0", 108, 39.4), "a100-sxm4-40gb"),
         (gpu("NVIDIA L4", "8.9", 58, 22), "l4"),
         (gpu("NVIDIA L40S", "8.9", 142, 44), "l40s"),
+        (gpu("NVIDIA GeForce RTX 4090", "8.9", 128, 24), "rtx-4090"),
+        (gpu("NVIDIA GeForce RTX 5090", "12.0", 170, 32), "rtx-5090"),
+        (gpu("NVIDIA GeForce RTX 3090", "8.6", 82, 24), "rtx-3090"),
         (gpu("Tesla T4", "7.5", 40, 14.6), "t4"),
         (gpu("Xavier", "7.2", 8, 31), "jetson-agx-xavier"),
         (gpu("Xavier", "7.2", 6, 7.6), "jetson-xavier-nx"),
@@ -38,7 +41,7 @@ def test_a_gpu_is_found_by_its_drivers_name(seen, expected):
 @pytest.mark.parametrize(
     "seen",
     [
-        gpu("NVIDIA GeForce RTX 4090", "8.9", 128, 24),
+        gpu("NVIDIA GeForce RTX 4080", "8.9", 76, 16),
         gpu("NVIDIA H100 80GB HBM3", "9.0", 114, 79.1),  # part of a board
         gpu("NVIDIA H200 NVL", "9.0", 132, 139.8),  # another board of nearly the same name
         gpu("Orin", "8.7", 8, 7.4),  # a Nano in one of two power modes
@@ -96,7 +99,9 @@ def test_engines_and_clocks_have_plausible_values(device):
     if "fp8" in peaks:
         assert peaks["fp8"].value == pytest.approx(peaks["int8"].value, rel=1e-3)
     if "int8" in peaks and device.compute_capability != "7.0":  # the V100 has no such tensor cores
-        assert peaks["int8"].value == pytest.approx(2 * peaks["fp16"].value, rel=0.02)
+        # GeForce boards halve the rate of float16 with a float32 accumulator.
+        ratio = 4 if "GeForce" in device.name else 2
+        assert peaks["int8"].value == pytest.approx(ratio * peaks["fp16"].value, rel=0.02)
 
 
 def test_identities_are_unique():

@@ -83,6 +83,11 @@ def results() -> tuple[Any, ...]:
         Check(**attrs.asdict(plain_check(), recurse=False)),
         Records([discovery.describe("half")]),
         pb.published.everything(),
+        pb.published.ImportResult(
+            pb.published.Import("mine-0a", "mine.csv", "2026-11-29", "0a", ()),
+            3,
+            {"no rate": 1},
+        ),
         pb.Experiments(),
         Progress("half", "measuring", 3, 12, speedups={"half": Interval(2.1, 2.0, 2.2)}),
         MadeExperiments((experiments,), ("one was left out",)),

@@ -105,7 +105,7 @@ def explain(
     Example:
       precisionbench explain last
       precisionbench explain result.json torchvision:resnet50
-      precisionbench explain result.json --to mlperf-v4.1-h200-resnet50-offline \\
+      precisionbench explain result.json --to mlperf-v5.0-h200-resnet50-offline \\
         --html gap.html
     """
     from precisionbench.comparison import load

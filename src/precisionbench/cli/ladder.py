@@ -70,7 +70,7 @@ def ladder(
     \b
     Example:
       precisionbench ladder torchvision:resnet50 --batch-size 100 \\
-        --to mlperf-v4.1-h200-resnet50-offline
+        --to mlperf-v5.0-h200-resnet50-offline
     """
     start_fork_server(model)
 

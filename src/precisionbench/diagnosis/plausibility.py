@@ -10,7 +10,7 @@ import attrs
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.models import item_flops
 from precisionbench.published import Record
-from precisionbench.reference_data.model_flops import ItemFlops
+from precisionbench.reference_data.model_flops import ItemFlops, stated_flops
 from precisionbench.reference_data.peaks import DeviceSpec, Peak, devices_named
 from precisionbench.results.dtypes import AMPERE, compute_capability
 
@@ -192,6 +192,8 @@ def judgements_of(record: Record) -> tuple[Judgement, ...]:
     """
     rate, devices = record.items_per_s, devices_named(record.device)
     costs = item_flops(record.model, record.variant, record.input)
+    if not costs and record.gmacs is not None:
+        costs = (stated_flops(record.gmacs, record.model),)
     if rate is None:
         return (Judgement(UNKNOWN, "its batch size is not known, so its rate is not known"),)
     if not devices:

@@ -10,8 +10,27 @@
 None of them was measured here; `status` and `confidence` rate how reliable each is.
 """
 
+from precisionbench.published.imports.store import Import, ImportResult
 from precisionbench.published.reader import read
 from precisionbench.published.record import Record
-from precisionbench.published.search import everything, find, get
+from precisionbench.published.search import (
+    everything,
+    find,
+    get,
+    import_file,
+    imports,
+    remove_import,
+)
 
-__all__ = ["Record", "everything", "find", "get", "read"]
+__all__ = [
+    "Import",
+    "ImportResult",
+    "Record",
+    "everything",
+    "find",
+    "get",
+    "import_file",
+    "imports",
+    "read",
+    "remove_import",
+]

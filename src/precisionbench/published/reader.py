@@ -32,7 +32,7 @@ Table = dict[str, Any]
 _MOST_BYTES = 4 * 2**20
 _MOST_SHOWN = 300  # characters of the parser's error, which repeats long names
 _SOURCE_FIELDS = attrs.fields_dict(Source)
-_DERIVED = ("source_title", "source_url", "origin")
+_DERIVED = ("source_title", "source_url", "origin", "imported_from")
 _RECORD_FIELDS = {
     **{name: f for name, f in attrs.fields_dict(Record).items() if name not in _DERIVED},
     **attrs.fields_dict(SourceReference),

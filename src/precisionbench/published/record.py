@@ -19,14 +19,17 @@ from precisionbench.published.validators import (
     text_that_is,
 )
 
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "int4", "mixed")
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8", "fp4", "int8", "int4", "mixed")
 MS = "ms"
 UNITS = ("images/s", "samples/s", "sequences/s", "tokens/s", MS)
 # Ways of measuring, with the timed region.
 METRICS = {
     "offline": "MLPerf Offline: all samples in one query, samples over total time",
     "single-stream": "MLPerf SingleStream: 90th percentile of the time of one query, host included",
+    "multi-stream": "MLPerf MultiStream: 99th percentile of the time of a query of 8 samples",
     "server": "MLPerf Server: maximum queries per second within a latency limit",
+    "interactive": "MLPerf Interactive: as Server, with shorter latency limits",
+    "generation": "tokens generated per second; the prompt's own processing is not included",
     "gpu-compute": "GPU and DLA compute time without transfers; rates of engines added",
     "end-to-end": "includes host copies or the input pipeline",
     "wall-synchronised": "host clock around synchronised calls",
@@ -135,8 +138,13 @@ class Record(Shown):
         metric_note: remarks on the way of measuring.
         quote: quotation from the source, where it is short.
         notes: other remarks.
+        accuracy: as stated together with the number, such as `mAP50-95 0.6176`.
+        latency_s: time of a call that the same source states beside a rate.
+        gmacs: multiply-adds of one item in 1e9, as the source states them.
+        doubt: why the number is not reliable; empty where nothing speaks against it.
         unknown: conditions that the source does not state.
         origin: the file that the record was read from.
+        imported_from: the file that a user imported it from; empty for all others.
     """
 
     _shown: ClassVar = ("id", "value", "unit", "device", "precision", "batch", "metric")
@@ -168,8 +176,13 @@ class Record(Shown):
     metric_note: str = attrs.field(default="", validator=text)
     quote: str = attrs.field(default="", validator=text)
     notes: str = attrs.field(default="", validator=text)
+    accuracy: str = attrs.field(default="", validator=text)
+    latency_s: float | None = attrs.field(default=None, validator=optional(positive))
+    gmacs: float | None = attrs.field(default=None, validator=optional(positive))
+    doubt: str = attrs.field(default="", validator=text)
     unknown: tuple[str, ...] = attrs.field(default=(), validator=names_of(CONDITIONS, "conditions"))
     origin: str = attrs.field(default="published.toml", validator=text)
+    imported_from: str = attrs.field(default="", validator=text)
 
     @property
     def n_accelerators(self) -> int:
@@ -194,7 +207,7 @@ class Record(Shown):
         if self.gpus is None and self.dlas is None:
             return "not known"
         parts = [_count(self.gpus, "GPU"), _count(self.dlas, "DLA")]
-        return " + ".join(part for part in parts if part)
+        return " + ".join(part for part in parts if part) or "CPU"
 
 
 def _count(n: int | None, engine: str) -> str:

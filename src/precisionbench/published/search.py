@@ -22,6 +22,8 @@ from precisionbench.errors import (
     did_you_mean,
     one_line,
 )
+from precisionbench.published.imports import store
+from precisionbench.published.imports.store import Import, ImportResult
 from precisionbench.published.reader import parse, read
 from precisionbench.published.record import METRICS, PRECISIONS, Record
 from precisionbench.reference_data import peaks
@@ -29,7 +31,7 @@ from precisionbench.results.dtypes import LONG_NAMES
 
 GROUP = "precisionbench.published"
 VARIABLE = "PRECISIONBENCH_PUBLISHED"
-_BUNDLED = "published.toml"
+_BUNDLED = ("published.toml", "published_2026.toml")
 # Other names of precisions, with those that records use.
 _PRECISION_NAMES = {
     **{long: short for short, long in LONG_NAMES.items() if long != short},
@@ -42,7 +44,7 @@ _SUGGESTIONS = 3
 
 
 def everything(file: str | Path | None = None) -> tuple[Record, ...]:
-    """All published numbers: those of this library, of other packages and of the user.
+    """All published numbers: those of this library, of other packages, of the user, and imported.
 
     Args:
         file: a TOML file with more records; the one that the environment variable
@@ -54,7 +56,7 @@ def everything(file: str | Path | None = None) -> tuple[Record, ...]:
     Raises:
         PublishedDataError: a file has an error, or two files have the same id.
     """
-    found = {record.id: record for record in _bundled()}
+    found = {record.id: record for record in bundled()}
     for name, records in _other_files(file):
         for record in records:
             if record.id in found:
@@ -63,7 +65,55 @@ def everything(file: str | Path | None = None) -> tuple[Record, ...]:
                     f"the id {record.id!r} of {name} is already used in {where}", "give it another"
                 )
             found[record.id] = record
+    for one in store.imports():
+        for record in one.records:  # a newer version of this library may have the same number
+            found.setdefault(record.id, record)
     return Records(found.values())
+
+
+def import_file(
+    path: str | Path, *, device: str | None = None, precision: str | None = None
+) -> ImportResult:
+    """Import the numbers of a file of MLPerf or timm, so that `find` and `get` have them.
+
+    They are kept in a folder of the user's data (the environment variable
+    `PRECISIONBENCH_DATA_DIR` names another one). Numbers that are known already are left out.
+
+    Args:
+        path: MLPerf's `summary_results.json`, a table of timm's inference benchmark
+            (`benchmark-infer-*.csv`), or a TOML file of published numbers.
+        device: device of a table of timm whose name does not state it.
+        precision: precision of such a table.
+
+    Returns:
+        What was imported, and what was left out.
+
+    Raises:
+        PublishedDataError: the file cannot be read, is none of these or has an error, or the
+            numbers cannot be kept.
+    """
+    return store.add(path, everything(), device, precision)
+
+
+def imports() -> tuple[Import, ...]:
+    """All imports.
+
+    Raises:
+        PublishedDataError: one of the stored files has an error; names it.
+    """
+    return store.imports()
+
+
+def remove_import(name: str) -> None:
+    """Remove an import.
+
+    Args:
+        name: of the import; `imports` has all.
+
+    Raises:
+        PublishedDataError: there is none of this name, or it cannot be removed.
+    """
+    store.remove(name)
 
 
 def _other_files(file: str | Path | None) -> Iterator[tuple[str, tuple[Record, ...]]]:
@@ -90,15 +140,16 @@ def _path_of(entry: EntryPoint) -> Path:
 
 
 @cache
-def _bundled() -> tuple[Record, ...]:
-    return parse(read_text(_BUNDLED), _BUNDLED)
+def bundled() -> tuple[Record, ...]:
+    """The published numbers of this library."""
+    return tuple(record for name in _BUNDLED for record in parse(read_text(name), name))
 
 
 def get(id: str, *, file: str | Path | None = None) -> Record:
     """The published number with an id.
 
     Args:
-        id: such as `mlperf-v4.1-h200-resnet50-offline`.
+        id: such as `mlperf-v5.0-h200-resnet50-offline`.
         file: as in `everything`.
 
     Returns:

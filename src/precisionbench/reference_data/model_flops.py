@@ -55,6 +55,16 @@ class Entry:
         return ItemFlops(self.gmacs * _FLOPS_PER_GMAC, (self.gmacs - saved) * _FLOPS_PER_GMAC, of)
 
 
+def stated_flops(gmacs: float, of: str) -> ItemFlops:
+    """FLOPs of an item of a model that is not in the data file.
+
+    Args:
+        gmacs: multiply-adds of one item, in 1e9; all of them may be in 3x3 convolutions.
+        of: name of the model.
+    """
+    return Entry(of, "", gmacs, gmacs).flops
+
+
 @cache
 def entries() -> tuple[Entry, ...]:
     """All models of the data file."""

@@ -19,6 +19,7 @@ RATES: Mapping[str, float] = {
     "fp16": 1e12,
     "bf16": 1e12,
     "fp8": 1e12,
+    "fp4": 1e12,
     "int8": 1e12,
     "bandwidth": 1e9,
     "sm_clock": 1e6,

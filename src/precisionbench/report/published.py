@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
+from precisionbench.diagnosis.claims_check import KINDS, Contradiction, contradictions
 from precisionbench.diagnosis.plausibility import judgements_of
 from precisionbench.published import Record
 from precisionbench.published.record import METRICS, MS, STATUSES
 from precisionbench.report.plain import WIDTH, plain_text, styled, widen
+from precisionbench.safe_text import line
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -53,14 +56,21 @@ def show(records: Sequence[Record], console: Console) -> None:
                 console.print(_heading(record), soft_wrap=True)
                 console.print(styled(_line(record)), soft_wrap=True)
         console.print()
-    for line in _LEGEND:
-        console.print(styled(line, style="dim"))
+    for hint in _LEGEND:
+        console.print(styled(hint, style="dim"))
 
 
 def _heading(record: Record) -> Text:
+    """The id, and whether the number is to be relied on; in a second line if the first is full."""
     text = styled(f"  {record.id}")
-    if record.status != "cited":
-        text.append(f"  {record.status}", _STYLES[record.status])
+    labels = [(record.status, _STYLES[record.status])] if record.status != "cited" else []
+    labels += [("doubtful", "red")] if record.doubt else []
+    if record.imported_from:
+        labels.append((line(f"imported from {Path(record.imported_from).name}"), "cyan"))
+    width = text.cell_len + sum(len(label) + 2 for label, _ in labels)
+    text.append("\n    " if labels and width > WIDTH else "")
+    for label, style in labels:
+        text.append(f"  {label}", style)
     return text
 
 
@@ -85,22 +95,24 @@ def _figure(record: Record) -> str:
     return f"{value:,.0f}"
 
 
-def card_text(record: Record, width: int = WIDTH) -> str:
+def card_text(record: Record, width: int = WIDTH, among: Iterable[Record] = ()) -> str:
     """One record in full as plain text.
 
     Args:
         record: to be shown.
         width: maximum number of columns.
+        among: all records, with which it is compared.
     """
-    return plain_text(lambda console: show_card(record, console), width)
+    return plain_text(lambda console: show_card(record, console, among), width)
 
 
-def show_card(record: Record, console: Console) -> None:
+def show_card(record: Record, console: Console, among: Iterable[Record] = ()) -> None:
     """Write one record in full to a rich console.
 
     Args:
         record: to be shown.
         console: to write to.
+        among: all records, with which it is compared.
     """
     widen(console)
     console.print(styled(record.id, style="bold"), soft_wrap=True)
@@ -109,6 +121,15 @@ def show_card(record: Record, console: Console) -> None:
     console.print()
     console.print(styled("Check against the device's peaks", style="bold"))
     console.print(_grid((j.verdict, j.sentence) for j in judgements_of(record)))
+    reasons = [r for r in _contradictions(record, among) if r.kind != "peak"]
+    if reasons:
+        console.print()
+        console.print(styled("Check against its device and its source", style="bold"))
+        console.print(_grid((reason.verdict, reason.sentence) for reason in reasons))
+
+
+def _contradictions(record: Record, among: Iterable[Record]) -> tuple[Contradiction, ...]:
+    return contradictions([record], tuple(among) or None).get(record.id, ())
 
 
 def _grid(fields: Iterable[tuple[str, str]]) -> RenderableType:
@@ -143,13 +164,19 @@ def _fields(record: Record) -> Iterable[tuple[str, str]]:
     yield "timed", f"{record.metric} ({_with_note(METRICS[record.metric], record.metric_note)})"
     yield "date", record.date or _UNKNOWN
     yield "source", record.source_title
+    if record.accuracy:
+        yield "accuracy", record.accuracy
     if record.quote:
         yield "quote", record.quote
     yield "status", f"{record.status} ({STATUSES[record.status]})"
     yield "confidence", record.confidence
+    if record.doubt:
+        yield "doubt", record.doubt
     if record.notes:
         yield "notes", record.notes
     yield "file", record.origin
+    if record.imported_from:
+        yield "imported from", record.imported_from
 
 
 def _or_unknown(value: object) -> str:
@@ -160,12 +187,52 @@ def _with_note(text: str, note: str) -> str:
     return f"{text}; {note}" if note else text
 
 
-def to_json(records: Sequence[Record]) -> str:
+def checks_text(records: Sequence[Record], among: Sequence[Record], width: int = WIDTH) -> str:
+    """The records that are doubtful or contradicted, with the reasons, as plain text.
+
+    Args:
+        records: to be checked.
+        among: all records, with which they are compared.
+        width: maximum number of columns.
+    """
+    return plain_text(lambda console: show_checks(records, among, console), width)
+
+
+def show_checks(records: Sequence[Record], among: Sequence[Record], console: Console) -> None:
+    """Write the records that are doubtful or contradicted, with the reasons, to a rich console.
+
+    Args:
+        records: to be checked.
+        among: all records, with which they are compared.
+        console: to write to.
+    """
+    widen(console)
+    found = contradictions(records, among)
+    shown = [record for record in records if record.doubt or record.id in found]
+    for record in shown:
+        console.print(_heading(record), soft_wrap=True)
+        console.print(_grid(_reasons(record, found)))
+        console.print()
+    console.print(styled(f"{len(shown)} of {len(records)} numbers are contradicted or doubtful."))
+
+
+def _reasons(
+    record: Record, found: Mapping[str, tuple[Contradiction, ...]]
+) -> Iterator[tuple[str, str]]:
+    if record.doubt:
+        yield "doubtful", record.doubt
+    for reason in found.get(record.id, ()):
+        yield reason.verdict, f"{KINDS[reason.kind]}: {reason.sentence}"
+
+
+def to_json(records: Sequence[Record], among: Sequence[Record] = ()) -> str:
     """Records as JSON text, with the figures derived from them.
 
     Args:
         records: to be written.
+        among: all records, with which they are compared; empty for `records`.
     """
+    found = contradictions(records, among or None)
     document = {
         "format": "precisionbench.published",
         "version": 1,
@@ -178,6 +245,7 @@ def to_json(records: Sequence[Record]) -> str:
                     {"verdict": judgement.verdict, "sentence": judgement.sentence}
                     for judgement in judgements_of(record)
                 ],
+                "contradictions": [attrs.asdict(one) for one in found.get(record.id, ())],
             }
             for record in records
         ],

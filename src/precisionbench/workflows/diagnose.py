@@ -118,7 +118,7 @@ def explain_gap(
     Args:
         comparison: as `compare` or `load` returns it, or the path of a result file.
         backend: the row to start from, as for `comparison[...]`.
-        published: a published number, or its id, such as `mlperf-v4.1-h200-resnet50-offline`.
+        published: a published number, or its id, such as `mlperf-v5.0-h200-resnet50-offline`.
         through: the last measured row; None is the fastest one whose output is finite wherever
             the reference's is.
         factors: further known factors, each with its kind and source. One with the name of a
@@ -149,7 +149,7 @@ def _id(published: object) -> str:
     if not isinstance(published, str):
         raise SpecError(
             f"published is {published!r}",
-            "give an id, such as 'mlperf-v4.1-h200-resnet50-offline', or a published record",
+            "give an id, such as 'mlperf-v5.0-h200-resnet50-offline', or a published record",
         )
     return published
 

@@ -122,6 +122,10 @@ def _doubts(data: ComparisonData, record: Record) -> Iterator[str]:
         yield f"not known whether {model} is {record.model}; the ledger is valid only if it is"
     if record.status == "unverified":
         yield f"the published number is unverified: {STATUSES['unverified']}"
+    if record.doubt:
+        yield f"the published number is doubtful: {record.doubt}"
+    if record.imported_from:
+        yield f"the published number was imported from {record.imported_from}"
 
 
 def _unknown(unknown: Sequence[tuple[str, str]], taken: Collection[str]) -> Iterator[str]:
@@ -155,7 +159,9 @@ def _published(record: Record) -> Rate:
             f"{record.id} is a latency of unknown batch size, so it has no rate",
             "choose another published number",
         )
-    where = f"{record.source_title}, {record.source_url} [{record.status}]"
+    labels = [record.status] + ["doubtful"] * bool(record.doubt)
+    labels += ["imported"] * bool(record.imported_from)
+    where = f"{record.source_title}, {record.source_url} [{', '.join(labels)}]"
     return Rate(record.id, Interval(rate, rate, rate), where)
 
 

@@ -89,7 +89,8 @@ def factor_of_pairs(
 
 
 def _is_usable(record: Record) -> bool:
-    return record.items_per_s is not None and record.status != "unverified"
+    is_reliable = record.status != "unverified" and not record.doubt
+    return record.items_per_s is not None and is_reliable
 
 
 Pair = tuple[Record, Record]
