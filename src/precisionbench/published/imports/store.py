@@ -118,7 +118,7 @@ def _parsed(text: str, name: str, device: str | None, precision: str | None) -> 
     if device or precision:
         raise PublishedDataError(
             f"{name} states devices and precisions itself",
-            "omit --device and --precision (device= and precision=)",
+            "omit the options device and precision",
         )
     if start == "[" and not re.match(r"\s*\[+\s*\"?[A-Za-z]", text):
         return mlperf.parse(_json(text, name), name)
