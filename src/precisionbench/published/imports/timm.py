@@ -79,7 +79,7 @@ def conditions_of(name: str, device: str | None, precision: str | None) -> Condi
         raise PublishedDataError(
             f"the name {name!r} does not state the device and the precision of the table, as "
             "benchmark-infer-amp-nchw-pt291-cu130-5090.csv does",
-            "give both (--device and --precision, or device= and precision=)",
+            "give both the option device and the option precision",
         )
     return Conditions(
         device=device_name(device),
