@@ -45,8 +45,8 @@ class _Search(NamedTuple):
     "import_",
     type=AnyFile(),
     metavar="FILE",
-    help="Keep the numbers of MLPerf's summary_results.json, or of a table of timm "
-    "(benchmark-infer-*.csv; --device and --precision, if its name does not state them).",
+    help="Keep the numbers of MLPerf's summary_results.json, or of a table of timm, such as "
+    "benchmark-infer-amp-nhwc-rtx4090.csv (--device and --precision, if its name states none).",
 )
 @click.option("--imports", is_flag=True, help="List what was imported, and where it is kept.")
 @click.option("--remove", metavar="NAME", help="Remove an import; see --imports.")
