@@ -239,7 +239,9 @@ def test_the_name_of_a_table_states_its_conditions(name, expected):
 
 
 def test_a_table_of_another_name_needs_the_device_and_the_precision():
-    with pytest.raises(PublishedDataError, match=r"'mine.csv' does not state .*both the option device"):
+    with pytest.raises(
+        PublishedDataError, match=r"'mine.csv' does not state .*both the option device"
+    ):
         timm.parse(TABLE, "mine.csv", "H200", None)
     record, _ = timm.parse(TABLE, "mine.csv", "H200", "bfloat16").records
     assert (record.device, record.precision, record.status) == ("h200-sxm", "bf16", "reported")
