@@ -98,7 +98,7 @@ def test_a_counter_that_does_not_advance_gives_no_power():
 def test_the_drivers_counter_is_read_while_calls_run(counter):
     counter(100.0 * number for number in itertools.count())
     power_w = device_power_w(CUDA, lambda: time.sleep(0.3))
-    assert 0.1 / 0.1 <= power_w <= 0.1 / 0.005
+    assert 0.1 / 0.1 <= power_w <= 1.1 * 0.1 / 0.005  # the last reading has no pause behind it
 
 
 def test_without_a_driver_there_is_no_power():
