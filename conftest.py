@@ -102,7 +102,7 @@ pytest_collect_file = Sybil(
         SkipParser(),
     ],
     patterns=["README.md", "docs/*.md", "docs/*/*.md"],
-    fixtures=["workers_uncounted", "small_matmuls"],
+    fixtures=["coverage_of_workers", "counted_elsewhere", "small_matmuls"],
 ).pytest()
 
 
@@ -113,18 +113,34 @@ def small_matmuls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr("precisionbench.probes.machine.CPU_MATMUL_ROWS", 256)
 
 
-@pytest.fixture(autouse=True)
-def workers_uncounted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Coverage makes importing torch twice as slow; a few tests show what other processes run."""
-    if not request.node.get_closest_marker("workers_counted"):
-        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+@pytest.fixture(scope="session", autouse=True)
+def coverage_of_workers() -> dict[str, str]:
+    """The variable by which coverage counts other processes, too; no test but those below has it.
+
+    Coverage makes importing torch twice as slow; a few tests show what other processes run. They
+    are marked `workers_counted`, or their fixtures put this variable into the environment.
+    """
+    name = "COVERAGE_PROCESS_CONFIG"
+    return {name: os.environ.pop(name)} if name in os.environ else {}
 
 
 @pytest.fixture(autouse=True)
-def simulations_uncounted(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Thousands of simulated runs go through the same lines, which other tests count."""
+def workers_counted(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    coverage_of_workers: dict[str, str],
+) -> None:
+    """Let coverage count the worker processes of a test that is marked so."""
+    if request.node.get_closest_marker("workers_counted"):
+        for name, value in coverage_of_workers.items():
+            monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(autouse=True)
+def counted_elsewhere(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Coverage makes a test three times as slow; it omits lines that other tests count."""
     counting = sys.gettrace()
-    if request.node.get_closest_marker("uncounted"):
+    if request.node.get_closest_marker("uncounted") or request.path.suffix == ".md":
         sys.settrace(None)
     yield
     sys.settrace(counting)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -28,7 +29,7 @@ IN_TWO_PROCESSES = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 _installed: list[Path] = []  # the wheel, once it is
 nox.options.default_venv_backend = "none"
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = ["lint", "types", "docs", "tests", "coverage"]
+nox.options.sessions = ["checks", "tests", "coverage"]
 
 
 def _python(session: nox.Session, *args: str) -> None:
@@ -36,6 +37,14 @@ def _python(session: nox.Session, *args: str) -> None:
 
 
 @nox.session
+def checks(session: nox.Session) -> None:
+    """Run lint, types and docs side by side: each of them uses one core only."""
+    with ThreadPoolExecutor() as pool:
+        for started in [pool.submit(check, session) for check in (lint, types, docs)]:
+            started.result()
+
+
+@nox.session(default=False)
 def lint(session: nox.Session) -> None:
     """Check style (ruff) and that imports run downwards only (import-linter)."""
     _python(session, "ruff", "check", ".")
@@ -43,7 +52,7 @@ def lint(session: nox.Session) -> None:
     session.run(str(Path(sys.executable).with_name("lint-imports")), external=True)
 
 
-@nox.session
+@nox.session(default=False)
 def types(session: nox.Session) -> None:
     """Check types with mypy --strict."""
     _python(session, "mypy")
@@ -102,7 +111,7 @@ def _check_branches(session: nox.Session) -> None:
         session.error(f"fewer than {MIN_BRANCHES:.0%} of the branches are covered")
 
 
-@nox.session
+@nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """Build the site into build/docs; a warning or a dead link is an error. It needs no network."""
     _python(session, "sphinx", "-W", "--keep-going", "-E", "-q", "docs", "build/docs")

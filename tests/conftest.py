@@ -143,16 +143,27 @@ def script_forks() -> Iterator[ScriptForks]:
         yield forks
 
 
+@pytest.fixture(scope="session")
+def counted_script_forks(coverage_of_workers: dict[str, str]) -> Iterator[ScriptForks]:
+    """Coverage counts what their scripts run, and takes half of their time."""
+    with ScriptForks(coverage_of_workers) as forks:
+        yield forks
+
+
 @pytest.fixture
 def check_script(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script_forks: ScriptForks
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Check]:
     """Checks the source of a script in a fork, where `pb.check` starts a fresh process."""
     monkeypatch.chdir(tmp_path)
+    uncounted = request.node.get_closest_marker("uncounted")
+    forks = request.getfixturevalue("script_forks" if uncounted else "counted_script_forks")
 
     def check(source: str, script: str = "script.py", device: str = "") -> Check:
         Path(script).write_text(source)
-        return evaluate(script, source, script_forks.observe(script, [], device))
+        return evaluate(script, source, forks.observe(script, [], device))
 
     return check
 

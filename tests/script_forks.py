@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,11 +24,22 @@ from precisionbench.scriptcheck.script_process import death, read_observations
 
 
 class ScriptForks:
-    """The process that is forked for each script; a context manager."""
+    """The process that is forked for each script; a context manager.
+
+    Args:
+        environment: variables of that process besides those of this one.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = environment or {}
 
     def __enter__(self) -> ScriptForks:
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **self._environment},
         )
         return self
 

@@ -145,6 +145,7 @@ def measured() -> pb.Comparison:
     return pb.compare(model, torch.rand(4, 4), backends=rows, **WITH_EVIDENCE)
 
 
+@pytest.mark.uncounted
 def test_each_row_says_how_many_items_its_call_serves(measured):
     assert [one.batch_size for one in measured.results] == [4, 8, 2, 8]
     assert measured.data.workload.batch_size == 4

@@ -85,6 +85,7 @@ def test_the_report_of_a_script_is_what_is_printed(cause_pages):
     assert shown == cause_pages.with_outputs(shown), cause_pages.REMEDY
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_are_what_the_code_prints(name, cause_pages):
     assert page(name) == cause_pages.with_outputs(page(name)), cause_pages.REMEDY
@@ -106,6 +107,7 @@ def test_commands_have_arguments_that_the_command_line_takes(name):
         main.commands[command].make_context(command, arguments)
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", [name for name in NAMES if "# mine.py" in page(name)])
 def test_models_of_the_pages_can_be_called(name, dtype):

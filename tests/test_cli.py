@@ -520,6 +520,7 @@ def test_a_ctrl_c_while_a_backend_hangs_leaves_nothing(here):
     assert not list(here.glob("r.json*"))
 
 
+@pytest.mark.uncounted
 def test_interrupted_experiments_have_no_result_and_the_exit_code_is_130(here):
     measured = run("compare", "cli_models:zeros", "-b", "eager", "-o", "r.json", *WITH_EVIDENCE)
     assert measured.exit_code == 0

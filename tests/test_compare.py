@@ -584,6 +584,7 @@ def test_a_plugin_whose_cleanup_fails_keeps_its_row(cnn, images, error):
     assert row.measurement.blocks
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize(
     ("blocks", "calls"), [(3, 0), (6, 0), (6, 1)], ids=["rounds", "last call", "profile"]
 )

@@ -31,6 +31,7 @@ def opened(model: nn.Module, x: torch.Tensor, spec: str):
     return InlineLauncher.on_device_of(workload).open(make(spec))
 
 
+@pytest.mark.uncounted
 @needs_compiler
 @pytest.mark.parametrize("grad_mode", ["inference_mode", "no_grad"])
 def test_everything_is_compiled_before_the_first_call(cnn, images, grad_mode, tmp_path):
@@ -54,6 +55,7 @@ def test_everything_is_compiled_before_the_first_call(cnn, images, grad_mode, tm
     assert found.compiled_share > 0.95
 
 
+@pytest.mark.uncounted
 @needs_compiler
 def test_torch_is_restored_after_compiling(cnn, images):
     dynamo = torch._dynamo
@@ -107,6 +109,7 @@ class OneLayer(nn.Module):
         return self.conv(x).relu()
 
 
+@pytest.mark.uncounted
 @needs_compiler
 def test_compiled_weights_are_freed(images, monkeypatch):
     """TorchDynamo would keep compiled code for good, and frozen weights are part of it."""
@@ -124,6 +127,7 @@ def test_compiled_weights_are_freed(images, monkeypatch):
         assert made[-1]() is None
 
 
+@pytest.mark.uncounted
 @needs_compiler
 def test_frozen_weights_are_freed(images):
     """TorchInductor would keep them with the code that it generated."""

@@ -40,6 +40,8 @@ from precisionbench.workflows.ladder import Ladder
 from test_doctor import healthy
 from test_safe_text import plain_check
 
+pytestmark = pytest.mark.uncounted
+
 MLPERF = "mlperf-v4.1-h200-resnet50-offline"
 
 

@@ -18,6 +18,8 @@ import pytest
 import precisionbench as pb
 from precisionbench.backends import discovery
 
+pytestmark = pytest.mark.uncounted
+
 MODULES = (
     "precisionbench.backends",
     "precisionbench.diagnosis.findings",

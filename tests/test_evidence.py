@@ -292,6 +292,7 @@ def test_a_process_in_which_torch_is_patched_computes_no_float64_reference(monke
         layer_outputs_in_float64(workload)
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("launcher", ["inline", "process"])
 def test_every_row_has_evidence(cnn, images, launcher):
     found = pb.compare(

@@ -159,7 +159,7 @@ SENTENCES = {
 
 
 @pytest.fixture(scope="module")
-def faulty(tmp_path_factory):
+def faulty(tmp_path_factory, coverage_of_workers):
     """A run with every fault; its result, its journal, processes left running, and its progress."""
     folder = tmp_path_factory.mktemp("faults")
     faults = [*BEFORE_ROUNDS, *IN_ROUNDS, *LATER, ("untidy", "prepare")]
@@ -174,6 +174,8 @@ def faulty(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         give_less_time(patch, "check_steady", "last_call_s")
+        for name, value in coverage_of_workers.items():
+            patch.setenv(name, value)
         journal = folder / "run.journal"
         found = pb.compare(
             Tiny(), torch.rand(2, 8), backends=backends, budget_s=20, journal=journal,
@@ -194,7 +196,6 @@ def is_it(options: Any, fault: str, when: str) -> bool:
     return (options.get("fault"), options.get("when", "prepare")) == (fault, when)
 
 
-@pytest.mark.workers_counted
 @pytest.mark.parametrize(("fault", "when"), BEFORE_ROUNDS)
 def test_a_worker_that_fails_while_it_prepares_is_a_failed_row(faulty, fault, when):
     assert SENTENCES[fault] in failure(faulty[0], fault, when).reason

@@ -52,6 +52,7 @@ def seen(model: nn.Module, x: torch.Tensor, spec: str, path: str):
         return session.output[""], session.evidence(0.001, path)
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
 def test_a_folded_model_computes_the_same_with_fewer_layers(model, images, tmp_path, memory_format):
     spec = f"{FOLDED},memory_format={memory_format}"

@@ -73,6 +73,7 @@ def of_class(kind: type) -> Any:
     return next(one for one in results() if isinstance(one, kind))
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("table", ["findings", "labels", "layers", "precisions", "answers"])
 def test_a_diagnosis_has_several_tables(pandas, table):
     found = pb.diagnose(resnet())

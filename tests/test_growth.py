@@ -39,6 +39,7 @@ def measured(rows: int, sessions: int, rounds: int) -> ComparisonData:
     return attrs.evolve(data, results=results, failures=())
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize(
     ("small", "large_"),
     [((2, 6, 40), (2, 12, 40)), ((2, 1, 240), (2, 1, 480)), ((12, 1, 12), (24, 1, 12))],

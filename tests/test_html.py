@@ -29,6 +29,8 @@ from precisionbench.report.html.page import to_html
 from precisionbench.results import json_format
 from precisionbench.statistics import Interval
 
+pytestmark = pytest.mark.uncounted
+
 
 def without_rows():
     return attrs.evolve(comparison_data(), results=(), reference="apex-amp")

@@ -24,6 +24,8 @@ from precisionbench.results.grouping import samples_by_round
 from precisionbench.results.latency import latency_interval, process_spread
 from precisionbench.statistics import quantile_interval
 
+pytestmark = pytest.mark.uncounted
+
 ROUNDS, SAMPLES, SESSIONS = 12, 5, 1000
 SPREAD = 0.003  # sd of the log between processes
 NOISE = 0.002
@@ -79,28 +81,24 @@ def coverage(
 NOISES = [independent, heavy_tailed, bimodal, autocorrelated]
 
 
-@pytest.mark.uncounted
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("replicas", [2, 3, 6])
 def test_the_interval_covers_the_true_latency(replicas, noise):
     assert coverage([replicas], noise) >= 0.93
 
 
-@pytest.mark.uncounted
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("replicas", [[2, 2], [3, 3, 3]], ids=str)
 def test_it_does_so_with_the_spread_pooled_over_rows(replicas, noise):
     assert coverage(replicas, noise, sessions=2 * SESSIONS) >= 0.93
 
 
-@pytest.mark.uncounted
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize(("replicas", "noise_floor"), [([3, 1], 0.0), ([3, 1], SPREAD)], ids=str)
 def test_it_does_so_for_a_row_with_one_process(replicas, noise_floor, noise):
     assert coverage(replicas, noise, noise_floor=noise_floor) >= 0.93
 
 
-@pytest.mark.uncounted
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("rounds", [2, 5])
 @pytest.mark.parametrize("replicas", [[2], [3, 3]], ids=str)
@@ -108,7 +106,6 @@ def test_it_does_so_after_few_rounds(replicas, rounds, noise):
     assert coverage(replicas, noise, rounds) >= 0.93
 
 
-@pytest.mark.uncounted
 def test_within_one_process_alone_it_would_not():
     """Without the variance between processes most of the sessions would miss the true latency."""
     rng = np.random.default_rng(0)
@@ -235,7 +232,6 @@ def test_latency_and_throughput_have_the_same_interval():
     )
 
 
-@pytest.mark.uncounted
 def test_one_process_beside_several_is_rarely_called_different():
     """The spread of the other row counts where it is larger than what is known of the device."""
     rng, wrong = np.random.default_rng(0), 0

@@ -15,6 +15,8 @@ from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.facts import facts_of
 from precisionbench.report.diagnosis import to_text
 
+pytestmark = pytest.mark.uncounted
+
 HALF, CL = "half", "half:memory_format=channels_last"
 COMPILED = ("eager", "compile")
 WINDOWS = ("eager", "eager:grad_mode=no_grad")

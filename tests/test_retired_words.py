@@ -13,9 +13,13 @@ import pytest
 from precisionbench.cli.main import main
 
 ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.skipif(
-    not (ROOT / "CONTRIBUTING.md").exists(), reason="the tests stand alone, without the repository"
-)
+pytestmark = [
+    pytest.mark.uncounted,
+    pytest.mark.skipif(
+        not (ROOT / "CONTRIBUTING.md").exists(),
+        reason="the tests stand alone, without the repository",
+    ),
+]
 # "is no longer" and comparisons are plain English, and so is "there is no".
 _COMPARISON = r"(longer|more|less|faster|slower|wider|worse|better|need|way|\w+ than)\b"
 # Expression -> what to write instead.

@@ -131,6 +131,7 @@ def with_label(data: ComparisonData, name: str) -> ComparisonData:
     return attrs.evolve(data, results=tuple(rows))
 
 
+@pytest.mark.uncounted
 def test_texts_call_a_row_by_its_label():
     data = with_label(recorded("resnet50-five"), "half")
     found = pb.Comparison(data)

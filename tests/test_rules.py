@@ -261,6 +261,7 @@ times = st.floats(1e-4, 1.0)
 runs = st.lists(times, min_size=64, max_size=300)
 
 
+@pytest.mark.uncounted
 @given(runs)
 def test_the_bound_is_never_below_the_plain_percentile(samples):
     estimate = early_stopping_estimate(samples, 0.90)
@@ -268,6 +269,7 @@ def test_the_bound_is_never_below_the_plain_percentile(samples):
     assert sorted(samples)[int(len(samples) * 0.9)] <= estimate <= max(samples)
 
 
+@pytest.mark.uncounted
 @given(runs, times)
 def test_slower_calls_never_lower_the_bound(samples, more_s):
     slower = [sample + more_s for sample in samples]

@@ -145,6 +145,7 @@ class TestFunctions:
         assert check.breaches == ()
         assert (check.timed[0].model, check.timed[0].calls) == ("layers", 1200)
 
+    @pytest.mark.uncounted
     @pytest.mark.parametrize("how", ["script", "trace"])
     def test_modules_of_torchscript_are_timed_as_any_other(self, check_script, how):
         arguments = "net" if how == "script" else "net, x"
@@ -169,6 +170,7 @@ with torch.inference_mode():
         assert confirmed(check) == ["no-warm-up"]
         assert [sight.place for sight in check.broken[0].sights] == [check.timed[0].place]
 
+    @pytest.mark.uncounted
     def test_compiled_functions_work_as_without_observation(self, check_script):
         source = """
 net = torch.nn.Linear(64, 64).eval()

@@ -8,6 +8,7 @@ from scripts import confirmed
 from timing_styles import STYLES
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
 def test_a_correct_script_passes_without_a_problem_or_a_suspicion(check_script, style):
     check = check_script(style.correct)

@@ -13,6 +13,8 @@ from made_up_results import comparison_data, recorded
 from precisionbench.cli import main
 from precisionbench.report.diagnosis import to_text
 
+pytestmark = pytest.mark.uncounted
+
 RECORDS = Path(__file__).parents[1] / "docs" / "records"
 RESNET = str(RECORDS / "h200-resnet50-batch100.json")
 ANSWER = "half:memory_format=channels_last is fastest: 4.69x eager"

@@ -14,6 +14,8 @@ from precisionbench.measure.stopping import StopRule, few_rounds_warnings, measu
 from precisionbench.results import Block
 from simulated_device import CALL_S, SimulatedBackend, SimulatedDevice
 
+pytestmark = pytest.mark.uncounted
+
 SESSIONS = 100
 FLOOR = 0.0025
 Noise = Callable[[random.Random], float]
@@ -65,7 +67,6 @@ def measured(
     return row_states, "rounds", left
 
 
-@pytest.mark.uncounted
 @pytest.mark.parametrize("replicas", [2, 3])
 @pytest.mark.parametrize("noise", [even, noisy, heavy, two_states])
 def test_equal_rows_are_not_told_apart_more_often_than_by_chance(noise, replicas):
@@ -76,7 +77,6 @@ def test_equal_rows_are_not_told_apart_more_often_than_by_chance(noise, replicas
     assert wrong / SESSIONS <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / SESSIONS)
 
 
-@pytest.mark.uncounted
 @pytest.mark.parametrize("ratio", [1.02, 1.5])
 def test_the_interval_holds_the_true_speed_up_wherever_the_rounds_end(ratio):
     held = 0

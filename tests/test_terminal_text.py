@@ -29,6 +29,8 @@ from precisionbench.results.evidence import Kernel
 from precisionbench.statistics import Interval
 from test_headline import run
 
+pytestmark = pytest.mark.uncounted
+
 
 def section(text: str, title: str) -> str:
     return text.partition(f"\n{title}\n")[2].partition("\n\n")[0]

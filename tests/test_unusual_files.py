@@ -193,6 +193,7 @@ def test_numbers_that_no_float_holds_are_recorded_as_text():
     json_format.from_json(with_value("results[0].options", options))
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("file", sorted(RECORDED.glob("*.gz")), ids=lambda file: file.name)
 def test_every_recorded_result_is_read_and_written_as_it_was(file):
     data = json_format.from_json(gzip.decompress(file.read_bytes()).decode())
@@ -217,6 +218,7 @@ def test_a_published_file_with_hostile_values_is_refused_with_the_line(tmp_path)
         published.read(written(tmp_path / "p.toml", deep))
 
 
+@pytest.mark.uncounted
 def test_many_tables_in_a_published_file_take_no_time(tmp_path):
     text = "".join(f'[source.s{n}]\ntitle = "t"\nurl = "https://a.b"\n' for n in range(20_000))
     assert published.read(written(tmp_path / "p.toml", text)) == ()
@@ -292,6 +294,7 @@ def test_a_line_of_a_journal_ends_with_a_line_feed_only(fuzz):
 # --- mutated files
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("kind", ["result", "ladder", "journal", "published"])
 def test_the_files_that_are_mutated_are_shown_as_they_are(fuzz, tmp_path, kind):
     base = next(base for base in fuzz.mutations.bases(small=True) if base.kind == kind)
