@@ -13,9 +13,9 @@ from precisionbench.results import Agreement, TensorAgreement
 from precisionbench.results.dtypes import dtype_name
 from precisionbench.torchtools.tensors import walk
 
-# float64 copies are made of at most this many elements at a time, so that the logits of a large
-# language model fit.
-_CHUNK_ELEMENTS = 1 << 22
+# float64 copies are made of about this many elements at a time: they stay in a core's cache, where
+# the passes over them are five times as fast as in memory.
+_CHUNK_ELEMENTS = 1 << 18
 
 
 def cpu_copies(output: object) -> dict[str, torch.Tensor]:
@@ -116,7 +116,8 @@ def sum_of_squares(values: torch.Tensor) -> float:
     Args:
         values: in float64.
     """
-    return float((values * values).sum())
+    flat = values.flatten()
+    return float(torch.dot(flat, flat))
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
@@ -144,19 +145,33 @@ class _Sums:
 
     def add(self, own: torch.Tensor, reference: torch.Tensor) -> None:
         """Add a chunk of shape (batch, columns)."""
+        squares = sum_of_squares(own), sum_of_squares(reference)
+        if math.isfinite(sum(squares)):  # so is every element: nothing has to be masked
+            self.finite += own.numel()
+        else:
+            own, reference = self._masked(own, reference)
+            squares = sum_of_squares(own), sum_of_squares(reference)
+        self.own += squares[0]
+        self.reference += squares[1]
+        self.product += float(torch.dot(own.flatten(), reference.flatten()))
+        error = own.sub_(reference)
+        self.error += sum_of_squares(error)
+        self.max_abs_error = max(
+            self.max_abs_error, float(torch.linalg.vector_norm(error, math.inf))
+        )
+        if len(error) > 1:
+            self.centred_error += sum_of_squares(error.sub_(error.mean(0)))
+            self.centred_reference += sum_of_squares(reference.sub_(reference.mean(0)))
+
+    def _masked(
+        self, own: torch.Tensor, reference: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Count elements that are not finite in one of the two, and set them to zero in both."""
         same = (own == reference) | (own.isnan() & reference.isnan())
         both = own.isfinite() & reference.isfinite()
         self.nonfinite += int((~both & ~same).sum())
         self.finite += int(both.sum())
-        own, reference = own.where(both, 0.0), reference.where(both, 0.0)
-        error = own - reference
-        self.error += sum_of_squares(error)
-        self.own += sum_of_squares(own)
-        self.reference += sum_of_squares(reference)
-        self.product += float((own * reference).sum())
-        self.centred_error += sum_of_squares(error - error.mean(0))
-        self.centred_reference += sum_of_squares(reference - reference.mean(0))
-        self.max_abs_error = max(self.max_abs_error, float(error.abs().max()))
+        return own.where(both, 0.0), reference.where(both, 0.0)
 
 
 def _compare(path: str, own: torch.Tensor, reference: torch.Tensor) -> TensorAgreement:
@@ -203,8 +218,13 @@ def _chunks(
     pair = [_matrix(own), _matrix(reference)]
     columns = max(1, _CHUNK_ELEMENTS // pair[0].shape[0])
     for start in range(0, pair[0].shape[1], columns):
-        a, b = (matrix[:, start : start + columns].double() for matrix in pair)
+        a, b = (_in_float64(matrix[:, start : start + columns]) for matrix in pair)
         yield a, b
+
+
+def _in_float64(values: torch.Tensor) -> torch.Tensor:
+    """A contiguous copy, also of what is in float64."""
+    return values.to(torch.float64, copy=True, memory_format=torch.contiguous_format)
 
 
 def _matrix(tensor: torch.Tensor) -> torch.Tensor:
