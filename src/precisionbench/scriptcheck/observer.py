@@ -162,13 +162,16 @@ class Observer:
         line = self._log.frames.line(frame)
         model, device_type, training = described(given, inputs or outputs, line)
         state = training, torch.is_autocast_enabled(device_type)
-        given_as = tuple([(tensor.dtype, tensor.shape) for tensor in inputs])
-        returned_as = tuple([(tensor.dtype, tensor.requires_grad) for tensor in outputs])
-        seen = model, line, get_ident(), state, given_as, returned_as
+        tensors: list[Any] = []  # flat, and no comprehension: this runs in each call
+        for tensor in inputs:
+            tensors += tensor.dtype, tensor.shape
+        for tensor in outputs:
+            tensors += tensor.dtype, tensor.requires_grad
+        seen = model, line, get_ident(), state, *tensors
         key, new_shape = self._keys.get(seen), False
-        if key is None:  # once for each shape and line; making it is slow
-            key = self._keys[seen] = _key(model, line, *state, inputs, outputs)
+        if key is None:  # rarely: making a key is slow
             new_shape = self._models.is_new_shape(model, inputs, outputs)
+            key = self._keys[seen] = _key(model, line, *state, inputs, outputs)
         self._log.add_call(key, call_s, new_shape, compiled)
 
     def _record_operations(self, start: int, end: int, frame: FrameType, repetitions: int) -> None:
