@@ -28,6 +28,7 @@ from typing import Any
 import attrs
 
 from precisionbench._internal.files import write_whole
+from precisionbench._internal.garbage_collection import garbage_collection_off
 from precisionbench._internal.supervisor import supervised
 from precisionbench.errors import one_line
 from precisionbench.scriptcheck.child_processes import ChildProcessTracker, children_cpu_s
@@ -136,7 +137,8 @@ class _ObservedRun:
                 return
             with contextlib.suppress(ValueError):  # not in the main thread
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
-            text = json.dumps(self._observations(ending), default=_fields)
+            with garbage_collection_off():  # it would search all objects of the script
+                text = json.dumps(self._observations(ending), default=_fields)
             try:
                 write_whole(self._folder / OBSERVATIONS, text.encode(), overwrite=True)
             except OSError:

@@ -21,6 +21,7 @@ class UserFrames:
 
     def __init__(self) -> None:
         self._known: dict[str, bool] = {TIMEIT: True}
+        self._lines: dict[tuple[int, int], tuple[CodeType, Line | None]] = {}
         self._stdlib = sysconfig.get_paths()["stdlib"]
         self._library_roots = (self._stdlib, str(Path(__file__).parent.parent))
 
@@ -70,12 +71,23 @@ class UserFrames:
             frame: where to start.
         """
         while frame is not None:  # and not by `lines`: each call of a model comes here
-            code = frame.f_code
-            name = code.co_filename
-            if self._known.get(name, True) and self.is_user_code(code) and name != TIMEIT:
-                return name, frame.f_lineno
+            line = self._line_in(frame)
+            if line is not None:
+                return line
             frame = frame.f_back
         return "?", 0
+
+    def _line_in(self, frame: FrameType) -> Line | None:
+        """The line that a frame runs, if it is the user's; kept, because Python counts it anew."""
+        code = frame.f_code
+        key = id(code), frame.f_lasti
+        known = self._lines.get(key)
+        if known is None:
+            file = code.co_filename
+            is_shown = self.is_user_code(code) and file != TIMEIT
+            line = (file, frame.f_lineno) if is_shown else None
+            known = self._lines[key] = code, line  # keeps the code, so that its id stays its own
+        return known[1]
 
     def lines(self, frame: FrameType | None, most: int) -> list[Line]:
         """The lines of the user's code on the stack of a frame, the innermost first.
@@ -86,8 +98,9 @@ class UserFrames:
         """
         found: list[Line] = []
         while frame is not None and len(found) < most:
-            if self.contains(frame) and frame.f_code.co_filename != TIMEIT:
-                found.append((frame.f_code.co_filename, frame.f_lineno))
+            line = self._line_in(frame)
+            if line is not None:
+                found.append(line)
             frame = frame.f_back
         return found
 

@@ -39,6 +39,13 @@ _OPERATIONS_JOINT = ", "
 _MOST_KEPT_BYTES = 1 << 26
 
 
+class _DeviceTypes(dict[torch.device, str]):
+    """Types of devices, kept because torch makes a new text at each call."""
+
+    def __missing__(self, device: torch.device) -> str:
+        return self.setdefault(device, device.type)
+
+
 class ModelRegistry:
     """The models that a script has called.
 
@@ -57,6 +64,7 @@ class ModelRegistry:
         self._patches = PatchTracker()
         self._tf32_at_start = tf32_operations()
         self._models: list[Model] = []
+        self._device_types = _DeviceTypes()
         self._numbers: dict[tuple[Any, ...], tuple[weakref.ref[nn.Module], int]] = {}
         self._parameters: dict[int, tuple[weakref.ref[nn.Module], weakref.ref[torch.Tensor]]] = {}
         self._function_numbers: dict[tuple[Any, ...], tuple[int, Any]] = {}
@@ -74,7 +82,7 @@ class ModelRegistry:
             line: that called it.
         """
         parameter = self._first_parameter(module)
-        device_type = "cpu" if parameter is None else parameter.device.type
+        device_type = "cpu" if parameter is None else self._device_types[parameter.device]
         self._patches.update_if_sample_changed()
         state = (
             None

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from threading import get_ident
 from types import FrameType
 from typing import Any
@@ -64,6 +64,7 @@ class Observer:
         log.is_inside_call = lambda: self._thread.inside
         self._hook_calls()
         hook_functions(self._recorded_function)
+        self._keys: dict[tuple[Any, ...], CallKey] = {}
         self._searches = 0  # for operations
         log.on_timing = self._record_operations
         hook_waits(log, self._device, lambda: self._thread.inside)
@@ -106,8 +107,9 @@ class Observer:
 
     def _hook_calls(self) -> None:
         def described(args: tuple[Any, ...], _: list[torch.Tensor], line: Line) -> Called:
+            number, device_type = self._models.number(args[0], line)
             training = getattr(args[0], "training", False)  # torch.jit.freeze removes it
-            return (*self._models.number(args[0], line), training)
+            return number, device_type, training
 
         recorded = self._recorded(nn.Module.__call__, described)
         nn.Module.__call__ = recorded  # type: ignore[method-assign]
@@ -159,17 +161,17 @@ class Observer:
         inputs, outputs = _tensors(given), _tensors(output)
         line = self._log.frames.line(frame)
         model, device_type, training = described(given, inputs or outputs, line)
-        new_shape = self._models.is_new_shape(model, inputs, outputs)
-        key = CallKey(
-            model,
-            line,
-            get_ident(),
-            training,
-            any(tensor.requires_grad for tensor in outputs),
-            torch.is_autocast_enabled(device_type),
-            tuple([tensor.dtype for tensor in inputs]),
-            tuple([tensor.dtype for tensor in outputs]),
-        )
+        state = training, torch.is_autocast_enabled(device_type)
+        tensors: list[Any] = []  # flat, and no comprehension: this runs in each call
+        for tensor in inputs:
+            tensors += tensor.dtype, tensor.shape
+        for tensor in outputs:
+            tensors += tensor.dtype, tensor.requires_grad
+        seen = model, line, get_ident(), state, *tensors
+        key, new_shape = self._keys.get(seen), False
+        if key is None:  # rarely: making a key is slow
+            new_shape = self._models.is_new_shape(model, inputs, outputs)
+            key = self._keys[seen] = _key(model, line, *state, inputs, outputs)
         self._log.add_call(key, call_s, new_shape, compiled)
 
     def _record_operations(self, start: int, end: int, frame: FrameType, repetitions: int) -> None:
@@ -188,16 +190,29 @@ class Observer:
 
     def _operations_key(self, found: Operations, line: Line) -> CallKey:
         model, device_type = self._models.operations_number(found, line)
-        return CallKey(
-            model,
-            line,
-            get_ident(),
-            False,
-            any(tensor.requires_grad for tensor in found.outputs),
-            torch.is_autocast_enabled(device_type),
-            tuple(tensor.dtype for tensor in (*found.inputs, *found.others)),
-            tuple(tensor.dtype for tensor in found.outputs),
-        )
+        autocast = torch.is_autocast_enabled(device_type)
+        return _key(model, line, False, autocast, (*found.inputs, *found.others), found.outputs)
+
+
+def _key(
+    model: int,
+    line: Line,
+    training: bool,
+    autocast: bool,
+    inputs: Iterable[torch.Tensor],
+    outputs: Iterable[torch.Tensor],
+) -> CallKey:
+    """The group of a call by this thread."""
+    return CallKey(
+        model,
+        line,
+        get_ident(),
+        training,
+        any(tensor.requires_grad for tensor in outputs),
+        autocast,
+        tuple(tensor.dtype for tensor in inputs),
+        tuple(tensor.dtype for tensor in outputs),
+    )
 
 
 def _compiled_graphs() -> int:

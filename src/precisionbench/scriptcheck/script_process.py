@@ -14,6 +14,7 @@ from typing import IO
 
 import attrs
 
+from precisionbench._internal.garbage_collection import garbage_collection_off
 from precisionbench._internal.paths import quoted
 from precisionbench._internal.supervisor import END_LIMIT_S
 from precisionbench._internal.temporary_folder import TemporaryFolder
@@ -84,8 +85,9 @@ def read_observations(folder: Path, otherwise: Ending) -> Observations:
     file = folder / OBSERVATIONS
     if not file.exists():
         return attrs.evolve(NO_OBSERVATIONS, ending=otherwise)
-    document = json.loads(file.read_text(encoding="utf-8"))
-    observations = json_format.structured(document, Observations)
+    with garbage_collection_off():  # it would search hundreds of thousands of new objects
+        document = json.loads(file.read_text(encoding="utf-8"))
+        observations = json_format.structured(document, Observations)
     if observations.ending.kind == ENDED_BY_PARENT:
         return attrs.evolve(observations, ending=otherwise)
     return observations

@@ -60,7 +60,8 @@ def _sample() -> tuple[object, ...]:
 
     A patch of other functions is found when the next new model is called.
     """
-    return nn.functional.conv2d, nn.functional.linear, torch.matmul
+    functional = nn.functional
+    return functional.conv2d, functional.linear, torch.matmul
 
 
 def _is_patchable(name: str) -> bool:

@@ -6,7 +6,6 @@ The clock is the one thing that differs between devices, and the one thing that 
 from __future__ import annotations
 
 import contextlib
-import gc
 import itertools
 import math
 import time
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 import attrs
 import torch
 
+from precisionbench._internal.garbage_collection import garbage_collection_off
 from precisionbench.errors import MeasurementError
 
 Mark = Callable[[], object]
@@ -233,7 +233,7 @@ class Timer:
         """
         marks, read = self.clock.marks(2 * samples)
         starts = marks[::2] if flush is None else [_both(flush, mark) for mark in marks[::2]]
-        with _garbage_collection_off():
+        with garbage_collection_off():
             for _ in range(settle_calls):
                 call()
             _run_samples(call, calls_per_sample, starts, marks[1::2])
@@ -263,14 +263,3 @@ def _both(first: Call, second: Call) -> Call:
         second()
 
     return call
-
-
-@contextlib.contextmanager
-def _garbage_collection_off() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
