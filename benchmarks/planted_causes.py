@@ -318,7 +318,7 @@ def wide(batch: int) -> Any:
 
 CL = "half:memory_format=channels_last"
 NO_GRAD = "eager:grad_mode=no_grad"
-ENGINE = "onnxruntime:provider=cuda,precision=fp16"
+ENGINE = "onnxruntime:precision=fp16,provider=cuda"
 FALSE_LABEL = "a false label"
 FIVE = ("eager:precision=tf32", "half", CL, "half:dtype=bfloat16")
 RESNET = "torchvision:resnet50"

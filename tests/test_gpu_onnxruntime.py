@@ -41,7 +41,7 @@ def test_a_call_neither_waits_nor_copies(cnn, images):
     with Prepares(OnnxRuntime("fp16"), cnn.eval().cuda(), images.cuda()) as found:
         found.call()
         torch.cuda.synchronize()
-        with torch.profiler.profile() as profile:
+        with torch.profiler.profile(acc_events=True) as profile:
             found.call()
             busy = not torch.cuda.current_stream().query()
             torch.cuda.synchronize()
