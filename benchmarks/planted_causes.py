@@ -437,7 +437,8 @@ CASES = {
     ),
     "allocations": Case(
         lambda: (Emptying(), torch.randn(4096, 4096)),
-        planted={"eager": ("device-allocations",), "half": ("device-allocations",)},
+        # In half the output fits into a block that other tensors keep.
+        planted={"eager": ("device-allocations",)},
     ),
     "norm-in-float32": Case(
         normalised_in_float32, planted={"half": ("batch-norm-in-float32", "memory-bound")}

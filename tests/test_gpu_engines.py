@@ -136,8 +136,8 @@ def test_a_graph_with_a_cold_cache_is_slower_than_with_a_warm_one():
 def test_a_call_that_synchronizes_is_refused_with_the_place():
     with pytest.raises(PreparationError) as caught:
         opened(Synchronizes(), torch.rand(8, device="cuda"), "eager:cuda_graph=true").__enter__()
-    assert "waits for the GPU inside (test_gpu_engines.py:" in str(caught.value)
-    assert "keep .item()" in caught.value.remedy
+    assert "synchronizes with the GPU (test_gpu_engines.py:" in str(caught.value)
+    assert ".item()" in caught.value.remedy
 
 
 class OnTheHost(nn.Module):

@@ -28,6 +28,8 @@ MATRIX, LAYOUT, CAST, COPY, NORM, POINTWISE, REDUCTION, OTHER = (
     "other",
 )
 _WRAPPER = "(calls others)"
+# Where all of these are off, a GPU computes attention in the math kernel.
+FUSED_ATTENTION_FLAGS = ("cuda.flash_sdp", "cuda.mem_efficient_sdp", "cuda.cudnn_sdp")
 _NO_KERNEL = KernelClass(UNKNOWN, UNKNOWN, UNKNOWN)
 # Categories with little arithmetic, whose time is bound by memory bandwidth.
 MEMORY_BOUND = (LAYOUT, CAST, COPY, NORM, POINTWISE, REDUCTION)

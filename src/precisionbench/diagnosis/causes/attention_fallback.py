@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import attrs
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
+from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.labels import HALF
-from precisionbench.diagnosis.parts import casts_up
+from precisionbench.diagnosis.parts import FUSED_ATTENTION_FLAGS, casts_up
 from precisionbench.errors import some
-from precisionbench.results.evidence import Evidence, Operation
+from precisionbench.results.evidence import Operation
 
 _LEAST_SHARE = 0.15
 _MATH = "aten::_scaled_dot_product_attention_math"
@@ -27,6 +28,8 @@ _FUSED_DIMENSIONS = 4
 _ALIGNMENT = {"float32": 4, "float16": 8, "bfloat16": 8}
 _MASK_PLACE = 3  # of the operands of the memory-efficient kernel
 _ADVICE = {
+    "settings": "allow fused kernels: torch.backends.cuda.enable_flash_sdp(True), and the same for "
+    "mem_efficient and cudnn",
     "weights": "call the module with need_weights=False, unless the weights are used",
     "written": "use torch.nn.functional.scaled_dot_product_attention in place of the separate "
     "matmuls and softmax",
@@ -63,7 +66,7 @@ class _Attention:
 def detect(context: CauseContext) -> CauseMatch | None:
     """The share of time in attention without a fused kernel, or in 16 bits without flash."""
     facts = context.facts
-    found = [*_unfused(facts.evidence, facts.on_gpu), *_slower_kernels(context)]
+    found = [*_unfused(facts), *_slower_kernels(context)]
     spent_s = sum(one.time_s for one in found)
     share = min(1.0, spent_s / max(facts.busy_s, facts.row.latency.value)) if found else 0.0
     if share <= _LEAST_SHARE:
@@ -83,8 +86,11 @@ def detect(context: CauseContext) -> CauseMatch | None:
     )
 
 
-def _unfused(evidence: Evidence, on_gpu: bool) -> Iterator[_Attention]:
+def _unfused(facts: Facts) -> Iterator[_Attention]:
     """Attention as separate products and softmax, layer by layer."""
+    evidence, on_gpu = facts.evidence, facts.on_gpu
+    flags = [facts.row.flags.get(flag) for flag in FUSED_ATTENTION_FLAGS]
+    is_switched_off = on_gpu and all(flag is False for flag in flags)
     by_layer: dict[str, list[Operation]] = {}
     for operation in evidence.operations:
         by_layer.setdefault(operation.layer, []).append(operation)
@@ -93,6 +99,8 @@ def _unfused(evidence: Evidence, on_gpu: bool) -> Iterator[_Attention]:
         math_ones = [o for o in operations if _MATH in (o.name, *o.parents)]
         if math_ones:
             why, advice = _why_math(math_ones, on_gpu)
+            if is_switched_off:
+                why, advice = "torch's settings allow no fused kernel", "settings"
             yield _Attention(path, "the math kernel", why, advice, _sum_s(math_ones))
         written = _written_out([o for o in operations if o not in math_ones])
         if written:

@@ -8,7 +8,7 @@ import attrs
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
 from precisionbench.diagnosis.findings import Number
-from precisionbench.diagnosis.parts import is_matrix
+from precisionbench.diagnosis.parts import FUSED_ATTENTION_FLAGS, is_matrix
 from precisionbench.diagnosis.work import matmul_sizes
 from precisionbench.errors import some
 from precisionbench.results.dtypes import BFLOAT16, FLOAT16
@@ -27,7 +27,6 @@ _NONDETERMINISTIC = (
     *("empty", "resize"),
 )
 _LINALG = ("linalg", "cholesky", "triangular_solve", "lu_solve", "geqrf", "ormqr", "inverse")
-_SDP = ("cuda.flash_sdp", "cuda.mem_efficient_sdp", "cuda.cudnn_sdp")
 
 _LONG_SUM = 4  # inner size of a matmul, divided by the sizes of its result
 
@@ -82,7 +81,7 @@ def _settings(context: CauseContext) -> Iterator[_Setting]:
     if flags.get("deterministic_algorithms", "off") != "off":
         words = _NONDETERMINISTIC + (_CONVOLUTIONS if context.facts.on_gpu else ())
         yield _Setting("torch.use_deterministic_algorithms(True)", _named(words))
-    if all(flags.get(name) is False for name in _SDP):
+    if all(flags.get(name) is False for name in FUSED_ATTENTION_FLAGS):
         yield _Setting("all fused attention backends off", _is_unfused_attention)
 
 
