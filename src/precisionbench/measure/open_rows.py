@@ -172,15 +172,13 @@ def _late() -> PrecisionBenchError:
 
 @contextlib.contextmanager
 def _killed_at(end_s: float, workers: Mapping[str, Sequence[Worker]]) -> Iterator[set[str]]:
-    """Kill workers that still prepare at a time; gives the names of their rows."""
+    """Kill workers at a time, unless the context ends before; gives the names of their rows."""
     late: set[str] = set()
 
     def kill() -> None:
-        for name, few in workers.items():
-            if any(worker.is_opening for worker in few):
-                late.add(name)
-                for worker in few:
-                    worker.begin_kill()
+        late.update(workers)
+        for worker in (worker for few in workers.values() for worker in few):
+            worker.begin_kill()
 
     timer = threading.Timer(max(0.0, end_s - time.monotonic()), kill)
     timer.daemon = True
