@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from precisionbench.backends.base import Backend, GradMode, Prepared, cast_model
+from precisionbench.backends.rungs import Capabilities, Stage, TuningOptions
 from precisionbench.errors import PrecisionBenchWarning, PreparationError
 from precisionbench.results.claims import Claims
 from precisionbench.torchtools.tensors import Inputs
@@ -50,6 +51,12 @@ class Autocast(Backend):
             sparsity="dense",
             covered_options=("dtype",),
         )
+
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
+        """Both 16-bit types on a GPU, bfloat16 elsewhere; see `Backend.tuning_options`."""
+        dtypes = ("float16", "bfloat16") if capabilities.device == "cuda" else ("bfloat16",)
+        return TuningOptions(Stage.PRECISION, [{"dtype": dtype} for dtype in dtypes])
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

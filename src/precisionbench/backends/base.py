@@ -18,7 +18,7 @@ import attrs
 import torch
 from torch import nn
 
-from precisionbench.backends.rungs import Capabilities, Rung
+from precisionbench.backends.rungs import Capabilities, Rung, TuningOptions
 from precisionbench.errors import BackendUnavailableError, PrecisionBenchWarning, SpecError
 from precisionbench.results.claims import Claims, claims_from_options
 from precisionbench.results.evidence import Operation
@@ -163,6 +163,18 @@ class Backend(abc.ABC):
             measured in this order.
         """
         return ()
+
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:  # noqa: ARG003
+        """The options that `tune` tries; by default it does not try the backend.
+
+        Args:
+            capabilities: of the machine and the workload.
+
+        Returns:
+            The options; None where none of them is worth trying on this machine.
+        """
+        return None
 
     @abc.abstractmethod
     def prepare(

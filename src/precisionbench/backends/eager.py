@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from precisionbench.backends.base import Backend, Prepared, cast_model, check_tf32, require_cuda
-from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Rung, Stage
+from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Rung, Stage, TuningOptions
 from precisionbench.results.claims import EAGER, Claims
 from precisionbench.results.dtypes import AMPERE, FLOAT32, LONG_NAMES, dtype_name
 from precisionbench.torchtools.global_state import fp32_precision
@@ -58,6 +58,12 @@ class Eager(Backend):
             yield Rung(Stage.PRECISION, {"precision": "tf32"})
         if capabilities.has_images:
             yield Rung(Stage.LAYOUT, CHANNELS_LAST)
+
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
+        """Float32, and TF32 on GPUs that have it; see `Backend.tuning_options`."""
+        has_tf32 = capabilities.device == "cuda" and capabilities.capability >= AMPERE
+        return TuningOptions(Stage.PRECISION, [{}, {"precision": "tf32"}] if has_tf32 else [{}])
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

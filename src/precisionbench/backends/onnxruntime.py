@@ -35,7 +35,7 @@ from precisionbench.backends.onnxruntime_session import (
     profiled_layers,
     provider_name,
 )
-from precisionbench.backends.rungs import Capabilities, Rung, Stage
+from precisionbench.backends.rungs import Capabilities, Rung, Stage, TuningOptions
 from precisionbench.errors import BackendUnavailableError, SpecError
 from precisionbench.results.claims import Claims
 from precisionbench.results.dtypes import LONG_NAMES, TF32
@@ -131,6 +131,15 @@ class OnnxRuntime(Backend):
             yield Rung(Stage.ENGINE, {"precision": "int8"})
         elif capabilities.device == "cuda" and installed_version(GPU_PACKAGE):
             yield Rung(Stage.ENGINE, {"precision": "fp16"})
+
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
+        """Half on a GPU; float32 and INT8 on a CPU; see `Backend.tuning_options`."""
+        if capabilities.device == "cpu":
+            return TuningOptions(Stage.ENGINE, [{}, {"precision": "int8"}])
+        if capabilities.device == "cuda" and installed_version(GPU_PACKAGE):
+            return TuningOptions(Stage.ENGINE, [{"precision": "fp16"}])
+        return None
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

@@ -20,7 +20,7 @@ from precisionbench.backends.calibration import calibration_batches
 from precisionbench.backends.engine_layers import EngineLayer
 from precisionbench.backends.flat_model import FlatModel, flattened
 from precisionbench.backends.openvino_layers import layers_of, times_of
-from precisionbench.backends.rungs import Capabilities, Rung, Stage
+from precisionbench.backends.rungs import Capabilities, Rung, Stage, TuningOptions
 from precisionbench.errors import (
     FOREIGN_ERRORS,
     BackendUnavailableError,
@@ -103,6 +103,14 @@ class OpenVino(Backend):
         if capabilities.device == "cpu":
             for precision in ("bf16", "int8"):
                 yield Rung(Stage.ENGINE, {"precision": precision})
+
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
+        """Float32, bfloat16 and INT8, on a CPU only; see `Backend.tuning_options`."""
+        if capabilities.device != "cpu":
+            return None
+        precisions = ("fp32", "bf16", "int8")
+        return TuningOptions(Stage.ENGINE, [{"precision": name} for name in precisions])
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

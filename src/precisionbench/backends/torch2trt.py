@@ -26,7 +26,7 @@ from precisionbench.backends.base import (
     unrecorded,
 )
 from precisionbench.backends.calibration import calibration_batches
-from precisionbench.backends.rungs import Capabilities, Rung, Stage
+from precisionbench.backends.rungs import Capabilities, Rung, Stage, TuningOptions
 from precisionbench.backends.tensorrt_engine import engine_bytes, inspected, message_recorder
 from precisionbench.backends.torch2trt_arguments import (
     check_inputs,
@@ -165,6 +165,13 @@ class Torch2trt(Backend):
             yield Rung(Stage.ENGINE, {"precision": precision})
         for core in range(capabilities.dlas):
             yield Rung(Stage.ENGINE, {"precision": "int8", "dla_core": core})
+
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
+        """Half, and TF32; see `Backend.tuning_options`."""
+        if capabilities.device != "cuda":
+            return None
+        return TuningOptions(Stage.ENGINE, [{"precision": "fp16"}, {"tf32": True}])
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

@@ -16,7 +16,7 @@ from precisionbench._internal.temporary_folder import TemporaryFolder
 from precisionbench.backends.base import Backend, Prepared, cast_model, check_tf32, require_cuda
 from precisionbench.backends.engine_layers import warn_of_other_precision
 from precisionbench.backends.flat_model import FlatModel, flattened
-from precisionbench.backends.rungs import Capabilities, Rung, Stage
+from precisionbench.backends.rungs import Capabilities, Rung, Stage, TuningOptions
 from precisionbench.backends.torch_tensorrt_build import (
     PACKAGES,
     compiled,
@@ -131,6 +131,13 @@ class TorchTensorRT(Backend):
         """Half, on a GPU where it is installed; see `Backend.ladder_rungs`."""
         if capabilities.device == "cuda" and importlib.util.find_spec("torch_tensorrt"):
             yield Rung(Stage.ENGINE, {"precision": "fp16"})
+
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
+        """Half, on a GPU; see `Backend.tuning_options`."""
+        if capabilities.device != "cuda":
+            return None
+        return TuningOptions(Stage.ENGINE, [{"precision": "fp16"}])
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
