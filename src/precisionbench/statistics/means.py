@@ -49,7 +49,7 @@ def next_value(values: Sequence[float], confidence: float = 0.95) -> Interval:
         confidence: probability that another value is below the upper end, and as well that it is
             above the lower one.
     """
-    from scipy import stats
+    from scipy.special import stdtrit
 
     largest = max(values)
     if not largest:
@@ -57,6 +57,6 @@ def next_value(values: Sequence[float], confidence: float = 0.95) -> Interval:
     if len(values) < 2:
         return Interval(largest, 0.0, math.inf)
     logs = [math.log(max(value, _LEAST_SHARE * largest)) for value in values]
-    reach = stats.t.ppf(confidence, len(logs) - 1) * stdev(logs) * math.sqrt(1 + 1 / len(logs))
+    reach = float(stdtrit(len(logs) - 1, confidence)) * stdev(logs) * math.sqrt(1 + 1 / len(logs))
     low, high = math.exp(mean(logs) - reach), math.exp(mean(logs) + reach)
     return Interval(largest, min(low, *values), max(high, largest))

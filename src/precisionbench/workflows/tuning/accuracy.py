@@ -320,9 +320,11 @@ def check_bound(max_error: float | None, metric: object, data: object, drop: flo
             f"metric needs {' and '.join(missing)} as well",
             "give metric=function(outputs, batch), data=batches and drop=0.005, say",
         )
-    limit = drop if metric is not None else max_error
-    if limit is not None and not (
-        isinstance(limit, (int, float)) and not isinstance(limit, bool) and 0 <= limit < math.inf
-    ):
-        name = "drop" if metric is not None else "max_error"
+    name, limit = ("max_error", max_error) if metric is None else ("drop", drop)
+    if limit is not None and not _is_limit(limit):
         raise SpecError(f"{name} is {limit!r}", "give a number such as 0.01")
+
+
+def _is_limit(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 <= value < math.inf
