@@ -15,6 +15,7 @@ from precisionbench.backends.base import Backend, GradMode, Prepared, cast_model
 from precisionbench.backends.rungs import Capabilities, Stage, TuningOptions
 from precisionbench.errors import PrecisionBenchWarning, PreparationError
 from precisionbench.results.claims import Claims
+from precisionbench.results.json_values import Json
 from precisionbench.torchtools.tensors import Inputs
 
 
@@ -77,7 +78,8 @@ class Autocast(Backend):
         context = torch.autocast(device, getattr(torch, self.dtype), True, self.cache_enabled)
         with context:
             self._check_on(device)
-            yield Prepared(inputs.bind(model), model, {"weights_cached": cached})
+            details: dict[str, Json] = {"weights_cached": cached}
+            yield Prepared(inputs.bind(model), model, details, inputs=inputs)
         torch.clear_autocast_cache()  # a caller's own autocast would keep our weights until it ends
 
     def _check_on(self, device: str) -> None:

@@ -41,12 +41,16 @@ class Prepared:
         details: what the engine chose, as JSON values; kept in the result.
         engine_operations: the layers of one call as the engine itself reports them, with the dtypes
             that they ran in; the label of the row is checked by them.
+        inputs: the tensors that `call` reads, in the order of `Inputs.tensors()` of what `prepare`
+            was given: the next call computes with whatever is copied into them. None where the
+            call cannot be given other data.
     """
 
     call: Callable[[], object]
     module: nn.Module | None = None
     details: Mapping[str, Json] = attrs.field(factory=dict)
     engine_operations: tuple[Operation, ...] = ()
+    inputs: Inputs | None = None
 
 
 def unrecorded(default: Any = None) -> Any:

@@ -181,7 +181,7 @@ class Compile(Backend):
             )
             call = inputs.bind(compiled)
             details = self._warmed(call, device, counters)
-            yield Prepared(call, compiled, details)
+            yield Prepared(call, compiled, details, inputs=inputs)
 
     def _warmed(self, call: Callable[[], object], device: str, counters: Any) -> dict[str, Json]:
         """Compile by calling; gives the details."""

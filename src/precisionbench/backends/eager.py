@@ -15,6 +15,7 @@ from precisionbench.backends.base import Backend, Prepared, cast_model, check_tf
 from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Rung, Stage, TuningOptions
 from precisionbench.results.claims import EAGER, Claims
 from precisionbench.results.dtypes import AMPERE, FLOAT32, LONG_NAMES, dtype_name
+from precisionbench.results.json_values import Json
 from precisionbench.torchtools.global_state import fp32_precision
 from precisionbench.torchtools.tensors import Inputs
 
@@ -74,7 +75,8 @@ class Eager(Backend):
         cast_from = sorted({_floating_dtype(tensor) for tensor in tensors} - {FLOAT32, "complex64"})
         model, inputs = cast_model(model, torch.float32), inputs.to(torch.float32)
         with fp32_precision("ieee" if self.precision == "fp32" else "tf32"):
-            yield Prepared(inputs.bind(model), model, {"cast_from": cast_from} if cast_from else {})
+            details: dict[str, Json] = {"cast_from": cast_from} if cast_from else {}
+            yield Prepared(inputs.bind(model), model, details, inputs=inputs)
 
 
 def _floating_dtype(tensor: torch.Tensor) -> str:

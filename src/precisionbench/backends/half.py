@@ -62,4 +62,4 @@ class Half(Backend):
         """Cast the model and the inputs; see `Backend.prepare`."""
         dtype = getattr(torch, self.dtype)
         model, inputs = cast_but_for(model, self.fp32_layers, dtype), inputs.to(dtype)
-        yield Prepared(inputs.bind(model), model)
+        yield Prepared(inputs.bind(model), model, inputs=inputs)

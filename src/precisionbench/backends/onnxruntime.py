@@ -164,7 +164,9 @@ class OnnxRuntime(Backend):
             **layers_module.summary(layers),
         }
         operations = tuple(layer.as_operation(self.name) for layer in layers)
-        yield Prepared(call, details=details, engine_operations=operations)
+        yield Prepared(
+            call, details=details, engine_operations=operations, inputs=Inputs(flat.inputs)
+        )
 
     def _provider(self, inputs: Inputs) -> str:
         """The provider that is asked for, or that of the inputs' device.

@@ -132,7 +132,8 @@ class OpenVino(Backend):
             **layers_module.summary(layers),
         }
         operations = tuple(layer.as_operation(self.name) for layer in layers)
-        yield Prepared(_call(ov, compiled, flat), details=details, engine_operations=operations)
+        call, read = _call(ov, compiled, flat), Inputs(flat.inputs)
+        yield Prepared(call, details=details, engine_operations=operations, inputs=read)
 
     def _quantised(self, converted: Any, flat: FlatModel) -> tuple[Any, int | None]:
         """The model as asked for, and the number of its calibration batches."""

@@ -192,8 +192,10 @@ class Torch2trt(Backend):
         report = inspected(trt, module.engine)
         details |= report.details
         self._warn_of_fallback(details)
-        call = Inputs(args).bind(module)
-        yield Prepared(call, module, details, report.operations(self.name))
+        read = Inputs(args)
+        yield Prepared(
+            read.bind(module), module, details, report.operations(self.name), inputs=read
+        )
 
     def _engine(
         self, trt: Any, torch2trt: Any, model: nn.Module, args: tuple[Any, ...], expected: Any

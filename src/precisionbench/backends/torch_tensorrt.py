@@ -161,7 +161,8 @@ class TorchTensorRT(Backend):
             "tensorrt": _tensorrt_version(torch_tensorrt),
             **found.details,
         }
-        yield Prepared(_call(found.module, flat), None, details, found.operations(self.name))
+        call, operations = _call(found.module, flat), found.operations(self.name)
+        yield Prepared(call, None, details, operations, inputs=Inputs(flat.inputs))
 
     def compile_options(self) -> dict[str, Any]:
         """The arguments of `torch_tensorrt.dynamo.compile` that this backend's options decide.
