@@ -1,4 +1,4 @@
-"""The model in float64, which errors are measured against; it is no backend that a user can name."""
+"""The model in float64, which errors are measured against; users cannot name this backend."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Float64(Backend):
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
-        """Cast the model, and its own casts where it does not run without; see `Backend.prepare`."""
+        """Cast the model, and what it casts itself where it must; see `Backend.prepare`."""
         model, inputs = cast_model(model, torch.float64), inputs.to(torch.float64)
         call = inputs.bind(model)
         with ExitStack() as stack:

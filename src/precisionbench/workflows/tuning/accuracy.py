@@ -49,8 +49,8 @@ class Judge(Protocol):
         """The tensors of each of the inputs."""
         ...
 
-    def with_reference(self, outputs: Iterable[Outputs]) -> Judge:
-        """The same judge, once the outputs of the reference are known."""
+    def with_reference(self, outputs: Iterable[Outputs], reference: str) -> Judge:
+        """The same judge, once the outputs of the reference are known, and what computed them."""
         ...
 
     def accuracy(self, outputs: Iterable[Outputs]) -> Accuracy:
@@ -87,7 +87,7 @@ class ErrorJudge:
         inputs = [*_with_shuffled([tensor for _, tensor in given.tensors()], seed)]
         return cls(AccuracyBound(RELATIVE_L2, max_error, batches=len(inputs)), inputs)
 
-    def with_reference(self, outputs: Iterable[Outputs], reference: str = "float64") -> ErrorJudge:
+    def with_reference(self, outputs: Iterable[Outputs], reference: str) -> ErrorJudge:
         """The same judge with the reference's outputs; inputs without a finite one are dropped.
 
         Args:
@@ -179,7 +179,7 @@ class MetricJudge:
     rebuilt: Callable[[Outputs], Any]
     expected: Sequence[float] = ()
 
-    def with_reference(self, outputs: Iterable[Outputs], reference: str = "") -> MetricJudge:
+    def with_reference(self, outputs: Iterable[Outputs], reference: str) -> MetricJudge:
         """The same judge with the metric of the reference.
 
         Args:

@@ -106,7 +106,7 @@ class WorkerBench:
         try:
             if _FLOAT64.name in errors:
                 raise errors[_FLOAT64.name]
-            self.judge = self.judge.with_reference(self._outputs(_FLOAT64.name))
+            self.judge = self.judge.with_reference(self._outputs(_FLOAT64.name), _FLOAT64.name)
         except FOREIGN_ERRORS as exc:
             self.notes.append(
                 f"the model does not run in float64 ({one_line(exc)}); errors are against "
