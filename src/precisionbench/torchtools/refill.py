@@ -61,32 +61,6 @@ def _text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "()"
 
 
-def check_same_arguments(given: Inputs, known: Inputs) -> None:
-    """Raise where arguments differ in more than what `refill` copies and checks.
-
-    Args:
-        given: arguments of a call.
-        known: those that it was prepared with: the call has their structure and other values.
-
-    Raises:
-        WorkloadError: what differs.
-    """
-    paths, expected = ([path for path, _ in one.tensors()] for one in (given, known))
-    if paths != expected or set(given.kwargs) != set(known.kwargs):
-        raise WorkloadError(
-            f"the arguments hold tensors at {some(paths)} where the model was prepared with "
-            f"{some(expected)}",
-            "give positional and keyword arguments as those that it was prepared with",
-        )
-    for one, other in itertools.zip_longest(_values(given), _values(known)):
-        if not _same(one, other):
-            raise WorkloadError(
-                f"an argument is {shortened(one)} where the model was prepared with "
-                f"{shortened(other)}",
-                "prepare it again with this value; only tensors may differ",
-            )
-
-
 @contextlib.contextmanager
 def refilled(inputs: Inputs, tensors: Sequence[torch.Tensor]) -> Iterator[None]:
     """Copy new values as `refill` does, and the earlier ones back on leaving.

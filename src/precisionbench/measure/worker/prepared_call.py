@@ -38,7 +38,8 @@ from precisionbench.torchtools.global_state import (
     rng_restored,
     seed_everything,
 )
-from precisionbench.torchtools.refill import check_same_arguments, refill
+from precisionbench.torchtools.refill import refill
+from precisionbench.torchtools.same_arguments import tensors_in_order
 from precisionbench.torchtools.tensors import map_with_objects
 from precisionbench.torchtools.timer import Call, Clock, CudaEventClock, Timer, clock_for
 
@@ -77,12 +78,11 @@ class PreparedCall:
             ExecutionError: the call failed.
             PreparationError: the context of `prepared_call` was left.
         """
-        given = Inputs(args, kwargs)
-        check_same_arguments(given, self._prepared_with)
+        tensors = tensors_in_order(Inputs(args, kwargs), self._prepared_with)
         with self._lock:
             self._check_open()
             with self._conditions.applied() as caller, executing():
-                refill(self._read, [tensor for _, tensor in given.tensors()])
+                refill(self._read, tensors)
                 with gradients_off(self._conditions.grad_mode):
                     output = self._call()
                 return _copies(output, caller)
@@ -207,8 +207,8 @@ def _prepared(
     backend: Backend, workload: Workload, timer: Timer
 ) -> tuple[PreparedCall, contextlib.ExitStack]:
     """A backend's call, once it has run, and what undoes it."""
-    device_type = workload.device.type
-    caller = Settings.now(device_type)
+    device_types = ("cpu", workload.device.type)
+    caller = Settings.now(*device_types)
     with (
         common_settings(backend, workload, timer),
         rng_restored(),
@@ -219,7 +219,7 @@ def _prepared(
             call, read = _called(backend, ready, timer, undo)
         for message in ready.output.warnings():
             warnings.warn(message, PrecisionBenchWarning, stacklevel=5)
-        conditions = Conditions(Settings.now(device_type), backend.grad_mode, timer.clock)
+        conditions = Conditions(Settings.now(*device_types), backend.grad_mode, timer.clock)
         undo = undo.pop_all()
     caller.set()  # the plugin's contexts are still open
     return PreparedCall(call, read, ready.workload.inputs, conditions), undo

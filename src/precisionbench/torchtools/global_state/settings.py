@@ -30,13 +30,13 @@ class Settings:
     autocast_contexts: int
 
     @classmethod
-    def now(cls, device_type: str) -> Settings:
+    def now(cls, *device_types: str) -> Settings:
         """The current settings.
 
         Args:
-            device_type: of the device, whose autocast is included beside the CPU's.
+            *device_types: whose autocast is included.
         """
-        kinds = [k for k in {"cpu", device_type} if torch.amp.is_autocast_available(k)]
+        kinds = filter(torch.amp.is_autocast_available, set(device_types))
         return cls(
             read_flags(),
             {k: (torch.is_autocast_enabled(k), torch.get_autocast_dtype(k)) for k in kinds},
@@ -54,13 +54,9 @@ class Settings:
         _set_autocast_contexts(self.autocast_contexts)
 
     @contextlib.contextmanager
-    def applied(self, device_type: str) -> Iterator[None]:
-        """Have these settings within the context, and afterwards those from before it.
-
-        Args:
-            device_type: of the device.
-        """
-        before = Settings.now(device_type)
+    def applied(self) -> Iterator[None]:
+        """Have these settings within the context, and afterwards those from before it."""
+        before = Settings.now(*self.autocast)
         self.set()
         try:
             yield
