@@ -58,12 +58,13 @@ def _values(argument: object) -> list[Any]:
 def _same(value: Any, before: Any) -> bool:
     if value is before:
         return True
-    if type(value) is not type(before):
+    kind: Any = type(value)
+    if kind is not type(before):
         return False
     if any(True for _ in walk(value, objects=True)):
         return True  # an object with tensors, which are compared by their paths
     try:
-        if type(value).__eq__ is object.__eq__:
+        if kind.__eq__ is object.__eq__:
             return attributes_of(value) == attributes_of(before)
         return bool(value == before)
     except FOREIGN_ERRORS:  # arrays, for example
