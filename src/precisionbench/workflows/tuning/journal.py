@@ -93,42 +93,26 @@ class Journal:
         """
         if path is None:
             return cls(key)
-        journal = cls(key, Path(usable_path(path)))
-        journal._read()
+        file = usable_path(path, OutputError)
+        journal = cls(key, file)
+        journal._read(file)
         return journal
 
-    def _read(self) -> None:
-        assert self.path is not None
+    def _read(self, path: Path) -> None:
         try:
-            if not self.path.exists():
-                make_folder(self.path.parent)
+            if not path.exists():
+                make_folder(path.parent)
                 self._write({"format": _FORMAT, "version": _VERSION})
                 return
-            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError as exc:
-            raise _unusable(self.path, exc) from exc
-        self._check_header(lines)
+            raise _unusable(path, exc) from exc
+        _check_header(path, lines)
         for line in lines[1:]:
             try:
                 self._add(json.loads(line))
             except (ValueError, TypeError, KeyError, AttributeError, WrongValueError):
                 self.damaged += 1  # the run ended while it was written, say: it is tried again
-
-    def _check_header(self, lines: list[str]) -> None:
-        try:
-            header = json.loads(lines[0]) if lines else {}
-        except ValueError:
-            header = {}
-        if not isinstance(header, dict) or header.get("format") != _FORMAT:
-            raise ResultFormatError(
-                f"{quoted(self.path)} is not a journal of tune",
-                "give the name of a new file, or of one that tune has written",
-            )
-        if header.get("version") != _VERSION:
-            raise ResultFormatError(
-                f"{quoted(self.path)} is a journal of another version of precisionbench",
-                "give the name of a new file",
-            )
 
     def _add(self, line: dict[str, Any]) -> None:
         if "trial" in line:
@@ -177,3 +161,20 @@ def _unusable(path: Path, exc: OSError) -> OutputError:
         f"the journal {quoted(path)} cannot be used ({one_line(exc)})",
         f"give another file, set {_FOLDER}, or use journal=None",
     )
+
+
+def _check_header(path: Path, lines: list[str]) -> None:
+    try:
+        header = json.loads(lines[0]) if lines else {}
+    except ValueError:
+        header = {}
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise ResultFormatError(
+            f"{quoted(path)} is not a journal of tune",
+            "give the name of a new file, or of one that tune has written",
+        )
+    if header.get("version") != _VERSION:
+        raise ResultFormatError(
+            f"{quoted(path)} is a journal of another version of precisionbench",
+            "give the name of a new file",
+        )
