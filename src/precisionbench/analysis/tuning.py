@@ -67,15 +67,6 @@ def front(data: TuningData) -> tuple[FrontPoint, ...]:
     )
 
 
-def peak_memory_bytes(row: BackendResult) -> int | None:
-    """Peak memory of torch's allocator, or of the driver for engines that bypass it.
-
-    Args:
-        row: of a comparison.
-    """
-    return row.passes.peak_allocated_bytes or row.passes.driver_bytes or None
-
-
 def _point(data: TuningData, row: BackendResult) -> FrontPoint:
     found = speedups(data.final).get(row.backend)
     energy_j = row.passes.energy_j if row.batch_size is None else row.energy_per_item_j
@@ -85,7 +76,7 @@ def _point(data: TuningData, row: BackendResult) -> FrontPoint:
         latency=row.latency,
         throughput=row.throughput,
         loss=loss_of(data, row.backend),
-        memory_bytes=peak_memory_bytes(row),
+        memory_bytes=row.peak_memory_bytes,
         energy_j=energy_j,
     )
 
@@ -194,7 +185,7 @@ def _stays(data: ComparisonData, other: str) -> str:
     found = speedup_over(data, data.reference, other)
     return (
         f"{data.reference} is kept, because no accurate configuration is clearly faster; the "
-        f"fastest other one, {other}, is {_ratio(found)} as fast{_doubt(found)}"
+        f"fastest other one, {other}, is {ratio_text(found.interval)} as fast{_doubt(found)}"
     )
 
 
@@ -228,7 +219,7 @@ def _winner(data: ComparisonData, best: str, others: Sequence[str]) -> str:
         return f"{best} is the only configuration that is accurate enough"
     found, runner_up = speedup_over(data, others[0], best), others[0]
     what = "the reference" if runner_up == data.reference else "the runner-up"
-    return f"{best} is {_ratio(found)} as fast as {what} {runner_up}{_doubt(found)}"
+    return f"{best} is {ratio_text(found.interval)} as fast as {what} {runner_up}{_doubt(found)}"
 
 
 def _doubt(found: Speedup) -> str:
@@ -237,8 +228,13 @@ def _doubt(found: Speedup) -> str:
     return f"; inconclusive ({short_reason(found.reason)})"
 
 
-def _ratio(found: Speedup) -> str:
-    return f"{_number(found.value)}x ({span(found.interval, _number)})"
+def ratio_text(ratio: Interval) -> str:
+    """A ratio of speeds with its interval, such as `1.12x (1.10 to 1.14)`.
+
+    Args:
+        ratio: positive.
+    """
+    return f"{_number(ratio.value)}x ({span(ratio, _number)})"
 
 
 def _number(value: float) -> str:
