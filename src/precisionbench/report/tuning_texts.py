@@ -136,8 +136,18 @@ def loss_text(data: TuningData, loss: Interval) -> str:
         data: the result.
         loss: of one of its configurations.
     """
+    return f"{loss_name(data)} {interval_of_loss(data, loss)}"
+
+
+def interval_of_loss(data: TuningData, loss: Interval) -> str:
+    """An error or a drop with its interval.
+
+    Args:
+        data: the result.
+        loss: of one of its configurations.
+    """
     low, high = _loss(data, loss.low), _loss(data, loss.high)
-    return f"{loss_name(data)} {_loss(data, loss.value)} ({low} to {high})"
+    return f"{_loss(data, loss.value)} ({low} to {high})"
 
 
 def loss_name(data: TuningData) -> str:

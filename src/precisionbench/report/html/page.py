@@ -187,6 +187,7 @@ _GLOBALS = {
     "distribution_plot": distribution_plot,
     "latency_plot": latency_plot,
     "numbered_points": numbered_points,
+    "number": lambda value: f"{value:.3g}",
     "ratio": lambda value: f"{value:g}x",
     "duration": lambda seconds: f"{formatting.time_text(seconds)}" if seconds else "0",
     "si": _si,
