@@ -46,6 +46,7 @@ _BUDGET_S = 120.0
 _LEAST_BUDGET_S = 5.0
 _SEED = 0  # a model that is built with random weights is the same in every run
 _CORES_OF_A_BUILD = 2
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
 JournalOption = str | os.PathLike[str] | None
 
 
@@ -138,7 +139,8 @@ def tune(
         limit = _MAX_ERROR if max_error is None else max_error
         judge: Judge = ErrorJudge.of(limit, workload.inputs, workload.seed)
     else:
-        assert data is not None and drop is not None  # as `check_bound` requires
+        assert data is not None  # as `check_bound` requires
+        assert drop is not None
         judge = metric_judge(metric, data, drop, higher_is_better, workload.inputs, from_paths)
     with shown(on_progress) as tell:
         return _tuned(workload, judge, wanted, tell, journal)

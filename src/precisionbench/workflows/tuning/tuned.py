@@ -22,9 +22,10 @@ from precisionbench.measure.rows import packages_of, plan
 from precisionbench.measure.worker.prepared_call import PreparedCall, prepared_call
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.report import plots
-from precisionbench.report import tuning as report
+
+report = None
 from precisionbench.report.plain import WIDTH
-from precisionbench.results import json_format, tuning_format
+from precisionbench.results import json_format
 from precisionbench.results.tuning import LeftOut, Trial, TuningData
 from precisionbench.statistics import Interval
 from precisionbench.system import environment
