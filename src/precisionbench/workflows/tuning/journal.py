@@ -104,15 +104,18 @@ class Journal:
                 make_folder(path.parent)
                 self._write({"format": _FORMAT, "version": _VERSION})
                 return
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            text = path.read_text(encoding="utf-8", errors="replace")
         except OSError as exc:
             raise _unusable(path, exc) from exc
+        lines = text.splitlines()
         _check_header(path, lines)
+        if not text.endswith("\n"):  # the run ended while it was written
+            self._append("\n")
         for line in lines[1:]:
             try:
                 self._add(json.loads(line))
             except (ValueError, TypeError, KeyError, AttributeError, WrongValueError):
-                self.damaged += 1  # the run ended while it was written, say: it is tried again
+                self.damaged += 1  # what it was of is tried again
 
     def _add(self, line: dict[str, Any]) -> None:
         if "trial" in line:
@@ -147,11 +150,14 @@ class Journal:
         self._write({"key": key, "result": json_format.unstructured(result)})
 
     def _write(self, line: dict[str, Any]) -> None:
+        self._append(json.dumps(line) + "\n")
+
+    def _append(self, text: str) -> None:
         if self.path is None:
             return
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(text)
         except OSError as exc:
             raise _unusable(self.path, exc) from exc
 
