@@ -212,7 +212,7 @@ class SaysNothing(Watches):
 
     @contextmanager
     def prepare(self, model, inputs):
-        with super().prepare(model, inputs) as prepared:
+        with Watches.prepare(self, model, inputs) as prepared:
             yield prepared.call
 
 
@@ -237,26 +237,39 @@ def test_where_it_cannot_be_prepared_everything_is_as_before(images, backend, er
         assert backend.seen[-1:] == ["end"]
 
 
-def test_an_output_that_is_not_computed_or_copied_is_an_error(images):
-    class Lazy(nn.Module):
-        def forward(self, x):
-            yield x
+class Lazy(nn.Module):
+    """Computes its output when that is read."""
 
-    class Holds(nn.Module):
-        def forward(self, x):
-            return type("Odd", (), {"__deepcopy__": None, "__init__": hold})(x)
+    def forward(self, x):
+        yield x
 
-    def hold(self, x):
-        self.x = x
 
+class Odd:
+    """An output that cannot be copied."""
+
+    def __init__(self, x: torch.Tensor) -> None:
+        self.x, self.lock = x, threading.Lock()
+
+
+class GivesOdd(nn.Module):
+    """Gives an output that cannot be copied."""
+
+    def forward(self, x):
+        return Odd(x)
+
+
+def test_an_output_that_is_computed_later_is_an_error(images):
     with (
         pytest.raises(ExecutionError, match="returned a generator"),
         prepared_call(make("eager"), Lazy(), images, device="cpu"),
     ):
         pytest.fail("it was prepared")
+
+
+def test_an_output_that_cannot_be_copied_is_an_error(images):
     with (
-        prepared_call(make("eager"), Holds(), images, device="cpu") as fast,
-        pytest.raises(ExecutionError, match="an Odd, holds an object that cannot be copied"),
+        prepared_call(make("eager"), GivesOdd(), images, device="cpu") as fast,
+        pytest.raises(ExecutionError, match=r"its output \(Odd\) holds an object that cannot be copied"),
     ):
         fast(images)
 

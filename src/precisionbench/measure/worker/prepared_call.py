@@ -151,7 +151,7 @@ def _copies(output: Any, reader: torch.cuda.Stream | None) -> Any:
         return map_with_objects(copied, output)
     except WorkloadError as exc:  # it names inputs
         raise ExecutionError(
-            f"its output, a {type(output).__name__}, holds an object that cannot be copied",
+            f"its output ({type(output).__name__}) holds an object that cannot be copied",
             "wrap the model so that its forward returns tensors",
         ) from exc
 
