@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -186,6 +187,26 @@ def test_after_the_context_it_refuses_to_compute(cnn, images):
         pass
     with pytest.raises(PreparationError, match="after the context in which it was prepared"):
         fast(images)
+
+
+@attrs.frozen
+class Tracks(Watches):
+    """Notes the private model that it was given, without keeping it."""
+
+    name: ClassVar[str] = "tracks"
+
+    @contextmanager
+    def prepare(self, model, inputs):
+        self.seen.append(weakref.ref(model))
+        yield Prepared(inputs.bind(model), model, inputs=inputs)
+
+
+def test_after_the_context_the_model_is_freed(cnn, images):
+    with prepared_call(Tracks(seen := []), cnn, images, device="cpu") as fast:
+        fast(images)
+    (private,) = seen
+    assert private() is None
+    assert fast is not None  # which a user may keep
 
 
 def test_the_batch_is_that_of_the_backend(cnn, images):

@@ -60,10 +60,10 @@ class PreparedCall:
     def __init__(
         self, call: Call, read: Inputs, prepared_with: Inputs, conditions: Conditions
     ) -> None:
-        self._call, self._read, self._prepared_with = call, read, prepared_with
+        self._call: Call | None = call  # None once it has ended
+        self._read, self._prepared_with = read, prepared_with
         self.conditions = conditions
         self._lock = threading.Lock()  # all calls read the same tensors
-        self._is_open = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the model's output for other tensors.
@@ -85,28 +85,29 @@ class PreparedCall:
         """
         tensors = tensors_in_order(Inputs(args, kwargs), self._prepared_with)
         with self._lock:
-            self._check_open()
+            call = self._checked()
             with self.conditions.applied() as caller, executing():
                 refill(self._read, tensors)
                 with gradients_off(self.conditions.grad_mode):
-                    output = self._call()
+                    output = call()
                 return _copies(output, caller)
 
-    def _check_open(self) -> None:
-        if not self._is_open:
+    def _checked(self) -> Call:
+        if self._call is None:
             raise PreparationError(
                 "it was called after the context in which it was prepared",
                 "call it within the with block",
             )
+        return self._call
 
     def end(self, undo: contextlib.ExitStack) -> None:
-        """Undo what was prepared; later calls raise.
+        """Undo what was prepared, and free its memory; later calls raise.
 
         Args:
             undo: what undoes it.
         """
         with self._lock:
-            self._is_open = False
+            self._call, self._read = None, Inputs()
             with self.conditions.applied():
                 undo.close()
 
