@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ import attrs
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from odd_model import odd_model
 from precisionbench.backends import Backend, Inputs, Prepared
@@ -25,7 +27,7 @@ from precisionbench.measure.worker.prepared_call import prepared_call
 from precisionbench.torchtools.global_state import Settings, compilations
 from precisionbench.torchtools.tensors import walk
 from small_transformer import small_transformer
-from test_autocast import WeightCasts
+from test_autocast import CASTS
 
 
 @attrs.frozen
@@ -165,12 +167,30 @@ def test_a_call_in_another_thread_has_the_same_settings(cnn, images):
     assert settings == 3 * settings[:1]
 
 
+class Casts(TorchDispatchMode):
+    """Counts casts of tensors."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function in CASTS
+        return function(*args, **(kwargs or {}))
+
+
+def casts_in(fast: Callable[..., Any], *args: torch.Tensor) -> int:
+    """How many casts a call makes."""
+    with Casts() as casts:
+        fast(*args)
+    return casts.count
+
+
+WEIGHTS = ("conv.weight", "conv.bias", "head.weight", "head.bias")  # that autocast casts
+
+
 def test_weights_that_autocast_has_cast_are_kept_and_a_callers_are_not(cnn, images):
     spec, own = "autocast:dtype=bfloat16", nn.Linear(4, 4)
     with prepared_call(make(spec), cnn, images, device="cpu") as fast:
-        with WeightCasts(list(cnn.parameters())) as casts:
-            first = fast(images)
-        assert casts.count == 0
+        first, of_inputs = fast(images), casts_in(fast, images)
         assert first.dtype == torch.bfloat16
         for scale in (1.0, 2.0):  # of weights that change, as in training
             with torch.no_grad():
@@ -180,6 +200,8 @@ def test_weights_that_autocast_has_cast_are_kept_and_a_callers_are_not(cnn, imag
                 assert own(torch.ones(1, 4))[0, 0] == 4 * scale
         assert torch.equal(fast(images), first)
     assert not torch.is_autocast_enabled("cpu")
+    with prepared_call(make(f"{spec},cache_enabled=false"), cnn, images, device="cpu") as fast:
+        assert casts_in(fast, images) == of_inputs + len(WEIGHTS)
 
 
 def test_after_the_context_it_refuses_to_compute(cnn, images):
