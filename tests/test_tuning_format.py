@@ -39,9 +39,7 @@ def test_the_file_names_its_format_and_that_of_its_final_rounds():
 def test_a_comparison_and_a_tuning_result_are_not_mistaken_for_each_other(tmp_path):
     file = tmp_path / "tuned.json"
     file.write_text(to_json(tuning_data()))
-    with pytest.raises(
-        ResultFormatError, match=r"tuning result: pb\.load_tuned reads it"
-    ):
+    with pytest.raises(ResultFormatError, match=r"tuning result: pb\.load_tuned reads it"):
         pb.load(file)
     comparison = json_format.to_json(comparison_data())
     assert not is_tuning(comparison)

@@ -74,7 +74,9 @@ def test_a_new_line_after_one_that_was_cut_off_is_whole(tmp_path):
     assert Journal.opened(tmp_path / "j", key).known("half") == HALF
 
 
-@pytest.mark.parametrize("text", ["hello\n", '{"format": "precisionbench.comparison"}\n', "[]\n", ""])
+@pytest.mark.parametrize(
+    "text", ["hello\n", '{"format": "precisionbench.comparison"}\n', "[]\n", ""]
+)
 def test_another_file_is_refused_and_not_changed(tmp_path, text):
     (tmp_path / "j").write_text(text)
     with pytest.raises(ResultFormatError, match="is not a journal of tune"):

@@ -40,8 +40,8 @@ _PROCESS_S = 3.0  # to start further processes
 SCREENING_FLOOR = 0.01
 # Further options are tried on a family whose fastest member is at least this fast, by the leader's.
 _WORTH_REFINING = 0.8
-# Until one of a family was prepared: seconds in which it may be, so that it is worth a try. One that
-# is not ready at the deadline is ended.
+# Until one of a family was prepared: seconds that must be left for a try. One that is not ready at
+# the deadline is ended.
 _LEAST_BUILD_S = {Stage.PRECISION: 0.5, Stage.COMPILER: 4.0, Stage.ENGINE: 3.0}
 _CHEAP_SLOTS = 6
 _MIXED_LAYERS = (1, 3)  # how many layers mixed rows keep in float32

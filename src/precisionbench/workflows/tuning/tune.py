@@ -223,11 +223,11 @@ def _tuned(
     memory = Journal.opened(file, keys.of_spec)
     whole = key_of(keys.base, [keys.of_spec(spec) for spec in specs], [*wanted.batch_sizes])
     if whole in memory.results:
-        return Tuned(_unchanged(memory.results[whole], memory.path), workload)
+        return Tuned(_unchanged(memory.results[whole], memory.path), workload, journal=memory.path)
     result = _searched(workload, judge, wanted, tell, found, memory, target)
     if result.ended_by == "finished":
         memory.keep_result(whole, result)
-    return Tuned(result, workload)
+    return Tuned(result, workload, journal=memory.path)
 
 
 def _unchanged(result: TuningData, path: Path | None) -> TuningData:
