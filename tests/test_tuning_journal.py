@@ -9,7 +9,7 @@ import pytest
 from precisionbench.errors import OutputError, ResultFormatError
 from precisionbench.results.tuning import FAILED, NOT_FINISHED, SLOWER, WITHIN, Accuracy, Trial
 from precisionbench.statistics import Interval
-from precisionbench.workflows.tuning.journal import Journal, cache_folder, default_journal, key_of
+from precisionbench.workflows.tuning.journal import Journal, default_journal, key_of
 
 HALF = Trial(
     "half",
@@ -112,10 +112,11 @@ def test_a_line_of_values_that_no_trial_has_is_damaged(tmp_path):
 
 def test_the_default_journal_is_of_a_model_on_a_device(monkeypatch, tmp_path):
     monkeypatch.setenv("PRECISIONBENCH_CACHE_DIR", str(tmp_path))
-    assert cache_folder() == tmp_path
     here, there = default_journal("model", "H200"), default_journal("model", "Orin")
     assert here != there
     assert here.parent == tmp_path / "tune"
+    monkeypatch.setenv("PRECISIONBENCH_CACHE_DIR", "")
+    assert default_journal("model", "H200") is None
 
 
 def test_keys_do_not_depend_on_the_order_of_names():
