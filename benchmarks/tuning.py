@@ -66,8 +66,9 @@ class Overflowing(nn.Module):
         self.up, self.down = nn.Linear(512, 512), nn.Linear(512, 512)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The sum of both layers."""
-        return self.down(self.up(x) * 3e5) * 1e-5
+        """Both layers, with a factor between them."""
+        found: torch.Tensor = self.down(self.up(x) * 3e5) * 1e-5
+        return found
 
 
 class FirstOutput(nn.Module):
@@ -79,14 +80,15 @@ class FirstOutput(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The first output."""
-        return self.model(x)[0]
+        found: torch.Tensor = self.model(x)[0]
+        return found
 
 
 def _torchvision(name: str) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
         import torchvision
 
-        found: Any = torchvision.models.get_model(name, weights=None)
+        found: nn.Module = torchvision.models.get_model(name, weights=None)
         return found
 
     return build
@@ -103,7 +105,8 @@ def _deeplab() -> nn.Module:
             self.model = model
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.model(x)["out"]
+            found: torch.Tensor = self.model(x)["out"]
+            return found
 
     return Out()
 
