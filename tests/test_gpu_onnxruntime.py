@@ -54,8 +54,8 @@ def test_a_call_neither_waits_nor_copies(cnn, images):
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_call_computes_with_what_is_copied_into_its_inputs(cnn, images, precision):
     model, x = cnn.eval().cuda(), images.cuda()
+    expected = model(x * 3)
     with Prepares(OnnxRuntime(precision), model, x) as found:
-        expected = model(x * 3)
         refill(found.prepared.inputs, [images * 3])
         output = found.call()
         torch.cuda.synchronize()

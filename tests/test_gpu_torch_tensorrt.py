@@ -44,11 +44,11 @@ def _available() -> None:
 @pytest.mark.parametrize("precision", list(TOLERANCES))
 def test_a_call_computes_with_what_is_copied_into_its_inputs(cnn, images, precision):
     model, x = cnn.eval().cuda(), images.cuda()
+    expected = model(x * 3)
     with Prepares(TorchTensorRT(precision, min_block_size=1), model, x) as found:
         refill(found.prepared.inputs, [images * 3])
         output = found.call()
         torch.cuda.synchronize()
-    expected = cnn(x * 3)
     assert (output.float() - expected).norm() / expected.norm() < TOLERANCES[precision]
 
 
