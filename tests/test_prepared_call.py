@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import weakref
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -10,6 +12,7 @@ import attrs
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from odd_model import odd_model
 from precisionbench.backends import Backend, Inputs, Prepared
@@ -24,7 +27,7 @@ from precisionbench.measure.worker.prepared_call import prepared_call
 from precisionbench.torchtools.global_state import Settings, compilations
 from precisionbench.torchtools.tensors import walk
 from small_transformer import small_transformer
-from test_autocast import WeightCasts
+from test_autocast import CASTS
 
 
 @attrs.frozen
@@ -142,6 +145,16 @@ def test_the_callers_settings_hold_between_calls_and_the_measured_ones_in_each(c
     assert Settings.now("cpu") == changed  # also after the plugin has put its own back
 
 
+def test_the_measured_settings_hold_between_calls_where_that_is_asked_for(cnn, images):
+    backend, before = Watches(), Settings.now("cpu")
+    with prepared_call(backend, cnn, images, device="cpu", hold_settings=True) as fast:
+        fast(images)
+        assert Settings.now("cpu") == fast.conditions.settings != before
+        assert not torch.is_inference_mode_enabled()
+    assert backend.seen[1] == backend.seen[0]
+    assert Settings.now("cpu") == before
+
+
 def test_a_call_in_another_thread_has_the_same_settings(cnn, images):
     backend = Watches()
     with prepared_call(backend, cnn, images, device="cpu") as fast:
@@ -154,12 +167,30 @@ def test_a_call_in_another_thread_has_the_same_settings(cnn, images):
     assert settings == 3 * settings[:1]
 
 
+class Casts(TorchDispatchMode):
+    """Counts casts of tensors."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function in CASTS
+        return function(*args, **(kwargs or {}))
+
+
+def casts_in(fast: Callable[..., Any], *args: torch.Tensor) -> int:
+    """How many casts a call makes."""
+    with Casts() as casts:
+        fast(*args)
+    return casts.count
+
+
+WEIGHTS = ("conv.weight", "conv.bias", "head.weight", "head.bias")  # that autocast casts
+
+
 def test_weights_that_autocast_has_cast_are_kept_and_a_callers_are_not(cnn, images):
     spec, own = "autocast:dtype=bfloat16", nn.Linear(4, 4)
     with prepared_call(make(spec), cnn, images, device="cpu") as fast:
-        with WeightCasts(list(cnn.parameters())) as casts:
-            first = fast(images)
-        assert casts.count == 0
+        first, of_inputs = fast(images), casts_in(fast, images)
         assert first.dtype == torch.bfloat16
         for scale in (1.0, 2.0):  # of weights that change, as in training
             with torch.no_grad():
@@ -169,6 +200,8 @@ def test_weights_that_autocast_has_cast_are_kept_and_a_callers_are_not(cnn, imag
                 assert own(torch.ones(1, 4))[0, 0] == 4 * scale
         assert torch.equal(fast(images), first)
     assert not torch.is_autocast_enabled("cpu")
+    with prepared_call(make(f"{spec},cache_enabled=false"), cnn, images, device="cpu") as fast:
+        assert casts_in(fast, images) == of_inputs + len(WEIGHTS)
 
 
 def test_after_the_context_it_refuses_to_compute(cnn, images):
@@ -176,6 +209,26 @@ def test_after_the_context_it_refuses_to_compute(cnn, images):
         pass
     with pytest.raises(PreparationError, match="after the context in which it was prepared"):
         fast(images)
+
+
+@attrs.frozen
+class Tracks(Watches):
+    """Notes the private model that it was given, without keeping it."""
+
+    name: ClassVar[str] = "tracks"
+
+    @contextmanager
+    def prepare(self, model, inputs):
+        self.seen.append(weakref.ref(model))
+        yield Prepared(inputs.bind(model), model, inputs=inputs)
+
+
+def test_after_the_context_the_model_is_freed(cnn, images):
+    with prepared_call(Tracks(seen := []), cnn, images, device="cpu") as fast:
+        fast(images)
+    (private,) = seen
+    assert private() is None
+    assert fast is not None  # which a user may keep
 
 
 def test_the_batch_is_that_of_the_backend(cnn, images):
@@ -212,7 +265,7 @@ class SaysNothing(Watches):
 
     @contextmanager
     def prepare(self, model, inputs):
-        with super().prepare(model, inputs) as prepared:
+        with Watches.prepare(self, model, inputs) as prepared:
             yield prepared.call
 
 
@@ -237,26 +290,39 @@ def test_where_it_cannot_be_prepared_everything_is_as_before(images, backend, er
         assert backend.seen[-1:] == ["end"]
 
 
-def test_an_output_that_is_not_computed_or_copied_is_an_error(images):
-    class Lazy(nn.Module):
-        def forward(self, x):
-            yield x
+class Lazy(nn.Module):
+    """Computes its output when that is read."""
 
-    class Holds(nn.Module):
-        def forward(self, x):
-            return type("Odd", (), {"__deepcopy__": None, "__init__": hold})(x)
+    def forward(self, x):
+        yield x
 
-    def hold(self, x):
-        self.x = x
 
+class Odd:
+    """An output that cannot be copied."""
+
+    def __init__(self, x: torch.Tensor) -> None:
+        self.x, self.lock = x, threading.Lock()
+
+
+class GivesOdd(nn.Module):
+    """Gives an output that cannot be copied."""
+
+    def forward(self, x):
+        return Odd(x)
+
+
+def test_an_output_that_is_computed_later_is_an_error(images):
     with (
         pytest.raises(ExecutionError, match="returned a generator"),
         prepared_call(make("eager"), Lazy(), images, device="cpu"),
     ):
         pytest.fail("it was prepared")
+
+
+def test_an_output_that_cannot_be_copied_is_an_error(images):
     with (
-        prepared_call(make("eager"), Holds(), images, device="cpu") as fast,
-        pytest.raises(ExecutionError, match="an Odd, holds an object that cannot be copied"),
+        prepared_call(make("eager"), GivesOdd(), images, device="cpu") as fast,
+        pytest.raises(ExecutionError, match=r"output \(Odd\) holds an object that cannot"),
     ):
         fast(images)
 

@@ -204,8 +204,8 @@ def test_a_session_gives_copies_and_its_later_calls_compute_with_its_own_inputs(
 @pytest.mark.parametrize(
     ("backend", "message"),
     [
-        (SaysNothing(), "does not say which tensors they read; yield Prepared"),
-        (SaysWrong(), "are not those that it was given; yield Prepared"),
+        (SaysNothing(), "does not say which tensors they read; yield a Prepared"),
+        (SaysWrong(), "are not those that it was given; yield a Prepared"),
     ],
 )
 def test_a_plugin_that_does_not_name_its_inputs_is_measured_and_cannot_be_given_others(

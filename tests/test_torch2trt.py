@@ -57,11 +57,12 @@ def test_the_engine_gives_the_models_output(double, cnn, images):
     assert torch.allclose(output, cnn(images))
 
 
-def test_an_engine_computes_with_what_is_copied_into_its_inputs(double):
-    class Weighted(nn.Module):
-        def forward(self, x: torch.Tensor, *, weights: torch.Tensor) -> torch.Tensor:
-            return x * weights
+class Weighted(nn.Module):
+    def forward(self, x: torch.Tensor, *, weights: torch.Tensor) -> torch.Tensor:
+        return x * weights
 
+
+def test_an_engine_computes_with_what_is_copied_into_its_inputs(double):
     args = Inputs((torch.rand(3, 4).t(),), {"weights": torch.rand(4, 3)})
     new = [torch.rand(4, 3), torch.rand(4, 3)]
     with Torch2trt().prepare(Weighted().eval(), args) as prepared:

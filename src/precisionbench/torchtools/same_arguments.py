@@ -12,6 +12,7 @@ from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, some
 from precisionbench.torchtools.tensors import Inputs, attributes_of, map_tensors, walk
 
 _PLAIN = (bool, int, float, str, type(None))  # whose text is the value
+_BY_IDENTITY: Any = object.__eq__
 _MOST_TEXT = 40  # characters of a value in a message
 
 
@@ -64,7 +65,7 @@ def _same(value: Any, before: Any) -> bool:
     if any(True for _ in walk(value, objects=True)):
         return True  # an object with tensors, which are compared by their paths
     try:
-        if kind.__eq__ is object.__eq__:
+        if kind.__eq__ is _BY_IDENTITY:
             return attributes_of(value) == attributes_of(before)
         return bool(value == before)
     except FOREIGN_ERRORS:  # arrays, for example

@@ -152,14 +152,14 @@ def checked_inputs(read: object, given: Inputs) -> Inputs:
         raise PreparationError(
             "its calls cannot be given other inputs, because its prepare does not say which "
             "tensors they read",
-            "yield Prepared(..., inputs=inputs) with the tensors that the call reads",
+            "yield a Prepared whose inputs are the tensors that the call reads",
         )
     want = [tensor.shape for _, tensor in given.tensors()]
     if not isinstance(read, Inputs) or [tensor.shape for _, tensor in read.tensors()] != want:
         raise PreparationError(
             "the inputs of its Prepared are not those that it was given",
-            "yield Prepared(..., inputs=inputs) with one tensor for each of inputs.tensors(), in "
-            "the same order and of the same shapes",
+            "yield a Prepared whose inputs have one tensor for each that it was given, in the same "
+            "order and of the same shapes",
         )
     return read
 

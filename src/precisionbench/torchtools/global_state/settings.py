@@ -57,6 +57,9 @@ class Settings:
     def applied(self) -> Iterator[None]:
         """Have these settings within the context, and afterwards those from before it."""
         before = Settings.now(*self.autocast)
+        if before == self:
+            yield
+            return
         self.set()
         try:
             yield

@@ -29,12 +29,12 @@ class Bench(Protocol):
     """What a search needs; a test hands in its own.
 
     Attributes:
-        slots: how many configurations are prepared side by side.
+        slots: how many configurations are built side by side.
     """
 
     @property
     def slots(self) -> int:
-        """How many configurations are prepared side by side."""
+        """How many configurations are built side by side."""
         ...
 
     def open(self, specs: Sequence[str], end_s: float) -> Mapping[str, PrecisionBenchError]:
@@ -69,7 +69,7 @@ class WorkerBench:
     Attributes:
         rows: the rows that stay open.
         judge: says how accurate outputs are.
-        slots: how many configurations are prepared side by side.
+        slots: how many configurations are built side by side.
         notes: what qualifies the result.
     """
 

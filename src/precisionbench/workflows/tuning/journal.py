@@ -7,16 +7,17 @@ configuration is tried again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from precisionbench._internal.cache_folder import FOLDER_VARIABLE, cache_folder, make_private
 from precisionbench._internal.files import make_folder
 from precisionbench._internal.paths import quoted, usable_path
 from precisionbench.errors import OutputError, ResultFormatError, one_line
@@ -26,29 +27,22 @@ from precisionbench.results.tuning import NOT_FINISHED, Trial, TuningData
 
 _FORMAT = "precisionbench.tuning-journal"
 _VERSION = 1
-_FOLDER = "PRECISIONBENCH_CACHE_DIR"
 _DIGITS = 16
 
 
-def default_journal(architecture: str, device: str) -> Path:
-    """The journal of a model on a device, in the user's folder for caches.
+def default_journal(architecture: str, device: str) -> Path | None:
+    """The journal of a model on a device; None where the user wants no cache.
 
     Args:
         architecture: identifies the model.
         device: name of the device.
     """
-    return cache_folder() / "tune" / f"{key_of(architecture, device)}.jsonl"
-
-
-def cache_folder() -> Path:
-    """The user's folder for caches: `PRECISIONBENCH_CACHE_DIR`, or where the system keeps them."""
-    if given := os.environ.get(_FOLDER):
-        return Path(given)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "precisionbench"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "precisionbench"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "precisionbench"
+    place = cache_folder("tune")
+    if place is None:
+        return None
+    with contextlib.suppress(OSError):  # which `Journal.opened` explains
+        make_private(place)
+    return place / f"{key_of(architecture, device)}.jsonl"
 
 
 def key_of(*parts: Any) -> str:
@@ -104,15 +98,18 @@ class Journal:
                 make_folder(path.parent)
                 self._write({"format": _FORMAT, "version": _VERSION})
                 return
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            text = path.read_text(encoding="utf-8", errors="replace")
         except OSError as exc:
             raise _unusable(path, exc) from exc
+        lines = text.splitlines()
         _check_header(path, lines)
+        if not text.endswith("\n"):  # the run ended while it was written
+            self._append("\n")
         for line in lines[1:]:
             try:
                 self._add(json.loads(line))
             except (ValueError, TypeError, KeyError, AttributeError, WrongValueError):
-                self.damaged += 1  # the run ended while it was written, say: it is tried again
+                self.damaged += 1  # what it was of is tried again
 
     def _add(self, line: dict[str, Any]) -> None:
         if "trial" in line:
@@ -147,11 +144,14 @@ class Journal:
         self._write({"key": key, "result": json_format.unstructured(result)})
 
     def _write(self, line: dict[str, Any]) -> None:
+        self._append(json.dumps(line) + "\n")
+
+    def _append(self, text: str) -> None:
         if self.path is None:
             return
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(text)
         except OSError as exc:
             raise _unusable(self.path, exc) from exc
 
@@ -159,7 +159,7 @@ class Journal:
 def _unusable(path: Path, exc: OSError) -> OutputError:
     return OutputError(
         f"the journal {quoted(path)} cannot be used ({one_line(exc)})",
-        f"give another file, set {_FOLDER}, or use journal=None",
+        f"give another file, set {FOLDER_VARIABLE}, or use journal=None",
     )
 
 

@@ -32,7 +32,7 @@ from precisionbench.workflows.tuning.space import Family, Space
 
 MOST_FINALISTS = 3
 # Seconds of rounds for each row: in the first rounds, when many are left, and at the end.
-_SCREENING_S, _FINAL_S = 0.6, 3.0
+_SCREENING_S, _NARROWING_S, _FINAL_S = 0.6, 1.5, 3.0
 _MOST_FINAL_SHARE = 0.3  # of the budget
 _PROCESS_S = 3.0  # to start further processes
 # One process does not show how much processes differ: this is assumed of it in the screening, so
@@ -40,8 +40,10 @@ _PROCESS_S = 3.0  # to start further processes
 SCREENING_FLOOR = 0.01
 # Further options are tried on a family whose fastest member is at least this fast, by the leader's.
 _WORTH_REFINING = 0.8
-# Until one of a family was prepared: seconds that preparing takes, by its stage.
-_TYPICAL_BUILD_S = {Stage.PRECISION: 1.0, Stage.COMPILER: 20.0, Stage.ENGINE: 15.0}
+# Until one of a family was prepared: seconds that must be left for a try. One that is not ready at
+# the deadline is ended.
+_LEAST_BUILD_S = {Stage.PRECISION: 0.5, Stage.COMPILER: 4.0, Stage.ENGINE: 3.0}
+_CHEAP_SLOTS = 6
 _MIXED_LAYERS = (1, 3)  # how many layers mixed rows keep in float32
 
 
@@ -199,13 +201,20 @@ class Search:
         """Prepare, judge and time configurations, as many at once as there are slots."""
         todo = [spec for spec in dict.fromkeys(specs) if not self._is_decided(spec)]
         while todo:
-            some, todo = todo[: self.bench.slots], todo[self.bench.slots :]
+            count = self._slots(todo[0])
+            some, todo = todo[:count], todo[count:]
             needed_s = max(self._build_s(spec) for spec in some) + _PROCESS_S
             if self._left_s() < needed_s:
                 for spec in (*some, *todo):
                     self._give_up(spec, f"about {needed_s:.0f} s more would be needed")
                 return
             self._try_together(some)
+
+    def _slots(self, spec: str) -> int:
+        """How many configurations like this one are prepared side by side."""
+        family = self.space.family_of(spec)
+        is_cheap = family is not None and family.stage is Stage.PRECISION
+        return _CHEAP_SLOTS if is_cheap else self.bench.slots
 
     def _is_decided(self, spec: str) -> bool:
         """Whether a configuration was tried, now or in an earlier run."""
@@ -260,13 +269,38 @@ class Search:
     def _screen(self, new: Sequence[str]) -> None:
         """Time new configurations beside the leader, and drop what is slower."""
         specs = list(dict.fromkeys([self.reference, self._leader, *new]))
-        data = self._measured(specs, _screening(len(specs)))
-        measured = {row.backend for row in data.results}
-        for spec in (spec for spec in new if spec in measured):
-            self._racing.append(spec)
-            self._speeds[spec] = per_item_ratio(data, self.reference, spec)
-        self._update_leader(data)
-        self._drop_slower()
+        data = self._measured(specs, _screening(len(specs), _SCREENING_S))
+        self._racing += [row.backend for row in data.results if row.backend in new]
+        self._race(data)
+
+    def _narrow(self) -> None:
+        """Time all that are left for longer, where these are more than the finalists can be."""
+        others = [spec for spec in self._racing if spec != self.reference]
+        if len(others) > MOST_FINALISTS and self._left_s() > _NARROWING_S * len(others):
+            specs = [self.reference, *others]
+            self._race(self._measured(specs, _screening(len(specs), _NARROWING_S)))
+
+    def _race(self, data: ComparisonData) -> None:
+        """Drop what is slower than the fastest of these rounds, and of earlier ones."""
+        rows = [row.backend for row in data.results if row.backend in self._racing]
+        self._speeds |= {spec: per_item_ratio(data, self.reference, spec) for spec in rows}
+        self.data, self._leader = data, max(rows, key=lambda spec: self._speeds[spec].value)
+        for spec in rows:
+            over_leader = per_item_ratio(data, self._leader, spec)
+            self._keep_or_drop(spec, over_leader)
+        leader = self._speeds[self._leader]
+        for spec in [one for one in self._racing if one not in rows]:
+            own = self._speeds[spec]
+            self._keep_or_drop(spec, Interval(own.value / leader.value, 0.0, own.high / leader.low))
+
+    def _keep_or_drop(self, spec: str, over_leader: Interval) -> None:
+        """Drop a row whose speed cannot reach the leader's; the reference stays in all rounds."""
+        trial = attrs.evolve(self.trials[spec], speedup=self._speeds[spec], measured_in="screening")
+        if spec == self.reference or over_leader.high >= 1:
+            self._keep(trial)
+            return
+        reason = f"{over_leader.value:.2f}x the speed of {self._leader}"
+        self._drop(attrs.evolve(trial, outcome=SLOWER, reason=reason))
 
     def _measured(self, specs: Sequence[str], options: Options) -> ComparisonData:
         """Measure rows; those that fail are dropped.
@@ -289,32 +323,6 @@ class Search:
             raise KeyboardInterrupt
         return data
 
-    def _update_leader(self, data: ComparisonData) -> None:
-        rows = [row.backend for row in data.results]
-        ratios = {spec: per_item_ratio(data, self._leader, spec) for spec in rows}
-        best = max(ratios, key=lambda spec: ratios[spec].value if spec in self._racing else 0.0)
-        if ratios[best].value > 1.0:
-            self._leader = best
-        self.data = data
-
-    def _drop_slower(self) -> None:
-        """Drop what cannot win any more: the upper end of its speed is below the leader's lower."""
-        leader = self._speed(self._leader)
-        for spec in [one for one in self._racing if one not in (self.reference, self._leader)]:
-            own = self._speed(spec)
-            if own.high < leader.low:
-                share = own.value / leader.value
-                trial = attrs.evolve(
-                    self.trials[spec],
-                    outcome=SLOWER,
-                    reason=f"{share:.2f}x the speed of {self._leader}",
-                    speedup=own,
-                    measured_in="screening",
-                )
-                self._drop(trial)
-            else:
-                self._keep(attrs.evolve(self.trials[spec], speedup=own, measured_in="screening"))
-
     def _speed(self, spec: str) -> Interval:
         return self._speeds.get(spec, Interval(1.0, 1.0, 1.0))
 
@@ -322,6 +330,7 @@ class Search:
 
     def _finish(self) -> None:
         """Measure the finalists in several processes each."""
+        self._narrow()
         finalists = self._finalists()
         left_s = self.end_s - self.now()
         self._tell("starting further processes of the finalists")
@@ -368,7 +377,7 @@ class Search:
             for name, trial in self.trials.items()
             if trial.build_s and split_spec(name)[0] == split_spec(spec)[0]
         ]
-        return median(known) if known else _TYPICAL_BUILD_S.get(stage, 1.0)
+        return median(known) if known else _LEAST_BUILD_S.get(stage, 1.0)
 
     # --- keeping ------------------------------------------------------------------------------
 
@@ -404,7 +413,5 @@ def _traits(spec: str) -> tuple[str, str]:
 _SAME_DTYPES: Mapping[str, str] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
-def _screening(rows: int) -> Options:
-    return Options.of(
-        "quick", replicas=1, budget_s=_SCREENING_S * rows, noise_floor=SCREENING_FLOOR
-    )
+def _screening(rows: int, row_s: float) -> Options:
+    return Options.of("quick", replicas=1, budget_s=row_s * rows, noise_floor=SCREENING_FLOOR)

@@ -46,6 +46,7 @@ _BUDGET_S = 120.0
 _LEAST_BUDGET_S = 5.0
 _SEED = 0  # a model that is built with random weights is the same in every run
 _CORES_OF_A_BUILD = 2
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
 JournalOption = str | os.PathLike[str] | None
 
 
@@ -138,7 +139,8 @@ def tune(
         limit = _MAX_ERROR if max_error is None else max_error
         judge: Judge = ErrorJudge.of(limit, workload.inputs, workload.seed)
     else:
-        assert data is not None and drop is not None  # as `check_bound` requires
+        assert data is not None  # as `check_bound` requires
+        assert drop is not None
         judge = metric_judge(metric, data, drop, higher_is_better, workload.inputs, from_paths)
     with shown(on_progress) as tell:
         return _tuned(workload, judge, wanted, tell, journal)
@@ -221,11 +223,11 @@ def _tuned(
     memory = Journal.opened(file, keys.of_spec)
     whole = key_of(keys.base, [keys.of_spec(spec) for spec in specs], [*wanted.batch_sizes])
     if whole in memory.results:
-        return Tuned(_unchanged(memory.results[whole], memory.path), workload)
+        return Tuned(_unchanged(memory.results[whole], memory.path), workload, journal=memory.path)
     result = _searched(workload, judge, wanted, tell, found, memory, target)
     if result.ended_by == "finished":
         memory.keep_result(whole, result)
-    return Tuned(result, workload)
+    return Tuned(result, workload, journal=memory.path)
 
 
 def _unchanged(result: TuningData, path: Path | None) -> TuningData:

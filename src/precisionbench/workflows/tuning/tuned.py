@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -42,11 +43,13 @@ class Tuned(TableResult):
         data: what was tried, and what became of it.
         workload: the model and inputs; None where the result was loaded.
         trust: whether `prepare` may use plugins, code and folders that a loaded file names.
+        journal: file that has what became of each configuration; None where nothing was kept.
     """
 
     data: TuningData
     workload: Workload | None = None
     trust: bool = True
+    journal: Path | None = None
 
     @property
     def spec(self) -> str:
