@@ -137,8 +137,12 @@ def test_markdown_has_the_same_parts():
 
 
 def test_the_space_is_listed_before_anything_is_tried():
-    assert space_text(["eager", CHANNELS_LAST], tuning_data().left_out) == (
-        f"Tried\n  eager\n  {CHANNELS_LAST}\n\nLeft out\n"
+    further = {"half": ["fold_batch_norm=true", "cuda_graph=true"], "compile": []}
+    assert space_text(["eager", CHANNELS_LAST], further, tuning_data().left_out) == (
+        f"Tried\n  eager\n  {CHANNELS_LAST}\n\n"
+        "Tried further, one at a time, on the fastest accurate configuration of\n"
+        "  half: fold_batch_norm=true, cuda_graph=true\n\n"
+        "Left out\n"
         "  torch2trt, apex-amp: requires an NVIDIA GPU; run on a machine that has one\n"
         "  fold_batch_norm=true: the model has no batch norm"
     )

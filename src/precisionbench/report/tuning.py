@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -176,20 +176,31 @@ def _markdown_table(data: TuningData) -> list[str]:
     return lines
 
 
-def space_text(specs: Sequence[str], left_out: Sequence[LeftOut], width: int = WIDTH) -> str:
+def space_text(
+    tried: Sequence[str],
+    further: Mapping[str, Sequence[str]],
+    left_out: Sequence[LeftOut],
+    width: int = WIDTH,
+) -> str:
     """What a search would try, and what it leaves out.
 
     Args:
-        specs: the configurations that it tries, in order.
+        tried: the configurations that it tries, in order.
+        further: by backend, options that it tries if the backend is fast.
         left_out: what it does not try.
         width: maximum number of columns.
     """
-    reasons = texts.grouped((one.what, one.reason) for one in left_out)
-    tried: texts.Items = [([], spec) for spec in specs]
+    sections: dict[str, texts.Items] = {
+        "Tried": [([], spec) for spec in tried],
+        "Tried further, one at a time, on the fastest accurate configuration of": [
+            ([name], ", ".join(options)) for name, options in further.items() if options
+        ],
+        "Left out": texts.grouped((one.what, one.reason) for one in left_out),
+    }
 
     def write(console: Console) -> None:
         widen(console)
-        for heading, items in (("Tried", tried), ("Left out", reasons)):
+        for heading, items in sections.items():
             for part in _section(heading, items, console.width) if items else ():
                 console.print(part)
 

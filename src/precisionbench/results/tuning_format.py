@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 from precisionbench.errors import ResultFormatError
@@ -21,6 +22,7 @@ FORMAT = "precisionbench.tuning"
 VERSION = 1
 _OURS = "give a file that Tuned.save() or `precisionbench tune --output` wrote"
 _BEGINNING = re.compile(rf'\s*\{{\s*"format"\s*:\s*"{re.escape(FORMAT)}"')
+_LONGEST_BEGINNING = 200  # characters
 _SPEEDUP = Limit(1e-100, 1e100, least=0.0)  # as `Interval.exp` limits it
 _VERDICTS = (WITHIN, BEYOND, UNCLEAR)
 
@@ -55,6 +57,19 @@ def as_document(data: TuningData) -> dict[str, Any]:
 def is_tuning(text: str) -> bool:
     """Whether the text of a file begins as `to_json` does."""
     return _BEGINNING.match(text) is not None
+
+
+def is_tuning_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as `to_json` does; false where it cannot be read.
+
+    Args:
+        path: of any file.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", errors="replace") as file:
+            return is_tuning(file.read(_LONGEST_BEGINNING))
+    except (OSError, ValueError):
+        return False
 
 
 def load(path: str | os.PathLike[str]) -> TuningData:

@@ -56,6 +56,11 @@ class Family:
     first: tuple[str, ...]
     then: tuple[Mapping[str, Any], ...] = ()
 
+    @property
+    def further(self) -> tuple[str, ...]:
+        """The further options as texts, such as `cuda_graph=true`."""
+        return tuple(spec_text("", options).lstrip(":") for options in self.then)
+
     def refined(self, spec: str) -> tuple[str, ...]:
         """A spec with each of the further options alone.
 

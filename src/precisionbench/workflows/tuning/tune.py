@@ -183,7 +183,7 @@ def _checked_sizes(sizes: Any) -> tuple[int, ...]:
 
 def space_of(
     workload: Workload,
-    has_batch_norm: bool,
+    model: nn.Module,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
     batch_sizes: Sequence[int] = (),
@@ -192,13 +192,50 @@ def space_of(
 
     Args:
         workload: the model and inputs.
-        has_batch_norm: whether the model has batch norms.
+        model: of the workload, as it was built.
         include: as for `tune`.
         exclude: as for `tune`.
         batch_sizes: as for `tune`.
     """
+    has_batch_norm = any(
+        isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()
+    )
     facts = Facts(capabilities_of(workload), has_batch_norm, batch_sizes)
     return space(facts, include, exclude)
+
+
+def planned(
+    model: nn.Module | Callable[[], Any] | str,
+    inputs: Any = None,
+    *,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    batch_sizes: Sequence[int] | None = None,
+    device: Any = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+) -> Space:
+    """What `tune` would try with the same arguments; nothing is prepared.
+
+    Args:
+        model: as for `tune`.
+        inputs: as for `tune`.
+        include: as for `tune`.
+        exclude: as for `tune`.
+        batch_sizes: as for `tune`.
+        device: as for `tune`.
+        batch_size: as for `tune`.
+        seed: as for `tune`.
+
+    Raises:
+        SpecError: an argument is invalid, or nothing is left to try.
+        WorkloadError: the model, inputs or device cannot be used.
+    """
+    sizes, seed = _checked_sizes(batch_sizes), _SEED if seed is None else seed
+    with silence():
+        workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed)
+        built = workload.built()
+    return space_of(workload, built, include, exclude, sizes)
 
 
 def _tuned(
@@ -210,10 +247,7 @@ def _tuned(
 ) -> Tuned:
     with silence():
         model = workload.built()
-    has_batch_norm = any(
-        isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()
-    )
-    found = space_of(workload, has_batch_norm, wanted.include, wanted.exclude, wanted.batch_sizes)
+    found = space_of(workload, model, wanted.include, wanted.exclude, wanted.batch_sizes)
     specs = [wanted.reference, *(spec for family in found.families for spec in family.first)]
     where = environment.capture(workload.device, packages_of(plan(specs, wanted.reference)[0]))
     target = target_of(where, model)
