@@ -45,7 +45,7 @@ def accuracy_of(facts: Facts, base: Facts | None) -> Accuracy:
         facts: facts of the row.
         base: facts of the reference row; None where it failed.
     """
-    bound = error_bound(claims_of(facts.row).dtype, None if base is facts else _own_error(base))
+    bound = error_bound(claims_of(facts.row).coarsest_dtype, None if base is facts else _own_error(base))
     verdict = _verdict(facts, bound, is_reference=base is facts)
     advice = _advice(verdict, facts, base) if verdict.name == "inaccurate" else _Advice()
     return Accuracy(
