@@ -11,6 +11,7 @@ from torch import nn
 import precisionbench as pb
 from engine_rows import Prepares
 from precisionbench.backends.torchao import TorchAo
+from precisionbench.errors import PrecisionBenchWarning
 
 pytestmark = [pytest.mark.gpu, pytest.mark.torchao, pytest.mark.slow]
 needs_triton = pytest.mark.skipif(
@@ -57,7 +58,7 @@ def test_layers_are_quantised_and_the_output_is_within_tolerance(precision):
 def test_layers_of_sizes_that_the_kernels_refuse_stay_in_floating_point():
     precision = "float8" if has_float8() else "int8-dynamic"
     model, x = perceptron(SIZE, 1001), torch.rand(256, SIZE, device="cuda")
-    with pytest.warns(pb.PrecisionBenchWarning, match="did not quantise"):
+    with pytest.warns(PrecisionBenchWarning, match="did not quantise"):
         with Prepares(TorchAo(precision), model, x) as found:
             found.call()
 

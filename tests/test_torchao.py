@@ -19,6 +19,7 @@ from precisionbench.backends import Prepared
 from precisionbench.backends.stored_weights import stored_dtype
 from precisionbench.backends.torchao import TorchAo
 from precisionbench.diagnosis.diagnose import diagnosis_of
+from precisionbench.diagnosis.findings import Label
 from precisionbench.errors import (
     BackendUnavailableError,
     PrecisionBenchWarning,
@@ -41,7 +42,7 @@ def perceptron(*sizes: int) -> nn.Sequential:
     return nn.Sequential(*(nn.Linear(*pair) for pair in pairs)).eval()
 
 
-def label_of_weights(shares: dict[str, float] | None, names: tuple[str, ...] = ()) -> pb.Label:
+def label_of_weights(shares: dict[str, float] | None, names: tuple[str, ...] = ()) -> Label:
     """The label of a row that claims int8 weights, and that was not profiled."""
     details = {} if shares is None else {"weight_shares": shares, "float_layer_names": names}
     claims = Claims("bfloat16", weights="int8")
