@@ -56,7 +56,8 @@ def stored_dtype(weight: torch.Tensor) -> str:
     """The dtype of the numbers that a tensor holds.
 
     A subclass of `torch.Tensor` has the dtype that it stands for, and holds others: the largest of
-    its inner tensors decides. Several 4-bit numbers are packed into one element of it.
+    its inner tensors decides. Two 4-bit numbers are packed into a byte, or eight into an int32,
+    which may be padded.
 
     Args:
         weight: any tensor.
@@ -66,7 +67,7 @@ def stored_dtype(weight: torch.Tensor) -> str:
         return dtype_name(weight.dtype)
     largest = max(inner, key=lambda tensor: tensor.numel() * tensor.element_size())
     bits = 8 * largest.numel() * largest.element_size() / max(1, weight.numel())
-    if not largest.is_floating_point() and bits < 2 * _INT4_BITS:
+    if largest.dtype == torch.int32 or (bits < 2 * _INT4_BITS and not largest.is_floating_point()):
         return INT4
     name = dtype_name(largest.dtype)
     return FLOAT8 if name.startswith(FLOAT8) else name
