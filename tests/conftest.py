@@ -33,6 +33,7 @@ def _has_apex() -> bool:
 _ENGINES = {
     "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
     "openvino": ("openvino", "nncf"),
+    "torchao": ("torchao",),
 }
 _TENSORRT = ("torch2trt", "torch_tensorrt")
 

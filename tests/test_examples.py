@@ -68,6 +68,7 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
         ),
         ("apex_amp", "inline", ["apex-amp", "half"]),
         ("cpu_engines", "inline", ["onnxruntime:precision=int8", "openvino:precision=bf16"]),
+        ("quantised_layers", "inline", ["torchao:precision=int8-weight-only", "pt2e"]),
         ("torch2trt_int8", "inline", ["torch2trt:precision=int8,engine_cache=engines"]),
         ("torch_tensorrt_half", "inline", ["torch-tensorrt:precision=fp16,autocast=true"]),
         (

@@ -87,7 +87,9 @@ def _idle_s(base: Facts) -> float:
 
 def _reached(rows: Sequence[Facts], speedups: Mapping[str, Speedup]) -> tuple[str, Interval | None]:
     half = [
-        r.row.backend for r in rows if claims_of(r.row).dtype in HALF and r.row.backend in speedups
+        r.row.backend
+        for r in rows
+        if claims_of(r.row).coarsest_dtype in HALF and r.row.backend in speedups
     ]
     if not half:
         return "", None

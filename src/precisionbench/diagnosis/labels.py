@@ -27,6 +27,8 @@ RATES = {LONG_NAMES[rate]: rate for rate in MATMUL_PRECISIONS}
 BEYOND = 1.2
 # The indicator that can only contradict the claimed precision.
 RATE = "rate"
+# How the names of operations begin whose operands are those of the kernels in them.
+_TORCH = ("aten::", "triton_")
 
 
 def label_of(facts: Facts) -> Label:
@@ -115,9 +117,12 @@ def _wrong_layers(facts: Facts, claim: str) -> float | None:
 
 
 def _wrong_operands(facts: Facts, claim: str) -> float | None:
-    """For a claim of int8 without kernels: the share of operands of other dtypes, on a CPU."""
-    has_kernels = any(work.operation.kernels for work in facts.work)
-    if claim != INT8 or has_kernels or not _dtypes_are_known(facts):
+    """For a claim of int8 that no name of a kernel shows: the share of other operands.
+
+    The kernels of an engine may be in no operation, or in one with operands of another dtype.
+    """
+    by_torch = all(w.operation.name.startswith(_TORCH) for w in facts.work if w.operation.kernels)
+    if claim != INT8 or not by_torch or not _dtypes_are_known(facts):
         return None
     return 1 - facts.matrix_share_of(INT8, PACKED)
 

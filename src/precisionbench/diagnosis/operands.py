@@ -7,6 +7,8 @@ from precisionbench.results.evidence import Operation, Tensor
 
 # A quantised recurrent layer holds packed weights of either kind, and its name does not say which.
 PACKED = "int8 or float16"
+# Products with packed weights, which are dequantised to the dtype of the activations.
+_WEIGHT_ONLY = ("_weight_int8pack_mm", "_weight_int4pack_mm")
 # Dtypes that count as another one: of the real and imaginary parts, or of codes.
 _SAME = {
     "complex32": FLOAT16,
@@ -36,6 +38,8 @@ def operand_dtypes(operation: Operation) -> set[str]:
 
 def _packed_dtype(operation: Operation) -> str:
     namespace, _, name = operation.name.rpartition("::")
+    if name.startswith(_WEIGHT_ONLY) and operation.inputs:
+        return _named(operation.inputs[0].dtype)
     if name.startswith("quantized_"):
         return PACKED
     if namespace == "quantized":

@@ -1,0 +1,124 @@
+"""The plugin for PT2E: what it refuses anywhere, and INT8 convolutions on a CPU."""
+
+from __future__ import annotations
+
+import platform
+from contextlib import contextmanager
+from typing import ClassVar
+
+import attrs
+import pytest
+import torch
+
+from engine_rows import Prepares, profiled_label
+from precisionbench.backends import Prepared
+from precisionbench.backends.flat_model import flattened
+from precisionbench.backends.pt2e import Pt2e
+from precisionbench.errors import (
+    BackendUnavailableError,
+    PrecisionBenchWarning,
+    PreparationError,
+    SpecError,
+)
+from precisionbench.torchtools.global_state import Functions
+from small_transformer import small_transformer
+
+real = [
+    pytest.mark.torchao,
+    pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="needs an x86 CPU"),
+]
+
+
+def real_engine(function):
+    for mark in real:
+        function = mark(function)
+    return function
+
+
+def test_channels_last_is_refused():
+    with pytest.raises(SpecError, match="contiguous"):
+        Pt2e(memory_format="channels_last")
+
+
+def test_another_cpu_says_what_else(monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    with pytest.raises(BackendUnavailableError, match="x86 CPU.*aarch64.*torchao"):
+        Pt2e().check_available()
+
+
+@attrs.frozen
+class Reference(Pt2e):
+    """Claims INT8, and runs the quantised model by PyTorch's reference kernels."""
+
+    name: ClassVar[str] = "reference"
+
+    @contextmanager
+    def prepare(self, model, inputs):
+        flat = flattened(model, inputs)
+        quantised, _ = self._quantised(flat)
+        yield Prepared(lambda: quantised(*flat.inputs), quantised)
+
+
+@real_engine
+def test_kernels_that_dequantise_and_multiply_in_float32_are_a_false_label(cnn, images):
+    with Prepares(Reference(calibration_data=[images]), cnn.eval(), images) as found:
+        label = profiled_label(found)
+    assert (label.verdict, label.ran) == ("false", "in float32")
+
+
+@real_engine
+def test_without_calibration_data_it_warns(cnn, images):
+    with (
+        pytest.warns(PrecisionBenchWarning, match="calibrated on the benchmark's own inputs"),
+        Prepares(Reference(), cnn.eval(), images),
+    ):
+        pass
+
+
+@real_engine
+def test_a_model_that_cannot_be_exported_says_so(images):
+    class Branches(torch.nn.Module):
+        def forward(self, x):
+            return x * 2 if x.sum() > 0 else x
+
+    with (
+        pytest.raises(PreparationError, match="PT2E cannot quantise the model"),
+        Prepares(Pt2e(calibration_data=[images]), Branches(), images),
+    ):
+        pass
+
+
+@real_engine
+def test_convolutions_run_in_int8(cnn, images):
+    expected, functions = cnn.eval()(images), Functions.now()
+    with Prepares(Pt2e(calibration_data=[images, images / 2]), cnn, images) as found:
+        error = (found.call() - expected).norm() / expected.norm()
+        assert error < 0.1
+        assert found.prepared.details["calibration_batches"] == 2
+        label = profiled_label(found)
+    assert label.verdict == "true"
+    assert functions.changes() == []
+
+
+@real_engine
+@pytest.mark.slow
+def test_a_resnet():
+    torchvision = pytest.importorskip("torchvision")
+    torch.manual_seed(0)
+    model, x = torchvision.models.resnet18(weights=None).eval(), torch.rand(2, 3, 64, 64)
+    expected = model(x)
+    with Prepares(Pt2e(calibration_data=[x]), model, x) as found:
+        assert (found.call() - expected).norm() / expected.norm() < 0.1
+        assert profiled_label(found).verdict == "true"
+
+
+@real_engine
+@pytest.mark.slow
+def test_a_transformer_with_keyword_arguments_and_a_mapping():
+    model, args, kwargs = small_transformer()
+    expected = model(*args, **kwargs)["logits"]
+    batch = (*args, *kwargs.values())
+    with Prepares(Pt2e(calibration_data=[batch]), model, *args, **kwargs) as found:
+        output = found.call()["logits"]
+        assert (output - expected).norm() / expected.norm() < 0.1
+        assert profiled_label(found).verdict in ("true", "partly")
