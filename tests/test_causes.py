@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from made_up_layers import PLANTED_LAYERS
+from made_up_quantised import PLANTED_QUANTISED
 from made_up_results import (
     CAST,
     CLEAN,
@@ -283,7 +284,7 @@ PLANTED = {
         "half",
     ),
 }
-PLANTED |= PLANTED_LAYERS
+PLANTED |= PLANTED_LAYERS | PLANTED_QUANTISED
 
 
 @pytest.mark.parametrize("cause", PLANTED)
@@ -353,7 +354,7 @@ def test_without_evidence_no_finding_needs_evidence(cause):
     seen_otherwise = {
         *("waits-inside", "launch-bound", "throttled", "no-fast-half"),
         *("tensorrt-defaults", "half-on-a-cpu", "engine-on-the-cpu"),
-        *("recompilation", "short-compiled-calls"),
+        *("recompilation", "short-compiled-calls", "no-fast-8-bits"),
     }
     assert bool(findings(bare, cause)) == (cause in seen_otherwise)
 
