@@ -11,7 +11,7 @@ from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.accuracy import accuracy_of
 from precisionbench.diagnosis.answers import answers_of
 from precisionbench.diagnosis.causes import CAUSES, CauseContext
-from precisionbench.diagnosis.ceiling import ceiling_of
+from precisionbench.diagnosis.ceiling import IN_8_BITS, IN_16_BITS, ceiling_of
 from precisionbench.diagnosis.engine_label import DETAIL
 from precisionbench.diagnosis.experiments import measured_beside, with_experiments
 from precisionbench.diagnosis.facts import Facts, facts_of_rows
@@ -55,14 +55,17 @@ def diagnosis_of(
         for finding in _findings(data, rows, labels, base, found)
     )
     findings = tuple(one for one in tested if not _is_premature(one, found.get(one.row)))
-    ceiling = ceiling_of(list(rows.values()), found)
+    ceilings = [
+        ceiling_of(list(rows.values()), found, lower, data.environment.cpu_flags)
+        for lower in (IN_16_BITS, IN_8_BITS)
+    ]
     precisions = tuple(accuracy_of(facts, base) for facts in rows.values())
     ran = tuple(precision_label_of(facts) for facts in rows.values())
     names = row_labels_of(data)
     shown = renamed_facts(rows, names)
     return DiagnosisData(
         labels=tuple(labels.values()),
-        ceiling=ceiling,
+        ceiling=ceilings[0],
         findings=tuple(sorted(findings, key=_importance)),
         layers=_all_layer_pairs(rows, base),
         precisions=precisions,
@@ -72,7 +75,7 @@ def diagnosis_of(
             {names.get(name, name): one for name, one in found.items()},
             renamed(ran, names),
             renamed(findings, names),
-            attrs.evolve(ceiling, row=names.get(ceiling.row, ceiling.row)),
+            [attrs.evolve(one, row=names.get(one.row, one.row)) for one in ceilings],
             renamed(precisions, names),
         ),
         notes=(
@@ -81,6 +84,7 @@ def diagnosis_of(
             *notes,
         ),
         row_labels=names,
+        ceiling_of_8_bits=ceilings[1],
     )
 
 

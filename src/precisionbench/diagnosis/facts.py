@@ -15,6 +15,7 @@ from precisionbench.diagnosis.parts import (
     parts_of,
     time_by_category,
 )
+from precisionbench.diagnosis.quantised import Quantisation, quantisation_of
 from precisionbench.diagnosis.weight_casts import WeightCasts, weight_casts
 from precisionbench.diagnosis.work import MatrixWork, matrix_work
 from precisionbench.reference_data.model_flops import WINOGRAD
@@ -128,6 +129,11 @@ class Facts:
     def recast(self) -> WeightCasts:
         """What a call spends on casts of weights."""
         return weight_casts(self.evidence)
+
+    @cached_property
+    def quantisation(self) -> Quantisation:
+        """The quantised operations of a call."""
+        return quantisation_of(self.evidence, self.work, self.recast)
 
     @property
     def weight_casts(self) -> float:

@@ -14,15 +14,12 @@ from precisionbench.results.dtypes import (
     FLOAT16,
     FLOAT32,
     INT8,
-    LONG_NAMES,
-    MATMUL_PRECISIONS,
+    SHORT_NAMES,
     TF32,
 )
 from precisionbench.results.earlier_claims import claims_of
 
 HALF = (FLOAT16, BFLOAT16)
-# Names of the devices' peak rates.
-RATES = {LONG_NAMES[rate]: rate for rate in MATMUL_PRECISIONS}
 # Boards differ in clocks, and some peaks are rounded.
 BEYOND = 1.2
 # The indicator that can only contradict the claimed precision.
@@ -197,7 +194,7 @@ def _kernels(facts: Facts, claim: str) -> Iterator[Indicator]:
 
 def _rate(facts: Facts, claim: str) -> Iterator[Indicator]:
     """A rate well above the peak of what it claims is impossible; peaks are of one clock."""
-    rate, peak = facts.min_flop_rate, facts.peak(RATES.get(claim, ""))
+    rate, peak = facts.min_flop_rate, facts.peak(SHORT_NAMES.get(claim, ""))
     if rate is None or peak is None:
         return
     says = f"{rate / 1e12:.3g} TFLOP/s, {claim} peak {peak / 1e12:.3g} TFLOP/s"

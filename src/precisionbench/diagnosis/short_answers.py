@@ -73,16 +73,19 @@ def _slower(found: Speedup) -> str:
     return "yes" if found.verdict is Verdict.SLOWER else "no"
 
 
-def ceiling_short(ceiling: Ceiling) -> str:
-    """The ceiling of half precision, with the measured speed-up.
+def ceiling_short(ceiling: Ceiling, of_8_bits: Ceiling) -> str:
+    """The ceiling of half precision, with the measured speed-up, and that of 8 bits.
 
     Args:
         ceiling: of half precision.
+        of_8_bits: of INT8 and FP8; named where it is known.
     """
+    eight = "" if of_8_bits.best is None else f"; INT8/FP8 at most {of_8_bits.best.high:.2g}x"
     if ceiling.best is None:
-        return f"not known: {ceiling.reason}"
+        return f"not known: {ceiling.reason}{eight}"
     brought = "" if ceiling.brought is None else f"; measured {ceiling.brought.value:.3g}x"
-    return f"typical {ceiling.best.low:.2g}x, at most {ceiling.best.high:.2g}x{brought}"
+    best = ceiling.best
+    return f"typical {best.low:.2g}x, at most {best.high:.2g}x{brought}{eight}"
 
 
 def tensor_cores_short(rows: Sequence[Facts]) -> str:

@@ -9,8 +9,10 @@ import attrs
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Finding, FindingStatus, Label, Number
 from precisionbench.diagnosis.labels import HALF
-from precisionbench.results import ComparisonData, Speedup
+from precisionbench.diagnosis.quantised import EIGHT_BITS, FLOATS, Quantisation
+from precisionbench.results import BackendResult, ComparisonData, Speedup
 from precisionbench.results.claims import Claims
+from precisionbench.results.dtypes import TF32
 from precisionbench.results.earlier_claims import claims_of
 from precisionbench.statistics import Interval
 
@@ -47,6 +49,41 @@ class CauseContext:
     def has_half_kernels(self) -> bool:
         """Whether it claims 16 bits, ran on a GPU, and its kernels are known."""
         return self.claims_half and self.facts.on_gpu and self.facts.busy_s > 0
+
+    @property
+    def quantisation(self) -> Quantisation | None:
+        """The row's quantised operations; None where it has none and does not claim 8 bits."""
+        found = self.facts.quantisation
+        return found if found.found or self.label.claim in EIGHT_BITS else None
+
+    @property
+    def gain_of_8_bits(self) -> float | None:
+        """Speed-up of a quantised row over the fastest row in floats that it can be compared with.
+
+        These are the reference and rows of the same engine. None where the model itself is
+        quantised, so that no row is in floats.
+        """
+        if self.base is None or self.base is self.facts or self.base.quantisation.found:
+            return None
+        rows = [row for row in self.data.results if row is self.base.row or self._is_rival(row)]
+        return min(row.latency.value for row in rows) / self.facts.row.latency.value
+
+    def _is_rival(self, row: BackendResult) -> bool:
+        claims, own = claims_of(row), self.facts.row
+        return (
+            claims.dtype in (*FLOATS, TF32)
+            and claims.engine == self.claims.engine
+            and row.batch_size == own.batch_size
+        )
+
+    @property
+    def gains_from_8_bits(self) -> bool:
+        """Whether a quantised row is faster than in floats by a practical margin."""
+        return (self.gain_of_8_bits or 0.0) >= PRACTICAL_GAIN
+
+
+# A quantised row that gains less than this factor is not called faster.
+PRACTICAL_GAIN = 1.1
 
 
 @attrs.frozen

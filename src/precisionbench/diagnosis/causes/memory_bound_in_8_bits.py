@@ -1,0 +1,40 @@
+"""Much of a quantised row's time is in operations that 8-bit matmuls do not make faster."""
+
+from __future__ import annotations
+
+from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
+from precisionbench.diagnosis.findings import Number
+from precisionbench.diagnosis.parts import MATRIX, MEMORY_BOUND
+
+_LEAST_SHARE = 0.4
+
+
+def detect(context: CauseContext) -> CauseMatch | None:
+    """A row that is not faster, with much time in operations that are bound by memory.
+
+    Conversions to and from 8 bits are memory-bound too; they have other findings.
+    """
+    found, facts = context.quantisation, context.facts
+    if found is None or not found.eight_bits or found.reference_s or context.gains_from_8_bits:
+        return None
+    whole_s = max(facts.busy_s, facts.row.latency.value)
+    moving_s = sum(facts.by_category.get(category, 0.0) for category in MEMORY_BOUND)
+    share = max(0.0, moving_s - found.activations_s - found.weights_s) / whole_s
+    if share < _LEAST_SHARE:
+        return None
+    return CauseMatch(
+        (
+            Number("time in memory-bound operations", share, "share"),
+            Number("GEMM/conv time", facts.share(MATRIX), "share"),
+        ),
+        without(share),  # at most, if all of them were fused
+    )
+
+
+CAUSE = Cause(
+    "memory-bound-in-8-bits",
+    "memory-bound operations, which 8-bit matmuls do not make faster",
+    "fuse them with torch.compile or an engine, which can also pass 8-bit activations between "
+    "layers; a lower precision of the matmuls alone gains little here",
+    detect,
+)
