@@ -37,7 +37,7 @@ class Block(nn.Module):
         attended = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         x = x + self.mixed(attended.transpose(1, 2).reshape(batch, length, width))
         y = self.second_norm(x)
-        return x + self.down(nn.functional.silu(self.gate(y)) * self.up(y))
+        return torch.add(x, self.down(nn.functional.silu(self.gate(y)) * self.up(y)))
 
 
 def rows(device: str) -> list[str]:
@@ -75,7 +75,8 @@ def main() -> None:
     for failure in comparison.failures:
         print(failure.backend, failure.reason, failure.remedy)
     for row in comparison.results:
-        print(row.backend, row.details.get("weight_shares", ""), row.agreement.relative_l2)
+        print(row.backend, row.details.get("weight_shares", ""), end=" ")
+        print(row.agreement.relative_l2 if row.agreement else "")
     for label in pb.diagnose(comparison).labels:
         print(label.row, label.verdict, label.sentence if label.is_wrong else "")
 

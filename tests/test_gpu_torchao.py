@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def has_float8() -> bool:
 
 def perceptron(*sizes: int) -> nn.Sequential:
     torch.manual_seed(0)
-    pairs = zip(sizes, sizes[1:], strict=False)
+    pairs = itertools.pairwise(sizes)
     return nn.Sequential(*(nn.Linear(*pair) for pair in pairs)).eval().cuda()
 
 
@@ -58,9 +59,9 @@ def test_layers_are_quantised_and_the_output_is_within_tolerance(precision):
 def test_layers_of_sizes_that_the_kernels_refuse_stay_in_floating_point():
     precision = "float8" if has_float8() else "int8-dynamic"
     model, x = perceptron(SIZE, 1001), torch.rand(256, SIZE, device="cuda")
-    with pytest.warns(PrecisionBenchWarning, match="did not quantise"):
-        with Prepares(TorchAo(precision), model, x) as found:
-            found.call()
+    warned = pytest.warns(PrecisionBenchWarning, match="did not quantise")
+    with warned, Prepares(TorchAo(precision), model, x) as found:
+        found.call()
 
 
 def test_a_call_neither_waits_nor_copies_to_the_host():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 def perceptron(*sizes: int) -> nn.Sequential:
     torch.manual_seed(0)
-    pairs = zip(sizes, sizes[1:], strict=False)
+    pairs = itertools.pairwise(sizes)
     return nn.Sequential(*(nn.Linear(*pair) for pair in pairs)).eval()
 
 

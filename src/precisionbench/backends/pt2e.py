@@ -107,7 +107,7 @@ class Pt2e(Backend):
         compiler = Compile(freezing=True, grad_mode=self.grad_mode)
         with compiler.prepare(quantised, Inputs(flat.inputs, {})) as prepared:
             details = {"torchao": installed_version("torchao"), "calibration_batches": batches}
-            call = prepared.call
+            call: Callable[[], Any] = prepared.call
             yield attrs.evolve(
                 prepared,
                 call=lambda: flat.rebuilt(call()),

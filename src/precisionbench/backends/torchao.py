@@ -46,7 +46,7 @@ _DYNAMIC = ("int8-dynamic", "float8")
 # to the CPU, in silence, where torchao calls it with others.
 _MULTIPLES = {"int8-dynamic": 8, "float8": 16}
 # What torchao sets for good where its configurations may (`recommended_inductor_config_setter`).
-_INDUCTOR = {
+_INDUCTOR: dict[str, Any] = {
     "coordinate_descent_tuning": True,
     "coordinate_descent_check_all_directions": True,
     "force_fuse_int_mm_with_mul": True,
@@ -162,10 +162,10 @@ class TorchAo(Backend):
         import torch._inductor.config
 
         with ExitStack() as stack:
-            stack.enter_context(torch._inductor.config.patch(**_INDUCTOR))
+            stack.enter_context(torch._inductor.config.patch(_INDUCTOR))
             with quiet():
                 compiled = stack.enter_context(self._compiler().prepare(model, inputs))
-            yield compiled  # type: ignore[misc]
+            yield compiled
 
     def _check_device(self, device: torch.device) -> None:
         """Refuse what this device has no kernels for."""
@@ -190,8 +190,9 @@ class TorchAo(Backend):
         multiple = _MULTIPLES.get(self.precision, 1) if device.type == "cuda" else 1
 
         def fits(module: nn.Module, _: str) -> bool:
-            is_linear = isinstance(module, nn.Linear) and type(module) not in _NEVER
-            return is_linear and all(size % multiple == 0 for size in module.weight.shape)
+            if not isinstance(module, nn.Linear) or type(module) in _NEVER:
+                return False
+            return all(size % multiple == 0 for size in module.weight.shape)
 
         try:
             with quiet():
@@ -204,9 +205,9 @@ class TorchAo(Backend):
         return holder[0]
 
     def _config(self, device: torch.device) -> Any:
-        """torchao's configuration; it must not change the settings of TorchInductor for good."""
+        """The configuration for torchao, which must not change TorchInductor's settings for good."""
         ao = import_torchao("torchao.quantization")
-        plain = {"set_inductor_config": False}
+        plain: dict[str, Any] = {"set_inductor_config": False}
         if self.precision == "int8-dynamic":
             narrow = importlib.import_module("torchao.utils").should_reduce_range(device)
             return ao.Int8DynamicActivationInt8WeightConfig(reduce_range=narrow, **plain)
@@ -225,7 +226,7 @@ _NEVER = (nn.modules.linear.NonDynamicallyQuantizableLinear,)
 
 
 def _config_of_int4_on_a_cpu(options: Mapping[str, Any]) -> Any:
-    """torchao keeps it among its prototypes."""
+    """The configuration of INT4, which is one of the prototypes of torchao."""
     int4 = import_torchao("torchao.prototype.quantization.int4")
     return int4.PrototypeInt4WeightOnlyConfig(**options)
 

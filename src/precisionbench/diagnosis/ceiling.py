@@ -18,8 +18,8 @@ from precisionbench.results.dtypes import FLOAT32
 from precisionbench.results.earlier_claims import claims_of
 from precisionbench.statistics import Interval
 
-# Shares of the lower precision's peak and of the bandwidth that layers of these shapes usually reach;
-# the best case is all of both.
+# Shares of the lower precision's peak and of the bandwidth that layers of these shapes usually
+# reach; the best case is all of both.
 _USUAL_COMPUTE, _USUAL_BANDWIDTH = 0.4, 0.6
 # Layers whose sizes are not multiples of 8 are padded and cropped, which multiplies their bytes.
 _PADDED_BYTES = 4.0
