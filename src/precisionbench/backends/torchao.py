@@ -205,7 +205,7 @@ class TorchAo(Backend):
         return holder[0]
 
     def _config(self, device: torch.device) -> Any:
-        """The configuration for torchao, which must not change TorchInductor's settings for good."""
+        """The configuration, which must not change the settings of TorchInductor for good."""
         ao = import_torchao("torchao.quantization")
         plain: dict[str, Any] = {"set_inductor_config": False}
         if self.precision == "int8-dynamic":
