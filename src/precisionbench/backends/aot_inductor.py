@@ -149,7 +149,7 @@ class AotInductor(Backend):
     def _built(self, flat: FlatModel, folder: Path) -> tuple[Path, Build]:
         """The package to measure, and what is known of it."""
         program = exported(flat)
-        package, metadata = folder / "package.pt2", {}
+        package, metadata = folder / "package.pt2", dict[str, str]()
         if self.package_path is None:
             return package, build(program, package, self._configs(), metadata)
         options = {name: v for name, v in options_of(self).items() if name != "package_path"}
