@@ -276,7 +276,7 @@ def test_rows_in_workers_beside_eager(cnn, images):
     backend = AotInductor("bf16", memory_format="channels_last", freezing=True)
     comparison = pb.compare(cnn, images, backends=[backend], device="cpu", budget_s=1, replicas=1)
     assert comparison.failures == ()
-    row = comparison[1]
+    row = comparison.results[1]
     assert row.agreement.relative_l2 < 3e-2
     assert row.details["changed_weights"] > 0  # the batch norm is folded
     assert row.details["layer_precision"] == {"bfloat16": 2}
