@@ -51,7 +51,7 @@ class Mislabelled(AotInductor):
 
 
 @attrs.frozen
-class Kept:
+class Built:
     """A package of the odd model that was measured and kept, and what the build changed."""
 
     row: Row
@@ -62,7 +62,7 @@ class Kept:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     """One real build for several tests, because the C++ compiler takes seconds."""
     work, file = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("kept") / "odd.pt2"
     model, args = odd_model()
@@ -71,7 +71,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
         functions, environment = Functions.now(), dict(os.environ)
         row = prepared(AotInductor(package_path=file), model, *args)
         changed = dict(set(os.environ.items()) ^ set(environment.items()))
-        yield Kept(row, file, functions.changes(), changed, list(work.iterdir()))
+        yield Built(row, file, functions.changes(), changed, list(work.iterdir()))
 
 
 @pytest.mark.parametrize(
@@ -166,29 +166,29 @@ def test_attention_is_among_the_layers():
 
 
 @needs_compiler
-def test_arguments_and_results_of_any_structure(kept):
+def test_arguments_and_results_of_any_structure(built):
     model, args = odd_model()
-    assert type(kept.row.output) is tuple
-    assert list(kept.row.output[2]) == ["again", "positive", "largest"]
-    for (_, got), (_, want) in zip(walk(kept.row.output), walk(model(*args)), strict=True):
+    assert type(built.row.output) is tuple
+    assert list(built.row.output[2]) == ["again", "positive", "largest"]
+    for (_, got), (_, want) in zip(walk(built.row.output), walk(model(*args)), strict=True):
         assert got.dtype == want.dtype
         assert torch.allclose(got, want, atol=1e-6)
 
 
 @needs_compiler
-def test_the_label_is_verified_by_the_program_that_was_compiled(kept):
-    (layer,) = kept.row.prepared.engine_operations
+def test_the_label_is_verified_by_the_program_that_was_compiled(built):
+    (layer,) = built.row.prepared.engine_operations
     assert (layer.name, layer.layer) == ("aot-inductor::addmm", "linear")
-    assert kept.row.details["layer_precision"] == {"float32": 1}
-    label = engine_label(AotInductor(), kept.row)
+    assert built.row.details["layer_precision"] == {"float32": 1}
+    label = engine_label(AotInductor(), built.row)
     assert (label.verdict, label.ran) == ("true", "in float32")
 
 
 @needs_compiler
-def test_a_package_that_claims_float16_and_runs_float32_is_a_false_label(kept):
-    label = engine_label(Mislabelled(), kept.row)
+def test_a_package_that_claims_float16_and_runs_float32_is_a_false_label(built):
+    label = engine_label(Mislabelled(), built.row)
     assert (label.verdict, label.ran) == ("false", "in float32")
-    (layer,) = kept.row.prepared.engine_operations
+    (layer,) = built.row.prepared.engine_operations
     assert gpu_label(Mislabelled(), (layer,), {})[1].verdict == "false"
 
 
@@ -203,28 +203,28 @@ def test_one_layer_of_many_in_another_precision_makes_the_label_partly_true():
 
 
 @needs_compiler
-def test_the_package_that_was_measured_can_be_deployed(kept):
+def test_the_package_that_was_measured_can_be_deployed(built):
     model, args = odd_model()
     tensors = [tensor for _, tensor in walk(args)]
-    found = torch._inductor.aoti_load_package(str(kept.file))(*tensors)
+    found = torch._inductor.aoti_load_package(str(built.file))(*tensors)
     assert torch.allclose(found[1], model(*args)[1], atol=1e-6)
-    assert kept.row.details["package_bytes"] == kept.file.stat().st_size
+    assert built.row.details["package_bytes"] == built.file.stat().st_size
 
 
 @needs_compiler
-def test_nothing_is_left_behind(kept):
-    assert kept.functions == []
-    assert kept.environment == {}
-    assert kept.folder == []
+def test_nothing_is_left_behind(built):
+    assert built.functions == []
+    assert built.environment == {}
+    assert built.folder == []
     assert torch._inductor.config.aot_inductor.output_path == ""
 
 
 @needs_compiler
 @pytest.mark.parametrize("other", ["options", "weights", "no package"])
-def test_a_file_that_is_there_is_never_replaced(kept, tmp_path, other):
+def test_a_file_that_is_there_is_never_replaced(built, tmp_path, other):
     """It is refused before anything is compiled."""
     model, args = odd_model()
-    backend = AotInductor(package_path=kept.file)
+    backend = AotInductor(package_path=built.file)
     if other == "options":
         backend = attrs.evolve(backend, freezing=True)
     elif other == "weights":
@@ -239,16 +239,16 @@ def test_a_file_that_is_there_is_never_replaced(kept, tmp_path, other):
 
 
 @needs_compiler
-def test_another_replica_measures_the_package_that_the_first_one_kept(kept, tmp_path):
+def test_another_replica_measures_the_package_that_the_first_one_kept(built, tmp_path):
     model, args = odd_model()
     flat = flattened(model, Inputs(args))
     options = {name: v for name, v in options_of(AotInductor()).items() if name != "package_path"}
     key = key_of(exported(flat), flat, options)
-    other, before = tmp_path / "other.pt2", kept.file.read_bytes()
+    other, before = tmp_path / "other.pt2", built.file.read_bytes()
     other.write_bytes(b"built once more")
-    check_place(kept.file, key)
-    assert keep(other, kept.file, key) == kept.file
-    assert kept.file.read_bytes() == before
+    check_place(built.file, key)
+    assert keep(other, built.file, key) == built.file
+    assert built.file.read_bytes() == before
 
 
 class NoWork(nn.Module):
