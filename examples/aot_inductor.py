@@ -2,8 +2,8 @@
 
     python examples/aot_inductor.py [BATCH_SIZE] [MODEL] [PACKAGE]
 
-PACKAGE is a new file whose name ends with .pt2. A C++ compiler is needed; without one, the row fails
-with the command that installs it.
+PACKAGE is a new file whose name ends with .pt2. Without a C++ compiler the row fails, with the
+command that installs one.
 """
 
 import argparse
