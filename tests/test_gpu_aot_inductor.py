@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import ClassVar
 
 import attrs
@@ -19,6 +20,10 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.uncounted,
     pytest.mark.skipif(shutil.which("g++") is None, reason="AOTInductor needs a C++ compiler"),
+    pytest.mark.skipif(
+        shutil.which("nvcc") is None and not Path("/usr/local/cuda/include/cuda.h").exists(),
+        reason="AOTInductor needs the headers of the CUDA toolkit",
+    ),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -28,6 +29,9 @@ from precisionbench.errors import (
 
 _CACHE_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 _COMPILERS = {"darwin": "clang++", "win32": "cl"}
+# The first error in the output of a C++ compiler, without the place in the code.
+_COMPILER_ERROR = re.compile(r"(?<=: )(?:fatal )?error: [^\n]{1,200}")
+_CUDA_HEADER = re.compile(r"\bcuda\w*\.h\b.*No such file")
 _NO_COMPILER = ("InvalidCxxCompiler", "Failed to find C compiler")
 
 
@@ -99,7 +103,22 @@ def build_error(exc: BaseException, what: str) -> PrecisionBenchError | None:
         )
     if isinstance(inner(exc), OSError):
         return _not_written(inner(exc), what)
+    if (found := _COMPILER_ERROR.search(text)) is not None:
+        return _compiler_error(found[0], what)
     return None
+
+
+def _compiler_error(message: str, what: str) -> PrecisionBenchError:
+    """The error of a C++ compiler that does not compile what TorchInductor wrote."""
+    if _CUDA_HEADER.search(message):
+        return BackendUnavailableError(
+            f"the headers of CUDA, for the C++ code around the kernels ({message})",
+            "install the CUDA toolkit of the version in torch.version.cuda, and set CUDA_HOME to it",
+        )
+    return PreparationError(
+        f"{what} failed, because the C++ compiler stopped ({message})",
+        "try another version of the compiler (set CXX to it)",
+    )
 
 
 def inner(exc: BaseException) -> BaseException:
