@@ -24,6 +24,7 @@ from precisionbench.backends.flat_model import flattened
 from precisionbench.backends.rungs import Capabilities
 from precisionbench.errors import (
     BackendUnavailableError,
+    OutputError,
     PrecisionBenchWarning,
     PreparationError,
     SpecError,
@@ -236,6 +237,13 @@ def test_a_file_that_is_there_is_never_replaced(built, tmp_path, other):
     with pytest.raises(PreparationError, match="exists, and was not built of this model"):
         prepared(backend, model, *args)
     assert Path(backend.package_path).read_bytes() == before
+
+
+@needs_compiler
+def test_a_folder_that_is_missing_is_named_before_anything_is_compiled(tmp_path):
+    model, args = odd_model()
+    with pytest.raises(OutputError, match="there is no folder '.*missing'; create it"):
+        prepared(AotInductor(package_path=tmp_path / "missing" / "odd.pt2"), model, *args)
 
 
 @needs_compiler

@@ -35,7 +35,6 @@ from precisionbench.backends.base import (
 )
 from precisionbench.backends.flat_model import FlatModel, flattened
 from precisionbench.backends.inductor import (
-    cache_folder_named,
     check_compiler,
     check_tools,
     environment_restored,
@@ -54,7 +53,6 @@ _DTYPES = {
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
-_TUNED = "max-autotune-no-cudagraphs"
 
 
 @attrs.frozen
@@ -128,7 +126,6 @@ class AotInductor(Backend):
         check_compiler()
         dtype = _DTYPES[self.precision]
         with ExitStack() as stack:
-            stack.enter_context(cache_folder_named(WHAT))
             stack.enter_context(environment_restored())
             stack.enter_context(fp32_precision("tf32" if self.precision == TF32 else "ieee"))
             folder = stack.enter_context(TemporaryFolder())
@@ -149,21 +146,19 @@ class AotInductor(Backend):
     def _built(self, flat: FlatModel, folder: Path) -> tuple[Path, Build]:
         """The package to measure, and what is known of it."""
         program = exported(flat)
-        package, metadata = folder / "package.pt2", dict[str, str]()
-        if self.package_path is None:
-            return package, build(program, package, self._configs(), metadata)
-        options = {name: v for name, v in options_of(self).items() if name != "package_path"}
-        metadata[KEY] = key_of(program, flat, options)
-        check_place(self.package_path, metadata[KEY])
-        built = build(program, package, self._configs(), metadata)
-        return keep(package, self.package_path, metadata[KEY]), built
-
-    def _configs(self) -> dict[str, Any]:
-        """Options of TorchInductor."""
-        import torch._inductor
-
-        tuning = torch._inductor.list_mode_options(_TUNED) if self.max_autotune else {}
-        return {**tuning, "freezing": self.freezing}
+        package, key = folder / "package.pt2", ""
+        if self.package_path is not None:
+            options = {name: v for name, v in options_of(self).items() if name != "package_path"}
+            key = key_of(program, flat, options)
+            check_place(self.package_path, key)
+        built = build(
+            program,
+            package,
+            freezing=self.freezing,
+            max_autotune=self.max_autotune,
+            metadata={KEY: key} if key else {},
+        )
+        return keep(package, self.package_path, key) if self.package_path else package, built
 
     def _details(self, file: Path, built: Build, compiled: Any) -> dict[str, Json]:
         """What the package has, with warnings of options that changed nothing."""

@@ -14,7 +14,7 @@ from torch import fx
 
 from precisionbench.backends.engine_layers import EngineLayer
 from precisionbench.backends.flat_model import FlatModel
-from precisionbench.backends.inductor import build_error, inner, own_counters
+from precisionbench.backends.inductor import build_error, cache_folder_named, inner, own_counters
 from precisionbench.errors import FOREIGN_ERRORS, PreparationError, one_line
 from precisionbench.results.dtypes import dtype_name
 from precisionbench.results.evidence import Tensor
@@ -22,6 +22,7 @@ from precisionbench.torchtools.failing_module import failing_module
 from precisionbench.torchtools.global_state import functions_restored
 
 WHAT = "AOTInductor"
+_TUNED = "max-autotune-no-cudagraphs"
 # How torch.export and `FlatModel` name what is around the user's model.
 _AROUND = ("_export_root.", "model")
 
@@ -77,7 +78,9 @@ def _place(exc: BaseException) -> str:
 def build(
     program: torch.export.ExportedProgram,
     package: Path,
-    options: Mapping[str, Any],
+    *,
+    freezing: bool,
+    max_autotune: bool,
     metadata: Mapping[str, str],
 ) -> Build:
     """Compile a program to a package.
@@ -85,18 +88,21 @@ def build(
     Args:
         program: what was exported.
         package: file to write; the generated code is written to the folder `code` beside it.
-        options: of TorchInductor.
+        freezing: treat the weights as constants.
+        max_autotune: choose kernels by timing them.
         metadata: texts to keep in the package.
 
     Raises:
         PreparationError: AOTInductor cannot compile it.
         BackendUnavailableError: there is no working C++ compiler.
     """
-    import torch._inductor.config
+    with cache_folder_named(WHAT):
+        import torch._inductor.config
 
     layers: list[EngineLayer] = []
     configs = {
-        **options,
+        **(torch._inductor.list_mode_options(_TUNED) if max_autotune else {}),
+        "freezing": freezing,
         "post_grad_custom_pre_pass": _layers_to(layers),
         "aot_inductor.metadata": dict(metadata),
     }
@@ -106,6 +112,8 @@ def build(
     with ExitStack() as stack:
         stack.enter_context(functions_restored())
         stack.enter_context(torch.no_grad())  # weights are frozen only without gradients
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")  # torch advises settings that a row sets on purpose
         stack.enter_context(torch._inductor.config.patch(folder))
         counters = stack.enter_context(own_counters())
         try:

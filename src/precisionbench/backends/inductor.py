@@ -113,7 +113,7 @@ def _compiler_error(message: str, what: str) -> PrecisionBenchError:
     if _CUDA_HEADER.search(message):
         return BackendUnavailableError(
             f"the headers of CUDA, for the C++ code around the kernels ({message})",
-            "install the CUDA toolkit of the version in torch.version.cuda, and set CUDA_HOME to it",
+            "install the CUDA toolkit of the version torch.version.cuda, and set CUDA_HOME to it",
         )
     return PreparationError(
         f"{what} failed, because the C++ compiler stopped ({message})",
