@@ -16,7 +16,7 @@ from torch import nn
 import precisionbench as pb
 from made_up_results import comparison_data
 from precisionbench.backends import Backend
-from precisionbench.backends.compile import has_toolchain
+from precisionbench.backends.inductor import has_toolchain
 from precisionbench.cli.thresholds import exit_if_missed
 from precisionbench.comparison import Comparison
 from precisionbench.errors import RowNotFoundError, SpecError
