@@ -50,11 +50,8 @@ def diagnosis_of(
     base = rows.get(data.reference)
     found = speedups(data)
     labels = {name: label_of(facts) for name, facts in rows.items()}
-    tested = (
-        with_experiments(finding, [*experiments, *_beside(data, finding)])
-        for finding in _findings(data, rows, labels, base, found)
-    )
-    findings = tuple(one for one in tested if not _is_premature(one, found.get(one.row)))
+    detected = _findings(data, rows, labels, base, found)
+    findings = tuple(_tested(data, detected, experiments, found))
     ceilings = [
         ceiling_of(list(rows.values()), found, lower, data.environment.cpu_flags)
         for lower in (IN_16_BITS, IN_8_BITS)
@@ -102,6 +99,19 @@ def _findings(
             finding = cause.finding(scene)
             if finding is not None:
                 yield finding
+
+
+def _tested(
+    data: ComparisonData,
+    findings: Iterable[Finding],
+    experiments: Sequence[ExperimentResult],
+    found: Mapping[str, Speedup],
+) -> Iterable[Finding]:
+    """Findings with what experiments, and other rows of the comparison, show of them."""
+    for finding in findings:
+        tested = with_experiments(finding, [*experiments, *_beside(data, finding)])
+        if not _is_premature(tested, found.get(tested.row)):
+            yield tested
 
 
 def _is_premature(finding: Finding, speedup: Speedup | None) -> bool:

@@ -51,10 +51,15 @@ class CauseContext:
         return self.claims_half and self.facts.on_gpu and self.facts.busy_s > 0
 
     @property
+    def claims_8_bits(self) -> bool:
+        """Whether the row claims to multiply in 8 bits."""
+        return self.label.claim in EIGHT_BITS
+
+    @property
     def quantisation(self) -> Quantisation | None:
         """The row's quantised operations; None where it has none and does not claim 8 bits."""
         found = self.facts.quantisation
-        return found if found.found or self.label.claim in EIGHT_BITS else None
+        return found if found.found or self.claims_8_bits else None
 
     @property
     def gain_of_8_bits(self) -> float | None:

@@ -16,9 +16,12 @@ _NAMED = 3
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
-    """By the operands of its matmuls and convolutions; TensorRT has a finding of its own."""
-    found, facts = context.quantisation, context.facts
-    if found is None or found.reference_s or context.claims.engine == TENSORRT:
+    """By the operands of its matmuls and convolutions, in rows that claim 8 bits.
+
+    A model may be quantised in part by itself. TensorRT has a finding of its own.
+    """
+    found, facts = context.facts.quantisation, context.facts
+    if not context.claims_8_bits or found.reference_s or context.claims.engine == TENSORRT:
         return None
     if not found.floats:
         return _by_number(facts.engine_work) if facts.on_gpu else None

@@ -37,7 +37,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
 
 
 def _idle_s(facts: Facts) -> float:
-    """Time of a call outside of kernels; on a CPU outside of operations, in Python code."""
+    """GPU idle time of a call; on a CPU the time between operations, in Python code."""
     return max(0.0, facts.row.latency.value - facts.busy_s) if facts.busy_s else 0.0
 
 
