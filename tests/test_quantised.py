@@ -146,7 +146,9 @@ def test_idle_time_beyond_that_of_the_float_row_is_a_cost_of_quantising():
     data = quantised(int_mm(0.2e-3), times_s=(1e-3, 2e-3))
     (finding,) = findings(data, "too-small-to-quantise")
     numbers = {one.name: one.value for one in finding.evidence}
-    assert numbers["more idle time than in floats"] == pytest.approx(0.9, abs=0.01)
+    assert numbers["time besides GEMM/conv beyond that of the row in floats"] == pytest.approx(
+        0.9, abs=0.01
+    )
 
 
 def test_a_weight_only_kernel_that_does_not_pay_is_explained_and_one_that_does_is_not():
