@@ -125,3 +125,19 @@ PLANTED_QUANTISED = {
         "half",
     ),
 }
+# Almost the same, without the cause: larger layers, kernels that read int8 weights themselves, a
+# compiled model, a short head in floats, a CPU with VNNI, and fewer pointwise operations.
+CLEAN_QUANTISED = {
+    "too-small-to-quantise": quantised(int_mm(), *quantising(0.1e-3), **FAST),
+    "dequantised-weights": quantised(
+        operation("aten::_weight_int8pack_mm", 0.4e-3, (X, "float32"), (WEIGHT, "int8")), **FAST
+    ),
+    "reference-kernels": quantised(
+        operation("onednn::qlinear_pointwise", 0.35e-3, (X, "uint8"), (WEIGHT, "int8")), **FAST
+    ),
+    "layers-in-float": quantised(packed(0.35e-3), mm(0.03e-3, layer="head"), **FAST),
+    "no-fast-8-bits": quantised(packed(1.1e-3), flags=VNNI),
+    "memory-bound-in-8-bits": quantised(
+        packed(0.35e-3), relu(0.2e-3), base=MOSTLY_RELU, times_s=(1.2e-3, 0.6e-3)
+    ),
+}

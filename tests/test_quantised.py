@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from made_up_quantised import (
+    CLEAN_QUANTISED,
     FAST,
     FLOAT,
     PLANTED_QUANTISED,
@@ -53,11 +54,18 @@ def test_each_planted_cause_is_the_only_one_found(cause):
     assert found(PLANTED_QUANTISED[cause][0]) == {cause}
 
 
+def test_every_planted_cause_has_a_twin_without_it():
+    assert CLEAN_QUANTISED.keys() == PLANTED_QUANTISED.keys()
+
+
+@pytest.mark.parametrize("cause", CLEAN_QUANTISED)
+def test_a_twin_without_the_cause_has_no_such_finding(cause):
+    assert found(CLEAN_QUANTISED[cause]) == set()
+
+
 @pytest.mark.parametrize(
     "data",
     [
-        quantised(packed(0.35e-3), **FAST),
-        quantised(int_mm(), *quantising(0.1e-3), **FAST),
         quantised(packed(0.35e-3), relu(0.02e-3), flags=("asimddp",), **FAST),
         # a float32 model that reads images as bytes
         quantised(
@@ -233,6 +241,129 @@ def test_int8_kernels_of_a_gpu_are_known_by_their_names():
     kernel = Kernel("sm80_xmma_gemm_i8i8_i8i32_f32_tn_n_tilesize128x128", 1.0, 1e-3)
     one = attrs.evolve(mm(), name="", inputs=(), kernels=(kernel,))
     assert len(quantisation(one).eight_bits) == 1
+
+
+def with_row(data: ComparisonData, name: str, claims: Claims, seen: Evidence | None, time_s: float):
+    """The comparison with one more row."""
+    row = data.results[1]
+    blocks = tuple(attrs.evolve(b, samples=(time_s,) * 5) for b in row.measurement.blocks)
+    measured = attrs.evolve(row.measurement, blocks=blocks)
+    more = attrs.evolve(row, backend=name, claims=claims, measurement=measured, evidence=seen)
+    return attrs.evolve(data, results=(*data.results, more))
+
+
+def weight_only(*operations, layers=(), details=None, **more) -> ComparisonData:
+    """A row whose weights are stored in int8, and which multiplies in float32."""
+    data = quantised(*operations, claim="float32", **more)
+    row = data.results[1]
+    claims = Claims("float32", weights="int8", engine="torchao", packages=("torchao",))
+    seen = attrs.evolve(row.evidence, layers=layers)
+    row = attrs.evolve(row, claims=claims, evidence=seen, details=details or {})
+    return attrs.evolve(data, results=(data.results[0], row))
+
+
+def test_layers_in_floats_of_a_row_that_claims_floats_are_what_it_says():
+    """A model with codes in a buffer, measured in half: nobody claims that it is quantised."""
+    data = quantised(cast_weight(0.01e-3), mm(0.6e-3, layer="head"), claim="float16")
+    assert "layers-in-float" not in found(data)
+
+
+def test_a_row_with_quantised_weights_is_no_row_in_floats_that_it_must_beat():
+    """Otherwise it would be compared with itself, and never be faster."""
+    kernel = operation("aten::_weight_int8pack_mm", 0.4e-3, (X, "float32"), (WEIGHT, "int8"))
+    assert found(weight_only(kernel, **FAST)) == set()
+    assert found(weight_only(kernel)) == {"dequantised-weights"}
+
+
+def test_a_convolution_beside_quantised_weights_is_in_floats_and_attention_is_not_counted():
+    weight = Tensor((32, 32, 3, 3), "float32")
+    image = ((4, 32, 32, 32), "float32")
+    conv2d = operation("aten::mkldnn_convolution", 0.6e-3, image, (weight.shape, "float32"))
+    attention = operation("aten::bmm", 0.6e-3, (X, "float32"), (X, "float32"), layer="attention")
+    module = attrs.evolve(layer(), path="0", parameters=(weight,))
+    (finding,) = findings(weight_only(conv2d, layers=(module,)), "layers-in-float")
+    assert finding.remedy.startswith("torchao quantises linear layers only; OpenVINO")
+    assert found(weight_only(attention, layers=(module,))) == set()
+
+
+def test_a_compiled_row_pays_what_it_spends_besides_multiplying():
+    """On a CPU the conversions are in compiled code, whose kernels have no names."""
+    compiled = operation("CompiledFxGraph", 15e-6, layer="")
+    row = {"times_s": (19e-6, 35e-6), "base": evidence(mm(5e-6), layers=())}
+    data = quantised(int_mm(2e-6), compiled, **row)
+    (finding,) = findings(data, "too-small-to-quantise")
+    assert finding.factor.high == pytest.approx(35 / (35 - (33 - 14)), rel=0.01)
+
+
+def test_what_a_float_row_of_the_same_engine_spends_too_is_no_cost_of_quantising():
+    """The checks of `torch.compile` have a finding of their own."""
+    row = {"times_s": (19e-6, 35e-6), "base": evidence(mm(5e-6), layers=())}
+    data = quantised(int_mm(2e-6), **row)
+    claims = Claims("float32", engine=EAGER)
+    same = with_row(data, "slow", claims, evidence(mm(5e-6), layers=()), 37e-6)
+    engine = attrs.evolve(same.results[1], claims=Claims("int8", engine="torch.compile"))
+    rival = attrs.evolve(same.results[2], claims=attrs.evolve(claims, engine="torch.compile"))
+    same = attrs.evolve(same, results=(same.results[0], engine, rival))
+    assert "too-small-to-quantise" in found(data)
+    assert "too-small-to-quantise" not in found(same)
+
+
+@pytest.mark.parametrize(
+    ("times_s", "expected"),
+    [((1e-3, 1.0e-3), True), ((1e-3, 0.95e-3), True), ((1e-3, 0.85e-3), False)],
+)
+def test_a_row_of_8_bits_need_not_be_slower_to_be_explained(times_s, expected):
+    """At 1.0x with an interval that includes 1 it is known not to be faster."""
+    data = attrs.evolve(quantised(int_mm(), *quantising(0.3e-3), times_s=times_s), noise_floor=0.01)
+    assert ("too-small-to-quantise" in found(data)) == expected
+
+
+def test_a_row_of_8_bits_that_may_be_faster_is_not_explained():
+    data = attrs.evolve(
+        quantised(int_mm(), *quantising(0.3e-3), times_s=(1e-3, 1e-3)), noise_floor=0.2
+    )
+    assert found(data) == set()
+
+
+# --- the ceiling ----------------------------------------------------------------------------------
+
+
+def test_the_ceiling_of_8_bits_on_a_cpu_follows_from_its_flags():
+    data = quantised(packed(0.35e-3), **FAST)
+    best = diagnosis_of(data).ceiling_of_8_bits.best
+    assert (best.low, best.high) == (pytest.approx(1.6), pytest.approx(4))
+    without = diagnosis_of(quantised(packed(0.35e-3), flags=("avx2",), **FAST)).ceiling_of_8_bits
+    assert "none of the flags" in without.reason
+
+
+def test_the_ceiling_of_8_bits_is_over_the_float32_row_of_the_same_engine():
+    """The engine alone is 10x as fast as PyTorch here, and int8 brings 2x more."""
+    data = quantised(packed(0.05e-3), times_s=(1e-3, 0.05e-3))
+    row = attrs.evolve(data.results[1], claims=Claims("int8", engine="OpenVINO"))
+    data = attrs.evolve(data, results=(data.results[0], row))
+    alone = diagnosis_of(data).ceiling_of_8_bits
+    assert alone.best is None
+    assert alone.reason.endswith("add a float32 row of that engine")
+    claims = Claims("float32", engine="OpenVINO")
+    data = with_row(data, "openvino", claims, evidence(mm(0.1e-3), layers=()), 0.1e-3)
+    diagnosis = diagnosis_of(data)
+    ceiling = diagnosis.ceiling_of_8_bits
+    assert (ceiling.row, ceiling.over) == ("half", "openvino")
+    assert ceiling.best.high == pytest.approx(4)
+    assert ceiling.brought.value == pytest.approx(2, rel=0.01)
+    (answer,) = (one for one in diagnosis.answers if one.topic == "half-precision ceiling")
+    assert "at most 4x; half measured 2x over openvino." in answer.answer
+    assert answer.short.endswith("INT8/FP8 at most 4x, measured 2x")
+
+
+def test_a_row_that_did_not_run_in_8_bits_measures_nothing_of_their_ceiling():
+    ceiling = diagnosis_of(quantised(mm(0.9e-3))).ceiling_of_8_bits
+    assert (ceiling.row, ceiling.brought) == ("", None)
+
+
+def test_a_gpus_ceiling_of_8_bits_is_above_that_of_16():
+    found = diagnosis_of(comparison(evidence(conv(), layers=(layer(),)), evidence(layers=())))
+    assert found.ceiling_of_8_bits.best.high > found.ceiling.best.high
 
 
 # --- real models ----------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
 import attrs
@@ -79,8 +79,21 @@ class CauseContext:
         """
         if self.base is None or self.base is self.facts or self.base.quantisation.found:
             return None
-        rivals = [facts for facts in self.rows.values() if self._is_rival(facts)]
-        return min(rivals, key=lambda facts: self._ratio_over(facts).value, default=None)
+        return self._fastest(facts for facts in self.rows.values() if self._is_rival(facts))
+
+    @cached_property
+    def in_floats_of_engine(self) -> Facts | None:
+        """The fastest of these rows that is of the same engine and was profiled, or `in_floats`.
+
+        What it spends besides multiplying, such as the checks of `torch.compile`, is the engine's.
+        """
+        engine = self.claims.engine
+        own = [f for f in self.rows.values() if self._is_rival(f) and f.busy_s]
+        own = [facts for facts in own if claims_of(facts.row).engine == engine]
+        return (self._fastest(own) or self.in_floats) if self.in_floats else None
+
+    def _fastest(self, rows: Iterable[Facts]) -> Facts | None:
+        return min(rows, key=lambda facts: self._ratio_over(facts).value, default=None)
 
     def _is_rival(self, other: Facts) -> bool:
         claims, own = claims_of(other.row), self.facts

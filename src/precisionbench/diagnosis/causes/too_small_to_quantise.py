@@ -16,7 +16,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
     found, facts = context.quantisation, context.facts
     if found is None or not found.eight_bits or found.reference_s or context.gains_from_8_bits:
         return None
-    whole_s, base = _whole_s(facts), context.in_floats
+    whole_s, base = _whole_s(facts), context.in_floats_of_engine
     base = base if base and base.matrix_s else None
     converting = found.activations_s / whole_s
     added = max(0.0, _besides_s(facts) - _besides_s(base)) / whole_s if base else 0.0
