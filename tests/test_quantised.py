@@ -49,6 +49,15 @@ def quantisation(*operations) -> Quantisation:
     return facts_of_rows(quantised(*operations))["half"].quantisation
 
 
+def with_row(data: ComparisonData, name: str, claims: Claims, seen: Evidence | None, time_s: float):
+    """The comparison with one more row."""
+    row = data.results[1]
+    blocks = tuple(attrs.evolve(b, samples=(time_s,) * 5) for b in row.measurement.blocks)
+    measured = attrs.evolve(row.measurement, blocks=blocks)
+    more = attrs.evolve(row, backend=name, claims=claims, measurement=measured, evidence=seen)
+    return attrs.evolve(data, results=(*data.results, more))
+
+
 @pytest.mark.parametrize("cause", PLANTED_QUANTISED)
 def test_each_planted_cause_is_the_only_one_found(cause):
     assert found(PLANTED_QUANTISED[cause][0]) == {cause}
@@ -194,18 +203,16 @@ def test_a_model_that_is_quantised_itself_is_compared_with_no_row():
 
 @pytest.mark.parametrize(
     ("rival", "expected"),
-    [(Claims("float16", engine=EAGER), True), (Claims("float16", engine="TensorRT"), False)],
+    [
+        (Claims("float16", engine=EAGER), True),
+        (Claims("float16", engine="TensorRT"), False),
+        (Claims("float16", weights="int8", engine=EAGER), False),
+    ],
 )
 def test_the_fastest_row_in_floats_of_the_same_engine_is_what_8_bits_must_beat(rival, expected):
     """1.1x over float32 and slower than float16 is not faster."""
     data = quantised(packed(0.4e-3), relu(0.4e-3), times_s=(1e-3, 0.8e-3))
-    times = tuple(
-        attrs.evolve(block, samples=(0.5e-3,) * 5) for block in data.results[1].measurement.blocks
-    )
-    measured = attrs.evolve(data.results[1].measurement, blocks=times)
-    row = attrs.evolve(data.results[1], backend="h", claims=rival, measurement=measured)
-    row = attrs.evolve(row, evidence=None)
-    data = attrs.evolve(data, results=(*data.results, row))
+    data = with_row(data, "h", rival, None, 0.5e-3)
     assert (("memory-bound-in-8-bits") in found(data)) == expected
 
 
@@ -241,15 +248,6 @@ def test_int8_kernels_of_a_gpu_are_known_by_their_names():
     kernel = Kernel("sm80_xmma_gemm_i8i8_i8i32_f32_tn_n_tilesize128x128", 1.0, 1e-3)
     one = attrs.evolve(mm(), name="", inputs=(), kernels=(kernel,))
     assert len(quantisation(one).eight_bits) == 1
-
-
-def with_row(data: ComparisonData, name: str, claims: Claims, seen: Evidence | None, time_s: float):
-    """The comparison with one more row."""
-    row = data.results[1]
-    blocks = tuple(attrs.evolve(b, samples=(time_s,) * 5) for b in row.measurement.blocks)
-    measured = attrs.evolve(row.measurement, blocks=blocks)
-    more = attrs.evolve(row, backend=name, claims=claims, measurement=measured, evidence=seen)
-    return attrs.evolve(data, results=(*data.results, more))
 
 
 def weight_only(*operations, layers=(), details=None, **more) -> ComparisonData:
