@@ -212,7 +212,8 @@ def test_a_model_that_is_quantised_itself_is_compared_with_no_row():
 )
 def test_the_fastest_row_in_floats_of_the_same_engine_is_what_8_bits_must_beat(rival, expected):
     """1.7x over float32 and slower than float16 is not faster."""
-    data = quantised(packed(0.3e-3), relu(0.3e-3), times_s=(1e-3, 0.6e-3))
+    base = evidence(mm(0.7e-3), relu(0.3e-3), layers=())
+    data = quantised(packed(0.3e-3), relu(0.3e-3), base=base, times_s=(1e-3, 0.6e-3))
     data = with_row(data, "h", rival, None, 0.5e-3)
     assert (("memory-bound-in-8-bits") in found(data)) == expected
 
@@ -292,6 +293,15 @@ def test_a_compiled_row_pays_what_it_spends_besides_multiplying():
     data = quantised(int_mm(2e-6), compiled, **row)
     (finding,) = findings(data, "too-small-to-quantise")
     assert finding.factor.high == pytest.approx(35 / (35 - (33 - 14)), rel=0.01)
+
+
+def test_operations_that_the_row_in_floats_does_not_have_are_a_cost_of_quantising():
+    """FP8 in eager PyTorch searches the scale of each input with plain operations."""
+    codes = ((X, "float8_e4m3fn"), (WEIGHT, "float8_e4m3fn"))
+    searching = [operation(f"aten::{name}", 0.3e-3, (X, "float32")) for name in ("abs", "amax")]
+    matmul = operation("aten::_scaled_mm", 0.4e-3, *codes)
+    data = quantised(matmul, *searching, claim="float8", times_s=(1e-3, 1e-3))
+    assert found(data) - {"no-fast-8-bits"} == {"too-small-to-quantise"}
 
 
 def test_what_a_float_row_of_the_same_engine_spends_too_is_no_cost_of_quantising():
