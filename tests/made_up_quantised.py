@@ -113,6 +113,15 @@ def quantised(
     return attrs.evolve(data, environment=environment, noise_floor=0.0025)
 
 
+def with_row(data: ComparisonData, name: str, claims: Claims, seen: Evidence | None, time_s: float):
+    """The comparison with one more row."""
+    row = data.results[1]
+    blocks = tuple(attrs.evolve(b, samples=(time_s,) * 5) for b in row.measurement.blocks)
+    measured = attrs.evolve(row.measurement, blocks=blocks)
+    more = attrs.evolve(row, backend=name, claims=claims, measurement=measured, evidence=seen)
+    return attrs.evolve(data, results=(*data.results, more))
+
+
 FAST = {"times_s": (1e-3, 0.4e-3)}
 PLANTED_QUANTISED = {
     "too-small-to-quantise": (quantised(int_mm(), *quantising(0.6e-3)), "half"),

@@ -27,6 +27,7 @@ from made_up_quantised import (
     quantised,
     quantising,
     relu,
+    with_row,
 )
 from made_up_results import comparison, conv, evidence, findings, layer
 from precisionbench.diagnosis.diagnose import diagnosis_of
@@ -48,15 +49,6 @@ def found(data: ComparisonData) -> set[str]:
 
 def quantisation(*operations) -> Quantisation:
     return facts_of_rows(quantised(*operations))["half"].quantisation
-
-
-def with_row(data: ComparisonData, name: str, claims: Claims, seen: Evidence | None, time_s: float):
-    """The comparison with one more row."""
-    row = data.results[1]
-    blocks = tuple(attrs.evolve(b, samples=(time_s,) * 5) for b in row.measurement.blocks)
-    measured = attrs.evolve(row.measurement, blocks=blocks)
-    more = attrs.evolve(row, backend=name, claims=claims, measurement=measured, evidence=seen)
-    return attrs.evolve(data, results=(*data.results, more))
 
 
 @pytest.mark.parametrize("cause", PLANTED_QUANTISED)
@@ -346,47 +338,6 @@ def test_a_row_of_8_bits_that_may_be_faster_is_not_explained():
         quantised(int_mm(), *quantising(0.3e-3), times_s=(1e-3, 1e-3)), noise_floor=0.2
     )
     assert found(data) == set()
-
-
-# --- the ceiling ----------------------------------------------------------------------------------
-
-
-def test_the_ceiling_of_8_bits_on_a_cpu_follows_from_its_flags():
-    data = quantised(packed(0.35e-3), **FAST)
-    best = diagnosis_of(data).ceiling_of_8_bits.best
-    assert (best.low, best.high) == (pytest.approx(1.6), pytest.approx(4))
-    without = diagnosis_of(quantised(packed(0.35e-3), flags=("avx2",), **FAST)).ceiling_of_8_bits
-    assert "none of the flags" in without.reason
-
-
-def test_the_ceiling_of_8_bits_is_over_the_float32_row_of_the_same_engine():
-    """The engine alone is 10x as fast as PyTorch here, and int8 brings 2x more."""
-    data = quantised(packed(0.05e-3), times_s=(1e-3, 0.05e-3))
-    row = attrs.evolve(data.results[1], claims=Claims("int8", engine="OpenVINO"))
-    data = attrs.evolve(data, results=(data.results[0], row))
-    alone = diagnosis_of(data).ceiling_of_8_bits
-    assert alone.best is None
-    assert alone.reason.endswith("add a float32 row of that engine")
-    claims = Claims("float32", engine="OpenVINO")
-    data = with_row(data, "openvino", claims, evidence(mm(0.1e-3), layers=()), 0.1e-3)
-    diagnosis = diagnosis_of(data)
-    ceiling = diagnosis.ceiling_of_8_bits
-    assert (ceiling.row, ceiling.over) == ("half", "openvino")
-    assert ceiling.best.high == pytest.approx(4)
-    assert ceiling.brought.value == pytest.approx(2, rel=0.01)
-    (answer,) = (one for one in diagnosis.answers if one.topic == "half-precision ceiling")
-    assert "at most 4x; half measured 2x over openvino." in answer.answer
-    assert answer.short.endswith("INT8/FP8 at most 4x, measured 2x")
-
-
-def test_a_row_that_did_not_run_in_8_bits_measures_nothing_of_their_ceiling():
-    ceiling = diagnosis_of(quantised(mm(0.9e-3))).ceiling_of_8_bits
-    assert (ceiling.row, ceiling.brought) == ("", None)
-
-
-def test_a_gpus_ceiling_of_8_bits_is_above_that_of_16():
-    found = diagnosis_of(comparison(evidence(conv(), layers=(layer(),)), evidence(layers=())))
-    assert found.ceiling_of_8_bits.best.high > found.ceiling.best.high
 
 
 # --- real models ----------------------------------------------------------------------------------
