@@ -302,7 +302,7 @@ def test_what_a_float_row_of_the_same_engine_spends_too_is_no_cost_of_quantising
     data = quantised(int_mm(2e-6), **row)
     claims = Claims("float32", engine=EAGER)
     same = with_row(data, "slow", claims, evidence(mm(5e-6), layers=()), 37e-6)
-    engine = attrs.evolve(same.results[1], claims=Claims("int8", engine="torch.compile"))
+    engine = of_engine(data, "torch.compile").results[1]
     rival = attrs.evolve(same.results[2], claims=attrs.evolve(claims, engine="torch.compile"))
     same = attrs.evolve(same, results=(same.results[0], engine, rival))
     assert "too-small-to-quantise" in found(data)
@@ -326,11 +326,20 @@ def test_a_row_that_gains_little_beside_memory_bound_work_has_a_remedy_that_it_c
     engine, words
 ):
     data = quantised(packed(0.35e-3), relu(0.6e-3), base=MOSTLY_RELU, times_s=(1.2e-3, 0.95e-3))
-    row = attrs.evolve(data.results[1], claims=Claims("int8", engine=engine))
-    (finding,) = findings(
-        attrs.evolve(data, results=(data.results[0], row)), "memory-bound-in-8-bits"
-    )
+    (finding,) = findings(of_engine(data, engine), "memory-bound-in-8-bits")
     assert finding.remedy.startswith(words)
+
+
+@pytest.mark.parametrize(("engine", "compiles"), [(EAGER, True), ("torch.compile", False)])
+def test_only_a_row_that_is_not_compiled_can_be_compiled(engine, compiles):
+    data = quantised(int_mm(), *quantising(0.6e-3))
+    (finding,) = findings(of_engine(data, engine), "too-small-to-quantise")
+    assert ("torch.compile" in finding.remedy) == compiles
+
+
+def of_engine(data: ComparisonData, engine: str) -> ComparisonData:
+    row = attrs.evolve(data.results[1], claims=Claims("int8", engine=engine))
+    return attrs.evolve(data, results=(data.results[0], row))
 
 
 def test_a_row_of_8_bits_that_may_be_faster_is_not_explained():

@@ -70,6 +70,11 @@ class CauseContext:
         """Whether the row claims to multiply in 8 bits, or to store quantised weights."""
         return self.claims_8_bits or bool(self.claims.weights)
 
+    @property
+    def is_eager(self) -> bool:
+        """Whether a compiler or an engine could still fuse the row's operations."""
+        return self.claims.engine in (EAGER, "torchao")
+
     @cached_property
     def in_floats(self) -> Facts | None:
         """The fastest row in floats that a quantised row can be compared with.

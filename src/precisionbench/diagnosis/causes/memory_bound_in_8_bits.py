@@ -6,12 +6,10 @@ from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.parts import MATRIX, MEMORY_BOUND
-from precisionbench.results.claims import EAGER
 
 _LEAST_SHARE = 0.4
 # A row that gains this factor has most of what its matmuls could bring beside so much other work.
 _MOST_GAIN = 1.5
-_UNFUSED = (EAGER, "torchao")
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
@@ -39,7 +37,7 @@ def detect(context: CauseContext) -> CauseMatch | None:
             Number("GEMM/conv time", facts.share(MATRIX), "share"),
         ),
         without(share),  # at most, if all of them were fused
-        remedy="" if context.claims.engine in _UNFUSED else _OF_ENGINES,
+        remedy="" if context.is_eager else _OF_ENGINES,
     )
 
 

@@ -35,7 +35,11 @@ def detect(context: CauseContext) -> CauseMatch | None:
         Number("GEMM/conv time in this row", facts.matrix_s, "s"),
         Number("mean time of an 8-bit matmul or convolution", mean_s, "s"),
     ]
-    return CauseMatch(tuple(numbers), without(max(converting, added)))
+    remedy = "" if context.is_eager else _OF_ENGINES
+    return CauseMatch(tuple(numbers), without(max(converting, added)), remedy=remedy)
+
+
+_OF_ENGINES = "use a larger batch, or leave small layers in floats"
 
 
 def _whole_s(facts: Facts) -> float:
@@ -54,7 +58,7 @@ CAUSE = Cause(
     "too-small-to-quantise",
     "quantising costs more than 8 bits save",
     "use a larger batch, static instead of dynamic quantisation, or torch.compile, which fuses the "
-    "conversions into other kernels; leave small layers in 16 bits",
+    "conversions into other kernels; leave small layers in floats",
     detect,
     alternatives=("larger-batch",),
 )
