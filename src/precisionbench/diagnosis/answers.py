@@ -174,6 +174,7 @@ def _range(ceiling: Ceiling, best: Interval) -> str:
     text = f"typical {best.low:.2g}x, at most {best.high:.2g}x"
     if ceiling.brought is not None:
         text += f"; {ceiling.row} measured {ceiling.brought.value:.3g}x"
+        text += f" over {ceiling.over}" if ceiling.over else ""
     return text
 
 

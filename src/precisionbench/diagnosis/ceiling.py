@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
+from precisionbench.analysis.speedups import speedup_over, speedups
 from precisionbench.diagnosis.cpu_instructions import INT8_FLAGS, int8_instruction
 from precisionbench.diagnosis.facts import Facts
-from precisionbench.diagnosis.findings import Ceiling, Number
+from precisionbench.diagnosis.findings import Ceiling, Label, Number
 from precisionbench.diagnosis.labels import HALF
 from precisionbench.diagnosis.parts import CAST, LAYOUT, MATRIX, MEMORY_BOUND
 from precisionbench.diagnosis.quantised import EIGHT_BITS
 from precisionbench.diagnosis.work import MatrixWork
-from precisionbench.results import Speedup
+from precisionbench.results import ComparisonData
 from precisionbench.results.dtypes import FLOAT32
 from precisionbench.results.earlier_claims import claims_of
 from precisionbench.statistics import Interval
@@ -70,10 +71,10 @@ class _Seconds:
 
 
 def ceiling_of(
-    rows: Sequence[Facts],
-    speedups: Mapping[str, Speedup],
+    data: ComparisonData,
+    rows: Mapping[str, Facts],
+    labels: Mapping[str, Label],
     lower: Lower = IN_16_BITS,
-    cpu_flags: Sequence[str] | None = None,
 ) -> Ceiling:
     """The largest speed-up that a lower precision can reach, with the measured speed-up.
 
@@ -83,31 +84,46 @@ def ceiling_of(
     stays in 16 bits in the usual case.
 
     Args:
-        rows: facts of the rows of the comparison.
-        speedups: speed-ups over the reference, by row.
+        data: the comparison.
+        rows: facts of its rows.
+        labels: of these rows. A row whose label is false measures nothing of the precision.
         lower: the precision.
-        cpu_flags: flags of the CPU, which show its rate of int8; None where they are not known.
     """
-    base = next((row for row in rows if claims_of(row.row).dtype == FLOAT32 and row.parts), None)
-    row, brought = _reached(rows, speedups, lower)
+    fitting = [name for name, label in labels.items() if label.verdict != "false"]
+    row = _fastest(data, {name: rows[name] for name in fitting}, lower)
+    base = _float32_row(rows, row, lower)
+    brought, over = _brought(data, base, row, lower)
+    unknown = Ceiling(None, brought, row, (), over=over)
     if base is None:
-        return Ceiling(None, brought, row, (), "no float32 row was profiled")
+        return attrs.evolve(unknown, reason="no float32 row was profiled")
     if lower is IN_8_BITS and base.quantisation.found:
-        return Ceiling(None, brought, row, (), "the model itself is quantised")
-    idle_s = _idle_s(base)
-    work = _lowered(base, lower, cpu_flags)
+        return attrs.evolve(unknown, reason="the model itself is quantised")
+    work = _lowered(base, lower, data.environment.cpu_flags)
     if isinstance(work, str):
-        return Ceiling(None, brought, row, (), work)
+        return attrs.evolve(unknown, reason=work)
+    estimate = _estimated(base, work, unknown)
+    engines = {claims_of(facts.row).engine for facts in (base, rows.get(row, base))}
+    if estimate.reason and lower is IN_8_BITS and len(engines) > 1:
+        return attrs.evolve(estimate, reason=f"{estimate.reason}; {_ANOTHER_ENGINE}")
+    return estimate
+
+
+_ANOTHER_ENGINE = "its engine may be faster in float32 too, so add a float32 row of that engine"
+
+
+def _estimated(base: Facts, work: _Seconds, unknown: Ceiling) -> Ceiling:
+    """The ceiling, with the time of the float32 row's operations in the lower precision."""
+    idle_s, brought, row = _idle_s(base), unknown.brought, unknown.row
     after, before_s = work + _Seconds(idle_s, idle_s), base.busy_s + idle_s
     if not after.best:
-        return Ceiling(None, brought, row, (), "no part of the time can be estimated")
+        return attrs.evolve(unknown, reason="no part of the time can be estimated")
     low, high = sorted((before_s / after.usual, before_s / after.best))
-    shares = tuple(_shares(base, before_s, idle_s))
+    known = attrs.evolve(unknown, shares=tuple(_shares(base, before_s, idle_s)))
     if brought is not None and brought.low > _PROFILER_ERROR * high:
         reason = f"{row} measured {brought.value:.3g}x, above the estimate of {high:.2g}x"
-        return Ceiling(None, brought, row, shares, reason)
+        return attrs.evolve(known, reason=reason)
     high = max(high, brought.value if brought else 0.0)
-    return Ceiling(Interval((low * high) ** 0.5, low, high), brought, row, shares)
+    return attrs.evolve(known, best=Interval((low * high) ** 0.5, low, high))
 
 
 def _lowered(base: Facts, lower: Lower, cpu_flags: Sequence[str] | None) -> _Seconds | str:
@@ -141,18 +157,39 @@ def _idle_s(base: Facts) -> float:
     return idle_s if base.row.launch_bound or idle_s > _MIN_IDLE_SHARE * latency_s else 0.0
 
 
-def _reached(
-    rows: Sequence[Facts], speedups: Mapping[str, Speedup], lower: Lower
-) -> tuple[str, Interval | None]:
+def _fastest(data: ComparisonData, rows: Mapping[str, Facts], lower: Lower) -> str:
+    """The fastest row that claims a lower precision; empty without one."""
+    found = speedups(data)
     names = [
-        r.row.backend
-        for r in rows
-        if claims_of(r.row).coarsest_dtype in lower.dtypes and r.row.backend in speedups
+        name
+        for name, facts in rows.items()
+        if claims_of(facts.row).coarsest_dtype in lower.dtypes and name in found
     ]
-    if not names:
-        return "", None
-    best = max(names, key=lambda name: speedups[name].value)
-    return best, speedups[best].interval
+    return max(names, key=lambda name: found[name].value, default="")
+
+
+def _float32_row(rows: Mapping[str, Facts], fastest: str, lower: Lower) -> Facts | None:
+    """The float32 row that was profiled; for 8 bits that of the same engine, where there is one.
+
+    Rows of 8 bits are mostly those of engines, which are faster than PyTorch in float32 already.
+    """
+    found = [f for f in rows.values() if claims_of(f.row).dtype == FLOAT32 and f.parts]
+    found = [facts for facts in found if not claims_of(facts.row).weights]
+    if lower is IN_8_BITS and fastest:
+        engine = claims_of(rows[fastest].row).engine
+        found.sort(key=lambda facts: claims_of(facts.row).engine != engine)  # keeps the order
+    return next(iter(found), None)
+
+
+def _brought(
+    data: ComparisonData, base: Facts | None, row: str, lower: Lower
+) -> tuple[Interval | None, str]:
+    """The measured speed-up of a row, and the row that it is over if that is not the reference."""
+    if not row:
+        return None, ""
+    over = base.row.backend if base and lower is IN_8_BITS else data.reference
+    brought = speedup_over(data, over, row).interval
+    return brought, "" if over == data.reference else over
 
 
 @attrs.frozen

@@ -184,6 +184,7 @@ class Ceiling(Shown):
         row: that row; empty without one.
         shares: shares of the float32 row's time, by their potential.
         reason: why `best` is None; empty otherwise.
+        over: the float32 row of `best` and `brought`, where it is not the reference; else empty.
     """
 
     best: Interval | None
@@ -191,6 +192,7 @@ class Ceiling(Shown):
     row: str
     shares: tuple[Number, ...]
     reason: str = ""
+    over: str = ""
 
 
 @attrs.frozen(repr=False)

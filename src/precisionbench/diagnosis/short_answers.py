@@ -80,12 +80,17 @@ def ceiling_short(ceiling: Ceiling, of_8_bits: Ceiling) -> str:
         ceiling: of half precision.
         of_8_bits: of INT8 and FP8; named where it is known.
     """
-    eight = "" if of_8_bits.best is None else f"; INT8/FP8 at most {of_8_bits.best.high:.2g}x"
+    eight = ""
+    if of_8_bits.best is not None:
+        eight = f"; INT8/FP8 at most {of_8_bits.best.high:.2g}x{_measured(of_8_bits, ', ')}"
     if ceiling.best is None:
         return f"not known: {ceiling.reason}{eight}"
-    brought = "" if ceiling.brought is None else f"; measured {ceiling.brought.value:.3g}x"
     best = ceiling.best
-    return f"typical {best.low:.2g}x, at most {best.high:.2g}x{brought}{eight}"
+    return f"typical {best.low:.2g}x, at most {best.high:.2g}x{_measured(ceiling, '; ')}{eight}"
+
+
+def _measured(ceiling: Ceiling, before: str) -> str:
+    return "" if ceiling.brought is None else f"{before}measured {ceiling.brought.value:.3g}x"
 
 
 def tensor_cores_short(rows: Sequence[Facts]) -> str:

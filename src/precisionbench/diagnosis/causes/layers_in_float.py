@@ -1,10 +1,11 @@
-"""Layers of a quantised row ran in floats: they were not quantised, or have no 8-bit kernel."""
+"""Layers of a quantised row ran in floats: not quantised, or without an 8-bit kernel."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
+from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.parts import BYTES
 from precisionbench.diagnosis.quantised import EIGHT_BITS, FLOATS
@@ -16,24 +17,44 @@ _NAMED = 3
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
-    """By the operands of its matmuls and convolutions; TensorRT has a finding of its own."""
-    found, facts = context.quantisation, context.facts
-    if found is None or found.reference_s or context.claims.engine == TENSORRT:
+    """By the operands of its matmuls and convolutions, in rows that claim to be quantised.
+
+    A model may be quantised in part by itself. TensorRT has a finding of its own.
+    """
+    found, facts = context.facts.quantisation, context.facts
+    if not context.is_quantised or found.reference_s or context.claims.engine == TENSORRT:
         return None
-    if not found.floats:
+    in_floats = found.floats if context.claims_8_bits else _with_weights(found.floats, facts)
+    if not in_floats:
         return _by_number(facts.engine_work) if facts.on_gpu else None
     whole_s = max(facts.busy_s, facts.row.latency.value)
-    times_s = _times_s(found.floats)
+    times_s = _times_s(in_floats)
     share = sum(times_s.values()) / whole_s
     if share < _LEAST_SHARE:
         return None
     named = [f"{name} {time_s / whole_s:.0%}" for name, time_s in list(times_s.items())[:_NAMED]]
-    saved_s = sum(work.time_s * (1 - 1 / BYTES.get(work.dtype, 2)) for work in found.floats)
+    saved_s = sum(work.time_s * (1 - 1 / BYTES.get(work.dtype, 2)) for work in in_floats)
     return CauseMatch(
         (Number("layers in floats", len(times_s), "count"), Number("time in them", share, "share")),
         without(saved_s / whole_s),  # in proportion to the bytes of an element
         reason=f"the longest: {', '.join(named)}",
+        remedy=_remedy(context, in_floats),
     )
+
+
+def _with_weights(work: Iterable[MatrixWork], facts: Facts) -> list[MatrixWork]:
+    """Those of layers that have weights: attention itself has none that could be quantised."""
+    layers = facts.evidence.layers
+    paths = {layer.path for layer in layers if any(len(p.shape) > 1 for p in layer.parameters)}
+    return [one for one in work if one.operation.layer in paths]
+
+
+def _remedy(context: CauseContext, in_floats: Iterable[MatrixWork]) -> str:
+    """Where torchao left convolutions, another quantiser; empty otherwise."""
+    if "torchao" not in context.claims.packages or not any(w.is_convolution for w in in_floats):
+        return ""
+    others = "TensorRT" if context.facts.on_gpu else "OpenVINO, ONNX Runtime or (on x86) PT2E"
+    return f"torchao quantises linear layers only; {others} can quantise convolutions too"
 
 
 def _times_s(work: Iterable[MatrixWork]) -> dict[str, float]:
@@ -62,7 +83,7 @@ def _by_number(layers: Iterable[MatrixWork]) -> CauseMatch | None:
 
 CAUSE = Cause(
     "layers-in-float",
-    "layers without an 8-bit kernel ran in floats",
+    "layers ran in floats, not in 8 bits",
     "quantise these layers too; where the library has no 8-bit kernel for them, change their kind "
     "or their sizes (multiples of 16), or use a library that has one",
     detect,
