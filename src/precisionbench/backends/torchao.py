@@ -137,10 +137,10 @@ class TorchAo(Backend):
         self._check_device(device)
         dtype = getattr(torch, self.dtype)
         model, inputs = cast_model(model, dtype), inputs.to(dtype)
-        model = self._quantised(model, device)
+        refused = self._quantise(model, device)
         stored = _STORED[self.precision]
         weights = summary(stored_weights(model), stored)
-        _warn_of_float_layers(weights, stored)
+        _warn_of_float_layers(weights, stored, refused)
         details = {"torchao": installed_version("torchao"), **weights}
         with ExitStack() as stack:
             prepared = Prepared(inputs.bind(model), model)
@@ -184,25 +184,23 @@ class TorchAo(Backend):
                 "use dtype=bfloat16, or precision=int8-weight-only",
             )
 
-    def _quantised(self, model: nn.Module, device: torch.device) -> nn.Module:
+    def _quantise(self, model: nn.Module, device: torch.device) -> dict[str, str]:
+        """Quantise the linear layers in place; give those that stay as they are, with the reason.
+
+        What a kernel accepts depends on the device and the release, so each layer is tried.
+        """
+        quantize = import_torchao("torchao.quantization").quantize_
         config = self._config(device)
-        holder = nn.ModuleList([model])  # torchao replaces modules within another one
         multiple = _MULTIPLES.get(self.precision, 1) if device.type == "cuda" else 1
-
-        def fits(module: nn.Module, _: str) -> bool:
-            if not isinstance(module, nn.Linear) or type(module) in _NEVER:
-                return False
-            return all(size % multiple == 0 for size in module.weight.shape)
-
-        try:
-            with quiet():
-                import_torchao("torchao.quantization").quantize_(holder, config, filter_fn=fits)
-        except FOREIGN_ERRORS as exc:
-            raise PreparationError(
-                f"torchao cannot quantise the model ({one_line(exc)})",
-                "use another precision or dtype",
-            ) from exc
-        return holder[0]
+        layers = {
+            name: module
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear) and type(module) not in _NEVER
+        }
+        tried = {
+            name: _refusal(quantize, config, layer, multiple) for name, layer in layers.items()
+        }
+        return {name: reason for name, reason in tried.items() if reason}
 
     def _config(self, device: torch.device) -> Any:
         """The configuration, which must not change the settings of TorchInductor for good."""
@@ -243,17 +241,37 @@ def _check_float8(device: torch.device | None = None) -> None:
         )
 
 
-def _warn_of_float_layers(weights: Mapping[str, Any], stored: str) -> None:
-    """Say which layers stayed in floating point."""
-    if not weights["float_layers"]:
+def _refusal(quantize: Any, config: Any, layer: nn.Linear, multiple: int) -> str:
+    """Quantise a layer; why it was refused, or nothing."""
+    if any(size % multiple for size in layer.weight.shape):
+        sizes = " x ".join(map(str, layer.weight.shape))
+        return f"the kernels need sizes that are multiples of {multiple}; the weights have {sizes}"
+    holder = nn.ModuleList([layer])  # torchao quantises what is within another module
+    try:
+        with quiet():
+            quantize(holder, config, filter_fn=lambda module, _: module is layer)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise  # of the whole row
+    except FOREIGN_ERRORS as exc:
+        return one_line(exc)
+    return ""
+
+
+def _warn_of_float_layers(
+    weights: Mapping[str, Any], stored: str, refused: Mapping[str, str]
+) -> None:
+    """Warn of the layers that stayed in floating point."""
+    number = weights["float_layers"]
+    if not number:
         return
     share = 1 - weights["weight_shares"].get(stored, 0.0)
     some = ", ".join(name or "the model itself" for name in weights["float_layer_names"][:3])
-    more = ", ..." if weights["float_layers"] > 3 else ""
-    end = "" if weights["quantised_layers"] else f": this row is not {stored}"
+    more = ", ..." if number > 3 else ""
+    reasons = [f"; {name or 'it'} was refused: {reason}" for name, reason in refused.items()]
+    end = "" if weights["quantised_layers"] else f"; this row is not {stored}"
     warnings.warn(
-        f"torchao did not quantise {weights['float_layers']} layers with {share:.0%} of the "
-        f"weights ({some}{more}){end}",
+        f"torchao did not quantise {number} {'layer' if number == 1 else 'layers'} with "
+        f"{share:.0%} of the weights ({some}{more}){''.join(reasons[:1])}{end}",
         PrecisionBenchWarning,
         stacklevel=3,
     )
