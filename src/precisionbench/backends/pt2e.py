@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
 import attrs
@@ -105,7 +105,9 @@ class Pt2e(Backend):
         with functions_restored():
             quantised, batches = self._quantised(flat)
         compiler = Compile(freezing=True, grad_mode=self.grad_mode)
-        with compiler.prepare(quantised, Inputs(flat.inputs, {})) as prepared:
+        with ExitStack() as stack:
+            with quiet():
+                prepared = stack.enter_context(compiler.prepare(quantised, Inputs(flat.inputs, {})))
             details = {"torchao": installed_version("torchao"), "calibration_batches": batches}
             call: Callable[[], Any] = prepared.call
             yield attrs.evolve(
