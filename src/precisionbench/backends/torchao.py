@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, Literal
@@ -16,12 +15,11 @@ from precisionbench._internal.importing import installed_version
 from precisionbench.backends.base import Backend, Prepared, cast_model
 from precisionbench.backends.compile import Compile, Mode, has_toolchain
 from precisionbench.backends.rungs import Capabilities, Rung, Stage
-from precisionbench.backends.stored_weights import stored_weights, summary
+from precisionbench.backends.stored_weights import stored_weights, summary, warn_of_float_layers
 from precisionbench.backends.torchao_import import import_torchao, quiet
 from precisionbench.errors import (
     FOREIGN_ERRORS,
     BackendUnavailableError,
-    PrecisionBenchWarning,
     PreparationError,
     SpecError,
     one_line,
@@ -140,7 +138,7 @@ class TorchAo(Backend):
         refused = self._quantise(model, device)
         stored = _STORED[self.precision]
         weights = summary(stored_weights(model), stored)
-        _warn_of_float_layers(weights, stored, refused)
+        warn_of_float_layers(weights, stored, refused)
         details = {"torchao": installed_version("torchao"), **weights}
         with ExitStack() as stack:
             prepared = Prepared(inputs.bind(model), model)
@@ -255,23 +253,3 @@ def _refusal(quantize: Any, config: Any, layer: nn.Linear, multiple: int) -> str
     except FOREIGN_ERRORS as exc:
         return one_line(exc)
     return ""
-
-
-def _warn_of_float_layers(
-    weights: Mapping[str, Any], stored: str, refused: Mapping[str, str]
-) -> None:
-    """Warn of the layers that stayed in floating point."""
-    number = weights["float_layers"]
-    if not number:
-        return
-    share = 1 - weights["weight_shares"].get(stored, 0.0)
-    some = ", ".join(name or "the model itself" for name in weights["float_layer_names"][:3])
-    more = ", ..." if number > 3 else ""
-    reasons = [f"; {name or 'it'} was refused: {reason}" for name, reason in refused.items()]
-    end = "" if weights["quantised_layers"] else f"; this row is not {stored}"
-    warnings.warn(
-        f"torchao did not quantise {number} {'layer' if number == 1 else 'layers'} with "
-        f"{share:.0%} of the weights ({some}{more}){''.join(reasons[:1])}{end}",
-        PrecisionBenchWarning,
-        stacklevel=3,
-    )
