@@ -17,6 +17,7 @@ from precisionbench.backends.calibration import calibration_batches
 from precisionbench.backends.compile import Compile, has_toolchain
 from precisionbench.backends.flat_model import FlatModel, flattened
 from precisionbench.backends.pt2e_layers import converted_weights
+from precisionbench.backends.pt2e_sums import protect_inputs
 from precisionbench.backends.rungs import Capabilities, Rung, Stage
 from precisionbench.backends.stored_weights import summary, warn_of_float_layers
 from precisionbench.backends.torchao_import import import_torchao, quiet
@@ -154,6 +155,7 @@ def _converted(flat: FlatModel, batches: Sequence[tuple[Any, ...]]) -> fx.GraphM
         observed(*(tensor for _, tensor in walk(batch)))
     converted: fx.GraphModule = steps.convert_pt2e(observed)
     pt2e.move_exported_model_to_eval(converted)
+    protect_inputs(converted)
     # These register the patterns by which TorchInductor finds the INT8 kernels.
     import_torchao("torchao.quantization.pt2e.inductor_passes.x86")
     return converted
