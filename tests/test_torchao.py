@@ -133,6 +133,14 @@ def test_float8_without_a_gpu_for_it_says_why_and_what_else():
 
 
 @real
+def test_float8_on_a_gpu_without_it_says_which_gpu_has_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _=None: (8, 0))
+    with pytest.raises(BackendUnavailableError, match=r"8\.9 or newer.*capability 8\.0\).*int8"):
+        TorchAo("float8").check_available()
+
+
+@real
 @pytest.mark.parametrize(
     ("options", "tolerance"),
     [
