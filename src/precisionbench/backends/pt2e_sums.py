@@ -1,8 +1,8 @@
 """Keeps TorchInductor from computing a sum in the memory of a model's input or parameter.
 
 Where the output of a quantised layer is added to a tensor, oneDNN's kernel adds in place. In torch
-2.14, TorchInductor also does so if that tensor is an input or a parameter of the model, so that each
-call changes it. A subtraction of the negative has the same value, and is not fused.
+2.14, TorchInductor also does so if that tensor is an input or a parameter of the model, so that
+each call changes it. A subtraction of the negative has the same value, and is not fused.
 """
 
 from __future__ import annotations
