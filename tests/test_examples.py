@@ -185,6 +185,7 @@ def test_every_example_is_run_by_a_test():
         "h200_case",
         "half",
         "html_report",
+        "quantised_layers",
         "torch2trt_int8",
         "torch_tensorrt_half",
         "why",
