@@ -181,7 +181,7 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     found = availability.list_backends()
     listed = tuple(
         attrs.evolve(info, available=False, requirement="time", remedy="wait")
-        if info.name in ("compile", *_ENGINES)
+        if info.name in ("compile", "pt2e", *_ENGINES)
         else info
         for info in found
     )

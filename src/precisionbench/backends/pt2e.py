@@ -14,7 +14,7 @@ from torch import fx, nn
 from precisionbench._internal.importing import installed_version
 from precisionbench.backends.base import Backend, Prepared, cast_model, names, unrecorded
 from precisionbench.backends.calibration import calibration_batches
-from precisionbench.backends.compile import Compile, has_toolchain
+from precisionbench.backends.compile import Compile
 from precisionbench.backends.flat_model import FlatModel, flattened
 from precisionbench.backends.pt2e_layers import converted_weights
 from precisionbench.backends.pt2e_sums import protect_inputs
@@ -93,7 +93,7 @@ class Pt2e(Backend):
     @classmethod
     def ladder_rungs(cls, capabilities: Capabilities) -> Iterable[Rung]:
         """INT8, on a CPU only; see `Backend.ladder_rungs`."""
-        if capabilities.device == "cpu" and has_toolchain("cpu"):
+        if capabilities.device == "cpu" and "compile" not in capabilities.missing:
             yield Rung(Stage.ENGINE)
 
     @contextmanager

@@ -13,7 +13,7 @@ from torch import nn
 
 from precisionbench._internal.importing import installed_version
 from precisionbench.backends.base import Backend, Prepared, cast_model
-from precisionbench.backends.compile import Compile, Mode, has_toolchain
+from precisionbench.backends.compile import Compile, Mode
 from precisionbench.backends.rungs import Capabilities, Rung, Stage
 from precisionbench.backends.stored_weights import stored_weights, summary, warn_of_float_layers
 from precisionbench.backends.torchao_import import import_torchao, quiet
@@ -24,7 +24,7 @@ from precisionbench.errors import (
     SpecError,
     one_line,
 )
-from precisionbench.results.claims import Claims
+from precisionbench.results.claims import EAGER, Claims
 from precisionbench.results.dtypes import FLOAT8, INT4, INT8
 from precisionbench.torchtools.tensors import Inputs
 
@@ -111,22 +111,24 @@ class TorchAo(Backend):
             dtype=stored if is_dynamic else self.dtype,
             weights=stored,
             precision="" if is_dynamic else f"{self.dtype}, {stored} weights",
-            engine="torch.compile" if self.compile else "torchao",
+            engine="torch.compile" if self.compile else EAGER,
             framework="torchao compiled" if self.compile else "torchao",
             sparsity="dense",
             cuda_graphs=self.compile and self._compiler().claims().cuda_graphs,
-            autotuned=self.compile,
+            autotuned=self.compile and self._compiler().claims().autotuned,
             packages=("torchao",),
             covered_options=("dtype", "precision", "compile", "mode"),
         )
 
     @classmethod
     def ladder_rungs(cls, capabilities: Capabilities) -> Iterable[Rung]:
-        """INT8, and FP8 where the GPU has it, both compiled; see `Backend.ladder_rungs`."""
-        if has_toolchain(capabilities.device):
-            yield Rung(Stage.ENGINE, {"compile": True})
-            if capabilities.device == "cuda" and capabilities.capability >= _FIRST_WITH_FLOAT8:
-                yield Rung(Stage.ENGINE, {"precision": FLOAT8, "compile": True})
+        """INT8, alone and compiled, and FP8 where the GPU has it; see `Backend.ladder_rungs`."""
+        yield Rung(Stage.ENGINE)
+        if "compile" in capabilities.missing:
+            return
+        yield Rung(Stage.ENGINE, {"compile": True})
+        if capabilities.device == "cuda" and capabilities.capability >= _FIRST_WITH_FLOAT8:
+            yield Rung(Stage.ENGINE, {"precision": FLOAT8, "compile": True})
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
