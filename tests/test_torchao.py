@@ -22,6 +22,7 @@ from precisionbench.backends.stored_weights import stored_dtype
 from precisionbench.backends.torchao import TorchAo
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import Label
+from precisionbench.diagnosis.remedies import in_float32
 from precisionbench.errors import (
     BackendUnavailableError,
     PrecisionBenchWarning,
@@ -360,3 +361,9 @@ def test_rows_in_workers_beside_eager(capfd):
     assert [failure.backend for failure in comparison.failures] == ["torchao:precision=float8"]
     assert not any("register_constant" in line for line in comparison["torchao"].log)
     assert "register_constant" not in "".join(capfd.readouterr())
+
+
+def test_layers_of_a_quantised_row_are_not_kept_in_float32_by_an_option_that_it_lacks():
+    row = comparison(CLEAN["base"], None, gpu=None).results[1]
+    row = attrs.evolve(row, name="torchao", options={}, claims=TorchAo("int8-weight-only").claims())
+    assert "half:dtype=bfloat16,fp32_layers=head" in in_float32(row, ["head"])
