@@ -181,7 +181,7 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     found = availability.list_backends()
     listed = tuple(
         attrs.evolve(info, available=False, requirement="time", remedy="wait")
-        if info.name in ("compile", "aot-inductor", *_ENGINES)
+        if info.name in ("compile", "aot-inductor", "pt2e", *_ENGINES)
         else info
         for info in found
     )

@@ -1,4 +1,7 @@
-"""torchao on a real GPU: INT8 and FP8 products, alone and compiled, and their labels."""
+"""torchao on a real GPU: INT8, INT4 and FP8, alone and compiled, and their labels.
+
+It has not been run yet: docs/hardware.md has what has.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,7 @@ def test_a_call_neither_waits_nor_copies_to_the_host():
     model, x = perceptron(SIZE, SIZE), torch.rand(256, SIZE, device="cuda")
     with Prepares(TorchAo(), model, x) as found, torch.inference_mode():
         found.call()
-        with torch.profiler.profile() as profile:
+        with torch.profiler.profile(acc_events=True) as profile:
             found.call()
             torch.cuda.synchronize()
     names = [event.name for event in profile.events()]
@@ -96,7 +99,7 @@ def test_labels_in_a_comparison_with_half_and_compile():
         replicas=1,
     )
     assert comparison.failures == ()
-    labels = pb.diagnose(comparison).labels
-    assert {label.row: label.verdict for label in labels} == {
-        label.row: "true" for label in labels
-    }, [label.sentence for label in labels if label.verdict != "true"]
+    for label in pb.diagnose(comparison).labels:
+        # The operands of a fused Triton kernel are those of all that is fused in it.
+        allowed = ("true", "partly", "unknown") if "compile=true" in label.row else ("true",)
+        assert label.verdict in allowed, label.sentence

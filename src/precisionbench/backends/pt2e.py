@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
 import attrs
 import torch
-from torch import nn
+from torch import fx, nn
 
 from precisionbench._internal.importing import installed_version
 from precisionbench.backends.base import Backend, Prepared, cast_model, names, unrecorded
 from precisionbench.backends.calibration import calibration_batches
-from precisionbench.backends.compile import Compile, has_toolchain
+from precisionbench.backends.compile import Compile
 from precisionbench.backends.flat_model import FlatModel, flattened
+from precisionbench.backends.pt2e_layers import converted_weights
+from precisionbench.backends.pt2e_sums import protect_inputs
 from precisionbench.backends.rungs import Capabilities, Rung, Stage
+from precisionbench.backends.stored_weights import summary, warn_of_float_layers
 from precisionbench.backends.torchao_import import import_torchao, quiet
 from precisionbench.errors import (
     FOREIGN_ERRORS,
@@ -78,6 +81,7 @@ class Pt2e(Backend):
         """INT8; see `Backend.claims`."""
         return Claims(
             dtype=INT8,
+            weights=INT8,
             engine="torch.compile",
             framework="PT2E compiled",
             sparsity="dense",
@@ -89,7 +93,7 @@ class Pt2e(Backend):
     @classmethod
     def ladder_rungs(cls, capabilities: Capabilities) -> Iterable[Rung]:
         """INT8, on a CPU only; see `Backend.ladder_rungs`."""
-        if capabilities.device == "cpu" and has_toolchain("cpu"):
+        if capabilities.device == "cpu" and "compile" not in capabilities.missing:
             yield Rung(Stage.ENGINE)
 
     @contextmanager
@@ -104,9 +108,17 @@ class Pt2e(Backend):
         flat = flattened(cast_model(model, torch.float32), inputs.to(torch.float32))
         with functions_restored():
             quantised, batches = self._quantised(flat)
+        weights = summary(converted_weights(quantised, "model"), INT8)
+        warn_of_float_layers(weights, INT8)
         compiler = Compile(freezing=True, grad_mode=self.grad_mode)
-        with compiler.prepare(quantised, Inputs(flat.inputs, {})) as prepared:
-            details = {"torchao": installed_version("torchao"), "calibration_batches": batches}
+        with ExitStack() as stack:
+            with quiet():
+                prepared = stack.enter_context(compiler.prepare(quantised, Inputs(flat.inputs, {})))
+            details = {
+                "torchao": installed_version("torchao"),
+                "calibration_batches": batches,
+                **weights,
+            }
             call: Callable[[], Any] = prepared.call
             yield attrs.evolve(
                 prepared,
@@ -114,7 +126,7 @@ class Pt2e(Backend):
                 details={**details, **prepared.details},
             )
 
-    def _quantised(self, flat: FlatModel) -> tuple[nn.Module, int]:
+    def _quantised(self, flat: FlatModel) -> tuple[fx.GraphModule, int]:
         """The model with its quantisation, and the number of calibration batches."""
         batches = calibration_batches(
             self.name, self.calibration, self.calibration_data, flat.inputs
@@ -129,7 +141,7 @@ class Pt2e(Backend):
             ) from exc
 
 
-def _converted(flat: FlatModel, batches: Sequence[tuple[Any, ...]]) -> nn.Module:
+def _converted(flat: FlatModel, batches: Sequence[tuple[Any, ...]]) -> fx.GraphModule:
     pt2e = import_torchao("torchao.quantization.pt2e")
     steps = import_torchao("torchao.quantization.pt2e.quantize_pt2e")
     x86 = import_torchao("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
@@ -141,8 +153,9 @@ def _converted(flat: FlatModel, batches: Sequence[tuple[Any, ...]]) -> nn.Module
     observed = steps.prepare_pt2e(exported, quantiser)
     for batch in batches:
         observed(*(tensor for _, tensor in walk(batch)))
-    converted: nn.Module = steps.convert_pt2e(observed)
+    converted: fx.GraphModule = steps.convert_pt2e(observed)
     pt2e.move_exported_model_to_eval(converted)
+    protect_inputs(converted)
     # These register the patterns by which TorchInductor finds the INT8 kernels.
     import_torchao("torchao.quantization.pt2e.inductor_passes.x86")
     return converted

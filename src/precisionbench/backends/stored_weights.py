@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import attrs
 import torch
 from torch import nn
 
+from precisionbench.errors import PrecisionBenchWarning
 from precisionbench.results.dtypes import FLOAT8, INT4, dtype_name
 from precisionbench.results.json_values import Json
 
-_NAMED_LAYERS = 8  # that stayed in floating point and are named in the details
+# Layers that stayed in floating point and are named: in the details, and in a warning.
+_NAMED_LAYERS, _LISTED_LAYERS = 8, 3
 _INT4_BITS = 4
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
@@ -101,3 +105,36 @@ def summary(weights: Iterable[StoredWeight], stored: str) -> dict[str, Json]:
         "float_layers": len(names),
         "float_layer_names": list(names[:_NAMED_LAYERS]),
     }
+
+
+def warn_of_float_layers(
+    weights: Mapping[str, Any], stored: str, refused: Mapping[str, str] | None = None
+) -> None:
+    """Warn of layers that stayed in floating point, and of a model without any quantised layer.
+
+    Args:
+        weights: the details of `summary`.
+        stored: the dtype in which they should be stored.
+        refused: reasons of layers that the quantiser or a kernel refused, by name.
+    """
+    number, quantised = weights["float_layers"], weights["quantised_layers"]
+    if quantised and not number:
+        return
+    end = "" if quantised else f"; this row is not {stored}"
+    reasons = [f"; {layer} was refused: {reason}" for layer, reason in (refused or {}).items()]
+    warnings.warn(
+        f"torchao did not quantise {number} {'layer' if number == 1 else 'layers'}"
+        f"{_listed(weights, stored)}{''.join(reasons[:1])}{end}",
+        PrecisionBenchWarning,
+        stacklevel=3,
+    )
+
+
+def _listed(weights: Mapping[str, Any], stored: str) -> str:
+    """The share of the weights that are not quantised, and the names of their layers."""
+    names = [name or "the model itself" for name in weights["float_layer_names"]]
+    if not names:
+        return ": the model has no layers with weights"
+    share = 1 - weights["weight_shares"].get(stored, 0.0)
+    more = ", ..." if weights["float_layers"] > _LISTED_LAYERS else ""
+    return f" with {share:.0%} of the weights ({', '.join(names[:_LISTED_LAYERS])}{more})"

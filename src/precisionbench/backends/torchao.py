@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, Literal
@@ -14,19 +13,18 @@ from torch import nn
 
 from precisionbench._internal.importing import installed_version
 from precisionbench.backends.base import Backend, Prepared, cast_model
-from precisionbench.backends.compile import Compile, Mode, has_toolchain
+from precisionbench.backends.compile import Compile, Mode
 from precisionbench.backends.rungs import Capabilities, Rung, Stage
-from precisionbench.backends.stored_weights import stored_weights, summary
+from precisionbench.backends.stored_weights import stored_weights, summary, warn_of_float_layers
 from precisionbench.backends.torchao_import import import_torchao, quiet
 from precisionbench.errors import (
     FOREIGN_ERRORS,
     BackendUnavailableError,
-    PrecisionBenchWarning,
     PreparationError,
     SpecError,
     one_line,
 )
-from precisionbench.results.claims import Claims
+from precisionbench.results.claims import EAGER, Claims
 from precisionbench.results.dtypes import FLOAT8, INT4, INT8
 from precisionbench.torchtools.tensors import Inputs
 
@@ -113,22 +111,24 @@ class TorchAo(Backend):
             dtype=stored if is_dynamic else self.dtype,
             weights=stored,
             precision="" if is_dynamic else f"{self.dtype}, {stored} weights",
-            engine="torch.compile" if self.compile else "torchao",
+            engine="torch.compile" if self.compile else EAGER,
             framework="torchao compiled" if self.compile else "torchao",
             sparsity="dense",
             cuda_graphs=self.compile and self._compiler().claims().cuda_graphs,
-            autotuned=self.compile,
+            autotuned=self.compile and self._compiler().claims().autotuned,
             packages=("torchao",),
             covered_options=("dtype", "precision", "compile", "mode"),
         )
 
     @classmethod
     def ladder_rungs(cls, capabilities: Capabilities) -> Iterable[Rung]:
-        """INT8, and FP8 where the GPU has it, both compiled; see `Backend.ladder_rungs`."""
-        if has_toolchain(capabilities.device):
-            yield Rung(Stage.ENGINE, {"compile": True})
-            if capabilities.device == "cuda" and capabilities.capability >= _FIRST_WITH_FLOAT8:
-                yield Rung(Stage.ENGINE, {"precision": FLOAT8, "compile": True})
+        """INT8, alone and compiled, and FP8 where the GPU has it; see `Backend.ladder_rungs`."""
+        yield Rung(Stage.ENGINE)
+        if "compile" in capabilities.missing:
+            return
+        yield Rung(Stage.ENGINE, {"compile": True})
+        if capabilities.device == "cuda" and capabilities.capability >= _FIRST_WITH_FLOAT8:
+            yield Rung(Stage.ENGINE, {"precision": FLOAT8, "compile": True})
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
@@ -137,10 +137,10 @@ class TorchAo(Backend):
         self._check_device(device)
         dtype = getattr(torch, self.dtype)
         model, inputs = cast_model(model, dtype), inputs.to(dtype)
-        model = self._quantised(model, device)
+        refused = self._quantise(model, device)
         stored = _STORED[self.precision]
         weights = summary(stored_weights(model), stored)
-        _warn_of_float_layers(weights, stored)
+        warn_of_float_layers(weights, stored, refused)
         details = {"torchao": installed_version("torchao"), **weights}
         with ExitStack() as stack:
             prepared = Prepared(inputs.bind(model), model)
@@ -184,25 +184,23 @@ class TorchAo(Backend):
                 "use dtype=bfloat16, or precision=int8-weight-only",
             )
 
-    def _quantised(self, model: nn.Module, device: torch.device) -> nn.Module:
+    def _quantise(self, model: nn.Module, device: torch.device) -> dict[str, str]:
+        """Quantise the linear layers in place; give those that stay as they are, with the reason.
+
+        What a kernel accepts depends on the device and the release, so each layer is tried.
+        """
+        quantize = import_torchao("torchao.quantization").quantize_
         config = self._config(device)
-        holder = nn.ModuleList([model])  # torchao replaces modules within another one
         multiple = _MULTIPLES.get(self.precision, 1) if device.type == "cuda" else 1
-
-        def fits(module: nn.Module, _: str) -> bool:
-            if not isinstance(module, nn.Linear) or type(module) in _NEVER:
-                return False
-            return all(size % multiple == 0 for size in module.weight.shape)
-
-        try:
-            with quiet():
-                import_torchao("torchao.quantization").quantize_(holder, config, filter_fn=fits)
-        except FOREIGN_ERRORS as exc:
-            raise PreparationError(
-                f"torchao cannot quantise the model ({one_line(exc)})",
-                "use another precision or dtype",
-            ) from exc
-        return holder[0]
+        layers = {
+            name: module
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear) and type(module) not in _NEVER
+        }
+        tried = {
+            name: _refusal(quantize, config, layer, multiple) for name, layer in layers.items()
+        }
+        return {name: reason for name, reason in tried.items() if reason}
 
     def _config(self, device: torch.device) -> Any:
         """The configuration, which must not change the settings of TorchInductor for good."""
@@ -243,17 +241,17 @@ def _check_float8(device: torch.device | None = None) -> None:
         )
 
 
-def _warn_of_float_layers(weights: Mapping[str, Any], stored: str) -> None:
-    """Say which layers stayed in floating point."""
-    if not weights["float_layers"]:
-        return
-    share = 1 - weights["weight_shares"].get(stored, 0.0)
-    some = ", ".join(name or "the model itself" for name in weights["float_layer_names"][:3])
-    more = ", ..." if weights["float_layers"] > 3 else ""
-    end = "" if weights["quantised_layers"] else f": this row is not {stored}"
-    warnings.warn(
-        f"torchao did not quantise {weights['float_layers']} layers with {share:.0%} of the "
-        f"weights ({some}{more}){end}",
-        PrecisionBenchWarning,
-        stacklevel=3,
-    )
+def _refusal(quantize: Any, config: Any, layer: nn.Linear, multiple: int) -> str:
+    """Quantise a layer; why it was refused, or nothing."""
+    if any(size % multiple for size in layer.weight.shape):
+        sizes = " x ".join(map(str, layer.weight.shape))
+        return f"the kernels need sizes that are multiples of {multiple}; the weights have {sizes}"
+    holder = nn.ModuleList([layer])  # torchao quantises what is within another module
+    try:
+        with quiet():
+            quantize(holder, config, filter_fn=lambda module, _: module is layer)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise  # of the whole row
+    except FOREIGN_ERRORS as exc:
+        return one_line(exc)
+    return ""

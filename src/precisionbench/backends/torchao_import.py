@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from precisionbench._internal.importing import import_engine
+from precisionbench.errors import PrecisionBenchWarning
 
 _INSTALL = "pip install 'precisionbench[torchao]'"
 # They warn of their own interfaces: torch of an enumeration that torchao registers, torchao of
@@ -31,7 +32,7 @@ def import_torchao(module: str = "torchao") -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress the warnings of torchao, and of torch about torchao."""
+    """Suppress the warnings of torchao, and of torch about torchao; not those of this library."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     try:
@@ -39,6 +40,7 @@ def quiet() -> Iterator[None]:
             logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            warnings.simplefilter("always", PrecisionBenchWarning)
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
