@@ -78,7 +78,7 @@ def main() -> None:
         print(row.backend, row.details.get("weight_shares", ""), end=" ")
         print(row.agreement.relative_l2 if row.agreement else "")
     for label in pb.diagnose(comparison).labels:
-        print(label.row, label.verdict, label.sentence if label.is_wrong else "")
+        print(label.row, label.verdict, label.sentence if label.is_wrong else label.reason)
 
 
 if __name__ == "__main__":
