@@ -166,6 +166,7 @@ def test_attention_is_among_the_layers():
     assert names == ["projections", "", "mixed", "head"]
 
 
+@pytest.mark.slow  # the C++ compiler
 @needs_compiler
 def test_arguments_and_results_of_any_structure(built):
     model, args = odd_model()
@@ -176,6 +177,7 @@ def test_arguments_and_results_of_any_structure(built):
         assert torch.allclose(got, want, atol=1e-6)
 
 
+@pytest.mark.slow  # the C++ compiler
 @needs_compiler
 def test_the_label_is_verified_by_the_program_that_was_compiled(built):
     (layer,) = built.row.prepared.engine_operations
@@ -185,6 +187,7 @@ def test_the_label_is_verified_by_the_program_that_was_compiled(built):
     assert (label.verdict, label.ran) == ("true", "in float32")
 
 
+@pytest.mark.slow  # the C++ compiler
 @needs_compiler
 def test_a_package_that_claims_float16_and_runs_float32_is_a_false_label(built):
     label = engine_label(Mislabelled(), built.row)
@@ -203,6 +206,7 @@ def test_one_layer_of_many_in_another_precision_makes_the_label_partly_true():
     assert gpu_label(AotInductor("fp16"), layers, {})[1].verdict == "partly"
 
 
+@pytest.mark.slow  # the C++ compiler
 @needs_compiler
 def test_the_package_that_was_measured_can_be_deployed(built):
     model, args = odd_model()
@@ -212,6 +216,7 @@ def test_the_package_that_was_measured_can_be_deployed(built):
     assert built.row.details["package_bytes"] == built.file.stat().st_size
 
 
+@pytest.mark.slow  # the C++ compiler
 @needs_compiler
 def test_nothing_is_left_behind(built):
     assert built.functions == []
@@ -220,6 +225,7 @@ def test_nothing_is_left_behind(built):
     assert torch._inductor.config.aot_inductor.output_path == ""
 
 
+@pytest.mark.slow  # the C++ compiler
 @needs_compiler
 @pytest.mark.parametrize("other", ["options", "weights", "no package"])
 def test_a_file_that_is_there_is_never_replaced(built, tmp_path, other):
@@ -246,6 +252,7 @@ def test_a_folder_that_is_missing_is_named_before_anything_is_compiled(tmp_path)
         prepared(AotInductor(package_path=tmp_path / "missing" / "odd.pt2"), model, *args)
 
 
+@pytest.mark.slow  # the C++ compiler
 @needs_compiler
 def test_another_replica_measures_the_package_that_the_first_one_kept(built, tmp_path):
     model, args = odd_model()

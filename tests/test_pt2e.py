@@ -116,6 +116,7 @@ def test_a_model_that_cannot_be_exported_says_so(images):
         pass
 
 
+@pytest.mark.slow  # the C++ compiler
 @real_engine
 def test_convolutions_run_in_int8(cnn, images):
     expected, functions = cnn.eval()(images), Functions.now()

@@ -21,6 +21,7 @@ from precisionbench.diagnosis.work import MatrixWork, matrix_work
 from precisionbench.reference_data.model_flops import WINOGRAD
 from precisionbench.reference_data.peaks import DeviceSpec, device_of
 from precisionbench.results import BackendResult, ComparisonData
+from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.evidence import Evidence
 
 _WINOGRAD_KERNEL_SIZE = 3
@@ -53,7 +54,10 @@ class Facts:
     @cached_property
     def work(self) -> tuple[MatrixWork, ...]:
         """The matrix operations of a call."""
-        return matrix_work(self.evidence)
+        work = matrix_work(self.evidence)
+        if not claims_of(self.row).weights:
+            return work
+        return tuple(attrs.evolve(one, has_stored_weights=True) for one in work)
 
     @cached_property
     def engine_work(self) -> tuple[MatrixWork, ...]:

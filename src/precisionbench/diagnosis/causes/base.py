@@ -98,7 +98,7 @@ class CauseContext:
         return (self._fastest(own) or self.in_floats) if self.in_floats else None
 
     def _fastest(self, rows: Iterable[Facts]) -> Facts | None:
-        return min(rows, key=lambda facts: self._ratio_over(facts).value, default=None)
+        return min(rows, key=lambda facts: facts.row.latency.value, default=None)
 
     def _is_rival(self, other: Facts) -> bool:
         claims, own = claims_of(other.row), self.facts
