@@ -465,6 +465,7 @@ def test_an_output_that_cannot_be_written_is_one_sentence(saved):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow  # measures in a process of its own
 def test_a_terminal_gets_a_live_line_and_colours(here):
     rows = ("-b", "half", "-b", "apex-amp", "--no-evidence")
     with running("compare", "cli_models:tiny", *rows, *INLINE) as terminal:
@@ -545,6 +546,7 @@ def test_quick_is_an_effort_and_another_effort_contradicts_it(here):
     assert "--quick and --effort thorough exclude each other" in both.output
 
 
+@pytest.mark.slow  # measures in a process of its own
 def test_the_installed_command_finds_functions_in_the_working_directory(tmp_path):
     """Unlike `python -m`, the command that pip installs does not have it on the path."""
     (tmp_path / "mine.py").write_text(
