@@ -155,7 +155,7 @@ def _journal_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @batch_size_option()
 @input_shape_option()
 @device_option()
-@seed_option()
+@seed_option("0")
 @click.option(
     "--budget", "budget_s", type=float, metavar="SECONDS", help="Total time.  [default: 120]"
 )
