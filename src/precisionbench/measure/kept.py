@@ -167,6 +167,9 @@ def measure_rows(run: Run, row_states: Sequence[RowState]) -> None:
         if state.error is not None:
             run.fail(row, state.error)
         elif state.complete_rounds:
-            finish.add_to(run.collector, row, [FinishedRow.of(state, ended_by)])
+            part = FinishedRow.of(state, ended_by)
+            if run.options.passes and ended_by != "interrupted":
+                part.run_probes(output_only=False, passes=True, steady=False, capture=False)
+            finish.add_to(run.collector, row, [part])
         else:
             run.fail(row, interrupted())
