@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 import precisionbench as pb
 from made_up_results import comparison_data
+from made_up_tuning import tuning_data
 from precisionbench.cli import main
 from precisionbench.cli.output import progress
 from precisionbench.cli.thresholds import exit_if_missed
@@ -59,7 +60,8 @@ def talking():
 
 
 COMMANDS = (
-    "compare", "explain", "ladder", "show", "diff", "published", "backends", "examine", "check"
+    *("compare", "explain", "ladder", "tune", "show"),
+    *("diff", "published", "backends", "examine", "check"),
 )  # fmt: skip
 
 
@@ -199,7 +201,7 @@ def test_help_shows_an_example_for_each_command():
 def test_help_lists_commands_in_their_usual_order():
     text = run("--help").stdout
     listed = [line.split()[0] for line in text.partition("Commands:")[2].splitlines() if line[2:]]
-    assert tuple(listed[:9]) == COMMANDS
+    assert tuple(listed[: len(COMMANDS)]) == COMMANDS
     assert "..." not in text.partition("Commands:")[2], "a summary is cut"
     assert "Exit codes: 0 success, 1 a threshold was missed" in text
 
@@ -587,6 +589,7 @@ ENDS_WELL = {
     "compare": ("cli_models:tiny", "-b", "eager", *INLINE, "--no-evidence"),
     "explain": ("saved.json",),
     "ladder": ("cli_models:tiny", "--device", "cpu", "--budget", "1", "--replicas", "1"),
+    "tune": ("cli_models:tiny", "--device", "cpu"),
     "show": ("saved.json",),
     "diff": ("saved.json", "saved.json"),
     "published": ("--device", "h200"),
@@ -598,6 +601,7 @@ FORMATS = {
     "compare": ("comparison", 3),
     "explain": ("diagnosis", 1),
     "ladder": ("ladder", 1),
+    "tune": ("tuning", 1),
     "show": ("comparison", 3),
     "diff": ("difference", 1),
     "published": ("published", 1),
@@ -609,6 +613,7 @@ BAD = {
     "compare": ("cli_models:tiny", "-b", "hlaf"),
     "explain": ("saved.json", "--to", "no-such-id"),
     "ladder": ("cli_models:tiny", "--to", "no-such-id"),
+    "tune": ("cli_models:tiny", "--include", "hlaf"),
     "show": ("nothing.json",),
     "diff": ("saved.json", "nothing.json"),
     "published": ("--id", "no-such-id"),
@@ -634,7 +639,7 @@ def ready(here, saved) -> Path:
 
 @pytest.fixture
 def measured_at_once(monkeypatch):
-    """The doctor and ladders report progress and have their results at once.
+    """The doctor, `tune` and ladders report progress and have their results at once.
 
     Their own tests measure them.
     """
@@ -649,6 +654,8 @@ def measured_at_once(monkeypatch):
 
     monkeypatch.setattr("precisionbench.measure.compare.compare_with", measured(ladder_rows))
     monkeypatch.setattr("precisionbench.doctor.examine.examine", measured(examination))
+    tuned = pb.Tuned(tuning_data())
+    monkeypatch.setattr("precisionbench.workflows.tuning.tune.tune", measured(tuned))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -667,7 +674,7 @@ def test_json_is_one_document_of_a_documented_format(ready, measured_at_once, co
         assert f"| `{document['format']}` | {version} |" in text
 
 
-PROGRESSES = ("compare", "explain", "ladder", "examine")
+PROGRESSES = ("compare", "explain", "ladder", "tune", "examine")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

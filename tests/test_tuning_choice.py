@@ -76,7 +76,7 @@ def test_without_another_accurate_configuration_the_reference_is_kept():
         "eager is kept, because no other configuration is accurate enough",
     )
     alone = final({"eager": 1e-2})
-    assert choose(alone, ["eager"])[1].endswith("no other configuration was measured to the end")
+    assert choose(alone, ["eager"])[1].endswith("no other configuration reached the final rounds")
 
 
 def test_an_inaccurate_reference_does_not_win_over_an_accurate_configuration():

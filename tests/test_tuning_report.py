@@ -6,7 +6,7 @@ from functools import cache
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from hostile_text import assert_markdown, assert_visible, replaced, texts
 from made_up_results import measurement
@@ -203,6 +203,7 @@ def _rest(trial: Trial, text: str) -> tuple:
     return trial.outcome, f"{trial.reason}{text}", trial.accuracy, trial.speedup, text
 
 
+@settings(max_examples=40)
 @given(texts)
 def test_everything_in_the_text_is_visible(text):
     assert_visible(to_text(hostile(text)))

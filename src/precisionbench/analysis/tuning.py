@@ -177,7 +177,7 @@ def _item_s(row: BackendResult) -> float:
 
 def _alone(data: ComparisonData) -> str:
     others = [row for row in data.results if row.backend != data.reference]
-    why = "is accurate enough" if others else "was measured to the end"
+    why = "is accurate enough" if others else "reached the final rounds"
     return f"{data.reference} is kept, because no other configuration {why}"
 
 

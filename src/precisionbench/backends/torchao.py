@@ -132,7 +132,7 @@ class TorchAo(Backend):
 
     @classmethod
     def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
-        """INT8, and FP8 where the GPU has it, compiled where it can be; see `Backend.tuning_options`."""
+        """INT8, and FP8 where the GPU has it, compiled if possible; see `Backend`."""
         options: dict[str, Any] = {"compile": "compile" not in capabilities.missing}
         first = [options]
         if capabilities.device == "cuda" and capabilities.capability >= _FIRST_WITH_FLOAT8:

@@ -69,8 +69,8 @@ def show(
 ) -> None:
     """Show a saved result, without GPU and torch.
 
-    FILE is a result file of `compare`, `ladder` or `tune`, or `last`: the command line saves every comparison, and `last~1` is the
-    one before the last.
+    FILE is a result file of compare, ladder or tune, or `last`: the command line saves every
+    comparison, and `last~1` is the one before the last.
 
     \b
     Example:

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from precisionbench.workflows.tuning.tuned import Tuned
 
 
+_FUNCTION = "MODULE:FUNCTION"
+
+
 class _Wanted(NamedTuple):
     """How accurate the result has to be; the options of these names say it."""
 
@@ -108,18 +111,19 @@ def _space_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _accuracy_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """How accurate the result has to be."""
-    function = {"metavar": "MODULE:FUNCTION"}
     for option in (
         click.option("--lower-is-better", is_flag=True, help="A lower metric is better."),
         click.option(
             "--drop",
             type=float,
             metavar="NUMBER",
-            help="Largest drop of the metric, such as 0.005.",
+            help="Largest drop of the metric.",
         ),
-        click.option("--data", help="Returns the batches for --metric.", **function),
+        click.option("--data", metavar=_FUNCTION, help="Returns the batches for --metric."),
         click.option(
-            "--metric", help="Returns a number for (outputs, batch), such as accuracy.", **function
+            "--metric",
+            metavar=_FUNCTION,
+            help="Returns a number for (outputs, batch), such as accuracy.",
         ),
         click.option(
             "--max-error",
@@ -151,7 +155,7 @@ def _journal_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @batch_size_option()
 @input_shape_option()
 @device_option()
-@seed_option()
+@seed_option("0")
 @click.option(
     "--budget", "budget_s", type=float, metavar="SECONDS", help="Total time.  [default: 120]"
 )

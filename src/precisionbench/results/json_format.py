@@ -205,7 +205,7 @@ def bring_up_to_date(document: Json, source: str) -> None:
         source: name of the file, for the error.
 
     Raises:
-        ResultFormatError: it is no comparison, or of an unknown version.
+        ResultFormatError: it is not a comparison, or of an unknown version.
     """
     if not isinstance(document, dict):
         raise ResultFormatError(f"{source} holds JSON but no precisionbench result", _OURS)

@@ -57,7 +57,7 @@ class Accuracy(Shown):
 
     Attributes:
         loss: the relative L2 error, with the interval that an error on other inputs of the same
-            kind lies in; or how much the metric is worse than the reference's, with its interval.
+            kind is in; or how much the metric is worse than the reference's, with its interval.
             None where it has no number, because of `reason`.
         verdict: `within` the bound, `beyond` it, or `unclear`.
         reason: of the verdict; empty where the loss says it.

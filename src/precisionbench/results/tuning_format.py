@@ -145,9 +145,9 @@ def _wrong_trial(trial: Trial) -> str:
     if accuracy and accuracy.verdict not in _VERDICTS:
         return f"accuracy.verdict must be one of {', '.join(_VERDICTS)}"
     if accuracy and accuracy.loss and not _is_ordered(accuracy.loss):
-        return "accuracy.loss must lie within its interval"
+        return "accuracy.loss must be within its interval"
     if speedup and not (_is_ordered(speedup) and _is_ratio(speedup)):
-        return f"speedup must lie within its interval, {_SPEEDUP}"
+        return f"speedup must be within its interval, {_SPEEDUP}"
     return ""
 
 

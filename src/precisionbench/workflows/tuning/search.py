@@ -165,7 +165,7 @@ class Search:
         if share >= _WORTH_REFINING:
             return True
         if family.then:
-            further = ", ".join(spec_text("", options).lstrip(":") for options in family.then)
+            further = ", ".join(family.further)
             reason = f"its fastest configuration has {share:.2f}x the speed of {self._leader}"
             self.left_out.append(LeftOut(f"{family.backend} with {further}", reason))
         return False
