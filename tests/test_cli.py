@@ -467,6 +467,7 @@ def test_an_output_that_cannot_be_written_is_one_sentence(saved):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow  # measures in a process of its own
 def test_a_terminal_gets_a_live_line_and_colours(here):
     rows = ("-b", "half", "-b", "apex-amp", "--no-evidence")
     with running("compare", "cli_models:tiny", *rows, *INLINE) as terminal:
@@ -497,6 +498,7 @@ def test_the_first_ctrl_c_shows_and_saves_the_finished_rounds(here):
     assert not Path("r.json.journal").exists()
 
 
+@pytest.mark.slow  # measures in a process of its own
 def test_a_second_ctrl_c_names_the_journal_of_the_finished_rounds(here):
     with running(*LONG_RUN) as terminal:
         terminal.read_until("round 3")
@@ -522,6 +524,7 @@ def test_a_ctrl_c_while_a_backend_hangs_leaves_nothing(here):
     assert not list(here.glob("r.json*"))
 
 
+@pytest.mark.slow  # measures in a process of its own
 @pytest.mark.uncounted
 def test_interrupted_experiments_have_no_result_and_the_exit_code_is_130(here):
     measured = run("compare", "cli_models:zeros", "-b", "eager", "-o", "r.json", *WITH_EVIDENCE)
@@ -545,6 +548,7 @@ def test_quick_is_an_effort_and_another_effort_contradicts_it(here):
     assert "--quick and --effort thorough exclude each other" in both.output
 
 
+@pytest.mark.slow  # measures in a process of its own
 def test_the_installed_command_finds_functions_in_the_working_directory(tmp_path):
     """Unlike `python -m`, the command that pip installs does not have it on the path."""
     (tmp_path / "mine.py").write_text(

@@ -35,6 +35,9 @@ ON_A_CPU = [
     pytest.param("onnxruntime:exporter=torchscript", 1e-5, marks=pytest.mark.onnxruntime),
     pytest.param("onnxruntime:exporter=dynamo", 1e-5, marks=pytest.mark.onnxruntime),
     pytest.param("openvino", 1e-5, marks=pytest.mark.openvino),
+    pytest.param("torchao", 5e-2, marks=pytest.mark.torchao),
+    pytest.param("pt2e", 5e-2, marks=[pytest.mark.torchao, pytest.mark.slow]),
+    pytest.param("aot-inductor", 1e-5, marks=pytest.mark.slow),
 ]
 
 

@@ -144,6 +144,11 @@ def test_without_arguments_it_prepares_the_model_that_was_tuned(tuned, features)
         assert fast(features).shape == (64, 8)
 
 
+def test_the_tuned_model_can_be_prepared_for_another_batch(tuned, features):
+    with tuned.prepare(inputs=features[:8]) as fast:
+        assert fast(features[8:16]).shape == (8, 8)
+
+
 def test_a_loaded_result_needs_the_model_and_its_inputs(tuned, tmp_path, features):
     tuned.save(tmp_path / "tuned.json")
     loaded = pb.load_tuned(tmp_path / "tuned.json")
