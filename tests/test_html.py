@@ -371,4 +371,7 @@ def test_the_notebook_table_has_no_script():
 def test_the_files_of_the_page_come_with_the_package():
     folder = Path(page_module.__file__).parent / "templates"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"macros.html", "notebook.html", "page.html", "report.js", "style.css"}
+    assert names == {
+        *("frame.html", "macros.html", "notebook.html", "page.html", "tuning.html"),
+        *("report.js", "style.css"),
+    }

@@ -10,6 +10,7 @@ import attrs
 from precisionbench._internal.interval_text import span
 from precisionbench.analysis.reasons import short_reason
 from precisionbench.analysis.speedups import speedup_over, speedups
+from precisionbench.display import Shown
 from precisionbench.errors import some
 from precisionbench.results.comparison_data import BackendResult, ComparisonData, Speedup
 from precisionbench.results.tuning import TuningData
@@ -22,8 +23,8 @@ _CLEAR = (Verdict.FASTER, Verdict.SLOWER)
 _ZERO = Interval(0.0, 0.0, 0.0)
 
 
-@attrs.frozen
-class FrontPoint:
+@attrs.frozen(repr=False)
+class FrontPoint(Shown):
     """A configuration that was measured in the final rounds.
 
     Attributes:

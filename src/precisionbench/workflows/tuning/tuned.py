@@ -18,6 +18,7 @@ from precisionbench.analysis.tuning import FrontPoint, front, loss_of
 from precisionbench.backends.from_files import from_file
 from precisionbench.comparison import Comparison
 from precisionbench.display import Records, TableResult
+from precisionbench.display.frames import dataframe
 from precisionbench.errors import IncomparableError, PrecisionBenchWarning, WorkloadError
 from precisionbench.measure.rows import packages_of, plan
 from precisionbench.measure.worker.prepared_call import PreparedCall, prepared_call
@@ -25,6 +26,7 @@ from precisionbench.model.workload import Workload, resolve
 from precisionbench.report import plots
 from precisionbench.report import tuning as report
 from precisionbench.report.plain import WIDTH
+from precisionbench.report.tuning_texts import COLUMNS, trial_cells
 from precisionbench.results import json_format, tuning_format
 from precisionbench.results.tuning import LeftOut, Trial, TuningData
 from precisionbench.statistics import Interval
@@ -32,6 +34,7 @@ from precisionbench.system import environment
 from precisionbench.workflows.tuning.target import differences, target_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 
@@ -107,6 +110,17 @@ class Tuned(TableResult):
 
     def _records(self) -> tuple[object, ...]:
         return self.data.trials
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The configurations as a pandas data frame, in the order in which they were tried.
+
+        Returns:
+            One line for each, with its outcome and the figures that are known.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        return dataframe(trial_cells(self.data), COLUMNS)
 
     def _summary(self) -> Iterator[str]:
         yield from report.summary(self.data)
