@@ -26,6 +26,7 @@ from precisionbench.torchtools.tensors import Inputs
 
 # The error on other inputs stays below the upper end with this probability.
 _CONFIDENCE = 0.99
+_MAX_ERROR = 1e-2
 # The given inputs, and as many shuffled ones, on which an error is measured.
 SHUFFLED = 3
 Outputs = Mapping[str, torch.Tensor]
@@ -76,16 +77,17 @@ class ErrorJudge:
     expected: Sequence[Outputs] = ()
 
     @classmethod
-    def of(cls, max_error: float, given: Inputs, seed: int) -> ErrorJudge:
+    def of(cls, max_error: float | None, given: Inputs, seed: int) -> ErrorJudge:
         """A judge for a bound on the error.
 
         Args:
-            max_error: the largest relative L2 error.
+            max_error: the largest relative L2 error; None is 0.01.
             given: the inputs of the workload.
             seed: of the shuffling.
         """
         inputs = [*_with_shuffled([tensor for _, tensor in given.tensors()], seed)]
-        return cls(AccuracyBound(RELATIVE_L2, max_error, batches=len(inputs)), inputs)
+        limit = _MAX_ERROR if max_error is None else max_error
+        return cls(AccuracyBound(RELATIVE_L2, limit, batches=len(inputs)), inputs)
 
     def with_reference(self, outputs: Iterable[Outputs], reference: str) -> ErrorJudge:
         """The same judge with the reference's outputs; inputs without a finite one are dropped.
@@ -232,8 +234,8 @@ def _judged(loss: Interval, bound: AccuracyBound, unclear: str) -> Accuracy:
 
 def metric_judge(
     metric: Callable[[Any, Any], float],
-    data: Iterable[Any],
-    drop: float,
+    data: Iterable[Any] | None,
+    drop: float | None,
     higher_is_better: bool,
     given: Inputs,
     rebuilt: Callable[[Outputs], Any],
@@ -242,7 +244,7 @@ def metric_judge(
 
     Args:
         metric: called with the outputs of a batch and the batch.
-        data: batches; see `inputs_of`.
+        data: batches; see `inputs_of`. Neither they nor the drop are None, as `check_bound` holds.
         drop: the largest drop.
         higher_is_better: false where a lower metric is better.
         given: the inputs of the workload.
@@ -251,12 +253,12 @@ def metric_judge(
     Raises:
         WorkloadError: a batch does not fit the inputs, or there is none.
     """
-    batches = list(data)
+    batches = list(data or ())
     if not batches:
         raise WorkloadError("data has no batch", "give an iterable of batches, such as a list")
     inputs = [inputs_of(batch, given, number) for number, batch in enumerate(batches)]
     name = getattr(metric, "__name__", type(metric).__name__)
-    bound = AccuracyBound(name, drop, higher_is_better, len(batches))
+    bound = AccuracyBound(name, drop or 0.0, higher_is_better, len(batches))
     return MetricJudge(bound, metric, batches, inputs, rebuilt)
 
 

@@ -41,7 +41,6 @@ from precisionbench.workflows.tuning.space import Facts, Space, space
 from precisionbench.workflows.tuning.target import as_key, target_of
 from precisionbench.workflows.tuning.tuned import Tuned
 
-_MAX_ERROR = 1e-2
 _BUDGET_S = 120.0
 _LEAST_BUDGET_S = 5.0
 _SEED = 0  # a model that is built with random weights is the same in every run
@@ -128,19 +127,10 @@ def tune(
     )
     SHARED_SERVER.begin(library_modules(model))  # which imports them while the space is made
     with silence():  # what a factory prints is in each row's log
-        workload = resolve(
-            model,
-            inputs,
-            device=device,
-            batch_size=batch_size,
-            seed=_SEED if seed is None else seed,
-        )
-    if metric is None:
-        limit = _MAX_ERROR if max_error is None else max_error
-        judge: Judge = ErrorJudge.of(limit, workload.inputs, workload.seed)
-    else:
-        assert data is not None  # as `check_bound` requires
-        assert drop is not None
+        place = {"device": device, "batch_size": batch_size}
+        workload = resolve(model, inputs, seed=seed or _SEED, **place)
+    judge: Judge = ErrorJudge.of(max_error, workload.inputs, workload.seed)
+    if metric is not None:
         judge = metric_judge(metric, data, drop, higher_is_better, workload.inputs, from_paths)
     with shown(on_progress) as tell:
         return _tuned(workload, judge, wanted, tell, journal)
@@ -257,11 +247,13 @@ def _tuned(
     memory = Journal.opened(file, keys.of_spec)
     whole = key_of(keys.base, [keys.of_spec(spec) for spec in specs], [*wanted.batch_sizes])
     if whole in memory.results:
-        return Tuned(_unchanged(memory.results[whole], memory.path), workload, journal=memory.path)
+        return Tuned(
+            _unchanged(memory.results[whole], memory.path), workload=workload, journal=memory.path
+        )
     result = _searched(workload, judge, wanted, tell, found, memory, target)
     if result.ended_by == "finished":
         memory.keep_result(whole, result)
-    return Tuned(result, workload, journal=memory.path)
+    return Tuned(result, workload=workload, journal=memory.path)
 
 
 def _unchanged(result: TuningData, path: Path | None) -> TuningData:

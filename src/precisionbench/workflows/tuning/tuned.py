@@ -21,7 +21,7 @@ from precisionbench.display import Records, TableResult
 from precisionbench.display.frames import dataframe
 from precisionbench.errors import IncomparableError, PrecisionBenchWarning, WorkloadError
 from precisionbench.measure.rows import packages_of, plan
-from precisionbench.measure.worker.prepared_call import PreparedCall, prepared_call
+from precisionbench.measure.worker.prepared_call import prepared_call
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.report import plots
 from precisionbench.report import tuning as report
@@ -44,15 +44,15 @@ class Tuned(TableResult):
 
     Attributes:
         data: what was tried, and what became of it.
-        workload: the model and inputs; None where the result was loaded.
         trust: whether `prepare` may use plugins, code and folders that a loaded file names.
         journal: file that has what became of each configuration; None where nothing was kept.
+        workload: the model and inputs, for `prepare`; None where the result was loaded.
     """
 
     data: TuningData
-    workload: Workload | None = None
     trust: bool = True
     journal: Path | None = None
+    workload: Any = attrs.field(default=None, eq=False)  # of `Workload`
 
     @property
     def spec(self) -> str:
@@ -182,7 +182,7 @@ class Tuned(TableResult):
         device: Any = None,
         force: bool = False,
         hold_settings: bool = False,
-    ) -> Iterator[PreparedCall]:
+    ) -> Iterator[Callable[..., Any]]:
         """Prepare the configuration in this process, and undo it on leaving.
 
         Args:
