@@ -195,9 +195,9 @@ class Tuned(TableResult):
             hold_settings: keep the settings of torch that the configuration needs between the
                 calls too; each call then takes some microseconds less.
 
-        Yields:
-            A callable that takes the model's arguments, of the shapes of `inputs`, and returns a
-            copy of the output.
+        Returns:
+            A context manager. It gives a callable that takes the model's arguments, in the shapes
+            of `inputs`, and returns a copy of the output.
 
         Raises:
             IncomparableError: it was tuned for something else; with what differs.
