@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 import precisionbench as pb
@@ -248,3 +249,19 @@ def test_a_damaged_result_is_one_sentence(here):
     done = show("bad.json")
     assert done.exit_code == 2
     assert "best is 'nobody', which is none of the trials" in done.stderr
+
+
+# --- completion ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["--include", "--exclude", "--reference"])
+def test_configurations_are_completed(option):
+    shell = ShellComplete(main, {}, "precisionbench", "_PRECISIONBENCH_COMPLETE")
+    found = shell.get_completions(["tune", "tuning_models:tiny", option], "half:memory_format=ch")
+    assert [one.value for one in found] == ["half:memory_format=channels_last"]
+
+
+def test_files_are_completed_by_the_shell():
+    shell = ShellComplete(main, {}, "precisionbench", "_PRECISIONBENCH_COMPLETE")
+    found = shell.get_completions(["tune", "tuning_models:tiny", "--journal"], "my")
+    assert [one.type for one in found] == ["file"]
