@@ -345,7 +345,7 @@ def test_without_any_measured_row_the_exit_code_is_3(here):
     [
         (None, "there is no file"),
         ("{", "is not complete JSON"),
-        ("{}", "not a precisionbench result"),
+        ("{}", "not a precisionbench comparison"),
     ],
 )
 def test_a_bad_result_file_is_one_sentence(here, text, message):

@@ -96,6 +96,13 @@ def test_the_reference_stays_in_all_rounds_although_it_is_slower():
     assert machine.opened["eager"] == 2
 
 
+def test_a_reference_that_is_not_accurate_enough_stays_and_is_not_chosen():
+    search, _ = searched({**TRUTHS, "eager": Simulated(1e-3, error=0.5)})
+    assert search.trials["eager"].outcome == INACCURATE
+    assert search.trials["eager"].accuracy.loss.value == 0.5
+    assert best_of(search) == GRAPHED
+
+
 def test_finalists_are_measured_in_a_second_process_each_and_nothing_else_is():
     search, machine = searched()
     twice = {spec for spec, count in machine.opened.items() if count == 2}

@@ -132,7 +132,7 @@ class Search:
             PrecisionBenchError: the reference could not be measured.
         """
         try:
-            self._keep(Trial(self.reference, FINALIST, build_s=self.bench.build_s(self.reference)))
+            self._judge_reference()
             for stage in sorted({family.stage for family in self.space.families}):
                 self._search_stage([f for f in self.space.families if f.stage is stage])
             self._finish()
@@ -140,6 +140,14 @@ class Search:
             self.ended_by = "interrupted"
             if self.data is None:
                 raise
+
+    def _judge_reference(self) -> None:
+        """The reference stays in all rounds; it can only be chosen where it is accurate enough."""
+        accuracy = self.bench.accuracy(self.reference)
+        outcome = FINALIST if accuracy.verdict == WITHIN else INACCURATE
+        build_s = self.bench.build_s(self.reference)
+        reason = "" if outcome == FINALIST else accuracy.reason
+        self._keep(Trial(self.reference, outcome, reason, accuracy, build_s=build_s))
 
     # --- stages -------------------------------------------------------------------------------
 
@@ -284,7 +292,8 @@ class Search:
         """Drop what is slower than the fastest of these rounds, and of earlier ones."""
         rows = [row.backend for row in data.results if row.backend in self._racing]
         self._speeds |= {spec: per_item_ratio(data, self.reference, spec) for spec in rows}
-        self.data, self._leader = data, max(rows, key=lambda spec: self._speeds[spec].value)
+        able = [spec for spec in rows if self.trials[spec].outcome != INACCURATE] or rows
+        self.data, self._leader = data, max(able, key=lambda spec: self._speeds[spec].value)
         for spec in rows:
             over_leader = per_item_ratio(data, self._leader, spec)
             self._keep_or_drop(spec, over_leader)
