@@ -26,7 +26,7 @@ PLANTED = """
     import torch
 
     from precisionbench.backends import Backend, Prepared
-    from precisionbench.backends.rungs import Stage, TuningOptions
+    from precisionbench.backends import Stage, TuningOptions
 
 
     class Offered(Backend):
