@@ -18,7 +18,13 @@ from torch import nn
 
 from precisionbench._internal.output_capture import OutputCapture, silence
 from precisionbench.backends import Backend, Inputs
-from precisionbench.errors import FOREIGN_ERRORS, ExecutionError, one_line, raise_plain
+from precisionbench.errors import (
+    FOREIGN_ERRORS,
+    ExecutionError,
+    PrecisionBenchError,
+    one_line,
+    raise_plain,
+)
 from precisionbench.measure.worker.first_calls import (
     WarmUp,
     event_timing_labels,
@@ -93,9 +99,9 @@ def calling(title: str) -> Iterator[None]:
     """
     try:
         yield
+    except PrecisionBenchError as exc:
+        raise_plain(exc)
     except FOREIGN_ERRORS as exc:
-        if type(exc).__module__.partition(".")[0] == __package__.partition(".")[0]:
-            raise
         raise_if_out_of_memory(exc)
         raise_if_device_lost(exc)
         raise ExecutionError(
