@@ -34,8 +34,6 @@ from precisionbench.system.telemetry import open_telemetry
 from precisionbench.torchtools.timer import Call, Clock, Timer, clock_for
 from precisionbench._internal.interrupts import Interrupts
 
-_SPARE = 1.2  # of the time that the fewest rounds of long calls take
-
 
 @attrs.define
 class CallsHere:
@@ -150,7 +148,7 @@ class CallsHere:
         if self.options.budget_s is not None:
             return usual_s
         calls_s = sum(row_state.call_s for row_state in row_states)
-        return max(usual_s, _SPARE * (MIN_LONG_ROUNDS + 1) * calls_s)
+        return max(usual_s, (MIN_LONG_ROUNDS + 1) * calls_s)  # one more to warm up
 
     def _after_round(self, monitor: Monitor, status: Any) -> None:
         monitor.after_round(status.round - 1)
