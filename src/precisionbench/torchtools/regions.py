@@ -1,7 +1,8 @@
-"""Times regions of a program as they run, where nothing may be repeated and nothing may wait.
+"""Times regions of a program as they run, each once.
 
-On a GPU, `EventRegions` records a CUDA event on the current stream before and after a region, and
-reads them later. `HostRegions` reads the host's clock.
+`HostRegions` reads the host's clock, after it has waited for a device where that is wanted.
+`EventRegions` never waits: it records a CUDA event on the current stream before and after a region,
+and reads them later.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 
-T = TypeVar("T")
 _MOST_PENDING = 1024  # pairs of events; with more, those of finished regions are read
 
 
@@ -29,11 +29,11 @@ class Regions(Protocol):
     name: str
     resolution_s: float
 
-    def begin(self) -> object:
+    def begin(self) -> Any:
         """Begin a region; the token is for `end`."""
         ...
 
-    def end(self, token: object) -> None:
+    def end(self, token: Any) -> None:
         """End a region.
 
         Args:
@@ -65,17 +65,19 @@ class HostRegions:
         self._wait, self._now_ns = wait, now_ns
         self._seconds = array("d")
 
-    def begin(self) -> object:
+    def begin(self) -> int:
         """Begin a region."""
         self._wait()
         return self._now_ns()
 
-    def end(self, token: object) -> None:
-        """End a region."""
+    def end(self, token: int) -> None:
+        """End a region.
+
+        Args:
+            token: what `begin` gave.
+        """
         self._wait()
-        now_ns = self._now_ns()
-        assert isinstance(token, int)
-        self._seconds.append((now_ns - token) * 1e-9)
+        self._seconds.append((self._now_ns() - token) * 1e-9)
 
     def seconds(self) -> list[float]:
         """The regions so far, in seconds."""
@@ -84,6 +86,10 @@ class HostRegions:
 
 class EventRegions:
     """CUDA events on the current stream; the host waits for none of them.
+
+    The time of a region is the longer of that between its events and that on the host: where the
+    GPU is busy with earlier work, the events of a region that gives it none follow each other at
+    once.
 
     Args:
         device: a CUDA device; None is the current one of each region.
@@ -95,21 +101,26 @@ class EventRegions:
     def __init__(self, device: torch.device | None = None) -> None:
         self._device = device
         self._seconds = array("d")
-        self._pending: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
+        self._pending: deque[tuple[torch.cuda.Event, torch.cuda.Event, float]] = deque()
 
     def _recorded(self) -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True)
         event.record(torch.cuda.current_stream(self._device))
         return event
 
-    def begin(self) -> object:
+    def begin(self) -> tuple[torch.cuda.Event, float]:
         """Begin a region."""
-        return self._recorded()
+        return self._recorded(), time.perf_counter()
 
-    def end(self, token: object) -> None:
-        """End a region."""
-        assert isinstance(token, torch.cuda.Event)
-        self._pending.append((token, self._recorded()))
+    def end(self, token: tuple[torch.cuda.Event, float]) -> None:
+        """End a region.
+
+        Args:
+            token: what `begin` gave.
+        """
+        start, begun_s = token
+        host_s = time.perf_counter() - begun_s
+        self._pending.append((start, self._recorded(), host_s))
         while len(self._pending) > _MOST_PENDING and self._pending[0][1].query():
             self._read_first()
 
@@ -121,5 +132,5 @@ class EventRegions:
         return list(self._seconds)
 
     def _read_first(self) -> None:
-        start, end = self._pending.popleft()
-        self._seconds.append(start.elapsed_time(end) * 1e-3)
+        start, end, host_s = self._pending.popleft()
+        self._seconds.append(max(start.elapsed_time(end) * 1e-3, host_s))

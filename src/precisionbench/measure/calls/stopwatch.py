@@ -82,15 +82,15 @@ class Stopwatch:
         Raises:
             MeasurementError: no region has ended yet.
         """
-        return recorded(self._name, self._regions, self._device)
+        return recorded(self._name, [self._regions], self._device)
 
 
 class TimedCall(Generic[P, R]):
     """A function whose calls are timed, each once, without waiting for the GPU.
 
-    On a GPU the time is that between two CUDA events on the current stream, which the host does not
-    wait for until `times` is read; work that a call gives to other streams is not included.
-    Elsewhere it is that of the host's clock.
+    On a GPU the time is that between two CUDA events on the current stream, or the host's where
+    that is longer. The host waits for the events only when `times` is read; work that a call gives
+    to other streams is not included. Elsewhere the time is that of the host's clock.
 
     Args:
         function: it is called as before.
@@ -112,8 +112,8 @@ class TimedCall(Generic[P, R]):
                 "time a region within it: with pb.time() as t",
             )
         functools.update_wrapper(self, function)
-        self._function, self._device, self._given = function, device, regions
-        self._used: Regions | None = None
+        self._function, self._device = function, device
+        self._is_given, self._used = regions is not None, [regions] if regions else []
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         regions = self._regions()
@@ -126,13 +126,13 @@ class TimedCall(Generic[P, R]):
         return self if instance is None else types.MethodType(self, instance)
 
     def _regions(self) -> Regions:
-        """The clock of the next call; calls before the GPU was used are forgotten with theirs."""
-        if self._given is not None:
-            return self._given
+        """What times the next call: another clock once this process has begun to use a GPU."""
+        if self._is_given:
+            return self._used[0]
         on_gpu = _is_cuda(self._device)
-        if self._used is None or on_gpu != isinstance(self._used, EventRegions):
-            self._used = EventRegions(_cuda_device(self._device)) if on_gpu else _host(self._device)
-        return self._used
+        if not self._used or on_gpu != isinstance(self._used[-1], EventRegions):
+            self._used.append(_regions_of(self._device, on_gpu))
+        return self._used[-1]
 
     @property
     def times(self) -> CallTime:
@@ -141,8 +141,7 @@ class TimedCall(Generic[P, R]):
         Raises:
             MeasurementError: there was no call yet.
         """
-        regions = self._given or self._used or HostRegions()
-        return recorded(title_of(self._function), regions, self._device)
+        return recorded(title_of(self._function), self._used, self._device)
 
 
 def _returns_before_it_runs(function: Callable[..., Any]) -> bool:
@@ -160,46 +159,44 @@ def _is_cuda(device: Any) -> bool:
     return torch.cuda.is_initialized()
 
 
-def _cuda_device(device: Any) -> torch.device | None:
-    return None if device is None else torch.device(device)
-
-
-def _host(device: Any) -> HostRegions:
+def _regions_of(device: Any, on_gpu: bool) -> Regions:
+    if on_gpu:
+        return EventRegions(None if device is None else torch.device(device))
     return HostRegions(functools.partial(_wait_for, device))
 
 
 def _wait_for(device: Any) -> None:
     """Wait for a device; for None, for the GPU if this process uses one."""
-    kind = torch.device(device).type if device is not None else "cuda"
-    if kind == "cuda" and not torch.cuda.is_initialized():
-        return
-    module = getattr(torch, kind, None)
-    getattr(module, "synchronize", lambda: None)()
+    if _is_cuda(device):
+        torch.cuda.synchronize(device)
+    elif device is not None:
+        module = getattr(torch, torch.device(device).type, None)
+        getattr(module, "synchronize", lambda: None)()
 
 
 def _some(seconds: list[float], name: str) -> list[float]:
     if not seconds:
-        raise MeasurementError(f"no {name} has been timed yet", "run it first")
+        raise MeasurementError(f"{name} has not been timed yet", "run it first")
     return seconds
 
 
-def recorded(name: str, regions: Regions, device: Any = None) -> CallTime:
+def recorded(name: str, regions: Sequence[Regions], device: Any = None) -> CallTime:
     """Calls or regions of a program as a result.
 
     The first of several is its `first_call_s` and not a sample: it may import or compile something.
 
     Args:
         name: of the row.
-        regions: timed them.
+        regions: timed them, one after another.
         device: whose work was timed; None is the GPU if this process uses one.
 
     Raises:
         MeasurementError: nothing has been timed yet.
     """
-    first, *others = _some(regions.seconds(), name)
+    first, *others = _some([second for one in regions for second in one.seconds()], name)
     measurement = Measurement(
-        clock=regions.name,
-        resolution_s=regions.resolution_s,
+        clock=regions[-1].name,
+        resolution_s=regions[-1].resolution_s,
         calls_per_sample=1,
         preparations=(Preparation(build_s=0.0, first_call_s=first, warmup_calls=0),),
         blocks=tuple(_blocks(others or [first])),
