@@ -13,7 +13,8 @@ from precisionbench.report import formatting, rows
 from precisionbench.report.disturbances import disturbance_text
 from precisionbench.report.plain import WIDTH, item, paragraph, plain_text, styled, widen
 from precisionbench.results import BackendResult, ComparisonData, Measurement
-from precisionbench.statistics import Interval, tail_is_supported
+from precisionbench.results.measurement import RECORDED
+from precisionbench.statistics import tail_is_supported
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,13 +60,10 @@ def summary(data: ComparisonData) -> Iterator[str]:
         data: a comparison of one row.
     """
     row = data.results[0]
-    latency = row.latency
-    yield (
-        f"{row.backend}: {formatting.duration(latency)} for each call, "
-        f"{formatting.half_width(latency)} ({_kind(row)} {_ends(latency)})"
-    )
-    yield f"the interval includes {covers(data)}"
-    yield f"{_percentiles(row)}; first call {_time(row.measurement.first_call_s)}"
+    yield f"{row.backend}: {_latency(row)}"
+    if _count(row.measurement) > 1:
+        yield f"the interval includes {covers(data)}"
+        yield f"{_percentiles(row)}; first call {_time(row.measurement.first_call_s)}"
     yield _samples(row.measurement)
 
 
@@ -83,10 +81,9 @@ def covers(data: ComparisonData) -> str:
             "the variance within this process, and the noise floor between processes "
             f"({data.noise_floor:.2%})"
         )
-    return (
-        "the variance within this process only: another process may differ by more "
-        "(measure replicas=2 or more)"
-    )
+    within = "the variance within this process only: another process may differ by more"
+    is_recorded = data.results[0].measurement.ended_by == RECORDED
+    return within if is_recorded else f"{within} (measure replicas=2 or more)"
 
 
 def warnings_of(data: ComparisonData) -> tuple[str, ...]:
@@ -120,13 +117,21 @@ def percentile(measurement: Measurement, p: float) -> float | None:
     return float(np.quantile(samples, p)) if tail_is_supported(len(samples), p) else None
 
 
-def _kind(row: BackendResult) -> str:
-    blocks = row.measurement.blocks
-    return "95 % CI" if len(row.measurement.rounds) >= least_interval_rounds(blocks) else "range"
+def _latency(row: BackendResult) -> str:
+    latency, measurement = row.latency, row.measurement
+    if _count(measurement) == 1:
+        return f"{_time(latency.value)} (one sample, so without an interval)"
+    kind = "95 % CI" if _has_interval(measurement) else "range"
+    ends = f"{_time(latency.low)} to {_time(latency.high)}"
+    return f"{formatting.duration(latency)} {formatting.half_width(latency)} ({kind} {ends})"
 
 
-def _ends(latency: Interval) -> str:
-    return f"{_time(latency.low)} to {_time(latency.high)}"
+def _has_interval(measurement: Measurement) -> bool:
+    return len(measurement.rounds) >= least_interval_rounds(measurement.blocks)
+
+
+def _count(measurement: Measurement) -> int:
+    return sum(len(block.samples) for block in measurement.blocks)
 
 
 def _time(seconds: float) -> str:
@@ -143,9 +148,16 @@ def _percentiles(row: BackendResult) -> str:
 
 
 def _samples(measurement: Measurement) -> str:
-    count = sum(len(block.samples) for block in measurement.blocks)
-    rounds, calls = len(measurement.rounds), measurement.calls_per_sample
+    """How many samples there are, such as `480 samples of one call each in 12 rounds, host clock`."""
+    calls = measurement.calls_per_sample
     each = "one call each" if calls == 1 else f"{calls:,} calls each"
+    samples = f"{_number(_count(measurement), 'sample')} of {each}"
     clock = _CLOCKS.get(measurement.clock, measurement.clock)
-    ended = f", ended by {measurement.ended_by}"
-    return f"{count:,} samples of {each} in {rounds} rounds, {clock}{ended}"
+    if measurement.ended_by == RECORDED:
+        return f"{samples}, {clock}; each call of the program was timed once"
+    rounds = _number(len(measurement.rounds), "round")
+    return f"{samples} in {rounds}, {clock}, ended by {measurement.ended_by}"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"

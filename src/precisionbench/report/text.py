@@ -145,7 +145,11 @@ def _columns(data: ComparisonData) -> list[_Cells]:
     is_of_calls = rows.has_calls(data)
     errors = _MORE if is_of_calls else _ALWAYS
     columns = [
-        _Cells(Column("call" if is_of_calls else "backend", right=False, breaks=True), [t.backend for t in texts], _ALWAYS),
+        _Cells(
+            Column("call" if is_of_calls else "backend", right=False, breaks=True),
+            [t.backend for t in texts],
+            _ALWAYS,
+        ),
         _Cells(Column("latency"), [t.latency for t in texts], _ALWAYS),
         _Cells(Column("±"), [t.width.lstrip("±") for t in texts], _ALWAYS),
         _Cells(Column(rows.throughput_unit(data)), [t.throughput for t in texts], _ALWAYS),

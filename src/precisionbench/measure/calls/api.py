@@ -213,9 +213,7 @@ class _Calls:
         with shown(on_progress) as tell:
             if in_workers:
                 workload = call_workload(self.title, usable_device(self.device))
-                found = compare_with(
-                    workload, rows, self.reference, self.options, on_progress=tell
-                )
+                found = compare_with(workload, rows, self.reference, self.options, on_progress=tell)
                 return _without_empty_agreement(found)
             with exclusive(self.options, ()):
                 here = CallsHere(rows, self.reference, self.options, self.title, tell)

@@ -61,9 +61,7 @@ def title_of(function: Callable[..., Any]) -> str:
     return text_of(name).rpartition(_LOCAL)[2]
 
 
-def call_rows(
-    calls: Mapping[str, Call], *, in_workers: bool, keeps_output: bool
-) -> list[CallRow]:
+def call_rows(calls: Mapping[str, Call], *, in_workers: bool, keeps_output: bool) -> list[CallRow]:
     """The rows of functions.
 
     Args:

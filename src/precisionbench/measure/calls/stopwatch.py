@@ -16,6 +16,7 @@ from precisionbench.measure.calls.rows import call_rows, call_workload, device_i
 from precisionbench.measure.compare import header_of
 from precisionbench.measure.options import Options
 from precisionbench.results import BackendResult, Block, ComparisonData, Measurement, Preparation
+from precisionbench.results.measurement import RECORDED
 from precisionbench.torchtools.global_state import read_flags
 from precisionbench.torchtools.regions import EventRegions, HostRegions, Regions
 
@@ -200,7 +201,7 @@ def recorded(name: str, regions: Sequence[Regions], device: Any = None) -> CallT
         calls_per_sample=1,
         preparations=(Preparation(build_s=0.0, first_call_s=first, warmup_calls=0),),
         blocks=tuple(_blocks(others or [first])),
-        ended_by="rounds",
+        ended_by=RECORDED,
     )
     workload, options = call_workload(name, device_in_use(device)), Options(launcher="inline")
     rows = call_rows({name: lambda: None}, in_workers=False, keeps_output=False)

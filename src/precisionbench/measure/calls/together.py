@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from precisionbench._internal.interrupts import Interrupts
 from precisionbench._internal.output_capture import OutputCapture
 from precisionbench.comparison import Comparison
 from precisionbench.errors import FOREIGN_ERRORS
@@ -32,7 +33,6 @@ from precisionbench.system import cpu_affinity, nvml
 from precisionbench.system.cpu_times import read_cpu_times
 from precisionbench.system.telemetry import open_telemetry
 from precisionbench.torchtools.timer import Call, Clock, Timer, clock_for
-from precisionbench._internal.interrupts import Interrupts
 
 
 @attrs.define
