@@ -148,7 +148,7 @@ def _percentiles(row: BackendResult) -> str:
 
 
 def _samples(measurement: Measurement) -> str:
-    """How many samples there are, such as `480 samples of one call each in 12 rounds, host clock`."""
+    """Such as `480 samples of one call each in 12 rounds, host clock, ended by target`."""
     calls = measurement.calls_per_sample
     each = "one call each" if calls == 1 else f"{calls:,} calls each"
     samples = f"{_number(_count(measurement), 'sample')} of {each}"

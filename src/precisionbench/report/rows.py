@@ -209,7 +209,8 @@ def _per_item(data: ComparisonData) -> list[str]:
 
 def has_calls(data: ComparisonData) -> bool:
     """Whether the rows are calls of functions, and not backends of a model."""
-    return all(row.name == CALL for row in (*data.results, *data.failures))
+    names = [row.name for row in data.results] + [row.name for row in data.failures]
+    return set(names) == {CALL}
 
 
 def _agreement_text(data: ComparisonData, row: BackendResult) -> str:

@@ -142,14 +142,9 @@ def _columns(data: ComparisonData) -> list[_Cells]:
     pairs = [(row, found.get(row.backend)) for row in data.results]
     texts = [rows.row_text(data, row, one) for row, one in pairs]
     verdicts = [rows.reservation(data, row, one) for row, one in pairs]
-    is_of_calls = rows.has_calls(data)
-    errors = _MORE if is_of_calls else _ALWAYS
+    heading, errors = ("call", _MORE) if rows.has_calls(data) else ("backend", _ALWAYS)
     columns = [
-        _Cells(
-            Column("call" if is_of_calls else "backend", right=False, breaks=True),
-            [t.backend for t in texts],
-            _ALWAYS,
-        ),
+        _Cells(Column(heading, right=False, breaks=True), [t.backend for t in texts], _ALWAYS),
         _Cells(Column("latency"), [t.latency for t in texts], _ALWAYS),
         _Cells(Column("±"), [t.width.lstrip("±") for t in texts], _ALWAYS),
         _Cells(Column(rows.throughput_unit(data)), [t.throughput for t in texts], _ALWAYS),

@@ -106,7 +106,7 @@ class CallTime(ComparisonFiles, Result):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What qualifies the time, a sentence each: a busy machine, calls that become slower, ..."""
+        """What qualifies the time, a sentence each, such as that the machine was busy."""
         return report.warnings_of(self.data)
 
     def to_dataframe(self) -> pd.DataFrame:

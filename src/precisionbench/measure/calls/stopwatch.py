@@ -1,4 +1,4 @@
-"""Times the calls and regions of a program as they are, each once: `with pb.time()`, `@pb.time()`."""
+"""Times calls and regions of a program as they are, each once: `with pb.time()`, `@pb.time()`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Stopwatch:
         self, device: Any = None, name: str = "region", regions: Regions | None = None
     ) -> None:
         self._device, self._name = device, name
-        self._regions = regions or HostRegions(functools.partial(_wait_for, device))
+        self._regions: Regions = regions or HostRegions(functools.partial(_wait_for, device))
         self._begun: list[object] = []
 
     def __enter__(self) -> Stopwatch:
@@ -117,6 +117,7 @@ class TimedCall(Generic[P, R]):
         self._is_given, self._used = regions is not None, [regions] if regions else []
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function, and time it."""
         regions = self._regions()
         token = regions.begin()
         result = self._function(*args, **kwargs)
@@ -156,7 +157,7 @@ def _returns_before_it_runs(function: Callable[..., Any]) -> bool:
 
 def _is_cuda(device: Any) -> bool:
     if device is not None:
-        return torch.device(device).type == "cuda"
+        return bool(torch.device(device).type == "cuda")
     return torch.cuda.is_initialized()
 
 

@@ -233,10 +233,11 @@ def opened(
         PrecisionBenchError: as `calling`.
     """
     device = getattr(timer.clock, "device", torch.device("cpu"))
+    labels: tuple[str, ...] = ()
     with calling(backend.title), output.capturing():
         found = _warmed_up(call, timer, first.seconds)
         if found.call_s >= _LONG_CALL_S:
-            timer, labels = Timer(_host_clock(timer)), ()
+            timer = Timer(_host_clock(timer))
         else:
             labels = tuple(known.labels) if known else event_timing_labels(timer, call)
             timer = suitable_timer(timer, labels)
