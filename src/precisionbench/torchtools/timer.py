@@ -180,6 +180,15 @@ class Timer:
 
     clock: Clock
 
+    @classmethod
+    def on(cls, device: str | torch.device) -> Timer:
+        """A timer with the clock of a device; its calls run within `timer.clock.active()`.
+
+        Args:
+            device: where the calls run, such as `"cuda"`.
+        """
+        return cls(clock_for(torch.device(device)))
+
     def calls_per_sample(self, call_s: float) -> int:
         """How many calls one sample must span to be long enough for the clock.
 

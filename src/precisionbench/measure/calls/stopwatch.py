@@ -157,8 +157,8 @@ def _returns_before_it_runs(function: Callable[..., Any]) -> bool:
 
 def _is_cuda(device: Any) -> bool:
     if device is not None:
-        return bool(torch.device(device).type == "cuda")
-    return torch.cuda.is_initialized()
+        return torch.device(device).type == "cuda"
+    return bool(torch.cuda.is_initialized())
 
 
 def _regions_of(device: Any, on_gpu: bool) -> Regions:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import attrs
+import torch
 
 from precisionbench._internal.interrupts import Interrupts
 from precisionbench._internal.output_capture import OutputCapture
@@ -46,6 +48,7 @@ class CallsHere:
         title: what is measured.
         on_progress: as for `compare`.
         make_clock: gives the clock of a device.
+        now: the clock of the budget, in seconds.
     """
 
     rows: Sequence[CallRow]
@@ -53,7 +56,8 @@ class CallsHere:
     options: Options
     title: str
     on_progress: OnProgress | None = None
-    make_clock: Callable[[Any], Clock] = clock_for
+    make_clock: Callable[[torch.device], Clock] = clock_for
+    now: Callable[[], float] = time.monotonic
     _collector: Collector = attrs.field(init=False)
     _interrupts: Interrupts = attrs.field(init=False)
 
@@ -132,6 +136,7 @@ class CallsHere:
                 random.Random(workload.seed),
                 noise_floor=options.noise_floor_on(device.type),
                 telemetry=telemetry,
+                now=self.now,
                 stop_requested=lambda: self._interrupts.requested,
                 on_warm_up=lambda: collector.report_run("warming_up"),
                 on_first_round=monitor.start,
