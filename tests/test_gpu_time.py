@@ -95,12 +95,12 @@ def test_tensors_of_a_function_stay_on_the_gpu_in_worker_processes():
 
 def test_a_call_that_fails_leaves_the_gpu_usable():
     x = torch.ones(2, device="cuda")
-    with pytest.raises(pb.errors.ExecutionError, match="x_by_three failed"):
 
-        def x_by_three() -> torch.Tensor:
-            return x + torch.ones(3, device="cuda")
+    def of_other_shapes() -> torch.Tensor:
+        return x + torch.ones(3, device="cuda")
 
-        pb.time(x_by_three)
+    with pytest.raises(pb.errors.ExecutionError, match="of_other_shapes failed"):
+        pb.time(of_other_shapes)
     assert pb.time(lambda: x + x, budget_s=1).latency.value < 1e-3
 
 
