@@ -83,7 +83,7 @@ def covers(data: ComparisonData) -> str:
         )
     within = "the variance within this process only: another process may differ by more"
     is_recorded = data.results[0].measurement.ended_by == RECORDED
-    return within if is_recorded else f"{within} (measure replicas=2 or more)"
+    return within if is_recorded else f"{within}; use 2 or more replicas"
 
 
 def warnings_of(data: ComparisonData) -> tuple[str, ...]:

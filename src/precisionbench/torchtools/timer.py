@@ -182,10 +182,13 @@ class Timer:
 
     @classmethod
     def on(cls, device: str | torch.device) -> Timer:
-        """A timer with the clock of a device; its calls run within `timer.clock.active()`.
+        """A timer with the clock of a device.
 
         Args:
             device: where the calls run, such as `"cuda"`.
+
+        Returns:
+            The timer; run its calls within `timer.clock.active()`.
         """
         return cls(clock_for(torch.device(device)))
 
@@ -194,6 +197,9 @@ class Timer:
 
         Args:
             call_s: about how long one call takes, in seconds.
+
+        Returns:
+            The number of calls, 1 or more.
         """
         return max(1, math.ceil(self.clock.min_sample_s / max(call_s, self.clock.resolution_s)))
 

@@ -130,7 +130,7 @@ def check_callable(function: object) -> None:
         function: as the user gave it.
 
     Raises:
-        SpecError: it is no callable.
+        SpecError: it cannot be called.
     """
     if not callable(function):
         raise SpecError(

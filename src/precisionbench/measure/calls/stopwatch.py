@@ -44,6 +44,9 @@ class Stopwatch:
         self._regions: Regions = regions or HostRegions(functools.partial(_wait_for, device))
         self._begun: list[object] = []
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._name!r}, {len(self._regions.seconds())} regions)"
+
     def __enter__(self) -> Stopwatch:
         self._begun.append(self._regions.begin())
         return self
@@ -123,6 +126,9 @@ class TimedCall(Generic[P, R]):
         result = self._function(*args, **kwargs)
         regions.end(token)  # a call that raises has no time
         return result
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({title_of(self._function)!r})"
 
     def __get__(self, instance: object, _: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
