@@ -12,7 +12,7 @@ import torch
 
 import precisionbench as pb
 from precisionbench.errors import ExecutionError, RowNotFoundError, SpecError, WorkloadError
-from precisionbench.measure.calls.rows import call_rows
+from precisionbench.measure.calls.rows import call_rows, title_of
 from precisionbench.measure.calls.together import CallsHere
 from precisionbench.measure.options import Options
 
@@ -153,6 +153,30 @@ def test_any_function_is_timed_with_its_arguments():
     assert 0.004 <= found.p50 < 0.02
     assert found.first_call_s >= 0.004
     assert found.clock == "host"
+
+
+class Scaled:
+    def __call__(self) -> None:
+        pass
+
+    def method(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (print, "print"),
+        (torch.ops.aten.mm, "mm"),
+        (partial(partial(max, 1), 2), "max"),
+        (Scaled(), "Scaled"),
+        (Scaled().method, "Scaled.method"),
+        (lambda: None, "<lambda>"),
+        (torch.nn.Linear(1, 1), "Linear"),
+    ],
+)
+def test_a_function_has_a_name_that_a_row_can_have(function, name):
+    assert title_of(function) == name
 
 
 def test_a_function_that_does_nothing_takes_nanoseconds():

@@ -142,7 +142,9 @@ def compare_calls(
     if base not in checked:
         raise SpecError(f"there is no call {base!r}", did_you_mean(str(base), checked))
     options = _options(budget_s=budget_s, replicas=replicas, noise_floor=noise_floor)
-    measured = _Calls(checked, base, f"{len(checked)} calls", options, device)
+    measured = _Calls(
+        checked, base, f"{len(checked)} call{'s' * (len(checked) != 1)}", options, device
+    )
     return measured.measure(on_progress)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -25,6 +27,7 @@ from precisionbench.torchtools.tensors import Inputs
 from precisionbench.torchtools.timer import Call
 
 _LOCAL = "<locals>."
+_SEPARATORS = re.compile(r"[:,=#\s]+")  # of specs: a row's name has none
 
 
 @attrs.frozen
@@ -50,15 +53,16 @@ class _Pickled:
 
 
 def title_of(function: Callable[..., Any]) -> str:
-    """The name of a function, for texts.
+    """The name of a function, for texts and as the name of a row.
 
     Args:
         function: any callable.
     """
     while isinstance(function, partial):
         function = function.func
-    name = getattr(function, "__qualname__", None) or type(function).__name__
-    return text_of(name).rpartition(_LOCAL)[2]
+    is_python = inspect.isfunction(function) or inspect.ismethod(function)
+    name = getattr(function, "__qualname__" if is_python else "__name__", type(function).__name__)
+    return _SEPARATORS.sub(".", text_of(name).rpartition(_LOCAL)[2])
 
 
 def call_rows(calls: Mapping[str, Call], *, in_workers: bool, keeps_output: bool) -> list[CallRow]:
@@ -117,7 +121,7 @@ def check_calls(calls: object) -> dict[str, Call]:
     if not isinstance(calls, Mapping) or not calls:
         raise SpecError(f"calls is {text_of(calls, 100)!r}", "give a dict: {'a': f, 'b': g}")
     for name, call in calls.items():
-        if not isinstance(name, str) or not name.strip() or set(":,=#\n") & set(name):
+        if not isinstance(name, str) or not name or _SEPARATORS.search(name):
             raise SpecError(f"the name {text_of(name, 100)!r} is not a word", "use one such as 'a'")
         check_callable(call)
     return dict(calls)

@@ -174,12 +174,19 @@ def _regions_of(device: Any, on_gpu: bool) -> Regions:
 
 
 def _wait_for(device: Any) -> None:
-    """Wait for a device; for None, for the GPU if this process uses one."""
+    """Wait for a device; for None, for the accelerator that this process uses."""
     if _is_cuda(device):
         torch.cuda.synchronize(device)
-    elif device is not None:
-        module = getattr(torch, torch.device(device).type, None)
+    elif kind := _other_accelerator() if device is None else torch.device(device).type:
+        module = getattr(torch, kind, None)
         getattr(module, "synchronize", lambda: None)()
+
+
+@functools.cache
+def _other_accelerator() -> str:
+    """The type of this machine's accelerator, such as `mps`; empty without one, and for CUDA."""
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return "" if device is None or device.type == "cuda" else device.type
 
 
 def _some(seconds: list[float], name: str) -> list[float]:
