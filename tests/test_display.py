@@ -38,12 +38,14 @@ from precisionbench.results.json_format import unstructured
 from precisionbench.results.progress import Progress
 from precisionbench.scriptcheck.check import Check
 from precisionbench.statistics.periodic import Periodic
+from precisionbench.torchtools.timer import Clock
 from precisionbench.workflows.ladder import Ladder
 from test_doctor import healthy
 from test_safe_text import plain_check
 
 pytestmark = pytest.mark.uncounted
 
+TOOLS = (Clock, pb.Stopwatch, pb.TimedCall, pb.Timer)
 MLPERF = "mlperf-v4.1-h200-resnet50-offline"
 
 
@@ -56,6 +58,13 @@ def resnet() -> Comparison:
 def failing() -> Comparison:
     """Two rows, and one that cannot run."""
     return Comparison(comparison_data(schedule="rounds"))
+
+
+def call_time() -> pb.CallTime:
+    """Times of one row."""
+    data = resnet().data
+    row = next(row for row in data.results if row.backend == data.reference)
+    return pb.CallTime(attrs.evolve(data, results=(row,), failures=()))
 
 
 @cache
@@ -74,6 +83,7 @@ def results() -> tuple[Any, ...]:
     return (
         found,
         failing(),
+        call_time(),
         pb.diagnose(found),
         pb.explain_gap(found, "eager", MLPERF),
         Ladder.of(found, "eager"),
@@ -155,8 +165,8 @@ def members(kind: type) -> Iterator[Any]:
 
 
 def is_result(kind: type) -> bool:
-    """Whether results hold it; backends are what they were made from."""
-    return not issubclass(kind, (Backend, enum.Enum, BaseException))
+    """Whether results hold it; backends are what they were made from, and tools measure them."""
+    return kind not in TOOLS and not issubclass(kind, (Backend, enum.Enum, BaseException))
 
 
 @cache

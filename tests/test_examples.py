@@ -93,6 +93,11 @@ def test_an_example_runs_and_shows_its_rows(example, name, launcher, expected):
         assert "apex-amp" in printed.split("Not available: ")[1]
 
 
+def test_the_example_of_calls_times_functions_regions_and_calls(example):
+    printed = example("time_a_call", "0.5")
+    assert all(text in printed for text in ("conv2d: ", "channels_last", "copy: ", "preprocess: "))
+
+
 def test_the_example_of_two_runs_says_what_has_changed(example):
     printed = example("compare_two_runs")
     rows = [line.partition(":")[0] for line in printed.splitlines()]

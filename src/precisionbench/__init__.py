@@ -23,6 +23,11 @@ if TYPE_CHECKING:  # for type checkers; a test holds that these are the names be
     from precisionbench.diagnosis.gap.ledger import Factor as Factor
     from precisionbench.doctor.examine import examine as examine
     from precisionbench.measure.availability import list_backends as list_backends
+    from precisionbench.measure.calls.api import compare_calls as compare_calls
+    from precisionbench.measure.calls.api import time as time
+    from precisionbench.measure.calls.call_time import CallTime as CallTime
+    from precisionbench.measure.calls.stopwatch import Stopwatch as Stopwatch
+    from precisionbench.measure.calls.stopwatch import TimedCall as TimedCall
     from precisionbench.measure.compare import compare as compare
     from precisionbench.report.progress import progress_display as progress_display
     from precisionbench.results import Verdict as Verdict
@@ -33,6 +38,7 @@ if TYPE_CHECKING:  # for type checkers; a test holds that these are the names be
     from precisionbench.testing.assertions import assert_agrees as assert_agrees
     from precisionbench.testing.assertions import assert_not_slower as assert_not_slower
     from precisionbench.testing.assertions import assert_speedup as assert_speedup
+    from precisionbench.torchtools.timer import Timer as Timer
     from precisionbench.workflows.diagnose import Diagnosis as Diagnosis
     from precisionbench.workflows.diagnose import GapLedger as GapLedger
     from precisionbench.workflows.diagnose import diagnose as diagnose
@@ -50,6 +56,9 @@ _NAMES_BY_MODULE = {
     "diagnosis.gap.ledger": ["Factor"],
     "doctor.examine": ["examine"],
     "measure.availability": ["list_backends"],
+    "measure.calls.api": ["compare_calls", "time"],
+    "measure.calls.call_time": ["CallTime"],
+    "measure.calls.stopwatch": ["Stopwatch", "TimedCall"],
     "measure.compare": ["compare"],
     "report.progress": ["progress_display"],
     "results.progress": ["Progress"],
@@ -57,6 +66,7 @@ _NAMES_BY_MODULE = {
     "scriptcheck.check": ["Check", "check"],
     "statistics": ["Interval"],
     "testing.assertions": ["assert_agrees", "assert_not_slower", "assert_speedup"],
+    "torchtools.timer": ["Timer"],
     "workflows.diagnose": ["Diagnosis", "GapLedger", "diagnose", "explain", "explain_gap"],
     "workflows.experiment_runs": ["Experiments"],
     "workflows.ladder": ["Ladder", "ladder"],

@@ -26,6 +26,7 @@ from precisionbench.results import (
     Passes,
     RoundConditions,
 )
+from precisionbench.results.comparison_data import CALL
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.journal import Journal
 from precisionbench.results.json_values import Json
@@ -211,7 +212,7 @@ class Collector:
             output: of the first call; None where there is none to compare.
             evidence: what ran in a call; None where that was not profiled.
         """
-        warnings = (*closing.warnings, *few_rounds_warnings(measurement))
+        warnings = (*closing.warnings, *few_rounds_warnings(measurement, row.spec != CALL))
         known = attrs.evolve(closing, warnings=warnings)
         result = self._result(row, opening, measurement, known, passes)
         self.results[row.name] = attrs.evolve(result, evidence=evidence)

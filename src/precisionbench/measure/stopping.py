@@ -246,11 +246,12 @@ def _has_clear_verdict(ratio: Callable[[float], Interval], ratios: int) -> bool:
     return is_far or is_equal
 
 
-def few_rounds_warnings(measurement: Measurement) -> tuple[str, ...]:
+def few_rounds_warnings(measurement: Measurement, has_batch: bool = True) -> tuple[str, ...]:
     """A warning where a measurement has too few rounds, for its number of processes.
 
     Args:
         measurement: of one row.
+        has_batch: whether the row could have a smaller batch.
     """
     count = len(measurement.rounds)
     needed = least_interval_rounds(measurement.blocks)
@@ -261,5 +262,5 @@ def few_rounds_warnings(measurement: Measurement) -> tuple[str, ...]:
     least = needed if needed < MIN_INTERVAL_ROUNDS else MIN_ROUNDS
     return (
         f"the budget ended after {count} of at least {least} rounds, so intervals are wide; "
-        "give a larger budget or a smaller batch",
+        f"give a larger budget{' or a smaller batch' if has_batch else ''}",
     )

@@ -23,6 +23,7 @@ from precisionbench.results import (
     Speedup,
     WorkloadInfo,
 )
+from precisionbench.results.comparison_data import CALL
 from precisionbench.statistics import Verdict
 
 INTERVALS_NOTE = "Speed-ups: 95 % simultaneous CI; ±: 95 % CI with run-to-run variance."
@@ -206,9 +207,16 @@ def _per_item(data: ComparisonData) -> list[str]:
     return ["rows of another batch are compared by items per second"] if len(batches) > 1 else []
 
 
+def has_calls(data: ComparisonData) -> bool:
+    """Whether the rows are calls of functions, and not backends of a model."""
+    names = [row.name for row in data.results] + [row.name for row in data.failures]
+    return set(names) == {CALL}
+
+
 def _agreement_text(data: ComparisonData, row: BackendResult) -> str:
     if row.backend == data.reference:
-        return "(ref.)"
+        compared = any(other.agreement for other in data.results if other is not row)
+        return "(ref.)" if compared or not has_calls(data) else "-"
     if row.agreement is None:
         return "-"
     if row.agreement.nonfinite_count:

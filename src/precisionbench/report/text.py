@@ -142,15 +142,16 @@ def _columns(data: ComparisonData) -> list[_Cells]:
     pairs = [(row, found.get(row.backend)) for row in data.results]
     texts = [rows.row_text(data, row, one) for row, one in pairs]
     verdicts = [rows.reservation(data, row, one) for row, one in pairs]
+    heading, errors = ("call", _MORE) if rows.has_calls(data) else ("backend", _ALWAYS)
     columns = [
-        _Cells(Column("backend", right=False, breaks=True), [t.backend for t in texts], _ALWAYS),
+        _Cells(Column(heading, right=False, breaks=True), [t.backend for t in texts], _ALWAYS),
         _Cells(Column("latency"), [t.latency for t in texts], _ALWAYS),
         _Cells(Column("±"), [t.width.lstrip("±") for t in texts], _ALWAYS),
         _Cells(Column(rows.throughput_unit(data)), [t.throughput for t in texts], _ALWAYS),
         _Cells(Column("speed-up"), [t.speedup for t in texts], _ALWAYS),
         _Cells(Column("95 % CI"), [rows.interval_text(data, *pair) for pair in pairs], _INTERVAL),
         _Cells(Column("verdict", right=False), verdicts, _VERDICT),
-        _Cells(Column("rel. error"), [t.agreement for t in texts], _ALWAYS),
+        _Cells(Column("rel. error"), [t.agreement for t in texts], errors),
         _Cells(Column("peak memory"), [rows.memory_text(row) for row, _ in pairs], _MORE),
         _Cells(Column("energy"), [rows.energy_text(row) for row, _ in pairs], _MORE),
     ]

@@ -25,6 +25,8 @@ from precisionbench.statistics import Interval, Spread, Verdict, quantile_interv
 # From this share of the device's time on, the host's time is close to being the bottleneck.
 _HOST_RISK = 0.8
 _IDLE = 1.1  # of the device's time; with a longer latency, the device is idle between its kernels
+# `BackendResult.name` of rows that are calls of a function, without a backend.
+CALL = "call"
 _IMAGE_DIMENSIONS = (4, 5)  # of images and videos, with a batch
 
 

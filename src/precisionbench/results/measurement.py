@@ -12,6 +12,8 @@ from precisionbench.results.validators import check_samples
 
 # `Measurement.clock` and `ComparisonData.launcher` of times that were read, not measured.
 REPORTED = "reported"
+# `Measurement.ended_by` of calls that a program made itself, each timed once.
+RECORDED = "recorded"
 
 
 def _check_blocks(_: object, __: object, blocks: tuple[Block, ...]) -> None:
@@ -106,8 +108,8 @@ class Measurement(Shown):
         blocks: all blocks, in the order taken.
         ended_by: `target` (intervals narrow enough), `process_level` (more rounds would not
             narrow them), `clear` (every verdict is beyond doubt), `rounds` (maximum reached),
-            `budget`, `interrupted`, or `failed` (the backend failed later; the finished rounds are
-            kept).
+            `budget`, `interrupted`, `failed` (the backend failed later; the finished rounds are
+            kept), or `recorded` (calls of a program, each timed once).
     """
 
     clock: str

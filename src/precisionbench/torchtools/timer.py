@@ -180,11 +180,26 @@ class Timer:
 
     clock: Clock
 
+    @classmethod
+    def on(cls, device: str | torch.device) -> Timer:
+        """A timer with the clock of a device.
+
+        Args:
+            device: where the calls run, such as `"cuda"`.
+
+        Returns:
+            The timer; run its calls within `timer.clock.active()`.
+        """
+        return cls(clock_for(torch.device(device)))
+
     def calls_per_sample(self, call_s: float) -> int:
         """How many calls one sample must span to be long enough for the clock.
 
         Args:
             call_s: about how long one call takes, in seconds.
+
+        Returns:
+            The number of calls, 1 or more.
         """
         return max(1, math.ceil(self.clock.min_sample_s / max(call_s, self.clock.resolution_s)))
 

@@ -192,11 +192,7 @@ def executing(call: Callable[[], object] | None = None) -> Iterator[None]:
     except FOREIGN_ERRORS as exc:
         where = failing_module(exc)
         raise_if_out_of_memory(exc, where)
-        if device_is_lost():
-            raise DeviceError(
-                f"the device stopped responding ({one_line(exc)})",
-                "start a new process; leave this backend out if it happens again",
-            ) from exc
+        raise_if_device_lost(exc)
         if where is None and call is not None:
             where = misfit_in_eager(exc, call)
         raise failure_of(exc, where) from exc
@@ -213,6 +209,19 @@ def raise_if_out_of_memory(exc: BaseException, where: FailingModule | None = Non
     if isinstance(exc, (torch.cuda.OutOfMemoryError, MemoryError)) or named:
         place = f", in forward of {where}" if where and where.path else ""
         raise OutOfMemoryError(f"it does not fit in memory{place} ({one_line(exc)})") from exc
+
+
+def raise_if_device_lost(exc: BaseException) -> None:
+    """Raise a DeviceError where all CUDA calls of this process fail from now on.
+
+    Args:
+        exc: what was caught.
+    """
+    if device_is_lost():
+        raise DeviceError(
+            f"the device stopped responding ({one_line(exc)})",
+            "start a new process; leave this backend out if it happens again",
+        ) from exc
 
 
 def device_is_lost() -> bool:

@@ -12,6 +12,7 @@ import attrs
 from precisionbench.backends import Backend
 from precisionbench.errors import OutOfMemoryError, PrecisionBenchError
 from precisionbench.measure.worker import session
+from precisionbench.measure.worker.calls import CallBackend, CallLauncher
 from precisionbench.measure.worker.guards import drop_frames
 from precisionbench.measure.worker.loading import Loaded, Turn, loaded
 from precisionbench.measure.worker.protocol import KnownCalls
@@ -20,6 +21,21 @@ from precisionbench.model.workload import Workload
 from precisionbench.system.memory import free_memory
 from precisionbench.torchtools.global_state import flags_restored, functions_restored, rng_restored
 from precisionbench.torchtools.timer import Timer, clock_for
+
+
+def launcher_for(
+    backend: Backend, workload: Workload, turn: Turn = contextlib.nullcontext
+) -> InlineLauncher | CallLauncher:
+    """What opens a backend in this process, with the clock of the workload's device.
+
+    Args:
+        backend: a function, or what prepares a model.
+        workload: the model and inputs.
+        turn: entered while a model is copied to the device.
+    """
+    if isinstance(backend, CallBackend):
+        return CallLauncher.on_device_of(workload)
+    return InlineLauncher.on_device_of(workload, turn)
 
 
 @attrs.frozen

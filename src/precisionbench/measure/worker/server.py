@@ -156,7 +156,7 @@ class Server:
 
         from precisionbench.measure.worker.guards import executing
         from precisionbench.measure.worker.loading import one_at_a_time
-        from precisionbench.measure.worker.local import InlineLauncher
+        from precisionbench.measure.worker.local import launcher_for
         from precisionbench.torchtools.global_state import set_flags
 
         temporary_folder.make_in(Path(workload).parent)
@@ -167,7 +167,7 @@ class Server:
             with executing():
                 torch.zeros(1, device=self.workload.device)
         turn = partial(one_at_a_time, Path(workload))
-        self.launcher = InlineLauncher.on_device_of(self.workload, turn)
+        self.launcher = launcher_for(self.backend, self.workload, turn)
         if with_model:
             self._load_model()
         for module in self.backend.imports:

@@ -1,0 +1,1 @@
+"""Times any callable: its own calls, the calls of a program, and several callables side by side."""
