@@ -57,16 +57,3 @@ def name_of(cell: Cell, definition: Definition) -> str:
     words += [f"b{cell.batch_size}"] if cell.batch_size else []
     words += [f"t{cell.threads}"] if cell.threads else []
     return "-".join([*words, digest])
-
-
-def title(cell: Cell) -> str:
-    """A cell in words, such as `resnet50, batch 8, 2 threads`.
-
-    Args:
-        cell: of a study.
-    """
-    parts = [cell.model]
-    parts += ["x".join(map(str, cell.shape))] if cell.shape else []
-    parts += [f"batch {cell.batch_size}"] if cell.batch_size else []
-    parts += [f"{cell.threads} thread{'s' * (cell.threads != 1)}"] if cell.threads else []
-    return ", ".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,11 @@ class ThisMachine:
 
         from precisionbench.model.workload import usable_device
 
-        is_any = self.device is None or torch.device(usable_device(self.device)).type == "cuda"
-        if is_any and torch.cuda.is_available() and self.device in (None, "cuda"):
-            return tuple(_gpu(index) for index in range(torch.cuda.device_count()))
         chosen = usable_device(self.device)
-        return (_gpu(chosen.index) if chosen.type == "cuda" else _cpu(str(chosen)),)
+        if chosen.type != "cuda":
+            return (_cpu(str(chosen)),)
+        is_one = ":" in (self.device or "")
+        return tuple(map(_gpu, [chosen.index] if is_one else range(torch.cuda.device_count())))
 
     def measure(
         self, cell: Cell, model: Any, backends: tuple[Any, ...], device: Device
@@ -84,6 +85,7 @@ def _inputs(cell: Cell, device: Device) -> Any:
     return RandomInputs((cell.shape,), batch_size)
 
 
+@cache
 def _gpu(index: int) -> Device:
     """A GPU; its name is the one of its board, as far as that is known."""
     import torch
@@ -111,6 +113,7 @@ def board_name(gpu: Gpu, model_file: Path = _BOARD) -> str:
     return board if "jetson" in board.lower() else gpu.name
 
 
+@cache
 def _cpu(address: str) -> Device:
     import torch
 
