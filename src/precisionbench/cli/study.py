@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ def _study_argument() -> Any:
 
 @study.command(
     short_help="Measure the cells that are left.",
-    epilog=exit_codes_text(three="a cell failed, or none could be measured"),
+    epilog=exit_codes_text(),
 )
 @click.argument("file", type=AnyFile(), metavar="FILE.toml")
 @click.option(
@@ -59,6 +59,12 @@ def _study_argument() -> Any:
     type=click.IntRange(1, 256),
     help="Worker processes, such as one for each GPU.  [default: measure in this process]",
 )
+@click.option(
+    "--submitit",
+    "use_submitit",
+    is_flag=True,
+    help="Submit each cell to Slurm by submitit, with the table [submitit] of FILE.",
+)
 @quiet_option()
 def run(
     file: str,
@@ -66,6 +72,7 @@ def run(
     only_device: str | None,
     retry_failed: bool,
     workers: int | None,
+    use_submitit: bool,
     quiet: bool,
 ) -> None:
     """Measure the cells of the study in FILE.toml that have no result yet.
@@ -81,12 +88,14 @@ def run(
     from precisionbench.studies.definition import read_toml
     from precisionbench.studies.run import Study, Work
 
+    if workers and use_submitit:
+        raise click.UsageError("--workers and --submitit exclude each other")
     found = read_toml(file)
     place = Path(folder) if folder is not None else found.folder
     work = Work.of(found.definition)
     on_cell = None if quiet else _print_cell
     try:
-        with _executor(workers) as executor:
+        with _executor(workers, found.submitit if use_submitit else None, place) as executor:
             outcomes = work.run(place, executor, only_device, retry_failed, on_cell)
     except KeyboardInterrupt:
         raise Interrupted("finished cells are kept; run the same command to go on") from None
@@ -95,17 +104,29 @@ def run(
 
 
 @contextlib.contextmanager
-def _executor(workers: int | None) -> Iterator[Executor | None]:
-    if workers is None:
-        yield None
-        return
-    from precisionbench.studies.executors import LocalProcesses
-
-    executor = LocalProcesses(workers)
+def _executor(
+    workers: int | None, submitit: Mapping[str, Any] | None, folder: Path
+) -> Iterator[Executor | None]:
+    executor = _made_executor(workers, submitit, folder)
     try:
         yield executor
     finally:
-        executor.shutdown(cancel_futures=True)
+        if executor is not None:
+            executor.shutdown(cancel_futures=True)
+
+
+def _made_executor(
+    workers: int | None, submitit: Mapping[str, Any] | None, folder: Path
+) -> Executor | None:
+    if submitit is not None:
+        from precisionbench.studies.submitit_executor import submitit_executor
+
+        return submitit_executor(folder, submitit)
+    if workers is not None:
+        from precisionbench.studies.executors import LocalProcesses
+
+        return LocalProcesses(workers)
+    return None
 
 
 def _print_cell(progress: StudyProgress) -> None:
@@ -120,11 +141,12 @@ def _print_cell(progress: StudyProgress) -> None:
 
 
 def _end(outcomes: tuple[Outcome, ...], folder: Path) -> None:
-    """Print what to do next, and exit with 3 if a cell failed."""
+    """Print what to do next, and exit with 3 if cells failed and none was measured."""
     from precisionbench.cli.exit_codes import NOTHING_MEASURED
 
     complain(f"\nResults are in {folder}\nNext: precisionbench study show {folder}")
-    if any(one.state == "failed" for one in outcomes):
+    states = {one.state for one in outcomes}
+    if "failed" in states and "measured" not in states:
         click.get_current_context().exit(NOTHING_MEASURED)
 
 

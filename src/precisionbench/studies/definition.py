@@ -198,10 +198,12 @@ class StudyFile:
     Attributes:
         definition: what is measured.
         folder: of the results.
+        submitit: parameters of submitit's executor.
     """
 
     definition: Definition
     folder: Path
+    submitit: Mapping[str, Json]
 
 
 def read_toml(path: str | Path) -> StudyFile:
@@ -219,11 +221,13 @@ def read_toml(path: str | Path) -> StudyFile:
     """
     file = usable_path(path, SpecError)
     document = _parsed(file)
-    folder = document.pop("folder", file.stem)
+    folder, submitit = document.pop("folder", file.stem), document.pop("submitit", {})
     try:
-        if missing := [name for name in ("models",) if name not in document]:
-            raise SpecError(f"the key {missing[0]!r} is missing", "add it")
-        return StudyFile(define(**document), file.parent / _text("folder", folder))
+        if "models" not in document:
+            raise SpecError("the key 'models' is missing", "add it")
+        if not isinstance(submitit, dict):
+            raise SpecError(f"submitit is {submitit!r}", "write a table [submitit]")
+        return StudyFile(define(**document), file.parent / _text("folder", folder), submitit)
     except SpecError as exc:
         raise SpecError(f"{quoted(file)}: {exc.reason}", exc.remedy) from exc
 
