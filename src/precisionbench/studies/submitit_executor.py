@@ -9,8 +9,7 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from precisionbench._internal.importing import import_engine
-from precisionbench.errors import SpecError, WorkerError, one_line
+from precisionbench.errors import MissingPackageError, SpecError, WorkerError, one_line
 
 T = TypeVar("T")
 _FOLDER = ".submitit"
@@ -21,7 +20,7 @@ class SubmititExecutor(Executor):
 
     Args:
         executor: a `submitit.AutoExecutor`, or another of its executors, with its parameters set.
-        poll_s: time between two looks at the jobs.
+        poll_s: time between two checks of the jobs.
     """
 
     def __init__(self, executor: Any, poll_s: float = 1.0) -> None:
@@ -52,7 +51,7 @@ class SubmititExecutor(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Look at no jobs any more once the submitted ones have ended.
+        """Stop checking jobs once the submitted ones have ended.
 
         Args:
             wait: until they have ended.
@@ -108,10 +107,16 @@ def submitit_executor(folder: Path, parameters: Mapping[str, Any]) -> SubmititEx
             `slurm_partition`.
 
     Raises:
-        BackendUnavailableError: submitit is not installed.
+        MissingPackageError: submitit is not installed.
         SpecError: it does not take a parameter.
     """
-    submitit = import_engine("submitit", "submitit", "pip install 'precisionbench[study]'")
+    try:
+        import submitit
+    except ImportError as exc:
+        raise MissingPackageError(
+            f"submitit cannot be imported ({one_line(exc)})",
+            "pip install 'precisionbench[study]'",
+        ) from exc
     given = dict(parameters)
     logs = folder.absolute() / _FOLDER / "%j"
     try:
