@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import json
 import multiprocessing
 import threading
@@ -17,7 +18,7 @@ from torch import nn
 import precisionbench as pb
 from made_up_results import H100, comparison_data
 from precisionbench.cli import main
-from precisionbench.errors import OutOfMemoryError, ResultFormatError, SpecError, WorkerError
+from precisionbench.errors import ResultFormatError, SpecError, WorkerError
 from precisionbench.results import Cell, CellResult, DeviceStatus, StudyRun, json_format
 from precisionbench.studies.cells import cells_of, name_of
 from precisionbench.studies.definition import define, read_toml
@@ -128,7 +129,7 @@ def test_a_toml_file_defines_a_study(tmp_path):
         ('models = ["a"]\nbatch_sizes = [0]', "batch_sizes has 0"),
         ('models = ["a"]\nbatch_sizes = [8, 8]', "batch_sizes has 8 twice"),
         ('models = ["a"]\nbatch_sizes = []', "the study has no batch_sizes"),
-        ('models = ["a"]\nshapes = ["3,x"]', "a shape has '3'"),
+        ('models = ["a"]\nshapes = ["3,x"]', "shapes has '3,x'"),
         ("models = []", "the study has no models"),
         ("models = [1]", "give names such as"),
         ('models = ["a"]\nbackends = ["half:dtype"]', "in the place of an option"),
@@ -361,7 +362,10 @@ def test_the_lock_of_a_device_ends_with_its_process(tmp_path):
 
 def test_a_free_device_is_taken_where_another_one_is_busy(tmp_path):
     second = Device("fake:1", "Fake", "board-2")
-    with free_device(tmp_path, [BOARD, second]) as one, free_device(tmp_path, [BOARD, second]) as two:
+    with (
+        free_device(tmp_path, [BOARD, second]) as one,
+        free_device(tmp_path, [BOARD, second]) as two,
+    ):
         assert (one, two) == (BOARD, second)
 
 
@@ -395,7 +399,7 @@ def test_a_thousand_cells_survive_two_killed_workers(tmp_path, machine):
     begins = Counter(line.batch_size for line in log if line.kind == "begin")
     assert ends == dict.fromkeys(range(1, 1001), 1)
     assert begins == {**ends, 300: 2, 700: 2}
-    for line, following in zip(log, log[1:], strict=False):  # none within another
+    for line, following in itertools.pairwise(log):  # none within another
         if line.kind == "begin" and following.pid != line.pid:
             assert line.batch_size in (300, 700)
     assert set(Store(tmp_path / "s").names().values()) == {False}
@@ -626,7 +630,7 @@ def check_measured(study: Study) -> None:
     assert {one.data.workload.batch_size for one in cells} == {1, 2, 4}
     assert all(len(one.data.results) == 2 for one in cells)
     assert study.status()[0].measured == 6
-    assert "large, batch 4" in str(study)
+    assert "large, shape 8, batch 4" in str(study)
 
 
 def test_two_models_are_measured_in_local_processes(two_models):
