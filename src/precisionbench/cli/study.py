@@ -36,10 +36,6 @@ def study() -> None:
     """
 
 
-def _study_argument() -> Any:
-    return click.argument("study", type=AnyFile(), metavar="FILE_OR_FOLDER")
-
-
 @study.command(
     short_help="Measure the cells that are left.",
     epilog=exit_codes_text(),
@@ -154,7 +150,7 @@ def _end(outcomes: tuple[Outcome, ...], folder: Path) -> None:
     short_help="Show how many cells are measured, and the time left.",
     epilog=exit_codes_text(three=INTERNAL_ERROR),
 )
-@_study_argument()
+@click.argument("study", type=AnyFile(), metavar="FILE_OR_FOLDER")
 @json_option("the numbers")
 def status(study: str, as_json: bool) -> None:
     """Show how many cells of a study are measured, failed and left, on each device.
@@ -176,7 +172,7 @@ def status(study: str, as_json: bool) -> None:
     short_help="Show the rows of all finished cells.",
     epilog=exit_codes_text(three=INTERNAL_ERROR),
 )
-@_study_argument()
+@click.argument("study", type=AnyFile(), metavar="FILE_OR_FOLDER")
 def show(study: str) -> None:
     """Show the latency and the speed-up of each row of each cell, and the reasons of failures.
 

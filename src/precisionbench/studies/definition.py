@@ -12,6 +12,7 @@ import attrs
 
 from precisionbench._internal import bounded_reading
 from precisionbench._internal.paths import quoted, usable_path
+from precisionbench.display import Shown
 from precisionbench.errors import SpecError, did_you_mean
 from precisionbench.results.checked import WrongValueError, checked
 from precisionbench.results.json_values import Json, as_json, check_depth, described, parse_json
@@ -55,8 +56,8 @@ def _check_unique(_: object, attribute: attrs.Attribute[Any], values: tuple[Any,
         raise SpecError(f"{attribute.name} has {twice[0]!r} twice", "give it once")
 
 
-@attrs.frozen(kw_only=True)
-class Definition:
+@attrs.frozen(kw_only=True, repr=False)
+class Definition(Shown):
     """What a study measures: each model with each shape, batch size and number of threads.
 
     Attributes:
