@@ -6,6 +6,8 @@ import concurrent.futures
 import itertools
 import json
 import multiprocessing
+import subprocess
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -16,6 +18,7 @@ from click.testing import CliRunner
 from torch import nn
 
 import precisionbench as pb
+from hostile_text import PIECES, assert_visible
 from made_up_results import H100, comparison_data
 from precisionbench.cli import main
 from precisionbench.errors import ResultFormatError, SpecError, WorkerError
@@ -31,6 +34,9 @@ from precisionbench.studies.store import Store, load_cells
 from precisionbench.studies.submitit_executor import SubmititExecutor
 from precisionbench.studies.this_machine import board_name
 from study_machine import BOARD, FakeMachine
+
+EXAMPLE = Path(__file__).parent.parent / "examples/study.toml"
+HOSTILE = "".join(PIECES)
 
 
 def work(machine: FakeMachine, **definition) -> Work:
@@ -216,6 +222,24 @@ def test_a_damaged_file_is_named(tmp_path, machine, text, suffix):
     (tmp_path / f"s/bad{suffix}").write_text(text)
     with pytest.raises(ResultFormatError, match="bad"):
         load_cells(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "is not the definition"),
+        ("[]", "its 'format' is not"),
+        ('{"format": "precisionbench.study", "version": 2}', "its version is 2"),
+        ('{"format": "precisionbench.study", "version": 1}', "must have models"),
+        ('{"format": "precisionbench.study", "version": 1, "models": {"a": 1}}', "must be text"),
+    ],
+)
+def test_a_damaged_definition_is_named(tmp_path, text, expected):
+    (tmp_path / "study.json").write_text(text)
+    with pytest.raises(SpecError) as caught:
+        load_cells(tmp_path)
+    assert "study.json" in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path):
@@ -570,6 +594,36 @@ def test_a_run_without_anything_left_says_where_the_results_are(tmp_path, monkey
     assert again.exit_code == 0
     assert "1 cell: 0 measured, 1 failed, 0 left" in again.stdout
     assert "Next: precisionbench study show s" in again.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "show"])
+def test_a_study_is_read_without_torch(finished, command):
+    code = (
+        "import sys; from precisionbench.cli import main; "
+        f"main(['study', '{command}', 'sweep'], standalone_mode=False); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_hostile_names_are_shown_harmless(tmp_path):
+    definition = define(models={HOSTILE: "net"}, devices=[HOSTILE], batch_sizes=[1, 2])
+    store = Store(tmp_path)
+    store.define(definition)
+    one, two = cells_of(definition, HOSTILE)
+    store.save(name_of(one, definition), comparison_data(study=StudyRun(one, 1.0)))
+    store.save_failure(name_of(two, definition), StudyRun(two, 1.0), HOSTILE)
+    for command in ("status", "show"):
+        done = CliRunner().invoke(main, ["study", command, str(tmp_path)])
+        assert done.exit_code == 0, done.output
+        assert_visible(done.stdout)
+
+
+@pytest.mark.skipif(not EXAMPLE.exists(), reason="the tests stand alone, without the repository")
+def test_the_example_is_a_study():
+    found = read_toml(EXAMPLE)
+    assert len(cells_of(found.definition, "GPU")) == 6
+    assert found.submitit["slurm_partition"] == "gpu"
 
 
 @pytest.mark.parametrize(
