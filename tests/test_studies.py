@@ -409,6 +409,17 @@ def test_one_cell_at_a_time_is_measured_on_a_device(tmp_path, machine):
     assert kinds == ["begin", "end"] * 12
 
 
+def test_runs_side_by_side_in_one_folder_share_the_cells(tmp_path, machine):
+    boards = (BOARD, attrs.evolve(BOARD, address="fake:1", id="board-2"))
+    planned = work(attrs.evolve(machine, boards=boards), batch_sizes=list(range(1, 101)))
+    with concurrent.futures.ThreadPoolExecutor(4) as runs:
+        started = [runs.submit(planned.run, tmp_path / "s") for _ in range(4)]
+    states = Counter(one.state for run in started for one in run.result())
+    assert states["measured"] == 100
+    assert sorted(begun(machine)) == list(range(1, 101))
+    assert len(load_cells(tmp_path / "s")) == 100
+
+
 # Workers
 
 

@@ -67,15 +67,15 @@ class Job:
             OutputError: its file cannot be written, or the folder cannot hold locks.
             KeyboardInterrupt: at Ctrl-C; the cell has no file.
         """
+        devices = self.machine.devices()
+        matching = [one for one in devices if is_named(one.name, self.cell.device)]
+        if not matching:
+            return self._outcome("left", f"this machine has {_names(devices)}")
         with claimed(self.folder, self.name) as is_ours:
             if not is_ours:
                 return self._outcome("left", "another process measures it")
             if Store(self.folder).is_finished(self.name, self.retry_failed):
                 return self._outcome("known")
-            devices = self.machine.devices()
-            matching = [one for one in devices if is_named(one.name, self.cell.device)]
-            if not matching:
-                return self._outcome("left", f"this machine has {_names(devices)}")
             with free_device(self.folder, matching) as device:
                 return self._measured(device)
 
