@@ -37,6 +37,7 @@ def _has_apex() -> bool:
 _ENGINES = {
     "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
     "openvino": ("openvino", "nncf"),
+    "torchao": ("torchao",),
 }
 _TENSORRT = ("torch2trt", "torch_tensorrt")
 
@@ -182,7 +183,7 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     found = availability.list_backends()
     listed = tuple(
         attrs.evolve(info, available=False, requirement="time", remedy="wait")
-        if info.name in ("compile", *_ENGINES)
+        if info.name in ("compile", "aot-inductor", "pt2e", *_ENGINES)
         else info
         for info in found
     )

@@ -495,6 +495,7 @@ def test_the_first_ctrl_c_shows_and_saves_the_finished_rounds(here):
     assert not Path("r.json.journal").exists()
 
 
+@pytest.mark.slow  # measures in a process of its own
 def test_a_second_ctrl_c_names_the_journal_of_the_finished_rounds(here):
     with running(*LONG_RUN) as terminal:
         terminal.read_until("round 3")
@@ -520,6 +521,7 @@ def test_a_ctrl_c_while_a_backend_hangs_leaves_nothing(here):
     assert not list(here.glob("r.json*"))
 
 
+@pytest.mark.slow  # measures in a process of its own
 @pytest.mark.uncounted
 def test_interrupted_experiments_have_no_result_and_the_exit_code_is_130(here):
     measured = run("compare", "cli_models:zeros", "-b", "eager", "-o", "r.json", *WITH_EVIDENCE)

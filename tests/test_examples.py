@@ -67,7 +67,9 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
             ["half:dtype=bfloat16", "half:memory_format=channels_last", "the speed of float32"],
         ),
         ("apex_amp", "inline", ["apex-amp", "half"]),
+        ("aot_inductor", "inline", ["packaged", "model.pt2: ", "aot-inductor:precision="]),
         ("cpu_engines", "inline", ["onnxruntime:precision=int8", "openvino:precision=bf16"]),
+        ("quantised_layers", "inline", ["torchao:precision=int8-weight-only", "pt2e"]),
         ("torch2trt_int8", "inline", ["torch2trt:precision=int8,engine_cache=engines"]),
         ("torch_tensorrt_half", "inline", ["torch-tensorrt:precision=fp16,autocast=true"]),
         (
@@ -172,6 +174,7 @@ def test_an_example_says_what_it_does_and_measures_nothing_when_it_is_asked_for_
 
 def test_every_example_is_run_by_a_test():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        "aot_inductor",
         "apex_amp",
         "compare_all",
         "compare_two_runs",
@@ -184,6 +187,7 @@ def test_every_example_is_run_by_a_test():
         "h200_case",
         "half",
         "html_report",
+        "quantised_layers",
         "torch2trt_int8",
         "torch_tensorrt_half",
         "why",

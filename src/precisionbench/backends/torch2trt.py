@@ -26,6 +26,7 @@ from precisionbench.backends.base import (
     unrecorded,
 )
 from precisionbench.backends.calibration import calibration_batches
+from precisionbench.backends.model_key import model_key, tensor_bytes
 from precisionbench.backends.rungs import Capabilities, Rung, Stage
 from precisionbench.backends.tensorrt_engine import engine_bytes, inspected, message_recorder
 from precisionbench.backends.torch2trt_arguments import (
@@ -288,7 +289,7 @@ class Torch2trt(Backend):
             return None
         data = hashlib.sha256()
         for _, tensor in walk(batches or []):
-            data.update(engines.tensor_bytes(tensor))
+            data.update(tensor_bytes(tensor))
         options = {key: value for key, value in options_of(self).items() if key != "engine_cache"}
         parts: dict[str, Json] = {
             "gpu": _gpu(args),
@@ -299,7 +300,7 @@ class Torch2trt(Backend):
             "options": options,
             "calibration": data.hexdigest() if batches else None,
         }
-        return make_folder(self.engine_cache) / f"{engines.cache_key(parts, model)}.engine"
+        return make_folder(self.engine_cache) / f"{model_key(parts, model)}.engine"
 
     def _warn_of_fallback(self, details: dict[str, Json]) -> None:
         counts = details["layer_precision"]

@@ -17,6 +17,7 @@ from precisionbench._internal.paths import quoted, usable_path
 from precisionbench.display import Records
 from precisionbench.errors import ResultFormatError, did_you_mean, one_line
 from precisionbench.results.checked import WrongValueError, checked
+from precisionbench.results.claims import Claims
 from precisionbench.results.comparison_data import BackendFailure, BackendResult, ComparisonData
 from precisionbench.results.environment import Environment
 from precisionbench.results.evidence import Evidence, Operation
@@ -57,6 +58,9 @@ def _converter() -> JsonConverter:
         make_dict_unstructure_fn(
             BackendResult, converter, claims=omitted, label=omitted, engine_operations=omitted
         ),
+    )
+    converter.register_unstructure_hook(
+        Claims, make_dict_unstructure_fn(Claims, converter, weights=omitted)
     )
     converter.register_unstructure_hook(
         Environment, make_dict_unstructure_fn(Environment, converter, cpu_flags=omitted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -15,7 +15,8 @@ from precisionbench.reference_data.peaks import DeviceSpec
 from precisionbench.report.formatting import scaled, significant, time_text
 from precisionbench.report.html.scales import Scale, Tick
 
-_RATES = ("fp32", "tf32", "fp16", "bf16")
+# Peaks of 8 bits have a line where a row ran in them.
+_RATES, _RATES_OF_8_BITS = ("fp32", "tf32", "fp16", "bf16"), ("int8", "fp8")
 # Classes with a smaller share of a row's GEMM/conv time are left out.
 _MIN_SHARE = 0.02
 _MAX_POINTS = 80  # more could not stand apart
@@ -148,7 +149,7 @@ def roofline_plot(rows: Mapping[str, Facts]) -> RooflinePlot | None:
     most = max(1, _MAX_POINTS // max(1, len(rows)))
     found = [(facts, one) for facts in rows.values() for one in _shown_classes(facts)[:most]]
     device = found[0][0].device if found else None
-    peaks = _peaks(device)
+    peaks = _peaks(device, {peak_name(facts) for facts, _ in found})
     if device is None or not peaks:
         return None
     bandwidth = _peak(device, "bandwidth")
@@ -178,10 +179,10 @@ def _peak(device: DeviceSpec | None, name: str) -> float | None:
     return found.value if found else None
 
 
-def _peaks(device: DeviceSpec | None) -> dict[float, list[str]]:
-    """Names of precisions by their peak."""
+def _peaks(device: DeviceSpec | None, ran: Collection[str]) -> dict[float, list[str]]:
+    """Names of precisions by their peak, the lowest first; `ran` are those that rows ran in."""
     found: dict[float, list[str]] = {}
-    for name in _RATES:
+    for name in (*_RATES, *(name for name in _RATES_OF_8_BITS if name in ran)):
         peak = _peak(device, name)
         if peak is not None:
             found.setdefault(peak, []).append(name)
