@@ -35,6 +35,7 @@ from precisionbench.cli.options import debug_option
 from precisionbench.cli.output import print_traceback, was_interrupted
 from precisionbench.cli.published import published
 from precisionbench.cli.show import show
+from precisionbench.cli.study import study
 from precisionbench.cli.tune import tune
 from precisionbench.errors import (
     BackendUnavailableError,
@@ -160,4 +161,5 @@ for _command in (
 ):
     _command.params.append(debug_option())
     main.add_command(_command)
+main.add_command(study)  # its commands have the option themselves
 main.params.append(debug_option())

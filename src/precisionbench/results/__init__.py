@@ -22,6 +22,7 @@ from precisionbench.results.measurement import (
     Preparation,
 )
 from precisionbench.results.passes import Passes
+from precisionbench.results.study import Cell, CellResult, DeviceStatus, StudyRun
 from precisionbench.statistics import Interval, Verdict
 
 __all__ = [
@@ -29,10 +30,13 @@ __all__ = [
     "BackendFailure",
     "BackendResult",
     "Block",
+    "Cell",
+    "CellResult",
     "Claims",
     "ComparisonData",
     "CpuUse",
     "DeviceState",
+    "DeviceStatus",
     "Environment",
     "Gpu",
     "Interval",
@@ -41,6 +45,7 @@ __all__ = [
     "Preparation",
     "RoundConditions",
     "Speedup",
+    "StudyRun",
     "TensorAgreement",
     "TensorInfo",
     "Verdict",
