@@ -22,6 +22,7 @@ from precisionbench.results.measurement import (
     Preparation,
 )
 from precisionbench.results.passes import Passes
+from precisionbench.results.study import Cell, CellResult, StudyRun
 from precisionbench.statistics import Interval, Verdict
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "BackendFailure",
     "BackendResult",
     "Block",
+    "Cell",
+    "CellResult",
     "Claims",
     "ComparisonData",
     "CpuUse",
@@ -41,6 +44,7 @@ __all__ = [
     "Preparation",
     "RoundConditions",
     "Speedup",
+    "StudyRun",
     "TensorAgreement",
     "TensorInfo",
     "Verdict",

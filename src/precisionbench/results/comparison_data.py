@@ -19,6 +19,7 @@ from precisionbench.results.json_values import Json, described
 from precisionbench.results.latency import above_0, latency_interval, process_spread, processes
 from precisionbench.results.measurement import Measurement
 from precisionbench.results.passes import Passes
+from precisionbench.results.study import StudyRun
 from precisionbench.results.validators import check_batch_size, check_shape
 from precisionbench.statistics import Interval, Spread, Verdict, quantile_interval
 
@@ -283,6 +284,7 @@ class ComparisonData(Shown):
         failures: rows that could not be measured, in the order asked for.
         options: the options that `compare` was called with; None where they were not recorded.
         conditions: other load on the machine, by round; empty where that was not recorded.
+        study: the cell of a study that it is; None outside of studies.
     """
 
     created: str
@@ -300,6 +302,7 @@ class ComparisonData(Shown):
     notes: tuple[str, ...] = ()
     options: Mapping[str, Json] | None = None
     conditions: tuple[RoundConditions, ...] = ()
+    study: StudyRun | None = None
 
     def __attrs_post_init__(self) -> None:
         names = [row.backend for row in self.results] + [row.backend for row in self.failures]

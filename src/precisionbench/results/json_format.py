@@ -69,7 +69,9 @@ def _converter() -> JsonConverter:
     )
     converter.register_unstructure_hook(
         ComparisonData,
-        make_dict_unstructure_fn(ComparisonData, converter, options=omitted, conditions=omitted),
+        make_dict_unstructure_fn(
+            ComparisonData, converter, options=omitted, conditions=omitted, study=omitted
+        ),
     )
     return converter
 
