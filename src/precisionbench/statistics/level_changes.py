@@ -132,7 +132,7 @@ class _Series:
         return after - before, math.sqrt(max(known, within * shares))
 
     def changes(self, cuts: _Cuts, alpha: float) -> tuple[LevelChange, ...]:
-        """The changes whose intervals exclude 0; a later one can make an earlier one superfluous."""
+        """The changes whose intervals exclude 0, which an added change can alter."""
         found = [self._change(cuts, place, alpha) for place in cuts]
         kept = tuple(one.position for one in found if not one.includes_0)
         return tuple(found) if kept == cuts else self.changes(kept, alpha)
