@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
 from precisionbench.results import ComparisonData
 from precisionbench.results.grouping import grouped
 from precisionbench.results.study import Cell, CellResult
-
-K = TypeVar("K", bound=Hashable)
 
 
 def device_name(data: ComparisonData) -> str:
@@ -24,13 +21,28 @@ def device_name(data: ComparisonData) -> str:
     return environment.gpu.name if environment.gpu else environment.cpu
 
 
-def device_of(result: CellResult) -> str:
-    """The device of a cell: the one that measured it, or the one that the study names.
+def named(results: Iterable[CellResult]) -> list[CellResult]:
+    """Results whose cells have the whole name of the device, so that cells can be matched.
+
+    A study may name a part of it. A cell that failed gets the name of the device on which other
+    cells of the same part were measured.
 
     Args:
-        result: of the cell.
+        results: of cells.
     """
-    return device_name(result.data) if result.data else result.cell.device
+    found = list(results)
+    names: dict[str, set[str]] = {}
+    for one in found:
+        if one.data is not None:
+            names.setdefault(one.cell.device, set()).add(device_name(one.data))
+    return [attrs.evolve(one, cell=_on_device(one, names)) for one in found]
+
+
+def _on_device(result: CellResult, names: Mapping[str, set[str]]) -> Cell:
+    if result.data is not None:
+        return attrs.evolve(result.cell, device=device_name(result.data))
+    known = names.get(result.cell.device, set())
+    return attrs.evolve(result.cell, device=known.copy().pop()) if len(known) == 1 else result.cell
 
 
 def cell_title(cell: Cell) -> str:
@@ -72,22 +84,13 @@ def measured_threads(result: CellResult) -> int | None:
     return named if named is not None or result.data is None else result.data.environment.threads
 
 
-def on_its_device(result: CellResult) -> Cell:
-    """The cell with the name of the device that measured it, so that cells can be matched.
-
-    Args:
-        result: of the cell.
-    """
-    return attrs.evolve(result.cell, device=device_of(result))
-
-
 def newest(results: Iterable[CellResult]) -> tuple[CellResult, ...]:
-    """One result for each cell and device: the newest one, or a failure where there is no other.
+    """One result for each cell: the newest one, or a failure where there is no other.
 
     Args:
-        results: of cells, in any order.
+        results: of cells, in any order, as `named` returns them.
     """
-    cells = grouped(results, on_its_device)
+    cells = grouped(results, lambda one: one.cell)
     return tuple(max(found, key=_created) for found in cells.values())
 
 
@@ -103,24 +106,6 @@ def by_date(results: Iterable[CellResult]) -> list[ComparisonData]:
 
 def _created(result: CellResult) -> str:
     return result.data.created if result.data else ""
-
-
-def grouped_without(
-    results: Iterable[CellResult], value: Callable[[CellResult], int | None], **unset: None
-) -> list[list[tuple[int, CellResult]]]:
-    """Groups of cells that differ in one number only, in the order of that number.
-
-    Args:
-        results: one for each cell.
-        value: the number, such as the batch size; cells without it are left out.
-        unset: the field of the cell that has this number, as None.
-
-    Returns:
-        For each group, the numbers with their cells.
-    """
-    numbered = [(number, one) for one in results if (number := value(one)) is not None]
-    groups = grouped(numbered, lambda pair: attrs.evolve(on_its_device(pair[1]), **unset))
-    return [sorted(group, key=lambda pair: pair[0]) for group in groups.values()]
 
 
 def dates(results: Sequence[CellResult]) -> tuple[str, str] | None:

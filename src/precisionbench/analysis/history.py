@@ -13,7 +13,7 @@ from statistics import mean
 
 import attrs
 
-from precisionbench.analysis.cells import by_date, on_its_device
+from precisionbench.analysis.cells import by_date, named
 from precisionbench.analysis.comparable import Mismatch, hardware_mismatches, mismatches
 from precisionbench.analysis.run_diff import session_spread
 from precisionbench.analysis.speedups import speedups
@@ -129,7 +129,7 @@ def history(results: Iterable[CellResult], alpha: float = ALPHA) -> tuple[Histor
         alpha: probability that any change is reported where nothing changed, over all series.
     """
     cells: list[tuple[Cell, list[ComparisonData]]] = []
-    for cell, group in grouped(results, on_its_device).items():
+    for cell, group in grouped(named(results), lambda one: one.cell).items():
         cells += [(cell, runs) for runs in _by_hardware(by_date(group)) if len(runs) > 1]
     made = [(cell, _all_series(runs)) for cell, runs in cells]
     count = sum(len(series) for _, series in made)

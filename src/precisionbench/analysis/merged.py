@@ -6,11 +6,12 @@ of one cell differ in nothing that can change times. Each further group names wh
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import attrs
 
-from precisionbench.analysis.cells import cell_title, device_of, on_its_device
+from precisionbench.analysis.cells import cell_title, named
 from precisionbench.analysis.comparable import (
     Mismatch,
     hardware_mismatches,
@@ -91,74 +92,84 @@ def merge(results: Iterable[CellResult]) -> Merged:
     Args:
         results: of the cells of any number of studies.
     """
-    found = list(results)
-    groups: list[list[CellResult]] = []
-    for one in (one for one in found if one.data is not None):
-        _add(groups, one)
-    for one in (one for one in found if one.data is None):
-        _add_failed(groups, one)
+    found = named(results)
+    groups: list[_Members] = []
+    for one in sorted(found, key=lambda one: one.data is None):
+        place = next((group for group in groups if group.takes(one)), None)
+        if place is None:
+            place = _Members(one)
+            groups.append(place)
+        place.add(one)
     return Merged(tuple(_group(groups[0], members) for members in groups))
 
 
-def _add(groups: list[list[CellResult]], one: CellResult) -> None:
-    for group in groups:
-        if one in group:
+class _Members:
+    """The results of a group, found by cell and by model.
+
+    Args:
+        first: the result that the others must be comparable with.
+    """
+
+    def __init__(self, first: CellResult) -> None:
+        self.first = first
+        self.results: list[CellResult] = []
+        self._by_cell: dict[Cell, list[CellResult]] = {}
+        self._parameters: dict[str, int | None] = {}
+
+    def takes(self, one: CellResult) -> bool:
+        """Whether a result belongs to this group."""
+        if one.data is None:
+            return one.cell.device == self.first.cell.device
+        return not self.mismatches(one, one.data)
+
+    def add(self, one: CellResult) -> None:
+        """Add a result, unless an equal one is there."""
+        same_cell = self._by_cell.setdefault(one.cell, [])
+        if one in same_cell:
             return
-        if not _mismatches(group, one):
-            group.append(one)
-            return
-    groups.append([one])
+        same_cell.append(one)
+        self.results.append(one)
+        if one.data is not None:
+            workload = one.data.workload
+            self._parameters.setdefault(workload.model, workload.parameters)
+
+    def mismatches(self, one: CellResult, data: ComparisonData) -> tuple[Mismatch, ...]:
+        """What keeps a result out: its device, its versions, its model, or its cell's conditions.
+
+        Args:
+            one: the result.
+            data: what it measured.
+        """
+        if self.first.data is None:
+            return (Mismatch("device", self.first.cell.device, one.cell.device),)
+        machine = (
+            *hardware_mismatches(self.first.data, data),
+            *software_mismatches(self.first.data, data),
+        )
+        return machine or self._of_model(data) or self._of_cell(one.cell, data)
+
+    def _of_model(self, data: ComparisonData) -> tuple[Mismatch, ...]:
+        model, now = data.workload.model, data.workload.parameters
+        before = self._parameters.get(model, now)
+        if before == now:
+            return ()
+        return (Mismatch(f"parameters of {model}", str(before), str(now)),)
+
+    def _of_cell(self, cell: Cell, data: ComparisonData) -> tuple[Mismatch, ...]:
+        measured = (one.data for one in self._by_cell.get(cell, ()) if one.data is not None)
+        again = next(measured, None)
+        return () if again is None else mismatches(again, data)
 
 
-def _add_failed(groups: list[list[CellResult]], one: CellResult) -> None:
-    named = one.cell.device.casefold()
-    for group in groups:
-        if named in device_of(group[0]).casefold():
-            if one not in group:
-                group.append(one)
-            return
-    groups.append([one])
-
-
-def _mismatches(group: Sequence[CellResult], one: CellResult) -> tuple[Mismatch, ...]:
-    """What keeps a result out of a group: its device, its versions, or another run of its cell."""
-    first, data = group[0].data, one.data
-    assert data is not None
-    if first is None:
-        return (Mismatch("device", device_of(group[0]), device_of(one)),)
-    found = (*hardware_mismatches(first, data), *software_mismatches(first, data))
-    if found:
-        return found
-    if (other := _same_model(group, data)) and other.workload.parameters != (
-        data.workload.parameters
-    ):
-        parameters = other.workload.parameters, data.workload.parameters
-        return (Mismatch(f"parameters of {data.workload.model}", *map(str, parameters)),)
-    again = _same_cell(group, one)
-    return mismatches(again, data) if again else ()
-
-
-def _same_model(group: Sequence[CellResult], data: ComparisonData) -> ComparisonData | None:
-    others = (one.data for one in group if one.data)
-    return next((one for one in others if one.workload.model == data.workload.model), None)
-
-
-def _same_cell(group: Sequence[CellResult], one: CellResult) -> ComparisonData | None:
-    cell = on_its_device(one)
-    return next(
-        (other.data for other in group if other.data and on_its_device(other) == cell), None
-    )
-
-
-def _group(first: Sequence[CellResult], members: Sequence[CellResult]) -> Group:
-    apart = () if members is first else _apart(first, members)
-    return Group(device_of(members[0]), tuple(members), apart, tuple(_notes(members)))
-
-
-def _apart(first: Sequence[CellResult], members: Sequence[CellResult]) -> tuple[Mismatch, ...]:
-    if members[0].data is None:
-        return (Mismatch("device", device_of(first[0]), device_of(members[0])),)
-    return _mismatches(first, members[0])
+def _group(first: _Members, members: _Members) -> Group:
+    one, results = members.first, tuple(members.results)
+    if members is first:
+        apart: tuple[Mismatch, ...] = ()
+    elif one.data is None:
+        apart = (Mismatch("device", first.first.cell.device, one.cell.device),)
+    else:
+        apart = first.mismatches(one, one.data)
+    return Group(one.cell.device, results, apart, tuple(_notes(results)))
 
 
 def _notes(members: Sequence[CellResult]) -> Iterable[str]:
@@ -169,12 +180,9 @@ def _notes(members: Sequence[CellResult]) -> Iterable[str]:
     }
     if len(boards) > 1:
         yield f"{len(boards)} boards of the same model, which may differ by a few percent"
-    times: dict[Cell, int] = {}
-    for one in members:
-        if one.data is not None:
-            times[on_its_device(one)] = times.get(on_its_device(one), 0) + 1
-    repeated = {cell: count for cell, count in times.items() if count > 1}
+    times = Counter(one.cell for one in members if one.data is not None)
+    repeated = [(cell, count) for cell, count in times.items() if count > 1]
     if repeated:
-        cell, count = next(iter(repeated.items()))
+        cell, count = repeated[0]
         more = f", and {len(repeated) - 1} more cells" if len(repeated) > 1 else ""
         yield f"tables have the newest of {count} results of {cell_title(cell)}{more}"

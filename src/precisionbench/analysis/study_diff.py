@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import attrs
 
-from precisionbench.analysis.cells import cell_title, newest, on_its_device
+from precisionbench.analysis.cells import cell_title, named, newest
 from precisionbench.analysis.comparable import Mismatch, mismatches
 from precisionbench.analysis.run_diff import Difference, RowChange, differences
 from precisionbench.display import Shown
@@ -79,7 +79,9 @@ def study_difference(
     Raises:
         IncomparableError: cells differ in conditions that change times; the reason names them.
     """
-    before, now = _by_key(old), _by_key(new)
+    older = list(old)
+    every = named([*older, *new])
+    before, now = _by_key(every[: len(older)]), _by_key(every[len(older) :])
     pairs = {key: (before[key], now[key]) for key in now if key in before}
     measured = {key: (a.data, b.data) for key, (a, b) in pairs.items() if a.data and b.data}
     found = {key: mismatches(*pair) for key, pair in measured.items()}
@@ -106,10 +108,10 @@ def _by_key(results: Iterable[CellResult]) -> dict[Cell, CellResult]:
     So a study with one backend more can be compared with the older one.
     """
     found: dict[Cell, CellResult] = {}
-    groups = grouped(newest(results), lambda one: attrs.evolve(on_its_device(one), backends=()))
+    groups = grouped(newest(results), lambda one: attrs.evolve(one.cell, backends=()))
     for key, group in groups.items():
         several = len(group) > 1
-        found.update({on_its_device(one) if several else key: one for one in group})
+        found.update({one.cell if several else key: one for one in group})
     return found
 
 

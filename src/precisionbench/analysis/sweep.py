@@ -8,21 +8,17 @@ interpolated between them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import NormalDist
 
 import attrs
 
-from precisionbench.analysis.cells import (
-    grouped_without,
-    measured_batch,
-    measured_threads,
-    newest,
-)
+from precisionbench.analysis.cells import measured_batch, measured_threads, named, newest
 from precisionbench.analysis.run_diff import SESSION_SPREAD
 from precisionbench.analysis.speedups import speedups
 from precisionbench.display import Shown
 from precisionbench.results import BackendResult, Speedup
+from precisionbench.results.grouping import grouped
 from precisionbench.results.study import Cell, CellResult
 from precisionbench.statistics import Interval, Verdict
 from precisionbench.statistics.crossing import Crossing, crossing
@@ -118,8 +114,33 @@ def sweeps(results: Iterable[CellResult]) -> tuple[Sweep, ...]:
     Args:
         results: of all cells; of a cell that was measured several times, the newest counts.
     """
-    groups = grouped_without(newest(results), measured_batch, batch_size=None)
+    groups = _grouped(newest(named(results)), measured_batch, _without_batch)
     return tuple(_sweep(group) for group in groups if len({size for size, _ in group}) > 1)
+
+
+def _without_batch(result: CellResult) -> Cell:
+    return attrs.evolve(result.cell, batch_size=None)
+
+
+def _without_threads(result: CellResult) -> Cell:
+    return attrs.evolve(result.cell, threads=None)
+
+
+def _grouped(
+    results: Iterable[CellResult],
+    number: Callable[[CellResult], int | None],
+    others: Callable[[CellResult], Cell],
+) -> list[list[tuple[int, CellResult]]]:
+    """Cells that differ in one number only, with this number, in its order.
+
+    Args:
+        results: one for each cell.
+        number: such as the batch size; cells without it are left out.
+        others: what cells of one group have in common.
+    """
+    numbered = [(found, one) for one in results if (found := number(one)) is not None]
+    groups = grouped(numbered, lambda pair: others(pair[1]))
+    return [sorted(group, key=lambda pair: pair[0]) for group in groups.values()]
 
 
 def _sweep(group: Sequence[tuple[int, CellResult]]) -> Sweep:
@@ -132,7 +153,7 @@ def _sweep(group: Sequence[tuple[int, CellResult]]) -> Sweep:
         failures += [(size, reason) for reason in _failures(one)]
     reference = references[0] if references else ""
     rows = tuple(_row(name, tuple(points), reference) for name, points in found.items())
-    return Sweep(attrs.evolve(group[0][1].cell, batch_size=None), reference, rows, tuple(failures))
+    return Sweep(_without_batch(group[0][1]), reference, rows, tuple(failures))
 
 
 def _points(size: int, result: CellResult) -> Iterable[tuple[str, SweepPoint]]:
@@ -264,8 +285,8 @@ def thread_scaling(results: Iterable[CellResult]) -> tuple[ThreadScaling, ...]:
     Args:
         results: of all cells; of a cell that was measured several times, the newest counts.
     """
-    measured = [one for one in newest(results) if one.data is not None]
-    groups = grouped_without(measured, measured_threads, threads=None)
+    measured = [one for one in newest(named(results)) if one.data is not None]
+    groups = _grouped(measured, measured_threads, _without_threads)
     return tuple(_scaling(group) for group in groups if len({count for count, _ in group}) > 1)
 
 
@@ -275,7 +296,7 @@ def _scaling(group: Sequence[tuple[int, CellResult]]) -> ThreadScaling:
         for row in one.data.results if one.data else ():
             found.setdefault(row.backend, []).append((threads, row))
     rows = tuple((name, tuple(_thread_points(rows))) for name, rows in found.items())
-    return ThreadScaling(attrs.evolve(group[0][1].cell, threads=None), rows)
+    return ThreadScaling(_without_threads(group[0][1]), rows)
 
 
 def _thread_points(rows: Sequence[tuple[int, BackendResult]]) -> Iterable[ThreadPoint]:
