@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import attrs
 
@@ -19,6 +19,19 @@ def device_name(data: ComparisonData) -> str:
     """
     environment = data.environment
     return environment.gpu.name if environment.gpu else environment.cpu
+
+
+def result_of(data: ComparisonData) -> CellResult:
+    """A comparison as the result of a cell, also one that was measured outside of a study.
+
+    Args:
+        data: the comparison.
+    """
+    if data.study is not None:
+        return CellResult(data.study.cell, data, wall_s=data.study.wall_s)
+    workload = data.workload
+    cell = Cell(workload.model, None, workload.batch_size, None, device_name(data), ())
+    return CellResult(cell, data)
 
 
 def named(results: Iterable[CellResult]) -> list[CellResult]:
@@ -106,13 +119,3 @@ def by_date(results: Iterable[CellResult]) -> list[ComparisonData]:
 
 def _created(result: CellResult) -> str:
     return result.data.created if result.data else ""
-
-
-def dates(results: Sequence[CellResult]) -> tuple[str, str] | None:
-    """The first and the last date of results; None where nothing was measured.
-
-    Args:
-        results: of cells.
-    """
-    found = by_date(results)
-    return (found[0].created, found[-1].created) if found else None

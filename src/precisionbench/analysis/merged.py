@@ -130,8 +130,7 @@ class _Members:
         same_cell.append(one)
         self.results.append(one)
         if one.data is not None:
-            workload = one.data.workload
-            self._parameters.setdefault(workload.model, workload.parameters)
+            self._parameters.setdefault(one.cell.model, one.data.workload.parameters)
 
     def mismatches(self, one: CellResult, data: ComparisonData) -> tuple[Mismatch, ...]:
         """What keeps a result out: its device, its versions, its model, or its cell's conditions.
@@ -146,10 +145,10 @@ class _Members:
             *hardware_mismatches(self.first.data, data),
             *software_mismatches(self.first.data, data),
         )
-        return machine or self._of_model(data) or self._of_cell(one.cell, data)
+        return machine or self._of_model(one.cell.model, data) or self._of_cell(one.cell, data)
 
-    def _of_model(self, data: ComparisonData) -> tuple[Mismatch, ...]:
-        model, now = data.workload.model, data.workload.parameters
+    def _of_model(self, model: str, data: ComparisonData) -> tuple[Mismatch, ...]:
+        now = data.workload.parameters
         before = self._parameters.get(model, now)
         if before == now:
             return ()
