@@ -66,7 +66,7 @@ class StudyCheck(Shown):
 
     @property
     def passes(self) -> bool:
-        """Whether nothing is slower by more than the limit, nothing fails, and something was compared."""
+        """Whether something was compared, nothing fails, and nothing is slower than allowed."""
         return bool(self.count) and not self.slower and not self.failing
 
 
