@@ -193,10 +193,10 @@ class _Line:
         noise_floor = max(run.noise_floor for run in self.runs)
         variances = run_variances(self.levels, noise_floor)
         found = level_changes([one.level for one in self.levels], variances, alpha)
-        places = [one.position for one in found]
+        ends = [*(one.position for one in found), len(self.runs)][1:]
         changes = [
-            self._change(one.position, one.difference, after - one.position)
-            for one, after in zip(found, [*places[1:], len(self.runs)], strict=True)
+            self._change(one.position, one.difference, end - one.position)
+            for one, end in zip(found, ends, strict=False)
         ]
         points = zip(self.runs, self.points, strict=True)
         shown = tuple(HistoryPoint(run.created, point) for run, point in points)

@@ -108,20 +108,21 @@ def section_markdown(section: Section) -> list[str]:
     Args:
         section: to show.
     """
-    lines = [f"### {markdown(section.title)}", ""]
-    lines += [*(f"- {markdown(text)}" for text in section.sentences), ""] * bool(section.sentences)
-    if section.lines:
-        lines += [*_markdown_table(section.headings, section.lines), ""]
-    return [
-        *lines,
-        *([*(f"- {markdown(note)}" for note in section.notes), ""] * bool(section.notes)),
-    ]
+    parts = [[f"### {markdown(section.title)}"], _items(section.sentences)]
+    parts += [[*_markdown_table(section.headings, section.lines)] if section.lines else []]
+    parts += [_items(section.notes)]
+    return [line for part in parts if part for line in (*part, "")]
+
+
+def _items(sentences: Sequence[str]) -> list[str]:
+    return [f"- {markdown(text)}" for text in sentences]
 
 
 def _markdown_table(headings: Sequence[str], lines: Sequence[Line]) -> Iterator[str]:
     yield f"| {' | '.join(map(markdown, headings))} |"
     yield "|---" + "|---:" * (len(headings) - 1) + "|"
     for line in lines:
-        cells = line.cells or ("",) * (len(headings) - 1)
         name = markdown_code(line.name.strip())
-        yield f"| {f'**{name}**' if not line.cells else name} | {' | '.join(map(markdown, cells))} |"
+        first = name if line.cells else f"**{name}**"
+        cells = line.cells or ("",) * (len(headings) - 1)
+        yield f"| {' | '.join([first, *map(markdown, cells)])} |"

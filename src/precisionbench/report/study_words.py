@@ -112,16 +112,17 @@ def crossover_text(row: RowSweep, reference: str) -> str:
     found = row.crossover
     if found is None:
         return ""
-    largest = row.points[-1]
-    best = f", {speedup_value(largest.speedup)} at {largest.batch_size}" if largest.speedup else ""
-    if found.kind == "from_start":
-        return f"{row.backend} is faster than {reference} from batch {found.batch_size} on, the smallest measured{best}"
-    if found.kind == "between":
-        return f"{row.backend} is faster than {reference} from batch {found.batch_size} on{_where(found)}{best}"
-    if found.kind == "never":
-        return f"{row.backend} is not faster than {reference} at batch {largest.batch_size}, the largest measured"
-    reason = verdict_words(largest.speedup) if largest.speedup else "inconclusive"
-    return f"{row.backend} at batch {largest.batch_size}, the largest measured: {reason}"
+    last = row.points[-1]
+    largest = f"batch {last.batch_size}, the largest measured"
+    if found.batch_size is None:
+        if found.kind == "never":
+            return f"{row.backend} is not faster than {reference} at {largest}"
+        reason = verdict_words(last.speedup) if last.speedup else "inconclusive"
+        return f"{row.backend} at {largest}: {reason}"
+    text = f"{row.backend} is faster than {reference} from batch {found.batch_size} on"
+    where = ", the smallest measured" if found.kind == "from_start" else _where(found)
+    best = f", {speedup_value(last.speedup)} at {last.batch_size}" if last.speedup else ""
+    return f"{text}{where}{best}"
 
 
 def _where(found: Crossover) -> str:
