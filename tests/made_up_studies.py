@@ -121,9 +121,7 @@ def sweep_results(
     ]
 
 
-def runs(
-    times_s: Sequence[Mapping[str, float]], seed: int = 0, **options: Any
-) -> list[CellResult]:
+def runs(times_s: Sequence[Mapping[str, float]], seed: int = 0, **options: Any) -> list[CellResult]:
     """The same cell on successive days."""
     return [
         cell_result(one, seed=seed, day=day, **options) for day, one in enumerate(times_s, start=1)

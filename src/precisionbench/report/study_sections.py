@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 from precisionbench.analysis.cells import cell_title
-from precisionbench.analysis.history import History, Series
+from precisionbench.analysis.history import LATENCY, History, Series
 from precisionbench.analysis.study_summary import (
     CellSummary,
     GroupSummary,
@@ -21,6 +21,7 @@ from precisionbench.report.study_words import (
     FALSE_ALARMS,
     apart_text,
     crossover_text,
+    date_text,
     group_title,
     history_sentences,
     saturation_text,
@@ -246,9 +247,9 @@ def _history(history: History) -> Section:
 
 def _series_line(series: Series) -> Line:
     first, last = series.points[0].value, series.points[-1].value
-    text = formatting.duration if series.of == "latency" else _times
-    dates = ", ".join(change.first_after for change in series.changes) or "none"
-    name = series.backend if series.of == "latency" else f"{series.backend}, {series.of}"
+    text = formatting.duration if series.of == LATENCY else _times
+    dates = ", ".join(date_text(change.first_after) for change in series.changes) or "none"
+    name = series.backend if series.of == LATENCY else f"{series.backend}, {series.of}"
     return Line(name, (str(len(series.points)), text(first), text(last), dates))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from precisionbench.analysis.cells import cell_title
 from precisionbench.analysis.comparable import Mismatch
 from precisionbench.analysis.history import (
+    LATENCY,
     History,
     HistoryChange,
     Series,
@@ -168,6 +169,15 @@ def saturation_text(row: RowSweep) -> str:
 # --- histories ------------------------------------------------------------------------------------
 
 
+def date_text(created: str) -> str:
+    """A date in minutes, such as `2026-11-24 12:00`.
+
+    Args:
+        created: ISO 8601.
+    """
+    return created[:16].replace("T", " ")
+
+
 def change_text(series: Series, change: HistoryChange) -> str:
     """A change in a history, in a sentence.
 
@@ -176,14 +186,14 @@ def change_text(series: Series, change: HistoryChange) -> str:
         change: of the series.
     """
     value, low, high = ratio_texts(change.ratio)
-    what = "" if series.of == "latency" else " over the reference"
+    what = "" if series.of == LATENCY else " over the reference"
     direction = verdict_words(change.ratio)
     if change.ratio.verdict is Verdict.INCONCLUSIVE:
         direction = "faster" if change.ratio.value > 1 else "slower"
     runs = "1 run" if change.runs_after == 1 else f"{change.runs_after} runs"
     text = (
-        f"{series.backend} is {direction}{what} since {change.first_after}: {value}x "
-        f"(95 % CI {low} to {high}, {runs} since then, last run before {change.last_before})"
+        f"{series.backend} is {direction}{what} since {date_text(change.first_after)}: {value}x "
+        f"(95 % CI {low} to {high}, {runs} since then, last run before {date_text(change.last_before)})"
     )
     if change.mismatches:
         shown = ", ".join(map(str, change.mismatches[:_MOST_SHOWN]))
@@ -197,8 +207,12 @@ def history_sentences(history: History) -> Iterator[str]:
     Args:
         history: of the cell.
     """
+    latencies = {
+        (one.backend, change.first_after) for one, change in history.changes if one.of == LATENCY
+    }
     for series, change in history.changes:
-        yield change_text(series, change)
+        if series.of == LATENCY or (series.backend, change.first_after) not in latencies:
+            yield change_text(series, change)
     long = [one for one in history.series if has_enough_runs(one)]
     if not long:
         yield f"too few runs to find a change: {MIN_VALUES} are needed"
