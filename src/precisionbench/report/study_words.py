@@ -191,9 +191,10 @@ def change_text(series: Series, change: HistoryChange) -> str:
     if change.ratio.verdict is Verdict.INCONCLUSIVE:
         direction = "faster" if change.ratio.value > 1 else "slower"
     runs = "1 run" if change.runs_after == 1 else f"{change.runs_after} runs"
+    since, before = date_text(change.first_after), date_text(change.last_before)
     text = (
-        f"{series.backend} is {direction}{what} since {date_text(change.first_after)}: {value}x "
-        f"(95 % CI {low} to {high}, {runs} since then, last run before {date_text(change.last_before)})"
+        f"{series.backend} is {direction}{what} since {since}: {value}x "
+        f"(95 % CI {low} to {high}, {runs} since then, last run before {before})"
     )
     if change.mismatches:
         shown = ", ".join(map(str, change.mismatches[:_MOST_SHOWN]))
