@@ -174,9 +174,8 @@ def check_sentences(check: StudyCheck) -> Iterator[str]:
         f"{check.false_alarm_rate:.1%} of checks fail, over all {check.count} figures together"
     )
     if check.found_from is not None:
-        yield (
-            f"with these intervals, half of all slow-downs of {_percent(check.found_from)} are found"
-        )
+        slow_down = _percent(check.found_from)
+        yield f"with these intervals, half of all slow-downs of {slow_down} are found"
 
 
 def _row_text(one: CheckedRow) -> str:
