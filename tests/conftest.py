@@ -49,6 +49,8 @@ def _missing(mark: str) -> str | None:
         return "needs NVIDIA Apex with apex.amp (25.05 or older) on the path"
     if absent := [name for name in _ENGINES.get(mark, ()) if not importlib.util.find_spec(name)]:
         return f"needs {' and '.join(absent)}: pip install 'precisionbench[{mark}]'"
+    if mark == "submitit" and not importlib.util.find_spec("submitit"):
+        return "needs submitit: pip install 'precisionbench[study]'"
     if mark == "tensorrt" and not any(map(importlib.util.find_spec, _TENSORRT)):
         return "needs TensorRT with torch2trt or Torch-TensorRT"
     if mark == "tensorrt_rtx" and not importlib.util.find_spec("tensorrt_rtx"):
@@ -61,7 +63,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
     for item in items:
-        for mark in ("gpu", "apex", "tensorrt", "tensorrt_rtx", *_ENGINES):
+        for mark in ("gpu", "apex", "tensorrt", "tensorrt_rtx", "submitit", *_ENGINES):
             if item.get_closest_marker(mark) and (reason := _missing(mark)):
                 item.add_marker(pytest.mark.skip(reason=reason))
 

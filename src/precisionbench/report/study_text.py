@@ -1,128 +1,122 @@
-"""Studies as text for a terminal, and as Markdown."""
+"""A study as text: how far it is, and the rows of all its cells."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
 
-from precisionbench.analysis.study_summary import StudySummary
-from precisionbench.report.plain import (
-    WIDTH,
-    Column,
-    item,
-    paragraph,
-    plain_text,
-    styled,
-    table,
-    widen,
-)
-from precisionbench.report.study_sections import LEGEND, Line, Section, sections
-from precisionbench.report.study_words import headline, size_text
-from precisionbench.safe_text import markdown, markdown_code
+from rich.console import Console
+from rich.text import Text
 
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+from precisionbench.analysis.speedups import speedups
+from precisionbench.report.plain import WIDTH, Column, plain_text, print_list, styled, table, widen
+from precisionbench.report.progress_state import clock_text
+from precisionbench.report.rows import row_text
+from precisionbench.results.study import CellResult, DeviceStatus
 
-_LEFT = ("verdict", "changes")  # columns of words
+_HEADINGS = ("cell", "backend", "latency", "±", "items/s", "speed-up")
 
 
-def to_text(summary: StudySummary, width: int = WIDTH) -> str:
-    """The study as plain text.
+def status_text(devices: Sequence[DeviceStatus], width: int = WIDTH) -> str:
+    """How far a study is, as plain text.
 
     Args:
-        summary: of the study.
-        width: maximum number of columns; 40 or more.
+        devices: of the study.
+        width: maximum number of columns.
     """
-    return plain_text(lambda console: show(summary, console), width)
+    return plain_text(partial(show_status, devices), width)
 
 
-def show(summary: StudySummary, console: Console) -> None:
-    """Write the study to a rich console.
+def show_status(devices: Sequence[DeviceStatus], console: Console) -> None:
+    """Write how far a study is to a rich console.
 
     Args:
-        summary: of the study.
+        devices: of the study.
         console: to write to.
     """
     widen(console)
-    for part in _parts(summary, console.width):
-        console.print(part)
+    console.print(styled(headline(devices), style="bold"))
+    if not devices:
+        return
+    names = ("device", "measured", "failed", "left", "time left")
+    columns = [Column(name, right=i > 0, breaks=i == 0) for i, name in enumerate(names)]
+    console.print(table(columns, list(map(_status_line, devices)), console.width))
 
 
-def _parts(summary: StudySummary, width: int) -> Iterator[RenderableType]:
-    yield paragraph(headline(summary), width, "bold")
-    yield styled()
-    yield paragraph(size_text(summary), width, "dim")
-    found = sections(summary)
-    for section in found:
-        yield from section_parts(section, width)
-    if any("speed-up" in section.headings for section in found):
-        yield from (styled(), paragraph(LEGEND, width, "dim"))
-
-
-def section_parts(section: Section, width: int) -> Iterator[RenderableType]:
-    """A section for a rich console.
+def headline(devices: Sequence[DeviceStatus]) -> str:
+    """The first sentence about a study, such as `12 cells: 9 measured, 1 failed, 2 left`.
 
     Args:
-        section: to show.
+        devices: of the study.
+    """
+    measured, failed = sum(d.measured for d in devices), sum(d.failed for d in devices)
+    left = sum(d.left for d in devices)
+    total = measured + failed + left
+    if not total:
+        return "No cell is finished yet."
+    counts = f"{measured} measured, {failed} failed, {left} left"
+    return f"{total} cell{'s' * (total != 1)}: {counts}"
+
+
+def _status_line(one: DeviceStatus) -> list[Text]:
+    remaining = "-" if one.remaining_s is None else clock_text(one.remaining_s)
+    numbers = (one.measured, one.failed, one.left)
+    return [styled(one.device), *(styled(str(number)) for number in numbers), styled(remaining)]
+
+
+def cells_text(results: Sequence[CellResult], width: int = WIDTH) -> str:
+    """The rows of all cells as plain text, with the reasons of those that failed.
+
+    Args:
+        results: of the study.
         width: maximum number of columns.
     """
-    yield from (styled(), paragraph(section.title, width, "bold"))
-    yield from (item("", sentence, width) for sentence in section.sentences)
-    if section.lines:
-        yield from (styled(), _table(section, width))
-    yield from (item("", note, width) for note in section.notes)
+    return plain_text(partial(show_cells, results), width)
 
 
-def _table(section: Section, width: int) -> RenderableType:
-    first, *others = section.headings
-    columns = [
-        Column(first, right=False, breaks=True),
-        *(Column(name, right=name not in _LEFT, breaks=name in _LEFT) for name in others),
-    ]
-    blank = ("",) * len(others)
-    rows = [
-        [styled(line.name, "" if line.cells else "bold"), *map(styled, line.cells or blank)]
-        for line in section.lines
-    ]
-    return table(columns, rows, width)
-
-
-def to_markdown(summary: StudySummary) -> str:
-    """The study as GitHub-flavoured Markdown.
+def show_cells(results: Sequence[CellResult], console: Console) -> None:
+    """Write the rows of all cells to a rich console, a table for each device.
 
     Args:
-        summary: of the study.
+        results: of the study.
+        console: to write to.
     """
-    found = sections(summary)
-    lines = [f"**{markdown(headline(summary))}**", "", markdown(size_text(summary)), ""]
-    for section in found:
-        lines += section_markdown(section)
-    if any("speed-up" in section.headings for section in found):
-        lines += [LEGEND, ""]
-    return "\n".join(lines)
+    widen(console)
+    for number, device in enumerate(dict.fromkeys(one.cell.device for one in results)):
+        here = [one for one in results if one.cell.device == device]
+        if number:
+            console.print()
+        console.print(styled(device, style="bold"))
+        _show_device(here, console)
 
 
-def section_markdown(section: Section) -> list[str]:
-    """A section as lines of Markdown.
-
-    Args:
-        section: to show.
-    """
-    parts = [[f"### {markdown(section.title)}"], _items(section.sentences)]
-    parts += [[*_markdown_table(section.headings, section.lines)] if section.lines else []]
-    parts += [_items(section.notes)]
-    return [line for part in parts if part for line in (*part, "")]
-
-
-def _items(sentences: Sequence[str]) -> list[str]:
-    return [f"- {markdown(text)}" for text in sentences]
+def _show_device(results: Sequence[CellResult], console: Console) -> None:
+    lines = [line for one in results for line in _lines(one)]
+    columns = [Column(name, right=i > 1, breaks=i <= 1) for i, name in enumerate(_HEADINGS)]
+    if lines:
+        console.print(table(columns, lines, console.width))
+    if failed := list(_failed(results)):
+        console.print()
+        console.print(styled("Failed", style="bold"))
+        print_list(failed, console)
 
 
-def _markdown_table(headings: Sequence[str], lines: Sequence[Line]) -> Iterator[str]:
-    yield f"| {' | '.join(map(markdown, headings))} |"
-    yield "|---" + "|---:" * (len(headings) - 1) + "|"
-    for line in lines:
-        name = markdown_code(line.name.strip())
-        first = name if line.cells else f"**{name}**"
-        cells = line.cells or ("",) * (len(headings) - 1)
-        yield f"| {' | '.join([first, *map(markdown, cells)])} |"
+def _lines(result: CellResult) -> Iterator[list[Text]]:
+    """A line for each measured row; the cell is named in its first one."""
+    if result.data is None:
+        return
+    found = speedups(result.data)
+    for number, row in enumerate(result.data.results):
+        text = row_text(result.data, row, found.get(row.backend))
+        title = "" if number else result.cell.title
+        figures = (text.latency, text.width.lstrip("±"), text.throughput, text.speedup)
+        yield [styled(title), styled(text.backend), *map(styled, figures)]
+
+
+def _failed(results: Sequence[CellResult]) -> Iterator[str]:
+    """A sentence for each cell and each row that failed."""
+    for one in results:
+        if one.failure:
+            yield f"{one.cell.title}: {one.failure}"
+        for row in one.data.failures if one.data else ():
+            yield f"{one.cell.title}, {row.label or row.backend}: {row.reason}"

@@ -22,7 +22,7 @@ from precisionbench.results.measurement import (
     Preparation,
 )
 from precisionbench.results.passes import Passes
-from precisionbench.results.study import Cell, CellResult, StudyRun
+from precisionbench.results.study import Cell, CellResult, DeviceStatus, StudyRun
 from precisionbench.statistics import Interval, Verdict
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "ComparisonData",
     "CpuUse",
     "DeviceState",
+    "DeviceStatus",
     "Environment",
     "Gpu",
     "Interval",

@@ -106,10 +106,14 @@ def to_json(data: ComparisonData) -> str:
 def as_document(data: ComparisonData) -> dict[str, Any]:
     """The comparison as JSON values, with its format name and version first.
 
+    The cell of a study is next, so that it is found without the rest of the file.
+
     Args:
         data: the comparison.
     """
-    return {"format": FORMAT, "version": VERSION, **unstructured(data)}
+    fields = unstructured(data)
+    study = {"study": fields.pop("study")} if "study" in fields else {}
+    return {"format": FORMAT, "version": VERSION, **study, **fields}
 
 
 def from_json(text: str, source: str = "this text") -> ComparisonData:

@@ -38,6 +38,15 @@ class Cell(Shown):
     device: str
     backends: tuple[str, ...]
 
+    @property
+    def title(self) -> str:
+        """The cell in words, without its device, such as `resnet50, batch 8, 2 threads`."""
+        parts = [self.model]
+        parts += ["x".join(map(str, self.shape))] if self.shape else []
+        parts += [f"batch {self.batch_size}"] if self.batch_size else []
+        parts += [f"{self.threads} thread{'s' * (self.threads != 1)}"] if self.threads else []
+        return ", ".join(parts)
+
 
 @attrs.frozen(repr=False)
 class StudyRun(Shown):
@@ -67,3 +76,22 @@ class CellResult(Shown):
     data: ComparisonData | None
     failure: str = ""
     wall_s: float = 0.0
+
+
+@attrs.frozen(repr=False)
+class DeviceStatus(Shown):
+    """How far a study is on one device.
+
+    Attributes:
+        device: its name in the study.
+        measured: number of cells with a result.
+        failed: number of cells that failed.
+        left: number of cells that are still to be measured.
+        remaining_s: estimated time for these, if one after another; None before the first result.
+    """
+
+    device: str
+    measured: int
+    failed: int
+    left: int
+    remaining_s: float | None
