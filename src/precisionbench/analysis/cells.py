@@ -58,25 +58,6 @@ def _on_device(result: CellResult, names: Mapping[str, set[str]]) -> Cell:
     return attrs.evolve(result.cell, device=known.copy().pop()) if len(known) == 1 else result.cell
 
 
-def cell_title(cell: Cell) -> str:
-    """A cell in words, without its device and its backends.
-
-    Args:
-        cell: of a study.
-
-    Returns:
-        Such as `resnet50, 3x224x224, batch 8, 4 threads`.
-    """
-    parts = [cell.model]
-    if cell.shape is not None:
-        parts.append("x".join(map(str, cell.shape)) or "scalar")
-    if cell.batch_size is not None:
-        parts.append(f"batch {cell.batch_size}")
-    if cell.threads is not None:
-        parts.append(f"{cell.threads} thread{'s' * (cell.threads != 1)}")
-    return ", ".join(parts)
-
-
 def measured_batch(result: CellResult) -> int | None:
     """The batch size that a cell was measured with, or should have been.
 

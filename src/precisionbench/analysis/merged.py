@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from precisionbench.analysis.cells import cell_title, named
+from precisionbench.analysis.cells import named
 from precisionbench.analysis.comparable import (
     Mismatch,
     hardware_mismatches,
@@ -184,4 +184,4 @@ def _notes(members: Sequence[CellResult]) -> Iterable[str]:
     if repeated:
         cell, count = repeated[0]
         more = f", and {len(repeated) - 1} more cells" if len(repeated) > 1 else ""
-        yield f"tables have the newest of {count} results of {cell_title(cell)}{more}"
+        yield f"tables have the newest of {count} results of {cell.title}{more}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import attrs
 
-from precisionbench.analysis.cells import cell_title, named, newest
+from precisionbench.analysis.cells import named, newest
 from precisionbench.analysis.comparable import Mismatch, mismatches
 from precisionbench.analysis.run_diff import Difference, RowChange, differences
 from precisionbench.display import Shown
@@ -60,10 +60,8 @@ class StudyDifference(Shown):
     @property
     def failing(self) -> tuple[str, ...]:
         """Cells, and rows of cells, that were measured before and fail now, in words."""
-        rows = [
-            f"{name} of {cell_title(one.cell)}" for one in self.cells for name in one.found.broken
-        ]
-        return (*(cell_title(cell) for cell, _ in self.broken), *rows)
+        rows = [f"{name} of {one.cell.title}" for one in self.cells for name in one.found.broken]
+        return (*(cell.title for cell, _ in self.broken), *rows)
 
 
 def study_difference(
@@ -132,4 +130,4 @@ def _refuse(found: Mapping[Cell, tuple[Mismatch, ...]]) -> None:
 
 
 def _which(cells: list[Cell]) -> str:
-    return cell_title(cells[0]) if len(cells) == 1 else f"{len(cells)} cells"
+    return cells[0].title if len(cells) == 1 else f"{len(cells)} cells"

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from precisionbench import safe_text
-from precisionbench.analysis.cells import cell_title
 from precisionbench.analysis.history import LATENCY, History
 from precisionbench.analysis.speedups import speedups
 from precisionbench.analysis.sweep import Sweep
@@ -181,7 +180,7 @@ def plot_history(history: History, backend: str, ax: Axes | None = None) -> Axes
         drawn.axvline(place, color=colour, linestyle="--", linewidth=1)
     drawn.set_xticks(places, labels=[date_text(date) for date in dates], rotation=90)
     drawn.set_ylabel("latency (s)")
-    drawn.set_title(_label(f"{backend}: {cell_title(history.cell)}"))
+    drawn.set_title(_label(f"{backend}: {history.cell.title}"))
     return drawn
 
 

@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from precisionbench.analysis.cells import cell_title
+import attrs
+
 from precisionbench.analysis.run_diff import RowChange
 from precisionbench.analysis.study_check import CheckedRow, StudyCheck
 from precisionbench.analysis.study_diff import StudyDifference
+from precisionbench.display import TableResult
 from precisionbench.report import formatting
 from precisionbench.report.plain import WIDTH, item, paragraph, plain_text, styled, widen
 from precisionbench.report.rows import ratio_texts, verdict_words
@@ -26,6 +28,25 @@ _MOST_ROWS = 40
 _CHANGED = (Verdict.FASTER, Verdict.SLOWER)
 _MOST_UNDECIDED = 10
 _LEGEND = f"{LEGEND} Intervals and verdicts are simultaneous over the rows of all cells."
+
+
+@attrs.frozen(repr=False)
+class StudyDiff(TableResult, StudyDifference):
+    """Changes from one study to a later one; `str` makes a table of them."""
+
+    @classmethod
+    def of(cls, found: StudyDifference) -> StudyDiff:
+        """The printable form of plain changes."""
+        return cls(**{f.name: getattr(found, f.name) for f in attrs.fields(StudyDifference)})
+
+    def _records(self) -> tuple[object, ...]:
+        return tuple(row for _, row in self.rows)
+
+    def _summary(self) -> Iterator[str]:
+        yield headline(self)
+
+    def __str__(self) -> str:
+        return to_text(self)
 
 
 def to_text(found: StudyDifference, width: int = WIDTH) -> str:
@@ -98,7 +119,7 @@ def _most(rows: Sequence[tuple[Cell, RowChange]], verdict: Verdict) -> str:
     others = len({(cell, row.backend) for cell, row, *_ in changed}) - 1
     more = f" (and {others} more row{'s' * (others != 1)})" if others else ""
     return (
-        f"{row.backend} of {cell_title(cell)} is {verdict.value} now: {value}x{of} "
+        f"{row.backend} of {cell.title} is {verdict.value} now: {value}x{of} "
         f"(95 % CI {low} to {high}){more}"
     )
 
@@ -118,7 +139,7 @@ def _lines(rows: Sequence[tuple[Cell, RowChange]]) -> list[tuple[str, RowChange 
     last: Cell | None = None
     for cell, row in rows:
         if cell != last:
-            lines.append((cell_title(cell), None))
+            lines.append((cell.title, None))
         lines.append((f"  {row.backend}", row))
         last = cell
     return lines
@@ -128,13 +149,13 @@ def _notes(found: StudyDifference, shown: int) -> Iterator[str]:
     if hidden := sum(1 for _ in found.rows) - shown:
         yield f"{hidden} rows that are neither faster nor slower are not shown (--json has all)"
     for cell, reason in found.broken:
-        yield f"{cell_title(cell)} was measured before and fails now: {reason}"
+        yield f"{cell.title} was measured before and fails now: {reason}"
     for one in found.cells:
-        yield from (f"{cell_title(one.cell)}: {note}" for note in one.found.notes)
+        yield from (f"{one.cell.title}: {note}" for note in one.found.notes)
     if found.only_old:
-        yield f"only in the older study: {'; '.join(map(cell_title, found.only_old))}"
+        yield f"only in the older study: {'; '.join(cell.title for cell in found.only_old)}"
     if found.only_new:
-        yield f"only in the newer study: {'; '.join(map(cell_title, found.only_new))}"
+        yield f"only in the newer study: {'; '.join(cell.title for cell in found.only_new)}"
 
 
 # --- the check ------------------------------------------------------------------------------------
@@ -181,7 +202,7 @@ def check_sentences(check: StudyCheck) -> Iterator[str]:
 def _row_text(one: CheckedRow) -> str:
     value, low, high = ratio_texts(one.ratio)
     return (
-        f"{one.backend} of {cell_title(one.cell)}, {one.of}: {value}x "
+        f"{one.backend} of {one.cell.title}, {one.of}: {value}x "
         f"(95 % CI {low} to {high}), {verdict_words(one.ratio)}"
     )
 
@@ -207,15 +228,17 @@ def check_text(check: StudyCheck, width: int = WIDTH) -> str:
     return plain_text(show_check, width)
 
 
-def check_markdown(check: StudyCheck, found: StudyDifference) -> str:
+def check_markdown(check: StudyCheck, found: StudyDifference, missed: Sequence[str] = ()) -> str:
     """A check with the table of all changes, as GitHub-flavoured Markdown.
 
     Args:
         check: of a study.
         found: the difference that was checked.
+        missed: sentences about other thresholds.
     """
-    lines = [f"**{markdown(check_headline(check))}**", ""]
-    lines += [f"- {markdown(sentence)}" for sentence in check_sentences(check)]
+    title = f"{check_headline(check)}{f' Thresholds missed: {len(missed)}.' if missed else ''}"
+    lines = [f"**{markdown(title)}**", ""]
+    lines += [f"- {markdown(sentence)}" for sentence in (*missed, *check_sentences(check))]
     lines += ["", f"{markdown(headline(found))}", "", *_markdown_table(found), ""]
     notes = [f"- {markdown(note)}" for note in _notes(found, sum(1 for _ in found.rows))]
     return "\n".join([*lines, *notes, *([""] if notes else []), _LEGEND, ""])
@@ -225,7 +248,7 @@ def _markdown_table(found: StudyDifference) -> Iterator[str]:
     yield "| cell | row | old | new | change | 95 % CI | verdict |"
     yield "|---|---|---:|---:|---:|---:|---|"
     for cell, row in found.rows:
-        title = markdown(cell_title(cell))
+        title = markdown(cell.title)
         figures = formatting.duration(row.old), formatting.duration(row.new)
         ratios = [(row.backend, figures, row.speedup)]
         if row.relative is not None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from precisionbench.analysis.cells import cell_title
 from precisionbench.analysis.history import LATENCY, History, Series
 from precisionbench.analysis.study_summary import (
     CellSummary,
@@ -115,7 +114,7 @@ def _sweep(sweep: Sweep) -> Section:
             for point in row.points
         ]
     return Section(
-        f"{cell_title(sweep.cell)}, by batch size",
+        f"{sweep.cell.title}, by batch size",
         tuple(text for text in (*crossovers, *saturations) if text),
         ("batch", *_FIGURES),
         tuple(lines),
@@ -164,7 +163,7 @@ def _scaling(scaling: ThreadScaling) -> Section:
             cells = (formatting.duration(point.latency), f"{ratio}x", f"{low} to {high}", share)
             lines.append(Line(f"  {point.threads}", cells))
     return Section(
-        f"{cell_title(scaling.cell)}, by threads",
+        f"{scaling.cell.title}, by threads",
         ("speed-up: over the fewest threads; efficiency: speed-up / factor of threads",),
         ("threads", "latency", "speed-up", "95 % CI", "efficiency"),
         tuple(lines),
@@ -174,7 +173,7 @@ def _scaling(scaling: ThreadScaling) -> Section:
 def _cells(cells: Sequence[CellSummary]) -> Section:
     lines: list[Line] = []
     for cell in cells:
-        lines.append(Line(cell_title(cell.cell)))
+        lines.append(Line(cell.cell.title))
         lines += [
             Line(
                 f"  {row.backend}",
@@ -189,7 +188,7 @@ def _failed(group: GroupSummary) -> Section | None:
     """Failed cells and rows; those of sweeps are notes of the sweep."""
     swept = [sweep.cell for sweep in group.sweeps]
     found = [
-        f"{cell_title(cell.cell)}: {reason}"
+        f"{cell.cell.title}: {reason}"
         for cell in group.cells
         if attrs.evolve(cell.cell, batch_size=None) not in swept
         for reason in _reasons(cell)
@@ -217,7 +216,7 @@ def _devices(summary: StudySummary) -> Section | None:
     lines: list[Line] = []
     for key, rows in found.items():
         shared = {name: texts for name, texts in rows.items() if len(texts) > 1}
-        lines += [Line(cell_title(key))] if shared else []
+        lines += [Line(key.title)] if shared else []
         lines += [
             Line(f"  {name}", tuple(texts.get(n, "-") for n in range(len(summary.groups))))
             for name, texts in shared.items()
@@ -236,7 +235,7 @@ def _devices(summary: StudySummary) -> Section | None:
 def _history(history: History) -> Section:
     lines = tuple(_series_line(one) for one in history.series)
     return Section(
-        f"History of {cell_title(history.cell)} on {history.cell.device}",
+        f"History of {history.cell.title} on {history.cell.device}",
         tuple(history_sentences(history)),
         ("row", "runs", "first", "last", "changes"),
         lines,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from precisionbench.analysis.cells import cell_title
 from precisionbench.analysis.comparable import Mismatch
 from precisionbench.analysis.history import (
     LATENCY,
@@ -35,7 +34,7 @@ def headline(summary: StudySummary) -> str:
     if changes:
         first, more = changes[0], len(changes) - 1
         others = f"; {more} more change{'s' * (more != 1)}" if more else ""
-        return f"{cell_title(first[0].cell)}: {change_text(*first[1:])}{others}."
+        return f"{first[0].cell.title}: {change_text(*first[1:])}{others}."
     found = [
         (sweep, row)
         for group in summary.groups
@@ -100,7 +99,7 @@ def sweep_title(sweep: Sweep) -> str:
     Args:
         sweep: over batch sizes.
     """
-    return f"{cell_title(sweep.cell)} on {sweep.cell.device}"
+    return f"{sweep.cell.title} on {sweep.cell.device}"
 
 
 def crossover_text(row: RowSweep, reference: str) -> str:
