@@ -16,6 +16,7 @@ from precisionbench.report import formatting
 from precisionbench.report.plain import WIDTH, item, paragraph, plain_text, styled, widen
 from precisionbench.report.rows import ratio_texts, verdict_words
 from precisionbench.report.run_diff import LEGEND, changes_table
+from precisionbench.results import Speedup
 from precisionbench.results.study import Cell
 from precisionbench.safe_text import markdown, markdown_code
 from precisionbench.statistics import Verdict
@@ -190,9 +191,10 @@ def check_sentences(check: StudyCheck) -> Iterator[str]:
     yield from (f"not decided: {_row_text(one)}" for one in undecided)
     if more := len(check.undecided) - len(undecided):
         yield f"not decided: {more} more"
+    limit, rate = _percent(check.limit), _percent(check.false_alarm_rate)
     yield (
-        f"false alarms: if no figure became slower by more than {_percent(check.limit)}, at most "
-        f"{check.false_alarm_rate:.1%} of checks fail, over all {check.count} figures together"
+        f"false alarms: if no figure became slower by more than {limit}, at most {rate} of checks "
+        f"fail, over all {check.count} figures together"
     )
     if check.found_from is not None:
         slow_down = _percent(check.found_from)
@@ -208,7 +210,7 @@ def _row_text(one: CheckedRow) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{formatting.significant(share * 100, 2)} %" if share else "0 %"
+    return f"{share * 100:.2g} %"
 
 
 def check_text(check: StudyCheck, width: int = WIDTH) -> str:
@@ -248,12 +250,14 @@ def _markdown_table(found: StudyDifference) -> Iterator[str]:
     yield "| cell | row | old | new | change | 95 % CI | verdict |"
     yield "|---|---|---:|---:|---:|---:|---|"
     for cell, row in found.rows:
-        title = markdown(cell.title)
+        title, name = markdown(cell.title), markdown_code(row.backend)
         figures = formatting.duration(row.old), formatting.duration(row.new)
-        ratios = [(row.backend, figures, row.speedup)]
+        yield _markdown_line((title, name), figures, row.speedup)
         if row.relative is not None:
-            ratios.append((f"{row.backend} over the reference", ("", ""), row.relative))
-        for name, (old, new), ratio in ratios:
-            value, low, high = ratio_texts(ratio)
-            cells = (old, new, f"{value}x", f"{low} to {high}", verdict_words(ratio))
-            yield f"| {title} | {markdown_code(name)} | {' | '.join(map(markdown, cells))} |"
+            yield _markdown_line((title, f"{name} over the reference"), ("", ""), row.relative)
+
+
+def _markdown_line(names: tuple[str, str], figures: tuple[str, str], ratio: Speedup) -> str:
+    value, low, high = ratio_texts(ratio)
+    cells = (*figures, f"{value}x", f"{low} to {high}", verdict_words(ratio))
+    return f"| {' | '.join([*names, *map(markdown, cells)])} |"

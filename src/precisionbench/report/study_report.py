@@ -14,7 +14,9 @@ from precisionbench.report.plain import (
     plain_text,
     styled,
     table,
+    table_width,
     widen,
+    with_lines_below,
 )
 from precisionbench.report.study_sections import LEGEND, Line, Section, sections
 from precisionbench.report.study_words import headline, size_text
@@ -22,8 +24,11 @@ from precisionbench.safe_text import markdown, markdown_code
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
-_LEFT = ("verdict", "changes")  # columns of words
+_VERDICT = "verdict"
+_WORDS = (_VERDICT, "changes")  # columns of words, which are left-aligned
+_LEAST_NEEDED = (_VERDICT, "95 % CI")  # columns that a narrow table leaves out, in this order
 
 
 def to_text(summary: StudySummary, width: int = WIDTH) -> str:
@@ -50,13 +55,19 @@ def show(summary: StudySummary, console: Console) -> None:
 
 def _parts(summary: StudySummary, width: int) -> Iterator[RenderableType]:
     yield paragraph(headline(summary), width, "bold")
-    yield styled()
-    yield paragraph(size_text(summary), width, "dim")
+    if _size(summary):
+        yield from (styled(), paragraph(_size(summary), width, "dim"))
     found = sections(summary)
     for section in found:
         yield from section_parts(section, width)
     if any("speed-up" in section.headings for section in found):
         yield from (styled(), paragraph(LEGEND, width, "dim"))
+
+
+def _size(summary: StudySummary) -> str:
+    """How many cells there are; empty if the headline says it already."""
+    size = size_text(summary)
+    return "" if headline(summary) == f"{size}." else size
 
 
 def section_parts(section: Section, width: int) -> Iterator[RenderableType]:
@@ -74,17 +85,41 @@ def section_parts(section: Section, width: int) -> Iterator[RenderableType]:
 
 
 def _table(section: Section, width: int) -> RenderableType:
+    """The table; without room, verdicts other than faster and slower are below the names."""
+    left_out: set[str] = set()
+    for heading in _LEAST_NEEDED:
+        if table_width(*_content(section, left_out)) > width and heading in section.headings:
+            left_out.add(heading)
+    columns, rows = _content(section, left_out)
+    if _VERDICT in left_out:
+        rows = with_lines_below(rows, [_reservation(section, line) for line in section.lines])
+    return table(columns, rows, width)
+
+
+def _content(section: Section, left_out: set[str]) -> tuple[list[Column], list[Sequence[Text]]]:
     first, *others = section.headings
+    kept = [(place, name) for place, name in enumerate(others) if name not in left_out]
     columns = [
         Column(first, right=False, breaks=True),
-        *(Column(name, right=name not in _LEFT, breaks=name in _LEFT) for name in others),
+        *(Column(name, right=name not in _WORDS, breaks=name in _WORDS) for _, name in kept),
     ]
     blank = ("",) * len(others)
-    rows = [
-        [styled(line.name, "" if line.cells else "bold"), *map(styled, line.cells or blank)]
+    rows: list[Sequence[Text]] = [
+        [
+            styled(line.name, "" if line.cells else "bold"),
+            *(styled((line.cells or blank)[place]) for place, _ in kept),
+        ]
         for line in section.lines
     ]
-    return table(columns, rows, width)
+    return columns, rows
+
+
+def _reservation(section: Section, line: Line) -> str:
+    """The verdict of a line that is neither faster nor slower."""
+    if not line.cells:
+        return ""
+    verdict = line.cells[section.headings.index(_VERDICT) - 1]
+    return "" if verdict in ("faster", "slower") or not verdict else f"  {verdict}"
 
 
 def to_markdown(summary: StudySummary) -> str:
@@ -94,7 +129,8 @@ def to_markdown(summary: StudySummary) -> str:
         summary: of the study.
     """
     found = sections(summary)
-    lines = [f"**{markdown(headline(summary))}**", "", markdown(size_text(summary)), ""]
+    lines = [f"**{markdown(headline(summary))}**", ""]
+    lines += [markdown(_size(summary)), ""] if _size(summary) else []
     for section in found:
         lines += section_markdown(section)
     if any("speed-up" in section.headings for section in found):

@@ -161,7 +161,7 @@ def saturation_text(row: RowSweep) -> str:
         )
     return (
         f"{row.backend}: throughput stops growing at batch {row.saturation} "
-        f"(larger ones gain at most {GROWTH:.0%})"
+        f"(larger ones gain at most {GROWTH * 100:g} %)"
     )
 
 
@@ -222,6 +222,6 @@ def history_sentences(history: History) -> Iterator[str]:
 
 
 FALSE_ALARMS = (
-    f"Histories: a change is reported in at most {ALPHA:.0%} of studies in which nothing changed, "
-    "over all rows and cells together."
+    f"False alarms: at most {ALPHA * 100:g} % of studies in which nothing changed have a change "
+    "reported, over all rows and cells together."
 )

@@ -146,7 +146,7 @@ def _read(source: Source) -> tuple[CellResult, ...]:
     if not isinstance(source, (str, os.PathLike)):
         return source.cells()
     if os.fsdecode(source).endswith(".toml"):
-        return load_cells(read_toml(source).folder)
+        return load_cells(read_toml(os.fsdecode(source)).folder)
     if not Path(source).is_dir():
         return (result_of(load(source).data),)
     store = open_store(source)
