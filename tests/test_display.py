@@ -9,6 +9,7 @@ import inspect
 import pickle
 import pkgutil
 import sys
+import tempfile
 import typing
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -28,7 +29,7 @@ from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.findings import ExperimentResult, MadeExperiments
 from precisionbench.display import Records
 from precisionbench.doctor.examine import Examination
-from precisionbench.results import Interval
+from precisionbench.results import Interval, StudyRun
 from precisionbench.results.claims import Claims
 from precisionbench.results.conditions import CpuUse, RoundConditions
 from precisionbench.results.evidence import Copy, Denormals, Overflow
@@ -36,6 +37,10 @@ from precisionbench.results.json_format import unstructured
 from precisionbench.results.progress import Progress
 from precisionbench.scriptcheck.check import Check
 from precisionbench.statistics.periodic import Periodic
+from precisionbench.studies.cells import cells_of, name_of
+from precisionbench.studies.definition import define
+from precisionbench.studies.job import Outcome
+from precisionbench.studies.store import Store
 from precisionbench.workflows.ladder import Ladder
 from test_doctor import healthy
 from test_safe_text import plain_check
@@ -96,7 +101,21 @@ def results() -> tuple[Any, ...]:
         made,
         RoundConditions(0, 3, cpu=CpuUse(1.0, 2, 1.5, 1.0)),
         Periodic(3, 2.0, 0.25),
+        *of_a_study(),
     )
+
+
+def of_a_study() -> tuple[Any, ...]:
+    """A study with a measured cell and one that failed."""
+    definition = define(models=["net"], batch_sizes=[1, 2], devices=["h100"], effort="quick")
+    one, two = cells_of(definition, "h100")
+    store = Store(Path(tempfile.mkdtemp()))
+    store.define(definition)
+    store.save(name_of(one, definition), comparison_data(study=StudyRun(one, 1.5)))
+    store.save_failure(name_of(two, definition), StudyRun(two, 0.5), "it does not fit")
+    outcome = Outcome(name_of(two, definition), two, "failed", "it does not fit", 0.5)
+    study = pb.Study(store.folder, [outcome])
+    return study, study.cells(), study.status()
 
 
 def attrs_changed(found: Comparison) -> Comparison:

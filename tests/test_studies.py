@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import json
 import multiprocessing
+import subprocess
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -15,9 +18,10 @@ from click.testing import CliRunner
 from torch import nn
 
 import precisionbench as pb
+from hostile_text import PIECES, assert_visible
 from made_up_results import H100, comparison_data
 from precisionbench.cli import main
-from precisionbench.errors import OutOfMemoryError, ResultFormatError, SpecError, WorkerError
+from precisionbench.errors import ResultFormatError, SpecError, WorkerError
 from precisionbench.results import Cell, CellResult, DeviceStatus, StudyRun, json_format
 from precisionbench.studies.cells import cells_of, name_of
 from precisionbench.studies.definition import define, read_toml
@@ -30,6 +34,9 @@ from precisionbench.studies.store import Store, load_cells
 from precisionbench.studies.submitit_executor import SubmititExecutor
 from precisionbench.studies.this_machine import board_name
 from study_machine import BOARD, FakeMachine
+
+EXAMPLE = Path(__file__).parent.parent / "examples/study.toml"
+HOSTILE = "".join(PIECES)
 
 
 def work(machine: FakeMachine, **definition) -> Work:
@@ -128,7 +135,7 @@ def test_a_toml_file_defines_a_study(tmp_path):
         ('models = ["a"]\nbatch_sizes = [0]', "batch_sizes has 0"),
         ('models = ["a"]\nbatch_sizes = [8, 8]', "batch_sizes has 8 twice"),
         ('models = ["a"]\nbatch_sizes = []', "the study has no batch_sizes"),
-        ('models = ["a"]\nshapes = ["3,x"]', "a shape has '3'"),
+        ('models = ["a"]\nshapes = ["3,x"]', "shapes has '3,x'"),
         ("models = []", "the study has no models"),
         ("models = [1]", "give names such as"),
         ('models = ["a"]\nbackends = ["half:dtype"]', "in the place of an option"),
@@ -215,6 +222,24 @@ def test_a_damaged_file_is_named(tmp_path, machine, text, suffix):
     (tmp_path / f"s/bad{suffix}").write_text(text)
     with pytest.raises(ResultFormatError, match="bad"):
         load_cells(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "is not the definition"),
+        ("[]", "its 'format' is not"),
+        ('{"format": "precisionbench.study", "version": 2}', "its version is 2"),
+        ('{"format": "precisionbench.study", "version": 1}', "must have models"),
+        ('{"format": "precisionbench.study", "version": 1, "models": {"a": 1}}', "must be text"),
+    ],
+)
+def test_a_damaged_definition_is_named(tmp_path, text, expected):
+    (tmp_path / "study.json").write_text(text)
+    with pytest.raises(SpecError) as caught:
+        load_cells(tmp_path)
+    assert "study.json" in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path):
@@ -361,7 +386,10 @@ def test_the_lock_of_a_device_ends_with_its_process(tmp_path):
 
 def test_a_free_device_is_taken_where_another_one_is_busy(tmp_path):
     second = Device("fake:1", "Fake", "board-2")
-    with free_device(tmp_path, [BOARD, second]) as one, free_device(tmp_path, [BOARD, second]) as two:
+    with (
+        free_device(tmp_path, [BOARD, second]) as one,
+        free_device(tmp_path, [BOARD, second]) as two,
+    ):
         assert (one, two) == (BOARD, second)
 
 
@@ -381,6 +409,17 @@ def test_one_cell_at_a_time_is_measured_on_a_device(tmp_path, machine):
     assert kinds == ["begin", "end"] * 12
 
 
+def test_runs_side_by_side_in_one_folder_share_the_cells(tmp_path, machine):
+    boards = (BOARD, attrs.evolve(BOARD, address="fake:1", id="board-2"))
+    planned = work(attrs.evolve(machine, boards=boards), batch_sizes=list(range(1, 101)))
+    with concurrent.futures.ThreadPoolExecutor(4) as runs:
+        started = [runs.submit(planned.run, tmp_path / "s") for _ in range(4)]
+    states = Counter(one.state for run in started for one in run.result())
+    assert states["measured"] == 100
+    assert sorted(begun(machine)) == list(range(1, 101))
+    assert len(load_cells(tmp_path / "s")) == 100
+
+
 # Workers
 
 
@@ -395,7 +434,7 @@ def test_a_thousand_cells_survive_two_killed_workers(tmp_path, machine):
     begins = Counter(line.batch_size for line in log if line.kind == "begin")
     assert ends == dict.fromkeys(range(1, 1001), 1)
     assert begins == {**ends, 300: 2, 700: 2}
-    for line, following in zip(log, log[1:], strict=False):  # none within another
+    for line, following in itertools.pairwise(log):  # none within another
         if line.kind == "begin" and following.pid != line.pid:
             assert line.batch_size in (300, 700)
     assert set(Store(tmp_path / "s").names().values()) == {False}
@@ -568,6 +607,36 @@ def test_a_run_without_anything_left_says_where_the_results_are(tmp_path, monkey
     assert "Next: precisionbench study show s" in again.stderr
 
 
+@pytest.mark.parametrize("command", ["status", "show"])
+def test_a_study_is_read_without_torch(finished, command):
+    code = (
+        "import sys; from precisionbench.cli import main; "
+        f"main(['study', '{command}', 'sweep'], standalone_mode=False); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_hostile_names_are_shown_harmless(tmp_path):
+    definition = define(models={HOSTILE: "net"}, devices=[HOSTILE], batch_sizes=[1, 2])
+    store = Store(tmp_path)
+    store.define(definition)
+    one, two = cells_of(definition, HOSTILE)
+    store.save(name_of(one, definition), comparison_data(study=StudyRun(one, 1.0)))
+    store.save_failure(name_of(two, definition), StudyRun(two, 1.0), HOSTILE)
+    for command in ("status", "show"):
+        done = CliRunner().invoke(main, ["study", command, str(tmp_path)])
+        assert done.exit_code == 0, done.output
+        assert_visible(done.stdout)
+
+
+@pytest.mark.skipif(not EXAMPLE.exists(), reason="the tests stand alone, without the repository")
+def test_the_example_is_a_study():
+    found = read_toml(EXAMPLE)
+    assert len(cells_of(found.definition, "GPU")) == 6
+    assert found.submitit["slurm_partition"] == "gpu"
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -626,7 +695,7 @@ def check_measured(study: Study) -> None:
     assert {one.data.workload.batch_size for one in cells} == {1, 2, 4}
     assert all(len(one.data.results) == 2 for one in cells)
     assert study.status()[0].measured == 6
-    assert "large, batch 4" in str(study)
+    assert "large, shape 8, batch 4" in str(study)
 
 
 def test_two_models_are_measured_in_local_processes(two_models):

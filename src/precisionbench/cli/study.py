@@ -15,12 +15,15 @@ from precisionbench.cli.exit_codes import INTERNAL_ERROR, Interrupted, exit_code
 from precisionbench.cli.options import debug_option, json_option, quiet_option
 from precisionbench.cli.output import complain, print_json, print_text
 from precisionbench.cli.study_results import check, merge, show
+from precisionbench.errors import Terminated
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from precisionbench.studies.job import Outcome
     from precisionbench.studies.run import Study, StudyProgress
+
+_KEPT = "finished cells are kept; run the same command to go on"
 
 
 @click.group(short_help="Measure models, batches, threads and devices into one folder.")
@@ -35,10 +38,6 @@ def study() -> None:
       precisionbench study run resnet.toml
       precisionbench study status resnet.toml
     """
-
-
-def _study_argument() -> Any:
-    return click.argument("study", type=AnyFile(), metavar="FILE_OR_FOLDER")
 
 
 @study.command(
@@ -99,7 +98,7 @@ def run(
         with _executor(workers, found.submitit if use_submitit else None, place) as executor:
             outcomes = work.run(place, executor, only_device, retry_failed, on_cell)
     except KeyboardInterrupt:
-        raise Interrupted("finished cells are kept; run the same command to go on") from None
+        raise Interrupted(_KEPT) from None
     _print_status(Study(place))
     _end(outcomes, place)
 
@@ -109,11 +108,16 @@ def _executor(
     workers: int | None, submitit: Mapping[str, Any] | None, folder: Path
 ) -> Iterator[Executor | None]:
     executor = _made_executor(workers, submitit, folder)
+    is_terminated = False
     try:
         yield executor
+    except Terminated as exc:  # its workers end with this process
+        exc.kept = _KEPT
+        is_terminated = True
+        raise
     finally:
         if executor is not None:
-            executor.shutdown(cancel_futures=True)
+            executor.shutdown(wait=not is_terminated, cancel_futures=True)
 
 
 def _made_executor(
@@ -155,7 +159,7 @@ def _end(outcomes: tuple[Outcome, ...], folder: Path) -> None:
     short_help="Show how many cells are measured, and the time left.",
     epilog=exit_codes_text(three=INTERNAL_ERROR),
 )
-@_study_argument()
+@click.argument("study", type=AnyFile(), metavar="FILE_OR_FOLDER")
 @json_option("the numbers")
 def status(study: str, as_json: bool) -> None:
     """Show how many cells of a study are measured, failed and left, on each device.

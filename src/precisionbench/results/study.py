@@ -42,7 +42,7 @@ class Cell(Shown):
     def title(self) -> str:
         """The cell in words, without its device, such as `resnet50, batch 8, 2 threads`."""
         parts = [self.model]
-        parts += ["x".join(map(str, self.shape))] if self.shape else []
+        parts += [f"shape {'x'.join(map(str, self.shape))}"] if self.shape else []
         parts += [f"batch {self.batch_size}"] if self.batch_size else []
         parts += [f"{self.threads} thread{'s' * (self.threads != 1)}"] if self.threads else []
         return ", ".join(parts)

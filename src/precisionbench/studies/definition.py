@@ -12,6 +12,7 @@ import attrs
 
 from precisionbench._internal import bounded_reading
 from precisionbench._internal.paths import quoted, usable_path
+from precisionbench.display import Shown
 from precisionbench.errors import SpecError, did_you_mean
 from precisionbench.results.checked import WrongValueError, checked
 from precisionbench.results.json_values import Json, as_json, check_depth, described, parse_json
@@ -55,8 +56,8 @@ def _check_unique(_: object, attribute: attrs.Attribute[Any], values: tuple[Any,
         raise SpecError(f"{attribute.name} has {twice[0]!r} twice", "give it once")
 
 
-@attrs.frozen(kw_only=True)
-class Definition:
+@attrs.frozen(kw_only=True, repr=False)
+class Definition(Shown):
     """What a study measures: each model with each shape, batch size and number of threads.
 
     Attributes:
@@ -155,9 +156,13 @@ def _numbers(name: str, value: Any) -> tuple[int | None, ...]:
 
 
 def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
+    if not _is_size(value):
         raise SpecError(f"{name} has {value!r}", "give whole numbers above 0, such as [1, 8, 64]")
-    return value
+    return int(value)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
 
 
 def _shapes(value: Any) -> tuple[tuple[int, ...] | None, ...]:
@@ -170,12 +175,13 @@ def _shapes(value: Any) -> tuple[tuple[int, ...] | None, ...]:
 def _shape(value: Any) -> tuple[int, ...] | None:
     if value is None:
         return None
+    sizes: Any = value
     if isinstance(value, str):  # as on the command line
-        parts = value.replace("x", ",").split(",")
-        value = [int(part) if part.strip().isdecimal() else part for part in parts]
-    if not isinstance(value, (list, tuple)) or not value:
+        parts = [part.strip() for part in value.replace("x", ",").split(",")]
+        sizes = [int(part) if part.isdecimal() else part for part in parts]
+    if not isinstance(sizes, (list, tuple)) or not sizes or not all(map(_is_size, sizes)):
         raise SpecError(f"shapes has {value!r}", "give shapes of one item, such as [3, 224, 224]")
-    return tuple(_whole("a shape", size) for size in value)
+    return tuple(sizes)
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:

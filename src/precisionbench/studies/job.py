@@ -10,7 +10,8 @@ from typing import Any, Literal
 import attrs
 import cloudpickle
 
-from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, one_line, some
+from precisionbench.display import Shown
+from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, SpecError, one_line, some
 from precisionbench.results.comparison_data import ComparisonData
 from precisionbench.results.study import Cell, StudyRun
 from precisionbench.studies.locks import claimed, free_device
@@ -18,8 +19,8 @@ from precisionbench.studies.machine import Device, Machine, is_named
 from precisionbench.studies.store import Store
 
 
-@attrs.frozen
-class Outcome:
+@attrs.frozen(repr=False)
+class Outcome(Shown):
     """What became of a cell in this run.
 
     Attributes:
@@ -66,15 +67,15 @@ class Job:
             OutputError: its file cannot be written, or the folder cannot hold locks.
             KeyboardInterrupt: at Ctrl-C; the cell has no file.
         """
+        devices = self.machine.devices()
+        matching = [one for one in devices if is_named(one.name, self.cell.device)]
+        if not matching:
+            return self._outcome("left", f"this machine has {_names(devices)}")
         with claimed(self.folder, self.name) as is_ours:
             if not is_ours:
                 return self._outcome("left", "another process measures it")
             if Store(self.folder).is_finished(self.name, self.retry_failed):
                 return self._outcome("known")
-            devices = self.machine.devices()
-            matching = [one for one in devices if is_named(one.name, self.cell.device)]
-            if not matching:
-                return self._outcome("left", f"this machine has {_names(devices)}")
             with free_device(self.folder, matching) as device:
                 return self._measured(device)
 
@@ -136,8 +137,6 @@ def as_bytes(value: Any) -> bytes:
     Raises:
         SpecError: it cannot be sent to another process.
     """
-    from precisionbench.errors import SpecError
-
     try:
         found: bytes = cloudpickle.dumps(value)
     except Exception as exc:

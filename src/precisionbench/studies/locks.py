@@ -29,6 +29,8 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9.-]+")
 def claimed(folder: Path, name: str) -> Iterator[bool]:
     """Whether this process alone may measure a cell; until the end of the context.
 
+    Once the context has ended without an exception, the cell has a file.
+
     Args:
         folder: of the study.
         name: of the cell.
@@ -37,15 +39,17 @@ def claimed(folder: Path, name: str) -> Iterator[bool]:
         OutputError: the folder cannot hold locks.
     """
     lock = _lock(folder, f"{name}.lock")
-    taken = _try(lock)
+    if not _try(lock):
+        yield False
+        return
     try:
-        yield taken
+        yield True
+        # A process that still has the removed file open finds the cell's file. Without that one,
+        # two processes could each hold a lock, of the removed file and of a new one.
+        with contextlib.suppress(OSError):  # Windows keeps an open file
+            Path(lock.lock_file).unlink()
     finally:
-        if taken:
-            # While it is locked: a process that waits for the removed file finds the result.
-            with contextlib.suppress(OSError):  # Windows keeps an open file
-                Path(lock.lock_file).unlink()
-            lock.release()
+        lock.release()
 
 
 @contextlib.contextmanager

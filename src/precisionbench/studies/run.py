@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -315,9 +314,7 @@ class Work:
         Where the definition names no devices, it is the device of a worker.
         """
         names = self.definition.devices or self._names_of_worker(executor)
-        chosen = [
-            name for name in names if only_device is None or _is_chosen(name, only_device)
-        ]
+        chosen = [name for name in names if only_device is None or _is_chosen(name, only_device)]
         if not chosen:
             raise SpecError(
                 f"{only_device!r} is none of the devices of this study ({', '.join(names)})",
@@ -380,9 +377,7 @@ def _outcomes(jobs: Sequence[Job], executor: Executor | None, store: Store) -> I
             future.cancel()
 
 
-def _outcome(
-    future: Future[Outcome], job: Job, may_retry: bool, store: Store
-) -> Outcome | None:
+def _outcome(future: Future[Outcome], job: Job, may_retry: bool, store: Store) -> Outcome | None:
     """What became of a cell; None where its worker died and it is to be tried again."""
     try:
         return future.result()

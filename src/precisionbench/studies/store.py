@@ -81,7 +81,7 @@ class Store:
 
     def names(self) -> dict[str, bool]:
         """Names of finished cells, and whether each of them failed."""
-        found = {}
+        found: dict[str, bool] = {}
         for file in sorted(self.folder.glob(f"*{_RESULT}")):
             failed = file.name.endswith(_FAILED)
             if file.name != DEFINITION_FILE:
