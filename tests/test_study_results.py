@@ -241,7 +241,7 @@ def test_a_slower_row_is_found_in_its_cell():
     new = [*study(1, 2)[:2], *study(1, 2, half=1.05)[2:]]
     found = study_difference(study(1, 1), new)
     assert [(where.batch_size, one.backend) for where, one in found.slower] == [(64, "half")]
-    assert "half of Net, 5, batch 64 is slower now: 0.95" in diff_text(found, 200)
+    assert "half of Net, shape 5, batch 64 is slower now: 0.95" in diff_text(found, 200)
 
 
 def test_verdicts_are_simultaneous_over_all_cells():
@@ -261,7 +261,7 @@ def test_cells_that_fail_or_are_missing_now_are_named():
     assert [(where.batch_size, why) for where, why in found.broken] == [(8, "out of memory")]
     assert [one.batch_size for one in found.only_old] == [64, 128]
     assert [one.batch_size for one in found.only_new] == [2]
-    assert found.failing == ("Net, 5, batch 8",)
+    assert found.failing == ("Net, shape 5, batch 8",)
 
 
 def test_a_study_with_one_backend_more_is_compared_with_the_older_one():
@@ -443,7 +443,7 @@ def test_no_line_of_the_text_is_wider_than_the_terminal(width):
 def test_the_headline_is_the_crossover_of_the_fastest_row():
     text = to_text(summarise(merge(sweep_results())), 200)
     assert text.startswith(
-        "Net, 5 on NVIDIA Test: half is faster than eager from batch 8 on (crossover between 4 and "
+        "Net, shape 5 on NVIDIA Test: half is faster than eager from batch 8 on (crossover "
     )
 
 
@@ -575,7 +575,7 @@ def test_check_tests_thresholds_in_every_cell(folders):
     args = ("study", "check", folders[0], "--against", folders[0])
     found = invoke(*args, "--fail-under", "half>=1.05")
     assert found.exit_code == 1
-    assert "Net, 5, batch 1: half measured 0.6011x eager" in found.stderr
+    assert "Net, shape 5, batch 1: half measured 0.6011x eager" in found.stderr
     assert "batch 64" not in found.stderr
     assert invoke(*args, "--fail-under", "half>=0.5").exit_code == 0
 
@@ -603,7 +603,7 @@ def test_studies_are_loaded_from_folders_files_comparisons_and_cells(folders, tm
     assert pb.load_study(*files).results == by_folder.results
     assert pb.load_study(*map(pb.load, files)).results == by_folder.results
     assert by_folder.diff(folders[0]).slower == ()
-    assert repr(by_folder).startswith("Net, 5 on NVIDIA Test: half is faster")
+    assert repr(by_folder).startswith("Net, shape 5 on NVIDIA Test: half is faster")
 
 
 def test_a_comparison_outside_of_a_study_is_a_cell_of_its_own():

@@ -109,13 +109,15 @@ class Sweep(Shown):
 
 
 def sweeps(results: Iterable[CellResult]) -> tuple[Sweep, ...]:
-    """The sweeps over batch sizes that a study holds: groups of two or more batch sizes.
+    """The sweeps over batch sizes that a study holds: of two or more that were measured.
 
     Args:
         results: of all cells; of a cell that was measured several times, the newest counts.
     """
     groups = _grouped(newest(named(results)), measured_batch, _without_batch)
-    return tuple(_sweep(group) for group in groups if len({size for size, _ in group}) > 1)
+    measured = [{size for size, one in group if one.data} for group in groups]
+    pairs = zip(groups, measured, strict=True)
+    return tuple(_sweep(group) for group, sizes in pairs if len(sizes) > 1)
 
 
 def _without_batch(result: CellResult) -> Cell:

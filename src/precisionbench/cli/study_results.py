@@ -71,7 +71,25 @@ def show(study: str, as_json: bool, markdown: bool, html: str | None, overwrite:
       precisionbench study show resnet.toml
       precisionbench study show resnet --html report.html
     """
-    _show(_loaded(study), as_json, markdown, html, overwrite)
+    found = _loaded(study) if as_json or markdown or html else _with_status(study)
+    if found is not None:
+        _show(found, as_json, markdown, html, overwrite)
+
+
+def _with_status(study: str) -> StudyResults | None:
+    """Print how far a study is; gives its results, or None where no cell is finished."""
+    from precisionbench.report.study_text import show_status, status_text
+    from precisionbench.studies.results import load_study, opened
+
+    folder = opened(study)
+    if folder is None:
+        return load_study(study)
+    devices = folder.status()
+    print_text(partial(status_text, devices), partial(show_status, devices))
+    if not any(one.measured + one.failed for one in devices):
+        return None
+    print()
+    return load_study(study)
 
 
 @click.command("merge", short_help="Put results of several studies together.", epilog=_THREE)

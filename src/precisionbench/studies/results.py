@@ -138,6 +138,23 @@ def load_study(*sources: Source, strict: bool = False) -> StudyResults:
     return StudyResults(found)
 
 
+def opened(source: str) -> Study | None:
+    """The study of a folder, or of its TOML file; None for a folder without a definition.
+
+    Args:
+        source: that a user gave.
+
+    Raises:
+        SpecError: there is no such study.
+    """
+    from precisionbench.studies.run import Study
+
+    folder = read_toml(source).folder if source.endswith(".toml") else Path(source)
+    if folder.is_dir() and not (folder / DEFINITION_FILE).exists():
+        return None
+    return Study(folder)
+
+
 def _read(source: Source) -> tuple[CellResult, ...]:
     if isinstance(source, CellResult):
         return (source,)
