@@ -35,6 +35,8 @@ if TYPE_CHECKING:  # for type checkers; a test holds that these are the names be
     from precisionbench.scriptcheck.check import Check as Check
     from precisionbench.scriptcheck.check import check as check
     from precisionbench.statistics import Interval as Interval
+    from precisionbench.studies.results import StudyResults as StudyResults
+    from precisionbench.studies.results import load_study as load_study
     from precisionbench.studies.run import Study as Study
     from precisionbench.studies.run import study as study
     from precisionbench.testing.assertions import assert_agrees as assert_agrees
@@ -67,6 +69,7 @@ _NAMES_BY_MODULE = {
     "results": ["Verdict"],
     "scriptcheck.check": ["Check", "check"],
     "statistics": ["Interval"],
+    "studies.results": ["StudyResults", "load_study"],
     "studies.run": ["Study", "study"],
     "testing.assertions": ["assert_agrees", "assert_not_slower", "assert_speedup"],
     "torchtools.timer": ["Timer"],

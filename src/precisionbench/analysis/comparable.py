@@ -44,13 +44,35 @@ def mismatches(old: ComparisonData, new: ComparisonData) -> tuple[Mismatch, ...]
         new: the run to judge.
     """
     packages = _packages(old, new)
-    before, now = _conditions(old, packages), _conditions(new, packages)
-    found = [
-        Mismatch(field, _text(before[field]), _text(now[field]))
-        for field in before
-        if before[field] != now[field]
-    ]
+    found = _unequal(_conditions(old, packages), _conditions(new, packages))
     return (*found, *_of_rows(old, new))
+
+
+def hardware_mismatches(old: ComparisonData, new: ComparisonData) -> tuple[Mismatch, ...]:
+    """The differences between the devices of two runs, whatever they measured there.
+
+    Args:
+        old: the run to compare with.
+        new: the run to judge.
+    """
+    return tuple(_unequal(_hardware(old), _hardware(new)))
+
+
+def software_mismatches(old: ComparisonData, new: ComparisonData) -> tuple[Mismatch, ...]:
+    """The differences between the versions of two runs, whatever they measured.
+
+    Args:
+        old: the run to compare with.
+        new: the run to judge.
+    """
+    packages = _packages(old, new)
+    return tuple(_unequal(_software(old, packages), _software(new, packages)))
+
+
+def _unequal(before: Mapping[str, object], now: Mapping[str, object]) -> Iterator[Mismatch]:
+    for field, value in before.items():
+        if value != now[field]:
+            yield Mismatch(field, _text(value), _text(now[field]))
 
 
 def _text(value: object) -> str:
@@ -58,7 +80,16 @@ def _text(value: object) -> str:
 
 
 def _conditions(data: ComparisonData, packages: list[str]) -> dict[str, object]:
-    environment, gpu, workload = data.environment, data.environment.gpu, data.workload
+    return {
+        **_workload(data),
+        **_hardware(data),
+        "threads": data.environment.threads,
+        **_software(data, packages),
+    }
+
+
+def _workload(data: ComparisonData) -> dict[str, object]:
+    workload = data.workload
     return {
         "model": workload.model,
         "parameters": workload.parameters,
@@ -68,15 +99,26 @@ def _conditions(data: ComparisonData, packages: list[str]) -> dict[str, object]:
         "batch size": workload.batch_size,
         "schedule": data.schedule,
         "shared cores": data.shared_cores,
+    }
+
+
+def _hardware(data: ComparisonData) -> dict[str, object]:
+    environment, gpu = data.environment, data.environment.gpu
+    return {
         "GPU": gpu.name if gpu else None,
         "multiprocessors": gpu.multiprocessors if gpu else None,
-        "driver": gpu.driver if gpu else None,
         "power limit": f"{gpu.power_limit_w:.0f} W" if gpu and gpu.power_limit_w else None,
         "power mode": environment.power_mode,
-        "Jetson release": environment.jetson,
         "CPU": environment.cpu,
         "CPU cores": environment.cpu_cores,
-        "threads": environment.threads,
+    }
+
+
+def _software(data: ComparisonData, packages: list[str]) -> dict[str, object]:
+    environment, gpu = data.environment, data.environment.gpu
+    return {
+        "driver": gpu.driver if gpu else None,
+        "Jetson release": environment.jetson,
         "platform": environment.platform,
         "Python": ".".join(environment.python.split(".")[:2]),
         "torch": environment.torch,

@@ -8,14 +8,14 @@ speed-up over the reference, which each run measured in the same rounds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from statistics import mean, median, stdev
 
 import attrs
 
 from precisionbench.analysis.comparable import Mismatch
-from precisionbench.analysis.speedups import TOO_WIDE
+from precisionbench.analysis.speedups import TOO_WIDE, RatioAt
 from precisionbench.analysis.variation import (
     count_rounds,
     least_interval_rounds,
@@ -113,28 +113,56 @@ def difference(
     Returns:
         The change of each row measured in both.
     """
-    rows = _row_changes(_Pair(old, new))
+    return differences([(old, new, found)])[0]
+
+
+def differences(
+    runs: Sequence[tuple[ComparisonData, ComparisonData, tuple[Mismatch, ...]]],
+) -> tuple[Difference, ...]:
+    """Compare several runs with older ones; intervals and verdicts are simultaneous over all.
+
+    Args:
+        runs: for each, the arguments of `difference`.
+    """
+    changes = _row_changes([_Pair(old, new) for old, new, _ in runs])
+    return tuple(_difference(*run, rows) for run, rows in zip(runs, changes, strict=True))
+
+
+def _difference(
+    old: ComparisonData,
+    new: ComparisonData,
+    found: tuple[Mismatch, ...],
+    rows: tuple[RowChange, ...],
+) -> Difference:
     failing = {failure.backend for failure in new.failures}
     broken = tuple(row.backend for row in old.results if row.backend in failing)
     notes = (*_common_change(rows), *_missing(old, new), *_about_runs(old, new))
     return Difference(old.created, new.created, rows, broken, found, notes)
 
 
-def _row_changes(pair: _Pair) -> tuple[RowChange, ...]:
-    speedups = pair.speedups(pair.change, pair.names)
-    relatives = pair.speedups(pair.relative, pair.others)
-    old, new = pair.runs
-    return tuple(
-        RowChange(
-            name,
-            pair.old[name].latency,
-            pair.new[name].latency,
-            speedups[name],
-            relatives.get(name),
-            tuple(_other_changes(pair.old[name], pair.new[name], old.reference == new.reference)),
-        )
-        for name in pair.names
-    )
+def _row_changes(pairs: Sequence[_Pair]) -> list[tuple[RowChange, ...]]:
+    changes = _verdicts(pairs, lambda pair: {name: pair.change(name) for name in pair.names})
+    relative = _verdicts(pairs, lambda pair: {name: pair.relative(name) for name in pair.others})
+    return [
+        tuple(pair.row_change(name, changes[i][name], relative[i].get(name)) for name in pair.names)
+        for i, pair in enumerate(pairs)
+    ]
+
+
+def _verdicts(
+    pairs: Sequence[_Pair], ratios: Callable[[_Pair], Mapping[str, RatioAt]]
+) -> list[dict[str, Speedup]]:
+    """Intervals and verdicts of all rows of all pairs by one kind of ratio.
+
+    Args:
+        pairs: of runs.
+        ratios: function from a pair to the ratio of each row, by the confidence.
+    """
+    found = verdicts({(i, n): at for i, pair in enumerate(pairs) for n, at in ratios(pair).items()})
+    result: list[dict[str, Speedup]] = [{} for _ in pairs]
+    for (i, name), one in found.items():
+        result[i][name] = pairs[i].speedup(name, *one)
+    return result
 
 
 class _Pair:
@@ -181,26 +209,16 @@ class _Pair:
         """Standard deviation of the log between sessions: at least that between rounds."""
         if self.has_sessions:
             return 0.0
-        shifts = [
-            stdev(found.values())
-            for rows in (self.old, self.new)
-            if len(found := round_shifts([row.measurement.blocks for row in rows.values()])) > 1
-        ]
-        return max([SESSION_SPREAD, *shifts])
+        return max(session_spread(rows.values()) for rows in (self.old, self.new))
 
-    def speedups(
-        self, ratio: Callable[[str, float], Interval], names: Sequence[str]
-    ) -> dict[str, Speedup]:
-        """Intervals and verdicts of rows by one kind of ratio.
+    def row_change(self, name: str, speedup: Speedup, relative: Speedup | None) -> RowChange:
+        """The change of a row, with its other changes."""
+        old, new = self.old[name], self.new[name]
+        has_same_reference = self.runs[0].reference == self.runs[1].reference
+        notes = tuple(_other_changes(old, new, has_same_reference))
+        return RowChange(name, old.latency, new.latency, speedup, relative, notes)
 
-        Args:
-            ratio: function from a row's name and a confidence to the ratio's interval.
-            names: names of the rows.
-        """
-        found = verdicts({name: partial(ratio, name) for name in names})
-        return {name: self._speedup(name, *one) for name, one in found.items()}
-
-    def _speedup(self, name: str, interval: Interval, verdict: Verdict, reason: str) -> Speedup:
+    def speedup(self, name: str, interval: Interval, verdict: Verdict, reason: str) -> Speedup:
         """The verdict, or the reason why such data do not support one."""
         if why := self._why_inconclusive(name):
             return Speedup.of(interval, Verdict.INCONCLUSIVE, why)
@@ -240,14 +258,18 @@ class _Pair:
             return pooled
         return Spread(pooled.sd, sum(max(map(len, run)) - 1 for run in runs))
 
-    def change(self, name: str, confidence: float) -> Interval:
-        """The ratio old / new of a row's latency."""
+    def change(self, name: str) -> RatioAt:
+        """The ratio old / new of a row's latency, by the confidence."""
         old, new = self.old[name], self.new[name]
         units = self._units(old), self._units(new)
         noise_floor = self._noise_floor_of_units(old, new)
-        logs = level_interval(*units, confidence, self._spread, noise_floor)
         between_runs = math.hypot(self.session_spread, _event_bias(old, new))
-        return widened(logs, between_runs, confidence).exp()
+
+        def ratio_at(confidence: float) -> Interval:
+            logs = level_interval(*units, confidence, self._spread, noise_floor)
+            return widened(logs, between_runs, confidence).exp()
+
+        return ratio_at
 
     def _noise_floor_of_units(self, old: BackendResult, new: BackendResult) -> float:
         """The noise floor of one unit; a session averages over its processes."""
@@ -265,14 +287,30 @@ class _Pair:
         blocks = [rows[key].measurement.blocks for key in (self.runs[0].reference, name)]
         return [(base, other) for base, other in session_levels(blocks)]
 
-    def relative(self, name: str, confidence: float) -> Interval:
-        """The ratio new / old of a row's speed-up over the reference."""
+    def relative(self, name: str) -> RatioAt:
+        """The ratio new / old of a row's speed-up over the reference, by the confidence."""
         runs = [self._over_reference(rows, name) for rows in (self.old, self.new)]
         spread = pooled_spread([levels for run in runs for pair in run for levels in pair])
-        before, now = (sessions_interval(run, confidence, spread, self.noise_floor) for run in runs)
-        value = now.value - before.value
-        width = math.hypot(now.high - now.value, before.high - before.value)
-        return Interval(value, value - width, value + width).exp()
+
+        def ratio_at(confidence: float) -> Interval:
+            before, now = (
+                sessions_interval(run, confidence, spread, self.noise_floor) for run in runs
+            )
+            value = now.value - before.value
+            width = math.hypot(now.high - now.value, before.high - before.value)
+            return Interval(value, value - width, value + width).exp()
+
+        return ratio_at
+
+
+def session_spread(rows: Iterable[BackendResult]) -> float:
+    """Standard deviation of the log between sessions: at least that between the rounds of a run.
+
+    Args:
+        rows: of one run.
+    """
+    shifts = round_shifts([row.measurement.blocks for row in rows])
+    return max(SESSION_SPREAD, stdev(shifts.values()) if len(shifts) > 1 else 0.0)
 
 
 def _event_bias(old: BackendResult, new: BackendResult) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 def diff(old: str, new: str, force: bool, fail_if_slower: bool, as_json: bool) -> None:
     """Compare the result NEW with the result OLD, row by row, without GPU and torch.
 
+    Both may be folders of studies: cells that both have are compared, and intervals and verdicts
+    are simultaneous over the rows of all cells.
+
     Runs whose conditions differ in what changes times (the GPU, its power mode or driver, the
     batch, torch, ...) are refused; the error names each difference.
 
@@ -41,19 +46,54 @@ def diff(old: str, new: str, force: bool, fail_if_slower: bool, as_json: bool) -
     Example:
       precisionbench diff main.json branch.json --fail-if-slower
       precisionbench diff last~1 last
+      precisionbench diff study-main study-branch
     """
+    missed = (_diff_studies if _are_studies(old, new) else _diff_files)(old, new, force, as_json)
+    if fail_if_slower and missed:
+        complain(missed)
+        sys.exit(THRESHOLD_MISSED)
+
+
+def _are_studies(old: str, new: str) -> bool:
+    files = [path for path in (old, new) if not _is_study(path)]
+    if len(files) == 1:
+        raise click.UsageError(f"{files[0]!r} is no folder; give two folders or two result files")
+    return not files
+
+
+def _is_study(path: str) -> bool:
+    return path.endswith(".toml") or Path(path).is_dir()
+
+
+def _diff_files(old: str, new: str, force: bool, as_json: bool) -> str:
+    """Compare two result files, and print the difference; gives why the newer does not pass."""
     from precisionbench.comparison import load
-    from precisionbench.report.run_diff import show as show_diff
-    from precisionbench.report.run_diff import to_text
+    from precisionbench.report.run_diff import show, to_text
 
     found = load(new).diff(load(old), force=force)
     if as_json:
         print_json("precisionbench.difference", found)
     else:
-        print_text(lambda width: to_text(found, width), lambda console: show_diff(found, console))
-    if fail_if_slower and (missed := _missed(found)):
-        complain(missed)
-        sys.exit(THRESHOLD_MISSED)
+        print_text(partial(to_text, found), partial(show, found))
+    return _missed(found)
+
+
+def _diff_studies(old: str, new: str, force: bool, as_json: bool) -> str:
+    """The same for two folders of studies."""
+    from precisionbench.report.study_diff import show, to_text
+    from precisionbench.studies.results import load_study
+
+    found = load_study(new).diff(old, force)
+    if as_json:
+        print_json("precisionbench.study_difference", found)
+    else:
+        print_text(partial(to_text, found), partial(show, found))
+    if found.slower:
+        rows = [f"{row.backend} of {cell.title}" for cell, row in found.slower]
+        return f"slower than before: {'; '.join(rows)}"
+    if found.failing:
+        return f"measured before and failing now: {'; '.join(found.failing)}"
+    return "" if found.cells else "no cell was measured in both studies"
 
 
 def _missed(found: Difference) -> str:

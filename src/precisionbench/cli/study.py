@@ -14,6 +14,7 @@ from precisionbench.cli.completion import AnyFile
 from precisionbench.cli.exit_codes import INTERNAL_ERROR, Interrupted, exit_codes_text
 from precisionbench.cli.options import debug_option, json_option, quiet_option
 from precisionbench.cli.output import complain, print_json, print_text
+from precisionbench.cli.study_results import check, merge, show
 from precisionbench.errors import Terminated
 
 if TYPE_CHECKING:
@@ -176,27 +177,6 @@ def status(study: str, as_json: bool) -> None:
         _print_status(found)
 
 
-@study.command(
-    short_help="Show the rows of all finished cells.",
-    epilog=exit_codes_text(three=INTERNAL_ERROR),
-)
-@click.argument("study", type=AnyFile(), metavar="FILE_OR_FOLDER")
-def show(study: str) -> None:
-    """Show the latency and the speed-up of each row of each cell, and the reasons of failures.
-
-    \b
-    Example:
-      precisionbench study show resnet
-    """
-    from precisionbench.report.study_text import cells_text, show_cells
-
-    found = _opened(study)
-    _print_status(found)
-    if results := found.cells():
-        print()
-        print_text(partial(cells_text, results), partial(show_cells, results))
-
-
 def _print_status(found: Study) -> None:
     from precisionbench.report.study_text import show_status, status_text
 
@@ -212,5 +192,6 @@ def _opened(name: str) -> Study:
     return Study(read_toml(name).folder if name.endswith(".toml") else name)
 
 
-for _command in (run, status, show):
+for _command in (run, status, show, merge, check):
+    study.add_command(_command)
     _command.params.append(debug_option())

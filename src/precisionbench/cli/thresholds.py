@@ -38,7 +38,7 @@ def exit_if_missed(
         were_planned: whether the thresholds' rows were checked before measuring; a default row that
             is missing then was left out, and has missed its threshold.
     """
-    why = [_why_missed(threshold, comparison, were_planned) for threshold in thresholds]
+    why = [why_missed(threshold, comparison, were_planned) for threshold in thresholds]
     sentences = [sentence for sentence in why if sentence]
     for sentence in sentences:
         complain(sentence)
@@ -47,7 +47,14 @@ def exit_if_missed(
         sys.exit(INTERRUPTED if ctx and was_interrupted(ctx) else THRESHOLD_MISSED)
 
 
-def _why_missed(threshold: Threshold, comparison: Comparison, was_planned: bool) -> str:
+def why_missed(threshold: Threshold, comparison: Comparison, was_planned: bool) -> str:
+    """Why a comparison misses a threshold, in a sentence; empty if it does not.
+
+    Args:
+        threshold: as `parse` returns it.
+        comparison: as measured.
+        was_planned: whether a row that is missing has missed its threshold.
+    """
     try:
         return threshold.missed_by(comparison)
     except RowNotFoundError:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from precisionbench import safe_text
+from precisionbench.analysis.history import LATENCY, History
 from precisionbench.analysis.speedups import speedups
+from precisionbench.analysis.sweep import Sweep
 from precisionbench.diagnosis.facts import Facts, facts_of_rows
 from precisionbench.diagnosis.gap.ledger import Factor, Kind
 from precisionbench.diagnosis.layer_classes import layer_classes
 from precisionbench.display.frames import optional_package
-from precisionbench.errors import PrecisionBenchError
+from precisionbench.errors import PrecisionBenchError, RowNotFoundError, did_you_mean
 from precisionbench.report import rows
 from precisionbench.report import tuning_texts as texts
 from precisionbench.report.html.scatter_plot import BEST_TONE, FRONT_TONE, OTHER_TONE, timed
 from precisionbench.report.plain import broken
+from precisionbench.report.study_words import date_text, sweep_title
 from precisionbench.results import ComparisonData
 from precisionbench.results.tuning import TuningData
-from precisionbench.statistics import Verdict
+from precisionbench.statistics import Interval, Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -158,6 +161,71 @@ def plot_tuning(data: TuningData, ax: Axes | None = None) -> Axes:
     drawn.set_ylabel(_label(f"speed-up over {data.reference}, 95 % CI"))
     drawn.set_title(_label(rows.title(data.final)))
     return drawn
+
+
+def plot_sweep(sweep: Sweep, ax: Axes | None = None) -> Axes:
+    """Throughput by batch size on logarithmic axes, with intervals; crossovers are marked.
+
+    Args:
+        sweep: over batch sizes.
+        ax: axes to draw on; None makes a new figure.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
+    drawn = _axes(ax)
+    for place, row in enumerate(sweep.rows):
+        colour = f"C{place}"
+        sizes = [float(point.batch_size) for point in row.points]
+        rates = [point.throughput for point in row.points]
+        _draw_intervals(drawn, sizes, rates, colour)
+        drawn.plot(sizes, [one.value for one in rates], color=colour, label=_label(row.backend))
+        if row.crossover is not None and row.crossover.at.value is not None:
+            drawn.axvline(row.crossover.at.value, color=colour, linestyle="--", linewidth=1)
+    drawn.set_xscale("log")
+    drawn.set_yscale("log")
+    drawn.set_xlabel("batch size (log scale)")
+    drawn.set_ylabel("items/s (log scale)")
+    drawn.set_title(_label(sweep_title(sweep)))
+    drawn.legend()
+    return drawn
+
+
+def plot_history(history: History, backend: str, ax: Axes | None = None) -> Axes:
+    """The latency of a row over the runs of its history; changes are marked.
+
+    Args:
+        history: of a cell.
+        backend: the row.
+        ax: axes to draw on; None makes a new figure.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+        RowNotFoundError: the history has no such row.
+    """
+    rows = {one.backend: one for one in history.series if one.of == LATENCY}
+    if backend not in rows:
+        raise RowNotFoundError(f"the history has no row {backend!r}", did_you_mean(backend, rows))
+    series, drawn = rows[backend], _axes(ax)
+    places = [float(place) for place in range(len(series.points))]
+    _draw_intervals(drawn, places, [point.value for point in series.points], "tab:blue")
+    dates = [point.created for point in series.points]
+    for change in series.changes:
+        place = dates.index(change.first_after) - 0.5
+        colour = _COLOURS.get(change.ratio.verdict, "tab:gray")
+        drawn.axvline(place, color=colour, linestyle="--", linewidth=1)
+    drawn.set_xticks(places, labels=[date_text(date) for date in dates], rotation=90)
+    drawn.set_ylabel("latency (s)")
+    drawn.set_title(_label(f"{backend}: {history.cell.title}"))
+    return drawn
+
+
+def _draw_intervals(
+    ax: Axes, places: Sequence[float], values: Sequence[Interval], colour: str
+) -> None:
+    ends = [[one.value - one.low for one in values], [one.high - one.value for one in values]]
+    heights = [one.value for one in values]
+    ax.errorbar(places, heights, yerr=ends, fmt="o", capsize=4, color=colour)
 
 
 def _roofs(facts: Mapping[str, Facts]) -> tuple[dict[float, list[str]], float]:

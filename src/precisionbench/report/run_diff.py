@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 
-from precisionbench.analysis.run_diff import Difference
+from precisionbench.analysis.run_diff import Difference, RowChange
 from precisionbench.display import TableResult
 from precisionbench.report import formatting, summaries
 from precisionbench.report.plain import (
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 _STYLES = {Verdict.FASTER: "green", Verdict.SLOWER: "red"}
-_LEGEND = (
+LEGEND = (
     "change: old / new, above 1 is faster now; 95 % simultaneous CI, with run-to-run variance and "
     "drift between the runs. In speed-ups over the reference, drift cancels."
 )
@@ -89,7 +89,12 @@ def _parts(found: Difference, width: int) -> list[RenderableType]:
     parts += [paragraph(headline(found), width, "bold"), styled()]
     parts.append(styled(f"{found.old_created} (old) to {found.new_created} (new)"))
     if found.rows:
-        parts += [styled(), _table(found, width), styled(), paragraph(_LEGEND, width, "dim")]
+        parts += [
+            styled(),
+            changes_table([(row.backend, row) for row in found.rows], width),
+            styled(),
+            paragraph(LEGEND, width, "dim"),
+        ]
     if notes := _notes(found):
         parts += [
             styled(),
@@ -152,20 +157,30 @@ _VERDICT = Column("verdict", right=False, breaks=True)
 _GAP = 2  # columns before the verdict
 
 
-def _table(found: Difference, width: int) -> RenderableType:
-    """The table; where verdicts have no room, they stand below the names."""
+def changes_table(rows: Sequence[tuple[str, RowChange | None]], width: int) -> RenderableType:
+    """The table of changes; where verdicts have no room, they stand below the names.
+
+    Args:
+        rows: names of lines with their changes; None for a heading within the table.
+        width: maximum number of columns.
+    """
     lines: list[list[Text]] = []
     verdicts: list[Text] = []
-    for row in found.rows:
+    for name, row in rows:
+        if row is None:
+            lines.append([styled(name, "bold"), *(styled() for _ in _COLUMNS[1:])])
+            verdicts.append(styled())
+            continue
         figures = _figures(row.old, row.new, row.speedup)
-        lines.append([styled(row.backend), *map(styled, figures)])
+        lines.append([styled(name), *map(styled, figures)])
         verdicts.append(_verdict(row.speedup))
         if row.relative is not None:
             value, interval = _ratio(row.relative)
-            cells = ("  over the reference", "", "", value, interval)
+            indent = " " * (len(name) - len(name.lstrip()) + 2)
+            cells = (f"{indent}over the reference", "", "", value, interval)
             lines.append([styled(cell, "dim") for cell in cells])
             verdicts.append(_verdict(row.relative))
-    longest = max(len(word) for verdict in verdicts for word in verdict.plain.split())
+    longest = max(len(word) for verdict in verdicts for word in [*verdict.plain.split(), ""])
     if table_width(_COLUMNS, lines) + _GAP + longest <= width:
         whole = [[*line, verdict] for line, verdict in zip(lines, verdicts, strict=True)]
         return table([*_COLUMNS, _VERDICT], whole, width)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from enum import Enum
+from typing import TypeVar
 
 from precisionbench.statistics.intervals import Interval
 
 # A relative difference below this is too small for most practical purposes.
 MARGIN = 0.01
 ALPHA = 0.05
+K = TypeVar("K", bound=Hashable)
 
 
 class Verdict(str, Enum):
@@ -43,11 +45,11 @@ def verdict_of(interval: Interval, margin: float = MARGIN) -> tuple[Verdict, str
 
 
 def verdicts(
-    comparisons: Mapping[str, Callable[[float], Interval]],
+    comparisons: Mapping[K, Callable[[float], Interval]],
     alpha: float = ALPHA,
     margin: float = MARGIN,
-) -> dict[str, tuple[Interval, Verdict, str]]:
-    """Verdicts of several comparisons with one reference, in the same run.
+) -> dict[K, tuple[Interval, Verdict, str]]:
+    """Verdicts of several comparisons that belong together, such as all rows of a run.
 
     The intervals are simultaneous (Bonferroni: alpha / K each). The verdicts follow Holm's
     procedure (Scand. J. Statist. 6, 1979): each comparison that is significant at alpha / K leaves
@@ -55,7 +57,7 @@ def verdicts(
     is `holm`.
 
     Args:
-        comparisons: for each row, a function from a confidence to its interval.
+        comparisons: for each of them, a function from a confidence to its interval.
         alpha: probability of any false difference.
         margin: as for `verdict_of`.
     """
@@ -70,11 +72,9 @@ def verdicts(
     return found
 
 
-def _holm(
-    comparisons: Mapping[str, Callable[[float], Interval]], alpha: float
-) -> dict[str, Interval]:
+def _holm(comparisons: Mapping[K, Callable[[float], Interval]], alpha: float) -> dict[K, Interval]:
     """Each comparison's interval at the confidence of its last test by Holm's procedure."""
-    tested: dict[str, Interval] = {}
+    tested: dict[K, Interval] = {}
     left = dict(comparisons)
     while left:
         level = {name: at(1 - alpha / len(left)) for name, at in left.items()}

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from precisionbench._internal import files
+from precisionbench.analysis.merged import merge
+from precisionbench.analysis.study_summary import summarise
 from precisionbench.display import Result, Shown
 from precisionbench.errors import SpecError, WorkerError, one_line
 from precisionbench.results.study import Cell, CellResult, DeviceStatus, StudyRun
@@ -88,11 +90,12 @@ class Study(Result):
         return status_of(self._store, self.definition)
 
     def __str__(self) -> str:
-        from precisionbench.report.study_text import cells_text, status_text
+        from precisionbench.report.study_report import to_text
+        from precisionbench.report.study_text import status_text
 
         results = self.cells()
-        parts = (status_text(self.status()), cells_text(results))
-        return "\n\n".join(filter(None, parts))
+        status = status_text(self.status())
+        return f"{status}\n\n{to_text(summarise(merge(results)))}" if results else status
 
     def _summary(self) -> Iterator[str]:
         from precisionbench.report.study_text import status_text

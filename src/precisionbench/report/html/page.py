@@ -74,16 +74,16 @@ def rendered(template: str, context: Mapping[str, Any], document: Mapping[str, A
         context: what it shows.
         document: all data, as JSON values.
     """
-    style, script = _asset("style.css"), _asset("report.js")
+    style, script = asset("style.css"), asset("report.js")
     return (
-        _environment()
+        environment()
         .get_template(template)
         .render(
             context,
             style=style,
-            style_hash=_hash(style),
+            style_hash=hash_of(style),
             script=script,
-            script_hash=_hash(script),
+            script_hash=hash_of(script),
             **_embedded(document),
         )
     )
@@ -103,7 +103,7 @@ def table_html(data: ComparisonData) -> str:
         data: the comparison.
     """
     context = _summary_context(data, rows.wrong_labels(data), observations(data))
-    return _environment().get_template("notebook.html").render(context)
+    return environment().get_template("notebook.html").render(context)
 
 
 def _summary_context(
@@ -172,12 +172,21 @@ def _si(value: float) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A template, style or script of the report.
+
+    Args:
+        name: of the file.
+    """
     return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
 
 
-def _hash(text: str) -> str:
-    """The hash by which a content security policy allows an inline script or style."""
+def hash_of(text: str) -> str:
+    """The hash by which a content security policy allows an inline script or style.
+
+    Args:
+        text: the script or style.
+    """
     digest = hashlib.sha256(text.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
 
@@ -208,17 +217,18 @@ _FILTERS = {
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """The templates, with everything that they show escaped."""
     import jinja2
 
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_asset),
+    made = jinja2.Environment(
+        loader=jinja2.FunctionLoader(asset),
         autoescape=True,
         finalize=escaping.finished,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= _GLOBALS
-    environment.filters |= _FILTERS
-    return environment
+    made.globals |= _GLOBALS
+    made.filters |= _FILTERS
+    return made

@@ -1,0 +1,309 @@
+"""Cells of one model and device by batch size and by threads: crossover, saturation, scaling.
+
+The crossover is the batch size from which on a row is faster than the reference. It is stated
+twice: by the verdicts of the measured batch sizes, and as the point where the speed-up crosses 1,
+interpolated between them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from statistics import NormalDist
+
+import attrs
+
+from precisionbench.analysis.cells import measured_batch, measured_threads, named, newest
+from precisionbench.analysis.run_diff import SESSION_SPREAD
+from precisionbench.analysis.speedups import speedups
+from precisionbench.display import Shown
+from precisionbench.results import BackendResult, Speedup
+from precisionbench.results.grouping import grouped
+from precisionbench.results.study import Cell, CellResult
+from precisionbench.statistics import Interval, Verdict
+from precisionbench.statistics.crossing import Crossing, crossing
+from precisionbench.statistics.ratios import in_quadrature
+
+# Throughput has stopped growing where no larger batch size is faster by more than this share.
+GROWTH = 0.05
+_Z95 = NormalDist().inv_cdf(0.975)
+# What two cells, which are measured at different times, can differ by at the same speed.
+_BETWEEN_CELLS = _Z95 * math.sqrt(2) * SESSION_SPREAD
+_NO_GAIN = (Verdict.SLOWER, Verdict.EQUIVALENT, Verdict.DIFFERENT_BUT_SMALL)
+
+
+@attrs.frozen(repr=False)
+class SweepPoint(Shown):
+    """A row at one batch size.
+
+    Attributes:
+        batch_size: items per call.
+        latency: of a call in seconds, with its 95 % CI.
+        throughput: items per second.
+        speedup: over the reference at the same batch size; None where the reference failed.
+    """
+
+    batch_size: int
+    latency: Interval
+    throughput: Interval
+    speedup: Speedup | None
+
+
+@attrs.frozen(repr=False)
+class Crossover(Shown):
+    """The batch size from which on a row is faster than the reference.
+
+    Attributes:
+        kind: `between` two batch sizes; `from_start`, where every batch size is faster; `never`,
+            where the largest batch size is clearly not faster; `inconclusive`, where the verdict of
+            the largest batch size is.
+        batch_size: the smallest batch size from which on every verdict is `faster`; None for
+            `never` and `inconclusive`.
+        above: the largest smaller batch size that is clearly not faster (slower, or different by
+            less than 1 %); the crossover is above it. None where there is none.
+        at: where the speed-up crosses 1, interpolated on a logarithmic scale, in items per call.
+    """
+
+    kind: str
+    batch_size: int | None
+    above: int | None
+    at: Crossing
+
+
+@attrs.frozen(repr=False)
+class RowSweep(Shown):
+    """A row at all batch sizes.
+
+    Attributes:
+        backend: the row.
+        points: in the order of the batch size.
+        crossover: None for the reference, and for fewer than two speed-ups.
+        saturation: the smallest batch size from which on throughput grows by at most 5 % more; None
+            for fewer than two points.
+        is_growing: whether the saturation is the largest measured batch size, so that throughput
+            may grow further.
+    """
+
+    backend: str
+    points: tuple[SweepPoint, ...]
+    crossover: Crossover | None
+    saturation: int | None
+    is_growing: bool
+
+
+@attrs.frozen(repr=False)
+class Sweep(Shown):
+    """One model on one device at several batch sizes.
+
+    Attributes:
+        cell: what all batch sizes have in common; its batch size is None.
+        reference: the row that the others are compared with.
+        rows: in the order of the comparisons.
+        failures: batch sizes that were not measured, or rows of them, with the reasons.
+    """
+
+    cell: Cell
+    reference: str
+    rows: tuple[RowSweep, ...]
+    failures: tuple[tuple[int, str], ...]
+
+
+def sweeps(results: Iterable[CellResult]) -> tuple[Sweep, ...]:
+    """The sweeps over batch sizes that a study holds: of two or more that were measured.
+
+    Args:
+        results: of all cells; of a cell that was measured several times, the newest counts.
+    """
+    groups = _grouped(newest(named(results)), measured_batch, _without_batch)
+    measured = [{size for size, one in group if one.data} for group in groups]
+    pairs = zip(groups, measured, strict=True)
+    return tuple(_sweep(group) for group, sizes in pairs if len(sizes) > 1)
+
+
+def _without_batch(result: CellResult) -> Cell:
+    return attrs.evolve(result.cell, batch_size=None)
+
+
+def _without_threads(result: CellResult) -> Cell:
+    return attrs.evolve(result.cell, threads=None)
+
+
+def _grouped(
+    results: Iterable[CellResult],
+    number: Callable[[CellResult], int | None],
+    others: Callable[[CellResult], Cell],
+) -> list[list[tuple[int, CellResult]]]:
+    """Cells that differ in one number only, with this number, in its order.
+
+    Args:
+        results: one for each cell.
+        number: such as the batch size; cells without it are left out.
+        others: what cells of one group have in common.
+    """
+    numbered = [(found, one) for one in results if (found := number(one)) is not None]
+    groups = grouped(numbered, lambda pair: others(pair[1]))
+    return [sorted(group, key=lambda pair: pair[0]) for group in groups.values()]
+
+
+def _sweep(group: Sequence[tuple[int, CellResult]]) -> Sweep:
+    found: dict[str, list[SweepPoint]] = {}
+    failures: list[tuple[int, str]] = []
+    references = [one.data.reference for _, one in group if one.data]
+    for size, one in group:
+        for name, point in _points(size, one):
+            found.setdefault(name, []).append(point)
+        failures += [(size, reason) for reason in _failures(one)]
+    reference = references[0] if references else ""
+    rows = tuple(_row(name, tuple(points), reference) for name, points in found.items())
+    return Sweep(_without_batch(group[0][1]), reference, rows, tuple(failures))
+
+
+def _points(size: int, result: CellResult) -> Iterable[tuple[str, SweepPoint]]:
+    data = result.data
+    if data is None:
+        return
+    found = speedups(data)
+    for row in data.results:
+        own = row.batch_size or size
+        throughput = row.latency.inverse_of(own)
+        yield row.backend, SweepPoint(own, row.latency, throughput, found.get(row.backend))
+
+
+def _failures(result: CellResult) -> Iterable[str]:
+    if result.data is None:
+        yield result.failure or "not measured"
+        return
+    yield from (f"{one.backend}: {one.reason}" for one in result.data.failures)
+
+
+def _row(name: str, points: tuple[SweepPoint, ...], reference: str) -> RowSweep:
+    compared = [point for point in points if point.speedup is not None]
+    has_crossover = name != reference and len(compared) > 1
+    saturation = _saturation(points) if len(points) > 1 else None
+    return RowSweep(
+        name,
+        points,
+        _crossover(compared) if has_crossover else None,
+        saturation,
+        is_growing=saturation == points[-1].batch_size,
+    )
+
+
+# --- crossover ------------------------------------------------------------------------------------
+
+
+def _crossover(points: Sequence[SweepPoint]) -> Crossover:
+    """By the verdicts, from the largest batch size downwards.
+
+    Tests in a fixed order that ends at the first one without the verdict need no correction for
+    their number.
+    """
+    verdicts = [(point.batch_size, point.speedup.verdict) for point in points if point.speedup]
+    first = len(verdicts)
+    while first and verdicts[first - 1][1] is Verdict.FASTER:
+        first -= 1
+    not_faster = [size for size, verdict in verdicts[:first] if verdict in _NO_GAIN]
+    above, at = max(not_faster, default=None), _interpolated(points)
+    if first == len(verdicts):
+        kind = "inconclusive" if verdicts[-1][1] is Verdict.INCONCLUSIVE else "never"
+        return Crossover(kind, None, above, at)
+    return Crossover("between" if first else "from_start", verdicts[first][0], above, at)
+
+
+def _interpolated(points: Sequence[SweepPoint]) -> Crossing:
+    """Where the speed-up crosses 1, in items per call."""
+    found = [point.speedup.interval for point in points if point.speedup]
+    at = crossing(
+        [math.log(point.batch_size) for point in points],
+        [math.log(one.value) for one in found],
+        [_error(one) for one in found],
+    )
+    ends = (at.value, at.low, at.high)
+    return Crossing(*(None if end is None else math.exp(end) for end in ends))
+
+
+def _error(ratio: Interval) -> float:
+    """The standard error of the log of a ratio, from its 95 % interval."""
+    return math.log(ratio.high / ratio.low) / (2 * _Z95)
+
+
+# --- throughput -----------------------------------------------------------------------------------
+
+
+def _saturation(points: Sequence[SweepPoint]) -> int:
+    """The smallest batch size that no larger one exceeds clearly by more than 5 %."""
+    for place, point in enumerate(points):
+        later = (_ratio(other.throughput, point.throughput) for other in points[place + 1 :])
+        if not any(found.value > 1 + GROWTH and found.low > 1 for found in later):
+            return point.batch_size
+    return points[-1].batch_size
+
+
+def _ratio(one: Interval, other: Interval) -> Interval:
+    """The ratio of two rates of different cells, whose errors are independent."""
+    logs = [Interval(*map(math.log, (x.value, x.low, x.high))) for x in (one, other)]
+    value = logs[0].value - logs[1].value
+    down = math.hypot(logs[0].value - logs[0].low, logs[1].high - logs[1].value)
+    up = math.hypot(logs[0].high - logs[0].value, logs[1].value - logs[1].low)
+    return in_quadrature(Interval(value, value - down, value + up), _BETWEEN_CELLS).exp()
+
+
+# --- threads --------------------------------------------------------------------------------------
+
+
+@attrs.frozen(repr=False)
+class ThreadPoint(Shown):
+    """A row with one number of threads.
+
+    Attributes:
+        threads: that a call uses.
+        latency: of a call in seconds, with its 95 % CI.
+        speedup: latency with the fewest threads / this latency, with its 95 % CI.
+        efficiency: the speed-up as a share of the factor by which the threads grew.
+    """
+
+    threads: int
+    latency: Interval
+    speedup: Interval
+    efficiency: Interval
+
+
+@attrs.frozen(repr=False)
+class ThreadScaling(Shown):
+    """One model on one device with several numbers of threads.
+
+    Attributes:
+        cell: what all of them have in common; its number of threads is None.
+        rows: for each row, its points in the order of the threads.
+    """
+
+    cell: Cell
+    rows: tuple[tuple[str, tuple[ThreadPoint, ...]], ...]
+
+
+def thread_scaling(results: Iterable[CellResult]) -> tuple[ThreadScaling, ...]:
+    """How the latency scales with threads, for each cell with two or more numbers of them.
+
+    Args:
+        results: of all cells; of a cell that was measured several times, the newest counts.
+    """
+    measured = [one for one in newest(named(results)) if one.data is not None]
+    groups = _grouped(measured, measured_threads, _without_threads)
+    return tuple(_scaling(group) for group in groups if len({count for count, _ in group}) > 1)
+
+
+def _scaling(group: Sequence[tuple[int, CellResult]]) -> ThreadScaling:
+    found: dict[str, list[tuple[int, BackendResult]]] = {}
+    for threads, one in group:
+        for row in one.data.results if one.data else ():
+            found.setdefault(row.backend, []).append((threads, row))
+    rows = tuple((name, tuple(_thread_points(rows))) for name, rows in found.items())
+    return ThreadScaling(_without_threads(group[0][1]), rows)
+
+
+def _thread_points(rows: Sequence[tuple[int, BackendResult]]) -> Iterable[ThreadPoint]:
+    fewest, base = rows[0]
+    for threads, row in rows:
+        same = Interval(1.0, 1.0, 1.0)
+        ratio = same if row is base else _ratio(base.latency, row.latency)
+        yield ThreadPoint(threads, row.latency, ratio, ratio.scaled(fewest / threads))

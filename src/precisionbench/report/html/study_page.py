@@ -1,0 +1,71 @@
+"""The report of a study as one HTML file that makes no requests and runs no script."""
+
+from __future__ import annotations
+
+import attrs
+
+from precisionbench.analysis.history import History
+from precisionbench.analysis.study_summary import StudySummary
+from precisionbench.analysis.sweep import Sweep
+from precisionbench.report.html import history_plot, page
+from precisionbench.report.html.history_plot import HistoryPanel, history_panels
+from precisionbench.report.html.roofline_plot import FRAME
+from precisionbench.report.html.sweep_plot import SweepPlot, size_text, sweep_plot
+from precisionbench.report.study_sections import LEGEND, Section, sections
+from precisionbench.report.study_words import headline
+from precisionbench.report.study_words import size_text as study_size
+
+
+@attrs.frozen
+class Part:
+    """A section with its plots.
+
+    Attributes:
+        section: its text and table.
+        sweep: throughput by batch size; None where there is none.
+        panels: of a history.
+    """
+
+    section: Section
+    sweep: SweepPlot | None
+    panels: tuple[HistoryPanel, ...]
+
+
+def to_html(summary: StudySummary) -> str:
+    """The whole report of a study.
+
+    Args:
+        summary: of the study.
+    """
+    style = page.asset("style.css")
+    return (
+        page.environment()
+        .get_template("study.html")
+        .render(
+            title=_title(summary),
+            size=study_size(summary),
+            headline=headline(summary),
+            parts=[_part(section) for section in sections(summary)],
+            legend=LEGEND,
+            style=style,
+            style_hash=page.hash_of(style),
+            frame=FRAME,
+            history_plot=history_plot,
+            size_text=size_text,
+        )
+    )
+
+
+def _part(section: Section) -> Part:
+    subject = section.subject
+    return Part(
+        section,
+        sweep_plot(subject) if isinstance(subject, Sweep) else None,
+        history_panels(subject) if isinstance(subject, History) else (),
+    )
+
+
+def _title(summary: StudySummary) -> str:
+    """The models of a study."""
+    models = dict.fromkeys(one.cell.model for group in summary.groups for one in group.cells)
+    return f"Study of {', '.join(models)}" if models else "Study without results"
