@@ -381,7 +381,7 @@ def test_replicas_measure_in_fresh_processes_with_the_callers_settings():
         step()
         step()
 
-    found = pb.compare_calls({"step": step, "twice": twice}, replicas=2, budget_s=1.5)
+    found = pb.compare_calls({"step": step, "twice": twice}, replicas=2, budget_s=0.8)
     assert [len(row.measurement.preparations) for row in found] == [2, 2]
     assert found.speedup("twice").value < 0.9
     assert found.speedup("twice").reason != "one_process"

@@ -142,9 +142,8 @@ def compare_calls(
     if base not in checked:
         raise SpecError(f"there is no call {base!r}", did_you_mean(str(base), checked))
     options = _options(budget_s=budget_s, replicas=replicas, noise_floor=noise_floor)
-    measured = _Calls(
-        checked, base, f"{len(checked)} call{'s' * (len(checked) != 1)}", options, device
-    )
+    title = f"{len(checked)} calls" if len(checked) > 1 else "1 call"
+    measured = _Calls(checked, base, title, options, device)
     return measured.measure(on_progress)
 
 
