@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,6 +39,17 @@ _OTHERS = {
 }
 # A file of 8 rows of a model of a thousand layers, profiled, has 15 MB.
 _MOST_BYTES = 128 * 2**20
+# Fields that are not written where they have their default: files from before these were recorded
+# are written again as they were.
+_OMITTED: Mapping[type, tuple[str, ...]] = {
+    Operation: ("place",),
+    BackendResult: ("claims", "label", "engine_operations"),
+    Claims: ("weights",),
+    Environment: ("cpu_flags",),
+    Evidence: ("compiled_share",),
+    BackendFailure: ("label",),
+    ComparisonData: ("options", "conditions", "study"),
+}
 
 
 @cache
@@ -53,35 +64,11 @@ def _converter() -> JsonConverter:
     converter.register_unstructure_hook(
         Records, lambda records: [converter.unstructure(one) for one in records]
     )
-    # Files from before these were recorded are written again as they were.
     omitted = override(omit_if_default=True)
-    converter.register_unstructure_hook(
-        Operation, make_dict_unstructure_fn(Operation, converter, place=omitted)
-    )
-    converter.register_unstructure_hook(
-        BackendResult,
-        make_dict_unstructure_fn(
-            BackendResult, converter, claims=omitted, label=omitted, engine_operations=omitted
-        ),
-    )
-    converter.register_unstructure_hook(
-        Claims, make_dict_unstructure_fn(Claims, converter, weights=omitted)
-    )
-    converter.register_unstructure_hook(
-        Environment, make_dict_unstructure_fn(Environment, converter, cpu_flags=omitted)
-    )
-    converter.register_unstructure_hook(
-        Evidence, make_dict_unstructure_fn(Evidence, converter, compiled_share=omitted)
-    )
-    converter.register_unstructure_hook(
-        BackendFailure, make_dict_unstructure_fn(BackendFailure, converter, label=omitted)
-    )
-    converter.register_unstructure_hook(
-        ComparisonData,
-        make_dict_unstructure_fn(
-            ComparisonData, converter, options=omitted, conditions=omitted, study=omitted
-        ),
-    )
+    for kind, fields in _OMITTED.items():
+        overrides: dict[str, Any] = dict.fromkeys(fields, omitted)
+        function: Callable[[Any], Any] = make_dict_unstructure_fn(kind, converter, **overrides)
+        converter.register_unstructure_hook(kind, function)
     return converter
 
 
