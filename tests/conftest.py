@@ -20,9 +20,9 @@ from script_forks import ScriptForks
 
 # A busy machine is no failure: a case may take as long as it takes. By default every run draws the
 # same examples, so that a change is not failed by an example that has nothing to do with it;
-# `pytest --hypothesis-profile=explore` draws new ones.
+# `pytest --hypothesis-profile=explore` draws new ones, and more of them.
 _UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("repeatable", derandomize=True, **_UNTIMED)
+settings.register_profile("repeatable", derandomize=True, max_examples=40, **_UNTIMED)
 settings.register_profile("explore", **_UNTIMED)
 settings.load_profile("repeatable")
 

@@ -141,6 +141,7 @@ def compared(
     return compare_with(workload, marked, reference, chosen, journal=journal)
 
 
+@pytest.mark.slow  # calls that take long
 def test_a_row_whose_first_call_takes_too_long_is_left_out_with_a_note(tmp_path):
     begun_s = time.monotonic()
     journal = tmp_path / "journal"

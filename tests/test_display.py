@@ -23,6 +23,8 @@ from IPython.utils.capture import capture_output
 
 import precisionbench as pb
 from made_up_results import comparison_data, recorded
+from made_up_tuning import tuning_data
+from precisionbench.analysis.tuning import front
 from precisionbench.backends import Backend, discovery
 from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.findings import ExperimentResult, MadeExperiments
@@ -106,6 +108,9 @@ def results() -> tuple[Any, ...]:
         made,
         RoundConditions(0, 3, cpu=CpuUse(1.0, 2, 1.5, 1.0)),
         Periodic(3, 2.0, 0.25),
+        pb.Tuned(tuning_data()),
+        tuning_data(),
+        *front(tuning_data()),
     )
 
 

@@ -160,6 +160,14 @@ def test_the_case_of_an_h200_is_what_its_record_says(example):
     assert "is unexplained" in printed
 
 
+@pytest.mark.slow  # its search takes its budget
+def test_a_model_is_tuned_and_called(monkeypatch, tmp_path, example):
+    monkeypatch.setenv("PRECISIONBENCH_CACHE_DIR", str(tmp_path))
+    printed = example("tune", "--budget", "20")
+    assert ": (8, 10)" in printed
+    assert [*(tmp_path / "tune").glob("*.jsonl")]
+
+
 @pytest.mark.parametrize("path", [*EXAMPLES.glob("*.py")], ids=lambda path: path.stem)
 def test_an_example_says_what_it_does_and_measures_nothing_when_it_is_asked_for_help(
     path, monkeypatch, capsys
@@ -195,6 +203,7 @@ def test_every_example_is_run_by_a_test():
         "quantised_layers",
         "torch2trt_int8",
         "torch_tensorrt_half",
+        "tune",
         "why",
         "your_own_model",
     }

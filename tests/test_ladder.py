@@ -474,6 +474,7 @@ def test_a_ladder_that_cannot_be_saved_is_printed(here, measured, monkeypatch):
     assert "torchvision:resnet50 on NVIDIA H200" in done.stdout
 
 
+@pytest.mark.slow  # measures a ladder
 def test_a_ladder_that_cannot_be_printed_is_saved(here, measured, monkeypatch):
     def closed(*_: object, **__: object) -> None:
         raise BrokenPipeError

@@ -63,6 +63,7 @@ class Reference(Pt2e):
         yield Prepared(lambda: quantised(*flat.inputs), quantised, details=details)
 
 
+@pytest.mark.slow  # the C++ compiler
 @real_engine
 def test_kernels_that_dequantise_and_multiply_in_float32_are_a_false_label(cnn, images):
     with Prepares(Reference(calibration_data=[images]), cnn.eval(), images) as found:

@@ -39,7 +39,7 @@ from precisionbench.backends.inductor import (
     check_tools,
     environment_restored,
 )
-from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Rung, Stage
+from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Rung, Stage, TuningOptions
 from precisionbench.errors import PrecisionBenchWarning, SpecError
 from precisionbench.results.claims import Claims
 from precisionbench.results.dtypes import LONG_NAMES, TF32
@@ -116,6 +116,16 @@ class AotInductor(Backend):
         options |= CHANNELS_LAST if capabilities.has_images else {}
         yield Rung(Stage.ENGINE, {**options, "freezing": True})
 
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
+        """16 bits, frozen, and tuned kernels; see `Backend.tuning_options`."""
+        if capabilities.device not in ("cpu", "cuda"):
+            return None
+        precision = "fp16" if capabilities.device == "cuda" else "bf16"
+        return TuningOptions(
+            Stage.ENGINE, [{"precision": precision, "freezing": True}], [{"max_autotune": True}]
+        )
+
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
         """Export, compile, load and call the model; see `Backend.prepare`."""
@@ -135,7 +145,8 @@ class AotInductor(Backend):
             call = call_of(compiled, flat)
             details = self._details(file, built, compiled)
             operations = tuple(layer.as_operation(self.name) for layer in built.layers)
-            yield Prepared(call, details=details, engine_operations=operations)
+            read = Inputs(flat.inputs)
+            yield Prepared(call, details=details, engine_operations=operations, inputs=read)
 
     def _flat(self, model: nn.Module, inputs: Inputs) -> FlatModel:
         """The model with plain tensors as inputs, in the row's memory format."""

@@ -30,7 +30,7 @@ from precisionbench.backends.inductor import (
     inner,
     own_counters,
 )
-from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Rung, Stage
+from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Rung, Stage, TuningOptions
 from precisionbench.errors import (
     FOREIGN_ERRORS,
     PreparationError,
@@ -39,7 +39,7 @@ from precisionbench.errors import (
     text_of,
 )
 from precisionbench.results.claims import Claims
-from precisionbench.results.dtypes import TF32
+from precisionbench.results.dtypes import AMPERE, TF32
 from precisionbench.results.json_values import Json
 from precisionbench.torchtools.failed_call import failure_of, misfit_in_eager
 from precisionbench.torchtools.global_state import (
@@ -138,6 +138,21 @@ class Compile(Backend):
         if on_gpu:
             yield Rung(Stage.COMPILER, {**options, "mode": "reduce-overhead"})
 
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
+        """Each dtype with frozen weights, then other modes; see `Backend.tuning_options`."""
+        on_gpu = capabilities.device == "cuda"
+        first: list[dict[str, Any]] = [{"dtype": "float16"}] if on_gpu else []
+        first += [{"dtype": "bfloat16"}, {}]
+        if on_gpu and capabilities.capability >= AMPERE:
+            first[-1] = {"precision": "tf32"}
+        modes = ("reduce-overhead", "max-autotune-no-cudagraphs") if on_gpu else ()
+        return TuningOptions(
+            Stage.COMPILER,
+            [{**options, "freezing": True} for options in first],
+            [*({"mode": mode} for mode in modes), {"freezing": False}],
+        )
+
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
         """Cast, compile, and call until nothing is compiled any more; see `Backend.prepare`."""
@@ -163,7 +178,7 @@ class Compile(Backend):
             )
             call = inputs.bind(compiled)
             details = self._warmed(call, device, counters)
-            yield Prepared(call, compiled, details)
+            yield Prepared(call, compiled, details, inputs=inputs)
 
     def _warmed(self, call: Callable[[], object], device: str, counters: Any) -> dict[str, Json]:
         """Compile by calling; gives the details."""

@@ -18,7 +18,7 @@ from precisionbench.backends.compile import Compile
 from precisionbench.backends.flat_model import FlatModel, flattened
 from precisionbench.backends.pt2e_layers import converted_weights
 from precisionbench.backends.pt2e_sums import protect_inputs
-from precisionbench.backends.rungs import Capabilities, Rung, Stage
+from precisionbench.backends.rungs import Capabilities, Rung, Stage, TuningOptions
 from precisionbench.backends.stored_weights import summary, warn_of_float_layers
 from precisionbench.backends.torchao_import import import_torchao, quiet
 from precisionbench.errors import (
@@ -95,6 +95,13 @@ class Pt2e(Backend):
         """INT8, on a CPU only; see `Backend.ladder_rungs`."""
         if capabilities.device == "cpu" and "compile" not in capabilities.missing:
             yield Rung(Stage.ENGINE)
+
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
+        """INT8, on a CPU only; see `Backend.tuning_options`."""
+        if capabilities.device != "cpu" or "compile" in capabilities.missing:
+            return None
+        return TuningOptions(Stage.ENGINE)
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

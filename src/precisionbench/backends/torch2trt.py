@@ -27,7 +27,7 @@ from precisionbench.backends.base import (
 )
 from precisionbench.backends.calibration import calibration_batches
 from precisionbench.backends.model_key import model_key, tensor_bytes
-from precisionbench.backends.rungs import Capabilities, Rung, Stage
+from precisionbench.backends.rungs import Capabilities, Rung, Stage, TuningOptions
 from precisionbench.backends.tensorrt_engine import engine_bytes, inspected, message_recorder
 from precisionbench.backends.torch2trt_arguments import (
     check_inputs,
@@ -167,6 +167,13 @@ class Torch2trt(Backend):
         for core in range(capabilities.dlas):
             yield Rung(Stage.ENGINE, {"precision": "int8", "dla_core": core})
 
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
+        """Half, and TF32; see `Backend.tuning_options`."""
+        if capabilities.device != "cuda":
+            return None
+        return TuningOptions(Stage.ENGINE, [{"precision": "fp16"}, {"tf32": True}])
+
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
         """Build or reload the engine; see `Backend.prepare`."""
@@ -186,8 +193,10 @@ class Torch2trt(Backend):
         report = inspected(trt, module.engine)
         details |= report.details
         self._warn_of_fallback(details)
-        call = Inputs(args).bind(module)
-        yield Prepared(call, module, details, report.operations(self.name))
+        read = Inputs(args)
+        yield Prepared(
+            read.bind(module), module, details, report.operations(self.name), inputs=read
+        )
 
     def _engine(
         self, trt: Any, torch2trt: Any, model: nn.Module, args: tuple[Any, ...], expected: Any

@@ -14,7 +14,7 @@ from torch import nn
 from precisionbench._internal.importing import installed_version
 from precisionbench.backends.base import Backend, Prepared, cast_model
 from precisionbench.backends.compile import Compile, Mode
-from precisionbench.backends.rungs import Capabilities, Rung, Stage
+from precisionbench.backends.rungs import Capabilities, Rung, Stage, TuningOptions
 from precisionbench.backends.stored_weights import stored_weights, summary, warn_of_float_layers
 from precisionbench.backends.torchao_import import import_torchao, quiet
 from precisionbench.errors import (
@@ -130,6 +130,15 @@ class TorchAo(Backend):
         if capabilities.device == "cuda" and capabilities.capability >= _FIRST_WITH_FLOAT8:
             yield Rung(Stage.ENGINE, {"precision": FLOAT8, "compile": True})
 
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
+        """INT8, and FP8 where the GPU has it, compiled if possible; see `Backend`."""
+        options: dict[str, Any] = {"compile": "compile" not in capabilities.missing}
+        first = [options]
+        if capabilities.device == "cuda" and capabilities.capability >= _FIRST_WITH_FLOAT8:
+            first.append({**options, "precision": FLOAT8})
+        return TuningOptions(Stage.ENGINE, first, [{"precision": "int8-weight-only"}])
+
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
         """Cast, quantise, and compile if asked for; see `Backend.prepare`."""
@@ -143,7 +152,7 @@ class TorchAo(Backend):
         warn_of_float_layers(weights, stored, refused)
         details = {"torchao": installed_version("torchao"), **weights}
         with ExitStack() as stack:
-            prepared = Prepared(inputs.bind(model), model)
+            prepared = Prepared(inputs.bind(model), model, inputs=inputs)
             if self.compile:
                 prepared = stack.enter_context(self._compiled(model, inputs))
             yield attrs.evolve(prepared, details={**details, **prepared.details})

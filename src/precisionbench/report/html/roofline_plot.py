@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import attrs
@@ -13,6 +11,7 @@ from precisionbench.diagnosis.layer_classes import LayerClass, layer_classes
 from precisionbench.diagnosis.roofline import peak_name
 from precisionbench.reference_data.peaks import DeviceSpec
 from precisionbench.report.formatting import scaled, significant, time_text
+from precisionbench.report.html.numbered_points import FRAME, NumberedPoint, apart
 from precisionbench.report.html.scales import Scale, Tick
 
 # Peaks of 8 bits have a line where a row ran in them.
@@ -22,43 +21,16 @@ _MIN_SHARE = 0.02
 _MAX_POINTS = 80  # more could not stand apart
 _MIN_AXIS_RATIO = 100.0
 TONES = 8
-# Sizes in pixels of a point's number and of the dot at its place.
-RADIUS, DOT = 9.0, 2.5
-# A number needs this much room: pixels, and percent of the narrowest screen (360 pixels).
-_ROOM_PX = 2 * RADIUS
-_ROOM = 100 * _ROOM_PX / 320
 _TEXT_AT = 0.12  # of the slope: where its text stands
-# Where a number is tried, in steps of the room that it needs, the nearest first.
-_STEPS = sorted(itertools.product(range(-6, 7), range(-15, 16)), key=lambda s: (math.hypot(*s), s))
 
 
 @attrs.frozen
-class Frame:
-    """The picture's edges: `left` and `right` in percent, the others in pixels."""
-
-    left: float = 11.0
-    right: float = 98.0
-    top: float = 30.0
-    bottom: float = 330.0
-    height: float = 368.0
-
-
-FRAME = Frame()
-
-
-@attrs.frozen
-class Point:
+class Point(NumberedPoint):
     """A class of layers in a row.
 
     Attributes:
-        number: as in the table below.
-        tone: its row's colour, from 0.
         row: its row.
         kind: its class.
-        x: its place, in percent.
-        y: its place, in pixels.
-        label_x: where its number stands, in percent.
-        label_y: where its number stands, in pixels.
         time: seconds in a call, with unit.
         share: of the row's GEMM/conv time.
         rate: FLOP/s, with unit.
@@ -66,14 +38,8 @@ class Point:
         of_roof: share of the roofline at this intensity; None if unknown.
     """
 
-    number: int
-    tone: int
     row: str
     kind: str
-    x: float
-    y: float
-    label_x: float
-    label_y: float
     time: str
     share: float
     rate: str
@@ -159,7 +125,7 @@ def roofline_plot(rows: Mapping[str, Facts]) -> RooflinePlot | None:
         _point(n, tones[f.row.backend], f, one, x, y) for n, (f, one) in enumerate(found, start=1)
     ]
     return RooflinePlot(
-        _apart(points),
+        apart(points),
         tuple(_peak_lines(peaks, bandwidth, x, y)),
         _bandwidth_line(peaks, bandwidth, x, y),
         x.ticks(),
@@ -217,31 +183,6 @@ def _point(number: int, tone: int, facts: Facts, one: LayerClass, x: Scale, y: S
         rate=scaled(one.flop_rate, "FLOP/s"),
         intensity=significant(one.intensity, 3),
         of_roof=_of_roof(facts, one),
-    )
-
-
-def _apart(points: Sequence[Point]) -> tuple[Point, ...]:
-    """The points with their numbers moved so that they hide neither numbers nor places."""
-    placed: list[Point] = []
-    for point in points:
-        others = [(one.x, one.y) for one in points if one is not point]
-        others += [(one.label_x, one.label_y) for one in placed]
-        places = (
-            (round(point.x + right * _ROOM, 3), round(point.y + down * _ROOM_PX, 3))
-            for right, down in _STEPS
-        )
-        free = (place for place in places if _is_free(place, others))
-        label_x, label_y = next(free, (point.x, point.y))
-        placed.append(attrs.evolve(point, label_x=label_x, label_y=label_y))
-    return tuple(placed)
-
-
-def _is_free(place: tuple[float, float], others: Iterable[tuple[float, float]]) -> bool:
-    x, y = place
-    is_inside = FRAME.left <= x <= FRAME.right and FRAME.top <= y <= FRAME.bottom
-    return is_inside and all(
-        abs(x - other_x) >= _ROOM - 1e-6 or abs(y - other_y) >= _ROOM_PX - 1e-6
-        for other_x, other_y in others
     )
 
 
