@@ -33,7 +33,10 @@ extensions = [
 ]
 nitpicky = True
 # Names of other libraries: their pages are not asked, so that a build needs no network.
-nitpick_ignore_regex = [("py:.*", r"(?!precisionbench).*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!precisionbench).*"),
+    ("py:class", r"precisionbench\..*\.[A-Z]"),  # type variables
+]
 
 myst_heading_anchors = 4  # links to headings work as on a code host
 
