@@ -25,6 +25,8 @@ from IPython.utils.capture import capture_output
 import precisionbench as pb
 from made_up_results import comparison_data, recorded
 from made_up_studies import everything, sweep_results
+from made_up_tuning import tuning_data
+from precisionbench.analysis.tuning import front
 from precisionbench.backends import Backend, discovery
 from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.findings import ExperimentResult, MadeExperiments
@@ -104,6 +106,9 @@ def results() -> tuple[Any, ...]:
         Periodic(3, 2.0, 0.25),
         *of_a_study(),
         *of_studies(),
+        pb.Tuned(tuning_data()),
+        tuning_data(),
+        *front(tuning_data()),
     )
 
 

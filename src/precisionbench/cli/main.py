@@ -36,6 +36,7 @@ from precisionbench.cli.output import print_traceback, was_interrupted
 from precisionbench.cli.published import published
 from precisionbench.cli.show import show
 from precisionbench.cli.study import study
+from precisionbench.cli.tune import tune
 from precisionbench.errors import (
     BackendUnavailableError,
     DeviceError,
@@ -155,7 +156,9 @@ def main() -> None:
     """
 
 
-for _command in (compare, explain, ladder, show, diff, published, backends, examine, check):
+for _command in (
+    *(compare, explain, ladder, tune, show, diff, published, backends, examine, check),
+):
     _command.params.append(debug_option())
     main.add_command(_command)
 main.add_command(study)  # its commands have the option themselves

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from precisionbench.model.random_inputs import RandomInputs
 
     ShapeType = click.ParamType[tuple[int, ...]]
+    SizesType = click.ParamType[tuple[int, ...]]
     IntType = click.ParamType[int]
 else:
-    ShapeType = IntType = click.ParamType  # generic from click 8.4 on
+    ShapeType = SizesType = IntType = click.ParamType  # generic from click 8.4 on
 
 Decorator = Callable[[Any], Any]
 Shapes = tuple[tuple[int, ...], ...]
@@ -47,6 +48,19 @@ class _BatchSize(IntType):
         return size
 
 
+class _BatchSizes(SizesType):
+    """Whole numbers of 1 or more, as `1,8,32`."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        """The numbers of the text."""
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isdecimal() and int(part) for part in parts):
+            self.fail(f"{value!r} is not a list of sizes; write it as 1,8,32", param, ctx)
+        return tuple(map(int, parts))
+
+
 def _one_model(ctx: click.Context, _: click.Parameter, models: tuple[str, ...]) -> str:
     if len(models) > 1:
         raise click.UsageError(
@@ -67,6 +81,12 @@ def batch_size_option() -> Decorator:
     """`--batch-size`: items in one call."""
     text = "Items in one call (default: as MODEL returns them; torchvision: 100 on a GPU, else 4)."
     return click.option("--batch-size", type=_BatchSize(), help=text)
+
+
+def batch_sizes_option() -> Decorator:
+    """`--batch-sizes`: further sizes to try."""
+    text = "Also try these batch sizes, such as 1,8,32; speeds are items per second."
+    return click.option("--batch-sizes", type=_BatchSizes(), metavar="SIZES", help=text)
 
 
 def input_shape_option() -> Decorator:

@@ -11,11 +11,12 @@ from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.accuracy import accuracy_of
 from precisionbench.diagnosis.answers import answers_of
 from precisionbench.diagnosis.causes import CAUSES, CauseContext
-from precisionbench.diagnosis.ceiling import ceiling_of
+from precisionbench.diagnosis.ceiling import IN_8_BITS, IN_16_BITS, ceiling_of
 from precisionbench.diagnosis.engine_label import DETAIL
 from precisionbench.diagnosis.experiments import measured_beside, with_experiments
 from precisionbench.diagnosis.facts import Facts, facts_of_rows
 from precisionbench.diagnosis.findings import (
+    Ceiling,
     DiagnosisData,
     ExperimentResult,
     Finding,
@@ -28,7 +29,7 @@ from precisionbench.diagnosis.layers import layer_pairs
 from precisionbench.diagnosis.roofline import roofline_points
 from precisionbench.diagnosis.row_labels import renamed, renamed_facts, row_labels_of
 from precisionbench.errors import some
-from precisionbench.results import ComparisonData, Speedup
+from precisionbench.results import ComparisonData
 
 
 def diagnosis_of(
@@ -50,19 +51,15 @@ def diagnosis_of(
     base = rows.get(data.reference)
     found = speedups(data)
     labels = {name: label_of(facts) for name, facts in rows.items()}
-    tested = (
-        with_experiments(finding, [*experiments, *_beside(data, finding)])
-        for finding in _findings(data, rows, labels, base, found)
-    )
-    findings = tuple(one for one in tested if not _is_premature(one, found.get(one.row)))
-    ceiling = ceiling_of(list(rows.values()), found)
+    findings = tuple(_findings(_contexts(data, rows, labels), experiments))
+    ceilings = [ceiling_of(data, rows, labels, lower) for lower in (IN_16_BITS, IN_8_BITS)]
     precisions = tuple(accuracy_of(facts, base) for facts in rows.values())
     ran = tuple(precision_label_of(facts) for facts in rows.values())
     names = row_labels_of(data)
     shown = renamed_facts(rows, names)
     return DiagnosisData(
         labels=tuple(labels.values()),
-        ceiling=ceiling,
+        ceiling=ceilings[0],
         findings=tuple(sorted(findings, key=_importance)),
         layers=_all_layer_pairs(rows, base),
         precisions=precisions,
@@ -72,7 +69,7 @@ def diagnosis_of(
             {names.get(name, name): one for name, one in found.items()},
             renamed(ran, names),
             renamed(findings, names),
-            attrs.evolve(ceiling, row=names.get(ceiling.row, ceiling.row)),
+            [_relabelled(one, names) for one in ceilings],
             renamed(precisions, names),
         ),
         notes=(
@@ -81,34 +78,42 @@ def diagnosis_of(
             *notes,
         ),
         row_labels=names,
+        ceiling_of_8_bits=ceilings[1],
     )
 
 
-def _findings(
-    data: ComparisonData,
-    rows: Mapping[str, Facts],
-    labels: Mapping[str, Label],
-    base: Facts | None,
-    found: Mapping[str, Speedup],
-) -> Iterable[Finding]:
+def _relabelled(ceiling: Ceiling, names: Mapping[str, str]) -> Ceiling:
+    row, over = (names.get(name, name) for name in (ceiling.row, ceiling.over))
+    return attrs.evolve(ceiling, row=row, over=over)
+
+
+def _contexts(
+    data: ComparisonData, rows: Mapping[str, Facts], labels: Mapping[str, Label]
+) -> Iterable[CauseContext]:
+    base, found = rows.get(data.reference), speedups(data)
     for name, facts in rows.items():
         speedup = None if name == data.reference else found.get(name)
-        scene = CauseContext(data, facts, labels[name], base, speedup)
+        yield CauseContext(data, facts, labels[name], base, speedup, rows)
+
+
+def _findings(
+    contexts: Iterable[CauseContext], experiments: Sequence[ExperimentResult]
+) -> Iterable[Finding]:
+    """Findings with what experiments, and other rows of the comparison, show of them."""
+    for context in contexts:
         for cause in CAUSES:
-            finding = cause.finding(scene)
-            if finding is not None:
-                yield finding
+            finding = cause.finding(context)
+            if finding is None:
+                continue
+            beside = _beside(context.data, finding)
+            tested = with_experiments(finding, [*experiments, *beside])
+            if not (_explains_slowness(tested) and context.is_inconclusive):
+                yield tested
 
 
-def _is_premature(finding: Finding, speedup: Speedup | None) -> bool:
-    """Whether a finding explains why a row is slow although its times are inconclusive."""
-    is_open = speedup is not None and speedup.reason in _UNDECIDED
-    return is_open and finding.costs_time and finding.status is FindingStatus.SUSPECTED
-
-
-# Reasons for which the times themselves are inconclusive. The other reasons are about how the times
-# were measured (in one process, or not interleaved), which does not affect what kernels show.
-_UNDECIDED = ("includes_1", "too_few_rounds", "no_shared_rounds", "processes_differ")
+def _explains_slowness(finding: Finding) -> bool:
+    """Whether it explains why a row is slow, and nothing has confirmed it or ruled it out."""
+    return finding.costs_time and finding.status is FindingStatus.SUSPECTED
 
 
 def _beside(data: ComparisonData, finding: Finding) -> Iterable[ExperimentResult]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +17,7 @@ from precisionbench._internal.paths import quoted, usable_path
 from precisionbench.display import Records
 from precisionbench.errors import ResultFormatError, did_you_mean, one_line
 from precisionbench.results.checked import WrongValueError, checked
+from precisionbench.results.claims import Claims
 from precisionbench.results.comparison_data import BackendFailure, BackendResult, ComparisonData
 from precisionbench.results.environment import Environment
 from precisionbench.results.evidence import Evidence, Operation
@@ -31,8 +32,24 @@ FORMAT = "precisionbench.comparison"
 # 1: one process, rows one after another. 2: replicas, rounds, passes. 3: evidence.
 VERSION = 3
 _OURS = "give a file that comparison.save() or --output wrote"
+# Other files that this library writes, and how to read them.
+_OTHERS = {
+    "precisionbench.tuning": "this is a tuning result: pb.load_tuned reads it, and "
+    "`precisionbench show` shows it",
+}
 # A file of 8 rows of a model of a thousand layers, profiled, has 15 MB.
 _MOST_BYTES = 128 * 2**20
+# Fields that are not written where they have their default: files from before these were recorded
+# are written again as they were.
+_OMITTED: Mapping[type, tuple[str, ...]] = {
+    Operation: ("place",),
+    BackendResult: ("claims", "label", "engine_operations"),
+    Claims: ("weights",),
+    Environment: ("cpu_flags",),
+    Evidence: ("compiled_share",),
+    BackendFailure: ("label",),
+    ComparisonData: ("options", "conditions", "study"),
+}
 
 
 @cache
@@ -47,32 +64,11 @@ def _converter() -> JsonConverter:
     converter.register_unstructure_hook(
         Records, lambda records: [converter.unstructure(one) for one in records]
     )
-    # Files from before these were recorded are written again as they were.
     omitted = override(omit_if_default=True)
-    converter.register_unstructure_hook(
-        Operation, make_dict_unstructure_fn(Operation, converter, place=omitted)
-    )
-    converter.register_unstructure_hook(
-        BackendResult,
-        make_dict_unstructure_fn(
-            BackendResult, converter, claims=omitted, label=omitted, engine_operations=omitted
-        ),
-    )
-    converter.register_unstructure_hook(
-        Environment, make_dict_unstructure_fn(Environment, converter, cpu_flags=omitted)
-    )
-    converter.register_unstructure_hook(
-        Evidence, make_dict_unstructure_fn(Evidence, converter, compiled_share=omitted)
-    )
-    converter.register_unstructure_hook(
-        BackendFailure, make_dict_unstructure_fn(BackendFailure, converter, label=omitted)
-    )
-    converter.register_unstructure_hook(
-        ComparisonData,
-        make_dict_unstructure_fn(
-            ComparisonData, converter, options=omitted, conditions=omitted, study=omitted
-        ),
-    )
+    for kind, fields in _OMITTED.items():
+        overrides: dict[str, Any] = dict.fromkeys(fields, omitted)
+        function: Callable[[Any], Any] = make_dict_unstructure_fn(kind, converter, **overrides)
+        converter.register_unstructure_hook(kind, function)
     return converter
 
 
@@ -126,8 +122,21 @@ def from_json(text: str, source: str = "this text") -> ComparisonData:
     Raises:
         ResultFormatError: the text is incomplete, another format, or of an unknown version.
     """
+    return from_document(parsed(text, source), source)
+
+
+def parsed(text: str, source: str) -> Json:
+    """The JSON values of a text.
+
+    Args:
+        text: of a result file.
+        source: name of the file, for the error.
+
+    Raises:
+        ResultFormatError: the text is incomplete, or is not such JSON.
+    """
     try:
-        document = parse_json(text)
+        return parse_json(text)
     except json.JSONDecodeError as exc:
         raise ResultFormatError(
             f"{source} is not complete JSON ({exc})",
@@ -135,7 +144,6 @@ def from_json(text: str, source: str = "this text") -> ComparisonData:
         ) from exc
     except ValueError as exc:
         raise ResultFormatError(f"{source} is not a precisionbench result ({exc})", _OURS) from exc
-    return from_document(document, source)
 
 
 def from_document(document: Json, source: str) -> ComparisonData:
@@ -148,26 +156,57 @@ def from_document(document: Json, source: str) -> ComparisonData:
     Raises:
         ResultFormatError: as for `from_json`.
     """
-    if not isinstance(document, dict):
-        raise ResultFormatError(
-            f"{source} holds JSON but no precisionbench result",
-            _OURS,
-        )
-    _check_header(document, source)
+    bring_up_to_date(document, source)
+    return as_declared(document, ComparisonData, source)
+
+
+def as_declared(document: Json, kind: type[T], source: str) -> T:
+    """An instance of a class in `results`, of which each value has been checked.
+
+    Args:
+        document: of the current version.
+        kind: the class.
+        source: name of the file, for the error.
+
+    Raises:
+        ResultFormatError: a value is missing, of another type or out of range.
+    """
     try:
-        return checked(document, ComparisonData)
+        return checked(document, kind)
     except WrongValueError as exc:
-        raise ResultFormatError(
-            f"{source} is a damaged precisionbench result ({exc})",
-            "measure again, or restore the file from where it was copied",
-        ) from exc
+        raise damaged(source, str(exc)) from exc
 
 
-def _check_header(document: dict[str, Any], source: str) -> None:
-    if document.pop("format", None) != FORMAT:
+def damaged(source: str, why: str) -> ResultFormatError:
+    """The error of a file that holds a wrong value.
+
+    Args:
+        source: name of the file.
+        why: which value, and what is wrong with it.
+    """
+    return ResultFormatError(
+        f"{source} is a damaged precisionbench result ({why})",
+        "measure again, or restore the file from where it was copied",
+    )
+
+
+def bring_up_to_date(document: Json, source: str) -> None:
+    """Check the format and the version of a comparison, and change it into the current version.
+
+    Args:
+        document: the JSON values of a comparison of any version.
+        source: name of the file, for the error.
+
+    Raises:
+        ResultFormatError: it is not a comparison, or of an unknown version.
+    """
+    if not isinstance(document, dict):
+        raise ResultFormatError(f"{source} holds JSON but no precisionbench result", _OURS)
+    name = document.pop("format", None)
+    if name != FORMAT:
         raise ResultFormatError(
-            f"{source} is not a precisionbench result (its 'format' is not {FORMAT!r})",
-            _OURS,
+            f"{source} is not a precisionbench comparison (its 'format' is not {FORMAT!r})",
+            _OTHERS.get(str(name), _OURS),
         )
     version = document.pop("version", None)
     if type(version) is not int or version not in (*_UPGRADES, VERSION):

@@ -16,12 +16,10 @@ from concurrent.futures import (
 )
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from typing import Any, TypeVar
+from typing import Any
 
 from precisionbench._internal.supervisor import die_with_parent
 from precisionbench.errors import WorkerError
-
-T = TypeVar("T")
 
 
 class LocalProcesses(Executor):
@@ -39,7 +37,7 @@ class LocalProcesses(Executor):
         self._pools: list[ProcessPoolExecutor] = []
         self._futures: set[Future[Any]] = set()
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call a function in one of the processes.
 
         Args:
@@ -73,7 +71,7 @@ class LocalProcesses(Executor):
             pool.shutdown(wait=wait)
         self._threads.shutdown(wait=wait)
 
-    def _call(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+    def _call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         pool = self._pool()
         try:
             return pool.submit(_call_interruptibly, fn, args, kwargs).result()
@@ -115,7 +113,9 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _call_interruptibly(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+def _call_interruptibly(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return fn(*args, **kwargs)

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from precisionbench.errors import MissingPackageError, SpecError, WorkerError, one_line
 
-T = TypeVar("T")
 _FOLDER = ".submitit"
 
 
@@ -31,7 +30,7 @@ class SubmititExecutor(Executor):
         self._thread = threading.Thread(target=self._watch, daemon=True, name="submitit-jobs")
         self._thread.start()
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Submit a job.
 
         Args:
@@ -43,7 +42,7 @@ class SubmititExecutor(Executor):
             The future result; its exception is a `WorkerError` where the job failed, was cancelled
             or ended by the cluster.
         """
-        future: Future[T] = Future()
+        future: Future[Any] = Future()
         job = self._executor.submit(fn, *args, **kwargs)
         with self._changed:
             self._jobs[future] = job

@@ -29,6 +29,7 @@ from precisionbench.report.html import (
     distribution_plot,
     escaping,
     latency_plot,
+    numbered_points,
     roofline_plot,
     tables,
 )
@@ -60,28 +61,39 @@ def to_html(
     Raises:
         SpecError: a row of the ledger is not of this form.
     """
-    style, script = asset("style.css"), asset("report.js")
     context = _context(data, diagnosis or diagnosis_of(data))
+    gap = None if ledger is None else waterfall(ledger)
+    return rendered("page.html", {**context, "gap": gap}, json_format.as_document(data))
+
+
+def rendered(template: str, context: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    """A whole page of our look, which holds its data.
+
+    Args:
+        template: its name; it extends `frame.html`.
+        context: what it shows.
+        document: all data, as JSON values.
+    """
+    style, script = _asset("style.css"), _asset("report.js")
     return (
-        environment()
-        .get_template("page.html")
+        _environment()
+        .get_template(template)
         .render(
             context,
             style=style,
-            style_hash=hash_of(style),
+            style_hash=_hash(style),
             script=script,
-            script_hash=hash_of(script),
-            gap=None if ledger is None else waterfall(ledger),
-            **_embedded(data),
+            script_hash=_hash(script),
+            **_embedded(document),
         )
     )
 
 
-def _embedded(data: ComparisonData) -> dict[str, Any]:
+def _embedded(document: Mapping[str, Any]) -> dict[str, Any]:
     """All data as JSON, packed if it is large."""
-    document = escaping.script_json(json_format.as_document(data))
-    is_packed = len(document) > MAX_PLAIN_CHARACTERS
-    return {"document": escaping.packed(document) if is_packed else document, "packed": is_packed}
+    text = escaping.script_json(document)
+    is_packed = len(text) > MAX_PLAIN_CHARACTERS
+    return {"document": escaping.packed(text) if is_packed else text, "packed": is_packed}
 
 
 def table_html(data: ComparisonData) -> str:
@@ -91,7 +103,7 @@ def table_html(data: ComparisonData) -> str:
         data: the comparison.
     """
     context = _summary_context(data, rows.wrong_labels(data), observations(data))
-    return environment().get_template("notebook.html").render(context)
+    return _environment().get_template("notebook.html").render(context)
 
 
 def _summary_context(
@@ -160,21 +172,12 @@ def _si(value: float) -> str:
 
 
 @cache
-def asset(name: str) -> str:
-    """A template, style or script of the report.
-
-    Args:
-        name: of the file.
-    """
+def _asset(name: str) -> str:
     return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
 
 
-def hash_of(text: str) -> str:
-    """The hash by which a content security policy allows an inline script or style.
-
-    Args:
-        text: the script or style.
-    """
+def _hash(text: str) -> str:
+    """The hash by which a content security policy allows an inline script or style."""
     digest = hashlib.sha256(text.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
 
@@ -183,7 +186,8 @@ _GLOBALS = {
     "docs_url": DOCS_URL,
     "distribution_plot": distribution_plot,
     "latency_plot": latency_plot,
-    "roofline_plot": roofline_plot,
+    "numbered_points": numbered_points,
+    "number": lambda value: f"{value:.3g}",
     "ratio": lambda value: f"{value:g}x",
     "duration": lambda seconds: f"{formatting.time_text(seconds)}" if seconds else "0",
     "si": _si,
@@ -204,18 +208,17 @@ _FILTERS = {
 
 
 @cache
-def environment() -> jinja2.Environment:
-    """The templates, with everything that they show escaped."""
+def _environment() -> jinja2.Environment:
     import jinja2
 
-    made = jinja2.Environment(
-        loader=jinja2.FunctionLoader(asset),
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_asset),
         autoescape=True,
         finalize=escaping.finished,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= _GLOBALS
-    made.filters |= _FILTERS
-    return made
+    environment.globals |= _GLOBALS
+    environment.filters |= _FILTERS
+    return environment
