@@ -11,8 +11,8 @@ from precisionbench.analysis.study_summary import StudySummary
 from precisionbench.analysis.sweep import Sweep
 from precisionbench.report.html import history_plot
 from precisionbench.report.html.history_plot import HistoryPanel, history_panels
+from precisionbench.report.html.numbered_points import FRAME
 from precisionbench.report.html.page import rendered
-from precisionbench.report.html.roofline_plot import FRAME
 from precisionbench.report.html.sweep_plot import SweepPlot, size_text, sweep_plot
 from precisionbench.report.study_sections import LEGEND, Section, sections
 from precisionbench.report.study_words import headline

@@ -8,7 +8,8 @@ import attrs
 
 from precisionbench.analysis.sweep import RowSweep, Sweep, SweepPoint
 from precisionbench.report.formatting import duration, half_width, number, significant
-from precisionbench.report.html.roofline_plot import FRAME, TONES
+from precisionbench.report.html.numbered_points import FRAME
+from precisionbench.report.html.roofline_plot import TONES
 from precisionbench.report.html.scales import Scale, Tick
 from precisionbench.report.study_words import crossover_text
 
