@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from made_up_results import comparison_data
-from precisionbench.results import Block, ComparisonData, TensorInfo, WorkloadInfo
+from precisionbench.results import Block, ComparisonData, Gpu, TensorInfo, WorkloadInfo
 from precisionbench.results.study import Cell, CellResult, StudyRun
 
 SPREAD = 0.003  # standard deviation of the log between processes
@@ -131,3 +131,24 @@ def runs(times_s: Sequence[Mapping[str, float]], seed: int = 0, **options: Any) 
 def data_of(result: CellResult) -> ComparisonData:
     assert result.data is not None
     return result.data
+
+
+NORMAL = {"eager": 1e-3, "half": 5e-4}
+REGRESSED = {"eager": 1e-3, "half": 5e-4 * 1.03}
+
+
+def other_gpu(name: str = "NVIDIA Other", **changes: Any) -> Gpu:
+    return Gpu(name, "9.0", 10**9, 64, driver="1.2", power_limit_w=700.0, **changes)
+
+
+def everything() -> list[CellResult]:
+    """A sweep, a history with a change, threads, another device, and failures."""
+    daily = cell(4, "Daily")
+    return [
+        *sweep_results(),
+        failed(cell(512), "out of memory"),
+        *runs([NORMAL] * 6, of=daily),
+        *runs([REGRESSED] * 10, of=daily, torch="2.15.0")[6:],
+        *(cell_result(NORMAL, cell(4, "Threads", n)) for n in (1, 2)),
+        *sweep_results((8, 64), gpu=other_gpu()),
+    ]

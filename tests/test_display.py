@@ -24,6 +24,7 @@ from IPython.utils.capture import capture_output
 
 import precisionbench as pb
 from made_up_results import comparison_data, recorded
+from made_up_studies import everything, sweep_results
 from made_up_tuning import tuning_data
 from precisionbench.analysis.tuning import front
 from precisionbench.backends import Backend, discovery
@@ -113,10 +114,11 @@ def results() -> tuple[Any, ...]:
         made,
         RoundConditions(0, 3, cpu=CpuUse(1.0, 2, 1.5, 1.0)),
         Periodic(3, 2.0, 0.25),
+        *of_a_study(),
+        *of_studies(),
         pb.Tuned(tuning_data()),
         tuning_data(),
         *front(tuning_data()),
-        *of_a_study(),
     )
 
 
@@ -131,6 +133,11 @@ def of_a_study() -> tuple[Any, ...]:
     outcome = Outcome(name_of(two, definition), two, "failed", "it does not fit", 0.5)
     study = pb.Study(store.folder, [outcome])
     return study, study.cells(), study.status()
+
+
+def of_studies() -> tuple[Any, ...]:
+    """Studies put together, and the difference of two."""
+    return pb.load_study(*everything()), pb.load_study(*sweep_results()).diff(sweep_results()[0])
 
 
 def attrs_changed(found: Comparison) -> Comparison:

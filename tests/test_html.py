@@ -373,5 +373,5 @@ def test_the_files_of_the_page_come_with_the_package():
     names = {path.name for path in folder.iterdir()}
     assert names == {
         *("frame.html", "macros.html", "notebook.html", "page.html", "tuning.html"),
-        *("report.js", "style.css"),
+        *("report.js", "study.html", "study_macros.html", "style.css"),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import attrs
 
@@ -48,9 +48,9 @@ class StudyDifference(Shown):
     only_new: tuple[Cell, ...] = ()
 
     @property
-    def rows(self) -> Iterator[tuple[Cell, RowChange]]:
+    def rows(self) -> tuple[tuple[Cell, RowChange], ...]:
         """The rows of all cells."""
-        return ((one.cell, row) for one in self.cells for row in one.found.rows)
+        return tuple((one.cell, row) for one in self.cells for row in one.found.rows)
 
     @property
     def slower(self) -> tuple[tuple[Cell, RowChange], ...]:

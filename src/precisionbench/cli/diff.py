@@ -57,7 +57,7 @@ def diff(old: str, new: str, force: bool, fail_if_slower: bool, as_json: bool) -
 def _are_studies(old: str, new: str) -> bool:
     files = [path for path in (old, new) if not _is_study(path)]
     if len(files) == 1:
-        raise click.UsageError(f"{files[0]!r} is no folder; give two folders or two result files")
+        raise click.UsageError(f"{files[0]!r} is not a folder; give two folders or two files")
     return not files
 
 

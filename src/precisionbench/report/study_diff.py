@@ -93,7 +93,7 @@ def headline(found: StudyDifference) -> str:
     Args:
         found: the difference of two studies.
     """
-    rows = list(found.rows)
+    rows = found.rows
     if not rows:
         return "Nothing to compare: no row of any cell was measured in both studies."
     parts = [f"failing now: {', '.join(found.failing)}"] if found.failing else []
@@ -126,8 +126,9 @@ def _most(rows: Sequence[tuple[Cell, RowChange]], verdict: Verdict) -> str:
 
 
 def _shown(found: StudyDifference) -> list[tuple[Cell, RowChange]]:
-    rows = list(found.rows)
-    return rows if len(rows) <= _MOST_ROWS else [one for one in rows if _is_changed(one[1])]
+    if len(found.rows) <= _MOST_ROWS:
+        return list(found.rows)
+    return [one for one in found.rows if _is_changed(one[1])]
 
 
 def _is_changed(row: RowChange) -> bool:
@@ -147,7 +148,7 @@ def _lines(rows: Sequence[tuple[Cell, RowChange]]) -> list[tuple[str, RowChange 
 
 
 def _notes(found: StudyDifference, shown: int) -> Iterator[str]:
-    if hidden := sum(1 for _ in found.rows) - shown:
+    if hidden := len(found.rows) - shown:
         yield f"{hidden} rows that are neither faster nor slower are not shown (--json has all)"
     for cell, reason in found.broken:
         yield f"{cell.title} was measured before and fails now: {reason}"
@@ -242,7 +243,7 @@ def check_markdown(check: StudyCheck, found: StudyDifference, missed: Sequence[s
     lines = [f"**{markdown(title)}**", ""]
     lines += [f"- {markdown(sentence)}" for sentence in (*missed, *check_sentences(check))]
     lines += ["", f"{markdown(headline(found))}", "", *_markdown_table(found), ""]
-    notes = [f"- {markdown(note)}" for note in _notes(found, sum(1 for _ in found.rows))]
+    notes = [f"- {markdown(note)}" for note in _notes(found, len(found.rows))]
     return "\n".join([*lines, *notes, *([""] if notes else []), _LEGEND, ""])
 
 

@@ -121,7 +121,7 @@ class _Series:
         return self._sums[end] - self._sums[start]
 
     def _difference(self, cuts: _Cuts, place: int, within: float) -> tuple[float, float]:
-        """The difference of the levels around a position, and its standard error."""
+        """The difference of the levels around a position, and the root of its variance."""
         segments = self._segments(cuts)
         around = [(start, end) for start, end in segments if place in (start, end)]
         before, after = (self._sum(start, end) / (end - start) for start, end in around)

@@ -74,16 +74,16 @@ def rendered(template: str, context: Mapping[str, Any], document: Mapping[str, A
         context: what it shows.
         document: all data, as JSON values.
     """
-    style, script = asset("style.css"), asset("report.js")
+    style, script = _asset("style.css"), _asset("report.js")
     return (
-        environment()
+        _environment()
         .get_template(template)
         .render(
             context,
             style=style,
-            style_hash=hash_of(style),
+            style_hash=_hash(style),
             script=script,
-            script_hash=hash_of(script),
+            script_hash=_hash(script),
             **_embedded(document),
         )
     )
@@ -103,7 +103,7 @@ def table_html(data: ComparisonData) -> str:
         data: the comparison.
     """
     context = _summary_context(data, rows.wrong_labels(data), observations(data))
-    return environment().get_template("notebook.html").render(context)
+    return _environment().get_template("notebook.html").render(context)
 
 
 def _summary_context(
@@ -172,21 +172,12 @@ def _si(value: float) -> str:
 
 
 @cache
-def asset(name: str) -> str:
-    """A template, style or script of the report.
-
-    Args:
-        name: of the file.
-    """
+def _asset(name: str) -> str:
     return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
 
 
-def hash_of(text: str) -> str:
-    """The hash by which a content security policy allows an inline script or style.
-
-    Args:
-        text: the script or style.
-    """
+def _hash(text: str) -> str:
+    """The hash by which a content security policy allows an inline script or style."""
     digest = hashlib.sha256(text.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
 
@@ -217,18 +208,17 @@ _FILTERS = {
 
 
 @cache
-def environment() -> jinja2.Environment:
-    """The templates, with everything that they show escaped."""
+def _environment() -> jinja2.Environment:
     import jinja2
 
-    made = jinja2.Environment(
-        loader=jinja2.FunctionLoader(asset),
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_asset),
         autoescape=True,
         finalize=escaping.finished,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= _GLOBALS
-    made.filters |= _FILTERS
-    return made
+    environment.globals |= _GLOBALS
+    environment.filters |= _FILTERS
+    return environment

@@ -1,19 +1,25 @@
-"""The report of a study as one HTML file that makes no requests and runs no script."""
+"""The report of a study as one HTML file that makes no requests."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import attrs
 
 from precisionbench.analysis.history import History
 from precisionbench.analysis.study_summary import StudySummary
 from precisionbench.analysis.sweep import Sweep
-from precisionbench.report.html import history_plot, page
+from precisionbench.report.html import history_plot
 from precisionbench.report.html.history_plot import HistoryPanel, history_panels
 from precisionbench.report.html.numbered_points import FRAME
+from precisionbench.report.html.page import rendered
 from precisionbench.report.html.sweep_plot import SweepPlot, size_text, sweep_plot
 from precisionbench.report.study_sections import LEGEND, Section, sections
 from precisionbench.report.study_words import headline
 from precisionbench.report.study_words import size_text as study_size
+from precisionbench.results import json_format
+
+FORMAT, VERSION = "precisionbench.study_results", 1
 
 
 @attrs.frozen
@@ -37,23 +43,21 @@ def to_html(summary: StudySummary) -> str:
     Args:
         summary: of the study.
     """
-    style = page.asset("style.css")
-    return (
-        page.environment()
-        .get_template("study.html")
-        .render(
-            title=_title(summary),
-            size=study_size(summary),
-            headline=headline(summary),
-            parts=[_part(section) for section in sections(summary)],
-            legend=LEGEND,
-            style=style,
-            style_hash=page.hash_of(style),
-            frame=FRAME,
-            history_plot=history_plot,
-            size_text=size_text,
-        )
-    )
+    document = {"format": FORMAT, "version": VERSION, **json_format.unstructured(summary)}
+    return rendered("study.html", _context(summary), document)
+
+
+def _context(summary: StudySummary) -> dict[str, Any]:
+    return {
+        "title": _title(summary),
+        "size": study_size(summary),
+        "headline": headline(summary),
+        "parts": [_part(section) for section in sections(summary)],
+        "legend": LEGEND,
+        "frame": FRAME,
+        "history_plot": history_plot,
+        "size_text": size_text,
+    }
 
 
 def _part(section: Section) -> Part:
