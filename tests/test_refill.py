@@ -81,6 +81,7 @@ def written(tmp_path: Path, values: object) -> str:
 # The tensors that a call reads.
 
 
+@pytest.mark.filterwarnings("ignore:INT8 was calibrated")
 @pytest.mark.parametrize(("spec", "tolerance"), ON_A_CPU)
 def test_new_values_give_the_models_output_for_them(spec, tolerance):
     model, args, kwargs = small_transformer()
