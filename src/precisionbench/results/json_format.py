@@ -55,7 +55,12 @@ def _converter() -> JsonConverter:
     converter.register_unstructure_hook(
         BackendResult,
         make_dict_unstructure_fn(
-            BackendResult, converter, claims=omitted, label=omitted, engine_operations=omitted
+            BackendResult,
+            converter,
+            claims=omitted,
+            label=omitted,
+            engine_operations=omitted,
+            model=omitted,
         ),
     )
     converter.register_unstructure_hook(
@@ -65,11 +70,18 @@ def _converter() -> JsonConverter:
         Evidence, make_dict_unstructure_fn(Evidence, converter, compiled_share=omitted)
     )
     converter.register_unstructure_hook(
-        BackendFailure, make_dict_unstructure_fn(BackendFailure, converter, label=omitted)
+        BackendFailure, make_dict_unstructure_fn(BackendFailure, converter, label=omitted, model=omitted)
     )
     converter.register_unstructure_hook(
         ComparisonData,
-        make_dict_unstructure_fn(ComparisonData, converter, options=omitted, conditions=omitted),
+        make_dict_unstructure_fn(
+            ComparisonData,
+            converter,
+            options=omitted,
+            conditions=omitted,
+            models=omitted,
+            references=omitted,
+        ),
     )
     return converter
 
