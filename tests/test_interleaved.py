@@ -113,7 +113,7 @@ def make_run(
     rows, reference = plan(backends, "eager")
     workload = resolve(nn.Linear(2, 2), torch.rand(1, 2), device="cpu", batch_size=None, seed=0)
     return Run(
-        workload,
+        {"": workload},
         Collector(rows, reference, 1),
         options or Options(budget_s=1.0),
         System(**{"open_backend": Prepared, **system}),

@@ -25,6 +25,8 @@ from precisionbench.torchtools.tensors import arrange
 from precisionbench.torchtools.timer import Timer
 
 _TURN_LIMIT_S, _TURN_CHECK_S = 10.0, 0.002
+# In the folder of a run: the workers of all its models wait for each other.
+TURN_FILE = "turn"
 Turn = Callable[[], contextlib.AbstractContextManager[object]]
 
 
@@ -93,7 +95,7 @@ def one_at_a_time(file: Path) -> Iterator[None]:
     waited for 10 s goes on beside the others.
 
     Args:
-        file: that exists.
+        file: made where there is none.
     """
     try:
         import fcntl
@@ -101,7 +103,7 @@ def one_at_a_time(file: Path) -> Iterator[None]:
         yield
         return
     end_s = time.monotonic() + _TURN_LIMIT_S
-    with file.open("rb") as opened:  # which releases the lock
+    with file.open("ab") as opened:  # which releases the lock
         while time.monotonic() < end_s:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
