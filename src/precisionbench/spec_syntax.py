@@ -113,6 +113,24 @@ def row_names(specs: Iterable[str]) -> list[str]:
     return names
 
 
+def without_batch(name: str) -> str:
+    """The name of a row without the option `batch_size`; a name that is no spec stays as it is.
+
+    Args:
+        name: such as `new/half:batch_size=8#2`.
+    """
+    model, own = split_model(name)
+    spec, number = _split_number(own)
+    try:
+        backend, options = split_spec(spec)
+    except SpecError:
+        return name
+    if options.pop("batch_size", None) is None:
+        return name
+    suffix = own[len(spec) :] if number > 1 else ""
+    return row_of_model(model, spec_text(backend, options) + suffix)
+
+
 def _split_number(name: str) -> tuple[str, int]:
     spec, _, number = name.rpartition("#")
     return (spec, int(number)) if spec and number.isdecimal() else (name, 1)

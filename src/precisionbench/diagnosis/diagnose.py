@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from precisionbench.analysis.groups import by_model, by_reference
 from precisionbench.analysis.interval_notes import interval_notes
 from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.accuracy import accuracy_of
@@ -37,7 +38,8 @@ def diagnosis_of(
     """The diagnosis of a comparison: why its rows are as fast as they are.
 
     Args:
-        data: the comparison, with its rows' evidence.
+        data: the comparison, with its rows' evidence; each of several models is diagnosed by
+            itself.
         experiments: results of experiments.
         notes: warnings that qualify the experiments.
 
@@ -46,17 +48,20 @@ def diagnosis_of(
         comparison that shows what the experiment would, or another measurement of the same row
         confirms them or rules them out.
     """
+    if data.models:
+        parts = by_model(data).items()
+        return _joined({name: diagnosis_of(part, experiments, notes) for name, part in parts})
     rows = facts_of_rows(data)
-    base = rows.get(data.reference)
+    bases = {name: rows.get(data.reference_of(name)) for name in rows}
     found = speedups(data)
     labels = {name: label_of(facts) for name, facts in rows.items()}
     tested = (
         with_experiments(finding, [*experiments, *_beside(data, finding)])
-        for finding in _findings(data, rows, labels, base, found)
+        for finding in _findings(data, rows, labels, bases, found)
     )
     findings = tuple(one for one in tested if not _is_premature(one, found.get(one.row)))
-    ceiling = ceiling_of(list(rows.values()), found)
-    precisions = tuple(accuracy_of(facts, base) for facts in rows.values())
+    ceiling = ceiling_of(_of_last_reference(data, rows), found)
+    precisions = tuple(accuracy_of(facts, bases[name]) for name, facts in rows.items())
     ran = tuple(precision_label_of(facts) for facts in rows.values())
     names = row_labels_of(data)
     shown = renamed_facts(rows, names)
@@ -64,7 +69,7 @@ def diagnosis_of(
         labels=tuple(labels.values()),
         ceiling=ceiling,
         findings=tuple(sorted(findings, key=_importance)),
-        layers=_all_layer_pairs(rows, base),
+        layers=_all_layer_pairs(rows, bases),
         precisions=precisions,
         roofs={name: roofline_points(facts) for name, facts in rows.items()},
         answers=answers_of(
@@ -88,12 +93,12 @@ def _findings(
     data: ComparisonData,
     rows: Mapping[str, Facts],
     labels: Mapping[str, Label],
-    base: Facts | None,
+    bases: Mapping[str, Facts | None],
     found: Mapping[str, Speedup],
 ) -> Iterable[Finding]:
     for name, facts in rows.items():
-        speedup = None if name == data.reference else found.get(name)
-        scene = CauseContext(data, facts, labels[name], base, speedup)
+        speedup = None if data.is_reference(name) else found.get(name)
+        scene = CauseContext(data, facts, labels[name], bases[name], speedup)
         for cause in CAUSES:
             finding = cause.finding(scene)
             if finding is not None:
@@ -123,11 +128,49 @@ def _importance(finding: Finding) -> tuple[int, float]:
     return order.index(finding.status), -(finding.factor.value if finding.factor else 1.0)
 
 
-def _all_layer_pairs(rows: Mapping[str, Facts], base: Facts | None) -> tuple[LayerPair, ...]:
-    if base is None:
-        return ()
-    others = [facts for facts in rows.values() if facts is not base]
-    return tuple(pair for facts in others for pair in layer_pairs(base, facts))
+def _all_layer_pairs(
+    rows: Mapping[str, Facts], bases: Mapping[str, Facts | None]
+) -> tuple[LayerPair, ...]:
+    return tuple(
+        pair
+        for name, facts in rows.items()
+        if (base := bases[name]) is not None and base is not facts
+        for pair in layer_pairs(base, facts)
+    )
+
+
+def _of_last_reference(data: ComparisonData, rows: Mapping[str, Facts]) -> list[Facts]:
+    """The rows that are compared with the last reference: of a sweep, those of the largest batch.
+
+    A ceiling is of calls of one batch size.
+    """
+    *_, last = by_reference(data).values()
+    return [rows[row.backend] for row in last.results]
+
+
+def _joined(parts: Mapping[str, DiagnosisData]) -> DiagnosisData:
+    """The diagnosis of several models; the ceiling is that of the first one."""
+    found = list(parts.values())
+    findings = (finding for part in found for finding in part.findings)
+    return DiagnosisData(
+        labels=tuple(label for part in found for label in part.labels),
+        ceiling=found[0].ceiling,
+        findings=tuple(sorted(findings, key=_importance)),
+        layers=tuple(pair for part in found for pair in part.layers),
+        precisions=tuple(one for part in found for one in part.precisions),
+        roofs={name: points for part in found for name, points in part.roofs.items()},
+        answers=tuple(
+            attrs.evolve(
+                answer,
+                question=f"{model}: {answer.question}",
+                topic=f"{model}: {answer.topic}",
+            )
+            for model, part in parts.items()
+            for answer in part.answers
+        ),
+        notes=tuple(dict.fromkeys(note for part in found for note in part.notes)),
+        row_labels={row: label for part in found for row, label in part.row_labels.items()},
+    )
 
 
 def _interval_notes(data: ComparisonData, row_labels: Mapping[str, str]) -> Iterable[str]:

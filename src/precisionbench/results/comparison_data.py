@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from statistics import median
 from typing import ClassVar
@@ -334,6 +334,7 @@ class ComparisonData(Shown):
         if len(set(names)) < len(names):
             raise ValueError("two rows have the same name")
         _check_references(self.references, names)
+        _check_models(self.models, {row.model for row in (*self.results, *self.failures)})
         spread = process_spread(
             processes(row.measurement.blocks, self.schedule)
             for row in self.results
@@ -365,6 +366,12 @@ class ComparisonData(Shown):
             row: one of the results.
         """
         return self.models.get(row.model, self.workload)
+
+
+def _check_models(models: Mapping[str, WorkloadInfo], names: Collection[str]) -> None:
+    for name in names:
+        if name not in (models or ("",)):
+            raise ValueError(f"the model {described(name)} of a row is none of the models")
 
 
 def _check_references(references: Mapping[str, str], names: Sequence[str]) -> None:

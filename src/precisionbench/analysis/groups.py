@@ -1,0 +1,102 @@
+"""Parts of a comparison of several models or batch sizes, each with one model or one reference."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import attrs
+
+from precisionbench._internal.identity_cache import cached_by_identity
+from precisionbench.results.comparison_data import BackendFailure, BackendResult, ComparisonData
+from precisionbench.results.json_values import Json
+
+_Row = BackendResult | BackendFailure
+
+
+@cached_by_identity
+def by_reference(data: ComparisonData) -> Mapping[str, ComparisonData]:
+    """The comparison as one part for each reference, with the rows that are compared with it.
+
+    Args:
+        data: the comparison.
+
+    Returns:
+        Parts by the name of their reference, in the order of the rows.
+    """
+    if not data.references:
+        return {data.reference: data}
+    names = [row.backend for row in _rows(data)]
+    references = dict.fromkeys(data.reference_of(name) for name in names)
+    return {
+        reference: _part(
+            data,
+            [name for name in names if reference in (name, data.reference_of(name))],
+            reference=reference,
+            references={},
+        )
+        for reference in references
+    }
+
+
+@cached_by_identity
+def by_model(data: ComparisonData) -> Mapping[str, ComparisonData]:
+    """The comparison as one part for each model; the only part where there is one model.
+
+    A row whose reference is of another model is compared with the row of its own model that has
+    the same backend as the reference of the comparison.
+
+    Args:
+        data: the comparison.
+
+    Returns:
+        Parts by the name of their model.
+    """
+    if not data.models:
+        return {"": data}
+    return {model: _of_model(data, model) for model in data.models if _names(data, model)}
+
+
+def _of_model(data: ComparisonData, model: str) -> ComparisonData:
+    rows = [row for row in _rows(data) if row.model == model]
+    references = {row.backend: _own_reference(data, row, rows) for row in rows}
+    return _part(
+        data,
+        list(references),
+        workload=data.models[model],
+        models={},
+        reference=references[rows[0].backend],
+        references=references,
+    )
+
+
+def _own_reference(data: ComparisonData, row: _Row, rows: list[_Row]) -> str:
+    """The row of the same model that a row is compared with in the part of its model."""
+    given = data.reference_of(row.backend)
+    if given != row.backend and given in [one.backend for one in rows]:
+        return given
+    base = next(one for one in _rows(data) if one.backend == data.reference)
+    same = [one for one in rows if _options(one) == _options(base)]
+    same.sort(key=lambda one: one.options.get("batch_size") != row.options.get("batch_size"))
+    return (same or rows)[0].backend
+
+
+def _options(row: _Row) -> tuple[str, dict[str, Json]]:
+    """The backend of a row and its options, other than the batch size."""
+    return row.name, {name: v for name, v in row.options.items() if name != "batch_size"}
+
+
+def _names(data: ComparisonData, model: str) -> list[str]:
+    return [row.backend for row in _rows(data) if row.model == model]
+
+
+def _rows(data: ComparisonData) -> list[_Row]:
+    return [*data.results, *data.failures]
+
+
+def _part(data: ComparisonData, names: Collection[str], **changes: object) -> ComparisonData:
+    return attrs.evolve(
+        data,
+        results=tuple(row for row in data.results if row.backend in names),
+        failures=tuple(row for row in data.failures if row.backend in names),
+        **changes,  # type: ignore[arg-type]
+    )

@@ -1,0 +1,34 @@
+"""From which batch size on throughput no longer grows, in sentences."""
+
+from __future__ import annotations
+
+from precisionbench.analysis.batch_sweeps import GROWTH, BatchSweep, batch_sweeps
+from precisionbench.report import formatting
+from precisionbench.results import ComparisonData
+
+
+def sweep_sentences(data: ComparisonData) -> list[tuple[str, str]]:
+    """The backends that were measured at several batch sizes, as (backend, sentence).
+
+    Args:
+        data: the comparison.
+    """
+    return [(sweep.backend, _sentence(sweep)) for sweep in batch_sweeps(data)]
+
+
+def _sentence(sweep: BatchSweep) -> str:
+    size = sweep.batch_size
+    rate = f"{formatting.number(sweep.throughput[size])} items/s"
+    if sweep.grows_to_the_end:
+        may_stop = f"; it may stop from batch {sweep.low} on" if sweep.low < size else ""
+        return f"throughput still grows at batch {size}, the largest measured ({rate}){may_stop}"
+    return (
+        f"throughput stops growing at batch {size} ({rate}){_between(sweep)}: no larger batch has "
+        f"over {GROWTH:.0%} more"
+    )
+
+
+def _between(sweep: BatchSweep) -> str:
+    if sweep.low == sweep.high:
+        return ""
+    return f", 95 % CI {sweep.low} to {sweep.high}"
