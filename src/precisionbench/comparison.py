@@ -171,8 +171,7 @@ class Comparison(ComparisonFiles, Result):
         for failure in self.failures:
             if _is_row(failure, backend):
                 raise self._error_of(failure)
-        rows: list[BackendResult | BackendFailure] = [*self.results, *self.failures]
-        names = [name for row in rows for name in (row.label, row.backend) if name]
+        names = [name for row in self.data.rows for name in (row.label, row.backend) if name]
         raise RowNotFoundError(f"there is no row {backend!r}", did_you_mean(backend, names))
 
     def __iter__(self) -> Iterator[BackendResult]:
@@ -236,7 +235,7 @@ class Comparison(ComparisonFiles, Result):
         return best_row(self.data, within)
 
     def batch_sweeps(self) -> tuple[BatchSweep, ...]:
-        """For each backend that was measured at several batch sizes, where throughput stops growing.
+        """Where throughput stops growing, for each backend at several batch sizes.
 
         Returns:
             One sweep for each backend (and model): the smallest batch size at which no larger one

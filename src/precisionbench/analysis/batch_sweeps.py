@@ -83,9 +83,7 @@ def _sweep(
     data: ComparisonData, name: str, rows: Mapping[int, BackendResult], confidence: float
 ) -> BatchSweep:
     ratios = {
-        (small, large): per_item_ratio(
-            data, rows[small].backend, rows[large].backend, confidence
-        )
+        (small, large): per_item_ratio(data, rows[small].backend, rows[large].backend, confidence)
         for small, large in itertools.combinations(rows, 2)
     }
 

@@ -25,7 +25,7 @@ def by_reference(data: ComparisonData) -> Mapping[str, ComparisonData]:
     """
     if not data.references:
         return {data.reference: data}
-    names = [row.backend for row in _rows(data)]
+    names = [row.backend for row in data.rows]
     references = dict.fromkeys(data.reference_of(name) for name in names)
     return {
         reference: _part(
@@ -57,7 +57,7 @@ def by_model(data: ComparisonData) -> Mapping[str, ComparisonData]:
 
 
 def _of_model(data: ComparisonData, model: str) -> ComparisonData:
-    rows = [row for row in _rows(data) if row.model == model]
+    rows = [row for row in data.rows if row.model == model]
     references = {row.backend: _own_reference(data, row, rows) for row in rows}
     return _part(
         data,
@@ -74,7 +74,7 @@ def _own_reference(data: ComparisonData, row: _Row, rows: list[_Row]) -> str:
     given = data.reference_of(row.backend)
     if given != row.backend and given in [one.backend for one in rows]:
         return given
-    base = next(one for one in _rows(data) if one.backend == data.reference)
+    base = next(one for one in data.rows if one.backend == data.reference)
     same = [one for one in rows if _options(one) == _options(base)]
     same.sort(key=lambda one: one.options.get("batch_size") != row.options.get("batch_size"))
     return (same or rows)[0].backend
@@ -86,11 +86,7 @@ def _options(row: _Row) -> tuple[str, dict[str, Json]]:
 
 
 def _names(data: ComparisonData, model: str) -> list[str]:
-    return [row.backend for row in _rows(data) if row.model == model]
-
-
-def _rows(data: ComparisonData) -> list[_Row]:
-    return [*data.results, *data.failures]
+    return [row.backend for row in data.rows if row.model == model]
 
 
 def _part(data: ComparisonData, names: Collection[str], **changes: object) -> ComparisonData:

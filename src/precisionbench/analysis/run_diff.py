@@ -123,7 +123,6 @@ def difference(
 def _row_changes(pair: _Pair) -> tuple[RowChange, ...]:
     speedups = pair.speedups(pair.change, pair.names)
     relatives = pair.speedups(pair.relative, pair.others)
-    old, new = pair.runs
     return tuple(
         RowChange(
             name,
@@ -131,9 +130,7 @@ def _row_changes(pair: _Pair) -> tuple[RowChange, ...]:
             pair.new[name].latency,
             speedups[name],
             relatives.get(name),
-            tuple(
-                _other_changes(pair.old[name], pair.new[name], pair.have_same_reference(name))
-            ),
+            tuple(_other_changes(pair.old[name], pair.new[name], pair.have_same_reference(name))),
         )
         for name in pair.names
     )

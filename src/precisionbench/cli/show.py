@@ -86,7 +86,9 @@ def show(
     _check_usage(form, html, overwrite)
     wanted = [thresholds.parse(text) for text in fail_under]
     comparison = load(file)
-    thresholds.check_rows(wanted, thresholds.rows_of(comparison), thresholds.references_of(comparison))
+    thresholds.check_rows(
+        wanted, thresholds.rows_of(comparison), thresholds.references_of(comparison)
+    )
     if html is not None:
         comparison.to_html(html, overwrite=overwrite)
     if form.rules:

@@ -61,7 +61,7 @@ class _BatchSizes(SizesType):
     def convert(self, value: Any, param: Any, ctx: Any) -> int | tuple[int, ...]:
         """The number or the numbers of the text."""
         one = click.IntRange(min=1)
-        sizes = [one.convert(part.strip(), param, ctx) for part in str(value).split(",")]
+        sizes: list[int] = [one(part.strip(), param, ctx) for part in str(value).split(",")]
         return tuple(sizes) if len(sizes) > 1 else sizes[0]
 
 
@@ -74,9 +74,7 @@ def _one_model(ctx: click.Context, _: click.Parameter, models: tuple[str, ...]) 
     return models[0]
 
 
-def _models(
-    _: click.Context, __: click.Parameter, given: tuple[str, ...]
-) -> str | dict[str, str]:
+def _models(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> str | dict[str, str]:
     """One model, or several by their labels or else by short names."""
     labelled = [_split_label(text) for text in given]
     if len(given) == 1 and not labelled[0][0]:
@@ -121,7 +119,9 @@ def models_argument() -> Decorator:
     )
 
 
-_BATCH_SIZE = "Items in one call (default: as MODEL returns them; torchvision: 100 on a GPU, else 4)"
+_BATCH_SIZE = (
+    "Items in one call (default: as MODEL returns them; torchvision: 100 on a GPU, else 4)"
+)
 
 
 def batch_size_option() -> Decorator:

@@ -96,9 +96,7 @@ class AfterRows:
 def _results_so_far(run: Run) -> Collector:
     """What is measured of a run whose workers are not closed; outputs are not compared."""
     ours = run.collector
-    found = Collector(
-        ours.rows, ours.reference, ours.batch_size, references=ours.references
-    )
+    found = Collector(ours.rows, ours.reference, ours.batch_size, references=ours.references)
     found.failures.update(ours.failures)
     for row in ours.rows:
         if parts := run.finished.get(row.name):

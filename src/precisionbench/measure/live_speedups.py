@@ -38,7 +38,7 @@ class LiveSpeedups:
     _is_first: bool = attrs.field(default=True, init=False)
 
     def update(self, row_states: Sequence[RowState]) -> Mapping[str, Interval]:
-        """Speed-ups over their references by row; the latest ones where it is too early for new ones.
+        """Speed-ups by row over its reference; the latest ones where it is too early for new ones.
 
         Args:
             row_states: of all rows, between two rounds.

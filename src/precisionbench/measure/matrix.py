@@ -121,9 +121,7 @@ class _Reference:
         return cls(backend, model, batch_size)
 
 
-def _without_batch(
-    given: str | Backend, make: MakeBackend
-) -> tuple[str | Backend, int | None]:
+def _without_batch(given: str | Backend, make: MakeBackend) -> tuple[str | Backend, int | None]:
     """A backend without the batch size that it names, and that size."""
     if isinstance(given, str) and ":" not in given:  # which may also be a label
         return given, None
@@ -137,9 +135,7 @@ def _without_batch(
 _Cell = tuple[str, str, "int | None"]  # model, name of the row, batch size
 
 
-def _expanded(
-    rows: Sequence[Row], base: str, reference: _Reference, matrix: Matrix
-) -> PlannedRows:
+def _expanded(rows: Sequence[Row], base: str, reference: _Reference, matrix: Matrix) -> PlannedRows:
     cells: dict[_Cell, Row] = {
         (model, row.name, size): _of_model(_sized(row, size), model)
         for model in matrix.models or ("",)

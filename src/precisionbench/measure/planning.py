@@ -158,9 +158,7 @@ class Request:
             return self.batch_size
         return max(self.batch_sizes) if takes_batch_size(model) else None
 
-    def _default_rows(
-        self, workloads: Mapping[str, Workload], make: MakeBackend
-    ) -> PlannedRows:
+    def _default_rows(self, workloads: Mapping[str, Workload], make: MakeBackend) -> PlannedRows:
         device_type = next(iter(workloads.values())).device.type
         has_images = any(one.info.has_images for one in workloads.values())
         plan_rows = partial(_default, device_type, has_images, make)
@@ -194,9 +192,7 @@ def planned_rows(
     return plan_matrix(reference, matrix, plan_rows, first_backend(backends), make)
 
 
-def _plan(
-    backends: Backends, make: MakeBackend, reference: str | Backend
-) -> tuple[list[Row], str]:
+def _plan(backends: Backends, make: MakeBackend, reference: str | Backend) -> tuple[list[Row], str]:
     return plan(backends, reference, make)
 
 

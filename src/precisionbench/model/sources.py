@@ -30,9 +30,7 @@ _MODEL = (
     "give an nn.Module, a function that builds one, 'torchvision:NAME', 'package.module:function' "
     "or 'path/to/file.py:Class'"
 )
-_SEVERAL_MODELS = (
-    "give several models in a mapping, such as {'old': model, 'new': other}"
-)
+_SEVERAL_MODELS = "give several models in a mapping, such as {'old': model, 'new': other}"
 
 
 def model_factory(

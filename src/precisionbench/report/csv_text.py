@@ -87,7 +87,7 @@ def row_cells(data: ComparisonData) -> list[dict[str, object]]:
     found = speedups(data)
     lines = [_measured_cells(row, found) for row in data.results]
     lines += [_failed_cells(failure) for failure in data.failures]
-    for row, cells in zip([*data.results, *data.failures], lines, strict=True):
+    for row, cells in zip(data.rows, lines, strict=True):
         if data.models:
             cells["model"] = row.model
         if data.references:

@@ -16,7 +16,7 @@ def compared_with(data: ComparisonData) -> str:
     Args:
         data: the comparison.
     """
-    rows: dict[str, _Row] = {row.backend: row for row in (*data.results, *data.failures)}
+    rows = {row.backend: row for row in data.rows}
     pairs = [
         (row, rows[data.reference_of(name)])
         for name, row in rows.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from statistics import median
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import attrs
 
@@ -272,14 +272,21 @@ class WorkloadInfo(Shown):
         Args:
             models: by name; at least one.
         """
-        first, *others = models.values()
-        parameters, inputs, batch_size = (
-            getattr(first, field)
-            if all(getattr(other, field) == getattr(first, field) for other in others)
-            else unknown
-            for field, unknown in (("parameters", None), ("inputs", ()), ("batch_size", None))
+        infos = list(models.values())
+        return cls(
+            ", ".join(models),
+            _same([info.parameters for info in infos], None),
+            _same([info.inputs for info in infos], ()),
+            _same([info.batch_size for info in infos], None),
         )
-        return cls(", ".join(models), parameters, inputs, batch_size)
+
+
+_T = TypeVar("_T")
+
+
+def _same(values: Sequence[_T], unknown: _T) -> _T:
+    """The value that all are, or else what stands for one that is not known."""
+    return values[0] if all(value == values[0] for value in values) else unknown
 
 
 @attrs.frozen(repr=False)
@@ -328,13 +335,13 @@ class ComparisonData(Shown):
     references: Mapping[str, str] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
-        names = [row.backend for row in self.results] + [row.backend for row in self.failures]
+        names = [row.backend for row in self.rows]
         if self.reference not in names:
             raise ValueError(f"the reference {described(self.reference)} is none of the rows")
         if len(set(names)) < len(names):
             raise ValueError("two rows have the same name")
         _check_references(self.references, names)
-        _check_models(self.models, {row.model for row in (*self.results, *self.failures)})
+        _check_models(self.models, {row.model for row in self.rows})
         spread = process_spread(
             processes(row.measurement.blocks, self.schedule)
             for row in self.results
@@ -342,6 +349,11 @@ class ComparisonData(Shown):
         )
         rows = tuple(row.in_run(spread, self.noise_floor, self.schedule) for row in self.results)
         object.__setattr__(self, "results", rows)
+
+    @property
+    def rows(self) -> tuple[BackendResult | BackendFailure, ...]:
+        """Measured rows, and then those that could not be measured."""
+        return (*self.results, *self.failures)
 
     def reference_of(self, row: str) -> str:
         """The row that a row is compared with; a reference is compared with itself.

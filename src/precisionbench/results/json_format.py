@@ -70,7 +70,8 @@ def _converter() -> JsonConverter:
         Evidence, make_dict_unstructure_fn(Evidence, converter, compiled_share=omitted)
     )
     converter.register_unstructure_hook(
-        BackendFailure, make_dict_unstructure_fn(BackendFailure, converter, label=omitted, model=omitted)
+        BackendFailure,
+        make_dict_unstructure_fn(BackendFailure, converter, label=omitted, model=omitted),
     )
     converter.register_unstructure_hook(
         ComparisonData,

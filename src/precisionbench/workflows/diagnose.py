@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from precisionbench.analysis.groups import by_model
 from precisionbench.comparison import Comparison, as_comparison
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import DiagnosisData, MadeExperiments
@@ -21,6 +22,7 @@ from precisionbench.report import ledger as ledger_text
 from precisionbench.report import plots, summaries
 from precisionbench.report.diagnosis import to_text
 from precisionbench.report.progress import shown
+from precisionbench.results import BackendResult
 from precisionbench.results.progress import OnProgressOption
 
 if TYPE_CHECKING:
