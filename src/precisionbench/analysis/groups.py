@@ -13,7 +13,6 @@ from precisionbench.results.json_values import Json
 _Row = BackendResult | BackendFailure
 
 
-@cached_by_identity
 def by_reference(data: ComparisonData) -> Mapping[str, ComparisonData]:
     """The comparison as one part for each reference, with the rows that are compared with it.
 
@@ -23,22 +22,33 @@ def by_reference(data: ComparisonData) -> Mapping[str, ComparisonData]:
     Returns:
         Parts by the name of their reference, in the order of the rows.
     """
-    if not data.references:
-        return {data.reference: data}
+    return _by_reference(data) if data.references else {data.reference: data}
+
+
+@cached_by_identity
+def _by_reference(data: ComparisonData) -> Mapping[str, ComparisonData]:
     names = [row.backend for row in data.rows]
     references = dict.fromkeys(data.reference_of(name) for name in names)
     return {
         reference: _part(
             data,
+            reference,
             [name for name in names if reference in (name, data.reference_of(name))],
-            reference=reference,
-            references={},
         )
         for reference in references
     }
 
 
-@cached_by_identity
+def _part(data: ComparisonData, reference: str, names: Collection[str]) -> ComparisonData:
+    return attrs.evolve(
+        data,
+        results=tuple(row for row in data.results if row.backend in names),
+        failures=tuple(row for row in data.failures if row.backend in names),
+        reference=reference,
+        references={},
+    )
+
+
 def by_model(data: ComparisonData) -> Mapping[str, ComparisonData]:
     """The comparison as one part for each model; the only part where there is one model.
 
@@ -51,19 +61,25 @@ def by_model(data: ComparisonData) -> Mapping[str, ComparisonData]:
     Returns:
         Parts by the name of their model.
     """
-    if not data.models:
-        return {"": data}
-    return {model: _of_model(data, model) for model in data.models if _names(data, model)}
+    return _by_model(data) if data.models else {"": data}
+
+
+@cached_by_identity  # a comparison itself is never a value, which would keep it in the cache
+def _by_model(data: ComparisonData) -> Mapping[str, ComparisonData]:
+    measured = {row.model for row in data.rows}
+    return {model: _of_model(data, model) for model in data.models if model in measured}
 
 
 def _of_model(data: ComparisonData, model: str) -> ComparisonData:
+    """The part of a model, as a comparison of one model that has no name."""
     rows = [row for row in data.rows if row.model == model]
     references = {row.backend: _own_reference(data, row, rows) for row in rows}
-    return _part(
+    return attrs.evolve(
         data,
-        list(references),
         workload=data.models[model],
         models={},
+        results=tuple(attrs.evolve(row, model="") for row in data.results if row.model == model),
+        failures=tuple(attrs.evolve(row, model="") for row in data.failures if row.model == model),
         reference=references[rows[0].backend],
         references=references,
     )
@@ -83,16 +99,3 @@ def _own_reference(data: ComparisonData, row: _Row, rows: list[_Row]) -> str:
 def _options(row: _Row) -> tuple[str, dict[str, Json]]:
     """The backend of a row and its options, other than the batch size."""
     return row.name, {name: v for name, v in row.options.items() if name != "batch_size"}
-
-
-def _names(data: ComparisonData, model: str) -> list[str]:
-    return [row.backend for row in data.rows if row.model == model]
-
-
-def _part(data: ComparisonData, names: Collection[str], **changes: object) -> ComparisonData:
-    return attrs.evolve(
-        data,
-        results=tuple(row for row in data.results if row.backend in names),
-        failures=tuple(row for row in data.failures if row.backend in names),
-        **changes,  # type: ignore[arg-type]
-    )

@@ -48,9 +48,14 @@ def diagnosis_of(
         comparison that shows what the experiment would, or another measurement of the same row
         confirms them or rules them out.
     """
-    if data.models:
-        parts = by_model(data).items()
-        return _joined({name: diagnosis_of(part, experiments, notes) for name, part in parts})
+    parts = by_model(data).items()
+    found = {model: _diagnosis_of_model(part, experiments, notes) for model, part in parts}
+    return _joined(found) if data.models else found[""]
+
+
+def _diagnosis_of_model(
+    data: ComparisonData, experiments: Sequence[ExperimentResult], notes: Sequence[str]
+) -> DiagnosisData:
     rows = facts_of_rows(data)
     bases = {name: rows.get(data.reference_of(name)) for name in rows}
     found = speedups(data)

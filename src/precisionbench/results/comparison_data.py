@@ -356,10 +356,13 @@ class ComparisonData(Shown):
         return (*self.results, *self.failures)
 
     def reference_of(self, row: str) -> str:
-        """The row that a row is compared with; a reference is compared with itself.
+        """The row that a row is compared with.
 
         Args:
             row: name of the row.
+
+        Returns:
+            The name of its reference; of a reference, its own.
         """
         return self.references.get(row, self.reference)
 
@@ -368,6 +371,9 @@ class ComparisonData(Shown):
 
         Args:
             row: name of the row.
+
+        Returns:
+            True for a reference.
         """
         return self.reference_of(row) == row
 
@@ -376,6 +382,9 @@ class ComparisonData(Shown):
 
         Args:
             row: one of the results.
+
+        Returns:
+            Those of its model; with one model, those of all rows.
         """
         return self.models.get(row.model, self.workload)
 

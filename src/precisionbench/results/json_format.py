@@ -35,6 +35,17 @@ _OURS = "give a file that comparison.save() or --output wrote"
 _MOST_BYTES = 128 * 2**20
 
 
+# Fields that are not written where they have their defaults.
+_OMITTED: dict[type, tuple[str, ...]] = {
+    Operation: ("place",),
+    BackendResult: ("claims", "label", "engine_operations", "model"),
+    Environment: ("cpu_flags",),
+    Evidence: ("compiled_share",),
+    BackendFailure: ("label", "model"),
+    ComparisonData: ("options", "conditions", "models", "references"),
+}
+
+
 @cache
 def _converter() -> JsonConverter:
     from cattrs.gen import make_dict_unstructure_fn, override
@@ -48,42 +59,10 @@ def _converter() -> JsonConverter:
         Records, lambda records: [converter.unstructure(one) for one in records]
     )
     # Files from before these were recorded are written again as they were.
-    omitted = override(omit_if_default=True)
-    converter.register_unstructure_hook(
-        Operation, make_dict_unstructure_fn(Operation, converter, place=omitted)
-    )
-    converter.register_unstructure_hook(
-        BackendResult,
-        make_dict_unstructure_fn(
-            BackendResult,
-            converter,
-            claims=omitted,
-            label=omitted,
-            engine_operations=omitted,
-            model=omitted,
-        ),
-    )
-    converter.register_unstructure_hook(
-        Environment, make_dict_unstructure_fn(Environment, converter, cpu_flags=omitted)
-    )
-    converter.register_unstructure_hook(
-        Evidence, make_dict_unstructure_fn(Evidence, converter, compiled_share=omitted)
-    )
-    converter.register_unstructure_hook(
-        BackendFailure,
-        make_dict_unstructure_fn(BackendFailure, converter, label=omitted, model=omitted),
-    )
-    converter.register_unstructure_hook(
-        ComparisonData,
-        make_dict_unstructure_fn(
-            ComparisonData,
-            converter,
-            options=omitted,
-            conditions=omitted,
-            models=omitted,
-            references=omitted,
-        ),
-    )
+    for kind, fields in _OMITTED.items():
+        omitted = {field: override(omit_if_default=True) for field in fields}
+        hook = make_dict_unstructure_fn(kind, converter, **omitted)  # type: ignore[arg-type]
+        converter.register_unstructure_hook(kind, hook)
     return converter
 
 
