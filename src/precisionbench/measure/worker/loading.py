@@ -20,7 +20,12 @@ from precisionbench.backends import Backend, Inputs
 from precisionbench.backends.batch_norm_folding import folded
 from precisionbench.measure.worker.guards import check_available, executing
 from precisionbench.model.workload import Workload
-from precisionbench.torchtools.global_state import autocast_off, cudnn_benchmark, fp32_precision
+from precisionbench.torchtools.global_state import (
+    autocast_off,
+    cudnn_benchmark,
+    fp32_precision,
+    threads,
+)
 from precisionbench.torchtools.tensors import arrange
 from precisionbench.torchtools.timer import Timer
 
@@ -130,6 +135,7 @@ def common_settings(backend: Backend, workload: Workload, timer: Timer) -> Itera
         timer.clock.active(),
         fp32_precision("ieee"),
         cudnn_benchmark(backend.cudnn_benchmark),
+        threads(backend.threads or torch.get_num_threads()),
     ):
         yield
 
