@@ -256,15 +256,13 @@ def test_a_class_in_a_file_is_measured_on_inputs_of_a_shape(here):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("cli_models:tiny", "--batch-size", "1,2"), "-b half:batch_size=1 -b half:batch_size=2"),
         (("cli_models:tiny", "--batch-size", "0"), "0 is not in the range x>=1"),
-        (("a:make", "b:make"), "to compare two, measure each and compare the files: precision"),
         (
             ("cli_models:tiny", "--input-shape", "3,a"),
             "'3,a' is not a shape; write it as 3,224",
         ),
         (("cli_models:tiny", "--input-shape", "0"), "'0' is not a shape"),
-        ((), "Missing argument 'MODEL'"),
+        ((), "Missing argument 'MODEL"),
     ],
 )
 def test_a_usual_mistake_is_answered_with_what_to_write(here, args, message):
@@ -272,6 +270,19 @@ def test_a_usual_mistake_is_answered_with_what_to_write(here, args, message):
         done = run(command, *args)
         assert done.exit_code == 2
         assert message in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("cli_models:tiny", "--batch-size", "1,2"), "'precisionbench compare' measures several"),
+        (("a:make", "b:make"), "to compare several, use precisionbench compare a:make b:make"),
+    ],
+)
+def test_a_ladder_of_several_models_or_batches_is_answered_with_the_command_for_them(args, message):
+    done = run("ladder", *args)
+    assert done.exit_code == 2
+    assert message in " ".join(done.stderr.split())
 
 
 def test_the_shape_of_inputs_is_for_experiments_of_a_model(saved):

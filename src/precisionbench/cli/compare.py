@@ -105,7 +105,9 @@ if TYPE_CHECKING:
 @wide_option()
 @quiet_option()
 @click.option("--explain", is_flag=True, help="Also diagnose why the rows are as fast as they are.")
-@experiments_option("With --explain: auto, none, or names (repeatable).  [default: auto]")
+@experiments_option(
+    "With --explain: auto, none, or names (repeatable).  [default: auto; none with several models]"
+)
 @fail_under_option
 def compare(
     model: str | dict[str, str],
@@ -129,7 +131,7 @@ def compare(
     \b
     Example:
       precisionbench compare torchvision:resnet50 -b fp16 -b amp -o r.json
-      precisionbench compare mine.py:Net --input-shape 3,224,224 --batch-size 1,8,32
+      precisionbench compare mine.py:Net --input-shape 3,224,224 --batch-size 1,8
       precisionbench compare old=v1.py:make new=v2.py:make -b fp16 --reference old
     """
     if explain and options["evidence"] is False:
@@ -143,7 +145,8 @@ def compare(
 
     options["backends"] = options["backends"] or None
     thresholds = _thresholds(fail_under, model, options) if fail_under else []
-    options["experiments"] = _experiments(explain and isinstance(model, str), experiments)
+    has_experiments = explain and (isinstance(model, str) or bool(experiments))
+    options["experiments"] = _experiments(has_experiments, experiments)
     files.check()
     if shapes:
         batch_size = options.pop("batch_size")

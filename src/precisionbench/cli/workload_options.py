@@ -114,9 +114,7 @@ def model_argument() -> Decorator:
 
 def models_argument() -> Decorator:
     """MODEL, of which there may be several, each with a label."""
-    return click.argument(
-        "model", nargs=-1, required=True, metavar="[LABEL=]MODEL...", callback=_models
-    )
+    return click.argument("model", nargs=-1, required=True, metavar="MODEL...", callback=_models)
 
 
 _BATCH_SIZE = (

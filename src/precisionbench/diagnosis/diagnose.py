@@ -49,16 +49,20 @@ def diagnosis_of(
         confirms them or rules them out.
     """
     parts = by_model(data).items()
-    found = {model: _diagnosis_of_model(part, experiments, notes) for model, part in parts}
+    found = {model: _diagnosis_of_model(part, data, experiments, notes) for model, part in parts}
     return _joined(found) if data.models else found[""]
 
 
 def _diagnosis_of_model(
-    data: ComparisonData, experiments: Sequence[ExperimentResult], notes: Sequence[str]
+    data: ComparisonData,
+    whole: ComparisonData,
+    experiments: Sequence[ExperimentResult],
+    notes: Sequence[str],
 ) -> DiagnosisData:
+    """The diagnosis of the part of a model; intervals are those of the whole comparison."""
     rows = facts_of_rows(data)
     bases = {name: rows.get(data.reference_of(name)) for name in rows}
-    found = speedups(data)
+    found = _speedups_of(data, whole)
     labels = {name: label_of(facts) for name, facts in rows.items()}
     tested = (
         with_experiments(finding, [*experiments, *_beside(data, finding)])
@@ -87,11 +91,22 @@ def _diagnosis_of_model(
         ),
         notes=(
             *_notes(list(shown.values()), renamed(experiments, names)),
-            *_interval_notes(data, names),
+            *_interval_notes(data, whole, names),
             *notes,
         ),
         row_labels=names,
     )
+
+
+def _speedups_of(data: ComparisonData, whole: ComparisonData) -> dict[str, Speedup]:
+    """The speed-ups of a part, from the whole where that compares a row with the same reference."""
+    of_whole = speedups(whole)
+    return {
+        name: of_whole.get(name, one)
+        if whole.reference_of(name) == data.reference_of(name)
+        else one
+        for name, one in speedups(data).items()
+    }
 
 
 def _findings(
@@ -178,9 +193,11 @@ def _joined(parts: Mapping[str, DiagnosisData]) -> DiagnosisData:
     )
 
 
-def _interval_notes(data: ComparisonData, row_labels: Mapping[str, str]) -> Iterable[str]:
-    """The notes on intervals, each sentence once, with its rows."""
-    found = interval_notes(data)
+def _interval_notes(
+    data: ComparisonData, whole: ComparisonData, row_labels: Mapping[str, str]
+) -> Iterable[str]:
+    """The notes on intervals of the rows of a part, each sentence once, with its rows."""
+    found = {row.backend: interval_notes(whole)[row.backend] for row in data.results}
     texts = dict.fromkeys(one.text for notes in found.values() for one in notes)
     for text in texts:
         rows = (name for name, notes in found.items() if text in [one.text for one in notes])

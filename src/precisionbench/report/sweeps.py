@@ -17,18 +17,16 @@ def sweep_sentences(data: ComparisonData) -> list[tuple[str, str]]:
 
 
 def _sentence(sweep: BatchSweep) -> str:
-    size = sweep.batch_size
-    rate = f"{formatting.number(sweep.throughput[size])} items/s"
+    size, found = sweep.batch_size, sweep.throughput[sweep.batch_size]
+    rate = f"{formatting.number(found)} items/s {formatting.half_width(found)}"
     if sweep.grows_to_the_end:
-        may_stop = f"; it may stop from batch {sweep.low} on" if sweep.low < size else ""
+        may_stop = f"; it may stop at batch {sweep.low} or later" if sweep.low < size else ""
         return f"throughput still grows at batch {size}, the largest measured ({rate}){may_stop}"
     return (
-        f"throughput stops growing at batch {size} ({rate}){_between(sweep)}: no larger batch has "
-        f"over {GROWTH:.0%} more"
+        f"throughput stops growing at batch {size}{_interval(sweep)} ({rate}): "
+        f"no larger batch gives more than {100 * GROWTH:.0f} % more"
     )
 
 
-def _between(sweep: BatchSweep) -> str:
-    if sweep.low == sweep.high:
-        return ""
-    return f", 95 % CI {sweep.low} to {sweep.high}"
+def _interval(sweep: BatchSweep) -> str:
+    return "" if sweep.low == sweep.high else f", 95 % CI {sweep.low} to {sweep.high}"
