@@ -106,7 +106,7 @@ if TYPE_CHECKING:
 @quiet_option()
 @click.option("--explain", is_flag=True, help="Also diagnose why the rows are as fast as they are.")
 @experiments_option(
-    "With --explain: auto, none, or names (repeatable).  [default: auto; none with several models]"
+    "With --explain: auto, none, or names (repeatable).  [default: auto; none of several models]"
 )
 @fail_under_option
 def compare(
