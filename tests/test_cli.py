@@ -272,6 +272,47 @@ def test_a_usual_mistake_is_answered_with_what_to_write(here, args, message):
         assert message in " ".join(done.stderr.split())
 
 
+def test_several_models_are_measured_and_called_by_their_labels_or_short_names(here):
+    labels = ("old=cli_models:tiny", "new=cli_models:zeros")
+    done = compare(*labels, "-b", "bf16", "--reference", "old", "--explain", "-o", "r.json")
+    assert done.exit_code == 0, done.output
+    found = pb.load("r.json")
+    assert list(found.data.models) == ["old", "new"]
+    assert found.data.reference_of("new/half:dtype=bfloat16") == "old/half:dtype=bfloat16"
+    assert "Each row is compared with the same backend of old." in " ".join(done.stdout.split())
+    assert "old: FP16/BF16" in done.stdout
+    (here / "more.py").write_text(MODEL)
+    done = compare("cli_models:tiny", "more.py:tiny", "cli_models:zeros", "-b", "eager", "--json")
+    assert list(json.loads(done.stdout)["models"]) == ["cli_models.tiny", "more.tiny", "zeros"]
+
+
+def test_several_batch_sizes_end_in_the_one_at_which_throughput_stops_growing(here):
+    missed = ("--fail-under", "bf16:batch_size=4>=1000")
+    done = compare("cli_models:tiny", "-b", "bf16", "--batch-size", "1,4", *missed)
+    assert done.exit_code == 1, done.output
+    assert "batches 1, 4" in done.stdout
+    assert "Batch sizes" in done.stdout
+    assert "half:dtype=bfloat16,batch_size=4 measured" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("cli_models:tiny", "cli_models:tiny"), "give each a label: old=cli_models:tiny new="),
+        (("a=m:f", "b=m:g", "--explain", "--experiments", "auto"), "are made on one model"),
+        (("cli_models:tiny", "--batch-size", "1,x"), "'x' is not a valid integer"),
+        (("cli_models:tiny", "--batch-size", "4,0"), "0 is not in the range x>=1"),
+        (("a=m:f", "b=m:g", "--fail-under", "half>=1"), "row 'half' is not measured"),
+    ],
+)
+def test_what_cannot_be_compared_of_several_models_is_said_before_anything_runs(
+    here, args, message
+):
+    done = run("compare", *INLINE, "-b", "half", *args)
+    assert done.exit_code == 2, done.output
+    assert message in " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
