@@ -274,13 +274,13 @@ def test_a_usual_mistake_is_answered_with_what_to_write(here, args, message):
 
 def test_several_models_are_measured_and_called_by_their_labels_or_short_names(here):
     labels = ("old=cli_models:tiny", "new=cli_models:zeros")
-    done = compare(*labels, "-b", "bf16", "--reference", "old", "--explain", "-o", "r.json")
+    done = compare(*labels, "-b", "bf16", "--reference", "old", "-o", "r.json")
     assert done.exit_code == 0, done.output
     found = pb.load("r.json")
     assert list(found.data.models) == ["old", "new"]
     assert found.data.reference_of("new/half:dtype=bfloat16") == "old/half:dtype=bfloat16"
     assert "Each row is compared with the same backend of old." in " ".join(done.stdout.split())
-    assert "old: FP16/BF16" in done.stdout
+    assert "old: FP16/BF16" in run("explain", "r.json").stdout
     (here / "more.py").write_text(MODEL)
     done = compare("cli_models:tiny", "more.py:tiny", "cli_models:zeros", "-b", "eager", "--json")
     assert list(json.loads(done.stdout)["models"]) == ["cli_models.tiny", "more.tiny", "zeros"]

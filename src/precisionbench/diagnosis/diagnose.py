@@ -64,11 +64,8 @@ def _diagnosis_of_model(
     bases = {name: rows.get(data.reference_of(name)) for name in rows}
     found = _speedups_of(data, whole)
     labels = {name: label_of(facts) for name, facts in rows.items()}
-    tested = (
-        with_experiments(finding, [*experiments, *_beside(data, finding)])
-        for finding in _findings(data, rows, labels, bases, found)
-    )
-    findings = tuple(one for one in tested if not _is_premature(one, found.get(one.row)))
+    untested = _findings(data, rows, labels, bases, found)
+    findings = _tested(data, untested, experiments, found)
     ceiling = ceiling_of(_of_last_reference(data, rows), found)
     precisions = tuple(accuracy_of(facts, bases[name]) for name, facts in rows.items())
     ran = tuple(precision_label_of(facts) for facts in rows.values())
@@ -77,7 +74,7 @@ def _diagnosis_of_model(
     return DiagnosisData(
         labels=tuple(labels.values()),
         ceiling=ceiling,
-        findings=tuple(sorted(findings, key=_importance)),
+        findings=findings,
         layers=_all_layer_pairs(rows, bases),
         precisions=precisions,
         roofs={name: roofline_points(facts) for name, facts in rows.items()},
@@ -100,13 +97,12 @@ def _diagnosis_of_model(
 
 def _speedups_of(data: ComparisonData, whole: ComparisonData) -> dict[str, Speedup]:
     """The speed-ups of a part, from the whole where that compares a row with the same reference."""
-    of_whole = speedups(whole)
-    return {
-        name: of_whole.get(name, one)
+    same = {
+        name: one
+        for name, one in speedups(whole).items()
         if whole.reference_of(name) == data.reference_of(name)
-        else one
-        for name, one in speedups(data).items()
     }
+    return {name: same.get(name, one) for name, one in speedups(data).items()}
 
 
 def _findings(
@@ -123,6 +119,20 @@ def _findings(
             finding = cause.finding(scene)
             if finding is not None:
                 yield finding
+
+
+def _tested(
+    data: ComparisonData,
+    findings: Iterable[Finding],
+    experiments: Sequence[ExperimentResult],
+    found: Mapping[str, Speedup],
+) -> tuple[Finding, ...]:
+    """The findings with the results of experiments, the most important ones first."""
+    tested = (
+        with_experiments(finding, [*experiments, *_beside(data, finding)]) for finding in findings
+    )
+    kept = (one for one in tested if not _is_premature(one, found.get(one.row)))
+    return tuple(sorted(kept, key=_importance))
 
 
 def _is_premature(finding: Finding, speedup: Speedup | None) -> bool:
