@@ -273,8 +273,11 @@ def test_a_usual_mistake_is_answered_with_what_to_write(here, args, message):
 
 
 def test_several_models_are_measured_and_called_by_their_labels_or_short_names(here):
-    labels = ("old=cli_models:tiny", "new=cli_models:zeros")
-    done = compare(*labels, "-b", "bf16", "--reference", "old", "-o", "r.json")
+    labels, backends = (
+        ("old=cli_models:tiny", "new=cli_models:zeros"),
+        ("-b", "eager", "-b", "bf16"),
+    )
+    done = compare(*labels, *backends, "--reference", "old", "-o", "r.json")
     assert done.exit_code == 0, done.output
     found = pb.load("r.json")
     assert list(found.data.models) == ["old", "new"]

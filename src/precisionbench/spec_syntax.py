@@ -114,7 +114,7 @@ def row_names(specs: Iterable[str]) -> list[str]:
 
 
 def without_batch(name: str) -> str:
-    """The name of a row without the option `batch_size`; a name that is no spec stays as it is.
+    """The name of a row without the option `batch_size`; a name that is not a spec is given back.
 
     Args:
         name: such as `new/half:batch_size=8#2`.

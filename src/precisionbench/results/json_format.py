@@ -60,8 +60,8 @@ def _converter() -> JsonConverter:
     )
     # Files from before these were recorded are written again as they were.
     for kind, fields in _OMITTED.items():
-        omitted = {field: override(omit_if_default=True) for field in fields}
-        hook = make_dict_unstructure_fn(kind, converter, **omitted)  # type: ignore[arg-type]
+        omitted: Any = {field: override(omit_if_default=True) for field in fields}
+        hook: Callable[[Any], Any] = make_dict_unstructure_fn(kind, converter, **omitted)
         converter.register_unstructure_hook(kind, hook)
     return converter
 
