@@ -273,7 +273,8 @@ def test_a_usual_mistake_is_answered_with_what_to_write(here, args, message):
 
 
 def test_several_models_are_measured_and_called_by_their_labels_or_short_names(here):
-    labels, backends = (
+    labels = ("old=cli_models:tiny", "new=cli_models:zeros")
+    backends = ("-b", "eager", "-b", "bf16")
         ("old=cli_models:tiny", "new=cli_models:zeros"),
         ("-b", "eager", "-b", "bf16"),
     )
