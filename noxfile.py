@@ -133,8 +133,10 @@ def gpu(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def engines(session: nox.Session) -> None:
-    """Run what needs an engine on a CPU: the suites marked onnxruntime and openvino."""
-    _python(session, "pytest", "-m", "onnxruntime or openvino", "tests", *session.posargs)
+    """Run what needs an engine on a CPU: the suites marked onnxruntime, openvino and torchao."""
+    _python(
+        session, "pytest", "-m", "onnxruntime or openvino or torchao", "tests", *session.posargs
+    )
 
 
 @nox.session(name="tensorrt-rtx", default=False)

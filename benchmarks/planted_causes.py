@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import attrs
 import planted_compiled_models as compiled
 import planted_models as models
+import planted_quantised_models as quantised
 import torch
 from torch import nn
 
@@ -344,6 +345,27 @@ def in_both(build: Build, row: str, settings: dict[str, Any], device: str = "") 
     return Case(build, (row,), planted, device=device, settings=settings)
 
 
+def in_int8(
+    way: quantised.Way,
+    *causes: str,
+    false_label: bool = False,
+    width: int = 1024,
+    batch: int = 256,
+    pointwise: int = 0,
+) -> Case:
+    """Linear layers that are quantised in one way, on a CPU."""
+    backend = quantised.Int8(way)
+    row = f"int8:way={way}" if way != "dynamic" else "int8"
+    return Case(
+        lambda: quantised.linears(width, batch, pointwise=pointwise),
+        (backend,),
+        {row: causes} if causes else {},
+        false_labels=(row,) if false_label else (),
+        clean=not causes,
+        device="cpu",
+    )
+
+
 def both(build: Build, cause: str) -> Case:
     """A cause in the reference and in half."""
     return Case(build, planted={"eager": (cause,), "half": (cause,)})
@@ -493,6 +515,15 @@ CASES = {
     "int8-cast-once": clean(
         lambda: (compiled.Codes(cast_once=True), torch.randn(4096, compiled.WIDTH))
     ),
+    # quantised rows, with torchao on a CPU
+    "int8-reference": in_int8("pt2e", "reference-kernels", false_label=True),
+    "int8-weight-only": in_int8("weight-only", "dequantised-weights", false_label=True),
+    "int8-small": in_int8("dynamic-ao", "too-small-to-quantise", width=64, batch=4),
+    "int8-first-layer": in_int8("first", "layers-in-float", false_label=True),
+    "int8-pointwise": in_int8(
+        "dynamic", "memory-bound-in-8-bits", width=64, batch=4096, pointwise=24
+    ),
+    "int8-large": in_int8("dynamic"),
     # torch's settings
     "cudnn-deterministic": in_both(lambda: convolutions(128), CL, {"cudnn.deterministic": True}),
     "cudnn-off": in_both(lambda: convolutions(128, batch=8), "half", {"cudnn.enabled": False}),

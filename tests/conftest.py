@@ -20,9 +20,9 @@ from script_forks import ScriptForks
 
 # A busy machine is no failure: a case may take as long as it takes. By default every run draws the
 # same examples, so that a change is not failed by an example that has nothing to do with it;
-# `pytest --hypothesis-profile=explore` draws new ones.
+# `pytest --hypothesis-profile=explore` draws new ones, and more of them.
 _UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("repeatable", derandomize=True, **_UNTIMED)
+settings.register_profile("repeatable", derandomize=True, max_examples=40, **_UNTIMED)
 settings.register_profile("explore", **_UNTIMED)
 settings.load_profile("repeatable")
 
@@ -37,6 +37,7 @@ def _has_apex() -> bool:
 _ENGINES = {
     "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
     "openvino": ("openvino", "nncf"),
+    "torchao": ("torchao",),
 }
 _TENSORRT = ("torch2trt", "torch_tensorrt")
 
@@ -180,7 +181,7 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     found = availability.list_backends()
     listed = tuple(
         attrs.evolve(info, available=False, requirement="time", remedy="wait")
-        if info.name in ("compile", *_ENGINES)
+        if info.name in ("compile", "aot-inductor", "pt2e", *_ENGINES)
         else info
         for info in found
     )

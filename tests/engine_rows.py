@@ -14,6 +14,8 @@ from made_up_results import CLEAN, comparison
 from precisionbench.backends import Backend, Inputs, Prepared
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import Label
+from precisionbench.probes.layers import eager_module
+from precisionbench.probes.profiler import profiled
 from precisionbench.results import ComparisonData
 from precisionbench.results.evidence import Evidence, Operation
 from precisionbench.torchtools.tensors import map_tensors
@@ -55,15 +57,28 @@ def prepared(backend: Backend, model: nn.Module, *args: Any, **kwargs: Any) -> R
         return Row(map_tensors(torch.clone, found.call()), found.prepared)
 
 
+def profiled_label(found: Prepares) -> Label:
+    """The label of a row of PyTorch on a CPU, by a profile of its calls."""
+    module = eager_module(found.prepared.module)
+    with torch.inference_mode():
+        found.call()
+        profile = profiled(found.call, 0.1, torch.device("cpu"), module)
+    return _label(found.backend, found.prepared, Evidence(**profile))
+
+
 def engine_label(backend: Backend, row: Row) -> Label:
     """The label of the row on a CPU, where it was not profiled."""
+    return _label(backend, row.prepared, None)
+
+
+def _label(backend: Backend, prepared: Prepared, evidence: Evidence | None) -> Label:
     changes = {
         "name": backend.name,
         "claims": backend.claims(),
-        "details": row.details,
-        "engine_operations": row.prepared.engine_operations,
+        "details": dict(prepared.details),
+        "engine_operations": prepared.engine_operations,
     }
-    data = comparison(CLEAN["base"], None, half_row=changes, gpu=None)
+    data = comparison(CLEAN["base"], evidence, half_row=changes, gpu=None)
     return diagnosis_of(data).labels[1]
 
 

@@ -15,6 +15,7 @@ from precisionbench.backends import apex_amp
 from precisionbench.backends.apex_amp import ApexAmp
 from precisionbench.errors import BackendUnavailableError, SpecError
 from precisionbench.torchtools.global_state import Functions
+from precisionbench.torchtools.refill import refill
 from precisionbench.torchtools.tensors import Inputs
 
 # Under O1 it patches one function in each place where Apex 25.05 patches its 219.
@@ -145,6 +146,14 @@ def test_options_reach_apex(site, on_cpu, cnn, images):
     with backend.prepare(cnn, Inputs((images,))) as prepared:
         assert sys.modules["apex.amp"]._amp_state.asked == ("O3", True)
         assert prepared.details["patched_functions"] == 0
+
+
+@pytest.mark.filterwarnings("ignore:apex.amp is deprecated")
+def test_a_call_computes_with_what_is_copied_into_its_inputs(site, on_cpu, cnn, images):
+    install(site, STAND_IN)
+    with ApexAmp("O2").prepare(cnn.eval(), Inputs((images.clone(),))) as prepared:
+        refill(prepared.inputs, [images + 1])
+        assert torch.equal(prepared.call(), cnn(images + 1))
 
 
 def test_o1_takes_no_keep_batchnorm_fp32():

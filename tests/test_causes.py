@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from made_up_layers import PLANTED_LAYERS
+from made_up_quantised import PLANTED_QUANTISED
 from made_up_results import (
     CAST,
     CLEAN,
@@ -295,7 +296,7 @@ PLANTED = {
         "half",
     ),
 }
-PLANTED |= PLANTED_LAYERS
+PLANTED |= PLANTED_LAYERS | PLANTED_QUANTISED
 
 
 @pytest.mark.parametrize("cause", PLANTED)
@@ -365,7 +366,7 @@ def test_without_evidence_no_finding_needs_evidence(cause):
     seen_otherwise = {
         *("waits-inside", "launch-bound", "throttled", "no-fast-half"),
         *("tensorrt-defaults", "half-on-a-cpu", "engine-on-the-cpu", "engine-fallback"),
-        *("recompilation", "short-compiled-calls"),
+        *("recompilation", "short-compiled-calls", "no-fast-8-bits"),
     }
     assert bool(findings(bare, cause)) == (cause in seen_otherwise)
 

@@ -1,15 +1,17 @@
-"""What half precision could bring, agreement, and the layers side by side."""
+"""What half precision and 8 bits could bring, agreement, and the layers side by side."""
 
 from __future__ import annotations
 
 import attrs
 import pytest
 
+from made_up_quantised import FAST, mm, packed, quantised, with_row
 from made_up_results import CLEAN, HALF_CONV, NORM, comparison, conv, evidence, layer, other
 from precisionbench.diagnosis.accuracy import error_bound
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.work import known_flops
 from precisionbench.results import Agreement, TensorAgreement
+from precisionbench.results.claims import Claims
 from precisionbench.results.evidence import Kernel, LayerError, Operation, Tensor
 
 CONV_ONLY = (layer(),)
@@ -94,6 +96,47 @@ def test_shares_of_the_float32_row_add_up():
     norm = other("aten::native_batch_norm", NORM, 0.2e-3, ("float32",))
     found = ceiling(conv(0.8e-3), norm, times_s=(2e-3, 1e-3))
     assert sum(number.value for number in found.shares) == pytest.approx(1)
+
+
+# --- 8 bits ---------------------------------------------------------------------------------------
+
+
+def test_the_ceiling_of_8_bits_on_a_cpu_follows_from_its_flags():
+    data = quantised(packed(0.35e-3), **FAST)
+    best = diagnosis_of(data).ceiling_of_8_bits.best
+    assert (best.low, best.high) == (pytest.approx(1.6), pytest.approx(4))
+    without = diagnosis_of(quantised(packed(0.35e-3), flags=("avx2",), **FAST)).ceiling_of_8_bits
+    assert "none of the flags" in without.reason
+
+
+def test_the_ceiling_of_8_bits_is_over_the_float32_row_of_the_same_engine():
+    """The engine alone is 10x as fast as PyTorch here, and int8 brings 2x more."""
+    data = quantised(packed(0.05e-3), times_s=(1e-3, 0.05e-3))
+    row = attrs.evolve(data.results[1], claims=Claims("int8", engine="OpenVINO"))
+    data = attrs.evolve(data, results=(data.results[0], row))
+    alone = diagnosis_of(data).ceiling_of_8_bits
+    assert alone.best is None
+    assert alone.reason.endswith("add a float32 row of that engine")
+    claims = Claims("float32", engine="OpenVINO")
+    data = with_row(data, "openvino", claims, evidence(mm(0.1e-3), layers=()), 0.1e-3)
+    diagnosis = diagnosis_of(data)
+    ceiling = diagnosis.ceiling_of_8_bits
+    assert (ceiling.row, ceiling.over) == ("half", "openvino")
+    assert ceiling.best.high == pytest.approx(4)
+    assert ceiling.brought.value == pytest.approx(2, rel=0.01)
+    (answer,) = (one for one in diagnosis.answers if one.topic == "half-precision ceiling")
+    assert "at most 4x; half measured 2x over openvino." in answer.answer
+    assert answer.short.endswith("INT8/FP8 at most 4x, measured 2x")
+
+
+def test_a_row_that_did_not_run_in_8_bits_measures_nothing_of_their_ceiling():
+    ceiling = diagnosis_of(quantised(mm(0.9e-3))).ceiling_of_8_bits
+    assert (ceiling.row, ceiling.brought) == ("", None)
+
+
+def test_a_gpus_ceiling_of_8_bits_is_above_that_of_16():
+    found = diagnosis_of(comparison(evidence(conv(), layers=CONV_ONLY), evidence(layers=())))
+    assert found.ceiling_of_8_bits.best.high > found.ceiling.best.high
 
 
 # --- agreement ------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 import precisionbench as pb
 from made_up_results import comparison_data
+from made_up_tuning import tuning_data
 from precisionbench.cli import main
 from precisionbench.cli.output import progress
 from precisionbench.cli.thresholds import exit_if_missed
@@ -59,7 +60,8 @@ def talking():
 
 
 COMMANDS = (
-    "compare", "explain", "ladder", "show", "diff", "published", "backends", "examine", "check"
+    *("compare", "explain", "ladder", "tune", "show"),
+    *("diff", "published", "backends", "examine", "check"),
 )  # fmt: skip
 
 
@@ -199,7 +201,7 @@ def test_help_shows_an_example_for_each_command():
 def test_help_lists_commands_in_their_usual_order():
     text = run("--help").stdout
     listed = [line.split()[0] for line in text.partition("Commands:")[2].splitlines() if line[2:]]
-    assert tuple(listed[:9]) == COMMANDS
+    assert tuple(listed[: len(COMMANDS)]) == COMMANDS
     assert "..." not in text.partition("Commands:")[2], "a summary is cut"
     assert "Exit codes: 0 success, 1 a threshold was missed" in text
 
@@ -275,9 +277,6 @@ def test_a_usual_mistake_is_answered_with_what_to_write(here, args, message):
 def test_several_models_are_measured_and_called_by_their_labels_or_short_names(here):
     labels = ("old=cli_models:tiny", "new=cli_models:zeros")
     backends = ("-b", "eager", "-b", "bf16")
-        ("old=cli_models:tiny", "new=cli_models:zeros"),
-        ("-b", "eager", "-b", "bf16"),
-    )
     done = compare(*labels, *backends, "--reference", "old", "-o", "r.json")
     assert done.exit_code == 0, done.output
     found = pb.load("r.json")
@@ -399,7 +398,7 @@ def test_without_any_measured_row_the_exit_code_is_3(here):
     [
         (None, "there is no file"),
         ("{", "is not complete JSON"),
-        ("{}", "not a precisionbench result"),
+        ("{}", "not a precisionbench comparison"),
     ],
 )
 def test_a_bad_result_file_is_one_sentence(here, text, message):
@@ -521,6 +520,7 @@ def test_an_output_that_cannot_be_written_is_one_sentence(saved):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow  # measures in a process of its own
 def test_a_terminal_gets_a_live_line_and_colours(here):
     rows = ("-b", "half", "-b", "apex-amp", "--no-evidence")
     with running("compare", "cli_models:tiny", *rows, *INLINE) as terminal:
@@ -551,6 +551,7 @@ def test_the_first_ctrl_c_shows_and_saves_the_finished_rounds(here):
     assert not Path("r.json.journal").exists()
 
 
+@pytest.mark.slow  # measures in a process of its own
 def test_a_second_ctrl_c_names_the_journal_of_the_finished_rounds(here):
     with running(*LONG_RUN) as terminal:
         terminal.read_until("round 3")
@@ -576,6 +577,7 @@ def test_a_ctrl_c_while_a_backend_hangs_leaves_nothing(here):
     assert not list(here.glob("r.json*"))
 
 
+@pytest.mark.slow  # measures in a process of its own
 @pytest.mark.uncounted
 def test_interrupted_experiments_have_no_result_and_the_exit_code_is_130(here):
     measured = run("compare", "cli_models:zeros", "-b", "eager", "-o", "r.json", *WITH_EVIDENCE)
@@ -599,6 +601,7 @@ def test_quick_is_an_effort_and_another_effort_contradicts_it(here):
     assert "--quick and --effort thorough exclude each other" in both.output
 
 
+@pytest.mark.slow  # measures in a process of its own
 def test_the_installed_command_finds_functions_in_the_working_directory(tmp_path):
     """Unlike `python -m`, the command that pip installs does not have it on the path."""
     (tmp_path / "mine.py").write_text(
@@ -639,6 +642,7 @@ ENDS_WELL = {
     "compare": ("cli_models:tiny", "-b", "eager", *INLINE, "--no-evidence"),
     "explain": ("saved.json",),
     "ladder": ("cli_models:tiny", "--device", "cpu", "--budget", "1", "--replicas", "1"),
+    "tune": ("cli_models:tiny", "--device", "cpu"),
     "show": ("saved.json",),
     "diff": ("saved.json", "saved.json"),
     "published": ("--device", "h200"),
@@ -650,6 +654,7 @@ FORMATS = {
     "compare": ("comparison", 3),
     "explain": ("diagnosis", 1),
     "ladder": ("ladder", 1),
+    "tune": ("tuning", 1),
     "show": ("comparison", 3),
     "diff": ("difference", 1),
     "published": ("published", 1),
@@ -661,6 +666,7 @@ BAD = {
     "compare": ("cli_models:tiny", "-b", "hlaf"),
     "explain": ("saved.json", "--to", "no-such-id"),
     "ladder": ("cli_models:tiny", "--to", "no-such-id"),
+    "tune": ("cli_models:tiny", "--include", "hlaf"),
     "show": ("nothing.json",),
     "diff": ("saved.json", "nothing.json"),
     "published": ("--id", "no-such-id"),
@@ -686,7 +692,7 @@ def ready(here, saved) -> Path:
 
 @pytest.fixture
 def measured_at_once(monkeypatch):
-    """The doctor and ladders report progress and have their results at once.
+    """The doctor, `tune` and ladders report progress and have their results at once.
 
     Their own tests measure them.
     """
@@ -701,6 +707,8 @@ def measured_at_once(monkeypatch):
 
     monkeypatch.setattr("precisionbench.measure.compare.compare_with", measured(ladder_rows))
     monkeypatch.setattr("precisionbench.doctor.examine.examine", measured(examination))
+    tuned = pb.Tuned(tuning_data())
+    monkeypatch.setattr("precisionbench.workflows.tuning.tune.tune", measured(tuned))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -719,7 +727,7 @@ def test_json_is_one_document_of_a_documented_format(ready, measured_at_once, co
         assert f"| `{document['format']}` | {version} |" in text
 
 
-PROGRESSES = ("compare", "explain", "ladder", "examine")
+PROGRESSES = ("compare", "explain", "ladder", "tune", "examine")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1219,6 +1219,7 @@ def test_a_worker_imports_the_engine_while_it_starts(cnn, images):
     assert "mine" in run(Importing(), cnn, images, **options)
 
 
+@pytest.mark.slow  # measures rows twice
 def test_rows_that_are_built_together_are_measured_like_others(cnn, images):
     found = pb.compare(
         cnn,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import shutil
 import weakref
 
@@ -14,6 +15,7 @@ from torch import nn
 from precisionbench.backends import compile
 from precisionbench.backends.compile import Compile
 from precisionbench.backends.discovery import make
+from precisionbench.backends.inductor import build_error
 from precisionbench.errors import BackendUnavailableError, PreparationError, SpecError
 from precisionbench.measure.worker.local import InlineLauncher
 from precisionbench.model.workload import resolve
@@ -218,6 +220,29 @@ def test_a_cache_folder_that_cannot_be_made_is_named(cnn, images, monkeypatch, t
     message = "free space in '.*file/cache', or set TORCHINDUCTOR_CACHE_DIR"
     with pytest.raises(PreparationError, match=message):
         opened(cnn, images, "compile").__enter__()
+
+
+@pytest.mark.parametrize(
+    ("output", "message", "remedy"),
+    [
+        (
+            "a.cpp:1:2: error: 'x' was not declared",
+            "C\\+\\+ compiler stopped .*'x' was not",
+            "set CXX",
+        ),
+        (
+            "utils_cuda.h:11:10: fatal error: cuda.h: No such file or directory\nstopped",
+            "headers of CUDA.*cuda.h: No such file or directory\\)",
+            "set CUDA_HOME",
+        ),
+    ],
+)
+def test_an_error_of_the_cpp_compiler_is_in_the_reason(output, message, remedy):
+    from torch._inductor.exc import CppCompileError
+
+    found = build_error(CppCompileError(["g++", "a.cpp"], output), "torch.compile")
+    assert re.search(message, str(found))
+    assert remedy in found.remedy
 
 
 @pytest.mark.parametrize(

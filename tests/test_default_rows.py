@@ -16,7 +16,7 @@ from torch import nn
 import precisionbench as pb
 from made_up_results import comparison_data
 from precisionbench.backends import Backend
-from precisionbench.backends.compile import has_toolchain
+from precisionbench.backends.inductor import has_toolchain
 from precisionbench.cli.thresholds import exit_if_missed
 from precisionbench.comparison import Comparison
 from precisionbench.errors import RowNotFoundError, SpecError
@@ -141,6 +141,7 @@ def compared(
     return compare_with(workload, marked, reference, chosen, journal=journal)
 
 
+@pytest.mark.slow  # calls that take long
 def test_a_row_whose_first_call_takes_too_long_is_left_out_with_a_note(tmp_path):
     begun_s = time.monotonic()
     journal = tmp_path / "journal"
@@ -155,12 +156,14 @@ def test_a_row_whose_first_call_takes_too_long_is_left_out_with_a_note(tmp_path)
     assert not pb.load(journal).failures
 
 
+@pytest.mark.slow  # calls that take long
 def test_a_row_that_the_user_names_is_measured_however_long_its_first_call_takes():
     comparison = compared(SleepsAtFirst(first_call_s=LIMIT_S + 0.5), named=True)
     assert len(comparison) == 2
     assert not comparison.data.notes
 
 
+@pytest.mark.slow  # calls that take long
 def test_in_this_process_a_slow_row_is_left_out_once_its_first_call_has_ended():
     slow = SleepsAtFirst(first_call_s=LIMIT_S + 0.5)
     comparison = compared(slow, launcher="inline", replicas=None)

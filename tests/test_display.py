@@ -23,6 +23,9 @@ from IPython.utils.capture import capture_output
 
 import precisionbench as pb
 from made_up_results import comparison_data, recorded
+from made_up_tuning import tuning_data
+from precisionbench.analysis.batch_sweeps import BatchSweep
+from precisionbench.analysis.tuning import front
 from precisionbench.backends import Backend, discovery
 from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.findings import ExperimentResult, MadeExperiments
@@ -96,6 +99,17 @@ def results() -> tuple[Any, ...]:
         made,
         RoundConditions(0, 3, cpu=CpuUse(1.0, 2, 1.5, 1.0)),
         Periodic(3, 2.0, 0.25),
+        BatchSweep(
+            "half",
+            {1: "half:batch_size=1", 8: "half:batch_size=8"},
+            {1: Interval(100.0, 99.0, 101.0), 8: Interval(700.0, 690.0, 710.0)},
+            8,
+            8,
+            8,
+        ),
+        pb.Tuned(tuning_data()),
+        tuning_data(),
+        *front(tuning_data()),
     )
 
 

@@ -67,7 +67,9 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
             ["half:dtype=bfloat16", "half:memory_format=channels_last", "the speed of float32"],
         ),
         ("apex_amp", "inline", ["apex-amp", "half"]),
+        ("aot_inductor", "inline", ["packaged", "model.pt2: ", "aot-inductor:precision="]),
         ("cpu_engines", "inline", ["onnxruntime:precision=int8", "openvino:precision=bf16"]),
+        ("quantised_layers", "inline", ["torchao:precision=int8-weight-only", "pt2e"]),
         ("torch2trt_int8", "inline", ["torch2trt:precision=int8,engine_cache=engines"]),
         ("torch_tensorrt_half", "inline", ["torch-tensorrt:precision=fp16,autocast=true"]),
         (
@@ -153,6 +155,14 @@ def test_the_case_of_an_h200_is_what_its_record_says(example):
     assert "is unexplained" in printed
 
 
+@pytest.mark.slow  # its search takes its budget
+def test_a_model_is_tuned_and_called(monkeypatch, tmp_path, example):
+    monkeypatch.setenv("PRECISIONBENCH_CACHE_DIR", str(tmp_path))
+    printed = example("tune", "--budget", "20")
+    assert ": (8, 10)" in printed
+    assert [*(tmp_path / "tune").glob("*.jsonl")]
+
+
 @pytest.mark.parametrize("path", [*EXAMPLES.glob("*.py")], ids=lambda path: path.stem)
 def test_an_example_says_what_it_does_and_measures_nothing_when_it_is_asked_for_help(
     path, monkeypatch, capsys
@@ -172,6 +182,7 @@ def test_an_example_says_what_it_does_and_measures_nothing_when_it_is_asked_for_
 
 def test_every_example_is_run_by_a_test():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        "aot_inductor",
         "apex_amp",
         "compare_all",
         "compare_two_runs",
@@ -184,8 +195,10 @@ def test_every_example_is_run_by_a_test():
         "h200_case",
         "half",
         "html_report",
+        "quantised_layers",
         "torch2trt_int8",
         "torch_tensorrt_half",
+        "tune",
         "why",
         "your_own_model",
     }

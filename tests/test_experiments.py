@@ -328,6 +328,7 @@ def test_experiments_without_a_model_are_refused(zeros):
         pb.diagnose(zeros, experiments="auto")
 
 
+@pytest.mark.slow  # measures experiments
 def test_diagnose_runs_experiments_on_the_model(zeros):
     found = pb.diagnose(zeros, workload=(nn.Linear(64, 64), torch.zeros(8, 64)), experiments="auto")
     (constant,) = (f for f in found.findings if f.cause == "constant-inputs")

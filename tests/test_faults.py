@@ -278,6 +278,7 @@ class FitsAlone(Backend):
         yield inputs.bind(model)
 
 
+@pytest.mark.slow  # measures rows several times
 def test_rows_that_do_not_fit_together_are_restarted_in_every_round(tmp_path):
     backends = [FitsAlone(str(tmp_path / "memory")), FitsAloneToo(str(tmp_path / "memory"))]
     found = pb.compare(
@@ -533,6 +534,7 @@ class FailsInFloat64(nn.Module):
         return self.linear(x)
 
 
+@pytest.mark.slow  # measures rows several times
 @pytest.mark.workers_counted
 def test_workers_that_fail_while_they_are_profiled_lose_only_that(monkeypatch, tmp_path):
     """One hangs, one ends; neither is a reason to leave out the profile of the last row."""

@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 import precisionbench as pb
+from made_up_tuning import tuning_data
 from precisionbench.comparison import Comparison
 from precisionbench.doctor.examine import Examination
 from precisionbench.errors import MissingPackageError, PrecisionBenchError, SpecError
@@ -67,6 +68,12 @@ def test_every_table_is_a_frame(pandas):
     examination = of_class(Examination)
     assert len(examination.to_dataframe().data) == len(examination.checks)
     assert of_class(Check).to_dataframe().data[0]["gate"] == "synchronisation"
+
+
+def test_a_tuning_result_is_a_frame_of_its_trials(pandas):
+    frame = pb.Tuned(tuning_data()).to_dataframe()
+    assert [row["spec"] for row in frame.data] == [one.spec for one in tuning_data().trials]
+    assert {"outcome", "speedup_low", "loss", "latency_s", "energy_j"} <= set(frame.columns)
 
 
 def of_class(kind: type) -> Any:

@@ -8,6 +8,7 @@ import torch
 import precisionbench as pb
 from engine_rows import Prepares
 from precisionbench.backends.onnxruntime import OnnxRuntime
+from precisionbench.torchtools.refill import refill
 
 pytestmark = [pytest.mark.gpu, pytest.mark.onnxruntime, pytest.mark.slow]
 
@@ -48,6 +49,17 @@ def test_a_call_neither_waits_nor_copies(cnn, images):
     names = [event.name for event in profile.events()]
     assert not any("Memcpy HtoD" in name or "Memcpy DtoH" in name for name in names)
     assert busy or not any("Synchronize" in name for name in names)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_call_computes_with_what_is_copied_into_its_inputs(cnn, images, precision):
+    model, x = cnn.eval().cuda(), images.cuda()
+    expected = model(x * 3)
+    with Prepares(OnnxRuntime(precision), model, x) as found:
+        refill(found.prepared.inputs, [images * 3])
+        output = found.call()
+        torch.cuda.synchronize()
+    assert (output.float() - expected).norm() / expected.norm() < 5e-3
 
 
 def test_labels_in_a_comparison(cnn, images):

@@ -18,6 +18,7 @@ from precisionbench.backends.torch_tensorrt import TorchTensorRT
 from precisionbench.errors import PrecisionBenchWarning, PreparationError
 from precisionbench.results.dtypes import LONG_NAMES
 from precisionbench.torchtools.global_state import Functions
+from precisionbench.torchtools.refill import refill
 from small_transformer import small_transformer
 
 pytestmark = [
@@ -38,6 +39,17 @@ def _available() -> None:
         TorchTensorRT().check_available()
     except pb.BackendUnavailableError as exc:
         pytest.skip(str(exc))
+
+
+@pytest.mark.parametrize("precision", list(TOLERANCES))
+def test_a_call_computes_with_what_is_copied_into_its_inputs(cnn, images, precision):
+    model, x = cnn.eval().cuda(), images.cuda()
+    expected = model(x * 3)
+    with Prepares(TorchTensorRT(precision, min_block_size=1), model, x) as found:
+        refill(found.prepared.inputs, [images * 3])
+        output = found.call()
+        torch.cuda.synchronize()
+    assert (output.float() - expected).norm() / expected.norm() < TOLERANCES[precision]
 
 
 @pytest.mark.parametrize("precision", list(TOLERANCES))

@@ -329,6 +329,7 @@ def test_json_in_a_script_has_no_markup_and_is_the_same_json(text):
 # --- the size of it -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # a large report
 @pytest.mark.uncounted
 def test_eight_backends_of_a_thousand_layers_take_five_megabytes_at_most(tmp_path):
     """How long it takes is in `benchmarks/report_of_many_layers.py`."""
@@ -370,4 +371,7 @@ def test_the_notebook_table_has_no_script():
 def test_the_files_of_the_page_come_with_the_package():
     folder = Path(page_module.__file__).parent / "templates"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"macros.html", "notebook.html", "page.html", "report.js", "style.css"}
+    assert names == {
+        *("frame.html", "macros.html", "notebook.html", "page.html", "tuning.html"),
+        *("report.js", "style.css"),
+    }

@@ -227,6 +227,7 @@ def test_replicas_that_may_be_slower_than_before_are_not_kept(part, device_type,
 # --- on the command line --------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # measures experiments
 def test_the_command_line_makes_the_experiments_of_explain_with_the_comparison(tmp_path):
     (tmp_path / "zeros_model.py").write_text(
         "import torch\n\ndef make():\n    return torch.nn.Linear(64, 64), torch.zeros(8, 64)\n"

@@ -37,9 +37,8 @@ from precisionbench.workflows.ladder import Ladder, ladder, plan_ladder
 from precisionbench.workflows.ladder_rungs import Capabilities, rungs, stopped
 from test_gap import EAGER, HALF, MLPERF, SQUARE, TOP, overflowing, row, run
 
-CUDA = Capabilities(
-    "cuda", (9, 0), has_images=True, batch_size=100, missing={"torch2trt": "it needs X"}
-)
+NO_ENGINE = {"torch2trt": "it needs X", "aot-inductor": "it needs Y"}
+CUDA = Capabilities("cuda", (9, 0), has_images=True, batch_size=100, missing=NO_ENGINE)
 CPU = Capabilities("cpu", has_images=True, batch_size=4)
 
 
@@ -56,6 +55,9 @@ def test_rows_on_a_gpu():
         "compile:dtype=float16,memory_format=channels_last",
         "compile:dtype=float16,memory_format=channels_last,freezing=true",
         "compile:dtype=float16,memory_format=channels_last,freezing=true,mode=reduce-overhead",
+        "torchao",
+        "torchao:compile=true",
+        "torchao:precision=float8,compile=true",
     )
 
 
@@ -66,9 +68,8 @@ def planned_states(specs: tuple[str, ...], batch_size: int) -> list[Any]:
         backend = discovery.make(spec)
         options = attrs.asdict(backend)
         batch = options["batch_size"] or batch_size
-        found.append(
-            state_of(attrs.evolve(EAGER, name=backend.name, options=options, batch_size=batch))
-        )
+        row = attrs.evolve(EAGER, name=backend.name, options=options, batch_size=batch)
+        found.append(state_of(attrs.evolve(row, claims=backend.claims())))
     return found
 
 
@@ -104,14 +105,16 @@ def test_only_images_have_a_memory_format():
 
 def test_missing_tensorrt_is_left_out_with_the_reason():
     assert not any(spec.startswith("torch2trt") for spec in rungs("eager", CUDA))
-    assert stopped("eager", CUDA) == (
+    without = attrs.evolve(CUDA, missing={"torch2trt": "it needs X"})
+    assert stopped("eager", without) == (
         "TensorRT was left out, and with it INT8 and DLAs: it needs X",
     )
 
 
 def test_tensorrt_and_dlas_come_last():
     xavier = attrs.evolve(CUDA, missing={}, dlas=2)
-    assert rungs("eager", xavier)[-4:] == (
+    engines = [spec for spec in rungs("eager", xavier) if not spec.startswith("torchao")]
+    assert tuple(engines[-4:]) == (
         "torch2trt:precision=fp16",
         "torch2trt:precision=int8",
         "torch2trt:precision=int8,dla_core=0",
@@ -334,7 +337,7 @@ def test_one_row_written_in_two_ways_is_measured_once():
     rows = plan_ladder(start, resolve(Tiny(), IMAGES, device="cpu"), None).rows
     assert rows[0] == start
     assert len(rows) == len(set(rows))
-    assert sum("freezing=true" in spec for spec in rows) == 1
+    assert sum(spec.startswith("compile") and "freezing" in spec for spec in rows) == 1
 
 
 # Measured
@@ -471,6 +474,7 @@ def test_a_ladder_that_cannot_be_saved_is_printed(here, measured, monkeypatch):
     assert "torchvision:resnet50 on NVIDIA H200" in done.stdout
 
 
+@pytest.mark.slow  # measures a ladder
 def test_a_ladder_that_cannot_be_printed_is_saved(here, measured, monkeypatch):
     def closed(*_: object, **__: object) -> None:
         raise BrokenPipeError

@@ -24,8 +24,9 @@ from precisionbench.report.html import tables
 from precisionbench.report.html.distribution_plot import HEIGHT as SHAPE_HEIGHT
 from precisionbench.report.html.distribution_plot import distributions
 from precisionbench.report.html.latency_plot import HEIGHT, WIDTH, LatencyPanel, latency_plot
+from precisionbench.report.html.numbered_points import DOT, FRAME, RADIUS
 from precisionbench.report.html.page import to_html
-from precisionbench.report.html.roofline_plot import DOT, FRAME, RADIUS, roofline_plot
+from precisionbench.report.html.roofline_plot import roofline_plot
 from precisionbench.report.html.scales import Scale
 from precisionbench.report.html.speedup_plot import speedup_plot
 from precisionbench.report.html.time_plot import OUTSIDE, time_plot

@@ -48,6 +48,7 @@ class Clock:
         return self.now_s
 
 
+@pytest.mark.slow  # measures and profiles rows
 @pytest.mark.uncounted
 def test_a_run_in_workers_reports_each_stage_and_current_speed_ups():
     seen: list[Progress] = []

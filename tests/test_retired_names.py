@@ -38,7 +38,6 @@ RETIRED = {
     "Scene": "CauseContext or RuleContext",
     "Seat": "PreparedBackend",
     "Sight": "Location",
-    "Trial": "ExperimentResult or NoiseTrial",
     "Truth": "Float64Reference",
     "Witness": "Indicator",
     "bound_for": "error_bound",

@@ -149,6 +149,7 @@ def test_earlier_work_in_a_timing_is_named(check_simulated):
     assert violation.evidence[0].value == pytest.approx(0.215)
 
 
+@pytest.mark.slow  # runs scripts for seconds
 def test_host_work_counts_only_while_the_device_is_idle(check_simulated):
     overlapped = SYNCHRONIZED.replace("20):\n    model(x)", "20):\n    model(x)\n    sleep(0.01)")
     overlapped = overlapped.replace("import torch\n", "import torch\nfrom time import sleep\n", 1)

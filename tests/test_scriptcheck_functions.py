@@ -164,6 +164,7 @@ with torch.inference_mode():
         training = check_script(SETUP + source.replace("MODE", "train"))
         assert confirmed(training) == ["train-mode"]
 
+    @pytest.mark.slow  # scripts that run for seconds
     def test_a_compilation_that_is_timed_is_found(self, check_script):
         code = timing("for _ in range(400): compiled(x, w)")
         check = check_script(SETUP + COMPILED + code + code)  # the second one compiles nothing
@@ -209,6 +210,7 @@ def do_bench(fn, warmup=25, rep=100):
 
 
 class TestTools:
+    @pytest.mark.slow  # scripts that run for seconds
     @pytest.mark.parametrize("call", CALLS)
     def test_torch_benchmark_is_seen_without_its_warm_up(self, check_script, call):
         clean = check_script(f"{SETUP}{BENCHMARK}print(timer.{call})\n")

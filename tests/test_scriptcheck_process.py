@@ -185,6 +185,7 @@ class TestEndings:
         assert check.ending == Ending("timeout")
         assert confirmed(check) == ["constant-inputs"]
 
+    @pytest.mark.slow  # a process of its own
     def test_an_interrupt(self):
         Path("script.py").write_text(
             CONSTANT_INPUTS + "print('ready', flush=True)\ntime.sleep(60)\n"

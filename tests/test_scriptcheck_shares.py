@@ -82,6 +82,7 @@ def test_a_model_alone_is_nearly_all_of_its_timing(check_script):
     assert not any("model calls" in note for note in check.notes)
 
 
+@pytest.mark.slow  # compiles
 @pytest.mark.uncounted
 def test_hooked_functions_compile_script_export_and_pickle_as_before(check_script):
     source = """
@@ -123,6 +124,7 @@ with torch.inference_mode():
 """
 
 
+@pytest.mark.slow  # compiles
 @pytest.mark.uncounted
 def test_compilation_in_the_timed_calls_is_a_problem_for_all_its_causes(check_script):
     check = check_script(RECOMPILED)

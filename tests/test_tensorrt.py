@@ -18,6 +18,7 @@ import precisionbench as pb
 from precisionbench.backends.torch2trt import Torch2trt
 from precisionbench.errors import PrecisionBenchWarning, PreparationError
 from precisionbench.torchtools.global_state import Functions
+from precisionbench.torchtools.refill import refill
 from precisionbench.torchtools.tensors import Inputs
 from tensorrt_double import Double
 
@@ -84,6 +85,15 @@ def test_the_engine_gives_the_models_output(net, images, precision, bound):
     assert (output - expected).norm() / expected.norm() < bound
     assert details["engine_bytes"] > 0
     assert isinstance(details["layers"], int)
+
+
+def test_a_call_computes_with_what_is_copied_into_its_inputs(net, images):
+    with Torch2trt().prepare(copy.deepcopy(net), Inputs((images.clone(),))) as prepared:
+        refill(prepared.inputs, [images * 3])
+        output = prepared.call()
+        torch.cuda.synchronize()
+    expected = net(images * 3)
+    assert (output - expected).norm() / expected.norm() < 1e-3
 
 
 def test_every_layer_tells_its_precision(net, images):

@@ -28,6 +28,7 @@ from precisionbench.errors import (
     SpecError,
 )
 from precisionbench.torchtools.global_state import Functions
+from precisionbench.torchtools.refill import refill
 from precisionbench.torchtools.tensors import Inputs
 from tensorrt_double import Builder, BuilderFlag, Double, Engine, ILogger, Runtime, TRTModule
 
@@ -54,6 +55,19 @@ def calibration_batches() -> list[torch.Tensor]:
 def test_the_engine_gives_the_models_output(double, cnn, images):
     _, output = prepared(Torch2trt(), cnn, images)
     assert torch.allclose(output, cnn(images))
+
+
+class Weighted(nn.Module):
+    def forward(self, x: torch.Tensor, *, weights: torch.Tensor) -> torch.Tensor:
+        return x * weights
+
+
+def test_an_engine_computes_with_what_is_copied_into_its_inputs(double):
+    args = Inputs((torch.rand(3, 4).t(),), {"weights": torch.rand(4, 3)})
+    new = [torch.rand(4, 3), torch.rand(4, 3)]
+    with Torch2trt().prepare(Weighted().eval(), args) as prepared:
+        refill(prepared.inputs, new)
+        assert torch.allclose(prepared.call(), new[0] * new[1])
 
 
 def test_it_runs_in_a_comparison_beside_the_others(double, cnn, images, monkeypatch):

@@ -41,6 +41,9 @@ if TYPE_CHECKING:  # for type checkers; a test holds that these are the names be
     from precisionbench.workflows.experiment_runs import Experiments as Experiments
     from precisionbench.workflows.ladder import Ladder as Ladder
     from precisionbench.workflows.ladder import ladder as ladder
+    from precisionbench.workflows.tuning.tune import tune as tune
+    from precisionbench.workflows.tuning.tuned import Tuned as Tuned
+    from precisionbench.workflows.tuning.tuned import load_tuned as load_tuned
 
 _NAMES_BY_MODULE = {
     "comparison": ["Comparison", "load"],
@@ -57,6 +60,8 @@ _NAMES_BY_MODULE = {
     "workflows.diagnose": ["Diagnosis", "GapLedger", "diagnose", "explain", "explain_gap"],
     "workflows.experiment_runs": ["Experiments"],
     "workflows.ladder": ["Ladder", "ladder"],
+    "workflows.tuning.tune": ["tune"],
+    "workflows.tuning.tuned": ["Tuned", "load_tuned"],
 }
 _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 _SUBMODULES = ("backends", "errors", "published", "results")

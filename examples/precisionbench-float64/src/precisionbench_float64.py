@@ -35,4 +35,5 @@ class Float64(Backend):
         if self.threads:
             torch.set_num_threads(self.threads)
         model, inputs = model.double(), inputs.to(torch.float64)
-        yield Prepared(inputs.bind(model), model, {"threads": torch.get_num_threads()})
+        details = {"threads": torch.get_num_threads()}
+        yield Prepared(inputs.bind(model), model, details, inputs=inputs)

@@ -5,8 +5,17 @@ A plugin is an `attrs.frozen` subclass of `Backend`, registered under the entry-
 """
 
 from precisionbench.backends.base import Backend, Prepared
-from precisionbench.backends.rungs import Capabilities, Rung, Stage
+from precisionbench.backends.rungs import Capabilities, Rung, Stage, TuningOptions
 from precisionbench.results.claims import Claims
 from precisionbench.torchtools.tensors import Inputs
 
-__all__ = ["Backend", "Capabilities", "Claims", "Inputs", "Prepared", "Rung", "Stage"]
+__all__ = [
+    "Backend",
+    "Capabilities",
+    "Claims",
+    "Inputs",
+    "Prepared",
+    "Rung",
+    "Stage",
+    "TuningOptions",
+]

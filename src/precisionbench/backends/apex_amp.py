@@ -108,7 +108,7 @@ class ApexAmp(Backend):
                 "apex": installed_version("apex"),
                 "patched_functions": len(functions.changes()),
             }
-            yield Prepared(inputs.bind(model), model, details)
+            yield Prepared(inputs.bind(model), model, details, inputs=inputs)
 
 
 def _check_installed() -> None:

@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from precisionbench.backends.base import Backend, GradMode, Prepared, cast_model
+from precisionbench.backends.rungs import Capabilities, Stage, TuningOptions
 from precisionbench.errors import PrecisionBenchWarning, PreparationError
 from precisionbench.results.claims import Claims
+from precisionbench.results.json_values import Json
 from precisionbench.torchtools.tensors import Inputs
 
 
@@ -51,6 +53,12 @@ class Autocast(Backend):
             covered_options=("dtype",),
         )
 
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
+        """Both 16-bit types on a GPU, bfloat16 elsewhere; see `Backend.tuning_options`."""
+        dtypes = ("float16", "bfloat16") if capabilities.device == "cuda" else ("bfloat16",)
+        return TuningOptions(Stage.PRECISION, [{"dtype": dtype} for dtype in dtypes])
+
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
         """Enter autocast until the row ends; see `Backend.prepare`."""
@@ -70,7 +78,8 @@ class Autocast(Backend):
         context = torch.autocast(device, getattr(torch, self.dtype), True, self.cache_enabled)
         with context:
             self._check_on(device)
-            yield Prepared(inputs.bind(model), model, {"weights_cached": cached})
+            details: dict[str, Json] = {"weights_cached": cached}
+            yield Prepared(inputs.bind(model), model, details, inputs=inputs)
         torch.clear_autocast_cache()  # a caller's own autocast would keep our weights until it ends
 
     def _check_on(self, device: str) -> None:

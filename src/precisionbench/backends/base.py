@@ -18,7 +18,7 @@ import attrs
 import torch
 from torch import nn
 
-from precisionbench.backends.rungs import Capabilities, Rung
+from precisionbench.backends.rungs import Capabilities, Rung, TuningOptions
 from precisionbench.errors import BackendUnavailableError, PrecisionBenchWarning, SpecError
 from precisionbench.results.claims import Claims, claims_from_options
 from precisionbench.results.evidence import Operation
@@ -41,12 +41,16 @@ class Prepared:
         details: what the engine chose, as JSON values; kept in the result.
         engine_operations: the layers of one call as the engine itself reports them, with the dtypes
             that they ran in; the label of the row is checked by them.
+        inputs: the tensors that `call` reads, in the order of `Inputs.tensors()` of what `prepare`
+            was given: the next call computes with whatever is copied into them. None where the
+            call cannot be given other data.
     """
 
     call: Callable[[], object]
     module: nn.Module | None = None
     details: Mapping[str, Json] = attrs.field(factory=dict)
     engine_operations: tuple[Operation, ...] = ()
+    inputs: Inputs | None = None
 
 
 def unrecorded(default: Any = None) -> Any:
@@ -166,6 +170,18 @@ class Backend(abc.ABC):
             measured in this order.
         """
         return ()
+
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:  # noqa: ARG003
+        """The options that `tune` tries; by default it does not try the backend.
+
+        Args:
+            capabilities: of the machine and the workload.
+
+        Returns:
+            The options; None where none of them is worth trying on this machine.
+        """
+        return None
 
     @abc.abstractmethod
     def prepare(

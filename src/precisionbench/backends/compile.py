@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import os
-import shutil
 import sys
-import sysconfig
-import tempfile
 import types
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import attrs
 import torch
 from torch import nn
 
-from precisionbench._internal.paths import quoted
 from precisionbench.backends.base import (
     Backend,
     Prepared,
@@ -28,18 +20,26 @@ from precisionbench.backends.base import (
     check_tf32,
     require_cuda,
 )
-from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Rung, Stage
+from precisionbench.backends.inductor import (
+    build_error,
+    cache_folder_named,
+    check_compiler,
+    check_tools,
+    environment_restored,
+    has_triton,
+    inner,
+    own_counters,
+)
+from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Rung, Stage, TuningOptions
 from precisionbench.errors import (
     FOREIGN_ERRORS,
-    BackendUnavailableError,
-    OutOfMemoryError,
     PreparationError,
     SpecError,
     one_line,
     text_of,
 )
 from precisionbench.results.claims import Claims
-from precisionbench.results.dtypes import TF32
+from precisionbench.results.dtypes import AMPERE, TF32
 from precisionbench.results.json_values import Json
 from precisionbench.torchtools.failed_call import failure_of, misfit_in_eager
 from precisionbench.torchtools.global_state import (
@@ -58,8 +58,7 @@ _QUIET_CALLS = 2
 _REASONS = 3  # of graph breaks that are kept
 _REASON_LENGTH = 300
 _EXPLANATION = "Explanation:"
-_CACHE_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
-_COMPILERS = {"darwin": "clang++", "win32": "cl"}
+_WHAT = "torch.compile"
 
 
 @attrs.frozen
@@ -111,14 +110,14 @@ class Compile(Backend):
         """
         if self.precision == "tf32":
             check_tf32()
-        if not (_has_triton() and torch.cuda.is_available()):
-            _check_compiler()
+        if not (has_triton() and torch.cuda.is_available()):
+            check_compiler()
 
     def claims(self) -> Claims:
         """The dtype, and what the mode and freezing change; see `Backend.claims`."""
         return Claims(
             dtype=TF32 if self.precision == TF32 else self.dtype,
-            engine="torch.compile",
+            engine=_WHAT,
             framework="PyTorch compiled",
             sparsity="dense",
             frozen_weights=self.freezing,
@@ -139,20 +138,36 @@ class Compile(Backend):
         if on_gpu:
             yield Rung(Stage.COMPILER, {**options, "mode": "reduce-overhead"})
 
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
+        """Each dtype with frozen weights, then other modes; see `Backend.tuning_options`."""
+        on_gpu = capabilities.device == "cuda"
+        first: list[dict[str, Any]] = [{"dtype": "float16"}] if on_gpu else []
+        first += [{"dtype": "bfloat16"}, {}]
+        if on_gpu and capabilities.capability >= AMPERE:
+            first[-1] = {"precision": "tf32"}
+        modes = ("reduce-overhead", "max-autotune-no-cudagraphs") if on_gpu else ()
+        return TuningOptions(
+            Stage.COMPILER,
+            [{**options, "freezing": True} for options in first],
+            [*({"mode": mode} for mode in modes), {"freezing": False}],
+            typical_build_s=20,
+        )
+
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
         """Cast, compile, and call until nothing is compiled any more; see `Backend.prepare`."""
         device = inputs.tensors()[0][1].device.type
         if self.precision == "tf32":
             require_cuda(inputs)
-        _check_tools(device)
+        check_tools(device)
         dtype = getattr(torch, self.dtype)
         model, inputs = cast_model(model, dtype), inputs.to(dtype)
         with ExitStack() as stack:
-            stack.enter_context(_cache_folder_named())
-            stack.enter_context(_environment_restored())
+            stack.enter_context(cache_folder_named(_WHAT))
+            stack.enter_context(environment_restored())
             stack.enter_context(fp32_precision("ieee" if self.precision == "fp32" else "tf32"))
-            counters = stack.enter_context(_own_counters())
+            counters = stack.enter_context(own_counters())
             stack.enter_context(recompile_limit_lifted())
             stack.enter_context(_code_dropped())
             stack.enter_context(_constants_dropped())
@@ -164,7 +179,7 @@ class Compile(Backend):
             )
             call = inputs.bind(compiled)
             details = self._warmed(call, device, counters)
-            yield Prepared(call, compiled, details)
+            yield Prepared(call, compiled, details, inputs=inputs)
 
     def _warmed(self, call: Callable[[], object], device: str, counters: Any) -> dict[str, Json]:
         """Compile by calling; gives the details."""
@@ -256,44 +271,15 @@ def _skipped_frames(counters: Any) -> dict[str, Json]:
 
 
 def _explained(exc: BaseException, call: Callable[[], object]) -> Exception:
-    text = f"{type(exc).__name__}: {text_of(exc)}"
-    if isinstance(exc, (torch.cuda.OutOfMemoryError, MemoryError)):
-        return OutOfMemoryError(f"it does not fit in memory while it is compiled ({one_line(exc)})")
-    if "InvalidCxxCompiler" in text or "Failed to find C compiler" in text:
-        return BackendUnavailableError(
-            f"a working C++ compiler ({one_line(exc)})", "install g++, or set CXX to one that works"
-        )
-    if isinstance(_inner(exc), OSError):
-        return _not_written(_inner(exc))
+    if (error := build_error(exc, _WHAT)) is not None:
+        return error
     if (where := misfit_in_eager(exc, call)) is not None:
-        return failure_of(_inner(exc), where)
+        return failure_of(inner(exc), where)
     return PreparationError(
-        f"torch.compile failed ({one_line(_inner(exc))})",
+        f"{_WHAT} failed ({one_line(inner(exc))})",
         "run torch.compile(model)(*inputs) alone with TORCHDYNAMO_VERBOSE=1; leave fullgraph, "
         "freezing and mode out to see which of them it is",
     )
-
-
-def _inner(exc: BaseException) -> BaseException:
-    """Of an error that torch wraps, the one inside."""
-    return getattr(exc, "inner_exception", None) or exc
-
-
-def _not_written(exc: BaseException) -> PreparationError:
-    folder = os.environ.get(_CACHE_FOLDER) or tempfile.gettempdir()
-    return PreparationError(
-        f"torch.compile failed ({one_line(exc)})",
-        f"free space in {quoted(folder)}, or set {_CACHE_FOLDER} to one that can be written to",
-    )
-
-
-@contextmanager
-def _cache_folder_named() -> Iterator[None]:
-    """Name the folder that Inductor writes to, where that fails: its import creates it."""
-    try:
-        yield
-    except OSError as exc:
-        raise _not_written(exc) from exc
 
 
 def _first_line(text: object) -> str:
@@ -301,43 +287,6 @@ def _first_line(text: object) -> str:
     first, _, more = text_of(text).strip().partition("\n")
     explanation = more.partition(_EXPLANATION)[2].partition("\n")[0].strip()
     return f"{first}: {explanation}"[:_REASON_LENGTH] if explanation else first
-
-
-def has_toolchain(device: str) -> bool:
-    """Whether what TorchInductor needs was found, without compiling anything.
-
-    Args:
-        device: type of the device. On a CPU it is a C++ compiler, and Python's headers, which the
-            kernels include.
-    """
-    try:
-        _check_tools(device)
-    except BackendUnavailableError:
-        return False
-    return device == "cuda" or (Path(sysconfig.get_path("include")) / "Python.h").exists()
-
-
-def _check_tools(device: str) -> None:
-    if device != "cuda":
-        _check_compiler()
-    elif not _has_triton():
-        raise BackendUnavailableError(
-            "Triton, for the GPU kernels of TorchInductor",
-            "install the version of triton for this torch, or measure on the device 'cpu'",
-        )
-
-
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
-
-
-def _check_compiler() -> None:
-    wanted = os.environ.get("CXX") or _COMPILERS.get(sys.platform, "g++")
-    if shutil.which(wanted) is None:
-        raise BackendUnavailableError(
-            f"a C++ compiler, for the kernels of TorchInductor ({wanted!r} was not found)",
-            "install g++ (Linux), Xcode's tools (macOS) or MSVC (Windows), or set CXX to one",
-        )
 
 
 @contextmanager
@@ -398,33 +347,6 @@ def _codes() -> list[types.CodeType]:
 def _entries(code: types.CodeType) -> list[Any]:
     entries: list[Any] = torch._dynamo.eval_frame._debug_get_cache_entry_list(code)
     return entries
-
-
-@contextmanager
-def _own_counters() -> Iterator[Any]:
-    """TorchDynamo's counters from zero, and afterwards as they were."""
-    import torch._dynamo.utils
-
-    counters = torch._dynamo.utils.counters
-    before = {name: Counter(counter) for name, counter in counters.items()}
-    counters.clear()
-    try:
-        yield counters
-    finally:
-        counters.clear()
-        counters.update(before)
-
-
-@contextmanager
-def _environment_restored() -> Iterator[None]:
-    """Torch sets variables for CUPTI where CUDA graphs are asked for."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        for name in set(os.environ) - set(before):
-            del os.environ[name]
-        os.environ.update(before)
 
 
 @contextmanager

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from precisionbench.backends.base import Backend, Prepared, cast_model, check_tf32, require_cuda
-from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Rung, Stage
+from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Rung, Stage, TuningOptions
 from precisionbench.results.claims import EAGER, Claims
 from precisionbench.results.dtypes import AMPERE, FLOAT32, LONG_NAMES, dtype_name
+from precisionbench.results.json_values import Json
 from precisionbench.torchtools.global_state import fp32_precision
 from precisionbench.torchtools.tensors import Inputs
 
@@ -59,6 +60,12 @@ class Eager(Backend):
         if capabilities.has_images:
             yield Rung(Stage.LAYOUT, CHANNELS_LAST)
 
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
+        """Float32, and TF32 on GPUs that have it; see `Backend.tuning_options`."""
+        has_tf32 = capabilities.device == "cuda" and capabilities.capability >= AMPERE
+        return TuningOptions(Stage.PRECISION, [{}, {"precision": "tf32"}] if has_tf32 else [{}])
+
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
         """Cast the model to float32 and set the precision; see `Backend.prepare`."""
@@ -68,7 +75,8 @@ class Eager(Backend):
         cast_from = sorted({_floating_dtype(tensor) for tensor in tensors} - {FLOAT32, "complex64"})
         model, inputs = cast_model(model, torch.float32), inputs.to(torch.float32)
         with fp32_precision("ieee" if self.precision == "fp32" else "tf32"):
-            yield Prepared(inputs.bind(model), model, {"cast_from": cast_from} if cast_from else {})
+            details: dict[str, Json] = {"cast_from": cast_from} if cast_from else {}
+            yield Prepared(inputs.bind(model), model, details, inputs=inputs)
 
 
 def _floating_dtype(tensor: torch.Tensor) -> str:

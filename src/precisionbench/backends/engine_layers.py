@@ -32,6 +32,9 @@ _ATTENTION = re.compile(r"Attention|^MHA$")
 _RECURRENT = re.compile(r"LSTM|GRU|RNN")
 _MATRIX = re.compile(
     r"Conv(?!ert)|Gemm|MatMul|FullyConnected|Deconvolution|Attention|^MHA$|LSTM|GRU|RNN"
+    # and in the names of torch's operators
+    r"|conv(?!er)|attention|_rnn|lstm|gru(?![a-z])"
+    r"|(?<![a-z])(?:(?:add|b|badd|addb)?mm|(?:add)?mv|v?dot|matmul|q?linear)(?![a-z])"
 )
 _INT8_DTYPES = ("int8", "uint8")
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from precisionbench.backends.base import Backend, Prepared, names
 from precisionbench.backends.fp32_layers import cast_but_for
-from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Rung, Stage
+from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Rung, Stage, TuningOptions
 from precisionbench.results.claims import EAGER, Claims
 from precisionbench.torchtools.tensors import Inputs
 
@@ -52,9 +52,14 @@ class Half(Backend):
         if capabilities.has_images:
             yield Rung(Stage.LAYOUT, {**options, **CHANNELS_LAST})
 
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:  # noqa: ARG003
+        """Both 16-bit types; see `Backend.tuning_options`."""
+        return TuningOptions(Stage.PRECISION, [{"dtype": "float16"}, {"dtype": "bfloat16"}])
+
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
         """Cast the model and the inputs; see `Backend.prepare`."""
         dtype = getattr(torch, self.dtype)
         model, inputs = cast_but_for(model, self.fp32_layers, dtype), inputs.to(dtype)
-        yield Prepared(inputs.bind(model), model)
+        yield Prepared(inputs.bind(model), model, inputs=inputs)

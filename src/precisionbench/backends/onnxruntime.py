@@ -35,7 +35,7 @@ from precisionbench.backends.onnxruntime_session import (
     profiled_layers,
     provider_name,
 )
-from precisionbench.backends.rungs import Capabilities, Rung, Stage
+from precisionbench.backends.rungs import Capabilities, Rung, Stage, TuningOptions
 from precisionbench.errors import BackendUnavailableError, SpecError
 from precisionbench.results.claims import Claims
 from precisionbench.results.dtypes import LONG_NAMES, TF32
@@ -132,6 +132,15 @@ class OnnxRuntime(Backend):
         elif capabilities.device == "cuda" and installed_version(GPU_PACKAGE):
             yield Rung(Stage.ENGINE, {"precision": "fp16"})
 
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
+        """Half on a GPU; float32 and INT8 on a CPU; see `Backend.tuning_options`."""
+        if capabilities.device == "cpu":
+            return TuningOptions(Stage.ENGINE, [{}, {"precision": "int8"}], typical_build_s=4)
+        if capabilities.device == "cuda" and installed_version(GPU_PACKAGE):
+            return TuningOptions(Stage.ENGINE, [{"precision": "fp16"}], typical_build_s=4)
+        return None
+
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
         """Export the model and open a session; see `Backend.prepare`."""
@@ -155,7 +164,9 @@ class OnnxRuntime(Backend):
             **layers_module.summary(layers),
         }
         operations = tuple(layer.as_operation(self.name) for layer in layers)
-        yield Prepared(call, details=details, engine_operations=operations)
+        yield Prepared(
+            call, details=details, engine_operations=operations, inputs=Inputs(flat.inputs)
+        )
 
     def _provider(self, inputs: Inputs) -> str:
         """The provider that is asked for, or that of the inputs' device.

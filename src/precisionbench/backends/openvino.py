@@ -20,7 +20,7 @@ from precisionbench.backends.calibration import calibration_batches
 from precisionbench.backends.engine_layers import EngineLayer
 from precisionbench.backends.flat_model import FlatModel, flattened
 from precisionbench.backends.openvino_layers import layers_of, times_of
-from precisionbench.backends.rungs import Capabilities, Rung, Stage
+from precisionbench.backends.rungs import Capabilities, Rung, Stage, TuningOptions
 from precisionbench.errors import (
     FOREIGN_ERRORS,
     BackendUnavailableError,
@@ -104,6 +104,16 @@ class OpenVino(Backend):
             for precision in ("bf16", "int8"):
                 yield Rung(Stage.ENGINE, {"precision": precision})
 
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
+        """Float32, bfloat16 and INT8, on a CPU only; see `Backend.tuning_options`."""
+        if capabilities.device != "cpu":
+            return None
+        precisions = ("fp32", "bf16", "int8")
+        return TuningOptions(
+            Stage.ENGINE, [{"precision": name} for name in precisions], typical_build_s=4
+        )
+
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
         """Convert and compile the model; see `Backend.prepare`."""
@@ -124,7 +134,8 @@ class OpenVino(Backend):
             **layers_module.summary(layers),
         }
         operations = tuple(layer.as_operation(self.name) for layer in layers)
-        yield Prepared(_call(ov, compiled, flat), details=details, engine_operations=operations)
+        call, read = _call(ov, compiled, flat), Inputs(flat.inputs)
+        yield Prepared(call, details=details, engine_operations=operations, inputs=read)
 
     def _quantised(self, converted: Any, flat: FlatModel) -> tuple[Any, int | None]:
         """The model as asked for, and the number of its calibration batches."""

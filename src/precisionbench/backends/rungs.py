@@ -1,8 +1,8 @@
-"""The rungs of the ladder that a backend offers."""
+"""What a backend offers to `ladder` and to `tune`: rungs, and options to try."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -59,3 +59,25 @@ class Rung:
 
     stage: Stage
     options: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class TuningOptions:
+    """The options of a backend that `tune` tries.
+
+    `tune` adds the common ones where they can have an effect: `memory_format` for images,
+    `cuda_graph` on a GPU, `fold_batch_norm` where the model has batch norms.
+
+    Attributes:
+        stage: how dear it is to prepare: `PRECISION` where nothing is built, `COMPILER` where code
+            is compiled, `ENGINE` where an engine is built. What is cheaper is tried first.
+        first: options that are tried, all of them.
+        then: further options, each tried alone on the fastest accurate one of the first.
+        typical_build_s: about how many seconds preparing takes, for a network of usual size; by it
+            and the expected gain `tune` chooses the order within a stage.
+    """
+
+    stage: Stage
+    first: Sequence[Mapping[str, Any]] = ({},)
+    then: Sequence[Mapping[str, Any]] = ()
+    typical_build_s: float = 10.0

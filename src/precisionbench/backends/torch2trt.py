@@ -26,7 +26,8 @@ from precisionbench.backends.base import (
     unrecorded,
 )
 from precisionbench.backends.calibration import calibration_batches
-from precisionbench.backends.rungs import Capabilities, Rung, Stage
+from precisionbench.backends.model_key import model_key, tensor_bytes
+from precisionbench.backends.rungs import Capabilities, Rung, Stage, TuningOptions
 from precisionbench.backends.tensorrt_engine import engine_bytes, inspected, message_recorder
 from precisionbench.backends.torch2trt_arguments import (
     check_inputs,
@@ -166,6 +167,15 @@ class Torch2trt(Backend):
         for core in range(capabilities.dlas):
             yield Rung(Stage.ENGINE, {"precision": "int8", "dla_core": core})
 
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
+        """Half, and TF32; see `Backend.tuning_options`."""
+        if capabilities.device != "cuda":
+            return None
+        return TuningOptions(
+            Stage.ENGINE, [{"precision": "fp16"}, {"tf32": True}], typical_build_s=40
+        )
+
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
         """Build or reload the engine; see `Backend.prepare`."""
@@ -185,8 +195,10 @@ class Torch2trt(Backend):
         report = inspected(trt, module.engine)
         details |= report.details
         self._warn_of_fallback(details)
-        call = Inputs(args).bind(module)
-        yield Prepared(call, module, details, report.operations(self.name))
+        read = Inputs(args)
+        yield Prepared(
+            read.bind(module), module, details, report.operations(self.name), inputs=read
+        )
 
     def _engine(
         self, trt: Any, torch2trt: Any, model: nn.Module, args: tuple[Any, ...], expected: Any
@@ -288,7 +300,7 @@ class Torch2trt(Backend):
             return None
         data = hashlib.sha256()
         for _, tensor in walk(batches or []):
-            data.update(engines.tensor_bytes(tensor))
+            data.update(tensor_bytes(tensor))
         options = {key: value for key, value in options_of(self).items() if key != "engine_cache"}
         parts: dict[str, Json] = {
             "gpu": _gpu(args),
@@ -299,7 +311,7 @@ class Torch2trt(Backend):
             "options": options,
             "calibration": data.hexdigest() if batches else None,
         }
-        return make_folder(self.engine_cache) / f"{engines.cache_key(parts, model)}.engine"
+        return make_folder(self.engine_cache) / f"{model_key(parts, model)}.engine"
 
     def _warn_of_fallback(self, details: dict[str, Json]) -> None:
         counts = details["layer_precision"]

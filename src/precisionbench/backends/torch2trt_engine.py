@@ -6,24 +6,19 @@ Only this module and `torch2trt.py` use TensorRT for torch2trt; it is given as `
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import itertools
-import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from precisionbench._internal.files import reason_of, remedy_for, write_whole
 from precisionbench._internal.importing import import_engine
 from precisionbench._internal.paths import quoted
 from precisionbench.backends.tensorrt_engine import detailed_builds, message_recorder, replaced
 from precisionbench.errors import BackendUnavailableError, PrecisionBenchWarning
-from precisionbench.results.json_values import Json
 
 
 def import_tensorrt() -> Any:
@@ -89,30 +84,6 @@ def _on_dla(runtime: Any, dla_core: int | None) -> Any:
     if dla_core is not None:
         runtime.DLA_core = dla_core
     return runtime
-
-
-def cache_key(parts: Mapping[str, Json], model: nn.Module) -> str:
-    """The name of a saved engine: engines fit one GPU, version, shape, option set and model.
-
-    Args:
-        parts: everything besides the model that the engine depends on.
-        model: its structure and every weight enter the key. The code of its `forward` cannot.
-
-    Returns:
-        40 hexadecimal digits.
-    """
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
-    digest.update(repr(model).encode())
-    # Not state_dict(), which leaves out buffers that are not persistent.
-    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor_bytes(tensor))
-    return digest.hexdigest()[:40]
-
-
-def tensor_bytes(tensor: torch.Tensor) -> bytes:
-    """A tensor's raw content."""
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).cpu().numpy().tobytes()
 
 
 def save_engine(file: Path, engine: Any) -> None:

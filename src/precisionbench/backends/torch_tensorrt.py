@@ -16,7 +16,7 @@ from precisionbench._internal.temporary_folder import TemporaryFolder
 from precisionbench.backends.base import Backend, Prepared, cast_model, check_tf32, require_cuda
 from precisionbench.backends.engine_layers import warn_of_other_precision
 from precisionbench.backends.flat_model import FlatModel, flattened
-from precisionbench.backends.rungs import Capabilities, Rung, Stage
+from precisionbench.backends.rungs import Capabilities, Rung, Stage, TuningOptions
 from precisionbench.backends.torch_tensorrt_build import (
     PACKAGES,
     compiled,
@@ -132,6 +132,13 @@ class TorchTensorRT(Backend):
         if capabilities.device == "cuda" and importlib.util.find_spec("torch_tensorrt"):
             yield Rung(Stage.ENGINE, {"precision": "fp16"})
 
+    @classmethod
+    def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
+        """Half, on a GPU; see `Backend.tuning_options`."""
+        if capabilities.device != "cuda":
+            return None
+        return TuningOptions(Stage.ENGINE, [{"precision": "fp16"}], typical_build_s=40)
+
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:
         """Compile the model; see `Backend.prepare`."""
@@ -154,7 +161,8 @@ class TorchTensorRT(Backend):
             "tensorrt": _tensorrt_version(torch_tensorrt),
             **found.details,
         }
-        yield Prepared(_call(found.module, flat), None, details, found.operations(self.name))
+        call, operations = _call(found.module, flat), found.operations(self.name)
+        yield Prepared(call, None, details, operations, inputs=Inputs(flat.inputs))
 
     def compile_options(self) -> dict[str, Any]:
         """The arguments of `torch_tensorrt.dynamo.compile` that this backend's options decide.

@@ -36,9 +36,9 @@ from precisionbench.cli.saved import name_of, print_next, remember
 from precisionbench.cli.thresholds import exit_if_missed, fail_under_option
 from precisionbench.cli.workload_options import (
     Shapes,
-    batch_sizes_option,
     input_shape_option,
     models_argument,
+    one_or_more_batch_sizes_option,
     random_inputs,
 )
 
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="The row that all others are compared with.",
 )
-@batch_sizes_option()
+@one_or_more_batch_sizes_option()
 @input_shape_option()
 @device_option()
 @click.option(

@@ -35,6 +35,7 @@ from precisionbench.cli.options import debug_option
 from precisionbench.cli.output import print_traceback, was_interrupted
 from precisionbench.cli.published import published
 from precisionbench.cli.show import show
+from precisionbench.cli.tune import tune
 from precisionbench.errors import (
     BackendUnavailableError,
     DeviceError,
@@ -154,7 +155,9 @@ def main() -> None:
     """
 
 
-for _command in (compare, explain, ladder, show, diff, published, backends, examine, check):
+for _command in (
+    *(compare, explain, ladder, tune, show, diff, published, backends, examine, check),
+):
     _command.params.append(debug_option())
     main.add_command(_command)
 main.params.append(debug_option())

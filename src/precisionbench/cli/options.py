@@ -67,9 +67,13 @@ def replicas_option(of: str) -> Decorator[Any]:
     return click.option("--replicas", type=click.IntRange(1, 64), help=text)
 
 
-def seed_option() -> Decorator[Any]:
-    """`--seed`: of random numbers."""
-    text = "Random seed of weights and inputs (default: a random one)."
+def seed_option(default: str = "a random one") -> Decorator[Any]:
+    """`--seed`: of random numbers.
+
+    Args:
+        default: without it.
+    """
+    text = f"Random seed of weights and inputs (default: {default})."
     return click.option("--seed", type=click.IntRange(min=0), help=text)
 
 

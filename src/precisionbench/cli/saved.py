@@ -6,7 +6,6 @@ They are in a cache folder of the user, which nobody else may read; the newest 5
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shlex
 import sys
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from precisionbench._internal.cache_folder import FOLDER_VARIABLE, cache_folder, make_private
+
 if TYPE_CHECKING:
     from precisionbench.comparison import Comparison
 
-FOLDER_VARIABLE = "PRECISIONBENCH_CACHE_DIR"
 MOST_KEPT = 50
 _FOLDER = "comparisons"
 # Only files of this form are removed, whatever else a user puts into the folder.
@@ -30,12 +30,7 @@ _MAX_MODEL = 40  # characters of a model in the name of a file
 
 def folder() -> Path | None:
     """The folder of saved comparisons; None where the variable that names it is empty."""
-    from platformdirs import user_cache_path
-
-    named = os.environ.get(FOLDER_VARIABLE)
-    if named == "":
-        return None
-    return (Path(named) if named else user_cache_path("precisionbench", False)) / _FOLDER
+    return cache_folder(_FOLDER)
 
 
 def remember(comparison: Comparison) -> Path | None:
@@ -54,8 +49,7 @@ def remember(comparison: Comparison) -> Path | None:
     if place is None:
         return None
     try:
-        place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        place.chmod(0o700)
+        make_private(place)
         file = _save(comparison, place)
         _remove_oldest(place)
     except (OSError, OutputError) as exc:

@@ -20,6 +20,7 @@ from precisionbench.cli.options import (
 from precisionbench.cli.output import print_comparison, print_json, print_lines, print_prose
 from precisionbench.cli.saved import name_of
 from precisionbench.cli.thresholds import exit_if_missed, fail_under_option
+from precisionbench.cli.tuning_output import print_tuning
 
 if TYPE_CHECKING:
     from precisionbench.comparison import Comparison
@@ -68,8 +69,8 @@ def show(
 ) -> None:
     """Show a saved result, without GPU and torch.
 
-    FILE is a result file, or `last`: the command line saves every comparison, and `last~1` is the
-    one before the last.
+    FILE is a result file of compare, ladder or tune, or `last`: the command line saves every
+    comparison, and `last~1` is the one before the last.
 
     \b
     Example:
@@ -80,10 +81,15 @@ def show(
       precisionbench show result.json --fail-under "half>=1.5"
     """
     from precisionbench.comparison import load
+    from precisionbench.results.tuning_format import is_tuning_file
     from precisionbench.testing import thresholds
 
     form = _Form(**form_options)
     _check_usage(form, html, overwrite)
+    if is_tuning_file(file):
+        _check_tuning_usage(form, bool(wide or all_notes or fail_under))
+        _show_tuning(file, form, html, overwrite)
+        return
     wanted = [thresholds.parse(text) for text in fail_under]
     comparison = load(file)
     thresholds.check_rows(
@@ -112,6 +118,28 @@ def _check_usage(form: _Form, html: str | None, overwrite: bool) -> None:
         raise click.UsageError("--overwrite requires --html; add it")
     if (form.backends or form.engines) and not form.rules:
         raise click.UsageError("--backend and --engine require --rules; add it")
+
+
+def _check_tuning_usage(form: _Form, others: bool) -> None:
+    if form.rules or form.as_csv or others:
+        raise click.UsageError(
+            "this is a tuning result; it is shown as text, or with --json, --markdown or --html"
+        )
+
+
+def _show_tuning(file: str, form: _Form, html: str | None, overwrite: bool) -> None:
+    """Print a tuning result, and write its report."""
+    from precisionbench._internal import files
+    from precisionbench.results import tuning_format
+
+    data = tuning_format.load(file)
+    if html is not None:
+        from precisionbench.report.html.tuning_page import to_html
+
+        files.check_writable(html, overwrite)
+        files.write_text(html, to_html(data), overwrite=overwrite)
+    if html is None or form.as_json or form.markdown:
+        print_tuning(data, form.as_json, form.markdown)
 
 
 def _print_statements(comparison: Comparison, form: _Form) -> None:

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from precisionbench.model.random_inputs import RandomInputs
 
     ShapeType = click.ParamType[tuple[int, ...]]
+    SizesType = click.ParamType[tuple[int, ...]]
     IntType = click.ParamType[int]
-    SizesType = click.ParamType[int | tuple[int, ...]]
+    BatchType = click.ParamType[int | tuple[int, ...]]
 else:
-    ShapeType = IntType = SizesType = click.ParamType  # generic from click 8.4 on
+    ShapeType = SizesType = IntType = BatchType = click.ParamType  # generic from click 8.4 on
 
 Decorator = Callable[[Any], Any]
 Shapes = tuple[tuple[int, ...], ...]
@@ -54,6 +55,19 @@ class _BatchSize(IntType):
 
 
 class _BatchSizes(SizesType):
+    """Whole numbers of 1 or more, as `1,8,32`."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        """The numbers of the text."""
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isdecimal() and int(part) for part in parts):
+            self.fail(f"{value!r} is not a list of sizes; write it as 1,8,32", param, ctx)
+        return tuple(map(int, parts))
+
+
+class _OneOrMoreSizes(BatchType):
     """One whole number of 1 or more, or several with commas between them."""
 
     name = "integer[,integer...]"
@@ -127,10 +141,16 @@ def batch_size_option() -> Decorator:
     return click.option("--batch-size", type=_BatchSize(), help=f"{_BATCH_SIZE}.")
 
 
-def batch_sizes_option() -> Decorator:
+def one_or_more_batch_sizes_option() -> Decorator:
     """`--batch-size`: items in one call, or several numbers of them."""
     text = f"{_BATCH_SIZE}; several, such as 1,8,32, measure each backend at each of them."
-    return click.option("--batch-size", type=_BatchSizes(), metavar="N[,N...]", help=text)
+    return click.option("--batch-size", type=_OneOrMoreSizes(), metavar="N[,N...]", help=text)
+
+
+def batch_sizes_option() -> Decorator:
+    """`--batch-sizes`: further sizes to try."""
+    text = "Also try these batch sizes, such as 1,8,32; speeds are items per second."
+    return click.option("--batch-sizes", type=_BatchSizes(), metavar="SIZES", help=text)
 
 
 def input_shape_option() -> Decorator:

@@ -10,15 +10,31 @@ from precisionbench.diagnosis.labels import precision_label_of
 from precisionbench.diagnosis.layers import error_growth, layers_to_keep_in_float32
 from precisionbench.diagnosis.overflows import harmful_overflow
 from precisionbench.diagnosis.remedies import for_inaccurate, for_overflow, keeps_layers
-from precisionbench.results.dtypes import BFLOAT16, FLOAT16, FLOAT32, INT8, TF32
+from precisionbench.results.dtypes import BFLOAT16, FLOAT8, FLOAT16, FLOAT32, INT4, INT8, TF32
 from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.evidence import LayerError
 
 # Usual relative L2 error of a network's output, by dtype.
-_USUAL_ERRORS = {FLOAT32: 1e-4, TF32: 2e-3, FLOAT16: 5e-3, BFLOAT16: 3e-2, INT8: 0.1}
+_USUAL_ERRORS = {
+    FLOAT32: 1e-4,
+    TF32: 2e-3,
+    FLOAT16: 5e-3,
+    BFLOAT16: 3e-2,
+    INT8: 0.1,
+    FLOAT8: 0.1,
+    INT4: 0.2,
+}
 # Unit roundoff. A model that amplifies the rounding of float32 amplifies that of other dtypes as
 # well, so an error in proportion to the unit roundoff is also within tolerance.
-_ROUNDOFF = {FLOAT32: 2.0**-24, TF32: 2.0**-11, FLOAT16: 2.0**-11, BFLOAT16: 2.0**-8, INT8: 2.0**-7}
+_ROUNDOFF = {
+    FLOAT32: 2.0**-24,
+    TF32: 2.0**-11,
+    FLOAT16: 2.0**-11,
+    BFLOAT16: 2.0**-8,
+    INT8: 2.0**-7,
+    FLOAT8: 2.0**-4,
+    INT4: 2.0**-4,
+}
 _AMPLIFICATION_MARGIN = 2.0
 # Upper limit of any tolerance.
 _MAX_BOUND = 0.3
@@ -45,7 +61,9 @@ def accuracy_of(facts: Facts, base: Facts | None) -> Accuracy:
         facts: facts of the row.
         base: facts of the reference row; None where it failed.
     """
-    bound = error_bound(claims_of(facts.row).dtype, None if base is facts else _own_error(base))
+    bound = error_bound(
+        claims_of(facts.row).coarsest_dtype, None if base is facts else _own_error(base)
+    )
     verdict = _verdict(facts, bound, is_reference=base is facts)
     advice = _advice(verdict, facts, base) if verdict.name == "inaccurate" else _Advice()
     return Accuracy(

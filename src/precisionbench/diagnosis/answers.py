@@ -31,7 +31,7 @@ from precisionbench.results import Speedup
 from precisionbench.results.claims import TENSORRT
 from precisionbench.results.dtypes import FLOAT32
 from precisionbench.results.earlier_claims import claims_of
-from precisionbench.statistics import Verdict
+from precisionbench.statistics import Interval, Verdict
 
 _LIVE = (FindingStatus.CONFIRMED, FindingStatus.SUSPECTED)
 
@@ -41,7 +41,7 @@ def answers_of(
     speedups: Mapping[str, Speedup],
     labels: Sequence[Label],
     findings: Sequence[Finding],
-    ceiling: Ceiling,
+    ceilings: Sequence[Ceiling],
     precisions: Sequence[Accuracy],
 ) -> tuple[Answer, ...]:
     """The answers, each with its figures.
@@ -51,7 +51,7 @@ def answers_of(
         speedups: over the reference.
         labels: of all rows' precisions.
         findings: of all rows.
-        ceiling: of half precision.
+        ceilings: of half precision and of 8 bits.
         precisions: of all rows' outputs.
 
     Returns:
@@ -71,7 +71,7 @@ def answers_of(
             _slower_than_float32(compared, speedups, live),
             slower_short(compared, speedups),
         ),
-        "half-precision ceiling": (_ceiling(ceiling), ceiling_short(ceiling)),
+        "half-precision ceiling": (_ceilings(*ceilings), ceiling_short(*ceilings)),
         "tensor cores": (_tensor_cores(half_rows), tensor_cores_short(half_rows)),
         "launch-bound": (
             _launch_bound(rows, bound),
@@ -152,14 +152,30 @@ def _why(row: str, live: Sequence[Finding]) -> str:
     return some(causes) if causes else "no cause found"
 
 
+def _ceilings(ceiling: Ceiling, of_8_bits: Ceiling) -> str:
+    """That of half precision, and beside it that of 8 bits, where it is known or was tried."""
+    text = _ceiling(ceiling)
+    if of_8_bits.best is not None:
+        text += f" In INT8/FP8: {_range(of_8_bits, of_8_bits.best)}."
+    elif of_8_bits.row:
+        text += f" In INT8/FP8: not known ({of_8_bits.reason})."
+    return text
+
+
 def _ceiling(ceiling: Ceiling) -> str:
     if ceiling.best is None:
         return f"Not known: {ceiling.reason}."
-    text = f"Typical {ceiling.best.low:.2g}x, at most {ceiling.best.high:.2g}x"
+    shares = ", ".join(f"{n.value:.0%} {n.name}" for n in ceiling.shares if n.value > 0.005)
+    text = _range(ceiling, ceiling.best)
+    return f"{text[:1].upper()}{text[1:]}. Of the float32 row's time: {shares}."
+
+
+def _range(ceiling: Ceiling, best: Interval) -> str:
+    text = f"typical {best.low:.2g}x, at most {best.high:.2g}x"
     if ceiling.brought is not None:
         text += f"; {ceiling.row} measured {ceiling.brought.value:.3g}x"
-    shares = ", ".join(f"{n.value:.0%} {n.name}" for n in ceiling.shares if n.value > 0.005)
-    return f"{text}. Of the float32 row's time: {shares}."
+        text += f" over {ceiling.over}" if ceiling.over else ""
+    return text
 
 
 def _tensor_cores(half_rows: Sequence[Facts]) -> str:

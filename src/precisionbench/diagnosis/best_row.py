@@ -94,7 +94,9 @@ def _why_not(facts: Facts, base: Facts | None, within: float | None) -> str:
         found = accuracy_of(facts, base)
         if found.verdict != "unknown":
             return "" if found.verdict == "fine" else found.reason
-        within = math.inf if facts is base else error_bound(claims_of(facts.row).dtype, None)
+        within = (
+            math.inf if facts is base else error_bound(claims_of(facts.row).coarsest_dtype, None)
+        )
         if within is None:
             return "it claims no precision with a known tolerance; give within"
     if error is None:

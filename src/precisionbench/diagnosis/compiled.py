@@ -62,10 +62,15 @@ def eager_row(data: ComparisonData, row: BackendResult) -> BackendResult | None:
         data: the comparison.
         row: a compiled row.
     """
-    wanted = (claims_of(row).dtype, row.batch_size, row.options.get("memory_format"))
+    wanted = (
+        claims_of(row).dtype,
+        claims_of(row).weights,
+        row.batch_size,
+        row.options.get("memory_format"),
+    )
     for other in data.results:
         claims = claims_of(other)
-        own = (claims.dtype, other.batch_size, other.options.get("memory_format"))
+        own = (claims.dtype, claims.weights, other.batch_size, other.options.get("memory_format"))
         if claims.engine == EAGER and own == wanted and not other.options.get("cuda_graph"):
             return other
     return None

@@ -12,11 +12,12 @@ from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.accuracy import accuracy_of
 from precisionbench.diagnosis.answers import answers_of
 from precisionbench.diagnosis.causes import CAUSES, CauseContext
-from precisionbench.diagnosis.ceiling import ceiling_of
+from precisionbench.diagnosis.ceiling import IN_8_BITS, IN_16_BITS, ceiling_of
 from precisionbench.diagnosis.engine_label import DETAIL
 from precisionbench.diagnosis.experiments import measured_beside, with_experiments
 from precisionbench.diagnosis.facts import Facts, facts_of_rows
 from precisionbench.diagnosis.findings import (
+    Ceiling,
     DiagnosisData,
     ExperimentResult,
     Finding,
@@ -64,16 +65,16 @@ def _diagnosis_of_model(
     bases = {name: rows.get(data.reference_of(name)) for name in rows}
     found = _speedups_of(data, whole)
     labels = {name: label_of(facts) for name, facts in rows.items()}
-    untested = _findings(data, rows, labels, bases, found)
-    findings = _tested(data, untested, experiments, found)
-    ceiling = ceiling_of(_of_last_reference(data, rows), found)
+    contexts = _contexts(data, rows, labels, found)
+    findings = tuple(sorted(_findings(contexts, experiments), key=_importance))
+    ceilings = _ceilings(data, rows, labels)
     precisions = tuple(accuracy_of(facts, bases[name]) for name, facts in rows.items())
     ran = tuple(precision_label_of(facts) for facts in rows.values())
     names = row_labels_of(data)
     shown = renamed_facts(rows, names)
     return DiagnosisData(
         labels=tuple(labels.values()),
-        ceiling=ceiling,
+        ceiling=ceilings[0],
         findings=findings,
         layers=_all_layer_pairs(rows, bases),
         precisions=precisions,
@@ -83,15 +84,12 @@ def _diagnosis_of_model(
             {names.get(name, name): one for name, one in found.items()},
             renamed(ran, names),
             renamed(findings, names),
-            attrs.evolve(ceiling, row=names.get(ceiling.row, ceiling.row)),
+            [_relabelled(one, names) for one in ceilings],
             renamed(precisions, names),
         ),
-        notes=(
-            *_notes(list(shown.values()), renamed(experiments, names)),
-            *_interval_notes(data, whole, names),
-            *notes,
-        ),
+        notes=(*_all_notes(data, whole, experiments, names), *notes),
         row_labels=names,
+        ceiling_of_8_bits=ceilings[1],
     )
 
 
@@ -105,45 +103,52 @@ def _speedups_of(data: ComparisonData, whole: ComparisonData) -> dict[str, Speed
     return {name: same.get(name, one) for name, one in speedups(data).items()}
 
 
-def _findings(
+def _all_notes(
+    data: ComparisonData,
+    whole: ComparisonData,
+    experiments: Sequence[ExperimentResult],
+    names: Mapping[str, str],
+) -> Iterable[str]:
+    shown = renamed_facts(facts_of_rows(data), names)
+    yield from _notes(list(shown.values()), renamed(experiments, names))
+    yield from _interval_notes(data, whole, names)
+
+
+def _relabelled(ceiling: Ceiling, names: Mapping[str, str]) -> Ceiling:
+    row, over = (names.get(name, name) for name in (ceiling.row, ceiling.over))
+    return attrs.evolve(ceiling, row=row, over=over)
+
+
+def _contexts(
     data: ComparisonData,
     rows: Mapping[str, Facts],
     labels: Mapping[str, Label],
-    bases: Mapping[str, Facts | None],
     found: Mapping[str, Speedup],
-) -> Iterable[Finding]:
+) -> Iterable[CauseContext]:
     for name, facts in rows.items():
+        base = rows.get(data.reference_of(name))
         speedup = None if data.is_reference(name) else found.get(name)
-        scene = CauseContext(data, facts, labels[name], bases[name], speedup)
+        yield CauseContext(data, facts, labels[name], base, speedup, rows)
+
+
+def _findings(
+    contexts: Iterable[CauseContext], experiments: Sequence[ExperimentResult]
+) -> Iterable[Finding]:
+    """Findings with what experiments, and other rows of the comparison, show of them."""
+    for context in contexts:
         for cause in CAUSES:
-            finding = cause.finding(scene)
-            if finding is not None:
-                yield finding
+            finding = cause.finding(context)
+            if finding is None:
+                continue
+            beside = _beside(context.data, finding)
+            tested = with_experiments(finding, [*experiments, *beside])
+            if not (_explains_slowness(tested) and context.is_inconclusive):
+                yield tested
 
 
-def _tested(
-    data: ComparisonData,
-    findings: Iterable[Finding],
-    experiments: Sequence[ExperimentResult],
-    found: Mapping[str, Speedup],
-) -> tuple[Finding, ...]:
-    """The findings with the results of experiments, the most important ones first."""
-    tested = (
-        with_experiments(finding, [*experiments, *_beside(data, finding)]) for finding in findings
-    )
-    kept = (one for one in tested if not _is_premature(one, found.get(one.row)))
-    return tuple(sorted(kept, key=_importance))
-
-
-def _is_premature(finding: Finding, speedup: Speedup | None) -> bool:
-    """Whether a finding explains why a row is slow although its times are inconclusive."""
-    is_open = speedup is not None and speedup.reason in _UNDECIDED
-    return is_open and finding.costs_time and finding.status is FindingStatus.SUSPECTED
-
-
-# Reasons for which the times themselves are inconclusive. The other reasons are about how the times
-# were measured (in one process, or not interleaved), which does not affect what kernels show.
-_UNDECIDED = ("includes_1", "too_few_rounds", "no_shared_rounds", "processes_differ")
+def _explains_slowness(finding: Finding) -> bool:
+    """Whether it explains why a row is slow, and nothing has confirmed it or ruled it out."""
+    return finding.costs_time and finding.status is FindingStatus.SUSPECTED
 
 
 def _beside(data: ComparisonData, finding: Finding) -> Iterable[ExperimentResult]:
@@ -169,13 +174,19 @@ def _all_layer_pairs(
     )
 
 
-def _of_last_reference(data: ComparisonData, rows: Mapping[str, Facts]) -> list[Facts]:
-    """The rows that are compared with the last reference: of a sweep, those of the largest batch.
+def _ceilings(
+    data: ComparisonData, rows: Mapping[str, Facts], labels: Mapping[str, Label]
+) -> list[Ceiling]:
+    """The ceilings of 16 and 8 bits.
 
-    A ceiling is of calls of one batch size.
+    They are of calls of one batch size: where there are several references, of rows that are
+    compared with the last one, which in a sweep has the largest batch.
     """
     *_, last = by_reference(data).values()
-    return [rows[row.backend] for row in last.results]
+    names = [row.backend for row in last.results]
+    facts = {name: rows[name] for name in names}
+    claimed = {name: labels[name] for name in names}
+    return [ceiling_of(last, facts, claimed, lower) for lower in (IN_16_BITS, IN_8_BITS)]
 
 
 def _joined(parts: Mapping[str, DiagnosisData]) -> DiagnosisData:
@@ -200,6 +211,7 @@ def _joined(parts: Mapping[str, DiagnosisData]) -> DiagnosisData:
         ),
         notes=tuple(dict.fromkeys(note for part in found for note in part.notes)),
         row_labels={row: label for part in found for row, label in part.row_labels.items()},
+        ceiling_of_8_bits=found[0].ceiling_of_8_bits,
     )
 
 

@@ -49,7 +49,8 @@ def with_engine(label: Label, facts: Facts) -> Label:
         The label, with the worse of both verdicts. One of a wrong precision stays as it is and
         names the engine as well.
     """
-    for found in (*_uncompiled(facts), *_without_cuda_graphs(facts), *_elsewhere(facts)):
+    checks = (_uncompiled, _without_cuda_graphs, _elsewhere, _unquantised)
+    for found in (deviation for check in checks for deviation in check(facts)):
         label = _with_deviation(label, found)
     return label
 
@@ -162,3 +163,23 @@ def _others(counts: Mapping[str, int], asked: str) -> dict[str, int]:
 def _share(counts: Mapping[str, int], asked: str) -> float:
     """The share that ran elsewhere; 0 where nothing is counted."""
     return sum(_others(counts, asked).values()) / sum(counts.values()) if counts else 0.0
+
+
+def _unquantised(facts: Facts) -> Iterator[_Deviation]:
+    """A row whose weights are stored in another dtype than claimed, by their own tensors."""
+    wanted, shares = claims_of(facts.row).weights, facts.row.details.get("weight_shares")
+    if not wanted:
+        return
+    known = shares if isinstance(shares, dict) else {}
+    others = {d: s for d, s in known.items() if d != wanted and isinstance(s, (int, float))}
+    share = sum(others.values())
+    claim = f"{wanted} weights"
+    if not known:
+        says = "no weights of matmuls or convolutions were recorded"
+        yield _Deviation(claim, "false", f"without {claim}", says)
+    elif share > DETAIL:
+        found = " and ".join(f"{part:.0%} in {dtype}" for dtype, part in others.items())
+        verdict = "partly" if share < MOST else "false"
+        names = facts.row.details.get("float_layer_names")
+        first = f" (the first: {names[0]})" if isinstance(names, list) and names else ""
+        yield _Deviation(claim, verdict, f"with {found}", f"weights are {found}{first}")

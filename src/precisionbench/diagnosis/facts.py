@@ -16,11 +16,13 @@ from precisionbench.diagnosis.parts import (
     parts_of,
     time_by_category,
 )
+from precisionbench.diagnosis.quantised import Quantisation, quantisation_of
 from precisionbench.diagnosis.weight_casts import WeightCasts, weight_casts
 from precisionbench.diagnosis.work import MatrixWork, matrix_work
 from precisionbench.reference_data.model_flops import WINOGRAD
 from precisionbench.reference_data.peaks import DeviceSpec, device_of
 from precisionbench.results import BackendResult, ComparisonData
+from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.evidence import Evidence
 
 _WINOGRAD_KERNEL_SIZE = 3
@@ -53,7 +55,10 @@ class Facts:
     @cached_property
     def work(self) -> tuple[MatrixWork, ...]:
         """The matrix operations of a call."""
-        return matrix_work(self.evidence)
+        work = matrix_work(self.evidence)
+        if not claims_of(self.row).weights:
+            return work
+        return tuple(attrs.evolve(one, has_stored_weights=True) for one in work)
 
     @cached_property
     def engine_work(self) -> tuple[MatrixWork, ...]:
@@ -129,6 +134,11 @@ class Facts:
     def recast(self) -> WeightCasts:
         """What a call spends on casts of weights."""
         return weight_casts(self.evidence)
+
+    @cached_property
+    def quantisation(self) -> Quantisation:
+        """The quantised operations of a call."""
+        return quantisation_of(self.evidence, self.work, self.recast)
 
     @property
     def weight_casts(self) -> float:

@@ -175,15 +175,16 @@ class Label(Shown):
 
 @attrs.frozen(repr=False)
 class Ceiling(Shown):
-    """The largest speed-up that half precision can reach.
+    """The largest speed-up that half precision, or 8 bits, can reach.
 
     Attributes:
         best: the largest speed-up over the float32 row, between what is usual and what the
             device's peaks allow; None where it cannot be computed.
-        brought: the speed-up of the fastest half-precision row; None without one.
+        brought: the speed-up of the fastest row in that precision; None without one.
         row: that row; empty without one.
         shares: shares of the float32 row's time, by their potential.
         reason: why `best` is None; empty otherwise.
+        over: the float32 row of `best` and `brought`, where it is not the reference; else empty.
     """
 
     best: Interval | None
@@ -191,6 +192,7 @@ class Ceiling(Shown):
     row: str
     shares: tuple[Number, ...]
     reason: str = ""
+    over: str = ""
 
 
 @attrs.frozen(repr=False)
@@ -311,6 +313,7 @@ class DiagnosisData(Shown):
         answers: answers to common questions.
         notes: warnings that qualify the diagnosis.
         row_labels: the labels of the rows that have one, by row; texts use them.
+        ceiling_of_8_bits: the largest speed-up that INT8 or FP8 can reach.
     """
 
     labels: tuple[Label, ...]
@@ -322,3 +325,4 @@ class DiagnosisData(Shown):
     answers: tuple[Answer, ...]
     notes: tuple[str, ...] = ()
     row_labels: dict[str, str] = attrs.field(factory=dict)
+    ceiling_of_8_bits: Ceiling = Ceiling(None, None, "", (), "not computed")

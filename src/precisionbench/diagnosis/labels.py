@@ -14,19 +14,18 @@ from precisionbench.results.dtypes import (
     FLOAT16,
     FLOAT32,
     INT8,
-    LONG_NAMES,
-    MATMUL_PRECISIONS,
+    SHORT_NAMES,
     TF32,
 )
 from precisionbench.results.earlier_claims import claims_of
 
 HALF = (FLOAT16, BFLOAT16)
-# Names of the devices' peak rates.
-RATES = {LONG_NAMES[rate]: rate for rate in MATMUL_PRECISIONS}
 # Boards differ in clocks, and some peaks are rounded.
 BEYOND = 1.2
 # The indicator that can only contradict the claimed precision.
 RATE = "rate"
+# How the names of operations begin whose operands are those of the kernels in them.
+_TORCH = ("aten::", "triton_")
 
 
 def label_of(facts: Facts) -> Label:
@@ -115,9 +114,12 @@ def _wrong_layers(facts: Facts, claim: str) -> float | None:
 
 
 def _wrong_operands(facts: Facts, claim: str) -> float | None:
-    """For a claim of int8 without kernels: the share of operands of other dtypes, on a CPU."""
-    has_kernels = any(work.operation.kernels for work in facts.work)
-    if claim != INT8 or has_kernels or not _dtypes_are_known(facts):
+    """For a claim of int8 that no name of a kernel shows: the share of other operands.
+
+    The kernels of an engine may be in no operation, or in one with operands of another dtype.
+    """
+    by_torch = all(w.operation.name.startswith(_TORCH) for w in facts.work if w.operation.kernels)
+    if claim != INT8 or not by_torch or not _dtypes_are_known(facts):
         return None
     return 1 - facts.matrix_share_of(INT8, PACKED)
 
@@ -192,7 +194,7 @@ def _kernels(facts: Facts, claim: str) -> Iterator[Indicator]:
 
 def _rate(facts: Facts, claim: str) -> Iterator[Indicator]:
     """A rate well above the peak of what it claims is impossible; peaks are of one clock."""
-    rate, peak = facts.min_flop_rate, facts.peak(RATES.get(claim, ""))
+    rate, peak = facts.min_flop_rate, facts.peak(SHORT_NAMES.get(claim, ""))
     if rate is None or peak is None:
         return
     says = f"{rate / 1e12:.3g} TFLOP/s, {claim} peak {peak / 1e12:.3g} TFLOP/s"

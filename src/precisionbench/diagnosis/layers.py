@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -78,6 +78,19 @@ def error_growth(errors: Iterable[LayerError]) -> list[tuple[float, str]]:
     return [(error - last, path) for last, (error, path) in zip(before, known, strict=False)]
 
 
+def layers_of_growth(errors: Sequence[LayerError], most: int = 3) -> tuple[str, ...]:
+    """The layers without parts of their own in which the error grows most, the worst first.
+
+    Args:
+        errors: errors of modules in order.
+        most: maximum number of layers.
+    """
+    parents = {error.path.rpartition(".")[0] for error in errors if error.path}
+    growth = error_growth([error for error in errors if error.path not in parents])
+    grown = sorted((pair for pair in growth if pair[0] > 0), reverse=True)[:most]
+    return tuple(path for _, path in grown)
+
+
 def layers_to_keep_in_float32(
     base: Facts, other: Facts, most: int = 3
 ) -> tuple[tuple[str, ...], float]:
@@ -91,11 +104,7 @@ def layers_to_keep_in_float32(
     Returns:
         Their paths, and the seconds per call that float32 would add.
     """
-    errors = other.evidence.errors
-    parents = {error.path.rpartition(".")[0] for error in errors if error.path}
-    growth = error_growth([error for error in errors if error.path not in parents])
-    grown = sorted((pair for pair in growth if pair[0] > 0), reverse=True)[:most]
-    paths = tuple(path for _, path in grown)
+    paths = layers_of_growth(other.evidence.errors, most)
     ours, theirs = _time_by_layer(other), _time_by_layer(base)
     cost_s = sum(theirs[p].time_s - ours[p].time_s for p in paths if p in ours and p in theirs)
     return paths, max(0.0, cost_s)

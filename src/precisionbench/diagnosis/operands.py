@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from precisionbench.results.dtypes import FLOAT8, FLOAT16, FLOAT32, INT8
 from precisionbench.results.evidence import Operation, Tensor
 
 # A quantised recurrent layer holds packed weights of either kind, and its name does not say which.
 PACKED = "int8 or float16"
+# Products that dequantise their weights to the dtype of the activations, and multiply in it.
+_WEIGHT_ONLY = re.compile(r"_weight_int[48]pack_mm")
 # Dtypes that count as another one: of the real and imaginary parts, or of codes.
 _SAME = {
     "complex32": FLOAT16,
@@ -32,6 +36,17 @@ def operand_dtypes(operation: Operation) -> set[str]:
     tensors = [tensor for tensor in operation.inputs if _is_number(tensor)]
     matrices = [tensor for tensor in tensors if len(tensor.shape) > 1][:_OPERANDS]
     return {_named(tensor.dtype) for tensor in matrices or tensors[:_OPERANDS]}
+
+
+def multiplied_dtypes(operation: Operation) -> set[str]:
+    """As `operand_dtypes`; of a product with quantised weights, the dtype that it multiplies in.
+
+    Args:
+        operation: a matrix operation.
+    """
+    if _WEIGHT_ONLY.search(operation.name) and operation.inputs:
+        return {_named(operation.inputs[0].dtype)}
+    return operand_dtypes(operation)
 
 
 def _packed_dtype(operation: Operation) -> str:

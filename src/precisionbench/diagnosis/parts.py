@@ -92,6 +92,8 @@ BYTES = {
     "int32": 4,
     "float16": 2,
     "bfloat16": 2,
+    **dict.fromkeys(("int8", "uint8", "qint8", "quint8", "bool"), 1),
+    **dict.fromkeys(("float8", "float8_e4m3fn", "float8_e5m2"), 1),
 }
 
 

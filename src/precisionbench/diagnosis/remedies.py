@@ -27,11 +27,13 @@ def in_float32(row: BackendResult, layers: Sequence[str]) -> str:
     if not paths:
         return ""
     names = ", ".join(paths)
-    if _LAYERS in row.options or claims_of(row).engine == EAGER:
+    claims = claims_of(row)
+    is_half = claims.engine == EAGER and not claims.weights  # a quantised row has no such option
+    if _LAYERS in row.options or is_half:
         return f"keep {names} in float32 ({_spec(row, paths)})"
-    if claims_of(row).mixed:
+    if claims.mixed:
         return f"disable autocast around {names} in the model's code"
-    dtype = claims_of(row).dtype
+    dtype = claims.dtype
     option = "" if dtype == FLOAT16 else f"dtype={dtype},"
     return (
         f"keep {names} in float32 in the model's code (half:{option}{_LAYERS}={'+'.join(paths)} "

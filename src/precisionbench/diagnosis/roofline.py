@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import RooflinePoint
-from precisionbench.diagnosis.labels import RATES
 from precisionbench.diagnosis.parts import BYTES, MATRIX, Part
+from precisionbench.results.dtypes import SHORT_NAMES
 
 
 def roofline_points(facts: Facts) -> tuple[RooflinePoint, ...]:
@@ -53,8 +53,8 @@ def peak_name(facts: Facts) -> str:
     Returns:
         Its name for `Facts.peak`; empty where the precision is not known.
     """
-    shares = {name: facts.kernel_share_of(name) for name in RATES}
-    return RATES[max(shares, key=lambda name: shares[name])] if any(shares.values()) else ""
+    shares = {name: facts.kernel_share_of(name) for name in SHORT_NAMES}
+    return SHORT_NAMES[max(shares, key=lambda name: shares[name])] if any(shares.values()) else ""
 
 
 def _bytes(parts: list[Part]) -> float:

@@ -73,16 +73,24 @@ def _slower(found: Speedup) -> str:
     return "yes" if found.verdict is Verdict.SLOWER else "no"
 
 
-def ceiling_short(ceiling: Ceiling) -> str:
-    """The ceiling of half precision, with the measured speed-up.
+def ceiling_short(ceiling: Ceiling, of_8_bits: Ceiling) -> str:
+    """The ceiling of half precision, with the measured speed-up, and that of 8 bits.
 
     Args:
         ceiling: of half precision.
+        of_8_bits: of INT8 and FP8; named where it is known.
     """
+    eight = ""
+    if of_8_bits.best is not None:
+        eight = f"; INT8/FP8 at most {of_8_bits.best.high:.2g}x{_measured(of_8_bits, ', ')}"
     if ceiling.best is None:
-        return f"not known: {ceiling.reason}"
-    brought = "" if ceiling.brought is None else f"; measured {ceiling.brought.value:.3g}x"
-    return f"typical {ceiling.best.low:.2g}x, at most {ceiling.best.high:.2g}x{brought}"
+        return f"not known: {ceiling.reason}{eight}"
+    best = ceiling.best
+    return f"typical {best.low:.2g}x, at most {best.high:.2g}x{_measured(ceiling, '; ')}{eight}"
+
+
+def _measured(ceiling: Ceiling, before: str) -> str:
+    return "" if ceiling.brought is None else f"{before}measured {ceiling.brought.value:.3g}x"
 
 
 def tensor_cores_short(rows: Sequence[Facts]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from precisionbench.diagnosis.kernels import CUDA_CORE, MATRIX_KINDS, UNKNOWN, classify
-from precisionbench.diagnosis.operands import operand_dtypes
+from precisionbench.diagnosis.operands import multiplied_dtypes, operand_dtypes
 from precisionbench.diagnosis.parts import (
     MATRIX,
     is_convolution,
@@ -33,6 +33,8 @@ class MatrixWork:
         time_s: seconds of a call in its GEMM/conv kernels.
         other_kernels_s: seconds of a call in its other kernels: layout conversions, casts.
         cuda_core_s: seconds of a call in kernels that are known to use CUDA cores.
+        has_stored_weights: whether the row claims that its weights are stored in fewer bits, so
+            that a product which dequantises them has the dtype that it multiplies in.
     """
 
     operation: Operation
@@ -44,6 +46,7 @@ class MatrixWork:
     time_s: float
     other_kernels_s: float
     cuda_core_s: float
+    has_stored_weights: bool = False
 
     @property
     def is_convolution(self) -> bool:
@@ -53,7 +56,8 @@ class MatrixWork:
     @property
     def dtype(self) -> str:
         """Dtype of its operands; `mixed` where they differ, empty where it is not known."""
-        dtypes = operand_dtypes(self.operation)
+        of = multiplied_dtypes if self.has_stored_weights else operand_dtypes
+        dtypes = of(self.operation)
         if dtypes:
             return dtypes.pop() if len(dtypes) == 1 else "mixed"
         named = {classify(kernel.name).dtype for kernel in self.operation.kernels} - {UNKNOWN}

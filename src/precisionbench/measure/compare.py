@@ -176,7 +176,7 @@ def compare(
     _check_experiments(experiments, request.models)
     modules = [name for one in request.models.values() for name in library_modules(one)]
     found = list[Comparison]()
-    with _kept(found), _exclusive(options, modules) as server, shown(on_progress) as tell:
+    with _kept(found), exclusive(options, modules) as server, shown(on_progress) as tell:
         plan = request.planned(options)
         found.append(_measured(plan, tell, journal, server, experiments))
     return found[0]
@@ -233,18 +233,22 @@ def compare_with(
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
     found = list[Comparison]()
-    with _kept(found), _exclusive(options, workload.libraries) as server:
+    with _kept(found), exclusive(options, workload.libraries) as server:
         plan = Plan({"": workload}, PlannedRows(rows, reference), options)
         found.append(_measured(plan, on_progress, journal, server))
     return found[0]
 
 
 @contextlib.contextmanager
-def _exclusive(options: Options, modules: Sequence[str]) -> Iterator[ForkServer | None]:
+def exclusive(options: Options, modules: Sequence[str]) -> Iterator[ForkServer | None]:
     """One comparison at a time; random states are afterwards as they were.
 
     Gives the server that forks the workers; it imports torch and modules while others work. SIGTERM
     ends the workers first, and then this process.
+
+    Args:
+        options: of the comparison.
+        modules: of libraries that the model needs.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(_one_at_a_time)
@@ -268,7 +272,7 @@ def _measured(
     rows, options = plan.rows, plan.options
     if server is not None:
         server.import_libraries(plan.libraries)
-    header = _header(plan)
+    header = header_of(plan)
     after_rows = AfterRows(experiments, partial(_comparison, header, rows), on_progress)
     if options.launcher == "process":
         free_memory()  # a factory may have built on the GPU, where the workers need the room
@@ -304,11 +308,15 @@ def _collector(plan: Plan, on_progress: OnProgress | None, journal: Journal | No
 def _comparison(header: Mapping[str, Any], rows: Sequence[Row], collector: Collector) -> Comparison:
     """The comparison of what is collected."""
     backends = {row.name: row.backend for row in collector.rows if row.backend is not None}
-    return Comparison(_data(header, rows, collector), collector.errors, backends)
+    return Comparison(comparison_data(header, rows, collector), collector.errors, backends)
 
 
-def _header(plan: Plan) -> dict[str, Any]:
-    """Fields of `ComparisonData` that are known before anything is measured."""
+def header_of(plan: Plan) -> dict[str, Any]:
+    """Fields of `ComparisonData` that are known before anything is measured.
+
+    Args:
+        plan: of the rows, and how they are measured.
+    """
     workload, options = plan.any_workload, plan.options
     now = datetime.datetime.now(datetime.timezone.utc)
     several = {"models": plan.models, "references": dict(plan.planned.references)}
@@ -361,7 +369,16 @@ def _measure(
     return attrs.asdict(outcome)
 
 
-def _data(header: Mapping[str, Any], rows: Sequence[Row], collector: Collector) -> ComparisonData:
+def comparison_data(
+    header: Mapping[str, Any], rows: Sequence[Row], collector: Collector
+) -> ComparisonData:
+    """The result of a run.
+
+    Args:
+        header: as `header_of` gives it.
+        rows: in the order in which to show them.
+        collector: holds what was measured.
+    """
     names = [row.name for row in rows]
     results = tuple(collector.results[name] for name in names if name in collector.results)
     failures = (collector.failures[name] for name in names if name in collector.failures)

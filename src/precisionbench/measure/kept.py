@@ -74,7 +74,7 @@ class KeptWorkers:
             run.interrupts.also_call(self.starter.pool.stop)
             for state in states:  # those that were profiled had all cores
                 share_cores(run, state.replicas, state.warnings.append)
-            _measure_rows(run, states)
+            measure_rows(run, states)
         return attrs.evolve(
             self.data,
             reference=rows[0].name,
@@ -154,8 +154,13 @@ def unspoiled(part: FinishedRow, device_type: str, options: Options) -> list[Wor
     return [one for one in replicas if one not in (*profiled, *captured)]
 
 
-def _measure_rows(run: Run, row_states: Sequence[RowState]) -> None:
-    """Run the rounds, and add each row to the results or, where a worker failed, the failures."""
+def measure_rows(run: Run, row_states: Sequence[RowState]) -> None:
+    """Run the rounds, and add each row to the results or, where a worker failed, the failures.
+
+    Args:
+        run: takes the results.
+        row_states: of the rows that are ready.
+    """
     ended_by = measure_rounds(run, row_states)
     by_name = {state.name: state for state in row_states}
     for row in list(run.rows):
@@ -163,6 +168,9 @@ def _measure_rows(run: Run, row_states: Sequence[RowState]) -> None:
         if state.error is not None:
             run.fail(row, state.error)
         elif state.complete_rounds:
-            finish.add_to(run.collector, row, [FinishedRow.of(state, ended_by)])
+            part = FinishedRow.of(state, ended_by)
+            if run.options.passes and ended_by != "interrupted":
+                part.run_probes(output_only=False, passes=True, steady=False, capture=False)
+            finish.add_to(run.collector, row, [part])
         else:
             run.fail(row, interrupted())

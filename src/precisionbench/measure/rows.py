@@ -9,7 +9,7 @@ import attrs
 
 from precisionbench.backends import Backend, discovery
 from precisionbench.backends.base import options_of
-from precisionbench.backends.compile import has_toolchain
+from precisionbench.backends.inductor import has_toolchain
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.errors import (
     ENDS_OF_RUN,

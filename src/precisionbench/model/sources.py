@@ -79,6 +79,31 @@ def takes_batch_size(model: object) -> bool:
     return not isinstance(factory, nn.Module) and "batch_size" in _parameters(factory)
 
 
+def named_function(name: str, what: str) -> Callable[..., Any]:
+    """A function of a module or a file, which may import modules of the working directory.
+
+    Args:
+        name: `package.module:function` or `path/to/file.py:function`.
+        what: it is, for the error.
+
+    Raises:
+        WorkloadError: there is no such function.
+    """
+    place, _, attribute = name.rpartition(":")
+    if not place or not attribute:
+        raise WorkloadError(
+            f"the {what} {name!r} names no function",
+            "write 'package.module:function' or 'path/to/file.py:function'",
+        )
+    function = _attribute(place, attribute)
+
+    def call(*args: Any) -> Any:
+        with working_directory_on_path():
+            return function(*args)
+
+    return call
+
+
 def default_batch_size(device: torch.device) -> int:
     """Items in one call where neither the user nor a function says how many.
 

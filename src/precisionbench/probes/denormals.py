@@ -50,7 +50,9 @@ def denormal_share(tensor: torch.Tensor) -> float:
     Args:
         tensor: of any shape and dtype.
     """
-    if tensor.dtype not in _DTYPES or tensor.layout != torch.strided or not tensor.numel():
+    is_quantised = hasattr(tensor, "__tensor_flatten__")  # its dtype is not that of its numbers
+    is_plain = tensor.layout == torch.strided and not is_quantised
+    if tensor.dtype not in _DTYPES or not is_plain or not tensor.numel():
         return 0.0
     flat = tensor.detach().reshape(-1)
     magnitudes = flat[:: max(1, flat.numel() // _MOST_ELEMENTS)].abs()

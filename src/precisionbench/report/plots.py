@@ -13,9 +13,12 @@ from precisionbench.diagnosis.layer_classes import layer_classes
 from precisionbench.display.frames import optional_package
 from precisionbench.errors import PrecisionBenchError
 from precisionbench.report import rows
+from precisionbench.report import tuning_texts as texts
+from precisionbench.report.html.scatter_plot import BEST_TONE, FRONT_TONE, OTHER_TONE, timed
 from precisionbench.report.plain import broken
 from precisionbench.report.references import reference_text
 from precisionbench.results import ComparisonData
+from precisionbench.results.tuning import TuningData
 from precisionbench.statistics import Verdict
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ _KIND_COLOURS = {
     Kind.ASSUMED: "tab:orange",
     Kind.UNEXPLAINED: "tab:gray",
 }
+_TUNING_COLOURS = {BEST_TONE: "tab:green", FRONT_TONE: "tab:blue", OTHER_TONE: "tab:gray"}
 _PEAKS = ("fp32", "tf32", "fp16", "bf16")
 
 
@@ -122,6 +126,38 @@ def plot_roofline(data: ComparisonData, ax: Axes | None = None) -> Axes:
     drawn.set_ylabel("FLOP/s")
     drawn.set_title(_label(rows.title(data)))
     drawn.legend()
+    return drawn
+
+
+def plot_tuning(data: TuningData, ax: Axes | None = None) -> Axes:
+    """Speed against error of the configurations that a search has timed.
+
+    Args:
+        data: the result of `tune`.
+        ax: axes to draw on; None makes a new figure.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+        PrecisionBenchError: no configuration has a speed-up and an error.
+    """
+    found = timed(data)
+    if not found:
+        raise PrecisionBenchError(
+            "no configuration has a speed-up and an error", "tune with a larger budget"
+        )
+    drawn = _axes(ax)
+    for one in found:
+        ends = [[one.speedup.value - one.speedup.low], [one.speedup.high - one.speedup.value]]
+        x, y = one.loss.value, one.speedup.value
+        drawn.errorbar([x], [y], yerr=ends, fmt="o", capsize=4, color=_TUNING_COLOURS[one.tone])
+        drawn.annotate(_label(one.spec), (x, y), xytext=(5, 5), textcoords="offset points")
+    drawn.axhline(1.0, color="gray", linestyle="--", linewidth=1)
+    drawn.axvline(data.bound.limit, color="tab:red", linestyle="--", linewidth=1)
+    if min(data.bound.limit, *(one.loss.value for one in found)) > 0:
+        drawn.set_xscale("log")
+    drawn.set_xlabel(_label(texts.loss_name(data)))
+    drawn.set_ylabel(_label(f"speed-up over {data.reference}, 95 % CI"))
+    drawn.set_title(_label(rows.title(data.final)))
     return drawn
 
 

@@ -121,6 +121,8 @@ def _run_text(progress: Progress) -> str:
         return f"starting {progress.total} worker process{'es' if progress.total != 1 else ''}"
     if progress.stage == "looking":
         return f"measuring {progress.step}"
+    if progress.stage == "searching":
+        return f"[{progress.position}/{progress.total}] {progress.step}"
     if progress.stage == "warming_up":
         return "warming up"
     if progress.stage == "interrupted":

@@ -238,7 +238,7 @@ def memory_text(row: BackendResult) -> str:
     Args:
         row: of the comparison.
     """
-    size = row.passes.peak_allocated_bytes or row.passes.driver_bytes
+    size = row.peak_memory_bytes
     return formatting.scaled(size, "B") if size else ""
 
 

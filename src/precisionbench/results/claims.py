@@ -38,6 +38,8 @@ class Claims(Shown):
     Attributes:
         dtype: in which matmuls and convolutions run: `float32`, `tf32`, `float16`, `bfloat16`,
             `int8`, `float64`, ...; empty where no single one is claimed, so that none is verified.
+        weights: in which the weights of matmuls and convolutions are stored, such as `int4`, where
+            a quantiser stores them; checked by the shares in `details["weight_shares"]`.
         mixed: whether the engine chooses the dtype of each operation, as autocast does; `dtype` is
             then that of matmuls and convolutions.
         precision: what reports call the precision; empty for `dtype`, or `mixed` and `dtype`.
@@ -70,11 +72,17 @@ class Claims(Shown):
     patches_torch: bool = False
     packages: tuple[str, ...] = ()
     covered_options: tuple[str, ...] = ("dtype", "precision")
+    weights: str = ""
 
     @property
     def precision_name(self) -> str:
         """The precision as reports call it; empty where none is claimed."""
         return self.precision or (f"mixed {self.dtype}" if self.mixed else self.dtype)
+
+    @property
+    def coarsest_dtype(self) -> str:
+        """The dtype that limits the numerical error: of quantised weights, or else `dtype`."""
+        return self.weights or self.dtype
 
 
 def claims_from_options(options: Mapping[str, Any]) -> Claims:

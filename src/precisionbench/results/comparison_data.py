@@ -175,6 +175,14 @@ class BackendResult(Shown):
         return None if energy_j is None or not self.batch_size else energy_j / self.batch_size
 
     @property
+    def peak_memory_bytes(self) -> int | None:
+        """Peak memory of torch's allocator, or of the driver for engines that bypass it.
+
+        None where it was not measured.
+        """
+        return self.passes.peak_allocated_bytes or self.passes.driver_bytes or None
+
+    @property
     def launch_bound(self) -> str | None:
         """`host_bound` (the host takes as long as the device), `host_risk` (nearly), or None.
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 FLOAT64 = "float64"
 FLOAT32, TF32, FLOAT16, BFLOAT16 = "float32", "tf32", "float16", "bfloat16"
-FLOAT8, INT8 = "float8", "int8"
+FLOAT8, INT8, INT4 = "float8", "int8", "int4"
 
 SHORT_NAMES: Mapping[str, str] = {
     FLOAT32: "fp32",

@@ -17,6 +17,7 @@ from precisionbench._internal.paths import quoted, usable_path
 from precisionbench.display import Records
 from precisionbench.errors import ResultFormatError, did_you_mean, one_line
 from precisionbench.results.checked import WrongValueError, checked
+from precisionbench.results.claims import Claims
 from precisionbench.results.comparison_data import BackendFailure, BackendResult, ComparisonData
 from precisionbench.results.environment import Environment
 from precisionbench.results.evidence import Evidence, Operation
@@ -31,6 +32,11 @@ FORMAT = "precisionbench.comparison"
 # 1: one process, rows one after another. 2: replicas, rounds, passes. 3: evidence.
 VERSION = 3
 _OURS = "give a file that comparison.save() or --output wrote"
+# Other files that this library writes, and how to read them.
+_OTHERS = {
+    "precisionbench.tuning": "this is a tuning result: pb.load_tuned reads it, and "
+    "`precisionbench show` shows it",
+}
 # A file of 8 rows of a model of a thousand layers, profiled, has 15 MB.
 _MOST_BYTES = 128 * 2**20
 
@@ -39,6 +45,7 @@ _MOST_BYTES = 128 * 2**20
 _OMITTED: dict[type, tuple[str, ...]] = {
     Operation: ("place",),
     BackendResult: ("claims", "label", "engine_operations", "model"),
+    Claims: ("weights",),
     Environment: ("cpu_flags",),
     Evidence: ("compiled_share",),
     BackendFailure: ("label", "model"),
@@ -112,8 +119,21 @@ def from_json(text: str, source: str = "this text") -> ComparisonData:
     Raises:
         ResultFormatError: the text is incomplete, another format, or of an unknown version.
     """
+    return from_document(parsed(text, source), source)
+
+
+def parsed(text: str, source: str) -> Json:
+    """The JSON values of a text.
+
+    Args:
+        text: of a result file.
+        source: name of the file, for the error.
+
+    Raises:
+        ResultFormatError: the text is incomplete, or is not such JSON.
+    """
     try:
-        document = parse_json(text)
+        return parse_json(text)
     except json.JSONDecodeError as exc:
         raise ResultFormatError(
             f"{source} is not complete JSON ({exc})",
@@ -121,7 +141,6 @@ def from_json(text: str, source: str = "this text") -> ComparisonData:
         ) from exc
     except ValueError as exc:
         raise ResultFormatError(f"{source} is not a precisionbench result ({exc})", _OURS) from exc
-    return from_document(document, source)
 
 
 def from_document(document: Json, source: str) -> ComparisonData:
@@ -134,26 +153,57 @@ def from_document(document: Json, source: str) -> ComparisonData:
     Raises:
         ResultFormatError: as for `from_json`.
     """
-    if not isinstance(document, dict):
-        raise ResultFormatError(
-            f"{source} holds JSON but no precisionbench result",
-            _OURS,
-        )
-    _check_header(document, source)
+    bring_up_to_date(document, source)
+    return as_declared(document, ComparisonData, source)
+
+
+def as_declared(document: Json, kind: type[T], source: str) -> T:
+    """An instance of a class in `results`, of which each value has been checked.
+
+    Args:
+        document: of the current version.
+        kind: the class.
+        source: name of the file, for the error.
+
+    Raises:
+        ResultFormatError: a value is missing, of another type or out of range.
+    """
     try:
-        return checked(document, ComparisonData)
+        return checked(document, kind)
     except WrongValueError as exc:
-        raise ResultFormatError(
-            f"{source} is a damaged precisionbench result ({exc})",
-            "measure again, or restore the file from where it was copied",
-        ) from exc
+        raise damaged(source, str(exc)) from exc
 
 
-def _check_header(document: dict[str, Any], source: str) -> None:
-    if document.pop("format", None) != FORMAT:
+def damaged(source: str, why: str) -> ResultFormatError:
+    """The error of a file that holds a wrong value.
+
+    Args:
+        source: name of the file.
+        why: which value, and what is wrong with it.
+    """
+    return ResultFormatError(
+        f"{source} is a damaged precisionbench result ({why})",
+        "measure again, or restore the file from where it was copied",
+    )
+
+
+def bring_up_to_date(document: Json, source: str) -> None:
+    """Check the format and the version of a comparison, and change it into the current version.
+
+    Args:
+        document: the JSON values of a comparison of any version.
+        source: name of the file, for the error.
+
+    Raises:
+        ResultFormatError: it is not a comparison, or of an unknown version.
+    """
+    if not isinstance(document, dict):
+        raise ResultFormatError(f"{source} holds JSON but no precisionbench result", _OURS)
+    name = document.pop("format", None)
+    if name != FORMAT:
         raise ResultFormatError(
-            f"{source} is not a precisionbench result (its 'format' is not {FORMAT!r})",
-            _OURS,
+            f"{source} is not a precisionbench comparison (its 'format' is not {FORMAT!r})",
+            _OTHERS.get(str(name), _OURS),
         )
     version = document.pop("version", None)
     if type(version) is not int or version not in (*_UPGRADES, VERSION):

@@ -22,11 +22,12 @@ class Progress(Shown):
             `left_out` (a default row whose calls take too long), or `failed` (at once; a row that
             keeps finished rounds is `done` later); for all rows
             `starting`, `warming_up`, `measuring` (after each round), `interrupted` (called while
-            the first Ctrl-C is handled, so return soon) or `looking` (a measurement of `examine`
-            itself).
+            the first Ctrl-C is handled, so return soon), `looking` (a measurement of `examine`
+            itself) or `searching` (a step of `tune`).
         position: position of the row in the run, from 1; while all rows are measured, the number
-            of finished rounds.
-        total: number of rows; while all rows are measured, the maximum number of rounds.
+            of finished rounds; while `tune` searches, the number of decided configurations.
+        total: number of rows; while all rows are measured, the maximum number of rounds; while
+            `tune` searches, the number of configurations.
         message: the reason why a row failed or was left out.
         remaining_s: estimated seconds until the whole comparison ends, from starting to the last
             profile. It is available from the first call on, and is corrected during the run.

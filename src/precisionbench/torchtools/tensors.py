@@ -124,7 +124,8 @@ def map_tensors(function: TensorFunction, tree: Any, leaf: LeafFunction = _itsel
 
 
 def _with_items(tree: Mapping[Any, Any], items: dict[Any, Any]) -> Mapping[Any, Any]:
-    if not isinstance(tree, MutableMapping):
+    # The new dict of a plain dict is its twin, too; TorchDynamo cannot trace the copy of a dict.
+    if type(tree) is dict or not isinstance(tree, MutableMapping):
         return items
     twin = copy.copy(tree)
     for key, value in items.items():  # a ModelOutput of transformers refuses update()

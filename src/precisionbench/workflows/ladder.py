@@ -26,18 +26,16 @@ from precisionbench.model.libraries import library_modules
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.published import get
 from precisionbench.published.record import Record
-from precisionbench.reference_data.peaks import device_of
 from precisionbench.report import ledger, plots, summaries
 from precisionbench.report.html.waterfall import Ledger
 from precisionbench.report.ladder import to_text
 from precisionbench.report.plain import WIDTH
 from precisionbench.report.progress import shown
 from precisionbench.results import ComparisonData, WorkloadInfo
-from precisionbench.results.dtypes import compute_capability
 from precisionbench.results.progress import OnProgress, OnProgressOption
-from precisionbench.system.environment import capture
+from precisionbench.workflows.capabilities import capabilities_of
 from precisionbench.workflows.diagnose import GapLedger, explain_gap
-from precisionbench.workflows.ladder_rungs import Capabilities, rungs, stopped
+from precisionbench.workflows.ladder_rungs import rungs, stopped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -269,7 +267,7 @@ def plan_ladder(start: str, workload: Workload, batch_size: int | None) -> Ladde
         workload: the workload to measure.
         batch_size: the published batch; None if there is none.
     """
-    capabilities = _capabilities(workload)
+    capabilities = capabilities_of(workload)
     specs = rungs(start, capabilities, batch_size)
     rows = dict.fromkeys(canonical_spec(discovery.make(spec)) for spec in specs)
     return LadderPlan(tuple(rows), stopped(start, capabilities, batch_size))
@@ -309,20 +307,3 @@ def _check(workload: WorkloadInfo, record: Record | None) -> None:
             f"{record.id} is a rate, and the batch size of {workload.model} is not known",
             "give the batch size (batch_size, --batch-size)",
         )
-
-
-def _capabilities(workload: Workload) -> Capabilities:
-    gpu = capture(workload.device).gpu
-    known = device_of(gpu) if gpu else None
-    capability = compute_capability(gpu.compute_capability) if gpu else (0, 0)
-    unavailable = [info for info in availability.list_backends() if not info.available]
-    dlas = known.peaks.get("dlas") if known else None
-    return Capabilities(
-        device=workload.device.type,
-        capability=capability,
-        has_images=workload.info.has_images,
-        batch_size=workload.info.batch_size,
-        missing={info.name: f"requires {info.requirement}; {info.remedy}" for info in unavailable},
-        broken=tuple(info.name for info in unavailable if not info.options),
-        dlas=int(dlas.value) if dlas else 0,
-    )

@@ -105,10 +105,31 @@ class WorkerBackend:
     @property
     def output(self) -> Mapping[str, torch.Tensor]:
         """The tensors of the first call's output by their paths, on the CPU."""
+        return self._written("write_output", "first output")
+
+    def outputs_of(self, inputs_path: str) -> Mapping[str, torch.Tensor]:
+        """Call once with other inputs of the same shapes; later calls have the earlier ones again.
+
+        Args:
+            inputs_path: of a file of `torch.save`: a list of tensors in the order of
+                `Inputs.tensors()`.
+
+        Returns:
+            The output's tensors by their paths, on the CPU.
+
+        Raises:
+            PreparationError: the backend's calls cannot be given other inputs.
+            WorkloadError: the inputs have other shapes.
+            PrecisionBenchError: the call failed.
+        """
+        return self._written("write_outputs_of", "output", inputs_path=inputs_path)
+
+    def _written(self, request: str, what: str, **arguments: str) -> Mapping[str, torch.Tensor]:
+        """The tensors that the worker writes to a file to answer a request."""
         path = self.worker.log.with_suffix(".output")
         try:
-            self.ask("write_output", path=str(path))
-            return _tensors_in(path)
+            self.ask(request, path=str(path), **arguments)
+            return _tensors_in(path, what)
         finally:
             path.unlink(missing_ok=True)
 
@@ -147,7 +168,7 @@ class WorkerBackend:
         return self._closing
 
 
-def _tensors_in(path: Path) -> Mapping[str, torch.Tensor]:
+def _tensors_in(path: Path, what: str) -> Mapping[str, torch.Tensor]:
     """The tensors that a worker has written; no code in its file is run.
 
     They are mapped from the file, so that huge ones take no memory before they are compared.
@@ -159,6 +180,6 @@ def _tensors_in(path: Path) -> Mapping[str, torch.Tensor]:
             raise TypeError("not only tensors")
     except FOREIGN_ERRORS as exc:
         raise WorkerError(
-            f"its first output could not be read, so its error is unknown ({one_line(exc)})"
+            f"its {what} could not be read, so its error is unknown ({one_line(exc)})"
         ) from exc
     return found  # type: ignore[no-any-return]

@@ -94,7 +94,7 @@ def run_first_calls(
         call, build_s = cast(Replay, replay), build_s + capture_s
     on_step(FIRST_CALL)
     first, first_call_s = timer.once(call)
-    output = cpu_copies(_readable(first))
+    output = cpu_copies(readable(first))
     del first  # a large output must not stay on the device
     on_step("warm-up calls")
     growth = ""
@@ -109,7 +109,15 @@ def run_first_calls(
     return FirstCalls(call, output, labels, Times(build_s, first_call_s, found), growth)
 
 
-def _readable(output: object) -> object:
+def readable(output: object) -> object:
+    """The output of a call that has computed it.
+
+    Args:
+        output: what the model returned.
+
+    Raises:
+        ExecutionError: it is computed only when it is read.
+    """
     if isinstance(output, (Iterator, types.AsyncGeneratorType, types.CoroutineType)):
         raise ExecutionError(
             f"the model returned a {type(output).__name__}, which computes only when it is read",

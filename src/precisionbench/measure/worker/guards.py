@@ -138,6 +138,32 @@ def checked_call(prepared: object) -> Callable[[], object]:
     return call
 
 
+def checked_inputs(read: object, given: Inputs) -> Inputs:
+    """The tensors that a prepared call reads, where the plugin gave all of them.
+
+    Args:
+        read: `Prepared.inputs`.
+        given: what the plugin was given, or tensors of the same shapes.
+
+    Raises:
+        PreparationError: it gave none, or others.
+    """
+    if read is None:
+        raise PreparationError(
+            "its calls cannot be given other inputs, because its prepare does not say which "
+            "tensors they read",
+            "yield a Prepared whose inputs are the tensors that the call reads",
+        )
+    want = [tensor.shape for _, tensor in given.tensors()]
+    if not isinstance(read, Inputs) or [tensor.shape for _, tensor in read.tensors()] != want:
+        raise PreparationError(
+            "the inputs of its Prepared are not those that it was given",
+            "yield a Prepared whose inputs have one tensor for each that it was given, in the same "
+            "order and of the same shapes",
+        )
+    return read
+
+
 @contextlib.contextmanager
 def leaks_refused() -> Iterator[None]:
     """Raise a StateLeakError on leaving where torch's functions have changed since entering."""

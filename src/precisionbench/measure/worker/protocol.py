@@ -114,6 +114,18 @@ class PreparedBackend(Protocol):
         """The tensors of the first call's output by their paths, on the CPU."""
         ...
 
+    def outputs_of(self, inputs_path: str) -> Mapping[str, Any]:
+        """Call once with other inputs of the same shapes; later calls have the earlier ones again.
+
+        Args:
+            inputs_path: of a file of `torch.save`: a list of tensors in the order of
+                `Inputs.tensors()`.
+
+        Returns:
+            The output's tensors by their paths, on the CPU.
+        """
+        ...
+
     def block(self, samples: int, calls_per_sample: int, settle_calls: int) -> tuple[float, ...]:
         """Time one block; see `Timer.block`."""
         ...
@@ -234,6 +246,7 @@ REQUESTS: Mapping[str, Request] = {
         Request("block", tuple[float, ...], "block_s", calls=_calls_of_block),
         Request("check_steady", None, "block_s", calls=1),
         Request("write_output", None, "block_s", shown_as="output"),
+        Request("write_outputs_of", None, "block_s", calls=1, shown_as="outputs of other inputs"),
         Request("passes", Passes, "block_s", calls=100),
         Request("start_profiler", None, "evidence_s", shown_as="starting the profiler"),
         Request(

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from precisionbench._internal.output_capture import OutputCapture, silence
-from precisionbench.backends import Backend, Prepared
+from precisionbench.backends import Backend, Inputs, Prepared
 from precisionbench.errors import (
     FOREIGN_ERRORS,
     PreparationError,
+    WorkloadError,
     one_line,
 )
 from precisionbench.measure.worker.first_calls import (
@@ -28,6 +29,7 @@ from precisionbench.measure.worker.first_calls import (
 )
 from precisionbench.measure.worker.guards import (
     checked_call,
+    checked_inputs,
     executing,
     leaks_refused,
     preparing,
@@ -55,6 +57,7 @@ from precisionbench.torchtools.global_state import (
     seed_everything,
     threads,
 )
+from precisionbench.torchtools.refill import refilled
 from precisionbench.torchtools.saving import save
 from precisionbench.torchtools.timer import Call, CudaEventClock, Timer
 
@@ -79,6 +82,7 @@ class Session:
         flush: empties the L2 cache before each sample; None where it stays warm.
         driver_bytes: device memory taken while it was opened; None where that is not known.
         module: the model behind the call, where the plugin gave one.
+        inputs: the tensors that the call reads, where the plugin gave them.
     """
 
     opening: Opening
@@ -91,6 +95,7 @@ class Session:
     flush: Call | None = None
     driver_bytes: int | None = None
     module: nn.Module | None = None
+    inputs: Inputs | None = None
 
     def block(self, samples: int, calls_per_sample: int, settle_calls: int) -> tuple[float, ...]:
         """Time one block; see `Timer.block`.
@@ -175,7 +180,40 @@ class Session:
         Raises:
             OutputError: they cannot be written.
         """
-        save({name: one.as_subclass(torch.Tensor) for name, one in self.output.items()}, path)
+        _write(self.output, path)
+
+    def outputs_of(self, inputs_path: str) -> Mapping[str, Any]:
+        """Call once with other inputs of the same shapes; later calls have the earlier ones again.
+
+        Args:
+            inputs_path: of a file of `torch.save`: a list of tensors in the order of
+                `Inputs.tensors()`.
+
+        Returns:
+            The output's tensors by their paths, on the CPU.
+
+        Raises:
+            PreparationError: the plugin does not say which tensors its call reads.
+            WorkloadError: the file cannot be read, or the inputs have other shapes.
+            ExecutionError: the call failed.
+        """
+        read = checked_inputs(self.inputs, self.workload.inputs)
+        tensors = _tensors_of(inputs_path)
+        with executing(), silence(), refilled(read, tensors):
+            return cpu_copies(self.call())
+
+    def write_outputs_of(self, inputs_path: str, path: str) -> None:
+        """Write what `outputs_of` gives to a file.
+
+        Args:
+            inputs_path: as for `outputs_of`.
+            path: of the file to write.
+
+        Raises:
+            PrecisionBenchError: as `outputs_of`.
+            OutputError: they cannot be written.
+        """
+        _write(self.outputs_of(inputs_path), path)
 
     def write_float64_reference(self, path: str) -> None:
         """Write what the model's layers compute in float64 to a file, for `evidence`.
@@ -219,6 +257,21 @@ class Session:
     def closing(self) -> Closing:
         """The warnings and the log, which are complete once the session is closed."""
         return Closing(self.output_capture.warnings(), self.output_capture.log())
+
+
+def _write(output: Mapping[str, torch.Tensor], path: str) -> None:
+    save({name: one.as_subclass(torch.Tensor) for name, one in output.items()}, path)
+
+
+def _tensors_of(path: str) -> list[torch.Tensor]:
+    """The tensors of a file; they are mapped from it, and no code in it is run."""
+    try:
+        return list(torch.load(path, mmap=True, map_location="cpu", weights_only=True))
+    except FOREIGN_ERRORS as exc:
+        raise WorkloadError(
+            f"the inputs could not be read ({one_line(exc)})",
+            "write a list of tensors by torch.save",
+        ) from exc
 
 
 @contextlib.contextmanager
@@ -302,6 +355,7 @@ def _session(
         workload=workload,
         flush=l2_flush(events.device) if events and cold else None,
         module=_profiled_module(prepared, first.call),
+        inputs=prepared.inputs if isinstance(prepared, Prepared) else None,
     )
 
 

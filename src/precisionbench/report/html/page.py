@@ -29,6 +29,7 @@ from precisionbench.report.html import (
     distribution_plot,
     escaping,
     latency_plot,
+    numbered_points,
     roofline_plot,
     tables,
 )
@@ -62,28 +63,39 @@ def to_html(
     Raises:
         SpecError: a row of the ledger is not of this form.
     """
-    style, script = _asset("style.css"), _asset("report.js")
     context = _context(data, diagnosis or diagnosis_of(data))
+    gap = None if ledger is None else waterfall(ledger)
+    return rendered("page.html", {**context, "gap": gap}, json_format.as_document(data))
+
+
+def rendered(template: str, context: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    """A whole page of our look, which holds its data.
+
+    Args:
+        template: its name; it extends `frame.html`.
+        context: what it shows.
+        document: all data, as JSON values.
+    """
+    style, script = _asset("style.css"), _asset("report.js")
     return (
         _environment()
-        .get_template("page.html")
+        .get_template(template)
         .render(
             context,
             style=style,
             style_hash=_hash(style),
             script=script,
             script_hash=_hash(script),
-            gap=None if ledger is None else waterfall(ledger),
-            **_embedded(data),
+            **_embedded(document),
         )
     )
 
 
-def _embedded(data: ComparisonData) -> dict[str, Any]:
+def _embedded(document: Mapping[str, Any]) -> dict[str, Any]:
     """All data as JSON, packed if it is large."""
-    document = escaping.script_json(json_format.as_document(data))
-    is_packed = len(document) > MAX_PLAIN_CHARACTERS
-    return {"document": escaping.packed(document) if is_packed else document, "packed": is_packed}
+    text = escaping.script_json(document)
+    is_packed = len(text) > MAX_PLAIN_CHARACTERS
+    return {"document": escaping.packed(text) if is_packed else text, "packed": is_packed}
 
 
 def table_html(data: ComparisonData) -> str:
@@ -178,7 +190,8 @@ _GLOBALS = {
     "docs_url": DOCS_URL,
     "distribution_plot": distribution_plot,
     "latency_plot": latency_plot,
-    "roofline_plot": roofline_plot,
+    "numbered_points": numbered_points,
+    "number": lambda value: f"{value:.3g}",
     "ratio": lambda value: f"{value:g}x",
     "duration": lambda seconds: f"{formatting.time_text(seconds)}" if seconds else "0",
     "si": _si,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -13,51 +11,26 @@ from precisionbench.diagnosis.layer_classes import LayerClass, layer_classes
 from precisionbench.diagnosis.roofline import peak_name
 from precisionbench.reference_data.peaks import DeviceSpec
 from precisionbench.report.formatting import scaled, significant, time_text
+from precisionbench.report.html.numbered_points import FRAME, NumberedPoint, apart
 from precisionbench.report.html.scales import Scale, Tick
 
-_RATES = ("fp32", "tf32", "fp16", "bf16")
+# Peaks of 8 bits have a line where a row ran in them.
+_RATES, _RATES_OF_8_BITS = ("fp32", "tf32", "fp16", "bf16"), ("int8", "fp8")
 # Classes with a smaller share of a row's GEMM/conv time are left out.
 _MIN_SHARE = 0.02
 _MAX_POINTS = 80  # more could not stand apart
 _MIN_AXIS_RATIO = 100.0
 TONES = 8
-# Sizes in pixels of a point's number and of the dot at its place.
-RADIUS, DOT = 9.0, 2.5
-# A number needs this much room: pixels, and percent of the narrowest screen (360 pixels).
-_ROOM_PX = 2 * RADIUS
-_ROOM = 100 * _ROOM_PX / 320
 _TEXT_AT = 0.12  # of the slope: where its text stands
-# Where a number is tried, in steps of the room that it needs, the nearest first.
-_STEPS = sorted(itertools.product(range(-6, 7), range(-15, 16)), key=lambda s: (math.hypot(*s), s))
 
 
 @attrs.frozen
-class Frame:
-    """The picture's edges: `left` and `right` in percent, the others in pixels."""
-
-    left: float = 11.0
-    right: float = 98.0
-    top: float = 30.0
-    bottom: float = 330.0
-    height: float = 368.0
-
-
-FRAME = Frame()
-
-
-@attrs.frozen
-class Point:
+class Point(NumberedPoint):
     """A class of layers in a row.
 
     Attributes:
-        number: as in the table below.
-        tone: its row's colour, from 0.
         row: its row.
         kind: its class.
-        x: its place, in percent.
-        y: its place, in pixels.
-        label_x: where its number stands, in percent.
-        label_y: where its number stands, in pixels.
         time: seconds in a call, with unit.
         share: of the row's GEMM/conv time.
         rate: FLOP/s, with unit.
@@ -65,14 +38,8 @@ class Point:
         of_roof: share of the roofline at this intensity; None if unknown.
     """
 
-    number: int
-    tone: int
     row: str
     kind: str
-    x: float
-    y: float
-    label_x: float
-    label_y: float
     time: str
     share: float
     rate: str
@@ -148,7 +115,7 @@ def roofline_plot(rows: Mapping[str, Facts]) -> RooflinePlot | None:
     most = max(1, _MAX_POINTS // max(1, len(rows)))
     found = [(facts, one) for facts in rows.values() for one in _shown_classes(facts)[:most]]
     device = found[0][0].device if found else None
-    peaks = _peaks(device)
+    peaks = _peaks(device, {peak_name(facts) for facts, _ in found})
     if device is None or not peaks:
         return None
     bandwidth = _peak(device, "bandwidth")
@@ -158,7 +125,7 @@ def roofline_plot(rows: Mapping[str, Facts]) -> RooflinePlot | None:
         _point(n, tones[f.row.backend], f, one, x, y) for n, (f, one) in enumerate(found, start=1)
     ]
     return RooflinePlot(
-        _apart(points),
+        apart(points),
         tuple(_peak_lines(peaks, bandwidth, x, y)),
         _bandwidth_line(peaks, bandwidth, x, y),
         x.ticks(),
@@ -178,10 +145,10 @@ def _peak(device: DeviceSpec | None, name: str) -> float | None:
     return found.value if found else None
 
 
-def _peaks(device: DeviceSpec | None) -> dict[float, list[str]]:
-    """Names of precisions by their peak."""
+def _peaks(device: DeviceSpec | None, ran: Collection[str]) -> dict[float, list[str]]:
+    """Names of precisions by their peak, the lowest first; `ran` are those that rows ran in."""
     found: dict[float, list[str]] = {}
-    for name in _RATES:
+    for name in (*_RATES, *(name for name in _RATES_OF_8_BITS if name in ran)):
         peak = _peak(device, name)
         if peak is not None:
             found.setdefault(peak, []).append(name)
@@ -216,31 +183,6 @@ def _point(number: int, tone: int, facts: Facts, one: LayerClass, x: Scale, y: S
         rate=scaled(one.flop_rate, "FLOP/s"),
         intensity=significant(one.intensity, 3),
         of_roof=_of_roof(facts, one),
-    )
-
-
-def _apart(points: Sequence[Point]) -> tuple[Point, ...]:
-    """The points with their numbers moved so that they hide neither numbers nor places."""
-    placed: list[Point] = []
-    for point in points:
-        others = [(one.x, one.y) for one in points if one is not point]
-        others += [(one.label_x, one.label_y) for one in placed]
-        places = (
-            (round(point.x + right * _ROOM, 3), round(point.y + down * _ROOM_PX, 3))
-            for right, down in _STEPS
-        )
-        free = (place for place in places if _is_free(place, others))
-        label_x, label_y = next(free, (point.x, point.y))
-        placed.append(attrs.evolve(point, label_x=label_x, label_y=label_y))
-    return tuple(placed)
-
-
-def _is_free(place: tuple[float, float], others: Iterable[tuple[float, float]]) -> bool:
-    x, y = place
-    is_inside = FRAME.left <= x <= FRAME.right and FRAME.top <= y <= FRAME.bottom
-    return is_inside and all(
-        abs(x - other_x) >= _ROOM - 1e-6 or abs(y - other_y) >= _ROOM_PX - 1e-6
-        for other_x, other_y in others
     )
 
 

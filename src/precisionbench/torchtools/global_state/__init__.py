@@ -2,7 +2,7 @@
 
 Each part of the state has a module: `flags` (the global settings), `tf32` (the precision of
 float32), `modes` (autocast, gradients, cuDNN's benchmark mode, threads), `functions` (patched
-functions), `random_states` and `dynamo` (the compiler).
+functions), `settings` (flags and autocast together), `random_states` and `dynamo` (the compiler).
 """
 
 from precisionbench.torchtools.global_state.dynamo import (
@@ -23,10 +23,12 @@ from precisionbench.torchtools.global_state.modes import (
     threads,
 )
 from precisionbench.torchtools.global_state.random_states import rng_restored, seed_everything
+from precisionbench.torchtools.global_state.settings import Settings
 from precisionbench.torchtools.global_state.tf32 import fp32_precision, has_tf32, tf32_operations
 
 __all__ = [
     "Functions",
+    "Settings",
     "autocast_off",
     "compilations",
     "cudnn_benchmark",

@@ -1,0 +1,198 @@
+"""Rows that stay prepared in their workers, and are measured together as often as needed."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+import attrs
+
+from precisionbench.errors import FOREIGN_ERRORS, MeasurementError, PrecisionBenchError
+from precisionbench.measure.collector import Collector
+from precisionbench.measure.compare import comparison_data, exclusive, header_of
+from precisionbench.measure.conditions import share_cores
+from precisionbench.measure.kept import measure_rows
+from precisionbench.measure.matrix import PlannedRows
+from precisionbench.measure.options import Options
+from precisionbench.measure.planning import Plan
+from precisionbench.measure.replicas import CrowdedError, WorkerStarter, open_replicas
+from precisionbench.measure.rows import Row
+from precisionbench.measure.run import Run, System
+from precisionbench.measure.schedule import RowState
+from precisionbench.measure.worker.client import WorkerBackend
+from precisionbench.measure.worker.pool import WorkerPool
+from precisionbench.measure.worker.process import Worker
+from precisionbench.model.workload import Workload
+from precisionbench.results import ComparisonData
+from precisionbench.results.progress import OnProgress
+
+_OPENING = Options(replicas=1, evidence=False, passes=False, build_together=True)
+
+
+@attrs.define
+class OpenRows:
+    """Rows of one workload that stay prepared, each in one or more workers.
+
+    Attributes:
+        workload: the model and inputs.
+        pool: where workers are started.
+        system: what runs use of the system.
+        on_progress: as for `compare`.
+        replicas: the prepared workers of each open row, by its name.
+    """
+
+    workload: Workload
+    pool: WorkerPool
+    system: System
+    on_progress: OnProgress | None
+    replicas: dict[str, list[WorkerBackend]] = attrs.field(factory=dict)
+    _rows: dict[str, Row] = attrs.field(factory=dict)
+    _starter: WorkerStarter = attrs.field(init=False)
+    _number: Iterator[int] = attrs.field(factory=itertools.count)
+
+    def __attrs_post_init__(self) -> None:
+        self._starter = WorkerStarter(
+            self.pool, {"": self.pool.write("workload.pt", self.workload)}, {}
+        )
+
+    @classmethod
+    @contextlib.contextmanager
+    def of(cls, workload: Workload, on_progress: OnProgress | None) -> Iterator[OpenRows]:
+        """Rows of a workload; all workers end with the context.
+
+        Args:
+            workload: the model and inputs.
+            on_progress: as for `compare`.
+
+        Raises:
+            WorkloadError: the model cannot be sent to a worker.
+            OutputError: the folder for temporary files (TMPDIR) cannot hold the model.
+        """
+        with exclusive(_OPENING, workload.libraries) as server, WorkerPool(server) as pool:
+            system = System(worker_pool=partial(WorkerPool, server))  # for checks of engines
+            yield cls(workload, pool, system, on_progress)
+
+    def open(self, rows: Sequence[Row], end_s: float) -> dict[str, PrecisionBenchError]:
+        """Prepare one more worker of each row, all side by side.
+
+        Rows that do not fit on the device beside each other are prepared one after another.
+
+        Args:
+            rows: what to prepare; a row that is open already gets a further worker.
+            end_s: when this has to end, in seconds of `time.monotonic`; what is not prepared by
+                then is given up.
+
+        Returns:
+            Why rows could not be prepared, by name.
+        """
+        try:
+            return self._open_together(rows, end_s)
+        except CrowdedError:
+            errors: dict[str, PrecisionBenchError] = {}
+            for row in rows:
+                errors |= self._open_together([row], end_s)
+            return errors
+
+    def _open_together(self, rows: Sequence[Row], end_s: float) -> dict[str, PrecisionBenchError]:
+        run = self._run(rows, rows[0].name, _OPENING)
+        run.leave_out_unavailable()
+        if not run.rows:
+            return run.collector.errors
+        starter = self._with_files(run.rows)
+        workers = {row.name: [starter.start(row)] for row in run.rows}
+        with self._killed_unless_kept(workers), _killed_at(end_s, workers) as late:
+            self.pool.wait_until_loaded()
+            states = open_replicas(run, workers, 0)
+            for name, state in states.items():
+                share_cores(run, state.replicas, state.warnings.append)
+                self.replicas.setdefault(name, []).extend(state.replicas)
+        self._rows |= {row.name: row for row in rows if row.name in states}
+        return {name: _late() if name in late else e for name, e in run.collector.errors.items()}
+
+    def _with_files(self, rows: Sequence[Row]) -> WorkerStarter:
+        files = {
+            row.name: self.pool.write(f"row-{next(self._number)}.pt", row.require_backend())
+            for row in rows
+        }
+        return attrs.evolve(self._starter, backends=files)
+
+    @contextlib.contextmanager
+    def _killed_unless_kept(self, workers: Mapping[str, Sequence[Worker]]) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            kept = [prepared.worker for few in self.replicas.values() for prepared in few]
+            for worker in (worker for few in workers.values() for worker in few):
+                if worker not in kept:
+                    worker.kill()
+
+    def _run(
+        self,
+        rows: Sequence[Row],
+        reference: str,
+        options: Options,
+        on_progress: OnProgress | None = None,
+    ) -> Run:
+        batch_size = self.workload.info.batch_size
+        collector = Collector(rows, reference, batch_size, (), on_progress or self.on_progress)
+        return Run({"": self.workload}, collector, options, self.system)
+
+    def measure(self, names: Sequence[str], reference: str, options: Options) -> ComparisonData:
+        """Measure open rows in common rounds.
+
+        Args:
+            names: of the rows.
+            reference: the row that the others are compared with; one of them.
+            options: how to measure.
+
+        Returns:
+            The rows; one whose worker failed is among the failures, and is open no longer.
+        """
+        rows = [self._rows[name] for name in names]
+        run = self._run(rows, reference, options)
+        with run.interrupts.held():
+            run.interrupts.also_call(self.pool.stop)
+            measure_rows(run, [RowState(name, list(self.replicas[name])) for name in names])
+        self.close(run.collector.errors)
+        plan = Plan({"": self.workload}, PlannedRows(rows, reference), options)
+        header = header_of(plan)
+        header.update(shared_cores=run.shared_cores)
+        return comparison_data(header, rows, run.collector)
+
+    def close(self, names: Sequence[str] | Mapping[str, object]) -> None:
+        """End the workers of rows that are not needed any more.
+
+        Args:
+            names: of the rows.
+        """
+        for name in names:
+            for prepared in self.replicas.pop(name, []):
+                with contextlib.suppress(*FOREIGN_ERRORS):
+                    prepared.worker.kill()
+
+
+def _late() -> PrecisionBenchError:
+    return MeasurementError("it was not built when the time was over", "use a larger budget_s")
+
+
+@contextlib.contextmanager
+def _killed_at(end_s: float, workers: Mapping[str, Sequence[Worker]]) -> Iterator[set[str]]:
+    """Kill workers at a time, unless the context ends before; gives the names of their rows."""
+    late: set[str] = set()
+
+    def kill() -> None:
+        late.update(workers)
+        for worker in (worker for few in workers.values() for worker in few):
+            worker.begin_kill()
+
+    timer = threading.Timer(max(0.0, end_s - time.monotonic()), kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()

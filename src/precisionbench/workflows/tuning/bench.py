@@ -1,0 +1,179 @@
+"""What a search asks of the machine: prepare configurations, judge their outputs, time them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+
+from precisionbench.backends.float64 import Float64
+from precisionbench.diagnosis.layers import layers_of_growth
+from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, PreparationError, one_line
+from precisionbench.measure import compare
+from precisionbench.measure.open_rows import OpenRows
+from precisionbench.measure.options import Options
+from precisionbench.measure.rows import Row
+from precisionbench.results import ComparisonData
+from precisionbench.results.evidence import Evidence
+from precisionbench.results.tuning import RELATIVE_L2, Accuracy
+from precisionbench.torchtools.saving import save
+from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, Outputs
+
+_FLOAT64 = Row("float64", "float64", Float64())
+
+
+class Bench(Protocol):
+    """What a search needs; a test hands in its own.
+
+    Attributes:
+        slots: how many configurations are built side by side.
+    """
+
+    @property
+    def slots(self) -> int:
+        """How many configurations are built side by side."""
+        ...
+
+    def open(self, specs: Sequence[str], end_s: float) -> Mapping[str, PrecisionBenchError]:
+        """Prepare one more process of each configuration; gives the errors of those that failed."""
+        ...
+
+    def build_s(self, spec: str) -> float:
+        """Seconds that preparing an open configuration took."""
+        ...
+
+    def item_s(self, spec: str) -> float:
+        """About how many seconds an item takes in an open configuration, by its first calls."""
+        ...
+
+    def accuracy(self, spec: str) -> Accuracy:
+        """How accurate an open configuration is."""
+        ...
+
+    def worst_layers(self, spec: str) -> Sequence[str]:
+        """Paths of the layers of an open configuration that add most error, the worst first."""
+        ...
+
+    def measure(self, specs: Sequence[str], options: Options) -> ComparisonData:
+        """Measure open configurations in common rounds; the first is the reference."""
+        ...
+
+    def close(self, specs: Sequence[str]) -> None:
+        """End the processes of configurations that are not needed any more."""
+        ...
+
+
+@attrs.define
+class WorkerBench:
+    """Prepares and measures in worker processes.
+
+    Attributes:
+        rows: the rows that stay open.
+        judge: says how accurate outputs are.
+        slots: how many configurations are built side by side.
+        notes: what qualifies the result.
+    """
+
+    rows: OpenRows
+    judge: Judge
+    slots: int
+    notes: list[str] = attrs.field(factory=list)
+    _files: list[Path] = attrs.field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        for number, tensors in enumerate(self.judge.inputs):
+            path = self.rows.pool.folder / f"inputs-{number}.pt"
+            save([tensor.clone() for tensor in tensors], path)
+            self._files.append(path)
+
+    def begin(self, reference: str, end_s: float) -> None:
+        """Prepare the reference, and let it and float64 set what outputs are judged by.
+
+        Args:
+            reference: its canonical spec.
+            end_s: when this has to end, in seconds of `time.monotonic`.
+
+        Raises:
+            PrecisionBenchError: the reference cannot be prepared.
+        """
+        rows = [_row(reference)]
+        is_error = self.judge.bound.measure == RELATIVE_L2
+        errors = self.rows.open([*rows, _FLOAT64] if is_error else rows, end_s)
+        if reference in errors:
+            raise errors[reference]
+        if not is_error:
+            self.judge = self.judge.with_reference(self._outputs(reference), reference)
+            return
+        try:
+            if _FLOAT64.name in errors:
+                raise errors[_FLOAT64.name]
+            self.judge = self.judge.with_reference(self._outputs(_FLOAT64.name), _FLOAT64.name)
+        except FOREIGN_ERRORS as exc:
+            self.notes.append(
+                f"the model does not run in float64 ({one_line(exc)}); errors are against "
+                f"{reference}"
+            )
+            self.judge = self.judge.with_reference(self._outputs(reference), reference)
+        self.rows.close([_FLOAT64.name])
+
+    def open(self, specs: Sequence[str], end_s: float) -> Mapping[str, PrecisionBenchError]:
+        """Prepare one more worker of each configuration; see `Bench`."""
+        return self.rows.open([_row(spec) for spec in specs], end_s)
+
+    def build_s(self, spec: str) -> float:
+        """Seconds that preparing took, the first call included; see `Bench`."""
+        opening = self.rows.replicas[spec][0].opening
+        return opening.build_s + opening.first_call_s
+
+    def item_s(self, spec: str) -> float:
+        """Seconds of an item by the calls of the warm-up; see `Bench`."""
+        opening = self.rows.replicas[spec][0].opening
+        return opening.call_s / (opening.batch_size or 1)
+
+    def accuracy(self, spec: str) -> Accuracy:
+        """How accurate it is; see `Bench`."""
+        try:
+            return self.judge.accuracy(self._outputs(spec))
+        except PreparationError:  # it cannot be given other inputs than those it has
+            if not isinstance(self.judge, ErrorJudge):
+                raise
+            output = self.rows.replicas[spec][0].output
+            self.notes.append(f"{spec}: its error is of the given inputs only")
+            return self.judge.accuracy([output])
+
+    def _outputs(self, name: str) -> Iterator[Outputs]:
+        prepared = self.rows.replicas[name][0]
+        for path in self._files[: len(self.judge.inputs)]:
+            yield prepared.outputs_of(str(path))
+
+    def worst_layers(self, spec: str) -> Sequence[str]:
+        """Layers by the error that they add; none where that cannot be observed; see `Bench`."""
+        prepared = self.rows.replicas[spec][0]
+        path = str(self.rows.pool.folder / "float64.pt")
+        with contextlib.suppress(*FOREIGN_ERRORS):
+            if not Path(path).exists():
+                prepared.write_float64_reference(path)
+            return _worst_layers(prepared.evidence(prepared.opening.call_s, path))
+        return []
+
+    def measure(self, specs: Sequence[str], options: Options) -> ComparisonData:
+        """Measure in common rounds; see `Bench`."""
+        return self.rows.measure(specs, specs[0], options)
+
+    def close(self, specs: Sequence[str]) -> None:
+        """End workers; see `Bench`."""
+        self.rows.close(specs)
+
+
+def _worst_layers(evidence: Evidence) -> list[str]:
+    """Layers that overflow first, then those in which the error grows most."""
+    overflown = [error.path for error in evidence.errors if error.path and error.nonfinite_count]
+    return list(dict.fromkeys([*overflown[:1], *layers_of_growth(evidence.errors)]))
+
+
+def _row(spec: str) -> Row:
+    """The row of a configuration."""
+    return compare.plan([spec], spec)[0][0]

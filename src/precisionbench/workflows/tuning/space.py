@@ -1,0 +1,254 @@
+"""What `tune` tries: the options that backends offer, without those that cannot have an effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from precisionbench.backends import Backend, discovery
+from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Stage, TuningOptions
+from precisionbench.backends.specs import canonical_spec
+from precisionbench.errors import (
+    ENDS_OF_RUN,
+    BackendNotFoundError,
+    PrecisionBenchError,
+    SpecError,
+    did_you_mean,
+    one_line,
+)
+from precisionbench.results.tuning import LeftOut
+from precisionbench.spec_syntax import spec_text, split_spec
+
+_GRAPH = {"cuda_graph": True}
+_FOLDED = {"fold_batch_norm": True}
+
+
+@attrs.frozen
+class Facts:
+    """What the space depends on.
+
+    Attributes:
+        capabilities: of the machine and the workload.
+        has_batch_norm: whether the model has batch norms, which can be folded.
+        batch_sizes: further batch sizes to try; empty for none.
+    """
+
+    capabilities: Capabilities
+    has_batch_norm: bool
+    batch_sizes: Sequence[int] = ()
+
+
+@attrs.frozen
+class Family:
+    """The configurations of one backend.
+
+    Attributes:
+        backend: its name.
+        stage: how dear they are to prepare.
+        first: specs that are tried, all of them.
+        then: further options, each of which is tried alone on the fastest accurate spec.
+        typical_build_s: about how many seconds preparing one takes.
+    """
+
+    backend: str
+    stage: Stage
+    first: tuple[str, ...]
+    then: tuple[Mapping[str, Any], ...] = ()
+    typical_build_s: float = 10.0
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """The further options as texts, such as `cuda_graph=true`."""
+        return tuple(spec_text("", options).lstrip(":") for options in self.then)
+
+    def refined(self, spec: str) -> tuple[str, ...]:
+        """A spec with each of the further options alone.
+
+        Args:
+            spec: of this family.
+        """
+        name, known = split_spec(spec)
+        specs = (_canonical(name, {**known, **options}) for options in self.then)
+        return tuple(dict.fromkeys(found for found in specs if found and found != spec))
+
+
+@attrs.frozen
+class Space:
+    """All configurations that a search may try.
+
+    Attributes:
+        families: by backend, those that are cheap to prepare first.
+        left_out: what is not tried, with the reason.
+    """
+
+    families: tuple[Family, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+    def family_of(self, spec: str) -> Family | None:
+        """The family that a spec belongs to; None where it is the reference only.
+
+        Args:
+            spec: a canonical spec.
+        """
+        name = split_spec(spec)[0]
+        return next((family for family in self.families if family.backend == name), None)
+
+
+def space(
+    facts: Facts, include: Sequence[str] | None = None, exclude: Sequence[str] | None = None
+) -> Space:
+    """The configurations to try.
+
+    Args:
+        facts: of the machine and the workload.
+        include: backends or specs such as `half:dtype=bfloat16`. Backends and specs of the space
+            are tried alone then; a spec that is not in the space is added. None is all.
+        exclude: backends, or specs whose configurations are not tried.
+
+    Raises:
+        SpecError: one of `include` or `exclude` cannot be understood, or nothing is left.
+    """
+    chosen, unwanted = _checked("include", include), _checked("exclude", exclude)
+    left_out = [*_common_left_out(facts)]
+    families: list[Family] = []
+    names = dict.fromkeys([*discovery.installed(), *(split_spec(one)[0] for one in chosen)])
+    for name in names:
+        found = _family(name, facts, chosen, left_out)
+        family = _without(found, unwanted) if found else None
+        if family and family.first:
+            families.append(family)
+    left_out += [LeftOut(spec, "it is excluded") for spec in unwanted]
+    if not families:
+        raise SpecError(
+            "nothing is left to try", "leave include out, or exclude fewer configurations"
+        )
+    return Space(tuple(sorted(families, key=lambda one: one.stage)), tuple(left_out))
+
+
+def _checked(argument: str, specs: Sequence[str] | None) -> list[str]:
+    """The specs of an argument, whose backends exist and whose options can be read."""
+    if isinstance(specs, str):
+        raise SpecError(f"{argument} is {specs!r}", f"give a list: [{specs!r}]")
+    for spec in specs or ():
+        name = split_spec(spec)[0]
+        if name not in discovery.installed():
+            raise BackendNotFoundError(
+                f"{argument}: there is no backend {name!r}",
+                did_you_mean(name, discovery.installed()),
+            )
+        discovery.make(spec)
+    return list(specs or ())
+
+
+def _family(
+    name: str, facts: Facts, chosen: Sequence[str], left_out: list[LeftOut]
+) -> Family | None:
+    """The configurations of one backend; None where there are none to try."""
+    wanted = [spec for spec in chosen if split_spec(spec)[0] == name]
+    if chosen and not wanted:
+        return None
+    if name in facts.capabilities.missing:
+        left_out.append(LeftOut(name, facts.capabilities.missing[name]))
+        return None
+    try:
+        offered = discovery.load(name).tuning_options(facts.capabilities)
+    except ENDS_OF_RUN:
+        raise
+    except BaseException as exc:  # the code of a plugin
+        left_out.append(LeftOut(name, f"its tuning_options failed ({one_line(exc)})"))
+        return None
+    if offered is None and not wanted:
+        return None
+    return _expanded(name, offered or TuningOptions(Stage.ENGINE), facts, wanted, left_out)
+
+
+def _expanded(
+    name: str,
+    offered: TuningOptions,
+    facts: Facts,
+    wanted: Sequence[str],
+    left_out: list[LeftOut],
+) -> Family:
+    """The offered options with the common ones, and specs that the user has asked for."""
+    layouts: list[Mapping[str, Any]] = [{}]
+    if facts.capabilities.has_images and _spec(name, CHANNELS_LAST, left_out):
+        layouts.append(CHANNELS_LAST)
+    tried = [{**options, **layout} for options in offered.first for layout in layouts]
+    specs = [spec for options in tried if (spec := _spec(name, options, left_out))]
+    then = [*offered.then, *_common(offered.stage, facts)]
+    if wanted and name not in wanted:
+        exact = [canonical_spec(discovery.make(spec)) for spec in wanted]
+        specs = [*(s for s in specs if any(matches(s, w) for w in wanted)), *exact]
+        then = []
+    first = tuple(dict.fromkeys(specs))
+    return Family(name, offered.stage, first, tuple(then), offered.typical_build_s)
+
+
+def _spec(name: str, options: Mapping[str, Any], left_out: list[LeftOut]) -> str:
+    """The canonical spec; empty, with a reason, where the backend refuses the options."""
+    try:
+        return canonical_spec(discovery.make(spec_text(name, options)))
+    except PrecisionBenchError as exc:
+        left_out.append(LeftOut(spec_text(name, options), exc.reason))
+        return ""
+
+
+def _canonical(name: str, options: Mapping[str, Any]) -> str:
+    """The canonical spec; empty where the backend refuses the options."""
+    try:
+        return canonical_spec(discovery.make(spec_text(name, options)))
+    except PrecisionBenchError:
+        return ""
+
+
+def _common(stage: Stage, facts: Facts) -> Iterator[Mapping[str, Any]]:
+    """Common options that can have an effect on the backends of a stage."""
+    if stage is Stage.PRECISION and facts.has_batch_norm:
+        yield _FOLDED
+    if stage is not Stage.ENGINE and facts.capabilities.device == "cuda":
+        yield _GRAPH
+    for batch_size in facts.batch_sizes:
+        if batch_size != facts.capabilities.batch_size:
+            yield {"batch_size": batch_size}
+
+
+def _common_left_out(facts: Facts) -> Iterator[LeftOut]:
+    if not facts.capabilities.has_images:
+        yield LeftOut("memory_format=channels_last", "no input has 4 or 5 dimensions")
+    if not facts.has_batch_norm:
+        yield LeftOut("fold_batch_norm=true", "the model has no batch norm")
+    if facts.capabilities.device != "cuda":
+        yield LeftOut("cuda_graph=true", "it requires an NVIDIA GPU")
+
+
+def _without(family: Family, unwanted: Iterable[str]) -> Family:
+    """The family without what is excluded."""
+    unwanted = [spec for spec in unwanted if split_spec(spec)[0] == family.backend]
+    first = [spec for spec in family.first if not any(matches(spec, one) for one in unwanted)]
+    then = [
+        options
+        for options in family.then
+        if not any(matches(spec_text(family.backend, options), one) for one in unwanted)
+    ]
+    return attrs.evolve(family, first=tuple(first), then=tuple(then))
+
+
+def matches(spec: str, pattern: str) -> bool:
+    """Whether a configuration has the backend and all options of a pattern.
+
+    Args:
+        spec: a spec.
+        pattern: a spec; its backend alone fits all of the backend's configurations.
+    """
+    name, options = split_spec(pattern)
+    own_name, _ = split_spec(spec)
+    if name != own_name:
+        return False
+    own, wanted = (discovery.make(one) for one in (spec, pattern))
+    return all(_value(own, option) == _value(wanted, option) for option in options)
+
+
+def _value(backend: Backend, option: str) -> object:
+    return getattr(backend, option, None)

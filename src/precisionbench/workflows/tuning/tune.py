@@ -1,0 +1,399 @@
+"""`tune()`: check the arguments, resolve the workload, search, and put the result together."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+from torch import nn
+
+from precisionbench._internal.output_capture import silence
+from precisionbench._version import __version__
+from precisionbench.analysis.tuning import choose
+from precisionbench.backends.specs import canonical_spec
+from precisionbench.errors import SpecError
+from precisionbench.measure import availability
+from precisionbench.measure.open_rows import OpenRows
+from precisionbench.measure.rows import packages_of, plan
+from precisionbench.measure.worker.shared_server import SHARED_SERVER
+from precisionbench.model import fingerprint
+from precisionbench.model.inputs import whole_number
+from precisionbench.model.libraries import library_modules
+from precisionbench.model.workload import Workload, resolve
+from precisionbench.report.progress import shown
+from precisionbench.results import json_format
+from precisionbench.results.environment import Environment
+from precisionbench.results.progress import OnProgress, OnProgressOption, Progress
+from precisionbench.results.tuning import BEST, FINALIST, Target, Trial, TuningData
+from precisionbench.system import cpu_affinity, environment
+from precisionbench.torchtools.from_paths import from_paths
+from precisionbench.workflows.capabilities import capabilities_of
+from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, check_bound, metric_judge
+from precisionbench.workflows.tuning.bench import WorkerBench
+from precisionbench.workflows.tuning.journal import Journal, default_journal, key_of
+from precisionbench.workflows.tuning.search import Search, Status
+from precisionbench.workflows.tuning.space import Facts, Space, space
+from precisionbench.workflows.tuning.target import as_key, target_of
+from precisionbench.workflows.tuning.tuned import Tuned
+
+_BUDGET_S = 120.0
+_LEAST_BUDGET_S = 5.0
+_SEED = 0  # a model that is built with random weights is the same in every run
+_CORES_OF_A_BUILD = 2
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
+JournalOption = str | os.PathLike[str] | None
+
+
+def tune(
+    model: nn.Module | Callable[[], Any] | str,
+    inputs: Any = None,
+    *,
+    max_error: float | None = None,
+    metric: Callable[[Any, Any], float] | None = None,
+    data: Iterable[Any] | None = None,
+    drop: float | None = None,
+    higher_is_better: bool = True,
+    reference: str = "eager",
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    batch_sizes: Sequence[int] | None = None,
+    device: Any = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    budget_s: float | None = None,
+    on_progress: OnProgressOption = "auto",
+    journal: JournalOption | Literal["auto"] = "auto",
+) -> Tuned:
+    """Find the fastest configuration that is accurate enough.
+
+    Precisions, layouts, compile modes, CUDA graphs and engines that are available here are tried:
+    cheap ones first, each judged by its outputs before it is timed. What cannot win any more is
+    dropped. The fastest ones are measured in interleaved rounds, in two processes each.
+
+    Args:
+        model: as for `compare`.
+        inputs: as for `compare`.
+        max_error: largest relative L2 error of the output, against the model in float64, on these
+            inputs and on shuffled ones. None is 0.01 where there is no metric.
+        metric: a function `metric(outputs, batch)` that gives a number for a batch, such as its
+            accuracy; with `data` and `drop`, instead of `max_error`. `outputs` is the model's
+            output on the CPU: a tensor; a tuple for tuples and lists; or a mapping, whose items are
+            also attributes, for mappings and objects.
+        data: batches of the shapes of `inputs`: tensors; sequences that begin with the model's
+            arguments, such as (images, labels); or mappings that hold them by name.
+        drop: how much worse than the reference's the metric may be on average; the 95 % interval
+            over the batches has to be within it.
+        higher_is_better: false for a metric such as a word error rate.
+        reference: spec of the row that speed-ups and the drop are over.
+        include: backends, or specs such as `"half:dtype=bfloat16"`, to try alone; None is all.
+        exclude: backends, or specs whose configurations are not tried.
+        batch_sizes: further batch sizes to try with the fastest configurations.
+        device: as for `compare`.
+        batch_size: as for `compare`.
+        seed: of weights and inputs created here, and of the shuffling; None is 0.
+        budget_s: seconds for everything; None is 120. When it is used up, the best configuration so
+            far is the result.
+        on_progress: as for `compare`.
+        journal: file of what became of each configuration; a later run tries only what is not in
+            it, or has changed. `"auto"` is one for each model in the user's folder for caches
+            (`PRECISIONBENCH_CACHE_DIR`); None keeps nothing.
+
+    Returns:
+        The configuration that was chosen, and everything that was tried.
+
+    Raises:
+        SpecError: an argument is invalid, or nothing is left to try.
+        WorkloadError: the model, inputs, data or device cannot be used, or the metric fails.
+        OutputError: the journal cannot be written.
+        ResultFormatError: the journal is another file.
+        KeyboardInterrupt: a Ctrl-C before anything was measured; later, the best configuration so
+            far is the result.
+        PrecisionBenchError: the reference could not be measured.
+    """
+    begun_s = time.monotonic()
+    check_bound(max_error, metric, data, drop)
+    wanted = _Wanted(
+        reference=canonical_spec(availability.make(reference)),
+        include=include,
+        exclude=exclude,
+        batch_sizes=_checked_sizes(batch_sizes),
+        budget_s=_checked_budget(budget_s),
+        begun_s=begun_s,
+    )
+    SHARED_SERVER.begin(library_modules(model))  # which imports them while the space is made
+    with silence():  # what a factory prints is in each row's log
+        place = {"device": device, "batch_size": batch_size}
+        workload = resolve(model, inputs, seed=seed or _SEED, **place)
+    judge: Judge = ErrorJudge.of(max_error, workload.inputs, workload.seed)
+    if metric is not None:
+        judge = metric_judge(metric, data, drop, higher_is_better, workload.inputs, from_paths)
+    with shown(on_progress) as tell:
+        return _tuned(workload, judge, wanted, tell, journal)
+
+
+@attrs.frozen
+class _Wanted:
+    """What the user asks for, besides the workload and the accuracy."""
+
+    reference: str
+    include: Sequence[str] | None
+    exclude: Sequence[str] | None
+    batch_sizes: Sequence[int]
+    budget_s: float
+    begun_s: float
+
+    @property
+    def end_s(self) -> float:
+        return self.begun_s + self.budget_s
+
+
+def _checked_budget(budget_s: Any) -> float:
+    if budget_s is None:
+        return _BUDGET_S
+    is_number = isinstance(budget_s, (int, float)) and not isinstance(budget_s, bool)
+    if not is_number or not _LEAST_BUDGET_S <= budget_s < float("inf"):
+        raise SpecError(
+            f"budget_s is {budget_s!r}", f"give a number of seconds from {_LEAST_BUDGET_S:g}"
+        )
+    return float(budget_s)
+
+
+def _checked_sizes(sizes: Any) -> tuple[int, ...]:
+    found = () if sizes is None else tuple(sizes)
+    for size in found:
+        if whole_number(size, 1) is None:
+            raise SpecError(f"batch_sizes holds {size!r}", "give whole numbers from 1")
+    return found
+
+
+def space_of(
+    workload: Workload,
+    model: nn.Module,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    batch_sizes: Sequence[int] = (),
+) -> Space:
+    """What would be tried for a workload on this machine.
+
+    Args:
+        workload: the model and inputs.
+        model: of the workload, as it was built.
+        include: as for `tune`.
+        exclude: as for `tune`.
+        batch_sizes: as for `tune`.
+    """
+    has_batch_norm = any(
+        isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()
+    )
+    facts = Facts(capabilities_of(workload), has_batch_norm, batch_sizes)
+    return space(facts, include, exclude)
+
+
+def planned(
+    model: nn.Module | Callable[[], Any] | str,
+    inputs: Any = None,
+    *,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    batch_sizes: Sequence[int] | None = None,
+    device: Any = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+) -> Space:
+    """What `tune` would try with the same arguments; nothing is prepared.
+
+    Args:
+        model: as for `tune`.
+        inputs: as for `tune`.
+        include: as for `tune`.
+        exclude: as for `tune`.
+        batch_sizes: as for `tune`.
+        device: as for `tune`.
+        batch_size: as for `tune`.
+        seed: as for `tune`.
+
+    Raises:
+        SpecError: an argument is invalid, or nothing is left to try.
+        WorkloadError: the model, inputs or device cannot be used.
+    """
+    sizes, seed = _checked_sizes(batch_sizes), _SEED if seed is None else seed
+    with silence():
+        workload = resolve(model, inputs, device=device, batch_size=batch_size, seed=seed)
+        built = workload.built()
+    return space_of(workload, built, include, exclude, sizes)
+
+
+def _tuned(
+    workload: Workload,
+    judge: Judge,
+    wanted: _Wanted,
+    tell: OnProgress | None,
+    journal: JournalOption | Literal["auto"],
+) -> Tuned:
+    with silence():
+        model = workload.built()
+    found = space_of(workload, model, wanted.include, wanted.exclude, wanted.batch_sizes)
+    specs = [wanted.reference, *(spec for family in found.families for spec in family.first)]
+    where = environment.capture(workload.device, packages_of(plan(specs, wanted.reference)[0]))
+    target = target_of(where, model)
+    del model
+    keys = _Keys.of(target, where, judge, workload, wanted.reference)
+    file = default_journal(target.architecture, target.device) if journal == "auto" else journal
+    memory = Journal.opened(file, keys.of_spec)
+    whole = key_of(keys.base, [keys.of_spec(spec) for spec in specs], [*wanted.batch_sizes])
+    if whole in memory.results:
+        return Tuned(
+            _unchanged(memory.results[whole], memory.path), workload=workload, journal=memory.path
+        )
+    result = _searched(workload, judge, wanted, tell, found, memory, target)
+    if result.ended_by == "finished":
+        memory.keep_result(whole, result)
+    return Tuned(result, workload=workload, journal=memory.path)
+
+
+def _unchanged(result: TuningData, path: Path | None) -> TuningData:
+    text = (
+        f"nothing has changed since {result.final.created}, so this is the result of then; "
+        f"use journal=None (--no-journal) to measure again, or delete {path}"
+    )
+    return attrs.evolve(result, notes=(*result.notes, text), elapsed_s=0.0)
+
+
+@attrs.frozen
+class _Keys:
+    """Keys of what was tried: texts that change where the result could.
+
+    Attributes:
+        base: what everything depends on, as JSON values.
+        packages: versions of all packages, by name.
+    """
+
+    base: dict[str, Any]
+    packages: dict[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        target: Target,
+        where: Environment,
+        judge: Judge,
+        workload: Workload,
+        reference: str,
+    ) -> _Keys:
+        base = {
+            **as_key(target),
+            "versions": [__version__, where.python, where.torch, where.cuda, where.cudnn],
+            "cores": [where.cpu_cores, where.threads],
+            "power": where.power_mode,
+            "bound": json_format.unstructured(judge.bound),
+            "inputs": fingerprint.values(workload.inputs.tensors()),
+            "data": [
+                fingerprint.values((str(place), one) for place, one in enumerate(tensors))
+                for tensors in judge.inputs
+            ],
+            "reference": reference,
+        }
+        return cls(base, dict(where.packages))
+
+    def of_spec(self, spec: str) -> str:
+        """The key of a configuration: also of the versions of packages that it uses."""
+        rows, _ = plan([spec], spec)
+        claims = rows[0].claims
+        names = claims.packages if claims else ()
+        return key_of(self.base, spec, {name: self.packages.get(name) for name in names})
+
+
+def _searched(
+    workload: Workload,
+    judge: Judge,
+    wanted: _Wanted,
+    tell: OnProgress | None,
+    found: Space,
+    memory: Journal,
+    target: Target,
+) -> TuningData:
+    with OpenRows.of(workload, None) as rows:
+        bench = WorkerBench(rows, judge, _slots())
+        report = partial(_report, tell, wanted.begun_s)
+        report(Status("preparing the reference", 0, 0, wanted.reference, None, wanted.budget_s))
+        bench.begin(wanted.reference, wanted.end_s)
+        search = Search(
+            space=found,
+            bench=bench,
+            memory=memory,
+            reference=wanted.reference,
+            end_s=wanted.end_s,
+            budget_s=wanted.budget_s,
+            final_passes=workload.device.type == "cuda",
+            tell=report,
+        )
+        search.run()
+    return _result(search, bench, wanted, found, memory, target)
+
+
+def _result(
+    search: Search,
+    bench: WorkerBench,
+    wanted: _Wanted,
+    found: Space,
+    memory: Journal,
+    target: Target,
+) -> TuningData:
+    assert search.data is not None  # else it has raised
+    accurate = [spec for spec, trial in search.trials.items() if trial.outcome == FINALIST]
+    best, choice = choose(search.data, accurate)
+    trials = [_marked(trial, best) for trial in search.trials.values()]
+    damaged = [f"{memory.damaged} lines of {memory.path} cannot be read"] if memory.damaged else []
+    return TuningData(
+        best=best,
+        choice=choice,
+        reference=wanted.reference,
+        bound=bench.judge.bound,
+        trials=tuple(trials),
+        left_out=(*found.left_out, *search.left_out),
+        target=_used(target, best),
+        final=search.data,
+        budget_s=wanted.budget_s,
+        elapsed_s=time.monotonic() - wanted.begun_s,
+        ended_by=search.ended_by,
+        notes=(*dict.fromkeys(bench.notes), *damaged),
+    )
+
+
+def _marked(trial: Trial, best: str) -> Trial:
+    return attrs.evolve(trial, outcome=BEST, reason="") if trial.spec == best else trial
+
+
+def _used(target: Target, best: str) -> Target:
+    """The target with the versions of torch's parts, and of packages that the best row uses."""
+    claims = plan([best], best)[0][0].claims
+    names = {"torch", "cuda", "cudnn", *(claims.packages if claims else ())}
+    versions = {name: text for name, text in target.versions.items() if name in names}
+    return attrs.evolve(target, versions=versions)
+
+
+def _slots() -> int:
+    """How many configurations are prepared at once: compiling keeps some cores busy for each."""
+    return max(1, len(cpu_affinity.usable_cores() or (0,)) // _CORES_OF_A_BUILD)
+
+
+def _report(tell: OnProgress | None, begun_s: float, status: Status) -> None:
+    if tell is None:
+        return
+    tell(
+        Progress(
+            backend="",
+            stage="searching",
+            position=status.done,
+            total=status.total,
+            remaining_s=status.remaining_s,
+            step=status.step,
+            speedups={status.leader: status.speedup} if status.speedup else {},
+            elapsed_s=time.monotonic() - begun_s,
+        )
+    )

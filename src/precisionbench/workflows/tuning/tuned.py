@@ -1,0 +1,259 @@
+"""`Tuned`: what `tune` found, to be read, saved, and prepared for deployment."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from torch import nn
+
+from precisionbench._internal import files
+from precisionbench._internal.output_capture import silence
+from precisionbench.analysis.tuning import FrontPoint, front, loss_of
+from precisionbench.backends.from_files import from_file
+from precisionbench.comparison import Comparison
+from precisionbench.display import Records, TableResult
+from precisionbench.display.frames import dataframe
+from precisionbench.errors import IncomparableError, PrecisionBenchWarning, WorkloadError
+from precisionbench.measure.rows import packages_of, plan
+from precisionbench.measure.worker.prepared_call import prepared_call
+from precisionbench.model.workload import Workload, resolve
+from precisionbench.report import plots
+from precisionbench.report import tuning as report
+from precisionbench.report.plain import WIDTH
+from precisionbench.report.tuning_texts import COLUMNS, trial_cells
+from precisionbench.results import json_format, tuning_format
+from precisionbench.results.tuning import LeftOut, Trial, TuningData
+from precisionbench.statistics import Interval
+from precisionbench.system import environment
+from precisionbench.workflows.tuning.target import differences, target_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+@attrs.frozen(repr=False)
+class Tuned(TableResult):
+    """The fastest configuration that is accurate enough; `str` gives the table.
+
+    Attributes:
+        data: what was tried, and what became of it.
+        trust: whether `prepare` may use plugins, code and folders that a loaded file names.
+        journal: file that has what became of each configuration; None where nothing was kept.
+        workload: the model and inputs, for `prepare`; None where the result was loaded.
+    """
+
+    data: TuningData
+    trust: bool = True
+    journal: Path | None = None
+    workload: Any = attrs.field(default=None, eq=False)  # of `Workload`
+
+    @property
+    def spec(self) -> str:
+        """The configuration that was chosen, as `compare` takes it."""
+        return self.data.best
+
+    @property
+    def speedup(self) -> Interval:
+        """How many times as fast as the reference it is, with its 95 % interval."""
+        found = next(trial for trial in self.data.trials if trial.spec == self.spec)
+        return found.speedup or Interval(1.0, 1.0, 1.0)
+
+    @property
+    def error(self) -> Interval | None:
+        """Its relative L2 error, or how much its metric is worse; None where it is not known."""
+        return loss_of(self.data, self.spec)
+
+    @property
+    def front(self) -> tuple[FrontPoint, ...]:
+        """The configurations that were measured to the end, the fastest first."""
+        return Records(front(self.data))
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """What became of each configuration."""
+        return Records(self.data.trials)
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """What was not tried, with the reason."""
+        return Records(self.data.left_out)
+
+    @property
+    def comparison(self) -> Comparison:
+        """The final rounds, as `compare` returns them."""
+        return Comparison(self.data.final)
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def to_text(self, width: int = WIDTH) -> str:
+        """The choice, the front, and what became of everything else.
+
+        Args:
+            width: maximum number of columns.
+
+        Returns:
+            The text.
+        """
+        return report.to_text(self.data, width)
+
+    def to_markdown(self) -> str:
+        """The choice and the front as Markdown."""
+        return report.to_markdown(self.data)
+
+    def _records(self) -> tuple[object, ...]:
+        return self.data.trials
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The configurations as a pandas data frame, in the order in which they were tried.
+
+        Returns:
+            One line for each, with its outcome and the figures that are known.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        return dataframe(trial_cells(self.data), COLUMNS)
+
+    def _summary(self) -> Iterator[str]:
+        yield from report.summary(self.data)
+
+    def as_data(self) -> dict[str, Any]:
+        """The result as JSON values."""
+        found: dict[str, Any] = json_format.unstructured(self.data)
+        return found
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw speed against error with matplotlib.
+
+        Args:
+            ax: axes to draw on; None makes a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            MissingPackageError: matplotlib is not installed.
+        """
+        return plots.plot_tuning(self.data, ax)
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write the whole result to a JSON file, from which `pb.load_tuned` reads it.
+
+        Args:
+            path: file to write.
+            overwrite: replace an existing file.
+
+        Raises:
+            OutputExistsError: the file exists and `overwrite` is false.
+            OutputError: it cannot be written.
+        """
+        files.write_text(path, tuning_format.to_json(self.data), overwrite=overwrite)
+
+    def to_html(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write the report: one HTML file that opens offline and loads nothing.
+
+        Args:
+            path: file to write.
+            overwrite: replace an existing file.
+
+        Raises:
+            OutputExistsError: the file exists and `overwrite` is false.
+            OutputError: it cannot be written.
+        """
+        from precisionbench.report.html.tuning_page import to_html  # imports Jinja
+
+        files.check_writable(path, overwrite)
+        files.write_text(path, to_html(self.data), overwrite=overwrite)
+
+    @contextmanager
+    def prepare(
+        self,
+        model: nn.Module | Callable[[], Any] | str | None = None,
+        inputs: Any = None,
+        *,
+        device: Any = None,
+        force: bool = False,
+        hold_settings: bool = False,
+    ) -> Iterator[Callable[..., Any]]:
+        """Prepare the configuration in this process, and undo it on leaving.
+
+        Args:
+            model: as for `tune`; a copy is used. None is the model that was tuned.
+            inputs: arguments of one forward pass; all calls have their shapes. None are those that
+                were tuned for.
+            device: as for `tune`; None is the device that was tuned for.
+            force: prepare it although the device, a version or the model differs from what it was
+                tuned for.
+            hold_settings: keep the settings of torch that the configuration needs between the
+                calls too; each call then takes some microseconds less.
+
+        Returns:
+            A context manager. It gives a callable that takes the model's arguments, in the shapes
+            of `inputs`, and returns a copy of the output.
+
+        Raises:
+            IncomparableError: it was tuned for something else; with what differs.
+            WorkloadError: the model or the inputs cannot be used, or are missing.
+            UntrustedSpecError: the file names a plugin or code.
+            PrecisionBenchError: the configuration cannot be prepared.
+        """
+        model, inputs = self._given(model, inputs)
+        backend, final = from_file(self.spec, self.trust), self.data.final
+        place: dict[str, Any] = {"device": device or final.environment.device, "seed": final.seed}
+        with silence():
+            workload = resolve(model, inputs, **place)
+        self._check(workload, force)
+        with prepared_call(backend, model, inputs, hold_settings=hold_settings, **place) as call:
+            yield call
+
+    def _given(self, model: Any, inputs: Any) -> tuple[Any, Any]:
+        """The model and the inputs, those that were tuned where none are given."""
+        if self.workload is None:
+            if model is None:
+                raise WorkloadError("no model is given", "give prepare the model that was tuned")
+            return model, inputs
+        if inputs is None and (model is None or isinstance(model, nn.Module)):
+            inputs = self.workload.inputs
+        model = self.workload.build if model is None else model
+        return model, inputs
+
+    def _check(self, workload: Workload, force: bool) -> None:
+        """Refuse what it was not tuned for, unless it is forced; other weights are a warning."""
+        rows, _ = plan([self.spec], self.spec)
+        here = target_of(environment.capture(workload.device, packages_of(rows)), workload.built())
+        found = list(differences(self.data.target, here))
+        if found and not force:
+            raise IncomparableError(
+                f"{self.spec} was tuned for something else: {'; '.join(found)}",
+                "tune again here, or prepare it anyway with force=True",
+            )
+        if here.weights != self.data.target.weights:
+            warnings.warn(
+                "the model's weights are not those that were tuned, so its error can be another",
+                PrecisionBenchWarning,
+                stacklevel=4,
+            )
+
+
+def load_tuned(path: str | os.PathLike[str], *, trust: bool = False) -> Tuned:
+    """Read the result of `tune` from a file.
+
+    Args:
+        path: a file that `Tuned.save` or `precisionbench tune --output` wrote.
+        trust: let `prepare` use plugins, code and folders that the file names.
+
+    Returns:
+        The result; `prepare` needs a model and inputs.
+
+    Raises:
+        ResultFormatError: the file cannot be read, or is not such a result.
+    """
+    return Tuned(tuning_format.load(path), trust=trust)

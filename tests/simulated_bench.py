@@ -1,0 +1,168 @@
+"""A machine with known speeds, errors and build times, on which a search runs without waiting."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from made_up_results import comparison_data
+from precisionbench.errors import MeasurementError, PrecisionBenchError, PreparationError
+from precisionbench.measure.options import Options
+from precisionbench.results import (
+    BackendFailure,
+    BackendResult,
+    Block,
+    ComparisonData,
+    Measurement,
+    Preparation,
+)
+from precisionbench.results.tuning import BEYOND, WITHIN, Accuracy, Trial
+from precisionbench.spec_syntax import split_spec
+from precisionbench.statistics import Interval
+
+
+@attrs.frozen
+class Simulated:
+    """The truth of one configuration.
+
+    Attributes:
+        latency_s: of a call.
+        error: relative L2 error.
+        build_s: seconds that preparing takes.
+        failure: why it cannot be prepared; empty where it can.
+        fails_when_timed: whether its process ends in the first rounds.
+    """
+
+    latency_s: float
+    error: float = 1e-4
+    build_s: float = 1.0
+    failure: str = ""
+    fails_when_timed: bool = False
+
+
+@attrs.define
+class SimulatedBench:
+    """See `Bench`; its clock goes on by what each step would take.
+
+    Attributes:
+        truths: of each configuration; others are as fast as `eager`.
+        limit: the largest error.
+        slots: as for `Bench`.
+        noise: relative standard deviation of a block's level.
+        clock_s: the time.
+        opened: how many processes of each configuration were prepared.
+        timed: configurations in the order in which they were first timed.
+        open_now: processes that run.
+        interrupt_at: the user ends the run in this measurement, from 1.
+    """
+
+    truths: Mapping[str, Simulated]
+    limit: float = 1e-2
+    slots: int = 2
+    noise: float = 0.002
+    clock_s: float = 0.0
+    opened: dict[str, int] = attrs.field(factory=dict)
+    timed: list[str] = attrs.field(factory=list)
+    open_now: dict[str, int] = attrs.field(factory=dict)
+    interrupt_at: int = 0
+    layers: Sequence[str] = ()
+    _measured: int = 0
+    _rng: random.Random = attrs.field(factory=lambda: random.Random(0))
+
+    def now(self) -> float:
+        return self.clock_s
+
+    def truth(self, spec: str) -> Simulated:
+        return self.truths.get(spec, Simulated(10e-3))
+
+    def open(self, specs: Sequence[str], end_s: float) -> dict[str, PrecisionBenchError]:
+        errors: dict[str, PrecisionBenchError] = {}
+        begun_s = self.clock_s
+        for spec in specs:
+            truth = self.truth(spec)
+            self.opened[spec] = self.opened.get(spec, 0) + 1
+            ready_s = begun_s + truth.build_s
+            if truth.failure:
+                errors[spec] = PreparationError(truth.failure, "change it")
+            elif ready_s > end_s:
+                errors[spec] = MeasurementError("it was not built when the time was over", "wait")
+            else:
+                self.open_now[spec] = self.open_now.get(spec, 0) + 1
+            self.clock_s = max(self.clock_s, min(ready_s, end_s))
+        return errors
+
+    def build_s(self, spec: str) -> float:
+        return self.truth(spec).build_s
+
+    def item_s(self, spec: str) -> float:
+        return self.truth(spec).latency_s / 4
+
+    def accuracy(self, spec: str) -> Accuracy:
+        error = self.truth(spec).error
+        loss = Interval(error, error, error * 1.05)
+        return Accuracy(loss, WITHIN if loss.high <= self.limit else BEYOND)
+
+    def worst_layers(self, spec: str) -> Sequence[str]:
+        return self.layers
+
+    def measure(self, specs: Sequence[str], options: Options) -> ComparisonData:
+        self._measured += 1
+        interrupted = self._measured == self.interrupt_at
+        self.timed += [spec for spec in specs if spec not in self.timed]
+        self.clock_s += options.budget_s or 0.0
+        failed = [spec for spec in specs if self.truth(spec).fails_when_timed]
+        self.close(failed)
+        rows = [self._row(spec, interrupted) for spec in specs if spec not in failed]
+        failures = [
+            BackendFailure(spec, split_spec(spec)[0], {}, "WorkerError", "its process died", "")
+            for spec in failed
+        ]
+        return comparison_data(
+            reference=specs[0],
+            schedule="rounds",
+            launcher="process",
+            results=tuple(rows),
+            failures=tuple(failures),
+            noise_floor=options.noise_floor or 0.0,
+        )
+
+    def _row(self, spec: str, interrupted: bool) -> BackendResult:
+        replicas = self.open_now[spec]
+        blocks = tuple(
+            Block(round_, 0, replica, (self._level(spec),) * 3)
+            for round_ in range(6)
+            for replica in range(replicas)
+        )
+        ended_by = "interrupted" if interrupted else "target"
+        preparations = tuple(Preparation(1.0, 0.1, 3, i) for i in range(replicas))
+        measured = Measurement("wall", 1e-7, 1, preparations, blocks, ended_by)
+        name, options = split_spec(spec)
+        return BackendResult(spec, name, dict(options), 4, measured, None)
+
+    def _level(self, spec: str) -> float:
+        return self.truth(spec).latency_s * self._rng.gauss(1.0, self.noise)
+
+    def close(self, specs: Sequence[str]) -> None:
+        for spec in specs:
+            self.open_now.pop(spec, None)
+
+
+@attrs.define
+class SimulatedMemory:
+    """See `Memory`.
+
+    Attributes:
+        trials: of earlier runs.
+        kept: of this one, in the order in which they were kept.
+    """
+
+    trials: dict[str, Trial] = attrs.field(factory=dict)
+    kept: list[Trial] = attrs.field(factory=list)
+
+    def known(self, spec: str) -> Trial | None:
+        return self.trials.get(spec)
+
+    def keep(self, trial: Trial) -> None:
+        self.kept.append(trial)

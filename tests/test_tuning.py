@@ -1,0 +1,265 @@
+"""`tune` on this machine's CPU, with real engines and planted ones."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import precisionbench as pb
+from precisionbench.errors import IncomparableError, SpecError, WorkloadError
+from precisionbench.results.tuning import BEST, FINALIST, INACCURATE
+
+PLANTED = """
+    import contextlib
+    from typing import ClassVar
+
+    import attrs
+    import torch
+
+    from precisionbench.backends import Backend, Prepared
+    from precisionbench.backends import Stage, TuningOptions
+
+
+    class Offered(Backend):
+        @classmethod
+        def tuning_options(cls, capabilities):
+            return TuningOptions(Stage.PRECISION)
+
+
+    @attrs.frozen
+    class Zeros(Offered):
+        '''Answers at once, and wrongly.'''
+
+        name: ClassVar[str] = "zeros"
+
+        @contextlib.contextmanager
+        def prepare(self, model, inputs):
+            output = torch.zeros_like(inputs.bind(model)())
+            yield Prepared(lambda: output, inputs=inputs)
+
+
+    @attrs.frozen
+    class Twin(Offered):
+        '''The same work as eager.'''
+
+        name: ClassVar[str] = "twin"
+        memory_format = "contiguous"
+
+        @contextlib.contextmanager
+        def prepare(self, model, inputs):
+            yield Prepared(inputs.bind(model), model, inputs=inputs)
+"""
+
+
+class Mlp(nn.Module):
+    """Large enough that calls of a millisecond are timed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(512, 1024), nn.ReLU(), nn.Linear(1024, 8))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.body(features)
+
+
+@pytest.fixture
+def mlp() -> Mlp:
+    torch.manual_seed(0)
+    return Mlp().eval()
+
+
+@pytest.fixture
+def features() -> torch.Tensor:
+    return torch.randn(64, 512, generator=torch.Generator().manual_seed(1))
+
+
+def test_an_inaccurate_configuration_never_wins_and_a_tie_is_a_tie(install, mlp, features):
+    install("planted", PLANTED, zeros="Zeros", twin="Twin")
+    found = pb.tune(
+        mlp, features, include=["zeros", "twin"], budget_s=30, device="cpu", journal=None
+    )
+    trials = {trial.spec: trial for trial in found.trials}
+    assert trials["zeros"].outcome == INACCURATE
+    assert trials["zeros"].speedup is None
+    assert trials["twin"].outcome in (FINALIST, "slower")
+    assert found.spec == "eager"
+    assert "no accurate configuration is" in found.data.choice
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory) -> pb.Tuned:
+    torch.manual_seed(0)
+    features = torch.randn(64, 512, generator=torch.Generator().manual_seed(1))
+    return pb.tune(
+        Mlp().eval(),
+        features,
+        include=["eager", "half:dtype=bfloat16"],
+        budget_s=25,
+        device="cpu",
+        journal=tmp_path_factory.mktemp("tune") / "journal.jsonl",
+    )
+
+
+def test_the_result_says_what_was_chosen_with_its_interval_and_error(tuned):
+    assert tuned.spec in ("eager", "half:dtype=bfloat16")
+    assert tuned.speedup.low <= tuned.speedup.value <= tuned.speedup.high
+    assert tuned.error.value < 1e-2
+    assert tuned.data.bound.reference == "float64"
+    assert [trial.spec for trial in tuned.trials if trial.outcome == BEST] == [tuned.spec]
+    assert tuned.spec in str(tuned)
+
+
+def test_every_configuration_has_its_error_and_its_speed(tuned):
+    bfloat16 = next(one for one in tuned.trials if one.spec == "half:dtype=bfloat16")
+    assert 1e-4 < bfloat16.accuracy.loss.value < 1e-2
+    assert bfloat16.speedup is not None
+
+
+def test_it_is_read_again_from_its_file(tuned, tmp_path):
+    tuned.save(tmp_path / "tuned.json")
+    assert pb.load_tuned(tmp_path / "tuned.json").data == tuned.data
+
+
+def test_the_tuned_configuration_runs_on_other_inputs(tuned, mlp):
+    torch.manual_seed(0)
+    model, other = Mlp().eval(), torch.randn(64, 512)
+    with tuned.prepare(model) as fast:
+        output = fast(other)
+    with torch.inference_mode():
+        expected = model(other)
+    assert (output.float() - expected).norm() / expected.norm() < 1e-2
+
+
+def test_without_arguments_it_prepares_the_model_that_was_tuned(tuned, features):
+    with tuned.prepare() as fast:
+        assert fast(features).shape == (64, 8)
+
+
+def test_the_tuned_model_can_be_prepared_for_another_batch(tuned, features):
+    with tuned.prepare(inputs=features[:8]) as fast:
+        assert fast(features[8:16]).shape == (8, 8)
+
+
+def test_a_loaded_result_needs_the_model_and_its_inputs(tuned, tmp_path, features):
+    tuned.save(tmp_path / "tuned.json")
+    loaded = pb.load_tuned(tmp_path / "tuned.json")
+    with pytest.raises(WorkloadError, match="no model is given"), loaded.prepare():
+        pass
+    torch.manual_seed(0)
+    with loaded.prepare(Mlp().eval(), features, device="cpu") as fast:
+        assert fast(features).shape == (64, 8)
+
+
+def test_another_model_is_refused_unless_it_is_forced(tuned, features):
+    other = nn.Linear(512, 8)
+    refused = pytest.raises(IncomparableError, match="the model's tensors or code differ")
+    with refused, tuned.prepare(other, features):
+        pass
+    with (
+        pytest.warns(UserWarning, match="weights"),
+        tuned.prepare(other, features, force=True) as fast,
+    ):
+        assert fast(features).shape == (64, 8)
+
+
+def test_a_second_run_on_the_same_thing_is_the_result_of_the_first(tuned, features):
+    torch.manual_seed(0)
+    begun_s = time.monotonic()
+    again = pb.tune(
+        Mlp().eval(),
+        features,
+        include=["eager", "half:dtype=bfloat16"],
+        budget_s=25,
+        device="cpu",
+        journal=tuned.journal,
+    )
+    assert again.data.final == tuned.data.final
+    assert "nothing has changed" in again.data.notes[-1]
+    assert time.monotonic() - begun_s < 25
+
+
+@pytest.mark.parametrize(
+    "engines",
+    [
+        pytest.param(["openvino:precision=fp32"], marks=pytest.mark.openvino),
+        pytest.param(
+            ["onnxruntime", "openvino:precision=fp32"],
+            marks=[pytest.mark.onnxruntime, pytest.mark.openvino, pytest.mark.slow],
+        ),
+    ],
+    ids=len,
+)
+def test_engines_are_tried_beside_pytorch(cnn, images, engines):
+    found = pb.tune(
+        cnn, images, include=engines, budget_s=20 * len(engines), device="cpu", journal=None
+    )
+    outcomes = {trial.spec: trial.outcome for trial in found.trials}
+    assert {spec.partition(":")[0] for spec in engines} <= outcomes.keys()
+    assert set(outcomes.values()) <= {BEST, FINALIST, "slower", INACCURATE}, found.trials
+
+
+KILLED = """
+    import sys
+    import torch
+    import precisionbench as pb
+    from test_tuning import Mlp
+
+    torch.manual_seed(0)
+    model = Mlp().eval()
+    features = torch.randn(64, 512, generator=torch.Generator().manual_seed(1))
+    pb.tune(model, features, max_error=1e-3, include=["eager", "half:dtype=bfloat16", "compile"],
+            budget_s=60, device="cpu", journal=sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, features):
+    journal = tmp_path / "journal.jsonl"
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(KILLED))
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    process = subprocess.Popen(
+        [sys.executable, script, journal], env={**os.environ, "PYTHONPATH": path}
+    )
+    while not journal.exists() or '"inaccurate"' not in journal.read_text():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    torch.manual_seed(0)
+    found = pb.tune(
+        Mlp().eval(),
+        features,
+        max_error=1e-3,
+        include=["eager", "half:dtype=bfloat16", "compile"],
+        budget_s=60,
+        device="cpu",
+        journal=journal,
+    )
+    half = next(trial for trial in found.trials if trial.spec == "half:dtype=bfloat16")
+    assert half.from_journal
+    assert half.outcome == INACCURATE
+    assert found.spec.startswith(("eager", "compile"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"budget_s": 1}, SpecError, "budget_s is 1"),
+        ({"batch_sizes": ["many"]}, SpecError, "batch_sizes holds 'many'"),
+        ({"max_error": 0.1, "metric": print}, SpecError, "both max_error and metric"),
+        ({"include": ["hlaf"]}, SpecError, "there is no backend 'hlaf'"),
+    ],
+)
+def test_arguments_are_refused_before_anything_is_measured(mlp, features, arguments, error, words):
+    with pytest.raises(error, match=words):
+        pb.tune(mlp, features, device="cpu", journal=None, **arguments)

@@ -1,0 +1,124 @@
+"""The journal of `tune`: nothing is tried twice, and nothing is reused that has changed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from precisionbench.errors import OutputError, ResultFormatError
+from precisionbench.results.tuning import FAILED, NOT_FINISHED, SLOWER, WITHIN, Accuracy, Trial
+from precisionbench.statistics import Interval
+from precisionbench.workflows.tuning.journal import Journal, default_journal, key_of
+
+HALF = Trial(
+    "half",
+    SLOWER,
+    "0.81x the speed of compile",
+    Accuracy(Interval(1e-3, 9e-4, 1.1e-3), WITHIN),
+    Interval(3.0, 2.9, 3.1),
+    "screening",
+    1.5,
+)
+
+
+def key(spec: str) -> str:
+    return key_of("this model", spec)
+
+
+def test_what_is_kept_is_known_to_the_next_run(tmp_path):
+    Journal.opened(tmp_path / "j", key).keep(HALF)
+    assert Journal.opened(tmp_path / "j", key).known("half") == HALF
+
+
+def test_the_folder_of_a_new_journal_is_made(tmp_path):
+    Journal.opened(tmp_path / "a" / "b" / "j", key).keep(HALF)
+    assert Journal.opened(tmp_path / "a" / "b" / "j", key).known("half") == HALF
+
+
+def test_what_has_changed_is_not_known(tmp_path):
+    Journal.opened(tmp_path / "j", key).keep(HALF)
+    changed = Journal.opened(tmp_path / "j", lambda spec: key_of("another model", spec))
+    assert changed.known("half") is None
+
+
+def test_the_newest_line_counts(tmp_path):
+    journal = Journal.opened(tmp_path / "j", key)
+    journal.keep(HALF)
+    journal.keep(Trial("half", FAILED, "no memory"))
+    assert Journal.opened(tmp_path / "j", key).known("half").outcome == FAILED
+
+
+def test_what_was_given_up_is_not_kept(tmp_path):
+    Journal.opened(tmp_path / "j", key).keep(Trial("half", NOT_FINISHED))
+    assert Journal.opened(tmp_path / "j", key).known("half") is None
+
+
+def test_a_line_that_was_cut_off_is_tried_again(tmp_path):
+    journal = Journal.opened(tmp_path / "j", key)
+    journal.keep(HALF)
+    journal.keep(Trial("compile", FAILED, "no compiler"))
+    text = (tmp_path / "j").read_text()
+    (tmp_path / "j").write_text(text[:-20])
+    found = Journal.opened(tmp_path / "j", key)
+    assert found.known("half") == HALF
+    assert found.known("compile") is None
+    assert found.damaged == 1
+
+
+def test_a_new_line_after_one_that_was_cut_off_is_whole(tmp_path):
+    Journal.opened(tmp_path / "j", key).keep(HALF)
+    text = (tmp_path / "j").read_text()
+    (tmp_path / "j").write_text(text[:-20])
+    Journal.opened(tmp_path / "j", key).keep(HALF)
+    assert Journal.opened(tmp_path / "j", key).known("half") == HALF
+
+
+@pytest.mark.parametrize(
+    "text", ["hello\n", '{"format": "precisionbench.comparison"}\n', "[]\n", ""]
+)
+def test_another_file_is_refused_and_not_changed(tmp_path, text):
+    (tmp_path / "j").write_text(text)
+    with pytest.raises(ResultFormatError, match="is not a journal of tune"):
+        Journal.opened(tmp_path / "j", key)
+    assert (tmp_path / "j").read_text() == text
+
+
+def test_a_journal_of_another_version_is_refused(tmp_path):
+    Journal.opened(tmp_path / "j", key)
+    header = json.loads((tmp_path / "j").read_text())
+    (tmp_path / "j").write_text(json.dumps({**header, "version": 99}) + "\n")
+    with pytest.raises(ResultFormatError, match="another version"):
+        Journal.opened(tmp_path / "j", key)
+
+
+def test_a_folder_is_no_journal(tmp_path):
+    with pytest.raises(OutputError, match="cannot be used"):
+        Journal.opened(tmp_path, key)
+
+
+def test_without_a_file_nothing_is_kept():
+    journal = Journal.opened(None, key)
+    journal.keep(HALF)
+    assert journal.known("half") is None
+
+
+def test_a_line_of_values_that_no_trial_has_is_damaged(tmp_path):
+    Journal.opened(tmp_path / "j", key)
+    with (tmp_path / "j").open("a") as file:
+        file.write(json.dumps({"key": key("half"), "trial": {"spec": 3}}) + "\n[1]\n")
+    assert Journal.opened(tmp_path / "j", key).damaged == 2
+
+
+def test_the_default_journal_is_of_a_model_on_a_device(monkeypatch, tmp_path):
+    monkeypatch.setenv("PRECISIONBENCH_CACHE_DIR", str(tmp_path))
+    here, there = default_journal("model", "H200"), default_journal("model", "Orin")
+    assert here != there
+    assert here.parent == tmp_path / "tune"
+    monkeypatch.setenv("PRECISIONBENCH_CACHE_DIR", "")
+    assert default_journal("model", "H200") is None
+
+
+def test_keys_do_not_depend_on_the_order_of_names():
+    assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
+    assert key_of({"a": 1}) != key_of({"a": 2})

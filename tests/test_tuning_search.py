@@ -1,0 +1,238 @@
+"""The search of `tune`, on a machine with known speeds, errors and build times."""
+
+from __future__ import annotations
+
+import pytest
+
+from precisionbench.analysis.tuning import choose
+from precisionbench.backends.rungs import Stage
+from precisionbench.errors import PrecisionBenchError
+from precisionbench.results.tuning import (
+    FAILED,
+    FINALIST,
+    INACCURATE,
+    NOT_FINISHED,
+    SLOWER,
+    Trial,
+)
+from precisionbench.statistics import Interval
+from precisionbench.workflows.tuning.search import MOST_FINALISTS, Search
+from precisionbench.workflows.tuning.space import Family, Space
+from simulated_bench import Simulated, SimulatedBench, SimulatedMemory
+
+COMPILED = "compile:dtype=float16,freezing=true"
+GRAPHED = "compile:dtype=float16,mode=reduce-overhead,freezing=true"
+SPACE = Space(
+    (
+        Family("eager", Stage.PRECISION, ("eager", "eager:precision=tf32")),
+        Family("half", Stage.PRECISION, ("half", "half:dtype=bfloat16"), ({"cuda_graph": True},)),
+        Family("compile", Stage.COMPILER, (COMPILED,), ({"mode": "reduce-overhead"},)),
+    )
+)
+TRUTHS = {
+    "eager": Simulated(10e-3, error=1e-7),
+    "eager:precision=tf32": Simulated(6e-3, error=5e-4),
+    "half": Simulated(3e-3),
+    "half:dtype=bfloat16": Simulated(3.01e-3, error=5e-3),
+    "half:cuda_graph=true": Simulated(2.8e-3),
+    COMPILED: Simulated(2e-3, build_s=20.0),
+    GRAPHED: Simulated(1.5e-3, build_s=20.0),
+}
+
+
+def searched(
+    truths=TRUTHS, budget_s=200.0, space=SPACE, memory=None, **bench
+) -> tuple[Search, SimulatedBench]:
+    machine = SimulatedBench(truths, **bench)
+    machine.open(["eager"], 1e9)
+    search = Search(
+        space,
+        machine,
+        memory or SimulatedMemory(),
+        "eager",
+        end_s=budget_s,
+        budget_s=budget_s,
+        now=machine.now,
+    )
+    search.run()
+    return search, machine
+
+
+def best_of(search: Search) -> str:
+    accurate = [spec for spec, trial in search.trials.items() if trial.outcome == FINALIST]
+    return choose(search.data, accurate)[0]
+
+
+def outcomes(search: Search) -> dict[str, str]:
+    return {spec: trial.outcome for spec, trial in search.trials.items()}
+
+
+def test_the_fastest_accurate_configuration_wins():
+    search, _ = searched()
+    assert best_of(search) == GRAPHED
+    assert search.ended_by == "finished"
+    assert search.trials[GRAPHED].measured_in == "final"
+    assert search.trials[GRAPHED].speedup.value == pytest.approx(10 / 1.5, rel=0.02)
+
+
+def test_an_inaccurate_configuration_is_never_timed():
+    search, machine = searched({**TRUTHS, GRAPHED: Simulated(1e-5, error=0.5, build_s=20.0)})
+    assert search.trials[GRAPHED].outcome == INACCURATE
+    assert GRAPHED not in machine.timed
+    assert best_of(search) == COMPILED
+
+
+def test_what_cannot_win_is_dropped_with_its_share_of_the_leaders_speed():
+    search, machine = searched()
+    slow = search.trials["eager:precision=tf32"]
+    assert slow.outcome == SLOWER
+    assert slow.reason.endswith("x the speed of half")
+    assert "eager:precision=tf32" not in machine.open_now
+
+
+def test_a_row_that_is_hopelessly_slow_is_neither_judged_nor_timed():
+    search, machine = searched({**TRUTHS, "half:dtype=bfloat16": Simulated(0.1)})
+    slow = search.trials["half:dtype=bfloat16"]
+    assert (slow.outcome, slow.accuracy) == (SLOWER, None)
+    assert "half:dtype=bfloat16" not in machine.timed
+    assert "times as long as those of" in slow.reason
+
+
+def test_the_reference_stays_in_all_rounds_although_it_is_slower():
+    search, machine = searched()
+    assert search.trials["eager"].outcome == FINALIST
+    assert machine.opened["eager"] == 2
+
+
+def test_a_reference_that_is_not_accurate_enough_stays_and_is_not_chosen():
+    search, _ = searched({**TRUTHS, "eager": Simulated(1e-3, error=0.5)})
+    assert search.trials["eager"].outcome == INACCURATE
+    assert search.trials["eager"].accuracy.loss.value == 0.5
+    assert best_of(search) == GRAPHED
+
+
+def test_finalists_are_measured_in_a_second_process_each_and_nothing_else_is():
+    search, machine = searched()
+    twice = {spec for spec, count in machine.opened.items() if count == 2}
+    final = {row.backend for row in search.data.results}
+    assert twice == final
+    assert len(final) <= MOST_FINALISTS + 1
+
+
+def test_a_failure_is_a_trial_with_its_reason():
+    search, _ = searched({**TRUTHS, "half": Simulated(3e-3, failure="no such kernel")})
+    assert search.trials["half"].outcome == FAILED
+    assert "no such kernel" in search.trials["half"].reason
+    assert best_of(search) == GRAPHED
+
+
+def test_a_process_that_ends_while_it_is_timed_is_a_failure():
+    search, _ = searched({**TRUTHS, COMPILED: Simulated(2e-3, fails_when_timed=True)})
+    assert search.trials[COMPILED].outcome == FAILED
+    assert "half" in best_of(search)
+
+
+def test_the_reference_that_cannot_be_timed_is_an_error():
+    with pytest.raises(PrecisionBenchError, match="eager could not be measured"):
+        searched({**TRUTHS, "eager": Simulated(1e-2, fails_when_timed=True)})
+
+
+@pytest.mark.parametrize("budget_s", [12, 20, 40, 60, 90, 120])
+def test_the_budget_is_kept_with_the_best_so_far_in_hand(budget_s):
+    search, machine = searched(budget_s=float(budget_s))
+    assert machine.clock_s <= 1.1 * budget_s
+    assert search.data is not None
+    assert best_of(search) in {row.backend for row in search.data.results}
+
+
+def test_what_there_was_no_time_for_is_named():
+    search, _ = searched(budget_s=60.0)
+    assert search.ended_by == "budget"
+    assert outcomes(search)[GRAPHED] == NOT_FINISHED
+    assert "more would be needed" in search.trials[GRAPHED].reason
+
+
+def test_a_build_that_takes_too_long_is_given_up_and_not_a_failure():
+    search, machine = searched({**TRUTHS, COMPILED: Simulated(2e-3, build_s=1000.0)}, 60.0)
+    assert search.trials[COMPILED].outcome == NOT_FINISHED
+    assert machine.clock_s <= 66
+    assert best_of(search) == "half:cuda_graph=true"
+
+
+def test_compiled_rows_are_tried_in_the_order_of_what_was_fast_without_a_compiler():
+    slow, fast = "compile:dtype=bfloat16", "compile:dtype=float16"
+    space = Space((SPACE.families[1], Family("compile", Stage.COMPILER, (slow, fast))))
+    truths = {**TRUTHS, "half:dtype=bfloat16": Simulated(6e-3), slow: Simulated(4e-3, build_s=9)}
+    _, machine = searched(truths, space=space, slots=1)
+    assert machine.timed.index(fast) < machine.timed.index(slow)
+
+
+def test_further_options_of_a_slow_family_are_left_out_with_the_reason():
+    truths = {**TRUTHS, COMPILED: Simulated(9e-3, build_s=5.0)}
+    search, machine = searched(truths)
+    assert GRAPHED not in machine.opened
+    assert "compile with mode=reduce-overhead" in [one.what for one in search.left_out]
+
+
+def test_layers_stay_in_float32_where_half_alone_is_not_accurate():
+    mixed = "half:fp32_layers=head"
+    truths = {**TRUTHS, "half": Simulated(3e-3, error=0.2), mixed: Simulated(3.2e-3)}
+    search, _ = searched(truths, layers=["head", "stem"])
+    assert search.trials["half"].outcome == INACCURATE
+    assert search.trials[mixed].outcome in (FINALIST, SLOWER)
+
+
+def test_an_interruption_keeps_the_best_so_far():
+    search, _ = searched(interrupt_at=2)
+    assert search.ended_by == "interrupted"
+    assert best_of(search) in {row.backend for row in search.data.results}
+
+
+def test_nothing_that_an_earlier_run_decided_is_prepared_again():
+    memory = SimulatedMemory()
+    first, _ = searched(memory=memory)
+    known = {trial.spec: trial for trial in memory.kept}
+    second, machine = searched(memory=SimulatedMemory(known))
+    decided = {s for s, t in first.trials.items() if t.outcome in (SLOWER, INACCURATE, FAILED)}
+    assert decided
+    assert not decided & set(machine.opened)
+    assert all(second.trials[spec].from_journal for spec in decided)
+    assert best_of(second) == best_of(first)
+
+
+def test_a_configuration_that_was_given_up_is_tried_again():
+    known = {COMPILED: Trial(COMPILED, NOT_FINISHED, "no time")}
+    search, machine = searched(memory=SimulatedMemory(known))
+    assert COMPILED in machine.opened
+    assert best_of(search) == GRAPHED
+
+
+def test_equal_configurations_are_a_tie_that_the_simpler_one_wins():
+    truths = {spec: Simulated(3e-3) for spec in TRUTHS} | {"eager": Simulated(10e-3)}
+    search, _ = searched(truths, noise=0.004)
+    accurate = [spec for spec, trial in search.trials.items() if trial.outcome == FINALIST]
+    best, why = choose(search.data, accurate)
+    assert best.startswith(("eager", "half"))
+    assert "equally fast" in why
+
+
+def test_where_nothing_is_faster_the_reference_stays():
+    truths = {spec: Simulated(12e-3) for spec in TRUTHS} | {"eager": Simulated(10e-3)}
+    search, _ = searched(truths)
+    accurate = [spec for spec, trial in search.trials.items() if trial.outcome == FINALIST]
+    assert choose(search.data, accurate)[0] == "eager"
+
+
+def test_progress_names_the_leader_its_interval_and_the_time_left():
+    told = []
+    machine = SimulatedBench(TRUTHS)
+    machine.open(["eager"], 1e9)
+    search = Search(
+        SPACE, machine, SimulatedMemory(), "eager", 200.0, 200.0, now=machine.now, tell=told.append
+    )
+    search.run()
+    last = told[-1]
+    assert last.leader == GRAPHED
+    assert isinstance(last.speedup, Interval)
+    assert all(status.done <= status.total for status in told)
+    assert [s.remaining_s for s in told] == sorted((s.remaining_s for s in told), reverse=True)

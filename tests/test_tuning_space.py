@@ -1,0 +1,142 @@
+"""What `tune` tries, and what it leaves out with which reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from precisionbench.backends.rungs import Capabilities, Stage
+from precisionbench.errors import BackendNotFoundError, SpecError
+from precisionbench.spec_syntax import split_spec
+from precisionbench.workflows.tuning.space import Facts, Space, matches, space
+
+ENGINES = dict.fromkeys(
+    ("onnxruntime", "openvino", "torch2trt", "torch-tensorrt", "apex-amp"),
+    "requires what this test does not have",
+)
+GPU = Facts(Capabilities("cuda", (9, 0), True, 8, ENGINES), True)
+CPU = Facts(Capabilities("cpu", (0, 0), True, 8, ENGINES), True)
+FLAT = Facts(Capabilities("cpu", (0, 0), False, 8, ENGINES), False)
+
+
+def specs_of(found: Space) -> list[str]:
+    return [spec for family in found.families for spec in family.first]
+
+
+def reasons(found: Space) -> dict[str, str]:
+    return {one.what: one.reason for one in found.left_out}
+
+
+def test_precisions_and_layouts_are_combined():
+    wanted = {
+        "half",
+        "half:memory_format=channels_last",
+        "half:dtype=bfloat16",
+        "half:dtype=bfloat16,memory_format=channels_last",
+    }
+    assert wanted <= set(specs_of(space(GPU)))
+
+
+def test_families_that_are_cheap_to_prepare_come_first():
+    stages = [family.stage for family in space(GPU).families]
+    assert stages == sorted(stages)
+    assert stages[0] is Stage.PRECISION
+
+
+def test_it_is_small_enough_to_be_read():
+    assert len(specs_of(space(GPU))) <= 30
+
+
+def test_channels_last_is_left_out_without_images():
+    found = space(FLAT)
+    assert not [spec for spec in specs_of(found) if "channels_last" in spec]
+    assert reasons(found)["memory_format=channels_last"] == "no input has 4 or 5 dimensions"
+
+
+def test_batch_norms_are_folded_only_where_there_are_some():
+    assert {"fold_batch_norm": True} in family(space(GPU), "half").then
+    assert {"fold_batch_norm": True} not in family(space(FLAT), "half").then
+    assert reasons(space(FLAT))["fold_batch_norm=true"] == "the model has no batch norm"
+
+
+def test_cuda_graphs_and_tf32_need_a_gpu():
+    assert {"cuda_graph": True} in family(space(GPU), "half").then
+    assert {"cuda_graph": True} not in family(space(CPU), "half").then
+    assert "eager:precision=tf32" in specs_of(space(GPU))
+    assert "eager:precision=tf32" not in specs_of(space(CPU))
+
+
+def test_a_missing_engine_is_left_out_with_what_it_requires():
+    assert reasons(space(GPU))["openvino"] == "requires what this test does not have"
+
+
+def test_a_refined_spec_keeps_its_options_and_adds_one():
+    refined = family(space(GPU), "compile").refined("compile:dtype=float16,freezing=true")
+    assert "compile:dtype=float16,mode=reduce-overhead,freezing=true" in refined
+    assert all(split_spec(spec)[1].get("dtype") == "float16" for spec in refined)
+
+
+def test_a_combination_that_the_backend_refuses_is_no_refinement():
+    graphed = "compile:dtype=float16,mode=reduce-overhead,freezing=true"
+    assert not [s for s in family(space(GPU), "compile").refined(graphed) if "cuda_graph" in s]
+
+
+def test_batch_sizes_are_tried_only_where_they_are_asked_for():
+    facts = Facts(GPU.capabilities, True, (8, 32))
+    assert {"batch_size": 32} in family(space(facts), "half").then
+    assert {"batch_size": 8} not in family(space(facts), "half").then
+
+
+def test_include_restricts_to_backends():
+    assert {split_spec(spec)[0] for spec in specs_of(space(CPU, include=["half"]))} == {"half"}
+
+
+def test_include_restricts_to_a_spec_and_adds_one_that_is_not_in_the_space():
+    found = specs_of(space(CPU, include=["half:dtype=bfloat16,cudnn_benchmark=true"]))
+    assert found == ["half:dtype=bfloat16,cudnn_benchmark=true"]
+
+
+def test_exclude_leaves_out_what_has_the_options():
+    found = space(CPU, exclude=["half:memory_format=channels_last", "compile"])
+    names = specs_of(found)
+    assert "half" in names
+    assert not [spec for spec in names if spec.startswith("compile")]
+    assert not [s for s in names if s.startswith("half") and "channels_last" in s]
+    assert reasons(found)["compile"] == "it is excluded"
+
+
+def test_an_excluded_option_is_no_refinement_either():
+    found = space(CPU, exclude=["compile:freezing=false"])
+    assert {"freezing": False} not in family(found, "compile").then
+
+
+def test_an_unknown_backend_is_refused_with_a_suggestion():
+    with pytest.raises(BackendNotFoundError, match="include: there is no backend 'hlaf'"):
+        space(CPU, include=["hlaf"])
+
+
+def test_a_bare_string_is_refused():
+    with pytest.raises(SpecError, match="give a list"):
+        space(CPU, include="half")
+
+
+def test_nothing_left_is_an_error():
+    with pytest.raises(SpecError, match="nothing is left to try"):
+        space(CPU, include=["half"], exclude=["half"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "pattern", "expected"),
+    [
+        ("half", "half", True),
+        ("half:dtype=bfloat16", "half", True),
+        ("half", "half:dtype=float16", True),  # the default
+        ("half:dtype=bfloat16", "half:dtype=float16", False),
+        ("compile", "half", False),
+    ],
+)
+def test_a_pattern_fits_what_has_its_options(spec, pattern, expected):
+    assert matches(spec, pattern) is expected
+
+
+def family(found: Space, name: str):
+    return next(one for one in found.families if one.backend == name)
