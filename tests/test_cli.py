@@ -258,15 +258,13 @@ def test_a_class_in_a_file_is_measured_on_inputs_of_a_shape(here):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("cli_models:tiny", "--batch-size", "1,2"), "-b half:batch_size=1 -b half:batch_size=2"),
         (("cli_models:tiny", "--batch-size", "0"), "0 is not in the range x>=1"),
-        (("a:make", "b:make"), "to compare two, measure each and compare the files: precision"),
         (
             ("cli_models:tiny", "--input-shape", "3,a"),
             "'3,a' is not a shape; write it as 3,224",
         ),
         (("cli_models:tiny", "--input-shape", "0"), "'0' is not a shape"),
-        ((), "Missing argument 'MODEL'"),
+        ((), "Missing argument 'MODEL"),
     ],
 )
 def test_a_usual_mistake_is_answered_with_what_to_write(here, args, message):
@@ -274,6 +272,61 @@ def test_a_usual_mistake_is_answered_with_what_to_write(here, args, message):
         done = run(command, *args)
         assert done.exit_code == 2
         assert message in " ".join(done.stderr.split())
+
+
+def test_several_models_are_measured_and_called_by_their_labels_or_short_names(here):
+    labels = ("old=cli_models:tiny", "new=cli_models:zeros")
+    backends = ("-b", "eager", "-b", "bf16")
+    done = compare(*labels, *backends, "--reference", "old", "-o", "r.json")
+    assert done.exit_code == 0, done.output
+    found = pb.load("r.json")
+    assert list(found.data.models) == ["old", "new"]
+    assert found.data.reference_of("new/half:dtype=bfloat16") == "old/half:dtype=bfloat16"
+    assert "Each row is compared with the same backend of old." in " ".join(done.stdout.split())
+    assert "old: FP16/BF16" in run("explain", "r.json").stdout
+    (here / "more.py").write_text(MODEL)
+    done = compare("cli_models:tiny", "more.py:tiny", "cli_models:zeros", "-b", "eager", "--json")
+    assert list(json.loads(done.stdout)["models"]) == ["cli_models.tiny", "more.tiny", "zeros"]
+
+
+def test_several_batch_sizes_end_in_the_one_at_which_throughput_stops_growing(here):
+    missed = ("--fail-under", "bf16:batch_size=4>=1000")
+    done = compare("cli_models:tiny", "-b", "bf16", "--batch-size", "1,4", *missed)
+    assert done.exit_code == 1, done.output
+    assert "batches 1, 4" in done.stdout
+    assert "Batch sizes" in done.stdout
+    assert "half:dtype=bfloat16,batch_size=4 measured" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("cli_models:tiny", "cli_models:tiny"), "give each a label: old=cli_models:tiny new="),
+        (("a=m:f", "b=m:g", "--explain", "--experiments", "auto"), "are made on one model"),
+        (("cli_models:tiny", "--batch-size", "1,x"), "'x' is not a valid integer"),
+        (("cli_models:tiny", "--batch-size", "4,0"), "0 is not in the range x>=1"),
+        (("a=m:f", "b=m:g", "--fail-under", "half>=1"), "row 'half' is not measured"),
+    ],
+)
+def test_what_cannot_be_compared_of_several_models_is_said_before_anything_runs(
+    here, args, message
+):
+    done = run("compare", *INLINE, "-b", "half", *args)
+    assert done.exit_code == 2, done.output
+    assert message in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("cli_models:tiny", "--batch-size", "1,2"), "'precisionbench compare' measures several"),
+        (("a:make", "b:make"), "to compare several, use precisionbench compare a:make b:make"),
+    ],
+)
+def test_a_ladder_of_several_models_or_batches_is_answered_with_the_command_for_them(args, message):
+    done = run("ladder", *args)
+    assert done.exit_code == 2
+    assert message in " ".join(done.stderr.split())
 
 
 def test_the_shape_of_inputs_is_for_experiments_of_a_model(saved):

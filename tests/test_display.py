@@ -26,6 +26,8 @@ import precisionbench as pb
 from made_up_results import comparison_data, recorded
 from made_up_studies import everything, sweep_results
 from made_up_tuning import tuning_data
+from precisionbench.analysis.batch_sweeps import BatchSweep
+from precisionbench.analysis.saturation import Saturation
 from precisionbench.analysis.tuning import front
 from precisionbench.backends import Backend, discovery
 from precisionbench.comparison import Comparison
@@ -116,6 +118,12 @@ def results() -> tuple[Any, ...]:
         Periodic(3, 2.0, 0.25),
         *of_a_study(),
         *of_studies(),
+        BatchSweep(
+            "half",
+            {1: "half:batch_size=1", 8: "half:batch_size=8"},
+            {1: Interval(100.0, 99.0, 101.0), 8: Interval(700.0, 690.0, 710.0)},
+            Saturation(8, 8, 8, 8),
+        ),
         pb.Tuned(tuning_data()),
         tuning_data(),
         *front(tuning_data()),

@@ -82,7 +82,7 @@ def run(
     found = new_collector(**(collector or {}))
     known = {"effort": "quick", "budget_s": 20.0, "replicas": replicas, **(options or {})}
     simulated = simulated_system(fault, **system)
-    interleaved.measure(workload(), found, Options(**known), simulated, after_rows)
+    interleaved.measure({"": workload()}, found, Options(**known), simulated, after_rows)
     return found
 
 
@@ -269,7 +269,7 @@ def test_rows_after_one_that_hangs_have_their_passes_and_profile(request_):
 def restarted(fault: Fault | None = None, count: int = 3, budget_s: float = 60.0) -> Run:
     """The rows restarted in each round, in simulated workers."""
     options = Options(budget_s=budget_s)
-    run = Run(workload(), new_collector(), options, simulated_system(fault))
+    run = Run({"": workload()}, new_collector(), options, simulated_system(fault))
     restarts.measure(run, max_rounds=count)
     return run
 
@@ -507,7 +507,7 @@ def test_rows_that_fit_alone_only_are_restarted_in_every_round():
             fault.after = 99 if fault.asked else 0  # once only
 
     found, system = new_collector(), attrs.evolve(system, open_backend=opened)
-    outcome = interleaved.measure(workload(), found, Options(budget_s=3.0), system)
+    outcome = interleaved.measure({"": workload()}, found, Options(budget_s=3.0), system)
     assert outcome.schedule == "restarts"
     assert found.results.keys() == {*ROWS}
     assert "do not fit in the device's memory" in found.run_notes[0]

@@ -34,7 +34,7 @@ def test_the_first_process_in_which_torch_is_not_patched_writes_the_reference(tm
     reference.write(replicas)
     assert [prepared.asked for prepared in replicas] == [1, 1, 0]
     assert reference.evidence(replicas[0], 1.0).unknown == {}
-    assert replicas[0].given == str(tmp_path / "float64.pt")
+    assert replicas[0].given == str(tmp_path / "float64-0.pt")
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def make_run(
     rows, reference = plan(backends, "eager")
     workload = resolve(nn.Linear(2, 2), torch.rand(1, 2), device="cpu", batch_size=None, seed=0)
     return Run(
-        workload,
+        {"": workload},
         Collector(rows, reference, 1),
         options or Options(budget_s=1.0),
         System(**{"open_backend": Prepared, **system}),
@@ -167,7 +167,7 @@ def test_a_replica_that_the_devices_memory_cannot_hold_is_not_opened():
 def further_of(backends: Sequence[Backend], device: str = "cuda", **system: object) -> list[bool]:
     """For each row whether its further replica begins while others of the rest do."""
     run = make_run(backends=backends, **{"free_device_bytes": lambda _: None, **system})
-    run.workload = attrs.evolve(run.workload, device=torch.device(device))
+    run.workloads = {"": attrs.evolve(run.any_workload, device=torch.device(device))}
     further = {row.name: Worker() for row in run.rows}
     row_states = open_replicas(run, {name: [Worker(), w] for name, w in further.items()}, 0)
     assert [len(state.replicas) for state in row_states.values()] == [2] * len(further)

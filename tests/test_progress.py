@@ -98,15 +98,15 @@ def row_states(rounds: int = 12) -> list[RowState]:
 
 
 def test_current_speed_ups_are_those_of_the_finished_rounds():
-    found = LiveSpeedups("0", 0.0).update(row_states())
+    found = LiveSpeedups(lambda _: "0", 0.0).update(row_states())
     assert list(found) == ["1"]
     assert found["1"].low < 2 < found["1"].high
     assert found["1"].relative_half_width < 0.02
 
 
 def test_too_few_rounds_have_no_speed_up():
-    assert LiveSpeedups("0", 0.0).update(row_states(rounds=1)) == {}
-    assert LiveSpeedups("0", 0.0).update(row_states(rounds=2))
+    assert LiveSpeedups(lambda _: "0", 0.0).update(row_states(rounds=1)) == {}
+    assert LiveSpeedups(lambda _: "0", 0.0).update(row_states(rounds=2))
 
 
 def test_one_process_of_each_row_needs_more_rounds_for_a_speed_up():
@@ -114,7 +114,7 @@ def test_one_process_of_each_row_needs_more_rounds_for_a_speed_up():
     for rounds, has_speed_up in ((5, False), (6, True)):
         kept = [[b for b in one.blocks if not b.replica and b.round < rounds] for one in rows]
         first = [RowState(str(i), [None], blocks=found) for i, found in enumerate(kept)]
-        assert bool(LiveSpeedups("0", 0.0).update(first)) == has_speed_up
+        assert bool(LiveSpeedups(lambda _: "0", 0.0).update(first)) == has_speed_up
 
 
 def test_live_speed_ups_take_one_percent_of_the_time_at_most():
@@ -124,7 +124,7 @@ def test_live_speed_ups_take_one_percent_of_the_time_at_most():
         clock.now_s += 0.5  # each look reads it at its begin and at its end
         return clock.now_s
 
-    live_speedups, rows = LiveSpeedups("0", 0.0, now=costly), row_states()
+    live_speedups, rows = LiveSpeedups(lambda _: "0", 0.0, now=costly), row_states()
     live_speedups.update(rows)  # imports what it needs, which says nothing
     second = live_speedups.update(rows)
     assert live_speedups.update(rows) is second, "it was looked at only just now"

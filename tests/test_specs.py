@@ -207,7 +207,7 @@ def test_an_unknown_option_is_answered_with_the_nearest_and_all():
     assert str(caught.value) == (
         "the backend 'half' has no option 'dtpye'; did you mean 'dtype'? "
         "known: batch_size, cuda_graph, cudnn_benchmark, dtype, fold_batch_norm, fp32_layers, "
-        "grad_mode, l2_cache, memory_format"
+        "grad_mode, l2_cache, memory_format, threads"
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+import torch
 from click.testing import CliRunner
 from torch import nn
 
@@ -728,3 +729,32 @@ def test_a_study_of_objects_is_measured_in_this_process(tmp_path):
     assert isinstance(cell, CellResult)
     assert result.cell.backends == ("fast=half:dtype=bfloat16",)
     assert result.data.results[-1].label == "fast"
+
+
+def test_a_cell_with_a_number_of_threads_computes_with_them(tmp_path):
+    before = torch.get_num_threads()
+    study = pb.study(
+        {"mine": nn.Linear(8, 4)},
+        shapes=[(8,)],
+        threads=[1, 3],
+        backends=["eager"],
+        device="cpu",
+        launcher="inline",
+        effort="quick",
+        budget_s=0.1,
+        folder=tmp_path / "s",
+    )
+    measured = [(one.cell.threads, one.data) for one in study.cells()]
+    assert [threads for threads, _ in measured] == [1, 3]
+    for threads, data in measured:
+        assert data.environment.threads == data.options["threads"] == threads
+        assert {row.flags["num_threads"] for row in data.results} == {threads}
+    ((_, points),) = pb.load_study(study).summary.groups[0].scaling[0].rows
+    assert [point.threads for point in points] == [1, 3]
+    assert torch.get_num_threads() == before
+
+
+def test_a_number_of_threads_that_cannot_be_is_refused_before_anything_is_measured(tmp_path):
+    with pytest.raises(SpecError, match="threads is 5000; give a whole number from 1 to 1024"):
+        pb.study("a:b", threads=[1, 5000], folder=tmp_path / "s")
+    assert not (tmp_path / "s").exists()

@@ -41,7 +41,7 @@ from precisionbench.report.html.study_page import to_html
 from precisionbench.report.html.sweep_plot import sweep_plot
 from precisionbench.report.study_diff import to_text as diff_text
 from precisionbench.report.study_report import to_markdown, to_text
-from precisionbench.report.study_words import crossover_text
+from precisionbench.report.study_words import crossover_text, saturation_text
 from precisionbench.results import json_format
 from precisionbench.results.study import CellResult
 from precisionbench.statistics import Verdict
@@ -102,9 +102,13 @@ def test_a_row_that_becomes_slower_again_has_its_crossover_after_that():
 
 def test_throughput_stops_growing_where_larger_batches_gain_little():
     found = sweep(sizes=(1, 16, 64, 128, 256, 512))
-    assert (row(found, "eager").saturation, row(found, "eager").is_growing) == (128, False)
+    at = row(found, "eager").saturation
+    assert (at.batch_size, at.grows_to_the_end) == (128, False)
+    assert at.low <= 128 <= at.high
+    assert "throughput stops growing at batch 128" in saturation_text(row(found, "eager"))
     growing = row(sweep(sizes=(1, 16, 64)))
-    assert (growing.saturation, growing.is_growing) == (64, True)
+    assert (growing.saturation.batch_size, growing.saturation.grows_to_the_end) == (64, True)
+    assert "still grows at batch 64, the largest measured" in saturation_text(growing)
 
 
 def test_a_batch_that_failed_is_named_and_the_others_are_shown():

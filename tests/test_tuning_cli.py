@@ -129,8 +129,8 @@ USAGE = (
     (METRIC[:2], "--metric, --data and --drop belong together; add --data and --drop"),
     (("--lower-is-better",), "--lower-is-better is of a --metric; add it"),
     (("--journal", "a", "--no-journal"), "--journal and --no-journal exclude each other"),
-    (("--batch-sizes", "1,x"), "'1,x' is not a list of sizes; write it as 1,8,32"),
-    (("--batch-sizes", "0"), "'0' is not a list of sizes"),
+    (("--batch-sizes", "1,x"), "'x' is not a valid integer"),
+    (("--batch-sizes", "0"), "0 is not in the range x>=1"),
     (("--metric", "mean", *METRIC[2:]), "the metric 'mean' names no function; write 'package.mod"),
     (("--metric", "tuning_models:maen", *METRIC[2:]), "did you mean 'mean'?"),
     (

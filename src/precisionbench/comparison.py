@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from precisionbench import errors, rules
 from precisionbench._internal import files
 from precisionbench.analysis import comparable
+from precisionbench.analysis.batch_sweeps import BatchSweep, batch_sweeps
 from precisionbench.analysis.data_quality import Observation, observations
 from precisionbench.analysis.interval_notes import interval_notes
 from precisionbench.analysis.run_diff import difference
@@ -109,7 +110,7 @@ _PLOTS = {"speedups": plots.plot_speedups, "roofline": plots.plot_roofline}
 
 
 class Comparison(ComparisonFiles, Result):
-    """One model under several backends: find rows, compare, print and save them.
+    """A model, or several, under several backends: find rows, compare, print and save them.
 
     Args:
         data: all measurements.
@@ -170,8 +171,7 @@ class Comparison(ComparisonFiles, Result):
         for failure in self.failures:
             if _is_row(failure, backend):
                 raise self._error_of(failure)
-        rows: list[BackendResult | BackendFailure] = [*self.results, *self.failures]
-        names = [name for row in rows for name in (row.label, row.backend) if name]
+        names = [name for row in self.data.rows for name in (row.label, row.backend) if name]
         raise RowNotFoundError(f"there is no row {backend!r}", did_you_mean(backend, names))
 
     def __iter__(self) -> Iterator[BackendResult]:
@@ -187,7 +187,7 @@ class Comparison(ComparisonFiles, Result):
         return isinstance(backend, str) and any(_is_row(row, backend) for row in self.results)
 
     def speedup(self, backend: str) -> Speedup:
-        """The speed-up of a row over the reference.
+        """The speed-up of a row over the reference, or over its own with several models or batches.
 
         The interval is simultaneous over all rows (95 %) and has a verdict with its reason.
         For rows measured one after another (`launcher="inline"`) the verdict is `inconclusive` with
@@ -205,7 +205,8 @@ class Comparison(ComparisonFiles, Result):
         row = self[backend]
         found = speedups(self.data).get(row.backend)
         if found is None:
-            failed = (row for row in self.failures if row.backend == self.data.reference)
+            reference = self.data.reference_of(row.backend)
+            failed = (row for row in self.failures if row.backend == reference)
             raise self._error_of(next(failed))
         return found
 
@@ -232,6 +233,15 @@ class Comparison(ComparisonFiles, Result):
             RowNotFoundError: no row is within tolerance; the reason names each.
         """
         return best_row(self.data, within)
+
+    def batch_sweeps(self) -> tuple[BatchSweep, ...]:
+        """Where throughput stops growing, for each backend at several batch sizes.
+
+        Returns:
+            One sweep for each backend (and model): the smallest batch size at which no larger one
+            has a throughput that is more than 5 % higher, with its interval; often none.
+        """
+        return Records(batch_sweeps(self.data))
 
     def observations(self, backend: str) -> tuple[Observation, ...]:
         """Observations on the quality of a row's samples and intervals, such as throttling.
@@ -316,7 +326,7 @@ class Comparison(ComparisonFiles, Result):
         Raises:
             MissingPackageError: pandas is not installed.
         """
-        return dataframe(csv_text.row_cells(self.data), csv_text.COLUMNS)
+        return dataframe(csv_text.row_cells(self.data), csv_text.columns(self.data))
 
     def plot(self, kind: str = "speedups", ax: Axes | None = None) -> Axes:
         """Draw the comparison with matplotlib.

@@ -54,6 +54,28 @@ def split_label(text: str) -> tuple[str, str]:
     return (label.strip(), spec.strip()) if is_label else ("", text)
 
 
+def split_model(name: str) -> tuple[str, str]:
+    """Split `model/row` into both; the model is empty where there is none.
+
+    Names of backends have no `/`; options may.
+
+    Args:
+        name: of a row, or a spec.
+    """
+    model, slash, rest = name.partition("/")
+    return (model, rest) if slash and ":" not in model else ("", name)
+
+
+def row_of_model(model: str, name: str) -> str:
+    """The name of a row of a model: `model/row`; without a model, the row's own.
+
+    Args:
+        model: name of the model; may be empty.
+        name: of the row within the model; may be empty.
+    """
+    return f"{model}/{name}" if model and name else name
+
+
 def without_alias(spec: str) -> str:
     """The spec with an alias replaced, such as `half:dtype=bfloat16` for `bf16`.
 
@@ -91,6 +113,24 @@ def row_names(specs: Iterable[str]) -> list[str]:
     return names
 
 
+def without_batch(name: str) -> str:
+    """The name of a row without the option `batch_size`; a name that is not a spec is given back.
+
+    Args:
+        name: such as `new/half:batch_size=8#2`.
+    """
+    model, own = split_model(name)
+    spec, number = _split_number(own)
+    try:
+        backend, options = split_spec(spec)
+    except SpecError:
+        return name
+    if options.pop("batch_size", None) is None:
+        return name
+    suffix = own[len(spec) :] if number > 1 else ""
+    return row_of_model(model, spec_text(backend, options) + suffix)
+
+
 def _split_number(name: str) -> tuple[str, int]:
     spec, _, number = name.rpartition("#")
     return (spec, int(number)) if spec and number.isdecimal() else (name, 1)
@@ -100,10 +140,14 @@ def same_row(query: str, row: str, options: Mapping[str, object]) -> bool:
     """Whether a query names a row; it may be an alias, or spell out options' defaults.
 
     Args:
-        query: a spec as the user wrote it, such as `half:dtype=float16`.
-        row: name of the row, a canonical spec with or without `#2`.
+        query: a spec as the user wrote it, such as `half:dtype=float16`, or `new/half`.
+        row: name of the row, a canonical spec with or without `#2`, behind the name of its model
+            where there are several.
         options: all options of the row, defaults included.
     """
+    (query_model, query), (row_model, row) = split_model(query), split_model(row)
+    if query_model != row_model:
+        return False
     query_spec, query_number = _split_number(query)
     specs = dict.fromkeys((query_spec, without_alias(query_spec)))
     return any(_same_row(spec, query_number, row, options) for spec in specs)

@@ -8,7 +8,7 @@ import attrs
 
 from precisionbench.display import Shown
 from precisionbench.errors import IncomparableError
-from precisionbench.results import BackendResult, ComparisonData
+from precisionbench.results import BackendResult, ComparisonData, WorkloadInfo
 from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.json_values import Json
 
@@ -71,8 +71,8 @@ def software_mismatches(old: ComparisonData, new: ComparisonData) -> tuple[Misma
 
 def _unequal(before: Mapping[str, object], now: Mapping[str, object]) -> Iterator[Mismatch]:
     for field, value in before.items():
-        if value != now[field]:
-            yield Mismatch(field, _text(value), _text(now[field]))
+        if value != now.get(field):
+            yield Mismatch(field, _text(value), _text(now.get(field)))
 
 
 def _text(value: object) -> str:
@@ -89,14 +89,13 @@ def _conditions(data: ComparisonData, packages: list[str]) -> dict[str, object]:
 
 
 def _workload(data: ComparisonData) -> dict[str, object]:
-    workload = data.workload
     return {
-        "model": workload.model,
-        "parameters": workload.parameters,
-        "inputs": ", ".join(
-            f"{t.path or 'input'} {'x'.join(map(str, t.shape))} {t.dtype}" for t in workload.inputs
-        ),
-        "batch size": workload.batch_size,
+        **_of_workload(data.workload),
+        **{
+            f"{what} of {name}": value
+            for name, info in data.models.items()
+            for what, value in _of_workload(info).items()
+        },
         "schedule": data.schedule,
         "shared cores": data.shared_cores,
     }
@@ -129,12 +128,25 @@ def _software(data: ComparisonData, packages: list[str]) -> dict[str, object]:
     }
 
 
+def _of_workload(workload: WorkloadInfo) -> dict[str, object]:
+    inputs = (
+        f"{t.path or 'input'} {'x'.join(map(str, t.shape))} {t.dtype}" for t in workload.inputs
+    )
+    return {
+        "model": workload.model,
+        "parameters": workload.parameters,
+        "inputs": ", ".join(inputs),
+        "batch size": workload.batch_size,
+    }
+
+
 def _packages(old: ComparisonData, new: ComparisonData) -> list[str]:
     """Packages besides torch that the rows of both runs, or the model of one, depend on."""
     before, now = _packages_by_backend(old), _packages_by_backend(new)
     common = sorted(before.keys() & now.keys())
     needed = [package for name in common for package in now[name] if package in before[name]]
-    if any(data.workload.model.startswith("torchvision:") for data in (old, new)):
+    models = [info.model for data in (old, new) for info in (data.workload, *data.models.values())]
+    if any(model.startswith("torchvision:") for model in models):
         needed.append("torchvision")
     return needed
 

@@ -84,7 +84,7 @@ def observations(data: ComparisonData) -> Mapping[str, tuple[Observation, ...]]:
         row.backend: (
             *_labels(row),
             *_launching(row),
-            *_throttled(row, data.reference, unaffected),
+            *_throttled(row, data.is_reference(row.backend), unaffected),
             *(_steadiness(row) or _bimodality(row)),
             *([_CARRYOVER] if row.backend in after else []),
             *_outliers(row),
@@ -126,7 +126,7 @@ def _launching(row: BackendResult) -> Iterator[Observation]:
 
 
 def _throttled(
-    row: BackendResult, reference: str, unaffected: Callable[[], Mapping[str, Speedup]]
+    row: BackendResult, is_reference: bool, unaffected: Callable[[], Mapping[str, Speedup]]
 ) -> Iterator[Observation]:
     blocks = row.measurement.blocks
     throttled = [block.state.throttled for block in blocks if block.state and block.state.throttled]
@@ -135,7 +135,7 @@ def _throttled(
     share = len(throttled) / len(blocks)
     reasons = ", ".join(sorted({reason for reasons in throttled for reason in reasons}))
     text = f"GPU clocks were throttled in {share:.0%} of its blocks ({reasons})"
-    without = "" if row.backend == reference else _without(unaffected().get(row.backend))
+    without = "" if is_reference else _without(unaffected().get(row.backend))
     yield Observation("throttled", share, text + without)
 
 

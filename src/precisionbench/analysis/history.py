@@ -243,12 +243,12 @@ def _latencies(runs: Sequence[ComparisonData], name: str) -> _Line:
 
 
 def _speedups(runs: Sequence[ComparisonData], name: str) -> _Line:
-    """The speed-ups of a row over the reference that the newest run has."""
-    reference = runs[-1].reference
+    """The speed-ups of a row over the reference that it has in the newest run."""
+    reference = runs[-1].reference_of(name)
     found = [
         (run, speedups(run)[name], level)
         for run in runs
-        if run.reference == reference != name and name in speedups(run)
+        if run.reference_of(name) == reference != name and name in speedups(run)
         for level in [_ratio_level(run, reference, name)]
         if level is not None
     ]

@@ -111,9 +111,10 @@ def _disagreement(
 
     Both come from the same samples, so run-to-run variance does not explain it.
     """
-    if found is None or row.backend == data.reference:
+    if found is None or data.is_reference(row.backend):
         return
-    base = next(one for one in data.results if one.backend == data.reference)
+    reference = data.reference_of(row.backend)
+    base = next(one for one in data.results if one.backend == reference)
     ratio = _shown_ratio(base, row)
     is_small = abs(math.log(ratio / found.value)) < math.log1p(MARGIN)
     if is_small or found.low <= ratio <= found.high:

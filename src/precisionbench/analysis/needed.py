@@ -69,7 +69,7 @@ def budget_needed_s(data: ComparisonData, name: str, interval: Interval) -> floa
         The estimate; None where no number of rounds is enough.
     """
     rows = {row.backend: row.measurement.blocks for row in data.results}
-    needed = rounds_needed((rows[data.reference], rows[name]), interval)
+    needed = rounds_needed((rows[data.reference_of(name)], rows[name]), interval)
     if needed is None:
         return None
     rounds = max(map(count_rounds, rows.values()))
@@ -92,7 +92,7 @@ def replicas_needed(data: ComparisonData, name: str, interval: Interval) -> int 
         The estimate; None where more than 16 would be needed, or the spread is not known.
     """
     rows = {row.backend: row.measurement.blocks for row in data.results}
-    count = min(len(replicas(rows[one])) for one in (data.reference, name))
+    count = min(len(replicas(rows[one])) for one in (data.reference_of(name), name))
     if count < 2:
         return None
     shrinkage, confidence = _wanted_shrinkage(interval), 1 - ALPHA / max(1, len(rows) - 1)

@@ -96,7 +96,8 @@ def _remedy(data: ComparisonData, name: str, found: Speedup) -> str:
 def _failed(data: ComparisonData, name: str) -> str:
     """The row, or else the reference, where its rounds ended with an error; empty where neither."""
     ended = {row.backend: row.measurement.ended_by for row in data.results}
-    return next((row for row in (name, data.reference) if ended.get(row) == "failed"), "")
+    rows = name, data.reference_of(name)
+    return next((row for row in rows if ended.get(row) == "failed"), "")
 
 
 def _rounded(seconds: float) -> str:

@@ -187,14 +187,23 @@ class _Pair:
         first, second = self.runs
         if not first.schedule == second.schedule == "rounds":
             return []
-        if first.reference != second.reference or first.reference not in self.names:
-            return []
         return [
             name
             for name in self.names
-            if name != first.reference
+            if self.have_same_reference(name)
+            and first.reference_of(name) in self.names
+            and not first.is_reference(name)
             and all(self._over_reference(rows, name) for rows in (self.old, self.new))
         ]
+
+    def have_same_reference(self, name: str) -> bool:
+        """Whether both runs compare a row with the same row.
+
+        Args:
+            name: of the row.
+        """
+        first, second = self.runs
+        return first.reference_of(name) == second.reference_of(name)
 
     @cached_property
     def has_sessions(self) -> bool:
@@ -214,8 +223,7 @@ class _Pair:
     def row_change(self, name: str, speedup: Speedup, relative: Speedup | None) -> RowChange:
         """The change of a row, with its other changes."""
         old, new = self.old[name], self.new[name]
-        has_same_reference = self.runs[0].reference == self.runs[1].reference
-        notes = tuple(_other_changes(old, new, has_same_reference))
+        notes = tuple(_other_changes(old, new, self.have_same_reference(name)))
         return RowChange(name, old.latency, new.latency, speedup, relative, notes)
 
     def speedup(self, name: str, interval: Interval, verdict: Verdict, reason: str) -> Speedup:
@@ -284,7 +292,7 @@ class _Pair:
 
     def _over_reference(self, rows: Mapping[str, BackendResult], name: str) -> _SessionLevels:
         """Log levels of the reference's replicas and the row's in each session of a run."""
-        blocks = [rows[key].measurement.blocks for key in (self.runs[0].reference, name)]
+        blocks = [rows[key].measurement.blocks for key in (self.runs[0].reference_of(name), name)]
         return [(base, other) for base, other in session_levels(blocks)]
 
     def relative(self, name: str) -> RatioAt:

@@ -45,7 +45,7 @@ TOO_WIDE = 100.0
 
 @cached_by_identity
 def speedups(data: ComparisonData) -> Mapping[str, Speedup]:
-    """How many times as fast as the reference each row is; empty if the reference failed.
+    """How many times as fast as its reference each row is; without rows whose reference failed.
 
     Rows whose calls serve different numbers of items are compared by items per second. The result
     is computed once per comparison.
@@ -53,14 +53,18 @@ def speedups(data: ComparisonData) -> Mapping[str, Speedup]:
     Args:
         data: the comparison.
     """
-    if data.reference not in {row.backend for row in data.results}:
-        return {}
+    measured = [row.backend for row in data.results]
+    known = {name: data.reference_of(name) for name in measured}
     reference = Speedup(1.0, 1.0, 1.0, Verdict.INCONCLUSIVE, "reference")
-    others = [row.backend for row in data.results if row.backend != data.reference]
-    pairs = {name: _Pair.of(data, data.reference, name) for name in others}
+    references = {name: reference for name, base in known.items() if base == name}
+    pairs = {
+        name: _Pair.of(data, base, name)
+        for name, base in known.items()
+        if base != name and base in known
+    }
     paired = {name: pair for name, pair in pairs.items() if pair.is_paired}
     unpaired = {name: pair for name, pair in pairs.items() if name not in paired}
-    return {data.reference: reference, **_unpaired_speedups(unpaired), **_paired_speedups(paired)}
+    return {**references, **_unpaired_speedups(unpaired), **_paired_speedups(paired)}
 
 
 def _unpaired_speedups(pairs: Mapping[str, _Pair]) -> dict[str, Speedup]:
@@ -116,22 +120,25 @@ def is_valid(data: ComparisonData, name: str) -> bool:
         data: the comparison.
         name: of the row.
     """
-    pair = _Pair.of(data, data.reference, name)
+    pair = _Pair.of(data, data.reference_of(name), name)
     if not pair.is_paired or not pair.covers_processes:
         return False
     return pair.has_replicas or pair.rounds >= MIN_INTERVAL_ROUNDS
 
 
-def per_item_ratio(data: ComparisonData, base: str, other: str) -> Interval:
-    """The ratio of two rows' items per second, other / base, with its 95 % interval.
+def per_item_ratio(
+    data: ComparisonData, base: str, other: str, confidence: float = _CONFIDENCE
+) -> Interval:
+    """The ratio of two rows' items per second, other / base, with its interval.
 
     Args:
         data: the comparison.
         base: name of the row to divide by.
         other: name of the other row.
+        confidence: of the interval; rows without common rounds have one of 95 % only.
     """
     pair = _Pair.of(data, base, other)
-    return pair.paired_ratio_at()(_CONFIDENCE) if pair.is_paired else pair.unpaired_ratio()
+    return pair.paired_ratio_at()(confidence) if pair.is_paired else pair.unpaired_ratio()
 
 
 def speedup_over(data: ComparisonData, base: str, other: str) -> Speedup:
@@ -144,7 +151,7 @@ def speedup_over(data: ComparisonData, base: str, other: str) -> Speedup:
         base: name of the row to divide by.
         other: name of the other row.
     """
-    if base == data.reference:
+    if base == data.reference_of(other):
         return speedups(data)[other]
     pair = _Pair.of(data, base, other)
     found = _paired_speedups if pair.is_paired else _unpaired_speedups
@@ -250,19 +257,21 @@ def ratio_of(
     return _ratio_at((rows[reference], rows[name]), run_spread(rows), noise_floor)(confidence)
 
 
-def ratios_over(rows: BlocksByRow, reference: str, noise_floor: float = 0.0) -> dict[str, RatioAt]:
-    """For each other row, the latency ratio reference / row as a function of the confidence.
+def ratios_over(
+    rows: BlocksByRow, reference_of: Callable[[str], str], noise_floor: float = 0.0
+) -> dict[str, RatioAt]:
+    """For each row with a reference, the latency ratio reference / row by the confidence.
 
     Args:
         rows: the blocks of every row of the run.
-        reference: name of the row to divide.
+        reference_of: the row that a row is compared with, by its name; a reference gives itself.
         noise_floor: standard deviation of the log between processes, known for this device.
     """
     spread = run_spread(rows)
     return {
-        name: _ratio_at((rows[reference], blocks), spread, noise_floor)
+        name: _ratio_at((rows[base], blocks), spread, noise_floor)
         for name, blocks in rows.items()
-        if name != reference
+        if (base := reference_of(name)) != name and base in rows
     }
 
 

@@ -15,6 +15,7 @@ import attrs
 
 from precisionbench.analysis.cells import measured_batch, measured_threads, named, newest
 from precisionbench.analysis.run_diff import SESSION_SPREAD
+from precisionbench.analysis.saturation import Saturation, saturation
 from precisionbench.analysis.speedups import speedups
 from precisionbench.display import Shown
 from precisionbench.results import BackendResult, Speedup
@@ -24,8 +25,6 @@ from precisionbench.statistics import Interval, Verdict
 from precisionbench.statistics.crossing import Crossing, crossing
 from precisionbench.statistics.ratios import in_quadrature
 
-# Throughput has stopped growing where no larger batch size is faster by more than this share.
-GROWTH = 0.05
 _Z95 = NormalDist().inv_cdf(0.975)
 # What two cells, which are measured at different times, can differ by at the same speed.
 _BETWEEN_CELLS = _Z95 * math.sqrt(2) * SESSION_SPREAD
@@ -78,17 +77,14 @@ class RowSweep(Shown):
         backend: the row.
         points: in the order of the batch size.
         crossover: None for the reference, and for fewer than two speed-ups.
-        saturation: the smallest batch size from which on throughput grows by at most 5 % more; None
-            for fewer than two points.
-        is_growing: whether the saturation is the largest measured batch size, so that throughput
-            may grow further.
+        saturation: the batch size at which throughput stops growing; None for fewer than two
+            points.
     """
 
     backend: str
     points: tuple[SweepPoint, ...]
     crossover: Crossover | None
-    saturation: int | None
-    is_growing: bool
+    saturation: Saturation | None
 
 
 @attrs.frozen(repr=False)
@@ -179,13 +175,11 @@ def _failures(result: CellResult) -> Iterable[str]:
 def _row(name: str, points: tuple[SweepPoint, ...], reference: str) -> RowSweep:
     compared = [point for point in points if point.speedup is not None]
     has_crossover = name != reference and len(compared) > 1
-    saturation = _saturation(points) if len(points) > 1 else None
     return RowSweep(
         name,
         points,
         _crossover(compared) if has_crossover else None,
-        saturation,
-        is_growing=saturation == points[-1].batch_size,
+        _saturation(points) if len(points) > 1 else None,
     )
 
 
@@ -230,22 +224,29 @@ def _error(ratio: Interval) -> float:
 # --- throughput -----------------------------------------------------------------------------------
 
 
-def _saturation(points: Sequence[SweepPoint]) -> int:
-    """The smallest batch size that no larger one exceeds clearly by more than 5 %."""
-    for place, point in enumerate(points):
-        later = (_ratio(other.throughput, point.throughput) for other in points[place + 1 :])
-        if not any(found.value > 1 + GROWTH and found.low > 1 for found in later):
-            return point.batch_size
-    return points[-1].batch_size
+def _saturation(points: Sequence[SweepPoint]) -> Saturation:
+    """Where throughput stops growing; the intervals of all ratios are simultaneous."""
+    rates = {point.batch_size: point.throughput for point in points}
+    pairs = len(rates) * (len(rates) - 1) // 2
+    wider = NormalDist().inv_cdf(1 - 0.025 / max(1, pairs)) / _Z95
+    return saturation(sorted(rates), lambda small, large: _ratio(rates[large], rates[small], wider))
 
 
-def _ratio(one: Interval, other: Interval) -> Interval:
-    """The ratio of two rates of different cells, whose errors are independent."""
+def _ratio(one: Interval, other: Interval, wider: float = 1.0) -> Interval:
+    """The ratio of two rates of different cells, whose errors are independent.
+
+    Args:
+        one: rate above the line.
+        other: rate below it.
+        wider: factor by which the interval is wider than that of 95 %.
+    """
     logs = [Interval(*map(math.log, (x.value, x.low, x.high))) for x in (one, other)]
     value = logs[0].value - logs[1].value
     down = math.hypot(logs[0].value - logs[0].low, logs[1].high - logs[1].value)
     up = math.hypot(logs[0].high - logs[0].value, logs[1].value - logs[1].low)
-    return in_quadrature(Interval(value, value - down, value + up), _BETWEEN_CELLS).exp()
+    found = in_quadrature(Interval(value, value - down, value + up), _BETWEEN_CELLS)
+    ends = (value + wider * (end - value) for end in (found.low, found.high))
+    return Interval(value, *ends).exp()
 
 
 # --- threads --------------------------------------------------------------------------------------

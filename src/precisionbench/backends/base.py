@@ -107,6 +107,8 @@ class Backend(abc.ABC):
         cuda_graph: capture the prepared call as a CUDA graph, and time its replay.
         batch_size: items in one call, where that differs from the number in the inputs: the first
             of them, or all of them repeated.
+        threads: threads of torch's operations on the CPU while the backend is prepared and called;
+            engines that have threads of their own take as many. None is what PyTorch has.
     """
 
     name: ClassVar[str]
@@ -123,6 +125,7 @@ class Backend(abc.ABC):
     fold_batch_norm: bool = attrs.field(default=False, kw_only=True)
     batch_size: int | None = attrs.field(default=None, kw_only=True)
     cuda_graph: bool = attrs.field(default=False, kw_only=True)
+    threads: int | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if not _NAME.fullmatch(str(getattr(self, "name", ""))):
@@ -133,10 +136,10 @@ class Backend(abc.ABC):
         hints = option_types(type(self))
         for name, hint in hints.items():
             check_option(self.name, name, getattr(self, name), hint)
-        if self.batch_size is not None and self.batch_size < 1:
-            raise SpecError(
-                f"{self.name}: batch_size cannot be {self.batch_size}", "give 1 or more"
-            )
+        for name in ("batch_size", "threads"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise SpecError(f"{self.name}: {name} cannot be {number}", "give 1 or more")
 
     def check_available(self) -> None:  # noqa: B027 - most backends need nothing
         """Raise if this machine cannot run the backend.

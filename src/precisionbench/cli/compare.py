@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +36,9 @@ from precisionbench.cli.saved import name_of, print_next, remember
 from precisionbench.cli.thresholds import exit_if_missed, fail_under_option
 from precisionbench.cli.workload_options import (
     Shapes,
-    batch_size_option,
     input_shape_option,
-    model_argument,
+    models_argument,
+    one_or_more_batch_sizes_option,
     random_inputs,
 )
 
@@ -50,10 +50,10 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    short_help="Measure MODEL under several backends.",
+    short_help="Measure MODEL, or several, under several backends.",
     epilog=exit_codes_text(A_THRESHOLD),
 )
-@model_argument()
+@models_argument()
 @backends_option(
     "Backend as name:option=value,... or fp32, tf32, fp16, bf16, amp, tensorrt; LABEL=... "
     "gives the row a label (repeatable; default: those for the device)."
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="The row that all others are compared with.",
 )
-@batch_size_option()
+@one_or_more_batch_sizes_option()
 @input_shape_option()
 @device_option()
 @click.option(
@@ -96,6 +96,11 @@ if TYPE_CHECKING:
     type=click.IntRange(min=0),
     help="CPU cores that all workers share; 0: all cores.  [default: 2 on a GPU]",
 )
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="CPU threads in which rows compute.  [default: PyTorch's]",
+)
 @evidence_option(
     None,
     "Profile each row after it is measured.  [default: evidence, unless quick]",
@@ -105,10 +110,12 @@ if TYPE_CHECKING:
 @wide_option()
 @quiet_option()
 @click.option("--explain", is_flag=True, help="Also diagnose why the rows are as fast as they are.")
-@experiments_option("With --explain: auto, none, or names (repeatable).  [default: auto]")
+@experiments_option(
+    "With --explain: auto, none, or names (repeatable).  [default: auto; none of several models]"
+)
 @fail_under_option
 def compare(
-    model: str,
+    model: str | dict[str, str],
     files: ResultFiles,
     as_json: bool,
     wide: bool,
@@ -119,35 +126,38 @@ def compare(
     shapes: Shapes,
     **options: Any,
 ) -> None:
-    """Measure MODEL under several backends and show the table.
+    """Measure MODEL, or several models, under several backends and show the table.
 
     MODEL is torchvision:NAME, package.module:function or path/to/file.py:function where the
     function returns a model and its inputs, or a class of models with --input-shape. The working
-    directory is on the import path.
+    directory is on the import path. Each of several models is measured under each backend, all in
+    the same rounds; LABEL= gives it a name for the table.
 
     \b
     Example:
       precisionbench compare torchvision:resnet50 -b fp16 -b amp -o r.json
-      precisionbench compare mine.py:Net --input-shape 3,224,224 --batch-size 8
+      precisionbench compare mine.py:Net --input-shape 3,224,224 --batch-size 1,8
+      precisionbench compare old=v1.py:make new=v2.py:make -b fp16 --reference old
     """
     if explain and options["evidence"] is False:
         raise click.UsageError("--explain requires profiling; omit --no-evidence")
     if explain:
         options["evidence"] = True  # of a quick comparison, too
     if options["launcher"] == "process":
-        start_fork_server(model)
+        start_fork_server(*([model] if isinstance(model, str) else model.values()))
 
     from precisionbench.measure.compare import compare as measure
 
     options["backends"] = options["backends"] or None
-    thresholds = _thresholds(
-        fail_under, options["backends"], options["reference"], options["device"]
-    )
-    options["experiments"] = _experiments(explain, experiments)
+    thresholds = _thresholds(fail_under, model, options) if fail_under else []
+    has_experiments = explain and (isinstance(model, str) or bool(experiments))
+    options["experiments"] = _experiments(has_experiments, experiments)
     files.check()
     if shapes:
         batch_size = options.pop("batch_size")
         options["inputs"] = random_inputs(shapes, batch_size, options["device"])
+        if not isinstance(batch_size, int):
+            options["batch_size"] = batch_size  # rows of other sizes take their first items
     with files.journal() as journal, progress(quiet) as on_progress:
         comparison = measure(model, on_progress=on_progress, journal=journal, **options)
     saved = remember(comparison)
@@ -182,21 +192,21 @@ def _experiments(explain: bool, names: tuple[str, ...]) -> Experiments | None:
 
 
 def _thresholds(
-    fail_under: tuple[str, ...],
-    backends: Sequence[str] | None,
-    reference: str,
-    device: str | None,
+    fail_under: tuple[str, ...], model: str | dict[str, str], options: Mapping[str, Any]
 ) -> list[Threshold]:
     """Thresholds of rows that will be measured, unless a default row is left out."""
-    from precisionbench.measure.rows import default_backends, plan
+    from precisionbench.measure.matrix import Matrix
+    from precisionbench.measure.planning import batch_sizes_of, planned_rows
+    from precisionbench.measure.rows import default_backends
     from precisionbench.model.workload import usable_device
     from precisionbench.testing.thresholds import check_rows, parse
 
     thresholds = [parse(text) for text in fail_under]
-    if thresholds:
-        backends = backends or default_backends(usable_device(device).type)
-        rows, reference_name = plan(backends, reference)
-        names = [(name, row) for row in rows for name in (row.name, row.label) if name]
-        known = [(name, row.identity["options"]) for name, row in names]
-        check_rows(thresholds, known, reference_name)
+    backends = options["backends"] or default_backends(usable_device(options["device"]).type)
+    models = () if isinstance(model, str) else tuple(model)
+    matrix = Matrix(models, batch_sizes_of(options["batch_size"]))
+    planned = planned_rows(backends, options["reference"], matrix)
+    names = [(name, row) for row in planned.rows for name in (row.name, row.label) if name]
+    known = [(name, row.identity["options"]) for name, row in names]
+    check_rows(thresholds, known, planned.all_references)
     return thresholds

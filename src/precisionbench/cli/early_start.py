@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 
-def start_fork_server(model: str) -> None:
-    """Let the fork server import torch, and the library that the model is from, from now on.
+def start_fork_server(*models: str) -> None:
+    """Let the fork server import torch, and the libraries that models are from, from now on.
 
     Args:
-        model: as the user named it.
+        models: as the user named them.
     """
     from precisionbench.measure.worker.shared_server import SHARED_SERVER
     from precisionbench.model.libraries import library_modules
 
-    SHARED_SERVER.begin(library_modules(model))
+    SHARED_SERVER.begin([name for model in models for name in library_modules(model)])

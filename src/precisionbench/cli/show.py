@@ -92,7 +92,9 @@ def show(
         return
     wanted = [thresholds.parse(text) for text in fail_under]
     comparison = load(file)
-    thresholds.check_rows(wanted, thresholds.rows_of(comparison), comparison.data.reference)
+    thresholds.check_rows(
+        wanted, thresholds.rows_of(comparison), thresholds.references_of(comparison)
+    )
     if html is not None:
         comparison.to_html(html, overwrite=overwrite)
     if form.rules:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,12 +14,12 @@ if TYPE_CHECKING:
 
     ShapeType = click.ParamType[tuple[int, ...]]
     SizesType = click.ParamType[tuple[int, ...]]
-    IntType = click.ParamType[int]
 else:
-    ShapeType = SizesType = IntType = click.ParamType  # generic from click 8.4 on
+    ShapeType = SizesType = click.ParamType  # generic from click 8.4 on
 
 Decorator = Callable[[Any], Any]
 Shapes = tuple[tuple[int, ...], ...]
+Sizes = tuple[int, ...]
 
 
 class _Shape(ShapeType):
@@ -33,43 +35,73 @@ class _Shape(ShapeType):
         return tuple(map(int, numbers))
 
 
-class _BatchSize(IntType):
-    """A whole number of 1 or more."""
-
-    name = "integer"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        """The number of the text."""
-        parts = [part.strip() for part in str(value).split(",")]
-        if len(parts) > 1 and all(part.isdecimal() for part in parts):
-            rows = " ".join(f"-b half:batch_size={part}" for part in parts)
-            self.fail(f"{value!r} is more than one size; measure a row of each: {rows}", param, ctx)
-        size: int = click.IntRange(min=1).convert(value, param, ctx)
-        return size
-
-
 class _BatchSizes(SizesType):
-    """Whole numbers of 1 or more, as `1,8,32`."""
+    """Whole numbers of 1 or more, as `1,8,32`, or a single one."""
 
     name = "sizes"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
         """The numbers of the text."""
-        parts = [part.strip() for part in str(value).split(",")]
-        if not all(part.isdecimal() and int(part) for part in parts):
-            self.fail(f"{value!r} is not a list of sizes; write it as 1,8,32", param, ctx)
-        return tuple(map(int, parts))
+        one = click.IntRange(min=1)
+        sizes: list[int] = [one(part.strip(), param, ctx) for part in str(value).split(",")]
+        return tuple(sizes)
+
+
+def _one_size(_: click.Context, __: click.Parameter, sizes: Sizes | None) -> int | None:
+    if sizes and len(sizes) > 1:
+        text = ",".join(map(str, sizes))
+        raise click.BadParameter(
+            f"'{text}' is more than one size; 'precisionbench compare' measures several"
+        )
+    return sizes[0] if sizes else None
+
+
+def _size_or_sizes(
+    _: click.Context, __: click.Parameter, sizes: Sizes | None
+) -> int | Sizes | None:
+    return sizes[0] if sizes and len(sizes) == 1 else sizes
 
 
 def _one_model(ctx: click.Context, _: click.Parameter, models: tuple[str, ...]) -> str:
     if len(models) > 1:
         raise click.UsageError(
-            f"{ctx.info_name} measures one MODEL; to compare two, measure each and compare the "
-            f"files: precisionbench compare {models[0]} -o a.json; "
-            f"precisionbench compare {models[1]} -o b.json; "
-            "precisionbench diff --force a.json b.json"
+            f"{ctx.info_name} measures one MODEL; to compare several, use "
+            f"precisionbench compare {' '.join(models)}"
         )
     return models[0]
+
+
+def _models(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> str | dict[str, str]:
+    """One model, or several by their labels or else by short names."""
+    labelled = [_split_label(text) for text in given]
+    if len(given) == 1 and not labelled[0][0]:
+        return given[0]
+    names = [label or name for (label, _), name in zip(labelled, _short_names(given), strict=True)]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise click.UsageError(
+            f"two models have the name {twice[0]!r}; give each a label: "
+            f"old={labelled[0][1]} new={labelled[-1][1]}"
+        )
+    return {name: model for name, (_, model) in zip(names, labelled, strict=True)}
+
+
+_LABEL = re.compile(r"([\w.-]+)=(.+)")
+
+
+def _split_label(text: str) -> tuple[str, str]:
+    """The label and the model of `label=model`; the label is empty where there is none."""
+    found = _LABEL.fullmatch(text)
+    return (found[1], found[2]) if found else ("", text)
+
+
+def _short_names(models: Sequence[str]) -> list[str]:
+    """What is behind the colon of each model, and its module or file where others have the same."""
+    short = [model.rpartition(":")[2] for model in models]
+    return [
+        f"{PurePath(model.rpartition(':')[0]).stem}.{name}" if short.count(name) > 1 else name
+        for model, name in zip(models, short, strict=True)
+    ]
 
 
 def model_argument() -> Decorator:
@@ -77,10 +109,37 @@ def model_argument() -> Decorator:
     return click.argument("model", nargs=-1, required=True, metavar="MODEL", callback=_one_model)
 
 
+def models_argument() -> Decorator:
+    """MODEL, of which there may be several, each with a label."""
+    return click.argument("model", nargs=-1, required=True, metavar="MODEL...", callback=_models)
+
+
+_BATCH_SIZE = (
+    "Items in one call (default: as MODEL returns them; torchvision: 100 on a GPU, else 4)"
+)
+
+
 def batch_size_option() -> Decorator:
     """`--batch-size`: items in one call."""
-    text = "Items in one call (default: as MODEL returns them; torchvision: 100 on a GPU, else 4)."
-    return click.option("--batch-size", type=_BatchSize(), help=text)
+    return click.option(
+        "--batch-size",
+        type=_BatchSizes(),
+        metavar="INTEGER",
+        callback=_one_size,
+        help=f"{_BATCH_SIZE}.",
+    )
+
+
+def one_or_more_batch_sizes_option() -> Decorator:
+    """`--batch-size`: items in one call, or several numbers of them."""
+    text = f"{_BATCH_SIZE}; several, such as 1,8,32, measure each backend at each of them."
+    return click.option(
+        "--batch-size",
+        type=_BatchSizes(),
+        metavar="N[,N...]",
+        callback=_one_or_more_sizes,
+        help=text,
+    )
 
 
 def batch_sizes_option() -> Decorator:
@@ -98,13 +157,13 @@ def input_shape_option() -> Decorator:
 
 
 def random_inputs(
-    shapes: Shapes, batch_size: int | None, device: str | None
+    shapes: Shapes, batch_size: int | Sequence[int] | None, device: str | None
 ) -> RandomInputs | None:
     """The inputs of `--input-shape`; None without it.
 
     Args:
         shapes: of one item of each input.
-        batch_size: as the user gave it.
+        batch_size: as the user gave it; of several, the largest.
         device: as the user gave it; decides on the batch where the user does not say.
     """
     if not shapes:
@@ -113,4 +172,5 @@ def random_inputs(
     from precisionbench.model.sources import default_batch_size
     from precisionbench.model.workload import usable_device
 
-    return RandomInputs(shapes, batch_size or default_batch_size(usable_device(device)))
+    largest = batch_size if isinstance(batch_size, int) else max(batch_size or [0])
+    return RandomInputs(shapes, largest or default_batch_size(usable_device(device)))

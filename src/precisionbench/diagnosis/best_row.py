@@ -53,7 +53,7 @@ def best_row(data: ComparisonData, within: float | None) -> BestRow:
     _check(within)
     facts = facts_of_rows(data)
     reasons = {
-        row.backend: _why_not(facts[row.backend], facts.get(data.reference), within)
+        row.backend: _why_not(facts[row.backend], facts.get(data.reference_of(row.backend)), within)
         for row in data.results
     }
     left_out = tuple(f"{name}: {reason}" for name, reason in reasons.items() if reason)
@@ -67,7 +67,7 @@ def best_row(data: ComparisonData, within: float | None) -> BestRow:
     others = (name for name in names if name != best)
     ties = tuple(name for name in others if not per_item_ratio(data, best, name).excludes_1)
     row = next(row for row in data.results if row.backend == best)
-    error = _error(row, is_reference=best == data.reference)
+    error = _error(row, is_reference=data.is_reference(best))
     return BestRow(best, speedups(data).get(best), error, ties, left_out)
 
 

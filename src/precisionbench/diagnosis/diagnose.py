@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from precisionbench.analysis.groups import by_model, by_reference
 from precisionbench.analysis.interval_notes import interval_notes
 from precisionbench.analysis.speedups import speedups
 from precisionbench.diagnosis.accuracy import accuracy_of
@@ -29,7 +30,7 @@ from precisionbench.diagnosis.layers import layer_pairs
 from precisionbench.diagnosis.roofline import roofline_points
 from precisionbench.diagnosis.row_labels import renamed, renamed_facts, row_labels_of
 from precisionbench.errors import some
-from precisionbench.results import ComparisonData
+from precisionbench.results import ComparisonData, Speedup
 
 
 def diagnosis_of(
@@ -38,7 +39,8 @@ def diagnosis_of(
     """The diagnosis of a comparison: why its rows are as fast as they are.
 
     Args:
-        data: the comparison, with its rows' evidence.
+        data: the comparison, with its rows' evidence; each of several models is diagnosed by
+            itself.
         experiments: results of experiments.
         notes: warnings that qualify the experiments.
 
@@ -47,21 +49,34 @@ def diagnosis_of(
         comparison that shows what the experiment would, or another measurement of the same row
         confirms them or rules them out.
     """
+    parts = by_model(data).items()
+    found = {model: _diagnosis_of_model(part, data, experiments, notes) for model, part in parts}
+    return _joined(found) if data.models else found[""]
+
+
+def _diagnosis_of_model(
+    data: ComparisonData,
+    whole: ComparisonData,
+    experiments: Sequence[ExperimentResult],
+    notes: Sequence[str],
+) -> DiagnosisData:
+    """The diagnosis of the part of a model; intervals are those of the whole comparison."""
     rows = facts_of_rows(data)
-    base = rows.get(data.reference)
-    found = speedups(data)
+    bases = {name: rows.get(data.reference_of(name)) for name in rows}
+    found = _speedups_of(data, whole)
     labels = {name: label_of(facts) for name, facts in rows.items()}
-    findings = tuple(_findings(_contexts(data, rows, labels), experiments))
-    ceilings = [ceiling_of(data, rows, labels, lower) for lower in (IN_16_BITS, IN_8_BITS)]
-    precisions = tuple(accuracy_of(facts, base) for facts in rows.values())
+    contexts = _contexts(data, rows, labels, found)
+    findings = tuple(sorted(_findings(contexts, experiments), key=_importance))
+    ceilings = _ceilings(data, rows, labels)
+    precisions = tuple(accuracy_of(facts, bases[name]) for name, facts in rows.items())
     ran = tuple(precision_label_of(facts) for facts in rows.values())
     names = row_labels_of(data)
     shown = renamed_facts(rows, names)
     return DiagnosisData(
         labels=tuple(labels.values()),
         ceiling=ceilings[0],
-        findings=tuple(sorted(findings, key=_importance)),
-        layers=_all_layer_pairs(rows, base),
+        findings=findings,
+        layers=_all_layer_pairs(rows, bases),
         precisions=precisions,
         roofs={name: roofline_points(facts) for name, facts in rows.items()},
         answers=answers_of(
@@ -72,14 +87,31 @@ def diagnosis_of(
             [_relabelled(one, names) for one in ceilings],
             renamed(precisions, names),
         ),
-        notes=(
-            *_notes(list(shown.values()), renamed(experiments, names)),
-            *_interval_notes(data, names),
-            *notes,
-        ),
+        notes=(*_all_notes(data, whole, experiments, names), *notes),
         row_labels=names,
         ceiling_of_8_bits=ceilings[1],
     )
+
+
+def _speedups_of(data: ComparisonData, whole: ComparisonData) -> dict[str, Speedup]:
+    """The speed-ups of a part, from the whole where that compares a row with the same reference."""
+    same = {
+        name: one
+        for name, one in speedups(whole).items()
+        if whole.reference_of(name) == data.reference_of(name)
+    }
+    return {name: same.get(name, one) for name, one in speedups(data).items()}
+
+
+def _all_notes(
+    data: ComparisonData,
+    whole: ComparisonData,
+    experiments: Sequence[ExperimentResult],
+    names: Mapping[str, str],
+) -> Iterable[str]:
+    shown = renamed_facts(facts_of_rows(data), names)
+    yield from _notes(list(shown.values()), renamed(experiments, names))
+    yield from _interval_notes(data, whole, names)
 
 
 def _relabelled(ceiling: Ceiling, names: Mapping[str, str]) -> Ceiling:
@@ -88,11 +120,14 @@ def _relabelled(ceiling: Ceiling, names: Mapping[str, str]) -> Ceiling:
 
 
 def _contexts(
-    data: ComparisonData, rows: Mapping[str, Facts], labels: Mapping[str, Label]
+    data: ComparisonData,
+    rows: Mapping[str, Facts],
+    labels: Mapping[str, Label],
+    found: Mapping[str, Speedup],
 ) -> Iterable[CauseContext]:
-    base, found = rows.get(data.reference), speedups(data)
     for name, facts in rows.items():
-        speedup = None if name == data.reference else found.get(name)
+        base = rows.get(data.reference_of(name))
+        speedup = None if data.is_reference(name) else found.get(name)
         yield CauseContext(data, facts, labels[name], base, speedup, rows)
 
 
@@ -128,16 +163,63 @@ def _importance(finding: Finding) -> tuple[int, float]:
     return order.index(finding.status), -(finding.factor.value if finding.factor else 1.0)
 
 
-def _all_layer_pairs(rows: Mapping[str, Facts], base: Facts | None) -> tuple[LayerPair, ...]:
-    if base is None:
-        return ()
-    others = [facts for facts in rows.values() if facts is not base]
-    return tuple(pair for facts in others for pair in layer_pairs(base, facts))
+def _all_layer_pairs(
+    rows: Mapping[str, Facts], bases: Mapping[str, Facts | None]
+) -> tuple[LayerPair, ...]:
+    return tuple(
+        pair
+        for name, facts in rows.items()
+        if (base := bases[name]) is not None and base is not facts
+        for pair in layer_pairs(base, facts)
+    )
 
 
-def _interval_notes(data: ComparisonData, row_labels: Mapping[str, str]) -> Iterable[str]:
-    """The notes on intervals, each sentence once, with its rows."""
-    found = interval_notes(data)
+def _ceilings(
+    data: ComparisonData, rows: Mapping[str, Facts], labels: Mapping[str, Label]
+) -> list[Ceiling]:
+    """The ceilings of 16 and 8 bits.
+
+    They are of calls of one batch size: where there are several references, of rows that are
+    compared with the last one, which in a sweep has the largest batch.
+    """
+    *_, last = by_reference(data).values()
+    names = [row.backend for row in last.results]
+    facts = {name: rows[name] for name in names}
+    claimed = {name: labels[name] for name in names}
+    return [ceiling_of(last, facts, claimed, lower) for lower in (IN_16_BITS, IN_8_BITS)]
+
+
+def _joined(parts: Mapping[str, DiagnosisData]) -> DiagnosisData:
+    """The diagnosis of several models; the ceiling is that of the first one."""
+    found = list(parts.values())
+    findings = (finding for part in found for finding in part.findings)
+    return DiagnosisData(
+        labels=tuple(label for part in found for label in part.labels),
+        ceiling=found[0].ceiling,
+        findings=tuple(sorted(findings, key=_importance)),
+        layers=tuple(pair for part in found for pair in part.layers),
+        precisions=tuple(one for part in found for one in part.precisions),
+        roofs={name: points for part in found for name, points in part.roofs.items()},
+        answers=tuple(
+            attrs.evolve(
+                answer,
+                question=f"{model}: {answer.question}",
+                topic=f"{model}: {answer.topic}",
+            )
+            for model, part in parts.items()
+            for answer in part.answers
+        ),
+        notes=tuple(dict.fromkeys(note for part in found for note in part.notes)),
+        row_labels={row: label for part in found for row, label in part.row_labels.items()},
+        ceiling_of_8_bits=found[0].ceiling_of_8_bits,
+    )
+
+
+def _interval_notes(
+    data: ComparisonData, whole: ComparisonData, row_labels: Mapping[str, str]
+) -> Iterable[str]:
+    """The notes on intervals of the rows of a part, each sentence once, with its rows."""
+    found = {row.backend: interval_notes(whole)[row.backend] for row in data.results}
     texts = dict.fromkeys(one.text for notes in found.values() for one in notes)
     for text in texts:
         rows = (name for name, notes in found.items() if text in [one.text for one in notes])

@@ -19,7 +19,7 @@ from precisionbench.statistics import Interval
 # The options that every backend has.
 COMMON_OPTIONS = (
     *("memory_format", "cudnn_benchmark", "grad_mode", "l2_cache"),
-    *("fold_batch_norm", "batch_size", "cuda_graph"),
+    *("fold_batch_norm", "batch_size", "cuda_graph", "threads"),
 )
 # Options that a name leaves out where they have this value.
 _DEFAULTS = {"memory_format": "contiguous"}

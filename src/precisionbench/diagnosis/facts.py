@@ -6,6 +6,7 @@ from functools import cached_property
 
 import attrs
 
+from precisionbench.analysis.groups import by_model
 from precisionbench.diagnosis.kernels import CUDA_CORE, TENSOR_CORE
 from precisionbench.diagnosis.models import least_flops
 from precisionbench.diagnosis.parts import (
@@ -209,6 +210,11 @@ def facts_of_rows(data: ComparisonData) -> dict[str, Facts]:
     Args:
         data: the comparison.
     """
+    parts = by_model(data).values()
+    return {name: facts for part in parts for name, facts in _facts_of_model(part).items()}
+
+
+def _facts_of_model(data: ComparisonData) -> dict[str, Facts]:
     gpu = data.environment.gpu
     device = device_of(gpu) if gpu else None
     rows = {

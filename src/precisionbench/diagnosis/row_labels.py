@@ -69,6 +69,9 @@ def data_by_label(data: ComparisonData) -> ComparisonData:
         results=tuple(results),
         failures=tuple(failures),
         reference=names.get(data.reference, data.reference),
+        references={
+            names.get(row, row): names.get(base, base) for row, base in data.references.items()
+        },
     )
 
 

@@ -63,7 +63,7 @@ class AfterRows:
     ) -> MadeExperiments:
         comparison = self.comparison_of(_results_so_far(run))
         kept = KeptWorkers(run, starter, comparison.data)
-        return experimenter(comparison, run.workload, kept.measure, self.on_progress)
+        return experimenter(comparison, run.any_workload, kept.measure, self.on_progress)
 
     def without_workers(self, comparison: Comparison, workload: Workload) -> None:
         """Make them in new workers where they are not made yet; not after an interruption.
@@ -96,7 +96,7 @@ class AfterRows:
 def _results_so_far(run: Run) -> Collector:
     """What is measured of a run whose workers are not closed; outputs are not compared."""
     ours = run.collector
-    found = Collector(ours.rows, ours.reference, ours.batch_size)
+    found = Collector(ours.rows, ours.reference, ours.batch_size, references=ours.references)
     found.failures.update(ours.failures)
     for row in ours.rows:
         if parts := run.finished.get(row.name):

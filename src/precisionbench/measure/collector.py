@@ -38,7 +38,7 @@ from precisionbench.torchtools.agreement import compare_tensors, first_items
 class Collector:
     """Collects results and failures by row, reports progress, and writes the journal.
 
-    Outputs are compared with the reference's as soon as that is there.
+    Outputs are compared with those of their references as soon as these are there.
 
     Args:
         rows: all rows of the run.
@@ -48,6 +48,7 @@ class Collector:
         on_progress: called at each step; None for no progress.
         journal: takes blocks as they are finished.
         estimate: of the time that is left; None for no estimate.
+        references: rows that are compared with another row than `reference`, and that row.
 
     Attributes:
         results: measured rows, by name.
@@ -68,8 +69,10 @@ class Collector:
         on_progress: OnProgress | None = None,
         journal: Journal | None = None,
         estimate: TimeEstimate | None = None,
+        references: Mapping[str, str] | None = None,
     ) -> None:
         self.rows, self.reference, self.batch_size = rows, reference, batch_size
+        self.references = dict(references or {})
         self.results: dict[str, BackendResult] = {}
         self.failures: dict[str, BackendFailure] = {}
         self.errors: dict[str, PrecisionBenchError] = {}
@@ -82,6 +85,14 @@ class Collector:
         self._outputs: dict[str, Mapping[str, Any]] = {}
         self._reported_failures: set[str] = set()
         self._begun_s, self._estimate = time.monotonic(), estimate
+
+    def reference_of(self, row: str) -> str:
+        """The row that a row is compared with.
+
+        Args:
+            row: name of the row.
+        """
+        return self.references.get(row, self.reference)
 
     def add_note(self, text: str) -> None:
         """Add a warning about the run as a whole, once."""
@@ -244,16 +255,23 @@ class Collector:
         )
 
     def _compare_outputs(self) -> None:
-        """Compare outputs with the reference's, once that is there, and let go of them."""
-        if self.reference not in self._outputs:
+        """Compare outputs with their references', once these are there, and let go of them."""
+        for name in list(self._outputs):
+            reference = self.reference_of(name)
+            if reference in self._outputs:
+                self._compare_output(name, reference)
+                if name != reference:
+                    del self._outputs[name]
+
+    def _compare_output(self, name: str, reference: str) -> None:
+        result, base = self.results[name], self.results[reference]
+        output, expected = self._outputs[name], self._outputs[reference]
+        if result.agreement is not None:
             return
-        expected = self._outputs[self.reference]
-        for name, output in self._outputs.items():
-            if self.results[name].agreement is None:
-                with warned(partial(self._warn, name), "the output could not be compared"):
-                    agreement = compare_tensors(*self._items_of_both(name, output, expected))
-                    self.results[name] = attrs.evolve(self.results[name], agreement=agreement)
-        self._outputs = {self.reference: expected}
+        with warned(partial(self._warn, name), "the output could not be compared"):
+            both = self._items_of_both(name, output, expected)
+            if result.model == base.model or _have_same_shapes(*both):
+                self.results[name] = attrs.evolve(result, agreement=compare_tensors(*both))
 
     def _warn(self, name: str, text: str) -> None:
         """Add a warning to a row's result."""
@@ -265,7 +283,8 @@ class Collector:
         self, name: str, output: Mapping[str, Any], expected: Mapping[str, Any]
     ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """Both outputs, cut to the smaller batch where the two differ."""
-        mine, theirs = (self.results[row].batch_size for row in (name, self.reference))
+        pair = name, self.reference_of(name)
+        mine, theirs = (self.results[row].batch_size for row in pair)
         if mine == theirs or mine is None or theirs is None:
             return output, expected
         count = min(mine, theirs)
@@ -320,6 +339,12 @@ class Collector:
         name = tried[0] if tried else self.reference
         errors[name].reason = f"{name}: {errors[name].reason}"
         raise errors[name]
+
+
+def _have_same_shapes(output: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    """Whether outputs of two models can be compared, element by element."""
+    shapes = [{path: tensor.shape for path, tensor in one.items()} for one in (output, expected)]
+    return shapes[0] == shapes[1]
 
 
 def _left_out_note(names: Sequence[str], reason: str) -> str:

@@ -6,25 +6,25 @@ import contextlib
 import datetime
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import attrs
 from torch import nn
 
-from precisionbench._internal.output_capture import silence
 from precisionbench._internal.termination import terminated_in_order
 from precisionbench._version import __version__
 from precisionbench.analysis.alternatives import with_alternatives
-from precisionbench.backends import Backend, discovery
+from precisionbench.backends import Backend
 from precisionbench.comparison import Comparison
-from precisionbench.errors import FOREIGN_ERRORS, SpecError, Terminated, some
-from precisionbench.measure import availability, interleaved, sequential
+from precisionbench.errors import FOREIGN_ERRORS, SpecError, Terminated
+from precisionbench.measure import interleaved, sequential
 from precisionbench.measure.after_rows import AfterRows, Experimenter
 from precisionbench.measure.collector import Collector
 from precisionbench.measure.guard import explained
 from precisionbench.measure.options import Options
+from precisionbench.measure.planning import Plan, Request
 from precisionbench.measure.rows import (
     DEFAULT_BACKENDS,
     Backends,
@@ -32,7 +32,6 @@ from precisionbench.measure.rows import (
     default_backends,
     packages_of,
     plan,
-    plan_default,
 )
 from precisionbench.measure.run import System
 from precisionbench.measure.time_estimate import TimeEstimate
@@ -40,7 +39,7 @@ from precisionbench.measure.worker.fork_client import ForkServer
 from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.measure.worker.shared_server import SHARED_SERVER
 from precisionbench.model.libraries import library_modules
-from precisionbench.model.workload import Workload, resolve
+from precisionbench.model.workload import Workload
 from precisionbench.report.progress import shown
 from precisionbench.results import ComparisonData, json_format
 from precisionbench.results.journal import Journal
@@ -48,9 +47,12 @@ from precisionbench.results.json_values import Json
 from precisionbench.results.progress import OnProgress, OnProgressOption, Progress
 from precisionbench.system import environment
 from precisionbench.system.memory import free_memory
-from precisionbench.torchtools.global_state import Functions, rng_restored
+from precisionbench.torchtools.global_state import rng_restored
+from precisionbench.torchtools.global_state import threads as threads_set
 
 __all__ = ["DEFAULT_BACKENDS", "Progress", "compare", "default_backends", "plan"]
+
+Model = nn.Module | Callable[[], Any] | str
 
 # Comparisons in two threads would disturb each other's times, and torch's settings belong to the
 # whole process. The lock is reentrant for a callback that starts a comparison within another one.
@@ -58,13 +60,13 @@ _one_at_a_time = threading.RLock()
 
 
 def compare(
-    model: nn.Module | Callable[[], Any] | str,
+    model: Model | Mapping[str, Model],
     inputs: Any = None,
     *,
     backends: Backends | None = None,
     reference: str | Backend = "eager",
     device: Any = None,
-    batch_size: int | None = None,
+    batch_size: int | Sequence[int] | None = None,
     launcher: str = "process",
     replicas: int | None = None,
     sessions: int = 1,
@@ -75,32 +77,42 @@ def compare(
     evidence: bool | None = None,
     build_together: bool = False,
     passes: bool | None = None,
+    threads: int | None = None,
     effort: str = "normal",
     experiments: Experimenter | None = None,
     on_progress: OnProgressOption = "auto",
     journal: str | os.PathLike[str] | None = None,
 ) -> Comparison:
-    """Measure one model under several precision backends.
+    """Measure a model, or several models, under several precision backends.
 
-    The model and inputs are never changed: each backend gets copies, and torch's flags, functions
+    The models and inputs are never changed: each backend gets copies, and torch's flags, functions
     and random states are restored afterwards. Only progress is printed, to stderr.
 
     Args:
         model: an `nn.Module`, a function that builds one (or `(model, inputs)`),
             `"torchvision:NAME"`, `"package.module:function"` or `"path/to/file.py:Class"`. A
-            function is called again for every backend with the same random seed.
+            function is called again for every backend with the same random seed. A mapping such
+            as `{"old": a, "new": b}` measures each model under each backend, all in the same
+            rounds; the rows are `old/half`, `new/half`, ...
         inputs: one forward pass's arguments: a tensor, a tuple, a mapping of keyword arguments,
-            or a function that gives one of these.
+            or a function that gives one of these; all models get the same. For a model with other
+            inputs, give a function that returns `(model, inputs)`.
         backends: specs such as `"half:dtype=bfloat16"` or `Backend` objects, measured in this
             order; `{"fast": "compile"}` or `"fast=compile"` gives a row a label. None is
             `default_backends` of the device, of which rows whose calls take far longer than the
             reference's are left out on a CPU, with a note.
         reference: the row that the others are compared with; measured first if not in `backends`.
+            With several models or batch sizes, each row is compared with the reference of its own
+            model and batch size; `"old/eager"` is the reference of all models,
+            `"eager:batch_size=1"` of all batch sizes, and `"old"` compares each row with the same
+            backend's row of that model.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`; None takes the model's GPU, else the current GPU,
             else the CPU.
         batch_size: items per call, where the inputs' first dimension is something else; for
             `"torchvision:NAME"`, and for functions with a parameter of this name, the batch size
-            to create. None uses the function's own default.
+            to create. None uses the function's own default. A list such as `[1, 8, 32]` measures
+            each backend at each of them: `batch_sweeps` of the result then has the smallest one at
+            which throughput stops growing.
         launcher: `"process"`: each backend in worker processes of its own, in interleaved rounds;
             `"inline"`: in this process, one backend after another, for debugging.
         replicas: fresh processes of each backend; None is the number of the effort, or else 3 on a
@@ -124,6 +136,9 @@ def compare(
         passes: after the rounds, on a GPU, measure device, enqueue and wall time, transfers, memory
             and energy in separate passes, and with `launcher="process"` a CUDA-graph replay. None
             is as for `evidence`.
+        threads: threads of torch's operations on the CPU while all rows are built and measured, and
+            of engines that have threads of their own. None is what torch has. A row's own option
+            `threads` overrides it.
         effort: `"quick"`: one process of each backend, six rounds, no passes and no profile, a
             quarter of the budget: a first estimate in seconds; `"normal"`; or `"thorough"`: six
             processes, twelve rounds or more until intervals are narrow, four times the budget.
@@ -142,7 +157,7 @@ def compare(
 
     Raises:
         SpecError: a backend, option or argument is invalid.
-        WorkloadError: the model, inputs or device cannot be used.
+        WorkloadError: a model, inputs or device cannot be used.
         OutputError: the journal cannot be created, or the folder for temporary files (TMPDIR)
             cannot hold the model.
         KeyboardInterrupt: a Ctrl-C before any round was finished, or a second one.
@@ -160,12 +175,14 @@ def compare(
         evidence=evidence,
         build_together=build_together,
         passes=passes,
+        threads=threads,
     )
-    _check_experiments(experiments)
-    build = partial(resolve, model, inputs, device=device, batch_size=batch_size)
-    modules, found = library_modules(model), list[Comparison]()
+    request = Request.of(model, inputs, backends, reference, device, batch_size)
+    _check_experiments(experiments, request.models)
+    modules = [name for one in request.models.values() for name in library_modules(one)]
+    found = list[Comparison]()
     with _kept(found), exclusive(options, modules) as server, shown(on_progress) as tell:
-        plan = _planned(backends, reference, build, options)
+        plan = request.planned(options)
         found.append(_measured(plan, tell, journal, server, experiments))
     return found[0]
 
@@ -183,47 +200,14 @@ def _kept(found: Sequence[Comparison]) -> Iterator[None]:
         found[0].data = attrs.evolve(data, notes=(*data.notes, text))
 
 
-def _check_experiments(experiments: object) -> None:
+def _check_experiments(experiments: object, models: Collection[str]) -> None:
+    if experiments is not None and "" not in models:
+        raise SpecError(
+            "experiments are made on one model, and several were given",
+            "leave experiments out, or compare one model",
+        )
     if experiments is not None and not callable(experiments):
         raise SpecError(f"experiments is {experiments!r}", f"give pb.Experiments({experiments!r})")
-
-
-@attrs.frozen
-class _Plan:
-    """What to measure and how.
-
-    Attributes:
-        workload: the model and inputs.
-        rows: what to measure.
-        reference: name of the row that the others are compared with.
-        options: how to measure.
-        row_warnings: warnings that every row carries.
-    """
-
-    workload: Workload
-    rows: Sequence[Row]
-    reference: str
-    options: Options
-    row_warnings: tuple[str, ...] = ()
-
-
-def _planned(
-    backends: Backends | None,
-    reference: str | Backend,
-    build: Callable[..., Workload],
-    options: Options,
-) -> _Plan:
-    """The rows and the workload."""
-    functions, is_inline = Functions.now(), options.launcher == "inline"
-    make = discovery.make if is_inline else availability.make
-    with silence():  # what a factory prints is in each row's log: it is called again there
-        rows, base = plan([] if backends is None else backends, reference, make)
-        workload = build(seed=options.seed_or_random())
-        if backends is None:
-            device_type, has_images = workload.device.type, workload.info.has_images
-            rows, base = plan_default(device_type, has_images, reference, make)
-    warnings = _patch_warnings(functions.changes()) if is_inline else ()
-    return _Plan(workload, rows, base, options, warnings)
 
 
 def compare_with(
@@ -255,7 +239,7 @@ def compare_with(
     """
     found = list[Comparison]()
     with _kept(found), exclusive(options, workload.libraries) as server:
-        plan = _Plan(workload, rows, reference, options)
+        plan = Plan.of_rows(workload, rows, reference, options)
         found.append(_measured(plan, on_progress, journal, server))
     return found[0]
 
@@ -275,6 +259,8 @@ def exclusive(options: Options, modules: Sequence[str]) -> Iterator[ForkServer |
         stack.enter_context(_one_at_a_time)
         stack.enter_context(terminated_in_order(SHARED_SERVER.close))
         stack.enter_context(rng_restored())
+        if options.threads is not None:
+            stack.enter_context(threads_set(options.threads))  # workers have our settings of torch
         is_inline = options.launcher == "inline"
         server = None if is_inline else stack.enter_context(SHARED_SERVER.in_use())
         if server is not None:
@@ -283,42 +269,43 @@ def exclusive(options: Options, modules: Sequence[str]) -> Iterator[ForkServer |
 
 
 def _measured(
-    plan: _Plan,
+    plan: Plan,
     on_progress: OnProgress | None,
     journal: str | os.PathLike[str] | None,
     server: ForkServer | None,
     experiments: Experimenter | None = None,
 ) -> Comparison:
     """Measure all rows and collect what they give."""
-    workload, rows, options = plan.workload, plan.rows, plan.options
+    rows, options = plan.rows, plan.options
     if server is not None:
-        server.import_libraries(workload.libraries)
-    header = header_of(workload, rows, plan.reference, options)
+        server.import_libraries(plan.libraries)
+    header = header_of(plan)
     after_rows = AfterRows(experiments, partial(_comparison, header, rows), on_progress)
     if options.launcher == "process":
         free_memory()  # a factory may have built on the GPU, where the workers need the room
     with _opened_journal(journal, header, rows) as opened:
         collector = _collector(plan, on_progress, opened)
-        header.update(_measure(workload, collector, options, server, after_rows))
+        header.update(_measure(plan, collector, server, after_rows))
         if opened is not None and opened.write_error:
             collector.add_note(opened.write_error)
     collector.raise_if_nothing_measured()
     comparison = _comparison(header, rows, collector)
-    after_rows.without_workers(comparison, workload)
+    after_rows.without_workers(comparison, plan.any_workload)
     comparison.experiments = after_rows.made
     return comparison
 
 
-def _collector(plan: _Plan, on_progress: OnProgress | None, journal: Journal | None) -> Collector:
-    workload, options = plan.workload, plan.options
+def _collector(plan: Plan, on_progress: OnProgress | None, journal: Journal | None) -> Collector:
+    options = plan.options
     collector = Collector(
         plan.rows,
-        plan.reference,
-        workload.info.batch_size,
+        plan.planned.reference,
+        plan.info.batch_size,
         plan.row_warnings,
         on_progress,
         journal,
-        TimeEstimate.of(plan.rows, workload.device.type, options),
+        TimeEstimate.of(plan.rows, plan.any_workload.device.type, options),
+        plan.planned.references,
     )
     if options.note():
         collector.add_note(options.note())
@@ -331,29 +318,27 @@ def _comparison(header: Mapping[str, Any], rows: Sequence[Row], collector: Colle
     return Comparison(comparison_data(header, rows, collector), collector.errors, backends)
 
 
-def header_of(
-    workload: Workload, rows: Sequence[Row], reference: str, options: Options
-) -> dict[str, Any]:
+def header_of(plan: Plan) -> dict[str, Any]:
     """Fields of `ComparisonData` that are known before anything is measured.
 
     Args:
-        workload: the model and inputs.
-        rows: what is measured.
-        reference: name of the row that the others are compared with.
-        options: how the rows are measured.
+        plan: of the rows, and how they are measured.
     """
+    workload, options = plan.any_workload, plan.options
     now = datetime.datetime.now(datetime.timezone.utc)
+    several = {"models": plan.models, "references": dict(plan.planned.references)}
     return {
         "created": now.isoformat(timespec="seconds"),
         "precisionbench": __version__,
-        "workload": workload.info,
-        "environment": environment.capture(workload.device, packages_of(rows)),
+        "workload": plan.info,
+        "environment": environment.capture(workload.device, packages_of(plan.rows)),
         "seed": workload.seed,
         "launcher": options.launcher,
-        "reference": reference,
+        "reference": plan.planned.reference,
         "schedule": "sequential" if options.launcher == "inline" else "rounds",
         "noise_floor": options.noise_floor_on(workload.device.type),
         "options": options.as_record(),
+        **{field: value for field, value in several.items() if value},
     }
 
 
@@ -377,20 +362,17 @@ def _opened_journal(
 
 
 def _measure(
-    workload: Workload,
-    collector: Collector,
-    options: Options,
-    server: ForkServer | None,
-    after_rows: AfterRows,
+    plan: Plan, collector: Collector, server: ForkServer | None, after_rows: AfterRows
 ) -> dict[str, Json]:
     """Measure the rows; fields of `ComparisonData` that record how."""
+    workloads, options = plan.workloads, plan.options
     if options.launcher == "inline":
         rows = len(collector.rows)
-        budget_s = options.total_budget_s(workload.device.type, rows) / rows
-        sequential.measure(workload, collector, budget_s, options)
+        budget_s = options.total_budget_s(plan.any_workload.device.type, rows) / rows
+        sequential.measure(workloads, collector, budget_s, options)
         return {"schedule": "sequential", "shared_cores": None}
     system = System(worker_pool=partial(WorkerPool, server))
-    outcome = interleaved.measure(workload, collector, options, system, after_rows.with_workers)
+    outcome = interleaved.measure(workloads, collector, options, system, after_rows.with_workers)
     return attrs.asdict(outcome)
 
 
@@ -413,14 +395,4 @@ def comparison_data(
         failures=with_alternatives(failures, results),
         notes=collector.notes,
         conditions=tuple(collector.conditions),
-    )
-
-
-def _patch_warnings(names: list[str]) -> tuple[str, ...]:
-    """The warning of every row where importing or building something has patched torch."""
-    if not names:
-        return ()
-    return (
-        f"importing or building the model or a plugin patched torch for the whole process "
-        f"({some(names)}); this row ran with the patches",
     )

@@ -35,12 +35,29 @@ class Float64Reference:
         path: the file; None while there is none.
         reason: why there is none.
         clock: of the budget.
+        number: of the model, from 0; each has a file of its own.
     """
 
     folder: Path
     path: str | None = None
     reason: str = _NO_REFERENCE
     clock: BudgetClock = attrs.field(factory=BudgetClock)
+    number: int = 0
+
+    @classmethod
+    def of_models(
+        cls, folder: Path, models: Iterable[str], clock: BudgetClock
+    ) -> dict[str, Float64Reference]:
+        """A reference for each model, by its name.
+
+        Args:
+            folder: where to write the files.
+            models: names of the models.
+            clock: of the budget.
+        """
+        return {
+            model: cls(folder, clock=clock, number=number) for number, model in enumerate(models)
+        }
 
     def write(
         self, replicas: Iterable[PreparedBackend], spare: Iterable[PreparedBackend] = ()
@@ -67,7 +84,7 @@ class Float64Reference:
             self._write_in(prepared)
 
     def _write_in(self, prepared: PreparedBackend) -> None:
-        path = str(self.folder / "float64.pt")
+        path = str(self.folder / f"float64-{self.number}.pt")
         try:
             with self.clock.uncounted_if_it_fails():
                 prepared.write_float64_reference(path)
@@ -264,7 +281,7 @@ def _begin_profiler(prepared: WorkerBackend, warnings: list[str]) -> None:
 
 def profile_rows(
     finished: Sequence[tuple[Row, FinishedRow]],
-    reference: Float64Reference,
+    references: Mapping[str, Float64Reference],
     collector: Collector,
     stop_requested: Callable[[], bool],
 ) -> None:
@@ -272,7 +289,7 @@ def profile_rows(
 
     Args:
         finished: rows that were measured; those that failed are left out.
-        reference: to be written by the first row that can.
+        references: of each model, to be written by the first of its rows that can.
         collector: takes the progress.
         stop_requested: called before each row; true leaves out the rest.
     """
@@ -283,13 +300,15 @@ def profile_rows(
             _begin_profiler(part.profiled, part.warnings)
     if stop_requested():
         return
-    spare = [prepared for _, part in reversed(whole) for prepared in part.spare]
-    reference.write((p.profiled for _, p in whole if p.is_ready_to_profile()), spare)
+    for model, reference in references.items():
+        own = [part for row, part in whole if row.model == model]
+        spare = [prepared for part in reversed(own) for prepared in part.spare]
+        reference.write((p.profiled for p in own if p.is_ready_to_profile()), spare)
     for row, part in whole:
         if stop_requested():
             return
         collector.report_row(row, "examining")
-        part.profile(reference)
+        part.profile(references[row.model])
 
 
 def close(parts: Sequence[FinishedRow]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import attrs
 
@@ -39,7 +40,7 @@ from precisionbench.statistics import preload
 
 
 def measure(
-    workload: Workload,
+    workloads: Mapping[str, Workload],
     collector: Collector,
     options: Options,
     system: System | None = None,
@@ -48,7 +49,7 @@ def measure(
     """Measure every row in worker processes.
 
     Args:
-        workload: the model and inputs.
+        workloads: the model and inputs by the name of the model, empty where there is only one.
         collector: holds the rows, and takes their results.
         options: how to measure.
         system: what the run uses of the system; None is the real one.
@@ -59,10 +60,10 @@ def measure(
         How the rows were measured in the end.
 
     Raises:
-        WorkloadError: the model cannot be sent to a worker.
+        WorkloadError: a model cannot be sent to a worker.
         KeyboardInterrupt: the user stopped it before anything was measured, or a second time.
     """
-    run = Run(workload, collector, options, system or System(), after_rows)
+    run = Run(workloads, collector, options, system or System(), after_rows)
     run.leave_out_unavailable()
     try:
         _measure_sessions(run)
@@ -176,7 +177,7 @@ def _measure_in_workers(run: Run, number: int) -> None:
             done = _finish_rows(run, row_states, ended_by)
             if profiled and not run.stop_requested():
                 with run.guarded("profiling"):
-                    _profile(run, done, Float64Reference(pool.folder, clock=run.clock))
+                    _profile(run, done, pool.folder)
             _note_what_was_left_out(run)
         if number == run.options.sessions - 1 and not run.stop_requested():
             with run.guarded("running the experiments"):
@@ -222,6 +223,7 @@ def _measure_rounds(run: Run, row_states: Sequence[RowState]) -> str:
             noise_floor=run.noise_floor,
             now=run.clock,
             **run.options.rounds,
+            references=collector.references,
             telemetry=telemetry,
             stop_requested=run.stop_requested,
             on_warm_up=lambda: collector.report_run("warming_up"),
@@ -303,13 +305,12 @@ def _is_to_be_profiled(run: Run, row_states: Sequence[RowState]) -> bool:
     return run.time is None or PROFILE not in run.time.leave_out(row_states, row_states)
 
 
-def _profile(
-    run: Run, done: Sequence[tuple[Row, FinishedRow]], reference: Float64Reference
-) -> None:
+def _profile(run: Run, done: Sequence[tuple[Row, FinishedRow]], folder: Path) -> None:
     """Profile the rows, as long as the budget has time for it."""
     budget = run.time
     if budget is None or PROFILE not in budget.left_out:
-        finish.profile_rows(done, reference, run.collector, lambda: _must_end(run, done))
+        references = Float64Reference.of_models(folder, run.workloads, run.clock)
+        finish.profile_rows(done, references, run.collector, lambda: _must_end(run, done))
 
 
 def _must_end(run: Run, done: Sequence[tuple[Row, FinishedRow]]) -> bool:

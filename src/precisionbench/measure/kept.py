@@ -35,7 +35,7 @@ class KeptWorkers:
 
     Attributes:
         run: of the comparison.
-        starter: starts further workers on the same workload.
+        starter: starts further workers on the same workloads.
         data: the comparison so far.
     """
 
@@ -63,7 +63,7 @@ class KeptWorkers:
         ours = self.run
         options = attrs.evolve(options, noise_floor=ours.options.noise_floor)
         collector = Collector(rows, rows[0].name, ours.collector.batch_size, (), on_progress)
-        run = Run(ours.workload, collector, options, ours.system)
+        run = Run(ours.workloads, collector, options, ours.system)
         run.shared_cores = ours.shared_cores
         run.leave_out_unavailable()
         kept = {row.name: self._kept(row) for row in run.rows}
@@ -78,6 +78,7 @@ class KeptWorkers:
         return attrs.evolve(
             self.data,
             reference=rows[0].name,
+            references={},
             results=tuple(collector.results.values()),
             failures=tuple(collector.failures.values()),
             notes=tuple(collector.run_notes),

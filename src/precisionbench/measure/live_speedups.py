@@ -25,12 +25,12 @@ class LiveSpeedups:
     """Computes the speed-ups between rounds, in 1 % of the time at most.
 
     Attributes:
-        reference: name of the row that the others are compared with.
+        reference_of: the row that a row is compared with, by its name.
         noise_floor: known run-to-run standard deviation of the log on this device.
         now: a clock, in seconds.
     """
 
-    reference: str
+    reference_of: Callable[[str], str]
     noise_floor: float
     now: Callable[[], float] = time.perf_counter
     _latest: Mapping[str, Interval] = attrs.field(factory=dict, init=False)
@@ -38,7 +38,7 @@ class LiveSpeedups:
     _is_first: bool = attrs.field(default=True, init=False)
 
     def update(self, row_states: Sequence[RowState]) -> Mapping[str, Interval]:
-        """Speed-ups over the reference by row; the latest ones where it is too early for new ones.
+        """Speed-ups by row over its reference; the latest ones where it is too early for new ones.
 
         Args:
             row_states: of all rows, between two rounds.
@@ -50,9 +50,9 @@ class LiveSpeedups:
         )
         enough = fewest >= _rounds_to_begin(rows)
         begun_s = self.now()
-        if self.reference not in rows or not enough or begun_s < self._next_s:
+        if not enough or begun_s < self._next_s:
             return self._latest
-        ratios = ratios_over(rows, self.reference, self.noise_floor)
+        ratios = ratios_over(rows, self.reference_of, self.noise_floor)
         self._latest = {name: ratio_at(0.95) for name, ratio_at in ratios.items()}
         ended_s = self.now()
         if not self._is_first:  # the first update imports modules that later ones find loaded

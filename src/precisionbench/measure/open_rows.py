@@ -17,6 +17,7 @@ from precisionbench.measure.compare import comparison_data, exclusive, header_of
 from precisionbench.measure.conditions import share_cores
 from precisionbench.measure.kept import measure_rows
 from precisionbench.measure.options import Options
+from precisionbench.measure.planning import Plan
 from precisionbench.measure.replicas import CrowdedError, WorkerStarter, open_replicas
 from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run, System
@@ -53,7 +54,9 @@ class OpenRows:
     _number: Iterator[int] = attrs.field(factory=itertools.count)
 
     def __attrs_post_init__(self) -> None:
-        self._starter = WorkerStarter(self.pool, self.pool.write("workload.pt", self.workload), {})
+        self._starter = WorkerStarter(
+            self.pool, {"": self.pool.write("workload.pt", self.workload)}, {}
+        )
 
     @classmethod
     @contextlib.contextmanager
@@ -135,7 +138,7 @@ class OpenRows:
     ) -> Run:
         batch_size = self.workload.info.batch_size
         collector = Collector(rows, reference, batch_size, (), on_progress or self.on_progress)
-        return Run(self.workload, collector, options, self.system)
+        return Run({"": self.workload}, collector, options, self.system)
 
     def measure(self, names: Sequence[str], reference: str, options: Options) -> ComparisonData:
         """Measure open rows in common rounds.
@@ -154,7 +157,7 @@ class OpenRows:
             run.interrupts.also_call(self.pool.stop)
             measure_rows(run, [RowState(name, list(self.replicas[name])) for name in names])
         self.close(run.collector.errors)
-        header = header_of(self.workload, rows, reference, options)
+        header = header_of(Plan.of_rows(self.workload, rows, reference, options))
         header.update(shared_cores=run.shared_cores)
         return comparison_data(header, rows, run.collector)
 

@@ -22,6 +22,7 @@ _ROW_BUDGET_S = {"cuda": 60.0}
 _ROW_BUDGET_ELSEWHERE_S = 10.0
 _MAX_BUDGET_S = 900.0  # for all rows, unless the user gives a budget
 MOST_REPLICAS = 64
+MOST_THREADS = 1024
 # Run-to-run variance is large on a GPU; from three processes on it can be estimated
 # (docs/between-processes.md).
 _REPLICAS = {"cuda": 3}
@@ -96,6 +97,12 @@ def _check_count(_: object, attribute: attrs.Attribute[Any], count: Any) -> None
         )
 
 
+def _check_threads(_: object, __: object, count: Any) -> None:
+    number = whole_number(count, 1)
+    if count is not None and (number is None or number > MOST_THREADS):
+        raise SpecError(f"threads is {count!r}", f"give a whole number from 1 to {MOST_THREADS}")
+
+
 def _check_inline(options: Options, _: object, sessions: int) -> None:
     if options.launcher == "inline" and (sessions != 1 or options.replicas not in (None, 1)):
         raise SpecError(
@@ -141,6 +148,8 @@ class Options:
         build_together: prepare all rows at the same time.
         passes: measure device, enqueue and wall time, transfers, memory, energy and a graph's
             replay after the rounds, on a GPU.
+        threads: of torch's operations on the CPU while rows are built and measured, and of engines
+            that have threads of their own; None is what torch has.
         effort: `quick`, `normal` or `thorough`: how many rounds there are, and how long the budget
             is where it is not given. `Options.of` also sets `replicas`, `passes` and `evidence` by
             it.
@@ -159,6 +168,7 @@ class Options:
     evidence: bool = True
     build_together: bool = False
     passes: bool = True
+    threads: int | None = attrs.field(default=None, validator=_check_threads)
     effort: str = attrs.field(default="normal", validator=_check_effort)
 
     @classmethod
@@ -239,11 +249,11 @@ class Options:
         return known_noise_floor(device_type)
 
     def as_record(self) -> dict[str, Json]:
-        """The options as JSON values, for the result; the effort where it is not the normal one."""
+        """The options as JSON values, for the result; effort and threads where they are given."""
         known = {name: _plain(value) for name, value in attrs.asdict(self).items()}
-        if self.effort == "normal":
-            del known["effort"]
-        return known
+        left_out = {"effort"} if self.effort == "normal" else set()
+        left_out |= {"threads"} if self.threads is None else set()
+        return {name: value for name, value in known.items() if name not in left_out}
 
     def note(self) -> str:
         """What qualifies all rows of a quick comparison; empty for any other effort."""

@@ -54,16 +54,16 @@ class CrowdedError(Exception):
 
 @attrs.frozen
 class WorkerStarter:
-    """Starts the workers of rows in a pool, from files that hold the workload and the backends.
+    """Starts the workers of rows in a pool, from files that hold the workloads and the backends.
 
     Attributes:
         pool: where workers are started.
-        workload: the file of the workload.
+        workloads: the file of each model's workload.
         backends: the file of each row's backend.
     """
 
     pool: WorkerPool
-    workload: Path
+    workloads: Mapping[str, Path]
     backends: Mapping[str, Path]
 
     @classmethod
@@ -72,20 +72,23 @@ class WorkerStarter:
 
         Args:
             pool: where workers are started.
-            run: holds the workload and the rows.
+            run: holds the workloads and the rows.
 
         Raises:
-            WorkloadError: the model cannot be sent to a worker.
+            WorkloadError: a model cannot be sent to a worker.
         """
-        workload = pool.write("workload.pt", run.workload)
+        workloads = {
+            model: pool.write(f"workload-{index}.pt", workload)
+            for index, (model, workload) in enumerate(run.workloads.items())
+        }
         backends = {
             row.name: pool.write(f"backend-{index}.pt", row.require_backend())
             for index, row in enumerate(run.rows)
         }
-        return cls(pool, workload, backends)
+        return cls(pool, workloads, backends)
 
     def with_backends(self, rows: Sequence[Row]) -> WorkerStarter:
-        """Starts workers of other rows on the same workload.
+        """Starts workers of other rows on the same workloads.
 
         Args:
             rows: their backends are written to files.
@@ -103,7 +106,7 @@ class WorkerStarter:
             row: the row.
             with_model: let it copy the model to the device at once.
         """
-        return self.pool.start(self.workload, self.backends[row.name], with_model)
+        return self.pool.start(self.workloads[row.model], self.backends[row.name], with_model)
 
 
 def replica_count(run: Run) -> int:
@@ -137,7 +140,7 @@ def _most_workers(run: Run) -> tuple[int, str, str] | None:
     bases = [worker_bytes(run.device, row.require_backend().tunes_by_timing) for row in run.rows]
     each_bytes = math.ceil(sum(bases) / max(1, len(bases))) + weights_bytes + inputs_bytes
     copies = _COPIES_ONCE + (_COPIES_IN_EVIDENCE if run.options.evidence else 0)
-    fit = run.system.workers_that_fit(each_bytes, copies * weights_bytes)
+    fit = run.system.workers_that_fit(each_bytes, copies * sum(_weights_by_model(run)))
     left = run.system.descriptors_left()
     limits = []
     if fit is not None:
@@ -148,14 +151,23 @@ def _most_workers(run: Run) -> tuple[int, str, str] | None:
     return min(limits, default=None)
 
 
+def _weights_by_model(run: Run) -> list[int]:
+    return [4 * (workload.info.parameters or 0) for workload in run.workloads.values()]
+
+
 def _weights_bytes(run: Run) -> int:
-    return 4 * (run.workload.info.parameters or 0)
+    """The weights of the largest model."""
+    return max(_weights_by_model(run))
 
 
 def _inputs_bytes(run: Run) -> int:
-    """The inputs of the row with the largest batch, twice: as they are, and cast."""
-    info = run.workload.info
-    larger = max(row.require_backend().batch_size or 0 for row in run.rows) / (info.batch_size or 1)
+    """The inputs of the row with the largest ones, twice: as they are, and cast."""
+    return max(_inputs_bytes_of(run, row) for row in run.rows)
+
+
+def _inputs_bytes_of(run: Run, row: Row) -> int:
+    info = run.workloads[row.model].info
+    larger = (row.require_backend().batch_size or 0) / (info.batch_size or 1)
     elements = sum(math.prod(tensor.shape) for tensor in info.inputs)
     return math.ceil(8 * elements * max(1.0, larger))
 
@@ -166,7 +178,7 @@ def device_holds_copies(run: Run, workers: int) -> bool:
     Else a worker copies it when it prepares, so that rows which do not fit leave others their room.
 
     Args:
-        run: holds the workload.
+        run: holds the workloads.
         workers: how many there are.
     """
     free = run.system.free_device_bytes(run.device)

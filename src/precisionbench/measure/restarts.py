@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import attrs
@@ -40,8 +40,8 @@ def measure(run: Run, max_rounds: int = MAX_ROUNDS) -> None:
     run.collector.record_conditions(shared_cores=run.shared_cores)
     with run.interrupts.held(), run.system.worker_pool() as pool:
         starter = WorkerStarter.write(pool, run)
-        reference = Float64Reference(pool.folder, clock=run.clock)
-        restarts = _Restarts(run, starter, reference)
+        references = Float64Reference.of_models(pool.folder, run.workloads, run.clock)
+        restarts = _Restarts(run, starter, references)
         restarts.complete(restarts.run_rounds(max_rounds))
 
 
@@ -62,7 +62,7 @@ class _Restarts:
     Attributes:
         run: takes what is finished.
         starter: starts workers.
-        reference: the outputs of the model's layers in float64.
+        references: the outputs of the layers in float64, by model.
         row_states: of all rows, by name.
         measured_s: seconds of warm-up and blocks so far.
         finishing_s: seconds of passes and profiles so far.
@@ -71,7 +71,7 @@ class _Restarts:
 
     run: Run
     starter: WorkerStarter
-    reference: Float64Reference
+    references: Mapping[str, Float64Reference]
     row_states: dict[str, RowState] = attrs.field(factory=dict)
     measured_s: float = 0.0
     finishing_s: float = 0.0
@@ -116,10 +116,10 @@ class _Restarts:
         monitor.finish()
 
     def _order(self, is_first: bool) -> list[Row]:
-        """A random order; in the first round the reference is first, and gives others' limits."""
+        """A random order; in the first round references are first, and give others' limits."""
         order = self.run.rng.sample(self.run.rows, len(self.run.rows))
-        reference = self.run.collector.reference
-        return sorted(order, key=lambda row: is_first and row.name != reference)
+        reference_of = self.run.collector.reference_of
+        return sorted(order, key=lambda row: is_first and row.name != reference_of(row.name))
 
     def _measure(self, row: Row, number: int, position: int) -> None:
         """Start a row, measure one block, and end its worker."""
@@ -168,7 +168,11 @@ class _Restarts:
         run, leave_out = self.run, self._leave_out(row)
         done.run_probes(output_only=False, passes=run.options.passes, leave_out=leave_out)
         if run.options.evidence and PROFILE not in leave_out and not run.stop_requested():
-            finish.profile_rows([(row, done)], self.reference, run.collector, run.stop_requested)
+            self._profile(row, done)
+
+    def _profile(self, row: Row, done: FinishedRow) -> None:
+        run, own = self.run, {row.model: self.references[row.model]}
+        finish.profile_rows([(row, done)], own, run.collector, run.stop_requested)
 
     def _leave_out(self, row: Row) -> Collection[str]:
         """What there is no time for, in the row's share of the half of the budget for that."""

@@ -68,6 +68,7 @@ class Row:
         label: the user's name for the row; may be empty.
         may_be_left_out: leave it out where its first call takes too long, because the user has
             not asked for it.
+        model: name of its model, where there are several; else empty.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Row:
     claims: Claims | None = None
     label: str = ""
     may_be_left_out: bool = False
+    model: str = ""
 
     @property
     def identity(self) -> dict[str, Json]:
@@ -84,7 +86,8 @@ class Row:
         name, texts = split_spec(self.spec)
         options = texts if self.backend is None else options_of(self.backend)
         label = {"label": self.label} if self.label else {}
-        return {"backend": self.name, "name": name, "options": options, **label}
+        model = {"model": self.model} if self.model else {}
+        return {"backend": self.name, "name": name, "options": options, **label, **model}
 
     def require_backend(self) -> Backend:
         """The backend of the row.
@@ -190,6 +193,18 @@ def _labelled(backends: Backends) -> list[tuple[str, str | Backend]]:
     if not isinstance(backends, Iterable):
         raise SpecError(f"backends is {backends!r}", "give a list of specs or Backend objects")
     return [split_label(one) if isinstance(one, str) else ("", one) for one in backends]
+
+
+def first_backend(backends: Backends) -> str | Backend:
+    """What the user gave for the first row; `"eager"` without any.
+
+    Args:
+        backends: as for `plan`.
+
+    Raises:
+        SpecError: as `plan`.
+    """
+    return next((one for _, one in _labelled(backends)), "eager")
 
 
 def _check_labels(rows: Sequence[Row]) -> None:

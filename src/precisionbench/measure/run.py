@@ -71,7 +71,8 @@ class Run:
     """One run in worker processes while it goes on.
 
     Attributes:
-        workload: the model and inputs.
+        workloads: the model and inputs, by the name of the model, which is empty where there is
+            only one; all on the same device.
         collector: holds all rows, and takes their results.
         options: how to measure.
         system: what the run uses of the system.
@@ -87,7 +88,7 @@ class Run:
         time: the budget of the current session since its warm-up; None before the first.
     """
 
-    workload: Workload
+    workloads: Mapping[str, Workload]
     collector: Collector
     options: Options
     system: System = attrs.field(factory=System)
@@ -107,15 +108,20 @@ class Run:
         default = self.system.default_shared_cores(self.device.type)
         self.rows = list(collector.rows)
         self.shared_cores = default if wanted is None else wanted or None
-        self.rng = random.Random(self.workload.seed)
+        self.rng = random.Random(self.any_workload.seed)
         self.interrupts = Interrupts(lambda: collector.report_run("interrupted"))
         self.clock = BudgetClock(self.system.monotonic_s)
-        self._live_speedups = LiveSpeedups(collector.reference, self.noise_floor)
+        self._live_speedups = LiveSpeedups(collector.reference_of, self.noise_floor)
+
+    @property
+    def any_workload(self) -> Workload:
+        """One of the workloads, for what all of them share: device and seed."""
+        return next(iter(self.workloads.values()))
 
     @property
     def device(self) -> torch.device:
-        """Where the model runs."""
-        return self.workload.device
+        """Where the models run."""
+        return self.any_workload.device
 
     @property
     def noise_floor(self) -> float:
@@ -198,14 +204,14 @@ class Run:
 
         Args:
             row: to be prepared.
-            row_states: of rows that are prepared; the first of them is the reference, where it
+            row_states: of rows that are prepared; the row's reference is among them, where it
                 works.
         """
-        if not row.may_be_left_out or row.name in self.finished:
+        if not row.may_be_left_out or row.name in self.finished or not row_states:
             return None
-        for row_state in row_states.values():
-            return FirstCallLimit(row_state.name, row_state.call_s)
-        return None
+        reference = self.collector.reference_of(row.name)
+        row_state = row_states.get(reference) or next(iter(row_states.values()))
+        return FirstCallLimit(row_state.name, row_state.call_s)
 
     def step_reporter(self, row: Row, replica: int = 0) -> Callable[[str], object]:
         """A callback that reports the steps of preparing a replica.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from statistics import median
 from typing import Any
 
@@ -147,6 +147,7 @@ class Schedule:
         min_rounds: the fewest rounds; None depends on the replicas, see `least_rounds`.
         max_rounds: the most rounds.
         until_clear: end as soon as every verdict is clear, however wide the intervals are.
+        references: rows that are compared with another row, by name, and that row.
     """
 
     budget_s: float
@@ -164,6 +165,15 @@ class Schedule:
     min_rounds: int | None = None
     max_rounds: int = MAX_ROUNDS
     until_clear: bool = True
+    references: Mapping[str, str] = attrs.field(factory=dict)
+
+    def reference_of(self, row: str) -> str:
+        """The row that a row is compared with.
+
+        Args:
+            row: name of the row.
+        """
+        return self.references.get(row, self.reference)
 
     def least_rounds(self, row_states: Iterable[RowState]) -> int:
         """The fewest rounds of these rows.

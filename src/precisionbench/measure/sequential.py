@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import attrs
@@ -32,11 +32,13 @@ from precisionbench.system.cpu_times import read_cpu_times
 from precisionbench.system.telemetry import open_telemetry
 
 
-def measure(workload: Workload, collector: Collector, budget_s: float, options: Options) -> None:
+def measure(
+    workloads: Mapping[str, Workload], collector: Collector, budget_s: float, options: Options
+) -> None:
     """Measure every row, in the order asked for.
 
     Args:
-        workload: the model and inputs.
+        workloads: the model and inputs by the name of the model, empty where there is only one.
         collector: holds the rows, and takes their results.
         budget_s: seconds for each row, from its warm-up to its profile.
         options: how to measure.
@@ -44,16 +46,16 @@ def measure(workload: Workload, collector: Collector, budget_s: float, options: 
     Raises:
         KeyboardInterrupt: the user stopped it before anything was measured, or a second time.
     """
-    run = _InlineRun(InlineLauncher.on_device_of(workload), collector, options)
-    device, share = workload.device, 1 / len(collector.rows)
-    limit: FirstCallLimit | None = None
+    launchers = {name: InlineLauncher.on_device_of(one) for name, one in workloads.items()}
+    run, share = _InlineRun(launchers, collector, options), 1 / len(collector.rows)
+    limits: dict[str, FirstCallLimit] = {}
     for row in list(collector.rows):
         budget = partial(
-            TimeBudget, budget_s, device.type, options.passes, options.evidence, share=share
+            TimeBudget, budget_s, run.device.type, options.passes, options.evidence, share=share
         )
-        done = run.measure(row, budget, limit)
-        if done and limit is None:
-            limit = FirstCallLimit(row.name, done.call_s)
+        done = run.measure(row, budget, limits.get(row.model))
+        if done and row.model not in limits:
+            limits[row.model] = FirstCallLimit(row.name, done.call_s)
     run.end()
 
 
@@ -61,13 +63,16 @@ class _InlineRun:
     """One run in this process.
 
     Args:
-        launcher: prepares backends.
+        launchers: prepare backends, by model.
         collector: takes the results.
         options: how to measure.
     """
 
-    def __init__(self, launcher: InlineLauncher, collector: Collector, options: Options) -> None:
-        self._launcher, self._collector, self._options = launcher, collector, options
+    def __init__(
+        self, launchers: Mapping[str, InlineLauncher], collector: Collector, options: Options
+    ) -> None:
+        self._launchers, self._collector, self._options = launchers, collector, options
+        self.device = next(iter(launchers.values())).workload.device
         self._interrupts = Interrupts(lambda: collector.report_run("interrupted"))
 
     def measure(
@@ -121,7 +126,7 @@ class _InlineRun:
             try:
                 _raise_if_device_lost(collector)
                 collector.report_row(row, "preparing")
-                with self._launcher.open(row.require_backend(), on_step) as session:
+                with self._launchers[row.model].open(row.require_backend(), on_step) as session:
                     until_undone.enter_context(self._interrupts.held())
                     collector.report_row(row, "measuring")
                     row_state, budget = RowState(row.name, [session]), begin_budget()
@@ -170,7 +175,7 @@ class _InlineRun:
             self._collector.add_note(f"{row_state.name}: {budget.note()}")
 
     def _run_rounds(self, row_state: RowState, budget: TimeBudget) -> str:
-        collector, device = self._collector, self._launcher.workload.device
+        collector, device = self._collector, self.device
         monitor = Monitor(
             read_cpu=partial(read_cpu_times, cpu_affinity.usable_cores()),
             read_gpu=lambda: nvml.other_processes(nvml.processes_on(device), [os.getpid()]),

@@ -166,8 +166,8 @@ class _State:
     """What the rounds so far say of all rows, and their speed-ups by confidence."""
 
     rows: Mapping[str, _Row]
-    ratios: Sequence[Callable[[float], Interval]]
-    reference: str
+    ratios: Mapping[str, Callable[[float], Interval]]
+    schedule: Schedule
     may_be_clear: bool
 
     @classmethod
@@ -182,25 +182,26 @@ class _State:
             for row_state in active
         }
         spread = process_spread(blocks.values())
-        has_reference = schedule.reference in blocks
-        ratios = ratios_over(blocks, schedule.reference, floor) if has_reference else {}
+        ratios = ratios_over(blocks, schedule.reference_of, floor)
         rows = {
             name: _row(own, spread, floor, steps_s[name], ratios.get(name))
             for name, own in blocks.items()
         }
         has_verdicts = bool(floor) or all(len(row_state.replicas) > 1 for row_state in active)
         may_be_clear = schedule.until_clear and has_verdicts
-        return cls(rows, [*ratios.values()], schedule.reference, may_be_clear)
+        return cls(rows, ratios, schedule, may_be_clear)
 
     def reason(self) -> str | None:
         """Why there are enough rounds; None where there are not."""
-        wide = [row for row in self.rows.values() if not row.is_narrow]
+        wide = {name for name, row in self.rows.items() if not row.is_narrow}
         if not wide:
             return "target"
-        reference = self.rows.get(self.reference)
-        if reference and any(row.ratio > _TARGET_RATIO for row in wide):
-            wide.append(reference)
-        if not any(row.can_narrow for row in wide):
+        wide |= {  # a wide speed-up can also be the reference's
+            self.schedule.reference_of(name)
+            for name in wide & self.ratios.keys()
+            if self.rows[name].ratio > _TARGET_RATIO
+        }
+        if not any(self.rows[name].can_narrow for name in wide):
             return "process_level"
         return "clear" if self._is_clear() else None
 
@@ -209,7 +210,7 @@ class _State:
             return False
         if any(row.latency > _CLEAR_LATENCY and row.can_narrow for row in self.rows.values()):
             return False
-        return all(_has_clear_verdict(ratio, len(self.ratios)) for ratio in self.ratios)
+        return all(_has_clear_verdict(ratio, len(self.ratios)) for ratio in self.ratios.values())
 
     def rounds_needed(self, rounds: int) -> float:
         """About how many rounds it takes until there are enough.

@@ -30,10 +30,7 @@ _MODEL = (
     "give an nn.Module, a function that builds one, 'torchvision:NAME', 'package.module:function' "
     "or 'path/to/file.py:Class'"
 )
-_SEVERAL_MODELS = (
-    "give one model; to compare two, compare each and then new.diff(old, force=True), or give an "
-    "nn.ModuleDict of both and a backend that chooses one ('Compare two runs' in the documentation)"
-)
+_SEVERAL_MODELS = "give several models in a mapping, such as {'old': model, 'new': other}"
 
 
 def model_factory(
@@ -60,6 +57,26 @@ def model_factory(
     raise WorkloadError(
         f"the model is a {type(model).__name__}", _SEVERAL_MODELS if is_several else _MODEL
     )
+
+
+def takes_batch_size(model: object) -> bool:
+    """Whether a model makes its own inputs, of a batch size that is given to it.
+
+    Args:
+        model: as for `workload.resolve`.
+
+    Raises:
+        WorkloadError: there is no such model.
+    """
+    if isinstance(model, nn.Module) or not (isinstance(model, str) or callable(model)):
+        return False
+    if not isinstance(model, str):
+        return "batch_size" in _parameters(model)
+    place, _, attribute = model.rpartition(":")
+    if place == "torchvision" or not place:
+        return True
+    factory = _attribute(place, attribute)
+    return not isinstance(factory, nn.Module) and "batch_size" in _parameters(factory)
 
 
 def named_function(name: str, what: str) -> Callable[..., Any]:

@@ -61,11 +61,21 @@ def to_csv(data: ComparisonData) -> str:
         data: the comparison.
     """
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(out, columns(data), lineterminator="\n")
     writer.writeheader()
     lines = row_cells(data)
     writer.writerows({name: csv_cell(cell) for name, cell in line.items()} for line in lines)
     return out.getvalue()
+
+
+def columns(data: ComparisonData) -> tuple[str, ...]:
+    """The names of the columns; those of models and references only where there are several.
+
+    Args:
+        data: the comparison.
+    """
+    models = ("model",) if data.models else ()
+    return (*COLUMNS, *models, *(("reference",) if data.references else ()))
 
 
 def row_cells(data: ComparisonData) -> list[dict[str, object]]:
@@ -76,7 +86,13 @@ def row_cells(data: ComparisonData) -> list[dict[str, object]]:
     """
     found = speedups(data)
     lines = [_measured_cells(row, found) for row in data.results]
-    return [*lines, *(_failed_cells(failure) for failure in data.failures)]
+    lines += [_failed_cells(failure) for failure in data.failures]
+    for row, cells in zip(data.rows, lines, strict=True):
+        if data.models:
+            cells["model"] = row.model
+        if data.references:
+            cells["reference"] = data.reference_of(row.backend)
+    return lines
 
 
 def _measured_cells(row: BackendResult, found: Mapping[str, Speedup]) -> dict[str, object]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+import attrs
+
+from precisionbench.analysis.groups import by_reference
 from precisionbench.analysis.reasons import FEW_ROUNDS, why
 from precisionbench.analysis.speedups import speedup_over, speedups
 from precisionbench.diagnosis.diagnose import diagnosis_of
@@ -17,10 +20,12 @@ from precisionbench.diagnosis.row_labels import by_label, data_by_label, row_lab
 from precisionbench.report import formatting
 from precisionbench.report.disturbances import causes_text
 from precisionbench.report.rows import ratio_texts, speedup_value
-from precisionbench.results import ComparisonData, Speedup
+from precisionbench.results import BackendResult, ComparisonData, Speedup
+from precisionbench.spec_syntax import without_batch
 from precisionbench.statistics import Verdict
 
 _Speedups = Mapping[str, Speedup]
+_MAX_PARTS = 4  # of a comparison with several references; the table has all of them
 
 
 def headline(
@@ -29,6 +34,9 @@ def headline(
     diagnosis: DiagnosisData | None = None,
 ) -> str:
     """The result in one sentence: the fastest sound row, or why there is no answer.
+
+    With several references there is a sentence for each model, and one on how they compare. Of
+    several batch sizes it is about the one with the highest throughput.
 
     A row is sound if its label and its output hold. Where nothing is faster than the reference
     because rows are launch-bound, the sentence says what a CUDA graph would give. A row with a
@@ -43,7 +51,52 @@ def headline(
     diagnosis = diagnosis_of(data) if diagnosis is None else diagnosis
     names = row_labels_of(data)
     found = {names.get(name, name): one for name, one in found.items()}
-    return f"{_sentence(data_by_label(data), found, by_label(diagnosis))}."
+    shown, labelled = data_by_label(data), by_label(diagnosis)
+    if not shown.references:
+        return f"{_sentence(shown, found, labelled)}."
+    return " ".join(f"{text}." for text in _sentences(shown, found, labelled))
+
+
+def _sentences(data: ComparisonData, found: _Speedups, diagnosis: DiagnosisData) -> Iterator[str]:
+    """A sentence for each reference, without its batch size; then one on the models."""
+    parts: dict[str, ComparisonData] = {}
+    for reference, part in by_reference(data).items():
+        known = parts.get(without_batch(reference))
+        if known is None or _most_items(part) > _most_items(known):
+            parts[without_batch(reference)] = part
+    for part in [*parts.values()][:_MAX_PARTS]:
+        own = {row.backend: found[row.backend] for row in part.results if row.backend in found}
+        yield _sentence(part, own, diagnosis)
+    if len(parts) > _MAX_PARTS:
+        yield f"{len(parts) - _MAX_PARTS} more references are in the table"
+    yield from _between_models(data, list(parts.values()), diagnosis)
+
+
+def _most_items(data: ComparisonData) -> float:
+    """The highest throughput of any row, or calls per second."""
+    return max((_rate(row) for row in data.results), default=0.0)
+
+
+def _rate(row: BackendResult) -> float:
+    return (row.batch_size or 1) / row.latency.value
+
+
+def _between_models(
+    data: ComparisonData, parts: Sequence[ComparisonData], diagnosis: DiagnosisData
+) -> Iterator[str]:
+    """How the fastest sound rows of two models compare, where no row is compared with another's."""
+    models = [{row.model for row in part.results} for part in parts]
+    if len(data.models) < 2 or any(len(names) != 1 for names in models):
+        return
+    unsound, fastest = _unsound(diagnosis), dict[str, BackendResult]()
+    for row in (row for part in parts for row in part.results if row.backend not in unsound):
+        best = fastest.setdefault(row.model, row)
+        fastest[row.model] = row if _rate(row) > _rate(best) else best
+    first, *others = fastest.values()
+    for other in others[:_MAX_PARTS]:
+        over = speedup_over(data, first.backend, other.backend)
+        ratio = _ratio(attrs.evolve(data, reference=first.backend, references={}), over)
+        yield f"The fastest rows of {first.model} and {other.model}: {other.backend} is {ratio}"
 
 
 def _sentence(data: ComparisonData, found: _Speedups, diagnosis: DiagnosisData) -> str:

@@ -6,6 +6,7 @@ from precisionbench.analysis.speedups import speedups
 from precisionbench.report import rows
 from precisionbench.report.disturbances import disturbance_text
 from precisionbench.report.headline import headline
+from precisionbench.report.sweeps import sweep_sentences
 from precisionbench.results import ComparisonData
 from precisionbench.safe_text import markdown, markdown_code
 
@@ -23,11 +24,16 @@ def to_markdown(data: ComparisonData) -> str:
     if wrong := rows.wrong_labels(data):
         lines += ["False labels:", "", *(f"- {markdown(text)}" for text in wrong), ""]
     if data.results:
-        lines += [*_table(data), "", rows.legend(data), ""]
+        lines += [*_table(data), "", markdown(rows.legend(data)), ""]
+    sweeps = [([name], text) for name, text in sweep_sentences(data)]
     failures = [([name], text) for name, text in rows.failed(data)]
     if unavailable := rows.unavailable(data):
         failures.append(([], unavailable))
-    for heading, items in (("Notes", rows.notes(data)), ("Could not run", failures)):
+    for heading, items in (
+        ("Batch sizes", sweeps),
+        ("Notes", rows.notes(data)),
+        ("Could not run", failures),
+    ):
         if items:
             lines += [f"{heading}:", ""]
             lines += [f"- {_prefix(names)}{markdown(text)}" for names, text in items] + [""]

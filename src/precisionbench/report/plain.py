@@ -177,6 +177,20 @@ def with_lines_below(rows: Sequence[Sequence[Text]], texts: Sequence[str]) -> li
     return result
 
 
+def with_blank_lines(parts: Sequence[Sequence[Sequence[Text]]]) -> list[Sequence[Text]]:
+    """The rows of a table with an empty one between its parts.
+
+    Args:
+        parts: each with its rows.
+    """
+    result: list[Sequence[Text]] = []
+    for rows in parts:
+        if result and rows:
+            result.append([styled() for _ in rows[0]])
+        result += rows
+    return result
+
+
 def table_width(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> int:
     """The width of a table whose cells take one line each.
 

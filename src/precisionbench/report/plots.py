@@ -18,6 +18,7 @@ from precisionbench.report import rows
 from precisionbench.report import tuning_texts as texts
 from precisionbench.report.html.scatter_plot import BEST_TONE, FRONT_TONE, OTHER_TONE, timed
 from precisionbench.report.plain import broken
+from precisionbench.report.references import reference_text
 from precisionbench.report.study_words import date_text, sweep_title
 from precisionbench.results import ComparisonData
 from precisionbench.results.tuning import TuningData
@@ -49,7 +50,7 @@ def plot_speedups(data: ComparisonData, ax: Axes | None = None) -> Axes:
         MissingPackageError: matplotlib is not installed.
         PrecisionBenchError: there is no speed-up.
     """
-    found = {name: one for name, one in speedups(data).items() if name != data.reference}
+    found = {name: one for name, one in speedups(data).items() if not data.is_reference(name)}
     if not found:
         raise PrecisionBenchError(
             "no speed-up was measured", "compare a second row with a reference that can run"
@@ -61,7 +62,7 @@ def plot_speedups(data: ComparisonData, ax: Axes | None = None) -> Axes:
         drawn.errorbar([one.value], [place], xerr=ends, fmt="o", capsize=4, color=colour)
     drawn.axvline(1.0, color="gray", linestyle="--", linewidth=1)
     _name_rows(drawn, found)
-    drawn.set_xlabel(_label(f"speed-up over {data.reference}, 95 % CI"))
+    drawn.set_xlabel(_label(f"speed-up over {reference_text(data)}, 95 % CI"))
     drawn.set_title(_label(rows.title(data)))
     return drawn
 

@@ -16,12 +16,12 @@ from precisionbench.diagnosis.facts import facts_of_rows
 from precisionbench.diagnosis.labels import label_of
 from precisionbench.errors import requirement_of
 from precisionbench.report import formatting
+from precisionbench.report.references import compared_with
 from precisionbench.results import (
     BackendFailure,
     BackendResult,
     ComparisonData,
     Speedup,
-    WorkloadInfo,
 )
 from precisionbench.results.comparison_data import CALL
 from precisionbench.statistics import Verdict
@@ -57,11 +57,16 @@ class RowText:
 
 def title(data: ComparisonData) -> str:
     """The model and the batch."""
-    return f"{data.workload.model}{_batch(data.workload)} on {device(data)}"
+    models = ", ".join(f"{name} ({info.model})" for name, info in data.models.items())
+    return f"{models or data.workload.model}{_batch(data)} on {device(data)}"
 
 
-def _batch(workload: WorkloadInfo) -> str:
-    return "" if workload.batch_size is None else f", batch {workload.batch_size}"
+def _batch(data: ComparisonData) -> str:
+    sizes = sorted({row.batch_size for row in data.results if row.batch_size})
+    if data.references and len(sizes) > 1:
+        return f", batches {', '.join(map(str, sizes))}"
+    size = data.workload.batch_size
+    return "" if size is None else f", batch {size}"
 
 
 def device(data: ComparisonData) -> str:
@@ -83,7 +88,8 @@ def versions(data: ComparisonData) -> str:
 
 def throughput_unit(data: ComparisonData) -> str:
     """`items/s`, or `calls/s` if the batch size is unknown."""
-    return _UNIT[data.workload.batch_size is not None]
+    known = [row.batch_size for row in data.results] if data.models else []
+    return _UNIT[data.workload.batch_size is not None or bool(known and all(known))]
 
 
 def row_text(data: ComparisonData, row: BackendResult, speedup: Speedup | None) -> RowText:
@@ -107,7 +113,7 @@ def row_text(data: ComparisonData, row: BackendResult, speedup: Speedup | None) 
 def _speedup_text(data: ComparisonData, row: BackendResult, found: Speedup | None) -> str:
     if found is None:
         return "-"
-    if row.backend == data.reference:
+    if data.is_reference(row.backend):
         return "1 (ref.)"
     return speedup_value(found)
 
@@ -130,7 +136,7 @@ def interval_text(data: ComparisonData, row: BackendResult, found: Speedup | Non
         row: one of its results.
         found: its speed-up; None if there is none.
     """
-    if found is None or row.backend == data.reference or found.reason in FEW_ROUNDS:
+    if found is None or data.is_reference(row.backend) or found.reason in FEW_ROUNDS:
         return "-"
     _, low, high = ratio_texts(found)
     return f"{low} to {high}"
@@ -144,7 +150,7 @@ def verdict_text(data: ComparisonData, row: BackendResult, found: Speedup | None
         row: one of its results.
         found: its speed-up; None if there is none.
     """
-    return "" if found is None or row.backend == data.reference else verdict_words(found)
+    return "" if found is None or data.is_reference(row.backend) else verdict_words(found)
 
 
 def reservation(data: ComparisonData, row: BackendResult, found: Speedup | None) -> str:
@@ -196,15 +202,22 @@ def verdict_words(found: Speedup) -> str:
 
 def legend(data: ComparisonData) -> str:
     """The legend of the table's speed-ups and intervals."""
-    if data.schedule == "sequential":
-        return " ".join([SEQUENTIAL_NOTE, *(f"{text.capitalize()}." for text in _per_item(data))])
-    return " ".join([INTERVALS_NOTE, *(f"{text.capitalize()}." for text in _per_item(data))])
+    intervals = SEQUENTIAL_NOTE if data.schedule == "sequential" else INTERVALS_NOTE
+    return " ".join([intervals, *_compared(data), *_per_item(data)])
+
+
+def _compared(data: ComparisonData) -> list[str]:
+    """A note on what rows are compared with, where there are several references."""
+    base = compared_with(data)
+    return [f"Each row is compared with {base}."] if base else []
 
 
 def _per_item(data: ComparisonData) -> list[str]:
     """A note on rows with another batch size, which are compared by items per second."""
-    batches = {row.batch_size for row in data.results}
-    return ["rows of another batch are compared by items per second"] if len(batches) > 1 else []
+    batches = {row.backend: row.batch_size for row in data.results}
+    if all(size == batches.get(data.reference_of(name), size) for name, size in batches.items()):
+        return []
+    return ["Rows of another batch are compared by items per second."]
 
 
 def has_calls(data: ComparisonData) -> bool:
@@ -214,7 +227,7 @@ def has_calls(data: ComparisonData) -> bool:
 
 
 def _agreement_text(data: ComparisonData, row: BackendResult) -> str:
-    if row.backend == data.reference:
+    if data.is_reference(row.backend):
         compared = any(other.agreement for other in data.results if other is not row)
         return "(ref.)" if compared or not has_calls(data) else "-"
     if row.agreement is None:

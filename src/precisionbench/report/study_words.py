@@ -13,9 +13,10 @@ from precisionbench.analysis.history import (
     has_enough_runs,
 )
 from precisionbench.analysis.study_summary import GroupSummary, StudySummary
-from precisionbench.analysis.sweep import GROWTH, Crossover, RowSweep, Sweep
+from precisionbench.analysis.sweep import Crossover, RowSweep, Sweep
 from precisionbench.report import formatting
 from precisionbench.report.rows import ratio_texts, speedup_value, verdict_words
+from precisionbench.report.sweeps import sentence
 from precisionbench.statistics import Verdict
 from precisionbench.statistics.crossing import Crossing
 from precisionbench.statistics.level_changes import MIN_VALUES
@@ -153,16 +154,11 @@ def saturation_text(row: RowSweep) -> str:
     Args:
         row: of a sweep.
     """
-    if row.saturation is None:
+    found = row.saturation
+    if found is None:
         return ""
-    if row.is_growing:
-        return (
-            f"{row.backend}: throughput still grows at batch {row.saturation}, the largest measured"
-        )
-    return (
-        f"{row.backend}: throughput stops growing at batch {row.saturation} "
-        f"(larger ones gain at most {GROWTH * 100:g} %)"
-    )
+    throughput = next(p.throughput for p in row.points if p.batch_size == found.batch_size)
+    return f"{row.backend}: {sentence(found, throughput)}"
 
 
 # --- histories ------------------------------------------------------------------------------------

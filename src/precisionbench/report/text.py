@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,12 @@ from precisionbench.report.plain import (
     table,
     table_width,
     widen,
+    with_blank_lines,
     with_lines_below,
 )
-from precisionbench.results import ComparisonData
+from precisionbench.report.sweeps import sweep_sentences
+from precisionbench.results import BackendResult, ComparisonData
+from precisionbench.spec_syntax import without_batch
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -81,6 +85,7 @@ def _parts(data: ComparisonData, width: int, wide: bool, all_notes: str) -> list
     if data.results:
         legend = styled(rows.legend(data), style="dim")
         parts += [styled(), _table(data, width, wide), styled(), legend]
+    parts += _section("Batch sizes", sweep_sentences(data), width)
     parts += _section("Findings", brief(diagnosis.findings), width)
     parts += _section("Notes", _notes(data, all_notes), width)
     parts += _section("Could not run", rows.failed(data), width)
@@ -117,11 +122,19 @@ def _table(data: ComparisonData, width: int, wide: bool) -> RenderableType:
 
     Without room for verdicts, those other than faster and slower are below the names of the rows.
     """
-    columns, groups = _columns(data), {_ALWAYS}
+    columns, groups, starts = _columns(data), {_ALWAYS}, _starts(data.results)
     for group in (_INTERVAL, _VERDICT, _MORE):
-        if wide or table_width(*_content(columns, {*groups, group})) <= width:
+        if wide or table_width(*_content(columns, {*groups, group}, starts)) <= width:
             groups.add(group)
-    return table(*_content(columns, groups), width)
+    return table(*_content(columns, groups, starts), width)
+
+
+def _starts(results: Sequence[BackendResult]) -> list[int]:
+    """The rows that a new model or, of several batch sizes, a new backend begins with."""
+    sizes = {row.batch_size for row in results}
+    keys = [without_batch(row.backend) if len(sizes) > 1 else row.model for row in results]
+    several = len(results) > len(set(keys)) > 1
+    return [i for i in range(1, len(keys)) if several and keys[i] != keys[i - 1]]
 
 
 @attrs.frozen
@@ -159,13 +172,17 @@ def _columns(data: ComparisonData) -> list[_Cells]:
 
 
 def _content(
-    columns: Sequence[_Cells], groups: Collection[int]
+    columns: Sequence[_Cells], groups: Collection[int], starts: Sequence[int] = ()
 ) -> tuple[list[Column], list[Sequence[Text]]]:
     """The headings and the lines of a table with these groups; what is not known is a dash."""
     shown = [one for one in columns if one.group in groups]
     texts = [[text or "-" if one.group == _MORE else text for text in one.texts] for one in shown]
     lines: list[Sequence[Text]] = [[*map(styled, line)] for line in zip(*texts, strict=True)]
-    if _VERDICT not in groups:
-        verdicts = [one.texts for one in columns if one.group == _VERDICT]
-        lines = with_lines_below(lines, [*verdicts, [""] * len(lines)][0])
-    return [one.column for one in shown], lines
+    found = [one.texts for one in columns if one.group == _VERDICT and _VERDICT not in groups]
+    verdicts = found[0] if found else [""] * len(lines)
+    ends = [0, *starts, len(lines)]
+    parts = [
+        with_lines_below(lines[start:end], verdicts[start:end])
+        for start, end in itertools.pairwise(ends)
+    ]
+    return [one.column for one in shown], with_blank_lines(parts)

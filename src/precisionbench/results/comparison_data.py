@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from statistics import median
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import attrs
 
@@ -83,6 +83,7 @@ class BackendResult(Shown):
         claims: what the backend claims of the row; None in files from before claims were recorded
             (see `earlier_claims.claims_of`).
         label: the user's name for the row; may be empty.
+        model: the name of its model, where several were compared; else empty.
         engine_operations: the layers of a call as an engine reports them, also where it was not
             profiled; empty for PyTorch.
         process_spread: the spread between processes, pooled over the rows of its comparison; None
@@ -108,6 +109,7 @@ class BackendResult(Shown):
     claims: Claims | None = None
     label: str = ""
     engine_operations: tuple[Operation, ...] = ()
+    model: str = ""
     # Derived from the comparison that the row is part of, so never written to a file.
     process_spread: Spread | None = attrs.field(default=None, init=False, eq=False, repr=False)
     noise_floor: float = attrs.field(default=0.0, init=False, eq=False, repr=False)
@@ -225,6 +227,7 @@ class BackendFailure(Shown):
         reason: why it failed.
         remedy: how to fix it; may be empty.
         label: the user's name for the row; may be empty.
+        model: the name of its model, where several were compared; else empty.
     """
 
     backend: str
@@ -234,6 +237,7 @@ class BackendFailure(Shown):
     reason: str
     remedy: str
     label: str = ""
+    model: str = ""
 
 
 @attrs.frozen(repr=False)
@@ -272,6 +276,29 @@ class WorkloadInfo(Shown):
         """Whether an input has four or five dimensions, so that layouts matter."""
         return any(len(tensor.shape) in _IMAGE_DIMENSIONS for tensor in self.inputs)
 
+    @classmethod
+    def common(cls, models: Mapping[str, WorkloadInfo]) -> WorkloadInfo:
+        """What several models have in common; what differs is not known, or left out.
+
+        Args:
+            models: by name; at least one.
+        """
+        infos = list(models.values())
+        return cls(
+            ", ".join(models),
+            _same([info.parameters for info in infos], None),
+            _same([info.inputs for info in infos], ()),
+            _same([info.batch_size for info in infos], None),
+        )
+
+
+_T = TypeVar("_T")
+
+
+def _same(values: Sequence[_T], unknown: _T) -> _T:
+    """The value that all are, or else what stands for one that is not known."""
+    return values[0] if all(value == values[0] for value in values) else unknown
+
 
 @attrs.frozen(repr=False)
 class ComparisonData(Shown):
@@ -280,7 +307,8 @@ class ComparisonData(Shown):
     Attributes:
         created: time of the measurement, UTC, ISO 8601.
         precisionbench: version of this library that measured it.
-        workload: the model and inputs that were measured.
+        workload: the model and inputs that were measured; of several models, what they have in
+            common.
         environment: the machine and its software.
         seed: seed of weights and inputs made by factories.
         launcher: where the backends ran: `process` (each in its own workers) or `inline`.
@@ -295,6 +323,9 @@ class ComparisonData(Shown):
         options: the options that `compare` was called with; None where they were not recorded.
         conditions: other load on the machine, by round; empty where that was not recorded.
         study: the cell of a study that it is; None outside of studies.
+        models: several models and their inputs by name; empty where one was measured.
+        references: rows that are compared with another row than `reference`, by name, and that
+            row; a row that is compared with itself is a reference as well.
     """
 
     created: str
@@ -313,13 +344,17 @@ class ComparisonData(Shown):
     options: Mapping[str, Json] | None = None
     conditions: tuple[RoundConditions, ...] = ()
     study: StudyRun | None = None
+    models: Mapping[str, WorkloadInfo] = attrs.field(factory=dict)
+    references: Mapping[str, str] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
-        names = [row.backend for row in self.results] + [row.backend for row in self.failures]
+        names = [row.backend for row in self.rows]
         if self.reference not in names:
             raise ValueError(f"the reference {described(self.reference)} is none of the rows")
         if len(set(names)) < len(names):
             raise ValueError("two rows have the same name")
+        _check_references(self.references, names)
+        _check_models(self.models, {row.model for row in self.rows})
         spread = process_spread(
             processes(row.measurement.blocks, self.schedule)
             for row in self.results
@@ -327,3 +362,53 @@ class ComparisonData(Shown):
         )
         rows = tuple(row.in_run(spread, self.noise_floor, self.schedule) for row in self.results)
         object.__setattr__(self, "results", rows)
+
+    @property
+    def rows(self) -> tuple[BackendResult | BackendFailure, ...]:
+        """Measured rows, and then those that could not be measured."""
+        return (*self.results, *self.failures)
+
+    def reference_of(self, row: str) -> str:
+        """The row that a row is compared with.
+
+        Args:
+            row: name of the row.
+
+        Returns:
+            The name of its reference; of a reference, its own.
+        """
+        return self.references.get(row, self.reference)
+
+    def is_reference(self, row: str) -> bool:
+        """Whether a row is one that others are compared with.
+
+        Args:
+            row: name of the row.
+
+        Returns:
+            True for a reference.
+        """
+        return self.reference_of(row) == row
+
+    def workload_of(self, row: BackendResult) -> WorkloadInfo:
+        """The model and inputs of a row.
+
+        Args:
+            row: one of the results.
+
+        Returns:
+            Those of its model; with one model, those of all rows.
+        """
+        return self.models.get(row.model, self.workload)
+
+
+def _check_models(models: Mapping[str, WorkloadInfo], names: Collection[str]) -> None:
+    for name in names:
+        if name not in (models or ("",)):
+            raise ValueError(f"the model {described(name)} of a row is none of the models")
+
+
+def _check_references(references: Mapping[str, str], names: Sequence[str]) -> None:
+    for row, reference in references.items():
+        if row in names and reference not in names:
+            raise ValueError(f"the reference {described(reference)} is none of the rows")

@@ -273,6 +273,7 @@ class _PlannedRow:
     name: str
     options: Mapping[str, Json]
     label: str = ""
+    model: str = ""
 
 
 @attrs.define
@@ -369,6 +370,7 @@ def _unfinished(row: _PlannedRow) -> dict[str, Any]:
         error="MeasurementError",
         reason=_UNFINISHED,
         label=row.label,
+        model=row.model,
         remedy="measure again",
     )
     return attrs.asdict(failure)

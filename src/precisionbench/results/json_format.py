@@ -43,12 +43,12 @@ _MOST_BYTES = 128 * 2**20
 # are written again as they were.
 _OMITTED: Mapping[type, tuple[str, ...]] = {
     Operation: ("place",),
-    BackendResult: ("claims", "label", "engine_operations"),
+    BackendResult: ("claims", "label", "engine_operations", "model"),
     Claims: ("weights",),
     Environment: ("cpu_flags",),
     Evidence: ("compiled_share",),
-    BackendFailure: ("label",),
-    ComparisonData: ("options", "conditions", "study"),
+    BackendFailure: ("label", "model"),
+    ComparisonData: ("options", "conditions", "study", "models", "references"),
 }
 
 

@@ -186,7 +186,9 @@ def checked_machine(definition: Definition) -> ThisMachine:
     from precisionbench.measure.options import Options
 
     given = {name: value for name, value in definition.options.items() if name != "reference"}
-    Options.of(given.pop("effort", "normal"), **given)
+    effort = given.pop("effort", "normal")
+    for threads in definition.threads:
+        Options.of(effort, threads=threads, **given)
     return ThisMachine(definition.device, definition.options)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -53,7 +53,7 @@ class _RowThreshold(abc.ABC):
             RowNotFoundError: the comparison has no such row.
             SpecError: the row is the reference.
         """
-        _check_rows([self.row], rows_of(comparison), comparison.data.reference)
+        _check_rows([self.row], rows_of(comparison), references_of(comparison))
         return self._why_missed(comparison)
 
     @abc.abstractmethod
@@ -83,7 +83,7 @@ class SpeedupThreshold(_RowThreshold):
 
     def _missed(self, comparison: Comparison, row: BackendResult, found: Speedup) -> str:
         data, name = comparison.data, row.backend
-        says = _speedup_text(name, data.reference, found)
+        says = _speedup_text(name, data.reference_of(name), found)
         if not is_valid(data, name):
             return f"{says}; inconclusive: {why(data, name, found)}"
         if found.low >= self.at_least:
@@ -122,11 +122,11 @@ class ErrorThreshold(_RowThreshold):
         _check_bound(self.at_most, "a relative error above 0, such as 0.01")
 
     def _why_missed(self, comparison: Comparison) -> str:
-        reference = comparison.data.reference
         try:
             row = comparison[self.row]
         except PrecisionBenchError as exc:
             return f"{self.row} has no output: {exc}"
+        reference = comparison.data.reference_of(row.backend)
         if row.agreement is None:
             return f"{row.backend} cannot be compared with {reference}, which has no output"
         return self._missed(row.backend, reference, row.agreement)
@@ -178,20 +178,20 @@ def parse(text: str) -> Threshold:
 def check_rows(
     thresholds: Iterable[Threshold],
     rows: Sequence[tuple[str, Mapping[str, Json]]],
-    reference: str,
+    references: Collection[str],
 ) -> None:
     """Refuse, before anything is measured, thresholds that could not be tested afterwards.
 
     Args:
         thresholds: as `parse` returns them.
         rows: name and options of each row that will be measured; its label is a second name.
-        reference: the row that the others are compared with.
+        references: the rows that others are compared with; usually one.
 
     Raises:
         RowNotFoundError: a threshold's row is not one of them.
-        SpecError: a threshold's row is the reference, or its name is not a spec.
+        SpecError: a threshold's row is a reference, or its name is not a spec.
     """
-    _check_rows([threshold.row for threshold in thresholds], rows, reference)
+    _check_rows([threshold.row for threshold in thresholds], rows, references)
 
 
 def rows_of(comparison: Comparison) -> list[tuple[str, Mapping[str, Json]]]:
@@ -204,8 +204,19 @@ def rows_of(comparison: Comparison) -> list[tuple[str, Mapping[str, Json]]]:
     return [(name, row.options) for row in rows for name in (row.backend, row.label) if name]
 
 
+def references_of(comparison: Comparison) -> set[str]:
+    """The rows of a comparison that others are compared with.
+
+    Args:
+        comparison: as measured.
+    """
+    return {name for name, _ in rows_of(comparison) if comparison.data.is_reference(name)}
+
+
 def _check_rows(
-    rows_wanted: Iterable[str], rows: Sequence[tuple[str, Mapping[str, Json]]], reference: str
+    rows_wanted: Iterable[str],
+    rows: Sequence[tuple[str, Mapping[str, Json]]],
+    references: Collection[str],
 ) -> None:
     for query in rows_wanted:
         split_spec(query)  # says what is wrong with it
@@ -213,7 +224,7 @@ def _check_rows(
         if not named:
             known = did_you_mean(query, [name for name, _ in rows])
             raise RowNotFoundError(f"the threshold's row {query!r} is not measured", known)
-        if reference in named:
+        if set(named) & set(references):
             raise SpecError(
                 f"{query!r} is the reference, and is compared with itself",
                 "set the threshold for another row",

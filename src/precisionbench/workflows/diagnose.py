@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from precisionbench.analysis.groups import by_model
 from precisionbench.comparison import Comparison, as_comparison
 from precisionbench.diagnosis.diagnose import diagnosis_of
 from precisionbench.diagnosis.findings import DiagnosisData, MadeExperiments
@@ -21,6 +22,7 @@ from precisionbench.report import ledger as ledger_text
 from precisionbench.report import plots, summaries
 from precisionbench.report.diagnosis import to_text
 from precisionbench.report.progress import shown
+from precisionbench.results import BackendResult
 from precisionbench.results.progress import OnProgressOption
 
 if TYPE_CHECKING:
@@ -133,16 +135,27 @@ def explain_gap(
         RowNotFoundError: there is no such row.
         IncomparableError: one of the two is not a rate, or they are of different models or inputs.
         SpecError: a factor is called unexplained, or is already in the ledger; or `published` is
-            neither an id nor a record.
+            neither an id nor a record; or `through` is a row of another model.
         ResultFormatError: the file cannot be read.
     """
     from precisionbench.published import everything, get
 
     record = published if isinstance(published, Record) else get(_id(published))
     comparison = as_comparison(comparison)
-    data, start = comparison.data, comparison[backend].backend
-    goal = fastest(data) if through is None else comparison[through].backend
-    return GapLedger.of(gap_of(data, start, goal, record, everything(), factors))
+    start = comparison[backend]
+    data = by_model(comparison.data)[start.model]
+    goal = fastest(data) if through is None else _of_same_model(start, comparison[through])
+    return GapLedger.of(gap_of(data, start.backend, goal, record, everything(), factors))
+
+
+def _of_same_model(start: BackendResult, last: BackendResult) -> str:
+    """The name of the last row, which must be of the model of the first."""
+    if last.model != start.model:
+        raise SpecError(
+            f"{start.backend} and {last.backend} are of different models",
+            f"explain the gap through a row of {start.model}",
+        )
+    return last.backend
 
 
 def _id(published: object) -> str:
@@ -196,7 +209,7 @@ def explain(
         Labels, findings, layers and answers; `str` gives the text.
 
     Raises:
-        SpecError: experiments without a workload, or an unknown experiment.
+        SpecError: experiments without a workload or on several models, or an unknown experiment.
         ResultFormatError: the file cannot be read.
         WorkloadError: what is wrong with the workload, or how it differs from what was measured.
     """
@@ -207,6 +220,11 @@ def explain(
         raise SpecError(
             "experiments need the model, and there is no workload",
             "give workload=(model, inputs), or MODEL on the command line",
+        )
+    if comparison.data.models:
+        raise SpecError(
+            "experiments are made on one model, and the comparison has several",
+            "compare the model alone, and explain that comparison",
         )
     from precisionbench.workflows import experiment_runs  # imports torch
 

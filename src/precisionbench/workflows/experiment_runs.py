@@ -98,7 +98,10 @@ class Experiments(Shown):
             refused,
         )
         rows_s = costs.rounds_s(len(rows_of(plans)))
-        options = attrs.evolve(OPTIONS, budget_s=rows_s or None, seed=workload.seed)
+        threads: Any = (data.options or {}).get("threads")
+        options = attrs.evolve(
+            OPTIONS, budget_s=rows_s or None, seed=workload.seed, threads=threads
+        )
         progress = in_phase(on_progress, "experiments")
         measure = measure or in_new_workers(workload)
         results = run_experiments(plans, data, measure, progress, options)

@@ -15,6 +15,7 @@ from precisionbench.measure.calls.call_time import CallTime
 from precisionbench.measure.calls.rows import call_rows, call_workload, device_in_use, title_of
 from precisionbench.measure.compare import header_of
 from precisionbench.measure.options import Options
+from precisionbench.measure.planning import Plan
 from precisionbench.results import BackendResult, Block, ComparisonData, Measurement, Preparation
 from precisionbench.results.measurement import RECORDED
 from precisionbench.torchtools.global_state import read_flags
@@ -219,7 +220,7 @@ def recorded(name: str, regions: Sequence[Regions], device: Any = None) -> CallT
     )
     workload, options = call_workload(name, device_in_use(device)), Options(launcher="inline")
     rows = call_rows({name: lambda: None}, in_workers=False, keeps_output=False)
-    header = {**header_of(workload, rows, name, options), "schedule": "rounds"}
+    header = {**header_of(Plan.of_rows(workload, rows, name, options)), "schedule": "rounds"}
     note = () if others else ("one call only: it may include imports and compilation",)
     row = BackendResult(
         **rows[0].identity,

@@ -25,6 +25,7 @@ from precisionbench.measure.guard import GuardedTelemetry, explained
 from precisionbench.measure.interleaved import interrupted
 from precisionbench.measure.monitor import Monitor
 from precisionbench.measure.options import Options
+from precisionbench.measure.planning import Plan
 from precisionbench.measure.rounds import run_rounds
 from precisionbench.measure.schedule import MIN_LONG_ROUNDS, RowState, Schedule
 from precisionbench.measure.worker.calls import CallBackend, CallSession, first_call, opened
@@ -90,7 +91,7 @@ class CallsHere:
                 if error is not None:
                     raise error
         collector.raise_if_nothing_measured()
-        header = header_of(workload, self.rows, self.reference, self.options)
+        header = header_of(Plan.of_rows(workload, self.rows, self.reference, self.options))
         header.update(schedule="rounds", shared_cores=None)
         return Comparison(comparison_data(header, self.rows, collector), collector.errors)
 

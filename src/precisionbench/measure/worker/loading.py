@@ -20,11 +20,18 @@ from precisionbench.backends import Backend, Inputs
 from precisionbench.backends.batch_norm_folding import folded
 from precisionbench.measure.worker.guards import check_available, executing
 from precisionbench.model.workload import Workload
-from precisionbench.torchtools.global_state import autocast_off, cudnn_benchmark, fp32_precision
+from precisionbench.torchtools.global_state import (
+    autocast_off,
+    cudnn_benchmark,
+    fp32_precision,
+    threads,
+)
 from precisionbench.torchtools.tensors import arrange
 from precisionbench.torchtools.timer import Timer
 
 _TURN_LIMIT_S, _TURN_CHECK_S = 10.0, 0.002
+# In the folder of a run: the workers of all its models wait for each other.
+TURN_FILE = "turn"
 Turn = Callable[[], contextlib.AbstractContextManager[object]]
 
 
@@ -93,7 +100,7 @@ def one_at_a_time(file: Path) -> Iterator[None]:
     waited for 10 s goes on beside the others.
 
     Args:
-        file: that exists.
+        file: made where there is none.
     """
     try:
         import fcntl
@@ -101,7 +108,7 @@ def one_at_a_time(file: Path) -> Iterator[None]:
         yield
         return
     end_s = time.monotonic() + _TURN_LIMIT_S
-    with file.open("rb") as opened:  # which releases the lock
+    with file.open("ab") as opened:  # which releases the lock
         while time.monotonic() < end_s:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -128,6 +135,7 @@ def common_settings(backend: Backend, workload: Workload, timer: Timer) -> Itera
         timer.clock.active(),
         fp32_precision("ieee"),
         cudnn_benchmark(backend.cudnn_benchmark),
+        threads(backend.threads or torch.get_num_threads()),
     ):
         yield
 

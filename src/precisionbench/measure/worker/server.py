@@ -155,7 +155,7 @@ class Server:
         import torch
 
         from precisionbench.measure.worker.guards import executing
-        from precisionbench.measure.worker.loading import one_at_a_time
+        from precisionbench.measure.worker.loading import TURN_FILE, one_at_a_time
         from precisionbench.measure.worker.local import launcher_for
         from precisionbench.torchtools.global_state import set_flags
 
@@ -166,7 +166,7 @@ class Server:
         if self.workload.device.type == "cuda":
             with executing():
                 torch.zeros(1, device=self.workload.device)
-        turn = partial(one_at_a_time, Path(workload))
+        turn = partial(one_at_a_time, Path(workload).parent / TURN_FILE)
         self.launcher = launcher_for(self.backend, self.workload, turn)
         if with_model:
             self._load_model()

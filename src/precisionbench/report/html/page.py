@@ -36,6 +36,8 @@ from precisionbench.report.html import (
 from precisionbench.report.html.speedup_plot import speedup_plot
 from precisionbench.report.html.time_plot import time_plot
 from precisionbench.report.html.waterfall import Ledger, waterfall
+from precisionbench.report.references import compared_with
+from precisionbench.report.sweeps import sweep_sentences
 from precisionbench.results import ComparisonData, json_format
 
 if TYPE_CHECKING:
@@ -129,6 +131,8 @@ def _summary_context(
             for failure in data.failures
         ],
         "speedups": found,
+        "compared_with": compared_with(data),
+        "sweeps": sweep_sentences(data),
     }
 
 

@@ -42,7 +42,7 @@ class SpeedupPlot:
     """All rows on one axis.
 
     Attributes:
-        whiskers: of all rows but the reference.
+        whiskers: of all rows but references.
         ticks: of the axis.
         one_at: position of 1.
     """
@@ -53,13 +53,13 @@ class SpeedupPlot:
 
 
 def speedup_plot(data: ComparisonData, speedups: Mapping[str, Speedup]) -> SpeedupPlot | None:
-    """The plot of all rows but the reference; None if there are none.
+    """The plot of all rows but references; None if there are none.
 
     Args:
         data: the comparison.
         speedups: by row.
     """
-    found = {name: one for name, one in speedups.items() if name != data.reference}
+    found = {name: one for name, one in speedups.items() if not data.is_reference(name)}
     if not found:
         return None
     scale = Scale.around([1.0, *(x for one in found.values() for x in (one.low, one.high))])

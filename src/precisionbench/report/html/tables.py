@@ -15,6 +15,7 @@ from precisionbench.results import (
     ComparisonData,
     Environment,
     Speedup,
+    WorkloadInfo,
 )
 
 # More rows would make the page slow; the shortest layers are in the embedded data only.
@@ -57,7 +58,7 @@ def summary(data: ComparisonData, speedups: Mapping[str, Speedup]) -> tuple[Summ
 
 
 def _summary_row(data: ComparisonData, row: BackendResult, found: Speedup | None) -> SummaryRow:
-    is_reference = row.backend == data.reference
+    is_reference = data.is_reference(row.backend)
     interval = verdict = ""
     if found is not None and not is_reference:
         _, low, high = rows.ratio_texts(found)
@@ -241,7 +242,7 @@ def agreement_table(
 def _agreement_row(
     data: ComparisonData, row: BackendResult, judged: Accuracy | None
 ) -> AgreementRow:
-    found = row.agreement if row.backend != data.reference else None
+    found = None if data.is_reference(row.backend) else row.agreement
     against = ("", "", "", "", "")
     if found is not None:
         against = (
@@ -272,12 +273,13 @@ def environment_table(data: ComparisonData) -> tuple[tuple[str, str], ...]:
         data: the comparison.
     """
     environment = data.environment
-    inputs = "; ".join(f"{t.path} {list(t.shape)} {t.dtype}" for t in data.workload.inputs)
     pairs: list[tuple[str, Any]] = [
-        ("model", data.workload.model),
-        ("parameters", _count(data.workload.parameters)),
-        ("inputs", inputs),
-        ("batch size", data.workload.batch_size),
+        *_workload(data.workload),
+        *(
+            (f"{what} of {name}", value)
+            for name, info in data.models.items()
+            for what, value in _workload(info)
+        ),
         ("measured", data.created),
         ("by", f"precisionbench {data.precisionbench}, {data.launcher}, {data.schedule}"),
         ("seed", data.seed),
@@ -286,6 +288,16 @@ def environment_table(data: ComparisonData) -> tuple[tuple[str, str], ...]:
         ("packages", _listed(environment.packages)),
     ]
     return tuple((what, str(value)) for what, value in pairs if value not in (None, ""))
+
+
+def _workload(info: WorkloadInfo) -> list[tuple[str, Any]]:
+    inputs = "; ".join(f"{t.path} {list(t.shape)} {t.dtype}" for t in info.inputs)
+    return [
+        ("model", info.model),
+        ("parameters", _count(info.parameters)),
+        ("inputs", inputs),
+        ("batch size", info.batch_size),
+    ]
 
 
 def _machine(environment: Environment) -> list[tuple[str, Any]]:
