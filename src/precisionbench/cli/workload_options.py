@@ -56,7 +56,7 @@ def _one_size(_: click.Context, __: click.Parameter, sizes: Sizes | None) -> int
     return sizes[0] if sizes else None
 
 
-def _size_or_sizes(
+def _one_or_more_sizes(
     _: click.Context, __: click.Parameter, sizes: Sizes | None
 ) -> int | Sizes | None:
     return sizes[0] if sizes and len(sizes) == 1 else sizes
