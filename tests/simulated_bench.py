@@ -96,6 +96,9 @@ class SimulatedBench:
     def build_s(self, spec: str) -> float:
         return self.truth(spec).build_s
 
+    def item_s(self, spec: str) -> float:
+        return self.truth(spec).latency_s / 4
+
     def accuracy(self, spec: str) -> Accuracy:
         error = self.truth(spec).error
         loss = Interval(error, error, error * 1.05)

@@ -187,6 +187,26 @@ def test_a_second_run_on_the_same_thing_is_the_result_of_the_first(tuned, featur
     assert time.monotonic() - begun_s < 25
 
 
+@pytest.mark.parametrize(
+    "engines",
+    [
+        pytest.param(["openvino:precision=fp32"], marks=pytest.mark.openvino),
+        pytest.param(
+            ["onnxruntime", "openvino:precision=fp32"],
+            marks=[pytest.mark.onnxruntime, pytest.mark.openvino, pytest.mark.slow],
+        ),
+    ],
+    ids=len,
+)
+def test_engines_are_tried_beside_pytorch(cnn, images, engines):
+    found = pb.tune(
+        cnn, images, include=engines, budget_s=20 * len(engines), device="cpu", journal=None
+    )
+    outcomes = {trial.spec: trial.outcome for trial in found.trials}
+    assert {spec.partition(":")[0] for spec in engines} <= outcomes.keys()
+    assert set(outcomes.values()) <= {BEST, FINALIST, "slower", INACCURATE}, found.trials
+
+
 KILLED = """
     import sys
     import torch

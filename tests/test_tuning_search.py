@@ -90,6 +90,14 @@ def test_what_cannot_win_is_dropped_with_its_share_of_the_leaders_speed():
     assert "eager:precision=tf32" not in machine.open_now
 
 
+def test_a_row_that_is_hopelessly_slow_is_neither_judged_nor_timed():
+    search, machine = searched({**TRUTHS, "half:dtype=bfloat16": Simulated(0.1)})
+    slow = search.trials["half:dtype=bfloat16"]
+    assert (slow.outcome, slow.accuracy) == (SLOWER, None)
+    assert "half:dtype=bfloat16" not in machine.timed
+    assert "times as long as those of" in slow.reason
+
+
 def test_the_reference_stays_in_all_rounds_although_it_is_slower():
     search, machine = searched()
     assert search.trials["eager"].outcome == FINALIST

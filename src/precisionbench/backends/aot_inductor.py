@@ -123,7 +123,10 @@ class AotInductor(Backend):
             return None
         precision = "fp16" if capabilities.device == "cuda" else "bf16"
         return TuningOptions(
-            Stage.ENGINE, [{"precision": precision, "freezing": True}], [{"max_autotune": True}]
+            Stage.ENGINE,
+            [{"precision": precision, "freezing": True}],
+            [{"max_autotune": True}],
+            typical_build_s=30,
         )
 
     @contextmanager

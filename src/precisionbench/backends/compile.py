@@ -151,6 +151,7 @@ class Compile(Backend):
             Stage.COMPILER,
             [{**options, "freezing": True} for options in first],
             [*({"mode": mode} for mode in modes), {"freezing": False}],
+            typical_build_s=20,
         )
 
     @contextmanager

@@ -136,9 +136,9 @@ class OnnxRuntime(Backend):
     def tuning_options(cls, capabilities: Capabilities) -> TuningOptions | None:
         """Half on a GPU; float32 and INT8 on a CPU; see `Backend.tuning_options`."""
         if capabilities.device == "cpu":
-            return TuningOptions(Stage.ENGINE, [{}, {"precision": "int8"}])
+            return TuningOptions(Stage.ENGINE, [{}, {"precision": "int8"}], typical_build_s=4)
         if capabilities.device == "cuda" and installed_version(GPU_PACKAGE):
-            return TuningOptions(Stage.ENGINE, [{"precision": "fp16"}])
+            return TuningOptions(Stage.ENGINE, [{"precision": "fp16"}], typical_build_s=4)
         return None
 
     @contextmanager

@@ -110,7 +110,9 @@ class OpenVino(Backend):
         if capabilities.device != "cpu":
             return None
         precisions = ("fp32", "bf16", "int8")
-        return TuningOptions(Stage.ENGINE, [{"precision": name} for name in precisions])
+        return TuningOptions(
+            Stage.ENGINE, [{"precision": name} for name in precisions], typical_build_s=4
+        )
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

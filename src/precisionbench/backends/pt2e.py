@@ -101,7 +101,7 @@ class Pt2e(Backend):
         """INT8, on a CPU only; see `Backend.tuning_options`."""
         if capabilities.device != "cpu" or "compile" in capabilities.missing:
             return None
-        return TuningOptions(Stage.ENGINE)
+        return TuningOptions(Stage.ENGINE, typical_build_s=20)
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

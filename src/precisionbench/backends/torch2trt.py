@@ -172,7 +172,9 @@ class Torch2trt(Backend):
         """Half, and TF32; see `Backend.tuning_options`."""
         if capabilities.device != "cuda":
             return None
-        return TuningOptions(Stage.ENGINE, [{"precision": "fp16"}, {"tf32": True}])
+        return TuningOptions(
+            Stage.ENGINE, [{"precision": "fp16"}, {"tf32": True}], typical_build_s=40
+        )
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

@@ -137,7 +137,7 @@ class TorchTensorRT(Backend):
         """Half, on a GPU; see `Backend.tuning_options`."""
         if capabilities.device != "cuda":
             return None
-        return TuningOptions(Stage.ENGINE, [{"precision": "fp16"}])
+        return TuningOptions(Stage.ENGINE, [{"precision": "fp16"}], typical_build_s=40)
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

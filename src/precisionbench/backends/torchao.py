@@ -137,7 +137,9 @@ class TorchAo(Backend):
         first = [options]
         if capabilities.device == "cuda" and capabilities.capability >= _FIRST_WITH_FLOAT8:
             first.append({**options, "precision": FLOAT8})
-        return TuningOptions(Stage.ENGINE, first, [{"precision": "int8-weight-only"}])
+        return TuningOptions(
+            Stage.ENGINE, first, [{"precision": "int8-weight-only"}], typical_build_s=15
+        )
 
     @contextmanager
     def prepare(self, model: nn.Module, inputs: Inputs) -> Iterator[Prepared]:

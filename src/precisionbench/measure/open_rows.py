@@ -7,6 +7,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import attrs
 
@@ -37,12 +38,14 @@ class OpenRows:
     Attributes:
         workload: the model and inputs.
         pool: where workers are started.
+        system: what runs use of the system.
         on_progress: as for `compare`.
         replicas: the prepared workers of each open row, by its name.
     """
 
     workload: Workload
     pool: WorkerPool
+    system: System
     on_progress: OnProgress | None
     replicas: dict[str, list[WorkerBackend]] = attrs.field(factory=dict)
     _rows: dict[str, Row] = attrs.field(factory=dict)
@@ -66,7 +69,8 @@ class OpenRows:
             OutputError: the folder for temporary files (TMPDIR) cannot hold the model.
         """
         with exclusive(_OPENING, workload.libraries) as server, WorkerPool(server) as pool:
-            yield cls(workload, pool, on_progress)
+            system = System(worker_pool=partial(WorkerPool, server))  # for checks of engines
+            yield cls(workload, pool, system, on_progress)
 
     def open(self, rows: Sequence[Row], end_s: float) -> dict[str, PrecisionBenchError]:
         """Prepare one more worker of each row, all side by side.
@@ -131,7 +135,7 @@ class OpenRows:
     ) -> Run:
         batch_size = self.workload.info.batch_size
         collector = Collector(rows, reference, batch_size, (), on_progress or self.on_progress)
-        return Run(self.workload, collector, options, System(worker_pool=lambda: self.pool))
+        return Run(self.workload, collector, options, self.system)
 
     def measure(self, names: Sequence[str], reference: str, options: Options) -> ComparisonData:
         """Measure open rows in common rounds.

@@ -45,6 +45,10 @@ class Bench(Protocol):
         """Seconds that preparing an open configuration took."""
         ...
 
+    def item_s(self, spec: str) -> float:
+        """About how many seconds an item takes in an open configuration, by its first calls."""
+        ...
+
     def accuracy(self, spec: str) -> Accuracy:
         """How accurate an open configuration is."""
         ...
@@ -123,6 +127,11 @@ class WorkerBench:
         """Seconds that preparing took, the first call included; see `Bench`."""
         opening = self.rows.replicas[spec][0].opening
         return opening.build_s + opening.first_call_s
+
+    def item_s(self, spec: str) -> float:
+        """Seconds of an item by the calls of the warm-up; see `Bench`."""
+        opening = self.rows.replicas[spec][0].opening
+        return opening.call_s / (opening.batch_size or 1)
 
     def accuracy(self, spec: str) -> Accuracy:
         """How accurate it is; see `Bench`."""

@@ -40,6 +40,8 @@ _PROCESS_S = 3.0  # to start further processes
 SCREENING_FLOOR = 0.01
 # Further options are tried on a family whose fastest member is at least this fast, by the leader's.
 _WORTH_REFINING = 0.8
+# A row whose first calls take this many times as long as the leader's is not timed any further.
+_HOPELESS = 4.0
 # Until one of a family was prepared: seconds that must be left for a try. One that is not ready at
 # the deadline is ended.
 _LEAST_BUILD_S = {Stage.PRECISION: 0.5, Stage.COMPILER: 4.0, Stage.ENGINE: 3.0}
@@ -133,8 +135,8 @@ class Search:
         """
         try:
             self._judge_reference()
-            for stage in sorted({family.stage for family in self.space.families}):
-                self._search_stage([f for f in self.space.families if f.stage is stage])
+            for is_cheap in (True, False):
+                self._search([f for f in self.space.families if _is_cheap(f) is is_cheap])
             self._finish()
         except KeyboardInterrupt:
             self.ended_by = "interrupted"
@@ -151,17 +153,20 @@ class Search:
 
     # --- stages -------------------------------------------------------------------------------
 
-    def _search_stage(self, families: Sequence[Family]) -> None:
+    def _search(self, families: Sequence[Family]) -> None:
         """Try what families offer, and then the further options of those that are fast."""
         first = [spec for family in families for spec in family.first]
         self._try(self._ordered(first))
         self._try(self._mixed(first))
-        for family in families:
-            fastest = self._fastest_of(family)
-            if fastest and self._is_worth_refining(family, fastest):
-                refined = family.refined(fastest)
-                self._total += len([spec for spec in refined if spec not in self.trials])
-                self._try(refined)
+        refined = [spec for family in families for spec in self._refined(family)]
+        self._total += len([spec for spec in refined if spec not in self.trials])
+        self._try(self._ordered(refined))
+
+    def _refined(self, family: Family) -> Sequence[str]:
+        """The fastest accurate configuration of a family with each further option."""
+        fastest = self._fastest_of(family)
+        is_worth_it = fastest and self._is_worth_refining(family, fastest)
+        return family.refined(fastest) if is_worth_it else ()
 
     def _fastest_of(self, family: Family) -> str:
         known = [spec for spec in self._speeds if self.space.family_of(spec) is family]
@@ -194,8 +199,12 @@ class Search:
         return found
 
     def _ordered(self, specs: Iterable[str]) -> list[str]:
-        """The specs by the gain to expect: what was fast without a compiler comes first."""
-        return sorted(specs, key=lambda spec: -self._expected(spec))
+        """The specs by the gain to expect for each second of preparing them."""
+        return sorted(specs, key=lambda spec: -self._expected(spec) / self._typical_build_s(spec))
+
+    def _typical_build_s(self, spec: str) -> float:
+        family = self.space.family_of(spec)
+        return family.typical_build_s if family else 1.0
 
     def _expected(self, spec: str) -> float:
         """The largest speed of tried rows that share the dtype and the layout."""
@@ -221,8 +230,7 @@ class Search:
     def _slots(self, spec: str) -> int:
         """How many configurations like this one are prepared side by side."""
         family = self.space.family_of(spec)
-        is_cheap = family is not None and family.stage is Stage.PRECISION
-        return _CHEAP_SLOTS if is_cheap else self.bench.slots
+        return _CHEAP_SLOTS if family and _is_cheap(family) else self.bench.slots
 
     def _is_decided(self, spec: str) -> bool:
         """Whether a configuration was tried, now or in an earlier run."""
@@ -244,9 +252,19 @@ class Search:
                 self._give_up(spec, error.reason)
             else:
                 self._keep(Trial(spec, FAILED, str(error)))
-        accurate = [spec for spec in specs if spec not in errors and self._is_accurate(spec)]
+        ready = [spec for spec in specs if spec not in errors and self._can_win(spec)]
+        accurate = [spec for spec in ready if self._is_accurate(spec)]
         if accurate:
             self._screen(accurate)
+
+    def _can_win(self, spec: str) -> bool:
+        """Whether the first calls leave a chance; else the row is neither judged nor timed."""
+        times = self.bench.item_s(spec) / self.bench.item_s(self._leader)
+        if times <= _HOPELESS:
+            return True
+        reason = f"its calls take about {times:.0f} times as long as those of {self._leader}"
+        self._drop(Trial(spec, SLOWER, reason, build_s=self.bench.build_s(spec)))
+        return False
 
     def _is_accurate(self, spec: str) -> bool:
         """Judge the outputs of an open configuration; one that breaks the bound is not timed."""
@@ -370,7 +388,8 @@ class Search:
     def _final_s(self) -> float:
         """Seconds to keep for the end: the finalists are prepared again, and measured."""
         builds_s = [self.trials[spec].build_s or 0.0 for spec in self._racing]
-        rounds_s = min(_FINAL_S * (1 + MOST_FINALISTS), _MOST_FINAL_SHARE * self.budget_s)
+        rows = min(len(self._racing) + 1, 1 + MOST_FINALISTS)  # one more may be found
+        rounds_s = min(_FINAL_S * rows, _MOST_FINAL_SHARE * self.budget_s)
         return rounds_s + _PROCESS_S + max(builds_s, default=0.0)
 
     def _left_s(self) -> float:
@@ -409,6 +428,11 @@ class Search:
         left_s = max(0.0, self.end_s - self.now())
         done = len(self.trials)
         self.tell(Status(step, done, max(self._total, done), self._leader, speed, left_s))
+
+
+def _is_cheap(family: Family) -> bool:
+    """Whether nothing is built."""
+    return family.stage < Stage.COMPILER
 
 
 def _traits(spec: str) -> tuple[str, str]:

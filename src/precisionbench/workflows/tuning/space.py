@@ -49,12 +49,14 @@ class Family:
         stage: how dear they are to prepare.
         first: specs that are tried, all of them.
         then: further options, each of which is tried alone on the fastest accurate spec.
+        typical_build_s: about how many seconds preparing one takes.
     """
 
     backend: str
     stage: Stage
     first: tuple[str, ...]
     then: tuple[Mapping[str, Any], ...] = ()
+    typical_build_s: float = 10.0
 
     @property
     def further(self) -> tuple[str, ...]:
@@ -180,7 +182,8 @@ def _expanded(
         exact = [canonical_spec(discovery.make(spec)) for spec in wanted]
         specs = [*(s for s in specs if any(matches(s, w) for w in wanted)), *exact]
         then = []
-    return Family(name, offered.stage, tuple(dict.fromkeys(specs)), tuple(then))
+    first = tuple(dict.fromkeys(specs))
+    return Family(name, offered.stage, first, tuple(then), offered.typical_build_s)
 
 
 def _spec(name: str, options: Mapping[str, Any], left_out: list[LeftOut]) -> str:
