@@ -38,7 +38,7 @@ from precisionbench.cli import main
 from precisionbench.errors import IncomparableError, RowNotFoundError, SpecError
 from precisionbench.report import plots
 from precisionbench.report.html.study_page import to_html
-from precisionbench.report.html.sweep_plot import sweep_plot
+from precisionbench.report.html.sweep_plot import rate_text, sweep_plot
 from precisionbench.report.study_diff import to_text as diff_text
 from precisionbench.report.study_report import to_markdown, to_text
 from precisionbench.report.study_words import crossover_text
@@ -471,6 +471,13 @@ def test_marks_of_the_sweep_plot_are_where_their_batches_are():
     half = found.curves[1]
     assert [dot.y for dot in half.dots] == sorted((dot.y for dot in half.dots), reverse=True)
     assert all(dot.high_y <= dot.y <= dot.low_y for dot in half.dots)
+
+
+@pytest.mark.parametrize("sizes", [(8, 64), (1, 512), (8, 9)])
+def test_labels_of_the_sweep_plot_differ(sizes):
+    found = sweep_plot(sweep(sizes=sizes))
+    labels = [rate_text(tick.value) for tick in found.y_ticks]
+    assert len(set(labels)) == len(labels) > 1
 
 
 def test_markdown_has_a_table_for_each_section_and_no_markup_of_others():
