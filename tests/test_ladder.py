@@ -463,6 +463,7 @@ def measured(monkeypatch) -> pb.Comparison:
     return found
 
 
+@pytest.mark.slow  # measures a ladder
 def test_a_ladder_that_cannot_be_saved_is_printed(here, measured, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OutputError("the disk is full")

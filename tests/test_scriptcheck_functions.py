@@ -173,6 +173,7 @@ with torch.inference_mode():
         assert confirmed(check) == ["no-warm-up"]
         assert [sight.place for sight in check.broken[0].sights] == [check.timed[0].place]
 
+    @pytest.mark.slow  # compiles
     @pytest.mark.uncounted
     def test_compiled_functions_work_as_without_observation(self, check_script):
         source = """

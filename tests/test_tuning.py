@@ -288,6 +288,7 @@ def test_a_metric_on_data_bounds_the_drop(mlp, features):
     assert found.trials[0].accuracy.metric > 1
 
 
+@pytest.mark.slow  # its search takes its budget
 def test_layers_that_add_most_error_stay_in_float32(features):
     torch.manual_seed(0)
     found = pb.tune(
