@@ -35,7 +35,6 @@ from precisionbench.torchtools.global_state import Functions
 from precisionbench.torchtools.tensors import Inputs, walk
 from small_transformer import small_transformer
 
-pytestmark = pytest.mark.uncounted
 needs_compiler = pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None, reason="AOTInductor needs a C++ compiler"
 )

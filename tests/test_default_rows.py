@@ -177,6 +177,7 @@ def test_the_first_call_may_take_ten_times_as_long_as_the_references_and_two_sec
     assert FirstCallLimit("eager", 3.0).limit_s == 30.0
 
 
+@pytest.mark.slow  # measures many rows
 def test_all_default_rows_of_a_cpu_are_measured_where_their_calls_are_quick(
     cnn, images, monkeypatch
 ):

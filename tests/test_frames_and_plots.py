@@ -110,6 +110,7 @@ def test_a_package_that_is_broken_is_not_called_missing(monkeypatch, tmp_path):
         resnet().to_dataframe()
 
 
+@pytest.mark.slow  # a process of its own
 def test_neither_package_is_imported_before_it_is_needed():
     code = """
 import sys, precisionbench.workflows.ladder

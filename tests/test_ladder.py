@@ -463,6 +463,7 @@ def measured(monkeypatch) -> pb.Comparison:
     return found
 
 
+@pytest.mark.slow  # measures a ladder
 def test_a_ladder_that_cannot_be_saved_is_printed(here, measured, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OutputError("the disk is full")
@@ -484,6 +485,7 @@ def test_a_ladder_that_cannot_be_printed_is_saved(here, measured, monkeypatch):
     assert pb.load("r.json") == measured
 
 
+@pytest.mark.slow  # measures a ladder
 def test_the_journal_of_a_ladder_is_removed_once_it_is_saved(here, measured, monkeypatch):
     journals: list[Path] = []
 

@@ -139,12 +139,14 @@ traced = torch.jit.trace(layers, (x, w))
 
 
 class TestFunctions:
+    @pytest.mark.slow  # compiles
     def test_calls_of_compiled_and_scripted_functions_are_counted(self, check_script):
         functions = "for f in (compiled, scripted, traced): print(timed(f, x, w))\n"
         check = check_script(SETUP + COMPILED + SCRIPTED + functions)
         assert check.breaches == ()
         assert (check.timed[0].model, check.timed[0].calls) == ("layers", 1200)
 
+    @pytest.mark.slow  # compiles
     @pytest.mark.uncounted
     @pytest.mark.parametrize("how", ["script", "trace"])
     def test_modules_of_torchscript_are_timed_as_any_other(self, check_script, how):
@@ -171,6 +173,7 @@ with torch.inference_mode():
         assert confirmed(check) == ["no-warm-up"]
         assert [sight.place for sight in check.broken[0].sights] == [check.timed[0].place]
 
+    @pytest.mark.slow  # compiles
     @pytest.mark.uncounted
     def test_compiled_functions_work_as_without_observation(self, check_script):
         source = """

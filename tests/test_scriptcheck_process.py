@@ -98,6 +98,7 @@ assert 0.01 <= time.perf_counter() - b < 60 and time.monotonic_ns() - n >= 10_00
     assert check.models == 0
 
 
+@pytest.mark.slow  # processes of their own
 def test_torch_works_as_without_observation(check_script):
     source = """
 import copy, pickle, torch
@@ -174,6 +175,7 @@ class TestEndings:
         assert check.ending == Ending("killed", 139, "SIGSEGV")
         assert "its observations are lost" in str(check)
 
+    @pytest.mark.slow  # processes of their own
     def test_the_time_limit_ends_a_script_that_catches_everything(self):
         source = CONSTANT_INPUTS + (
             "open('ready', 'w').close()\n"

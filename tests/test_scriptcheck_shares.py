@@ -56,6 +56,7 @@ MOSTLY = {
 }
 
 
+@pytest.mark.slow  # scripts that run for seconds
 @pytest.mark.parametrize("line", MOSTLY.values(), ids=MOSTLY)
 def test_a_timing_that_is_mostly_something_else_is_a_problem(check_script, line):
     source = CLEAN.replace("results = []", "results, big = [], torch.rand(16, 3, 48, 48)")

@@ -170,6 +170,7 @@ def install_timm(tmp_path, monkeypatch):
 SAYS_SO = "import pathlib; pathlib.Path({file!r}).write_text('imported')\n"
 
 
+@pytest.mark.slow  # imports large libraries
 def test_a_library_that_does_more_than_define_is_in_no_worker(install_timm, tmp_path):
     imported = tmp_path / "imported"
     install_timm(SAYS_SO.format(file=str(imported)) + "import torch; torch.relu = lambda x: x")

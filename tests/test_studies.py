@@ -705,6 +705,7 @@ def test_two_models_are_measured_in_local_processes(two_models):
     assert pb.study(**two_models).outcomes == ()
 
 
+@pytest.mark.slow  # starts interpreters
 @pytest.mark.submitit
 def test_two_models_are_measured_by_submitit(two_models, tmp_path):
     from precisionbench.studies.submitit_executor import submitit_executor

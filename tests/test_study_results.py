@@ -36,9 +36,10 @@ from precisionbench.analysis.study_summary import summarise
 from precisionbench.analysis.sweep import RowSweep, Sweep, sweeps, thread_scaling
 from precisionbench.cli import main
 from precisionbench.errors import IncomparableError, RowNotFoundError, SpecError
-from precisionbench.report import plots
+from precisionbench.report import plots, study_text
 from precisionbench.report.html.study_page import to_html
-from precisionbench.report.html.sweep_plot import sweep_plot
+from precisionbench.report.html.sweep_plot import rate_text, sweep_plot
+from precisionbench.report.study_diff import StudyDiff
 from precisionbench.report.study_diff import to_text as diff_text
 from precisionbench.report.study_report import to_markdown, to_text
 from precisionbench.report.study_words import crossover_text, saturation_text
@@ -477,6 +478,13 @@ def test_marks_of_the_sweep_plot_are_where_their_batches_are():
     assert all(dot.high_y <= dot.y <= dot.low_y for dot in half.dots)
 
 
+@pytest.mark.parametrize("sizes", [(8, 64), (1, 512), (8, 9)])
+def test_labels_of_the_sweep_plot_differ(sizes):
+    found = sweep_plot(sweep(sizes=sizes))
+    labels = [rate_text(tick.value) for tick in found.y_ticks]
+    assert len(set(labels)) == len(labels) > 1
+
+
 def test_markdown_has_a_table_for_each_section_and_no_markup_of_others():
     text = to_markdown(summarise(merge(hostile_results())))
     assert "<script>" not in text.replace("\\<", "").replace("`", "")
@@ -604,3 +612,28 @@ def test_a_comparison_outside_of_a_study_is_a_cell_of_its_own():
 def test_an_empty_folder_has_no_results(tmp_path):
     with pytest.raises(SpecError, match="there are no results"):
         pb.load_study(tmp_path)
+
+
+# --- what is not there ---------------------------------------------------------------------------
+
+CELL = cell(8)
+
+
+def test_studies_without_a_common_cell_have_nothing_to_compare():
+    found = StudyDiff(cells=(), broken=((CELL, "no memory"),), only_old=(CELL,), only_new=(CELL,))
+    text = str(found)
+    assert "Nothing to compare" in text
+    assert f"{CELL.title} was measured before and fails now: no memory" in text
+    assert f"only in the older study: {CELL.title}" in text
+    assert f"only in the newer study: {CELL.title}" in text
+
+
+def test_a_study_without_cells_says_so():
+    assert study_text.headline([]) == "No cell is finished yet."
+
+
+@pytest.mark.parametrize("command", ["show", "merge"])
+def test_options_of_studies_that_exclude_each_other_are_refused(command, tmp_path):
+    done = CliRunner().invoke(main, ["study", command, str(tmp_path), "--json", "--markdown"])
+    assert done.exit_code == 2
+    assert "exclude each other" in done.output

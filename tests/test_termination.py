@@ -76,6 +76,7 @@ print("never")
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "kept\n")
 
 
+@pytest.mark.slow  # processes of their own
 @pytest.mark.parametrize(
     "code",
     [

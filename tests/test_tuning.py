@@ -16,7 +16,8 @@ from torch import nn
 
 import precisionbench as pb
 from precisionbench.errors import IncomparableError, SpecError, WorkloadError
-from precisionbench.results.tuning import BEST, FINALIST, INACCURATE
+from precisionbench.results.tuning import BEST, FINALIST, INACCURATE, Target
+from precisionbench.workflows.tuning.target import differences
 
 PLANTED = """
     import contextlib
@@ -263,3 +264,61 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, features):
 def test_arguments_are_refused_before_anything_is_measured(mlp, features, arguments, error, words):
     with pytest.raises(error, match=words):
         pb.tune(mlp, features, device="cpu", journal=None, **arguments)
+
+
+# The bench of workers, with the real thing in each of its steps
+
+
+def test_a_metric_on_data_bounds_the_drop(mlp, features):
+    data = [(features.roll(shift, 0), torch.zeros(64)) for shift in range(4)]
+    found = pb.tune(
+        mlp,
+        features,
+        metric=lambda outputs, batch: outputs.float().mean() + len(batch),
+        data=data,
+        drop=0.05,
+        include=["eager"],
+        budget_s=12,
+        device="cpu",
+        journal=None,
+    )
+    assert found.spec == "eager"
+    assert found.error.value == 0.0
+    assert found.data.bound.batches == 4
+    assert found.trials[0].accuracy.metric > 1
+
+
+@pytest.mark.slow  # its search takes its budget
+def test_layers_that_add_most_error_stay_in_float32(features):
+    torch.manual_seed(0)
+    found = pb.tune(
+        Mlp().eval(),
+        features,
+        max_error=2e-3,
+        include=["half:dtype=bfloat16"],
+        budget_s=15,
+        device="cpu",
+        journal=None,
+    )
+    assert next(t for t in found.trials if t.spec == "half:dtype=bfloat16").outcome == INACCURATE
+    assert [t for t in found.trials if "fp32_layers=" in t.spec]
+
+
+def test_a_result_is_text_markdown_html_and_a_frame(tuned, tmp_path):
+    assert tuned.spec in tuned.to_markdown()
+    tuned.to_html(tmp_path / "tuned.html")
+    assert tuned.spec in (tmp_path / "tuned.html").read_text()
+    assert tuned.comparison.data == tuned.data.final
+    assert tuned.as_data()["best"] == tuned.spec
+    assert {point.spec for point in tuned.front} == {row.backend for row in tuned.comparison}
+    assert tuned.left_out == tuned.data.left_out
+
+
+def test_the_device_and_versions_that_were_tuned_for_are_named():
+    tuned_for = Target("H200", "9.0", {"torch": "2.14", "openvino": "1"}, "a", "w")
+    here = Target("Orin", "8.7", {"torch": "2.11"}, "a", "w")
+    assert list(differences(tuned_for, here)) == [
+        "the device is Orin and not H200",
+        "torch is 2.11 and not 2.14",
+        "openvino is not installed and not 1",
+    ]

@@ -62,7 +62,10 @@ def _are_studies(old: str, new: str) -> bool:
 
 
 def _is_study(path: str) -> bool:
-    return path.endswith(".toml") or Path(path).is_dir()
+    try:
+        return path.endswith(".toml") or (path != "" and Path(path).is_dir())
+    except (OSError, ValueError):  # no file can have this name, which reading it explains
+        return False
 
 
 def _diff_files(old: str, new: str, force: bool, as_json: bool) -> str:

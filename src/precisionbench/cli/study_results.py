@@ -71,6 +71,7 @@ def show(study: str, as_json: bool, markdown: bool, html: str | None, overwrite:
       precisionbench study show resnet.toml
       precisionbench study show resnet --html report.html
     """
+    _check_together(as_json, markdown, html, overwrite)
     found = _loaded(study) if as_json or markdown or html else _with_status(study)
     if found is not None:
         _show(found, as_json, markdown, html, overwrite)
@@ -115,6 +116,7 @@ def merge(
       precisionbench study merge h200/ orin/ --html boards.html
       precisionbench study merge runs/2026-11-*/
     """
+    _check_together(as_json, markdown, html, overwrite)
     _show(_loaded(*sources, strict=strict), as_json, markdown, html, overwrite)
 
 
@@ -129,10 +131,6 @@ def _show(
 ) -> None:
     from precisionbench.report.study_report import show, to_text
 
-    if as_json and markdown:
-        raise click.UsageError("--json and --markdown exclude each other; give one of them")
-    if overwrite and html is None:
-        raise click.UsageError("--overwrite requires --html; add it")
     if html is not None:
         found.to_html(html, overwrite=overwrite)
     if as_json:
@@ -141,6 +139,16 @@ def _show(
         print_lines(found.to_markdown())
     elif html is None:
         print_text(partial(to_text, found.summary), partial(show, found.summary))
+
+
+def _check_together(
+    as_json: bool, markdown: bool, html: str | None = None, overwrite: bool = False
+) -> None:
+    """Refuse options that exclude each other, before anything is read."""
+    if as_json and markdown:
+        raise click.UsageError("--json and --markdown exclude each other; give one of them")
+    if overwrite and html is None:
+        raise click.UsageError("--overwrite requires --html; add it")
 
 
 _MEASURES = {"both": ("latency", "speed-up over the reference"), "latency": ("latency",)}
@@ -207,8 +215,7 @@ def check(
     from precisionbench.report.study_diff import check_markdown, check_text
     from precisionbench.testing import thresholds
 
-    if as_json and markdown:
-        raise click.UsageError("--json and --markdown exclude each other; give one of them")
+    _check_together(as_json, markdown)
     wanted = [thresholds.parse(text) for text in fail_under]
     new = _loaded(study)
     found = new.diff(_loaded(against), force)

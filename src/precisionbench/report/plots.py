@@ -215,7 +215,7 @@ def plot_history(history: History, backend: str, ax: Axes | None = None) -> Axes
         place = dates.index(change.first_after) - 0.5
         colour = _COLOURS.get(change.ratio.verdict, "tab:gray")
         drawn.axvline(place, color=colour, linestyle="--", linewidth=1)
-    drawn.set_xticks(places, labels=[date_text(date) for date in dates], rotation=90)
+    drawn.set_xticks(places, labels=[_label(date_text(date)) for date in dates], rotation=90)
     drawn.set_ylabel("latency (s)")
     drawn.set_title(_label(f"{backend}: {history.cell.title}"))
     return drawn

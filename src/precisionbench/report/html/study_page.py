@@ -13,7 +13,7 @@ from precisionbench.report.html import history_plot
 from precisionbench.report.html.history_plot import HistoryPanel, history_panels
 from precisionbench.report.html.numbered_points import FRAME
 from precisionbench.report.html.page import rendered
-from precisionbench.report.html.sweep_plot import SweepPlot, size_text, sweep_plot
+from precisionbench.report.html.sweep_plot import SweepPlot, rate_text, size_text, sweep_plot
 from precisionbench.report.study_sections import LEGEND, Section, sections
 from precisionbench.report.study_words import headline
 from precisionbench.report.study_words import size_text as study_size
@@ -56,6 +56,7 @@ def _context(summary: StudySummary) -> dict[str, Any]:
         "legend": LEGEND,
         "frame": FRAME,
         "history_plot": history_plot,
+        "rate_text": rate_text,
         "size_text": size_text,
     }
 

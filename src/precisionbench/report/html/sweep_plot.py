@@ -147,6 +147,17 @@ def _sizes(points: Sequence[SweepPoint], x: Scale) -> tuple[Tick, ...]:
     return tuple(Tick(x.at(size), size) for size in sizes[::every])
 
 
+def rate_text(rate: float) -> str:
+    """The label of a throughput, such as `15 k`.
+
+    Args:
+        rate: items per second.
+    """
+    prefixes = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+    scale, prefix = next((pair for pair in prefixes if rate >= pair[0]), (1.0, ""))
+    return f"{rate / scale:.3g} {prefix}".rstrip()
+
+
 def size_text(size: float) -> str:
     """The label of a batch size.
 
