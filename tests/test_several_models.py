@@ -348,7 +348,6 @@ def test_a_file_of_one_model_has_no_other_keys_than_before():
     "damage",
     [
         {"references": {"new/half": "nothing"}},
-        {"models": {}},
         {"models": {"old": {"model": "m", "parameters": 1, "inputs": [], "batch_size": 1}}},
         {"references": {"new/half": 3}},
     ],

@@ -145,7 +145,8 @@ class Request:
         functions, is_inline = Functions.now(), options.launcher == "inline"
         make = discovery.make if is_inline else availability.make
         with silence():  # what a factory prints is in each row's log: it is called again there
-            rows = planned_rows(self.backends or [], self.reference, self.matrix, make)
+            given = [] if self.backends is None else self.backends
+            rows = planned_rows(given, self.reference, self.matrix, make)
             workloads = self._workloads(options.seed_or_random())
             if self.backends is None:
                 rows = self._default_rows(workloads, make)

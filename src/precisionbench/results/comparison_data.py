@@ -404,7 +404,7 @@ class ComparisonData(Shown):
 
 def _check_models(models: Mapping[str, WorkloadInfo], names: Collection[str]) -> None:
     for name in names:
-        if name not in (models or ("",)):
+        if models and name not in models:  # without models, the names mean nothing
             raise ValueError(f"the model {described(name)} of a row is none of the models")
 
 

@@ -143,7 +143,7 @@ def explain_gap(
     record = published if isinstance(published, Record) else get(_id(published))
     comparison = as_comparison(comparison)
     start = comparison[backend]
-    data = by_model(comparison.data)[start.model]
+    data = by_model(comparison.data)[start.model if comparison.data.models else ""]
     goal = fastest(data) if through is None else _of_same_model(start, comparison[through])
     return GapLedger.of(gap_of(data, start.backend, goal, record, everything(), factors))
 
