@@ -125,6 +125,17 @@ def test_cells_of_other_models_devices_and_threads_are_other_sweeps():
     assert all(one.cell.batch_size is None for one in found)
 
 
+def test_a_comparison_with_several_references_is_a_cell_and_in_no_sweep():
+    results = [
+        attrs.evolve(one, data=attrs.evolve(data_of(one), references={"half": "half"}))
+        for one in sweep_results((1, 8))
+    ]
+    assert sweeps(results) == ()
+    text = to_text(summarise(merge(results)))
+    assert text.count("1 (ref.)") == 4
+    assert "inconclusive" not in text
+
+
 def test_of_two_results_of_a_cell_the_newer_one_counts():
     old, new = sweep_results((1, 8), day=1), sweep_results((1, 8), day=2)
     assert sweeps([*new, *old]) == sweeps(new)

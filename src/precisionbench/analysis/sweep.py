@@ -107,10 +107,13 @@ class Sweep(Shown):
 def sweeps(results: Iterable[CellResult]) -> tuple[Sweep, ...]:
     """The sweeps over batch sizes that a study holds: of two or more that were measured.
 
+    Comparisons with several references, as of several models, are in none.
+
     Args:
         results: of all cells; of a cell that was measured several times, the newest counts.
     """
-    groups = _grouped(newest(named(results)), measured_batch, _without_batch)
+    single = [one for one in newest(named(results)) if not (one.data and one.data.references)]
+    groups = _grouped(single, measured_batch, _without_batch)
     measured = [{size for size, one in group if one.data} for group in groups]
     pairs = zip(groups, measured, strict=True)
     return tuple(_sweep(group) for group, sizes in pairs if len(sizes) > 1)

@@ -13,7 +13,7 @@ from precisionbench.analysis.study_summary import (
     StudySummary,
     lone_cells,
 )
-from precisionbench.analysis.sweep import Sweep, SweepPoint, ThreadScaling
+from precisionbench.analysis.sweep import Sweep, ThreadScaling
 from precisionbench.report import formatting
 from precisionbench.report.rows import ratio_texts, speedup_value, verdict_words
 from precisionbench.report.study_words import (
@@ -110,8 +110,8 @@ def _sweep(sweep: Sweep) -> Section:
     for row in sweep.rows:
         lines.append(Line(row.backend))
         lines += [
-            Line(f"  {point.batch_size}", _point(point, row.backend == sweep.reference))
-            for point in row.points
+            Line(f"  {one.batch_size}", _figures(one.latency, one.throughput, one.speedup))
+            for one in row.points
         ]
     return Section(
         f"{sweep.cell.title}, by batch size",
@@ -123,26 +123,22 @@ def _sweep(sweep: Sweep) -> Section:
     )
 
 
-def _point(point: SweepPoint, is_reference: bool) -> tuple[str, ...]:
-    return _figures(point.latency, point.throughput, point.speedup, is_reference)
-
-
 def _figures(
-    latency: Interval, throughput: Interval | None, speedup: Speedup | None, is_reference: bool
+    latency: Interval, throughput: Interval | None, speedup: Speedup | None
 ) -> tuple[str, ...]:
     return (
         formatting.duration(latency),
         formatting.half_width(latency).lstrip("±"),
         formatting.number(throughput) if throughput else "-",
-        *_speedup(speedup, is_reference),
+        *_speedup(speedup),
     )
 
 
-def _speedup(found: Speedup | None, is_reference: bool) -> tuple[str, str, str]:
-    if is_reference:
-        return "1 (ref.)", "", ""
+def _speedup(found: Speedup | None) -> tuple[str, str, str]:
     if found is None:
         return "-", "", ""
+    if found.reason == "reference":
+        return "1 (ref.)", "", ""
     _, low, high = ratio_texts(found)
     return speedup_value(found), f"{low} to {high}", verdict_words(found)
 
@@ -175,10 +171,7 @@ def _cells(cells: Sequence[CellSummary]) -> Section:
     for cell in cells:
         lines.append(Line(cell.cell.title))
         lines += [
-            Line(
-                f"  {row.backend}",
-                _figures(row.latency, row.throughput, row.speedup, row.backend == cell.reference),
-            )
+            Line(f"  {row.backend}", _figures(row.latency, row.throughput, row.speedup))
             for row in cell.rows
         ]
     return Section("Cells", (), ("cell", *_FIGURES), tuple(lines))
