@@ -25,6 +25,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "engine_cache": (None, "engines"),
     "calibration": (None, "data:batches"),
     "batch_size": (None, 8),
+    "threads": (None, 1),
     "workspace_bytes": (1 << 30,),
 }
 

@@ -320,3 +320,19 @@ def test_the_page_of_backends_lists_every_alias():
     assert [f"| `{alias}` | `{spec}` |" for alias, spec in ALIASES.items()] == [
         line for line in table.splitlines() if line.startswith("| `")
     ]
+
+
+@attrs.frozen
+class WithThreads(Eager):
+    """Has an option of the name of a common one, with a meaning of its own."""
+
+    name: ClassVar[str] = "with-threads"
+    threads: int = 0
+
+
+def test_an_option_threads_of_a_plugin_is_its_own():
+    assert WithThreads().torch_threads is None
+    assert WithThreads(threads=3).torch_threads is None
+    assert Eager(threads=3).torch_threads == 3
+    with pytest.raises(SpecError, match="threads cannot be 0"):
+        Eager(threads=0)

@@ -344,7 +344,7 @@ BAD = {
     "two models": (
         ([nn.Linear(2, 2), nn.Linear(2, 2)], torch.rand(2, 2)),
         {},
-        "the model is a list; give one model; to compare two, compare each and then new.diff(",
+        "the model is a list; give several models in a mapping, such as {'old': model, 'new': ",
     ),
     "several batch sizes": (
         ("torchvision:resnet18",),

@@ -136,10 +136,15 @@ class Backend(abc.ABC):
         hints = option_types(type(self))
         for name, hint in hints.items():
             check_option(self.name, name, getattr(self, name), hint)
-        for name in ("batch_size", "threads"):
-            number = getattr(self, name)
+        for name, number in (("batch_size", self.batch_size), ("threads", self.torch_threads)):
             if number is not None and number < 1:
                 raise SpecError(f"{self.name}: {name} cannot be {number}", "give 1 or more")
+
+    @property
+    def torch_threads(self) -> int | None:
+        """The common option `threads`; None where a plugin has an option of this name itself."""
+        ours, common = (attrs.fields_dict(kind)["threads"] for kind in (type(self), Backend))
+        return self.threads if ours == common else None
 
     def check_available(self) -> None:  # noqa: B027 - most backends need nothing
         """Raise if this machine cannot run the backend.

@@ -135,7 +135,7 @@ def common_settings(backend: Backend, workload: Workload, timer: Timer) -> Itera
         timer.clock.active(),
         fp32_precision("ieee"),
         cudnn_benchmark(backend.cudnn_benchmark),
-        threads(backend.threads or torch.get_num_threads()),
+        threads(backend.torch_threads or torch.get_num_threads()),
     ):
         yield
 
