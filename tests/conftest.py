@@ -22,7 +22,7 @@ from script_forks import ScriptForks
 # same examples, so that a change is not failed by an example that has nothing to do with it;
 # `pytest --hypothesis-profile=explore` draws new ones, and more of them.
 _UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("repeatable", derandomize=True, max_examples=40, **_UNTIMED)
+settings.register_profile("repeatable", derandomize=True, max_examples=25, **_UNTIMED)
 settings.register_profile("explore", **_UNTIMED)
 settings.load_profile("repeatable")
 

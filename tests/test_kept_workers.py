@@ -88,6 +88,7 @@ def test_an_unknown_experiment_is_refused_before_anything_is_measured():
         compare("auto")
 
 
+@pytest.mark.slow  # measures experiments
 def test_no_worker_of_an_experiment_outlives_it():
     pids: list[int] = []
 

@@ -329,6 +329,7 @@ def test_an_unknown_batch_size_is_refused_before_measuring(unmeasured):
         ladder(Scalar(), torch.tensor(1.0), device="cpu", to=MLPERF)
 
 
+@pytest.mark.slow  # measures a ladder
 def test_one_row_written_in_two_ways_is_measured_once():
     """The options of a plan have another order than those of a spec."""
     start = canonical_spec(

@@ -145,6 +145,7 @@ class Sums(nn.Module):
         return self.offset + self.second(y)
 
 
+@pytest.mark.slow  # the C++ compiler
 @real_engine
 def test_calls_change_neither_inputs_nor_parameters():
     """TorchInductor of torch 2.14 computes such sums in the memory of the input or parameter."""

@@ -74,6 +74,7 @@ def around(code: str) -> str:
 
 
 class TestOperations:
+    @pytest.mark.slow  # scripts that run for seconds
     def test_operations_are_seen_and_counted(self, check_script):
         check = check_script(SETUP + "".join(timing(code) for code, _, _ in TIMED.values()))
         assert check.breaches == ()

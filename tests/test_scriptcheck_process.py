@@ -69,6 +69,7 @@ def test_arguments_sibling_modules_and_standard_input(here):
     assert "no call of a model was observed" in done.stdout
 
 
+@pytest.mark.slow  # processes of their own
 def test_environment_variables_set_before_importing_torch_take_effect(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     source = (

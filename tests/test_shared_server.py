@@ -147,6 +147,7 @@ def imported_in_a_worker(server: ForkServer, tmp_path: Path, module: str) -> boo
         worker.kill()
 
 
+@pytest.mark.slow  # imports large libraries
 def test_a_well_known_library_is_imported_once_for_all_workers(tmp_path):
     pytest.importorskip("torchvision")
     with ForkServer() as server:

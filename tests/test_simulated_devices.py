@@ -180,6 +180,7 @@ def five_way(seed: int) -> bool:
     return any(verdict in wrong for _, verdict, _ in verdicts(comparisons).values())
 
 
+@pytest.mark.slow  # many simulated runs
 def test_five_equal_rows_are_rarely_called_different():
     assert share([five_way(seed) for seed in range(100)]) <= 0.06
 

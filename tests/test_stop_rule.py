@@ -67,6 +67,7 @@ def measured(
     return row_states, "rounds", left
 
 
+@pytest.mark.slow  # many simulated runs
 @pytest.mark.parametrize("replicas", [2, 3])
 @pytest.mark.parametrize("noise", [even, noisy, heavy, two_states])
 def test_equal_rows_are_not_told_apart_more_often_than_by_chance(noise, replicas):

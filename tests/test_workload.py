@@ -240,6 +240,7 @@ def test_a_model_is_found_in_a_file_by_its_path(model_file):
     assert (sys.path, sys.modules["json"]) == (path, modules)
 
 
+@pytest.mark.slow  # a process of its own
 def test_another_process_builds_the_model_of_a_file(model_file, tmp_path):
     build = resolve(f"{model_file}:make", device="cpu").build
     code = "import pickle, sys; print(type(pickle.load(sys.stdin.buffer)()[0]).__name__)"
