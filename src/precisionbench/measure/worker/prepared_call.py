@@ -200,7 +200,29 @@ def prepared_call(
         ExecutionError: the first call failed.
         OutOfMemoryError: it does not fit.
     """
-    workload = resolve(model, inputs, device=device, seed=seed)
+    with prepared_workload(
+        backend, resolve(model, inputs, device=device, seed=seed), hold_settings=hold_settings
+    ) as call:
+        yield call
+
+
+@contextlib.contextmanager
+def prepared_workload(
+    backend: Backend, workload: Workload, *, hold_settings: bool = False
+) -> Iterator[PreparedCall]:
+    """As `prepared_call`, of a model and inputs that are resolved already.
+
+    Args:
+        backend: what to prepare.
+        workload: the model and inputs; copies are used.
+        hold_settings: as for `prepared_call`.
+
+    Yields:
+        The prepared model.
+
+    Raises:
+        PrecisionBenchError: as `prepared_call`.
+    """
     try:
         call, undo = _prepared(backend, workload, Timer(clock_for(workload.device)))
         held = call.conditions.settings.applied() if hold_settings else contextlib.nullcontext()

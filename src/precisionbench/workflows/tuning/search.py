@@ -362,8 +362,8 @@ class Search:
         left_s = self.end_s - self.now()
         self._tell("starting further processes of the finalists")
         if left_s > _PROCESS_S:
-            late = self.bench.open(finalists, self.end_s - min(_FINAL_S, left_s / 2))
-            finalists = [spec for spec in finalists if spec not in late or self._is_open(spec)]
+            # One whose further process is not ready in time is measured in the one that it has.
+            self.bench.open(finalists, self.end_s - min(_FINAL_S, left_s / 2))
         if any(trial.outcome == NOT_FINISHED for trial in self.trials.values()):
             self.ended_by = "budget"
         left_s = max(1.0, min(self.end_s - self.now(), _FINAL_S * len(finalists)))
@@ -381,9 +381,6 @@ class Search:
             reason = f"not among the {MOST_FINALISTS} fastest of the screening"
             self._drop(attrs.evolve(self.trials[spec], outcome=SLOWER, reason=reason))
         return [self.reference, *others[:MOST_FINALISTS]]
-
-    def _is_open(self, spec: str) -> bool:
-        return spec in self._racing
 
     def _final_s(self) -> float:
         """Seconds to keep for the end: the finalists are prepared again, and measured."""

@@ -21,7 +21,7 @@ from precisionbench.display import Records, TableResult
 from precisionbench.display.frames import dataframe
 from precisionbench.errors import IncomparableError, PrecisionBenchWarning, WorkloadError
 from precisionbench.measure.rows import packages_of, plan
-from precisionbench.measure.worker.prepared_call import prepared_call
+from precisionbench.measure.worker.prepared_call import prepared_workload
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.report import plots
 from precisionbench.report import tuning as report
@@ -207,11 +207,11 @@ class Tuned(TableResult):
         """
         model, inputs = self._given(model, inputs)
         backend, final = from_file(self.spec, self.trust), self.data.final
-        place: dict[str, Any] = {"device": device or final.environment.device, "seed": final.seed}
+        where = device or final.environment.device
         with silence():
-            workload = resolve(model, inputs, **place)
+            workload = resolve(model, inputs, device=where, seed=final.seed)
         self._check(workload, force)
-        with prepared_call(backend, model, inputs, hold_settings=hold_settings, **place) as call:
+        with prepared_workload(backend, workload, hold_settings=hold_settings) as call:
             yield call
 
     def _given(self, model: Any, inputs: Any) -> tuple[Any, Any]:
