@@ -69,6 +69,7 @@ def main() -> None:
         backends=rows(options.device),
         device=options.device,
         budget_s=options.budget,
+        build_together=True,
     )
     comparison.save(options.record)
     print(comparison)

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_sequence
 import precisionbench as pb
 from precisionbench.analysis.speedups import per_item_ratio, speedups
 from precisionbench.errors import SpecError, WorkloadError
-from precisionbench.model.inputs import with_items
+from precisionbench.model.inputs import may_index_items, with_items
 from precisionbench.model.workload import resolve
 from precisionbench.results import ComparisonData
 from precisionbench.statistics import Verdict
@@ -257,3 +257,20 @@ def test_calls_are_compared_where_nobody_knows_what_they_serve():
     unknown = [attrs.evolve(one, batch_size=None) for one in of_batches("rounds").results]
     data = run(*unknown)
     assert speedups(data)["eager:batch_size=200"].value == pytest.approx(30 / 45, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("integers", "count", "expected"),
+    [
+        (torch.tensor([0, 5, 15]), 2, True),  # nodes of a graph of 16
+        (torch.tensor([0, 8, 16]), 8, True),  # where its parts begin and end
+        (torch.tensor([0, 5, 7]), 8, False),  # the items that stay
+        (torch.tensor([0, 1, 1]), 1, False),  # a mask
+        (torch.tensor([101, 2054, 102]), 2, False),  # tokens
+        (torch.tensor([0.0, 5.0]), 2, False),
+        (torch.tensor([], dtype=torch.int64), 2, False),
+    ],
+)
+def test_integers_that_may_be_indices_of_items_are_known(integers, count, expected):
+    inputs = Inputs((torch.rand(16, 4), integers))
+    assert may_index_items(inputs, 16, count) is expected

@@ -366,6 +366,20 @@ def test_items_that_depend_on_each_other_are_compared_as_a_whole_batch():
     assert found[""].relative_l2 < 1e-5
 
 
+def test_a_model_with_indices_of_items_never_runs_with_fewer_items():
+    """On a GPU, an index out of bounds would end the process's CUDA context."""
+    batches = []
+
+    class Gathered(nn.Module):
+        def forward(self, x, index):
+            batches.append(len(x))
+            return torch.zeros_like(x).index_add(0, index, x)
+
+    inputs = torch.randn(16, 8), torch.arange(16) % 7
+    assert layer_outputs_in_float64(resolve(Gathered(), inputs, device="cpu", seed=0))
+    assert set(batches) == {16}
+
+
 def test_a_model_of_one_batch_size_is_compared_at_that():
     class Fixed(nn.Module):
         def forward(self, x):

@@ -43,12 +43,10 @@ _DYNAMIC = ("int8-dynamic", "float8")
 # The kernels on a GPU need multiples of these as sizes of a layer; `torch._int_mm` also falls back
 # to the CPU, in silence, where torchao calls it with others.
 _MULTIPLES = {"int8-dynamic": 8, "float8": 16}
-# What torchao sets for good where its configurations may (`recommended_inductor_config_setter`).
-_INDUCTOR: dict[str, Any] = {
-    "coordinate_descent_tuning": True,
-    "coordinate_descent_check_all_directions": True,
-    "force_fuse_int_mm_with_mul": True,
-}
+# Of what torchao sets for good where its configurations may (`recommended_inductor_config_setter`),
+# what fuses the scales into the product. It also sets coordinate descent, for which a build on a
+# GPU times the variants of each kernel; `mode=max-autotune` does that, too.
+_INDUCTOR: dict[str, Any] = {"force_fuse_int_mm_with_mul": True}
 
 
 @attrs.frozen

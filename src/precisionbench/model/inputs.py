@@ -169,6 +169,31 @@ def with_items(inputs: Inputs, batch_size: int, count: int) -> Inputs:
     return changed
 
 
+def may_index_items(inputs: Inputs, batch_size: int, count: int) -> bool:
+    """Whether integers in the arguments may be indices of items that a smaller batch does not have.
+
+    An index out of bounds is an error on a CPU; on a GPU it ends the process's CUDA context. So the
+    answer is yes where in doubt. Integers of 0 and 1 only are taken for masks.
+
+    Args:
+        inputs: the arguments, with all items.
+        batch_size: items that they hold.
+        count: items to keep.
+    """
+    return any(_in_range(tensor, max(count, 2), batch_size) for _, tensor in inputs.tensors())
+
+
+def _in_range(tensor: torch.Tensor, least: int, most: int) -> bool:
+    """Whether an integer tensor's largest value is an index of an item, or the end of the last."""
+    if tensor.dtype not in _INDEX_DTYPES or not tensor.numel() or tensor.layout != torch.strided:
+        return False
+    return least <= int(tensor.max()) <= most
+
+
+# Which torch accepts as indices.
+_INDEX_DTYPES = (torch.int32, torch.int64)
+
+
 def _repeated(inputs: Inputs, batch_size: int, count: int) -> Inputs:
     """The inputs with `count` items of their batch, which is repeated as often as needed."""
     places = [place % batch_size for place in range(count)]

@@ -14,6 +14,7 @@ from torch import nn
 from precisionbench.backends.base import cast_model
 from precisionbench.backends.batch_norm_folding import is_folded
 from precisionbench.errors import FOREIGN_ERRORS, PreparationError
+from precisionbench.model.inputs import may_index_items
 from precisionbench.model.workload import Workload
 from precisionbench.probes.layers import Forward, wrapped
 from precisionbench.results.evidence import LayerError
@@ -116,6 +117,8 @@ def _computed(workload: Workload, model: nn.Module) -> LayerOutputs:
 
 def _of_items(workload: Workload, model: nn.Module) -> LayerOutputs | None:
     """Of a few items; None where items depend on each other, or a small batch does not run."""
+    if may_index_items(workload.inputs, workload.info.batch_size or 0, 1):
+        return None
     try:
         alone, found = (_computed(workload.with_batch(n), model) for n in (1, ITEMS))
     except FOREIGN_ERRORS:

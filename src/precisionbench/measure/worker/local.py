@@ -17,6 +17,7 @@ from precisionbench.measure.worker.guards import drop_frames
 from precisionbench.measure.worker.loading import Loaded, Turn, loaded
 from precisionbench.measure.worker.protocol import KnownCalls
 from precisionbench.measure.worker.session import Session
+from precisionbench.model.inputs import may_index_items
 from precisionbench.model.workload import Workload
 from precisionbench.system.memory import free_memory
 from precisionbench.torchtools.global_state import flags_restored, functions_restored, rng_restored
@@ -122,8 +123,11 @@ class InlineLauncher:
 
     def _fitting_batch(self, backend: Backend, batch: int) -> str:
         """Halve the batch until one call succeeds; the remedy, which names that batch."""
-        other_errors = 0
+        other_errors, all_items = 0, batch
         while batch := batch // 2:
+            if may_index_items(self.workload.inputs, all_items, batch):
+                other_errors += 1
+                break
             gc.collect()  # on a CPU, too: the failed attempt may have left cycles
             free_memory()
             try:
