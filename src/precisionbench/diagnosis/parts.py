@@ -80,6 +80,15 @@ _COMPILED = ("triton_", "cpp_fused")
 COPIES = ("copy_", "_to_copy", "clone", "contiguous", "cat", "stack", "_foreach_copy_")
 NORMS = ("batch_norm", "layer_norm", "group_norm", "rms_norm", "instance_norm")
 REDUCTIONS = ("pool", "sum", "mean", "amax", "amin", "softmax", "argmax", "norm", "var", "std")
+# They allocate memory, or give a tensor another shape, and compute nothing.
+_NO_WORK = frozenset(
+    [
+        *("empty", "empty_like", "empty_strided", "new_empty", "resize_", "set_"),
+        *("view", "_unsafe_view", "_reshape_alias", "as_strided", "expand", "t", "transpose"),
+        *("permute", "select", "slice", "narrow", "split", "chunk", "unbind", "unsqueeze"),
+        *("squeeze", "unflatten", "detach", "alias", "resolve_conj", "resolve_neg", "reshape"),
+    ]
+)
 _ADDING = (
     *("scatter_add", "scatter_reduce", "index_add", "index_reduce", "index_put", "put_"),
     *("embedding_bag", "segment_reduce", "_index_put_impl_", "bincount"),
@@ -128,7 +137,8 @@ def own_operations(evidence: Evidence) -> Iterator[Operation]:
 
     On a CPU the time of such an operation is overhead and not the work of its kind. An operation
     that calls others does the work of its kind by itself if none of them is of that kind:
-    `aten::addmm` copies its result into place, and `aten::linear` calls `aten::addmm`.
+    `aten::addmm` copies its result into place, and `aten::linear` calls `aten::addmm`. One that
+    only allocates memory, as `aten::hardswish` does, works by itself, too.
     """
     inner = _categories_inside(evidence.operations)
     for operation in evidence.operations:
@@ -145,6 +155,8 @@ def _categories_inside(operations: Iterable[Operation]) -> dict[tuple[str, ...],
     found: dict[tuple[str, ...], set[str]] = {}
     for operation in operations:
         category = category_by_name(operation)
+        if category == OTHER:
+            continue
         for depth in range(len(operation.parents)):
             found.setdefault(operation.parents[depth:], set()).add(category)
     return found
@@ -190,6 +202,8 @@ def category(operation: Operation, kernel: KernelClass) -> str:
         return NORM
     if kernel.kind in _CATEGORY_OF_KIND:
         return _CATEGORY_OF_KIND[kernel.kind]
+    if name in _NO_WORK:
+        return OTHER
     if any(word in name for word in REDUCTIONS):
         return REDUCTION
     return POINTWISE if name else OTHER
