@@ -306,6 +306,22 @@ def test_flops_are_counted_where_a_module_is_given_a_parameter():
     assert found["flops"] == 2 * 8 * 64 * 64
 
 
+def test_layers_within_vmap_are_left_out_and_the_output_is_compared():
+    class Ensemble(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.member = nn.Linear(8, 8)
+
+        def forward(self, x):
+            return torch.vmap(self.member)(x)
+
+    model, x = Ensemble(), torch.rand(4, 8)
+    assert not evidence_of(model, x).unknown
+    expected = layer_outputs_in_float64(resolve(model, x, device="cpu", seed=0))
+    assert list(expected) == [""]
+    assert layer_errors(lambda: model(x), model, 4, expected)[0].relative_l2 < 1e-6
+
+
 def test_zeros_in_smaller_inputs_are_not_counted():
     class Two(nn.Module):
         def forward(self, ids, mask):

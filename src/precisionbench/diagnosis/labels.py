@@ -61,8 +61,9 @@ def precision_label_of(facts: Facts) -> Label:
         verdict = "false"
     elif (wrong or 0.0) > DETAIL:
         verdict = "partly"
-    elif unseen := _why_unseen(facts):
-        verdict, ran, reason = "unknown", "", unseen
+    elif facts.unseen_part:
+        verdict, ran = "unknown", ""
+        reason = f"the matmuls and convolutions that were seen are {claim}, but {facts.unseen_part}"
     else:
         verdict = "true"
     if not ran and verdict in ("false", "partly"):
@@ -83,14 +84,6 @@ def _why_unknown(facts: Facts, claim: str) -> str:
     if not facts.work:
         return "the profile recorded no matrix operation (matmul, convolution, attention)"
     return "neither operands nor kernel names show the precision of most GEMM/conv time"
-
-
-def _why_unseen(facts: Facts) -> str:
-    """Why right operands do not verify a label: most of a call is not in the profile."""
-    share, where = facts.unseen_part
-    if share < MOST:
-        return ""
-    return f"{share:.0%} of a call's time is {where}, and the profile does not show its precision"
 
 
 def _wrong_share(facts: Facts, claim: str) -> float | None:

@@ -26,7 +26,7 @@ from precisionbench.torchtools.casts_within import (
     with_attributes_cast,
 )
 from precisionbench.torchtools.global_state import foreign_functions
-from precisionbench.torchtools.tensors import walk
+from precisionbench.torchtools.tensors import is_plain, walk
 from precisionbench.torchtools.timer import Call
 
 # Elements of an output that are compared; a few thousand give a relative error to a few per cent.
@@ -203,7 +203,7 @@ def _sample(
     """Copy elements at once, as the next layer may work in place; read scalars only later."""
     numbers = (t for _, t in walk(output) if t.is_floating_point() or t.is_complex())
     tensor = next(numbers, None)
-    if tensor is None or not tensor.numel() or tensor.layout != torch.strided:
+    if tensor is None or not is_plain(tensor) or not tensor.numel():
         return
     tensor = tensor.detach()
     if tensor.is_complex():
