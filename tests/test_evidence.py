@@ -272,6 +272,17 @@ def test_an_overflow_in_an_item_that_is_not_sampled_is_counted():
     assert found["0"].nonfinite_count == 8
 
 
+def test_a_model_that_casts_to_16_bits_by_itself_is_not_rounded_in_float64():
+    class Rounded(nn.Module):
+        def forward(self, x):
+            return (x.bfloat16() * 3).to(x.dtype)
+
+    model, x = Rounded(), torch.rand(4, 64)
+    expected = layer_outputs_in_float64(resolve(model, x, device="cpu", seed=0))
+    (error,) = layer_errors(lambda: model(x), model, 4, expected)
+    assert error.relative_l2 > 1e-3
+
+
 class Weights(nn.Module):
     """Softmax over what a mask leaves; each item has a mask of its own."""
 
