@@ -171,6 +171,20 @@ def test_a_row_that_claims_int8_is_right_with_quantised_operations():
     assert label(*linear("float32"), dtype="int8").verdict == "false"
 
 
+@pytest.mark.parametrize("dtype", ["int8", "float16"])
+def test_packed_weights_of_either_kind_do_not_verify_a_label(dtype):
+    packed = quantised("aten::quantized_lstm")
+    found = label(*packed, dtype=dtype)
+    assert found.verdict == "unknown"
+    assert "packed weights of a recurrent layer are int8 or float16" in found.sentence
+    assert label(*packed, *linear("float32", 9e-3), dtype=dtype).verdict == "false"
+
+
+def test_a_partly_true_label_names_the_other_precision():
+    found = label(*linear("float16", 3e-3), *linear("float32"), dtype="float16")
+    assert found.sentence.startswith("eager is labelled float16 but ran partly in float32: ")
+
+
 def test_a_quantised_layer_beside_a_float_one_makes_it_partly_true():
     found = label(*quantised("quantized::linear_dynamic"), *linear("float32", 3e-3))
     assert found.verdict == "partly"
