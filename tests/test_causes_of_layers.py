@@ -279,6 +279,17 @@ def test_grouped_convolutions_gain_at_most_what_16_bits_usually_bring():
     assert finding.factor.value == pytest.approx(1 / (1 - 0.9 / 2), rel=1e-3)
 
 
+def test_grouped_convolutions_that_channels_last_does_not_help_are_still_slow():
+    data, row = PLANTED_LAYERS["grouped-convolutions"]
+    (finding,) = findings(data, "grouped-convolutions", row)
+    tried = ExperimentResult(
+        finding.proposed, finding.cause, finding.row, Interval(0.9, 0.85, 0.95)
+    )
+    after = with_experiments(finding, [tried])
+    assert (after.status, after.remedy) == (FindingStatus.SUSPECTED, finding.remedy)
+    assert after.reason.endswith("channels-last does not help")
+
+
 # --- denormals and uneven calls -------------------------------------------------------------------
 
 
