@@ -109,7 +109,7 @@ def test_throughput_stops_growing_where_larger_batches_gain_little():
     assert "throughput stops growing at batch 128" in saturation_text(row(found, "eager"))
     growing = row(sweep(sizes=(1, 16, 64)))
     assert (growing.saturation.batch_size, growing.saturation.grows_to_the_end) == (64, True)
-    assert "still grows at batch 64, the largest measured" in saturation_text(growing)
+    assert "throughput grows up to batch 64, the largest measured" in saturation_text(growing)
 
 
 def test_a_batch_that_failed_is_named_and_the_others_are_shown():
@@ -539,7 +539,9 @@ def test_show_prints_the_study_and_writes_its_report(folders, tmp_path):
     assert found.exit_code == 0
     assert "half is faster than eager from batch 8 on" in " ".join(found.stdout.split())
     report = tmp_path / "report.html"
-    assert invoke("study", "show", folders[0], "--html", str(report)).exit_code == 0
+    written = invoke("study", "show", folders[0], "--html", str(report))
+    assert (written.exit_code, written.stdout) == (0, "")
+    assert written.stderr == f"Saved to {report}\n"
     assert report.read_text().startswith("<!doctype html>")
     assert "exists" in invoke("study", "show", folders[0], "--html", str(report)).stderr
 
