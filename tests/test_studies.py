@@ -602,6 +602,16 @@ def test_progress_counts_cells_and_estimates_the_rest(tmp_path, machine):
     assert steps[0].remaining_s > 0 == steps[1].remaining_s
 
 
+def test_cells_that_are_left_do_not_shorten_the_estimate(tmp_path, machine):
+    steps = []
+    slow = attrs.evolve(machine, takes_s=0.05)
+    planned = work(slow, batch_sizes=[1, 2], devices=["other", "agx fake"])
+    planned.run(tmp_path / "s", on_cell=steps.append)
+    assert [one.outcome.state for one in steps] == ["left", "left", "measured", "measured"]
+    assert [one.remaining_s >= 0.05 for one in steps] == [False, False, True, False]
+    assert steps[0].remaining_s == 0
+
+
 # Command line
 
 

@@ -656,6 +656,34 @@ def test_a_comparison_outside_of_a_study_is_a_cell_of_its_own():
     assert pb.load_study(pb.Comparison(recorded("resnet50-five"))).sweeps == ()
 
 
+def test_a_comparison_of_several_models_is_one_cell_with_a_reference_for_each_model():
+    """Its rows were measured in common rounds, which cells of a study are not."""
+    one = data_of(cell_result({"eager": 2e-3, "half": 1e-3, "new/eager": 1e-3}))
+    several = attrs.evolve(
+        one,
+        study=None,
+        references={"eager": "eager", "half": "eager", "new/eager": "new/eager"},
+        workload=attrs.evolve(one.workload, model="old, new"),
+    )
+    found = pb.load_study(pb.Comparison(several))
+    ((result,), sweeps_of_it) = found.results, found.sweeps
+    assert (result.cell.model, sweeps_of_it) == ("old, new", ())
+    assert str(found).count("1 (ref.)") == 2
+
+
+def test_notes_on_the_intervals_of_many_cells_are_counted():
+    results = [cell_result(NORMAL, cell(n), replicas=1) for n in (1, 8)]
+    quick = [
+        attrs.evolve(one, data=attrs.evolve(data_of(one), notes=("quick",))) for one in results
+    ]
+    noisy = cell_result(NORMAL, cell(64), spread=0.5)
+    text = " ".join(to_text(summarise(merge([*quick, noisy]))).split())
+    assert "4 of 6 rows: quick" in text
+    assert "4 of 6 rows: run-to-run variance was not measured (one process)" in text
+    assert "of 6 rows: wide CI: " in text
+    assert "every row: quick" in to_text(summarise(merge(quick)))
+
+
 def test_an_empty_folder_has_no_results(tmp_path):
     with pytest.raises(SpecError, match="there are no results"):
         pb.load_study(tmp_path)

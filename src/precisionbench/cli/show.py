@@ -143,8 +143,7 @@ def _show_tuning(file: str, form: _Form, html: str | None, overwrite: bool) -> N
     if html is not None:
         from precisionbench.report.html.tuning_page import to_html
 
-        files.check_writable(html, overwrite)
-        files.write_text(html, to_html(data), overwrite=overwrite)
+        files.write_report(html, lambda: to_html(data), overwrite=overwrite)
         say_saved(html)
     if html is None or form.as_json or form.markdown:
         print_tuning(data, form.as_json, form.markdown)

@@ -44,7 +44,7 @@ class StudyProgress(Shown):
         outcome: what became of the cell.
         finished: number of cells of this run that are finished or left.
         total: number of cells of this run.
-        remaining_s: estimated time until this run ends.
+        remaining_s: estimated time until this run ends; 0 before the first cell is measured.
     """
 
     outcome: Outcome
@@ -309,9 +309,8 @@ class Work:
         for outcome in _outcomes(jobs, executor, store):
             found.append(outcome)
             if on_cell is not None:
-                each_s = (time.monotonic() - start_s) / len(found)
-                left = len(jobs) - len(found)
-                on_cell(StudyProgress(outcome, len(found), len(jobs), each_s * left))
+                remaining_s = _remaining_s(found, len(jobs), time.monotonic() - start_s)
+                on_cell(StudyProgress(outcome, len(found), len(jobs), remaining_s))
         return tuple(found)
 
     def _cells(self, executor: Executor | None, only_device: str | None) -> list[Cell]:
@@ -346,6 +345,12 @@ class Work:
             for name, cell in named
             if not store.is_finished(name, retry_failed)
         ]
+
+
+def _remaining_s(found: Sequence[Outcome], total: int, elapsed_s: float) -> float:
+    """The time that the other cells take, if each takes as long as those that took any."""
+    took_time = sum(one.state in ("measured", "failed") for one in found)
+    return (total - len(found)) * elapsed_s / took_time if took_time else 0.0
 
 
 def _is_chosen(device: str, only: str) -> bool:
