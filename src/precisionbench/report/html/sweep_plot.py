@@ -15,7 +15,7 @@ from precisionbench.report.study_words import crossover_text
 
 _ROOM = 1.15  # factor beyond the values on either side
 _MOST_SIZES = 10  # batch sizes with a label of their own
-_LANE = 8.0  # pixels from the bar of one crossover to the next
+_BAR = 8.0  # pixels from the bar of one crossover to the next
 
 
 @attrs.frozen
@@ -107,7 +107,9 @@ def sweep_plot(sweep: Sweep) -> SweepPlot | None:
     crossing = [row for row in rows if _has_mark(row)]
     return SweepPlot(
         tuple(_curve(row, tones[row.backend], x, y) for row in rows),
-        tuple(_mark(row, tones[row.backend], lane, sweep, x) for lane, row in enumerate(crossing)),
+        tuple(
+            _mark(row, tones[row.backend], place, sweep, x) for place, row in enumerate(crossing)
+        ),
         _sizes(points, x),
         y.ticks(),
     )
@@ -135,14 +137,14 @@ def _has_mark(row: RowSweep) -> bool:
     return row.crossover is not None and row.crossover.kind == "between"
 
 
-def _mark(row: RowSweep, tone: int, lane: int, sweep: Sweep, x: Scale) -> CrossoverMark:
+def _mark(row: RowSweep, tone: int, place: int, sweep: Sweep, x: Scale) -> CrossoverMark:
     found = row.crossover
     assert found is not None
     assert found.batch_size is not None
     above = row.points[0].batch_size if found.above is None else found.above
     at = None if found.at.value is None else x.at(found.at.value)
     text = crossover_text(row, sweep.reference)
-    y = FRAME.top + _LANE * (lane + 1)
+    y = FRAME.top + _BAR * (place + 1)
     return CrossoverMark(tone, y, x.at(above), x.at(found.batch_size), at, text)
 
 
