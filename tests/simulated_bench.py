@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from made_up_results import comparison_data
-from precisionbench.errors import MeasurementError, PrecisionBenchError, PreparationError
+from precisionbench.errors import PrecisionBenchError, PreparationError
+from precisionbench.measure.open_rows import LateError
 from precisionbench.measure.options import Options
 from precisionbench.results import (
     BackendFailure,
@@ -87,11 +88,14 @@ class SimulatedBench:
             if truth.failure:
                 errors[spec] = PreparationError(truth.failure, "change it")
             elif ready_s > end_s:
-                errors[spec] = MeasurementError("it was not built when the time was over", "wait")
+                errors[spec] = LateError("it was not built when the time was over", "wait")
             else:
                 self.open_now[spec] = self.open_now.get(spec, 0) + 1
             self.clock_s = max(self.clock_s, min(ready_s, end_s))
         return errors
+
+    def processes(self, spec: str) -> int:
+        return self.open_now.get(spec, 0)
 
     def build_s(self, spec: str) -> float:
         return self.truth(spec).build_s

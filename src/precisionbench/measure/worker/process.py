@@ -69,6 +69,8 @@ class Worker:
         self._process = start(log)
         # A signal handler may put something into this queue while its thread waits for it.
         self._received: queue.SimpleQueue[_Received] = queue.SimpleQueue()
+        self._asked = self._answered = 0
+        self._was_opened = False
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self._awaited: deque[_Awaited] = deque()
@@ -90,12 +92,22 @@ class Worker:
             while line := self._process.stdout.readline(messages.MAX_LINE_BYTES + 1):
                 if len(line) <= messages.MAX_LINE_BYTES and not line.endswith(b"\n"):
                     break  # it has died while it wrote
-                self._received.put(messages.decoded(line))
+                self._take(messages.decoded(line))
         except BrokenAnswerError as exc:
             self._received.put(exc)
         except (ValueError, OSError):
             pass
         self._received.put(None)
+
+    def _take(self, message: Message) -> None:
+        if message.step is None:
+            self._answered += 1
+        self._received.put(message)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has prepared its backend and has nothing to do; any thread may read it."""
+        return self._was_opened and self._answered >= self._asked
 
     # --- requests and answers -----------------------------------------------------------------
 
@@ -109,6 +121,8 @@ class Worker:
             **arguments: JSON values.
         """
         known, new_id = REQUESTS[request], secrets.token_hex(_ID_BYTES)
+        self._asked += 1
+        self._was_opened |= request == "open"
         line = json.dumps({"id": new_id, "do": request, **arguments}) + "\n"
         with contextlib.suppress(OSError, ValueError):  # it is dead, which `answer` reports
             self._process.stdin.write(line.encode())

@@ -41,6 +41,10 @@ class Bench(Protocol):
         """Prepare one more process of each configuration; gives the errors of those that failed."""
         ...
 
+    def processes(self, spec: str) -> int:
+        """How many processes of a configuration are open."""
+        ...
+
     def build_s(self, spec: str) -> float:
         """Seconds that preparing an open configuration took."""
         ...
@@ -122,6 +126,10 @@ class WorkerBench:
     def open(self, specs: Sequence[str], end_s: float) -> Mapping[str, PrecisionBenchError]:
         """Prepare one more worker of each configuration; see `Bench`."""
         return self.rows.open([_row(spec) for spec in specs], end_s)
+
+    def processes(self, spec: str) -> int:
+        """How many processes are open; see `Bench`."""
+        return len(self.rows.replicas.get(spec, ()))
 
     def build_s(self, spec: str) -> float:
         """Seconds that preparing took, the first call included; see `Bench`."""
