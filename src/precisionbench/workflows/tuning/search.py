@@ -36,7 +36,9 @@ _MOST_FINAL_SHARE, _MOST_BUILD_SHARE = 0.3, 0.1
 # Further options are tried on a family whose fastest member is at least this fast, by the leader's.
 _WORTH_REFINING = 0.8
 _CHEAP_SLOTS = 6
-_AT_OTHER_BATCHES = 2  # how many of the fastest configurations are tried at other batch sizes
+# How many of the fastest configurations are tried at other batch sizes, and the share of the budget
+# that is kept for it.
+_AT_OTHER_BATCHES, _BATCHES_SHARE = 2, 0.2
 
 
 @attrs.frozen
@@ -92,12 +94,14 @@ class Search:
     _race: Race = attrs.field(init=False)
     _estimates: Estimates = attrs.field(init=False)
     _screening: Screening = attrs.field(init=False)
+    _kept_s: float = attrs.field(init=False)
     _known: set[str] = attrs.field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._race = race = Race(self.reference, self.memory, self.bench.close)
         self._estimates = Estimates(self.space, race.trials, race.speeds)
         self._screening = Screening(self.bench, race, self._estimates, self.now, self._tell)
+        self._kept_s = _BATCHES_SHARE * self.budget_s if self.space.batch_sizes else 0.0
         self._known |= {self.reference, *(s for f in self.space.families for s in f.first)}
 
     @property
@@ -121,7 +125,7 @@ class Search:
             self._judge_reference()
             for cheap in (True, False):
                 self._search([f for f in self.space.families if is_cheap(f) is cheap])
-                self._try_batch_sizes()
+            self._try_batch_sizes()
             self._finish()
         except KeyboardInterrupt:
             self.ended_by = "interrupted"
@@ -180,10 +184,11 @@ class Search:
             )
 
     def _try_batch_sizes(self) -> None:
-        """Try the fastest configurations so far at other batch sizes, where these are asked for."""
-        fastest = [self._race.leader, *self._race.others][: _AT_OTHER_BATCHES + 1]
-        specs = [s for spec in dict.fromkeys(fastest) for s in self.space.at_batches(spec)]
-        while todo := [s for s in dict.fromkeys(specs) if not self._race.is_decided(s)]:
+        """Try the fastest configurations at other batch sizes, where these are asked for."""
+        self._kept_s = 0.0
+        fastest = list(dict.fromkeys([self._race.leader, *self._race.others]))[:_AT_OTHER_BATCHES]
+        specs = [s for spec in fastest for s in self.space.at_batches(spec)]
+        while todo := [spec for spec in specs if not self._race.is_decided(spec)]:
             if not self._try_some(todo):
                 return
 
@@ -274,7 +279,7 @@ class Search:
 
     def _left_s(self) -> float:
         """Seconds that are left to try further configurations."""
-        return self.end_s - self._final_s() - self.now()
+        return self.end_s - self._final_s() - self._kept_s - self.now()
 
     def _tell(self, step: str) -> None:
         leader = self._race.leader
