@@ -183,13 +183,13 @@ def _late() -> PrecisionBenchError:
 
 @contextlib.contextmanager
 def _killed_at(end_s: float, workers: Mapping[str, Sequence[Worker]]) -> Iterator[set[str]]:
-    """Kill workers that are not ready at a time; gives the names of their rows."""
+    """Kill workers that are busy at a time; gives the names of their rows."""
     late: set[str] = set()
 
     def kill() -> None:
         for name, few in workers.items():
             for worker in few:
-                if not worker.is_ready:
+                if worker.is_busy:
                     late.add(name)
                     worker.begin_kill()
 

@@ -70,7 +70,7 @@ class Worker:
         # A signal handler may put something into this queue while its thread waits for it.
         self._received: queue.SimpleQueue[_Received] = queue.SimpleQueue()
         self._asked = self._answered = 0
-        self._was_opened = False
+        self._was_opened, self._is_open = False, True
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self._awaited: deque[_Awaited] = deque()
@@ -97,6 +97,7 @@ class Worker:
             self._received.put(exc)
         except (ValueError, OSError):
             pass
+        self._is_open = False
         self._received.put(None)
 
     def _take(self, message: Message) -> None:
@@ -105,9 +106,10 @@ class Worker:
         self._received.put(message)
 
     @property
-    def is_ready(self) -> bool:
-        """Whether it has prepared its backend and has nothing to do; any thread may read it."""
-        return self._was_opened and self._answered >= self._asked
+    def is_busy(self) -> bool:
+        """Whether it runs, and has not prepared its backend or not answered; for any thread."""
+        has_answered = self._was_opened and self._answered >= self._asked
+        return self._is_open and not has_answered
 
     # --- requests and answers -----------------------------------------------------------------
 
