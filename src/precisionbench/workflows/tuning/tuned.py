@@ -15,6 +15,7 @@ from torch import nn
 from precisionbench._internal import files
 from precisionbench._internal.output_capture import silence
 from precisionbench.analysis.tuning import FrontPoint, front, loss_of
+from precisionbench.backends import Backend
 from precisionbench.backends.from_files import from_file
 from precisionbench.comparison import Comparison
 from precisionbench.display import Records, TableResult
@@ -188,7 +189,7 @@ class Tuned(TableResult):
         Args:
             model: as for `tune`; a copy is used. None is the model that was tuned.
             inputs: arguments of one forward pass; all calls have their shapes. None are those that
-                were tuned for.
+                were tuned for, with as many items as the configuration's `batch_size`.
             device: as for `tune`; None is the device that was tuned for.
             force: prepare it although the device, a version or the model differs from what it was
                 tuned for.
@@ -205,12 +206,14 @@ class Tuned(TableResult):
             UntrustedSpecError: the file names a plugin or code.
             PrecisionBenchError: the configuration cannot be prepared.
         """
+        are_given = inputs is not None
         model, inputs = self._given(model, inputs)
         backend, final = from_file(self.spec, self.trust), self.data.final
         where = device or final.environment.device
         with silence():
             workload = resolve(model, inputs, device=where, seed=final.seed)
         self._check(workload, force)
+        backend = _at_batch_of(workload, backend) if are_given else backend
         with prepared_workload(backend, workload, hold_settings=hold_settings) as call:
             yield call
 
@@ -241,6 +244,20 @@ class Tuned(TableResult):
                 PrecisionBenchWarning,
                 stacklevel=4,
             )
+
+
+def _at_batch_of(workload: Workload, backend: Backend) -> Backend:
+    """The backend for the number of items that the inputs hold; another one is a warning."""
+    tuned, held = backend.batch_size, workload.info.batch_size
+    if tuned is None or tuned == held:
+        return backend
+    warnings.warn(
+        f"it was tuned for batches of {tuned} items, and these inputs hold {held}, so its speed-up "
+        "can be another",
+        PrecisionBenchWarning,
+        stacklevel=4,
+    )
+    return attrs.evolve(backend, batch_size=None)
 
 
 def load_tuned(path: str | os.PathLike[str], *, trust: bool = False) -> Tuned:
