@@ -35,6 +35,7 @@ from precisionbench.torchtools.from_paths import from_paths
 from precisionbench.workflows.capabilities import capabilities_of
 from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, check_bound, metric_judge
 from precisionbench.workflows.tuning.bench import WorkerBench
+from precisionbench.workflows.tuning.calibration import CalibrationBatches
 from precisionbench.workflows.tuning.journal import Journal, default_journal, key_of
 from precisionbench.workflows.tuning.search import Search, Status
 from precisionbench.workflows.tuning.space import Facts, Space, space
@@ -85,7 +86,8 @@ def tune(
             output on the CPU: a tensor; a tuple for tuples and lists; or a mapping, whose items are
             also attributes, for mappings and objects.
         data: batches of the shapes of `inputs`: tensors; sequences that begin with the model's
-            arguments, such as (images, labels); or mappings that hold them by name.
+            arguments, such as (images, labels); or mappings that hold them by name. INT8
+            configurations are calibrated with the inputs of the first 8.
         drop: how much worse than the reference's the metric may be on average; the 95 % interval
             over the batches has to be within it.
         higher_is_better: false for a metric such as a word error rate.
@@ -243,17 +245,24 @@ def _tuned(
     target = target_of(where, model)
     del model
     keys = _Keys.of(target, where, judge, workload, wanted.reference)
+    calibration = _calibration(judge, workload)
     file = default_journal(target.architecture, target.device) if journal == "auto" else journal
     memory = Journal.opened(file, keys.of_spec)
     whole = key_of(keys.base, [keys.of_spec(spec) for spec in specs], [*wanted.batch_sizes])
     if whole in memory.results:
-        return Tuned(
-            _unchanged(memory.results[whole], memory.path), workload=workload, journal=memory.path
-        )
-    result = _searched(workload, judge, wanted, tell, found, memory, target)
-    if result.ended_by == "finished":
-        memory.keep_result(whole, result)
-    return Tuned(result, workload=workload, journal=memory.path)
+        result = _unchanged(memory.results[whole], memory.path)
+    else:
+        result = _searched(workload, judge, wanted, tell, found, memory, target, calibration)
+        if result.ended_by == "finished":
+            memory.keep_result(whole, result)
+    return Tuned(result, workload=workload, journal=memory.path, calibration=calibration)
+
+
+def _calibration(judge: Judge, workload: Workload) -> CalibrationBatches | None:
+    """The user's data to calibrate INT8 with; None where there is none."""
+    if not judge.bound.is_metric:
+        return None
+    return CalibrationBatches.first_of(judge.inputs, workload.info.batch_size)
 
 
 def _unchanged(result: TuningData, path: Path | None) -> TuningData:
@@ -297,6 +306,7 @@ class _Keys:
                 for tensors in judge.inputs
             ],
             "reference": reference,
+            "calibration": "data" if judge.bound.is_metric else "inputs",
         }
         return cls(base, dict(where.packages))
 
@@ -316,9 +326,10 @@ def _searched(
     found: Space,
     memory: Journal,
     target: Target,
+    calibration: CalibrationBatches | None,
 ) -> TuningData:
     with OpenRows.of(workload, None) as rows:
-        bench = WorkerBench(rows, judge, _slots())
+        bench = WorkerBench(rows, judge, _slots(), calibration)
         report = partial(_report, tell, wanted.begun_s)
         report(Status("preparing the reference", 0, 0, wanted.reference, None, wanted.budget_s))
         bench.begin(wanted.reference, wanted.end_s)
@@ -362,6 +373,7 @@ def _result(
         elapsed_s=time.monotonic() - wanted.begun_s,
         ended_by=search.ended_by,
         notes=(*dict.fromkeys(bench.notes), *damaged),
+        calibration=bench.calibration.record if bench.calibration else None,
     )
 
 
