@@ -382,7 +382,7 @@ def test_the_error_of_another_batch_is_that_of_the_given_one():
 # A busy machine
 
 
-def kept(noise: float, process_noise: float, searches: int) -> float:
+def share_kept(noise: float, process_noise: float, searches: int) -> float:
     """In which share of searches the fastest configuration reaches the final rounds."""
     truths = {**TRUTHS, GRAPHED: Simulated(1.8e-3, build_s=20.0)}
     found = [
@@ -393,13 +393,13 @@ def kept(noise: float, process_noise: float, searches: int) -> float:
 
 
 def test_the_fastest_is_kept_although_processes_differ():
-    assert kept(0.002, process_noise=0.1, searches=40) >= 0.95
+    assert share_kept(0.002, process_noise=0.1, searches=40) >= 0.95
 
 
 @pytest.mark.slow  # many searches
 @pytest.mark.parametrize("noise", [0.002, 0.1])
 def test_the_fastest_is_kept_in_95_of_100_searches_on_a_busy_machine(noise):
-    assert kept(noise, process_noise=0.1, searches=200) >= 0.95
+    assert share_kept(noise, process_noise=0.1, searches=200) >= 0.95
 
 
 def test_on_a_quiet_machine_what_is_slower_is_dropped_early():
