@@ -199,6 +199,18 @@ def test_additions_by_index_that_are_no_slower_than_in_float32_are_no_cause(half
     assert not found("half-scatter", fast(added_by_index(half_s, "float16")), base=base)
 
 
+def test_the_addition_is_named_and_not_what_it_calls():
+    def adding(time_s: float, dtype: str):
+        called = added_by_index(time_s, dtype)
+        return attrs.evolve(called, name="aten::copy_", parents=("aten::index_add",))
+
+    base, half = (
+        evidence(conv(), adding(*one)) for one in ((0.1e-3, "float32"), (0.3e-3, "float16"))
+    )
+    (finding,) = found("half-scatter", half, base=base)
+    assert finding.reason.startswith("aten::index_add in ")
+
+
 # --- layouts --------------------------------------------------------------------------------------
 
 
