@@ -280,7 +280,7 @@ def adds_by_index(operation: Operation) -> bool:
 
 
 def addition_by_index(operation: Operation) -> str:
-    """The outermost operation of it and those around it that adds by an index; empty without one."""
+    """The outermost addition by an index among an operation and those around it; else empty."""
     names = (operation.name, *operation.parents)
     adding = [n for n in names if n.rpartition("::")[2].lstrip("_").startswith(_ADDING)]
     return adding[-1] if adding else ""
