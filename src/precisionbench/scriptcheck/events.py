@@ -36,6 +36,7 @@ class Reading:
         pending: whether the device had work pending; None if no device was used.
         thread: number of the thread that read it; 0 is the first that did anything.
         pending_s: how long the device still needed for it; None if unknown.
+        callers: the lines of the script that led to it, the innermost first.
     """
 
     clock: str
@@ -44,6 +45,7 @@ class Reading:
     pending: bool | None
     thread: int = 0
     pending_s: float | None = None
+    callers: tuple[Place, ...] = ()
 
 
 @attrs.frozen
@@ -65,6 +67,7 @@ class Calls:
         thread: number of the thread that made the calls.
         compile_count: number of calls in which `torch.compile` compiled a graph.
         compile_s: host time of those.
+        error: what they raised, in one line; empty for calls that returned.
     """
 
     model: int
@@ -81,6 +84,7 @@ class Calls:
     thread: int = 0
     compile_count: int = 0
     compile_s: float = 0.0
+    error: str = ""
 
 
 @attrs.frozen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import threading
 import weakref
 from collections import Counter
@@ -69,6 +70,7 @@ class ModelRegistry:
         self._parameters: dict[int, tuple[weakref.ref[nn.Module], weakref.ref[torch.Tensor]]] = {}
         self._function_numbers: dict[tuple[Any, ...], tuple[int, Any]] = {}
         self._shapes: set[tuple[Any, ...]] = set()
+        self._last_shapes: dict[int, tuple[Any, ...]] = {}  # of those that were new
         self._first_tensors: dict[int, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
         self._patched_by_apex: list[weakref.ref[nn.Module]] = []
         self.torch_threads = 0
@@ -159,6 +161,8 @@ class ModelRegistry:
     ) -> bool:
         """Whether inputs of this shape are new to a model; keeps its first inputs and outputs.
 
+        A step of a decoding loop is not new: its cache, mask or text is longer by one each time.
+
         Args:
             number: the model's.
             inputs: of a call.
@@ -170,6 +174,8 @@ class ModelRegistry:
         with self._lock:
             is_new = shapes not in self._shapes
             self._shapes.add(shapes)
+            is_new = is_new and not is_decoding_step(self._last_shapes.get(number), shapes[1:])
+            self._last_shapes[number] = shapes[1:]
             self._first_tensors.setdefault(number, (_kept(inputs), _kept(outputs)))
         return is_new
 
@@ -293,6 +299,34 @@ def _tf32_operations(module: nn.Module, parameter: torch.Tensor | None) -> tuple
     return tuple(name for name in tf32_operations() if _count(module, layers[name]))
 
 
+def is_decoding_step(before: tuple[Any, ...] | None, now: tuple[Any, ...]) -> bool:
+    """Whether inputs are those of the last call, longer by one, as in a loop that decodes.
+
+    Floating-point inputs that all grow are data of another size.
+
+    Args:
+        before: dtype and shape of each input of the last call.
+        now: the same of this one.
+    """
+    if before is None or len(before) != len(now):
+        return False
+    grows = [
+        old[0] == new[0] and _grows_by_one(tuple(old[1]), tuple(new[1]))
+        for old, new in zip(before, now, strict=True)
+    ]
+    is_same = [old == new for old, new in zip(before, now, strict=True)]
+    has_tokens = any(not dtype.is_floating_point for dtype, _ in now)
+    return all(map(operator.or_, grows, is_same)) and (has_tokens or any(is_same))
+
+
+def _grows_by_one(before: tuple[int, ...], now: tuple[int, ...]) -> bool:
+    """Whether a shape is longer by one, in other dimensions than the batch."""
+    if len(before) != len(now):
+        return False
+    steps = [new - old for old, new in zip(before, now, strict=True)]
+    return set(steps) <= {0, 1} and any(steps[1:] or steps)
+
+
 def _kept(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
     """Tensors to examine once the script has ended; large ones are not kept."""
     numbers = (t for t in tensors if t.is_floating_point() or t.dtype in _INDICES)
@@ -314,6 +348,9 @@ def _non_finite_share(tensors: list[torch.Tensor]) -> float | None:
     tensors = [tensor for tensor in tensors if tensor.is_floating_point()]
     count = sum(tensor.numel() for tensor in tensors)
     non_finite = sum(int((~torch.isfinite(tensor)).sum()) for tensor in tensors)
+    masked = sum(int(torch.isneginf(tensor).sum()) for tensor in tensors)
+    if non_finite == masked < count:  # logits of what must not be chosen
+        return 0.0
     return non_finite / count if count else None
 
 

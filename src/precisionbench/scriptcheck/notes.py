@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from precisionbench.scriptcheck.events import ChildProcesses
-from precisionbench.scriptcheck.rules.base import RuleContext
+from precisionbench.scriptcheck.rules.base import RuleContext, shown_time
 from precisionbench.scriptcheck.rules.other_work import other_work_notes
 from precisionbench.scriptcheck.rules.precision import tf32_notes
+from precisionbench.scriptcheck.timed_regions import by_place
 
 _REPORTED_OVERHEAD_SHARE = 0.01
 _REPORTED_CHILDREN_S = 0.2  # CPU time: a process that only reads a version takes less
@@ -98,20 +99,35 @@ def _incomplete(context: RuleContext) -> Iterator[str]:
     observations = context.observations
     if observations.models and not context.regions:
         yield (
-            "no timing of a model by Python's clocks or CUDA events was observed; only rules that "
-            "need no timing were checked"
+            "no timing of a model by Python's clocks or CUDA events was observed (datetime is not "
+            "observed); only rules that need no timing were checked"
         )
+    yield from _empty_timings(context)
     if observations.dropped_readings:
         yield f"{observations.dropped_readings:,} more readings of clocks were not recorded"
     if observations.observer_error:
         yield f"some calls were not observed ({observations.observer_error}); please report it"
 
 
+def _empty_timings(context: RuleContext) -> Iterator[str]:
+    """Timings without work of torch, where no others are, or on lines that time models, too."""
+    lines = {(region.start, region.end) for region in context.regions}
+    for group in by_place(context.empty_regions):
+        start, end = group[0].start, group[0].end
+        if not lines or (start, end) in lines:
+            read = shown_time(sum(region.read_s for region in group))
+            yield (
+                f"{end}: no call of a model or operation of torch was observed in {len(group)} "
+                f"timing{'s' * (len(group) > 1)} from line {start.line} on ({read} read): cached "
+                "results, other engines and other code are not checked"
+            )
+
+
 def _order(context: RuleContext) -> Iterator[str]:
     """Models that were each timed without interruption: drift affects their ratio."""
-    numbers = [calls.model for _, calls, _ in context.timed_calls]
-    runs = [number for number, _ in groupby(numbers)]
-    if len(runs) > 1 and len(runs) == len(set(runs)):
+    timed = [frozenset(region.models) for region in context.regions if region.models]
+    runs = [models for models, _ in groupby(timed)]
+    if len(runs) > 1 and sum(map(len, runs)) == len(frozenset().union(*runs)):
         yield (
             f"{len(runs)} models were timed one after another, each once: drift (clocks, "
             "temperature, other processes) is part of their ratios"

@@ -22,7 +22,7 @@ def too_short(context: RuleContext) -> RuleMatch | None:
     """
     short = []
     for group in _by_end(context.regions):
-        if any(region.pending for region in group):
+        if any(region.pending for region in group) or not any(r.calls for r in group):
             continue  # its time is another
         count, read_s = sum(r.count for r in group), sum(r.read_s for r in group)
         is_counted = all(calls.count for region in group for calls in region.calls)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from precisionbench.diagnosis.findings import Number
+from precisionbench.scriptcheck.events import Place
 from precisionbench.scriptcheck.rules.base import Rule, RuleContext, RuleMatch, shown_time
 from precisionbench.scriptcheck.shares import OTHER, Shares, shares
-from precisionbench.scriptcheck.timed_regions import TimedRegion, by_place
+from precisionbench.scriptcheck.timed_regions import TimedRegion, by_models
 from precisionbench.scriptcheck.violations import Location
 
 _PROBLEM_SHARE = 0.5
@@ -37,18 +38,21 @@ def other_work_notes(context: RuleContext) -> Iterator[str]:
     Args:
         context: what was observed and read.
     """
-    for group, one in _large(context):
+    worst: dict[Place, tuple[list[TimedRegion], Shares]] = {}
+    for group, one in sorted(_large(context), key=lambda pair: pair[1].rest):
         if one.named < _PROBLEM_SHARE:
-            yield f"{group[0].end}: {_says(group, one)}; the time of the model alone is shorter"
+            worst[group[0].end] = group, one
+    for place, (group, one) in worst.items():
+        yield f"{place}: {_says(group, one)}; the time of the model alone is shorter"
 
 
 def _large(context: RuleContext) -> Iterator[tuple[list[TimedRegion], Shares]]:
     """Timings with much work outside of models."""
-    for group in by_place(context.regions):
+    for group in by_models(context.regions):
         found = shares(group)
         if found is None:
             continue
-        share = sum(part.share for part in found.parts)
+        share = found.rest
         named = sum(part.share for part in found.parts if part.place)
         read_s = sum(region.script_s for region in group)
         count = sum(region.count for region in group)

@@ -33,6 +33,7 @@ class _FirstCall:
         later_s: mean time of the other calls; None if there are none.
         first_count: number of its calls in the region that have a new input shape.
         count: calls of the model in the region.
+        is_compiled: whether `torch.compile` compiled a graph in the region.
     """
 
     region: TimedRegion
@@ -43,6 +44,7 @@ class _FirstCall:
     later_s: float | None
     first_count: int
     count: int
+    is_compiled: bool = False
 
     @property
     def is_alone(self) -> bool:
@@ -126,7 +128,9 @@ def _slow_first_calls(
         count = sum(calls.count for calls in inside)
         name = context.observations.models[number].class_name
         places = frozenset(calls.place for calls in inside)
-        yield _FirstCall(region, number, name, places, first_s, later_s, first_count, count)
+        compiled = any(calls.compile_count for calls in inside)
+        times = first_s, later_s
+        yield _FirstCall(region, number, name, places, *times, first_count, count, compiled)
 
 
 def _later_s(groups: Iterable[Calls]) -> float | None:
@@ -137,7 +141,9 @@ def _later_s(groups: Iterable[Calls]) -> float | None:
 
 
 def _location(first: _FirstCall) -> Location:
-    times = f", {first.first_s / first.later_s:.3g} times a later one" if first.later_s else ""
+    factor = first.first_s / first.later_s if first.later_s else 0.0
+    times = f", {factor:{',.0f' if factor >= 100 else '.3g'}} times a later one" if factor else ""
+    times += ", and includes compilation by torch.compile" * first.is_compiled
     return Location(
         first.region.end,
         f"the first of {first.count} timed calls of {first.class_name} had no warm-up{times}"
