@@ -158,7 +158,7 @@ def test_what_there_was_no_time_for_is_named():
     search, _ = searched(budget_s=60.0)
     assert search.ended_by == "budget"
     assert outcomes(search)[GRAPHED] == NOT_FINISHED
-    assert "more would be needed" in search.trials[GRAPHED].reason
+    assert "s were left for it" in search.trials[GRAPHED].reason
 
 
 def test_a_build_that_takes_too_long_is_given_up_and_not_a_failure():
@@ -195,7 +195,7 @@ def test_what_usually_takes_longer_than_the_time_that_is_left_is_not_begun():
     truths = {**TRUTHS, SLOW_ENGINE: Simulated(1e-3, build_s=100.0)}
     search, machine = searched(truths, 120.0, WITH_ENGINES)
     assert SLOW_ENGINE not in machine.opened
-    assert "s more would be needed" in search.trials[SLOW_ENGINE].reason
+    assert "s were left for it" in search.trials[SLOW_ENGINE].reason
     assert GRAPHED in machine.timed
 
 

@@ -203,8 +203,10 @@ class Search:
             some = self._estimates.together(able, self._slots(able[0]))
             self._screening.run(some, self._left_s())
             return True
+        left_s = max(0.0, self._left_s())
         for spec in todo:
-            self._race.give_up(spec, f"about {needed_s[spec]:.0f} s more would be needed")
+            reason = f"it takes about {needed_s[spec]:.0f} s, and {left_s:.0f} s were left for it"
+            self._race.give_up(spec, reason)
         return False
 
     def _needed_s(self, spec: str) -> float:
