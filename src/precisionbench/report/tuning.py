@@ -192,7 +192,7 @@ def space_text(
         batch_sizes: other batch sizes that it tries.
         width: maximum number of columns.
     """
-    sizes = [([], f"batch_size={size}") for size in batch_sizes]
+    sizes: texts.Items = [([], f"batch_size={size}") for size in batch_sizes]
     sections: dict[str, texts.Items] = {
         "Tried": [([], spec) for spec in tried],
         "Tried further, one at a time, on the fastest accurate configuration of": [
