@@ -160,14 +160,15 @@ def test_the_budget_is_kept_with_the_best_so_far_in_hand(budget_s):
 
 
 def test_what_there_was_no_time_for_is_named():
-    search, _ = searched(budget_s=60.0)
+    search, _ = searched(budget_s=60.0, slots=1)
     assert search.ended_by == "budget"
     assert outcomes(search)[GRAPHED] == NOT_FINISHED
     assert "s were left for it" in search.trials[GRAPHED].reason
 
 
 def test_a_build_that_takes_too_long_is_given_up_and_not_a_failure():
-    search, machine = searched({**TRUTHS, COMPILED: Simulated(2e-3, build_s=1000.0)}, 60.0)
+    truths = {**TRUTHS, COMPILED: Simulated(2e-3, build_s=1000.0)}
+    search, machine = searched(truths, 60.0, slots=1)
     assert search.trials[COMPILED].outcome == NOT_FINISHED
     assert machine.clock_s <= 66
     assert best_of(search) == "half:cuda_graph=true"
