@@ -99,8 +99,8 @@ def _incomplete(context: RuleContext) -> Iterator[str]:
     observations = context.observations
     if observations.models and not context.regions:
         yield (
-            "no timing of a model by Python's clocks or CUDA events was observed (datetime is not "
-            "observed); only rules that need no timing were checked"
+            "no timing of a model by the clocks of Python's module time or by CUDA events was "
+            "observed; only rules that need no timing were checked"
         )
     yield from _empty_timings(context)
     if observations.dropped_readings:
