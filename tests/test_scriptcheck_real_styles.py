@@ -131,7 +131,7 @@ class TestCallsThatRaise:
         assert gates(checked(once, Span(), Span((CALLS,)), Span())) == []
 
 
-class TestColdStarts:
+class TestFirstCalls:
     COLD = Span((attrs.evolve(CALLS, count=1, total_s=0.4, new_shape_count=1, new_shape_s=0.4),))
 
     def test_a_first_call_that_is_timed_apart_is_not_too_short(self):
@@ -139,6 +139,18 @@ class TestColdStarts:
 
     def test_one_call_alone_is(self):
         assert "too-short" in gates(checked(self.COLD, Span()))
+
+    def test_a_shape_that_was_not_warmed_up_is_no_first_call(self):
+        some = attrs.evolve(
+            CALLS, new_shape_count=1, new_shape_s=0.6, compile_count=1, compile_s=0.6
+        )
+        known = checked(Span((CALLS,)), Span(), Span((some,)), Span())
+        assert known.broken[0].sights[0].says == (
+            "1 of 30 timed calls of Net had an input shape that was not warmed up, 58 times a "
+            "later one, and includes compilation by torch.compile"
+        )
+        new = checked(Span((some,)), Span())
+        assert new.broken[0].sights[0].says.startswith("the first of 30 timed calls of Net had no")
 
 
 class TestNotes:
@@ -150,6 +162,26 @@ class TestNotes:
             "10 on (950 ms read)" in note
             for note in check.notes
         )
+
+    @pytest.mark.parametrize(
+        ("shape", "parameters", "noted"),
+        [
+            ("32x512", {"bfloat16": 10}, True),
+            ("64x512", {"bfloat16": 10}, False),
+            ("32x512", {"float32": 10}, False),  # a sweep of sizes
+            ("32x512", {"bfloat16": 99}, False),  # another network
+        ],
+    )
+    def test_rows_of_one_network_with_other_shapes_are_named(self, shape, parameters, noted):
+        first = attrs.evolve(NET, input_shapes=("64x512",))
+        second = attrs.evolve(NET, input_shapes=(shape,), parameters=parameters)
+        calls = Span((CALLS, attrs.evolve(CALLS, model=1)))
+        check = checked(calls, Span(), models=(first, second))
+        says = (
+            "s.py:11: Net was timed in float32 with inputs 64x512 and in bfloat16 with inputs "
+            "32x512: compare items per second, not times"
+        )
+        assert (says in check.notes) is noted
 
     def test_layers_that_are_timed_together_are_not_timed_one_after_another(self):
         layers = Span((CALLS, attrs.evolve(CALLS, model=1)))
@@ -215,6 +247,10 @@ class Decoder(nn.Module):
         logits[:, 40:] = float("-inf")
         return logits
 
+class Ragged(nn.Module):
+    def forward(self, parts):
+        return parts * 2
+
 torch.set_default_dtype(torch.float64)
 torch.set_default_dtype(torch.float32)
 model, ids = Decoder().eval(), torch.randint(40, (1, 8))
@@ -225,6 +261,13 @@ with torch.inference_mode():
     for _ in range(100):
         ids = torch.cat([ids, model(ids).argmax(-1, keepdim=True)], 1)
     print(time.time() * 1000 - begin)
+    ragged, parts = Ragged(), torch.nested.nested_tensor([torch.rand(3, 8), torch.rand(5, 8)])
+    for _ in range(5):
+        ragged(parts)
+    begin = time.perf_counter()
+    for _ in range(100):
+        ragged(parts)
+    print(time.perf_counter() - begin)
 """
 WRONG = """
 import time, torch
@@ -268,8 +311,8 @@ with torch.no_grad():
 def test_a_correct_script_of_these_styles_passes(check_script):
     check = check_script(CORRECT)
     assert check.breaches == ()
-    (timed,) = check.timed
-    assert timed.calls == 100
+    assert [timed.calls for timed in check.timed] == [100, 100]
+    assert not any("please report it" in note for note in check.notes)
 
 
 def test_the_faults_of_a_script_are_found_and_no_others(check_script):

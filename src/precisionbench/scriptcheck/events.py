@@ -193,6 +193,7 @@ class Model:
             unknown.
         kind: `module`, `compiled function`, `scripted function`, `CUDA graph`, or `operations`.
         shape_dependent: what may be chosen, tuned or compiled anew for each input shape.
+        input_shapes: shapes of the inputs that it was given, at most 8.
     """
 
     class_name: str
@@ -210,6 +211,7 @@ class Model:
     constant_input: float | None = None
     kind: str = "module"
     shape_dependent: tuple[str, ...] = ()
+    input_shapes: tuple[str, ...] = ()
 
     @property
     def is_float32(self) -> bool:

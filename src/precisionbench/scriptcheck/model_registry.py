@@ -6,7 +6,7 @@ import contextlib
 import operator
 import threading
 import weakref
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
@@ -36,6 +36,7 @@ _MODE_DEPENDENT = (
 )
 _INDICES = (torch.int32, torch.int64)
 _OPERATIONS_NAMED = 4
+_SHAPES_KEPT = 8
 _OPERATIONS_JOINT = ", "
 _MOST_KEPT_BYTES = 1 << 26
 
@@ -168,7 +169,7 @@ class ModelRegistry:
             inputs: of a call.
             outputs: of the same call.
         """
-        shapes = (number, *[(tensor.dtype, tensor.shape) for tensor in inputs])
+        shapes = (number, *[(tensor.dtype, shape_of(tensor)) for tensor in inputs])
         if shapes in self._shapes:
             return False
         with self._lock:
@@ -189,8 +190,12 @@ class ModelRegistry:
 
     def frozen(self) -> tuple[Model, ...]:
         """All models, with what their first inputs and outputs show."""
+        shapes = self._input_shapes()
         return tuple(
-            _with_values(model, *self._first_tensors.get(number, ([], [])))
+            _with_values(
+                attrs.evolve(model, input_shapes=shapes.get(number, ())),
+                *self._first_tensors.get(number, ([], [])),
+            )
             for number, model in enumerate(list(self._models))
         )
 
@@ -227,6 +232,14 @@ class ModelRegistry:
             tf32_requested=tf32_operations() != self._tf32_at_start,
             shape_dependent=tuple(_shape_dependent(module, first)),
         )
+
+    def _input_shapes(self) -> dict[int, tuple[str, ...]]:
+        """The shapes of the inputs of each model, as text."""
+        texts: dict[int, list[str]] = defaultdict(list)
+        for number, *inputs in list(self._shapes):
+            if len(texts[number]) < _SHAPES_KEPT:
+                texts[number].append(", ".join("x".join(map(str, shape)) for _, shape in inputs))
+        return {number: tuple(sorted(shapes)) for number, shapes in texts.items()}
 
 
 def _described_function(name: str, kind: str, tensors: list[torch.Tensor], line: Line) -> Model:
@@ -297,6 +310,18 @@ def _tf32_operations(module: nn.Module, parameter: torch.Tensor | None) -> tuple
         return ()
     layers = {"convolutions": _CONVOLUTIONS, "matmuls": _MATMULS}
     return tuple(name for name in tf32_operations() if _count(module, layers[name]))
+
+
+def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
+    """The shape of a tensor; that of a nested tensor is its number of dimensions and parts.
+
+    Args:
+        tensor: any.
+    """
+    try:
+        return tensor.shape
+    except RuntimeError:
+        return tensor.dim(), tensor.size(0)
 
 
 def is_decoding_step(before: tuple[Any, ...] | None, now: tuple[Any, ...]) -> bool:

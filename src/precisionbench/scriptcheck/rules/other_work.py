@@ -81,7 +81,7 @@ MOSTLY_OTHER_WORK = Rule(
     "mostly-other-work",
     "C16",
     "most of the timing is not the model",
-    "prepare inputs before the clock starts, and convert results after it has stopped; or report "
-    "the time of the whole pipeline as such",
+    "prepare inputs and cast models before the clock starts, and convert results after it has "
+    "stopped; or report the time of the whole pipeline as such",
     mostly_other_work,
 )
