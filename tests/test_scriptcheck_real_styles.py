@@ -251,6 +251,7 @@ class Ragged(nn.Module):
     def forward(self, parts):
         return parts * 2
 
+torch.set_flush_denormal(True)  # so that faint parts cost nothing
 torch.set_default_dtype(torch.float64)
 torch.set_default_dtype(torch.float32)
 model, ids = Decoder().eval(), torch.randint(40, (1, 8))
@@ -262,11 +263,14 @@ with torch.inference_mode():
         ids = torch.cat([ids, model(ids).argmax(-1, keepdim=True)], 1)
     print(time.time() * 1000 - begin)
     ragged, parts = Ragged(), torch.nested.nested_tensor([torch.rand(3, 8), torch.rand(5, 8)])
+    faint = torch.rand(2, 8) * 1e-40
     for _ in range(5):
+        ragged(faint)
         ragged(parts)
     begin = time.perf_counter()
     for _ in range(100):
         ragged(parts)
+        ragged(faint)
     print(time.perf_counter() - begin)
 """
 WRONG = """
@@ -300,6 +304,9 @@ def caught(model, x):
     except RuntimeError:
         return None
 
+faint = torch.rand(64, 256) * 1e-40
+with torch.no_grad():
+    faint_seconds = bench(nn.Linear(256, 256).eval(), faint)
 torch.set_default_dtype(torch.bfloat16)
 time_fp32 = bench(Net().eval(), torch.randn(64, 256))
 with torch.no_grad():
@@ -311,14 +318,16 @@ with torch.no_grad():
 def test_a_correct_script_of_these_styles_passes(check_script):
     check = check_script(CORRECT)
     assert check.breaches == ()
-    assert [timed.calls for timed in check.timed] == [100, 100]
+    assert [timed.calls for timed in check.timed] == [100, 200]
     assert not any("please report it" in note for note in check.notes)
 
 
 def test_the_faults_of_a_script_are_found_and_no_others(check_script):
     check = check_script(WRONG)
-    assert confirmed(check) == ["failed-calls", "float32-in-half", "gradients-on"]
-    failed, in_half, gradients = check.broken
+    rules = ["failed-calls", "float32-in-half", "gradients-on", "denormal-inputs"]
+    assert confirmed(check) == rules
+    failed, in_half, gradients, denormal = check.broken
     assert failed.evidence[0].value == 100
-    assert in_half.sights[0].place.line == 33
+    assert in_half.sights[0].place.line == 36
+    assert denormal.evidence[0].value == 1
     assert gradients.evidence[0].value == 100

@@ -14,6 +14,7 @@ import attrs
 import torch
 from torch import nn
 
+from precisionbench.probes.denormals import denormal_share
 from precisionbench.results.dtypes import dtype_name
 from precisionbench.scriptcheck.device import DeviceMonitor
 from precisionbench.scriptcheck.events import Model
@@ -37,6 +38,7 @@ _MODE_DEPENDENT = (
 _INDICES = (torch.int32, torch.int64)
 _OPERATIONS_NAMED = 4
 _SHAPES_KEPT = 8
+_DENORMAL = 1e-40
 _OPERATIONS_JOINT = ", "
 _MOST_KEPT_BYTES = 1 << 26
 
@@ -365,6 +367,7 @@ def _with_values(model: Model, inputs: list[torch.Tensor], outputs: list[torch.T
             model,
             non_finite_share=_non_finite_share(outputs),
             constant_input=_constant_input(inputs),
+            denormal_share=_denormal_share(inputs),
         )
     return model
 
@@ -377,6 +380,13 @@ def _non_finite_share(tensors: list[torch.Tensor]) -> float | None:
     if non_finite == masked < count:  # logits of what must not be chosen
         return 0.0
     return non_finite / count if count else None
+
+
+def _denormal_share(tensors: list[torch.Tensor]) -> float:
+    """The largest share of denormal numbers in a tensor on the CPU, unless they are flushed."""
+    are_flushed = not float(torch.tensor(_DENORMAL, dtype=torch.float32, device="cpu") * 1)
+    shares = (denormal_share(t) for t in tensors if t.device.type == "cpu" and not are_flushed)
+    return max(shares, default=0.0)
 
 
 def _constant_input(tensors: list[torch.Tensor]) -> float | None:
