@@ -82,9 +82,11 @@ def read_a_record(example: Example) -> None:
 
 
 def commands_that_read_records(document: Document) -> Iterator[Region]:
-    """Find the shell commands that tests run: they print a file of docs/records, no more."""
+    """Find the shell commands that tests run: they print records of docs/records, no more."""
     for region in CodeBlockParser("sh", read_a_record)(document):
-        if re.match(r"\S*precisionbench (show|explain) docs/records/\S+\n$", str(region.parsed)):
+        if re.match(
+            r"\S*precisionbench (show|explain|study show) docs/records/\S+\n$", str(region.parsed)
+        ):
             yield region
 
 

@@ -268,6 +268,17 @@ def test_grouped_convolutions_that_gain_or_take_little_time_are_no_cause(half_s)
     assert not found("grouped-convolutions", half, base=base, gpu=None, times_s=(1e-3, 0.4e-3))
 
 
+def test_time_that_the_profiler_adds_to_grouped_convolutions_is_not_theirs():
+    half, base = depthwise(0.9e-3, "bfloat16"), depthwise(0.9e-3, "float32")
+    assert not found("grouped-convolutions", half, base=base, gpu=None, times_s=(1e-3, 0.5e-3))
+
+
+def test_grouped_convolutions_gain_at_most_what_16_bits_usually_bring():
+    half, base = depthwise(0.9e-3, "bfloat16"), depthwise(0.9e-3, "float32")
+    (finding,) = found("grouped-convolutions", half, base=base, gpu=None, times_s=(1e-3, 1e-3))
+    assert finding.factor.value == pytest.approx(1 / (1 - 0.9 / 2), rel=1e-3)
+
+
 # --- denormals and uneven calls -------------------------------------------------------------------
 
 

@@ -214,3 +214,24 @@ def test_a_label_that_was_not_verified_says_why():
     assert "the profile failed: OutputError: disk full" in failed.sentence
     kernels = attrs.evolve(linear("float32")[1], inputs=(), parents=())
     assert "neither operands nor kernel names" in label(kernels).sentence
+
+
+def test_right_operands_do_not_verify_a_label_if_most_of_the_call_is_not_in_the_profile():
+    small = linear("float32")  # 1 ms
+    found = label(*small, profiled_s=10e-3)
+    assert found.verdict == "unknown"
+    assert "of a call's time is outside of PyTorch's operations (Python code" in found.sentence
+    assert label(*small, profiled_s=1.2e-3).verdict == "true"
+    foreign = on_a_cpu("other::fused", 9e-3, *tensors("float32", *MATMUL))
+    found = label(*small, foreign, profiled_s=10e-3)
+    assert (found.verdict, found.ran) == ("unknown", "")
+    assert "is in operations of another library (other::fused)" in found.sentence
+
+
+def test_a_wrong_dtype_that_was_seen_stays_wrong_whatever_the_profile_does_not_show():
+    assert label(*linear("bfloat16"), profiled_s=10e-3).verdict == "false"
+
+
+def test_python_code_around_many_short_operations_leaves_the_label_true():
+    short = attrs.evolve(linear("float32", 1e-3)[1], count=200.0, parents=())
+    assert label(short, profiled_s=4e-3).verdict == "true"

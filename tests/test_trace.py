@@ -137,6 +137,16 @@ def test_on_a_cpu_an_operations_time_excludes_nested_operations():
     assert found.launches is None
 
 
+def test_a_call_lasts_from_its_beginning_to_its_end_and_operations_of_other_threads_are_in_it():
+    trace = Trace()
+    for begin, length in ((0, 100), (200, 300), (600, 100)):
+        trace.host("user_annotation", CALL, begin, length)
+        trace.host("cpu_op", "aten::mm", begin + 10, 50, thread=2)
+    found = trace.profile()
+    assert found.profiled_s == pytest.approx(100e-6)
+    assert [(o.name, o.count) for o in found.operations] == [("aten::mm", 1)]
+
+
 def test_a_graph_that_inductor_compiled_is_an_operation_without_its_key():
     trace = Trace()
     trace.host("user_annotation", CALL, 0, 100)

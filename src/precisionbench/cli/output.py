@@ -124,6 +124,15 @@ def complain(text: str) -> None:
     click.echo(safe_text.lines(text), err=True)
 
 
+def say_saved(file: str) -> None:
+    """Print where a file was written, to stderr.
+
+    Args:
+        file: its path, as the user gave it.
+    """
+    complain(f"Saved to {file}")
+
+
 # JSON
 
 

@@ -12,7 +12,14 @@ import click
 from precisionbench.cli.completion import AnyFile
 from precisionbench.cli.exit_codes import INTERNAL_ERROR, THRESHOLD_MISSED, exit_codes_text
 from precisionbench.cli.options import html_option, json_option, overwrite_option
-from precisionbench.cli.output import complain, print_json, print_lines, print_prose, print_text
+from precisionbench.cli.output import (
+    complain,
+    print_json,
+    print_lines,
+    print_prose,
+    print_text,
+    say_saved,
+)
 from precisionbench.cli.thresholds import fail_under_option, why_missed
 
 if TYPE_CHECKING:
@@ -133,6 +140,7 @@ def _show(
 
     if html is not None:
         found.to_html(html, overwrite=overwrite)
+        say_saved(html)
     if as_json:
         print_json("precisionbench.study_results", found.summary)
     elif markdown:

@@ -151,7 +151,9 @@ def _verdict(facts: Facts, bound: float | None, *, is_reference: bool) -> _Verdi
 
 def _within_bound(facts: Facts, error: float, bound: float | None) -> _Verdict:
     if bound is None:
-        return _Verdict("unknown", "the row claims no precision, so it has no tolerance")
+        claim = claims_of(facts.row).dtype
+        why = f"no tolerance is known for {claim}" if claim else "the row claims no precision"
+        return _Verdict("unknown", why)
     if error <= bound:
         return _Verdict("fine", f"error {error:.1e} is within the tolerance {bound:.1e}")
     overflow = harmful_overflow(facts)

@@ -17,6 +17,7 @@ from precisionbench.diagnosis.parts import (
     time_by_category,
 )
 from precisionbench.diagnosis.quantised import Quantisation, quantisation_of
+from precisionbench.diagnosis.unseen import unseen_part
 from precisionbench.diagnosis.weight_casts import WeightCasts, weight_casts
 from precisionbench.diagnosis.work import MatrixWork, matrix_work
 from precisionbench.reference_data.model_flops import WINOGRAD
@@ -64,6 +65,11 @@ class Facts:
     def engine_work(self) -> tuple[MatrixWork, ...]:
         """The matrix operations of a call among the layers that an engine reports."""
         return matrix_work(Evidence(operations=self.row.engine_operations))
+
+    @cached_property
+    def unseen_part(self) -> tuple[float, str]:
+        """The share of a call on a CPU that the profile cannot show, and where that time is."""
+        return (0.0, "") if self.on_gpu else unseen_part(self.row, self.evidence)
 
     @cached_property
     def by_category(self) -> dict[str, float]:

@@ -59,8 +59,12 @@ def precision_label_of(facts: Facts) -> Label:
         verdict, reason = "unknown", _why_unknown(facts, claim)
     elif impossible or (wrong or 0.0) >= MOST:
         verdict = "false"
+    elif (wrong or 0.0) > DETAIL:
+        verdict = "partly"
+    elif unseen := _why_unseen(facts):
+        verdict, ran, reason = "unknown", "", unseen
     else:
-        verdict = "partly" if (wrong or 0.0) > DETAIL else "true"
+        verdict = "true"
     if not ran and verdict in ("false", "partly"):
         ran = "in another precision"
     return Label(facts.row.backend, claim, verdict, ran, indicators, reason=reason)
@@ -79,6 +83,14 @@ def _why_unknown(facts: Facts, claim: str) -> str:
     if not facts.work:
         return "the profile recorded no matrix operation (matmul, convolution, attention)"
     return "neither operands nor kernel names show the precision of most GEMM/conv time"
+
+
+def _why_unseen(facts: Facts) -> str:
+    """Why right operands do not verify a label: most of a call is not in the profile."""
+    share, where = facts.unseen_part
+    if share < MOST:
+        return ""
+    return f"{share:.0%} of a call's time is {where}, and the profile does not show its precision"
 
 
 def _wrong_share(facts: Facts, claim: str) -> float | None:

@@ -65,7 +65,21 @@ class LayerOutput:
 LayerOutputs = Mapping[str, LayerOutput]
 
 
-def layer_outputs_in_float64(workload: Workload, large_bytes: int = _LARGE_BYTES) -> LayerOutputs:
+def needs_every_item(outputs: LayerOutputs) -> bool:
+    """Whether items that are not compared have infinite or NaN elements.
+
+    Only float64 of the whole batch shows if they have them for another reason than rounding, such
+    as an item of which a mask leaves nothing.
+
+    Args:
+        outputs: of a call in another dtype.
+    """
+    return any(one.nonfinite_in_all > one.nonfinite_count for one in outputs.values())
+
+
+def layer_outputs_in_float64(
+    workload: Workload, large_bytes: int = _LARGE_BYTES, *, every_item: bool = False
+) -> LayerOutputs:
     """Every module's output, and the model's own under an empty path, computed in float64.
 
     Large models are cast one weight at a time, so that this takes one copy of the model and the
@@ -76,22 +90,24 @@ def layer_outputs_in_float64(workload: Workload, large_bytes: int = _LARGE_BYTES
     Args:
         workload: of its batch two items are taken, or all where they depend on each other.
         large_bytes: of weights; a model that has as many is cast one weight at a time.
+        every_item: take the whole batch in any case.
 
     Raises:
         PreparationError: torch is patched in this process, so its float64 may be wrong.
     """
     if patched := foreign_functions():
         raise PreparationError(f"torch is patched in this process ({patched[0]} and others)")
+    outputs = _computed if every_item else _outputs
     model = workload.make_model()
     if sum(p.numel() * p.element_size() for p in model.parameters()) >= large_bytes:
         with contextlib.suppress(*FOREIGN_ERRORS):  # of code that writes to its weights, say
-            return _outputs(workload, cast_on_use(model, torch.float64, _cast_whole))
+            return outputs(workload, cast_on_use(model, torch.float64, _cast_whole))
         model = workload.make_model()
     try:
-        return _outputs(workload, _cast_whole(model))
+        return outputs(workload, _cast_whole(model))
     except FOREIGN_ERRORS as exc:
         with contextlib.suppress(*FOREIGN_ERRORS), every_cast_to_float64():
-            return _outputs(workload, with_attributes_cast(_cast_whole(workload.make_model())))
+            return outputs(workload, with_attributes_cast(_cast_whole(workload.make_model())))
         raise exc from None
 
 
@@ -257,9 +273,14 @@ def layer_errors(
 
 
 def _new_nonfinite(own: LayerOutput, reference: LayerOutput) -> int:
-    """In the whole batch only where float64 has none: masks put infinities into every item."""
-    if reference.nonfinite_count == 0:
-        return own.nonfinite_in_all
+    """In the whole batch only where float64 has none, or is of the whole batch as well.
+
+    Masks put infinities into every item, or NaN into some of them.
+    """
+    if reference.nonfinite_in_all in (0, own.nonfinite_in_all):
+        return own.nonfinite_in_all - reference.nonfinite_in_all
+    if reference.nonfinite_in_all > reference.nonfinite_count:
+        return max(0, own.nonfinite_in_all - reference.nonfinite_in_all)
     return max(0, own.nonfinite_count - reference.nonfinite_count)
 
 

@@ -127,6 +127,7 @@ class Profile:
             `torch.compile` ran.
         some_calls: operations that ran in some calls only, without shapes; their times are
             averages over all calls.
+        profiled_s: seconds of a call, from the annotation around it.
     """
 
     operations: tuple[Operation, ...]
@@ -137,6 +138,7 @@ class Profile:
     host_waits: Mapping[str, float]
     compiled_share: float | None = None
     some_calls: tuple[Operation, ...] = ()
+    profiled_s: float | None = None
 
 
 def profile_of(trace: Mapping[str, Any], skip: int = 0) -> Profile:
@@ -169,6 +171,7 @@ def profile_of(trace: Mapping[str, Any], skip: int = 0) -> Profile:
         host_waits=_synchronizations(driver_calls, spans.count),
         compiled_share=_compiled_share([n for n in nodes if spans.contain(n.event)], kernels),
         some_calls=seen.in_some_calls(),
+        profiled_s=spans.typical_s,
     )
 
 
@@ -244,6 +247,11 @@ class _CallSpans:
     @property
     def count(self) -> int:
         return len(self.begins)
+
+    @property
+    def typical_s(self) -> float:
+        """The median duration of a call, in seconds."""
+        return median(end - begin for begin, end in zip(self.begins, self.ends, strict=True)) * _US
 
     def index(self, event: Event) -> int:
         """The number of the call that an event begins in, or of the last call before it."""

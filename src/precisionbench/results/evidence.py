@@ -210,6 +210,8 @@ class Evidence(Shown):
         took_s: seconds that each probe took.
         compiled_share: share of the profiled time in graphs that TorchInductor compiled; None where
             nothing of `torch.compile` ran, and in older files.
+        profiled_s: seconds of a profiled call from its beginning to its end, with the time in which
+            no operation of PyTorch ran; None in older files.
     """
 
     operations: tuple[Operation, ...] = ()
@@ -233,3 +235,4 @@ class Evidence(Shown):
     unknown: Mapping[str, str] = attrs.field(factory=dict)
     took_s: Mapping[str, float] = attrs.field(factory=dict)
     compiled_share: float | None = None
+    profiled_s: float | None = None
