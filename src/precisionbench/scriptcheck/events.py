@@ -193,6 +193,9 @@ class Model:
             unknown.
         kind: `module`, `compiled function`, `scripted function`, `CUDA graph`, or `operations`.
         shape_dependent: what may be chosen, tuned or compiled anew for each input shape.
+        denormal_share: largest share of denormal numbers in one of its first inputs on a CPU; 0
+            where the script has them flushed to zero.
+        input_shapes: shapes of the inputs that it was given, at most 8.
     """
 
     class_name: str
@@ -210,6 +213,8 @@ class Model:
     constant_input: float | None = None
     kind: str = "module"
     shape_dependent: tuple[str, ...] = ()
+    denormal_share: float = 0.0
+    input_shapes: tuple[str, ...] = ()
 
     @property
     def is_float32(self) -> bool:

@@ -6,7 +6,7 @@ import contextlib
 import operator
 import threading
 import weakref
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ import attrs
 import torch
 from torch import nn
 
+from precisionbench.probes.denormals import denormal_share
 from precisionbench.results.dtypes import dtype_name
 from precisionbench.scriptcheck.device import DeviceMonitor
 from precisionbench.scriptcheck.events import Model
@@ -36,6 +37,8 @@ _MODE_DEPENDENT = (
 )
 _INDICES = (torch.int32, torch.int64)
 _OPERATIONS_NAMED = 4
+_SHAPES_KEPT = 8
+_DENORMAL = 1e-40
 _OPERATIONS_JOINT = ", "
 _MOST_KEPT_BYTES = 1 << 26
 
@@ -168,7 +171,7 @@ class ModelRegistry:
             inputs: of a call.
             outputs: of the same call.
         """
-        shapes = (number, *[(tensor.dtype, tensor.shape) for tensor in inputs])
+        shapes = (number, *[(tensor.dtype, shape_of(tensor)) for tensor in inputs])
         if shapes in self._shapes:
             return False
         with self._lock:
@@ -189,8 +192,12 @@ class ModelRegistry:
 
     def frozen(self) -> tuple[Model, ...]:
         """All models, with what their first inputs and outputs show."""
+        shapes = self._input_shapes()
         return tuple(
-            _with_values(model, *self._first_tensors.get(number, ([], [])))
+            _with_values(
+                attrs.evolve(model, input_shapes=shapes.get(number, ())),
+                *self._first_tensors.get(number, ([], [])),
+            )
             for number, model in enumerate(list(self._models))
         )
 
@@ -227,6 +234,14 @@ class ModelRegistry:
             tf32_requested=tf32_operations() != self._tf32_at_start,
             shape_dependent=tuple(_shape_dependent(module, first)),
         )
+
+    def _input_shapes(self) -> dict[int, tuple[str, ...]]:
+        """The shapes of the inputs of each model, as text."""
+        texts: dict[int, list[str]] = defaultdict(list)
+        for number, *inputs in list(self._shapes):
+            if len(texts[number]) < _SHAPES_KEPT:
+                texts[number].append(", ".join("x".join(map(str, shape)) for _, shape in inputs))
+        return {number: tuple(sorted(shapes)) for number, shapes in texts.items()}
 
 
 def _described_function(name: str, kind: str, tensors: list[torch.Tensor], line: Line) -> Model:
@@ -299,6 +314,18 @@ def _tf32_operations(module: nn.Module, parameter: torch.Tensor | None) -> tuple
     return tuple(name for name in tf32_operations() if _count(module, layers[name]))
 
 
+def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
+    """The shape of a tensor; that of a nested tensor is its number of dimensions and parts.
+
+    Args:
+        tensor: any.
+    """
+    try:
+        return tensor.shape
+    except RuntimeError:
+        return tensor.dim(), tensor.size(0)
+
+
 def is_decoding_step(before: tuple[Any, ...] | None, now: tuple[Any, ...]) -> bool:
     """Whether inputs are those of the last call, longer by one, as in a loop that decodes.
 
@@ -340,6 +367,7 @@ def _with_values(model: Model, inputs: list[torch.Tensor], outputs: list[torch.T
             model,
             non_finite_share=_non_finite_share(outputs),
             constant_input=_constant_input(inputs),
+            denormal_share=_denormal_share(inputs),
         )
     return model
 
@@ -352,6 +380,13 @@ def _non_finite_share(tensors: list[torch.Tensor]) -> float | None:
     if non_finite == masked < count:  # logits of what must not be chosen
         return 0.0
     return non_finite / count if count else None
+
+
+def _denormal_share(tensors: list[torch.Tensor]) -> float:
+    """The largest share of denormal numbers in a tensor on the CPU, unless they are flushed."""
+    are_flushed = not float(torch.tensor(_DENORMAL, dtype=torch.float32, device="cpu") * 1)
+    shares = (denormal_share(t) for t in tensors if t.device.type == "cpu" and not are_flushed)
+    return max(shares, default=0.0)
 
 
 def _constant_input(tensors: list[torch.Tensor]) -> float | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 
-from precisionbench.scriptcheck.events import ChildProcesses
+from precisionbench.scriptcheck.events import ChildProcesses, Model, Place
 from precisionbench.scriptcheck.rules.base import RuleContext, shown_time
 from precisionbench.scriptcheck.rules.other_work import other_work_notes
 from precisionbench.scriptcheck.rules.precision import tf32_notes
@@ -23,7 +23,7 @@ def notes(context: RuleContext) -> tuple[str, ...]:
     """
     sources = (
         *(_processes, _cores, _without_gpu, _incomplete),
-        *(other_work_notes, tf32_notes, _order, _overhead),
+        *(other_work_notes, tf32_notes, _shapes, _order, _overhead),
     )
     return tuple(note for source in sources for note in source(context))
 
@@ -99,8 +99,8 @@ def _incomplete(context: RuleContext) -> Iterator[str]:
     observations = context.observations
     if observations.models and not context.regions:
         yield (
-            "no timing of a model by Python's clocks or CUDA events was observed (datetime is not "
-            "observed); only rules that need no timing were checked"
+            "no timing of a model by the clocks of Python's module time or by CUDA events was "
+            "observed; only rules that need no timing were checked"
         )
     yield from _empty_timings(context)
     if observations.dropped_readings:
@@ -121,6 +121,31 @@ def _empty_timings(context: RuleContext) -> Iterator[str]:
                 f"timing{'s' * (len(group) > 1)} from line {start.line} on ({read} read): cached "
                 "results, other engines and other code are not checked"
             )
+
+
+def _shapes(context: RuleContext) -> Iterator[str]:
+    """Rows of one network in several precisions that were timed with inputs of other shapes."""
+    for group in by_place(context.regions):
+        models = list({c.model: context.model(c) for r in group for c in r.calls}.values())
+        for first, second in pairwise(models):
+            shapes = {*first.input_shapes}, {*second.input_shapes}
+            differ = all(shapes) and shapes[0].isdisjoint(shapes[1])
+            if differ and _is_in_other_precision(first, second):
+                yield _different_shapes(group[0].end, first, second)
+
+
+def _is_in_other_precision(first: Model, second: Model) -> bool:
+    sizes = [sum(model.parameters.values()) for model in (first, second)]
+    is_same = first.class_name == second.class_name and 0 < sizes[0] == sizes[1]
+    return is_same and first.parameters != second.parameters
+
+
+def _different_shapes(place: Place, *models: Model) -> str:
+    rows = [f"{'+'.join(m.parameters)} with inputs {m.input_shapes[0]}" for m in models]
+    return (
+        f"{place}: {models[0].class_name} was timed in {' and in '.join(rows)}: compare items per "
+        "second, not times"
+    )
 
 
 def _order(context: RuleContext) -> Iterator[str]:

@@ -27,7 +27,7 @@ from precisionbench.scriptcheck.events import Ending, Observations
 from precisionbench.scriptcheck.frames import Line
 from precisionbench.scriptcheck.function_hooks import hook_functions
 from precisionbench.scriptcheck.host_work import hook_host_work
-from precisionbench.scriptcheck.model_registry import ModelRegistry
+from precisionbench.scriptcheck.model_registry import ModelRegistry, shape_of
 from precisionbench.scriptcheck.operations import Operations, find_operations
 from precisionbench.scriptcheck.real_clock import perf_counter
 from precisionbench.scriptcheck.torch_hooks import hook_backward, hook_cuda_events, hook_waits
@@ -168,8 +168,11 @@ class Observer:
         model, device_type, training = described(given, inputs or outputs, line)
         state = training, torch.is_autocast_enabled(device_type)
         tensors: list[Any] = []  # flat, and no comprehension: this runs in each call
-        for tensor in inputs:
-            tensors += tensor.dtype, tensor.shape
+        try:
+            for tensor in inputs:
+                tensors += tensor.dtype, tensor.shape
+        except RuntimeError:  # a nested tensor has no shape
+            tensors += map(shape_of, inputs)
         for tensor in outputs:
             tensors += tensor.dtype, tensor.requires_grad
         seen = model, line, get_ident(), state, *tensors

@@ -41,6 +41,7 @@ class TimedRegion:
             unknown.
         on_device: whether a device with work of its own was used.
         callers: the lines that led to the two readings.
+        first_reading: number of the first reading.
     """
 
     clock: str
@@ -55,6 +56,7 @@ class TimedRegion:
     earlier_s: float | None = None
     on_device: bool = False
     callers: frozenset[Place] = frozenset()
+    first_reading: int = 0
 
     @property
     def calls(self) -> tuple[Calls, ...]:
@@ -247,6 +249,7 @@ def _region(observations: Observations, timing: Timing) -> TimedRegion:
         start.pending_s if start.pending else None,
         end.pending is not None or end.clock == "torch.cuda.Event",
         frozenset((start.place, end.place, *start.callers, *end.callers)),
+        timing.start,
     )
 
 

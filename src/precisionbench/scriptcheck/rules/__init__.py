@@ -20,7 +20,11 @@ from precisionbench.scriptcheck.rules.precision import (
     TF32_BASELINE,
 )
 from precisionbench.scriptcheck.rules.synchronization import HOST_COPIES, MISSING_SYNCHRONIZE
-from precisionbench.scriptcheck.rules.values import CONSTANT_INPUTS, NON_FINITE_OUTPUTS
+from precisionbench.scriptcheck.rules.values import (
+    CONSTANT_INPUTS,
+    DENORMAL_INPUTS,
+    NON_FINITE_OUTPUTS,
+)
 from precisionbench.scriptcheck.rules.warm_up import NO_WARM_UP
 from precisionbench.scriptcheck.violations import Violation
 
@@ -41,6 +45,7 @@ RULES: tuple[Rule, ...] = (
     MOSTLY_OTHER_WORK,
     NON_FINITE_OUTPUTS,
     CONSTANT_INPUTS,
+    DENORMAL_INPUTS,
     TOO_SHORT,
 )
 
