@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 
 import attrs
 
 from made_up_results import comparison_data
-from precisionbench.errors import MeasurementError, PrecisionBenchError, PreparationError
+from precisionbench.errors import (
+    OutOfMemoryError,
+    PrecisionBenchError,
+    PreparationError,
+    WorkerError,
+)
+from precisionbench.measure.open_rows import LateError
 from precisionbench.measure.options import Options
 from precisionbench.results import (
     BackendFailure,
@@ -19,8 +26,10 @@ from precisionbench.results import (
     Preparation,
 )
 from precisionbench.results.tuning import BEYOND, WITHIN, Accuracy, Trial
-from precisionbench.spec_syntax import split_spec
+from precisionbench.spec_syntax import spec_text, split_spec
 from precisionbench.statistics import Interval
+
+BATCH_SIZE = 4
 
 
 @attrs.frozen
@@ -31,14 +40,18 @@ class Simulated:
         latency_s: of a call.
         error: relative L2 error.
         build_s: seconds that preparing takes.
+        memory: of one process, in any unit.
         failure: why it cannot be prepared; empty where it can.
+        signal: number of the signal that ends its process while it builds; 0 for none.
         fails_when_timed: whether its process ends in the first rounds.
     """
 
     latency_s: float
     error: float = 1e-4
     build_s: float = 1.0
+    memory: float = 1.0
     failure: str = ""
+    signal: int = 0
     fails_when_timed: bool = False
 
 
@@ -51,10 +64,14 @@ class SimulatedBench:
         limit: the largest error.
         slots: as for `Bench`.
         noise: relative standard deviation of a block's level.
+        process_noise: relative standard deviation of a process's level, which it keeps.
+        memory: of the device, in the unit of `Simulated.memory`.
+        judging_s: seconds that judging a configuration takes.
+        seed: of the noise.
         clock_s: the time.
         opened: how many processes of each configuration were prepared.
         timed: configurations in the order in which they were first timed.
-        open_now: processes that run.
+        open_now: the level of each process that runs.
         interrupt_at: the user ends the run in this measurement, from 1.
     """
 
@@ -62,44 +79,74 @@ class SimulatedBench:
     limit: float = 1e-2
     slots: int = 2
     noise: float = 0.002
+    process_noise: float = 0.0
+    memory: float = math.inf
+    judging_s: float = 0.0
+    seed: int = 0
     clock_s: float = 0.0
     opened: dict[str, int] = attrs.field(factory=dict)
     timed: list[str] = attrs.field(factory=list)
-    open_now: dict[str, int] = attrs.field(factory=dict)
+    open_now: dict[str, list[float]] = attrs.field(factory=dict)
     interrupt_at: int = 0
     layers: Sequence[str] = ()
     _measured: int = 0
-    _rng: random.Random = attrs.field(factory=lambda: random.Random(0))
+    _rng: random.Random = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._rng = random.Random(self.seed)
 
     def now(self) -> float:
         return self.clock_s
 
     def truth(self, spec: str) -> Simulated:
-        return self.truths.get(spec, Simulated(10e-3))
+        """Of a configuration; at another batch size an item takes as long where none is given."""
+        known = self.truths.get(spec)
+        name, options = split_spec(spec)
+        size = options.pop("batch_size", None) if known is None else None
+        if size is None:
+            return known or Simulated(10e-3)
+        given = self.truth(spec_text(name, options))
+        return attrs.evolve(given, latency_s=given.latency_s * int(size) / BATCH_SIZE)
 
     def open(self, specs: Sequence[str], end_s: float) -> dict[str, PrecisionBenchError]:
         errors: dict[str, PrecisionBenchError] = {}
         begun_s = self.clock_s
         for spec in specs:
-            truth = self.truth(spec)
             self.opened[spec] = self.opened.get(spec, 0) + 1
-            ready_s = begun_s + truth.build_s
-            if truth.failure:
-                errors[spec] = PreparationError(truth.failure, "change it")
-            elif ready_s > end_s:
-                errors[spec] = MeasurementError("it was not built when the time was over", "wait")
+            ready_s = begun_s + self.truth(spec).build_s
+            if error := self._error(spec, is_late=ready_s > end_s):
+                errors[spec] = error
             else:
-                self.open_now[spec] = self.open_now.get(spec, 0) + 1
+                level = self._rng.gauss(1.0, self.process_noise)
+                self.open_now.setdefault(spec, []).append(level)
             self.clock_s = max(self.clock_s, min(ready_s, end_s))
         return errors
+
+    def _error(self, spec: str, is_late: bool) -> PrecisionBenchError | None:
+        """Why a process cannot be prepared beside those that run."""
+        truth = self.truth(spec)
+        taken = sum(self.truth(one).memory * len(few) for one, few in self.open_now.items())
+        if truth.failure:
+            return PreparationError(truth.failure, "change it")
+        if is_late:
+            return LateError("it was not built when the time was over", "wait")
+        if truth.signal:
+            return WorkerError(f"its worker process was ended by signal {truth.signal}", "see why")
+        if taken + truth.memory > self.memory:
+            return OutOfMemoryError("it does not fit in memory", "use a smaller batch")
+        return None
+
+    def processes(self, spec: str) -> int:
+        return len(self.open_now.get(spec, ()))
 
     def build_s(self, spec: str) -> float:
         return self.truth(spec).build_s
 
     def item_s(self, spec: str) -> float:
-        return self.truth(spec).latency_s / 4
+        return self.truth(spec).latency_s / int(split_spec(spec)[1].get("batch_size", BATCH_SIZE))
 
     def accuracy(self, spec: str) -> Accuracy:
+        self.clock_s += self.judging_s
         error = self.truth(spec).error
         loss = Interval(error, error, error * 1.05)
         return Accuracy(loss, WITHIN if loss.high <= self.limit else BEYOND)
@@ -129,19 +176,20 @@ class SimulatedBench:
         )
 
     def _row(self, spec: str, interrupted: bool) -> BackendResult:
-        replicas = self.open_now[spec]
+        levels = self.open_now[spec]
         blocks = tuple(
-            Block(round_, 0, replica, (self._level(spec),) * 3)
+            Block(round_, 0, replica, (level * self._latency_s(spec),) * 3)
             for round_ in range(6)
-            for replica in range(replicas)
+            for replica, level in enumerate(levels)
         )
         ended_by = "interrupted" if interrupted else "target"
-        preparations = tuple(Preparation(1.0, 0.1, 3, i) for i in range(replicas))
+        preparations = tuple(Preparation(1.0, 0.1, 3, i) for i in range(len(levels)))
         measured = Measurement("wall", 1e-7, 1, preparations, blocks, ended_by)
         name, options = split_spec(spec)
-        return BackendResult(spec, name, dict(options), 4, measured, None)
+        batch_size = int(options.get("batch_size", BATCH_SIZE))
+        return BackendResult(spec, name, dict(options), batch_size, measured, None)
 
-    def _level(self, spec: str) -> float:
+    def _latency_s(self, spec: str) -> float:
         return self.truth(spec).latency_s * self._rng.gauss(1.0, self.noise)
 
     def close(self, specs: Sequence[str]) -> None:

@@ -141,6 +141,19 @@ def worker_that(answer: Callable[[dict[str, Any]], bytes]) -> tuple[Worker, Proc
     return Worker(Path("/nonexistent/log"), lambda _: process), process
 
 
+def test_a_worker_is_busy_until_it_has_prepared_and_answered_everything_or_ended():
+    worker, process = worker_that(lambda request: answered(request, {}))
+    worker.ask("close")
+    assert worker.is_busy  # it was not asked to prepare
+    worker.ask("open")
+    assert not worker.is_busy
+    process._answer = lambda _: b""
+    worker.begin("recalibrate")
+    assert worker.is_busy
+    worker.kill()
+    assert not worker.is_busy
+
+
 def test_answers_are_those_to_the_requests():
     worker, process = worker_that(lambda request: answered(request, request["samples"]))
     assert [worker.ask("block", 60.0, samples=n) for n in (3, 5)] == [3, 5]

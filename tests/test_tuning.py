@@ -10,12 +10,15 @@ import textwrap
 import time
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 from torch import nn
 
 import precisionbench as pb
+from made_up_tuning import tuning_data
 from precisionbench.errors import IncomparableError, SpecError, WorkloadError
+from precisionbench.model.workload import resolve
 from precisionbench.results.tuning import BEST, FINALIST, INACCURATE, Target
 from precisionbench.workflows.tuning.target import differences
 
@@ -148,6 +151,48 @@ def test_without_arguments_it_prepares_the_model_that_was_tuned(tuned, features)
 def test_the_tuned_model_can_be_prepared_for_another_batch(tuned, features):
     with tuned.prepare(inputs=features[:8]) as fast:
         assert fast(features[8:16]).shape == (8, 8)
+
+
+BATCHED = pb.Tuned(tuning_data(best="eager:batch_size=16", reference="eager:batch_size=16"))
+
+
+@pytest.mark.filterwarnings("ignore:the model:UserWarning")
+def test_without_inputs_it_is_prepared_for_the_batch_that_was_tuned(features, mlp):
+    workload = resolve(mlp, features[:4], device="cpu", seed=0)
+    with attrs.evolve(BATCHED, workload=workload).prepare(device="cpu", force=True) as fast:
+        assert fast(features[:16]).shape == (16, 8)
+        with pytest.raises(WorkloadError):
+            fast(features[:4])
+
+
+@pytest.mark.filterwarnings("ignore:the model:UserWarning")
+def test_inputs_of_another_batch_are_prepared_for_with_a_warning(features, mlp):
+    with (
+        pytest.warns(UserWarning, match="tuned for batches of 16 items, and these inputs hold 4"),
+        BATCHED.prepare(mlp, features[:4], device="cpu", force=True) as fast,
+    ):
+        assert fast(features[:4]).shape == (4, 8)
+
+
+@pytest.mark.slow  # a whole search
+def test_another_batch_wins_by_its_items_per_second(mlp, features):
+    found = pb.tune(
+        mlp,
+        features[:2],
+        include=["eager"],
+        batch_sizes=[1, 64],
+        budget_s=20,
+        device="cpu",
+        journal=None,
+    )
+    assert found.spec == "eager:batch_size=64"
+    assert found.speedup.low > 1.5
+    assert "as fast per item as" in found.data.choice
+    large = next(row for row in found.comparison if row.backend == found.spec)
+    assert large.batch_size == 64
+    assert "another batch are compared by items per second." in " ".join(str(found).split())
+    with found.prepare() as fast:
+        assert fast(features).shape == (64, 8)
 
 
 def test_a_loaded_result_needs_the_model_and_its_inputs(tuned, tmp_path, features):

@@ -25,6 +25,16 @@ def test_the_fastest_accurate_configuration_is_chosen_with_its_lead():
     assert why.endswith("as fast as the runner-up half")
 
 
+def test_configurations_of_other_batches_are_compared_per_item():
+    large = "half:batch_size=64"
+    data = final({"eager": 10e-3, "half": 2.5e-3, large: 10e-3})
+    rows = [attrs.evolve(r, batch_size=64 if r.backend == large else 8) for r in data.results]
+    spec, why = choose(attrs.evolve(data, results=tuple(rows)), ["eager", "half", large])
+    assert spec == large
+    assert why.startswith(f"{large} is 2.00x (1.9")
+    assert why.endswith("as fast per item as the runner-up half")
+
+
 def test_an_inaccurate_configuration_is_never_chosen():
     spec, why = choose(final(), ["eager", "half"])
     assert spec == "half"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
+import attrs
 import pytest
 
 from precisionbench.analysis.tuning import choose
-from precisionbench.backends.rungs import Stage
+from precisionbench.backends import discovery
+from precisionbench.backends.rungs import Capabilities, Stage
+from precisionbench.backends.specs import canonical_spec
 from precisionbench.errors import PrecisionBenchError
 from precisionbench.results.tuning import (
     FAILED,
@@ -15,9 +20,10 @@ from precisionbench.results.tuning import (
     SLOWER,
     Trial,
 )
+from precisionbench.spec_syntax import split_spec
 from precisionbench.statistics import Interval
 from precisionbench.workflows.tuning.search import MOST_FINALISTS, Search
-from precisionbench.workflows.tuning.space import Family, Space
+from precisionbench.workflows.tuning.space import Facts, Family, Space, space
 from simulated_bench import Simulated, SimulatedBench, SimulatedMemory
 
 COMPILED = "compile:dtype=float16,freezing=true"
@@ -41,21 +47,29 @@ TRUTHS = {
 
 
 def searched(
-    truths=TRUTHS, budget_s=200.0, space=SPACE, memory=None, **bench
+    truths=TRUTHS, budget_s=200.0, space=SPACE, known=None, **bench
 ) -> tuple[Search, SimulatedBench]:
     machine = SimulatedBench(truths, **bench)
+    return run(machine, space, budget_s, known), machine
+
+
+def run(machine: SimulatedBench, space: Space, budget_s: float, known=None) -> Search:
     machine.open(["eager"], 1e9)
     search = Search(
         space,
         machine,
-        memory or SimulatedMemory(),
+        known or SimulatedMemory(),
         "eager",
         end_s=budget_s,
         budget_s=budget_s,
         now=machine.now,
     )
     search.run()
-    return search, machine
+    return search
+
+
+def canonical(spec: str) -> str:
+    return canonical_spec(discovery.make(spec))
 
 
 def best_of(search: Search) -> str:
@@ -146,17 +160,87 @@ def test_the_budget_is_kept_with_the_best_so_far_in_hand(budget_s):
 
 
 def test_what_there_was_no_time_for_is_named():
-    search, _ = searched(budget_s=60.0)
+    search, _ = searched(budget_s=60.0, slots=1)
     assert search.ended_by == "budget"
     assert outcomes(search)[GRAPHED] == NOT_FINISHED
-    assert "more would be needed" in search.trials[GRAPHED].reason
+    assert "s were left for it" in search.trials[GRAPHED].reason
 
 
 def test_a_build_that_takes_too_long_is_given_up_and_not_a_failure():
-    search, machine = searched({**TRUTHS, COMPILED: Simulated(2e-3, build_s=1000.0)}, 60.0)
+    truths = {**TRUTHS, COMPILED: Simulated(2e-3, build_s=1000.0)}
+    search, machine = searched(truths, 60.0, slots=1)
     assert search.trials[COMPILED].outcome == NOT_FINISHED
     assert machine.clock_s <= 66
     assert best_of(search) == "half:cuda_graph=true"
+
+
+# Builds
+
+
+ENGINE, SLOW_ENGINE = "torch2trt:precision=fp16", "aot-inductor:precision=fp16,freezing=true"
+WITH_ENGINES = Space(
+    (
+        *SPACE.families,
+        Family("torch2trt", Stage.ENGINE, (ENGINE,), typical_build_s=20.0),
+        Family("aot-inductor", Stage.ENGINE, (SLOW_ENGINE,), typical_build_s=100.0),
+    )
+)
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_a_build_that_does_not_end_leaves_time_for_the_others(slots):
+    truths = {**TRUTHS, COMPILED: Simulated(2e-3, build_s=1e4), ENGINE: Simulated(1.8e-3)}
+    search, machine = searched(truths, 120.0, WITH_ENGINES, slots=slots)
+    assert machine.clock_s <= 132
+    assert search.trials[COMPILED].outcome == NOT_FINISHED
+    assert re.match(r"it was not built after \d+ s; 10 s were", search.trials[COMPILED].reason)
+    assert best_of(search) == ENGINE
+
+
+def test_what_usually_takes_longer_than_the_time_that_is_left_is_not_begun():
+    truths = {**TRUTHS, SLOW_ENGINE: Simulated(1e-3, build_s=100.0)}
+    search, machine = searched(truths, 120.0, WITH_ENGINES)
+    assert SLOW_ENGINE not in machine.opened
+    assert "s were left for it" in search.trials[SLOW_ENGINE].reason
+    assert GRAPHED in machine.timed
+
+
+def test_a_network_that_builds_fast_here_is_built_by_slow_engines_too():
+    truths = {
+        **{spec: attrs.evolve(one, build_s=1.0) for spec, one in TRUTHS.items()},
+        SLOW_ENGINE: Simulated(1e-3, build_s=6.0),
+    }
+    search, _ = searched(truths, 60.0, WITH_ENGINES)
+    assert best_of(search) == SLOW_ENGINE
+
+
+def test_further_options_of_what_is_fast_come_before_what_builds_slowly():
+    truths = {**TRUTHS, SLOW_ENGINE: Simulated(1.9e-3, build_s=100.0)}
+    _, machine = searched(truths, 600.0, WITH_ENGINES, slots=1)
+    assert machine.timed.index(GRAPHED) < machine.timed.index(SLOW_ENGINE)
+
+
+@pytest.mark.parametrize("signal", [9, 11])
+def test_a_process_that_dies_while_it_builds_is_a_failure_with_its_signal(signal):
+    truths = {**TRUTHS, COMPILED: Simulated(2e-3, signal=signal), ENGINE: Simulated(1.8e-3)}
+    search, _ = searched(truths, space=WITH_ENGINES)
+    assert search.trials[COMPILED].outcome == FAILED
+    assert f"ended by signal {signal}" in search.trials[COMPILED].reason
+    assert best_of(search) == ENGINE
+
+
+def test_what_has_a_dtype_that_is_inaccurate_is_built_last():
+    wide = "compile:freezing=true"
+    space = Space((SPACE.families[1], Family("compile", Stage.COMPILER, (COMPILED, wide))))
+    truths = {
+        **TRUTHS,
+        "half": Simulated(3e-3, error=0.5),
+        COMPILED: Simulated(2e-3, error=0.5),
+        wide: Simulated(4e-3),
+    }
+    _, machine = searched(truths, space=space, slots=1)
+    begun = list(machine.opened)
+    assert begun.index(wide) < begun.index(COMPILED)
 
 
 def test_compiled_rows_are_tried_in_the_order_of_what_was_fast_without_a_compiler():
@@ -190,9 +274,9 @@ def test_an_interruption_keeps_the_best_so_far():
 
 def test_nothing_that_an_earlier_run_decided_is_prepared_again():
     memory = SimulatedMemory()
-    first, _ = searched(memory=memory)
+    first, _ = searched(known=memory)
     known = {trial.spec: trial for trial in memory.kept}
-    second, machine = searched(memory=SimulatedMemory(known))
+    second, machine = searched(known=SimulatedMemory(known))
     decided = {s for s, t in first.trials.items() if t.outcome in (SLOWER, INACCURATE, FAILED)}
     assert decided
     assert not decided & set(machine.opened)
@@ -202,7 +286,7 @@ def test_nothing_that_an_earlier_run_decided_is_prepared_again():
 
 def test_a_configuration_that_was_given_up_is_tried_again():
     known = {COMPILED: Trial(COMPILED, NOT_FINISHED, "no time")}
-    search, machine = searched(memory=SimulatedMemory(known))
+    search, machine = searched(known=SimulatedMemory(known))
     assert COMPILED in machine.opened
     assert best_of(search) == GRAPHED
 
@@ -236,3 +320,151 @@ def test_progress_names_the_leader_its_interval_and_the_time_left():
     assert isinstance(last.speedup, Interval)
     assert all(status.done <= status.total for status in told)
     assert [s.remaining_s for s in told] == sorted((s.remaining_s for s in told), reverse=True)
+
+
+class Gpu(dict[str, Simulated]):
+    """Configurations of a convolutional network on a GPU, by their options."""
+
+    def get(self, spec: str, default: object = None) -> Simulated:
+        name, options = split_spec(spec)
+        values = set(options.values())
+        is_half = name in ("half", "autocast") or values & {"float16", "bfloat16", "fp16"}
+        latency_s = 14e-3 if is_half else 22e-3 if "tf32" in values else 40e-3
+        latency_s *= 0.75 if "channels_last" in values else 1.0
+        if name not in ("compile", "torchao", "aot-inductor"):
+            return Simulated(latency_s, build_s=2.0)
+        if name == "compile":
+            is_tuned = "max-autotune-no-cudagraphs" in values
+            return Simulated(
+                latency_s * (0.74 if is_tuned else 0.8), build_s=45 if is_tuned else 25
+            )
+        return Simulated(14e-3, build_s=18.0) if name == "torchao" else CRASHES
+
+
+CRASHES = Simulated(1e-3, build_s=95.0, signal=11)
+ON_GPU = Facts(
+    Capabilities(
+        "cuda",
+        (9, 0),
+        True,
+        256,
+        dict.fromkeys(("onnxruntime", "openvino", "torch2trt", "torch-tensorrt"), "missing"),
+    ),
+    True,
+)
+
+
+@pytest.mark.parametrize("slots", [4, 8])
+@pytest.mark.parametrize("begun_s", [6.0, 14.0])
+def test_two_minutes_are_enough_for_the_best_kernels_of_a_gpu(slots, begun_s):
+    machine = SimulatedBench(Gpu(), slots=slots, judging_s=1.0, clock_s=begun_s)
+    search = run(machine, space(ON_GPU), 120.0)
+    assert machine.clock_s <= 121
+    name, options = split_spec(best_of(search))
+    assert name == "compile"
+    assert options["dtype"] == "float16"
+    assert options["mode"] == "max-autotune-no-cudagraphs"
+    assert options["memory_format"] == "channels_last"
+
+
+def test_autocast_is_left_out_where_half_is_accurate_with_the_reason():
+    inaccurate = Simulated(3e-3, error=0.5)
+    rows = Family("autocast", Stage.PRECISION, ("autocast", "autocast:dtype=bfloat16"))
+    truths = {**TRUTHS, "half:dtype=bfloat16": inaccurate}
+    search, machine = searched(truths, space=Space((SPACE.families[1], rows)))
+    assert "autocast" not in machine.opened
+    assert "autocast:dtype=bfloat16" in machine.opened
+    reasons = {one.what: one.reason for one in search.left_out}
+    assert reasons["autocast"].startswith("half with the same options is accurate enough")
+
+
+# Memory
+
+
+def test_what_does_not_fit_beside_others_is_tried_once_more_with_room():
+    near = {**TRUTHS, "half": Simulated(2.8e-3)}  # so that it stays open beside its CUDA graph
+    large = {**near, COMPILED: Simulated(2e-3, build_s=5.0, memory=6.0)}
+    search, machine = searched(large, memory=9.0)
+    assert machine.opened[COMPILED] > 1
+    assert search.trials[COMPILED].speedup.value == pytest.approx(5.0, rel=0.02)
+
+
+def test_what_was_closed_for_room_is_prepared_again_for_the_final_rounds():
+    large = {**TRUTHS, COMPILED: Simulated(2.79e-3, build_s=5.0, memory=6.0)}
+    search, _ = searched(large, memory=9.0, process_noise=0.05)
+    measured = {row.backend for row in search.data.results}
+    for spec, trial in search.trials.items():
+        assert (trial.outcome == FINALIST) <= (spec in measured), trial
+
+
+def test_what_does_not_fit_beside_the_reference_says_so():
+    large = {**TRUTHS, COMPILED: Simulated(2e-3, memory=50.0)}
+    search, _ = searched(large, memory=10.0)
+    assert search.trials[COMPILED].outcome == FAILED
+    assert "does not fit in memory beside eager and half" in search.trials[COMPILED].reason
+    assert "use a smaller batch" in search.trials[COMPILED].reason
+    assert "half" in best_of(search)
+
+
+# Batch sizes
+
+
+SIZES = attrs.evolve(SPACE, batch_sizes=(1, 32))
+
+
+def test_batch_sizes_are_compared_by_items_per_second():
+    truths = {
+        **TRUTHS,
+        f"{GRAPHED},batch_size=32": Simulated(32 / 4 * 1.2e-3, build_s=20.0),
+        f"{GRAPHED},batch_size=1": Simulated(1e-3, build_s=20.0),  # 4 items in 4 ms
+    }
+    spec_of = {canonical(spec): truth for spec, truth in truths.items()}
+    search, _ = searched(spec_of, 400.0, SIZES)
+    best = best_of(search)
+    assert best == canonical(f"{GRAPHED},batch_size=32")
+    assert search.trials[best].speedup.value == pytest.approx(10 / 1.2, rel=0.02)
+    assert search.trials[canonical(f"{GRAPHED},batch_size=1")].outcome == SLOWER
+
+
+def test_a_batch_that_does_not_fit_is_a_failure_with_the_reason():
+    large = canonical(f"{GRAPHED},batch_size=32")
+    search, _ = searched({**TRUTHS, large: Simulated(1e-3, memory=90.0)}, 400.0, SIZES, memory=40.0)
+    assert search.trials[large].outcome == FAILED
+    assert "does not fit in memory" in search.trials[large].reason
+    assert best_of(search) == GRAPHED
+
+
+def test_the_error_of_another_batch_is_that_of_the_given_one():
+    large = canonical(f"{GRAPHED},batch_size=32")
+    search, _ = searched({**TRUTHS, large: Simulated(9e-3, error=0.5)}, 400.0, SIZES)
+    assert search.trials[large].outcome == FINALIST
+    assert search.trials[large].accuracy == search.trials[GRAPHED].accuracy
+
+
+# A busy machine
+
+
+def share_kept(noise: float, process_noise: float, searches: int) -> float:
+    """In which share of searches the fastest configuration reaches the final rounds."""
+    truths = {**TRUTHS, GRAPHED: Simulated(1.8e-3, build_s=20.0)}
+    found = [
+        searched(truths, noise=noise, process_noise=process_noise, seed=seed)[0]
+        for seed in range(searches)
+    ]
+    return sum(GRAPHED in {row.backend for row in one.data.results} for one in found) / searches
+
+
+def test_the_fastest_is_kept_although_processes_differ():
+    assert share_kept(0.002, process_noise=0.1, searches=40) >= 0.95
+
+
+@pytest.mark.slow  # many searches
+@pytest.mark.parametrize("noise", [0.002, 0.1])
+def test_the_fastest_is_kept_in_95_of_100_searches_on_a_busy_machine(noise):
+    assert share_kept(noise, process_noise=0.1, searches=200) >= 0.95
+
+
+def test_on_a_quiet_machine_what_is_slower_is_dropped_early():
+    search, machine = searched(noise=0.002, process_noise=0.002)
+    assert machine.opened["half:dtype=bfloat16"] == 1
+    assert search.trials["eager:precision=tf32"].outcome == SLOWER

@@ -80,10 +80,11 @@ def test_a_combination_that_the_backend_refuses_is_no_refinement():
     assert not [s for s in family(space(GPU), "compile").refined(graphed) if "cuda_graph" in s]
 
 
-def test_batch_sizes_are_tried_only_where_they_are_asked_for():
-    facts = Facts(GPU.capabilities, True, (8, 32))
-    assert {"batch_size": 32} in family(space(facts), "half").then
-    assert {"batch_size": 8} not in family(space(facts), "half").then
+def test_other_batch_sizes_are_those_that_are_asked_for_and_not_the_given_one():
+    assert space(Facts(GPU.capabilities, True, (8, 32))).at_batches("half") == [
+        "half:batch_size=32"
+    ]
+    assert space(GPU).at_batches("half") == []
 
 
 def test_include_restricts_to_backends():

@@ -186,7 +186,8 @@ def _stays(data: ComparisonData, other: str) -> str:
     found = speedup_over(data, data.reference, other)
     return (
         f"{data.reference} is kept, because no accurate configuration is clearly faster; the "
-        f"fastest other one, {other}, is {ratio_text(found.interval)} as fast{_doubt(found)}"
+        f"fastest other one, {other}, is {ratio_text(found.interval)} as fast"
+        f"{per_item(data, other, data.reference)}{_doubt(found)}"
     )
 
 
@@ -199,7 +200,8 @@ def _simplest(data: ComparisonData, tied: Sequence[str]) -> tuple[str, str]:
     found = speedup_over(data, best, others[0])
     listed = some(others) if len(others) > 1 else others[0]
     return best, (
-        f"{best} and {listed} are equally fast within the intervals "
+        f"{best} and {listed} are equally fast{per_item(data, best, others[0])} "
+        f"within the intervals "
         f"({others[0]}: {_number(found.value)}x, {span(found.interval, _number)}); "
         f"{best} {_why_simpler(ranks[best], [ranks[name] for name in others])}"
     )
@@ -220,7 +222,20 @@ def _winner(data: ComparisonData, best: str, others: Sequence[str]) -> str:
         return f"{best} is the only configuration that is accurate enough"
     found, runner_up = speedup_over(data, others[0], best), others[0]
     what = "the reference" if runner_up == data.reference else "the runner-up"
-    return f"{best} is {ratio_text(found.interval)} as fast as {what} {runner_up}{_doubt(found)}"
+    as_fast = f"as fast{per_item(data, best, runner_up)} as {what} {runner_up}"
+    return f"{best} is {ratio_text(found.interval)} {as_fast}{_doubt(found)}"
+
+
+def per_item(data: ComparisonData, one: str, other: str) -> str:
+    """` per item` for configurations of different batch sizes; else empty.
+
+    Args:
+        data: the final rounds.
+        one: spec of a configuration.
+        other: spec of another one.
+    """
+    sizes = {row.batch_size for row in data.results if row.backend in (one, other)}
+    return " per item" * (len(sizes) > 1)
 
 
 def _doubt(found: Speedup) -> str:

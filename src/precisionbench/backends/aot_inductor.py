@@ -126,7 +126,7 @@ class AotInductor(Backend):
             Stage.ENGINE,
             [{"precision": precision, "freezing": True}],
             [{"max_autotune": True}],
-            typical_build_s=30,
+            typical_build_s=100 if capabilities.device == "cuda" else 30,
         )
 
     @contextmanager

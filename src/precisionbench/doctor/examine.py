@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import torch
 
+from precisionbench._internal.numbers import whole_number
 from precisionbench.display import TableResult
 from precisionbench.doctor.checks import MachineCheck, checks_of
 from precisionbench.doctor.machine_readings import measure_readings
@@ -18,7 +19,6 @@ from precisionbench.doctor.readings import Readings
 from precisionbench.doctor.text import summary_lines, to_text
 from precisionbench.errors import SpecError
 from precisionbench.measure.options import MOST_REPLICAS
-from precisionbench.model.inputs import whole_number
 from precisionbench.model.workload import usable_device
 from precisionbench.report.progress import shown
 from precisionbench.results import json_format

@@ -32,6 +32,10 @@ from precisionbench.results.progress import OnProgress
 _OPENING = Options(replicas=1, evidence=False, passes=False, build_together=True)
 
 
+class LateError(MeasurementError):
+    """A row was not prepared when the time was over, so its worker was ended."""
+
+
 @attrs.define
 class OpenRows:
     """Rows of one workload that stay prepared, each in one or more workers.
@@ -82,11 +86,11 @@ class OpenRows:
 
         Args:
             rows: what to prepare; a row that is open already gets a further worker.
-            end_s: when this has to end, in seconds of `time.monotonic`; what is not prepared by
-                then is given up.
+            end_s: when this has to end, in seconds of `time.monotonic`; workers that are
+                not ready then are ended, and the others stay.
 
         Returns:
-            Why rows could not be prepared, by name.
+            Why rows could not be prepared, by name; a `LateError` where the time was over.
         """
         try:
             return self._open_together(rows, end_s)
@@ -174,18 +178,20 @@ class OpenRows:
 
 
 def _late() -> PrecisionBenchError:
-    return MeasurementError("it was not built when the time was over", "use a larger budget_s")
+    return LateError("it was not built when the time was over", "use a larger budget_s")
 
 
 @contextlib.contextmanager
 def _killed_at(end_s: float, workers: Mapping[str, Sequence[Worker]]) -> Iterator[set[str]]:
-    """Kill workers at a time, unless the context ends before; gives the names of their rows."""
+    """Kill workers that are busy at a time; gives the names of their rows."""
     late: set[str] = set()
 
     def kill() -> None:
-        late.update(workers)
-        for worker in (worker for few in workers.values() for worker in few):
-            worker.begin_kill()
+        for name, few in workers.items():
+            for worker in few:
+                if worker.is_busy:
+                    late.add(name)
+                    worker.begin_kill()
 
     timer = threading.Timer(max(0.0, end_s - time.monotonic()), kill)
     timer.daemon = True

@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 
+from precisionbench._internal.numbers import is_number, whole_number
 from precisionbench.errors import SpecError
 from precisionbench.measure.schedule import MAX_ROUNDS, MIN_ROUNDS
-from precisionbench.model.inputs import whole_number
 from precisionbench.results.json_values import Json, as_json
 from precisionbench.results.latency import known_noise_floor
 from precisionbench.system import cpu_affinity
@@ -64,10 +64,6 @@ EFFORTS: Mapping[str, _Effort] = {
 }
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _check_launcher(_: object, __: object, launcher: object) -> None:
     if launcher not in ("process", "inline"):
         raise SpecError(f"there is no launcher {launcher!r}", "known: 'inline', 'process'")
@@ -85,8 +81,23 @@ def _check_seed(_: object, __: object, seed: Any) -> None:
 
 
 def _check_budget(_: object, __: object, budget_s: Any) -> None:
-    if budget_s is not None and not (_is_number(budget_s) and 0 < budget_s < math.inf):
-        raise SpecError(f"budget_s is {budget_s!r}", "give a number of seconds above 0")
+    check_budget(budget_s)
+
+
+def check_budget(budget_s: Any, least_s: float = 0.0) -> None:
+    """Raise unless a budget is None, or seconds that are enough.
+
+    Args:
+        budget_s: what the user gives.
+        least_s: the smallest that is enough; 0 is any above 0.
+
+    Raises:
+        SpecError: it is something else.
+    """
+    if budget_s is None or (is_number(budget_s, least_s, math.inf) and budget_s > 0):
+        return
+    enough = f"from {least_s:g}" if least_s else "above 0"
+    raise SpecError(f"budget_s is {budget_s!r}", f"give a number of seconds {enough}")
 
 
 def _check_count(_: object, attribute: attrs.Attribute[Any], count: Any) -> None:
@@ -112,7 +123,7 @@ def _check_inline(options: Options, _: object, sessions: int) -> None:
 
 
 def _check_noise_floor(_: object, __: object, value: Any) -> None:
-    if value is not None and not (_is_number(value) and 0 <= value < 1):
+    if value is not None and not is_number(value, 0, 1):
         raise SpecError(f"noise_floor is {value!r}", "give a standard deviation such as 0.0025")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
+from precisionbench._internal.numbers import whole_number
 from precisionbench.errors import WorkloadError
 from precisionbench.torchtools.tensors import Inputs, deep_copied, map_with_objects, walk
 
@@ -126,18 +126,6 @@ def whole_batch_size(given: object) -> int | None:
         rows = ", or a row of each, such as 'half:batch_size=4'" if several else ""
         raise WorkloadError(f"batch_size is {given!r}", f"give a whole number of 1 or more{rows}")
     return size
-
-
-def whole_number(given: object, lowest: int) -> int | None:
-    """A whole number below 2**63, numpy's too, as a plain int; None for anything else.
-
-    Args:
-        given: anything; True is not a number here.
-        lowest: the smallest that is allowed.
-    """
-    if not isinstance(given, numbers.Integral) or isinstance(given, bool):
-        return None
-    return int(given) if lowest <= int(given) < 2**63 else None
 
 
 def with_items(inputs: Inputs, batch_size: int, count: int) -> Inputs:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import attrs
 
 from precisionbench.analysis.speedups import speedups
-from precisionbench.analysis.tuning import FrontPoint, front, loss_of, ratio_text
+from precisionbench.analysis.tuning import FrontPoint, front, loss_of, per_item, ratio_text
 from precisionbench.report import formatting, rows
 from precisionbench.results.tuning import (
     FAILED,
@@ -30,7 +30,7 @@ _HEADINGS = {
     NOT_FINISHED: "Not finished",
 }
 _ENDS = {
-    "budget": "the budget ended the search",
+    "budget": "the budget ended the search, and a larger one tries the rest",
     "interrupted": "the search was interrupted",
 }
 _FRONT = (
@@ -108,7 +108,8 @@ def headline(data: TuningData) -> str:
     if data.best == data.reference or speedup is None:
         what = ", the reference" if data.best == data.reference else ""
         return f"The result is {data.best}{what}{accuracy}."
-    return f"{data.best} is {ratio_text(speedup)} as fast as {data.reference}{accuracy}."
+    as_fast = f"as fast{per_item(data.final, data.best, data.reference)} as {data.reference}"
+    return f"{data.best} is {ratio_text(speedup)} {as_fast}{accuracy}."
 
 
 def _speedup_of_best(data: TuningData) -> Interval | None:

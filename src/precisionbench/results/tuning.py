@@ -128,6 +128,19 @@ class Target(Shown):
 
 
 @attrs.frozen(repr=False)
+class CalibrationRecord(Shown):
+    """The user's data that INT8 configurations were calibrated with.
+
+    Attributes:
+        batches: how many.
+        values: identifies the values of their tensors.
+    """
+
+    batches: int
+    values: str
+
+
+@attrs.frozen(repr=False)
 class TuningData(Shown):
     """The result of `tune`.
 
@@ -144,6 +157,7 @@ class TuningData(Shown):
         elapsed_s: seconds that it took, earlier runs of the same journal not counted.
         ended_by: `finished`, `budget` or `interrupted`.
         notes: what qualifies the result.
+        calibration: what INT8 configurations were calibrated with; None where that was the inputs.
     """
 
     best: str
@@ -158,3 +172,4 @@ class TuningData(Shown):
     elapsed_s: float
     ended_by: str = "finished"
     notes: tuple[str, ...] = ()
+    calibration: CalibrationRecord | None = None

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from precisionbench._internal import bounded_reading
+from precisionbench._internal.numbers import whole_number
 from precisionbench._internal.paths import quoted, usable_path
 from precisionbench.display import Shown
 from precisionbench.errors import SpecError, did_you_mean
@@ -162,7 +163,7 @@ def _whole(name: str, value: Any) -> int:
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+    return (whole_number(value, 1) or 2**31) < 2**31
 
 
 def _shapes(value: Any) -> tuple[tuple[int, ...] | None, ...]:

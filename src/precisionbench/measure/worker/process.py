@@ -69,6 +69,8 @@ class Worker:
         self._process = start(log)
         # A signal handler may put something into this queue while its thread waits for it.
         self._received: queue.SimpleQueue[_Received] = queue.SimpleQueue()
+        self._asked = self._answered = 0
+        self._was_opened, self._is_open = False, True
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self._awaited: deque[_Awaited] = deque()
@@ -90,12 +92,24 @@ class Worker:
             while line := self._process.stdout.readline(messages.MAX_LINE_BYTES + 1):
                 if len(line) <= messages.MAX_LINE_BYTES and not line.endswith(b"\n"):
                     break  # it has died while it wrote
-                self._received.put(messages.decoded(line))
+                self._take(messages.decoded(line))
         except BrokenAnswerError as exc:
             self._received.put(exc)
         except (ValueError, OSError):
             pass
+        self._is_open = False
         self._received.put(None)
+
+    def _take(self, message: Message) -> None:
+        if message.step is None:
+            self._answered += 1
+        self._received.put(message)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it runs, and has not prepared its backend or not answered; for any thread."""
+        has_answered = self._was_opened and self._answered >= self._asked
+        return self._is_open and not has_answered
 
     # --- requests and answers -----------------------------------------------------------------
 
@@ -109,6 +123,8 @@ class Worker:
             **arguments: JSON values.
         """
         known, new_id = REQUESTS[request], secrets.token_hex(_ID_BYTES)
+        self._asked += 1
+        self._was_opened |= request == "open"
         line = json.dumps({"id": new_id, "do": request, **arguments}) + "\n"
         with contextlib.suppress(OSError, ValueError):  # it is dead, which `answer` reports
             self._process.stdin.write(line.encode())

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import attrs
 import torch
 
+from precisionbench._internal.numbers import is_number
 from precisionbench.errors import FOREIGN_ERRORS, SpecError, WorkloadError, one_line
 from precisionbench.results.agreement import Agreement
 from precisionbench.results.tuning import (
@@ -323,10 +324,5 @@ def check_bound(max_error: float | None, metric: object, data: object, drop: flo
             "give metric=function(outputs, batch), data=batches and drop=0.005, say",
         )
     name, limit = ("max_error", max_error) if metric is None else ("drop", drop)
-    if limit is not None and not _is_limit(limit):
+    if limit is not None and not is_number(limit, 0, math.inf):
         raise SpecError(f"{name} is {limit!r}", "give a number such as 0.01")
-
-
-def _is_limit(value: Any) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 0 <= value < math.inf

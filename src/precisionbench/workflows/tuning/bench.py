@@ -21,6 +21,7 @@ from precisionbench.results.evidence import Evidence
 from precisionbench.results.tuning import RELATIVE_L2, Accuracy
 from precisionbench.torchtools.saving import save
 from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, Outputs
+from precisionbench.workflows.tuning.calibration import CalibrationBatches
 
 _FLOAT64 = Row("float64", "float64", Float64())
 
@@ -39,6 +40,10 @@ class Bench(Protocol):
 
     def open(self, specs: Sequence[str], end_s: float) -> Mapping[str, PrecisionBenchError]:
         """Prepare one more process of each configuration; gives the errors of those that failed."""
+        ...
+
+    def processes(self, spec: str) -> int:
+        """How many processes of a configuration are open."""
         ...
 
     def build_s(self, spec: str) -> float:
@@ -74,12 +79,14 @@ class WorkerBench:
         rows: the rows that stay open.
         judge: says how accurate outputs are.
         slots: how many configurations are built side by side.
+        calibration: the user's data, for INT8 configurations; None where there is none.
         notes: what qualifies the result.
     """
 
     rows: OpenRows
     judge: Judge
     slots: int
+    calibration: CalibrationBatches | None = None
     notes: list[str] = attrs.field(factory=list)
     _files: list[Path] = attrs.field(factory=list)
 
@@ -99,7 +106,7 @@ class WorkerBench:
         Raises:
             PrecisionBenchError: the reference cannot be prepared.
         """
-        rows = [_row(reference)]
+        rows = [self._row(reference)]
         is_error = self.judge.bound.measure == RELATIVE_L2
         errors = self.rows.open([*rows, _FLOAT64] if is_error else rows, end_s)
         if reference in errors:
@@ -121,7 +128,23 @@ class WorkerBench:
 
     def open(self, specs: Sequence[str], end_s: float) -> Mapping[str, PrecisionBenchError]:
         """Prepare one more worker of each configuration; see `Bench`."""
-        return self.rows.open([_row(spec) for spec in specs], end_s)
+        return self.rows.open([self._row(spec) for spec in specs], end_s)
+
+    def _row(self, spec: str) -> Row:
+        """The row of a configuration; INT8 is calibrated with the user's data."""
+        row = compare.plan([spec], spec)[0][0]
+        if self.calibration is None or row.backend is None:
+            return row
+        backend = self.calibration.given_to(row.backend)
+        if backend is not row.backend:
+            count = len(self.calibration.batches)
+            note = f"{spec} was calibrated with the inputs of {count} batches of data"
+            self.notes.append(note)
+        return attrs.evolve(row, backend=backend)
+
+    def processes(self, spec: str) -> int:
+        """How many processes are open; see `Bench`."""
+        return len(self.rows.replicas.get(spec, ()))
 
     def build_s(self, spec: str) -> float:
         """Seconds that preparing took, the first call included; see `Bench`."""
@@ -172,8 +195,3 @@ def _worst_layers(evidence: Evidence) -> list[str]:
     """Layers that overflow first, then those in which the error grows most."""
     overflown = [error.path for error in evidence.errors if error.path and error.nonfinite_count]
     return list(dict.fromkeys([*overflown[:1], *layers_of_growth(evidence.errors)]))
-
-
-def _row(spec: str) -> Row:
-    """The row of a configuration."""
-    return compare.plan([spec], spec)[0][0]

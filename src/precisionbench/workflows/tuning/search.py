@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from statistics import median
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
 from precisionbench.analysis.speedups import per_item_ratio
-from precisionbench.backends.rungs import Stage
-from precisionbench.errors import PrecisionBenchError
 from precisionbench.measure.options import Options
 from precisionbench.results import ComparisonData
 from precisionbench.results.tuning import (
@@ -19,46 +15,35 @@ from precisionbench.results.tuning import (
     FINALIST,
     INACCURATE,
     NOT_FINISHED,
-    SLOWER,
     WITHIN,
-    Accuracy,
     LeftOut,
     Trial,
 )
 from precisionbench.spec_syntax import spec_text, split_spec
 from precisionbench.statistics import Interval
 from precisionbench.workflows.tuning.bench import Bench
+from precisionbench.workflows.tuning.estimates import PROCESS_S, Estimates, is_cheap
+from precisionbench.workflows.tuning.race import Memory, Race
+from precisionbench.workflows.tuning.screening import Screening, mixed
 from precisionbench.workflows.tuning.space import Family, Space
 
 MOST_FINALISTS = 3
-# Seconds of rounds for each row: in the first rounds, when many are left, and at the end.
-_SCREENING_S, _NARROWING_S, _FINAL_S = 0.6, 1.5, 3.0
-_MOST_FINAL_SHARE = 0.3  # of the budget
-_PROCESS_S = 3.0  # to start further processes
-# One process does not show how much processes differ: this is assumed of it in the screening, so
-# that nothing is dropped for less.
-SCREENING_FLOOR = 0.01
+# Of more, so many are prepared a second time and measured for longer, before the finalists are.
+_MOST_NARROWED = 6
+# Seconds of rounds for each row when few are left, and at the end.
+_NARROWING_S, _FINAL_S = 1.5, 3.0
+# Shares of the budget that are kept for the end: for its rounds, and to build finalists again.
+_MOST_FINAL_SHARE, _MOST_BUILD_SHARE = 0.3, 0.1
 # Further options are tried on a family whose fastest member is at least this fast, by the leader's.
 _WORTH_REFINING = 0.8
-# A row whose first calls take this many times as long as the leader's is not timed any further.
-_HOPELESS = 4.0
-# Until one of a family was prepared: seconds that must be left for a try. One that is not ready at
-# the deadline is ended.
-_LEAST_BUILD_S = {Stage.PRECISION: 0.5, Stage.COMPILER: 4.0, Stage.ENGINE: 3.0}
+_FURTHER_BUILD = 2.0  # further options, such as tuned kernels, build about so many times as long
 _CHEAP_SLOTS = 6
-_MIXED_LAYERS = (1, 3)  # how many layers mixed rows keep in float32
+# How many of the fastest configurations are tried at other batch sizes, and the share of the budget
+# that is kept for it.
+_AT_OTHER_BATCHES, _BATCHES_SHARE = 2, 0.2
 
 
-class Memory(Protocol):
-    """What earlier runs have found, and where this one's findings are kept."""
-
-    def known(self, spec: str) -> Trial | None:
-        """What became of a configuration in an earlier run; None where it has to be tried."""
-        ...
-
-    def keep(self, trial: Trial) -> None:
-        """Keep what became of a configuration."""
-        ...
+_REPLACED = "half with the same options is accurate enough, and converts less"
 
 
 @attrs.frozen
@@ -96,8 +81,6 @@ class Search:
         final_passes: measure memory and energy at the end.
         tell: called with a `Status` at each step.
         now: a clock, in seconds.
-        trials: what became of each configuration, in the order in which they were tried.
-        data: the last rounds in which the leader and the reference were measured.
         left_out: what was not tried because it could not win.
         ended_by: `finished`, `budget` or `interrupted`.
     """
@@ -111,20 +94,30 @@ class Search:
     final_passes: bool = False
     tell: Callable[[Status], object] = lambda _: None
     now: Callable[[], float] = time.monotonic
-    trials: dict[str, Trial] = attrs.field(factory=dict, init=False)
-    data: ComparisonData | None = attrs.field(default=None, init=False)
     left_out: list[LeftOut] = attrs.field(factory=list, init=False)
     ended_by: str = attrs.field(default="finished", init=False)
-    _racing: list[str] = attrs.field(factory=list, init=False)
-    _speeds: dict[str, Interval] = attrs.field(factory=dict, init=False)
-    _layers: dict[str, Sequence[str]] = attrs.field(factory=dict, init=False)
-    _leader: str = attrs.field(init=False)
-    _total: int = attrs.field(init=False)
+    _race: Race = attrs.field(init=False)
+    _estimates: Estimates = attrs.field(init=False)
+    _screening: Screening = attrs.field(init=False)
+    _kept_s: float = attrs.field(init=False)
+    _known: set[str] = attrs.field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._leader = self.reference
-        self._racing = [self.reference]
-        self._total = len({self.reference, *(s for f in self.space.families for s in f.first)})
+        self._race = race = Race(self.reference, self.memory, self.bench.close)
+        self._estimates = Estimates(self.space, race.trials, race.speeds)
+        self._screening = Screening(self.bench, race, self._estimates, self.now, self._tell)
+        self._kept_s = _BATCHES_SHARE * self.budget_s if self.space.batch_sizes else 0.0
+        self._known |= {self.reference, *(s for f in self.space.families for s in f.first)}
+
+    @property
+    def trials(self) -> dict[str, Trial]:
+        """What became of each configuration, in the order in which they were tried."""
+        return self._race.trials
+
+    @property
+    def data(self) -> ComparisonData | None:
+        """The last rounds in which the leader and the reference were measured."""
+        return self._race.data
 
     def run(self) -> None:
         """Search until everything is decided, or the time or the user ends it.
@@ -135,8 +128,9 @@ class Search:
         """
         try:
             self._judge_reference()
-            for is_cheap in (True, False):
-                self._search([f for f in self.space.families if _is_cheap(f) is is_cheap])
+            for cheap in (True, False):
+                self._search([f for f in self.space.families if is_cheap(f) is cheap])
+            self._try_batch_sizes()
             self._finish()
         except KeyboardInterrupt:
             self.ended_by = "interrupted"
@@ -149,299 +143,204 @@ class Search:
         outcome = FINALIST if accuracy.verdict == WITHIN else INACCURATE
         build_s = self.bench.build_s(self.reference)
         reason = "" if outcome == FINALIST else accuracy.reason
-        self._keep(Trial(self.reference, outcome, reason, accuracy, build_s=build_s))
+        self._race.keep(Trial(self.reference, outcome, reason, accuracy, build_s=build_s))
 
-    # --- stages -------------------------------------------------------------------------------
+    # --- what to try --------------------------------------------------------------------------
 
     def _search(self, families: Sequence[Family]) -> None:
-        """Try what families offer, and then the further options of those that are fast."""
-        first = [spec for family in families for spec in family.first]
-        self._try(self._ordered(first))
-        self._try(self._mixed(first))
-        refined = [spec for family in families for spec in self._refined(family)]
-        self._total += len([spec for spec in refined if spec not in self.trials])
-        self._try(self._ordered(refined))
+        """Try what families offer, and further options of those that are fast."""
+        while todo := self._undecided(families):
+            if not self._try_some(todo, self._last_builds(families)):
+                return
+        for family in families:
+            self._explain_unrefined(family)
+
+    def _undecided(self, families: Sequence[Family]) -> list[str]:
+        """What can be tried now; further options once nothing else of the backend is promising."""
+        todo: list[str] = []
+        for family in families:
+            basic = [spec for spec in self._basic(family) if not self._race.is_decided(spec)]
+            leader = self._race.leader
+            is_waiting = any(self._estimates.is_promising(spec, leader) for spec in basic)
+            todo += basic if is_waiting else [*basic, *self._refined(family)]
+        undecided = [spec for spec in dict.fromkeys(todo) if not self._race.is_decided(spec)]
+        return [spec for spec in undecided if not self._is_replaced(spec)]
+
+    def _is_replaced(self, spec: str) -> bool:
+        """Whether autocast needs no try, because half with the same options does as well."""
+        name, options = split_spec(spec)
+        twin = spec_text("half", options)
+        family = self.space.family_of(twin)
+        if name != "autocast" or family is None or twin not in family.first:
+            return False
+        accuracy = self.trials[twin].accuracy if self._race.is_decided(twin) else None
+        is_accurate = accuracy is not None and accuracy.verdict == WITHIN
+        if is_accurate and spec not in (one.what for one in self.left_out):
+            self.left_out.append(LeftOut(spec, _REPLACED))
+        return is_accurate or not self._race.is_decided(twin)
+
+    def _last_builds(self, families: Sequence[Family]) -> list[str]:
+        """What to build where there is time for one round of builds only.
+
+        Further options are then built beside the most promising configuration, not after it.
+        """
+        family = families[0] if families else None
+        if family is None or is_cheap(family) or any(s in self._race.speeds for s in family.first):
+            return []
+        first = [spec for spec in family.first if not self._race.is_decided(spec)]
+        base = self._estimates.fastest(first)
+        if not base or self._left_s() >= self._two_builds_s(base):
+            return []
+        return [s for s in (base, *family.refined(base)) if not self._race.is_decided(s)]
+
+    def _two_builds_s(self, spec: str) -> float:
+        """Seconds to build configurations like this one, further options of it, and finalists."""
+        build_s = self._estimates.build_s(spec)
+        builds_s = (1 + _FURTHER_BUILD) * build_s + min(build_s, _MOST_BUILD_SHARE * self.budget_s)
+        return builds_s + 2 * (PROCESS_S + self._screening.needed_s(self._slots(spec)))
+
+    def _basic(self, family: Family) -> list[str]:
+        """The configurations of a family without further options, mixed ones among them."""
+        layers = self._screening.layers
+        return list(dict.fromkeys([*family.first, *mixed(family.first, self.trials, layers)]))
 
     def _refined(self, family: Family) -> Sequence[str]:
-        """The fastest accurate configuration of a family with each further option."""
-        fastest = self._fastest_of(family)
-        is_worth_it = fastest and self._is_worth_refining(family, fastest)
-        return family.refined(fastest) if is_worth_it else ()
+        """The fastest accurate configuration of a fast family with each further option."""
+        fastest = self._race.fastest_of(self._basic(family))
+        is_fast = fastest and self._share(fastest) >= _WORTH_REFINING
+        return family.refined(fastest) if is_fast else ()
 
-    def _fastest_of(self, family: Family) -> str:
-        known = [spec for spec in self._speeds if self.space.family_of(spec) is family]
-        accurate = [spec for spec in known if self.trials[spec].outcome in (FINALIST, SLOWER)]
-        return max(accurate, key=lambda spec: self._speeds[spec].value, default="")
+    def _share(self, spec: str) -> float:
+        """The speed of a configuration by that of the leader."""
+        return self._race.speed(spec).value / self._race.speed(self._race.leader).value
 
-    def _is_worth_refining(self, family: Family, spec: str) -> bool:
-        share = self._speeds[spec].value / self._speed(self._leader).value
-        if share >= _WORTH_REFINING:
-            return True
-        if family.then:
-            further = ", ".join(family.further)
-            reason = f"its fastest configuration has {share:.2f}x the speed of {self._leader}"
-            self.left_out.append(LeftOut(f"{family.backend} with {further}", reason))
-        return False
+    def _explain_unrefined(self, family: Family) -> None:
+        fastest = self._race.fastest_of(self._basic(family))
+        if fastest and family.then and (share := self._share(fastest)) < _WORTH_REFINING:
+            reason = f"its fastest configuration has {share:.2f}x the speed of {self._race.leader}"
+            self.left_out.append(
+                LeftOut(f"{family.backend} with {', '.join(family.further)}", reason)
+            )
 
-    def _mixed(self, specs: Iterable[str]) -> list[str]:
-        """Rows that keep layers in float32, for half rows that are not accurate enough alone."""
-        found: list[str] = []
-        for spec in specs:
-            name, options = split_spec(spec)
-            trial = self.trials.get(spec)
-            if name != "half" or "memory_format" in options or trial is None:
-                continue
-            if trial.outcome == INACCURATE and (layers := self._layers.get(spec)):
-                for count in dict.fromkeys(min(count, len(layers)) for count in _MIXED_LAYERS):
-                    kept = "+".join(layers[:count])
-                    found.append(spec_text(name, {**options, "fp32_layers": kept}))
-        self._total += len(found)
-        return found
-
-    def _ordered(self, specs: Iterable[str]) -> list[str]:
-        """The specs by the gain to expect for each second of preparing them."""
-        return sorted(specs, key=lambda spec: -self._expected(spec) / self._typical_build_s(spec))
-
-    def _typical_build_s(self, spec: str) -> float:
-        family = self.space.family_of(spec)
-        return family.typical_build_s if family else 1.0
-
-    def _expected(self, spec: str) -> float:
-        """The largest speed of tried rows that share the dtype and the layout."""
-        wanted = _traits(spec)
-        known = [s.value for name, s in self._speeds.items() if _traits(name) == wanted]
-        return max(known, default=1.0)
+    def _try_batch_sizes(self) -> None:
+        """Try the fastest configurations at other batch sizes, where these are asked for."""
+        self._kept_s = 0.0
+        fastest = list(dict.fromkeys([self._race.leader, *self._race.others]))[:_AT_OTHER_BATCHES]
+        specs = [s for spec in fastest for s in self.space.at_batches(spec)]
+        while todo := [spec for spec in specs if not self._race.is_decided(spec)]:
+            if not self._try_some(todo):
+                return
 
     # --- trying -------------------------------------------------------------------------------
 
-    def _try(self, specs: Iterable[str]) -> None:
-        """Prepare, judge and time configurations, as many at once as there are slots."""
-        todo = [spec for spec in dict.fromkeys(specs) if not self._is_decided(spec)]
-        while todo:
-            count = self._slots(todo[0])
-            some, todo = todo[:count], todo[count:]
-            needed_s = max(self._build_s(spec) for spec in some) + _PROCESS_S
-            if self._left_s() < needed_s:
-                for spec in (*some, *todo):
-                    self._give_up(spec, f"about {needed_s:.0f} s more would be needed")
-                return
-            self._try_together(some)
+    def _try_some(self, todo: Sequence[str], preferred: Sequence[str] = ()) -> bool:
+        """Try the most promising configurations for which there is time; false where none is.
+
+        Args:
+            todo: all that can be tried now.
+            preferred: what is tried before others.
+        """
+        todo = list(dict.fromkeys([*preferred, *todo]))
+        self._known |= {*todo}
+        needed_s = {spec: self._needed_s(spec) for spec in todo}
+        able = [spec for spec in todo if needed_s[spec] <= self._left_s()]
+        if able:
+            slots = min(self._slots(able[0]), self._most(able[0]))
+            others = self._estimates.together(able, slots)
+            some = dict.fromkeys([*(spec for spec in preferred if spec in able), *others])
+            self._screening.run(list(some)[:slots], self._left_s())
+            return True
+        left_s = max(0.0, self._left_s())
+        for spec in todo:
+            reason = f"it takes about {needed_s[spec]:.0f} s, and {left_s:.0f} s were left for it"
+            self._race.give_up(spec, reason)
+        return False
+
+    def _needed_s(self, spec: str) -> float:
+        return self._estimates.least_build_s(spec) + PROCESS_S + self._screening.needed_s(1)
+
+    def _most(self, spec: str) -> int:
+        """How many configurations like this one can be built, judged and timed in what is left."""
+        count = 1
+        spare_s = self._left_s() - self._estimates.least_build_s(spec) - PROCESS_S
+        while count < _CHEAP_SLOTS and self._screening.needed_s(count + 1) <= spare_s:
+            count += 1
+        return count
 
     def _slots(self, spec: str) -> int:
         """How many configurations like this one are prepared side by side."""
         family = self.space.family_of(spec)
-        return _CHEAP_SLOTS if family and _is_cheap(family) else self.bench.slots
-
-    def _is_decided(self, spec: str) -> bool:
-        """Whether a configuration was tried, now or in an earlier run."""
-        if spec in self.trials:
-            return True
-        known = self.memory.known(spec)
-        if known is None or known.outcome in (FINALIST, NOT_FINISHED):
-            return False
-        self.trials[spec] = attrs.evolve(known, from_journal=True)
-        if known.speedup is not None:
-            self._speeds[spec] = known.speedup
-        return True
-
-    def _try_together(self, specs: Sequence[str]) -> None:
-        self._tell("preparing " + ", ".join(specs))
-        errors = self.bench.open(specs, self.end_s - self._final_s())
-        for spec, error in errors.items():
-            if self.now() >= self.end_s - self._final_s():
-                self._give_up(spec, error.reason)
-            else:
-                self._keep(Trial(spec, FAILED, str(error)))
-        ready = [spec for spec in specs if spec not in errors and self._can_win(spec)]
-        accurate = [spec for spec in ready if self._is_accurate(spec)]
-        if accurate:
-            self._screen(accurate)
-
-    def _can_win(self, spec: str) -> bool:
-        """Whether the first calls leave a chance; else the row is neither judged nor timed."""
-        times = self.bench.item_s(spec) / self.bench.item_s(self._leader)
-        if times <= _HOPELESS:
-            return True
-        reason = f"its calls take about {times:.0f} times as long as those of {self._leader}"
-        self._drop(Trial(spec, SLOWER, reason, build_s=self.bench.build_s(spec)))
-        return False
-
-    def _is_accurate(self, spec: str) -> bool:
-        """Judge the outputs of an open configuration; one that breaks the bound is not timed."""
-        build_s = self.bench.build_s(spec)
-        try:
-            accuracy = self._accuracy(spec)
-        except PrecisionBenchError as exc:
-            self._drop(Trial(spec, FAILED, str(exc), build_s=build_s))
-            return False
-        if accuracy.verdict == WITHIN:
-            self.trials[spec] = Trial(spec, FINALIST, accuracy=accuracy, build_s=build_s)
-            return True
-        if split_spec(spec)[0] == "half":
-            self._layers[spec] = self.bench.worst_layers(spec)
-        self._drop(Trial(spec, INACCURATE, accuracy.reason, accuracy, build_s=build_s))
-        return False
-
-    def _accuracy(self, spec: str) -> Accuracy:
-        """The accuracy; at another batch size it is that of the same row at the given one."""
-        name, options = split_spec(spec)
-        known = self.trials.get(
-            spec_text(name, {key: options[key] for key in options if key != "batch_size"})
-        )
-        if "batch_size" in options and known and known.accuracy:
-            return known.accuracy
-        return self.bench.accuracy(spec)
-
-    def _screen(self, new: Sequence[str]) -> None:
-        """Time new configurations beside the leader, and drop what is slower."""
-        specs = list(dict.fromkeys([self.reference, self._leader, *new]))
-        data = self._measured(specs, _screening(len(specs), _SCREENING_S))
-        self._racing += [row.backend for row in data.results if row.backend in new]
-        self._race(data)
-
-    def _narrow(self) -> None:
-        """Time all that are left for longer, where these are more than the finalists can be."""
-        others = [spec for spec in self._racing if spec != self.reference]
-        if len(others) > MOST_FINALISTS and self._left_s() > _NARROWING_S * len(others):
-            specs = [self.reference, *others]
-            self._race(self._measured(specs, _screening(len(specs), _NARROWING_S)))
-
-    def _race(self, data: ComparisonData) -> None:
-        """Drop what is slower than the fastest of these rounds, and of earlier ones."""
-        rows = [row.backend for row in data.results if row.backend in self._racing]
-        self._speeds |= {spec: per_item_ratio(data, self.reference, spec) for spec in rows}
-        able = [spec for spec in rows if self.trials[spec].outcome != INACCURATE] or rows
-        self.data, self._leader = data, max(able, key=lambda spec: self._speeds[spec].value)
-        for spec in rows:
-            over_leader = per_item_ratio(data, self._leader, spec)
-            self._keep_or_drop(spec, over_leader)
-        leader = self._speeds[self._leader]
-        for spec in [one for one in self._racing if one not in rows]:
-            own = self._speeds[spec]
-            self._keep_or_drop(spec, Interval(own.value / leader.value, 0.0, own.high / leader.low))
-
-    def _keep_or_drop(self, spec: str, over_leader: Interval) -> None:
-        """Drop a row whose speed cannot reach the leader's; the reference stays in all rounds."""
-        trial = attrs.evolve(self.trials[spec], speedup=self._speeds[spec], measured_in="screening")
-        if spec == self.reference or over_leader.high >= 1:
-            self._keep(trial)
-            return
-        reason = f"{over_leader.value:.2f}x the speed of {self._leader}"
-        self._drop(attrs.evolve(trial, outcome=SLOWER, reason=reason))
-
-    def _measured(self, specs: Sequence[str], options: Options) -> ComparisonData:
-        """Measure rows; those that fail are dropped.
-
-        Raises:
-            KeyboardInterrupt: the user has ended it before the reference had a round.
-            PrecisionBenchError: the reference failed.
-        """
-        self._tell("measuring " + ", ".join(specs))
-        data = self.bench.measure(specs, options)
-        for failure in data.failures:
-            if failure.backend == self.reference:
-                raise PrecisionBenchError(
-                    f"{failure.backend} could not be measured: {failure.reason}", failure.remedy
-                )
-            self._drop(attrs.evolve(self.trials[failure.backend], outcome=FAILED,
-                                    reason=failure.reason))  # fmt: skip
-        if any(row.measurement.ended_by == "interrupted" for row in data.results):
-            self.data = self.data or data
-            raise KeyboardInterrupt
-        return data
-
-    def _speed(self, spec: str) -> Interval:
-        return self._speeds.get(spec, Interval(1.0, 1.0, 1.0))
+        return _CHEAP_SLOTS if family and is_cheap(family) else self.bench.slots
 
     # --- the end ------------------------------------------------------------------------------
+
+    def _narrow(self) -> None:
+        """Measure the fastest in two processes, where these are more than finalists can be."""
+        if len(self._race.others) <= MOST_FINALISTS:
+            return
+        reason = f"not among the {_MOST_NARROWED} fastest of the screening"
+        specs = self._race.fastest(_MOST_NARROWED, reason)
+        left_s = self._left_s() - 2 * _NARROWING_S * len(specs)
+        if left_s > PROCESS_S + self._longest_build_s(specs):
+            self._open_twice(specs, self.now() + left_s)
+        if self._left_s() > _NARROWING_S * len(specs):
+            able = [spec for spec in specs if self.bench.processes(spec)]
+            data = self._screening.rounds([self.reference, *able], _NARROWING_S)
+            self._race.take(data)
+
+    def _open_twice(self, specs: Iterable[str], end_s: float) -> dict[str, str]:
+        """Prepare two processes of each configuration; gives why some have none."""
+        errors: dict[str, str] = {}
+        for count in (1, 2):
+            lacking = [spec for spec in specs if self.bench.processes(spec) < count]
+            if lacking:
+                found = self.bench.open(lacking, end_s)
+                errors |= {spec: error.reason for spec, error in found.items()}
+        return {spec: why for spec, why in errors.items() if not self.bench.processes(spec)}
 
     def _finish(self) -> None:
         """Measure the finalists in several processes each."""
         self._narrow()
-        finalists = self._finalists()
-        left_s = self.end_s - self.now()
+        reason = f"not among the {MOST_FINALISTS} fastest of the screening"
+        finalists = [self.reference, *self._race.fastest(MOST_FINALISTS, reason)]
         self._tell("starting further processes of the finalists")
-        if left_s > _PROCESS_S:
-            # One whose further process is not ready in time is measured in the one that it has.
-            self.bench.open(finalists, self.end_s - min(_FINAL_S, left_s / 2))
+        left_s = self.end_s - self.now()
+        # One whose further process is not ready in time is measured in the one that it has.
+        end_s = self.now() if left_s <= PROCESS_S else self.end_s - min(_FINAL_S, left_s / 2)
+        for spec, why in self._open_twice(finalists, end_s).items():
+            trial = self.trials[spec]
+            reason = f"it could not be prepared again for the final rounds ({why})"
+            self._race.drop(attrs.evolve(trial, outcome=FAILED, reason=reason))
         if any(trial.outcome == NOT_FINISHED for trial in self.trials.values()):
             self.ended_by = "budget"
+        self._measure_finalists([spec for spec in finalists if self.bench.processes(spec)])
+
+    def _measure_finalists(self, finalists: Sequence[str]) -> None:
         left_s = max(1.0, min(self.end_s - self.now(), _FINAL_S * len(finalists)))
         options = Options(replicas=2, evidence=False, passes=self.final_passes, budget_s=left_s)
-        self.data = self._measured(finalists, options)
-        for row in self.data.results:
-            speed = per_item_ratio(self.data, self.reference, row.backend)
-            self._keep(attrs.evolve(self.trials[row.backend], speedup=speed, measured_in="final"))
-
-    def _finalists(self) -> list[str]:
-        """The reference, and the fastest that are left; others are decided by the screening."""
-        others = [spec for spec in self._racing if spec != self.reference]
-        others.sort(key=lambda spec: -self._speed(spec).value)
-        for spec in others[MOST_FINALISTS:]:
-            reason = f"not among the {MOST_FINALISTS} fastest of the screening"
-            self._drop(attrs.evolve(self.trials[spec], outcome=SLOWER, reason=reason))
-        return [self.reference, *others[:MOST_FINALISTS]]
+        self._race.data = data = self._screening.measured(finalists, options)
+        for row in data.results:
+            speed = per_item_ratio(data, self.reference, row.backend)
+            trial = self.trials[row.backend]
+            self._race.keep(attrs.evolve(trial, speedup=speed, measured_in="final"))
 
     def _final_s(self) -> float:
         """Seconds to keep for the end: the finalists are prepared again, and measured."""
-        builds_s = [self.trials[spec].build_s or 0.0 for spec in self._racing]
-        rows = min(len(self._racing) + 1, 1 + MOST_FINALISTS)  # one more may be found
+        rows = min(len(self._race.racing) + 1, 1 + MOST_FINALISTS)  # one more may be found
         rounds_s = min(_FINAL_S * rows, _MOST_FINAL_SHARE * self.budget_s)
-        return rounds_s + _PROCESS_S + max(builds_s, default=0.0)
+        builds_s = min(self._longest_build_s(self._race.racing), _MOST_BUILD_SHARE * self.budget_s)
+        return rounds_s + PROCESS_S + builds_s
+
+    def _longest_build_s(self, specs: Iterable[str]) -> float:
+        return max((self.trials[spec].build_s or 0.0 for spec in specs), default=0.0)
 
     def _left_s(self) -> float:
         """Seconds that are left to try further configurations."""
-        return self.end_s - self._final_s() - self.now()
-
-    def _build_s(self, spec: str) -> float:
-        """Seconds that preparing will take, by what others of the family took."""
-        family = self.space.family_of(spec)
-        stage = family.stage if family else Stage.ENGINE
-        known = [
-            trial.build_s
-            for name, trial in self.trials.items()
-            if trial.build_s and split_spec(name)[0] == split_spec(spec)[0]
-        ]
-        return median(known) if known else _LEAST_BUILD_S.get(stage, 1.0)
-
-    # --- keeping ------------------------------------------------------------------------------
-
-    def _keep(self, trial: Trial) -> None:
-        self.trials[trial.spec] = trial
-        self.memory.keep(trial)
-
-    def _drop(self, trial: Trial) -> None:
-        """Keep what became of a configuration that is not tried any further, and end it."""
-        self._keep(trial)
-        if trial.spec in self._racing:
-            self._racing.remove(trial.spec)
-        self.bench.close([trial.spec])
-
-    def _give_up(self, spec: str, reason: str) -> None:
-        self._keep(Trial(spec, NOT_FINISHED, reason))
+        return self.end_s - self._final_s() - self._kept_s - self.now()
 
     def _tell(self, step: str) -> None:
-        speed = self._speeds.get(self._leader)
+        leader = self._race.leader
+        speed = self._race.speeds.get(leader)
         left_s = max(0.0, self.end_s - self.now())
-        done = len(self.trials)
-        self.tell(Status(step, done, max(self._total, done), self._leader, speed, left_s))
-
-
-def _is_cheap(family: Family) -> bool:
-    """Whether nothing is built."""
-    return family.stage < Stage.COMPILER
-
-
-def _traits(spec: str) -> tuple[str, str]:
-    """The dtype and the layout of a configuration, by which its speed is foreseen."""
-    name, options = split_spec(spec)
-    default = "float16" if name in ("half", "autocast") else "float32"
-    dtype = options.get("dtype", options.get("precision", default))
-    return _SAME_DTYPES.get(dtype, dtype), options.get("memory_format", "contiguous")
-
-
-_SAME_DTYPES: Mapping[str, str] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-
-
-def _screening(rows: int, row_s: float) -> Options:
-    return Options.of("quick", replicas=1, budget_s=row_s * rows, noise_floor=SCREENING_FLOOR)
+        total = len({*self._known, *self.trials})
+        self.tell(Status(step, len(self.trials), total, leader, speed, left_s))

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from precisionbench.analysis.tuning import simplicity
 from precisionbench.backends import Backend, discovery
 from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Stage, TuningOptions
 from precisionbench.backends.specs import canonical_spec
@@ -32,7 +33,7 @@ class Facts:
     Attributes:
         capabilities: of the machine and the workload.
         has_batch_norm: whether the model has batch norms, which can be folded.
-        batch_sizes: further batch sizes to try; empty for none.
+        batch_sizes: at which the fastest configurations are tried, too; empty for none.
     """
 
     capabilities: Capabilities
@@ -81,10 +82,24 @@ class Space:
     Attributes:
         families: by backend, those that are cheap to prepare first.
         left_out: what is not tried, with the reason.
+        batch_sizes: other batch sizes at which the fastest configurations are tried.
     """
 
     families: tuple[Family, ...]
     left_out: tuple[LeftOut, ...] = ()
+    batch_sizes: tuple[int, ...] = ()
+
+    def at_batches(self, spec: str) -> list[str]:
+        """A configuration at each of the other batch sizes.
+
+        Args:
+            spec: a canonical spec; one with a batch size of its own stays alone.
+        """
+        name, options = split_spec(spec)
+        if "batch_size" in options:
+            return []
+        specs = (_canonical(name, {**options, "batch_size": size}) for size in self.batch_sizes)
+        return [found for found in specs if found]
 
     def family_of(self, spec: str) -> Family | None:
         """The family that a spec belongs to; None where it is the reference only.
@@ -124,7 +139,9 @@ def space(
         raise SpecError(
             "nothing is left to try", "leave include out, or exclude fewer configurations"
         )
-    return Space(tuple(sorted(families, key=lambda one: one.stage)), tuple(left_out))
+    sizes = [size for size in facts.batch_sizes if size != facts.capabilities.batch_size]
+    families.sort(key=lambda one: (one.stage, simplicity(one.backend)))
+    return Space(tuple(families), tuple(left_out), tuple(sizes))
 
 
 def _checked(argument: str, specs: Sequence[str] | None) -> list[str]:
@@ -209,9 +226,6 @@ def _common(stage: Stage, facts: Facts) -> Iterator[Mapping[str, Any]]:
         yield _FOLDED
     if stage is not Stage.ENGINE and facts.capabilities.device == "cuda":
         yield _GRAPH
-    for batch_size in facts.batch_sizes:
-        if batch_size != facts.capabilities.batch_size:
-            yield {"batch_size": batch_size}
 
 
 def _common_left_out(facts: Facts) -> Iterator[LeftOut]:

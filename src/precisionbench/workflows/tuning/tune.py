@@ -12,22 +12,19 @@ from typing import Any, Literal
 import attrs
 from torch import nn
 
+from precisionbench._internal.numbers import whole_number
 from precisionbench._internal.output_capture import silence
-from precisionbench._version import __version__
 from precisionbench.analysis.tuning import choose
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.errors import SpecError
 from precisionbench.measure import availability
 from precisionbench.measure.open_rows import OpenRows
+from precisionbench.measure.options import check_budget
 from precisionbench.measure.rows import packages_of, plan
 from precisionbench.measure.worker.shared_server import SHARED_SERVER
-from precisionbench.model import fingerprint
-from precisionbench.model.inputs import whole_number
 from precisionbench.model.libraries import library_modules
 from precisionbench.model.workload import Workload, resolve
 from precisionbench.report.progress import shown
-from precisionbench.results import json_format
-from precisionbench.results.environment import Environment
 from precisionbench.results.progress import OnProgress, OnProgressOption, Progress
 from precisionbench.results.tuning import BEST, FINALIST, Target, Trial, TuningData
 from precisionbench.system import cpu_affinity, environment
@@ -35,16 +32,19 @@ from precisionbench.torchtools.from_paths import from_paths
 from precisionbench.workflows.capabilities import capabilities_of
 from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, check_bound, metric_judge
 from precisionbench.workflows.tuning.bench import WorkerBench
+from precisionbench.workflows.tuning.calibration import CalibrationBatches
 from precisionbench.workflows.tuning.journal import Journal, default_journal, key_of
+from precisionbench.workflows.tuning.keys import Keys
 from precisionbench.workflows.tuning.search import Search, Status
 from precisionbench.workflows.tuning.space import Facts, Space, space
-from precisionbench.workflows.tuning.target import as_key, target_of
+from precisionbench.workflows.tuning.target import target_of
 from precisionbench.workflows.tuning.tuned import Tuned
 
 _BUDGET_S = 120.0
 _LEAST_BUDGET_S = 5.0
 _SEED = 0  # a model that is built with random weights is the same in every run
-_CORES_OF_A_BUILD = 2
+_CORES_OF_A_BUILD = {"cuda": 4}  # Triton compiles kernels in further processes
+_CORES_OF_A_BUILD_ELSEWHERE = 2
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 JournalOption = str | os.PathLike[str] | None
 
@@ -85,7 +85,8 @@ def tune(
             output on the CPU: a tensor; a tuple for tuples and lists; or a mapping, whose items are
             also attributes, for mappings and objects.
         data: batches of the shapes of `inputs`: tensors; sequences that begin with the model's
-            arguments, such as (images, labels); or mappings that hold them by name.
+            arguments, such as (images, labels); or mappings that hold them by name. INT8
+            configurations are calibrated with the inputs of the first 8.
         drop: how much worse than the reference's the metric may be on average; the 95 % interval
             over the batches has to be within it.
         higher_is_better: false for a metric such as a word error rate.
@@ -117,12 +118,13 @@ def tune(
     """
     begun_s = time.monotonic()
     check_bound(max_error, metric, data, drop)
+    check_budget(budget_s, _LEAST_BUDGET_S)
     wanted = _Wanted(
         reference=canonical_spec(availability.make(reference)),
         include=include,
         exclude=exclude,
         batch_sizes=_checked_sizes(batch_sizes),
-        budget_s=_checked_budget(budget_s),
+        budget_s=_BUDGET_S if budget_s is None else float(budget_s),
         begun_s=begun_s,
     )
     SHARED_SERVER.begin(library_modules(model))  # which imports them while the space is made
@@ -150,17 +152,6 @@ class _Wanted:
     @property
     def end_s(self) -> float:
         return self.begun_s + self.budget_s
-
-
-def _checked_budget(budget_s: Any) -> float:
-    if budget_s is None:
-        return _BUDGET_S
-    is_number = isinstance(budget_s, (int, float)) and not isinstance(budget_s, bool)
-    if not is_number or not _LEAST_BUDGET_S <= budget_s < float("inf"):
-        raise SpecError(
-            f"budget_s is {budget_s!r}", f"give a number of seconds from {_LEAST_BUDGET_S:g}"
-        )
-    return float(budget_s)
 
 
 def _checked_sizes(sizes: Any) -> tuple[int, ...]:
@@ -242,18 +233,25 @@ def _tuned(
     where = environment.capture(workload.device, packages_of(plan(specs, wanted.reference)[0]))
     target = target_of(where, model)
     del model
-    keys = _Keys.of(target, where, judge, workload, wanted.reference)
+    keys = Keys.of(target, where, judge, workload, wanted.reference)
+    calibration = _calibration(judge, workload)
     file = default_journal(target.architecture, target.device) if journal == "auto" else journal
     memory = Journal.opened(file, keys.of_spec)
     whole = key_of(keys.base, [keys.of_spec(spec) for spec in specs], [*wanted.batch_sizes])
     if whole in memory.results:
-        return Tuned(
-            _unchanged(memory.results[whole], memory.path), workload=workload, journal=memory.path
-        )
-    result = _searched(workload, judge, wanted, tell, found, memory, target)
-    if result.ended_by == "finished":
-        memory.keep_result(whole, result)
-    return Tuned(result, workload=workload, journal=memory.path)
+        result = _unchanged(memory.results[whole], memory.path)
+    else:
+        result = _searched(workload, judge, wanted, tell, found, memory, target, calibration)
+        if result.ended_by == "finished":
+            memory.keep_result(whole, result)
+    return Tuned(result, workload=workload, journal=memory.path, calibration=calibration)
+
+
+def _calibration(judge: Judge, workload: Workload) -> CalibrationBatches | None:
+    """The user's data to calibrate INT8 with; None where there is none."""
+    if not judge.bound.is_metric:
+        return None
+    return CalibrationBatches.first_of(judge.inputs, workload.info.batch_size)
 
 
 def _unchanged(result: TuningData, path: Path | None) -> TuningData:
@@ -264,50 +262,6 @@ def _unchanged(result: TuningData, path: Path | None) -> TuningData:
     return attrs.evolve(result, notes=(*result.notes, text), elapsed_s=0.0)
 
 
-@attrs.frozen
-class _Keys:
-    """Keys of what was tried: texts that change where the result could.
-
-    Attributes:
-        base: what everything depends on, as JSON values.
-        packages: versions of all packages, by name.
-    """
-
-    base: dict[str, Any]
-    packages: dict[str, str]
-
-    @classmethod
-    def of(
-        cls,
-        target: Target,
-        where: Environment,
-        judge: Judge,
-        workload: Workload,
-        reference: str,
-    ) -> _Keys:
-        base = {
-            **as_key(target),
-            "versions": [__version__, where.python, where.torch, where.cuda, where.cudnn],
-            "cores": [where.cpu_cores, where.threads],
-            "power": where.power_mode,
-            "bound": json_format.unstructured(judge.bound),
-            "inputs": fingerprint.values(workload.inputs.tensors()),
-            "data": [
-                fingerprint.values((str(place), one) for place, one in enumerate(tensors))
-                for tensors in judge.inputs
-            ],
-            "reference": reference,
-        }
-        return cls(base, dict(where.packages))
-
-    def of_spec(self, spec: str) -> str:
-        """The key of a configuration: also of the versions of packages that it uses."""
-        rows, _ = plan([spec], spec)
-        claims = rows[0].claims
-        names = claims.packages if claims else ()
-        return key_of(self.base, spec, {name: self.packages.get(name) for name in names})
-
-
 def _searched(
     workload: Workload,
     judge: Judge,
@@ -316,9 +270,10 @@ def _searched(
     found: Space,
     memory: Journal,
     target: Target,
+    calibration: CalibrationBatches | None,
 ) -> TuningData:
     with OpenRows.of(workload, None) as rows:
-        bench = WorkerBench(rows, judge, _slots())
+        bench = WorkerBench(rows, judge, _slots(workload.device.type), calibration)
         report = partial(_report, tell, wanted.begun_s)
         report(Status("preparing the reference", 0, 0, wanted.reference, None, wanted.budget_s))
         bench.begin(wanted.reference, wanted.end_s)
@@ -362,6 +317,7 @@ def _result(
         elapsed_s=time.monotonic() - wanted.begun_s,
         ended_by=search.ended_by,
         notes=(*dict.fromkeys(bench.notes), *damaged),
+        calibration=bench.calibration.record if bench.calibration else None,
     )
 
 
@@ -377,9 +333,10 @@ def _used(target: Target, best: str) -> Target:
     return attrs.evolve(target, versions=versions)
 
 
-def _slots() -> int:
+def _slots(device_type: str) -> int:
     """How many configurations are prepared at once: compiling keeps some cores busy for each."""
-    return max(1, len(cpu_affinity.usable_cores() or (0,)) // _CORES_OF_A_BUILD)
+    each = _CORES_OF_A_BUILD.get(device_type, _CORES_OF_A_BUILD_ELSEWHERE)
+    return max(1, len(cpu_affinity.usable_cores() or (0,)) // each)
 
 
 def _report(tell: OnProgress | None, begun_s: float, status: Status) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from torch import nn
 from precisionbench._internal import files
 from precisionbench._internal.output_capture import silence
 from precisionbench.analysis.tuning import FrontPoint, front, loss_of
+from precisionbench.backends import Backend
 from precisionbench.backends.from_files import from_file
 from precisionbench.comparison import Comparison
 from precisionbench.display import Records, TableResult
@@ -31,6 +32,8 @@ from precisionbench.results import json_format, tuning_format
 from precisionbench.results.tuning import LeftOut, Trial, TuningData
 from precisionbench.statistics import Interval
 from precisionbench.system import environment
+from precisionbench.workflows.tuning.accuracy import inputs_of
+from precisionbench.workflows.tuning.calibration import CalibrationBatches
 from precisionbench.workflows.tuning.target import differences, target_of
 
 if TYPE_CHECKING:
@@ -47,12 +50,14 @@ class Tuned(TableResult):
         trust: whether `prepare` may use plugins, code and folders that a loaded file names.
         journal: file that has what became of each configuration; None where nothing was kept.
         workload: the model and inputs, for `prepare`; None where the result was loaded.
+        calibration: the data that INT8 was calibrated with, for `prepare`; None likewise.
     """
 
     data: TuningData
     trust: bool = True
     journal: Path | None = None
     workload: Any = attrs.field(default=None, eq=False)  # of `Workload`
+    calibration: Any = attrs.field(default=None, eq=False)  # of `CalibrationBatches`
 
     @property
     def spec(self) -> str:
@@ -170,8 +175,7 @@ class Tuned(TableResult):
         """
         from precisionbench.report.html.tuning_page import to_html  # imports Jinja
 
-        files.check_writable(path, overwrite)
-        files.write_text(path, to_html(self.data), overwrite=overwrite)
+        files.write_report(path, lambda: to_html(self.data), overwrite=overwrite)
 
     @contextmanager
     def prepare(
@@ -180,6 +184,7 @@ class Tuned(TableResult):
         inputs: Any = None,
         *,
         device: Any = None,
+        data: Iterable[Any] | None = None,
         force: bool = False,
         hold_settings: bool = False,
     ) -> Iterator[Callable[..., Any]]:
@@ -188,8 +193,9 @@ class Tuned(TableResult):
         Args:
             model: as for `tune`; a copy is used. None is the model that was tuned.
             inputs: arguments of one forward pass; all calls have their shapes. None are those that
-                were tuned for.
+                were tuned for, with as many items as the configuration's `batch_size`.
             device: as for `tune`; None is the device that was tuned for.
+            data: as for `tune`, to calibrate INT8 with; a result that was loaded does not hold it.
             force: prepare it although the device, a version or the model differs from what it was
                 tuned for.
             hold_settings: keep the settings of torch that the configuration needs between the
@@ -200,17 +206,21 @@ class Tuned(TableResult):
             of `inputs`, and returns a copy of the output.
 
         Raises:
-            IncomparableError: it was tuned for something else; with what differs.
+            IncomparableError: it was tuned for something else, with what differs; or INT8 was
+                calibrated with data that is not given.
             WorkloadError: the model or the inputs cannot be used, or are missing.
             UntrustedSpecError: the file names a plugin or code.
             PrecisionBenchError: the configuration cannot be prepared.
         """
+        are_given = inputs is not None
         model, inputs = self._given(model, inputs)
         backend, final = from_file(self.spec, self.trust), self.data.final
         where = device or final.environment.device
         with silence():
             workload = resolve(model, inputs, device=where, seed=final.seed)
         self._check(workload, force)
+        backend = _at_batch_of(workload, backend) if are_given else backend
+        backend = self._calibrated(backend, workload, data, force)
         with prepared_workload(backend, workload, hold_settings=hold_settings) as call:
             yield call
 
@@ -225,6 +235,29 @@ class Tuned(TableResult):
         model = self.workload.build if model is None else model
         return model, inputs
 
+    def _calibrated(
+        self, backend: Backend, workload: Workload, data: Iterable[Any] | None, force: bool
+    ) -> Backend:
+        """The backend with the data that it was calibrated with, where it is an INT8 row."""
+        known = self.data.calibration
+        batches: CalibrationBatches | None = self.calibration
+        if data is not None:
+            inputs = [inputs_of(one, workload.inputs, place) for place, one in enumerate(data)]
+            batches = CalibrationBatches.first_of(inputs, workload.info.batch_size)
+        size = workload.info.batch_size
+        if batches and (found := batches.given_to(backend, size)) is not backend:
+            if known != batches.record:
+                _warn("the data is not that of the tuning, so its error can be another")
+            return found
+        takes_some = CalibrationBatches((), None).given_to(backend) is not backend
+        if known is not None and takes_some and not force:
+            raise IncomparableError(
+                f"{self.spec} was calibrated with {known.batches} batches of data, which are not "
+                "part of the result",
+                "give prepare the data as well, or use force=True to calibrate with the inputs",
+            )
+        return backend
+
     def _check(self, workload: Workload, force: bool) -> None:
         """Refuse what it was not tuned for, unless it is forced; other weights are a warning."""
         rows, _ = plan([self.spec], self.spec)
@@ -236,11 +269,24 @@ class Tuned(TableResult):
                 "tune again here, or prepare it anyway with force=True",
             )
         if here.weights != self.data.target.weights:
-            warnings.warn(
-                "the model's weights are not those that were tuned, so its error can be another",
-                PrecisionBenchWarning,
-                stacklevel=4,
-            )
+            _warn("the model's weights are not those that were tuned, so its error can be another")
+
+
+def _at_batch_of(workload: Workload, backend: Backend) -> Backend:
+    """The backend for the number of items that the inputs hold; another one is a warning."""
+    tuned, held = backend.batch_size, workload.info.batch_size
+    if tuned is None or tuned == held:
+        return backend
+    _warn(
+        f"it was tuned for batches of {tuned} items, and these inputs hold {held}, so its speed-up "
+        "can be another"
+    )
+    return attrs.evolve(backend, batch_size=None)
+
+
+def _warn(text: str) -> None:
+    """Warn at the `with` statement of the caller of `prepare`."""
+    warnings.warn(text, PrecisionBenchWarning, stacklevel=5)
 
 
 def load_tuned(path: str | os.PathLike[str], *, trust: bool = False) -> Tuned:

@@ -1,0 +1,183 @@
+"""What to expect of configurations that were not tried: their speed, and how long they build."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from statistics import median
+
+import attrs
+
+from precisionbench.backends import discovery
+from precisionbench.backends.rungs import Stage
+from precisionbench.results.tuning import INACCURATE, Trial
+from precisionbench.spec_syntax import split_spec
+from precisionbench.statistics import Interval
+from precisionbench.workflows.tuning.race import AS_FAST
+from precisionbench.workflows.tuning.space import Family, Space
+
+PROCESS_S = 3.0  # to start further processes
+_EAGER_S = 0.5  # to prepare what needs no compiler
+# A small network is built in this share of the usual time.
+_LEAST_PACE = 0.25
+# Configurations are built side by side if none of them takes this many times as long as the most
+# promising one, and none has less than this share of its gain for each second.
+_ALIKE = 2.0
+# The share of the leader's speed from which a configuration is tried before further options.
+_PROMISING = 0.8
+# A build is ended after this many times the expected seconds, unless it is within this share of the
+# time that is left.
+_PATIENCE, _SHARE_OF_REST = 2.5, 0.5
+# The speed to expect where rows of the same dtype and layout were not accurate enough.
+_UNLIKELY = 0.1
+_SAME_DTYPES: Mapping[str, str] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+@attrs.frozen
+class Estimates:
+    """Expectations by what was tried so far.
+
+    Attributes:
+        space: what may be tried.
+        trials: what became of configurations.
+        speeds: speed-ups over the reference, of all that were timed.
+        late: seconds after which builds were ended that took too long, by spec.
+    """
+
+    space: Space
+    trials: Mapping[str, Trial]
+    speeds: Mapping[str, Interval]
+    late: dict[str, float] = attrs.field(factory=dict)
+
+    def build_s(self, spec: str) -> float:
+        """Seconds that preparing will take.
+
+        By others of the backend; else by how long it usually takes, and how much faster or slower
+        than usual other backends were built.
+
+        Args:
+            spec: of the space, or further options on one of it.
+        """
+        return self._build_s(spec, 1.0)
+
+    def least_build_s(self, spec: str) -> float:
+        """Seconds that must be left to try a configuration.
+
+        Until something was built here, the network may be a small one.
+
+        Args:
+            spec: as for `build_s`.
+        """
+        return self._build_s(spec, _LEAST_PACE)
+
+    def _build_s(self, spec: str, unknown_pace: float) -> float:
+        name = split_spec(spec)[0]
+        ended = [seconds for late, seconds in self.late.items() if split_spec(late)[0] == name]
+        if known := [*self._built(name), *ended]:
+            return median(known)
+        family = self.space.family_of(spec)
+        if family is None or is_cheap(family):
+            return _EAGER_S
+        pace = self._pace()
+        return family.typical_build_s * (unknown_pace if pace is None else pace)
+
+    def _built(self, backend: str) -> list[float]:
+        """Seconds of the builds of a backend that ended."""
+        built = {name: one.build_s for name, one in self.trials.items() if one.build_s}
+        return [seconds for name, seconds in built.items() if split_spec(name)[0] == backend]
+
+    def _pace(self) -> float | None:
+        """How long builds took here, by their usual time; None where nothing was built."""
+        found = [
+            median(known) / family.typical_build_s
+            for family in self.space.families
+            if not is_cheap(family) and (known := self._built(family.backend))
+        ]
+        return median(found) if found else None
+
+    def limit_s(self, specs: Iterable[str], left_s: float) -> float:
+        """Seconds after which building some configurations side by side is ended.
+
+        Args:
+            specs: the configurations.
+            left_s: seconds that are left for all that is tried.
+        """
+        expected_s = max(self.build_s(spec) for spec in specs)
+        return min(left_s, max(_PATIENCE * expected_s, _SHARE_OF_REST * left_s))
+
+    def is_promising(self, spec: str, leader: str) -> bool:
+        """Whether a configuration could become the leader, by rows of its dtype and layout.
+
+        Args:
+            spec: the configuration.
+            leader: the fastest accurate one.
+        """
+        fastest = self.speeds[leader].value if leader in self.speeds else 1.0
+        return self.speed(spec) >= _PROMISING * fastest
+
+    def speed(self, spec: str) -> float:
+        """The largest speed of tried rows that share the dtype and the layout.
+
+        It is the largest of all where no such row was tried, and little where they were inaccurate.
+
+        Args:
+            spec: of the space.
+        """
+        alike = [name for name in self.trials if _traits(name) == _traits(spec)]
+        if known := [self.speeds[name].value for name in alike if name in self.speeds]:
+            return max(known)
+        if any(self.trials[name].outcome == INACCURATE for name in alike):
+            return _UNLIKELY
+        return max((speed.value for speed in self.speeds.values()), default=1.0)
+
+    def fastest(self, specs: Iterable[str]) -> str:
+        """The first of some configurations that is expected to be about as fast as any of them.
+
+        Backends name the more accurate dtype first; empty where there are none.
+
+        Args:
+            specs: of the space.
+        """
+        speeds = {spec: self.speed(spec) for spec in specs}
+        most = max(speeds.values(), default=0.0)
+        return next((spec for spec, speed in speeds.items() if speed >= AS_FAST * most), "")
+
+    def _gain(self, spec: str) -> float:
+        """The speed to expect for each second of preparing."""
+        return self.speed(spec) / (self.build_s(spec) + PROCESS_S)
+
+    def together(self, specs: Sequence[str], slots: int) -> list[str]:
+        """What to try next, side by side: the largest gains for each second.
+
+        Args:
+            specs: at least one.
+            slots: how many at most.
+        """
+        gains = {spec: self._gain(spec) for spec in specs}
+        best, *others = sorted(specs, key=lambda spec: -gains[spec])
+        longest_s = _ALIKE * self.build_s(best) + PROCESS_S
+        alike = [
+            spec
+            for spec in others
+            if _ALIKE * gains[spec] >= gains[best] and self.build_s(spec) <= longest_s
+        ]
+        return [best, *alike][:slots]
+
+
+def is_cheap(family: Family) -> bool:
+    """Whether nothing is built.
+
+    Args:
+        family: of the space.
+    """
+    return family.stage < Stage.COMPILER
+
+
+@cache
+def _traits(spec: str) -> tuple[str, str]:
+    """The dtype and the layout of a configuration, by which its speed is foreseen."""
+    backend = discovery.make(spec)
+    dtype = getattr(backend, "dtype", None) or "float32"
+    if dtype == "float32":  # else `precision` is of the weights, or of float32
+        dtype = str(getattr(backend, "precision", dtype))
+    return _SAME_DTYPES.get(dtype, dtype), backend.memory_format or "contiguous"

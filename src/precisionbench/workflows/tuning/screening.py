@@ -1,0 +1,238 @@
+"""The first trial of configurations: prepare them side by side, judge them, time them shortly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import attrs
+
+from precisionbench.analysis.variation import within_sd
+from precisionbench.errors import OutOfMemoryError, PrecisionBenchError
+from precisionbench.measure.open_rows import LateError
+from precisionbench.measure.options import Options
+from precisionbench.results import ComparisonData
+from precisionbench.results.tuning import (
+    FAILED,
+    FINALIST,
+    INACCURATE,
+    SLOWER,
+    WITHIN,
+    Accuracy,
+    Trial,
+)
+from precisionbench.spec_syntax import spec_text, split_spec
+from precisionbench.workflows.tuning.bench import Bench
+from precisionbench.workflows.tuning.estimates import Estimates
+from precisionbench.workflows.tuning.race import Race
+
+ROW_S = 0.6  # of rounds for each row
+# A row whose first calls take this many times as long as the leader's is not timed any further.
+_HOPELESS = 4.0
+# The least difference that is assumed between processes of the same code, as a standard deviation.
+LEAST_NOISE = 0.01
+
+
+@attrs.define
+class Screening:
+    """Tries configurations for the first time.
+
+    Attributes:
+        bench: prepares, judges and times.
+        race: takes what becomes of each.
+        estimates: of how long they build.
+        now: a clock, in seconds.
+        tell: called with a description of each step.
+        layers: layers in which the error of inaccurate half rows grows, by spec.
+        judging_s: the most seconds that judging one configuration took.
+    """
+
+    bench: Bench
+    race: Race
+    estimates: Estimates
+    now: Callable[[], float]
+    tell: Callable[[str], object]
+    layers: dict[str, Sequence[str]] = attrs.field(factory=dict, init=False)
+    judging_s: float = attrs.field(default=0.0, init=False)
+
+    def needed_s(self, count: int) -> float:
+        """Seconds that configurations take once they are prepared: to be judged and timed.
+
+        Args:
+            count: how many they are.
+        """
+        return count * self.judging_s + ROW_S * (count + 2)  # the reference and the leader
+
+    def run(self, specs: Sequence[str], left_s: float) -> None:
+        """Try configurations side by side.
+
+        Args:
+            specs: the configurations.
+            left_s: seconds until it has to end.
+        """
+        crowded = self._run_together(specs, left_s)
+        end_s = self.now() + left_s
+        for spec in crowded:
+            self._run_with_room(spec, end_s - self.now())
+
+    def _run_together(self, specs: Sequence[str], left_s: float) -> list[str]:
+        """Try configurations; gives those that did not fit in memory beside what is open."""
+        self.tell("preparing " + ", ".join(specs))
+        limit_s = self.estimates.limit_s(specs, left_s - self.needed_s(len(specs)))
+        # The second process of the reference shows how much processes differ.
+        lone = [self.race.reference] if self.bench.processes(self.race.reference) == 1 else []
+        errors = self.bench.open([*specs, *lone], self.now() + limit_s)
+        crowded = [spec for spec in specs if isinstance(errors.get(spec), OutOfMemoryError)]
+        self._keep_failures({s: e for s, e in errors.items() if s in specs and s not in crowded},
+                            limit_s)  # fmt: skip
+        self._judge_and_time([spec for spec in specs if spec not in errors])
+        return crowded
+
+    def _run_with_room(self, spec: str, left_s: float) -> None:
+        """Try what did not fit once more, with nothing open but what rounds need.
+
+        What else can still win is prepared again when it is measured the next time.
+        """
+        needed = dict.fromkeys([self.race.reference, self.race.leader])
+        self.bench.close([one for one in self.race.racing if one not in needed])
+        self.tell(f"preparing {spec} again, with more memory")
+        limit_s = self.estimates.limit_s([spec], max(0.0, left_s - self.needed_s(1)))
+        errors = self.bench.open([spec], self.now() + limit_s)
+        if isinstance(error := errors.get(spec), OutOfMemoryError):
+            beside = " and ".join(needed)
+            reason = f"{error.reason} beside {beside}, with which it would be measured"
+            self.race.keep(Trial(spec, FAILED, f"{reason}; {error.remedy}".rstrip("; ")))
+            return
+        self._keep_failures(errors, limit_s)
+        self._judge_and_time([spec] if spec not in errors else [])
+
+    def _keep_failures(self, errors: Mapping[str, PrecisionBenchError], limit_s: float) -> None:
+        for spec, error in errors.items():
+            if isinstance(error, LateError):
+                usual_s = self.estimates.build_s(spec)
+                self.estimates.late[spec] = limit_s
+                reason = f"it was not built after {limit_s:.0f} s; {usual_s:.0f} s were expected"
+                self.race.give_up(spec, reason)
+            else:
+                self.race.keep(Trial(spec, FAILED, str(error)))
+
+    def _judge_and_time(self, specs: Sequence[str]) -> None:
+        ready = [spec for spec in specs if self._can_win(spec)]
+        accurate = [spec for spec in ready if self._is_accurate(spec)]
+        if accurate:
+            self._time(accurate)
+
+    def _can_win(self, spec: str) -> bool:
+        """Whether the first calls leave a chance; else the row is neither judged nor timed."""
+        leader = self.race.leader
+        times = self.bench.item_s(spec) / self.bench.item_s(leader)
+        if times <= _HOPELESS:
+            return True
+        reason = f"its calls take about {times:.0f} times as long as those of {leader}"
+        self.race.drop(Trial(spec, SLOWER, reason, build_s=self.bench.build_s(spec)))
+        return False
+
+    def _is_accurate(self, spec: str) -> bool:
+        """Judge the outputs of an open configuration; one that breaks the bound is not timed."""
+        build_s = self.bench.build_s(spec)
+        try:
+            accuracy = self._accuracy(spec)
+        except PrecisionBenchError as exc:
+            self.race.drop(Trial(spec, FAILED, str(exc), build_s=build_s))
+            return False
+        if accuracy.verdict == WITHIN:
+            self.race.trials[spec] = Trial(spec, FINALIST, accuracy=accuracy, build_s=build_s)
+            return True
+        if split_spec(spec)[0] == "half":
+            self.layers[spec] = self.bench.worst_layers(spec)
+        self.race.drop(Trial(spec, INACCURATE, accuracy.reason, accuracy, build_s=build_s))
+        return False
+
+    def _accuracy(self, spec: str) -> Accuracy:
+        """The accuracy; at another batch size it is that of the same row at the given one."""
+        name, options = split_spec(spec)
+        known = self.race.trials.get(
+            spec_text(name, {key: options[key] for key in options if key != "batch_size"})
+        )
+        if "batch_size" in options and known and known.accuracy:
+            return known.accuracy
+        begun_s = self.now()
+        try:
+            return self.bench.accuracy(spec)
+        finally:
+            self.judging_s = max(self.judging_s, self.now() - begun_s)
+
+    def _time(self, new: Sequence[str]) -> None:
+        """Time new configurations beside the leader, and drop what is slower."""
+        specs = list(dict.fromkeys([self.race.reference, self.race.leader, *new]))
+        data = self.rounds(specs, ROW_S)
+        self.race.racing += [row.backend for row in data.results if row.backend in new]
+        self.race.take(data)
+
+    def rounds(self, specs: Sequence[str], row_s: float) -> ComparisonData:
+        """Measure a few rounds; what varies between them is assumed between processes, too.
+
+        Args:
+            specs: open configurations, the reference first.
+            row_s: seconds for each of them.
+
+        Raises:
+            KeyboardInterrupt: the user has ended it before the reference had a round.
+            PrecisionBenchError: the reference failed.
+        """
+        options = Options.of(
+            "quick", replicas=1, budget_s=row_s * len(specs), noise_floor=LEAST_NOISE
+        )
+        data = self.measured(specs, options)
+        noise = within_sd([row.measurement.blocks for row in data.results])
+        return attrs.evolve(data, noise_floor=max(LEAST_NOISE, noise))
+
+    def measured(self, specs: Sequence[str], options: Options) -> ComparisonData:
+        """Measure configurations; those that fail are dropped.
+
+        Args:
+            specs: open configurations, the reference first.
+            options: how to measure.
+
+        Raises:
+            KeyboardInterrupt: the user has ended it before the reference had a round.
+            PrecisionBenchError: the reference failed.
+        """
+        self.tell("measuring " + ", ".join(specs))
+        data = self.bench.measure(specs, options)
+        for failure in data.failures:
+            if failure.backend == self.race.reference:
+                raise PrecisionBenchError(
+                    f"{failure.backend} could not be measured: {failure.reason}", failure.remedy
+                )
+            trial = self.race.trials[failure.backend]
+            self.race.drop(attrs.evolve(trial, outcome=FAILED, reason=failure.reason))
+        if any(row.measurement.ended_by == "interrupted" for row in data.results):
+            self.race.data = self.race.data or data
+            raise KeyboardInterrupt
+        return data
+
+
+def mixed(
+    specs: Iterable[str], trials: Mapping[str, Trial], layers: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Rows that keep layers in float32, for half rows that are not accurate enough alone.
+
+    Args:
+        specs: configurations, some of them half rows.
+        trials: what became of them.
+        layers: layers in which the error of inaccurate half rows grows, by spec.
+    """
+    found: list[str] = []
+    for spec in specs:
+        name, options = split_spec(spec)
+        trial = trials.get(spec)
+        if name != "half" or "memory_format" in options or trial is None:
+            continue
+        if trial.outcome == INACCURATE and (worst := layers.get(spec)):
+            for count in dict.fromkeys(min(count, len(worst)) for count in _MIXED_LAYERS):
+                kept = "+".join(worst[:count])
+                found.append(spec_text(name, {**options, "fp32_layers": kept}))
+    return found
+
+
+_MIXED_LAYERS = (1, 3)  # how many layers mixed rows keep in float32
