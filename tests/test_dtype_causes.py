@@ -188,6 +188,12 @@ def test_the_call_of_a_scripted_model_promotes_nothing():
     assert findings(half_row(forward, layers=()), "wider-dtype") == []
 
 
+def test_autocast_of_a_scripted_model_promotes_by_design():
+    scripted = operation("aten::_autocast_to_reduced_precision", X, WIDE)
+    mixed = operation("aten::add", X, WIDE)
+    assert findings(half_row(scripted, mixed, layers=()), "wider-dtype") == []
+
+
 def test_autocast_promotes_by_design():
     mixed = operation("aten::add", X, WIDE)
     assert findings(half_row(mixed, layers=(layer(),)), "wider-dtype") == []

@@ -20,6 +20,7 @@ from precisionbench.results.evidence import Operation
 
 _WIDER = (FLOAT32, FLOAT64)
 _LEAST_SHARE = 0.05
+_AUTOCAST = "_autocast_to_"
 _CASTING = ("aten::_to_copy", "aten::to")
 
 
@@ -70,6 +71,8 @@ def _promoted(facts: Facts, claim: str) -> Sequence[Operation]:
     """
     operations, layers = facts.evidence.operations, facts.evidence.layers
     if any(one.dtype == FLOAT32 for layer in layers for one in layer.parameters):
+        return ()
+    if any(_AUTOCAST in operation.name for operation in operations):  # of a scripted model
         return ()
     casts = [o for o in operations if casts_up(o)]
     casting = {_caller(o) for o in casts} - {""}
