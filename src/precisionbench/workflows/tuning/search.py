@@ -32,6 +32,7 @@ MOST_FINALISTS = 3
 _MOST_NARROWED = 6
 # Seconds of rounds for each row when few are left, and at the end.
 _NARROWING_S, _FINAL_S = 1.5, 3.0
+_LEAST_FINAL_S = 2.0
 # Shares of the budget that are kept for the end: for its rounds, and to build finalists again.
 _MOST_FINAL_SHARE, _MOST_BUILD_SHARE = 0.3, 0.1
 # Further options are tried on a family whose fastest member is at least this fast, by the leader's.
@@ -325,7 +326,12 @@ class Search:
             self._race.keep(attrs.evolve(trial, speedup=speed, measured_in="final"))
 
     def _final_s(self) -> float:
-        """Seconds to keep for the end: the finalists are prepared again, and measured."""
+        """Seconds to keep for the end: the finalists are prepared again, and measured.
+
+        Little is kept until there is something to measure beside the reference.
+        """
+        if not self._race.others:
+            return _LEAST_FINAL_S
         rows = min(len(self._race.racing) + 1, 1 + MOST_FINALISTS)  # one more may be found
         rounds_s = min(_FINAL_S * rows, _MOST_FINAL_SHARE * self.budget_s)
         builds_s = min(self._longest_build_s(self._race.racing), _MOST_BUILD_SHARE * self.budget_s)
