@@ -188,7 +188,7 @@ def findings(data: ComparisonData, cause: str, row: str | None = None) -> list[F
 
 
 def recorded(name: str) -> ComparisonData:
-    """A comparison that was measured on a real GPU."""
+    """A comparison that was measured on a real device."""
     text = gzip.decompress((RECORDED / f"{name}.json.gz").read_bytes()).decode()
     return json_format.from_json(text, name)
 

@@ -166,12 +166,36 @@ def test_rows_of_one_batch_are_no_sweep():
 def test_the_sentence_names_batch_throughput_and_what_is_not_known():
     grows = {1: 100.0, 8: 700.0, 32: 1000.0}
     stops = {1: 100.0, 8: 1000.0, 32: 1010.0}
-    (_, first), (_, second) = sweep_sentences(sweep({"eager": grows, "half": stops}))
-    assert first.startswith("throughput still grows at batch 32, the largest measured (1,000 items")
+    _, (_, first), (_, second) = sweep_sentences(sweep({"eager": grows, "half": stops}))
+    assert first.startswith("throughput grows up to batch 32, the largest measured (1,000 items")
     assert second.startswith("throughput stops growing at batch 8 (1,00")
     assert second.endswith("no larger batch gives more than 5 % more")
-    noisy = sweep({"eager": {1: 100, 8: 900, 32: 1000, 64: 1010}}, noise=0.3)
-    assert "95 % CI" in sweep_sentences(noisy)[0][1] or "or later" in sweep_sentences(noisy)[0][1]
+    ((_, noisy),) = sweep_sentences(sweep({"eager": {1: 100, 8: 900, 32: 1000}}, noise=0.3))
+    assert noisy.endswith("; above batch 8, growth of more than 5 % is inconclusive")
+
+
+def test_the_crossover_is_that_of_a_study_of_the_same_batches():
+    rates = {"eager": {1: 100, 4: 350, 8: 500}, "half": {1: 60, 4: 200, 8: 900}}
+    eager, half = batch_sweeps(sweep(rates))
+    assert (eager.reference, eager.crossover) == ("", None)
+    assert (half.reference, half.crossover.kind) == ("eager", "between")
+    assert (half.crossover.above, half.crossover.batch_size) == (4, 8)
+    assert half.speedups[8].value == pytest.approx(1.8, rel=0.01)
+    (about, text), *_ = sweep_sentences(sweep(rates))
+    assert about == "half"
+    assert text.startswith("faster than eager from batch 8 on (crossover between 4 and 8; interpol")
+    assert text.endswith(", 1.80x at batch 8")
+    slow = {"eager": rates["eager"], "half": {1: 60, 4: 200, 8: 300}}
+    assert sweep_sentences(sweep(slow))[0] == (
+        "half",
+        "not faster than eager at batch 8, the largest measured",
+    )
+
+
+def test_rows_whose_reference_has_another_batch_size_have_no_crossover():
+    rates = {"eager": {1: 100, 8: 500}, "half": {1: 60, 8: 900}}
+    found = batch_sweeps(sweep(rates, references=False))
+    assert [(one.reference, one.crossover) for one in found] == [("", None)] * 2
 
 
 def test_every_report_has_the_sentence_and_the_headline_is_on_the_best_batch():
@@ -183,7 +207,8 @@ def test_every_report_has_the_sentence_and_the_headline_is_on_the_best_batch():
         to_html(data),
         table_html(data),
     ):
-        assert "throughput still grows at batch 8, the largest measured" in text
+        assert "faster than eager from batch 8 on" in text
+        assert "throughput grows up to batch 8, the largest measured" in text
         assert "Each row is compared with eager at the same batch size." in text
     lines = to_text(data).splitlines()
     place = next(i for i, line in enumerate(lines) if line.startswith("eager:batch_size=8"))

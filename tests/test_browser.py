@@ -14,6 +14,7 @@ import pytest
 
 import precisionbench as pb
 from made_up_results import recorded
+from made_up_studies import everything
 from pages import LEDGER, RECORDED, hostile, large
 from precisionbench.report.html import page as page_module
 from precisionbench.results import json_format
@@ -105,6 +106,19 @@ def test_everything_fits_a_phone_or_scrolls_by_itself(browser, files, name):
                 .map((e) => e.outerHTML.slice(0, 80))"""
         )
         assert wide == []
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
+def test_the_report_of_a_study_fits_the_screen_and_its_verdicts_one_line(
+    browser, tmp_path, viewport
+):
+    pb.load_study(*everything()).to_html(tmp_path / "study.html")
+    with Shown(browser, tmp_path / "study.html", viewport=viewport) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+        heights = page.locator("tbody tr:has(td.verdict)").evaluate_all(
+            "e => e.map((e) => e.offsetHeight)"
+        )
+        assert max(heights) < 1.5 * min(heights)
 
 
 def column(page: Any, number: int) -> list[str]:

@@ -601,6 +601,20 @@ def test_quick_is_an_effort_and_another_effort_contradicts_it(here):
     assert "--quick and --effort thorough exclude each other" in both.output
 
 
+def test_rows_compute_with_the_number_of_threads_that_is_given(here):
+    args = ("compare", "cli_models:tiny", "-b", "eager", *INLINE, "--no-evidence")
+    done = run(*args, "--threads", "3", "-o", "t.json")
+    assert done.exit_code == 0, done.output
+    data = pb.load("t.json").data
+    assert data.environment.threads == data.options["threads"] == 3
+    assert {row.flags["num_threads"] for row in data.results} == {3}
+    refused = run(*args, "--threads", "0")
+    assert (refused.exit_code, "--threads" in refused.output) == (2, True)
+    refused = run(*args, "--threads", "5000")
+    assert refused.exit_code == 2
+    assert "threads is 5000; give a whole number from 1 to 1024" in refused.output
+
+
 @pytest.mark.slow  # measures in a process of its own
 def test_the_installed_command_finds_functions_in_the_working_directory(tmp_path):
     """Unlike `python -m`, the command that pip installs does not have it on the path."""

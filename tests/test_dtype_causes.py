@@ -168,6 +168,26 @@ def test_float64_in_a_half_row_is_found():
     assert found.evidence[0].name == "time in float64 operations"
 
 
+def test_a_narrower_dtype_saves_half_of_an_operation_and_all_of_a_cast():
+    seen = evidence(conv(0.5e-3), pointwise("aten::mul", CAST, 0.5e-3, ("float32", "float64")))
+    (found,) = findings(comparison(seen, CLEAN["half"]), "wider-dtype")
+    assert found.factor.value == pytest.approx(1 / 0.75, rel=0.03)
+
+
+def test_a_cast_in_the_models_own_code_is_to_be_removed():
+    x, wide = Tensor((32, 64), "float32"), Tensor((32, 64), "float64")
+    operations = (operation("aten::copy_", wide, x, parents=TO), operation("aten::mul", wide, wide))
+    (found,) = findings(comparison(evidence(*operations), CLEAN["half"]), "wider-dtype")
+    assert "a cast to float64" in found.reason
+    assert found.remedy.startswith("remove the cast to float64")
+    assert not found.proposed
+
+
+def test_the_call_of_a_scripted_model_promotes_nothing():
+    forward = operation("forward", X, WIDE)
+    assert findings(half_row(forward, layers=()), "wider-dtype") == []
+
+
 def test_autocast_promotes_by_design():
     mixed = operation("aten::add", X, WIDE)
     assert findings(half_row(mixed, layers=(layer(),)), "wider-dtype") == []

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -24,8 +25,10 @@ from precisionbench.probes.float64_reference import (
     layer_errors,
     layer_outputs,
     layer_outputs_in_float64,
+    needs_every_item,
 )
 from precisionbench.probes.layers import eager_module, wrapped
+from precisionbench.probes.profiler import counted, profiled
 from precisionbench.results import json_format
 from precisionbench.results.evidence import Evidence, Tensor
 
@@ -269,6 +272,67 @@ def test_an_overflow_in_an_item_that_is_not_sampled_is_counted():
     assert found["0"].nonfinite_count == 8
 
 
+def test_a_model_that_casts_to_16_bits_by_itself_is_not_rounded_in_float64():
+    class Rounded(nn.Module):
+        def forward(self, x):
+            return (x.bfloat16() * 3).to(x.dtype)
+
+    model, x = Rounded(), torch.rand(4, 64)
+    expected = layer_outputs_in_float64(resolve(model, x, device="cpu", seed=0))
+    (error,) = layer_errors(lambda: model(x), model, 4, expected)
+    assert error.relative_l2 > 1e-3
+
+
+class Weights(nn.Module):
+    """Softmax over what a mask leaves; each item has a mask of its own."""
+
+    def forward(self, x, mask):
+        return x.masked_fill(mask, float("-inf")).softmax(-1)
+
+
+class Across(nn.Module):
+    """The same over products of items, so that all of them are compared."""
+
+    def forward(self, x, mask):
+        return (x @ x.mT).masked_fill(mask, float("-inf")).softmax(-1)
+
+
+@pytest.mark.parametrize("model", [Weights(), Across()])
+def test_an_item_of_which_a_mask_leaves_nothing_is_no_overflow(model):
+    x, mask = torch.rand(8, 8), torch.zeros(8, 8, dtype=torch.bool)
+    mask[5] = True
+    workload = resolve(model, (x, mask), device="cpu", seed=0)
+    own = layer_outputs(lambda: model(x, mask), model, 8)
+    assert needs_every_item(own)
+    expected = layer_outputs_in_float64(workload, every_item=True)
+    (error,) = layer_errors(lambda: model(x, mask), model, 8, expected)
+    assert error.nonfinite_count == 0
+
+
+def test_flops_are_counted_where_a_module_is_given_a_parameter():
+    model = nn.utils.parametrizations.weight_norm(nn.Linear(64, 64))
+    x = torch.rand(8, 64)
+    with torch.inference_mode():
+        found = counted(lambda: model(x), model, ())
+    assert found["flops"] == 2 * 8 * 64 * 64
+
+
+def test_layers_within_vmap_are_left_out_and_the_output_is_compared():
+    class Ensemble(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.member = nn.Linear(8, 8)
+
+        def forward(self, x):
+            return torch.vmap(self.member)(x)
+
+    model, x = Ensemble(), torch.rand(4, 8)
+    assert not evidence_of(model, x).unknown
+    expected = layer_outputs_in_float64(resolve(model, x, device="cpu", seed=0))
+    assert list(expected) == [""]
+    assert layer_errors(lambda: model(x), model, 4, expected)[0].relative_l2 < 1e-6
+
+
 def test_zeros_in_smaller_inputs_are_not_counted():
     class Two(nn.Module):
         def forward(self, ids, mask):
@@ -447,3 +511,10 @@ def test_models_with_complex_numbers_or_own_casts_are_compared_with_float64(mode
     (*_, output) = layer_errors(lambda: model(x), model, 4, expected)
     assert 0 < output.relative_l2 < 1e-5
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_operations_of_other_threads_are_recorded_on_a_cpu():
+    x = torch.rand(64, 64)
+    with ThreadPoolExecutor(1) as pool:
+        found = profiled(lambda: pool.submit(torch.mm, x, x).result(), 1e-3, x.device, None)
+    assert [o.count for o in found["operations"] if o.name == "aten::mm"] == [1]

@@ -13,6 +13,7 @@ from precisionbench.backends.base import cast_model
 from precisionbench.errors import ExecutionError, OutOfMemoryError
 from precisionbench.measure.worker.guards import executing
 from precisionbench.results import BackendFailure
+from precisionbench.results.comparison_data import WRONG_DTYPE
 from precisionbench.torchtools.failing_module import failing_module
 
 
@@ -110,7 +111,17 @@ class InNumpy(nn.Module):
         return torch.from_numpy(x.numpy())
 
 
+class Filled(nn.Module):
+    def forward(self, x):
+        return x.masked_fill(x > 0, -1e9)
+
+
 CASES = {
+    "a quantised model": (
+        nn.Sequential(torch.ao.nn.quantized.Quantize(1.0, 0, torch.quint8)),
+        "of 0 (Quantize)",
+        "keep 0 in float32 (half:fp32_layers=0), ",
+    ),
     "a state made in forward": (
         Remembered(),
         "of r (LSTM), whose input is bfloat16, float32 and whose weights are bfloat16 (",
@@ -162,6 +173,12 @@ def test_a_failure_names_the_module_and_what_does_not_fit(model, place, remedy):
     assert error.reason.startswith("the model failed in forward of ")
     assert place in error.reason
     assert remedy in error.remedy
+
+
+def test_a_number_out_of_range_is_named_as_such():
+    error = failed(nn.Sequential(Filled()), torch.float16)
+    assert error.remedy.startswith(WRONG_DTYPE)
+    assert "use torch.finfo(x.dtype).min for masks, or bfloat16" in error.remedy
 
 
 def test_an_error_in_the_models_own_forward_names_no_other_module():

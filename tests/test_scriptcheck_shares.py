@@ -18,7 +18,8 @@ REGION = TimedRegion("time.time", LINE, PLACE, 1.0, None, False, (SPAN,), Span()
 
 
 def test_calls_named_work_and_other_code_add_up_to_the_time_read():
-    found = shares([REGION, REGION])
+    again = attrs.evolve(REGION, spans=(attrs.evolve(SPAN),))
+    found = shares([REGION, again])
     assert found.model == pytest.approx(0.2)
     assert [(part.kind, pytest.approx(part.share)) for part in found.parts] == [
         ("torch.tensor()", 0.6),
@@ -40,12 +41,17 @@ def test_on_a_device_only_the_named_work_has_a_share():
         {"clock": "time.process_time"},
         {"spans": (attrs.evolve(SPAN, backward_count=1),)},
         {"spans": (attrs.evolve(SPAN, calls=(attrs.evolve(CALLS, total_s=1.9),)),)},
+        {"spans": (attrs.evolve(SPAN, calls=(CALLS, attrs.evolve(CALLS, error="E: no"))),)},
         {"read_s": 0.0},
     ],
-    ids=["time of the processor", "training", "calls at the same time", "nothing read"],
+    ids=["time of the processor", "training", "calls at the same time", "errors", "nothing read"],
 )
 def test_shares_that_would_be_wrong_are_unknown(change):
     assert shares([attrs.evolve(REGION, **change)]) is None
+
+
+def test_timings_that_overlap_have_no_shares():
+    assert shares([REGION, REGION]) is None
 
 
 MOSTLY = {

@@ -359,6 +359,23 @@ def test_a_cell_that_another_process_measures_is_left(tmp_path, machine):
     ]
 
 
+def test_two_runs_at_the_same_time_measure_each_cell_once(tmp_path, machine):
+    """As two `study run` of one folder do: what one of them measures, the other leaves or knows."""
+    slow = attrs.evolve(machine, takes_s=0.01)
+    sizes = list(range(1, 13))
+    planned = work(slow, batch_sizes=sizes, devices=["agx fake", "nx fake"])
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        every = threads.submit(planned.run, tmp_path / "s")
+        own = threads.submit(planned.run, tmp_path / "s", only_device="agx fake")
+    assert sorted(begun(machine)) == sizes
+    reasons = Counter(one.reason for one in every.result() if one.cell.device == "nx fake")
+    assert reasons == {f"this machine has {BOARD.name}": 12}
+    assert {one.cell.device for one in own.result()} == {"agx fake"}
+    for before, after in itertools.pairwise(machine.log()):
+        assert (before.kind, after.kind) != ("begin", "begin"), "two at the same time"
+    assert len(load_cells(tmp_path / "s")) == 12
+
+
 def _hold(folder: Path, ready, end) -> None:
     with free_device(folder, [BOARD]):
         ready.set()
@@ -475,6 +492,45 @@ def test_a_broken_executor_ends_the_run_and_keeps_what_is_finished(tmp_path, mac
     assert len(load_cells(tmp_path / "s")) == 3
 
 
+class WorkersThatFail(concurrent.futures.ThreadPoolExecutor):
+    """A pool with an error of its own for a worker that dies, as those of Ray and Dask have."""
+
+    def __init__(self, *batch_sizes: int) -> None:
+        super().__init__(1)
+        self.batch_sizes = list(batch_sizes)
+
+    def submit(self, fn, /, job, *args):
+        size = getattr(getattr(job, "cell", None), "batch_size", None)
+        if size not in self.batch_sizes:
+            return super().submit(fn, job, *args)
+        self.batch_sizes.remove(size)
+        future = concurrent.futures.Future()
+        future.set_exception(OSError("worker lost"))
+        return future
+
+
+def test_a_cell_whose_worker_fails_by_an_error_of_the_executor_is_tried_again(tmp_path, machine):
+    with WorkersThatFail(1, 2, 2) as executor:
+        outcomes = work(machine, batch_sizes=[1, 2, 3]).run(tmp_path / "s", executor)
+    states = {one.cell.batch_size: (one.state, one.reason) for one in outcomes}
+    lost = ("failed", "its worker failed (OSError: worker lost)")
+    assert states == {1: ("measured", ""), 2: lost, 3: ("measured", "")}
+    assert [one.failure for one in load_cells(tmp_path / "s")] == ["", lost[1], ""]
+
+
+def test_an_executor_that_cancels_its_jobs_has_ended(tmp_path, machine):
+    class Cancelled(concurrent.futures.ThreadPoolExecutor):
+        def submit(self, fn, /, *args):
+            future = concurrent.futures.Future()
+            future.cancel()
+            return future
+
+    planned = work(machine, batch_sizes=[1], devices=[BOARD.name])
+    with Cancelled(1) as executor, pytest.raises(WorkerError, match="run the study again"):
+        planned.run(tmp_path / "s", executor)
+    assert load_cells(tmp_path / "s") == ()
+
+
 class FakeJob:
     """A job of submitit, by its documented interface."""
 
@@ -561,6 +617,16 @@ def test_progress_counts_cells_and_estimates_the_rest(tmp_path, machine):
     work(machine, batch_sizes=[1, 2]).run(tmp_path / "s", on_cell=steps.append)
     assert [(one.finished, one.total) for one in steps] == [(1, 2), (2, 2)]
     assert steps[0].remaining_s > 0 == steps[1].remaining_s
+
+
+def test_cells_that_are_left_do_not_shorten_the_estimate(tmp_path, machine):
+    steps = []
+    slow = attrs.evolve(machine, takes_s=0.05)
+    planned = work(slow, batch_sizes=[1, 2], devices=["other", "agx fake"])
+    planned.run(tmp_path / "s", on_cell=steps.append)
+    assert [one.outcome.state for one in steps] == ["left", "left", "measured", "measured"]
+    assert [one.remaining_s >= 0.05 for one in steps] == [False, False, True, False]
+    assert steps[0].remaining_s == 0
 
 
 # Command line

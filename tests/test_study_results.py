@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import re
 
 import attrs
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 import precisionbench as pb
 from made_up_results import comparison_data, recorded
@@ -39,6 +42,7 @@ from precisionbench.errors import IncomparableError, RowNotFoundError, SpecError
 from precisionbench.report import plots, study_text
 from precisionbench.report.html.study_page import to_html
 from precisionbench.report.html.sweep_plot import rate_text, sweep_plot
+from precisionbench.report.plain import item
 from precisionbench.report.study_diff import StudyDiff
 from precisionbench.report.study_diff import to_text as diff_text
 from precisionbench.report.study_report import to_markdown, to_text
@@ -109,7 +113,7 @@ def test_throughput_stops_growing_where_larger_batches_gain_little():
     assert "throughput stops growing at batch 128" in saturation_text(row(found, "eager"))
     growing = row(sweep(sizes=(1, 16, 64)))
     assert (growing.saturation.batch_size, growing.saturation.grows_to_the_end) == (64, True)
-    assert "still grows at batch 64, the largest measured" in saturation_text(growing)
+    assert "throughput grows up to batch 64, the largest measured" in saturation_text(growing)
 
 
 def test_a_batch_that_failed_is_named_and_the_others_are_shown():
@@ -442,6 +446,26 @@ def test_no_line_of_the_text_is_wider_than_the_terminal(width):
     assert "out of memory" in text
 
 
+def test_a_long_name_of_a_row_takes_no_room_from_the_figures():
+    """It is a line of its own; the verdict is below the figures where 80 columns have no room."""
+    name = "compile:dtype=float16,memory_format=channels_last,mode=max-autotune"
+    times = {1: {"eager": 1e-3, name: 1e-3}, 8: {"eager": 4e-3, name: 2e-3}}
+    results = [cell_result(one, cell(size), spread=0.02) for size, one in times.items()]
+    lines = to_text(summarise(merge(results))).splitlines()
+    assert lines[lines.index(name) - 1].split()[-2:] == ["1", "(ref.)"]
+    assert lines[lines.index(name) + 2].strip().startswith("inconclusive")
+    headings = next(line for line in lines if line.startswith("batch  "))
+    assert headings.endswith("95 % CI")
+
+
+def test_of_an_item_only_its_subject_is_bold():
+    console = Console(force_terminal=True, file=io.StringIO(), width=80)
+    console.print(item("half", "is noisy", 80))
+    console.print(item("", "no subject", 80))
+    bold = re.findall("\x1b\\[1m(.*?)\x1b", console.file.getvalue())
+    assert bold == ["half: "]
+
+
 def test_the_headline_is_the_crossover_of_the_fastest_row():
     text = to_text(summarise(merge(sweep_results())), 200)
     assert text.startswith(
@@ -487,6 +511,16 @@ def test_marks_of_the_sweep_plot_are_where_their_batches_are():
     half = found.curves[1]
     assert [dot.y for dot in half.dots] == sorted((dot.y for dot in half.dots), reverse=True)
     assert all(dot.high_y <= dot.y <= dot.low_y for dot in half.dots)
+
+
+def test_the_bars_of_several_crossovers_are_below_each_other():
+    results = [
+        cell_result({"eager": eager_s(n), "half": half_s(n), "fast": half_s(n) * 0.9}, cell(n))
+        for n in (1, 8, 64)
+    ]
+    first, second = sweep_plot(sweeps(results)[0]).crossovers
+    assert second.y - first.y > 5  # pixels: the width of a bar
+    assert "Bars at the top" in Page(to_html(summarise(merge(results)))).text
 
 
 @pytest.mark.parametrize("sizes", [(8, 64), (1, 512), (8, 9)])
@@ -539,7 +573,9 @@ def test_show_prints_the_study_and_writes_its_report(folders, tmp_path):
     assert found.exit_code == 0
     assert "half is faster than eager from batch 8 on" in " ".join(found.stdout.split())
     report = tmp_path / "report.html"
-    assert invoke("study", "show", folders[0], "--html", str(report)).exit_code == 0
+    written = invoke("study", "show", folders[0], "--html", str(report))
+    assert (written.exit_code, written.stdout) == (0, "")
+    assert written.stderr == f"Saved to {report}\n"
     assert report.read_text().startswith("<!doctype html>")
     assert "exists" in invoke("study", "show", folders[0], "--html", str(report)).stderr
 
@@ -618,6 +654,34 @@ def test_a_comparison_outside_of_a_study_is_a_cell_of_its_own():
     (result,) = pb.load_study(pb.Comparison(comparison_data())).results
     assert (result.cell.model, result.cell.batch_size) == ("Net", 4)
     assert pb.load_study(pb.Comparison(recorded("resnet50-five"))).sweeps == ()
+
+
+def test_a_comparison_of_several_models_is_one_cell_with_a_reference_for_each_model():
+    """Its rows were measured in common rounds, which cells of a study are not."""
+    one = data_of(cell_result({"eager": 2e-3, "half": 1e-3, "new/eager": 1e-3}))
+    several = attrs.evolve(
+        one,
+        study=None,
+        references={"eager": "eager", "half": "eager", "new/eager": "new/eager"},
+        workload=attrs.evolve(one.workload, model="old, new"),
+    )
+    found = pb.load_study(pb.Comparison(several))
+    ((result,), sweeps_of_it) = found.results, found.sweeps
+    assert (result.cell.model, sweeps_of_it) == ("old, new", ())
+    assert str(found).count("1 (ref.)") == 2
+
+
+def test_notes_on_the_intervals_of_many_cells_are_counted():
+    results = [cell_result(NORMAL, cell(n), replicas=1) for n in (1, 8)]
+    quick = [
+        attrs.evolve(one, data=attrs.evolve(data_of(one), notes=("quick",))) for one in results
+    ]
+    noisy = cell_result(NORMAL, cell(64), spread=0.5)
+    text = " ".join(to_text(summarise(merge([*quick, noisy]))).split())
+    assert "4 of 6 rows: quick" in text
+    assert "4 of 6 rows: run-to-run variance was not measured (one process)" in text
+    assert "of 6 rows: wide CI: " in text
+    assert "every row: quick" in to_text(summarise(merge(quick)))
 
 
 def test_an_empty_folder_has_no_results(tmp_path):

@@ -194,7 +194,7 @@ def test_numbers_that_no_float_holds_are_recorded_as_text():
 
 
 @pytest.mark.uncounted
-@pytest.mark.parametrize("file", sorted(RECORDED.glob("*.gz")), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted(RECORDED.rglob("*.gz")), ids=lambda file: file.name)
 def test_every_recorded_result_is_read_and_written_as_it_was(file):
     data = json_format.from_json(gzip.decompress(file.read_bytes()).decode())
     assert json_format.from_json(json_format.to_json(data)) == data

@@ -100,10 +100,9 @@ class ComparisonFiles:
         """
         from precisionbench.report.html.page import to_html  # imports Jinja
 
-        files.check_writable(path, overwrite)
         rows = self._ledger() if ledger is None else ledger
-        page = to_html(self._measured_data(), rows, diagnosis)
-        files.write_text(path, page, overwrite=overwrite)
+        data = self._measured_data()
+        files.write_report(path, lambda: to_html(data, rows, diagnosis), overwrite=overwrite)
 
 
 _PLOTS = {"speedups": plots.plot_speedups, "roofline": plots.plot_roofline}

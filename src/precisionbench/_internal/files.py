@@ -7,7 +7,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -54,6 +54,24 @@ def write_text(path: str | os.PathLike[str], text: str, *, overwrite: bool = Fal
     file = output_file(path, overwrite)
     with _errors_of(path):
         write_whole(file, text.encode("utf-8", "backslashreplace"), overwrite=overwrite)
+
+
+def write_report(
+    path: str | os.PathLike[str], make: Callable[[], str], *, overwrite: bool = False
+) -> None:
+    """Write a text that takes time to make; whether it can be written is checked before.
+
+    Args:
+        path: file to write.
+        make: gives the text.
+        overwrite: as for `write_text`.
+
+    Raises:
+        OutputExistsError: the file exists and `overwrite` is false.
+        OutputError: as for `check_writable`, or the disk is full.
+    """
+    check_writable(path, overwrite)
+    write_text(path, make(), overwrite=overwrite)
 
 
 def create(path: str | os.PathLike[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import attrs
@@ -9,6 +10,7 @@ import attrs
 from precisionbench.analysis.cells import newest
 from precisionbench.analysis.comparable import Mismatch
 from precisionbench.analysis.history import History, history
+from precisionbench.analysis.interval_notes import interval_notes
 from precisionbench.analysis.merged import Group, Merged
 from precisionbench.analysis.speedups import speedups
 from precisionbench.analysis.sweep import Sweep, ThreadScaling, sweeps, thread_scaling
@@ -16,6 +18,8 @@ from precisionbench.display import Shown
 from precisionbench.results import ComparisonData, Speedup
 from precisionbench.results.study import Cell, CellResult
 from precisionbench.statistics import Interval
+
+_SHOWN = ("one_process", "wide_interval")  # codes of notes that qualify a whole study
 
 
 @attrs.frozen(repr=False)
@@ -46,6 +50,7 @@ class CellSummary(Shown):
         rows: measured rows.
         failures: rows that could not be measured, with the reason.
         failure: why the whole cell failed; empty where it did not.
+        notes: what qualifies its intervals, each sentence with the number of its rows.
     """
 
     cell: Cell
@@ -54,6 +59,7 @@ class CellSummary(Shown):
     rows: tuple[RowSummary, ...]
     failures: tuple[tuple[str, str], ...]
     failure: str
+    notes: tuple[tuple[str, int], ...] = ()
 
 
 @attrs.frozen(repr=False)
@@ -119,7 +125,16 @@ def _cell(cell: Cell, data: ComparisonData | None, failure: str) -> CellSummary:
     if data is None:
         return CellSummary(cell, "", "", (), (), failure or "not measured")
     failures = tuple((one.backend, one.reason) for one in data.failures)
-    return CellSummary(cell, data.created, data.reference, _rows(data), failures, "")
+    rows, notes = _rows(data), _notes(data)
+    return CellSummary(cell, data.created, data.reference, rows, failures, "", notes)
+
+
+def _notes(data: ComparisonData) -> tuple[tuple[str, int], ...]:
+    """Notes of the run, and those on rows with one process or with a wide interval."""
+    found = Counter({note: len(data.results) for note in data.notes})
+    for row in interval_notes(data).values():
+        found.update(note.text for note in row if note.code in _SHOWN)
+    return tuple(found.items())
 
 
 def _rows(data: ComparisonData) -> tuple[RowSummary, ...]:

@@ -1,9 +1,4 @@
-"""Cells of one model and device by batch size and by threads: crossover, saturation, scaling.
-
-The crossover is the batch size from which on a row is faster than the reference. It is stated
-twice: by the verdicts of the measured batch sizes, and as the point where the speed-up crosses 1,
-interpolated between them.
-"""
+"""Cells of one model and device by batch size and by threads: crossover, saturation, scaling."""
 
 from __future__ import annotations
 
@@ -14,6 +9,7 @@ from statistics import NormalDist
 import attrs
 
 from precisionbench.analysis.cells import measured_batch, measured_threads, named, newest
+from precisionbench.analysis.crossover import Crossover, crossover
 from precisionbench.analysis.run_diff import SESSION_SPREAD
 from precisionbench.analysis.saturation import Saturation, saturation
 from precisionbench.analysis.speedups import speedups
@@ -21,14 +17,12 @@ from precisionbench.display import Shown
 from precisionbench.results import BackendResult, Speedup
 from precisionbench.results.grouping import grouped
 from precisionbench.results.study import Cell, CellResult
-from precisionbench.statistics import Interval, Verdict
-from precisionbench.statistics.crossing import Crossing, crossing
+from precisionbench.statistics import Interval
 from precisionbench.statistics.ratios import in_quadrature
 
 _Z95 = NormalDist().inv_cdf(0.975)
 # What two cells, which are measured at different times, can differ by at the same speed.
 _BETWEEN_CELLS = _Z95 * math.sqrt(2) * SESSION_SPREAD
-_NO_GAIN = (Verdict.SLOWER, Verdict.EQUIVALENT, Verdict.DIFFERENT_BUT_SMALL)
 
 
 @attrs.frozen(repr=False)
@@ -46,27 +40,6 @@ class SweepPoint(Shown):
     latency: Interval
     throughput: Interval
     speedup: Speedup | None
-
-
-@attrs.frozen(repr=False)
-class Crossover(Shown):
-    """The batch size from which on a row is faster than the reference.
-
-    Attributes:
-        kind: `between` two batch sizes; `from_start`, where every batch size is faster; `never`,
-            where the largest batch size is clearly not faster; `inconclusive`, where the verdict of
-            the largest batch size is.
-        batch_size: the smallest batch size from which on every verdict is `faster`; None for
-            `never` and `inconclusive`.
-        above: the largest smaller batch size that is clearly not faster (slower, or different by
-            less than 1 %); the crossover is above it. None where there is none.
-        at: where the speed-up crosses 1, interpolated on a logarithmic scale, in items per call.
-    """
-
-    kind: str
-    batch_size: int | None
-    above: int | None
-    at: Crossing
 
 
 @attrs.frozen(repr=False)
@@ -176,52 +149,14 @@ def _failures(result: CellResult) -> Iterable[str]:
 
 
 def _row(name: str, points: tuple[SweepPoint, ...], reference: str) -> RowSweep:
-    compared = [point for point in points if point.speedup is not None]
+    compared = [(point.batch_size, point.speedup) for point in points if point.speedup is not None]
     has_crossover = name != reference and len(compared) > 1
     return RowSweep(
         name,
         points,
-        _crossover(compared) if has_crossover else None,
+        crossover(compared) if has_crossover else None,
         _saturation(points) if len(points) > 1 else None,
     )
-
-
-# --- crossover ------------------------------------------------------------------------------------
-
-
-def _crossover(points: Sequence[SweepPoint]) -> Crossover:
-    """By the verdicts, from the largest batch size downwards.
-
-    Tests in a fixed order that ends at the first one without the verdict need no correction for
-    their number.
-    """
-    verdicts = [(point.batch_size, point.speedup.verdict) for point in points if point.speedup]
-    first = len(verdicts)
-    while first and verdicts[first - 1][1] is Verdict.FASTER:
-        first -= 1
-    not_faster = [size for size, verdict in verdicts[:first] if verdict in _NO_GAIN]
-    above, at = max(not_faster, default=None), _interpolated(points)
-    if first == len(verdicts):
-        kind = "inconclusive" if verdicts[-1][1] is Verdict.INCONCLUSIVE else "never"
-        return Crossover(kind, None, above, at)
-    return Crossover("between" if first else "from_start", verdicts[first][0], above, at)
-
-
-def _interpolated(points: Sequence[SweepPoint]) -> Crossing:
-    """Where the speed-up crosses 1, in items per call."""
-    found = [point.speedup.interval for point in points if point.speedup]
-    at = crossing(
-        [math.log(point.batch_size) for point in points],
-        [math.log(one.value) for one in found],
-        [_error(one) for one in found],
-    )
-    ends = (at.value, at.low, at.high)
-    return Crossing(*(None if end is None else math.exp(end) for end in ends))
-
-
-def _error(ratio: Interval) -> float:
-    """The standard error of the log of a ratio, from its 95 % interval."""
-    return math.log(ratio.high / ratio.low) / (2 * _Z95)
 
 
 # --- throughput -----------------------------------------------------------------------------------

@@ -17,7 +17,13 @@ from precisionbench.cli.options import (
     spec_option,
     wide_option,
 )
-from precisionbench.cli.output import print_comparison, print_json, print_lines, print_prose
+from precisionbench.cli.output import (
+    print_comparison,
+    print_json,
+    print_lines,
+    print_prose,
+    say_saved,
+)
 from precisionbench.cli.saved import name_of
 from precisionbench.cli.thresholds import exit_if_missed, fail_under_option
 from precisionbench.cli.tuning_output import print_tuning
@@ -97,6 +103,7 @@ def show(
     )
     if html is not None:
         comparison.to_html(html, overwrite=overwrite)
+        say_saved(html)
     if form.rules:
         _print_statements(comparison, form)
     elif form.markdown:
@@ -136,8 +143,8 @@ def _show_tuning(file: str, form: _Form, html: str | None, overwrite: bool) -> N
     if html is not None:
         from precisionbench.report.html.tuning_page import to_html
 
-        files.check_writable(html, overwrite)
-        files.write_text(html, to_html(data), overwrite=overwrite)
+        files.write_report(html, lambda: to_html(data), overwrite=overwrite)
+        say_saved(html)
     if html is None or form.as_json or form.markdown:
         print_tuning(data, form.as_json, form.markdown)
 

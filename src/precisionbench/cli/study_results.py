@@ -12,7 +12,15 @@ import click
 from precisionbench.cli.completion import AnyFile
 from precisionbench.cli.exit_codes import INTERNAL_ERROR, THRESHOLD_MISSED, exit_codes_text
 from precisionbench.cli.options import html_option, json_option, overwrite_option
-from precisionbench.cli.output import complain, print_json, print_lines, print_prose, print_text
+from precisionbench.cli.output import (
+    complain,
+    print_json,
+    print_lines,
+    print_long_text,
+    print_prose,
+    print_text,
+    say_saved,
+)
 from precisionbench.cli.thresholds import fail_under_option, why_missed
 
 if TYPE_CHECKING:
@@ -130,15 +138,19 @@ def _show(
     found: StudyResults, as_json: bool, markdown: bool, html: str | None, overwrite: bool
 ) -> None:
     from precisionbench.report.study_report import show, to_text
+    from precisionbench.report.study_words import headline
 
     if html is not None:
         found.to_html(html, overwrite=overwrite)
+        say_saved(html)
     if as_json:
         print_json("precisionbench.study_results", found.summary)
     elif markdown:
         print_lines(found.to_markdown())
     elif html is None:
-        print_text(partial(to_text, found.summary), partial(show, found.summary))
+        summary = found.summary
+        text, show_on = partial(to_text, summary), partial(show, summary)
+        print_long_text(text, show_on, partial(headline, summary))
 
 
 def _check_together(

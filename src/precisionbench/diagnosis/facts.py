@@ -17,6 +17,7 @@ from precisionbench.diagnosis.parts import (
     time_by_category,
 )
 from precisionbench.diagnosis.quantised import Quantisation, quantisation_of
+from precisionbench.diagnosis.unseen import unseen_part
 from precisionbench.diagnosis.weight_casts import WeightCasts, weight_casts
 from precisionbench.diagnosis.work import MatrixWork, matrix_work
 from precisionbench.reference_data.model_flops import WINOGRAD
@@ -26,6 +27,11 @@ from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.evidence import Evidence
 
 _WINOGRAD_KERNEL_SIZE = 3
+# How a worker's warning begins; the second one is in older files.
+_UNSTEADY = (
+    "the last call's output differs from the first's",
+    "the last call's output is not the first's",
+)
 
 
 @attrs.frozen(slots=False)
@@ -64,6 +70,16 @@ class Facts:
     def engine_work(self) -> tuple[MatrixWork, ...]:
         """The matrix operations of a call among the layers that an engine reports."""
         return matrix_work(Evidence(operations=self.row.engine_operations))
+
+    @cached_property
+    def unseen_part(self) -> str:
+        """What could be most matrix work of a call on a CPU but is not in its profile, in words."""
+        return "" if self.on_gpu else unseen_part(self.row, self.evidence, self.matrix_s)
+
+    @property
+    def is_unsteady(self) -> bool:
+        """Whether the output changes from call to call, so that calls cannot be compared."""
+        return any(text in warning for text in _UNSTEADY for warning in self.row.warnings)
 
     @cached_property
     def by_category(self) -> dict[str, float]:

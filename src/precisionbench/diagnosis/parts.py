@@ -79,16 +79,43 @@ _FUSED = (
 _COMPILED = ("triton_", "cpp_fused")
 COPIES = ("copy_", "_to_copy", "clone", "contiguous", "cat", "stack", "_foreach_copy_")
 NORMS = ("batch_norm", "layer_norm", "group_norm", "rms_norm", "instance_norm")
-REDUCTIONS = ("pool", "sum", "mean", "amax", "amin", "softmax", "argmax", "norm", "var", "std")
-# They allocate memory, or give a tensor another shape, and compute nothing.
+_REDUCES = re.compile(
+    r"pool|sum|mean|amax|amin|softmax|argm(ax|in)|norm(?!al(_|$))|var|std|prod|logcumsumexp"
+)
+# They allocate memory, give a tensor another shape, or only call others, and compute nothing.
 _NO_WORK = frozenset(
     [
-        *("empty", "empty_like", "empty_strided", "new_empty", "resize_", "set_"),
-        *("view", "_unsafe_view", "_reshape_alias", "as_strided", "expand", "t", "transpose"),
-        *("permute", "select", "slice", "narrow", "split", "chunk", "unbind", "unsqueeze"),
-        *("squeeze", "unflatten", "detach", "alias", "resolve_conj", "resolve_neg", "reshape"),
+        *("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty"),
+        *("new_empty_strided", "resize_", "resize_as_", "set_", "to", "item", "lift_fresh"),
+        *("view", "view_as", "_unsafe_view", "_reshape_alias", "as_strided", "as_strided_"),
+        *("expand", "expand_as", "broadcast_to", "t", "numpy_T", "transpose", "transpose_"),
+        *("permute", "movedim", "select", "slice", "narrow", "diagonal", "unfold", "split"),
+        *("split_with_sizes", "unsafe_split", "chunk", "unsafe_chunk", "tensor_split", "unbind"),
+        *("unsqueeze", "unsqueeze_", "squeeze", "squeeze_", "flatten", "unflatten", "reshape"),
+        *("detach", "detach_", "alias", "conj", "_conj", "real", "imag", "view_as_real"),
+        *("view_as_complex", "resolve_conj", "resolve_neg", "values", "indices"),
+        *("crow_indices", "col_indices", "_local_scalar_dense"),
     ]
 )
+# Setting new memory to a value, and finding the elements of a mask, prepare the work of others.
+_PREPARES = frozenset(
+    [
+        *("fill_", "zero_", "zeros", "zeros_like", "ones", "ones_like", "full", "full_like"),
+        *("new_zeros", "new_ones", "new_full", "arange", "nonzero"),
+    ]
+)
+# It works itself, and calls pointwise operations to find where its bags begin.
+_EMBEDDING_BAG = "_embedding_bag"
+# Words of names of operations whose arithmetic or comparisons take longer than moving their data.
+_COMPUTES = frozenset(
+    [
+        *("fft", "linalg", "cholesky", "triangular", "lu", "qr", "svd", "eigh", "inverse"),
+        *("sort", "msort", "argsort", "topk", "kthvalue", "median", "nanmedian", "mode"),
+        *("unique", "unique2", "quantile"),
+    ]
+)
+# Namespaces of PyTorch's own operations; what those of other libraries do is not known.
+_OF_PYTORCH = ("", "aten", "prims", "quantized", "quantized_decomposed", "torchao")
 _ADDING = (
     *("scatter_add", "scatter_reduce", "index_add", "index_reduce", "index_put", "put_"),
     *("embedding_bag", "segment_reduce", "_index_put_impl_", "bincount"),
@@ -138,13 +165,13 @@ def own_operations(evidence: Evidence) -> Iterator[Operation]:
     On a CPU the time of such an operation is overhead and not the work of its kind. An operation
     that calls others does the work of its kind by itself if none of them is of that kind:
     `aten::addmm` copies its result into place, and `aten::linear` calls `aten::addmm`. One that
-    only allocates memory, as `aten::hardswish` does, works by itself, too.
+    only allocates memory, as `aten::hardswish` does, or casts an operand, as `aten::mul` of two
+    dtypes does, works by itself, too.
     """
     inner = _categories_inside(evidence.operations)
     for operation in evidence.operations:
         called = inner.get((operation.name, *operation.parents))
-        wraps = called is not None and not operation.kernels
-        if wraps and not _works_itself(category_by_name(operation), called or set()):
+        if called and not operation.kernels and not _works_itself(operation, called):
             yield attrs.evolve(operation, name=_WRAPPER)
         else:
             yield operation
@@ -155,15 +182,18 @@ def _categories_inside(operations: Iterable[Operation]) -> dict[tuple[str, ...],
     found: dict[tuple[str, ...], set[str]] = {}
     for operation in operations:
         category = category_by_name(operation)
-        if category == OTHER:
+        if category == OTHER or operation.short_name in _PREPARES:
             continue
         for depth in range(len(operation.parents)):
             found.setdefault(operation.parents[depth:], set()).add(category)
     return found
 
 
-def _works_itself(category: str, called: set[str]) -> bool:
-    return category in (MATRIX, NORM, REDUCTION) and not called & {category, MATRIX}
+def _works_itself(operation: Operation, called: set[str]) -> bool:
+    category = category_by_name(operation)
+    if category in (COPY, CAST):
+        return called.isdisjoint((COPY, CAST))
+    return operation.short_name == _EMBEDDING_BAG or called.isdisjoint((category, MATRIX))
 
 
 def category_by_name(operation: Operation) -> str:
@@ -202,11 +232,18 @@ def category(operation: Operation, kernel: KernelClass) -> str:
         return NORM
     if kernel.kind in _CATEGORY_OF_KIND:
         return _CATEGORY_OF_KIND[kernel.kind]
-    if name in _NO_WORK:
-        return OTHER
-    if any(word in name for word in REDUCTIONS):
+    if _REDUCES.search(name):
         return REDUCTION
-    return POINTWISE if name else OTHER
+    return POINTWISE if _is_pointwise(operation) else OTHER
+
+
+def _is_pointwise(operation: Operation) -> bool:
+    """Whether it reads and writes each element a few times, by its name."""
+    namespace, _, name = operation.name.rpartition("::")
+    if operation.place:  # an engine's layer, which moves its data also where torch makes a view
+        return bool(_COMPUTES.isdisjoint(name.split("_")))
+    is_known = namespace in _OF_PYTORCH and name not in _NO_WORK
+    return bool(name) and is_known and _COMPUTES.isdisjoint(name.split("_"))
 
 
 def is_matrix(operation: Operation) -> bool:
@@ -239,8 +276,14 @@ def casts_up(operation: Operation) -> bool:
 
 def adds_by_index(operation: Operation) -> bool:
     """Whether it adds to elements that an index chooses: on a GPU with atomic additions."""
-    names = (operation.short_name, *(name.rpartition("::")[2] for name in operation.parents))
-    return any(name.lstrip("_").startswith(_ADDING) for name in names)
+    return bool(addition_by_index(operation))
+
+
+def addition_by_index(operation: Operation) -> str:
+    """The outermost addition by an index among an operation and those around it; else empty."""
+    names = (operation.name, *operation.parents)
+    adding = [n for n in names if n.rpartition("::")[2].lstrip("_").startswith(_ADDING)]
+    return adding[-1] if adding else ""
 
 
 def time_by_category(parts: Iterable[Part]) -> dict[str, float]:

@@ -22,11 +22,12 @@ from precisionbench.torchtools.agreement import relative_l2, sum_of_squares
 from precisionbench.torchtools.cast_on_use import cast_on_use
 from precisionbench.torchtools.casts_within import (
     AttentionMasksCast,
+    CastsTo16Bits,
     every_cast_to_float64,
     with_attributes_cast,
 )
 from precisionbench.torchtools.global_state import foreign_functions
-from precisionbench.torchtools.tensors import walk
+from precisionbench.torchtools.tensors import is_plain, walk
 from precisionbench.torchtools.timer import Call
 
 # Elements of an output that are compared; a few thousand give a relative error to a few per cent.
@@ -63,36 +64,65 @@ class LayerOutput:
 
 
 LayerOutputs = Mapping[str, LayerOutput]
+Outputs = Callable[[Workload, nn.Module], LayerOutputs]
 
 
-def layer_outputs_in_float64(workload: Workload, large_bytes: int = _LARGE_BYTES) -> LayerOutputs:
+def needs_every_item(outputs: LayerOutputs) -> bool:
+    """Whether items that are not compared have infinite or NaN elements.
+
+    Only float64 of the whole batch shows if they have them for another reason than rounding, such
+    as an item of which a mask leaves nothing.
+
+    Args:
+        outputs: of a call in another dtype.
+    """
+    return any(one.nonfinite_in_all > one.nonfinite_count for one in outputs.values())
+
+
+def layer_outputs_in_float64(
+    workload: Workload, large_bytes: int = _LARGE_BYTES, *, every_item: bool = False
+) -> LayerOutputs:
     """Every module's output, and the model's own under an empty path, computed in float64.
 
     Large models are cast one weight at a time, so that this takes one copy of the model and the
     largest weight in float64; those whose code works with its weights in other ways are cast as a
     whole, and so are small ones: tensors that cast let torch import libraries for seconds. Where
-    that fails, because the model itself casts to another dtype, its own casts give float64, too.
+    that fails, because the model itself casts to another dtype, or where it casts to 16 bits, its
+    own casts give float64, too.
 
     Args:
         workload: of its batch two items are taken, or all where they depend on each other.
         large_bytes: of weights; a model that has as many is cast one weight at a time.
+        every_item: take the whole batch in any case.
 
     Raises:
         PreparationError: torch is patched in this process, so its float64 may be wrong.
     """
     if patched := foreign_functions():
         raise PreparationError(f"torch is patched in this process ({patched[0]} and others)")
+    outputs = _computed if every_item else _outputs
     model = workload.make_model()
     if sum(p.numel() * p.element_size() for p in model.parameters()) >= large_bytes:
         with contextlib.suppress(*FOREIGN_ERRORS):  # of code that writes to its weights, say
-            return _outputs(workload, cast_on_use(model, torch.float64, _cast_whole))
+            return outputs(workload, cast_on_use(model, torch.float64, _cast_whole))
         model = workload.make_model()
+    casts = CastsTo16Bits()
     try:
-        return _outputs(workload, _cast_whole(model))
+        with casts:
+            found = outputs(workload, _cast_whole(model))
     except FOREIGN_ERRORS as exc:
-        with contextlib.suppress(*FOREIGN_ERRORS), every_cast_to_float64():
-            return _outputs(workload, with_attributes_cast(_cast_whole(workload.make_model())))
+        if (wider := _with_wider_casts(workload, outputs)) is not None:
+            return wider
         raise exc from None
+    wider = _with_wider_casts(workload, outputs) if casts.found else None
+    return found if wider is None else wider
+
+
+def _with_wider_casts(workload: Workload, outputs: Outputs) -> LayerOutputs | None:
+    """The same where the model's own casts give float64; None where that fails."""
+    with contextlib.suppress(*FOREIGN_ERRORS), every_cast_to_float64():
+        return outputs(workload, with_attributes_cast(_cast_whole(workload.make_model())))
+    return None
 
 
 def _cast_whole(model: nn.Module) -> nn.Module:
@@ -187,7 +217,7 @@ def _sample(
     """Copy elements at once, as the next layer may work in place; read scalars only later."""
     numbers = (t for _, t in walk(output) if t.is_floating_point() or t.is_complex())
     tensor = next(numbers, None)
-    if tensor is None or not tensor.numel() or tensor.layout != torch.strided:
+    if tensor is None or not is_plain(tensor) or not tensor.numel():
         return
     tensor = tensor.detach()
     if tensor.is_complex():
@@ -257,9 +287,14 @@ def layer_errors(
 
 
 def _new_nonfinite(own: LayerOutput, reference: LayerOutput) -> int:
-    """In the whole batch only where float64 has none: masks put infinities into every item."""
-    if reference.nonfinite_count == 0:
-        return own.nonfinite_in_all
+    """In the whole batch only where float64 has none, or is of the whole batch as well.
+
+    Masks put infinities into every item, or NaN into some of them.
+    """
+    if reference.nonfinite_in_all in (0, own.nonfinite_in_all):
+        return own.nonfinite_in_all - reference.nonfinite_in_all
+    if reference.nonfinite_in_all > reference.nonfinite_count:
+        return max(0, own.nonfinite_in_all - reference.nonfinite_in_all)
     return max(0, own.nonfinite_count - reference.nonfinite_count)
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import torch
@@ -115,10 +115,22 @@ def _profiler(device: torch.device) -> Iterator[torch.autograd.profiler.profile]
             use_device=device.type if device.type == "cuda" else None,
             use_kineto=True,
             record_shapes=True,
+            experimental_config=_all_threads(device),
         ) as profiler,
     ):
         yield profiler
         _drain(device)
+
+
+def _all_threads(device: torch.device) -> Any:
+    """The setting with which operations of other threads are recorded, too; None in older torch.
+
+    A GPU's kernels are recorded whichever thread launches them.
+    """
+    if device.type != "cuda":
+        with contextlib.suppress(TypeError):
+            return torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
+    return None
 
 
 def zero_share(inputs: Inputs) -> float | None:
@@ -271,6 +283,16 @@ def _tensor(tensor: torch.Tensor) -> Tensor:
     return Tensor(tuple(tensor.shape), dtype_name(tensor.dtype))
 
 
+class _Untracked(contextlib.nullcontext[None]):
+    """Instead of the counter's own hooks on modules.
+
+    They fail without gradients where a module is given a parameter, as parametrizations are. Which
+    module an operation is in is known from `wrapped`.
+    """
+
+    parents = ("Global",)
+
+
 def counted(call: Call, module: nn.Module | None, layers: tuple[Layer, ...]) -> dict[str, Any]:
     """FLOPs by `torch.utils.flop_counter`; fields of `Evidence`.
 
@@ -296,9 +318,11 @@ def counted(call: Call, module: nn.Module | None, layers: tuple[Layer, ...]) -> 
 
         return counting
 
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = cast(Any, _Untracked())
     with (
         _no_warnings(),
-        FlopCounterMode(display=False) as counter,
+        counter,
         dynamo_not_imported_by(type(getattr(counter, "mode", counter))),
         wrapped(module, wrap),
     ):

@@ -127,10 +127,11 @@ def item(about: str, sentence: str, width: int) -> RenderableType:
     """
     from rich.constrain import Constrain
     from rich.padding import Padding
+    from rich.text import Text
 
     room = min(width, _MAX_TEXT_WIDTH) - len(_INDENT)
     name = styled_lines(readable(f"{about}: ", room) if about else "", "bold")
-    text = name + styled_lines(readable(sentence, room))
+    text = Text.assemble(name, styled_lines(readable(sentence, room)))
     return Constrain(Padding(text, (0, 0, 0, len(_INDENT))), room + len(_INDENT))
 
 
@@ -154,15 +155,16 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int)
 
     Args:
         columns: of the table; the first one has the names of the rows.
-        rows: cells in their order.
+        rows: cells in their order; a row of one cell is a line of text that takes the whole
+            width.
         width: maximum number of columns.
     """
     widths = _widths(columns, rows, width)
-    return _table(columns, rows, widths) if widths else _list(columns, rows, width)
+    return _table(columns, rows, widths, width) if widths else _list(columns, rows, width)
 
 
 def with_lines_below(rows: Sequence[Sequence[Text]], texts: Sequence[str]) -> list[Sequence[Text]]:
-    """The rows of a table, some of them with a line more below their first cell.
+    """The rows of a table, some of them with a line more below them.
 
     Args:
         rows: cells in their order.
@@ -172,8 +174,7 @@ def with_lines_below(rows: Sequence[Sequence[Text]], texts: Sequence[str]) -> li
     for row, text in zip(rows, texts, strict=True):
         result.append(row)
         if text:
-            below = styled(f"{_INDENT}{text}", "dim")
-            result.append([below, *(styled() for _ in row[1:])])
+            result.append([styled(f"{_INDENT}{text}", "dim")])
     return result
 
 
@@ -201,8 +202,14 @@ def table_width(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> in
     return sum(_natural_widths(columns, rows)) + _GAP * (len(columns) - 1)
 
 
+def _is_line(row: Sequence[Text]) -> bool:
+    """Whether a row is a line of text instead of cells."""
+    return len(row) == 1
+
+
 def _natural_widths(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> list[int]:
-    lengths = ([row[i].cell_len for row in rows] for i in range(len(columns)))
+    whole = [row for row in rows if not _is_line(row)]
+    lengths = ([row[i].cell_len for row in whole] for i in range(len(columns)))
     return [max([len(c.heading), *found]) for c, found in zip(columns, lengths, strict=True)]
 
 
@@ -210,13 +217,14 @@ def _widths(
     columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int
 ) -> list[int] | None:
     """The width of each column; None if there is too little room."""
+    whole = [row for row in rows if not _is_line(row)]
     widths = _natural_widths(columns, rows)
     room = width - _GAP * (len(columns) - 1)
     for place in reversed([i for i, column in enumerate(columns) if column.breaks]):
         excess = sum(widths) - room
         if excess > 0:
             least = max(
-                [len(columns[place].heading), *(_min_width(row[place].plain) for row in rows)]
+                [len(columns[place].heading), *(_min_width(row[place].plain) for row in whole)]
             )
             widths[place] = max(least, widths[place] - excess)
     return widths if sum(widths) <= room else None
@@ -229,12 +237,45 @@ def _min_width(name: str) -> int:
 
 
 def _table(
-    columns: Sequence[Column], rows: Sequence[Sequence[Text]], widths: Sequence[int]
+    columns: Sequence[Column], rows: Sequence[Sequence[Text]], widths: Sequence[int], width: int
+) -> RenderableType:
+    """Tables of equal columns, with the lines of text between them."""
+    from rich.console import Group
+
+    parts = _split(rows)
+    found: list[RenderableType] = [_part(columns, parts[0], widths, show_header=True)]
+    for (line,), *others in parts[1:]:
+        found.append(_broken(line, width))
+        found += [_part(columns, others, widths, show_header=False)] if others else []
+    return Group(*found)
+
+
+def _split(rows: Sequence[Sequence[Text]]) -> list[list[Sequence[Text]]]:
+    """The rows before the first line of text; then each such line with the rows after it."""
+    parts: list[list[Sequence[Text]]] = [[]]
+    for row in rows:
+        if _is_line(row):
+            parts.append([])
+        parts[-1].append(row)
+    return parts
+
+
+def _part(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Text]],
+    widths: Sequence[int],
+    show_header: bool,
 ) -> RenderableType:
     from rich import box
     from rich.table import Table
 
-    found = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    found = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+        show_header=show_header,
+    )
     for column, width in zip(columns, widths, strict=True):
         justify = "right" if column.right else "left"
         found.add_column(
@@ -256,6 +297,9 @@ def _list(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int)
 
     parts: list[Text] = []
     for name, *cells in rows:
+        if not cells:
+            parts.append(_broken(name, width))
+            continue
         cells_text = [
             f"{column.heading} {cell.plain.strip()}".replace(" ", _NO_BREAK)
             for column, cell in zip(columns[1:], cells, strict=True)

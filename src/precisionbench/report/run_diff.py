@@ -168,7 +168,7 @@ def changes_table(rows: Sequence[tuple[str, RowChange | None]], width: int) -> R
     verdicts: list[Text] = []
     for name, row in rows:
         if row is None:
-            lines.append([styled(name, "bold"), *(styled() for _ in _COLUMNS[1:])])
+            lines.append([styled(name, "bold")])
             verdicts.append(styled())
             continue
         figures = _figures(row.old, row.new, row.speedup)
@@ -182,7 +182,8 @@ def changes_table(rows: Sequence[tuple[str, RowChange | None]], width: int) -> R
             verdicts.append(_verdict(row.relative))
     longest = max(len(word) for verdict in verdicts for word in [*verdict.plain.split(), ""])
     if table_width(_COLUMNS, lines) + _GAP + longest <= width:
-        whole = [[*line, verdict] for line, verdict in zip(lines, verdicts, strict=True)]
+        pairs = zip(lines, verdicts, strict=True)
+        whole = [[*line, verdict] if line[1:] else line for line, verdict in pairs]
         return table([*_COLUMNS, _VERDICT], whole, width)
     return table(_COLUMNS, with_lines_below(lines, [one.plain for one in verdicts]), width)
 

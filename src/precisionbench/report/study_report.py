@@ -103,12 +103,10 @@ def _content(section: Section, left_out: set[str]) -> tuple[list[Column], list[S
         Column(first, right=False, breaks=True),
         *(Column(name, right=name not in _WORDS, breaks=name in _WORDS) for _, name in kept),
     ]
-    blank = ("",) * len(others)
     rows: list[Sequence[Text]] = [
-        [
-            styled(line.name, "" if line.cells else "bold"),
-            *(styled((line.cells or blank)[place]) for place, _ in kept),
-        ]
+        [styled(line.name), *(styled(line.cells[place]) for place, _ in kept)]
+        if line.cells
+        else [styled(line.name, "bold")]
         for line in section.lines
     ]
     return columns, rows

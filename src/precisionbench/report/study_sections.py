@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -29,6 +30,7 @@ from precisionbench.results import Speedup
 from precisionbench.results.study import Cell
 from precisionbench.statistics import Interval
 
+_MOST_NOTES = 6
 LEGEND = (
     "Speed-ups: over the reference of the same cell, 95 % simultaneous CI; ±: 95 % CI with "
     "run-to-run variance."
@@ -96,6 +98,23 @@ def _of_group(group: GroupSummary, title: str) -> Iterator[Section]:
         yield _cells(lone)
     if failed := _failed(group):
         yield failed
+    if notes := _notes(group):
+        yield Section("Notes", notes)
+
+
+def _notes(group: GroupSummary) -> tuple[str, ...]:
+    """What qualifies the intervals of the cells, each sentence once, the most common one first."""
+    rows = sum(len(cell.rows) for cell in group.cells)
+    found: Counter[str] = Counter()
+    for cell in group.cells:
+        found.update(dict(cell.notes))
+    shown = [
+        f"{'every row' if count == rows else f'{count} of {rows} rows'}: {note}"
+        for note, count in found.most_common(_MOST_NOTES)
+    ]
+    more = len(found) - len(shown)
+    rest = f"{more} more note{'s' * (more != 1)}: `precisionbench show` on the file of a cell"
+    return (*shown, rest) if more else tuple(shown)
 
 
 # --- sweeps ---------------------------------------------------------------------------------------

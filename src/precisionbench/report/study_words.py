@@ -13,12 +13,10 @@ from precisionbench.analysis.history import (
     has_enough_runs,
 )
 from precisionbench.analysis.study_summary import GroupSummary, StudySummary
-from precisionbench.analysis.sweep import Crossover, RowSweep, Sweep
-from precisionbench.report import formatting
-from precisionbench.report.rows import ratio_texts, speedup_value, verdict_words
-from precisionbench.report.sweeps import sentence
+from precisionbench.analysis.sweep import RowSweep, Sweep
+from precisionbench.report.rows import ratio_texts, verdict_words
+from precisionbench.report.sweeps import crossover_sentence, saturation_sentence
 from precisionbench.statistics import Verdict
-from precisionbench.statistics.crossing import Crossing
 from precisionbench.statistics.level_changes import MIN_VALUES
 from precisionbench.statistics.verdicts import ALPHA
 
@@ -107,45 +105,13 @@ def crossover_text(row: RowSweep, reference: str) -> str:
     """From which batch size on a row is faster than the reference, in a sentence.
 
     Args:
-        row: of a sweep, with a crossover.
+        row: of a sweep; one without a crossover has no text.
         reference: the row that it is compared with.
     """
-    found = row.crossover
-    if found is None:
+    speedups = [(point.batch_size, point.speedup) for point in row.points if point.speedup]
+    if row.crossover is None or not speedups:
         return ""
-    last = row.points[-1]
-    largest = f"batch {last.batch_size}, the largest measured"
-    if found.batch_size is None:
-        if found.kind == "never":
-            return f"{row.backend} is not faster than {reference} at {largest}"
-        reason = verdict_words(last.speedup) if last.speedup else "inconclusive"
-        return f"{row.backend} at {largest}: {reason}"
-    text = f"{row.backend} is faster than {reference} from batch {found.batch_size} on"
-    where = ", the smallest measured" if found.kind == "from_start" else _where(found)
-    best = f", {speedup_value(last.speedup)} at {last.batch_size}" if last.speedup else ""
-    return f"{text}{where}{best}"
-
-
-def _where(found: Crossover) -> str:
-    if found.above is None:
-        where = f"crossover at most {found.batch_size}; smaller ones are inconclusive"
-    else:
-        where = f"crossover between {found.above} and {found.batch_size}"
-    at = crossing_text(found.at)
-    return f" ({where}{f'; interpolated: {at}' if at else ''})"
-
-
-def crossing_text(found: Crossing) -> str:
-    """Where a speed-up crosses 1, such as `5.2, 95 % CI 4.1 to 6.6`; empty where it does not.
-
-    Args:
-        found: in items per call.
-    """
-    if found.value is None:
-        return ""
-    low = "below the smallest" if found.low is None else formatting.significant(found.low, 2)
-    high = "above the largest" if found.high is None else formatting.significant(found.high, 2)
-    return f"{formatting.significant(found.value, 2)}, 95 % CI {low} to {high}"
+    return f"{row.backend} is {crossover_sentence(row.crossover, reference, *speedups[-1])}"
 
 
 def saturation_text(row: RowSweep) -> str:
@@ -158,7 +124,7 @@ def saturation_text(row: RowSweep) -> str:
     if found is None:
         return ""
     throughput = next(p.throughput for p in row.points if p.batch_size == found.batch_size)
-    return f"{row.backend}: {sentence(found, throughput)}"
+    return f"{row.backend}: {saturation_sentence(found, throughput)}"
 
 
 # --- histories ------------------------------------------------------------------------------------

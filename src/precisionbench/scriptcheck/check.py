@@ -15,7 +15,7 @@ from precisionbench._internal.paths import quoted, usable_path
 from precisionbench._internal.termination import terminated_in_order
 from precisionbench.display import TableResult
 from precisionbench.errors import SpecError
-from precisionbench.scriptcheck.events import Observations, Place
+from precisionbench.scriptcheck.events import Observations, Place, Span
 from precisionbench.scriptcheck.frames import place_of
 from precisionbench.scriptcheck.notes import notes
 from precisionbench.scriptcheck.rules import RuleContext, violations
@@ -23,7 +23,12 @@ from precisionbench.scriptcheck.script_process import BOOT, observe
 from precisionbench.scriptcheck.shares import shares
 from precisionbench.scriptcheck.static_analysis import StaticFindings, analyze
 from precisionbench.scriptcheck.text import summary, to_text
-from precisionbench.scriptcheck.timed_regions import TimedRegion, by_place, find_regions
+from precisionbench.scriptcheck.timed_regions import (
+    TimedRegion,
+    by_place,
+    find_empty_regions,
+    find_regions,
+)
 from precisionbench.scriptcheck.violations import CheckData, TimedModel
 
 if TYPE_CHECKING:
@@ -86,8 +91,10 @@ def evaluate(script: str, source: str, observations: Observations) -> Check:
     """
     file = place_of((script, 0)).file
     static = analyze(source, file)
-    regions = find_regions(observations, _compared_places(file, static, observations))
-    context = RuleContext(observations, regions, static)
+    compared = _compared_places(file, static, observations)
+    regions = find_regions(observations, compared)
+    empty = find_empty_regions(observations, compared)
+    context = RuleContext(observations, regions, static, empty)
     return Check(
         script=script,
         breaches=violations(context),
@@ -123,9 +130,14 @@ def _source(name: str) -> str:
         ) from exc
 
 
+def _distinct_spans(group: list[TimedRegion]) -> list[Span]:
+    """What happened in timings, once where they overlap, as those of requests served at once do."""
+    return list({id(span): span for region in group for span in region.spans}.values())
+
+
 def _timed_model(context: RuleContext, group: list[TimedRegion]) -> TimedModel:
     """What was timed between two lines."""
-    calls = [calls for region in group for calls in region.calls]
+    calls = [calls for region in group for calls in (*region.calls, *region.failures)]
     models = list({c.model: context.model(c) for c in calls}.values())
     parts = shares(group)
     device_s = [region.device_s for region in group if region.device_s is not None]
@@ -135,7 +147,7 @@ def _timed_model(context: RuleContext, group: list[TimedRegion]) -> TimedModel:
         parameters=tuple(dict.fromkeys(dtype for model in models for dtype in model.parameters)),
         outputs=tuple(dict.fromkeys(dtype for call in calls for dtype in call.outputs)),
         timings=len(group),
-        calls=sum(region.count for region in group),
+        calls=sum(calls.count for span in _distinct_spans(group) for calls in span.calls),
         read_s=sum(region.read_s for region in group),
         device_s=sum(device_s) if len(device_s) == len(group) else None,
         model_share=parts.model if parts else None,

@@ -21,35 +21,71 @@ Clock = Callable[[], Any]
 
 
 class RecordedSeconds(float):
-    """A recorded reading in seconds."""
+    """A recorded reading in seconds, or in another unit once it was multiplied or divided."""
 
     log: EventLog
     number: int
+    unit_s = 1.0
 
     def __sub__(self, other: Any) -> float:
         value = float.__sub__(self, other)
         if isinstance(other, RecordedSeconds):
-            self.log.add_difference(other.number, self.number, value, sys._getframe(1))
+            read_s = value * self.unit_s
+            self.log.add_difference(other.number, self.number, read_s, sys._getframe(1))
         return value
+
+    def __mul__(self, factor: Any) -> Any:
+        return _scaled(self, float.__mul__(self, factor), factor)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Any) -> Any:
+        value = float.__truediv__(self, divisor)
+        return value if value is NotImplemented else _scaled(self, value, 1 / divisor)
+
+    def __round__(self, digits: Any = None) -> Any:
+        return _scaled(self, float.__round__(self, digits), 1)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return float, (float(self),)
 
 
 class RecordedNanoseconds(int):
-    """A recorded reading in nanoseconds."""
+    """A recorded reading in nanoseconds, or in another unit once it was rounded."""
 
     log: EventLog
     number: int
+    unit_s = 1e-9
 
     def __sub__(self, other: Any) -> int:
         value = int.__sub__(self, other)
         if isinstance(other, RecordedNanoseconds):
-            self.log.add_difference(other.number, self.number, value / 1e9, sys._getframe(1))
+            read_s = value * self.unit_s
+            self.log.add_difference(other.number, self.number, read_s, sys._getframe(1))
         return value
+
+    def __truediv__(self, divisor: Any) -> Any:
+        value = int.__truediv__(self, divisor)
+        return value if value is NotImplemented else _scaled(self, value, 1 / divisor)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return int, (int(self),)
+
+
+def _scaled(reading: Any, value: Any, factor: float) -> Any:
+    """The same reading in another unit; a plain number where the factor is none.
+
+    Args:
+        reading: that the value comes from.
+        value: the result of the operation.
+        factor: by which it is larger.
+    """
+    if type(factor) not in (int, float) or factor <= 0 or value is NotImplemented:
+        return value
+    scaled = (RecordedSeconds if isinstance(value, float) else RecordedNanoseconds)(value)
+    scaled.log, scaled.number = reading.log, reading.number
+    scaled.unit_s = reading.unit_s / factor
+    return scaled
 
 
 def install_clock_proxies(log: EventLog) -> None:

@@ -48,6 +48,7 @@ class CallKey(NamedTuple):
     autocast: bool
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
+    error: str = ""
 
 
 @attrs.define
@@ -140,6 +141,7 @@ def _calls(key: CallKey, totals: _CallTotals, threads: dict[int, int]) -> Calls:
         threads[key.thread],
         totals.compile_count,
         totals.compile_s,
+        key.error,
     )
 
 
@@ -371,7 +373,8 @@ class EventLog:
         clock, lines, at_s, pending, thread = self._readings[number]
         device, place = self.device, place_of(lines[0])
         pending_s = None if device is None else device.pending_s(self._markers[number])
-        return Reading(clock, place, at_s, pending, threads[thread], pending_s)
+        callers = tuple(place_of(line) for line in lines[1:])
+        return Reading(clock, place, at_s, pending, threads[thread], pending_s, callers)
 
     def _timing(self, start: int, end: int, read_s: float, line: Line, _: int) -> Timing:
         device_s = None

@@ -36,6 +36,7 @@ class Reading:
         pending: whether the device had work pending; None if no device was used.
         thread: number of the thread that read it; 0 is the first that did anything.
         pending_s: how long the device still needed for it; None if unknown.
+        callers: the lines of the script that led to it, the innermost first.
     """
 
     clock: str
@@ -44,6 +45,7 @@ class Reading:
     pending: bool | None
     thread: int = 0
     pending_s: float | None = None
+    callers: tuple[Place, ...] = ()
 
 
 @attrs.frozen
@@ -65,6 +67,7 @@ class Calls:
         thread: number of the thread that made the calls.
         compile_count: number of calls in which `torch.compile` compiled a graph.
         compile_s: host time of those.
+        error: what they raised, in one line; empty for calls that returned.
     """
 
     model: int
@@ -81,6 +84,7 @@ class Calls:
     thread: int = 0
     compile_count: int = 0
     compile_s: float = 0.0
+    error: str = ""
 
 
 @attrs.frozen
@@ -189,6 +193,9 @@ class Model:
             unknown.
         kind: `module`, `compiled function`, `scripted function`, `CUDA graph`, or `operations`.
         shape_dependent: what may be chosen, tuned or compiled anew for each input shape.
+        denormal_share: largest share of denormal numbers in one of its first inputs on a CPU; 0
+            where the script has them flushed to zero.
+        input_shapes: shapes of the inputs that it was given, at most 8.
     """
 
     class_name: str
@@ -206,6 +213,8 @@ class Model:
     constant_input: float | None = None
     kind: str = "module"
     shape_dependent: tuple[str, ...] = ()
+    denormal_share: float = 0.0
+    input_shapes: tuple[str, ...] = ()
 
     @property
     def is_float32(self) -> bool:

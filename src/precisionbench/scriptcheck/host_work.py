@@ -7,6 +7,7 @@ imported here, because the pauses are hooked before the script imports it.
 
 from __future__ import annotations
 
+import builtins
 import functools
 import sys
 import time
@@ -19,6 +20,7 @@ from precisionbench.scriptcheck.real_clock import perf_counter
 
 _TO_TENSOR = ("tensor", "as_tensor", "from_numpy")
 _RANDOM = ("rand", "randn", "randint")
+_CASTS = ("half", "bfloat16", "float", "double", "to")
 _FROM_TENSOR = ("tolist", "numpy", "item", "cpu", "cuda", "to")
 
 Function = Callable[..., Any]
@@ -34,7 +36,7 @@ def hook_pauses(log: EventLog) -> None:
 
 
 def hook_host_work(log: EventLog) -> None:
-    """Time functions of torch that convert, copy or load data.
+    """Time `print`, and functions of torch that convert, copy or load data.
 
     Args:
         log: records them.
@@ -56,6 +58,10 @@ def hook_host_work(log: EventLog) -> None:
     for name in _FROM_TENSOR:
         method = _timed(f".{name}()", getattr(torch.Tensor, name), log, is_compiling)
         setattr(torch.Tensor, name, method)
+    for name in _CASTS:  # of all weights
+        cast = _timed(f"module.{name}()", getattr(torch.nn.Module, name), log, is_compiling)
+        setattr(torch.nn.Module, name, cast)
+    builtins.print = _timed("print()", builtins.print, log, is_compiling)
     iterator = dataloader._BaseDataLoaderIter
     iterator.__next__ = _timed(  # type: ignore[method-assign]
         LOADING, iterator.__next__, log, lambda: False

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import threading
 import weakref
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ import attrs
 import torch
 from torch import nn
 
+from precisionbench.probes.denormals import denormal_share
 from precisionbench.results.dtypes import dtype_name
 from precisionbench.scriptcheck.device import DeviceMonitor
 from precisionbench.scriptcheck.events import Model
@@ -35,6 +37,8 @@ _MODE_DEPENDENT = (
 )
 _INDICES = (torch.int32, torch.int64)
 _OPERATIONS_NAMED = 4
+_SHAPES_KEPT = 8
+_DENORMAL = 1e-40
 _OPERATIONS_JOINT = ", "
 _MOST_KEPT_BYTES = 1 << 26
 
@@ -69,6 +73,7 @@ class ModelRegistry:
         self._parameters: dict[int, tuple[weakref.ref[nn.Module], weakref.ref[torch.Tensor]]] = {}
         self._function_numbers: dict[tuple[Any, ...], tuple[int, Any]] = {}
         self._shapes: set[tuple[Any, ...]] = set()
+        self._last_shapes: dict[int, tuple[Any, ...]] = {}  # of those that were new
         self._first_tensors: dict[int, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
         self._patched_by_apex: list[weakref.ref[nn.Module]] = []
         self.torch_threads = 0
@@ -159,17 +164,21 @@ class ModelRegistry:
     ) -> bool:
         """Whether inputs of this shape are new to a model; keeps its first inputs and outputs.
 
+        A step of a decoding loop is not new: its cache, mask or text is longer by one each time.
+
         Args:
             number: the model's.
             inputs: of a call.
             outputs: of the same call.
         """
-        shapes = (number, *[(tensor.dtype, tensor.shape) for tensor in inputs])
+        shapes = (number, *[(tensor.dtype, shape_of(tensor)) for tensor in inputs])
         if shapes in self._shapes:
             return False
         with self._lock:
             is_new = shapes not in self._shapes
             self._shapes.add(shapes)
+            is_new = is_new and not is_decoding_step(self._last_shapes.get(number), shapes[1:])
+            self._last_shapes[number] = shapes[1:]
             self._first_tensors.setdefault(number, (_kept(inputs), _kept(outputs)))
         return is_new
 
@@ -183,8 +192,12 @@ class ModelRegistry:
 
     def frozen(self) -> tuple[Model, ...]:
         """All models, with what their first inputs and outputs show."""
+        shapes = self._input_shapes()
         return tuple(
-            _with_values(model, *self._first_tensors.get(number, ([], [])))
+            _with_values(
+                attrs.evolve(model, input_shapes=shapes.get(number, ())),
+                *self._first_tensors.get(number, ([], [])),
+            )
             for number, model in enumerate(list(self._models))
         )
 
@@ -221,6 +234,14 @@ class ModelRegistry:
             tf32_requested=tf32_operations() != self._tf32_at_start,
             shape_dependent=tuple(_shape_dependent(module, first)),
         )
+
+    def _input_shapes(self) -> dict[int, tuple[str, ...]]:
+        """The shapes of the inputs of each model, as text."""
+        texts: dict[int, list[str]] = defaultdict(list)
+        for number, *inputs in list(self._shapes):
+            if len(texts[number]) < _SHAPES_KEPT:
+                texts[number].append(", ".join("x".join(map(str, shape)) for _, shape in inputs))
+        return {number: tuple(sorted(shapes)) for number, shapes in texts.items()}
 
 
 def _described_function(name: str, kind: str, tensors: list[torch.Tensor], line: Line) -> Model:
@@ -293,6 +314,46 @@ def _tf32_operations(module: nn.Module, parameter: torch.Tensor | None) -> tuple
     return tuple(name for name in tf32_operations() if _count(module, layers[name]))
 
 
+def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
+    """The shape of a tensor; that of a nested tensor is its number of dimensions and parts.
+
+    Args:
+        tensor: any.
+    """
+    try:
+        return tensor.shape
+    except RuntimeError:
+        return tensor.dim(), tensor.size(0)
+
+
+def is_decoding_step(before: tuple[Any, ...] | None, now: tuple[Any, ...]) -> bool:
+    """Whether inputs are those of the last call, longer by one, as in a loop that decodes.
+
+    Floating-point inputs that all grow are data of another size.
+
+    Args:
+        before: dtype and shape of each input of the last call.
+        now: the same of this one.
+    """
+    if before is None or len(before) != len(now):
+        return False
+    grows = [
+        old[0] == new[0] and _grows_by_one(tuple(old[1]), tuple(new[1]))
+        for old, new in zip(before, now, strict=True)
+    ]
+    is_same = [old == new for old, new in zip(before, now, strict=True)]
+    has_tokens = any(not dtype.is_floating_point for dtype, _ in now)
+    return all(map(operator.or_, grows, is_same)) and (has_tokens or any(is_same))
+
+
+def _grows_by_one(before: tuple[int, ...], now: tuple[int, ...]) -> bool:
+    """Whether a shape is longer by one, in other dimensions than the batch."""
+    if len(before) != len(now):
+        return False
+    steps = [new - old for old, new in zip(before, now, strict=True)]
+    return set(steps) <= {0, 1} and any(steps[1:] or steps)
+
+
 def _kept(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
     """Tensors to examine once the script has ended; large ones are not kept."""
     numbers = (t for t in tensors if t.is_floating_point() or t.dtype in _INDICES)
@@ -306,6 +367,7 @@ def _with_values(model: Model, inputs: list[torch.Tensor], outputs: list[torch.T
             model,
             non_finite_share=_non_finite_share(outputs),
             constant_input=_constant_input(inputs),
+            denormal_share=_denormal_share(inputs),
         )
     return model
 
@@ -314,7 +376,17 @@ def _non_finite_share(tensors: list[torch.Tensor]) -> float | None:
     tensors = [tensor for tensor in tensors if tensor.is_floating_point()]
     count = sum(tensor.numel() for tensor in tensors)
     non_finite = sum(int((~torch.isfinite(tensor)).sum()) for tensor in tensors)
+    masked = sum(int(torch.isneginf(tensor).sum()) for tensor in tensors)
+    if non_finite == masked < count:  # logits of what must not be chosen
+        return 0.0
     return non_finite / count if count else None
+
+
+def _denormal_share(tensors: list[torch.Tensor]) -> float:
+    """The largest share of denormal numbers in a tensor on the CPU, unless they are flushed."""
+    are_flushed = not float(torch.tensor(_DENORMAL, dtype=torch.float32, device="cpu") * 1)
+    shares = (denormal_share(t) for t in tensors if t.device.type == "cpu" and not are_flushed)
+    return max(shares, default=0.0)
 
 
 def _constant_input(tensors: list[torch.Tensor]) -> float | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 
-from precisionbench.scriptcheck.events import ChildProcesses
-from precisionbench.scriptcheck.rules.base import RuleContext
+from precisionbench.scriptcheck.events import ChildProcesses, Model, Place
+from precisionbench.scriptcheck.rules.base import RuleContext, shown_time
 from precisionbench.scriptcheck.rules.other_work import other_work_notes
 from precisionbench.scriptcheck.rules.precision import tf32_notes
+from precisionbench.scriptcheck.timed_regions import by_place
 
 _REPORTED_OVERHEAD_SHARE = 0.01
 _REPORTED_CHILDREN_S = 0.2  # CPU time: a process that only reads a version takes less
@@ -22,7 +23,7 @@ def notes(context: RuleContext) -> tuple[str, ...]:
     """
     sources = (
         *(_processes, _cores, _without_gpu, _incomplete),
-        *(other_work_notes, tf32_notes, _order, _overhead),
+        *(other_work_notes, tf32_notes, _shapes, _order, _overhead),
     )
     return tuple(note for source in sources for note in source(context))
 
@@ -98,20 +99,60 @@ def _incomplete(context: RuleContext) -> Iterator[str]:
     observations = context.observations
     if observations.models and not context.regions:
         yield (
-            "no timing of a model by Python's clocks or CUDA events was observed; only rules that "
-            "need no timing were checked"
+            "no timing of a model by the clocks of Python's module time or by CUDA events was "
+            "observed; only rules that need no timing were checked"
         )
+    yield from _empty_timings(context)
     if observations.dropped_readings:
         yield f"{observations.dropped_readings:,} more readings of clocks were not recorded"
     if observations.observer_error:
         yield f"some calls were not observed ({observations.observer_error}); please report it"
 
 
+def _empty_timings(context: RuleContext) -> Iterator[str]:
+    """Timings without work of torch, where no others are, or on lines that time models, too."""
+    lines = {(region.start, region.end) for region in context.regions}
+    for group in by_place(context.empty_regions):
+        start, end = group[0].start, group[0].end
+        if not lines or (start, end) in lines:
+            read = shown_time(sum(region.read_s for region in group))
+            yield (
+                f"{end}: no call of a model or operation of torch was observed in {len(group)} "
+                f"timing{'s' * (len(group) > 1)} from line {start.line} on ({read} read): cached "
+                "results, other engines and other code are not checked"
+            )
+
+
+def _shapes(context: RuleContext) -> Iterator[str]:
+    """Rows of one network in several precisions that were timed with inputs of other shapes."""
+    for group in by_place(context.regions):
+        models = list({c.model: context.model(c) for r in group for c in r.calls}.values())
+        for first, second in pairwise(models):
+            shapes = {*first.input_shapes}, {*second.input_shapes}
+            differ = all(shapes) and shapes[0].isdisjoint(shapes[1])
+            if differ and _is_in_other_precision(first, second):
+                yield _different_shapes(group[0].end, first, second)
+
+
+def _is_in_other_precision(first: Model, second: Model) -> bool:
+    sizes = [sum(model.parameters.values()) for model in (first, second)]
+    is_same = first.class_name == second.class_name and 0 < sizes[0] == sizes[1]
+    return is_same and first.parameters != second.parameters
+
+
+def _different_shapes(place: Place, *models: Model) -> str:
+    rows = [f"{'+'.join(m.parameters)} with inputs {m.input_shapes[0]}" for m in models]
+    return (
+        f"{place}: {models[0].class_name} was timed in {' and in '.join(rows)}: compare items per "
+        "second, not times"
+    )
+
+
 def _order(context: RuleContext) -> Iterator[str]:
     """Models that were each timed without interruption: drift affects their ratio."""
-    numbers = [calls.model for _, calls, _ in context.timed_calls]
-    runs = [number for number, _ in groupby(numbers)]
-    if len(runs) > 1 and len(runs) == len(set(runs)):
+    timed = [frozenset(region.models) for region in context.regions if region.models]
+    runs = [models for models, _ in groupby(timed)]
+    if len(runs) > 1 and sum(map(len, runs)) == len(frozenset().union(*runs)):
         yield (
             f"{len(runs)} models were timed one after another, each once: drift (clocks, "
             "temperature, other processes) is part of their ratios"

@@ -27,12 +27,13 @@ from precisionbench.scriptcheck.events import Ending, Observations
 from precisionbench.scriptcheck.frames import Line
 from precisionbench.scriptcheck.function_hooks import hook_functions
 from precisionbench.scriptcheck.host_work import hook_host_work
-from precisionbench.scriptcheck.model_registry import ModelRegistry
+from precisionbench.scriptcheck.model_registry import ModelRegistry, shape_of
 from precisionbench.scriptcheck.operations import Operations, find_operations
 from precisionbench.scriptcheck.real_clock import perf_counter
 from precisionbench.scriptcheck.torch_hooks import hook_backward, hook_cuda_events, hook_waits
 
 _PATCHING_LEVEL = "O1"  # of Apex
+_ERROR_KEPT = 200  # characters
 _MOST_SEARCHES = 2_000  # for operations: each takes about a hundred microseconds
 
 Function = Callable[..., Any]
@@ -135,6 +136,10 @@ class Observer:
                 start_s = perf_counter()
                 output = call(*args, **kwargs)
                 call_s = perf_counter() - start_s
+            except Exception as exc:
+                given = (*args, *kwargs.values())
+                self._record_failure(described, given, exc, sys._getframe(1))
+                raise
             finally:
                 thread.inside = False
             try:
@@ -163,8 +168,11 @@ class Observer:
         model, device_type, training = described(given, inputs or outputs, line)
         state = training, torch.is_autocast_enabled(device_type)
         tensors: list[Any] = []  # flat, and no comprehension: this runs in each call
-        for tensor in inputs:
-            tensors += tensor.dtype, tensor.shape
+        try:
+            for tensor in inputs:
+                tensors += tensor.dtype, tensor.shape
+        except RuntimeError:  # a nested tensor has no shape
+            tensors += map(shape_of, inputs)
         for tensor in outputs:
             tensors += tensor.dtype, tensor.requires_grad
         seen = model, line, get_ident(), state, *tensors
@@ -173,6 +181,17 @@ class Observer:
             new_shape = self._models.is_new_shape(model, inputs, outputs)
             key = self._keys[seen] = _key(model, line, *state, inputs, outputs)
         self._log.add_call(key, call_s, new_shape, compiled)
+
+    def _record_failure(
+        self, described: Callable[..., Called], given: tuple[Any, ...], error: Exception, frame: Any
+    ) -> None:
+        """Record a call that raised."""
+        with contextlib.suppress(Exception):  # the script is to see its own error
+            inputs, line = _tensors(given), self._log.frames.line(frame)
+            model, device_type, training = described(given, inputs, line)
+            state = training, torch.is_autocast_enabled(device_type)
+            key = _key(model, line, *state, inputs, ())
+            self._log.add_call(key._replace(error=one_line(error)[:_ERROR_KEPT]), 0.0, False)
 
     def _record_operations(self, start: int, end: int, frame: FrameType, repetitions: int) -> None:
         """Record the operations of a timing in which nothing else was called."""
@@ -228,7 +247,9 @@ def _tensors(value: Any) -> list[torch.Tensor]:
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, (list, tuple)):
-        return []
+        if not hasattr(type(value), "__dataclass_fields__"):
+            return []
+        value = getattr(value, "__dict__", {}).values()
     found: list[torch.Tensor] = []
     for part in value:
         if isinstance(part, torch.Tensor):

@@ -60,6 +60,11 @@ class Shares:
     parts: tuple[Part, ...]
 
     @property
+    def rest(self) -> float:
+        """The share of all that is not the model."""
+        return sum(part.share for part in self.parts)
+
+    @property
     def named(self) -> float:
         """The share of conversions, copies and pauses; data loading and other code do not count."""
         return sum(part.share for part in self.parts if part.place and not part.is_loading)
@@ -72,13 +77,15 @@ def shares(group: Sequence[TimedRegion]) -> Shares | None:
         group: the timed regions between these lines.
 
     Returns:
-        The shares; None where they are unknown: where a backward pass is timed, or the clock counts
-        the time of the processor, or threads call models at the same time.
+        The shares; None where they are unknown: where a backward pass is timed, a call raised, the
+        clock counts the time of the processor, timings overlap, or threads call models at once.
     """
     read_s = sum(region.script_s for region in group)
     calls_s = sum(calls.total_s for region in group for calls in region.calls)
-    odd = any(region.trains or region.clock.startswith(_CPU_CLOCKS) for region in group)
-    if odd or read_s <= 0 or calls_s > read_s * _MOST:
+    odd = any(r.trains or r.failures or r.clock.startswith(_CPU_CLOCKS) for r in group)
+    spans = [id(span) for region in group for span in region.spans]
+    overlap = len(set(spans)) < len(spans)
+    if odd or overlap or read_s <= 0 or calls_s > read_s * _MOST:
         return None
     work_s: dict[tuple[str, Place], float] = defaultdict(float)
     for region in group:

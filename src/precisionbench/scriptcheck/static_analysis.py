@@ -69,6 +69,7 @@ class StaticFindings:
         compared_lines: lines that compare a reading, or a difference of readings, with something.
         thread_counts: numbers given to `torch.set_num_threads`; None for one that is computed.
         claims: what it says about its rows, and what it may do with their timings.
+        file: its name, as in places.
     """
 
     uses_cuda: bool = False
@@ -77,6 +78,12 @@ class StaticFindings:
     compared_lines: frozenset[int] = frozenset()
     thread_counts: tuple[int | None, ...] = ()
     claims: StaticClaims = NO_CLAIMS
+    file: str = ""
+
+    @property
+    def float32_only_places(self) -> frozenset[Place]:
+        """Lines that call a row float32, and name no other precision."""
+        return frozenset(Place(self.file, line) for line in self.claims.float32_only_lines)
 
 
 def analyze(source: str, file: str) -> StaticFindings:
@@ -100,6 +107,7 @@ def analyze(source: str, file: str) -> StaticFindings:
         analyzer.compared_lines(),
         tuple(analyzer.thread_counts()),
         analyzer.claims(),
+        file,
     )
 
 

@@ -9,11 +9,16 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from precisionbench.scriptcheck.static_waits import imports_unknown_code
+from precisionbench.scriptcheck.static_waits import imports_unknown_code, words
 
 _FLOAT32 = re.compile(r"(?<![a-z0-9])(fp32|float32|f32|(full|single)[ _-]precision)(?![a-z0-9])")
 # Calls whose strings name a dtype or a setting, and no row.
 _SETTING = re.compile(r"to|type|astype|as_?array|view|getattr|setattr|set_\w+")
+# A line with one of these names another precision, the ratio of two rows, or a file.
+_NOT_FLOAT32_ALONE = re.compile(
+    r"16|half|autocast|mixed|int8|fp8|tf32|quant|/|\.\w+$|(?<![a-z])amp(?![a-z])"
+    r"|(?<![a-z])(vs|versus|over|speed|ratio|gain|faster|slower|relative|factor)"
+)
 # What leaves slow first timings out of a result, or gives them no weight.
 _DROPPING = re.compile(
     r"(nan)?(median|percentile|quantile|min)s?|median_\w+|a?min|(arg)?sort(ed)?|pop(left)?|remove"
@@ -32,10 +37,12 @@ class StaticClaims:
     Attributes:
         float32_lines: lines that call a row float32.
         averages_all: whether timings are averaged, and nothing can leave the first ones out.
+        float32_only_lines: lines that call a row float32, and name no other precision and no ratio.
     """
 
     float32_lines: tuple[int, ...] = ()
     averages_all: bool = False
+    float32_only_lines: tuple[int, ...] = ()
 
 
 NO_CLAIMS = StaticClaims()
@@ -49,7 +56,15 @@ def claims_of(nodes: Sequence[ast.AST]) -> StaticClaims:
     """
     lines = {line for line, text in _labels(nodes) if _FLOAT32.search(text.lower())}
     drops = imports_unknown_code(nodes) or _times_apart(nodes) or any(map(_may_drop, nodes))
-    return StaticClaims(tuple(sorted(lines)), _averages(nodes) and not drops)
+    alone = lines - set(_lines_with(_NOT_FLOAT32_ALONE, nodes))
+    return StaticClaims(tuple(sorted(lines)), _averages(nodes) and not drops, tuple(sorted(alone)))
+
+
+def _lines_with(pattern: re.Pattern[str], nodes: Sequence[ast.AST]) -> Iterator[int]:
+    """Lines on which a name or a string matches."""
+    for node in nodes:
+        if any(pattern.search(word.lower()) for word in words(node)):
+            yield getattr(node, "lineno", 0)
 
 
 def _labels(nodes: Sequence[ast.AST]) -> Iterator[tuple[int, str]]:
@@ -174,4 +189,8 @@ def _may_drop(node: ast.AST) -> bool:
         return bool(node.ifs)
     if isinstance(node, (ast.Delete, ast.Continue)):
         return True
-    return isinstance(node, ast.Call) and bool(_DROPPING.fullmatch(_name(node.func)))
+    if not isinstance(node, ast.Call):
+        return False
+    if _name(node.func) == "reset":  # of a meter; most meters also call their own when made
+        return _name(getattr(node.func, "value", node)) != "self"
+    return bool(_DROPPING.fullmatch(_name(node.func)))

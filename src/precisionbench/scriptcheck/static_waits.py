@@ -46,11 +46,15 @@ def may_wait(nodes: Sequence[ast.AST], start: int, end: int) -> bool:
 
 
 def _waits_anywhere(nodes: Sequence[ast.AST]) -> bool:
-    return any(_WAITS_ANYWHERE.search(word) for node in nodes for word in _words(node))
+    return any(_WAITS_ANYWHERE.search(word) for node in nodes for word in words(node))
 
 
-def _words(node: ast.AST) -> Iterator[str]:
-    """Names and strings of a node itself."""
+def words(node: ast.AST) -> Iterator[str]:
+    """Names and strings of a node itself.
+
+    Args:
+        node: of a syntax tree.
+    """
     if isinstance(node, ast.Name):
         yield node.id
     elif isinstance(node, ast.Attribute):

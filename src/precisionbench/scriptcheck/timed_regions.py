@@ -18,6 +18,7 @@ from precisionbench.scriptcheck.events import (
     Wait,
 )
 
+_SPANS_TO_BACKWARD = 32  # after a forward pass, and no more: each timing looks for its own
 _TIMERS = ("perf_counter", "monotonic", "process_time", "thread_time")
 
 
@@ -33,11 +34,14 @@ class TimedRegion:
         device_s: time the device needed; None if unknown.
         pending: whether the device had work pending at the second reading.
         spans: what happened between the two readings.
-        after: what happened from the second reading to the next.
+        after: what happened from the second reading to the next; or what happened later, between
+            two readings, with the backward pass of these calls.
         pending_s: how long the device still needed at the second reading; None if unknown.
         earlier_s: how long it still needed at the first one, for work that is not timed; None if
             unknown.
         on_device: whether a device with work of its own was used.
+        callers: the lines that led to the two readings.
+        first_reading: number of the first reading.
     """
 
     clock: str
@@ -51,11 +55,18 @@ class TimedRegion:
     pending_s: float | None = None
     earlier_s: float | None = None
     on_device: bool = False
+    callers: frozenset[Place] = frozenset()
+    first_reading: int = 0
 
     @property
     def calls(self) -> tuple[Calls, ...]:
-        """Groups of calls, of all models."""
-        return tuple(calls for span in self.spans for calls in span.calls)
+        """Groups of calls, of all models, without those that raised."""
+        return tuple(calls for span in self.spans for calls in span.calls if not calls.error)
+
+    @property
+    def failures(self) -> tuple[Calls, ...]:
+        """Groups of calls that raised."""
+        return tuple(calls for span in self.spans for calls in span.calls if calls.error)
 
     @property
     def models(self) -> set[int]:
@@ -110,6 +121,26 @@ def find_regions(observations: Observations, compared: frozenset[Place]) -> tupl
     by_thread = groupby(sorted(timed, key=_thread(observations)), key=_thread(observations))
     innermost = [timing for _, group in by_thread for timing in _innermost(list(group))]
     return tuple(_region(observations, t) for t in sorted(innermost, key=lambda t: t.end))
+
+
+def find_empty_regions(
+    observations: Observations, compared: frozenset[Place]
+) -> tuple[TimedRegion, ...]:
+    """Differences that the script computed of readings between which nothing was called.
+
+    Args:
+        observations: of the run.
+        compared: lines that only compare a reading, or a difference of readings.
+    """
+    differences = [t for t in observations.timings if t.is_result and t.place not in compared]
+    innermost = _innermost(list(_without_laps(differences)))
+    return tuple(_region(observations, t) for t in innermost if _is_empty(observations, t))
+
+
+def _is_empty(observations: Observations, timing: Timing) -> bool:
+    spans = observations.spans[timing.start + 1 : timing.end + 1]
+    works = any(span.calls or span.backward_count for span in spans)
+    return not works and observations.readings[timing.end].pending is None
 
 
 def _has_work(observations: Observations, timing: Timing) -> bool:
@@ -189,6 +220,8 @@ def _within(observations: Observations, timing: Timing) -> tuple[Span, ...]:
     if threads <= {thread}:
         return spans
     others = {reading.thread for reading in observations.readings} - {thread}
+    if not threads & others:
+        return spans
     return tuple(_without(others, span) for span in spans)
 
 
@@ -202,6 +235,7 @@ def _without(threads: set[int], span: Span) -> Span:
 
 def _region(observations: Observations, timing: Timing) -> TimedRegion:
     start, end = observations.readings[timing.start], observations.readings[timing.end]
+    within = _within(observations, timing)
     return TimedRegion(
         end.clock,
         start.place,
@@ -209,12 +243,44 @@ def _region(observations: Observations, timing: Timing) -> TimedRegion:
         timing.read_s,
         timing.device_s,
         bool(end.pending),
-        _within(observations, timing),
-        observations.spans[timing.end + 1],
+        within,
+        _after(observations, timing, within),
         end.pending_s if end.pending else None,
         start.pending_s if start.pending else None,
         end.pending is not None or end.clock == "torch.cuda.Event",
+        frozenset((start.place, end.place, *start.callers, *end.callers)),
+        timing.start,
     )
+
+
+def _after(observations: Observations, timing: Timing, within: tuple[Span, ...]) -> Span:
+    """What follows a timing.
+
+    A script may time the forward pass, the loss and the backward pass apart: a backward pass
+    belongs to the last calls before it, unless another line has called the same model since.
+    """
+    following = observations.spans[timing.end + 1]
+    own = {(calls.model, calls.place) for span in within for calls in span.calls}
+    models = {model for model, _ in own}
+    for span in observations.spans[timing.end + 1 : timing.end + 1 + _SPANS_TO_BACKWARD]:
+        called = {(calls.model, calls.place) for calls in span.calls if calls.model in models}
+        if not called <= own:
+            break
+        if span.backward_count:
+            return span
+    return following
+
+
+def by_models(timed: Iterable[TimedRegion]) -> list[list[TimedRegion]]:
+    """Group regions by their two lines and by what was called.
+
+    Args:
+        timed: regions of one script.
+    """
+    groups: dict[object, list[TimedRegion]] = {}
+    for region in timed:
+        groups.setdefault((region.start, region.end, frozenset(region.models)), []).append(region)
+    return list(groups.values())
 
 
 def by_place(timed: Iterable[TimedRegion]) -> list[list[TimedRegion]]:

@@ -10,6 +10,7 @@ from torch import nn
 from precisionbench.torchtools.global_state import Functions
 
 _PATCHABLE = ("torch.nn.functional.", "torch.Tensor.", "torch.nn.modules.rnn.")
+_NO_COMPUTATION = ("compile", "load", "save", "manual_seed")
 
 
 class PatchTracker:
@@ -65,7 +66,11 @@ def _sample() -> tuple[object, ...]:
 
 
 def _is_patchable(name: str) -> bool:
-    return name.startswith(_PATCHABLE) or name.count(".") == 1
+    """Whether models compute with it; `torch.set_default_dtype` rebinds classes of storages."""
+    if name.count(".") > 1:
+        return name.startswith(_PATCHABLE)
+    short = name.partition(".")[2]
+    return short not in _NO_COMPUTATION and not short[:1].isupper()
 
 
 def _function(name: str) -> object:

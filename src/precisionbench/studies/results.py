@@ -101,8 +101,7 @@ class StudyResults(Result):
         """
         from precisionbench.report.html.study_page import to_html  # imports Jinja
 
-        files.check_writable(path, overwrite)
-        files.write_text(path, to_html(self.summary), overwrite=overwrite)
+        files.write_report(path, lambda: to_html(self.summary), overwrite=overwrite)
 
     def __str__(self) -> str:
         return study_report.to_text(self.summary)

@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from precisionbench._internal import files
 from precisionbench.analysis.merged import merge
 from precisionbench.analysis.study_summary import summarise
 from precisionbench.display import Result, Shown
-from precisionbench.errors import SpecError, WorkerError, one_line
+from precisionbench.errors import PrecisionBenchError, SpecError, WorkerError, one_line
 from precisionbench.results.study import Cell, CellResult, DeviceStatus, StudyRun
 from precisionbench.studies.cells import cells_of, name_of
 from precisionbench.studies.definition import Definition, define
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from precisionbench.backends import Backend
 
 _TRIES = 2  # of a cell whose worker dies
+_ENDS_OF_EXECUTOR = (BrokenExecutor, CancelledError)
 
 
 @attrs.frozen(repr=False)
@@ -43,7 +44,7 @@ class StudyProgress(Shown):
         outcome: what became of the cell.
         finished: number of cells of this run that are finished or left.
         total: number of cells of this run.
-        remaining_s: estimated time until this run ends.
+        remaining_s: estimated time until this run ends; 0 before the first cell is measured.
     """
 
     outcome: Outcome
@@ -308,9 +309,8 @@ class Work:
         for outcome in _outcomes(jobs, executor, store):
             found.append(outcome)
             if on_cell is not None:
-                each_s = (time.monotonic() - start_s) / len(found)
-                left = len(jobs) - len(found)
-                on_cell(StudyProgress(outcome, len(found), len(jobs), each_s * left))
+                remaining_s = _remaining_s(found, len(jobs), time.monotonic() - start_s)
+                on_cell(StudyProgress(outcome, len(found), len(jobs), remaining_s))
         return tuple(found)
 
     def _cells(self, executor: Executor | None, only_device: str | None) -> list[Cell]:
@@ -345,6 +345,12 @@ class Work:
             for name, cell in named
             if not store.is_finished(name, retry_failed)
         ]
+
+
+def _remaining_s(found: Sequence[Outcome], total: int, elapsed_s: float) -> float:
+    """The time that the other cells take, if each takes as long as those that took any."""
+    took_time = sum(one.state in ("measured", "failed") for one in found)
+    return (total - len(found)) * elapsed_s / took_time if took_time else 0.0
 
 
 def _is_chosen(device: str, only: str) -> bool:
@@ -386,18 +392,24 @@ def _outcome(future: Future[Outcome], job: Job, may_retry: bool, store: Store) -
     """What became of a cell; None where its worker died and it is to be tried again."""
     try:
         return future.result()
-    except WorkerError as exc:
+    except _ENDS_OF_EXECUTOR:
+        raise
+    except Exception as exc:  # a job catches errors of its cell; executors have errors of their own
+        if isinstance(exc, PrecisionBenchError) and not isinstance(exc, WorkerError):
+            raise
         if may_retry:
             return None
-        store.save_failure(job.name, StudyRun(job.cell, 0.0), str(exc))
-        return Outcome(job.name, job.cell, "failed", str(exc))
+        is_ours = isinstance(exc, WorkerError)
+        reason = str(exc) if is_ours else f"its worker failed ({one_line(exc)})"
+        store.save_failure(job.name, StudyRun(job.cell, 0.0), reason)
+        return Outcome(job.name, job.cell, "failed", reason)
 
 
 @contextlib.contextmanager
 def _broken_executor() -> Iterator[None]:
     try:
         yield
-    except BrokenExecutor as exc:
+    except _ENDS_OF_EXECUTOR as exc:
         raise WorkerError(
             f"the executor broke ({one_line(exc)})",
             "finished cells are kept; run the study again to go on",

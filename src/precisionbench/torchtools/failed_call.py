@@ -18,7 +18,9 @@ _ABOUT_DTYPES = (
     "should be the same",
     "ScalarType",
     "primitive descriptor",  # oneDNN has no kernel for operands of these dtypes
+    "only works on Float Tensor",  # modules that quantise
 )
+_ABOUT_RANGE = "without overflow"
 _ABOUT_NUMPY = "unsupported ScalarType BFloat16"
 # Parts of torch's messages about operands on different devices.
 _ABOUT_DEVICES = ("on the same device", "not on the expected device", "is on cpu", "on different")
@@ -70,6 +72,11 @@ def _remedy(exc: BaseException, where: FailingModule | None) -> str:
         return (
             "tensors that forward makes or that are plain attributes stay on their device: "
             "register them as buffers, or create them on the device of the input"
+        )
+    if _is_about(exc, (_ABOUT_RANGE,)):
+        return (
+            f"{WRONG_DTYPE}: a number in forward is out of the range of the dtype (float16 ends at "
+            "65504): use torch.finfo(x.dtype).min for masks, or bfloat16"
         )
     if _is_about(exc, (_ABOUT_NUMPY,)):
         return f"{WRONG_DTYPE}: NumPy has no bfloat16, so cast to float32 before .numpy()"

@@ -8,7 +8,13 @@ from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Number
 from precisionbench.diagnosis.labels import HALF
-from precisionbench.diagnosis.parts import POINTWISE, casts_up, category_by_name
+from precisionbench.diagnosis.parts import (
+    POINTWISE,
+    casts_up,
+    category_by_name,
+    is_cast,
+    is_matrix,
+)
 from precisionbench.results.dtypes import FLOAT32, FLOAT64, TF32
 from precisionbench.results.evidence import Operation
 
@@ -25,18 +31,34 @@ def detect(context: CauseContext) -> CauseMatch | None:
         found = [o for o in facts.evidence.operations if _has(o, FLOAT64)]
     elif claim in HALF:
         found = _promoted(facts, claim)
-    share = sum(o.time_s for o in found) / max(facts.busy_s, facts.row.latency.value)
+    whole_s = max(facts.busy_s, facts.row.latency.value)
+    share = sum(o.time_s for o in found) / whole_s
     if share <= _LEAST_SHARE:
         return None
     wide = FLOAT64 if any(_has(o, FLOAT64) for o in found) else FLOAT32
+    place = found[0].layer or "the model"
+    casts = is_cast(found[0]) and not _caller(found[0])  # by the model's own code
+    code = "the model" if found[0].place else place
     return CauseMatch(
         (
             Number(f"time in {wide} operations", share, "share"),
             Number(f"{wide} operations per call", sum(o.count for o in found), "count"),
         ),
-        without(share),
-        reason=f"first in {found[0].layer or 'the model'} ({found[0].name})",
+        without(sum(map(_saved_s, found)) / whole_s),
+        remedy=_OF_CASTS.format(wide=wide, place=code) if casts else "",
+        reason=f"first in {place} ({f'a cast to {wide}' if casts else found[0].name})",
+        untestable=casts,
     )
+
+
+def _saved_s(operation: Operation) -> float:
+    """Seconds that the narrower dtype saves: casts, and in other operations half of the bytes.
+
+    Matrix operations of a GPU can gain more: many have little float64 hardware.
+    """
+    if is_cast(operation) or (operation.kernels and is_matrix(operation)):
+        return operation.time_s
+    return operation.time_s / 2
 
 
 def _promoted(facts: Facts, claim: str) -> Sequence[Operation]:
@@ -66,9 +88,10 @@ def _promotes(operation: Operation, claim: str) -> bool:
     """Whether a pointwise operation has operands of both dtypes, so that its result is wider.
 
     Reductions, such as those in `mean` on a CPU, add 16-bit elements into a wider result, and an
-    operation in place, such as `add_`, has a result of the dtype that was there before.
+    operation in place, such as `add_`, has a result of the dtype that was there before. What has
+    no namespace, such as `forward` of a scripted model, only calls operations.
     """
-    is_new = not operation.short_name.endswith("_")
+    is_new = "::" in operation.name and not operation.short_name.endswith("_")
     is_pointwise = is_new and category_by_name(operation) == POINTWISE
     return is_pointwise and _has(operation, claim) and _has(operation, *_WIDER)
 
@@ -83,6 +106,10 @@ def _has(operation: Operation, *dtypes: str) -> bool:
     return any(tensor.dtype in dtypes and tensor.shape for tensor in operation.inputs)
 
 
+_OF_CASTS = (
+    "remove the cast to {wide} (`.to()`, `.double()`, `.float()`, or an array of NumPy) from "
+    "forward of {place}, or cast back directly after the operation that needs it"
+)
 CAUSE = Cause(
     "wider-dtype",
     "operations run in a wider dtype than the row's",

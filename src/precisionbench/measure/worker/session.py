@@ -37,7 +37,12 @@ from precisionbench.measure.worker.guards import (
 from precisionbench.measure.worker.loading import Loaded, common_settings, loaded
 from precisionbench.measure.worker.protocol import Closing, KnownCalls, Opening
 from precisionbench.model.workload import Workload
-from precisionbench.probes.float64_reference import layer_errors, layer_outputs_in_float64
+from precisionbench.probes.float64_reference import (
+    layer_errors,
+    layer_outputs,
+    layer_outputs_in_float64,
+    needs_every_item,
+)
 from precisionbench.probes.graphs import Replay
 from precisionbench.probes.growth import state_bytes
 from precisionbench.probes.layers import eager_module
@@ -228,7 +233,9 @@ class Session:
         """
         device_type = self.workload.device.type
         with executing(), silence(), autocast_off(device_type):  # the row's own, too
-            save(layer_outputs_in_float64(self.workload), path)
+            own = layer_outputs(self.call, self.module, self.workload.info.batch_size)
+            every_item = needs_every_item(own)
+            save(layer_outputs_in_float64(self.workload, every_item=every_item), path)
 
     def evidence(self, call_s: float, float64_path: str | None) -> Evidence:
         """Profile a call, and compare each layer's output with float64's.

@@ -15,6 +15,7 @@ from precisionbench.report.study_words import crossover_text
 
 _ROOM = 1.15  # factor beyond the values on either side
 _MOST_SIZES = 10  # batch sizes with a label of their own
+_BAR = 8.0  # pixels from the bar of one crossover to the next
 
 
 @attrs.frozen
@@ -57,6 +58,7 @@ class CrossoverMark:
 
     Attributes:
         tone: number of the row's colour.
+        y: pixels, of the bar from `left` to `right`.
         left: percent, where the range of batch sizes begins.
         right: where it ends.
         at: the interpolated place; None where there is none.
@@ -64,6 +66,7 @@ class CrossoverMark:
     """
 
     tone: int
+    y: float
     left: float
     right: float
     at: float | None
@@ -101,9 +104,10 @@ def sweep_plot(sweep: Sweep) -> SweepPlot | None:
     rates = [end for p in points for end in (p.throughput.low, p.throughput.high)]
     y = _scale(rates, FRAME.bottom, FRAME.top)
     tones = {row.backend: place % TONES for place, row in enumerate(rows)}
+    crossing = enumerate(row for row in rows if _has_mark(row))
     return SweepPlot(
         tuple(_curve(row, tones[row.backend], x, y) for row in rows),
-        tuple(_mark(row, tones[row.backend], sweep, x) for row in rows if _has_mark(row)),
+        tuple(_mark(row, tones[row.backend], place, sweep, x) for place, row in crossing),
         _sizes(points, x),
         y.ticks(),
     )
@@ -131,14 +135,15 @@ def _has_mark(row: RowSweep) -> bool:
     return row.crossover is not None and row.crossover.kind == "between"
 
 
-def _mark(row: RowSweep, tone: int, sweep: Sweep, x: Scale) -> CrossoverMark:
+def _mark(row: RowSweep, tone: int, place: int, sweep: Sweep, x: Scale) -> CrossoverMark:
     found = row.crossover
     assert found is not None
     assert found.batch_size is not None
     above = row.points[0].batch_size if found.above is None else found.above
     at = None if found.at.value is None else x.at(found.at.value)
     text = crossover_text(row, sweep.reference)
-    return CrossoverMark(tone, x.at(above), x.at(found.batch_size), at, text)
+    y = FRAME.top + _BAR * (place + 1)
+    return CrossoverMark(tone, y, x.at(above), x.at(found.batch_size), at, text)
 
 
 def _sizes(points: Sequence[SweepPoint], x: Scale) -> tuple[Tick, ...]:

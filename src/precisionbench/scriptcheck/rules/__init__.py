@@ -9,13 +9,22 @@ from __future__ import annotations
 from precisionbench.scriptcheck.rules.base import Rule, RuleContext, RuleMatch
 from precisionbench.scriptcheck.rules.clock import WRONG_CLOCK
 from precisionbench.scriptcheck.rules.duration import TOO_SHORT
+from precisionbench.scriptcheck.rules.failures import FAILED_CALLS
 from precisionbench.scriptcheck.rules.modes import GRADIENTS_ON, TRAIN_MODE
 from precisionbench.scriptcheck.rules.new_inputs import NEW_SHAPES, RECOMPILATION
 from precisionbench.scriptcheck.rules.other_work import MOSTLY_OTHER_WORK
 from precisionbench.scriptcheck.rules.patches import LEAKED_PATCHES
-from precisionbench.scriptcheck.rules.precision import HALF_INTO_FLOAT32, TF32_BASELINE
+from precisionbench.scriptcheck.rules.precision import (
+    FLOAT32_IN_HALF,
+    HALF_INTO_FLOAT32,
+    TF32_BASELINE,
+)
 from precisionbench.scriptcheck.rules.synchronization import HOST_COPIES, MISSING_SYNCHRONIZE
-from precisionbench.scriptcheck.rules.values import CONSTANT_INPUTS, NON_FINITE_OUTPUTS
+from precisionbench.scriptcheck.rules.values import (
+    CONSTANT_INPUTS,
+    DENORMAL_INPUTS,
+    NON_FINITE_OUTPUTS,
+)
 from precisionbench.scriptcheck.rules.warm_up import NO_WARM_UP
 from precisionbench.scriptcheck.violations import Violation
 
@@ -23,6 +32,8 @@ RULES: tuple[Rule, ...] = (
     LEAKED_PATCHES,
     MISSING_SYNCHRONIZE,
     WRONG_CLOCK,
+    FAILED_CALLS,
+    FLOAT32_IN_HALF,
     TF32_BASELINE,
     HALF_INTO_FLOAT32,
     NO_WARM_UP,
@@ -34,6 +45,7 @@ RULES: tuple[Rule, ...] = (
     MOSTLY_OTHER_WORK,
     NON_FINITE_OUTPUTS,
     CONSTANT_INPUTS,
+    DENORMAL_INPUTS,
     TOO_SHORT,
 )
 

@@ -25,11 +25,13 @@ class RuleContext:
         observations: what the run recorded.
         regions: the timed regions of the run.
         static: what static analysis found in the source.
+        empty_regions: timings in which nothing was called.
     """
 
     observations: Observations
     regions: tuple[TimedRegion, ...]
     static: StaticFindings
+    empty_regions: tuple[TimedRegion, ...] = ()
 
     def model(self, calls: Calls) -> Model:
         """The model that these calls belong to."""
@@ -44,9 +46,9 @@ class RuleContext:
 
     @property
     def all_calls(self) -> Iterator[Calls]:
-        """Each group of calls, timed or not."""
+        """Each group of calls, timed or not, without those that raised."""
         for span in self.observations.spans:
-            yield from span.calls
+            yield from (calls for calls in span.calls if not calls.error)
 
     @property
     def gpu_observed(self) -> bool:

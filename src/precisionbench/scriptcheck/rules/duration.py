@@ -22,8 +22,10 @@ def too_short(context: RuleContext) -> RuleMatch | None:
     """
     short = []
     for group in _by_end(context.regions):
-        if any(region.pending for region in group):
+        if any(region.pending for region in group) or not any(r.calls for r in group):
             continue  # its time is another
+        if _is_cold_start(context, group):
+            continue
         count, read_s = sum(r.count for r in group), sum(r.read_s for r in group)
         is_counted = all(calls.count for region in group for calls in region.calls)
         is_few = is_counted and count < _FEW_CALLS and read_s < _LONG_S
@@ -38,6 +40,18 @@ def too_short(context: RuleContext) -> RuleMatch | None:
         tuple(Location(place, f"{n} timed calls in {shown_time(s)}") for place, n, s in short),
         "the spread is unknown and may be small",
     )
+
+
+def _is_cold_start(context: RuleContext, group: list[TimedRegion]) -> bool:
+    """Whether only first calls are timed here, and later ones elsewhere."""
+    calls = [calls for region in group for calls in region.calls]
+    models = {one.model for one in calls}
+    elsewhere = {
+        one.model
+        for region, one, _ in context.timed_calls
+        if region.end != group[0].end and one.count > one.new_shape_count
+    }
+    return all(one.count == one.new_shape_count for one in calls) and models <= elsewhere
 
 
 def _by_end(regions: Iterable[TimedRegion]) -> Iterable[list[TimedRegion]]:

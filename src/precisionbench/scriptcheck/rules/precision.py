@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from precisionbench.diagnosis.findings import Number
-from precisionbench.scriptcheck.events import Calls, Model
+from precisionbench.scriptcheck.events import Calls, Model, Place
 from precisionbench.scriptcheck.rules.base import HALF_DTYPES, Rule, RuleContext, RuleMatch
 from precisionbench.scriptcheck.timed_regions import TimedRegion
 from precisionbench.scriptcheck.violations import Location
@@ -63,6 +63,40 @@ def _is_plain_float32(calls: Calls, model: Model) -> bool:
     )
 
 
+def float32_in_half(context: RuleContext) -> RuleMatch | None:
+    """Detect timings that a line calls float32, and none of which ran in float32.
+
+    The line is one that led to the readings, such as `t_fp32 = bench(model, x)`.
+    """
+    labels = {p for r in context.regions for p in r.callers if _calls_it_float32(context, p)}
+    found: dict[Location, int] = {}
+    for label in sorted(labels, key=lambda place: place.line):
+        timed = [one for one in context.timed_calls if label in one[0].callers]
+        if timed and all(_is_in_half(calls, model) for _, calls, model in timed):
+            _, calls, model = timed[0]
+            found[Location(label, _in_half(calls, model))] = sum(c.count for _, c, _ in timed)
+    if not found:
+        return None
+    return RuleMatch((Number("calls", sum(found.values()), "count"),), tuple(found))
+
+
+def _calls_it_float32(context: RuleContext, place: Place) -> bool:
+    return place in context.static.float32_only_places
+
+
+def _is_in_half(calls: Calls, model: Model) -> bool:
+    """Whether all outputs are in half; with patched functions, another rule speaks."""
+    return bool(calls.outputs) and set(calls.outputs) <= HALF_DTYPES and model.patch_owner is None
+
+
+def _in_half(calls: Calls, model: Model) -> str:
+    return (
+        f"this line calls its timing float32; {model.class_name} has "
+        f"{'+'.join(model.parameters) or 'no'} parameters and gave {'+'.join(calls.outputs)}"
+        f"{' under autocast' if calls.autocast else ''}"
+    )
+
+
 def half_into_float32(context: RuleContext) -> RuleMatch | None:
     """Detect half inputs of a model with float32 parameters, outside autocast."""
     given_half = [
@@ -98,6 +132,14 @@ TF32_BASELINE = Rule(
     "set torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32 to False, "
     "or call the row TF32",
     tf32_baseline,
+)
+FLOAT32_IN_HALF = Rule(
+    "float32-in-half",
+    "",
+    "a row that the script calls float32 ran in half precision",
+    "end autocast and restore torch.set_default_dtype before this row, and make its model anew: "
+    "model.half() and model.to() change a model in place",
+    float32_in_half,
 )
 HALF_INTO_FLOAT32 = Rule(
     "half-into-float32",

@@ -1,10 +1,12 @@
-"""The rules on the values of tensors: non-finite outputs and constant inputs."""
+"""The rules on the values of tensors: non-finite outputs, constant and denormal inputs."""
 
 from __future__ import annotations
 
 from precisionbench.diagnosis.findings import Number
 from precisionbench.scriptcheck.rules.base import Rule, RuleContext, RuleMatch
 from precisionbench.scriptcheck.violations import Location
+
+_MOST_DENORMALS = 0.1  # of an input; fewer are usual in data that fades out
 
 
 def non_finite_outputs(context: RuleContext) -> RuleMatch | None:
@@ -33,6 +35,19 @@ def constant_inputs(context: RuleContext) -> RuleMatch | None:
     return RuleMatch((Number("all elements", value, ""),), tuple(locations))
 
 
+def denormal_inputs(context: RuleContext) -> RuleMatch | None:
+    """Detect a timed model on a CPU whose inputs hold many denormal numbers."""
+    models = {c.model: m for _, c, m in context.timed_calls if m.denormal_share >= _MOST_DENORMALS}
+    if not models:
+        return None
+    locations = [
+        Location(m.place, f"{m.denormal_share:.0%} of an input of {m.class_name} are denormal")
+        for m in models.values()
+    ]
+    worst = max(model.denormal_share for model in models.values())
+    return RuleMatch((Number("denormal numbers", worst, "share"),), tuple(locations))
+
+
 NON_FINITE_OUTPUTS = Rule(
     "non-finite-outputs",
     "C23",
@@ -46,4 +61,11 @@ CONSTANT_INPUTS = Rule(
     "the inputs are all the same number",
     "use random numbers: constants take less power, and a GPU may then clock higher",
     constant_inputs,
+)
+DENORMAL_INPUTS = Rule(
+    "denormal-inputs",
+    "",
+    "inputs are denormal numbers, which many CPUs compute slowly",
+    "use inputs of the usual size, or torch.set_flush_denormal(True)",
+    denormal_inputs,
 )

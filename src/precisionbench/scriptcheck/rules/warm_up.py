@@ -33,6 +33,8 @@ class _FirstCall:
         later_s: mean time of the other calls; None if there are none.
         first_count: number of its calls in the region that have a new input shape.
         count: calls of the model in the region.
+        is_compiled: whether `torch.compile` compiled a graph in the region.
+        is_known: whether the model was called before, with inputs of other shapes.
     """
 
     region: TimedRegion
@@ -43,6 +45,8 @@ class _FirstCall:
     later_s: float | None
     first_count: int
     count: int
+    is_compiled: bool = False
+    is_known: bool = False
 
     @property
     def is_alone(self) -> bool:
@@ -126,7 +130,16 @@ def _slow_first_calls(
         count = sum(calls.count for calls in inside)
         name = context.observations.models[number].class_name
         places = frozenset(calls.place for calls in inside)
-        yield _FirstCall(region, number, name, places, first_s, later_s, first_count, count)
+        compiled = any(calls.compile_count for calls in inside)
+        times = first_s, later_s
+        known = number in _called_before(context, region)
+        yield _FirstCall(region, number, name, places, *times, first_count, count, compiled, known)
+
+
+def _called_before(context: RuleContext, region: TimedRegion) -> set[int]:
+    """The models that were called before a region."""
+    spans = context.observations.spans[: region.first_reading + 1]
+    return {calls.model for span in spans for calls in span.calls}
 
 
 def _later_s(groups: Iterable[Calls]) -> float | None:
@@ -137,7 +150,15 @@ def _later_s(groups: Iterable[Calls]) -> float | None:
 
 
 def _location(first: _FirstCall) -> Location:
-    times = f", {first.first_s / first.later_s:.3g} times a later one" if first.later_s else ""
+    factor = first.first_s / first.later_s if first.later_s else 0.0
+    times = f", {factor:{',.0f' if factor >= 100 else '.3g'}} times a later one" if factor else ""
+    times += ", and includes compilation by torch.compile" * first.is_compiled
+    if first.is_known:
+        return Location(
+            first.region.end,
+            f"{first.first_count} of {first.count} timed calls of {first.class_name} had an input "
+            f"shape that was not warmed up{times}",
+        )
     return Location(
         first.region.end,
         f"the first of {first.count} timed calls of {first.class_name} had no warm-up{times}"
@@ -149,7 +170,7 @@ def _location(first: _FirstCall) -> Location:
 NO_WARM_UP = Rule(
     "no-warm-up",
     "C6",
-    "the first call was timed",
+    "the first call of a model, or of a new input shape, was timed",
     "call the model a few times with the same shapes before the clock starts",
     no_warm_up,
 )

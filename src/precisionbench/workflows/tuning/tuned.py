@@ -175,8 +175,7 @@ class Tuned(TableResult):
         """
         from precisionbench.report.html.tuning_page import to_html  # imports Jinja
 
-        files.check_writable(path, overwrite)
-        files.write_text(path, to_html(self.data), overwrite=overwrite)
+        files.write_report(path, lambda: to_html(self.data), overwrite=overwrite)
 
     @contextmanager
     def prepare(
