@@ -31,6 +31,7 @@ os.environ["PRECISIONBENCH_DATA_DIR"] = ""
 
 # What tests run in place of what a page shows: the sizes of small models, and smaller budgets.
 IN_TESTS = re.compile(r"<!-- in tests: (.+) -->\s*$")
+READS_A_RECORD = re.compile(r"\S*precisionbench (show|explain|study show) docs/records/\S+\n$")
 
 
 class Recorded(PythonEvaluator):
@@ -84,9 +85,7 @@ def read_a_record(example: Example) -> None:
 def commands_that_read_records(document: Document) -> Iterator[Region]:
     """Find the shell commands that tests run: they print records of docs/records, no more."""
     for region in CodeBlockParser("sh", read_a_record)(document):
-        if re.match(
-            r"\S*precisionbench (show|explain|study show) docs/records/\S+\n$", str(region.parsed)
-        ):
+        if READS_A_RECORD.match(str(region.parsed)):
             yield region
 
 

@@ -66,6 +66,7 @@ class SimulatedBench:
         noise: relative standard deviation of a block's level.
         process_noise: relative standard deviation of a process's level, which it keeps.
         memory: of the device, in the unit of `Simulated.memory`.
+        judging_s: seconds that judging a configuration takes.
         seed: of the noise.
         clock_s: the time.
         opened: how many processes of each configuration were prepared.
@@ -80,6 +81,7 @@ class SimulatedBench:
     noise: float = 0.002
     process_noise: float = 0.0
     memory: float = math.inf
+    judging_s: float = 0.0
     seed: int = 0
     clock_s: float = 0.0
     opened: dict[str, int] = attrs.field(factory=dict)
@@ -144,6 +146,7 @@ class SimulatedBench:
         return self.truth(spec).latency_s / int(split_spec(spec)[1].get("batch_size", BATCH_SIZE))
 
     def accuracy(self, spec: str) -> Accuracy:
+        self.clock_s += self.judging_s
         error = self.truth(spec).error
         loss = Interval(error, error, error * 1.05)
         return Accuracy(loss, WITHIN if loss.high <= self.limit else BEYOND)

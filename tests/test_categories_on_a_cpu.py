@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import attrs
 import pytest
 import torch
 import torch.nn.functional as F
@@ -107,3 +108,10 @@ def test_what_an_operation_of_another_library_does_is_not_known():
     x = Tensor((1000, 4), "float32")
     assert categories(on_a_cpu("torchvision::nms", 1e-3, x)) == {"other": 1e-3}
     assert categories(on_a_cpu("torchvision::deform_conv2d", 1e-3, x)) == {"matrix": 1e-3}
+
+
+def test_a_view_is_no_work_in_pytorch_and_a_copy_in_an_engine():
+    x = Tensor((64, 64), "float32")
+    view = on_a_cpu("aten::transpose", 1e-6, x)
+    layer = attrs.evolve(view, name="onnxruntime::transpose", place="CPUExecutionProvider")
+    assert (*categories(view), *categories(layer)) == ("other", "pointwise")

@@ -546,6 +546,12 @@ def test_an_overflow_names_the_first_layer_and_a_fitting_remedy(largest, remedy)
     assert finding.remedy.startswith(remedy)
 
 
+def test_a_model_that_grows_its_input_until_it_is_infinite_has_no_overflow():
+    warned = {"warnings": ("the last call's output differs from the first's: the model is random",)}
+    data = comparison(CLEAN["base"], nonfinite("conv", 100.0), half_row=warned)
+    assert findings(data, "overflow") == []
+
+
 def test_non_finite_outputs_are_found_without_errors_per_layer():
     tensor = TensorAgreement("", (4, 5), "float16", None, None, None, None, 20)
     data = comparison(**CLEAN, half_row={"agreement": Agreement((tensor,), ())})

@@ -199,6 +199,18 @@ def test_additions_by_index_that_are_no_slower_than_in_float32_are_no_cause(half
     assert not found("half-scatter", fast(added_by_index(half_s, "float16")), base=base)
 
 
+def test_the_addition_is_named_and_not_what_it_calls():
+    def adding(time_s: float, dtype: str):
+        called = added_by_index(time_s, dtype)
+        return attrs.evolve(called, name="aten::copy_", parents=("aten::index_add",))
+
+    base, half = (
+        evidence(conv(), adding(*one)) for one in ((0.1e-3, "float32"), (0.3e-3, "float16"))
+    )
+    (finding,) = found("half-scatter", half, base=base)
+    assert finding.reason.startswith("aten::index_add in ")
+
+
 # --- layouts --------------------------------------------------------------------------------------
 
 
@@ -277,6 +289,17 @@ def test_grouped_convolutions_gain_at_most_what_16_bits_usually_bring():
     half, base = depthwise(0.9e-3, "bfloat16"), depthwise(0.9e-3, "float32")
     (finding,) = found("grouped-convolutions", half, base=base, gpu=None, times_s=(1e-3, 1e-3))
     assert finding.factor.value == pytest.approx(1 / (1 - 0.9 / 2), rel=1e-3)
+
+
+def test_grouped_convolutions_that_channels_last_does_not_help_are_still_slow():
+    data, row = PLANTED_LAYERS["grouped-convolutions"]
+    (finding,) = findings(data, "grouped-convolutions", row)
+    tried = ExperimentResult(
+        finding.proposed, finding.cause, finding.row, Interval(0.9, 0.85, 0.95)
+    )
+    after = with_experiments(finding, [tried])
+    assert (after.status, after.remedy) == (FindingStatus.SUSPECTED, finding.remedy)
+    assert after.reason.endswith("channels-last does not help")
 
 
 # --- denormals and uneven calls -------------------------------------------------------------------

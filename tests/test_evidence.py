@@ -272,6 +272,17 @@ def test_an_overflow_in_an_item_that_is_not_sampled_is_counted():
     assert found["0"].nonfinite_count == 8
 
 
+def test_a_model_that_casts_to_16_bits_by_itself_is_not_rounded_in_float64():
+    class Rounded(nn.Module):
+        def forward(self, x):
+            return (x.bfloat16() * 3).to(x.dtype)
+
+    model, x = Rounded(), torch.rand(4, 64)
+    expected = layer_outputs_in_float64(resolve(model, x, device="cpu", seed=0))
+    (error,) = layer_errors(lambda: model(x), model, 4, expected)
+    assert error.relative_l2 > 1e-3
+
+
 class Weights(nn.Module):
     """Softmax over what a mask leaves; each item has a mask of its own."""
 
@@ -304,6 +315,22 @@ def test_flops_are_counted_where_a_module_is_given_a_parameter():
     with torch.inference_mode():
         found = counted(lambda: model(x), model, ())
     assert found["flops"] == 2 * 8 * 64 * 64
+
+
+def test_layers_within_vmap_are_left_out_and_the_output_is_compared():
+    class Ensemble(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.member = nn.Linear(8, 8)
+
+        def forward(self, x):
+            return torch.vmap(self.member)(x)
+
+    model, x = Ensemble(), torch.rand(4, 8)
+    assert not evidence_of(model, x).unknown
+    expected = layer_outputs_in_float64(resolve(model, x, device="cpu", seed=0))
+    assert list(expected) == [""]
+    assert layer_errors(lambda: model(x), model, 4, expected)[0].relative_l2 < 1e-6
 
 
 def test_zeros_in_smaller_inputs_are_not_counted():

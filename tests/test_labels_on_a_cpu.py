@@ -171,6 +171,20 @@ def test_a_row_that_claims_int8_is_right_with_quantised_operations():
     assert label(*linear("float32"), dtype="int8").verdict == "false"
 
 
+@pytest.mark.parametrize("dtype", ["int8", "float16"])
+def test_packed_weights_of_either_kind_do_not_verify_a_label(dtype):
+    packed = quantised("aten::quantized_lstm")
+    found = label(*packed, dtype=dtype)
+    assert found.verdict == "unknown"
+    assert "packed weights of a recurrent layer are int8 or float16" in found.sentence
+    assert label(*packed, *linear("float32", 9e-3), dtype=dtype).verdict == "false"
+
+
+def test_a_partly_true_label_names_the_other_precision():
+    found = label(*linear("float16", 3e-3), *linear("float32"), dtype="float16")
+    assert found.sentence.startswith("eager is labelled float16 but ran partly in float32: ")
+
+
 def test_a_quantised_layer_beside_a_float_one_makes_it_partly_true():
     found = label(*quantised("quantized::linear_dynamic"), *linear("float32", 3e-3))
     assert found.verdict == "partly"
@@ -218,20 +232,24 @@ def test_a_label_that_was_not_verified_says_why():
 
 def test_right_operands_do_not_verify_a_label_if_most_of_the_call_is_not_in_the_profile():
     small = linear("float32")  # 1 ms
-    found = label(*small, profiled_s=10e-3)
-    assert found.verdict == "unknown"
-    assert "of a call's time is outside of PyTorch's operations (Python code" in found.sentence
-    assert label(*small, profiled_s=1.2e-3).verdict == "true"
-    foreign = on_a_cpu("other::fused", 9e-3, *tensors("float32", *MATMUL))
-    found = label(*small, foreign, profiled_s=10e-3)
+    found = label(*small, profiled_s=10e-3, outside_s=9e-3)
     assert (found.verdict, found.ran) == ("unknown", "")
-    assert "is in operations of another library (other::fused)" in found.sentence
+    assert "of a call's time is outside of PyTorch's operations (Python code" in found.sentence
+    assert label(*small, profiled_s=1.5e-3, outside_s=0.5e-3).verdict == "true"
+
+
+@pytest.mark.parametrize(("time_s", "verdict"), [(2e-3, "unknown"), (0.2e-3, "true")])
+def test_a_long_operation_of_another_library_can_multiply_in_any_dtype(time_s, verdict):
+    foreign = on_a_cpu("other::fused", time_s, *tensors("float32", *MATMUL))
+    found = label(*linear("float32"), foreign, profiled_s=4e-3, outside_s=0.0)
+    assert found.verdict == verdict
+    assert ("other::fused" in found.sentence) == (verdict == "unknown")
 
 
 def test_a_wrong_dtype_that_was_seen_stays_wrong_whatever_the_profile_does_not_show():
-    assert label(*linear("bfloat16"), profiled_s=10e-3).verdict == "false"
+    assert label(*linear("bfloat16"), profiled_s=10e-3, outside_s=9e-3).verdict == "false"
 
 
 def test_python_code_around_many_short_operations_leaves_the_label_true():
     short = attrs.evolve(linear("float32", 1e-3)[1], count=200.0, parents=())
-    assert label(short, profiled_s=4e-3).verdict == "true"
+    assert label(short, profiled_s=5e-3, outside_s=4e-3).verdict == "true"

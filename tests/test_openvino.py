@@ -174,6 +174,17 @@ def test_a_model_whose_output_gets_another_shape_is_refused():
 
 
 @real
+def test_inputs_that_the_model_casts_at_once_are_found_by_name():
+    class Doubled(torch.nn.Module):
+        def forward(self, x, y):
+            return y.double() @ x.double()
+
+    x, y = torch.rand(4, 8), torch.rand(8, 4)
+    found = prepared(OpenVino(), Doubled(), x, y)
+    assert torch.allclose(found.output.double(), y.double() @ x.double(), rtol=1e-5)
+
+
+@real
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_arguments_and_results_of_any_structure(precision):
     model, args = odd_model()

@@ -44,6 +44,17 @@ def test_a_text_longer_than_the_terminal_ends_with_the_headline():
     assert run("show", RESNET).count(ANSWER) == 1  # in a file or a pipe, nothing scrolls off
 
 
+def test_a_study_longer_than_the_terminal_ends_with_the_headline():
+    sweep = str(RECORDS / "h200-resnet50-sweep")
+    answer = "resnet50 on NVIDIA H200: compile:dtype=float16"
+    shown = run("study", "show", sweep, **TERMINAL)
+    assert shown.count(answer) == 2
+    assert answer in "".join(shown.splitlines()[-2:])
+    assert "verdict" not in shown
+    assert "verdict" in run("study", "show", sweep, **{**TERMINAL, "COLUMNS": "130"})
+    assert run("study", "show", sweep).count(answer) == 1
+
+
 def test_the_first_notes_are_shown_with_the_command_for_all(noisy, monkeypatch):
     monkeypatch.chdir(Path(noisy).parent)
     noisy = Path(noisy).name

@@ -359,6 +359,23 @@ def test_a_cell_that_another_process_measures_is_left(tmp_path, machine):
     ]
 
 
+def test_two_runs_at_the_same_time_measure_each_cell_once(tmp_path, machine):
+    """As two `study run` of one folder do: what one of them measures, the other leaves or knows."""
+    slow = attrs.evolve(machine, takes_s=0.01)
+    sizes = list(range(1, 13))
+    planned = work(slow, batch_sizes=sizes, devices=["agx fake", "nx fake"])
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        every = threads.submit(planned.run, tmp_path / "s")
+        own = threads.submit(planned.run, tmp_path / "s", only_device="agx fake")
+    assert sorted(begun(machine)) == sizes
+    reasons = Counter(one.reason for one in every.result() if one.cell.device == "nx fake")
+    assert reasons == {f"this machine has {BOARD.name}": 12}
+    assert {one.cell.device for one in own.result()} == {"agx fake"}
+    for before, after in itertools.pairwise(machine.log()):
+        assert (before.kind, after.kind) != ("begin", "begin"), "two at the same time"
+    assert len(load_cells(tmp_path / "s")) == 12
+
+
 def _hold(folder: Path, ready, end) -> None:
     with free_device(folder, [BOARD]):
         ready.set()

@@ -137,14 +137,22 @@ def test_on_a_cpu_an_operations_time_excludes_nested_operations():
     assert found.launches is None
 
 
-def test_a_call_lasts_from_its_beginning_to_its_end_and_operations_of_other_threads_are_in_it():
+def test_time_outside_of_operations_is_that_of_the_least_disturbed_call_without_any_threads():
     trace = Trace()
-    for begin, length in ((0, 100), (200, 300), (600, 100)):
+    for begin, length in ((0, 100), (200, 300), (600, 120)):
         trace.host("user_annotation", CALL, begin, length)
-        trace.host("cpu_op", "aten::mm", begin + 10, 50, thread=2)
+        trace.host("cpu_op", "aten::linear", begin + 10, 40)
+        trace.host("cpu_op", "aten::mm", begin + 20, 10)
+        trace.host("cpu_op", "aten::mm", begin + 40, 30, thread=2)
     found = trace.profile()
     assert found.profiled_s == pytest.approx(100e-6)
-    assert [(o.name, o.count) for o in found.operations] == [("aten::mm", 1)]
+    assert found.outside_s == pytest.approx(40e-6)  # from 10 to 70 one of the threads works
+    counts = {(o.name, o.parents): o.count for o in found.operations}
+    assert counts == {
+        ("aten::linear", ()): 1,
+        ("aten::mm", ("aten::linear",)): 1,
+        ("aten::mm", ()): 1,
+    }
 
 
 def test_a_graph_that_inductor_compiled_is_an_operation_without_its_key():

@@ -208,6 +208,17 @@ def test_the_space_is_printed_and_nothing_is_searched(asked, monkeypatch):
     assert asked == []
 
 
+def test_other_batch_sizes_are_part_of_the_space(asked, monkeypatch):
+    family = Family("half", Stage.PRECISION, ("half",))
+    found = Space((family,), batch_sizes=(1, 64))
+    monkeypatch.setattr("precisionbench.workflows.tuning.tune.planned", lambda *_, **__: found)
+    assert tune("--show-space").stdout.splitlines()[4:] == [
+        "Tried last, on each of the two fastest configurations",
+        *("  batch_size=1", "  batch_size=64"),
+    ]
+    assert json.loads(tune("--show-space", "--json").stdout)["batch_sizes"] == [1, 64]
+
+
 def test_the_space_of_this_machine_is_also_json(asked):
     done = tune("--show-space", "--json", "--device", "cpu", "--include", "half")
     document = json.loads(done.stdout)

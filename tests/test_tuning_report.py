@@ -105,7 +105,7 @@ def test_a_section_without_anything_is_left_out():
 def test_the_course_says_how_much_was_tried_in_which_time_and_what_ended_it():
     assert course(tuning_data()) == (
         "8 of 9 configurations tried (1 of them in an earlier run) in 118 s of 120 s; the budget "
-        "ended the search."
+        "ended the search, and a larger one tries the rest."
     )
     one = tuning_data(trials=tuning_data().trials[2:3], elapsed_s=3.21, ended_by="finished")
     assert course(one) == "1 configuration tried in 3.2 s of 120 s."

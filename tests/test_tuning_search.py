@@ -9,7 +9,7 @@ import pytest
 
 from precisionbench.analysis.tuning import choose
 from precisionbench.backends import discovery
-from precisionbench.backends.rungs import Stage
+from precisionbench.backends.rungs import Capabilities, Stage
 from precisionbench.backends.specs import canonical_spec
 from precisionbench.errors import PrecisionBenchError
 from precisionbench.results.tuning import (
@@ -20,9 +20,10 @@ from precisionbench.results.tuning import (
     SLOWER,
     Trial,
 )
+from precisionbench.spec_syntax import split_spec
 from precisionbench.statistics import Interval
 from precisionbench.workflows.tuning.search import MOST_FINALISTS, Search
-from precisionbench.workflows.tuning.space import Family, Space
+from precisionbench.workflows.tuning.space import Facts, Family, Space, space
 from simulated_bench import Simulated, SimulatedBench, SimulatedMemory
 
 COMPILED = "compile:dtype=float16,freezing=true"
@@ -49,6 +50,10 @@ def searched(
     truths=TRUTHS, budget_s=200.0, space=SPACE, known=None, **bench
 ) -> tuple[Search, SimulatedBench]:
     machine = SimulatedBench(truths, **bench)
+    return run(machine, space, budget_s, known), machine
+
+
+def run(machine: SimulatedBench, space: Space, budget_s: float, known=None) -> Search:
     machine.open(["eager"], 1e9)
     search = Search(
         space,
@@ -60,7 +65,7 @@ def searched(
         now=machine.now,
     )
     search.run()
-    return search, machine
+    return search
 
 
 def canonical(spec: str) -> str:
@@ -155,14 +160,15 @@ def test_the_budget_is_kept_with_the_best_so_far_in_hand(budget_s):
 
 
 def test_what_there_was_no_time_for_is_named():
-    search, _ = searched(budget_s=60.0)
+    search, _ = searched(budget_s=60.0, slots=1)
     assert search.ended_by == "budget"
     assert outcomes(search)[GRAPHED] == NOT_FINISHED
-    assert "more would be needed" in search.trials[GRAPHED].reason
+    assert "s were left for it" in search.trials[GRAPHED].reason
 
 
 def test_a_build_that_takes_too_long_is_given_up_and_not_a_failure():
-    search, machine = searched({**TRUTHS, COMPILED: Simulated(2e-3, build_s=1000.0)}, 60.0)
+    truths = {**TRUTHS, COMPILED: Simulated(2e-3, build_s=1000.0)}
+    search, machine = searched(truths, 60.0, slots=1)
     assert search.trials[COMPILED].outcome == NOT_FINISHED
     assert machine.clock_s <= 66
     assert best_of(search) == "half:cuda_graph=true"
@@ -195,7 +201,7 @@ def test_what_usually_takes_longer_than_the_time_that_is_left_is_not_begun():
     truths = {**TRUTHS, SLOW_ENGINE: Simulated(1e-3, build_s=100.0)}
     search, machine = searched(truths, 120.0, WITH_ENGINES)
     assert SLOW_ENGINE not in machine.opened
-    assert "s more would be needed" in search.trials[SLOW_ENGINE].reason
+    assert "s were left for it" in search.trials[SLOW_ENGINE].reason
     assert GRAPHED in machine.timed
 
 
@@ -314,6 +320,62 @@ def test_progress_names_the_leader_its_interval_and_the_time_left():
     assert isinstance(last.speedup, Interval)
     assert all(status.done <= status.total for status in told)
     assert [s.remaining_s for s in told] == sorted((s.remaining_s for s in told), reverse=True)
+
+
+class Gpu(dict[str, Simulated]):
+    """Configurations of a convolutional network on a GPU, by their options."""
+
+    def get(self, spec: str, default: object = None) -> Simulated:
+        name, options = split_spec(spec)
+        values = set(options.values())
+        is_half = name in ("half", "autocast") or values & {"float16", "bfloat16", "fp16"}
+        latency_s = 14e-3 if is_half else 22e-3 if "tf32" in values else 40e-3
+        latency_s *= 0.75 if "channels_last" in values else 1.0
+        if name not in ("compile", "torchao", "aot-inductor"):
+            return Simulated(latency_s, build_s=2.0)
+        if name == "compile":
+            is_tuned = "max-autotune-no-cudagraphs" in values
+            return Simulated(
+                latency_s * (0.74 if is_tuned else 0.8), build_s=45 if is_tuned else 25
+            )
+        return Simulated(14e-3, build_s=18.0) if name == "torchao" else CRASHES
+
+
+CRASHES = Simulated(1e-3, build_s=95.0, signal=11)
+ON_GPU = Facts(
+    Capabilities(
+        "cuda",
+        (9, 0),
+        True,
+        256,
+        dict.fromkeys(("onnxruntime", "openvino", "torch2trt", "torch-tensorrt"), "missing"),
+    ),
+    True,
+)
+
+
+@pytest.mark.parametrize("slots", [4, 8])
+@pytest.mark.parametrize("begun_s", [6.0, 14.0])
+def test_two_minutes_are_enough_for_the_best_kernels_of_a_gpu(slots, begun_s):
+    machine = SimulatedBench(Gpu(), slots=slots, judging_s=1.0, clock_s=begun_s)
+    search = run(machine, space(ON_GPU), 120.0)
+    assert machine.clock_s <= 121
+    name, options = split_spec(best_of(search))
+    assert name == "compile"
+    assert options["dtype"] == "float16"
+    assert options["mode"] == "max-autotune-no-cudagraphs"
+    assert options["memory_format"] == "channels_last"
+
+
+def test_autocast_is_left_out_where_half_is_accurate_with_the_reason():
+    inaccurate = Simulated(3e-3, error=0.5)
+    rows = Family("autocast", Stage.PRECISION, ("autocast", "autocast:dtype=bfloat16"))
+    truths = {**TRUTHS, "half:dtype=bfloat16": inaccurate}
+    search, machine = searched(truths, space=Space((SPACE.families[1], rows)))
+    assert "autocast" not in machine.opened
+    assert "autocast:dtype=bfloat16" in machine.opened
+    reasons = {one.what: one.reason for one in search.left_out}
+    assert reasons["autocast"].startswith("half with the same options is accurate enough")
 
 
 # Memory

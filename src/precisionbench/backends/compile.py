@@ -146,7 +146,7 @@ class Compile(Backend):
         first += [{"dtype": "bfloat16"}, {}]
         if on_gpu and capabilities.capability >= AMPERE:
             first[-1] = {"precision": "tf32"}
-        modes = ("reduce-overhead", "max-autotune-no-cudagraphs") if on_gpu else ()
+        modes = ("max-autotune-no-cudagraphs", "reduce-overhead") if on_gpu else ()
         return TuningOptions(
             Stage.COMPILER,
             [{**options, "freezing": True} for options in first],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from precisionbench.results.json_values import Json
 from precisionbench.torchtools.global_state import functions_restored
 from precisionbench.torchtools.tensors import Inputs, walk
 
+_INPUT_NAME = re.compile(r"tensors_(\d+)")
 _INSTALL = "pip install 'precisionbench[openvino]'"
 # What is not quantised computes in float32, and never in what the CPU's plugin would choose.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
@@ -217,9 +219,11 @@ def _last_line(exc: BaseException) -> str:
 def _index(port: Any) -> int:
     """Which of the inputs a port of the model reads; unused inputs have none.
 
-    torch.export names the arguments of `FlatModel.module` `tensors_0`, `tensors_1`, ...
+    torch.export names the arguments of `FlatModel.module` `tensors_0`, `tensors_1`, ... A port that
+    the model casts at once has the name of the cast (`to_12`) as well.
     """
-    return int(str(port.get_any_name()).rpartition("_")[2])
+    names = (_INPUT_NAME.fullmatch(str(name)) for name in sorted(port.get_names()))
+    return next(int(found[1]) for found in names if found)
 
 
 def _call(ov: Any, compiled: Any, flat: FlatModel) -> Callable[[], object]:

@@ -52,25 +52,34 @@ def print_comparison(
     if as_json:
         write_json(comparison.to_json())
         return
+    from precisionbench.report.headline import headline
     from precisionbench.report.text import show, to_text
 
     data, all_notes = comparison.data, f"precisionbench show {file} --all" if file else ""
     text = partial(to_text, data, wide=wide, all_notes=all_notes)
-
-    def show_on(console: Console) -> None:
-        show(data, console, wide=wide, all_notes=all_notes)
-        if text(console.width).count("\n") >= console.height - _LINES_BELOW:
-            _repeat_headline(comparison, console)
-
-    print_text(text, show_on)
+    show_on = partial(show, data, wide=wide, all_notes=all_notes)
+    print_long_text(text, show_on, partial(headline, data))
 
 
-def _repeat_headline(comparison: Comparison, console: Console) -> None:
-    from precisionbench.report.headline import headline
+def print_long_text(
+    plain: Callable[[int], str], show_on: Callable[[Console], None], headline: Callable[[], str]
+) -> None:
+    """Print as `print_text` does; where it is longer than the terminal, end with the headline.
+
+    Args:
+        plain: as for `print_text`.
+        show_on: as for `print_text`.
+        headline: gives the first sentence of the text.
+    """
     from precisionbench.report.plain import paragraph
 
-    console.print()
-    console.print(paragraph(headline(comparison.data), console.width, "bold"))
+    def show_with_end(console: Console) -> None:
+        show_on(console)
+        if plain(console.width).count("\n") >= console.height - _LINES_BELOW:
+            console.print()
+            console.print(paragraph(headline(), console.width, "bold"))
+
+    print_text(plain, show_with_end)
 
 
 def print_text(plain: str | Callable[[int], str], show_on: Callable[[Console], None]) -> None:

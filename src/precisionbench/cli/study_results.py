@@ -16,6 +16,7 @@ from precisionbench.cli.output import (
     complain,
     print_json,
     print_lines,
+    print_long_text,
     print_prose,
     print_text,
     say_saved,
@@ -137,6 +138,7 @@ def _show(
     found: StudyResults, as_json: bool, markdown: bool, html: str | None, overwrite: bool
 ) -> None:
     from precisionbench.report.study_report import show, to_text
+    from precisionbench.report.study_words import headline
 
     if html is not None:
         found.to_html(html, overwrite=overwrite)
@@ -146,7 +148,9 @@ def _show(
     elif markdown:
         print_lines(found.to_markdown())
     elif html is None:
-        print_text(partial(to_text, found.summary), partial(show, found.summary))
+        summary = found.summary
+        text, show_on = partial(to_text, summary), partial(show, summary)
+        print_long_text(text, show_on, partial(headline, summary))
 
 
 def _check_together(

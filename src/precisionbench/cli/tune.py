@@ -242,7 +242,12 @@ def _print_space(model: str, options: dict[str, Any], as_json: bool) -> None:
     tried = [*dict.fromkeys(tried)]
     further = {one.backend: one.further for one in space.families}
     if as_json:
-        document = {"tried": tried, "further": further, "left_out": space.left_out}
+        document = {
+            "tried": tried,
+            "further": further,
+            "batch_sizes": list(space.batch_sizes),
+            "left_out": space.left_out,
+        }
         print_json("precisionbench.tuning-space", document)
     else:
-        print_prose(partial(space_text, tried, further, space.left_out))
+        print_prose(partial(space_text, tried, further, space.left_out, space.batch_sizes))

@@ -46,12 +46,10 @@ _NOT_FLOAT32 = (
     "this row did not run in float32 only, and the error is that of the other dtypes: remove the "
     "casts from the model"
 )
-_OWN_FORWARD = "the model's own forward"
-# The second one is in older files.
-_UNSTEADY = (
-    "the last call's output differs from the first's",
-    "the last call's output is not the first's",
+_NOTHING_TO_COMPARE = (
+    "the float64 output is zero, infinite or NaN everywhere; use trained weights and finite inputs"
 )
+_OWN_FORWARD = "the model's own forward"
 
 
 def accuracy_of(facts: Facts, base: Facts | None) -> Accuracy:
@@ -137,7 +135,7 @@ class _Verdict:
 
 
 def _verdict(facts: Facts, bound: float | None, *, is_reference: bool) -> _Verdict:
-    if any(text in warning for text in _UNSTEADY for warning in facts.row.warnings):
+    if facts.is_unsteady:
         return _Verdict("unstable", "the output changes from call to call")
     if _is_nonfinite(facts):
         return _nonfinite(facts)
@@ -145,7 +143,7 @@ def _verdict(facts: Facts, bound: float | None, *, is_reference: bool) -> _Verdi
         return _Verdict("unknown", _not_compared(facts, is_reference=is_reference))
     error = _output_error(facts)
     if error is None:
-        return _Verdict("unknown", "the float64 output is zero everywhere; use trained weights")
+        return _Verdict("unknown", _NOTHING_TO_COMPARE)
     return _within_bound(facts, error, bound)
 
 

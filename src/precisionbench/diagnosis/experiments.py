@@ -29,6 +29,8 @@ _MIN_GAIN = 1.01
 # also uses the device better.
 _MIN_GAIN_OF = {"larger-batch": 1.5}
 _FLATTERING = {cause.name for cause in CAUSES if cause.flatters}
+# Their figures show what is slow; the experiment tries one remedy, and others may still help.
+_SLOW_EITHER_WAY = ("grouped-convolutions",)
 
 
 @attrs.frozen
@@ -186,7 +188,7 @@ def with_experiments(finding: Finding, experiments: Sequence[ExperimentResult]) 
         experiment=result.experiment,
         status=status,
         remedy="" if status is FindingStatus.RULED_OUT else finding.remedy,
-        reason=_joined(finding.reason, _reason(status, result), _where(result)),
+        reason=_joined(finding.reason, _reason(finding, status, result), _where(result)),
     )
 
 
@@ -203,18 +205,20 @@ def _status_after(finding: Finding, experiment: str, speedup: Interval) -> Findi
         low, high = 1 / high, 1 / low
     if low > _MIN_GAIN_OF.get(experiment, _MIN_GAIN):
         return FindingStatus.CONFIRMED
-    if high < _MIN_GAIN:
+    if high < _MIN_GAIN and finding.cause not in _SLOW_EITHER_WAY:
         return FindingStatus.RULED_OUT
     return finding.status
 
 
-def _reason(status: FindingStatus, result: ExperimentResult) -> str:
+def _reason(finding: Finding, status: FindingStatus, result: ExperimentResult) -> str:
     """The addition of a result to the reason of a finding."""
     least, speedup = _MIN_GAIN_OF.get(result.experiment, _MIN_GAIN), result.speedup
     if status is FindingStatus.CONFIRMED or speedup is None:
         return ""
     if status is FindingStatus.RULED_OUT:
         return "the experiment showed no such effect"
+    if finding.cause in _SLOW_EITHER_WAY and speedup.high < _MIN_GAIN:
+        return f"{result.experiment} does not help"
     if least == _MIN_GAIN:
         return "the experiment was inconclusive"
     return (

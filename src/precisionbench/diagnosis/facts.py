@@ -27,6 +27,11 @@ from precisionbench.results.earlier_claims import claims_of
 from precisionbench.results.evidence import Evidence
 
 _WINOGRAD_KERNEL_SIZE = 3
+# How a worker's warning begins; the second one is in older files.
+_UNSTEADY = (
+    "the last call's output differs from the first's",
+    "the last call's output is not the first's",
+)
 
 
 @attrs.frozen(slots=False)
@@ -67,9 +72,14 @@ class Facts:
         return matrix_work(Evidence(operations=self.row.engine_operations))
 
     @cached_property
-    def unseen_part(self) -> tuple[float, str]:
-        """The share of a call on a CPU that the profile cannot show, and where that time is."""
-        return (0.0, "") if self.on_gpu else unseen_part(self.row, self.evidence)
+    def unseen_part(self) -> str:
+        """What could be most matrix work of a call on a CPU but is not in its profile, in words."""
+        return "" if self.on_gpu else unseen_part(self.row, self.evidence, self.matrix_s)
+
+    @property
+    def is_unsteady(self) -> bool:
+        """Whether the output changes from call to call, so that calls cannot be compared."""
+        return any(text in warning for text in _UNSTEADY for warning in self.row.warnings)
 
     @cached_property
     def by_category(self) -> dict[str, float]:

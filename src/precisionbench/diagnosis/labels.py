@@ -60,14 +60,28 @@ def precision_label_of(facts: Facts) -> Label:
     elif impossible or (wrong or 0.0) >= MOST:
         verdict = "false"
     elif (wrong or 0.0) > DETAIL:
-        verdict = "partly"
-    elif unseen := _why_unseen(facts):
-        verdict, ran, reason = "unknown", "", unseen
+        verdict, ran = "partly", _ran(facts, besides=claim) or ran
+    elif unclear := _why_unclear(facts, claim):
+        verdict, ran, reason = "unknown", "", unclear
     else:
         verdict = "true"
     if not ran and verdict in ("false", "partly"):
         ran = "in another precision"
     return Label(facts.row.backend, claim, verdict, ran, indicators, reason=reason)
+
+
+def _why_unclear(facts: Facts, claim: str) -> str:
+    """Why a label without a wrong operand is not verified; empty where it is."""
+    if _packed_share(facts, claim) > DETAIL:
+        return f"the packed weights of a recurrent layer are {PACKED}, and no profile shows which"
+    if facts.unseen_part:
+        return f"the matmuls and convolutions that were seen are {claim}, but {facts.unseen_part}"
+    return ""
+
+
+def _packed_share(facts: Facts, claim: str) -> float:
+    """The share of GEMM/conv time with packed weights that can be of the dtype that is claimed."""
+    return facts.matrix_share_of(PACKED) if claim in (INT8, FLOAT16) else 0.0
 
 
 def _why_unknown(facts: Facts, claim: str) -> str:
@@ -85,14 +99,6 @@ def _why_unknown(facts: Facts, claim: str) -> str:
     return "neither operands nor kernel names show the precision of most GEMM/conv time"
 
 
-def _why_unseen(facts: Facts) -> str:
-    """Why right operands do not verify a label: most of a call is not in the profile."""
-    share, where = facts.unseen_part
-    if share < MOST:
-        return ""
-    return f"{share:.0%} of a call's time is {where}, and the profile does not show its precision"
-
-
 def _wrong_share(facts: Facts, claim: str) -> float | None:
     """The share of GEMM/conv time that is known to have run in another precision."""
     if not facts.work or not claim:
@@ -103,7 +109,7 @@ def _wrong_share(facts: Facts, claim: str) -> float | None:
     if claim == TF32:  # a permission: many kernels have no such form
         return 1 - facts.matrix_share_of(FLOAT32) if _dtypes_are_known(facts) else None
     if claim != INT8 and _dtypes_are_known(facts):  # operands of INT8 kernels can be floats
-        return 1 - facts.matrix_share_of(claim)
+        return 1 - facts.matrix_share_of(claim) - _packed_share(facts, claim)
     others = {FLOAT32, TF32, FLOAT16, BFLOAT16, INT8} - {claim}
     known = facts.kernel_share_of(claim, *others)
     return facts.kernel_share_of(*others) if known >= MOST else _wrong_operands(facts, claim)
@@ -143,14 +149,15 @@ def _dtypes_are_known(facts: Facts) -> bool:
     return total_s > 0 and known_s >= MOST * total_s
 
 
-def _ran(facts: Facts) -> str:
-    """The precision that most of its GEMM/conv work ran in, as text."""
+def _ran(facts: Facts, besides: str = "") -> str:
+    """The precision that most of its GEMM/conv work ran in besides another one, as text."""
     shares = {
         _in(dtype): facts.matrix_share_of(dtype)
         for dtype in sorted({work.dtype for work in facts.work if work.dtype})
     }
     shares["in TF32"] = facts.matrix_share_of(FLOAT32) * facts.kernel_share_of(TF32)
     shares["in float32"] = facts.matrix_share_of(FLOAT32) - shares["in TF32"]
+    shares.pop(_in(besides), None)
     most = max(shares, key=lambda name: shares[name])
     return most if shares[most] > DETAIL else _ran_by_layers(facts)
 
@@ -178,12 +185,12 @@ def _operands(facts: Facts, claim: str) -> Iterator[Indicator]:
     if not _dtypes_are_known(facts):
         return
     stored = FLOAT32 if claim == TF32 else claim
-    right = facts.matrix_share_of(stored)
+    right, packed = facts.matrix_share_of(stored), _packed_share(facts, claim)
     others = sorted({w.dtype for w in facts.work if w.dtype not in ("", stored) and w.time_s})
     says = f"{right:.0%} of GEMM/conv time has {stored} operands"
     if others:
         says += f", the rest {' and '.join(others)}"
-    yield Indicator("operands", says, right < 1 - DETAIL)
+    yield Indicator("operands", says, right + packed < 1 - DETAIL or (None if packed else False))
 
 
 def _layers(facts: Facts, claim: str) -> Iterator[Indicator]:

@@ -276,8 +276,14 @@ def casts_up(operation: Operation) -> bool:
 
 def adds_by_index(operation: Operation) -> bool:
     """Whether it adds to elements that an index chooses: on a GPU with atomic additions."""
-    names = (operation.short_name, *(name.rpartition("::")[2] for name in operation.parents))
-    return any(name.lstrip("_").startswith(_ADDING) for name in names)
+    return bool(addition_by_index(operation))
+
+
+def addition_by_index(operation: Operation) -> str:
+    """The outermost addition by an index among an operation and those around it; else empty."""
+    names = (operation.name, *operation.parents)
+    adding = [n for n in names if n.rpartition("::")[2].lstrip("_").startswith(_ADDING)]
+    return adding[-1] if adding else ""
 
 
 def time_by_category(parts: Iterable[Part]) -> dict[str, float]:

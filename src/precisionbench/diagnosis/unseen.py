@@ -1,15 +1,14 @@
-"""The part of a call that the profile of a CPU does not show: what ran outside of PyTorch."""
+"""The part of a call on a CPU whose precision its profile cannot show."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from precisionbench.diagnosis.parts import is_matrix
 from precisionbench.results import BackendResult
 from precisionbench.results.evidence import Evidence, Operation
 
+_MOST = 0.5
 # What Python and the profiler need around an operation or a module at most, and around a call.
-_AROUND_ONE_S, _AROUND_ALL_S = 20e-6, 100e-6
+_AROUND_ONE_S, _AROUND_ALL_S = 20e-6, 200e-6
 # Namespaces of operations whose kind is known by their names.
 _KNOWN = (
     *("aten", "prim", "prims", "mkldnn", "onednn", "quantized", "quantized_decomposed"),
@@ -17,8 +16,8 @@ _KNOWN = (
 )
 
 
-def unseen_part(row: BackendResult, evidence: Evidence) -> tuple[float, str]:
-    """The share of a call's time whose precision the profile cannot show, and where it is spent.
+def unseen_part(row: BackendResult, evidence: Evidence, matrix_s: float) -> str:
+    """What a call does besides its known matrix operations, if that could be most matrix work.
 
     NumPy, code of other libraries, and Python code are in no operation of PyTorch. An operation of
     another library is recorded as one, and what it multiplies in is not.
@@ -26,33 +25,32 @@ def unseen_part(row: BackendResult, evidence: Evidence) -> tuple[float, str]:
     Args:
         row: that ran on a CPU.
         evidence: of the row.
+        matrix_s: seconds of a call in known matrix operations.
 
     Returns:
-        The share, 0 where it is not known, and the place in words.
+        The part in words; empty where there is none, or where it is not known.
     """
-    whole_s = evidence.profiled_s
-    if not whole_s or row.engine_operations:
-        return 0.0, ""
+    if not evidence.profiled_s or evidence.outside_s is None or row.engine_operations:
+        return ""
+    outside = (evidence.outside_s - _overhead_s(evidence)) / evidence.profiled_s
+    if outside > _MOST:
+        return (
+            f"{outside:.0%} of a call's time is outside of PyTorch's operations (Python code, "
+            "NumPy or another library)"
+        )
     foreign = [operation for operation in evidence.operations if _is_foreign(operation)]
-    foreign_s = sum(operation.time_s for operation in foreign)
-    outside_s = max(0.0, whole_s - _explained_s(evidence))
-    where = "outside of PyTorch's operations (Python code, NumPy or another library)"
-    if foreign_s > outside_s:
-        where = f"in operations of another library ({_longest(foreign)})"
-    return min(1.0, (foreign_s + outside_s) / whole_s), where
+    if foreign and sum(operation.time_s for operation in foreign) > matrix_s:
+        longest = max(foreign, key=lambda operation: operation.time_s)
+        return f"an operation of another library ({longest.name}) takes longer than all of them"
+    return ""
 
 
-def _explained_s(evidence: Evidence) -> float:
-    """Seconds of a call in operations, and at most those that Python needs around them."""
+def _overhead_s(evidence: Evidence) -> float:
+    """Seconds of a call that Python and the profiler need around operations and modules at most."""
     parts = sum(o.count for o in evidence.operations) + sum(one.calls for one in evidence.layers)
-    in_operations_s = sum(operation.time_s for operation in evidence.operations)
-    return in_operations_s + parts * _AROUND_ONE_S + _AROUND_ALL_S
+    return parts * _AROUND_ONE_S + _AROUND_ALL_S
 
 
 def _is_foreign(operation: Operation) -> bool:
     namespace, colons, _ = operation.name.partition("::")
     return bool(colons) and namespace not in _KNOWN and not is_matrix(operation)
-
-
-def _longest(operations: Sequence[Operation]) -> str:
-    return max(operations, key=lambda operation: operation.time_s).name

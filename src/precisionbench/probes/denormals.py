@@ -9,7 +9,7 @@ from torch import nn
 
 from precisionbench.probes.layers import Forward, wrapped
 from precisionbench.results.evidence import Denormals
-from precisionbench.torchtools.tensors import walk
+from precisionbench.torchtools.tensors import is_plain, walk
 from precisionbench.torchtools.timer import Call
 
 # float16 is left out: CPUs compute it in float32, where its denormals are normal.
@@ -51,8 +51,7 @@ def denormal_share(tensor: torch.Tensor) -> float:
         tensor: of any shape and dtype.
     """
     is_quantised = hasattr(tensor, "__tensor_flatten__")  # its dtype is not that of its numbers
-    is_plain = tensor.layout == torch.strided and not is_quantised
-    if tensor.dtype not in _DTYPES or not is_plain or not tensor.numel():
+    if is_quantised or not is_plain(tensor) or tensor.dtype not in _DTYPES or not tensor.numel():
         return 0.0
     flat = tensor.detach().reshape(-1)
     magnitudes = flat[:: max(1, flat.numel() // _MOST_ELEMENTS)].abs()

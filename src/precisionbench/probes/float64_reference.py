@@ -22,11 +22,12 @@ from precisionbench.torchtools.agreement import relative_l2, sum_of_squares
 from precisionbench.torchtools.cast_on_use import cast_on_use
 from precisionbench.torchtools.casts_within import (
     AttentionMasksCast,
+    CastsTo16Bits,
     every_cast_to_float64,
     with_attributes_cast,
 )
 from precisionbench.torchtools.global_state import foreign_functions
-from precisionbench.torchtools.tensors import walk
+from precisionbench.torchtools.tensors import is_plain, walk
 from precisionbench.torchtools.timer import Call
 
 # Elements of an output that are compared; a few thousand give a relative error to a few per cent.
@@ -63,6 +64,7 @@ class LayerOutput:
 
 
 LayerOutputs = Mapping[str, LayerOutput]
+Outputs = Callable[[Workload, nn.Module], LayerOutputs]
 
 
 def needs_every_item(outputs: LayerOutputs) -> bool:
@@ -85,7 +87,8 @@ def layer_outputs_in_float64(
     Large models are cast one weight at a time, so that this takes one copy of the model and the
     largest weight in float64; those whose code works with its weights in other ways are cast as a
     whole, and so are small ones: tensors that cast let torch import libraries for seconds. Where
-    that fails, because the model itself casts to another dtype, its own casts give float64, too.
+    that fails, because the model itself casts to another dtype, or where it casts to 16 bits, its
+    own casts give float64, too.
 
     Args:
         workload: of its batch two items are taken, or all where they depend on each other.
@@ -103,12 +106,23 @@ def layer_outputs_in_float64(
         with contextlib.suppress(*FOREIGN_ERRORS):  # of code that writes to its weights, say
             return outputs(workload, cast_on_use(model, torch.float64, _cast_whole))
         model = workload.make_model()
+    casts = CastsTo16Bits()
     try:
-        return outputs(workload, _cast_whole(model))
+        with casts:
+            found = outputs(workload, _cast_whole(model))
     except FOREIGN_ERRORS as exc:
-        with contextlib.suppress(*FOREIGN_ERRORS), every_cast_to_float64():
-            return outputs(workload, with_attributes_cast(_cast_whole(workload.make_model())))
+        if (wider := _with_wider_casts(workload, outputs)) is not None:
+            return wider
         raise exc from None
+    wider = _with_wider_casts(workload, outputs) if casts.found else None
+    return found if wider is None else wider
+
+
+def _with_wider_casts(workload: Workload, outputs: Outputs) -> LayerOutputs | None:
+    """The same where the model's own casts give float64; None where that fails."""
+    with contextlib.suppress(*FOREIGN_ERRORS), every_cast_to_float64():
+        return outputs(workload, with_attributes_cast(_cast_whole(workload.make_model())))
+    return None
 
 
 def _cast_whole(model: nn.Module) -> nn.Module:
@@ -203,7 +217,7 @@ def _sample(
     """Copy elements at once, as the next layer may work in place; read scalars only later."""
     numbers = (t for _, t in walk(output) if t.is_floating_point() or t.is_complex())
     tensor = next(numbers, None)
-    if tensor is None or not tensor.numel() or tensor.layout != torch.strided:
+    if tensor is None or not is_plain(tensor) or not tensor.numel():
         return
     tensor = tensor.detach()
     if tensor.is_complex():

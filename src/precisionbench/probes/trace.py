@@ -9,6 +9,7 @@ are there with `record_shapes=True`.)
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -127,7 +128,9 @@ class Profile:
             `torch.compile` ran.
         some_calls: operations that ran in some calls only, without shapes; their times are
             averages over all calls.
-        profiled_s: seconds of a call, from the annotation around it.
+        profiled_s: seconds of the call of which `outside_s` is a part.
+        outside_s: seconds of this call in no operation of any thread, of the call with the smallest
+            such share.
     """
 
     operations: tuple[Operation, ...]
@@ -139,6 +142,7 @@ class Profile:
     compiled_share: float | None = None
     some_calls: tuple[Operation, ...] = ()
     profiled_s: float | None = None
+    outside_s: float | None = None
 
 
 def profile_of(trace: Mapping[str, Any], skip: int = 0) -> Profile:
@@ -161,6 +165,7 @@ def profile_of(trace: Mapping[str, Any], skip: int = 0) -> Profile:
     launched = _launched(events, driver_calls)
     kernels = [(event, node) for event, node in launched if event["cat"] == "kernel"]
     copies = [event for event, _ in launched if event["cat"] == "gpu_memcpy"]
+    profiled_s, outside_s = spans.outside(nodes)
     seen = _on_gpu(kernels, spans) if kernels else _on_cpu(nodes, spans)
     return Profile(
         operations=seen.all() if kernels else seen.long(),
@@ -171,7 +176,8 @@ def profile_of(trace: Mapping[str, Any], skip: int = 0) -> Profile:
         host_waits=_synchronizations(driver_calls, spans.count),
         compiled_share=_compiled_share([n for n in nodes if spans.contain(n.event)], kernels),
         some_calls=seen.in_some_calls(),
-        profiled_s=spans.typical_s,
+        profiled_s=profiled_s,
+        outside_s=outside_s,
     )
 
 
@@ -248,10 +254,19 @@ class _CallSpans:
     def count(self) -> int:
         return len(self.begins)
 
-    @property
-    def typical_s(self) -> float:
-        """The median duration of a call, in seconds."""
-        return median(end - begin for begin, end in zip(self.begins, self.ends, strict=True)) * _US
+    def outside(self, nodes: Iterable[_Node]) -> tuple[float, float]:
+        """Seconds of the call with the smallest share outside of operations, and of that part."""
+        covered_us = [0.0] * self.count
+        until = -math.inf
+        operations = [n.event for n in nodes if n.is_operation and self.contain(n.event)]
+        for event in sorted(operations, key=lambda event: float(event["ts"])):
+            begin, end = max(until, float(event["ts"])), _end(event)
+            covered_us[self.index(event)] += max(0.0, end - begin)
+            until = max(until, end)
+        calls = zip(self.begins, self.ends, covered_us, strict=True)
+        parts = [(end - begin, max(0.0, end - begin - inside)) for begin, end, inside in calls]
+        whole_us, outside_us = min(parts, key=lambda part: part[1] / part[0] if part[0] else 0.0)
+        return whole_us * _US, outside_us * _US
 
     def index(self, event: Event) -> int:
         """The number of the call that an event begins in, or of the last call before it."""

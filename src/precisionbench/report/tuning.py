@@ -180,6 +180,7 @@ def space_text(
     tried: Sequence[str],
     further: Mapping[str, Sequence[str]],
     left_out: Sequence[LeftOut],
+    batch_sizes: Sequence[int] = (),
     width: int = WIDTH,
 ) -> str:
     """What a search would try, and what it leaves out.
@@ -188,13 +189,16 @@ def space_text(
         tried: the configurations that it tries, in order.
         further: by backend, options that it tries if the backend is fast.
         left_out: what it does not try.
+        batch_sizes: other batch sizes that it tries.
         width: maximum number of columns.
     """
+    sizes: texts.Items = [([], f"batch_size={size}") for size in batch_sizes]
     sections: dict[str, texts.Items] = {
         "Tried": [([], spec) for spec in tried],
         "Tried further, one at a time, on the fastest accurate configuration of": [
             ([name], ", ".join(options)) for name, options in further.items() if options
         ],
+        "Tried last, on each of the two fastest configurations": sizes,
         "Left out": texts.grouped((one.what, one.reason) for one in left_out),
     }
 

@@ -30,7 +30,7 @@ _HEADINGS = {
     NOT_FINISHED: "Not finished",
 }
 _ENDS = {
-    "budget": "the budget ended the search",
+    "budget": "the budget ended the search, and a larger one tries the rest",
     "interrupted": "the search was interrupted",
 }
 _FRONT = (

@@ -210,8 +210,9 @@ class Evidence(Shown):
         took_s: seconds that each probe took.
         compiled_share: share of the profiled time in graphs that TorchInductor compiled; None where
             nothing of `torch.compile` ran, and in older files.
-        profiled_s: seconds of a profiled call from its beginning to its end, with the time in which
-            no operation of PyTorch ran; None in older files.
+        profiled_s: seconds of the profiled call that `outside_s` is of; None in older files.
+        outside_s: seconds of this call in which no operation of PyTorch ran on the host. It is the
+            call with the smallest such share. None in older files.
     """
 
     operations: tuple[Operation, ...] = ()
@@ -236,3 +237,4 @@ class Evidence(Shown):
     took_s: Mapping[str, float] = attrs.field(factory=dict)
     compiled_share: float | None = None
     profiled_s: float | None = None
+    outside_s: float | None = None

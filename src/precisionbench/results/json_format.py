@@ -46,7 +46,7 @@ _OMITTED: Mapping[type, tuple[str, ...]] = {
     BackendResult: ("claims", "label", "engine_operations", "model"),
     Claims: ("weights",),
     Environment: ("cpu_flags",),
-    Evidence: ("compiled_share", "profiled_s"),
+    Evidence: ("compiled_share", "profiled_s", "outside_s"),
     BackendFailure: ("label", "model"),
     ComparisonData: ("options", "conditions", "study", "models", "references"),
 }

@@ -26,6 +26,9 @@ _METHODS: dict[Any, Any] = {
     },
 }
 
+_16_BITS = (torch.float16, torch.bfloat16)
+_TO_16_BITS = (torch.Tensor.half, torch.Tensor.bfloat16)
+
 
 @contextlib.contextmanager
 def every_cast_to_float64() -> Iterator[None]:
@@ -47,6 +50,26 @@ class _Wider(TorchFunctionMode):
         if func in _METHODS:
             return _METHODS[func](args[0])
         return func(*map(_wider, args), **wider)
+
+
+class CastsTo16Bits(TorchFunctionMode):
+    """Records whether code casts to 16 bits, so that what it computes in float64 is rounded.
+
+    Attributes:
+        found: whether it did.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = False
+
+    def __torch_function__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function of torch, and record whether it casts to 16 bits."""
+        given = [one for one in (*args, *(kwargs or {}).values()) if isinstance(one, torch.dtype)]
+        self.found |= func in _TO_16_BITS or any(dtype in _16_BITS for dtype in given)
+        return func(*args, **(kwargs or {}))
 
 
 class AttentionMasksCast(TorchFunctionMode):

@@ -193,6 +193,16 @@ def _replaced(function: TensorFunction, tensor: torch.Tensor) -> torch.Tensor:
     return nn.Parameter(found, tensor.requires_grad) if is_parameter else found
 
 
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's elements can be read: it is strided, and no `torch.vmap` is within it.
+
+    Args:
+        tensor: of any kind.
+    """
+    is_batched = torch._C._functorch.is_batchedtensor(tensor)
+    return tensor.layout == torch.strided and not is_batched
+
+
 def cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """A floating-point tensor in another dtype; integers stay integers.
 

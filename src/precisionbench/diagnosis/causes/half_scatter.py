@@ -5,7 +5,7 @@ from __future__ import annotations
 from precisionbench.diagnosis.causes.base import Cause, CauseContext, CauseMatch, without
 from precisionbench.diagnosis.facts import Facts
 from precisionbench.diagnosis.findings import Number
-from precisionbench.diagnosis.parts import adds_by_index
+from precisionbench.diagnosis.parts import addition_by_index, adds_by_index
 from precisionbench.errors import some
 
 _LEAST_SHARE = 0.1
@@ -39,7 +39,7 @@ def _time_s(facts: Facts) -> float:
 
 def _names(facts: Facts) -> list[str]:
     found = sorted(filter(adds_by_index, facts.evidence.operations), key=lambda one: -one.time_s)
-    return list(dict.fromkeys(f"{o.name} in {o.layer or 'forward'}" for o in found))
+    return list(dict.fromkeys(f"{addition_by_index(o)} in {o.layer or 'forward'}" for o in found))
 
 
 CAUSE = Cause(

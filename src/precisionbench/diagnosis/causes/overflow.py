@@ -15,13 +15,17 @@ _NEAR_THE_END_OF_FLOAT32 = 1e38  # and of bfloat16
 
 
 def detect(context: CauseContext) -> CauseMatch | None:
-    """Non-finite values where float64 has finite ones, and the first layer that has them."""
+    """Non-finite values where float64 has finite ones, and the first layer that has them.
+
+    The layers of a model that changes from call to call are not those of the call in float64: an
+    input that it multiplies in place ends as infinity in any dtype.
+    """
     errors = context.facts.evidence.errors
     within = harmful_overflow(context.facts)
     first = next((error for error in errors if error.nonfinite_count), None)
     if within is not None:
         return _within_a_layer(context, within)
-    if first is not None:
+    if first is not None and not context.facts.is_unsteady:
         return _in_an_output(context, first)
     agreement = context.facts.row.agreement
     count = agreement.nonfinite_count if agreement else 0

@@ -38,13 +38,14 @@ def detect(context: CauseContext) -> CauseMatch | None:
     wide = FLOAT64 if any(_has(o, FLOAT64) for o in found) else FLOAT32
     place = found[0].layer or "the model"
     casts = is_cast(found[0]) and not _caller(found[0])  # by the model's own code
+    code = "the model" if found[0].place else place
     return CauseMatch(
         (
             Number(f"time in {wide} operations", share, "share"),
             Number(f"{wide} operations per call", sum(o.count for o in found), "count"),
         ),
         without(sum(map(_saved_s, found)) / whole_s),
-        remedy=_OF_CASTS.format(wide=wide, place=place) if casts else "",
+        remedy=_OF_CASTS.format(wide=wide, place=code) if casts else "",
         reason=f"first in {place} ({f'a cast to {wide}' if casts else found[0].name})",
         untestable=casts,
     )

@@ -104,12 +104,10 @@ def sweep_plot(sweep: Sweep) -> SweepPlot | None:
     rates = [end for p in points for end in (p.throughput.low, p.throughput.high)]
     y = _scale(rates, FRAME.bottom, FRAME.top)
     tones = {row.backend: place % TONES for place, row in enumerate(rows)}
-    crossing = [row for row in rows if _has_mark(row)]
+    crossing = enumerate(row for row in rows if _has_mark(row))
     return SweepPlot(
         tuple(_curve(row, tones[row.backend], x, y) for row in rows),
-        tuple(
-            _mark(row, tones[row.backend], place, sweep, x) for place, row in enumerate(crossing)
-        ),
+        tuple(_mark(row, tones[row.backend], place, sweep, x) for place, row in crossing),
         _sizes(points, x),
         y.ticks(),
     )

@@ -13,6 +13,7 @@ from precisionbench.backends.rungs import Stage
 from precisionbench.results.tuning import INACCURATE, Trial
 from precisionbench.spec_syntax import split_spec
 from precisionbench.statistics import Interval
+from precisionbench.workflows.tuning.race import AS_FAST
 from precisionbench.workflows.tuning.space import Family, Space
 
 PROCESS_S = 3.0  # to start further processes
@@ -22,9 +23,11 @@ _LEAST_PACE = 0.25
 # Configurations are built side by side if none of them takes this many times as long as the most
 # promising one, and none has less than this share of its gain for each second.
 _ALIKE = 2.0
+# The share of the leader's speed from which a configuration is tried before further options.
+_PROMISING = 0.8
 # A build is ended after this many times the expected seconds, unless it is within this share of the
 # time that is left.
-_PATIENCE, _SHARE_OF_REST = 2.0, 0.5
+_PATIENCE, _SHARE_OF_REST = 2.5, 0.5
 # The speed to expect where rows of the same dtype and layout were not accurate enough.
 _UNLIKELY = 0.1
 _SAME_DTYPES: Mapping[str, str] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -68,8 +71,9 @@ class Estimates:
         return self._build_s(spec, _LEAST_PACE)
 
     def _build_s(self, spec: str, unknown_pace: float) -> float:
-        known = self._built(split_spec(spec)[0])
-        if known:
+        name = split_spec(spec)[0]
+        ended = [seconds for late, seconds in self.late.items() if split_spec(late)[0] == name]
+        if known := [*self._built(name), *ended]:
             return median(known)
         family = self.space.family_of(spec)
         if family is None or is_cheap(family):
@@ -78,9 +82,9 @@ class Estimates:
         return family.typical_build_s * (unknown_pace if pace is None else pace)
 
     def _built(self, backend: str) -> list[float]:
-        """Seconds of the builds of a backend, those included that were ended."""
-        built = {**self.late, **{name: one.build_s for name, one in self.trials.items()}}
-        return [s for name, s in built.items() if s and split_spec(name)[0] == backend]
+        """Seconds of the builds of a backend that ended."""
+        built = {name: one.build_s for name, one in self.trials.items() if one.build_s}
+        return [seconds for name, seconds in built.items() if split_spec(name)[0] == backend]
 
     def _pace(self) -> float | None:
         """How long builds took here, by their usual time; None where nothing was built."""
@@ -109,12 +113,15 @@ class Estimates:
             leader: the fastest accurate one.
         """
         fastest = self.speeds[leader].value if leader in self.speeds else 1.0
-        return _ALIKE * self._speed(spec) >= fastest
+        return self.speed(spec) >= _PROMISING * fastest
 
-    def _speed(self, spec: str) -> float:
+    def speed(self, spec: str) -> float:
         """The largest speed of tried rows that share the dtype and the layout.
 
         It is the largest of all where no such row was tried, and little where they were inaccurate.
+
+        Args:
+            spec: of the space.
         """
         alike = [name for name in self.trials if _traits(name) == _traits(spec)]
         if known := [self.speeds[name].value for name in alike if name in self.speeds]:
@@ -123,9 +130,21 @@ class Estimates:
             return _UNLIKELY
         return max((speed.value for speed in self.speeds.values()), default=1.0)
 
+    def fastest(self, specs: Iterable[str]) -> str:
+        """The first of some configurations that is expected to be about as fast as any of them.
+
+        Backends name the more accurate dtype first; empty where there are none.
+
+        Args:
+            specs: of the space.
+        """
+        speeds = {spec: self.speed(spec) for spec in specs}
+        most = max(speeds.values(), default=0.0)
+        return next((spec for spec, speed in speeds.items() if speed >= AS_FAST * most), "")
+
     def _gain(self, spec: str) -> float:
         """The speed to expect for each second of preparing."""
-        return self._speed(spec) / (self.build_s(spec) + PROCESS_S)
+        return self.speed(spec) / (self.build_s(spec) + PROCESS_S)
 
     def together(self, specs: Sequence[str], slots: int) -> list[str]:
         """What to try next, side by side: the largest gains for each second.

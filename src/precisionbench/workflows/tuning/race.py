@@ -13,6 +13,7 @@ from precisionbench.results.tuning import FINALIST, INACCURATE, NOT_FINISHED, SL
 from precisionbench.statistics import Interval
 
 _ONE = Interval(1.0, 1.0, 1.0)
+AS_FAST = 0.97  # two speeds with this ratio may be equal
 
 
 class Memory(Protocol):
@@ -78,10 +79,11 @@ class Race:
         return True
 
     def fastest_of(self, specs: Sequence[str]) -> str:
-        """The fastest accurate configuration of some; empty where none was timed."""
+        """The first that is about as fast as any accurate one; empty where none was timed."""
         timed = [spec for spec in specs if spec in self.speeds]
         accurate = [spec for spec in timed if self.trials[spec].outcome in (FINALIST, SLOWER)]
-        return max(accurate, key=lambda spec: self.speeds[spec].value, default="")
+        most = max((self.speeds[spec].value for spec in accurate), default=0.0)
+        return next((one for one in accurate if self.speeds[one].value >= AS_FAST * most), "")
 
     def take(self, data: ComparisonData) -> None:
         """Drop what is slower than the fastest of these rounds, and of earlier ones.

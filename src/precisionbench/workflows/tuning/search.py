@@ -19,6 +19,7 @@ from precisionbench.results.tuning import (
     LeftOut,
     Trial,
 )
+from precisionbench.spec_syntax import spec_text, split_spec
 from precisionbench.statistics import Interval
 from precisionbench.workflows.tuning.bench import Bench
 from precisionbench.workflows.tuning.estimates import PROCESS_S, Estimates, is_cheap
@@ -31,14 +32,19 @@ MOST_FINALISTS = 3
 _MOST_NARROWED = 6
 # Seconds of rounds for each row when few are left, and at the end.
 _NARROWING_S, _FINAL_S = 1.5, 3.0
+_LEAST_FINAL_S = 2.0
 # Shares of the budget that are kept for the end: for its rounds, and to build finalists again.
 _MOST_FINAL_SHARE, _MOST_BUILD_SHARE = 0.3, 0.1
 # Further options are tried on a family whose fastest member is at least this fast, by the leader's.
 _WORTH_REFINING = 0.8
+_FURTHER_BUILD = 2.0  # further options, such as tuned kernels, build about so many times as long
 _CHEAP_SLOTS = 6
 # How many of the fastest configurations are tried at other batch sizes, and the share of the budget
 # that is kept for it.
 _AT_OTHER_BATCHES, _BATCHES_SHARE = 2, 0.2
+
+
+_REPLACED = "half with the same options is accurate enough, and converts less"
 
 
 @attrs.frozen
@@ -145,7 +151,7 @@ class Search:
     def _search(self, families: Sequence[Family]) -> None:
         """Try what families offer, and further options of those that are fast."""
         while todo := self._undecided(families):
-            if not self._try_some(todo):
+            if not self._try_some(todo, self._last_builds(families)):
                 return
         for family in families:
             self._explain_unrefined(family)
@@ -158,7 +164,41 @@ class Search:
             leader = self._race.leader
             is_waiting = any(self._estimates.is_promising(spec, leader) for spec in basic)
             todo += basic if is_waiting else [*basic, *self._refined(family)]
-        return [spec for spec in dict.fromkeys(todo) if not self._race.is_decided(spec)]
+        undecided = [spec for spec in dict.fromkeys(todo) if not self._race.is_decided(spec)]
+        return [spec for spec in undecided if not self._is_replaced(spec)]
+
+    def _is_replaced(self, spec: str) -> bool:
+        """Whether autocast needs no try, because half with the same options does as well."""
+        name, options = split_spec(spec)
+        twin = spec_text("half", options)
+        family = self.space.family_of(twin)
+        if name != "autocast" or family is None or twin not in family.first:
+            return False
+        accuracy = self.trials[twin].accuracy if self._race.is_decided(twin) else None
+        is_accurate = accuracy is not None and accuracy.verdict == WITHIN
+        if is_accurate and spec not in (one.what for one in self.left_out):
+            self.left_out.append(LeftOut(spec, _REPLACED))
+        return is_accurate or not self._race.is_decided(twin)
+
+    def _last_builds(self, families: Sequence[Family]) -> list[str]:
+        """What to build where there is time for one round of builds only.
+
+        Further options are then built beside the most promising configuration, not after it.
+        """
+        family = families[0] if families else None
+        if family is None or is_cheap(family) or any(s in self._race.speeds for s in family.first):
+            return []
+        first = [spec for spec in family.first if not self._race.is_decided(spec)]
+        base = self._estimates.fastest(first)
+        if not base or self._left_s() >= self._two_builds_s(base):
+            return []
+        return [s for s in (base, *family.refined(base)) if not self._race.is_decided(s)]
+
+    def _two_builds_s(self, spec: str) -> float:
+        """Seconds to build configurations like this one, further options of it, and finalists."""
+        build_s = self._estimates.build_s(spec)
+        builds_s = (1 + _FURTHER_BUILD) * build_s + min(build_s, _MOST_BUILD_SHARE * self.budget_s)
+        return builds_s + 2 * (PROCESS_S + self._screening.needed_s(self._slots(spec)))
 
     def _basic(self, family: Family) -> list[str]:
         """The configurations of a family without further options, mixed ones among them."""
@@ -194,21 +234,39 @@ class Search:
 
     # --- trying -------------------------------------------------------------------------------
 
-    def _try_some(self, todo: Sequence[str]) -> bool:
-        """Try the most promising configurations for which there is time; false where none is."""
+    def _try_some(self, todo: Sequence[str], preferred: Sequence[str] = ()) -> bool:
+        """Try the most promising configurations for which there is time; false where none is.
+
+        Args:
+            todo: all that can be tried now.
+            preferred: what is tried before others.
+        """
+        todo = list(dict.fromkeys([*preferred, *todo]))
         self._known |= {*todo}
         needed_s = {spec: self._needed_s(spec) for spec in todo}
         able = [spec for spec in todo if needed_s[spec] <= self._left_s()]
         if able:
-            some = self._estimates.together(able, self._slots(able[0]))
-            self._screening.run(some, self._left_s())
+            slots = min(self._slots(able[0]), self._most(able[0]))
+            others = self._estimates.together(able, slots)
+            some = dict.fromkeys([*(spec for spec in preferred if spec in able), *others])
+            self._screening.run(list(some)[:slots], self._left_s())
             return True
+        left_s = max(0.0, self._left_s())
         for spec in todo:
-            self._race.give_up(spec, f"about {needed_s[spec]:.0f} s more would be needed")
+            reason = f"it takes about {needed_s[spec]:.0f} s, and {left_s:.0f} s were left for it"
+            self._race.give_up(spec, reason)
         return False
 
     def _needed_s(self, spec: str) -> float:
         return self._estimates.least_build_s(spec) + PROCESS_S + self._screening.needed_s(1)
+
+    def _most(self, spec: str) -> int:
+        """How many configurations like this one can be built, judged and timed in what is left."""
+        count = 1
+        spare_s = self._left_s() - self._estimates.least_build_s(spec) - PROCESS_S
+        while count < _CHEAP_SLOTS and self._screening.needed_s(count + 1) <= spare_s:
+            count += 1
+        return count
 
     def _slots(self, spec: str) -> int:
         """How many configurations like this one are prepared side by side."""
@@ -268,7 +326,12 @@ class Search:
             self._race.keep(attrs.evolve(trial, speedup=speed, measured_in="final"))
 
     def _final_s(self) -> float:
-        """Seconds to keep for the end: the finalists are prepared again, and measured."""
+        """Seconds to keep for the end: the finalists are prepared again, and measured.
+
+        Little is kept until there is something to measure beside the reference.
+        """
+        if not self._race.others:
+            return _LEAST_FINAL_S
         rows = min(len(self._race.racing) + 1, 1 + MOST_FINALISTS)  # one more may be found
         rounds_s = min(_FINAL_S * rows, _MOST_FINAL_SHARE * self.budget_s)
         builds_s = min(self._longest_build_s(self._race.racing), _MOST_BUILD_SHARE * self.budget_s)

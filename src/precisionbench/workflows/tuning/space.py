@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from precisionbench.analysis.tuning import simplicity
 from precisionbench.backends import Backend, discovery
 from precisionbench.backends.rungs import CHANNELS_LAST, Capabilities, Stage, TuningOptions
 from precisionbench.backends.specs import canonical_spec
@@ -139,7 +140,7 @@ def space(
             "nothing is left to try", "leave include out, or exclude fewer configurations"
         )
     sizes = [size for size in facts.batch_sizes if size != facts.capabilities.batch_size]
-    families.sort(key=lambda one: one.stage)
+    families.sort(key=lambda one: (one.stage, simplicity(one.backend)))
     return Space(tuple(families), tuple(left_out), tuple(sizes))
 
 

@@ -43,7 +43,8 @@ from precisionbench.workflows.tuning.tuned import Tuned
 _BUDGET_S = 120.0
 _LEAST_BUDGET_S = 5.0
 _SEED = 0  # a model that is built with random weights is the same in every run
-_CORES_OF_A_BUILD = 2
+_CORES_OF_A_BUILD = {"cuda": 4}  # Triton compiles kernels in further processes
+_CORES_OF_A_BUILD_ELSEWHERE = 2
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 JournalOption = str | os.PathLike[str] | None
 
@@ -272,7 +273,7 @@ def _searched(
     calibration: CalibrationBatches | None,
 ) -> TuningData:
     with OpenRows.of(workload, None) as rows:
-        bench = WorkerBench(rows, judge, _slots(), calibration)
+        bench = WorkerBench(rows, judge, _slots(workload.device.type), calibration)
         report = partial(_report, tell, wanted.begun_s)
         report(Status("preparing the reference", 0, 0, wanted.reference, None, wanted.budget_s))
         bench.begin(wanted.reference, wanted.end_s)
@@ -332,9 +333,10 @@ def _used(target: Target, best: str) -> Target:
     return attrs.evolve(target, versions=versions)
 
 
-def _slots() -> int:
+def _slots(device_type: str) -> int:
     """How many configurations are prepared at once: compiling keeps some cores busy for each."""
-    return max(1, len(cpu_affinity.usable_cores() or (0,)) // _CORES_OF_A_BUILD)
+    each = _CORES_OF_A_BUILD.get(device_type, _CORES_OF_A_BUILD_ELSEWHERE)
+    return max(1, len(cpu_affinity.usable_cores() or (0,)) // each)
 
 
 def _report(tell: OnProgress | None, begun_s: float, status: Status) -> None:
