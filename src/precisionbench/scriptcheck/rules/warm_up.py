@@ -124,9 +124,11 @@ def _slow_first_calls(
         inside = [calls for calls in region.calls if calls.model == number]
         compiled = any(calls.compile_count for calls in inside)
         known = first_spans[number] <= region.first_reading
-        if known and not compiled and not context.observations.models[number].shape_dependent:
-            continue  # a new shape costs nothing, and calls with longer inputs take longer
         first_count = sum(c.new_shape_count for c in inside)
+        costly = context.observations.models[number].shape_dependent
+        is_comparable = costly and first_count == 1 < sum(calls.count for calls in inside)
+        if known and not compiled and not is_comparable:
+            continue  # calls with longer inputs take longer, new or not
         first_total_s = sum(c.new_shape_s for c in inside)
         first_s = first_total_s / first_count
         later_s = _later_s(inside) or _later_s(c for c in context.all_calls if c.model == number)
