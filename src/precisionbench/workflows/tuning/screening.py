@@ -26,6 +26,7 @@ from precisionbench.workflows.tuning.estimates import Estimates
 from precisionbench.workflows.tuning.race import Race
 
 ROW_S = 0.6  # of rounds for each row
+LEAST_CALLS = 6  # of each process, until the first round has ended
 # A row whose first calls take this many times as long as the leader's is not timed any further.
 _HOPELESS = 4.0
 # The least difference that is assumed between processes of the same code, as a standard deviation.
@@ -60,7 +61,9 @@ class Screening:
         Args:
             count: how many they are.
         """
-        return count * self.judging_s + ROW_S * (count + 2)  # the reference and the leader
+        reference, leader = self.race.reference, self.race.leader
+        calls_s = 2 * self.bench.call_s(reference) + (1 + count) * self.bench.call_s(leader)
+        return count * self.judging_s + max(ROW_S * (count + 2), LEAST_CALLS * calls_s)
 
     def run(self, specs: Sequence[str], left_s: float) -> None:
         """Try configurations side by side.
