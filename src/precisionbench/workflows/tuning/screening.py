@@ -109,12 +109,12 @@ class Screening:
         self._judge_and_time([spec] if spec not in errors else [])
 
     def _keep_failures(self, errors: Mapping[str, PrecisionBenchError], limit_s: float) -> None:
+        usual_s = {spec: self.estimates.build_s(spec) for spec in errors}
         for spec, error in errors.items():
             if isinstance(error, LateError):
-                usual_s = self.estimates.build_s(spec)
                 self.estimates.late[spec] = limit_s
-                reason = f"it was not built after {limit_s:.0f} s; {usual_s:.0f} s were expected"
-                self.race.give_up(spec, reason)
+                why = f"it was not built after {limit_s:.0f} s; {usual_s[spec]:.0f} s were expected"
+                self.race.give_up(spec, why)
             else:
                 self.race.keep(Trial(spec, FAILED, str(error)))
 

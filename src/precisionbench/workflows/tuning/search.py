@@ -308,13 +308,9 @@ class Search:
         finalists = [self.reference, *self._race.fastest(count, reason)]
         self._tell("starting further processes of the finalists")
         left_s = self.end_s - self.now()
-        least_s = self._round_s(finalists)
+        rounds_s = max(self._round_s(finalists), min(_FINAL_S, left_s / 2))
         # One whose further process is not ready in time is measured in the one that it has.
-        end_s = (
-            self.now()
-            if left_s <= PROCESS_S
-            else self.end_s - max(least_s, min(_FINAL_S, left_s / 2))
-        )
+        end_s = self.now() if left_s <= PROCESS_S else self.end_s - rounds_s
         for spec, why in self._open_twice(finalists, end_s).items():
             trial = self.trials[spec]
             reason = f"it could not be prepared again for the final rounds ({why})"
