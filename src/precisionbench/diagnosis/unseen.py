@@ -6,7 +6,7 @@ from precisionbench.diagnosis.parts import is_matrix
 from precisionbench.results import BackendResult
 from precisionbench.results.evidence import Evidence, Operation
 
-_MOST = 0.5
+_LEAST_SHARE = 1 / 3
 # What Python and the profiler need around an operation or a module at most, and around a call.
 _AROUND_ONE_S, _AROUND_ALL_S = 20e-6, 200e-6
 # Namespaces of operations whose kind is known by their names.
@@ -32,10 +32,11 @@ def unseen_part(row: BackendResult, evidence: Evidence, matrix_s: float) -> str:
     """
     if not evidence.profiled_s or evidence.outside_s is None or row.engine_operations:
         return ""
-    outside = (evidence.outside_s - _overhead_s(evidence)) / evidence.profiled_s
-    if outside > _MOST:
+    outside_s = evidence.outside_s - _overhead_s(evidence)
+    share = outside_s / evidence.profiled_s
+    if outside_s > matrix_s and share > _LEAST_SHARE:
         return (
-            f"{outside:.0%} of a call's time is outside of PyTorch's operations (Python code, "
+            f"{share:.0%} of a call's time is outside of PyTorch's operations (Python code, "
             "NumPy or another library)"
         )
     foreign = [operation for operation in evidence.operations if _is_foreign(operation)]
