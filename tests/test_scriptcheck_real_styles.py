@@ -30,17 +30,18 @@ CALLS = Calls(0, LINE, 30, 0.9, 0, 0.0, False, False, False, ("float32",), ("flo
 NET = Model("Net", Place("s.py", 5), {"float32": 10}, "cpu", mode_dependent_layers=1)
 
 
-def checked(*spans: Span, source: str = "", models: tuple[Model, ...] = (NET,)):
+def checked(*spans: Span, source: str = "", models: tuple[Model, ...] = (NET,), lines: int = 100):
     """The report of a script in which each pair of readings is a timing on lines of its own.
 
     Args:
         spans: what happened before each reading but the first, and after the last.
         source: the text of the script.
         models: that were called.
+        lines: how many lines read the clock, in turn.
     """
     count = len(spans)
     readings = tuple(
-        Reading("time.time", Place("s.py", 10 + n), float(n), None, callers=(LABELLED,))
+        Reading("time.time", Place("s.py", 10 + n % lines), float(n), None, callers=(LABELLED,))
         for n in range(count)
     )
     timings = tuple(
@@ -154,6 +155,16 @@ class TestFirstCalls:
         some = attrs.evolve(CALLS, new_shape_count=new_count, new_shape_s=0.6)
         net = attrs.evolve(NET, shape_dependent=what)
         check = checked(Span((CALLS,)), Span(), Span((some,)), Span(), models=(net,))
+        assert gates(check) == ["no-warm-up"] * is_reported
+
+    @pytest.mark.parametrize(
+        ("source", "is_reported"), [("phase = 'warmup'", False), ("phase = 'first'", True)]
+    )
+    def test_the_first_of_two_timings_on_the_same_lines_may_be_the_warm_up(
+        self, source, is_reported
+    ):
+        some = attrs.evolve(CALLS, new_shape_count=1, new_shape_s=0.6)
+        check = checked(Span((some,)), Span(), Span((CALLS,)), Span(), source=source, lines=2)
         assert gates(check) == ["no-warm-up"] * is_reported
 
     def test_a_shape_that_was_not_warmed_up_is_no_first_call(self):
