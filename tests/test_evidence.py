@@ -513,8 +513,8 @@ def test_models_with_complex_numbers_or_own_casts_are_compared_with_float64(mode
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_operations_of_other_threads_are_recorded_on_a_cpu():
-    x = torch.rand(64, 64)
+def test_work_of_a_thread_that_the_call_starts_is_outside_of_operations():
+    x = torch.rand(512, 512)
     with ThreadPoolExecutor(1) as pool:
         found = profiled(lambda: pool.submit(torch.mm, x, x).result(), 1e-3, x.device, None)
-    assert [o.count for o in found["operations"] if o.name == "aten::mm"] == [1]
+    assert found["outside_s"] > 0.9 * found["profiled_s"]

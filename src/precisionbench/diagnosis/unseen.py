@@ -19,8 +19,9 @@ _KNOWN = (
 def unseen_part(row: BackendResult, evidence: Evidence, matrix_s: float) -> str:
     """What a call does besides its known matrix operations, if that could be most matrix work.
 
-    NumPy, code of other libraries, and Python code are in no operation of PyTorch. An operation of
-    another library is recorded as one, and what it multiplies in is not.
+    NumPy, code of other libraries, and Python code are in no operation of PyTorch, and operations
+    of threads that a model starts are not recorded. An operation of another library is recorded as
+    one, and what it multiplies in is not.
 
     Args:
         row: that ran on a CPU.
@@ -37,7 +38,7 @@ def unseen_part(row: BackendResult, evidence: Evidence, matrix_s: float) -> str:
     if outside_s > matrix_s and share > _LEAST_SHARE:
         return (
             f"{share:.0%} of a call's time is outside of PyTorch's operations (Python code, "
-            "NumPy or another library)"
+            "NumPy, another library or another thread)"
         )
     foreign = [operation for operation in evidence.operations if _is_foreign(operation)]
     if foreign and sum(operation.time_s for operation in foreign) > matrix_s:

@@ -115,22 +115,10 @@ def _profiler(device: torch.device) -> Iterator[torch.autograd.profiler.profile]
             use_device=device.type if device.type == "cuda" else None,
             use_kineto=True,
             record_shapes=True,
-            experimental_config=_all_threads(device),
         ) as profiler,
     ):
         yield profiler
         _drain(device)
-
-
-def _all_threads(device: torch.device) -> Any:
-    """The setting with which operations of other threads are recorded, too; None in older torch.
-
-    A GPU's kernels are recorded whichever thread launches them.
-    """
-    if device.type != "cuda":
-        with contextlib.suppress(TypeError):
-            return torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
-    return None
 
 
 def zero_share(inputs: Inputs) -> float | None:
