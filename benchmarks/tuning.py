@@ -5,8 +5,9 @@ python benchmarks/tuning.py result.json [--model resnet50 ...] [--budget 120] [-
 Each model is tuned; then its winner and what a person would try by hand (half, channels_last,
 compile with and without freezing, reduce-overhead, max-autotune-no-cudagraphs, a CUDA graph) are
 measured in common rounds, by `compare`. The record holds the seconds, the winner's speed over the
-best by hand, and its error on inputs that the search has not seen. Weights are random; models need
-torchvision, and BERT and GPT-2 transformers.
+best by hand, its error on inputs that the search has not seen, and what became of each
+configuration. Weights are random; models need torchvision, and BERT and GPT-2 transformers. A model
+takes the budget, and then about as long for the builds and rounds by hand.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 DTYPE = "float16" if ON_GPU else "bfloat16"
 MAX_ERROR = 1e-2
 FRESH = 5
+BY_HAND_S = 60.0  # to measure what a person would try, once it is built
 
 
 @attrs.frozen
@@ -190,8 +192,9 @@ def tried(name: str, case: Case, budget_s: float, batch: int) -> dict[str, Any]:
     rows = list(dict.fromkeys([best.spec, *by_hand(len(case.shape) == 3)]))
     hand = pb.compare(
         model, inputs, backends=rows, device=DEVICE, evidence=False, passes=False,
-        build_together=True, on_progress=None,
+        build_together=True, budget_s=BY_HAND_S, on_progress=None,
     )  # fmt: skip
+    by_hand_s = time.perf_counter() - begun_s - elapsed_s
     accurate = [row for row in hand if _is_accurate(row, case.max_error)]
     fastest = min(accurate, key=lambda row: row.latency.value)
     errors = fresh_errors(best, model, case, inputs)
@@ -209,7 +212,10 @@ def tried(name: str, case: Case, budget_s: float, batch: int) -> dict[str, Any]:
         "share_of_best_by_hand": fastest.latency.value / hand[best.spec].latency.value,
         "fresh_errors": errors,
         "bound_kept": max(errors) <= case.max_error,
-        "outcomes": {trial.spec: trial.outcome for trial in best.trials},
+        "by_hand_s": by_hand_s,
+        "trials": [attrs.asdict(trial) for trial in best.trials],
+        "left_out": [attrs.astuple(one) for one in best.left_out],
+        "notes": list(best.data.notes),
     }
 
 

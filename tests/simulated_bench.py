@@ -30,6 +30,7 @@ from precisionbench.spec_syntax import spec_text, split_spec
 from precisionbench.statistics import Interval
 
 BATCH_SIZE = 4
+LEAST_CALLS = 6  # of each process, however small the budget is
 
 
 @attrs.frozen
@@ -142,6 +143,9 @@ class SimulatedBench:
     def build_s(self, spec: str) -> float:
         return self.truth(spec).build_s
 
+    def call_s(self, spec: str) -> float:
+        return self.truth(spec).latency_s
+
     def item_s(self, spec: str) -> float:
         return self.truth(spec).latency_s / int(split_spec(spec)[1].get("batch_size", BATCH_SIZE))
 
@@ -158,7 +162,8 @@ class SimulatedBench:
         self._measured += 1
         interrupted = self._measured == self.interrupt_at
         self.timed += [spec for spec in specs if spec not in self.timed]
-        self.clock_s += options.budget_s or 0.0
+        calls_s = sum(self.truth(s).latency_s * len(self.open_now[s]) for s in specs)
+        self.clock_s += max(options.budget_s or 0.0, LEAST_CALLS * calls_s)
         failed = [spec for spec in specs if self.truth(spec).fails_when_timed]
         self.close(failed)
         rows = [self._row(spec, interrupted) for spec in specs if spec not in failed]

@@ -40,6 +40,7 @@ from precisionbench.results.conditions import CpuUse, RoundConditions
 from precisionbench.results.evidence import Copy, Denormals, Overflow
 from precisionbench.results.json_format import unstructured
 from precisionbench.results.progress import Progress
+from precisionbench.results.tuning import CalibrationRecord
 from precisionbench.scriptcheck.check import Check
 from precisionbench.statistics.periodic import Periodic
 from precisionbench.studies.cells import cells_of, name_of
@@ -127,6 +128,7 @@ def results() -> tuple[Any, ...]:
         pb.Tuned(tuning_data()),
         tuning_data(),
         *front(tuning_data()),
+        CalibrationRecord(2, "8f14e45f"),
     )
 
 

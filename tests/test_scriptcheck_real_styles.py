@@ -30,17 +30,18 @@ CALLS = Calls(0, LINE, 30, 0.9, 0, 0.0, False, False, False, ("float32",), ("flo
 NET = Model("Net", Place("s.py", 5), {"float32": 10}, "cpu", mode_dependent_layers=1)
 
 
-def checked(*spans: Span, source: str = "", models: tuple[Model, ...] = (NET,)):
+def checked(*spans: Span, source: str = "", models: tuple[Model, ...] = (NET,), lines: int = 100):
     """The report of a script in which each pair of readings is a timing on lines of its own.
 
     Args:
         spans: what happened before each reading but the first, and after the last.
         source: the text of the script.
         models: that were called.
+        lines: how many lines read the clock, in turn.
     """
     count = len(spans)
     readings = tuple(
-        Reading("time.time", Place("s.py", 10 + n), float(n), None, callers=(LABELLED,))
+        Reading("time.time", Place("s.py", 10 + n % lines), float(n), None, callers=(LABELLED,))
         for n in range(count)
     )
     timings = tuple(
@@ -140,6 +141,32 @@ class TestFirstCalls:
     def test_one_call_alone_is(self):
         assert "too-short" in gates(checked(self.COLD, Span()))
 
+    @pytest.mark.parametrize(
+        ("what", "new_count", "is_reported"),
+        [
+            ((), 1, False),  # a new shape costs nothing
+            (("the choice of kernels",), 1, True),
+            (("the choice of kernels",), 10, False),  # the longer ones, perhaps
+        ],
+    )
+    def test_longer_inputs_take_longer_whether_they_are_new_or_not(
+        self, what, new_count, is_reported
+    ):
+        some = attrs.evolve(CALLS, new_shape_count=new_count, new_shape_s=0.6)
+        net = attrs.evolve(NET, shape_dependent=what)
+        check = checked(Span((CALLS,)), Span(), Span((some,)), Span(), models=(net,))
+        assert gates(check) == ["no-warm-up"] * is_reported
+
+    @pytest.mark.parametrize(
+        ("source", "is_reported"), [("phase = 'warmup'", False), ("phase = 'first'", True)]
+    )
+    def test_the_first_of_two_timings_on_the_same_lines_may_be_the_warm_up(
+        self, source, is_reported
+    ):
+        some = attrs.evolve(CALLS, new_shape_count=1, new_shape_s=0.6)
+        check = checked(Span((some,)), Span(), Span((CALLS,)), Span(), source=source, lines=2)
+        assert gates(check) == ["no-warm-up"] * is_reported
+
     def test_a_shape_that_was_not_warmed_up_is_no_first_call(self):
         some = attrs.evolve(
             CALLS, new_shape_count=1, new_shape_s=0.6, compile_count=1, compile_s=0.6
@@ -222,15 +249,18 @@ def test_a_meter_that_is_reset_leaves_the_first_timings_out(meter, averages):
 
 
 def test_readings_in_other_units_are_readings():
-    log, now = EventLog(), iter([5.0, 5.5, 6.0, 7.25])
+    log, now = EventLog(), iter([5.0, 5.5, 6.0, 7.25, 8.0, 10.0])
     log.frames.is_user_code = lambda code: True
     clock = recorded(lambda: next(now), "time.time", log)
     start, end = clock() * 1000, 1000 * clock()
     assert end - start == 500
     start, end = round(clock() * 1000), round(clock() * 1000)
     assert end - start == 1250
+    seconds = -clock()
+    seconds += clock()
+    assert seconds == 2
     timings = log.frozen(Ending("finished", 0)).timings
-    assert [timing.read_s for timing in timings] == pytest.approx([0.5, 1.25])
+    assert [timing.read_s for timing in timings] == pytest.approx([0.5, 1.25, 2])
 
 
 CORRECT = """
@@ -263,7 +293,7 @@ with torch.inference_mode():
         ids = torch.cat([ids, model(ids).argmax(-1, keepdim=True)], 1)
     print(time.time() * 1000 - begin)
     ragged, parts = Ragged(), torch.nested.nested_tensor([torch.rand(3, 8), torch.rand(5, 8)])
-    faint = torch.rand(2, 8) * 1e-40
+    faint = torch.rand(2, 8) * torch.tensor([[1], [1e-40]])
     for _ in range(5):
         ragged(faint)
         ragged(parts)
@@ -298,12 +328,21 @@ def bench(model, x):
         model(x)
     return time.perf_counter() - start
 
+class Found(Exception):
+    pass
+
+def leave(*_):
+    raise Found
+
 def caught(model, x):
     try:
         return model(x)
-    except RuntimeError:
+    except (RuntimeError, Found):
         return None
 
+early = nn.Sequential(nn.Linear(8, 8), nn.ReLU()).eval()
+early[1].register_forward_hook(leave)  # the end of each call, and no error
+bench(lambda x: caught(early, x), torch.rand(8, 8))
 faint = torch.rand(64, 256) * 1e-40
 with torch.no_grad():
     faint_seconds = bench(nn.Linear(256, 256).eval(), faint)
@@ -328,6 +367,6 @@ def test_the_faults_of_a_script_are_found_and_no_others(check_script):
     assert confirmed(check) == rules
     failed, in_half, gradients, denormal = check.broken
     assert failed.evidence[0].value == 100
-    assert in_half.sights[0].place.line == 36
+    assert in_half.sights[0].place.line == 45
     assert denormal.evidence[0].value == 1
     assert gradients.evidence[0].value == 100

@@ -159,6 +159,18 @@ def test_the_budget_is_kept_with_the_best_so_far_in_hand(budget_s):
     assert best_of(search) in {row.backend for row in search.data.results}
 
 
+@pytest.mark.parametrize("budget_s", [20, 60, 120])
+@pytest.mark.parametrize("call_s", [0.3, 1.0])
+def test_the_budget_is_kept_where_calls_are_long(budget_s, call_s):
+    truths = {
+        spec: attrs.evolve(one, latency_s=call_s * one.latency_s / TRUTHS["eager"].latency_s)
+        for spec, one in TRUTHS.items()
+    }
+    search, machine = searched(truths, float(budget_s))
+    assert machine.clock_s <= 1.1 * budget_s
+    assert best_of(search) in {row.backend for row in search.data.results}
+
+
 def test_what_there_was_no_time_for_is_named():
     search, _ = searched(budget_s=60.0, slots=1)
     assert search.ended_by == "budget"

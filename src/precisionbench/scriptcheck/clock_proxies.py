@@ -34,6 +34,17 @@ class RecordedSeconds(float):
             self.log.add_difference(other.number, self.number, read_s, sys._getframe(1))
         return value
 
+    def __neg__(self) -> Any:
+        return _scaled(self, float.__neg__(self), -1)
+
+    def __add__(self, other: Any) -> Any:
+        """As in `seconds = -clock(); work(); seconds += clock()`."""
+        value = float.__add__(self, other)
+        if isinstance(other, RecordedSeconds) and self.unit_s < 0 < other.unit_s:
+            read_s = value * other.unit_s
+            self.log.add_difference(self.number, other.number, read_s, sys._getframe(1))
+        return value
+
     def __mul__(self, factor: Any) -> Any:
         return _scaled(self, float.__mul__(self, factor), factor)
 
@@ -80,7 +91,7 @@ def _scaled(reading: Any, value: Any, factor: float) -> Any:
         value: the result of the operation.
         factor: by which it is larger.
     """
-    if type(factor) not in (int, float) or factor <= 0 or value is NotImplemented:
+    if type(factor) not in (int, float) or not factor or value is NotImplemented:
         return value
     scaled = (RecordedSeconds if isinstance(value, float) else RecordedNanoseconds)(value)
     scaled.log, scaled.number = reading.log, reading.number

@@ -185,7 +185,9 @@ class Observer:
     def _record_failure(
         self, described: Callable[..., Called], given: tuple[Any, ...], error: Exception, frame: Any
     ) -> None:
-        """Record a call that raised."""
+        """Record a call that raised; an exception of the script's own may be how it ends a call."""
+        if type(error).__module__ == "__main__":
+            return
         with contextlib.suppress(Exception):  # the script is to see its own error
             inputs, line = _tensors(given), self._log.frames.line(frame)
             model, device_type, training = described(given, inputs, line)

@@ -69,7 +69,7 @@ class StaticFindings:
         compared_lines: lines that compare a reading, or a difference of readings, with something.
         thread_counts: numbers given to `torch.set_num_threads`; None for one that is computed.
         claims: what it says about its rows, and what it may do with their timings.
-        file: its name, as in places.
+        float32_places: lines that call a row float32, and name no other precision and no ratio.
     """
 
     uses_cuda: bool = False
@@ -78,12 +78,7 @@ class StaticFindings:
     compared_lines: frozenset[int] = frozenset()
     thread_counts: tuple[int | None, ...] = ()
     claims: StaticClaims = NO_CLAIMS
-    file: str = ""
-
-    @property
-    def float32_only_places(self) -> frozenset[Place]:
-        """Lines that call a row float32, and name no other precision."""
-        return frozenset(Place(self.file, line) for line in self.claims.float32_only_lines)
+    float32_places: frozenset[Place] = frozenset()
 
 
 def analyze(source: str, file: str) -> StaticFindings:
@@ -100,14 +95,15 @@ def analyze(source: str, file: str) -> StaticFindings:
         analyzer = _Analyzer(ast.parse(source), file)
     except (SyntaxError, ValueError, RecursionError):
         return StaticFindings()
+    claims = analyzer.claims()
     return StaticFindings(
         analyzer.uses_cuda(),
         tuple(sorted(set(analyzer.unsynchronized()), key=lambda timing: timing.end.line)),
         tuple(analyzer.patches()),
         analyzer.compared_lines(),
         tuple(analyzer.thread_counts()),
-        analyzer.claims(),
-        file,
+        claims,
+        frozenset(Place(file, line) for line in claims.float32_only_lines),
     )
 
 

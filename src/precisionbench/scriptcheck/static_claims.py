@@ -24,6 +24,7 @@ _DROPPING = re.compile(
     r"(nan)?(median|percentile|quantile|min)s?|median_\w+|a?min|(arg)?sort(ed)?|pop(left)?|remove"
     r"|islice|clear|trim_mean|mode|describe|deque|tail|\w*plot|hist(ogram)?|compress|dropna|query"
 )
+_WARM_UP = re.compile(r"warm|burn.?in|dry.?run")
 _AVERAGING = re.compile(r"f?mean|nanmean|average|(nan)?sum")
 _TIMINGS = re.compile(r"time|clock|elapsed|laten|durat|seconds|(?<![a-z])(dt|ms)(?![a-z])")
 _CLOCK = re.compile(r"(perf_counter|time|monotonic)(_ns)?|default_timer|now")
@@ -38,11 +39,13 @@ class StaticClaims:
         float32_lines: lines that call a row float32.
         averages_all: whether timings are averaged, and nothing can leave the first ones out.
         float32_only_lines: lines that call a row float32, and name no other precision and no ratio.
+        names_warm_up: whether a name or a label is about a warm-up.
     """
 
     float32_lines: tuple[int, ...] = ()
     averages_all: bool = False
     float32_only_lines: tuple[int, ...] = ()
+    names_warm_up: bool = False
 
 
 NO_CLAIMS = StaticClaims()
@@ -57,7 +60,10 @@ def claims_of(nodes: Sequence[ast.AST]) -> StaticClaims:
     lines = {line for line, text in _labels(nodes) if _FLOAT32.search(text.lower())}
     drops = imports_unknown_code(nodes) or _times_apart(nodes) or any(map(_may_drop, nodes))
     alone = lines - set(_lines_with(_NOT_FLOAT32_ALONE, nodes))
-    return StaticClaims(tuple(sorted(lines)), _averages(nodes) and not drops, tuple(sorted(alone)))
+    warm_up = any(_WARM_UP.search(text.lower()) for _, text in _labels(nodes))
+    return StaticClaims(
+        tuple(sorted(lines)), _averages(nodes) and not drops, tuple(sorted(alone)), warm_up
+    )
 
 
 def _lines_with(pattern: re.Pattern[str], nodes: Sequence[ast.AST]) -> Iterator[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from precisionbench.diagnosis.findings import Number
-from precisionbench.scriptcheck.events import Calls, Model, Place
+from precisionbench.scriptcheck.events import Calls, Model
 from precisionbench.scriptcheck.rules.base import HALF_DTYPES, Rule, RuleContext, RuleMatch
 from precisionbench.scriptcheck.timed_regions import TimedRegion
 from precisionbench.scriptcheck.violations import Location
@@ -68,7 +68,7 @@ def float32_in_half(context: RuleContext) -> RuleMatch | None:
 
     The line is one that led to the readings, such as `t_fp32 = bench(model, x)`.
     """
-    labels = {p for r in context.regions for p in r.callers if _calls_it_float32(context, p)}
+    labels = {p for r in context.regions for p in r.callers} & context.static.float32_places
     found: dict[Location, int] = {}
     for label in sorted(labels, key=lambda place: place.line):
         timed = [one for one in context.timed_calls if label in one[0].callers]
@@ -78,10 +78,6 @@ def float32_in_half(context: RuleContext) -> RuleMatch | None:
     if not found:
         return None
     return RuleMatch((Number("calls", sum(found.values()), "count"),), tuple(found))
-
-
-def _calls_it_float32(context: RuleContext, place: Place) -> bool:
-    return place in context.static.float32_only_places
 
 
 def _is_in_half(calls: Calls, model: Model) -> bool:

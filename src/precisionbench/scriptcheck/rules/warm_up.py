@@ -65,10 +65,11 @@ def no_warm_up(context: RuleContext) -> RuleMatch | None:
         for inputs in inputs_by_place(context)
         if inputs.is_new_each_time or inputs.is_compiled_again  # these have rules of their own
     )
+    first_spans = _first_spans(context)
     cold = [
         first
         for region in context.regions
-        for first in _slow_first_calls(context, region, other)
+        for first in _slow_first_calls(context, region, other, first_spans)
         if not _may_be_meant(context, first)
     ]
     if not cold:
@@ -102,7 +103,8 @@ def _is_repeated(context: RuleContext, first: _FirstCall) -> bool:
 
     lines = (first.region.start, first.region.end)
     alike = (r for r in context.regions if (r.start, r.end) == lines)
-    return sum(map(repeats, alike)) >= _REPEATED
+    least = 1 if context.static.claims.names_warm_up else _REPEATED
+    return sum(map(repeats, alike)) >= least
 
 
 def _why_suspected(first: _FirstCall) -> str:
@@ -112,13 +114,22 @@ def _why_suspected(first: _FirstCall) -> str:
 
 
 def _slow_first_calls(
-    context: RuleContext, region: TimedRegion, other: frozenset[tuple[int, Place, Place]]
+    context: RuleContext,
+    region: TimedRegion,
+    other: frozenset[tuple[int, Place, Place]],
+    first_spans: dict[int, int],
 ) -> Iterator[_FirstCall]:
     for number in dict.fromkeys(calls.model for calls in region.calls if calls.new_shape_count):
         if (number, region.start, region.end) in other:
             continue
         inside = [calls for calls in region.calls if calls.model == number]
+        compiled = any(calls.compile_count for calls in inside)
+        known = first_spans[number] <= region.first_reading
         first_count = sum(c.new_shape_count for c in inside)
+        costly = context.observations.models[number].shape_dependent
+        is_comparable = costly and first_count == 1 < sum(calls.count for calls in inside)
+        if known and not compiled and not is_comparable:
+            continue  # calls with longer inputs take longer, new or not
         first_total_s = sum(c.new_shape_s for c in inside)
         first_s = first_total_s / first_count
         later_s = _later_s(inside) or _later_s(c for c in context.all_calls if c.model == number)
@@ -130,16 +141,17 @@ def _slow_first_calls(
         count = sum(calls.count for calls in inside)
         name = context.observations.models[number].class_name
         places = frozenset(calls.place for calls in inside)
-        compiled = any(calls.compile_count for calls in inside)
         times = first_s, later_s
-        known = number in _called_before(context, region)
         yield _FirstCall(region, number, name, places, *times, first_count, count, compiled, known)
 
 
-def _called_before(context: RuleContext, region: TimedRegion) -> set[int]:
-    """The models that were called before a region."""
-    spans = context.observations.spans[: region.first_reading + 1]
-    return {calls.model for span in spans for calls in span.calls}
+def _first_spans(context: RuleContext) -> dict[int, int]:
+    """The number of the span in which each model was called first."""
+    first: dict[int, int] = {}
+    for number, span in enumerate(context.observations.spans):
+        for calls in span.calls:
+            first.setdefault(calls.model, number)
+    return first
 
 
 def _later_s(groups: Iterable[Calls]) -> float | None:

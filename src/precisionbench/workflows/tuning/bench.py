@@ -50,6 +50,10 @@ class Bench(Protocol):
         """Seconds that preparing an open configuration took."""
         ...
 
+    def call_s(self, spec: str) -> float:
+        """About how many seconds a call of an open configuration takes, by its first calls."""
+        ...
+
     def item_s(self, spec: str) -> float:
         """About how many seconds an item takes in an open configuration, by its first calls."""
         ...
@@ -150,6 +154,10 @@ class WorkerBench:
         """Seconds that preparing took, the first call included; see `Bench`."""
         opening = self.rows.replicas[spec][0].opening
         return opening.build_s + opening.first_call_s
+
+    def call_s(self, spec: str) -> float:
+        """Seconds of a call by the calls of the warm-up; see `Bench`."""
+        return self.rows.replicas[spec][0].opening.call_s
 
     def item_s(self, spec: str) -> float:
         """Seconds of an item by the calls of the warm-up; see `Bench`."""

@@ -17,7 +17,7 @@ from precisionbench.workflows.tuning.race import AS_FAST
 from precisionbench.workflows.tuning.space import Family, Space
 
 PROCESS_S = 3.0  # to start further processes
-_EAGER_S = 0.5  # to prepare what needs no compiler
+_EAGER_S = 1.0  # to prepare what needs no compiler
 # A small network is built in this share of the usual time.
 _LEAST_PACE = 0.25
 # Configurations are built side by side if none of them takes this many times as long as the most

@@ -26,6 +26,7 @@ from precisionbench.workflows.tuning.estimates import Estimates
 from precisionbench.workflows.tuning.race import Race
 
 ROW_S = 0.6  # of rounds for each row
+LEAST_CALLS = 6  # of each process, until the first round has ended
 # A row whose first calls take this many times as long as the leader's is not timed any further.
 _HOPELESS = 4.0
 # The least difference that is assumed between processes of the same code, as a standard deviation.
@@ -60,7 +61,9 @@ class Screening:
         Args:
             count: how many they are.
         """
-        return count * self.judging_s + ROW_S * (count + 2)  # the reference and the leader
+        reference, leader = self.race.reference, self.race.leader
+        calls_s = 2 * self.bench.call_s(reference) + (1 + count) * self.bench.call_s(leader)
+        return count * self.judging_s + max(ROW_S * (count + 2), LEAST_CALLS * calls_s)
 
     def run(self, specs: Sequence[str], left_s: float) -> None:
         """Try configurations side by side.
@@ -106,12 +109,12 @@ class Screening:
         self._judge_and_time([spec] if spec not in errors else [])
 
     def _keep_failures(self, errors: Mapping[str, PrecisionBenchError], limit_s: float) -> None:
+        usual_s = {spec: self.estimates.build_s(spec) for spec in errors}
         for spec, error in errors.items():
             if isinstance(error, LateError):
-                usual_s = self.estimates.build_s(spec)
                 self.estimates.late[spec] = limit_s
-                reason = f"it was not built after {limit_s:.0f} s; {usual_s:.0f} s were expected"
-                self.race.give_up(spec, reason)
+                why = f"it was not built after {limit_s:.0f} s; {usual_s[spec]:.0f} s were expected"
+                self.race.give_up(spec, why)
             else:
                 self.race.keep(Trial(spec, FAILED, str(error)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -24,7 +25,7 @@ from precisionbench.statistics import Interval
 from precisionbench.workflows.tuning.bench import Bench
 from precisionbench.workflows.tuning.estimates import PROCESS_S, Estimates, is_cheap
 from precisionbench.workflows.tuning.race import Memory, Race
-from precisionbench.workflows.tuning.screening import Screening, mixed
+from precisionbench.workflows.tuning.screening import LEAST_CALLS, Screening, mixed
 from precisionbench.workflows.tuning.space import Family, Space
 
 MOST_FINALISTS = 3
@@ -32,6 +33,7 @@ MOST_FINALISTS = 3
 _MOST_NARROWED = 6
 # Seconds of rounds for each row when few are left, and at the end.
 _NARROWING_S, _FINAL_S = 1.5, 3.0
+_LEAST_FINAL_S = 2.0
 # Shares of the budget that are kept for the end: for its rounds, and to build finalists again.
 _MOST_FINAL_SHARE, _MOST_BUILD_SHARE = 0.3, 0.1
 # Further options are tried on a family whose fastest member is at least this fast, by the leader's.
@@ -301,12 +303,14 @@ class Search:
     def _finish(self) -> None:
         """Measure the finalists in several processes each."""
         self._narrow()
-        reason = f"not among the {MOST_FINALISTS} fastest of the screening"
-        finalists = [self.reference, *self._race.fastest(MOST_FINALISTS, reason)]
+        count = self._most_finalists()
+        reason = f"not among the {count} fastest of the screening"
+        finalists = [self.reference, *self._race.fastest(count, reason)]
         self._tell("starting further processes of the finalists")
         left_s = self.end_s - self.now()
+        rounds_s = max(self._round_s(finalists), min(_FINAL_S, left_s / 2))
         # One whose further process is not ready in time is measured in the one that it has.
-        end_s = self.now() if left_s <= PROCESS_S else self.end_s - min(_FINAL_S, left_s / 2)
+        end_s = self.now() if left_s <= PROCESS_S else self.end_s - rounds_s
         for spec, why in self._open_twice(finalists, end_s).items():
             trial = self.trials[spec]
             reason = f"it could not be prepared again for the final rounds ({why})"
@@ -314,6 +318,19 @@ class Search:
         if any(trial.outcome == NOT_FINISHED for trial in self.trials.values()):
             self.ended_by = "budget"
         self._measure_finalists([spec for spec in finalists if self.bench.processes(spec)])
+
+    def _most_finalists(self) -> int:
+        """How many configurations have a round before the end, each in two processes."""
+        count = 1
+        for others in itertools.accumulate([one] for one in self._race.others[:MOST_FINALISTS]):
+            if self._round_s([self.reference, *others]) <= self.end_s - self.now():
+                count = len(others)
+        return count
+
+    def _round_s(self, specs: Iterable[str]) -> float:
+        """About how many seconds the first round takes, with two processes of each."""
+        open_now = [spec for spec in specs if self.bench.processes(spec)]
+        return 2 * LEAST_CALLS * sum(self.bench.call_s(spec) for spec in open_now)
 
     def _measure_finalists(self, finalists: Sequence[str]) -> None:
         left_s = max(1.0, min(self.end_s - self.now(), _FINAL_S * len(finalists)))
@@ -325,9 +342,15 @@ class Search:
             self._race.keep(attrs.evolve(trial, speedup=speed, measured_in="final"))
 
     def _final_s(self) -> float:
-        """Seconds to keep for the end: the finalists are prepared again, and measured."""
+        """Seconds to keep for the end: the finalists are prepared again, and measured.
+
+        Little is kept until there is something to measure beside the reference.
+        """
+        if not self._race.others:
+            return _LEAST_FINAL_S
         rows = min(len(self._race.racing) + 1, 1 + MOST_FINALISTS)  # one more may be found
         rounds_s = min(_FINAL_S * rows, _MOST_FINAL_SHARE * self.budget_s)
+        rounds_s = max(rounds_s, self._round_s([self.reference, self._race.leader]))
         builds_s = min(self._longest_build_s(self._race.racing), _MOST_BUILD_SHARE * self.budget_s)
         return rounds_s + PROCESS_S + builds_s
 
