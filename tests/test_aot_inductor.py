@@ -127,6 +127,7 @@ class Branches(nn.Module):
 
 
 @needs_compiler
+@pytest.mark.slow
 def test_a_module_that_cannot_be_exported_is_named():
     model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(Branches())).eval()
     with pytest.raises(

@@ -539,6 +539,7 @@ LONG_RUN = (
 )
 
 
+@pytest.mark.slow
 def test_the_first_ctrl_c_shows_and_saves_the_finished_rounds(here):
     with running(*LONG_RUN) as terminal:
         terminal.read_until("round 2")
@@ -770,6 +771,7 @@ def test_no_measured_row_is_exit_code_3(ready, uncompiled):
     assert "off by one" in done.stderr
 
 
+@pytest.mark.slow
 def test_json_stands_alone_when_the_model_prints(here):
     arguments = (*INLINE, "--no-evidence", "-b", "eager")
     command = [sys.executable, "-m", "precisionbench", "compare", "cli_models:talking", "--json"]
@@ -839,7 +841,10 @@ def test_no_color_is_respected(saved):
     assert not colours
 
 
-@pytest.mark.parametrize("command", ["show", "diff", "published", "backends", "explain"])
+@pytest.mark.parametrize(
+    "command",
+    ["show", "diff", "published", pytest.param("backends", marks=pytest.mark.slow), "explain"],
+)
 def test_ascii_terminals_get_ascii(saved, command):
     args = {"show": (saved,), "diff": (saved, saved), "explain": (saved,)}.get(command, ())
     shown = CliRunner(charset="ascii").invoke(main, [command, *args]).stdout_bytes

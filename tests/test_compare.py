@@ -586,7 +586,12 @@ def test_a_plugin_whose_cleanup_fails_keeps_its_row(cnn, images, error):
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize(
-    ("blocks", "calls"), [(3, 0), (6, 0), (6, 1)], ids=["rounds", "last call", "profile"]
+    ("blocks", "calls"),
+    [
+        pytest.param(3, 0, id="rounds"),
+        pytest.param(6, 0, id="last call", marks=pytest.mark.slow),
+        pytest.param(6, 1, id="profile", marks=pytest.mark.slow),
+    ],
 )
 def test_a_row_that_fails_late_keeps_its_rounds(cnn, images, tmp_path, blocks, calls):
     """In this process, too; in a worker: test_faults.py."""

@@ -34,6 +34,7 @@ def info(name: str) -> discovery.BackendInfo:
     return discovery.describe(name)
 
 
+@pytest.mark.slow
 def test_the_built_ins_are_listed_with_their_options():
     names = [info.name for info in pb.list_backends()]
     assert names == sorted(names)

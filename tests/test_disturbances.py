@@ -468,7 +468,7 @@ def test_a_process_of_ours_that_spins_is_not_of_others():
 
 
 @linux
-@pytest.mark.parametrize("launcher", ["inline", "process"])
+@pytest.mark.parametrize("launcher", ["inline", pytest.param("process", marks=pytest.mark.slow)])
 def test_every_round_of_a_comparison_has_a_sample(launcher, cnn, images, tmp_path):
     compared = pb.compare(
         cnn, images, backends=["half"], launcher=launcher, replicas=1, budget_s=0.3, evidence=False,

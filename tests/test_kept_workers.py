@@ -124,6 +124,7 @@ def of(measure: Any) -> KeptWorkers:
 # --- what may go wrong ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_kept_worker_that_died_fails_its_experiment_and_nothing_else():
     found: list[Any] = []
 

@@ -65,7 +65,12 @@ def test_too_few_values_show_no_change(count):
 
 
 @pytest.mark.parametrize(
-    ("name", "row"), [("resnet50-five", "half"), ("resnet50-five", "eager"), ("mlp", "half")]
+    ("name", "row"),
+    [
+        pytest.param("resnet50-five", "half", marks=pytest.mark.slow),
+        ("resnet50-five", "eager"),
+        ("mlp", "half"),
+    ],
 )
 def test_1000_histories_with_the_spread_of_recorded_processes_have_at_most_5_percent_false_alarms(
     name, row

@@ -85,6 +85,7 @@ class Mixed(nn.Module):
 
 
 @real_engine
+@pytest.mark.slow
 def test_layers_that_the_quantiser_leaves_out_are_named_in_the_label():
     x = torch.rand(1, 3, 8, 8)
     with Prepares(Reference(calibration_data=[x]), Mixed().eval(), x) as found:

@@ -82,6 +82,7 @@ def test_a_loop_until_a_time_is_no_timing_in_a_script_given_by_its_absolute_path
     assert check_simulated(source, str(tmp_path / "s.py")).breaches == ()
 
 
+@pytest.mark.slow
 def test_a_loop_until_a_time_in_a_module_of_the_author_is_no_timing(check_simulated, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import time\n\ndef warm_up(function, seconds=0.05):\n"

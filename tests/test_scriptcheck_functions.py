@@ -83,6 +83,7 @@ class TestOperations:
         assert seen == [(set(names.split(", ")), count) for _, names, count in TIMED.values()]
         assert {timed.parameters for timed in check.timed} == {("float32",)}
 
+    @pytest.mark.slow
     def test_they_are_seen_however_they_are_timed(self, check_script):
         check = check_script(SETUP + "\n".join(TIMERS))
         assert check.breaches == ()

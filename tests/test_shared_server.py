@@ -190,6 +190,7 @@ def test_a_library_that_does_more_than_define_is_in_no_worker(install_timm, tmp_
         again.kill()
 
 
+@pytest.mark.slow
 def test_an_import_that_patches_sets_starts_or_fails_does_more_than_define(tmp_path):
     effects = {
         "defines": "class Model: pass",

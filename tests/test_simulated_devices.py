@@ -47,7 +47,16 @@ def test_the_signed_rank_constants(count, rank):
     assert signed_rank_rank(count) == rank  # Hollander & Wolfe, table A.4
 
 
-@pytest.mark.parametrize("name", ENVIRONMENTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=pytest.mark.slow if name in ("autocorrelated", "periodic throttling") else (),
+        )
+        for name in ENVIRONMENTS
+    ],
+)
 def test_a_row_compared_with_itself_is_rarely_called_faster_or_slower(name):
     found = [ratio(seed, ENVIRONMENTS[name]) for seed in range(SESSIONS)]
     assert share([verdict_of(interval)[0] in WRONG for interval in found]) <= 0.05

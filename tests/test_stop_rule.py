@@ -78,7 +78,7 @@ def test_equal_rows_are_not_told_apart_more_often_than_by_chance(noise, replicas
     assert wrong / SESSIONS <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / SESSIONS)
 
 
-@pytest.mark.parametrize("ratio", [1.02, 1.5])
+@pytest.mark.parametrize("ratio", [pytest.param(1.02, marks=pytest.mark.slow), 1.5])
 def test_the_interval_holds_the_true_speed_up_wherever_the_rounds_end(ratio):
     held = 0
     for seed in range(SESSIONS):

@@ -334,6 +334,7 @@ def test_a_model_that_torchao_refuses_as_a_whole_is_a_false_label_with_the_reaso
 @pytest.mark.parametrize(
     "precision", ["int8-dynamic", pytest.param("int8-weight-only", marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_compiled_rows_are_quantised_and_compiled(precision):
     model, x = perceptron(256, 512, 128), torch.rand(64, 256)
     expected = model(x)

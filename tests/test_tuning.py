@@ -217,6 +217,7 @@ def test_another_model_is_refused_unless_it_is_forced(tuned, features):
         assert fast(features).shape == (64, 8)
 
 
+@pytest.mark.slow
 def test_a_second_run_on_the_same_thing_is_the_result_of_the_first(tuned, features):
     torch.manual_seed(0)
     begun_s = time.monotonic()
@@ -314,6 +315,7 @@ def test_arguments_are_refused_before_anything_is_measured(mlp, features, argume
 # The bench of workers, with the real thing in each of its steps
 
 
+@pytest.mark.slow
 def test_a_metric_on_data_bounds_the_drop(mlp, features):
     data = [(features.roll(shift, 0), torch.zeros(64)) for shift in range(4)]
     found = pb.tune(
