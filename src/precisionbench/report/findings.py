@@ -17,6 +17,8 @@ STATUS_WORDS = {
 MAX_BRIEF = 3  # findings below a table
 _MAX_SUSPECTED = 2  # suspected rows of a cause that have a line each
 _LEAST_GAIN = 1.005  # smaller ones are not shown
+# From here on the largest possible gain is no figure: it is the share of nearly all of the time.
+_LARGE_GAIN = 10
 
 
 def by_cause(findings: Iterable[Finding]) -> tuple[tuple[Finding, ...], ...]:
@@ -77,8 +79,12 @@ def gain_text(finding: Finding) -> str:
     if factor is None:
         return ""
     if finding.status is FindingStatus.SUSPECTED:
-        return f"up to {ends(factor)[1]}x without it"
+        return f"up to {_largest(factor)} without it"
     return f"{factor.value:.3g}x without it ({span(factor)})"
+
+
+def _largest(factor: Interval) -> str:
+    return f"{ends(factor)[1]}x" if factor.high < _LARGE_GAIN else f"{_LARGE_GAIN}x or more"
 
 
 def paragraphs(findings: Iterable[Finding]) -> Iterator[list[str]]:
@@ -106,7 +112,7 @@ def _row_texts(group: Sequence[Finding]) -> Iterator[str]:
     if others:
         gains = [one for one in map(shown_gain, others) if one is not None]
         gains.sort(key=lambda gain: gain.high)
-        texts = list(dict.fromkeys(f"{ends(gain)[1]}x" for gain in (*gains[:1], *gains[-1:])))
+        texts = list(dict.fromkeys(_largest(gain) for gain in (*gains[:1], *gains[-1:])))
         gain = f", up to {' to '.join(texts)} without it" if texts else ""
         yield f"also suspected{gain}: {', '.join(one.row for one in others)}"
 
