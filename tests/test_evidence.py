@@ -134,6 +134,22 @@ def test_a_patched_function_is_recorded(monkeypatch):
     )
 
 
+def test_the_reference_asks_an_autocast_row_under_autocast_and_computes_without(tmp_path):
+    seen = []
+
+    class Noted(nn.Linear):
+        def forward(self, x):
+            seen.append((x.dtype, torch.is_autocast_enabled("cpu")))
+            return super().forward(x)
+
+    workload = resolve(Noted(8, 8), torch.rand(4, 8), device="cpu", seed=0)
+    autocast = make("autocast:dtype=bfloat16")
+    with InlineLauncher.on_device_of(workload).open(autocast) as session:
+        seen.clear()
+        session.write_float64_reference(str(tmp_path / "values.pt"))
+    assert set(seen) == {(torch.float32, True), (torch.float64, False)}
+
+
 def test_on_a_full_disk_only_the_profile_and_the_layers_errors_are_missing(tmp_path):
     workload = resolve(nn.Linear(64, 64), torch.rand(8, 64), device="cpu", seed=0)
     full = files_limited_to(1000)

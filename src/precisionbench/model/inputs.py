@@ -10,7 +10,13 @@ from torch.nn.utils.rnn import PackedSequence
 
 from precisionbench._internal.numbers import whole_number
 from precisionbench.errors import WorkloadError
-from precisionbench.torchtools.tensors import Inputs, deep_copied, map_with_objects, walk
+from precisionbench.torchtools.tensors import (
+    INDEX_DTYPES,
+    Inputs,
+    deep_copied,
+    map_with_objects,
+    walk,
+)
 
 
 def is_factory(inputs: object) -> bool:
@@ -173,13 +179,9 @@ def may_index_items(inputs: Inputs, batch_size: int, count: int) -> bool:
 
 def _in_range(tensor: torch.Tensor, least: int, most: int) -> bool:
     """Whether an integer tensor's largest value is an index of an item, or the end of the last."""
-    if tensor.dtype not in _INDEX_DTYPES or not tensor.numel() or tensor.layout != torch.strided:
+    if tensor.dtype not in INDEX_DTYPES or not tensor.numel() or tensor.layout != torch.strided:
         return False
     return least <= int(tensor.max()) <= most
-
-
-# Which torch accepts as indices.
-_INDEX_DTYPES = (torch.int32, torch.int64)
 
 
 def _repeated(inputs: Inputs, batch_size: int, count: int) -> Inputs:

@@ -22,6 +22,7 @@ from precisionbench.scriptcheck.frames import Line, place_of
 from precisionbench.scriptcheck.operations import Operations
 from precisionbench.scriptcheck.torch_patches import PatchTracker
 from precisionbench.torchtools.global_state import has_tf32, tf32_operations
+from precisionbench.torchtools.tensors import INDEX_DTYPES
 
 _PATCHED_NAMES_KEPT = 3
 # The patched functions that are shown first.
@@ -35,7 +36,6 @@ _MODE_DEPENDENT = (
     nn.RNNBase,
     nn.MultiheadAttention,
 )
-_INDICES = (torch.int32, torch.int64)
 _OPERATIONS_NAMED = 4
 _SHAPES_KEPT = 8
 _DENORMAL = 1e-40
@@ -356,7 +356,7 @@ def _grows_by_one(before: tuple[int, ...], now: tuple[int, ...]) -> bool:
 
 def _kept(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
     """Tensors to examine once the script has ended; large ones are not kept."""
-    numbers = (t for t in tensors if t.is_floating_point() or t.dtype in _INDICES)
+    numbers = (t for t in tensors if t.is_floating_point() or t.dtype in INDEX_DTYPES)
     return [t.detach() for t in numbers if t.numel() * t.element_size() <= _MOST_KEPT_BYTES]
 
 

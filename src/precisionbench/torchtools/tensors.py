@@ -22,6 +22,8 @@ from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, one_line
 TensorFunction = Callable[[torch.Tensor], torch.Tensor]
 PathAndTensor = tuple[str, torch.Tensor]
 LeafFunction = Callable[[Any], Any]
+# Of integer tensors that torch accepts as indices.
+INDEX_DTYPES = (torch.int32, torch.int64)
 
 
 def _fields(tree: object) -> list[str] | None:

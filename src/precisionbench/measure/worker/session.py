@@ -232,10 +232,11 @@ class Session:
             OutputError: the file cannot be written.
         """
         device_type = self.workload.device.type
-        with executing(), silence(), autocast_off(device_type):  # the row's own, too
+        with executing(), silence():
             own = layer_outputs(self.call, self.module, self.workload.info.batch_size)
             every_item = needs_every_item(own)
-            save(layer_outputs_in_float64(self.workload, every_item=every_item), path)
+            with autocast_off(device_type):  # the row's own, too
+                save(layer_outputs_in_float64(self.workload, every_item=every_item), path)
 
     def evidence(self, call_s: float, float64_path: str | None) -> Evidence:
         """Profile a call, and compare each layer's output with float64's.

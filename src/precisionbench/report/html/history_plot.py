@@ -17,7 +17,6 @@ from precisionbench.statistics import Interval
 LEFT, RIGHT, TOP, BOTTOM, HEIGHT = 13.0, 97.0, 12.0, 112.0, 134.0
 _ROOM = 0.15  # share of the range of values, at both ends
 _LEAST_REACH = 0.01  # share of the value, so that noise is not magnified
-_LEAST_TICKS = 2
 
 
 @attrs.frozen
