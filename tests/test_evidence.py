@@ -80,12 +80,13 @@ def test_buffers_and_tensors_that_are_attributes_are_recorded():
 
 
 def test_no_large_library_is_imported_to_profile_a_call():
-    """torch would import TorchDynamo and Triton to count FLOPs, and SymPy for tensor subclasses:
-    seconds of the user's time."""
+    """torch would import TorchDynamo for each dispatch mode, Triton to count FLOPs, and SymPy for
+    tensor subclasses: seconds of the user's time."""
     code = """
         import sys, torch
         from precisionbench.model.workload import resolve
         from precisionbench.probes.float64_reference import layer_outputs_in_float64
+        from precisionbench.probes.overflow import overflows_of
         from precisionbench.probes.profiler import collect_evidence, start_profiler
         start_profiler(torch.device("cpu"))
         model, x = torch.nn.Linear(512, 256), torch.rand(2, 512)
@@ -93,6 +94,9 @@ def test_no_large_library_is_imported_to_profile_a_call():
         found = collect_evidence(lambda: model(x), 1e-3, workload, model)
         assert found.flops == 2**19 and found.operations and not found.unknown, found
         assert layer_outputs_in_float64(workload)
+        model, x = model.half(), x.half() * 6e4
+        found = collect_evidence(lambda: model(x), 1e-3, workload, model)
+        assert overflows_of(lambda: model(x), model, found)
         assert not {"torch._dynamo", "triton", "sympy"} & {*sys.modules}
     """
     done = subprocess.run(

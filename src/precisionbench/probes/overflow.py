@@ -22,6 +22,7 @@ from precisionbench.probes.layers import Forward, wrapped
 from precisionbench.results.dtypes import FLOAT16, dtype_name
 from precisionbench.results.evidence import Evidence, Overflow
 from precisionbench.torchtools.agreement import cpu_copies, relative_l2, sum_of_squares
+from precisionbench.torchtools.global_state import dynamo_not_imported_by
 from precisionbench.torchtools.tensors import cast, map_tensors, walk
 from precisionbench.torchtools.timer import Call
 
@@ -76,7 +77,7 @@ def _watched(
 
         return located
 
-    with wrapped(module, wrap), watch:
+    with dynamo_not_imported_by(_Watch), wrapped(module, wrap), watch:
         output = call()
     return cpu_copies(output), tuple(watch.found.values())
 
