@@ -108,6 +108,9 @@ class SimulatedWorker:
     def begin_open(self, known: KnownCalls | None = None) -> None:
         self.is_opening = True
 
+    def is_ready(self, within_s: float) -> bool:
+        return True
+
     def set_cpu_affinity(self, cores: Sequence[int]) -> None:
         self.asked("set_cpu_affinity")
 

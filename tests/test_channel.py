@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,10 +31,12 @@ from precisionbench.errors import (
 )
 from precisionbench.measure.worker import messages
 from precisionbench.measure.worker.client import WorkerBackend
+from precisionbench.measure.worker.first_call_limit import FirstCallLimit, SlowFirstCallError
 from precisionbench.measure.worker.fork_client import ForkServer, can_fork
 from precisionbench.measure.worker.messages import BrokenAnswerError, ErrorText, Message
 from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.measure.worker.process import Worker
+from precisionbench.measure.worker.protocol import FIRST_CALL
 from precisionbench.model.workload import resolve
 
 # --- lines ----------------------------------------------------------------------------------------
@@ -152,6 +155,50 @@ def test_a_worker_is_busy_until_it_has_prepared_and_answered_everything_or_ended
     assert worker.is_busy
     worker.kill()
     assert not worker.is_busy
+
+
+def test_a_worker_is_ready_once_its_last_answer_has_come_and_reports_steps_before():
+    worker, process = worker_that(lambda request: answered(request, None))
+    steps: list[str] = []
+    worker.on_step = steps.append
+    worker.begin("load")
+    process._answer = lambda r: json.dumps({"id": r["id"], "step": "building"}).encode() + b"\n"
+    worker.begin("open")
+    assert not worker.is_ready(0.01)
+    assert steps == ["building"]
+    os.write(process._answers, answered(process.requests[-1], 5))
+    assert worker.is_ready(60.0)
+    assert worker.is_ready(0.0)  # again, and the answer is still there
+    assert worker.answer() == 5
+    worker.kill()
+
+
+def test_a_worker_that_has_ended_is_ready_and_its_error_is_raised_by_the_answer():
+    worker, process = worker_that(lambda _: b"")
+    worker.begin("load")
+    worker.begin("open")
+    process.kill()
+    assert worker.is_ready(60.0)
+    with pytest.raises(WorkerError, match=r"ended with exit code 0 \(load\)"):
+        worker.answer()
+
+
+def test_a_first_call_beyond_its_limit_ends_a_worker_that_is_asked_now_and_then():
+    class Short(FirstCallLimit):
+        limit_s = 0.05
+
+    def step(request: dict[str, Any]) -> bytes:
+        return json.dumps({"id": request["id"], "step": FIRST_CALL}).encode() + b"\n"
+
+    worker, process = worker_that(step)
+    worker.first_call_limit = Short("eager", 0.0)
+    worker.begin("open")
+    end_s = time.monotonic() + 60
+    while not worker.is_ready(0.01) and time.monotonic() < end_s:
+        pass
+    with pytest.raises(SlowFirstCallError, match=r"a call takes more than 50 ms"):
+        worker.answer()
+    assert process.killed.is_set()
 
 
 def test_answers_are_those_to_the_requests():

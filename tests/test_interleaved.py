@@ -64,6 +64,9 @@ class Worker:
     def begin_open(self, known: KnownCalls | None = None) -> None:
         self.is_opening, self.known = True, known
 
+    def is_ready(self, within_s: float) -> bool:
+        return True
+
     def kill(self) -> None:
         self.killed = True
 
@@ -233,6 +236,48 @@ def test_what_the_first_replica_has_compiled_is_not_compiled_again_beside_it(run
     )
     assert [name for name, known in begun if known is None] == ["eager 0", "half 0"]
     assert [name for name, known in begun if known is not None] == ["eager 1", "half 1"]
+
+
+class Late(Worker):
+    """Ready once it was asked some times.
+
+    Attributes:
+        asked: whether the first call had a limit, for each time.
+    """
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times, self.asked = times, list[bool]()
+
+    def is_ready(self, within_s: float) -> bool:
+        self.asked.append(self.first_call_limit is not None)
+        return len(self.asked) >= self.times
+
+
+def test_a_row_that_is_ready_does_not_wait_for_slower_ones(run):
+    further: list[str] = []
+
+    class Further(Worker):
+        def __init__(self, row: str) -> None:
+            super().__init__()
+            self.row = row
+
+        def begin_open(self, known: KnownCalls | None = None) -> None:
+            super().begin_open(known)
+            further.append(self.row)
+
+    run.options = attrs.evolve(run.options, build_together=True)
+    workers = {"eager": [Late(5), Further("eager")], "half": [Late(2), Further("half")]}
+    assert {*open_replicas(run, workers, 0)} == {"eager", "half"}
+    assert further == ["half", "eager"]
+
+
+def test_a_row_with_a_limit_is_not_asked_before_the_row_that_gives_the_limit():
+    run = make_run(Options(budget_s=1.0, build_together=True))
+    run.rows = [attrs.evolve(row, may_be_left_out=row.name == "half") for row in run.rows]
+    limited = Late(3)
+    open_replicas(run, {"half": [limited], "eager": [Late(4)]}, 0)
+    assert limited.asked == [True] * 3
 
 
 def test_a_replica_that_fails_when_called_alone_does_not_affect_the_others(run):

@@ -175,6 +175,33 @@ def timed_once_on_a_gpu(model: Model, calls: Calls, source: str = "") -> RuleCon
     return RuleContext(observations, regions, analyze(source, "s.py"))
 
 
+@pytest.mark.parametrize(
+    ("launched", "pending_s", "found"),
+    [
+        (False, 0.0, []),  # the observation's own marker, on a GPU that is shared
+        (False, None, ["missing-synchronize"]),
+        (False, 2e-6, ["missing-synchronize"]),
+        (True, 0.0, ["missing-synchronize"]),  # bound by the host: the last kernel still runs
+    ],
+)
+def test_only_work_of_the_script_counts_as_pending(launched, pending_s, found):
+    """Calls, which have ended, a second reading in the condition of a loop, and a third one."""
+    place, calls = Place("s.py", 3), Span((GPU_CALLS,))
+    readings = [Reading("time.time", place, at_s, False) for at_s in (0.0, 1.0, 2.0)]
+    readings[-1] = attrs.evolve(readings[-1], pending=True, pending_s=pending_s)
+    observations = Observations(
+        (attrs.evolve(GPU_MODEL, tf32_operations=()),),
+        tuple(readings),
+        (Span(), calls, calls if launched else Span(), Span()),
+        (Timing(0, 2, 2.0, 1.9, place),),
+        Ending("finished", 0),
+        gpu="GPU",
+    )
+    regions = find_regions(observations, frozenset())
+    broken = violations(RuleContext(observations, regions, analyze("", "s.py")))
+    assert [violation.gate for violation in broken if "sync" in violation.gate] == found
+
+
 CALLS_IT_FLOAT32 = 'print("FP32", seconds)'
 
 

@@ -34,6 +34,7 @@ _COPIES_IN_EVIDENCE = 1
 # Files that a worker keeps open in this process, at most, and what the rest may need meanwhile.
 _DESCRIPTORS = 4
 _OTHER_DESCRIPTORS = 100
+_POLL_S = 0.05  # to look at all workers that are prepared at the same time
 
 
 class DoesNotFitError(Exception):
@@ -194,7 +195,8 @@ def open_replicas(
     The first replica of each row is prepared alone, so that its build time is its own. Further ones
     are prepared side by side, unless their backends tune by timing or memory may be short; on a CPU
     they would compete for its cores. Where all rows are built at the same time, further replicas
-    wait for the first of their row only: what it has compiled is in the compiler's cache.
+    wait for the first of their row only, whichever is ready first: what it has compiled is in the
+    compiler's cache.
 
     Args:
         run: rows that cannot be prepared are removed from it.
@@ -209,14 +211,13 @@ def open_replicas(
     """
     opening = _Opening(run, session)
     if run.options.build_together:
-        for first, *_ in workers.values():
-            first.begin_open()
-    for row in list(run.rows):
-        opening.open_first(row, workers[row.name])
-        if run.options.build_together:
-            opening.begin_further(row, workers[row.name])
-    if not run.options.build_together and run.device.type != "cpu":
-        opening.begin_beside_each_other(workers)
+        opening.open_first_together(workers)
+    else:
+        for row in list(run.rows):
+            run.collector.report_row(row, "preparing")
+            opening.open_first(row, workers[row.name])
+        if run.device.type != "cpu":
+            opening.begin_beside_each_other(workers)
     for replica in range(1, max(map(len, workers.values()))):
         for row in run.rows:
             opening.open_further(row, workers[row.name][replica])
@@ -259,7 +260,6 @@ class _Opening:
     def open_first(self, row: Row, workers: Sequence[Worker]) -> None:
         """Prepare the first replica of a row; the row fails where that fails."""
         run = self.run
-        run.collector.report_row(row, "preparing")
         workers[0].first_call_limit = run.first_call_limit(row, self.row_states)
         before = run.system.free_device_bytes(run.device) or 0
         try:
@@ -272,6 +272,34 @@ class _Opening:
             after = run.system.free_device_bytes(run.device) or 0
             self.taken_bytes[row.name] = max(0, before - after)
             self.row_states[row.name] = RowState(row.name, [prepared], self.session)
+
+    def open_first_together(self, workers: Mapping[str, Sequence[Worker]]) -> None:
+        """Prepare the first replicas of all rows, and begin each row's others once it is ready."""
+        for row in self.run.rows:
+            self.run.collector.report_row(row, "preparing")
+            workers[row.name][0].on_step = self.run.step_reporter(row)
+            workers[row.name][0].begin_open()
+        waiting = list(self.run.rows)
+        while waiting:
+            row = self._first_ready(waiting, workers)
+            waiting.remove(row)
+            self.open_first(row, workers[row.name])
+            self.begin_further(row, workers[row.name])
+
+    def _first_ready(self, waiting: Sequence[Row], workers: Mapping[str, Sequence[Worker]]) -> Row:
+        """Wait until one of some rows is ready or has failed.
+
+        A row whose first call has a limit is not asked before the row that gives the limit.
+        """
+        references = {self.run.collector.reference_of(row.name) for row in waiting}
+        first_ones = [row for row in waiting if row.name in references or not row.may_be_left_out]
+        asked = first_ones or waiting
+        while True:
+            for row in asked:
+                first = workers[row.name][0]
+                first.first_call_limit = self.run.first_call_limit(row, self.row_states)
+                if first.is_ready(_POLL_S / len(asked)):
+                    return row
 
     def begin_beside_each_other(self, workers: Mapping[str, Sequence[Worker]]) -> None:
         """Begin to prepare further replicas of all rows, where the device holds all of them."""

@@ -146,7 +146,18 @@ def _is_empty(observations: Observations, timing: Timing) -> bool:
 def _has_work(observations: Observations, timing: Timing) -> bool:
     """Whether something was called in a timing, or the device worked on something at its end."""
     has_calls = any(span.calls for span in _within(observations, timing))
-    return has_calls or bool(observations.readings[timing.end].pending)
+    return has_calls or _is_pending(observations, timing.end)
+
+
+def _is_pending(observations: Observations, number: int) -> bool:
+    """Whether the device had work of the script pending at a reading.
+
+    The observation sets a marker on the device at each reading. On a GPU that other processes use,
+    too, it can be pending still at the next reading, although the script has launched nothing.
+    """
+    reading, before = observations.readings[number], observations.spans[number]
+    launched = bool(before.calls or before.backward_count)
+    return bool(reading.pending) and (launched or reading.pending_s != 0)
 
 
 def _thread(observations: Observations) -> Callable[[Timing], int]:
@@ -235,17 +246,17 @@ def _without(threads: set[int], span: Span) -> Span:
 
 def _region(observations: Observations, timing: Timing) -> TimedRegion:
     start, end = observations.readings[timing.start], observations.readings[timing.end]
-    within = _within(observations, timing)
+    within, is_pending = _within(observations, timing), _is_pending(observations, timing.end)
     return TimedRegion(
         end.clock,
         start.place,
         end.place,
         timing.read_s,
         timing.device_s,
-        bool(end.pending),
+        is_pending,
         within,
         _after(observations, timing, within),
-        end.pending_s if end.pending else None,
+        end.pending_s if is_pending else None,
         start.pending_s if start.pending else None,
         end.pending is not None or end.clock == "torch.cuda.Event",
         frozenset((start.place, end.place, *start.callers, *end.callers)),

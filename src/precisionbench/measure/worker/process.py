@@ -41,14 +41,27 @@ _WAKE_UP = _WakeUp()
 _Received = Message | BrokenAnswerError | _WakeUp | None
 
 
-@attrs.frozen
+@attrs.define
 class _Awaited:
-    """An answer that is still awaited: its request, the request's name in errors, and the limit."""
+    """An answer that is still awaited.
+
+    Attributes:
+        id: of the request.
+        request: its key in `protocol.REQUESTS`.
+        title: its name in errors.
+        limit_s: how long to wait for it.
+        begun_s: when the wait began; None before that.
+        call_end_s: when the first call must have ended.
+        message: the answer, once it has come.
+    """
 
     id: str
     request: str
     title: str
     limit_s: float
+    begun_s: float | None = None
+    call_end_s: float = math.inf
+    message: Message | None = None
 
 
 class Worker:
@@ -145,6 +158,27 @@ class Worker:
         """Whether it was asked to prepare its backend, and the answer is still awaited."""
         return any(awaited.request == "open" for awaited in self._awaited)
 
+    def is_ready(self, within_s: float) -> bool:
+        """Wait for some time; whether all answers have come, so that `answer` need not wait.
+
+        Steps are reported meanwhile, and an error is raised by `answer`.
+
+        Args:
+            within_s: seconds to wait at most.
+        """
+        until_s = time.monotonic() + within_s
+        try:
+            while len(self._awaited) > 1 and self._error is None:
+                if self._arrived(self._awaited[0], until_s) is None:
+                    return False
+                self._next_answer()
+            if self._error is not None or not self._awaited:
+                return True
+            return self._arrived(self._awaited[0], until_s) is not None
+        except PrecisionBenchError as exc:
+            self._error = exc
+            return True
+
     def wait_until_imported(self) -> None:
         """Wait until it has imported torch and can take requests."""
         if self._awaited and self._awaited[0].request == _START and self._error is None:
@@ -215,27 +249,40 @@ class Worker:
         return value
 
     def _receive(self, awaited: _Awaited) -> Any:
-        begun_s, call_end_s = time.monotonic(), math.inf
-        while (message := self._message(awaited, begun_s, call_end_s)).step is not None:
-            self.on_step(message.step)
-            limit = self.first_call_limit if message.step == FIRST_CALL else None
-            call_end_s = time.monotonic() + limit.limit_s if limit else math.inf
+        awaited.begun_s = None
+        while (message := self._arrived(awaited, math.inf)) is None:
+            pass
         if message.error is not None:
             raise message.error.rebuilt()
         if awaited.request == _START:
             self._pid = REQUESTS[_START].decoded(message.value)
         return message.value
 
-    def _message(self, awaited: _Awaited, begun_s: float, call_end_s: float) -> Message:
-        """The next line that it writes; `call_end_s` is when the first call must have ended."""
-        end_s = min(begun_s + awaited.limit_s, call_end_s)
+    def _arrived(self, awaited: _Awaited, until_s: float) -> Message | None:
+        """Wait until a time for an answer, and report steps meanwhile; None if it has not come."""
+        awaited.begun_s = awaited.begun_s or time.monotonic()
+        while awaited.message is None:
+            message = self._message(awaited, awaited.begun_s, until_s)
+            if message is None or message.step is None:
+                awaited.message = message
+                break
+            self.on_step(message.step)
+            limit = self.first_call_limit if message.step == FIRST_CALL else None
+            awaited.call_end_s = time.monotonic() + limit.limit_s if limit else math.inf
+        return awaited.message
+
+    def _message(self, awaited: _Awaited, begun_s: float, until_s: float) -> Message | None:
+        """The next line that it writes; None where it has written none until a time."""
+        end_s = min(begun_s + awaited.limit_s, awaited.call_end_s)
         try:
-            while (received := self._next_received(begun_s, end_s)) is _WAKE_UP:
+            while (received := self._next_received(begun_s, min(end_s, until_s))) is _WAKE_UP:
                 pass  # and look again how long to wait
         except queue.Empty:
-            if self._stop_s(begun_s) < end_s:
+            if self._stop_s(begun_s) < min(end_s, until_s):
                 raise self._ended(_stopped(awaited)) from None
-            limit = self.first_call_limit if end_s == call_end_s else None
+            if until_s < end_s:
+                return None
+            limit = self.first_call_limit if end_s == awaited.call_end_s else None
             raise self._ended(limit.error() if limit else _hung(awaited)) from None
         if received is None:
             raise self._death(awaited.title)
