@@ -201,6 +201,9 @@ class SimulatedPool:
         self.backends[Path(name)] = getattr(value, "name", "")
         return Path(name)
 
+    def write_workload(self, name: str, workload: Any) -> Path:
+        return self.write(name, workload)
+
     def start(self, _: Path, backend: Path, with_model: bool = False) -> SimulatedWorker:
         row = self.backends[backend]
         replica = sum(worker.row == row for worker in self.workers)

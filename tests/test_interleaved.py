@@ -325,6 +325,8 @@ class WorkerPool:
     def write(self, name: str, _: object) -> Path:
         return Path(name)
 
+    write_workload = write
+
     def start(self, _: Path, row: Path, with_model: bool) -> Worker:
         assert not with_model  # each is alone
         again = row.stem in dict(self.workers)

@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from precisionbench.errors import WorkloadError
+from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.model import workload
 from precisionbench.model.random_inputs import RandomInputs
 from precisionbench.model.workload import resolve
+from precisionbench.torchtools.saving import load
 from precisionbench.torchtools.tensors import Inputs
 
 
@@ -41,6 +43,19 @@ def test_a_model_is_copied_and_put_into_eval_mode(cnn, images):
     assert cnn.training
     copy.head.weight.data.zero_()
     assert cnn.head.weight.abs().sum() > 0
+
+
+def test_a_worker_reads_its_own_model_each_time_it_builds_one():
+    model = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 256))
+    model[2].weight = model[0].weight  # tied
+    with WorkerPool() as pool:
+        file = pool.write_workload("workload.pt", resolve(model, torch.rand(1, 256), device="cpu"))
+        read = load(file, mapped=True)
+        first, second = read.built(), read.built()
+        assert file.stat().st_size < 1e5  # the weights are in the other file
+    first[0].weight.data.zero_()
+    assert first[2].weight.data_ptr() == first[0].weight.data_ptr()
+    assert second[0].weight.equal(model[0].weight)
 
 
 def test_inputs_that_cannot_be_copied_are_named(cnn, images):

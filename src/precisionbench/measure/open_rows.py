@@ -59,7 +59,7 @@ class OpenRows:
 
     def __attrs_post_init__(self) -> None:
         self._starter = WorkerStarter(
-            self.pool, {"": self.pool.write("workload.pt", self.workload)}, {}
+            self.pool, {"": self.pool.write_workload("workload.pt", self.workload)}, {}
         )
 
     @classmethod

@@ -79,7 +79,7 @@ class WorkerStarter:
             WorkloadError: a model cannot be sent to a worker.
         """
         workloads = {
-            model: pool.write(f"workload-{index}.pt", workload)
+            model: pool.write_workload(f"workload-{index}.pt", workload)
             for index, (model, workload) in enumerate(run.workloads.items())
         }
         backends = {

@@ -1,4 +1,4 @@
-"""Writes values with tensors to temporary files, with an error that names the folder."""
+"""Writes values with tensors to temporary files, and reads them in workers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from precisionbench._internal.files import reason_of, remedy_for
+from precisionbench._internal.importing import working_directory_on_path
 from precisionbench._internal.paths import quoted
 from precisionbench.errors import FOREIGN_ERRORS, OutputError
 
@@ -39,6 +40,20 @@ def save(value: object, path: str | Path, **options: Any) -> None:
         if opened.error is not None:
             raise _not_written(file, opened.error) from exc
         raise
+
+
+def load(path: str | Path, *, mapped: bool = False) -> Any:
+    """Read what this process's parent has written, with its tensors on the CPU.
+
+    Args:
+        path: of the file.
+        mapped: leave the tensors in the file until they are read.
+
+    Raises:
+        Exception: what is in the file cannot be unpickled here; any exception.
+    """
+    with working_directory_on_path():  # where the parent found `package.module:function`
+        return torch.load(path, mmap=mapped, map_location="cpu", weights_only=False)
 
 
 def _not_written(file: Path, error: OSError) -> OutputError:

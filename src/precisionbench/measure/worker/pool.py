@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+import attrs
+
 from precisionbench._internal.temporary_folder import TemporaryFolder
 from precisionbench.errors import FOREIGN_ERRORS, OutputError, WorkerError, WorkloadError, one_line
 from precisionbench.measure.worker.fork_client import ForkServer
 from precisionbench.measure.worker.process import Worker
 from precisionbench.measure.worker.spawn import SpawnedProcess, WorkerProcess
+from precisionbench.model.sources import CopiedModel, StoredModel
+from precisionbench.model.workload import Workload
 from precisionbench.torchtools.global_state import read_flags
 from precisionbench.torchtools.saving import save
 
@@ -105,6 +109,22 @@ class WorkerPool:
         """Wait for all workers: one that still imports would disturb those that prepare."""
         for worker in self._workers:
             worker.wait_for_answers()
+
+    def write_workload(self, name: str, workload: Workload) -> Path:
+        """Write a workload for workers to load; a model that is copied has a file of its own.
+
+        Args:
+            name: of the file.
+            workload: the model and inputs.
+
+        Raises:
+            WorkloadError: it cannot be pickled.
+            OutputError: TMPDIR does not hold it.
+        """
+        if isinstance(workload.build, CopiedModel):
+            stored = StoredModel(self.write(f"model-of-{name}", workload.build.model))
+            workload = attrs.evolve(workload, build=stored)
+        return self.write(name, workload)
 
     def write(self, name: str, value: object) -> Path:
         """Write something for workers to load; tensors in it are mapped there, not copied.

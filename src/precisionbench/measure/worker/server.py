@@ -138,8 +138,9 @@ class Server:
         """
         from precisionbench.backends.discovery import make
         from precisionbench.measure.worker.guards import check_available
+        from precisionbench.torchtools.saving import load
 
-        check_available(_load(backend) if backend else make(spec))
+        check_available(load(backend) if backend else make(spec))
 
     def load(
         self, workload: str, backend: str, flags: dict[str, Any], with_model: bool = False
@@ -158,10 +159,11 @@ class Server:
         from precisionbench.measure.worker.loading import TURN_FILE, one_at_a_time
         from precisionbench.measure.worker.local import launcher_for
         from precisionbench.torchtools.global_state import set_flags
+        from precisionbench.torchtools.saving import load
 
         temporary_folder.make_in(Path(workload).parent)
         set_flags(flags)
-        self.workload, self.backend = _load(workload), _load(backend)
+        self.workload, self.backend = load(workload, mapped=True), load(backend, mapped=True)
         self.workload.preload()
         if self.workload.device.type == "cuda":
             with executing():
@@ -203,13 +205,3 @@ class Server:
         """Undo the backend."""
         self.stack.close()
         return self.session.closing() if self.session else Closing()
-
-
-def _load(path: str) -> Any:
-    """The object in a file of the parent; tensors are mapped from it, not copied."""
-    import torch
-
-    from precisionbench._internal.importing import working_directory_on_path
-
-    with working_directory_on_path():  # where the parent found `package.module:function`
-        return torch.load(path, mmap=True, map_location="cpu", weights_only=False)
