@@ -55,10 +55,12 @@ class Rung:
     Attributes:
         stage: where it stands.
         options: of the backend; the others have their defaults.
+        left_out: why the ladder does not measure it here; empty where it does.
     """
 
     stage: Stage
     options: Mapping[str, Any] = attrs.field(factory=dict)
+    left_out: str = ""
 
 
 @attrs.frozen

@@ -62,6 +62,11 @@ class _Offer:
     missing: str
     left_out: str = ""
 
+    @property
+    def reason(self) -> str:
+        """Why not all of its rungs are measured; empty where all are."""
+        return self.missing or next(filter(None, (rung.left_out for rung in self.rungs)), "")
+
 
 def _offers(capabilities: Capabilities) -> Iterator[_Offer]:
     """The installed backends with rungs; `precisionbench backends` reports broken plugins."""
@@ -102,7 +107,7 @@ def _specs(offers: list[_Offer], stages: list[Stage]) -> list[str]:
         for stage in stages
         for offer in offers
         for rung in offer.rungs
-        if rung.stage is stage
+        if rung.stage is stage and not rung.left_out
     ]
 
 
@@ -136,9 +141,9 @@ def stopped(
     return (
         *_about_batch(start, capabilities, batch_size),
         *(
-            f"{offer.left_out or f'{offer.name} was left out'}: {offer.missing}"
+            f"{offer.left_out or f'{offer.name} was left out'}: {reason}"
             for offer in _offers(capabilities)
-            if offer.missing
+            if (reason := offer.reason)
         ),
         *_about_device(capabilities),
     )
