@@ -1,7 +1,7 @@
 """Half, compiled and quantised rows of a transformer-like model, with the label of each.
 
     python benchmarks/quantised_rows.py record.json [--budget 120] [--device cuda]
-        [--width 4096] [--layers 8] [--tokens 4096]
+        [--width 4096] [--layers 8] [--tokens 4096] [--replicas 3]
 
 The model is a stack of gated feed-forward blocks and projections, as in a language model, with
 attention; its time is in large linear layers. It prints the table and the label of each row, and
@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=4096)
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--replicas", type=int, help="processes of each row")
     options = parser.parse_args()
     torch.manual_seed(0)
     model = nn.Sequential(*(Block(options.width) for _ in range(options.layers))).eval()
@@ -69,6 +70,7 @@ def main() -> None:
         backends=rows(options.device),
         device=options.device,
         budget_s=options.budget,
+        replicas=options.replicas,
         build_together=True,
     )
     comparison.save(options.record)
