@@ -2,6 +2,7 @@
 
     python benchmarks/quantised_rows.py record.json [--budget 120] [--device cuda]
         [--width 4096] [--layers 8] [--tokens 4096] [--replicas 3]
+        [--row SPEC ...]
 
 The model is a stack of gated feed-forward blocks and projections, as in a language model, with
 attention; its time is in large linear layers. It prints the table and the label of each row, and
@@ -61,13 +62,14 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--replicas", type=int, help="processes of each row")
+    parser.add_argument("--row", action="append", help="instead of those of the device")
     options = parser.parse_args()
     torch.manual_seed(0)
     model = nn.Sequential(*(Block(options.width) for _ in range(options.layers))).eval()
     comparison = pb.compare(
         model,
         torch.randn(1, options.tokens, options.width),
-        backends=rows(options.device),
+        backends=options.row or rows(options.device),
         device=options.device,
         budget_s=options.budget,
         replicas=options.replicas,
