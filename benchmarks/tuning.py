@@ -1,251 +1,274 @@
 """Whether `tune` finds what a person finds by hand, in time, and keeps its bound on fresh inputs.
 
-python benchmarks/tuning.py result.json [--model resnet50 ...] [--budget 120] [--tiny]
+python benchmarks/tuning.py result.json [--model resnet50 ...] [--device cuda:1] [--budget 120]
+    [--hand-build-s 120] [--by-hand-s 60] [--total-s 580] [--tiny]
+python benchmarks/tuning.py merged.json --merge first.json second.json
 
-Each model is tuned; then its winner and what a person would try by hand (half, channels_last,
-compile with and without freezing, reduce-overhead, max-autotune-no-cudagraphs, a CUDA graph) are
-measured in common rounds, by `compare`. The record holds the seconds, the winner's speed over the
-best by hand, its error on inputs that the search has not seen, and what became of each
-configuration. Weights are random; models need torchvision, and BERT and GPT-2 transformers. A model
-takes the budget, and then about as long for the builds and rounds by hand.
+Each model is tuned, and its winner is run on inputs that the search has not seen. Then the winner
+and what a person would try by hand (half, channels_last, compile with and without freezing,
+reduce-overhead, max-autotune-no-cudagraphs, a CUDA graph) are measured in common rounds, in two
+processes each. A row by hand that is not built within `--hand-build-s` is named in the record, and
+the others are measured without it. The record is written after each step, so that a run which is
+killed keeps what it has; a step that fails is named, too.
+
+With `--total-s` the run ends in time: models that would not end are left out, and named. For
+several GPUs, start one process for each (`--device`), with models and a file of its own, and merge
+the files. Weights are random; models need torchvision, and BERT and GPT-2 transformers.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
+import copy
 import json
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
 from torch import nn
+from tuning_models import CASES, Case
+from tuning_records import Record, merged
 
 import precisionbench as pb
+from precisionbench.analysis.speedups import per_item_ratio
+from precisionbench.backends import discovery
+from precisionbench.backends.specs import canonical_spec
+from precisionbench.measure.open_rows import OpenRows
+from precisionbench.measure.options import Options
+from precisionbench.measure.rows import Row, plan
+from precisionbench.model.workload import Workload, resolve
+from precisionbench.results import ComparisonData
 from precisionbench.system import environment
 
-ON_GPU = torch.cuda.is_available()
-DEVICE = torch.device("cuda" if ON_GPU else "cpu")
-DTYPE = "float16" if ON_GPU else "bfloat16"
-MAX_ERROR = 1e-2
+REFERENCE = "eager"
 FRESH = 5
-BY_HAND_S = 60.0  # to measure what a person would try, once it is built
-
-
-@attrs.frozen
-class Case:
-    """A model to tune.
-
-    Attributes:
-        build: makes the model.
-        shape: of its inputs, without the batch.
-        batch: items in a call.
-        tokens: for inputs that are indices, how many there are.
-        max_error: the bound; larger for models of many layers, whose bfloat16 error is larger.
-    """
-
-    build: Callable[[], nn.Module]
-    shape: tuple[int, ...]
-    batch: int
-    tokens: int = 0
-    max_error: float = MAX_ERROR
-
-    def inputs(self, batch: int) -> torch.Tensor:
-        """Random inputs."""
-        if self.tokens:
-            return torch.randint(self.tokens, (batch, *self.shape))
-        return torch.randn(batch, *self.shape)
-
-
-class Overflowing(nn.Module):
-    """Overflows in half: its activations reach 1e5 between two layers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.up, self.down = nn.Linear(512, 512), nn.Linear(512, 512)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Both layers, with a factor between them."""
-        found: torch.Tensor = self.down(self.up(x) * 3e5) * 1e-5
-        return found
-
-
-class FirstOutput(nn.Module):
-    """A model of transformers, or an LSTM, whose first output is what counts."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The first output."""
-        found: torch.Tensor = self.model(x)[0]
-        return found
-
-
-def _torchvision(name: str) -> Callable[[], nn.Module]:
-    def build() -> nn.Module:
-        import torchvision
-
-        found: nn.Module = torchvision.models.get_model(name, weights=None)
-        return found
-
-    return build
-
-
-def _deeplab() -> nn.Module:
-    from torchvision.models import segmentation
-
-    model = segmentation.deeplabv3_resnet50(weights=None, weights_backbone=None)
-
-    class Out(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            found: torch.Tensor = self.model(x)["out"]
-            return found
-
-    return Out()
-
-
-def _bert() -> nn.Module:
-    transformers: Any = importlib.import_module("transformers")
-    return FirstOutput(transformers.BertModel(transformers.BertConfig()))
-
-
-def _gpt2() -> nn.Module:
-    transformers: Any = importlib.import_module("transformers")
-    config = transformers.GPT2Config(n_layer=1, use_cache=False)
-    return FirstOutput(transformers.GPT2Model(config))
-
-
-def _lstm() -> nn.Module:
-    return FirstOutput(nn.LSTM(256, 512, num_layers=2, batch_first=True))
-
-
-def _narrow() -> nn.Module:
-    return nn.Sequential(*[part for _ in range(4) for part in (nn.Linear(16, 16), nn.ReLU())])
-
-
-IMAGE = (3, 224, 224)
-CASES = {
-    "resnet50": Case(_torchvision("resnet50"), IMAGE, 256),
-    "mobilenet_v3": Case(_torchvision("mobilenet_v3_large"), IMAGE, 128),
-    "efficientnet_b0": Case(_torchvision("efficientnet_b0"), IMAGE, 128),
-    "convnext_tiny": Case(_torchvision("convnext_tiny"), IMAGE, 64),
-    "vit_b_16": Case(_torchvision("vit_b_16"), IMAGE, 64),
-    "swin_t": Case(_torchvision("swin_t"), IMAGE, 64),
-    "deeplabv3": Case(_deeplab, (3, 520, 520), 8),
-    "bert_base": Case(_bert, (128,), 32, tokens=30000),
-    "gpt2_block": Case(_gpt2, (512,), 16, tokens=50000),
-    "lstm": Case(_lstm, (64, 256), 64),
-    # Their answers are bfloat16 or mixed rows, and "stay in float32".
-    "overflowing": Case(lambda: Overflowing(), (512,), 512),
-    "narrow": Case(_narrow, (16,), 4),
-}
+FRESH_S = 30.0  # to prepare the winner once more, and run the model in float64
+LEAST_BUILD_S = 15.0  # below it, no row by hand is built
 LAYOUT = "memory_format=channels_last"
 
 
-def by_hand(has_images: bool) -> list[str]:
-    """What a person would try."""
-    layout = f",{LAYOUT}" if has_images else ""
-    half, compiled = f"half:dtype={DTYPE}", f"compile:dtype={DTYPE}{layout}"
-    rows = [half, f"{half}{layout}", compiled, f"{compiled},freezing=true"]
-    if ON_GPU:
-        rows += [
-            f"{half}{layout},cuda_graph=true",
-            f"{compiled},freezing=true,mode=reduce-overhead",
-            f"{compiled},freezing=true,mode=max-autotune-no-cudagraphs",
-        ]
-    return list(dict.fromkeys(rows))
+@attrs.frozen
+class Times:
+    """How long things may take, in seconds.
+
+    Attributes:
+        budget_s: of `tune`.
+        hand_build_s: to build the rows by hand, and as long again for their second processes.
+        by_hand_s: of the rounds by hand.
+        end_s: when everything has to end, by `time.monotonic`.
+    """
+
+    budget_s: float
+    hand_build_s: float
+    by_hand_s: float
+    end_s: float
+
+    def left_s(self) -> float:
+        """Seconds that are left for everything."""
+        return self.end_s - time.monotonic()
+
+    def build_s(self) -> float:
+        """Seconds in which rows by hand can be built now."""
+        return min(self.hand_build_s, (self.left_s() - self.by_hand_s) / 2)
 
 
-def fresh_errors(best: pb.Tuned, model: nn.Module, case: Case, inputs: torch.Tensor) -> list[float]:
-    """Relative L2 errors on inputs that the search has not seen."""
-    batches = [case.inputs(len(inputs)) for _ in range(FRESH)]
-    with best.prepare(model, inputs, device=DEVICE) as fast:
-        found = [fast(batch.to(DEVICE)).double().cpu() for batch in batches]
-    double = model.double().to(DEVICE)
-    errors = []
-    with torch.inference_mode():
-        for batch, own in zip(batches, found, strict=True):
-            wide = batch if case.tokens else batch.double()
-            expected = double(wide.to(DEVICE)).cpu()
-            errors.append(float((own - expected).norm() / expected.norm()))
-    return errors
+@attrs.frozen
+class Tried:
+    """A model that is tuned.
+
+    Attributes:
+        case: what it is.
+        model: as it was built.
+        inputs: of a batch.
+        device: where it runs.
+    """
+
+    case: Case
+    model: nn.Module
+    inputs: torch.Tensor
+    device: torch.device
+
+    @classmethod
+    def of(cls, case: Case, batch: int, device: torch.device) -> Tried:
+        """The model with random weights and inputs, the same in each run."""
+        torch.manual_seed(0)
+        return cls(case, case.build().eval(), case.inputs(batch), device)
+
+    def tuned(self, budget_s: float) -> tuple[pb.Tuned, dict[str, Any]]:
+        """What `tune` finds, and its part of the record."""
+        begun_s = time.perf_counter()
+        best = pb.tune(
+            self.model, self.inputs, max_error=self.case.max_error, budget_s=budget_s,
+            device=self.device, journal=None,
+        )  # fmt: skip
+        elapsed_s = time.perf_counter() - begun_s
+        throughput = best.comparison[best.spec].throughput
+        return best, {
+            "elapsed_s": elapsed_s,
+            "budget_kept": elapsed_s <= 1.1 * budget_s,
+            "best": best.spec,
+            "choice": best.data.choice,
+            "ended_by": best.data.ended_by,
+            "speedup": attrs.astuple(best.speedup),
+            "error": best.error and attrs.astuple(best.error),
+            "items_per_s": throughput and throughput.value,
+            "trials": [attrs.asdict(trial) for trial in best.trials],
+            "left_out": [attrs.astuple(one) for one in best.left_out],
+            "notes": list(best.data.notes),
+        }
+
+    def fresh(self, best: pb.Tuned) -> dict[str, Any]:
+        """Relative L2 errors on inputs that the search has not seen."""
+        batches = [self.case.inputs(len(self.inputs)) for _ in range(FRESH)]
+        with best.prepare(self.model, self.inputs, device=self.device) as fast:
+            found = [fast(batch.to(self.device)).double().cpu() for batch in batches]
+        double = copy.deepcopy(self.model).double().to(self.device)
+        errors = []
+        with torch.inference_mode():
+            for batch, own in zip(batches, found, strict=True):
+                wide = batch if self.case.tokens else batch.double()
+                expected = double(wide.to(self.device)).cpu()
+                errors.append(float((own - expected).norm() / expected.norm()))
+        return {"fresh_errors": errors, "bound_kept": max(errors) <= self.case.max_error}
+
+    def hand_rows(self) -> list[str]:
+        """What a person would try."""
+        layout = f",{LAYOUT}" if self.case.has_images else ""
+        dtype = "float16" if self.device.type == "cuda" else "bfloat16"
+        half, compiled = f"half:dtype={dtype}", f"compile:dtype={dtype}{layout}"
+        rows = [half, f"{half}{layout}", compiled, f"{compiled},freezing=true"]
+        if self.device.type == "cuda":
+            rows += [
+                f"{half}{layout},cuda_graph=true",
+                f"{compiled},freezing=true,mode=reduce-overhead",
+                f"{compiled},freezing=true,mode=max-autotune-no-cudagraphs",
+            ]
+        return rows
+
+    def by_hand(self, best: str, times: Times) -> dict[str, Any]:
+        """The winner beside what a person would try."""
+        if times.build_s() < LEAST_BUILD_S:
+            return {"by_hand_left_out": f"{max(0.0, times.left_s()):.0f} s were left"}
+        begun_s = time.perf_counter()
+        specs = [canonical_spec(discovery.make(spec)) for spec in self.hand_rows()]
+        rows, _ = plan([*dict.fromkeys([REFERENCE, best, *specs])], REFERENCE)
+        workload = resolve(self.model, self.inputs, device=self.device, seed=0)
+        data, missing = measured(workload, rows, times)
+        return {
+            **compared(data, best, {REFERENCE, *specs}, self.case.max_error),
+            "not_measured": missing,
+            "by_hand_s": time.perf_counter() - begun_s,
+        }
 
 
-def tried(name: str, case: Case, budget_s: float, batch: int) -> dict[str, Any]:
-    """Tune one model, and hold the winner against what a person would try."""
-    torch.manual_seed(0)
-    model, inputs = case.build().eval(), case.inputs(batch)
-    begun_s = time.perf_counter()
-    best = pb.tune(
-        model, inputs, max_error=case.max_error, budget_s=budget_s, device=DEVICE, journal=None
-    )
-    elapsed_s = time.perf_counter() - begun_s
-    rows = list(dict.fromkeys([best.spec, *by_hand(len(case.shape) == 3)]))
-    hand = pb.compare(
-        model, inputs, backends=rows, device=DEVICE, evidence=False, passes=False,
-        build_together=True, budget_s=BY_HAND_S, on_progress=None,
-    )  # fmt: skip
-    by_hand_s = time.perf_counter() - begun_s - elapsed_s
-    accurate = [row for row in hand if _is_accurate(row, case.max_error)]
-    fastest = min(accurate, key=lambda row: row.latency.value)
-    errors = fresh_errors(best, model, case, inputs)
-    print(best, flush=True)
+def measured(
+    workload: Workload, rows: Sequence[Row], times: Times
+) -> tuple[ComparisonData, dict[str, str]]:
+    """Rows in common rounds, in two processes each; and why some of them are not among these."""
+    with OpenRows.of(workload, None) as open_rows:
+        errors = open_rows.open(rows, time.monotonic() + times.build_s())
+        ready = [row for row in rows if row.name in open_rows.replicas]
+        open_rows.open(ready, time.monotonic() + times.build_s())  # what is compiled is on disk
+        options = Options(replicas=2, evidence=False, passes=False, budget_s=times.by_hand_s)
+        data = open_rows.measure([row.name for row in ready], REFERENCE, options)
+    failed = {failure.backend: failure.reason for failure in data.failures}
+    return data, {**{name: error.reason for name, error in errors.items()}, **failed}
+
+
+def compared(
+    data: ComparisonData, best: str, by_hand: Collection[str], max_error: float
+) -> dict[str, Any]:
+    """The speed of the winner, by that of the fastest accurate row by hand, with its interval."""
+    rows = {row.backend: row for row in pb.Comparison(data)}
+    tried = [row for name, row in rows.items() if name in by_hand]
+    accurate = [row for row in tried if _is_accurate(row, max_error)]
+    fastest = min(accurate, key=lambda row: row.latency.value).backend
+    share = per_item_ratio(data, fastest, best) if best in rows else None
     return {
-        "model": name,
-        "batch": batch,
-        "elapsed_s": elapsed_s,
-        "best": best.spec,
-        "choice": best.data.choice,
-        "speedup": attrs.astuple(best.speedup),
-        "error": best.error and attrs.astuple(best.error),
-        "items_per_s": (one := hand[best.spec].throughput) and one.value,
-        "best_by_hand": fastest.backend,
-        "share_of_best_by_hand": fastest.latency.value / hand[best.spec].latency.value,
-        "fresh_errors": errors,
-        "bound_kept": max(errors) <= case.max_error,
-        "by_hand_s": by_hand_s,
-        "trials": [attrs.asdict(trial) for trial in best.trials],
-        "left_out": [attrs.astuple(one) for one in best.left_out],
-        "notes": list(best.data.notes),
+        "best_by_hand": fastest,
+        "share_of_best_by_hand": share and attrs.astuple(share),
+        "latencies_s": {name: row.latency.value for name, row in rows.items()},
+        "items_per_s_by_hand": {
+            name: row.throughput.value for name, row in rows.items() if row.throughput
+        },
     }
 
 
 def _is_accurate(row: Any, max_error: float) -> bool:
     found = row.agreement
     error = found.relative_l2 if found else None
-    return row.backend == "eager" or (
+    return row.backend == REFERENCE or (
         error is not None and error <= max_error and not found.nonfinite_count
     )
 
 
+def try_model(tried: Tried, entry: dict[str, Any], record: Record, times: Times) -> None:
+    """Tune a model, and what follows; the record holds each step that was done."""
+    best, found = tried.tuned(times.budget_s)
+    print(best, flush=True)
+    entry.update(found)
+    record.write()
+    steps: dict[str, Callable[[], dict[str, Any]]] = {
+        "fresh inputs": lambda: tried.fresh(best),
+        "by hand": lambda: tried.by_hand(best.spec, times),
+    }
+    for step, work in steps.items():
+        try:
+            entry.update(work())
+        except Exception as exc:  # what is known without it is kept
+            entry.setdefault("failures", {})[step] = f"{type(exc).__name__}: {exc}"
+        record.write()
+
+
+def run(given: argparse.Namespace) -> None:
+    """Try the models for which there is time."""
+    device = torch.device(given.device)
+    times = Times(
+        given.budget, given.hand_build_s, given.by_hand_s, time.monotonic() + given.total_s
+    )
+    where = environment.capture(device, ["torchvision", "transformers"])
+    record = Record(given.result, attrs.asdict(where))
+    needed_s = 1.1 * times.budget_s + FRESH_S
+    for name in given.model or CASES:
+        if times.left_s() < needed_s:
+            record.left_out[name] = f"{times.left_s():.0f} s were left of about {needed_s:.0f} s"
+            continue
+        case, begun_s = CASES[name], time.monotonic()
+        batch = 2 if given.tiny else case.batch
+        entry = record.begin(model=name, batch=batch)
+        try:
+            try_model(Tried.of(case, batch, device), entry, record, times)
+        except Exception as exc:  # the other models are of use without this one
+            entry["failure"] = f"{type(exc).__name__}: {exc}"
+        entry["all_s"] = time.monotonic() - begun_s
+        record.write()
+        print(json.dumps({key: entry[key] for key in entry if key != "trials"}, default=str))
+    record.write()
+
+
 def main() -> None:
-    """Try the models, and write the record after each."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run, or merge the records of earlier runs."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("result", type=Path)
     parser.add_argument("--model", action="append", choices=list(CASES))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--budget", type=float, default=120.0)
+    parser.add_argument("--hand-build-s", type=float, default=120.0)
+    parser.add_argument("--by-hand-s", type=float, default=60.0)
+    parser.add_argument("--total-s", type=float, default=math.inf)
     parser.add_argument("--tiny", action="store_true", help="a batch of 2, to try the script")
+    parser.add_argument("--merge", type=Path, nargs="+", metavar="FILE")
     given = parser.parse_args()
-    where = environment.capture(DEVICE, ["torchvision", "transformers"])
-    record: dict[str, Any] = {"environment": attrs.asdict(where), "cases": []}
-    for name in given.model or CASES:
-        case = CASES[name]
-        try:
-            found = tried(name, case, given.budget, 2 if given.tiny else case.batch)
-        except Exception as exc:  # the other models are of use without this one
-            found = {"model": name, "failure": f"{type(exc).__name__}: {exc}"}
-        record["cases"].append(found)
-        print(json.dumps(found), flush=True)
-        given.result.write_text(json.dumps(record, indent=1, default=str))
+    if given.merge:
+        merged(given.merge, given.result, CASES).write()
+    else:
+        run(given)
 
 
 if __name__ == "__main__":

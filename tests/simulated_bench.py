@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import attrs
 
@@ -13,10 +14,12 @@ from precisionbench.errors import (
     OutOfMemoryError,
     PrecisionBenchError,
     PreparationError,
+    SlowCallError,
     WorkerError,
 )
 from precisionbench.measure.open_rows import LateError
 from precisionbench.measure.options import Options
+from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.results import (
     BackendFailure,
     BackendResult,
@@ -31,6 +34,8 @@ from precisionbench.statistics import Interval
 
 BATCH_SIZE = 4
 LEAST_CALLS = 6  # of each process, however small the budget is
+# Calls until a row that is beyond its limit is ended, and until another one can be measured.
+FIRST_CALLS, OPENING_CALLS = 4, 12
 
 
 @attrs.frozen
@@ -54,6 +59,15 @@ class Simulated:
     failure: str = ""
     signal: int = 0
     fails_when_timed: bool = False
+
+
+def _slow_call(call_s: float, limit: WarmCallLimit | None) -> SlowCallError | None:
+    try:
+        if limit is not None:
+            limit.check(call_s)
+    except SlowCallError as exc:
+        return exc
+    return None
 
 
 @attrs.define
@@ -109,13 +123,20 @@ class SimulatedBench:
         given = self.truth(spec_text(name, options))
         return attrs.evolve(given, latency_s=given.latency_s * int(size) / BATCH_SIZE)
 
-    def open(self, specs: Sequence[str], end_s: float) -> dict[str, PrecisionBenchError]:
+    def open(
+        self,
+        specs: Sequence[str],
+        end_s: float,
+        limits: Mapping[str, WarmCallLimit] = MappingProxyType({}),
+    ) -> dict[str, PrecisionBenchError]:
         errors: dict[str, PrecisionBenchError] = {}
         begun_s = self.clock_s
         for spec in specs:
             self.opened[spec] = self.opened.get(spec, 0) + 1
-            ready_s = begun_s + self.truth(spec).build_s
-            if error := self._error(spec, is_late=ready_s > end_s):
+            slow = _slow_call(self.truth(spec).latency_s, limits.get(spec))
+            calls_s = self.truth(spec).latency_s * (FIRST_CALLS if slow else OPENING_CALLS)
+            ready_s = begun_s + self.truth(spec).build_s + calls_s
+            if error := self._error(spec, is_late=ready_s > end_s) or slow:
                 errors[spec] = error
             else:
                 level = self._rng.gauss(1.0, self.process_noise)

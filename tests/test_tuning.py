@@ -24,6 +24,8 @@ from precisionbench.workflows.tuning.target import differences
 
 PLANTED = """
     import contextlib
+    import os
+    import time
     from typing import ClassVar
 
     import attrs
@@ -61,6 +63,25 @@ PLANTED = """
         @contextlib.contextmanager
         def prepare(self, model, inputs):
             yield Prepared(inputs.bind(model), model, inputs=inputs)
+
+
+    @attrs.frozen
+    class Sleeper(Offered):
+        '''The same work, after half a second.'''
+
+        name: ClassVar[str] = "sleeper"
+
+        @contextlib.contextmanager
+        def prepare(self, model, inputs):
+            call = inputs.bind(model)
+
+            def slow():
+                time.sleep(0.6)
+                with open(os.environ["SLEEPER_CALLS"], "a") as calls:
+                    calls.write(".")
+                return call()
+
+            yield Prepared(slow, model, inputs=inputs)
 """
 
 
@@ -86,15 +107,22 @@ def features() -> torch.Tensor:
     return torch.randn(64, 512, generator=torch.Generator().manual_seed(1))
 
 
-def test_an_inaccurate_configuration_never_wins_and_a_tie_is_a_tie(install, mlp, features):
-    install("planted", PLANTED, zeros="Zeros", twin="Twin")
+def test_what_is_inaccurate_or_slow_never_wins_and_a_tie_is_a_tie(
+    install, mlp, features, tmp_path, monkeypatch
+):
+    install("planted", PLANTED, zeros="Zeros", twin="Twin", sleeper="Sleeper")
+    calls = tmp_path / "calls"
+    monkeypatch.setenv("SLEEPER_CALLS", str(calls))
     found = pb.tune(
-        mlp, features, include=["zeros", "twin"], budget_s=30, device="cpu", journal=None
+        mlp, features, include=["zeros", "twin", "sleeper"], budget_s=30, device="cpu", journal=None
     )
     trials = {trial.spec: trial for trial in found.trials}
     assert trials["zeros"].outcome == INACCURATE
     assert trials["zeros"].speedup is None
     assert trials["twin"].outcome in (FINALIST, "slower")
+    assert trials["sleeper"].outcome == "slower"
+    assert "more than 10 times as long as one of eager" in trials["sleeper"].reason
+    assert calls.read_text() == ".."  # the first call, and a warm one
     assert found.spec == "eager"
     assert "no accurate configuration is" in found.data.choice
 

@@ -105,6 +105,10 @@ class OutOfMemoryError(ExecutionError):
     """The model and this batch do not fit in the device's memory."""
 
 
+class SlowCallError(PrecisionBenchError):
+    """A call takes so much longer than those of another row that it is not measured."""
+
+
 class MeasurementError(PrecisionBenchError):
     """The clock gave something that cannot be a time."""
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 
 import attrs
 
@@ -23,6 +24,7 @@ from precisionbench.measure.rows import Row
 from precisionbench.measure.run import Run, System
 from precisionbench.measure.schedule import RowState
 from precisionbench.measure.worker.client import WorkerBackend
+from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.measure.worker.pool import WorkerPool
 from precisionbench.measure.worker.process import Worker
 from precisionbench.model.workload import Workload
@@ -79,7 +81,12 @@ class OpenRows:
             system = System(worker_pool=partial(WorkerPool, server))  # for checks of engines
             yield cls(workload, pool, system, on_progress)
 
-    def open(self, rows: Sequence[Row], end_s: float) -> dict[str, PrecisionBenchError]:
+    def open(
+        self,
+        rows: Sequence[Row],
+        end_s: float,
+        limits: Mapping[str, WarmCallLimit] = MappingProxyType({}),
+    ) -> dict[str, PrecisionBenchError]:
         """Prepare one more worker of each row, all side by side.
 
         Rows that do not fit on the device beside each other are prepared one after another.
@@ -88,25 +95,31 @@ class OpenRows:
             rows: what to prepare; a row that is open already gets a further worker.
             end_s: when this has to end, in seconds of `time.monotonic`; workers that are
                 not ready then are ended, and the others stay.
+            limits: how long the warm calls of rows may take, by name; others may take any time.
 
         Returns:
-            Why rows could not be prepared, by name; a `LateError` where the time was over.
+            Why rows could not be prepared, by name; a `LateError` where the time was over, and a
+            `SlowCallError` where a call took too long.
         """
         try:
-            return self._open_together(rows, end_s)
+            return self._open_together(rows, end_s, limits)
         except CrowdedError:
             errors: dict[str, PrecisionBenchError] = {}
             for row in rows:
-                errors |= self._open_together([row], end_s)
+                errors |= self._open_together([row], end_s, limits)
             return errors
 
-    def _open_together(self, rows: Sequence[Row], end_s: float) -> dict[str, PrecisionBenchError]:
+    def _open_together(
+        self, rows: Sequence[Row], end_s: float, limits: Mapping[str, WarmCallLimit]
+    ) -> dict[str, PrecisionBenchError]:
         run = self._run(rows, rows[0].name, _OPENING)
         run.leave_out_unavailable()
         if not run.rows:
             return run.collector.errors
         starter = self._with_files(run.rows)
         workers = {row.name: [starter.start(row)] for row in run.rows}
+        for name, (worker,) in workers.items():
+            worker.warm_call_limit = limits.get(name)
         with self._killed_unless_kept(workers), _killed_at(end_s, workers) as late:
             self.pool.wait_until_loaded()
             states = open_replicas(run, workers, 0)

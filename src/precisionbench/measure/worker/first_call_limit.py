@@ -1,4 +1,4 @@
-"""How long the first call may take of a row that the user has not asked for."""
+"""How long the first calls may take of a row that the user has not asked for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import attrs
 
-from precisionbench.errors import PrecisionBenchError
+from precisionbench.errors import SlowCallError
 from precisionbench.measure.worker.protocol import FIRST_CALL
 from precisionbench.report.formatting import time_text
 
@@ -17,9 +17,11 @@ _MOST_TIMES = 10.0
 # Besides computing, a first call starts threads and loads kernels, which takes up to a second on a
 # busy machine.
 _LEAST_S = 2.0
+# Calls that are shorter cost little, and other processes can delay them by this much.
+_LEAST_WARM_S = 0.05
 
 
-class SlowFirstCallError(PrecisionBenchError):
+class SlowFirstCallError(SlowCallError):
     """The first call of a row did not end in time; the row is left out, and no failure."""
 
 
@@ -63,3 +65,31 @@ class FirstCallLimit:
                 begun_s.append(time.monotonic())
 
         return on_step
+
+
+@attrs.frozen
+class WarmCallLimit:
+    """How long a call of a row may take that neither compiles nor takes memory from the device.
+
+    Attributes:
+        leader: name of the row that it is compared with.
+        leader_call_s: about how long a call of that row takes, for as many items.
+    """
+
+    leader: str
+    leader_call_s: float
+
+    def check(self, call_s: float) -> None:
+        """Refuse a row whose calls take too long.
+
+        Args:
+            call_s: the shortest of its warm calls, in seconds.
+
+        Raises:
+            SlowCallError: it is beyond the limit.
+        """
+        if call_s > max(_LEAST_WARM_S, _MOST_TIMES * self.leader_call_s):
+            raise SlowCallError(
+                f"a call takes {time_text(call_s)}, more than {_MOST_TIMES:.0f} times as long as "
+                f"one of {self.leader} ({time_text(self.leader_call_s)})"
+            )

@@ -14,6 +14,7 @@ import torch
 
 from precisionbench.backends import Backend
 from precisionbench.errors import ExecutionError
+from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.measure.worker.graph_capture import captured
 from precisionbench.measure.worker.protocol import FIRST_CALL, KnownCalls
 from precisionbench.probes.event_timing_checks import qualify
@@ -76,6 +77,7 @@ def run_first_calls(
     on_step: Callable[[str], object],
     known: KnownCalls | None = None,
     state: Callable[[], StateBytes] = dict,
+    limit: WarmCallLimit | None = None,
 ) -> FirstCalls:
     """Capture the call where the backend's options say so, call it once, and warm it up.
 
@@ -87,6 +89,10 @@ def run_first_calls(
         on_step: called with a description of each step before it begins.
         known: what an earlier replica has shown, and is not measured again.
         state: gives the size of what a call can keep for the next one.
+        limit: how long a warm call may take; None: any time.
+
+    Raises:
+        SlowCallError: a warm call is beyond the limit.
     """
     if backend.cuda_graph:
         on_step("capturing a CUDA graph")
@@ -99,7 +105,7 @@ def run_first_calls(
     on_step("warm-up calls")
     growth = ""
     if known is None:
-        before, found = state(), warm_up(call, timer)
+        before, found = state(), warm_up(call, timer, limit)
         growth = growth_warning(before, state(), found.warmup_calls)
         labels = event_timing_labels(timer, call)
     else:
@@ -126,39 +132,50 @@ def readable(output: object) -> object:
     return output
 
 
-def warm_up(call: Call, timer: Timer) -> WarmUp:
+def warm_up(call: Call, timer: Timer, limit: WarmCallLimit | None = None) -> WarmUp:
     """Call until some calls in a row neither compile nor take memory from the device.
 
     Args:
         call: one forward pass, called before.
         timer: of the device.
+        limit: how long the last of these calls may take; None: any time.
 
     Returns:
         The calls made, about how many seconds the last ones took each, and how many CPU cores
         they kept busy.
+
+    Raises:
+        SlowCallError: all of the last calls are beyond the limit.
     """
-    calls, last_s = _call_until_quiet(call, timer)
-    samples = _quiet_calls(last_s)
+    calls, quiet_s = _call_until_quiet(call, timer)
+    if limit is not None:
+        limit.check(min(quiet_s))
+    samples = _quiet_calls(quiet_s[-1])
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     call_s = median(timer.block(call, samples))
     wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
     return WarmUp(calls + samples, call_s, cpu_s / wall_s)
 
 
-def _call_until_quiet(call: Call, timer: Timer) -> tuple[int, float]:
+def _call_until_quiet(call: Call, timer: Timer) -> tuple[int, list[float]]:
     """Call until some calls in a row neither compile nor allocate.
 
     Returns:
-        How many calls that took, and the seconds of the last one.
+        How many calls that took, and the seconds of those in a row, or of the last one.
     """
     end_s = time.monotonic() + _WARMUP_LIMIT_S
-    calls, quiet, last_s = 0, 0, 0.0
-    while quiet < _quiet_calls(last_s) and calls < _MAX_WARMUP_CALLS and time.monotonic() < end_s:
+    calls, quiet_s, last_s = 0, list[float](), 0.0
+    while (
+        len(quiet_s) < _quiet_calls(last_s)
+        and calls < _MAX_WARMUP_CALLS
+        and time.monotonic() < end_s
+    ):
         before = (compilations(), device_allocations())
         last_s = timer.once(call)[1]  # the output is let go of at once
         calls += 1
-        quiet = quiet + 1 if (compilations(), device_allocations()) == before else 0
-    return calls, last_s
+        is_quiet = (compilations(), device_allocations()) == before
+        quiet_s = [*quiet_s, last_s] if is_quiet else []
+    return calls, quiet_s or [last_s]
 
 
 def _quiet_calls(call_s: float) -> int:

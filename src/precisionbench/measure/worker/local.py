@@ -13,6 +13,7 @@ from precisionbench.backends import Backend
 from precisionbench.errors import OutOfMemoryError, PrecisionBenchError
 from precisionbench.measure.worker import session
 from precisionbench.measure.worker.calls import CallBackend, CallLauncher
+from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.measure.worker.guards import drop_frames
 from precisionbench.measure.worker.loading import Loaded, Turn, loaded
 from precisionbench.measure.worker.protocol import KnownCalls
@@ -78,6 +79,7 @@ class InlineLauncher:
         on_step: Callable[[str], object] = lambda _: None,
         known: KnownCalls | None = None,
         load: Callable[[], Loaded] | None = None,
+        limit: WarmCallLimit | None = None,
     ) -> Iterator[Session]:
         """Prepare a backend; on leaving, torch's global state is restored.
 
@@ -86,6 +88,7 @@ class InlineLauncher:
             on_step: called with a description of each step before it begins.
             known: what an earlier replica has shown of its calls.
             load: gives the copies of the model and inputs; None makes them now.
+            limit: how long a warm call may take; None: any time.
 
         Raises:
             PrecisionBenchError: as `session.opened`.
@@ -97,7 +100,9 @@ class InlineLauncher:
                 functions_restored(),
                 flags_restored(),
                 self._out_of_memory_explained(backend),
-                session.opened(backend, self.workload, self.timer, on_step, known, load) as opened,
+                session.opened(
+                    backend, self.workload, self.timer, on_step, known, load, limit
+                ) as opened,
             ):
                 yield opened
         finally:

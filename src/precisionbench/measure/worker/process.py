@@ -19,7 +19,7 @@ import attrs
 
 from precisionbench.errors import PrecisionBenchError, WorkerError, left_out
 from precisionbench.measure.worker import messages
-from precisionbench.measure.worker.first_call_limit import FirstCallLimit
+from precisionbench.measure.worker.first_call_limit import FirstCallLimit, WarmCallLimit
 from precisionbench.measure.worker.messages import BrokenAnswerError, Message
 from precisionbench.measure.worker.protocol import FIRST_CALL, REQUESTS, STRAY_WRITES, KnownCalls
 from precisionbench.measure.worker.spawn import SpawnedProcess, WorkerProcess
@@ -74,6 +74,7 @@ class Worker:
     Attributes:
         on_step: called with a description of each step that it reports while it works.
         first_call_limit: how long the first call may take; None: as long as preparing may.
+        warm_call_limit: how long the calls after it may take; None: any time.
     """
 
     def __init__(self, log: Path, start: Callable[[Path], WorkerProcess] = SpawnedProcess) -> None:
@@ -91,6 +92,7 @@ class Worker:
         self._pid: int | None = None
         self.on_step: Callable[[str], object] = lambda _: None
         self.first_call_limit: FirstCallLimit | None = None
+        self.warm_call_limit: WarmCallLimit | None = None
         self._error: PrecisionBenchError | None = None
         self.begin(_START)
 
@@ -151,7 +153,10 @@ class Worker:
         Args:
             known: what an earlier replica has shown of its calls.
         """
-        self.begin("open", known=None if known is None else attrs.asdict(known))
+        limit = self.warm_call_limit
+        self.begin(
+            "open", known=known and attrs.asdict(known), limit=limit and attrs.asdict(limit)
+        )
 
     @property
     def is_opening(self) -> bool:

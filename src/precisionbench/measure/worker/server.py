@@ -24,6 +24,7 @@ from precisionbench._internal import temporary_folder
 from precisionbench._internal.supervisor import supervised
 from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, one_line
 from precisionbench.measure.worker.channel import Channel
+from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.measure.worker.messages import ErrorText, Message, encoded
 from precisionbench.measure.worker.protocol import REQUESTS, Closing, KnownCalls, Opening
 from precisionbench.results import json_format
@@ -188,11 +189,19 @@ class Server:
             drop_frames(exc)
             free_memory()
 
-    def open(self, known: dict[str, Any] | None = None) -> Opening:
-        """Prepare the backend; `known` holds the fields of `KnownCalls`, of an earlier replica."""
+    def open(
+        self, known: dict[str, Any] | None = None, limit: dict[str, Any] | None = None
+    ) -> Opening:
+        """Prepare the backend.
+
+        Args:
+            known: the fields of `KnownCalls`, of an earlier replica.
+            limit: those of `WarmCallLimit`.
+        """
         calls = None if known is None else KnownCalls(**known)
         load = self.loaded.pop if self.loaded else None  # nothing here holds the model any more
-        opened = self.launcher.open(self.backend, self.on_step, calls, load)
+        limits = {} if limit is None else {"limit": WarmCallLimit(**limit)}
+        opened = self.launcher.open(self.backend, self.on_step, calls, load, **limits)
         self.session = self.stack.enter_context(opened)
         return self.session.opening  # type: ignore[no-any-return]
 

@@ -20,6 +20,7 @@ from precisionbench.errors import (
     WorkloadError,
     one_line,
 )
+from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.measure.worker.first_calls import (
     FirstCalls,
     event_timing_labels,
@@ -290,6 +291,7 @@ def opened(
     on_step: Callable[[str], object] = lambda _: None,
     known: KnownCalls | None = None,
     load: Callable[[], Loaded] | None = None,
+    limit: WarmCallLimit | None = None,
 ) -> Iterator[Session]:
     """Prepare a backend in this process, call it once, and undo it on leaving.
 
@@ -301,6 +303,7 @@ def opened(
         known: what an earlier replica has shown of its calls; this one is prepared beside others,
             so that the driver's memory says nothing of it.
         load: gives the copies of the model and inputs; None makes them now.
+        limit: how long a warm call may take; None: any time.
 
     Raises:
         BackendUnavailableError: this machine cannot run it.
@@ -309,6 +312,7 @@ def opened(
         OutOfMemoryError: it does not fit.
         DeviceError: the device stopped responding.
         StateLeakError: the plugin left torch patched.
+        SlowCallError: a warm call is beyond the limit.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(common_settings(backend, workload, timer))
@@ -327,7 +331,7 @@ def opened(
             module = prepared.module if isinstance(prepared, Prepared) else None
             state = partial(state_bytes, call, module)
             with executing(call):
-                first = run_first_calls(backend, call, build_s, timer, on_step, known, state)
+                first = run_first_calls(backend, call, build_s, timer, on_step, known, state, limit)
                 taken = None if known else _bytes_taken(ready.bytes, free, workload.device)
         session = _session(backend, workload, timer, first, prepared, output)
         yield attrs.evolve(session, driver_bytes=taken)

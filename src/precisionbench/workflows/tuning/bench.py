@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import attrs
@@ -16,6 +17,7 @@ from precisionbench.measure import compare
 from precisionbench.measure.open_rows import OpenRows
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import Row
+from precisionbench.measure.worker.first_call_limit import WarmCallLimit
 from precisionbench.results import ComparisonData
 from precisionbench.results.evidence import Evidence
 from precisionbench.results.tuning import RELATIVE_L2, Accuracy
@@ -38,7 +40,12 @@ class Bench(Protocol):
         """How many configurations are built side by side."""
         ...
 
-    def open(self, specs: Sequence[str], end_s: float) -> Mapping[str, PrecisionBenchError]:
+    def open(
+        self,
+        specs: Sequence[str],
+        end_s: float,
+        limits: Mapping[str, WarmCallLimit] = MappingProxyType({}),
+    ) -> Mapping[str, PrecisionBenchError]:
         """Prepare one more process of each configuration; gives the errors of those that failed."""
         ...
 
@@ -130,9 +137,14 @@ class WorkerBench:
             self.judge = self.judge.with_reference(self._outputs(reference), reference)
         self.rows.close([_FLOAT64.name])
 
-    def open(self, specs: Sequence[str], end_s: float) -> Mapping[str, PrecisionBenchError]:
+    def open(
+        self,
+        specs: Sequence[str],
+        end_s: float,
+        limits: Mapping[str, WarmCallLimit] = MappingProxyType({}),
+    ) -> Mapping[str, PrecisionBenchError]:
         """Prepare one more worker of each configuration; see `Bench`."""
-        return self.rows.open([self._row(spec) for spec in specs], end_s)
+        return self.rows.open([self._row(spec) for spec in specs], end_s, limits)
 
     def _row(self, spec: str) -> Row:
         """The row of a configuration; INT8 is calibrated with the user's data."""
