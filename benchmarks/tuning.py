@@ -172,6 +172,8 @@ def measured(
     with OpenRows.of(workload, None) as open_rows:
         errors = open_rows.open(rows, time.monotonic() + times.build_s())
         ready = [row for row in rows if row.name in open_rows.replicas]
+        if REFERENCE in errors:
+            raise errors[REFERENCE]
         open_rows.open(ready, time.monotonic() + times.build_s())  # what is compiled is on disk
         options = Options(replicas=2, evidence=False, passes=False, budget_s=times.by_hand_s)
         data = open_rows.measure([row.name for row in ready], REFERENCE, options)

@@ -121,7 +121,7 @@ def test_what_is_inaccurate_or_slow_never_wins_and_a_tie_is_a_tie(
     assert trials["zeros"].speedup is None
     assert trials["twin"].outcome in (FINALIST, "slower")
     assert trials["sleeper"].outcome == "slower"
-    assert "more than 10 times as long as one of eager" in trials["sleeper"].reason
+    assert "times as long as one of eager" in trials["sleeper"].reason
     assert calls.read_text() == ".."  # the first call, and a warm one
     assert found.spec == "eager"
     assert "no accurate configuration is" in found.data.choice

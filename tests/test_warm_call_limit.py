@@ -61,8 +61,16 @@ def test_a_call_that_other_processes_delay_is_no_reason(clock):
 
 
 def test_calls_that_cost_little_are_measured_however_quick_the_leader_is(clock):
-    found = warm_up(takes(clock, 0.04), Timer(clock), WarmCallLimit("half", 1e-5))
-    assert found.call_s == pytest.approx(0.04, rel=0.01)
+    found = warm_up(takes(clock, 0.2), Timer(clock), WarmCallLimit("half", 1e-5))
+    assert found.call_s == pytest.approx(0.2, rel=0.01)
+
+
+def test_rows_that_are_prepared_side_by_side_may_take_longer(clock):
+    call = takes(clock, 1.0)
+    beside = WarmCallLimit("eager", 0.05, together=6)
+    assert warm_up(call, Timer(clock), beside).call_s == pytest.approx(1.0, rel=0.01)
+    with pytest.raises(SlowCallError, match=r"more than 10 times as long as one of eager"):
+        warm_up(call, Timer(clock), WarmCallLimit("eager", 0.05))
 
 
 def test_without_a_limit_a_call_may_take_any_time(clock):

@@ -154,9 +154,7 @@ class Worker:
             known: what an earlier replica has shown of its calls.
         """
         limit = self.warm_call_limit
-        self.begin(
-            "open", known=known and attrs.asdict(known), limit=limit and attrs.asdict(limit)
-        )
+        self.begin("open", known=known and attrs.asdict(known), limit=limit and attrs.asdict(limit))
 
     @property
     def is_opening(self) -> bool:

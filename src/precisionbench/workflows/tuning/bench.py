@@ -14,7 +14,7 @@ from precisionbench.backends.float64 import Float64
 from precisionbench.diagnosis.layers import layers_of_growth
 from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, PreparationError, one_line
 from precisionbench.measure import compare
-from precisionbench.measure.open_rows import OpenRows
+from precisionbench.measure.open_rows import LateError, OpenRows
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import Row
 from precisionbench.measure.worker.first_call_limit import WarmCallLimit
@@ -121,7 +121,7 @@ class WorkerBench:
         is_error = self.judge.bound.measure == RELATIVE_L2
         errors = self.rows.open([*rows, _FLOAT64] if is_error else rows, end_s)
         if reference in errors:
-            raise errors[reference]
+            raise _of_reference(errors[reference], reference)
         if not is_error:
             self.judge = self.judge.with_reference(self._outputs(reference), reference)
             return
@@ -130,10 +130,9 @@ class WorkerBench:
                 raise errors[_FLOAT64.name]
             self.judge = self.judge.with_reference(self._outputs(_FLOAT64.name), _FLOAT64.name)
         except FOREIGN_ERRORS as exc:
-            self.notes.append(
-                f"the model does not run in float64 ({one_line(exc)}); errors are against "
-                f"{reference}"
-            )
+            late = isinstance(exc, LateError)
+            why = "is not ready in time" if late else f"does not run ({one_line(exc)})"
+            self.notes.append(f"the model in float64 {why}; errors are against {reference}")
             self.judge = self.judge.with_reference(self._outputs(reference), reference)
         self.rows.close([_FLOAT64.name])
 
@@ -209,6 +208,16 @@ class WorkerBench:
     def close(self, specs: Sequence[str]) -> None:
         """End workers; see `Bench`."""
         self.rows.close(specs)
+
+
+def _of_reference(error: PrecisionBenchError, reference: str) -> PrecisionBenchError:
+    """Why nothing can be tried."""
+    if not isinstance(error, LateError):
+        return error
+    return LateError(
+        f"the budget was used up before the reference ({reference}) was ready",
+        "use a larger budget_s (--budget)",
+    )
 
 
 def _worst_layers(evidence: Evidence) -> list[str]:

@@ -84,7 +84,8 @@ class Screening:
         limit_s = self.estimates.limit_s(specs, left_s - self.needed_s(len(specs)))
         # The second process of the reference shows how much processes differ.
         lone = [self.race.reference] if self.bench.processes(self.race.reference) == 1 else []
-        errors = self.bench.open([*specs, *lone], self.now() + limit_s, self._call_limits(specs))
+        limits = self._call_limits(specs, len(specs) + len(lone))
+        errors = self.bench.open([*specs, *lone], self.now() + limit_s, limits)
         crowded = [spec for spec in specs if isinstance(errors.get(spec), OutOfMemoryError)]
         self._keep_failures({s: e for s, e in errors.items() if s in specs and s not in crowded},
                             limit_s)  # fmt: skip
@@ -100,7 +101,7 @@ class Screening:
         self.bench.close([one for one in self.race.racing if one not in needed])
         self.tell(f"preparing {spec} again, with more memory")
         limit_s = self.estimates.limit_s([spec], max(0.0, left_s - self.needed_s(1)))
-        errors = self.bench.open([spec], self.now() + limit_s, self._call_limits([spec]))
+        errors = self.bench.open([spec], self.now() + limit_s, self._call_limits([spec], 1))
         if isinstance(error := errors.get(spec), OutOfMemoryError):
             beside = " and ".join(needed)
             reason = f"{error.reason} beside {beside}, with which it would be measured"
@@ -109,13 +110,15 @@ class Screening:
         self._keep_failures(errors, limit_s)
         self._judge_and_time([spec] if spec not in errors else [])
 
-    def _call_limits(self, specs: Sequence[str]) -> dict[str, WarmCallLimit]:
+    def _call_limits(self, specs: Sequence[str], together: int) -> dict[str, WarmCallLimit]:
         """How long a warm call may take: beyond it, a configuration is ended while it is opened."""
         leader, given = self.race.leader, self.race.reference
         item_s = self.bench.item_s(leader)
         items = round(self.bench.call_s(given) / self.bench.item_s(given))
         sizes = {spec: int(split_spec(spec)[1].get("batch_size", items)) for spec in specs}
-        return {spec: WarmCallLimit(leader, item_s * size) for spec, size in sizes.items()}
+        return {
+            spec: WarmCallLimit(leader, item_s * size, together) for spec, size in sizes.items()
+        }
 
     def _keep_failures(self, errors: Mapping[str, PrecisionBenchError], limit_s: float) -> None:
         usual_s = {spec: self.estimates.build_s(spec) for spec in errors}
