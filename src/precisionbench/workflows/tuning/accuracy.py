@@ -103,6 +103,12 @@ class ErrorJudge:
         bound = attrs.evolve(self.bound, batches=len(inputs), reference=reference)
         return ErrorJudge(bound, inputs, expected)
 
+    @property
+    def is_meaningless(self) -> bool:
+        """Whether all outputs of the reference are zero, so that no error is relative to them."""
+        tensors = [tensor for outputs in self.expected for tensor in outputs.values()]
+        return bool(tensors) and not any(bool(tensor.any()) for tensor in tensors)
+
     def accuracy(self, outputs: Iterable[Outputs]) -> Accuracy:
         """The error of a configuration.
 

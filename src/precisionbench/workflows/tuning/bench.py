@@ -26,6 +26,10 @@ from precisionbench.workflows.tuning.accuracy import ErrorJudge, Judge, Outputs
 from precisionbench.workflows.tuning.calibration import CalibrationBatches
 
 _FLOAT64 = Row("float64", "float64", Float64())
+_MEANINGLESS = (
+    "all outputs are zero for these inputs, so the errors say nothing; tune the model with trained "
+    "weights, or with other inputs"
+)
 
 
 class Bench(Protocol):
@@ -123,18 +127,31 @@ class WorkerBench:
         if reference in errors:
             raise _of_reference(errors[reference], reference)
         if not is_error:
-            self.judge = self.judge.with_reference(self._outputs(reference), reference)
+            self._judge_by(reference)
             return
         try:
             if _FLOAT64.name in errors:
                 raise errors[_FLOAT64.name]
-            self.judge = self.judge.with_reference(self._outputs(_FLOAT64.name), _FLOAT64.name)
+            self._judge_by(_FLOAT64.name)
         except FOREIGN_ERRORS as exc:
             late = isinstance(exc, LateError)
-            why = "is not ready in time" if late else f"does not run ({one_line(exc)})"
+            why = "was not ready in time" if late else f"does not run ({one_line(exc)})"
             self.notes.append(f"the model in float64 {why}; errors are against {reference}")
-            self.judge = self.judge.with_reference(self._outputs(reference), reference)
+            self._judge_by(reference)
         self.rows.close([_FLOAT64.name])
+
+    def _judge_by(self, name: str) -> None:
+        """Let an open row set what outputs are judged by; inputs that the judge drops are not used.
+
+        Args:
+            name: of the row.
+        """
+        given = [*zip(self.judge.inputs, self._files, strict=True)]
+        self.judge = judge = self.judge.with_reference(self._outputs(name), name)
+        kept = {id(tensors) for tensors in judge.inputs}
+        self._files = [file for tensors, file in given if id(tensors) in kept]
+        if isinstance(judge, ErrorJudge) and judge.is_meaningless:
+            self.notes.append(_MEANINGLESS)
 
     def open(
         self,
@@ -188,7 +205,7 @@ class WorkerBench:
 
     def _outputs(self, name: str) -> Iterator[Outputs]:
         prepared = self.rows.replicas[name][0]
-        for path in self._files[: len(self.judge.inputs)]:
+        for path in self._files:
             yield prepared.outputs_of(str(path))
 
     def worst_layers(self, spec: str) -> Sequence[str]:

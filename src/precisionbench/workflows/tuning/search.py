@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -254,7 +255,8 @@ class Search:
             return True
         left_s = max(0.0, self._left_s())
         for spec in todo:
-            reason = f"it takes about {needed_s[spec]:.0f} s, and {left_s:.0f} s were left for it"
+            needed = math.ceil(needed_s[spec])  # rounded apart, so that they are never the same
+            reason = f"it takes about {needed} s, and {math.floor(left_s)} s were left for it"
             self._race.give_up(spec, reason)
         return False
 

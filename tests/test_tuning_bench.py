@@ -1,0 +1,91 @@
+"""What a search learns from the processes of the reference and of float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import attrs
+import pytest
+import torch
+
+from precisionbench.errors import ExecutionError, PrecisionBenchError
+from precisionbench.measure.open_rows import LateError
+from precisionbench.results.tuning import WITHIN
+from precisionbench.torchtools.tensors import Inputs
+from precisionbench.workflows.tuning.accuracy import SHUFFLED, ErrorJudge
+from precisionbench.workflows.tuning.bench import WorkerBench
+
+GIVEN = Inputs((torch.arange(1.0, 13.0).reshape(3, 4),))
+LATE = LateError("it was not built when the time was over", "use a larger budget_s")
+
+
+@attrs.define
+class Rows:
+    """Rows whose models are functions of the input."""
+
+    folder: Path
+    model: Callable[[torch.Tensor], torch.Tensor]
+    errors: dict[str, PrecisionBenchError] = attrs.field(factory=dict)
+    replicas: dict[str, list[SimpleNamespace]] = attrs.field(factory=dict)
+
+    @property
+    def pool(self) -> SimpleNamespace:
+        return SimpleNamespace(folder=self.folder)
+
+    def open(self, rows, end_s, limits=None) -> dict[str, PrecisionBenchError]:
+        ready = [row.name for row in rows if row.name not in self.errors]
+        self.replicas |= {name: [SimpleNamespace(outputs_of=self._outputs_of)] for name in ready}
+        return {row.name: self.errors[row.name] for row in rows if row.name in self.errors}
+
+    def _outputs_of(self, path: str) -> dict[str, torch.Tensor]:
+        return {"": self.model(torch.load(path)[0])}
+
+    def close(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.replicas.pop(name, None)
+
+
+def begun(tmp_path: Path, model: Callable[[torch.Tensor], torch.Tensor], **errors) -> WorkerBench:
+    bench = WorkerBench(Rows(tmp_path, model, errors), ErrorJudge.of(1e-2, GIVEN, seed=0), slots=1)
+    bench.begin("eager", end_s=1e9)
+    return bench
+
+
+def test_each_output_is_judged_by_that_of_the_same_input_where_one_input_is_dropped(tmp_path):
+    second = ErrorJudge.of(1e-2, GIVEN, seed=0).inputs[1][0]
+
+    def model(x: torch.Tensor) -> torch.Tensor:
+        return x / 0 if torch.equal(x, second) else x
+
+    bench = begun(tmp_path, model)
+    assert bench.judge.bound.batches == SHUFFLED
+    accuracy = bench.accuracy("eager")
+    assert (accuracy.verdict, accuracy.loss.value) == (WITHIN, 0.0)
+    assert not bench.notes
+
+
+def test_errors_of_a_model_whose_output_is_zero_say_nothing(tmp_path):
+    (note,) = begun(tmp_path, torch.zeros_like).notes
+    assert note.startswith("all outputs are zero for these inputs, so the errors say nothing")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (LATE, "the model in float64 was not ready in time; errors are against eager"),
+        (ExecutionError("no kernel"), "the model in float64 does not run (ExecutionError: no kern"),
+    ],
+)
+def test_without_float64_errors_are_against_the_reference_with_the_reason(tmp_path, error, words):
+    bench = begun(tmp_path, torch.abs, float64=error)
+    assert bench.notes[0].startswith(words)
+    assert bench.judge.bound.reference == "eager"
+
+
+def test_a_reference_that_is_not_ready_in_time_is_named_with_what_to_do(tmp_path):
+    with pytest.raises(
+        LateError, match=r"before the reference \(eager\) was ready; use"
+    ):
+        begun(tmp_path, torch.abs, eager=LATE)
