@@ -85,7 +85,5 @@ def test_without_float64_errors_are_against_the_reference_with_the_reason(tmp_pa
 
 
 def test_a_reference_that_is_not_ready_in_time_is_named_with_what_to_do(tmp_path):
-    with pytest.raises(
-        LateError, match=r"before the reference \(eager\) was ready; use"
-    ):
+    with pytest.raises(LateError, match=r"before the reference \(eager\) was ready; use"):
         begun(tmp_path, torch.abs, eager=LATE)

@@ -192,6 +192,26 @@ def test_an_interrupted_search_has_its_result_and_the_exit_code_130(here, monkey
     assert tuning_format.load("tuned.json").ended_by == "interrupted"
 
 
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        (("--journal", "kept.jsonl"), "what was tried is kept; the same command goes on"),
+        (("--no-journal",), "nothing is kept"),
+        ((), "nothing is kept"),  # the user wants no cache
+    ],
+)
+def test_a_search_that_is_interrupted_without_a_result_says_what_is_kept(
+    here, monkeypatch, options, kept
+):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("precisionbench.workflows.tuning.tune.tune", interrupted)
+    done = tune(*options)
+    assert done.exit_code == 130
+    assert done.stderr.startswith(f"Interrupted: {kept}")
+
+
 # --- the space ----------------------------------------------------------------------------------
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from precisionbench._internal.cache_folder import cache_folder
 from precisionbench.cli.completion import AnyFile
 from precisionbench.cli.early_start import start_fork_server
-from precisionbench.cli.exit_codes import INTERRUPTED, exit_codes_text
+from precisionbench.cli.exit_codes import INTERRUPTED, Interrupted, exit_codes_text
 from precisionbench.cli.options import (
     device_option,
     json_option,
@@ -32,6 +34,7 @@ from precisionbench.cli.workload_options import (
     model_argument,
     random_inputs,
 )
+from precisionbench.errors import Terminated
 
 if TYPE_CHECKING:
     from precisionbench.workflows.tuning.tuned import Tuned
@@ -207,11 +210,25 @@ def tune(
     from precisionbench.workflows.tuning.tune import tune as search
 
     options["journal"] = None if no_journal else journal or "auto"
-    with progress(quiet) as on_progress:
+    with progress(quiet) as on_progress, _explained_end(options["journal"]):
         result = search(model, on_progress=on_progress, **wanted.as_arguments(), **options)
     _write(result, files, as_json)
     if result.data.ended_by == "interrupted":
         click.get_current_context().exit(INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _explained_end(journal: str | None) -> Iterator[None]:
+    """What is kept of a search that ends without a result, for the message."""
+    is_kept = journal is not None and (journal != "auto" or cache_folder("tune") is not None)
+    kept = "what was tried is kept; the same command goes on" if is_kept else Terminated.kept
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(kept) from None
+    except Terminated as exc:
+        exc.kept = kept
+        raise
 
 
 def _write(result: Tuned, files: ResultFiles, as_json: bool) -> None:

@@ -167,6 +167,9 @@ class OpenRows:
 
         Returns:
             The rows; one whose worker failed is among the failures, and is open no longer.
+
+        Raises:
+            KeyboardInterrupt: the user stopped it before the reference had a round.
         """
         rows = [self._rows[name] for name in names]
         run = self._run(rows, reference, options)
@@ -174,6 +177,8 @@ class OpenRows:
             run.interrupts.also_call(self.pool.stop)
             measure_rows(run, [RowState(name, list(self.replicas[name])) for name in names])
         self.close(run.collector.errors)
+        if run.stop_requested() and reference not in run.collector.results:
+            raise KeyboardInterrupt
         header = header_of(Plan.of_rows(self.workload, rows, reference, options))
         header.update(shared_cores=run.shared_cores)
         return comparison_data(header, rows, run.collector)

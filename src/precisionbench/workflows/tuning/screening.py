@@ -7,7 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import attrs
 
 from precisionbench.analysis.variation import within_sd
-from precisionbench.errors import OutOfMemoryError, PrecisionBenchError, SlowCallError
+from precisionbench.errors import (
+    MeasurementError,
+    OutOfMemoryError,
+    PrecisionBenchError,
+    SlowCallError,
+)
 from precisionbench.measure.open_rows import LateError
 from precisionbench.measure.options import Options
 from precisionbench.measure.worker.first_call_limit import WarmCallLimit
@@ -218,7 +223,7 @@ class Screening:
         data = self.bench.measure(specs, options)
         for failure in data.failures:
             if failure.backend == self.race.reference:
-                raise PrecisionBenchError(
+                raise MeasurementError(
                     f"{failure.backend} could not be measured: {failure.reason}", failure.remedy
                 )
             trial = self.race.trials[failure.backend]
