@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -13,6 +14,7 @@ from precisionbench.measure.open_rows import LateError, OpenRows
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import Row, plan
 from precisionbench.model.workload import resolve
+from precisionbench.results.progress import Progress
 
 pytestmark = pytest.mark.slow  # it waits until builds are ended
 
@@ -66,3 +68,15 @@ def test_what_hangs_or_crashes_while_it_builds_ends_alone(install):
         options = Options.of("quick", replicas=1, budget_s=1.0)
         data = opened.measure(["eager", "half"], "eager", options)
     assert [row.backend for row in data.results] == ["eager", "half"]
+
+
+def test_a_ctrl_c_before_the_reference_has_a_round_ends_the_search():
+    def interrupt(progress: Progress) -> None:
+        if progress.stage == "warming_up":
+            signal.raise_signal(signal.SIGINT)
+
+    workload = resolve(nn.Linear(8, 8), torch.ones(2, 8), device="cpu", seed=0)
+    with OpenRows.of(workload, interrupt) as opened:
+        opened.open(rows("eager"), time.monotonic() + 60)
+        with pytest.raises(KeyboardInterrupt):
+            opened.measure(["eager"], "eager", Options.of("quick", replicas=1, budget_s=5.0))

@@ -331,6 +331,9 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, features):
     [
         ({"budget_s": 1}, SpecError, "budget_s is 1"),
         ({"batch_sizes": ["many"]}, SpecError, "batch_sizes holds 'many'"),
+        ({"batch_sizes": 8}, SpecError, r"batch_sizes is 8; give a list: \[8\]"),
+        ({"exclude": [3]}, SpecError, "exclude holds 3; give backends and specs"),
+        ({"include": ["bf16"]}, SpecError, "'bf16'; bf16 stands for half:dtype=bfloat16"),
         ({"max_error": 0.1, "metric": print}, SpecError, "both max_error and metric"),
         ({"include": ["hlaf"]}, SpecError, "there is no backend 'hlaf'"),
     ],

@@ -20,7 +20,7 @@ from precisionbench.errors import (
     one_line,
 )
 from precisionbench.results.tuning import LeftOut
-from precisionbench.spec_syntax import spec_text, split_spec
+from precisionbench.spec_syntax import ALIASES, spec_text, split_spec
 
 _GRAPH = {"cuda_graph": True}
 _FOLDED = {"fold_batch_norm": True}
@@ -149,12 +149,13 @@ def _checked(argument: str, specs: Sequence[str] | None) -> list[str]:
     if isinstance(specs, str):
         raise SpecError(f"{argument} is {specs!r}", f"give a list: [{specs!r}]")
     for spec in specs or ():
+        if not isinstance(spec, str):
+            raise SpecError(f"{argument} holds {spec!r}", "give backends and specs, such as 'half'")
         name = split_spec(spec)[0]
         if name not in discovery.installed():
-            raise BackendNotFoundError(
-                f"{argument}: there is no backend {name!r}",
-                did_you_mean(name, discovery.installed()),
-            )
+            known = did_you_mean(name, discovery.installed())
+            remedy = f"{name} stands for {ALIASES[name]}" if name in ALIASES else known
+            raise BackendNotFoundError(f"{argument}: there is no backend {name!r}", remedy)
         discovery.make(spec)
     return list(specs or ())
 

@@ -155,6 +155,8 @@ class _Wanted:
 
 
 def _checked_sizes(sizes: Any) -> tuple[int, ...]:
+    if sizes is not None and not isinstance(sizes, Iterable):
+        raise SpecError(f"batch_sizes is {sizes!r}", f"give a list: [{sizes!r}]")
     found = () if sizes is None else tuple(sizes)
     for size in found:
         if whole_number(size, 1) is None:
