@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from made_up_results import recorded
 from made_up_tuning import LATENCIES_S, error, final, tuning_data, with_metric
-from precisionbench.analysis.tuning import choose, front, loss_of, simplicity
+from precisionbench.analysis.tuning import choose, front, loss_of, ratio_text, simplicity
 from precisionbench.results import Passes
 from precisionbench.results.tuning import FINALIST, Trial
+from precisionbench.statistics import Interval
 
 CHANNELS_LAST = "half:memory_format=channels_last"
 
@@ -207,3 +208,15 @@ def test_a_front_is_never_empty_and_has_a_fastest_configuration(rows):
     found = front(tuning_data(final=final(latencies_s, passes, rounds=6), trials=trials))
     assert any(one.is_on_front for one in found)
     assert [one.latency.value for one in found] == sorted(one.latency.value for one in found)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        (Interval(1.116, 1.1, 1.14), "1.12x (1.10 to 1.14)"),
+        (Interval(11.85, 0.2, 1870.4), "11.85x (0.20 to 1,870)"),
+        (Interval(0.0931, 0.09, 0.1), "0.0931x (0.09 to 0.10)"),
+    ],
+)
+def test_a_ratio_has_three_digits_and_no_exponent(ratio, text):
+    assert ratio_text(ratio) == text

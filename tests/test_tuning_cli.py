@@ -116,6 +116,7 @@ def test_a_metric_and_its_data_are_functions_of_a_module(asked):
     found = asked[0]
     assert (found["drop"], found["higher_is_better"], found["max_error"]) == (0.1, False, None)
     assert found["metric"](found["data"][0], None) == 0.0
+    assert found["metric"].__name__ == METRIC[1].partition(":")[2]
 
 
 def test_random_inputs_have_the_shape_and_the_batch(asked):

@@ -254,4 +254,4 @@ def ratio_text(ratio: Interval) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.2f}" if 0.1 <= value < 100 else f"{value:.3g}"
+    return f"{value:.2f}" if 0.1 <= value < 100 else f"{float(f'{value:.3g}'):,.10g}"

@@ -103,6 +103,7 @@ def named_function(name: str, what: str) -> Callable[..., Any]:
         with working_directory_on_path():
             return function(*args)
 
+    call.__name__ = attribute  # as reports name a metric
     return call
 
 
