@@ -265,6 +265,9 @@ def test_a_class_in_a_file_is_measured_on_inputs_of_a_shape(here):
         ),
         (("cli_models:tiny", "--input-shape", "0"), "'0' is not a shape"),
         ((), "Missing argument 'MODEL"),
+        (("cli_models:tiny", "--budget", "1m"), "'1m' is not a number of seconds; write it as 60"),
+        (("cli_models:tiny", "--budget", "-1"), "'-1' is not a number of seconds; write it as 60"),
+        (("cli_models:tiny", "--budget", "nan"), "'nan' is not a number of seconds"),
     ],
 )
 def test_a_usual_mistake_is_answered_with_what_to_write(here, args, message):
@@ -398,6 +401,8 @@ def test_without_any_measured_row_the_exit_code_is_3(here):
     [
         (None, "there is no file"),
         ("{", "is not complete JSON"),
+        ("<!doctype html>", "is not JSON; give a file that"),
+        ("", "is not JSON; give a file that"),
         ("{}", "not a precisionbench comparison"),
     ],
 )
@@ -430,6 +435,29 @@ def test_overwrite_needs_a_file_to_write(ready, command, required):
     done = run(*command, "--overwrite")
     assert done.exit_code == 2
     assert f"--overwrite requires {required}; add" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("show", "r.json", "--html", "./r.json"),
+        ("explain", "r.json", "--html", "r.json"),
+        ("explain", "r.json", "cli_models.py:tiny", "--html", "cli_models.py"),
+        ("compare", "cli_models.py:tiny", "-o", "cli_models.py"),
+        ("compare", "a=cli_models:tiny", "b=cli_models.py:tiny", "--html", "cli_models.py"),
+        ("ladder", "cli_models.py:tiny", "-o", "cli_models.py"),
+        ("tune", "cli_models.py:tiny", "--html", "cli_models.py"),
+        ("study", "show", "r.json", "--html", "r.json"),
+        ("study", "merge", "r.json", "--html", "r.json"),
+    ],
+)
+def test_a_file_that_is_read_is_not_overwritten_when_asked_either(here, saved, command):
+    Path("r.json").write_bytes(Path(saved).read_bytes())
+    before = {file: Path(file).read_bytes() for file in ("r.json", "cli_models.py")}
+    done = run(*command, "--overwrite")
+    assert done.exit_code == 2, done.output
+    assert "is a file that this command reads; give another name" in " ".join(done.stderr.split())
+    assert {file: Path(file).read_bytes() for file in before} == before
 
 
 def test_show_prints_csv(saved):

@@ -24,6 +24,7 @@ from precisionbench.cli.output import (
     print_prose,
     say_saved,
 )
+from precisionbench.cli.result_files import spare_read_files
 from precisionbench.cli.saved import name_of
 from precisionbench.cli.thresholds import exit_if_missed, fail_under_option
 from precisionbench.cli.tuning_output import print_tuning
@@ -92,6 +93,8 @@ def show(
 
     form = _Form(**form_options)
     _check_usage(form, html, overwrite)
+    if html is not None:
+        spare_read_files(html, [file])
     if is_tuning_file(file):
         _check_tuning_usage(form, bool(wide or all_notes or fail_under))
         _show_tuning(file, form, html, overwrite)
