@@ -24,13 +24,13 @@ else:
 
 
 class Number(FloatType):
-    """A finite number of at least 0; the library checks the rest of its range."""
+    """A finite number of at least 0, or above 0; the library checks the rest of its range."""
 
     name = "number"
 
-    def __init__(self, what: str, example: str) -> None:
+    def __init__(self, what: str, example: str, above_0: bool = False) -> None:
         """What the number is, and how one is written, for the error."""
-        self.what, self.example = what, example
+        self.what, self.example, self.above_0 = what, example, above_0
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         """The number of the text."""
@@ -38,8 +38,9 @@ class Number(FloatType):
             number = float(value)
         except ValueError:
             number = math.nan
-        if not 0 <= number < math.inf:
-            self.fail(f"{value!r} is not {self.what}; write it as {self.example}", param, ctx)
+        if not 0 <= number < math.inf or (self.above_0 and number == 0):
+            what = f"{self.what} above 0" if self.above_0 else self.what
+            self.fail(f"{value!r} is not {what}; write it as {self.example}", param, ctx)
         return number
 
 
@@ -132,7 +133,7 @@ def seconds_option(*names: str, help: str) -> Decorator[Any]:
         names: as for `click.option`.
         help: what it limits.
     """
-    kind = Number("a number of seconds", "60")
+    kind = Number("a number of seconds", "60", above_0=True)
     return click.option(*names, type=kind, metavar="SECONDS", help=help)
 
 
