@@ -100,8 +100,11 @@ class _Group(click.Group):
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """The context; `--help` and `--version` print here."""
-        with _output_errors():
-            return super().make_context(*args, **extra)
+        try:
+            with _output_errors():
+                return super().make_context(*args, **extra)
+        except KeyboardInterrupt:
+            raise Interrupted("nothing is kept") from None
 
     def _invoke(self, ctx: click.Context) -> Any:
         try:
