@@ -374,7 +374,7 @@ BAD = {
     "several batch sizes": (
         ("torchvision:resnet18",),
         {"batch_size": [1, 2]},
-        "batch_size is [1, 2]; give a whole number of 1 or more, or a row of each, such as",
+        "batch_size is [1, 2]; give a whole number from 1 to 2**63 - 1, or a row of each, such as",
     ),
     "not a model": ((3,), {}, "the model is a int; give an nn.Module, a function"),
     "nothing after the colon": (
@@ -501,7 +501,7 @@ BAD = {
     "batch of none": (
         ("torchvision:resnet18",),
         {"batch_size": 0},
-        "batch_size is 0; give a whole number of 1 or more",
+        "batch_size is 0; give a whole number from 1 to 2**63 - 1",
     ),
     "more items than there are": (
         (nn.Linear(2, 2), torch.rand(4, 2)),

@@ -186,8 +186,10 @@ def make(backend: str | Backend) -> Backend:
     if isinstance(backend, Backend):
         return backend
     if not isinstance(backend, str):
+        is_class = isinstance(backend, type)
+        given = f"the class {backend.__name__}" if is_class else f"a {type(backend).__name__}"
         raise SpecError(
-            f"a backend is given as a {type(backend).__name__}",
+            f"a backend is given as {given}",
             "give a spec such as 'half:dtype=bfloat16' or a Backend object",
         )
     name, options = split_spec(backend)
