@@ -416,7 +416,7 @@ def test_without_any_measured_row_the_exit_code_is_3(here):
         (None, "there is no file"),
         ("{", "is not complete JSON"),
         ("<!doctype html>", "is not JSON; give a file that"),
-        ("", "is not JSON; give a file that"),
+        ("", "is empty; give a file that"),
         ("{}", "not a precisionbench comparison"),
     ],
 )

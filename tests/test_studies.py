@@ -678,6 +678,7 @@ def test_a_run_without_anything_left_says_where_the_results_are(tmp_path, monkey
     again = CliRunner().invoke(main, ["study", "run", "s.toml"])
     assert again.exit_code == 0
     assert "1 cell: 0 measured, 1 failed, 0 left" in again.stdout
+    assert "1 cell has failed; --retry-failed measures failed cells again" in again.stderr
     assert "Next: precisionbench study show s" in again.stderr
 
 
