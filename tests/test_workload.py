@@ -395,12 +395,12 @@ BAD = {
     "two colons": (
         ("torchvision:resnet50:extra",),
         {},
-        "'torchvision:resnet50' is no module and no Python file; write 'torchvision:NAME'",
+        "'torchvision:resnet50' is neither a module nor a Python file; write 'torchvision:NAME'",
     ),
     "a file of another kind": (
         ("tests/tensorrt-rtx.txt:make",),
         {},
-        "'tests/tensorrt-rtx.txt' is no module and no Python file; write",
+        "'tests/tensorrt-rtx.txt' is neither a module nor a Python file; write",
     ),
     "a file without its ending": (
         ("tests/small_model:make",),

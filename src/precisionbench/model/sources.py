@@ -163,7 +163,9 @@ def _attribute(place: str, attribute: str) -> Any:
 
 def _imported(place: str) -> ModuleType:
     if not all(part.isidentifier() for part in place.split(".")) or Path(place).is_file():
-        raise WorkloadError(f"{place!r} is no module and no Python file", _file_or_module(place))
+        raise WorkloadError(
+            f"{place!r} is neither a module nor a Python file", _file_or_module(place)
+        )
     with working_directory_on_path():
         try:
             return importlib.import_module(place)
