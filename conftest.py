@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import functools
 import gc
 import io
 import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
@@ -19,6 +21,9 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 from precisionbench.cli import main
+
+if TYPE_CHECKING:
+    from precisionbench.backends.discovery import BackendInfo
 
 # Threads of one process would compete with the other processes that tests start. torch reads it
 # when it is imported, which no plugin of pytest does.
@@ -103,7 +108,7 @@ pytest_collect_file = Sybil(
         SkipParser(),
     ],
     patterns=["README.md", "docs/*.md", "docs/*/*.md"],
-    fixtures=["coverage_of_workers", "counted_elsewhere", "small_matmuls"],
+    fixtures=["coverage_of_workers", "counted_elsewhere", "small_matmuls", "listed_once"],
 ).pytest()
 
 
@@ -112,6 +117,23 @@ def small_matmuls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     """The page about the doctor measures a CPU in half precision, which takes it long."""
     if "doctor" in request.node.nodeid:
         monkeypatch.setattr("precisionbench.probes.machine.CPU_MATMUL_ROWS", 256)
+
+
+@pytest.fixture(scope="session")
+def list_once() -> Callable[[], tuple[BackendInfo, ...]]:
+    """`list_backends`, which imports every engine in a worker: once for all tests of a process."""
+    from precisionbench.measure import availability
+
+    return functools.cache(availability.list_backends)
+
+
+@pytest.fixture
+def listed_once(
+    monkeypatch: pytest.MonkeyPatch, list_once: Callable[[], tuple[BackendInfo, ...]]
+) -> None:
+    """Commands, searches and pages are given the same list of backends."""
+    monkeypatch.setattr("precisionbench.measure.availability.list_backends", list_once)
+    monkeypatch.setattr("precisionbench.list_backends", list_once)
 
 
 @pytest.fixture(scope="session", autouse=True)

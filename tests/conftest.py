@@ -14,7 +14,8 @@ import torch
 from hypothesis import HealthCheck, settings
 from torch import nn
 
-from precisionbench.backends.discovery import GROUP
+from precisionbench.backends.discovery import GROUP, BackendInfo
+from precisionbench.measure import availability
 from precisionbench.scriptcheck.check import Check, evaluate
 from script_forks import ScriptForks
 
@@ -176,15 +177,14 @@ def check_script(
 
 
 @pytest.fixture
-def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def uncompiled(
+    monkeypatch: pytest.MonkeyPatch, list_once: Callable[[], tuple[BackendInfo, ...]]
+) -> None:
     """Leave compiled rows and engines out of ladders: they take a minute on two cores."""
-    from precisionbench.measure import availability
-
-    found = availability.list_backends()
     listed = tuple(
         attrs.evolve(info, available=False, requirement="time", remedy="wait")
         if info.name in ("compile", "aot-inductor", "pt2e", *_ENGINES)
         else info
-        for info in found
+        for info in list_once()
     )
     monkeypatch.setattr(availability, "list_backends", lambda: listed)
