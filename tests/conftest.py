@@ -153,7 +153,7 @@ def script_forks() -> Iterator[ScriptForks]:
 
 @pytest.fixture(scope="session")
 def counted_script_forks(coverage_of_workers: dict[str, str]) -> Iterator[ScriptForks]:
-    """Coverage counts what their scripts run, and takes half of their time."""
+    """Coverage counts what their scripts run, and doubles their time: for `workers_counted`."""
     with ScriptForks(coverage_of_workers) as forks:
         yield forks
 
@@ -166,8 +166,8 @@ def check_script(
 ) -> Callable[..., Check]:
     """Checks the source of a script in a fork, where `pb.check` starts a fresh process."""
     monkeypatch.chdir(tmp_path)
-    uncounted = request.node.get_closest_marker("uncounted")
-    forks = request.getfixturevalue("script_forks" if uncounted else "counted_script_forks")
+    counted = request.node.get_closest_marker("workers_counted")
+    forks = request.getfixturevalue("counted_script_forks" if counted else "script_forks")
 
     def check(source: str, script: str = "script.py", device: str = "") -> Check:
         Path(script).write_text(source)
