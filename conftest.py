@@ -11,8 +11,9 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+import threading
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
@@ -108,7 +109,7 @@ pytest_collect_file = Sybil(
         SkipParser(),
     ],
     patterns=["README.md", "docs/*.md", "docs/*/*.md"],
-    fixtures=["coverage_of_workers", "counted_elsewhere", "small_matmuls", "listed_once"],
+    fixtures=["coverage_of_workers", "small_matmuls", "listed_once"],
 ).pytest()
 
 
@@ -159,11 +160,62 @@ def workers_counted(
             monkeypatch.setenv(name, value)
 
 
-@pytest.fixture(autouse=True)
-def counted_elsewhere(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Coverage makes a test three times as slow; it omits lines that other tests count."""
-    counting = sys.gettrace()
-    if request.node.get_closest_marker("uncounted") or request.path.suffix == ".md":
+# Coverage traces each call of a process, also of pytest, whose own work then takes three times as
+# long; so it is switched on for fixtures and tests only.
+TRACE = pytest.StashKey[Any]()
+
+
+@contextlib.contextmanager
+def tracing(trace: Any) -> Iterator[None]:
+    """Count what runs meanwhile, or with None do not."""
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def trace_of(item: pytest.Item) -> Any:
+    """What counts the lines of a test; None for one whose lines other tests count."""
+    elsewhere = item.get_closest_marker("uncounted") or item.path.suffix == ".md"
+    return None if elsewhere else item.config.stash[TRACE]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that hands tests to others runs none of our code."""
+    if config.getoption("numprocesses", None):
         sys.settrace(None)
-    yield
-    sys.settrace(counting)
+        threading.settrace(None)  # type: ignore[arg-type]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Switch coverage off around a test."""
+    item.config.stash[TRACE] = sys.gettrace()
+    with tracing(None):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, Any, Any]:
+    """Fixtures that tests share are counted with whichever test comes first."""
+    shared = fixturedef.scope != "function"
+    with tracing(request.config.stash[TRACE] if shared else trace_of(request.node)):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """Count what a test runs."""
+    with tracing(trace_of(pyfuncitem)):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Count what fixtures do at their end; those that tests share end with the last of these."""
+    with tracing(item.config.stash[TRACE]):
+        return (yield)
