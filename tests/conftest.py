@@ -64,10 +64,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Where files run side by side, the last one to begin must not be a long one.
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
+    known = ("gpu", "apex", "tensorrt", "tensorrt_rtx", "submitit", *_ENGINES)
+    reasons = {mark: reason for mark in known if (reason := _missing(mark))}
     for item in items:
-        for mark in ("gpu", "apex", "tensorrt", "tensorrt_rtx", "submitit", *_ENGINES):
-            if item.get_closest_marker(mark) and (reason := _missing(mark)):
-                item.add_marker(pytest.mark.skip(reason=reason))
+        marks = {marker.name for marker in item.iter_markers()}
+        for reason in (reason for mark, reason in reasons.items() if mark in marks):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 class SmallCnn(nn.Module):
@@ -151,27 +153,24 @@ def script_forks() -> Iterator[ScriptForks]:
         yield forks
 
 
-@pytest.fixture(scope="session")
-def counted_script_forks(coverage_of_workers: dict[str, str]) -> Iterator[ScriptForks]:
-    """Coverage counts what their scripts run, and doubles their time: for `workers_counted`."""
-    with ScriptForks(coverage_of_workers) as forks:
-        yield forks
-
-
 @pytest.fixture
 def check_script(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    script_forks: ScriptForks,
+    coverage_of_workers: dict[str, str],
 ) -> Callable[..., Check]:
-    """Checks the source of a script in a fork, where `pb.check` starts a fresh process."""
+    """Checks the source of a script in a fork, where `pb.check` starts a fresh process.
+
+    Coverage counts what the script runs, and doubles its time, where the test is marked so.
+    """
     monkeypatch.chdir(tmp_path)
-    counted = request.node.get_closest_marker("workers_counted")
-    forks = request.getfixturevalue("counted_script_forks" if counted else "script_forks")
+    counted = coverage_of_workers if request.node.get_closest_marker("workers_counted") else {}
 
     def check(source: str, script: str = "script.py", device: str = "") -> Check:
         Path(script).write_text(source)
-        return evaluate(script, source, forks.observe(script, [], device))
+        return evaluate(script, source, script_forks.observe(script, [], device, counted))
 
     return check
 

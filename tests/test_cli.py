@@ -573,6 +573,7 @@ def test_a_second_ctrl_c_names_the_journal_of_the_finished_rounds(here):
     assert not Path("r.json").exists()
 
 
+@pytest.mark.slow  # measures in a process of its own
 def test_a_ctrl_c_while_a_backend_hangs_leaves_nothing(here):
     hanging = ("compare", "cli_models:hanging", "-b", "eager", "--device", "cpu")
     with running(*hanging, "--replicas", "1", "-o", "r.json") as terminal:
