@@ -186,7 +186,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """The process that hands tests to others runs none of our code."""
     if config.getoption("numprocesses", None):
         sys.settrace(None)
-        threading.settrace(None)  # type: ignore[arg-type]
+        threading.settrace(None)
 
 
 @pytest.hookimpl(wrapper=True)
