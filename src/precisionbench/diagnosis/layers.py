@@ -41,9 +41,12 @@ def layer_pairs(base: Facts, other: Facts) -> tuple[LayerPair, ...]:
         other: another row of the same model.
 
     Returns:
-        The layers, sorted by their time in the other row.
+        The layers, sorted by their time in the other row. None where all time of that row belongs
+        to the whole model, so that there is nothing to compare with a layer.
     """
     ours, theirs = _time_by_layer(other), _time_by_layer(base)
+    if ours.keys() == {""} != theirs.keys():  # compiled code, whose kernels belong to no layer
+        return ()
     errors = {error.path: error.relative_l2 for error in other.evidence.errors}
     base_errors = {error.path: error.relative_l2 for error in base.evidence.errors}
     kinds = {layer.path: layer.kind for layer in base.evidence.layers}
@@ -57,7 +60,7 @@ def layer_pairs(base: Facts, other: Facts) -> tuple[LayerPair, ...]:
             time_s=own.time_s,
             kernel=own.kernel,
             dtype=work[path].dtype if path in work else "",
-            obstacles=work[path].obstacles if path in work else (),
+            obstacles=work[path].obstacles if path in work and other.on_gpu else (),
             error=errors.get(path),
             reference_error=base_errors.get(path),
         )

@@ -246,6 +246,11 @@ def _is_pointwise(operation: Operation) -> bool:
     return bool(name) and is_known and _COMPUTES.isdisjoint(name.split("_"))
 
 
+def moves_nothing(operation: Operation) -> bool:
+    """Whether it gives a tensor another shape, or allocates memory, and launches no kernel."""
+    return operation.short_name in _NO_WORK and not operation.kernels
+
+
 def is_matrix(operation: Operation) -> bool:
     """Whether it is a matrix operation: matmul, convolution, attention or a recurrent layer."""
     name = operation.short_name
