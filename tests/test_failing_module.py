@@ -175,6 +175,29 @@ def test_a_failure_names_the_module_and_what_does_not_fit(model, place, remedy):
     assert remedy in error.remedy
 
 
+@pytest.mark.filterwarnings("ignore:the model's complex weights")
+def test_modules_of_the_same_class_that_would_fail_next_are_kept_in_float32_as_well():
+    error = failed(nn.Sequential(Spectral(), linear(), Spectral()))
+    assert "keep 0, 2 in float32 (half:fp32_layers=0+2)" in error.remedy
+    many = failed(nn.Sequential(*(Spectral() for _ in range(99))))
+    assert "keep 0 and 98 more of its class in float32 (half:fp32_layers=0)" in many.remedy
+
+
+def test_an_index_that_a_cast_has_rounded_is_named_as_such():
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.positions = nn.Buffer(torch.arange(1000.0))
+            self.table = nn.Embedding(1000, 16)
+
+        def forward(self, x):
+            return x + self.table(self.positions.long())
+
+    error = failed(Positions())
+    assert error.remedy.startswith(WRONG_DTYPE)
+    assert "keep indices in integer tensors" in error.remedy
+
+
 def test_a_number_out_of_range_is_named_as_such():
     error = failed(nn.Sequential(Filled()), torch.float16)
     assert error.remedy.startswith(WRONG_DTYPE)

@@ -29,6 +29,8 @@ class FailingModule:
         dtypes: which dtypes of its input, weights and attributes differ; empty where none do.
         devices: the same of devices.
         half: whether the model or its input has 16 bits.
+        alike: paths of the modules of its class, itself among them; only of its own where the
+            class is one of torch's layers, since it is what this one was given that does not fit.
     """
 
     path: str
@@ -36,6 +38,7 @@ class FailingModule:
     dtypes: str = ""
     devices: str = ""
     half: bool = False
+    alike: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.path} ({self.kind})" if self.path else self.kind
@@ -63,6 +66,7 @@ def failing_module(error: BaseException) -> FailingModule | None:
         kind=type(module).__name__,
         dtypes=_differing(module, given, _real_dtype, lambda tensor: dtype_name(tensor.dtype)),
         devices=_differing(module, given, _device, _device),
+        alike=_alike(root, module),
         half=any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in tensors),
     )
 
@@ -99,6 +103,16 @@ def _given(local: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _path(root: nn.Module, module: nn.Module) -> str:
     return next((path for path, one in root.named_modules() if one is module), "")
+
+
+def _alike(root: nn.Module, module: nn.Module) -> tuple[str, ...]:
+    kind = type(module)
+    is_layer = kind.__module__.startswith("torch.nn.")
+    return tuple(
+        path
+        for path, one in root.named_modules()
+        if one is module or (type(one) is kind and not is_layer)
+    )
 
 
 def _real_dtype(tensor: torch.Tensor) -> str:
