@@ -6,6 +6,7 @@ import torch
 
 from precisionbench.errors import ExecutionError, one_line, text_of
 from precisionbench.results.comparison_data import WRONG_DTYPE
+from precisionbench.results.dtypes import FLOAT16
 from precisionbench.torchtools.failing_module import FailingModule, failing_module_in_eager
 from precisionbench.torchtools.timer import Call
 
@@ -115,7 +116,8 @@ def _keeping(where: FailingModule) -> str:
     if not where.path:
         return ""
     paths = where.alike if len("+".join(where.alike)) <= _LONGEST_PATHS else (where.path,)
-    option = f"half:fp32_layers={'+'.join(paths)}"
+    dtype = "" if where.half == FLOAT16 else f"dtype={where.half},"
+    option = f"half:{dtype}fp32_layers={'+'.join(paths)}"
     others = len(where.alike) - len(paths)
     more = f" and {others} more of its class" if others else ""
     return f"keep {', '.join(paths)}{more} in float32 ({option}), "
