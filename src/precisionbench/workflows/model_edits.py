@@ -130,7 +130,8 @@ def compute_weights_once(model: nn.Module, inputs: Inputs) -> Edited:
     """
     found = 0
     for module in list(model.modules()):
-        names = list(module.parametrizations) if parametrize.is_parametrized(module) else []
+        parametrized: Any = module.parametrizations if parametrize.is_parametrized(module) else {}
+        names = list(parametrized)
         for name in names:
             parametrize.remove_parametrizations(module, name)
         old = [h for h in module._forward_pre_hooks.values() if isinstance(h, WeightNorm)]
