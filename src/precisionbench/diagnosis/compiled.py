@@ -40,7 +40,7 @@ def share_outside(facts: Facts) -> float:
 def works_outside(facts: Facts) -> bool:
     """Whether any work is outside of compiled graphs, as far as the profile names them.
 
-    An output that is a view of an input is made from it after the graph, which is no work.
+    An output that is a view of an input is made from it after the graph, without any work.
     """
     return not has_graphs(facts) or not all(map(moves_nothing, _outside(facts)))
 
