@@ -14,6 +14,7 @@ from typing import NamedTuple
 import attrs
 import click
 import pytest
+import torch
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
@@ -26,11 +27,13 @@ from precisionbench.cli.thresholds import exit_if_missed
 from precisionbench.doctor.examine import Examination
 from precisionbench.errors import OutputError
 from precisionbench.results.progress import OnProgress, Progress
+from precisionbench.scriptcheck.events import Ending
 from precisionbench.testing.thresholds import parse as parse_threshold
 from terminals import running
 from test_doctor import healthy
 from test_gap import SQUARE
 from test_gap import run as gap_run
+from test_safe_text import plain_check
 
 MODEL = """
 import torch
@@ -63,6 +66,9 @@ COMMANDS = (
     *("compare", "explain", "ladder", "tune", "show"),
     *("diff", "published", "backends", "examine", "check"),
 )  # fmt: skip
+
+
+pytestmark = pytest.mark.usefixtures("listed_once")
 
 
 @pytest.fixture
@@ -219,6 +225,10 @@ USAGE = {
     "unknown model": (["torchvision:resnet51"], "did you mean 'resnet50'?"),
     "no such module": (["nowhere:f"], "the module 'nowhere' cannot be imported"),
     "unknown backend": (["cli_models:tiny", "-b", "hlaf"], "did you mean 'half'? known: amp"),
+    "two backends in one": (["cli_models:tiny", "-b", "half,amp"], "itself: -b half -b autocast"),
+    "a dtype": (["cli_models:tiny", "-b", "float16"], "no backend 'float16'; write 'fp16'"),
+    "another dtype": (["cli_models:tiny", "-b", "INT8"], "write 'torchao', 'pt2e', "),
+    "capitals": (["cli_models:tiny", "-b", "HALF"], "did you mean 'half'?"),
     "unknown option": (["cli_models:tiny", "-b", "half:type=x"], "has no option 'type'"),
     "wrong value": (["cli_models:tiny", "-b", "half:dtype=x"], "'float16' or 'bfloat16'"),
     "unknown device": (["cli_models:tiny", "--device", "tpu9"], "the device 'tpu9' cannot be used"),
@@ -265,6 +275,15 @@ def test_a_class_in_a_file_is_measured_on_inputs_of_a_shape(here):
         ),
         (("cli_models:tiny", "--input-shape", "0"), "'0' is not a shape"),
         ((), "Missing argument 'MODEL"),
+        (
+            ("cli_models:tiny", "--budget", "1m"),
+            "'1m' is not a number of seconds above 0; write ",
+        ),
+        (
+            ("cli_models:tiny", "--budget", "-1"),
+            "'-1' is not a number of seconds above 0; write",
+        ),
+        (("cli_models:tiny", "--budget", "nan"), "'nan' is not a number of seconds"),
     ],
 )
 def test_a_usual_mistake_is_answered_with_what_to_write(here, args, message):
@@ -303,7 +322,10 @@ def test_several_batch_sizes_end_in_the_one_at_which_throughput_stops_growing(he
     [
         (("cli_models:tiny", "cli_models:tiny"), "give each a label: old=cli_models:tiny new="),
         (("a=m:f", "b=m:g", "--explain", "--experiments", "auto"), "are made on one model"),
-        (("cli_models:tiny", "--batch-size", "1,x"), "'x' is not a valid integer"),
+        (
+            ("cli_models:tiny", "--batch-size", "1,x"),
+            "'x' is not a whole number; write sizes as 8",
+        ),
         (("cli_models:tiny", "--batch-size", "4,0"), "0 is not in the range x>=1"),
         (("a=m:f", "b=m:g", "--fail-under", "half>=1"), "row 'half' is not measured"),
     ],
@@ -373,7 +395,7 @@ def test_the_library_has_the_names_of_the_commands():
 
 def test_help_and_docs_have_the_same_exit_codes():
     page = (Path(__file__).parents[1] / "docs/command-line.md").read_text()
-    table = page.partition("## Exit codes")[2].partition("\n\nA row")[0]
+    table = page.partition("## Exit codes")[2].partition("\n\nIf stdout")[0]
     documented = dict(re.findall(r"^\| (\d+) \| (.*) \|$", table, re.MULTILINE))
     assert list(documented) == ["0", "1", "2", "3", "130"]
     for command in COMMANDS:
@@ -398,6 +420,8 @@ def test_without_any_measured_row_the_exit_code_is_3(here):
     [
         (None, "there is no file"),
         ("{", "is not complete JSON"),
+        ("<!doctype html>", "is not JSON; give a file that"),
+        ("", "is empty; give a file that"),
         ("{}", "not a precisionbench comparison"),
     ],
 )
@@ -430,6 +454,29 @@ def test_overwrite_needs_a_file_to_write(ready, command, required):
     done = run(*command, "--overwrite")
     assert done.exit_code == 2
     assert f"--overwrite requires {required}; add" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("show", "r.json", "--html", "./r.json"),
+        ("explain", "r.json", "--html", "r.json"),
+        ("explain", "r.json", "cli_models.py:tiny", "--html", "cli_models.py"),
+        ("compare", "cli_models.py:tiny", "-o", "cli_models.py"),
+        ("compare", "a=cli_models:tiny", "b=cli_models.py:tiny", "--html", "cli_models.py"),
+        ("ladder", "cli_models.py:tiny", "-o", "cli_models.py"),
+        ("tune", "cli_models.py:tiny", "--html", "cli_models.py"),
+        ("study", "show", "r.json", "--html", "r.json"),
+        ("study", "merge", "r.json", "--html", "r.json"),
+    ],
+)
+def test_a_file_that_is_read_is_not_overwritten_when_asked_either(here, saved, command):
+    Path("r.json").write_bytes(Path(saved).read_bytes())
+    before = {file: Path(file).read_bytes() for file in ("r.json", "cli_models.py")}
+    done = run(*command, "--overwrite")
+    assert done.exit_code == 2, done.output
+    assert "is a file that this command reads; give another name" in " ".join(done.stderr.split())
+    assert {file: Path(file).read_bytes() for file in before} == before
 
 
 def test_show_prints_csv(saved):
@@ -506,11 +553,27 @@ def test_a_result_that_cannot_be_saved_has_been_shown(here, monkeypatch):
     assert "cli_models:tiny, batch" in done.stdout
 
 
+@pytest.mark.parametrize("command", ["show", "--help"])
+def test_a_closed_pipe_is_no_missed_threshold(saved, command):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "precisionbench", command, *([saved] * (command == "show"))],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert done.returncode == 141
+    assert done.stderr == ""
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_an_output_that_cannot_be_written_is_one_sentence(saved):
+@pytest.mark.parametrize("command", ["show", "--help", "--version"])
+def test_an_output_that_cannot_be_written_is_one_sentence(saved, command):
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "precisionbench", "show", saved],
+            [sys.executable, "-m", "precisionbench", command, *([saved] * (command == "show"))],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -568,6 +631,7 @@ def test_a_second_ctrl_c_names_the_journal_of_the_finished_rounds(here):
     assert not Path("r.json").exists()
 
 
+@pytest.mark.slow  # measures in a process of its own
 def test_a_ctrl_c_while_a_backend_hangs_leaves_nothing(here):
     hanging = ("compare", "cli_models:hanging", "-b", "eager", "--device", "cpu")
     with running(*hanging, "--replicas", "1", "-o", "r.json") as terminal:
@@ -644,6 +708,16 @@ def test_the_installed_command_finds_functions_in_the_working_directory(tmp_path
     assert "experiments run: random-inputs (eager)" in done.stdout
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the machine of the record has a GPU")
+def test_experiments_of_a_result_from_another_device_are_refused_with_what_can_be_done(here):
+    record = str(Path(__file__).parent.parent / "docs/records/h200-resnet50-batch100.json")
+    done = run("explain", record, "cli_models:tiny", "-q")
+    assert done.exit_code == 2
+    text = " ".join(done.stderr.split())
+    assert "the result was measured on cuda:0, which cannot be used here; run experiments" in text
+    assert "without the model, the result is explained without experiments" in text
+
+
 def test_experiments_without_a_model_ask_for_the_argument_model(tmp_path):
     pb.Comparison(comparison_data()).save(tmp_path / "r.json")
     command = ["explain", str(tmp_path / "r.json"), "--experiments", "channels-last"]
@@ -689,25 +763,18 @@ BAD = {
     "examine": ("--device", "tpu9"),
     "check": ("nothing.py",),
 }
-GOOD_SCRIPT = """
-import time, torch
-print("from the script")
-model, x = torch.nn.Linear(8, 8), torch.rand(2, 8)
-for _ in range(20):
-    model(x)
-"""
 
 
 @pytest.fixture
 def ready(here, saved) -> Path:
     """The working directory with a result and a script."""
-    (here / "good.py").write_text(GOOD_SCRIPT)
+    (here / "good.py").touch()
     return here
 
 
 @pytest.fixture
 def measured_at_once(monkeypatch):
-    """The doctor, `tune` and ladders report progress and have their results at once.
+    """The doctor, `check`, `tune` and ladders have their results at once, and report progress.
 
     Their own tests measure them.
     """
@@ -722,6 +789,8 @@ def measured_at_once(monkeypatch):
 
     monkeypatch.setattr("precisionbench.measure.compare.compare_with", measured(ladder_rows))
     monkeypatch.setattr("precisionbench.doctor.examine.examine", measured(examination))
+    checked = attrs.evolve(plain_check(), breaches=(), ending=Ending("finished", 0))
+    monkeypatch.setattr("precisionbench.scriptcheck.check.check", lambda *_, **__: checked)
     tuned = pb.Tuned(tuning_data())
     monkeypatch.setattr("precisionbench.workflows.tuning.tune.tune", measured(tuned))
 
@@ -764,8 +833,6 @@ def test_a_missed_threshold_is_exit_code_1(ready):
 
 
 def test_no_measured_row_is_exit_code_3(ready, uncompiled):
-    (ready / "empty.py").write_text("print('no model here')\n")
-    assert run("check", "empty.py").exit_code == 3
     done = run("ladder", "cli_models:broken", "--device", "cpu", "--replicas", "1")
     assert done.exit_code == 3
     assert "off by one" in done.stderr
@@ -841,10 +908,7 @@ def test_no_color_is_respected(saved):
     assert not colours
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["show", "diff", "published", pytest.param("backends", marks=pytest.mark.slow), "explain"],
-)
+@pytest.mark.parametrize("command", ["show", "diff", "published", "backends", "explain"])
 def test_ascii_terminals_get_ascii(saved, command):
     args = {"show": (saved,), "diff": (saved, saved), "explain": (saved,)}.get(command, ())
     shown = CliRunner(charset="ascii").invoke(main, [command, *args]).stdout_bytes
@@ -886,8 +950,8 @@ def test_backends_are_completed_with_their_options_and_values():
     assert completed("compare", "m", "-b", "nothing:") == []
 
 
-def test_completed_options_are_those_of_the_backend():
-    for info in pb.list_backends():
+def test_completed_options_are_those_of_the_backend(list_once):
+    for info in list_once():
         offered = completed("compare", "m", "-b", f"{info.name}:")
         names = {word.partition(":")[2].partition("=")[0] for word in offered}
         assert names == set(info.options), info.name

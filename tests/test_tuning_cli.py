@@ -130,7 +130,7 @@ USAGE = (
     (METRIC[:2], "--metric, --data and --drop belong together; add --data and --drop"),
     (("--lower-is-better",), "--lower-is-better is of a --metric; add it"),
     (("--journal", "a", "--no-journal"), "--journal and --no-journal exclude each other"),
-    (("--batch-sizes", "1,x"), "'x' is not a valid integer"),
+    (("--batch-sizes", "1,x"), "'x' is not a whole number"),
     (("--batch-sizes", "0"), "0 is not in the range x>=1"),
     (("--metric", "mean", *METRIC[2:]), "the metric 'mean' names no function; write 'package.mod"),
     (("--metric", "tuning_models:maen", *METRIC[2:]), "did you mean 'mean'?"),
@@ -240,7 +240,7 @@ def test_other_batch_sizes_are_part_of_the_space(asked, monkeypatch):
     assert json.loads(tune("--show-space", "--json").stdout)["batch_sizes"] == [1, 64]
 
 
-def test_the_space_of_this_machine_is_also_json(asked):
+def test_the_space_of_this_machine_is_also_json(asked, listed_once):
     done = tune("--show-space", "--json", "--device", "cpu", "--include", "half")
     document = json.loads(done.stdout)
     assert (document["format"], document["version"]) == ("precisionbench.tuning-space", 1)
