@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from precisionbench.scriptcheck.derived_numbers import difference
 from precisionbench.scriptcheck.event_log import EventLog
 
 _SECONDS = ("perf_counter", "time", "monotonic", "process_time", "thread_time")
@@ -27,11 +28,12 @@ class RecordedSeconds(float):
     number: int
     unit_s = 1.0
 
-    def __sub__(self, other: Any) -> float:
+    def __sub__(self, other: Any) -> Any:
         value = float.__sub__(self, other)
         if isinstance(other, RecordedSeconds):
             read_s = value * self.unit_s
             self.log.add_difference(other.number, self.number, read_s, sys._getframe(1))
+            return difference(self.log, value, read_s, other.number, self.number)
         return value
 
     def __neg__(self) -> Any:
@@ -43,6 +45,7 @@ class RecordedSeconds(float):
         if isinstance(other, RecordedSeconds) and self.unit_s < 0 < other.unit_s:
             read_s = value * other.unit_s
             self.log.add_difference(self.number, other.number, read_s, sys._getframe(1))
+            return difference(self.log, value, read_s, self.number, other.number)
         return value
 
     def __mul__(self, factor: Any) -> Any:
@@ -68,11 +71,12 @@ class RecordedNanoseconds(int):
     number: int
     unit_s = 1e-9
 
-    def __sub__(self, other: Any) -> int:
+    def __sub__(self, other: Any) -> Any:
         value = int.__sub__(self, other)
         if isinstance(other, RecordedNanoseconds):
             read_s = value * self.unit_s
             self.log.add_difference(other.number, self.number, read_s, sys._getframe(1))
+            return difference(self.log, value, read_s, other.number, self.number)
         return value
 
     def __truediv__(self, divisor: Any) -> Any:

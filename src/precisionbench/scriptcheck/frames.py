@@ -64,6 +64,16 @@ class UserFrames:
             frame = frame.f_back
         return frame is not None
 
+    def call_tools(self, frame: FrameType | None) -> bool:
+        """Whether the user's code led to a frame through Python's own code and our hooks alone.
+
+        Args:
+            frame: where to start.
+        """
+        while frame is not None and frame.f_code.co_filename.startswith(self._library_roots[1]):
+            frame = frame.f_back
+        return self.call_stdlib(frame)
+
     def line(self, frame: FrameType | None) -> Line:
         """The innermost line of the user's code on the stack of a frame.
 

@@ -25,6 +25,7 @@ _CLOCKS = (
     "timeit.default_timer",
     "datetime.datetime.now",
 )
+_AUTOCAST = ("autocast", "GradScaler", "is_autocast_available", "is_autocast_enabled")
 _CUDA_DEVICE = re.compile(r"cuda(:\d*)?")
 _PATCHED_MODULES = ("torch.nn.functional", "torch.Tensor", "torch")
 _SET_THREADS = "torch.set_num_threads"
@@ -70,6 +71,7 @@ class StaticFindings:
         thread_counts: numbers given to `torch.set_num_threads`; None for one that is computed.
         claims: what it says about its rows, and what it may do with their timings.
         float32_places: lines that call a row float32, and name no other precision and no ratio.
+        half_places: lines that call a row half precision, and name no other one and no ratio.
     """
 
     uses_cuda: bool = False
@@ -79,6 +81,7 @@ class StaticFindings:
     thread_counts: tuple[int | None, ...] = ()
     claims: StaticClaims = NO_CLAIMS
     float32_places: frozenset[Place] = frozenset()
+    half_places: frozenset[Place] = frozenset()
 
 
 def analyze(source: str, file: str) -> StaticFindings:
@@ -104,6 +107,7 @@ def analyze(source: str, file: str) -> StaticFindings:
         tuple(analyzer.thread_counts()),
         claims,
         frozenset(Place(file, line) for line in claims.float32_only_lines),
+        frozenset(Place(file, line) for line in claims.half_only_lines),
     )
 
 
@@ -140,12 +144,21 @@ class _Analyzer:
         return Place(self._file, line)
 
     def uses_cuda(self) -> bool:
-        """Whether a string names a CUDA device, or the method `cuda` is called."""
+        """Whether a string names a CUDA device, or the method `cuda` is called.
+
+        Autocast for CUDA changes nothing in a model that is on the CPU.
+        """
+        settings = {id(part) for call in self._calls for part in self._given_to_autocast(call)}
         return any(
             (isinstance(node, ast.Constant) and _CUDA_DEVICE.fullmatch(str(node.value)))
             or (isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "cuda")
             for node in self._nodes
+            if id(node) not in settings
         )
+
+    def _given_to_autocast(self, call: ast.Call) -> Iterator[ast.AST]:
+        if self._full_name(call.func).rpartition(".")[2] in _AUTOCAST:
+            yield from ast.walk(call)
 
     def claims(self) -> StaticClaims:
         """What it says about its rows."""

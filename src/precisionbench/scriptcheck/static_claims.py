@@ -9,20 +9,26 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
+from precisionbench.scriptcheck.row_labels import (
+    FLOAT32,
+    HALF,
+    NOT_FLOAT32_ALONE,
+    NOT_HALF_ALONE,
+)
 from precisionbench.scriptcheck.static_waits import imports_unknown_code, words
 
-_FLOAT32 = re.compile(r"(?<![a-z0-9])(fp32|float32|f32|(full|single)[ _-]precision)(?![a-z0-9])")
 # Calls whose strings name a dtype or a setting, and no row.
 _SETTING = re.compile(r"to|type|astype|as_?array|view|getattr|setattr|set_\w+")
-# A line with one of these names another precision, the ratio of two rows, or a file.
-_NOT_FLOAT32_ALONE = re.compile(
-    r"16|half|autocast|mixed|int8|fp8|tf32|quant|/|\.\w+$|(?<![a-z])amp(?![a-z])"
-    r"|(?<![a-z])(vs|versus|over|speed|ratio|gain|faster|slower|relative|factor)"
-)
 # What leaves slow first timings out of a result, or gives them no weight.
 _DROPPING = re.compile(
     r"(nan)?(median|percentile|quantile|min)s?|median_\w+|a?min|(arg)?sort(ed)?|pop(left)?|remove"
     r"|islice|clear|trim_mean|mode|describe|deque|tail|\w*plot|hist(ogram)?|compress|dropna|query"
+)
+# What lets a model compute in half inside: in its own class, and anywhere.
+_CASTS = re.compile(r"16|half|autocast|amp(?![a-z])|^to$|^type$|dtype")
+_CASTS_ANYWHERE = re.compile(
+    r"quant|mixedprecision|matmul_precision|fp32_precision|allow_\w+|forward_(pre_)?hook|prepare"
+    r"|library|tensorrt|onednn|mkldnn|cpp_extension|from_pretrained|load"
 )
 _WARM_UP = re.compile(r"warm|burn.?in|dry.?run")
 _AVERAGING = re.compile(r"f?mean|nanmean|average|(nan)?sum")
@@ -40,12 +46,16 @@ class StaticClaims:
         averages_all: whether timings are averaged, and nothing can leave the first ones out.
         float32_only_lines: lines that call a row float32, and name no other precision and no ratio.
         names_warm_up: whether a name or a label is about a warm-up.
+        half_only_lines: lines that call a row half precision, and name no other one and no ratio.
+        may_cast: whether models may compute in half inside, which no call of them shows.
     """
 
     float32_lines: tuple[int, ...] = ()
     averages_all: bool = False
     float32_only_lines: tuple[int, ...] = ()
     names_warm_up: bool = False
+    half_only_lines: tuple[int, ...] = ()
+    may_cast: bool = False
 
 
 NO_CLAIMS = StaticClaims()
@@ -57,13 +67,28 @@ def claims_of(nodes: Sequence[ast.AST]) -> StaticClaims:
     Args:
         nodes: all nodes of its syntax tree.
     """
-    lines = {line for line, text in _labels(nodes) if _FLOAT32.search(text.lower())}
+    lines = {line for line, text in _labels(nodes) if FLOAT32.search(text.lower())}
     drops = imports_unknown_code(nodes) or _times_apart(nodes) or any(map(_may_drop, nodes))
-    alone = lines - set(_lines_with(_NOT_FLOAT32_ALONE, nodes))
+    alone = lines - set(_lines_with(NOT_FLOAT32_ALONE, nodes))
+    half = {line for line, text in _labels(nodes) if HALF.search(text.lower())}
     warm_up = any(_WARM_UP.search(text.lower()) for _, text in _labels(nodes))
     return StaticClaims(
-        tuple(sorted(lines)), _averages(nodes) and not drops, tuple(sorted(alone)), warm_up
+        tuple(sorted(lines)),
+        _averages(nodes) and not drops,
+        tuple(sorted(alone)),
+        warm_up,
+        tuple(sorted(half - set(_lines_with(NOT_HALF_ALONE, nodes)))),
+        imports_unknown_code(nodes) or any(map(_may_cast, nodes)),
     )
+
+
+def _may_cast(node: ast.AST) -> bool:
+    """Whether a node may let a model of float32 weights and outputs compute in half inside."""
+    if isinstance(node, ast.ClassDef):
+        return any(_CASTS.search(word.lower()) for n in ast.walk(node) for word in words(n))
+    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+        return node.attr == "forward"
+    return any(_CASTS_ANYWHERE.search(word.lower()) for word in words(node))
 
 
 def _lines_with(pattern: re.Pattern[str], nodes: Sequence[ast.AST]) -> Iterator[int]:

@@ -11,6 +11,7 @@ import attrs
 from precisionbench.scriptcheck.events import (
     Calls,
     HostWork,
+    LoopValue,
     Observations,
     Place,
     Span,
@@ -42,6 +43,8 @@ class TimedRegion:
         on_device: whether a device with work of its own was used.
         callers: the lines that led to the two readings.
         first_reading: number of the first reading.
+        loop_values: variables of the loops that both readings are in, unchanged between them.
+        torch_threads: CPU threads that torch was set to use; 0 if unknown.
     """
 
     clock: str
@@ -57,6 +60,8 @@ class TimedRegion:
     on_device: bool = False
     callers: frozenset[Place] = frozenset()
     first_reading: int = 0
+    loop_values: tuple[LoopValue, ...] = ()
+    torch_threads: int = 0
 
     @property
     def calls(self) -> tuple[Calls, ...]:
@@ -182,17 +187,20 @@ def _unsubtracted(observations: Observations) -> Iterator[Timing]:
 def _unsubtracted_in(observations: Observations, thread: int) -> Iterator[Timing]:
     """Such readings by one thread.
 
-    Lines whose readings are subtracted elsewhere need no such pair, and where a pair of lines comes
-    in both orders, the first is the timing and the other what happens between two timings.
+    Lines whose readings are subtracted elsewhere need no such pair, nor do two starts of timings,
+    of which the first was left out. Where a pair of lines comes in both orders, the first is the
+    timing and the other what happens between two timings.
     """
     readings = observations.readings
     places = {(readings[t.start].place, readings[t.end].place) for t in observations.timings}
+    starts = {start for start, _ in places}
     paired: set[tuple[Place, Place]] = set()
     for start, end in _free_pairs(observations, thread):
         first, last = readings[start], readings[end]
         is_timer = last.clock.partition(".")[2].startswith(_TIMERS)
         pair = first.place, last.place
         is_new = pair not in places and (last.place, first.place) not in paired
+        is_new = is_new and not starts.issuperset(pair)
         if is_timer and first.clock == last.clock and is_new:
             if first.place != last.place:
                 paired.add(pair)
@@ -261,6 +269,8 @@ def _region(observations: Observations, timing: Timing) -> TimedRegion:
         end.pending is not None or end.clock == "torch.cuda.Event",
         frozenset((start.place, end.place, *start.callers, *end.callers)),
         timing.start,
+        tuple(value for value in end.loop_values if value in start.loop_values),
+        end.torch_threads,
     )
 
 
