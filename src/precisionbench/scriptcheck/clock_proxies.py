@@ -22,7 +22,10 @@ Clock = Callable[[], Any]
 
 
 class RecordedSeconds(float):
-    """A recorded reading in seconds, or in another unit once it was multiplied or divided."""
+    """A recorded reading in seconds, or in another unit once it was multiplied or divided.
+
+    `int()` gives a plain number, whatever `__int__` returns; the log notes it.
+    """
 
     log: EventLog
     number: int
@@ -57,8 +60,18 @@ class RecordedSeconds(float):
         value = float.__truediv__(self, divisor)
         return value if value is NotImplemented else _scaled(self, value, 1 / divisor)
 
+    def __floordiv__(self, divisor: Any) -> Any:
+        value = float.__floordiv__(self, divisor)
+        return value if value is NotImplemented else _scaled(self, value, 1 / divisor)
+
     def __round__(self, digits: Any = None) -> Any:
         return _scaled(self, float.__round__(self, digits), 1)
+
+    def __int__(self) -> int:
+        _note_conversion(self)
+        return float.__int__(self)
+
+    __trunc__ = __floor__ = __int__
 
     def __reduce__(self) -> tuple[Any, ...]:
         return float, (float(self),)
@@ -83,8 +96,22 @@ class RecordedNanoseconds(int):
         value = int.__truediv__(self, divisor)
         return value if value is NotImplemented else _scaled(self, value, 1 / divisor)
 
+    def __floordiv__(self, divisor: Any) -> Any:
+        value = int.__floordiv__(self, divisor)
+        return value if value is NotImplemented else _scaled(self, value, 1 / divisor)
+
+    def __int__(self) -> int:
+        _note_conversion(self)
+        return int.__int__(self)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return int, (int(self),)
+        return int, (int.__int__(self),)
+
+
+def _note_conversion(reading: Any) -> None:
+    """Note that `int()` makes a plain number of a reading; whole seconds are dates or seeds."""
+    if reading.unit_s != 1:
+        reading.log.add_conversion(reading.number)
 
 
 def _scaled(reading: Any, value: Any, factor: float) -> Any:

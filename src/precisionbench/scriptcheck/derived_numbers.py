@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from precisionbench.scriptcheck.event_log import EventLog
 
 _BATCH = re.compile(r"(\w*_)?(batch(_?size)?|bs|bsz|minibatch)(_\w+)?", re.IGNORECASE)
+_ARGUMENTS = re.compile(
+    r"self|(\w*_)?(args?|opts?|options|cfg|config|conf|params|hp)", re.IGNORECASE
+)
 _BATCH_PART = re.compile(r"idx|index|num_batch|n_batch|batches|step|iter", re.IGNORECASE)
 _MOST_RATES = 1_000
 
@@ -169,41 +172,44 @@ class Batches:
     """Reads variables of the script whose names say that they hold a batch size."""
 
     def __init__(self) -> None:
-        self._names: dict[tuple[int, int], tuple[CodeType, list[tuple[str, str]]]] = {}
+        self._names: dict[CodeType, tuple[list[str], list[str]]] = {}
 
     def read(self, frame: FrameType) -> frozenset[int]:
         """Their values where a frame is, as far as they are whole numbers.
 
+        Local variables are read only where one may be a batch size: until Python 3.12, that keeps
+        all that they hold alive.
+
         Args:
             frame: of the script.
         """
-        key = id(frame.f_code), frame.f_lasti
-        local, world = frame.f_locals, frame.f_globals
-        known = self._names.get(key)
-        if known is None:  # keeps the code, so that its id stays its own
-            names = list(dict.fromkeys((*_batch_names(local), *_batch_names(world))))
-            known = self._names[key] = frame.f_code, names
-        values = (_value(owner, name, local, world) for owner, name in known[1])
-        return frozenset(value for value in values if type(value) is int)
+        code, world = frame.f_code, frame.f_globals
+        known = self._names.get(code)
+        if known is None:
+            local_names = (*code.co_varnames, *code.co_cellvars, *code.co_freevars)
+            both = (list(filter(_may_hold_batch, names)) for names in (local_names, world))
+            known = self._names[code] = (next(both), next(both))
+        local = frame.f_locals if known[0] else {}
+        named = [(name, local.get(name)) for name in known[0]]
+        named += [(name, world.get(name)) for name in known[1]]
+        return frozenset(size for name, value in named for size in _sizes(name, value))
 
 
-def _batch_names(scope: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Names of batch sizes: variables, or attributes of the arguments that a script was given."""
-    for name, value in list(scope.items()):
-        if type(value) is int and _is_batch(name):
-            yield "", name
-        elif type(value).__name__ == "Namespace":
-            yield from ((name, inner) for inner in vars(value) if _is_batch(inner))
+def _may_hold_batch(name: str) -> bool:
+    return _is_batch(name) or bool(_ARGUMENTS.fullmatch(name))
 
 
 def _is_batch(name: str) -> bool:
     return bool(_BATCH.fullmatch(name)) and not _BATCH_PART.search(name)
 
 
-def _value(owner: str, name: str, local: Mapping[str, Any], world: Mapping[str, Any]) -> Any:
-    if owner:
-        return getattr(local.get(owner, world.get(owner)), name, None)
-    return local.get(name, world.get(name))
+def _sizes(name: str, value: Any) -> Iterator[int]:
+    """The batch sizes that a variable holds: itself, or attributes of a script's arguments."""
+    if _is_batch(name) and type(value) is int:
+        yield value
+    elif _ARGUMENTS.fullmatch(name):
+        inner = getattr(value, "__dict__", {})
+        yield from (v for n, v in inner.items() if type(v) is int and _is_batch(n))
 
 
 class ShownRates:

@@ -194,6 +194,7 @@ class EventLog:
         self._markers: list[Any] = []
         self._spans = [_OpenSpan()]
         self._timings: list[tuple[int, int, float, Line, int]] = []
+        self._converted: set[int] = set()
         self._warm_ups: set[tuple[int, int]] = set()
         self.on_timing: Callable[[int, int, FrameType, int], None] = lambda *_: None
         self._dropped_readings = 0
@@ -249,6 +250,14 @@ class EventLog:
             self._timings.append((start, end, read_s, self.frames.line(frame), get_ident()))
             if not any(span.calls for span in self._spans[start + 1 : end + 1]):
                 self.on_timing(start, end, frame, repetitions)
+
+    def add_conversion(self, number: int) -> None:
+        """Record that the script made a plain whole number of a reading, in milliseconds or so.
+
+        Args:
+            number: the reading's.
+        """
+        self._converted.add(number)
 
     def only_model_called(self, start: int, end: int) -> tuple[int, int] | None:
         """The model that was called between two readings, and how often, by this thread alone.
@@ -426,6 +435,7 @@ class EventLog:
             tuple(callers),
             read.loop_values,
             read.torch_threads,
+            number in self._converted,
         )
 
     def _timing(self, start: int, end: int, read_s: float, line: Line, _: int) -> Timing:

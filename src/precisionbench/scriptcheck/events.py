@@ -52,6 +52,7 @@ class Reading:
         callers: the lines of the script that led to it, the innermost first.
         loop_values: variables of the loops that these lines are in.
         torch_threads: CPU threads that torch was set to use; 0 if unknown.
+        is_converted: whether the script made a plain whole number of it, which is not followed.
     """
 
     clock: str
@@ -63,6 +64,7 @@ class Reading:
     callers: tuple[Place, ...] = ()
     loop_values: tuple[LoopValue, ...] = ()
     torch_threads: int = 0
+    is_converted: bool = False
 
 
 @attrs.frozen

@@ -98,12 +98,18 @@ def loops_of(file: str) -> tuple[Loop, ...]:
 
 def _loops_at(node: ast.AST) -> Iterator[Loop]:
     """The loops that a node is: a `for` statement, or the parts of a comprehension."""
-    if isinstance(node, ast.For):
+    if isinstance(node, ast.For) and not _counts(node.iter):
         last = node.body[-1].end_lineno or node.body[-1].lineno
         yield Loop(tuple(_names(node.target)), node.body[0].lineno, last)
     elif isinstance(node, _COMPREHENSIONS):
         for part in node.generators:
-            yield Loop(tuple(_names(part.target)), node.lineno, node.end_lineno or node.lineno)
+            if not _counts(part.iter):
+                yield Loop(tuple(_names(part.target)), node.lineno, node.end_lineno or node.lineno)
+
+
+def _counts(iterated: ast.expr) -> bool:
+    """Whether a loop only counts, so that its variable labels nothing."""
+    return isinstance(iterated, ast.Call) and ast.unparse(iterated.func).endswith("range")
 
 
 def _names(target: ast.expr) -> Iterator[str]:

@@ -56,7 +56,7 @@ def _words(source: str, line: int) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=256)
 def _nodes(source: str, line: int) -> tuple[ast.AST, ...]:
-    """All nodes of the innermost statement on a line."""
+    """All nodes of the innermost statement on a line, or of several that begin there."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
@@ -66,5 +66,5 @@ def _nodes(source: str, line: int) -> tuple[ast.AST, ...]:
         for node in ast.walk(tree)
         if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)
     ]
-    innermost = max(around, key=lambda node: node.lineno, default=None)
-    return tuple(ast.walk(innermost)) if innermost is not None else ()
+    first = max((node.lineno for node in around), default=0)
+    return tuple(part for node in around if node.lineno == first for part in ast.walk(node))

@@ -31,6 +31,13 @@ _CASTS_ANYWHERE = re.compile(
     r"|library|tensorrt|onednn|mkldnn|cpp_extension|from_pretrained|load"
 )
 _WARM_UP = re.compile(r"warm|burn.?in|dry.?run")
+_FIRST = re.compile(
+    r"warm.?up|warming|burn.?in|dry.?run"
+    r"|(?<![a-z])(cold|first.?(call|run|iter\w*|pass|batch|inference|step))(?![a-z])"
+)
+_AFTER_FIRST = re.compile(
+    r"(?<![a-z])(after|post|no|not|non|with|without|excl\w*|skip\w*|ignor\w*|pre)(?![a-z])"
+)
 _AVERAGING = re.compile(r"f?mean|nanmean|average|(nan)?sum")
 _TIMINGS = re.compile(r"time|clock|elapsed|laten|durat|seconds|(?<![a-z])(dt|ms)(?![a-z])")
 _CLOCK = re.compile(r"(perf_counter|time|monotonic)(_ns)?|default_timer|now")
@@ -47,6 +54,7 @@ class StaticClaims:
         float32_only_lines: lines that call a row float32, and name no other precision and no ratio.
         names_warm_up: whether a name or a label is about a warm-up.
         half_only_lines: lines that call a row half precision, and name no other one and no ratio.
+        warm_up_lines: lines that call what they time a warm-up, or a first call.
         may_cast: whether models may compute in half inside, which no call of them shows.
     """
 
@@ -55,6 +63,7 @@ class StaticClaims:
     float32_only_lines: tuple[int, ...] = ()
     names_warm_up: bool = False
     half_only_lines: tuple[int, ...] = ()
+    warm_up_lines: tuple[int, ...] = ()
     may_cast: bool = False
 
 
@@ -78,8 +87,20 @@ def claims_of(nodes: Sequence[ast.AST]) -> StaticClaims:
         tuple(sorted(alone)),
         warm_up,
         tuple(sorted(half - set(_lines_with(NOT_HALF_ALONE, nodes)))),
+        tuple(sorted(set(_warm_up_lines(nodes)))),
         imports_unknown_code(nodes) or any(map(_may_cast, nodes)),
     )
+
+
+def _warm_up_lines(nodes: Sequence[ast.AST]) -> Iterator[int]:
+    """Lines with a label that names a warm-up, or that call a function of such a name."""
+    options = {(n.value.lineno, n.arg) for n in nodes if isinstance(n, ast.keyword)}
+    calls = [(n.lineno, _name(n.func)) for n in nodes if isinstance(n, ast.Call)]
+    for line, text in (*_labels(nodes), *calls):
+        low = text.lower().replace("_", " ")
+        is_option = (line, text.replace(" ", "_")) in options
+        if not is_option and _FIRST.search(low) and not _AFTER_FIRST.search(low):
+            yield line
 
 
 def _may_cast(node: ast.AST) -> bool:
