@@ -92,13 +92,16 @@ class RecordedNanoseconds(int):
             return difference(self.log, value, read_s, other.number, self.number)
         return value
 
+    def __mul__(self, factor: Any) -> Any:
+        return _scaled(self, int.__pos__(self) * factor, factor)
+
+    __rmul__ = __mul__
+
     def __truediv__(self, divisor: Any) -> Any:
-        value = int.__truediv__(self, divisor)
-        return value if value is NotImplemented else _scaled(self, value, 1 / divisor)
+        return _scaled(self, int.__pos__(self) / divisor, 1 / divisor)
 
     def __floordiv__(self, divisor: Any) -> Any:
-        value = int.__floordiv__(self, divisor)
-        return value if value is NotImplemented else _scaled(self, value, 1 / divisor)
+        return _scaled(self, int.__pos__(self) // divisor, 1 / divisor)
 
     def __int__(self) -> int:
         _note_conversion(self)

@@ -57,26 +57,21 @@ class _Derived:
     plain: Any = float
 
     def __add__(self, other: Any) -> Any:
-        value = self.plain.__add__(self, other)
-        return value if value is NotImplemented else with_timed(value, _joined(self.timed, other))
+        return with_timed(_plain(self) + _plain(other), _joined(self.timed, other))
 
     __radd__ = __add__
 
     def __mul__(self, other: Any) -> Any:
-        value = self.plain.__mul__(self, other)
-        return value if value is NotImplemented else with_timed(value, _scaled(self.timed, other))
+        return with_timed(_plain(self) * _plain(other), _scaled(self.timed, other))
 
     __rmul__ = __mul__
 
     def __truediv__(self, other: Any) -> Any:
-        value = self.plain.__truediv__(self, other)
-        return value if value is NotImplemented else with_timed(value, _scaled(self.timed, other))
+        return with_timed(_plain(self) / _plain(other), _scaled(self.timed, other))
 
     def __rtruediv__(self, other: Any) -> Any:
-        value = self.plain.__rtruediv__(self, other)
-        if value is NotImplemented or type(other) not in (int, float):
-            return value
-        return with_timed(value, _rate(self.timed, sys._getframe(1)))
+        timed = _rate(self.timed, sys._getframe(1)) if type(other) in (int, float) else None
+        return with_timed(other / _plain(self), timed)
 
     def __round__(self, *digits: Any) -> Any:
         return with_timed(self.plain.__round__(self, *digits), self.timed)
@@ -92,7 +87,7 @@ class _Derived:
         return str(self.plain.__format__(self, spec))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self.plain, (self.plain(self),)
+        return self.plain, (_plain(self),)
 
 
 class _DerivedFloat(_Derived, float):
@@ -103,6 +98,11 @@ class _DerivedInt(_Derived, int):
     """A whole number, such as nanoseconds."""
 
     plain = int
+
+
+def _plain(number: Any) -> Any:
+    """The number itself, so that operators with any other type do what they always do."""
+    return number.plain.__pos__(number) if isinstance(number, _Derived) else number
 
 
 def with_timed(value: Any, timed: Timed | None) -> Any:
@@ -164,7 +164,7 @@ def _show(number: Any, frame: FrameType) -> None:
     """Record a rate that the script shows, through `print` or `logging` as well."""
     timed = number.timed
     if timed is not None and timed.formed is not None and timed.log.frames.call_tools(frame):
-        per_call = number.plain(number) * timed.read_s / timed.calls
+        per_call = _plain(number) * timed.read_s / timed.calls
         timed.log.shown_rates.add(timed, per_call, timed.log.frames.line(frame))
 
 

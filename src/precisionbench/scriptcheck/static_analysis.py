@@ -159,7 +159,7 @@ class _Analyzer:
 
         Autocast for CUDA changes nothing in a model that is on the CPU.
         """
-        settings = {id(part) for call in self._calls for part in self._given_to_autocast(call)}
+        settings = self._autocast_settings()
         return any(
             (isinstance(node, ast.Constant) and _CUDA_DEVICE.fullmatch(str(node.value)))
             or (isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "cuda")
@@ -167,9 +167,23 @@ class _Analyzer:
             if id(node) not in settings
         )
 
-    def _given_to_autocast(self, call: ast.Call) -> Iterator[ast.AST]:
-        if self._full_name(call.func).rpartition(".")[2] in _AUTOCAST:
-            yield from ast.walk(call)
+    def _autocast_settings(self) -> set[int]:
+        """Nodes of what is given to autocast, and of values of names that are given to it alone."""
+        settings = {
+            id(part)
+            for call in self._calls
+            if self._full_name(call.func).rpartition(".")[2] in _AUTOCAST
+            for part in ast.walk(call)
+        }
+        loads = [n for n in self._nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
+        given = {name.id for name in loads if id(name) in settings}
+        given -= {name.id for name in loads if id(name) not in settings}
+        values = (
+            node.value
+            for node in filter(_is_assignment, self._nodes)
+            if {ast.unparse(target) for target in node.targets} <= given
+        )
+        return settings | {id(value) for value in values}
 
     def claims(self) -> StaticClaims:
         """What it says about its rows."""
