@@ -11,9 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any
-
-import attrs
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from precisionbench.scriptcheck.events import ShownRate
 from precisionbench.scriptcheck.frames import TIMEIT, Line, place_of
@@ -29,8 +27,7 @@ _BATCH_PART = re.compile(r"idx|index|num_batch|n_batch|batches|step|iter", re.IG
 _MOST_RATES = 1_000
 
 
-@attrs.frozen
-class Timed:
+class Timed(NamedTuple):
     """What a number was computed from.
 
     Attributes:

@@ -35,7 +35,7 @@ class Loop:
 
 
 class LoopValues:
-    """Reads loop variables; where a line is in no loop, this costs the look-up of a key.
+    """Reads loop variables; where a line is in no loop, it reads one entry of a dictionary.
 
     Args:
         frames: which frames are the user's.
@@ -43,7 +43,7 @@ class LoopValues:
 
     def __init__(self, frames: UserFrames) -> None:
         self._frames = frames
-        self._names: dict[tuple[int, int], tuple[CodeType, tuple[str, ...]]] = {}
+        self._names: dict[tuple[int, int], tuple[CodeType, tuple[str, ...] | None]] = {}
 
     def read(self, frame: FrameType | None, most: int) -> tuple[LoopValue, ...]:
         """The variables of the loops around the user's lines on a stack, the innermost line first.
@@ -52,25 +52,35 @@ class LoopValues:
             frame: where to start.
             most: number of the user's frames to read.
         """
-        found: list[LoopValue] = []
-        while frame is not None and most:
-            if self._frames.contains(frame):
+        found: tuple[LoopValue, ...] = ()
+        known_names = self._names
+        while frame is not None:  # each reading of a clock comes here
+            code = frame.f_code
+            known = known_names.get((id(code), frame.f_lasti))
+            names = known[1] if known else self._add_names(frame)
+            if names is not None:
                 most -= 1
-                names = self._loop_names(frame)
                 if names:
-                    found += _values(names, frame.f_locals)
+                    found += tuple(_values(names, frame.f_locals))
+                if not most:
+                    break
             frame = frame.f_back
-        return tuple(found)
+        return found
 
-    def _loop_names(self, frame: FrameType) -> tuple[str, ...]:
-        key = id(frame.f_code), frame.f_lasti
-        known = self._names.get(key)
-        if known is None:  # keeps the code, so that its id stays its own
-            file, line = frame.f_code.co_filename, frame.f_lineno
-            around = (loop for loop in loops_of(file) if loop.first <= line <= loop.last)
-            names = (name for loop in around for name in loop.names)
-            known = self._names[key] = frame.f_code, tuple(dict.fromkeys(names))
-        return known[1]
+    def _add_names(self, frame: FrameType) -> tuple[str, ...] | None:
+        """Find the variables of the loops around a line; None where the frame is not the user's."""
+        names: tuple[str, ...] | None = None
+        if self._frames.contains(frame):
+            line = frame.f_lineno
+            around = (
+                loop
+                for loop in loops_of(frame.f_code.co_filename)
+                if loop.first <= line <= loop.last
+            )
+            names = tuple(dict.fromkeys(name for loop in around for name in loop.names))
+        # with the code, so that its id stays its own
+        self._names[id(frame.f_code), frame.f_lasti] = frame.f_code, names
+        return names
 
 
 def _values(names: tuple[str, ...], scope: Any) -> Iterator[LoopValue]:
