@@ -1208,6 +1208,15 @@ def test_memory_taken_by_rows_built_at_the_same_time_is_not_attributed_to_a_row(
         assert disturbed.recalibrated().driver_bytes is None
 
 
+def test_a_block_takes_no_longer_than_a_few_times_what_was_planned(cnn, images):
+    """On a busy machine calls can become a hundred times as slow: one block took 25 s."""
+    workload = resolve(cnn, images, device="cpu", seed=0)
+    with session.opened(Eager(), workload, Timer(HostClock(workload.device))) as one:
+        opening = attrs.evolve(one.opening, call_s=1e-4)
+        slow = attrs.evolve(one, opening=opening, call=lambda: time.sleep(0.05))
+        assert len(slow.block(500, 1, 0)) < 20
+
+
 @attrs.frozen
 class Importing(Base):
     """Has its engine imported while the worker starts; the other module is not installed."""

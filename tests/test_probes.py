@@ -8,10 +8,24 @@ import pytest
 import torch
 
 from precisionbench.probes import timing
+from precisionbench.probes.event_timing_checks import escapes
 from precisionbench.probes.memory import peak_bytes
 from precisionbench.probes.run_all import take_passes
 from precisionbench.torchtools.timer import HostClock
 from test_timer import FakeClock
+
+
+@pytest.mark.parametrize(("call_s", "most"), [(0.0, 12), (0.06, 3)])
+def test_a_long_call_is_made_a_few_times_only_to_see_if_events_can_time_it(call_s, most):
+    """On an H200 a call of 4.8 s was made more than ten times for that."""
+    calls = list[None]()
+
+    def call() -> None:
+        calls.append(None)
+        time.sleep(call_s)
+
+    assert not escapes(HostClock(torch.device("cpu")), call)
+    assert len(calls) <= most
 
 
 def test_a_sample_of_enqueue_and_wall_time_is_one_call_between_two_synchronizations():

@@ -123,6 +123,14 @@ def test_the_host_clock_measures_a_sleep():
     assert min(samples) >= 0.01
 
 
+def test_a_block_on_the_hosts_clock_ends_early_where_calls_have_become_slow():
+    timer = Timer(HostClock(torch.device("cpu")))
+    samples = timer.block(lambda: time.sleep(0.01), 1000, limit_s=0.05)
+    assert 1 <= len(samples) <= 6
+    assert min(samples) >= 0.01
+    assert len(timer.block(lambda: time.sleep(0.01), 1000, limit_s=0.0)) == 1
+
+
 def test_samples_of_the_host_clock_are_at_least_a_hundred_readings_long():
     clock = HostClock(torch.device("cpu"))
     assert 0 < clock.resolution_s < 1e-4

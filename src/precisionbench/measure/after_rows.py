@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 
-from precisionbench.comparison import Comparison
 from precisionbench.diagnosis.findings import MadeExperiments
 from precisionbench.errors import FOREIGN_ERRORS, PrecisionBenchError, one_line
 from precisionbench.measure import finish
@@ -22,11 +22,14 @@ from precisionbench.model.workload import Workload
 from precisionbench.results import ComparisonData
 from precisionbench.results.progress import OnProgress, Progress
 
+if TYPE_CHECKING:  # see `measure.compare`
+    from precisionbench.comparison import Comparison
+
 # Measures rows in common rounds.
 MeasureRows = Callable[[Sequence[Row], Options, "OnProgress | None"], ComparisonData]
 # Makes the experiments on a comparison; the third argument is None where no worker is kept.
 Experimenter = Callable[
-    [Comparison, Workload, "MeasureRows | None", "OnProgress | None"], MadeExperiments
+    ["Comparison", Workload, "MeasureRows | None", "OnProgress | None"], MadeExperiments
 ]
 
 

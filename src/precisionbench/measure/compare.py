@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import importlib
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from torch import nn
@@ -17,7 +18,6 @@ from precisionbench._internal.termination import terminated_in_order
 from precisionbench._version import __version__
 from precisionbench.analysis.alternatives import with_alternatives
 from precisionbench.backends import Backend
-from precisionbench.comparison import Comparison
 from precisionbench.errors import FOREIGN_ERRORS, SpecError, Terminated
 from precisionbench.measure import interleaved, sequential
 from precisionbench.measure.after_rows import AfterRows, Experimenter
@@ -49,6 +49,9 @@ from precisionbench.system import environment
 from precisionbench.system.memory import free_memory
 from precisionbench.torchtools.global_state import rng_restored
 from precisionbench.torchtools.global_state import threads as threads_set
+
+if TYPE_CHECKING:  # it imports 130 modules, which can wait until the server begins
+    from precisionbench.comparison import Comparison
 
 __all__ = ["DEFAULT_BACKENDS", "Progress", "compare", "default_backends", "plan"]
 
@@ -180,7 +183,7 @@ def compare(
     request = Request.of(model, inputs, backends, reference, device, batch_size)
     _check_experiments(experiments, request.models)
     modules = [name for one in request.models.values() for name in library_modules(one)]
-    found = list[Comparison]()
+    found: list[Comparison] = []
     with _kept(found), exclusive(options, modules) as server, shown(on_progress) as tell:
         plan = request.planned(options)
         found.append(_measured(plan, tell, journal, server, experiments))
@@ -237,7 +240,7 @@ def compare_with(
         KeyboardInterrupt: as `compare`.
         PrecisionBenchError: nothing at all could be measured; the reference's own error.
     """
-    found = list[Comparison]()
+    found: list[Comparison] = []
     with _kept(found), exclusive(options, workload.libraries) as server:
         plan = Plan.of_rows(workload, rows, reference, options)
         found.append(_measured(plan, on_progress, journal, server))
@@ -279,6 +282,7 @@ def _measured(
     rows, options = plan.rows, plan.options
     if server is not None:
         server.import_libraries(plan.libraries)
+    importlib.import_module("precisionbench.comparison")  # while the server imports torch
     header = header_of(plan)
     after_rows = AfterRows(experiments, partial(_comparison, header, rows), on_progress)
     if options.launcher == "process":
@@ -314,6 +318,8 @@ def _collector(plan: Plan, on_progress: OnProgress | None, journal: Journal | No
 
 def _comparison(header: Mapping[str, Any], rows: Sequence[Row], collector: Collector) -> Comparison:
     """The comparison of what is collected."""
+    from precisionbench.comparison import Comparison
+
     backends = {row.name: row.backend for row in collector.rows if row.backend is not None}
     return Comparison(comparison_data(header, rows, collector), collector.errors, backends)
 

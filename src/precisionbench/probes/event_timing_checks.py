@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,8 @@ STREAM_ESCAPE = "stream_escape"
 # the host was done this many seconds before the device.
 _ESCAPE_SHARE = 0.5
 _ESCAPE_S = 50e-6
-_CALLS = 5
+# The end of a short call may be noticed late; one of long calls says enough.
+_CALLS, _CALLS_S = 5, 0.05
 _SYNC_WARNING = "called a synchronizing"
 
 
@@ -93,11 +95,14 @@ def escapes(clock: CudaEventClock, call: Call) -> bool:
         call: one forward pass.
     """
     device = HostClock(clock.device)
-    enqueued_s, walls_s = timing.enqueue_and_wall(device, call, _CALLS)
+    enqueued_s, walls_s = timing.enqueue_and_wall(device, call, 1)
+    calls = max(1, min(_CALLS, math.ceil(_CALLS_S / walls_s[0])))
+    if calls > 1:
+        enqueued_s, walls_s = timing.enqueue_and_wall(device, call, calls)
     # The minimum, because a disturbed host notices the end of a short call late.
     wall_s, enqueue_s = min(walls_s), median(enqueued_s)
     try:
-        event_s = median(Timer(clock).block(call, _CALLS))
+        event_s = median(Timer(clock).block(call, calls))
     except MeasurementError:  # not even the events' own cost was between them
         event_s = 0.0
     device.wait()

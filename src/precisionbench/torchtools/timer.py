@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from statistics import median
 from typing import Any, Protocol
@@ -225,6 +225,7 @@ class Timer:
         calls_per_sample: int = 1,
         settle_calls: int = 0,
         flush: Call | None = None,
+        limit_s: float = math.inf,
     ) -> tuple[float, ...]:
         """Time one block.
 
@@ -239,6 +240,8 @@ class Timer:
                 first sample as at the last.
             flush: called before each sample and not timed: it enqueues work that empties the
                 cache.
+            limit_s: the host's clock takes no further sample once this many seconds have passed;
+                events are all enqueued by then.
 
         Returns:
             Seconds per call, one figure for each sample.
@@ -251,7 +254,7 @@ class Timer:
         with garbage_collection_off():
             for _ in range(settle_calls):
                 call()
-            _run_samples(call, calls_per_sample, starts, marks[1::2])
+            _run_samples(call, calls_per_sample, self._limited(starts, limit_s), marks[1::2])
             durations_s = read()
         if min(durations_s) <= 0:
             raise MeasurementError(
@@ -261,11 +264,24 @@ class Timer:
             )
         return tuple(duration_s / calls_per_sample for duration_s in durations_s)
 
+    def _limited(self, marks: Sequence[Mark], limit_s: float) -> Iterable[Mark]:
+        is_limited = math.isfinite(limit_s) and isinstance(self.clock, HostClock)
+        return _until(limit_s, marks) if is_limited else marks
 
-def _run_samples(call: Call, calls: int, starts: Sequence[Mark], ends: Sequence[Mark]) -> None:
+
+def _until(limit_s: float, marks: Sequence[Mark]) -> Iterator[Mark]:
+    """The first mark, and further ones until the time is over."""
+    end_s = time.perf_counter() + limit_s
+    for mark in marks:
+        yield mark
+        if time.perf_counter() > end_s:
+            return
+
+
+def _run_samples(call: Call, calls: int, starts: Iterable[Mark], ends: Sequence[Mark]) -> None:
     """Run a number of calls between each start mark and its end mark, and nothing else."""
     inner = range(calls)
-    for start, end in zip(starts, ends, strict=True):
+    for start, end in zip(starts, ends, strict=False):
         start()
         for _ in inner:
             call()

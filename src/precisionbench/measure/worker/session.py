@@ -69,6 +69,9 @@ from precisionbench.torchtools.timer import Call, CudaEventClock, Timer
 # Two calls of the same half-precision model on the same inputs differ by less than this, whatever
 # order its sums are taken in; float16 rounds to 5e-4.
 _STEADY_ERROR = 1e-2
+# A block ends early where calls take this many times as long as they did before, as they can on a
+# busy machine; but not before these seconds.
+_MOST_TIMES, _SHORT_BLOCK_S = 4, 0.5
 _MOST_DETAILS = 1_000_000  # characters of JSON that a plugin may say of its engine
 
 
@@ -109,9 +112,15 @@ class Session:
             ExecutionError: a call failed.
             MeasurementError: the clock did not move forward.
         """
+        planned_s = (settle_calls + samples * calls_per_sample) * self.opening.call_s
         with executing(), silence():
             return self.timer.block(
-                self.call, samples, calls_per_sample, settle_calls, flush=self.flush
+                self.call,
+                samples,
+                calls_per_sample,
+                settle_calls,
+                flush=self.flush,
+                limit_s=max(_SHORT_BLOCK_S, _MOST_TIMES * planned_s),
             )
 
     def check_steady(self) -> None:
