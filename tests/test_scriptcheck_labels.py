@@ -6,6 +6,7 @@ import json
 import pickle
 import statistics
 import sys
+import weakref
 from threading import get_ident
 
 import pytest
@@ -88,6 +89,22 @@ class TestLabelsInLoops:
         exec(compile(source, str(file), "exec"), names)
         texts = [[(value.name, value.text) for value in one] for one in found]
         assert texts == [[("name", "fp32")], [("name", "bf16")], [], [("dtype", "float32")], []]
+
+    def test_reading_them_keeps_nothing_alive(self):
+        class Weights:
+            pass
+
+        values = LoopValues(UserFrames())
+
+        def rows():
+            for name in ["fp32"]:
+                weights = Weights()
+                seen = values.read(sys._getframe(), 1)
+                alive = weakref.ref(weights)
+                del weights
+                yield name, seen, alive()
+
+        assert list(rows()) == [("fp32", (LoopValue("name", "fp32"),), None)]
 
     def test_a_float32_row_of_a_model_that_was_cast_in_place_is_found(self, check_script):
         source = (

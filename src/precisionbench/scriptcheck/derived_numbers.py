@@ -14,7 +14,7 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from precisionbench.scriptcheck.events import ShownRate
-from precisionbench.scriptcheck.frames import TIMEIT, Line, place_of
+from precisionbench.scriptcheck.frames import TIMEIT, Line, local_values, place_of
 
 if TYPE_CHECKING:
     from precisionbench.scriptcheck.event_log import EventLog
@@ -174,9 +174,6 @@ class Batches:
     def read(self, frame: FrameType) -> frozenset[int]:
         """Their values where a frame is, as far as they are whole numbers.
 
-        Local variables are read only where one may be a batch size: until Python 3.12, that keeps
-        all that they hold alive.
-
         Args:
             frame: of the script.
         """
@@ -186,8 +183,7 @@ class Batches:
             local_names = (*code.co_varnames, *code.co_cellvars, *code.co_freevars)
             both = (list(filter(_may_hold_batch, names)) for names in (local_names, world))
             known = self._names[code] = (next(both), next(both))
-        local = frame.f_locals if known[0] else {}
-        named = [(name, local.get(name)) for name in known[0]]
+        named = list(local_values(frame, known[0]).items()) if known[0] else []
         named += [(name, world.get(name)) for name in known[1]]
         return frozenset(size for name, value in named for size in _sizes(name, value))
 

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from precisionbench.scriptcheck.events import LoopValue
-from precisionbench.scriptcheck.frames import UserFrames
+from precisionbench.scriptcheck.frames import UserFrames, local_values
 
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _MOST_CHARACTERS = 80
@@ -61,7 +61,7 @@ class LoopValues:
             if names is not None:
                 most -= 1
                 if names:
-                    found += tuple(_values(names, frame.f_locals))
+                    found += tuple(_values(local_values(frame, names)))
                 if not most:
                     break
             frame = frame.f_back
@@ -83,10 +83,9 @@ class LoopValues:
         return names
 
 
-def _values(names: tuple[str, ...], scope: Any) -> Iterator[LoopValue]:
-    """Texts, dtypes and switches among the values of some names."""
-    for name in names:
-        value = scope.get(name)
+def _values(variables: dict[str, Any]) -> Iterator[LoopValue]:
+    """Texts, dtypes and switches among some variables."""
+    for name, value in variables.items():
         text = str(value) if type(value).__name__ in ("str", "bool", "dtype") else ""
         if text:
             yield LoopValue(name, text.removeprefix(_DTYPE)[:_MOST_CHARACTERS])

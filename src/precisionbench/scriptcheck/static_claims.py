@@ -27,8 +27,9 @@ _DROPPING = re.compile(
 # What lets a model compute in half inside: in its own class, and anywhere.
 _CASTS = re.compile(r"16|half|autocast|amp(?![a-z])|^to$|^type$|dtype")
 _CASTS_ANYWHERE = re.compile(
-    r"quant|mixedprecision|matmul_precision|fp32_precision|allow_\w+|forward_(pre_)?hook|prepare"
-    r"|library|tensorrt|onednn|mkldnn|cpp_extension|from_pretrained|load"
+    r"quant|mixedprecision|matmul_precision|fp32_precision|allow_\w+|forward_(pre_)?hook"
+    r"|^prepare($|_(fx|qat|pt2e))|^library$|tensorrt|onednn|mkldnn|cpp_extension"
+    r"|from_pretrained|^load(_model)?$"
 )
 _WARM_UP = re.compile(r"warm|burn.?in|dry.?run")
 _FIRST = re.compile(
