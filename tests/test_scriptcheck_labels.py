@@ -156,23 +156,28 @@ class TestHalfInFloat32:
 
 
 class TestItemsPerSecond:
-    @pytest.mark.parametrize(
-        "line",
-        [
-            "print(f'{n / seconds:.1f} images/sec (batch {batch_size})')",
-            "print('FPS:', 1 / (seconds / n))",
-            "samples_per_second = n / seconds; print(round(samples_per_second, 1))",
-            "import logging; logging.warning('%s img/s', n * batch_size / seconds * batch_size)",
-        ],
+    WRONG = (
+        "print(f'{n / seconds:.1f} images/sec (batch {batch_size})')",
+        "print('FPS:', 1 / (seconds / n))",
+        "samples_per_second = n / seconds; print(round(samples_per_second, 1))",
+        "import logging; logging.warning('%s img/s', n * batch_size / seconds * batch_size)",
     )
-    def test_a_batch_that_counts_not_at_all_or_twice_is_found(self, check_script, line):
-        check = check_script(f"{HEAD}n = 41\nseconds = bench(net(), x, n)\n{line}\n")
-        assert confirmed(check) == ["wrong-item-rate"]
-        assert "41 timed calls of Sequential with a batch of 8 are 328 items" in str(
-            check.broken[0].sights[0].says
-        )
 
-    def test_right_rates_and_other_rates_pass(self, check_script):
+    def test_a_batch_that_counts_not_at_all_or_twice_is_found(self, check_script):
+        source = "\n".join(("n = 41", "seconds = bench(net(), x, n)", *self.WRONG))
+        check = check_script(f"{HEAD}{source}\n")
+        assert confirmed(check) == ["wrong-item-rate"]
+        first = len(HEAD.splitlines()) + 3
+        sights = check.broken[0].sights
+        assert [sight.place.line for sight in sights] == list(range(first, first + 4))
+        assert sights[0].says == (
+            "41 timed calls of Sequential with a batch of 8 are 328 items; the figure counts 41: "
+            "the batch counts not at all"
+        )
+        assert sights[3].says.endswith("the figure counts 2,624: the batch counts twice")
+
+    def test_right_rates_other_rates_and_other_batches_pass(self, check_script):
+        """The last two: as many steps of one batch as it has items, and 50 points of one sample."""
         source = (
             "n = 41\n"
             "seconds = bench(net(), x, n)\n"
@@ -181,16 +186,12 @@ class TestItemsPerSecond:
             "print(f'{n * batch_size / seconds:.1f} samples/s')\n"
             "print(f'{n / seconds:.1f} batches/s, {n * batch_size / seconds:.1f} images/s')\n"
             "print(f'{n / seconds:.1f} it/s')\n"
+            "steps_s = bench(net(), x, batch_size)\n"
+            "print(f'{batch_size / steps_s:.1f} images/s')\n"
+            "points_s = bench(net(), torch.randn(50, 64))\n"
+            "print(40 / points_s, 'samples/s')\n"
         )
-        assert check_script(HEAD + source).breaches == ()
-
-    def test_as_many_calls_as_items_in_a_batch_may_be_steps(self, check_script):
-        source = "print(f'{batch_size / bench(net(), x, batch_size):.1f} images/s')\n"
         assert confirmed(check_script(HEAD + source)) == []
-
-    def test_inputs_whose_first_dimension_is_no_batch_size_claim_nothing(self, check_script):
-        source = "seconds = bench(net(), torch.randn(50, 64))\nprint(40 / seconds, 'samples/s')\n"
-        assert check_script(HEAD + source).breaches == ()
 
     @pytest.mark.parametrize(
         ("line", "shows"),
