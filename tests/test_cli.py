@@ -14,6 +14,7 @@ from typing import NamedTuple
 import attrs
 import click
 import pytest
+import torch
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
@@ -219,6 +220,10 @@ USAGE = {
     "unknown model": (["torchvision:resnet51"], "did you mean 'resnet50'?"),
     "no such module": (["nowhere:f"], "the module 'nowhere' cannot be imported"),
     "unknown backend": (["cli_models:tiny", "-b", "hlaf"], "did you mean 'half'? known: amp"),
+    "two backends in one": (["cli_models:tiny", "-b", "half,amp"], "itself: -b half -b autocast"),
+    "a dtype": (["cli_models:tiny", "-b", "float16"], "no backend 'float16'; write 'fp16'"),
+    "another dtype": (["cli_models:tiny", "-b", "INT8"], "write 'torchao', 'pt2e', "),
+    "capitals": (["cli_models:tiny", "-b", "HALF"], "did you mean 'half'?"),
     "unknown option": (["cli_models:tiny", "-b", "half:type=x"], "has no option 'type'"),
     "wrong value": (["cli_models:tiny", "-b", "half:dtype=x"], "'float16' or 'bfloat16'"),
     "unknown device": (["cli_models:tiny", "--device", "tpu9"], "the device 'tpu9' cannot be used"),
@@ -265,6 +270,15 @@ def test_a_class_in_a_file_is_measured_on_inputs_of_a_shape(here):
         ),
         (("cli_models:tiny", "--input-shape", "0"), "'0' is not a shape"),
         ((), "Missing argument 'MODEL"),
+        (
+            ("cli_models:tiny", "--budget", "1m"),
+            "'1m' is not a number of seconds above 0; write ",
+        ),
+        (
+            ("cli_models:tiny", "--budget", "-1"),
+            "'-1' is not a number of seconds above 0; write",
+        ),
+        (("cli_models:tiny", "--budget", "nan"), "'nan' is not a number of seconds"),
     ],
 )
 def test_a_usual_mistake_is_answered_with_what_to_write(here, args, message):
@@ -303,7 +317,10 @@ def test_several_batch_sizes_end_in_the_one_at_which_throughput_stops_growing(he
     [
         (("cli_models:tiny", "cli_models:tiny"), "give each a label: old=cli_models:tiny new="),
         (("a=m:f", "b=m:g", "--explain", "--experiments", "auto"), "are made on one model"),
-        (("cli_models:tiny", "--batch-size", "1,x"), "'x' is not a valid integer"),
+        (
+            ("cli_models:tiny", "--batch-size", "1,x"),
+            "'x' is not a whole number; write sizes as 8",
+        ),
         (("cli_models:tiny", "--batch-size", "4,0"), "0 is not in the range x>=1"),
         (("a=m:f", "b=m:g", "--fail-under", "half>=1"), "row 'half' is not measured"),
     ],
@@ -373,7 +390,7 @@ def test_the_library_has_the_names_of_the_commands():
 
 def test_help_and_docs_have_the_same_exit_codes():
     page = (Path(__file__).parents[1] / "docs/command-line.md").read_text()
-    table = page.partition("## Exit codes")[2].partition("\n\nA row")[0]
+    table = page.partition("## Exit codes")[2].partition("\n\nIf stdout")[0]
     documented = dict(re.findall(r"^\| (\d+) \| (.*) \|$", table, re.MULTILINE))
     assert list(documented) == ["0", "1", "2", "3", "130"]
     for command in COMMANDS:
@@ -398,6 +415,8 @@ def test_without_any_measured_row_the_exit_code_is_3(here):
     [
         (None, "there is no file"),
         ("{", "is not complete JSON"),
+        ("<!doctype html>", "is not JSON; give a file that"),
+        ("", "is empty; give a file that"),
         ("{}", "not a precisionbench comparison"),
     ],
 )
@@ -430,6 +449,29 @@ def test_overwrite_needs_a_file_to_write(ready, command, required):
     done = run(*command, "--overwrite")
     assert done.exit_code == 2
     assert f"--overwrite requires {required}; add" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("show", "r.json", "--html", "./r.json"),
+        ("explain", "r.json", "--html", "r.json"),
+        ("explain", "r.json", "cli_models.py:tiny", "--html", "cli_models.py"),
+        ("compare", "cli_models.py:tiny", "-o", "cli_models.py"),
+        ("compare", "a=cli_models:tiny", "b=cli_models.py:tiny", "--html", "cli_models.py"),
+        ("ladder", "cli_models.py:tiny", "-o", "cli_models.py"),
+        ("tune", "cli_models.py:tiny", "--html", "cli_models.py"),
+        ("study", "show", "r.json", "--html", "r.json"),
+        ("study", "merge", "r.json", "--html", "r.json"),
+    ],
+)
+def test_a_file_that_is_read_is_not_overwritten_when_asked_either(here, saved, command):
+    Path("r.json").write_bytes(Path(saved).read_bytes())
+    before = {file: Path(file).read_bytes() for file in ("r.json", "cli_models.py")}
+    done = run(*command, "--overwrite")
+    assert done.exit_code == 2, done.output
+    assert "is a file that this command reads; give another name" in " ".join(done.stderr.split())
+    assert {file: Path(file).read_bytes() for file in before} == before
 
 
 def test_show_prints_csv(saved):
@@ -506,11 +548,27 @@ def test_a_result_that_cannot_be_saved_has_been_shown(here, monkeypatch):
     assert "cli_models:tiny, batch" in done.stdout
 
 
+@pytest.mark.parametrize("command", ["show", "--help"])
+def test_a_closed_pipe_is_no_missed_threshold(saved, command):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "precisionbench", command, *([saved] * (command == "show"))],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert done.returncode == 141
+    assert done.stderr == ""
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_an_output_that_cannot_be_written_is_one_sentence(saved):
+@pytest.mark.parametrize("command", ["show", "--help", "--version"])
+def test_an_output_that_cannot_be_written_is_one_sentence(saved, command):
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "precisionbench", "show", saved],
+            [sys.executable, "-m", "precisionbench", command, *([saved] * (command == "show"))],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -642,6 +700,16 @@ def test_the_installed_command_finds_functions_in_the_working_directory(tmp_path
     assert "half:dtype=bfloat16" in done.stdout
     assert "the inputs are zeros" in done.stdout
     assert "experiments run: random-inputs (eager)" in done.stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the machine of the record has a GPU")
+def test_experiments_of_a_result_from_another_device_are_refused_with_what_can_be_done(here):
+    record = str(Path(__file__).parent.parent / "docs/records/h200-resnet50-batch100.json")
+    done = run("explain", record, "cli_models:tiny", "-q")
+    assert done.exit_code == 2
+    text = " ".join(done.stderr.split())
+    assert "the result was measured on cuda:0, which cannot be used here; run experiments" in text
+    assert "without the model, the result is explained without experiments" in text
 
 
 def test_experiments_without_a_model_ask_for_the_argument_model(tmp_path):

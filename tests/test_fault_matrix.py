@@ -219,7 +219,7 @@ def test_a_replica_that_fails_leaves_its_row_the_other_one(request_):
     if request_ == "recalibrate":  # the first replica alone is measured again
         faulty = attrs.evolve(faulty, replica=0)
     found = run(faulty, options=together)
-    assert "1 replica(s) only" in found.results[FAULTY].warnings[0]
+    assert "only one process" in found.results[FAULTY].warnings[0]
     assert "FileNotFoundError" in found.results[FAULTY].warnings[0]
 
 

@@ -612,6 +612,8 @@ def test_a_factor_that_was_measured_already_is_refused():
 def test_a_kind_may_be_written_as_a_word_and_a_wrong_one_is_refused():
     there = pb.Interval(2, 1, 3)
     assert pb.Factor("a fan", "assumed", there, "a guess").kind is Kind.ASSUMED
+    with pytest.raises(SpecError, match="the factor 'a fan' is a tuple; give pb.Interval"):
+        pb.Factor("a fan", "assumed", (1.0, 0.9, 1.1), "a guess")  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="did you mean 'measured'"):
         pb.Factor("a fan", "mesured", there, "a guess")
 

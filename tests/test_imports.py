@@ -36,6 +36,22 @@ def test_importing_the_package_is_light(code):
     assert not modules_after(code) & HEAVY
 
 
+def test_ctrl_c_while_the_command_line_is_imported_is_a_sentence():
+    code = """
+import sys
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "precisionbench.cli.main":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+from precisionbench.__main__ import run
+run()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr == "Interrupted: nothing is kept\n"
+
+
 def test_a_saved_result_is_read_and_printed_without_torch(tmp_path: Path):
     pb.Comparison(comparison_data()).save(tmp_path / "r.json")
     code = f"""

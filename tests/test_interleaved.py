@@ -151,7 +151,7 @@ def test_a_further_replica_that_fails_leaves_the_row_with_fewer(run):
     broken = Worker(error=PreparationError("no engine", "try again"))
     row_state = opened(run, broken)
     assert broken.killed
-    assert "1 replica(s) only, because another one failed (no engine)" in row_state.warnings[0]
+    assert "only one process, because another one failed (no engine)" in row_state.warnings[0]
 
 
 def test_a_backend_that_takes_long_to_build_has_one_replica(run):
@@ -286,7 +286,7 @@ def test_a_replica_that_fails_when_called_alone_does_not_affect_the_others(run):
     assert (broken.killed, whole.killed) == (True, False)
     assert [prepared.worker for prepared in row_states["eager"].replicas] == [whole]
     assert (
-        "1 replica(s) only, because another one failed (no call)" in row_states["eager"].warnings[0]
+        "only one process, because another one failed (no call)" in row_states["eager"].warnings[0]
     )
     assert not run.collector.failures
 

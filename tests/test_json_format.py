@@ -75,7 +75,7 @@ BAD_FILES = {
     "damaged": (text_of(results=[{"backend": "eager"}]), "is a damaged precisionbench result"),
     "of a wrong type": (text_of(seed="x"), "is a damaged precisionbench result"),
     "not text": ("\xff\xfe", None),
-    "code": ("__import__('os').abort()", "is not complete JSON"),
+    "code": ("__import__('os').abort()", "is not JSON"),
 }
 
 

@@ -230,6 +230,12 @@ def plain_check() -> CheckData:
     return CheckData("bench.py", (violation,), (timed,), 1, ending, notes=("a note",))
 
 
+def test_a_script_without_a_call_of_a_model_is_answered_with_which_script_to_check():
+    ending = attrs.evolve(plain_check().ending, kind="finished")
+    found = attrs.evolve(plain_check(), breaches=(), timed=(), models=0, ending=ending)
+    assert "Check the script that runs the model: precisionbench check SCRIPT" in check_text(found)
+
+
 RECORD_TEXTS = (
     *("source_title", "source_url", "precision_note", "software", "framework", "metric_note"),
     *("quote", "notes", "origin", "variant", "input", "power_mode", "device"),

@@ -68,7 +68,7 @@ def test_all_commands_that_read_results_take_last(cache):
 def test_without_one_it_says_what_to_do(cache):
     done = run("show", "last")
     assert done.exit_code == 2
-    assert "there is no last: 0 comparisons are saved; run `precisionbench compare`" in done.stderr
+    assert "there is no last: 0 comparisons are saved in" in done.stderr
 
 
 def test_a_file_of_that_name_is_found_by_its_path(cache, tmp_path, monkeypatch):

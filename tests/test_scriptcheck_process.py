@@ -284,6 +284,8 @@ class TimeLimitOnceReady(subprocess.Popen):
 def test_no_such_script(here):
     with pytest.raises(SpecError, match="there is no script 'none.py'"):
         pb.check("none.py")
+    with pytest.raises(SpecError, match="timeout_s is -1; give a number of seconds above 0, or No"):
+        pb.check("none.py", timeout_s=-1)
     with pytest.raises(SpecError, match="there is no script"):
         pb.check(str(here))
     with pytest.raises(SpecError, match="give a list"):

@@ -76,9 +76,21 @@ def test_explain_begins_with_the_answer_and_is_short():
     shown = run("explain", RESNET)
     assert shown.startswith(ANSWER)
     assert shown.count("Slowest layers in") == 1
-    assert "Slowest layers in half:memory_format=channels_last (of all rows: HTML report)" in shown
+    assert "Slowest layers in half:memory_format=channels_last (the HTML report has" in shown
     assert shown.count("also suspected, up to") == 2
     assert len(shown.splitlines()) < 60
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_lines_of_an_explanation_fit_the_width(width):
+    for record in ("cpu-resnet50", "h200-resnet50-batch100"):
+        diagnosis = pb.explain(pb.load(RECORDS / f"{record}.json"))
+        assert max(map(len, to_text(diagnosis, width).splitlines())) <= width
+
+
+def test_figures_that_were_reported_without_intervals_are_shown_without():
+    shown = " ".join(run("show", str(RECORDS / "xavier-2020-reported.json")).split())
+    assert "measured 1.00x eager; the figures were reported by others, without intervals" in shown
 
 
 def test_layers_of_a_row_that_does_not_count_are_not_shown():

@@ -158,6 +158,13 @@ def test_a_module_without_shapes_is_refused_before_anything_is_measured(tmp_path
         pb.study(nn.Linear(2, 2), batch_sizes=[1], folder=tmp_path / "s")
     with pytest.raises(SpecError, match="two models have the name 'Linear'"):
         pb.study([nn.Linear(2, 2), nn.Linear(2, 2)], shapes=[(2,)], folder=tmp_path / "s")
+    for models, said in (
+        ("study.toml", "'study.toml' has no ':'.*is run by `precisionbench study run FILE`"),
+        (None, "the model 'NoneType' is a NoneType; give an nn.Module"),
+        ({"modles": {}}, "the model 'modles' is a dict; give an nn.Module"),
+    ):
+        with pytest.raises(SpecError, match=said):
+            pb.study(models, folder=tmp_path / "s")
     with pytest.raises(SpecError, match="there is no effort 'fast'"):
         pb.study("a:b", effort="fast", folder=tmp_path / "s")
     assert not (tmp_path / "s").exists()
@@ -671,6 +678,7 @@ def test_a_run_without_anything_left_says_where_the_results_are(tmp_path, monkey
     again = CliRunner().invoke(main, ["study", "run", "s.toml"])
     assert again.exit_code == 0
     assert "1 cell: 0 measured, 1 failed, 0 left" in again.stdout
+    assert "1 cell has failed; --retry-failed measures failed cells again" in again.stderr
     assert "Next: precisionbench study show s" in again.stderr
 
 

@@ -60,6 +60,13 @@ def test_a_bound_that_is_no_positive_number_is_refused(text):
         parse(text)
 
 
+def test_what_is_no_number_and_no_comparison_is_refused():
+    with pytest.raises(SpecError, match="the threshold's bound is '2'; give a speed-up above 0"):
+        pb.assert_speedup(pb.Comparison(comparison_data()), "half", at_least="2")  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="the comparison is a NoneType; give what pb.compare"):
+        pb.assert_speedup(None, "half", at_least=2)  # type: ignore[arg-type]
+
+
 def test_the_lower_end_of_the_interval_is_tested():
     comparison = measured()
     found = comparison.speedup("half")

@@ -129,7 +129,7 @@ USAGE = (
     (METRIC[:2], "--metric, --data and --drop belong together; add --data and --drop"),
     (("--lower-is-better",), "--lower-is-better is of a --metric; add it"),
     (("--journal", "a", "--no-journal"), "--journal and --no-journal exclude each other"),
-    (("--batch-sizes", "1,x"), "'x' is not a valid integer"),
+    (("--batch-sizes", "1,x"), "'x' is not a whole number"),
     (("--batch-sizes", "0"), "0 is not in the range x>=1"),
     (("--metric", "mean", *METRIC[2:]), "the metric 'mean' names no function; write 'package.mod"),
     (("--metric", "tuning_models:maen", *METRIC[2:]), "did you mean 'mean'?"),

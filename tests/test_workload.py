@@ -279,6 +279,9 @@ def test_random_inputs_depend_on_the_seed_alone(model_file):
     [
         ("no/file.py:make", "there is no file '"),
         ("broken.py:make", "broken.py' cannot be imported (ZeroDivisionError: division by zero)"),
+        ("broken.py:make", "; correct the module; python "),
+        ("missing.py:make", "install the package that has 'no_such_package'"),
+        ("part.py:make", "name a module of a package as 'package.module:function', not by its"),
         ("a folder/json.py:mkae", "has no function 'mkae'; did you mean 'make'?"),
         ("mine.py", "'mine.py' has no ':'; write 'mine.py:function' or 'mine.py:Class'"),
         ("a folder/json.py:Net", "give inputs (--input-shape on the command line)"),
@@ -286,6 +289,8 @@ def test_random_inputs_depend_on_the_seed_alone(model_file):
 )
 def test_a_mistake_in_the_name_of_a_file_is_a_sentence(model_file, name, message):
     Path("broken.py").write_text("1 / 0\n")
+    Path("missing.py").write_text("import no_such_package\n")
+    Path("part.py").write_text("from . import other\n")
     with pytest.raises(WorkloadError) as caught:
         resolve(name, device="cpu")
     assert message in str(caught.value)
@@ -335,6 +340,10 @@ def compiled_in_place() -> nn.Module:
     return model
 
 
+async def coroutine() -> nn.Module:
+    return nn.Linear(2, 2)
+
+
 # Arguments whose making imports torch.compile, which takes seconds, are made by a function.
 BAD = {
     "no colon": (
@@ -365,14 +374,67 @@ BAD = {
     "several batch sizes": (
         ("torchvision:resnet18",),
         {"batch_size": [1, 2]},
-        "batch_size is [1, 2]; give a whole number of 1 or more, or a row of each, such as",
+        "batch_size is [1, 2]; give a whole number from 1 to 2**63 - 1, or a row of each, such as",
     ),
     "not a model": ((3,), {}, "the model is a int; give an nn.Module, a function"),
-    "factory of no model": ((lambda: 3, 3), {}, "the model's factory returned a int; return"),
+    "nothing after the colon": (
+        ("mine.py:",),
+        {},
+        "the model 'mine.py:' has nothing after the ':'; write 'mine.py:function' or",
+    ),
+    "no name of torchvision": (
+        ("torchvision:",),
+        {},
+        "the model 'torchvision:' has nothing after the ':'; write 'torchvision:resnet50'",
+    ),
+    "nothing before the colon": (
+        (":make",),
+        {},
+        "the model ':make' has nothing before the ':'; write 'torchvision:make'",
+    ),
+    "two colons": (
+        ("torchvision:resnet50:extra",),
+        {},
+        "'torchvision:resnet50' is neither a module nor a Python file; write 'torchvision:NAME'",
+    ),
+    "a file of another kind": (
+        ("tests/tensorrt-rtx.txt:make",),
+        {},
+        "'tests/tensorrt-rtx.txt' is neither a module nor a Python file; write",
+    ),
+    "a file without its ending": (
+        ("tests/small_model:make",),
+        {},
+        "write 'tests/small_model.py:function'",
+    ),
+    "a missing package": (
+        ("no_such_package:f",),
+        {},
+        "check the name, or install the package that has 'no_such_package'",
+    ),
+    "factory of no model": (
+        (lambda: 3, 3),
+        {},
+        "the function that builds the model returned a int; return",
+    ),
+    "factory of nothing": ((lambda: None, 3), {}, "that builds the model returned None; return"),
+    "factory of too much": ((lambda: (1, 2, 3),), {}, "returned a tuple of 3 items; return"),
+    "factory that is asynchronous": ((coroutine, 3), {}, "returned a coroutine; return"),
+    "factory with arguments": (
+        (lambda size: nn.Linear(size, size), 3),
+        {},
+        "missing 1 required positional argument: 'size'); give a function without arguments",
+    ),
+    "too much memory": (
+        (nn.Linear(2, 2), lambda: torch.empty(10**14, 16)),
+        {},
+        "use a smaller model or smaller inputs",
+    ),
     "factory that fails": (
         (lambda: 1 / 0, 3),
         {},
-        "the model '<lambda>' cannot be built or copied (ZeroDivisionError: division by zero)",
+        "the model '<lambda>' cannot be built or copied (ZeroDivisionError: division by zero); "
+        "correct the function that builds it; call it alone to see the traceback",
     ),
     "uncopyable": (
         (Uncopyable(2, 2), torch.rand(2, 2)),
@@ -439,7 +501,7 @@ BAD = {
     "batch of none": (
         ("torchvision:resnet18",),
         {"batch_size": 0},
-        "batch_size is 0; give a whole number of 1 or more",
+        "batch_size is 0; give a whole number from 1 to 2**63 - 1",
     ),
     "more items than there are": (
         (nn.Linear(2, 2), torch.rand(4, 2)),

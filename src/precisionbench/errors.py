@@ -278,8 +278,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     import difflib  # only a mistake needs it
 
     names = sorted(known)
-    near = difflib.get_close_matches(name[:_NAME_COMPARED], names, n=1)
-    guess = f"did you mean {near[0]!r}? " if near else ""
+    by_lower = {one.lower(): one for one in names}
+    near = difflib.get_close_matches(name[:_NAME_COMPARED].lower(), by_lower, n=1)
+    guess = f"did you mean {by_lower[near[0]]!r}? " if near else ""
     more = f" and {len(names) - _NAMES_LISTED} more" if len(names) > _NAMES_LISTED else ""
     listed = ", ".join(map(safe_text.line, names[:_NAMES_LISTED]))
     return f"{guess}known: {listed or 'none'}{more}"

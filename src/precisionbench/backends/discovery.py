@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint
 from typing import ClassVar
 
@@ -27,6 +29,13 @@ from precisionbench.spec_syntax import ALIASES, split_spec, without_alias
 
 GROUP = "precisionbench.backends"
 _SUMMARY = 300  # characters
+# What to write for a dtype that is given as the name of a backend.
+_DTYPES = {
+    "float32": "'fp32'",
+    "float16": "'fp16'",
+    "bfloat16": "'bf16'",
+    "int8": "'torchao', 'pt2e', 'onnxruntime:precision=int8' or 'openvino:precision=int8'",
+}
 
 
 @attrs.frozen(repr=False)
@@ -81,8 +90,7 @@ def load(name: str) -> type[Backend]:
     entries = installed()
     if name not in entries:
         _check_installed()
-        known = did_you_mean(name, [*entries, *ALIASES])
-        raise BackendNotFoundError(f"there is no backend {name!r}", known)
+        raise BackendNotFoundError(f"there is no backend {name!r}", _instead_of(name, entries))
     if len(entries[name]) > 1:
         homes = " and ".join(_distribution(entry) for entry in entries[name])
         raise SpecError(f"two packages bring a backend {name!r}: {homes}", "uninstall one of them")
@@ -98,6 +106,15 @@ def load(name: str) -> type[Backend]:
             f"({one_line(exc)})",
             "ask its author to fix the annotations",
         ) from exc
+
+
+def _instead_of(name: str, entries: Iterable[str]) -> str:
+    """What to write instead of a name that no backend has."""
+    if re.search(r"[,;\s]", name):
+        return "give each backend by itself: -b half -b autocast, or a list in Python"
+    if name.lower() in _DTYPES:
+        return f"write {_DTYPES[name.lower()]}"
+    return did_you_mean(name, [*entries, *ALIASES])
 
 
 def _check_installed() -> None:
@@ -169,8 +186,10 @@ def make(backend: str | Backend) -> Backend:
     if isinstance(backend, Backend):
         return backend
     if not isinstance(backend, str):
+        is_class = isinstance(backend, type)
+        given = f"the class {backend.__name__}" if is_class else f"a {type(backend).__name__}"
         raise SpecError(
-            f"a backend is given as a {type(backend).__name__}",
+            f"a backend is given as {given}",
             "give a spec such as 'half:dtype=bfloat16' or a Backend object",
         )
     name, options = split_spec(backend)

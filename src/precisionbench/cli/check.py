@@ -15,7 +15,7 @@ from precisionbench.cli.exit_codes import (
     THRESHOLD_MISSED,
     exit_codes_text,
 )
-from precisionbench.cli.options import json_option
+from precisionbench.cli.options import json_option, seconds_option
 from precisionbench.cli.output import print_json, print_prose
 
 if TYPE_CHECKING:
@@ -27,13 +27,7 @@ if TYPE_CHECKING:
     short_help="Run your own benchmark script and report its problems.",
     epilog=exit_codes_text("a problem was found", "the script did not finish, or called no model"),
 )
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Stop the script after this time.",
-)
+@seconds_option("--timeout", "timeout_s", help="Stop the script after this time.")
 @json_option()
 @click.argument("script", type=AnyFile())
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)

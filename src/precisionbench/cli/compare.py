@@ -11,6 +11,7 @@ import click
 from precisionbench.cli.early_start import start_fork_server
 from precisionbench.cli.exit_codes import A_THRESHOLD, exit_codes_text
 from precisionbench.cli.options import (
+    Number,
     backends_option,
     budget_option,
     device_option,
@@ -31,7 +32,7 @@ from precisionbench.cli.output import (
     print_tracebacks_of_rows,
     progress,
 )
-from precisionbench.cli.result_files import ResultFiles
+from precisionbench.cli.result_files import ResultFiles, files_of
 from precisionbench.cli.saved import name_of, print_next, remember
 from precisionbench.cli.thresholds import exit_if_missed, fail_under_option
 from precisionbench.cli.workload_options import (
@@ -87,7 +88,7 @@ if TYPE_CHECKING:
 @budget_option()
 @click.option(
     "--noise-floor",
-    type=float,
+    type=Number("a share", "0.0025"),
     metavar="SHARE",
     help="Run-to-run variance of this machine, as `examine` reports it.",
 )
@@ -152,7 +153,7 @@ def compare(
     thresholds = _thresholds(fail_under, model, options) if fail_under else []
     has_experiments = explain and (isinstance(model, str) or bool(experiments))
     options["experiments"] = _experiments(has_experiments, experiments)
-    files.check()
+    files.check(files_of(model))
     if shapes:
         batch_size = options.pop("batch_size")
         options["inputs"] = random_inputs(shapes, batch_size, options["device"])

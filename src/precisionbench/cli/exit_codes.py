@@ -10,6 +10,7 @@ THRESHOLD_MISSED = 1  # or `check` found a problem
 BAD_USAGE = 2
 NOTHING_MEASURED = 3
 INTERRUPTED = 130  # what shells give where SIGINT has ended a program
+CLOSED_PIPE = 141  # likewise for SIGPIPE; 1 would read as a missed threshold
 
 # The meaning of 3 for commands that measure nothing.
 INTERNAL_ERROR = "precisionbench itself failed"

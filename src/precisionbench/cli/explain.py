@@ -20,6 +20,7 @@ from precisionbench.cli.options import (
     spec_option,
 )
 from precisionbench.cli.output import print_json, print_lines, print_prose, progress
+from precisionbench.cli.result_files import files_of, spare_read_files
 from precisionbench.cli.workload_options import Shapes, input_shape_option, random_inputs
 
 if TYPE_CHECKING:
@@ -45,14 +46,15 @@ class _Report(NamedTuple):
     html: str | None
     overwrite: bool
 
-    def check(self) -> None:
-        """Refuse a file that could not be written after the experiments."""
+    def check(self, *read: str) -> None:
+        """Refuse a file that could not be written after the experiments, or is read."""
         from precisionbench._internal.files import check_writable
 
         if self.overwrite and self.html is None:
             raise click.UsageError("--overwrite requires --html; add it")
         if self.html is not None:
             check_writable(self.html, self.overwrite)
+            spare_read_files(self.html, read)
 
     def write(self, comparison: Comparison, **explained: Any) -> None:
         """Write it, with the ledger or the diagnosis."""
@@ -120,7 +122,7 @@ def explain(
             f"{option} is for experiments, which require the model: {_WITH_MODEL}"
         )
     report = _Report(html, overwrite)
-    report.check()
+    report.check(file, *files_of(model))
     if gap.to is not None:
         ledger = _gap_ledger(comparison, gap)
         _print_gap(ledger, gap.markdown, as_json)

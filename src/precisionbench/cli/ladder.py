@@ -27,7 +27,7 @@ from precisionbench.cli.output import (
     print_tracebacks_of_rows,
     progress,
 )
-from precisionbench.cli.result_files import ResultFiles
+from precisionbench.cli.result_files import ResultFiles, files_of
 from precisionbench.cli.saved import print_next, remember
 from precisionbench.cli.workload_options import (
     Shapes,
@@ -76,7 +76,7 @@ def ladder(
 
     from precisionbench.workflows.ladder import ladder as measure
 
-    files.check()
+    files.check(files_of(model))
     if shapes:
         batch_size = options.pop("batch_size")
         options["inputs"] = random_inputs(shapes, batch_size, options["device"])

@@ -10,6 +10,7 @@ import codecs
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from precisionbench.cli.compare import compare
 from precisionbench.cli.diff import diff
 from precisionbench.cli.examine import examine
 from precisionbench.cli.exit_codes import (
+    CLOSED_PIPE,
     INTERRUPTED,
     BadUsage,
     Interrupted,
@@ -96,11 +98,20 @@ class _Group(click.Group):
         with terminated_in_order(_end_fork_server):
             return self._invoke(ctx)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """The context; `--help` and `--version` print here."""
+        try:
+            with _output_errors():
+                return super().make_context(*args, **extra)
+        except KeyboardInterrupt:
+            raise Interrupted("nothing is kept") from None
+
     def _invoke(self, ctx: click.Context) -> Any:
         try:
-            result = super().invoke(ctx)
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            with _output_errors():
+                result = super().invoke(ctx)
+                if sys.stdout is not None:
+                    sys.stdout.flush()
             if was_interrupted(ctx):
                 ctx.exit(INTERRUPTED)
         except PrecisionBenchError as exc:
@@ -109,12 +120,6 @@ class _Group(click.Group):
             raise (NothingMeasured if failed else BadUsage)(str(exc)) from exc
         except KeyboardInterrupt:
             raise Interrupted("nothing is kept") from None
-        except BrokenPipeError:  # the reader closed the pipe; click exits quietly
-            raise
-        except OSError as exc:
-            print_traceback(exc)
-            _discard_stdout()
-            raise BadUsage(f"the output could not be written ({one_line(exc)})") from exc
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as exc:  # a bug; exit code 1 would read as a missed threshold
@@ -132,6 +137,22 @@ class _Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order in which they are usually needed, not by name."""
         return list(self.commands)
+
+
+@contextlib.contextmanager
+def _output_errors() -> Iterator[None]:
+    """Make one sentence of an error of stdout; end without one where its reader closed it."""
+    try:
+        yield
+    except BrokenPipeError:
+        _discard_stdout()
+        raise click.exceptions.Exit(CLOSED_PIPE) from None
+    except OSError as exc:
+        print_traceback(exc)
+        _discard_stdout()
+        raise BadUsage(
+            f"the output could not be written ({one_line(exc)}); write it to a place with space"
+        ) from exc
 
 
 def _discard_stdout() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +15,33 @@ from precisionbench.cli.result_files import ResultFiles
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
+
+
+if TYPE_CHECKING:
+    FloatType = click.ParamType[float]
+else:
+    FloatType = click.ParamType  # generic from click 8.4 on
+
+
+class Number(FloatType):
+    """A finite number of at least 0, or above 0; the library checks the rest of its range."""
+
+    name = "number"
+
+    def __init__(self, what: str, example: str, above_0: bool = False) -> None:
+        """What the number is, and how one is written, for the error."""
+        self.what, self.example, self.above_0 = what, example, above_0
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """The number of the text."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 0 <= number < math.inf or (self.above_0 and number == 0):
+            what = f"{self.what} above 0" if self.above_0 else self.what
+            self.fail(f"{value!r} is not {what}; write it as {self.example}", param, ctx)
+        return number
 
 
 # What is measured
@@ -98,10 +126,21 @@ def effort_options() -> Decorator[Any]:
     return decorate
 
 
+def seconds_option(*names: str, help: str) -> Decorator[Any]:
+    """An option that takes a number of seconds.
+
+    Args:
+        names: as for `click.option`.
+        help: what it limits.
+    """
+    kind = Number("a number of seconds", "60", above_0=True)
+    return click.option(*names, type=kind, metavar="SECONDS", help=help)
+
+
 def budget_option() -> Decorator[Any]:
     """`--budget`: seconds for everything after building."""
     text = "Total time after building: rounds, passes and profiling.  [default: by --effort]"
-    return click.option("--budget", "budget_s", type=float, metavar="SECONDS", help=text)
+    return seconds_option("--budget", "budget_s", help=text)
 
 
 def evidence_option(default: bool | None, help: str) -> Decorator[Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +17,34 @@ from precisionbench.errors import Terminated
 if TYPE_CHECKING:
     from precisionbench.comparison import ComparisonFiles
     from precisionbench.diagnosis.findings import DiagnosisData
+
+
+def spare_read_files(written: str, read: Iterable[str]) -> None:
+    """Refuse to write over a file that the same command reads, also with `--overwrite`.
+
+    Args:
+        written: the file to write.
+        read: the files that are read; those that do not exist are ignored.
+
+    Raises:
+        UsageError: one of them is the file to write.
+    """
+    for path in read:
+        with suppress(OSError, ValueError):  # a name that no file has
+            if Path(written).samefile(path):
+                raise click.UsageError(
+                    f"{written!r} is a file that this command reads; give another name to write"
+                )
+
+
+def files_of(*names: str | Mapping[str, str] | None) -> list[str]:
+    """The Python files among models and functions, which are named as `path/to/file.py:function`.
+
+    Args:
+        names: of models and functions; several models in a mapping by their labels.
+    """
+    several = [name.values() if isinstance(name, Mapping) else [name] for name in names if name]
+    return [name.rpartition(":")[0] for group in several for name in group]
 
 
 class ResultFiles(NamedTuple):
@@ -32,12 +60,15 @@ class ResultFiles(NamedTuple):
     html: str | None
     overwrite: bool
 
-    def check(self) -> None:
+    def check(self, read: Iterable[str] = ()) -> None:
         """Refuse before the run what could not be written after it.
+
+        Args:
+            read: files that the same command reads.
 
         Raises:
             OutputError: one of the files cannot be written.
-            UsageError: both are the same file, or there is none to overwrite.
+            UsageError: both are the same file, one is read, or there is none to overwrite.
         """
         from precisionbench._internal.files import check_writable
 
@@ -46,6 +77,7 @@ class ResultFiles(NamedTuple):
             raise click.UsageError("--overwrite requires --output or --html; add one")
         for path in named:
             check_writable(path, self.overwrite)
+            spare_read_files(path, read)
         if len({os.path.realpath(path) for path in named}) < len(named):
             raise click.UsageError("--output and --html name the same file; give two")
 

@@ -104,9 +104,13 @@ def resolved(name: str) -> str:
     files = _newest_first(place) if place else []
     if back < len(files):
         return str(files[back])
+    if place is None:
+        why, remedy = f"{FOLDER_VARIABLE} is empty, so none are saved", "name a folder there"
+    else:
+        why = f"{_count(len(files))} saved in {str(place)!r}"
+        remedy = "run `precisionbench compare`"
     raise click.UsageError(
-        f"there is no {name}: {_count(len(files))} saved; run `precisionbench compare`, "
-        f"or give a file (./{name} for one of this name)"
+        f"there is no {name}: {why}; {remedy}, or give a file (./{name} for one of this name)"
     )
 
 

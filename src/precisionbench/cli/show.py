@@ -24,6 +24,7 @@ from precisionbench.cli.output import (
     print_prose,
     say_saved,
 )
+from precisionbench.cli.result_files import spare_read_files
 from precisionbench.cli.saved import name_of
 from precisionbench.cli.thresholds import exit_if_missed, fail_under_option
 from precisionbench.cli.tuning_output import print_tuning
@@ -91,7 +92,7 @@ def show(
     from precisionbench.testing import thresholds
 
     form = _Form(**form_options)
-    _check_usage(form, html, overwrite)
+    _check_usage(form, file, html, overwrite)
     if is_tuning_file(file):
         _check_tuning_usage(form, bool(wide or all_notes or fail_under))
         _show_tuning(file, form, html, overwrite)
@@ -116,7 +117,9 @@ def show(
     exit_if_missed(wanted, comparison)
 
 
-def _check_usage(form: _Form, html: str | None, overwrite: bool) -> None:
+def _check_usage(form: _Form, file: str, html: str | None, overwrite: bool) -> None:
+    if html is not None:
+        spare_read_files(html, [file])
     if form.as_json + form.markdown + form.as_csv > 1:
         raise click.UsageError("--json, --markdown and --csv exclude each other; give one of them")
     if form.rules and form.as_csv:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -99,8 +100,9 @@ def run(
             outcomes = work.run(place, executor, only_device, retry_failed, on_cell)
     except KeyboardInterrupt:
         raise Interrupted(_KEPT) from None
-    _print_status(Study(place))
-    _end(outcomes, place)
+    made = Study(place)
+    _print_status(made)
+    _end(outcomes, made)
 
 
 @contextlib.contextmanager
@@ -145,11 +147,16 @@ def _print_cell(progress: StudyProgress) -> None:
     complain(f"[{progress.finished}/{progress.total}] {cell}: {outcome.state}{why}{left}")
 
 
-def _end(outcomes: tuple[Outcome, ...], folder: Path) -> None:
+def _end(outcomes: tuple[Outcome, ...], made: Study) -> None:
     """Print what to do next, and exit with 3 if cells failed and none was measured."""
     from precisionbench.cli.exit_codes import NOTHING_MEASURED
 
-    complain(f"\nResults are in {folder}\nNext: precisionbench study show {folder}")
+    failed = sum(one.failed for one in made.status())
+    if failed:
+        cells = "1 cell has" if failed == 1 else f"{failed} cells have"
+        complain(f"\n{cells} failed; --retry-failed measures failed cells again")
+    folder = shlex.quote(str(made.folder))
+    complain(f"\nResults are in {made.folder}\nNext: precisionbench study show {folder}")
     states = {one.state for one in outcomes}
     if "failed" in states and "measured" not in states:
         click.get_current_context().exit(NOTHING_MEASURED)

@@ -21,6 +21,7 @@ from precisionbench.cli.output import (
     print_text,
     say_saved,
 )
+from precisionbench.cli.result_files import spare_read_files
 from precisionbench.cli.thresholds import fail_under_option, why_missed
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def show(study: str, as_json: bool, markdown: bool, html: str | None, overwrite:
       precisionbench study show resnet.toml
       precisionbench study show resnet --html report.html
     """
-    _check_together(as_json, markdown, html, overwrite)
+    _check_together(as_json, markdown, html, overwrite, study)
     found = _loaded(study) if as_json or markdown or html else _with_status(study)
     if found is not None:
         _show(found, as_json, markdown, html, overwrite)
@@ -124,7 +125,7 @@ def merge(
       precisionbench study merge h200/ orin/ --html boards.html
       precisionbench study merge runs/2026-11-*/
     """
-    _check_together(as_json, markdown, html, overwrite)
+    _check_together(as_json, markdown, html, overwrite, *sources)
     _show(_loaded(*sources, strict=strict), as_json, markdown, html, overwrite)
 
 
@@ -154,13 +155,15 @@ def _show(
 
 
 def _check_together(
-    as_json: bool, markdown: bool, html: str | None = None, overwrite: bool = False
+    as_json: bool, markdown: bool, html: str | None = None, overwrite: bool = False, *read: str
 ) -> None:
     """Refuse options that exclude each other, before anything is read."""
     if as_json and markdown:
         raise click.UsageError("--json and --markdown exclude each other; give one of them")
     if overwrite and html is None:
         raise click.UsageError("--overwrite requires --html; add it")
+    if html is not None:
+        spare_read_files(html, read)
 
 
 _MEASURES = {"both": ("latency", "speed-up over the reference"), "latency": ("latency",)}

@@ -14,15 +14,17 @@ from precisionbench.cli.completion import AnyFile
 from precisionbench.cli.early_start import start_fork_server
 from precisionbench.cli.exit_codes import INTERRUPTED, exit_codes_text
 from precisionbench.cli.options import (
+    Number,
     device_option,
     json_option,
     quiet_option,
     result_file_options,
+    seconds_option,
     seed_option,
     spec_option,
 )
 from precisionbench.cli.output import complain, print_json, print_prose, progress
-from precisionbench.cli.result_files import ResultFiles
+from precisionbench.cli.result_files import ResultFiles, files_of
 from precisionbench.cli.tuning_output import print_tuning
 from precisionbench.cli.workload_options import (
     Shapes,
@@ -115,7 +117,7 @@ def _accuracy_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--lower-is-better", is_flag=True, help="A lower metric is better."),
         click.option(
             "--drop",
-            type=float,
+            type=Number("a number", "0.005"),
             metavar="NUMBER",
             help="Largest drop of the metric.",
         ),
@@ -127,7 +129,7 @@ def _accuracy_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--max-error",
-            type=float,
+            type=Number("a number", "0.01"),
             metavar="NUMBER",
             help="Largest relative L2 error against float64.  [default: 0.01]",
         ),
@@ -156,9 +158,7 @@ def _journal_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @input_shape_option()
 @device_option()
 @seed_option("0")
-@click.option(
-    "--budget", "budget_s", type=float, metavar="SECONDS", help="Total time.  [default: 120]"
-)
+@seconds_option("--budget", "budget_s", help="Total time.  [default: 120]")
 @_journal_options
 @click.option(
     "--show-space", is_flag=True, help="Print what would be tried and what is left out, and exit."
@@ -193,7 +193,7 @@ def tune(
     wanted.check()
     if journal is not None and no_journal:
         raise click.UsageError("--journal and --no-journal exclude each other; give one of them")
-    files.check()
+    files.check(files_of(model, wanted.metric, wanted.data))
     for name in ("include", "exclude"):
         options[name] = options[name] or None
     if shapes:

@@ -379,7 +379,8 @@ class _Opening:
 
     def _warn_of_few(self, row_state: RowState, reason: str) -> None:
         known = "; the interval includes the run-to-run variance known for this kind of device"
+        count = len(row_state.replicas)
         row_state.warnings.append(
-            f"{len(row_state.replicas)} replica(s) only, because {reason}"
+            f"only {'one process' if count == 1 else f'{count} processes'}, because {reason}"
             f"{known if self.run.noise_floor else ''}"
         )

@@ -130,7 +130,8 @@ def whole_batch_size(given: object) -> int | None:
     if given is not None and size is None:
         several = isinstance(given, (list, tuple))
         rows = ", or a row of each, such as 'half:batch_size=4'" if several else ""
-        raise WorkloadError(f"batch_size is {given!r}", f"give a whole number of 1 or more{rows}")
+        wanted = "a whole number from 1 to 2**63 - 1"
+        raise WorkloadError(f"batch_size is {given!r}", f"give {wanted}{rows}")
     return size
 
 

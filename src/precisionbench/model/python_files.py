@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 from torch import nn
 
+from precisionbench import safe_text
 from precisionbench._internal.importing import on_import_path, working_directory_on_path
 from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, one_line
 
@@ -70,6 +71,23 @@ def load_file(path: Path) -> ModuleType:
             raise
         raise WorkloadError(
             f"the file {str(path)!r} cannot be imported ({one_line(exc)})",
-            "its folder is on the import path; a module of a package is named package.module",
+            import_remedy(exc, f"python {path}"),
         ) from exc
     return module
+
+
+def import_remedy(error: BaseException, command: str) -> str:
+    """What to do about a module that cannot be imported.
+
+    Args:
+        error: of the import.
+        command: imports the module alone.
+    """
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return (
+            f"check the name, or install the package that has {safe_text.line(error.name)!r}; the "
+            "working directory is on the import path, and of a file also its folder"
+        )
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        return "name a module of a package as 'package.module:function', not by its file"
+    return f"correct the module; {safe_text.line(command)} shows the traceback"

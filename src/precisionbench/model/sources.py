@@ -17,7 +17,7 @@ from torch import nn
 
 from precisionbench._internal.importing import working_directory_on_path
 from precisionbench.errors import FOREIGN_ERRORS, WorkloadError, did_you_mean, one_line
-from precisionbench.model.python_files import SUFFIX, FileFactory, load_file
+from precisionbench.model.python_files import SUFFIX, FileFactory, import_remedy, load_file
 from precisionbench.model.torchvision_models import TorchvisionModel
 from precisionbench.torchtools.saving import load
 
@@ -118,7 +118,7 @@ def default_batch_size(device: torch.device) -> int:
 def _named(name: str, batch_size: int | None, device: torch.device) -> ModelFactory:
     place, colon, attribute = name.rpartition(":")
     if not colon or not place or not attribute:
-        raise WorkloadError(f"the model {name!r} has no ':'", _as_written(name))
+        raise WorkloadError(_incomplete(name), _as_written(place, attribute))
     if place == "torchvision":
         return TorchvisionModel(attribute, batch_size or default_batch_size(device))
     factory = _attribute(place, attribute)
@@ -130,11 +130,21 @@ def _named(name: str, batch_size: int | None, device: torch.device) -> ModelFact
     return _in_working_directory(partial(factory, **arguments))
 
 
-def _as_written(name: str) -> str:
-    """How to write what was given as a model's name without a colon."""
-    if name.endswith(SUFFIX):
-        return f"write '{name}:function' or '{name}:Class'"
-    return f"write 'torchvision:{name or 'resnet50'}', 'package.module:function' or 'file.py:Class'"
+def _incomplete(name: str) -> str:
+    """What is missing in a model's name: the colon, or the text on one side of it."""
+    if ":" not in name:
+        return f"the model {name!r} has no ':'"
+    side = "before" if name.startswith(":") else "after"
+    return f"the model {name!r} has nothing {side} the ':'"
+
+
+def _as_written(place: str, attribute: str) -> str:
+    """How to write a model's name of which only one side of the colon was given."""
+    given = place or attribute
+    if given.endswith(SUFFIX):
+        return f"write '{given}:function' or '{given}:Class'"
+    model = "resnet50" if given in ("", "torchvision") else given
+    return f"write 'torchvision:{model}', 'package.module:function' or 'file.py:Class'"
 
 
 def _attribute(place: str, attribute: str) -> Any:
@@ -152,15 +162,25 @@ def _attribute(place: str, attribute: str) -> Any:
 
 
 def _imported(place: str) -> ModuleType:
+    if not all(part.isidentifier() for part in place.split(".")) or Path(place).is_file():
+        raise WorkloadError(
+            f"{place!r} is neither a module nor a Python file", _file_or_module(place)
+        )
     with working_directory_on_path():
         try:
             return importlib.import_module(place)
         except FOREIGN_ERRORS as exc:
             raise WorkloadError(
                 f"the module {place!r} cannot be imported ({one_line(exc)})",
-                "the working directory is on the path; check the name and run it alone with "
-                f"python -c 'import {place}'",
+                import_remedy(exc, f"python -c 'import {place}'"),
             ) from exc
+
+
+def _file_or_module(place: str) -> str:
+    """How to write a place that is neither a module nor a Python file."""
+    if Path(place + SUFFIX).is_file():
+        return f"write '{place}{SUFFIX}:function'"
+    return "write 'torchvision:NAME', 'package.module:function' or 'path/to/file.py:function'"
 
 
 def _arguments(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import inspect
 import itertools
 import sys
 import weakref
@@ -26,7 +27,13 @@ from precisionbench.model.inputs import (
     with_items,
 )
 from precisionbench.model.libraries import library_modules
-from precisionbench.model.sources import ModelFactory, model_factory, private_copy, tensors_of
+from precisionbench.model.sources import (
+    CopiedModel,
+    ModelFactory,
+    model_factory,
+    private_copy,
+    tensors_of,
+)
 from precisionbench.results import TensorInfo, WorkloadInfo
 from precisionbench.results.dtypes import dtype_name
 from precisionbench.torchtools.global_state import flags_restored, rng_restored, seed_everything
@@ -264,21 +271,40 @@ def _call(build: ModelFactory, what: str) -> Any:
         raise
     except FOREIGN_ERRORS as exc:
         raise WorkloadError(
-            f"{what} cannot be built or copied ({one_line(exc)})",
-            "give a function without arguments that builds it",
+            f"{what} cannot be built or copied ({one_line(exc)})", _building_remedy(build, exc)
         ) from exc
+
+
+def _building_remedy(build: ModelFactory, error: BaseException) -> str:
+    """What to do about a model or inputs that could not be built."""
+    text = str(error)
+    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
+        return "use a smaller model or smaller inputs"
+    if isinstance(build, CopiedModel) or (isinstance(error, TypeError) and "required" in text):
+        return "give a function without arguments that builds it"
+    return "correct the function that builds it; call it alone to see the traceback"
 
 
 def _split(built: Any) -> tuple[nn.Module, Any]:
     model, inputs = built if isinstance(built, tuple) and len(built) == 2 else (built, None)
     if isinstance(model, torch.export.ExportedProgram):
         model = model.module()
+    if inspect.iscoroutine(model):
+        model.close()  # else Python warns that it was never awaited
     if not isinstance(model, nn.Module):
         raise WorkloadError(
-            f"the model's factory returned a {type(model).__name__}",
+            f"the function that builds the model returned {_kind(model)}",
             "return an nn.Module or (nn.Module, inputs) from it",
         )
     return model, inputs
+
+
+def _kind(value: object) -> str:
+    """What a function returned instead of a model."""
+    if value is None:
+        return "None"
+    size = f" of {len(value)} items" if isinstance(value, tuple) else ""
+    return f"a {type(value).__name__}{size}"
 
 
 def _moved(model: nn.Module, device: torch.device) -> nn.Module:

@@ -43,7 +43,7 @@ def _lines(diagnosis: DiagnosisData, width: int) -> Iterator[str]:
 def _section(title: str, lines: Iterable[str], width: int) -> Iterator[str]:
     found = list(lines)
     if found:
-        yield safe_text.line(title)
+        yield from _wrap(safe_text.line(title), width)
         for line in found:
             yield from _item(line, width)
         yield ""
@@ -75,7 +75,7 @@ def _layers(diagnosis: DiagnosisData, width: int) -> Iterator[str]:
     if times_s:
         row = min(times_s, key=lambda name: (name in unsound, times_s[name]))
         pairs = [pair for pair in diagnosis.layers if pair.row == row][:_MAX_LAYERS]
-        others = " (of all rows: HTML report)" if len(times_s) > 1 else ""
+        others = " (the HTML report has those of all rows)" if len(times_s) > 1 else ""
         yield from _section(f"Slowest layers in {row}{others}", map(_layer, pairs), width)
 
 

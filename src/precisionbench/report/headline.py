@@ -25,6 +25,7 @@ from precisionbench.spec_syntax import without_batch
 from precisionbench.statistics import Verdict
 
 _Speedups = Mapping[str, Speedup]
+_REPORTED = "the figures were reported by others, without intervals"
 _MAX_PARTS = 4  # of a comparison with several references; the table has all of them
 
 
@@ -227,7 +228,7 @@ def _inconclusive(data: ComparisonData, rows: _Speedups) -> str:
     best = _largest(rows)
     disturbed = causes_text(data)
     if any(row.measurement.is_reported for row in data.results):
-        reason = "the figures were reported by others, without intervals"
-    else:
-        reason = f"the machine was busy ({disturbed})" if disturbed else why(data, best, rows[best])
+        ratio = f"{speedup_value(rows[best])} {data.reference}"
+        return f"Inconclusive: {best} measured {ratio}; {_REPORTED}"
+    reason = f"the machine was busy ({disturbed})" if disturbed else why(data, best, rows[best])
     return f"Inconclusive: {best} measured {_ratio(data, rows[best])}; {reason}"

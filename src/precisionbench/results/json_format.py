@@ -138,6 +138,9 @@ def parsed(text: str, source: str) -> Json:
     try:
         return parse_json(text)
     except json.JSONDecodeError as exc:
+        if not text.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
+            what = "not JSON" if text.strip() else "empty"
+            raise ResultFormatError(f"{source} is {what}", _OURS) from exc
         raise ResultFormatError(
             f"{source} is not complete JSON ({exc})",
             "it was cut off or is not a precisionbench result; measure again or copy it again",

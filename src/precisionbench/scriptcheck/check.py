@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import math
 import os
 from collections.abc import Iterator, Sequence
 from importlib.util import decode_source
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from precisionbench._internal.bounded_reading import read_bytes, why_unreadable
+from precisionbench._internal.numbers import is_number
 from precisionbench._internal.paths import quoted, usable_path
 from precisionbench._internal.termination import terminated_in_order
 from precisionbench.display import TableResult
@@ -69,11 +71,13 @@ def check(
         The violations, with evidence, lines and remedies; `str()` of it is a report.
 
     Raises:
-        SpecError: there is no such script, or it cannot be read.
+        SpecError: there is no such script, it cannot be read, or another argument is invalid.
         OutputError: the folder for temporary files (TMPDIR) cannot hold what was observed.
     """
     if isinstance(args, str):
         raise SpecError(f"args is the text {args!r}", "give a list: args=['--batch', '8']")
+    if timeout_s is not None and (not is_number(timeout_s, 0, math.inf) or timeout_s == 0):
+        raise SpecError(f"timeout_s is {timeout_s!r}", "give a number of seconds above 0, or None")
     usable_path(script, SpecError)
     name = os.fsdecode(script)  # as it was given, as `sys.argv[0]` of the script
     source = _source(name)

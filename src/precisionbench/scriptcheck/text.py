@@ -50,6 +50,8 @@ def summary(check: CheckData) -> Iterator[str]:
 def _lines(check: CheckData) -> Iterator[tuple[str, str]]:
     """Pairs of indent and text, not yet wrapped."""
     yield "", _headline(check)
+    if not check.models and not check.breaches:
+        yield "", "Check the script that runs the model: precisionbench check SCRIPT [ARGS]."
     yield "", ""
     for position, violation in enumerate(check.breaches, 1):
         yield from _violation(position, violation)

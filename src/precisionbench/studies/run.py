@@ -195,6 +195,23 @@ def checked_machine(definition: Definition) -> ThisMachine:
 
 def _sources(models: Any) -> dict[str, Any]:
     """What builds each model, by its label."""
+    found = _labelled(models)
+    for name, model in found.items():
+        if isinstance(model, str) and ":" not in model:
+            raise SpecError(
+                f"the model {model!r} has no ':'",
+                "write 'torchvision:NAME', 'package.module:function' or 'file.py:Class'; a study "
+                "in a TOML file is run by `precisionbench study run FILE`",
+            )
+        if not (isinstance(model, str) or callable(model)):
+            raise SpecError(
+                f"the model {name!r} is a {type(model).__name__}",
+                "give an nn.Module, a function that builds one, or its name",
+            )
+    return found
+
+
+def _labelled(models: Any) -> dict[str, Any]:
     if isinstance(models, Mapping):
         return dict(models)
     listed = list(models) if isinstance(models, (list, tuple)) else [models]

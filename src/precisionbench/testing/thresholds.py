@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import attrs
 
+from precisionbench._internal.numbers import is_number
 from precisionbench.analysis.reasons import NO_VERDICTS, reason_text, why
 from precisionbench.analysis.speedups import is_valid
-from precisionbench.comparison import Comparison
+from precisionbench.comparison import Comparison, as_comparison
 from precisionbench.diagnosis.facts import facts_of
 from precisionbench.diagnosis.labels import label_of
 from precisionbench.errors import (
@@ -53,6 +54,7 @@ class _RowThreshold(abc.ABC):
             RowNotFoundError: the comparison has no such row.
             SpecError: the row is the reference.
         """
+        comparison = as_comparison(comparison)
         _check_rows([self.row], rows_of(comparison), references_of(comparison))
         return self._why_missed(comparison)
 
@@ -265,5 +267,5 @@ def _parts_around(text: str, sign: str) -> tuple[str, float] | None:
 
 
 def _check_bound(bound: float, wanted: str) -> None:
-    if isinstance(bound, bool) or not 0 < bound < math.inf:
+    if not is_number(bound, 0, math.inf) or bound == 0:
         raise SpecError(f"the threshold's bound is {bound!r}", f"give {wanted}")

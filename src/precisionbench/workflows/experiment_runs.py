@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import attrs
+import torch
 
 from precisionbench._internal.output_capture import silence
 from precisionbench.analysis.speedups import per_item_ratio
@@ -22,7 +23,7 @@ from precisionbench.measure import compare
 from precisionbench.measure.after_rows import MeasureRows
 from precisionbench.measure.options import Options
 from precisionbench.measure.rows import Row
-from precisionbench.model.workload import Workload, resolve
+from precisionbench.model.workload import Workload, resolve, usable_device
 from precisionbench.results import ComparisonData, WorkloadInfo
 from precisionbench.results.progress import OnProgress, in_phase
 from precisionbench.statistics import unpaired_ratio_interval
@@ -129,9 +130,8 @@ def workload_as_measured(comparison: Comparison, model: Any, inputs: Any) -> Wor
         WorkloadError: it differs from the measured one, or it cannot be used.
     """
     measured = comparison.data.workload
-    make = partial(
-        resolve, model, inputs, device=comparison.data.environment.device, seed=comparison.data.seed
-    )
+    device = _device_as_measured(comparison.data.environment.device)
+    make = partial(resolve, model, inputs, device=device, seed=comparison.data.seed)
     by_name = isinstance(model, str)
     takes_batch = by_name and model.startswith(_BATCH_AS_OPTION)
     with silence():  # what a factory prints is in each row's log
@@ -140,6 +140,18 @@ def workload_as_measured(comparison: Comparison, model: Any, inputs: Any) -> Wor
             workload = make(batch_size=measured.batch_size)
     _check_same(workload.info, measured)
     return workload
+
+
+def _device_as_measured(device: str) -> torch.device:
+    """The device of a comparison, if this machine has it."""
+    try:
+        return usable_device(device)
+    except WorkloadError as exc:
+        raise WorkloadError(
+            f"the result was measured on {device}, which cannot be used here",
+            "run experiments on a machine that has this device; without the model, the result is "
+            "explained without experiments",
+        ) from exc
 
 
 def _check_same(given: WorkloadInfo, measured: WorkloadInfo) -> None:

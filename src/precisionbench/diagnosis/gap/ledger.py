@@ -38,6 +38,11 @@ def _kind(kind: Kind | str) -> Kind:
 
 
 def _check_factor(factor: Factor, _: object, value: Interval) -> None:
+    if not isinstance(value, Interval):
+        raise SpecError(
+            f"the factor {factor.name!r} is a {type(value).__name__}",
+            "give pb.Interval(value, low, high)",
+        )
     if not (0 < value.low <= value.value <= value.high < math.inf):
         raise SpecError(
             f"the factor {factor.name!r} cannot be {value.value} in {value.low} to {value.high}",

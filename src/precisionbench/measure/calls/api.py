@@ -179,7 +179,7 @@ def _check_arguments(function: Callable[..., Any], args: tuple[Any, ...], title:
         signature.bind(*args)
     except TypeError as exc:
         raise SpecError(
-            f"{title} cannot be called so ({exc})",
+            f"{title} does not take these arguments ({exc})",
             f"give its arguments: pb.time({title}, ...); to decorate it, write @pb.time()",
         ) from exc
 
